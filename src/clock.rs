@@ -1,0 +1,109 @@
+//! Time, as the rest of the program may see it.
+//!
+//! Intervals are measured on the monotonic clock, which counts from an unknown start in each boot: a
+//! reading is only worth something together with the boot it was taken in. The wall clock is wrong
+//! until NTP has run (a router without RTC boots in 1970), so it is used only where a peer or a person
+//! needs it, and nothing expires by it.
+
+use crate::units::{Millis, UnixSeconds};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// Identifies one boot of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BootId(pub String);
+
+/// Where time comes from: the machine's own clocks, or a hand that a test turns.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    Machine { boot: BootId },
+    Manual(Arc<Mutex<ManualTime>>),
+}
+
+struct ManualTime {
+    boot: BootId,
+    monotonic: Millis,
+    wall: UnixSeconds,
+}
+
+impl Clock {
+    /// The machine's clocks. Without `/proc` every start counts as a new boot.
+    pub fn machine() -> Clock {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_else(|_| format!("start-{}", std::process::id()));
+        Clock(Source::Machine { boot: BootId(boot) })
+    }
+
+    /// A clock that stands still until `advance` or `set_wall` moves it.
+    pub fn manual(boot: &str, monotonic: Millis, wall: UnixSeconds) -> Clock {
+        Clock(Source::Manual(Arc::new(Mutex::new(ManualTime {
+            boot: BootId(boot.to_owned()),
+            monotonic,
+            wall,
+        }))))
+    }
+
+    pub fn boot(&self) -> BootId {
+        match &self.0 {
+            Source::Machine { boot } => boot.clone(),
+            Source::Manual(time) => lock(time).boot.clone(),
+        }
+    }
+
+    /// Milliseconds since some moment of this boot; never goes back.
+    pub fn now(&self) -> Millis {
+        match &self.0 {
+            Source::Machine { .. } => nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+                .map(|t| {
+                    let secs = u64::try_from(t.tv_sec()).unwrap_or(0);
+                    let millis = u64::try_from(t.tv_nsec()).unwrap_or(0) / 1_000_000;
+                    Millis(secs.saturating_mul(1000).saturating_add(millis))
+                })
+                .unwrap_or_default(),
+            Source::Manual(time) => lock(time).monotonic,
+        }
+    }
+
+    /// The wall clock, as wrong as it may be.
+    pub fn wall(&self) -> UnixSeconds {
+        match &self.0 {
+            Source::Machine { .. } => UnixSeconds(
+                std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .map(|d| d.as_secs())
+                    .unwrap_or(0),
+            ),
+            Source::Manual(time) => lock(time).wall,
+        }
+    }
+
+    /// Moves a manual clock forward, monotonic and wall alike. The machine's clock is not moved.
+    pub fn advance(&self, by: Millis) {
+        if let Source::Manual(time) = &self.0 {
+            let mut time = lock(time);
+            time.monotonic = time.monotonic.saturating_add(by);
+            time.wall = UnixSeconds(time.wall.0.saturating_add(by.0 / 1000));
+        }
+    }
+
+    /// Sets a manual clock's wall time only, as NTP does.
+    pub fn set_wall(&self, wall: UnixSeconds) {
+        if let Source::Manual(time) = &self.0 {
+            lock(time).wall = wall;
+        }
+    }
+}
+
+fn lock(time: &Mutex<ManualTime>) -> std::sync::MutexGuard<'_, ManualTime> {
+    time.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({} ms in {})", self.now().0, self.boot().0)
+    }
+}

@@ -1,0 +1,1 @@
+//! Cashu: tokens, keysets, blind signatures, the mint client.

@@ -1,0 +1,14 @@
+//! tollgated: sells internet access on a router.
+//!
+//! The modules are rooms in dependency order: each may use the ones above it, never one below
+//! (`make lint` checks it). `app` ties them together; `main.rs` is the command line.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod mac;
+pub mod units;
+
+pub mod config;
+pub mod ecash;
+pub mod network;
+pub mod store;
