@@ -107,7 +107,7 @@ class Agent:
         if result != b"+":
             raise OSError(result.decode())
         self.spaces[name] = self.space_of(str(pid))
-        return {"pid": pid}, []
+        return {"pid": pid}, [os.pidfd_open(pid)]
 
     def do_spawn(self, fds, space, argv, env, cwd):
         """Starts a process with the three descriptors as its stdio; answers its PID and a pidfd."""

@@ -8,13 +8,14 @@ Faults are looked at in the order they were set; one with `times` is gone after 
 
 import contextlib
 import re
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
 
 from . import http_client
 from .http_server import Cut, Request, Server
-from .place import Place
+from .place import Place, reset_on_close
 from .websocket import CLOSE, TEXT, Closed, WebSocket
 
 
@@ -146,16 +147,23 @@ class FaultProxy(Server):
             upstream.close()
 
         threading.Thread(target=to_mint, daemon=True).start()
+        try:
+            self._pass_messages(upstream, near, fault)
+        finally:
+            # The other thread still reads: closing alone would not end the connection.
+            reset_on_close(request.sock)
+            with contextlib.suppress(OSError):
+                request.sock.shutdown(socket.SHUT_RDWR)
+            upstream.close()
+
+    def _pass_messages(self, upstream: WebSocket, near: WebSocket, fault: Fault) -> None:
         messages = 0
         with contextlib.suppress(Closed):
-            while True:
+            while fault.cut_socket_after is None or messages < fault.cut_socket_after:
                 opcode, payload, final = upstream.receive_frame()
-                swallowed = fault.swallow_events and b'"method"' in payload
-                if not (opcode == TEXT and swallowed):
+                swallowed = fault.swallow_events and opcode == TEXT and b'"method"' in payload
+                if not swallowed:
                     near.send_frame(opcode, payload, final)
                 messages += opcode == TEXT
-                if fault.cut_socket_after is not None and messages >= fault.cut_socket_after:
-                    upstream.close()
-                    raise Cut
                 if opcode == CLOSE:
                     return

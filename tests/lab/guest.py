@@ -58,7 +58,7 @@ class Guest(Space):
 
     def dhcp(self, timeout: float = 10.0) -> str:
         """Asks for an address by DHCP (and drops the fixed one); answers what it got, as udhcpc or dhclient say it."""
-        self.ip_script("-4 addr flush dev eth0")
+        self.run(["ip", "-4", "addr", "flush", "dev", "eth0"])
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "udhcpc.sh")
         out = self.run(["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-O", "114", "-s", script], timeout=timeout).out
         lease = dict(line.split("=", 1) for line in out.splitlines() if line.startswith(("ip=", "opt114=")))

@@ -15,7 +15,7 @@ import tempfile
 from . import firewall
 from .guest import ROUTER4, ROUTER6, Guest
 from .internet import HOST4, HOST6, MINT4, UPLINK4, UPLINK6, Internet
-from .place import AgentLink, Process, Space, wait_for
+from .place import AgentLink, Process, Space, pid_of, wait_for
 
 BRIDGE = "br-guest"
 
@@ -87,6 +87,15 @@ class Lab:
         """A firewall that lets everything through and still masquerades: the worst that can be left behind."""
         self.router.nft(firewall.NAT_ONLY)
 
+    def clean_router(self) -> None:
+        """As after a factory reset: no table but the base firewall, no routing rule of ours, no connection remembered."""
+        self.flush_firewall()
+        self.firewall()
+        for family in ("-4", "-6"):
+            while self.router.run(["ip", family, "rule", "del", "pref", "90"], check=False).code == 0:
+                pass
+        self.router.run(["conntrack", "-F"], check=False)
+
     def leaked_packets(self) -> int:
         """Packets of guests that the internet has seen so far; the router's own do not count."""
         listing = json.loads(self.internet.run(["nft", "-j", "list", "counter", "inet", "leaks", "packets_from_guests"]).out)
@@ -127,9 +136,11 @@ class Lab:
     # Making it
 
     def _add_space(self, name: str, space: Space | None = None) -> Space:
-        reply, _ = self.agent.ask("add_space", name=name)
+        reply, (pidfd,) = self.agent.ask("add_space", name=name)
         space = space or Space(self.agent, name)
         space.pid = reply["pid"]
+        space.host_pid = pid_of(pidfd)
+        os.close(pidfd)
         return space
 
     def _wire(self) -> None:

@@ -43,9 +43,7 @@ class Process:
     @property
     def host_pid(self) -> int:
         """The PID as this program sees it (0 once the process has ended)."""
-        with open(f"/proc/self/fdinfo/{self.pidfd}") as info:
-            pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
-        return max(pid, 0)
+        return pid_of(self.pidfd)
 
     def poll(self) -> int | None:
         """Exit status (negative: the signal), or None while it runs."""
@@ -198,6 +196,10 @@ class Space(Place):
     def __init__(self, agent: "AgentLink", name: str) -> None:
         self.agent = agent
         self.name = name
+        self.pid = 1
+        """The process that holds the namespaces, in the lab's own numbering ..."""
+        self.host_pid = 0
+        """... and in the host's."""
 
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         _, fds = self.agent.ask("socket", space=self.name, family=int(family), kind=int(kind), protocol=protocol)
@@ -292,6 +294,11 @@ def wait_for(condition, limit: float = 10.0, what: str = "", every: float = 0.02
             name = what or getattr(condition, "__name__", "condition")
             raise TimeoutError(f"not within {limit} s: {name}") from last
         time.sleep(every)
+
+
+def pid_of(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}") as info:
+        return max(0, next(int(line.split()[1]) for line in info if line.startswith("Pid:")))
 
 
 def free_ports(count: int) -> list[int]:
