@@ -4,13 +4,17 @@ Run as PID 1 of a PID namespace of its own, so that when it ends - told to, or b
 started it is gone, however that died - the kernel ends every process of the lab with it, and with them
 the namespaces. It speaks one JSON object per datagram over a SOCK_SEQPACKET socket: it starts processes
 in a named namespace, opens sockets there, and hands their descriptors over. Standard library only.
+
+Usage: agent.py FD DIRECTORY. The lab's directory goes last, whoever ended the lab.
 """
 
 import array
+import contextlib
 import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -166,6 +170,9 @@ def main() -> None:
     agent = Agent(control)
     control.sendmsg([b'{"ready": true}'])
     agent.serve()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)  # all but us: nobody writes there any more
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
 
 
 if __name__ == "__main__":

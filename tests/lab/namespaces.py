@@ -25,7 +25,7 @@ class Lab:
         self.dir = tempfile.mkdtemp(prefix="tollgated-lab-")
         self.guests: list[Guest] = []
         self.servers: Internet | None = None
-        self.agent = AgentLink()
+        self.agent = AgentLink(self.dir)
         try:
             self.router = Space(self.agent, "router")
             self.internet = self._add_space("internet")

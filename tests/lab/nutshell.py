@@ -77,6 +77,10 @@ class Nutshell:
         """Somebody pays this invoice now."""
         self.control(f"/pay/{payment_hash(invoice)}")
 
+    def pay_all(self) -> int:
+        """Every open invoice is paid now; how many those were."""
+        return int(self.control("/pay-all"))
+
     def rotate(self, fee_ppk: int = 0) -> None:
         self.control("/rotate", {"input_fee_ppk": fee_ppk})
 
@@ -84,11 +88,12 @@ class Nutshell:
         """nutshell's settings, while it runs: `mint.set(fakewallet_pay_invoice_state="FAILED")`."""
         self.control("/set", settings)
 
-    def control(self, path: str, body: dict | None = None) -> None:
+    def control(self, path: str, body: dict | None = None) -> str:
         sock = self.place.connect(self.host, self.ctl_port)
         answer = http_client.exchange(sock, "POST", path, self.host, body=body or {})
         if answer.status != 200:
             raise OSError(f"mint control {path.split('/')[1]}: {answer.status} {answer.text}")
+        return answer.text
 
     def api(self, method: str, path: str, body=None) -> http_client.Answer:
         """A request to the mint itself, from where it runs."""

@@ -225,7 +225,7 @@ class Space(Place):
 class AgentLink:
     """The line to a lab's first process (see `agent.py`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str) -> None:
         self.lock = threading.Lock()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -234,7 +234,7 @@ class AgentLink:
         with theirs:
             theirs.set_inheritable(True)
             self.process = subprocess.Popen(
-                ["unshare", *as_root, "-mnpf", "--kill-child", sys.executable, "-ISB", script, str(theirs.fileno())],
+                ["unshare", *as_root, "-mnpf", "--kill-child", sys.executable, "-ISB", script, str(theirs.fileno()), directory],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE, start_new_session=True,
             )

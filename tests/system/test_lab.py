@@ -114,14 +114,16 @@ from lab.namespaces import Lab
 lab = Lab(guests=1)
 lab.guest.spawn(["sleep", "{marker}"])
 lab.router.spawn(["sh", "-c", "setsid sleep {marker} & sleep {marker}"])
-print("up", flush=True)
+print(lab.dir, flush=True)
 time.sleep(60)
 """], env=dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), stdout=subprocess.PIPE)
-    assert owner.stdout.readline() == b"up\n"
+    directory = owner.stdout.readline().decode().strip()
+    assert os.path.isdir(directory)
     wait_for(lambda: len(processes_with(marker)) >= 3, 5)
     owner.kill()
     owner.wait()
     wait_for(lambda: not processes_with(marker), 5, "the lab's processes end")
+    wait_for(lambda: not os.path.exists(directory), 5, "its directory is gone")
 
 
 def processes_with(word: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 Beside the mint (configured by nutshell's own variables) a control port answers on `CTL_HOST`:`CTL_PORT`:
 	POST /pay/HASH   an outside payer has paid this invoice (the mint tells its subscribers at once)
+	POST /pay-all    every invoice that is open is paid now; answers how many
 	POST /rotate     a new active keyset; body {"input_fee_ppk": 0}
 	POST /set        nutshell settings, e.g. {"fakewallet_pay_invoice_state": "FAILED"}
 `CTL_KEYSETS=v1` makes keyset ids of the first version. With `CTL_STDIN=1` it ends when its standard input does.
@@ -55,17 +56,22 @@ class Control(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         try:
-            self.carry_out(body)
-            self.reply(200)
+            self.reply(200, self.carry_out(body) or "")
         except Exception as error:
             self.reply(500, repr(error))
 
     def do_GET(self) -> None:
         self.reply(200 if CtlWallet.loop else 503)
 
-    def carry_out(self, body: dict) -> None:
+    def carry_out(self, body: dict) -> str | None:
         if self.path.startswith("/pay/"):
             self.on_the_loop(CtlWallet.running.settle(self.path.removeprefix("/pay/")))
+        elif self.path == "/pay-all":
+            wallet = CtlWallet.running
+            unpaid = [one for one in wallet.created_invoices if one not in wallet.paid_invoices_incoming]
+            for invoice in unpaid:
+                self.on_the_loop(wallet.settle(invoice.payment_hash))
+            return str(len(unpaid))
         elif self.path == "/rotate":
             from cashu.mint.startup import ledger
 
