@@ -1,1 +1,3 @@
 //! UCI text -> typed `Config`.
+pub mod mint_url;
+pub mod uci;
