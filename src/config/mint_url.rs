@@ -57,7 +57,8 @@ impl MintUrl {
         if rest.contains(['?', '#']) {
             return Err(MintUrlError::Query);
         }
-        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
+        let (authority, path) =
+            rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
         if authority.contains('@') {
             return Err(MintUrlError::UserInfo);
         }
@@ -160,7 +161,10 @@ fn parse_port(text: &str) -> Result<u16, MintUrlError> {
 
 fn canonical_host(host: &str) -> Result<String, MintUrlError> {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address.parse::<Ipv6Addr>().map(|address| format!("[{address}]")).map_err(|_| MintUrlError::Host);
+        return address
+            .parse::<Ipv6Addr>()
+            .map(|address| format!("[{address}]"))
+            .map_err(|_| MintUrlError::Host);
     }
     let host = host.to_ascii_lowercase();
     let is_label = |label: &str| {
@@ -261,14 +265,21 @@ mod tests {
         let url = MintUrl::parse("http://[2001:DB8:0:0::1]:3338/x").unwrap();
         assert_eq!(url.as_str(), "http://[2001:db8::1]:3338/x");
         assert_eq!(url.host(), "2001:db8::1");
-        for text in ["http://2001:db8::1/", "http://[::1", "http://[fe80::1%25eth0]", "http://[::1]x", "http://[]"] {
+        for text in
+            ["http://2001:db8::1/", "http://[::1", "http://[fe80::1%25eth0]", "http://[::1]x", "http://[]"]
+        {
             assert!(MintUrl::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn names_of_test_networks_and_punycode_are_hosts() {
-        for text in ["http://localhost:3338", "http://mint_1:3338", "https://xn--bcher-kva.example", "https://3mint.io"] {
+        for text in [
+            "http://localhost:3338",
+            "http://mint_1:3338",
+            "https://xn--bcher-kva.example",
+            "https://3mint.io",
+        ] {
             assert_eq!(canonical(text), text);
         }
     }
@@ -338,7 +349,7 @@ mod tests {
             for c in (0..=255u8).map(char::from) {
                 let text = format!("{}{c}{}", &sample[..at], &sample[at + 1..]);
                 let _ = MintUrl::parse(&text);
-                let _ = MintUrl::parse(&text[..text.floor_char_boundary(at + 1)]);
+                let _ = text.get(..at + 1).map(MintUrl::parse);
             }
         }
     }

@@ -206,7 +206,8 @@ impl<'a> Parser<'a> {
         if self.rest.is_empty() {
             return false;
         }
-        let end = self.rest.iter().position(|&b| b == b'\n').map_or(self.rest.len(), |at| at.saturating_add(1));
+        let end =
+            self.rest.iter().position(|&b| b == b'\n').map_or(self.rest.len(), |at| at.saturating_add(1));
         let (line, rest) = self.rest.split_at_checked(end).unwrap_or((self.rest, &[]));
         self.buf.extend_from_slice(line);
         self.rest = rest;
