@@ -134,6 +134,7 @@ impl Files {
     }
 
     /// Bytes an unprivileged process could still write here.
+    #[allow(clippy::useless_conversion, reason = "32-bit targets count in u32")]
     pub fn free_bytes(&self) -> io::Result<u64> {
         let fs = nix::sys::statvfs::statvfs(&self.dir)?;
         Ok(u64::from(fs.blocks_available()).saturating_mul(u64::from(fs.fragment_size())))

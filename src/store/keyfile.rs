@@ -5,7 +5,7 @@
 //!
 //! Order of effects when a key is made: the file is complete on the medium, then the fingerprint is
 //! committed, then the caller gets the key. A power cut before the commit leaves a file that nobody has
-//! used; the next start takes it over. So does a key file that an operator puts in before the first start.
+//! used; the next start takes it over.
 
 use super::files::close_to_others;
 use super::{Store, StoreError};

@@ -5,7 +5,7 @@
 //! with `synchronous=FULL`: what has been answered is on the flash.
 //!
 //! Refuses to run without those guarantees, to write to a store that is damaged or newer than this
-//! program, and to make a new store where there was one. Uniqueness and limits belong into the SQL of one
+//! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
 mod database;

@@ -45,6 +45,7 @@ async fn child_on_a_small_disk() {
 
     let mut file = fs::File::options().append(true).open(&filler).unwrap();
     while file.write_all(&[1; 512]).is_ok() {}
+    drop(file);
     let store = open(&dir).expect("a full disk can still be read");
     assert_eq!(references(&store).await.unwrap(), acknowledged);
     assert!(matches!(pay_with_note(&store, "refused", 3000).await, Err(StoreError::Full)));

@@ -56,6 +56,24 @@ async fn kill_9_at_any_moment_loses_nothing_acknowledged() {
 }
 
 #[tokio::test]
+async fn kill_9_while_the_store_is_being_made_leaves_one_that_opens() {
+    for round in 0..40 {
+        let dir = Scratch::new();
+        let mut child = child("store::tests::power_cut::child_that_pays_until_it_is_killed", dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while dir.names().is_empty() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(round * 400));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        open(dir.path()).unwrap_or_else(|error| panic!("round {round}: {error}")).close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     let dir = Scratch::new();
     let store = open(dir.path()).unwrap();
@@ -71,7 +89,7 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     let last_two = ends[ends.len() - 3];
     assert!(log_length(&cut) - last_two > 4 * FRAME);
     // Every byte of the last two transactions, and a coarser grid before.
-    let lengths = (0..last_two).step_by(131).chain(last_two..=log_length(&cut));
+    let lengths = (0..last_two).step_by(131).chain(last_two..=log_length(&dir));
     for length in lengths {
         fs::write(cut.file("store.db"), &database).unwrap();
         fs::write(cut.file("store.db-wal"), &whole).unwrap();
@@ -93,6 +111,64 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
             .unwrap();
         assert_eq!(usize::try_from(found), Ok(survived), "cut at {length}");
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_cut_at_any_point_loses_nothing() {
+    let dir = Scratch::new();
+    let store = open(dir.path()).unwrap();
+    for number in 0..100 {
+        pay_with_note(&store, &number.to_string(), 900).await.unwrap();
+    }
+    let cut = dir.as_after_power_cut();
+    store.close().await;
+    let before = fs::read(cut.file("store.db")).unwrap();
+    let after = fs::read(dir.file("store.db")).unwrap();
+    let log = fs::read(cut.file("store.db-wal")).unwrap();
+    assert!(after.len() > before.len() + 64 * 1024);
+    for written in (0..after.len()).step_by(200) {
+        let old = before.get(written..).unwrap_or_default();
+        fs::write(cut.file("store.db"), [&after[..written], old].concat()).unwrap();
+        fs::write(cut.file("store.db-wal"), &log).unwrap();
+        let store = open(cut.path()).unwrap_or_else(|error| panic!("after {written} bytes: {error}"));
+        assert_eq!(references(&store).await.unwrap().len(), 100, "after {written} bytes");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_a_big_endian_router_is_read_as_sqlite_reads_it() {
+    let dir = Scratch::new();
+    let store = open(dir.path()).unwrap();
+    for number in 0..3 {
+        pay(&store, &number.to_string()).await.unwrap();
+    }
+    let dir = dir.as_after_power_cut();
+    let mut log = fs::read(dir.file("store.db-wal")).unwrap();
+    log[3] |= 1;
+    let mut sum = big_endian_sum([0, 0], &log[..24]);
+    log[24..32].copy_from_slice(&sum.map(u32::to_be_bytes).concat());
+    for frame in log[32..].chunks_exact_mut(24 + 1024) {
+        sum = big_endian_sum(sum, &[&frame[..8], &frame[24..]].concat());
+        frame[16..24].copy_from_slice(&sum.map(u32::to_be_bytes).concat());
+    }
+    fs::write(dir.file("store.db-wal"), &log).unwrap();
+    let again = dir.as_after_power_cut();
+    let store = open(dir.path()).unwrap();
+    assert_eq!(references(&store).await.unwrap(), ["0", "1", "2"]);
+
+    log[32 + 30] ^= 1;
+    fs::write(again.file("store.db-wal"), &log).unwrap();
+    assert_eq!(open(again.path()).err().unwrap().code(), "STORE_CORRUPT");
+}
+
+fn big_endian_sum([mut a, mut b]: [u32; 2], bytes: &[u8]) -> [u32; 2] {
+    let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    for pair in bytes.chunks_exact(8) {
+        a = a.wrapping_add(word(&pair[..4])).wrapping_add(b);
+        b = b.wrapping_add(word(&pair[4..])).wrapping_add(a);
+    }
+    [a, b]
 }
 
 #[tokio::test]
