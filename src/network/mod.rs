@@ -1,1 +1,5 @@
 //! The router: who is calling, who may pass.
+
+pub mod devices;
+pub mod neighbours;
+mod netlink;
