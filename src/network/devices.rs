@@ -154,7 +154,9 @@ mod tests {
         for name in ["br-guest", "wlan0.100", "eth0", "phy0-ap1", "br_lan", "veth@x+1"] {
             assert!(is_valid_name(name), "{name}");
         }
-        for name in ["", ".", "..", "a b", "a\"b", "br*", "a;b", "a\nb", "a/b", "0123456789abcdef", "bré", "a{b"] {
+        for name in
+            ["", ".", "..", "a b", "a\"b", "br*", "a;b", "a\nb", "a/b", "0123456789abcdef", "bré", "a{b"]
+        {
             assert!(!is_valid_name(name), "{name:?}");
             assert!(!exists(name));
         }

@@ -149,7 +149,9 @@ fn lookup(device: &str, address: IpAddr) -> io::Result<Option<Entry>> {
         }
         Err(error) if netlink::is_errno(&error, Errno::ENOENT) => Ok(None),
         // Kernels before 5.0 only list.
-        Err(error) if netlink::is_errno(&error, Errno::EOPNOTSUPP) || netlink::is_errno(&error, Errno::EINVAL) => {
+        Err(error)
+            if netlink::is_errno(&error, Errno::EOPNOTSUPP) || netlink::is_errno(&error, Errno::EINVAL) =>
+        {
             Ok(list_index(index)?.into_iter().find(|entry| entry.address == address))
         }
         Err(error) => Err(error),

@@ -231,7 +231,8 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Messa
 fn first_message(bytes: &[u8]) -> io::Result<(Message<'_>, &[u8])> {
     let length = usize::try_from(u32_at(bytes, 0)?).map_err(|_| malformed())?;
     let payload = bytes.get(HEADER..length).ok_or_else(malformed)?;
-    let message = Message { kind: u16_at(bytes, 4)?, flags: u16_at(bytes, 6)?, sequence: u32_at(bytes, 8)?, payload };
+    let message =
+        Message { kind: u16_at(bytes, 4)?, flags: u16_at(bytes, 6)?, sequence: u32_at(bytes, 8)?, payload };
     Ok((message, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 
