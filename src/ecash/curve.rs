@@ -204,6 +204,24 @@ fn reduce(bytes: &[u8; 32]) -> Scalar {
     Scalar::reduce(&FieldBytes::from(*bytes))
 }
 
+/// The mint's side, for tests.
+#[cfg(test)]
+impl Dleq {
+    pub(super) fn prove(key: &SecretKey, blinded: PublicKey, nonce: &SecretKey) -> Dleq {
+        let (r1, r2) = (nonce.public_key(), blinded.times(nonce));
+        let e = hash_e([r1, r2, key.public_key(), blinded.times(key)]);
+        let s = nonce.scalar() + reduce(&e) * key.scalar();
+        Dleq { e, s: s.to_bytes().into() }
+    }
+}
+
+#[cfg(test)]
+impl PublicKey {
+    pub(super) fn times(self, key: &SecretKey) -> PublicKey {
+        PublicKey::from_point(self.point() * key.scalar()).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
