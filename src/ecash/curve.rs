@@ -181,8 +181,7 @@ impl Dleq {
     fn challenge(&self, mint_key: PublicKey, blinded: PublicKey, signature: PublicKey) -> Option<[u8; 32]> {
         let s = scalar(&self.s)?;
         let minus_e = -reduce(&self.e);
-        let r1 =
-            ProjectivePoint::mul_by_generator_and_mul_add_vartime(&s, &minus_e, &mint_key.point());
+        let r1 = ProjectivePoint::mul_by_generator_and_mul_add_vartime(&s, &minus_e, &mint_key.point());
         let r2 = ProjectivePoint::lincomb_vartime(&[(blinded.point(), s), (signature.point(), minus_e)]);
         Some(hash_e([PublicKey::from_point(r1)?, PublicKey::from_point(r2)?, mint_key, signature]))
     }

@@ -2,7 +2,7 @@
 
 use super::keyset::KeysetError;
 use super::seed::SeedError;
-use crate::units::Millis;
+use crate::units::{Millis, Sats};
 
 /// Why a call to a mint did not give what was asked for.
 ///
@@ -31,6 +31,9 @@ pub enum EcashError {
     /// The mint lacks something without which money could not be taken safely.
     #[error("the mint cannot be used: {0}")]
     Unsuitable(&'static str),
+    /// The mint sells smaller or larger amounts only.
+    #[error("the mint sells from {} to {} sat at once", .0.map_or(1, |min| min.0), .1.map_or("any number of".to_owned(), |max| max.to_string()))]
+    AmountOutOfRange(Option<Sats>, Option<Sats>),
     #[error("the quote is not paid")]
     NotPaid,
     /// The mint works on this quote at the moment.
@@ -87,6 +90,8 @@ pub enum Lie {
     OtherQuote,
     #[error("the quote is over another amount or unit")]
     QuoteAmount,
+    #[error("the quote is locked to another key")]
+    OtherLock,
     #[error("the quote's request is not a Lightning invoice")]
     NoInvoice,
     #[error("the invoice is over another amount")]

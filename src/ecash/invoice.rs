@@ -170,13 +170,16 @@ fn checksum(hrp: &str, words: &[u8]) -> u32 {
     high.chain([0]).chain(low).chain(words.iter().copied()).fold(1u32, |state, word| {
         let top = state >> 25;
         let next = (state & 0x01ff_ffff) << 5 ^ u32::from(word);
-        GENERATOR.iter().enumerate().fold(next, |next, (i, generator)| {
-            if top >> i & 1 == 1 {
-                next ^ generator
-            } else {
-                next
-            }
-        })
+        GENERATOR.iter().enumerate().fold(
+            next,
+            |next, (i, generator)| {
+                if top >> i & 1 == 1 {
+                    next ^ generator
+                } else {
+                    next
+                }
+            },
+        )
     })
 }
 

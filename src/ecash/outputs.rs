@@ -125,10 +125,13 @@ impl Outputs {
         Ok(proofs)
     }
 
-    fn unblind_one(&self, output: &Output, keyset: &Keyset, signature: &BlindSignature) -> Result<Proof, Lie> {
-        if keyset.id() != self.keyset
-            || signature.keyset != self.keyset
-            || signature.amount != output.amount
+    fn unblind_one(
+        &self,
+        output: &Output,
+        keyset: &Keyset,
+        signature: &BlindSignature,
+    ) -> Result<Proof, Lie> {
+        if keyset.id() != self.keyset || signature.keyset != self.keyset || signature.amount != output.amount
         {
             return Err(Lie::SignatureTerms);
         }

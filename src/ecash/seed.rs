@@ -92,7 +92,8 @@ impl Seed {
 
     fn secret_by_hmac(&self, id: &[u8; 33], counter: u32) -> Result<(Secret, SecretKey), SeedError> {
         let derive = |kind: u8| -> Result<[u8; 32], SeedError> {
-            let mut mac = Hmac::<Sha256>::new_from_slice(&self.stretched).map_err(|_| SeedError::NoSuchKey)?;
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(&self.stretched).map_err(|_| SeedError::NoSuchKey)?;
             mac.update(b"Cashu_KDF_HMAC_SHA256");
             mac.update(id);
             mac.update(&u64::from(counter).to_be_bytes());
@@ -106,8 +107,11 @@ impl Seed {
     fn secret_by_path(&self, id: [u8; 8], counter: u32) -> Result<(Secret, SecretKey), SeedError> {
         let account = u64::from_be_bytes(id).checked_rem(u64::from(HARDENED) - 1);
         let account = account.and_then(|n| u32::try_from(n).ok()).ok_or(SeedError::NoSuchKey)?;
-        let node =
-            Node::root(&self.stretched)?.hardened(129_372)?.hardened(0)?.hardened(account)?.hardened(counter)?;
+        let node = Node::root(&self.stretched)?
+            .hardened(129_372)?
+            .hardened(0)?
+            .hardened(account)?
+            .hardened(counter)?;
         let secret = node.child(0)?.key.to_bytes();
         Ok((Secret(hex::encode(&secret)), node.child(1)?.key))
     }
