@@ -175,7 +175,8 @@ fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, ch
     html.raw("</div>\n");
 
     html.raw("<button class=\"button pay\" type=\"submit\">").raw(BOLT).raw("<span>").text(s.pay_button);
-    html.raw("</span></button>\n").add(&mint_choice(lang, offer)).raw("</form>\n");
+    html.raw("</span></button>\n").add(&mint_choice(lang, offer));
+    html.raw("<p class=\"hint\">").text(s.pay_hint).raw("</p>\n</form>\n");
     html
 }
 

@@ -34,7 +34,7 @@ pub(super) fn svg(invoice: &str) -> Option<Html> {
         "<svg class=\"qr\" role=\"img\" shape-rendering=\"crispEdges\" xmlns=\"http://www.w3.org/2000/svg\"",
     );
     svg.attr("viewBox", &format!("0 0 {side} {side}"));
-    svg.raw(" width=\"280\" height=\"280\"><path fill=\"#fff\"").attr("d", &format!("M0 0h{side}v{side}H0z"));
+    svg.raw(" width=\"264\" height=\"264\"><path fill=\"#fff\"").attr("d", &format!("M0 0h{side}v{side}H0z"));
     svg.raw("/><path fill=\"none\" stroke=\"#000\"").attr("d", &strokes(&code)).raw("/></svg>");
     Some(svg)
 }

@@ -96,11 +96,12 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
     main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\">");
-    main.text(s.copy).raw("</button></div>\n<textarea id=\"invoice\" readonly rows=\"2\"");
+    main.text(s.copy).raw("</button></div>\n<textarea id=\"invoice\" readonly rows=\"1\"");
     main.attr("aria-label", s.invoice_label)
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
         .text(pay.invoice);
-    main.raw("</textarea>\n<p class=\"hint\">").text(s.leave_hint);
+    main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
+    main.raw("<p class=\"hint\">").text(s.leave_hint);
     if pay.online {
         main.raw(" ").text(s.still_online);
     }

@@ -291,7 +291,7 @@ fn the_invoice_is_shown_as_code_link_and_text() {
     let invoice = invoice();
     let html = render(Lang::English, State::Pay(pay(&invoice)));
     assert_eq!(html.matches(&format!("href=\"lightning:{invoice}\"")).count(), 2);
-    assert!(html.contains("<svg class=\"qr\"") && html.contains("width=\"280\""));
+    assert!(html.contains("<svg class=\"qr\"") && html.contains("width=\"264\""));
     assert!(html.contains(&format!(">{invoice}</textarea>")));
     assert!(html.contains("data-seconds=\"3552\">59:12<"));
     assert!(html.contains("href=\"/?choose=1&amp;r=5f0c9a7be1\""));

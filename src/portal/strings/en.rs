@@ -30,6 +30,7 @@ pub(in super::super) static EN: Strings = Strings {
     more: "More",
     total: "You pay",
     pay_button: "Pay with Lightning",
+    pay_hint: "From any Lightning wallet, on this phone or another.",
     working: "One moment…",
     mint_choice: "Payment goes through",
     at_least: "at least {duration}",
@@ -50,11 +51,11 @@ pub(in super::super) static EN: Strings = Strings {
     copy: "Copy",
     copied: "Copied",
     copy_failed: "Hold to copy ↓",
+    copy_by_hand: "To copy the invoice, hold its text and select all.",
     invoice_label: "Lightning invoice",
     expires_in: "valid for {clock}",
     waiting_for_payment: "Waiting for the payment",
-    leave_hint:
-        "You may leave this page to pay. This device gets online by itself as soon as the payment arrives.",
+    leave_hint: "You may leave this page to pay: once paid, this device is online by itself.",
     still_online: "You stay online meanwhile.",
 
     paid_title: "Paid – opening",
