@@ -11,4 +11,5 @@ pub mod units;
 pub mod config;
 pub mod ecash;
 pub mod network;
+pub mod portal;
 pub mod store;

@@ -1,1 +1,36 @@
 //! Cashu: tokens, keysets, blind signatures, the mint client.
+//!
+//! Our own client on small crates. Whatever a mint or a stranger's token says is bounded, parsed into types
+//! that cannot be wrong, and checked against what was asked (keyset ids, DLEQ proofs, invoice amounts) before
+//! any other room sees it. What a request needs to be repeated or restored - seed, keyset, counter, amounts -
+//! is chosen by the caller, who makes it durable before the call.
+
+mod client;
+mod curve;
+mod error;
+mod hex;
+mod invoice;
+mod keyset;
+mod mint;
+mod outputs;
+mod quote_lock;
+mod schedule;
+mod seed;
+mod subscribe;
+mod tls;
+pub mod token;
+mod wire;
+
+pub use client::MintClient;
+pub use curve::{Dleq, PublicKey, SecretKey};
+pub use error::{EcashError, Lie};
+pub use invoice::{Invoice, InvoiceError};
+pub use keyset::{Keyset, KeysetError, KeysetId, KeysetRef, Terms};
+pub use mint::{Mint, MintHealth, NewQuote, Urgency};
+pub use outputs::{BlindSignature, Outputs, Proof, ProofDleq};
+pub use schedule::LookSchedule;
+pub use seed::{Secret, Seed, SeedError};
+pub use subscribe::{MintEvent, QuoteWatch};
+pub use tls::{Tls, TlsError};
+pub use token::{Token, TokenError, TokenProof};
+pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};

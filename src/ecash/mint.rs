@@ -1,0 +1,374 @@
+//! One mint, as the rest of the program sees it: calls off the async thread, at most two at once, with what
+//! rarely changes (info, keysets, keys) kept, and how it is doing on record.
+//!
+//! Money-bearing calls check first all that can be checked without the mint, and fetch the keys that the
+//! answer needs before the request leaves, so that an answer that came can also be read.
+
+use super::client::MintClient;
+use super::curve::{PublicKey, SecretKey};
+use super::error::{EcashError, Lie};
+use super::invoice::Invoice;
+use super::keyset::{Keyset, KeysetId};
+use super::outputs::{Outputs, Proof};
+use super::tls::{Tls, CALL_TIMEOUT};
+use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
+use crate::clock::Clock;
+use crate::config::MintUrl;
+use crate::units::{Millis, Sats, UnixSeconds};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+const UNIT: &str = "sat";
+const INFO_KEPT: Millis = Millis::from_secs(3600);
+const KEYSETS_KEPT: Millis = Millis::from_secs(600);
+const CALLS: usize = 2;
+/// Leaves one slot to guests.
+const BACKGROUND_CALLS: usize = 1;
+const BACK_OFF: Millis = Millis::from_secs(61);
+const BACK_OFF_JITTER_MS: u32 = 15_000;
+const MAX_BACK_OFFS: usize = 4096;
+
+/// On whose behalf a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A guest waits: ask at once, even where the mint limited us.
+    Guest,
+    /// Nobody waits: hold back after a 429, and leave a call slot to guests.
+    Background,
+}
+
+/// A quote that passed all checks and may be shown to a guest.
+#[derive(Clone, Debug)]
+pub struct NewQuote {
+    pub id: QuoteId,
+    pub amount: Sats,
+    pub invoice_text: InvoiceText,
+    pub invoice: Invoice,
+    /// How long it can be paid, from now; by the mint's own times, so no clock of ours matters.
+    pub lifetime: Millis,
+}
+
+/// How a mint is doing, on the monotonic clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MintHealth {
+    pub last_answer: Option<Millis>,
+    pub last_failure: Option<(Millis, String)>,
+    /// Failed calls since the last answer.
+    pub failures: u32,
+}
+
+/// Cheap to clone; all clones share connections and what is kept.
+#[derive(Clone, Debug)]
+pub struct Mint(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    client: MintClient,
+    clock: Clock,
+    calls: Arc<Semaphore>,
+    background_calls: Arc<Semaphore>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    info: Option<(Millis, Arc<MintInfo>)>,
+    keysets: Option<(Millis, Arc<Vec<KeysetInfo>>)>,
+    keys: HashMap<KeysetId, Arc<Keyset>>,
+    back_off: HashMap<Path, Millis>,
+    health: MintHealth,
+}
+
+/// What mints count requests by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Path {
+    Info,
+    Keysets,
+    Keys,
+    NewQuote,
+    Quote(QuoteId),
+    Mint,
+    Restore,
+    States,
+}
+
+impl Mint {
+    pub fn new(url: MintUrl, tls: &Tls, clock: Clock) -> Mint {
+        Mint(Arc::new(Shared {
+            client: MintClient::new(url, tls),
+            clock,
+            calls: Arc::new(Semaphore::new(CALLS)),
+            background_calls: Arc::new(Semaphore::new(BACKGROUND_CALLS)),
+            kept: Mutex::default(),
+        }))
+    }
+
+    pub fn url(&self) -> &MintUrl {
+        self.0.client.url()
+    }
+
+    pub fn health(&self) -> MintHealth {
+        self.kept().health.clone()
+    }
+
+    /// What the mint says about itself; at most an hour old.
+    pub async fn info(&self, urgency: Urgency) -> Result<Arc<MintInfo>, EcashError> {
+        if let Some((at, info)) = &self.kept().info {
+            if self.age(*at) < INFO_KEPT {
+                return Ok(info.clone());
+            }
+        }
+        let info = Arc::new(self.call(Path::Info, urgency, |client| client.info()).await?);
+        self.kept().info = Some((self.now(), info.clone()));
+        Ok(info)
+    }
+
+    /// All keysets of the mint, active or not; at most ten minutes old.
+    pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
+        if let Some((at, keysets)) = &self.kept().keysets {
+            if self.age(*at) < KEYSETS_KEPT {
+                return Ok(keysets.clone());
+            }
+        }
+        let keysets = Arc::new(self.call(Path::Keysets, urgency, |client| client.keysets()).await?);
+        let mut kept = self.kept();
+        kept.keysets = Some((self.now(), keysets.clone()));
+        // The fee belongs to the terms, and it alone may change under the same version 1 id.
+        kept.keys.retain(|id, keys| keysets.iter().any(|k| k.id == *id && k.terms == *keys.terms()));
+        Ok(keysets)
+    }
+
+    /// The keys of one of the mint's keysets, active or not.
+    pub async fn keyset(&self, id: KeysetId, urgency: Urgency) -> Result<Arc<Keyset>, EcashError> {
+        if let Some(keyset) = self.kept().keys.get(&id) {
+            return Ok(keyset.clone());
+        }
+        let listed = self.keysets(urgency).await?.iter().find(|listed| listed.id == id).cloned();
+        let listed = listed.ok_or(EcashError::KeysetInactive)?;
+        let keyset = Arc::new(self.call(Path::Keys, urgency, move |client| client.keys(&listed)).await?);
+        self.kept().keys.insert(id, keyset.clone());
+        Ok(keyset)
+    }
+
+    /// The keyset for new outputs: active, in sat, not expired by the mint's clock, with the lowest fee.
+    pub async fn active_keyset(&self, urgency: Urgency) -> Result<Arc<Keyset>, EcashError> {
+        let mint_time = self.mint_time();
+        let expired = |expiry: Option<UnixSeconds>| match (expiry, mint_time) {
+            (Some(expiry), Some(now)) => expiry.0 > 0 && expiry <= now,
+            _ => false,
+        };
+        let keysets = self.keysets(urgency).await?;
+        let usable =
+            keysets.iter().filter(|k| k.active && k.terms.unit == UNIT && !expired(k.terms.final_expiry));
+        let best = usable.min_by_key(|k| (k.terms.input_fee_ppk, k.id)).map(|k| k.id);
+        self.keyset(best.ok_or(EcashError::Unsuitable("it has no active sat keyset"))?, urgency).await
+    }
+
+    /// Asks for an invoice over `amount` (NUT-04), locked to the key `lock` (NUT-20). Refuses a mint that
+    /// lacks what safe minting needs, and an invoice that is not over exactly this amount.
+    pub async fn quote(
+        &self,
+        amount: Sats,
+        lock: PublicKey,
+        urgency: Urgency,
+    ) -> Result<NewQuote, EcashError> {
+        let info = self.info(urgency).await?;
+        if let Some(why) = info.unsuitable() {
+            return Err(EcashError::Unsuitable(why));
+        }
+        if let Some(AmountLimits { min, max }) = info.minting {
+            if amount.0 == 0 || min.is_some_and(|min| amount < min) || max.is_some_and(|max| amount > max) {
+                return Err(EcashError::AmountOutOfRange(min, max));
+            }
+        }
+        self.active_keyset(urgency).await?.split(amount).ok_or(EcashError::AmountNotPossible)?;
+        let quote = self.call(Path::NewQuote, urgency, move |client| client.mint_quote(amount, lock)).await?;
+        checked(quote, amount, lock).map_err(|lie| self.failed(lie.into()))
+    }
+
+    /// Reads a quote's state again.
+    pub async fn quote_state(&self, quote: &QuoteId, urgency: Urgency) -> Result<MintQuote, EcashError> {
+        let id = quote.clone();
+        self.call(Path::Quote(id.clone()), urgency, move |client| client.quote_state(&id)).await
+    }
+
+    /// Turns a paid quote into proofs. The outputs' counters, and the outputs' place in the store, are
+    /// durable before this is called; the same call may be repeated. On `KeysetInactive` the keysets are
+    /// read anew by the next [`Mint::active_keyset`].
+    pub async fn mint(
+        &self,
+        quote: &QuoteId,
+        outputs: Arc<Outputs>,
+        lock: SecretKey,
+        urgency: Urgency,
+    ) -> Result<Vec<Proof>, EcashError> {
+        let keyset = self.keyset(outputs.keyset(), urgency).await?;
+        let quote = quote.clone();
+        let outcome = self
+            .call(Path::Mint, urgency, move |client| {
+                let signatures = client.mint(&quote, &outputs, &lock)?;
+                Ok(outputs.unblind(&keyset, &signatures)?)
+            })
+            .await;
+        if let Err(EcashError::KeysetInactive) = outcome {
+            self.kept().keysets = None;
+        }
+        outcome
+    }
+
+    /// Those of the outputs that the mint has signed before, as proofs (NUT-09): what a lost answer held.
+    /// Outputs the mint never signed are simply missing.
+    pub async fn restore(&self, outputs: Arc<Outputs>, urgency: Urgency) -> Result<Vec<Proof>, EcashError> {
+        let keyset = self.keyset(outputs.keyset(), urgency).await?;
+        self.call(Path::Restore, urgency, move |client| {
+            Ok(outputs.unblind_restored(&keyset, &client.restore(&outputs)?)?)
+        })
+        .await
+    }
+
+    /// Whether proofs are spent (NUT-07), in the order of `ys` ([`super::Secret::y`]); at most 1000 at once.
+    pub async fn proof_states(
+        &self,
+        ys: Vec<PublicKey>,
+        urgency: Urgency,
+    ) -> Result<Vec<ProofState>, EcashError> {
+        self.call(Path::States, urgency, move |client| client.proof_states(&ys)).await
+    }
+
+    /// Makes one blocking call on another thread, when it may and a slot is free.
+    async fn call<T: Send + 'static>(
+        &self,
+        path: Path,
+        urgency: Urgency,
+        work: impl FnOnce(&MintClient) -> Result<T, EcashError> + Send + 'static,
+    ) -> Result<T, EcashError> {
+        if urgency == Urgency::Background {
+            self.backed_off(&path)?;
+        }
+        let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
+        let slot = slot.await.map_err(|_| EcashError::Busy)??;
+        let shared = self.0.clone();
+        // The slot goes along: a caller that stops waiting does not free it.
+        let call = tokio::task::spawn_blocking(move || {
+            let outcome = work(&shared.client);
+            drop(slot);
+            outcome
+        });
+        let outcome =
+            call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())));
+        self.record(path, &outcome);
+        outcome
+    }
+
+    async fn slot(&self, urgency: Urgency) -> Result<Slot, EcashError> {
+        let background = match urgency {
+            Urgency::Guest => None,
+            Urgency::Background => Some(acquire(&self.0.background_calls).await?),
+        };
+        Ok(Slot { _call: acquire(&self.0.calls).await?, _background: background })
+    }
+
+    fn backed_off(&self, path: &Path) -> Result<(), EcashError> {
+        let until = self.kept().back_off.get(path).copied().unwrap_or_default();
+        match until.saturating_sub(self.now()) {
+            Millis::ZERO => Ok(()),
+            left => Err(EcashError::BackingOff(left)),
+        }
+    }
+
+    fn record<T>(&self, path: Path, outcome: &Result<T, EcashError>) {
+        let now = self.now();
+        let mut kept = self.kept();
+        match outcome {
+            Err(EcashError::RateLimited) => {
+                kept.back_off.retain(|_, until| *until > now);
+                if kept.back_off.len() < MAX_BACK_OFFS {
+                    kept.back_off.insert(path, now.saturating_add(BACK_OFF).saturating_add(jitter()));
+                }
+            }
+            Ok(_) => {
+                kept.back_off.remove(&path);
+            }
+            Err(_) => {}
+        }
+        match outcome {
+            Err(
+                error @ (EcashError::Unreachable(_)
+                | EcashError::NoAnswer(_)
+                | EcashError::RateLimited
+                | EcashError::LoginNeeded
+                | EcashError::Malformed(_)
+                | EcashError::Lied(_)),
+            ) => kept.health.fail(now, error),
+            _ => {
+                kept.health.last_answer = Some(now);
+                kept.health.failures = 0;
+            }
+        }
+    }
+
+    fn failed(&self, error: EcashError) -> EcashError {
+        let now = self.now();
+        self.kept().health.fail(now, &error);
+        error
+    }
+
+    /// The mint's clock now, from what it said last.
+    fn mint_time(&self) -> Option<UnixSeconds> {
+        let kept = self.kept();
+        let (at, info) = kept.info.as_ref()?;
+        let since = self.now().saturating_sub(*at).0 / 1000;
+        info.time.map(|time| UnixSeconds(time.0.saturating_add(since)))
+    }
+
+    fn now(&self) -> Millis {
+        self.0.clock.now()
+    }
+
+    fn age(&self, at: Millis) -> Millis {
+        self.now().saturating_sub(at)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MintHealth {
+    fn fail(&mut self, now: Millis, error: &EcashError) {
+        self.last_failure = Some((now, error.to_string()));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+struct Slot {
+    _call: OwnedSemaphorePermit,
+    _background: Option<OwnedSemaphorePermit>,
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, EcashError> {
+    semaphore.clone().acquire_owned().await.map_err(|_| EcashError::Busy)
+}
+
+fn jitter() -> Millis {
+    Millis(u64::from(getrandom::u32().unwrap_or(0) % BACK_OFF_JITTER_MS))
+}
+
+fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, Lie> {
+    if quote.amount.is_some_and(|said| said != amount) || quote.unit.is_some_and(|unit| unit != UNIT) {
+        return Err(Lie::QuoteAmount);
+    }
+    if quote.lock.is_some_and(|key| PublicKey::parse(&key) != Some(lock)) {
+        return Err(Lie::OtherLock);
+    }
+    let invoice_text = quote.request.ok_or(Lie::NoInvoice)?;
+    let invoice = Invoice::parse(invoice_text.as_str()).map_err(|_| Lie::NoInvoice)?;
+    if !invoice.asks_for(amount) {
+        return Err(Lie::InvoiceAmount);
+    }
+    let by_quote = quote.expiry.and_then(|expiry| expiry.0.checked_sub(invoice.timestamp().0));
+    let by_quote = by_quote.filter(|secs| *secs > 0).map(Millis::from_secs);
+    let lifetime = by_quote.map_or(invoice.lifetime(), |by_quote| by_quote.min(invoice.lifetime()));
+    Ok(NewQuote { id: quote.id, amount, invoice_text, invoice, lifetime })
+}

@@ -1,0 +1,142 @@
+//! Tokens: ecash as text (NUT-00). We write `cashuB` (V4) and read `cashuB` and `cashuA` (V3).
+//!
+//! We write full keyset ids: every wallet in the field reads them, and a short id has to be resolved by
+//! asking the mint. We write each proof's DLEQ evidence, so that the receiver can check it offline.
+//!
+//! Tokens come from strangers. Refused: more than 64 KiB of text, more than 256 proofs, several mints,
+//! keyset ids from before NUT-02, points off the curve, amounts of 0 or beyond 64 bits. Skipped: fields we
+//! do not know, DLEQ evidence that is incomplete.
+
+mod v3;
+mod v4;
+
+use super::curve::PublicKey;
+use super::keyset::{KeysetId, KeysetRef};
+use super::outputs::{Proof, ProofDleq};
+use super::seed::Secret;
+use crate::config::MintUrl;
+use crate::units::Sats;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::Engine;
+
+const MAX_TEXT: usize = 64 * 1024;
+const MAX_PROOFS: usize = 256;
+/// Secrets with spending conditions (NUT-10) are longer than the usual 64 characters.
+const MAX_SECRET: usize = 4096;
+const MAX_MINT_URL: usize = 512;
+const MAX_UNIT: usize = 32;
+const MAX_MEMO: usize = 1024;
+
+/// Base64 as found in the field: with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Ecash of one mint, as received. Nothing in it is checked with the mint yet.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// As written by the sender; compare as [`MintUrl`].
+    pub mint: String,
+    pub unit: String,
+    pub memo: Option<String>,
+    pub proofs: Vec<TokenProof>,
+}
+
+/// A [`Proof`] whose keyset may be named by a short id.
+#[derive(Clone, Debug)]
+pub struct TokenProof {
+    pub keyset: KeysetRef,
+    pub amount: Sats,
+    pub secret: Secret,
+    pub c: PublicKey,
+    pub dleq: Option<ProofDleq>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("not a Cashu token")]
+    NotAToken,
+    #[error("the token is too large")]
+    TooLarge,
+    #[error("the token is damaged")]
+    Damaged,
+    #[error("the token is of more than one mint")]
+    ManyMints,
+    #[error("the token is of a kind of keyset that is not supported any more")]
+    OldKeyset,
+    #[error("the token is empty")]
+    Empty,
+    #[error("the token names a keyset that the mint does not have")]
+    UnknownKeyset,
+}
+
+impl Token {
+    /// Reads a token, with or without `cashu:` before it and blanks around it.
+    pub fn parse(text: &str) -> Result<Token, TokenError> {
+        let text = text.trim();
+        if text.len() > MAX_TEXT {
+            return Err(TokenError::TooLarge);
+        }
+        let text = text.strip_prefix("cashu://").or_else(|| text.strip_prefix("cashu:")).unwrap_or(text);
+        let token = if let Some(body) = text.strip_prefix("cashuB") {
+            v4::decode(&unbase64(body)?)?
+        } else if let Some(body) = text.strip_prefix("cashuA") {
+            v3::decode(&unbase64(body)?)?
+        } else {
+            return Err(TokenError::NotAToken);
+        };
+        match token.total() {
+            Some(Sats(0)) => Err(TokenError::Empty),
+            Some(_) => Ok(token),
+            None => Err(TokenError::Damaged),
+        }
+    }
+
+    /// The face value; `None` beyond 64 bits, which [`Token::parse`] never returns.
+    pub fn total(&self) -> Option<Sats> {
+        self.proofs.iter().try_fold(Sats(0), |sum, proof| sum.checked_add(proof.amount))
+    }
+
+    /// The proofs with their keysets named in full.
+    pub fn resolve(self, known: &[KeysetId]) -> Result<Vec<Proof>, TokenError> {
+        let full = |proof: TokenProof| {
+            let keyset = proof.keyset.resolve(known).ok_or(TokenError::UnknownKeyset)?;
+            let TokenProof { amount, secret, c, dleq, .. } = proof;
+            Ok(Proof { keyset, amount, secret, c, dleq })
+        };
+        self.proofs.into_iter().map(full).collect()
+    }
+}
+
+/// Writes a `cashuB` token. About 310 characters per proof.
+pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
+    format!("cashuB{}", BASE64.encode(v4::encode(mint.as_str(), unit, proofs)))
+}
+
+fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {
+    let url_safe: Vec<u8> = body
+        .bytes()
+        .map(|b| match b {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => other,
+        })
+        .collect();
+    BASE64.decode(url_safe).map_err(|_| TokenError::Damaged)
+}
+
+fn checked_secret(text: String) -> Result<Secret, TokenError> {
+    match text.len() {
+        0 => Err(TokenError::Damaged),
+        1..=MAX_SECRET => Ok(Secret(text)),
+        _ => Err(TokenError::TooLarge),
+    }
+}
+
+#[cfg(test)]
+mod tests;
