@@ -51,6 +51,8 @@ def payments(lab: Lab, mint: Nutshell):
     through, direct, claims = [], [], []
     wallet = Wallet(lab.router, mint.url)
     for number in range(PAYMENTS):
+        if number % 8 == 0:  # a guest may make 10 requests a minute
+            lab.guest.become(mac=f"02:00:00:00:02:{number:02x}", ip=f"192.168.77.{50 + number}", ip6=f"fd77::2:{number:x}")
         with MintProxy(lab.guest) as proxy:
             offer = proxy.request(mint.url, AMOUNT + number)
             time.sleep(0.3)  # as in life, the payer takes a moment: the subscription stands
@@ -62,7 +64,6 @@ def payments(lab: Lab, mint: Nutshell):
         took, claim = by_hand(lab, mint, wallet, AMOUNT + number)
         direct.append(took)
         claims.append(claim)
-        time.sleep(0.5)  # stays under the limits on new requests
         print(f"\r  payment {number + 1} of {PAYMENTS} ", end="", file=sys.stderr, flush=True)
     print("\r" + " " * 30 + "\r", end="", file=sys.stderr)
     own = p95(through) - p95(claims)
