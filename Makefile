@@ -24,7 +24,7 @@ setup-lab:
 	@sh tests/lab/setup.sh lab
 
 build: setup-build ## Build the daemon (target/debug/tollgated)
-	@cargo build --locked --quiet
+	@echo '  building the daemon'; cargo build --locked --quiet
 
 run: setup build ## Show it: a guest pays and gets online, then the portal stays open for you (Ctrl-C ends it)
 	@$(PYTHON) -m lab.run

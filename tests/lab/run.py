@@ -43,6 +43,7 @@ class TourFailed(Exception):
 
 def main() -> int:
     once = "--once" in sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us in the background
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with contextlib.ExitStack() as stack:
