@@ -8,12 +8,15 @@
 mod client;
 mod curve;
 mod error;
+#[cfg(test)]
+mod fake_mint;
 mod hex;
 mod invoice;
 mod keyset;
 mod mint;
 mod outputs;
 mod quote_lock;
+mod refusal;
 mod schedule;
 mod seed;
 mod subscribe;
