@@ -123,6 +123,30 @@ async fn nothing_is_opened_before_there_is_something_to_watch() {
     assert!(timeout(Duration::from_millis(100), listener.accept()).await.is_err());
 }
 
+#[tokio::test]
+async fn messages_beyond_the_mints_limit_wait_for_the_minute_to_pass() {
+    let (_commands, commands) = mpsc::unbounded_channel();
+    let mut task = Task {
+        mint: MintUrl::parse("http://127.0.0.1:1").unwrap(),
+        tls: Tls::new(None).unwrap(),
+        commands,
+        events: mpsc::channel(1).0,
+        watched: BTreeSet::new(),
+        sent: VecDeque::new(),
+        next_id: 0,
+    };
+    let start = Instant::now();
+    for _ in 1..MESSAGES_PER_MINUTE {
+        task.sent.push_back(start);
+        assert!(task.next_slot() < start + GATHER * 10);
+    }
+    task.sent.push_back(start + GATHER);
+    assert_eq!(task.next_slot(), start + MINUTE);
+    task.sent.push_back(start + GATHER);
+    task.sent.push_front(start - MINUTE);
+    assert_eq!(task.next_slot(), start + MINUTE, "what is older than a minute does not count");
+}
+
 #[test]
 fn messages_are_told_apart() {
     for (text, heard) in [
