@@ -178,10 +178,8 @@ async fn another_programs_database_without_a_schema_is_damage() {
 
 #[tokio::test]
 async fn a_newer_store_is_left_alone() {
-    const NEWER: Schema = Schema {
-        steps: &[TRIAL.steps[0], TRIAL.steps[1], "CREATE TABLE from_the_future (a)"],
-        clock_readings: &[],
-    };
+    const NEWER: Schema =
+        Schema { steps: &[TRIAL.steps[0], TRIAL.steps[1], "CREATE TABLE from_the_future (a)"] };
     for crashed in [false, true] {
         let mut dir = Scratch::new();
         let store = Store::open_with(dir.path(), &clock(), &NEWER).unwrap();
