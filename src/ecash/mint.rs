@@ -379,3 +379,6 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
     let lifetime = by_quote.map_or(invoice.lifetime(), |by_quote| by_quote.min(invoice.lifetime()));
     Ok(NewQuote { id: quote.id, amount, invoice_text, invoice, lifetime })
 }
+
+#[cfg(test)]
+mod tests;

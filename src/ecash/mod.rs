@@ -8,6 +8,8 @@
 mod client;
 mod curve;
 mod error;
+#[cfg(test)]
+mod fake_mint;
 mod hex;
 mod invoice;
 mod keyset;
@@ -15,6 +17,7 @@ mod mint;
 mod mints;
 mod outputs;
 mod quote_lock;
+mod refusal;
 mod schedule;
 mod seed;
 mod subscribe;

@@ -1,6 +1,5 @@
 use super::*;
 use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 fn quote(name: &str) -> QuoteId {
     QuoteId::parse(name).unwrap()
@@ -99,12 +98,9 @@ async fn a_mint_without_websocket_is_told_as_such() {
     let (watch, mut events) = QuoteWatch::start(url, &Tls::new(None).unwrap());
     watch.watch(quote("a"));
     let (tcp, _) = within(listener.accept()).await.unwrap();
-    let refuse = |_: &Request, _: Response| -> Result<Response, ErrorResponse> {
-        let mut refusal = ErrorResponse::new(None);
-        *refusal.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::FORBIDDEN;
-        Err(refusal)
-    };
-    assert!(tokio_tungstenite::accept_hdr_async(tcp, refuse).await.is_err());
+    let forbidden = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    within(tcp.readable()).await.unwrap();
+    tcp.try_write(forbidden).unwrap();
     assert_eq!(within(events.recv()).await, Some(MintEvent::Unsupported));
 }
 
