@@ -122,7 +122,8 @@ class Lab:
         )
 
     def _dnsmasq(self, space: Space, name: str, *options: str) -> Process:
-        argv = ["dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--no-hosts", f"--pid-file={self.path(name + '.pid')}", *options]
+        # -d: in the foreground, its log on standard error, and no change of user, which a user namespace would refuse.
+        argv = ["dnsmasq", "-d", "-C", "/dev/null", "--no-hosts", *options]
         process = space.spawn(argv, log=self.path(name + ".log"))
 
         def listening() -> bool:

@@ -100,6 +100,7 @@ class Place:
     ) -> Process:
         """Starts `argv`. Output goes to the file `log`, or to a pipe (`pipe_out`), else nowhere."""
         environment = dict(os.environ)
+        environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"  # not everybody's PATH has nft
         environment.update(env or {})
         with contextlib.ExitStack() as theirs:
             def open_fd(fd: int) -> int:

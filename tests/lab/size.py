@@ -1,6 +1,6 @@
-"""`make size`: the stripped release binary, and what it is made of, crate by crate, from the symbols of an unstripped build.
+"""`make size`: the stripped release binary, and what it is made of, crate by crate, by the symbols it had before.
 
-The profile is the release profile as it ships; only symbols are kept for the second build, which changes no code.
+Built with the release profile as it ships, but for `strip`, which is done afterwards: that changes no code.
 """
 
 import collections
@@ -11,17 +11,18 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SHOWN = 10
-# C parts come without crate names.
-C_PARTS = [(re.compile(r"^(sqlite3|unix|pager|btree|vdbe|wal|pcache|whereLoop|expr|select|fts|json|memdb)", re.I), "libsqlite3-sys (C)"),
-           (re.compile(r"^(ring_core|_?x25519|aes|gcm|chacha|poly1305|bn_|p256|p384|ecp|sha|bssl|OPENSSL)", re.I), "ring (C)")]
+RING = re.compile(r"^_?(ring_core|x25519|aes|gcm|chacha|poly1305|bn_|p256|p384|ecp|LIMB|bssl|OPENSSL)", re.I)
+"""C has no crate names; besides ring's there are SQLite's symbols and, linked statically, the C library's."""
 
 
 def main() -> int:
-    target = os.path.join(ROOT, "target")
-    build("release", {})
-    build("release with symbols", {"CARGO_PROFILE_RELEASE_STRIP": "none", "CARGO_TARGET_DIR": os.path.join(target, "size")})
-    stripped = os.path.getsize(os.path.join(target, "release", "tollgated"))
-    crates = contributors(os.path.join(target, "size", "release", "tollgated"))
+    target = os.path.join(ROOT, "target", "size")
+    build(target)
+    with_symbols = os.path.join(target, "release", "tollgated")
+    without = with_symbols + ".stripped"
+    subprocess.run(["strip", "--strip-all", "-o", without, with_symbols], check=True)
+    stripped = os.path.getsize(without)
+    crates = contributors(with_symbols)
     total = sum(crates.values())
     print(f"{'tollgated, release, stripped':<40} {stripped:>12,} bytes")
     print(f"\n{'largest contributors (code and data)':<40} {'bytes':>12} {'share':>8}")
@@ -32,8 +33,9 @@ def main() -> int:
     return 0
 
 
-def build(what: str, env: dict[str, str]) -> None:
-    print(f"building: {what} ...", file=sys.stderr, flush=True)
+def build(target: str) -> None:
+    print("building the release profile ...", file=sys.stderr, flush=True)
+    env = {"CARGO_PROFILE_RELEASE_STRIP": "none", "CARGO_TARGET_DIR": target}
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, env={**os.environ, **env}, check=True)
 
 
@@ -53,10 +55,7 @@ def crate_of(symbol: str) -> str:
     found = re.search(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[[0-9a-f]+\])?::", generic.group(1) if generic else symbol)
     if found:
         return found.group(1)
-    for pattern, name in C_PARTS:
-        if pattern.match(symbol):
-            return name
-    return "other C and data"
+    return "ring (C, assembly)" if RING.match(symbol) else "libsqlite3-sys and libc (C)"
 
 
 if __name__ == "__main__":
