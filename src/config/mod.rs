@@ -1,1 +1,208 @@
-//! UCI text -> typed `Config`.
+//! UCI text -> typed `Config`: parse once, so that nobody has to check again. A file with an error gives
+//! no configuration at all; every error of it is reported, with its line.
+//!
+//! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
+
+pub mod check;
+mod fields;
+pub mod mint_url;
+pub mod netifd;
+mod problem;
+mod read;
+mod schema;
+pub mod uci;
+mod values;
+
+pub use mint_url::{MintUrl, MintUrlError};
+pub use problem::{Problem, Severity};
+
+use crate::mac::MacAddr;
+use crate::units::{Millis, Sats};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the configuration is, unless `-c` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/config/tollgate";
+/// Where `control.sock` is, unless the configuration says otherwise.
+pub const DEFAULT_RUN_DIR: &str = "/var/run/tollgate";
+
+/// Most that one purchase can be: ten years of milliseconds.
+const MAX_ALLOTMENT: u64 = 315_360_000_000;
+/// 21 million bitcoin.
+const ALL_SATS: u64 = 2_100_000_000_000_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub main: Main,
+    /// In the order of the file; no device is in two of them.
+    pub venues: Vec<Venue>,
+    /// In the order of the file; no two have the same URL.
+    pub mints: Vec<Mint>,
+}
+
+/// `config tollgate 'main'`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Main {
+    /// False: the daemon does not run, and there may be nothing to sell.
+    pub enabled: bool,
+    /// What must survive a power cut.
+    pub state_dir: PathBuf,
+    /// `control.sock`.
+    pub run_dir: PathBuf,
+    /// Portal and API for guests. The four ports differ from each other.
+    pub port: u16,
+    pub mint_proxy_port: u16,
+    /// Where nft redirects port 80 to.
+    pub redirect_port: u16,
+    /// The operator's interface: a loopback, private or link-local address.
+    pub admin_listen: SocketAddr,
+    /// WebSockets per MAC address.
+    pub guest_sockets: usize,
+    /// TCP connections per MAC address.
+    pub guest_connections: usize,
+    pub log_level: log::LevelFilter,
+    pub log_target: LogTarget,
+    /// Certificates (PEM) that are trusted besides the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// How long after an invoice's own expiry its payment is still looked for.
+    pub invoice_grace: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Syslog,
+    Stderr,
+}
+
+/// A guest network and what is sold there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Venue {
+    /// The section's name.
+    pub id: String,
+    /// For people: 1 to 64 characters, no control characters.
+    pub name: String,
+    /// Gated interfaces, safe to print into nft. Empty until `network` is resolved.
+    pub devices: Vec<String>,
+    /// A `config interface` of `/etc/config/network` that names the device; see [`netifd`].
+    pub network: Option<String>,
+    pub metric: Metric,
+    /// One step, in the metric's unit; at least 1.
+    pub step_size: u64,
+    /// Most steps of one purchase, at least 1; `step_size` times this does not overflow.
+    pub max_steps: u64,
+    /// Online without paying.
+    pub trusted_macs: BTreeSet<MacAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    Milliseconds,
+    /// Known, but refused by [`Config::from_uci`] until bytes are metered.
+    Bytes,
+}
+
+/// A mint whose money is taken, and its price.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mint {
+    pub url: MintUrl,
+    pub unit: Unit,
+    /// At least 1; times any of its venues' `max_steps` it does not overflow.
+    pub price_per_step: Sats,
+    /// Fewest steps of one purchase: from 1 to `max_steps` of each of its venues.
+    pub min_steps: u64,
+    pub allow_http: bool,
+    /// Ids of the venues it sells in; empty: all.
+    pub venues: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Sat,
+}
+
+impl Config {
+    /// The configuration and its warnings, or all that is wrong, in the order of the lines.
+    pub fn from_uci(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        match uci::parse(text.as_bytes()) {
+            Ok(file) => read::config(&file),
+            Err(errors) => Err(errors.into_iter().map(Problem::from).collect()),
+        }
+    }
+
+    /// As [`Config::from_uci`], from a regular file of at most [`uci::MAX_BYTES`].
+    pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let bytes = read_file(path).map_err(|error| {
+            vec![Problem::of_file(format!("cannot be read ({error}): check the path and its permissions"))]
+        })?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Config::from_uci(text),
+            Err(error) => {
+                let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let line = good.iter().filter(|&&b| b == b'\n').count().saturating_add(1);
+                let message = "this line is not UTF-8: save the file in that encoding";
+                Err(vec![Problem { line: Some(line), ..Problem::of_file(message) }])
+            }
+        }
+    }
+
+    pub fn venue_of_device(&self, device: &str) -> Option<&Venue> {
+        self.venues.iter().find(|venue| venue.devices.iter().any(|own| own == device))
+    }
+
+    /// The mints that sell in a venue, in the order of the file.
+    pub fn mints_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a Mint> + 'a {
+        self.mints.iter().filter(|mint| mint.sells_in(&venue.id))
+    }
+
+    /// The mint with this URL, if it sells in the venue.
+    pub fn mint_for(&self, venue: &Venue, url: &MintUrl) -> Option<&Mint> {
+        self.mints.iter().find(|mint| mint.url == *url && mint.sells_in(&venue.id))
+    }
+}
+
+impl Mint {
+    /// Whether it sells in the venue with this id.
+    pub fn sells_in(&self, venue: &str) -> bool {
+        self.venues.is_empty() || self.venues.iter().any(|own| own == venue)
+    }
+}
+
+impl Metric {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Metric::Milliseconds => "milliseconds",
+            Metric::Bytes => "bytes",
+        }
+    }
+}
+
+impl Unit {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::Sat => "sat",
+        }
+    }
+}
+
+/// The `run_dir` that a file names, also where the file has other faults; else [`DEFAULT_RUN_DIR`].
+/// So that `status` finds a daemon which still runs with an older state of the file.
+pub fn run_dir_of(path: &Path) -> PathBuf {
+    let file = read_file(path).ok().and_then(|bytes| uci::parse(&bytes).ok()).unwrap_or_default();
+    read::run_dir(&file).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR))
+}
+
+/// Never blocks on a pipe and never reads more than one byte above the limit.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    let limit = u64::try_from(uci::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

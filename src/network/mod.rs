@@ -1,1 +1,9 @@
 //! The router: who is calling, who may pass.
+
+pub mod conntrack;
+pub mod devices;
+pub mod gate;
+pub mod neighbours;
+mod netlink;
+mod nftables;
+pub mod witness;

@@ -1,1 +1,177 @@
 //! What must survive a power cut.
+//!
+//! One thread owns one SQLite connection; everybody else holds a `Store`, a handle that sends it closures.
+//! A write is one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned
+//! with `synchronous=FULL`: what has been answered is on the flash.
+//!
+//! Refuses to run without those guarantees, to write to a store that is damaged or newer than this
+//! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
+//! write, as conditional statements whose row count is tested; never read in one call and write in another.
+
+mod database;
+mod error;
+mod files;
+mod keyfile;
+mod migrations;
+mod requests;
+mod sessions;
+mod time;
+mod values;
+mod wal;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use keyfile::{KeyFile, Secret};
+pub use requests::{
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+};
+pub use sessions::{NewGrant, Sales, SessionRow};
+
+use crate::clock::Clock;
+use database::Database;
+use files::Files;
+use migrations::{Schema, SCHEMA};
+use rusqlite::Transaction;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{mpsc, Arc};
+use time::Timekeeper;
+use tokio::sync::oneshot;
+
+/// Below this much free space (bytes) no new sale is started.
+const ROOM_FOR_SALES: u64 = 1024 * 1024;
+
+/// A handle to the store; clones share it. The store is closed when the last handle is dropped, and
+/// `close` waits for that.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    /// Unbounded, because a job is only ever queued by somebody who waits for its answer, and those are
+    /// bounded at the door (sockets, connections, background tasks).
+    jobs: mpsc::Sender<Job>,
+    commits: Arc<AtomicUsize>,
+    files: Files,
+    time: Timekeeper,
+}
+
+enum Job {
+    Run(Box<dyn FnOnce(&mut Database) + Send>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Store {
+    /// Opens the store in `state_dir`, or makes one where there never was one. Blocks for the recovery of
+    /// what a power cut left and for a check of the database (see `database`); called once, at start.
+    ///
+    /// `Corrupt`, `TooNew`: nothing in the store's files has been changed. `Full` and `InUse` may pass:
+    /// try again later.
+    pub fn open(state_dir: &Path, clock: &Clock) -> Result<Store, StoreError> {
+        Store::open_with(state_dir, clock, &SCHEMA)
+    }
+
+    fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
+        let files = Files::new(state_dir)?;
+        let lock = files.lock()?;
+        let commits = Arc::new(AtomicUsize::new(0));
+        let mut database = Database::open(&files, clock, schema, commits.clone())?;
+        let time = database.write(|tx| time::begin_boot(tx, clock))?;
+
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let waiting = run(&mut database, queue);
+            database.close();
+            drop(lock);
+            if let Some(waiting) = waiting {
+                let _ = waiting.send(());
+            }
+        })?;
+        Ok(Store(Arc::new(Shared { jobs, commits, files, time })))
+    }
+
+    /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
+    /// `f` rolls back. A caller that stops waiting does not stop the write.
+    pub(in crate::store) async fn write<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.ask(move |database| database.write(f)).await
+    }
+
+    /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
+    pub(in crate::store) async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.ask(move |database| database.read(f)).await
+    }
+
+    /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
+    /// this is for what is written again anyway; `what` names it in the log.
+    pub(in crate::store) fn write_later<F>(&self, what: &'static str, f: F)
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    {
+        let job = move |database: &mut Database| {
+            if let Err(error) = database.write(f) {
+                log::error!("store: {what} not written: {error}");
+            }
+        };
+        if self.0.jobs.send(Job::Run(Box::new(job))).is_err() {
+            log::error!("store: {what} not written: {}", StoreError::Closed);
+        }
+    }
+
+    /// Closes the store for every handle, after the writes queued so far, and waits until the database is
+    /// checkpointed and unlocked.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.0.jobs.send(Job::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    /// Transactions that have written something since the store was opened.
+    pub fn commits(&self) -> usize {
+        self.0.commits.load(Ordering::Relaxed)
+    }
+
+    /// Bytes free for us on the file system that holds the store.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.0.files.free_bytes()?)
+    }
+
+    /// Whether a new sale may be started: at least 1 MiB is free. What is paid already is written even
+    /// below that, as long as it fits.
+    pub fn room_for_sales(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free >= ROOM_FOR_SALES)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = move |database: &mut Database| {
+            let _ = answer.send(f(database));
+        };
+        self.0.jobs.send(Job::Run(Box::new(job))).map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
+/// be told when it is done.
+fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
+    for job in queue {
+        match job {
+            Job::Run(work) => work(database),
+            Job::Close(waiting) => return Some(waiting),
+        }
+    }
+    None
+}

@@ -1,0 +1,57 @@
+# tollgated: `make run` shows it, `make test` tests it. Everything these need is installed by them, once.
+# Tests and the demo use the dev profile (dependencies optimised, our code quick to build and with overflow checks);
+# what is measured (`bench`, `size`) is the release profile, which is what a router gets.
+
+CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
+PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
+JOBS ?= 2
+TESTS ?= tests/system
+
+export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
+
+.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench size clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: ## Install what building and testing need (the other targets do it themselves)
+	@sh tests/lab/setup.sh all
+
+setup-build:
+	@sh tests/lab/setup.sh build
+
+setup-lab:
+	@sh tests/lab/setup.sh lab
+
+build: setup-build ## Build the daemon (target/debug/tollgated)
+	@cargo build --locked --quiet
+
+run: setup build ## Show it: a guest pays and gets online, then the portal stays open for you (Ctrl-C ends it)
+	@$(PYTHON) -m lab.run
+
+demo: setup build ## The same tour once, without staying up
+	@$(PYTHON) -m lab.run --once
+
+test: setup lint test-unit test-system ## Everything: lint, unit, integration and system tests
+
+test-unit: setup ## Cargo's unit and integration tests, with a real mint beside them
+	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
+
+test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
+	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
+
+lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies
+	@cargo fmt --check
+	@cargo clippy --locked --quiet --all-targets -- -D warnings
+	@python3 tests/lab/lint_rooms.py src
+
+bench: setup ## Speed and memory of the release build, as a table
+	@cargo build --locked --quiet --release
+	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
+
+size: setup-build ## Size of the release binary and what it is made of, as a table
+	@python3 tests/lab/size.py
+
+clean: ## Remove what was built here, and the lab's environment outside the checkout
+	@cargo clean --quiet
+	@rm -rf $(CACHE)

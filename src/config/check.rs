@@ -1,0 +1,109 @@
+//! What `tollgated check` prints: one line for each problem, as compilers do, or JSON.
+
+use super::{Config, Problem, Severity};
+use serde_json::json;
+use std::path::Path;
+
+/// The text to print and the exit code: 0 when the file can be used, 1 when it cannot.
+pub fn report(
+    path: &Path,
+    result: &Result<(Config, Vec<Problem>), Vec<Problem>>,
+    as_json: bool,
+) -> (String, u8) {
+    let (config, problems) = match result {
+        Ok((config, warnings)) => (Some(config), warnings),
+        Err(problems) => (None, problems),
+    };
+    let text = match as_json {
+        true => json_report(config.is_some(), problems),
+        false => text_report(path, config, problems),
+    };
+    (text, u8::from(config.is_none()))
+}
+
+fn text_report(path: &Path, config: Option<&Config>, problems: &[Problem]) -> String {
+    let path = path.display();
+    let mut text = String::new();
+    for problem in problems {
+        match problem.line {
+            Some(line) => text.push_str(&format!("{path}:{line}: {problem}\n")),
+            None => text.push_str(&format!("{path}: {problem}\n")),
+        }
+    }
+    let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let warnings = plural(count(Severity::Warning), "warning");
+    text.push_str(&match config {
+        Some(config) => {
+            let venues = plural(config.venues.len(), "venue");
+            let mints = plural(config.mints.len(), "mint");
+            let state = if config.main.enabled { "enabled" } else { "not enabled" };
+            format!("{path}: can be used: {venues}, {mints}, {state}, {warnings}\n")
+        }
+        None => format!("{path}: cannot be used: {}, {warnings}\n", plural(count(Severity::Error), "error")),
+    });
+    text
+}
+
+fn json_report(ok: bool, problems: &[Problem]) -> String {
+    let problem = |problem: &Problem| {
+        json!({
+            "line": problem.line,
+            "section": problem.section,
+            "option": problem.option,
+            "severity": problem.severity.to_string(),
+            "message": problem.message,
+        })
+    };
+    let problems: Vec<_> = problems.iter().map(problem).collect();
+    format!("{}\n", json!({ "ok": ok, "problems": problems }))
+}
+
+fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BROKEN: &str =
+        "config tollgate 'main'\n\toption port 'http'\n\toption colour 'red'\n\toption enabled '0'\n";
+
+    #[test]
+    fn each_problem_is_a_line_with_file_line_section_and_option() {
+        let (text, code) = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), false);
+        assert_eq!(code, 1);
+        assert_eq!(
+            text,
+            "/etc/config/tollgate:2: error: section 'main': option 'port': 'http' is not a whole number from 1 to 65535: write one\n\
+             /etc/config/tollgate:3: warning: section 'main': option 'colour': is not known here and has no effect: check its spelling, or remove it\n\
+             /etc/config/tollgate: cannot be used: 1 error, 1 warning\n"
+        );
+    }
+
+    #[test]
+    fn a_good_file_is_told_what_it_holds() {
+        let sample = include_str!("../../tests/vectors/tollgate.uci");
+        let (text, code) = report(Path::new("f"), &Config::from_uci(sample), false);
+        assert_eq!((text.as_str(), code), ("f: can be used: 1 venue, 1 mint, enabled, 0 warnings\n", 0));
+    }
+
+    #[test]
+    fn json_has_the_same_problems() {
+        let (text, code) = report(Path::new("f"), &Config::from_uci(BROKEN), true);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &json["ok"]), (1, &json!(false)));
+        assert_eq!(json["problems"][0]["line"], json!(2));
+        assert_eq!(json["problems"][0]["section"], json!("main"));
+        assert_eq!(json["problems"][0]["option"], json!("port"));
+        assert_eq!(json["problems"][1]["severity"], json!("warning"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_problem_without_a_line() {
+        let path = Path::new("/nonexistent/tollgate");
+        let (text, code) = report(path, &Config::load(path), false);
+        assert_eq!(code, 1);
+        assert!(text.starts_with("/nonexistent/tollgate: error: cannot be read ("), "{text}");
+    }
+}

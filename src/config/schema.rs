@@ -1,0 +1,74 @@
+//! Every option there is, once: which section has it, whether it is a list, and its default. Reading,
+//! the warning about unknown options and the table in OPTIONS.md all go by this list.
+
+/// One option of one section type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// The section type: the word after `config`.
+    pub section: &'static str,
+    pub name: &'static str,
+    pub list: bool,
+    pub default: Default,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// The file must say it.
+    Required,
+    /// Without it there is none.
+    Nothing,
+    /// Something else in the file, in words.
+    Derived(&'static str),
+    /// As if the file said this.
+    Text(&'static str),
+}
+
+pub const MAIN: &str = "tollgate";
+pub const VENUE: &str = "venue";
+pub const MINT: &str = "mint";
+
+pub const OPTIONS: &[OptionSpec] = &[
+    one(MAIN, "enabled", Default::Text("1")),
+    one(MAIN, "state_dir", Default::Text("/etc/tollgate")),
+    one(MAIN, "run_dir", Default::Text("/var/run/tollgate")),
+    one(MAIN, "port", Default::Text("2121")),
+    one(MAIN, "mint_proxy_port", Default::Text("2122")),
+    one(MAIN, "redirect_port", Default::Text("2123")),
+    one(MAIN, "admin_listen", Default::Text("127.0.0.1:2120")),
+    one(MAIN, "guest_sockets", Default::Text("16")),
+    one(MAIN, "guest_connections", Default::Text("64")),
+    one(MAIN, "log_level", Default::Text("info")),
+    one(MAIN, "log_target", Default::Text("syslog")),
+    one(MAIN, "ca_file", Default::Nothing),
+    one(MAIN, "invoice_grace", Default::Text("86400")),
+    one(VENUE, "name", Default::Derived("the section's name")),
+    list(VENUE, "device", Default::Derived("required, or network")),
+    one(VENUE, "network", Default::Derived("required, or device")),
+    one(VENUE, "metric", Default::Text("milliseconds")),
+    one(VENUE, "step_size", Default::Text("60000")),
+    one(VENUE, "max_steps", Default::Text("1440")),
+    list(VENUE, "trusted_mac", Default::Nothing),
+    one(MINT, "url", Default::Required),
+    one(MINT, "unit", Default::Text("sat")),
+    one(MINT, "price_per_step", Default::Required),
+    one(MINT, "min_steps", Default::Text("1")),
+    one(MINT, "allow_http", Default::Text("0")),
+    list(MINT, "venue", Default::Derived("every venue")),
+];
+
+/// Whether sections of this type mean anything.
+pub fn is_section(kind: &str) -> bool {
+    matches!(kind, MAIN | VENUE | MINT)
+}
+
+pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|option| option.section == section && option.name == name)
+}
+
+const fn one(section: &'static str, name: &'static str, default: Default) -> OptionSpec {
+    OptionSpec { section, name, list: false, default }
+}
+
+const fn list(section: &'static str, name: &'static str, default: Default) -> OptionSpec {
+    OptionSpec { section, name, list: true, default }
+}

@@ -1,0 +1,138 @@
+//! Who may pass. The kernel holds the gate (an nftables table and a routing rule per gated device); this
+//! room only tells it who has paid and for how long. Sessions end in the kernel, daemon or no daemon.
+//!
+//! There is no way here to let everybody through.
+
+mod lock;
+mod nft;
+mod process;
+#[cfg(test)]
+pub mod recording;
+mod ruleset;
+
+pub use nft::NftGate;
+
+use super::devices;
+use crate::mac::MacAddr;
+use crate::units::Millis;
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+/// The bit of the packet mark that paid packets carry; tested and set with itself as the mask.
+pub const MARK: u32 = 0x0800_0000;
+
+/// What is gated, and where unpaid guests are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The gated devices. One that does not exist yet is gated from the moment it appears.
+    pub devices: Vec<String>,
+    pub portal_port: u16,
+    pub mint_proxy_port: u16,
+    /// Where port 80 of unpaid guests ends up.
+    pub redirect_port: u16,
+    /// Online without paying, and without end.
+    pub trusted: BTreeSet<MacAddr>,
+}
+
+/// A guest's right to pass, from now on for `remaining`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub mac: MacAddr,
+    /// Zero closes. The kernel is given at most a year.
+    pub remaining: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// The state of our table in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// As this gate loaded it.
+    Intact,
+    Missing,
+    /// There, but not as this gate loaded it: a chain, rule, set or gated device was added, changed or lost.
+    Foreign,
+}
+
+/// What the kernel really holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub table: Table,
+    /// Second locks that should be there and are not.
+    pub missing_locks: Vec<(String, Family)>,
+    /// Who may pass, and for how much longer; `None` is without end (trusted).
+    pub paid: Vec<(MacAddr, Option<Millis>)>,
+    /// Gated devices that do not exist at the moment.
+    pub absent_devices: Vec<String>,
+    /// Devices with flow offload: what passes between them may skip the gate.
+    pub offloaded_devices: Vec<String>,
+}
+
+impl Report {
+    /// Whether nobody unpaid can pass and everybody paid can.
+    pub fn is_sound(&self) -> bool {
+        self.table == Table::Intact && self.missing_locks.is_empty()
+    }
+}
+
+/// Why the gate could not do what it was told. Except where said otherwise nothing was changed: each call
+/// is one transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    #[error("the program nft is not installed")]
+    NftMissing,
+    #[error("nft did not finish within {} s and was killed", .0.as_secs())]
+    NftTimeout(Duration),
+    /// With the first line of what nft said.
+    #[error("nft refused: {0}")]
+    Refused(String),
+    #[error("nft could not be run: {0}")]
+    NftFailed(#[source] io::Error),
+    #[error("{what}: {source}")]
+    Netlink { what: &'static str, source: io::Error },
+    #[error("not a device name: {0:?}")]
+    DeviceName(String),
+    #[error("the gate has not been loaded")]
+    NotLoaded,
+}
+
+/// The gate. Calls block for milliseconds (seconds, when the machine is in trouble); they belong on a
+/// thread of their own. All of them may be repeated.
+pub trait Gate: Send {
+    /// Brings the table and the second locks to `plan` and opens for `leases`, whatever was there before.
+    /// Guests that are open already and not in `leases` stay open for what they have left. If it fails, the
+    /// second locks are up as far as the kernel allowed.
+    fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError>;
+
+    /// Sets what these guests have left, more or less than before, exact to some milliseconds. Trusted
+    /// guests are left alone.
+    fn open(&mut self, leases: &[Lease]) -> Result<(), GateError>;
+
+    /// Ends these guests' passage now, both ways, and forgets their connections. Trusted guests are left alone.
+    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError>;
+
+    /// To be called every second or two: gives the way in to each paid guest's addresses the same end as
+    /// the guest's session, so that an idle guest is still reached and nobody is reached for longer.
+    fn tend(&mut self) -> Result<(), GateError>;
+
+    /// Looks at everything.
+    fn inspect(&mut self) -> Result<Report, GateError>;
+
+    /// Whether somebody else may have touched the gate since this one last looked or wrote. Cheap enough for
+    /// every second; when true, `inspect` tells what is wrong.
+    fn changed(&mut self) -> bool;
+}
+
+impl Plan {
+    fn check(&self) -> Result<(), GateError> {
+        match self.devices.iter().find(|name| !devices::is_valid_name(name)) {
+            Some(name) => Err(GateError::DeviceName(name.clone())),
+            None => Ok(()),
+        }
+    }
+}

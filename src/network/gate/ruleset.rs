@@ -1,0 +1,367 @@
+//! Our table, as text for nft and as what the kernel must answer when it is asked for it.
+//!
+//! Only numbers, MAC and IP addresses and checked device names are printed into scripts.
+
+use super::{Plan, MARK};
+use crate::mac::MacAddr;
+use crate::network::nftables::{Chain, Rule, Set, TABLE};
+use crate::units::Millis;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// Changes whenever a rule does; it stands in each rule's comment.
+const VERSION: u32 = 1;
+/// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
+pub(super) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
+/// No element is given more; sessions that are longer are given the rest later.
+const LONGEST: Millis = Millis::from_secs(365 * 24 * 3600);
+
+/// A set: its name and its definition in nft's words and in the kernel's (type number, key length, flags).
+struct SetSpec {
+    name: &'static str,
+    definition: &'static str,
+    key_type: u32,
+    key_length: u32,
+    flags: u32,
+}
+
+const TIMEOUT: u32 = 0x10;
+const DYNAMIC: u32 = 0x20;
+/// The flags that make two sets different; the others are the kernel's bookkeeping.
+const COMPARED_FLAGS: u32 = 0x3f;
+const IPV4: u32 = 7;
+const IPV6: u32 = 8;
+const ETHER: u32 = 9;
+const IFNAME: u32 = 41;
+
+const fn pair(first: u32, second: u32) -> u32 {
+    first << 6 | second
+}
+
+const fn set(
+    name: &'static str,
+    definition: &'static str,
+    key_type: u32,
+    key_length: u32,
+    flags: u32,
+) -> SetSpec {
+    SetSpec { name, definition, key_type, key_length, flags }
+}
+
+/// The names are part of the interface to what is in the kernel already: a set that changes its type must
+/// get a new name.
+const SETS: [SetSpec; 10] = [
+    set("ifs", "type ifname;", IFNAME, 16, 0),
+    set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
+    set(
+        "ul4",
+        "type ether_addr . ipv4_addr; flags dynamic,timeout; counter; size 4096;",
+        pair(ETHER, IPV4),
+        12,
+        TIMEOUT | DYNAMIC,
+    ),
+    set(
+        "ul6",
+        "type ether_addr . ipv6_addr; flags dynamic,timeout; counter; size 8192;",
+        pair(ETHER, IPV6),
+        24,
+        TIMEOUT | DYNAMIC,
+    ),
+    set("dl4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
+    set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
+    set("dc4", "type ipv4_addr; flags dynamic,timeout; counter; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
+    set("dc6", "type ipv6_addr; flags dynamic,timeout; counter; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
+    set(
+        "seen4",
+        "type ipv4_addr . ether_addr; flags dynamic,timeout; size 4096;",
+        pair(IPV4, ETHER),
+        12,
+        TIMEOUT | DYNAMIC,
+    ),
+    set(
+        "seen6",
+        "type ipv6_addr . ether_addr; flags dynamic,timeout; size 8192;",
+        pair(IPV6, ETHER),
+        24,
+        TIMEOUT | DYNAMIC,
+    ),
+];
+
+/// A base chain with its rules.
+struct ChainSpec {
+    name: &'static str,
+    definition: &'static str,
+    hook: u32,
+    priority: i32,
+    rules: Vec<String>,
+}
+
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+
+fn chains(plan: &Plan) -> Vec<ChainSpec> {
+    let (portal, mint_proxy, redirect) = (plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
+    let (bit, others) = (format!("{MARK:#010x}"), format!("{:#010x}", !MARK));
+    let unpaid = format!("iifname @ifs meta mark & {bit} == 0");
+    // Not "unicast": without a route for an IPv6 address its type is "unreachable", and those guests shall
+    // see the portal as well.
+    const ROUTER: &str = "{ local, broadcast, multicast, anycast }";
+    vec![
+        ChainSpec {
+            name: "tg_mark",
+            definition: "type filter hook prerouting priority mangle; policy accept;",
+            hook: PREROUTING,
+            priority: -150,
+            rules: vec![
+                format!("iifname @ifs meta mark set meta mark & {others}"),
+                format!("iifname @ifs ether saddr @paid meta mark set meta mark | {bit}"),
+            ],
+        },
+        ChainSpec {
+            name: "tg_dstnat",
+            definition: "type nat hook prerouting priority dstnat - 1; policy accept;",
+            hook: PREROUTING,
+            priority: -101,
+            rules: vec![format!("{unpaid} fib daddr type != {ROUTER} tcp dport 80 redirect to :{redirect}")],
+        },
+        // Behind the second lock a forward chain would never see these packets, so they are refused here.
+        ChainSpec {
+            name: "tg_unpaid",
+            definition: "type filter hook prerouting priority dstnat + 5; policy accept;",
+            hook: PREROUTING,
+            priority: -95,
+            rules: vec![
+                "iifname != @ifs accept".to_owned(),
+                format!("meta mark & {bit} != 0 accept"),
+                format!("fib daddr type {ROUTER} accept"),
+                "meta l4proto tcp reject with tcp reset".to_owned(),
+                "meta l4proto != ipv6-icmp reject with icmpx type admin-prohibited".to_owned(),
+            ],
+        },
+        // Established only: a forged first packet is no witness.
+        ChainSpec {
+            name: "tg_seen",
+            definition: "type filter hook input priority filter - 5; policy accept;",
+            hook: INPUT,
+            priority: -5,
+            rules: [("ipv4", "seen4", "ip"), ("ipv6", "seen6", "ip6")]
+                .map(|(family, set, header)| {
+                    format!(
+                        "iifname @ifs meta nfproto {family} tcp dport {{ {portal}, {mint_proxy}, {redirect} }} \
+                         ct state established update @{set} {{ {header} saddr . ether saddr timeout 10m }}"
+                    )
+                })
+                .to_vec(),
+        },
+        ChainSpec {
+            name: "tg_forward",
+            definition: "type filter hook forward priority filter - 5; policy accept;",
+            hook: FORWARD,
+            priority: -5,
+            rules: vec![
+                format!("{unpaid} drop"),
+                "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
+                "iifname @ifs meta nfproto ipv6 update @ul6 { ether saddr . ip6 saddr timeout 1h }".to_owned(),
+                // "add" leaves the end of an element that is there alone.
+                "iifname @ifs meta nfproto ipv4 add @dl4 { ip saddr timeout 60s }".to_owned(),
+                "iifname @ifs meta nfproto ipv6 add @dl6 { ip6 saddr timeout 60s }".to_owned(),
+                "oifname @ifs ip daddr @dl4 update @dc4 { ip daddr timeout 1h } accept".to_owned(),
+                "oifname @ifs ip6 daddr @dl6 update @dc6 { ip6 daddr timeout 1h } accept".to_owned(),
+                "oifname @ifs drop".to_owned(),
+            ],
+        },
+    ]
+}
+
+fn comment(chain: &ChainSpec, number: usize) -> String {
+    format!("tollgated {VERSION} {} {number}", chain.name)
+}
+
+/// The script that brings the table to `plan`, keeping every element. With `anew` the table that is there
+/// is thrown away first, in the same transaction.
+pub(super) fn load(plan: &Plan, anew: bool) -> String {
+    let mut script = format!("add table inet {TABLE}\n");
+    if anew {
+        let _ = write!(script, "delete table inet {TABLE}\nadd table inet {TABLE}\n");
+    }
+    for set in &SETS {
+        let _ = writeln!(script, "add set inet {TABLE} {} {{ {} }}", set.name, set.definition);
+    }
+    for chain in chains(plan) {
+        let name = chain.name;
+        let _ = writeln!(script, "add chain inet {TABLE} {name} {{ {} }}", chain.definition);
+        let _ = writeln!(script, "flush chain inet {TABLE} {name}");
+        for (number, rule) in chain.rules.iter().enumerate() {
+            let comment = comment(&chain, number);
+            let _ = writeln!(script, "add rule inet {TABLE} {name} {rule} comment \"{comment}\"");
+        }
+    }
+    let _ = writeln!(script, "flush set inet {TABLE} ifs");
+    for device in &plan.devices {
+        let _ = writeln!(script, "add element inet {TABLE} ifs {{ \"{device}\" }}");
+    }
+    script
+}
+
+/// Whether what the kernel has under our sets' names is what we would create. Sets that are not there yet
+/// do not matter.
+pub(super) fn sets_fit(found: &[Set]) -> bool {
+    found.iter().all(|set| match SETS.iter().find(|spec| spec.name == set.name) {
+        Some(spec) => {
+            set.key_type == spec.key_type
+                && set.key_length == spec.key_length
+                && set.flags & COMPARED_FLAGS == spec.flags
+        }
+        None => true,
+    })
+}
+
+/// Likewise for chains.
+pub(super) fn chains_fit(plan: &Plan, found: &[Chain]) -> bool {
+    let specs = chains(plan);
+    found.iter().all(|chain| match specs.iter().find(|spec| spec.name == chain.name) {
+        Some(spec) => chain.hook == Some((spec.hook, spec.priority)),
+        None => true,
+    })
+}
+
+/// Whether all of the table is there: every set and chain, and in each chain exactly our rules in order.
+pub(super) fn is_complete(plan: &Plan, sets: &[Set], found: &[Chain], rules: &[Rule]) -> bool {
+    let specs = chains(plan);
+    let has_rules = |spec: &ChainSpec| {
+        let there = rules.iter().filter(|rule| rule.chain == spec.name).map(|rule| rule.comment.clone());
+        there.eq((0..spec.rules.len()).map(|number| comment(spec, number)))
+    };
+    sets_fit(sets)
+        && chains_fit(plan, found)
+        && SETS.iter().all(|spec| sets.iter().any(|set| set.name == spec.name))
+        && specs.iter().all(|spec| found.iter().any(|chain| chain.name == spec.name) && has_rules(spec))
+}
+
+/// The digests of the rules in our chains.
+pub(super) fn digests(plan: &Plan, rules: &[Rule]) -> Vec<u64> {
+    let specs = chains(plan);
+    rules
+        .iter()
+        .filter(|rule| specs.iter().any(|spec| spec.name == rule.chain))
+        .map(|rule| rule.digest)
+        .collect()
+}
+
+/// An element's key as nft reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Paid(MacAddr),
+    Upload(MacAddr, IpAddr),
+    Download(IpAddr),
+}
+
+impl Key {
+    fn set(&self) -> &'static str {
+        match self {
+            Key::Paid(_) => "paid",
+            Key::Upload(_, IpAddr::V4(_)) => "ul4",
+            Key::Upload(_, IpAddr::V6(_)) => "ul6",
+            Key::Download(IpAddr::V4(_)) => "dl4",
+            Key::Download(IpAddr::V6(_)) => "dl6",
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Key::Paid(mac) => mac.to_string(),
+            Key::Upload(mac, address) => format!("{mac} . {address}"),
+            Key::Download(address) => address.to_string(),
+        }
+    }
+}
+
+/// Makes the element end `remaining` from now, whether it was there or not. Zero removes it.
+pub(super) fn put(script: &mut String, key: Key, remaining: Millis) {
+    remove(script, key);
+    if remaining != Millis::ZERO {
+        let timeout = timeout(remaining);
+        let _ =
+            writeln!(script, "add element inet {TABLE} {} {{ {} timeout {timeout} }}", key.set(), key.text());
+    }
+}
+
+/// Makes the element stay without end.
+pub(super) fn put_for_good(script: &mut String, key: Key) {
+    remove(script, key);
+    let _ = writeln!(script, "add element inet {TABLE} {} {{ {} }}", key.set(), key.text());
+}
+
+/// Removes the element. To delete one that is not there would fail the whole transaction, so it is added first.
+pub(super) fn remove(script: &mut String, key: Key) {
+    let (set, text) = (key.set(), key.text());
+    let _ = writeln!(script, "add element inet {TABLE} {set} {{ {text} timeout 1h }}");
+    let _ = writeln!(script, "delete element inet {TABLE} {set} {{ {text} }}");
+}
+
+/// nft's notation; it takes no more than 2^32 of a unit.
+fn timeout(remaining: Millis) -> String {
+    let Millis(all) = remaining.min(LONGEST);
+    let (days, hours) = (all / 86_400_000, all / 3_600_000 % 24);
+    let (minutes, seconds, millis) = (all / 60_000 % 60, all / 1000 % 60, all % 1000);
+    let mut text = String::new();
+    for (amount, unit) in [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s"), (millis, "ms")] {
+        if amount > 0 {
+            let _ = write!(text, "{amount}{unit}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_written_to_the_millisecond() {
+        for (millis, text) in [
+            (1, "1ms"),
+            (1000, "1s"),
+            (60_000, "1m"),
+            (3_723_450, "1h2m3s450ms"),
+            (86_400_000, "1d"),
+            (90_061_005, "1d1h1m1s5ms"),
+            (u64::MAX, "365d"),
+        ] {
+            assert_eq!(timeout(Millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn nothing_left_is_never_written_as_no_end() {
+        let mut script = String::new();
+        let mac: MacAddr = "02:00:00:00:00:11".parse().unwrap();
+        put(&mut script, Key::Paid(mac), Millis::ZERO);
+        assert_eq!(
+            script,
+            "add element inet tollgate paid { 02:00:00:00:00:11 timeout 1h }\n\
+             delete element inet tollgate paid { 02:00:00:00:00:11 }\n"
+        );
+    }
+
+    #[test]
+    fn a_set_of_another_type_does_not_fit_and_a_strangers_set_does_not_matter() {
+        let set = |name: &str, flags, key_type, key_length| Set {
+            name: name.to_owned(),
+            flags,
+            key_type,
+            key_length,
+        };
+        assert!(sets_fit(&[set("paid", 0x10, 9, 6), set("ul4", 0x130, 583, 12), set("mine", 0, 1, 2)]));
+        assert!(!sets_fit(&[set("paid", 0, 9, 6)]));
+        assert!(!sets_fit(&[set("paid", 0x10, 7, 4)]));
+    }
+
+    #[test]
+    fn the_table_is_never_deleted_unless_asked_for() {
+        let plan = Plan { devices: vec!["br-guest".to_owned()], ..Plan::default() };
+        assert!(!load(&plan, false).contains("delete table"));
+        assert!(load(&plan, true).contains("delete table"));
+    }
+}

@@ -1,0 +1,234 @@
+//! What a guest sees: one page in several states, rendered from plain facts. Knows no HTTP, no store and
+//! no gate; nothing that comes in as data can become markup.
+//!
+//! The page works without JavaScript (forms, a refresh while waiting); `portal.js` makes it live. It
+//! relies on this contract with the server:
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /` | the page of this guest's state: a live session, else an unfinished request, else the choice |
+//! | `GET /?r=ID` | the page of that request, whatever state it is in |
+//! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
+//! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request |
+//! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
+//!
+//! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
+//! `lang=` in any request overrides `Accept-Language` and is passed on by every link and form.
+
+mod html;
+mod lang;
+mod offer;
+mod qr;
+mod state;
+mod strings;
+
+pub use lang::Lang;
+pub use offer::{chips, Notice, Offer, OfferedMint};
+
+use crate::units::{Millis, Sats};
+use html::{query_value, Html};
+
+/// `/portal.css`, `text/css; charset=utf-8`.
+pub const STYLE: &str = include_str!("portal.css");
+
+/// `/portal.js`, `text/javascript; charset=utf-8`.
+pub const SCRIPT: &str = include_str!("portal.js");
+
+/// For the `Content-Security-Policy` header of the page. `data:` is the empty icon that keeps browsers
+/// from asking for `/favicon.ico`.
+pub const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Everything one rendering shows.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    /// The venue's name as configured.
+    pub venue: &'a str,
+    /// The language came from `?lang=` and has to be carried on, because nothing is stored on the phone.
+    pub lang_chosen: bool,
+    pub state: State<'a>,
+}
+
+#[derive(Clone, Debug)]
+pub enum State<'a> {
+    Choose(Offer<'a>),
+    Pay(Pay<'a>),
+    Paid(Paid<'a>),
+    Online(Online<'a>),
+    Ended(Offer<'a>),
+    Trouble(Trouble<'a>),
+}
+
+/// An invoice that waits to be paid.
+#[derive(Clone, Debug)]
+pub struct Pay<'a> {
+    pub request_id: &'a str,
+    /// BOLT 11 text, as the mint wrote it.
+    pub invoice: &'a str,
+    pub amount: Sats,
+    pub buys: Millis,
+    /// Until the invoice's own expiry.
+    pub expires_in: Millis,
+    /// A session runs meanwhile; this is a top-up.
+    pub online: bool,
+}
+
+/// A payment on its way to a session.
+#[derive(Clone, Debug)]
+pub struct Paid<'a> {
+    pub request_id: &'a str,
+    pub amount: Sats,
+    pub buys: Millis,
+    pub done: PaidStep,
+    /// Set once a step takes more than 5 s.
+    pub waiting: Option<Waiting>,
+}
+
+/// How far a payment has come; each step includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PaidStep {
+    Received,
+    Claimed,
+    Online,
+}
+
+/// What a payment waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Mint,
+    Gate,
+}
+
+/// A guest who may use the internet now.
+#[derive(Clone, Debug)]
+pub struct Online<'a> {
+    /// `None`: without end and without paying.
+    pub left: Option<Millis>,
+    /// What can be added.
+    pub offer: Option<Offer<'a>>,
+}
+
+/// Something went wrong. What became of the money is always said.
+#[derive(Clone, Debug)]
+pub struct Trouble<'a> {
+    pub request_id: Option<&'a str>,
+    pub reason: Reason,
+    pub money: Money,
+    /// The correlation id under which the log has the cause.
+    pub code: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    MintUnavailable,
+    InvoiceExpired,
+    PaymentFailed,
+    ClaimFailed,
+    RequestNotFound,
+    RateLimited,
+    CannotSell,
+    UnknownDevice,
+    AmountRefused,
+    Internal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Money {
+    NothingTaken,
+    LookedUp,
+    WillOpen,
+}
+
+/// The complete HTML document.
+pub fn page(lang: Lang, page: &Page) -> String {
+    let view = state::view(lang, page);
+    let request_id = page.state.request_id();
+
+    let mut html = Html::new();
+    html.raw("<!doctype html>\n<html").attr("lang", lang.tag()).raw(">\n<head>\n<meta charset=\"utf-8\">\n");
+    html.raw("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
+    html.raw("<meta name=\"color-scheme\" content=\"light dark\">\n");
+    html.raw("<meta name=\"format-detection\" content=\"telephone=no\">\n<title>");
+    html.text(&view.title).raw(" · ").text(page.venue).raw("</title>\n<link rel=\"icon\" href=\"data:,\">\n");
+    html.raw("<link rel=\"stylesheet\" href=\"/portal.css\">\n<script src=\"/portal.js\" defer></script>\n");
+    if let Some(seconds) = view.refresh {
+        html.raw("<noscript><meta http-equiv=\"refresh\"").attr("content", &seconds.to_string());
+        html.raw("></noscript>\n");
+    }
+    html.raw("</head>\n<body")
+        .attr("data-words", &script_words(lang))
+        .raw(">\n<header><span class=\"venue\">");
+    html.text(page.venue).raw("</span><a class=\"lang\"");
+    html.attr("href", &location(request_id, Some(lang.other()))).attr("lang", lang.other().tag());
+    html.attr("hreflang", lang.other().tag())
+        .raw(">")
+        .text(lang.other().strings().language)
+        .raw("</a></header>\n");
+    html.raw("<p id=\"say\" class=\"unseen\" role=\"status\" aria-live=\"polite\"></p>\n<main id=\"main\" tabindex=\"-1\"");
+    html.attr("class", view.state).attr("data-state", view.state).attr("data-step", &view.step);
+    html.attr("data-request", request_id.unwrap_or("")).attr("data-say", &view.title);
+    if let Some(seconds) = view.poll {
+        html.attr("data-poll", &seconds.to_string());
+    }
+    html.raw(">\n").add(&view.main).raw("</main>\n");
+    html.raw("</body>\n</html>\n");
+    html.into_string()
+}
+
+/// Where a guest goes to see a request, or `/`; with the language when the guest chose it.
+pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
+    let mut parts = Vec::new();
+    if let Some(id) = request_id {
+        parts.push(format!("r={}", query_value(id)));
+    }
+    if let Some(lang) = lang {
+        parts.push(format!("lang={}", lang.tag()));
+    }
+    if parts.is_empty() {
+        "/".to_owned()
+    } else {
+        format!("/?{}", parts.join("&"))
+    }
+}
+
+impl<'a> State<'a> {
+    fn request_id(&self) -> Option<&'a str> {
+        match self {
+            State::Choose(offer) | State::Ended(offer) => offer.unpaid_request,
+            State::Pay(pay) => Some(pay.request_id),
+            State::Paid(paid) => Some(paid.request_id),
+            State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
+            State::Trouble(trouble) => trouble.request_id,
+        }
+    }
+}
+
+/// The texts the script writes by itself, in the order it expects.
+fn script_words(lang: Lang) -> String {
+    let s = lang.strings();
+    [
+        s.group,
+        s.sats,
+        s.day_one,
+        s.days,
+        s.hour_one,
+        s.hours,
+        s.minute_one,
+        s.minutes,
+        s.second_one,
+        s.seconds,
+        s.last_join,
+        s.clock_days,
+        s.unit_price,
+        s.working,
+        s.copied,
+        s.copy_failed,
+        s.ends_at,
+        s.ends_tomorrow,
+        s.ends_on,
+    ]
+    .join("|")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! What can be bought, as a form: chips for the usual amounts, a field for any other, the price, one
+//! button. Works without script; with it, price and amount follow each tap.
+
+use super::html::Html;
+use super::lang::Lang;
+use super::location;
+use crate::units::{Millis, Sats};
+
+/// What is sold, under which conditions.
+#[derive(Clone, Debug)]
+pub struct Offer<'a> {
+    /// Time of one step.
+    pub step: Millis,
+    /// The most steps of one purchase.
+    pub max_steps: u64,
+    /// The mints that can be used right now, the preselected one first. None: there is nothing to choose.
+    pub mints: &'a [OfferedMint<'a>],
+    /// What the guest should know before choosing.
+    pub notices: &'a [Notice<'a>],
+    /// An invoice of this guest that can still be paid.
+    pub unpaid_request: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferedMint<'a> {
+    pub url: &'a str,
+    pub price_per_step: Sats,
+    pub min_steps: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// This mint does not answer; others may.
+    MintAway {
+        url: &'a str,
+    },
+    /// No mint answers.
+    NoMint,
+    /// The router cannot honour a sale; the stable code says why.
+    CannotSell {
+        code: &'a str,
+    },
+    /// What was asked for is outside of the limits.
+    AmountRefused {
+        least: Millis,
+        most: Millis,
+    },
+    RateLimited,
+    /// The invoice ran out unpaid.
+    InvoiceExpired,
+}
+
+/// What most people want to buy.
+const USUAL: [Millis; 4] =
+    [Millis::from_secs(600), Millis::from_secs(3_600), Millis::from_secs(14_400), Millis::from_secs(86_400)];
+
+/// The steps of the usual amounts, rounded to whole steps and moved inside the limits; ascending, each once.
+/// Empty when the limits contradict each other.
+pub fn chips(step: Millis, min_steps: u64, max_steps: u64) -> Vec<u64> {
+    let least = min_steps.max(1);
+    if least > max_steps {
+        return Vec::new();
+    }
+    let nearest = |time: Millis| Some(time.checked_add(Millis(step.0 / 2))?.0.checked_div(step.0)?);
+    let mut steps: Vec<u64> =
+        USUAL.into_iter().filter_map(nearest).map(|steps| steps.clamp(least, max_steps)).collect();
+    steps.dedup();
+    steps
+}
+
+/// One chip: steps that have a price and a duration.
+struct Chip {
+    steps: u64,
+    time: Millis,
+    price: Sats,
+}
+
+impl Offer<'_> {
+    /// The preselected mint and its chips, if anything can be sold.
+    fn sellable(&self) -> Option<(&OfferedMint<'_>, Vec<Chip>)> {
+        let mint = self.mints.first()?;
+        let chips: Vec<Chip> = chips(self.step, mint.min_steps, self.max_steps)
+            .into_iter()
+            .filter_map(|steps| {
+                let (time, price) = (self.step.checked_mul(steps)?, mint.price_per_step.checked_mul(steps)?);
+                Some(Chip { steps, time, price })
+            })
+            .collect();
+        (!chips.is_empty()).then_some((mint, chips))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.sellable().is_some()
+    }
+
+    /// One price for all, so that what is shown before the script runs is true for every mint.
+    fn has_one_price(&self) -> bool {
+        self.mints.windows(2).all(|pair| match pair {
+            [a, b] => a.price_per_step == b.price_per_step && a.min_steps == b.min_steps,
+            _ => true,
+        })
+    }
+}
+
+/// Notices, form, and the way back to an open invoice.
+pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
+    let s = lang.strings();
+    let mut html = notices(lang, offer.notices);
+    match offer.sellable() {
+        Some((mint, chips)) => {
+            html.add(&purchase(lang, lang_chosen, offer, mint, &chips));
+        }
+        None => {
+            html.raw("<a class=\"button\"").attr("href", &location(None, lang_chosen.then_some(lang)));
+            html.raw(">").text(s.try_again).raw("</a>\n");
+        }
+    }
+    if let Some(id) = offer.unpaid_request {
+        html.raw("<a class=\"quiet\"").attr("href", &location(Some(id), lang_chosen.then_some(lang)));
+        html.raw(">").text(s.back_to_invoice).raw("</a>\n");
+    }
+    html
+}
+
+fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, chips: &[Chip]) -> Html {
+    let s = lang.strings();
+    // Without script a price must not be shown that the chosen mint may not have.
+    let price_class = if offer.has_one_price() { "price" } else { "price script-only" };
+    let selected = chips.len().saturating_sub(1).min(1);
+
+    let mut html = Html::new();
+    html.raw("<form id=\"offer\" method=\"post\" action=\"/pay\" autocomplete=\"off\" novalidate");
+    html.attr("data-step-ms", &offer.step.0.to_string()).attr("data-max", &offer.max_steps.to_string());
+    html.raw(">\n");
+    if lang_chosen {
+        html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
+    }
+    html.raw("<p").attr("class", if offer.has_one_price() { "rate" } else { "rate script-only" }).raw(">");
+    html.text(&lang.unit_price(mint.price_per_step, offer.step)).raw("</p>\n");
+
+    html.raw("<div class=\"chips\" role=\"radiogroup\"").attr("aria-label", s.choose_title).raw(">\n");
+    for (at, chip) in chips.iter().enumerate() {
+        let id = format!("s{at}");
+        html.raw("<input type=\"radio\" name=\"steps\"")
+            .attr("class", &format!("unseen pick {id}"))
+            .attr("id", &id);
+        html.attr("value", &chip.steps.to_string()).raw(if at == selected { " checked>" } else { ">" });
+        html.raw("<label class=\"chip\"").attr("for", &id).raw("><b>").text(&lang.duration(chip.time));
+        html.raw("</b> <span")
+            .attr("class", price_class)
+            .attr("data-steps", &chip.steps.to_string())
+            .raw(">");
+        html.text(&lang.sats(chip.price)).raw("</span></label>\n");
+    }
+    html.raw("<input type=\"radio\" name=\"steps\" class=\"unseen pick other\" id=\"other\" value=\"\">");
+    html.raw("<label class=\"chip wide\" for=\"other\">").text(s.other_amount).raw("</label>\n");
+
+    let start = chips.get(selected).map_or(1, |chip| chip.steps);
+    html.raw("<div class=\"stepper\"><button type=\"button\" class=\"script-only\" data-turn=\"-1\"");
+    html.attr("aria-label", s.fewer).raw(">−</button><label class=\"unit\" for=\"steps\">");
+    html.text(&step_name(lang, offer.step)).raw("</label><input id=\"steps\" name=\"steps\" type=\"number\"");
+    html.raw(" inputmode=\"numeric\" pattern=\"[0-9]*\" step=\"1\"")
+        .attr("min", &mint.min_steps.max(1).to_string());
+    html.attr("max", &offer.max_steps.to_string()).attr("value", &start.to_string());
+    html.raw("><button type=\"button\" class=\"script-only\" data-turn=\"1\"").attr("aria-label", s.more);
+    html.raw(">+</button></div>\n");
+
+    // The sum of what is checked; style alone shows the right one, so that no script is needed.
+    for (at, chip) in chips.iter().enumerate() {
+        let class = format!("sum {price_class} t{at}");
+        html.add(&sum(lang, &class, Some(chip.steps), chip.time, &lang.sats(chip.price)));
+    }
+    let time = chips.get(selected).map_or(Millis::ZERO, |chip| chip.time);
+    html.add(&sum(lang, "sum script-only tother", None, time, ""));
+    html.raw("</div>\n");
+
+    html.raw("<button class=\"button pay\" type=\"submit\">").raw(BOLT).raw("<span>").text(s.pay_button);
+    html.raw("</span></button>\n").add(&mint_choice(lang, offer));
+    html.raw("<p class=\"hint\">").text(s.pay_hint).raw("</p>\n</form>\n");
+    html
+}
+
+fn sum(lang: Lang, class: &str, steps: Option<u64>, time: Millis, price: &str) -> Html {
+    let mut html = Html::new();
+    html.raw("<p")
+        .attr("class", class)
+        .raw("><span>")
+        .text(lang.strings().total)
+        .raw("<br><b class=\"time\">");
+    html.text(&lang.duration(time)).raw("</b></span><strong");
+    if let Some(steps) = steps {
+        html.attr("data-steps", &steps.to_string());
+    }
+    html.raw(">").text(price).raw("</strong></p>\n");
+    html
+}
+
+/// The only mint goes along unseen; of several the guest may choose.
+fn mint_choice(lang: Lang, offer: &Offer) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    if let [mint] = offer.mints {
+        html.raw("<input type=\"hidden\" name=\"mint\"").attr("value", mint.url).add(&terms(mint)).raw(">\n");
+        return html;
+    }
+    html.raw("<fieldset class=\"mints\"><legend>").text(s.mint_choice).raw("</legend>\n");
+    for (at, mint) in offer.mints.iter().enumerate() {
+        html.raw("<label><input type=\"radio\" name=\"mint\"").attr("id", &format!("m{at}"));
+        html.attr("value", mint.url).add(&terms(mint)).raw(if at == 0 { " checked>" } else { ">" });
+        html.raw("<span>").text(host(mint.url));
+        if !offer.has_one_price() {
+            html.raw("<small>").text(&lang.unit_price(mint.price_per_step, offer.step));
+            if let (true, Some(least)) = (mint.min_steps > 1, offer.step.checked_mul(mint.min_steps)) {
+                html.raw(", ").text(&s.at_least.replace("{duration}", &lang.duration(least)));
+            }
+            html.raw("</small>");
+        }
+        html.raw("</span></label>\n");
+    }
+    html.raw("</fieldset>\n");
+    html
+}
+
+/// A mint's conditions, for the script.
+fn terms(mint: &OfferedMint) -> Html {
+    let mut html = Html::new();
+    html.attr("data-price", &mint.price_per_step.0.to_string())
+        .attr("data-min", &mint.min_steps.max(1).to_string());
+    html
+}
+
+fn notices(lang: Lang, notices: &[Notice]) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    for notice in notices {
+        let text = match notice {
+            Notice::MintAway { url } => s.notice_mint_away.replace("{mint}", host(url)),
+            Notice::NoMint => s.notice_no_mint.to_owned(),
+            Notice::CannotSell { code } => s.notice_cannot_sell.replace("{code}", code),
+            Notice::AmountRefused { least, most } => s
+                .notice_amount
+                .replace("{least}", &lang.duration(*least))
+                .replace("{most}", &lang.duration(*most)),
+            Notice::RateLimited => s.notice_rate_limited.to_owned(),
+            Notice::InvoiceExpired => s.notice_expired.to_owned(),
+        };
+        html.raw("<p class=\"notice\">").text(&text).raw("</p>\n");
+    }
+    html
+}
+
+/// A mint's address without its scheme.
+fn host(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
+
+/// What the typed number counts: minutes where a step is a minute, else "× 90 seconds".
+fn step_name(lang: Lang, step: Millis) -> String {
+    let s = lang.strings();
+    match step.0 {
+        86_400_000 => s.days_name.to_owned(),
+        3_600_000 => s.hours_name.to_owned(),
+        60_000 => s.minutes_name.to_owned(),
+        1_000 => s.seconds_name.to_owned(),
+        _ => s.times_name.replace("{duration}", &lang.duration(step)),
+    }
+}
+
+const BOLT: &str =
+    "<svg width=\"20\" height=\"20\" viewBox=\"0 0 24 24\" fill=\"currentColor\" aria-hidden=\"true\">\
+<path d=\"M13.5 2 4 14h6.2L9.5 22 20 9.6h-7z\"/></svg>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Millis = Millis::from_secs(60);
+
+    #[test]
+    fn the_usual_amounts_are_ten_minutes_an_hour_four_hours_and_a_day() {
+        assert_eq!(chips(MINUTE, 1, 1440), [10, 60, 240, 1440]);
+        assert_eq!(chips(Millis::from_secs(1), 1, 1_000_000), [600, 3_600, 14_400, 86_400]);
+    }
+
+    #[test]
+    fn chips_stay_inside_the_limits_and_appear_once() {
+        assert_eq!(chips(MINUTE, 30, 120), [30, 60, 120]);
+        assert_eq!(chips(MINUTE, 1, 5), [5]);
+        assert_eq!(chips(MINUTE, 2_000, 3_000), [2_000]);
+        assert_eq!(chips(Millis::from_secs(86_400), 1, 30), [1]);
+    }
+
+    #[test]
+    fn chips_are_rounded_to_whole_steps() {
+        assert_eq!(chips(Millis::from_secs(420), 1, 1_000), [1, 9, 34, 206]);
+        assert_eq!(chips(Millis::from_secs(7 * 3_600), 1, 10), [1, 3]);
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_give_no_chips() {
+        assert!(chips(MINUTE, 10, 5).is_empty());
+        assert!(chips(MINUTE, 0, 0).is_empty());
+        assert!(chips(Millis::ZERO, 1, 10).is_empty());
+    }
+
+    #[test]
+    fn a_price_beyond_all_numbers_is_not_offered() {
+        let mints = [OfferedMint { url: "https://m", price_per_step: Sats(u64::MAX / 100), min_steps: 1 }];
+        let offer =
+            Offer { step: MINUTE, max_steps: 1440, mints: &mints, notices: &[], unpaid_request: None };
+        let (_, chips) = offer.sellable().unwrap();
+        assert_eq!(chips.iter().map(|chip| chip.steps).collect::<Vec<_>>(), [10, 60]);
+    }
+
+    #[test]
+    fn the_typed_number_is_named_after_the_step() {
+        assert_eq!(step_name(Lang::English, MINUTE), "Minutes");
+        assert_eq!(step_name(Lang::Swahili, Millis::from_secs(3600)), "Saa");
+        assert_eq!(step_name(Lang::English, Millis::from_secs(90)), "× 1 minute 30 seconds");
+    }
+}

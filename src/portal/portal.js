@@ -1,0 +1,325 @@
+/* Makes the portal live. The page works without it; it stores nothing, and the server alone decides which
+   state is shown. Written for the old engines of captive mini-browsers. */
+(function () {
+  'use strict';
+
+  var words = document.body.getAttribute('data-words').split('|');
+  var GROUP = 0, SATS = 1, UNITS = 2, LAST_JOIN = 10, CLOCK_DAYS = 11, UNIT_PRICE = 12, WORKING = 13, COPIED = 14,
+    COPY_FAILED = 15, ENDS_AT = 16, ENDS_TOMORROW = 17, ENDS_ON = 18;
+  var REQUEST_TIMEOUT = 8000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
+
+  var clocks = [];          // [{at: element, ends: reading of now()}]
+  var asking = null;        // the look that is under way
+  var lastLook = now();
+  var leaving = false;      // a form is being sent
+  var socket = null, socketFor = '', live = false, socketRetryAt = 0;
+
+  document.documentElement.className += ' js';
+
+  function now() { return window.performance.now(); }
+  function main() { return document.getElementById('main'); }
+  function data(name) { return main().getAttribute('data-' + name) || ''; }
+  function each(list, act) { for (var i = 0; i < list.length; i++) act(list[i], i); }
+  function two(n) { return n < 10 ? '0' + n : '' + n; }
+  function setText(element, text) { if (element && element.textContent !== text) element.textContent = text; }
+
+  // Numbers, amounts, durations: as the server writes them.
+
+  function number(n) {
+    var digits = '' + n, grouped = '';
+    for (var i = 0; i < digits.length; i++) {
+      if (i > 0 && (digits.length - i) % 3 === 0) grouped += words[GROUP];
+      grouped += digits.charAt(i);
+    }
+    return grouped;
+  }
+
+  function sats(n) { return words[SATS].replace('{n}', number(n)); }
+
+  function duration(ms) {
+    var s = Math.floor(ms / 1000);
+    var counts = [Math.floor(s / 86400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60, s % 60];
+    var parts = [];
+    each(counts, function (count, i) {
+      if (count > 0) parts.push(words[UNITS + 2 * i + (count === 1 ? 0 : 1)].replace('{n}', number(count)));
+    });
+    if (parts.length === 0) return words[UNITS + 7].replace('{n}', '0');
+    var last = parts.pop();
+    return parts.length ? parts.join(' ') + words[LAST_JOIN] + last : last;
+  }
+
+  function unitPrice(price, step) {
+    var a = step, b = 1000, rest;
+    while (b > 0) { rest = a % b; a = b; b = rest; }
+    var steps = 1000 / Math.max(a, 1);
+    return words[UNIT_PRICE].replace('{amount}', sats(price * steps)).replace('{duration}', duration(step * steps));
+  }
+
+  function countdown(seconds) {
+    var days = Math.floor(seconds / 86400), hours = Math.floor(seconds / 3600) % 24;
+    var rest = two(Math.floor(seconds / 60) % 60) + ':' + two(seconds % 60);
+    if (days > 0) return words[CLOCK_DAYS].replace('{n}', number(days)) + ' ' + hours + ':' + rest;
+    return hours > 0 ? hours + ':' + rest : rest.replace(/^0/, '');
+  }
+
+  // Countdowns. They run on the monotonic clock and are set right by every look at the server.
+
+  function startClocks() {
+    clocks = [];
+    each(main().querySelectorAll('[data-seconds]'), function (element) {
+      clocks.push({ at: element, ends: now() + 1000 * Number(element.getAttribute('data-seconds')) });
+    });
+    paintClocks();
+    sayEnd();
+  }
+
+  /* True when one has just run out. */
+  function paintClocks() {
+    var over = false;
+    each(clocks, function (clock) {
+      var seconds = Math.max(0, Math.ceil((clock.ends - now()) / 1000));
+      setText(clock.at, countdown(seconds));
+      if (clock.at.className.indexOf('long') >= 0 && seconds < 86400) {
+        clock.at.className = clock.at.className.replace('long', '');
+      }
+      if (seconds === 0) over = true;
+    });
+    return over;
+  }
+
+  /* When the session ends, on the phone's own clock. */
+  function sayEnd() {
+    var line = main().querySelector('[data-ends]');
+    if (!line || !clocks.length) return;
+    var today = new Date();
+    var end = new Date(today.getTime() + clocks[0].ends - now());
+    var tomorrow = new Date(today.getFullYear(), today.getMonth(), today.getDate() + 1);
+    var text = end.toDateString() === today.toDateString() ? words[ENDS_AT]
+      : end.toDateString() === tomorrow.toDateString() ? words[ENDS_TOMORROW] : words[ENDS_ON];
+    setText(line, text.replace('{time}', two(end.getHours()) + ':' + two(end.getMinutes()))
+      .replace('{date}', end.getDate() + '/' + (end.getMonth() + 1)));
+  }
+
+  // Looking at the server: the same page again, of which the inside is taken over when it changed.
+
+  function look() {
+    if (asking || leaving) return;
+    lastLook = now();
+    var request = new XMLHttpRequest();
+    asking = request;
+    request.open('GET', location.pathname + location.search);
+    request.setRequestHeader('Accept', 'text/html');
+    request.responseType = 'document';
+    request.timeout = REQUEST_TIMEOUT;
+    request.onloadend = function () {
+      asking = null;
+      var page = request.response;
+      var fresh = page && page.getElementById && page.getElementById('main');
+      if (fresh && !leaving) takeOver(page, fresh);
+    };
+    request.send();
+  }
+
+  function takeOver(page, fresh) {
+    var old = main();
+    var same = ['state', 'step', 'request'].every(function (name) {
+      return old.getAttribute('data-' + name) === fresh.getAttribute('data-' + name);
+    });
+    if (same) {
+      var news = fresh.querySelectorAll('[data-seconds]');
+      if (news.length === clocks.length) {
+        each(clocks, function (clock, i) {
+          clock.ends = now() + 1000 * Number(news[i].getAttribute('data-seconds'));
+        });
+        sayEnd();
+      }
+      return;
+    }
+    var focused = document.activeElement;
+    var inside = focused && old.contains(focused);
+    fresh = document.importNode(fresh, true);
+    old.parentNode.replaceChild(fresh, old);
+    if (inside) ((focused.id && document.getElementById(focused.id)) || fresh).focus();
+    if (fresh.getAttribute('data-state') !== old.getAttribute('data-state')) window.scrollTo(0, 0);
+    document.title = page.title;
+    setText(document.getElementById('say'), data('say'));
+    each(document.querySelectorAll('header .lang'), function (link) {
+      var other = page.querySelector('header .lang');
+      if (other) link.setAttribute('href', other.getAttribute('href'));
+    });
+    begin();
+  }
+
+  // The socket only says when to look.
+
+  function wantsSocket() {
+    return data('request') && /^(pay|paid|trouble)$/.test(data('state')) && data('poll') && window.WebSocket;
+  }
+
+  function connect() {
+    var id = data('request'), mine;
+    socketRetryAt = now() + SOCKET_RETRY;
+    try {
+      mine = new WebSocket((location.protocol === 'https:' ? 'wss://' : 'ws://') + location.host + '/mint-proxy');
+    } catch (e) {
+      return;
+    }
+    socket = mine;
+    socketFor = id;
+    mine.onopen = function () { mine.send(JSON.stringify({ type: 'resume', request_id: id })); };
+    mine.onmessage = function (event) {
+      var message;
+      try { message = JSON.parse(event.data); } catch (e) { return; }
+      if (mine !== socket || !message) return;
+      if (message.type === 'ping') mine.send('{"type":"pong"}');
+      if (message.request_id && message.request_id !== id) return;
+      live = message.type !== 'error';
+      // The first answer repeats the invoice that is shown already.
+      if (message.type !== 'invoice_ready' && message.type !== 'ping' && message.type !== 'pong') look();
+    };
+    mine.onclose = mine.onerror = function () {
+      if (mine === socket) disconnect();
+    };
+  }
+
+  function disconnect() {
+    var old = socket;
+    socket = null;
+    live = false;
+    if (old) old.close();
+  }
+
+  // The form.
+
+  function offer() { return document.getElementById('offer'); }
+
+  function terms() {
+    var mint = offer().querySelector('input[name=mint]:checked') || offer().querySelector('input[name=mint]');
+    return { price: Number(mint.getAttribute('data-price')), least: Number(mint.getAttribute('data-min')) };
+  }
+
+  function most() { return Number(offer().getAttribute('data-max')); }
+
+  function within(n) { return Math.min(most(), Math.max(terms().least, Math.round(n) || 0)); }
+
+  function paintOffer() {
+    var form = offer();
+    if (!form) return;
+    var step = Number(form.getAttribute('data-step-ms')), price = terms().price, least = terms().least;
+    each(form.querySelectorAll('[data-steps]'), function (element) {
+      setText(element, sats(price * Number(element.getAttribute('data-steps'))));
+    });
+    each(form.querySelectorAll('.pick'), function (pick) {
+      pick.disabled = pick.value !== '' && Number(pick.value) < least;
+      if (pick.disabled && pick.checked) form.querySelector('.other').checked = true;
+    });
+    var field = form.querySelector('#steps'), sum = form.querySelector('.tother');
+    field.min = least;
+    var steps = within(Number(field.value));
+    setText(sum.querySelector('.time'), duration(step * steps));
+    setText(sum.querySelector('strong'), sats(price * steps));
+    setText(form.querySelector('.rate'), unitPrice(price, step));
+    each(form.querySelectorAll('.sum strong'), function (strong) {
+      strong.className = strong.textContent.length > 11 ? 'wordy' : '';
+    });
+  }
+
+  /* The next round number of steps up or down. */
+  function turn(direction) {
+    var field = offer().querySelector('#steps'), steps = within(Number(field.value));
+    var at = direction < 0 ? steps - 1 : steps;
+    var jump = at < 10 ? 1 : at < 60 ? 5 : at < 240 ? 15 : 60;
+    var next = direction < 0 ? Math.ceil(steps / jump) * jump - jump : Math.floor(steps / jump) * jump + jump;
+    field.value = within(next);
+    paintOffer();
+  }
+
+  document.addEventListener('input', function (event) {
+    if (event.target.id === 'steps') paintOffer();
+  });
+
+  document.addEventListener('change', function (event) {
+    var form = offer(), target = event.target;
+    if (!form || !form.contains(target)) return;
+    if (target.name === 'steps' && target.type === 'radio' && target.value) form.querySelector('#steps').value = target.value;
+    if (target.id === 'steps') target.value = within(Number(target.value));
+    paintOffer();
+  });
+
+  document.addEventListener('submit', function (event) {
+    if (leaving) { event.preventDefault(); return; }
+    var field = offer().querySelector('#steps'), button = offer().querySelector('.pay');
+    field.value = within(Number(field.value));
+    leaving = true;
+    setTimeout(function () {
+      button.disabled = true;
+      button.setAttribute('data-text', button.lastElementChild.textContent);
+      setText(button.lastElementChild, words[WORKING]);
+    }, 0);
+  });
+
+  function stay() {
+    var button = leaving && offer() && offer().querySelector('.pay');
+    leaving = false;
+    if (!button) return;
+    button.disabled = false;
+    setText(button.lastElementChild, button.getAttribute('data-text'));
+  }
+
+  // Copying. Plain HTTP has no navigator.clipboard, so the field is selected and the document asked to copy.
+
+  function copy(button) {
+    var field = document.getElementById('invoice'), done = false;
+    var label = button.getAttribute('data-text') || button.textContent;
+    button.setAttribute('data-text', label);
+    field.focus();
+    field.setSelectionRange(0, field.value.length);
+    try { done = document.execCommand('copy'); } catch (e) { done = false; }
+    if (done) button.focus();
+    setText(button, done ? '✓ ' + words[COPIED] : words[COPY_FAILED]);
+    setText(document.getElementById('say'), done ? words[COPIED] : words[COPY_FAILED]);
+    setTimeout(function () { setText(button, label); }, 4000);
+  }
+
+  document.addEventListener('click', function (event) {
+    var target = event.target;
+    if (target.id === 'copy') copy(target);
+    else if (target.id === 'invoice') target.setSelectionRange(0, target.value.length);
+    else if (target.getAttribute && target.getAttribute('data-turn')) turn(Number(target.getAttribute('data-turn')));
+  });
+
+  // One beat a second drives everything.
+
+  function begin() {
+    startClocks();
+    paintOffer();
+    if (socket && (!wantsSocket() || socketFor !== data('request'))) disconnect();
+  }
+
+  function beat() {
+    var over = paintClocks();
+    if (document.hidden) return;
+    if (wantsSocket() && !socket && now() >= socketRetryAt) connect();
+    var pause = 1000 * Number(data('poll'));
+    if (live && data('state') === 'pay') pause *= 5;
+    if (over) pause = SHORTEST_PAUSE;
+    if (pause && now() - lastLook >= pause) look();
+  }
+
+  function back() {
+    if (!document.hidden) look();
+  }
+
+  window.addEventListener('pageshow', function (event) {
+    if (!event.persisted) return;
+    stay();
+    look();
+  });
+  window.addEventListener('pagehide', disconnect);
+  document.addEventListener('visibilitychange', back);
+  window.addEventListener('online', back);
+
+  begin();
+  if (wantsSocket()) connect();
+  setInterval(beat, 1000);
+})();

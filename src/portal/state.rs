@@ -1,0 +1,248 @@
+//! The inside of the page, one function per state.
+
+use super::html::{query_value, Html};
+use super::lang::Lang;
+use super::offer::{self, Offer};
+use super::{location, qr, Money, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble, Waiting};
+
+/// A state as HTML, with what the document around it needs to know.
+pub(super) struct View {
+    pub(super) state: &'static str,
+    /// Changes when the inside must be drawn anew.
+    pub(super) step: String,
+    pub(super) title: String,
+    pub(super) main: Html,
+    /// Seconds after which a browser without script loads the page again.
+    pub(super) refresh: Option<u64>,
+    /// Seconds between two looks of the script that has no live socket.
+    pub(super) poll: Option<u64>,
+}
+
+pub(super) fn view(lang: Lang, page: &Page) -> View {
+    match &page.state {
+        State::Choose(offer) => choose(lang, page.lang_chosen, offer),
+        State::Pay(pay) => waiting_for_payment(lang, page.lang_chosen, pay),
+        State::Paid(paid) => opening(lang, paid),
+        State::Online(online) => passing(lang, page.lang_chosen, online),
+        State::Ended(offer) => ended(lang, page.lang_chosen, offer),
+        State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
+    }
+}
+
+fn choose(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.choose_title).raw("</h1>\n").add(&offer::form(lang, lang_chosen, offer));
+    View {
+        state: "choose",
+        step: offer_step(offer).to_owned(),
+        title: s.choose_title.to_owned(),
+        main,
+        refresh: None,
+        poll: offer_poll(offer),
+    }
+}
+
+fn ended(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.ended_title).raw("</h1>\n<p class=\"lead\">").text(s.ended_hint).raw("</p>\n");
+    main.add(&offer::form(lang, lang_chosen, offer));
+    View {
+        state: "ended",
+        step: offer_step(offer).to_owned(),
+        title: s.ended_title.to_owned(),
+        main,
+        refresh: None,
+        poll: offer_poll(offer),
+    }
+}
+
+fn offer_step(offer: &Offer) -> &'static str {
+    if offer.is_open() {
+        "open"
+    } else {
+        "closed"
+    }
+}
+
+/// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere.
+fn offer_poll(offer: &Offer) -> Option<u64> {
+    if !offer.is_open() {
+        Some(15)
+    } else {
+        offer.unpaid_request.map(|_| 10)
+    }
+}
+
+fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
+    let s = lang.strings();
+    let title = s.pay_title.replace("{amount}", &lang.sats(pay.amount));
+    let wallet = format!("lightning:{}", pay.invoice);
+
+    let mut main = Html::new();
+    main.raw("<h1 class=\"amount\">").text(&title).raw("</h1>\n<p class=\"lead\">");
+    main.text(&s.buys.replace("{duration}", &lang.duration(pay.buys))).raw("</p>\n");
+    if let Some(code) = qr::svg(pay.invoice) {
+        main.raw("<a class=\"code\" id=\"qr\"").attr("href", &wallet).attr("aria-label", s.qr_label).raw(">");
+        main.add(&code).raw("</a>\n");
+    }
+
+    let mut clock = Html::new();
+    clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
+    clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
+    main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>").text(s.waiting_for_payment);
+    main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
+
+    main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
+    main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\">");
+    main.text(s.copy).raw("</button></div>\n<textarea id=\"invoice\" readonly rows=\"1\"");
+    main.attr("aria-label", s.invoice_label)
+        .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
+        .text(pay.invoice);
+    main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
+    main.raw("<p class=\"hint\">").text(s.leave_hint);
+    if pay.online {
+        main.raw(" ").text(s.still_online);
+    }
+    let mut again = format!("/?choose=1&r={}", query_value(pay.request_id));
+    if lang_chosen {
+        again.push_str("&lang=");
+        again.push_str(lang.tag());
+    }
+    main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
+    main.raw("</a>\n");
+
+    View { state: "pay", step: pay.request_id.to_owned(), title, main, refresh: Some(5), poll: Some(3) }
+}
+
+fn opening(lang: Lang, paid: &Paid) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>")
+        .text(s.paid_title)
+        .raw("</h1>\n<p class=\"lead\">")
+        .text(&lang.sats(paid.amount))
+        .raw(" · ");
+    main.text(&s.buys.replace("{duration}", &lang.duration(paid.buys))).raw("</p>\n<ol class=\"steps\">\n");
+    let steps = [
+        (PaidStep::Received, s.step_received),
+        (PaidStep::Claimed, s.step_claimed),
+        (PaidStep::Online, s.step_online),
+    ];
+    let mut current = true;
+    for (step, text) in steps {
+        if step <= paid.done {
+            main.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
+        } else if std::mem::take(&mut current) {
+            main.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
+        } else {
+            main.raw("<li><i></i>");
+        }
+        main.raw("<span>").text(text).raw("</span></li>\n");
+    }
+    main.raw("</ol>\n");
+    let waiting = match paid.waiting {
+        Some(Waiting::Mint) => Some(s.wait_mint),
+        Some(Waiting::Gate) => Some(s.wait_gate),
+        None => None,
+    };
+    if let Some(text) = waiting {
+        main.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
+    }
+    main.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
+
+    View {
+        state: "paid",
+        step: format!("{:?} {:?}", paid.done, paid.waiting),
+        title: s.paid_title.to_owned(),
+        main,
+        refresh: Some(5),
+        poll: Some(3),
+    }
+}
+
+fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<p class=\"seal\">").raw(CHECK).raw("</p>\n<h1>").text(s.online_title).raw("</h1>\n");
+    match online.left {
+        Some(left) => {
+            let seconds = left.as_secs_ceil();
+            main.raw("<p class=\"lead\">").text(s.time_left).raw("</p>\n<p class=\"left clock");
+            main.raw(if seconds >= 86_400 { " long\"" } else { "\"" })
+                .attr("data-seconds", &seconds.to_string());
+            main.raw(" role=\"timer\">")
+                .text(&lang.clock(left))
+                .raw("</p>\n<p class=\"ends\" data-ends>\u{a0}</p>\n");
+        }
+        None => {
+            main.raw("<p class=\"lead\">").text(s.no_end).raw("</p>\n");
+        }
+    }
+    main.raw("<p class=\"notice calm\">").text(s.close_page).raw("</p>\n");
+    if let Some(offer) = &online.offer {
+        main.raw("<details id=\"more\"><summary class=\"button second\">")
+            .text(s.add_time)
+            .raw("</summary>\n");
+        main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
+    }
+    // Without script a look once a minute keeps the time true; with it the countdown does.
+    let refresh = online.left.map(|left| left.as_secs_ceil().clamp(5, 60));
+    let step = online.offer.as_ref().map_or("", offer_step).to_owned();
+    View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(60) }
+}
+
+fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
+    let s = lang.strings();
+    let (happened, advice) = match trouble.reason {
+        Reason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),
+        Reason::InvoiceExpired => (s.invoice_expired, s.invoice_expired_do),
+        Reason::PaymentFailed => (s.payment_failed, s.payment_failed_do),
+        Reason::ClaimFailed => (s.claim_failed, s.claim_failed_do),
+        Reason::RequestNotFound => (s.request_not_found, s.request_not_found_do),
+        Reason::RateLimited => (s.rate_limited, s.rate_limited_do),
+        Reason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
+        Reason::UnknownDevice => (s.unknown_device, s.unknown_device_do),
+        Reason::AmountRefused => (s.amount_refused, s.amount_refused_do),
+        Reason::Internal => (s.internal, s.internal_do),
+    };
+    let money = match trouble.money {
+        Money::NothingTaken => s.money_nothing_taken,
+        Money::LookedUp => s.money_looked_up,
+        Money::WillOpen => s.money_will_open,
+    };
+    // Money on its way: the page follows it. Otherwise it stands still until the guest acts.
+    let on_its_way = trouble.money != Money::NothingTaken;
+
+    let mut main = Html::new();
+    main.raw("<p class=\"seal bad\">")
+        .raw(ALERT)
+        .raw("</p>\n<h1>")
+        .text(happened)
+        .raw("</h1>\n<p class=\"lead\">");
+    main.text(advice).raw("</p>\n<p class=\"notice calm money\">");
+    main.raw(if on_its_way { "<i class=\"pulse\"></i>" } else { CHECK }).raw("<span>").text(money);
+    main.raw("</span></p>\n");
+    if !on_its_way {
+        main.raw("<a class=\"button\" id=\"again\"")
+            .attr("href", &location(None, lang_chosen.then_some(lang)));
+        main.raw(">").text(s.choose_again).raw("</a>\n");
+    }
+    main.raw("<p class=\"hint\">").text(s.staff_code).raw(": <code>").text(trouble.code).raw("</code></p>\n");
+    View {
+        state: "trouble",
+        step: format!("{:?} {:?}", trouble.reason, trouble.money),
+        title: happened.to_owned(),
+        main,
+        refresh: on_its_way.then_some(5),
+        poll: on_its_way.then_some(5),
+    }
+}
+
+const CHECK: &str = "<svg width=\"20\" height=\"20\" viewBox=\"0 0 24 24\" fill=\"none\" stroke=\"currentColor\" \
+stroke-width=\"3\" stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><path d=\"M5 12.5l4.6 4.6L19 7.4\"/></svg>";
+
+const ALERT: &str =
+    "<svg width=\"20\" height=\"20\" viewBox=\"0 0 24 24\" fill=\"none\" stroke=\"currentColor\" \
+stroke-width=\"3\" stroke-linecap=\"round\" aria-hidden=\"true\"><path d=\"M12 5v8.5M12 18.8v.2\"/></svg>";

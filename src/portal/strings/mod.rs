@@ -1,0 +1,69 @@
+//! What the portal says, one file per language. The compiler refuses a language that misses a key, and
+//! warns of a key that no page shows. `{name}` is replaced by a fact.
+
+mod en;
+mod sw;
+
+pub(super) use en::EN;
+pub(super) use sw::SW;
+
+macro_rules! keys {
+    ($($key:ident)*) => {
+        /// One language's texts.
+        pub(super) struct Strings {
+            $(pub(super) $key: &'static str,)*
+        }
+
+        #[cfg(test)]
+        impl Strings {
+            fn all(&self) -> Vec<(&'static str, &'static str)> {
+                vec![$((stringify!($key), self.$key)),*]
+            }
+        }
+    };
+}
+
+keys! {
+    language
+    group sats day_one days hour_one hours minute_one minutes second_one seconds last_join clock_days unit_price
+    days_name hours_name minutes_name seconds_name times_name
+    choose_title other_amount fewer more total pay_button pay_hint working mint_choice at_least back_to_invoice try_again
+    notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
+    pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
+    leave_hint still_online
+    paid_title step_received step_claimed step_online wait_mint wait_gate keep_hint
+    online_title time_left ends_at ends_tomorrow ends_on no_end close_page add_time
+    ended_title ended_hint
+    mint_unavailable mint_unavailable_do invoice_expired invoice_expired_do payment_failed payment_failed_do
+    claim_failed claim_failed_do request_not_found request_not_found_do rate_limited rate_limited_do
+    cannot_sell cannot_sell_do unknown_device unknown_device_do amount_refused amount_refused_do
+    internal internal_do
+    money_nothing_taken money_looked_up money_will_open staff_code choose_again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placeholders(text: &str) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn every_language_has_the_same_placeholders_in_the_same_keys() {
+        for ((key, english), (_, swahili)) in EN.all().into_iter().zip(SW.all()) {
+            assert_eq!(placeholders(english), placeholders(swahili), "{key}");
+        }
+    }
+
+    /// The script gets its texts joined by `|`.
+    #[test]
+    fn no_text_is_empty_or_contains_a_bar() {
+        for (key, text) in EN.all().into_iter().chain(SW.all()) {
+            assert!(!text.is_empty() && !text.contains('|'), "{key}");
+        }
+    }
+}

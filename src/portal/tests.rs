@@ -1,0 +1,375 @@
+//! Every state as a whole document.
+
+use super::*;
+
+const MINTS: [OfferedMint; 1] =
+    [OfferedMint { url: "https://mint.example.com", price_per_step: Sats(1), min_steps: 1 }];
+
+const TWO_MINTS: [OfferedMint; 2] = [
+    OfferedMint { url: "https://mint.example.com", price_per_step: Sats(1), min_steps: 1 },
+    OfferedMint { url: "https://cashu.kibera.example.org/Bitcoin", price_per_step: Sats(2), min_steps: 30 },
+];
+
+/// As long as one with route hints gets.
+fn invoice() -> String {
+    format!("lnbc600n1p{}", "5q9zry8x2gf2tvdw0s3jn54khce6mua7l".repeat(11))
+}
+
+fn offer<'a>() -> Offer<'a> {
+    Offer { step: Millis::from_secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
+}
+
+fn pay(invoice: &str) -> Pay<'_> {
+    Pay {
+        request_id: "5f0c9a7be1",
+        invoice,
+        amount: Sats(60),
+        buys: Millis::from_secs(3600),
+        expires_in: Millis::from_secs(3552),
+        online: false,
+    }
+}
+
+fn paid<'a>(done: PaidStep, waiting: Option<Waiting>) -> State<'a> {
+    let (amount, buys) = (Sats(60), Millis::from_secs(3600));
+    State::Paid(Paid { request_id: "5f0c9a7be1", amount, buys, done, waiting })
+}
+
+fn trouble<'a>(reason: Reason, money: Money) -> State<'a> {
+    State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
+}
+
+/// Every state a guest can meet, by name.
+fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
+    const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
+    const LIMITS: [Notice; 3] = [
+        Notice::AmountRefused { least: Millis::from_secs(60), most: Millis::from_secs(86_400) },
+        Notice::RateLimited,
+        Notice::InvoiceExpired,
+    ];
+    let online = |left, offer| State::Online(Online { left, offer });
+    vec![
+        ("choose", State::Choose(offer())),
+        ("choose-mints", State::Choose(Offer { mints: &TWO_MINTS, notices: &[AWAY], ..offer() })),
+        ("choose-again", State::Choose(Offer { unpaid_request: Some("5f0c9a7be1"), ..offer() })),
+        ("choose-none", State::Choose(Offer { mints: &[], notices: &[Notice::NoMint], ..offer() })),
+        (
+            "choose-shut",
+            State::Choose(Offer {
+                mints: &[],
+                notices: &[Notice::CannotSell { code: "STORE_CORRUPT" }],
+                ..offer()
+            }),
+        ),
+        ("choose-limits", State::Choose(Offer { notices: &LIMITS, ..offer() })),
+        ("choose-dear", {
+            const DEAR: [OfferedMint; 1] =
+                [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
+            State::Choose(Offer { mints: &DEAR, step: Millis(90_000), ..offer() })
+        }),
+        ("pay", State::Pay(pay(invoice))),
+        ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
+        ("paid-1", paid(PaidStep::Received, None)),
+        ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
+        ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
+        ("paid-3", paid(PaidStep::Online, None)),
+        ("online", online(Some(Millis::from_secs(3_545)), Some(offer()))),
+        ("online-days", online(Some(Millis::from_secs(176_945)), Some(offer()))),
+        ("online-free", online(None, None)),
+        ("ended", State::Ended(offer())),
+        ("trouble-mint", trouble(Reason::MintUnavailable, Money::NothingTaken)),
+        ("trouble-expired", trouble(Reason::InvoiceExpired, Money::NothingTaken)),
+        ("trouble-payment", trouble(Reason::PaymentFailed, Money::NothingTaken)),
+        ("trouble-claim", trouble(Reason::ClaimFailed, Money::WillOpen)),
+        ("trouble-request", trouble(Reason::RequestNotFound, Money::NothingTaken)),
+        ("trouble-rate", trouble(Reason::RateLimited, Money::NothingTaken)),
+        ("trouble-shut", trouble(Reason::CannotSell, Money::NothingTaken)),
+        ("trouble-device", trouble(Reason::UnknownDevice, Money::NothingTaken)),
+        ("trouble-amount", trouble(Reason::AmountRefused, Money::NothingTaken)),
+        ("trouble-internal", trouble(Reason::Internal, Money::LookedUp)),
+    ]
+}
+
+fn render(lang: Lang, state: State) -> String {
+    page(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, state })
+}
+
+fn render_all() -> Vec<(String, String)> {
+    let invoice = invoice();
+    let mut pages = Vec::new();
+    for lang in [Lang::English, Lang::Swahili] {
+        for (name, state) in every_state(&invoice) {
+            pages.push((format!("{name}-{}", lang.tag()), render(lang, state)));
+        }
+    }
+    pages
+}
+
+/// Writes every state to `target/portal-preview/`, to be looked at:
+/// `cargo test --lib portal -- --ignored`, then serve that folder.
+#[test]
+#[ignore = "makes files for the eye"]
+fn every_state_is_written_for_the_eye() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/portal-preview");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("portal.css"), STYLE).unwrap();
+    std::fs::write(folder.join("portal.js"), SCRIPT).unwrap();
+    for (name, html) in render_all() {
+        std::fs::write(folder.join(format!("{name}.html")), html).unwrap();
+    }
+}
+
+#[test]
+fn hostile_text_is_never_markup() {
+    let evil = "\"'><script>alert(1)</script>&";
+    let mints = [
+        OfferedMint { url: evil, price_per_step: Sats(1), min_steps: 1 },
+        OfferedMint { url: evil, price_per_step: Sats(2), min_steps: 1 },
+    ];
+    let notices = [Notice::MintAway { url: evil }, Notice::CannotSell { code: evil }];
+    let offer = Offer { mints: &mints, notices: &notices, unpaid_request: Some(evil), ..offer() };
+    let pay = Pay { request_id: evil, ..pay(evil) };
+    let paid = Paid {
+        request_id: evil,
+        amount: Sats(1),
+        buys: Millis(1),
+        done: PaidStep::Received,
+        waiting: Some(Waiting::Mint),
+    };
+    let trouble =
+        Trouble { request_id: Some(evil), reason: Reason::Internal, money: Money::LookedUp, code: evil };
+    for state in [
+        State::Choose(offer.clone()),
+        State::Ended(offer.clone()),
+        State::Online(Online { left: None, offer: Some(offer) }),
+        State::Pay(pay),
+        State::Paid(paid),
+        State::Trouble(trouble),
+    ] {
+        let html = page(Lang::English, &Page { venue: evil, lang_chosen: true, state });
+        assert!(!html.contains("<script>") && !html.contains("</script>&"), "{html}");
+        assert!(!html.contains("\"'>"), "{html}");
+        assert_eq!(html.matches("<script").count(), 1, "{html}");
+    }
+}
+
+#[test]
+fn nothing_needs_more_than_the_policy_allows() {
+    for (name, html) in render_all() {
+        assert!(!html.contains(" style="), "{name}");
+        assert!(!html.contains("<style"), "{name}");
+        assert!(!html.contains(" onclick") && !html.contains("javascript:"), "{name}");
+        assert!(html.contains("<script src=\"/portal.js\" defer></script>"), "{name}");
+    }
+}
+
+/// Page, style, script: everything else would be a fourth request, or go outside.
+#[test]
+fn the_page_makes_three_requests() {
+    for (name, html) in render_all() {
+        assert_eq!(html.matches(" src=").count(), 1, "{name}");
+        assert_eq!(html.matches("<link ").count(), 2, "{name}");
+        assert!(html.contains("<link rel=\"icon\" href=\"data:,\">"), "{name}");
+        assert!(!html.contains("<img") && !html.contains("url("), "{name}");
+        assert_eq!(
+            html.matches("http://www.w3.org/2000/svg").count(),
+            html.matches("http://").count(),
+            "{name}"
+        );
+    }
+    assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+}
+
+#[test]
+fn the_largest_page_with_style_and_script_stays_under_60_kilobytes() {
+    let longest = "a".repeat(1_800);
+    let pages = every_state(&longest).into_iter().map(|(_, state)| render(Lang::Swahili, state).len());
+    let total = pages.max().unwrap() + STYLE.len() + SCRIPT.len();
+    assert!(total < 60_000, "{total} bytes");
+}
+
+#[test]
+fn no_page_shows_an_unfilled_placeholder() {
+    for (name, html) in render_all() {
+        let (head, body) = html.split_once(" data-words=").unwrap();
+        let shown = body.split_once('>').unwrap().1;
+        assert!(!head.contains('{') && !shown.contains('{'), "{name}");
+    }
+}
+
+#[test]
+fn every_element_that_is_opened_is_closed() {
+    const VOID: [&str; 6] = ["meta", "link", "input", "br", "path", "!doctype"];
+    for (name, html) in render_all() {
+        let mut open = Vec::new();
+        for tag in html.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            let element = tag.split([' ', '\n']).next().unwrap();
+            if let Some(closed) = element.strip_prefix('/') {
+                assert_eq!(open.pop(), Some(closed), "{name}");
+            } else if !VOID.contains(&element) {
+                open.push(element);
+            }
+        }
+        assert!(open.is_empty(), "{name}: {open:?}");
+    }
+}
+
+#[test]
+fn no_id_appears_twice_and_every_label_has_its_field() {
+    for (name, html) in render_all() {
+        let mut ids: Vec<&str> =
+            html.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "{name}");
+        for label in html.split(" for=\"").skip(1) {
+            assert!(ids.contains(&label.split('"').next().unwrap()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn only_what_is_under_way_reloads_without_script() {
+    let invoice = invoice();
+    for (name, state) in every_state(&invoice) {
+        let waits = match &state {
+            State::Pay(_) | State::Paid(_) => true,
+            State::Online(online) => online.left.is_some(),
+            State::Trouble(trouble) => trouble.money != Money::NothingTaken,
+            State::Choose(_) | State::Ended(_) => false,
+        };
+        let html = render(Lang::English, state);
+        assert_eq!(html.contains("<noscript><meta http-equiv=\"refresh\""), waits, "{name}");
+    }
+}
+
+#[test]
+fn the_choice_posts_steps_and_mint() {
+    let html = render(Lang::English, State::Choose(offer()));
+    assert!(html.contains("method=\"post\" action=\"/pay\""));
+    assert!(html.contains("name=\"mint\" value=\"https://mint.example.com\""));
+    for (steps, time, price) in [
+        (10, "10 minutes", "10 sat"),
+        (60, "1 hour", "60 sat"),
+        (240, "4 hours", "240 sat"),
+        (1440, "1 day", "1,440 sat"),
+    ] {
+        assert!(html.contains(&format!("value=\"{steps}\"")), "{steps}");
+        assert!(html.contains(&format!("<b>{time}</b>")), "{time}");
+        assert!(html.contains(&format!(">{price}</span>")), "{price}");
+    }
+    assert!(html.contains("id=\"s1\" value=\"60\" checked>"));
+    assert!(html.contains("1 sat = 1 minute"));
+}
+
+#[test]
+fn a_price_that_depends_on_the_mint_waits_for_the_script() {
+    let html = render(Lang::English, State::Choose(Offer { mints: &TWO_MINTS, ..offer() }));
+    assert!(html.contains("<span class=\"price script-only\""));
+    assert!(html.contains("<small>2 sat = 1 minute, at least 30 minutes</small>"));
+    let one = render(Lang::English, State::Choose(offer()));
+    assert!(one.contains("<span class=\"price\""));
+}
+
+#[test]
+fn where_nothing_can_be_sold_there_is_no_form() {
+    let shut = [Notice::CannotSell { code: "STORE_CORRUPT" }];
+    for offer in [
+        Offer { mints: &[], notices: &shut, ..offer() },
+        Offer { max_steps: 0, notices: &shut, ..offer() },
+        Offer { step: Millis::ZERO, notices: &shut, ..offer() },
+    ] {
+        let html = render(Lang::English, State::Choose(offer));
+        assert!(!html.contains("<form") && html.contains("STORE_CORRUPT") && html.contains("Try again"));
+    }
+}
+
+#[test]
+fn the_invoice_is_shown_as_code_link_and_text() {
+    let invoice = invoice();
+    let html = render(Lang::English, State::Pay(pay(&invoice)));
+    assert_eq!(html.matches(&format!("href=\"lightning:{invoice}\"")).count(), 2);
+    assert!(html.contains("<svg class=\"qr\"") && html.contains("width=\"264\""));
+    assert!(html.contains(&format!(">{invoice}</textarea>")));
+    assert!(html.contains("data-seconds=\"3552\">59:12<"));
+    assert!(html.contains("href=\"/?choose=1&amp;r=5f0c9a7be1\""));
+}
+
+#[test]
+fn an_invoice_too_long_for_a_code_can_still_be_copied_and_opened() {
+    let invoice = "a".repeat(2_000);
+    let html = render(Lang::English, State::Pay(pay(&invoice)));
+    assert!(!html.contains("class=\"qr\""));
+    assert!(html.contains(&format!(">{invoice}</textarea>")) && html.contains("id=\"wallet\""));
+}
+
+#[test]
+fn the_language_switch_keeps_the_request() {
+    let invoice = invoice();
+    let html = render(Lang::English, State::Pay(pay(&invoice)));
+    assert!(html.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
+    assert!(html.contains("<html lang=\"en\">"));
+}
+
+#[test]
+fn a_chosen_language_is_carried_on_by_links_and_forms() {
+    let invoice = invoice();
+    let choice =
+        render(Lang::Swahili, State::Choose(Offer { unpaid_request: Some("5f0c9a7be1"), ..offer() }));
+    assert!(choice.contains("name=\"lang\" value=\"sw\""));
+    assert!(choice.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\""));
+    let payment = render(Lang::Swahili, State::Pay(pay(&invoice)));
+    assert!(payment.contains("href=\"/?choose=1&amp;r=5f0c9a7be1&amp;lang=sw\""));
+    let trouble = render(Lang::Swahili, trouble(Reason::PaymentFailed, Money::NothingTaken));
+    assert!(trouble.contains("id=\"again\" href=\"/?lang=sw\""));
+    assert!(!render(Lang::English, State::Choose(offer())).contains("name=\"lang\""));
+}
+
+#[test]
+fn a_step_that_takes_long_says_what_it_waits_for_and_that_the_money_is_safe() {
+    let html = render(Lang::English, paid(PaidStep::Received, Some(Waiting::Mint)));
+    assert!(html.contains("Waiting for the mint’s answer. Your money is safe."));
+    assert_eq!(html.matches("<li class=\"done\">").count(), 1);
+    assert_eq!(html.matches("<li class=\"now\"").count(), 1);
+    let done = render(Lang::English, paid(PaidStep::Online, None));
+    assert_eq!(done.matches("<li class=\"done\">").count(), 3);
+}
+
+#[test]
+fn the_script_redraws_when_a_payment_gets_on_or_stalls() {
+    let step =
+        |html: String| html.split(" data-step=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let received = step(render(Lang::English, paid(PaidStep::Received, None)));
+    let stalled = step(render(Lang::English, paid(PaidStep::Received, Some(Waiting::Mint))));
+    let claimed = step(render(Lang::English, paid(PaidStep::Claimed, None)));
+    assert!(received != stalled && received != claimed && stalled != claimed);
+}
+
+#[test]
+fn trouble_always_says_what_became_of_the_money_and_shows_the_code() {
+    for (money, text) in [
+        (Money::NothingTaken, "Nothing was taken."),
+        (Money::LookedUp, "Your payment is being looked up."),
+        (Money::WillOpen, "Paid: it will open by itself."),
+    ] {
+        let html = render(Lang::English, trouble(Reason::Internal, money));
+        assert!(html.contains(text) && html.contains("<code>k3f9-22</code>"));
+    }
+}
+
+#[test]
+fn status_is_in_a_live_region_outside_of_what_is_replaced() {
+    for (name, html) in render_all() {
+        let (before, _) = html.split_once("<main ").unwrap();
+        assert!(before.contains("role=\"status\" aria-live=\"polite\""), "{name}");
+    }
+}
+
+#[test]
+fn a_location_carries_request_and_language() {
+    assert_eq!(location(None, None), "/");
+    assert_eq!(location(Some("a b&c"), None), "/?r=a%20b%26c");
+    assert_eq!(location(Some("x1"), Some(Lang::Swahili)), "/?r=x1&lang=sw");
+}

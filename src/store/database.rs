@@ -1,0 +1,228 @@
+//! The SQLite connection: opened only when its files are sound, with settings that survive a power cut.
+//!
+//! Opening looks in this order, and changes nothing in the files of a store that fails: is the file there
+//! (see `files`), is the log sound (see `wal`), is the file a database of a version we know, does SQLite's
+//! `quick_check` pass. The check reads the whole file once (16 MiB take 30 ms on a PC);
+//! files above `CHECKED_AT_OPEN` are not checked at open, damage there shows at the first statement that
+//! meets it. From the first damage on nothing is written any more, no checkpoint either.
+
+use super::files::{close_to_others, Files};
+use super::migrations::{user_version, Schema};
+use super::wal::{self, Wal};
+use super::{time, StoreError};
+use crate::clock::Clock;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of database up to which `quick_check` is run at open.
+const CHECKED_AT_OPEN: u64 = 64 * 1024 * 1024;
+
+/// Small pages: a commit writes whole pages (a frame of 1048 bytes for each), and our rows are small.
+const PAGE_BYTES: u32 = 1024;
+
+/// Frames after which the log is copied into the database: half a MiB. Pages that change often are copied
+/// once per round, so a longer log wears the flash less; but it must fit into the last free MiB.
+const CHECKPOINT_FRAMES: u32 = 512;
+
+/// What one large transaction may leave of the log file (bytes).
+const LOG_BYTES: u32 = 768 * 1024;
+
+pub(super) struct Database {
+    conn: Connection,
+    commits: Arc<AtomicUsize>,
+    /// Set at the first sign of damage; everything is refused from then on.
+    damage: Option<String>,
+}
+
+impl Database {
+    /// Opens the database, or makes one if there are no traces of an earlier one. What is damaged is
+    /// copied aside.
+    pub fn open(
+        files: &Files,
+        clock: &Clock,
+        schema: &Schema,
+        commits: Arc<AtomicUsize>,
+    ) -> Result<Database, StoreError> {
+        let opened = open_sound(files, clock, schema);
+        if let Err(StoreError::Corrupt(_)) = &opened {
+            files.copy_aside();
+        }
+        Ok(Database { conn: opened?, commits, damage: None })
+    }
+
+    /// One transaction, committed when `f` succeeds.
+    pub fn write<T>(
+        &mut self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.refuse_if_damaged()?;
+        let changes = self.conn.total_changes();
+        let result = (|| {
+            let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = f(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        })();
+        if result.is_ok() && self.conn.total_changes() != changes {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.watch(result)
+    }
+
+    /// One transaction, always rolled back.
+    pub fn read<T>(
+        &mut self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.refuse_if_damaged()?;
+        let result = (|| f(&self.conn.transaction()?))();
+        self.watch(result)
+    }
+
+    /// Checkpoints and closes. A damaged database is left as it is.
+    pub fn close(self) {
+        if self.damage.is_none() {
+            let _ = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+        if let Err((_, error)) = self.conn.close() {
+            log::error!("store: not closed cleanly: {error}");
+        }
+    }
+
+    fn refuse_if_damaged(&self) -> Result<(), StoreError> {
+        match &self.damage {
+            Some(what) => Err(StoreError::Corrupt(what.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn watch<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Corrupt(what)) = &result {
+            log::error!("store: damaged, nothing more is written: {what}");
+            self.damage = Some(what.clone());
+        }
+        result
+    }
+}
+
+fn open_sound(files: &Files, clock: &Clock, schema: &Schema) -> Result<Connection, StoreError> {
+    let path = files.database();
+    if !path.try_exists()? {
+        if let Some(evidence) = files.evidence()? {
+            return Err(StoreError::Corrupt(evidence));
+        }
+        make(files, clock, schema)?;
+    }
+    match wal::inspect(&files.wal())? {
+        Wal::Damaged(what) => return Err(StoreError::Corrupt(what)),
+        // Page 1 stands in the log, perhaps; the file's own may be torn by a checkpoint.
+        Wal::Commits if path.metadata()?.len() > 0 => {}
+        Wal::Commits | Wal::Empty => check_header(&path, schema)?,
+    }
+    close_to_others(&path, 0o600)?;
+
+    let mut conn = connect(&path)?;
+    check_version(user_version(&conn)?, schema)?;
+    quick_check(&conn, path.metadata()?.len())?;
+    make_durable(&conn)?;
+    schema.migrate(&mut conn)?;
+    files.note_made()?;
+    Ok(conn)
+}
+
+/// Makes the database under another name and renames it when it is complete, so that a power cut in
+/// between leaves either none or one that is as sound as any.
+fn make(files: &Files, clock: &Clock, schema: &Schema) -> Result<(), StoreError> {
+    let mut conn = connect(&files.start_new_database()?)?;
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+    make_durable(&conn)?;
+    schema.migrate(&mut conn)?;
+    time::first_boot(&conn, clock)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    conn.close().map_err(|(_, error)| error)?;
+    files.finish_new_database()?;
+    Ok(())
+}
+
+/// A connection that has read and written nothing yet, and that leaves log and database alone when it is
+/// dropped: only `Database::close` knows that they are sound.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Before anything is read: this keeps SQLite from wanting shared memory, which JFFS2 cannot map.
+    expect(&conn, "locking_mode", "exclusive")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "temp_store", "memory")?;
+    conn.pragma_update(None, "cache_size", -256)?; // KiB
+    Ok(conn)
+}
+
+/// What a power cut may do to a commit depends on these, so they are read back.
+pub(super) fn make_durable(conn: &Connection) -> Result<(), StoreError> {
+    // SQLite's default journal, DELETE, can lose an acknowledged commit: deleting the journal is not
+    // synced. TRUNCATE with FULL is.
+    match expect(conn, "journal_mode", "wal") {
+        Err(StoreError::NoDurability(_)) => expect(conn, "journal_mode", "truncate")?,
+        tried => tried?,
+    }
+    conn.pragma_update(None, "synchronous", "full")?;
+    let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if synchronous != 2 {
+        return Err(StoreError::NoDurability(format!("synchronous is {synchronous}")));
+    }
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_FRAMES, |_| Ok(()))?;
+    conn.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
+    Ok(())
+}
+
+/// Sets a pragma that answers with what it is now.
+fn expect(conn: &Connection, pragma: &str, value: &str) -> Result<(), StoreError> {
+    let now: String = conn.pragma_update_and_check(None, pragma, value, |row| row.get(0))?;
+    if now.eq_ignore_ascii_case(value) {
+        Ok(())
+    } else {
+        Err(StoreError::NoDurability(format!("{pragma} is {now}, not {value}")))
+    }
+}
+
+/// The database file's own header, for a store whose log is empty: SQLite takes an empty file for a new
+/// database, and would make files beside one of a newer version.
+fn check_header(path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let mut header = [0; 100];
+    let magic = File::open(path)?.read_exact(&mut header).ok().and_then(|()| header.first_chunk::<16>());
+    if magic != Some(b"SQLite format 3\0") {
+        return Err(StoreError::Corrupt("store.db has no SQLite header".to_owned()));
+    }
+    let [.., a, b, c, d] = *header.first_chunk::<64>().unwrap_or(&[0; 64]);
+    check_version(u32::from_be_bytes([a, b, c, d]), schema)
+}
+
+fn check_version(found: u32, schema: &Schema) -> Result<(), StoreError> {
+    match found {
+        // A database is put in its place only with its schema.
+        0 => Err(StoreError::Corrupt("store.db has no schema".to_owned())),
+        found if found > schema.version() => Err(StoreError::TooNew { found, known: schema.version() }),
+        _ => Ok(()),
+    }
+}
+
+fn quick_check(conn: &Connection, size: u64) -> Result<(), StoreError> {
+    if size > CHECKED_AT_OPEN {
+        log::warn!("store: {size} bytes are too much to check at start");
+        return Ok(());
+    }
+    let finding: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if finding == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt(finding))
+    }
+}

@@ -1,0 +1,87 @@
+//! Why the store could not do it.
+
+use rusqlite::ErrorCode;
+
+/// Every error of this room. The texts name files, tables and columns, never a value from a row.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The files do not hold what was written. They stay as they are, and nothing is sold.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// A newer version of this program has written the store. Treated like a damaged one.
+    #[error("the store has version {found}, this program knows {known}")]
+    TooNew { found: u32, known: u32 },
+    /// SQLite did not accept a setting without which a power cut loses what was acknowledged.
+    #[error("the store cannot promise to survive a power cut: {0}")]
+    NoDurability(String),
+    /// Another process holds the store.
+    #[error("the store is in use by another process")]
+    InUse,
+    /// No space left; the transaction was rolled back. Passes when there is space again.
+    #[error("no space left for the store")]
+    Full,
+    /// The store has used this key before, and its file is gone or another one. Never made anew.
+    #[error("the key file {0} is missing or is not the one this store has used")]
+    KeyMissing(String),
+    /// The store has been closed, or its thread is gone.
+    #[error("the store is closed")]
+    Closed,
+    /// A row that must exist does not: the caller's state and the store's have parted.
+    #[error("the record is not there or not in the state it should be in")]
+    Gone,
+    #[error("the counters of a keyset are used up")]
+    CounterExhausted,
+    #[error("the system has no randomness")]
+    NoRandomness,
+    #[error("store: {0}")]
+    Io(std::io::Error),
+    #[error("store: {0}")]
+    Sqlite(rusqlite::Error),
+}
+
+impl StoreError {
+    /// A column holds something that this program never writes.
+    pub(super) fn unreadable(column: &str) -> StoreError {
+        StoreError::Corrupt(format!("the column {column} cannot be read"))
+    }
+
+    /// The stable code that clients and operators see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StoreError::Corrupt(_) => "STORE_CORRUPT",
+            StoreError::TooNew { .. } => "STORE_TOO_NEW",
+            StoreError::NoDurability(_) => "STORE_NOT_DURABLE",
+            StoreError::InUse => "STORE_IN_USE",
+            StoreError::Full => "STORE_FULL",
+            StoreError::KeyMissing(_) => "KEY_MISSING",
+            StoreError::Closed => "STORE_CLOSED",
+            StoreError::Gone
+            | StoreError::CounterExhausted
+            | StoreError::NoRandomness
+            | StoreError::Io(_)
+            | StoreError::Sqlite(_) => "STORE_ERROR",
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Corrupt(error.to_string())
+            }
+            Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::DatabaseBusy) => StoreError::InUse,
+            _ => StoreError::Sqlite(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> StoreError {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
+            _ => StoreError::Io(error),
+        }
+    }
+}

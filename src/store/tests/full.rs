@@ -1,0 +1,65 @@
+use super::*;
+use crate::store::{KeyFile, Secret};
+use std::io::Write;
+
+const CHILD: &str = "store::tests::full::child_on_a_small_disk";
+
+/// The child gets a file system of 256 KiB of its own.
+#[test]
+fn a_full_disk_refuses_writes_loses_nothing_and_passes() {
+    let dir = Scratch::new();
+    let exe = child(CHILD, dir.path());
+    let mut mounted = Command::new("unshare");
+    mounted
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=256k none \"$STORE_CHILD\" && exec \"$0\" \"$@\"")
+        .arg(exe.get_program())
+        .args(exe.get_args())
+        .env("STORE_CHILD", dir.path());
+    let output = mounted.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("survived a full disk"), "{output:?}");
+}
+
+#[tokio::test]
+async fn child_on_a_small_disk() {
+    let Some(dir) = child_dir() else { return };
+
+    let store = open(&dir).unwrap();
+    assert!(!store.room_for_sales());
+    let filler = dir.join("filler");
+    fs::write(&filler, vec![1; 100 * 1024]).unwrap();
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let reference = acknowledged.len().to_string();
+        match pay_with_note(&store, &reference, 3000).await {
+            Ok(inserted) => assert!(inserted),
+            Err(error) => break error,
+        }
+        acknowledged.push(reference);
+        assert!(acknowledged.len() < 1000, "the disk is never full");
+    };
+    assert_eq!(refused.code(), "STORE_FULL");
+    assert!(acknowledged.len() > 10);
+    assert_eq!(references(&store).await.unwrap(), acknowledged);
+    store.close().await;
+
+    let mut file = fs::File::options().append(true).open(&filler).unwrap();
+    while file.write_all(&[1; 512]).is_ok() {}
+    drop(file);
+    let store = open(&dir).expect("a full disk can still be read");
+    assert_eq!(references(&store).await.unwrap(), acknowledged);
+    assert!(matches!(pay_with_note(&store, "refused", 3000).await, Err(StoreError::Full)));
+    let key = KeyFile("k").load_or_create(&store, || Secret::new(vec![1; 2000])).await;
+    assert!(matches!(key, Err(StoreError::Full)));
+    assert!(!dir.join("k.key").exists());
+
+    fs::remove_file(&filler).unwrap();
+    assert!(pay_with_note(&store, "after", 3000).await.unwrap());
+    KeyFile("k").load_or_create(&store, || Secret::new(vec![1; 2000])).await.unwrap();
+    acknowledged.push("after".to_owned());
+    store.close().await;
+    let store = open(&dir).unwrap();
+    assert_eq!(references(&store).await.unwrap(), acknowledged);
+    writeln!(std::io::stdout(), "survived a full disk").unwrap();
+}

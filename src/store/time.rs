@@ -1,0 +1,150 @@
+//! Service time: the clock that every deadline and age in the store is written in.
+//!
+//! It counts milliseconds like the monotonic clock, but goes on where it stood after a reboot, so that a
+//! deadline is one number with the same meaning in every boot, no row needs to know its boot, and NTP moves
+//! nothing. The row `moment` holds one reading of it together with the boot and its monotonic clock, noted
+//! at most every 60 s. In that boot service time is exact, also over a restart or `kill -9` of the daemon.
+//! In another boot it resumes at the reading: the time without power is not counted, and neither are the
+//! up to 60 s since it was noted; both in the guest's favour.
+//!
+//! The wall clock is never shown below the highest one noted, nor below the time this program was written,
+//! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward counts only
+//! once it has lasted from one note to the next: a clock that was wrong for a moment does not stay wrong
+//! for ever.
+
+use super::{Store, StoreError};
+use crate::clock::{BootId, Clock};
+use crate::units::{Millis, UnixSeconds};
+use rusqlite::{Connection, Transaction};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How often a moment is noted while something runs out: what a power cut can cost us, and a commit it
+/// costs the flash.
+const EVERY: Millis = Millis::from_secs(60);
+/// How often while nothing does.
+const EVERY_IDLE: Millis = Millis::from_secs(3600);
+
+/// 2026-01-01: no copy of this program has run before.
+const WRITTEN: UnixSeconds = UnixSeconds(1_767_225_600);
+
+/// How much the wall clock may gain on the monotonic one between two notes before it counts as a jump.
+const DRIFT_SECS: u64 = 5;
+
+/// What service time is reckoned from, when it was last noted, and what the wall clock is held to.
+pub(super) struct Timekeeper {
+    clock: Clock,
+    /// One moment on the monotonic clock of this boot, and in service time.
+    anchor: (Millis, Millis),
+    state: Mutex<State>,
+}
+
+struct State {
+    noted: Millis,
+    floor: UnixSeconds,
+    /// Monotonic and wall reading at the last note: the wall may raise the floor if it still agrees at the
+    /// next.
+    previous: (Millis, UnixSeconds),
+}
+
+struct Moment {
+    monotonic: Millis,
+    service: Millis,
+    wall_floor: UnixSeconds,
+}
+
+impl Store {
+    /// Service time: what deadlines and ages in the store are compared with.
+    pub fn now(&self) -> Millis {
+        self.0.time.now()
+    }
+
+    /// The wall clock, but never below what was noted before, in this boot or an earlier one.
+    pub fn wall(&self) -> UnixSeconds {
+        let time = &self.0.time;
+        time.clock.wall().max(time.state().floor)
+    }
+
+    /// Whether the machine's wall clock shows a time that can be true.
+    pub fn wall_is_plausible(&self) -> bool {
+        let time = &self.0.time;
+        time.clock.wall() >= time.state().floor
+    }
+
+    /// Notes how far service time has come, if the last note is 60 s old (an hour, when nothing is
+    /// `running_out`). Meant to be asked often; it does not wait for the write.
+    pub fn checkpoint(&self, running_out: bool) {
+        if let Some(moment) = self.0.time.due(if running_out { EVERY } else { EVERY_IDLE }) {
+            self.write_later("the time", move |tx| note(tx, &moment));
+        }
+    }
+}
+
+fn note(tx: &Transaction<'_>, moment: &Moment) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE moment SET monotonic_ms = ?1, service_ms = ?2, wall_floor = max(wall_floor, ?3)",
+        (moment.monotonic, moment.service, moment.wall_floor),
+    )?;
+    Ok(())
+}
+
+/// The row of a new store. Service time starts high enough to look an hour back.
+pub(super) fn first_boot(conn: &Connection, clock: &Clock) -> Result<(), StoreError> {
+    conn.execute(
+        "INSERT INTO moment (id, boot, monotonic_ms, service_ms, wall_floor) VALUES (1, ?1, ?2, ?3, ?4)",
+        (clock.boot().0, clock.now(), EVERY_IDLE, WRITTEN),
+    )?;
+    Ok(())
+}
+
+/// Takes service time up where the store left it.
+pub(super) fn begin_boot(tx: &Transaction<'_>, clock: &Clock) -> Result<Timekeeper, StoreError> {
+    let (boot, monotonic, service, floor) =
+        tx.query_row("SELECT boot, monotonic_ms, service_ms, wall_floor FROM moment", [], |row| {
+            Ok((BootId(row.get(0)?), row.get::<_, Millis>(1)?, row.get(2)?, row.get::<_, UnixSeconds>(3)?))
+        })?;
+    let now = clock.now();
+    // A machine that cannot tell its boots apart still shows a reboot by a clock that went back.
+    let monotonic = if boot == clock.boot() && monotonic <= now {
+        monotonic
+    } else {
+        tx.execute("UPDATE moment SET boot = ?1, monotonic_ms = ?2", (clock.boot().0, now))?;
+        now
+    };
+    Ok(Timekeeper {
+        clock: clock.clone(),
+        anchor: (monotonic, service),
+        state: Mutex::new(State {
+            noted: monotonic,
+            floor: floor.max(WRITTEN),
+            previous: (now, clock.wall()),
+        }),
+    })
+}
+
+impl Timekeeper {
+    fn now(&self) -> Millis {
+        let (monotonic, service) = self.anchor;
+        service.saturating_add(self.clock.now().saturating_sub(monotonic))
+    }
+
+    fn due(&self, every: Millis) -> Option<Moment> {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let mut state = self.state();
+        if now.saturating_sub(state.noted) < every {
+            return None;
+        }
+        let (then, wall_then) = state.previous;
+        let elapsed = now.saturating_sub(then);
+        let expected = wall_then.0.saturating_add(elapsed.as_secs_ceil());
+        if elapsed >= EVERY && wall.0.abs_diff(expected) <= DRIFT_SECS {
+            state.floor = state.floor.max(wall);
+        }
+        state.noted = now;
+        state.previous = (now, wall);
+        Some(Moment { monotonic: now, service: self.now(), wall_floor: state.floor })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

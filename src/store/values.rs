@@ -1,0 +1,26 @@
+//! Amounts and times as columns. SQLite's integers are signed: what does not fit is an error, never a
+//! wrapped number.
+
+use crate::units::{Millis, Sats, UnixSeconds};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+
+macro_rules! integer_column {
+    ($($unit:ident),*) => {$(
+        impl ToSql for $unit {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                let value = i64::try_from(self.0)
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                Ok(ToSqlOutput::from(value))
+            }
+        }
+
+        impl FromSql for $unit {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<$unit> {
+                let value = value.as_i64()?;
+                u64::try_from(value).map($unit).map_err(|_| FromSqlError::OutOfRange(value))
+            }
+        }
+    )*};
+}
+
+integer_column!(Sats, Millis, UnixSeconds);

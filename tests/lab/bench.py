@@ -1,0 +1,108 @@
+"""`make bench`: speed and memory of the daemon, beside a direct wallet on the same mint in the same run, as a table."""
+
+import contextlib
+import resource
+import statistics
+import sys
+import time
+
+from .curve import PrivateKey
+from .daemon import Daemon, Mint, binary
+from .internet import MINT4
+from .namespaces import Lab
+from .nutshell import Nutshell
+from .place import wait_for
+from .portal_client import MINT_PROXY, MintProxy
+from .wallet import Wallet
+from .websocket import WebSocket
+
+PAYMENTS = 40
+SOCKETS = 1000
+AMOUNT = 100
+
+
+def main() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    rows: list[tuple[str, str, str, bool | None]] = []
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab(guests=1))
+        mint = stack.enter_context(Nutshell(lab.internet, MINT4, dir=lab.path("mint")))
+        limits = {"guest_sockets": 2 * SOCKETS, "guest_connections": 2 * SOCKETS, "log_level": "info"}
+        daemon = stack.enter_context(Daemon(lab, [Mint(mint.url)], main=limits))
+        rows += idle_memory(daemon)
+        rows += payments(lab, mint)
+        rows += sockets(lab, daemon)
+    print(f"{binary()}\n\n{'what':<58} {'measured':>12} {'budget':>10}")
+    for what, measured, budget, kept in rows:
+        print(f"{what:<58} {measured:>12} {budget:>10} {'' if kept is None else 'kept' if kept else 'OVER'}")
+    return 0
+
+
+def idle_memory(daemon: Daemon):
+    wait_for(lambda: daemon.status(), 5)
+    time.sleep(2)
+    rss = daemon.process.memory_kib()["VmRSS"]
+    return [("resident memory, idle", f"{rss / 1024:.2f} MiB", "6 MiB", rss <= 6 * 1024)]
+
+
+def payments(lab: Lab, mint: Nutshell):
+    """From the payment to the money: through the daemon, and by a wallet that listens and claims by itself; taken in turns."""
+    through, direct, claims = [], [], []
+    wallet = Wallet(lab.router, mint.url)
+    for number in range(PAYMENTS):
+        if number % 8 == 0:  # a guest may make 10 requests a minute
+            lab.guest.become(mac=f"02:00:00:00:02:{number:02x}", ip=f"192.168.77.{50 + number}", ip6=f"fd77::2:{number:x}")
+        with MintProxy(lab.guest) as proxy:
+            offer = proxy.request(mint.url, AMOUNT + number)
+            time.sleep(0.3)  # as in life, the payer takes a moment: the subscription stands
+            started = time.monotonic()
+            mint.pay(offer["invoice"])
+            tokens = proxy.wait("tokens_ready", 30)
+            through.append(time.monotonic() - started)
+            proxy.send({"type": "ack", "request_id": tokens["request_id"]})
+        took, claim = by_hand(lab, mint, wallet, AMOUNT + number)
+        direct.append(took)
+        claims.append(claim)
+        print(f"\r  payment {number + 1} of {PAYMENTS} ", end="", file=sys.stderr, flush=True)
+    print("\r" + " " * 30 + "\r", end="", file=sys.stderr)
+    own = p95(through) - p95(claims)
+    rows = [(f"PAID -> {name}, p50 / p95 of {PAYMENTS}", f"{1000 * statistics.median(times):.0f} / {1000 * p95(times):.0f} ms", "", None)
+            for name, times in (("tokens_ready through the daemon", through), ("tokens in a direct wallet", direct), ("the mint's own claim time", claims))]
+    return [*rows, ("the daemon's share, p95", f"{1000 * own:.0f} ms", "250 ms", own <= 0.25)]
+
+
+def by_hand(lab: Lab, mint: Nutshell, wallet: Wallet, amount: int) -> tuple[float, float]:
+    key = PrivateKey()
+    quote = wallet.quote(amount, key)
+    socket = WebSocket.connect(lab.router.connect(mint.host, mint.port), "/v1/ws", "mint")
+    parameters = {"kind": "bolt11_mint_quote", "subId": "bench", "filters": [quote["quote"]]}
+    socket.send({"jsonrpc": "2.0", "id": 0, "method": "subscribe", "params": parameters})
+    time.sleep(0.3)
+    started = time.monotonic()
+    mint.pay(quote["request"])
+    while socket.receive_json(10).get("params", {}).get("payload", {}).get("state") != "PAID":
+        pass
+    heard = time.monotonic()
+    wallet.mint(quote, key)
+    done = time.monotonic()
+    socket.close()
+    return done - started, done - heard
+
+
+def sockets(lab: Lab, daemon: Daemon):
+    before = daemon.process.memory_kib()["VmRSS"]
+    with contextlib.ExitStack() as stack:
+        for _ in range(SOCKETS):
+            stack.callback(lab.guest.websocket(MINT_PROXY).close)
+        time.sleep(1)
+        each = (daemon.process.memory_kib()["VmRSS"] - before) / SOCKETS
+    return [(f"memory of an idle mint-proxy socket ({SOCKETS} open)", f"{each:.2f} KiB", "8 KiB", each <= 8)]
+
+
+def p95(times: list[float]) -> float:
+    return sorted(times)[int(len(times) * 0.95)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

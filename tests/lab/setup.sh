@@ -1,0 +1,104 @@
+#!/bin/sh
+# Brings a Debian machine to the point where the lab runs; does nothing that has been done. Usage: setup.sh [lab|build|all]
+# What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${TOLLGATED_CACHE:-$HOME/.cache/tollgated}
+log=$cache/setup.log
+want=${1:-all}
+rust_needed=1.85
+mkdir -p "$cache"
+: >"$log"
+
+say() { printf '  %s\n' "$*"; }
+
+# step "what" command...: one line, its output to the log, the log's end on failure
+step() {
+	what=$1
+	shift
+	printf '  %-48s' "$what ..."
+	started=$(date +%s)
+	if "$@" >>"$log" 2>&1; then
+		echo "ok ($(($(date +%s) - started)) s)"
+	else
+		echo "failed"
+		tail -n 25 "$log" | sed 's/^/    /'
+		say "whole log: $log"
+		exit 1
+	fi
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# missing "command:package ..." -> the packages whose command is not here
+missing() {
+	for pair in "$@"; do
+		PATH=$PATH:/usr/sbin:/sbin have "${pair%%:*}" || printf '%s ' "${pair#*:}"
+	done
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	else
+		sudo -n "$@"
+	fi
+}
+
+apt_install() {
+	have apt-get || {
+		say "this is not a Debian machine: please install what matches $*"
+		exit 1
+	}
+	if [ "$(id -u)" != 0 ] && ! { have sudo && sudo -n true 2>/dev/null; }; then
+		say "these Debian packages are missing and need root: $*"
+		say "please run: sudo apt-get install --no-install-recommends $*"
+		exit 1
+	fi
+	step "package lists" as_root apt-get update -q
+	step "Debian packages: $*" as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
+version_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+rust_is_new_enough() {
+	have cargo && have rustc && version_at_least "$rust_needed" "$(rustc --version | cut -d' ' -f2)"
+}
+
+packages=
+if [ "$want" != lab ]; then
+	packages="$packages$(missing gcc:gcc)"
+	[ -e /usr/include/stdio.h ] || packages="${packages}libc6-dev "
+	rust_is_new_enough || packages="${packages}rustc-web cargo-web "
+fi
+if [ "$want" != build ]; then
+	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
+		busybox:busybox unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
+	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
+fi
+# shellcheck disable=SC2086 # a list of words
+[ -z "$packages" ] || apt_install $packages
+
+if [ "$want" != lab ] && ! rust_is_new_enough; then
+	say "Rust $rust_needed or newer is needed; this machine has: $(rustc --version 2>&1 | head -n 1)"
+	exit 1
+fi
+
+if [ "$want" != build ]; then
+	stamp=$(cat "$here/requirements.txt" "$here/setup.sh" | sha256sum | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
+	exec 9>"$cache/setup.lock"
+	if have flock; then flock 9; fi
+	if [ "$(cat "$cache/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$cache/venv"
+		step "Python environment" python3 -m venv "$cache/venv"
+		step "mint (nutshell), browser driver, pytest" \
+			"$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
+		echo "$stamp" >"$cache/venv/.stamp"
+	fi
+	unshare $([ "$(id -u)" = 0 ] || echo -Ur) -mnpf true 2>>"$log" || {
+		say "network namespaces cannot be made here: run as root, or allow unprivileged user namespaces"
+		exit 1
+	}
+fi

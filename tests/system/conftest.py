@@ -1,0 +1,74 @@
+"""Fixtures of the system tests. A module has a lab of its own and, when it asks for one, a mint of its own."""
+
+import os
+
+import pytest
+
+from lab import daemon as lab_daemon
+from lab.daemon import Daemon, Mint
+from lab.fault_mint import FaultMint
+from lab.fault_proxy import FaultProxy
+from lab.internet import MINT4
+from lab.namespaces import Lab
+from lab.nutshell import Nutshell
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """Router, two guests and the internet; the firewall stands, no daemon runs."""
+    with Lab(guests=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def mint(lab):
+    """A real mint in the internet, no fees; invoices are paid by `mint.pay(invoice)`."""
+    with Nutshell(lab.internet, MINT4, dir=lab.path("mint")) as made:
+        yield made
+
+
+@pytest.fixture
+def fault_mint(lab):
+    """The mint that misbehaves on command, new for each test."""
+    with FaultMint(lab.internet, MINT4) as made:
+        yield made
+
+
+@pytest.fixture
+def fault_proxy(lab, mint):
+    """Between the daemon and the real mint: sell with `Mint(fault_proxy.url)`."""
+    with FaultProxy(lab.internet, MINT4, upstream=mint.url) as made:
+        yield made
+
+
+@pytest.fixture
+def make_daemon(lab, request):
+    """`make_daemon(mint.url, venue={"step_size": 1000})`: a running daemon with empty state; stopped, and its gate taken away, after the test.
+
+    Mints are URLs (price 1) or `Mint`s. `start=False` leaves it stopped. Its log is shown when the test fails.
+    """
+    if not os.path.exists(lab_daemon.binary()):
+        pytest.skip(f"no daemon at {lab_daemon.binary()}")
+    made: list[Daemon] = []
+
+    def make(*mints, start: bool = True, **options) -> Daemon:
+        sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
+        daemon = Daemon(lab, sections, name=f"daemon-{request.node.name[:60].replace('/', '_')}-{len(made)}", **options)
+        made.append(daemon)
+        return daemon.start() if start else daemon
+
+    yield make
+    for daemon in made:
+        daemon.kill()
+        if getattr(request.node, "failed", False):
+            print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
+    if made:
+        lab.clean_router()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call" and report.failed:
+        item.failed = True
+    return report
