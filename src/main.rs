@@ -1,1 +1,203 @@
-fn main() {}
+//! Command line of tollgated: run the daemon, check a configuration, and the operator's commands.
+#![forbid(unsafe_code)]
+
+use serde_json::{json, Value};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tollgated::config::{self, check, Config};
+use tollgated::ops::control;
+
+const HELP: &str = "\
+tollgated - sells internet access on this router
+
+USAGE
+    tollgated COMMAND [ARGUMENT...] [-c FILE] [--json]
+
+COMMANDS
+    run                  run the daemon in the foreground (procd does this)
+    check                say what is wrong with the configuration, with line numbers
+    reload               make the running daemon read its configuration again
+    status               guests, today's sales, mints, gate, store, clock
+    clients              stations on the gated devices, and who of them is online
+    sessions             running sessions and what is left of them
+    grant MAC DURATION   let a device through (30m, 2h, 1d; adds to what it has)
+    revoke MAC           end a device's session now
+
+OPTIONS
+    -c FILE              configuration to use; default /etc/config/tollgate
+    --json               print JSON, for scripts
+    -h, --help           this text
+    --version            the version
+
+EXIT STATUS
+    0 done; 1 refused or failed, with the reason on stderr; 2 wrong usage
+
+FILES
+    /etc/config/tollgate             configuration (UCI)
+    /etc/tollgate                    what must survive: store and keys
+    /var/run/tollgate/control.sock   how these commands reach the daemon
+
+EXAMPLES
+    tollgated check                          before a restart
+    tollgated grant 02:00:00:00:00:01 1d     let the printer in until tomorrow
+    tollgated status --json                  for monitoring
+";
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_ANSWER: u64 = 4 * 1024 * 1024;
+
+struct Line {
+    command: Vec<String>,
+    config: PathBuf,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let line = match parse(std::env::args().skip(1)) {
+        Ok(Some(line)) => line,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&format!("{message}\nTry 'tollgated --help'."));
+            return ExitCode::from(2);
+        }
+    };
+    let words: Vec<&str> = line.command.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run"] => tollgated::app::run(&line.config),
+        ["check"] => check_config(&line),
+        [command, args @ ..] => ask_daemon(&line, command, args),
+        [] => {
+            print(HELP);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Nothing when the answer has been printed already.
+fn parse(args: impl Iterator<Item = String>) -> Result<Option<Line>, String> {
+    let mut line = Line { command: Vec::new(), config: PathBuf::from(config::DEFAULT_PATH), json: false };
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "-c" => line.config = PathBuf::from(args.next().ok_or("-c needs a file")?),
+            "--json" => line.json = true,
+            "-h" | "--help" | "help" => {
+                print(HELP);
+                return Ok(None);
+            }
+            "--version" => {
+                print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
+                return Ok(None);
+            }
+            option if option.starts_with('-') => return Err(format!("there is no option {option}")),
+            _ => line.command.push(arg),
+        }
+    }
+    Ok(Some(line))
+}
+
+fn check_config(line: &Line) -> ExitCode {
+    let (text, code) = check::report(&line.config, &Config::load(&line.config), line.json);
+    print(&text);
+    ExitCode::from(code)
+}
+
+fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
+    let run_dir = config::run_dir_of(&line.config);
+    let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args})) {
+        Ok(answer) => answer,
+        Err(err) => {
+            complain(&format!(
+                "the daemon does not answer at {}: {err}\nIs it running? Try '/etc/init.d/tollgated start' and 'logread -e tollgated'.",
+                control::path(&run_dir).display()
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
+    if line.json {
+        print(&format!("{answer}\n"));
+    }
+    if answer["ok"] == true {
+        if !line.json {
+            print(&for_people(command, &answer["data"]));
+        }
+        return ExitCode::SUCCESS;
+    }
+    if !line.json {
+        complain(answer["message"].as_str().unwrap_or("the daemon's answer cannot be read"));
+    }
+    if answer["code"] == "usage" {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn ask(socket: &Path, order: &Value) -> std::io::Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.write_all(format!("{order}\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+/// Tables as lines, everything else as indented names and values.
+fn for_people(command: &str, data: &Value) -> String {
+    match data {
+        Value::Array(rows) if rows.is_empty() => format!("no {command}\n"),
+        Value::Array(rows) => rows.iter().map(|row| format!("{}\n", fields(row).join("  "))).collect(),
+        other => {
+            let mut text = String::new();
+            outline(other, 0, &mut text);
+            text
+        }
+    }
+}
+
+fn fields(row: &Value) -> Vec<String> {
+    row.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={}", plain(value))).collect()
+}
+
+fn outline(value: &Value, depth: usize, text: &mut String) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let indent = "  ".repeat(depth);
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push_str(&format!("{indent}{name}\n"));
+                outline(value, depth.saturating_add(1), text);
+            }
+            Value::Array(items) if !items.is_empty() => {
+                text.push_str(&format!("{indent}{name}\n"));
+                for item in items {
+                    let line = if item.is_object() { fields(item).join("  ") } else { plain(item) };
+                    text.push_str(&format!("{indent}  {line}\n"));
+                }
+            }
+            _ => text.push_str(&format!("{indent}{name}: {}\n", plain(value))),
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A reader that has gone away is no failure.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "tollgated: {text}");
+}

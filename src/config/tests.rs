@@ -257,6 +257,14 @@ fn the_four_ports_differ() {
 }
 
 #[test]
+fn more_sockets_than_connections_are_warned_about() {
+    assert_problem(
+        &main_with("option guest_connections '8'"),
+        "warning guest_sockets: is more than guest_connections",
+    );
+}
+
+#[test]
 fn the_admin_listener_cannot_be_reached_from_outside() {
     for text in ["[::1]:2120", "192.168.1.1:80", "10.1.2.3:9", "172.31.0.1:9", "169.254.1.1:9", "[fd00::1]:9"]
     {

@@ -6,13 +6,15 @@ use super::error::{EcashError, Lie};
 use super::keyset::Keyset;
 use super::outputs::{BlindSignature, Outputs};
 use super::quote_lock::{self, Form};
-use super::tls::{HandshakeFailed, Tls};
+use super::refusal;
+use super::tls::{HandshakeFailed, Tls, CALL_TIMEOUT};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
 use crate::config::MintUrl;
 use crate::units::Sats;
 use serde_json::{json, Value};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use ureq::http::Response;
 use ureq::{Body, Timeout};
 
@@ -28,7 +30,11 @@ pub struct MintClient {
 
 impl MintClient {
     pub fn new(url: MintUrl, tls: &Tls) -> MintClient {
-        MintClient { url, agent: tls.agent(), legacy_signatures: AtomicBool::new(false) }
+        MintClient::with_timeout(url, tls, CALL_TIMEOUT)
+    }
+
+    fn with_timeout(url: MintUrl, tls: &Tls, timeout: Duration) -> MintClient {
+        MintClient { url, agent: tls.agent(timeout), legacy_signatures: AtomicBool::new(false) }
     }
 
     pub fn url(&self) -> &MintUrl {
@@ -128,7 +134,7 @@ fn answer(outcome: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Ecash
     match status {
         200..=299 => body.map_err(failure),
         300..=399 => Err(EcashError::Malformed("a redirect")),
-        _ => Err(wire::refusal(status, &body.unwrap_or_default())),
+        _ => Err(refusal::read(status, &body.unwrap_or_default())),
     }
 }
 
@@ -156,3 +162,6 @@ fn failure(error: ureq::Error) -> EcashError {
         _ => EcashError::NoAnswer(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,6 +124,13 @@ impl Mint {
         Ok(info)
     }
 
+    /// Asks whether the mint is there, whatever is kept. What came of it stands in its health.
+    pub async fn probe(&self) -> Result<(), EcashError> {
+        let info = Arc::new(self.call(Path::Info, Urgency::Background, |client| client.info()).await?);
+        self.kept().info = Some((self.now(), info));
+        Ok(())
+    }
+
     /// All keysets of the mint, active or not; at most ten minutes old.
     pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
         if let Some((at, keysets)) = &self.kept().keysets {
@@ -372,3 +379,6 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
     let lifetime = by_quote.map_or(invoice.lifetime(), |by_quote| by_quote.min(invoice.lifetime()));
     Ok(NewQuote { id: quote.id, amount, invoice_text, invoice, lifetime })
 }
+
+#[cfg(test)]
+mod tests;

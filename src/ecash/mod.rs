@@ -8,12 +8,16 @@
 mod client;
 mod curve;
 mod error;
+#[cfg(test)]
+mod fake_mint;
 mod hex;
 mod invoice;
 mod keyset;
 mod mint;
+mod mints;
 mod outputs;
 mod quote_lock;
+mod refusal;
 mod schedule;
 mod seed;
 mod subscribe;
@@ -27,6 +31,7 @@ pub use error::{EcashError, Lie};
 pub use invoice::{Invoice, InvoiceError};
 pub use keyset::{Keyset, KeysetError, KeysetId, KeysetRef, Terms};
 pub use mint::{Mint, MintHealth, NewQuote, Urgency};
+pub use mints::Mints;
 pub use outputs::{BlindSignature, Outputs, Proof, ProofDleq};
 pub use schedule::LookSchedule;
 pub use seed::{Secret, Seed, SeedError};

@@ -8,7 +8,9 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
     TransportAdapter,
@@ -63,7 +65,7 @@ impl Tls {
     }
 
     /// An HTTP client for one mint: no redirects, no proxy, no compression, few buffers, kept connections.
-    pub(super) fn agent(&self) -> ureq::Agent {
+    pub(super) fn agent(&self, call_timeout: Duration) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -71,7 +73,7 @@ impl Tls {
             .proxy(None)
             .user_agent(USER_AGENT)
             .accept("application/json")
-            .timeout_global(Some(CALL_TIMEOUT))
+            .timeout_global(Some(call_timeout))
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_response_header_size(BUFFER)
@@ -82,13 +84,31 @@ impl Tls {
             .max_idle_age(IDLE_TIMEOUT)
             .build();
         let connector = ().chain(TcpConnector::default()).chain(TlsConnector(self.clone()));
-        ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+        ureq::Agent::with_parts(config, connector, Dns(DefaultResolver::default()))
     }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
+    }
+}
+
+/// The system's resolver. What it says on failure is no more than that there is no such host.
+#[derive(Debug)]
+struct Dns(DefaultResolver);
+
+impl Resolver for Dns {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| match error {
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            other => other,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What mints say, read: JSON answers into checked types, refusals into causes.
+//! What mints say, read: JSON answers into checked types.
 //!
 //! Bodies come bounded from the caller. Fields that real mints leave out, set to null or fill with oddities
 //! are optional here; everything else that is missing or of another type makes the answer `Malformed`.
@@ -8,6 +8,7 @@ use super::error::{EcashError, Lie};
 use super::hex;
 use super::keyset::{Keyset, KeysetId, Terms};
 use super::outputs::{BlindSignature, Outputs};
+use super::refusal::plain;
 use crate::units::{Sats, UnixSeconds};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use std::fmt;
 
 const MAX_QUOTE_ID: usize = 256;
 const MAX_KEYSETS: usize = 4096;
-const MAX_DETAIL: usize = 200;
 const MAX_INVOICE: usize = 4096;
 
 /// The mint's name for a quote: 1 to 256 characters that mean nothing in a URL.
@@ -196,7 +196,7 @@ fn protects_minting(nut: &Value) -> bool {
         ["/v1/mint/quote/bolt11", "/v1/mint/quote/bolt11/id", "/v1/mint/bolt11", "/v1/restore"];
     let covers = |endpoint: &Value| {
         let path = endpoint["path"].as_str().unwrap_or_default().trim_start_matches('^');
-        match path.split_once(|c| matches!(c, '*' | '.' | '(' | '[' | '\\')) {
+        match path.split_once(['*', '.', '(', '[', '\\']) {
             Some((start, _)) => NEEDED.iter().any(|needed| needed.starts_with(start)),
             None => NEEDED.contains(&path.trim_end_matches('$')),
         }
@@ -280,77 +280,6 @@ pub(super) fn states(body: &[u8], asked: &[PublicKey]) -> Result<Vec<ProofState>
 pub(super) fn quote_event(payload: &Value) -> Option<(QuoteId, QuoteState)> {
     let id = QuoteId::parse(payload["quote"].as_str()?)?;
     Some((id, QuoteState::parse(payload["state"].as_str()?)?))
-}
-
-/// What an answer with a status other than 2xx means. Mints name causes by code, by text, or not at all:
-/// the code counts first, then `detail`, then the raw text.
-pub(super) fn refusal(status: u16, body: &[u8]) -> EcashError {
-    if status == 429 {
-        return EcashError::RateLimited;
-    }
-    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let code = json["code"].as_i64();
-    if status >= 500 && code.is_none() {
-        return EcashError::NoAnswer(format!("status {status}"));
-    }
-    let detail = match &json["detail"] {
-        Value::String(text) => plain(text, MAX_DETAIL),
-        // FastAPI's complaint about the request; it repeats the request, which is nobody's business.
-        Value::Array(all) => {
-            let text = all.first().and_then(|first| first["msg"].as_str()).unwrap_or("invalid request");
-            plain(text, MAX_DETAIL)
-        }
-        _ if json.is_null() => {
-            plain(&String::from_utf8_lossy(body.get(..MAX_DETAIL).unwrap_or(body)), MAX_DETAIL)
-        }
-        _ => format!("status {status}"),
-    };
-    by_code(code).or_else(|| by_text(&detail)).unwrap_or_else(|| match status {
-        401 | 403 => EcashError::LoginNeeded,
-        _ => EcashError::Mint { code, detail },
-    })
-}
-
-fn by_code(code: Option<i64>) -> Option<EcashError> {
-    Some(match code? {
-        11003 | 11008 | 20006 => EcashError::OutputsAlreadySigned,
-        11004 => EcashError::OutputsPending,
-        12001..=12003 => EcashError::KeysetInactive,
-        20001 => EcashError::NotPaid,
-        20002 => EcashError::AlreadyIssued,
-        20005 => EcashError::QuotePending,
-        20007 => EcashError::QuoteExpired,
-        20008 => EcashError::SignatureRefused,
-        30001 | 30002 | 31001..=31004 | 80001 | 80002 | 81001..=81004 => EcashError::LoginNeeded,
-        _ => return None,
-    })
-}
-
-fn by_text(detail: &str) -> Option<EcashError> {
-    let text = detail.to_ascii_lowercase();
-    let has = |part: &str| text.contains(part);
-    if has("keyset") && (has("inactive") || has("not active") || has("unknown") || has("not found")) {
-        Some(EcashError::KeysetInactive)
-    } else if has("already signed") {
-        Some(EcashError::OutputsAlreadySigned)
-    } else if has("outputs are pending") {
-        Some(EcashError::OutputsPending)
-    } else if has("quote") && has("already pending") {
-        Some(EcashError::QuotePending)
-    } else if has("quote") && has("already issued") {
-        Some(EcashError::AlreadyIssued)
-    } else if has("quote") && has("not paid") {
-        Some(EcashError::NotPaid)
-    } else if has("quote") && (has("not found") || has("unknown")) {
-        Some(EcashError::QuoteUnknown)
-    } else {
-        None
-    }
-}
-
-/// A peer's text, fit for a log line: no control characters, at most `max` characters.
-fn plain(text: &str, max: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(max).collect()
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, EcashError> {

@@ -6,3 +6,4 @@ pub mod gate;
 pub mod neighbours;
 mod netlink;
 mod nftables;
+pub mod witness;

@@ -36,11 +36,6 @@ impl Html {
         self.raw(" ").raw(name).raw("=\"").text(data).raw("\"")
     }
 
-    pub(super) fn number(&mut self, number: u64) -> &mut Html {
-        self.0.push_str(&number.to_string());
-        self
-    }
-
     pub(super) fn add(&mut self, piece: &Html) -> &mut Html {
         self.0.push_str(&piece.0);
         self

@@ -61,7 +61,7 @@ pub fn chips(step: Millis, min_steps: u64, max_steps: u64) -> Vec<u64> {
     if least > max_steps {
         return Vec::new();
     }
-    let nearest = |time: Millis| Some(time.checked_add(Millis(step.0 / 2))?.0.checked_div(step.0)?);
+    let nearest = |time: Millis| time.checked_add(Millis(step.0 / 2))?.0.checked_div(step.0);
     let mut steps: Vec<u64> =
         USUAL.into_iter().filter_map(nearest).map(|steps| steps.clamp(least, max_steps)).collect();
     steps.dedup();

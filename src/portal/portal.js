@@ -6,7 +6,7 @@
   var words = document.body.getAttribute('data-words').split('|');
   var GROUP = 0, SATS = 1, UNITS = 2, LAST_JOIN = 10, CLOCK_DAYS = 11, UNIT_PRICE = 12, WORKING = 13, COPIED = 14,
     COPY_FAILED = 15, ENDS_AT = 16, ENDS_TOMORROW = 17, ENDS_ON = 18;
-  var REQUEST_TIMEOUT = 8000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
+  var BEAT = 1000, REQUEST_TIMEOUT = 8000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
 
   var clocks = [];          // [{at: element, ends: reading of now()}]
   var asking = null;        // the look that is under way
@@ -256,6 +256,7 @@
       button.setAttribute('data-text', button.lastElementChild.textContent);
       setText(button.lastElementChild, words[WORKING]);
     }, 0);
+    setTimeout(stay, SENDING_TIMEOUT);
   });
 
   function stay() {
@@ -303,7 +304,7 @@
     var pause = 1000 * Number(data('poll'));
     if (live && data('state') === 'pay') pause *= 5;
     if (over) pause = SHORTEST_PAUSE;
-    if (pause && now() - lastLook >= pause) look();
+    if (pause && now() - lastLook >= pause - BEAT / 2) look();
   }
 
   function back() {
@@ -321,5 +322,5 @@
 
   begin();
   if (wantsSocket()) connect();
-  setInterval(beat, 1000);
+  setInterval(beat, BEAT);
 })();

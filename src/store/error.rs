@@ -26,6 +26,13 @@ pub enum StoreError {
     /// The store has been closed, or its thread is gone.
     #[error("the store is closed")]
     Closed,
+    /// A row that must exist does not: the caller's state and the store's have parted.
+    #[error("the record is not there or not in the state it should be in")]
+    Gone,
+    #[error("the counters of a keyset are used up")]
+    CounterExhausted,
+    #[error("the system has no randomness")]
+    NoRandomness,
     #[error("store: {0}")]
     Io(std::io::Error),
     #[error("store: {0}")]
@@ -33,6 +40,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A column holds something that this program never writes.
+    pub(super) fn unreadable(column: &str) -> StoreError {
+        StoreError::Corrupt(format!("the column {column} cannot be read"))
+    }
+
     /// The stable code that clients and operators see.
     pub fn code(&self) -> &'static str {
         match self {
@@ -43,7 +55,11 @@ impl StoreError {
             StoreError::Full => "STORE_FULL",
             StoreError::KeyMissing(_) => "KEY_MISSING",
             StoreError::Closed => "STORE_CLOSED",
-            StoreError::Io(_) | StoreError::Sqlite(_) => "STORE_ERROR",
+            StoreError::Gone
+            | StoreError::CounterExhausted
+            | StoreError::NoRandomness
+            | StoreError::Io(_)
+            | StoreError::Sqlite(_) => "STORE_ERROR",
         }
     }
 }

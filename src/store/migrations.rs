@@ -7,21 +7,21 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) struct Schema {
     /// Each step runs once, in a transaction of its own. Steps that were released never change.
     pub steps: &'static [&'static str],
-    /// Every column (table, column) that holds a reading of the monotonic clock. They are carried over to
-    /// the new boot's clock when the router has rebooted; see `time`.
-    pub clock_readings: &'static [(&'static str, &'static str)],
 }
 
 pub(super) const SCHEMA: Schema = Schema {
-    steps: &["CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    steps: &[
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
          CREATE TABLE moment (
              id           INTEGER PRIMARY KEY CHECK (id = 1),
              boot         TEXT NOT NULL,
              monotonic_ms INTEGER NOT NULL,
+             service_ms   INTEGER NOT NULL,
              wall_floor   INTEGER NOT NULL
-         ) STRICT;"],
-    clock_readings: &[],
+         ) STRICT;",
+        include_str!("schema.sql"),
+    ],
 };
 
 impl Schema {

@@ -13,6 +13,8 @@ mod error;
 mod files;
 mod keyfile;
 mod migrations;
+mod requests;
+mod sessions;
 mod time;
 mod values;
 mod wal;
@@ -22,7 +24,10 @@ mod tests;
 
 pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
-pub use time::LastSeen;
+pub use requests::{
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+};
+pub use sessions::{NewGrant, Sales, SessionRow};
 
 use crate::clock::Clock;
 use database::Database;
@@ -72,7 +77,7 @@ impl Store {
         let lock = files.lock()?;
         let commits = Arc::new(AtomicUsize::new(0));
         let mut database = Database::open(&files, clock, schema, commits.clone())?;
-        let time = database.write(|tx| time::begin_boot(tx, clock, schema.clock_readings))?;
+        let time = database.write(|tx| time::begin_boot(tx, clock))?;
 
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -97,7 +102,6 @@ impl Store {
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the domain tables read"))]
     pub(in crate::store) async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,

@@ -1,12 +1,11 @@
-//! Time across reboots.
+//! Service time: the clock that every deadline and age in the store is written in.
 //!
-//! Deadlines are readings of the monotonic clock, which starts anew with each boot. So that no row needs to
-//! know its boot, **all readings in the store belong to one boot**, the one in the table `moment`, which
-//! also holds how far that boot's clock had come when it was last noted (at most every 60 s). When the
-//! store is opened in another boot, one transaction moves every reading (`Schema::clock_readings`) to the
-//! new boot's clock: what lay 10 minutes ahead of the noted moment now lies 10 minutes ahead of now. The
-//! time without power is not counted, and neither are the up to 60 s since the moment was noted: both in
-//! the guest's favour. It happens completely or not at all.
+//! It counts milliseconds like the monotonic clock, but goes on where it stood after a reboot, so that a
+//! deadline is one number with the same meaning in every boot, no row needs to know its boot, and NTP moves
+//! nothing. The row `moment` holds one reading of it together with the boot and its monotonic clock, noted
+//! at most every 60 s. In that boot service time is exact, also over a restart or `kill -9` of the daemon.
+//! In another boot it resumes at the reading: the time without power is not counted, and neither are the
+//! up to 60 s since it was noted; both in the guest's favour.
 //!
 //! The wall clock is never shown below the highest one noted, nor below the time this program was written,
 //! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward counts only
@@ -19,8 +18,11 @@ use crate::units::{Millis, UnixSeconds};
 use rusqlite::{Connection, Transaction};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often a moment is noted at most: what a power cut can cost us, and a commit it costs the flash.
+/// How often a moment is noted while something runs out: what a power cut can cost us, and a commit it
+/// costs the flash.
 const EVERY: Millis = Millis::from_secs(60);
+/// How often while nothing does.
+const EVERY_IDLE: Millis = Millis::from_secs(3600);
 
 /// 2026-01-01: no copy of this program has run before.
 const WRITTEN: UnixSeconds = UnixSeconds(1_767_225_600);
@@ -28,26 +30,11 @@ const WRITTEN: UnixSeconds = UnixSeconds(1_767_225_600);
 /// How much the wall clock may gain on the monotonic one between two notes before it counts as a jump.
 const DRIFT_SECS: u64 = 5;
 
-/// The last moment that was noted before the store was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastSeen {
-    pub boot: BootId,
-    /// On the clock of `boot`.
-    pub monotonic: Millis,
-    pub wall: UnixSeconds,
-}
-
-/// A moment that is due to be noted; see `Store::moment_due`.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Moment {
-    monotonic: Millis,
-    wall_floor: UnixSeconds,
-}
-
-/// When the last moment was noted, and what the wall clock is held to.
+/// What service time is reckoned from, when it was last noted, and what the wall clock is held to.
 pub(super) struct Timekeeper {
     clock: Clock,
-    last_seen: LastSeen,
+    /// One moment on the monotonic clock of this boot, and in service time.
+    anchor: (Millis, Millis),
     state: Mutex<State>,
 }
 
@@ -59,11 +46,16 @@ struct State {
     previous: (Millis, UnixSeconds),
 }
 
+struct Moment {
+    monotonic: Millis,
+    service: Millis,
+    wall_floor: UnixSeconds,
+}
+
 impl Store {
-    /// What was noted last by the process before this one, on its own boot's clock. The readings in the
-    /// store have been carried over to this boot already.
-    pub fn last_seen(&self) -> &LastSeen {
-        &self.0.time.last_seen
+    /// Service time: what deadlines and ages in the store are compared with.
+    pub fn now(&self) -> Millis {
+        self.0.time.now()
     }
 
     /// The wall clock, but never below what was noted before, in this boot or an earlier one.
@@ -72,76 +64,73 @@ impl Store {
         time.clock.wall().max(time.state().floor)
     }
 
-    /// Notes how far this boot's clock has come, if the last note is 60 s old. Meant to be asked often; it
-    /// does not wait for the write.
-    pub fn checkpoint(&self) {
-        if let Some(moment) = self.moment_due() {
-            self.write_later("the time", move |tx| note(tx, moment));
-        }
+    /// Whether the machine's wall clock shows a time that can be true.
+    pub fn wall_is_plausible(&self) -> bool {
+        let time = &self.0.time;
+        time.clock.wall() >= time.state().floor
     }
 
-    /// The moment to `note`, once every 60 s: for a writer that has something to write every minute anyway
-    /// and can take it into its own transaction.
-    pub(in crate::store) fn moment_due(&self) -> Option<Moment> {
-        self.0.time.due()
+    /// Notes how far service time has come, if the last note is 60 s old (an hour, when nothing is
+    /// `running_out`). Meant to be asked often; it does not wait for the write.
+    pub fn checkpoint(&self, running_out: bool) {
+        if let Some(moment) = self.0.time.due(if running_out { EVERY } else { EVERY_IDLE }) {
+            self.write_later("the time", move |tx| note(tx, &moment));
+        }
     }
 }
 
-/// Writes a moment that was due, as part of the caller's transaction.
-pub(in crate::store) fn note(tx: &Transaction<'_>, moment: Moment) -> Result<(), StoreError> {
+fn note(tx: &Transaction<'_>, moment: &Moment) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE moment SET monotonic_ms = ?1, wall_floor = max(wall_floor, ?2)",
-        (moment.monotonic, moment.wall_floor),
+        "UPDATE moment SET monotonic_ms = ?1, service_ms = ?2, wall_floor = max(wall_floor, ?3)",
+        (moment.monotonic, moment.service, moment.wall_floor),
     )?;
     Ok(())
 }
 
-/// The row of a new store.
+/// The row of a new store. Service time starts high enough to look an hour back.
 pub(super) fn first_boot(conn: &Connection, clock: &Clock) -> Result<(), StoreError> {
     conn.execute(
-        "INSERT INTO moment (id, boot, monotonic_ms, wall_floor) VALUES (1, ?1, ?2, ?3)",
-        (clock.boot().0, clock.now(), WRITTEN),
+        "INSERT INTO moment (id, boot, monotonic_ms, service_ms, wall_floor) VALUES (1, ?1, ?2, ?3, ?4)",
+        (clock.boot().0, clock.now(), EVERY_IDLE, WRITTEN),
     )?;
     Ok(())
 }
 
-/// Carries all readings over to the clock of this boot, if the store was last open in another one.
-pub(super) fn begin_boot(
-    tx: &Transaction<'_>,
-    clock: &Clock,
-    readings: &[(&str, &str)],
-) -> Result<Timekeeper, StoreError> {
-    let last_seen = tx.query_row("SELECT boot, monotonic_ms, wall_floor FROM moment", [], |row| {
-        Ok(LastSeen { boot: BootId(row.get(0)?), monotonic: row.get(1)?, wall: row.get(2)? })
-    })?;
-    let (boot, now) = (clock.boot(), clock.now());
+/// Takes service time up where the store left it.
+pub(super) fn begin_boot(tx: &Transaction<'_>, clock: &Clock) -> Result<Timekeeper, StoreError> {
+    let (boot, monotonic, service, floor) =
+        tx.query_row("SELECT boot, monotonic_ms, service_ms, wall_floor FROM moment", [], |row| {
+            Ok((BootId(row.get(0)?), row.get::<_, Millis>(1)?, row.get(2)?, row.get::<_, UnixSeconds>(3)?))
+        })?;
+    let now = clock.now();
     // A machine that cannot tell its boots apart still shows a reboot by a clock that went back.
-    let noted = if last_seen.boot == boot && last_seen.monotonic <= now {
-        last_seen.monotonic
+    let monotonic = if boot == clock.boot() && monotonic <= now {
+        monotonic
     } else {
-        for (table, column) in readings {
-            tx.execute(
-                &format!(
-                    "UPDATE {table} SET {column} = max(0, {column} - ?1 + ?2) WHERE {column} IS NOT NULL"
-                ),
-                (last_seen.monotonic, now),
-            )?;
-        }
-        tx.execute("UPDATE moment SET boot = ?1, monotonic_ms = ?2", (&boot.0, now))?;
+        tx.execute("UPDATE moment SET boot = ?1, monotonic_ms = ?2", (clock.boot().0, now))?;
         now
     };
     Ok(Timekeeper {
         clock: clock.clone(),
-        state: Mutex::new(State { noted, floor: last_seen.wall.max(WRITTEN), previous: (now, clock.wall()) }),
-        last_seen,
+        anchor: (monotonic, service),
+        state: Mutex::new(State {
+            noted: monotonic,
+            floor: floor.max(WRITTEN),
+            previous: (now, clock.wall()),
+        }),
     })
 }
 
 impl Timekeeper {
-    fn due(&self) -> Option<Moment> {
+    fn now(&self) -> Millis {
+        let (monotonic, service) = self.anchor;
+        service.saturating_add(self.clock.now().saturating_sub(monotonic))
+    }
+
+    fn due(&self, every: Millis) -> Option<Moment> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let mut state = self.state();
-        if now.saturating_sub(state.noted) < EVERY {
+        if now.saturating_sub(state.noted) < every {
             return None;
         }
         let (then, wall_then) = state.previous;
@@ -152,7 +141,7 @@ impl Timekeeper {
         }
         state.noted = now;
         state.previous = (now, wall);
-        Some(Moment { monotonic: now, wall_floor: state.floor })
+        Some(Moment { monotonic: now, service: self.now(), wall_floor: state.floor })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

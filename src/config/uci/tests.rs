@@ -1,3 +1,4 @@
+use super::parser::{MAX_ERRORS, MAX_OPTIONS, MAX_SECTIONS};
 use super::*;
 use serde_json::{json, Value as Json};
 

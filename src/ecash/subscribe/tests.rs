@@ -1,6 +1,5 @@
 use super::*;
 use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 fn quote(name: &str) -> QuoteId {
     QuoteId::parse(name).unwrap()
@@ -99,12 +98,9 @@ async fn a_mint_without_websocket_is_told_as_such() {
     let (watch, mut events) = QuoteWatch::start(url, &Tls::new(None).unwrap());
     watch.watch(quote("a"));
     let (tcp, _) = within(listener.accept()).await.unwrap();
-    let refuse = |_: &Request, _: Response| -> Result<Response, ErrorResponse> {
-        let mut refusal = ErrorResponse::new(None);
-        *refusal.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::FORBIDDEN;
-        Err(refusal)
-    };
-    assert!(tokio_tungstenite::accept_hdr_async(tcp, refuse).await.is_err());
+    let forbidden = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    within(tcp.readable()).await.unwrap();
+    tcp.try_write(forbidden).unwrap();
     assert_eq!(within(events.recv()).await, Some(MintEvent::Unsupported));
 }
 
@@ -125,6 +121,30 @@ async fn nothing_is_opened_before_there_is_something_to_watch() {
     let (listener, url) = listen().await;
     let (_watch, _events) = QuoteWatch::start(url, &Tls::new(None).unwrap());
     assert!(timeout(Duration::from_millis(100), listener.accept()).await.is_err());
+}
+
+#[tokio::test]
+async fn messages_beyond_the_mints_limit_wait_for_the_minute_to_pass() {
+    let (_commands, commands) = mpsc::unbounded_channel();
+    let mut task = Task {
+        mint: MintUrl::parse("http://127.0.0.1:1").unwrap(),
+        tls: Tls::new(None).unwrap(),
+        commands,
+        events: mpsc::channel(1).0,
+        watched: BTreeSet::new(),
+        sent: VecDeque::new(),
+        next_id: 0,
+    };
+    let start = Instant::now();
+    for _ in 1..MESSAGES_PER_MINUTE {
+        task.sent.push_back(start);
+        assert!(task.next_slot() < start + GATHER * 10);
+    }
+    task.sent.push_back(start + GATHER);
+    assert_eq!(task.next_slot(), start + MINUTE);
+    task.sent.push_back(start + GATHER);
+    task.sent.push_front(start - MINUTE);
+    assert_eq!(task.next_slot(), start + MINUTE, "what is older than a minute does not count");
 }
 
 #[test]

@@ -84,6 +84,19 @@ fn a_token_we_write_is_read_back_with_its_evidence() {
     }
 }
 
+/// cashu-ts reads no indefinite lengths.
+#[test]
+fn arrays_are_written_with_their_length() {
+    let mut proofs = our_proofs();
+    proofs[1].keyset = KeysetId::V1([0; 8]);
+    let text = encode(&mint(), "sat", &proofs);
+    let bytes = BASE64.decode(&text[6..]).unwrap();
+    for array in [[0x61, b't', 0x82], [0x61, b'p', 0x81], [0x61, b'p', 0x82]] {
+        assert_eq!(bytes.windows(3).filter(|window| *window == array).count(), 1, "{array:x?}");
+    }
+    assert_eq!(Token::parse(&text).unwrap().total(), Some(Sats(11)));
+}
+
 #[test]
 fn a_token_of_a_keyset_the_mint_does_not_have_is_refused() {
     let token = Token::parse(&encode(&mint(), "sat", &our_proofs())).unwrap();

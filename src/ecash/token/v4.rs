@@ -2,39 +2,39 @@
 
 use super::{Token, TokenError, TokenProof, MAX_MEMO, MAX_MINT_URL, MAX_PROOFS, MAX_SECRET, MAX_UNIT};
 use crate::ecash::curve::{Dleq, PublicKey, SecretKey};
-use crate::ecash::keyset::KeysetRef;
+use crate::ecash::keyset::{KeysetId, KeysetRef};
 use crate::ecash::outputs::{Proof, ProofDleq};
 use crate::units::Sats;
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 type Decoded<T> = Result<T, TokenError>;
 
+/// Writes definite lengths only: cashu-ts reads no others.
 pub(super) fn encode(mint: &str, unit: &str, proofs: &[Proof]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match write(&mut Encoder::new(&mut bytes), mint, unit, proofs) {
-        Ok(()) => bytes,
-        Err(impossible) => match impossible.into_write() {
-            Some(never) => match never {},
-            None => bytes,
-        },
+    let mut keysets: BTreeMap<KeysetId, Vec<&Proof>> = BTreeMap::new();
+    for proof in proofs {
+        keysets.entry(proof.keyset).or_default().push(proof);
     }
+    let mut bytes = Vec::new();
+    // Writing to a Vec cannot fail.
+    let _: Result<(), minicbor::encode::Error<Infallible>> =
+        write(&mut Encoder::new(&mut bytes), mint, unit, &keysets);
+    bytes
 }
 
 fn write(
     e: &mut Encoder<&mut Vec<u8>>,
     mint: &str,
     unit: &str,
-    proofs: &[Proof],
+    keysets: &BTreeMap<KeysetId, Vec<&Proof>>,
 ) -> Result<(), minicbor::encode::Error<Infallible>> {
-    let mut keysets: Vec<_> = proofs.iter().map(|proof| proof.keyset).collect();
-    keysets.sort_unstable();
-    keysets.dedup();
-    e.map(3)?.str("m")?.str(mint)?.str("u")?.str(unit)?.str("t")?.begin_array()?;
-    for keyset in keysets {
-        e.map(2)?.str("i")?.bytes(keyset.as_bytes())?.str("p")?.begin_array()?;
-        for proof in proofs.iter().filter(|proof| proof.keyset == keyset) {
+    e.map(3)?.str("m")?.str(mint)?.str("u")?.str(unit)?.str("t")?.array(len(keysets.len()))?;
+    for (keyset, proofs) in keysets {
+        e.map(2)?.str("i")?.bytes(keyset.as_bytes())?.str("p")?.array(len(proofs.len()))?;
+        for proof in proofs {
             e.map(if proof.dleq.is_some() { 4 } else { 3 })?;
             e.str("a")?.u64(proof.amount.0)?.str("s")?.str(proof.secret.as_str())?;
             e.str("c")?.bytes(&proof.c.to_bytes())?;
@@ -43,10 +43,12 @@ fn write(
                 e.str("r")?.bytes(&r.to_bytes())?;
             }
         }
-        e.end()?;
     }
-    e.end()?;
     Ok(())
+}
+
+fn len(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 pub(super) fn decode(cbor: &[u8]) -> Decoded<Token> {

@@ -142,55 +142,6 @@ fn states_are_matched_by_point_and_complete() {
     assert_eq!(states(none, &[a]).unwrap_err(), Lie::OtherProofs.into());
 }
 
-#[test]
-fn refusals_of_real_mints_have_causes() {
-    for (status, body, cause) in [
-        (400, r#"{"detail":"x","code":11003}"#, EcashError::OutputsAlreadySigned),
-        (400, r#"{"detail":"x","code":11008}"#, EcashError::OutputsAlreadySigned),
-        (400, r#"{"detail":"x","code":20006}"#, EcashError::OutputsAlreadySigned),
-        (400, r#"{"detail":"x","code":11004}"#, EcashError::OutputsPending),
-        (400, r#"{"detail":"x","code":20001}"#, EcashError::NotPaid),
-        (400, r#"{"detail":"x","code":20002}"#, EcashError::AlreadyIssued),
-        (400, r#"{"detail":"x","code":20005}"#, EcashError::QuotePending),
-        (400, r#"{"detail":"x","code":20008}"#, EcashError::SignatureRefused),
-        (400, r#"{"detail":"x","code":12002}"#, EcashError::KeysetInactive),
-        (400, r#"{"detail":"keyset id inactive.","code":11000}"#, EcashError::KeysetInactive),
-        (400, r#"{"detail":"Mint quote already pending.","code":11000}"#, EcashError::QuotePending),
-        (400, r#"{"detail":"Mint quote is not paid yet.","code":11000}"#, EcashError::NotPaid),
-        (400, r#"{"detail":"quote not found","code":0}"#, EcashError::QuoteUnknown),
-        (400, r#"{"detail":"Unknown quote","code":50000}"#, EcashError::QuoteUnknown),
-        (429, r#"{"detail":"Rate limit exceeded."}"#, EcashError::RateLimited),
-        (429, "<html>", EcashError::RateLimited),
-        (400, r#"{"detail":"x","code":80001}"#, EcashError::LoginNeeded),
-        (403, "<html>Forbidden</html>", EcashError::LoginNeeded),
-        (502, "<html>Bad gateway</html>", EcashError::NoAnswer("status 502".into())),
-        (500, "", EcashError::NoAnswer("status 500".into())),
-    ] {
-        assert_eq!(refusal(status, body.as_bytes()), cause, "{status} {body}");
-    }
-}
-
-#[test]
-fn refusals_of_no_known_cause_keep_code_and_a_short_plain_text() {
-    let other = |status, body: &[u8]| match refusal(status, body) {
-        EcashError::Mint { code, detail } => (code, detail),
-        other => panic!("{other:?}"),
-    };
-    let said = |code: Option<i64>, detail: &str| (code, detail.to_owned());
-    assert_eq!(other(400, br#"{"detail":"no","code":11005}"#), said(Some(11005), "no"));
-    assert_eq!(other(400, br#"{"detail":"a\nb\u001b[31m","code":"11005"}"#), said(None, "ab[31m"));
-    assert_eq!(
-        other(422, br#"{"detail":[{"msg":"field required","input":"my secret"}]}"#),
-        said(None, "field required")
-    );
-    assert_eq!(other(422, b"Failed to deserialize"), said(None, "Failed to deserialize"));
-    assert_eq!(other(404, b"\xff\xfe\x00"), said(None, "\u{fffd}\u{fffd}"));
-    assert_eq!(other(404, b"{}"), said(None, "status 404"));
-    let long = json!({"detail": "é".repeat(5000)}).to_string();
-    assert_eq!(other(400, long.as_bytes()).1.chars().count(), MAX_DETAIL);
-    assert_eq!(other(400, "é".repeat(5000).as_bytes()).1.chars().count(), MAX_DETAIL / 2);
-}
-
 /// Every answer cut short or with a byte changed is read or refused; nothing panics.
 #[test]
 fn damaged_answers_never_panic() {
@@ -206,7 +157,7 @@ fn damaged_answers_never_panic() {
         let _ = keys(body, &listed);
         let _ = mint_quote(body);
         let _ = states(body, &[PublicKey::parse(POINT).unwrap()]);
-        let _ = refusal(400, body);
+        let _ = crate::ecash::refusal::read(400, body);
         if let Ok(signatures) = signatures(body) {
             let _ = outputs.unblind(&signer.keyset, &signatures);
         }

@@ -3,8 +3,9 @@
 use super::ruleset::{self, Key};
 use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table};
 use crate::mac::MacAddr;
+use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::{Element, Nftables};
-use crate::network::{conntrack, devices, neighbours, netlink};
+use crate::network::{conntrack, devices, netlink};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -87,6 +88,7 @@ impl NftGate {
         if !fits {
             log::error!("gate: a table inet tollgate that is not ours was in the way and is replaced");
         }
+        let guests = guests(plan);
         let elements = |snapshot: &Snapshot| {
             let mut script = String::new();
             for mac in snapshot.no_longer_trusted(plan) {
@@ -98,6 +100,7 @@ impl NftGate {
                 }
             }
             put_leases(&mut script, plan, snapshot, leases);
+            reopen_downloads(&mut script, plan, snapshot, leases, &guests);
             script
         };
         match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
@@ -195,11 +198,10 @@ impl Gate for NftGate {
             .filter(|(mac, _)| closing.contains(mac))
             .map(|(_, address)| *address)
             .collect();
-        for device in &plan.devices {
-            // An idle guest's addresses may only be known here.
-            let guests = neighbours::guests_on(device).unwrap_or_default();
-            addresses.extend(guests.iter().filter(|g| closing.contains(&g.mac)).map(|g| g.address));
-        }
+        // An idle guest's addresses may only be known to the neighbour table.
+        addresses.extend(
+            guests(plan).iter().filter(|guest| closing.contains(&guest.mac)).map(|guest| guest.address),
+        );
         // An address that another paid guest has taken over since is that guest's.
         addresses.retain(|address| match snapshot.holder(*address) {
             Some(holder) => closing.contains(&holder) || !snapshot.paid.contains_key(&holder),
@@ -344,6 +346,34 @@ fn put_leases(script: &mut String, plan: &Plan, snapshot: &Snapshot, leases: &[L
             ruleset::put(script, Key::Download(address), *remaining);
         }
     }
+}
+
+/// Opens the way in to every known address of the guests in `leases` that has none: after the table was
+/// lost, a guest that only receives would wait for the first packet, and its peer for the guest's answer.
+fn reopen_downloads(
+    script: &mut String,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    leases: &[Lease],
+    guests: &[Caller],
+) {
+    let mut sessions: BTreeMap<MacAddr, Millis> =
+        leases.iter().map(|lease| (lease.mac, lease.remaining)).collect();
+    sessions.extend(plan.trusted.iter().map(|mac| (*mac, ruleset::ADDRESS_TIMEOUT)));
+    let mut opened: BTreeMap<MacAddr, usize> = BTreeMap::new();
+    for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
+        let Some(remaining) = sessions.get(&guest.mac) else { continue };
+        let opened = opened.entry(guest.mac).or_default();
+        *opened = opened.saturating_add(1);
+        if *opened <= ADDRESSES_PER_GUEST {
+            ruleset::put(script, Key::Download(guest.address), *remaining);
+        }
+    }
+}
+
+/// Everybody the neighbour table knows on the gated devices, as far as it can be read.
+fn guests(plan: &Plan) -> Vec<Caller> {
+    plan.devices.iter().flat_map(|device| neighbours::guests_on(device).unwrap_or_default()).collect()
 }
 
 /// Brings the ends of the ways in to those of the sessions they belong to.

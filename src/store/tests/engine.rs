@@ -1,7 +1,7 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
-const FIRST_STEP: Schema = Schema { steps: &[SCHEMA.steps[0]], clock_readings: &[] };
+const FIRST_STEP: Schema = Schema { steps: &[SCHEMA.steps[0]] };
 
 #[tokio::test]
 async fn what_was_written_is_there_after_close_and_open() {
@@ -201,10 +201,8 @@ async fn an_older_store_takes_the_steps_it_has_not_seen() {
 
 #[tokio::test]
 async fn a_step_that_fails_leaves_the_version_before_it() {
-    const BROKEN: Schema = Schema {
-        steps: &[SCHEMA.steps[0], "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1);"],
-        clock_readings: &[],
-    };
+    const BROKEN: Schema =
+        Schema { steps: &[SCHEMA.steps[0], "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1);"] };
     let dir = Scratch::new();
     Store::open_with(dir.path(), &clock(), &FIRST_STEP).unwrap().close().await;
     assert!(Store::open_with(dir.path(), &clock(), &BROKEN).is_err());

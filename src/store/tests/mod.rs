@@ -27,7 +27,6 @@ const TRIAL: Schema = Schema {
              ends_ms   INTEGER
          ) STRICT;",
     ],
-    clock_readings: &[("payment", "ends_ms")],
 };
 
 /// A directory that goes away with the test.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::clock::BootId;
 
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -7,79 +6,71 @@ fn boot(dir: &Path, clock: &Clock) -> Store {
     Store::open_with(dir, clock, &TRIAL).unwrap()
 }
 
-async fn grant(store: &Store, ends: Millis) {
-    store
-        .write(move |tx| {
-            tx.execute("INSERT INTO payment (reference, sats, ends_ms) VALUES ('g', 1, ?1)", [ends])?;
-            tx.execute("INSERT INTO payment (reference, sats) VALUES ('no end', 1)", [])?;
-            Ok(())
-        })
-        .await
-        .unwrap();
-}
-
-async fn ends(store: &Store) -> Millis {
-    store
-        .read(|tx| {
-            Ok(tx.query_row("SELECT ends_ms FROM payment WHERE reference = 'g'", [], |row| row.get(0))?)
-        })
-        .await
-        .unwrap()
-}
-
 #[tokio::test]
-async fn a_deadline_stands_still_when_only_the_daemon_restarts() {
+async fn service_time_goes_on_when_only_the_daemon_restarts() {
     let dir = Scratch::new();
     let clock = Clock::manual("boot-1", Millis::from_secs(100), START);
     let store = boot(dir.path(), &clock);
-    grant(&store, Millis::from_secs(700)).await;
+    let before = store.now();
     store.close().await;
     clock.advance(Millis::from_secs(300));
     let store = boot(dir.path(), &clock);
-    assert_eq!(ends(&store).await, Millis::from_secs(700));
+    assert_eq!(store.now(), before.saturating_add(Millis::from_secs(300)));
     assert_eq!(store.commits(), 0);
 }
 
 #[tokio::test]
-async fn after_a_reboot_a_deadline_is_as_far_ahead_as_when_the_time_was_last_noted() {
+async fn after_a_reboot_service_time_goes_on_where_it_was_last_noted() {
     let dir = Scratch::new();
     let clock = Clock::manual("boot-1", Millis::from_secs(100), START);
     let store = boot(dir.path(), &clock);
-    grant(&store, Millis::from_secs(700)).await;
+    let before = store.now();
     clock.advance(Millis::from_secs(200));
-    store.checkpoint();
+    store.checkpoint(true);
     clock.advance(Millis::from_secs(59)); // lost, in the guest's favour
     store.close().await;
 
     let clock = Clock::manual("boot-2", Millis::from_secs(20), START);
     let store = boot(dir.path(), &clock);
-    assert_eq!(ends(&store).await, Millis::from_secs(20 + 400));
-    assert_eq!(store.last_seen().boot, BootId("boot-1".into()));
-    assert_eq!(store.last_seen().monotonic, Millis::from_secs(300));
+    assert_eq!(store.now(), before.saturating_add(Millis::from_secs(200)));
     store.close().await;
 
+    clock.advance(Millis::from_secs(5));
     let store = boot(dir.path(), &clock);
-    assert_eq!(ends(&store).await, Millis::from_secs(20 + 400), "carried over once");
-}
-
-#[tokio::test]
-async fn a_deadline_that_was_past_stays_past() {
-    let dir = Scratch::new();
-    let store = boot(dir.path(), &Clock::manual("boot-1", Millis::from_secs(1000), START));
-    grant(&store, Millis::from_secs(700)).await;
-    store.close().await;
-    let clock = Clock::manual("boot-2", Millis::from_secs(20), START);
-    assert_eq!(ends(&boot(dir.path(), &clock)).await, Millis::ZERO);
+    assert_eq!(store.now(), before.saturating_add(Millis::from_secs(205)), "the new boot counts too");
 }
 
 #[tokio::test]
 async fn a_clock_that_went_back_is_another_boot_whatever_its_name() {
     let dir = Scratch::new();
     let store = boot(dir.path(), &Clock::manual("same", Millis::from_secs(1000), START));
-    grant(&store, Millis::from_secs(1600)).await;
+    let before = store.now();
     store.close().await;
     let store = boot(dir.path(), &Clock::manual("same", Millis::from_secs(20), START));
-    assert_eq!(ends(&store).await, Millis::from_secs(620));
+    assert_eq!(store.now(), before);
+}
+
+#[tokio::test]
+async fn the_wall_clock_does_not_move_service_time() {
+    let dir = Scratch::new();
+    let clock = Clock::manual("boot-1", Millis::ZERO, UnixSeconds(10));
+    let store = boot(dir.path(), &clock);
+    let before = store.now();
+    clock.set_wall(START);
+    assert_eq!(store.now(), before);
+}
+
+#[tokio::test]
+async fn an_idle_router_notes_the_time_once_an_hour() {
+    let dir = Scratch::new();
+    let clock = clock();
+    let store = boot(dir.path(), &clock);
+    for _ in 0..120 {
+        clock.advance(Millis::from_secs(60));
+        store.checkpoint(false);
+    }
+    references(&store).await.unwrap();
+    assert_eq!(store.commits(), 2);
 }
 
 #[tokio::test]
@@ -89,7 +80,7 @@ async fn the_time_is_noted_once_a_minute_however_often_it_is_asked() {
     let store = boot(dir.path(), &clock);
     for _ in 0..300 {
         clock.advance(Millis::from_secs(1));
-        store.checkpoint();
+        store.checkpoint(true);
     }
     references(&store).await.unwrap();
     assert_eq!(store.commits(), 5);
@@ -101,7 +92,7 @@ async fn the_wall_clock_never_shows_less_than_was_noted_before_a_reboot() {
     let clock = Clock::manual("boot-1", Millis::ZERO, START);
     let store = boot(dir.path(), &clock);
     clock.advance(Millis::from_secs(60));
-    store.checkpoint();
+    store.checkpoint(true);
     store.close().await;
     let clock = Clock::manual("boot-2", Millis::ZERO, UnixSeconds(60));
     let store = boot(dir.path(), &clock);
@@ -124,11 +115,11 @@ async fn a_short_jump_of_the_wall_clock_is_not_remembered() {
     let store = boot(dir.path(), &clock);
     clock.advance(Millis::from_secs(61));
     clock.set_wall(UnixSeconds(START.0 + 1_000_000_000));
-    store.checkpoint();
+    store.checkpoint(true);
     clock.set_wall(UnixSeconds(START.0 + 62));
     for _ in 0..3 {
         clock.advance(Millis::from_secs(61));
-        store.checkpoint();
+        store.checkpoint(true);
     }
     assert_eq!(store.wall(), UnixSeconds(START.0 + 62 + 3 * 61));
 }
@@ -141,7 +132,7 @@ async fn a_jump_that_lasts_is_remembered() {
     clock.set_wall(START); // NTP
     for _ in 0..2 {
         clock.advance(Millis::from_secs(61));
-        store.checkpoint();
+        store.checkpoint(true);
     }
     clock.set_wall(UnixSeconds(10));
     assert_eq!(store.wall(), UnixSeconds(START.0 + 122));

@@ -1,0 +1,306 @@
+//! Keeps the gate as the sessions say it should be.
+//!
+//! One thread owns the gate: it carries out openings and closings in order, looks once a second whether
+//! somebody has changed the firewall or the routing rules under us, and puts everything back. The gate is
+//! derived state: what is wanted stands in `wanted`, and the kernel ends each session by itself.
+
+use crate::clock::Clock;
+use crate::mac::MacAddr;
+use crate::network::gate::{Gate, GateError, Lease, Plan, Report, Table};
+use crate::units::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const TICK: Duration = Duration::from_secs(1);
+/// The gate is looked at in full this often, even if nothing seems to have changed.
+const FULL_LOOK_EVERY: u32 = 60;
+
+/// How the gate stands, for status and for deciding whether a sale can be honoured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GateStatus {
+    /// Table and routing rules are in place: strangers are kept out and who pays gets in.
+    pub closed_to_strangers: bool,
+    /// The nftables table is ours and whole.
+    pub firewall_lock: bool,
+    /// The second lock, the routing rules.
+    pub routing_lock: bool,
+    /// What is wrong, in a sentence for the operator.
+    pub trouble: Option<String>,
+    /// Gated devices that do not exist (yet).
+    pub absent_devices: Vec<String>,
+    /// Devices whose traffic may skip the gate.
+    pub offloaded_devices: Vec<String>,
+    /// How often the gate was found changed and was put back.
+    pub healed: u32,
+    pub open: usize,
+}
+
+/// Handle to the gate's thread.
+#[derive(Clone)]
+pub struct Gatekeeper {
+    orders: Sender<Order>,
+    status: Arc<Mutex<GateStatus>>,
+}
+
+enum Order {
+    Plan(Plan),
+    Open(MacAddr, Millis, oneshot::Sender<Result<(), GateError>>),
+    Close(MacAddr, oneshot::Sender<Result<(), GateError>>),
+}
+
+impl Gatekeeper {
+    /// Starts the thread. `wanted` maps each paid MAC to the monotonic time its session ends. With
+    /// `adopt` (the store cannot be read) the MACs that the kernel still lets through are taken over instead.
+    pub fn start(
+        gate: Box<dyn Gate>,
+        clock: Clock,
+        plan: Plan,
+        wanted: BTreeMap<MacAddr, Millis>,
+        adopt: bool,
+    ) -> Gatekeeper {
+        let (orders, inbox) = std::sync::mpsc::channel();
+        let status = Arc::new(Mutex::new(GateStatus::default()));
+        let keeper =
+            Keeper { gate, clock, plan, wanted, status: status.clone(), standing: false, ticks: 0, adopt };
+        let spawned = std::thread::Builder::new().name("gate".into()).spawn(move || keeper.run(inbox));
+        if let Err(err) = spawned {
+            log::error!("cannot start the gate's thread: {err}");
+        }
+        Gatekeeper { orders, status }
+    }
+
+    /// Lets a MAC through until a monotonic time; a later call replaces an earlier one.
+    pub async fn open(&self, mac: MacAddr, until: Millis) -> Result<(), GateError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Order::Open(mac, until, reply));
+        answer.await.unwrap_or(Err(GateError::NotLoaded))
+    }
+
+    pub async fn close(&self, mac: MacAddr) -> Result<(), GateError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Order::Close(mac, reply));
+        answer.await.unwrap_or(Err(GateError::NotLoaded))
+    }
+
+    /// Gated devices, ports or trusted stations have changed.
+    pub fn replan(&self, plan: Plan) {
+        self.send(Order::Plan(plan));
+    }
+
+    pub fn status(&self) -> GateStatus {
+        lock(&self.status).clone()
+    }
+
+    fn send(&self, order: Order) {
+        // The thread is gone only when it could not be started; the reply channel then says so.
+        let _ = self.orders.send(order);
+    }
+}
+
+struct Keeper {
+    gate: Box<dyn Gate>,
+    clock: Clock,
+    plan: Plan,
+    wanted: BTreeMap<MacAddr, Millis>,
+    status: Arc<Mutex<GateStatus>>,
+    /// The gate was as planned when we last looked.
+    standing: bool,
+    ticks: u32,
+    adopt: bool,
+}
+
+impl Keeper {
+    fn run(mut self, inbox: Receiver<Order>) {
+        if self.adopt {
+            self.adopt_kernel_state();
+        } else {
+            let _ = self.put_back();
+        }
+        let mut next_tick = std::time::Instant::now() + TICK;
+        loop {
+            let wait = next_tick.saturating_duration_since(std::time::Instant::now());
+            match inbox.recv_timeout(wait) {
+                Ok(order) => self.carry_out(order),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tick();
+                    next_tick = std::time::Instant::now() + TICK;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Plan(plan) => {
+                self.plan = plan;
+                let _ = self.put_back();
+            }
+            Order::Open(mac, until, reply) => {
+                self.wanted.insert(mac, until);
+                let opened = if self.standing { self.open(&[mac]) } else { self.put_back() };
+                let _ = reply.send(opened);
+            }
+            Order::Close(mac, reply) => {
+                self.wanted.remove(&mac);
+                let closed = self.gate.close(&[mac]);
+                self.note(closed.as_ref().err());
+                let _ = reply.send(closed);
+            }
+        }
+        lock(&self.status).open = self.wanted.len();
+    }
+
+    fn tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let now = self.clock.now();
+        let over: Vec<MacAddr> =
+            self.wanted.iter().filter(|(_, until)| **until <= now).map(|(mac, _)| *mac).collect();
+        if !over.is_empty() {
+            // The kernel has closed them to the second; this also ends their downloads and connections.
+            for mac in &over {
+                self.wanted.remove(mac);
+            }
+            let closed = self.gate.close(&over);
+            self.note(closed.as_ref().err());
+            lock(&self.status).open = self.wanted.len();
+        }
+        if !self.standing || self.gate.changed() || self.ticks.is_multiple_of(FULL_LOOK_EVERY) {
+            self.look();
+        }
+        if let Err(err) = self.gate.tend() {
+            self.note(Some(&err));
+        }
+    }
+
+    /// Inspects the gate and puts back what is missing.
+    fn look(&mut self) {
+        match self.gate.inspect() {
+            Ok(report) => {
+                let paid: BTreeSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
+                let whole = report.is_sound() && self.wanted.keys().all(|mac| paid.contains(mac));
+                self.show(&report);
+                if whole && self.standing {
+                    return;
+                }
+                if self.standing {
+                    log::warn!(
+                        "the gate was changed by somebody else (table {:?}, routing rules missing: {}); putting it back",
+                        report.table,
+                        report.missing_locks.len()
+                    );
+                    let mut status = lock(&self.status);
+                    status.healed = status.healed.saturating_add(1);
+                }
+                let _ = self.put_back();
+            }
+            Err(err) => {
+                self.note(Some(&err));
+                let _ = self.put_back();
+            }
+        }
+    }
+
+    fn put_back(&mut self) -> Result<(), GateError> {
+        let leases = self.leases(self.wanted.keys());
+        let result = self.gate.load(&self.plan, &leases);
+        self.standing = result.is_ok();
+        if result.is_ok() {
+            self.close_strangers();
+        }
+        self.note(result.as_ref().err());
+        let mut status = lock(&self.status);
+        status.closed_to_strangers = self.standing;
+        status.open = self.wanted.len();
+        drop(status);
+        result
+    }
+
+    /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
+    /// revocation that did not reach the kernel.
+    fn close_strangers(&mut self) {
+        let Ok(report) = self.gate.inspect() else { return };
+        let strangers: Vec<MacAddr> = report
+            .paid
+            .iter()
+            .map(|(mac, _)| *mac)
+            .filter(|mac| !self.wanted.contains_key(mac) && !self.plan.trusted.contains(mac))
+            .collect();
+        self.show(&report);
+        if !strangers.is_empty() {
+            let closed = self.gate.close(&strangers);
+            self.note(closed.as_ref().err());
+        }
+    }
+
+    /// Takes over what the kernel lets through; an intact gate is not touched.
+    fn adopt_kernel_state(&mut self) {
+        match self.gate.inspect() {
+            Ok(report) => {
+                let now = self.clock.now();
+                for (mac, remaining) in &report.paid {
+                    if let Some(remaining) = remaining {
+                        self.wanted.insert(*mac, now.saturating_add(*remaining));
+                    }
+                }
+                self.standing = report.is_sound();
+                self.show(&report);
+                let mut status = lock(&self.status);
+                status.closed_to_strangers = self.standing;
+                status.open = self.wanted.len();
+                drop(status);
+                if !self.standing {
+                    let _ = self.put_back();
+                }
+            }
+            Err(err) => self.note(Some(&err)),
+        }
+    }
+
+    fn open(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
+        let leases = self.leases(macs.iter());
+        let result = match self.gate.open(&leases) {
+            Ok(()) => Ok(()),
+            // The table may have been wiped a moment ago: do not wait for the next tick.
+            Err(_) => self.put_back(),
+        };
+        self.note(result.as_ref().err());
+        result
+    }
+
+    fn leases<'a>(&self, macs: impl Iterator<Item = &'a MacAddr>) -> Vec<Lease> {
+        let now = self.clock.now();
+        macs.filter_map(|mac| {
+            let remaining = self.wanted.get(mac)?.saturating_sub(now);
+            (remaining > Millis::ZERO).then_some(Lease { mac: *mac, remaining })
+        })
+        .collect()
+    }
+
+    fn show(&self, report: &Report) {
+        let mut status = lock(&self.status);
+        status.firewall_lock = report.table == Table::Intact;
+        status.routing_lock = report.missing_locks.is_empty();
+        status.absent_devices = report.absent_devices.clone();
+        status.offloaded_devices = report.offloaded_devices.clone();
+    }
+
+    fn note(&self, err: Option<&GateError>) {
+        let trouble = err.map(ToString::to_string);
+        let mut status = lock(&self.status);
+        if status.trouble != trouble {
+            match &trouble {
+                Some(text) => log::error!("gate: {text}"),
+                None => log::info!("gate: in order again"),
+            }
+            status.trouble = trouble;
+        }
+    }
+}
+
+fn lock(status: &Mutex<GateStatus>) -> std::sync::MutexGuard<'_, GateStatus> {
+    status.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

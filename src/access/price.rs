@@ -1,0 +1,77 @@
+//! From money to steps to time.
+
+use crate::config::{Mint, Venue};
+use crate::units::{Millis, Sats};
+
+/// What a venue sells for one mint's money: whole steps of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    pub per_step: Sats,
+    pub step: Millis,
+    pub min_steps: u64,
+    pub max_steps: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PriceError {
+    #[error("too little: the smallest purchase is {0} sat")]
+    BelowMinimum(Sats),
+    #[error("too much: the largest purchase is {0} sat")]
+    AboveMaximum(Sats),
+}
+
+impl Price {
+    pub fn of(venue: &Venue, mint: &Mint) -> Price {
+        Price {
+            per_step: mint.price_per_step,
+            step: Millis(venue.step_size),
+            min_steps: mint.min_steps.max(1),
+            max_steps: venue.max_steps,
+        }
+    }
+
+    /// The time that an amount buys. A remainder below a step buys nothing.
+    pub fn allotment(&self, amount: Sats) -> Result<Millis, PriceError> {
+        let steps = amount.0.checked_div(self.per_step.0).unwrap_or(0);
+        if steps < self.min_steps {
+            return Err(PriceError::BelowMinimum(self.cost(self.min_steps)));
+        }
+        if steps > self.max_steps {
+            return Err(PriceError::AboveMaximum(self.cost(self.max_steps)));
+        }
+        self.step.checked_mul(steps).ok_or(PriceError::AboveMaximum(self.cost(self.max_steps)))
+    }
+
+    /// What a number of steps costs.
+    pub fn cost(&self, steps: u64) -> Sats {
+        Sats(self.per_step.0.saturating_mul(steps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRICE: Price = Price { per_step: Sats(3), step: Millis(60_000), min_steps: 2, max_steps: 10 };
+
+    #[test]
+    fn whole_steps_are_sold_and_a_remainder_buys_nothing() {
+        assert_eq!(PRICE.allotment(Sats(6)), Ok(Millis(120_000)));
+        assert_eq!(PRICE.allotment(Sats(8)), Ok(Millis(120_000)));
+        assert_eq!(PRICE.allotment(Sats(30)), Ok(Millis(600_000)));
+    }
+
+    #[test]
+    fn amounts_outside_the_limits_are_refused_with_the_limit() {
+        assert_eq!(PRICE.allotment(Sats(5)), Err(PriceError::BelowMinimum(Sats(6))));
+        assert_eq!(PRICE.allotment(Sats(0)), Err(PriceError::BelowMinimum(Sats(6))));
+        assert_eq!(PRICE.allotment(Sats(33)), Err(PriceError::AboveMaximum(Sats(30))));
+        assert_eq!(PRICE.allotment(Sats(u64::MAX)), Err(PriceError::AboveMaximum(Sats(30))));
+    }
+
+    #[test]
+    fn the_largest_configurable_numbers_do_not_overflow() {
+        let price = Price { per_step: Sats(1), step: Millis(u64::MAX), min_steps: 1, max_steps: u64::MAX };
+        assert!(price.allotment(Sats(2)).is_err());
+    }
+}

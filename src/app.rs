@@ -1,0 +1,330 @@
+//! Config -> App; run; drain.
+//!
+//! Nothing here may hang or end the daemon because the machine is not ready: a device that is missing, a
+//! firewall that refuses or a port that is taken is reported and tried again.
+
+use crate::access::{Access, Gatekeeper};
+use crate::clock::Clock;
+use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::ecash::{MintEvent, Mints, Seed, Tls};
+use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
+use crate::mint_proxy::MintProxy;
+use crate::network::gate::{NftGate, Plan};
+use crate::ops::{self, control};
+use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::units::Millis;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How often listeners and devices are brought in line.
+const TEND_EVERY: Duration = Duration::from_secs(2);
+const TIDY_EVERY: Millis = Millis::from_secs(3600);
+/// Tokens that nobody fetched, and the record of what was sold, are kept this long.
+const KEEP: Millis = Millis::from_secs(90 * 86_400);
+
+/// At most two of these threads serve one mint; the rest is for other mints and for curve arithmetic.
+const BLOCKING_THREADS: usize = 8;
+
+/// Runs the daemon with the configuration at `path` until SIGTERM.
+pub fn run(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok((config, warnings)) => {
+            ops::log::start(config.main.log_target, config.main.log_level);
+            report(path, &warnings);
+            config
+        }
+        Err(problems) => {
+            ops::log::start(crate::config::LogTarget::Syslog, log::LevelFilter::Info);
+            report(path, &problems);
+            return ExitCode::FAILURE;
+        }
+    };
+    if !config.main.enabled {
+        log::info!("not enabled in {}; nothing to do", path.display());
+        return ExitCode::SUCCESS;
+    }
+    // Everything that we make is ours alone.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(App::live(path.to_owned(), config));
+            // Calls to a mint that hangs are not waited for.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+            code
+        }
+        Err(err) => {
+            log::error!("cannot start: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct App {
+    path: PathBuf,
+    config: watch::Sender<Arc<Config>>,
+    site: Arc<Site>,
+    listeners: Listeners,
+    tidied: Millis,
+    clock: Clock,
+}
+
+impl App {
+    async fn live(path: PathBuf, config: Config) -> ExitCode {
+        let clock = Clock::machine();
+        let config = Arc::new(resolved(config));
+        let (sender, receiver) = watch::channel(config.clone());
+        let (events, mut mint_events) = mpsc::channel(256);
+        let Some(tls) = tls(&config) else { return ExitCode::FAILURE };
+        let mints = Mints::new(tls, clock.clone(), events);
+        let site = match open_shop(&config, &clock, &mints, receiver.clone()).await {
+            Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
+            Err(err) => {
+                log::error!("{}: {err}", config.main.state_dir.display());
+                return ExitCode::FAILURE;
+            }
+        };
+        let (reload, mut reloads) = mpsc::channel(4);
+        let control = match control::listen(&config.main.run_dir) {
+            Ok(listener) => Some(tokio::spawn(control::serve(listener, site.clone(), reload))),
+            Err(err) => {
+                log::error!("{}: no control socket: {err}", config.main.run_dir.display());
+                None
+            }
+        };
+        let now = clock.now();
+        let mut app = App { path, config: sender, site, listeners: Listeners::default(), tidied: now, clock };
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+        else {
+            log::error!("cannot listen for signals");
+            return ExitCode::FAILURE;
+        };
+        log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
+        let mut tend = tokio::time::interval(TEND_EVERY);
+        loop {
+            tokio::select! {
+                _ = tend.tick() => app.tend().await,
+                Some((mint, event)) = mint_events.recv() => app.on_mint_event(&mint, &event),
+                Some(reply) = reloads.recv() => app.reload(Some(reply)),
+                _ = hangup.recv() => app.reload(None),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        app.drain(control).await;
+        ExitCode::SUCCESS
+    }
+
+    /// Everything that is looked at again and again.
+    async fn tend(&mut self) {
+        let config = self.site.config();
+        let mut wanted: Vec<Wanted> = self
+            .devices()
+            .into_iter()
+            .flat_map(|device| {
+                [
+                    Wanted::on_device(Audience::Guest { device: device.clone() }, config.main.port),
+                    Wanted::on_device(
+                        Audience::MintProxy { device: device.clone() },
+                        config.main.mint_proxy_port,
+                    ),
+                    Wanted::on_device(Audience::Redirected { device }, config.main.redirect_port),
+                ]
+            })
+            .collect();
+        wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
+        let site = self.site.clone();
+        let complaints = self.listeners.reconcile(&site, &wanted);
+        self.site.set_trouble(complaints);
+        let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
+        self.site.mints.probe_silent(&mints);
+        let Ok(shop) = self.site.shop.clone() else { return };
+        let now = self.clock.now();
+        let something_runs = shop.access.forget_ended() || shop.mint_proxy.counts().1 > 0;
+        shop.store.checkpoint(something_runs);
+        shop.mint_proxy.forget_finished();
+        if self.tidied.saturating_add(TIDY_EVERY) <= now {
+            self.tidied = now;
+            if let Err(err) = shop.store.prune(shop.store.now().saturating_sub(KEEP)).await {
+                log::warn!("old records are not removed: {err}");
+            }
+            tokio::spawn(async move { shop.mint_proxy.tidy().await });
+        }
+    }
+
+    fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
+        if let Ok(shop) = &self.site.shop {
+            shop.mint_proxy.on_mint_event(mint, event);
+        }
+    }
+
+    /// Takes the file over as it is now; a broken one changes nothing.
+    fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
+        let result = match Config::load(&self.path) {
+            Ok((config, warnings)) => {
+                report(&self.path, &warnings);
+                self.take_over(resolved(config));
+                Ok(texts(&self.path, &warnings))
+            }
+            Err(problems) => {
+                report(&self.path, &problems);
+                log::error!("the configuration stays as it was");
+                Err(texts(&self.path, &problems))
+            }
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+    }
+
+    fn take_over(&mut self, mut new: Config) {
+        let old = self.site.config();
+        if !new.main.enabled {
+            log::warn!("'enabled' is 0 now: that takes effect when the service is restarted");
+            new.main.enabled = true;
+        }
+        let fixed = |main: &crate::config::Main| {
+            (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
+        };
+        if fixed(&old.main) != fixed(&new.main) {
+            log::warn!(
+                "state_dir, run_dir, log_target and ca_file change only when the service is restarted"
+            );
+            (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
+        }
+        log::set_max_level(new.main.log_level);
+        self.site.gatekeeper.replan(plan(&new));
+        self.config.send_replace(Arc::new(new));
+        log::info!("configuration reloaded");
+    }
+
+    /// Stops selling; the kernel goes on letting the paid guests through.
+    async fn drain(mut self, control: Option<tokio::task::JoinHandle<()>>) {
+        self.listeners.stop();
+        if let Some(control) = control {
+            control.abort();
+        }
+        let run_dir = self.site.config().main.run_dir.clone();
+        let _ = std::fs::remove_file(control::path(&run_dir));
+        if let Ok(shop) = self.site.shop.clone() {
+            shop.store.checkpoint(true);
+            shop.store.close().await;
+        }
+        log::info!("stopped; sessions stay open in the kernel");
+    }
+
+    fn devices(&self) -> Vec<String> {
+        devices(&self.site.config())
+    }
+}
+
+/// Opens the store and the rooms that sell. A store or key that cannot be used closes the shop; what the
+/// kernel lets through goes on. An error only where another try can help (in use, no such directory).
+async fn open_shop(
+    config: &Config,
+    clock: &Clock,
+    mints: &Mints,
+    receiver: watch::Receiver<Arc<Config>>,
+) -> Result<(Gatekeeper, Result<Shop, Closed>), StoreError> {
+    let closed = |err: &StoreError| {
+        log::error!("nothing is sold: {}: {err}", err.code());
+        Closed { code: err.code(), cause: err.to_string() }
+    };
+    let gate = Box::new(NftGate::new());
+    let store = match Store::open(&config.main.state_dir, clock) {
+        Ok(store) => store,
+        Err(err @ StoreError::InUse) => return Err(err),
+        Err(err) => {
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            return Ok((gatekeeper, Err(closed(&err))));
+        }
+    };
+    let access = match Access::start(store.clone(), clock.clone(), gate, plan(config)).await {
+        Ok(access) => access,
+        Err(err) => {
+            let gate = Box::new(NftGate::new());
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            return Ok((gatekeeper, Err(closed(&err))));
+        }
+    };
+    let gatekeeper = access.gatekeeper().clone();
+    let selling = async {
+        let guests = seed(&store, "customers").await?;
+        let takings = seed(&store, "takings").await?;
+        MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
+    };
+    let shop = match selling.await {
+        Ok(mint_proxy) => Ok(Shop { store, access, mint_proxy }),
+        Err(err) => Err(closed(&err)),
+    };
+    Ok((gatekeeper, shop))
+}
+
+async fn seed(store: &Store, name: &'static str) -> Result<Seed, StoreError> {
+    let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
+    let key = KeyFile(name).load_or_create(store, move || Secret::new(fresh.entropy().to_vec())).await?;
+    let entropy: [u8; 16] = key.expose().try_into().map_err(|_| StoreError::KeyMissing(name.to_owned()))?;
+    Seed::from_entropy(&entropy).map_err(|_| StoreError::KeyMissing(name.to_owned()))
+}
+
+/// Fills in the devices of venues that name a network of netifd.
+fn resolved(mut config: Config) -> Config {
+    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH)) {
+        log::warn!("{problem}");
+    }
+    config
+}
+
+fn devices(config: &Config) -> Vec<String> {
+    config.venues.iter().flat_map(|venue| venue.devices.clone()).collect()
+}
+
+fn plan(config: &Config) -> Plan {
+    Plan {
+        devices: devices(config),
+        portal_port: config.main.port,
+        mint_proxy_port: config.main.mint_proxy_port,
+        redirect_port: config.main.redirect_port,
+        trusted: config.venues.iter().flat_map(|venue| venue.trusted_macs.clone()).collect(),
+    }
+}
+
+fn text(path: &Path, problem: &Problem) -> String {
+    match problem.line {
+        Some(line) => format!("{}:{line}: {problem}", path.display()),
+        None => format!("{}: {problem}", path.display()),
+    }
+}
+
+/// The roots that mints' certificates must lead to. Without the operator's extra certificates some mints
+/// could not be reached; with less than the public ones none could.
+fn tls(config: &Config) -> Option<Tls> {
+    let extra = config.main.ca_file.as_deref().and_then(|file| {
+        std::fs::read(file).map_err(|err| log::error!("ca_file {}: {err}", file.display())).ok()
+    });
+    let with_extra = Tls::new(extra.as_deref()).map_err(|err| log::error!("ca_file: {err}"));
+    with_extra.or_else(|()| Tls::new(None)).map_err(|err| log::error!("{err}")).ok()
+}
+
+fn texts(path: &Path, problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(|problem| text(path, problem)).collect()
+}
+
+fn report(path: &Path, problems: &[Problem]) {
+    for problem in problems {
+        let text = text(path, problem);
+        match problem.severity {
+            Severity::Error => log::error!("{text}"),
+            Severity::Warning => log::warn!("{text}"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+use super::*;
+use crate::ecash::fake_mint::{invoice, Answer, FakeMint, Request, INVOICE_SATS, INVOICE_TIME, QUOTE};
+use crate::ecash::seed::Seed;
+use serde_json::{json, Value};
+use std::time::Duration;
+
+fn clock() -> Clock {
+    Clock::manual("boot", Millis::from_secs(1000), UnixSeconds(0))
+}
+
+fn mint(fake: &FakeMint) -> Mint {
+    Mint::new(fake.url.clone(), &Tls::new(None).unwrap(), clock())
+}
+
+fn seed() -> Seed {
+    Seed::from_entropy(&[6; 16]).unwrap()
+}
+
+async fn quote(mint: &Mint) -> Result<NewQuote, EcashError> {
+    let lock = seed().lock_key(0).unwrap().public_key();
+    mint.quote(Sats(INVOICE_SATS), lock, Urgency::Guest).await
+}
+
+async fn outputs(mint: &Mint) -> Arc<Outputs> {
+    let keyset = mint.active_keyset(Urgency::Guest).await.unwrap();
+    Arc::new(Outputs::prepare(&seed(), keyset.id(), 0, &keyset.split(Sats(13)).unwrap()).unwrap())
+}
+
+/// A mint that is honest but for what `change` does to answers on lines that begin with `line`.
+fn lying(line: &'static str, change: impl Fn(&mut Value) + Send + Sync + 'static) -> FakeMint {
+    FakeMint::start(move |request: &Request, mut answer| {
+        if request.line.starts_with(line) {
+            change(&mut answer);
+        }
+        Answer::Json(200, answer)
+    })
+}
+
+async fn quote_refusal(
+    line: &'static str,
+    change: impl Fn(&mut Value) + Send + Sync + 'static,
+) -> EcashError {
+    let fake = lying(line, change);
+    let mint = mint(&fake);
+    let refused = quote(&mint).await.unwrap_err();
+    if !line.starts_with("POST") {
+        assert_eq!(fake.seen("POST"), 0, "refused before anything is asked for");
+    }
+    refused
+}
+
+#[tokio::test]
+async fn a_good_quote_is_checked_and_lives_as_long_as_quote_and_invoice_do() {
+    for (expiry, lifetime) in [
+        (json!(INVOICE_TIME + 60), 60),
+        (json!(INVOICE_TIME + 30), 30),
+        (json!(INVOICE_TIME + 6000), 60),
+        (json!(null), 60),
+        (json!(INVOICE_TIME - 1), 60),
+    ] {
+        let fake = lying("POST", move |quote| quote["expiry"] = expiry.clone());
+        let quote = quote(&mint(&fake)).await.unwrap();
+        assert_eq!(quote.lifetime, Millis::from_secs(lifetime));
+        assert_eq!(quote.id.as_str(), QUOTE);
+        assert_eq!(quote.invoice_text.as_str(), invoice().as_str().unwrap());
+        assert!(!format!("{quote:?}").contains("lnbc"));
+    }
+}
+
+#[tokio::test]
+async fn a_quote_that_is_not_what_was_asked_for_is_a_lie() {
+    let post = "POST /v1/mint/quote";
+    for (refused, lie) in [
+        (quote_refusal(post, |q| q["amount"] = json!(INVOICE_SATS - 1)).await, Lie::QuoteAmount),
+        (quote_refusal(post, |q| q["unit"] = json!("usd")).await, Lie::QuoteAmount),
+        (quote_refusal(post, |q| q["pubkey"] = json!("02ab")).await, Lie::OtherLock),
+        (quote_refusal(post, |q| q["request"] = json!(null)).await, Lie::NoInvoice),
+        (quote_refusal(post, |q| q["request"] = json!("lnbc1")).await, Lie::NoInvoice),
+        (quote_refusal(post, |q| q["request"] = json!("x".repeat(5000))).await, Lie::NoInvoice),
+    ] {
+        assert_eq!(refused, EcashError::Lied(lie));
+    }
+}
+
+#[tokio::test]
+async fn an_invoice_over_another_amount_is_a_lie_and_on_record() {
+    let fake = FakeMint::honest();
+    let mint = mint(&fake);
+    let lock = seed().lock_key(0).unwrap().public_key();
+    let refused = mint.quote(Sats(INVOICE_SATS - 1), lock, Urgency::Guest).await.unwrap_err();
+    assert_eq!(refused, EcashError::Lied(Lie::InvoiceAmount));
+    assert!(mint.health().failures == 1 && mint.health().last_failure.is_some());
+}
+
+#[tokio::test]
+async fn a_mint_that_cannot_be_trusted_with_money_is_refused_before_the_quote() {
+    let unsuitable = quote_refusal("GET /v1/info", |info| info["nuts"]["9"] = json!(null)).await;
+    assert!(matches!(unsuitable, EcashError::Unsuitable(_)));
+    let foreign = "02a9acc1e48c25eeeb9289b5031cc57da9fe72f3fe2861d264bdc074209b107ba2";
+    let forged =
+        quote_refusal("GET /v1/keys/", move |keys| keys["keysets"][0]["keys"]["1"] = json!(foreign)).await;
+    assert!(matches!(forged, EcashError::Lied(Lie::Keyset(_))));
+    let inactive =
+        quote_refusal("GET /v1/keysets", |keysets| keysets["keysets"][0]["active"] = json!(false)).await;
+    assert!(matches!(inactive, EcashError::Unsuitable(_)));
+    let expired =
+        quote_refusal("GET /v1/keysets", |k| k["keysets"][0]["final_expiry"] = json!(INVOICE_TIME)).await;
+    assert!(matches!(expired, EcashError::Unsuitable(_)));
+}
+
+#[tokio::test]
+async fn amounts_beyond_the_mints_limits_are_refused_before_the_quote() {
+    let fake = FakeMint::honest();
+    let mint = mint(&fake);
+    let lock = seed().lock_key(0).unwrap().public_key();
+    for amount in [0, 500_001, u64::MAX] {
+        let refused = mint.quote(Sats(amount), lock, Urgency::Guest).await.unwrap_err();
+        assert_eq!(refused, EcashError::AmountOutOfRange(None, Some(Sats(500_000))));
+    }
+    assert_eq!(fake.seen("POST"), 0);
+}
+
+#[tokio::test]
+async fn what_rarely_changes_is_asked_for_once() {
+    let fake = FakeMint::honest();
+    let clock = clock();
+    let mint = Mint::new(fake.url.clone(), &Tls::new(None).unwrap(), clock.clone());
+    for _ in 0..3 {
+        quote(&mint).await.unwrap();
+    }
+    let counts = || [fake.seen("GET /v1/info"), fake.seen("GET /v1/keysets"), fake.seen("GET /v1/keys/")];
+    assert_eq!(counts(), [1, 1, 1]);
+    clock.advance(KEYSETS_KEPT);
+    quote(&mint).await.unwrap();
+    assert_eq!(counts(), [1, 2, 1]);
+    clock.advance(INFO_KEPT);
+    quote(&mint).await.unwrap();
+    assert_eq!(counts(), [2, 3, 1]);
+}
+
+#[tokio::test]
+async fn a_signed_answer_becomes_proofs_and_is_restored_alike() {
+    let fake = FakeMint::honest();
+    let mint = mint(&fake);
+    let (id, outputs) = (QuoteId::parse(QUOTE).unwrap(), outputs(&mint).await);
+    let lock = seed().lock_key(0).unwrap();
+    let proofs = mint.mint(&id, outputs.clone(), lock, Urgency::Guest).await.unwrap();
+    let restored = mint.restore(outputs, Urgency::Background).await.unwrap();
+    assert!(proofs.iter().zip(&restored).all(|(a, b)| a.c == b.c && a.secret == b.secret));
+    assert_eq!(proofs.len(), restored.len());
+}
+
+#[tokio::test]
+async fn signatures_without_or_with_wrong_evidence_are_lies_whose_outcome_must_be_looked_up() {
+    for (change, lie) in [
+        ((|s| s["dleq"] = json!(null)) as fn(&mut Value), Lie::NoDleq),
+        (|s| s["dleq"]["e"] = json!("00".repeat(32)), Lie::BadDleq),
+        (|s| s["dleq"]["s"] = json!("zz"), Lie::BadDleq),
+        (|s| s["amount"] = json!(2), Lie::SignatureTerms),
+        (|s| s["id"] = json!("0000000000000000"), Lie::SignatureTerms),
+        (|s| s["id"] = json!("?"), Lie::SignatureTerms),
+    ] {
+        let fake = lying("POST /v1/mint/bolt11", move |answer| change(&mut answer["signatures"][0]));
+        let mint = mint(&fake);
+        let (id, outputs) = (QuoteId::parse(QUOTE).unwrap(), outputs(&mint).await);
+        let refused = mint.mint(&id, outputs, seed().lock_key(0).unwrap(), Urgency::Guest).await.unwrap_err();
+        assert_eq!(refused, EcashError::Lied(lie));
+        assert!(refused.outcome_unknown());
+    }
+}
+
+#[tokio::test]
+async fn after_a_429_background_looks_hold_back_and_guests_do_not() {
+    let fake = FakeMint::start(|request, answer| match request.line.starts_with("GET /v1/mint/quote") {
+        true => Answer::Json(429, json!({"detail": "Rate limit exceeded."})),
+        false => Answer::Json(200, answer),
+    });
+    let clock = clock();
+    let mint = Mint::new(fake.url.clone(), &Tls::new(None).unwrap(), clock.clone());
+    let id = QuoteId::parse(QUOTE).unwrap();
+    let look = |urgency| mint.quote_state(&id, urgency);
+    assert_eq!(look(Urgency::Background).await.unwrap_err(), EcashError::RateLimited);
+    let held = look(Urgency::Background).await.unwrap_err();
+    assert!(matches!(held, EcashError::BackingOff(left) if left >= BACK_OFF), "{held:?}");
+    assert_eq!(fake.seen("GET /v1/mint/quote"), 1);
+    assert_eq!(look(Urgency::Guest).await.unwrap_err(), EcashError::RateLimited);
+    assert_eq!(fake.seen("GET /v1/mint/quote"), 2);
+    // Mints count per path: another quote is free.
+    let other = QuoteId::parse("other").unwrap();
+    assert_eq!(mint.quote_state(&other, Urgency::Background).await.unwrap_err(), EcashError::RateLimited);
+    clock.advance(Millis::from_secs(61 + 15));
+    assert_eq!(look(Urgency::Background).await.unwrap_err(), EcashError::RateLimited);
+}
+
+#[tokio::test]
+async fn a_hanging_mint_takes_two_calls_at_most_and_background_one() {
+    let fake = FakeMint::start(|_, _| Answer::Hang(Duration::from_millis(300)));
+    let mint = mint(&fake);
+    let id = QuoteId::parse(QUOTE).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for urgency in [Urgency::Background, Urgency::Background, Urgency::Background] {
+        let (mint, id) = (mint.clone(), id.clone());
+        calls.spawn(async move { mint.quote_state(&id, urgency).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fake.most_at_once.lock().unwrap().1, 1);
+    for _ in 0..4 {
+        let (mint, id) = (mint.clone(), id.clone());
+        calls.spawn(async move { mint.quote_state(&id, Urgency::Guest).await });
+    }
+    calls.join_all().await;
+    assert_eq!(fake.most_at_once.lock().unwrap().1, 2);
+}
+
+#[tokio::test]
+async fn an_inactive_keyset_makes_the_keysets_be_read_anew() {
+    let fake = FakeMint::start(|request, answer| match request.line.as_str() {
+        "POST /v1/mint/bolt11" => Answer::Json(400, json!({"detail": "keyset id inactive.", "code": 11000})),
+        _ => Answer::Json(200, answer),
+    });
+    let mint = mint(&fake);
+    let (id, outputs) = (QuoteId::parse(QUOTE).unwrap(), outputs(&mint).await);
+    let refused = mint.mint(&id, outputs, seed().lock_key(0).unwrap(), Urgency::Guest).await.unwrap_err();
+    assert_eq!(refused, EcashError::KeysetInactive);
+    mint.active_keyset(Urgency::Guest).await.unwrap();
+    assert_eq!(fake.seen("GET /v1/keysets"), 2);
+    assert_eq!(mint.health().failures, 0, "a refusal is an answer");
+}
+
+#[tokio::test]
+async fn states_of_proofs_are_asked_for_by_their_points() {
+    let fake = FakeMint::honest();
+    let ys = vec![seed().lock_key(1).unwrap().public_key(), seed().lock_key(2).unwrap().public_key()];
+    let states = mint(&fake).proof_states(ys, Urgency::Background).await.unwrap();
+    assert_eq!(states, [ProofState::Unspent, ProofState::Unspent]);
+}

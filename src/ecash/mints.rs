@@ -1,0 +1,109 @@
+//! All mints that the daemon deals with: one client and one quote socket for each.
+
+use super::mint::Mint;
+use super::subscribe::{MintEvent, QuoteWatch};
+use super::tls::Tls;
+use super::wire::QuoteId;
+use crate::clock::Clock;
+use crate::config::MintUrl;
+use crate::units::Millis;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// A mint that does not answer is asked this often whether it is back.
+const PROBE_EVERY: Millis = Millis::from_secs(10);
+
+/// Cheap to clone; all clones share the mints.
+#[derive(Clone)]
+pub struct Mints(Arc<Shared>);
+
+struct Shared {
+    tls: Tls,
+    clock: Clock,
+    events: mpsc::Sender<(MintUrl, MintEvent)>,
+    known: Mutex<BTreeMap<MintUrl, Known>>,
+}
+
+struct Known {
+    mint: Mint,
+    watch: QuoteWatch,
+    probed: Option<Millis>,
+}
+
+impl Mints {
+    /// `events` gets what the mints' sockets tell.
+    pub fn new(tls: Tls, clock: Clock, events: mpsc::Sender<(MintUrl, MintEvent)>) -> Mints {
+        Mints(Arc::new(Shared { tls, clock, events, known: Mutex::default() }))
+    }
+
+    /// The mint at this URL, which comes from the configuration or from the store.
+    pub fn get(&self, url: &MintUrl) -> Mint {
+        self.with(url, |known| known.mint.clone())
+    }
+
+    /// Subscribes to a quote's state.
+    pub fn watch(&self, url: &MintUrl, quote: QuoteId) {
+        self.with(url, |known| known.watch.watch(quote));
+    }
+
+    pub fn forget(&self, url: &MintUrl, quote: QuoteId) {
+        self.with(url, |known| known.watch.forget(quote));
+    }
+
+    /// Whether the mint may be offered: its last call was answered, or it has not been called yet.
+    pub fn seems_reachable(&self, url: &MintUrl) -> bool {
+        self.get(url).health().failures == 0
+    }
+
+    /// Whether any of these mints has answered its last call.
+    pub fn any_answers(&self, urls: &[MintUrl]) -> bool {
+        urls.iter()
+            .map(|url| self.get(url).health())
+            .any(|health| health.failures == 0 && health.last_answer.is_some())
+    }
+
+    /// Asks those of these mints that have not answered lately whether they are there. Returns at once.
+    pub fn probe_silent(&self, urls: &[MintUrl]) {
+        let now = self.0.clock.now();
+        for url in urls {
+            let due = self.with(url, |known| {
+                let health = known.mint.health();
+                let silent = health.failures > 0 || health.last_answer.is_none();
+                let due = silent && known.probed.is_none_or(|at| at.saturating_add(PROBE_EVERY) <= now);
+                if due {
+                    known.probed = Some(now);
+                }
+                due.then(|| known.mint.clone())
+            });
+            if let Some(mint) = due {
+                tokio::spawn(async move {
+                    // What came of it stands in the mint's health.
+                    let _ = mint.probe().await;
+                });
+            }
+        }
+    }
+
+    fn with<T>(&self, url: &MintUrl, work: impl FnOnce(&mut Known) -> T) -> T {
+        let mut known = self.known();
+        work(known.entry(url.clone()).or_insert_with(|| self.introduce(url)))
+    }
+
+    fn introduce(&self, url: &MintUrl) -> Known {
+        let (watch, mut news) = QuoteWatch::start(url.clone(), &self.0.tls);
+        let (events, from) = (self.0.events.clone(), url.clone());
+        tokio::spawn(async move {
+            while let Some(event) = news.recv().await {
+                if events.send((from.clone(), event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Known { mint: Mint::new(url.clone(), &self.0.tls, self.0.clock.clone()), watch, probed: None }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<MintUrl, Known>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,56 @@
+//! The shapes of answers: pages, JSON, redirects, errors.
+
+use crate::portal;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+pub type Answer = Response<Full<Bytes>>;
+
+pub fn html(status: StatusCode, page: String) -> Answer {
+    let mut answer = plain(status, "text/html; charset=utf-8", page.into_bytes());
+    let headers = answer.headers_mut();
+    headers
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(portal::CONTENT_SECURITY_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+pub fn json(status: StatusCode, value: &Value) -> Answer {
+    plain(status, "application/json", format!("{value}\n").into_bytes())
+}
+
+pub fn text(status: StatusCode, text: &str) -> Answer {
+    plain(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
+}
+
+/// A file that belongs to the program; `version` makes browsers fetch it again after an update.
+pub fn asset(content_type: &'static str, content: &'static str) -> Answer {
+    let mut answer = plain(StatusCode::OK, content_type, content.as_bytes().to_vec());
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
+}
+
+/// `location` must be made of our own parts only.
+pub fn redirect(status: StatusCode, location: &str) -> Answer {
+    let mut answer = plain(status, "text/html; charset=utf-8", Vec::new());
+    if let Ok(value) = HeaderValue::from_str(location) {
+        answer.headers_mut().insert(header::LOCATION, value);
+    }
+    *answer.body_mut() = Full::new(Bytes::from(format!(
+        "<!doctype html><title>Wi-Fi</title><p><a href=\"{location}\">Open the Wi-Fi portal</a></p>\n"
+    )));
+    answer
+}
+
+fn plain(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

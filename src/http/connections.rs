@@ -1,0 +1,124 @@
+//! One guest connection: counted per station, bounded in size and time, answered by the routes.
+
+use super::answer::Answer;
+use super::listeners::Audience;
+use super::{routes, Site};
+use crate::mac::MacAddr;
+use crate::network::neighbours;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::Request;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that is not a WebSocket ends after this; a browser opens another one.
+const LIFETIME: Duration = Duration::from_secs(60);
+const MAX_HEAD: usize = 16 * 1024;
+/// All guests together.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Who a connection counts for: the station, or its address while the station is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Station {
+    Mac(MacAddr),
+    Address(IpAddr),
+}
+
+/// How many connections each station has open.
+#[derive(Default)]
+pub struct Connections {
+    open: BTreeMap<Station, usize>,
+    total: usize,
+}
+
+impl Connections {
+    /// Serves a new connection in a task of its own, or drops it when its station has too many.
+    pub fn serve(stream: TcpStream, peer: SocketAddr, site: &Arc<Site>, audience: &Audience) {
+        let address = neighbours::normalise(peer.ip());
+        let station = match audience.device().map(|device| neighbours::identify(device, address)) {
+            Some(Ok(caller)) => Station::Mac(caller.mac),
+            _ => Station::Address(address),
+        };
+        let limit = site.config().main.guest_connections;
+        let Some(place) = Place::take(&site.connections, station, limit) else {
+            log::debug!("{address} has too many connections open");
+            return;
+        };
+        let (site, audience) = (site.clone(), audience.clone());
+        tokio::spawn(async move {
+            converse(stream, address, site, audience).await;
+            drop(place);
+        });
+    }
+
+    pub fn total(&self) -> usize {
+        self.total
+    }
+}
+
+/// A connection's place in the count; given back when dropped.
+struct Place {
+    connections: Arc<Mutex<Connections>>,
+    station: Station,
+}
+
+impl Place {
+    fn take(connections: &Arc<Mutex<Connections>>, station: Station, limit: usize) -> Option<Place> {
+        let mut table = connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = table.open.get(&station).copied().unwrap_or(0);
+        if count >= limit || table.total >= MAX_CONNECTIONS {
+            return None;
+        }
+        table.open.insert(station, count.saturating_add(1));
+        table.total = table.total.saturating_add(1);
+        Some(Place { connections: connections.clone(), station })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        table.total = table.total.saturating_sub(1);
+        let left = table.open.get(&self.station).copied().unwrap_or(0).saturating_sub(1);
+        if left == 0 {
+            table.open.remove(&self.station);
+        } else {
+            table.open.insert(self.station, left);
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, address: IpAddr, site: Arc<Site>, audience: Audience) {
+    // Answers are small and written at once: waiting to fill a segment only costs time.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (site, audience) = (site.clone(), audience.clone());
+        async move {
+            let answer: Answer = routes::answer(&site, &audience, address, local, request).await;
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = tokio::time::sleep(LIFETIME) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(HEAD_TIMEOUT, connection).await;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The listening sockets: one per gated device and port, bound to the device, v4 and v6 in one.
+//!
+//! A socket bound to its device hears only that device, whatever its addresses are and whenever they
+//! change. A device that is not there yet is tried again; one that was made anew is bound anew.
+
+use super::connections::Connections;
+use super::Site;
+use crate::network::devices;
+use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Who is served on a socket, and with which routes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// A guest on a gated device: the portal and everything below it.
+    Guest { device: String },
+    /// A guest at the mint proxy's own port.
+    MintProxy { device: String },
+    /// Whatever nft has redirected from port 80: a 302 to the portal, nothing else.
+    Redirected { device: String },
+    /// The operator's machine: health.
+    Admin,
+}
+
+impl Audience {
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
+                Some(device)
+            }
+            Audience::Admin => None,
+        }
+    }
+}
+
+/// One socket that should be there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    pub audience: Audience,
+    pub address: SocketAddr,
+}
+
+impl Wanted {
+    pub fn on_device(audience: Audience, port: u16) -> Wanted {
+        Wanted { audience, address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) }
+    }
+}
+
+/// The sockets that are there.
+#[derive(Default)]
+pub struct Listeners {
+    running: BTreeMap<Wanted, Running>,
+    complaints: BTreeMap<Wanted, String>,
+}
+
+struct Running {
+    /// Changes when a device of the same name is made anew.
+    device_index: Option<u32>,
+    task: JoinHandle<()>,
+}
+
+impl Listeners {
+    /// Opens what is missing and closes what is no longer wanted. Answers what could not be opened.
+    pub fn reconcile(&mut self, site: &Arc<Site>, wanted: &[Wanted]) -> Vec<String> {
+        self.running.retain(|spec, running| {
+            let keep = wanted.contains(spec)
+                && running.device_index == device_index(spec)
+                && !running.task.is_finished();
+            if !keep {
+                running.task.abort();
+            }
+            keep
+        });
+        self.complaints.retain(|spec, _| wanted.contains(spec));
+        for spec in wanted {
+            if self.running.contains_key(spec) {
+                continue;
+            }
+            match open(spec) {
+                Ok(listener) => {
+                    let task = tokio::spawn(accept(listener, site.clone(), spec.audience.clone()));
+                    self.running.insert(spec.clone(), Running { device_index: device_index(spec), task });
+                    if self.complaints.remove(spec).is_some() {
+                        log::info!("listening on {} now", describe(spec));
+                    }
+                }
+                Err(err) => {
+                    let complaint = format!("cannot listen on {}: {err}", describe(spec));
+                    if self.complaints.insert(spec.clone(), complaint.clone()) != Some(complaint.clone()) {
+                        log::warn!("{complaint}; trying again");
+                    }
+                }
+            }
+        }
+        self.complaints.values().cloned().collect()
+    }
+
+    pub fn stop(&mut self) {
+        for running in self.running.values() {
+            running.task.abort();
+        }
+        self.running.clear();
+    }
+}
+
+fn describe(spec: &Wanted) -> String {
+    match spec.audience.device() {
+        Some(device) => format!("port {} of {device}", spec.address.port()),
+        None => spec.address.to_string(),
+    }
+}
+
+fn device_index(spec: &Wanted) -> Option<u32> {
+    devices::find(spec.audience.device()?).ok().flatten().map(|device| device.index)
+}
+
+fn open(spec: &Wanted) -> io::Result<TcpListener> {
+    let device = spec.audience.device();
+    match bind(spec.address, device) {
+        // A kernel without IPv6 serves IPv4 guests only.
+        Err(err)
+            if device.is_some()
+                && matches!(
+                    err.raw_os_error(),
+                    Some(libc_codes::EAFNOSUPPORT | libc_codes::EADDRNOTAVAIL)
+                ) =>
+        {
+            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, spec.address.port())), device)
+        }
+        result => result,
+    }
+}
+
+/// The two error numbers that a kernel without IPv6 answers.
+mod libc_codes {
+    pub const EAFNOSUPPORT: i32 = nix::errno::Errno::EAFNOSUPPORT as i32;
+    pub const EADDRNOTAVAIL: i32 = nix::errno::Errno::EADDRNOTAVAIL as i32;
+}
+
+fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd: OwnedFd = socket::socket(family, SockType::Stream, flags, None)?;
+    socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if let Some(device) = device {
+        socket::setsockopt(&fd, sockopt::BindToDevice, &OsString::from(device))?;
+    }
+    match address {
+        SocketAddr::V6(v6) => {
+            socket::setsockopt(&fd, sockopt::Ipv6V6Only, &device.is_none())?;
+            socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0)))?;
+        }
+        SocketAddr::V4(v4) => {
+            socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(*v4.ip(), v4.port())))?;
+        }
+    }
+    socket::listen(&fd, Backlog::new(128)?)?;
+    TcpListener::from_std(std::net::TcpListener::from(fd))
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>, audience: Audience) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => Connections::serve(stream, peer, &site, &audience),
+            Err(err) => {
+                // Out of descriptors, most likely: let some connections end first.
+                log::debug!("accept: {err}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The edge to guests and operators over TCP: listeners, the table of routes, bodies and their limits.
+//!
+//! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
+//! and hands typed input to the rooms; it holds no state of a sale.
+
+mod answer;
+mod connections;
+mod listeners;
+mod pages;
+mod routes;
+mod websocket;
+
+pub use connections::Connections;
+pub use listeners::{Audience, Listeners, Wanted};
+
+use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::config::Config;
+use crate::ecash::Mints;
+use crate::mint_proxy::MintProxy;
+use crate::store::Store;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// What the routes can reach.
+pub struct Site {
+    config: watch::Receiver<Arc<Config>>,
+    pub gatekeeper: Gatekeeper,
+    pub mints: Mints,
+    /// Closed when the store or a key cannot be used: then nothing is sold.
+    pub shop: Result<Shop, Closed>,
+    connections: Arc<Mutex<Connections>>,
+    /// What the machine refuses at the moment, for status.
+    trouble: Mutex<Vec<String>>,
+}
+
+/// The rooms that sell.
+#[derive(Clone)]
+pub struct Shop {
+    pub store: Store,
+    pub access: Access,
+    pub mint_proxy: MintProxy,
+}
+
+/// Why nothing can be sold.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// `STORE_CORRUPT`, `STORE_TOO_NEW`, `KEY_MISSING`, ...
+    pub code: &'static str,
+    /// For the operator.
+    pub cause: String,
+}
+
+impl Site {
+    pub fn new(
+        config: watch::Receiver<Arc<Config>>,
+        gatekeeper: Gatekeeper,
+        mints: Mints,
+        shop: Result<Shop, Closed>,
+    ) -> Arc<Site> {
+        Arc::new(Site {
+            config,
+            gatekeeper,
+            mints,
+            shop,
+            connections: Arc::default(),
+            trouble: Mutex::default(),
+        })
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    pub fn gate(&self) -> GateStatus {
+        self.gatekeeper.status()
+    }
+
+    /// Guests' TCP connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).total()
+    }
+
+    pub fn set_trouble(&self, trouble: Vec<String>) {
+        *self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
+    }
+
+    pub fn trouble(&self) -> Vec<String> {
+        self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Why no sale could be honoured now; empty when ready.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match &self.shop {
+            Err(closed) => reasons.push(format!("{}: {}", closed.code, closed.cause)),
+            Ok(shop) if !shop.store.room_for_sales() => {
+                reasons.push("less than 1 MiB free for the store".to_owned())
+            }
+            Ok(_) => {}
+        }
+        let gate = self.gate();
+        if !gate.closed_to_strangers {
+            reasons.push(gate.trouble.unwrap_or_else(|| "the gate is not in place yet".to_owned()));
+        }
+        let mints: Vec<_> = self.config().mints.iter().map(|mint| mint.url.clone()).collect();
+        if !self.mints.any_answers(&mints) {
+            reasons.push("no mint has answered yet".to_owned());
+        }
+        reasons
+    }
+}

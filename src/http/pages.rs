@@ -1,0 +1,276 @@
+//! Which state of the portal a guest is shown, from the facts of the other rooms.
+
+use super::answer::{self, Answer};
+use super::routes::{open_shop, status_of, Visit};
+use super::Site;
+use crate::access::{Price, Session};
+use crate::config::{MintUrl, Venue};
+use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
+use crate::portal::{
+    self, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble,
+    Waiting,
+};
+use crate::units::{Millis, Sats};
+use hyper::header::{self, HeaderMap};
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// A step that takes longer says what it waits for.
+const PATIENCE: Millis = Millis::from_secs(5);
+
+/// `GET /`: the state comes from `?r=`, else from the MAC alone.
+pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let shop = match open_shop(site) {
+        Ok(shop) => shop,
+        Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
+    };
+    let session = shop.access.session(visit.caller.mac);
+    let online = session.as_ref().filter(|session| session.remaining > Millis::ZERO);
+    let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
+        Some(id) => shop.mint_proxy.status(visit.caller.mac, &id).await.ok(),
+        None => None,
+    };
+    let choosing = visit.get("choose").is_some();
+    let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac);
+    let request = match asked_for {
+        Some(request) if choosing && request.is_payable(shop.store.now()) => None,
+        Some(request) => Some(request),
+        None if choosing => None,
+        None if online.is_some() => unfinished().filter(|request| !request.is_payable(shop.store.now())),
+        None => unfinished(),
+    };
+    if let Some(request) = &request {
+        if let Some(answer) = show_request(site, visit, request, online) {
+            return answer;
+        }
+    }
+    let unpaid = unfinished().map(|request| request.id.to_string());
+    let expired = request.is_some_and(|request| {
+        request
+            .parts()
+            .iter()
+            .all(|part| part.progress() == Progress::Expired || part.due <= shop.store.now())
+    });
+    if trusted(visit) {
+        return show(visit, StatusCode::OK, State::Online(Online { left: None, offer: None }));
+    }
+    let offer = OfferFacts::gather(site, visit);
+    let mut notices = offer.notices(site);
+    if expired && online.is_none() {
+        notices.insert(0, Notice::InvoiceExpired);
+    }
+    let mints = offer.mints();
+    let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
+    let state = match (online, session.is_some()) {
+        (Some(session), _) if !choosing => {
+            State::Online(Online { left: Some(session.remaining), offer: Some(offer) })
+        }
+        (None, true) if !choosing && !expired => State::Ended(offer),
+        _ => State::Choose(offer),
+    };
+    show(visit, StatusCode::OK, state)
+}
+
+/// `POST /pay`: opens the request and sends the browser to its page.
+pub async fn pay(site: &Arc<Site>, visit: &Visit, form: &[(String, String)]) -> Answer {
+    let field = |name: &str| {
+        form.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    };
+    let lang = field("lang").and_then(Lang::from_tag);
+    let opened = async {
+        let shop = open_shop(site)?;
+        let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
+        let steps: u64 =
+            field("steps").and_then(|steps| steps.trim().parse().ok()).ok_or_else(|| refused("how much?"))?;
+        let mint = match field("mint") {
+            Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
+            None => visit.config.mints_of(&visit.venue).next(),
+        };
+        let mint =
+            mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
+        let amount = Price::of(&visit.venue, mint).cost(steps);
+        let ask = Ask { parts: vec![AskPart { mint: mint.url.clone(), amount }], apply: true };
+        shop.mint_proxy.open(&visit.caller, &visit.venue, ask).await
+    };
+    match opened.await {
+        Ok(opened) => {
+            answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(opened.request.id.as_str()), lang))
+        }
+        Err(error) => refused_purchase(site, visit, &error),
+    }
+}
+
+/// What cannot be bought is said above the choice, so that another amount or mint is one tap away.
+fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
+    let status = status_of(error.code);
+    let facts = OfferFacts::gather(site, visit);
+    let mut notices = facts.notices(site);
+    match error.code {
+        Code::InvalidMessage => notices.insert(0, facts.limits(visit)),
+        Code::RateLimited => notices.insert(0, Notice::RateLimited),
+        _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
+    }
+    let mints = facts.mints();
+    let unpaid = site.shop.as_ref().ok().and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac));
+    let unpaid = unpaid.map(|request| request.id.to_string());
+    show(visit, status, State::Choose(facts.offer(visit, &mints, &notices, unpaid.as_deref())))
+}
+
+/// A device that is not in the neighbour table: it cannot be let in, so it is not asked to pay.
+pub fn unknown_device(venue: &Venue, headers: &HeaderMap) -> Answer {
+    let state = State::Trouble(Trouble {
+        request_id: None,
+        reason: Reason::UnknownDevice,
+        money: Money::NothingTaken,
+        code: "",
+    });
+    let page = Page { venue: &venue.name, lang_chosen: false, state };
+    answer::html(StatusCode::SERVICE_UNAVAILABLE, portal::page(accepted_language(headers), &page))
+}
+
+/// The page of a request, unless the offer or the session says more.
+fn show_request(
+    site: &Site,
+    visit: &Visit,
+    request: &Arc<Request>,
+    online: Option<&Session>,
+) -> Option<Answer> {
+    let shop = site.shop.as_ref().ok()?;
+    let now = shop.store.now();
+    let part = request.parts().first()?;
+    let id = request.id.as_str();
+    let waited = now.saturating_sub(part.since());
+    let paid = |done, waiting| {
+        let waiting = (waited > PATIENCE).then_some(waiting);
+        State::Paid(Paid {
+            request_id: id,
+            amount: request.amount(),
+            buys: request.allotment(),
+            done,
+            waiting,
+        })
+    };
+    let state = match part.progress() {
+        Progress::Unpaid if part.due > now => State::Pay(Pay {
+            request_id: id,
+            invoice: &part.invoice,
+            amount: part.amount,
+            buys: part.allotment,
+            expires_in: part.due.saturating_sub(now),
+            online: online.is_some(),
+        }),
+        Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
+        Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
+        Progress::Granted { online: true } | Progress::Unpaid | Progress::Expired | Progress::Tokens(_) => {
+            return None
+        }
+    };
+    Some(show(visit, StatusCode::OK, state))
+}
+
+fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
+    let reason = match error.code {
+        Code::MintUnavailable | Code::InvalidMint => Reason::MintUnavailable,
+        Code::InvoiceExpired => Reason::InvoiceExpired,
+        Code::PaymentFailed => Reason::PaymentFailed,
+        Code::TokenClaimFailed => Reason::ClaimFailed,
+        Code::RequestNotFound => Reason::RequestNotFound,
+        Code::RateLimited => Reason::RateLimited,
+        Code::InvalidMessage => Reason::AmountRefused,
+        Code::Closed(_) => Reason::CannotSell,
+        Code::InternalError => Reason::Internal,
+    };
+    let code = match error.code {
+        Code::Closed(code) => code,
+        _ => request_id.unwrap_or(error.code.as_str()),
+    };
+    State::Trouble(Trouble { request_id: None, reason, money: Money::NothingTaken, code })
+}
+
+/// What is sold here and by which mints, as plain facts that the page borrows from.
+struct OfferFacts {
+    step: Millis,
+    max_steps: u64,
+    mints: Vec<(String, Sats, u64, bool)>,
+}
+
+impl OfferFacts {
+    fn gather(site: &Site, visit: &Visit) -> OfferFacts {
+        let venue = &visit.venue;
+        let mints = visit
+            .config
+            .mints_of(venue)
+            .map(|mint| {
+                let price = Price::of(venue, mint);
+                let reachable = site.mints.seems_reachable(&mint.url);
+                (mint.url.to_string(), price.per_step, price.min_steps, reachable)
+            })
+            .collect();
+        OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints }
+    }
+
+    fn mints(&self) -> Vec<OfferedMint<'_>> {
+        let reachable = self.mints.iter().filter(|(.., reachable)| *reachable);
+        reachable
+            .map(|(url, price, min_steps, _)| OfferedMint {
+                url,
+                price_per_step: *price,
+                min_steps: *min_steps,
+            })
+            .collect()
+    }
+
+    fn notices<'a>(&'a self, site: &Site) -> Vec<Notice<'a>> {
+        let mut notices = Vec::new();
+        let away = || self.mints.iter().filter(|(.., reachable)| !reachable);
+        if away().count() == self.mints.len() {
+            notices.push(Notice::NoMint);
+        } else {
+            notices.extend(away().map(|(url, ..)| Notice::MintAway { url }));
+        }
+        if !site.gate().closed_to_strangers {
+            notices.push(Notice::CannotSell { code: "GATE_DOWN" });
+        } else if site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales()) {
+            notices.push(Notice::CannotSell { code: "STORE_FULL" });
+        }
+        notices
+    }
+
+    fn limits<'a>(&self, visit: &Visit) -> Notice<'a> {
+        let least = self.mints.iter().map(|(_, _, min_steps, _)| *min_steps).min().unwrap_or(1);
+        let time = |steps: u64| Millis(visit.venue.step_size.saturating_mul(steps));
+        Notice::AmountRefused { least: time(least), most: time(self.max_steps) }
+    }
+
+    fn offer<'a>(
+        &self,
+        _visit: &Visit,
+        mints: &'a [OfferedMint<'a>],
+        notices: &'a [Notice<'a>],
+        unpaid_request: Option<&'a str>,
+    ) -> Offer<'a> {
+        Offer { step: self.step, max_steps: self.max_steps, mints, notices, unpaid_request }
+    }
+}
+
+fn trusted(visit: &Visit) -> bool {
+    visit.venue.trusted_macs.contains(&visit.caller.mac)
+}
+
+fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
+    let chosen = visit.get("lang").and_then(Lang::from_tag);
+    let lang = chosen.unwrap_or_else(|| accepted_language(&visit.headers));
+    let page = Page { venue: &visit.venue.name, lang_chosen: chosen.is_some(), state };
+    answer::html(status, portal::page(lang, &page))
+}
+
+fn accepted_language(headers: &HeaderMap) -> Lang {
+    let accepts = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    Lang::from_accept_language(accepts.unwrap_or_default())
+}
+
+impl Visit {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}

@@ -1,0 +1,410 @@
+//! Every path, its method, who may ask and what answers.
+
+use super::answer::{self, Answer};
+use super::listeners::Audience;
+use super::{pages, websocket, Site};
+use crate::config::{Config, Venue};
+use crate::mint_proxy::{self, Ask, Code, ProxyError};
+use crate::network::devices;
+use crate::network::neighbours::{self, Caller, CallerError};
+use crate::portal;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use serde_json::json;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Nothing that a guest sends is larger.
+const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy)]
+enum Route {
+    Portal,
+    Pay,
+    Style,
+    Script,
+    MintProxy,
+    NewMintRequest,
+    MintRequest,
+    Health,
+    Stats,
+    Live,
+    Ready,
+}
+
+const GUEST: &[(Method, &str, Route)] = &[
+    (Method::GET, "/", Route::Portal),
+    (Method::POST, "/pay", Route::Pay),
+    (Method::GET, "/portal.css", Route::Style),
+    (Method::GET, "/portal.js", Route::Script),
+    (Method::GET, "/mint-proxy", Route::MintProxy),
+    (Method::POST, "/mint-requests", Route::NewMintRequest),
+    (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::GET, "/health", Route::Health),
+    (Method::GET, "/stats", Route::Stats),
+];
+
+const MINT_PROXY: &[(Method, &str, Route)] = &[
+    (Method::GET, "/mint-proxy", Route::MintProxy),
+    (Method::POST, "/mint-requests", Route::NewMintRequest),
+    (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::GET, "/health", Route::Health),
+    (Method::GET, "/stats", Route::Stats),
+];
+
+const ADMIN: &[(Method, &str, Route)] =
+    &[(Method::GET, "/health/live", Route::Live), (Method::GET, "/health/ready", Route::Ready)];
+
+/// A guest's request with everything that was found out about it.
+pub struct Visit {
+    pub config: Arc<Config>,
+    pub venue: Venue,
+    pub caller: Caller,
+    pub headers: HeaderMap,
+    pub query: Vec<(String, String)>,
+}
+
+pub async fn answer(
+    site: &Arc<Site>,
+    audience: &Audience,
+    peer: IpAddr,
+    local: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Answer {
+    let (routes, device) = match audience {
+        Audience::Redirected { device } => return to_the_portal(site, device, local, peer),
+        Audience::Admin => (ADMIN, None),
+        Audience::Guest { device } => (GUEST, Some(device)),
+        Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
+    };
+    let (route, rest) = match find(routes, request.method(), request.uri().path()) {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    match (route, device) {
+        (Route::Live, _) => answer::json(StatusCode::OK, &json!({"live": true})),
+        (Route::Ready, _) => ready(site),
+        (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
+        (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
+        (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
+        (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
+        (_, None) => not_found(),
+        (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
+    }
+}
+
+async fn for_guest(
+    site: &Arc<Site>,
+    device: &str,
+    peer: IpAddr,
+    route: Route,
+    rest: &str,
+    request: Request<Incoming>,
+) -> Answer {
+    let config = site.config();
+    let Some(venue) = config.venue_of_device(device).cloned() else { return not_found() };
+    let headers = request.headers().clone();
+    let caller = match neighbours::identify(device, peer) {
+        Ok(caller) => caller,
+        Err(err) => return unknown_caller(route, &venue, &headers, &err),
+    };
+    let query = request.uri().query().map(pairs).unwrap_or_default();
+    let visit = Visit { config, venue, caller, headers, query };
+    match route {
+        Route::Portal => pages::portal(site, &visit).await,
+        Route::Pay => match body(request).await {
+            Ok(form) => pages::pay(site, &visit, &pairs(&form)).await,
+            Err(answer) => answer,
+        },
+        Route::MintProxy => websocket::upgrade(site, device, visit, request),
+        Route::NewMintRequest if !origin_allowed(&visit.headers, device) => foreign_origin(),
+        Route::NewMintRequest => match body(request).await {
+            Ok(text) => new_mint_request(site, &visit, &text).await,
+            Err(answer) => answer,
+        },
+        Route::MintRequest => mint_request(site, &visit, rest).await,
+        _ => not_found(),
+    }
+}
+
+async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer {
+    let opened = async {
+        let shop = open_shop(site)?;
+        let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, Ask::parse(text)?).await?;
+        Ok((shop, opened))
+    };
+    match opened.await {
+        Ok((shop, opened)) => answer::json(StatusCode::CREATED, &opened.request.answer(&shop.access)),
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
+    let found = async {
+        let shop = open_shop(site)?;
+        let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
+        Ok((shop, shop.mint_proxy.status(visit.caller.mac, &id).await?))
+    };
+    match found.await {
+        Ok((shop, request)) => answer::json(StatusCode::OK, &request.answer(&shop.access)),
+        Err(error) => refusal(&error),
+    }
+}
+
+/// The rooms that sell, or the error that says why nothing is sold.
+pub fn open_shop(site: &Site) -> Result<&super::Shop, ProxyError> {
+    site.shop.as_ref().map_err(|closed| {
+        ProxyError::new(
+            Code::Closed(closed.code),
+            "this router cannot sell at the moment; please tell the operator",
+        )
+    })
+}
+
+fn refusal(error: &ProxyError) -> Answer {
+    answer::json(status_of(error.code), &error.to_json())
+}
+
+pub fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidMint | Code::InvalidMessage => StatusCode::BAD_REQUEST,
+        Code::RequestNotFound => StatusCode::NOT_FOUND,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::MintUnavailable | Code::InvoiceExpired | Code::PaymentFailed | Code::TokenClaimFailed => {
+            StatusCode::BAD_GATEWAY
+        }
+        Code::InternalError | Code::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn find(routes: &[(Method, &str, Route)], method: &Method, path: &str) -> Result<(Route, String), Answer> {
+    let mut allowed = Vec::new();
+    for (wants, pattern, route) in routes {
+        let rest = match path.strip_prefix(pattern) {
+            Some("") => "",
+            Some(rest) if pattern.len() > 1 && pattern.ends_with('/') => rest,
+            _ => continue,
+        };
+        if method == wants || (method == Method::HEAD && *wants == Method::GET) {
+            return Ok((*route, rest.to_owned()));
+        }
+        allowed.push(wants.as_str());
+    }
+    if allowed.is_empty() {
+        return Err(not_found());
+    }
+    let mut answer =
+        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
+    if let Ok(value) = header::HeaderValue::from_str(&allowed.join(", ")) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    Err(answer)
+}
+
+fn not_found() -> Answer {
+    error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
+}
+
+fn foreign_origin() -> Answer {
+    error(StatusCode::FORBIDDEN, "foreign_origin", "only pages of this router may ask")
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    answer::json(status, &json!({"type": "error", "code": code, "message": message}))
+}
+
+/// Without a MAC nobody can be let in, so nothing is sold either.
+fn unknown_caller(route: Route, venue: &Venue, headers: &HeaderMap, err: &CallerError) -> Answer {
+    log::info!("a guest cannot be identified: {err}");
+    match route {
+        Route::Portal | Route::Pay => pages::unknown_device(venue, headers),
+        _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
+    }
+}
+
+/// The whole answer to what nft has redirected from port 80: a way to the portal under our own address.
+/// An OS that probes for a captive portal sees by it that there is one.
+fn to_the_portal(site: &Site, device: &str, local: Option<IpAddr>, peer: IpAddr) -> Answer {
+    let port = site.config().main.port;
+    let own = devices::addresses(device).unwrap_or_default();
+    // A link-local address would need the zone that only the guest's own system knows.
+    let usable = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !devices::is_link_local(v6),
+    };
+    let chosen = local
+        .filter(|local| own.contains(local))
+        .filter(|local| usable(&local))
+        .or_else(|| own.iter().filter(usable).find(|address| address.is_ipv4() == peer.is_ipv4()).copied())
+        .or_else(|| own.iter().find(usable).copied());
+    let location = match chosen {
+        Some(IpAddr::V4(v4)) => format!("http://{v4}:{port}/"),
+        Some(IpAddr::V6(v6)) => format!("http://[{v6}]:{port}/"),
+        None => {
+            return error(StatusCode::SERVICE_UNAVAILABLE, "no_address", "the router has no address here yet")
+        }
+    };
+    let mut answer = answer::redirect(StatusCode::FOUND, &location);
+    answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    answer
+}
+
+fn ready(site: &Site) -> Answer {
+    let reasons = site.not_ready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer::json(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}))
+}
+
+fn stats(site: &Site) -> serde_json::Value {
+    match &site.shop {
+        Ok(shop) => {
+            let (requests, unpaid) = shop.mint_proxy.counts();
+            json!({
+                "sockets": shop.mint_proxy.sockets().count(),
+                "connections": site.connections(),
+                "requests": requests,
+                "unpaid": unpaid,
+                "sessions": shop.access.running().len(),
+            })
+        }
+        Err(closed) => json!({"connections": site.connections(), "closed": closed.code}),
+    }
+}
+
+/// Browsers say which page asks. Allowed: no page, a page of the host that is asked, or of one of the
+/// router's own addresses or names, on any port.
+pub fn origin_allowed(headers: &HeaderMap, device: &str) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
+    let origin = host_of(origin.1);
+    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
+    if asked.as_deref() == Some(&origin) {
+        return true;
+    }
+    if let Ok(address) = origin.parse::<IpAddr>() {
+        let address = neighbours::normalise(address);
+        return devices::addresses(device).unwrap_or_default().contains(&address);
+    }
+    let Ok(name) = nix::unistd::gethostname() else { return false };
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    !name.is_empty() && (origin == name || origin.strip_prefix(&name).is_some_and(|rest| rest == ".lan"))
+}
+
+/// The host of `host:port`, lower case, without the brackets of an IPv6 address.
+fn host_of(authority: &str) -> String {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.to_ascii_lowercase()
+}
+
+/// A bounded body that is UTF-8.
+async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+    let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
+    let collected =
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+    let bytes = match collected {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(_)) => return Err(too_large()),
+        Err(_) => {
+            return Err(error(StatusCode::REQUEST_TIMEOUT, "invalid_message", "the body did not arrive"))
+        }
+    };
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| error(StatusCode::BAD_REQUEST, "invalid_message", "the body is not UTF-8"))
+}
+
+/// `application/x-www-form-urlencoded`, as in queries and forms. What is malformed is taken literally.
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .take(32)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut ahead = rest.clone();
+                let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+                match (digit(ahead.next()), digit(ahead.next())) {
+                    (Some(high), Some(low)) => {
+                        rest = ahead;
+                        u8::try_from(high.saturating_mul(16).saturating_add(low)).unwrap_or(b'?')
+                    }
+                    _ => b'%',
+                }
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_decoded_and_malformed_escapes_kept() {
+        let expected = [("steps", "60"), ("mint", "https://m.example/a b"), ("x", "%zz%4"), ("flag", "")];
+        let parsed = pairs("steps=60&mint=https%3A%2F%2Fm.example%2Fa+b&&x=%zz%4&flag");
+        assert_eq!(parsed, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_path_with_another_method_says_which_it_takes() {
+        let refused = find(GUEST, &Method::DELETE, "/mint-requests").err().unwrap();
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(refused.headers()[header::ALLOW], "POST");
+        assert_eq!(find(GUEST, &Method::GET, "/etc/passwd").err().unwrap().status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn the_id_of_a_mint_request_is_the_rest_of_the_path() {
+        let (_, rest) = find(GUEST, &Method::GET, "/mint-requests/abc").ok().unwrap();
+        assert_eq!(rest, "abc");
+    }
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn pages_of_the_same_host_may_ask_whatever_their_port() {
+        assert!(origin_allowed(&headers("192.168.1.1:2121", None), "lo"));
+        assert!(origin_allowed(&headers("192.168.1.1:2121", Some("http://192.168.1.1")), "lo"));
+        assert!(origin_allowed(&headers("[fd00::1]:2121", Some("http://[FD00::1]:8080")), "lo"));
+    }
+
+    #[test]
+    fn pages_of_other_hosts_may_not_ask() {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://192.168.1.10",
+            "file://",
+            "http://192.168.1.1.evil.example",
+        ] {
+            assert!(!origin_allowed(&headers("192.168.1.1:2121", Some(origin)), "lo"), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The mint proxy's messages: what a client may send, what it is answered.
+//!
+//! Client: `mint_request`, `resume`/`status`, `ack`, `ping`/`pong`. Server: `invoice_ready`,
+//! `tokens_ready`, `error`, and for requests with `apply` also `payment_received` and `session_granted`.
+//! Unknown fields are ignored; a field of the wrong type is `invalid_message`.
+
+use crate::access::Session;
+use crate::config::MintUrl;
+use crate::store::RequestId;
+use crate::units::{Sats, UnixSeconds};
+use serde_json::{json, Map, Value};
+
+/// A message longer than this is refused unread.
+pub const MAX_MESSAGE: usize = 16 * 1024;
+/// The most mints that one request may be split over.
+pub const MAX_PARTS: usize = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    MintRequest(Ask),
+    /// `resume` and `status`: the current message of a request again.
+    Status(RequestId),
+    Ack(RequestId),
+    Ping,
+    Pong,
+}
+
+/// What a guest asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub parts: Vec<AskPart>,
+    /// Spend the tokens straight into this guest's session.
+    pub apply: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskPart {
+    pub mint: MintUrl,
+    pub amount: Sats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    InvalidMint,
+    MintUnavailable,
+    InvoiceExpired,
+    PaymentFailed,
+    TokenClaimFailed,
+    RequestNotFound,
+    InvalidMessage,
+    RateLimited,
+    InternalError,
+    /// Nothing can be sold: the store is damaged (`STORE_CORRUPT`, `STORE_TOO_NEW`, ...). A socket is told
+    /// `internal_error` with this code in the sentence.
+    Closed(&'static str),
+}
+
+/// The one clear error of a refused or failed request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProxyError {
+    pub code: Code,
+    pub message: String,
+    pub request: Option<RequestId>,
+}
+
+impl Code {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidMint => "invalid_mint",
+            Code::MintUnavailable => "mint_unavailable",
+            Code::InvoiceExpired => "invoice_expired",
+            Code::PaymentFailed => "payment_failed",
+            Code::TokenClaimFailed => "token_claim_failed",
+            Code::RequestNotFound => "request_not_found",
+            Code::InvalidMessage => "invalid_message",
+            Code::RateLimited => "rate_limited",
+            Code::InternalError => "internal_error",
+            Code::Closed(code) => code,
+        }
+    }
+}
+
+impl ProxyError {
+    pub fn new(code: Code, message: impl Into<String>) -> ProxyError {
+        ProxyError { code, message: message.into(), request: None }
+    }
+
+    pub fn about(self, request: &RequestId) -> ProxyError {
+        ProxyError { request: Some(request.clone()), ..self }
+    }
+
+    fn invalid(message: impl Into<String>) -> ProxyError {
+        ProxyError::new(Code::InvalidMessage, message)
+    }
+
+    /// As a socket's `error` message.
+    pub fn to_socket(&self) -> Value {
+        match self.code {
+            Code::Closed(code) => {
+                let message = format!("{} ({code})", self.message);
+                ProxyError { code: Code::InternalError, message, request: self.request.clone() }.to_json()
+            }
+            _ => self.to_json(),
+        }
+    }
+
+    /// As the body of the REST fallback's answer.
+    pub fn to_json(&self) -> Value {
+        let mut object = json!({"type": "error", "code": self.code.as_str(), "message": self.message});
+        if let (Some(id), Some(map)) = (&self.request, object.as_object_mut()) {
+            map.insert("request_id".into(), id.as_str().into());
+        }
+        object
+    }
+}
+
+impl ClientMessage {
+    pub fn parse(text: &str) -> Result<ClientMessage, ProxyError> {
+        let object = object(text)?;
+        match object.get("type").and_then(Value::as_str) {
+            Some("mint_request") => Ask::from_object(&object).map(ClientMessage::MintRequest),
+            Some("resume" | "status") => request_id(&object).map(ClientMessage::Status),
+            Some("ack") => request_id(&object).map(ClientMessage::Ack),
+            Some("ping") => Ok(ClientMessage::Ping),
+            Some("pong") => Ok(ClientMessage::Pong),
+            Some(_) => Err(ProxyError::invalid(
+                "unknown message type; send mint_request, resume, status, ack or ping",
+            )),
+            None => Err(ProxyError::invalid("a message needs a \"type\" that is a string")),
+        }
+    }
+}
+
+impl Ask {
+    /// The body of `POST /mint-requests`.
+    pub fn parse(text: &str) -> Result<Ask, ProxyError> {
+        Ask::from_object(&object(text)?)
+    }
+
+    fn from_object(object: &Map<String, Value>) -> Result<Ask, ProxyError> {
+        let apply = match object.get("apply") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(apply)) => *apply,
+            Some(_) => return Err(ProxyError::invalid("\"apply\" must be true or false")),
+        };
+        let parts = match object.get("mints") {
+            None | Some(Value::Null) => vec![AskPart::from_object(object)?],
+            Some(Value::Array(list)) if (1..=MAX_PARTS).contains(&list.len()) => list
+                .iter()
+                .map(|part| match part {
+                    Value::Object(part) => AskPart::from_object(part),
+                    _ => Err(ProxyError::invalid("each entry of \"mints\" needs mint_url and amount")),
+                })
+                .collect::<Result<_, _>>()?,
+            Some(_) => return Err(ProxyError::invalid("\"mints\" must be a list of 1 to 4 mints")),
+        };
+        Ok(Ask { parts, apply })
+    }
+}
+
+impl AskPart {
+    fn from_object(object: &Map<String, Value>) -> Result<AskPart, ProxyError> {
+        let mint = object
+            .get("mint_url")
+            .and_then(Value::as_str)
+            .ok_or_else(|| ProxyError::invalid("\"mint_url\" is required"))?;
+        let mint = MintUrl::parse(mint)
+            .map_err(|_| ProxyError::new(Code::InvalidMint, "this is not the URL of a mint"))?;
+        let amount = object.get("amount").and_then(Value::as_u64).filter(|amount| *amount > 0);
+        let amount = amount
+            .filter(|amount| *amount <= i64::MAX.unsigned_abs() / 1000)
+            .ok_or_else(|| ProxyError::invalid("\"amount\" must be a whole number of sats above 0"))?;
+        Ok(AskPart { mint, amount: Sats(amount) })
+    }
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, ProxyError> {
+    if text.len() > MAX_MESSAGE {
+        return Err(ProxyError::invalid("the message is too long"));
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err(ProxyError::invalid("not a JSON object")),
+    }
+}
+
+fn request_id(object: &Map<String, Value>) -> Result<RequestId, ProxyError> {
+    let text = object
+        .get("request_id")
+        .and_then(Value::as_str)
+        .ok_or_else(|| ProxyError::invalid("\"request_id\" is required"))?;
+    text.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))
+}
+
+/// Position and mint of a part, in requests over several mints.
+pub struct PartTag<'a> {
+    pub position: u32,
+    pub mint: &'a MintUrl,
+}
+
+pub fn invoice_ready(id: &RequestId, part: Option<PartTag>, invoice: &str, expires_at: UnixSeconds) -> Value {
+    tagged(
+        json!({"type": "invoice_ready", "request_id": id.as_str(), "invoice": invoice, "expires_at": expires_at.0}),
+        part,
+    )
+}
+
+pub fn payment_received(id: &RequestId, part: Option<PartTag>) -> Value {
+    tagged(json!({"type": "payment_received", "request_id": id.as_str()}), part)
+}
+
+pub fn tokens_ready(id: &RequestId, part: Option<PartTag>, tokens: &str) -> Value {
+    tagged(json!({"type": "tokens_ready", "request_id": id.as_str(), "tokens": tokens}), part)
+}
+
+pub fn session_granted(id: &RequestId, part: Option<PartTag>, session: &Session) -> Value {
+    tagged(
+        json!({
+            "type": "session_granted",
+            "request_id": id.as_str(),
+            "allotment": session.allotment.0,
+            "metric": "milliseconds",
+            "remaining": session.remaining.0,
+            "ends_at": session.ends_at.0,
+        }),
+        part,
+    )
+}
+
+fn tagged(mut message: Value, part: Option<PartTag>) -> Value {
+    if let (Some(part), Some(map)) = (part, message.as_object_mut()) {
+        map.insert("part".into(), part.position.into());
+        map.insert("mint_url".into(), part.mint.as_str().into());
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(text: &str) -> &'static str {
+        ClientMessage::parse(text).expect_err(text).code.as_str()
+    }
+
+    #[test]
+    fn the_message_of_existing_clients_is_understood() {
+        let text = r#"{"type":"mint_request","mint_url":"https://Mint.example/","amount":21}"#;
+        let ask = Ask {
+            parts: vec![AskPart { mint: MintUrl::parse("https://mint.example").unwrap(), amount: Sats(21) }],
+            apply: false,
+        };
+        assert_eq!(ClientMessage::parse(text), Ok(ClientMessage::MintRequest(ask)));
+    }
+
+    #[test]
+    fn several_mints_make_one_request() {
+        let text = r#"{"type":"mint_request","apply":true,"mints":[{"mint_url":"https://a.example","amount":1},{"mint_url":"https://b.example","amount":2}]}"#;
+        let Ok(ClientMessage::MintRequest(ask)) = ClientMessage::parse(text) else { panic!() };
+        assert!(ask.apply);
+        assert_eq!(ask.parts.iter().map(|p| p.amount.0).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn malformed_messages_are_invalid_message() {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"type":"mint"}"#,
+            r#"{"type":"mint_request"}"#,
+            r#"{"type":"mint_request","mint_url":7,"amount":1}"#,
+            r#"{"type":"ack"}"#,
+            r#"{"type":"mint_request","mint_url":"https://a.example","amount":1,"apply":"yes"}"#,
+            r#"{"type":"mint_request","mints":[]}"#,
+            r#"{"type":"mint_request","mints":[1,2,3,4,5]}"#,
+            r#"{"type":"mint_request","mints":["https://a.example"]}"#,
+        ] {
+            assert_eq!(code_of(text), "invalid_message", "{text}");
+        }
+        let deep = format!("{}{}", "[".repeat(9000), "]".repeat(7000));
+        assert_eq!(code_of(&deep), "invalid_message");
+    }
+
+    #[test]
+    fn amounts_must_be_positive_whole_numbers() {
+        for amount in
+            ["0", "-1", "1.5", "1e3", "\"1\"", "null", "18446744073709551616", "9223372036854775807"]
+        {
+            let text =
+                format!(r#"{{"type":"mint_request","mint_url":"https://a.example","amount":{amount}}}"#);
+            assert_eq!(code_of(&text), "invalid_message", "{amount}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_request_id_is_not_found() {
+        assert_eq!(code_of(r#"{"type":"status","request_id":"x"}"#), "request_not_found");
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_invalid_mint() {
+        assert_eq!(code_of(r#"{"type":"mint_request","mint_url":"ftp://x","amount":1}"#), "invalid_mint");
+    }
+}

@@ -1,0 +1,259 @@
+//! Lightning invoice in, ecash or access out: the mint proxy.
+//!
+//! A guest asks for an amount; a mint of the venue gives an invoice; when it is paid, from anywhere, the
+//! tokens are claimed and handed to the guest, or (`apply`) spent into the guest's session. A request
+//! belongs to the MAC that made it and is `request_not_found` for every other one.
+//!
+//! What a request's outputs and lock key are derived from is in the store before the mint is asked, so
+//! neither a crash nor a lost answer loses a payment: see `watch` for how each part reaches its end.
+
+mod messages;
+mod opening;
+mod pace;
+mod request;
+mod sockets;
+mod watch;
+
+pub use messages::{Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
+pub use request::{Part, Progress, Request};
+pub use sockets::Conversation;
+
+use crate::access::Access;
+use crate::config::Config;
+use crate::ecash::{Mints, ProofState, Secret, Seed, Token, Urgency};
+use crate::mac::MacAddr;
+use crate::store::{Owner, PartState, RequestId, Store, StoreError};
+use crate::units::Millis;
+use pace::Pace;
+use serde_json::Value;
+use sockets::Sockets;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch::Receiver;
+
+/// A finished request is kept in memory this long; afterwards it is read from the store when asked for.
+const REMEMBER_FINISHED: Millis = Millis::from_secs(600);
+
+#[derive(Clone)]
+pub struct MintProxy(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    access: Access,
+    mints: Mints,
+    /// The guests' money in transit and the takings never come from the same seed.
+    guest_seed: Arc<Seed>,
+    house_seed: Arc<Seed>,
+    config: Receiver<Arc<Config>>,
+    sockets: Sockets,
+    table: Mutex<Table>,
+}
+
+/// The requests in memory.
+#[derive(Default)]
+struct Table {
+    requests: BTreeMap<RequestId, Arc<Request>>,
+    pace: Pace,
+}
+
+impl MintProxy {
+    /// Takes up every request that had work left when the daemon stopped.
+    pub async fn start(
+        store: Store,
+        access: Access,
+        mints: Mints,
+        guest_seed: Seed,
+        house_seed: Seed,
+        config: Receiver<Arc<Config>>,
+    ) -> Result<MintProxy, StoreError> {
+        let open = store.open_requests().await?;
+        let proxy = MintProxy(Arc::new(Shared {
+            store,
+            access,
+            mints,
+            guest_seed: Arc::new(guest_seed),
+            house_seed: Arc::new(house_seed),
+            config,
+            sockets: Sockets::default(),
+            table: Mutex::new(Table::default()),
+        }));
+        for row in open {
+            if row.parts.iter().any(|part| part.state == PartState::Asking) {
+                // Power went before the invoice was shown: nobody can have paid it.
+                proxy.0.store.not_invoiced(&row.id).await?;
+                continue;
+            }
+            let request = Arc::new(Request::from_row(row));
+            proxy.table().requests.insert(request.id.clone(), request.clone());
+            proxy.watch(&request);
+        }
+        Ok(proxy)
+    }
+
+    pub fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    pub fn mints(&self) -> &Mints {
+        &self.0.mints
+    }
+
+    /// A request of this MAC; asks the mint about what is unpaid, at most every 3 s.
+    pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        let request = self.find(mac, id).await?;
+        request.opened().await?;
+        for part in request.parts() {
+            if part.progress() == Progress::Unpaid {
+                part.poke(false);
+            }
+        }
+        Ok(request)
+    }
+
+    /// A request of this MAC, from memory or from the store.
+    pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        let live = self.table().requests.get(id).cloned();
+        let request = match live {
+            Some(request) => Some(request),
+            None => self
+                .0
+                .store
+                .request(id)
+                .await
+                .map_err(|err| closed(&err))?
+                .map(|row| Arc::new(Request::from_row(row))),
+        };
+        request
+            .filter(|request| request.mac == mac)
+            .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
+    }
+
+    /// The guest says that the tokens are safe.
+    pub async fn ack(&self, mac: MacAddr, id: &RequestId) -> Result<(), ProxyError> {
+        let request = self.find(mac, id).await?;
+        if request.parts().iter().any(|part| matches!(part.progress(), Progress::Tokens(_)))
+            && !request.is_acked()
+        {
+            self.0.store.acked(id).await.map_err(|err| closed(&err))?;
+            request.set_acked();
+        }
+        Ok(())
+    }
+
+    /// The newest request of a MAC that is to become access and is not finished: what the portal shows again.
+    pub fn unfinished_access(&self, mac: MacAddr) -> Option<Arc<Request>> {
+        let now = self.0.store.now();
+        let table = self.table();
+        let mine = table.requests.values().filter(|request| {
+            request.mac == mac
+                && request.owner == Owner::House
+                && !request.is_asking()
+                && !request.is_finished()
+                && (request.is_payable(now)
+                    || request.parts().iter().any(|part| {
+                        matches!(part.progress(), Progress::Paid | Progress::Granted { online: false })
+                    }))
+        });
+        mine.max_by_key(|request| request.created).cloned()
+    }
+
+    /// The messages that deliver what a MAC has not acknowledged, after asking the mints whether it was
+    /// spent meanwhile.
+    async fn undelivered(&self, mac: MacAddr) -> Vec<Value> {
+        let mut messages = Vec::new();
+        for request in self.holding_tokens(Some(mac)) {
+            if !self.settle_if_spent(&request, Duration::from_secs(2)).await {
+                let held =
+                    request.parts().iter().filter(|part| matches!(part.progress(), Progress::Tokens(_)));
+                messages.extend(held.map(|part| request.message(part, &self.0.access)));
+            }
+        }
+        messages
+    }
+
+    /// Once an hour: tokens that were spent need no more delivery. Also forgets what is finished.
+    pub async fn tidy(&self) {
+        for request in self.holding_tokens(None) {
+            self.settle_if_spent(&request, Duration::from_secs(12)).await;
+        }
+    }
+
+    /// Drops finished requests from memory.
+    pub fn forget_finished(&self) {
+        let now = self.0.store.now();
+        self.table().requests.retain(|_, request| {
+            let last = request.parts().iter().map(Part::since).max().unwrap_or_default();
+            !request.is_finished() || last.saturating_add(REMEMBER_FINISHED) > now
+        });
+    }
+
+    pub fn sockets(&self) -> &Sockets {
+        &self.0.sockets
+    }
+
+    /// Counts for `/stats` and status: (requests in memory, of them waiting for payment).
+    pub fn counts(&self) -> (usize, usize) {
+        let now = self.0.store.now();
+        let table = self.table();
+        (table.requests.len(), table.requests.values().filter(|request| request.is_payable(now)).count())
+    }
+
+    fn holding_tokens(&self, of: Option<MacAddr>) -> Vec<Arc<Request>> {
+        let table = self.table();
+        let holding = table.requests.values().filter(|request| {
+            of.is_none_or(|mac| mac == request.mac)
+                && !request.is_acked()
+                && request.parts().iter().any(|part| matches!(part.progress(), Progress::Tokens(_)))
+        });
+        holding.cloned().collect()
+    }
+
+    /// True if the mints say that all tokens of the request are spent. An unanswered question is a no.
+    async fn settle_if_spent(&self, request: &Arc<Request>, patience: Duration) -> bool {
+        let all_spent = async {
+            for part in request.parts() {
+                let Progress::Tokens(token) = part.progress() else { return false };
+                if !self.is_spent(part, &token).await {
+                    return false;
+                }
+            }
+            true
+        };
+        let spent = tokio::time::timeout(patience, all_spent).await.unwrap_or(false);
+        if spent && self.0.store.acked(&request.id).await.is_ok() {
+            request.set_acked();
+        }
+        spent
+    }
+
+    /// Asks the mint (NUT-07) whether every proof of a token is spent. An unanswered question is a no.
+    async fn is_spent(&self, part: &Part, token: &str) -> bool {
+        let Ok(token) = Token::parse(token) else { return false };
+        let proofs: Vec<_> = token.proofs.into_iter().map(|proof| proof.secret).collect();
+        // Hashing to the curve costs milliseconds per proof on a small router.
+        let ys = tokio::task::spawn_blocking(move || proofs.iter().map(Secret::y).collect()).await;
+        let Ok(ys) = ys else { return false };
+        let states = self.0.mints.get(&part.mint).proof_states(ys, Urgency::Background).await;
+        states.is_ok_and(|states| states.iter().all(|state| *state == ProofState::Spent))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seed(&self, owner: Owner) -> Arc<Seed> {
+        match owner {
+            Owner::Guest => self.0.guest_seed.clone(),
+            Owner::House => self.0.house_seed.clone(),
+        }
+    }
+}
+
+/// What a guest is told when the store refuses.
+pub fn closed(error: &StoreError) -> ProxyError {
+    ProxyError::new(
+        Code::Closed(error.code()),
+        "this router cannot sell at the moment; please tell the operator",
+    )
+}

@@ -1,0 +1,285 @@
+//! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
+
+use super::messages::{Ask, Code, ProxyError};
+use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
+use super::request::{Part, Request};
+use super::{closed, MintProxy};
+use crate::access::Price;
+use crate::config::{Config, MintUrl, Venue};
+use crate::ecash::{EcashError, Urgency};
+use crate::network::neighbours::Caller;
+use crate::network::witness;
+use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
+use crate::units::{Millis, Sats, UnixSeconds};
+use std::sync::Arc;
+
+/// All guests together.
+const MAX_OPEN_REQUESTS: usize = 2000;
+/// However long a mint says that its invoice lives.
+const LONGEST_INVOICE: Millis = Millis::from_secs(7 * 86_400);
+
+/// What `open` found or made.
+pub struct Opened {
+    pub request: Arc<Request>,
+    /// False if the same was asked before and is still unpaid.
+    pub is_new: bool,
+}
+
+/// A part that has passed every check that needs no mint.
+struct Checked {
+    mint: MintUrl,
+    amount: Sats,
+    allotment: Millis,
+}
+
+impl MintProxy {
+    /// Opens a request for this caller, or finds the identical one that is still unpaid. Returns when the
+    /// invoices are there; a caller that stops waiting does not stop the request.
+    pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
+        let config = self.0.config.borrow().clone();
+        let parts = check(&config, venue, &ask)?;
+        let owner = if ask.apply { Owner::House } else { Owner::Guest };
+        let (request, is_new) = self.enter(caller, venue, owner, &parts)?;
+        if is_new {
+            let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
+            tokio::spawn(async move { proxy.ask_mints(&request, &caller, parts).await });
+        }
+        request.opened().await?;
+        Ok(Opened { request, is_new })
+    }
+
+    /// The identical unpaid request, or a place for a new one within the limits.
+    fn enter(
+        &self,
+        caller: &Caller,
+        venue: &Venue,
+        owner: Owner,
+        parts: &[Checked],
+    ) -> Result<(Arc<Request>, bool), ProxyError> {
+        let now = self.0.store.now();
+        let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
+        let mut table = self.table();
+        let mine = || table.requests.values().filter(|request| request.mac == caller.mac);
+        if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
+            return Ok((same.clone(), false));
+        }
+        self.can_sell(owner)?;
+        let unpaid = mine()
+            .filter(|request| request.is_asking() || request.is_payable(now))
+            .filter(|request| request.created.saturating_add(UNPAID_COUNTS_FOR) > now)
+            .count();
+        if unpaid >= MAX_UNPAID {
+            return Err(rate_limited(
+                "three invoices are waiting to be paid already; pay one of them, or wait",
+            ));
+        }
+        if table.requests.len() >= MAX_OPEN_REQUESTS {
+            return Err(rate_limited("too many invoices are open on this router; please wait a little"));
+        }
+        if !table.pace.admit(caller.mac, now) {
+            return Err(rate_limited("too many requests; please wait a minute"));
+        }
+        let id = RequestId::random().map_err(|err| closed(&err))?;
+        let request = Arc::new(Request::asking(id.clone(), caller.mac, &venue.id, owner, now, asked));
+        table.requests.insert(id, request.clone());
+        Ok((request, true))
+    }
+
+    /// Refuses a sale that could not be honoured.
+    fn can_sell(&self, owner: Owner) -> Result<(), ProxyError> {
+        if !self.0.store.room_for_sales() {
+            return Err(ProxyError::new(
+                Code::Closed("STORE_FULL"),
+                "this router has no space left to sell; please tell the operator",
+            ));
+        }
+        if owner == Owner::House && !self.0.access.gatekeeper().status().closed_to_strangers {
+            return Err(ProxyError::new(
+                Code::InternalError,
+                "this router cannot open the way to the internet at the moment; nothing was taken",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>) {
+        match self.invoices(request, caller, parts).await {
+            Ok(parts) => {
+                request.open(parts);
+                for message in request.messages(&self.0.access) {
+                    self.0.sockets.tell(request.mac, &message);
+                }
+                self.watch(request);
+            }
+            Err(error) => {
+                self.table().requests.remove(&request.id);
+                request.refuse(error.about(&request.id));
+            }
+        }
+    }
+
+    async fn invoices(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        parts: Vec<Checked>,
+    ) -> Result<Vec<Part>, ProxyError> {
+        let mut new_parts = Vec::with_capacity(parts.len());
+        for part in parts {
+            let mint = self.0.mints.get(&part.mint);
+            let keyset =
+                mint.active_keyset(Urgency::Guest).await.map_err(|err| unavailable(&part.mint, &err))?;
+            let amounts = keyset
+                .split(part.amount)
+                .ok_or_else(|| unavailable(&part.mint, &EcashError::AmountNotPossible))?;
+            new_parts.push(NewPart {
+                mint: part.mint,
+                amount: part.amount,
+                allotment: part.allotment,
+                keyset: keyset.id().to_string(),
+                amounts: amounts.iter().map(|amount| amount.0).collect(),
+            });
+        }
+        let row = self
+            .0
+            .store
+            .begin(NewRequest {
+                id: request.id.clone(),
+                mac: request.mac,
+                venue: request.venue.clone(),
+                owner: request.owner,
+                parts: new_parts,
+            })
+            .await
+            .map_err(|err| closed(&err))?;
+        let result = match tokio::join!(self.ask_all(&row), confirm(caller.clone())) {
+            (Ok(answers), Ok(())) => {
+                let rows = answers.iter().map(|(part, answer)| (part.id, answer.clone())).collect();
+                match self.0.store.invoiced(rows).await {
+                    Ok(()) => {
+                        return Ok(answers
+                            .into_iter()
+                            .filter_map(|(part, answer)| Part::invoiced(&part, answer))
+                            .collect())
+                    }
+                    Err(err) => Err(closed(&err)),
+                }
+            }
+            (Err(err), _) | (_, Err(err)) => Err(err),
+        };
+        if let Err(err) = self.0.store.not_invoiced(&request.id).await {
+            log::error!("request {}: {err}", request.id);
+        }
+        result
+    }
+
+    /// Asks the mint of each part for its invoice, all at once.
+    async fn ask_all(&self, row: &RequestRow) -> Result<Vec<(PartRow, InvoiceRow)>, ProxyError> {
+        let asking: Vec<_> = row
+            .parts
+            .iter()
+            .map(|part| {
+                let (proxy, part, owner) = (self.clone(), part.clone(), row.owner);
+                tokio::spawn(async move {
+                    let answer = proxy.ask_one(&part, owner).await?;
+                    Ok((part, answer))
+                })
+            })
+            .collect();
+        let mut answers = Vec::with_capacity(asking.len());
+        let mut refused = None;
+        for task in asking {
+            match task.await {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err(err)) => refused = Some(err),
+                Err(_) => refused = Some(ProxyError::new(Code::InternalError, "please try again")),
+            }
+        }
+        refused.map_or(Ok(answers), Err)
+    }
+
+    async fn ask_one(&self, part: &PartRow, owner: Owner) -> Result<InvoiceRow, ProxyError> {
+        let seed = self.seed(owner);
+        let lock = seed.lock_key(part.lock_index).map_err(|err| {
+            log::error!("lock key {}: {err}", part.lock_index);
+            ProxyError::new(Code::InternalError, "please try again")
+        })?;
+        let mint = self.0.mints.get(&part.mint);
+        let quote = mint
+            .quote(part.amount, lock.public_key(), Urgency::Guest)
+            .await
+            .map_err(|err| unavailable(&part.mint, &err))?;
+        // As long as the mint's own times say, whatever our clock shows.
+        let due = self.0.store.now().saturating_add(quote.lifetime.min(LONGEST_INVOICE));
+        let ends = quote.invoice.timestamp().0.saturating_add(quote.lifetime.0 / 1000);
+        Ok(InvoiceRow {
+            quote: quote.id.as_str().to_owned(),
+            invoice: quote.invoice_text.as_str().to_owned(),
+            expires_at: UnixSeconds(ends),
+            due,
+        })
+    }
+}
+
+/// Everything that can be refused before a mint is asked.
+fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
+    let mut steps_in_all = Millis::ZERO;
+    let mut parts = Vec::with_capacity(ask.parts.len());
+    for part in &ask.parts {
+        let Some(mint) = config.mint_for(venue, &part.mint) else {
+            return Err(ProxyError::new(Code::InvalidMint, "this mint is not accepted here"));
+        };
+        let price = Price::of(venue, mint);
+        let allotment = match price.allotment(part.amount) {
+            Ok(allotment) => allotment,
+            Err(_) if !ask.apply => Millis::ZERO,
+            Err(err) => return Err(ProxyError::new(Code::InvalidMessage, err.to_string())),
+        };
+        steps_in_all = steps_in_all.saturating_add(allotment);
+        if ask.apply && steps_in_all > Millis(price.step.0.saturating_mul(price.max_steps)) {
+            return Err(ProxyError::new(
+                Code::InvalidMessage,
+                "all parts together are above the largest purchase",
+            ));
+        }
+        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, allotment });
+    }
+    Ok(parts)
+}
+
+/// Asks the neighbours whether the address is the caller's alone; runs while the mint is asked.
+async fn confirm(caller: Caller) -> Result<(), ProxyError> {
+    let asked = caller.clone();
+    let confirmed = tokio::task::spawn_blocking(move || witness::confirm(&asked)).await;
+    match confirmed {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(clash)) => {
+            log::warn!("no sale for {} at {}: {clash}", caller.mac, caller.address);
+            Err(ProxyError::new(
+                Code::InternalError,
+                "two devices use your network address; turn Wi-Fi off and on again, nothing was taken",
+            ))
+        }
+        Err(_) => Err(ProxyError::new(Code::InternalError, "please try again")),
+    }
+}
+
+fn unavailable(mint: &MintUrl, err: &EcashError) -> ProxyError {
+    log::warn!("{mint}: no invoice: {err}");
+    match err {
+        EcashError::AmountOutOfRange(..) | EcashError::AmountNotPossible => {
+            ProxyError::new(Code::InvalidMessage, "the mint does not issue this amount")
+        }
+        EcashError::RateLimited => ProxyError::new(
+            Code::MintUnavailable,
+            "the mint is busy; nothing was taken, try again in a minute",
+        ),
+        _ => {
+            ProxyError::new(Code::MintUnavailable, "the mint cannot be reached; nothing was taken, try again")
+        }
+    }
+}
+
+fn rate_limited(message: &str) -> ProxyError {
+    ProxyError::new(Code::RateLimited, message)
+}

@@ -1,0 +1,287 @@
+//! A request as it lives in memory: what was asked, how far each part has come, and the message that says so.
+
+use super::messages::{self, Code, PartTag, ProxyError};
+use crate::access::Access;
+use crate::config::MintUrl;
+use crate::ecash::QuoteId;
+use crate::mac::MacAddr;
+use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
+use crate::units::{Millis, Sats, UnixSeconds};
+use serde_json::{json, Value};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{watch, Notify};
+
+pub struct Request {
+    pub id: RequestId,
+    pub mac: MacAddr,
+    pub venue: String,
+    pub owner: Owner,
+    /// Service time.
+    pub created: Millis,
+    asked: Vec<(MintUrl, Sats)>,
+    opening: watch::Sender<Opening>,
+    parts: OnceLock<Vec<Part>>,
+    acked: AtomicBool,
+}
+
+/// Whether the mints have given their invoices.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    Asking,
+    Open,
+    Refused(ProxyError),
+}
+
+/// One invoice of a request.
+pub struct Part {
+    pub id: i64,
+    pub position: u32,
+    pub mint: MintUrl,
+    pub amount: Sats,
+    pub allotment: Millis,
+    pub lock_index: u32,
+    pub quote: QuoteId,
+    pub invoice: String,
+    pub expires_at: UnixSeconds,
+    /// When the invoice ends, in service time.
+    pub due: Millis,
+    progress: Mutex<(Progress, Millis)>,
+    claims: Mutex<Vec<ClaimRow>>,
+    /// Somebody wants this part looked at now.
+    pub wake: Notify,
+    /// The mint's socket said it was paid.
+    pub hinted: AtomicBool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Unpaid,
+    /// The mint has the payment; its tokens are not here yet.
+    Paid,
+    /// The guest's tokens, safe in the store.
+    Tokens(String),
+    /// Access is granted in the store; `online` once the gate is open for it.
+    Granted {
+        online: bool,
+    },
+    Expired,
+}
+
+impl Request {
+    pub fn asking(
+        id: RequestId,
+        mac: MacAddr,
+        venue: &str,
+        owner: Owner,
+        created: Millis,
+        asked: Vec<(MintUrl, Sats)>,
+    ) -> Request {
+        Request {
+            id,
+            mac,
+            venue: venue.to_owned(),
+            owner,
+            created,
+            asked,
+            opening: watch::Sender::new(Opening::Asking),
+            parts: OnceLock::new(),
+            acked: AtomicBool::new(false),
+        }
+    }
+
+    /// A request as the store has it; parts without an invoice were never shown and are left out.
+    pub fn from_row(row: RequestRow) -> Request {
+        let asked = row.parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
+        let request = Request::asking(row.id, row.mac, &row.venue, row.owner, row.created, asked);
+        let parts = row.parts.into_iter().filter_map(|part| Part::from_row(part, row.owner)).collect();
+        request.open(parts);
+        request.acked.store(row.acked, Ordering::Relaxed);
+        request
+    }
+
+    pub fn open(&self, parts: Vec<Part>) {
+        let _ = self.parts.set(parts);
+        self.opening.send_replace(Opening::Open);
+    }
+
+    pub fn refuse(&self, error: ProxyError) {
+        self.opening.send_replace(Opening::Refused(error));
+    }
+
+    /// Waits until the mints have answered.
+    pub async fn opened(&self) -> Result<(), ProxyError> {
+        let mut opening = self.opening.subscribe();
+        let opening = opening.wait_for(|opening| !matches!(opening, Opening::Asking)).await;
+        match opening.as_deref() {
+            Ok(Opening::Open) => Ok(()),
+            Ok(Opening::Refused(error)) => Err(error.clone()),
+            Ok(Opening::Asking) | Err(_) => {
+                Err(ProxyError::new(Code::InternalError, "the request was given up; please try again"))
+            }
+        }
+    }
+
+    /// Empty while the mints are being asked.
+    pub fn parts(&self) -> &[Part] {
+        self.parts.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub fn is_asking(&self) -> bool {
+        self.parts.get().is_none()
+    }
+
+    /// The same was asked, and nothing of it is paid or over.
+    pub fn answers(&self, owner: Owner, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
+        self.owner == owner && self.asked == asked && (self.is_asking() || self.is_payable(now))
+    }
+
+    /// Every invoice can still be paid.
+    pub fn is_payable(&self, now: Millis) -> bool {
+        !self.parts().is_empty()
+            && self.parts().iter().all(|part| part.progress() == Progress::Unpaid && part.due > now)
+    }
+
+    /// Nothing is left to do or to deliver.
+    pub fn is_finished(&self) -> bool {
+        !self.is_asking()
+            && self.parts().iter().all(|part| match part.progress() {
+                Progress::Unpaid | Progress::Paid | Progress::Granted { online: false } => false,
+                Progress::Tokens(_) => self.is_acked(),
+                Progress::Granted { online: true } | Progress::Expired => true,
+            })
+    }
+
+    pub fn is_acked(&self) -> bool {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    pub fn set_acked(&self) {
+        self.acked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn amount(&self) -> Sats {
+        Sats(self.asked.iter().map(|(_, amount)| amount.0).fold(0, u64::saturating_add))
+    }
+
+    pub fn allotment(&self) -> Millis {
+        self.parts().iter().fold(Millis::ZERO, |sum, part| sum.saturating_add(part.allotment))
+    }
+
+    /// The current message of each part.
+    pub fn messages(&self, access: &Access) -> Vec<Value> {
+        self.parts().iter().map(|part| self.message(part, access)).collect()
+    }
+
+    pub fn message(&self, part: &Part, access: &Access) -> Value {
+        let tag = (self.asked.len() > 1).then_some(PartTag { position: part.position, mint: &part.mint });
+        match part.progress() {
+            Progress::Unpaid => messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at),
+            // Clients that want tokens know only the four messages they always had.
+            Progress::Paid if self.owner == Owner::Guest => {
+                messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at)
+            }
+            Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
+            Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
+            Progress::Granted { online: true } => match access.session(self.mac) {
+                Some(session) => messages::session_granted(&self.id, tag, &session),
+                None => {
+                    ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
+                }
+            },
+            Progress::Expired => {
+                ProxyError::new(Code::InvoiceExpired, "the invoice was not paid in time; ask for a new one")
+                    .about(&self.id)
+                    .to_json()
+            }
+        }
+    }
+
+    /// The one object that the REST fallback answers: the only part's message, or all of them in a list.
+    pub fn answer(&self, access: &Access) -> Value {
+        let mut messages = self.messages(access);
+        match messages.len() {
+            0 => ProxyError::new(Code::MintUnavailable, "the mint gave no invoice; nothing was taken")
+                .about(&self.id)
+                .to_json(),
+            1 => messages.remove(0),
+            _ => json!({"type": "parts", "request_id": self.id.as_str(), "parts": messages}),
+        }
+    }
+}
+
+impl Part {
+    /// Nothing where the quote id is none, which `quote` of the mint client never gives.
+    pub fn invoiced(row: &PartRow, answer: InvoiceRow) -> Option<Part> {
+        Some(Part {
+            id: row.id,
+            position: row.position,
+            mint: row.mint.clone(),
+            amount: row.amount,
+            allotment: row.allotment,
+            lock_index: row.lock_index,
+            quote: QuoteId::parse(&answer.quote)?,
+            invoice: answer.invoice,
+            expires_at: answer.expires_at,
+            due: answer.due,
+            progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
+            claims: Mutex::new(row.claims.clone()),
+            wake: Notify::new(),
+            hinted: AtomicBool::new(false),
+        })
+    }
+
+    fn from_row(row: PartRow, owner: Owner) -> Option<Part> {
+        let answer = InvoiceRow {
+            quote: row.quote.clone()?,
+            invoice: row.invoice.clone()?,
+            expires_at: row.expires_at.unwrap_or_default(),
+            due: row.due.unwrap_or_default(),
+        };
+        let progress = match (row.state, owner, &row.token) {
+            (PartState::Asking | PartState::Failed, ..) => return None,
+            (PartState::Unpaid, ..) => Progress::Unpaid,
+            (PartState::Paid, ..) => Progress::Paid,
+            (PartState::Claimed, Owner::House, _) => Progress::Granted { online: true },
+            (PartState::Claimed, Owner::Guest, Some(token)) => Progress::Tokens(token.clone()),
+            (PartState::Claimed, Owner::Guest, None) => return None,
+            (PartState::Expired, ..) => Progress::Expired,
+        };
+        let part = Part::invoiced(&row, answer)?;
+        part.set_progress(progress, Millis::ZERO);
+        Some(part)
+    }
+
+    pub fn progress(&self) -> Progress {
+        lock(&self.progress).0.clone()
+    }
+
+    /// Since when (service time) the part is where it is.
+    pub fn since(&self) -> Millis {
+        lock(&self.progress).1
+    }
+
+    pub fn set_progress(&self, progress: Progress, now: Millis) {
+        *lock(&self.progress) = (progress, now);
+    }
+
+    pub fn claims(&self) -> Vec<ClaimRow> {
+        lock(&self.claims).clone()
+    }
+
+    pub fn add_claim(&self, claim: ClaimRow) {
+        lock(&self.claims).push(claim);
+    }
+
+    /// Asks for a look at once; `paid` when the mint has said so itself.
+    pub fn poke(&self, paid: bool) {
+        if paid {
+            self.hinted.store(true, Ordering::Relaxed);
+        }
+        self.wake.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,317 @@
+//! Watching a part from its invoice to its end: unpaid -> paid -> claimed -> (tokens with the guest | online).
+//!
+//! One task per part. Whatever the mint's socket says is a hint that makes the task ask at once; what
+//! decides is the mint's answer to a claim, or the outputs it gives back (NUT-09). A claim is sent again
+//! unchanged until its outcome is known; new outputs are made only when the mint says that the old ones
+//! cannot be used. Nothing here gives a payment up.
+
+use super::request::{Part, Progress, Request};
+use super::MintProxy;
+use crate::config::MintUrl;
+use crate::ecash::{
+    token, EcashError, KeysetId, LookSchedule, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency,
+};
+use crate::store::{ClaimRow, NewGrant, Owner};
+use crate::units::{Millis, Sats};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Waits between claims of a paid quote; the last one goes on for as long as it takes.
+const CLAIM_BACKOFF: [u64; 7] = [1, 1, 2, 4, 8, 15, 30];
+/// After a refusal for too many calls (429).
+const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
+/// An invoice younger than this is looked at as a new one.
+const NEW: Millis = Millis::from_secs(60);
+/// How often after an invoice's own end it is looked at whether it was paid late.
+const LATE_LOOK_EVERY: Millis = Millis::from_secs(600);
+/// Counters that are skipped when the mint knows outputs that we do not remember (an old backup).
+const SKIP_COUNTERS: u32 = 100;
+
+/// How an attempt to claim ended.
+enum Claim {
+    Proofs(Vec<Proof>),
+    NotPaid,
+    /// Try again; with the pause that the cause asks for.
+    Later(EcashError),
+}
+
+impl MintProxy {
+    /// Starts the tasks that bring each part of a request to its end.
+    pub(super) fn watch(&self, request: &Arc<Request>) {
+        for index in 0..request.parts().len() {
+            let (proxy, request) = (self.clone(), request.clone());
+            tokio::spawn(async move {
+                if let Some(part) = request.parts().get(index) {
+                    proxy.bring_to_its_end(&request, part).await;
+                }
+            });
+        }
+    }
+
+    /// A mint's socket has news: of one quote, or that events may have been lost and all need a look.
+    pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
+        let requests: Vec<Arc<Request>> = self.table().requests.values().cloned().collect();
+        for request in requests {
+            for part in request.parts().iter().filter(|part| part.mint == *mint) {
+                match event {
+                    MintEvent::Quote(id, state) if part.quote == *id => {
+                        part.poke(matches!(state, QuoteState::Paid | QuoteState::Issued));
+                    }
+                    MintEvent::Resubscribed => part.poke(false),
+                    MintEvent::Quote(..) | MintEvent::Unsupported => {}
+                }
+            }
+        }
+    }
+
+    async fn bring_to_its_end(&self, request: &Arc<Request>, part: &Part) {
+        if part.progress() == Progress::Unpaid {
+            if !self.wait_for_payment(request, part).await {
+                self.tell(request, part, Progress::Expired);
+                return;
+            }
+        }
+        if part.progress() == Progress::Paid {
+            let proofs = self.claim_until_done(request, part).await;
+            self.keep(request, part, proofs).await;
+        }
+    }
+
+    /// True when there is something to claim, false when the invoice was not paid in time.
+    async fn wait_for_payment(&self, request: &Request, part: &Part) -> bool {
+        self.0.mints.watch(&part.mint, part.quote.clone());
+        let paid = self.look_until_paid(request, part).await;
+        self.0.mints.forget(&part.mint, part.quote.clone());
+        paid
+    }
+
+    async fn look_until_paid(&self, request: &Request, part: &Part) -> bool {
+        let store = &self.0.store;
+        let mint = self.0.mints.get(&part.mint);
+        let is_new = request.created.saturating_add(NEW) > store.now();
+        let mut looks =
+            if is_new { LookSchedule::new(store.now()) } else { LookSchedule::resumed(store.now()) };
+        loop {
+            let grace = self.0.config.borrow().main.invoice_grace;
+            let given_up_at = part.due.saturating_add(grace);
+            let mut next = looks.next_look();
+            if store.now() >= part.due {
+                next = next.max(store.now().saturating_add(LATE_LOOK_EVERY));
+            }
+            let next = next.min(given_up_at);
+            let asked_by_guest = tokio::select! {
+                () = tokio::time::sleep(next.saturating_sub(store.now()).as_duration()) => false,
+                () = part.wake.notified() => true,
+            };
+            let now = store.now();
+            if part.hinted.swap(false, Ordering::Relaxed) {
+                self.tell(request, part, Progress::Paid);
+                return true;
+            }
+            if asked_by_guest && !looks.guest_may_look(now) {
+                continue;
+            }
+            let urgency = if asked_by_guest { Urgency::Guest } else { Urgency::Background };
+            match mint.quote_state(&part.quote, urgency).await.map(|quote| quote.state) {
+                Ok(QuoteState::Paid | QuoteState::Issued) => {
+                    store.paid(part.id);
+                    self.tell(request, part, Progress::Paid);
+                    return true;
+                }
+                Ok(QuoteState::Unpaid | QuoteState::Pending) => {
+                    if store.now() >= given_up_at {
+                        if let Err(err) = store.expired(part.id).await {
+                            log::error!("request {}: {err}", request.id);
+                        }
+                        return false;
+                    }
+                    looks.looked(store.now());
+                }
+                Err(err) => {
+                    log::debug!("request {}: {}: {err}", request.id, part.mint);
+                    match err {
+                        EcashError::RateLimited | EcashError::BackingOff(_) => looks.refused(store.now()),
+                        _ => looks.looked(store.now()),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn claim_until_done(&self, request: &Request, part: &Part) -> Vec<Proof> {
+        let mut attempts = 0usize;
+        loop {
+            let pause = match self.claim(request, part).await {
+                Claim::Proofs(proofs) => return proofs,
+                Claim::NotPaid => {
+                    // The mint took its word back: wait for the payment again, however long it takes.
+                    self.tell(request, part, Progress::Unpaid);
+                    while !self.wait_for_payment(request, part).await {}
+                    continue;
+                }
+                Claim::Later(err) => {
+                    self.0.store.paid(part.id);
+                    log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
+                    if matches!(err, EcashError::RateLimited) {
+                        RATE_LIMIT_PAUSE
+                    } else {
+                        let last = CLAIM_BACKOFF.len().saturating_sub(1);
+                        Duration::from_secs(CLAIM_BACKOFF.get(attempts.min(last)).copied().unwrap_or(30))
+                    }
+                }
+            };
+            attempts = attempts.saturating_add(1);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The mint is back, or the guest asks: do not make them wait for the pause.
+                () = async { part.wake.notified().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
+            }
+        }
+    }
+
+    /// One attempt: send the newest outputs; if they or the quote are used already, fetch what was signed.
+    async fn claim(&self, request: &Request, part: &Part) -> Claim {
+        let mint = self.0.mints.get(&part.mint);
+        let seed = self.seed(request.owner);
+        let lock = match seed.lock_key(part.lock_index) {
+            Ok(lock) => lock,
+            Err(err) => return Claim::Later(err.into()),
+        };
+        let claims = part.claims();
+        let Some(newest) = claims.last() else { return Claim::Later(EcashError::AmountNotPossible) };
+        let issued = match self.outputs(request, newest).await {
+            Ok(outputs) => mint.mint(&part.quote, outputs, lock, Urgency::Guest).await,
+            Err(err) => Err(err),
+        };
+        match issued {
+            Ok(proofs) => Claim::Proofs(proofs),
+            Err(EcashError::NotPaid) => Claim::NotPaid,
+            Err(EcashError::KeysetInactive) => match self.fresh_outputs(request, part, &mint, 0).await {
+                Ok(()) => Claim::Later(EcashError::KeysetInactive),
+                Err(err) => Claim::Later(err),
+            },
+            Err(
+                err @ (EcashError::AlreadyIssued
+                | EcashError::OutputsAlreadySigned
+                | EcashError::OutputsPending),
+            ) => self.recover(request, part, &mint, &claims, err).await,
+            Err(err) => Claim::Later(err),
+        }
+    }
+
+    /// Fetches what the mint has signed for any of the part's outputs.
+    async fn recover(
+        &self,
+        request: &Request,
+        part: &Part,
+        mint: &Mint,
+        claims: &[ClaimRow],
+        cause: EcashError,
+    ) -> Claim {
+        for claim in claims.iter().rev() {
+            let restored = match self.outputs(request, claim).await {
+                Ok(outputs) => mint.restore(outputs, Urgency::Guest).await,
+                Err(err) => Err(err),
+            };
+            match restored {
+                Ok(proofs) if total(&proofs) == part.amount => return Claim::Proofs(proofs),
+                Ok(_) => {}
+                Err(err) => return Claim::Later(err),
+            }
+        }
+        // Nothing of ours was signed, so the outputs belong to something else: only if the quote still
+        // has its money may others be used.
+        match mint.quote_state(&part.quote, Urgency::Guest).await.map(|quote| quote.state) {
+            Ok(QuoteState::Paid) => match self.fresh_outputs(request, part, mint, SKIP_COUNTERS).await {
+                Ok(()) => Claim::Later(cause),
+                Err(err) => Claim::Later(err),
+            },
+            Ok(_) => Claim::Later(cause),
+            Err(err) => Claim::Later(err),
+        }
+    }
+
+    /// Journals new outputs on the keyset that is active now.
+    async fn fresh_outputs(
+        &self,
+        request: &Request,
+        part: &Part,
+        mint: &Mint,
+        skip: u32,
+    ) -> Result<(), EcashError> {
+        let keyset = mint.active_keyset(Urgency::Guest).await?;
+        let amounts = keyset.split(part.amount).ok_or(EcashError::AmountNotPossible)?;
+        let amounts = amounts.iter().map(|amount| amount.0).collect();
+        match self.0.store.claim_again(part.id, request.owner, keyset.id().to_string(), amounts, skip).await {
+            Ok(claim) => {
+                part.add_claim(claim);
+                // There is something new to send: no reason to wait for the pause.
+                part.wake.notify_one();
+                Ok(())
+            }
+            Err(err) => {
+                log::error!("request {}: {err}", request.id);
+                Err(EcashError::AmountNotPossible)
+            }
+        }
+    }
+
+    /// Derives the outputs of a claim again.
+    async fn outputs(&self, request: &Request, claim: &ClaimRow) -> Result<Arc<Outputs>, EcashError> {
+        let keyset = KeysetId::parse(&claim.keyset).ok_or(EcashError::AmountNotPossible)?;
+        let seed = self.seed(request.owner);
+        let amounts: Vec<Sats> = claim.amounts.iter().copied().map(Sats).collect();
+        let counter = claim.counter;
+        let outputs =
+            tokio::task::spawn_blocking(move || Outputs::prepare(&seed, keyset, counter, &amounts)).await;
+        match outputs {
+            Ok(outputs) => Ok(Arc::new(outputs?)),
+            Err(_) => Err(EcashError::Busy),
+        }
+    }
+
+    /// Commits the tokens and what they buy; only then anybody is told.
+    async fn keep(&self, request: &Request, part: &Part, proofs: Vec<Proof>) {
+        let token = token::encode(&part.mint, "sat", &proofs);
+        let grant = (request.owner == Owner::House).then(|| NewGrant {
+            reference: format!("{}/{}", request.id, part.position),
+            mac: request.mac,
+            venue: request.venue.clone(),
+            amount: part.amount,
+            allotment: part.allotment,
+        });
+        let session = loop {
+            match self.0.store.claimed(part.id, token.clone(), grant.clone()).await {
+                Ok(session) => break session,
+                Err(err) => {
+                    log::error!("request {}: claimed, but not stored yet: {err}", request.id);
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+            }
+        };
+        match session {
+            None => self.tell(request, part, Progress::Tokens(token)),
+            Some(session) => {
+                part.set_progress(Progress::Granted { online: false }, self.0.store.now());
+                self.0.access.admit(session).await;
+                self.tell(request, part, Progress::Granted { online: true });
+                log::info!("{} is online for {} sat from {}", request.mac, part.amount, part.mint);
+            }
+        }
+    }
+
+    /// Moves a part on and tells its guest.
+    fn tell(&self, request: &Request, part: &Part, progress: Progress) {
+        let before = request.message(part, &self.0.access);
+        part.set_progress(progress, self.0.store.now());
+        let message = request.message(part, &self.0.access);
+        if message != before {
+            self.0.sockets.tell(request.mac, &message);
+        }
+    }
+}
+
+fn total(proofs: &[Proof]) -> Sats {
+    Sats(proofs.iter().map(|proof| proof.amount.0).fold(0, u64::saturating_add))
+}

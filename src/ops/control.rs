@@ -1,0 +1,205 @@
+//! The control socket: one JSON line in, one JSON line out.
+//!
+//! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or
+//! `{"ok": false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: who may open it may command.
+
+use crate::http::Site;
+use crate::mac::MacAddr;
+use crate::units::Millis;
+use serde_json::{json, Value};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+const MAX_LINE: u64 = 16 * 1024;
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The operator gives at most this much at once.
+const LONGEST_GRANT: Millis = Millis::from_secs(366 * 86_400);
+
+/// Asks the app to read its configuration again; answered with what is wrong with it, if anything.
+pub type Reload = mpsc::Sender<oneshot::Sender<Result<Vec<String>, Vec<String>>>>;
+
+/// Where the socket of a run directory is.
+pub fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join("control.sock")
+}
+
+/// Opens the socket. One that a dead daemon left behind is replaced.
+pub fn listen(run_dir: &Path) -> io::Result<UnixListener> {
+    std::fs::create_dir_all(run_dir)?;
+    let path = path(run_dir);
+    match std::fs::remove_file(&path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves commands until dropped.
+pub async fn serve(listener: UnixListener, site: Arc<Site>, reload: Reload) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (site, reload) = (site.clone(), reload.clone());
+                tokio::spawn(async move {
+                    if let Err(err) = converse(stream, &site, &reload).await {
+                        log::debug!("control socket: {err}");
+                    }
+                });
+            }
+            Err(err) => {
+                log::warn!("control socket: {err}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, site: &Site, reload: &Reload) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read.take(MAX_LINE));
+    tokio::time::timeout(LINE_TIMEOUT, reader.read_line(&mut line)).await??;
+    let answer = match carry_out(&line, site, reload).await {
+        Ok(data) => json!({"ok": true, "data": data}),
+        Err((code, message)) => json!({"ok": false, "code": code, "message": message}),
+    };
+    write.write_all(format!("{answer}\n").as_bytes()).await
+}
+
+type Refusal = (&'static str, String);
+
+async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Refusal> {
+    let usage = |message: &str| ("usage", message.to_owned());
+    let order: Value = serde_json::from_str(line).map_err(|_| usage("not a JSON object"))?;
+    let command = order.get("command").and_then(Value::as_str).unwrap_or_default();
+    let args: Vec<&str> =
+        order.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    match (command, args.as_slice()) {
+        ("status", []) => Ok(super::status(site).await),
+        ("clients", []) => Ok(clients(site)),
+        ("sessions", []) => Ok(sessions(site)),
+        ("grant", [mac, duration]) => grant(site, mac, duration).await,
+        ("revoke", [mac]) => revoke(site, mac).await,
+        ("reload", []) => reloaded(reload).await,
+        ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
+        ("grant", _) => Err(usage("grant MAC DURATION (like 30m, 2h, 1d)")),
+        ("revoke", _) => Err(usage("revoke MAC")),
+        _ => Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload")),
+    }
+}
+
+/// Stations that the router knows on its gated devices, with what they have.
+fn clients(site: &Site) -> Value {
+    let config = site.config();
+    let mut list = Vec::new();
+    for venue in &config.venues {
+        for device in &venue.devices {
+            for caller in crate::network::neighbours::guests_on(device).unwrap_or_default() {
+                let session = site.shop.as_ref().ok().and_then(|shop| shop.access.session(caller.mac));
+                let remaining = session.map(|session| session.remaining).filter(|left| *left > Millis::ZERO);
+                list.push(json!({
+                    "mac": caller.mac.to_string(),
+                    "address": caller.address.to_string(),
+                    "device": device,
+                    "venue": venue.id,
+                    "trusted": venue.trusted_macs.contains(&caller.mac),
+                    "remaining_seconds": remaining.map(Millis::as_secs_ceil),
+                }));
+            }
+        }
+    }
+    Value::Array(list)
+}
+
+fn sessions(site: &Site) -> Value {
+    let running = site.shop.as_ref().map(|shop| shop.access.running()).unwrap_or_default();
+    running
+        .into_iter()
+        .map(|session| {
+            json!({
+                "mac": session.mac.to_string(),
+                "venue": session.venue,
+                "allotment_seconds": session.allotment.as_secs_ceil(),
+                "remaining_seconds": session.remaining.as_secs_ceil(),
+                "ends_at": session.ends_at.0,
+            })
+        })
+        .collect()
+}
+
+async fn grant(site: &Site, mac: &str, duration: &str) -> Result<Value, Refusal> {
+    let mac: MacAddr = mac.parse().map_err(|err| ("invalid_mac", format!("{mac}: {err}")))?;
+    let allotment = parse_duration(duration).ok_or_else(|| {
+        ("invalid_duration", "a duration is a number with s, m, h or d, like 90m; at most 366d".to_owned())
+    })?;
+    let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
+    let config = site.config();
+    let venue = config.venues.first().map(|venue| venue.id.as_str()).unwrap_or_default();
+    let granting = shop.access.grant(mac, venue, allotment);
+    let session = match tokio::time::timeout(LINE_TIMEOUT, granting).await {
+        Ok(granted) => granted.map_err(|err| (err.code(), err.to_string()))?,
+        Err(_) => {
+            return Err(("gate_down", "granted, but the gate cannot be opened yet; see status".to_owned()))
+        }
+    };
+    log::info!("operator: {mac} may pass for {} s more", allotment.as_secs_ceil());
+    Ok(json!({"mac": mac.to_string(), "remaining_seconds": session.remaining.as_secs_ceil()}))
+}
+
+async fn revoke(site: &Site, mac: &str) -> Result<Value, Refusal> {
+    let mac: MacAddr = mac.parse().map_err(|err| ("invalid_mac", format!("{mac}: {err}")))?;
+    let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
+    let was_running = shop.access.revoke(mac).await.map_err(|err| (err.code(), err.to_string()))?;
+    if !was_running {
+        return Err(("no_session", format!("{mac} has no running session")));
+    }
+    log::info!("operator: the session of {mac} is ended");
+    Ok(json!({"mac": mac.to_string(), "revoked": true}))
+}
+
+async fn reloaded(reload: &Reload) -> Result<Value, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || ("stopping", "the daemon is stopping".to_owned());
+    reload.send(reply).await.map_err(|_| gone())?;
+    match answer.await.map_err(|_| gone())? {
+        Ok(warnings) => Ok(json!({"reloaded": true, "warnings": warnings})),
+        Err(problems) => Err(("invalid_config", problems.join("\n"))),
+    }
+}
+
+/// A number with a unit: `90s`, `30m`, `2h`, `1d`.
+fn parse_duration(text: &str) -> Option<Millis> {
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let millis = Millis(number.checked_mul(seconds)?.checked_mul(1000)?);
+    (millis > Millis::ZERO && millis <= LONGEST_GRANT).then_some(millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_a_sensible_size() {
+        assert_eq!(parse_duration("90s"), Some(Millis(90_000)));
+        assert_eq!(parse_duration("2h"), Some(Millis(7_200_000)));
+        for text in ["", "5", "h", "0m", "-1h", "1.5h", "2w", "367d", "99999999999999999999d", "1 h", "1é"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Running it: the log, the control socket behind the operator's commands, and what `status` tells.
+
+pub mod control;
+pub mod log;
+mod status;
+
+pub use status::status;

@@ -1,0 +1,90 @@
+//! What `tollgated status` tells: guests, sales, mints, gate, store, clock, and what is missing.
+
+use crate::http::Site;
+use crate::units::{Millis, UnixSeconds};
+use serde_json::{json, Value};
+
+const DAY: u64 = 86_400;
+
+/// The whole state as one JSON object.
+pub async fn status(site: &Site) -> Value {
+    let gate = site.gate();
+    let config = site.config();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": site.not_ready().is_empty(),
+        "not_ready": site.not_ready(),
+        "guests": guests(site),
+        "sales_today": sales(site).await,
+        "mints": config.mints.iter().map(|mint| {
+            let health = site.mints.get(&mint.url).health();
+            json!({
+                "url": mint.url.as_str(),
+                "reachable": health.failures == 0 && health.last_answer.is_some(),
+                "failures": health.failures,
+                "last_error": health.last_failure.map(|(_, error)| error),
+            })
+        }).collect::<Value>(),
+        "gate": {
+            "firewall_lock": gate.firewall_lock,
+            "routing_lock": gate.routing_lock,
+            "trouble": gate.trouble,
+            "absent_devices": gate.absent_devices,
+            "offloaded_devices": gate.offloaded_devices,
+            "times_put_back": gate.healed,
+            "open": gate.open,
+        },
+        "store": store(site),
+        "clock": clock(site),
+        "trouble": site.trouble(),
+    })
+}
+
+fn guests(site: &Site) -> Value {
+    match &site.shop {
+        Ok(shop) => {
+            let (requests, unpaid) = shop.mint_proxy.counts();
+            json!({
+                "online": shop.access.running().len(),
+                "sockets": shop.mint_proxy.sockets().count(),
+                "connections": site.connections(),
+                "requests": requests,
+                "unpaid": unpaid,
+            })
+        }
+        Err(_) => json!({"online": site.gate().open, "connections": site.connections()}),
+    }
+}
+
+/// Today by the router's clock, in UTC.
+async fn sales(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    let now = shop.store.wall().0;
+    let midnight = UnixSeconds(now.saturating_sub(now % DAY));
+    match shop.store.sales_since(midnight).await {
+        Ok(sales) => {
+            json!({"count": sales.count, "sat": sales.amount.0, "seconds": sales.allotment.0 / 1000})
+        }
+        Err(err) => json!({"error": err.code()}),
+    }
+}
+
+fn store(site: &Site) -> Value {
+    match &site.shop {
+        Ok(shop) => json!({
+            "state": "ok",
+            "free_bytes": shop.store.free_bytes().ok(),
+            "commits": shop.store.commits(),
+        }),
+        Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
+    }
+}
+
+fn clock(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    json!({
+        "wall": shop.store.wall().0,
+        "plausible": shop.store.wall_is_plausible(),
+        "service_seconds": Millis::as_secs_ceil(shop.store.now()),
+    })
+}

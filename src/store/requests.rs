@@ -1,0 +1,445 @@
+//! Payment requests and the money in transit that belongs to them.
+//!
+//! A part goes `asking -> unpaid -> paid -> claimed`, or ends as `expired` or `failed`. What its
+//! outputs and its lock key are derived from is committed in `begin`, before the mint is asked, so
+//! whatever happens later the tokens can be had from the seed and the mint (NUT-09).
+
+use super::sessions::{add_grant, NewGrant, SessionRow};
+use super::{Store, StoreError};
+use crate::config::MintUrl;
+use crate::mac::MacAddr;
+use crate::units::{Millis, Sats, UnixSeconds};
+use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use std::fmt;
+use std::str::FromStr;
+
+/// Names a request towards its guest: 128 random bits, so knowing it is a proof of having asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(String);
+
+/// Whose money the tokens of a request are; each owner has a seed of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The guest's: handed out as ecash.
+    Guest,
+    /// The house's takings: the guest gets access for it.
+    House,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartState {
+    /// The mint is being asked for an invoice; nothing was shown to the guest.
+    Asking,
+    Unpaid,
+    /// The mint says it was paid; the tokens are not ours yet.
+    Paid,
+    /// The tokens are in the store (and, for the house, the access is granted).
+    Claimed,
+    /// Never paid, and no longer watched.
+    Expired,
+    /// The mint gave no usable invoice.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewRequest {
+    pub id: RequestId,
+    pub mac: MacAddr,
+    pub venue: String,
+    pub owner: Owner,
+    pub parts: Vec<NewPart>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewPart {
+    pub mint: MintUrl,
+    pub amount: Sats,
+    /// What the guest gets for it; zero where tokens are handed out instead.
+    pub allotment: Millis,
+    /// Text of the keyset id that the outputs will be made on, and their amounts.
+    pub keyset: String,
+    pub amounts: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RequestRow {
+    pub id: RequestId,
+    pub mac: MacAddr,
+    pub venue: String,
+    pub owner: Owner,
+    pub created: Millis,
+    /// The guest said that the tokens are safe, or they were seen spent.
+    pub acked: bool,
+    pub parts: Vec<PartRow>,
+}
+
+#[derive(Clone)]
+pub struct PartRow {
+    pub id: i64,
+    pub position: u32,
+    pub mint: MintUrl,
+    pub amount: Sats,
+    pub allotment: Millis,
+    pub lock_index: u32,
+    pub state: PartState,
+    pub quote: Option<String>,
+    pub invoice: Option<String>,
+    /// When the invoice ends by the mint's clock.
+    pub expires_at: Option<UnixSeconds>,
+    /// The same in service time.
+    pub due: Option<Millis>,
+    pub token: Option<String>,
+    pub claims: Vec<ClaimRow>,
+}
+
+/// One set of blinded outputs of a part; the newest is last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    pub keyset: String,
+    pub counter: u32,
+    pub amounts: Vec<u64>,
+}
+
+/// What the mint answered to the question for an invoice.
+#[derive(Clone)]
+pub struct InvoiceRow {
+    pub quote: String,
+    pub invoice: String,
+    pub expires_at: UnixSeconds,
+    pub due: Millis,
+}
+
+impl Store {
+    /// Journals a request before any mint is asked: lock keys and output counters are taken for good.
+    pub async fn begin(&self, request: NewRequest) -> Result<RequestRow, StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![request.id.0, request.mac.to_string(), request.venue, request.owner.as_str(), now],
+            )?;
+            for (position, part) in request.parts.iter().enumerate() {
+                let lock_index = take_counter(tx, request.owner, "lock", 1)?;
+                tx.execute(
+                    "INSERT INTO parts (request, position, mint, amount, allotment, lock_index, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'asking')",
+                    params![
+                        request.id.0,
+                        u32::try_from(position).unwrap_or(u32::MAX),
+                        part.mint.as_str(),
+                        part.amount,
+                        part.allotment,
+                        lock_index
+                    ],
+                )?;
+                add_claim(tx, tx.last_insert_rowid(), request.owner, &part.keyset, &part.amounts)?;
+            }
+            request_by_id(tx, &request.id)?.ok_or(StoreError::Gone)
+        })
+        .await
+    }
+
+    /// The mints' invoices (part, answer), committed before they are shown.
+    pub async fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for (part, answer) in &answers {
+                let changed = tx.execute(
+                    "UPDATE parts SET state = 'unpaid', quote = ?2, invoice = ?3, expires_at = ?4, due_ms = ?5
+                     WHERE id = ?1 AND state = 'asking'",
+                    params![part, answer.quote, answer.invoice, answer.expires_at, answer.due],
+                )?;
+                if changed != 1 {
+                    return Err(StoreError::Gone);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// No usable invoice came: the request ends before anything was shown.
+    pub async fn not_invoiced(&self, request: &RequestId) -> Result<(), StoreError> {
+        let id = request.0.clone();
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE parts SET state = 'failed' WHERE request = ?1 AND state IN ('asking', 'unpaid')",
+                [id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that the mint reports a part as paid. Not waited for: the mint remembers it as well.
+    pub fn paid(&self, part: i64) {
+        self.write_later("a payment's arrival", move |tx| {
+            tx.execute("UPDATE parts SET state = 'paid' WHERE id = ?1 AND state = 'unpaid'", [part])?;
+            Ok(())
+        });
+    }
+
+    /// Takes fresh counters, `skip` further on, for a part whose earlier outputs cannot be used any more.
+    pub async fn claim_again(
+        &self,
+        part: i64,
+        owner: Owner,
+        keyset: String,
+        amounts: Vec<u64>,
+        skip: u32,
+    ) -> Result<ClaimRow, StoreError> {
+        self.write(move |tx| {
+            if skip > 0 {
+                take_counter(tx, owner, &keyset, skip)?;
+            }
+            add_claim(tx, part, owner, &keyset, &amounts)
+        })
+        .await
+    }
+
+    /// The tokens of a part are here: keeps them and, with `grant`, turns them into access, in one commit.
+    /// Doing it twice changes nothing and answers the session as it is.
+    pub async fn claimed(
+        &self,
+        part: i64,
+        token: String,
+        grant: Option<NewGrant>,
+    ) -> Result<Option<SessionRow>, StoreError> {
+        let now = self.now();
+        let wall = self.wall();
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
+                params![part, token],
+            )?;
+            grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()
+        })
+        .await
+    }
+
+    pub async fn expired(&self, part: i64) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The guest has the tokens of a request (or spent them): they are not pushed again.
+    pub async fn acked(&self, request: &RequestId) -> Result<(), StoreError> {
+        let id = request.0.clone();
+        self.write(move |tx| {
+            tx.execute("UPDATE requests SET acked = 1 WHERE id = ?1", [id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Requests that still have work to do: unpaid, unclaimed, or tokens not yet safe with the guest.
+    pub async fn open_requests(&self) -> Result<Vec<RequestRow>, StoreError> {
+        self.read(|db| {
+            let ids = db
+                .prepare(
+                    "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
+                     WHERE p.state IN ('asking', 'unpaid', 'paid') OR (p.state = 'claimed' AND r.owner = 'guest' AND NOT r.acked)",
+                )?
+                .query_map([], |row| row.get::<_, String>(0))?
+                .collect::<Result<Vec<_>, _>>()?;
+            ids.into_iter()
+                .filter_map(|id| request_by_id(db, &RequestId(id)).transpose())
+                .collect()
+        })
+        .await
+    }
+
+    pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
+        let id = id.clone();
+        self.read(move |db| request_by_id(db, &id)).await
+    }
+
+    /// Forgets requests and grants that ended before `before`: tokens are kept 90 days.
+    pub async fn prune(&self, before: Millis) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
+                 (SELECT 1 FROM parts WHERE request = requests.id AND (state IN ('asking', 'unpaid', 'paid')
+                  OR (state = 'claimed' AND requests.owner = 'house')))",
+                [before],
+            )?;
+            tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [before])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn take_counter(tx: &Transaction, owner: Owner, keyset: &str, count: u32) -> Result<u32, StoreError> {
+    let next: u32 = tx.query_row(
+        "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET next = next + ?3 RETURNING next",
+        params![owner.as_str(), keyset, count],
+        |row| row.get(0),
+    )?;
+    // Derivation indices end at 2^31 (BIP 32).
+    if next > 0x7fff_ffff {
+        return Err(StoreError::CounterExhausted);
+    }
+    Ok(next.saturating_sub(count))
+}
+
+fn add_claim(
+    tx: &Transaction,
+    part: i64,
+    owner: Owner,
+    keyset: &str,
+    amounts: &[u64],
+) -> Result<ClaimRow, StoreError> {
+    let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
+    let counter = take_counter(tx, owner, keyset, count)?;
+    let text = amounts.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    tx.execute(
+        "INSERT INTO claims (part, keyset, counter, amounts) VALUES (?1, ?2, ?3, ?4)",
+        params![part, keyset, counter, text],
+    )?;
+    Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() })
+}
+
+fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
+    let row = db
+        .prepare_cached("SELECT mac, venue, owner, created_ms, acked FROM requests WHERE id = ?1")?
+        .query_row([&id.0], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, Millis>(3)?,
+                row.get::<_, bool>(4)?,
+            ))
+        })
+        .optional()?;
+    let Some((mac, venue, owner, created, acked)) = row else { return Ok(None) };
+    let mut parts = db
+        .prepare_cached(
+            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token
+             FROM parts WHERE request = ?1 ORDER BY position",
+        )?
+        .query_map([&id.0], |row| Ok(part_of(row)))?
+        .map(|part| part?)
+        .collect::<Result<Vec<PartRow>, StoreError>>()?;
+    for part in &mut parts {
+        part.claims = db
+            .prepare_cached("SELECT keyset, counter, amounts FROM claims WHERE part = ?1 ORDER BY id")?
+            .query_map([part.id], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?))
+            })?
+            .map(|claim| {
+                let (keyset, counter, amounts) = claim?;
+                let amounts =
+                    amounts.split(',').map(|a| a.parse().map_err(|_| StoreError::unreadable("amounts")));
+                Ok(ClaimRow { keyset, counter, amounts: amounts.collect::<Result<_, _>>()? })
+            })
+            .collect::<Result<_, StoreError>>()?;
+    }
+    Ok(Some(RequestRow {
+        id: id.clone(),
+        mac: mac.parse().map_err(|_| StoreError::unreadable("mac"))?,
+        venue,
+        owner: owner.parse()?,
+        created,
+        acked,
+        parts,
+    }))
+}
+
+fn part_of(row: &Row) -> Result<PartRow, StoreError> {
+    Ok(PartRow {
+        id: row.get(0)?,
+        position: row.get(1)?,
+        mint: MintUrl::parse(&row.get::<_, String>(2)?).map_err(|_| StoreError::unreadable("mint"))?,
+        amount: row.get(3)?,
+        allotment: row.get(4)?,
+        lock_index: row.get(5)?,
+        state: row.get::<_, String>(6)?.parse()?,
+        quote: row.get(7)?,
+        invoice: row.get(8)?,
+        expires_at: row.get(9)?,
+        due: row.get(10)?,
+        token: row.get(11)?,
+        claims: Vec::new(),
+    })
+}
+
+impl RequestId {
+    /// A fresh one from the kernel's random numbers.
+    pub fn random() -> Result<RequestId, StoreError> {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes).map_err(|_| StoreError::NoRandomness)?;
+        Ok(RequestId(bytes.iter().map(|b| format!("{b:02x}")).collect()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<RequestId, ()> {
+        let well_formed = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if well_formed {
+            Ok(RequestId(text.to_owned()))
+        } else {
+            Err(())
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Owner {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Owner::Guest => "guest",
+            Owner::House => "house",
+        }
+    }
+}
+
+impl FromStr for Owner {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Owner, StoreError> {
+        match text {
+            "guest" => Ok(Owner::Guest),
+            "house" => Ok(Owner::House),
+            _ => Err(StoreError::unreadable("owner")),
+        }
+    }
+}
+
+impl FromStr for PartState {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<PartState, StoreError> {
+        Ok(match text {
+            "asking" => PartState::Asking,
+            "unpaid" => PartState::Unpaid,
+            "paid" => PartState::Paid,
+            "claimed" => PartState::Claimed,
+            "expired" => PartState::Expired,
+            "failed" => PartState::Failed,
+            _ => return Err(StoreError::unreadable("state")),
+        })
+    }
+}
+
+impl fmt::Debug for PartRow {
+    /// Without token, invoice and quote: they are worth money.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartRow({} {:?} {} sat at {})", self.id, self.state, self.amount, self.mint)
+    }
+}
