@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${TOLLGATED_CACHE:-$HOME/.cache/tollgated}
 log=$cache/setup.log
 want=${1:-all}
-rust_needed=1.85
+rust_needed=1.90
 mkdir -p "$cache"
 : >"$log"
 

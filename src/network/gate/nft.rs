@@ -106,8 +106,7 @@ impl NftGate {
         match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
             Err(GateError::Refused(line)) if fits => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
-                let mut anew = Snapshot::default();
-                anew.paid = snapshot.paid;
+                let mut anew = Snapshot { paid: snapshot.paid, ..Snapshot::default() };
                 anew.paid.retain(|_, remaining| remaining.is_some());
                 let mut script = ruleset::load(plan, true);
                 for (mac, remaining) in &anew.paid {
