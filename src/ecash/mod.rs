@@ -8,8 +8,6 @@
 mod client;
 mod curve;
 mod error;
-#[cfg(test)]
-mod fake_mint;
 mod hex;
 mod invoice;
 mod keyset;
@@ -24,6 +22,11 @@ mod subscribe;
 mod tls;
 pub mod token;
 mod wire;
+
+#[cfg(test)]
+mod tests {
+    pub mod fake_mint;
+}
 
 pub use client::MintClient;
 pub use curve::{Dleq, PublicKey, SecretKey};
