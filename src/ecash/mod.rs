@@ -23,11 +23,6 @@ mod tls;
 pub mod token;
 mod wire;
 
-#[cfg(test)]
-mod tests {
-    pub mod fake_mint;
-}
-
 pub use client::MintClient;
 pub use curve::{Dleq, PublicKey, SecretKey};
 pub use error::{EcashError, Lie};
@@ -42,3 +37,8 @@ pub use subscribe::{MintEvent, QuoteWatch};
 pub use tls::{Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
+
+#[cfg(test)]
+mod tests {
+    pub mod fake_mint;
+}
