@@ -156,14 +156,13 @@ in_lab! {
         let mut gate = gate();
         for address in INTERNET {
             gate.open(&[lease(MAC_1, 600_000)]).unwrap();
-            let mut download = lab.guest.helper(&format!("download {address} 9000"));
+            let _download = lab.guest.helper(&format!("download {address} 9000"));
             gate.tend().unwrap();
             gate.close(&[mac(MAC_1)]).unwrap();
             let before = lab.guest.received();
             std::thread::sleep(Duration::from_millis(300));
             let passed = lab.guest.received() - before;
             assert!(passed < 5_000, "{address}: {passed} bytes after the end");
-            wait("the guest to be told", || !download.is_running());
         }
     }
 
@@ -283,11 +282,12 @@ in_lab! {
         for guest in [&lab.guest, &lab.other] {
             helpers.extend(INTERNET.map(|address| guest.helper(&format!("listen {address} 443"))));
         }
+        // Not /proc/net/nf_conntrack: only the real root may read it.
         let count = |address: &str| {
-            let table = sh("cat /proc/net/nf_conntrack");
+            let table = sh("conntrack -L -f ipv4; conntrack -L -f ipv6");
             table.lines().filter(|line| line.contains(&format!("src={address} "))).count()
         };
-        let (own_v6, others_v6) = ("fd77:0000:0000:0000:0000:0000:0000:0011", "fd77:0000:0000:0000:0000:0000:0000:0012");
+        let (own_v6, others_v6) = ("fd77::11", "fd77::12");
         assert!(count("192.168.77.11") > 0 && count(own_v6) > 0);
         gate.close(&[mac(MAC_1)]).unwrap();
         assert_eq!((count("192.168.77.11"), count(own_v6)), (0, 0));
@@ -405,7 +405,7 @@ in_lab! {
     }
 
     fn without_nft_the_locks_still_stand(lab) {
-        let mut gate = NftGate::with_program("no-such-nft".into());
+        let mut gate = NftGate::with_program("/nonexistent/nft".into());
         let failure = gate.load(&plan(), &[]).unwrap_err();
         assert_eq!(failure.to_string(), "the program nft is not installed");
         assert!(gate.changed());

@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn without_load_nothing_is_touched() {
-        let mut gate = NftGate::with_program("tollgated-no-such-nft".into());
+        let mut gate = NftGate::with_program("/nonexistent/nft".into());
         assert!(gate.changed());
         assert!(matches!(gate.open(&[]), Err(GateError::NotLoaded)));
         assert!(matches!(
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_device_name_with_quotes_is_refused_before_anything_happens() {
-        let mut gate = NftGate::with_program("tollgated-no-such-nft".into());
+        let mut gate = NftGate::with_program("/nonexistent/nft".into());
         let plan = Plan { devices: vec!["a\" }; flush ruleset".to_owned()], ..Plan::default() };
         assert!(matches!(gate.load(&plan, &[]), Err(GateError::DeviceName(_))));
     }
