@@ -79,6 +79,13 @@ struct App {
 
 impl App {
     async fn live(path: PathBuf, config: Config) -> ExitCode {
+        // First of all: a reload that comes while we start must not end us.
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+        else {
+            log::error!("cannot listen for signals");
+            return ExitCode::FAILURE;
+        };
         let clock = Clock::machine();
         let config = Arc::new(resolved(config));
         let (sender, receiver) = watch::channel(config.clone());
@@ -102,12 +109,6 @@ impl App {
         };
         let now = clock.now();
         let mut app = App { path, config: sender, site, listeners: Listeners::default(), tidied: now, clock };
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-        else {
-            log::error!("cannot listen for signals");
-            return ExitCode::FAILURE;
-        };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         loop {
