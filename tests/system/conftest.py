@@ -11,6 +11,7 @@ from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.shop import Shop
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,38 @@ def make_daemon(lab, request):
             print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
     if made:
         lab.clean_router()
+
+
+@pytest.fixture(scope="module")
+def open_shop(lab):
+    """One shop for a whole module; tests ask for `shop`."""
+    if not os.path.exists(lab_daemon.binary()):
+        pytest.skip(f"no daemon at {lab_daemon.binary()}")
+    with Shop(lab) as made:
+        yield made
+
+
+@pytest.fixture
+def shop(open_shop, request):
+    """The module's shop: one daemon, two mints. It must have survived each test, without a panic."""
+    log_before = len(open_shop.daemon.log())
+    open_shop.behave()
+    yield open_shop
+    log = open_shop.daemon.log()[log_before:]
+    if getattr(request.node, "failed", False):
+        print(f"--- log of {open_shop.daemon.dir}\n{log[-6000:]}")
+    assert open_shop.daemon.running and "panicked" not in log
+
+
+@pytest.fixture
+def stranger(lab):
+    """A guest whom the shop has never seen, so that no limit and no request of another test is in the way."""
+    return lab.guests[0].become_stranger()
+
+
+@pytest.fixture
+def other_stranger(lab):
+    return lab.guests[1].become_stranger()
 
 
 @pytest.hookimpl(wrapper=True)
