@@ -29,8 +29,6 @@ pub struct GateStatus {
     pub routing_lock: bool,
     /// What is wrong, in a sentence for the operator.
     pub trouble: Option<String>,
-    /// Gated devices that do not exist (yet).
-    pub absent_devices: Vec<String>,
     /// Devices whose traffic may skip the gate.
     pub offloaded_devices: Vec<String>,
     /// How often the gate was found changed and was put back.
@@ -280,7 +278,6 @@ impl Keeper {
         let mut status = lock(&self.status);
         status.firewall_lock = report.table == Table::Intact;
         status.routing_lock = report.missing_locks.is_empty();
-        status.absent_devices = report.absent_devices.clone();
         status.offloaded_devices = report.offloaded_devices.clone();
     }
 
