@@ -1,16 +1,20 @@
 """Fixtures of the system tests. A module has a lab of its own and, when it asks for one, a mint of its own."""
 
+import itertools
 import os
 
 import pytest
 
 from lab import daemon as lab_daemon
+from lab.browser import Browser
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def make_daemon(lab, request):
 
     def make(*mints, start: bool = True, **options) -> Daemon:
         sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
-        daemon = Daemon(lab, sections, name=f"daemon-{request.node.name[:60].replace('/', '_')}-{len(made)}", **options)
+        daemon = Daemon(lab, sections, name=f"daemon-{next(NUMBERS)}", **options)
         made.append(daemon)
         return daemon.start() if start else daemon
 
@@ -64,6 +68,31 @@ def make_daemon(lab, request):
             print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
     if made:
         lab.clean_router()
+
+
+@pytest.fixture(scope="module")
+def browser(lab):
+    """Chromium on the first guest, which finds names at the router as a phone does."""
+    lab.start_dnsmasq()
+    with Browser(lab.guest) as made:
+        yield made
+
+
+@pytest.fixture
+def phone(browser):
+    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing may be
+    wrong on the phone's console at its end."""
+    made = []
+
+    def make(**options):
+        made.append(browser.phone(**options))
+        return made[-1]
+
+    yield make
+    problems = [problem for page in made for problem in browser.problems(page)]
+    for page in made:
+        page.context.close()
+    assert not problems
 
 
 @pytest.hookimpl(wrapper=True)
