@@ -18,10 +18,13 @@ const BACKLOG: usize = 64;
 /// Messages of one socket that are being worked on at a time.
 const AT_A_TIME: usize = 64;
 
+/// Where the messages to one socket are put.
+type Outbox = mpsc::Sender<Arc<str>>;
+
 /// All open sockets.
 #[derive(Default)]
 pub struct Sockets {
-    by_mac: Mutex<BTreeMap<MacAddr, Vec<mpsc::Sender<Arc<str>>>>>,
+    by_mac: Mutex<BTreeMap<MacAddr, Vec<Outbox>>>,
 }
 
 /// One socket's place: what it has to send, and how it is spoken to.
@@ -35,13 +38,13 @@ struct Speaker {
     proxy: MintProxy,
     caller: Caller,
     venue: Venue,
-    outbox: mpsc::Sender<Arc<str>>,
+    outbox: Outbox,
     working: Arc<Semaphore>,
 }
 
 impl Sockets {
     /// A place for one more socket of this MAC, if it has fewer than `limit`.
-    fn join(&self, mac: MacAddr, limit: usize) -> Option<(mpsc::Sender<Arc<str>>, mpsc::Receiver<Arc<str>>)> {
+    fn join(&self, mac: MacAddr, limit: usize) -> Option<(Outbox, mpsc::Receiver<Arc<str>>)> {
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         let sockets = by_mac.entry(mac).or_default();
         sockets.retain(|socket| !socket.is_closed());
@@ -53,7 +56,7 @@ impl Sockets {
         Some((outbox, inbox))
     }
 
-    fn leave(&self, mac: MacAddr, outbox: &mpsc::Sender<Arc<str>>) {
+    fn leave(&self, mac: MacAddr, outbox: &Outbox) {
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
             sockets.retain(|socket| !socket.same_channel(outbox));

@@ -66,11 +66,9 @@ impl MintProxy {
     }
 
     async fn bring_to_its_end(&self, request: &Arc<Request>, part: &Part) {
-        if part.progress() == Progress::Unpaid {
-            if !self.wait_for_payment(request, part).await {
-                self.tell(request, part, Progress::Expired);
-                return;
-            }
+        if part.progress() == Progress::Unpaid && !self.wait_for_payment(request, part).await {
+            self.tell(request, part, Progress::Expired);
+            return;
         }
         if part.progress() == Progress::Paid {
             let proofs = self.claim_until_done(request, part).await;
