@@ -6,6 +6,7 @@ import os
 import pytest
 
 from lab import daemon as lab_daemon
+from lab.browser import Browser
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -100,6 +101,31 @@ def stranger(lab):
 @pytest.fixture
 def other_stranger(lab):
     return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="module")
+def browser(lab):
+    """Chromium on the first guest, which finds names at the router as a phone does."""
+    lab.start_dnsmasq()
+    with Browser(lab.guest) as made:
+        yield made
+
+
+@pytest.fixture
+def phone(browser):
+    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing may be
+    wrong on the phone's console at its end."""
+    made = []
+
+    def make(**options):
+        made.append(browser.phone(**options))
+        return made[-1]
+
+    yield make
+    problems = [problem for page in made for problem in browser.problems(page)]
+    for page in made:
+        page.context.close()
+    assert not problems
 
 
 @pytest.hookimpl(wrapper=True)
