@@ -54,6 +54,8 @@ pub enum MintEvent {
     Quote(QuoteId, QuoteState),
     /// The mint offers no WebSocket; asked again every ten minutes.
     Unsupported,
+    /// The mint answers again after calls that failed: looks were missed meanwhile.
+    Back,
 }
 
 /// Tells the socket's task what to watch. Dropping it ends the task.
