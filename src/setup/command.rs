@@ -89,7 +89,9 @@ fn apply(changes: &[Change], uci: &Uci) -> Result<(), SetupError> {
         touched.iter().for_each(|package| uci.revert(package));
         return Err(error);
     }
-    touched.iter().try_for_each(|package| uci.commit(package))
+    touched.iter().try_for_each(|package| uci.commit(package))?;
+    uci.tidy();
+    Ok(())
 }
 
 fn usable(uci: &Uci) -> Result<(), SetupError> {
@@ -283,7 +285,9 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
         Ok(if line.is_empty() { default.to_owned() } else { line.to_owned() })
     };
     flags.answers.name = Some(answers::name(&question("Name that guests see", "Wi-Fi")?)?);
-    flags.answers.mint = Some(answers::mint(&question("Mint (https://...)", "")?)?);
+    let own = package(uci, "tollgate")?;
+    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
+    flags.answers.mint = Some(answers::mint(&question("Mint (https://...)", known)?)?);
     flags.answers.price = Some(answers::amount("price", &question("Price of a minute in sat", "1")?)?);
     if question("Make a guest network for it? y/n", "y")?.starts_with(['y', 'Y']) {
         flags.make_network = true;

@@ -29,7 +29,7 @@ impl Uci {
         if dir == CONFIG_DIR {
             return Uci { options: Vec::new() };
         }
-        Uci { options: vec!["-c".to_owned(), dir.clone(), "-P".to_owned(), format!("{dir}/.changes")] }
+        Uci { options: vec!["-c".to_owned(), dir.clone(), "-t".to_owned(), format!("{dir}/.changes")] }
     }
 
     /// Whether this is the configuration that the router runs with.
@@ -67,7 +67,18 @@ impl Uci {
     }
 
     pub fn commit(&self, package: &str) -> Result<(), SetupError> {
-        self.run(&["commit", package]).map(|_| ())
+        self.run(&["commit", package])?;
+        match self.has_uncommitted(package)? {
+            true => Err(SetupError::Uci(format!("commit {package}"), "the changes are still pending".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Leaves nothing in a directory that is not the router's own.
+    pub fn tidy(&self) {
+        if let Some(staging) = self.options.last() {
+            let _ = std::fs::remove_dir_all(staging);
+        }
     }
 
     pub fn revert(&self, package: &str) {
