@@ -16,6 +16,8 @@ APPLETS = (
     " readlink rm rmdir sed sleep sort tail test touch tr true umask wc ["
 ).split()
 
+DEVICES = ("null", "zero", "full", "random", "urandom")
+
 CONFIG = {
     "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n\toption ipaddr '127.0.0.1'\n"
     "\toption netmask '255.0.0.0'\n\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n"
@@ -56,8 +58,23 @@ class Root:
         self.write("etc/init.d/firewall", "#!/bin/sh\necho \"firewall $1\" >>/tmp/reloads\n", 0o755)
         for name, text in CONFIG.items():
             self.write(f"etc/config/{name}", text, 0o644)
-        for name in ("proc", "dev"):
-            place.run(["mount", "--rbind", f"/{name}", self.at(name)])
+        for name in ("protocols", "services"):
+            # nft knows protocols by /etc/protocols, as on OpenWrt.
+            if os.path.exists(f"/etc/{name}"):
+                shutil.copy(f"/etc/{name}", self.at("etc"))
+        # Never the machine's folders: whoever deletes this one would delete through them.
+        place.run(["mount", "-t", "proc", "proc", self.at("proc")])
+        for name in DEVICES:
+            self.write(f"dev/{name}", "")
+            place.run(["mount", "--bind", f"/dev/{name}", self.at(f"dev/{name}")])
+        for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+            os.symlink(f"/proc/self/{target}", self.at(f"dev/{name}"))
+
+    def close(self) -> None:
+        """Ends the service and takes the mounts away."""
+        self.sh("[ ! -f /tmp/procd/tollgated.pid ] || kill -9 $(cat /tmp/procd/tollgated.pid)", check=False)
+        for path in [f"dev/{name}" for name in DEVICES] + ["proc"]:
+            self.place.run(["umount", self.at(path)], check=False)
 
     def at(self, path: str) -> str:
         return os.path.join(self.path, path.lstrip("/"))
