@@ -69,7 +69,9 @@ impl Uci {
     pub fn commit(&self, package: &str) -> Result<(), SetupError> {
         self.run(&["commit", package])?;
         match self.has_uncommitted(package)? {
-            true => Err(SetupError::Uci(format!("commit {package}"), "the changes are still pending".to_owned())),
+            true => {
+                Err(SetupError::Uci(format!("commit {package}"), "the changes are still pending".to_owned()))
+            }
             false => Ok(()),
         }
     }
