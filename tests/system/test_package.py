@@ -93,6 +93,59 @@ def test_control_says_what_opkg_needs_and_depends_on_what_is_called(ipk):
     assert os.path.basename(ipk("1.0.0")) == "tollgated_1.0.0-r1_x86_64.ipk"
 
 
+# What of the buildroot's include files the feed package needs, and its way of taking over scripts (package-pack.mk).
+BUILDROOT = """
+INCLUDE_DIR:=$(TOPDIR)/include
+CP:=cp -fpR
+INSTALL_DIR:=install -d -m0755
+INSTALL_BIN:=install -m0755
+INSTALL_CONF:=install -m0600
+INSTALL_DATA:=install -m0644
+PKG_BUILD_DIR:=$(TOPDIR)/build
+PKG_INSTALL_DIR:=$(TOPDIR)/build/install
+RUST_ARCH_DEPENDS:=
+PKGARCH:=x86_64
+"""
+BUILD_PACKAGE = """
+define BuildPackage
+  $(eval $(Package/$(1)))
+  export SCRIPT_postinst:=$$(Package/$(1)/postinst)
+  export SCRIPT_prerm:=$$(Package/$(1)/prerm)
+  export SCRIPT_postrm:=$$(Package/$(1)/postrm)
+  export SCRIPT_conffiles:=$$(Package/$(1)/conffiles)
+all:
+	$$(call Build/Prepare)
+	mkdir -p $(PKG_INSTALL_DIR)/bin && echo program >$(PKG_INSTALL_DIR)/bin/tollgated
+	$$(call Package/$(1)/install,$(TOPDIR)/out)
+	for name in postinst prerm postrm conffiles; do eval "printf '%s\\n' \\"\\$$$$SCRIPT_$$$$name\\"" >$(TOPDIR)/$$$$name; done
+	echo "$(PKG_VERSION)-r$(PKG_RELEASE) $(DEPENDS)" >$(TOPDIR)/version
+endef
+"""
+
+
+def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
+    for path, text in (("rules.mk", BUILDROOT), ("include/package.mk", BUILD_PACKAGE), ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n")):
+        os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
+        (tmp_path / path).write_text(text)
+    subprocess.run(["make", "-s", "-C", os.path.dirname(PACK), f"TOPDIR={tmp_path}", "all"], check=True, env={"PATH": os.environ["PATH"]})
+    package = opkg.read(ipk("1.0.0"))
+    found = {}
+    for folder, _, names in os.walk(tmp_path / "out"):
+        for name in names:
+            path = os.path.join(folder, name)
+            found[os.path.relpath(path, tmp_path / "out")] = os.stat(path).st_mode & 0o777
+    assert found == {path: mode for path, (mode, content) in package["files"].items() if content is not None}
+    assert os.stat(tmp_path / "out/etc/tollgate").st_mode & 0o777 == 0o700
+    for path, (_, content) in package["files"].items():
+        if content is not None and path != "usr/sbin/tollgated":
+            assert (tmp_path / "out" / path).read_bytes() == content, path
+    for name, script in (("postinst", "postinst-pkg"), ("prerm", "prerm-pkg"), ("postrm", "postrm")):
+        assert (tmp_path / name).read_text().strip() == package["scripts"][script].strip()
+    assert (tmp_path / "conffiles").read_text().split() == ["/etc/config/tollgate"]
+    plain = subprocess.run([sys.executable, PACK, "version", "ipk"], capture_output=True, text=True, check=True).stdout.strip()
+    assert (tmp_path / "version").read_text().split() == [plain, "+nftables"]
+
+
 def test_capabilities_are_three_in_every_set(ipk):
     sets = json.loads(opkg.read(ipk("1.0.0"))["files"]["etc/capabilities/tollgated.json"][1])
     assert set(sets) == {"bounding", "effective", "ambient", "permitted", "inheritable"}
