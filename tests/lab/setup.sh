@@ -97,6 +97,10 @@ if [ "$want" != build ]; then
 			"$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
 		echo "$stamp" >"$cache/venv/.stamp"
 	fi
+	if [ "$want" = all ]; then
+		PYTHONPATH=$here/.. python3 -c 'import os, sys; from lab.openwrt import uci; sys.exit(not os.path.exists(uci.kept()))' ||
+			PYTHONPATH=$here/.. step "uci, as routers have it" python3 -c 'from lab.openwrt import uci; uci.binary()'
+	fi
 	unshare $([ "$(id -u)" = 0 ] || echo -Ur) -mnpf true 2>>"$log" || {
 		say "network namespaces cannot be made here: run as root, or allow unprivileged user namespaces"
 		exit 1

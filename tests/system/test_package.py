@@ -152,6 +152,14 @@ def test_capabilities_are_three_in_every_set(ipk):
     assert all(names == ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"] for names in sets.values())
 
 
+def test_the_rule_that_fw4_includes_accepts_the_mark_alone(lab, ipk):
+    rule = opkg.read(ipk("1.0.0"))["files"]["usr/share/nftables.d/chain-pre/forward/30-tollgated.nft"][1].decode()
+    lab.router.nft(f"table inet probe {{\n\tchain forward {{\n\t\t{rule}\t}}\n}}\n")
+    listed = lab.router.run(["nft", "list", "table", "inet", "probe"]).out
+    lab.router.nft("delete table inet probe\n")
+    assert "mark & 0x08000000 == 0x08000000 accept" in listed
+
+
 def test_the_same_input_gives_the_same_bytes(ipk, program, tmp_path):
     copy = str(tmp_path / "copy")
     subprocess.run(["cp", program, copy], check=True)

@@ -11,11 +11,16 @@ UCI = ["cli", "libuci", "file", "util", "delta", "parse", "blob"]
 LIBUBOX = ["blob", "blobmsg", "avl", "avl-cmp", "vlist", "utils"]
 
 
-def binary() -> str:
+def kept() -> str:
+    """Where it is, once built."""
     cache = os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
-    path = os.path.join(cache, f"uci-{VERSION}")
+    return os.path.join(cache, f"uci-{VERSION}")
+
+
+def binary() -> str:
+    path = kept()
     if not os.path.exists(path):
-        os.makedirs(cache, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         _build(path, _sources())
     return path
 
@@ -40,8 +45,6 @@ def _build(path: str, sources: str) -> None:
         subprocess.run(
             ["gcc", "-w", "-O1", "-std=gnu99", "-D_GNU_SOURCE", '-DUCI_PREFIX="/usr"', "-I", work, "-o", made, *files], check=True
         )
-        os.replace(made, path) if os.stat(work).st_dev == os.stat(os.path.dirname(path)).st_dev else _copy(made, path)
-
-
-def _copy(made: str, path: str) -> None:
-    subprocess.run(["install", "-m", "755", made, path], check=True)
+        beside = f"{path}.{os.getpid()}"
+        subprocess.run(["install", "-m", "755", made, beside], check=True)
+        os.replace(beside, path)  # somebody may be running the one that is there
