@@ -1,5 +1,6 @@
 """Fixtures of the system tests. A module has a lab of its own and, when it asks for one, a mint of its own."""
 
+import itertools
 import os
 
 import pytest
@@ -11,6 +12,8 @@ from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def make_daemon(lab, request):
 
     def make(*mints, start: bool = True, **options) -> Daemon:
         sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
-        daemon = Daemon(lab, sections, name=f"daemon-{request.node.name[:60].replace('/', '_')}-{len(made)}", **options)
+        daemon = Daemon(lab, sections, name=f"daemon-{next(NUMBERS)}", **options)
         made.append(daemon)
         return daemon.start() if start else daemon
 
