@@ -1,5 +1,6 @@
 """Fixtures of the system tests. A module has a lab of its own and, when it asks for one, a mint of its own."""
 
+import itertools
 import os
 
 import pytest
@@ -12,6 +13,8 @@ from lab.internet import MINT4
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
 from lab.shop import Shop
+
+DAEMONS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,8 @@ def make_daemon(lab, request):
 
     def make(*mints, start: bool = True, **options) -> Daemon:
         sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
-        daemon = Daemon(lab, sections, name=f"daemon-{request.node.name[:60].replace('/', '_')}-{len(made)}", **options)
+        # A short name: the path of the control socket may have 90 bytes.
+        daemon = Daemon(lab, sections, name=f"daemon-{next(DAEMONS)}", **options)
         made.append(daemon)
         return daemon.start() if start else daemon
 
@@ -78,9 +82,9 @@ def open_shop(lab):
 
 @pytest.fixture
 def shop(open_shop, request):
-    """The module's shop: one daemon, two mints. It must have survived each test, without a panic."""
+    """The module's shop: one daemon, two fresh mints of its many. It must have survived each test, without a panic."""
     log_before = len(open_shop.daemon.log())
-    open_shop.behave()
+    open_shop.next_customer()
     yield open_shop
     log = open_shop.daemon.log()[log_before:]
     if getattr(request.node, "failed", False):
