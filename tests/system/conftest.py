@@ -6,6 +6,7 @@ import os
 import pytest
 
 from lab import daemon as lab_daemon
+from lab.browser import Browser
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -14,7 +15,7 @@ from lab.namespaces import Lab
 from lab.nutshell import Nutshell
 from lab.shop import Shop
 
-DAEMONS = itertools.count(1)
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,7 @@ def make_daemon(lab, request):
 
     def make(*mints, start: bool = True, **options) -> Daemon:
         sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
-        # A short name: the path of the control socket may have 90 bytes.
-        daemon = Daemon(lab, sections, name=f"daemon-{next(DAEMONS)}", **options)
+        daemon = Daemon(lab, sections, name=f"daemon-{next(NUMBERS)}", **options)
         made.append(daemon)
         return daemon.start() if start else daemon
 
@@ -82,9 +82,9 @@ def open_shop(lab):
 
 @pytest.fixture
 def shop(open_shop, request):
-    """The module's shop: one daemon, two fresh mints of its many. It must have survived each test, without a panic."""
+    """The module's shop: one daemon, two mints. It must have survived each test, without a panic."""
     log_before = len(open_shop.daemon.log())
-    open_shop.next_customer()
+    open_shop.behave()
     yield open_shop
     log = open_shop.daemon.log()[log_before:]
     if getattr(request.node, "failed", False):
@@ -101,6 +101,31 @@ def stranger(lab):
 @pytest.fixture
 def other_stranger(lab):
     return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="module")
+def browser(lab):
+    """Chromium on the first guest, which finds names at the router as a phone does."""
+    lab.start_dnsmasq()
+    with Browser(lab.guest) as made:
+        yield made
+
+
+@pytest.fixture
+def phone(browser):
+    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing may be
+    wrong on the phone's console at its end."""
+    made = []
+
+    def make(**options):
+        made.append(browser.phone(**options))
+        return made[-1]
+
+    yield make
+    problems = [problem for page in made for problem in browser.problems(page)]
+    for page in made:
+        page.context.close()
+    assert not problems
 
 
 @pytest.hookimpl(wrapper=True)
