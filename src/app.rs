@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
-const REOPEN_EVERY: Millis = Millis::from_secs(10);
+const REOPEN_EVERY: Millis = Millis::from_secs(5);
 const TIDY_EVERY: Millis = Millis::from_secs(3600);
 /// Tokens that nobody fetched, and the record of what was sold, are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
