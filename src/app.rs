@@ -29,6 +29,8 @@ const REOPEN_EVERY: Millis = Millis::from_secs(5);
 const TIDY_EVERY: Millis = Millis::from_secs(3600);
 /// Tokens that nobody fetched, and the record of what was sold, are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
+/// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
+const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 
 /// At most two of these threads serve one mint; the rest is for other mints and for curve arithmetic.
 const BLOCKING_THREADS: usize = 8;
@@ -183,7 +185,8 @@ impl App {
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
-            if let Err(err) = shop.store.prune(shop.store.now().saturating_sub(KEEP)).await {
+            let before = |age| shop.store.now().saturating_sub(age);
+            if let Err(err) = shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await {
                 log::warn!("old records are not removed: {err}");
             }
             tokio::spawn(async move { shop.mint_proxy.tidy().await });

@@ -8,14 +8,14 @@ pub mod clock;
 pub mod mac;
 pub mod units;
 
-pub mod access;
 pub mod config;
-pub mod ecash;
-pub mod http;
-pub mod mint_proxy;
-pub mod network;
-pub mod ops;
-pub mod portal;
 pub mod store;
+pub mod network;
+pub mod ecash;
+pub mod access;
+pub mod mint_proxy;
+pub mod portal;
+pub mod http;
+pub mod ops;
 
 pub mod app;

@@ -8,8 +8,6 @@
 mod client;
 mod curve;
 mod error;
-#[cfg(test)]
-mod fake_mint;
 mod hex;
 mod invoice;
 mod keyset;
@@ -39,3 +37,8 @@ pub use subscribe::{MintEvent, QuoteWatch};
 pub use tls::{Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
+
+#[cfg(test)]
+mod tests {
+    pub mod fake_mint;
+}

@@ -83,7 +83,7 @@ pub async fn answer(
     };
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     match (route, device) {
         (Route::Live, _) => answer::json(StatusCode::OK, &json!({"live": true})),
@@ -181,7 +181,11 @@ pub fn status_of(code: Code) -> StatusCode {
     }
 }
 
-fn find(routes: &[(Method, &str, Route)], method: &Method, path: &str) -> Result<(Route, String), Answer> {
+fn find(
+    routes: &[(Method, &str, Route)],
+    method: &Method,
+    path: &str,
+) -> Result<(Route, String), Box<Answer>> {
     let mut allowed = Vec::new();
     for (wants, pattern, route) in routes {
         let rest = match path.strip_prefix(pattern) {
@@ -195,14 +199,14 @@ fn find(routes: &[(Method, &str, Route)], method: &Method, path: &str) -> Result
         allowed.push(wants.as_str());
     }
     if allowed.is_empty() {
-        return Err(not_found());
+        return Err(Box::new(not_found()));
     }
     let mut answer =
         error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
     if let Ok(value) = header::HeaderValue::from_str(&allowed.join(", ")) {
         answer.headers_mut().insert(header::ALLOW, value);
     }
-    Err(answer)
+    Err(Box::new(answer))
 }
 
 fn not_found() -> Answer {

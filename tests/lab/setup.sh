@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${TOLLGATED_CACHE:-$HOME/.cache/tollgated}
 log=$cache/setup.log
 want=${1:-all}
-rust_needed=1.85
+rust_needed=1.90
 mkdir -p "$cache"
 : >"$log"
 
@@ -87,7 +87,7 @@ if [ "$want" != lab ] && ! rust_is_new_enough; then
 fi
 
 if [ "$want" != build ]; then
-	stamp=$(cat "$here/requirements.txt" "$here/setup.sh" | sha256sum | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
+	stamp=$(sha256sum <"$here/requirements.txt" | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
 	exec 9>"$cache/setup.lock"
 	if have flock; then flock 9; fi
 	if [ "$(cat "$cache/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then

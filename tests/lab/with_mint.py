@@ -1,7 +1,7 @@
 """Runs a command beside a real mint on loopback: `with_mint.py -- cargo test --test mint_client`.
 
-The command finds the mint at `TOLLGATED_TEST_MINT` and its control (POST /pay/HASH, /rotate, /set) at
-`TOLLGATED_TEST_MINT_CTL`. The mint ends with the command; the status is the command's.
+The command finds the mint at `TOLLGATED_TEST_MINT`, its control (POST /pay/HASH, /rotate, /set) at
+`TOLLGATED_TEST_MINT_CTL`, and nutshell's wallet, the `cashu` command, at `TOLLGATED_TEST_CASHU`. The mint ends with the command; the status is the command's.
 """
 
 import os
@@ -23,6 +23,7 @@ def main() -> int:
         port, ctl_port = free_ports(2)
         with Nutshell(HOST, dir=directory, port=port, ctl_port=ctl_port) as mint:
             env = dict(os.environ, TOLLGATED_TEST_MINT=mint.url, TOLLGATED_TEST_MINT_CTL=mint.ctl_url)
+            env["TOLLGATED_TEST_CASHU"] = os.path.join(os.path.dirname(sys.executable), "cashu")
             return subprocess.run(sys.argv[2:], env=env).returncode
 
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::ecash::fake_mint::{invoice, Answer, FakeMint, Request, INVOICE_SATS, INVOICE_TIME, QUOTE};
 use crate::ecash::seed::Seed;
+use crate::ecash::tests::fake_mint::{invoice, Answer, FakeMint, Request, INVOICE_SATS, INVOICE_TIME, QUOTE};
 use serde_json::{json, Value};
 use std::time::Duration;
 

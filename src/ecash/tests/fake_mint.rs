@@ -1,8 +1,9 @@
 //! A stand-in mint for unit tests: signs for real, and answers whatever a test wants it to.
 
-use super::curve::PublicKey;
-use super::outputs::tests::Signer;
 use crate::config::MintUrl;
+use crate::ecash::curve::PublicKey;
+use crate::ecash::hex;
+use crate::ecash::outputs::tests::Signer;
 use crate::units::Sats;
 use serde_json::{json, Value};
 use std::collections::HashMap;
@@ -160,11 +161,12 @@ fn signature(signer: &Signer, output: &Value) -> Value {
     let amount = Sats(output["amount"].as_u64().unwrap());
     let signed = signer.sign(amount, blinded);
     let dleq = signed.dleq.unwrap();
-    let dleq = json!({"e": super::hex::encode(&dleq.e), "s": super::hex::encode(&dleq.s)});
+    let dleq = json!({"e": hex::encode(&dleq.e), "s": hex::encode(&dleq.s)});
     json!({"id": signed.keyset.to_string(), "amount": amount.0, "C_": signed.c_.to_string(), "dleq": dleq})
 }
 
 pub fn invoice() -> Value {
-    let all: Value = serde_json::from_str(include_str!("../../tests/vectors/bolt11/invoices.json")).unwrap();
+    let all: Value =
+        serde_json::from_str(include_str!("../../../tests/vectors/bolt11/invoices.json")).unwrap();
     all["good"][1]["invoice"].clone()
 }
