@@ -275,7 +275,7 @@ def test_deleted_routing_rules_are_put_back_and_let_nobody_unpaid_out(lab, daemo
         delete_locks(lab)
         hammer.strike()
         wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] == 1, 5)
-        assert locks(lab) == 2
+        wait_for(lambda: locks(lab) == 2, 2)
         hammer.strike()
     assert lab.hammered_packets() == before
     assert lab.guest.online() and lab.guest.online(six=True)
