@@ -84,6 +84,9 @@ async fn sessions_survive_a_power_cut_with_their_payments() {
     let session = store.grant(grant("payment", 1, 60_000)).await.unwrap();
     let after = dir.as_after_power_cut();
     let restarted = Store::open(after.path(), &clock()).unwrap();
-    assert_eq!(restarted.sessions_ending_after(restarted.now()).await.unwrap(), std::slice::from_ref(&session));
+    assert_eq!(
+        restarted.sessions_ending_after(restarted.now()).await.unwrap(),
+        std::slice::from_ref(&session)
+    );
     assert_eq!(restarted.grant(grant("payment", 1, 60_000)).await.unwrap(), session);
 }
