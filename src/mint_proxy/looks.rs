@@ -7,8 +7,6 @@
 use crate::ecash::LookSchedule;
 use crate::units::Millis;
 
-/// An invoice younger than this is looked at as a new one.
-const NEW: Millis = Millis::from_secs(60);
 const LATE_LOOK_EVERY: Millis = Millis::from_secs(600);
 
 /// The looks at one part; all times are service time.
@@ -30,9 +28,17 @@ pub enum Unpaid {
 }
 
 impl Looks {
-    pub fn new(created: Millis, due: Millis, now: Millis) -> Looks {
-        let is_new = created.saturating_add(NEW) > now;
-        let schedule = if is_new { LookSchedule::new(now) } else { LookSchedule::resumed(now) };
+    /// For an invoice that was made just now.
+    pub fn new(due: Millis, now: Millis) -> Looks {
+        Looks::by(LookSchedule::new(now), due, now)
+    }
+
+    /// For an invoice of before this start of the daemon: a payment may have been missed.
+    pub fn resumed(due: Millis, now: Millis) -> Looks {
+        Looks::by(LookSchedule::resumed(now), due, now)
+    }
+
+    fn by(schedule: LookSchedule, due: Millis, now: Millis) -> Looks {
         let mut looks = Looks { schedule, due, next: now };
         looks.follow_schedule(now);
         looks
@@ -107,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_invoice_of_an_hour_is_looked_at_every_minute_to_its_last_second() {
-        let mut looks = Looks::new(Millis::ZERO, HOUR, Millis::ZERO);
+        let mut looks = Looks::new(HOUR, Millis::ZERO);
         let made = unpaid_looks(&mut looks, HOUR, HOUR);
         assert_eq!(made.last(), Some(&HOUR));
         let gaps = made.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
@@ -119,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_late_payment_is_looked_for_every_ten_minutes_until_the_grace_is_over() {
-        let mut looks = Looks::new(Millis::ZERO, MINUTE, Millis::ZERO);
+        let mut looks = Looks::new(MINUTE, Millis::ZERO);
         unpaid_looks(&mut looks, HOUR, MINUTE);
         let late = unpaid_looks(&mut looks, HOUR, Millis(u64::MAX));
         assert_eq!(late.iter().map(|at| at.0 / 60_000).collect::<Vec<_>>(), [11, 21, 31, 41, 51, 61]);
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_end_of_an_invoice_is_told_by_the_mints_answer() {
-        let mut looks = Looks::new(Millis::ZERO, MINUTE, Millis::ZERO);
+        let mut looks = Looks::new(MINUTE, Millis::ZERO);
         assert_eq!(looks.unpaid(Millis(59_999), HOUR), Unpaid::Payable);
         assert_eq!(looks.next(), MINUTE);
         assert_eq!(looks.unpaid(MINUTE, HOUR), Unpaid::Overdue);
@@ -137,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_mint_that_is_away_at_the_end_is_asked_as_before_and_never_in_a_spin() {
-        let mut looks = Looks::new(Millis::ZERO, MINUTE, Millis::ZERO);
+        let mut looks = Looks::new(MINUTE, Millis::ZERO);
         unpaid_looks(&mut looks, Millis::ZERO, Millis(50_000));
         let mut now = MINUTE;
         for limited in [false, true].into_iter().cycle().take(40) {
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_mint_that_is_back_is_asked_at_once() {
-        let mut looks = Looks::new(Millis::ZERO, HOUR, Millis::ZERO);
+        let mut looks = Looks::new(HOUR, Millis::ZERO);
         unpaid_looks(&mut looks, HOUR, Millis(30 * MINUTE.0));
         let now = Millis(30 * MINUTE.0 + 1);
         assert!(looks.next() > now);
@@ -160,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_an_older_invoice_is_looked_at_at_once() {
+    fn after_a_restart_an_invoice_is_looked_at_at_once() {
         let now = Millis(45 * MINUTE.0);
-        assert_eq!(Looks::new(Millis::ZERO, HOUR, now).next(), now);
-        assert_eq!(Looks::new(Millis::ZERO, MINUTE, now).next(), now, "one that has ended, too");
+        assert_eq!(Looks::resumed(HOUR, now).next(), now);
+        assert_eq!(Looks::resumed(MINUTE, now).next(), now, "one that has ended, too");
     }
 }

@@ -49,6 +49,8 @@ struct Shared {
     config: Receiver<Arc<Config>>,
     sockets: Sockets,
     table: Mutex<Table>,
+    /// Service time: older requests were found in the store.
+    started: Millis,
 }
 
 /// The requests in memory.
@@ -69,6 +71,7 @@ impl MintProxy {
         config: Receiver<Arc<Config>>,
     ) -> Result<MintProxy, StoreError> {
         let open = store.open_requests().await?;
+        let started = store.now();
         let proxy = MintProxy(Arc::new(Shared {
             store,
             access,
@@ -78,6 +81,7 @@ impl MintProxy {
             config,
             sockets: Sockets::default(),
             table: Mutex::new(Table::default()),
+            started,
         }));
         for row in open {
             if row.parts.iter().any(|part| part.state == PartState::Asking) {
@@ -100,12 +104,12 @@ impl MintProxy {
         &self.0.mints
     }
 
-    /// A request of this MAC; asks the mint about what is unpaid, at most every 3 s.
+    /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
     pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.find(mac, id).await?;
         request.opened().await?;
         for part in request.parts() {
-            if part.awaits_payment() {
+            if part.awaits_payment() || part.progress() == Progress::Paid {
                 part.poke(Wake::Guest);
             }
         }

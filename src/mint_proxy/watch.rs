@@ -22,6 +22,8 @@ const CLAIM_BACKOFF: [u64; 7] = [1, 1, 2, 4, 8, 15, 30];
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// After a refusal for too many calls (429).
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
+/// A guest who asks is not held to that pause, but neither may pages that ask again and again wear a limit out.
+const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 /// Counters that are skipped when the mint knows outputs that we do not remember (an old backup).
 const SKIP_COUNTERS: u32 = 100;
 
@@ -72,20 +74,20 @@ impl MintProxy {
             if part.progress() != Progress::Paid {
                 return;
             }
-            let pause = match self.claim(request, part).await {
+            let (pause, least) = match self.claim(request, part).await {
                 Claim::Proofs(proofs) => return self.keep(request, part, proofs).await,
                 Claim::NotPaid => {
                     // The mint took its word back: wait for the payment again.
                     self.0.store.not_paid(part.id);
                     self.tell(request, part, Progress::Unpaid);
-                    claim_pause(attempts)
+                    (claim_pause(attempts), LEAST_PAUSE)
                 }
                 Claim::Later(err) => {
                     self.0.store.paid(part.id);
                     log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
                     match err {
-                        EcashError::RateLimited => RATE_LIMIT_PAUSE,
-                        _ => claim_pause(attempts),
+                        EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
+                        _ => (claim_pause(attempts), LEAST_PAUSE),
                     }
                 }
             };
@@ -93,7 +95,7 @@ impl MintProxy {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // The mint is back, or the guest asks: do not make them wait for the pause.
-                () = async { part.wake.notified().await; tokio::time::sleep(LEAST_PAUSE).await } => {}
+                () = async { part.wake.notified().await; tokio::time::sleep(least).await } => {}
             }
         }
     }
@@ -109,7 +111,11 @@ impl MintProxy {
     async fn look_until_paid(&self, request: &Request, part: &Part) -> bool {
         let store = &self.0.store;
         let mint = self.0.mints.get(&part.mint);
-        let mut looks = Looks::new(request.created, part.due, store.now());
+        let was_made_since_start = request.created >= self.0.started;
+        let mut looks = match was_made_since_start {
+            true => Looks::new(part.due, store.now()),
+            false => Looks::resumed(part.due, store.now()),
+        };
         loop {
             if part.said_paid.swap(false, Ordering::Relaxed) {
                 self.tell(request, part, Progress::Paid);

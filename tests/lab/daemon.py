@@ -157,7 +157,8 @@ class Daemon:
         if self.process.poll() is not None:
             raise RuntimeError(f"the daemon ended with {self.process.poll()}:\n{self.log()[-4000:]}")
         self.lab.router.connect("192.168.77.1", int(self.main.get("port", PORTAL_PORT)), 1).close()
-        return self.lab.router.run(["nft", "list", "set", "inet", "tollgate", "ifs"], check=False).code == 0
+        not_ready = self.control({"command": "status"})["data"]["not_ready"]
+        return not any("the gate is not in place" in reason for reason in not_ready)
 
 
 def section(kind: str, name: str, options: dict) -> str:

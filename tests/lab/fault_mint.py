@@ -5,12 +5,16 @@
 	mint.pay(invoice)
 	assert mint.issued == wallet_tokens + granted
 
+`mint.when("mint", "done", daemon.kill)` runs something once, at an exact moment of the next request to an endpoint:
+`arrived` (nothing done yet), `done` (committed, not answered), `answered`.
+
 It lives in the test's process (its sockets in the place given), keeps everything in memory through `close` and `open`,
 and counts what it issued. Misbehaviour, each for so many `times` (default: until `behave`):
 
 	on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore; default all):
 	  drop_after_commit  done, then a reset     drop_before  a reset, nothing done     hang  silence
-	  rate_limited  429   unprocessable_text  422 in plain text   html  200 with a page   garbage  200, half a JSON   down  503
+	  rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints   down  503
+	  html  200 with a page   garbage  200, half a JSON   oversized  200 with 2 MB
 	in what it says:
 	  bad_dleq, no_dleq, short_signatures, extra_signatures, wrong_signature_amount, foreign_keyset_id (in a signature)
 	  wrong_keyset_id (keys that do not hash to the id), wrong_invoice_amount, no_expiry (in the quote's GET and events)
@@ -22,6 +26,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import bolt11
@@ -35,6 +40,8 @@ AMOUNTS = [1 << power for power in range(32)]
 ON_THE_WAY = {
     "rate_limited": (429, '{"detail":"Rate limit exceeded."}', "application/json"),
     "unprocessable_text": (422, "Failed to deserialize the JSON body into the target type", "text/plain"),
+    "unprocessable": (422, '{"detail":[{"type":"missing","loc":["body","quote"],"msg":"Field required","input":{}}]}', "application/json"),
+    "oversized": (200, '{"detail":"' + "x" * 2_000_000 + '"}', "application/json"),
     "html": (200, "<html><body><h1>It works</h1></body></html>", "text/html"),
     "garbage": (200, '{"quote":"\x00\xff', "application/json"),
     "down": (503, '{"detail":"maintenance"}', "application/json"),
@@ -98,6 +105,7 @@ class FaultMint(Server):
         self.fees = 0
         self.faults: list[Misbehaviour] = []
         self.subscribers: list[tuple[WebSocket, str, set[str]]] = []
+        self.moments: dict[tuple[str, str], Callable[[], object]] = {}
         self.counts: dict[str, int] = {}
         """Requests per endpoint, also those that were refused."""
         self.private_key = os.urandom(32)
@@ -163,6 +171,25 @@ class FaultMint(Server):
             total += proof["amount"]
         return total
 
+    def when(self, endpoint: str, moment: str, do: Callable[[], object]) -> threading.Event:
+        """The event is set when it has been done."""
+        happened = threading.Event()
+
+        def once() -> None:
+            do()
+            happened.set()
+
+        self.moments[endpoint, moment] = once
+        return happened
+
+    def _moment(self, endpoint: str, moment: str) -> None:
+        do = self.moments.pop((endpoint, moment), None)
+        if do:
+            do()
+
+    def is_spent(self, proof: dict) -> bool:
+        return curve.hex_of(curve.hash_to_curve(proof["secret"].encode())) in self.spent
+
     # What the network does to it
 
     def handle(self, request: Request) -> None:
@@ -182,6 +209,7 @@ class FaultMint(Server):
         name, do = route
         with self.lock:
             self.counts[name] = self.counts.get(name, 0) + 1
+        self._moment(name, "arrived")
         if self._faulty("drop_before", name):
             raise Cut
         if self._faulty("hang", name):
@@ -197,9 +225,11 @@ class FaultMint(Server):
             return request.answer(400, {"detail": refusal.detail, "code": refusal.code})
         except (KeyError, TypeError, ValueError, IndexError) as error:
             return request.answer(422, {"detail": [{"loc": ["body"], "msg": str(error)}]})
+        self._moment(name, "done")
         if self._faulty("drop_after_commit", name):
             raise Cut
         request.answer(200, answer)
+        self._moment(name, "answered")
 
     def _faulty(self, name: str, on: str | None = None) -> bool:
         with self.lock:

@@ -16,7 +16,7 @@ table inet fw4 {{
 		iifname "lo" accept
 		ct state established,related accept
 		ip protocol icmp accept
-		ip6 nexthdr ipv6-icmp accept
+		ip6 nexthdr 58 accept
 		iifname "br-guest" udp dport {{ 53, 67, 123, 547 }} accept
 		iifname "br-guest" tcp dport {{ 53, 2121, 2122, 2123 }} accept
 	}}

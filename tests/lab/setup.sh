@@ -74,7 +74,7 @@ if [ "$want" != lab ]; then
 fi
 if [ "$want" != build ]; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
-		busybox:busybox unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
+		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi

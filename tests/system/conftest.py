@@ -17,6 +17,8 @@ from lab.shop import Shop
 
 NUMBERS = itertools.count(1)
 
+NUMBERS = itertools.count(1)
+
 
 @pytest.fixture(scope="module")
 def lab():

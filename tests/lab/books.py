@@ -1,0 +1,83 @@
+"""The daemon's store, read from a copy, and the sum that must always come out: tokens of guests + granted = minted.
+
+	books = Books(daemon)
+	books.parts("claimed")
+	check_books(daemon, mint, expected=26)
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+
+from .daemon import Daemon
+from .fault_mint import FaultMint
+from .wallet import Token, decode_token
+
+
+class Books:
+    """The store as it is now; made anew for every look."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.tables = {name: rows(daemon, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters")}
+        owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
+        for part in self.tables["parts"]:
+            part["owner"] = owners[part["request"]]
+
+    def parts(self, *states: str, owner: str | None = None, mint: str | None = None) -> list[dict]:
+        return [part for part in self.tables["parts"]
+                if (not states or part["state"] in states) and owner in (None, part["owner"]) and mint in (None, part["mint"])]
+
+    @property
+    def grants(self) -> list[dict]:
+        return self.tables["grants"]
+
+    def tokens(self, owner: str | None = None, mint: str | None = None) -> list[Token]:
+        return [decode_token(part["token"]) for part in self.parts("claimed", owner=owner, mint=mint)]
+
+
+def rows(daemon: Daemon, query: str) -> list[dict]:
+    """From a copy of the store; the daemon may be running, as long as it is not busy."""
+    with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
+        daemon.lab.router.run(["sh", "-c", f"cp '{daemon.state_dir}'/store.db* '{directory}'"])
+        with contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute(query)]
+
+
+def edit(daemon: Daemon, *statements: str) -> None:
+    """Changes the store of a daemon that does not run."""
+    if daemon.running:
+        raise RuntimeError("the daemon holds its store")
+    with contextlib.closing(sqlite3.connect(os.path.join(daemon.state_dir, "store.db"))) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def save(daemon: Daemon, to: str) -> None:
+    shutil.copytree(daemon.state_dir, to)
+
+
+def check_books(daemon: Daemon, mint: FaultMint, expected: int | None = None) -> Books:
+    """To the sat: all that was paid was issued, all that was issued is money in the store, and each house payment
+    was granted once. `expected`: what was paid in all."""
+    books = Books(daemon)
+    tokens = books.tokens(mint=mint.url)
+    assert sum(token.amount for token in tokens) == mint.issued == mint.paid, (tokens, mint.issued, mint.paid)
+    assert expected is None or mint.paid == expected, (mint.paid, expected)
+    secrets = [proof["secret"] for token in tokens for proof in token.proofs]
+    assert len(set(secrets)) == len(secrets), "one proof in two tokens"
+    for token in tokens:
+        spent = [proof for proof in token.proofs if mint.is_spent(proof)]
+        assert spent or mint.value_of(token.proofs) == token.amount
+    house = books.parts("claimed", owner="house", mint=mint.url)
+    granted = {grant["reference"]: grant for grant in books.grants}
+    for part in house:
+        grant = granted[f"{part['request']}/{part['position']}"]
+        assert (grant["amount"], grant["allotment"]) == (part["amount"], part["allotment"])
+    of_payments = [grant for grant in books.grants if grant["amount"] > 0]
+    assert len(of_payments) == len(books.parts("claimed", owner="house")), "a grant without its payment"
+    return books
