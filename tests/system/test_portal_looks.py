@@ -26,13 +26,14 @@ from lab.portal_client import PORTAL
 pytestmark = pytest.mark.browser
 
 KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "screenshots")
+KEEP = os.environ.get("TOLLGATED_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
 def pictures(browser, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("portal"))
     yield directory
-    if os.environ.get("TOLLGATED_SCREENSHOTS"):
+    if KEEP:
         os.makedirs(KEPT, exist_ok=True)
         for state in ("choose", "pay", "online"):
             shutil.copy(f"{directory}/{state}-light-en.png", f"{KEPT}/portal-{state}.png")
@@ -210,7 +211,7 @@ def away(lab):
 
 @pytest.fixture
 def scene(lab, mint, fault_proxy, away, make_daemon, phone):
-    return Scene(lab, lab.guest, mint, fault_proxy, away, make_daemon, phone(scale=1.5))
+    return Scene(lab, lab.guest, mint, fault_proxy, away, make_daemon, phone(scale=1.5 if KEEP else 1))
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
