@@ -98,20 +98,23 @@ def at_call(endpoint: str, moment: str, after: float = 0.0):
     return arm
 
 
-def at_commit(number: int):
-    """When so many more commits of the store have begun to be written to the journal."""
+def at_commit(number: int, after: float = 0.0):
+    """When the journal has grown by so many transactions, the last of which may only have begun."""
 
     def arm(shop: Shop) -> threading.Event:
         wal = os.path.join(shop.daemon.state_dir, "store.db-wal")
         dead = threading.Event()
 
         def watch() -> None:
-            left, seen = number, os.stat(wal).st_mtime_ns
+            left, size, grew = number, os.stat(wal).st_size, 0.0
             deadline = time.monotonic() + 10
             while left and time.monotonic() < deadline:
-                now = os.stat(wal).st_mtime_ns
-                if now != seen:
-                    left, seen = left - 1, now
+                now = os.stat(wal).st_size
+                if now != size:
+                    # The frames of one transaction are written at once; between two there is a sync at least.
+                    left -= time.monotonic() - grew > 0.0005
+                    size, grew = now, time.monotonic()
+            time.sleep(after)
             shop.crash()
             dead.set()
 
@@ -143,8 +146,9 @@ def test_killed_at_any_time_after_the_signatures_came_the_books_close(shop, appl
 @pytest.mark.parametrize("apply", [False, True], ids=["tokens", "access"])
 def test_killed_while_a_commit_is_written_the_books_close(shop, apply):
     """A sale is three commits: the request, its invoice, its claim with the grant."""
-    for amount, number in enumerate([1, 2, 3, 3, 3], start=5):
-        dead = at_commit(number)(shop)
+    moments = [(1, 0.0), (2, 0.0), (3, 0.0), (3, 0.0005), (3, 0.001), (3, 0.002)]
+    for amount, (number, after) in enumerate(moments, start=5):
+        dead = at_commit(number, after)(shop)
         shop.sale(amount, apply, lambda _: dead)
         shop.check()
 
@@ -207,7 +211,7 @@ def test_what_a_guest_was_told_survives_a_kill_at_that_moment(shop):
         proxy.send({"type": "ack", "request_id": made["request_id"]})
         proxy.send({"type": "ping"})
         proxy.wait("pong")
-        wait_for(lambda: Books(shop.daemon).tables["requests"][0]["acked"], 3)
+        wait_for(lambda: Books(shop.daemon).tables["parts"][0]["acked"], 3)
         shop.crash()
     shop.revive()
     with MintProxy(shop.lab.guest) as proxy:
