@@ -6,8 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tollgated::network::gate::{Lease, NftGate, Plan};
-use tollgated::network::{devices, gate::Gate};
+use tollgated::network::gate::{Gate, Lease, NftGate, Plan};
 use tollgated::units::Millis;
 
 const INSIDE: &str = "TOLLGATED_LAB";
@@ -400,9 +399,4 @@ pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(started.elapsed() < LONG, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// The bridge's own addresses, for tests that need them.
-pub fn router_addresses() -> Vec<IpAddr> {
-    devices::addresses(BRIDGE).unwrap()
 }

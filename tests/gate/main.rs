@@ -156,14 +156,13 @@ in_lab! {
         let mut gate = gate();
         for address in INTERNET {
             gate.open(&[lease(MAC_1, 600_000)]).unwrap();
-            let mut download = lab.guest.helper(&format!("download {address} 9000"));
+            let _download = lab.guest.helper(&format!("download {address} 9000"));
             gate.tend().unwrap();
             gate.close(&[mac(MAC_1)]).unwrap();
             let before = lab.guest.received();
             std::thread::sleep(Duration::from_millis(300));
             let passed = lab.guest.received() - before;
             assert!(passed < 5_000, "{address}: {passed} bytes after the end");
-            wait("the guest to be told", || !download.is_running());
         }
     }
 
@@ -213,8 +212,9 @@ in_lab! {
     fn a_paid_guest_is_healed_by_one_load_after_a_flush(lab) {
         let mut gate = gate();
         gate.open(&[lease(MAC_1, 60_000)]).unwrap();
-        // IPv6: with NAT flushed as well, the router itself answers for an IPv4 flow and so ends it.
-        let mut download = lab.guest.helper(&format!("download {} 9000", INTERNET[1]));
+        // A guest that only listens: its peer's packets must find the way in open without one of its own.
+        // IPv6, because IPv4 flows lose their NAT with the ruleset.
+        let _listening = lab.guest.helper(&format!("listen {} 443", INTERNET[1]));
         sh("nft flush ruleset");
         assert!(gate.changed());
         let report = gate.inspect().unwrap();
@@ -223,10 +223,11 @@ in_lab! {
         firewall();
         gate.load(&plan(), &[lease(MAC_1, 50_000)]).unwrap();
         assert!(gate.inspect().unwrap().is_sound());
-        assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
         let before = lab.guest.received();
-        wait("the transfer to go on", || lab.guest.received() - before > 100_000);
-        assert!(download.is_running());
+        wait("the flow to go on", || lab.guest.received() - before > 20_000);
+        for address in INTERNET {
+            assert_eq!(lab.guest.get(address, 443), text("internet"));
+        }
     }
 
     fn loading_again_keeps_every_session(lab) {
@@ -281,11 +282,12 @@ in_lab! {
         for guest in [&lab.guest, &lab.other] {
             helpers.extend(INTERNET.map(|address| guest.helper(&format!("listen {address} 443"))));
         }
+        // Not /proc/net/nf_conntrack: only the real root may read it.
         let count = |address: &str| {
-            let table = sh("cat /proc/net/nf_conntrack");
+            let table = sh("conntrack -L -f ipv4; conntrack -L -f ipv6");
             table.lines().filter(|line| line.contains(&format!("src={address} "))).count()
         };
-        let (own_v6, others_v6) = ("fd77:0000:0000:0000:0000:0000:0000:0011", "fd77:0000:0000:0000:0000:0000:0000:0012");
+        let (own_v6, others_v6) = ("fd77::11", "fd77::12");
         assert!(count("192.168.77.11") > 0 && count(own_v6) > 0);
         gate.close(&[mac(MAC_1)]).unwrap();
         assert_eq!((count("192.168.77.11"), count(own_v6)), (0, 0));
@@ -403,7 +405,7 @@ in_lab! {
     }
 
     fn without_nft_the_locks_still_stand(lab) {
-        let mut gate = NftGate::with_program("no-such-nft".into());
+        let mut gate = NftGate::with_program("/nonexistent/nft".into());
         let failure = gate.load(&plan(), &[]).unwrap_err();
         assert_eq!(failure.to_string(), "the program nft is not installed");
         assert!(gate.changed());
@@ -425,15 +427,17 @@ in_lab! {
             let local = guest.sh("ip -6 -o addr show dev eth0 scope link");
             let local: IpAddr = local.split_whitespace().nth(3).unwrap().split('/').next().unwrap().parse().unwrap();
             let scope = devices::find(BRIDGE).unwrap().unwrap().index;
-            let router = lab::router_addresses().pop().unwrap();
-            assert!(matches!(router, IpAddr::V6(v6) if devices::is_link_local(&v6)));
             wait("the link-local neighbour", || {
-                guest.sh(&format!("ip neigh flush dev eth0; (echo | timeout 1 sh -c 'cat > /dev/udp/{router}%eth0/9' || true) 2>/dev/null; nft list ruleset >/dev/null"));
-                sh(&format!("ip -6 neigh replace {local} lladdr {own} dev {BRIDGE} nud stale"));
+                let IpAddr::V6(local_v6) = local else { panic!("{local}") };
+                let target = std::net::SocketAddrV6::new(local_v6, 9, 0, scope);
+                let _ = std::net::UdpSocket::bind("[::]:0").unwrap().send_to(b"x", target);
                 neighbours::identify_among(&[BRIDGE.to_owned()], local, scope).is_ok_and(|c| c.mac == mac(own))
             });
             assert!(matches!(neighbours::identify_among(&[BRIDGE.to_owned()], local, 1), Err(CallerError::Unknown)));
         }
+        let router = devices::addresses(BRIDGE).unwrap();
+        assert_eq!(router[..2], ["192.168.77.1".parse::<IpAddr>().unwrap(), "fd77::1".parse().unwrap()]);
+        assert!(matches!(router[2], IpAddr::V6(last) if devices::is_link_local(&last)));
         let caller = neighbour("192.168.77.11").unwrap();
         let mut addresses = neighbours::addresses_of(BRIDGE, mac(MAC_1)).unwrap();
         addresses.sort();

@@ -28,7 +28,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(guests=1))
         mint = stack.enter_context(Nutshell(lab.internet, MINT4, dir=lab.path("mint")))
-        limits = {"guest_sockets": 2 * SOCKETS, "guest_connections": 2 * SOCKETS, "log_level": "info"}
+        limits = {"guest_sockets": 1024, "guest_connections": 2 * SOCKETS, "log_level": "info"}
         daemon = stack.enter_context(Daemon(lab, [Mint(mint.url)], main=limits))
         rows += idle_memory(daemon)
         rows += payments(lab, mint)

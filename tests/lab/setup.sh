@@ -128,7 +128,7 @@ if wants cross; then
 fi
 
 if wants lab all smoke; then
-	stamp=$(cat "$here/requirements.txt" "$here/setup.sh" | sha256sum | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
+	stamp=$(sha256sum <"$here/requirements.txt" | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
 	exec 9>"$cache/setup.lock"
 	if have flock; then flock 9; fi
 	if [ "$(cat "$cache/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_said_to_be_missing() {
-        assert!(matches!(run(&"tollgated-no-such-nft".into(), ""), Err(GateError::NftMissing)));
+        assert!(matches!(run(&"/nonexistent/nft".into(), ""), Err(GateError::NftMissing)));
     }
 
     #[test]
