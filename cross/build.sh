@@ -24,8 +24,9 @@ file_type=$4
 
 # Paths of this machine would end up in panic messages.
 registry=${CARGO_HOME:-$HOME/.cargo}
-flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=$root=/tollgated"
-[ "$file_type" = DYN ] || flags="$flags|-Crelocation-model=static"
+crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
+flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
+flags="$flags|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS

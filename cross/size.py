@@ -1,6 +1,5 @@
-"""`make size`: the stripped release binary, and what it is made of, crate by crate, by the symbols it had before.
-
-Built with the release profile as it ships, but for `strip`, which is done afterwards: that changes no code.
+"""`make size`: the router binaries against their limits in `cross/limits`, and what the first of them is made of, crate by
+crate, by the symbols it had before it was stripped. Fails when one is over. Usage: size.py TARGET...
 """
 
 import collections
@@ -9,34 +8,41 @@ import re
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHOWN = 10
 RING = re.compile(r"^_?(ring_core|x25519|aes|gcm|chacha|poly1305|bn_|p256|p384|ecp|LIMB|bssl|OPENSSL)", re.I)
 """C has no crate names; besides ring's there are SQLite's symbols and, linked statically, the C library's."""
 
 
 def main() -> int:
-    target = os.path.join(ROOT, "target", "size")
-    build(target)
-    with_symbols = os.path.join(target, "release", "tollgated")
-    without = with_symbols + ".stripped"
-    subprocess.run(["strip", "--strip-all", "-o", without, with_symbols], check=True)
-    stripped = os.path.getsize(without)
-    crates = contributors(with_symbols)
-    total = sum(crates.values())
-    print(f"{'tollgated, release, stripped':<40} {stripped:>12,} bytes")
-    print(f"\n{'largest contributors (code and data)':<40} {'bytes':>12} {'share':>8}")
-    for crate, size in crates.most_common(SHOWN):
-        print(f"{crate:<40} {size:>12,} {size / total:>8.1%}")
-    rest = total - sum(size for _, size in crates.most_common(SHOWN))
-    print(f"{'all others':<40} {rest:>12,} {rest / total:>8.1%}")
-    return 0
+    targets = sys.argv[1:]
+    limits = read_limits("binary")
+    over = False
+    print(f"{'stripped':<26} {'bytes':>12} {'limit':>12} {'left':>10}")
+    for target in targets:
+        size = os.path.getsize(os.path.join(ROOT, "target", "openwrt", target, "tollgated"))
+        left = limits[target] - size
+        over |= left < 0
+        print(f"{target:<26} {size:>12,} {limits[target]:>12,} {left:>10,} {'OVER' if left < 0 else ''}")
+    tables = {target: contributors(with_symbols(target)) for target in targets}
+    largest = [crate for crate, _ in sum(tables.values(), collections.Counter()).most_common(SHOWN)]
+    print(f"\n{'contributors (code and data)':<30}" + "".join(f"{target.split('_')[0]:>12}" for target in targets))
+    for crate in largest:
+        print(f"{crate:<30}" + "".join(f"{tables[target][crate]:>12,}" for target in targets))
+    print(f"{'all other crates':<30}" + "".join(f"{table.total() - sum(table[crate] for crate in largest):>12,}" for table in tables.values()))
+    return 1 if over else 0
 
 
-def build(target: str) -> None:
-    print("building the release profile ...", file=sys.stderr, flush=True)
-    env = {"CARGO_PROFILE_RELEASE_STRIP": "none", "CARGO_TARGET_DIR": target}
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, env={**os.environ, **env}, check=True)
+def read_limits(kind: str) -> dict[str, int]:
+    with open(os.path.join(ROOT, "cross", "limits")) as file:
+        rows = (line.split() for line in file if not line.startswith("#"))
+        return {row[1]: int(row[2]) for row in rows if row and row[0] == kind}
+
+
+def with_symbols(target: str) -> str:
+    with open(os.path.join(ROOT, "cross", "targets")) as file:
+        (triple,) = [line.split()[1] for line in file if line.split()[0] == target]
+    return os.path.join(ROOT, "target", "openwrt", "build", triple, "release", "tollgated")
 
 
 def contributors(binary: str) -> collections.Counter:

@@ -93,7 +93,7 @@ if wants cross; then
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi
 if wants smoke; then
-	packages="$packages$(missing qemu-mips-static:qemu-user-static openssl:openssl)"
+	packages="$packages$(missing qemu-mips-static:qemu-user-static)"
 fi
 if wants lab all smoke; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
