@@ -26,11 +26,11 @@ file_type=$4
 registry=${CARGO_HOME:-$HOME/.cargo}
 crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
-flags="$flags|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
+flags="$flags|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
-export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
+export CFLAGS="-fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
 export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers" ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 # Symbols are taken away afterwards: `make size` wants to see them.
