@@ -38,7 +38,7 @@ export CARGO_PROFILE_RELEASE_STRIP=none
 
 build() {
 	"$cache/cross/bin/cargo-zigbuild" zigbuild --locked --quiet --release --target "$triple" \
-		-Z build-std=std,panic_abort"$extra_std" -Z build-std-features= "$@"
+		-Z build-std=std,panic_abort"$extra_std" -Z build-std-features=optimize_for_size "$@"
 }
 
 # .pdr exists on MIPS only and is 8 % of the file there.
