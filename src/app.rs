@@ -14,6 +14,7 @@ use crate::ops::{self, control};
 use crate::store::{KeyFile, Secret, Store, StoreError};
 use crate::units::Millis;
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,9 +24,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
+/// How often a store is tried that could not be opened for a reason that may pass.
+const REOPEN_EVERY: Millis = Millis::from_secs(10);
 const TIDY_EVERY: Millis = Millis::from_secs(3600);
 /// Tokens that nobody fetched, and the record of what was sold, are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
+/// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
+const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 
 /// At most two of these threads serve one mint; the rest is for other mints and for curve arithmetic.
 const BLOCKING_THREADS: usize = 8;
@@ -56,10 +61,13 @@ pub fn run(path: &Path) -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(App::live(path.to_owned(), config));
+            let end = runtime.block_on(App::live(path.to_owned(), config));
             // Calls to a mint that hangs are not waited for.
             runtime.shutdown_timeout(Duration::from_millis(200));
-            code
+            match end {
+                End::Stopped(code) => code,
+                End::Again => begin_again(),
+            }
         }
         Err(err) => {
             log::error!("cannot start: {err}");
@@ -68,28 +76,45 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
+enum End {
+    Stopped(ExitCode),
+    /// The store can be opened now: everything that hangs on it is made anew.
+    Again,
+}
+
+/// This program again, in this process: nothing of the closed shop is left over.
+fn begin_again() -> ExitCode {
+    let program = std::env::current_exe().unwrap_or_else(|_| "tollgated".into());
+    let err = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    log::error!("cannot begin again: {err}");
+    ExitCode::FAILURE
+}
+
 struct App {
     path: PathBuf,
     config: watch::Sender<Arc<Config>>,
     site: Arc<Site>,
     listeners: Listeners,
     tidied: Millis,
+    /// When the store was last tried.
+    opened: Millis,
     clock: Clock,
 }
 
 impl App {
-    async fn live(path: PathBuf, config: Config) -> ExitCode {
+    async fn live(path: PathBuf, config: Config) -> End {
+        let failed = End::Stopped(ExitCode::FAILURE);
         let clock = Clock::machine();
         let config = Arc::new(resolved(config));
         let (sender, receiver) = watch::channel(config.clone());
         let (events, mut mint_events) = mpsc::channel(256);
-        let Some(tls) = tls(&config) else { return ExitCode::FAILURE };
+        let Some(tls) = tls(&config) else { return failed };
         let mints = Mints::new(tls, clock.clone(), events);
         let site = match open_shop(&config, &clock, &mints, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
-                return ExitCode::FAILURE;
+                return failed;
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
@@ -101,27 +126,33 @@ impl App {
             }
         };
         let now = clock.now();
-        let mut app = App { path, config: sender, site, listeners: Listeners::default(), tidied: now, clock };
+        let listeners = Listeners::default();
+        let mut app = App { path, config: sender, site, listeners, tidied: now, opened: now, clock };
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
         else {
             log::error!("cannot listen for signals");
-            return ExitCode::FAILURE;
+            return failed;
         };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
-        loop {
+        let end = loop {
             tokio::select! {
-                _ = tend.tick() => app.tend().await,
+                _ = tend.tick() => {
+                    app.tend().await;
+                    if app.may_open().await {
+                        break End::Again;
+                    }
+                }
                 Some((mint, event)) = mint_events.recv() => app.on_mint_event(&mint, &event),
-                Some(reply) = reloads.recv() => app.reload(Some(reply)),
-                _ = hangup.recv() => app.reload(None),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                Some(reply) = reloads.recv() => app.reload(Some(reply)).await,
+                _ = hangup.recv() => app.reload(None).await,
+                _ = terminate.recv() => break End::Stopped(ExitCode::SUCCESS),
+                _ = interrupt.recv() => break End::Stopped(ExitCode::SUCCESS),
             }
-        }
+        };
         app.drain(control).await;
-        ExitCode::SUCCESS
+        end
     }
 
     /// Everything that is looked at again and again.
@@ -154,10 +185,29 @@ impl App {
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
-            if let Err(err) = shop.store.prune(shop.store.now().saturating_sub(KEEP)).await {
+            let before = |age| shop.store.now().saturating_sub(age);
+            if let Err(err) = shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await {
                 log::warn!("old records are not removed: {err}");
             }
             tokio::spawn(async move { shop.mint_proxy.tidy().await });
+        }
+    }
+
+    /// Whether a shop that is closed for want of space, or by another fault of the machine, could open now.
+    async fn may_open(&mut self) -> bool {
+        let passes = |closed: &Closed| matches!(closed.code, "STORE_FULL" | "STORE_ERROR");
+        let now = self.clock.now();
+        if !self.site.shop.as_ref().is_err_and(passes) || now < self.opened.saturating_add(REOPEN_EVERY) {
+            return false;
+        }
+        self.opened = now;
+        match Store::open(&self.site.config().main.state_dir, &self.clock) {
+            Ok(store) => {
+                let has_room = store.room_for_sales();
+                store.close().await;
+                has_room
+            }
+            Err(_) => false,
         }
     }
 
@@ -168,11 +218,12 @@ impl App {
     }
 
     /// Takes the file over as it is now; a broken one changes nothing.
-    fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
+    async fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
         let result = match Config::load(&self.path) {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
                 self.take_over(resolved(config));
+                self.tend().await;
                 Ok(texts(&self.path, &warnings))
             }
             Err(problems) => {

@@ -29,8 +29,6 @@ pub struct GateStatus {
     pub routing_lock: bool,
     /// What is wrong, in a sentence for the operator.
     pub trouble: Option<String>,
-    /// Gated devices that do not exist (yet).
-    pub absent_devices: Vec<String>,
     /// Devices whose traffic may skip the gate.
     pub offloaded_devices: Vec<String>,
     /// How often the gate was found changed and was put back.
@@ -106,19 +104,16 @@ struct Keeper {
     plan: Plan,
     wanted: BTreeMap<MacAddr, Millis>,
     status: Arc<Mutex<GateStatus>>,
-    /// The gate was as planned when we last looked.
+    /// The gate was as planned when we last looked, and has done what it was told.
     standing: bool,
     ticks: u32,
+    /// `wanted` is not known yet: it is what the kernel lets through when the gate is first loaded.
     adopt: bool,
 }
 
 impl Keeper {
     fn run(mut self, inbox: Receiver<Order>) {
-        if self.adopt {
-            self.adopt_kernel_state();
-        } else {
-            let _ = self.put_back();
-        }
+        let _ = self.put_back();
         let mut next_tick = std::time::Instant::now() + TICK;
         loop {
             let wait = next_tick.saturating_duration_since(std::time::Instant::now());
@@ -146,9 +141,7 @@ impl Keeper {
             }
             Order::Close(mac, reply) => {
                 self.wanted.remove(&mac);
-                let closed = self.gate.close(&[mac]);
-                self.note(closed.as_ref().err());
-                let _ = reply.send(closed);
+                let _ = reply.send(self.close(&[mac]));
             }
         }
         lock(&self.status).open = self.wanted.len();
@@ -164,15 +157,15 @@ impl Keeper {
             for mac in &over {
                 self.wanted.remove(mac);
             }
-            let closed = self.gate.close(&over);
-            self.note(closed.as_ref().err());
+            let _ = self.close(&over);
             lock(&self.status).open = self.wanted.len();
         }
         if !self.standing || self.gate.changed() || self.ticks.is_multiple_of(FULL_LOOK_EVERY) {
             self.look();
         }
-        if let Err(err) = self.gate.tend() {
-            self.note(Some(&err));
+        if self.standing {
+            let tended = self.gate.tend();
+            self.take_in(&tended);
         }
     }
 
@@ -181,7 +174,9 @@ impl Keeper {
         match self.gate.inspect() {
             Ok(report) => {
                 let paid: BTreeSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
-                let whole = report.is_sound() && self.wanted.keys().all(|mac| paid.contains(mac));
+                let whole = report.is_sound()
+                    && self.wanted.keys().all(|mac| paid.contains(mac))
+                    && self.strangers(&report).is_empty();
                 self.show(&report);
                 if whole && self.standing {
                     return;
@@ -206,11 +201,11 @@ impl Keeper {
 
     fn put_back(&mut self) -> Result<(), GateError> {
         let leases = self.leases(self.wanted.keys());
-        let result = self.gate.load(&self.plan, &leases);
-        self.standing = result.is_ok();
+        let mut result = self.gate.load(&self.plan, &leases);
         if result.is_ok() {
-            self.close_strangers();
+            result = if self.adopt { self.adopt_kernel_state() } else { self.close_strangers() };
         }
+        self.standing = result.is_ok();
         self.note(result.as_ref().err());
         let mut status = lock(&self.status);
         status.closed_to_strangers = self.standing;
@@ -219,45 +214,44 @@ impl Keeper {
         result
     }
 
-    /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
-    /// revocation that did not reach the kernel.
-    fn close_strangers(&mut self) {
-        let Ok(report) = self.gate.inspect() else { return };
-        let strangers: Vec<MacAddr> = report
-            .paid
-            .iter()
-            .map(|(mac, _)| *mac)
-            .filter(|mac| !self.wanted.contains_key(mac) && !self.plan.trusted.contains(mac))
-            .collect();
+    fn close_strangers(&mut self) -> Result<(), GateError> {
+        let report = self.gate.inspect()?;
         self.show(&report);
-        if !strangers.is_empty() {
-            let closed = self.gate.close(&strangers);
-            self.note(closed.as_ref().err());
+        match self.strangers(&report) {
+            none if none.is_empty() => Ok(()),
+            strangers => self.gate.close(&strangers),
         }
     }
 
-    /// Takes over what the kernel lets through; an intact gate is not touched.
-    fn adopt_kernel_state(&mut self) {
-        match self.gate.inspect() {
-            Ok(report) => {
-                let now = self.clock.now();
-                for (mac, remaining) in &report.paid {
-                    if let Some(remaining) = remaining {
-                        self.wanted.insert(*mac, now.saturating_add(*remaining));
-                    }
-                }
-                self.standing = report.is_sound();
-                self.show(&report);
-                let mut status = lock(&self.status);
-                status.closed_to_strangers = self.standing;
-                status.open = self.wanted.len();
-                drop(status);
-                if !self.standing {
-                    let _ = self.put_back();
-                }
-            }
-            Err(err) => self.note(Some(&err)),
-        }
+    /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
+    /// revocation that did not reach the kernel.
+    fn strangers(&self, report: &Report) -> Vec<MacAddr> {
+        let paid = report.paid.iter().map(|(mac, _)| *mac);
+        paid.filter(|mac| !self.wanted.contains_key(mac) && !self.plan.trusted.contains(mac)).collect()
+    }
+
+    /// Takes over whom the kernel lets through, for as long as it does. Loading the gate has closed nobody.
+    fn adopt_kernel_state(&mut self) -> Result<(), GateError> {
+        let report = self.gate.inspect()?;
+        let now = self.clock.now();
+        let sessions =
+            report.paid.iter().filter_map(|(mac, left)| Some((*mac, now.saturating_add((*left)?))));
+        self.wanted.extend(sessions);
+        self.adopt = false;
+        self.show(&report);
+        Ok(())
+    }
+
+    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
+        let result = self.gate.close(macs);
+        self.take_in(&result);
+        result
+    }
+
+    /// What could not be written is put right at the next look.
+    fn take_in(&mut self, result: &Result<(), GateError>) {
+        self.standing &= result.is_ok();
+        self.note(result.as_ref().err());
     }
 
     fn open(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
@@ -284,7 +278,6 @@ impl Keeper {
         let mut status = lock(&self.status);
         status.firewall_lock = report.table == Table::Intact;
         status.routing_lock = report.missing_locks.is_empty();
-        status.absent_devices = report.absent_devices.clone();
         status.offloaded_devices = report.offloaded_devices.clone();
     }
 
@@ -304,3 +297,6 @@ impl Keeper {
 fn lock(status: &Mutex<GateStatus>) -> std::sync::MutexGuard<'_, GateStatus> {
     status.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

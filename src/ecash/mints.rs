@@ -74,12 +74,15 @@ impl Mints {
                 if due {
                     known.probed = Some(now);
                 }
-                due.then(|| known.mint.clone())
+                due.then(|| (known.mint.clone(), health.failures > 0))
             });
-            if let Some(mint) = due {
+            if let Some((mint, was_away)) = due {
+                let (events, url) = (self.0.events.clone(), url.clone());
                 tokio::spawn(async move {
                     // What came of it stands in the mint's health.
-                    let _ = mint.probe().await;
+                    if mint.probe().await.is_ok() && was_away {
+                        let _ = events.send((url, MintEvent::Back)).await;
+                    }
                 });
             }
         }

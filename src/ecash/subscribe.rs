@@ -3,8 +3,9 @@
 //! Its events are hints: they say when to look, never what to believe, and they get lost. Whoever owns the
 //! quotes looks once at each of them when told `Resubscribed`, and keeps its slow looks.
 //!
-//! Mints count messages like requests (nutshell: 20 a minute), so quotes that come together are subscribed
-//! together, and nothing is unsubscribed: what is not watched any more is left out at the next connection.
+//! Some mints count messages like requests (nutshell: 20 a minute), so quotes that come together are
+//! subscribed together, and nothing is unsubscribed: what is not watched any more is left out at the next
+//! connection. A mint that refuses a message is sent fewer of them for an hour.
 
 use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
@@ -26,7 +27,9 @@ use tokio_tungstenite::WebSocketStream;
 const MAX_FRAME: usize = 64 * 1024;
 const MAX_WATCHED: usize = 1000;
 const QUOTES_PER_MESSAGE: usize = 100;
+/// To a mint that has refused one.
 const MESSAGES_PER_MINUTE: usize = 15;
+const PACED_FOR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Quotes asked for within this time share a message.
 const GATHER: Duration = Duration::from_millis(15);
@@ -51,6 +54,8 @@ pub enum MintEvent {
     Quote(QuoteId, QuoteState),
     /// The mint offers no WebSocket; asked again every ten minutes.
     Unsupported,
+    /// The mint answers again after calls that failed: looks were missed meanwhile.
+    Back,
 }
 
 /// Tells the socket's task what to watch. Dropping it ends the task.
@@ -75,6 +80,7 @@ impl QuoteWatch {
             events,
             watched: BTreeSet::new(),
             sent: VecDeque::new(),
+            paced_until: None,
             next_id: 0,
         };
         tokio::spawn(task.run());
@@ -97,8 +103,10 @@ struct Task {
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<MintEvent>,
     watched: BTreeSet<QuoteId>,
-    /// When the messages of the last minute were sent.
+    /// When the latest messages were sent.
     sent: VecDeque<Instant>,
+    /// Until when the mint gets `MESSAGES_PER_MINUTE`.
+    paced_until: Option<Instant>,
     next_id: u64,
 }
 
@@ -178,7 +186,7 @@ impl Task {
 
     /// One connection, from its opening to its end.
     async fn connection(&mut self) -> Result<End, Abandoned> {
-        self.sent.push_back(Instant::now());
+        self.note_message();
         let mut socket = match open(&self.mint, &self.tls).await {
             Ok(socket) => socket,
             Err(OpenError::NoWebSocket(status)) => {
@@ -241,6 +249,7 @@ impl Task {
                                 pending = self.watched.clone();
                                 (fresh, awaited) = (true, None);
                                 send_at = Instant::now() + MINUTE + jitter(MINUTE);
+                                self.paced_until = Some(Instant::now() + PACED_FOR);
                             }
                             _ => {}
                         },
@@ -280,19 +289,24 @@ impl Task {
         }
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        self.sent.push_back(Instant::now());
+        self.note_message();
         send(socket, Message::text(subscription(id, &batch))).await.then_some(id)
     }
 
-    /// The earliest moment at which the mint's message limit has room.
-    fn next_slot(&mut self) -> Instant {
-        let now = Instant::now();
-        while self.sent.front().is_some_and(|at| *at + MINUTE <= now) {
+    fn note_message(&mut self) {
+        if self.sent.len() >= MESSAGES_PER_MINUTE {
             self.sent.pop_front();
         }
-        match self.sent.len().checked_sub(MESSAGES_PER_MINUTE) {
-            Some(over) => self.sent.get(over).map_or(now, |at| *at + MINUTE),
-            None => now,
+        self.sent.push_back(Instant::now());
+    }
+
+    /// The earliest moment at which the mint takes another message.
+    fn next_slot(&self) -> Instant {
+        let now = Instant::now();
+        let is_paced = self.paced_until.is_some_and(|until| until > now);
+        match self.sent.front() {
+            Some(oldest) if is_paced && self.sent.len() >= MESSAGES_PER_MINUTE => now.max(*oldest + MINUTE),
+            _ => now,
         }
     }
 

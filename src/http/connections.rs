@@ -52,10 +52,7 @@ impl Connections {
             return;
         };
         let (site, audience) = (site.clone(), audience.clone());
-        tokio::spawn(async move {
-            converse(stream, address, site, audience).await;
-            drop(place);
-        });
+        tokio::spawn(converse(stream, address, site, audience, Arc::new(place)));
     }
 
     pub fn total(&self) -> usize {
@@ -63,8 +60,9 @@ impl Connections {
     }
 }
 
-/// A connection's place in the count; given back when dropped.
-struct Place {
+/// A connection's place in the count; given back when dropped. Requests carry it, so that a connection that
+/// becomes a WebSocket keeps it.
+pub struct Place {
     connections: Arc<Mutex<Connections>>,
     station: Station,
 }
@@ -95,12 +93,19 @@ impl Drop for Place {
     }
 }
 
-async fn converse(stream: TcpStream, address: IpAddr, site: Arc<Site>, audience: Audience) {
+async fn converse(
+    stream: TcpStream,
+    address: IpAddr,
+    site: Arc<Site>,
+    audience: Audience,
+    place: Arc<Place>,
+) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (site, audience) = (site.clone(), audience.clone());
+        request.extensions_mut().insert(place.clone());
         async move {
             let answer: Answer = routes::answer(&site, &audience, address, local, request).await;
             Ok::<_, Infallible>(answer)

@@ -161,9 +161,11 @@ fn show_request(
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
         Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
-        Progress::Granted { online: true } | Progress::Unpaid | Progress::Expired | Progress::Tokens(_) => {
-            return None
-        }
+        Progress::Granted { online: true }
+        | Progress::Unpaid
+        | Progress::Overdue
+        | Progress::Expired
+        | Progress::Tokens(_) => return None,
     };
     Some(show(visit, StatusCode::OK, state))
 }

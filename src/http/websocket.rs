@@ -1,29 +1,37 @@
 //! The mint proxy's WebSocket: the upgrade, and frames to and from the conversation.
 
 use super::answer::{self, Answer};
+use super::connections::Place;
 use super::routes::{open_shop, origin_allowed, Visit};
 use super::Site;
-use crate::mint_proxy::{Conversation, MAX_MESSAGE};
+use crate::mint_proxy::{Code, Conversation, ProxyError, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::Upgraded;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::WebSocketStream;
 
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket that has not answered two pings is gone.
 const SILENCE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a guest whose frames were refused has to read the reason.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
+const MAX_UNSENT: usize = 48 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
 pub fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
@@ -33,7 +41,8 @@ pub fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Reques
     if !origin_allowed(&visit.headers, device) {
         return refused(StatusCode::FORBIDDEN, "foreign_origin", "only pages of this router may connect");
     }
-    let Some(key) = websocket_key(&visit.headers) else {
+    let key = websocket_key(&visit.headers).filter(|_| request.method() == Method::GET);
+    let Some(key) = key else {
         let mut answer = refused(
             StatusCode::UPGRADE_REQUIRED,
             "invalid_message",
@@ -55,7 +64,10 @@ pub fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Reques
             "too many sockets are open on this device",
         );
     };
+    let place = request.extensions_mut().remove::<Arc<Place>>();
     tokio::spawn(async move {
+        // Counts as a connection for as long as it lives.
+        let _place = place;
         // The guest may never finish the upgrade.
         if let Ok(Ok(upgraded)) = tokio::time::timeout(SEND_TIMEOUT, hyper::upgrade::on(&mut request)).await {
             drop(request);
@@ -95,39 +107,42 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &C
     let limits = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
-        .max_write_buffer_size(256 * 1024)
+        .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
     let mut ping_at = heard + PING_EVERY;
-    loop {
+    let farewell = loop {
+        let room = conversation.room();
         let outgoing = tokio::select! {
-            frame = next(&mut socket) => {
+            (room, frame) = async { (room.await, socket.next().await) } => {
                 heard = Instant::now();
+                let Some(room) = room else { break None };
                 match frame {
-                    Some(Message::Text(text)) => {
+                    Some(Ok(Message::Text(text))) => {
                         // The address may have passed to another device since the socket was opened.
                         match neighbours::identify(&caller.device, caller.address) {
-                            Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str()),
-                            _ => break,
+                            Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str(), room),
+                            _ => break None,
                         }
                     }
-                    Some(Message::Binary(_)) => conversation.hear_binary(),
-                    Some(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                    Some(Message::Close(_)) | None => break,
+                    Some(Ok(Message::Binary(_))) => conversation.refuse("send JSON as text frames", room),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    Some(Ok(Message::Close(_))) | None => break None,
+                    Some(Err(error)) => break reason_of(&error),
                 }
                 continue;
             }
             text = conversation.outbox.recv() => match text {
                 Some(text) => Message::text(text.as_ref()),
                 // Fell too far behind: it comes back and asks again.
-                None => break,
+                None => break None,
             },
             () = tokio::time::sleep_until(ping_at) => {
                 if heard.elapsed() > SILENCE {
-                    break;
+                    break None;
                 }
                 ping_at = Instant::now() + PING_EVERY;
                 Message::Ping(Bytes::new())
@@ -136,19 +151,39 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &C
         if !send(&mut socket, outgoing).await {
             return;
         }
-    }
-    let _ = send(&mut socket, Message::Close(None)).await;
+    };
+    drop(conversation);
+    part(socket, farewell).await;
 }
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// The next frame; nothing when the socket is closed or what came is not WebSocket.
-async fn next(socket: &mut Socket) -> Option<Message> {
-    use futures_util::StreamExt;
-    socket.next().await?.ok()
+/// What a guest is told whose frames are refused; nothing where the connection itself has failed.
+fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
+    match error {
+        WsError::Capacity(_) => Some((CloseCode::Size, "the message is too long")),
+        WsError::Utf8(_) => Some((CloseCode::Invalid, "the message is not UTF-8")),
+        WsError::Protocol(_) => Some((CloseCode::Protocol, "this is not WebSocket")),
+        _ => None,
+    }
+}
+
+/// Says goodbye, with the reason if there is one. What still comes in is read for a moment: a connection that
+/// is closed with unread bytes is reset, and the reason with it.
+async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>) {
+    let Some((code, reason)) = reason else {
+        let _ = tokio::time::timeout(SEND_TIMEOUT, socket.close(None)).await;
+        return;
+    };
+    let error = ProxyError::new(Code::InvalidMessage, reason).to_socket();
+    let farewell = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    if send(&mut socket, Message::text(error.to_string())).await && send(&mut socket, farewell).await {
+        let mut rest = [0; 512];
+        let drained = async { while matches!(socket.get_mut().read(&mut rest).await, Ok(1..)) {} };
+        let _ = tokio::time::timeout(LINGER, drained).await;
+    }
 }
 
 async fn send(socket: &mut Socket, message: Message) -> bool {
-    use futures_util::SinkExt;
     matches!(tokio::time::timeout(SEND_TIMEOUT, socket.send(message)).await, Ok(Ok(())))
 }

@@ -7,6 +7,7 @@
 //! What a request's outputs and lock key are derived from is in the store before the mint is asked, so
 //! neither a crash nor a lost answer loses a payment: see `watch` for how each part reaches its end.
 
+mod looks;
 mod messages;
 mod opening;
 mod pace;
@@ -25,6 +26,7 @@ use crate::mac::MacAddr;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
 use pace::Pace;
+use request::Wake;
 use serde_json::Value;
 use sockets::Sockets;
 use std::collections::BTreeMap;
@@ -104,8 +106,8 @@ impl MintProxy {
         let request = self.find(mac, id).await?;
         request.opened().await?;
         for part in request.parts() {
-            if part.progress() == Progress::Unpaid {
-                part.poke(false);
+            if part.awaits_payment() {
+                part.poke(Wake::Guest);
             }
         }
         Ok(request)
@@ -136,7 +138,7 @@ impl MintProxy {
             && !request.is_acked()
         {
             self.0.store.acked(id).await.map_err(|err| closed(&err))?;
-            request.set_acked();
+            request.set_acked(true);
         }
         Ok(())
     }
@@ -222,7 +224,7 @@ impl MintProxy {
         };
         let spent = tokio::time::timeout(patience, all_spent).await.unwrap_or(false);
         if spent && self.0.store.acked(&request.id).await.is_ok() {
-            request.set_acked();
+            request.set_acked(true);
         }
         spent
     }

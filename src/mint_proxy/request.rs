@@ -48,15 +48,29 @@ pub struct Part {
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
     claims: Mutex<Vec<ClaimRow>>,
-    /// Somebody wants this part looked at now.
+    /// Somebody wants this part looked at now; the flags say who.
     pub wake: Notify,
-    /// The mint's socket said it was paid.
-    pub hinted: AtomicBool,
+    pub said_paid: AtomicBool,
+    pub mint_is_back: AtomicBool,
+    pub guest_asks: AtomicBool,
+}
+
+/// Why a part should be looked at now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The mint's socket said that it was paid.
+    SaidPaid,
+    /// The mint's socket, or the mint, was away and is there again.
+    MintIsBack,
+    /// The guest wants to know.
+    Guest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     Unpaid,
+    /// The invoice has ended; a late payment is still looked for.
+    Overdue,
     /// The mint has the payment; its tokens are not here yet.
     Paid,
     /// The guest's tokens, safe in the store.
@@ -146,7 +160,10 @@ impl Request {
     pub fn is_finished(&self) -> bool {
         !self.is_asking()
             && self.parts().iter().all(|part| match part.progress() {
-                Progress::Unpaid | Progress::Paid | Progress::Granted { online: false } => false,
+                Progress::Unpaid
+                | Progress::Overdue
+                | Progress::Paid
+                | Progress::Granted { online: false } => false,
                 Progress::Tokens(_) => self.is_acked(),
                 Progress::Granted { online: true } | Progress::Expired => true,
             })
@@ -156,8 +173,8 @@ impl Request {
         self.acked.load(Ordering::Relaxed)
     }
 
-    pub fn set_acked(&self) {
-        self.acked.store(true, Ordering::Relaxed);
+    pub fn set_acked(&self, acked: bool) {
+        self.acked.store(acked, Ordering::Relaxed);
     }
 
     pub fn amount(&self) -> Sats {
@@ -189,7 +206,7 @@ impl Request {
                     ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
                 }
             },
-            Progress::Expired => {
+            Progress::Overdue | Progress::Expired => {
                 ProxyError::new(Code::InvoiceExpired, "the invoice was not paid in time; ask for a new one")
                     .about(&self.id)
                     .to_json()
@@ -227,7 +244,9 @@ impl Part {
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
             claims: Mutex::new(row.claims.clone()),
             wake: Notify::new(),
-            hinted: AtomicBool::new(false),
+            said_paid: AtomicBool::new(false),
+            mint_is_back: AtomicBool::new(false),
+            guest_asks: AtomicBool::new(false),
         })
     }
 
@@ -273,11 +292,18 @@ impl Part {
         lock(&self.claims).push(claim);
     }
 
-    /// Asks for a look at once; `paid` when the mint has said so itself.
-    pub fn poke(&self, paid: bool) {
-        if paid {
-            self.hinted.store(true, Ordering::Relaxed);
-        }
+    pub fn awaits_payment(&self) -> bool {
+        matches!(self.progress(), Progress::Unpaid | Progress::Overdue)
+    }
+
+    /// Asks for a look at once.
+    pub fn poke(&self, why: Wake) {
+        let flag = match why {
+            Wake::SaidPaid => &self.said_paid,
+            Wake::MintIsBack => &self.mint_is_back,
+            Wake::Guest => &self.guest_asks,
+        };
+        flag.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 }

@@ -1,7 +1,7 @@
 //! The open WebSockets of each guest, and the conversation on one of them.
 //!
 //! What happens to a request is told to every socket of its MAC. A socket that does not read is closed
-//! instead of being waited for.
+//! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
 use super::messages::{ClientMessage, Code, ProxyError};
 use super::MintProxy;
@@ -10,21 +10,22 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, Semaphore};
+use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 
 /// Messages that may wait for a socket to read them.
 const BACKLOG: usize = 64;
-/// Messages of one socket that are being worked on at a time.
-const AT_A_TIME: usize = 64;
+/// Messages of one socket that are being worked on at a time; the next ones wait in the network.
+const AT_A_TIME: usize = 32;
 
-/// Where the messages to one socket are put.
-type Outbox = mpsc::Sender<Arc<str>>;
+/// Where the messages to one socket are put, for as long as the table has it.
+type Outbox = mpsc::WeakSender<Arc<str>>;
 
-/// All open sockets.
+/// All open sockets. The table holds the only lasting sender of each: taking it out ends the conversation.
 #[derive(Default)]
 pub struct Sockets {
-    by_mac: Mutex<BTreeMap<MacAddr, Vec<Outbox>>>,
+    by_mac: Mutex<BTreeMap<MacAddr, Vec<mpsc::Sender<Arc<str>>>>>,
 }
 
 /// One socket's place: what it has to send, and how it is spoken to.
@@ -52,14 +53,16 @@ impl Sockets {
             return None;
         }
         let (outbox, inbox) = mpsc::channel(BACKLOG);
-        sockets.push(outbox.clone());
-        Some((outbox, inbox))
+        let weak = outbox.downgrade();
+        sockets.push(outbox);
+        Some((weak, inbox))
     }
 
     fn leave(&self, mac: MacAddr, outbox: &Outbox) {
+        let Some(outbox) = outbox.upgrade() else { return };
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
-            sockets.retain(|socket| !socket.same_channel(outbox));
+            sockets.retain(|socket| !socket.same_channel(&outbox));
             if sockets.is_empty() {
                 by_mac.remove(&mac);
             }
@@ -106,33 +109,31 @@ impl Conversation {
         self.speaker.caller.mac
     }
 
+    /// A place for one more message to be worked on; waits while too many are.
+    pub fn room(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + use<> {
+        let working = self.speaker.working.clone();
+        async move { working.acquire_owned().await.ok() }
+    }
+
     /// Takes one text message in; the answer comes through the outbox. Returns at once.
-    pub fn hear(&self, text: &str) {
+    pub fn hear(&self, text: &str, room: OwnedSemaphorePermit) {
+        self.work_on(ClientMessage::parse(text), room);
+    }
+
+    /// What came is no message; the guest is told why.
+    pub fn refuse(&self, reason: &str, room: OwnedSemaphorePermit) {
+        self.work_on(Err(ProxyError::new(Code::InvalidMessage, reason)), room);
+    }
+
+    fn work_on(&self, message: Result<ClientMessage, ProxyError>, room: OwnedSemaphorePermit) {
         let speaker = self.speaker.clone();
-        let Ok(place) = speaker.working.clone().try_acquire_owned() else {
-            let _ = speaker
-                .outbox
-                .try_send(error_text(&ProxyError::new(Code::RateLimited, "one thing at a time, please")));
-            return;
-        };
-        match ClientMessage::parse(text) {
-            Ok(message) => {
-                tokio::spawn(async move {
-                    speaker.answer(message).await;
-                    drop(place);
-                });
+        tokio::spawn(async move {
+            match message {
+                Ok(message) => speaker.answer(message).await,
+                Err(error) => speaker.say(&error.to_socket()).await,
             }
-            Err(error) => self.refuse(&error),
-        }
-    }
-
-    /// A frame that is not text.
-    pub fn hear_binary(&self) {
-        self.refuse(&ProxyError::new(Code::InvalidMessage, "send JSON as text frames"));
-    }
-
-    fn refuse(&self, error: &ProxyError) {
-        let _ = self.speaker.outbox.try_send(error_text(error));
+            drop(room);
+        });
     }
 }
 
@@ -171,10 +172,8 @@ impl Speaker {
 
     async fn say(&self, message: &Value) {
         // The socket may be gone; what matters is kept and delivered on the next one.
-        let _ = self.outbox.send(message.to_string().into()).await;
+        if let Some(outbox) = self.outbox.upgrade() {
+            let _ = outbox.send(message.to_string().into()).await;
+        }
     }
-}
-
-fn error_text(error: &ProxyError) -> Arc<str> {
-    error.to_socket().to_string().into()
 }

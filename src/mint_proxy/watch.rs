@@ -5,26 +5,23 @@
 //! unchanged until its outcome is known; new outputs are made only when the mint says that the old ones
 //! cannot be used. Nothing here gives a payment up.
 
-use super::request::{Part, Progress, Request};
+use super::looks::{Looks, Unpaid};
+use super::request::{Part, Progress, Request, Wake};
 use super::MintProxy;
 use crate::config::MintUrl;
-use crate::ecash::{
-    token, EcashError, KeysetId, LookSchedule, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency,
-};
+use crate::ecash::{token, EcashError, KeysetId, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
 use crate::store::{ClaimRow, NewGrant, Owner};
-use crate::units::{Millis, Sats};
+use crate::units::Sats;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Waits between claims of a paid quote; the last one goes on for as long as it takes.
 const CLAIM_BACKOFF: [u64; 7] = [1, 1, 2, 4, 8, 15, 30];
+/// Between two claims, whoever asks for the next.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// After a refusal for too many calls (429).
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
-/// An invoice younger than this is looked at as a new one.
-const NEW: Millis = Millis::from_secs(60);
-/// How often after an invoice's own end it is looked at whether it was paid late.
-const LATE_LOOK_EVERY: Millis = Millis::from_secs(600);
 /// Counters that are skipped when the mint knows outputs that we do not remember (an old backup).
 const SKIP_COUNTERS: u32 = 100;
 
@@ -55,10 +52,10 @@ impl MintProxy {
         for request in requests {
             for part in request.parts().iter().filter(|part| part.mint == *mint) {
                 match event {
-                    MintEvent::Quote(id, state) if part.quote == *id => {
-                        part.poke(matches!(state, QuoteState::Paid | QuoteState::Issued));
+                    MintEvent::Quote(id, QuoteState::Paid | QuoteState::Issued) if part.quote == *id => {
+                        part.poke(Wake::SaidPaid);
                     }
-                    MintEvent::Resubscribed => part.poke(false),
+                    MintEvent::Resubscribed | MintEvent::Back => part.poke(Wake::MintIsBack),
                     MintEvent::Quote(..) | MintEvent::Unsupported => {}
                 }
             }
@@ -66,13 +63,38 @@ impl MintProxy {
     }
 
     async fn bring_to_its_end(&self, request: &Arc<Request>, part: &Part) {
-        if part.progress() == Progress::Unpaid && !self.wait_for_payment(request, part).await {
-            self.tell(request, part, Progress::Expired);
-            return;
-        }
-        if part.progress() == Progress::Paid {
-            let proofs = self.claim_until_done(request, part).await;
-            self.keep(request, part, proofs).await;
+        let mut attempts = 0usize;
+        loop {
+            if part.awaits_payment() && !self.wait_for_payment(request, part).await {
+                self.tell(request, part, Progress::Expired);
+                return;
+            }
+            if part.progress() != Progress::Paid {
+                return;
+            }
+            let pause = match self.claim(request, part).await {
+                Claim::Proofs(proofs) => return self.keep(request, part, proofs).await,
+                Claim::NotPaid => {
+                    // The mint took its word back: wait for the payment again.
+                    self.0.store.not_paid(part.id);
+                    self.tell(request, part, Progress::Unpaid);
+                    claim_pause(attempts)
+                }
+                Claim::Later(err) => {
+                    self.0.store.paid(part.id);
+                    log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
+                    match err {
+                        EcashError::RateLimited => RATE_LIMIT_PAUSE,
+                        _ => claim_pause(attempts),
+                    }
+                }
+            };
+            attempts = attempts.saturating_add(1);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The mint is back, or the guest asks: do not make them wait for the pause.
+                () = async { part.wake.notified().await; tokio::time::sleep(LEAST_PAUSE).await } => {}
+            }
         }
     }
 
@@ -87,30 +109,27 @@ impl MintProxy {
     async fn look_until_paid(&self, request: &Request, part: &Part) -> bool {
         let store = &self.0.store;
         let mint = self.0.mints.get(&part.mint);
-        let is_new = request.created.saturating_add(NEW) > store.now();
-        let mut looks =
-            if is_new { LookSchedule::new(store.now()) } else { LookSchedule::resumed(store.now()) };
+        let mut looks = Looks::new(request.created, part.due, store.now());
         loop {
-            let grace = self.0.config.borrow().main.invoice_grace;
-            let given_up_at = part.due.saturating_add(grace);
-            let mut next = looks.next_look();
-            if store.now() >= part.due {
-                next = next.max(store.now().saturating_add(LATE_LOOK_EVERY));
-            }
-            let next = next.min(given_up_at);
-            let asked_by_guest = tokio::select! {
-                () = tokio::time::sleep(next.saturating_sub(store.now()).as_duration()) => false,
-                () = part.wake.notified() => true,
-            };
-            let now = store.now();
-            if part.hinted.swap(false, Ordering::Relaxed) {
+            if part.said_paid.swap(false, Ordering::Relaxed) {
                 self.tell(request, part, Progress::Paid);
                 return true;
             }
-            if asked_by_guest && !looks.guest_may_look(now) {
-                continue;
+            if part.mint_is_back.swap(false, Ordering::Relaxed) {
+                looks.look_now(store.now());
             }
-            let urgency = if asked_by_guest { Urgency::Guest } else { Urgency::Background };
+            let urgency = tokio::select! {
+                () = tokio::time::sleep(looks.next().saturating_sub(store.now()).as_duration()) => {
+                    Urgency::Background
+                }
+                () = part.wake.notified() => {
+                    let asked = part.guest_asks.swap(false, Ordering::Relaxed);
+                    if !asked || !looks.guest_may_look(store.now()) {
+                        continue;
+                    }
+                    Urgency::Guest
+                }
+            };
             match mint.quote_state(&part.quote, urgency).await.map(|quote| quote.state) {
                 Ok(QuoteState::Paid | QuoteState::Issued) => {
                     store.paid(part.id);
@@ -118,52 +137,23 @@ impl MintProxy {
                     return true;
                 }
                 Ok(QuoteState::Unpaid | QuoteState::Pending) => {
-                    if store.now() >= given_up_at {
-                        if let Err(err) = store.expired(part.id).await {
-                            log::error!("request {}: {err}", request.id);
+                    let grace = self.0.config.borrow().main.invoice_grace;
+                    match looks.unpaid(store.now(), grace) {
+                        Unpaid::Payable => {}
+                        Unpaid::Overdue => self.tell(request, part, Progress::Overdue),
+                        Unpaid::GivenUp => {
+                            if let Err(err) = store.expired(part.id).await {
+                                log::error!("request {}: {err}", request.id);
+                            }
+                            return false;
                         }
-                        return false;
                     }
-                    looks.looked(store.now());
                 }
                 Err(err) => {
                     log::debug!("request {}: {}: {err}", request.id, part.mint);
-                    match err {
-                        EcashError::RateLimited | EcashError::BackingOff(_) => looks.refused(store.now()),
-                        _ => looks.looked(store.now()),
-                    }
+                    let limited = matches!(err, EcashError::RateLimited | EcashError::BackingOff(_));
+                    looks.failed(store.now(), limited);
                 }
-            }
-        }
-    }
-
-    async fn claim_until_done(&self, request: &Request, part: &Part) -> Vec<Proof> {
-        let mut attempts = 0usize;
-        loop {
-            let pause = match self.claim(request, part).await {
-                Claim::Proofs(proofs) => return proofs,
-                Claim::NotPaid => {
-                    // The mint took its word back: wait for the payment again, however long it takes.
-                    self.tell(request, part, Progress::Unpaid);
-                    while !self.wait_for_payment(request, part).await {}
-                    continue;
-                }
-                Claim::Later(err) => {
-                    self.0.store.paid(part.id);
-                    log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
-                    if matches!(err, EcashError::RateLimited) {
-                        RATE_LIMIT_PAUSE
-                    } else {
-                        let last = CLAIM_BACKOFF.len().saturating_sub(1);
-                        Duration::from_secs(CLAIM_BACKOFF.get(attempts.min(last)).copied().unwrap_or(30))
-                    }
-                }
-            };
-            attempts = attempts.saturating_add(1);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // The mint is back, or the guest asks: do not make them wait for the pause.
-                () = async { part.wake.notified().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
             }
         }
     }
@@ -189,17 +179,29 @@ impl MintProxy {
                 Ok(()) => Claim::Later(EcashError::KeysetInactive),
                 Err(err) => Claim::Later(err),
             },
-            Err(
-                err @ (EcashError::AlreadyIssued
-                | EcashError::OutputsAlreadySigned
-                | EcashError::OutputsPending),
-            ) => self.recover(request, part, &mint, &claims, err).await,
+            Err(err @ EcashError::AlreadyIssued) => self.restore(request, part, &mint, &claims, err).await,
+            Err(err @ (EcashError::OutputsAlreadySigned | EcashError::OutputsPending)) => {
+                // If the quote still has its money, the outputs were signed for something else (counters
+                // that came back from an old backup): they are not this part's, and others must be used.
+                match mint.quote_state(&part.quote, Urgency::Guest).await.map(|quote| quote.state) {
+                    Ok(QuoteState::Issued) => self.restore(request, part, &mint, &claims, err).await,
+                    Ok(QuoteState::Paid) => {
+                        match self.fresh_outputs(request, part, &mint, SKIP_COUNTERS).await {
+                            Ok(()) => Claim::Later(err),
+                            Err(err) => Claim::Later(err),
+                        }
+                    }
+                    Ok(QuoteState::Unpaid | QuoteState::Pending) => Claim::Later(err),
+                    Err(err) => Claim::Later(err),
+                }
+            }
             Err(err) => Claim::Later(err),
         }
     }
 
-    /// Fetches what the mint has signed for any of the part's outputs.
-    async fn recover(
+    /// Fetches what the mint has signed for an issued quote. The newest outputs that it knows are this
+    /// part's: newer ones were made only when the older could not be used.
+    async fn restore(
         &self,
         request: &Request,
         part: &Part,
@@ -218,16 +220,7 @@ impl MintProxy {
                 Err(err) => return Claim::Later(err),
             }
         }
-        // Nothing of ours was signed, so the outputs belong to something else: only if the quote still
-        // has its money may others be used.
-        match mint.quote_state(&part.quote, Urgency::Guest).await.map(|quote| quote.state) {
-            Ok(QuoteState::Paid) => match self.fresh_outputs(request, part, mint, SKIP_COUNTERS).await {
-                Ok(()) => Claim::Later(cause),
-                Err(err) => Claim::Later(err),
-            },
-            Ok(_) => Claim::Later(cause),
-            Err(err) => Claim::Later(err),
-        }
+        Claim::Later(cause)
     }
 
     /// Journals new outputs on the keyset that is active now.
@@ -289,7 +282,11 @@ impl MintProxy {
             }
         };
         match session {
-            None => self.tell(request, part, Progress::Tokens(token)),
+            None => {
+                // An acknowledgement before was of other parts' tokens.
+                request.set_acked(false);
+                self.tell(request, part, Progress::Tokens(token));
+            }
             Some(session) => {
                 part.set_progress(Progress::Granted { online: false }, self.0.store.now());
                 self.0.access.admit(session).await;
@@ -308,6 +305,13 @@ impl MintProxy {
             self.0.sockets.tell(request.mac, &message);
         }
     }
+}
+
+fn claim_pause(attempts: usize) -> Duration {
+    CLAIM_BACKOFF
+        .get(attempts)
+        .or(CLAIM_BACKOFF.last())
+        .map_or(LEAST_PAUSE, |secs| Duration::from_secs(*secs))
 }
 
 fn total(proofs: &[Proof]) -> Sats {

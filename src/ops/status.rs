@@ -1,6 +1,8 @@
 //! What `tollgated status` tells: guests, sales, mints, gate, store, clock, and what is missing.
 
+use crate::config::Config;
 use crate::http::Site;
+use crate::network::devices;
 use crate::units::{Millis, UnixSeconds};
 use serde_json::{json, Value};
 
@@ -29,7 +31,7 @@ pub async fn status(site: &Site) -> Value {
             "firewall_lock": gate.firewall_lock,
             "routing_lock": gate.routing_lock,
             "trouble": gate.trouble,
-            "absent_devices": gate.absent_devices,
+            "absent_devices": absent_devices(&config),
             "offloaded_devices": gate.offloaded_devices,
             "times_put_back": gate.healed,
             "open": gate.open,
@@ -38,6 +40,12 @@ pub async fn status(site: &Site) -> Value {
         "clock": clock(site),
         "trouble": site.trouble(),
     })
+}
+
+/// Gated devices that do not exist (yet); they are gated from the moment they appear.
+fn absent_devices(config: &Config) -> Vec<&str> {
+    let gated = config.venues.iter().flat_map(|venue| &venue.devices);
+    gated.filter(|device| !devices::exists(device)).map(String::as_str).collect()
 }
 
 fn guests(site: &Site) -> Value {

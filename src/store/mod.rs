@@ -77,7 +77,14 @@ impl Store {
         let lock = files.lock()?;
         let commits = Arc::new(AtomicUsize::new(0));
         let mut database = Database::open(&files, clock, schema, commits.clone())?;
-        let time = database.write(|tx| time::begin_boot(tx, clock))?;
+        let (time, new_boot) = database.read(|tx| time::resume(tx, clock))?;
+        if let Some(moment) = new_boot {
+            match database.write(|tx| time::note(tx, &moment)) {
+                // What is paid is worth more than this note; the next one makes up for it.
+                Err(StoreError::Full) => log::warn!("store: no space left to note this boot"),
+                noted => noted?,
+            }
+        }
 
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {

@@ -178,6 +178,14 @@ impl Store {
         });
     }
 
+    /// The mint has taken back that a part was paid.
+    pub fn not_paid(&self, part: i64) {
+        self.write_later("a payment taken back", move |tx| {
+            tx.execute("UPDATE parts SET state = 'unpaid' WHERE id = ?1 AND state = 'paid'", [part])?;
+            Ok(())
+        });
+    }
+
     /// Takes fresh counters, `skip` further on, for a part whose earlier outputs cannot be used any more.
     pub async fn claim_again(
         &self,
@@ -207,10 +215,17 @@ impl Store {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
-            tx.execute(
+            let new = tx.execute(
                 "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
                 params![part, token],
             )?;
+            if new == 1 {
+                // What was acknowledged before were the tokens of other parts.
+                tx.execute(
+                    "UPDATE requests SET acked = 0 WHERE acked AND id = (SELECT request FROM parts WHERE id = ?1)",
+                    [part],
+                )?;
+            }
             grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()
         })
         .await
@@ -256,16 +271,23 @@ impl Store {
         self.read(move |db| request_by_id(db, &id)).await
     }
 
-    /// Forgets requests and grants that ended before `before`: tokens are kept 90 days.
-    pub async fn prune(&self, before: Millis) -> Result<(), StoreError> {
+    /// Forgets what is over: tokens and grants of before `kept_since` (tokens are kept 90 days), and already
+    /// those requests of before `unpaid_since` that came to nothing. What is unpaid but still watched,
+    /// unclaimed, or the house's stays.
+    pub async fn prune(&self, kept_since: Millis, unpaid_since: Millis) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.execute(
                 "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
                  (SELECT 1 FROM parts WHERE request = requests.id AND (state IN ('asking', 'unpaid', 'paid')
                   OR (state = 'claimed' AND requests.owner = 'house')))",
-                [before],
+                [kept_since],
             )?;
-            tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [before])?;
+            tx.execute(
+                "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
+                 (SELECT 1 FROM parts WHERE request = requests.id AND state NOT IN ('expired', 'failed'))",
+                [unpaid_since],
+            )?;
+            tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [kept_since])?;
             Ok(())
         })
         .await

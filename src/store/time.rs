@@ -46,7 +46,8 @@ struct State {
     previous: (Millis, UnixSeconds),
 }
 
-struct Moment {
+pub(super) struct Moment {
+    boot: BootId,
     monotonic: Millis,
     service: Millis,
     wall_floor: UnixSeconds,
@@ -79,10 +80,10 @@ impl Store {
     }
 }
 
-fn note(tx: &Transaction<'_>, moment: &Moment) -> Result<(), StoreError> {
+pub(super) fn note(tx: &Transaction<'_>, moment: &Moment) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE moment SET monotonic_ms = ?1, service_ms = ?2, wall_floor = max(wall_floor, ?3)",
-        (moment.monotonic, moment.service, moment.wall_floor),
+        "UPDATE moment SET boot = ?1, monotonic_ms = ?2, service_ms = ?3, wall_floor = max(wall_floor, ?4)",
+        (&moment.boot.0, moment.monotonic, moment.service, moment.wall_floor),
     )?;
     Ok(())
 }
@@ -96,29 +97,23 @@ pub(super) fn first_boot(conn: &Connection, clock: &Clock) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Takes service time up where the store left it.
-pub(super) fn begin_boot(tx: &Transaction<'_>, clock: &Clock) -> Result<Timekeeper, StoreError> {
+/// Takes service time up where the store left it. In a new boot there is a moment to note.
+pub(super) fn resume(
+    tx: &Transaction<'_>,
+    clock: &Clock,
+) -> Result<(Timekeeper, Option<Moment>), StoreError> {
     let (boot, monotonic, service, floor) =
         tx.query_row("SELECT boot, monotonic_ms, service_ms, wall_floor FROM moment", [], |row| {
             Ok((BootId(row.get(0)?), row.get::<_, Millis>(1)?, row.get(2)?, row.get::<_, UnixSeconds>(3)?))
         })?;
     let now = clock.now();
     // A machine that cannot tell its boots apart still shows a reboot by a clock that went back.
-    let monotonic = if boot == clock.boot() && monotonic <= now {
-        monotonic
-    } else {
-        tx.execute("UPDATE moment SET boot = ?1, monotonic_ms = ?2", (clock.boot().0, now))?;
-        now
-    };
-    Ok(Timekeeper {
-        clock: clock.clone(),
-        anchor: (monotonic, service),
-        state: Mutex::new(State {
-            noted: monotonic,
-            floor: floor.max(WRITTEN),
-            previous: (now, clock.wall()),
-        }),
-    })
+    let is_same_boot = boot == clock.boot() && monotonic <= now;
+    let monotonic = if is_same_boot { monotonic } else { now };
+    let moment = Moment { boot: clock.boot(), monotonic, service, wall_floor: floor };
+    let state = State { noted: monotonic, floor: floor.max(WRITTEN), previous: (now, clock.wall()) };
+    let time = Timekeeper { clock: clock.clone(), anchor: (monotonic, service), state: Mutex::new(state) };
+    Ok((time, (!is_same_boot).then_some(moment)))
 }
 
 impl Timekeeper {
@@ -141,7 +136,7 @@ impl Timekeeper {
         }
         state.noted = now;
         state.previous = (now, wall);
-        Some(Moment { monotonic: now, service: self.now(), wall_floor: state.floor })
+        Some(Moment { boot: self.clock.boot(), monotonic: now, service: self.now(), wall_floor: state.floor })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -75,11 +75,16 @@ class Daemon:
 
     # Life
 
-    def start(self, ready: bool = True, env: dict[str, str] | None = None, limit: float = 10.0) -> "Daemon":
-        """Back when the portal answers and the gate stands (`ready=False`: at once)."""
+    def start(
+        self, ready: bool = True, env: dict[str, str] | None = None, limit: float = 10.0, *, through: list[str] | None = None,
+    ) -> "Daemon":
+        """Back when the portal answers and the gate stands (`ready=False`: at once).
+
+        `through` is a command that ends by starting the one behind it, like `["unshare", "-m"]`.
+        """
         if self.process and self.process.poll() is None:
             raise RuntimeError("the daemon runs already")
-        self.process = self.lab.router.spawn([*self.program, "run", "-c", self.config], env=env, log=self.log_file)
+        self.process = self.lab.router.spawn([*(through or []), *self.program, "run", "-c", self.config], env=env, log=self.log_file)
         if ready:
             wait_for(self._ready, limit, f"the daemon answers\n{self.log()[-2000:]}")
         return self
@@ -142,6 +147,13 @@ class Daemon:
             return set()
         (listed,) = [item["set"] for item in json.loads(found.out)["nftables"] if "set" in item]
         return {element["elem"]["val"] if isinstance(element, dict) else element for element in listed.get("elem", [])}
+
+    def answers(self) -> bool:
+        """Whether the control socket does."""
+        try:
+            return self.control({"command": "status"})["ok"]
+        except (OSError, ValueError):
+            return False
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:

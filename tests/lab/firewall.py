@@ -16,7 +16,7 @@ table inet fw4 {{
 		iifname "lo" accept
 		ct state established,related accept
 		ip protocol icmp accept
-		ip6 nexthdr ipv6-icmp accept
+		ip6 nexthdr 58 accept
 		iifname "br-guest" udp dport {{ 53, 67, 123, 547 }} accept
 		iifname "br-guest" tcp dport {{ 53, 2121, 2122, 2123 }} accept
 	}}
@@ -45,18 +45,22 @@ table inet fw4 {
 
 FLUSH = "flush ruleset\n"
 
-# In the internet's namespace: counts every packet that a guest got out, under its own address or the router's.
+# In the internet's namespace: counts every packet that a guest got out, under its own address or the router's, and
+# apart from them those of a `Hammer`, whatever else a paid guest does meanwhile.
 COUNT_LEAKS = """
 table inet leaks
 delete table inet leaks
 table inet leaks {
 	counter packets_from_guests { }
+	counter packets_of_hammers { }
 	chain watch {
 		type filter hook prerouting priority raw; policy accept;
 		iifname "eth0" ip daddr 198.51.100.80 counter name packets_from_guests
 		iifname "eth0" ip6 daddr 2001:db8:80::80 counter name packets_from_guests
 		iifname "eth0" ip saddr 192.168.77.0/24 counter name packets_from_guests
 		iifname "eth0" ip6 saddr fd77::/64 counter name packets_from_guests
+		iifname "eth0" ip dscp cs7 counter name packets_of_hammers
+		iifname "eth0" ip6 dscp cs7 counter name packets_of_hammers
 	}
 }
 """

@@ -31,6 +31,7 @@ class Guest(Space):
     def __init__(self, agent: AgentLink, number: int) -> None:
         super().__init__(agent, f"guest{number}")
         self.number = number
+        self.lives = 0
         self.mac = f"02:00:00:00:01:{number:02x}"
         self.ip = f"192.168.77.{10 + number}"
         self.ip6 = f"fd77::{10 + number:x}"
@@ -52,6 +53,13 @@ class Guest(Space):
         """Another MAC or other addresses, from now on. What is not named stays."""
         self.mac, self.ip, self.ip6 = mac or self.mac, ip or self.ip, ip6 or self.ip6
         self.configure()
+
+    def become_stranger(self) -> "Guest":
+        """A device that nobody here knows: a MAC never used before, addresses not used lately."""
+        self.lives += 1
+        self.become(mac=f"02:00:01:{self.number:02x}:{self.lives >> 8:02x}:{self.lives & 255:02x}",
+                    ip=f"192.168.77.{100 * self.number - 80 + self.lives % 100}", ip6=f"fd77::{self.number:x}:{self.lives:x}")
+        return self
 
     def leave(self) -> None:
         self.ip_script("link set eth0 down")

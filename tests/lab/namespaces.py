@@ -98,8 +98,28 @@ class Lab:
 
     def leaked_packets(self) -> int:
         """Packets of guests that the internet has seen so far; the router's own do not count."""
-        listing = json.loads(self.internet.run(["nft", "-j", "list", "counter", "inet", "leaks", "packets_from_guests"]).out)
+        return self._counted("packets_from_guests")
+
+    def hammered_packets(self) -> int:
+        """Packets of hammers that the internet has seen so far."""
+        return self._counted("packets_of_hammers")
+
+    def _counted(self, counter: str) -> int:
+        listing = json.loads(self.internet.run(["nft", "-j", "list", "counter", "inet", "leaks", counter]).out)
         return next(item["counter"]["packets"] for item in listing["nftables"] if "counter" in item)
+
+    # The guests' device
+
+    def add_bridge(self) -> None:
+        """Makes `br-guest`, with the router's addresses and every guest there is on it."""
+        self.router.ip(
+            f"link add {BRIDGE} address 02:00:00:00:00:fe type bridge forward_delay 0\n"
+            + "".join(f"link set {guest.name} master {BRIDGE}\n" for guest in self.guests)
+            + f"link set {BRIDGE} up\naddr add {ROUTER4}/24 dev {BRIDGE}\naddr add {ROUTER6}/64 dev {BRIDGE} nodad\n"
+        )
+
+    def remove_bridge(self) -> None:
+        self.router.ip(f"link del {BRIDGE}\n")
 
     # Name service
 
@@ -149,12 +169,10 @@ class Lab:
         self.router.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1, **no_wait)
         self.router.ip(
             "link set lo up\n"
-            f"link add {BRIDGE} address 02:00:00:00:00:fe type bridge forward_delay 0\n"
-            f"link set {BRIDGE} up\n"
-            f"addr add {ROUTER4}/24 dev {BRIDGE}\naddr add {ROUTER6}/64 dev {BRIDGE} nodad\n"
             f"link add wan type veth peer name eth0 netns {self.internet.pid}\n"
             "link set wan up\naddr add 203.0.113.2/24 dev wan\naddr add 2001:db8::2/64 dev wan nodad\n"
         )
+        self.add_bridge()
         self.internet.sysctl(**no_wait)
         self.internet.ip(
             "link set lo up\nlink set eth0 up\n"

@@ -1,16 +1,21 @@
 """Fixtures of the system tests. A module has a lab of its own and, when it asks for one, a mint of its own."""
 
+import itertools
 import os
 
 import pytest
 
 from lab import daemon as lab_daemon
+from lab.browser import Browser
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.shop import Shop
+
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def make_daemon(lab, request):
 
     def make(*mints, start: bool = True, **options) -> Daemon:
         sections = [mint if isinstance(mint, Mint) else Mint(mint) for mint in mints]
-        daemon = Daemon(lab, sections, name=f"daemon-{request.node.name[:60].replace('/', '_')}-{len(made)}", **options)
+        daemon = Daemon(lab, sections, name=f"daemon-{next(NUMBERS)}", **options)
         made.append(daemon)
         return daemon.start() if start else daemon
 
@@ -64,6 +69,63 @@ def make_daemon(lab, request):
             print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
     if made:
         lab.clean_router()
+
+
+@pytest.fixture(scope="module")
+def open_shop(lab):
+    """One shop for a whole module; tests ask for `shop`."""
+    if not os.path.exists(lab_daemon.binary()):
+        pytest.skip(f"no daemon at {lab_daemon.binary()}")
+    with Shop(lab) as made:
+        yield made
+
+
+@pytest.fixture
+def shop(open_shop, request):
+    """The module's shop: one daemon, two mints. It must have survived each test, without a panic."""
+    log_before = len(open_shop.daemon.log())
+    open_shop.behave()
+    yield open_shop
+    log = open_shop.daemon.log()[log_before:]
+    if getattr(request.node, "failed", False):
+        print(f"--- log of {open_shop.daemon.dir}\n{log[-6000:]}")
+    assert open_shop.daemon.running and "panicked" not in log
+
+
+@pytest.fixture
+def stranger(lab):
+    """A guest whom the shop has never seen, so that no limit and no request of another test is in the way."""
+    return lab.guests[0].become_stranger()
+
+
+@pytest.fixture
+def other_stranger(lab):
+    return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="module")
+def browser(lab):
+    """Chromium on the first guest, which finds names at the router as a phone does."""
+    lab.start_dnsmasq()
+    with Browser(lab.guest) as made:
+        yield made
+
+
+@pytest.fixture
+def phone(browser):
+    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing may be
+    wrong on the phone's console at its end."""
+    made = []
+
+    def make(**options):
+        made.append(browser.phone(**options))
+        return made[-1]
+
+    yield make
+    problems = [problem for page in made for problem in browser.problems(page)]
+    for page in made:
+        page.context.close()
+    assert not problems
 
 
 @pytest.hookimpl(wrapper=True)

@@ -124,7 +124,7 @@ async fn nothing_is_opened_before_there_is_something_to_watch() {
 }
 
 #[tokio::test]
-async fn messages_beyond_the_mints_limit_wait_for_the_minute_to_pass() {
+async fn a_mint_that_refused_a_message_gets_few_of_them_for_an_hour() {
     let (_commands, commands) = mpsc::unbounded_channel();
     let mut task = Task {
         mint: MintUrl::parse("http://127.0.0.1:1").unwrap(),
@@ -133,18 +133,21 @@ async fn messages_beyond_the_mints_limit_wait_for_the_minute_to_pass() {
         events: mpsc::channel(1).0,
         watched: BTreeSet::new(),
         sent: VecDeque::new(),
+        paced_until: None,
         next_id: 0,
     };
     let start = Instant::now();
-    for _ in 1..MESSAGES_PER_MINUTE {
-        task.sent.push_back(start);
-        assert!(task.next_slot() < start + GATHER * 10);
+    for _ in 0..2 * MESSAGES_PER_MINUTE {
+        task.note_message();
     }
-    task.sent.push_back(start + GATHER);
-    assert_eq!(task.next_slot(), start + MINUTE);
-    task.sent.push_back(start + GATHER);
-    task.sent.push_front(start - MINUTE);
-    assert_eq!(task.next_slot(), start + MINUTE, "what is older than a minute does not count");
+    assert!(task.next_slot() < start + MINUTE, "a mint that refuses nothing is not held back from");
+    task.paced_until = Some(start + PACED_FOR);
+    assert!(task.next_slot() >= start + MINUTE);
+    assert_eq!(task.sent.len(), MESSAGES_PER_MINUTE);
+    if let Some(oldest) = task.sent.front_mut() {
+        *oldest = start - MINUTE;
+    }
+    assert!(task.next_slot() < start + MINUTE, "what is older than a minute does not count");
 }
 
 #[test]

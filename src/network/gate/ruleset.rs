@@ -136,7 +136,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
                 format!("meta mark & {bit} != 0 accept"),
                 format!("fib daddr type {ROUTER} accept"),
                 "meta l4proto tcp reject with tcp reset".to_owned(),
-                "meta l4proto != ipv6-icmp reject with icmpx type admin-prohibited".to_owned(),
+                // ICMPv6 by its number: nft finds the name only where there is an /etc/protocols.
+                "meta l4proto != 58 reject with icmpx type admin-prohibited".to_owned(),
             ],
         },
         // Established only: a forged first packet is no witness.

@@ -42,12 +42,15 @@ async fn child_on_a_small_disk() {
     assert_eq!(refused.code(), "STORE_FULL");
     assert!(acknowledged.len() > 10);
     assert_eq!(references(&store).await.unwrap(), acknowledged);
+    let noted = store.now();
     store.close().await;
 
     let mut file = fs::File::options().append(true).open(&filler).unwrap();
     while file.write_all(&[1; 512]).is_ok() {}
     drop(file);
-    let store = open(&dir).expect("a full disk can still be read");
+    let rebooted = Clock::manual("boot-2", Millis::from_secs(20), UnixSeconds(1_800_000_000));
+    let store = Store::open_with(&dir, &rebooted, &TRIAL).expect("a full disk can still be read");
+    assert_eq!(store.now(), noted);
     assert_eq!(references(&store).await.unwrap(), acknowledged);
     assert!(matches!(pay_with_note(&store, "refused", 3000).await, Err(StoreError::Full)));
     let key = KeyFile("k").load_or_create(&store, || Secret::new(vec![1; 2000])).await;
@@ -58,8 +61,11 @@ async fn child_on_a_small_disk() {
     assert!(pay_with_note(&store, "after", 3000).await.unwrap());
     KeyFile("k").load_or_create(&store, || Secret::new(vec![1; 2000])).await.unwrap();
     acknowledged.push("after".to_owned());
+    rebooted.advance(Millis::from_secs(90));
+    store.checkpoint(true);
     store.close().await;
-    let store = open(&dir).unwrap();
+    let store = Store::open_with(&dir, &rebooted, &TRIAL).unwrap();
+    assert_eq!(store.now(), noted.saturating_add(Millis::from_secs(90)), "the boot is noted after all");
     assert_eq!(references(&store).await.unwrap(), acknowledged);
     writeln!(std::io::stdout(), "survived a full disk").unwrap();
 }

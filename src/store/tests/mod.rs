@@ -5,6 +5,8 @@ mod engine;
 mod full;
 mod keyfile;
 mod power_cut;
+mod requests;
+mod sessions;
 mod time;
 
 use super::migrations::{Schema, SCHEMA};

@@ -1,0 +1,222 @@
+//! The keeper before a gate that only remembers, tick by tick, with a clock that a hand turns.
+
+use super::*;
+use crate::network::gate::recording::RecordingGate;
+use crate::network::gate::Lease;
+
+const MINUTE: Millis = Millis::from_secs(60);
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+}
+
+fn plan() -> Plan {
+    Plan { devices: vec!["br-guest".to_owned()], trusted: [mac(9)].into(), ..Plan::default() }
+}
+
+struct Scene {
+    keeper: Keeper,
+    gate: RecordingGate,
+    clock: Clock,
+}
+
+/// `wanted` have a minute each; the gate has been loaded, if it could be.
+fn scene(gate: &RecordingGate, wanted: &[u8], adopt: bool) -> Scene {
+    let clock = Clock::manual("boot", Millis::from_secs(100), crate::units::UnixSeconds(1_800_000_000));
+    let until = clock.now().saturating_add(MINUTE);
+    let mut keeper = Keeper {
+        gate: Box::new(gate.clone()),
+        clock: clock.clone(),
+        plan: plan(),
+        wanted: wanted.iter().map(|last| (mac(*last), until)).collect(),
+        status: Arc::default(),
+        standing: false,
+        ticks: 0,
+        adopt,
+    };
+    let _ = keeper.put_back();
+    Scene { keeper, gate: gate.clone(), clock }
+}
+
+impl Scene {
+    fn status(&self) -> GateStatus {
+        lock(&self.keeper.status).clone()
+    }
+
+    fn open(&mut self, last: u8, left: Millis) -> Result<(), GateError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.keeper.carry_out(Order::Open(mac(last), self.clock.now().saturating_add(left), reply));
+        answer.try_recv().unwrap()
+    }
+
+    fn close(&mut self, last: u8) -> Result<(), GateError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.keeper.carry_out(Order::Close(mac(last), reply));
+        answer.try_recv().unwrap()
+    }
+
+    fn open_for(&self) -> Vec<MacAddr> {
+        self.gate.leases().into_keys().collect()
+    }
+}
+
+/// A gate that an earlier daemon has left open for these.
+fn left_open_for(open: &[u8]) -> RecordingGate {
+    let mut gate = RecordingGate::new();
+    let leases: Vec<Lease> = open.iter().map(|last| Lease { mac: mac(*last), remaining: MINUTE }).collect();
+    gate.load(&plan(), &leases).unwrap();
+    gate
+}
+
+#[test]
+fn the_first_load_opens_for_those_who_have_paid() {
+    let scene = scene(&RecordingGate::new(), &[1, 2], false);
+    assert_eq!(scene.gate.leases(), BTreeMap::from([(mac(1), MINUTE), (mac(2), MINUTE)]));
+    let status = scene.status();
+    assert!(status.closed_to_strangers && status.firewall_lock && status.routing_lock);
+    assert_eq!((status.open, status.trouble), (2, None));
+}
+
+#[test]
+fn an_opening_is_for_what_is_left() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.open(1, Millis(5_500)).unwrap();
+    assert_eq!(scene.gate.leases(), BTreeMap::from([(mac(1), Millis(5_500))]));
+    scene.open(1, MINUTE).unwrap();
+    assert_eq!(scene.gate.leases(), BTreeMap::from([(mac(1), MINUTE)]));
+}
+
+#[test]
+fn a_session_that_is_over_is_closed_once() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.clock.advance(Millis::from_secs(59));
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), []);
+    scene.clock.advance(Millis::from_secs(1));
+    scene.keeper.tick();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(1)]);
+    assert_eq!(scene.status().open, 0);
+}
+
+#[test]
+fn a_gate_that_refuses_is_tried_again_until_it_works() {
+    let gate = RecordingGate::new();
+    gate.refuse(true);
+    let mut scene = scene(&gate, &[1], false);
+    assert!(scene.open(2, MINUTE).is_err());
+    let status = scene.status();
+    assert!(!status.closed_to_strangers && status.trouble.is_some());
+    scene.keeper.tick();
+    assert!(!scene.status().closed_to_strangers);
+
+    gate.refuse(false);
+    scene.keeper.tick();
+    assert_eq!(scene.open_for(), [mac(1), mac(2)]);
+    let status = scene.status();
+    assert!(status.closed_to_strangers && status.trouble.is_none());
+    assert_eq!(status.healed, 0, "nobody else had changed it");
+}
+
+#[test]
+fn a_lost_gate_is_put_back_with_what_is_left_to_everybody() {
+    let mut scene = scene(&RecordingGate::new(), &[1, 2], false);
+    scene.gate.lose_state();
+    scene.clock.advance(Millis::from_secs(20));
+    scene.keeper.tick();
+    let left = Millis::from_secs(40);
+    assert_eq!(scene.gate.leases(), BTreeMap::from([(mac(1), left), (mac(2), left)]));
+    assert_eq!(scene.status().healed, 1);
+}
+
+#[test]
+fn an_opening_into_a_lost_gate_does_not_wait_for_the_next_look() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.gate.lose_state();
+    scene.open(2, MINUTE).unwrap();
+    assert_eq!(scene.open_for(), [mac(1), mac(2)]);
+}
+
+#[test]
+fn a_paid_guest_that_fell_out_of_the_gate_is_let_in_again() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.gate.expire(mac(1));
+    scene.keeper.ticks = FULL_LOOK_EVERY - 1;
+    scene.keeper.tick();
+    assert_eq!(scene.open_for(), [mac(1)]);
+}
+
+#[test]
+fn who_is_let_through_without_a_session_is_closed_at_the_start() {
+    let scene = scene(&left_open_for(&[1, 2]), &[2], false);
+    assert_eq!(scene.gate.closed(), [mac(1)]);
+    assert_eq!(scene.open_for(), [mac(2)]);
+}
+
+#[test]
+fn who_was_let_in_behind_our_back_is_closed_at_the_next_look() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.gate.clone().open(&[Lease { mac: mac(3), remaining: MINUTE }]).unwrap();
+    scene.keeper.ticks = FULL_LOOK_EVERY - 1;
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(3)]);
+}
+
+#[test]
+fn a_closing_that_was_refused_is_made_up_for() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.gate.refuse(true);
+    assert!(scene.close(1).is_err());
+    assert_eq!(scene.open_for(), [mac(1)]);
+    scene.gate.refuse(false);
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(1)]);
+    assert_eq!(scene.status().trouble, None);
+}
+
+#[test]
+fn trusted_stations_are_no_strangers() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.keeper.ticks = FULL_LOOK_EVERY - 1;
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.status().healed), (vec![], 0));
+}
+
+#[test]
+fn a_new_plan_is_loaded_and_closes_nobody() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    let new = Plan { portal_port: 8080, ..plan() };
+    scene.keeper.carry_out(Order::Plan(new.clone()));
+    assert_eq!(scene.gate.plan(), Some(new));
+    assert_eq!((scene.open_for(), scene.gate.closed()), (vec![mac(1)], vec![]));
+}
+
+#[test]
+fn without_a_store_whoever_the_kernel_lets_through_goes_on() {
+    let mut scene = scene(&left_open_for(&[1, 2]), &[], true);
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.open_for()), (vec![], vec![mac(1), mac(2)]));
+    assert_eq!(scene.status().open, 2);
+}
+
+#[test]
+fn adopted_sessions_survive_a_flush_and_end_in_time() {
+    let mut scene = scene(&left_open_for(&[1]), &[], true);
+    scene.clock.advance(Millis::from_secs(20));
+    scene.gate.lose_state();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.leases(), BTreeMap::from([(mac(1), Millis::from_secs(40))]));
+    scene.clock.advance(Millis::from_secs(40));
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(1)]);
+}
+
+#[test]
+fn adoption_waits_for_a_gate_that_refuses_at_first() {
+    let gate = left_open_for(&[1]);
+    gate.refuse(true);
+    let mut scene = scene(&gate, &[], true);
+    gate.refuse(false);
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.open_for()), (vec![], vec![mac(1)]));
+}

@@ -1,0 +1,271 @@
+use super::*;
+use crate::config::MintUrl;
+use crate::mac::MacAddr;
+use crate::store::{InvoiceRow, NewGrant, NewPart, NewRequest, Owner, PartState, RequestId, RequestRow};
+use std::collections::BTreeSet;
+
+const HOUR: Millis = Millis::from_secs(3600);
+const KEYSET: &str = "00aabbccddeeff00";
+
+struct Books {
+    _dir: Scratch,
+    clock: Clock,
+    store: Store,
+}
+
+impl Books {
+    fn new() -> Books {
+        let (dir, clock) = (Scratch::new(), clock());
+        let store = Store::open(dir.path(), &clock).unwrap();
+        Books { _dir: dir, clock, store }
+    }
+
+    async fn begin(&self, owner: Owner, parts: usize) -> RequestRow {
+        let part = NewPart {
+            mint: MintUrl::parse("https://mint.example").unwrap(),
+            amount: Sats(5),
+            allotment: Millis(5000),
+            keyset: KEYSET.to_owned(),
+            amounts: vec![1, 4],
+        };
+        let request = NewRequest {
+            id: RequestId::random().unwrap(),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
+            venue: "guest".to_owned(),
+            owner,
+            parts: vec![part; parts],
+        };
+        self.store.begin(request).await.unwrap()
+    }
+
+    async fn invoiced(&self, owner: Owner, parts: usize) -> RequestRow {
+        let row = self.begin(owner, parts).await;
+        self.store.invoiced(row.parts.iter().map(|part| (part.id, answer(part.id))).collect()).await.unwrap();
+        row
+    }
+
+    /// A request whose parts are in this state.
+    async fn in_state(&self, owner: Owner, state: PartState) -> RequestId {
+        let row = self.invoiced(owner, 1).await;
+        let part = row.parts[0].id;
+        match state {
+            PartState::Asking => return self.begin(owner, 1).await.id,
+            PartState::Unpaid => {}
+            PartState::Paid => self.store.paid(part),
+            PartState::Claimed => {
+                self.store.claimed(part, "cashuBtoken".to_owned(), grant(owner, "r")).await.map(drop).unwrap()
+            }
+            PartState::Expired => self.store.expired(part).await.unwrap(),
+            PartState::Failed => self.store.not_invoiced(&row.id).await.unwrap(),
+        }
+        row.id
+    }
+
+    async fn states(&self, id: &RequestId) -> Vec<PartState> {
+        let row = self.store.request(id).await.unwrap();
+        row.map(|row| row.parts.iter().map(|part| part.state).collect()).unwrap_or_default()
+    }
+
+    async fn is_open(&self, id: &RequestId) -> bool {
+        self.store.open_requests().await.unwrap().iter().any(|row| row.id == *id)
+    }
+}
+
+fn answer(part: i64) -> InvoiceRow {
+    InvoiceRow {
+        quote: format!("quote-{part}"),
+        invoice: "lnbc1".to_owned(),
+        expires_at: UnixSeconds(1_800_003_600),
+        due: HOUR,
+    }
+}
+
+fn grant(owner: Owner, reference: &str) -> Option<NewGrant> {
+    (owner == Owner::House).then(|| NewGrant {
+        reference: reference.to_owned(),
+        mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
+        venue: "guest".to_owned(),
+        amount: Sats(5),
+        allotment: Millis(5000),
+    })
+}
+
+#[tokio::test]
+async fn counters_and_lock_keys_are_never_used_twice() {
+    let books = Books::new();
+    let tasks = (0..20).map(|_| books.begin(Owner::Guest, 2));
+    let mut rows = futures_util::future::join_all(tasks).await;
+    let failed = books.begin(Owner::Guest, 1).await;
+    books.store.not_invoiced(&failed.id).await.unwrap();
+    books.store.prune(Millis(u64::MAX / 4), Millis(u64::MAX / 4)).await.unwrap();
+    rows.push(failed);
+    rows.push(books.begin(Owner::Guest, 1).await);
+
+    let parts = || rows.iter().flat_map(|row| &row.parts);
+    let locks: BTreeSet<u32> = parts().map(|part| part.lock_index).collect();
+    assert_eq!(locks.len(), parts().count());
+    let starts: BTreeSet<u32> = parts().map(|part| part.claims[0].counter).collect();
+    assert_eq!(starts.len(), parts().count());
+    let gaps = starts.iter().zip(starts.iter().skip(1)).all(|(one, next)| next - one >= 2);
+    assert!(gaps, "two outputs each: {starts:?}");
+}
+
+#[tokio::test]
+async fn guests_and_the_house_count_apart() {
+    let books = Books::new();
+    let guests = books.begin(Owner::Guest, 1).await;
+    let house = books.begin(Owner::House, 1).await;
+    assert_eq!(guests.parts[0].claims, house.parts[0].claims, "each seed starts at its first secret");
+    assert_eq!((guests.owner, house.owner), (Owner::Guest, Owner::House));
+}
+
+#[tokio::test]
+async fn outputs_that_are_made_again_skip_what_the_mint_may_know() {
+    let books = Books::new();
+    let row = books.invoiced(Owner::Guest, 1).await;
+    let part = row.parts[0].id;
+    let first = books.store.claim_again(part, Owner::Guest, KEYSET.into(), vec![1, 4], 0).await.unwrap();
+    let second = books.store.claim_again(part, Owner::Guest, KEYSET.into(), vec![1, 4], 100).await.unwrap();
+    let other = books.store.claim_again(part, Owner::Guest, "00ff".into(), vec![5], 0).await.unwrap();
+    assert_eq!((first.counter, second.counter, other.counter), (2, 104, 0));
+    let kept = books.store.request(&row.id).await.unwrap().unwrap();
+    assert_eq!(kept.parts[0].claims[1..], [first, second, other], "the newest is last");
+}
+
+#[tokio::test]
+async fn counters_end_before_they_wrap() {
+    let books = Books::new();
+    let row = books.invoiced(Owner::Guest, 1).await;
+    let again = |skip| books.store.claim_again(row.parts[0].id, Owner::Guest, KEYSET.into(), vec![1], skip);
+    let refused = again(0x7fff_ffff).await.unwrap_err();
+    assert!(matches!(refused, StoreError::CounterExhausted));
+    assert_eq!(again(0).await.unwrap().counter, 2, "the refused one took nothing");
+}
+
+#[tokio::test]
+async fn an_invoice_is_taken_once_and_all_parts_together() {
+    let books = Books::new();
+    let row = books.begin(Owner::Guest, 2).await;
+    let [one, two] = [row.parts[0].id, row.parts[1].id];
+    let half = vec![(one, answer(1)), (two, answer(1))];
+    books.store.invoiced(half).await.unwrap_err();
+    assert_eq!(books.states(&row.id).await, [PartState::Asking; 2], "one quote cannot pay two parts");
+    books.store.invoiced(vec![(one, answer(1)), (two, answer(2))]).await.unwrap();
+    let again = books.store.invoiced(vec![(one, answer(3))]).await.unwrap_err();
+    assert!(matches!(again, StoreError::Gone));
+}
+
+#[tokio::test]
+async fn a_claimed_part_never_goes_back() {
+    let books = Books::new();
+    let id = books.in_state(Owner::Guest, PartState::Claimed).await;
+    let part = books.store.request(&id).await.unwrap().unwrap().parts[0].id;
+    books.store.paid(part);
+    books.store.not_paid(part);
+    books.store.expired(part).await.unwrap();
+    books.store.not_invoiced(&id).await.unwrap();
+    books.store.claimed(part, "cashuBother".into(), None).await.unwrap();
+    let row = books.store.request(&id).await.unwrap().unwrap();
+    assert_eq!(
+        (row.parts[0].state, row.parts[0].token.as_deref()),
+        (PartState::Claimed, Some("cashuBtoken"))
+    );
+}
+
+#[tokio::test]
+async fn a_payment_is_marked_and_taken_back_but_never_after_it_was_given_up() {
+    let books = Books::new();
+    let row = books.invoiced(Owner::Guest, 1).await;
+    let part = row.parts[0].id;
+    books.store.paid(part);
+    books.store.expired(part).await.unwrap();
+    assert_eq!(books.states(&row.id).await, [PartState::Paid], "what is paid does not expire");
+    books.store.not_paid(part);
+    books.store.expired(part).await.unwrap();
+    assert_eq!(books.states(&row.id).await, [PartState::Expired]);
+    assert!(!books.is_open(&row.id).await);
+}
+
+#[tokio::test]
+async fn claiming_a_part_fifty_times_at_once_grants_it_once() {
+    let books = Books::new();
+    let part = books.invoiced(Owner::House, 1).await.parts[0].id;
+    let claims = (0..50).map(|_| books.store.claimed(part, "cashuB".into(), grant(Owner::House, "same")));
+    for session in futures_util::future::join_all(claims).await {
+        assert_eq!(session.unwrap().unwrap().allotment, Millis(5000));
+    }
+    assert_eq!(books.store.sales_since(UnixSeconds(0)).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn what_has_work_left_is_taken_up_at_the_next_start() {
+    let books = Books::new();
+    for (owner, state, open) in [
+        (Owner::Guest, PartState::Asking, true),
+        (Owner::Guest, PartState::Unpaid, true),
+        (Owner::House, PartState::Paid, true),
+        (Owner::Guest, PartState::Claimed, true),
+        (Owner::House, PartState::Claimed, false),
+        (Owner::Guest, PartState::Expired, false),
+        (Owner::Guest, PartState::Failed, false),
+    ] {
+        let id = books.in_state(owner, state).await;
+        assert_eq!(books.is_open(&id).await, open, "{owner:?} {state:?}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_come_after_an_acknowledgement_want_their_own() {
+    let books = Books::new();
+    let row = books.invoiced(Owner::Guest, 2).await;
+    let claim = |index: usize| books.store.claimed(row.parts[index].id, format!("cashuB{index}"), None);
+    claim(0).await.unwrap();
+    books.store.acked(&row.id).await.unwrap();
+    claim(0).await.unwrap();
+    assert!(books.store.request(&row.id).await.unwrap().unwrap().acked, "nothing new came");
+    claim(1).await.unwrap();
+    assert!(!books.store.request(&row.id).await.unwrap().unwrap().acked);
+    assert!(books.is_open(&row.id).await);
+}
+
+#[tokio::test]
+async fn pruning_keeps_what_is_watched_unclaimed_or_the_houses() {
+    let books = Books::new();
+    let mut kept = Vec::new();
+    let mut pruned = Vec::new();
+    for (owner, state) in [
+        (Owner::Guest, PartState::Unpaid),
+        (Owner::Guest, PartState::Paid),
+        (Owner::House, PartState::Claimed),
+    ] {
+        kept.push(books.in_state(owner, state).await);
+    }
+    for state in [PartState::Claimed, PartState::Expired, PartState::Failed] {
+        pruned.push(books.in_state(Owner::Guest, state).await);
+    }
+    let before = books.store.now();
+    books.clock.advance(HOUR);
+    kept.push(books.in_state(Owner::Guest, PartState::Failed).await);
+    books.store.prune(before.saturating_add(Millis(1)), before.saturating_add(Millis(1))).await.unwrap();
+    for id in &kept {
+        assert!(!books.states(id).await.is_empty());
+    }
+    for id in &pruned {
+        assert!(books.states(id).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_came_to_nothing_is_forgotten_long_before_tokens_are() {
+    let books = Books::new();
+    let tokens = books.in_state(Owner::Guest, PartState::Claimed).await;
+    let failed = books.in_state(Owner::Guest, PartState::Failed).await;
+    let expired = books.in_state(Owner::House, PartState::Expired).await;
+    let half = books.invoiced(Owner::Guest, 2).await;
+    books.store.expired(half.parts[0].id).await.unwrap();
+    books.clock.advance(HOUR);
+    books.store.prune(Millis::ZERO, books.store.now()).await.unwrap();
+    assert!(books.states(&failed).await.is_empty() && books.states(&expired).await.is_empty());
+    assert_eq!(books.states(&tokens).await, [PartState::Claimed]);
+    assert_eq!(books.states(&half.id).await.len(), 2, "its other part is still watched");
+}

@@ -1,0 +1,92 @@
+use super::*;
+use crate::mac::MacAddr;
+use crate::store::NewGrant;
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+}
+
+fn grant(reference: &str, guest: u8, allotment: u64) -> NewGrant {
+    NewGrant {
+        reference: reference.to_owned(),
+        mac: mac(guest),
+        venue: "guest".to_owned(),
+        amount: Sats(1),
+        allotment: Millis(allotment),
+    }
+}
+
+#[tokio::test]
+async fn fifty_grants_of_one_payment_count_once() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    let grants = (0..50).map(|_| store.grant(grant("payment", 1, 60_000)));
+    for session in futures_util::future::join_all(grants).await {
+        let session = session.unwrap();
+        assert_eq!((session.allotment, session.revision), (Millis(60_000), 0));
+    }
+    assert_eq!(store.sales_since(UnixSeconds(0)).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn a_payment_counts_once_for_whatever_guest() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    store.grant(grant("payment", 1, 60_000)).await.unwrap();
+    assert!(store.grant(grant("payment", 2, 60_000)).await.is_err(), "the other guest has no session");
+    assert_eq!(store.sessions_ending_after(store.now()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn parallel_payments_of_a_guest_add_up() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    let now = store.now();
+    let references: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let grants = references.iter().map(|reference| store.grant(grant(reference, 1, 1000)));
+    futures_util::future::join_all(grants).await.into_iter().for_each(|session| drop(session.unwrap()));
+    let [session] = &store.sessions_ending_after(now).await.unwrap()[..] else { panic!("one session") };
+    assert_eq!(session.allotment, Millis(20_000));
+    assert_eq!(session.ends, now.saturating_add(Millis(20_000)));
+    assert_eq!(session.revision, 19);
+}
+
+#[tokio::test]
+async fn a_payment_after_the_end_begins_a_new_session() {
+    let dir = Scratch::new();
+    let clock = clock();
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let first = store.grant(grant("one", 1, 1000)).await.unwrap();
+    clock.advance(Millis(1000));
+    let second = store.grant(grant("two", 1, 500)).await.unwrap();
+    assert_eq!((second.allotment, second.started), (Millis(500), store.now()));
+    assert_eq!(second.ends, store.now().saturating_add(Millis(500)));
+    assert!(second.revision > first.revision);
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_over_and_what_is_paid_later_counts_in_full() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    store.grant(grant("one", 1, 60_000)).await.unwrap();
+    let ended = store.revoke(mac(1)).await.unwrap().unwrap();
+    assert_eq!(ended.ends, store.now());
+    assert_eq!(store.revoke(mac(1)).await.unwrap(), None);
+    assert!(store.sessions_ending_after(store.now()).await.unwrap().is_empty());
+    let next = store.grant(grant("two", 1, 1000)).await.unwrap();
+    assert_eq!(next.allotment, Millis(1000));
+}
+
+#[tokio::test]
+async fn sessions_survive_a_power_cut_with_their_payments() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    let session = store.grant(grant("payment", 1, 60_000)).await.unwrap();
+    let after = dir.as_after_power_cut();
+    let restarted = Store::open(after.path(), &clock()).unwrap();
+    assert_eq!(
+        restarted.sessions_ending_after(restarted.now()).await.unwrap(),
+        std::slice::from_ref(&session)
+    );
+    assert_eq!(restarted.grant(grant("payment", 1, 60_000)).await.unwrap(), session);
+}

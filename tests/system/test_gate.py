@@ -1,0 +1,454 @@
+"""Who passes and who does not: the gate of the running daemon, in a real kernel, counted on the wire.
+
+Guests are let in by the operator's `grant` here, so that no test waits for a mint; the sale itself is tested elsewhere.
+"""
+
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab import firewall
+from lab.daemon import Daemon, Mint
+from lab.guest import ROUTER4, ROUTER6
+from lab.hammer import Hammer
+from lab.http_server import Server
+from lab.internet import HOST4, HOST6, MINT4
+from lab.namespaces import Lab
+from lab.place import wait_for
+
+WEB4, WEB6 = f"http://{HOST4}", f"http://[{HOST6}]"
+PORTAL4, PORTAL6 = f"http://{ROUTER4}:2121/", f"http://[{ROUTER6}]:2121/"
+BROWSER = {"Accept": "text/html"}
+AWAY = f"http://{MINT4}:9"
+"""A mint that nobody reaches: nothing is sold here."""
+
+
+@pytest.fixture
+def daemon(make_daemon):
+    return make_daemon(AWAY)
+
+
+@pytest.fixture
+def other(lab):
+    """The guest that never pays."""
+    return lab.guests[1]
+
+
+# Before paying
+
+
+def test_unpaid_guest_is_blocked_on_both_families(lab, daemon):
+    before = lab.leaked_packets()
+    with Hammer(lab.guest):
+        assert not lab.guest.online() and not lab.guest.online(six=True)
+        assert not lab.guest.ping(HOST4, 0.3) and not lab.guest.ping(HOST6, 0.3)
+    assert lab.leaked_packets() == before
+
+
+def test_thirty_https_connections_of_an_unpaid_guest_fail_within_a_second(lab, daemon):
+    for host in (HOST4, HOST6):
+        attempts = lab.guest.try_many_tcp(host, 443, 30)
+        assert {attempt.outcome for attempt in attempts} == {"refused"}
+        assert max(attempt.seconds for attempt in attempts) < 1
+
+
+def test_quic_of_an_unpaid_guest_fails_at_once(lab, daemon):
+    newcomer = lab.add_guest()  # the kernel counts the refusals that it sends to an address, one a second
+    for host in (HOST4, HOST6):
+        attempt = newcomer.try_udp(host, 443, timeout=3)
+        assert attempt.outcome in ("refused", "unreachable") and attempt.seconds < 1
+
+
+def test_port_80_leads_to_the_portal_under_the_routers_own_address(lab, daemon):
+    probes = [
+        ("/generate_204", "connectivitycheck.gstatic.com"), ("/hotspot-detect.html", "captive.apple.com"),
+        ("/connecttest.txt", "www.msftconnecttest.com"), ("/success.txt", "detectportal.firefox.com"), ("/any?thing=1", HOST4),
+    ]
+    for path, host in probes:
+        for web, portal in ((WEB4, PORTAL4), (WEB6, PORTAL6)):
+            answer = lab.guest.get(web + path, {"Host": host})
+            assert (answer.status, answer.headers["location"]) == (302, portal)
+    assert lab.guest.get(PORTAL4, BROWSER).status == lab.guest.get(PORTAL6, BROWSER).status == 200
+
+
+def test_port_80_answers_any_method_alike(lab, daemon):
+    for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"):
+        answer = lab.guest.request(method, WEB4 + "/form", body=b"a=b" if method in ("POST", "PUT") else None)
+        assert (answer.status, answer.headers["location"]) == (302, PORTAL4)
+
+
+def test_port_80_answers_http_1_0_without_a_host(lab, daemon):
+    with lab.guest.connect(HOST4, 80) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with sock.makefile("rb") as lines:
+            answer = lines.read().decode().lower()
+    assert answer.split("\r\n")[0].split()[1] == "302" and f"location: {PORTAL4}" in answer
+
+
+def test_name_service_addresses_and_neighbours_work_before_paying():
+    with Lab(guests=1) as lab, Daemon(lab, [Mint(AWAY)]):
+        lab.start_dnsmasq()
+        assert lab.guest.resolve("captive.example") == HOST4
+        assert lab.guest.resolve("captive.example", six=True) == HOST6
+        assert lab.guest.dhcp() and lab.guest.ip.startswith("192.168.77.1")
+        lab.guest.run(["ip", "neigh", "flush", "dev", "eth0"])
+        assert lab.guest.ping(ROUTER4) and lab.guest.ping(ROUTER6)
+        assert not lab.guest.online()
+
+
+def test_the_routers_own_pages_on_port_80_are_not_captured(lab, daemon):
+    class Luci(Server):
+        def handle(self, request):
+            request.answer(200, "LuCI")
+
+    lab.router.nft('insert rule inet fw4 input iifname "br-guest" tcp dport 80 accept')
+    with Luci(lab.router, ROUTER4, 80), Luci(lab.router, ROUTER6, 80):
+        assert lab.guest.get(f"http://{ROUTER4}/").text == "LuCI"
+        assert lab.guest.get(f"http://[{ROUTER6}]/").text == "LuCI"
+
+
+# After paying
+
+
+def test_paid_guest_is_online_on_both_families_and_nobody_else_is(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert lab.guest.online() and lab.guest.online(six=True)
+    assert lab.guest.try_udp(HOST4, 443).outcome == "connected"
+    assert lab.guest.try_udp(HOST6, 443).outcome == "connected"
+    assert not other.online() and not other.online(six=True)
+    assert other.try_tcp(HOST4, 443).outcome == other.try_tcp(HOST6, 443).outcome == "refused"
+
+
+def test_who_takes_a_paid_guests_address_gets_nothing(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert lab.guest.online()
+    ours = (other.ip, other.ip6)
+    lab.guest.leave()
+    try:
+        other.become(ip=lab.guest.ip, ip6=lab.guest.ip6)
+        before = lab.hammered_packets()
+        with Hammer(other):
+            assert not other.online() and not other.online(six=True)
+        assert lab.hammered_packets() == before
+    finally:
+        other.become(ip=ours[0], ip6=ours[1])
+        lab.guest.configure()
+
+
+def seconds_online(guest, started: float, limit: float) -> float:
+    """How long after `started` the internet last answered a guest that asks all the time."""
+    last = time.monotonic() - started
+    with guest.udp("0.0.0.0") as four, guest.udp("::") as six:
+        for sock in (four, six):
+            sock.settimeout(0.02)
+        while time.monotonic() < started + min(limit, last + 0.8):
+            for sock, host in ((four, HOST4), (six, HOST6)):
+                try:
+                    sock.sendto(b"still here?", (host, 443))
+                    sock.recv(100)
+                    last = time.monotonic() - started
+                except OSError:
+                    pass
+    return last
+
+
+@pytest.mark.parametrize("daemon_is", ["running", "killed", "hanging"])
+def test_session_ends_to_the_second_whatever_becomes_of_the_daemon(lab, daemon, daemon_is):
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "2s")
+    open_by = time.monotonic() - started
+    if daemon_is == "killed":
+        daemon.kill()
+    elif daemon_is == "hanging":
+        daemon.signal(signal.SIGSTOP)
+    online = seconds_online(lab.guest, started, open_by + 3.2)
+    assert 1.9 <= online <= open_by + 3
+    before = lab.hammered_packets()
+    with Hammer(lab.guest):
+        assert not lab.guest.online(timeout=0.3)
+    assert lab.hammered_packets() == before
+
+
+def test_running_download_ends_with_its_session(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "2s")
+    with lab.guest.connect(HOST4, 80) as sock:
+        sock.sendall(b"GET /drip/20 HTTP/1.0\r\n\r\n")
+        started, got = time.monotonic(), 0
+        sock.settimeout(0.5)
+        try:
+            while time.monotonic() < started + 10 and (data := sock.recv(65536)):
+                got += len(data)
+        except OSError:
+            pass
+    assert got > 10_000 and time.monotonic() - started < 4
+
+
+def test_top_up_adds_to_what_is_left(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert 3600 + 1800 - 2 <= daemon.ask("grant", lab.guest.mac, "30m")["data"]["remaining_seconds"] <= 3600 + 1800
+    assert 3600 + 1800 + 60 - 4 <= daemon.ask("grant", lab.guest.mac, "1m")["data"]["remaining_seconds"]
+    assert kernel_seconds(lab)[lab.guest.mac] >= 3600 + 1800 + 60 - 5
+
+
+def test_top_up_outlives_the_first_sessions_end(lab, daemon):
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "1s")
+    daemon.command("grant", lab.guest.mac, "1s")
+    assert seconds_online(lab.guest, started, 3.5) >= 1.9
+
+
+def test_grants_at_the_same_time_all_count(lab, daemon):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: daemon.control({"command": "grant", "args": [lab.guest.mac, "1h"]}), range(8)))
+    assert 8 * 3600 - 10 <= kernel_seconds(lab)[lab.guest.mac] <= 8 * 3600
+
+
+def test_revoked_guest_is_off_at_once_and_its_download_with_it(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1h")
+    with lab.guest.connect(HOST4, 80) as sock:
+        sock.sendall(b"GET /drip/20 HTTP/1.0\r\n\r\n")
+        assert sock.recv(65536)
+        daemon.command("revoke", lab.guest.mac)
+        ended = time.monotonic()
+        sock.settimeout(0.4)
+        try:
+            while sock.recv(65536):
+                assert time.monotonic() < ended + 2, "the download goes on"
+        except OSError:
+            pass
+    assert not lab.guest.online() and not lab.guest.online(six=True)
+
+
+def test_trusted_station_is_online_without_paying(lab, make_daemon, other):
+    daemon = make_daemon(AWAY, venue={"trusted_mac": [lab.guest.mac]})
+    assert lab.guest.online() and lab.guest.online(six=True) and not other.online()
+    daemon.restart()
+    assert lab.guest.online()
+
+
+# The firewall under us
+
+
+def flush_with_nat(lab):
+    """One transaction, as a firewall that is restarted by somebody else: no table of ours, and everybody masqueraded."""
+    lab.router.nft(firewall.FLUSH + firewall.NAT_ONLY)
+
+
+def delete_locks(lab):
+    for family in ("-4", "-6"):
+        lab.router.run(["ip", family, "rule", "del", "pref", "90"])
+
+
+def locks(lab) -> int:
+    return sum(len(lab.router.run(["ip", family, "rule", "show", "pref", "90"]).out.splitlines()) for family in ("-4", "-6"))
+
+
+def kernel_seconds(lab) -> dict:
+    listing = json.loads(lab.router.run(["nft", "-j", "list", "set", "inet", "tollgate", "paid"]).out)
+    (paid,) = [item["set"] for item in listing["nftables"] if "set" in item]
+    return {element["elem"]["val"]: element["elem"]["expires"] for element in paid.get("elem", [])}
+
+
+def test_flushed_firewall_heals_within_five_seconds_and_lets_nobody_unpaid_out(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert lab.guest.online()
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        flushed = time.monotonic()
+        flush_with_nat(lab)
+        wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+        hammer.strike()
+        assert lab.hammered_packets() == before
+    assert lab.guest.online() and lab.guest.online(six=True)
+    assert time.monotonic() - flushed < 5 + 1
+    assert 3590 < kernel_seconds(lab)[lab.guest.mac] <= 3600
+    assert daemon.status()["data"]["gate"]["times_put_back"] == 1
+
+
+def test_deleted_routing_rules_are_put_back_and_let_nobody_unpaid_out(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        delete_locks(lab)
+        assert locks(lab) == 0
+        hammer.strike()
+        wait_for(lambda: locks(lab) == 2, 5)
+        hammer.strike()
+    assert lab.hammered_packets() == before
+    assert lab.guest.online() and lab.guest.online(six=True)
+
+
+def test_flush_while_the_daemon_is_killed_lets_nobody_unpaid_out(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        daemon.kill()
+        flush_with_nat(lab)
+        hammer.strike(200)
+        assert lab.hammered_packets() == before
+        daemon.start()
+        hammer.strike()
+    assert lab.hammered_packets() == before
+    assert lab.guest.online() and not other.online()
+
+
+def test_routing_rules_deleted_while_the_daemon_is_killed_let_nobody_unpaid_out(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        daemon.kill()
+        delete_locks(lab)
+        hammer.strike(200)
+    assert lab.hammered_packets() == before
+    assert lab.guest.online()
+
+
+def test_daemon_closes_within_two_seconds_when_both_locks_are_deleted(lab, daemon, other):
+    with Hammer(other) as hammer:
+        before = lab.hammered_packets()
+        flush_with_nat(lab)
+        delete_locks(lab)
+        deleted = time.monotonic()
+        time.sleep(max(0.0, deleted + 2 - time.monotonic()))
+        closed = lab.hammered_packets()
+        assert closed > before, "with both gone something gets out: else this test shows nothing"
+        hammer.strike()
+        assert lab.hammered_packets() == closed
+
+
+def test_table_deleted_alone_is_rebuilt(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1h")
+    lab.router.run(["nft", "delete", "table", "inet", "tollgate"])
+    wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+    assert lab.guest.online()
+
+
+def test_single_deleted_rule_is_noticed(lab, daemon):
+    def rules():
+        return [line for line in lab.router.run(["nft", "-a", "list", "chain", "inet", "tollgate", "tg_unpaid"]).out.splitlines() if "tollgated" in line]
+
+    whole = rules()
+    lab.router.run(["nft", "delete", "rule", "inet", "tollgate", "tg_unpaid", "handle", whole[-2].split()[-1]])
+    assert len(rules()) == len(whole) - 1
+    wait_for(lambda: len(rules()) == len(whole), 5)
+    assert daemon.status()["data"]["gate"]["times_put_back"] == 1
+
+
+def test_element_deleted_from_the_paid_set_is_put_back(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1h")
+    lab.router.run(["nft", "delete", "element", "inet", "tollgate", "paid", "{", lab.guest.mac, "}"])
+    wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+    assert lab.guest.online()
+
+
+def test_stranger_added_to_the_paid_set_is_removed(lab, daemon, other):
+    lab.router.run(["nft", "add", "element", "inet", "tollgate", "paid", "{", other.mac, "timeout", "1h", "}"])
+    wait_for(lambda: other.mac not in daemon.paid_macs(), 5)
+    assert not other.online()
+
+
+# Devices
+
+
+def test_gated_device_that_appears_late_is_closed_from_its_first_moment(lab, make_daemon, other):
+    lab.remove_bridge()
+    try:
+        daemon = make_daemon(AWAY, start=False).start(ready=False)
+        wait_for(daemon.answers)
+        wait_for(lambda: daemon.status()["data"]["gate"]["absent_devices"] == ["br-guest"])
+        before = lab.hammered_packets()
+        with Hammer(other) as hammer:
+            lab.add_bridge()
+            hammer.strike(200)
+    finally:
+        if lab.router.run(["ip", "link", "show", "br-guest"], check=False).code:
+            lab.add_bridge()
+    assert lab.hammered_packets() == before
+    wait_for(lambda: other.get(PORTAL4, BROWSER).status == 200, 5)
+    wait_for(lambda: daemon.status()["data"]["gate"]["absent_devices"] == [], 3)
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert lab.guest.online() and not other.online()
+
+
+def test_device_made_anew_is_gated_and_served_again(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert other.get(PORTAL4, BROWSER).status == 200
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        lab.remove_bridge()
+        lab.add_bridge()
+        hammer.strike()
+        wait_for(lambda: other.get(PORTAL4, BROWSER).status == 200, 6)
+        wait_for(lambda: other.get(PORTAL6, BROWSER).status == 200, 6)
+        assert other.get(WEB4).headers["location"] == PORTAL4
+    assert lab.hammered_packets() == before
+    lab.guest.configure()
+    assert lab.guest.online() and lab.guest.online(six=True)
+
+
+# The daemon's own life
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_daemon_that_is_gone_leaves_sessions_open_and_everybody_else_out(lab, daemon, other, end):
+    daemon.command("grant", lab.guest.mac, "1h")
+    if end == "stop":
+        assert daemon.stop() == 0
+    else:
+        daemon.kill()
+    assert lab.guest.online() and lab.guest.online(six=True)
+    before = lab.hammered_packets()
+    with Hammer(other):
+        assert lab.guest.online()
+    assert lab.hammered_packets() == before
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_restart_keeps_sessions_with_exactly_what_is_left(lab, daemon, end):
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "10m")
+    getattr(daemon, end)()
+    assert lab.guest.online()
+    daemon.start()
+    assert lab.guest.online()
+    (session,) = daemon.ask("sessions")["data"]
+    elapsed = time.monotonic() - started
+    assert session["mac"] == lab.guest.mac
+    assert abs(600 - elapsed - session["remaining_seconds"]) <= 1.1
+    assert abs(600 - elapsed - kernel_seconds(lab)[lab.guest.mac]) <= 1.6
+
+
+def test_session_that_ended_while_the_daemon_was_down_is_not_open_after_it(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1s")
+    daemon.kill()
+    wait_for(lambda: not daemon.paid_macs(), 3)
+    daemon.start()
+    assert daemon.paid_macs() == set() and not lab.guest.online()
+    assert daemon.ask("sessions")["data"] == []
+
+
+def test_restart_interrupts_no_running_download(lab, daemon):
+    daemon.command("grant", lab.guest.mac, "1h")
+    with lab.guest.connect(HOST4, 80) as sock:
+        sock.sendall(b"GET /drip/3 HTTP/1.0\r\n\r\n")
+        sock.settimeout(1)
+        assert sock.recv(65536)
+        daemon.restart()
+        for _ in range(20):
+            assert sock.recv(1024)
+
+
+def test_idle_guest_still_gets_pushes_of_its_open_connection(lab, daemon):
+    """A phone that only listens: the way in stays open without a packet of its own."""
+    daemon.command("grant", lab.guest.mac, "1h")
+    with lab.internet.listen(HOST4, 8883) as server, lab.guest.connect(HOST4, 8883) as phone:
+        peer, _ = server.accept()
+        flush_with_nat(lab)
+        wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+        with peer:
+            peer.sendall(b"a message for you")
+            phone.settimeout(3)
+            assert phone.recv(100) == b"a message for you"

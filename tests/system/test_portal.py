@@ -1,0 +1,487 @@
+"""A guest's way through the portal, in a real browser on the guest's side of the real daemon: blocked, choosing, paying,
+online, over. How the pages look is in `test_portal_looks.py`."""
+
+import time
+
+import bolt11
+import pytest
+from playwright.sync_api import expect
+
+from lab.daemon import Mint
+from lab.fault_mint import FaultMint
+from lab.guest import ROUTER4, ROUTER6
+from lab.internet import HOST4, HOST6, MINT4
+from lab.place import wait_for
+from lab.portal_client import PORTAL
+
+pytestmark = pytest.mark.browser
+
+NEWS = f"http://{HOST4}/news"
+SECONDS = {"step_size": 1000, "max_steps": 3}
+"""A venue that sells at most three seconds."""
+
+
+def buy(page, steps: int | None = None) -> str:
+    """From the choice to the invoice; the chip that is chosen already, or the one of so many steps."""
+    if steps is not None:
+        page.locator(f'.pick[value="{steps}"] + label').click()
+    page.locator("button.pay").click()
+    return invoice(page)
+
+
+def invoice(page) -> str:
+    expect(page.locator("main.pay")).to_be_visible()
+    return page.locator("#invoice").input_value()
+
+
+def is_in(page, state: str, limit: float = 15) -> None:
+    expect(page.locator(f"main.{state}")).to_be_visible(timeout=limit * 1000)
+
+
+def seconds_left(page) -> int:
+    """What the first countdown shows."""
+    clock = page.locator("[data-seconds]").first.inner_text()
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
+
+
+# From blocked to online
+
+
+def test_any_web_page_leads_to_the_portal_and_after_paying_to_itself(lab, mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(NEWS)
+    assert page.url == f"http://{ROUTER4}:2121/"
+    is_in(page, "choose")
+    to_pay = buy(page, 10)
+    assert "Pay 10 sat" in page.locator("h1").inner_text()
+    mint.pay(to_pay)
+    is_in(page, "online")
+    page.goto(NEWS)
+    assert page.url == NEWS and page.locator("body").inner_text() == "the internet"
+
+
+def test_a_web_page_over_ipv6_leads_to_the_routers_ipv6_address(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(f"http://[{HOST6}]/news")
+    assert page.url == f"http://[{ROUTER6}]:2121/"
+    mint.pay(buy(page))
+    is_in(page, "online")
+
+
+def test_a_name_that_only_the_internet_knows_leads_to_the_portal(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto("http://captive.example/generate_204")
+    assert page.url in (f"http://{ROUTER4}:2121/", f"http://[{ROUTER6}]:2121/")
+    is_in(page, "choose")
+
+
+def test_guest_without_script_gets_online(lab, mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone(script=False)
+    page.goto(NEWS)
+    is_in(page, "choose")
+    assert page.locator("meta[http-equiv=refresh]").count() == 0, "a choice stands still"
+    to_pay = buy(page, 60)
+    assert page.locator("meta[http-equiv=refresh]").count() == 1
+    mint.pay(to_pay)
+    is_in(page, "online")
+    assert lab.guest.online()
+    assert 3590 <= seconds_left(page) <= 3600
+
+
+def test_guest_without_script_chooses_any_amount(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone(script=False)
+    page.goto(PORTAL)
+    page.locator("label[for=other]").click()
+    page.locator("#steps").fill("17")
+    page.locator("button.pay").click()
+    expect(page.locator("h1")).to_have_text("Pay 17 sat")
+    expect(page.locator(".lead")).to_have_text("17 minutes of internet")
+
+
+@pytest.mark.parametrize("blocked", ["by the browser", "on the way"])
+def test_guest_without_websocket_gets_online(mint, make_daemon, phone, blocked):
+    make_daemon(mint.url)
+    page = phone(sockets=blocked == "on the way")
+    page.route_web_socket("**/mint-proxy", lambda socket: socket.close())
+    page.goto(PORTAL)
+    mint.pay(buy(page))
+    is_in(page, "online")
+
+
+def test_guest_who_closed_the_page_is_online_once_the_invoice_is_paid(lab, mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    to_pay = buy(page)
+    page.close()
+    mint.pay(to_pay)
+    wait_for(lab.guest.online, 10)
+
+
+def test_what_was_bought_is_what_is_left(lab, mint, make_daemon, phone):
+    daemon = make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    mint.pay(buy(page, 240))
+    is_in(page, "online")
+    (session,) = daemon.ask("sessions")["sessions"]
+    assert abs(seconds_left(page) - session["remaining"] / 1000) <= 1
+    assert 240 * 60 - 5 <= seconds_left(page) <= 240 * 60
+    first = seconds_left(page)
+    wait_for(lambda: seconds_left(page) < first, 3, "it counts")
+
+
+# While the money is under way
+
+
+def test_the_invoice_counts_down_to_its_own_end(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    asked = bolt11.decode(buy(page))
+    assert abs(seconds_left(page) - (asked.date + asked.expiry - time.time())) <= 2
+
+
+@pytest.mark.parametrize("how", ["hangs", "refuses"])
+def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(mint, fault_proxy, make_daemon, phone, how):
+    make_daemon(fault_proxy.url)
+    page = phone()
+    page.goto(PORTAL)
+    to_pay = buy(page)
+    fault_proxy.fault("/v1/mint/bolt11$", **({"delay": 8} if how == "hangs" else {"status": 503}), method="POST")
+    mint.pay(to_pay)
+    is_in(page, "paid")
+    expect(page.locator(".steps .done")).to_have_text(["Payment received"])
+    expect(page.locator(".notice")).to_have_count(0)
+    address = page.url
+    expect(page.locator(".notice")).to_contain_text("Your money is safe", timeout=12000)
+    page.reload()
+    is_in(page, "paid")
+    page.goto(PORTAL)
+    is_in(page, "paid")
+    page.goto(address)
+    fault_proxy.clear()
+    is_in(page, "online", 20)
+
+
+def test_paid_step_by_step_and_announced(mint, fault_proxy, make_daemon, phone):
+    make_daemon(fault_proxy.url)
+    page = phone()
+    page.goto(PORTAL)
+    to_pay = buy(page)
+    fault_proxy.fault("/v1/mint/bolt11$", method="POST", delay=0.7, times=1)
+    mint.pay(to_pay)
+    is_in(page, "paid")
+    expect(page.locator("[aria-live]")).to_have_text("Paid – opening")
+    expect(page.locator(".steps li")).to_have_text(["Payment received", "Claimed from the mint", "You are online"])
+    expect(page.locator(".steps [aria-current=step]")).to_have_text("Claimed from the mint")
+    is_in(page, "online")
+    expect(page.locator("[aria-live]")).to_have_text("You are online")
+
+
+# Coming back
+
+
+def test_a_reload_shows_the_same_invoice(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    shown, address = buy(page), page.url
+    page.reload()
+    assert (invoice(page), page.url) == (shown, address)
+
+
+def test_a_new_phone_browser_finds_the_unpaid_invoice_and_later_the_session(mint, make_daemon, phone):
+    """Captive mini-browsers forget everything: the MAC alone leads back."""
+    make_daemon(mint.url)
+    first, second, third = phone(), phone(), phone()
+    first.goto(PORTAL)
+    shown = buy(first)
+    first.close()
+    second.goto(NEWS)
+    assert invoice(second) == shown
+    second.close()
+    mint.pay(shown)
+    third.goto(PORTAL)
+    is_in(third, "online")
+
+
+def test_the_page_of_a_paid_request_shows_the_session_after_a_reload(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    mint.pay(buy(page))
+    is_in(page, "online")
+    page.reload()
+    is_in(page, "online")
+
+
+def test_state_survives_a_restart_of_the_daemon(mint, make_daemon, phone, browser):
+    daemon = make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    shown = buy(page)
+    daemon.kill()
+    daemon.start()
+    page.reload()
+    assert invoice(page) == shown
+    mint.pay(shown)
+    is_in(page, "online")
+    daemon.kill()
+    daemon.start()
+    page.reload()
+    is_in(page, "online")
+    browser.problems(page).clear()  # the socket of a daemon that was killed
+
+
+def test_two_tabs_show_one_request_and_both_get_online(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    other = page.context.new_page()
+    page.goto(PORTAL)
+    other.goto(PORTAL)
+    shown = buy(page)
+    assert buy(other) == shown, "the same purchase twice is one invoice"
+    mint.pay(shown)
+    is_in(page, "online")
+    is_in(other, "online")
+
+
+def test_another_amount_can_be_chosen_and_the_first_invoice_is_kept(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    first = buy(page, 60)
+    page.get_by_role("link", name="Other amount").click()
+    is_in(page, "choose")
+    page.reload()
+    is_in(page, "choose")
+    page.get_by_role("link", name="Back to the open invoice").click()
+    assert invoice(page) == first
+    page.get_by_role("link", name="Other amount").click()
+    second = buy(page, 10)
+    assert second != first
+    mint.pay(first)
+    wait_for(lambda: page.goto(PORTAL) and page.locator("main.online").count(), 10, "either invoice opens")
+
+
+def test_a_guest_who_chooses_again_sees_that_the_first_invoice_was_paid(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    to_pay = buy(page)
+    page.get_by_role("link", name="Other amount").click()
+    is_in(page, "choose")
+    mint.pay(to_pay)
+    is_in(page, "online")
+
+
+# Adding time, and the end
+
+
+def test_time_is_added_without_interrupting_the_session(lab, mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    mint.pay(buy(page, 60))
+    is_in(page, "online")
+    page.get_by_text("Add time").click()
+    to_pay = buy(page, 10)
+    expect(page.locator("main")).to_contain_text("You stay online meanwhile.")
+    assert lab.guest.online()
+    page.goto(PORTAL)
+    is_in(page, "online")
+    mint.pay(to_pay)
+    page.go_back()
+    is_in(page, "online")
+    wait_for(lambda: 70 * 60 - 15 <= seconds_left(page) <= 70 * 60, 10)
+    assert lab.guest.online()
+
+
+def test_the_end_is_shown_by_itself_and_more_can_be_bought_at_once(lab, mint, make_daemon, phone):
+    make_daemon(mint.url, venue=SECONDS)
+    page = phone()
+    page.goto(PORTAL)
+    mint.pay(buy(page))
+    is_in(page, "online")
+    is_in(page, "ended")
+    assert not lab.guest.online(timeout=0.3)
+    expect(page.locator("h1")).to_have_text("Your time is over")
+    expect(page.locator("[aria-live]")).to_have_text("Your time is over")
+    assert page.locator("main").get_attribute("data-poll") is None, "it waits for the guest"
+    page.reload()
+    is_in(page, "ended")
+    mint.pay(buy(page))
+    is_in(page, "online")
+
+
+def test_a_guest_without_script_sees_the_end(mint, make_daemon, phone):
+    make_daemon(mint.url, venue=SECONDS)
+    page = phone(script=False)
+    page.goto(PORTAL)
+    mint.pay(buy(page))
+    wait_for(lambda: page.goto(PORTAL) and page.locator("main.online").count(), 10, "online", every=0.1)
+    is_in(page, "ended")
+    assert page.locator("meta[http-equiv=refresh]").count() == 0
+
+
+def test_an_expired_invoice_is_said_to_have_cost_nothing_and_another_is_offered(lab, make_daemon, phone):
+    with FaultMint(lab.internet, MINT4, invoice_seconds=3) as short:
+        make_daemon(short.url)
+        page = phone()
+        page.goto(PORTAL)
+        first = buy(page)
+        is_in(page, "choose")
+        expect(page.locator(".notice")).to_have_text("The invoice ran out and nothing was taken. Please choose again.")
+        page.reload()
+        expect(page.locator(".notice")).to_be_visible()
+        assert buy(page) != first
+
+
+def test_a_trusted_device_is_told_that_it_need_not_pay(lab, mint, make_daemon, phone):
+    make_daemon(mint.url, venue={"trusted_mac": [lab.guest.mac]})
+    page = phone()
+    page.goto(PORTAL)
+    is_in(page, "online")
+    expect(page.locator("main")).to_contain_text("without paying")
+    assert page.locator("form").count() == 0
+
+
+# Trouble
+
+
+def test_an_unknown_device_is_not_asked_to_pay(lab, mint, make_daemon, phone):
+    make_daemon(mint.url)
+    try:
+        # An entry that nobody asked the guest for says nothing about who it is.
+        lab.router.ip(f"neigh replace {lab.guest.ip} lladdr {lab.guest.mac} dev br-guest nud noarp")
+        page = phone()
+        page.goto(PORTAL)
+        is_in(page, "trouble")
+        expect(page.locator("main")).to_contain_text("does not recognise this device")
+        expect(page.locator("main")).to_contain_text("Nothing was taken.")
+        expect(page.locator("code")).to_have_text("unknown_device")
+        page.get_by_role("link", name="Kiswahili").click()
+        expect(page.locator("h1")).to_have_text("Ruta haikitambui kifaa hiki.")
+    finally:
+        lab.router.ip(f"neigh del {lab.guest.ip} dev br-guest")
+    page.get_by_role("link", name="Chagua tena").click()
+    is_in(page, "choose")
+
+
+def test_a_damaged_store_is_said_with_its_code_and_nothing_is_offered(mint, make_daemon, phone):
+    daemon = make_daemon(mint.url)
+    daemon.stop()
+    with open(f"{daemon.state_dir}/store.db", "r+b") as file:
+        file.write(b"not a database" * 50)
+    daemon.start()
+    page = phone()
+    page.goto(PORTAL)
+    is_in(page, "trouble")
+    expect(page.locator("code")).to_have_text("STORE_CORRUPT")
+    expect(page.locator("main")).to_contain_text("Nothing was taken.")
+    assert page.locator("form").count() == 0
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 200, "body": "<h1>It works</h1>", "content_type": "text/html"}, {"cut_request": True}])
+def test_a_mint_that_gives_no_invoice_is_said_to_be_away(fault_proxy, make_daemon, phone, fault):
+    daemon = make_daemon(fault_proxy.url)
+    page = phone()
+    page.goto(PORTAL)
+    fault_proxy.fault("/v1/mint/quote", method="POST", **fault)
+    page.locator("button.pay").click()
+    is_in(page, "trouble")
+    expect(page.locator("h1")).to_have_text("The mint does not answer.")
+    expect(page.locator("main")).to_contain_text("Nothing was taken.")
+    code = page.locator("code").inner_text()
+    assert code in daemon.log(), "the code leads to the cause"
+    fault_proxy.clear()
+    page.get_by_role("link", name="Choose again").click()
+    wait_for(lambda: page.goto(PORTAL) and page.locator("form").count(), 15, "the mint is back", every=0.3)
+    buy(page)
+
+
+def test_a_fourth_open_invoice_is_refused_and_the_open_ones_stay(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    for steps in (10, 60, 240):
+        last = buy(page, steps)
+        page.get_by_role("link", name="Other amount").click()
+    page.locator('.pick[value="1440"] + label').click()
+    page.locator("button.pay").click()
+    expect(page.locator(".notice")).to_contain_text("a little too often")
+    page.get_by_role("link", name="Back to the open invoice").click()
+    assert invoice(page) == last
+
+
+@pytest.mark.parametrize("steps", ["0", "1441", "99999999999999999999", "1.5", ""])
+def test_an_amount_outside_of_the_limits_is_refused_with_the_limits(mint, make_daemon, phone, steps):
+    """Without script nothing corrects the number before it is sent."""
+    make_daemon(mint.url)
+    page = phone(script=False, language="sw")
+    page.goto(f"{PORTAL}/?lang=en")
+    page.locator("label[for=other]").click()
+    page.locator("#steps").fill(steps)
+    page.locator("button.pay").click()
+    expect(page.locator(".notice")).to_have_text("That amount cannot be sold. You can buy from 1 minute to 1 day.")
+    buy(page, 10)
+
+
+def test_the_script_keeps_the_amount_within_the_limits(mint, make_daemon, phone):
+    make_daemon(Mint(mint.url, price=2, min_steps=5), venue={"max_steps": 100})
+    page = phone()
+    page.goto(PORTAL)
+    page.get_by_text("Other amount").click()
+    page.locator("#steps").fill("5000")
+    expect(page.locator(".tother strong")).to_have_text("200 sat")
+    page.get_by_label("More").click()
+    assert page.locator("#steps").input_value() == "100"
+    page.locator("#steps").fill("6")
+    page.get_by_label("Less").click()
+    page.get_by_label("Less").click()
+    assert page.locator("#steps").input_value() == "5"
+    page.locator("button.pay").click()
+    expect(page.locator("h1")).to_have_text("Pay 10 sat")
+
+
+def test_a_page_left_by_a_form_can_be_asked_for_again(make_daemon, phone):
+    """The address bar says `/pay` after a refusal; opening it, as mini-browsers do, leads to the portal."""
+    make_daemon(f"http://{MINT4}:9")
+    page = phone()
+    page.goto(f"{PORTAL}/pay")
+    assert page.url == f"{PORTAL}/"
+    is_in(page, "choose")
+
+
+def test_a_mint_that_is_away_is_said_and_the_others_are_offered(lab, mint, make_daemon, phone):
+    with FaultMint(lab.internet, MINT4) as other:
+        other.misbehave("down")
+        make_daemon(Mint(other.url, price=3), Mint(mint.url))
+        page = phone()
+        wait_for(lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1)
+        expect(page.locator(".notice")).to_have_text(f"{MINT4}:{other.port} does not answer right now.")
+        expect(page.locator(".rate")).to_have_text("1 sat = 1 minute")
+        assert page.locator(".mints").count() == 0
+        other.behave()
+        wait_for(lambda: page.goto(PORTAL) and page.locator(".mints input").count() == 2, 15, "both are offered", every=0.5)
+        page.get_by_text(f"{MINT4}:{other.port}").click()
+        expect(page.locator(".rate")).to_have_text("3 sat = 1 minute")
+        buy(page, 10)
+        expect(page.locator("h1")).to_have_text("Pay 30 sat")
+
+
+def test_with_every_mint_away_nothing_is_offered_until_one_is_back(fault_mint, make_daemon, phone):
+    fault_mint.misbehave("down")
+    make_daemon(fault_mint.url)
+    page = phone()
+    wait_for(lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1)
+    expect(page.locator(".notice")).to_contain_text("No mint answers right now")
+    assert page.locator("form").count() == 0
+    fault_mint.behave()
+    wait_for(lambda: page.get_by_text("Try again").click() or page.locator("form").count(), 15, "it is offered again", every=0.5)
