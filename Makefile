@@ -11,7 +11,7 @@ TARGETS := $(shell awk '!/^\#/ { print $$1 }' cross/targets)
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all size clean
+.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all memory size clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -68,6 +68,11 @@ smoke: setup-cross ## Run what `cross` made on an emulated processor: its unit t
 
 smoke-all: ## The same for every kind of router
 	@for target in $(TARGETS); do $(MAKE) --no-print-directory smoke TARGET=$$target || exit 1; done
+
+memory: setup-cross ## What the x86-64 router build keeps resident, idle and busy, against cross/limits
+	@sh tests/lab/setup.sh smoke
+	@[ -e target/openwrt/x86_64/tollgated ] || sh cross/build.sh x86_64
+	@$(PYTHON) -m lab.memory $(CURDIR)/target/openwrt/x86_64/tollgated
 
 size: cross-all ## What was built for routers against its limits (cross/limits), and what it is made of
 	@python3 cross/size.py $(TARGETS)
