@@ -22,11 +22,24 @@ set -- $(awk -v name="$target" '$1 == name' cross/targets)
 triple=$2
 file_type=$4
 
+mkdir -p "$root/target/openwrt/build"
+# Named from the root of the checkout: what the compiler is told goes into the symbols.
+no_unwinder=target/openwrt/build/no_unwinder-$target.o
+
 # Paths of this machine would end up in panic messages.
 registry=${CARGO_HOME:-$HOME/.cargo}
+# Zig knows no makers and calls 32-bit ARM by its family; soft float is its plain eabi.
+zig_name() {
+	case $1 in
+	mips*) echo "${1%%-*}-linux-musleabi" ;;
+	armv7*) echo arm-linux-musleabihf ;;
+	*) echo "${1%%-*}-linux-musl" ;;
+	esac
+}
+
 crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
-flags="$flags|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
+flags="$flags|-Clink-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
@@ -35,6 +48,8 @@ export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bi
 export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers" ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 # Symbols are taken away afterwards: `make size` wants to see them.
 export CARGO_PROFILE_RELEASE_STRIP=none
+
+"$cache/cross/bin/python" -m ziglang cc -target "$(zig_name "$triple")" -Oz -g0 $CFLAGS -c cross/no_unwinder.c -o "$no_unwinder"
 
 build() {
 	"$cache/cross/bin/cargo-zigbuild" zigbuild --locked --quiet --release --target "$triple" \

@@ -91,7 +91,7 @@ def serve(tour: Tour, stack: contextlib.ExitStack, lab: Lab, program: list[str],
     try:
         checked = daemon.command("check", check=False, timeout=PATIENCE)
         tour.check(checked.code == 0, f"check: {checked.out}")
-        tour.say("check", (checked.out.strip().splitlines() or ["the configuration is right"])[0][:64])
+        tour.say("check", checked.out.strip().rsplit(": ", 1)[-1][:64])
         stack.callback(daemon.stop)
         daemon.start(ready=False)
         wait_for(lambda: lab.guest.get(f"{PORTAL}/health").status == 200, PATIENCE, "the portal answers")
