@@ -6,10 +6,12 @@ CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
 PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
 JOBS ?= 2
 TESTS ?= tests/system
+TARGET ?= x86_64
+TARGETS := $(shell awk '!/^\#/ { print $$1 }' cross/targets)
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: ipk apk help setup setup-build setup-lab build run demo test test-unit test-system lint bench size clean
+.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -49,8 +51,31 @@ bench: setup ## Speed and memory of the release build, as a table
 	@cargo build --locked --quiet --release
 	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
 
-size: setup-build ## Size of the release binary and what it is made of, as a table
-	@python3 tests/lab/size.py
+setup-cross:
+	@sh tests/lab/setup.sh cross
+
+cross: setup-cross ## Build for one kind of router: make cross TARGET=mipsel_24kc (names: cross/targets)
+	@sh cross/build.sh $(TARGET)
+
+cross-all: setup-cross ## Build for every kind of router (target/openwrt/TARGET/tollgated)
+	@for target in $(TARGETS); do sh cross/build.sh $$target || exit 1; done
+
+smoke: setup-cross ## Run what `cross` made on an emulated processor: its unit tests, and a sale (TARGET=...)
+	@sh tests/lab/setup.sh smoke
+	@[ -e target/openwrt/$(TARGET)/tollgated ] || sh cross/build.sh $(TARGET)
+	@sh cross/build.sh $(TARGET) tests
+	@$(PYTHON) -m lab.smoke $(TARGET)
+
+smoke-all: ## The same for every kind of router
+	@for target in $(TARGETS); do $(MAKE) --no-print-directory smoke TARGET=$$target || exit 1; done
+
+memory: setup-cross ## What the x86-64 router build keeps resident, idle and busy, against cross/limits
+	@sh tests/lab/setup.sh smoke
+	@[ -e target/openwrt/x86_64/tollgated ] || sh cross/build.sh x86_64
+	@$(PYTHON) -m lab.memory $(CURDIR)/target/openwrt/x86_64/tollgated
+
+size: cross-all ## What was built for routers against its limits (cross/limits), and what it is made of
+	@python3 cross/size.py $(TARGETS)
 
 ipk: ## The package for opkg from the cross-built binary (TARGET=mipsel_24kc [ARCH=sister architecture])
 	@python3 openwrt/package.py ipk --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"

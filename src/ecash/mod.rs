@@ -13,6 +13,7 @@ mod invoice;
 mod keyset;
 mod mint;
 mod mints;
+mod mnemonic;
 mod outputs;
 mod quote_lock;
 mod refusal;

@@ -5,6 +5,7 @@
 use super::curve::{PublicKey, SecretKey};
 use super::hex;
 use super::keyset::KeysetId;
+use super::mnemonic;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha512};
 use std::fmt;
@@ -24,7 +25,7 @@ pub enum SeedError {
 
 /// A 12-word seed (BIP-39, no passphrase).
 pub struct Seed {
-    mnemonic: bip39::Mnemonic,
+    entropy: [u8; 16],
     /// What PBKDF2 makes of the words; costs 2048 rounds, so it is kept.
     stretched: [u8; 64],
 }
@@ -37,35 +38,23 @@ impl Seed {
     }
 
     pub fn from_entropy(entropy: &[u8; 16]) -> Result<Seed, SeedError> {
-        bip39::Mnemonic::from_entropy(entropy).map(Seed::from_mnemonic).map_err(|_| SeedError::BadWords)
+        let words = mnemonic::words(entropy).join(" ");
+        let stretched = mnemonic::stretched(&words).ok_or(SeedError::BadWords)?;
+        Ok(Seed { entropy: *entropy, stretched })
     }
 
     pub fn from_words(words: &str) -> Result<Seed, SeedError> {
-        let mnemonic = bip39::Mnemonic::parse_normalized(words).map_err(|_| SeedError::BadWords)?;
-        match mnemonic.word_count() {
-            12 => Ok(Seed::from_mnemonic(mnemonic)),
-            _ => Err(SeedError::BadWords),
-        }
-    }
-
-    fn from_mnemonic(mnemonic: bip39::Mnemonic) -> Seed {
-        let stretched = mnemonic.to_seed_normalized("");
-        Seed { mnemonic, stretched }
+        Seed::from_entropy(&mnemonic::entropy(words).ok_or(SeedError::BadWords)?)
     }
 
     /// What the key file holds.
     pub fn entropy(&self) -> [u8; 16] {
-        let (entropy, _) = self.mnemonic.to_entropy_array();
-        let mut first = [0u8; 16];
-        for (to, from) in first.iter_mut().zip(entropy) {
-            *to = from;
-        }
-        first
+        self.entropy
     }
 
     /// The twelve words, for the operator's backup.
     pub fn words(&self) -> String {
-        self.mnemonic.words().collect::<Vec<_>>().join(" ")
+        mnemonic::words(&self.entropy).join(" ")
     }
 
     /// The secret (its text) and blinding factor of one counter of one keyset (NUT-13).

@@ -1,29 +1,98 @@
 //! Where log lines go: syslog (ident `tollgated`, facility daemon), or stderr while developing.
+//!
+//! Only our own lines: what the libraries log about requests and frames may hold tokens and invoices.
 
 use crate::config::LogTarget;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::fmt::Display;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 /// Starts logging. Without a syslog daemon the lines go to stderr, which procd forwards.
 pub fn start(target: LogTarget, level: LevelFilter) {
-    let logger: Box<dyn Log> = match target {
+    let sink: Box<dyn Log> = match target {
         LogTarget::Syslog => syslog_logger().unwrap_or_else(|| Box::new(Stderr)),
         LogTarget::Stderr => Box::new(Stderr),
     };
-    if log::set_boxed_logger(logger).is_ok() {
+    if log::set_boxed_logger(Box::new(OurOwn(sink))).is_ok() {
         log::set_max_level(level);
     }
 }
 
+/// Drops what the libraries say.
+struct OurOwn(Box<dyn Log>);
+
+impl Log for OurOwn {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 fn syslog_logger() -> Option<Box<dyn Log>> {
-    let formatter = syslog::Formatter3164 {
-        facility: syslog::Facility::LOG_DAEMON,
-        hostname: None,
-        process: "tollgated".to_owned(),
-        pid: std::process::id(),
-    };
-    let logger = syslog::unix(formatter).ok()?;
-    Some(Box::new(syslog::BasicLogger::new(logger)))
+    let logger = syslog::unix(Rfc3164 { pid: std::process::id() }).ok()?;
+    Some(Box::new(Syslog(Mutex::new(logger))))
+}
+
+struct Syslog(Mutex<Logger<LoggerBackend, Rfc3164>>);
+
+impl Log for Syslog {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        let mut logger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A syslog daemon that went away must not stop ours.
+        let _ = match record.level() {
+            Level::Error => logger.err(record.args()),
+            Level::Warn => logger.warning(record.args()),
+            Level::Info => logger.info(record.args()),
+            Level::Debug | Level::Trace => logger.debug(record.args()),
+        };
+    }
+
+    fn flush(&self) {}
+}
+
+/// RFC 3164 as local sockets take it. The crate's own formatter brings a whole calendar for its timestamp.
+#[derive(Clone)]
+struct Rfc3164 {
+    pid: u32,
+}
+
+impl<T: Display> LogFormat<T> for Rfc3164 {
+    fn format<W: Write>(&self, w: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
+        let priority = Facility::LOG_DAEMON as u8 | severity as u8;
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let stamp = timestamp(seconds);
+        write!(w, "<{priority}>{stamp} tollgated[{}]: {message}", self.pid).map_err(syslog::Error::Write)
+    }
+}
+
+/// `Nov  9 08:05:03`, in UTC.
+fn timestamp(unix: u64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // Years that begin in March have their leap day last; eras are 400 of them (Howard Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let day_of_era = (unix / 86_400 + 719_468) % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = usize::try_from((month_from_march + 2) % 12).ok().and_then(|month| MONTHS.get(month));
+    let (hour, minute, second) = (unix / 3600 % 24, unix / 60 % 60, unix % 60);
+    format!("{} {day:>2} {hour:02}:{minute:02}:{second:02}", month.unwrap_or(&"Jan"))
 }
 
 struct Stderr;
@@ -39,4 +108,34 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_syslog_daemons_take() {
+        let mut line = Vec::new();
+        Rfc3164 { pid: 7 }.format(&mut line, Severity::LOG_WARNING, "the gate is down").unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.starts_with("<28>"), "{line}");
+        assert!(line.ends_with(" tollgated[7]: the gate is down"), "{line}");
+    }
+
+    #[test]
+    fn timestamps_are_right_at_the_edges_of_months_and_years() {
+        for (unix, text) in [
+            (0, "Jan  1 00:00:00"),
+            (951_782_399, "Feb 28 23:59:59"),
+            (951_782_400, "Feb 29 00:00:00"),
+            (951_868_800, "Mar  1 00:00:00"),
+            (1_735_689_599, "Dec 31 23:59:59"),
+            (1_735_689_600, "Jan  1 00:00:00"),
+            (1_740_787_200, "Mar  1 00:00:00"),
+            (4_107_542_400, "Mar  1 00:00:00"),
+        ] {
+            assert_eq!(timestamp(unix), text, "{unix}");
+        }
+    }
 }

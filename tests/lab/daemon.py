@@ -34,10 +34,12 @@ def binary() -> str:
 
 
 class Daemon:
-    """Not started until told. `main` and `venue` are UCI options over the defaults here; a list becomes `list` lines."""
+    """Not started until told. `main` and `venue` are UCI options over the defaults here; a list becomes `list` lines.
+    `program` starts with an emulator where the binary is for another processor."""
 
-    def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, name: str = "daemon") -> None:
+    def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, name: str = "daemon", program: list[str] | None = None) -> None:
         self.lab = lab
+        self.program = program or [binary()]
         self.process: Process | None = None
         self.dir = lab.path(name)
         self.state_dir = os.path.join(self.dir, "state")
@@ -82,7 +84,7 @@ class Daemon:
         """
         if self.process and self.process.poll() is None:
             raise RuntimeError("the daemon runs already")
-        self.process = self.lab.router.spawn([*(through or []), binary(), "run", "-c", self.config], env=env, log=self.log_file)
+        self.process = self.lab.router.spawn([*(through or []), *self.program, "run", "-c", self.config], env=env, log=self.log_file)
         if ready:
             wait_for(self._ready, limit, f"the daemon answers\n{self.log()[-2000:]}")
         return self
@@ -120,7 +122,7 @@ class Daemon:
 
     def command(self, *argv: str, check: bool = True, timeout: float = 15.0) -> Finished:
         """An operator's command on the router: `daemon.command("grant", mac, "1h")`."""
-        return self.lab.router.run([binary(), *argv, "-c", self.config], check=check, timeout=timeout)
+        return self.lab.router.run([*self.program, *argv, "-c", self.config], check=check, timeout=timeout)
 
     def ask(self, *argv: str):
         """A command with `--json`, parsed."""

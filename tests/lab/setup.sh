@@ -1,5 +1,6 @@
 #!/bin/sh
-# Brings a Debian machine to the point where the lab runs; does nothing that has been done. Usage: setup.sh [lab|build|all]
+# Brings a Debian machine to the point where the lab runs; does nothing that has been done.
+# Usage: setup.sh [lab|build|all|cross|smoke]; `cross` builds for routers, `smoke` is the lab and the emulators.
 # What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
 set -eu
 
@@ -8,6 +9,8 @@ cache=${TOLLGATED_CACHE:-$HOME/.cache/tollgated}
 log=$cache/setup.log
 want=${1:-all}
 rust_needed=1.90
+zig=ziglang==0.15.2
+zigbuild=cargo-zigbuild==0.24.0
 mkdir -p "$cache"
 : >"$log"
 
@@ -66,13 +69,33 @@ rust_is_new_enough() {
 	have cargo && have rustc && version_at_least "$rust_needed" "$(rustc --version | cut -d' ' -f2)"
 }
 
+# Compiler and the source of its standard library, of one version.
+cross_compiler_is_whole() {
+	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && have llvm-objcopy-22 &&
+		version_at_least "$rust_needed" "$(/usr/bin/rustc --version | cut -d' ' -f2)" &&
+		[ "$(dpkg-query -W -f '${Version}' rustc-web 2>>"$log")" = "$(dpkg-query -W -f '${Version}' rust-web-src 2>>"$log")" ]
+}
+
+wants() {
+	case " $* " in *" $want "*) ;; *) return 1 ;; esac
+}
+
 packages=
-if [ "$want" != lab ]; then
+if wants build all; then
 	packages="$packages$(missing gcc:gcc)"
 	[ -e /usr/include/stdio.h ] || packages="${packages}libc6-dev "
 	rust_is_new_enough || packages="${packages}rustc-web cargo-web "
 fi
-if [ "$want" != build ]; then
+if wants cross; then
+	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src rust-web-llvm "
+	packages="$packages$(missing readelf:binutils python3:python3)"
+	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
+fi
+if wants smoke; then
+	packages="$packages$(missing qemu-mips-static:qemu-user-static)"
+fi
+if wants lab all smoke; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
 		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
@@ -81,12 +104,30 @@ fi
 # shellcheck disable=SC2086 # a list of words
 [ -z "$packages" ] || apt_install $packages
 
-if [ "$want" != lab ] && ! rust_is_new_enough; then
+if wants build all && ! rust_is_new_enough; then
 	say "Rust $rust_needed or newer is needed; this machine has: $(rustc --version 2>&1 | head -n 1)"
 	exit 1
 fi
 
-if [ "$want" != build ]; then
+if wants cross; then
+	cross_compiler_is_whole || {
+		say "a compiler and the source of its standard library of the same version are needed: rustc-web and rust-web-src of"
+		say "Debian's security updates; this machine has: $(/usr/bin/rustc --version 2>&1 | head -n 1)"
+		exit 1
+	}
+	stamp="$zig $zigbuild"
+	exec 8>"$cache/cross.lock"
+	if have flock; then flock 8; fi
+	if [ "$(cat "$cache/cross/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$cache/cross"
+		step "Python environment for Zig" python3 -m venv "$cache/cross"
+		# shellcheck disable=SC2086 # two words
+		step "Zig (C compiler) and cargo-zigbuild" "$cache/cross/bin/pip" install -q --disable-pip-version-check $stamp
+		echo "$stamp" >"$cache/cross/.stamp"
+	fi
+fi
+
+if wants lab all smoke; then
 	stamp=$(sha256sum <"$here/requirements.txt" | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
 	exec 9>"$cache/setup.lock"
 	if have flock; then flock 9; fi

@@ -115,9 +115,10 @@ async fn references(store: &Store) -> Result<Vec<String>, StoreError> {
         .await
 }
 
-/// This test binary again, running one test that does nothing unless `STORE_CHILD` names a directory.
+/// This test binary again, by the name it was started by (which may be an emulator's), running one test that does nothing
+/// unless `STORE_CHILD` names a directory.
 fn child(test: &str, dir: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(std::env::args_os().next().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("STORE_CHILD", dir);
     command
 }
