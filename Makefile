@@ -9,7 +9,7 @@ TESTS ?= tests/system
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench size clean
+.PHONY: ipk apk help setup setup-build setup-lab build run demo test test-unit test-system lint bench size clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -51,6 +51,12 @@ bench: setup ## Speed and memory of the release build, as a table
 
 size: setup-build ## Size of the release binary and what it is made of, as a table
 	@python3 tests/lab/size.py
+
+ipk: ## The package for opkg from the cross-built binary (TARGET=mipsel_24kc [ARCH=sister architecture])
+	@python3 openwrt/package.py ipk --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+
+apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])
+	@APK="$(APK)" python3 openwrt/package.py apk --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
 
 clean: ## Remove what was built here, and the lab's environment outside the checkout
 	@cargo clean --quiet

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
-const REOPEN_EVERY: Millis = Millis::from_secs(10);
+const REOPEN_EVERY: Millis = Millis::from_secs(5);
 const TIDY_EVERY: Millis = Millis::from_secs(3600);
 /// Tokens that nobody fetched, and the record of what was sold, are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
@@ -104,6 +104,13 @@ struct App {
 impl App {
     async fn live(path: PathBuf, config: Config) -> End {
         let failed = End::Stopped(ExitCode::FAILURE);
+        // Before all else: a reload that comes while we start must not end us.
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+        else {
+            log::error!("cannot listen for signals");
+            return failed;
+        };
         let clock = Clock::machine();
         let config = Arc::new(resolved(config));
         let (sender, receiver) = watch::channel(config.clone());
@@ -128,12 +135,6 @@ impl App {
         let now = clock.now();
         let listeners = Listeners::default();
         let mut app = App { path, config: sender, site, listeners, tidied: now, opened: now, clock };
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-        else {
-            log::error!("cannot listen for signals");
-            return failed;
-        };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         let end = loop {
@@ -219,25 +220,30 @@ impl App {
 
     /// Takes the file over as it is now; a broken one changes nothing.
     async fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
-        let result = match Config::load(&self.path) {
+        match Config::load(&self.path) {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
-                self.take_over(resolved(config));
+                let config = self.take_over(resolved(config));
+                let replanned = self.site.gatekeeper.replan(plan(&config));
                 self.tend().await;
-                Ok(texts(&self.path, &warnings))
+                let warnings = texts(&self.path, &warnings);
+                // A gate that refuses is tried again, and status tells; nothing here waits for it.
+                tokio::spawn(async move {
+                    let _ = replanned.await;
+                    reply.map(|reply| reply.send(Ok(warnings)))
+                });
             }
             Err(problems) => {
                 report(&self.path, &problems);
                 log::error!("the configuration stays as it was");
-                Err(texts(&self.path, &problems))
+                if let Some(reply) = reply {
+                    let _ = reply.send(Err(texts(&self.path, &problems)));
+                }
             }
-        };
-        if let Some(reply) = reply {
-            let _ = reply.send(result);
         }
     }
 
-    fn take_over(&mut self, mut new: Config) {
+    fn take_over(&mut self, mut new: Config) -> Arc<Config> {
         let old = self.site.config();
         if !new.main.enabled {
             log::warn!("'enabled' is 0 now: that takes effect when the service is restarted");
@@ -253,9 +259,10 @@ impl App {
             (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
         }
         log::set_max_level(new.main.log_level);
-        self.site.gatekeeper.replan(plan(&new));
-        self.config.send_replace(Arc::new(new));
+        let new = Arc::new(new);
+        self.config.send_replace(new.clone());
         log::info!("configuration reloaded");
+        new
     }
 
     /// Stops selling; the kernel goes on letting the paid guests through.

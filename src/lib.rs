@@ -17,5 +17,6 @@ pub mod mint_proxy;
 pub mod portal;
 pub mod http;
 pub mod ops;
+pub mod setup;
 
 pub mod app;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
 use tollgated::ops::control;
+use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
 tollgated - sells internet access on this router
@@ -19,12 +20,16 @@ USAGE
 COMMANDS
     run                  run the daemon in the foreground (procd does this)
     check                say what is wrong with the configuration, with line numbers
+    check --system       say what is wrong with this router, and what mends it
+    setup                make this router ready to sell (setup --usage tells the flags)
     reload               make the running daemon read its configuration again
     status               guests, today's sales, mints, gate, store, clock
     clients              stations on the gated devices, and who of them is online
     sessions             running sessions and what is left of them
     grant MAC DURATION   let a device through (30m, 2h, 1d; adds to what it has)
     revoke MAC           end a device's session now
+    gate release         take the locks away; for the removal of this program only
+    wiring               what the init script tells procd
 
 OPTIONS
     -c FILE              configuration to use; default /etc/config/tollgate
@@ -55,6 +60,13 @@ struct Line {
     json: bool,
 }
 
+impl Line {
+    /// Whether the command has options of its own.
+    fn takes_flags(&self) -> bool {
+        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate"))
+    }
+}
+
 fn main() -> ExitCode {
     let line = match parse(std::env::args().skip(1)) {
         Ok(Some(line)) => line,
@@ -68,6 +80,11 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["run"] => tollgated::app::run(&line.config),
         ["check"] => check_config(&line),
+        ["check", "--system"] => check_system(&line),
+        ["setup", args @ ..] => set_up(&line, args),
+        ["wiring"] => wiring(&line),
+        ["gate", "release"] => release(&line, false),
+        ["gate", "release", "--wait"] => release(&line, true),
         [command, args @ ..] => ask_daemon(&line, command, args),
         [] => {
             print(HELP);
@@ -92,7 +109,9 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Line>, String> {
                 print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
                 return Ok(None);
             }
-            option if option.starts_with('-') => return Err(format!("there is no option {option}")),
+            option if option.starts_with('-') && !line.takes_flags() => {
+                return Err(format!("there is no option {option}"))
+            }
             _ => line.command.push(arg),
         }
     }
@@ -103,6 +122,50 @@ fn check_config(line: &Line) -> ExitCode {
     let (text, code) = check::report(&line.config, &Config::load(&line.config), line.json);
     print(&text);
     ExitCode::from(code)
+}
+
+fn check_system(line: &Line) -> ExitCode {
+    let (text, code) = setup::system::report(&setup::system::look(&line.config), line.json);
+    print(&text);
+    ExitCode::from(code)
+}
+
+fn set_up(line: &Line, args: &[&str]) -> ExitCode {
+    let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
+    match setup::run(args, &line.config, &mut input, &mut out) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(err @ SetupError::Usage(_)) => {
+            complain(&err.to_string());
+            ExitCode::from(2)
+        }
+        Err(err) => {
+            complain(&err.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wiring(line: &Line) -> ExitCode {
+    match setup::wiring::wiring(&line.config) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn release(line: &Line, wait: bool) -> ExitCode {
+    match setup::release(&line.config, wait) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            complain(&err.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {

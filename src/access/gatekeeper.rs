@@ -9,6 +9,7 @@ use crate::mac::MacAddr;
 use crate::network::gate::{Gate, GateError, Lease, Plan, Report, Table};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub struct Gatekeeper {
 }
 
 enum Order {
-    Plan(Plan),
+    Plan(Plan, oneshot::Sender<Result<(), GateError>>),
     Open(MacAddr, Millis, oneshot::Sender<Result<(), GateError>>),
     Close(MacAddr, oneshot::Sender<Result<(), GateError>>),
 }
@@ -83,9 +84,12 @@ impl Gatekeeper {
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
-    /// Gated devices, ports or trusted stations have changed.
-    pub fn replan(&self, plan: Plan) {
-        self.send(Order::Plan(plan));
+    /// Gated devices, ports or trusted stations have changed. The order is given at once; the future is
+    /// over when it has been carried out.
+    pub fn replan(&self, plan: Plan) -> impl Future<Output = Result<(), GateError>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Order::Plan(plan, reply));
+        async { answer.await.unwrap_or(Err(GateError::NotLoaded)) }
     }
 
     pub fn status(&self) -> GateStatus {
@@ -130,9 +134,9 @@ impl Keeper {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Plan(plan) => {
+            Order::Plan(plan, reply) => {
                 self.plan = plan;
-                let _ = self.put_back();
+                let _ = reply.send(self.put_back());
             }
             Order::Open(mac, until, reply) => {
                 self.wanted.insert(mac, until);

@@ -151,3 +151,6 @@ impl Access {
 fn monotonic(clock: &Clock, service_now: Millis, service: Millis) -> Millis {
     clock.now().saturating_add(service.saturating_sub(service_now))
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,13 +39,15 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         None if online.is_some() => unfinished().filter(|request| !request.is_payable(shop.store.now())),
         None => unfinished(),
     };
+    // Who was choosing another amount while this one was paid has nothing left to choose.
+    let choosing = choosing && request.is_none();
     if let Some(request) = &request {
         if let Some(answer) = show_request(site, visit, request, online) {
             return answer;
         }
     }
     let unpaid = unfinished().map(|request| request.id.to_string());
-    let expired = request.is_some_and(|request| {
+    let expired = request.filter(|request| {
         request
             .parts()
             .iter()
@@ -55,9 +57,9 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         return show(visit, StatusCode::OK, State::Online(Online { left: None, offer: None }));
     }
     let offer = OfferFacts::gather(site, visit);
-    let mut notices = offer.notices(site);
-    if expired && online.is_none() {
-        notices.insert(0, Notice::InvoiceExpired);
+    let mut notices = offer.notices();
+    if let (Some(request), None) = (&expired, online) {
+        notices.insert(0, Notice::InvoiceExpired { request_id: request.id.as_str() });
     }
     let mints = offer.mints();
     let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
@@ -65,16 +67,16 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         (Some(session), _) if !choosing => {
             State::Online(Online { left: Some(session.remaining), offer: Some(offer) })
         }
-        (None, true) if !choosing && !expired => State::Ended(offer),
+        (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
     };
     show(visit, StatusCode::OK, state)
 }
 
-/// `POST /pay`: opens the request and sends the browser to its page.
-pub async fn pay(site: &Arc<Site>, visit: &Visit, form: &[(String, String)]) -> Answer {
+/// `POST /pay`, with the form as the query of the visit: opens the request and sends the browser to its page.
+pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let field = |name: &str| {
-        form.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        visit.query.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
     };
     let lang = field("lang").and_then(Lang::from_tag);
     let opened = async {
@@ -104,7 +106,7 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit, form: &[(String, String)]) -> 
 fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
     let status = status_of(error.code);
     let facts = OfferFacts::gather(site, visit);
-    let mut notices = facts.notices(site);
+    let mut notices = facts.notices();
     match error.code {
         Code::InvalidMessage => notices.insert(0, facts.limits(visit)),
         Code::RateLimited => notices.insert(0, Notice::RateLimited),
@@ -117,15 +119,14 @@ fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answ
 }
 
 /// A device that is not in the neighbour table: it cannot be let in, so it is not asked to pay.
-pub fn unknown_device(venue: &Venue, headers: &HeaderMap) -> Answer {
+pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, String)]) -> Answer {
     let state = State::Trouble(Trouble {
         request_id: None,
         reason: Reason::UnknownDevice,
         money: Money::NothingTaken,
-        code: "",
+        code: "unknown_device",
     });
-    let page = Page { venue: &venue.name, lang_chosen: false, state };
-    answer::html(StatusCode::SERVICE_UNAVAILABLE, portal::page(accepted_language(headers), &page))
+    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, state)
 }
 
 /// The page of a request, unless the offer or the session says more.
@@ -184,7 +185,8 @@ fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<
     };
     let code = match error.code {
         Code::Closed(code) => code,
-        _ => request_id.unwrap_or(error.code.as_str()),
+        // Enough of the id to find it in the log, and to be read out to somebody.
+        _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code.as_str()),
     };
     State::Trouble(Trouble { request_id: None, reason, money: Money::NothingTaken, code })
 }
@@ -194,11 +196,20 @@ struct OfferFacts {
     step: Millis,
     max_steps: u64,
     mints: Vec<(String, Sats, u64, bool)>,
+    /// Why the router could not honour a sale now.
+    closed: Option<&'static str>,
 }
 
 impl OfferFacts {
     fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
+        let closed = if !site.gate().closed_to_strangers {
+            Some("GATE_DOWN")
+        } else if site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales()) {
+            Some("STORE_FULL")
+        } else {
+            None
+        };
         let mints = visit
             .config
             .mints_of(venue)
@@ -208,11 +219,11 @@ impl OfferFacts {
                 (mint.url.to_string(), price.per_step, price.min_steps, reachable)
             })
             .collect();
-        OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints }
+        OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints, closed }
     }
 
     fn mints(&self) -> Vec<OfferedMint<'_>> {
-        let reachable = self.mints.iter().filter(|(.., reachable)| *reachable);
+        let reachable = self.mints.iter().filter(|(.., reachable)| *reachable && self.closed.is_none());
         reachable
             .map(|(url, price, min_steps, _)| OfferedMint {
                 url,
@@ -222,18 +233,16 @@ impl OfferFacts {
             .collect()
     }
 
-    fn notices<'a>(&'a self, site: &Site) -> Vec<Notice<'a>> {
+    fn notices(&self) -> Vec<Notice<'_>> {
+        if let Some(code) = self.closed {
+            return vec![Notice::CannotSell { code }];
+        }
         let mut notices = Vec::new();
         let away = || self.mints.iter().filter(|(.., reachable)| !reachable);
         if away().count() == self.mints.len() {
             notices.push(Notice::NoMint);
         } else {
             notices.extend(away().map(|(url, ..)| Notice::MintAway { url }));
-        }
-        if !site.gate().closed_to_strangers {
-            notices.push(Notice::CannotSell { code: "GATE_DOWN" });
-        } else if site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales()) {
-            notices.push(Notice::CannotSell { code: "STORE_FULL" });
         }
         notices
     }
@@ -260,9 +269,19 @@ fn trusted(visit: &Visit) -> bool {
 }
 
 fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
-    let chosen = visit.get("lang").and_then(Lang::from_tag);
-    let lang = chosen.unwrap_or_else(|| accepted_language(&visit.headers));
-    let page = Page { venue: &visit.venue.name, lang_chosen: chosen.is_some(), state };
+    render(status, &visit.venue, &visit.headers, &visit.query, state)
+}
+
+fn render(
+    status: StatusCode,
+    venue: &Venue,
+    headers: &HeaderMap,
+    query: &[(String, String)],
+    state: State<'_>,
+) -> Answer {
+    let chosen = value(query, "lang").and_then(Lang::from_tag);
+    let lang = chosen.unwrap_or_else(|| accepted_language(headers));
+    let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), state };
     answer::html(status, portal::page(lang, &page))
 }
 
@@ -273,6 +292,10 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 
 impl Visit {
     fn get(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        value(&self.query, name)
     }
+}
+
+fn value<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }

@@ -25,6 +25,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 enum Route {
     Portal,
     Pay,
+    /// The address that a refused form leaves in the browser.
+    PayAgain,
     Style,
     Script,
     MintProxy,
@@ -39,6 +41,7 @@ enum Route {
 const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
+    (Method::GET, "/pay", Route::PayAgain),
     (Method::GET, "/portal.css", Route::Style),
     (Method::GET, "/portal.js", Route::Script),
     (Method::GET, "/mint-proxy", Route::MintProxy),
@@ -90,6 +93,7 @@ pub async fn answer(
         (Route::Ready, _) => ready(site),
         (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
         (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
+        (Route::PayAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
         (_, None) => not_found(),
@@ -108,16 +112,16 @@ async fn for_guest(
     let config = site.config();
     let Some(venue) = config.venue_of_device(device).cloned() else { return not_found() };
     let headers = request.headers().clone();
+    let query = request.uri().query().map(pairs).unwrap_or_default();
     let caller = match neighbours::identify(device, peer) {
         Ok(caller) => caller,
-        Err(err) => return unknown_caller(route, &venue, &headers, &err),
+        Err(err) => return unknown_caller(route, &venue, &headers, &query, &err),
     };
-    let query = request.uri().query().map(pairs).unwrap_or_default();
     let visit = Visit { config, venue, caller, headers, query };
     match route {
         Route::Portal => pages::portal(site, &visit).await,
         Route::Pay => match body(request).await {
-            Ok(form) => pages::pay(site, &visit, &pairs(&form)).await,
+            Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(answer) => answer,
         },
         Route::MintProxy => websocket::upgrade(site, device, visit, request),
@@ -222,10 +226,16 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// Without a MAC nobody can be let in, so nothing is sold either.
-fn unknown_caller(route: Route, venue: &Venue, headers: &HeaderMap, err: &CallerError) -> Answer {
+fn unknown_caller(
+    route: Route,
+    venue: &Venue,
+    headers: &HeaderMap,
+    query: &[(String, String)],
+    err: &CallerError,
+) -> Answer {
     log::info!("a guest cannot be identified: {err}");
     match route {
-        Route::Portal | Route::Pay => pages::unknown_device(venue, headers),
+        Route::Portal | Route::Pay => pages::unknown_device(venue, headers, query),
         _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
     }
 }

@@ -172,7 +172,9 @@ fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
 /// is closed with unread bytes is reset, and the reason with it.
 async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>) {
     let Some((code, reason)) = reason else {
-        let _ = tokio::time::timeout(SEND_TIMEOUT, socket.close(None)).await;
+        // Where the guest closed first, the answer to it is all that is left to go out.
+        let goodbye = async { (socket.close(None).await.ok(), socket.flush().await.ok()) };
+        let _ = tokio::time::timeout(SEND_TIMEOUT, goodbye).await;
         return;
     };
     let error = ProxyError::new(Code::InvalidMessage, reason).to_socket();

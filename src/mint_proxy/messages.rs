@@ -20,7 +20,8 @@ pub enum ClientMessage {
     MintRequest(Ask),
     /// `resume` and `status`: the current message of a request again.
     Status(RequestId),
-    Ack(RequestId),
+    /// The tokens of a request are safe; of this part only, where one is named.
+    Ack(RequestId, Option<u32>),
     Ping,
     Pong,
 }
@@ -121,7 +122,7 @@ impl ClientMessage {
         match object.get("type").and_then(Value::as_str) {
             Some("mint_request") => Ask::from_object(&object).map(ClientMessage::MintRequest),
             Some("resume" | "status") => request_id(&object).map(ClientMessage::Status),
-            Some("ack") => request_id(&object).map(ClientMessage::Ack),
+            Some("ack") => Ok(ClientMessage::Ack(request_id(&object)?, part(&object)?)),
             Some("ping") => Ok(ClientMessage::Ping),
             Some("pong") => Ok(ClientMessage::Pong),
             Some(_) => Err(ProxyError::invalid(
@@ -191,6 +192,16 @@ fn request_id(object: &Map<String, Value>) -> Result<RequestId, ProxyError> {
         .and_then(Value::as_str)
         .ok_or_else(|| ProxyError::invalid("\"request_id\" is required"))?;
     text.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))
+}
+
+fn part(object: &Map<String, Value>) -> Result<Option<u32>, ProxyError> {
+    match object.get("part") {
+        None | Some(Value::Null) => Ok(None),
+        Some(part) => match part.as_u64().and_then(|part| u32::try_from(part).ok()) {
+            Some(part) => Ok(Some(part)),
+            None => Err(ProxyError::invalid("\"part\" must be the number of a part")),
+        },
+    }
 }
 
 /// Position and mint of a part, in requests over several mints.

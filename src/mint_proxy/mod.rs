@@ -7,6 +7,7 @@
 //! What a request's outputs and lock key are derived from is in the store before the mint is asked, so
 //! neither a crash nor a lost answer loses a payment: see `watch` for how each part reaches its end.
 
+mod delivery;
 mod looks;
 mod messages;
 mod opening;
@@ -21,17 +22,15 @@ pub use sockets::Conversation;
 
 use crate::access::Access;
 use crate::config::Config;
-use crate::ecash::{Mints, ProofState, Secret, Seed, Token, Urgency};
+use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
 use pace::Pace;
 use request::Wake;
-use serde_json::Value;
 use sockets::Sockets;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::watch::Receiver;
 
 /// A finished request is kept in memory this long; afterwards it is read from the store when asked for.
@@ -135,18 +134,6 @@ impl MintProxy {
             .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
     }
 
-    /// The guest says that the tokens are safe.
-    pub async fn ack(&self, mac: MacAddr, id: &RequestId) -> Result<(), ProxyError> {
-        let request = self.find(mac, id).await?;
-        if request.parts().iter().any(|part| matches!(part.progress(), Progress::Tokens(_)))
-            && !request.is_acked()
-        {
-            self.0.store.acked(id).await.map_err(|err| closed(&err))?;
-            request.set_acked(true);
-        }
-        Ok(())
-    }
-
     /// The newest request of a MAC that is to become access and is not finished: what the portal shows again.
     pub fn unfinished_access(&self, mac: MacAddr) -> Option<Arc<Request>> {
         let now = self.0.store.now();
@@ -162,27 +149,6 @@ impl MintProxy {
                     }))
         });
         mine.max_by_key(|request| request.created).cloned()
-    }
-
-    /// The messages that deliver what a MAC has not acknowledged, after asking the mints whether it was
-    /// spent meanwhile.
-    async fn undelivered(&self, mac: MacAddr) -> Vec<Value> {
-        let mut messages = Vec::new();
-        for request in self.holding_tokens(Some(mac)) {
-            if !self.settle_if_spent(&request, Duration::from_secs(2)).await {
-                let held =
-                    request.parts().iter().filter(|part| matches!(part.progress(), Progress::Tokens(_)));
-                messages.extend(held.map(|part| request.message(part, &self.0.access)));
-            }
-        }
-        messages
-    }
-
-    /// Once an hour: tokens that were spent need no more delivery. Also forgets what is finished.
-    pub async fn tidy(&self) {
-        for request in self.holding_tokens(None) {
-            self.settle_if_spent(&request, Duration::from_secs(12)).await;
-        }
     }
 
     /// Drops finished requests from memory.
@@ -203,45 +169,6 @@ impl MintProxy {
         let now = self.0.store.now();
         let table = self.table();
         (table.requests.len(), table.requests.values().filter(|request| request.is_payable(now)).count())
-    }
-
-    fn holding_tokens(&self, of: Option<MacAddr>) -> Vec<Arc<Request>> {
-        let table = self.table();
-        let holding = table.requests.values().filter(|request| {
-            of.is_none_or(|mac| mac == request.mac)
-                && !request.is_acked()
-                && request.parts().iter().any(|part| matches!(part.progress(), Progress::Tokens(_)))
-        });
-        holding.cloned().collect()
-    }
-
-    /// True if the mints say that all tokens of the request are spent. An unanswered question is a no.
-    async fn settle_if_spent(&self, request: &Arc<Request>, patience: Duration) -> bool {
-        let all_spent = async {
-            for part in request.parts() {
-                let Progress::Tokens(token) = part.progress() else { return false };
-                if !self.is_spent(part, &token).await {
-                    return false;
-                }
-            }
-            true
-        };
-        let spent = tokio::time::timeout(patience, all_spent).await.unwrap_or(false);
-        if spent && self.0.store.acked(&request.id).await.is_ok() {
-            request.set_acked(true);
-        }
-        spent
-    }
-
-    /// Asks the mint (NUT-07) whether every proof of a token is spent. An unanswered question is a no.
-    async fn is_spent(&self, part: &Part, token: &str) -> bool {
-        let Ok(token) = Token::parse(token) else { return false };
-        let proofs: Vec<_> = token.proofs.into_iter().map(|proof| proof.secret).collect();
-        // Hashing to the curve costs milliseconds per proof on a small router.
-        let ys = tokio::task::spawn_blocking(move || proofs.iter().map(Secret::y).collect()).await;
-        let Ok(ys) = ys else { return false };
-        let states = self.0.mints.get(&part.mint).proof_states(ys, Urgency::Background).await;
-        states.is_ok_and(|states| states.iter().all(|state| *state == ProofState::Spent))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

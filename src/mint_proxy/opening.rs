@@ -112,6 +112,7 @@ impl MintProxy {
                 self.watch(request);
             }
             Err(error) => {
+                log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac);
                 self.table().requests.remove(&request.id);
                 request.refuse(error.about(&request.id));
             }

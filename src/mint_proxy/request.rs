@@ -22,7 +22,6 @@ pub struct Request {
     asked: Vec<(MintUrl, Sats)>,
     opening: watch::Sender<Opening>,
     parts: OnceLock<Vec<Part>>,
-    acked: AtomicBool,
 }
 
 /// Whether the mints have given their invoices.
@@ -48,6 +47,7 @@ pub struct Part {
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
     claims: Mutex<Vec<ClaimRow>>,
+    acked: AtomicBool,
     /// Somebody wants this part looked at now; the flags say who.
     pub wake: Notify,
     pub said_paid: AtomicBool,
@@ -100,7 +100,6 @@ impl Request {
             asked,
             opening: watch::Sender::new(Opening::Asking),
             parts: OnceLock::new(),
-            acked: AtomicBool::new(false),
         }
     }
 
@@ -110,7 +109,6 @@ impl Request {
         let request = Request::asking(row.id, row.mac, &row.venue, row.owner, row.created, asked);
         let parts = row.parts.into_iter().filter_map(|part| Part::from_row(part, row.owner)).collect();
         request.open(parts);
-        request.acked.store(row.acked, Ordering::Relaxed);
         request
     }
 
@@ -164,17 +162,9 @@ impl Request {
                 | Progress::Overdue
                 | Progress::Paid
                 | Progress::Granted { online: false } => false,
-                Progress::Tokens(_) => self.is_acked(),
+                Progress::Tokens(_) => part.is_acked(),
                 Progress::Granted { online: true } | Progress::Expired => true,
             })
-    }
-
-    pub fn is_acked(&self) -> bool {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    pub fn set_acked(&self, acked: bool) {
-        self.acked.store(acked, Ordering::Relaxed);
     }
 
     pub fn amount(&self) -> Sats {
@@ -243,6 +233,7 @@ impl Part {
             due: answer.due,
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
             claims: Mutex::new(row.claims.clone()),
+            acked: AtomicBool::new(row.acked),
             wake: Notify::new(),
             said_paid: AtomicBool::new(false),
             mint_is_back: AtomicBool::new(false),
@@ -282,6 +273,19 @@ impl Part {
 
     pub fn set_progress(&self, progress: Progress, now: Millis) {
         *lock(&self.progress) = (progress, now);
+    }
+
+    /// The guest has these tokens, or spent them: they are not pushed again.
+    pub fn is_acked(&self) -> bool {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    pub fn set_acked(&self) {
+        self.acked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn holds_tokens(&self) -> bool {
+        !self.is_acked() && matches!(lock(&self.progress).0, Progress::Tokens(_))
     }
 
     pub fn claims(&self) -> Vec<ClaimRow> {

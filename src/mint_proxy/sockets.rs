@@ -156,7 +156,7 @@ impl Speaker {
             ClientMessage::Status(id) => {
                 proxy.status(self.caller.mac, &id).await.map(|r| r.messages(proxy.access()))
             }
-            ClientMessage::Ack(id) => proxy.ack(self.caller.mac, &id).await.map(|()| Vec::new()),
+            ClientMessage::Ack(id, part) => proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new()),
             ClientMessage::Ping => Ok(vec![json!({"type": "pong"})]),
             ClientMessage::Pong => Ok(Vec::new()),
         };

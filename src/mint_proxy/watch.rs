@@ -288,11 +288,7 @@ impl MintProxy {
             }
         };
         match session {
-            None => {
-                // An acknowledgement before was of other parts' tokens.
-                request.set_acked(false);
-                self.tell(request, part, Progress::Tokens(token));
-            }
+            None => self.tell(request, part, Progress::Tokens(token)),
             Some(session) => {
                 part.set_progress(Progress::Granted { online: false }, self.0.store.now());
                 self.0.access.admit(session).await;

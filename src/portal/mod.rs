@@ -159,7 +159,7 @@ pub fn page(lang: Lang, page: &Page) -> String {
         .attr("data-words", &script_words(lang))
         .raw(">\n<header><span class=\"venue\">");
     html.text(page.venue).raw("</span><a class=\"lang\"");
-    html.attr("href", &location(request_id, Some(lang.other()))).attr("lang", lang.other().tag());
+    html.attr("href", &page.state.in_language(lang.other())).attr("lang", lang.other().tag());
     html.attr("hreflang", lang.other().tag())
         .raw(">")
         .text(lang.other().strings().language)
@@ -191,7 +191,29 @@ pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
     }
 }
 
+/// Where a guest chooses again while the invoice of a request stays payable.
+fn choosing_again(request_id: &str, lang: Option<Lang>) -> String {
+    location(Some(request_id), lang).replacen('?', "?choose=1&", 1)
+}
+
 impl<'a> State<'a> {
+    /// Where the same state is shown in another language.
+    fn in_language(&self, lang: Lang) -> String {
+        match self {
+            State::Choose(Offer { unpaid_request: Some(id), .. }) => choosing_again(id, Some(lang)),
+            State::Choose(offer) => {
+                let expired = offer.notices.iter().find_map(|notice| match notice {
+                    Notice::InvoiceExpired { request_id } => Some(*request_id),
+                    _ => None,
+                });
+                location(expired, Some(lang))
+            }
+            // What is unpaid beside a session would be shown instead of it.
+            State::Online(_) => location(None, Some(lang)),
+            _ => location(self.request_id(), Some(lang)),
+        }
+    }
+
     fn request_id(&self) -> Option<&'a str> {
         match self {
             State::Choose(offer) | State::Ended(offer) => offer.unpaid_request,

@@ -46,8 +46,10 @@ pub enum Notice<'a> {
         most: Millis,
     },
     RateLimited,
-    /// The invoice ran out unpaid.
-    InvoiceExpired,
+    /// The invoice of this request ran out unpaid.
+    InvoiceExpired {
+        request_id: &'a str,
+    },
 }
 
 /// What most people want to buy.
@@ -185,7 +187,7 @@ fn sum(lang: Lang, class: &str, steps: Option<u64>, time: Millis, price: &str) -
     html.raw("<p")
         .attr("class", class)
         .raw("><span>")
-        .text(lang.strings().total)
+        .text(lang.strings().you_get)
         .raw("<br><b class=\"time\">");
     html.text(&lang.duration(time)).raw("</b></span><strong");
     if let Some(steps) = steps {
@@ -242,7 +244,7 @@ fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 .replace("{least}", &lang.duration(*least))
                 .replace("{most}", &lang.duration(*most)),
             Notice::RateLimited => s.notice_rate_limited.to_owned(),
-            Notice::InvoiceExpired => s.notice_expired.to_owned(),
+            Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
         };
         html.raw("<p class=\"notice\">").text(&text).raw("</p>\n");
     }

@@ -153,7 +153,7 @@
   // The socket only says when to look.
 
   function wantsSocket() {
-    return data('request') && /^(pay|paid|trouble)$/.test(data('state')) && data('poll') && window.WebSocket;
+    return data('request') && data('poll') && window.WebSocket;
   }
 
   function connect() {

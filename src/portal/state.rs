@@ -1,9 +1,11 @@
 //! The inside of the page, one function per state.
 
-use super::html::{query_value, Html};
+use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
-use super::{location, qr, Money, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble, Waiting};
+use super::{
+    choosing_again, location, qr, Money, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble, Waiting,
+};
 
 /// A state as HTML, with what the document around it needs to know.
 pub(super) struct View {
@@ -69,7 +71,7 @@ fn offer_step(offer: &Offer) -> &'static str {
 /// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere.
 fn offer_poll(offer: &Offer) -> Option<u64> {
     if !offer.is_open() {
-        Some(15)
+        Some(5)
     } else {
         offer.unpaid_request.map(|_| 10)
     }
@@ -101,15 +103,8 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
         .text(pay.invoice);
     main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
-    main.raw("<p class=\"hint\">").text(s.leave_hint);
-    if pay.online {
-        main.raw(" ").text(s.still_online);
-    }
-    let mut again = format!("/?choose=1&r={}", query_value(pay.request_id));
-    if lang_chosen {
-        again.push_str("&lang=");
-        again.push_str(lang.tag());
-    }
+    main.raw("<p class=\"hint\">").text(if pay.online { s.still_online } else { s.leave_hint });
+    let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
     main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
     main.raw("</a>\n");
 
@@ -227,7 +222,9 @@ fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
     if !on_its_way {
         main.raw("<a class=\"button\" id=\"again\"")
             .attr("href", &location(None, lang_chosen.then_some(lang)));
-        main.raw(">").text(s.choose_again).raw("</a>\n");
+        // Who could not choose yet cannot choose again.
+        let shut = matches!(trouble.reason, Reason::UnknownDevice | Reason::CannotSell);
+        main.raw(">").text(if shut { s.try_again } else { s.choose_again }).raw("</a>\n");
     }
     main.raw("<p class=\"hint\">").text(s.staff_code).raw(": <code>").text(trouble.code).raw("</code></p>\n");
     View {

@@ -45,7 +45,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const LIMITS: [Notice; 3] = [
         Notice::AmountRefused { least: Millis::from_secs(60), most: Millis::from_secs(86_400) },
         Notice::RateLimited,
-        Notice::InvoiceExpired,
+        Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
     let online = |left, offer| State::Online(Online { left, offer });
     vec![
@@ -311,6 +311,21 @@ fn the_language_switch_keeps_the_request() {
     let html = render(Lang::English, State::Pay(pay(&invoice)));
     assert!(html.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
     assert!(html.contains("<html lang=\"en\">"));
+}
+
+#[test]
+fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice() {
+    let offer = Offer { unpaid_request: Some("5f0c9a7be1"), ..offer() };
+    let choice = render(Lang::English, State::Choose(offer.clone()));
+    assert!(choice.contains("href=\"/?choose=1&amp;r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
+    let notices = [Notice::InvoiceExpired { request_id: "5f0c9a7be1" }];
+    let expired = render(
+        Lang::English,
+        State::Choose(Offer { notices: &notices, unpaid_request: None, ..offer.clone() }),
+    );
+    assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
+    let session = State::Online(Online { left: Some(Millis::from_secs(60)), offer: Some(offer) });
+    assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
 #[test]

@@ -68,8 +68,6 @@ pub struct RequestRow {
     pub venue: String,
     pub owner: Owner,
     pub created: Millis,
-    /// The guest said that the tokens are safe, or they were seen spent.
-    pub acked: bool,
     pub parts: Vec<PartRow>,
 }
 
@@ -89,6 +87,8 @@ pub struct PartRow {
     /// The same in service time.
     pub due: Option<Millis>,
     pub token: Option<String>,
+    /// The guest said that the tokens are safe, or they were seen spent.
+    pub acked: bool,
     pub claims: Vec<ClaimRow>,
 }
 
@@ -215,17 +215,10 @@ impl Store {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
-            let new = tx.execute(
+            tx.execute(
                 "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
                 params![part, token],
             )?;
-            if new == 1 {
-                // What was acknowledged before were the tokens of other parts.
-                tx.execute(
-                    "UPDATE requests SET acked = 0 WHERE acked AND id = (SELECT request FROM parts WHERE id = ?1)",
-                    [part],
-                )?;
-            }
             grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()
         })
         .await
@@ -239,11 +232,12 @@ impl Store {
         .await
     }
 
-    /// The guest has the tokens of a request (or spent them): they are not pushed again.
-    pub async fn acked(&self, request: &RequestId) -> Result<(), StoreError> {
-        let id = request.0.clone();
+    /// The guest has the tokens of these parts (or spent them): they are not pushed again.
+    pub async fn acked(&self, parts: Vec<i64>) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute("UPDATE requests SET acked = 1 WHERE id = ?1", [id])?;
+            for part in &parts {
+                tx.execute("UPDATE parts SET acked = 1 WHERE id = ?1 AND state = 'claimed'", [part])?;
+            }
             Ok(())
         })
         .await
@@ -255,7 +249,7 @@ impl Store {
             let ids = db
                 .prepare(
                     "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE p.state IN ('asking', 'unpaid', 'paid') OR (p.state = 'claimed' AND r.owner = 'guest' AND NOT r.acked)",
+                     WHERE p.state IN ('asking', 'unpaid', 'paid') OR (p.state = 'claimed' AND r.owner = 'guest' AND NOT p.acked)",
                 )?
                 .query_map([], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
@@ -327,21 +321,20 @@ fn add_claim(
 
 fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let row = db
-        .prepare_cached("SELECT mac, venue, owner, created_ms, acked FROM requests WHERE id = ?1")?
+        .prepare_cached("SELECT mac, venue, owner, created_ms FROM requests WHERE id = ?1")?
         .query_row([&id.0], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, String>(1)?,
                 row.get::<_, String>(2)?,
                 row.get::<_, Millis>(3)?,
-                row.get::<_, bool>(4)?,
             ))
         })
         .optional()?;
-    let Some((mac, venue, owner, created, acked)) = row else { return Ok(None) };
+    let Some((mac, venue, owner, created)) = row else { return Ok(None) };
     let mut parts = db
         .prepare_cached(
-            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token
+            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked
              FROM parts WHERE request = ?1 ORDER BY position",
         )?
         .query_map([&id.0], |row| Ok(part_of(row)))?
@@ -367,7 +360,6 @@ fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, 
         venue,
         owner: owner.parse()?,
         created,
-        acked,
         parts,
     }))
 }
@@ -386,6 +378,7 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
         expires_at: row.get(9)?,
         due: row.get(10)?,
         token: row.get(11)?,
+        acked: row.get(12)?,
         claims: Vec::new(),
     })
 }

@@ -14,8 +14,7 @@ CREATE TABLE requests (
     mac        TEXT    NOT NULL,
     venue      TEXT    NOT NULL,
     owner      TEXT    NOT NULL,
-    created_ms INTEGER NOT NULL,
-    acked      INTEGER NOT NULL DEFAULT 0
+    created_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_of_mac ON requests (mac, created_ms);
 
@@ -33,6 +32,7 @@ CREATE TABLE parts (
     expires_at INTEGER,
     due_ms     INTEGER,
     token      TEXT,
+    acked      INTEGER NOT NULL DEFAULT 0,
     UNIQUE (request, position),
     UNIQUE (mint, quote)
 ) STRICT;

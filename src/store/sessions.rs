@@ -3,7 +3,7 @@
 //! Paid time belongs to an account, which a MAC is attached to. A session only grows, by grants, and
 //! ends at a service time; a grant after its end begins a new one.
 
-use super::{Store, StoreError};
+use super::{time, Store, StoreError};
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -50,7 +50,10 @@ impl Store {
     /// Ends the session of a MAC now. Answers the ended session, or nothing if none was running.
     pub async fn revoke(&self, mac: MacAddr) -> Result<Option<SessionRow>, StoreError> {
         let now = self.now();
+        let moment = self.0.time.moment();
         self.write(move |tx| {
+            // Or a reboot would begin before this end, and give the session its last seconds again.
+            time::note(tx, &moment)?;
             let account = tx
                 .query_row(
                     "UPDATE sessions SET ends_ms = ?2, revision = revision + 1 WHERE mac = ?1 AND ends_ms > ?2

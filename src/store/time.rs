@@ -122,6 +122,16 @@ impl Timekeeper {
         service.saturating_add(self.clock.now().saturating_sub(monotonic))
     }
 
+    /// This moment, for a write that no reboot may begin before.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            boot: self.clock.boot(),
+            monotonic: self.clock.now(),
+            service: self.now(),
+            wall_floor: self.state().floor,
+        }
+    }
+
     fn due(&self, every: Millis) -> Option<Moment> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let mut state = self.state();

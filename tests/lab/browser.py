@@ -109,13 +109,13 @@ class Browser:
         image = memoryview(base64.b64decode(grey)).cast("B", (height, width))
         return [code.text for code in zxingcpp.read_barcodes(image)]
 
-    def sheet(self, pictures: list[str], path: str, *, columns: int = 8, width: int = 180) -> None:
+    def sheet(self, pictures: list[str], path: str, *, columns: int = 9, width: int = 120) -> None:
         """Pictures (files) side by side in one small file."""
         page = self.chromium.new_page(viewport={"width": columns * (width + 8) + 8, "height": 100})
         images = (base64.b64encode(open(picture, "rb").read()).decode() for picture in pictures)
         page.set_content('<body style="margin:4px;background:#888;display:flex;flex-wrap:wrap">' + "".join(
             f'<img style="width:{width}px;margin:4px" src="data:image/png;base64,{image}">' for image in images))
-        page.screenshot(path=path, full_page=True, type="jpeg", quality=70)
+        page.screenshot(path=path, full_page=True, type="jpeg", quality=60)
         page.close()
 
     def close(self) -> None:

@@ -38,10 +38,13 @@ class Guest(Space):
 
     # Who it is
 
-    def configure(self) -> None:
-        """Sets MAC and addresses as the attributes say, and the default routes through the router."""
+    def configure(self, relink: bool = True) -> None:
+        """Sets MAC and addresses as the attributes say, and the default routes through the router.
+
+        `relink` takes the link away for a moment, as a phone does; the first packets after it may be lost.
+        """
         self.ip_script(
-            "link set eth0 down", f"link set eth0 address {self.mac}", "addr flush dev eth0", "link set eth0 up",
+            *(["link set eth0 down"] if relink else []), f"link set eth0 address {self.mac}", "addr flush dev eth0", "link set eth0 up",
             f"addr add {self.ip}/24 dev eth0", f"addr add {self.ip6}/64 dev eth0 nodad",
             f"route replace default via {ROUTER4}", f"route replace default via {ROUTER6}",
         )
@@ -57,8 +60,9 @@ class Guest(Space):
     def become_stranger(self) -> "Guest":
         """A device that nobody here knows: a MAC never used before, addresses not used lately."""
         self.lives += 1
-        self.become(mac=f"02:00:01:{self.number:02x}:{self.lives >> 8:02x}:{self.lives & 255:02x}",
-                    ip=f"192.168.77.{100 * self.number - 80 + self.lives % 100}", ip6=f"fd77::{self.number:x}:{self.lives:x}")
+        self.mac = f"02:00:01:{self.number:02x}:{self.lives >> 8:02x}:{self.lives & 255:02x}"
+        self.ip, self.ip6 = f"192.168.77.{100 * self.number - 80 + self.lives % 100}", f"fd77::{self.number:x}:{self.lives:x}"
+        self.configure(relink=False)
         return self
 
     def leave(self) -> None:

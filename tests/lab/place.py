@@ -47,16 +47,24 @@ class Process:
 
     def poll(self) -> int | None:
         """Exit status (negative: the signal), or None while it runs."""
-        if self._code is None and select.select([self.pidfd], [], [], 0)[0]:
+        if self._code is None and self._ended(0):
             self._code = self._exit_code()
         return self._code
 
     def wait(self, timeout: float = 10.0) -> int:
         if self._code is None:
-            if not select.select([self.pidfd], [], [], timeout)[0]:
+            if not self._ended(timeout):
                 raise TimeoutError(f"still running after {timeout} s")
             self._code = self._exit_code()
         return self._code
+
+    def _ended(self, timeout: float) -> bool:
+        poll = select.poll()  # select() takes no descriptor above 1023
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
+    def __del__(self) -> None:
+        os.close(self.pidfd)
 
     def send_signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):

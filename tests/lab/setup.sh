@@ -74,7 +74,7 @@ if [ "$want" != lab ]; then
 fi
 if [ "$want" != build ]; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
-		busybox:busybox unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
+		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi
@@ -96,6 +96,10 @@ if [ "$want" != build ]; then
 		step "mint (nutshell), browser driver, pytest" \
 			"$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
 		echo "$stamp" >"$cache/venv/.stamp"
+	fi
+	if [ "$want" = all ]; then
+		PYTHONPATH=$here/.. python3 -c 'import os, sys; from lab.openwrt import uci; sys.exit(not os.path.exists(uci.kept()))' ||
+			PYTHONPATH=$here/.. step "uci, as routers have it" python3 -c 'from lab.openwrt import uci; uci.binary()'
 	fi
 	unshare $([ "$(id -u)" = 0 ] || echo -Ur) -mnpf true 2>>"$log" || {
 		say "network namespaces cannot be made here: run as root, or allow unprivileged user namespaces"

@@ -1,4 +1,4 @@
-"""A shop that is open: the daemon on the lab's router, selling one minute for a sat of either of two test mints.
+"""A shop that is open: the daemon on the lab's router, selling one minute for a sat of any of its test mints.
 
 	with Shop(lab) as shop:
 		ready = MintProxy(lab.guest).request(shop.mint.url, 5)
@@ -10,14 +10,31 @@ from .fault_mint import FaultMint
 from .internet import MINT4
 
 MIN_STEPS, MAX_STEPS, STEP = 2, 100, 60_000
+MINTS = 12
+"""The daemon subscribes at most 15 times a minute at one mint; a test that came later would wait for its looks."""
 
 
 class Shop:
     def __init__(self, lab) -> None:
-        self.mint, self.other_mint = FaultMint(lab.internet, MINT4), FaultMint(lab.internet, MINT4)
-        mints = [Mint(mint.url, price=1, min_steps=MIN_STEPS) for mint in (self.mint, self.other_mint)]
-        self.daemon = Daemon(lab, mints, venue={"step_size": STEP, "max_steps": MAX_STEPS}, name="shop")
+        self.mints = [FaultMint(lab.internet, MINT4) for _ in range(MINTS)]
+        sections = [Mint(mint.url, price=1, min_steps=MIN_STEPS) for mint in self.mints]
+        self.daemon = Daemon(lab, sections, venue={"step_size": STEP, "max_steps": MAX_STEPS}, name="shop")
         self.lab = lab
+
+    @property
+    def mint(self) -> FaultMint:
+        return self.mints[0]
+
+    @property
+    def other_mint(self) -> FaultMint:
+        return self.mints[1]
+
+    def next_customer(self) -> None:
+        """Mints that were not asked lately, all of them well-behaved and there."""
+        self.mints = self.mints[1:] + self.mints[:1]
+        for mint in self.mints:
+            mint.behave()
+            mint.open()
 
     def __enter__(self) -> "Shop":
         self.daemon.start()
@@ -26,19 +43,13 @@ class Shop:
     def __exit__(self, *_) -> None:
         self.daemon.kill()
         self.lab.clean_router()
-        self.mint.close()
-        self.other_mint.close()
-
-    def behave(self) -> None:
-        for mint in (self.mint, self.other_mint):
-            mint.behave()
-            mint.open()
+        for mint in self.mints:
+            mint.close()
 
     def pay(self, invoice: str) -> None:
         """Pays the invoice at whichever mint made it."""
-        mine = any(quote.request == invoice for quote in self.mint.quotes.values())
-        (self.mint if mine else self.other_mint).pay(invoice)
+        next(mint for mint in self.mints if any(quote.request == invoice for quote in mint.quotes.values())).pay(invoice)
 
     def invoices_asked(self) -> int:
-        """How often either mint was asked for an invoice."""
-        return sum(mint.counts.get("quote", 0) for mint in (self.mint, self.other_mint))
+        """How often any mint was asked for an invoice."""
+        return sum(mint.counts.get("quote", 0) for mint in self.mints)

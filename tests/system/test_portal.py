@@ -58,7 +58,7 @@ def test_any_web_page_leads_to_the_portal_and_after_paying_to_itself(lab, mint, 
     mint.pay(to_pay)
     is_in(page, "online")
     page.goto(NEWS)
-    assert page.url == NEWS and page.locator("body").inner_text() == "the internet"
+    assert page.url == NEWS and page.locator("body").inner_text().strip() == "the internet"
 
 
 def test_a_web_page_over_ipv6_leads_to_the_routers_ipv6_address(mint, make_daemon, phone):
@@ -79,7 +79,7 @@ def test_a_name_that_only_the_internet_knows_leads_to_the_portal(mint, make_daem
 
 
 def test_guest_without_script_gets_online(lab, mint, make_daemon, phone):
-    make_daemon(mint.url)
+    daemon = make_daemon(mint.url)
     page = phone(script=False)
     page.goto(NEWS)
     is_in(page, "choose")
@@ -90,6 +90,11 @@ def test_guest_without_script_gets_online(lab, mint, make_daemon, phone):
     is_in(page, "online")
     assert lab.guest.online()
     assert 3590 <= seconds_left(page) <= 3600
+    assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "60"
+    daemon.command("revoke", lab.guest.mac)
+    page.reload()
+    is_in(page, "ended")
+    assert page.locator("meta[http-equiv=refresh]").count() == 0
 
 
 def test_guest_without_script_chooses_any_amount(mint, make_daemon, phone):
@@ -103,11 +108,9 @@ def test_guest_without_script_chooses_any_amount(mint, make_daemon, phone):
     expect(page.locator(".lead")).to_have_text("17 minutes of internet")
 
 
-@pytest.mark.parametrize("blocked", ["by the browser", "on the way"])
-def test_guest_without_websocket_gets_online(mint, make_daemon, phone, blocked):
+def test_guest_without_websocket_gets_online(mint, make_daemon, phone):
     make_daemon(mint.url)
-    page = phone(sockets=blocked == "on the way")
-    page.route_web_socket("**/mint-proxy", lambda socket: socket.close())
+    page = phone(sockets=False)
     page.goto(PORTAL)
     mint.pay(buy(page))
     is_in(page, "online")
@@ -129,8 +132,8 @@ def test_what_was_bought_is_what_is_left(lab, mint, make_daemon, phone):
     page.goto(PORTAL)
     mint.pay(buy(page, 240))
     is_in(page, "online")
-    (session,) = daemon.ask("sessions")["sessions"]
-    assert abs(seconds_left(page) - session["remaining"] / 1000) <= 1
+    (session,) = daemon.ask("sessions")["data"]
+    assert abs(seconds_left(page) - session["remaining_seconds"]) <= 1
     assert 240 * 60 - 5 <= seconds_left(page) <= 240 * 60
     first = seconds_left(page)
     wait_for(lambda: seconds_left(page) < first, 3, "it counts")
@@ -147,13 +150,12 @@ def test_the_invoice_counts_down_to_its_own_end(mint, make_daemon, phone):
     assert abs(seconds_left(page) - (asked.date + asked.expiry - time.time())) <= 2
 
 
-@pytest.mark.parametrize("how", ["hangs", "refuses"])
-def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(mint, fault_proxy, make_daemon, phone, how):
+def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(mint, fault_proxy, make_daemon, phone):
     make_daemon(fault_proxy.url)
     page = phone()
     page.goto(PORTAL)
     to_pay = buy(page)
-    fault_proxy.fault("/v1/mint/bolt11$", **({"delay": 8} if how == "hangs" else {"status": 503}), method="POST")
+    fault_proxy.fault("/v1/mint/bolt11$", method="POST", status=503)
     mint.pay(to_pay)
     is_in(page, "paid")
     expect(page.locator(".steps .done")).to_have_text(["Payment received"])
@@ -320,16 +322,6 @@ def test_the_end_is_shown_by_itself_and_more_can_be_bought_at_once(lab, mint, ma
     is_in(page, "online")
 
 
-def test_a_guest_without_script_sees_the_end(mint, make_daemon, phone):
-    make_daemon(mint.url, venue=SECONDS)
-    page = phone(script=False)
-    page.goto(PORTAL)
-    mint.pay(buy(page))
-    wait_for(lambda: page.goto(PORTAL) and page.locator("main.online").count(), 10, "online", every=0.1)
-    is_in(page, "ended")
-    assert page.locator("meta[http-equiv=refresh]").count() == 0
-
-
 def test_an_expired_invoice_is_said_to_have_cost_nothing_and_another_is_offered(lab, make_daemon, phone):
     with FaultMint(lab.internet, MINT4, invoice_seconds=3) as short:
         make_daemon(short.url)
@@ -370,8 +362,7 @@ def test_an_unknown_device_is_not_asked_to_pay(lab, mint, make_daemon, phone):
         expect(page.locator("h1")).to_have_text("Ruta haikitambui kifaa hiki.")
     finally:
         lab.router.ip(f"neigh del {lab.guest.ip} dev br-guest")
-    page.get_by_role("link", name="Chagua tena").click()
-    is_in(page, "choose")
+    wait_for(lambda: page.get_by_role("link", name="Jaribu tena").click() or page.locator("main.choose").count(), 5)
 
 
 def test_a_damaged_store_is_said_with_its_code_and_nothing_is_offered(mint, make_daemon, phone):
@@ -402,8 +393,7 @@ def test_a_mint_that_gives_no_invoice_is_said_to_be_away(fault_proxy, make_daemo
     assert code in daemon.log(), "the code leads to the cause"
     fault_proxy.clear()
     page.get_by_role("link", name="Choose again").click()
-    wait_for(lambda: page.goto(PORTAL) and page.locator("form").count(), 15, "the mint is back", every=0.3)
-    buy(page)
+    is_in(page, "choose")
 
 
 def test_a_fourth_open_invoice_is_refused_and_the_open_ones_stay(mint, make_daemon, phone):
@@ -415,22 +405,34 @@ def test_a_fourth_open_invoice_is_refused_and_the_open_ones_stay(mint, make_daem
         page.get_by_role("link", name="Other amount").click()
     page.locator('.pick[value="1440"] + label').click()
     page.locator("button.pay").click()
-    expect(page.locator(".notice")).to_contain_text("a little too often")
+    expect(page.locator(".notice")).to_contain_text("several invoices already")
     page.get_by_role("link", name="Back to the open invoice").click()
     assert invoice(page) == last
 
 
-@pytest.mark.parametrize("steps", ["0", "1441", "99999999999999999999", "1.5", ""])
-def test_an_amount_outside_of_the_limits_is_refused_with_the_limits(mint, make_daemon, phone, steps):
+def test_an_amount_outside_of_the_limits_is_refused_with_the_limits(mint, make_daemon, phone):
     """Without script nothing corrects the number before it is sent."""
     make_daemon(mint.url)
-    page = phone(script=False, language="sw")
-    page.goto(f"{PORTAL}/?lang=en")
-    page.locator("label[for=other]").click()
-    page.locator("#steps").fill(steps)
-    page.locator("button.pay").click()
-    expect(page.locator(".notice")).to_have_text("That amount cannot be sold. You can buy from 1 minute to 1 day.")
+    page = phone(script=False)
+    page.goto(PORTAL)
+    for steps in ("0", "1441", "99999999999999999999", "1.5", ""):
+        page.locator("label[for=other]").click()
+        page.locator("#steps").fill(steps)
+        page.locator("button.pay").click()
+        expect(page.locator(".notice")).to_have_text("That amount cannot be sold. You can buy from 1 minute to 1 day.")
     buy(page, 10)
+
+
+def test_a_refusal_keeps_the_language_that_was_chosen(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone(script=False)
+    page.goto(f"{PORTAL}/?lang=sw")
+    page.locator("label[for=other]").click()
+    page.locator("#steps").fill("0")
+    page.locator("button.pay").click()
+    expect(page.locator(".notice")).to_contain_text("Kiasi hicho hakiuzwi.")
+    buy(page, 10)
+    expect(page.locator("h1")).to_have_text("Lipa 10 sat")
 
 
 def test_the_script_keeps_the_amount_within_the_limits(mint, make_daemon, phone):
@@ -468,8 +470,14 @@ def test_a_mint_that_is_away_is_said_and_the_others_are_offered(lab, mint, make_
         expect(page.locator(".notice")).to_have_text(f"{MINT4}:{other.port} does not answer right now.")
         expect(page.locator(".rate")).to_have_text("1 sat = 1 minute")
         assert page.locator(".mints").count() == 0
-        other.behave()
-        wait_for(lambda: page.goto(PORTAL) and page.locator(".mints input").count() == 2, 15, "both are offered", every=0.5)
+
+
+def test_of_several_mints_the_guest_may_choose(lab, mint, make_daemon, phone):
+    with FaultMint(lab.internet, MINT4) as other:
+        make_daemon(Mint(mint.url), Mint(other.url, price=3))
+        page = phone()
+        page.goto(PORTAL)
+        expect(page.locator(".rate")).to_have_text("1 sat = 1 minute")
         page.get_by_text(f"{MINT4}:{other.port}").click()
         expect(page.locator(".rate")).to_have_text("3 sat = 1 minute")
         buy(page, 10)
@@ -484,4 +492,4 @@ def test_with_every_mint_away_nothing_is_offered_until_one_is_back(fault_mint, m
     expect(page.locator(".notice")).to_contain_text("No mint answers right now")
     assert page.locator("form").count() == 0
     fault_mint.behave()
-    wait_for(lambda: page.get_by_text("Try again").click() or page.locator("form").count(), 15, "it is offered again", every=0.5)
+    wait_for(lambda: page.get_by_role("link", name="Try again").click() or page.locator("form").count(), 15, "it is offered again", every=0.5)

@@ -186,7 +186,9 @@ fn trusted_stations_are_no_strangers() {
 fn a_new_plan_is_loaded_and_closes_nobody() {
     let mut scene = scene(&RecordingGate::new(), &[1], false);
     let new = Plan { portal_port: 8080, ..plan() };
-    scene.keeper.carry_out(Order::Plan(new.clone()));
+    let (reply, mut answer) = oneshot::channel();
+    scene.keeper.carry_out(Order::Plan(new.clone(), reply));
+    answer.try_recv().unwrap().unwrap();
     assert_eq!(scene.gate.plan(), Some(new));
     assert_eq!((scene.open_for(), scene.gate.closed()), (vec![mac(1)], vec![]));
 }

@@ -9,6 +9,7 @@ mod process;
 #[cfg(test)]
 pub mod recording;
 mod ruleset;
+pub mod visit;
 mod snapshot;
 
 pub use nft::NftGate;

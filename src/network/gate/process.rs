@@ -13,11 +13,24 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(5);
 const COMPLAINT: usize = 2048;
 
+/// procd's jail has an empty environment.
+const USUAL_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Feeds `script` to nft as one transaction.
 pub(super) fn run(program: &OsString, script: &str) -> Result<(), GateError> {
+    start(program, &["-f", "-"], script)
+}
+
+/// As [`run`], but the kernel only says whether it would take it.
+pub(super) fn try_only(program: &OsString, script: &str) -> Result<(), GateError> {
+    start(program, &["-c", "-f", "-"], script)
+}
+
+fn start(program: &OsString, arguments: &[&str], script: &str) -> Result<(), GateError> {
     let mut child = Command::new(program)
-        .args(["-f", "-"])
+        .args(arguments)
         .env("LC_ALL", "C")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into()))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

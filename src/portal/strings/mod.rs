@@ -27,7 +27,7 @@ keys! {
     language
     group sats day_one days hour_one hours minute_one minutes second_one seconds last_join clock_days unit_price
     days_name hours_name minutes_name seconds_name times_name
-    choose_title other_amount fewer more total pay_button pay_hint working mint_choice at_least back_to_invoice try_again
+    choose_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
     notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
     pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
     leave_hint still_online

@@ -220,12 +220,24 @@ async fn tokens_that_come_after_an_acknowledgement_want_their_own() {
     let row = books.invoiced(Owner::Guest, 2).await;
     let claim = |index: usize| books.store.claimed(row.parts[index].id, format!("cashuB{index}"), None);
     claim(0).await.unwrap();
-    books.store.acked(&row.id).await.unwrap();
+    let both = || row.parts.iter().map(|part| part.id).collect();
+    books.store.acked(both()).await.unwrap();
     claim(0).await.unwrap();
-    assert!(books.store.request(&row.id).await.unwrap().unwrap().acked, "nothing new came");
     claim(1).await.unwrap();
-    assert!(!books.store.request(&row.id).await.unwrap().unwrap().acked);
+    let acked = books
+        .store
+        .request(&row.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .parts
+        .iter()
+        .map(|p| p.acked)
+        .collect::<Vec<_>>();
+    assert_eq!(acked, [true, false], "what was not here yet is not acknowledged");
     assert!(books.is_open(&row.id).await);
+    books.store.acked(both()).await.unwrap();
+    assert!(!books.is_open(&row.id).await);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::NewGrant;
 
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -38,6 +39,23 @@ async fn after_a_reboot_service_time_goes_on_where_it_was_last_noted() {
     clock.advance(Millis::from_secs(5));
     let store = boot(dir.path(), &clock);
     assert_eq!(store.now(), before.saturating_add(Millis::from_secs(205)), "the new boot counts too");
+}
+
+#[tokio::test]
+async fn a_revoked_session_does_not_come_back_with_a_reboot() {
+    let dir = Scratch::new();
+    let clock = Clock::manual("boot-1", Millis::from_secs(100), START);
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let mac: crate::mac::MacAddr = "02:00:00:00:00:11".parse().unwrap();
+    let (reference, venue) = ("paid".to_owned(), "guest".to_owned());
+    let allotment = Millis::from_secs(600);
+    store.grant(NewGrant { reference, mac, venue, amount: Sats(1), allotment }).await.unwrap();
+    clock.advance(Millis::from_secs(30));
+    assert!(store.revoke(mac).await.unwrap().is_some());
+    store.close().await;
+
+    let store = Store::open(dir.path(), &Clock::manual("boot-2", Millis::from_secs(20), START)).unwrap();
+    assert_eq!(store.sessions_ending_after(store.now()).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Packs the static binary for opkg (`.ipk`, OpenWrt up to 24.10) or apk (`.apk`, from 25.12). Same input, same bytes.
+
+	package.py ipk --binary target/openwrt/mipsel_24kc/tollgated --arch mipsel_24kc
+	package.py apk ...            needs `apk mkpkg` (apk-tools 3) and says so where there is none
+	package.py version ipk        the version as the package manager orders it
+
+The feed package beside this file (`Makefile`) puts the same files in the same places.
+"""
+
+import argparse
+import gzip
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(HERE)
+NAME = "tollgated"
+RELEASE = 1
+DEPENDS = "nftables"
+SUMMARY = "Sells internet access on this router: guests pay a Lightning invoice and are online."
+
+# What is installed: mode, and where it comes from (`None`: a directory, of which no other package knows).
+FILES = {
+    "etc/config/tollgate": (0o600, "tollgate.config"),
+    "etc/init.d/tollgated": (0o755, "tollgated.init"),
+    "etc/uci-defaults/95-tollgated": (0o755, "tollgated.defaults"),
+    "etc/capabilities/tollgated.json": (0o644, "tollgated.capabilities.json"),
+    "etc/tollgate": (0o700, None),
+    "lib/upgrade/keep.d/tollgated": (0o644, "tollgated.keep"),
+    "usr/sbin/tollgated": (0o755, ""),  # the binary
+    "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": (0o644, "tollgated.nft"),
+}
+CONFFILES = "/etc/config/tollgate\n"
+
+# OpenWrt's own scripts around ours: they enable, start, stop and disable the service.
+IPK_POSTINST = """#!/bin/sh
+[ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0
+[ -s "${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0
+. "${IPKG_INSTROOT}/lib/functions.sh"
+default_postinst $0 $@
+"""
+IPK_PRERM = """#!/bin/sh
+[ -s "${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0
+. "${IPKG_INSTROOT}/lib/functions.sh"
+default_prerm $0 $@
+"""
+APK_HEAD = """#!/bin/sh
+[ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0
+[ -s "${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0
+. "${IPKG_INSTROOT}/lib/functions.sh"
+export root="${IPKG_INSTROOT}"
+export pkgname="tollgated"
+"""
+
+# What an ELF header says (class, byte order, machine) for the architecture names that start like this.
+MACHINES = {
+    "x86_64": (2, 1, 62), "aarch64": (2, 1, 183), "arm_": (1, 1, 40), "mipsel": (1, 1, 8), "mips_": (1, 2, 8),
+}
+
+
+class Refused(Exception):
+    """Why there is no package; the text says what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["ipk", "apk", "version"])
+    parser.add_argument("kind", nargs="?", default="ipk", choices=["ipk", "apk"])
+    parser.add_argument("--binary", default="")
+    parser.add_argument("--arch", default="")
+    parser.add_argument("--out", default=os.path.join(TOP, "target", "openwrt"))
+    parser.add_argument("--version", default="", help="instead of the one in Cargo.toml")
+    asked = parser.parse_args()
+    try:
+        plain = asked.version or cargo_version()
+        if asked.what == "version":
+            print(version(plain, asked.kind))
+            return 0
+        binary = read_binary(asked.binary, asked.arch)
+        make = make_ipk if asked.what == "ipk" else make_apk
+        path = make(binary, asked.arch, version(plain, asked.what), asked.out)
+    except Refused as why:
+        print(f"package.py: {why}", file=sys.stderr)
+        return 1
+    print(f"{os.path.relpath(path)}  {os.path.getsize(path)} bytes")
+    return 0
+
+
+def make_ipk(binary: bytes, arch: str, full_version: str, out: str) -> str:
+    data = tar(payload(binary))
+    control = (
+        f"Package: {NAME}\nVersion: {full_version}\nDepends: {DEPENDS}\nSource: {NAME}\nSourceName: {NAME}\n"
+        f"License: MIT\nLicenseFiles: LICENSE\nSection: net\nSourceDateEpoch: {epoch()}\n"
+        f"Maintainer: The tollgated authors\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
+        f"Description: {SUMMARY}\n"
+    )
+    scripts = {
+        "postinst": IPK_POSTINST, "postinst-pkg": source("postinst"), "postrm": source("postrm"),
+        "prerm": IPK_PRERM, "prerm-pkg": source("prerm"),
+    }
+    members = {"control": (0o644, control.encode()), "conffiles": (0o644, CONFFILES.encode())}
+    members |= {name: (0o755, text.encode()) for name, text in scripts.items()}
+    outer = tar(
+        {"debian-binary": (0o644, b"2.0\n"), "data.tar.gz": (0o644, packed(data)), "control.tar.gz": (0o644, packed(tar(members)))},
+        folders=False, order=["debian-binary", "data.tar.gz", "control.tar.gz"],
+    )
+    os.makedirs(out, exist_ok=True)
+    path = os.path.join(out, f"{NAME}_{full_version}_{arch}.ipk")
+    with open(path, "wb") as file:
+        file.write(packed(outer))
+    return path
+
+
+def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
+    program = os.environ.get("APK") or shutil.which("apk")
+    if not program:
+        raise Refused(
+            "no `apk` on this machine: an .apk needs `apk mkpkg` of apk-tools 3. Point APK= to staging_dir/host/bin/apk of an"
+            " OpenWrt 25.12 SDK, or build openwrt/Makefile there"
+        )
+    if subprocess.run([program, "mkpkg", "--help"], capture_output=True, check=False).returncode != 0:
+        raise Refused(f"{program} has no `mkpkg`: it is older than apk-tools 3, which OpenWrt 25.12 has")
+    if os.geteuid() != 0:
+        raise Refused("`apk mkpkg` takes over the owners it finds: run this as root or under fakeroot")
+    os.makedirs(out, exist_ok=True)
+    path = os.path.join(out, f"{NAME}-{full_version}-{arch}.apk")
+    with tempfile.TemporaryDirectory() as work:
+        root, scripts = os.path.join(work, "root"), os.path.join(work, "scripts")
+        members = payload(binary)
+        listing = "".join(f"/{name}\n" for name in sorted(members) if members[name][1] is not None)
+        about = f"lib/apk/packages/{NAME}"
+        members[about + ".list"] = (0o644, listing.encode())
+        members[about + ".conffiles"] = (0o644, CONFFILES.encode())
+        unfold(members, root)
+        pieces = {
+            "post-install": APK_HEAD + "default_postinst\n" + body("postinst"),
+            "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1) + "default_postinst\n" + body("postinst"),
+            "pre-deinstall": APK_HEAD + "default_prerm\n" + body("prerm"),
+            "post-deinstall": source("postrm"),
+        }
+        unfold({name: (0o755, text.encode()) for name, text in pieces.items()}, scripts)
+        info = {
+            "name": NAME, "version": full_version, "arch": arch, "description": SUMMARY, "license": "MIT", "origin": NAME,
+            "depends": DEPENDS,
+        }
+        argv = [program, "mkpkg"]
+        for key, value in info.items():
+            argv += ["--info", f"{key}:{value}"]
+        for name in pieces:
+            argv += ["--script", f"{name}:{os.path.join(scripts, name)}"]
+        argv += ["--files", root, "--output", path]
+        done = subprocess.run(argv, env=dict(os.environ, SOURCE_DATE_EPOCH=str(epoch())), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refused(f"apk mkpkg: {done.stderr.strip() or done.stdout.strip()}")
+    return path
+
+
+def payload(binary: bytes) -> dict[str, tuple[int, bytes | None]]:
+    """Every installed path with mode and content (`None`: a directory)."""
+    found: dict[str, tuple[int, bytes | None]] = {}
+    for path, (mode, name) in FILES.items():
+        if name is None:
+            found[path] = (mode, None)
+        else:
+            found[path] = (mode, source(name).encode() if name else binary)
+    return found
+
+
+def tar(members: dict, folders: bool = True, order: list[str] | None = None) -> bytes:
+    """GNU tar: sorted, owner and group 0 by number, one time for all, every folder an entry."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        paths = dict(members)
+        if folders:
+            for path in members:
+                while path := os.path.dirname(path):
+                    paths.setdefault(path, (0o755, None))
+            add(archive, "./", 0o755, None)
+        for path in order or sorted(paths):
+            add(archive, "./" + path, *paths[path])
+    return stream.getvalue()
+
+
+def add(archive: tarfile.TarFile, path: str, mode: int, content: bytes | None) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.mode, entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = mode, epoch(), 0, 0, "", ""
+    if content is None:
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
+    else:
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+
+
+def packed(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=9, mtime=0) as file:
+        file.write(data)
+    return stream.getvalue()
+
+
+def unfold(members: dict, root: str) -> None:
+    for path, (mode, content) in members.items():
+        full = os.path.join(root, path)
+        os.makedirs(full if content is None else os.path.dirname(full), mode=0o755, exist_ok=True)
+        if content is not None:
+            with open(full, "wb") as file:
+                file.write(content)
+        os.chmod(full, mode)
+
+
+def version(plain: str, kind: str) -> str:
+    """Cargo's `1.0.0-rc.1` is older than `1.0.0`. opkg says so with a tilde, apk with `_rc1`."""
+    found = re.fullmatch(r"(\d+\.\d+\.\d+)(?:-(alpha|beta|pre|rc)\.?(\d*))?", plain)
+    if not found:
+        raise Refused(f"version {plain}: a prerelease must be named -alpha.N, -beta.N, -pre.N or -rc.N, for opkg and apk to order it")
+    base, stage, number = found.groups()
+    return base + (("~" if kind == "ipk" else "_") + stage + number if stage else "") + f"-r{RELEASE}"
+
+
+def cargo_version() -> str:
+    with open(os.path.join(TOP, "Cargo.toml")) as file:
+        return re.search(r'^version = "(.*)"', file.read(), re.M).group(1)
+
+
+def read_binary(path: str, arch: str) -> bytes:
+    if not re.fullmatch(r"[a-z0-9_-]+", arch) or (arch.startswith("-")):
+        raise Refused("which architecture? For example --arch mipsel_24kc, as `opkg print-architecture` says on the router")
+    try:
+        with open(path, "rb") as file:
+            binary = file.read()
+    except OSError as error:
+        raise Refused(f"no binary: {error}. `make cross TARGET=...` builds it") from error
+    order = {1: "little", 2: "big"}.get(binary[5], "") if binary[:4] == b"\x7fELF" and len(binary) > 20 else ""
+    if not order:
+        raise Refused(f"{path} is no program")
+    is_for = (binary[4], binary[5], int.from_bytes(binary[18:20], order))
+    wanted = next((machine for start, machine in MACHINES.items() if arch.startswith(start)), None)
+    if wanted is None:
+        raise Refused(f"architecture {arch} is none that tollgated is built for: {', '.join(MACHINES)}...")
+    if is_for != wanted:
+        raise Refused(f"{path} does not run on {arch}: its ELF header is for another machine")
+    return binary
+
+
+def source(name: str) -> str:
+    with open(os.path.join(HERE, "files", name)) as file:
+        return file.read()
+
+
+def body(name: str) -> str:
+    return source(name).split("\n", 1)[1]
+
+
+def epoch() -> int:
+    """The time all files bear: SOURCE_DATE_EPOCH, else that of the checkout's last commit."""
+    told = os.environ.get("SOURCE_DATE_EPOCH")
+    if told:
+        return int(told)
+    git = ["git", "-C", TOP, "log", "-1", "--format=%ct"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.returncode == 0 and done.stdout.strip() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+//! Tokens that wait for their guests: pushed again at each reconnect until the guest has said that they are
+//! safe, or the mint that they are spent.
+
+use super::messages::{Code, ProxyError};
+use super::request::{Part, Progress, Request};
+use super::{closed, MintProxy};
+use crate::config::MintUrl;
+use crate::ecash::{ProofState, Token, Urgency};
+use crate::mac::MacAddr;
+use crate::store::RequestId;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long a guest who is back waits for the mints' word.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The hourly round must end before the next one.
+const ROUND: Duration = Duration::from_secs(1800);
+/// Mints limit the proofs in one question (nutshell: 1000); a token has 60 at most.
+const TOKENS_PER_QUESTION: usize = 10;
+
+/// A part with tokens that nobody has acknowledged.
+struct Held {
+    request: Arc<Request>,
+    index: usize,
+}
+
+impl Held {
+    fn part(&self) -> Option<&Part> {
+        self.request.parts().get(self.index)
+    }
+}
+
+impl MintProxy {
+    /// The guest says that the tokens are safe: those of one part, or all that are here.
+    pub async fn ack(&self, mac: MacAddr, id: &RequestId, position: Option<u32>) -> Result<(), ProxyError> {
+        let request = self.find(mac, id).await?;
+        let is_meant = |part: &&Part| position.is_none_or(|position| part.position == position);
+        if !request.parts().iter().any(|part| is_meant(&part)) {
+            return Err(ProxyError::new(Code::RequestNotFound, "no such part").about(id));
+        }
+        let parts: Vec<&Part> =
+            request.parts().iter().filter(is_meant).filter(|part| part.holds_tokens()).collect();
+        if !parts.is_empty() {
+            self.0
+                .store
+                .acked(parts.iter().map(|part| part.id).collect())
+                .await
+                .map_err(|err| closed(&err))?;
+            parts.iter().for_each(|part| part.set_acked());
+        }
+        Ok(())
+    }
+
+    /// The messages that deliver what a MAC has not acknowledged, oldest first, after asking the mints
+    /// whether it was spent meanwhile.
+    pub(super) async fn undelivered(&self, mac: MacAddr) -> Vec<Value> {
+        let held = self.held(Some(mac));
+        self.settle_spent(&held, PATIENCE).await;
+        let parts = held.iter().filter_map(|held| Some((held, held.part()?)));
+        let waiting = parts.filter(|(_, part)| part.holds_tokens());
+        waiting.map(|(held, part)| held.request.message(part, self.access())).collect()
+    }
+
+    /// Once an hour: tokens that were spent need no more delivery.
+    pub async fn tidy(&self) {
+        self.settle_spent(&self.held(None), ROUND).await;
+    }
+
+    fn held(&self, of: Option<MacAddr>) -> Vec<Held> {
+        let table = self.table();
+        let theirs = table.requests.values().filter(|request| of.is_none_or(|mac| mac == request.mac));
+        let mut held: Vec<Held> = theirs
+            .flat_map(|request| {
+                let holding = request.parts().iter().enumerate().filter(|(_, part)| part.holds_tokens());
+                holding.map(|(index, _)| Held { request: request.clone(), index })
+            })
+            .collect();
+        held.sort_by_key(|held| held.request.created);
+        held
+    }
+
+    /// Notes which tokens their mints report as spent. All mints are asked at once, each with one question
+    /// for many tokens; one that does not answer in time changes nothing.
+    async fn settle_spent(&self, held: &[Held], patience: Duration) {
+        let mut by_mint: BTreeMap<MintUrl, Vec<(i64, Arc<Request>, String)>> = BTreeMap::new();
+        for held in held {
+            let Some(part) = held.part() else { continue };
+            if let Progress::Tokens(token) = part.progress() {
+                by_mint.entry(part.mint.clone()).or_default().push((part.id, held.request.clone(), token));
+            }
+        }
+        let mut asking = JoinSet::new();
+        for (mint, tokens) in by_mint {
+            let proxy = self.clone();
+            asking.spawn(async move {
+                for some in tokens.chunks(TOKENS_PER_QUESTION) {
+                    let spent =
+                        proxy.spent(&mint, some.iter().map(|(.., token)| token.clone()).collect()).await;
+                    let spent = some.iter().zip(spent).filter(|(_, spent)| *spent).map(|(some, _)| some);
+                    let ids: Vec<i64> = spent.clone().map(|(id, ..)| *id).collect();
+                    if ids.is_empty() || proxy.0.store.acked(ids).await.is_err() {
+                        continue;
+                    }
+                    for (id, request, _) in spent {
+                        request.parts().iter().filter(|part| part.id == *id).for_each(Part::set_acked);
+                    }
+                }
+            });
+        }
+        let answered = async { while asking.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, answered).await;
+    }
+
+    /// Asks a mint (NUT-07) of which tokens every proof is spent. An unanswered question is a no.
+    async fn spent(&self, mint: &MintUrl, tokens: Vec<String>) -> Vec<bool> {
+        // Hashing to the curve costs milliseconds per proof on a small router.
+        let hashed = tokio::task::spawn_blocking(move || {
+            let proofs = tokens.iter().map(|token| Token::parse(token).map(|token| token.proofs));
+            proofs
+                .map(|proofs| {
+                    proofs.unwrap_or_default().iter().map(|proof| proof.secret.y()).collect::<Vec<_>>()
+                })
+                .collect::<Vec<_>>()
+        });
+        let Ok(hashed) = hashed.await else { return Vec::new() };
+        let all = hashed.iter().flatten().copied().collect();
+        let Ok(states) = self.0.mints.get(mint).proof_states(all, Urgency::Background).await else {
+            return Vec::new();
+        };
+        let mut states = states.iter();
+        let mut is_spent = |count: usize| {
+            let its: Vec<_> = states.by_ref().take(count).collect();
+            count > 0 && its.len() == count && its.iter().all(|state| **state == ProofState::Spent)
+        };
+        hashed.iter().map(|ys| is_spent(ys.len())).collect()
+    }
+}

@@ -1,0 +1,336 @@
+//! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
+//! Changes nothing, and works on any Linux: what could not be looked at is said.
+
+use super::firewall::{zone_name, Files};
+use crate::config::Config;
+use crate::network::gate::visit;
+use crate::network::gate::{Family, GateError};
+use crate::network::{devices, gate};
+use serde_json::{json, Value};
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing can be sold, or somebody gets out without paying.
+    Error,
+    Warning,
+    /// This machine does not have what was to be looked at.
+    NotLookedAt,
+}
+
+/// One thing that is wrong. `id` is stable, for scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub level: Level,
+    pub id: &'static str,
+    pub what: String,
+    /// The command that mends it; empty where none does.
+    pub mend: String,
+}
+
+const MARK_FILE: &str = "/usr/share/nftables.d/chain-pre/forward/30-tollgated.nft";
+/// No router that runs this lives before it: 2025-01-01.
+const PLAUSIBLE: u64 = 1_735_689_600;
+const PACKAGE_MANAGERS: [(&str, &str); 2] =
+    [("/usr/bin/apk", "apk add"), ("/bin/opkg", "opkg update; opkg install")];
+
+/// What the kernel must be able to do, the module that brings it, and a table that needs it.
+const FEATURES: [(&str, &str, &str); 5] = [
+    ("sets with timeouts", "kmod-nft-core", "set s { type ether_addr . ipv4_addr; flags dynamic,timeout; counter; }"),
+    ("marks by hardware address", "kmod-nft-core", "chain c { type filter hook prerouting priority mangle; ether saddr 02:00:00:00:00:01 meta mark set meta mark | 0x08000000; }"),
+    ("redirects", "kmod-nft-nat", "chain c { type nat hook prerouting priority dstnat - 1; tcp dport 80 redirect to :2123; }"),
+    ("route look-ups (fib)", "kmod-nft-fib", "chain c { type filter hook prerouting priority dstnat + 5; fib daddr type local accept; }"),
+    ("rejects", "kmod-nft-core", "chain c { type filter hook prerouting priority dstnat + 5; meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx type admin-prohibited; }"),
+];
+
+/// Looks at everything; the worst first.
+pub fn look(path: &Path) -> Vec<Finding> {
+    let mut found = Found(Vec::new());
+    let mut config = match Config::load(path) {
+        Ok((config, _)) => Some(config),
+        Err(_) => {
+            let mend = format!("tollgated check -c {}", path.display());
+            found.error("config", "the configuration cannot be used".to_owned(), mend);
+            None
+        }
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let (files, unread) = Files::read(dir);
+    for file in unread {
+        found
+            .not_looked_at("uci", format!("{file} cannot be read: zones and forwardings were not looked at"));
+    }
+    found.nft();
+    found.clock();
+    found.forwarding();
+    found.firewall_as_a_whole(&files);
+    if let Some(config) = &mut config {
+        for problem in config.resolve_networks(&dir.join("network")) {
+            found.error("network", problem.to_string(), "uci show network".to_owned());
+        }
+        if config.venues.is_empty() {
+            found.warn(
+                "venue",
+                "no venue: there are no guests to sell to".to_owned(),
+                "tollgated setup".to_owned(),
+            );
+        }
+        let guests: Vec<String> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
+        guests.iter().for_each(|device| found.device(device, &files));
+        found.locks(config.main.enabled, &guests);
+        found.offload(&guests, &files);
+    }
+    found.0.sort_by_key(|finding| finding.level);
+    found.0
+}
+
+/// The text to print and the exit code: 1 when there is an error.
+pub fn report(findings: &[Finding], as_json: bool) -> (String, u8) {
+    let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
+    let text = match as_json {
+        true => {
+            let list: Value = findings.iter().map(|finding| {
+                json!({"level": finding.level.word(), "id": finding.id, "message": finding.what, "mend": finding.mend})
+            }).collect();
+            format!("{}\n", json!({"ok": errors == 0, "findings": list}))
+        }
+        false => {
+            let mut text = String::new();
+            for finding in findings {
+                let _ = writeln!(text, "{}: {}", finding.level.word(), finding.what);
+                if !finding.mend.is_empty() {
+                    let _ = writeln!(text, "    {}", finding.mend);
+                }
+            }
+            let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
+            let _ = writeln!(text, "system: {errors} errors, {warnings} warnings");
+            text
+        }
+    };
+    (text, u8::from(errors > 0))
+}
+
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn error(&mut self, id: &'static str, what: String, mend: String) {
+        self.0.push(Finding { level: Level::Error, id, what, mend });
+    }
+
+    fn warn(&mut self, id: &'static str, what: String, mend: String) {
+        self.0.push(Finding { level: Level::Warning, id, what, mend });
+    }
+
+    fn not_looked_at(&mut self, id: &'static str, what: String) {
+        self.0.push(Finding { level: Level::NotLookedAt, id, what, mend: String::new() });
+    }
+
+    fn nft(&mut self) {
+        for (feature, module, body) in FEATURES {
+            match visit::would_take(&format!("table inet tollgate_probe {{\n{}\n}}\n", lines(body))) {
+                Ok(()) => {}
+                Err(GateError::NftMissing) => {
+                    return self.error(
+                        "nft",
+                        "the program nft is not installed".to_owned(),
+                        install("nftables"),
+                    );
+                }
+                Err(GateError::Refused(why)) if why.contains("not permitted") => {
+                    return self
+                        .not_looked_at("nft", "only root can ask the kernel about nftables".to_owned());
+                }
+                Err(error) => {
+                    self.error(
+                        "kernel",
+                        format!("this kernel cannot do {feature}: {error}"),
+                        install(module),
+                    );
+                }
+            }
+        }
+    }
+
+    fn clock(&mut self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if now < PLAUSIBLE {
+            let mend = "/etc/init.d/sysntpd enable; /etc/init.d/sysntpd restart".to_owned();
+            self.error(
+                "clock",
+                "the clock was never set: no mint's certificate can be verified".to_owned(),
+                mend,
+            );
+        }
+    }
+
+    fn forwarding(&mut self) {
+        match std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward") {
+            Ok(value) if value.trim() == "1" => {}
+            Ok(_) => self.warn(
+                "forwarding",
+                "this machine forwards no IPv4".to_owned(),
+                "sysctl -w net.ipv4.ip_forward=1".to_owned(),
+            ),
+            Err(error) => self.not_looked_at("forwarding", format!("whether IPv4 is forwarded: {error}")),
+        }
+    }
+
+    fn firewall_as_a_whole(&mut self, files: &Files) {
+        if !Path::new("/usr/share/firewall4").exists() && !Path::new("/sbin/fw4").exists() {
+            return self.not_looked_at(
+                "fw4",
+                "this machine has no fw4: whether it lets paid packets through".to_owned(),
+            );
+        }
+        if !Path::new(MARK_FILE).exists() {
+            let what = format!("{MARK_FILE} is missing: fw4 drops what was paid for");
+            self.error("mark", what, install("tollgated"));
+        }
+        if files.default_is("auto_includes", "0") {
+            let mend =
+                "uci set firewall.@defaults[0].auto_includes=1; uci commit firewall; fw4 reload".to_owned();
+            self.error(
+                "mark",
+                "fw4 takes in no files (auto_includes 0): it drops what was paid for".to_owned(),
+                mend,
+            );
+        }
+    }
+
+    fn device(&mut self, device: &str, files: &Files) {
+        match devices::find(device) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let what = format!("the guest device {device} does not exist (yet)");
+                return self.warn("device", what, "tollgated setup --guest-network".to_owned());
+            }
+            Err(error) => return self.not_looked_at("device", format!("{device}: {error}")),
+        }
+        let addresses = devices::addresses(device).unwrap_or_default();
+        if !addresses.iter().any(IpAddr::is_ipv4) {
+            let mend = match files.networks_of(device).first() {
+                Some(network) => format!(
+                    "uci set network.{network}.ipaddr=192.168.77.1/24; uci commit network; ifup {network}"
+                ),
+                None => "tollgated setup --guest-network".to_owned(),
+            };
+            self.error(
+                "address",
+                format!("the router has no IPv4 address on {device}: guests cannot reach the portal"),
+                mend,
+            );
+        }
+        if files.firewall.sections.is_empty() {
+            return;
+        }
+        let Some(zone) = files.zone_of(device) else {
+            let mend = "tollgated setup --guest-network".to_owned();
+            return self.warn(
+                "zone",
+                format!("{device} is in no firewall zone: guests cannot reach the portal"),
+                mend,
+            );
+        };
+        let name = zone_name(zone).to_owned();
+        for (address, dest) in files.ways_out(&name) {
+            let what = format!("fw4 forwards {name} to {dest}: with the gate's table gone, only the routing rule holds guests back");
+            self.error("bypass", what, format!("uci delete {address}; uci commit firewall; fw4 reload"));
+        }
+        if super::changes::text(zone, "forward") == Some("ACCEPT") {
+            let what = format!("zone {name} forwards between its own devices past the gate");
+            let mend =
+                format!("uci set firewall.{}.forward=REJECT; uci commit firewall; fw4 reload", zone.name);
+            self.warn("zone", what, mend);
+        }
+    }
+
+    fn locks(&mut self, enabled: bool, guests: &[String]) {
+        let missing = match visit::missing_locks(guests) {
+            Ok(missing) => missing,
+            Err(error) => return self.not_looked_at("locks", error.to_string()),
+        };
+        let restart = "/etc/init.d/tollgated restart".to_owned();
+        for (device, family) in &missing {
+            let has_it = devices::addresses(device).unwrap_or_default().iter().any(|address| match family {
+                gate::Family::V4 => address.is_ipv4(),
+                gate::Family::V6 => address.is_ipv6(),
+            });
+            if *family == Family::V6 && has_it {
+                let what = format!("{device} has IPv6 and no routing lock for it");
+                match enabled {
+                    true => self.error("ipv6", what, restart.clone()),
+                    false => self.warn(
+                        "ipv6",
+                        what + " (the service is not enabled)",
+                        "uci set tollgate.main.enabled=1; uci commit tollgate".to_owned(),
+                    ),
+                }
+            } else if *family == Family::V4 && enabled {
+                self.error("locks", format!("{device} has no routing lock for IPv4"), restart.clone());
+            }
+        }
+        match visit::has_table() {
+            Ok(false) if enabled && !guests.is_empty() => {
+                self.error("table", "the gate's table is missing".to_owned(), restart)
+            }
+            Err(error) => self.not_looked_at("table", error.to_string()),
+            _ => {}
+        }
+    }
+
+    fn offload(&mut self, guests: &[String], files: &Files) {
+        let mend = "uci set firewall.@defaults[0].flow_offloading=0; uci set firewall.@defaults[0].flow_offloading_hw=0; uci commit firewall; fw4 reload".to_owned();
+        let configured =
+            ["flow_offloading", "flow_offloading_hw"].iter().any(|option| files.default_is(option, "1"));
+        match visit::offloaded_devices() {
+            Ok(devices) if configured || guests.iter().any(|guest| devices.contains(guest)) => {
+                self.warn(
+                    "offload",
+                    "flow offloading is on: packets of running connections skip the gate".to_owned(),
+                    mend,
+                );
+            }
+            Ok(_) => {}
+            Err(error) => self.not_looked_at("offload", error.to_string()),
+        }
+    }
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::NotLookedAt => "not looked at",
+        }
+    }
+}
+
+/// nft 1.0 wants closing braces on lines of their own.
+fn lines(body: &str) -> String {
+    body.replace("; }", ";\n}").replace("; ", ";\n")
+}
+
+fn install(package: &str) -> String {
+    let manager = PACKAGE_MANAGERS.iter().find(|(program, _)| Path::new(program).exists());
+    format!("{} {package}", manager.map_or("opkg update; opkg install", |(_, words)| *words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_ends_with_status_1_and_a_warning_does_not() {
+        let finding = |level| Finding { level, id: "x", what: "w".to_owned(), mend: "m".to_owned() };
+        assert_eq!(report(&[finding(Level::Warning)], false).1, 0);
+        let (text, code) = report(&[finding(Level::Error), finding(Level::NotLookedAt)], false);
+        assert_eq!(
+            (text.as_str(), code),
+            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 errors, 0 warnings\n", 1)
+        );
+    }
+}

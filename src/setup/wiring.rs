@@ -1,0 +1,49 @@
+//! `tollgated wiring`: what the init script must tell procd, one `name value` a line.
+
+use super::firewall::{zone_name, Files};
+use crate::config::{Config, Problem};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+/// The lines for the configuration at `path`; networks and zones are read from the files beside it.
+pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
+    let (mut config, _) = Config::load(path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    config.resolve_networks(&dir.join("network"));
+    let (files, _) = Files::read(dir);
+    let (mut networks, mut zones) = (BTreeSet::new(), BTreeSet::new());
+    for venue in &config.venues {
+        networks.extend(venue.network.clone());
+        for device in &venue.devices {
+            networks.extend(files.networks_of(device));
+            zones.extend(files.zone_of(device).map(|zone| zone_name(zone).to_owned()));
+        }
+    }
+    let main = &config.main;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(text, "{name} {value}");
+    };
+    line("enabled", &u8::from(main.enabled));
+    line("state_dir", &main.state_dir.display());
+    line("run_dir", &main.run_dir.display());
+    if let Some(file) = &main.ca_file {
+        line("ca_file", &file.display());
+    }
+    for port in [main.port, main.mint_proxy_port, main.redirect_port] {
+        line("port", &port);
+    }
+    for network in networks.iter().filter(|name| is_plain(name)) {
+        line("network", network);
+    }
+    for zone in zones.iter().filter(|name| is_plain(name)) {
+        line("zone", zone);
+    }
+    Ok(text)
+}
+
+/// The init script splits at blanks.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}

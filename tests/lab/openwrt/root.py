@@ -1,0 +1,124 @@
+"""A folder that is a router's root: BusyBox as its shell and tools, the real `uci`, `nft` and `tollgated`, and
+stand-ins for OpenWrt's scripts and procd (`functions.sh`, `rc.common`, `procd.sh` beside this file say what they
+check). Commands run in it by chroot, on the lab's router, so that nft and netlink meet the real kernel.
+"""
+
+import os
+import shutil
+import subprocess
+
+from ..place import Finished
+from . import uci
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+APPLETS = (
+    "ash sh awk basename cat chmod cmp cp cut dirname echo env find grep head install kill ln logger ls md5sum mkdir mv printf"
+    " readlink rm rmdir sed sleep sort tail test touch tr true umask wc ["
+).split()
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+
+CONFIG = {
+    "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n\toption ipaddr '127.0.0.1'\n"
+    "\toption netmask '255.0.0.0'\n\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n"
+    "\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n\nconfig interface 'guest'\n\toption device 'br-guest'\n"
+    "\toption proto 'static'\n\toption ipaddr '192.168.77.1'\n\toption netmask '255.255.255.0'\n",
+    "firewall": "config defaults\n\toption input 'REJECT'\n\nconfig zone\n\toption name 'lan'\n\tlist network 'lan'\n\n"
+    "config zone\n\toption name 'visitors'\n\tlist network 'guest'\n\toption input 'REJECT'\n\noption_placeholder\n",
+    "dhcp": "config dnsmasq\n\toption domainneeded '1'\n",
+    "wireless": "config wifi-device 'radio0'\n\toption type 'mac80211'\n\nconfig wifi-iface 'default_radio0'\n"
+    "\toption device 'radio0'\n\toption network 'lan'\n\toption ssid 'Home'\n\toption encryption 'psk2'\n",
+}
+CONFIG["firewall"] = CONFIG["firewall"].replace("option_placeholder\n", "config forwarding\n\toption src 'lan'\n\toption dest 'wan'\n")
+
+
+class Root:
+    """`place` runs the commands: a namespace of a lab."""
+
+    def __init__(self, place, path: str) -> None:
+        self.place = place
+        self.path = path
+        for folder in ("bin", "sbin", "usr/bin", "usr/sbin", "etc/config", "etc/init.d", "lib/functions", "tmp", "proc", "dev",
+                       "usr/lib/opkg/info", "usr/share/libubox"):
+            os.makedirs(self.at(folder), exist_ok=True)
+        os.symlink("tmp", self.at("var"))
+        os.makedirs(self.at("tmp/run"))
+        self.program(shutil.which("busybox"), "bin/busybox")
+        for applet in APPLETS:
+            os.symlink("/bin/busybox", self.at(f"bin/{applet}"))
+        self.program(uci.binary(), "sbin/uci")
+        self.program(shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), "usr/sbin/nft")
+        for name, where in (("functions.sh", "lib"), ("rc.common", "etc"), ("procd.sh", "lib/functions")):
+            shutil.copy(os.path.join(HERE, name), self.at(where))
+        os.chmod(self.at("etc/rc.common"), 0o755)
+        for name in ("hosts", "resolv.conf"):
+            self.write(f"etc/{name}", "")
+        # What a reload would do is seen by the note it leaves.
+        self.write("sbin/reload_config", "#!/bin/sh\necho reload_config >>/tmp/reloads\n", 0o755)
+        self.write("etc/init.d/firewall", "#!/bin/sh\necho \"firewall $1\" >>/tmp/reloads\n", 0o755)
+        for name, text in CONFIG.items():
+            self.write(f"etc/config/{name}", text, 0o644)
+        for name in ("protocols", "services"):
+            # nft knows protocols by /etc/protocols, as on OpenWrt.
+            if os.path.exists(f"/etc/{name}"):
+                shutil.copy(f"/etc/{name}", self.at("etc"))
+        # Never the machine's folders: whoever deletes this one would delete through them.
+        place.run(["mount", "-t", "proc", "proc", self.at("proc")])
+        for name in DEVICES:
+            self.write(f"dev/{name}", "")
+            place.run(["mount", "--bind", f"/dev/{name}", self.at(f"dev/{name}")])
+        for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+            os.symlink(f"/proc/self/{target}", self.at(f"dev/{name}"))
+
+    def close(self) -> None:
+        """Ends the service and takes the mounts away."""
+        self.sh("[ ! -f /tmp/procd/tollgated.pid ] || kill -9 $(cat /tmp/procd/tollgated.pid)", check=False)
+        for path in [f"dev/{name}" for name in DEVICES] + ["proc"]:
+            self.place.run(["umount", self.at(path)], check=False)
+
+    def at(self, path: str) -> str:
+        return os.path.join(self.path, path.lstrip("/"))
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        with open(self.at(path), "w") as file:
+            file.write(text)
+        os.chmod(self.at(path), mode)
+
+    def read(self, path: str) -> str:
+        try:
+            with open(self.at(path)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def program(self, source: str, path: str) -> None:
+        """A host's program with the libraries it needs."""
+        shutil.copy(source, self.at(path))
+        self.libraries(source)
+
+    def libraries(self, source: str) -> None:
+        listed = subprocess.run(["ldd", source], capture_output=True, text=True, check=False).stdout
+        for word in listed.split():
+            if word.startswith("/") and not os.path.exists(self.at(word)):
+                os.makedirs(os.path.dirname(self.at(word)), exist_ok=True)
+                shutil.copy(word, self.at(word))
+
+    def run(self, *argv: str, check: bool = True, env: dict[str, str] | None = None, input: str = "", timeout: float = 40) -> Finished:
+        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] + [f"{key}={value}" for key, value in (env or {}).items()]
+        chroot = shutil.which("chroot", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        return self.place.run([chroot, self.path, "/bin/busybox", "env", "-i", *environment, *argv], check=check, input=input, timeout=timeout)
+
+    def sh(self, script: str, **more) -> Finished:
+        return self.run("/bin/sh", "-c", script, **more)
+
+    def service(self) -> list[str]:
+        """What procd was told of our service."""
+        return self.read("tmp/procd/tollgated").splitlines()
+
+    def files(self) -> set[str]:
+        """Every file but those of /proc, /dev and /tmp."""
+        found = set()
+        for folder, inside, names in os.walk(self.path):
+            inside[:] = [name for name in inside if os.path.join(folder, name) not in (self.at("proc"), self.at("dev"), self.at("tmp"))]
+            found |= {os.path.relpath(os.path.join(folder, name), self.path) for name in names}
+        return found

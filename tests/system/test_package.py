@@ -1,0 +1,287 @@
+"""The package, file by file, and its life on a router: install, upgrade, downgrade, remove.
+
+opkg is a stand-in (tests/lab/openwrt/opkg.py says what it checks); the scripts run under BusyBox with the real
+`uci`, the real daemon and the real kernel.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lab.daemon import binary
+from lab.openwrt import opkg
+from lab.openwrt.opkg import Opkg, Refused
+from lab.openwrt.root import Root
+from lab.place import wait_for
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACK = os.path.join(TOP, "openwrt", "package.py")
+CONFIG = "etc/config/tollgate"
+SELLING = (
+    "config tollgate 'main'\n\toption enabled '1'\n\nconfig venue 'guest'\n\tlist device 'br-guest'\n\n"
+    "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
+)
+
+
+def pack(what: str, program: str, out: str, version: str, arch: str = "x86_64", **env: str) -> subprocess.CompletedProcess:
+    argv = [sys.executable, PACK, what, "--binary", program, "--arch", arch, "--out", out, "--version", version]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **env})
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> str:
+    """The daemon without its debugging symbols, so that packing it is quick."""
+    path = str(tmp_path_factory.mktemp("program") / "tollgated")
+    subprocess.run(["strip", "-o", path, binary()], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ipk(program, tmp_path_factory):
+    """`ipk("1.0.0")`: the path of the package of that version."""
+    out, made = str(tmp_path_factory.mktemp("ipk")), {}
+
+    def make(version: str) -> str:
+        if version not in made:
+            done = pack("ipk", program, out, version)
+            assert done.returncode == 0, done.stderr
+            made[version] = os.path.join(out, done.stdout.split()[0].rsplit("/", 1)[1])
+        return made[version]
+
+    return make
+
+
+@pytest.fixture
+def router(lab, program, request):
+    """A fresh router on which nothing of ours is installed; whatever runs there is stopped afterwards."""
+    root = Root(lab.router, lab.path(f"root-{request.node.name[:40].replace('/', '_').replace('[', '-').replace(']', '')}"))
+    root.libraries(program)
+    yield root
+    if getattr(request.node, "failed", False):
+        print(root.read("tmp/procd/tollgated.log")[-3000:], root.read("tmp/procd/complaints"), root.run("tollgated", "status", check=False).out)
+    root.close()
+    lab.clean_router()
+
+
+def test_every_file_has_its_place_mode_and_owner(ipk):
+    package = opkg.read(ipk("1.0.0"))
+    files = {path: mode for path, (mode, content) in package["files"].items() if content is not None}
+    assert files == {
+        "etc/config/tollgate": 0o600,
+        "etc/init.d/tollgated": 0o755,
+        "etc/uci-defaults/95-tollgated": 0o755,
+        "etc/capabilities/tollgated.json": 0o644,
+        "lib/upgrade/keep.d/tollgated": 0o644,
+        "usr/sbin/tollgated": 0o755,
+        "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": 0o644,
+    }
+    assert package["files"]["etc/tollgate"] == (0o700, None)
+    assert package["files"]["lib/upgrade/keep.d/tollgated"][1] == b"/etc/tollgate/\n"
+    assert package["conffiles"] == {CONFIG}
+
+
+def test_control_says_what_opkg_needs_and_depends_on_what_is_called(ipk):
+    package = opkg.read(ipk("1.0.0"))
+    control = package["control"]
+    assert control["Package"] == "tollgated" and control["Version"] == "1.0.0-r1" and control["Architecture"] == "x86_64"
+    assert control["Depends"] == "nftables"
+    assert int(control["Installed-Size"]) == package["data_size"]
+    assert set(package["scripts"]) == {"postinst", "postinst-pkg", "prerm", "prerm-pkg", "postrm"}
+    assert os.path.basename(ipk("1.0.0")) == "tollgated_1.0.0-r1_x86_64.ipk"
+
+
+# What of the buildroot's include files the feed package needs, and its way of taking over scripts (package-pack.mk).
+BUILDROOT = """
+INCLUDE_DIR:=$(TOPDIR)/include
+CP:=cp -fpR
+INSTALL_DIR:=install -d -m0755
+INSTALL_BIN:=install -m0755
+INSTALL_CONF:=install -m0600
+INSTALL_DATA:=install -m0644
+PKG_BUILD_DIR:=$(TOPDIR)/build
+PKG_INSTALL_DIR:=$(TOPDIR)/build/install
+RUST_ARCH_DEPENDS:=
+PKGARCH:=x86_64
+"""
+BUILD_PACKAGE = """
+define BuildPackage
+  $(eval $(Package/$(1)))
+  export SCRIPT_postinst:=$$(Package/$(1)/postinst)
+  export SCRIPT_prerm:=$$(Package/$(1)/prerm)
+  export SCRIPT_postrm:=$$(Package/$(1)/postrm)
+  export SCRIPT_conffiles:=$$(Package/$(1)/conffiles)
+all:
+	$$(call Build/Prepare)
+	mkdir -p $(PKG_INSTALL_DIR)/bin && echo program >$(PKG_INSTALL_DIR)/bin/tollgated
+	$$(call Package/$(1)/install,$(TOPDIR)/out)
+	for name in postinst prerm postrm conffiles; do eval "printf '%s\\n' \\"\\$$$$SCRIPT_$$$$name\\"" >$(TOPDIR)/$$$$name; done
+	echo "$(PKG_VERSION)-r$(PKG_RELEASE) $(DEPENDS)" >$(TOPDIR)/version
+endef
+"""
+
+
+def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
+    for path, text in (("rules.mk", BUILDROOT), ("include/package.mk", BUILD_PACKAGE), ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n")):
+        os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
+        (tmp_path / path).write_text(text)
+    subprocess.run(["make", "-s", "-C", os.path.dirname(PACK), f"TOPDIR={tmp_path}", "all"], check=True, env={"PATH": os.environ["PATH"]})
+    package = opkg.read(ipk("1.0.0"))
+    found = {}
+    for folder, _, names in os.walk(tmp_path / "out"):
+        for name in names:
+            path = os.path.join(folder, name)
+            found[os.path.relpath(path, tmp_path / "out")] = os.stat(path).st_mode & 0o777
+    assert found == {path: mode for path, (mode, content) in package["files"].items() if content is not None}
+    assert os.stat(tmp_path / "out/etc/tollgate").st_mode & 0o777 == 0o700
+    for path, (_, content) in package["files"].items():
+        if content is not None and path != "usr/sbin/tollgated":
+            assert (tmp_path / "out" / path).read_bytes() == content, path
+    for name, script in (("postinst", "postinst-pkg"), ("prerm", "prerm-pkg"), ("postrm", "postrm")):
+        assert (tmp_path / name).read_text().strip() == package["scripts"][script].strip()
+    assert (tmp_path / "conffiles").read_text().split() == ["/etc/config/tollgate"]
+    plain = subprocess.run([sys.executable, PACK, "version", "ipk"], capture_output=True, text=True, check=True).stdout.strip()
+    assert (tmp_path / "version").read_text().split() == [plain, "+nftables"]
+
+
+def test_capabilities_are_three_in_every_set(ipk):
+    sets = json.loads(opkg.read(ipk("1.0.0"))["files"]["etc/capabilities/tollgated.json"][1])
+    assert set(sets) == {"bounding", "effective", "ambient", "permitted", "inheritable"}
+    assert all(names == ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"] for names in sets.values())
+
+
+def test_the_rule_that_fw4_includes_accepts_the_mark_alone(lab, ipk):
+    rule = opkg.read(ipk("1.0.0"))["files"]["usr/share/nftables.d/chain-pre/forward/30-tollgated.nft"][1].decode()
+    lab.router.nft(f"table inet probe {{\n\tchain forward {{\n\t\t{rule}\t}}\n}}\n")
+    listed = lab.router.run(["nft", "list", "table", "inet", "probe"]).out
+    lab.router.nft("delete table inet probe\n")
+    assert "mark & 0x08000000 == 0x08000000 accept" in listed
+
+
+def test_the_same_input_gives_the_same_bytes(ipk, program, tmp_path):
+    copy = str(tmp_path / "copy")
+    subprocess.run(["cp", program, copy], check=True)
+    done = pack("ipk", copy, str(tmp_path), "1.0.0")
+    assert done.returncode == 0, done.stderr
+    with open(ipk("1.0.0"), "rb") as one, open(tmp_path / "tollgated_1.0.0-r1_x86_64.ipk", "rb") as other:
+        assert one.read() == other.read()
+
+
+def test_a_prerelease_is_older_than_its_release():
+    def version(plain: str) -> str:
+        return subprocess.run([sys.executable, PACK, "version", "ipk", "--version", plain], capture_output=True, text=True, check=True).stdout.strip()
+
+    order = [version(plain) for plain in ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1-rc.1", "1.0.1", "1.10.0")]
+    assert all(opkg.compare(older, newer) < 0 for older, newer in zip(order, order[1:])), order
+
+
+def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
+    done = pack("ipk", program, str(tmp_path), "1.0.0", arch="mipsel_24kc")
+    assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
+
+
+def test_without_apk_tools_the_apk_says_what_is_missing(program, tmp_path):
+    done = pack("apk", program, str(tmp_path), "1.0.0", PATH=str(tmp_path))
+    assert done.returncode == 1 and "apk mkpkg" in done.stderr
+
+
+def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(program, tmp_path):
+    """`apk mkpkg` is stood in for by a script that keeps what it was given."""
+    fake = tmp_path / "apk"
+    fake.write_text(
+        "#!/bin/sh\n[ \"$2\" != --help ] || exit 0\necho \"$@\" >\"$0.args\"\nwhile [ $# -gt 0 ]; do case $1 in\n"
+        "--script) cp \"${2#*:}\" \"$0.${2%%:*}\" ;;\n--files) (cd \"$2\" && find . -type f | sort) >\"$0.files\" ;;\n"
+        "--output) echo apk >\"$2\" ;;\nesac; shift; done\n"
+    )
+    fake.chmod(0o755)
+    done = pack("apk", program, str(tmp_path / "out"), "1.0.0-rc.1", APK=str(fake))
+    if os.geteuid() != 0:
+        assert done.returncode == 1 and "fakeroot" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "apk.args").read_text()
+    assert "version:1.0.0_rc1-r1" in said and "arch:x86_64" in said and "depends:nftables" in said
+    assert "./lib/apk/packages/tollgated.list" in (tmp_path / "apk.files").read_text()
+    upgrade = (tmp_path / "apk.post-upgrade").read_text()
+    assert upgrade.splitlines()[1] == "export PKG_UPGRADE=1" and "default_postinst" in upgrade
+    for script in ("post-install", "post-upgrade", "pre-deinstall", "post-deinstall"):
+        subprocess.run(["sh", "-n", str(tmp_path / f"apk.{script}")], check=True)
+
+
+def test_a_fresh_install_is_configured_and_sells_nothing(router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600
+    assert not os.path.exists(router.at("etc/uci-defaults/95-tollgated")), "it runs once"
+    assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
+    assert router.run("tollgated", "check").out.endswith("can be used: 0 venues, 0 mints, not enabled, 0 warnings\n")
+    assert not any(line.startswith("instance") for line in router.service())
+    assert "firewall reload" in router.read("tmp/reloads")
+    assert not router.read("tmp/procd/complaints")
+
+
+def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(lab, router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0-rc.1"))
+    router.write(CONFIG, SELLING, 0o600)
+    router.run("/etc/init.d/tollgated", "start")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
+    before = router.read("tmp/procd/tollgated.pid")
+
+    package.install(ipk("1.0.0"))
+
+    assert router.read(CONFIG) == SELLING
+    assert router.read(CONFIG + "-opkg").startswith("# Nothing is sold")
+    assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the new daemon answers")
+    assert router.read("tmp/procd/tollgated.pid") != before
+    assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
+    assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out
+    assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
+
+
+def test_a_downgrade_is_refused_unless_forced_and_then_keeps_the_config(router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    with pytest.raises(Refused, match="Not downgrading"):
+        package.install(ipk("1.0.0-rc.1"))
+    package.install(ipk("1.0.0-rc.1"), downgrade=True)
+    assert router.read(CONFIG) == SELLING.replace("'1'", "'0'", 1)
+
+
+def test_removal_leaves_nothing(lab, router, ipk):
+    before = router.files()
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    package.remove("tollgated")
+    assert router.files() == before
+    assert not os.path.exists(router.at("etc/tollgate"))
+    assert lab.router.run(["nft", "list", "table", "inet", "tollgate"], check=False).code != 0
+
+
+def test_removal_of_a_selling_shop_takes_gate_and_network_back_and_keeps_money_and_config(lab, router, ipk):
+    before = router.files()
+    networks = {name: router.run("uci", "export", name).out for name in ("network", "firewall", "dhcp", "wireless")}
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda", "--name", "Kibanda")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    wait_for(lambda: lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), 10, "the locks are up")
+    assert router.run("tollgated", "gate", "release", check=False).code == 1, "not while the daemon runs"
+    assert lab.router.run(["nft", "list", "table", "inet", "tollgate"]).code == 0
+
+    package.remove("tollgated")
+
+    assert lab.router.run(["nft", "list", "table", "inet", "tollgate"], check=False).code != 0
+    for family in ("-4", "-6"):
+        assert not lab.router.run(["ip", family, "rule", "show", "pref", "90"]).out.strip()
+    assert {name: router.run("uci", "export", name).out for name in networks} == networks
+    left = router.files() - before
+    assert left == {CONFIG} | {path for path in left if path.startswith("etc/tollgate/")}, "config and state are the operator's"
+    assert not os.path.exists(router.at("var/run/tollgate"))
+    assert "mint.example.com" in router.read(CONFIG)
+    assert not router.read("tmp/procd/complaints")

@@ -1,0 +1,381 @@
+"""How the portal looks and what it costs: every state in light and dark, in both languages, on the narrowest phone.
+
+Pictures of all states go to a scratch directory; `TOLLGATED_SCREENSHOTS=1` puts those of the README into
+`tests/screenshots`, and makes a sheet of all beside the others.
+"""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lab.browser import Browser, audit
+from lab.daemon import Daemon, Mint
+from lab.fault_mint import FaultMint
+from lab.fault_proxy import FaultProxy
+from lab.guest import Guest
+from lab.internet import MINT4
+from lab.namespaces import Lab
+from lab.nutshell import Nutshell
+from lab.place import wait_for
+from lab.portal_client import PORTAL
+
+pytestmark = pytest.mark.browser
+
+KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "screenshots")
+
+
+@pytest.fixture(scope="module")
+def pictures(browser, tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("portal"))
+    yield directory
+    if os.environ.get("TOLLGATED_SCREENSHOTS"):
+        os.makedirs(KEPT, exist_ok=True)
+        for state in ("choose", "pay", "online"):
+            shutil.copy(f"{directory}/{state}-light-en.png", f"{KEPT}/portal-{state}.png")
+        browser.sheet([f"{directory}/{name}" for name in sorted(os.listdir(directory))], f"{directory}/all.jpg")
+
+
+@dataclass
+class Scene:
+    """What a state is made of."""
+
+    lab: Lab
+    guest: Guest
+    mint: Nutshell
+    proxy: FaultProxy
+    away: FaultMint
+    make_daemon: object
+    page: Page
+
+    def open(self, *mints, **options) -> Daemon:
+        daemon = self.make_daemon(*(mints or [self.proxy.url]), **options)
+        self.page.goto(PORTAL)
+        return daemon
+
+    def pay(self) -> None:
+        self.page.locator("button.pay").click()
+        expect(self.page.locator("main.pay")).to_be_visible()
+
+    def be_paid(self) -> None:
+        self.pay()
+        self.mint.pay(self.page.locator("#invoice").input_value())
+
+
+# Every function leaves its page in one state; what it yields for is undone at its end.
+
+
+def choose(scene: Scene) -> None:
+    scene.open()
+
+
+def choose_other(scene: Scene) -> None:
+    scene.open(Mint(scene.mint.url, price=2), venue={"name": "Mgahawa wa Bi. Mwanaisha Juma – Stendi Kuu", "step_size": 90_000})
+    scene.page.get_by_text("Other amount").click()
+
+
+def choose_mints(scene: Scene) -> None:
+    with FaultMint(scene.lab.internet, MINT4) as dear:
+        scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30), scene.away.url)
+        wait_for(lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away")
+
+
+def choose_again(scene: Scene) -> None:
+    scene.open()
+    scene.pay()
+    scene.page.locator("#again").click()
+
+
+def no_mint(scene: Scene) -> None:
+    scene.open(scene.away.url)
+    wait_for(lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away")
+
+
+def pay(scene: Scene) -> None:
+    scene.open()
+    scene.pay()
+
+
+def pay_more(scene: Scene) -> None:
+    scene.open().command("grant", scene.guest.mac, "30m")
+    scene.page.goto(PORTAL)
+    scene.page.locator("summary").click()
+    scene.pay()
+
+
+def paid(scene: Scene) -> None:
+    scene.open()
+    scene.proxy.fault("/v1/mint/bolt11$", method="POST", status=503)
+    scene.be_paid()
+    expect(scene.page.locator("main.paid")).to_be_visible()
+
+
+def paid_waiting(scene: Scene) -> None:
+    paid(scene)
+    expect(scene.page.locator("main.paid .notice")).to_be_visible(timeout=12000)
+
+
+def online(scene: Scene) -> None:
+    scene.open()
+    scene.be_paid()
+    expect(scene.page.locator("main.online")).to_be_visible()
+
+
+def online_days(scene: Scene) -> None:
+    scene.open().command("grant", scene.guest.mac, "60h")
+    scene.page.goto(PORTAL)
+    scene.page.locator("summary").click()
+
+
+def online_free(scene: Scene) -> None:
+    scene.open(venue={"trusted_mac": [scene.guest.mac]})
+
+
+def ended(scene: Scene) -> None:
+    daemon = scene.open()
+    daemon.command("grant", scene.guest.mac, "1h")
+    daemon.command("revoke", scene.guest.mac)
+    scene.page.goto(PORTAL)
+    expect(scene.page.locator("main.ended")).to_be_visible()
+
+
+def expired(scene: Scene) -> None:
+    with FaultMint(scene.lab.internet, MINT4, invoice_seconds=2) as short:
+        scene.open(short.url)
+        scene.pay()
+        wait_for(lambda: scene.page.reload() and scene.page.locator("main.choose .notice").count(), 10, "it has run out", every=0.3)
+
+
+def rate_limited(scene: Scene) -> None:
+    scene.open()
+    for chip in range(4):
+        scene.page.goto(f"{PORTAL}/?choose=1")
+        scene.page.locator(f"label[for=s{chip}]").click()
+        scene.page.locator("button.pay").click()
+        scene.page.wait_for_url("**/pay" if chip == 3 else "**/?r=*")
+
+
+def amount_refused(scene: Scene) -> None:
+    scene.open()
+    scene.page.evaluate("document.querySelector('#s1').value = 5000")
+    scene.page.locator("button.pay").click()
+    expect(scene.page.locator(".notice")).to_be_visible()
+
+
+def mint_unavailable(scene: Scene) -> None:
+    scene.open()
+    scene.proxy.fault("/v1/mint/quote", method="POST", status=503)
+    scene.page.locator("button.pay").click()
+    expect(scene.page.locator("main.trouble")).to_be_visible()
+
+
+def cannot_sell(scene: Scene) -> None:
+    daemon = scene.open()
+    daemon.stop()
+    with open(f"{daemon.state_dir}/store.db", "r+b") as file:
+        file.write(b"not a database" * 50)
+    daemon.start()
+    scene.page.goto(PORTAL)
+    expect(scene.page.locator("main.trouble")).to_be_visible()
+
+
+@contextlib.contextmanager
+def unknown_device(scene: Scene):
+    scene.make_daemon(scene.mint.url)
+    guest, router = scene.guest, scene.lab.router
+    router.ip(f"neigh replace {guest.ip} lladdr {guest.mac} dev br-guest nud noarp")
+    try:
+        scene.page.goto(PORTAL)
+        expect(scene.page.locator("main.trouble")).to_be_visible()
+        yield
+    finally:
+        router.ip(f"neigh del {guest.ip} dev br-guest")
+
+
+STATES = [
+    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, online_days, online_free,
+    ended, expired, rate_limited, amount_refused, mint_unavailable, cannot_sell, unknown_device,
+]
+
+
+@pytest.fixture
+def away(lab):
+    with FaultMint(lab.internet, MINT4) as made:
+        made.misbehave("down")
+        yield made
+
+
+@pytest.fixture
+def scene(lab, mint, fault_proxy, away, make_daemon, phone):
+    return Scene(lab, lab.guest, mint, fault_proxy, away, make_daemon, phone(scale=1.5))
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictures, state):
+    page = scene.page
+    with state(scene) or contextlib.nullcontext():
+        for language in ("en", "sw"):
+            if language == "sw":
+                if page.url.endswith("/pay"):  # a refusal: the form again, in Swahili
+                    break
+                shown = page.locator("main").get_attribute("class"), page.locator(".notice").count()
+                page.locator("header .lang").click()
+                expect(page.locator("html")).to_have_attribute("lang", "sw")
+                assert (page.locator("main").get_attribute("class"), page.locator(".notice").count()) == shown, "the switch keeps the state"
+            for opener in ("label[for=other]",) if state is choose_other else ("summary",) if state is online_days else ():
+                if language == "sw":
+                    page.locator(opener).click()
+            for width in (320, 360):
+                page.set_viewport_size({"width": width, "height": 740})
+                for theme in ("light", "dark"):
+                    page.emulate_media(color_scheme=theme)
+                    assert audit(page) == [], (language, theme, width)
+                    if width == 360:
+                        page.screenshot(path=f"{pictures}/{state.__name__}-{theme}-{language}.png", full_page=True)
+            page.emulate_media(color_scheme="light")
+
+
+@pytest.mark.parametrize("width", [320, 360])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_camera_reads_the_invoice(mint, make_daemon, phone, browser, theme, width):
+    make_daemon(mint.url)
+    page = phone(dark=theme == "dark", width=width, scale=1)
+    page.goto(PORTAL)
+    page.locator("button.pay").click()
+    shown = page.locator("#invoice").input_value()
+    code = page.locator("#qr")
+    assert code.bounding_box()["width"] >= 240
+    assert browser.read_qr(code) == [f"LIGHTNING:{shown.upper()}"]
+    assert code.get_attribute("href") == page.locator("#wallet").get_attribute("href") == f"lightning:{shown}"
+
+
+def test_copy_puts_the_invoice_on_the_clipboard_and_says_so(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    page.locator("button.pay").click()
+    shown = page.locator("#invoice").input_value()
+    copy = page.get_by_role("button", name="Copy")
+    before = copy.bounding_box()
+    copy.click()
+    expect(page.locator("#copy")).to_have_text("✓ Copied")
+    expect(page.locator("[aria-live]")).to_have_text("Copied")
+    assert page.locator("#copy").bounding_box() == before, "nothing moves under the finger"
+    other = page.context.new_page()
+    other.set_content("<textarea></textarea>")
+    other.locator("textarea").focus()
+    other.keyboard.press("Control+V")
+    assert other.locator("textarea").input_value() == shown
+    expect(page.locator("#copy")).to_have_text("Copy")
+
+
+def test_the_page_is_three_requests_of_at_most_60_kb_and_nothing_from_outside(mint, make_daemon, phone, browser):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    page.locator("button.pay").click()
+    expect(page.locator("main.pay")).to_be_visible()
+    new = phone()
+    new.goto(page.url)
+    expect(new.locator("main.pay")).to_be_visible()
+    new.wait_for_load_state("networkidle")
+    assert sorted(browser.requests(new)) == sorted([page.url, f"{PORTAL}/portal.css", f"{PORTAL}/portal.js"])
+    assert browser.received(new) <= 60_000
+
+
+def test_inline_script_and_foreign_content_are_refused(mint, make_daemon, phone, browser):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    page.evaluate("""() => {
+        window.refused = [];
+        addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
+        for (const [tag, name, value] of [['script', 'textContent', 'window.intruder = 1'], ['img', 'src', 'http://198.51.100.80/x.png'],
+            ['iframe', 'src', 'http://198.51.100.80/'], ['style', 'textContent', 'body { display: none }']]) {
+            const element = document.createElement(tag);
+            element[name] = value;
+            document.body.append(element);
+        }
+        const button = document.createElement('button');
+        button.setAttribute('onclick', 'window.intruder = 1');
+        document.body.append(button);
+        button.click();
+    }""")
+    page.wait_for_function("refused.length >= 5")
+    assert page.evaluate("window.intruder") is None
+    assert set(page.evaluate("refused")) == {"script-src-elem", "script-src-attr", "img-src", "frame-src", "style-src-elem"}
+    browser.problems(page).clear()
+
+
+def test_a_venues_name_is_never_markup(mint, make_daemon, phone):
+    name = '<img src=x onerror="alert(1)"><script>alert(1)</script>&amp;'
+    make_daemon(mint.url, venue={"name": name})
+    page = phone()
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(PORTAL)
+    assert page.locator(".venue").inner_text() == name and name in page.title()
+    assert not dialogs and page.locator(".venue *").count() == 0
+    assert audit(page) == []
+
+
+@pytest.mark.parametrize("asked, spoken", [("sw-KE", "sw"), ("sw", "sw"), ("en-GB", "en"), ("fr-FR", "en")])
+def test_the_phones_language_is_spoken(mint, make_daemon, phone, asked, spoken):
+    make_daemon(mint.url)
+    page = phone(language=asked)
+    page.goto(PORTAL)
+    assert page.locator("html").get_attribute("lang") == spoken
+
+
+def test_a_chosen_language_lasts_to_the_end(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    page.get_by_role("link", name="Kiswahili").click()
+    page.locator("button.pay").click()
+    expect(page.locator("h1")).to_have_text("Lipa 60 sat")
+    mint.pay(page.locator("#invoice").input_value())
+    expect(page.locator("h1")).to_have_text("Uko mtandaoni")
+
+
+def test_nothing_moves_for_who_asked_for_less_motion(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    still, moving = phone(), phone(motion=True)
+    still.goto(PORTAL)
+    still.locator("button.pay").click()
+    moving.goto(PORTAL)
+    for page in still, moving:
+        expect(page.locator(".pulse")).to_be_visible()
+    animations = "document.getAnimations().length"
+    assert (still.evaluate(animations), moving.evaluate(animations)) == (0, 1)
+
+
+def test_the_whole_way_works_from_the_keyboard_alone(mint, make_daemon, phone):
+    make_daemon(mint.url)
+    page = phone()
+    page.goto(PORTAL)
+    order = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.className || document.activeElement.id"))
+    assert order == ["lang", "unseen pick s1", "button pay"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Pay 240 sat")
+
+
+def test_a_page_without_script_hides_what_needs_it(mint, make_daemon, phone, browser):
+    make_daemon(mint.url)
+    page = phone(script=False)
+    page.goto(PORTAL)
+    page.locator("button.pay").click()
+    expect(page.locator("main.pay")).to_be_visible()
+    assert not page.locator("#copy").is_visible()
+    expect(page.locator("noscript p")).to_have_text("To copy the invoice, hold its text and select all.")
+    assert page.locator("noscript p").is_visible()
+    assert browser.read_qr(page.locator("#qr"))

@@ -1,0 +1,328 @@
+"""What survives: a damaged, newer or missing store, a full disk, a wrong clock, a reboot - and what each costs the guests."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from lab.guest import ROUTER4
+from lab.hammer import Hammer
+from lab.internet import MINT4
+from lab.place import wait_for
+from lab.portal_client import post_request, read_request
+
+PORTAL = f"http://{ROUTER4}:2121/"
+BROWSER = {"Accept": "text/html"}
+AWAY = f"http://{MINT4}:9"
+"""A mint that nobody reaches."""
+FAKETIME = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
+
+
+def contents(directory) -> dict[str, bytes]:
+    """Every file of the state directory that is part of the store."""
+    found = {}
+    for name in os.listdir(directory):
+        if name.startswith("store") or name.endswith(".key"):
+            with open(os.path.join(directory, name), "rb") as file:
+                found[name] = file.read()
+    return found
+
+
+def damage_database(state):
+    with open(os.path.join(state, "store.db"), "r+b") as file:
+        file.write(b"not a database at all, sorry")
+
+
+def damage_page(state):
+    """The schema's own page is cut to pieces; the header is as it was."""
+    with open(os.path.join(state, "store.db"), "r+b") as file:
+        file.seek(100)
+        file.write(os.urandom(900))
+
+
+def damage_log(state):
+    """One byte in the middle of the log: a good frame follows a bad one."""
+    path = os.path.join(state, "store.db-wal")
+    assert os.path.getsize(path) > 4000
+    with open(path, "r+b") as file:
+        file.seek(32 + 24 + 500)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+
+
+def newer_version(state):
+    with open(os.path.join(state, "store.db"), "r+b") as file:
+        file.seek(60)
+        file.write((999).to_bytes(4, "big"))
+
+
+def remove_database(state):
+    os.remove(os.path.join(state, "store.db"))
+
+
+def remove_key(state):
+    os.remove(os.path.join(state, "takings.key"))
+
+
+FAULTS = {
+    "database": (damage_database, "stop", "STORE_CORRUPT"),
+    "page": (damage_page, "stop", "STORE_CORRUPT"),
+    "log": (damage_log, "kill", "STORE_CORRUPT"),
+    "vanished": (remove_database, "stop", "STORE_CORRUPT"),
+    "newer": (newer_version, "stop", "STORE_TOO_NEW"),
+    "key": (remove_key, "stop", "KEY_MISSING"),
+}
+
+
+def broken(make_daemon, lab, fault_mint, fault):
+    """A daemon that has sold, was ended, and finds this at its next start; guest 1 has paid for an hour."""
+    harm, end, code = FAULTS[fault]
+    daemon = make_daemon(fault_mint.url)
+    daemon.command("grant", lab.guest.mac, "1h")
+    assert post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201
+    getattr(daemon, end)()
+    harm(daemon.state_dir)
+    before = contents(daemon.state_dir)
+    daemon.start()
+    return daemon, code, before
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_store_that_cannot_be_used_sells_nothing_says_why_and_is_kept(lab, make_daemon, fault_mint, fault):
+    daemon, code, before = broken(make_daemon, lab, fault_mint, fault)
+    quotes = len(fault_mint.quotes)
+    refused = post_request(lab.guests[1], fault_mint.url, 5, apply=True)
+    assert refused.status == 503 and refused.json()["type"] == "error" and refused.json()["code"] == code
+    assert code in lab.guests[1].get(PORTAL, BROWSER).text
+    status = daemon.status()["data"]
+    assert status["store"]["state"] == code and status["ready"] is False
+    assert any(code in reason for reason in status["not_ready"])
+    assert json.loads(daemon.command("grant", lab.guests[1].mac, "1h", "--json", check=False).out)["code"] == code
+    assert code in daemon.log()
+    assert len(fault_mint.quotes) == quotes
+    daemon.stop()
+    assert {name: data for name, data in contents(daemon.state_dir).items() if name in before or name.endswith(".key") or name == "store.db"} == before
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_a_usable_store_paid_sessions_go_on_even_after_a_flush(lab, make_daemon, fault_mint, fault):
+    daemon, _, _ = broken(make_daemon, lab, fault_mint, fault)
+    other = lab.guests[1]
+    wait_for(lambda: daemon.status()["data"]["gate"]["firewall_lock"], 5)
+    assert lab.guest.online() and lab.guest.online(six=True) and not other.online()
+    before = lab.hammered_packets()
+    with Hammer(other) as hammer:
+        lab.router.nft("flush ruleset\n")
+        lab.nat_only()
+        wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+        hammer.strike()
+    assert lab.hammered_packets() == before
+    assert lab.guest.online()
+
+
+def test_adopted_session_still_ends_at_its_second(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "3s")
+    daemon.stop()
+    damage_database(daemon.state_dir)
+    daemon.start()
+    assert lab.guest.online()
+    lab.router.nft("delete table inet tollgate\n")
+    wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 3)
+    wait_for(lambda: not daemon.paid_macs(), 4)
+    assert 2.9 <= time.monotonic() - started <= 4.2
+    assert not lab.guest.online(timeout=0.5)
+
+
+def test_damaged_store_is_copied_aside_once(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    daemon.stop()
+    damage_database(daemon.state_dir)
+    for _ in range(2):
+        daemon.start().stop()
+    copies = [name for name in os.listdir(daemon.state_dir) if name.startswith("corrupt-")]
+    assert len(copies) == 1
+    with open(os.path.join(daemon.state_dir, copies[0], "store.db"), "rb") as copy, open(os.path.join(daemon.state_dir, "store.db"), "rb") as kept:
+        assert copy.read() == kept.read()
+
+
+def test_store_put_right_sells_again_after_a_restart(lab, make_daemon, fault_mint):
+    daemon = make_daemon(fault_mint.url)
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.stop()
+    shutil.copy(os.path.join(daemon.state_dir, "store.db"), os.path.join(daemon.dir, "good"))
+    damage_database(daemon.state_dir)
+    daemon.start()
+    assert daemon.status()["data"]["store"]["state"] == "STORE_CORRUPT"
+    daemon.stop()
+    shutil.copy(os.path.join(daemon.dir, "good"), os.path.join(daemon.state_dir, "store.db"))
+    daemon.start()
+    assert daemon.status()["data"]["store"]["state"] == "ok" and lab.guest.online()
+    assert post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201
+
+
+def test_torn_end_of_the_log_is_no_damage(lab, make_daemon):
+    """A power cut in the middle of a write: what was acknowledged before is there."""
+    daemon = make_daemon(AWAY)
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.kill()
+    with open(os.path.join(daemon.state_dir, "store.db-wal"), "ab") as log:
+        log.write(os.urandom(700))
+    lab.clean_router()
+    daemon.start()
+    assert daemon.status()["data"]["store"]["state"] == "ok" and lab.guest.online()
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(lab, make_daemon, fault_mint):
+    """A daemon whose state is on 2 MiB, and `fill()`."""
+    daemon = make_daemon(fault_mint.url, start=False)
+    lab.router.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "none", daemon.state_dir])
+    filler = os.path.join(daemon.state_dir, "filler")
+
+    def fill():
+        lab.router.run(["sh", "-c", f"dd if=/dev/zero of={filler} bs=1k 2>/dev/null; dd if=/dev/zero bs=512 count=99 2>/dev/null >>{filler}; true"], check=False)
+
+    def free():
+        lab.router.run(["rm", "-f", filler])
+
+    yield daemon, fill, free
+    daemon.kill()
+    lab.router.run(["umount", daemon.state_dir])
+
+
+def other_boot(lab, name="boot"):
+    """A command that shows the daemon another boot of the machine."""
+    path = lab.path(f"{name}-{time.monotonic_ns()}")
+    with open(path, "w") as file:
+        file.write("11111111-2222-3333-4444-%012d\n" % (time.monotonic_ns() % 10**12))
+    return ["unshare", "-m", "sh", "-c", f'mount --bind {path} /proc/sys/kernel/random/boot_id && exec "$@"', "sh"]
+
+
+def test_full_disk_refuses_new_sales_before_anything_is_taken_and_recovers(lab, small_disk, fault_mint):
+    daemon, fill, free = small_disk
+    daemon.start()
+    daemon.command("grant", lab.guest.mac, "1h")
+    fill()
+    refused = post_request(lab.guests[1], fault_mint.url, 5, apply=True)
+    assert refused.status == 503 and fault_mint.quotes == {}
+    assert daemon.status()["data"]["ready"] is False and "STORE_FULL" in lab.guests[1].get(PORTAL, BROWSER).text
+    assert lab.guest.online()
+    free()
+    assert post_request(lab.guests[1], fault_mint.url, 5, apply=True).status == 201
+
+
+def test_reboot_with_a_full_disk_keeps_paid_sessions(lab, small_disk):
+    daemon, fill, free = small_disk
+    daemon.start()
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.stop()
+    fill()
+    lab.clean_router()
+    daemon.start(through=other_boot(lab))
+    assert lab.guest.online()
+    assert daemon.status()["data"]["store"]["state"] == "ok"
+    (session,) = daemon.ask("sessions")["data"]
+    assert 3590 <= session["remaining_seconds"] <= 3660
+
+
+def test_new_router_with_a_full_disk_begins_to_sell_when_there_is_room(lab, small_disk, fault_mint):
+    daemon, fill, free = small_disk
+    fill()
+    daemon.start()
+    assert daemon.status()["data"]["store"]["state"] == "STORE_FULL"
+    assert "STORE_FULL" in lab.guest.get(PORTAL, BROWSER).text and not lab.guest.online(timeout=0.5)
+    free()
+    wait_for(lambda: daemon.answers() and daemon.status()["data"]["store"]["state"] == "ok", 20)
+    wait_for(lambda: post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201, 5)
+
+
+# Time
+
+
+def test_reboot_keeps_what_is_left_in_the_guests_favour(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "10m")
+    daemon.kill()
+    lab.clean_router()
+    assert not lab.guest.online(timeout=0.3)
+    daemon.start(through=other_boot(lab))
+    assert lab.guest.online() and lab.guest.online(six=True)
+    (session,) = daemon.ask("sessions")["data"]
+    used = time.monotonic() - started
+    assert 600 - used - 1 <= session["remaining_seconds"] <= 660, "at most 60 s given away, none taken"
+
+
+def test_revoked_session_does_not_come_back_with_a_reboot(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    daemon.command("grant", lab.guest.mac, "10m")
+    daemon.command("revoke", lab.guest.mac)
+    daemon.kill()
+    lab.clean_router()
+    daemon.start(through=other_boot(lab))
+    assert daemon.ask("sessions")["data"] == [] and not lab.guest.online(timeout=0.5)
+
+
+needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+
+
+class FakeWall:
+    """The daemon's wall clock, set by the test; its monotonic clock is the machine's."""
+
+    def __init__(self, lab) -> None:
+        self.path = lab.path(f"wall-{time.monotonic_ns()}")
+        self.set("1970-01-01 00:00:40")
+
+    def set(self, moment: str) -> None:
+        with open(self.path + ".new", "w") as file:
+            file.write(f"@{moment}\n")
+        os.rename(self.path + ".new", self.path)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": self.path, "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1", "TZ": "UTC"}
+
+
+@needs_faketime
+def test_sale_works_in_1970(lab, make_daemon, fault_mint):
+    daemon = make_daemon(fault_mint.url, start=False).start(env=FakeWall(lab).env)
+    assert daemon.status()["data"]["clock"]["plausible"] is False
+    opened = post_request(lab.guest, fault_mint.url, 60, apply=True)
+    assert opened.status == 201
+    fault_mint.pay(opened.json()["invoice"])
+    wait_for(lambda: lab.guest.online(timeout=0.5), 10)
+    answer = lambda: read_request(lab.guest, opened.json()["request_id"]).json()
+    wait_for(lambda: answer()["type"] == "session_granted", 5)
+    assert answer()["ends_at"] > 1_767_225_600
+    (session,) = daemon.ask("sessions")["data"]
+    assert 3580 <= session["remaining_seconds"] <= 3600
+
+
+@needs_faketime
+def test_jumping_clock_neither_ends_nor_extends_sessions(lab, make_daemon):
+    wall = FakeWall(lab)
+    daemon = make_daemon(AWAY, start=False).start(env=wall.env)
+    started = time.monotonic()
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.command("grant", lab.guests[1].mac, "3s")
+    for moment in ("2026-06-01 12:00:00", "2040-01-01 00:00:00", "1999-12-31 23:59:59"):
+        wall.set(moment)
+        left = {session["mac"]: session["remaining_seconds"] for session in daemon.ask("sessions")["data"]}
+        assert abs(left[lab.guest.mac] - (3600 - (time.monotonic() - started))) <= 1.5
+        assert lab.guest.online()
+    wait_for(lambda: lab.guests[1].mac not in daemon.paid_macs(), 5)
+    assert 2.8 <= time.monotonic() - started <= 4.5
+    wall.set("2038-01-19 03:14:08")
+    daemon.kill()
+    daemon.start(env=wall.env)
+    (session,) = daemon.ask("sessions")["data"]
+    assert abs(session["remaining_seconds"] - (3600 - (time.monotonic() - started))) <= 1.5
