@@ -211,7 +211,7 @@ def test_what_a_guest_was_told_survives_a_kill_at_that_moment(shop):
         proxy.send({"type": "ack", "request_id": made["request_id"]})
         proxy.send({"type": "ping"})
         proxy.wait("pong")
-        wait_for(lambda: Books(shop.daemon).tables["parts"][0]["acked"], 3)
+        wait_for(lambda: Books(shop.daemon).parts()[0]["acked"], 3)
         shop.crash()
     shop.revive()
     with MintProxy(shop.lab.guest) as proxy:
