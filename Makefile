@@ -4,7 +4,8 @@
 
 CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
 PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
-JOBS ?= 2
+# Many tests wait for a kernel timer or a mint, so one worker more than cores.
+JOBS ?= $(shell expr $$(nproc) + 1)
 TESTS ?= tests/system
 TARGET ?= x86_64
 TARGETS := $(shell awk '!/^\#/ { print $$1 }' cross/targets)

@@ -6,6 +6,7 @@
 //! cannot be used. Nothing here gives a payment up.
 
 use super::looks::{Looks, Unpaid};
+use super::messages::{Code, ProxyError};
 use super::request::{Part, Progress, Request, Wake};
 use super::MintProxy;
 use crate::config::MintUrl;
@@ -24,6 +25,12 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
 /// A guest who asks is not held to that pause, but neither may pages that ask again and again wear a limit out.
 const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
+/// A mint that refuses a paid claim this often is reported to the guest, and after many refusals asked rarely.
+const REPORTED_REFUSAL: usize = 2;
+const MANY_REFUSALS: usize = 30;
+const PAUSE_AFTER_MANY: Duration = Duration::from_secs(600);
+/// A mint that calls every new set of outputs used is not sent ever more of them.
+const MOST_CLAIMS: usize = 16;
 /// Counters that are skipped when the mint knows outputs that we do not remember (an old backup).
 const SKIP_COUNTERS: u32 = 100;
 
@@ -85,8 +92,13 @@ impl MintProxy {
                 Claim::Later(err) => {
                     self.0.store.paid(part.id);
                     log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
+                    let refused = is_refusal(&err);
+                    if refused && attempts == REPORTED_REFUSAL {
+                        self.0.sockets.tell(request.mac, &claim_failed(request).to_socket());
+                    }
                     match err {
                         EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
+                        _ if refused && attempts >= MANY_REFUSALS => (PAUSE_AFTER_MANY, LEAST_PAUSE),
                         _ => (claim_pause(attempts), LEAST_PAUSE),
                     }
                 }
@@ -237,6 +249,9 @@ impl MintProxy {
         mint: &Mint,
         skip: u32,
     ) -> Result<(), EcashError> {
+        if part.claims().len() >= MOST_CLAIMS {
+            return Err(EcashError::OutputsAlreadySigned);
+        }
         let keyset = mint.active_keyset(Urgency::Guest).await?;
         let amounts = keyset.split(part.amount).ok_or(EcashError::AmountNotPossible)?;
         let amounts = amounts.iter().map(|amount| amount.0).collect();
@@ -307,6 +322,27 @@ impl MintProxy {
             self.0.sockets.tell(request.mac, &message);
         }
     }
+}
+
+/// The mint answered, and it was a no: other than being away, that may last.
+fn is_refusal(err: &EcashError) -> bool {
+    matches!(
+        err,
+        EcashError::Lied(_)
+            | EcashError::Mint { .. }
+            | EcashError::SignatureRefused
+            | EcashError::QuoteUnknown
+            | EcashError::QuoteExpired
+            | EcashError::AlreadyIssued
+            | EcashError::OutputsAlreadySigned
+            | EcashError::OutputsPending
+            | EcashError::AmountNotPossible
+    )
+}
+
+fn claim_failed(request: &Request) -> ProxyError {
+    let message = "your payment arrived, but the mint does not hand out its tokens; it is asked again and again, keep this request id";
+    ProxyError::new(Code::TokenClaimFailed, message).about(&request.id)
 }
 
 fn claim_pause(attempts: usize) -> Duration {

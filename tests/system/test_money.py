@@ -164,6 +164,25 @@ def test_mint_that_fails_or_lies_when_it_was_paid_loses_nobodys_money(lab, crowd
             assert not any(proof["secret"] in log for proof in decode_token(part["token"]).proofs)
 
 
+def test_mint_that_goes_on_lying_is_told_to_the_guest_and_asked_until_it_stops(lab, fault_mint, make_daemon):
+    daemon = make_daemon(fault_mint.url)
+    with MintProxy(lab.guest) as proxy:
+        made = proxy.request(fault_mint.url, 5, apply=True)
+        fault_mint.misbehave("bad_dleq")
+        fault_mint.misbehave("unprocessable", on="restore")
+        fault_mint.pay(made["invoice"])
+        told = proxy.wait("payment_received")
+        with pytest.raises(MintProxyError) as failed:
+            proxy.wait("session_granted", 20)
+        assert failed.value.code == "token_claim_failed"
+        assert failed.value.body["request_id"] == told["request_id"] == made["request_id"]
+        assert not lab.guest.online()
+        fault_mint.behave()
+        proxy.send({"type": "status", "request_id": made["request_id"]})
+        proxy.wait("session_granted", 40)
+    check_books(daemon, fault_mint, 5)
+
+
 @pytest.mark.parametrize("apply", [False, True], ids=["tokens", "access"])
 def test_answer_of_the_real_mint_cut_after_it_signed_is_recovered(lab, mint, fault_proxy, make_daemon, apply):
     daemon = make_daemon(fault_proxy.url)
