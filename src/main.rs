@@ -20,25 +20,26 @@ USAGE
 COMMANDS
     run                  run the daemon in the foreground (procd does this)
     check                say what is wrong with the configuration, with line numbers
-    check --system       say what is wrong with this router, and what mends it
-    setup                make this router ready to sell (setup --usage tells the flags)
+    check --system       say what is wrong with this router, and the command that mends it
+    setup                make this router ready to sell; asks first (setup --usage: without asking, undo)
     reload               make the running daemon read its configuration again
-    status               guests, today's sales, mints, gate, store, clock
-    clients              stations on the gated devices, and who of them is online
+    status               guests, today's sales, mints, both locks, store, clock
+    clients              stations on the guest devices, and who of them is online
     sessions             running sessions and what is left of them
-    grant MAC DURATION   let a device through (30m, 2h, 1d; adds to what it has)
-    revoke MAC           end a device's session now
-    gate release         take the locks away; for the removal of this program only
-    wiring               what the init script tells procd
+    grant MAC DURATION   let a device through unpaid (30m, 2h, 1d; adds to what it has)
+    revoke MAC           end a device's session now, paid or granted
+    gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
+                         For removal only; --wait gives the daemon 20 s to stop
+    wiring               what the init script tells procd, one 'name value' a line
 
 OPTIONS
     -c FILE              configuration to use; default /etc/config/tollgate
-    --json               print JSON, for scripts
+    --json               print JSON, for scripts (all but run, setup, wiring, gate release)
     -h, --help           this text
     --version            the version
 
 EXIT STATUS
-    0 done; 1 refused or failed, with the reason on stderr; 2 wrong usage
+    0 done; 1 refused or failed, or 'check' found errors; 2 wrong usage
 
 FILES
     /etc/config/tollgate             configuration (UCI)
@@ -46,11 +47,14 @@ FILES
     /var/run/tollgate/control.sock   how these commands reach the daemon
 
 EXAMPLES
-    tollgated check                          before a restart
+    tollgated setup --dry-run --mint https://mint.example.com --ssid 'Kibanda Wi-Fi'
+    tollgated check && tollgated reload      after a change of the configuration
     tollgated grant 02:00:00:00:00:01 1d     let the printer in until tomorrow
     tollgated status --json                  for monitoring
 ";
 
+/// What the running daemon answers.
+const DAEMON_COMMANDS: [&str; 6] = ["status", "clients", "sessions", "grant", "revoke", "reload"];
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 
@@ -85,7 +89,11 @@ fn main() -> ExitCode {
         ["wiring"] => wiring(&line),
         ["gate", "release"] => release(&line, false),
         ["gate", "release", "--wait"] => release(&line, true),
-        [command, args @ ..] => ask_daemon(&line, command, args),
+        [command, args @ ..] if DAEMON_COMMANDS.contains(command) => ask_daemon(&line, command, args),
+        [_, ..] => {
+            complain(&format!("there is no command '{}'\nTry 'tollgated --help'.", words.join(" ")));
+            ExitCode::from(2)
+        }
         [] => {
             print(HELP);
             ExitCode::from(2)
@@ -101,6 +109,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Line>, String> {
         match arg.as_str() {
             "-c" => line.config = PathBuf::from(args.next().ok_or("-c needs a file")?),
             "--json" => line.json = true,
+            "-h" | "--help" if line.command == ["setup"] => line.command.push("--usage".to_owned()),
             "-h" | "--help" | "help" => {
                 print(HELP);
                 return Ok(None);

@@ -72,7 +72,10 @@ pub fn run(
     if uci.is_the_routers() {
         take_effect(out)?;
     }
-    writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?;
+    match flags.mode.undo {
+        true => writeln!(out, "done; mints and what setup did not make are left as they were")?,
+        false => writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?,
+    }
     Ok(true)
 }
 
@@ -153,7 +156,7 @@ fn complete(flags: &Flags, uci: &Uci) -> Result<(Answers, Vec<String>), SetupErr
         answers.wifi = Some(Wifi { ssid: ssid.clone(), radio: flags.radio.clone() });
         for radio in uci.package("wireless")?.as_ref().map(guest::radios_off).unwrap_or_default() {
             notes.push(format!(
-                "{radio} is off; to switch it on: uci delete wireless.{radio}.disabled; uci commit wireless"
+                "{radio} is off; to switch it on: uci delete wireless.{radio}.disabled; uci commit wireless; wifi reload"
             ));
         }
     }
