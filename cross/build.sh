@@ -39,7 +39,7 @@ zig_name() {
 
 crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
-flags="$flags|-Clink-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
+flags="$flags|-Zpre-link-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
