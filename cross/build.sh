@@ -10,74 +10,70 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 cache=${TOLLGATED_CACHE:-$HOME/.cache/tollgated}
-target=$1
+target=${1:-}
 what=${2:-daemon}
 
 # shellcheck disable=SC2046 # a line of words
 set -- $(awk -v name="$target" '$1 == name' cross/targets)
-[ $# = 4 ] || {
+[ $# = 3 ] || {
 	echo "no such target: $target. There are:" $(awk '!/^#/ { print $1 }' cross/targets) >&2
 	exit 1
 }
 triple=$2
-file_type=$4
 
-mkdir -p "$root/target/openwrt/build"
+# Zig knows no makers and calls 32-bit ARM by its family; soft float is its plain eabi.
+case $triple in
+mips*) zig_target=${triple%%-*}-linux-musleabi ;;
+armv7*) zig_target=arm-linux-musleabihf ;;
+*) zig_target=${triple%%-*}-linux-musl ;;
+esac
+
 # Named from the root of the checkout: what the compiler is told goes into the symbols.
 no_unwinder=target/openwrt/build/no_unwinder-$target.o
 
 # Paths of this machine would end up in panic messages.
 registry=${CARGO_HOME:-$HOME/.cargo}
-# Zig knows no makers and calls 32-bit ARM by its family; soft float is its plain eabi.
-zig_name() {
-	case $1 in
-	mips*) echo "${1%%-*}-linux-musleabi" ;;
-	armv7*) echo arm-linux-musleabihf ;;
-	*) echo "${1%%-*}-linux-musl" ;;
-	esac
-}
-
 crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
-flags="$flags|-Clink-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
+flags="$flags|-Zpre-link-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
+# The crates that compile C ask for position-independent code, which is a seventh larger on MIPS.
 export CFLAGS="-fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
 export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers" ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 # Symbols are taken away afterwards: `make size` wants to see them.
 export CARGO_PROFILE_RELEASE_STRIP=none
 
-"$cache/cross/bin/python" -m ziglang cc -target "$(zig_name "$triple")" -Oz -g0 $CFLAGS -c cross/no_unwinder.c -o "$no_unwinder"
-
 build() {
-	"$cache/cross/bin/cargo-zigbuild" zigbuild --locked --quiet --release --target "$triple" \
-		-Z build-std=std,panic_abort"$extra_std" -Z build-std-features=optimize_for_size "$@"
+	"$cache/cross/bin/cargo-zigbuild" "$@" --locked --quiet --release --target "$triple" -Z build-std-features=optimize_for_size
 }
 
-# .pdr exists on MIPS only and is 8 % of the file there.
+# .pdr exists on MIPS only and is 8 % of the file there. A position-independent static binary crashes on MIPS as soon as it
+# serves (an absent weak symbol becomes the load address), and would be larger elsewhere.
 strip_into() {
 	llvm-objcopy-22 --strip-all -R .pdr -R .comment "$1" "$2.new"
 	found=$(LC_ALL=C readelf -h "$2.new" | awk '$1 == "Type:" { print $2 }')
-	[ "$found" = "$file_type" ] || {
-		echo "$target: the binary is $found, it must be $file_type" >&2
+	[ "$found" = EXEC ] || {
+		echo "$target: the binary is $found, it must be EXEC" >&2
 		exit 1
 	}
 	mv "$2.new" "$2"
 }
 
 out=target/openwrt/$target
-mkdir -p "$out"
+mkdir -p "$out" "$CARGO_TARGET_DIR"
+echo "  building $what for $target"
+# shellcheck disable=SC2086 # words
+"$cache/cross/bin/python" -m ziglang cc -target "$zig_target" -Oz -g0 $CFLAGS -c cross/no_unwinder.c -o "$no_unwinder"
 case $what in
 daemon)
-	extra_std=
-	build --bin tollgated
+	build zigbuild --bin tollgated -Z build-std=std,panic_abort
 	strip_into "$CARGO_TARGET_DIR/$triple/release/tollgated" "$out/tollgated"
 	;;
 tests)
-	extra_std=,test
-	made=$(build --lib --tests -Z panic-abort-tests --message-format=json-render-diagnostics |
+	made=$(build test --lib --no-run -Z build-std=std,panic_abort,test -Z panic-abort-tests --message-format=json-render-diagnostics |
 		sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	strip_into "$made" "$out/unit-tests"
 	;;

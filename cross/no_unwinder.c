@@ -1,5 +1,6 @@
-/* In place of libunwind, 29 kB on MIPS: our binaries hold no unwind tables, so it would find nothing. The standard library
- * asks it for a backtrace after a panic's message and location, and gets an empty one. */
+/* In place of libunwind, 29 kB on MIPS: our binaries hold no unwind tables, so it would find nothing, and a panic ends them
+ * anyway. The standard library asks it for a backtrace after a panic's message and location, and gets an empty one. */
+
 int _Unwind_Backtrace(void *each, void *argument)
 {
 	(void)each;
@@ -7,8 +8,21 @@ int _Unwind_Backtrace(void *each, void *argument)
 	return 5; /* _URC_END_OF_STACK */
 }
 
-unsigned long _Unwind_GetIP(void *frame)
-{
-	(void)frame;
-	return 0;
-}
+/* Named by the standard library, never called where nothing is unwound. */
+#define NEVER(name) void name(void) { __builtin_trap(); }
+NEVER(_Unwind_DeleteException)
+NEVER(_Unwind_FindEnclosingFunction)
+NEVER(_Unwind_GetCFA)
+NEVER(_Unwind_GetDataRelBase)
+NEVER(_Unwind_GetIP)
+NEVER(_Unwind_GetIPInfo)
+NEVER(_Unwind_GetLanguageSpecificData)
+NEVER(_Unwind_GetRegionStart)
+NEVER(_Unwind_GetTextRelBase)
+NEVER(_Unwind_RaiseException)
+NEVER(_Unwind_Resume)
+NEVER(_Unwind_SetGR)
+NEVER(_Unwind_SetIP)
+NEVER(_Unwind_VRS_Get)
+NEVER(_Unwind_VRS_Set)
+NEVER(__gnu_unwind_frame)
