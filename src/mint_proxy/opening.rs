@@ -128,8 +128,9 @@ impl MintProxy {
         let mut new_parts = Vec::with_capacity(parts.len());
         for part in parts {
             let mint = self.0.mints.get(&part.mint);
-            let keyset =
-                mint.active_keyset(Urgency::Guest).await.map_err(|err| unavailable(&part.mint, &err))?;
+            // Before anything is written: an amount that the mint will not take must not cost the flash.
+            let keyset = mint.keyset_for(part.amount, Urgency::Guest).await;
+            let keyset = keyset.map_err(|err| unavailable(&part.mint, &err))?;
             let amounts = keyset
                 .split(part.amount)
                 .ok_or_else(|| unavailable(&part.mint, &EcashError::AmountNotPossible))?;

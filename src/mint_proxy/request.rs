@@ -249,7 +249,7 @@ impl Part {
             due: row.due.unwrap_or_default(),
         };
         let progress = match (row.state, owner, &row.token) {
-            (PartState::Asking | PartState::Failed, ..) => return None,
+            (PartState::Asking, ..) => return None,
             (PartState::Unpaid, ..) => Progress::Unpaid,
             (PartState::Paid, ..) => Progress::Paid,
             (PartState::Claimed, Owner::House, _) => Progress::Granted { online: true },
