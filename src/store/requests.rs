@@ -243,19 +243,38 @@ impl Store {
         .await
     }
 
-    /// Requests that still have work to do: unpaid, unclaimed, or tokens not yet safe with the guest.
+    /// Requests that still have work to do: unpaid or unclaimed.
     pub async fn open_requests(&self) -> Result<Vec<RequestRow>, StoreError> {
         self.read(|db| {
             let ids = db
                 .prepare(
                     "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE p.state IN ('asking', 'unpaid', 'paid') OR (p.state = 'claimed' AND r.owner = 'guest' AND NOT p.acked)",
+                     WHERE p.state IN ('asking', 'unpaid', 'paid')",
                 )?
                 .query_map([], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
-            ids.into_iter()
-                .filter_map(|id| request_by_id(db, &RequestId(id)).transpose())
-                .collect()
+            ids.into_iter().filter_map(|id| request_by_id(db, &RequestId(id)).transpose()).collect()
+        })
+        .await
+    }
+
+    /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
+    pub async fn undelivered(&self, of: Option<MacAddr>) -> Result<Vec<RequestId>, StoreError> {
+        self.read(move |db| {
+            let requests = "SELECT id FROM requests WHERE owner = 'guest' AND EXISTS
+                (SELECT 1 FROM parts WHERE request = requests.id AND state = 'claimed' AND NOT acked)";
+            let id = |row: &Row| row.get(0).map(RequestId);
+            let ids = match of {
+                Some(mac) => db
+                    .prepare_cached(&format!("{requests} AND mac = ?1 ORDER BY created_ms"))?
+                    .query_map([mac.to_string()], id)?
+                    .collect::<Result<_, _>>(),
+                None => db
+                    .prepare(&format!("{requests} ORDER BY created_ms"))?
+                    .query_map([], id)?
+                    .collect::<Result<_, _>>(),
+            };
+            Ok(ids?)
         })
         .await
     }

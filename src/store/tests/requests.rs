@@ -65,6 +65,10 @@ impl Books {
         row.map(|row| row.parts.iter().map(|part| part.state).collect()).unwrap_or_default()
     }
 
+    async fn is_undelivered(&self, id: &RequestId) -> bool {
+        self.store.undelivered(None).await.unwrap().contains(id)
+    }
+
     async fn is_open(&self, id: &RequestId) -> bool {
         self.store.open_requests().await.unwrap().iter().any(|row| row.id == *id)
     }
@@ -220,7 +224,7 @@ async fn what_has_work_left_is_taken_up_at_the_next_start() {
         (Owner::Guest, PartState::Asking, true),
         (Owner::Guest, PartState::Unpaid, true),
         (Owner::House, PartState::Paid, true),
-        (Owner::Guest, PartState::Claimed, true),
+        (Owner::Guest, PartState::Claimed, false),
         (Owner::House, PartState::Claimed, false),
         (Owner::Guest, PartState::Expired, false),
     ] {
@@ -250,9 +254,25 @@ async fn tokens_that_come_after_an_acknowledgement_want_their_own() {
         .map(|p| p.acked)
         .collect::<Vec<_>>();
     assert_eq!(acked, [true, false], "what was not here yet is not acknowledged");
-    assert!(books.is_open(&row.id).await);
+    assert!(books.is_undelivered(&row.id).await);
     books.store.acked(both()).await.unwrap();
-    assert!(!books.is_open(&row.id).await);
+    assert!(!books.is_undelivered(&row.id).await);
+}
+
+#[tokio::test]
+async fn tokens_wait_for_the_guest_who_asked_for_them_and_nobody_else() {
+    let books = Books::new();
+    let (mine, stranger) =
+        (MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(), MacAddr::new([2, 0, 0, 0, 0, 9]).unwrap());
+    let first = books.in_state(Owner::Guest, PartState::Claimed).await;
+    books.clock.advance(HOUR);
+    let second = books.in_state(Owner::Guest, PartState::Claimed).await;
+    for state in [PartState::Unpaid, PartState::Paid, PartState::Expired] {
+        books.in_state(Owner::Guest, state).await;
+    }
+    books.in_state(Owner::House, PartState::Claimed).await;
+    assert_eq!(books.store.undelivered(Some(mine)).await.unwrap(), [first, second]);
+    assert_eq!(books.store.undelivered(Some(stranger)).await.unwrap(), []);
 }
 
 #[tokio::test]
