@@ -204,9 +204,10 @@ impl App {
         self.opened = now;
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
-                let has_room = store.room_for_sales();
+                // With a key that cannot be read we would begin again for ever.
+                let opens = store.room_for_sales() && seeds(&store).await.is_ok();
                 store.close().await;
-                has_room
+                opens
             }
             Err(_) => false,
         }
@@ -316,8 +317,7 @@ async fn open_shop(
     };
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
-        let guests = seed(&store, "customers").await?;
-        let takings = seed(&store, "takings").await?;
+        let (guests, takings) = seeds(&store).await?;
         MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
     };
     let shop = match selling.await {
@@ -325,6 +325,11 @@ async fn open_shop(
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
+}
+
+/// The guests' and the takings'.
+async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
+    Ok((seed(store, "customers").await?, seed(store, "takings").await?))
 }
 
 async fn seed(store: &Store, name: &'static str) -> Result<Seed, StoreError> {

@@ -172,14 +172,9 @@ impl Mint {
         self.keyset(best.ok_or(EcashError::Unsuitable("it has no active sat keyset"))?, urgency).await
     }
 
-    /// Asks for an invoice over `amount` (NUT-04), locked to the key `lock` (NUT-20). Refuses a mint that
-    /// lacks what safe minting needs, and an invoice that is not over exactly this amount.
-    pub async fn quote(
-        &self,
-        amount: Sats,
-        lock: PublicKey,
-        urgency: Urgency,
-    ) -> Result<NewQuote, EcashError> {
+    /// The keyset that `amount` would be minted on, if this mint can mint it: it has what safe minting needs,
+    /// the amount is within its limits and its keys can make it.
+    pub async fn keyset_for(&self, amount: Sats, urgency: Urgency) -> Result<Arc<Keyset>, EcashError> {
         let info = self.info(urgency).await?;
         if let Some(why) = info.unsuitable() {
             return Err(EcashError::Unsuitable(why));
@@ -189,7 +184,19 @@ impl Mint {
                 return Err(EcashError::AmountOutOfRange(min, max));
             }
         }
-        self.active_keyset(urgency).await?.split(amount).ok_or(EcashError::AmountNotPossible)?;
+        let keyset = self.active_keyset(urgency).await?;
+        keyset.split(amount).map(|_| keyset).ok_or(EcashError::AmountNotPossible)
+    }
+
+    /// Asks for an invoice over `amount` (NUT-04), locked to the key `lock` (NUT-20). Refuses a mint that
+    /// lacks what safe minting needs, and an invoice that is not over exactly this amount.
+    pub async fn quote(
+        &self,
+        amount: Sats,
+        lock: PublicKey,
+        urgency: Urgency,
+    ) -> Result<NewQuote, EcashError> {
+        self.keyset_for(amount, urgency).await?;
         let quote = self.call(Path::NewQuote, urgency, move |client| client.mint_quote(amount, lock)).await?;
         checked(quote, amount, lock).map_err(|lie| self.failed(lie.into()))
     }

@@ -16,8 +16,11 @@ use tokio::task::JoinSet;
 
 /// How long a guest who is back waits for the mints' word.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The hourly round must end before the next one.
+/// The hourly round must end before the next one, and no few tokens may take all of it.
 const ROUND: Duration = Duration::from_secs(1800);
+const PATIENCE_IN_ROUND: Duration = Duration::from_secs(60);
+/// Requests that are read from the store together: tokens wait for 90 days, and there may be many.
+pub(super) const AT_A_TIME: usize = 20;
 /// Mints limit the proofs in one question (nutshell: 1000); a token has 60 at most.
 const TOKENS_PER_QUESTION: usize = 10;
 
@@ -54,10 +57,15 @@ impl MintProxy {
         Ok(())
     }
 
-    /// The messages that deliver what a MAC has not acknowledged, oldest first, after asking the mints
-    /// whether it was spent meanwhile.
-    pub(super) async fn undelivered(&self, mac: MacAddr) -> Vec<Value> {
-        let held = self.held(Some(mac));
+    /// The requests whose tokens a MAC has not acknowledged, oldest first.
+    pub(super) async fn undelivered(&self, mac: MacAddr) -> Vec<RequestId> {
+        self.0.store.undelivered(Some(mac)).await.unwrap_or_default()
+    }
+
+    /// The messages that deliver the tokens of these requests, after asking the mints whether they were spent
+    /// meanwhile.
+    pub(super) async fn delivery(&self, ids: &[RequestId]) -> Vec<Value> {
+        let held = self.held(ids).await;
         self.settle_spent(&held, PATIENCE).await;
         let parts = held.iter().filter_map(|held| Some((held, held.part()?)));
         let waiting = parts.filter(|(_, part)| part.holds_tokens());
@@ -66,19 +74,22 @@ impl MintProxy {
 
     /// Once an hour: tokens that were spent need no more delivery.
     pub async fn tidy(&self) {
-        self.settle_spent(&self.held(None), ROUND).await;
+        let ids = self.0.store.undelivered(None).await.unwrap_or_default();
+        let round = async {
+            for some in ids.chunks(AT_A_TIME) {
+                self.settle_spent(&self.held(some).await, PATIENCE_IN_ROUND).await;
+            }
+        };
+        let _ = tokio::time::timeout(ROUND, round).await;
     }
 
-    fn held(&self, of: Option<MacAddr>) -> Vec<Held> {
-        let table = self.table();
-        let theirs = table.requests.values().filter(|request| of.is_none_or(|mac| mac == request.mac));
-        let mut held: Vec<Held> = theirs
-            .flat_map(|request| {
-                let holding = request.parts().iter().enumerate().filter(|(_, part)| part.holds_tokens());
-                holding.map(|(index, _)| Held { request: request.clone(), index })
-            })
-            .collect();
-        held.sort_by_key(|held| held.request.created);
+    async fn held(&self, ids: &[RequestId]) -> Vec<Held> {
+        let mut held = Vec::new();
+        for id in ids {
+            let Ok(Some(request)) = self.load(id).await else { continue };
+            let holding = request.parts().iter().enumerate().filter(|(_, part)| part.holds_tokens());
+            held.extend(holding.map(|(index, _)| Held { request: request.clone(), index }));
+        }
         held
     }
 

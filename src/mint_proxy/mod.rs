@@ -60,6 +60,19 @@ struct Table {
     pace: Pace,
 }
 
+impl Table {
+    /// Whether one more request has room in memory. Where there are too many, a late payment that may still
+    /// come to the oldest of them is given up rather than a guest who is here now.
+    fn make_room(&mut self) -> bool {
+        let unfinished = self.requests.values().filter(|request| !request.is_finished()).count();
+        if unfinished < pace::MAX_UNFINISHED {
+            return true;
+        }
+        let oldest = self.requests.values().filter(|request| request.is_overdue()).min_by_key(|r| r.created);
+        oldest.map(|request| request.end_grace()).is_some()
+    }
+}
+
 impl MintProxy {
     /// Takes up every request that had work left when the daemon stopped.
     pub async fn start(
@@ -118,20 +131,18 @@ impl MintProxy {
 
     /// A request of this MAC, from memory or from the store.
     pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
-        let live = self.table().requests.get(id).cloned();
-        let request = match live {
-            Some(request) => Some(request),
-            None => self
-                .0
-                .store
-                .request(id)
-                .await
-                .map_err(|err| closed(&err))?
-                .map(|row| Arc::new(Request::from_row(row))),
-        };
+        let request = self.load(id).await.map_err(|err| closed(&err))?;
         request
             .filter(|request| request.mac == mac)
             .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
+    }
+
+    async fn load(&self, id: &RequestId) -> Result<Option<Arc<Request>>, StoreError> {
+        let live = self.table().requests.get(id).cloned();
+        match live {
+            Some(request) => Ok(Some(request)),
+            None => Ok(self.0.store.request(id).await?.map(|row| Arc::new(Request::from_row(row)))),
+        }
     }
 
     /// The newest request of a MAC that is to become access and is not finished: what the portal shows again.
@@ -189,4 +200,74 @@ pub fn closed(error: &StoreError) -> ProxyError {
         Code::Closed(error.code()),
         "this router cannot sell at the moment; please tell the operator",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MintUrl;
+    use crate::store::{InvoiceRow, PartRow};
+    use crate::units::{Sats, UnixSeconds};
+
+    fn request(created: u64, progress: Progress) -> Arc<Request> {
+        let (mint, mac) =
+            (MintUrl::parse("https://mint.example").unwrap(), MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap());
+        let row = PartRow {
+            id: 1,
+            position: 0,
+            mint: mint.clone(),
+            amount: Sats(5),
+            allotment: Millis::ZERO,
+            lock_index: 0,
+            state: PartState::Unpaid,
+            quote: None,
+            invoice: None,
+            expires_at: None,
+            due: None,
+            token: None,
+            acked: false,
+            claims: Vec::new(),
+        };
+        let answer = InvoiceRow {
+            quote: "quote".to_owned(),
+            invoice: "lnbc1".to_owned(),
+            expires_at: UnixSeconds(0),
+            due: Millis::ZERO,
+        };
+        let id = RequestId::random().unwrap();
+        let request = Request::asking(id, mac, "guest", Owner::Guest, Millis(created), vec![(mint, Sats(5))]);
+        let part = Part::invoiced(&row, answer).unwrap();
+        part.set_progress(progress, Millis::ZERO);
+        request.open(vec![part]);
+        Arc::new(request)
+    }
+
+    fn table(progress: &Progress, count: usize) -> Table {
+        let requests = (0..count).map(|created| request(created.try_into().unwrap(), progress.clone()));
+        Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), pace: Pace::default() }
+    }
+
+    #[test]
+    fn tokens_that_wait_for_their_guests_keep_nobody_from_buying() {
+        assert!(table(&Progress::Tokens("cashuB".to_owned()), pace::MAX_UNFINISHED).make_room());
+    }
+
+    #[test]
+    fn a_guest_who_is_here_goes_before_late_payments_that_may_come() {
+        let mut full = table(&Progress::Overdue, pace::MAX_UNFINISHED);
+        assert!(full.make_room() && full.make_room());
+        let given_up = |request: &&Arc<Request>| request.parts()[0].gets_no_grace();
+        let mut ages: Vec<u64> = full.requests.values().filter(given_up).map(|r| r.created.0).collect();
+        ages.sort_unstable();
+        assert_eq!(ages, [0, 1], "the oldest first, each once");
+    }
+
+    #[test]
+    fn what_can_still_be_paid_or_is_paid_is_never_given_up() {
+        for progress in [Progress::Unpaid, Progress::Paid] {
+            let mut full = table(&progress, pace::MAX_UNFINISHED);
+            assert!(!full.make_room());
+            assert!(full.requests.values().all(|request| !request.parts()[0].gets_no_grace()));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
 
 use super::messages::{Ask, Code, ProxyError};
-use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
+use super::pace::{self, MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
 use super::{closed, MintProxy};
 use crate::access::Price;
@@ -13,8 +13,6 @@ use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, R
 use crate::units::{Millis, Sats, UnixSeconds};
 use std::sync::Arc;
 
-/// All guests together.
-const MAX_OPEN_REQUESTS: usize = 2000;
 /// However long a mint says that its invoice lives.
 const LONGEST_INVOICE: Millis = Millis::from_secs(7 * 86_400);
 
@@ -73,7 +71,11 @@ impl MintProxy {
                 "three invoices are waiting to be paid already; pay one of them, or wait",
             ));
         }
-        if table.requests.len() >= MAX_OPEN_REQUESTS {
+        let payable =
+            table.requests.values().filter(|request| request.is_asking() || request.is_payable(now));
+        let invoices = payable.map(|request| request.invoices()).fold(0, usize::saturating_add);
+        let is_customer = self.0.access.session(caller.mac).is_some();
+        if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
         if !table.pace.admit(caller.mac, now) {
@@ -128,8 +130,9 @@ impl MintProxy {
         let mut new_parts = Vec::with_capacity(parts.len());
         for part in parts {
             let mint = self.0.mints.get(&part.mint);
-            let keyset =
-                mint.active_keyset(Urgency::Guest).await.map_err(|err| unavailable(&part.mint, &err))?;
+            // Before anything is written: an amount that the mint will not take must not cost the flash.
+            let keyset = mint.keyset_for(part.amount, Urgency::Guest).await;
+            let keyset = keyset.map_err(|err| unavailable(&part.mint, &err))?;
             let amounts = keyset
                 .split(part.amount)
                 .ok_or_else(|| unavailable(&part.mint, &EcashError::AmountNotPossible))?;

@@ -11,6 +11,19 @@ const NEW_PER_WINDOW: usize = 10;
 pub const UNPAID_COUNTS_FOR: Millis = Millis::from_secs(600);
 pub const MAX_UNPAID: usize = 3;
 
+/// Invoices of all guests together that can be paid at a time. Addresses are easily made up, so the last of
+/// them are for those who have bought access before.
+const MAX_INVOICES: usize = 2000;
+const FOR_CUSTOMERS: usize = 500;
+/// Requests in memory with something left to do, those whose invoices have ended included.
+pub const MAX_UNFINISHED: usize = 3000;
+
+/// Whether `more` invoices may be asked for while `open` can be paid.
+pub fn has_room(open: usize, more: usize, is_customer: bool) -> bool {
+    let limit = if is_customer { MAX_INVOICES } else { MAX_INVOICES.saturating_sub(FOR_CUSTOMERS) };
+    open.saturating_add(more) <= limit
+}
+
 /// Moments of the latest requests of each guest. Guests without a recent one take no memory.
 #[derive(Default)]
 pub struct Pace {
@@ -52,6 +65,12 @@ mod tests {
         assert!(!pace.admit(mac(1), Millis(59_999)));
         assert!(pace.admit(mac(2), Millis(59_999)), "another guest is not affected");
         assert!(pace.admit(mac(1), Millis(60_000)));
+    }
+
+    #[test]
+    fn strangers_cannot_take_the_last_invoices_from_customers() {
+        assert!(has_room(1499, 1, false) && !has_room(1500, 1, false) && !has_room(1497, 4, false));
+        assert!(has_room(1500, 4, true) && has_room(1999, 1, true) && !has_room(2000, 1, true));
     }
 
     #[test]

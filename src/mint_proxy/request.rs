@@ -53,6 +53,7 @@ pub struct Part {
     pub said_paid: AtomicBool,
     pub mint_is_back: AtomicBool,
     pub guest_asks: AtomicBool,
+    no_grace: AtomicBool,
 }
 
 /// Why a part should be looked at now.
@@ -154,7 +155,26 @@ impl Request {
             && self.parts().iter().all(|part| part.progress() == Progress::Unpaid && part.due > now)
     }
 
-    /// Nothing is left to do or to deliver.
+    /// Every invoice has ended, and its late payment is still looked for.
+    pub fn is_overdue(&self) -> bool {
+        !self.parts().is_empty()
+            && self.parts().iter().all(|part| part.progress() == Progress::Overdue && !part.gets_no_grace())
+    }
+
+    /// Late payments are looked for once more, and then no longer.
+    pub fn end_grace(&self) {
+        for part in self.parts() {
+            part.no_grace.store(true, Ordering::Relaxed);
+            part.wake.notify_one();
+        }
+    }
+
+    /// Invoices that this request has, or is about to get.
+    pub fn invoices(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Nothing is left to do. Tokens that wait for their guest are in the store.
     pub fn is_finished(&self) -> bool {
         !self.is_asking()
             && self.parts().iter().all(|part| match part.progress() {
@@ -162,8 +182,7 @@ impl Request {
                 | Progress::Overdue
                 | Progress::Paid
                 | Progress::Granted { online: false } => false,
-                Progress::Tokens(_) => part.is_acked(),
-                Progress::Granted { online: true } | Progress::Expired => true,
+                Progress::Tokens(_) | Progress::Granted { online: true } | Progress::Expired => true,
             })
     }
 
@@ -238,6 +257,7 @@ impl Part {
             said_paid: AtomicBool::new(false),
             mint_is_back: AtomicBool::new(false),
             guest_asks: AtomicBool::new(false),
+            no_grace: AtomicBool::new(false),
         })
     }
 
@@ -249,7 +269,7 @@ impl Part {
             due: row.due.unwrap_or_default(),
         };
         let progress = match (row.state, owner, &row.token) {
-            (PartState::Asking | PartState::Failed, ..) => return None,
+            (PartState::Asking, ..) => return None,
             (PartState::Unpaid, ..) => Progress::Unpaid,
             (PartState::Paid, ..) => Progress::Paid,
             (PartState::Claimed, Owner::House, _) => Progress::Granted { online: true },
@@ -282,6 +302,10 @@ impl Part {
 
     pub fn set_acked(&self) {
         self.acked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn gets_no_grace(&self) -> bool {
+        self.no_grace.load(Ordering::Relaxed)
     }
 
     pub fn holds_tokens(&self) -> bool {

@@ -3,6 +3,7 @@
 //! What happens to a request is told to every socket of its MAC. A socket that does not read is closed
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
+use super::delivery;
 use super::messages::{ClientMessage, Code, ProxyError};
 use super::MintProxy;
 use crate::config::Venue;
@@ -96,8 +97,11 @@ impl MintProxy {
         };
         let redeliver = speaker.clone();
         tokio::spawn(async move {
-            for message in redeliver.proxy.undelivered(redeliver.caller.mac).await {
-                redeliver.say(&message).await;
+            let waiting = redeliver.proxy.undelivered(redeliver.caller.mac).await;
+            for some in waiting.chunks(delivery::AT_A_TIME) {
+                for message in redeliver.proxy.delivery(some).await {
+                    redeliver.say(&message).await;
+                }
             }
         });
         Some(Conversation { outbox: inbox, speaker })

@@ -12,7 +12,7 @@ use super::MintProxy;
 use crate::config::MintUrl;
 use crate::ecash::{token, EcashError, KeysetId, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
 use crate::store::{ClaimRow, NewGrant, Owner};
-use crate::units::Sats;
+use crate::units::{Millis, Sats};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,13 @@ const MANY_REFUSALS: usize = 30;
 const PAUSE_AFTER_MANY: Duration = Duration::from_secs(600);
 /// A mint that calls every new set of outputs used is not sent ever more of them.
 const MOST_CLAIMS: usize = 16;
-/// Counters that are skipped when the mint knows outputs that we do not remember (an old backup).
+/// Counters that are skipped when the mint knows outputs that we do not remember (an old backup): twice as many
+/// each time, so that few attempts get past any backup's age.
 const SKIP_COUNTERS: u32 = 100;
+const MOST_SKIPPED: u32 = 100_000;
+/// So many sets of outputs of a part are sent without a pause; a mint that refuses every one must not have us
+/// write new ones as fast as it answers.
+const PROMPT_CLAIMS: usize = 6;
 
 /// How an attempt to claim ended.
 enum Claim {
@@ -142,7 +147,8 @@ impl MintProxy {
                 }
                 () = part.wake.notified() => {
                     let asked = part.guest_asks.swap(false, Ordering::Relaxed);
-                    if !asked || !looks.guest_may_look(store.now()) {
+                    let last_look = part.gets_no_grace();
+                    if !last_look && (!asked || !looks.guest_may_look(store.now())) {
                         continue;
                     }
                     Urgency::Guest
@@ -155,7 +161,10 @@ impl MintProxy {
                     return true;
                 }
                 Ok(QuoteState::Unpaid | QuoteState::Pending) => {
-                    let grace = self.0.config.borrow().main.invoice_grace;
+                    let grace = match part.gets_no_grace() {
+                        true => Millis::ZERO,
+                        false => self.0.config.borrow().main.invoice_grace,
+                    };
                     match looks.unpaid(store.now(), grace) {
                         Unpaid::Payable => {}
                         Unpaid::Overdue => self.tell(request, part, Progress::Overdue),
@@ -193,10 +202,18 @@ impl MintProxy {
         match issued {
             Ok(proofs) => Claim::Proofs(proofs),
             Err(EcashError::NotPaid) => Claim::NotPaid,
-            Err(EcashError::KeysetInactive) => match self.fresh_outputs(request, part, &mint, 0).await {
-                Ok(()) => Claim::Later(EcashError::KeysetInactive),
-                Err(err) => Claim::Later(err),
-            },
+            Err(EcashError::KeysetInactive) => {
+                let active = mint.active_keyset(Urgency::Guest).await.map(|keyset| keyset.id().to_string());
+                match active {
+                    // It still offers what it has just refused: the same outputs will do, once it knows.
+                    Ok(active) if active == newest.keyset => Claim::Later(EcashError::KeysetInactive),
+                    Ok(_) => match self.fresh_outputs(request, part, &mint, 0).await {
+                        Ok(()) => Claim::Later(EcashError::KeysetInactive),
+                        Err(err) => Claim::Later(err),
+                    },
+                    Err(err) => Claim::Later(err),
+                }
+            }
             Err(err @ EcashError::AlreadyIssued) => self.restore(request, part, &mint, &claims, err).await,
             Err(err @ (EcashError::OutputsAlreadySigned | EcashError::OutputsPending)) => {
                 // If the quote still has its money, the outputs were signed for something else (counters
@@ -204,7 +221,7 @@ impl MintProxy {
                 match mint.quote_state(&part.quote, Urgency::Guest).await.map(|quote| quote.state) {
                     Ok(QuoteState::Issued) => self.restore(request, part, &mint, &claims, err).await,
                     Ok(QuoteState::Paid) => {
-                        match self.fresh_outputs(request, part, &mint, SKIP_COUNTERS).await {
+                        match self.fresh_outputs(request, part, &mint, skipped(claims.len())).await {
                             Ok(()) => Claim::Later(err),
                             Err(err) => Claim::Later(err),
                         }
@@ -259,7 +276,9 @@ impl MintProxy {
             Ok(claim) => {
                 part.add_claim(claim);
                 // There is something new to send: no reason to wait for the pause.
-                part.wake.notify_one();
+                if part.claims().len() <= PROMPT_CLAIMS {
+                    part.wake.notify_one();
+                }
                 Ok(())
             }
             Err(err) => {
@@ -352,6 +371,23 @@ fn claim_pause(attempts: usize) -> Duration {
         .map_or(LEAST_PAUSE, |secs| Duration::from_secs(*secs))
 }
 
+/// How many counters are left out after so many sets of outputs that the mint knew already.
+fn skipped(tried: usize) -> u32 {
+    let doublings = u32::try_from(tried.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    SKIP_COUNTERS.saturating_mul(1 << doublings).min(MOST_SKIPPED)
+}
+
 fn total(proofs: &[Proof]) -> Sats {
     Sats(proofs.iter().map(|proof| proof.amount.0).fold(0, u64::saturating_add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_a_backup_of_any_age_are_passed_in_few_attempts() {
+        assert_eq!([1, 2, 3].map(skipped), [100, 200, 400]);
+        assert_eq!([skipped(0), skipped(usize::MAX)], [100, MOST_SKIPPED]);
+    }
 }

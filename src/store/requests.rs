@@ -1,6 +1,6 @@
 //! Payment requests and the money in transit that belongs to them.
 //!
-//! A part goes `asking -> unpaid -> paid -> claimed`, or ends as `expired` or `failed`. What its
+//! A part goes `asking -> unpaid -> paid -> claimed`, or ends as `expired`. What its
 //! outputs and its lock key are derived from is committed in `begin`, before the mint is asked, so
 //! whatever happens later the tokens can be had from the seed and the mint (NUT-09).
 
@@ -37,8 +37,6 @@ pub enum PartState {
     Claimed,
     /// Never paid, and no longer watched.
     Expired,
-    /// The mint gave no usable invoice.
-    Failed,
 }
 
 #[derive(Clone, Debug)]
@@ -157,12 +155,14 @@ impl Store {
         .await
     }
 
-    /// No usable invoice came: the request ends before anything was shown.
+    /// No usable invoice came: the request is forgotten before anything was shown, and its counters stay taken.
+    /// It leaves no row behind: whoever wants a mint to refuse can have that often.
     pub async fn not_invoiced(&self, request: &RequestId) -> Result<(), StoreError> {
         let id = request.0.clone();
         self.write(move |tx| {
             tx.execute(
-                "UPDATE parts SET state = 'failed' WHERE request = ?1 AND state IN ('asking', 'unpaid')",
+                "DELETE FROM requests WHERE id = ?1 AND NOT EXISTS
+                 (SELECT 1 FROM parts WHERE request = ?1 AND state NOT IN ('asking', 'unpaid'))",
                 [id],
             )?;
             Ok(())
@@ -243,19 +243,38 @@ impl Store {
         .await
     }
 
-    /// Requests that still have work to do: unpaid, unclaimed, or tokens not yet safe with the guest.
+    /// Requests that still have work to do: unpaid or unclaimed.
     pub async fn open_requests(&self) -> Result<Vec<RequestRow>, StoreError> {
         self.read(|db| {
             let ids = db
                 .prepare(
                     "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE p.state IN ('asking', 'unpaid', 'paid') OR (p.state = 'claimed' AND r.owner = 'guest' AND NOT p.acked)",
+                     WHERE p.state IN ('asking', 'unpaid', 'paid')",
                 )?
                 .query_map([], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
-            ids.into_iter()
-                .filter_map(|id| request_by_id(db, &RequestId(id)).transpose())
-                .collect()
+            ids.into_iter().filter_map(|id| request_by_id(db, &RequestId(id)).transpose()).collect()
+        })
+        .await
+    }
+
+    /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
+    pub async fn undelivered(&self, of: Option<MacAddr>) -> Result<Vec<RequestId>, StoreError> {
+        self.read(move |db| {
+            let requests = "SELECT id FROM requests WHERE owner = 'guest' AND EXISTS
+                (SELECT 1 FROM parts WHERE request = requests.id AND state = 'claimed' AND NOT acked)";
+            let id = |row: &Row| row.get(0).map(RequestId);
+            let ids = match of {
+                Some(mac) => db
+                    .prepare_cached(&format!("{requests} AND mac = ?1 ORDER BY created_ms"))?
+                    .query_map([mac.to_string()], id)?
+                    .collect::<Result<_, _>>(),
+                None => db
+                    .prepare(&format!("{requests} ORDER BY created_ms"))?
+                    .query_map([], id)?
+                    .collect::<Result<_, _>>(),
+            };
+            Ok(ids?)
         })
         .await
     }
@@ -278,7 +297,7 @@ impl Store {
             )?;
             tx.execute(
                 "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
-                 (SELECT 1 FROM parts WHERE request = requests.id AND state NOT IN ('expired', 'failed'))",
+                 (SELECT 1 FROM parts WHERE request = requests.id AND state != 'expired')",
                 [unpaid_since],
             )?;
             tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [kept_since])?;
@@ -446,7 +465,6 @@ impl FromStr for PartState {
             "paid" => PartState::Paid,
             "claimed" => PartState::Claimed,
             "expired" => PartState::Expired,
-            "failed" => PartState::Failed,
             _ => return Err(StoreError::unreadable("state")),
         })
     }

@@ -44,6 +44,8 @@ ON_THE_WAY = {
     "oversized": (200, '{"detail":"' + "x" * 2_000_000 + '"}', "application/json"),
     "html": (200, "<html><body><h1>It works</h1></body></html>", "text/html"),
     "garbage": (200, '{"quote":"\x00\xff', "application/json"),
+    "keyset_inactive": (400, '{"detail":"keyset is inactive","code":12002}', "application/json"),
+    "outputs_signed": (400, '{"detail":"outputs have already been signed before","code":11003}', "application/json"),
     "down": (503, '{"detail":"maintenance"}', "application/json"),
 }
 

@@ -5,6 +5,8 @@ Guests are let in by the operator's `grant` here, so that no test waits for a mi
 
 import json
 import signal
+import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -227,6 +229,38 @@ def test_trusted_station_is_online_without_paying(lab, make_daemon, other):
     assert lab.guest.online() and lab.guest.online(six=True) and not other.online()
     daemon.restart()
     assert lab.guest.online()
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_guest_that_forges_thousands_of_addresses_shuts_nobody_else_out(lab, daemon, other, six):
+    """The kernel keeps so many addresses of paid guests and no more; one guest must not take all the places."""
+    family, host, port = (socket.AF_INET6, HOST6, 9) if six else (socket.AF_INET, HOST4, 9)
+    daemon.command("grant", other.mac, "1h")
+    assert other.online(six=six)
+    with other.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+        sock.bind(("eth0", 0x86DD if six else 0x0800))
+        for number in range(10_000):
+            sock.send(forged(other.mac, number, host, port, six))
+            if number % 500 == 0:
+                time.sleep(0.02)
+    newcomer = lab.add_guest()
+    daemon.command("grant", newcomer.mac, "1h")
+    assert newcomer.online(six=six)
+    assert newcomer.online(six=six) and other.online(six=six)
+
+
+def forged(mac: str, number: int, host: str, port: int, six: bool) -> bytes:
+    """A UDP packet to the internet in its Ethernet frame, from an address that is not the sender's."""
+    ethernet = bytes.fromhex("0200000000fe" + mac.replace(":", "")) + (b"\x86\xdd" if six else b"\x08\x00")
+    udp = struct.pack(">HHHH", 40000, port, 8, 0)
+    if six:
+        source = socket.inet_pton(socket.AF_INET6, f"fd77::dead:{number >> 8:x}:{number & 255:x}")
+        return ethernet + struct.pack(">IHBB", 6 << 28, len(udp), 17, 64) + source + socket.inet_pton(socket.AF_INET6, host) + udp
+    addresses = socket.inet_aton(f"10.55.{number >> 8}.{number & 255}") + socket.inet_aton(host)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
+    total = sum(struct.unpack(">10H", head + addresses))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ethernet + head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + addresses + udp
 
 
 # The firewall under us

@@ -64,6 +64,20 @@ def gets(guest, made: dict, limit: float = 10.0) -> dict:
     return wait_for(lambda: outcome(guest, made["request_id"]), limit, "the payment reaches its end", every=0.2)
 
 
+# Tokens that wait
+
+
+def test_tokens_that_wait_for_their_guest_take_no_place_after_a_restart(lab, fault_mint, make_daemon):
+    daemon = make_daemon(fault_mint.url)
+    made = request(lab.guest, fault_mint, 5)
+    fault_mint.pay(made["invoice"])
+    tokens = gets(lab.guest, made)
+    daemon.restart()
+    assert lab.guest.get("http://192.168.77.1:2121/stats").json()["requests"] == 0
+    with MintProxy(lab.guest) as proxy:
+        assert proxy.receive() == tokens
+
+
 # Asking for an invoice
 
 
@@ -352,6 +366,19 @@ def test_counters_of_an_old_backup_never_give_out_the_same_money_again(lab, faul
     fault_mint.pay(second["invoice"])
     gets(lab.guests[1], second)
     check_books(daemon, fault_mint, 26)
+
+
+@pytest.mark.parametrize("fault, most", [("keyset_inactive", 1), ("outputs_signed", 8)])
+def test_mint_that_refuses_every_output_does_not_fill_the_store(lab, fault_mint, make_daemon, fault, most):
+    daemon = make_daemon(fault_mint.url)
+    made = request(lab.guest, fault_mint, 13)
+    fault_mint.misbehave(fault, on="mint")
+    fault_mint.pay(made["invoice"])
+    time.sleep(14)
+    assert len(Books(daemon).tables["claims"]) <= most
+    fault_mint.behave()
+    gets(lab.guest, made, 35)
+    check_books(daemon, fault_mint, 13)
 
 
 # Times

@@ -107,6 +107,23 @@ def test_store_that_cannot_be_used_sells_nothing_says_why_and_is_kept(lab, make_
     assert {name: data for name, data in contents(daemon.state_dir).items() if name in before or name.endswith(".key") or name == "store.db"} == before
 
 
+def test_daemon_with_a_key_that_cannot_be_read_does_not_begin_again_and_again(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    daemon.stop()
+    key = os.path.join(daemon.state_dir, "takings.key")
+    os.rename(key, key + ".aside")
+    os.mkdir(key)
+    starts = daemon.log().count(" is up")
+    daemon.start()
+    assert daemon.status()["data"]["store"]["state"] == "STORE_ERROR"
+    time.sleep(8)
+    assert daemon.log().count(" is up") == starts + 1
+    os.rmdir(key)
+    os.rename(key + ".aside", key)
+    wait_for(lambda: daemon.log().count(" is up") == starts + 2, 10, "it begins again once the key can be read")
+    wait_for(lambda: daemon.answers() and daemon.status()["data"]["store"]["state"] == "ok", 10)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_without_a_usable_store_paid_sessions_go_on_even_after_a_flush(lab, make_daemon, fault_mint, fault):
     daemon, _, _ = broken(make_daemon, lab, fault_mint, fault)

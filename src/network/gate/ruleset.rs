@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(super) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 /// No element is given more; sessions that are longer are given the rest later.
@@ -50,7 +50,7 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 10] = [
+const SETS: [SetSpec; 11] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
     set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
     set(
@@ -67,6 +67,8 @@ const SETS: [SetSpec; 10] = [
         24,
         TIMEOUT | DYNAMIC,
     ),
+    // How fast each station takes new addresses.
+    set("fresh", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dl4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     set("dc4", "type ipv4_addr; flags dynamic,timeout; counter; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
@@ -107,6 +109,10 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     // Not "unicast": without a route for an IPv6 address its type is "unreachable", and those guests shall
     // see the portal as well.
     const ROUTER: &str = "{ local, broadcast, multicast, anycast }";
+    // The sets of addresses have so many places. A station that forged its addresses could take them all, and
+    // who pays after that would get no answers.
+    const TOO_MANY: &str =
+        "update @fresh { ether saddr timeout 1h limit rate over 2/minute burst 128 packets } drop";
     vec![
         ChainSpec {
             name: "tg_mark",
@@ -162,6 +168,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
             priority: -5,
             rules: vec![
                 format!("{unpaid} drop"),
+                format!("iifname @ifs meta nfproto ipv4 ether saddr . ip saddr != @ul4 {TOO_MANY}"),
+                format!("iifname @ifs meta nfproto ipv6 ether saddr . ip6 saddr != @ul6 {TOO_MANY}"),
                 "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
                 "iifname @ifs meta nfproto ipv6 update @ul6 { ether saddr . ip6 saddr timeout 1h }".to_owned(),
                 // "add" leaves the end of an element that is there alone.

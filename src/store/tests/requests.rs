@@ -56,7 +56,6 @@ impl Books {
                 self.store.claimed(part, "cashuBtoken".to_owned(), grant(owner, "r")).await.map(drop).unwrap()
             }
             PartState::Expired => self.store.expired(part).await.unwrap(),
-            PartState::Failed => self.store.not_invoiced(&row.id).await.unwrap(),
         }
         row.id
     }
@@ -64,6 +63,10 @@ impl Books {
     async fn states(&self, id: &RequestId) -> Vec<PartState> {
         let row = self.store.request(id).await.unwrap();
         row.map(|row| row.parts.iter().map(|part| part.state).collect()).unwrap_or_default()
+    }
+
+    async fn is_undelivered(&self, id: &RequestId) -> bool {
+        self.store.undelivered(None).await.unwrap().contains(id)
     }
 
     async fn is_open(&self, id: &RequestId) -> bool {
@@ -156,6 +159,23 @@ async fn an_invoice_is_taken_once_and_all_parts_together() {
 }
 
 #[tokio::test]
+async fn a_request_without_an_invoice_leaves_no_row_behind() {
+    let books = Books::new();
+    let row = books.begin(Owner::Guest, 2).await;
+    books.store.not_invoiced(&row.id).await.unwrap();
+    assert!(books.store.request(&row.id).await.unwrap().is_none());
+    let left: i64 = books
+        .store
+        .read(|db| {
+            let count = "SELECT (SELECT COUNT(*) FROM parts) + (SELECT COUNT(*) FROM claims)";
+            Ok(db.query_row(count, [], |row| row.get(0))?)
+        })
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn a_claimed_part_never_goes_back() {
     let books = Books::new();
     let id = books.in_state(Owner::Guest, PartState::Claimed).await;
@@ -204,10 +224,9 @@ async fn what_has_work_left_is_taken_up_at_the_next_start() {
         (Owner::Guest, PartState::Asking, true),
         (Owner::Guest, PartState::Unpaid, true),
         (Owner::House, PartState::Paid, true),
-        (Owner::Guest, PartState::Claimed, true),
+        (Owner::Guest, PartState::Claimed, false),
         (Owner::House, PartState::Claimed, false),
         (Owner::Guest, PartState::Expired, false),
-        (Owner::Guest, PartState::Failed, false),
     ] {
         let id = books.in_state(owner, state).await;
         assert_eq!(books.is_open(&id).await, open, "{owner:?} {state:?}");
@@ -235,9 +254,25 @@ async fn tokens_that_come_after_an_acknowledgement_want_their_own() {
         .map(|p| p.acked)
         .collect::<Vec<_>>();
     assert_eq!(acked, [true, false], "what was not here yet is not acknowledged");
-    assert!(books.is_open(&row.id).await);
+    assert!(books.is_undelivered(&row.id).await);
     books.store.acked(both()).await.unwrap();
-    assert!(!books.is_open(&row.id).await);
+    assert!(!books.is_undelivered(&row.id).await);
+}
+
+#[tokio::test]
+async fn tokens_wait_for_the_guest_who_asked_for_them_and_nobody_else() {
+    let books = Books::new();
+    let (mine, stranger) =
+        (MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(), MacAddr::new([2, 0, 0, 0, 0, 9]).unwrap());
+    let first = books.in_state(Owner::Guest, PartState::Claimed).await;
+    books.clock.advance(HOUR);
+    let second = books.in_state(Owner::Guest, PartState::Claimed).await;
+    for state in [PartState::Unpaid, PartState::Paid, PartState::Expired] {
+        books.in_state(Owner::Guest, state).await;
+    }
+    books.in_state(Owner::House, PartState::Claimed).await;
+    assert_eq!(books.store.undelivered(Some(mine)).await.unwrap(), [first, second]);
+    assert_eq!(books.store.undelivered(Some(stranger)).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -252,12 +287,12 @@ async fn pruning_keeps_what_is_watched_unclaimed_or_the_houses() {
     ] {
         kept.push(books.in_state(owner, state).await);
     }
-    for state in [PartState::Claimed, PartState::Expired, PartState::Failed] {
+    for state in [PartState::Claimed, PartState::Expired] {
         pruned.push(books.in_state(Owner::Guest, state).await);
     }
     let before = books.store.now();
     books.clock.advance(HOUR);
-    kept.push(books.in_state(Owner::Guest, PartState::Failed).await);
+    kept.push(books.in_state(Owner::Guest, PartState::Expired).await);
     books.store.prune(before.saturating_add(Millis(1)), before.saturating_add(Millis(1))).await.unwrap();
     for id in &kept {
         assert!(!books.states(id).await.is_empty());
@@ -271,13 +306,12 @@ async fn pruning_keeps_what_is_watched_unclaimed_or_the_houses() {
 async fn what_came_to_nothing_is_forgotten_long_before_tokens_are() {
     let books = Books::new();
     let tokens = books.in_state(Owner::Guest, PartState::Claimed).await;
-    let failed = books.in_state(Owner::Guest, PartState::Failed).await;
     let expired = books.in_state(Owner::House, PartState::Expired).await;
     let half = books.invoiced(Owner::Guest, 2).await;
     books.store.expired(half.parts[0].id).await.unwrap();
     books.clock.advance(HOUR);
     books.store.prune(Millis::ZERO, books.store.now()).await.unwrap();
-    assert!(books.states(&failed).await.is_empty() && books.states(&expired).await.is_empty());
+    assert!(books.states(&expired).await.is_empty());
     assert_eq!(books.states(&tokens).await, [PartState::Claimed]);
     assert_eq!(books.states(&half.id).await.len(), 2, "its other part is still watched");
 }
