@@ -343,3 +343,29 @@ def test_jumping_clock_neither_ends_nor_extends_sessions(lab, make_daemon):
     daemon.start(env=wall.env)
     (session,) = daemon.ask("sessions")["data"]
     assert abs(session["remaining_seconds"] - (3600 - (time.monotonic() - started))) <= 1.5
+
+
+# What a sale costs the flash
+
+
+def test_a_sale_costs_at_most_8_commits_and_96_kib(lab, mint, make_daemon):
+    daemon = make_daemon(mint.url)
+    state = daemon.process.host_pid
+
+    def written() -> tuple[int, int]:
+        with open(f"/proc/{state}/io", encoding="ascii") as io:
+            bytes_written = next(int(line.split()[1]) for line in io if line.startswith("write_bytes"))
+        return daemon.status()["data"]["store"]["commits"], bytes_written
+
+    def sell(amount) -> None:
+        asked = post_request(lab.guest, mint.url, amount, apply=True).json()
+        mint.pay(asked["invoice"])
+        wait_for(lambda: read_request(lab.guest, asked["request_id"]).json()["type"] == "session_granted", 10)
+
+    sell(1)
+    commits, size = written()
+    for amount in range(2, 7):
+        sell(amount)
+    commits_after, size_after = written()
+    assert (commits_after - commits) / 5 <= 8
+    assert (size_after - size) / 5 <= 96 * 1024
