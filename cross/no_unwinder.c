@@ -23,6 +23,11 @@ NEVER(_Unwind_RaiseException)
 NEVER(_Unwind_Resume)
 NEVER(_Unwind_SetGR)
 NEVER(_Unwind_SetIP)
+#ifdef __arm__ /* has its own way of unwinding */
+NEVER(__aeabi_unwind_cpp_pr0)
+NEVER(__aeabi_unwind_cpp_pr1)
+NEVER(__aeabi_unwind_cpp_pr2)
 NEVER(_Unwind_VRS_Get)
 NEVER(_Unwind_VRS_Set)
 NEVER(__gnu_unwind_frame)
+#endif
