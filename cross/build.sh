@@ -41,7 +41,7 @@ case $triple in
 # Thumb-2 is a quarter smaller, and every ARMv7 has it.
 armv7*) flags="$flags|-Ctarget-feature=+thumb-mode" machine=-mthumb ;;
 # What several functions do alike is done in one place; other processors' compilers do so by themselves, or cannot.
-x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" machine="-mllvm -enable-machine-outliner=always" ;;
+x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" ;;
 esac
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
