@@ -7,6 +7,7 @@ emulator's network card. So nothing of it needs more rights than a lab.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import re
@@ -22,7 +23,7 @@ from . import firewall, foreign, initramfs
 from .guest import ROUTER4, ROUTER6
 from .internet import UPLINK4, UPLINK6
 from .namespaces import BRIDGE, Lab
-from .place import Finished, Space, wait_for
+from .place import Finished, Space
 
 GUEST_MAC, WAN_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:fd"
 
@@ -42,11 +43,14 @@ class Model:
 VIRT = ["virtio_net", "virtio_mmio"]
 MODELS = {
     "mipsel_24kc": Model(
-        "mipsel", "linux-image-4kc-malta", ["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kc", "-m", "128"], "ttyS0", "pcnet", ["pcnet32"],
+        "mipsel", "linux-image-4kc-malta", ["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kc", "-m", "128"], "ttyS0", "pcnet,romfile=", ["pcnet32"],
     ),
     "aarch64_cortex-a53": Model(
         "arm64", "linux-image-cloud-arm64", ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "256"], "ttyAMA0",
         "virtio-net-device", VIRT,
+    ),
+    "arm_cortex-a7_neon-vfpv4": Model(
+        "armhf", "linux-image-armmp", ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7", "-m", "256"], "ttyAMA0", "virtio-net-device", VIRT,
     ),
 }
 
@@ -80,7 +84,7 @@ ip addr add 203.0.113.2/24 dev wan
 ip addr add 2001:db8::2/64 dev wan
 ip route add default via {UPLINK4}
 ip -6 route add default via {UPLINK6}
-sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.netfilter.nf_conntrack_max=16384
 nft -f /etc/firewall.nft
 dmesg -n 1
 set +e
@@ -110,7 +114,7 @@ class Machine:
                 "-kernel", initramfs.kernel(root), "-initrd", disk, "-append", f"console={model.console} panic=-1",
             ]
             for name, wire, mac in (("guest", self.guest_wire, GUEST_MAC), ("wan", self.wan_wire, WAN_MAC)):
-                argv += ["-netdev", f"socket,id={name},{wire.option}", "-device", f"{model.card},netdev={name},mac={mac},romfile="]
+                argv += ["-netdev", f"socket,id={name},{wire.option}", "-device", f"{model.card},netdev={name},mac={mac}"]
             self.process = lab.router.spawn(argv, pipe_in=True, pipe_out=True)
             undo.callback(self.process.kill)
             threading.Thread(target=self._listen, daemon=True).start()
@@ -207,11 +211,11 @@ def make_room(lab: Lab) -> None:
         checksums_in_full(space, "eth0")
 
 
+SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
+
+
 def checksums_in_full(space: Space, device: str) -> None:
     """Between namespaces the kernel leaves checksums out, which a real wire must have."""
-    SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
-    import ctypes
-
     order = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_STXCSUM, 0))
     with space.udp() as sock:
         fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", device.encode(), ctypes.addressof(order)))
