@@ -6,6 +6,7 @@
 mod answer;
 mod connections;
 mod listeners;
+mod origin;
 mod pages;
 mod routes;
 mod websocket;

@@ -15,6 +15,7 @@ mod keyfile;
 mod migrations;
 mod requests;
 mod sessions;
+mod ticket;
 mod time;
 mod values;
 mod wal;
@@ -28,6 +29,7 @@ pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
+pub use ticket::Ticket;
 
 use crate::clock::Clock;
 use database::Database;
