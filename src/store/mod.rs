@@ -16,6 +16,7 @@ mod migrations;
 mod requests;
 mod sessions;
 mod ticket;
+mod tickets;
 mod time;
 mod values;
 mod wal;
@@ -30,6 +31,7 @@ pub use requests::{
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
 pub use ticket::Ticket;
+pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 
 use crate::clock::Clock;
 use database::Database;
