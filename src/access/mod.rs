@@ -78,7 +78,13 @@ impl Access {
         }
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
         let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
-        Ok(Access { store, clock, gatekeeper, sessions: Arc::new(Mutex::new(sessions)), tickets: Arc::default() })
+        Ok(Access {
+            store,
+            clock,
+            gatekeeper,
+            sessions: Arc::new(Mutex::new(sessions)),
+            tickets: Arc::default(),
+        })
     }
 
     pub fn gatekeeper(&self) -> &Gatekeeper {

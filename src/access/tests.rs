@@ -159,7 +159,7 @@ async fn paid(access: &Access, guest: &Caller) -> String {
 }
 
 async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<Taken, TicketError> {
-    access.take_over(guest, &[], ticket).await
+    access.take_over(guest, &[], ticket, drop).await
 }
 
 #[tokio::test]

@@ -130,13 +130,14 @@ impl Access {
     }
 
     /// Moves the account that the ticket stands for to the caller's MAC: the old one is closed, then the new one
-    /// opened. `devices` are where the old one may be. To be awaited to its end: after the commit the gate must
-    /// follow.
+    /// opened. `devices` are where the old one may be; `moved` is told the old MAC right after the commit. To be
+    /// awaited to its end, because the gate must follow.
     pub async fn take_over(
         &self,
         caller: &Caller,
         devices: &[String],
         text: &str,
+        moved: impl FnOnce(MacAddr),
     ) -> Result<Taken, TicketError> {
         let mac = caller.mac;
         let (ticket, _) = self.read_ticket(mac, text).await?;
@@ -161,6 +162,7 @@ impl Access {
         self.tickets.table().clear.remove(&holder);
         self.tickets.remember(mac, ticket, self.store.now());
         self.replace(&[holder, mac], &rows);
+        moved(holder);
         if let Err(err) = self.gatekeeper().close(holder).await {
             log::error!("{holder} has been replaced, but the gate could not be closed yet: {err}");
         }

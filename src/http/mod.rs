@@ -9,6 +9,7 @@ mod listeners;
 mod origin;
 mod pages;
 mod routes;
+mod tickets;
 mod websocket;
 
 pub use connections::Connections;

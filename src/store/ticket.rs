@@ -148,7 +148,9 @@ mod tests {
     #[test]
     fn what_is_no_ticket_is_refused() {
         let text = Ticket([1; 16]).to_string();
-        for other in ["", "-", "u", "é", &text[1..], &format!("{text}0"), &" ".repeat(5000), &"0".repeat(5000)] {
+        for other in
+            ["", "-", "u", "é", &text[1..], &format!("{text}0"), &" ".repeat(5000), &"0".repeat(5000)]
+        {
             assert_eq!(other.parse::<Ticket>(), Err(()), "{other}");
         }
     }

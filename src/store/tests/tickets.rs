@@ -111,9 +111,10 @@ async fn no_ticket_is_readable_in_the_files() {
     let books = Books::new();
     let ticket = books.minute(1).await;
     books.store.clone().close().await;
-    let bits: u128 = ticket.to_string().replace('-', "").chars().take(25).fold(0, |bits, digit| {
-        bits << 5 | "0123456789abcdefghjkmnpqrstvwxyz".find(digit).unwrap() as u128
-    });
+    let bits: u128 =
+        ticket.to_string().replace('-', "").chars().take(25).fold(0, |bits, digit| {
+            bits << 5 | "0123456789abcdefghjkmnpqrstvwxyz".find(digit).unwrap() as u128
+        });
     let raw = (bits << 3).to_be_bytes();
     for name in books.dir.names() {
         let bytes = fs::read(books.dir.file(&name)).unwrap();
