@@ -7,9 +7,6 @@
 //!
 //! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
 
-#[cfg(test)]
-pub mod scripted;
-
 pub use crate::config::LightningKind as Kind;
 
 use crate::store::Secret;
@@ -135,4 +132,9 @@ impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Account({} {})", self.kind.as_str(), self.url)
     }
+}
+
+#[cfg(test)]
+pub mod tests {
+    pub mod scripted;
 }
