@@ -1,7 +1,7 @@
 //! Amounts and times as columns. SQLite's integers are signed: what does not fit is an error, never a
 //! wrapped number.
 
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Millis, Msats, Sats, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 macro_rules! integer_column {
@@ -23,4 +23,4 @@ macro_rules! integer_column {
     )*};
 }
 
-integer_column!(Sats, Millis, UnixSeconds);
+integer_column!(Sats, Msats, Millis, UnixSeconds);
