@@ -7,8 +7,19 @@
 //!
 //! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
 
+mod account;
+mod call;
+mod cln;
+mod lnbits;
+mod lnd;
+mod phoenixd;
+mod pinned;
+mod proof;
 #[cfg(test)]
 pub mod scripted;
+mod sphinx;
+
+pub use account::AccountError;
 
 pub use crate::config::LightningKind as Kind;
 

@@ -77,12 +77,12 @@ go_is_new_enough() {
 }
 
 # The modules as they are pinned; `lowscrypt` makes wallets open at once, `invoicesrpc` is what holds invoices.
-build_lightning() {
-	cd "$lightning/build" && cp "$here/lightning/go.mod" .
+build_lightning() (
+	cd "$lightning/build" && cp "$here/lightning/go.mod" . || exit
 	GOPATH=$PWD/go GOCACHE=$PWD/cache GOBIN='' GOFLAGS='-mod=mod -modcacherw -trimpath -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
 		"$1" build -o bin/ -tags=invoicesrpc,lowscrypt -ldflags='-s -w' \
 		github.com/lightningnetwork/lnd/cmd/lnd github.com/btcsuite/btcd
-}
+)
 
 # Compiler and the source of its standard library, of one version.
 cross_compiler_is_whole() {
