@@ -18,6 +18,7 @@ mod proof;
 #[cfg(test)]
 pub mod scripted;
 mod sphinx;
+pub mod test_command;
 
 pub use account::AccountError;
 
