@@ -74,6 +74,15 @@ pub struct Main {
     pub ca_file: Option<PathBuf>,
     /// How long after an invoice's own expiry its payment is still looked for.
     pub invoice_grace: Millis,
+    pub mint_proxy_auth: MintProxyAuth,
+}
+
+/// What a guest must show at the mint proxy besides its MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MintProxyAuth {
+    Nothing,
+    /// Its session ticket, from the first payment on.
+    Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +111,8 @@ pub struct Venue {
     pub trusted_macs: BTreeSet<MacAddr>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is sold, and the unit that it is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     Milliseconds,
     /// Known, but refused by [`Config::from_uci`] until bytes are metered.
@@ -183,6 +193,10 @@ impl Mint {
 }
 
 impl Metric {
+    pub fn parse(text: &str) -> Option<Metric> {
+        [Metric::Milliseconds, Metric::Bytes].into_iter().find(|metric| metric.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Metric::Milliseconds => "milliseconds",

@@ -15,8 +15,6 @@ mod lnd;
 mod phoenixd;
 mod pinned;
 mod proof;
-#[cfg(test)]
-pub mod scripted;
 mod sphinx;
 pub mod test_command;
 
@@ -147,4 +145,9 @@ impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Account({} {})", self.kind.as_str(), self.url)
     }
+}
+
+#[cfg(test)]
+pub mod tests {
+    pub mod scripted;
 }

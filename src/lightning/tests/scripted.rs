@@ -1,6 +1,6 @@
 //! A backend for tests that does as it is told and notes what it was asked.
 
-use super::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use crate::lightning::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
