@@ -33,8 +33,8 @@ impl Lightning for Sphinx {
                 Ok((status, _)) if never_looked_at(status) => return Answer::failed(format!("HTTP {status}")),
                 Ok(answer) => answer,
             };
-            let reference = tag(&sent);
             let ours = sent["payment_hash"].is_null() || is_hash(&sent["payment_hash"], &order.payment_hash);
+            let reference = tag(&sent).filter(|_| ours);
             let outcome = match ours && status == 200 && sent["status"] == "COMPLETE" {
                 true => settled("Sphinx", &order.payment_hash, &sent["preimage"], false, None),
                 false => Outcome::Unknown(format!("HTTP {status}: {}", status_of(&sent))),
