@@ -1,0 +1,3 @@
+//! Bolt Cards: register, tap, callback.
+
+mod chip;
