@@ -157,7 +157,8 @@ mod tests {
     fn lengths_and_digits_are_exact() {
         let (p, c) = ("0".repeat(32), "0".repeat(16));
         assert!(Message::parse(&p.to_uppercase(), &c).is_some());
-        for (p, c) in [(&p[1..], &*c), (&*p, &c[1..]), ("", ""), (&*format!("{p}0"), &*c), (&*p.replace('0', "g"), &*c)]
+        for (p, c) in
+            [(&p[1..], &*c), (&*p, &c[1..]), ("", ""), (&*format!("{p}0"), &*c), (&*p.replace('0', "g"), &*c)]
         {
             assert!(Message::parse(p, c).is_none());
         }
