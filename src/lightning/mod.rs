@@ -7,7 +7,10 @@
 //!
 //! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
 
+mod backends;
+
 pub use crate::config::LightningKind as Kind;
+pub use backends::{Backend, Backends, Opener};
 
 use crate::store::Secret;
 use crate::units::Msats;

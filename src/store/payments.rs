@@ -6,7 +6,7 @@
 use super::cards::LIMIT_WINDOW;
 use super::{Store, StoreError};
 use crate::units::{Millis, Msats, UnixSeconds};
-use rusqlite::{params, Connection, ErrorCode, OptionalExtension, Row};
+use rusqlite::{params, Connection, OptionalExtension, Row};
 
 /// Names a tap and the payment that it becomes.
 pub type TapId = i64;
@@ -132,9 +132,7 @@ impl Store {
                 .optional();
             match reserved {
                 Ok(Some(id)) => return Ok(ReserveResult::Reserved(id)),
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                    return Ok(ReserveResult::InvoiceUsed)
-                }
+                Err(error) if is_second(&error) => return Ok(ReserveResult::InvoiceUsed),
                 reserved => reserved?,
             };
             let Some(tap) = tap_by_k1(tx, &payment.k1)? else { return Ok(ReserveResult::NoTap) };
@@ -265,7 +263,8 @@ impl Store {
     }
 
     /// Forgets taps that nobody turned into a payment and payments that ended before `kept_since`, and
-    /// backends that no payment needs, but for `current`.
+    /// backends that no payment needs, but for `current` and the
+    /// newest, which may be about to become it.
     pub async fn prune_taps(&self, kept_since: Millis, current: Option<i64>) -> Result<(), StoreError> {
         let now = self.now();
         self.write(move |tx| {
@@ -275,7 +274,7 @@ impl Store {
                 params![now.saturating_sub(LIMIT_WINDOW), kept_since],
             )?;
             tx.execute(
-                "DELETE FROM backends WHERE id IS NOT ?1
+                "DELETE FROM backends WHERE id IS NOT ?1 AND id < (SELECT MAX(id) FROM backends)
                  AND NOT EXISTS (SELECT 1 FROM card_taps WHERE backend = backends.id)",
                 [current],
             )?;
@@ -314,6 +313,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whether a row was refused because there is one like it.
+fn is_second(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
 }
 
 fn tap_by_k1(db: &Connection, k1: &[u8; 32]) -> Result<Option<TapRow>, StoreError> {
