@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod hex;
 pub mod mac;
+pub mod pace;
 pub mod units;
 
 pub mod bolt11;

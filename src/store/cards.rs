@@ -22,11 +22,14 @@ pub struct NewCard {
 
 /// Keys in the making: how to seal them for their row, and the code that hands them out.
 pub struct NewKeys {
-    pub seal: Box<dyn FnOnce(&KeysOwner) -> Result<Vec<u8>, StoreError> + Send>,
+    pub seal: Box<SealKeys>,
     /// SHA-256.
     pub code: [u8; 32],
     pub code_ends: Millis,
 }
+
+/// Seals keys for the row that they are put into.
+pub type SealKeys = dyn FnOnce(&KeysOwner) -> Result<Vec<u8>, StoreError> + Send;
 
 /// Which set of keys of which card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ mod migrations;
 mod payments;
 mod requests;
 mod sessions;
+mod ticket;
+mod tickets;
 mod time;
 mod values;
 mod vault;
@@ -33,6 +35,8 @@ pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
+pub use ticket::Ticket;
+pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 pub use vault::Vault;
 
 use crate::clock::Clock;
