@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
+use tollgated::lightning;
 use tollgated::ops::control;
 use tollgated::setup::{self, SetupError};
 
@@ -28,6 +29,7 @@ COMMANDS
     sessions             running sessions and what is left of them
     grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
     revoke MAC           end a device's session now, paid or granted
+    lightning test       whether what pays invoices answers, may pay and may look payments up; pays nothing
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop
     wiring               what the init script tells procd, one 'name value' a line
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         ["check", "--system"] => check_system(&line),
         ["setup", args @ ..] => set_up(&line, args),
         ["wiring"] => wiring(&line),
+        ["lightning", "test"] => test_lightning(&line),
         ["gate", "release"] => release(&line, false),
         ["gate", "release", "--wait"] => release(&line, true),
         [command, args @ ..] if DAEMON_COMMANDS.contains(command) => ask_daemon(&line, command, args),
@@ -152,6 +155,17 @@ fn set_up(line: &Line, args: &[&str]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn test_lightning(line: &Line) -> ExitCode {
+    let config = Config::load(&line.config);
+    let Ok((config, _)) = &config else {
+        complain(&check::report(&line.config, &config, false).0);
+        return ExitCode::FAILURE;
+    };
+    let (text, good) = lightning::test_command::run(config, line.json);
+    print(&text);
+    ExitCode::from(u8::from(!good))
 }
 
 fn wiring(line: &Line) -> ExitCode {
