@@ -21,6 +21,9 @@ pub enum Reason {
     /// Of `/new`: never made, used, too old, or of a card that was wiped.
     #[error("one time code was used or card was wiped or card does not exist")]
     NoCode,
+    /// The code stays as it is.
+    #[error("this link is for the Bolt Card app; it is not used up")]
+    Browser,
     #[error("the UID must be 14 hex digits")]
     NoUid,
     #[error("k1 and pr are needed")]
