@@ -3,6 +3,8 @@
 //! Nothing here may hang or end the daemon because the machine is not ready: a device that is missing, a
 //! firewall that refuses or a port that is taken is reported and tried again.
 
+mod cards;
+
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
@@ -116,8 +118,8 @@ impl App {
         let (sender, receiver) = watch::channel(config.clone());
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
-        let mints = Mints::new(tls, clock.clone(), events);
-        let site = match open_shop(&config, &clock, &mints, receiver.clone()).await {
+        let mints = Mints::new(tls.clone(), clock.clone(), events);
+        let site = match open_shop(&config, &clock, &mints, tls, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -174,6 +176,9 @@ impl App {
             })
             .collect();
         wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
+        if let Some(card) = &config.card {
+            wanted.push(Wanted { audience: Audience::Card, address: card.listen });
+        }
         let site = self.site.clone();
         let complaints = self.listeners.reconcile(&site, &wanted);
         self.site.set_trouble(complaints);
@@ -187,7 +192,11 @@ impl App {
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
             let before = |age| shop.store.now().saturating_sub(age);
-            if let Err(err) = shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await {
+            let pruned = match &shop.cards {
+                Ok(cards) => cards.tidy(before(KEEP)).await,
+                Err(_) => Ok(()),
+            };
+            if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
                 log::warn!("old records are not removed: {err}");
             }
             tokio::spawn(async move { shop.mint_proxy.tidy().await });
@@ -226,6 +235,9 @@ impl App {
                 report(&self.path, &warnings);
                 let config = self.take_over(resolved(config));
                 let replanned = self.site.gatekeeper.replan(plan(&config));
+                if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
+                    cards::configure(cards.backends(), &config).await;
+                }
                 self.tend().await;
                 let warnings = texts(&self.path, &warnings);
                 // A gate that refuses is tried again, and status tells; nothing here waits for it.
@@ -292,6 +304,7 @@ async fn open_shop(
     config: &Config,
     clock: &Clock,
     mints: &Mints,
+    tls: Tls,
     receiver: watch::Receiver<Arc<Config>>,
 ) -> Result<(Gatekeeper, Result<Shop, Closed>), StoreError> {
     let closed = |err: &StoreError| {
@@ -318,10 +331,14 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         let (guests, takings) = seeds(&store).await?;
+        let receiver = receiver.clone();
         MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => Ok(Shop { store, access, mint_proxy }),
+        Ok(mint_proxy) => {
+            let cards = cards::open(&store, tls, receiver).await;
+            Ok(Shop { store, access, mint_proxy, cards })
+        }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))

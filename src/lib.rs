@@ -18,6 +18,7 @@ pub mod ecash;
 pub mod lightning;
 pub mod access;
 pub mod mint_proxy;
+pub mod card;
 pub mod portal;
 pub mod http;
 pub mod ops;

@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{json, Value};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
 use tollgated::lightning;
-use tollgated::ops::control;
+use tollgated::ops::{control, terminal};
 use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
@@ -29,6 +29,13 @@ COMMANDS
     sessions             running sessions and what is left of them
     grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
     revoke MAC           end a device's session now, paid or granted
+    card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled]
+                         a Bolt Card; shows the code that the programmer app reads
+    card list | show ID | history ID
+                         the cards, their limits and what they spent
+    card enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT]
+    card wipe ID         end a card; shows what the app needs to make the chip blank
+    card reprogram ID    new keys for a card; the old ones pay no more
     lightning test       whether what pays invoices answers, may pay and may look payments up; pays nothing
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop
@@ -56,7 +63,7 @@ EXAMPLES
 ";
 
 /// What the running daemon answers.
-const DAEMON_COMMANDS: [&str; 6] = ["status", "clients", "sessions", "grant", "revoke", "reload"];
+const DAEMON_COMMANDS: [&str; 7] = ["status", "clients", "sessions", "grant", "revoke", "card", "reload"];
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 
@@ -69,7 +76,7 @@ struct Line {
 impl Line {
     /// Whether the command has options of its own.
     fn takes_flags(&self) -> bool {
-        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate"))
+        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate" | "card"))
     }
 }
 
@@ -209,6 +216,7 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     if answer["ok"] == true {
         if !line.json {
             print(&for_people(command, &answer["data"]));
+            show_code(&answer["data"]);
         }
         return ExitCode::SUCCESS;
     }
@@ -229,6 +237,19 @@ fn ask(socket: &Path, order: &Value) -> std::io::Result<Value> {
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
+}
+
+/// What an app reads with a phone's camera: the link to a card's keys, or the keys of one to be wiped. Only on a
+/// terminal: in a file it is of no use.
+fn show_code(data: &Value) {
+    let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
+        (Some(link), _) => link.to_owned(),
+        (None, Some("wipe")) => data.to_string(),
+        _ => return,
+    };
+    if std::io::stdout().is_terminal() {
+        print(&terminal::qr(&text).unwrap_or_default());
+    }
 }
 
 /// Tables as lines, everything else as indented names and values.

@@ -295,4 +295,4 @@ fn checksum(hrp: &str, words: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

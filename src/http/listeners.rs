@@ -26,7 +26,9 @@ pub enum Audience {
     MintProxy { device: String },
     /// Whatever nft has redirected from port 80: a 302 to the portal, nothing else.
     Redirected { device: String },
-    /// The operator's machine: health.
+    /// Tills and programmer apps, through a tunnel, a proxy or an onion service.
+    Card,
+    /// The operator's machine.
     Admin,
 }
 
@@ -36,7 +38,7 @@ impl Audience {
             Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
                 Some(device)
             }
-            Audience::Admin => None,
+            Audience::Card | Audience::Admin => None,
         }
     }
 }

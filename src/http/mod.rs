@@ -3,7 +3,9 @@
 //! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
 //! and hands typed input to the rooms; it holds no state of a sale.
 
+mod admin;
 mod answer;
+mod cards;
 mod connections;
 mod listeners;
 mod origin;
@@ -12,10 +14,12 @@ mod routes;
 mod tickets;
 mod websocket;
 
+pub use admin::make_token;
 pub use connections::Connections;
 pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::Mints;
 use crate::mint_proxy::MintProxy;
@@ -41,6 +45,8 @@ pub struct Shop {
     pub store: Store,
     pub access: Access,
     pub mint_proxy: MintProxy,
+    /// Closed when the cards' key cannot be used; what else is sold goes on.
+    pub cards: Result<Cards, Closed>,
 }
 
 /// Why nothing can be sold.

@@ -1,9 +1,10 @@
 //! Every path, its method, who may ask and what answers.
 
 use super::answer::{self, Answer};
+use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
-use super::{pages, tickets, websocket, Site};
+use super::{admin, cards, pages, tickets, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -36,6 +37,7 @@ enum Route {
     Ticket,
     Health,
     Stats,
+    Card(CardRoute),
     Live,
     Ready,
 }
@@ -51,6 +53,10 @@ const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/mint-requests/", Route::MintRequest),
     (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/ticket", Route::FormAgain),
+    (Method::GET, "/ln", Route::Card(CardRoute::Tap)),
+    (Method::GET, "/ln/callback", Route::Card(CardRoute::Callback)),
+    (Method::GET, "/new", Route::Card(CardRoute::Keys)),
+    (Method::POST, "/new", Route::Card(CardRoute::Keys)),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -62,6 +68,13 @@ const MINT_PROXY: &[(Method, &str, Route)] = &[
     (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
+];
+
+const CARD: &[(Method, &str, Route)] = &[
+    (Method::GET, "/ln", Route::Card(CardRoute::Tap)),
+    (Method::GET, "/ln/callback", Route::Card(CardRoute::Callback)),
+    (Method::GET, "/new", Route::Card(CardRoute::Keys)),
+    (Method::POST, "/new", Route::Card(CardRoute::Keys)),
 ];
 
 const ADMIN: &[(Method, &str, Route)] =
@@ -85,7 +98,11 @@ pub async fn answer(
 ) -> Answer {
     let (routes, device) = match audience {
         Audience::Redirected { device } => return to_the_portal(site, device, local, peer),
+        Audience::Admin if admin::is_admin(request.uri().path()) => {
+            return admin::answer(site, request).await
+        }
         Audience::Admin => (ADMIN, None),
+        Audience::Card => (CARD, None),
         Audience::Guest { device } => (GUEST, Some(device)),
         Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
     };
@@ -101,6 +118,7 @@ pub async fn answer(
         (Route::FormAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
+        (Route::Card(route), _) => cards::answer(site, route, request).await,
         (_, None) => not_found(),
         (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
     }
@@ -311,7 +329,7 @@ fn stats(site: &Site) -> serde_json::Value {
 }
 
 /// A bounded body that is UTF-8.
-async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
     let collected =
         tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;

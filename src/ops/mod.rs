@@ -1,7 +1,9 @@
 //! Running it: the log, the control socket behind the operator's commands, and what `status` tells.
 
+mod cards;
 pub mod control;
 pub mod log;
 mod status;
+pub mod terminal;
 
 pub use status::status;
