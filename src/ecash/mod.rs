@@ -37,6 +37,7 @@ pub use seed::{Secret, Seed, SeedError};
 pub use subscribe::{MintEvent, QuoteWatch};
 pub use tls::{Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
+pub use wire::spending::{MeltQuote, MeltState};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
 
 #[cfg(test)]
