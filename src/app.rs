@@ -6,12 +6,13 @@
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints, Seed, Tls};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
-use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::store::{KeyFile, Secret, SessionRow, Store, StoreError};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -216,6 +217,7 @@ impl App {
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
             shop.mint_proxy.on_mint_event(mint, event);
+            shop.wallet.on_mint_event(mint, event);
         }
     }
 
@@ -318,13 +320,30 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         let (guests, takings) = seeds(&store).await?;
-        MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
+        let takings = Arc::new(takings);
+        let late = admit_late(&access);
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
+        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver);
+        Ok::<_, StoreError>((proxy.await?, wallet))
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => Ok(Shop { store, access, mint_proxy }),
+        Ok((mint_proxy, wallet)) => Ok(Shop { store, access, mint_proxy, wallet }),
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
+}
+
+/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+    let (sender, mut sessions) = mpsc::channel(64);
+    let access = access.clone();
+    tokio::spawn(async move {
+        while let Some(session) = sessions.recv().await {
+            let access = access.clone();
+            tokio::spawn(async move { access.admit(session).await });
+        }
+    });
+    sender
 }
 
 /// The guests' and the takings'.

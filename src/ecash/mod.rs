@@ -17,11 +17,13 @@ mod mnemonic;
 mod outputs;
 mod quote_lock;
 mod refusal;
+pub mod retry;
 mod schedule;
 mod seed;
 mod subscribe;
 mod tls;
 pub mod token;
+pub mod wallet;
 mod wire;
 
 pub use client::MintClient;

@@ -18,6 +18,7 @@ mod sessions;
 mod time;
 mod values;
 mod wal;
+mod wallet;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +26,10 @@ mod tests;
 pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
 pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
+pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
 use database::Database;

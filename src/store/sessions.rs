@@ -7,6 +7,7 @@ use super::{time, Store, StoreError};
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use serde_json::{json, Value};
 
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
@@ -37,6 +38,34 @@ pub struct Sales {
     pub count: u32,
     pub amount: Sats,
     pub allotment: Millis,
+}
+
+impl NewGrant {
+    /// As a column of a journal that grants later.
+    pub(super) fn to_text(&self) -> String {
+        json!({
+            "reference": self.reference,
+            "mac": self.mac.to_string(),
+            "venue": self.venue,
+            "amount": self.amount.0,
+            "allotment": self.allotment.0,
+        })
+        .to_string()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<NewGrant, StoreError> {
+        let unreadable = || StoreError::unreadable("access");
+        let json: Value = serde_json::from_str(text).map_err(|_| unreadable())?;
+        let field = |name: &str| json[name].as_str().ok_or_else(unreadable);
+        let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
+        Ok(NewGrant {
+            reference: field("reference")?.to_owned(),
+            mac: field("mac")?.parse().map_err(|_| unreadable())?,
+            venue: field("venue")?.to_owned(),
+            amount: Sats(number("amount")?),
+            allotment: Millis(number("allotment")?),
+        })
+    }
 }
 
 impl Store {
@@ -135,7 +164,7 @@ fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreErro
     Ok(account)
 }
 
-fn session_by_account(db: &Connection, account: i64) -> Result<Option<SessionRow>, StoreError> {
+pub(super) fn session_by_account(db: &Connection, account: i64) -> Result<Option<SessionRow>, StoreError> {
     db.query_row(
         "SELECT account, mac, venue, allotment, started_ms, ends_ms, revision FROM sessions WHERE account = ?1",
         [account],

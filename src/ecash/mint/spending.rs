@@ -64,8 +64,7 @@ impl Mint {
     ) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(blanks.keyset(), urgency).await?;
         let signatures = quote.change.clone();
-        let unblinded =
-            tokio::task::spawn_blocking(move || blanks.unblind_first(&keyset, &signatures)).await;
+        let unblinded = tokio::task::spawn_blocking(move || blanks.unblind_first(&keyset, &signatures)).await;
         Ok(unblinded.map_err(|_| EcashError::Busy)??)
     }
 }

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn melt_quotes_of_real_mints_are_read() {
-        let fresh = br#"{"quote":"q1","amount":100,"unit":"sat","request":"lnbc1u1","fee_reserve":2,"paid":false,
+        let fresh =
+            br#"{"quote":"q1","amount":100,"unit":"sat","request":"lnbc1u1","fee_reserve":2,"paid":false,
             "state":"UNPAID","expiry":1795222222,"payment_preimage":null,"change":null}"#;
         let quote = melt_quote(fresh).unwrap();
         assert_eq!((quote.amount, quote.fee_reserve, quote.state), (Sats(100), Sats(2), MeltState::Unpaid));
