@@ -7,9 +7,17 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sats(pub u64);
 
+/// Millisatoshis: what Lightning reckons in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Msats(pub u64);
+
 /// Milliseconds: a duration, or a reading of the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
+
+/// What was sold or is left, in the unit of its metric: milliseconds or bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Allotment(pub u64);
 
 /// Whole seconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +30,32 @@ impl Sats {
 
     pub fn checked_mul(self, factor: u64) -> Option<Sats> {
         self.0.checked_mul(factor).map(Sats)
+    }
+
+    pub fn to_msats(self) -> Option<Msats> {
+        self.0.checked_mul(1000).map(Msats)
+    }
+}
+
+impl Allotment {
+    pub const ZERO: Allotment = Allotment(0);
+
+    pub fn checked_mul(self, factor: u64) -> Option<Allotment> {
+        self.0.checked_mul(factor).map(Allotment)
+    }
+
+    pub fn saturating_add(self, other: Allotment) -> Allotment {
+        Allotment(self.0.saturating_add(other.0))
+    }
+
+    pub fn saturating_sub(self, other: Allotment) -> Allotment {
+        Allotment(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<Millis> for Allotment {
+    fn from(time: Millis) -> Allotment {
+        Allotment(time.0)
     }
 }
 
@@ -59,6 +93,12 @@ impl Millis {
 }
 
 impl fmt::Display for Sats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Msats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

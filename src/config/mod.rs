@@ -7,6 +7,7 @@ pub mod check;
 mod fields;
 pub mod mint_url;
 pub mod netifd;
+mod payments;
 mod problem;
 mod read;
 mod schema;
@@ -14,6 +15,7 @@ pub mod uci;
 mod values;
 
 pub use mint_url::{MintUrl, MintUrlError};
+pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
 
 use crate::mac::MacAddr;
@@ -40,6 +42,10 @@ pub struct Config {
     pub venues: Vec<Venue>,
     /// In the order of the file; no two have the same URL.
     pub mints: Vec<Mint>,
+    pub admin: Admin,
+    /// None: no cards here.
+    pub card: Option<Card>,
+    pub lightning: Lightning,
 }
 
 /// `config tollgate 'main'`.
@@ -68,6 +74,15 @@ pub struct Main {
     pub ca_file: Option<PathBuf>,
     /// How long after an invoice's own expiry its payment is still looked for.
     pub invoice_grace: Millis,
+    pub mint_proxy_auth: MintProxyAuth,
+}
+
+/// What a guest must show at the mint proxy besides its MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MintProxyAuth {
+    Nothing,
+    /// Its session ticket, from the first payment on.
+    Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +111,8 @@ pub struct Venue {
     pub trusted_macs: BTreeSet<MacAddr>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is sold, and the unit that it is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     Milliseconds,
     /// Known, but refused by [`Config::from_uci`] until bytes are metered.
@@ -162,6 +178,13 @@ impl Config {
     }
 }
 
+impl Main {
+    /// The ports of our listeners.
+    fn ports(&self) -> [u16; 4] {
+        [self.port, self.mint_proxy_port, self.redirect_port, self.admin_listen.port()]
+    }
+}
+
 impl Mint {
     /// Whether it sells in the venue with this id.
     pub fn sells_in(&self, venue: &str) -> bool {
@@ -170,6 +193,10 @@ impl Mint {
 }
 
 impl Metric {
+    pub fn parse(text: &str) -> Option<Metric> {
+        [Metric::Milliseconds, Metric::Bytes].into_iter().find(|metric| metric.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Metric::Milliseconds => "milliseconds",

@@ -5,12 +5,12 @@ use super::pace::{self, MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
 use super::{closed, MintProxy};
 use crate::access::Price;
-use crate::config::{Config, MintUrl, Venue};
+use crate::config::{Config, Metric, MintUrl, Venue};
 use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::Arc;
 
 /// However long a mint says that its invoice lives.
@@ -27,7 +27,8 @@ pub struct Opened {
 struct Checked {
     mint: MintUrl,
     amount: Sats,
-    allotment: Millis,
+    metric: Metric,
+    allotment: Allotment,
 }
 
 impl MintProxy {
@@ -57,7 +58,7 @@ impl MintProxy {
         let now = self.0.store.now();
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
         let mut table = self.table();
-        let mine = || table.requests.values().filter(|request| request.mac == caller.mac);
+        let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
         if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
             return Ok((same.clone(), false));
         }
@@ -78,7 +79,7 @@ impl MintProxy {
         if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
-        if !table.pace.admit(caller.mac, now) {
+        if !table.new_requests.admit(caller.mac, now) {
             return Err(rate_limited("too many requests; please wait a minute"));
         }
         let id = RequestId::random().map_err(|err| closed(&err))?;
@@ -109,12 +110,12 @@ impl MintProxy {
             Ok(parts) => {
                 request.open(parts);
                 for message in request.messages(&self.0.access) {
-                    self.0.sockets.tell(request.mac, &message);
+                    self.0.sockets.tell(request.mac(), Some(&request.id), &message);
                 }
                 self.watch(request);
             }
             Err(error) => {
-                log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac);
+                log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac());
                 self.table().requests.remove(&request.id);
                 request.refuse(error.about(&request.id));
             }
@@ -139,6 +140,7 @@ impl MintProxy {
             new_parts.push(NewPart {
                 mint: part.mint,
                 amount: part.amount,
+                metric: part.metric,
                 allotment: part.allotment,
                 keyset: keyset.id().to_string(),
                 amounts: amounts.iter().map(|amount| amount.0).collect(),
@@ -149,7 +151,7 @@ impl MintProxy {
             .store
             .begin(NewRequest {
                 id: request.id.clone(),
-                mac: request.mac,
+                mac: request.mac(),
                 venue: request.venue.clone(),
                 owner: request.owner,
                 parts: new_parts,
@@ -227,7 +229,7 @@ impl MintProxy {
 
 /// Everything that can be refused before a mint is asked.
 fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
-    let mut steps_in_all = Millis::ZERO;
+    let mut steps_in_all = Allotment::ZERO;
     let mut parts = Vec::with_capacity(ask.parts.len());
     for part in &ask.parts {
         let Some(mint) = config.mint_for(venue, &part.mint) else {
@@ -236,17 +238,17 @@ fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, Prox
         let price = Price::of(venue, mint);
         let allotment = match price.allotment(part.amount) {
             Ok(allotment) => allotment,
-            Err(_) if !ask.apply => Millis::ZERO,
+            Err(_) if !ask.apply => Allotment::ZERO,
             Err(err) => return Err(ProxyError::new(Code::InvalidMessage, err.to_string())),
         };
         steps_in_all = steps_in_all.saturating_add(allotment);
-        if ask.apply && steps_in_all > Millis(price.step.0.saturating_mul(price.max_steps)) {
+        if ask.apply && steps_in_all > Allotment(price.step.0.saturating_mul(price.max_steps)) {
             return Err(ProxyError::new(
                 Code::InvalidMessage,
                 "all parts together are above the largest purchase",
             ));
         }
-        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, allotment });
+        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, metric: venue.metric, allotment });
     }
     Ok(parts)
 }

@@ -2,11 +2,11 @@
 
 use super::messages::{self, Code, PartTag, ProxyError};
 use crate::access::Access;
-use crate::config::MintUrl;
+use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
 use crate::mac::MacAddr;
 use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use serde_json::{json, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,7 +14,8 @@ use tokio::sync::{watch, Notify};
 
 pub struct Request {
     pub id: RequestId,
-    pub mac: MacAddr,
+    /// Whose it is; changes when the guest does its MAC.
+    mac: Mutex<MacAddr>,
     pub venue: String,
     pub owner: Owner,
     /// Service time.
@@ -38,7 +39,8 @@ pub struct Part {
     pub position: u32,
     pub mint: MintUrl,
     pub amount: Sats,
-    pub allotment: Millis,
+    pub metric: Metric,
+    pub allotment: Allotment,
     pub lock_index: u32,
     pub quote: QuoteId,
     pub invoice: String,
@@ -47,6 +49,7 @@ pub struct Part {
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
     claims: Mutex<Vec<ClaimRow>>,
+    made_ticket: AtomicBool,
     acked: AtomicBool,
     /// Somebody wants this part looked at now; the flags say who.
     pub wake: Notify,
@@ -94,7 +97,7 @@ impl Request {
     ) -> Request {
         Request {
             id,
-            mac,
+            mac: Mutex::new(mac),
             venue: venue.to_owned(),
             owner,
             created,
@@ -111,6 +114,14 @@ impl Request {
         let parts = row.parts.into_iter().filter_map(|part| Part::from_row(part, row.owner)).collect();
         request.open(parts);
         request
+    }
+
+    pub fn mac(&self) -> MacAddr {
+        *lock(&self.mac)
+    }
+
+    pub fn move_to(&self, mac: MacAddr) {
+        *lock(&self.mac) = mac;
     }
 
     pub fn open(&self, parts: Vec<Part>) {
@@ -190,8 +201,11 @@ impl Request {
         Sats(self.asked.iter().map(|(_, amount)| amount.0).fold(0, u64::saturating_add))
     }
 
-    pub fn allotment(&self) -> Millis {
-        self.parts().iter().fold(Millis::ZERO, |sum, part| sum.saturating_add(part.allotment))
+    /// What all parts together buy, in the metric that they were offered in.
+    pub fn allotment(&self) -> (Metric, Allotment) {
+        let metric = self.parts().first().map_or(Metric::Milliseconds, |part| part.metric);
+        let all = self.parts().iter().fold(Allotment::ZERO, |sum, part| sum.saturating_add(part.allotment));
+        (metric, all)
     }
 
     /// The current message of each part.
@@ -209,8 +223,11 @@ impl Request {
             }
             Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
             Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac) {
-                Some(session) => messages::session_granted(&self.id, tag, &session),
+            Progress::Granted { online: true } => match access.session(self.mac()) {
+                Some(session) => {
+                    let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
+                    messages::session_granted(&self.id, tag, &session, ticket.as_ref())
+                }
                 None => {
                     ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
                 }
@@ -244,6 +261,7 @@ impl Part {
             position: row.position,
             mint: row.mint.clone(),
             amount: row.amount,
+            metric: row.metric,
             allotment: row.allotment,
             lock_index: row.lock_index,
             quote: QuoteId::parse(&answer.quote)?,
@@ -252,6 +270,7 @@ impl Part {
             due: answer.due,
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
             claims: Mutex::new(row.claims.clone()),
+            made_ticket: AtomicBool::new(false),
             acked: AtomicBool::new(row.acked),
             wake: Notify::new(),
             said_paid: AtomicBool::new(false),
@@ -302,6 +321,15 @@ impl Part {
 
     pub fn set_acked(&self) {
         self.acked.store(true, Ordering::Relaxed);
+    }
+
+    /// This part's grant has made the guest's session ticket.
+    pub fn set_made_ticket(&self) {
+        self.made_ticket.store(true, Ordering::Relaxed);
+    }
+
+    fn has_made_ticket(&self) -> bool {
+        self.made_ticket.load(Ordering::Relaxed)
     }
 
     pub fn gets_no_grace(&self) -> bool {

@@ -21,6 +21,8 @@ pub(super) const SCHEMA: Schema = Schema {
              wall_floor   INTEGER NOT NULL
          ) STRICT;",
         include_str!("schema.sql"),
+        include_str!("migrations/metrics.sql"),
+        include_str!("migrations/tickets.sql"),
         include_str!("migrations/wallet.sql"),
     ],
 };

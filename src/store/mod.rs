@@ -15,6 +15,8 @@ mod keyfile;
 mod migrations;
 mod requests;
 mod sessions;
+mod ticket;
+mod tickets;
 mod time;
 mod values;
 mod wal;
@@ -29,6 +31,8 @@ pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
+pub use ticket::Ticket;
+pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;

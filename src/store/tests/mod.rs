@@ -7,12 +7,13 @@ mod keyfile;
 mod power_cut;
 mod requests;
 mod sessions;
+mod tickets;
 mod time;
 
 use super::migrations::{Schema, SCHEMA};
 use super::{Store, StoreError};
 use crate::clock::Clock;
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
