@@ -8,12 +8,13 @@ mod cards;
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed, Tls};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
-use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -199,7 +200,10 @@ impl App {
             if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
                 log::warn!("old records are not removed: {err}");
             }
-            tokio::spawn(async move { shop.mint_proxy.tidy().await });
+            tokio::spawn(async move {
+                shop.mint_proxy.tidy().await;
+                shop.wallet.tidy().await;
+            });
         }
     }
 
@@ -225,6 +229,7 @@ impl App {
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
             shop.mint_proxy.on_mint_event(mint, event);
+            shop.wallet.on_mint_event(mint, event);
         }
     }
 
@@ -331,29 +336,39 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         let (guests, takings) = seeds(&store).await?;
-        let receiver = receiver.clone();
-        MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
+        let takings = Arc::new(takings);
+        let late = admit_late(&access);
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
+        let settings = receiver.clone();
+        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
+        Ok::<_, StoreError>((proxy.await?, wallet))
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => {
+        Ok((mint_proxy, wallet)) => {
             let cards = cards::open(&store, tls, receiver).await;
-            Ok(Shop { store, access, mint_proxy, cards })
+            Ok(Shop { store, access, mint_proxy, wallet, cards })
         }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
 }
 
-/// The guests' and the takings'.
-async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
-    Ok((seed(store, "customers").await?, seed(store, "takings").await?))
+/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+    let (sender, mut sessions) = mpsc::channel(64);
+    let access = access.clone();
+    tokio::spawn(async move {
+        while let Some(session) = sessions.recv().await {
+            let access = access.clone();
+            tokio::spawn(async move { access.admit(session).await });
+        }
+    });
+    sender
 }
 
-async fn seed(store: &Store, name: &'static str) -> Result<Seed, StoreError> {
-    let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
-    let key = KeyFile(name).load_or_create(store, move || Secret::new(fresh.entropy().to_vec())).await?;
-    let entropy: [u8; 16] = key.expose().try_into().map_err(|_| StoreError::KeyMissing(name.to_owned()))?;
-    Seed::from_entropy(&entropy).map_err(|_| StoreError::KeyMissing(name.to_owned()))
+/// The guests' and the takings'.
+async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
+    Ok((Seed::of_file(KeyFile("customers"), store).await?, wallet::seed(store).await?))
 }
 
 /// Fills in the devices of venues that name a network of netifd.

@@ -21,6 +21,7 @@ pub use listeners::{Audience, Listeners, Wanted};
 use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::card::Cards;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub struct Shop {
     pub mint_proxy: MintProxy,
     /// Closed when the cards' key cannot be used; what else is sold goes on.
     pub cards: Result<Cards, Closed>,
+    pub wallet: Wallet,
 }
 
 /// Why nothing can be sold.

@@ -5,5 +5,6 @@ pub mod control;
 pub mod log;
 mod status;
 pub mod terminal;
+mod wallet;
 
 pub use status::status;

@@ -23,6 +23,7 @@ mod time;
 mod values;
 mod vault;
 mod wal;
+mod wallet;
 
 #[cfg(test)]
 mod tests;
@@ -32,12 +33,13 @@ pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
 pub use payments::{BackendRow, HistoryRow, NewPayment, OpenPayment, ReserveResult, TapId, TapRow, TapState};
 pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
 pub use ticket::Ticket;
 pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 pub use vault::Vault;
+pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
 use database::Database;

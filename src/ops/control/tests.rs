@@ -5,6 +5,7 @@ use crate::access::{Access, Gatekeeper};
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed, Tls};
 use crate::http::{Closed, Shop};
 use crate::lightning::{Account, Backends};
@@ -46,7 +47,9 @@ async fn desk(name: &str, open: bool) -> Desk {
     let (gatekeeper, shop) = if open {
         let store = Store::open(&dir, &clock).unwrap();
         let access = Access::start(store.clone(), clock, gate, Plan::default()).await.unwrap();
-        let (guests, takings) = (Seed::generate().unwrap(), Seed::generate().unwrap());
+        let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
+        let late = mpsc::channel(1).0;
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
         let proxy =
             MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
         let mint_proxy = proxy.await.unwrap();
@@ -54,7 +57,7 @@ async fn desk(name: &str, open: bool) -> Desk {
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, cards }))
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, cards }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
@@ -153,7 +156,7 @@ async fn a_line_without_end_is_cut_and_refused() {
     let asking = async {
         let (read, mut write) = ours.into_split();
         // The far side stops reading before the end of it.
-        let _ = write.write_all(&vec![b'x'; 20_000]).await;
+        let _ = write.write_all(&vec![b'x'; 100_000]).await;
         let mut answer = String::new();
         BufReader::new(read).read_line(&mut answer).await.unwrap();
         answer
