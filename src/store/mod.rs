@@ -27,7 +27,7 @@ pub use keyfile::{KeyFile, Secret};
 pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
 };
-pub use sessions::{NewGrant, Sales, SessionRow};
+pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 
 use crate::clock::Clock;
 use database::Database;

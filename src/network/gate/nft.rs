@@ -1,8 +1,9 @@
 //! The gate of a real router: writes with `nft`, one transaction per call; reads over netlink.
 
+use super::quota::Uncounted;
 use super::ruleset::{self, Key};
 use super::snapshot::{put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table};
+use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table, Usage};
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::Nftables;
@@ -19,6 +20,7 @@ pub struct NftGate {
     /// The kernel's transaction number that everything we know is true for; `None` when it is not.
     generation: Option<u32>,
     warned: bool,
+    uncounted: Uncounted,
 }
 
 struct Loaded {
@@ -44,7 +46,7 @@ impl NftGate {
 
     /// Uses this program in place of `nft`.
     pub fn with_program(program: OsString) -> NftGate {
-        NftGate { program, loaded: None, generation: None, warned: false }
+        NftGate { program, loaded: None, generation: None, warned: false, uncounted: Uncounted::default() }
     }
 
     fn plan(&self) -> Result<&Plan, GateError> {
@@ -84,7 +86,9 @@ impl NftGate {
             log::error!("gate: a table inet tollgate that is not ours was in the way and is replaced");
         }
         let guests = guests(plan);
-        let elements = |snapshot: &Snapshot| {
+        let mut uncounted = std::mem::take(&mut self.uncounted);
+        uncounted.look(&snapshot.quotas);
+        let mut elements = |snapshot: &Snapshot| {
             let mut script = String::new();
             for mac in snapshot.no_longer_trusted(plan) {
                 ruleset::remove(&mut script, Key::Paid(mac));
@@ -94,11 +98,11 @@ impl NftGate {
                     ruleset::put_for_good(&mut script, Key::Paid(*mac));
                 }
             }
-            put_leases(&mut script, plan, snapshot, leases);
+            put_leases(&mut script, plan, snapshot, leases, &guests, &mut uncounted);
             reopen_downloads(&mut script, plan, snapshot, leases, &guests);
             script
         };
-        match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        let outcome = match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
@@ -108,10 +112,13 @@ impl NftGate {
                 for (mac, remaining) in &anew.paid {
                     ruleset::put(&mut script, Key::Paid(*mac), remaining.unwrap_or_default());
                 }
+                snapshot.quotas.put_again(&mut script, leases);
                 self.commit(&(script + &elements(&anew)))
             }
             outcome => outcome,
-        }
+        };
+        self.uncounted = uncounted;
+        outcome
     }
 
     /// What the kernel made of the transaction that was just committed.
@@ -169,10 +176,15 @@ impl Gate for NftGate {
     }
 
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
-        let plan = self.plan()?;
+        let plan = self.plan()?.clone();
         let snapshot = snapshot()?;
+        let guests = match leases.iter().any(|lease| lease.quota.is_some()) {
+            true => guests(&plan),
+            false => Vec::new(),
+        };
         let mut script = String::new();
-        put_leases(&mut script, plan, &snapshot, leases);
+        self.uncounted.look(&snapshot.quotas);
+        put_leases(&mut script, &plan, &snapshot, leases, &guests, &mut self.uncounted);
         if script.is_empty() {
             return Ok(());
         }
@@ -205,6 +217,7 @@ impl Gate for NftGate {
         let mut script = String::new();
         for mac in &closing {
             ruleset::remove(&mut script, Key::Paid(*mac));
+            snapshot.quotas.remove(&mut script, *mac, &mut self.uncounted);
         }
         for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {
             ruleset::remove(&mut script, Key::Upload(*mac, *address));
@@ -217,15 +230,16 @@ impl Gate for NftGate {
         Ok(())
     }
 
-    fn tend(&mut self) -> Result<(), GateError> {
+    fn tend(&mut self) -> Result<Usage, GateError> {
         self.plan()?;
         let snapshot = snapshot()?;
         let mut script = String::new();
         time_downloads(&mut script, &snapshot);
-        if script.is_empty() {
-            return Ok(());
+        let usage = snapshot.quotas.tend(&mut script, &snapshot, &mut self.uncounted);
+        if !script.is_empty() {
+            self.commit(&script)?;
         }
-        self.commit(&script)
+        Ok(usage)
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
@@ -242,6 +256,7 @@ impl Gate for NftGate {
         let report = Report {
             table,
             missing_locks,
+            quotas: snapshot.quotas.known(),
             paid: snapshot.paid.into_iter().collect(),
             absent_devices: devices.iter().filter(|device| !devices::exists(device)).cloned().collect(),
             offloaded_devices: offloaded.into_iter().collect(),

@@ -1,6 +1,7 @@
 //! The elements as the kernel has them at one moment, and what follows for the ways in: each guest's
 //! addresses are reached exactly as long as the guest's session lasts.
 
+use super::quota::{Quotas, Uncounted};
 use super::ruleset::{self, Key};
 use super::{Lease, Plan};
 use crate::mac::MacAddr;
@@ -8,7 +9,7 @@ use crate::network::neighbours::Caller;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -25,18 +26,19 @@ pub(super) struct Snapshot {
     /// Who uploaded from where; the more is left, the shorter ago.
     pub uploads: BTreeMap<(MacAddr, IpAddr), Millis>,
     pub downloads: BTreeMap<IpAddr, Option<Millis>>,
+    pub quotas: Quotas,
 }
 
 impl Snapshot {
     pub fn read(nft: &mut Nftables) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        for Element { key, remaining } in nft.elements("paid")? {
+        for Element { key, remaining, .. } in nft.elements("paid")? {
             if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
                 snapshot.paid.insert(mac, remaining);
             }
         }
         for set in ["ul4", "ul6"] {
-            for Element { key, remaining } in nft.elements(set)? {
+            for Element { key, remaining, .. } in nft.elements(set)? {
                 let address = netlink::ip(netlink::after(&key, 8)?)?;
                 if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
                     snapshot.uploads.insert((mac, address), remaining.unwrap_or_default());
@@ -44,10 +46,11 @@ impl Snapshot {
             }
         }
         for set in ["dl4", "dl6"] {
-            for Element { key, remaining } in nft.elements(set)? {
+            for Element { key, remaining, .. } in nft.elements(set)? {
                 snapshot.downloads.insert(netlink::ip(&key)?, remaining);
             }
         }
+        snapshot.quotas = Quotas::read(nft)?;
         Ok(snapshot)
     }
 
@@ -74,20 +77,38 @@ impl Snapshot {
     }
 }
 
-/// Gives each guest its lease, and the way in to its addresses the same end.
-pub(super) fn put_leases(script: &mut String, plan: &Plan, snapshot: &Snapshot, leases: &[Lease]) {
+/// Gives each guest its lease, and the way in to its addresses the same end. `guests` are those that the
+/// neighbour table knows.
+pub(super) fn put_leases(
+    script: &mut String,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    leases: &[Lease],
+    guests: &[Caller],
+    uncounted: &mut Uncounted,
+) {
     // The last word on a guest counts.
-    let wanted: BTreeMap<MacAddr, Millis> = leases
+    let wanted: BTreeMap<MacAddr, &Lease> = leases
         .iter()
         .filter(|lease| !plan.trusted.contains(&lease.mac))
-        .map(|lease| (lease.mac, lease.remaining))
+        .map(|lease| (lease.mac, lease))
         .collect();
-    for (mac, remaining) in &wanted {
-        ruleset::put(script, Key::Paid(*mac), *remaining);
+    let holders = snapshot.holders();
+    for (mac, lease) in &wanted {
+        ruleset::put(script, Key::Paid(*mac), lease.remaining);
+        let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
+        let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+        if quota.is_some() {
+            addresses.extend(holders.iter().filter(|(_, holder)| *holder == mac).map(|(at, _)| *at));
+            // Who else uploaded from an address later has taken it over.
+            let theirs = guests.iter().filter(|guest| guest.mac == *mac).map(|guest| guest.address);
+            addresses.extend(theirs.filter(|address| !holders.contains_key(address)));
+        }
+        snapshot.quotas.put(script, *mac, quota, uncounted, addresses.into_iter());
     }
-    for (address, holder) in snapshot.holders() {
-        if let (Some(remaining), true) = (wanted.get(&holder), snapshot.downloads.contains_key(&address)) {
-            ruleset::put(script, Key::Download(address), *remaining);
+    for (address, holder) in &holders {
+        if let (Some(lease), true) = (wanted.get(holder), snapshot.downloads.contains_key(address)) {
+            ruleset::put(script, Key::Download(*address), lease.remaining);
         }
     }
 }
