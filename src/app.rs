@@ -274,7 +274,9 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            shop.access.settle();
+            if !shop.access.settle() {
+                shop.store.checkpoint(true, &[]);
+            }
             shop.store.close().await;
         }
         log::info!("stopped; sessions stay open in the kernel");

@@ -6,8 +6,10 @@
 mod answer;
 mod connections;
 mod listeners;
+mod origin;
 mod pages;
 mod routes;
+mod tickets;
 mod websocket;
 
 pub use connections::Connections;

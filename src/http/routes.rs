@@ -2,7 +2,8 @@
 
 use super::answer::{self, Answer};
 use super::listeners::Audience;
-use super::{pages, websocket, Site};
+use super::origin::{is_own_page, origin_allowed};
+use super::{pages, tickets, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -26,12 +27,13 @@ enum Route {
     Portal,
     Pay,
     /// The address that a refused form leaves in the browser.
-    PayAgain,
+    FormAgain,
     Style,
     Script,
     MintProxy,
     NewMintRequest,
     MintRequest,
+    Ticket,
     Health,
     Stats,
     Live,
@@ -41,12 +43,14 @@ enum Route {
 const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
-    (Method::GET, "/pay", Route::PayAgain),
+    (Method::GET, "/pay", Route::FormAgain),
     (Method::GET, "/portal.css", Route::Style),
     (Method::GET, "/portal.js", Route::Script),
     (Method::GET, "/mint-proxy", Route::MintProxy),
     (Method::POST, "/mint-requests", Route::NewMintRequest),
     (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::POST, "/ticket", Route::Ticket),
+    (Method::GET, "/ticket", Route::FormAgain),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -55,6 +59,7 @@ const MINT_PROXY: &[(Method, &str, Route)] = &[
     (Method::GET, "/mint-proxy", Route::MintProxy),
     (Method::POST, "/mint-requests", Route::NewMintRequest),
     (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -93,7 +98,7 @@ pub async fn answer(
         (Route::Ready, _) => ready(site),
         (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
         (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
-        (Route::PayAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
+        (Route::FormAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
         (_, None) => not_found(),
@@ -120,14 +125,21 @@ async fn for_guest(
     let visit = Visit { config, venue, caller, headers, query };
     match route {
         Route::Portal => pages::portal(site, &visit).await,
+        Route::Pay if !origin_allowed(&visit.headers, device) => foreign_origin(),
         Route::Pay => match body(request).await {
             Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(answer) => answer,
         },
-        Route::MintProxy => websocket::upgrade(site, device, visit, request),
+        Route::MintProxy => websocket::upgrade(site, device, visit, request).await,
         Route::NewMintRequest if !origin_allowed(&visit.headers, device) => foreign_origin(),
         Route::NewMintRequest => match body(request).await {
             Ok(text) => new_mint_request(site, &visit, &text).await,
+            Err(answer) => answer,
+        },
+        // A ticket is worth what is left of the session.
+        Route::Ticket if !is_own_page(&visit.headers, device) => foreign_origin(),
+        Route::Ticket => match body(request).await {
+            Ok(text) => tickets::post(site, &visit, &text).await,
             Err(answer) => answer,
         },
         Route::MintRequest => mint_request(site, &visit, rest).await,
@@ -138,6 +150,7 @@ async fn for_guest(
 async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
+        shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, Ask::parse(text)?).await?;
         Ok((shop, opened))
     };
@@ -150,13 +163,19 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
 async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
     let found = async {
         let shop = open_shop(site)?;
+        shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
-        Ok((shop, shop.mint_proxy.status(visit.caller.mac, &id).await?))
+        Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
         Ok((shop, request)) => answer::json(StatusCode::OK, &request.answer(&shop.access)),
         Err(error) => refusal(&error),
     }
+}
+
+/// `Authorization: Bearer <ticket>`, where the mint proxy wants one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// The rooms that sell, or the error that says why nothing is sold.
@@ -169,7 +188,7 @@ pub fn open_shop(site: &Site) -> Result<&super::Shop, ProxyError> {
     })
 }
 
-fn refusal(error: &ProxyError) -> Answer {
+pub fn refusal(error: &ProxyError) -> Answer {
     answer::json(status_of(error.code), &error.to_json())
 }
 
@@ -177,6 +196,8 @@ pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::InvalidMint | Code::InvalidMessage => StatusCode::BAD_REQUEST,
         Code::RequestNotFound => StatusCode::NOT_FOUND,
+        Code::InvalidTicket => StatusCode::FORBIDDEN,
+        Code::TicketInUse => StatusCode::CONFLICT,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::MintUnavailable | Code::InvoiceExpired | Code::PaymentFailed | Code::TokenClaimFailed => {
             StatusCode::BAD_GATEWAY
@@ -289,34 +310,6 @@ fn stats(site: &Site) -> serde_json::Value {
     }
 }
 
-/// Browsers say which page asks. Allowed: no page, a page of the host that is asked, or of one of the
-/// router's own addresses or names, on any port.
-pub fn origin_allowed(headers: &HeaderMap, device: &str) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
-    let origin = host_of(origin.1);
-    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
-    if asked.as_deref() == Some(&origin) {
-        return true;
-    }
-    if let Ok(address) = origin.parse::<IpAddr>() {
-        let address = neighbours::normalise(address);
-        return devices::addresses(device).unwrap_or_default().contains(&address);
-    }
-    let Ok(name) = nix::unistd::gethostname() else { return false };
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    !name.is_empty() && (origin == name || origin.strip_prefix(&name).is_some_and(|rest| rest == ".lan"))
-}
-
-/// The host of `host:port`, lower case, without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> String {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => v6,
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    host.to_ascii_lowercase()
-}
-
 /// A bounded body that is UTF-8.
 async fn body(request: Request<Incoming>) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
@@ -391,34 +384,5 @@ mod tests {
     fn the_id_of_a_mint_request_is_the_rest_of_the_path() {
         let (_, rest) = find(GUEST, &Method::GET, "/mint-requests/abc").ok().unwrap();
         assert_eq!(rest, "abc");
-    }
-
-    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn pages_of_the_same_host_may_ask_whatever_their_port() {
-        assert!(origin_allowed(&headers("192.168.1.1:2121", None), "lo"));
-        assert!(origin_allowed(&headers("192.168.1.1:2121", Some("http://192.168.1.1")), "lo"));
-        assert!(origin_allowed(&headers("[fd00::1]:2121", Some("http://[FD00::1]:8080")), "lo"));
-    }
-
-    #[test]
-    fn pages_of_other_hosts_may_not_ask() {
-        for origin in [
-            "http://evil.example",
-            "null",
-            "http://192.168.1.10",
-            "file://",
-            "http://192.168.1.1.evil.example",
-        ] {
-            assert!(!origin_allowed(&headers("192.168.1.1:2121", Some(origin)), "lo"), "{origin}");
-        }
     }
 }

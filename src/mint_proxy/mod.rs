@@ -14,19 +14,21 @@ mod opening;
 mod pace;
 mod request;
 mod sockets;
+mod tickets;
 mod watch;
 
-pub use messages::{Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
+pub use messages::{auth_ok, new_ticket, shown_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
 pub use request::{Part, Progress, Request};
-pub use sockets::Conversation;
+pub use sockets::{Conversation, Trust};
+pub use tickets::refused as ticket_refused;
 
 use crate::access::Access;
 use crate::config::Config;
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
+use crate::pace::Pace;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
-use pace::Pace;
 use request::Wake;
 use sockets::Sockets;
 use std::collections::BTreeMap;
@@ -54,10 +56,20 @@ struct Shared {
 }
 
 /// The requests in memory.
-#[derive(Default)]
 struct Table {
     requests: BTreeMap<RequestId, Arc<Request>>,
-    pace: Pace,
+    new_requests: Pace,
+    questions: Pace,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            requests: BTreeMap::new(),
+            new_requests: pace::of_requests(),
+            questions: pace::of_questions(),
+        }
+    }
 }
 
 impl Table {
@@ -117,6 +129,16 @@ impl MintProxy {
         &self.0.mints
     }
 
+    /// As `status`, for a client that may ask at any pace.
+    pub async fn status_asked(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        if !self.table().questions.admit(mac, self.0.store.now()) {
+            return Err(
+                ProxyError::new(Code::RateLimited, "too many questions; please wait a minute").about(id)
+            );
+        }
+        self.status(mac, id).await
+    }
+
     /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
     pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.find(mac, id).await?;
@@ -133,7 +155,7 @@ impl MintProxy {
     pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.load(id).await.map_err(|err| closed(&err))?;
         request
-            .filter(|request| request.mac == mac)
+            .filter(|request| request.mac() == mac)
             .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
     }
 
@@ -150,7 +172,7 @@ impl MintProxy {
         let now = self.0.store.now();
         let table = self.table();
         let mine = table.requests.values().filter(|request| {
-            request.mac == mac
+            request.mac() == mac
                 && request.owner == Owner::House
                 && !request.is_asking()
                 && !request.is_finished()
@@ -245,7 +267,7 @@ mod tests {
 
     fn table(progress: &Progress, count: usize) -> Table {
         let requests = (0..count).map(|created| request(created.try_into().unwrap(), progress.clone()));
-        Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), pace: Pace::default() }
+        Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), ..Table::default() }
     }
 
     #[test]

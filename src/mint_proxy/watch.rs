@@ -99,7 +99,8 @@ impl MintProxy {
                     log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
                     let refused = is_refusal(&err);
                     if refused && attempts == REPORTED_REFUSAL {
-                        self.0.sockets.tell(request.mac, &claim_failed(request).to_socket());
+                        let failed = claim_failed(request).to_socket();
+                        self.0.sockets.tell(request.mac(), Some(&request.id), &failed);
                     }
                     match err {
                         EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
@@ -307,7 +308,7 @@ impl MintProxy {
         let token = token::encode(&part.mint, "sat", &proofs);
         let grant = (request.owner == Owner::House).then(|| NewGrant {
             reference: format!("{}/{}", request.id, part.position),
-            mac: request.mac,
+            mac: request.mac(),
             venue: request.venue.clone(),
             amount: part.amount,
             metric: part.metric,
@@ -325,10 +326,13 @@ impl MintProxy {
         match session {
             None => self.tell(request, part, Progress::Tokens(token)),
             Some(session) => {
+                if session.ticket.is_some() {
+                    part.set_made_ticket();
+                }
                 part.set_progress(Progress::Granted { online: false }, self.0.store.now());
                 self.0.access.admit(session).await;
                 self.tell(request, part, Progress::Granted { online: true });
-                log::info!("{} is online for {} sat from {}", request.mac, part.amount, part.mint);
+                log::info!("{} is online for {} sat from {}", request.mac(), part.amount, part.mint);
             }
         }
     }
@@ -339,7 +343,7 @@ impl MintProxy {
         part.set_progress(progress, self.0.store.now());
         let message = request.message(part, &self.0.access);
         if message != before {
-            self.0.sockets.tell(request.mac, &message);
+            self.0.sockets.tell(request.mac(), Some(&request.id), &message);
         }
     }
 }
