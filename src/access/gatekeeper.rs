@@ -5,6 +5,7 @@
 //! derived state: what is wanted stands in `wanted`, and the kernel ends each session by itself.
 
 use crate::clock::Clock;
+use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::units::{Allotment, Millis};
@@ -56,6 +57,20 @@ pub struct GateStatus {
     /// How often the gate was found changed and was put back.
     pub healed: u32,
     pub open: usize,
+}
+
+impl GateStatus {
+    /// Why access of this metric cannot be sold now, as a stable code.
+    pub fn cannot_sell(&self, metric: Metric) -> Option<&'static str> {
+        if !self.closed_to_strangers {
+            Some("GATE_DOWN")
+        } else if metric == Metric::Bytes && !self.offloaded_devices.is_empty() {
+            // What skips the gate is not counted, and nothing would end it.
+            Some("FLOW_OFFLOAD")
+        } else {
+            None
+        }
+    }
 }
 
 /// Handle to the gate's thread.

@@ -313,3 +313,14 @@ fn an_adopted_guest_by_bytes_stays_counted() {
     scene.keeper.tick();
     assert_eq!(scene.gate.quotas()[&mac(1)], quota);
 }
+
+#[test]
+fn bytes_are_not_sold_where_packets_can_skip_the_gate() {
+    let scene = scene(&RecordingGate::new(), &[], false);
+    let mut status = scene.status();
+    assert_eq!((status.cannot_sell(Metric::Bytes), status.cannot_sell(Metric::Milliseconds)), (None, None));
+    status.offloaded_devices = vec!["wan".to_owned()];
+    assert_eq!(status.cannot_sell(Metric::Bytes), Some("FLOW_OFFLOAD"));
+    assert_eq!(status.cannot_sell(Metric::Milliseconds), None);
+    assert_eq!(GateStatus::default().cannot_sell(Metric::Milliseconds), Some("GATE_DOWN"));
+}
