@@ -1,6 +1,5 @@
 //! The gate of a real router: writes with `nft`, one transaction per call; reads over netlink.
 
-use super::quota::Uncounted;
 use super::ruleset::{self, Key};
 use super::snapshot::{put_leases, reopen_downloads, time_downloads, Snapshot};
 use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table, Usage};
@@ -20,7 +19,6 @@ pub struct NftGate {
     /// The kernel's transaction number that everything we know is true for; `None` when it is not.
     generation: Option<u32>,
     warned: bool,
-    uncounted: Uncounted,
 }
 
 struct Loaded {
@@ -46,7 +44,7 @@ impl NftGate {
 
     /// Uses this program in place of `nft`.
     pub fn with_program(program: OsString) -> NftGate {
-        NftGate { program, loaded: None, generation: None, warned: false, uncounted: Uncounted::default() }
+        NftGate { program, loaded: None, generation: None, warned: false }
     }
 
     fn plan(&self) -> Result<&Plan, GateError> {
@@ -86,9 +84,7 @@ impl NftGate {
             log::error!("gate: a table inet tollgate that is not ours was in the way and is replaced");
         }
         let guests = guests(plan);
-        let mut uncounted = std::mem::take(&mut self.uncounted);
-        uncounted.look(&snapshot.quotas);
-        let mut elements = |snapshot: &Snapshot| {
+        let elements = |snapshot: &Snapshot| {
             let mut script = String::new();
             for mac in snapshot.no_longer_trusted(plan) {
                 ruleset::remove(&mut script, Key::Paid(mac));
@@ -98,11 +94,11 @@ impl NftGate {
                     ruleset::put_for_good(&mut script, Key::Paid(*mac));
                 }
             }
-            put_leases(&mut script, plan, snapshot, leases, &guests, &mut uncounted);
+            put_leases(&mut script, plan, snapshot, leases, &guests);
             reopen_downloads(&mut script, plan, snapshot, leases, &guests);
             script
         };
-        let outcome = match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
@@ -116,9 +112,7 @@ impl NftGate {
                 self.commit(&(script + &elements(&anew)))
             }
             outcome => outcome,
-        };
-        self.uncounted = uncounted;
-        outcome
+        }
     }
 
     /// What the kernel made of the transaction that was just committed.
@@ -176,15 +170,14 @@ impl Gate for NftGate {
     }
 
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
-        let plan = self.plan()?.clone();
+        let plan = self.plan()?;
         let snapshot = snapshot()?;
         let guests = match leases.iter().any(|lease| lease.quota.is_some()) {
-            true => guests(&plan),
+            true => guests(plan),
             false => Vec::new(),
         };
         let mut script = String::new();
-        self.uncounted.look(&snapshot.quotas);
-        put_leases(&mut script, &plan, &snapshot, leases, &guests, &mut self.uncounted);
+        put_leases(&mut script, plan, &snapshot, leases, &guests);
         if script.is_empty() {
             return Ok(());
         }
@@ -217,7 +210,7 @@ impl Gate for NftGate {
         let mut script = String::new();
         for mac in &closing {
             ruleset::remove(&mut script, Key::Paid(*mac));
-            snapshot.quotas.remove(&mut script, *mac, &mut self.uncounted);
+            snapshot.quotas.remove(&mut script, *mac);
         }
         for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {
             ruleset::remove(&mut script, Key::Upload(*mac, *address));
@@ -235,11 +228,11 @@ impl Gate for NftGate {
         let snapshot = snapshot()?;
         let mut script = String::new();
         time_downloads(&mut script, &snapshot);
-        let usage = snapshot.quotas.tend(&mut script, &snapshot, &mut self.uncounted);
+        snapshot.quotas.follow_addresses(&mut script, &snapshot);
         if !script.is_empty() {
             self.commit(&script)?;
         }
-        Ok(usage)
+        Ok(snapshot.quotas.usage())
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {

@@ -52,7 +52,7 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 14] = [
+const SETS: [SetSpec; 15] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
     set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
     set(
@@ -76,6 +76,7 @@ const SETS: [SetSpec; 14] = [
     set("dc4", "type ipv4_addr; flags dynamic,timeout; counter; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dc6", "type ipv6_addr; flags dynamic,timeout; counter; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     // Whose bytes are counted, by MAC for what they send and by address for what they are sent.
+    set("counted", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
     set("qm", "type ether_addr : quota;", ETHER, 6, OBJECTS),
     set("qm4", "type ipv4_addr : quota;", IPV4, 4, OBJECTS),
     set("qm6", "type ipv6_addr : quota;", IPV6, 16, OBJECTS),
@@ -180,9 +181,12 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
                 "iifname @ifs quota name ether saddr map @qm drop".to_owned(),
                 "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
                 "iifname @ifs meta nfproto ipv6 update @ul6 { ether saddr . ip6 saddr timeout 1h }".to_owned(),
-                // "add" leaves the end of an element that is there alone.
-                "iifname @ifs meta nfproto ipv4 add @dl4 { ip saddr timeout 60s }".to_owned(),
-                "iifname @ifs meta nfproto ipv6 add @dl6 { ip6 saddr timeout 60s }".to_owned(),
+                // "add" leaves the end of an element that is there alone. Where bytes are counted an address is
+                // let in to only when it stands beside the guest's quota.
+                "iifname @ifs meta nfproto ipv4 ether saddr != @counted add @dl4 { ip saddr timeout 60s }"
+                    .to_owned(),
+                "iifname @ifs meta nfproto ipv6 ether saddr != @counted add @dl6 { ip6 saddr timeout 60s }"
+                    .to_owned(),
                 "oifname @ifs quota name ip daddr map @qm4 drop".to_owned(),
                 "oifname @ifs quota name ip6 daddr map @qm6 drop".to_owned(),
                 "oifname @ifs ip daddr @dl4 update @dc4 { ip daddr timeout 1h } accept".to_owned(),
@@ -276,6 +280,7 @@ pub(super) enum Key {
     Upload(MacAddr, IpAddr),
     Download(IpAddr),
     Counted(MacAddr),
+    LetInByUs(MacAddr),
     CountedDownload(IpAddr),
 }
 
@@ -288,6 +293,7 @@ impl Key {
             Key::Download(IpAddr::V4(_)) => "dl4",
             Key::Download(IpAddr::V6(_)) => "dl6",
             Key::Counted(_) => "qm",
+            Key::LetInByUs(_) => "counted",
             Key::CountedDownload(IpAddr::V4(_)) => "qm4",
             Key::CountedDownload(IpAddr::V6(_)) => "qm6",
         }
@@ -295,7 +301,7 @@ impl Key {
 
     fn text(&self) -> String {
         match self {
-            Key::Paid(mac) | Key::Counted(mac) => mac.to_string(),
+            Key::Paid(mac) | Key::Counted(mac) | Key::LetInByUs(mac) => mac.to_string(),
             Key::Upload(mac, address) => format!("{mac} . {address}"),
             Key::Download(address) | Key::CountedDownload(address) => address.to_string(),
         }

@@ -1,7 +1,7 @@
 //! The elements as the kernel has them at one moment, and what follows for the ways in: each guest's
 //! addresses are reached exactly as long as the guest's session lasts.
 
-use super::quota::{Quotas, Uncounted};
+use super::quota::Quotas;
 use super::ruleset::{self, Key};
 use super::{Lease, Plan};
 use crate::mac::MacAddr;
@@ -85,7 +85,6 @@ pub(super) fn put_leases(
     snapshot: &Snapshot,
     leases: &[Lease],
     guests: &[Caller],
-    uncounted: &mut Uncounted,
 ) {
     // The last word on a guest counts.
     let wanted: BTreeMap<MacAddr, &Lease> = leases
@@ -104,12 +103,24 @@ pub(super) fn put_leases(
             let theirs = guests.iter().filter(|guest| guest.mac == *mac).map(|guest| guest.address);
             addresses.extend(theirs.filter(|address| !holders.contains_key(address)));
         }
-        snapshot.quotas.put(script, *mac, quota, uncounted, addresses.into_iter());
+        snapshot.quotas.put(script, *mac, quota, addresses.iter().copied());
+        for address in addresses.into_iter().take(ADDRESSES_PER_GUEST) {
+            ruleset::put(script, Key::Download(address), way_in(lease));
+        }
     }
     for (address, holder) in &holders {
         if let (Some(lease), true) = (wanted.get(holder), snapshot.downloads.contains_key(address)) {
-            ruleset::put(script, Key::Download(*address), lease.remaining);
+            ruleset::put(script, Key::Download(*address), way_in(lease));
         }
+    }
+}
+
+/// How long an address of the guest is reached without a packet of its own. Bytes last for months, and the
+/// addresses of a phone change every day.
+fn way_in(lease: &Lease) -> Millis {
+    match lease.quota {
+        Some(_) => lease.remaining.min(ruleset::ADDRESS_TIMEOUT),
+        None => lease.remaining,
     }
 }
 
@@ -123,7 +134,7 @@ pub(super) fn reopen_downloads(
     guests: &[Caller],
 ) {
     let mut sessions: BTreeMap<MacAddr, Millis> =
-        leases.iter().map(|lease| (lease.mac, lease.remaining)).collect();
+        leases.iter().map(|lease| (lease.mac, way_in(lease))).collect();
     sessions.extend(plan.trusted.iter().map(|mac| (*mac, ruleset::ADDRESS_TIMEOUT)));
     let mut opened: BTreeMap<MacAddr, usize> = BTreeMap::new();
     for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
@@ -147,12 +158,14 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
             }
             continue;
         };
+        let is_short = |left: &Millis| *left < ruleset::ADDRESS_TIMEOUT || !snapshot.quotas.counts(holder);
+        let session = session.filter(is_short);
         let kept = kept.entry(holder).or_default();
         *kept = kept.saturating_add(1);
         let wanted = session.unwrap_or(ruleset::ADDRESS_TIMEOUT);
         let is_near = match (now, session) {
             (Some(Some(now)), Some(_)) => now.max(wanted).saturating_sub(now.min(wanted)) <= TOLERANCE,
-            // A trusted guest's is only renewed when half of it is gone.
+            // A trusted guest's, or one by bytes, is only renewed when half of it is gone.
             (Some(Some(now)), None) => now.saturating_add(now) >= wanted,
             (Some(None), _) | (None, _) => false,
         };
