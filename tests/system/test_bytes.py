@@ -135,8 +135,10 @@ def test_running_download_is_cut_at_the_quota_and_the_guest_is_closed_within_two
     wait_for(lambda: guest.mac not in daemon.paid_macs(), 2)
     assert not guest.online() and not guest.online(six=True)
     assert session(daemon, guest.mac) is None
-    table = lab.router.run(["nft", "list", "table", "inet", "tollgate"]).out
-    assert "quota q" not in table and guest.ip not in table and guest.ip6 not in table
+    for name in ("counted", "dl4", "dl6", "qm", "qm4", "qm6"):
+        kept = lab.router.run(["nft", "list", "map" if name.startswith("qm") else "set", "inet", "tollgate", name]).out
+        assert not any(text in kept for text in (guest.mac, guest.ip, guest.ip6)), kept
+    assert "tollgate" not in lab.router.run(["nft", "list", "quotas"]).out
     assert counter.bytes == passed
     wait_for(lambda: Books(daemon).tables["sessions"][-1]["used"] == 5 * MB, 5)
 
