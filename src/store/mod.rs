@@ -35,7 +35,7 @@ pub use payments::{BackendRow, HistoryRow, NewPayment, OpenPayment, ReserveResul
 pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
-pub use sessions::{NewGrant, Sales, SessionRow};
+pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
 pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 pub use vault::Vault;
