@@ -8,7 +8,7 @@
 mod client;
 mod curve;
 mod error;
-mod hex;
+pub mod hex;
 mod invoice;
 mod keyset;
 mod mint;
