@@ -26,7 +26,7 @@ COMMANDS
     status               guests, today's sales, mints, both locks, store, clock
     clients              stations on the guest devices, and who of them is online
     sessions             running sessions and what is left of them
-    grant MAC DURATION   let a device through unpaid (30m, 2h, 1d; adds to what it has)
+    grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
     revoke MAC           end a device's session now, paid or granted
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop

@@ -11,6 +11,10 @@ pub struct Sats(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
+/// What was sold or is left, in the unit of its metric: milliseconds or bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Allotment(pub u64);
+
 /// Whole seconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub u64);
@@ -22,6 +26,28 @@ impl Sats {
 
     pub fn checked_mul(self, factor: u64) -> Option<Sats> {
         self.0.checked_mul(factor).map(Sats)
+    }
+}
+
+impl Allotment {
+    pub const ZERO: Allotment = Allotment(0);
+
+    pub fn checked_mul(self, factor: u64) -> Option<Allotment> {
+        self.0.checked_mul(factor).map(Allotment)
+    }
+
+    pub fn saturating_add(self, other: Allotment) -> Allotment {
+        Allotment(self.0.saturating_add(other.0))
+    }
+
+    pub fn saturating_sub(self, other: Allotment) -> Allotment {
+        Allotment(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<Millis> for Allotment {
+    fn from(time: Millis) -> Allotment {
+        Allotment(time.0)
     }
 }
 

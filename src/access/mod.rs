@@ -10,10 +10,11 @@ pub use gatekeeper::{GateStatus, Gatekeeper};
 pub use price::{Price, PriceError};
 
 use crate::clock::Clock;
+use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan};
 use crate::store::{NewGrant, SessionRow, Store, StoreError};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,11 +29,20 @@ const GATE_RETRY: Duration = Duration::from_secs(1);
 pub struct Session {
     pub mac: MacAddr,
     pub venue: String,
-    /// All the time granted to it.
-    pub allotment: Millis,
-    pub remaining: Millis,
-    /// When it ends by the router's wall clock.
-    pub ends_at: UnixSeconds,
+    pub metric: Metric,
+    /// All that was granted to it, in its metric's unit like the two below.
+    pub allotment: Allotment,
+    pub used: Allotment,
+    /// Zero: it is over.
+    pub remaining: Allotment,
+    /// When it ends by the router's wall clock; nothing for one by bytes.
+    pub ends_at: Option<UnixSeconds>,
+}
+
+impl Session {
+    pub fn is_running(&self) -> bool {
+        self.remaining > Allotment::ZERO
+    }
 }
 
 #[derive(Clone)]
@@ -41,8 +51,11 @@ pub struct Access {
     clock: Clock,
     gatekeeper: Gatekeeper,
     /// Rows of running and lately ended sessions.
-    sessions: Arc<Mutex<BTreeMap<MacAddr, SessionRow>>>,
+    sessions: Arc<Mutex<Rows>>,
 }
+
+/// A MAC may have a session of each metric. Its time runs first, since time runs anyway.
+type Rows = BTreeMap<(MacAddr, Metric), SessionRow>;
 
 impl Access {
     /// Loads the sessions and opens the gate for them.
@@ -54,13 +67,13 @@ impl Access {
     ) -> Result<Access, StoreError> {
         let now = store.now();
         let rows = store.sessions_ending_after(now.saturating_sub(REMEMBER_ENDED)).await?;
-        let wanted = rows
-            .iter()
-            .filter(|row| row.ends > now)
-            .map(|row| (row.mac, monotonic(&clock, now, row.ends)))
-            .collect();
+        let mut wanted = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.ends > now) {
+            let ends = monotonic(&clock, now, row.ends);
+            wanted.entry(row.mac).and_modify(|until| *until = ends.max(*until)).or_insert(ends);
+        }
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
-        let sessions = rows.into_iter().map(|row| (row.mac, row)).collect();
+        let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
         Ok(Access { store, clock, gatekeeper, sessions: Arc::new(Mutex::new(sessions)) })
     }
 
@@ -68,15 +81,19 @@ impl Access {
         &self.gatekeeper
     }
 
-    /// The session of a MAC: running, or ended within the last hour (`remaining` is then zero).
+    /// The session of a MAC: the one that its traffic goes by, or else the one that ended last, within the
+    /// last hour (`remaining` is then zero).
     pub fn session(&self, mac: MacAddr) -> Option<Session> {
-        self.sessions().get(&mac).map(|row| self.view(row))
+        let sessions = self.sessions();
+        let mine = || of(&sessions, mac).map(|row| (row.ends, self.view(row)));
+        let running = mine().map(|(_, session)| session).find(Session::is_running);
+        running.or_else(|| mine().max_by_key(|(ends, _)| *ends).map(|(_, session)| session))
     }
 
-    /// All running sessions.
+    /// All running sessions; two of a MAC that has paid for time and for bytes.
     pub fn running(&self) -> Vec<Session> {
-        let now = self.store.now();
-        self.sessions().values().filter(|row| row.ends > now).map(|row| self.view(row)).collect()
+        let sessions = self.sessions();
+        sessions.values().map(|row| self.view(row)).filter(Session::is_running).collect()
     }
 
     /// Follows a session that the store has just changed: returns when the gate is open for it. The gate
@@ -84,31 +101,39 @@ impl Access {
     pub async fn admit(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
-            let current = self.sessions().get(&row.mac).cloned().unwrap_or_else(|| row.clone());
-            let now = self.store.now();
-            let open_until = monotonic(&self.clock, now, current.ends);
-            if current.ends <= now || self.gatekeeper.open(row.mac, open_until).await.is_ok() {
-                return self.view(&current);
+            let (session, ends) = {
+                let sessions = self.sessions();
+                let current = sessions.get(&(row.mac, row.metric)).unwrap_or(&row);
+                let ends = of(&sessions, row.mac).map(|row| row.ends).max();
+                (self.view(current), ends.unwrap_or(row.ends))
+            };
+            let open_until = monotonic(&self.clock, self.store.now(), ends);
+            if !session.is_running() || self.gatekeeper.open(row.mac, open_until).await.is_ok() {
+                return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
         }
     }
 
     /// Access given by the operator.
-    pub async fn grant(&self, mac: MacAddr, venue: &str, allotment: Millis) -> Result<Session, StoreError> {
+    pub async fn grant(
+        &self,
+        mac: MacAddr,
+        venue: &str,
+        metric: Metric,
+        allotment: Allotment,
+    ) -> Result<Session, StoreError> {
         let reference = format!("operator:{}", crate::store::RequestId::random()?);
-        let grant = NewGrant { reference, mac, venue: venue.to_owned(), amount: Sats(0), allotment };
+        let grant = NewGrant { reference, mac, venue: venue.to_owned(), amount: Sats(0), metric, allotment };
         let row = self.store.grant(grant).await?;
         Ok(self.admit(row).await)
     }
 
-    /// Ends a session now; answers whether one was running.
+    /// Ends the sessions of a MAC now; answers whether one was running.
     pub async fn revoke(&self, mac: MacAddr) -> Result<bool, StoreError> {
         let ended = self.store.revoke(mac).await?;
-        let was_running = ended.is_some();
-        if let Some(row) = ended {
-            self.follow(row);
-        }
+        let was_running = !ended.is_empty();
+        ended.into_iter().for_each(|row| self.follow(row));
         if let Err(err) = self.gatekeeper.close(mac).await {
             log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
         }
@@ -126,25 +151,39 @@ impl Access {
     /// Takes a row of the store over, unless a newer one is here already.
     fn follow(&self, row: SessionRow) {
         let mut sessions = self.sessions();
-        if sessions.get(&row.mac).is_none_or(|known| known.revision <= row.revision) {
-            sessions.insert(row.mac, row);
+        let key = (row.mac, row.metric);
+        if sessions.get(&key).is_none_or(|known| known.revision <= row.revision) {
+            sessions.insert(key, row);
         }
     }
 
     fn view(&self, row: &SessionRow) -> Session {
-        let remaining = row.ends.saturating_sub(self.store.now());
+        let time = row.ends.saturating_sub(self.store.now());
+        let ends_at = UnixSeconds(self.store.wall().0.saturating_add(time.as_secs_ceil()));
+        let (remaining, ends_at) = match row.metric {
+            Metric::Milliseconds => (time.into(), Some(ends_at)),
+            Metric::Bytes if time == Millis::ZERO => (Allotment::ZERO, None),
+            Metric::Bytes => (row.allotment.saturating_sub(row.used), None),
+        };
         Session {
             mac: row.mac,
             venue: row.venue.clone(),
+            metric: row.metric,
             allotment: row.allotment,
+            used: row.allotment.saturating_sub(remaining),
             remaining,
-            ends_at: UnixSeconds(self.store.wall().0.saturating_add(remaining.as_secs_ceil())),
+            ends_at,
         }
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeMap<MacAddr, SessionRow>> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Rows> {
         self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The sessions of a MAC, by time before by bytes.
+fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
+    sessions.range((mac, Metric::Milliseconds)..=(mac, Metric::Bytes)).map(|(_, row)| row)
 }
 
 /// The monotonic time of a service time.

@@ -1,13 +1,14 @@
-//! From money to steps to time.
+//! From money to steps to time or bytes.
 
-use crate::config::{Mint, Venue};
-use crate::units::{Millis, Sats};
+use crate::config::{Metric, Mint, Venue};
+use crate::units::{Allotment, Sats};
 
-/// What a venue sells for one mint's money: whole steps of time.
+/// What a venue sells for one mint's money: whole steps of its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
+    pub metric: Metric,
     pub per_step: Sats,
-    pub step: Millis,
+    pub step: Allotment,
     pub min_steps: u64,
     pub max_steps: u64,
 }
@@ -23,15 +24,16 @@ pub enum PriceError {
 impl Price {
     pub fn of(venue: &Venue, mint: &Mint) -> Price {
         Price {
+            metric: venue.metric,
             per_step: mint.price_per_step,
-            step: Millis(venue.step_size),
+            step: Allotment(venue.step_size),
             min_steps: mint.min_steps.max(1),
             max_steps: venue.max_steps,
         }
     }
 
-    /// The time that an amount buys. A remainder below a step buys nothing.
-    pub fn allotment(&self, amount: Sats) -> Result<Millis, PriceError> {
+    /// What an amount buys. A remainder below a step buys nothing.
+    pub fn allotment(&self, amount: Sats) -> Result<Allotment, PriceError> {
         let steps = amount.0.checked_div(self.per_step.0).unwrap_or(0);
         if steps < self.min_steps {
             return Err(PriceError::BelowMinimum(self.cost(self.min_steps)));
@@ -52,13 +54,19 @@ impl Price {
 mod tests {
     use super::*;
 
-    const PRICE: Price = Price { per_step: Sats(3), step: Millis(60_000), min_steps: 2, max_steps: 10 };
+    const PRICE: Price = Price {
+        metric: Metric::Milliseconds,
+        per_step: Sats(3),
+        step: Allotment(60_000),
+        min_steps: 2,
+        max_steps: 10,
+    };
 
     #[test]
     fn whole_steps_are_sold_and_a_remainder_buys_nothing() {
-        assert_eq!(PRICE.allotment(Sats(6)), Ok(Millis(120_000)));
-        assert_eq!(PRICE.allotment(Sats(8)), Ok(Millis(120_000)));
-        assert_eq!(PRICE.allotment(Sats(30)), Ok(Millis(600_000)));
+        assert_eq!(PRICE.allotment(Sats(6)), Ok(Allotment(120_000)));
+        assert_eq!(PRICE.allotment(Sats(8)), Ok(Allotment(120_000)));
+        assert_eq!(PRICE.allotment(Sats(30)), Ok(Allotment(600_000)));
     }
 
     #[test]
@@ -71,7 +79,13 @@ mod tests {
 
     #[test]
     fn the_largest_configurable_numbers_do_not_overflow() {
-        let price = Price { per_step: Sats(1), step: Millis(u64::MAX), min_steps: 1, max_steps: u64::MAX };
+        let price = Price {
+            per_step: Sats(1),
+            step: Allotment(u64::MAX),
+            min_steps: 1,
+            max_steps: u64::MAX,
+            ..PRICE
+        };
         assert!(price.allotment(Sats(2)).is_err());
     }
 }

@@ -96,7 +96,8 @@ pub struct Venue {
     pub trusted_macs: BTreeSet<MacAddr>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is sold, and the unit that it is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     Milliseconds,
     /// Known, but refused by [`Config::from_uci`] until bytes are metered.
@@ -170,6 +171,10 @@ impl Mint {
 }
 
 impl Metric {
+    pub fn parse(text: &str) -> Option<Metric> {
+        [Metric::Milliseconds, Metric::Bytes].into_iter().find(|metric| metric.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Metric::Milliseconds => "milliseconds",

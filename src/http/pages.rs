@@ -25,7 +25,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
     let session = shop.access.session(visit.caller.mac);
-    let online = session.as_ref().filter(|session| session.remaining > Millis::ZERO);
+    let online = session.as_ref().filter(|session| session.is_running());
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
         Some(id) => shop.mint_proxy.status(visit.caller.mac, &id).await.ok(),
         None => None,
@@ -65,7 +65,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
-            State::Online(Online { left: Some(session.remaining), offer: Some(offer) })
+            State::Online(Online { left: Some(Millis(session.remaining.0)), offer: Some(offer) })
         }
         (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -146,7 +146,7 @@ fn show_request(
         State::Paid(Paid {
             request_id: id,
             amount: request.amount(),
-            buys: request.allotment(),
+            buys: Millis(request.allotment().1 .0),
             done,
             waiting,
         })
@@ -156,7 +156,7 @@ fn show_request(
             request_id: id,
             invoice: &part.invoice,
             amount: part.amount,
-            buys: part.allotment,
+            buys: Millis(part.allotment.0),
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
         }),

@@ -226,17 +226,18 @@ pub fn tokens_ready(id: &RequestId, part: Option<PartTag>, tokens: &str) -> Valu
 }
 
 pub fn session_granted(id: &RequestId, part: Option<PartTag>, session: &Session) -> Value {
-    tagged(
-        json!({
-            "type": "session_granted",
-            "request_id": id.as_str(),
-            "allotment": session.allotment.0,
-            "metric": "milliseconds",
-            "remaining": session.remaining.0,
-            "ends_at": session.ends_at.0,
-        }),
-        part,
-    )
+    let mut message = json!({
+        "type": "session_granted",
+        "request_id": id.as_str(),
+        "allotment": session.allotment.0,
+        "metric": session.metric.as_str(),
+        "remaining": session.remaining.0,
+    });
+    // A session by bytes has no end that could be told.
+    if let (Some(ends_at), Some(map)) = (session.ends_at, message.as_object_mut()) {
+        map.insert("ends_at".into(), ends_at.0.into());
+    }
+    tagged(message, part)
 }
 
 fn tagged(mut message: Value, part: Option<PartTag>) -> Value {

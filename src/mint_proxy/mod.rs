@@ -205,9 +205,9 @@ pub fn closed(error: &StoreError) -> ProxyError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MintUrl;
+    use crate::config::{Metric, MintUrl};
     use crate::store::{InvoiceRow, PartRow};
-    use crate::units::{Sats, UnixSeconds};
+    use crate::units::{Allotment, Sats, UnixSeconds};
 
     fn request(created: u64, progress: Progress) -> Arc<Request> {
         let (mint, mac) =
@@ -217,7 +217,8 @@ mod tests {
             position: 0,
             mint: mint.clone(),
             amount: Sats(5),
-            allotment: Millis::ZERO,
+            metric: Metric::Milliseconds,
+            allotment: Allotment::ZERO,
             lock_index: 0,
             state: PartState::Unpaid,
             quote: None,

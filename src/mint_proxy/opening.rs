@@ -5,12 +5,12 @@ use super::pace::{self, MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
 use super::{closed, MintProxy};
 use crate::access::Price;
-use crate::config::{Config, MintUrl, Venue};
+use crate::config::{Config, Metric, MintUrl, Venue};
 use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::Arc;
 
 /// However long a mint says that its invoice lives.
@@ -27,7 +27,8 @@ pub struct Opened {
 struct Checked {
     mint: MintUrl,
     amount: Sats,
-    allotment: Millis,
+    metric: Metric,
+    allotment: Allotment,
 }
 
 impl MintProxy {
@@ -139,6 +140,7 @@ impl MintProxy {
             new_parts.push(NewPart {
                 mint: part.mint,
                 amount: part.amount,
+                metric: part.metric,
                 allotment: part.allotment,
                 keyset: keyset.id().to_string(),
                 amounts: amounts.iter().map(|amount| amount.0).collect(),
@@ -227,7 +229,7 @@ impl MintProxy {
 
 /// Everything that can be refused before a mint is asked.
 fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
-    let mut steps_in_all = Millis::ZERO;
+    let mut steps_in_all = Allotment::ZERO;
     let mut parts = Vec::with_capacity(ask.parts.len());
     for part in &ask.parts {
         let Some(mint) = config.mint_for(venue, &part.mint) else {
@@ -236,17 +238,17 @@ fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, Prox
         let price = Price::of(venue, mint);
         let allotment = match price.allotment(part.amount) {
             Ok(allotment) => allotment,
-            Err(_) if !ask.apply => Millis::ZERO,
+            Err(_) if !ask.apply => Allotment::ZERO,
             Err(err) => return Err(ProxyError::new(Code::InvalidMessage, err.to_string())),
         };
         steps_in_all = steps_in_all.saturating_add(allotment);
-        if ask.apply && steps_in_all > Millis(price.step.0.saturating_mul(price.max_steps)) {
+        if ask.apply && steps_in_all > Allotment(price.step.0.saturating_mul(price.max_steps)) {
             return Err(ProxyError::new(
                 Code::InvalidMessage,
                 "all parts together are above the largest purchase",
             ));
         }
-        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, allotment });
+        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, metric: venue.metric, allotment });
     }
     Ok(parts)
 }

@@ -2,11 +2,11 @@
 
 use super::messages::{self, Code, PartTag, ProxyError};
 use crate::access::Access;
-use crate::config::MintUrl;
+use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
 use crate::mac::MacAddr;
 use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use serde_json::{json, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,7 +38,8 @@ pub struct Part {
     pub position: u32,
     pub mint: MintUrl,
     pub amount: Sats,
-    pub allotment: Millis,
+    pub metric: Metric,
+    pub allotment: Allotment,
     pub lock_index: u32,
     pub quote: QuoteId,
     pub invoice: String,
@@ -190,8 +191,11 @@ impl Request {
         Sats(self.asked.iter().map(|(_, amount)| amount.0).fold(0, u64::saturating_add))
     }
 
-    pub fn allotment(&self) -> Millis {
-        self.parts().iter().fold(Millis::ZERO, |sum, part| sum.saturating_add(part.allotment))
+    /// What all parts together buy, in the metric that they were offered in.
+    pub fn allotment(&self) -> (Metric, Allotment) {
+        let metric = self.parts().first().map_or(Metric::Milliseconds, |part| part.metric);
+        let all = self.parts().iter().fold(Allotment::ZERO, |sum, part| sum.saturating_add(part.allotment));
+        (metric, all)
     }
 
     /// The current message of each part.
@@ -244,6 +248,7 @@ impl Part {
             position: row.position,
             mint: row.mint.clone(),
             amount: row.amount,
+            metric: row.metric,
             allotment: row.allotment,
             lock_index: row.lock_index,
             quote: QuoteId::parse(&answer.quote)?,

@@ -310,6 +310,7 @@ impl MintProxy {
             mac: request.mac,
             venue: request.venue.clone(),
             amount: part.amount,
+            metric: part.metric,
             allotment: part.allotment,
         });
         let session = loop {

@@ -3,9 +3,11 @@
 //! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or
 //! `{"ok": false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: who may open it may command.
 
+use crate::access::Session;
+use crate::config::Metric;
 use crate::http::Site;
 use crate::mac::MacAddr;
-use crate::units::Millis;
+use crate::units::{Allotment, Millis};
 use serde_json::{json, Value};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +22,7 @@ const MAX_LINE: u64 = 16 * 1024;
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The operator gives at most this much at once.
 const LONGEST_GRANT: Millis = Millis::from_secs(366 * 86_400);
+const LARGEST_GRANT: Allotment = Allotment(1_000_000_000_000_000);
 
 /// Asks the app to read its configuration again; answered with what is wrong with it, if anything.
 pub type Reload = mpsc::Sender<oneshot::Sender<Result<Vec<String>, Vec<String>>>>;
@@ -90,7 +93,7 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         ("revoke", [mac]) => revoke(site, mac).await,
         ("reload", []) => reloaded(reload).await,
         ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
-        ("grant", _) => Err(usage("grant MAC DURATION (like 30m, 2h, 1d)")),
+        ("grant", _) => Err(usage("grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
         ("revoke", _) => Err(usage("revoke MAC")),
         _ => Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload")),
     }
@@ -104,15 +107,18 @@ fn clients(site: &Site) -> Value {
         for device in &venue.devices {
             for caller in crate::network::neighbours::guests_on(device).unwrap_or_default() {
                 let session = site.shop.as_ref().ok().and_then(|shop| shop.access.session(caller.mac));
-                let remaining = session.map(|session| session.remaining).filter(|left| *left > Millis::ZERO);
-                list.push(json!({
+                let mut client = json!({
                     "mac": caller.mac.to_string(),
                     "address": caller.address.to_string(),
                     "device": device,
                     "venue": venue.id,
                     "trusted": venue.trusted_macs.contains(&caller.mac),
-                    "remaining_seconds": remaining.map(Millis::as_secs_ceil),
-                }));
+                    "remaining_seconds": null,
+                });
+                if let Some(session) = session.filter(Session::is_running) {
+                    tell_left(&mut client, &session);
+                }
+                list.push(client);
             }
         }
     }
@@ -124,34 +130,59 @@ fn sessions(site: &Site) -> Value {
     running
         .into_iter()
         .map(|session| {
-            json!({
-                "mac": session.mac.to_string(),
-                "venue": session.venue,
-                "allotment_seconds": session.allotment.as_secs_ceil(),
-                "remaining_seconds": session.remaining.as_secs_ceil(),
-                "ends_at": session.ends_at.0,
-            })
+            let mut row = json!({"mac": session.mac.to_string(), "venue": session.venue});
+            tell_left(&mut row, &session);
+            if let Some(row) = row.as_object_mut() {
+                match (session.metric, session.ends_at) {
+                    (Metric::Milliseconds, ends_at) => {
+                        row.insert(
+                            "allotment_seconds".into(),
+                            Millis(session.allotment.0).as_secs_ceil().into(),
+                        );
+                        row.insert("ends_at".into(), ends_at.map(|ends| ends.0).into());
+                    }
+                    (Metric::Bytes, _) => {
+                        row.insert("allotment_bytes".into(), session.allotment.0.into());
+                        row.insert("used_bytes".into(), session.used.0.into());
+                    }
+                }
+            }
+            row
         })
         .collect()
 }
 
-async fn grant(site: &Site, mac: &str, duration: &str) -> Result<Value, Refusal> {
+/// What is left of a session, in its metric.
+fn tell_left(object: &mut Value, session: &Session) {
+    let (name, left) = match session.metric {
+        Metric::Milliseconds => ("remaining_seconds", Millis(session.remaining.0).as_secs_ceil()),
+        Metric::Bytes => ("remaining_bytes", session.remaining.0),
+    };
+    if let Some(object) = object.as_object_mut() {
+        object.insert(name.into(), left.into());
+    }
+}
+
+async fn grant(site: &Site, mac: &str, amount: &str) -> Result<Value, Refusal> {
     let mac: MacAddr = mac.parse().map_err(|err| ("invalid_mac", format!("{mac}: {err}")))?;
-    let allotment = parse_duration(duration).ok_or_else(|| {
-        ("invalid_duration", "a duration is a number with s, m, h or d, like 90m; at most 366d".to_owned())
+    let (metric, allotment) = parse_amount(amount).ok_or_else(|| {
+        let usage = "a duration is a number with s, m, h or d, like 90m, at most 366d; data with MB or GB, like 500MB";
+        ("invalid_duration", usage.to_owned())
     })?;
     let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
     let config = site.config();
     let venue = config.venues.first().map(|venue| venue.id.as_str()).unwrap_or_default();
-    let granting = shop.access.grant(mac, venue, allotment);
+    let granting = shop.access.grant(mac, venue, metric, allotment);
     let session = match tokio::time::timeout(LINE_TIMEOUT, granting).await {
         Ok(granted) => granted.map_err(|err| (err.code(), err.to_string()))?,
         Err(_) => {
             return Err(("gate_down", "granted, but the gate cannot be opened yet; see status".to_owned()))
         }
     };
-    log::info!("operator: {mac} may pass for {} s more", allotment.as_secs_ceil());
-    Ok(json!({"mac": mac.to_string(), "remaining_seconds": session.remaining.as_secs_ceil()}))
+    log::info!("operator: {mac} may pass for {amount} more");
+    let mut answer = json!({"mac": mac.to_string()});
+    tell_left(&mut answer, &session);
+    Ok(answer)
 }
 
 async fn revoke(site: &Site, mac: &str) -> Result<Value, Refusal> {
@@ -175,7 +206,17 @@ async fn reloaded(reload: &Reload) -> Result<Value, Refusal> {
     }
 }
 
-/// A number with a unit: `90s`, `30m`, `2h`, `1d`.
+/// A number with a unit: time like `90s`, `30m`, `2h`, `1d`, or data like `500MB`, `2GB`.
+fn parse_amount(text: &str) -> Option<(Metric, Allotment)> {
+    for (unit, bytes) in [("MB", 1_000_000), ("GB", 1_000_000_000)] {
+        if let Some(number) = text.strip_suffix(unit) {
+            let data = Allotment(number.parse::<u64>().ok()?.checked_mul(bytes)?);
+            return (data > Allotment::ZERO && data <= LARGEST_GRANT).then_some((Metric::Bytes, data));
+        }
+    }
+    parse_duration(text).map(|time| (Metric::Milliseconds, time.into()))
+}
+
 fn parse_duration(text: &str) -> Option<Millis> {
     let unit = text.chars().last()?;
     let seconds: u64 = match unit {

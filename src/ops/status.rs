@@ -71,7 +71,8 @@ async fn sales(site: &Site) -> Value {
     let midnight = UnixSeconds(now.saturating_sub(now % DAY));
     match shop.store.sales_since(midnight).await {
         Ok(sales) => {
-            json!({"count": sales.count, "sat": sales.amount.0, "seconds": sales.allotment.0 / 1000})
+            let seconds = sales.time.0 / 1000;
+            json!({"count": sales.count, "sat": sales.amount.0, "seconds": seconds, "bytes": sales.data.0})
         }
         Err(err) => json!({"error": err.code()}),
     }

@@ -21,6 +21,7 @@ pub(super) const SCHEMA: Schema = Schema {
              wall_floor   INTEGER NOT NULL
          ) STRICT;",
         include_str!("schema.sql"),
+        include_str!("migrations/metrics.sql"),
     ],
 };
 

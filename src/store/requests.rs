@@ -6,9 +6,9 @@
 
 use super::sessions::{add_grant, NewGrant, SessionRow};
 use super::{Store, StoreError};
-use crate::config::MintUrl;
+use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 use std::fmt;
 use std::str::FromStr;
@@ -52,8 +52,9 @@ pub struct NewRequest {
 pub struct NewPart {
     pub mint: MintUrl,
     pub amount: Sats,
+    pub metric: Metric,
     /// What the guest gets for it; zero where tokens are handed out instead.
-    pub allotment: Millis,
+    pub allotment: Allotment,
     /// Text of the keyset id that the outputs will be made on, and their amounts.
     pub keyset: String,
     pub amounts: Vec<u64>,
@@ -75,7 +76,8 @@ pub struct PartRow {
     pub position: u32,
     pub mint: MintUrl,
     pub amount: Sats,
-    pub allotment: Millis,
+    pub metric: Metric,
+    pub allotment: Allotment,
     pub lock_index: u32,
     pub state: PartState,
     pub quote: Option<String>,
@@ -119,13 +121,14 @@ impl Store {
             for (position, part) in request.parts.iter().enumerate() {
                 let lock_index = take_counter(tx, request.owner, "lock", 1)?;
                 tx.execute(
-                    "INSERT INTO parts (request, position, mint, amount, allotment, lock_index, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'asking')",
+                    "INSERT INTO parts (request, position, mint, amount, metric, allotment, lock_index, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'asking')",
                     params![
                         request.id.0,
                         u32::try_from(position).unwrap_or(u32::MAX),
                         part.mint.as_str(),
                         part.amount,
+                        part.metric,
                         part.allotment,
                         lock_index
                     ],
@@ -353,7 +356,7 @@ fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, 
     let Some((mac, venue, owner, created)) = row else { return Ok(None) };
     let mut parts = db
         .prepare_cached(
-            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked
+            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked, metric
              FROM parts WHERE request = ?1 ORDER BY position",
         )?
         .query_map([&id.0], |row| Ok(part_of(row)))?
@@ -398,6 +401,7 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
         due: row.get(10)?,
         token: row.get(11)?,
         acked: row.get(12)?,
+        metric: row.get(13)?,
         claims: Vec::new(),
     })
 }

@@ -1,12 +1,17 @@
 //! Accounts, grants and sessions: who has paid for how long.
 //!
-//! Paid time belongs to an account, which a MAC is attached to. A session only grows, by grants, and
-//! ends at a service time; a grant after its end begins a new one.
+//! What is paid belongs to an account, which a MAC is attached to. An account has at most one running session
+//! of each metric. A session only grows, by grants, and ends at a service time; a grant after its end begins a
+//! new one. One by bytes also ends when it is used up, and else a year after its last grant.
 
 use super::{time, Store, StoreError};
+use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+
+/// How long paid bytes wait to be used.
+const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
 
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
@@ -15,7 +20,8 @@ pub struct NewGrant {
     pub mac: MacAddr,
     pub venue: String,
     pub amount: Sats,
-    pub allotment: Millis,
+    pub metric: Metric,
+    pub allotment: Allotment,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +29,11 @@ pub struct SessionRow {
     pub account: i64,
     pub mac: MacAddr,
     pub venue: String,
+    pub metric: Metric,
     /// Everything granted to this session.
-    pub allotment: Millis,
+    pub allotment: Allotment,
+    /// Bytes used when that was last written; zero for a session by time.
+    pub used: Allotment,
     pub started: Millis,
     pub ends: Millis,
     /// Grows with every change, so that a reader knows which of two rows is the newer.
@@ -36,7 +45,9 @@ pub struct SessionRow {
 pub struct Sales {
     pub count: u32,
     pub amount: Sats,
-    pub allotment: Millis,
+    pub time: Millis,
+    /// Bytes.
+    pub data: Allotment,
 }
 
 impl Store {
@@ -47,22 +58,19 @@ impl Store {
         self.write(move |tx| add_grant(tx, &grant, now, wall)).await
     }
 
-    /// Ends the session of a MAC now. Answers the ended session, or nothing if none was running.
-    pub async fn revoke(&self, mac: MacAddr) -> Result<Option<SessionRow>, StoreError> {
+    /// Ends the sessions of a MAC now. Answers those that were running.
+    pub async fn revoke(&self, mac: MacAddr) -> Result<Vec<SessionRow>, StoreError> {
         let now = self.now();
         let moment = self.0.time.moment();
         self.write(move |tx| {
             // Or a reboot would begin before this end, and give the session its last seconds again.
             time::note(tx, &moment)?;
-            let account = tx
-                .query_row(
-                    "UPDATE sessions SET ends_ms = ?2, revision = revision + 1 WHERE mac = ?1 AND ends_ms > ?2
-                     RETURNING account",
-                    params![mac.to_string(), now],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            account.map_or(Ok(None), |account| session_by_account(tx, account))
+            let sql = "UPDATE sessions SET ends_ms = ?2, revision = revision + 1
+                       WHERE mac = ?1 AND ends_ms > ?2 RETURNING ";
+            tx.prepare(&format!("{sql} {COLUMNS}"))?
+                .query_map(params![mac.to_string(), now], |row| Ok(session_of(row)))?
+                .map(|session| session?)
+                .collect()
         })
         .await
     }
@@ -70,13 +78,10 @@ impl Store {
     /// Sessions that end after `since`, soonest first.
     pub async fn sessions_ending_after(&self, since: Millis) -> Result<Vec<SessionRow>, StoreError> {
         self.read(move |db| {
-            db.prepare(
-                "SELECT account, mac, venue, allotment, started_ms, ends_ms, revision FROM sessions
-                 WHERE ends_ms > ?1 ORDER BY ends_ms",
-            )?
-            .query_map([since], |row| Ok(session_of(row)))?
-            .map(|session| session?)
-            .collect()
+            db.prepare(&format!("SELECT {COLUMNS} FROM sessions WHERE ends_ms > ?1 ORDER BY ends_ms"))?
+                .query_map([since], |row| Ok(session_of(row)))?
+                .map(|session| session?)
+                .collect()
         })
         .await
     }
@@ -85,10 +90,19 @@ impl Store {
     pub async fn sales_since(&self, wall: UnixSeconds) -> Result<Sales, StoreError> {
         self.read(move |db| {
             Ok(db.query_row(
-                "SELECT COUNT(*), COALESCE(SUM(amount), 0), COALESCE(SUM(allotment), 0) FROM grants
-                 WHERE wall >= ?1 AND amount > 0",
+                "SELECT COUNT(*), COALESCE(SUM(amount), 0),
+                        COALESCE(SUM(allotment) FILTER (WHERE metric = 'milliseconds'), 0),
+                        COALESCE(SUM(allotment) FILTER (WHERE metric = 'bytes'), 0)
+                 FROM grants WHERE wall >= ?1 AND amount > 0",
                 [wall],
-                |row| Ok(Sales { count: row.get(0)?, amount: row.get(1)?, allotment: row.get(2)? }),
+                |row| {
+                    Ok(Sales {
+                        count: row.get(0)?,
+                        amount: row.get(1)?,
+                        time: row.get(2)?,
+                        data: row.get(3)?,
+                    })
+                },
             )?)
         })
         .await
@@ -104,22 +118,38 @@ pub(super) fn add_grant(
     let mac = grant.mac.to_string();
     let account = account_of(tx, &mac, now)?;
     let new = tx.execute(
-        "INSERT INTO grants (reference, account, mac, venue, amount, allotment, granted_ms, wall)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-        params![grant.reference, account, mac, grant.venue, grant.amount, grant.allotment, now, wall],
+        "INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        params![
+            grant.reference,
+            account,
+            mac,
+            grant.venue,
+            grant.amount,
+            grant.metric,
+            grant.allotment,
+            now,
+            wall
+        ],
     )?;
     if new == 1 {
+        let lasts = match grant.metric {
+            Metric::Milliseconds => Millis(grant.allotment.0),
+            Metric::Bytes => BYTES_KEPT,
+        };
         tx.execute(
-            "INSERT INTO sessions (account, mac, venue, allotment, started_ms, ends_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5 + ?4)
-             ON CONFLICT DO UPDATE SET mac = ?2, venue = ?3,
-                 allotment = CASE WHEN ends_ms > ?5 THEN allotment + ?4 ELSE ?4 END,
-                 started_ms = CASE WHEN ends_ms > ?5 THEN started_ms ELSE ?5 END,
-                 ends_ms = MAX(ends_ms, ?5) + ?4, revision = revision + 1",
-            params![account, mac, grant.venue, grant.allotment, now],
+            "INSERT INTO sessions (account, metric, mac, venue, allotment, started_ms, ends_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7)
+             ON CONFLICT DO UPDATE SET mac = ?3, venue = ?4,
+                 allotment = CASE WHEN ends_ms > ?6 THEN allotment + ?5 ELSE ?5 END,
+                 used = CASE WHEN ends_ms > ?6 THEN used ELSE 0 END,
+                 started_ms = CASE WHEN ends_ms > ?6 THEN started_ms ELSE ?6 END,
+                 ends_ms = CASE WHEN metric = 'bytes' THEN ?6 ELSE MAX(ends_ms, ?6) END + ?7,
+                 revision = revision + 1",
+            params![account, grant.metric, mac, grant.venue, grant.allotment, now, lasts],
         )?;
     }
-    session_by_account(tx, account)?.ok_or(StoreError::Gone)
+    session_by_account(tx, account, grant.metric)?.ok_or(StoreError::Gone)
 }
 
 fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreError> {
@@ -135,10 +165,16 @@ fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreErro
     Ok(account)
 }
 
-fn session_by_account(db: &Connection, account: i64) -> Result<Option<SessionRow>, StoreError> {
+const COLUMNS: &str = "account, mac, venue, metric, allotment, used, started_ms, ends_ms, revision";
+
+fn session_by_account(
+    db: &Connection,
+    account: i64,
+    metric: Metric,
+) -> Result<Option<SessionRow>, StoreError> {
     db.query_row(
-        "SELECT account, mac, venue, allotment, started_ms, ends_ms, revision FROM sessions WHERE account = ?1",
-        [account],
+        &format!("SELECT {COLUMNS} FROM sessions WHERE account = ?1 AND metric = ?2"),
+        params![account, metric],
         |row| Ok(session_of(row)),
     )
     .optional()?
@@ -150,9 +186,11 @@ fn session_of(row: &Row) -> Result<SessionRow, StoreError> {
         account: row.get(0)?,
         mac: row.get::<_, String>(1)?.parse().map_err(|_| StoreError::unreadable("mac"))?,
         venue: row.get(2)?,
-        allotment: row.get(3)?,
-        started: row.get(4)?,
-        ends: row.get(5)?,
-        revision: row.get(6)?,
+        metric: row.get(3)?,
+        allotment: row.get(4)?,
+        used: row.get(5)?,
+        started: row.get(6)?,
+        ends: row.get(7)?,
+        revision: row.get(8)?,
     })
 }

@@ -1,7 +1,8 @@
 //! Amounts and times as columns. SQLite's integers are signed: what does not fit is an error, never a
 //! wrapped number.
 
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 macro_rules! integer_column {
@@ -23,4 +24,16 @@ macro_rules! integer_column {
     )*};
 }
 
-integer_column!(Sats, Millis, UnixSeconds);
+integer_column!(Sats, Millis, Allotment, UnixSeconds);
+
+impl ToSql for Metric {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.as_str()))
+    }
+}
+
+impl FromSql for Metric {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Metric> {
+        Metric::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
+    }
+}

@@ -12,7 +12,7 @@ mod time;
 use super::migrations::{Schema, SCHEMA};
 use super::{Store, StoreError};
 use crate::clock::Clock;
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

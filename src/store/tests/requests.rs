@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::MintUrl;
+use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::{InvoiceRow, NewGrant, NewPart, NewRequest, Owner, PartState, RequestId, RequestRow};
 use std::collections::BTreeSet;
@@ -24,7 +24,8 @@ impl Books {
         let part = NewPart {
             mint: MintUrl::parse("https://mint.example").unwrap(),
             amount: Sats(5),
-            allotment: Millis(5000),
+            metric: Metric::Milliseconds,
+            allotment: Allotment(5000),
             keyset: KEYSET.to_owned(),
             amounts: vec![1, 4],
         };
@@ -89,7 +90,8 @@ fn grant(owner: Owner, reference: &str) -> Option<NewGrant> {
         mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
         venue: "guest".to_owned(),
         amount: Sats(5),
-        allotment: Millis(5000),
+        metric: Metric::Milliseconds,
+        allotment: Allotment(5000),
     })
 }
 
@@ -212,7 +214,7 @@ async fn claiming_a_part_fifty_times_at_once_grants_it_once() {
     let part = books.invoiced(Owner::House, 1).await.parts[0].id;
     let claims = (0..50).map(|_| books.store.claimed(part, "cashuB".into(), grant(Owner::House, "same")));
     for session in futures_util::future::join_all(claims).await {
-        assert_eq!(session.unwrap().unwrap().allotment, Millis(5000));
+        assert_eq!(session.unwrap().unwrap().allotment, Allotment(5000));
     }
     assert_eq!(books.store.sales_since(UnixSeconds(0)).await.unwrap().count, 1);
 }
