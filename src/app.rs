@@ -12,6 +12,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
 use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::tollgate::TollGate;
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -173,10 +174,12 @@ impl App {
                 ]
             })
             .collect();
+        wanted.push(Wanted::on_device(Audience::Router, config.main.port));
         wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
         let site = self.site.clone();
-        let complaints = self.listeners.reconcile(&site, &wanted);
-        self.site.set_trouble(complaints);
+        let mut trouble = self.listeners.reconcile(&site, &wanted);
+        trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
+        self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
         self.site.mints.probe_silent(&mints);
         let Ok(shop) = self.site.shop.clone() else { return };
@@ -321,7 +324,10 @@ async fn open_shop(
         MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => Ok(Shop { store, access, mint_proxy }),
+        Ok(mint_proxy) => {
+            let tollgate = TollGate::start(store.clone(), access.clone(), mint_proxy.clone()).await;
+            Ok(Shop { store, access, mint_proxy, tollgate })
+        }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))

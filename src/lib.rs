@@ -14,6 +14,7 @@ pub mod network;
 pub mod ecash;
 pub mod access;
 pub mod mint_proxy;
+pub mod tollgate;
 pub mod portal;
 pub mod http;
 pub mod ops;

@@ -5,6 +5,7 @@
 //! any other room sees it. What a request needs to be repeated or restored - seed, keyset, counter, amounts -
 //! is chosen by the caller, who makes it durable before the call.
 
+pub mod bech32;
 mod client;
 mod curve;
 mod error;

@@ -5,9 +5,11 @@
 
 mod answer;
 mod connections;
+mod cors;
 mod listeners;
 mod pages;
 mod routes;
+mod tollgate;
 mod websocket;
 
 pub use connections::Connections;
@@ -18,6 +20,7 @@ use crate::config::Config;
 use crate::ecash::Mints;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
+use crate::tollgate::TollGate;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -39,6 +42,7 @@ pub struct Shop {
     pub store: Store,
     pub access: Access,
     pub mint_proxy: MintProxy,
+    pub tollgate: TollGate,
 }
 
 /// Why nothing can be sold.

@@ -2,6 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::listeners::Audience;
+use super::tollgate::{self, Source};
 use super::{pages, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
@@ -24,9 +25,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy)]
 enum Route {
     Portal,
+    /// The portal is elsewhere.
+    Home,
     Pay,
-    /// The address that a refused form leaves in the browser.
-    PayAgain,
     Style,
     Script,
     MintProxy,
@@ -41,7 +42,8 @@ enum Route {
 const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
-    (Method::GET, "/pay", Route::PayAgain),
+    // The address that a refused form leaves in the browser.
+    (Method::GET, "/pay", Route::Home),
     (Method::GET, "/portal.css", Route::Style),
     (Method::GET, "/portal.js", Route::Script),
     (Method::GET, "/mint-proxy", Route::MintProxy),
@@ -81,7 +83,14 @@ pub async fn answer(
     let (routes, device) = match audience {
         Audience::Redirected { device } => return to_the_portal(site, device, local, peer),
         Audience::Admin => (ADMIN, None),
-        Audience::Guest { device } => (GUEST, Some(device)),
+        Audience::Router => return tollgate::answer(site, Source::Router, request).await,
+        Audience::Guest { device } => match addressee(&request) {
+            Addressee::Own => (GUEST, Some(device)),
+            Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
+            Addressee::TollGate => {
+                return tollgate::answer(site, Source::Guest { device, peer }, request).await
+            }
+        },
         Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
     };
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
@@ -93,12 +102,42 @@ pub async fn answer(
         (Route::Ready, _) => ready(site),
         (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
         (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
-        (Route::PayAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
+        (Route::Home, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
         (_, None) => not_found(),
         (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
     }
+}
+
+/// Whom a guest's request is for.
+enum Addressee {
+    /// A path of the table.
+    Own,
+    /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
+    Portal,
+    /// The TollGate protocol: its own paths, and whatever a program asks for that is none of ours.
+    TollGate,
+}
+
+fn addressee(request: &Request<Incoming>) -> Addressee {
+    let path = request.uri().path();
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accept.is_some_and(|accept| accept.contains("text/html"))
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        _ if is_ours(path) => Addressee::Own,
+        _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
+        "/" => Addressee::Own,
+        _ => Addressee::Portal,
+    }
+}
+
+/// Whether the first part of a path is one of our own interfaces, whose mistakes are said to be mistakes.
+fn is_ours(path: &str) -> bool {
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    let own = first(path);
+    own == "admin" || (!own.is_empty() && GUEST.iter().any(|(_, pattern, _)| first(pattern) == own))
 }
 
 async fn for_guest(
@@ -205,15 +244,19 @@ fn find(
     if allowed.is_empty() {
         return Err(Box::new(not_found()));
     }
-    let mut answer =
-        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
-    if let Ok(value) = header::HeaderValue::from_str(&allowed.join(", ")) {
-        answer.headers_mut().insert(header::ALLOW, value);
-    }
-    Err(Box::new(answer))
+    Err(Box::new(method_not_allowed(allowed.into_iter())))
 }
 
-fn not_found() -> Answer {
+pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer {
+    let mut answer =
+        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
+    if let Ok(value) = header::HeaderValue::from_str(&allowed.collect::<Vec<_>>().join(", ")) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
+}
+
+pub fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
 }
 
@@ -309,7 +352,7 @@ pub fn origin_allowed(headers: &HeaderMap, device: &str) -> bool {
 }
 
 /// The host of `host:port`, lower case, without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> String {
+pub fn host_of(authority: &str) -> String {
     let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
         None => authority.split_once(':').map_or(authority, |(host, _)| host),
@@ -318,7 +361,7 @@ fn host_of(authority: &str) -> String {
 }
 
 /// A bounded body that is UTF-8.
-async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
     let collected =
         tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;

@@ -39,8 +39,7 @@ impl Event<'_> {
     /// SHA-256 of NIP-01's canonical form: no blanks, and only what JSON requires is escaped.
     fn id(&self, pubkey: &str) -> [u8; 32] {
         let (tags, content) = (self.tags_json(), text(self.content));
-        let canonical =
-            format!(r#"[0,"{pubkey}",{},{},{tags},{content}]"#, self.created_at.0, self.kind);
+        let canonical = format!(r#"[0,"{pubkey}",{},{},{tags},{content}]"#, self.created_at.0, self.kind);
         Sha256::digest(canonical).into()
     }
 
@@ -105,7 +104,10 @@ mod tests {
                 tags: &tags,
                 content: case["content"].as_str().unwrap(),
             };
-            assert_eq!(hex::encode(&event.id(case["pubkey"].as_str().unwrap())), case["id"].as_str().unwrap());
+            assert_eq!(
+                hex::encode(&event.id(case["pubkey"].as_str().unwrap())),
+                case["id"].as_str().unwrap()
+            );
         }
     }
 

@@ -10,6 +10,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::store::Store;
+use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -47,7 +48,8 @@ async fn desk(name: &str, open: bool) -> Desk {
         let proxy =
             MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
         let mint_proxy = proxy.await.unwrap();
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy }))
+        let tollgate = TollGate::start(store.clone(), access.clone(), mint_proxy.clone()).await;
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, tollgate }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
