@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod mac;
+pub mod pace;
 pub mod units;
 
 pub mod config;

@@ -68,6 +68,15 @@ pub struct Main {
     pub ca_file: Option<PathBuf>,
     /// How long after an invoice's own expiry its payment is still looked for.
     pub invoice_grace: Millis,
+    pub mint_proxy_auth: MintProxyAuth,
+}
+
+/// What a guest must show at the mint proxy besides its MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MintProxyAuth {
+    Nothing,
+    /// Its session ticket, from the first payment on.
+    Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -102,6 +102,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
     let log_target = fields.one("log_target", values::log_target);
     let ca_file = fields.optional("ca_file", values::plain_path);
     let invoice_grace = fields.one("invoice_grace", values::seconds);
+    let mint_proxy_auth = fields.one("mint_proxy_auth", values::mint_proxy_auth);
 
     let ports = [
         ("port", port),
@@ -137,6 +138,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
         log_target: log_target?,
         ca_file: ca_file?,
         invoice_grace: invoice_grace?,
+        mint_proxy_auth: mint_proxy_auth?,
     })
 }
 

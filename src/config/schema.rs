@@ -41,6 +41,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "log_target", Default::Text("syslog")),
     one(MAIN, "ca_file", Default::Nothing),
     one(MAIN, "invoice_grace", Default::Text("86400")),
+    one(MAIN, "mint_proxy_auth", Default::Text("none")),
     one(VENUE, "name", Default::Derived("the section's name")),
     list(VENUE, "device", Default::Derived("required, or network")),
     one(VENUE, "network", Default::Derived("required, or device")),

@@ -65,6 +65,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
             log_target: LogTarget::Syslog,
             ca_file: Some("/etc/ssl/local-ca.pem".into()),
             invoice_grace: Millis::from_secs(86_400),
+            mint_proxy_auth: MintProxyAuth::Nothing,
         }
     );
     let [venue] = &config.venues[..] else { panic!() };

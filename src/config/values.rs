@@ -1,7 +1,7 @@
 //! From the text of one option to a type that cannot be wrong. Each error says what would be right.
 
 use super::problem::shown;
-use super::{LogTarget, Metric, MintUrl, Unit};
+use super::{LogTarget, Metric, MintProxyAuth, MintUrl, Unit};
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats};
 use std::net::{IpAddr, SocketAddr};
@@ -133,6 +133,14 @@ pub fn log_target(text: &str) -> Parsed<LogTarget> {
         "syslog" => Ok(LogTarget::Syslog),
         "stderr" => Ok(LogTarget::Stderr),
         _ => Err(format!("{} is no log target: use syslog or stderr", shown(text))),
+    }
+}
+
+pub fn mint_proxy_auth(text: &str) -> Parsed<MintProxyAuth> {
+    match text {
+        "none" => Ok(MintProxyAuth::Nothing),
+        "ticket" => Ok(MintProxyAuth::Ticket),
+        _ => Err(format!("{} is none of the two: use none or ticket", shown(text))),
     }
 }
 

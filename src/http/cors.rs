@@ -2,7 +2,7 @@
 //! those of private addresses, where existing portals are served from.
 
 use super::answer::Answer;
-use super::routes::{host_of, origin_allowed};
+use super::origin::{host_of, origin_allowed};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 

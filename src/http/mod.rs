@@ -7,6 +7,7 @@ mod answer;
 mod connections;
 mod cors;
 mod listeners;
+mod origin;
 mod pages;
 mod routes;
 mod tollgate;

@@ -2,6 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::listeners::Audience;
+use super::origin::origin_allowed;
 use super::tollgate::{self, Source};
 use super::{pages, websocket, Site};
 use crate::config::{Config, Venue};
@@ -159,6 +160,7 @@ async fn for_guest(
     let visit = Visit { config, venue, caller, headers, query };
     match route {
         Route::Portal => pages::portal(site, &visit).await,
+        Route::Pay if !origin_allowed(&visit.headers, device) => foreign_origin(),
         Route::Pay => match body(request).await {
             Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(answer) => answer,
@@ -190,7 +192,7 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
     let found = async {
         let shop = open_shop(site)?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
-        Ok((shop, shop.mint_proxy.status(visit.caller.mac, &id).await?))
+        Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
         Ok((shop, request)) => answer::json(StatusCode::OK, &request.answer(&shop.access)),
@@ -332,34 +334,6 @@ fn stats(site: &Site) -> serde_json::Value {
     }
 }
 
-/// Browsers say which page asks. Allowed: no page, a page of the host that is asked, or of one of the
-/// router's own addresses or names, on any port.
-pub fn origin_allowed(headers: &HeaderMap, device: &str) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
-    let origin = host_of(origin.1);
-    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
-    if asked.as_deref() == Some(&origin) {
-        return true;
-    }
-    if let Ok(address) = origin.parse::<IpAddr>() {
-        let address = neighbours::normalise(address);
-        return devices::addresses(device).unwrap_or_default().contains(&address);
-    }
-    let Ok(name) = nix::unistd::gethostname() else { return false };
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    !name.is_empty() && (origin == name || origin.strip_prefix(&name).is_some_and(|rest| rest == ".lan"))
-}
-
-/// The host of `host:port`, lower case, without the brackets of an IPv6 address.
-pub fn host_of(authority: &str) -> String {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => v6,
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    host.to_ascii_lowercase()
-}
-
 /// A bounded body that is UTF-8.
 pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
@@ -434,34 +408,5 @@ mod tests {
     fn the_id_of_a_mint_request_is_the_rest_of_the_path() {
         let (_, rest) = find(GUEST, &Method::GET, "/mint-requests/abc").ok().unwrap();
         assert_eq!(rest, "abc");
-    }
-
-    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn pages_of_the_same_host_may_ask_whatever_their_port() {
-        assert!(origin_allowed(&headers("192.168.1.1:2121", None), "lo"));
-        assert!(origin_allowed(&headers("192.168.1.1:2121", Some("http://192.168.1.1")), "lo"));
-        assert!(origin_allowed(&headers("[fd00::1]:2121", Some("http://[FD00::1]:8080")), "lo"));
-    }
-
-    #[test]
-    fn pages_of_other_hosts_may_not_ask() {
-        for origin in [
-            "http://evil.example",
-            "null",
-            "http://192.168.1.10",
-            "file://",
-            "http://192.168.1.1.evil.example",
-        ] {
-            assert!(!origin_allowed(&headers("192.168.1.1:2121", Some(origin)), "lo"), "{origin}");
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::answer::{self, Answer};
 use super::connections::Place;
-use super::routes::{open_shop, origin_allowed, Visit};
+use super::origin::origin_allowed;
+use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::mint_proxy::{Code, Conversation, ProxyError, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};

@@ -24,9 +24,9 @@ use crate::access::Access;
 use crate::config::Config;
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
+use crate::pace::Pace;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
-use pace::Pace;
 use request::Wake;
 use sockets::Sockets;
 use std::collections::BTreeMap;
@@ -54,10 +54,20 @@ struct Shared {
 }
 
 /// The requests in memory.
-#[derive(Default)]
 struct Table {
     requests: BTreeMap<RequestId, Arc<Request>>,
-    pace: Pace,
+    new_requests: Pace,
+    questions: Pace,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            requests: BTreeMap::new(),
+            new_requests: pace::of_requests(),
+            questions: pace::of_questions(),
+        }
+    }
 }
 
 impl Table {
@@ -115,6 +125,16 @@ impl MintProxy {
 
     pub fn mints(&self) -> &Mints {
         &self.0.mints
+    }
+
+    /// As `status`, for a client that may ask at any pace.
+    pub async fn status_asked(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        if !self.table().questions.admit(mac, self.0.store.now()) {
+            return Err(
+                ProxyError::new(Code::RateLimited, "too many questions; please wait a minute").about(id)
+            );
+        }
+        self.status(mac, id).await
     }
 
     /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
@@ -245,7 +265,7 @@ mod tests {
 
     fn table(progress: &Progress, count: usize) -> Table {
         let requests = (0..count).map(|created| request(created.try_into().unwrap(), progress.clone()));
-        Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), pace: Pace::default() }
+        Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), ..Table::default() }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl MintProxy {
         if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
-        if !table.pace.admit(caller.mac, now) {
+        if !table.new_requests.admit(caller.mac, now) {
             return Err(rate_limited("too many requests; please wait a minute"));
         }
         let id = RequestId::random().map_err(|err| closed(&err))?;

@@ -158,7 +158,7 @@ impl Speaker {
                 Err(error) => Err(error),
             },
             ClientMessage::Status(id) => {
-                proxy.status(self.caller.mac, &id).await.map(|r| r.messages(proxy.access()))
+                proxy.status_asked(self.caller.mac, &id).await.map(|r| r.messages(proxy.access()))
             }
             ClientMessage::Ack(id, part) => proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new()),
             ClientMessage::Ping => Ok(vec![json!({"type": "pong"})]),

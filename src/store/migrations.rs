@@ -22,6 +22,7 @@ pub(super) const SCHEMA: Schema = Schema {
          ) STRICT;",
         include_str!("schema.sql"),
         include_str!("migrations/metrics.sql"),
+        include_str!("migrations/tickets.sql"),
     ],
 };
 

@@ -15,6 +15,8 @@ mod keyfile;
 mod migrations;
 mod requests;
 mod sessions;
+mod ticket;
+mod tickets;
 mod time;
 mod values;
 mod wal;
@@ -28,6 +30,8 @@ pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
+pub use ticket::Ticket;
+pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 
 use crate::clock::Clock;
 use database::Database;

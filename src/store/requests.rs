@@ -222,7 +222,15 @@ impl Store {
                 "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
                 params![part, token],
             )?;
-            grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()
+            let Some(grant) = grant else { return Ok(None) };
+            // The request may have moved to another MAC since the caller read it.
+            let mac: String = tx.query_row(
+                "SELECT mac FROM requests JOIN parts ON request = requests.id WHERE parts.id = ?1",
+                [part],
+                |row| row.get(0),
+            )?;
+            let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
+            add_grant(tx, &NewGrant { mac, ..grant }, now, wall).map(Some)
         })
         .await
     }

@@ -4,7 +4,7 @@
 //! of each metric. A session only grows, by grants, and ends at a service time; a grant after its end begins a
 //! new one. One by bytes also ends when it is used up, and else a year after its last grant.
 
-use super::{time, Store, StoreError};
+use super::{time, Store, StoreError, Ticket};
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
@@ -38,6 +38,8 @@ pub struct SessionRow {
     pub ends: Millis,
     /// Grows with every change, so that a reader knows which of two rows is the newer.
     pub revision: u32,
+    /// The account's ticket, where the grant that answers this row has made it. Never read back.
+    pub ticket: Option<Ticket>,
 }
 
 /// What was sold since a moment.
@@ -149,10 +151,25 @@ pub(super) fn add_grant(
             params![account, grant.metric, mac, grant.venue, grant.allotment, now, lasts],
         )?;
     }
-    session_by_account(tx, account, grant.metric)?.ok_or(StoreError::Gone)
+    let mut session = session_by_account(tx, account, grant.metric)?.ok_or(StoreError::Gone)?;
+    // What the operator gives away reaches nobody who could keep a ticket.
+    if new == 1 && grant.amount > Sats(0) {
+        session.ticket = first_ticket(tx, account)?;
+    }
+    Ok(session)
 }
 
-fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreError> {
+/// A ticket for an account that has none.
+fn first_ticket(tx: &Transaction, account: i64) -> Result<Option<Ticket>, StoreError> {
+    let ticket = Ticket::random()?;
+    let made = tx.execute(
+        "UPDATE accounts SET ticket = ?2 WHERE id = ?1 AND ticket IS NULL",
+        params![account, ticket.digest()],
+    )?;
+    Ok((made == 1).then_some(ticket))
+}
+
+pub(super) fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreError> {
     let known = tx
         .query_row("SELECT account FROM account_macs WHERE mac = ?1", [mac], |row| row.get(0))
         .optional()?;
@@ -167,7 +184,14 @@ fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreErro
 
 const COLUMNS: &str = "account, mac, venue, metric, allotment, used, started_ms, ends_ms, revision";
 
-fn session_by_account(
+pub(super) fn sessions_of_account(db: &Connection, account: i64) -> Result<Vec<SessionRow>, StoreError> {
+    db.prepare(&format!("SELECT {COLUMNS} FROM sessions WHERE account = ?1"))?
+        .query_map([account], |row| Ok(session_of(row)))?
+        .map(|session| session?)
+        .collect()
+}
+
+pub(super) fn session_by_account(
     db: &Connection,
     account: i64,
     metric: Metric,
@@ -192,5 +216,6 @@ fn session_of(row: &Row) -> Result<SessionRow, StoreError> {
         started: row.get(6)?,
         ends: row.get(7)?,
         revision: row.get(8)?,
+        ticket: None,
     })
 }

@@ -7,6 +7,7 @@ mod keyfile;
 mod power_cut;
 mod requests;
 mod sessions;
+mod tickets;
 mod time;
 
 use super::migrations::{Schema, SCHEMA};

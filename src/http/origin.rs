@@ -1,0 +1,116 @@
+//! Which page in the guest's browser is asking, by what the browser says of it.
+//!
+//! A page of anybody's may be open in a guest's browser, and its name may be made to lead to the router at any
+//! moment (DNS rebinding): then it is of the very host that it asks. Such a page may do what harms nobody; what
+//! is worth something is only for pages under an address or a name that the router knows to be its own.
+
+use crate::network::{devices, neighbours};
+use hyper::header::{self, HeaderMap};
+use std::net::IpAddr;
+
+/// May ask: no page, a page of the host that is asked, or of one of the router's own addresses or names, on
+/// any port.
+pub fn origin_allowed(headers: &HeaderMap, device: &str) -> bool {
+    if is_sent_across_sites(headers) {
+        return false;
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = host_of_origin(origin) else { return false };
+    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
+    asked.as_deref() == Some(&origin) || is_own(&origin, device)
+}
+
+/// No page, or one under the router's own address or name.
+pub fn is_own_page(headers: &HeaderMap, device: &str) -> bool {
+    let is_own = |value| host_of_origin(value).is_some_and(|host| is_own(&host, device));
+    !is_sent_across_sites(headers) && headers.get(header::ORIGIN).is_none_or(is_own)
+}
+
+/// For what a page may read: a look has no Origin, but the name that leads to us is in its Host.
+pub fn is_asked_by_own_name(headers: &HeaderMap, device: &str) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
+    host.is_some_and(|host| is_own(&host, device))
+}
+
+/// Only browsers send this, and only where they trust the connection; it cannot be forged by a page.
+fn is_sent_across_sites(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+}
+
+fn is_own(host: &str, device: &str) -> bool {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        let address = neighbours::normalise(address);
+        return devices::addresses(device).unwrap_or_default().contains(&address);
+    }
+    let Ok(name) = nix::unistd::gethostname() else { return false };
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    !name.is_empty() && (host == name || host.strip_prefix(&name).is_some_and(|rest| rest == ".lan"))
+}
+
+fn host_of_origin(origin: &header::HeaderValue) -> Option<String> {
+    origin.to_str().ok()?.split_once("://").map(|(_, authority)| host_of(authority))
+}
+
+/// The host of `host:port`, lower case, without the brackets of an IPv6 address.
+pub fn host_of(authority: &str) -> String {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn pages_of_the_same_host_may_ask_whatever_their_port() {
+        assert!(origin_allowed(&headers("192.168.1.1:2121", None), "lo"));
+        assert!(origin_allowed(&headers("192.168.1.1:2121", Some("http://192.168.1.1")), "lo"));
+        assert!(origin_allowed(&headers("[fd00::1]:2121", Some("http://[FD00::1]:8080")), "lo"));
+    }
+
+    #[test]
+    fn pages_of_other_hosts_may_not_ask() {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://192.168.1.10",
+            "file://",
+            "http://192.168.1.1.evil.example",
+        ] {
+            assert!(!origin_allowed(&headers("192.168.1.1:2121", Some(origin)), "lo"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_whose_name_was_turned_to_the_router_is_not_the_routers_own() {
+        let rebound = headers("evil.example:2121", Some("http://evil.example:2121"));
+        assert!(origin_allowed(&rebound, "lo") && !is_own_page(&rebound, "lo"));
+        assert!(!is_asked_by_own_name(&headers("evil.example:2121", None), "lo"));
+        for own in ["127.0.0.1:2121", "[::ffff:127.0.0.1]:8080"] {
+            let origin = format!("http://{own}");
+            assert!(is_own_page(&headers("evil.example", Some(&origin)), "lo"), "{own}");
+            assert!(is_asked_by_own_name(&headers(own, None), "lo"), "{own}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_says_was_sent_across_sites_is_refused() {
+        let mut sent = headers("127.0.0.1:2121", None);
+        sent.insert("sec-fetch-site", "same-origin".parse().unwrap());
+        assert!(origin_allowed(&sent, "lo") && is_own_page(&sent, "lo"));
+        sent.insert("sec-fetch-site", "cross-site".parse().unwrap());
+        assert!(!origin_allowed(&sent, "lo") && !is_own_page(&sent, "lo"));
+    }
+}

@@ -1,0 +1,94 @@
+//! How often each MAC address may do something: so many times within a window. Knows no clock.
+
+use crate::mac::MacAddr;
+use crate::units::Millis;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Addresses are easily made up: where so many were counted lately, one that was not has to wait.
+const MAX_MACS: usize = 4096;
+
+/// Moments of what each MAC did lately. One that did nothing takes no memory.
+pub struct Pace {
+    most: usize,
+    window: Millis,
+    recent: BTreeMap<MacAddr, VecDeque<Millis>>,
+}
+
+impl Pace {
+    pub const fn new(most: usize, window: Millis) -> Pace {
+        Pace { most, window, recent: BTreeMap::new() }
+    }
+
+    /// Counts one more; false if it is one too many.
+    pub fn admit(&mut self, mac: MacAddr, now: Millis) -> bool {
+        let may = self.wait(mac, now) == Millis::ZERO;
+        if may {
+            self.recent.entry(mac).or_default().push_back(now);
+        }
+        may
+    }
+
+    /// How long until one more may be counted.
+    pub fn wait(&mut self, mac: MacAddr, now: Millis) -> Millis {
+        let window = self.window;
+        self.recent.retain(|_, moments| {
+            while moments.front().is_some_and(|at| at.saturating_add(window) <= now) {
+                moments.pop_front();
+            }
+            !moments.is_empty()
+        });
+        match self.recent.get(&mac) {
+            Some(moments) if moments.len() >= self.most => {
+                moments.front().map_or(window, |at| at.saturating_add(window).saturating_sub(now))
+            }
+            None if self.recent.len() >= MAX_MACS => window,
+            _ => Millis::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> MacAddr {
+        MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+    }
+
+    fn ten_a_minute() -> Pace {
+        Pace::new(10, Millis::from_secs(60))
+    }
+
+    #[test]
+    fn the_eleventh_within_a_minute_is_refused() {
+        let mut pace = ten_a_minute();
+        for i in 0..10 {
+            assert!(pace.admit(mac(1), Millis(i * 1000)));
+        }
+        assert!(!pace.admit(mac(1), Millis(59_999)));
+        assert_eq!(pace.wait(mac(1), Millis(59_000)), Millis(1000));
+        assert!(pace.admit(mac(2), Millis(59_999)), "another guest is not affected");
+        assert!(pace.admit(mac(1), Millis(60_000)));
+    }
+
+    #[test]
+    fn guests_who_left_take_no_memory() {
+        let mut pace = ten_a_minute();
+        for last in 0..200 {
+            pace.admit(mac(last), Millis(0));
+        }
+        pace.admit(mac(201), Millis(60_000));
+        assert_eq!(pace.recent.len(), 1);
+    }
+
+    #[test]
+    fn made_up_addresses_take_bounded_memory() {
+        let mut pace = ten_a_minute();
+        for number in 0..=MAX_MACS {
+            let [.., a, b] = u32::try_from(number).unwrap().to_be_bytes();
+            pace.admit(MacAddr::new([2, 0, 0, 0, a, b]).unwrap(), Millis(0));
+        }
+        assert_eq!(pace.recent.len(), MAX_MACS);
+        assert!(pace.admit(mac(1), Millis(1)), "who is counted already is not affected");
+    }
+}
