@@ -6,12 +6,13 @@
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints, Seed, Tls};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
-use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::store::{KeyFile, Secret, SessionRow, Store, StoreError};
 use crate::tollgate::TollGate;
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -219,6 +220,7 @@ impl App {
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
             shop.mint_proxy.on_mint_event(mint, event);
+            shop.wallet.on_mint_event(mint, event);
         }
     }
 
@@ -321,16 +323,34 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         let (guests, takings) = seeds(&store).await?;
-        MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
+        let takings = Arc::new(takings);
+        let late = admit_late(&access);
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
+        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver);
+        Ok::<_, StoreError>((proxy.await?, wallet))
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => {
-            let tollgate = TollGate::start(store.clone(), access.clone(), mint_proxy.clone()).await;
-            Ok(Shop { store, access, mint_proxy, tollgate })
+        Ok((mint_proxy, wallet)) => {
+            let tollgate =
+                TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+            Ok(Shop { store, access, mint_proxy, wallet, tollgate })
         }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
+}
+
+/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+    let (sender, mut sessions) = mpsc::channel(64);
+    let access = access.clone();
+    tokio::spawn(async move {
+        while let Some(session) = sessions.recv().await {
+            let access = access.clone();
+            tokio::spawn(async move { access.admit(session).await });
+        }
+    });
+    sender
 }
 
 /// The guests' and the takings'.

@@ -18,11 +18,13 @@ mod mnemonic;
 mod outputs;
 mod quote_lock;
 mod refusal;
+pub mod retry;
 mod schedule;
 mod seed;
 mod subscribe;
 mod tls;
 pub mod token;
+pub mod wallet;
 mod wire;
 
 pub use client::MintClient;
@@ -38,6 +40,7 @@ pub use seed::{Secret, Seed, SeedError};
 pub use subscribe::{MintEvent, QuoteWatch};
 pub use tls::{Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
+pub use wire::spending::{MeltQuote, MeltState};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
 
 #[cfg(test)]

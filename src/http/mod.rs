@@ -18,6 +18,7 @@ pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub struct Shop {
     pub store: Store,
     pub access: Access,
     pub mint_proxy: MintProxy,
+    pub wallet: Wallet,
     pub tollgate: TollGate,
 }
 

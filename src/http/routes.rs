@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Nothing that a guest sends is larger.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {

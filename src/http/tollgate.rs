@@ -2,23 +2,29 @@
 
 use super::answer::{self, Answer};
 use super::cors;
-use super::routes::{self, body, pairs};
+use super::routes::{self, body, pairs, BODY_TIMEOUT};
 use super::Site;
 use crate::config::{Config, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::tollgate::{self, ln_invoice, session, Body, Client, Reply, TollGate};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Nothing longer is a payment.
+const MAX_PAYMENT: usize = 1 << 20;
+/// Twice the longest token that is read.
+const KEPT_PAYMENT: usize = 128 * 1024;
 /// The longest part of a wrong MAC that is repeated.
 const MAX_CLAIM: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
+    Payment,
     Advertisement,
     Whoami,
     Usage,
@@ -32,6 +38,8 @@ enum Question {
 
 /// Methods, path, question; the first that fits. No methods: any.
 const QUESTIONS: &[(&[Method], &str, Question)] = &[
+    (&[Method::POST], "/", Question::Payment),
+    (&[], "/", Question::Advertisement),
     (&[Method::GET], "/whoami", Question::Whoami),
     (&[], "/usage", Question::Usage),
     (&[Method::GET], "/balance", Question::Balance),
@@ -62,7 +70,7 @@ struct Asker {
 
 /// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
 pub fn is_question(path: &str) -> bool {
-    QUESTIONS.iter().any(|(_, own, _)| *own == path)
+    path != "/" && QUESTIONS.iter().any(|(_, own, _)| *own == path)
 }
 
 pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incoming>) -> Answer {
@@ -86,6 +94,7 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
                     Ok(text) => new_invoice(site, asker, &text).await,
                     Err(_) => ln_invoice::refused(400, "invalid request body"),
                 },
+                Question::Payment => pay(site, asker, request).await,
                 _ => look(site, asker, question, &query).await,
             };
             render(reply)
@@ -96,6 +105,39 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
         name_the_client(&mut answer, asker.mac, source, &headers, &query);
     }
     answer
+}
+
+async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
+    let tollgate = match tollgate(site) {
+        Ok(tollgate) => tollgate,
+        Err(closed) => return closed,
+    };
+    if let Err(too_fast) = tollgate.may_pay(asker.mac) {
+        return too_fast;
+    }
+    match payment(request).await {
+        Ok(text) => tollgate.pay(&asker.client(), text.as_deref()).await,
+        Err(why) => tollgate.unreadable(&asker.client(), why),
+    }
+}
+
+/// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`).
+async fn payment(request: Request<Incoming>) -> Result<Option<String>, &'static str> {
+    let mut body = Limited::new(request.into_body(), MAX_PAYMENT);
+    let mut kept = Some(Vec::new());
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| "it is too large, or was not sent whole")?;
+            let data = frame.into_data().unwrap_or_default();
+            kept = kept.take().filter(|kept: &Vec<u8>| kept.len().saturating_add(data.len()) <= KEPT_PAYMENT);
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(&data);
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err("it did not arrive"))?;
+    Ok(kept.map(|kept| String::from_utf8_lossy(&kept).into_owned()))
 }
 
 /// What only looks.
@@ -132,7 +174,7 @@ async fn look(site: &Site, asker: &Asker, question: Question, query: &[(String, 
             }
             Err(_) => ln_invoice::closed(false),
         },
-        Question::NewInvoice | Question::Preflight => Reply::new(404, Body::Empty),
+        Question::Payment | Question::NewInvoice | Question::Preflight => Reply::new(404, Body::Empty),
     }
 }
 

@@ -20,6 +20,7 @@ mod tickets;
 mod time;
 mod values;
 mod wal;
+mod wallet;
 
 #[cfg(test)]
 mod tests;
@@ -27,11 +28,12 @@ mod tests;
 pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
 pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
 pub use sessions::{NewGrant, Sales, SessionRow};
 pub use ticket::Ticket;
 pub use tickets::{TakeOver, TAKE_OVER_EVERY};
+pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
 use database::Database;

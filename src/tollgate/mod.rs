@@ -9,23 +9,30 @@ mod event;
 mod identity;
 pub mod ln_invoice;
 mod notice;
+mod payment;
 pub mod session;
 
 use crate::access::Access;
 use crate::config::{Config, Venue};
+use crate::ecash::wallet::Wallet;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Caller;
+use crate::pace::Pace;
 use crate::store::Store;
+use crate::units::Millis;
 use event::{Event, Tags};
 use identity::Identity;
 use notice::Notice;
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.
 const MAX_KEPT: usize = 64;
+const POSTS_A_MINUTE: usize = 40;
+const REFUSALS_A_MINUTE: usize = 10;
+const MINUTE: Millis = Millis::from_secs(60);
 
 #[derive(Clone)]
 pub struct TollGate(Arc<Shared>);
@@ -34,10 +41,18 @@ struct Shared {
     store: Store,
     access: Access,
     mint_proxy: MintProxy,
+    wallet: Wallet,
     /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
     signed: Mutex<BTreeMap<String, (Tags, String)>>,
+    pace: Mutex<PaymentPace>,
+}
+
+/// How many payments a client may post a minute, and how many of them may be refused.
+struct PaymentPace {
+    posts: Pace,
+    refusals: Pace,
 }
 
 /// Who asks.
@@ -69,12 +84,24 @@ pub enum Body {
 
 impl TollGate {
     /// Loads the key, or makes it at the first start. Without it the rest goes on.
-    pub async fn start(store: Store, access: Access, mint_proxy: MintProxy) -> TollGate {
+    pub async fn start(store: Store, access: Access, mint_proxy: MintProxy, wallet: Wallet) -> TollGate {
         let identity = Identity::load(&store).await.map_err(|err| {
             log::error!("TollGate clients cannot be served: {}: {err}", err.code());
             err.code()
         });
-        TollGate(Arc::new(Shared { store, access, mint_proxy, identity, signed: Mutex::default() }))
+        let pace = PaymentPace {
+            posts: Pace::new(POSTS_A_MINUTE, MINUTE),
+            refusals: Pace::new(REFUSALS_A_MINUTE, MINUTE),
+        };
+        TollGate(Arc::new(Shared {
+            store,
+            access,
+            mint_proxy,
+            wallet,
+            identity,
+            signed: Mutex::default(),
+            pace: Mutex::new(pace),
+        }))
     }
 
     /// What keeps TollGate clients from being served, for the operator.
@@ -105,6 +132,10 @@ impl TollGate {
             );
         }
         None
+    }
+
+    fn pace(&self) -> MutexGuard<'_, PaymentPace> {
+        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sign(&self, kind: u32, tags: &Tags, content: &str) -> Result<String, &'static str> {

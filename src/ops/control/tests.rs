@@ -4,6 +4,7 @@ use super::*;
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed, Tls};
 use crate::http::{Closed, Shop};
 use crate::mint_proxy::MintProxy;
@@ -44,12 +45,15 @@ async fn desk(name: &str, open: bool) -> Desk {
     let (gatekeeper, shop) = if open {
         let store = Store::open(&dir, &clock).unwrap();
         let access = Access::start(store.clone(), clock, gate, Plan::default()).await.unwrap();
-        let (guests, takings) = (Seed::generate().unwrap(), Seed::generate().unwrap());
+        let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
+        let late = mpsc::channel(1).0;
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
         let proxy =
             MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
         let mint_proxy = proxy.await.unwrap();
-        let tollgate = TollGate::start(store.clone(), access.clone(), mint_proxy.clone()).await;
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, tollgate }))
+        let tollgate =
+            TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
