@@ -49,13 +49,16 @@ impl TollGate {
         };
         let Some(mac) = client.mac else { return refused(400, NO_MAC) };
         let Ok(id) = quote.parse::<RequestId>() else { return refused(404, NOT_FETCHED) };
-        match self.0.mint_proxy.status(mac, &id).await {
+        match self.0.mint_proxy.status_asked(mac, &id).await {
             Ok(request) => match only_part(&request) {
                 Some(part) => Reply::value(200, &status(&request, part, client.venue.metric.as_str())),
                 None => refused(404, NOT_FETCHED),
             },
             Err(ProxyError { code: Code::RequestNotFound | Code::MintUnavailable, .. }) => {
                 refused(404, NOT_FETCHED)
+            }
+            Err(ProxyError { code: Code::RateLimited, .. }) => {
+                Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_FETCHED) }
             }
             Err(_) => refused(500, NOT_FETCHED),
         }
