@@ -4,15 +4,19 @@
 //! (`make lint` checks it). `app` ties them together; `main.rs` is the command line.
 #![forbid(unsafe_code)]
 
+pub mod bech32;
 pub mod clock;
+pub mod hex;
 pub mod mac;
 pub mod pace;
 pub mod units;
 
+pub mod bolt11;
 pub mod config;
 pub mod store;
 pub mod network;
 pub mod ecash;
+pub mod lightning;
 pub mod access;
 pub mod mint_proxy;
 pub mod tollgate;

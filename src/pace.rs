@@ -28,6 +28,13 @@ impl Pace {
         may
     }
 
+    /// The last one that was counted was none.
+    pub fn take_back(&mut self, mac: MacAddr) {
+        if let Some(moments) = self.recent.get_mut(&mac) {
+            moments.pop_back();
+        }
+    }
+
     /// How long until one more may be counted.
     pub fn wait(&mut self, mac: MacAddr, now: Millis) -> Millis {
         let window = self.window;

@@ -5,9 +5,11 @@
 
 mod gatekeeper;
 mod price;
+mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper};
 pub use price::{Price, PriceError};
+pub use tickets::{Taken, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
@@ -18,6 +20,7 @@ use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tickets::Tickets;
 
 /// A session that has ended is remembered this long, so that the portal can say so.
 const REMEMBER_ENDED: Millis = Millis::from_secs(3600);
@@ -54,6 +57,7 @@ pub struct Access {
     gatekeeper: Gatekeeper,
     /// Rows of running and lately ended sessions.
     sessions: Arc<Mutex<Rows>>,
+    tickets: Arc<Tickets>,
 }
 
 /// A MAC may have a session of each metric. Its time runs first, since time runs anyway.
@@ -76,7 +80,13 @@ impl Access {
         }
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
         let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
-        Ok(Access { store, clock, gatekeeper, sessions: Arc::new(Mutex::new(sessions)) })
+        Ok(Access {
+            store,
+            clock,
+            gatekeeper,
+            sessions: Arc::new(Mutex::new(sessions)),
+            tickets: Arc::default(),
+        })
     }
 
     pub fn gatekeeper(&self) -> &Gatekeeper {
@@ -105,12 +115,14 @@ impl Access {
         loop {
             let (session, ends) = {
                 let sessions = self.sessions();
-                let current = sessions.get(&(row.mac, row.metric)).unwrap_or(&row);
-                let ends = of(&sessions, row.mac).map(|row| row.ends).max();
-                (self.view(current), ends.unwrap_or(row.ends))
+                // The account may be with another MAC by now; or the session over for an hour.
+                let current = sessions.values().find(|known| known.is_same_session(&row));
+                let Some(current) = current else { return self.view(&row) };
+                let ends = of(&sessions, current.mac).map(|row| row.ends).max();
+                (self.view(current), ends.unwrap_or(current.ends))
             };
             let open_until = monotonic(&self.clock, self.store.now(), ends);
-            if !session.is_running() || self.gatekeeper.open(row.mac, open_until).await.is_ok() {
+            if !session.is_running() || self.gatekeeper.open(session.mac, open_until).await.is_ok() {
                 return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
@@ -147,16 +159,30 @@ impl Access {
         let now = self.store.now();
         let mut sessions = self.sessions();
         sessions.retain(|_, row| row.ends.saturating_add(REMEMBER_ENDED) > now);
+        self.tickets.forget(|mac| of(&sessions, mac).next().is_some(), now);
         sessions.values().any(|row| row.ends > now)
     }
 
     /// Takes a row of the store over, unless a newer one is here already.
-    fn follow(&self, row: SessionRow) {
+    fn follow(&self, mut row: SessionRow) {
         let mut sessions = self.sessions();
         let key = (row.mac, row.metric);
-        if sessions.get(&key).is_none_or(|known| known.revision <= row.revision) {
-            sessions.insert(key, row);
+        let is_newer = |known: &SessionRow| known.revision > row.revision;
+        let moved = sessions.values().any(|known| known.is_same_session(&row) && is_newer(known));
+        if moved || sessions.get(&key).is_some_and(is_newer) {
+            return;
         }
+        if let Some(ticket) = row.ticket.take() {
+            self.tickets.remember(row.mac, ticket, self.store.now());
+        }
+        sessions.insert(key, row);
+    }
+
+    /// These MACs have these sessions now, and no others.
+    fn replace(&self, macs: &[MacAddr], rows: &[SessionRow]) {
+        let mut sessions = self.sessions();
+        sessions.retain(|(mac, _), _| !macs.contains(mac));
+        sessions.extend(rows.iter().map(|row| ((row.mac, row.metric), row.clone())));
     }
 
     fn view(&self, row: &SessionRow) -> Session {

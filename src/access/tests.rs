@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::network::gate::recording::RecordingGate;
+use crate::network::neighbours::Caller;
 use std::path::PathBuf;
 
 const MINUTE: Millis = Millis::from_secs(60);
@@ -135,4 +136,139 @@ async fn time_and_bytes_of_one_guest_are_both_kept_and_the_time_runs_first() {
     clock.advance(MINUTE);
     assert_eq!(access.session(mac()).unwrap(), bytes);
     assert!(access.revoke(mac()).await.unwrap() && access.running().is_empty());
+}
+
+fn guest(last: u8) -> Caller {
+    let mac = MacAddr::new([2, 0, 0, 0, 0, last]).unwrap();
+    Caller { mac, address: "192.168.77.11".parse().unwrap(), device: "tg-none0".to_owned() }
+}
+
+/// A minute that this guest has paid; its ticket.
+async fn paid(access: &Access, guest: &Caller) -> String {
+    let grant = NewGrant {
+        reference: crate::store::RequestId::random().unwrap().to_string(),
+        mac: guest.mac,
+        venue: "guest".to_owned(),
+        amount: Sats(1),
+        metric: Metric::Milliseconds,
+        allotment: MINUTE.into(),
+    };
+    let row = access.store.grant(grant).await.unwrap();
+    access.admit(row).await;
+    access.ticket(guest.mac).unwrap().to_string()
+}
+
+async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<Taken, TicketError> {
+    access.take_over(guest, &[], ticket, drop).await
+}
+
+#[tokio::test]
+async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
+    let (dir, clock, gate) = (Scratch::new("ticket"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = paid(&access, &guest(1)).await;
+    clock.advance(Millis::from_secs(20));
+    let taken = shown(&access, &guest(2), &ticket.to_uppercase().replace('-', " ")).await.unwrap();
+    assert_eq!(taken.from, Some(guest(1).mac));
+    assert_eq!(taken.session.unwrap().remaining, Allotment(40_000));
+    assert_eq!(gate.closed(), [guest(1).mac]);
+    assert_eq!(gate.leases(), [(guest(2).mac, Millis::from_secs(40))].into());
+    assert_eq!((access.session(guest(1).mac), access.ticket(guest(1).mac)), (None, None));
+    assert_eq!(access.ticket(guest(2).mac).unwrap().to_string(), ticket);
+
+    let again = shown(&access, &guest(2), &ticket).await.unwrap();
+    assert_eq!(again.from, None, "the answer was lost, perhaps");
+    assert!(matches!(shown(&access, &guest(3), &ticket).await, Err(TicketError::TooSoon(_))));
+}
+
+#[tokio::test]
+async fn of_fifty_devices_with_one_ticket_exactly_one_gets_in() {
+    let (dir, clock, gate) = (Scratch::new("fifty"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = paid(&access, &guest(1)).await;
+    let attempts = (2..52).map(|last| {
+        let (access, ticket) = (access.clone(), ticket.clone());
+        async move { shown(&access, &guest(last), &ticket).await }
+    });
+    let outcomes = futures_util::future::join_all(attempts).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert_eq!((access.running().len(), gate.leases().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_one_closed() {
+    let (dir, clock) = (Scratch::new("crash"), clock());
+    let access = start(&dir, &clock, &RecordingGate::new()).await;
+    let ticket: crate::store::Ticket = paid(&access, &guest(1)).await.parse().unwrap();
+    access.store.take_over(&ticket, guest(1).mac, guest(2).mac).await.unwrap();
+    access.store.clone().close().await;
+
+    let gate = RecordingGate::new();
+    let access = start(&dir, &clock, &gate).await;
+    while gate.plan().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gate.leases(), [(guest(2).mac, MINUTE)].into());
+    let taken = shown(&access, &guest(2), &ticket.to_string()).await.unwrap();
+    assert_eq!((taken.from, taken.session.unwrap().mac), (None, guest(2).mac));
+}
+
+#[tokio::test]
+async fn a_row_that_was_read_before_the_move_opens_nothing_for_the_old_mac() {
+    let (dir, clock, gate) = (Scratch::new("stale"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = paid(&access, &guest(1)).await;
+    let stale = access.sessions().values().next().cloned().unwrap();
+    shown(&access, &guest(2), &ticket).await.unwrap();
+    assert_eq!(access.admit(stale).await.mac, guest(2).mac);
+    assert_eq!(gate.leases(), [(guest(2).mac, MINUTE)].into());
+    assert_eq!(access.session(guest(1).mac), None);
+}
+
+#[tokio::test]
+async fn a_gate_that_refuses_delays_a_move_and_nobody_waits_for_it_for_ever() {
+    let (dir, clock, gate) = (Scratch::new("slow"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = paid(&access, &guest(1)).await;
+    gate.refuse(true);
+    assert!(shown(&access, &guest(2), &ticket).await.unwrap().session.is_some());
+    gate.refuse(false);
+    while gate.leases() != [(guest(2).mac, MINUTE)].into() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn guessing_is_limited_per_mac_and_a_right_ticket_is_no_guess() {
+    let (dir, clock, gate) = (Scratch::new("guess"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = paid(&access, &guest(1)).await;
+    let other = crate::store::Ticket::random().unwrap().to_string();
+    for wrong in ["", "x", &other, &other, &other, &other, &other, &other, &other] {
+        assert!(matches!(shown(&access, &guest(1), wrong).await, Err(TicketError::Wrong)));
+        shown(&access, &guest(1), &ticket).await.unwrap();
+        access.check_ticket(guest(1).mac, &ticket).await.unwrap();
+    }
+    assert!(matches!(access.check_ticket(guest(1).mac, &other).await, Err(TicketError::Wrong)));
+    let refused = shown(&access, &guest(1), &other).await.unwrap_err();
+    assert!(matches!(refused, TicketError::TooMany(_)) && refused.wait() == Some(Millis::from_secs(300)));
+    assert!(matches!(shown(&access, &guest(2), &other).await, Err(TicketError::Wrong)), "others may try");
+    clock.advance(Millis::from_secs(300));
+    assert!(matches!(shown(&access, &guest(1), &other).await, Err(TicketError::Wrong)));
+}
+
+#[tokio::test]
+async fn the_paying_mac_gets_a_new_ticket_and_the_old_one_is_void() {
+    let (dir, clock, gate) = (Scratch::new("renew"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let old = paid(&access, &guest(1)).await;
+    let new = access.renew_ticket(guest(1).mac).await.unwrap();
+    assert_eq!(access.ticket(guest(1).mac), Some(new.clone()));
+    assert!(matches!(shown(&access, &guest(2), &old).await, Err(TicketError::Wrong)));
+    assert!(matches!(access.renew_ticket(guest(2).mac).await, Err(TicketError::NothingPaid)));
+    assert!(matches!(access.check_ticket(guest(2).mac, &new.to_string()).await, Err(TicketError::Wrong)));
+    shown(&access, &guest(2), &new.to_string()).await.unwrap();
+    let several = [(); 5].map(|()| access.renew_ticket(guest(2).mac));
+    let last = futures_util::future::join_all(several).await.pop().unwrap();
+    assert!(matches!(last, Err(TicketError::TooMany(_))));
 }

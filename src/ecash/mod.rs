@@ -5,12 +5,9 @@
 //! any other room sees it. What a request needs to be repeated or restored - seed, keyset, counter, amounts -
 //! is chosen by the caller, who makes it durable before the call.
 
-pub mod bech32;
 mod client;
 mod curve;
 mod error;
-pub mod hex;
-mod invoice;
 mod keyset;
 mod mint;
 mod mints;
@@ -27,10 +24,11 @@ pub mod token;
 pub mod wallet;
 mod wire;
 
+use crate::hex;
+
 pub use client::MintClient;
 pub use curve::{Dleq, PublicKey, SecretKey};
 pub use error::{EcashError, Lie};
-pub use invoice::{Invoice, InvoiceError};
 pub use keyset::{Keyset, KeysetError, KeysetId, KeysetRef, Terms};
 pub use mint::{Mint, MintHealth, NewQuote, Urgency};
 pub use mints::Mints;

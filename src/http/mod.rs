@@ -10,6 +10,7 @@ mod listeners;
 mod origin;
 mod pages;
 mod routes;
+mod tickets;
 mod tollgate;
 mod websocket;
 

@@ -181,7 +181,7 @@ fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<
         Code::RateLimited => Reason::RateLimited,
         Code::InvalidMessage => Reason::AmountRefused,
         Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError => Reason::Internal,
+        Code::InternalError | Code::InvalidTicket | Code::TicketInUse => Reason::Internal,
     };
     let code = match error.code {
         Code::Closed(code) => code,

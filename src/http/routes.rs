@@ -2,9 +2,9 @@
 
 use super::answer::{self, Answer};
 use super::listeners::Audience;
-use super::origin::origin_allowed;
+use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{pages, websocket, Site};
+use super::{pages, tickets, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -26,14 +26,15 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy)]
 enum Route {
     Portal,
-    /// The portal is elsewhere.
-    Home,
     Pay,
+    /// The address that a refused form leaves in the browser.
+    FormAgain,
     Style,
     Script,
     MintProxy,
     NewMintRequest,
     MintRequest,
+    Ticket,
     Health,
     Stats,
     Live,
@@ -43,13 +44,14 @@ enum Route {
 const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
-    // The address that a refused form leaves in the browser.
-    (Method::GET, "/pay", Route::Home),
+    (Method::GET, "/pay", Route::FormAgain),
     (Method::GET, "/portal.css", Route::Style),
     (Method::GET, "/portal.js", Route::Script),
     (Method::GET, "/mint-proxy", Route::MintProxy),
     (Method::POST, "/mint-requests", Route::NewMintRequest),
     (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::POST, "/ticket", Route::Ticket),
+    (Method::GET, "/ticket", Route::FormAgain),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -58,6 +60,7 @@ const MINT_PROXY: &[(Method, &str, Route)] = &[
     (Method::GET, "/mint-proxy", Route::MintProxy),
     (Method::POST, "/mint-requests", Route::NewMintRequest),
     (Method::GET, "/mint-requests/", Route::MintRequest),
+    (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -103,7 +106,7 @@ pub async fn answer(
         (Route::Ready, _) => ready(site),
         (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
         (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
-        (Route::Home, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
+        (Route::FormAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
         (_, None) => not_found(),
@@ -165,10 +168,16 @@ async fn for_guest(
             Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(answer) => answer,
         },
-        Route::MintProxy => websocket::upgrade(site, device, visit, request),
+        Route::MintProxy => websocket::upgrade(site, device, visit, request).await,
         Route::NewMintRequest if !origin_allowed(&visit.headers, device) => foreign_origin(),
         Route::NewMintRequest => match body(request).await {
             Ok(text) => new_mint_request(site, &visit, &text).await,
+            Err(answer) => answer,
+        },
+        // A ticket is worth what is left of the session.
+        Route::Ticket if !is_own_page(&visit.headers, device) => foreign_origin(),
+        Route::Ticket => match body(request).await {
+            Ok(text) => tickets::post(site, &visit, &text).await,
             Err(answer) => answer,
         },
         Route::MintRequest => mint_request(site, &visit, rest).await,
@@ -179,6 +188,7 @@ async fn for_guest(
 async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
+        shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, Ask::parse(text)?).await?;
         Ok((shop, opened))
     };
@@ -191,6 +201,7 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
 async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
     let found = async {
         let shop = open_shop(site)?;
+        shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
         Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
     };
@@ -198,6 +209,11 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
         Ok((shop, request)) => answer::json(StatusCode::OK, &request.answer(&shop.access)),
         Err(error) => refusal(&error),
     }
+}
+
+/// `Authorization: Bearer <ticket>`, where the mint proxy wants one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// The rooms that sell, or the error that says why nothing is sold.
@@ -210,7 +226,7 @@ pub fn open_shop(site: &Site) -> Result<&super::Shop, ProxyError> {
     })
 }
 
-fn refusal(error: &ProxyError) -> Answer {
+pub fn refusal(error: &ProxyError) -> Answer {
     answer::json(status_of(error.code), &error.to_json())
 }
 
@@ -218,6 +234,8 @@ pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::InvalidMint | Code::InvalidMessage => StatusCode::BAD_REQUEST,
         Code::RequestNotFound => StatusCode::NOT_FOUND,
+        Code::InvalidTicket => StatusCode::FORBIDDEN,
+        Code::TicketInUse => StatusCode::CONFLICT,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::MintUnavailable | Code::InvoiceExpired | Code::PaymentFailed | Code::TokenClaimFailed => {
             StatusCode::BAD_GATEWAY

@@ -2,10 +2,10 @@
 
 use super::answer::{self, Answer};
 use super::connections::Place;
-use super::origin::origin_allowed;
+use super::origin::{is_own_page, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Site;
-use crate::mint_proxy::{Code, Conversation, ProxyError, MAX_MESSAGE};
+use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const MAX_UNSENT: usize = 48 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
-pub fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
+pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
     let refused = |status, code: &str, message: &str| {
         answer::json(status, &json!({"type": "error", "code": code, "message": message}))
     };
@@ -57,8 +57,13 @@ pub fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Reques
         Ok(shop) => shop,
         Err(error) => return answer::json(StatusCode::SERVICE_UNAVAILABLE, &error.to_json()),
     };
+    let trust = Trust {
+        is_own_page: is_own_page(&visit.headers, device),
+        needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
+    };
     let Visit { config, venue, caller, .. } = visit;
-    let Some(conversation) = shop.mint_proxy.join(caller.clone(), venue, config.main.guest_sockets) else {
+    let joined = shop.mint_proxy.join(caller.clone(), venue, config.main.guest_sockets, trust);
+    let Some(conversation) = joined else {
         return refused(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",

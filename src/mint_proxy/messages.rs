@@ -1,12 +1,12 @@
 //! The mint proxy's messages: what a client may send, what it is answered.
 //!
-//! Client: `mint_request`, `resume`/`status`, `ack`, `ping`/`pong`. Server: `invoice_ready`,
-//! `tokens_ready`, `error`, and for requests with `apply` also `payment_received` and `session_granted`.
+//! Client: `mint_request`, `resume`/`status`, `ack`, `auth`, `ping`/`pong`. Server: `invoice_ready`,
+//! `tokens_ready`, `error`, `auth_ok`, and for requests with `apply` also `payment_received` and `session_granted`.
 //! Unknown fields are ignored; a field of the wrong type is `invalid_message`.
 
 use crate::access::Session;
 use crate::config::MintUrl;
-use crate::store::RequestId;
+use crate::store::{RequestId, Ticket};
 use crate::units::{Sats, UnixSeconds};
 use serde_json::{json, Map, Value};
 
@@ -24,6 +24,8 @@ pub enum ClientMessage {
     Ack(RequestId, Option<u32>),
     Ping,
     Pong,
+    /// The session ticket: of this MAC's account, or of one that moves to it.
+    Auth(String),
 }
 
 /// What a guest asks for.
@@ -51,6 +53,10 @@ pub enum Code {
     InvalidMessage,
     RateLimited,
     InternalError,
+    /// No ticket was shown where one is needed, or one that is not valid.
+    InvalidTicket,
+    /// The ticket's account is with a MAC that is still there.
+    TicketInUse,
     /// Nothing can be sold: the store is damaged (`STORE_CORRUPT`, `STORE_TOO_NEW`, ...). A socket is told
     /// `internal_error` with this code in the sentence.
     Closed(&'static str),
@@ -77,6 +83,8 @@ impl Code {
             Code::InvalidMessage => "invalid_message",
             Code::RateLimited => "rate_limited",
             Code::InternalError => "internal_error",
+            Code::InvalidTicket => "invalid_ticket",
+            Code::TicketInUse => "ticket_in_use",
             Code::Closed(code) => code,
         }
     }
@@ -125,8 +133,12 @@ impl ClientMessage {
             Some("ack") => Ok(ClientMessage::Ack(request_id(&object)?, part(&object)?)),
             Some("ping") => Ok(ClientMessage::Ping),
             Some("pong") => Ok(ClientMessage::Pong),
+            Some("auth") => match object.get("ticket").and_then(Value::as_str) {
+                Some(ticket) => Ok(ClientMessage::Auth(ticket.to_owned())),
+                None => Err(ProxyError::invalid("\"ticket\" is required")),
+            },
             Some(_) => Err(ProxyError::invalid(
-                "unknown message type; send mint_request, resume, status, ack or ping",
+                "unknown message type; send mint_request, resume, status, ack, auth or ping",
             )),
             None => Err(ProxyError::invalid("a message needs a \"type\" that is a string")),
         }
@@ -157,6 +169,15 @@ impl Ask {
             Some(_) => return Err(ProxyError::invalid("\"mints\" must be a list of 1 to 4 mints")),
         };
         Ok(Ask { parts, apply })
+    }
+}
+
+/// The body of `POST /ticket`: a ticket to go on with, or none to get a new one.
+pub fn shown_ticket(text: &str) -> Result<Option<String>, ProxyError> {
+    match object(text)?.get("ticket") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(ticket)) => Ok(Some(ticket.clone())),
+        Some(_) => Err(ProxyError::invalid("\"ticket\" must be a string")),
     }
 }
 
@@ -225,19 +246,45 @@ pub fn tokens_ready(id: &RequestId, part: Option<PartTag>, tokens: &str) -> Valu
     tagged(json!({"type": "tokens_ready", "request_id": id.as_str(), "tokens": tokens}), part)
 }
 
-pub fn session_granted(id: &RequestId, part: Option<PartTag>, session: &Session) -> Value {
-    let mut message = json!({
-        "type": "session_granted",
-        "request_id": id.as_str(),
-        "allotment": session.allotment.0,
-        "metric": session.metric.as_str(),
-        "remaining": session.remaining.0,
-    });
-    // A session by bytes has no end that could be told.
-    if let (Some(ends_at), Some(map)) = (session.ends_at, message.as_object_mut()) {
-        map.insert("ends_at".into(), ends_at.0.into());
+/// With the ticket where this grant has made it.
+pub fn session_granted(
+    id: &RequestId,
+    part: Option<PartTag>,
+    session: &Session,
+    ticket: Option<&Ticket>,
+) -> Value {
+    let mut message = with_session(json!({"type": "session_granted", "request_id": id.as_str()}), session);
+    if let (Some(ticket), Some(map)) = (ticket, message.as_object_mut()) {
+        map.insert("ticket".into(), ticket.to_string().into());
     }
     tagged(message, part)
+}
+
+/// The answer to who has asked for a new ticket.
+pub fn new_ticket(ticket: &Ticket) -> Value {
+    json!({"type": "ticket", "ticket": ticket.to_string()})
+}
+
+/// The answer to a right ticket.
+pub fn auth_ok(session: Option<&Session>) -> Value {
+    let message = json!({"type": "auth_ok"});
+    match session {
+        Some(session) => with_session(message, session),
+        None => message,
+    }
+}
+
+fn with_session(mut message: Value, session: &Session) -> Value {
+    if let Some(map) = message.as_object_mut() {
+        map.insert("allotment".into(), session.allotment.0.into());
+        map.insert("metric".into(), session.metric.as_str().into());
+        map.insert("remaining".into(), session.remaining.0.into());
+        // A session by bytes has no end that could be told.
+        if let Some(ends_at) = session.ends_at {
+            map.insert("ends_at".into(), ends_at.0.into());
+        }
+    }
+    message
 }
 
 fn tagged(mut message: Value, part: Option<PartTag>) -> Value {

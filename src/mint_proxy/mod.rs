@@ -14,11 +14,13 @@ mod opening;
 mod pace;
 mod request;
 mod sockets;
+mod tickets;
 mod watch;
 
-pub use messages::{Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
+pub use messages::{auth_ok, new_ticket, shown_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
 pub use request::{Part, Progress, Request};
-pub use sockets::Conversation;
+pub use sockets::{Conversation, Trust};
+pub use tickets::refused as ticket_refused;
 
 use crate::access::Access;
 use crate::config::Config;
@@ -153,7 +155,7 @@ impl MintProxy {
     pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.load(id).await.map_err(|err| closed(&err))?;
         request
-            .filter(|request| request.mac == mac)
+            .filter(|request| request.mac() == mac)
             .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
     }
 
@@ -170,7 +172,7 @@ impl MintProxy {
         let now = self.0.store.now();
         let table = self.table();
         let mine = table.requests.values().filter(|request| {
-            request.mac == mac
+            request.mac() == mac
                 && request.owner == Owner::House
                 && !request.is_asking()
                 && !request.is_finished()

@@ -58,7 +58,7 @@ impl MintProxy {
         let now = self.0.store.now();
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
         let mut table = self.table();
-        let mine = || table.requests.values().filter(|request| request.mac == caller.mac);
+        let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
         if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
             return Ok((same.clone(), false));
         }
@@ -110,12 +110,12 @@ impl MintProxy {
             Ok(parts) => {
                 request.open(parts);
                 for message in request.messages(&self.0.access) {
-                    self.0.sockets.tell(request.mac, &message);
+                    self.0.sockets.tell(request.mac(), Some(&request.id), &message);
                 }
                 self.watch(request);
             }
             Err(error) => {
-                log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac);
+                log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac());
                 self.table().requests.remove(&request.id);
                 request.refuse(error.about(&request.id));
             }
@@ -151,7 +151,7 @@ impl MintProxy {
             .store
             .begin(NewRequest {
                 id: request.id.clone(),
-                mac: request.mac,
+                mac: request.mac(),
                 venue: request.venue.clone(),
                 owner: request.owner,
                 parts: new_parts,

@@ -14,7 +14,8 @@ use tokio::sync::{watch, Notify};
 
 pub struct Request {
     pub id: RequestId,
-    pub mac: MacAddr,
+    /// Whose it is; changes when the guest does its MAC.
+    mac: Mutex<MacAddr>,
     pub venue: String,
     pub owner: Owner,
     /// Service time.
@@ -48,6 +49,7 @@ pub struct Part {
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
     claims: Mutex<Vec<ClaimRow>>,
+    made_ticket: AtomicBool,
     acked: AtomicBool,
     /// Somebody wants this part looked at now; the flags say who.
     pub wake: Notify,
@@ -95,7 +97,7 @@ impl Request {
     ) -> Request {
         Request {
             id,
-            mac,
+            mac: Mutex::new(mac),
             venue: venue.to_owned(),
             owner,
             created,
@@ -112,6 +114,14 @@ impl Request {
         let parts = row.parts.into_iter().filter_map(|part| Part::from_row(part, row.owner)).collect();
         request.open(parts);
         request
+    }
+
+    pub fn mac(&self) -> MacAddr {
+        *lock(&self.mac)
+    }
+
+    pub fn move_to(&self, mac: MacAddr) {
+        *lock(&self.mac) = mac;
     }
 
     pub fn open(&self, parts: Vec<Part>) {
@@ -213,8 +223,11 @@ impl Request {
             }
             Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
             Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac) {
-                Some(session) => messages::session_granted(&self.id, tag, &session),
+            Progress::Granted { online: true } => match access.session(self.mac()) {
+                Some(session) => {
+                    let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
+                    messages::session_granted(&self.id, tag, &session, ticket.as_ref())
+                }
                 None => {
                     ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
                 }
@@ -257,6 +270,7 @@ impl Part {
             due: answer.due,
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
             claims: Mutex::new(row.claims.clone()),
+            made_ticket: AtomicBool::new(false),
             acked: AtomicBool::new(row.acked),
             wake: Notify::new(),
             said_paid: AtomicBool::new(false),
@@ -307,6 +321,15 @@ impl Part {
 
     pub fn set_acked(&self) {
         self.acked.store(true, Ordering::Relaxed);
+    }
+
+    /// This part's grant has made the guest's session ticket.
+    pub fn set_made_ticket(&self) {
+        self.made_ticket.store(true, Ordering::Relaxed);
+    }
+
+    fn has_made_ticket(&self) -> bool {
+        self.made_ticket.load(Ordering::Relaxed)
     }
 
     pub fn gets_no_grace(&self) -> bool {

@@ -4,13 +4,15 @@
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
 use super::delivery;
-use super::messages::{ClientMessage, Code, ProxyError};
+use super::messages::{self, ClientMessage, Code, ProxyError};
+use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
+use crate::store::RequestId;
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
@@ -19,6 +21,8 @@ use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 const BACKLOG: usize = 64;
 /// Messages of one socket that are being worked on at a time; the next ones wait in the network.
 const AT_A_TIME: usize = 32;
+/// Requests that a socket of a foreign page is told of.
+const NAMED: usize = 64;
 
 /// Where the messages to one socket are put, for as long as the table has it.
 type Outbox = mpsc::WeakSender<Arc<str>>;
@@ -26,7 +30,51 @@ type Outbox = mpsc::WeakSender<Arc<str>>;
 /// All open sockets. The table holds the only lasting sender of each: taking it out ends the conversation.
 #[derive(Default)]
 pub struct Sockets {
-    by_mac: Mutex<BTreeMap<MacAddr, Vec<mpsc::Sender<Arc<str>>>>>,
+    by_mac: Mutex<BTreeMap<MacAddr, Vec<Seat>>>,
+}
+
+struct Seat {
+    outbox: mpsc::Sender<Arc<str>>,
+    ear: Arc<Ear>,
+}
+
+/// How far whoever has opened a socket is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// No page, or one of the router's own. Any other is told only of the requests it has named.
+    pub is_own_page: bool,
+    /// Nothing is answered before the session ticket was shown.
+    pub needs_ticket: bool,
+}
+
+/// What one socket may be told.
+struct Ear(Mutex<(Trust, BTreeSet<RequestId>)>);
+
+impl Ear {
+    fn hears(&self, about: Option<&RequestId>) -> bool {
+        let ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (trust, named) = &*ear;
+        !trust.needs_ticket && (trust.is_own_page || about.is_some_and(|id| named.contains(id)))
+    }
+
+    fn needs_ticket(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.needs_ticket
+    }
+
+    /// The ticket was shown: whatever page this is, it is the guest's.
+    fn trust(&self) {
+        let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ear.0 = Trust { is_own_page: true, needs_ticket: false };
+    }
+
+    /// This socket knows of a request; of how many is limited by how fast they can be made.
+    fn names(&self, id: &RequestId) {
+        let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (trust, named) = &mut *ear;
+        if !trust.is_own_page && named.len() < NAMED {
+            named.insert(id.clone());
+        }
+    }
 }
 
 /// One socket's place: what it has to send, and how it is spoken to.
@@ -42,20 +90,21 @@ struct Speaker {
     venue: Venue,
     outbox: Outbox,
     working: Arc<Semaphore>,
+    ear: Arc<Ear>,
 }
 
 impl Sockets {
     /// A place for one more socket of this MAC, if it has fewer than `limit`.
-    fn join(&self, mac: MacAddr, limit: usize) -> Option<(Outbox, mpsc::Receiver<Arc<str>>)> {
+    fn join(&self, mac: MacAddr, limit: usize, ear: Arc<Ear>) -> Option<(Outbox, mpsc::Receiver<Arc<str>>)> {
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         let sockets = by_mac.entry(mac).or_default();
-        sockets.retain(|socket| !socket.is_closed());
+        sockets.retain(|seat| !seat.outbox.is_closed());
         if sockets.len() >= limit {
             return None;
         }
         let (outbox, inbox) = mpsc::channel(BACKLOG);
         let weak = outbox.downgrade();
-        sockets.push(outbox);
+        sockets.push(Seat { outbox, ear });
         Some((weak, inbox))
     }
 
@@ -63,19 +112,20 @@ impl Sockets {
         let Some(outbox) = outbox.upgrade() else { return };
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
-            sockets.retain(|socket| !socket.same_channel(&outbox));
+            sockets.retain(|seat| !seat.outbox.same_channel(&outbox));
             if sockets.is_empty() {
                 by_mac.remove(&mac);
             }
         }
     }
 
-    /// Tells every socket of a MAC. One whose backlog is full is dropped: its conversation ends.
-    pub fn tell(&self, mac: MacAddr, message: &Value) {
+    /// Tells every socket of a MAC that may hear of this request. One whose backlog is full is dropped: its
+    /// conversation ends.
+    pub fn tell(&self, mac: MacAddr, about: Option<&RequestId>, message: &Value) {
         let text: Arc<str> = message.to_string().into();
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
-            sockets.retain(|socket| socket.try_send(text.clone()).is_ok());
+            sockets.retain(|seat| !seat.ear.hears(about) || seat.outbox.try_send(text.clone()).is_ok());
         }
     }
 
@@ -85,25 +135,21 @@ impl Sockets {
 }
 
 impl MintProxy {
-    /// Joins a new socket of this caller; tokens that wait for the guest are delivered on it again.
-    pub fn join(&self, caller: Caller, venue: Venue, limit: usize) -> Option<Conversation> {
-        let (outbox, inbox) = self.sockets().join(caller.mac, limit)?;
+    /// Joins a new socket of this caller; if it is trusted, tokens that wait for the guest are delivered on it
+    /// again.
+    pub fn join(&self, caller: Caller, venue: Venue, limit: usize, trust: Trust) -> Option<Conversation> {
+        let ear = Arc::new(Ear(Mutex::new((trust, BTreeSet::new()))));
+        let (outbox, inbox) = self.sockets().join(caller.mac, limit, ear.clone())?;
         let speaker = Speaker {
             proxy: self.clone(),
             caller,
             venue,
             outbox,
             working: Arc::new(Semaphore::new(AT_A_TIME)),
+            ear,
         };
         let redeliver = speaker.clone();
-        tokio::spawn(async move {
-            let waiting = redeliver.proxy.undelivered(redeliver.caller.mac).await;
-            for some in waiting.chunks(delivery::AT_A_TIME) {
-                for message in redeliver.proxy.delivery(some).await {
-                    redeliver.say(&message).await;
-                }
-            }
-        });
+        tokio::spawn(async move { redeliver.deliver().await });
         Some(Conversation { outbox: inbox, speaker })
     }
 }
@@ -151,18 +197,24 @@ impl Speaker {
     async fn answer(&self, message: ClientMessage) {
         let proxy = &self.proxy;
         let result = match message {
-            ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
-                // A new request has told every socket of this guest, this one too.
-                Ok(opened) if opened.is_new => Ok(Vec::new()),
-                Ok(opened) => Ok(opened.request.messages(proxy.access())),
-                Err(error) => Err(error),
-            },
-            ClientMessage::Status(id) => {
-                proxy.status_asked(self.caller.mac, &id).await.map(|r| r.messages(proxy.access()))
-            }
-            ClientMessage::Ack(id, part) => proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new()),
             ClientMessage::Ping => Ok(vec![json!({"type": "pong"})]),
             ClientMessage::Pong => Ok(Vec::new()),
+            ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
+            _ if self.ear.needs_ticket() => Err(ticket_needed()),
+            ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
+                // A new request has told every socket of this guest, this one too if it hears of all.
+                Ok(opened) if opened.is_new && self.ear.hears(Some(&opened.request.id)) => Ok(Vec::new()),
+                Ok(opened) => {
+                    self.ear.names(&opened.request.id);
+                    Ok(opened.request.messages(proxy.access()))
+                }
+                Err(error) => Err(error),
+            },
+            ClientMessage::Status(id) => proxy.status_asked(self.caller.mac, &id).await.map(|request| {
+                self.ear.names(&request.id);
+                request.messages(proxy.access())
+            }),
+            ClientMessage::Ack(id, part) => proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new()),
         };
         match result {
             Ok(messages) => {
@@ -171,6 +223,30 @@ impl Speaker {
                 }
             }
             Err(error) => self.say(&error.to_socket()).await,
+        }
+    }
+
+    async fn authenticate(&self, ticket: &str) {
+        match self.proxy.take_over(&self.caller, ticket).await {
+            Ok(taken) => {
+                self.ear.trust();
+                self.say(&messages::auth_ok(taken.session.as_ref())).await;
+                self.deliver().await;
+            }
+            Err(error) => self.say(&refused(&error).to_socket()).await,
+        }
+    }
+
+    /// The tokens that wait for the guest, if this socket may hear of them unasked.
+    async fn deliver(&self) {
+        if !self.ear.hears(None) {
+            return;
+        }
+        let waiting = self.proxy.undelivered(self.caller.mac).await;
+        for some in waiting.chunks(delivery::AT_A_TIME) {
+            for message in self.proxy.delivery(some).await {
+                self.say(&message).await;
+            }
         }
     }
 

@@ -85,7 +85,8 @@ impl MintProxy {
                     log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
                     let refused = is_refusal(&err);
                     if refused && attempts == REPORTED_REFUSAL {
-                        self.0.sockets.tell(request.mac, &claim_failed(request).to_socket());
+                        let failed = claim_failed(request).to_socket();
+                        self.0.sockets.tell(request.mac(), Some(&request.id), &failed);
                     }
                     match err {
                         EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
@@ -287,7 +288,7 @@ impl MintProxy {
         };
         let grant = (request.owner == Owner::House).then(|| NewGrant {
             reference: format!("{}/{}", request.id, part.position),
-            mac: request.mac,
+            mac: request.mac(),
             venue: request.venue.clone(),
             amount: part.amount,
             metric: part.metric,
@@ -306,10 +307,13 @@ impl MintProxy {
             (None, Tokens::Guest(token)) => self.tell(request, part, Progress::Tokens(token)),
             (None, Tokens::House(_)) => {}
             (Some(session), _) => {
+                if session.ticket.is_some() {
+                    part.set_made_ticket();
+                }
                 part.set_progress(Progress::Granted { online: false }, self.0.store.now());
                 self.0.access.admit(session).await;
                 self.tell(request, part, Progress::Granted { online: true });
-                log::info!("{} is online for {} sat from {}", request.mac, part.amount, part.mint);
+                log::info!("{} is online for {} sat from {}", request.mac(), part.amount, part.mint);
             }
         }
     }
@@ -320,7 +324,7 @@ impl MintProxy {
         part.set_progress(progress, self.0.store.now());
         let message = request.message(part, &self.0.access);
         if message != before {
-            self.0.sockets.tell(request.mac, &message);
+            self.0.sockets.tell(request.mac(), Some(&request.id), &message);
         }
     }
 }

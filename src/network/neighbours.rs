@@ -6,6 +6,7 @@
 use super::devices;
 use super::netlink::{self, Socket};
 use crate::mac::MacAddr;
+use crate::units::Millis;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockProtocol;
@@ -44,6 +45,7 @@ const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_IFINDEX: u16 = 8;
 const NDMSG: usize = 12;
 const NUD_REACHABLE: u16 = 0x02;
@@ -114,12 +116,22 @@ pub fn is_reachable(caller: &Caller) -> io::Result<bool> {
     Ok(entry.is_some_and(|entry| entry.usable() == Some(caller.mac) && entry.state & NUD_REACHABLE != 0))
 }
 
+/// How long ago the kernel last had proof that this MAC is on the device, at whatever address; nothing where
+/// it has begun to doubt it.
+pub fn last_answer(device: &str, mac: MacAddr) -> io::Result<Option<Millis>> {
+    let entries = list(device)?;
+    let reachable = entries.iter().filter(|e| e.usable() == Some(mac) && e.state & NUD_REACHABLE != 0);
+    Ok(reachable.map(|entry| entry.confirmed).min())
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     index: u32,
     address: IpAddr,
     state: u16,
     mac: Option<[u8; 6]>,
+    /// How long ago the kernel had its last proof.
+    confirmed: Millis,
 }
 
 impl Entry {
@@ -194,11 +206,17 @@ fn parse(payload: &[u8]) -> io::Result<Option<Entry>> {
         Some(value) if value.len() == 6 => Some(netlink::octets6(value)?),
         _ => None,
     };
+    // struct nda_cacheinfo begins with it, in clock ticks of 10 ms.
+    let confirmed = match netlink::attribute(attributes, NDA_CACHEINFO)? {
+        Some(value) => Millis(u64::from(netlink::u32_at(value, 0)?).saturating_mul(10)),
+        None => Millis::ZERO,
+    };
     Ok(Some(Entry {
         index: netlink::u32_at(payload, 4)?,
         address: netlink::ip(address)?,
         state: netlink::u16_at(payload, 8)?,
         mac,
+        confirmed,
     }))
 }
 
@@ -215,6 +233,7 @@ fn parse_arp_table(table: &str, device: &str, address: IpAddr) -> Option<Entry> 
             address,
             state: NUD_STALE,
             mac: Some(mac.octets()),
+            confirmed: Millis(u64::MAX),
         })
     })
 }

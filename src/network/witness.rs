@@ -5,7 +5,8 @@
 //! What is already paid is never taken away by what is found here.
 
 use super::devices::{self, Device};
-use super::neighbours::Caller;
+use super::gate::ADDRESS_TIMEOUT;
+use super::neighbours::{self, Caller};
 use super::netlink;
 use super::nftables::{Element, Nftables};
 use crate::mac::MacAddr;
@@ -72,6 +73,33 @@ pub fn seen(address: IpAddr) -> io::Result<Vec<(MacAddr, Millis)>> {
         Some((MacAddr::new(mac).ok()?, SEEN.saturating_sub(remaining.unwrap_or_default())))
     };
     Ok(Nftables::open()?.elements(set)?.into_iter().filter_map(of_address).collect())
+}
+
+/// How long ago a packet of this MAC was last seen, at the gate or at the portal, or the kernel had proof that it
+/// is on one of these devices. What cannot be read counts as nothing seen.
+pub fn last_sign(devices: &[String], mac: MacAddr) -> Option<Millis> {
+    let answers = devices.iter().filter_map(|device| neighbours::last_answer(device, mac).ok().flatten());
+    let packet = last_packet(mac).unwrap_or_else(|error| {
+        log::debug!("witness: the packets of {mac} cannot be seen: {error}");
+        None
+    });
+    answers.chain(packet).min()
+}
+
+/// How long ago the last packet of a MAC was forwarded, or came to the portal.
+fn last_packet(mac: MacAddr) -> io::Result<Option<Millis>> {
+    let mut nftables = Nftables::open()?;
+    let mut last = None;
+    // The address of a concatenation stands first in some, last in others, each part padded to four bytes.
+    let octets = mac.octets();
+    for (set, life, at) in
+        [("ul4", ADDRESS_TIMEOUT, 0), ("ul6", ADDRESS_TIMEOUT, 0), ("seen4", SEEN, 4), ("seen6", SEEN, 16)]
+    {
+        let is_of = |element: &Element| element.key.get(at..).is_some_and(|key| key.starts_with(&octets));
+        let ago = |element: Element| life.saturating_sub(element.remaining.unwrap_or(life));
+        last = nftables.elements(set)?.into_iter().filter(is_of).map(ago).chain(last).min();
+    }
+    Ok(last)
 }
 
 /// Asks the whole link who has the caller's address; the MACs that answered.

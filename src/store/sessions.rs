@@ -43,6 +43,13 @@ pub struct SessionRow {
     pub ticket: Option<Ticket>,
 }
 
+impl SessionRow {
+    /// Whether both are rows of one session, or of the sessions that followed each other on one account.
+    pub fn is_same_session(&self, other: &SessionRow) -> bool {
+        (self.account, self.metric) == (other.account, other.metric)
+    }
+}
+
 /// What was sold since a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sales {

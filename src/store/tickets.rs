@@ -27,18 +27,20 @@ pub enum TakeOver {
 }
 
 impl Store {
-    /// The MAC whose account the ticket stands for.
-    pub async fn ticket_holder(&self, ticket: &Ticket) -> Result<Option<MacAddr>, StoreError> {
-        let digest = ticket.digest();
+    /// The MAC whose account the ticket stands for, and how long the account has to stay with it.
+    pub async fn ticket_holder(&self, ticket: &Ticket) -> Result<Option<(MacAddr, Millis)>, StoreError> {
+        let (now, digest) = (self.now(), ticket.digest());
         self.read(move |tx| {
-            let mac = tx
+            let holder = tx
                 .query_row(
-                    "SELECT mac FROM account_macs JOIN accounts ON id = account WHERE ticket = ?1",
+                    "SELECT mac, moved_ms FROM account_macs JOIN accounts ON id = account WHERE ticket = ?1",
                     [digest],
-                    |row| row.get::<_, String>(0),
+                    |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<Millis>>(1)?)),
                 )
                 .optional()?;
-            mac.map(|mac| mac.parse().map_err(|_| StoreError::unreadable("mac"))).transpose()
+            let Some((mac, moved)) = holder else { return Ok(None) };
+            let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
+            Ok(Some((mac, stays(moved, now))))
         })
         .await
     }
@@ -98,9 +100,9 @@ impl Store {
                 )
                 .optional()?;
             let Some((account, moved)) = account else { return Ok(TakeOver::Changed) };
-            let next = moved.map_or(Millis::ZERO, |moved| moved.saturating_add(TAKE_OVER_EVERY));
-            if next > now {
-                return Ok(TakeOver::TooSoon(next.saturating_sub(now)));
+            let stays = stays(moved, now);
+            if stays > Millis::ZERO {
+                return Ok(TakeOver::TooSoon(stays));
             }
             let left = tx.execute(
                 "DELETE FROM account_macs WHERE mac = ?1 AND account = ?2",
@@ -121,6 +123,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn stays(moved: Option<Millis>, now: Millis) -> Millis {
+    moved.map_or(Millis::ZERO, |moved| moved.saturating_add(TAKE_OVER_EVERY).saturating_sub(now))
 }
 
 /// Adds what the MAC `of` has paid to `account`, and ends the account it had.

@@ -1,7 +1,8 @@
 //! Nostr events (NIP-01): what TollGate's answers are written in. Signed here, never checked: whoever pays is
 //! known by the neighbour table, not by a key.
 
-use crate::ecash::{hex, SecretKey};
+use crate::ecash::SecretKey;
+use crate::hex;
 use crate::units::UnixSeconds;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,9 @@
 //! The derived addresses are those that existing tools expect to see; nothing on this router is set to them.
 
 use super::event::x_only;
-use crate::ecash::{bech32, hex, SecretKey};
+use crate::bech32;
+use crate::ecash::SecretKey;
+use crate::hex;
 use crate::mac::MacAddr;
 use crate::store::{KeyFile, Secret, Store, StoreError};
 use serde_json::{json, Value};

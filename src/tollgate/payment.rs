@@ -14,7 +14,7 @@ use crate::ecash::TokenError;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
-use crate::store::NewGrant;
+use crate::store::{NewGrant, Ticket};
 use crate::units::Millis;
 use serde_json::Value;
 use std::time::Duration;
@@ -53,7 +53,9 @@ impl TollGate {
             return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
         };
         match self.purchase(client, mac, body).await {
-            Ok(session) => self.event(200, session::KIND, &session::tags(&session), ""),
+            Ok((session, ticket)) => {
+                self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
+            }
             Err(notice) => {
                 log::info!("{mac}: payment not turned into access: {}: {}", notice.code, notice.message);
                 if notice.status == 402 {
@@ -71,12 +73,13 @@ impl TollGate {
         self.notice(client.mac, &Notice::new("invalid-request", 400, message))
     }
 
+    /// The session, and the ticket to keep where this payment has made it.
     async fn purchase(
         &self,
         client: &Client<'_>,
         mac: MacAddr,
         body: Option<&str>,
-    ) -> Result<Session, Notice> {
+    ) -> Result<(Session, Option<Ticket>), Notice> {
         let deadline = Instant::now() + PATIENCE;
         let token = token_in(body.ok_or(Refusal::Token(TokenError::TooLarge))?)?;
         let accepted: Vec<MintUrl> =
@@ -116,7 +119,7 @@ impl TollGate {
         match tokio::time::timeout_at(gate, admitted).await {
             Ok(Ok(session)) if session.is_running() => {
                 log::info!("{mac} is online with {} {}", row.allotment.0, row.metric.as_str());
-                Ok(session)
+                Ok((session, row.ticket))
             }
             // It was posted again after its session.
             Ok(Ok(_)) => Err(Refusal::Spent.into()),

@@ -5,6 +5,7 @@ use super::event::{tag, Tags};
 use crate::access::Session;
 use crate::mac::MacAddr;
 use crate::mint_proxy::Request;
+use crate::store::Ticket;
 use serde_json::{json, Map, Value};
 
 /// Kind of the event that answers a payment.
@@ -62,16 +63,18 @@ pub fn state(mac: Option<MacAddr>, session: Option<&Session>, unfinished: Option
 }
 
 /// The tags of the event that answers a payment: the session as it is now, all that was paid for together.
-pub fn tags(session: &Session) -> Tags {
+pub fn tags(session: &Session, ticket: Option<&Ticket>) -> Tags {
     let mac = session.mac.to_string();
-    vec![
+    let mut tags = vec![
         // Existing clients find their MAC here, where TIP-01 has the customer's key.
         tag(["p", &mac]),
         tag(["device-identifier", "mac", &mac]),
         tag(["allotment", &session.allotment.0.to_string()]),
         tag(["metric", session.metric.as_str()]),
         tag(["start-time", &session.started_at.0.to_string()]),
-    ]
+    ];
+    tags.extend(ticket.map(|ticket| tag(["ticket", &ticket.to_string()])));
+    tags
 }
 
 fn facts(session: Option<&Session>) -> Map<String, Value> {
@@ -141,6 +144,9 @@ mod tests {
             vec!["metric", "bytes"],
             vec!["start-time", "1795219357"],
         ];
-        assert_eq!(tags(&session(7)), expected);
+        assert_eq!(tags(&session(7), None), expected);
+        let ticket = Ticket::random().unwrap();
+        let last = tags(&session(7), Some(&ticket)).pop();
+        assert_eq!(last, Some(vec!["ticket".to_owned(), ticket.to_string()]));
     }
 }

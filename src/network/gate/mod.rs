@@ -13,6 +13,7 @@ pub mod visit;
 mod snapshot;
 
 pub use nft::NftGate;
+pub(super) use ruleset::ADDRESS_TIMEOUT;
 
 use super::devices;
 use crate::mac::MacAddr;

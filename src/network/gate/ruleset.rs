@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// Changes whenever a rule does; it stands in each rule's comment.
 const VERSION: u32 = 2;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
-pub(super) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
+pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 /// No element is given more; sessions that are longer are given the rest later.
 const LONGEST: Millis = Millis::from_secs(365 * 24 * 3600);
 

@@ -53,8 +53,8 @@ fn word(bits: u32) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hex;
     use super::*;
+    use crate::hex;
 
     #[test]
     fn the_key_of_nip_19_is_written_as_it_says() {
