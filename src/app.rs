@@ -6,13 +6,13 @@
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
-use crate::ecash::wallet::Wallet;
+use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed, Tls};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
-use crate::store::{KeyFile, Secret, SessionRow, Store, StoreError};
+use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::tollgate::TollGate;
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -194,7 +194,10 @@ impl App {
             if let Err(err) = shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await {
                 log::warn!("old records are not removed: {err}");
             }
-            tokio::spawn(async move { shop.mint_proxy.tidy().await });
+            tokio::spawn(async move {
+                shop.mint_proxy.tidy().await;
+                shop.wallet.tidy().await;
+            });
         }
     }
 
@@ -355,14 +358,7 @@ fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
 
 /// The guests' and the takings'.
 async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
-    Ok((seed(store, "customers").await?, seed(store, "takings").await?))
-}
-
-async fn seed(store: &Store, name: &'static str) -> Result<Seed, StoreError> {
-    let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
-    let key = KeyFile(name).load_or_create(store, move || Secret::new(fresh.entropy().to_vec())).await?;
-    let entropy: [u8; 16] = key.expose().try_into().map_err(|_| StoreError::KeyMissing(name.to_owned()))?;
-    Seed::from_entropy(&entropy).map_err(|_| StoreError::KeyMissing(name.to_owned()))
+    Ok((Seed::of_file(KeyFile("customers"), store).await?, wallet::seed(store).await?))
 }
 
 /// Fills in the devices of venues that name a network of netifd.

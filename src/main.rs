@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{json, Value};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
-use tollgated::ops::control;
+use tollgated::ecash::wallet;
+use tollgated::ops::{control, log};
 use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
@@ -28,6 +29,14 @@ COMMANDS
     sessions             running sessions and what is left of them
     grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
     revoke MAC           end a device's session now, paid or granted
+    wallet balance       what the takings are, per mint; 'wallet info' tells more
+    wallet receive TOKEN take a token in ('-': from standard input)
+    wallet send AMOUNT [--mint URL] [--v3]
+                         print a token over so many sat; 'wallet sent' lists those nobody has
+                         spent, 'wallet reclaim ID' takes one back
+    wallet restore [-]   look for ecash of the wallet's own words ('-': of other words, from
+                         standard input, which becomes the wallet's)
+    wallet seed          print the twelve words that the takings are made from; to a terminal only
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop
     wiring               what the init script tells procd, one 'name value' a line
@@ -54,8 +63,13 @@ EXAMPLES
 ";
 
 /// What the running daemon answers.
-const DAEMON_COMMANDS: [&str; 6] = ["status", "clients", "sessions", "grant", "revoke", "reload"];
+const DAEMON_COMMANDS: [&str; 7] = ["status", "clients", "sessions", "grant", "revoke", "reload", "wallet"];
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A mint is asked, perhaps more than once.
+const WALLET_TIMEOUT: Duration = Duration::from_secs(60);
+/// Every keyset of every mint is searched, and some mints limit requests.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(1800);
+const MAX_INPUT: u64 = 70 * 1024;
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 
 struct Line {
@@ -67,7 +81,7 @@ struct Line {
 impl Line {
     /// Whether the command has options of its own.
     fn takes_flags(&self) -> bool {
-        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate"))
+        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate" | "wallet"))
     }
 }
 
@@ -89,6 +103,8 @@ fn main() -> ExitCode {
         ["wiring"] => wiring(&line),
         ["gate", "release"] => release(&line, false),
         ["gate", "release", "--wait"] => release(&line, true),
+        ["wallet", "seed"] => show_seed(&line),
+        ["wallet", command @ ("receive" | "restore"), "-"] => with_input(&line, command),
         [command, args @ ..] if DAEMON_COMMANDS.contains(command) => ask_daemon(&line, command, args),
         [_, ..] => {
             complain(&format!("there is no command '{}'\nTry 'tollgated --help'.", words.join(" ")));
@@ -177,9 +193,59 @@ fn release(line: &Line, wait: bool) -> ExitCode {
     }
 }
 
+/// A command whose last argument is worth money and comes through standard input.
+fn with_input(line: &Line, command: &str) -> ExitCode {
+    let mut text = String::new();
+    match std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut text) {
+        Ok(_) => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            ask_daemon(line, "wallet", &[command, &words.join(" ")])
+        }
+        Err(err) => {
+            complain(&format!("standard input: {err}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The words come from the key file, not through the daemon, which may not run; it only notes that they were shown.
+fn show_seed(line: &Line) -> ExitCode {
+    if !std::io::stdout().is_terminal() {
+        complain("the words are printed to a terminal only: whoever has them has the money");
+        return ExitCode::FAILURE;
+    }
+    let main = match Config::load(&line.config) {
+        Ok((config, _)) => config.main,
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            return ExitCode::FAILURE;
+        }
+    };
+    match wallet::words(&main.state_dir) {
+        Ok(words) => {
+            let noted = json!({"command": "wallet", "args": ["seed"]});
+            if ask(&control::path(&main.run_dir), &noted, ANSWER_TIMEOUT).is_err() {
+                log::start(main.log_target, main.log_level);
+                ::log::warn!("operator: the wallet's twelve words are shown");
+            }
+            print(&if line.json { format!("{}\n", json!({"words": words})) } else { format!("{words}\n") });
+            ExitCode::SUCCESS
+        }
+        Err(err) => {
+            complain(&err.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     let run_dir = config::run_dir_of(&line.config);
-    let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args})) {
+    let patience = match (command, args) {
+        ("wallet", ["restore", ..]) => RESTORE_TIMEOUT,
+        ("wallet", _) => WALLET_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    };
+    let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args}), patience) {
         Ok(answer) => answer,
         Err(err) => {
             complain(&format!(
@@ -190,11 +256,16 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
         }
     };
     if line.json {
-        print(&format!("{answer}\n"));
+        let is_bare = command == "wallet" && answer["ok"] == true;
+        print(&format!("{}\n", if is_bare { &answer["data"] } else { &answer }));
     }
     if answer["ok"] == true {
         if !line.json {
-            print(&for_people(command, &answer["data"]));
+            print(&match (args, answer["data"]["token"].as_str()) {
+                (["send", ..], Some(token)) => format!("{token}\n"),
+                (["sent"], _) => for_people("sent tokens", &answer["data"]),
+                _ => for_people(command, &answer["data"]),
+            });
         }
         return ExitCode::SUCCESS;
     }
@@ -208,9 +279,9 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     }
 }
 
-fn ask(socket: &Path, order: &Value) -> std::io::Result<Value> {
+fn ask(socket: &Path, order: &Value, patience: Duration) -> std::io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(format!("{order}\n").as_bytes())?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;

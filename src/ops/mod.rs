@@ -3,5 +3,6 @@
 pub mod control;
 pub mod log;
 mod status;
+mod wallet;
 
 pub use status::status;

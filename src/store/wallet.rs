@@ -76,8 +76,6 @@ pub struct NewOp {
     pub token: Option<String>,
     /// Proofs of ours that it spends.
     pub spends: Vec<ProofKey>,
-    /// An open operation whose proofs this one spends in its place.
-    pub instead_of: Option<i64>,
     /// Keyset and amounts of the outputs that it asks for.
     pub outputs: Option<(String, Vec<u64>)>,
     pub quote: Option<String>,
@@ -164,16 +162,6 @@ impl Store {
                     params![id, key.keyset, key.counter],
                 )?;
                 if held != 1 {
-                    return Err(StoreError::Gone);
-                }
-            }
-            if let Some(other) = op.instead_of {
-                let taken = tx.execute("UPDATE proofs SET op = ?1 WHERE op = ?2", params![id, other])?;
-                let ended = tx.execute(
-                    "DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open' AND kind = 'send'",
-                    [other],
-                )?;
-                if taken == 0 || ended != 1 {
                     return Err(StoreError::Gone);
                 }
             }

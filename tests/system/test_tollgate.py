@@ -199,14 +199,13 @@ def test_tokens_of_both_versions_and_as_links_are_taken(gate, stranger, mint, pu
 
 
 def test_wallets_of_others_make_tokens_that_are_taken(gate, stranger, mint, purse):
-    from cashu.core.base import Proof, TokenV3, TokenV3Token, TokenV4, Unit
+    from cashu.core.base import Proof, TokenV3, TokenV3Token, TokenV4
 
-    written = [Proof(**proof) for proof in purse(6)]
-    v3 = TokenV3(token=[TokenV3Token(mint=mint.url, proofs=written)], unit="sat").serialize()
-    assert_session(pay(stranger, v3), stranger, 6 * STEP)
-    written = [Proof(**proof) for proof in purse(7)]
-    v4 = TokenV4.from_tokenv3(TokenV3(token=[TokenV3Token(mint=mint.url, proofs=written)], unit=Unit.sat.name)).serialize(include_dleq=False)
-    assert_session(pay(stranger, v4), stranger, 13 * STEP)
+    def written(amount: int) -> TokenV3:
+        return TokenV3(token=[TokenV3Token(mint=mint.url, proofs=[Proof(**proof) for proof in purse(amount)])])
+
+    assert_session(pay(stranger, written(6).serialize()), stranger, 6 * STEP)
+    assert_session(pay(stranger, TokenV4.from_tokenv3(written(7)).serialize()), stranger, 13 * STEP)
 
 
 def test_the_event_of_the_portal_site_is_taken_whatever_its_signature(gate, stranger, token):
@@ -586,7 +585,9 @@ def test_the_portal_with_the_mint_proxy_buys_tokens_and_pays_with_them(gate, str
     assert usage(stranger).endswith(f"/{8 * STEP}")
 
 
-def test_tickets_and_other_tags_are_strings_too(gate, stranger, token):
+def test_the_first_payment_gives_a_ticket_to_keep(gate, stranger, token):
     event = assert_session(pay(stranger, token(1)), stranger, STEP)
-    assert all(len(tag) == 2 for tag in event["tags"] if tag[0] not in ("device-identifier",))
-    assert tags_of(event, "start-time")[0][0].isdigit()
+    assert all(type(element) is str for tag in event["tags"] for element in tag)
+    assert len(tags_of(event, "ticket")) == 1
+    again = assert_session(pay(stranger, token(1)), stranger, 2 * STEP)
+    assert tags_of(again, "ticket") == [], "a top-up keeps the ticket"

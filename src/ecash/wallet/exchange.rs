@@ -173,7 +173,7 @@ impl Wallet {
         };
         let spent = states.iter().filter(|state| **state == ProofState::Spent).count();
         if spent == states.len() {
-            return Some(self.restore(swap, urgency).await);
+            return Some(self.recover(swap, urgency).await);
         }
         swap.seems_lost = false;
         if spent > 0 {
@@ -186,7 +186,7 @@ impl Wallet {
         }
     }
 
-    async fn restore(&self, swap: &mut Exchange, urgency: Urgency) -> Step {
+    async fn recover(&self, swap: &mut Exchange, urgency: Urgency) -> Step {
         for claim in swap.op.outputs.iter().rev() {
             let restored = match self.outputs(claim).await {
                 Ok(outputs) => swap.mint.restore(outputs, urgency).await,

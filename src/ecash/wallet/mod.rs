@@ -7,21 +7,30 @@
 //! Proofs come from the takings' seed only; customers' money in transit has another seed and is never touched.
 
 mod exchange;
+mod melt;
 mod offer;
+mod own;
 mod receive;
+mod restore;
+mod send;
 
 pub use exchange::{prepare, total};
+pub use melt::{MeltOffer, Melted};
 pub use offer::{Offer, Refusal};
+pub use own::WalletError;
 pub use receive::{takings, Received};
+pub use restore::Restored;
+pub use send::Sent;
 
 use super::mints::Mints;
 use super::seed::Seed;
 use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
-use crate::store::{Balance, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
 use receive::Running;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -36,6 +45,23 @@ struct Shared {
     /// Gets the sessions that come about when nobody waits for them.
     sessions: mpsc::Sender<SessionRow>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Held while proofs of ours are chosen and put to use.
+    spending: tokio::sync::Mutex<()>,
+}
+
+/// The file of the takings' seed.
+const KEY: KeyFile = KeyFile("takings");
+
+/// The seed of the takings, made if the store has never used one.
+pub async fn seed(store: &Store) -> Result<Seed, StoreError> {
+    Seed::of_file(KEY, store).await
+}
+
+/// The twelve words of the takings in a state directory, whether or not the daemon runs.
+pub fn words(state_dir: &Path) -> Result<String, StoreError> {
+    let missing = || StoreError::KeyMissing(KEY.0.to_owned());
+    let key = KEY.stored(state_dir)?.ok_or_else(missing)?;
+    Seed::of_key(&key).map(|seed| seed.words()).ok_or_else(missing)
 }
 
 impl Wallet {
@@ -48,11 +74,14 @@ impl Wallet {
     ) -> Result<Wallet, StoreError> {
         let open = store.open_ops().await?;
         let to_adopt = store.parts_to_adopt().await?;
-        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running: Mutex::default() }));
+        let (running, spending) = Default::default();
+        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running, spending }));
         for op in open {
             match op.kind {
                 OpKind::Receive => wallet.resume_receipt(op),
-                OpKind::Swap | OpKind::Send | OpKind::Melt => {}
+                OpKind::Swap => wallet.resume_trade(op).await?,
+                OpKind::Melt => wallet.resume_melt(op).await?,
+                OpKind::Send => {}
             }
         }
         if !to_adopt.is_empty() {
@@ -65,6 +94,14 @@ impl Wallet {
     /// What is held, per mint and unit.
     pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
         self.0.store.balances().await
+    }
+
+    /// How many operations are open whose outcome is not known: receipts, and those that spend what is ours.
+    pub async fn open(&self) -> Result<(usize, usize), StoreError> {
+        let open = self.0.store.open_ops().await?;
+        let receiving = open.iter().filter(|op| op.kind == OpKind::Receive).count();
+        let spending = open.iter().filter(|op| matches!(op.kind, OpKind::Swap | OpKind::Melt)).count();
+        Ok((receiving, spending))
     }
 
     /// A mint is there again: what is open with it is asked about at once.

@@ -13,14 +13,15 @@ use crate::ecash::{hex, EcashError};
 use crate::store::{Known, StoreError};
 use crate::units::{Millis, Sats};
 use sha2::{Digest, Sha256};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) const UNIT: &str = "sat";
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
-const MAX_PROOFS: usize = 100;
+pub(super) const MAX_PROOFS: usize = 100;
 /// A token of a keyset that we have not heard of makes us ask the mint; strangers' inventions do so this often.
-const KEYSETS_AGE: Millis = Millis::from_secs(10);
+pub(super) const KEYSETS_AGE: Millis = Millis::from_secs(10);
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ pub struct Offer {
     pub fee: Sats,
     /// What arrives with us; never zero.
     pub net: Sats,
-    /// `token:` and the SHA-256 of its sorted secrets: the same for the same ecash, however it is written.
+    /// `token:` and 64 hex digits: the same for the same ecash, however it is written.
     pub reference: String,
     /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
     pub is_known: bool,
@@ -183,9 +184,14 @@ fn shape(token: &Token) -> Result<String, Refusal> {
     if secrets.iter().any(|secret| is_condition(secret)) {
         return Err(Refusal::Locked);
     }
-    // Each on a line of its own: no secret of one token is two of another.
-    let digest = secrets.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
-    Ok(format!("token:{}", hex::encode(&digest.finalize())))
+    Ok(reference_of(secrets.into_iter()))
+}
+
+/// What the same ecash is known by however it is written: a hash of its secrets.
+pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> String {
+    let sorted: BTreeSet<&str> = secrets.collect();
+    let hash = sorted.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
+    format!("token:{}", hex::encode(&hash.finalize()))
 }
 
 /// A well-known secret (NUT-10) is a JSON array of its kind and what it asks for.
@@ -225,8 +231,8 @@ pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
 async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
     let mut keysets: BTreeMap<KeysetId, Arc<Keyset>> = BTreeMap::new();
     for proof in &proofs {
-        if !keysets.contains_key(&proof.keyset) {
-            keysets.insert(proof.keyset, mint.keyset(proof.keyset, Urgency::Guest).await?);
+        if let Entry::Vacant(new) = keysets.entry(proof.keyset) {
+            new.insert(mint.keyset(proof.keyset, Urgency::Guest).await?);
         }
     }
     if proofs.iter().any(|proof| keysets.get(&proof.keyset).and_then(|keys| keys.key(proof.amount)).is_none())

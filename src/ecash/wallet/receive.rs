@@ -13,6 +13,8 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
 use crate::units::Sats;
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch, Notify};
@@ -38,11 +40,13 @@ pub enum Received {
 pub(super) struct Running {
     pub mint: MintUrl,
     pub wake: Arc<Notify>,
-    news: watch::Receiver<News>,
+    news: NewsReceiver,
 }
 
+pub(super) type NewsReceiver = watch::Receiver<News>;
+
 #[derive(Clone)]
-enum News {
+pub(super) enum News {
     /// An attempt is being made; whether an earlier one left the outcome open.
     Working {
         again: bool,
@@ -53,10 +57,9 @@ enum News {
 }
 
 /// Tells those who wait.
-struct Teller {
-    reference: String,
+pub(super) struct Teller {
     news: watch::Sender<News>,
-    wake: Arc<Notify>,
+    pub wake: Arc<Notify>,
 }
 
 impl Wallet {
@@ -67,27 +70,22 @@ impl Wallet {
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
     pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
         let (news, is_first) = self.join(offer, grant);
-        let mut waiter = Waiter { news, is_first, told: false, sessions: self.0.sessions.clone() };
-        waiter.outcome().await
+        self.wait_for(news, is_first).await
     }
 
     /// The news of this token's receipt, and whether we have just begun it.
-    fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (watch::Receiver<News>, bool) {
+    fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
         let mut running = self.running();
         if let Some(same) = running.get(&offer.reference) {
             same.wake.notify_one();
             return (same.news.clone(), false);
         }
-        let (teller, entry) = Teller::new(offer.reference.clone(), offer.mint.clone());
-        let news = entry.news.clone();
-        running.insert(offer.reference.clone(), entry);
-        let wallet = self.clone();
-        tokio::spawn(async move {
-            let received = match wallet.journal(offer, grant).await {
+        let (reference, mint, wallet) = (offer.reference.clone(), offer.mint.clone(), self.clone());
+        let news = self.launch(&mut running, reference, mint, |teller| async move {
+            match wallet.journal(offer, grant).await {
                 Ok(mut swap) => wallet.take(&mut swap, Urgency::Guest, &teller).await,
                 Err(known) => known,
-            };
-            wallet.end(teller, received).await;
+            }
         });
         (news, true)
     }
@@ -95,16 +93,47 @@ impl Wallet {
     /// Takes up a receipt of before this start.
     pub(super) fn resume_receipt(&self, op: OpRow) {
         let Some(reference) = op.reference.clone() else { return };
-        let (teller, entry) = Teller::new(reference.clone(), op.mint.clone());
-        self.running().insert(reference, entry);
-        let wallet = self.clone();
-        tokio::spawn(async move {
-            let received = match wallet.resumed(op) {
+        let (mint, wallet) = (op.mint.clone(), self.clone());
+        self.launch(&mut self.running(), reference, mint, |teller| async move {
+            match wallet.resumed(op) {
                 Ok(mut swap) => wallet.take(&mut swap, Urgency::Background, &teller).await,
                 Err(refusal) => Received::Refused(refusal),
-            };
-            wallet.end(teller, received).await;
+            }
         });
+    }
+
+    /// Gives an operation a task of its own, under a name.
+    pub(super) fn launch<W: Future<Output = Received> + Send + 'static>(
+        &self,
+        running: &mut BTreeMap<String, Running>,
+        name: String,
+        mint: MintUrl,
+        work: impl FnOnce(Arc<Teller>) -> W,
+    ) -> NewsReceiver {
+        let (sender, news) = watch::channel(News::Working { again: false });
+        let wake = Arc::new(Notify::new());
+        running.insert(name.clone(), Running { mint, wake: wake.clone(), news: news.clone() });
+        let teller = Arc::new(Teller { news: sender, wake });
+        let (wallet, work) = (self.clone(), work(teller.clone()));
+        tokio::spawn(async move {
+            let received = work.await;
+            wallet.running().remove(&name);
+            teller.news.send_replace(News::Ended(received.clone()));
+            if let (Received::Done { session: Some(session), .. }, 0) =
+                (received, teller.news.receiver_count())
+            {
+                let _ = wallet.0.sessions.send(session).await;
+            }
+        });
+        news
+    }
+
+    /// Waits for an operation as long as anybody may be kept waiting.
+    pub(super) async fn wait_for(&self, news: NewsReceiver, is_first: bool) -> Received {
+        let mut waiter = Waiter { news, is_first, told: false, sessions: self.0.sessions.clone() };
+        let outcome = waiter.outcome().await;
+        waiter.told = true;
+        outcome
     }
 
     /// Writes the intent down; or what is known of the token already.
@@ -139,7 +168,6 @@ impl Wallet {
                 amount: offer.net,
                 token: Some(offer.text()),
                 spends: Vec::new(),
-                instead_of: None,
                 outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
                 quote: None,
                 grant: grant.map(|grant| NewGrant { reference: offer.reference, ..grant }),
@@ -205,33 +233,17 @@ impl Wallet {
             log::error!("wallet: {err}");
         }
     }
-
-    async fn end(&self, teller: Teller, received: Received) {
-        self.running().remove(&teller.reference);
-        teller.news.send_replace(News::Ended(received.clone()));
-        if let Received::Done { session: Some(session), .. } = received {
-            if teller.news.receiver_count() == 0 {
-                let _ = self.0.sessions.send(session).await;
-            }
-        }
-    }
 }
 
 impl Teller {
-    fn new(reference: String, mint: MintUrl) -> (Teller, Running) {
-        let (sender, news) = watch::channel(News::Working { again: false });
-        let wake = Arc::new(Notify::new());
-        (Teller { reference, news: sender, wake: wake.clone() }, Running { mint, wake, news })
-    }
-
-    fn tell(&self, pause: Option<Duration>) {
+    pub fn tell(&self, pause: Option<Duration>) {
         self.news.send_replace(pause.map_or(News::Working { again: true }, News::Waiting));
     }
 }
 
 /// Somebody who waits for a receipt. One who goes away just when it ends leaves its session to `sessions`.
 struct Waiter {
-    news: watch::Receiver<News>,
+    news: NewsReceiver,
     is_first: bool,
     told: bool,
     sessions: mpsc::Sender<SessionRow>,
@@ -239,12 +251,6 @@ struct Waiter {
 
 impl Waiter {
     async fn outcome(&mut self) -> Received {
-        let outcome = self.wait().await;
-        self.told = true;
-        outcome
-    }
-
-    async fn wait(&mut self) -> Received {
         let give_up = tokio::time::Instant::now() + PATIENCE;
         // What was waited for when we came is interrupted by our coming.
         let mut is_stale = matches!(*self.news.borrow_and_update(), News::Waiting(_));

@@ -152,7 +152,7 @@ async fn a_line_without_end_is_cut_and_refused() {
     let asking = async {
         let (read, mut write) = ours.into_split();
         // The far side stops reading before the end of it.
-        let _ = write.write_all(&vec![b'x'; 20_000]).await;
+        let _ = write.write_all(&vec![b'x'; 100_000]).await;
         let mut answer = String::new();
         BufReader::new(read).read_line(&mut answer).await.unwrap();
         answer
