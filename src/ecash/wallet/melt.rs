@@ -8,9 +8,9 @@ use super::exchange::{points, prepare, total, Exchange};
 use super::own::{states, sum, WalletError};
 use super::receive::{takings, NewsReceiver, Received, Teller};
 use super::{Refusal, Wallet};
+use crate::bolt11::Invoice;
 use crate::config::MintUrl;
 use crate::ecash::error::{EcashError, Lie};
-use crate::ecash::invoice::Invoice;
 use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::retry::{self, LEAST_PAUSE};
@@ -81,10 +81,10 @@ impl Wallet {
         fee_limit_msat: u64,
     ) -> Result<MeltOffer, WalletError> {
         let asked = Invoice::parse(invoice).map_err(|err| WalletError::Mint(err.to_string()))?;
-        let msat = asked.amount_msat().ok_or(WalletError::Mint("the invoice names no amount".to_owned()))?;
+        let asked = asked.amount().ok_or(WalletError::Mint("the invoice names no amount".to_owned()))?;
         let at = self.0.mints.get(mint);
         let quote = at.melt_quote(invoice.to_owned(), Urgency::Guest).await?;
-        if quote.amount != Sats(msat.div_ceil(1000)) {
+        if quote.amount != Sats(asked.0.div_ceil(1000)) {
             return Err(EcashError::from(Lie::QuoteAmount).into());
         }
         let fee_limit = Sats(fee_limit_msat / 1000);
