@@ -185,8 +185,7 @@ impl App {
         self.site.mints.probe_silent(&mints);
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        let something_runs = shop.access.forget_ended() || shop.mint_proxy.counts().1 > 0;
-        shop.store.checkpoint(something_runs);
+        shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
@@ -283,7 +282,9 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            shop.store.checkpoint(true);
+            if !shop.access.settle() {
+                shop.store.checkpoint(true, &[]);
+            }
             shop.store.close().await;
         }
         log::info!("stopped; sessions stay open in the kernel");

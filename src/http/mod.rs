@@ -107,6 +107,9 @@ impl Site {
             Ok(_) => {}
         }
         let gate = self.gate();
+        if self.config().venues.iter().any(|venue| gate.cannot_sell(venue.metric) == Some("FLOW_OFFLOAD")) {
+            reasons.push("flow offloading is on, so bytes cannot be counted or sold".to_owned());
+        }
         if !gate.closed_to_strangers {
             reasons.push(gate.trouble.unwrap_or_else(|| "the gate is not in place yet".to_owned()));
         }

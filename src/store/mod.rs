@@ -30,7 +30,7 @@ pub use keyfile::{KeyFile, Secret};
 pub use requests::{
     ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
-pub use sessions::{NewGrant, Sales, SessionRow};
+pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
 pub use tickets::{TakeOver, TAKE_OVER_EVERY};
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};

@@ -50,6 +50,16 @@ impl SessionRow {
     }
 }
 
+/// How many bytes of a session are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    pub account: i64,
+    pub mac: MacAddr,
+    /// Names the session among the account's.
+    pub started: Millis,
+    pub used: Allotment,
+}
+
 /// What was sold since a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sales {
@@ -115,6 +125,21 @@ impl Store {
         .await
     }
 
+    /// Writes down what was used, and ends the sessions of which nothing is left. Answers those that ended.
+    pub async fn used(&self, usage: Vec<UsageRow>) -> Result<Vec<SessionRow>, StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            note_usage(tx, &usage)?;
+            let sql = "UPDATE sessions SET ends_ms = ?1, revision = revision + 1
+                       WHERE metric = 'bytes' AND used >= allotment AND ends_ms > ?1 RETURNING ";
+            tx.prepare(&format!("{sql} {COLUMNS}"))?
+                .query_map([now], |row| Ok(session_of(row)))?
+                .map(|session| session?)
+                .collect()
+        })
+        .await
+    }
+
     /// Sessions that end after `since`, soonest first.
     pub async fn sessions_ending_after(&self, since: Millis) -> Result<Vec<SessionRow>, StoreError> {
         self.read(move |db| {
@@ -147,6 +172,21 @@ impl Store {
         })
         .await
     }
+}
+
+/// What was used only grows, and a session that began later is not charged for an earlier one.
+pub(super) fn note_usage(tx: &Transaction, usage: &[UsageRow]) -> Result<(), StoreError> {
+    if usage.is_empty() {
+        return Ok(());
+    }
+    let mut update = tx.prepare_cached(
+        "UPDATE sessions SET used = MIN(allotment, MAX(used, ?3))
+         WHERE account = ?1 AND metric = 'bytes' AND started_ms = ?2",
+    )?;
+    for row in usage {
+        update.execute(params![row.account, row.started, row.used])?;
+    }
+    Ok(())
 }
 
 pub(super) fn add_grant(
