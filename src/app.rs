@@ -15,6 +15,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::tollgate::TollGate;
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -176,13 +177,15 @@ impl App {
                 ]
             })
             .collect();
+        wanted.push(Wanted::on_device(Audience::Router, config.main.port));
         wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
         if let Some(card) = &config.card {
             wanted.push(Wanted { audience: Audience::Card, address: card.listen });
         }
         let site = self.site.clone();
-        let complaints = self.listeners.reconcile(&site, &wanted);
-        self.site.set_trouble(complaints);
+        let mut trouble = self.listeners.reconcile(&site, &wanted);
+        trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
+        self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
         self.site.mints.probe_silent(&mints);
         let Ok(shop) = self.site.shop.clone() else { return };
@@ -346,8 +349,10 @@ async fn open_shop(
     };
     let shop = match selling.await {
         Ok((mint_proxy, wallet)) => {
+            let tollgate =
+                TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
             let cards = cards::open(&store, tls, receiver).await;
-            Ok(Shop { store, access, mint_proxy, wallet, cards })
+            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards })
         }
         Err(err) => Err(closed(&err)),
     };

@@ -7,11 +7,13 @@ mod admin;
 mod answer;
 mod cards;
 mod connections;
+mod cors;
 mod listeners;
 mod origin;
 mod pages;
 mod routes;
 mod tickets;
+mod tollgate;
 mod websocket;
 
 pub use admin::make_token;
@@ -25,6 +27,7 @@ use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
+use crate::tollgate::TollGate;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -49,6 +52,7 @@ pub struct Shop {
     /// Closed when the cards' key cannot be used; what else is sold goes on.
     pub cards: Result<Cards, Closed>,
     pub wallet: Wallet,
+    pub tollgate: TollGate,
 }
 
 /// Why nothing can be sold.

@@ -4,6 +4,7 @@ use super::answer::{self, Answer};
 use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
+use super::tollgate::{self, Source};
 use super::{admin, cards, pages, tickets, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 /// Nothing that a guest sends is larger.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {
@@ -103,7 +104,14 @@ pub async fn answer(
         }
         Audience::Admin => (ADMIN, None),
         Audience::Card => (CARD, None),
-        Audience::Guest { device } => (GUEST, Some(device)),
+        Audience::Router => return tollgate::answer(site, Source::Router, request).await,
+        Audience::Guest { device } => match addressee(&request) {
+            Addressee::Own => (GUEST, Some(device)),
+            Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
+            Addressee::TollGate => {
+                return tollgate::answer(site, Source::Guest { device, peer }, request).await
+            }
+        },
         Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
     };
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
@@ -122,6 +130,36 @@ pub async fn answer(
         (_, None) => not_found(),
         (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
     }
+}
+
+/// Whom a guest's request is for.
+enum Addressee {
+    /// A path of the table.
+    Own,
+    /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
+    Portal,
+    /// The TollGate protocol: its own paths, and whatever a program asks for that is none of ours.
+    TollGate,
+}
+
+fn addressee(request: &Request<Incoming>) -> Addressee {
+    let path = request.uri().path();
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accept.is_some_and(|accept| accept.contains("text/html"))
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        _ if is_ours(path) => Addressee::Own,
+        _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
+        "/" => Addressee::Own,
+        _ => Addressee::Portal,
+    }
+}
+
+/// Whether the first part of a path is one of our own interfaces, whose mistakes are said to be mistakes.
+fn is_ours(path: &str) -> bool {
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    let own = first(path);
+    own == "admin" || (!own.is_empty() && GUEST.iter().any(|(_, pattern, _)| first(pattern) == own))
 }
 
 async fn for_guest(
@@ -244,15 +282,19 @@ fn find(
     if allowed.is_empty() {
         return Err(Box::new(not_found()));
     }
-    let mut answer =
-        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
-    if let Ok(value) = header::HeaderValue::from_str(&allowed.join(", ")) {
-        answer.headers_mut().insert(header::ALLOW, value);
-    }
-    Err(Box::new(answer))
+    Err(Box::new(method_not_allowed(allowed.into_iter())))
 }
 
-fn not_found() -> Answer {
+pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer {
+    let mut answer =
+        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
+    if let Ok(value) = header::HeaderValue::from_str(&allowed.collect::<Vec<_>>().join(", ")) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
+}
+
+pub fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
 }
 

@@ -13,6 +13,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::store::{KeyFile, Store, Vault};
+use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -53,11 +54,13 @@ async fn desk(name: &str, open: bool) -> Desk {
         let proxy =
             MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
         let mint_proxy = proxy.await.unwrap();
+        let tollgate =
+            TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, cards }))
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
