@@ -9,10 +9,12 @@ JOBS ?= $(shell expr $$(nproc) + 1)
 TESTS ?= tests/system
 TARGET ?= x86_64
 TARGETS := $(shell awk '!/^\#/ { print $$1 }' cross/targets)
+# A short name is enough: mipsel for mipsel_24kc.
+override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),$(TARGET))
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all memory size ipk apk clean
+.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -69,6 +71,11 @@ smoke: setup-cross ## Run what `cross` made on an emulated processor: its unit t
 
 smoke-all: ## The same for every kind of router
 	@for target in $(TARGETS); do $(MAKE) --no-print-directory smoke TARGET=$$target || exit 1; done
+
+boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
+	@sh tests/lab/setup.sh boot
+	@sh cross/build.sh $(TARGET)
+	@$(PYTHON) -m lab.boot $(TARGET)
 
 memory: setup-cross ## What the x86-64 router build keeps resident, idle and busy, against cross/limits
 	@sh tests/lab/setup.sh smoke

@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod hex;
 pub mod mac;
 pub mod pace;
 pub mod units;
 
+pub mod bolt11;
 pub mod config;
 pub mod store;
 pub mod network;
 pub mod ecash;
+pub mod lightning;
 pub mod access;
 pub mod mint_proxy;
 pub mod portal;

@@ -7,6 +7,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sats(pub u64);
 
+/// Millisatoshis: what Lightning reckons in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Msats(pub u64);
+
 /// Milliseconds: a duration, or a reading of the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
@@ -26,6 +30,10 @@ impl Sats {
 
     pub fn checked_mul(self, factor: u64) -> Option<Sats> {
         self.0.checked_mul(factor).map(Sats)
+    }
+
+    pub fn to_msats(self) -> Option<Msats> {
+        self.0.checked_mul(1000).map(Msats)
     }
 }
 
@@ -85,6 +93,12 @@ impl Millis {
 }
 
 impl fmt::Display for Sats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Msats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

@@ -7,6 +7,7 @@ pub mod check;
 mod fields;
 pub mod mint_url;
 pub mod netifd;
+mod payments;
 mod problem;
 mod read;
 mod schema;
@@ -14,6 +15,7 @@ pub mod uci;
 mod values;
 
 pub use mint_url::{MintUrl, MintUrlError};
+pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
 
 use crate::mac::MacAddr;
@@ -40,6 +42,10 @@ pub struct Config {
     pub venues: Vec<Venue>,
     /// In the order of the file; no two have the same URL.
     pub mints: Vec<Mint>,
+    pub admin: Admin,
+    /// None: no cards here.
+    pub card: Option<Card>,
+    pub lightning: Lightning,
 }
 
 /// `config tollgate 'main'`.
@@ -169,6 +175,13 @@ impl Config {
     /// The mint with this URL, if it sells in the venue.
     pub fn mint_for(&self, venue: &Venue, url: &MintUrl) -> Option<&Mint> {
         self.mints.iter().find(|mint| mint.url == *url && mint.sells_in(&venue.id))
+    }
+}
+
+impl Main {
+    /// The ports of our listeners.
+    fn ports(&self) -> [u16; 4] {
+        [self.port, self.mint_proxy_port, self.redirect_port, self.admin_listen.port()]
     }
 }
 

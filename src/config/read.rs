@@ -2,9 +2,9 @@
 
 use super::fields::{place_of, Fields};
 use super::problem::{shown, Place, Problem, Problems, Severity};
-use super::schema::{self, MAIN, MINT, VENUE};
+use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{values, Config, Main, Mint, Venue, ALL_SATS, MAX_ALLOTMENT};
+use super::{payments, values, Config, Main, Mint, Venue, ALL_SATS, MAX_ALLOTMENT};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mut problems = Problems::default();
     surprises(file, &mut problems);
     unknown(file, &mut problems);
-    let main = main(only_main(file, &mut problems), &mut problems);
+    let main = main(only(file, MAIN, &mut problems), &mut problems);
     let venues = found(file, VENUE, MAX_VENUES, &mut problems, venue);
     let mints = found(file, MINT, MAX_MINTS, &mut problems, mint);
     if main.as_ref().is_some_and(|main| main.enabled) {
@@ -34,13 +34,23 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     for mint in &mints {
         mint_fits_its_venues(mint, file, &venues, &mut problems);
     }
+    let state_dir = main.as_ref().map(|main| main.state_dir.as_path());
+    let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
+    let section = only(file, CARD, &mut problems);
+    let card = payments::card(section, &mut problems);
+    if let (Some(main), Some(Some(card))) = (&main, &card) {
+        if main.ports().contains(&card.listen.port()) {
+            problems.error(place_of(section, "listen"), "has the port of another listener: choose another");
+        }
+    }
+    let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
     let notes = problems.finish()?;
-    let Some(main) = main else {
+    let (Some(main), Some(admin), Some(card), Some(lightning)) = (main, admin, card, lightning) else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
-    Ok((Config { main, venues, mints }, notes))
+    Ok((Config { main, venues, mints, admin, card, lightning }, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.
@@ -77,8 +87,8 @@ fn unknown(file: &UciFile, problems: &mut Problems) {
     }
 }
 
-fn only_main<'a>(file: &'a UciFile, problems: &mut Problems) -> Option<&'a Section> {
-    let mut sections = file.of_kind(MAIN);
+fn only<'a>(file: &'a UciFile, kind: &'a str, problems: &mut Problems) -> Option<&'a Section> {
+    let mut sections = file.of_kind(kind);
     let first = sections.next()?;
     for more in sections {
         let message = format!("there is one already in line {}: put all its options there", first.line);

@@ -26,6 +26,9 @@ pub enum Default {
 pub const MAIN: &str = "tollgate";
 pub const VENUE: &str = "venue";
 pub const MINT: &str = "mint";
+pub const ADMIN: &str = "admin";
+pub const CARD: &str = "card";
+pub const LIGHTNING: &str = "lightning";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -55,11 +58,26 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MINT, "min_steps", Default::Text("1")),
     one(MINT, "allow_http", Default::Text("0")),
     list(MINT, "venue", Default::Derived("every venue")),
+    one(ADMIN, "token_file", Default::Derived("admin.token in state_dir")),
+    one(CARD, "enabled", Default::Text("1")),
+    one(CARD, "domain", Default::Required),
+    one(CARD, "network", Default::Text("mainnet")),
+    one(CARD, "k1_life", Default::Text("60")),
+    one(CARD, "listen", Default::Text("127.0.0.1:2124")),
+    one(LIGHTNING, "type", Default::Text("melt")),
+    one(LIGHTNING, "url", Default::Derived("required, not for melt")),
+    one(LIGHTNING, "macaroon_file", Default::Derived("required for lnd")),
+    one(LIGHTNING, "rune_file", Default::Derived("required for cln")),
+    one(LIGHTNING, "key_file", Default::Derived("required for lnbits")),
+    one(LIGHTNING, "password_file", Default::Derived("required for phoenixd")),
+    one(LIGHTNING, "token_file", Default::Derived("required for sphinx")),
+    one(LIGHTNING, "cert_sha256", Default::Nothing),
+    one(LIGHTNING, "fee_limit_msat", Default::Text("10000")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

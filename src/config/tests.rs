@@ -91,17 +91,25 @@ fn what_the_file_does_not_say_has_the_default() {
     assert!(short.mints[0].venues.is_empty());
 }
 
+/// A good file with one more line in a section.
+fn with(section: &str, line: &str) -> String {
+    match section {
+        schema::MAIN => main_with(line),
+        schema::VENUE => venue_with(line),
+        schema::MINT => mint_with(line),
+        schema::CARD if !line.contains("domain") => {
+            format!("{}\nconfig card\noption domain 'c.example'\n{line}\n", main_with(""))
+        }
+        section => format!("{}\nconfig {section}\n{line}\n", main_with("")),
+    }
+}
+
 #[test]
 fn every_default_in_the_schema_is_one_that_the_option_accepts() {
     for option in OPTIONS {
         let Default::Text(text) = option.default else { continue };
         let line = format!("option {} '{text}'", option.name);
-        let file = match option.section {
-            schema::MAIN => main_with(&line),
-            schema::VENUE => venue_with(&line),
-            _ => mint_with(&line),
-        };
-        assert_eq!(good(&file), good(&format!("{VENUE}{MINT}")), "{line}");
+        assert_eq!(good(&with(option.section, &line)), good(&with(option.section, "")), "{line}");
     }
 }
 
@@ -138,12 +146,7 @@ fn the_table_of_options_is_the_schema() {
 fn an_option_in_the_schema_is_known_to_the_reader() {
     for option in OPTIONS {
         let line = format!("option {} '\u{7f}'", option.name);
-        let file = match option.section {
-            schema::MAIN => main_with(&line),
-            schema::VENUE => venue_with(&line),
-            _ => mint_with(&line),
-        };
-        let found = Config::from_uci(&file).unwrap_err();
+        let found = Config::from_uci(&with(option.section, &line)).unwrap_err();
         assert!(found.iter().any(|problem| problem.option.as_deref() == Some(option.name)), "{option:?}");
     }
 }
@@ -481,5 +484,67 @@ fn every_prefix_and_every_changed_byte_gives_a_configuration_or_problems() {
             let path = Path::new("f");
             let _ = check::report(path, &Config::from_uci(&text), at % 2 == 0);
         }
+    }
+}
+
+fn card(lines: &str) -> String {
+    format!("{}\nconfig card\n{lines}\n", main_with(""))
+}
+
+fn lightning(lines: &str) -> String {
+    format!("{}\nconfig lightning\n{lines}\n", main_with(""))
+}
+
+#[test]
+fn without_their_sections_there_are_no_cards_and_the_routers_own_ecash_pays() {
+    let config = good(&main_with(""));
+    assert_eq!(config.card, None);
+    assert_eq!((config.lightning.kind, config.lightning.url), (LightningKind::Melt, None));
+    assert_eq!(config.admin.token_file, PathBuf::from("/etc/tollgate/admin.token"));
+    assert_eq!(good(&card("option enabled '0'")).card, None);
+}
+
+#[test]
+fn the_domain_of_cards_is_a_host_that_fits_on_a_card() {
+    for (text, read) in [
+        ("Cards.Example.com", Some("cards.example.com")),
+        ("abc.onion", Some("abc.onion")),
+        ("10.0.0.1:8443", Some("10.0.0.1:8443")),
+        ("https://cards.example.com", None),
+        ("cards.example.com/", None),
+        ("cards.example.com/x", None),
+        ("a@b.example", None),
+        ("a b", None),
+        ("[::1]", None),
+    ] {
+        let result = Config::from_uci(&card(&format!("option domain '{text}'")));
+        let domain = result.ok().and_then(|(config, _)| config.card).map(|card| card.domain);
+        assert_eq!(domain.as_deref(), read, "{text}");
+    }
+    let long = format!("{}.example", "abcdefgh.".repeat(16));
+    assert!(Config::from_uci(&card(&format!("option domain '{long}'"))).is_err());
+    let taken = card("option domain 'c.example'\noption listen '127.0.0.1:2121'");
+    assert!(Config::from_uci(&taken).is_err());
+}
+
+#[test]
+fn a_node_has_an_address_and_a_file_with_its_credentials() {
+    let lnd = "option type 'lnd'\noption url 'https://127.0.0.1:8080'\noption macaroon_file '/etc/m'\n";
+    let read = good(&lightning(&format!("{lnd}option cert_sha256 '{}'", "aB:".repeat(31) + "00"))).lightning;
+    assert_eq!((read.kind, read.secret_file), (LightningKind::Lnd, Some("/etc/m".into())));
+    assert_eq!(read.cert_sha256.map(|pin| (pin[0], pin[31])), Some((0xab, 0)));
+    for bad in [
+        "option type 'lnd'\noption macaroon_file '/etc/m'",
+        "option type 'lnd'\noption url 'https://n.example'",
+        "option type 'lnd'\noption url 'https://n.example'\noption rune_file '/etc/m'",
+        "option type 'cln'\noption url 'http://10.0.0.1'\noption rune_file '/etc/m'",
+        "option type 'eclair'",
+        "option cert_sha256 'abcd'",
+    ] {
+        assert!(Config::from_uci(&lightning(bad)).is_err(), "{bad}");
+    }
+    for here in ["http://127.0.0.1:9740", "http://[::1]:9740", "http://localhost:9740"] {
+        let text = format!("option type 'phoenixd'\noption password_file '/etc/p'\noption url '{here}'");
+        assert!(Config::from_uci(&lightning(&text)).is_ok(), "{here}");
     }
 }

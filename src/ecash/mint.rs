@@ -7,11 +7,11 @@
 use super::client::MintClient;
 use super::curve::{PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
-use super::invoice::Invoice;
 use super::keyset::{Keyset, KeysetId};
 use super::outputs::{Outputs, Proof};
 use super::tls::{Tls, CALL_TIMEOUT};
 use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
+use crate::bolt11::Invoice;
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats, UnixSeconds};

@@ -8,8 +8,6 @@
 mod client;
 mod curve;
 mod error;
-mod hex;
-mod invoice;
 mod keyset;
 mod mint;
 mod mints;
@@ -24,10 +22,11 @@ mod tls;
 pub mod token;
 mod wire;
 
+use crate::hex;
+
 pub use client::MintClient;
 pub use curve::{Dleq, PublicKey, SecretKey};
 pub use error::{EcashError, Lie};
-pub use invoice::{Invoice, InvoiceError};
 pub use keyset::{Keyset, KeysetError, KeysetId, KeysetRef, Terms};
 pub use mint::{Mint, MintHealth, NewQuote, Urgency};
 pub use mints::Mints;

@@ -2,7 +2,7 @@
 //! wrapped number.
 
 use crate::config::Metric;
-use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Msats, Sats, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 macro_rules! integer_column {
@@ -24,7 +24,7 @@ macro_rules! integer_column {
     )*};
 }
 
-integer_column!(Sats, Millis, Allotment, UnixSeconds);
+integer_column!(Sats, Msats, Millis, Allotment, UnixSeconds);
 
 impl ToSql for Metric {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

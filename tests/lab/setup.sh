@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings a Debian machine to the point where the lab runs; does nothing that has been done.
-# Usage: setup.sh [lab|build|all|cross|smoke]; `cross` builds for routers, `smoke` is the lab and the emulators.
+# Usage: setup.sh [lab|build|all|cross|smoke|boot]; `cross` builds for routers, `smoke` is the lab and the emulators of a
+# single program, `boot` the lab and those of a whole machine.
 # What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
 set -eu
 
@@ -95,7 +96,11 @@ fi
 if wants smoke; then
 	packages="$packages$(missing qemu-mips-static:qemu-user-static)"
 fi
-if wants lab all smoke; then
+if wants boot; then
+	packages="$packages$(missing qemu-system-mipsel:qemu-system-mips qemu-system-aarch64:qemu-system-arm dpkg-deb:dpkg)"
+	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || packages="${packages}debian-archive-keyring "
+fi
+if wants lab all smoke boot; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
 		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
@@ -127,7 +132,7 @@ if wants cross; then
 	fi
 fi
 
-if wants lab all smoke; then
+if wants lab all smoke boot; then
 	stamp=$(sha256sum <"$here/requirements.txt" | cut -c1-16)-$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
 	exec 9>"$cache/setup.lock"
 	if have flock; then flock 9; fi

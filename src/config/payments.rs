@@ -1,0 +1,202 @@
+//! The sections of cards and what pays for them: `admin`, `card`, `lightning`.
+
+use super::fields::Fields;
+use super::problem::{shown, Problems};
+use super::schema::{ADMIN, CARD, LIGHTNING};
+use super::uci::Section;
+use super::{values, MintUrl};
+use crate::bolt11::Network;
+use crate::hex;
+use crate::units::{Millis, Msats};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The link on a card must fit its NDEF file with some room for the card's number (bytes).
+const MAX_DOMAIN: usize = 150;
+/// All bitcoin there will ever be.
+const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
+
+/// `config admin`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Holds the bearer token of the admin listener; made if absent.
+    pub token_file: PathBuf,
+}
+
+/// `config card`, where it is there and enabled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Card {
+    /// Host, and port if not the scheme's own, under which tills reach us; lower case.
+    pub domain: String,
+    /// Invoices of other networks are refused.
+    pub network: Network,
+    /// How long a tap may be turned into a payment.
+    pub k1_life: Millis,
+    /// For a tunnel, a proxy or an onion service: loopback, private or link-local.
+    pub listen: SocketAddr,
+}
+
+/// `config lightning`; without one it is the router's own ecash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lightning {
+    pub kind: LightningKind,
+    /// `https`, or `http` on this machine; none for the router's own ecash.
+    pub url: Option<MintUrl>,
+    /// Macaroon, rune, key, password or token; none for the router's own ecash.
+    pub secret_file: Option<PathBuf>,
+    /// SHA-256 of the DER of the one certificate that is trusted.
+    pub cert_sha256: Option<[u8; 32]>,
+    pub fee_limit: Msats,
+}
+
+/// What pays invoices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LightningKind {
+    Lnd,
+    Cln,
+    Lnbits,
+    Phoenixd,
+    /// The router's own ecash, melted at its mint.
+    Melt,
+    Sphinx,
+}
+
+impl LightningKind {
+    pub const ALL: [LightningKind; 6] = [
+        LightningKind::Lnd,
+        LightningKind::Cln,
+        LightningKind::Lnbits,
+        LightningKind::Phoenixd,
+        LightningKind::Melt,
+        LightningKind::Sphinx,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LightningKind::Lnd => "lnd",
+            LightningKind::Cln => "cln",
+            LightningKind::Lnbits => "lnbits",
+            LightningKind::Phoenixd => "phoenixd",
+            LightningKind::Melt => "melt",
+            LightningKind::Sphinx => "sphinx",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<LightningKind> {
+        LightningKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// The option that names the file with its credentials.
+    fn secret_option(self) -> Option<&'static str> {
+        match self {
+            LightningKind::Lnd => Some("macaroon_file"),
+            LightningKind::Cln => Some("rune_file"),
+            LightningKind::Lnbits => Some("key_file"),
+            LightningKind::Phoenixd => Some("password_file"),
+            LightningKind::Melt => None,
+            LightningKind::Sphinx => Some("token_file"),
+        }
+    }
+}
+
+pub(super) fn admin(
+    section: Option<&Section>,
+    state_dir: Option<&Path>,
+    problems: &mut Problems,
+) -> Option<Admin> {
+    let mut fields = Fields::new(ADMIN, section, problems);
+    let token_file = fields.optional("token_file", values::plain_path)?;
+    Some(Admin { token_file: token_file.or_else(|| Some(state_dir?.join("admin.token")))? })
+}
+
+pub(super) fn card(section: Option<&Section>, problems: &mut Problems) -> Option<Option<Card>> {
+    let Some(section) = section else { return Some(None) };
+    let mut fields = Fields::new(CARD, Some(section), problems);
+    let enabled = fields.one("enabled", values::boolean);
+    let domain = match enabled {
+        Some(false) if !fields.is_set("domain") => Some(String::new()),
+        _ => fields.one("domain", domain),
+    };
+    let network = fields.one("network", network);
+    let k1_life = fields.one("k1_life", |text| values::number(text, 5..=600).map(Millis::from_secs));
+    let listen = fields.one("listen", values::admin_listen);
+    let card = Card { domain: domain?, network: network?, k1_life: k1_life?, listen: listen? };
+    Some(enabled?.then_some(card))
+}
+
+pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> Option<Lightning> {
+    let mut fields = Fields::new(LIGHTNING, section, problems);
+    let kind = fields.one("type", kind);
+    let url = fields.optional("url", node_url);
+    let mut secret_file = None;
+    for option in LightningKind::ALL.into_iter().filter_map(LightningKind::secret_option) {
+        let file = fields.optional(option, values::plain_path)?;
+        let is_used = kind.and_then(LightningKind::secret_option) == Some(option);
+        match file {
+            None if is_used => fields.error(option, "is missing: add a line with it to this section"),
+            Some(_) if kind.is_some() && !is_used => {
+                fields.warn(option, "has no effect with this type: remove it");
+            }
+            file if is_used => secret_file = file,
+            _ => {}
+        }
+    }
+    if matches!(kind, Some(kind) if kind != LightningKind::Melt) && url == Some(None) {
+        fields.error("url", "is missing: add a line with the address of the node");
+    }
+    let cert_sha256 = fields.optional("cert_sha256", fingerprint);
+    let fee_limit = fields.one("fee_limit_msat", |text| values::number(text, 0..=ALL_MSATS).map(Msats));
+    Some(Lightning { kind: kind?, url: url?, secret_file, cert_sha256: cert_sha256?, fee_limit: fee_limit? })
+}
+
+/// A host name or address, with a port where it is not the scheme's own.
+fn domain(text: &str) -> Result<String, String> {
+    let wrong = || {
+        format!(
+            "{} is no host: write the name that tills reach this router by, like 'cards.example.com'",
+            shown(text)
+        )
+    };
+    // An IPv6 address would need brackets, which the programmer apps do not expect.
+    let url = MintUrl::parse(&format!("https://{text}")).map_err(|_| wrong())?;
+    let plain = url.path().is_empty() && !url.host().contains(':') && !text.ends_with('/');
+    if !plain || text.len() > MAX_DOMAIN {
+        return Err(wrong());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    match text {
+        "mainnet" => Ok(Network::Mainnet),
+        "testnet" => Ok(Network::Testnet),
+        "signet" => Ok(Network::Signet),
+        "regtest" => Ok(Network::Regtest),
+        _ => Err(format!("{} is no network: use mainnet, testnet, signet or regtest", shown(text))),
+    }
+}
+
+fn kind(text: &str) -> Result<LightningKind, String> {
+    LightningKind::parse(text).ok_or_else(|| {
+        format!("{} is no backend: use lnd, cln, lnbits, phoenixd, melt or sphinx", shown(text))
+    })
+}
+
+/// The text is not repeated in the error: it may hold a password.
+fn node_url(text: &str) -> Result<MintUrl, String> {
+    let url = MintUrl::parse(text).map_err(|_| {
+        "is no address: write it like 'https://127.0.0.1:8080', without user, query or fragment"
+    })?;
+    let ip: Option<std::net::IpAddr> = url.host().parse().ok();
+    if url.is_https() || url.host() == "localhost" || ip.is_some_and(|ip| ip.is_loopback()) {
+        Ok(url)
+    } else {
+        Err("is plain http:// to another machine, which anybody on the way can read: use https://".to_owned())
+    }
+}
+
+/// Colons, blanks and case do not matter.
+fn fingerprint(text: &str) -> Result<[u8; 32], String> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
+    hex::decode(&digits).ok_or_else(|| format!("{} is no SHA-256: write its 64 hex digits", shown(text)))
+}
