@@ -10,6 +10,7 @@ mod origin;
 mod pages;
 mod routes;
 mod tickets;
+mod ways;
 mod websocket;
 
 pub use connections::Connections;
