@@ -19,6 +19,7 @@ pub use listeners::{Audience, Listeners, Wanted};
 use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::config::Config;
 use crate::ecash::Mints;
+use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
 use std::sync::{Arc, Mutex};
@@ -81,6 +82,17 @@ impl Site {
     /// Guests' TCP connections open now.
     pub fn connections(&self) -> usize {
         self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).total()
+    }
+
+    /// Whether so many are open that strangers who only hold theirs are in the way.
+    fn is_crowded(&self) -> bool {
+        self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_crowded()
+    }
+
+    /// Whether a MAC has a session, or a request that is remembered.
+    fn is_customer(&self, mac: MacAddr) -> bool {
+        let has = |shop: &Shop| shop.access.session(mac).is_some() || shop.mint_proxy.has_requests(mac);
+        self.shop.as_ref().is_ok_and(has)
     }
 
     pub fn set_trouble(&self, trouble: Vec<String>) {
