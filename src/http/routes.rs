@@ -260,6 +260,7 @@ fn unknown_caller(
     log::info!("a guest cannot be identified: {err}");
     match route {
         Route::Portal | Route::Pay => pages::unknown_device(venue, headers, query),
+        Route::Ticket if is_form(headers) => pages::unknown_device(venue, headers, query),
         _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
     }
 }
