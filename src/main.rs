@@ -91,7 +91,10 @@ struct Line {
 impl Line {
     /// Whether the command has options of its own.
     fn takes_flags(&self) -> bool {
-        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate" | "wallet" | "card"))
+        matches!(
+            self.command.first().map(String::as_str),
+            Some("setup" | "check" | "gate" | "wallet" | "card")
+        )
     }
 }
 

@@ -14,6 +14,7 @@ mod pages;
 mod routes;
 mod tickets;
 mod tollgate;
+mod ways;
 mod websocket;
 
 pub use admin::make_token;
@@ -25,6 +26,7 @@ use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
+use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
 use crate::tollgate::TollGate;
@@ -92,6 +94,17 @@ impl Site {
     /// Guests' TCP connections open now.
     pub fn connections(&self) -> usize {
         self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).total()
+    }
+
+    /// Whether so many are open that strangers who only hold theirs are in the way.
+    fn is_crowded(&self) -> bool {
+        self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_crowded()
+    }
+
+    /// Whether a MAC has a session, or a request that is remembered.
+    fn is_customer(&self, mac: MacAddr) -> bool {
+        let has = |shop: &Shop| shop.access.session(mac).is_some() || shop.mint_proxy.has_requests(mac);
+        self.shop.as_ref().is_ok_and(has)
     }
 
     pub fn set_trouble(&self, trouble: Vec<String>) {

@@ -5,7 +5,7 @@ use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{admin, cards, pages, tickets, websocket, Site};
+use super::{admin, cards, pages, tickets, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -195,6 +195,9 @@ async fn for_guest(
         // A ticket is worth what is left of the session.
         Route::Ticket if !is_own_page(&visit.headers, device) => foreign_origin(),
         Route::Ticket => match body(request).await {
+            Ok(form) if is_form(&visit.headers) => {
+                ways::ticket(site, &Visit { query: pairs(&form), ..visit }).await
+            }
             Ok(text) => tickets::post(site, &visit, &text).await,
             Err(answer) => answer,
         },
@@ -317,6 +320,7 @@ fn unknown_caller(
     log::info!("a guest cannot be identified: {err}");
     match route {
         Route::Portal | Route::Pay => pages::unknown_device(venue, headers, query),
+        Route::Ticket if is_form(headers) => pages::unknown_device(venue, headers, query),
         _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
     }
 }
@@ -324,28 +328,41 @@ fn unknown_caller(
 /// The whole answer to what nft has redirected from port 80: a way to the portal under our own address.
 /// An OS that probes for a captive portal sees by it that there is one.
 fn to_the_portal(site: &Site, device: &str, local: Option<IpAddr>, peer: IpAddr) -> Answer {
-    let port = site.config().main.port;
+    let Some(own) = own_address(device, local, peer) else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "no_address", "the router has no address here yet");
+    };
+    let mut answer = answer::redirect(StatusCode::FOUND, &with_host(own, site.config().main.port));
+    answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    answer
+}
+
+/// The address that a guest best reaches us by: the one it has used, or one of its family.
+pub fn own_address(device: &str, local: Option<IpAddr>, peer: IpAddr) -> Option<IpAddr> {
     let own = devices::addresses(device).unwrap_or_default();
     // A link-local address would need the zone that only the guest's own system knows.
     let usable = |address: &&IpAddr| match address {
         IpAddr::V4(v4) => !v4.is_link_local(),
         IpAddr::V6(v6) => !devices::is_link_local(v6),
     };
-    let chosen = local
+    local
         .filter(|local| own.contains(local))
         .filter(|local| usable(&local))
         .or_else(|| own.iter().filter(usable).find(|address| address.is_ipv4() == peer.is_ipv4()).copied())
-        .or_else(|| own.iter().find(usable).copied());
-    let location = match chosen {
-        Some(IpAddr::V4(v4)) => format!("http://{v4}:{port}/"),
-        Some(IpAddr::V6(v6)) => format!("http://[{v6}]:{port}/"),
-        None => {
-            return error(StatusCode::SERVICE_UNAVAILABLE, "no_address", "the router has no address here yet")
-        }
-    };
-    let mut answer = answer::redirect(StatusCode::FOUND, &location);
-    answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-    answer
+        .or_else(|| own.iter().find(usable).copied())
+}
+
+/// The portal under this address.
+pub fn with_host(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("http://{v4}:{port}/"),
+        IpAddr::V6(v6) => format!("http://[{v6}]:{port}/"),
+    }
+}
+
+/// Whether the body is what a browser makes of a form.
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
 }
 
 fn ready(site: &Site) -> Answer {

@@ -184,6 +184,11 @@ impl MintProxy {
         mine.max_by_key(|request| request.created).cloned()
     }
 
+    /// Whether a MAC has asked for anything that is still remembered.
+    pub fn has_requests(&self, mac: MacAddr) -> bool {
+        self.table().requests.values().any(|request| request.mac() == mac)
+    }
+
     /// Drops finished requests from memory.
     pub fn forget_finished(&self) {
         let now = self.0.store.now();
