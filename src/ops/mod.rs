@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod log;
+pub mod people;
 mod status;
 
 pub use status::status;

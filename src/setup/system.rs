@@ -2,6 +2,7 @@
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
 use super::firewall::{zone_name, Files};
+use crate::config::check::plural;
 use crate::config::Config;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
@@ -106,7 +107,7 @@ pub fn report(findings: &[Finding], as_json: bool) -> (String, u8) {
                 }
             }
             let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
-            let _ = writeln!(text, "system: {errors} errors, {warnings} warnings");
+            let _ = writeln!(text, "system: {}, {}", plural(errors, "error"), plural(warnings, "warning"));
             text
         }
     };
@@ -330,7 +331,7 @@ mod tests {
         let (text, code) = report(&[finding(Level::Error), finding(Level::NotLookedAt)], false);
         assert_eq!(
             (text.as_str(), code),
-            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 errors, 0 warnings\n", 1)
+            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n", 1)
         );
     }
 }

@@ -94,6 +94,16 @@ def test_procd_gets_what_a_gateway_needs(router):
     assert not any("/etc/config/" in fact for fact in facts if fact.startswith("mount")), "the folder, not the file"
 
 
+def test_three_capabilities_are_enough_and_all_it_has(router):
+    process = router.run("cat", f"/proc/{start(router)}/status").out
+    status = dict(line.split(":\t", 1) for line in process.splitlines())
+    NET_BIND_SERVICE, NET_ADMIN, NET_RAW = 10, 12, 13
+    for one_set in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[one_set], 16) == 1 << NET_BIND_SERVICE | 1 << NET_ADMIN | 1 << NET_RAW, one_set
+    assert status["NoNewPrivs"] == "1"
+    assert not json.loads(router.run("tollgated", "status", "--json").out)["data"]["gate"]["trouble"]
+
+
 def test_the_portals_ports_are_opened_for_the_guests_zone_only(router):
     start(router)
     rules = [fact for fact in router.service() if fact.startswith("firewall")]
@@ -277,6 +287,14 @@ def test_setup_asks_and_does_nothing_without_a_yes(router):
     assert exports(router) == before and router.read(CONFIG) == own
     router.run("tollgated", "setup", input=answers + "y\n")
     assert router.run("uci", "get", "tollgate.tollgate_mint.price_per_step").out == "2\n"
+
+
+def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
+    answers = "\nmint.example.com\nhttps://mint.example.com\nfree\n2\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    said = router.run("tollgated", "setup", input=answers).out
+    assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
+    assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
+    assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
 
 
 # The router's check
