@@ -353,6 +353,17 @@ def test_grant_without_nft_is_kept_and_opens_when_nft_is_back(lab, make_daemon):
     assert lab.guest.online()
 
 
+def test_an_address_that_is_not_there_yet_is_tried_again(lab, make_daemon):
+    daemon = make_daemon(AWAY, main={"admin_listen": "10.99.0.1:2120"})
+    wait_for(lambda: any("10.99.0.1:2120" in reason for reason in daemon.status()["data"]["trouble"]), 5, "status says so")
+    lab.router.ip("addr add 10.99.0.1/24 dev lo\n")
+    try:
+        wait_for(lambda: lab.router.connect("10.99.0.1", 2120, 1).close() is None, 10, "it listens once the address is there")
+        wait_for(lambda: not daemon.status()["data"]["trouble"], 5, "and says so no more")
+    finally:
+        lab.router.ip("addr del 10.99.0.1/24 dev lo\n")
+
+
 def test_taken_port_is_reported_and_tried_again(lab, make_daemon):
     squatter = lab.router.listen("0.0.0.0", 2122)
     daemon = make_daemon(AWAY)

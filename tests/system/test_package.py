@@ -184,6 +184,19 @@ def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
     assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
 
 
+def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
+    for arch, sister, machine in (("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)), ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
+                                  ("mips_24kc", "mips_4kec", (1, 2, 8)), ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40))):
+        header = b"\x7fELF" + bytes([machine[0], machine[1]]) + bytes(12) + machine[2].to_bytes(2, "little" if machine[1] == 1 else "big") + bytes(44)
+        (tmp_path / "program").write_bytes(header)
+        packages = []
+        for name in (arch, sister):
+            assert pack("ipk", str(tmp_path / "program"), str(tmp_path), "1.0.0", arch=name).returncode == 0
+            packages.append(opkg.read(str(tmp_path / f"tollgated_1.0.0-r1_{name}.ipk")))
+        assert [package["control"].pop("Architecture") for package in packages] == [arch, sister]
+        assert packages[0] == packages[1]
+
+
 def test_without_apk_tools_the_apk_says_what_is_missing(program, tmp_path):
     done = pack("apk", program, str(tmp_path), "1.0.0", PATH=str(tmp_path))
     assert done.returncode == 1 and "apk mkpkg" in done.stderr

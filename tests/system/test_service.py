@@ -21,6 +21,7 @@ SELLING = (
     "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
 )
 SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Mama's; $(reboot)", "--name", "Kibanda", "--price", "3")
+FAKETIME = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
 PACKAGES = ("network", "firewall", "dhcp", "wireless")
 
 
@@ -344,6 +345,34 @@ def test_a_device_without_address_zone_or_existence_is_found(lab, router):
     found = findings(router)
     lab.router.ip("link del br-none\n")
     assert found["address"]["level"] == "error" and found["zone"]["level"] == "warning"
+
+
+def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):
+    os.rename(router.at("usr/sbin/nft"), router.at("usr/sbin/nft.real"))
+    router.write("usr/sbin/nft", "#!/bin/sh\nscript=$(cat)\ncase $script in *fib*) echo 'Error: Could not process rule: No such file or directory' >&2; exit 1 ;; esac\n"
+                 "printf '%s\\n' \"$script\" | nft.real \"$@\"\n", 0o755)
+    found = findings(router)["kernel"]
+    assert found["level"] == "error" and found["mend"].endswith("install kmod-nft-fib") and "No such file" in found["message"]
+
+
+def test_a_firewall_that_leaves_our_rule_out_is_found(router):
+    os.makedirs(router.at("usr/share/firewall4"))
+    missing = findings(router)["mark"]
+    assert missing["level"] == "error" and missing["mend"].endswith("install tollgated")
+    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
+    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
+    assert "mark" not in findings(router)
+    router.run("uci", "set", "firewall.@defaults[0].auto_includes=0")
+    router.run("uci", "commit", "firewall")
+    router.sh(findings(router)["mark"]["mend"].replace("fw4 reload", "true"))
+    assert "mark" not in findings(router)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+def test_a_clock_that_was_never_set_is_found(router):
+    router.program(FAKETIME, "lib/faketime.so")
+    done = router.run("tollgated", "check", "--system", check=False, env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"})
+    assert done.code == 1 and "the clock was never set" in done.out and "sysntpd restart" in done.out
 
 
 def test_on_a_machine_that_is_no_router_it_says_what_it_could_not_look_at(router):
