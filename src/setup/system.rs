@@ -39,12 +39,13 @@ const PACKAGE_MANAGERS: [(&str, &str); 2] =
     [("/usr/bin/apk", "apk add"), ("/bin/opkg", "opkg update; opkg install")];
 
 /// What the kernel must be able to do, the module that brings it, and a table that needs it.
-const FEATURES: [(&str, &str, &str); 5] = [
+const FEATURES: [(&str, &str, &str); 6] = [
     ("sets with timeouts", "kmod-nft-core", "set s { type ether_addr . ipv4_addr; flags dynamic,timeout; counter; }"),
     ("marks by hardware address", "kmod-nft-core", "chain c { type filter hook prerouting priority mangle; ether saddr 02:00:00:00:00:01 meta mark set meta mark | 0x08000000; }"),
     ("redirects", "kmod-nft-nat", "chain c { type nat hook prerouting priority dstnat - 1; tcp dport 80 redirect to :2123; }"),
     ("route look-ups (fib)", "kmod-nft-fib", "chain c { type filter hook prerouting priority dstnat + 5; fib daddr type local accept; }"),
     ("rejects", "kmod-nft-core", "chain c { type filter hook prerouting priority dstnat + 5; meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx type admin-prohibited; }"),
+    ("quotas of data", "kmod-nft-core", "map m { type ether_addr : quota; }\nchain c { type filter hook forward priority filter - 5; quota name ether saddr map @m drop; }"),
 ];
 
 /// Looks at everything; the worst first.
