@@ -10,6 +10,7 @@ The feed package beside this file (`Makefile`) puts the same files in the same p
 
 import argparse
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -24,6 +25,7 @@ TOP = os.path.dirname(HERE)
 NAME = "tollgated"
 RELEASE = 1
 DEPENDS = "nftables"
+MAINTAINER = "The tollgated authors"
 SUMMARY = "Sells internet access on this router: guests pay a Lightning invoice and are online."
 
 # What is installed: mode, and where it comes from (`None`: a directory, of which no other package knows).
@@ -98,7 +100,7 @@ def make_ipk(binary: bytes, arch: str, full_version: str, out: str) -> str:
     control = (
         f"Package: {NAME}\nVersion: {full_version}\nDepends: {DEPENDS}\nSource: {NAME}\nSourceName: {NAME}\n"
         f"License: MIT\nLicenseFiles: LICENSE\nSection: net\nSourceDateEpoch: {epoch()}\n"
-        f"Maintainer: The tollgated authors\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
+        f"Maintainer: {MAINTAINER}\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
         f"Description: {SUMMARY}\n"
     )
     scripts = {
@@ -138,6 +140,10 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         about = f"lib/apk/packages/{NAME}"
         members[about + ".list"] = (0o644, listing.encode())
         members[about + ".conffiles"] = (0o644, CONFFILES.encode())
+        # Which of them were edited, `sysupgrade` sees by what they were.
+        shipped = [(path, members[path.lstrip("/")][1]) for path in CONFFILES.split()]
+        static = "".join(f"{path} {hashlib.sha256(content).hexdigest()}\n" for path, content in shipped)
+        members[about + ".conffiles_static"] = (0o644, static.encode())
         unfold(members, root)
         pieces = {
             "post-install": APK_HEAD + "default_postinst\n" + body("postinst"),
@@ -148,7 +154,7 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         unfold({name: (0o755, text.encode()) for name, text in pieces.items()}, scripts)
         info = {
             "name": NAME, "version": full_version, "arch": arch, "description": SUMMARY, "license": "MIT", "origin": NAME,
-            "depends": DEPENDS,
+            "maintainer": MAINTAINER, "depends": DEPENDS,
         }
         argv = [program, "mkpkg"]
         for key, value in info.items():

@@ -240,13 +240,14 @@ impl App {
         match Config::load(&self.path) {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
-                let config = self.take_over(resolved(config));
+                let (config, waiting) = self.take_over(resolved(config));
                 let replanned = self.site.gatekeeper.replan(plan(&config));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
                     cards::configure(cards.backends(), &config).await;
                 }
                 self.tend().await;
-                let warnings = texts(&self.path, &warnings);
+                let mut warnings = texts(&self.path, &warnings);
+                warnings.extend(waiting.map(str::to_owned));
                 // A gate that refuses is tried again, and status tells; nothing here waits for it.
                 tokio::spawn(async move {
                     let _ = replanned.await;
@@ -263,26 +264,28 @@ impl App {
         }
     }
 
-    fn take_over(&mut self, mut new: Config) -> Arc<Config> {
+    /// The configuration as it is used from now on, and what of the file is used after a restart only.
+    fn take_over(&mut self, mut new: Config) -> (Arc<Config>, impl Iterator<Item = &'static str>) {
         let old = self.site.config();
-        if !new.main.enabled {
-            log::warn!("'enabled' is 0 now: that takes effect when the service is restarted");
-            new.main.enabled = true;
-        }
+        let disabled = !new.main.enabled;
+        new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
             (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
         };
-        if fixed(&old.main) != fixed(&new.main) {
-            log::warn!(
-                "state_dir, run_dir, log_target and ca_file change only when the service is restarted"
-            );
-            (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
-        }
+        let moved = fixed(&old.main) != fixed(&new.main);
+        (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
+        let waiting = [
+            disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
+            moved.then_some(
+                "state_dir, run_dir, log_target and ca_file change only when the service is restarted",
+            ),
+        ];
+        waiting.iter().flatten().for_each(|text| log::warn!("{text}"));
         log::set_max_level(new.main.log_level);
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         log::info!("configuration reloaded");
-        new
+        (new, waiting.into_iter().flatten())
     }
 
     /// Stops selling; the kernel goes on letting the paid guests through.

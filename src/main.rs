@@ -10,7 +10,7 @@ use std::time::Duration;
 use tollgated::config::{self, check, Config};
 use tollgated::ecash::wallet;
 use tollgated::lightning;
-use tollgated::ops::{control, log, terminal};
+use tollgated::ops::{control, log, people, terminal};
 use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
@@ -148,13 +148,18 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Line>, String> {
                 print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
                 return Ok(None);
             }
-            option if option.starts_with('-') && !line.takes_flags() => {
+            option if is_option(option) && !line.takes_flags() => {
                 return Err(format!("there is no option {option}"))
             }
             _ => line.command.push(arg),
         }
     }
     Ok(Some(line))
+}
+
+/// A number below zero is an argument, if a wrong one: the command says what it takes.
+fn is_option(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn check_config(line: &Line) -> ExitCode {
@@ -288,8 +293,8 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
         if !line.json {
             print(&match (args, answer["data"]["token"].as_str()) {
                 (["send", ..], Some(token)) => format!("{token}\n"),
-                (["sent"], _) => for_people("sent tokens", &answer["data"]),
-                _ => for_people(command, &answer["data"]),
+                (["sent"], _) => people::for_people("sent tokens", &answer["data"]),
+                _ => people::for_people(command, &answer["data"]),
             });
             show_code(&answer["data"]);
         }
@@ -324,54 +329,6 @@ fn show_code(data: &Value) {
     };
     if std::io::stdout().is_terminal() {
         print(&terminal::qr(&text).unwrap_or_default());
-    }
-}
-
-/// Tables as lines, everything else as indented names and values.
-fn for_people(command: &str, data: &Value) -> String {
-    match data {
-        Value::Array(rows) if rows.is_empty() => format!("no {command}\n"),
-        Value::Array(rows) => rows.iter().map(|row| format!("{}\n", fields(row).join("  "))).collect(),
-        other => {
-            let mut text = String::new();
-            outline(other, 0, &mut text);
-            text
-        }
-    }
-}
-
-fn fields(row: &Value) -> Vec<String> {
-    row.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={}", plain(value))).collect()
-}
-
-fn outline(value: &Value, depth: usize, text: &mut String) {
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let indent = "  ".repeat(depth);
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
-                outline(value, depth.saturating_add(1), text);
-            }
-            Value::Array(items) if !items.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
-                for item in items {
-                    let line = if item.is_object() { fields(item).join("  ") } else { plain(item) };
-                    text.push_str(&format!("{indent}  {line}\n"));
-                }
-            }
-            _ => text.push_str(&format!("{indent}{name}: {}\n", plain(value))),
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Array(items) if items.is_empty() => "none".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod cards;
 pub mod control;
 pub mod log;
+pub mod people;
 mod status;
 pub mod terminal;
 mod wallet;
