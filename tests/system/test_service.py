@@ -13,7 +13,6 @@ from lab.openwrt.root import Root
 from lab.place import wait_for
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FILES = os.path.join(TOP, "openwrt", "files")
 CONFIG = "etc/config/tollgate"
 MAC = "02:00:00:00:00:77"
 SELLING = (
@@ -39,11 +38,11 @@ def router(lab, program, request):
     root.program(program, "usr/sbin/tollgated")
     os.makedirs(root.at("etc/capabilities"))
     for name, path, mode in (
-        ("tollgated.init", "etc/init.d/tollgated", 0o755), ("tollgate.config", CONFIG, 0o600),
-        ("tollgated.capabilities.json", "etc/capabilities/tollgated.json", 0o644),
-        ("tollgated.defaults", "tmp/95-tollgated", 0o755),
+        ("init.d/tollgated", "etc/init.d/tollgated", 0o755), ("openwrt/files/tollgate.config", CONFIG, 0o600),
+        ("openwrt/files/tollgated.capabilities.json", "etc/capabilities/tollgated.json", 0o644),
+        ("uci-defaults/95-tollgated", "tmp/95-tollgated", 0o755),
     ):
-        with open(os.path.join(FILES, name)) as file:
+        with open(os.path.join(TOP, name)) as file:
             root.write(path, file.read(), mode)
     yield root
     if getattr(request.node, "failed", False):
