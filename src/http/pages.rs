@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::origin::is_asked_by_own_name;
 use super::routes::{open_shop, status_of, Visit};
-use super::{ways, Site};
+use super::{till, ways, Site};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
@@ -25,6 +25,9 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
+    if visit.get("way") == Some("card") {
+        return till::page(site, visit).await;
+    }
     if let Some(page) = ways::page(shop, visit) {
         return page;
     }
@@ -89,23 +92,10 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// `POST /pay`, with the form as the query of the visit: opens the request and sends the browser to its page.
 pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let field = |name: &str| {
-        visit.query.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
-    };
-    let lang = field("lang").and_then(Lang::from_tag);
+    let lang = visit.filled("lang").and_then(Lang::from_tag);
     let opened = async {
         let shop = open_shop(site)?;
-        let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
-        let steps: u64 =
-            field("steps").and_then(|steps| steps.trim().parse().ok()).ok_or_else(|| refused("how much?"))?;
-        let mint = match field("mint") {
-            Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
-            None => visit.config.mints_of(&visit.venue).next(),
-        };
-        let mint =
-            mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
-        let amount = Price::of(&visit.venue, mint).cost(steps);
-        let ask = Ask { parts: vec![AskPart { mint: mint.url.clone(), amount }], apply: true };
+        let ask = Ask { parts: vec![chosen(visit)?], apply: true };
         shop.mint_proxy.open(&visit.caller, &visit.venue, ask).await
     };
     match opened.await {
@@ -116,8 +106,21 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
 }
 
+/// The mint and the amount that a form names.
+pub fn chosen(visit: &Visit) -> Result<AskPart, ProxyError> {
+    let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
+    let steps = visit.filled("steps").and_then(|steps| steps.trim().parse().ok());
+    let mint = match visit.filled("mint") {
+        Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
+        None => visit.config.mints_of(&visit.venue).next(),
+    };
+    let steps: u64 = steps.ok_or_else(|| refused("how much?"))?;
+    let mint = mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
+    Ok(AskPart { mint: mint.url.clone(), amount: Price::of(&visit.venue, mint).cost(steps) })
+}
+
 /// What cannot be bought is said above the choice, so that another amount or mint is one tap away.
-fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
+pub fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
     let status = status_of(error.code);
     let facts = OfferFacts::gather(site, visit);
     let mut notices = facts.notices();
@@ -173,6 +176,7 @@ fn show_request(
             buys: Millis(part.allotment.0),
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
+            by_card: shop.till.waits_for(&request.id),
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
         Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
@@ -206,7 +210,7 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
 }
 
 /// What is sold here and by which mints, as plain facts that the page borrows from.
-struct OfferFacts {
+pub struct OfferFacts {
     step: Millis,
     max_steps: u64,
     mints: Vec<(String, Sats, u64, bool)>,
@@ -215,7 +219,7 @@ struct OfferFacts {
 }
 
 impl OfferFacts {
-    fn gather(site: &Site, visit: &Visit) -> OfferFacts {
+    pub fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
         let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
         let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
@@ -231,7 +235,7 @@ impl OfferFacts {
         OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints, closed }
     }
 
-    fn mints(&self) -> Vec<OfferedMint<'_>> {
+    pub fn mints(&self) -> Vec<OfferedMint<'_>> {
         let reachable = self.mints.iter().filter(|(.., reachable)| *reachable && self.closed.is_none());
         reachable
             .map(|(url, price, min_steps, _)| OfferedMint {
@@ -242,7 +246,7 @@ impl OfferFacts {
             .collect()
     }
 
-    fn notices(&self) -> Vec<Notice<'_>> {
+    pub fn notices(&self) -> Vec<Notice<'_>> {
         if let Some(code) = self.closed {
             return vec![Notice::CannotSell { code }];
         }
@@ -262,7 +266,7 @@ impl OfferFacts {
         Notice::AmountRefused { least: time(least), most: time(self.max_steps) }
     }
 
-    fn offer<'a>(
+    pub fn offer<'a>(
         &self,
         _visit: &Visit,
         mints: &'a [OfferedMint<'a>],
@@ -302,6 +306,12 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 impl Visit {
     pub fn get(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
+    }
+
+    /// The first field of that name that is not empty.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        let is_it = |(n, value): &&(String, String)| n == name && !value.is_empty();
+        self.query.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 }
 

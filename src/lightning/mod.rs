@@ -23,6 +23,7 @@ pub use account::AccountError;
 
 pub use crate::config::LightningKind as Kind;
 pub use backends::{Backend, Backends, Opener};
+pub use call::{get_at, NoAnswer};
 
 use crate::store::Secret;
 use crate::units::Msats;

@@ -11,9 +11,11 @@
 //! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
 //! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request |
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
+//! | `GET /?way=card`, `GET /?way=card&r=ID` | paying with a card: an amount, or the open invoice of ID |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
+//! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request or `/`, or the page again with the reason |
 //! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
 //!
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
@@ -29,7 +31,7 @@ mod ways;
 
 pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
-pub use ways::{Kept, OwnTicket, PayWithEcash, ShowTicket};
+pub use ways::{Kept, OwnTicket, PayWithCard, PayWithEcash, ShowTicket};
 
 use crate::units::{Millis, Sats};
 use html::{query_value, Html};
@@ -64,6 +66,7 @@ pub enum State<'a> {
     Ended(Offer<'a>),
     Trouble(Trouble<'a>),
     PayWithEcash(PayWithEcash<'a>),
+    PayWithCard(PayWithCard<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
 }
@@ -80,6 +83,8 @@ pub struct Pay<'a> {
     pub expires_in: Millis,
     /// A session runs meanwhile; this is a top-up.
     pub online: bool,
+    /// A card's issuer has the invoice.
+    pub by_card: bool,
 }
 
 /// A payment on its way to a session.
@@ -209,6 +214,11 @@ pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     format!("/?way={way}{lang}")
 }
 
+/// Where a card is shown, for an open request or for a new one.
+fn card_location(request_id: Option<&str>, lang: Option<Lang>) -> String {
+    location(request_id, lang).replacen("/?", "/?way=card&", 1)
+}
+
 /// The language that the guest has chosen, for a form to carry on.
 fn in_language(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
@@ -238,6 +248,9 @@ impl<'a> State<'a> {
             // What is unpaid beside a session would be shown instead of it.
             State::Online(_) => location(None, Some(lang)),
             State::PayWithEcash(_) => way_location("ecash", Some(lang)),
+            State::PayWithCard(card) => {
+                card_location(card.open.as_ref().map(|pay| pay.request_id), Some(lang))
+            }
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             _ => location(self.request_id(), Some(lang)),
@@ -251,7 +264,9 @@ impl<'a> State<'a> {
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
             State::Trouble(trouble) => trouble.request_id,
-            State::PayWithEcash(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
+            State::PayWithEcash(_) | State::PayWithCard(_) | State::ShowTicket(_) | State::OwnTicket(_) => {
+                None
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn view(lang: Lang, page: &Page) -> View {
         State::Ended(offer) => ended(lang, page.lang_chosen, offer),
         State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
         State::PayWithEcash(form) => ways::ecash(lang, page.lang_chosen, form),
+        State::PayWithCard(form) => ways::with_card(lang, page.lang_chosen, form),
         State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
         State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
     }
@@ -97,7 +98,8 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     let mut clock = Html::new();
     clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
     clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
-    main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>").text(s.waiting_for_payment);
+    main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>");
+    main.text(if pay.by_card { s.card_waiting } else { s.waiting_for_payment });
     main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
@@ -110,10 +112,12 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
     main.raw("<p class=\"hint\">").text(if pay.online { s.still_online } else { s.leave_hint });
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
-    main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
+    main.raw("</p>\n").add(&ways::card_row(lang, lang_chosen, pay));
+    main.raw("<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
     main.raw("</a>\n");
 
-    View { state: "pay", step: pay.request_id.to_owned(), title, main, refresh: Some(5), poll: Some(3) }
+    let step = if pay.by_card { format!("{} card", pay.request_id) } else { pay.request_id.to_owned() };
+    View { state: "pay", step, title, main, refresh: Some(5), poll: Some(3) }
 }
 
 fn opening(lang: Lang, paid: &Paid) -> View {

@@ -30,6 +30,7 @@ fn pay(invoice: &str) -> Pay<'_> {
         buys: Millis::from_secs(3600),
         expires_in: Millis::from_secs(3552),
         online: false,
+        by_card: false,
     }
 }
 
@@ -60,6 +61,15 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::TokenNotNow,
         Notice::TokenRefused,
     ];
+    const CARDS: [Notice; 7] = [
+        Notice::CardUnreadable,
+        Notice::CardOnion,
+        Notice::CardBusy,
+        Notice::CardUsed,
+        Notice::CardUnreachable,
+        Notice::CardAmount { least: Sats(1), most: Sats(1440) },
+        Notice::CardSaid { reason: "insufficient funds" },
+    ];
     const TICKETS: [Notice; 4] = [
         Notice::TicketWrong,
         Notice::TicketInUse { wait: Millis(29_001) },
@@ -88,6 +98,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         }),
         ("pay", State::Pay(pay(invoice))),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
+        ("pay-by-card", State::Pay(Pay { by_card: true, ..pay(invoice) })),
         ("paid-1", paid(PaidStep::Received, None)),
         ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
         ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
@@ -111,6 +122,19 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         (
             "ecash-refused",
             State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &TOKENS, token: "cashuBabc" }),
+        ),
+        ("card", State::PayWithCard(PayWithCard { offer: offer(), open: None })),
+        ("card-open", State::PayWithCard(PayWithCard { offer: offer(), open: Some(pay(invoice)) })),
+        (
+            "card-refused",
+            State::PayWithCard(PayWithCard { offer: Offer { notices: &CARDS, ..offer() }, open: None }),
+        ),
+        (
+            "card-shut",
+            State::PayWithCard(PayWithCard {
+                offer: Offer { mints: &[], notices: &[Notice::NoMint], ..offer() },
+                open: None,
+            }),
         ),
         ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
@@ -182,8 +206,13 @@ fn hostile_text_is_never_markup() {
     for state in [
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
-        State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
+        State::PayWithCard(PayWithCard { offer: offer.clone(), open: None }),
+        State::Online(Online { left: None, offer: Some(offer.clone()), kept: Kept::Shown(evil) }),
         State::PayWithEcash(PayWithEcash { mints: &[evil], notices: &[], token: evil }),
+        State::PayWithCard(PayWithCard {
+            offer: Offer { notices: &[Notice::CardSaid { reason: evil }], ..offer.clone() },
+            open: Some(pay.clone()),
+        }),
         State::ShowTicket(ShowTicket { typed: evil, notices: &[] }),
         State::OwnTicket(OwnTicket { ticket: Some(evil), link: evil, notices: &[] }),
         State::Pay(pay),
@@ -285,6 +314,7 @@ fn only_what_is_under_way_reloads_without_script() {
             State::Choose(_)
             | State::Ended(_)
             | State::PayWithEcash(_)
+            | State::PayWithCard(_)
             | State::ShowTicket(_)
             | State::OwnTicket(_) => false,
         };

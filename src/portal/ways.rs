@@ -1,11 +1,11 @@
-//! The ways to get online besides an invoice: a token that the guest has, and the ticket of an earlier payment.
+//! The ways to get online besides an invoice: a token that the guest has, a card, the ticket of an earlier payment.
 //! One page each, and the page that shows a guest its own ticket. All of them are plain forms.
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Notice};
+use super::offer::{self, Notice, Offer};
 use super::state::View;
-use super::{in_language, qr, way_location};
+use super::{card_location, in_language, qr, way_location, Pay};
 
 /// Where a token is pasted.
 #[derive(Clone, Debug)]
@@ -15,6 +15,15 @@ pub struct PayWithEcash<'a> {
     pub notices: &'a [Notice<'a>],
     /// What was sent and not taken: it is still the guest's.
     pub token: &'a str,
+}
+
+/// Where the link of a card is pasted.
+#[derive(Clone, Debug)]
+pub struct PayWithCard<'a> {
+    /// What can be bought; its notices come first.
+    pub offer: Offer<'a>,
+    /// The open invoice that the card is to pay instead.
+    pub open: Option<Pay<'a>>,
 }
 
 /// Where the ticket of an earlier payment is typed in.
@@ -59,6 +68,46 @@ pub(super) fn ecash(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View 
     main.raw("<p class=\"hint\">").text(&s.ecash_hint.replace("{mints}", &mints.join(", "))).raw("</p>\n");
     main.raw("</form>\n").add(&back(lang, lang_chosen));
     still("ecash", s.ecash_title, main)
+}
+
+pub(super) fn with_card(lang: Lang, lang_chosen: bool, page: &PayWithCard) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.card_title).raw("</h1>\n").add(&offer::notices(lang, page.offer.notices));
+    if page.open.is_some() || page.offer.is_open() {
+        main.raw("<form method=\"post\" action=\"/card\" autocomplete=\"off\">\n");
+        main.add(&in_language(lang, lang_chosen));
+        match &page.open {
+            Some(pay) => {
+                main.raw("<p class=\"lead\">").text(&lang.sats(pay.amount)).raw(" · ");
+                main.text(&s.buys.replace("{duration}", &lang.duration(pay.buys))).raw("</p>\n");
+                main.raw("<input type=\"hidden\" name=\"r\"").attr("value", pay.request_id).raw(">\n");
+            }
+            None => {
+                main.add(&offer::short_choice(lang, &page.offer));
+            }
+        }
+        main.raw("<label class=\"rate\" for=\"link\">").text(s.card_label).raw("</label>\n");
+        main.raw(
+            "<textarea id=\"link\" class=\"paste\" name=\"link\" rows=\"4\" maxlength=\"2048\" required",
+        );
+        main.raw(" spellcheck=\"false\" autocapitalize=\"off\"></textarea>\n");
+        main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
+        main.raw("</span></button>\n<p class=\"hint\">").text(s.card_hint).raw("</p>\n</form>\n");
+    }
+    main.add(&back(lang, lang_chosen));
+    still("card", s.card_title, main)
+}
+
+/// What the page of an invoice says of cards: the way to pay it with one, or that one pays it.
+pub(super) fn card_row(lang: Lang, lang_chosen: bool, pay: &Pay) -> Html {
+    let mut html = Html::new();
+    if !pay.by_card {
+        let link = card_location(Some(pay.request_id), lang_chosen.then_some(lang));
+        html.raw("<a class=\"quiet\" id=\"way-card\"").attr("href", &link).raw(">");
+        html.text(lang.strings().card_title).raw("</a>\n");
+    }
+    html
 }
 
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
@@ -125,7 +174,11 @@ pub(super) fn card(lang: Lang, lang_chosen: bool, kept: Kept) -> Html {
 pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    let ways = [("ecash", s.ecash_title, is_open), ("ticket", s.ticket_title, true)];
+    let ways = [
+        ("ecash", s.ecash_title, is_open),
+        ("card", s.card_title, is_open),
+        ("ticket", s.ticket_title, true),
+    ];
     for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
         html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
         html.attr("href", &way_location(way, lang_chosen.then_some(lang))).raw(">").text(title).raw("</a>\n");

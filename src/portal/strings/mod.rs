@@ -43,6 +43,8 @@ keys! {
     kept_title kept_why kept_code kept_renew kept_renew_hint
     ticket_wrong ticket_in_use ticket_later nothing_paid
     token_unreadable token_spent token_too_little token_too_much token_other_mint token_not_now token_refused
+    card_title card_label card_hint card_waiting card_no_link card_onion card_busy card_used card_unreachable
+    card_amount card_said
     money_nothing_taken money_looked_up money_will_open staff_code choose_again
 }
 

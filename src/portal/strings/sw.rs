@@ -128,6 +128,19 @@ pub(in super::super) static SW: Strings = Strings {
     token_not_now:
         "Haiwezekani kulipa kwa sasa. Hakuna kilichochukuliwa: tafadhali jaribu tena baada ya dakika moja.",
     token_refused: "Ecash hii haiwezi kupokelewa hapa. Hakuna kilichochukuliwa.",
+    card_title: "Lipa kwa kadi",
+    card_label: "Bandika kiungo cha kadi (lnurlw://… au LNURL1…)",
+    card_hint: "Gusisha kadi kwenye simu inayoonyesha kiungo chake, nakili kiungo hicho, kisha ukibandike hapa. Kiungo hutumika mara moja tu.",
+    card_waiting: "Tunasubiri benki ya kadi",
+    card_no_link: "Hiki si kiungo cha kadi. Hakuna kilichochukuliwa.",
+    card_onion: "Benki ya kadi hii iko kwenye mtandao wa onion, ambao haufikiki kutoka hapa. Hakuna kilichochukuliwa.",
+    card_busy:
+        "Kadi ni nyingi mno kwa wakati mmoja. Tafadhali subiri kidogo, kisha uguse tena. Hakuna kilichochukuliwa.",
+    card_used: "Mguso huu umeshatumiwa na kifaa kingine. Tafadhali gusa kadi tena.",
+    card_unreachable:
+        "Benki ya kadi haifikiki, au haijibu inavyopaswa. Hakuna kilichochukuliwa: tafadhali gusa tena.",
+    card_amount: "Kadi hii hulipa kuanzia {least} hadi {most}. Hakuna kilichochukuliwa.",
+    card_said: "Benki ya kadi inasema: “{reason}”",
     money_nothing_taken: "Hakuna pesa iliyochukuliwa.",
     money_looked_up: "Malipo yako yanafuatiliwa.",
     money_will_open: "Umelipa: intaneti itafunguka yenyewe.",
