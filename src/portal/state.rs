@@ -90,17 +90,26 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     let mut main = Html::new();
     main.raw("<h1 class=\"amount\">").text(&title).raw("</h1>\n<p class=\"lead\">");
     main.text(&s.buys.replace("{duration}", &lang.duration(pay.buys))).raw("</p>\n");
+    let mut clock = Html::new();
+    clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
+    clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
+    let mut waiting = Html::new();
+    waiting.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>");
+    waiting.text(if pay.by_card { s.card_waiting } else { s.waiting_for_payment });
+    waiting.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
+
+    // What a card pays need not be paid, but may be.
+    if pay.by_card {
+        main.add(&waiting).raw("<details><summary class=\"button second\">").text(s.pay_button);
+        main.raw("</summary>\n");
+    }
     if let Some(code) = qr::svg(pay.invoice) {
         main.raw("<a class=\"code\" id=\"qr\"").attr("href", &wallet).attr("aria-label", s.qr_label).raw(">");
         main.add(&code).raw("</a>\n");
     }
-
-    let mut clock = Html::new();
-    clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
-    clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
-    main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>");
-    main.text(if pay.by_card { s.card_waiting } else { s.waiting_for_payment });
-    main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
+    if !pay.by_card {
+        main.add(&waiting);
+    }
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
     main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\"");
@@ -110,6 +119,9 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
         .text(pay.invoice);
     main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
+    if pay.by_card {
+        main.raw("</details>\n");
+    }
     main.raw("<p class=\"hint\">").text(if pay.online { s.still_online } else { s.leave_hint });
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
     main.raw("</p>\n").add(&ways::card_row(lang, lang_chosen, pay));

@@ -149,7 +149,8 @@ impl Till {
                 tokio::spawn(async move {
                     let sold = till.carry_out(&caller, &venue, purchase, &link).await;
                     if let Err(why) = &sold {
-                        log::info!("{}: a card does not pay: {why}", caller.mac);
+                        // Its words may repeat the link.
+                        log::info!("{}: a card does not pay: {}", caller.mac, why.code());
                     }
                     tell.send_replace(Some(sold));
                 });
