@@ -11,8 +11,10 @@ use crate::lightning::{get_at, NoAnswer};
 use crate::network::internet;
 use crate::units::{Msats, Sats};
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -20,6 +22,17 @@ const MAX_ANSWER: usize = 16 * 1024;
 const MAX_K1: usize = 512;
 /// The longest part of an issuer's words that is shown.
 const MAX_REASON: usize = 120;
+
+/// Names that are looked up at once. A name server that is silent holds a thread, of which there are few.
+const LOOKUPS: usize = 3;
+/// Addresses of an issuer that are tried.
+const TRIES: usize = 3;
+
+/// The way to issuers.
+pub struct Outside {
+    tls: Tls,
+    lookups: Arc<Semaphore>,
+}
 
 /// What a card may pay, and where its invoice goes (LUD-03).
 pub struct Withdrawal {
@@ -52,8 +65,8 @@ pub enum Given {
 
 impl Withdrawal {
     /// Asks what a link is good for; this uses a card's tap up.
-    pub async fn ask(link: &Link, tls: &Tls) -> Result<Withdrawal, NoWithdrawal> {
-        let answer = get(link, &link.path, tls).await;
+    pub async fn ask(link: &Link, outside: &Outside) -> Result<Withdrawal, NoWithdrawal> {
+        let answer = outside.get(link, &link.path).await;
         let answer = answer.map_err(|why| NoWithdrawal::Useless(why.cause().to_owned()))?;
         Withdrawal::read(&answer)
     }
@@ -84,8 +97,8 @@ impl Withdrawal {
     }
 
     /// Gives the issuer an invoice to pay, once.
-    pub async fn give(&self, invoice: &str, tls: &Tls) -> Given {
-        match get(&self.callback, &self.callback.with(&self.k1, invoice), tls).await {
+    pub async fn give(&self, invoice: &str, outside: &Outside) -> Given {
+        match outside.get(&self.callback, &self.callback.with(&self.k1, invoice)).await {
             Ok(answer) if answer["status"] == "OK" => Given::Taken,
             Ok(answer) => match refusal(&answer) {
                 Some(reason) => Given::Refused(reason),
@@ -106,28 +119,60 @@ fn refusal(answer: &Value) -> Option<String> {
     Some(reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect())
 }
 
-async fn get(link: &Link, path: &str, tls: &Tls) -> Result<Value, NoAnswer> {
-    let not_sent = |why: &str| NoAnswer::NotSent(why.to_owned());
-    let site = &link.site;
-    if link.is_onion() || !(site.port() == 443 || site.port() > 1023) {
-        return Err(not_sent("it is not asked at such an address"));
+impl Outside {
+    pub fn new(tls: Tls) -> Outside {
+        Outside { tls, lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
-    let asking = async {
-        let found = timeout(LIMIT / 2, tokio::net::lookup_host((site.host(), site.port()))).await;
-        let found = found.map_err(|_| not_sent("its name is not resolved in time"))?;
-        let found = found.map_err(|_| not_sent("its name is not known"))?;
-        let address = one_of(found, internet::is_public).ok_or_else(|| not_sent("it is not out there"))?;
-        get_at(address, site, path, tls, MAX_ANSWER).await
-    };
-    let body = timeout(LIMIT, asking).await.map_err(|_| NoAnswer::Lost("no answer in 10 s".to_owned()))??;
-    serde_json::from_slice(&body).map_err(|_| NoAnswer::Lost("its answer is no JSON".to_owned()))
+
+    async fn get(&self, link: &Link, path: &str) -> Result<Value, NoAnswer> {
+        let port = link.site.port();
+        if link.is_onion() || !(port == 443 || port > 1023) {
+            return Err(not_sent("it is not asked at such an address"));
+        }
+        let asking = async {
+            let mut outcome = Err(not_sent("it is not out there"));
+            for address in public(self.addresses(link).await?, internet::is_public) {
+                outcome = get_at(address, &link.site, path, &self.tls, MAX_ANSWER).await;
+                if !matches!(outcome, Err(NoAnswer::NotSent(_))) {
+                    break;
+                }
+            }
+            outcome
+        };
+        let body = timeout(LIMIT, asking).await;
+        let body = body.map_err(|_| NoAnswer::Lost("no answer in 10 s".to_owned()))??;
+        serde_json::from_slice(&body).map_err(|_| NoAnswer::Lost("its answer is no JSON".to_owned()))
+    }
+
+    async fn addresses(&self, link: &Link) -> Result<Vec<SocketAddr>, NoAnswer> {
+        let (name, port) = (link.site.host().to_owned(), link.site.port());
+        let looking = async {
+            let permit = self.lookups.clone().acquire_owned().await.ok()?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), port).to_socket_addrs().map(|found| found.take(32).collect());
+                drop(permit);
+                found
+            });
+            found.await.ok()?.ok()
+        };
+        let found =
+            timeout(LIMIT / 2, looking).await.map_err(|_| not_sent("its name is not resolved in time"))?;
+        found.ok_or_else(|| not_sent("its name is not known"))
+    }
 }
 
-/// The address to connect to: the first, IPv4 before IPv6, of a name that leads nowhere but out into the internet.
-fn one_of(found: impl Iterator<Item = SocketAddr>, is_public: impl Fn(IpAddr) -> bool) -> Option<SocketAddr> {
-    let found: Vec<SocketAddr> = found.take(32).collect();
-    let all_public = found.iter().all(|address| is_public(address.ip()));
-    found.into_iter().min_by_key(SocketAddr::is_ipv6).filter(|_| all_public)
+fn not_sent(why: &str) -> NoAnswer {
+    NoAnswer::NotSent(why.to_owned())
+}
+
+/// The addresses to connect to, IPv4 first, of a name that leads nowhere but out into the internet.
+fn public(mut found: Vec<SocketAddr>, is_public: impl Fn(IpAddr) -> bool) -> Vec<SocketAddr> {
+    if !found.iter().all(|address| is_public(address.ip())) {
+        return Vec::new();
+    }
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.truncate(TRIES);
+    found
 }
 
 #[cfg(test)]
@@ -135,22 +180,46 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn chosen(found: &[&str]) -> Option<String> {
-        let found = found.iter().map(|address| address.parse().unwrap());
-        one_of(found, internet::is_public).map(|address| address.to_string())
+    fn chosen(found: &[&str]) -> Vec<String> {
+        let found = found.iter().map(|address| address.parse().unwrap()).collect();
+        public(found, internet::is_public).iter().map(SocketAddr::to_string).collect()
     }
 
     #[test]
     fn a_name_with_one_answer_out_there_and_one_inside_is_not_asked() {
-        assert_eq!(chosen(&["198.51.100.1:443"]).as_deref(), Some("198.51.100.1:443"));
-        assert_eq!(
-            chosen(&["[2a00::1]:443", "198.51.100.1:443", "198.51.100.2:443"]).as_deref(),
-            Some("198.51.100.1:443")
-        );
-        assert_eq!(chosen(&["198.51.100.1:443", "192.168.1.1:443"]), None);
-        assert_eq!(chosen(&["[::ffff:10.0.0.1]:443", "198.51.100.1:443"]), None);
-        assert_eq!(chosen(&["127.0.0.1:443"]), None);
-        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&["198.51.100.1:443"]), ["198.51.100.1:443"]);
+        let many = ["[2a00::1]:443", "198.51.100.1:443", "198.51.100.2:443", "[2a00::2]:443"];
+        assert_eq!(chosen(&many), ["198.51.100.1:443", "198.51.100.2:443", "[2a00::1]:443"]);
+        for found in [
+            &["198.51.100.1:443", "192.168.1.1:443"][..],
+            &["192.168.1.1:443", "198.51.100.1:443"],
+            &["198.51.100.1:443", "[::ffff:10.0.0.1]:443"],
+            &["198.51.100.1:443", "[fd00::1]:443"],
+            &["127.0.0.1:443"],
+            &[],
+        ] {
+            assert!(chosen(found).is_empty(), "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_inside_or_at_a_port_of_others_is_not_connected_to() {
+        let outside = Outside::new(Tls::new(None).unwrap());
+        let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        door.set_nonblocking(true).unwrap();
+        let port = door.local_addr().unwrap().port();
+        for url in [
+            format!("https://127.0.0.1:{port}/"),
+            format!("https://[::ffff:127.0.0.1]:{port}/"),
+            format!("https://localhost:{port}/"),
+            "https://198.51.100.1:22/".to_owned(),
+            "https://198.51.100.1:80/".to_owned(),
+            "http://abc.onion/".to_owned(),
+        ] {
+            let link = Link::of_url(&url).unwrap();
+            assert!(matches!(outside.get(&link, "/").await, Err(NoAnswer::NotSent(_))), "{url}");
+        }
+        assert_eq!(door.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 
     fn request() -> Value {

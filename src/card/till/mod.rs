@@ -22,7 +22,7 @@ use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{NewGrant, RequestId};
 use crate::units::{Millis, Sats};
-use issuer::{Given, NoWithdrawal, Withdrawal};
+use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ pub struct Till(Arc<Shared>);
 struct Shared {
     mint_proxy: MintProxy,
     cards: Option<Cards>,
-    tls: Tls,
+    outside: Outside,
     config: watch::Receiver<Arc<Config>>,
     desk: Mutex<Desk>,
 }
@@ -128,7 +128,7 @@ impl Till {
         config: watch::Receiver<Arc<Config>>,
     ) -> Till {
         let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: BTreeMap::new() });
-        Till(Arc::new(Shared { mint_proxy, cards, tls, config, desk }))
+        Till(Arc::new(Shared { mint_proxy, cards, outside: Outside::new(tls), config, desk }))
     }
 
     /// Has the card behind a link pay for `purchase` of this caller. A caller that stops waiting stops nothing.
@@ -188,7 +188,7 @@ impl Till {
             log::info!("card of {issuer}: {why}");
             NoSale::Unreachable
         };
-        let withdrawal = Withdrawal::ask(link, &self.0.tls).await.map_err(|why| match why {
+        let withdrawal = Withdrawal::ask(link, &self.0.outside).await.map_err(|why| match why {
             NoWithdrawal::Useless(why) => unreachable(why),
             NoWithdrawal::Refused(reason) => NoSale::Said(reason),
         })?;
@@ -198,7 +198,7 @@ impl Till {
         let ask = Ask { parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }], apply: true };
         let request = self.0.mint_proxy.open(caller, venue, ask).await.map_err(NoSale::Sale)?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
-        match withdrawal.give(invoice, &self.0.tls).await {
+        match withdrawal.give(invoice, &self.0.outside).await {
             Given::Refused(reason) => return Err(NoSale::Said(reason)),
             Given::NotSent(why) => return Err(unreachable(why)),
             Given::Unclear(why) => log::info!("card of {issuer}: request {} may be paid: {why}", request.id),
