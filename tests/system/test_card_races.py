@@ -11,7 +11,7 @@ from lab.crash import at_commit
 from lab.place import wait_for
 
 OK = {"status": "OK"}
-ROUNDS = 5
+ROUNDS = 3
 
 
 # At once
