@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 
+from .card_bench import cards
 from .curve import PrivateKey
 from .daemon import Daemon, Mint, binary
 from .internet import MINT4
@@ -33,6 +34,9 @@ def main() -> int:
         rows += idle_memory(daemon)
         rows += payments(lab, mint)
         rows += sockets(lab, daemon)
+        daemon.stop()
+        lab.clean_router()
+        rows += cards(lab)
     print(f"{binary()}\n\n{'what':<58} {'measured':>12} {'budget':>10}")
     for what, measured, budget, kept in rows:
         print(f"{what:<58} {measured:>12} {budget:>10} {'' if kept is None else 'kept' if kept else 'OVER'}")

@@ -11,7 +11,7 @@ from lab.crash import at_commit
 from lab.place import wait_for
 
 OK = {"status": "OK"}
-ROUNDS = 5
+ROUNDS = 3
 
 
 # At once
@@ -99,13 +99,13 @@ def revive(cards) -> None:
         cards.daemon.start()
 
 
-def killed(cards, path: str, arm) -> dict | None:
+def killed(cards, path: str, arm, by: str = "kill") -> dict | None:
     """The answer, if one came; `arm(kill)` says when the daemon dies. It runs again afterwards."""
     dying = threading.Lock()
 
     def kill() -> None:
         with dying:
-            cards.daemon.kill()
+            getattr(cards.daemon, by)()
 
     dead, answer = arm(kill), None
     with contextlib.suppress(OSError):
@@ -131,13 +131,17 @@ def test_killed_while_the_node_has_the_payment_it_is_looked_up_and_never_sent_ag
     check(cards, lambda kill: cards.node.when(moment, kill), end)
 
 
-def check(cards, arm, end: str = "paid") -> None:
+def test_stopped_while_the_node_has_the_payment_it_is_looked_up_at_the_next_start(cards):
+    check(cards, lambda stop: cards.node.when("done", stop), by="stop")
+
+
+def check(cards, arm, end: str = "paid", by: str = "kill") -> None:
     """A payment of 600 with a limit of 1000, killed in the middle; then the till asks again, and tries another invoice."""
     card, invoice = cards.card(day_max=1000), cards.invoice(600)
     cards.node.next(pay=end)
     k1 = cards.k1(card)
     path = callback_path(k1, invoice.request)
-    answer = killed(cards, path, arm)
+    answer = killed(cards, path, arm, by)
     asked = lambda: cards.node.asked.count(invoice.request)
     spent = lambda: cards.show(card)["spent_today_msat"]
     if cards.states(card) == ["tapped"]:
