@@ -24,7 +24,7 @@ use crate::store::{NewGrant, RequestId};
 use crate::units::{Millis, Sats};
 use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -56,7 +56,7 @@ struct Shared {
 /// The links that were shown lately, by their digests.
 struct Desk {
     pace: Pace,
-    shown: BTreeMap<[u8; 32], Shown>,
+    shown: LiteMap<[u8; 32], Shown>,
 }
 
 struct Shown {
@@ -127,7 +127,7 @@ impl Till {
         tls: Tls,
         config: watch::Receiver<Arc<Config>>,
     ) -> Till {
-        let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: BTreeMap::new() });
+        let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() });
         Till(Arc::new(Shared { mint_proxy, cards, outside: Outside::new(tls), config, desk }))
     }
 

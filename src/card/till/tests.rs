@@ -9,7 +9,7 @@ fn mac(last: u8) -> MacAddr {
 }
 
 fn desk() -> Desk {
-    Desk { pace: Pace::new(TAPS, WINDOW), shown: BTreeMap::new() }
+    Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() }
 }
 
 /// Shows link `number`; `Ok` holds what ends it, where it was taken in.
