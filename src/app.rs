@@ -15,6 +15,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::task;
 use crate::tollgate::TollGate;
 use crate::units::Millis;
 use litemap::LiteMap;
@@ -130,7 +131,7 @@ impl App {
         };
         let (reload, mut reloads) = mpsc::channel(4);
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => Some(tokio::spawn(control::serve(listener, site.clone(), reload))),
+            Ok(listener) => Some(task::spawn(control::serve(listener, site.clone(), reload))),
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
@@ -202,7 +203,7 @@ impl App {
             if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
                 log::warn!("old records are not removed: {err}");
             }
-            tokio::spawn(async move {
+            task::spawn(async move {
                 shop.mint_proxy.tidy().await;
                 shop.wallet.tidy().await;
             });
@@ -249,9 +250,9 @@ impl App {
                 let mut warnings = texts(&self.path, &warnings);
                 warnings.extend(waiting.map(str::to_owned));
                 // A gate that refuses is tried again, and status tells; nothing here waits for it.
-                tokio::spawn(async move {
+                task::spawn(async move {
                     let _ = replanned.await;
-                    reply.map(|reply| reply.send(Ok(warnings)))
+                    let _ = reply.map(|reply| reply.send(Ok(warnings)));
                 });
             }
             Err(problems) => {
@@ -366,10 +367,10 @@ async fn open_shop(
 fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
-    tokio::spawn(async move {
+    task::spawn(async move {
         while let Some(session) = sessions.recv().await {
             let access = access.clone();
-            tokio::spawn(async move { access.admit(session).await });
+            task::spawn(async move { drop(access.admit(session).await) });
         }
     });
     sender

@@ -10,6 +10,7 @@ use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
+use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl MintProxy {
         let (request, is_new) = self.enter(caller, venue, owner, &parts)?;
         if is_new {
             let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
-            tokio::spawn(async move { proxy.ask_mints(&request, &caller, parts).await });
+            task::spawn(async move { proxy.ask_mints(&request, &caller, parts).await });
         }
         request.opened().await?;
         Ok(Opened { request, is_new })
@@ -190,7 +191,7 @@ impl MintProxy {
             .iter()
             .map(|part| {
                 let (proxy, part, owner) = (self.clone(), part.clone(), row.owner);
-                tokio::spawn(async move {
+                task::start(async move {
                     let answer = proxy.ask_one(&part, owner).await?;
                     Ok((part, answer))
                 })
@@ -260,7 +261,7 @@ fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, Prox
 /// Asks the neighbours whether the address is the caller's alone; runs while the mint is asked.
 async fn confirm(caller: Caller) -> Result<(), ProxyError> {
     let asked = caller.clone();
-    let confirmed = tokio::task::spawn_blocking(move || witness::confirm(&asked)).await;
+    let confirmed = task::blocking(move || witness::confirm(&asked)).await;
     match confirmed {
         Ok(Ok(())) => Ok(()),
         Ok(Err(clash)) => {

@@ -7,6 +7,7 @@ use crate::access::Session;
 use crate::config::Metric;
 use crate::http::Site;
 use crate::mac::MacAddr;
+use crate::task;
 use crate::units::{Allotment, Millis};
 use serde_json::{json, Value};
 use std::io;
@@ -52,7 +53,7 @@ pub async fn serve(listener: UnixListener, site: Arc<Site>, reload: Reload) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (site, reload) = (site.clone(), reload.clone());
-                tokio::spawn(async move {
+                task::spawn(async move {
                     if let Err(err) = converse(stream, &site, &reload).await {
                         log::debug!("control socket: {err}");
                     }

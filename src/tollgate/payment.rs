@@ -15,6 +15,7 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{NewGrant, Ticket};
+use crate::task;
 use crate::units::Millis;
 use serde_json::Value;
 use std::time::Duration;
@@ -92,12 +93,12 @@ impl TollGate {
         };
         let (wallet, access) = (self.0.wallet.clone(), self.0.access.clone());
         // Goes on whatever becomes of the client's connection.
-        let receiving = tokio::spawn(async move {
+        let receiving = task::start(async move {
             let received = wallet.receive(offer, grant).await;
             let admitted = match &received {
                 Received::Done { session: Some(row), .. } => {
                     let row = row.clone();
-                    Some(tokio::spawn(async move { access.admit(row).await }))
+                    Some(task::start(async move { access.admit(row).await }))
                 }
                 _ => None,
             };
@@ -183,7 +184,7 @@ fn token_in(body: &str) -> Result<String, Notice> {
 /// Whether the address is the caller's alone. Its packets alone tell that at once; the whole link is only asked
 /// where another device has spoken from the address.
 async fn confirm(caller: Caller) -> Result<(), Notice> {
-    let confirmed = tokio::task::spawn_blocking(move || match witness::seen(caller.address) {
+    let confirmed = task::blocking(move || match witness::seen(caller.address) {
         Ok(seen) if seen.iter().all(|(mac, _)| *mac == caller.mac) => Ok(()),
         _ => witness::confirm(&caller),
     });

@@ -11,6 +11,7 @@ use crate::ecash::token::{self, Token, TokenError};
 use crate::ecash::wire::KeysetInfo;
 use crate::ecash::{hex, EcashError};
 use crate::store::{Known, StoreError};
+use crate::task;
 use crate::units::{Millis, Sats};
 use litemap::Entry;
 use litemap::LiteMap;
@@ -241,7 +242,7 @@ async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof
         return Err(Refusal::Amount);
     }
     if proofs.iter().any(|proof| proof.dleq.is_some()) {
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = task::blocking(move || {
             let holds = |proof: &Proof| {
                 keysets.get(&proof.keyset).and_then(|keys| proof.dleq_holds(keys)) != Some(false)
             };
