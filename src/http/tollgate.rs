@@ -208,6 +208,10 @@ fn question(method: &Method, path: &str) -> Result<Question, Box<Answer>> {
         None if mine().next().is_some() => Err(Box::new(routes::method_not_allowed(
             mine().flat_map(|(methods, ..)| methods.iter()).map(Method::as_str),
         ))),
+        // The answer to it would be a tunnel.
+        None if method == Method::CONNECT => {
+            Err(Box::new(routes::method_not_allowed(["GET", "POST", "OPTIONS"].into_iter())))
+        }
         None if method == Method::POST => Err(Box::new(routes::not_found())),
         None => Ok(Question::Advertisement),
     }
