@@ -61,7 +61,8 @@ def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_c
     assert usage(stranger) == "-1/-1"
     fault_mint.behave()
     wait_for(lambda: usage(stranger).endswith(f"/{5 * STEP}"), 60, "the session comes by itself")
-    assert stranger.online() and purse.is_spent(token)
+    wait_for(lambda: stranger.online(timeout=0.5), 5, "and the way is open")
+    assert purse.is_spent(token)
     assert_session(pay(stranger, token)[0], 5 * STEP)
     assert Books(shop).takings(fault_mint.url).amount == 6
 
