@@ -277,17 +277,16 @@ impl Mint {
         work: impl FnOnce(&MintClient) -> Result<T, EcashError> + Send + 'static,
     ) -> Result<T, EcashError> {
         let slot = self.admitted(&path, urgency).await?;
-        let shared = self.0.clone();
-        // The slot goes along: a caller that stops waiting does not free it.
+        let mint = self.clone();
+        // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
+        // without it: a mint that hangs longer than guests wait would seem to be well.
         let call = task::blocking(move || {
-            let outcome = work(&shared.client);
+            let outcome = work(&mint.0.client);
+            mint.record(path, outcome.as_ref().err());
             drop(slot);
             outcome
         });
-        let outcome =
-            call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())));
-        self.record(path, outcome.as_ref().err());
-        outcome
+        call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())))
     }
 
     async fn admitted(&self, path: &Path, urgency: Urgency) -> Result<Slot, EcashError> {
@@ -333,11 +332,11 @@ impl Mint {
             Some(
                 error @ (EcashError::Unreachable(_)
                 | EcashError::NoAnswer(_)
-                | EcashError::RateLimited
                 | EcashError::LoginNeeded
                 | EcashError::Malformed(_)
                 | EcashError::Lied(_)),
             ) => kept.health.fail(now, error),
+            // One that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;
