@@ -38,6 +38,8 @@ pub struct Session {
     pub used: Allotment,
     /// Zero: it is over.
     pub remaining: Allotment,
+    /// When it began by the router's wall clock; a top-up changes nothing about it.
+    pub started_at: UnixSeconds,
     /// When it ends by the router's wall clock; nothing for one by bytes.
     pub ends_at: Option<UnixSeconds>,
 }
@@ -265,8 +267,10 @@ impl Access {
     }
 
     fn view(&self, row: &SessionRow) -> Session {
-        let time = row.ends.saturating_sub(self.store.now());
-        let ends_at = UnixSeconds(self.store.wall().0.saturating_add(time.as_secs_ceil()));
+        let (now, wall) = (self.store.now(), self.store.wall().0);
+        let time = row.ends.saturating_sub(now);
+        let ends_at = UnixSeconds(wall.saturating_add(time.as_secs_ceil()));
+        let started_at = UnixSeconds(wall.saturating_sub(now.saturating_sub(row.started).0 / 1000));
         let (remaining, ends_at) = match row.metric {
             Metric::Milliseconds => (time.into(), Some(ends_at)),
             Metric::Bytes if time == Millis::ZERO => (Allotment::ZERO, None),
@@ -279,6 +283,7 @@ impl Access {
             allotment: row.allotment,
             used: row.allotment.saturating_sub(remaining),
             remaining,
+            started_at,
             ends_at,
         }
     }

@@ -1,13 +1,14 @@
 //! Which state of the portal a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
+use super::origin::is_asked_by_own_name;
 use super::routes::{open_shop, status_of, Visit};
-use super::Site;
+use super::{ways, Site};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
-    self, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
+    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
     State, Trouble, Waiting,
 };
 use crate::units::{Allotment, Millis, Sats};
@@ -24,6 +25,9 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
+    if let Some(page) = ways::page(shop, visit) {
+        return page;
+    }
     let session = shop.access.session(visit.caller.mac);
     let online = session.as_ref().filter(|session| session.is_running());
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
@@ -54,8 +58,18 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
             .all(|part| part.progress() == Progress::Expired || part.due <= shop.store.now())
     });
     if trusted(visit) {
-        return show(visit, StatusCode::OK, State::Online(Online { left: None, offer: None }));
+        return show(
+            visit,
+            StatusCode::OK,
+            State::Online(Online { left: None, offer: None, kept: Kept::No }),
+        );
     }
+    let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
+    let kept = match (is_asked_by_own_name(&visit.headers, &visit.caller.device), &ticket) {
+        (false, _) => Kept::No,
+        (true, Some(ticket)) => Kept::Shown(ticket),
+        (true, None) => Kept::Unknown,
+    };
     let offer = OfferFacts::gather(site, visit);
     let mut notices = offer.notices();
     if let (Some(request), None) = (&expired, online) {
@@ -66,7 +80,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
             let left = Quantity { metric: session.metric, amount: session.remaining };
-            State::Online(Online { left: Some(left), offer: Some(offer) })
+            State::Online(Online { left: Some(left), offer: Some(offer), kept })
         }
         (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -168,7 +182,7 @@ fn show_request(
     Some(show(visit, StatusCode::OK, state))
 }
 
-fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
+pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
     let reason = match error.code {
         Code::MintUnavailable | Code::InvalidMint => Reason::MintUnavailable,
         Code::InvoiceExpired => Reason::InvoiceExpired,
@@ -262,7 +276,7 @@ fn trusted(visit: &Visit) -> bool {
     visit.venue.trusted_macs.contains(&visit.caller.mac)
 }
 
-fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
+pub fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
     render(status, &visit.venue, &visit.headers, &visit.query, state)
 }
 
@@ -285,7 +299,7 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 }
 
 impl Visit {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
     }
 }

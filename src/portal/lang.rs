@@ -109,6 +109,11 @@ impl Lang {
         }
     }
 
+    /// How long to wait, in whole seconds and never too short.
+    pub(super) fn wait(self, length: Millis) -> String {
+        self.duration(Millis::from_secs(length.as_secs_ceil()))
+    }
+
     /// Time as a duration, bytes as [`Lang::data`].
     pub(super) fn quantity(self, quantity: Quantity) -> String {
         match quantity.metric {

@@ -9,6 +9,7 @@ use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use serde_json::{json, Value};
 
 /// How long paid bytes wait to be used.
 const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
@@ -67,6 +68,36 @@ pub struct Sales {
     pub time: Millis,
     /// Bytes.
     pub data: Allotment,
+}
+
+impl NewGrant {
+    /// As a column of a journal that grants later.
+    pub(super) fn to_text(&self) -> String {
+        json!({
+            "reference": self.reference,
+            "mac": self.mac.to_string(),
+            "venue": self.venue,
+            "amount": self.amount.0,
+            "metric": self.metric.as_str(),
+            "allotment": self.allotment.0,
+        })
+        .to_string()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<NewGrant, StoreError> {
+        let unreadable = || StoreError::unreadable("access");
+        let json: Value = serde_json::from_str(text).map_err(|_| unreadable())?;
+        let field = |name: &str| json[name].as_str().ok_or_else(unreadable);
+        let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
+        Ok(NewGrant {
+            reference: field("reference")?.to_owned(),
+            mac: field("mac")?.parse().map_err(|_| unreadable())?,
+            venue: field("venue")?.to_owned(),
+            amount: Sats(number("amount")?),
+            metric: Metric::parse(&field("metric")?).ok_or_else(unreadable)?,
+            allotment: Allotment(number("allotment")?),
+        })
+    }
 }
 
 impl Store {
