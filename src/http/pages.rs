@@ -170,6 +170,7 @@ fn show_request(
             buys: Quantity { metric: part.metric, amount: part.allotment },
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
+            grace: shop.access.grace(visit.caller.mac),
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
         Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),

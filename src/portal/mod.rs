@@ -99,6 +99,8 @@ pub struct Pay<'a> {
     pub expires_in: Millis,
     /// A session runs meanwhile; this is a top-up.
     pub online: bool,
+    /// For so long yet the guest may use a little of the internet, to pay.
+    pub grace: Option<Millis>,
 }
 
 /// A payment on its way to a session.

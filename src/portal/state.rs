@@ -100,11 +100,10 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         main.add(&code).raw("</a>\n");
     }
 
-    let mut clock = Html::new();
-    clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
-    clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
     main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>").text(s.waiting_for_payment);
-    main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
+    main.raw(" <small>")
+        .fill(s.expires_in, "clock", &clock(lang, pay.expires_in))
+        .raw("</small></span></p>\n");
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
     main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\"");
@@ -119,11 +118,23 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         (true, Metric::Bytes) => s.still_online_data,
         (false, _) => s.leave_hint,
     });
+    if let Some(left) = pay.grace {
+        main.raw("</p>\n<p class=\"hint\" id=\"grace\">").fill(s.pay_grace, "clock", &clock(lang, left));
+    }
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
     main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
     main.raw("</a>\n");
 
-    View { state: "pay", step: pay.request_id.to_owned(), title, main, refresh: Some(5), poll: Some(3) }
+    let step = format!("{}{}", pay.request_id, if pay.grace.is_some() { " grace" } else { "" });
+    View { state: "pay", step, title, main, refresh: Some(5), poll: Some(3) }
+}
+
+/// Counts down where there is script.
+fn clock(lang: Lang, left: Millis) -> Html {
+    let mut clock = Html::new();
+    clock.raw("<span class=\"clock\"").attr("data-seconds", &left.as_secs_ceil().to_string());
+    clock.raw(">").text(&lang.clock(left)).raw("</span>");
+    clock
 }
 
 fn opening(lang: Lang, paid: &Paid) -> View {

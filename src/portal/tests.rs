@@ -38,6 +38,7 @@ fn pay(invoice: &str) -> Pay<'_> {
         buys: secs(3600),
         expires_in: Millis::from_secs(3552),
         online: false,
+        grace: None,
     }
 }
 
@@ -95,6 +96,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
             State::Choose(Offer { mints: &DEAR, step: secs(90), ..offer() })
         }),
         ("pay", State::Pay(pay(invoice))),
+        ("pay-grace", State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(invoice) })),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
         ("paid-1", paid(PaidStep::Received, None)),
         ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
@@ -497,4 +499,18 @@ fn the_other_ways_stand_below_the_choice_and_carry_the_language() {
     assert!(
         form.contains("name=\"lang\" value=\"sw\"") && form.contains("href=\"/?way=ticket&amp;lang=en\"")
     );
+}
+
+#[test]
+fn a_grace_to_pay_in_is_told_with_what_is_left_of_it_and_redrawn_when_it_ends() {
+    let invoice = invoice();
+    let with =
+        render(Lang::English, State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(&invoice) }));
+    assert!(
+        with.contains("a little slow internet for <span class=\"clock\" data-seconds=\"173\">2:53</span>.")
+    );
+    let without = render(Lang::English, State::Pay(pay(&invoice)));
+    assert!(!without.contains("slow internet"));
+    let step = |html: &str| html.split(" data-step=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_ne!(step(&with), step(&without));
 }

@@ -64,6 +64,7 @@ pub(in super::super) static EN: Strings = Strings {
     leave_hint: "You may leave this page to pay: once paid, this device is online by itself.",
     still_online: "You stay online meanwhile. Once paid, the time is added by itself.",
     still_online_data: "You stay online meanwhile. Once paid, the data is added by itself.",
+    pay_grace: "So that a wallet on this phone can pay, it has a little slow internet for {clock}.",
 
     paid_title: "Paid – opening",
     step_received: "Payment received",

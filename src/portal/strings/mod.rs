@@ -31,7 +31,7 @@ keys! {
     choose_title choose_data_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
     notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
     pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
-    leave_hint still_online still_online_data
+    leave_hint still_online still_online_data pay_grace
     paid_title step_received step_claimed step_online wait_mint wait_gate keep_hint
     online_title time_left data_left ends_at ends_tomorrow ends_on no_end close_page add_time add_data
     ended_title data_ended_title ended_hint

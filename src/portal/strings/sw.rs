@@ -64,6 +64,8 @@ pub(in super::super) static SW: Strings = Strings {
     leave_hint: "Unaweza kuondoka hapa ili ulipe: ukishalipa, kifaa hiki kitaunganishwa chenyewe.",
     still_online: "Utaendelea kuwa mtandaoni. Ukishalipa, muda utaongezwa wenyewe.",
     still_online_data: "Utaendelea kuwa mtandaoni. Ukishalipa, data itaongezwa yenyewe.",
+    pay_grace:
+        "Ili uweze kulipa kwa pochi iliyo kwenye simu hii, una intaneti kidogo ya polepole kwa {clock}.",
 
     paid_title: "Umelipa – tunakuunganisha",
     step_received: "Malipo yamepokelewa",
