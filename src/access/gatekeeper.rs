@@ -228,10 +228,11 @@ impl Keeper {
 
     fn give_grace(&mut self, mac: MacAddr, grace: Option<(Quota, Millis)>) {
         let pass = self.wanted.entry(mac).or_default();
-        if pass.time.is_some() || pass.data.is_some() {
+        let is_paid = Pass { grace: None, ..*pass }.lease(mac, self.clock.now()).is_some();
+        if is_paid {
             return;
         }
-        pass.grace = grace;
+        *pass = Pass { grace, ..Pass::default() };
         if grace.is_none() {
             self.wanted.remove(&mac);
             let _ = self.close(&[mac]);

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 from lab.guest import Guest
 from lab.internet import HOST4, HOST6, MINT4
@@ -108,6 +109,7 @@ def test_guest_with_an_open_invoice_is_let_through_slowly_until_it_is_paid(lab, 
         assert len(stranger.get(f"http://{host}/bytes/{3 * RATE}", timeout=15).body) == 3 * RATE
     # What may be saved up is let through at once, for each address.
     assert time.monotonic() - started > (6 * RATE - 4 * RATE) / RATE
+    assert gracious.status()["data"]["gate"]["times_put_back"] == 0
     fault_mint.pay(asked["invoice"])
     wait_for(lambda: gracious.ask("sessions")["data"], 5)
     wait_for(lambda: is_fast(stranger), 10)
@@ -188,3 +190,17 @@ def test_few_graces_run_at_a_time_and_none_without_the_option(lab, fault_mint, m
     assert daemon.ask("reload")["ok"]
     asks(lab.guests[1].become_stranger(), fault_mint)
     assert not lab.guests[1].online()
+
+
+@pytest.mark.browser
+def test_phone_is_told_of_its_grace_as_long_as_it_runs(fault_mint, make_daemon, stranger, phone):
+    make_daemon(fault_mint.url, venue={"pay_grace": 6})
+    opened = phone()
+    opened.goto(PORTAL)
+    opened.locator("button.pay").click()
+    grace = opened.locator("#grace")
+    expect(grace).to_contain_text("a little slow internet for 0:0")
+    assert opened.locator("#invoice").input_value() and stranger.online()
+    expect(grace).to_have_count(0, timeout=15_000)
+    fault_mint.pay(opened.locator("#invoice").input_value())
+    expect(opened.locator("main.online")).to_be_visible(timeout=15_000)

@@ -349,6 +349,15 @@ fn a_session_takes_the_place_of_a_grace_and_nothing_of_the_grace_ends_it() {
 }
 
 #[test]
+fn a_grace_begins_at_once_where_a_session_has_just_ended() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.clock.advance(MINUTE);
+    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.gate.slow()), (vec![], [mac(1)].into()));
+}
+
+#[test]
 fn a_grace_outlives_a_flushed_firewall_with_what_was_used() {
     let mut scene = scene(&RecordingGate::new(), &[], false);
     scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
