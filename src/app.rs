@@ -192,6 +192,7 @@ impl App {
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
         shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
+        shop.mint_proxy.tend_graces();
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
@@ -400,6 +401,7 @@ fn plan(config: &Config) -> Plan {
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
         trusted: config.venues.iter().flat_map(|venue| venue.trusted_macs.clone()).collect(),
+        garden: config.main.garden.clone(),
     }
 }
 

@@ -41,8 +41,10 @@ impl MintProxy {
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
         let (request, is_new) = self.enter(caller, venue, owner, &parts)?;
         if is_new {
+            let is_trusted = venue.trusted_macs.contains(&caller.mac);
+            let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
             let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
-            task::spawn(async move { proxy.ask_mints(&request, &caller, parts).await });
+            task::spawn(async move { proxy.ask_mints(&request, &caller, parts, grace).await });
         }
         request.opened().await?;
         Ok(Opened { request, is_new })
@@ -110,10 +112,13 @@ impl MintProxy {
         }
     }
 
-    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>) {
+    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>, grace: Millis) {
         match self.invoices(request, caller, parts).await {
             Ok(parts) => {
                 request.open(parts);
+                if grace > Millis::ZERO {
+                    self.0.access.begin_grace(request.mac(), request.created, grace);
+                }
                 for message in request.messages(&self.0.access) {
                     self.0.sockets.tell(request.mac(), Some(&request.id), &message);
                 }

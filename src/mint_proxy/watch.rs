@@ -327,6 +327,7 @@ impl MintProxy {
         if message != before {
             self.0.sockets.tell(request.mac(), Some(&request.id), &message);
         }
+        self.tend_graces();
     }
 }
 
