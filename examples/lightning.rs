@@ -28,10 +28,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(words: &[&str]) -> Result<Value, String> {
-    let [config, command, rest @ ..] = words else { return Err("usage: lightning CONFIG COMMAND".to_owned()) };
+    let [config, command, rest @ ..] = words else {
+        return Err("usage: lightning CONFIG COMMAND".to_owned());
+    };
     let (config, _) = Config::load(Path::new(config)).map_err(|problems| format!("{problems:?}"))?;
     let fee_limit = config.lightning.fee_limit;
-    let extra = config.main.ca_file.as_deref().map(std::fs::read).transpose().map_err(|err| err.to_string())?;
+    let extra =
+        config.main.ca_file.as_deref().map(std::fs::read).transpose().map_err(|err| err.to_string())?;
     let tls = Tls::new(extra.as_deref()).map_err(|err| err.to_string())?;
     let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
     let node = account.node(&tls).map_err(|err| err.to_string())?.ok_or("no node")?;
@@ -45,7 +48,9 @@ async fn run(words: &[&str]) -> Result<Value, String> {
         ("lookup", [invoice, reference @ ..]) => {
             let (invoice, read) = parsed(invoice)?;
             let reference = reference.first().map(|text| (*text).to_owned());
-            Ok(shown(node.lookup(&PaymentRef { invoice, payment_hash: read.payment_hash(), reference }).await))
+            Ok(shown(
+                node.lookup(&PaymentRef { invoice, payment_hash: read.payment_hash(), reference }).await,
+            ))
         }
         ("test", []) => {
             let report = node.test().await;
@@ -67,7 +72,9 @@ fn parsed(invoice: &str) -> Result<(String, Invoice), String> {
 
 fn shown(answer: Answer) -> Value {
     let (outcome, preimage, fee, why) = match answer.outcome {
-        Outcome::Paid { preimage, fee } => ("paid", preimage.map(|preimage| hex::encode(&preimage)), fee, None),
+        Outcome::Paid { preimage, fee } => {
+            ("paid", preimage.map(|preimage| hex::encode(&preimage)), fee, None)
+        }
         Outcome::Failed(why) => ("failed", None, None, Some(why)),
         Outcome::Absent => ("absent", None, None, None),
         Outcome::Unknown(why) => ("unknown", None, None, Some(why)),

@@ -89,7 +89,7 @@ fn secret(path: &Path, kind: Kind) -> Result<Secret, AccountError> {
 
 /// Hex of a macaroon that is given as hex or as it is.
 fn macaroon(bytes: &[u8], text: &[u8]) -> Option<Secret> {
-    let hex_text = text.len() > 2 && text.len() % 2 == 0 && text.iter().all(u8::is_ascii_hexdigit);
+    let hex_text = text.len() > 2 && text.len().is_multiple_of(2) && text.iter().all(u8::is_ascii_hexdigit);
     match hex_text {
         true => text.to_ascii_lowercase().starts_with(b"02").then(|| Secret::new(text.to_ascii_lowercase())),
         false => (bytes.first() == Some(&MACAROON_V2)).then(|| Secret::new(hex::encode(bytes).into_bytes())),

@@ -128,7 +128,12 @@ impl Peer {
         exchange(stream, request).await
     }
 
-    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let authority = self.url.as_str().split_once("://").map_or("", |(_, rest)| rest);
         let host = authority.strip_suffix(self.url.path()).unwrap_or(authority);
         let (name, value) = self.credential.clone();

@@ -29,7 +29,12 @@ impl Cln {
         Some(Cln { peer: Peer::new(account, tls, "rune", rune)? })
     }
 
-    async fn call(&self, method: &str, params: Value, secs: std::time::Duration) -> Result<(u16, Value), NoAnswer> {
+    async fn call(
+        &self,
+        method: &str,
+        params: Value,
+        secs: std::time::Duration,
+    ) -> Result<(u16, Value), NoAnswer> {
         self.peer.ask(Method::POST, &format!("/v1/{method}"), Body::Json(params), secs).await
     }
 
@@ -49,7 +54,8 @@ impl Cln {
 impl Lightning for Cln {
     fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
         Box::pin(async move {
-            let params = json!({"bolt11": order.invoice, "maxfee": order.fee_limit.0, "retry_for": RETRY_SECS});
+            let params =
+                json!({"bolt11": order.invoice, "maxfee": order.fee_limit.0, "retry_for": RETRY_SECS});
             let (status, answer) = match self.call("pay", params, PAY_TIMEOUT).await {
                 Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
                 Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),

@@ -88,7 +88,9 @@ impl Lnd {
 
     async fn look(&self, payment_hash: &[u8; 32]) -> Outcome {
         match self.track(payment_hash).await {
-            Ok((404, Line::Error { code: 5, message })) if message == "payment isn't initiated" => Outcome::Absent,
+            Ok((404, Line::Error { code: 5, message })) if message == "payment isn't initiated" => {
+                Outcome::Absent
+            }
             Ok((_, Line::Payment(payment))) => state(payment_hash, &payment),
             Ok((status, Line::Error { message, .. })) => {
                 Outcome::Unknown(format!("HTTP {status}: {}", plain(&message)))
@@ -139,11 +141,14 @@ impl Lightning for Lnd {
                     let state = answer["state"].as_str().unwrap_or("something else");
                     return Report::silent(format!("lnd is not active: its state is {}", plain(state)));
                 }
-                Ok((status, _)) => return Report::silent(format!("HTTP {status}: this is not lnd's REST port")),
+                Ok((status, _)) => {
+                    return Report::silent(format!("HTTP {status}: this is not lnd's REST port"))
+                }
                 Err(none) => return Report::silent(none.cause()),
             }
             // No invoice, so nothing can be paid; a macaroon that may not pay is told so first.
-            let order = json!({"payment_request": "nothing", "timeout_seconds": 1, "no_inflight_updates": true});
+            let order =
+                json!({"payment_request": "nothing", "timeout_seconds": 1, "no_inflight_updates": true});
             let refused = async {
                 let mut reply = self.peer.open(Method::POST, "/v2/router/send", Body::Json(order)).await?;
                 let line = reply.line().await?.unwrap_or_default();

@@ -86,7 +86,12 @@ impl Report {
     /// Of a backend that does not answer, or not as it should.
     pub(super) fn silent(cause: impl Into<String>) -> Report {
         let not_tried = Some("not tried".to_owned());
-        Report { answers: Some(cause.into()), may_pay: not_tried.clone(), may_look_up: not_tried, notes: Vec::new() }
+        Report {
+            answers: Some(cause.into()),
+            may_pay: not_tried.clone(),
+            may_look_up: not_tried,
+            notes: Vec::new(),
+        }
     }
 
     pub fn is_good(&self) -> bool {

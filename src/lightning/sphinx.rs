@@ -30,7 +30,9 @@ impl Lightning for Sphinx {
             let (status, sent) = match self.peer.ask(Method::POST, "/pay_invoice", body, PAY_TIMEOUT).await {
                 Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
                 Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
-                Ok((status, _)) if never_looked_at(status) => return Answer::failed(format!("HTTP {status}")),
+                Ok((status, _)) if never_looked_at(status) => {
+                    return Answer::failed(format!("HTTP {status}"))
+                }
                 Ok(answer) => answer,
             };
             let ours = sent["payment_hash"].is_null() || is_hash(&sent["payment_hash"], &order.payment_hash);
@@ -55,7 +57,8 @@ impl Lightning for Sphinx {
             };
             // A list, or the entry by itself.
             let entries = answer.as_array().map_or(std::slice::from_ref(&answer), Vec::as_slice);
-            let Some(entry) = entries.iter().find(|entry| entry["tag"] == tag).filter(|_| status == 200) else {
+            let Some(entry) = entries.iter().find(|entry| entry["tag"] == tag).filter(|_| status == 200)
+            else {
                 return Answer::unknown(format!("HTTP {status} without the payment"));
             };
             let outcome = match entry["status"].as_str() {
@@ -79,7 +82,8 @@ impl Lightning for Sphinx {
                 notes: vec![
                     "the token is accepted; whether the bot pays cannot be tried without paying".to_owned(),
                     "fee_limit_msat has no effect: the bot takes none".to_owned(),
-                    "a payment whose first answer is lost cannot be looked up, and counts as spent".to_owned(),
+                    "a payment whose first answer is lost cannot be looked up, and counts as spent"
+                        .to_owned(),
                 ],
                 ..Report::default()
             }

@@ -14,11 +14,8 @@ pub fn run(config: &Config, as_json: bool) -> (String, bool) {
     let good = report.is_good();
     let kind = config.lightning.kind.as_str();
     let url = config.lightning.url.as_ref().map_or("", |url| url.as_str());
-    let lines = [
-        ("answers", &report.answers),
-        ("may_pay", &report.may_pay),
-        ("may_look_up", &report.may_look_up),
-    ];
+    let lines =
+        [("answers", &report.answers), ("may_pay", &report.may_pay), ("may_look_up", &report.may_look_up)];
     if as_json {
         let lines: serde_json::Map<_, _> = lines
             .into_iter()
