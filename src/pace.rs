@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 /// Addresses are easily made up: where so many were counted lately, one that was not has to wait.
 const MAX_MACS: usize = 4096;
 
-/// Moments of what each MAC did lately. One that did nothing takes no memory.
+/// What happens within this part of a window counts as one moment, so that a guest takes little memory however
+/// much is allowed.
+const MOMENTS: u64 = 64;
+
+/// Moments of what each MAC did lately, and how often then. One that did nothing takes no memory.
 pub struct Pace {
     most: usize,
     window: Millis,
-    recent: BTreeMap<MacAddr, VecDeque<Millis>>,
+    recent: BTreeMap<MacAddr, VecDeque<(Millis, usize)>>,
 }
 
 impl Pace {
@@ -23,15 +27,20 @@ impl Pace {
     pub fn admit(&mut self, mac: MacAddr, now: Millis) -> bool {
         let may = self.wait(mac, now) == Millis::ZERO;
         if may {
-            self.recent.entry(mac).or_default().push_back(now);
+            let moments = self.recent.entry(mac).or_default();
+            let slot = Millis(self.window.0 / MOMENTS);
+            match moments.back_mut() {
+                Some((at, count)) if now.saturating_sub(*at) < slot => *count = count.saturating_add(1),
+                _ => moments.push_back((now, 1)),
+            }
         }
         may
     }
 
     /// The last one that was counted was none.
     pub fn take_back(&mut self, mac: MacAddr) {
-        if let Some(moments) = self.recent.get_mut(&mac) {
-            moments.pop_back();
+        if let Some((_, count)) = self.recent.get_mut(&mac).and_then(VecDeque::back_mut) {
+            *count = count.saturating_sub(1);
         }
     }
 
@@ -39,14 +48,14 @@ impl Pace {
     pub fn wait(&mut self, mac: MacAddr, now: Millis) -> Millis {
         let window = self.window;
         self.recent.retain(|_, moments| {
-            while moments.front().is_some_and(|at| at.saturating_add(window) <= now) {
+            while moments.front().is_some_and(|(at, _)| at.saturating_add(window) <= now) {
                 moments.pop_front();
             }
             !moments.is_empty()
         });
         match self.recent.get(&mac) {
-            Some(moments) if moments.len() >= self.most => {
-                moments.front().map_or(window, |at| at.saturating_add(window).saturating_sub(now))
+            Some(moments) if moments.iter().map(|(_, count)| count).sum::<usize>() >= self.most => {
+                moments.front().map_or(window, |(at, _)| at.saturating_add(window).saturating_sub(now))
             }
             None if self.recent.len() >= MAX_MACS => window,
             _ => Millis::ZERO,
@@ -75,6 +84,24 @@ mod tests {
         assert!(!pace.admit(mac(1), Millis(59_999)));
         assert_eq!(pace.wait(mac(1), Millis(59_000)), Millis(1000));
         assert!(pace.admit(mac(2), Millis(59_999)), "another guest is not affected");
+        assert!(pace.admit(mac(1), Millis(60_000)));
+    }
+
+    #[test]
+    fn what_is_taken_back_does_not_count() {
+        let mut pace = ten_a_minute();
+        for i in 0..100 {
+            assert!(pace.admit(mac(1), Millis(i * 100)));
+            pace.take_back(mac(1));
+        }
+        assert_eq!(pace.wait(mac(1), Millis(10_000)), Millis::ZERO);
+    }
+
+    #[test]
+    fn much_at_once_takes_little_memory() {
+        let mut pace = Pace::new(600, Millis::from_secs(60));
+        assert_eq!((0..60_000).filter(|now| pace.admit(mac(1), Millis(*now))).count(), 600);
+        assert!(pace.recent[&mac(1)].len() <= 65);
         assert!(pace.admit(mac(1), Millis(60_000)));
     }
 

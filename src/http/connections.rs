@@ -21,8 +21,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not a WebSocket ends after this; a browser opens another one.
 const LIFETIME: Duration = Duration::from_secs(60);
 const MAX_HEAD: usize = 16 * 1024;
+/// At the cards' own listener, from one address.
+const MAX_TILLS: usize = 512;
 /// All guests together.
 const MAX_CONNECTIONS: usize = 4096;
+/// Addresses are easily made up, so the last places are for guests who have a session or a request.
+const FOR_CUSTOMERS: usize = 1024;
+/// From so many on, WebSockets of strangers that say nothing are closed, to let others in.
+const CROWDED: usize = 2048;
 
 /// Who a connection counts for: the station, or its address while the station is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +52,16 @@ impl Connections {
             Some(Ok(caller)) => Station::Mac(caller.mac),
             _ => Station::Address(address),
         };
-        let limit = site.config().main.guest_connections;
-        let Some(place) = Place::take(&site.connections, station, limit) else {
+        let limit = match audience {
+            // All tills come through one tunnel or proxy.
+            Audience::Card => MAX_TILLS,
+            _ => site.config().main.guest_connections,
+        };
+        let is_customer = || match station {
+            Station::Mac(mac) => site.is_customer(mac),
+            Station::Address(_) => matches!(audience, Audience::Card),
+        };
+        let Some(place) = Place::take(&site.connections, station, limit, is_customer) else {
             log::debug!("{address} has too many connections open");
             return;
         };
@@ -57,6 +71,16 @@ impl Connections {
 
     pub fn total(&self) -> usize {
         self.total
+    }
+
+    pub fn is_crowded(&self) -> bool {
+        self.total >= CROWDED
+    }
+
+    /// Whether a station with so many open may open one more.
+    fn has_room(&self, open: usize, limit: usize, is_customer: impl FnOnce() -> bool) -> bool {
+        let for_all = MAX_CONNECTIONS.saturating_sub(FOR_CUSTOMERS);
+        open < limit && (self.total < for_all || (self.total < MAX_CONNECTIONS && is_customer()))
     }
 }
 
@@ -68,10 +92,15 @@ pub struct Place {
 }
 
 impl Place {
-    fn take(connections: &Arc<Mutex<Connections>>, station: Station, limit: usize) -> Option<Place> {
+    fn take(
+        connections: &Arc<Mutex<Connections>>,
+        station: Station,
+        limit: usize,
+        is_customer: impl FnOnce() -> bool,
+    ) -> Option<Place> {
         let mut table = connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = table.open.get(&station).copied().unwrap_or(0);
-        if count >= limit || table.total >= MAX_CONNECTIONS {
+        if !table.has_room(count, limit, is_customer) {
             return None;
         }
         table.open.insert(station, count.saturating_add(1));
@@ -125,5 +154,30 @@ async fn converse(
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(HEAD_TIMEOUT, connection).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_cannot_take_the_last_places_from_customers() {
+        let full = |total| Connections { total, ..Connections::default() };
+        assert!(full(3071).has_room(0, 64, || false) && !full(3072).has_room(0, 64, || false));
+        assert!(full(4095).has_room(63, 64, || true));
+        assert!(!full(4096).has_room(0, 64, || true) && !full(0).has_room(64, 64, || true));
+        assert!(full(2048).is_crowded() && !full(2047).is_crowded());
+    }
+
+    #[test]
+    fn a_place_is_given_back_when_it_is_dropped() {
+        let table = Arc::<Mutex<Connections>>::default();
+        let station = Station::Address("192.0.2.1".parse().unwrap());
+        let taken: Vec<_> = (0..2).filter_map(|_| Place::take(&table, station, 2, || false)).collect();
+        assert!(taken.len() == 2 && Place::take(&table, station, 2, || false).is_none());
+        drop(taken);
+        assert_eq!(table.lock().unwrap().total(), 0);
+        assert!(Place::take(&table, station, 2, || false).is_some());
     }
 }

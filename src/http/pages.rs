@@ -1,14 +1,15 @@
 //! Which state of the portal a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
+use super::origin::is_asked_by_own_name;
 use super::routes::{open_shop, status_of, Visit};
-use super::Site;
+use super::{ways, Site};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
-    self, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble,
-    Waiting,
+    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Reason, State,
+    Trouble, Waiting,
 };
 use crate::units::{Millis, Sats};
 use hyper::header::{self, HeaderMap};
@@ -24,6 +25,9 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
+    if let Some(page) = ways::page(shop, visit) {
+        return page;
+    }
     let session = shop.access.session(visit.caller.mac);
     let online = session.as_ref().filter(|session| session.is_running());
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
@@ -54,8 +58,18 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
             .all(|part| part.progress() == Progress::Expired || part.due <= shop.store.now())
     });
     if trusted(visit) {
-        return show(visit, StatusCode::OK, State::Online(Online { left: None, offer: None }));
+        return show(
+            visit,
+            StatusCode::OK,
+            State::Online(Online { left: None, offer: None, kept: Kept::No }),
+        );
     }
+    let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
+    let kept = match (is_asked_by_own_name(&visit.headers, &visit.caller.device), &ticket) {
+        (false, _) => Kept::No,
+        (true, Some(ticket)) => Kept::Shown(ticket),
+        (true, None) => Kept::Unknown,
+    };
     let offer = OfferFacts::gather(site, visit);
     let mut notices = offer.notices();
     if let (Some(request), None) = (&expired, online) {
@@ -65,7 +79,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
-            State::Online(Online { left: Some(Millis(session.remaining.0)), offer: Some(offer) })
+            State::Online(Online { left: Some(Millis(session.remaining.0)), offer: Some(offer), kept })
         }
         (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -171,7 +185,7 @@ fn show_request(
     Some(show(visit, StatusCode::OK, state))
 }
 
-fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
+pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
     let reason = match error.code {
         Code::MintUnavailable | Code::InvalidMint => Reason::MintUnavailable,
         Code::InvoiceExpired => Reason::InvoiceExpired,
@@ -203,13 +217,8 @@ struct OfferFacts {
 impl OfferFacts {
     fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
-        let closed = if !site.gate().closed_to_strangers {
-            Some("GATE_DOWN")
-        } else if site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales()) {
-            Some("STORE_FULL")
-        } else {
-            None
-        };
+        let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
+        let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
         let mints = visit
             .config
             .mints_of(venue)
@@ -268,7 +277,7 @@ fn trusted(visit: &Visit) -> bool {
     visit.venue.trusted_macs.contains(&visit.caller.mac)
 }
 
-fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
+pub fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
     render(status, &visit.venue, &visit.headers, &visit.query, state)
 }
 
@@ -291,7 +300,7 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 }
 
 impl Visit {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
     }
 }

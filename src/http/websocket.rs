@@ -28,6 +28,8 @@ use tokio_tungstenite::WebSocketStream;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket that has not answered two pings is gone.
 const SILENCE: Duration = Duration::from_secs(75);
+/// A stranger's socket that has said nothing for so long is closed when its place is needed.
+const IDLE: Duration = Duration::from_secs(60);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
@@ -70,6 +72,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
             "too many sockets are open on this device",
         );
     };
+    let site = site.clone();
     let place = request.extensions_mut().remove::<Arc<Place>>();
     tokio::spawn(async move {
         // Counts as a connection for as long as it lives.
@@ -77,7 +80,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
         // The guest may never finish the upgrade.
         if let Ok(Ok(upgraded)) = tokio::time::timeout(SEND_TIMEOUT, hyper::upgrade::on(&mut request)).await {
             drop(request);
-            converse(upgraded, conversation, &caller).await;
+            converse(upgraded, conversation, &site, &caller).await;
         }
     });
     let mut answer = Response::new(Full::new(Bytes::new()));
@@ -109,7 +112,7 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// Pumps frames until either side is done. Small buffers: a thousand of these are open on 64 MiB.
-async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &Caller) {
+async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Site, caller: &Caller) {
     let limits = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
@@ -119,6 +122,7 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &C
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
+    let mut spoken = heard;
     let mut ping_at = heard + PING_EVERY;
     let farewell = loop {
         let room = conversation.room();
@@ -128,6 +132,7 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &C
                 let Some(room) = room else { break None };
                 match frame {
                     Some(Ok(Message::Text(text))) => {
+                        spoken = heard;
                         // The address may have passed to another device since the socket was opened.
                         match neighbours::identify(&caller.device, caller.address) {
                             Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str(), room),
@@ -147,7 +152,9 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, caller: &C
                 None => break None,
             },
             () = tokio::time::sleep_until(ping_at) => {
-                if heard.elapsed() > SILENCE {
+                let is_in_the_way =
+                    || spoken.elapsed() > IDLE && site.is_crowded() && !site.is_customer(caller.mac);
+                if heard.elapsed() > SILENCE || is_in_the_way() {
                     break None;
                 }
                 ping_at = Instant::now() + PING_EVERY;

@@ -92,7 +92,7 @@ impl MintProxy {
         access: Access,
         mints: Mints,
         guest_seed: Seed,
-        house_seed: Seed,
+        house_seed: Arc<Seed>,
         config: Receiver<Arc<Config>>,
     ) -> Result<MintProxy, StoreError> {
         let open = store.open_requests().await?;
@@ -102,7 +102,7 @@ impl MintProxy {
             access,
             mints,
             guest_seed: Arc::new(guest_seed),
-            house_seed: Arc::new(house_seed),
+            house_seed,
             config,
             sockets: Sockets::default(),
             table: Mutex::new(Table::default()),
@@ -182,6 +182,11 @@ impl MintProxy {
                     }))
         });
         mine.max_by_key(|request| request.created).cloned()
+    }
+
+    /// Whether a MAC has asked for anything that is still remembered.
+    pub fn has_requests(&self, mac: MacAddr) -> bool {
+        self.table().requests.values().any(|request| request.mac() == mac)
     }
 
     /// Drops finished requests from memory.

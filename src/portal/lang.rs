@@ -103,6 +103,11 @@ impl Lang {
         }
     }
 
+    /// How long to wait, in whole seconds and never too short.
+    pub(super) fn wait(self, length: Millis) -> String {
+        self.duration(Millis::from_secs(length.as_secs_ceil()))
+    }
+
     /// What one price buys, in the smallest whole seconds: `1 sat = 1 minute`.
     pub(super) fn unit_price(self, price: Sats, step: Millis) -> String {
         let steps = 1000 / greatest_common_divisor(step.0, 1000);

@@ -10,6 +10,10 @@
 //! | `GET /?r=ID` | the page of that request, whatever state it is in |
 //! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
 //! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request |
+//! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
+//! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
+//! | `GET /?token=ID` | what became of a token that was posted |
+//! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
 //! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
 //!
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
@@ -21,9 +25,11 @@ mod offer;
 mod qr;
 mod state;
 mod strings;
+mod ways;
 
 pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
+pub use ways::{Kept, OwnTicket, PayWithEcash, ShowTicket};
 
 use crate::units::{Millis, Sats};
 use html::{query_value, Html};
@@ -57,6 +63,9 @@ pub enum State<'a> {
     Online(Online<'a>),
     Ended(Offer<'a>),
     Trouble(Trouble<'a>),
+    PayWithEcash(PayWithEcash<'a>),
+    ShowTicket(ShowTicket<'a>),
+    OwnTicket(OwnTicket<'a>),
 }
 
 /// An invoice that waits to be paid.
@@ -106,6 +115,7 @@ pub struct Online<'a> {
     pub left: Option<Millis>,
     /// What can be added.
     pub offer: Option<Offer<'a>>,
+    pub kept: Kept<'a>,
 }
 
 /// Something went wrong. What became of the money is always said.
@@ -129,6 +139,8 @@ pub enum Reason {
     CannotSell,
     UnknownDevice,
     AmountRefused,
+    /// A token has been sent to its mint, and what became of it is not known yet.
+    TokenUnknown,
     Internal,
 }
 
@@ -191,6 +203,21 @@ pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
     }
 }
 
+/// Where one of the other ways is gone.
+pub fn way_location(way: &str, lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?way={way}{lang}")
+}
+
+/// The language that the guest has chosen, for a form to carry on.
+fn in_language(lang: Lang, lang_chosen: bool) -> Html {
+    let mut html = Html::new();
+    if lang_chosen {
+        html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
+    }
+    html
+}
+
 /// Where a guest chooses again while the invoice of a request stays payable.
 fn choosing_again(request_id: &str, lang: Option<Lang>) -> String {
     location(Some(request_id), lang).replacen('?', "?choose=1&", 1)
@@ -210,6 +237,9 @@ impl<'a> State<'a> {
             }
             // What is unpaid beside a session would be shown instead of it.
             State::Online(_) => location(None, Some(lang)),
+            State::PayWithEcash(_) => way_location("ecash", Some(lang)),
+            State::ShowTicket(_) => way_location("ticket", Some(lang)),
+            State::OwnTicket(_) => way_location("kept", Some(lang)),
             _ => location(self.request_id(), Some(lang)),
         }
     }
@@ -221,6 +251,7 @@ impl<'a> State<'a> {
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
             State::Trouble(trouble) => trouble.request_id,
+            State::PayWithEcash(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::location;
+use super::{location, ways};
 use crate::units::{Millis, Sats};
 
 /// What is sold, under which conditions.
@@ -50,6 +50,33 @@ pub enum Notice<'a> {
     InvoiceExpired {
         request_id: &'a str,
     },
+    TicketWrong,
+    /// The MAC that the ticket is with was heard of so lately.
+    TicketInUse {
+        wait: Millis,
+    },
+    /// Too many tickets, or too soon after the last move.
+    TicketLater {
+        wait: Millis,
+    },
+    /// This device has not paid anything that a ticket could be for.
+    NothingPaid,
+    /// Not a token, or damaged.
+    TokenUnreadable,
+    TokenSpent,
+    TokenTooLittle {
+        least: Sats,
+    },
+    TokenTooMuch {
+        most: Sats,
+    },
+    TokenOfOtherMint {
+        mints: &'a [&'a str],
+    },
+    /// Nothing was taken; the same token may be taken later.
+    TokenNotNow,
+    /// Nothing was taken, and this token never is.
+    TokenRefused,
 }
 
 /// What most people want to buy.
@@ -121,6 +148,7 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
         html.raw("<a class=\"quiet\"").attr("href", &location(Some(id), lang_chosen.then_some(lang)));
         html.raw(">").text(s.back_to_invoice).raw("</a>\n");
     }
+    html.add(&ways::rows(lang, lang_chosen, offer.is_open()));
     html
 }
 
@@ -231,7 +259,7 @@ fn terms(mint: &OfferedMint) -> Html {
     html
 }
 
-fn notices(lang: Lang, notices: &[Notice]) -> Html {
+pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
     for notice in notices {
@@ -245,6 +273,20 @@ fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 .replace("{most}", &lang.duration(*most)),
             Notice::RateLimited => s.notice_rate_limited.to_owned(),
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
+            Notice::TicketWrong => s.ticket_wrong.to_owned(),
+            Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
+            Notice::TicketLater { wait } => s.ticket_later.replace("{duration}", &lang.wait(*wait)),
+            Notice::NothingPaid => s.nothing_paid.to_owned(),
+            Notice::TokenUnreadable => s.token_unreadable.to_owned(),
+            Notice::TokenSpent => s.token_spent.to_owned(),
+            Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),
+            Notice::TokenTooMuch { most } => s.token_too_much.replace("{amount}", &lang.sats(*most)),
+            Notice::TokenOfOtherMint { mints } => {
+                let mints: Vec<&str> = mints.iter().map(|url| host(url)).collect();
+                s.token_other_mint.replace("{mints}", &mints.join(", "))
+            }
+            Notice::TokenNotNow => s.token_not_now.to_owned(),
+            Notice::TokenRefused => s.token_refused.to_owned(),
         };
         html.raw("<p class=\"notice\">").text(&text).raw("</p>\n");
     }
@@ -252,7 +294,7 @@ fn notices(lang: Lang, notices: &[Notice]) -> Html {
 }
 
 /// A mint's address without its scheme.
-fn host(url: &str) -> &str {
+pub(super) fn host(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest)
 }
 

@@ -11,7 +11,8 @@
   var clocks = [];          // [{at: element, ends: reading of now()}]
   var asking = null;        // the look that is under way
   var lastLook = now();
-  var leaving = false;      // a form is being sent
+  var leaving = false;      // a form is being sent:
+  var sending = null;
   var socket = null, socketFor = '', live = false, socketRetryAt = 0;
 
   document.documentElement.className += ' js';
@@ -248,8 +249,9 @@
 
   document.addEventListener('submit', function (event) {
     if (leaving) { event.preventDefault(); return; }
-    var field = offer().querySelector('#steps'), button = offer().querySelector('.pay');
-    field.value = within(Number(field.value));
+    sending = event.target;
+    var field = sending.querySelector('#steps'), button = sending.querySelector('[type=submit]');
+    if (field) field.value = within(Number(field.value));
     leaving = true;
     setTimeout(function () {
       button.disabled = true;
@@ -260,7 +262,7 @@
   });
 
   function stay() {
-    var button = leaving && offer() && offer().querySelector('.pay');
+    var button = leaving && sending && sending.querySelector('[type=submit]');
     leaving = false;
     if (!button) return;
     button.disabled = false;
@@ -270,7 +272,7 @@
   // Copying. Plain HTTP has no navigator.clipboard, so the field is selected and the document asked to copy.
 
   function copy(button) {
-    var field = document.getElementById('invoice'), done = false;
+    var field = document.getElementById(button.getAttribute('data-copies')), done = false;
     var label = button.getAttribute('data-text') || button.textContent;
     button.setAttribute('data-text', label);
     field.focus();
@@ -284,8 +286,8 @@
 
   document.addEventListener('click', function (event) {
     var target = event.target;
-    if (target.id === 'copy') copy(target);
-    else if (target.id === 'invoice') target.setSelectionRange(0, target.value.length);
+    if (target.getAttribute && target.getAttribute('data-copies')) copy(target);
+    else if (target.readOnly && target.setSelectionRange) target.setSelectionRange(0, target.value.length);
     else if (target.getAttribute && target.getAttribute('data-turn')) turn(Number(target.getAttribute('data-turn')));
   });
 

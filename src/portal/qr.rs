@@ -1,4 +1,4 @@
-//! An invoice as a QR code in SVG: one path, dark on white whatever the page's colours are. Refuses
+//! An invoice, or a ticket's address, as a QR code in SVG: one path, dark on white whatever the page's colours are. Refuses
 //! what is not an invoice's alphabet and what would make modules too small for a cheap camera.
 
 use super::html::Html;
@@ -13,6 +13,9 @@ const LARGEST: u8 = 25;
 /// More characters than the largest version holds with the lowest error correction.
 const LONGEST_INVOICE: usize = 1_800;
 
+/// So that the modules stay large.
+const LONGEST_TEXT: usize = 150;
+
 /// The code of `LIGHTNING:<INVOICE>` (upper case, so that it fits the denser alphanumeric mode), or `None`
 /// when the invoice is empty, too long or not letters and digits.
 pub(super) fn svg(invoice: &str) -> Option<Html> {
@@ -23,8 +26,16 @@ pub(super) fn svg(invoice: &str) -> Option<Html> {
         return None;
     }
     let uri = format!("LIGHTNING:{}", invoice.to_ascii_uppercase());
+    draw(QrSegment::make_alphanumeric(&uri))
+}
+
+/// The code of a short text as it is.
+pub(super) fn of_text(text: &str) -> Option<Html> {
+    (text.len() <= LONGEST_TEXT).then(|| draw(QrSegment::make_bytes(text.as_bytes())))?
+}
+
+fn draw(segment: QrSegment) -> Option<Html> {
     // Error correction is raised as far as the version allows.
-    let segment = QrSegment::make_alphanumeric(&uri);
     let (least, most) = (Version::MIN, Version::new(LARGEST));
     let code = QrCode::encode_segments_advanced(&[segment], QrCodeEcc::Low, least, most, None, true).ok()?;
     let side = code.size().checked_add(QUIET_ZONE.checked_mul(2)?)?;

@@ -4,7 +4,8 @@ use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
 use super::{
-    choosing_again, location, qr, Money, Online, Page, Paid, PaidStep, Pay, Reason, State, Trouble, Waiting,
+    choosing_again, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Reason, State,
+    Trouble, Waiting,
 };
 
 /// A state as HTML, with what the document around it needs to know.
@@ -28,6 +29,9 @@ pub(super) fn view(lang: Lang, page: &Page) -> View {
         State::Online(online) => passing(lang, page.lang_chosen, online),
         State::Ended(offer) => ended(lang, page.lang_chosen, offer),
         State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
+        State::PayWithEcash(form) => ways::ecash(lang, page.lang_chosen, form),
+        State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
+        State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
     }
 }
 
@@ -97,7 +101,8 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
-    main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\">");
+    main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\"");
+    main.attr("data-copies", "invoice").raw(">");
     main.text(s.copy).raw("</button></div>\n<textarea id=\"invoice\" readonly rows=\"1\"");
     main.attr("aria-label", s.invoice_label)
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
@@ -182,9 +187,15 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
             .raw("</summary>\n");
         main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
     }
+    main.add(&ways::card(lang, lang_chosen, online.kept));
     // Without script a look once a minute keeps the time true; with it the countdown does.
     let refresh = online.left.map(|left| left.as_secs_ceil().clamp(5, 60));
-    let step = online.offer.as_ref().map_or("", offer_step).to_owned();
+    let kept = match online.kept {
+        Kept::No => "",
+        Kept::Unknown => "kept",
+        Kept::Shown(ticket) => ticket,
+    };
+    let step = format!("{} {kept}", online.offer.as_ref().map_or("", offer_step));
     View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(60) }
 }
 
@@ -200,6 +211,7 @@ fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
         Reason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
         Reason::UnknownDevice => (s.unknown_device, s.unknown_device_do),
         Reason::AmountRefused => (s.amount_refused, s.amount_refused_do),
+        Reason::TokenUnknown => (s.token_unknown, s.token_unknown_do),
         Reason::Internal => (s.internal, s.internal_do),
     };
     let money = match trouble.money {

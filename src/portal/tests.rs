@@ -10,6 +10,9 @@ const TWO_MINTS: [OfferedMint; 2] = [
     OfferedMint { url: "https://cashu.kibera.example.org/Bitcoin", price_per_step: Sats(2), min_steps: 30 },
 ];
 
+const TICKET: &str = "k3m9-0123-4567-89ab-cdef-ghjk-mnpq";
+const LINK: &str = "http://192.168.77.1:2121/?ticket=k3m9-0123-4567-89ab-cdef-ghjk-mnpq";
+
 /// As long as one with route hints gets.
 fn invoice() -> String {
     format!("lnbc600n1p{}", "5q9zry8x2gf2tvdw0s3jn54khce6mua7l".repeat(11))
@@ -47,7 +50,23 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::RateLimited,
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
-    let online = |left, offer| State::Online(Online { left, offer });
+    const MINT_URLS: [&str; 2] = ["https://mint.example.com", "https://cashu.kibera.example.org/Bitcoin"];
+    const TOKENS: [Notice; 7] = [
+        Notice::TokenUnreadable,
+        Notice::TokenSpent,
+        Notice::TokenTooLittle { least: Sats(60) },
+        Notice::TokenTooMuch { most: Sats(1440) },
+        Notice::TokenOfOtherMint { mints: &MINT_URLS },
+        Notice::TokenNotNow,
+        Notice::TokenRefused,
+    ];
+    const TICKETS: [Notice; 4] = [
+        Notice::TicketWrong,
+        Notice::TicketInUse { wait: Millis(29_001) },
+        Notice::TicketLater { wait: Millis(1) },
+        Notice::NothingPaid,
+    ];
+    let online = |left, offer| State::Online(Online { left, offer, kept: Kept::No });
     vec![
         ("choose", State::Choose(offer())),
         ("choose-mints", State::Choose(Offer { mints: &TWO_MINTS, notices: &[AWAY], ..offer() })),
@@ -76,6 +95,27 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("online", online(Some(Millis::from_secs(3_545)), Some(offer()))),
         ("online-days", online(Some(Millis::from_secs(176_945)), Some(offer()))),
         ("online-free", online(None, None)),
+        (
+            "online-ticket",
+            State::Online(Online {
+                left: Some(Millis::from_secs(3_545)),
+                offer: Some(offer()),
+                kept: Kept::Shown(TICKET),
+            }),
+        ),
+        (
+            "online-restarted",
+            State::Online(Online { left: Some(Millis(9)), offer: None, kept: Kept::Unknown }),
+        ),
+        ("ecash", State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &[], token: "" })),
+        (
+            "ecash-refused",
+            State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &TOKENS, token: "cashuBabc" }),
+        ),
+        ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
+        ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
+        ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
+        ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("ended", State::Ended(offer())),
         ("trouble-mint", trouble(Reason::MintUnavailable, Money::NothingTaken)),
         ("trouble-expired", trouble(Reason::InvoiceExpired, Money::NothingTaken)),
@@ -86,6 +126,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("trouble-shut", trouble(Reason::CannotSell, Money::NothingTaken)),
         ("trouble-device", trouble(Reason::UnknownDevice, Money::NothingTaken)),
         ("trouble-amount", trouble(Reason::AmountRefused, Money::NothingTaken)),
+        ("trouble-token", trouble(Reason::TokenUnknown, Money::LookedUp)),
         ("trouble-internal", trouble(Reason::Internal, Money::LookedUp)),
     ]
 }
@@ -141,7 +182,10 @@ fn hostile_text_is_never_markup() {
     for state in [
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
-        State::Online(Online { left: None, offer: Some(offer) }),
+        State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
+        State::PayWithEcash(PayWithEcash { mints: &[evil], notices: &[], token: evil }),
+        State::ShowTicket(ShowTicket { typed: evil, notices: &[] }),
+        State::OwnTicket(OwnTicket { ticket: Some(evil), link: evil, notices: &[] }),
         State::Pay(pay),
         State::Paid(paid),
         State::Trouble(trouble),
@@ -238,7 +282,11 @@ fn only_what_is_under_way_reloads_without_script() {
             State::Pay(_) | State::Paid(_) => true,
             State::Online(online) => online.left.is_some(),
             State::Trouble(trouble) => trouble.money != Money::NothingTaken,
-            State::Choose(_) | State::Ended(_) => false,
+            State::Choose(_)
+            | State::Ended(_)
+            | State::PayWithEcash(_)
+            | State::ShowTicket(_)
+            | State::OwnTicket(_) => false,
         };
         let html = render(Lang::English, state);
         assert_eq!(html.contains("<noscript><meta http-equiv=\"refresh\""), waits, "{name}");
@@ -324,7 +372,8 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         State::Choose(Offer { notices: &notices, unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
-    let session = State::Online(Online { left: Some(Millis::from_secs(60)), offer: Some(offer) });
+    let session =
+        State::Online(Online { left: Some(Millis::from_secs(60)), offer: Some(offer), kept: Kept::No });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
@@ -387,4 +436,37 @@ fn a_location_carries_request_and_language() {
     assert_eq!(location(None, None), "/");
     assert_eq!(location(Some("a b&c"), None), "/?r=a%20b%26c");
     assert_eq!(location(Some("x1"), Some(Lang::Swahili)), "/?r=x1&lang=sw");
+}
+
+#[test]
+fn a_ticket_is_shown_as_text_and_as_a_code_and_can_be_made_anew() {
+    let html =
+        render(Lang::English, State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] }));
+    assert!(html.contains(&format!(">{TICKET}</textarea>")) && html.contains("<svg class=\"qr\""));
+    assert!(html.contains("data-copies=\"own-ticket\"") && html.contains("name=\"new\" value=\"1\""));
+    let unknown =
+        render(Lang::English, State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &[] }));
+    assert!(!unknown.contains("<svg class=\"qr\"") && unknown.contains("Make a new ticket"));
+}
+
+#[test]
+fn waits_are_told_in_whole_seconds_and_never_too_short() {
+    let notices = [Notice::TicketInUse { wait: Millis(29_001) }];
+    let html = render(Lang::English, State::ShowTicket(ShowTicket { typed: TICKET, notices: &notices }));
+    assert!(html.contains("try again in 30 seconds") && html.contains(&format!(">{TICKET}</textarea>")));
+}
+
+#[test]
+fn the_other_ways_stand_below_the_choice_and_carry_the_language() {
+    let html = render(Lang::Swahili, State::Choose(offer()));
+    assert!(
+        html.contains("href=\"/?way=ecash&amp;lang=sw\"")
+            && html.contains("href=\"/?way=ticket&amp;lang=sw\"")
+    );
+    let shut = render(Lang::English, State::Choose(Offer { mints: &[], ..offer() }));
+    assert!(!shut.contains("way=ecash") && shut.contains("href=\"/?way=ticket\""));
+    let form = render(Lang::Swahili, State::ShowTicket(ShowTicket { typed: "", notices: &[] }));
+    assert!(
+        form.contains("name=\"lang\" value=\"sw\"") && form.contains("href=\"/?way=ticket&amp;lang=en\"")
+    );
 }

@@ -92,7 +92,7 @@ def test_apply_puts_the_guest_online_and_says_for_how_long(shop, stranger):
         paid_at = int(time.time())
         shop.pay(ready["invoice"])
         granted = proxy.wait("session_granted")
-    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at"}
+    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at", "ticket"}
     assert (granted["request_id"], granted["allotment"], granted["metric"]) == (ready["request_id"], 5 * STEP, "milliseconds")
     assert type(granted["remaining"]) is int and 5 * STEP - 5000 < granted["remaining"] <= 5 * STEP
     assert type(granted["ends_at"]) is int and abs(granted["ends_at"] - paid_at - 300) <= 5

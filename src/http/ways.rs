@@ -1,0 +1,87 @@
+//! The portal's pages for a token and for tickets, and the forms on them.
+
+use super::answer::{self, Answer};
+use super::origin::is_asked_by_own_name;
+use super::pages::{cannot_sell, show};
+use super::routes::{open_shop, own_address, with_host, Visit};
+use super::tickets::with_wait;
+use super::{Shop, Site};
+use crate::access::TicketError;
+use crate::mint_proxy;
+use crate::portal::{self, Lang, Notice, OwnTicket, PayWithEcash, ShowTicket, State};
+use hyper::header;
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// The page that `?way=` or `?ticket=` asks for.
+pub fn page(shop: &Shop, visit: &Visit) -> Option<Answer> {
+    let typed = visit.get("ticket").unwrap_or_default();
+    let way = visit.get("way").or((!typed.is_empty()).then_some("ticket"))?;
+    if way == "ecash" {
+        return Some(pay_with_ecash(visit, StatusCode::OK, &[], ""));
+    }
+    // Tickets are for pages under our own address only; this one may be known by another name.
+    if !is_asked_by_own_name(&visit.headers, &visit.caller.device) {
+        let own = own_address(&visit.caller.device, None, visit.caller.address)?;
+        let home = with_host(own, visit.config.main.port);
+        return Some(answer::redirect(
+            StatusCode::FOUND,
+            &format!("{home}?way={}", if way == "kept" { way } else { "ticket" }),
+        ));
+    }
+    match way {
+        "ticket" => Some(show(visit, StatusCode::OK, State::ShowTicket(ShowTicket { typed, notices: &[] }))),
+        "kept" => Some(own_ticket(shop, visit, StatusCode::OK, &[])),
+        _ => None,
+    }
+}
+
+/// `POST /ticket` of a form: with a ticket to go on with it, with `new` for a new one.
+pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let shop = match open_shop(site) {
+        Ok(shop) => shop,
+        Err(error) => return show(visit, StatusCode::SERVICE_UNAVAILABLE, cannot_sell(&error, None)),
+    };
+    let lang = visit.get("lang").and_then(Lang::from_tag);
+    if visit.get("new").is_some() {
+        return match shop.access.renew_ticket(visit.caller.mac).await {
+            Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::way_location("kept", lang)),
+            Err(error) => refused(visit, &error, |status, notices| own_ticket(shop, visit, status, notices)),
+        };
+    }
+    let typed = visit.get("ticket").unwrap_or_default();
+    match shop.mint_proxy.take_over(&visit.caller, typed).await {
+        Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
+        Err(error) => refused(visit, &error, |status, notices| {
+            show(visit, status, State::ShowTicket(ShowTicket { typed, notices }))
+        }),
+    }
+}
+
+/// The page again, with the reason.
+fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
+    let told = mint_proxy::ticket_refused(error);
+    let status = super::routes::status_of(told.code);
+    let notice = match error {
+        TicketError::Wrong => Notice::TicketWrong,
+        TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
+        TicketError::TooSoon(wait) | TicketError::TooMany(wait) => Notice::TicketLater { wait: *wait },
+        TicketError::NothingPaid => Notice::NothingPaid,
+        TicketError::Clash(_) | TicketError::Store(_) => {
+            return show(visit, status, cannot_sell(&told, None))
+        }
+    };
+    with_wait(page(status, &[notice]), error)
+}
+
+fn own_ticket(shop: &Shop, visit: &Visit, status: StatusCode, notices: &[Notice]) -> Answer {
+    let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
+    let host = visit.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let link = format!("http://{host}/?ticket={}", ticket.as_deref().unwrap_or_default());
+    show(visit, status, State::OwnTicket(OwnTicket { ticket: ticket.as_deref(), link: &link, notices }))
+}
+
+fn pay_with_ecash(visit: &Visit, status: StatusCode, notices: &[Notice], token: &str) -> Answer {
+    let mints: Vec<&str> = visit.config.mints_of(&visit.venue).map(|mint| mint.url.as_str()).collect();
+    show(visit, status, State::PayWithEcash(PayWithEcash { mints: &mints, notices, token }))
+}

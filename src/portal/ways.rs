@@ -1,0 +1,157 @@
+//! The ways to get online besides an invoice: a token that the guest has, and the ticket of an earlier payment.
+//! One page each, and the page that shows a guest its own ticket. All of them are plain forms.
+
+use super::html::Html;
+use super::lang::Lang;
+use super::offer::{self, Notice};
+use super::state::View;
+use super::{in_language, qr, way_location};
+
+/// Where a token is pasted.
+#[derive(Clone, Debug)]
+pub struct PayWithEcash<'a> {
+    /// The mints that are accepted, by their addresses.
+    pub mints: &'a [&'a str],
+    pub notices: &'a [Notice<'a>],
+    /// What was sent and not taken: it is still the guest's.
+    pub token: &'a str,
+}
+
+/// Where the ticket of an earlier payment is typed in.
+#[derive(Clone, Debug)]
+pub struct ShowTicket<'a> {
+    pub typed: &'a str,
+    pub notices: &'a [Notice<'a>],
+}
+
+/// A guest's own ticket.
+#[derive(Clone, Debug)]
+pub struct OwnTicket<'a> {
+    /// As far as the router knows it in clear text.
+    pub ticket: Option<&'a str>,
+    /// The address that shows it here: what the code says to a camera.
+    pub link: &'a str,
+    pub notices: &'a [Notice<'a>],
+}
+
+/// What a guest who is online is shown of its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept<'a> {
+    /// Nothing: it has none, or this is not the router's own page.
+    No,
+    /// That a new one can be made.
+    Unknown,
+    Shown(&'a str),
+}
+
+pub(super) fn ecash(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.ecash_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
+    main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
+    main.add(&in_language(lang, lang_chosen));
+    main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
+    main.raw("<textarea id=\"token\" class=\"paste\" name=\"token\" rows=\"5\" required");
+    main.raw(" spellcheck=\"false\" autocapitalize=\"off\" placeholder=\"cashuB…\">").text(page.token);
+    main.raw("</textarea>\n<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
+    main.raw("</span></button>\n");
+    let mints: Vec<&str> = page.mints.iter().map(|url| offer::host(url)).collect();
+    main.raw("<p class=\"hint\">").text(&s.ecash_hint.replace("{mints}", &mints.join(", "))).raw("</p>\n");
+    main.raw("</form>\n").add(&back(lang, lang_chosen));
+    still("ecash", s.ecash_title, main)
+}
+
+pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.ticket_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
+    main.raw("<form method=\"post\" action=\"/ticket\" autocomplete=\"off\">\n");
+    main.add(&in_language(lang, lang_chosen));
+    main.raw("<label class=\"rate\" for=\"ticket\">").text(s.ticket_label).raw("</label>\n");
+    main.raw("<textarea id=\"ticket\" class=\"paste\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
+    main.raw(" spellcheck=\"false\" autocapitalize=\"off\">").text(page.typed).raw("</textarea>\n");
+    main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ticket_button);
+    main.raw("</span></button>\n<p class=\"hint\">").text(s.ticket_hint).raw("</p>\n</form>\n");
+    main.add(&back(lang, lang_chosen));
+    still("ticket", s.ticket_title, main)
+}
+
+pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.kept_title).raw("</h1>\n<p class=\"lead\">").text(s.kept_why).raw("</p>\n");
+    main.add(&offer::notices(lang, page.notices));
+    if let Some(ticket) = page.ticket {
+        if let Some(code) = qr::of_text(page.link) {
+            main.raw("<div class=\"code\">").add(&code).raw("</div>\n");
+        }
+        main.add(&text_to_keep(lang, ticket));
+    }
+    main.raw("<form method=\"post\" action=\"/ticket\">\n").add(&in_language(lang, lang_chosen));
+    main.raw("<input type=\"hidden\" name=\"new\" value=\"1\">\n<button class=\"button second\" type=\"submit\"><span>");
+    main.text(s.kept_renew).raw("</span></button>\n");
+    if page.ticket.is_some() {
+        main.raw("<p class=\"hint\">").text(s.kept_renew_hint).raw("</p>\n");
+    }
+    main.raw("</form>\n").add(&back(lang, lang_chosen));
+    View {
+        step: if page.ticket.is_some() { "shown" } else { "" }.to_owned(),
+        ..still("kept", s.kept_title, main)
+    }
+}
+
+/// What the page of a guest who is online says of its ticket.
+pub(super) fn card(lang: Lang, lang_chosen: bool, kept: Kept) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    let link = way_location("kept", lang_chosen.then_some(lang));
+    match kept {
+        Kept::No => {}
+        Kept::Unknown => {
+            html.raw("<a class=\"quiet\" id=\"kept\"").attr("href", &link).raw(">").text(s.kept_title);
+            html.raw("</a>\n");
+        }
+        Kept::Shown(ticket) => {
+            html.raw("<section class=\"kept\">\n<h2>").text(s.kept_title).raw("</h2>\n<p class=\"hint\">");
+            html.text(s.kept_why).raw("</p>\n").add(&text_to_keep(lang, ticket));
+            html.raw("<a class=\"quiet\" id=\"kept\"").attr("href", &link).raw(">").text(s.kept_code);
+            html.raw("</a>\n</section>\n");
+        }
+    }
+    html
+}
+
+/// The rows below an offer.
+pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    let ways = [("ecash", s.ecash_title, is_open), ("ticket", s.ticket_title, true)];
+    for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
+        html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
+        html.attr("href", &way_location(way, lang_chosen.then_some(lang))).raw(">").text(title).raw("</a>\n");
+    }
+    html
+}
+
+fn text_to_keep(lang: Lang, ticket: &str) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    html.raw("<textarea id=\"own-ticket\" class=\"paste\" readonly rows=\"2\"")
+        .attr("aria-label", s.kept_title);
+    html.raw(" spellcheck=\"false\">").text(ticket).raw("</textarea>\n");
+    html.raw("<button class=\"button second script-only\" id=\"copy-ticket\" type=\"button\" data-copies=\"own-ticket\">");
+    html.text(s.copy).raw("</button>\n");
+    html
+}
+
+fn back(lang: Lang, lang_chosen: bool) -> Html {
+    let mut html = Html::new();
+    html.raw("<a class=\"quiet\"").attr("href", &super::location(None, lang_chosen.then_some(lang)));
+    html.raw(">").text(lang.strings().back).raw("</a>\n");
+    html
+}
+
+/// A page that changes only by what the guest does.
+fn still(state: &'static str, title: &str, main: Html) -> View {
+    View { state, step: String::new(), title: title.to_owned(), main, refresh: None, poll: None }
+}
