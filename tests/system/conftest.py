@@ -15,9 +15,8 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.place import HOST, free_ports
 from lab.shop import Shop
-
-NUMBERS = itertools.count(1)
 
 NUMBERS = itertools.count(1)
 
@@ -118,6 +117,14 @@ def lightning(tmp_path_factory):
 def lnbits(tmp_path_factory):
     """A real LNbits; a test takes wallets of its own."""
     with Lnbits(str(tmp_path_factory.mktemp("lnbits") / "here")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def melting_mint(tmp_path_factory):
+    """A real mint on loopback that pays invoices from ecash; a test says what comes of it (`mint.set`)."""
+    port, ctl_port = free_ports(2)
+    with Nutshell(HOST, dir=str(tmp_path_factory.mktemp("mint") / "here"), port=port, ctl_port=ctl_port) as made:
         yield made
 
 

@@ -95,6 +95,11 @@ impl Wallet {
         Ok(MeltOffer { mint: mint.clone(), quote: id, amount, fee_reserve, fee_limit })
     }
 
+    /// Whether a mint pays invoices from sat ecash.
+    pub async fn pays_invoices(&self, mint: &MintUrl) -> Result<bool, WalletError> {
+        Ok(self.0.mints.get(mint).info(Urgency::Guest).await?.melting)
+    }
+
     /// Has an invoice paid, once for this name. Answers within about ten seconds; `Unknown` is found out by itself
     /// and can be asked for with [`Wallet::melted`]. The same name again answers what came of it.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
@@ -112,11 +117,15 @@ impl Wallet {
         }
     }
 
-    /// What came of a payment; nothing where none was ever begun under this name.
+    /// What came of a payment; nothing where none was ever begun under this name. One that is not over is asked about
+    /// soon.
     pub async fn melted(&self, name: &str) -> Result<Option<Melted>, StoreError> {
         let known = self.0.store.op_known(reference(name)).await?;
         Ok(known.map(|known| match known {
-            Known::Open(_) => Melted::Unknown,
+            Known::Open(op) => {
+                self.running().get(&format!("op:{}", op.id)).inspect(|running| running.wake.notify_one());
+                Melted::Unknown
+            }
             Known::Done { result, .. } => {
                 let result: Value = serde_json::from_str(&result.unwrap_or_default()).unwrap_or_default();
                 let preimage = result["preimage"].as_str().map(str::to_owned);
