@@ -7,6 +7,7 @@ import pytest
 
 from lab import daemon as lab_daemon
 from lab.browser import Browser
+from lab.card_shop import CardShop
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -104,6 +105,29 @@ def stranger(lab):
 @pytest.fixture
 def other_stranger(lab):
     return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="module")
+def open_card_shop(lab):
+    """One daemon with cards for a whole module; tests ask for `cards`."""
+    if not os.path.exists(lab_daemon.binary()):
+        pytest.skip(f"no daemon at {lab_daemon.binary()}")
+    with CardShop(lab) as made:
+        yield made
+
+
+@pytest.fixture
+def cards(open_card_shop, request):
+    """The module's daemon with cards, its node well-behaved at first. It must have survived each test, without a panic."""
+    shop = open_card_shop
+    shop.node.next()
+    log_before = len(shop.daemon.log())
+    yield shop
+    log = shop.daemon.log()[log_before:]
+    if getattr(request.node, "failed", False):
+        print(f"--- log of {shop.daemon.dir}\n{log[-6000:]}")
+    assert shop.daemon.running and "panicked" not in log
+    assert not shop.node.complaints, shop.node.complaints
 
 
 @pytest.fixture(scope="session")
