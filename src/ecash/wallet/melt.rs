@@ -95,9 +95,11 @@ impl Wallet {
         Ok(MeltOffer { mint: mint.clone(), quote: id, amount, fee_reserve, fee_limit })
     }
 
-    /// Whether a mint pays invoices from sat ecash.
+    /// Asks a mint whether it pays invoices from sat ecash.
     pub async fn pays_invoices(&self, mint: &MintUrl) -> Result<bool, WalletError> {
-        Ok(self.0.mints.get(mint).info(Urgency::Guest).await?.melting)
+        let mint = self.0.mints.get(mint);
+        mint.probe().await?;
+        Ok(mint.info(Urgency::Guest).await?.melting)
     }
 
     /// Has an invoice paid, once for this name. Answers within about ten seconds; `Unknown` is found out by itself
