@@ -155,11 +155,11 @@ class RealMelt:
     )
     type = "melt"
 
-    def __init__(self, mint: Nutshell, dir: str) -> None:
+    def __init__(self, mint: Nutshell, dir: str, sats: int = 2000) -> None:
         self.mint, self.dir = mint, dir
         self.proxy = FaultProxy(HOST, LOOPBACK, upstream=mint.url)
         self.node = self.proxy
-        self.payer = self._payer("payer", self.proxy.url)
+        self.payer = self._payer("payer", self.proxy.url, sats)
         self.known: Made | None = None
 
     def _payer(self, name: str, url: str, sats: int = 2000) -> EcashPayer:

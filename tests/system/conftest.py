@@ -4,6 +4,7 @@ import itertools
 import os
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from lab import daemon as lab_daemon
 from lab.browser import Browser
@@ -175,6 +176,22 @@ def phone(browser):
     for page in made:
         page.context.close()
     assert not problems
+
+
+# Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
+TOGETHER = {
+    "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
+    "tests/system/test_lightning.py": "lnbits", "tests/system/test_lightning_nodes.py": "lnbits",
+}
+
+
+def pytest_xdist_make_scheduler(config, log):
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

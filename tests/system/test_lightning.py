@@ -22,8 +22,22 @@ UNPROVEN = ["wrong-preimage", "no-preimage"]
 REAL = {"lnbits": (RealLnbits, "lnbits"), "melt": (RealMelt, "melting_mint")}
 
 
+@pytest.fixture(scope="module")
+def melting(melting_mint, tmp_path_factory):
+    """One wallet for all tests: it is filled at a price."""
+    made = RealMelt(melting_mint, str(tmp_path_factory.mktemp("melting")), sats=10_000)
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request, tmp_path):
+    if request.param == "melt":
+        made = request.getfixturevalue("melting")
+        made.proxy.clear()
+        made.next()
+        yield made
+        return
     if request.param in REAL:
         made, peer = REAL[request.param]
         made = made(request.getfixturevalue(peer), str(tmp_path))

@@ -173,7 +173,8 @@ impl Wallet {
             .await?;
         Ok(match begun {
             Begun::New(op) => Some(self.launch_melt(op, rows, false)),
-            Begun::Known(_) | Begun::Full => None,
+            Begun::Known(_) => None,
+            Begun::Full => return Err(WalletError::Mint("too many payments are under way".to_owned())),
         })
     }
 
