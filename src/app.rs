@@ -356,7 +356,7 @@ async fn open_shop(
         Ok((mint_proxy, wallet)) => {
             let tollgate =
                 TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
-            let cards = cards::open(&store, tls, receiver).await;
+            let cards = cards::open(&store, tls, wallet.clone(), receiver).await;
             Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards })
         }
         Err(err) => Err(closed(&err)),

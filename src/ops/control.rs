@@ -95,6 +95,7 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         ("revoke", [mac]) => revoke(site, mac).await,
         ("reload", []) => reloaded(reload).await,
         ("card", args) => super::cards::command(site, args).await,
+        ("lightning", args) => super::lightning::command(site, args).await,
         ("wallet", args) => super::wallet::carry_out(site, args).await,
         ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
         ("grant", _) => Err(usage("grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
