@@ -68,7 +68,7 @@ pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> V
     main.raw("<form method=\"post\" action=\"/ticket\" autocomplete=\"off\">\n");
     main.add(&in_language(lang, lang_chosen));
     main.raw("<label class=\"rate\" for=\"ticket\">").text(s.ticket_label).raw("</label>\n");
-    main.raw("<textarea id=\"ticket\" class=\"paste\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
+    main.raw("<textarea id=\"ticket\" class=\"paste groups\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
     main.raw(" spellcheck=\"false\" autocapitalize=\"off\">").text(page.typed).raw("</textarea>\n");
     main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ticket_button);
     main.raw("</span></button>\n<p class=\"hint\">").text(s.ticket_hint).raw("</p>\n</form>\n");
@@ -82,7 +82,7 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     main.raw("<h1>").text(s.kept_title).raw("</h1>\n<p class=\"lead\">").text(s.kept_why).raw("</p>\n");
     main.add(&offer::notices(lang, page.notices));
     if let Some(ticket) = page.ticket {
-        if let Some(code) = qr::of_text(page.link) {
+        if let Some(code) = qr::of_text(page.link, s.kept_qr) {
             main.raw("<div class=\"code\">").add(&code).raw("</div>\n");
         }
         main.add(&text_to_keep(lang, ticket));
@@ -136,7 +136,7 @@ pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
 fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    html.raw("<textarea id=\"own-ticket\" class=\"paste\" readonly rows=\"2\"")
+    html.raw("<textarea id=\"own-ticket\" class=\"paste groups\" readonly rows=\"2\"")
         .attr("aria-label", s.kept_title);
     html.raw(" spellcheck=\"false\">").text(ticket).raw("</textarea>\n");
     html.raw("<button class=\"button second script-only\" id=\"copy-ticket\" type=\"button\" data-copies=\"own-ticket\">");

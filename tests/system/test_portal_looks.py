@@ -131,6 +131,29 @@ def online_days(scene: Scene) -> None:
     scene.page.locator("summary").click()
 
 
+def own_ticket(scene: Scene) -> None:
+    online(scene)
+    scene.page.locator("#kept").click()
+    expect(scene.page.locator("main.kept .qr")).to_be_visible()
+
+
+def ticket(scene: Scene) -> None:
+    scene.open()
+    scene.page.locator("#way-ticket").click()
+    scene.page.locator("#ticket").fill("k3m9-0123-4567-89ab-cdef-ghjk-mnpq")
+
+
+def ticket_refused(scene: Scene) -> None:
+    ticket(scene)
+    scene.page.locator("button[type=submit]").click()
+    expect(scene.page.locator(".notice")).to_be_visible()
+
+
+def ecash(scene: Scene) -> None:
+    scene.open()
+    scene.page.locator("#way-ecash").click()
+
+
 def online_free(scene: Scene) -> None:
     scene.open(venue={"trusted_mac": [scene.guest.mac]})
 
@@ -197,7 +220,7 @@ def unknown_device(scene: Scene):
 
 
 STATES = [
-    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, online_days, online_free,
+    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, own_ticket, ticket, ticket_refused, ecash, online_days, online_free,
     ended, expired, rate_limited, amount_refused, mint_unavailable, cannot_sell, unknown_device,
 ]
 
@@ -220,7 +243,7 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
     with state(scene) or contextlib.nullcontext():
         for language in ("en", "sw"):
             if language == "sw":
-                if page.url.endswith("/pay"):  # a refusal: the form again, in Swahili
+                if page.url.endswith(("/pay", "/ticket")):  # a refusal: the form again, in Swahili
                     break
                 shown = page.locator("main").get_attribute("class"), page.locator(".notice").count()
                 page.locator("header .lang").click()

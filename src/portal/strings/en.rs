@@ -112,6 +112,7 @@ pub(in super::super) static EN: Strings = Strings {
     kept_title: "Your ticket",
     kept_why: "Keep it: if your phone gets a new address, or on another device, you go on with what is left.",
     kept_code: "Show as QR code",
+    kept_qr: "QR code of your ticket: scan it with another device here",
     kept_renew: "Make a new ticket",
     kept_renew_hint: "The old one stops working then.",
     ticket_wrong: "This ticket is not valid. Please check what you have typed.",

@@ -40,7 +40,7 @@ keys! {
     internal internal_do
     token_unknown token_unknown_do
     back ecash_title ecash_label ecash_button ecash_hint ticket_title ticket_label ticket_button ticket_hint
-    kept_title kept_why kept_code kept_renew kept_renew_hint
+    kept_title kept_why kept_code kept_qr kept_renew kept_renew_hint
     ticket_wrong ticket_in_use ticket_later nothing_paid
     token_unreadable token_spent token_too_little token_too_much token_other_mint token_not_now token_refused
     money_nothing_taken money_looked_up money_will_open staff_code choose_again

@@ -113,6 +113,7 @@ pub(in super::super) static SW: Strings = Strings {
     kept_title: "Tiketi yako",
     kept_why: "Itunze: simu yako ikipata anwani mpya, au kwenye kifaa kingine, utaendelea na kilichobaki.",
     kept_code: "Onyesha msimbo wa QR",
+    kept_qr: "Msimbo wa QR wa tiketi yako: uskani kwa kifaa kingine hapa",
     kept_renew: "Tengeneza tiketi mpya",
     kept_renew_hint: "Ile ya zamani haitafanya kazi tena.",
     ticket_wrong: "Tiketi hii si sahihi. Tafadhali angalia ulichoandika.",
