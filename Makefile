@@ -14,7 +14,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-build setup-lab build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
+.PHONY: help setup setup-build setup-lab setup-lightning build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ setup-build:
 
 setup-lab:
 	@sh tests/lab/setup.sh lab
+
+setup-lightning:
+	@sh tests/lab/setup.sh lightning
 
 build: setup-build ## Build the daemon (target/debug/tollgated)
 	@echo '  building the daemon'; cargo build --locked --quiet
@@ -42,7 +45,7 @@ test: setup lint test-unit test-system ## Everything: lint, unit, integration an
 test-unit: setup ## Cargo's unit and integration tests, with a real mint beside them
 	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
 
-test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
+test-system: setup setup-lightning build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
 
 lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies

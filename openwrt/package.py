@@ -10,6 +10,7 @@ The feed package beside this file (`Makefile`) puts the same files in the same p
 
 import argparse
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -24,18 +25,19 @@ TOP = os.path.dirname(HERE)
 NAME = "tollgated"
 RELEASE = 1
 DEPENDS = "nftables"
+MAINTAINER = "The tollgated authors"
 SUMMARY = "Sells internet access on this router: guests pay a Lightning invoice and are online."
 
 # What is installed: mode, and where it comes from (`None`: a directory, of which no other package knows).
 FILES = {
-    "etc/config/tollgate": (0o600, "tollgate.config"),
-    "etc/init.d/tollgated": (0o755, "tollgated.init"),
-    "etc/uci-defaults/95-tollgated": (0o755, "tollgated.defaults"),
-    "etc/capabilities/tollgated.json": (0o644, "tollgated.capabilities.json"),
+    "etc/config/tollgate": (0o600, "openwrt/files/tollgate.config"),
+    "etc/init.d/tollgated": (0o755, "init.d/tollgated"),
+    "etc/uci-defaults/95-tollgated": (0o755, "uci-defaults/95-tollgated"),
+    "etc/capabilities/tollgated.json": (0o644, "openwrt/files/tollgated.capabilities.json"),
     "etc/tollgate": (0o700, None),
-    "lib/upgrade/keep.d/tollgated": (0o644, "tollgated.keep"),
+    "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
     "usr/sbin/tollgated": (0o755, ""),  # the binary
-    "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": (0o644, "tollgated.nft"),
+    "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": (0o644, "openwrt/files/tollgated.nft"),
 }
 CONFFILES = "/etc/config/tollgate\n"
 
@@ -98,12 +100,12 @@ def make_ipk(binary: bytes, arch: str, full_version: str, out: str) -> str:
     control = (
         f"Package: {NAME}\nVersion: {full_version}\nDepends: {DEPENDS}\nSource: {NAME}\nSourceName: {NAME}\n"
         f"License: MIT\nLicenseFiles: LICENSE\nSection: net\nSourceDateEpoch: {epoch()}\n"
-        f"Maintainer: The tollgated authors\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
+        f"Maintainer: {MAINTAINER}\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
         f"Description: {SUMMARY}\n"
     )
     scripts = {
-        "postinst": IPK_POSTINST, "postinst-pkg": source("postinst"), "postrm": source("postrm"),
-        "prerm": IPK_PRERM, "prerm-pkg": source("prerm"),
+        "postinst": IPK_POSTINST, "postinst-pkg": source("openwrt/files/postinst"), "postrm": source("openwrt/files/postrm"),
+        "prerm": IPK_PRERM, "prerm-pkg": source("openwrt/files/prerm"),
     }
     members = {"control": (0o644, control.encode()), "conffiles": (0o644, CONFFILES.encode())}
     members |= {name: (0o755, text.encode()) for name, text in scripts.items()}
@@ -138,17 +140,21 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         about = f"lib/apk/packages/{NAME}"
         members[about + ".list"] = (0o644, listing.encode())
         members[about + ".conffiles"] = (0o644, CONFFILES.encode())
+        # Which of them were edited, `sysupgrade` sees by what they were.
+        shipped = [(path, members[path.lstrip("/")][1]) for path in CONFFILES.split()]
+        static = "".join(f"{path} {hashlib.sha256(content).hexdigest()}\n" for path, content in shipped)
+        members[about + ".conffiles_static"] = (0o644, static.encode())
         unfold(members, root)
         pieces = {
-            "post-install": APK_HEAD + "default_postinst\n" + body("postinst"),
-            "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1) + "default_postinst\n" + body("postinst"),
-            "pre-deinstall": APK_HEAD + "default_prerm\n" + body("prerm"),
-            "post-deinstall": source("postrm"),
+            "post-install": APK_HEAD + "default_postinst\n" + script("postinst"),
+            "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1) + "default_postinst\n" + script("postinst"),
+            "pre-deinstall": APK_HEAD + "default_prerm\n" + script("prerm"),
+            "post-deinstall": source("openwrt/files/postrm"),
         }
         unfold({name: (0o755, text.encode()) for name, text in pieces.items()}, scripts)
         info = {
             "name": NAME, "version": full_version, "arch": arch, "description": SUMMARY, "license": "MIT", "origin": NAME,
-            "depends": DEPENDS,
+            "maintainer": MAINTAINER, "depends": DEPENDS,
         }
         argv = [program, "mkpkg"]
         for key, value in info.items():
@@ -250,13 +256,14 @@ def read_binary(path: str, arch: str) -> bytes:
     return binary
 
 
-def source(name: str) -> str:
-    with open(os.path.join(HERE, "files", name)) as file:
+def source(path: str) -> str:
+    with open(os.path.join(TOP, path)) as file:
         return file.read()
 
 
-def body(name: str) -> str:
-    return source(name).split("\n", 1)[1]
+def script(name: str) -> str:
+    """What is particular to us in a maintainer script."""
+    return source(f"openwrt/files/{name}").split("\n", 1)[1]
 
 
 def epoch() -> int:

@@ -3,15 +3,19 @@
 //! Nothing here may hang or end the daemon because the machine is not ready: a device that is missing, a
 //! firewall that refuses or a port that is taken is reported and tried again.
 
+mod cards;
+
 use crate::access::{Access, Gatekeeper};
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed, Tls};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
-use crate::store::{KeyFile, Secret, Store, StoreError};
+use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::tollgate::TollGate;
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -116,8 +120,8 @@ impl App {
         let (sender, receiver) = watch::channel(config.clone());
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
-        let mints = Mints::new(tls, clock.clone(), events);
-        let site = match open_shop(&config, &clock, &mints, receiver.clone()).await {
+        let mints = Mints::new(tls.clone(), clock.clone(), events);
+        let site = match open_shop(&config, &clock, &mints, tls, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -173,24 +177,35 @@ impl App {
                 ]
             })
             .collect();
+        wanted.push(Wanted::on_device(Audience::Router, config.main.port));
         wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
+        if let Some(card) = &config.card {
+            wanted.push(Wanted { audience: Audience::Card, address: card.listen });
+        }
         let site = self.site.clone();
-        let complaints = self.listeners.reconcile(&site, &wanted);
-        self.site.set_trouble(complaints);
+        let mut trouble = self.listeners.reconcile(&site, &wanted);
+        trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
+        self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
         self.site.mints.probe_silent(&mints);
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        let something_runs = shop.access.forget_ended() || shop.mint_proxy.counts().1 > 0;
-        shop.store.checkpoint(something_runs);
+        shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
             let before = |age| shop.store.now().saturating_sub(age);
-            if let Err(err) = shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await {
+            let pruned = match &shop.cards {
+                Ok(cards) => cards.tidy(before(KEEP)).await,
+                Err(_) => Ok(()),
+            };
+            if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
                 log::warn!("old records are not removed: {err}");
             }
-            tokio::spawn(async move { shop.mint_proxy.tidy().await });
+            tokio::spawn(async move {
+                shop.mint_proxy.tidy().await;
+                shop.wallet.tidy().await;
+            });
         }
     }
 
@@ -216,6 +231,7 @@ impl App {
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
             shop.mint_proxy.on_mint_event(mint, event);
+            shop.wallet.on_mint_event(mint, event);
         }
     }
 
@@ -224,10 +240,14 @@ impl App {
         match Config::load(&self.path) {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
-                let config = self.take_over(resolved(config));
+                let (config, waiting) = self.take_over(resolved(config));
                 let replanned = self.site.gatekeeper.replan(plan(&config));
+                if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
+                    cards::configure(cards.backends(), &config).await;
+                }
                 self.tend().await;
-                let warnings = texts(&self.path, &warnings);
+                let mut warnings = texts(&self.path, &warnings);
+                warnings.extend(waiting.map(str::to_owned));
                 // A gate that refuses is tried again, and status tells; nothing here waits for it.
                 tokio::spawn(async move {
                     let _ = replanned.await;
@@ -244,26 +264,28 @@ impl App {
         }
     }
 
-    fn take_over(&mut self, mut new: Config) -> Arc<Config> {
+    /// The configuration as it is used from now on, and what of the file is used after a restart only.
+    fn take_over(&mut self, mut new: Config) -> (Arc<Config>, impl Iterator<Item = &'static str>) {
         let old = self.site.config();
-        if !new.main.enabled {
-            log::warn!("'enabled' is 0 now: that takes effect when the service is restarted");
-            new.main.enabled = true;
-        }
+        let disabled = !new.main.enabled;
+        new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
             (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
         };
-        if fixed(&old.main) != fixed(&new.main) {
-            log::warn!(
-                "state_dir, run_dir, log_target and ca_file change only when the service is restarted"
-            );
-            (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
-        }
+        let moved = fixed(&old.main) != fixed(&new.main);
+        (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
+        let waiting = [
+            disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
+            moved.then_some(
+                "state_dir, run_dir, log_target and ca_file change only when the service is restarted",
+            ),
+        ];
+        waiting.iter().flatten().for_each(|text| log::warn!("{text}"));
         log::set_max_level(new.main.log_level);
         let new = Arc::new(new);
         self.config.send_replace(new.clone());
         log::info!("configuration reloaded");
-        new
+        (new, waiting.into_iter().flatten())
     }
 
     /// Stops selling; the kernel goes on letting the paid guests through.
@@ -275,7 +297,9 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            shop.store.checkpoint(true);
+            if !shop.access.settle() {
+                shop.store.checkpoint(true, &[]);
+            }
             shop.store.close().await;
         }
         log::info!("stopped; sessions stay open in the kernel");
@@ -292,6 +316,7 @@ async fn open_shop(
     config: &Config,
     clock: &Clock,
     mints: &Mints,
+    tls: Tls,
     receiver: watch::Receiver<Arc<Config>>,
 ) -> Result<(Gatekeeper, Result<Shop, Closed>), StoreError> {
     let closed = |err: &StoreError| {
@@ -318,25 +343,41 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         let (guests, takings) = seeds(&store).await?;
-        MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, receiver).await
+        let takings = Arc::new(takings);
+        let late = admit_late(&access);
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
+        let settings = receiver.clone();
+        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
+        Ok::<_, StoreError>((proxy.await?, wallet))
     };
     let shop = match selling.await {
-        Ok(mint_proxy) => Ok(Shop { store, access, mint_proxy }),
+        Ok((mint_proxy, wallet)) => {
+            let tollgate =
+                TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+            let cards = cards::open(&store, tls, receiver).await;
+            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards })
+        }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
 }
 
-/// The guests' and the takings'.
-async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
-    Ok((seed(store, "customers").await?, seed(store, "takings").await?))
+/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+    let (sender, mut sessions) = mpsc::channel(64);
+    let access = access.clone();
+    tokio::spawn(async move {
+        while let Some(session) = sessions.recv().await {
+            let access = access.clone();
+            tokio::spawn(async move { access.admit(session).await });
+        }
+    });
+    sender
 }
 
-async fn seed(store: &Store, name: &'static str) -> Result<Seed, StoreError> {
-    let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
-    let key = KeyFile(name).load_or_create(store, move || Secret::new(fresh.entropy().to_vec())).await?;
-    let entropy: [u8; 16] = key.expose().try_into().map_err(|_| StoreError::KeyMissing(name.to_owned()))?;
-    Seed::from_entropy(&entropy).map_err(|_| StoreError::KeyMissing(name.to_owned()))
+/// The guests' and the takings'.
+async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
+    Ok((Seed::of_file(KeyFile("customers"), store).await?, wallet::seed(store).await?))
 }
 
 /// Fills in the devices of venues that name a network of netifd.

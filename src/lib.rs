@@ -4,6 +4,7 @@
 //! (`make lint` checks it). `app` ties them together; `main.rs` is the command line.
 #![forbid(unsafe_code)]
 
+pub mod bech32;
 pub mod clock;
 pub mod hex;
 pub mod mac;
@@ -18,6 +19,8 @@ pub mod ecash;
 pub mod lightning;
 pub mod access;
 pub mod mint_proxy;
+pub mod tollgate;
+pub mod card;
 pub mod portal;
 pub mod http;
 pub mod ops;

@@ -2,13 +2,15 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{json, Value};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
-use tollgated::ops::control;
+use tollgated::ecash::wallet;
+use tollgated::lightning;
+use tollgated::ops::{control, log, people, terminal};
 use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
@@ -28,6 +30,22 @@ COMMANDS
     sessions             running sessions and what is left of them
     grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
     revoke MAC           end a device's session now, paid or granted
+    wallet balance       what the takings are, per mint; 'wallet info' tells more
+    wallet receive TOKEN take a token in ('-': from standard input)
+    wallet send AMOUNT [--mint URL] [--v3]
+                         print a token over so many sat; 'wallet sent' lists those nobody has
+                         spent, 'wallet reclaim ID' takes one back
+    wallet restore [-]   look for ecash of the wallet's own words ('-': of other words, from
+                         standard input, which becomes the wallet's)
+    wallet seed          print the twelve words that the takings are made from; to a terminal only
+    card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled]
+                         a Bolt Card; shows the code that the programmer app reads
+    card list | show ID | history ID
+                         the cards, their limits and what they spent
+    card enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT]
+    card wipe ID         end a card; shows what the app needs to make the chip blank
+    card reprogram ID    new keys for a card; the old ones pay no more
+    lightning test       whether what pays invoices answers, may pay and may look payments up; pays nothing
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop
     wiring               what the init script tells procd, one 'name value' a line
@@ -54,8 +72,14 @@ EXAMPLES
 ";
 
 /// What the running daemon answers.
-const DAEMON_COMMANDS: [&str; 6] = ["status", "clients", "sessions", "grant", "revoke", "reload"];
+const DAEMON_COMMANDS: [&str; 8] =
+    ["status", "clients", "sessions", "grant", "revoke", "reload", "wallet", "card"];
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A mint is asked, perhaps more than once.
+const WALLET_TIMEOUT: Duration = Duration::from_secs(60);
+/// Every keyset of every mint is searched, and some mints limit requests.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(1800);
+const MAX_INPUT: u64 = 70 * 1024;
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 
 struct Line {
@@ -67,7 +91,10 @@ struct Line {
 impl Line {
     /// Whether the command has options of its own.
     fn takes_flags(&self) -> bool {
-        matches!(self.command.first().map(String::as_str), Some("setup" | "check" | "gate"))
+        matches!(
+            self.command.first().map(String::as_str),
+            Some("setup" | "check" | "gate" | "wallet" | "card")
+        )
     }
 }
 
@@ -87,8 +114,11 @@ fn main() -> ExitCode {
         ["check", "--system"] => check_system(&line),
         ["setup", args @ ..] => set_up(&line, args),
         ["wiring"] => wiring(&line),
+        ["lightning", "test"] => test_lightning(&line),
         ["gate", "release"] => release(&line, false),
         ["gate", "release", "--wait"] => release(&line, true),
+        ["wallet", "seed"] => show_seed(&line),
+        ["wallet", command @ ("receive" | "restore"), "-"] => with_input(&line, command),
         [command, args @ ..] if DAEMON_COMMANDS.contains(command) => ask_daemon(&line, command, args),
         [_, ..] => {
             complain(&format!("there is no command '{}'\nTry 'tollgated --help'.", words.join(" ")));
@@ -118,13 +148,18 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Line>, String> {
                 print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
                 return Ok(None);
             }
-            option if option.starts_with('-') && !line.takes_flags() => {
+            option if is_option(option) && !line.takes_flags() => {
                 return Err(format!("there is no option {option}"))
             }
             _ => line.command.push(arg),
         }
     }
     Ok(Some(line))
+}
+
+/// A number below zero is an argument, if a wrong one: the command says what it takes.
+fn is_option(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn check_config(line: &Line) -> ExitCode {
@@ -154,6 +189,17 @@ fn set_up(line: &Line, args: &[&str]) -> ExitCode {
     }
 }
 
+fn test_lightning(line: &Line) -> ExitCode {
+    let config = Config::load(&line.config);
+    let Ok((config, _)) = &config else {
+        complain(&check::report(&line.config, &config, false).0);
+        return ExitCode::FAILURE;
+    };
+    let (text, good) = lightning::test_command::run(config, line.json);
+    print(&text);
+    ExitCode::from(u8::from(!good))
+}
+
 fn wiring(line: &Line) -> ExitCode {
     match setup::wiring::wiring(&line.config) {
         Ok(text) => {
@@ -177,9 +223,59 @@ fn release(line: &Line, wait: bool) -> ExitCode {
     }
 }
 
+/// A command whose last argument is worth money and comes through standard input.
+fn with_input(line: &Line, command: &str) -> ExitCode {
+    let mut text = String::new();
+    match std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut text) {
+        Ok(_) => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            ask_daemon(line, "wallet", &[command, &words.join(" ")])
+        }
+        Err(err) => {
+            complain(&format!("standard input: {err}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The words come from the key file, not through the daemon, which may not run; it only notes that they were shown.
+fn show_seed(line: &Line) -> ExitCode {
+    if !std::io::stdout().is_terminal() {
+        complain("the words are printed to a terminal only: whoever has them has the money");
+        return ExitCode::FAILURE;
+    }
+    let main = match Config::load(&line.config) {
+        Ok((config, _)) => config.main,
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            return ExitCode::FAILURE;
+        }
+    };
+    match wallet::words(&main.state_dir) {
+        Ok(words) => {
+            let noted = json!({"command": "wallet", "args": ["seed"]});
+            if ask(&control::path(&main.run_dir), &noted, ANSWER_TIMEOUT).is_err() {
+                log::start(main.log_target, main.log_level);
+                ::log::warn!("operator: the wallet's twelve words are shown");
+            }
+            print(&if line.json { format!("{}\n", json!({"words": words})) } else { format!("{words}\n") });
+            ExitCode::SUCCESS
+        }
+        Err(err) => {
+            complain(&err.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     let run_dir = config::run_dir_of(&line.config);
-    let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args})) {
+    let patience = match (command, args) {
+        ("wallet", ["restore", ..]) => RESTORE_TIMEOUT,
+        ("wallet", _) => WALLET_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    };
+    let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args}), patience) {
         Ok(answer) => answer,
         Err(err) => {
             complain(&format!(
@@ -190,11 +286,17 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
         }
     };
     if line.json {
-        print(&format!("{answer}\n"));
+        let is_bare = command == "wallet" && answer["ok"] == true;
+        print(&format!("{}\n", if is_bare { &answer["data"] } else { &answer }));
     }
     if answer["ok"] == true {
         if !line.json {
-            print(&for_people(command, &answer["data"]));
+            print(&match (args, answer["data"]["token"].as_str()) {
+                (["send", ..], Some(token)) => format!("{token}\n"),
+                (["sent"], _) => people::for_people("sent tokens", &answer["data"]),
+                _ => people::for_people(command, &answer["data"]),
+            });
+            show_code(&answer["data"]);
         }
         return ExitCode::SUCCESS;
     }
@@ -208,60 +310,25 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     }
 }
 
-fn ask(socket: &Path, order: &Value) -> std::io::Result<Value> {
+fn ask(socket: &Path, order: &Value, patience: Duration) -> std::io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(format!("{order}\n").as_bytes())?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }
 
-/// Tables as lines, everything else as indented names and values.
-fn for_people(command: &str, data: &Value) -> String {
-    match data {
-        Value::Array(rows) if rows.is_empty() => format!("no {command}\n"),
-        Value::Array(rows) => rows.iter().map(|row| format!("{}\n", fields(row).join("  "))).collect(),
-        other => {
-            let mut text = String::new();
-            outline(other, 0, &mut text);
-            text
-        }
-    }
-}
-
-fn fields(row: &Value) -> Vec<String> {
-    row.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={}", plain(value))).collect()
-}
-
-fn outline(value: &Value, depth: usize, text: &mut String) {
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let indent = "  ".repeat(depth);
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
-                outline(value, depth.saturating_add(1), text);
-            }
-            Value::Array(items) if !items.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
-                for item in items {
-                    let line = if item.is_object() { fields(item).join("  ") } else { plain(item) };
-                    text.push_str(&format!("{indent}  {line}\n"));
-                }
-            }
-            _ => text.push_str(&format!("{indent}{name}: {}\n", plain(value))),
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Array(items) if items.is_empty() => "none".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        other => other.to_string(),
+/// What an app reads with a phone's camera: the link to a card's keys, or the keys of one to be wiped. Only on a
+/// terminal: in a file it is of no use.
+fn show_code(data: &Value) {
+    let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
+        (Some(link), _) => link.to_owned(),
+        (None, Some("wipe")) => data.to_string(),
+        _ => return,
+    };
+    if std::io::stdout().is_terminal() {
+        print(&terminal::qr(&text).unwrap_or_default());
     }
 }
 

@@ -1,13 +1,14 @@
-//! Keeps the gate as the sessions say it should be.
+//! Keeps the gate as the sessions say it should be, and knows how many bytes each guest has used.
 //!
 //! One thread owns the gate: it carries out openings and closings in order, looks once a second whether
 //! somebody has changed the firewall or the routing rules under us, and puts everything back. The gate is
 //! derived state: what is wanted stands in `wanted`, and the kernel ends each session by itself.
 
 use crate::clock::Clock;
+use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::network::gate::{Gate, GateError, Lease, Plan, Report, Table};
-use crate::units::Millis;
+use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
+use crate::units::{Allotment, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -18,6 +19,27 @@ use tokio::sync::oneshot;
 const TICK: Duration = Duration::from_secs(1);
 /// The gate is looked at in full this often, even if nothing seems to have changed.
 const FULL_LOOK_EVERY: u32 = 60;
+
+/// For how long, and for how many bytes, a guest may pass. The time runs first; bytes are counted after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// The monotonic time that the time ends.
+    pub time: Option<Millis>,
+    /// Bytes, and the monotonic time up to which they may be used.
+    pub data: Option<(Quota, Millis)>,
+}
+
+impl Pass {
+    /// What the kernel is to be told now; nothing when all of it is over.
+    fn lease(&self, mac: MacAddr, now: Millis) -> Option<Lease> {
+        let left = |until: Millis| Some(until.saturating_sub(now)).filter(|left| *left > Millis::ZERO);
+        if let Some(remaining) = self.time.and_then(left) {
+            return Some(Lease { mac, remaining, quota: None });
+        }
+        let (quota, until) = self.data.filter(|(quota, _)| quota.used < quota.allotment)?;
+        Some(Lease { mac, remaining: left(until)?, quota: Some(quota) })
+    }
+}
 
 /// How the gate stands, for status and for deciding whether a sale can be honoured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,44 +59,68 @@ pub struct GateStatus {
     pub open: usize,
 }
 
+impl GateStatus {
+    /// Why access of this metric cannot be sold now, as a stable code.
+    pub fn cannot_sell(&self, metric: Metric) -> Option<&'static str> {
+        if !self.closed_to_strangers {
+            Some("GATE_DOWN")
+        } else if metric == Metric::Bytes && !self.offloaded_devices.is_empty() {
+            // What skips the gate is not counted, and nothing would end it.
+            Some("FLOW_OFFLOAD")
+        } else {
+            None
+        }
+    }
+}
+
 /// Handle to the gate's thread.
 #[derive(Clone)]
 pub struct Gatekeeper {
     orders: Sender<Order>,
     status: Arc<Mutex<GateStatus>>,
+    usage: Arc<Mutex<Usage>>,
 }
 
 enum Order {
     Plan(Plan, oneshot::Sender<Result<(), GateError>>),
-    Open(MacAddr, Millis, oneshot::Sender<Result<(), GateError>>),
+    Open(MacAddr, Pass, oneshot::Sender<Result<(), GateError>>),
     Close(MacAddr, oneshot::Sender<Result<(), GateError>>),
 }
 
 impl Gatekeeper {
-    /// Starts the thread. `wanted` maps each paid MAC to the monotonic time its session ends. With
-    /// `adopt` (the store cannot be read) the MACs that the kernel still lets through are taken over instead.
+    /// Starts the thread. `wanted` is what each paid MAC is let through for. With `adopt` (the store cannot be read) the MACs that the kernel still lets through are taken over instead.
     pub fn start(
         gate: Box<dyn Gate>,
         clock: Clock,
         plan: Plan,
-        wanted: BTreeMap<MacAddr, Millis>,
+        wanted: BTreeMap<MacAddr, Pass>,
         adopt: bool,
     ) -> Gatekeeper {
         let (orders, inbox) = std::sync::mpsc::channel();
         let status = Arc::new(Mutex::new(GateStatus::default()));
-        let keeper =
-            Keeper { gate, clock, plan, wanted, status: status.clone(), standing: false, ticks: 0, adopt };
+        let usage = Arc::new(Mutex::new(Usage::new()));
+        let keeper = Keeper {
+            gate,
+            clock,
+            plan,
+            wanted,
+            status: status.clone(),
+            usage: usage.clone(),
+            standing: false,
+            ticks: 0,
+            adopt,
+        };
         let spawned = std::thread::Builder::new().name("gate".into()).spawn(move || keeper.run(inbox));
         if let Err(err) = spawned {
             log::error!("cannot start the gate's thread: {err}");
         }
-        Gatekeeper { orders, status }
+        Gatekeeper { orders, status, usage }
     }
 
-    /// Lets a MAC through until a monotonic time; a later call replaces an earlier one.
-    pub async fn open(&self, mac: MacAddr, until: Millis) -> Result<(), GateError> {
+    /// Lets a MAC through; a later call replaces an earlier one.
+    pub async fn open(&self, mac: MacAddr, pass: Pass) -> Result<(), GateError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Order::Open(mac, until, reply));
+        self.send(Order::Open(mac, pass, reply));
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
@@ -96,6 +142,17 @@ impl Gatekeeper {
         lock(&self.status).clone()
     }
 
+    /// The bytes that a MAC has used in this session, at most some seconds ago. Nothing where none were
+    /// counted by this run of the daemon.
+    pub fn used(&self, mac: MacAddr, session: u64) -> Option<Allotment> {
+        lock(&self.usage).get(&mac).filter(|(counted, _)| *counted == session).map(|(_, used)| *used)
+    }
+
+    /// What was used is in the store, and nobody asks for these any more.
+    pub fn forget_usage(&self, gone: impl Fn(MacAddr, u64) -> bool) {
+        lock(&self.usage).retain(|mac, (session, _)| !gone(*mac, *session));
+    }
+
     fn send(&self, order: Order) {
         // The thread is gone only when it could not be started; the reply channel then says so.
         let _ = self.orders.send(order);
@@ -106,8 +163,9 @@ struct Keeper {
     gate: Box<dyn Gate>,
     clock: Clock,
     plan: Plan,
-    wanted: BTreeMap<MacAddr, Millis>,
+    wanted: BTreeMap<MacAddr, Pass>,
     status: Arc<Mutex<GateStatus>>,
+    usage: Arc<Mutex<Usage>>,
     /// The gate was as planned when we last looked, and has done what it was told.
     standing: bool,
     ticks: u32,
@@ -138,8 +196,12 @@ impl Keeper {
                 self.plan = plan;
                 let _ = reply.send(self.put_back());
             }
-            Order::Open(mac, until, reply) => {
-                self.wanted.insert(mac, until);
+            Order::Open(mac, mut pass, reply) => {
+                if let Some((quota, _)) = &mut pass.data {
+                    let counted = lock(&self.usage).get(&mac).filter(|(id, _)| *id == quota.session).copied();
+                    quota.used = quota.used.max(counted.map(|(_, used)| used).unwrap_or_default());
+                }
+                self.wanted.insert(mac, pass);
                 let opened = if self.standing { self.open(&[mac]) } else { self.put_back() };
                 let _ = reply.send(opened);
             }
@@ -154,15 +216,11 @@ impl Keeper {
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         let now = self.clock.now();
-        let over: Vec<MacAddr> =
-            self.wanted.iter().filter(|(_, until)| **until <= now).map(|(mac, _)| *mac).collect();
-        if !over.is_empty() {
-            // The kernel has closed them to the second; this also ends their downloads and connections.
-            for mac in &over {
-                self.wanted.remove(mac);
-            }
-            let _ = self.close(&over);
-            lock(&self.status).open = self.wanted.len();
+        // The kernel has closed them to the second; this also ends their downloads and connections.
+        self.close_ended(now);
+        let counted_now: Vec<MacAddr> = self.time_over(now);
+        if !counted_now.is_empty() {
+            let _ = self.open(&counted_now);
         }
         if !self.standing || self.gate.changed() || self.ticks.is_multiple_of(FULL_LOOK_EVERY) {
             self.look();
@@ -170,6 +228,44 @@ impl Keeper {
         if self.standing {
             let tended = self.gate.tend();
             self.take_in(&tended);
+            if let Ok(usage) = tended {
+                self.note_usage(&usage);
+                self.close_ended(now);
+            }
+        }
+    }
+
+    fn close_ended(&mut self, now: Millis) {
+        let ended = self.wanted.iter().filter(|(mac, pass)| pass.lease(**mac, now).is_none());
+        let ended: Vec<MacAddr> = ended.map(|(mac, _)| *mac).collect();
+        if !ended.is_empty() {
+            for mac in &ended {
+                self.wanted.remove(mac);
+            }
+            let _ = self.close(&ended);
+            lock(&self.status).open = self.wanted.len();
+        }
+    }
+
+    /// Guests whose time is over and who have bytes left.
+    fn time_over(&mut self, now: Millis) -> Vec<MacAddr> {
+        let over = self.wanted.iter_mut().filter(|(_, pass)| pass.time.is_some_and(|time| time <= now));
+        over.map(|(mac, pass)| {
+            pass.time = None;
+            *mac
+        })
+        .collect()
+    }
+
+    fn note_usage(&mut self, usage: &Usage) {
+        for (mac, (session, used)) in usage {
+            let Some((quota, _)) = self.wanted.get_mut(mac).and_then(|pass| pass.data.as_mut()) else {
+                continue;
+            };
+            if quota.session == *session {
+                quota.used = quota.used.max(*used).min(quota.allotment);
+                lock(&self.usage).insert(*mac, (*session, quota.used));
+            }
         }
     }
 
@@ -180,6 +276,7 @@ impl Keeper {
                 let paid: BTreeSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
                 let whole = report.is_sound()
                     && self.wanted.keys().all(|mac| paid.contains(mac))
+                    && self.all_counted(&report)
                     && self.strangers(&report).is_empty();
                 self.show(&report);
                 if whole && self.standing {
@@ -201,6 +298,15 @@ impl Keeper {
                 let _ = self.put_back();
             }
         }
+    }
+
+    /// Whether nobody's bytes pass uncounted.
+    fn all_counted(&self, report: &Report) -> bool {
+        let leases = self.leases(self.wanted.keys());
+        leases.iter().all(|lease| match lease.quota {
+            Some(quota) => report.quotas.get(&lease.mac).is_some_and(|there| there.session == quota.session),
+            None => !report.quotas.contains_key(&lease.mac),
+        })
     }
 
     fn put_back(&mut self) -> Result<(), GateError> {
@@ -238,9 +344,14 @@ impl Keeper {
     fn adopt_kernel_state(&mut self) -> Result<(), GateError> {
         let report = self.gate.inspect()?;
         let now = self.clock.now();
-        let sessions =
-            report.paid.iter().filter_map(|(mac, left)| Some((*mac, now.saturating_add((*left)?))));
-        self.wanted.extend(sessions);
+        for (mac, left) in &report.paid {
+            let Some(until) = left.map(|left| now.saturating_add(left)) else { continue };
+            let pass = match report.quotas.get(mac) {
+                Some(quota) => Pass { time: None, data: Some((*quota, until)) },
+                None => Pass { time: Some(until), data: None },
+            };
+            self.wanted.insert(*mac, pass);
+        }
         self.adopt = false;
         self.show(&report);
         Ok(())
@@ -253,7 +364,7 @@ impl Keeper {
     }
 
     /// What could not be written is put right at the next look.
-    fn take_in(&mut self, result: &Result<(), GateError>) {
+    fn take_in<T>(&mut self, result: &Result<T, GateError>) {
         self.standing &= result.is_ok();
         self.note(result.as_ref().err());
     }
@@ -271,11 +382,7 @@ impl Keeper {
 
     fn leases<'a>(&self, macs: impl Iterator<Item = &'a MacAddr>) -> Vec<Lease> {
         let now = self.clock.now();
-        macs.filter_map(|mac| {
-            let remaining = self.wanted.get(mac)?.saturating_sub(now);
-            (remaining > Millis::ZERO).then_some(Lease { mac: *mac, remaining })
-        })
-        .collect()
+        macs.filter_map(|mac| self.wanted.get(mac)?.lease(*mac, now)).collect()
     }
 
     fn show(&self, report: &Report) {
@@ -298,8 +405,8 @@ impl Keeper {
     }
 }
 
-fn lock(status: &Mutex<GateStatus>) -> std::sync::MutexGuard<'_, GateStatus> {
-    status.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

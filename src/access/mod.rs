@@ -7,15 +7,15 @@ mod gatekeeper;
 mod price;
 mod tickets;
 
-pub use gatekeeper::{GateStatus, Gatekeeper};
+pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
 pub use price::{Price, PriceError};
 pub use tickets::{Taken, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::network::gate::{Gate, Plan};
-use crate::store::{NewGrant, SessionRow, Store, StoreError};
+use crate::network::gate::{Gate, Plan, Quota};
+use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ pub struct Session {
     pub used: Allotment,
     /// Zero: it is over.
     pub remaining: Allotment,
+    /// When it began by the router's wall clock; a top-up changes nothing about it.
+    pub started_at: UnixSeconds,
     /// When it ends by the router's wall clock; nothing for one by bytes.
     pub ends_at: Option<UnixSeconds>,
 }
@@ -71,10 +73,10 @@ impl Access {
     ) -> Result<Access, StoreError> {
         let now = store.now();
         let rows = store.sessions_ending_after(now.saturating_sub(REMEMBER_ENDED)).await?;
-        let mut wanted = BTreeMap::new();
+        let mut wanted: BTreeMap<MacAddr, Pass> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.ends > now) {
             let ends = monotonic(&clock, now, row.ends);
-            wanted.entry(row.mac).and_modify(|until| *until = ends.max(*until)).or_insert(ends);
+            add_to_pass(wanted.entry(row.mac).or_default(), row, row.used, ends);
         }
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
         let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
@@ -111,16 +113,14 @@ impl Access {
     pub async fn admit(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
-            let (session, ends) = {
+            let (session, pass) = {
                 let sessions = self.sessions();
                 // The account may be with another MAC by now; or the session over for an hour.
                 let current = sessions.values().find(|known| known.is_same_session(&row));
                 let Some(current) = current else { return self.view(&row) };
-                let ends = of(&sessions, current.mac).map(|row| row.ends).max();
-                (self.view(current), ends.unwrap_or(current.ends))
+                (self.view(current), self.pass(&sessions, current.mac))
             };
-            let open_until = monotonic(&self.clock, self.store.now(), ends);
-            if !session.is_running() || self.gatekeeper.open(session.mac, open_until).await.is_ok() {
+            if !session.is_running() || self.gatekeeper.open(session.mac, pass).await.is_ok() {
                 return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
@@ -152,13 +152,96 @@ impl Access {
         Ok(was_running)
     }
 
-    /// Drops what ended more than an hour ago. Answers whether any session is running.
-    pub fn forget_ended(&self) -> bool {
+    /// To be called every few seconds: ends in the store what is used up, writes down how far time and bytes
+    /// have run out (at most once a minute, for all together; `waiting`: something else runs out, too), and
+    /// drops what ended more than an hour ago.
+    pub async fn tend(&self, waiting: bool) {
+        self.end_used_up().await;
         let now = self.store.now();
+        let (time_runs, used) = {
+            let mut sessions = self.sessions();
+            sessions.retain(|_, row| row.ends.saturating_add(REMEMBER_ENDED) > now);
+            self.tickets.forget(|mac| of(&sessions, mac).next().is_some(), now);
+            self.gatekeeper.forget_usage(|mac, session| {
+                sessions.get(&(mac, Metric::Bytes)).is_none_or(|row| row.started.0 != session)
+            });
+            let time_runs = |row: &SessionRow| row.metric == Metric::Milliseconds && row.ends > now;
+            (sessions.values().any(time_runs), self.newly_used(&sessions))
+        };
+        if self.store.checkpoint(waiting || time_runs || !used.is_empty(), &used) {
+            self.note_written(used);
+        }
+    }
+
+    /// Writes down what was used, now; answers whether there was anything. A write that is asked for later
+    /// finds it.
+    pub fn settle(&self) -> bool {
+        let used = self.newly_used(&self.sessions());
+        if used.is_empty() {
+            return false;
+        }
+        self.store.checkpoint_now(&used);
+        self.note_written(used);
+        true
+    }
+
+    /// Sessions of which more was used than is written down.
+    fn newly_used(&self, sessions: &Rows) -> Vec<UsageRow> {
+        let by_bytes = sessions.values().filter(|row| row.metric == Metric::Bytes);
+        let used = by_bytes.map(|row| (row, self.used(row))).filter(|(row, used)| *used > row.used);
+        used.map(|(row, used)| UsageRow { account: row.account, mac: row.mac, started: row.started, used })
+            .collect()
+    }
+
+    fn note_written(&self, written: Vec<UsageRow>) {
         let mut sessions = self.sessions();
-        sessions.retain(|_, row| row.ends.saturating_add(REMEMBER_ENDED) > now);
-        self.tickets.forget(|mac| of(&sessions, mac).next().is_some(), now);
-        sessions.values().any(|row| row.ends > now)
+        for usage in written {
+            let row = sessions.get_mut(&(usage.mac, Metric::Bytes));
+            if let Some(row) = row.filter(|row| row.started == usage.started) {
+                row.used = row.used.max(usage.used);
+            }
+        }
+    }
+
+    async fn end_used_up(&self) {
+        let now = self.store.now();
+        let mut over: Vec<UsageRow> = {
+            let sessions = self.sessions();
+            let running = sessions.values().filter(|row| row.metric == Metric::Bytes && row.ends > now);
+            running
+                .filter(|row| self.used(row) >= row.allotment)
+                .map(|row| UsageRow {
+                    account: row.account,
+                    mac: row.mac,
+                    started: row.started,
+                    used: row.allotment,
+                })
+                .collect()
+        };
+        if over.is_empty() {
+            return;
+        }
+        // The others' come along in the same commit.
+        over.extend(self.newly_used(&self.sessions()));
+        match self.store.used(over).await {
+            Ok(rows) => rows.into_iter().for_each(|row| self.follow(row)),
+            Err(err) => log::error!("sessions are used up, which is not written yet: {err}"),
+        }
+    }
+
+    /// Everything that a MAC has paid for and not used.
+    fn pass(&self, sessions: &Rows, mac: MacAddr) -> Pass {
+        let now = self.store.now();
+        let mut pass = Pass::default();
+        for row in of(sessions, mac).filter(|row| row.ends > now) {
+            add_to_pass(&mut pass, row, self.used(row), monotonic(&self.clock, now, row.ends));
+        }
+        pass
+    }
+
+    /// The bytes that were used of a session.
+    fn used(&self, row: &SessionRow) -> Allotment {
+        row.used.max(self.gatekeeper.used(row.mac, row.started.0).unwrap_or_default())
     }
 
     /// Takes a row of the store over, unless a newer one is here already.
@@ -184,12 +267,14 @@ impl Access {
     }
 
     fn view(&self, row: &SessionRow) -> Session {
-        let time = row.ends.saturating_sub(self.store.now());
-        let ends_at = UnixSeconds(self.store.wall().0.saturating_add(time.as_secs_ceil()));
+        let (now, wall) = (self.store.now(), self.store.wall().0);
+        let time = row.ends.saturating_sub(now);
+        let ends_at = UnixSeconds(wall.saturating_add(time.as_secs_ceil()));
+        let started_at = UnixSeconds(wall.saturating_sub(now.saturating_sub(row.started).0 / 1000));
         let (remaining, ends_at) = match row.metric {
             Metric::Milliseconds => (time.into(), Some(ends_at)),
             Metric::Bytes if time == Millis::ZERO => (Allotment::ZERO, None),
-            Metric::Bytes => (row.allotment.saturating_sub(row.used), None),
+            Metric::Bytes => (row.allotment.saturating_sub(self.used(row)), None),
         };
         Session {
             mac: row.mac,
@@ -198,6 +283,7 @@ impl Access {
             allotment: row.allotment,
             used: row.allotment.saturating_sub(remaining),
             remaining,
+            started_at,
             ends_at,
         }
     }
@@ -210,6 +296,16 @@ impl Access {
 /// The sessions of a MAC, by time before by bytes.
 fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
     sessions.range((mac, Metric::Milliseconds)..=(mac, Metric::Bytes)).map(|(_, row)| row)
+}
+
+fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {
+    match row.metric {
+        Metric::Milliseconds => pass.time = Some(ends),
+        Metric::Bytes => {
+            let quota = Quota { session: row.started.0, allotment: row.allotment, used };
+            pass.data = Some((quota, ends));
+        }
+    }
 }
 
 /// The monotonic time of a service time.

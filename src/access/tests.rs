@@ -105,12 +105,14 @@ async fn an_ended_session_is_remembered_for_an_hour() {
     let (dir, clock) = (Scratch::new("ended"), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     grant(&access).await.unwrap();
-    assert!(access.forget_ended());
+    access.tend(false).await;
+    assert_eq!(access.running().len(), 1);
     clock.advance(MINUTE);
-    assert!(!access.forget_ended() && access.running().is_empty());
+    access.tend(false).await;
+    assert!(access.running().is_empty());
     assert_eq!(access.session(mac()).unwrap().remaining, Allotment::ZERO);
     clock.advance(REMEMBER_ENDED);
-    access.forget_ended();
+    access.tend(false).await;
     assert_eq!(access.session(mac()), None);
 }
 

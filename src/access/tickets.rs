@@ -153,6 +153,7 @@ impl Access {
             return Err(TicketError::TooSoon(wait));
         }
         look_around(caller.clone(), devices.to_vec(), holder).await?;
+        self.settle();
         let rows = match self.store.take_over(&ticket, holder, mac).await? {
             TakeOver::Done(rows) => rows,
             TakeOver::Changed => return Err(TicketError::Wrong),

@@ -8,6 +8,7 @@
 
 mod signature;
 
+use crate::bech32::{checksum, CHARSET, CHECKSUM_WORDS};
 use crate::units::{Millis, Msats, Sats, UnixSeconds};
 use sha2::{Digest, Sha256};
 use signature::Signature;
@@ -15,8 +16,6 @@ use std::fmt;
 
 /// The longest invoice that is read (bytes).
 pub const MAX_LEN: usize = 4096;
-const CHARSET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-const CHECKSUM_WORDS: usize = 6;
 const TIMESTAMP_WORDS: usize = 7;
 const SIGNATURE_WORDS: usize = 104;
 const DEFAULT_EXPIRY_SECS: u64 = 3600;
@@ -273,26 +272,5 @@ fn leading_bytes<const N: usize>(words: &[u8]) -> Option<[u8; N]> {
     padded_bytes(words).first_chunk().copied()
 }
 
-/// The bech32 polynomial (BIP-173) over the expanded prefix and the data; 1 where the checksum holds.
-fn checksum(hrp: &str, words: &[u8]) -> u32 {
-    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
-    let high = hrp.bytes().map(|b| b >> 5);
-    let low = hrp.bytes().map(|b| b & 31);
-    high.chain([0]).chain(low).chain(words.iter().copied()).fold(1u32, |state, word| {
-        let top = state >> 25;
-        let next = (state & 0x01ff_ffff) << 5 ^ u32::from(word);
-        GENERATOR.iter().enumerate().fold(
-            next,
-            |next, (i, generator)| {
-                if top >> i & 1 == 1 {
-                    next ^ generator
-                } else {
-                    next
-                }
-            },
-        )
-    })
-}
-
 #[cfg(test)]
-mod tests;
+pub mod tests;

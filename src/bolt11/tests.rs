@@ -1,3 +1,7 @@
+//! Against the specification's examples.
+
+pub mod maker;
+
 use super::*;
 use crate::hex;
 use serde_json::Value;
@@ -182,4 +186,11 @@ fn fields_that_overrun_and_endless_text_are_refused() {
             assert_ne!(Invoice::parse(&format!("lnbc1u1{text}")), Err(InvoiceError::Checksum));
         }
     }
+}
+
+#[test]
+fn what_the_tests_make_is_signed() {
+    let invoice = Invoice::parse(&maker::Maker::default().make()).unwrap();
+    assert_eq!(invoice.payee(), Some(maker::payee()));
+    assert_eq!(invoice.network(), Some(Network::Regtest));
 }

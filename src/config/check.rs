@@ -2,6 +2,7 @@
 
 use super::{Config, Problem, Severity};
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The text to print and the exit code: 0 when the file can be used, 1 when it cannot.
@@ -14,14 +15,17 @@ pub fn report(
         Ok((config, warnings)) => (Some(config), warnings),
         Err(problems) => (None, problems),
     };
+    let problems: Vec<&Problem> = problems.iter().collect();
+    let exposed = exposed(path);
+    let problems = [problems, exposed.iter().collect()].concat();
     let text = match as_json {
-        true => json_report(config.is_some(), problems),
-        false => text_report(path, config, problems),
+        true => json_report(config.is_some(), &problems),
+        false => text_report(path, config, &problems),
     };
     (text, u8::from(config.is_none()))
 }
 
-fn text_report(path: &Path, config: Option<&Config>, problems: &[Problem]) -> String {
+fn text_report(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> String {
     let path = path.display();
     let mut text = String::new();
     for problem in problems {
@@ -44,8 +48,8 @@ fn text_report(path: &Path, config: Option<&Config>, problems: &[Problem]) -> St
     text
 }
 
-fn json_report(ok: bool, problems: &[Problem]) -> String {
-    let problem = |problem: &Problem| {
+fn json_report(ok: bool, problems: &[&Problem]) -> String {
+    let problem = |problem: &&Problem| {
         json!({
             "line": problem.line,
             "section": problem.section,
@@ -58,7 +62,16 @@ fn json_report(ok: bool, problems: &[Problem]) -> String {
     format!("{}\n", json!({ "ok": ok, "problems": problems }))
 }
 
-fn plural(count: usize, word: &str) -> String {
+/// The file holds what is worth money: keys and addresses of wallets and nodes.
+fn exposed(path: &Path) -> Option<Problem> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let path = path.display();
+    let message = format!("others than its owner may read it (mode {mode:04o}): chmod 600 {path}");
+    (mode & 0o077 != 0).then(|| Problem { severity: Severity::Warning, ..Problem::of_file(message) })
+}
+
+/// `1 error`, `2 errors`.
+pub fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -86,6 +99,26 @@ mod tests {
         let sample = include_str!("../../tests/vectors/tollgate.uci");
         let (text, code) = report(Path::new("f"), &Config::from_uci(sample), false);
         assert_eq!((text.as_str(), code), ("f: can be used: 1 venue, 1 mint, enabled, 0 warnings\n", 0));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_warned_of_with_the_command_that_mends_it() {
+        let dir = std::env::temp_dir().join(format!("tollgated-check-{}", std::process::id()));
+        let (path, sample) = (dir.join("tollgate"), include_str!("../../tests/vectors/tollgate.uci"));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(&path, sample).unwrap();
+        let mut said = Vec::new();
+        for mode in [0o600, 0o640] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            said.push(report(&path, &Config::load(&path), false));
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(said[0].0.ends_with(", 0 warnings\n") && said[0].1 == 0, "{said:?}");
+        let mend = format!("may read it (mode 0640): chmod 600 {}\n", path.display());
+        assert!(
+            said[1].0.contains(&mend) && said[1].0.ends_with(", 1 warning\n") && said[1].1 == 0,
+            "{said:?}"
+        );
     }
 
     #[test]

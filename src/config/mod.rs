@@ -30,8 +30,9 @@ pub const DEFAULT_PATH: &str = "/etc/config/tollgate";
 /// Where `control.sock` is, unless the configuration says otherwise.
 pub const DEFAULT_RUN_DIR: &str = "/var/run/tollgate";
 
-/// Most that one purchase can be: ten years of milliseconds.
-const MAX_ALLOTMENT: u64 = 315_360_000_000;
+/// Most that one purchase can be: ten years of milliseconds, or a million gigabytes.
+const MAX_TIME: u64 = 315_360_000_000;
+const MAX_BYTES: u64 = 1_000_000_000_000_000;
 /// 21 million bitcoin.
 const ALL_SATS: u64 = 2_100_000_000_000_000;
 
@@ -103,7 +104,7 @@ pub struct Venue {
     /// A `config interface` of `/etc/config/network` that names the device; see [`netifd`].
     pub network: Option<String>,
     pub metric: Metric,
-    /// One step, in the metric's unit; at least 1.
+    /// One step, in the metric's unit; at least 1. Of bytes not from 1024 to 1048575.
     pub step_size: u64,
     /// Most steps of one purchase, at least 1; `step_size` times this does not overflow.
     pub max_steps: u64,
@@ -115,7 +116,7 @@ pub struct Venue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     Milliseconds,
-    /// Known, but refused by [`Config::from_uci`] until bytes are metered.
+    /// Sent and received together, with their IP headers.
     Bytes,
 }
 

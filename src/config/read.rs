@@ -4,7 +4,7 @@ use super::fields::{place_of, Fields};
 use super::problem::{shown, Place, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{payments, values, Config, Main, Mint, Venue, ALL_SATS, MAX_ALLOTMENT};
+use super::{payments, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,8 @@ const MAX_VENUES: usize = 32;
 const MAX_MINTS: usize = 32;
 const MAX_DEVICES: usize = 16;
 const MAX_TRUSTED: usize = 1024;
+/// Steps of bytes that the portals of this protocol cannot show.
+const NO_PORTAL_SHOWS: std::ops::Range<u64> = 1024..1_048_576;
 
 /// Something read, and the section it comes from.
 struct Found<'a, T> {
@@ -208,9 +210,19 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     let metric = fields.one("metric", values::metric);
     let step_size = fields.one("step_size", values::step_size);
     let max_steps = fields.one("max_steps", values::max_steps);
-    if let (Some(size), Some(steps)) = (step_size, max_steps) {
-        if size.checked_mul(steps).is_none_or(|allotment| allotment > MAX_ALLOTMENT) {
-            fields.error("max_steps", "times step_size is more than ten years: lower one of the two");
+    if let (Some(metric), Some(size)) = (metric, step_size) {
+        if metric == Metric::Bytes && NO_PORTAL_SHOWS.contains(&size) {
+            fields.error("step_size", "is from 1 KiB to below 1 MiB, which existing portals answer with a white page: use 1048576 or more");
+        }
+    }
+    if let (Some(metric), Some(size), Some(steps)) = (metric, step_size, max_steps) {
+        let (most, name) = match metric {
+            Metric::Milliseconds => (MAX_TIME, "ten years"),
+            Metric::Bytes => (MAX_BYTES, "a million gigabytes"),
+        };
+        if size.checked_mul(steps).is_none_or(|allotment| allotment > most) {
+            let message = format!("times step_size is more than {name}: lower one of the two");
+            fields.error("max_steps", message);
         }
     }
     let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);

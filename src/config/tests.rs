@@ -346,11 +346,17 @@ fn a_venues_name_is_one_line_for_people() {
 }
 
 #[test]
-fn bytes_are_refused_with_the_reason() {
-    assert_problem(
-        &venue_with("option metric 'bytes'"),
-        "3 error metric: metric 'bytes' is not sold by this version; use 'milliseconds'",
-    );
+fn bytes_are_sold_in_steps_that_portals_can_show() {
+    for size in ["1", "1023", "1048576", "22020096"] {
+        let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
+        assert_eq!(good(&venue_with(&text)).venues[0].metric, Metric::Bytes, "{size}");
+    }
+    for size in ["1024", "60000", "1048575"] {
+        let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
+        assert_problem(&venue_with(&text), "white page");
+    }
+    let text = "option metric 'bytes'\n\toption step_size '1000000000000'\n\toption max_steps '1001'";
+    assert_problem(&venue_with(text), "more than a million gigabytes");
     assert_problem(&venue_with("option metric 'hours'"), "'hours' is no metric");
 }
 

@@ -62,7 +62,7 @@ pub fn max_steps(text: &str) -> Parsed<u64> {
 }
 
 pub fn step_size(text: &str) -> Parsed<u64> {
-    number(text, 1..=super::MAX_ALLOTMENT)
+    number(text, 1..=super::MAX_BYTES)
 }
 
 pub fn seconds(text: &str) -> Parsed<Millis> {
@@ -182,11 +182,7 @@ pub fn network(text: &str) -> Parsed<String> {
 }
 
 pub fn metric(text: &str) -> Parsed<Metric> {
-    match text {
-        "milliseconds" => Ok(Metric::Milliseconds),
-        "bytes" => Err("metric 'bytes' is not sold by this version; use 'milliseconds'".to_owned()),
-        _ => Err(format!("{} is no metric: use 'milliseconds'", shown(text))),
-    }
+    Metric::parse(text).ok_or_else(|| format!("{} is no metric: use 'milliseconds' or 'bytes'", shown(text)))
 }
 
 pub fn mac(text: &str) -> Parsed<MacAddr> {

@@ -4,10 +4,11 @@
 use super::curve::{PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
 use super::keyset::Keyset;
-use super::outputs::{BlindSignature, Outputs};
+use super::outputs::{BlindSignature, Outputs, Proof};
 use super::quote_lock::{self, Form};
 use super::refusal;
 use super::tls::{HandshakeFailed, Tls, CALL_TIMEOUT};
+use super::wire::spending::{inputs_json, melt_quote, MeltQuote};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
 use crate::config::MintUrl;
 use crate::units::Sats;
@@ -106,6 +107,35 @@ impl MintClient {
         wire::signatures(&self.post("/v1/mint/bolt11", &body)?)
     }
 
+    /// Trades proofs for new ones (NUT-03).
+    pub fn swap(&self, inputs: &[Proof], outputs: &Outputs) -> Result<Vec<BlindSignature>, EcashError> {
+        let body = json!({"inputs": inputs_json(inputs), "outputs": wire::outputs_json(outputs)});
+        wire::signatures(&self.post("/v1/swap", &body)?)
+    }
+
+    /// Asks what the mint wants for paying an invoice (NUT-05).
+    pub fn melt_quote(&self, invoice: &str) -> Result<MeltQuote, EcashError> {
+        melt_quote(&self.post("/v1/melt/quote/bolt11", &json!({"request": invoice, "unit": "sat"}))?)
+    }
+
+    pub fn melt_state(&self, quote: &QuoteId) -> Result<MeltQuote, EcashError> {
+        same_quote(melt_quote(&self.get(&format!("/v1/melt/quote/bolt11/{quote}"))?)?, quote)
+    }
+
+    /// Has the mint pay a quote's invoice with these proofs; change comes on the blank outputs (NUT-08).
+    pub fn melt(
+        &self,
+        quote: &QuoteId,
+        inputs: &[Proof],
+        blanks: Option<&Outputs>,
+    ) -> Result<MeltQuote, EcashError> {
+        let mut body = json!({"quote": quote.as_str(), "inputs": inputs_json(inputs)});
+        if let Some(blanks) = blanks {
+            body["outputs"] = wire::outputs_json(blanks);
+        }
+        same_quote(melt_quote(&self.post("/v1/melt/bolt11", &body)?)?, quote)
+    }
+
     /// Which of the outputs the mint has signed before (NUT-09).
     pub fn restore(&self, outputs: &Outputs) -> Result<Vec<(PublicKey, BlindSignature)>, EcashError> {
         wire::restored(&self.post("/v1/restore", &json!({"outputs": wire::outputs_json(outputs)}))?)
@@ -124,6 +154,13 @@ impl MintClient {
     fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>, EcashError> {
         let request = self.agent.post(self.url.endpoint(path)).content_type("application/json");
         answer(request.send(body.to_string()))
+    }
+}
+
+fn same_quote(answer: MeltQuote, asked: &QuoteId) -> Result<MeltQuote, EcashError> {
+    match answer.id == *asked {
+        true => Ok(answer),
+        false => Err(Lie::OtherQuote.into()),
     }
 }
 

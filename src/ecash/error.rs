@@ -57,6 +57,17 @@ pub enum EcashError {
     KeysetInactive,
     #[error("the mint refuses the quote's signature")]
     SignatureRefused,
+    #[error("the ecash has been spent already")]
+    TokenSpent,
+    /// Another swap or melt of the same proofs is under way at the mint.
+    #[error("the ecash is being spent at this moment")]
+    TokenPending,
+    /// The mint's fee is another one than we reckoned with: its terms have to be read again.
+    #[error("the mint takes another fee than it said")]
+    Unbalanced,
+    /// The Lightning payment of a melt failed; the proofs are free again.
+    #[error("the Lightning payment failed")]
+    PaymentFailed,
     /// Any other refusal.
     #[error("the mint refuses{}: {detail}", .code.map(|code| format!(" (code {code})")).unwrap_or_default())]
     Mint { code: Option<i64>, detail: String },

@@ -106,6 +106,13 @@ impl KeysetRef {
         }
     }
 
+    pub fn full(&self) -> Option<KeysetId> {
+        match self {
+            KeysetRef::Full(id) => Some(*id),
+            KeysetRef::Short(_) => None,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<KeysetRef> {
         match hex::decode::<8>(text) {
             Some(id) => KeysetRef::from_bytes(&id),

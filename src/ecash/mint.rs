@@ -89,6 +89,10 @@ enum Path {
     NewQuote,
     Quote(QuoteId),
     Mint,
+    Swap,
+    NewMelt,
+    Melt,
+    MeltState(QuoteId),
     Restore,
     States,
 }
@@ -133,8 +137,17 @@ impl Mint {
 
     /// All keysets of the mint, active or not; at most ten minutes old.
     pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
+        self.keysets_of(KEYSETS_KEPT, urgency).await
+    }
+
+    /// The keysets as the mint told them at most `max_age` ago.
+    pub async fn keysets_of(
+        &self,
+        max_age: Millis,
+        urgency: Urgency,
+    ) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
         if let Some((at, keysets)) = &self.kept().keysets {
-            if self.age(*at) < KEYSETS_KEPT {
+            if self.age(*at) < max_age {
                 return Ok(keysets.clone());
             }
         }
@@ -225,7 +238,12 @@ impl Mint {
                 Ok(outputs.unblind(&keyset, &signatures)?)
             })
             .await;
-        if let Err(EcashError::KeysetInactive) = outcome {
+        self.noticed(outcome)
+    }
+
+    /// Terms that have changed are read anew by the next call that needs them.
+    fn noticed<T>(&self, outcome: Result<T, EcashError>) -> Result<T, EcashError> {
+        if let Err(EcashError::KeysetInactive | EcashError::Unbalanced) = outcome {
             self.kept().keysets = None;
         }
         outcome
@@ -386,6 +404,8 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
     let lifetime = by_quote.map_or(invoice.lifetime(), |by_quote| by_quote.min(invoice.lifetime()));
     Ok(NewQuote { id: quote.id, amount, invoice_text, invoice, lifetime })
 }
+
+mod spending;
 
 #[cfg(test)]
 mod tests;

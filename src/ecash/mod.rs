@@ -15,11 +15,13 @@ mod mnemonic;
 mod outputs;
 mod quote_lock;
 mod refusal;
+pub mod retry;
 mod schedule;
 mod seed;
 mod subscribe;
 mod tls;
 pub mod token;
+pub mod wallet;
 mod wire;
 
 use crate::hex;
@@ -36,6 +38,7 @@ pub use seed::{Secret, Seed, SeedError};
 pub use subscribe::{MintEvent, QuoteWatch};
 pub use tls::{Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
+pub use wire::spending::{MeltQuote, MeltState};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
 
 #[cfg(test)]

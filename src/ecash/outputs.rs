@@ -21,6 +21,8 @@ pub struct Outputs {
 
 #[derive(Clone, Debug)]
 struct Output {
+    counter: u32,
+    /// Zero for a blank one: the mint decides what it is worth (NUT-08).
     amount: Sats,
     secret: Secret,
     r: SecretKey,
@@ -39,6 +41,8 @@ pub struct BlindSignature {
 /// Money: a secret with the mint's signature on it. Debug output shows neither secret nor blinding factor.
 #[derive(Clone, Debug)]
 pub struct Proof {
+    /// Which counter of our seed it was made from; nothing for what others made.
+    pub counter: Option<u32>,
     pub keyset: KeysetId,
     pub amount: Sats,
     pub secret: Secret,
@@ -54,8 +58,8 @@ pub struct ProofDleq {
 }
 
 impl Outputs {
-    /// Makes one output per amount, with the counters from `first_counter` on. The caller has reserved
-    /// `amounts.len()` counters durably before.
+    /// Makes one output per amount (zero: a blank one, NUT-08), with the counters from `first_counter` on. The
+    /// caller has reserved `amounts.len()` counters durably before.
     pub fn prepare(
         seed: &Seed,
         keyset: KeysetId,
@@ -68,12 +72,13 @@ impl Outputs {
         let mut amounts = amounts.to_vec();
         amounts.sort_unstable();
         let mut outputs = Vec::with_capacity(amounts.len());
-        let mut counter = Some(first_counter);
+        let mut next = Some(first_counter);
         for amount in amounts {
-            let (secret, r) = seed.secret(&keyset, counter.ok_or(SeedError::NoSuchKey)?)?;
+            let counter = next.ok_or(SeedError::NoSuchKey)?;
+            let (secret, r) = seed.secret(&keyset, counter)?;
             let blinded = curve::blind(secret.as_str().as_bytes(), &r).ok_or(SeedError::NoSuchKey)?;
-            outputs.push(Output { amount, secret, r, blinded });
-            counter = counter.and_then(|counter| counter.checked_add(1));
+            outputs.push(Output { counter, amount, secret, r, blinded });
+            next = counter.checked_add(1);
         }
         Ok(Outputs { keyset, outputs })
     }
@@ -98,7 +103,16 @@ impl Outputs {
     /// Turns the answer to a mint or swap request into proofs. Every signature must be there, in order,
     /// with its DLEQ proof.
     pub fn unblind(&self, keyset: &Keyset, signatures: &[BlindSignature]) -> Result<Vec<Proof>, Lie> {
-        if signatures.len() != self.outputs.len() {
+        match signatures.len() == self.outputs.len() {
+            true => self.unblind_first(keyset, signatures),
+            false => Err(Lie::SignatureCount),
+        }
+    }
+
+    /// Turns the change of a melt (NUT-08) into proofs: the mint signs as many of the blank outputs, from the
+    /// first on, as it needs.
+    pub fn unblind_first(&self, keyset: &Keyset, signatures: &[BlindSignature]) -> Result<Vec<Proof>, Lie> {
+        if signatures.len() > self.outputs.len() {
             return Err(Lie::SignatureCount);
         }
         let pairs = self.outputs.iter().zip(signatures);
@@ -131,18 +145,19 @@ impl Outputs {
         keyset: &Keyset,
         signature: &BlindSignature,
     ) -> Result<Proof, Lie> {
-        if keyset.id() != self.keyset || signature.keyset != self.keyset || signature.amount != output.amount
-        {
+        let is_its_amount = output.amount == Sats(0) || signature.amount == output.amount;
+        if keyset.id() != self.keyset || signature.keyset != self.keyset || !is_its_amount {
             return Err(Lie::SignatureTerms);
         }
-        let mint_key = keyset.key(output.amount).ok_or(Lie::SignatureTerms)?;
+        let mint_key = keyset.key(signature.amount).ok_or(Lie::SignatureTerms)?;
         let dleq = signature.dleq.ok_or(Lie::NoDleq)?;
         if !dleq.proves_answer(mint_key, output.blinded, signature.c_) {
             return Err(Lie::BadDleq);
         }
         Ok(Proof {
+            counter: Some(output.counter),
             keyset: self.keyset,
-            amount: output.amount,
+            amount: signature.amount,
             secret: output.secret.clone(),
             c: curve::unblind(signature.c_, &output.r, mint_key).ok_or(Lie::BadDleq)?,
             dleq: Some(ProofDleq { dleq, r: output.r.clone() }),
@@ -246,6 +261,21 @@ pub(super) mod tests {
         assert_eq!(lie(|s| s[1].dleq = None), Lie::NoDleq);
         assert_eq!(lie(|s| s[1].c_ = s[0].c_), Lie::BadDleq);
         assert_eq!(lie(|s| s.swap(0, 1)), Lie::SignatureTerms);
+    }
+
+    #[test]
+    fn blank_outputs_take_whatever_amounts_the_mint_gives_as_change() {
+        let signer = Signer::new();
+        let blank = Outputs::prepare(&seed(), signer.keyset.id(), 7, &[Sats(0); 3]).unwrap();
+        let points: Vec<_> = blank.blinded().map(|(_, blinded)| blinded).collect();
+        let change = [signer.sign(Sats(64), points[0]), signer.sign(Sats(2), points[1])];
+        let proofs = blank.unblind_first(&signer.keyset, &change).unwrap();
+        let got: Vec<_> = proofs.iter().map(|proof| (proof.amount.0, proof.counter)).collect();
+        assert_eq!(got, [(64, Some(7)), (2, Some(8))]);
+        assert!(proofs.iter().all(|proof| proof.dleq_holds(&signer.keyset) == Some(true)));
+        assert!(blank.unblind_first(&signer.keyset, &[]).unwrap().is_empty());
+        let many = vec![change[0].clone(); 4];
+        assert_eq!(blank.unblind_first(&signer.keyset, &many).unwrap_err(), Lie::SignatureCount);
     }
 
     #[test]

@@ -36,11 +36,15 @@ pub(super) fn read(status: u16, body: &[u8]) -> EcashError {
 
 fn by_code(code: Option<i64>) -> Option<EcashError> {
     Some(match code? {
+        11001 => EcashError::TokenSpent,
+        11002 => EcashError::TokenPending,
+        11005 => EcashError::Unbalanced,
         11003 | 11008 | 20006 => EcashError::OutputsAlreadySigned,
         11004 => EcashError::OutputsPending,
         12001..=12003 => EcashError::KeysetInactive,
         20001 => EcashError::NotPaid,
         20002 => EcashError::AlreadyIssued,
+        20004 => EcashError::PaymentFailed,
         20005 => EcashError::QuotePending,
         20007 => EcashError::QuoteExpired,
         20008 => EcashError::SignatureRefused,
@@ -58,6 +62,12 @@ fn by_text(detail: &str) -> Option<EcashError> {
         Some(EcashError::OutputsAlreadySigned)
     } else if has("outputs are pending") {
         Some(EcashError::OutputsPending)
+    } else if has("already spent") {
+        Some(EcashError::TokenSpent)
+    } else if has("proofs are pending") {
+        Some(EcashError::TokenPending)
+    } else if has("not balanced") {
+        Some(EcashError::Unbalanced)
     } else if has("quote") && has("already pending") {
         Some(EcashError::QuotePending)
     } else if has("quote") && has("already issued") {
@@ -84,6 +94,17 @@ mod tests {
     #[test]
     fn refusals_of_real_mints_have_causes() {
         for (status, body, cause) in [
+            (400, r#"{"detail":"x","code":11001}"#, EcashError::TokenSpent),
+            (400, r#"{"detail":"x","code":11002}"#, EcashError::TokenPending),
+            (400, r#"{"detail":"x","code":11005}"#, EcashError::Unbalanced),
+            (400, r#"{"detail":"x","code":20004}"#, EcashError::PaymentFailed),
+            (400, r#"{"detail":"Token already spent.","code":0}"#, EcashError::TokenSpent),
+            (400, r#"{"detail":"proofs are pending.","code":11000}"#, EcashError::TokenPending),
+            (
+                400,
+                r#"{"detail":"inputs (64) - fees (1) vs outputs (64) are not balanced.","code":11000}"#,
+                EcashError::Unbalanced,
+            ),
             (400, r#"{"detail":"x","code":11003}"#, EcashError::OutputsAlreadySigned),
             (400, r#"{"detail":"x","code":11008}"#, EcashError::OutputsAlreadySigned),
             (400, r#"{"detail":"x","code":20006}"#, EcashError::OutputsAlreadySigned),
@@ -116,8 +137,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let said = |code: Option<i64>, detail: &str| (code, detail.to_owned());
-        assert_eq!(other(400, br#"{"detail":"no","code":11005}"#), said(Some(11005), "no"));
-        assert_eq!(other(400, br#"{"detail":"a\nb\u001b[31m","code":"11005"}"#), said(None, "ab[31m"));
+        assert_eq!(other(400, br#"{"detail":"no","code":11006}"#), said(Some(11006), "no"));
+        assert_eq!(other(400, br#"{"detail":"a\nb\u001b[31m","code":"11006"}"#), said(None, "ab[31m"));
         assert_eq!(
             other(422, br#"{"detail":[{"msg":"field required","input":"my secret"}]}"#),
             said(None, "field required")

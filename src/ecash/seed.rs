@@ -6,6 +6,7 @@ use super::curve::{PublicKey, SecretKey};
 use super::hex;
 use super::keyset::KeysetId;
 use super::mnemonic;
+use crate::store::{self, KeyFile, Store, StoreError};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha512};
 use std::fmt;
@@ -45,6 +46,19 @@ impl Seed {
 
     pub fn from_words(words: &str) -> Result<Seed, SeedError> {
         Seed::from_entropy(&mnemonic::entropy(words).ok_or(SeedError::BadWords)?)
+    }
+
+    /// The seed of a key file, made if the store has never used one of this name.
+    pub async fn of_file(file: KeyFile, store: &Store) -> Result<Seed, StoreError> {
+        let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
+        let make = move || store::Secret::new(fresh.entropy().to_vec());
+        let key = file.load_or_create(store, make).await?;
+        Seed::of_key(&key).ok_or_else(|| StoreError::KeyMissing(file.0.to_owned()))
+    }
+
+    /// Reads what a key file holds.
+    pub fn of_key(key: &store::Secret) -> Option<Seed> {
+        Seed::from_entropy(key.expose().try_into().ok()?).ok()
     }
 
     /// What the key file holds.

@@ -60,7 +60,7 @@ impl Tls {
         Ok(Tls(Arc::new(config)))
     }
 
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    pub fn config(&self) -> Arc<ClientConfig> {
         self.0.clone()
     }
 

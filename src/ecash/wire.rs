@@ -128,8 +128,15 @@ impl MintInfo {
     /// Why no money should be taken for this mint's ecash, if so.
     pub fn unsuitable(&self) -> Option<&'static str> {
         match self {
+            MintInfo { login: false, minting: None, .. } => Some("it does not sell sat ecash over Lightning"),
+            _ => self.unsafe_to_take(),
+        }
+    }
+
+    /// Why none of its ecash should be taken, if so.
+    pub fn unsafe_to_take(&self) -> Option<&'static str> {
+        match self {
             MintInfo { login: true, .. } => Some("it needs a login"),
-            MintInfo { minting: None, .. } => Some("it does not sell sat ecash over Lightning"),
             MintInfo { restore: false, .. } => Some("it cannot restore lost answers (NUT-09)"),
             MintInfo { dleq: false, .. } => Some("it does not prove its signatures (NUT-12)"),
             _ => None,
@@ -156,7 +163,7 @@ pub enum ProofState {
 
 pub(super) fn outputs_json(outputs: &Outputs) -> Value {
     let id = outputs.keyset().to_string();
-    let one = |(amount, blinded): (Sats, PublicKey)| json!({"amount": amount.0, "id": id, "B_": blinded.to_string()});
+    let one = |(amount, blinded): (Sats, PublicKey)| json!({"amount": amount.0.max(1), "id": id, "B_": blinded.to_string()});
     outputs.blinded().map(one).collect()
 }
 
@@ -432,6 +439,8 @@ struct StateText {
     y: String,
     state: String,
 }
+
+pub(super) mod spending;
 
 #[cfg(test)]
 mod tests;

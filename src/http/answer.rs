@@ -24,6 +24,18 @@ pub fn json(status: StatusCode, value: &Value) -> Answer {
     plain(status, "application/json", format!("{value}\n").into_bytes())
 }
 
+/// JSON that is written already.
+pub fn ready_json(status: StatusCode, json: String) -> Answer {
+    plain(status, "application/json", json.into_bytes())
+}
+
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
 pub fn text(status: StatusCode, text: &str) -> Answer {
     plain(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
 }

@@ -21,6 +21,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not a WebSocket ends after this; a browser opens another one.
 const LIFETIME: Duration = Duration::from_secs(60);
 const MAX_HEAD: usize = 16 * 1024;
+/// At the cards' own listener, from one address.
+const MAX_TILLS: usize = 512;
 /// All guests together.
 const MAX_CONNECTIONS: usize = 4096;
 /// Addresses are easily made up, so the last places are for guests who have a session or a request.
@@ -50,8 +52,15 @@ impl Connections {
             Some(Ok(caller)) => Station::Mac(caller.mac),
             _ => Station::Address(address),
         };
-        let limit = site.config().main.guest_connections;
-        let is_customer = || matches!(station, Station::Mac(mac) if site.is_customer(mac));
+        let limit = match audience {
+            // All tills come through one tunnel or proxy.
+            Audience::Card => MAX_TILLS,
+            _ => site.config().main.guest_connections,
+        };
+        let is_customer = || match station {
+            Station::Mac(mac) => site.is_customer(mac),
+            Station::Address(_) => matches!(audience, Audience::Card),
+        };
         let Some(place) = Place::take(&site.connections, station, limit, is_customer) else {
             log::debug!("{address} has too many connections open");
             return;

@@ -26,7 +26,11 @@ pub enum Audience {
     MintProxy { device: String },
     /// Whatever nft has redirected from port 80: a 302 to the portal, nothing else.
     Redirected { device: String },
-    /// The operator's machine: health.
+    /// Programs on the router that speak the TollGate protocol for guests.
+    Router,
+    /// Tills and programmer apps, through a tunnel, a proxy or an onion service.
+    Card,
+    /// The operator's machine.
     Admin,
 }
 
@@ -36,7 +40,8 @@ impl Audience {
             Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
                 Some(device)
             }
-            Audience::Admin => None,
+            Audience::Router => Some("lo"),
+            Audience::Card | Audience::Admin => None,
         }
     }
 }

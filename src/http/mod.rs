@@ -3,25 +3,33 @@
 //! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
 //! and hands typed input to the rooms; it holds no state of a sale.
 
+mod admin;
 mod answer;
+mod cards;
 mod connections;
+mod cors;
 mod listeners;
 mod origin;
 mod pages;
 mod routes;
 mod tickets;
+mod tollgate;
 mod ways;
 mod websocket;
 
+pub use admin::make_token;
 pub use connections::Connections;
 pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::card::Cards;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::store::Store;
+use crate::tollgate::TollGate;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -43,6 +51,10 @@ pub struct Shop {
     pub store: Store,
     pub access: Access,
     pub mint_proxy: MintProxy,
+    /// Closed when the cards' key cannot be used; what else is sold goes on.
+    pub cards: Result<Cards, Closed>,
+    pub wallet: Wallet,
+    pub tollgate: TollGate,
 }
 
 /// Why nothing can be sold.
@@ -114,6 +126,9 @@ impl Site {
             Ok(_) => {}
         }
         let gate = self.gate();
+        if self.config().venues.iter().any(|venue| gate.cannot_sell(venue.metric) == Some("FLOW_OFFLOAD")) {
+            reasons.push("flow offloading is on, so bytes cannot be counted or sold".to_owned());
+        }
         if !gate.closed_to_strangers {
             reasons.push(gate.trouble.unwrap_or_else(|| "the gate is not in place yet".to_owned()));
         }

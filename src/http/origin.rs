@@ -52,7 +52,7 @@ fn host_of_origin(origin: &header::HeaderValue) -> Option<String> {
 }
 
 /// The host of `host:port`, lower case, without the brackets of an IPv6 address.
-fn host_of(authority: &str) -> String {
+pub fn host_of(authority: &str) -> String {
     let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
         None => authority.split_once(':').map_or(authority, |(host, _)| host),

@@ -217,13 +217,8 @@ struct OfferFacts {
 impl OfferFacts {
     fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
-        let closed = if !site.gate().closed_to_strangers {
-            Some("GATE_DOWN")
-        } else if site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales()) {
-            Some("STORE_FULL")
-        } else {
-            None
-        };
+        let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
+        let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
         let mints = visit
             .config
             .mints_of(venue)

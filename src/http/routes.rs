@@ -1,9 +1,11 @@
 //! Every path, its method, who may ask and what answers.
 
 use super::answer::{self, Answer};
+use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
-use super::{pages, tickets, ways, websocket, Site};
+use super::tollgate::{self, Source};
+use super::{admin, cards, pages, tickets, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 /// Nothing that a guest sends is larger.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {
@@ -36,6 +38,7 @@ enum Route {
     Ticket,
     Health,
     Stats,
+    Card(CardRoute),
     Live,
     Ready,
 }
@@ -51,6 +54,10 @@ const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/mint-requests/", Route::MintRequest),
     (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/ticket", Route::FormAgain),
+    (Method::GET, "/ln", Route::Card(CardRoute::Tap)),
+    (Method::GET, "/ln/callback", Route::Card(CardRoute::Callback)),
+    (Method::GET, "/new", Route::Card(CardRoute::Keys)),
+    (Method::POST, "/new", Route::Card(CardRoute::Keys)),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
 ];
@@ -62,6 +69,13 @@ const MINT_PROXY: &[(Method, &str, Route)] = &[
     (Method::POST, "/ticket", Route::Ticket),
     (Method::GET, "/health", Route::Health),
     (Method::GET, "/stats", Route::Stats),
+];
+
+const CARD: &[(Method, &str, Route)] = &[
+    (Method::GET, "/ln", Route::Card(CardRoute::Tap)),
+    (Method::GET, "/ln/callback", Route::Card(CardRoute::Callback)),
+    (Method::GET, "/new", Route::Card(CardRoute::Keys)),
+    (Method::POST, "/new", Route::Card(CardRoute::Keys)),
 ];
 
 const ADMIN: &[(Method, &str, Route)] =
@@ -85,8 +99,19 @@ pub async fn answer(
 ) -> Answer {
     let (routes, device) = match audience {
         Audience::Redirected { device } => return to_the_portal(site, device, local, peer),
+        Audience::Admin if admin::is_admin(request.uri().path()) => {
+            return admin::answer(site, request).await
+        }
         Audience::Admin => (ADMIN, None),
-        Audience::Guest { device } => (GUEST, Some(device)),
+        Audience::Card => (CARD, None),
+        Audience::Router => return tollgate::answer(site, Source::Router, request).await,
+        Audience::Guest { device } => match addressee(&request) {
+            Addressee::Own => (GUEST, Some(device)),
+            Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
+            Addressee::TollGate => {
+                return tollgate::answer(site, Source::Guest { device, peer }, request).await
+            }
+        },
         Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
     };
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
@@ -101,9 +126,40 @@ pub async fn answer(
         (Route::FormAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
+        (Route::Card(route), _) => cards::answer(site, route, request).await,
         (_, None) => not_found(),
         (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
     }
+}
+
+/// Whom a guest's request is for.
+enum Addressee {
+    /// A path of the table.
+    Own,
+    /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
+    Portal,
+    /// The TollGate protocol: its own paths, and whatever a program asks for that is none of ours.
+    TollGate,
+}
+
+fn addressee(request: &Request<Incoming>) -> Addressee {
+    let path = request.uri().path();
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accept.is_some_and(|accept| accept.contains("text/html"))
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        _ if is_ours(path) => Addressee::Own,
+        _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
+        "/" => Addressee::Own,
+        _ => Addressee::Portal,
+    }
+}
+
+/// Whether the first part of a path is one of our own interfaces, whose mistakes are said to be mistakes.
+fn is_ours(path: &str) -> bool {
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    let own = first(path);
+    own == "admin" || (!own.is_empty() && GUEST.iter().any(|(_, pattern, _)| first(pattern) == own))
 }
 
 async fn for_guest(
@@ -229,15 +285,19 @@ fn find(
     if allowed.is_empty() {
         return Err(Box::new(not_found()));
     }
-    let mut answer =
-        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
-    if let Ok(value) = header::HeaderValue::from_str(&allowed.join(", ")) {
-        answer.headers_mut().insert(header::ALLOW, value);
-    }
-    Err(Box::new(answer))
+    Err(Box::new(method_not_allowed(allowed.into_iter())))
 }
 
-fn not_found() -> Answer {
+pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer {
+    let mut answer =
+        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
+    if let Ok(value) = header::HeaderValue::from_str(&allowed.collect::<Vec<_>>().join(", ")) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
+}
+
+pub fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
 }
 
@@ -328,7 +388,7 @@ fn stats(site: &Site) -> serde_json::Value {
 }
 
 /// A bounded body that is UTF-8.
-async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
     let collected =
         tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;

@@ -7,7 +7,22 @@
 //!
 //! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
 
+mod account;
+mod backends;
+mod call;
+mod cln;
+mod lnbits;
+mod lnd;
+mod phoenixd;
+mod pinned;
+mod proof;
+mod sphinx;
+pub mod test_command;
+
+pub use account::AccountError;
+
 pub use crate::config::LightningKind as Kind;
+pub use backends::{Backend, Backends, Opener};
 
 use crate::store::Secret;
 use crate::units::Msats;

@@ -92,7 +92,7 @@ impl MintProxy {
         access: Access,
         mints: Mints,
         guest_seed: Seed,
-        house_seed: Seed,
+        house_seed: Arc<Seed>,
         config: Receiver<Arc<Config>>,
     ) -> Result<MintProxy, StoreError> {
         let open = store.open_requests().await?;
@@ -102,7 +102,7 @@ impl MintProxy {
             access,
             mints,
             guest_seed: Arc::new(guest_seed),
-            house_seed: Arc::new(house_seed),
+            house_seed,
             config,
             sockets: Sockets::default(),
             table: Mutex::new(Table::default()),

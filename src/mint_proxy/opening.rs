@@ -62,7 +62,7 @@ impl MintProxy {
         if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
             return Ok((same.clone(), false));
         }
-        self.can_sell(owner)?;
+        self.can_sell(owner, venue.metric)?;
         let unpaid = mine()
             .filter(|request| request.is_asking() || request.is_payable(now))
             .filter(|request| request.created.saturating_add(UNPAID_COUNTS_FOR) > now)
@@ -89,20 +89,24 @@ impl MintProxy {
     }
 
     /// Refuses a sale that could not be honoured.
-    fn can_sell(&self, owner: Owner) -> Result<(), ProxyError> {
+    fn can_sell(&self, owner: Owner, metric: Metric) -> Result<(), ProxyError> {
         if !self.0.store.room_for_sales() {
             return Err(ProxyError::new(
                 Code::Closed("STORE_FULL"),
                 "this router has no space left to sell; please tell the operator",
             ));
         }
-        if owner == Owner::House && !self.0.access.gatekeeper().status().closed_to_strangers {
-            return Err(ProxyError::new(
+        match self.0.access.gatekeeper().status().cannot_sell(metric) {
+            Some("FLOW_OFFLOAD") if owner == Owner::House => Err(ProxyError::new(
+                Code::Closed("FLOW_OFFLOAD"),
+                "this router cannot count bytes at the moment; please tell the operator",
+            )),
+            Some(_) if owner == Owner::House => Err(ProxyError::new(
                 Code::InternalError,
                 "this router cannot open the way to the internet at the moment; nothing was taken",
-            ));
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>) {

@@ -10,35 +10,21 @@ use super::messages::{Code, ProxyError};
 use super::request::{Part, Progress, Request, Wake};
 use super::MintProxy;
 use crate::config::MintUrl;
-use crate::ecash::{token, EcashError, KeysetId, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{ClaimRow, NewGrant, Owner};
-use crate::units::{Millis, Sats};
+use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
+use crate::ecash::wallet::{prepare, takings, total};
+use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
+use crate::store::{ClaimRow, NewGrant, Owner, Tokens};
+use crate::units::Millis;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waits between claims of a paid quote; the last one goes on for as long as it takes.
-const CLAIM_BACKOFF: [u64; 7] = [1, 1, 2, 4, 8, 15, 30];
-/// Between two claims, whoever asks for the next.
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// After a refusal for too many calls (429).
-const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
 /// A guest who asks is not held to that pause, but neither may pages that ask again and again wear a limit out.
 const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 /// A mint that refuses a paid claim this often is reported to the guest, and after many refusals asked rarely.
 const REPORTED_REFUSAL: usize = 2;
 const MANY_REFUSALS: usize = 30;
 const PAUSE_AFTER_MANY: Duration = Duration::from_secs(600);
-/// A mint that calls every new set of outputs used is not sent ever more of them.
-const MOST_CLAIMS: usize = 16;
-/// Counters that are skipped when the mint knows outputs that we do not remember (an old backup): twice as many
-/// each time, so that few attempts get past any backup's age.
-const SKIP_COUNTERS: u32 = 100;
-const MOST_SKIPPED: u32 = 100_000;
-/// So many sets of outputs of a part are sent without a pause; a mint that refuses every one must not have us
-/// write new ones as fast as it answers.
-const PROMPT_CLAIMS: usize = 6;
-
 /// How an attempt to claim ended.
 enum Claim {
     Proofs(Vec<Proof>),
@@ -92,7 +78,7 @@ impl MintProxy {
                     // The mint took its word back: wait for the payment again.
                     self.0.store.not_paid(part.id);
                     self.tell(request, part, Progress::Unpaid);
-                    (claim_pause(attempts), LEAST_PAUSE)
+                    (retry::pause(attempts), LEAST_PAUSE)
                 }
                 Claim::Later(err) => {
                     self.0.store.paid(part.id);
@@ -105,7 +91,7 @@ impl MintProxy {
                     match err {
                         EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
                         _ if refused && attempts >= MANY_REFUSALS => (PAUSE_AFTER_MANY, LEAST_PAUSE),
-                        _ => (claim_pause(attempts), LEAST_PAUSE),
+                        _ => (retry::pause(attempts), LEAST_PAUSE),
                     }
                 }
             };
@@ -222,7 +208,7 @@ impl MintProxy {
                 match mint.quote_state(&part.quote, Urgency::Guest).await.map(|quote| quote.state) {
                     Ok(QuoteState::Issued) => self.restore(request, part, &mint, &claims, err).await,
                     Ok(QuoteState::Paid) => {
-                        match self.fresh_outputs(request, part, &mint, skipped(claims.len())).await {
+                        match self.fresh_outputs(request, part, &mint, retry::skipped(claims.len())).await {
                             Ok(()) => Claim::Later(err),
                             Err(err) => Claim::Later(err),
                         }
@@ -267,7 +253,7 @@ impl MintProxy {
         mint: &Mint,
         skip: u32,
     ) -> Result<(), EcashError> {
-        if part.claims().len() >= MOST_CLAIMS {
+        if part.claims().len() >= MOST_OUTPUT_SETS {
             return Err(EcashError::OutputsAlreadySigned);
         }
         let keyset = mint.active_keyset(Urgency::Guest).await?;
@@ -277,7 +263,7 @@ impl MintProxy {
             Ok(claim) => {
                 part.add_claim(claim);
                 // There is something new to send: no reason to wait for the pause.
-                if part.claims().len() <= PROMPT_CLAIMS {
+                if part.claims().len() <= PROMPT_OUTPUT_SETS {
                     part.wake.notify_one();
                 }
                 Ok(())
@@ -291,21 +277,15 @@ impl MintProxy {
 
     /// Derives the outputs of a claim again.
     async fn outputs(&self, request: &Request, claim: &ClaimRow) -> Result<Arc<Outputs>, EcashError> {
-        let keyset = KeysetId::parse(&claim.keyset).ok_or(EcashError::AmountNotPossible)?;
-        let seed = self.seed(request.owner);
-        let amounts: Vec<Sats> = claim.amounts.iter().copied().map(Sats).collect();
-        let counter = claim.counter;
-        let outputs =
-            tokio::task::spawn_blocking(move || Outputs::prepare(&seed, keyset, counter, &amounts)).await;
-        match outputs {
-            Ok(outputs) => Ok(Arc::new(outputs?)),
-            Err(_) => Err(EcashError::Busy),
-        }
+        prepare(self.seed(request.owner), claim).await
     }
 
     /// Commits the tokens and what they buy; only then anybody is told.
     async fn keep(&self, request: &Request, part: &Part, proofs: Vec<Proof>) {
-        let token = token::encode(&part.mint, "sat", &proofs);
+        let tokens = match request.owner {
+            Owner::Guest => Tokens::Guest(token::encode(&part.mint, "sat", &proofs)),
+            Owner::House => Tokens::House(takings(&part.mint, &proofs)),
+        };
         let grant = (request.owner == Owner::House).then(|| NewGrant {
             reference: format!("{}/{}", request.id, part.position),
             mac: request.mac(),
@@ -315,7 +295,7 @@ impl MintProxy {
             allotment: part.allotment,
         });
         let session = loop {
-            match self.0.store.claimed(part.id, token.clone(), grant.clone()).await {
+            match self.0.store.claimed(part.id, tokens.clone(), grant.clone()).await {
                 Ok(session) => break session,
                 Err(err) => {
                     log::error!("request {}: claimed, but not stored yet: {err}", request.id);
@@ -323,9 +303,10 @@ impl MintProxy {
                 }
             }
         };
-        match session {
-            None => self.tell(request, part, Progress::Tokens(token)),
-            Some(session) => {
+        match (session, tokens) {
+            (None, Tokens::Guest(token)) => self.tell(request, part, Progress::Tokens(token)),
+            (None, Tokens::House(_)) => {}
+            (Some(session), _) => {
                 if session.ticket.is_some() {
                     part.set_made_ticket();
                 }
@@ -367,32 +348,4 @@ fn is_refusal(err: &EcashError) -> bool {
 fn claim_failed(request: &Request) -> ProxyError {
     let message = "your payment arrived, but the mint does not hand out its tokens; it is asked again and again, keep this request id";
     ProxyError::new(Code::TokenClaimFailed, message).about(&request.id)
-}
-
-fn claim_pause(attempts: usize) -> Duration {
-    CLAIM_BACKOFF
-        .get(attempts)
-        .or(CLAIM_BACKOFF.last())
-        .map_or(LEAST_PAUSE, |secs| Duration::from_secs(*secs))
-}
-
-/// How many counters are left out after so many sets of outputs that the mint knew already.
-fn skipped(tried: usize) -> u32 {
-    let doublings = u32::try_from(tried.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    SKIP_COUNTERS.saturating_mul(1 << doublings).min(MOST_SKIPPED)
-}
-
-fn total(proofs: &[Proof]) -> Sats {
-    Sats(proofs.iter().map(|proof| proof.amount.0).fold(0, u64::saturating_add))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_of_a_backup_of_any_age_are_passed_in_few_attempts() {
-        assert_eq!([1, 2, 3].map(skipped), [100, 200, 400]);
-        assert_eq!([skipped(0), skipped(usize::MAX)], [100, MOST_SKIPPED]);
-    }
 }

@@ -24,9 +24,12 @@ const NEW_SET: u16 = SUBSYSTEM | 9;
 const GET_SET: u16 = SUBSYSTEM | 10;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
+const NEW_OBJECT: u16 = SUBSYSTEM | 18;
+const GET_OBJECT: u16 = SUBSYSTEM | 19;
 const GET_GENERATION: u16 = SUBSYSTEM | 16;
 const NEW_FLOWTABLE: u16 = SUBSYSTEM | 22;
 const GET_FLOWTABLE: u16 = SUBSYSTEM | 23;
+const OBJECT_QUOTA: u32 = 2;
 const NFGENMSG: usize = 4;
 /// The first attribute of chains, rules, sets and element lists alike: the table they belong to.
 const TABLE_ATTRIBUTE: u16 = 1;
@@ -63,6 +66,19 @@ pub(crate) struct Element {
     pub key: Vec<u8>,
     /// Until it ends by itself; `None` for one that stays.
     pub remaining: Option<Millis>,
+    /// What its counter says; zero without one.
+    pub bytes: u64,
+    /// The object that a map gives for it; empty in a set.
+    pub object: String,
+}
+
+/// A named quota, in bytes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct NamedQuota {
+    pub name: String,
+    pub limit: u64,
+    /// At most the limit.
+    pub used: u64,
 }
 
 /// A view into the kernel's nftables.
@@ -100,6 +116,13 @@ impl Nftables {
         let lists =
             self.list(GET_ELEMENTS, NEW_ELEMENTS, body, |payload| parse_elements(payload).map(Some))?;
         Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// The quotas in our table.
+    pub fn quotas(&mut self) -> io::Result<Vec<NamedQuota>> {
+        let mut body = ours();
+        netlink::push_attribute(&mut body, 3, &OBJECT_QUOTA.to_be_bytes());
+        self.list(GET_OBJECT, NEW_OBJECT, body, parse_quota)
     }
 
     /// The devices of every flowtable on the machine: what passes between them may skip our chains.
@@ -213,10 +236,33 @@ fn parse_elements(attributes: &[u8]) -> io::Result<Vec<Element>> {
             (_, left) => Some(Millis(left.unwrap_or(0))),
         };
         if remaining != Some(Millis::ZERO) {
-            found.push(Element { key, remaining });
+            let object = netlink::attribute(element, 9)?.map(netlink::name).transpose()?.unwrap_or_default();
+            found.push(Element { key, remaining, bytes: counted(element)?, object });
         }
     }
     Ok(found)
+}
+
+/// The bytes of an element's counter.
+fn counted(element: &[u8]) -> io::Result<u64> {
+    let Some(expression) = netlink::attribute(element, 7)? else { return Ok(0) };
+    if netlink::name(required(expression, 1)?)? != "counter" {
+        return Ok(0);
+    }
+    netlink::be64(required(required(expression, 2)?, 1)?)
+}
+
+fn parse_quota(attributes: &[u8]) -> io::Result<Option<NamedQuota>> {
+    let is_quota = netlink::attribute(attributes, 3)?.map(netlink::be32).transpose()? == Some(OBJECT_QUOTA);
+    if !is_ours(attributes)? || !is_quota {
+        return Ok(None);
+    }
+    let data = required(attributes, 4)?;
+    Ok(Some(NamedQuota {
+        name: netlink::name(required(attributes, 2)?)?,
+        limit: netlink::be64(required(data, 1)?)?,
+        used: netlink::be64(required(data, 4)?)?,
+    }))
 }
 
 fn parse_flowtable(attributes: &[u8]) -> io::Result<Vec<String>> {
@@ -259,8 +305,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                Element { key: vec![1; 6], remaining: Some(Millis(1_500)) },
-                Element { key: vec![2; 6], remaining: None },
+                Element { key: vec![1; 6], remaining: Some(Millis(1_500)), bytes: 0, object: String::new() },
+                Element { key: vec![2; 6], remaining: None, bytes: 0, object: String::new() },
             ]
         );
         for end in 0..attributes.len() {

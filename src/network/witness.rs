@@ -68,7 +68,7 @@ pub fn confirm(caller: &Caller) -> Result<(), Clash> {
 pub fn seen(address: IpAddr) -> io::Result<Vec<(MacAddr, Millis)>> {
     let set = if address.is_ipv4() { "seen4" } else { "seen6" };
     let key = netlink::octets(address);
-    let of_address = |Element { key: found, remaining }: Element| {
+    let of_address = |Element { key: found, remaining, .. }: Element| {
         let mac = found.strip_prefix(&key[..]).and_then(|rest| netlink::octets6(rest).ok())?;
         Some((MacAddr::new(mac).ok()?, SEEN.saturating_sub(remaining.unwrap_or_default())))
     };

@@ -18,7 +18,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-const MAX_LINE: u64 = 16 * 1024;
+/// The longest is a token that the wallet is to receive.
+const MAX_LINE: u64 = 80 * 1024;
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The operator gives at most this much at once.
 const LONGEST_GRANT: Millis = Millis::from_secs(366 * 86_400);
@@ -77,7 +78,7 @@ async fn converse(stream: UnixStream, site: &Site, reload: &Reload) -> io::Resul
     write.write_all(format!("{answer}\n").as_bytes()).await
 }
 
-type Refusal = (&'static str, String);
+pub type Refusal = (&'static str, String);
 
 async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Refusal> {
     let usage = |message: &str| ("usage", message.to_owned());
@@ -92,10 +93,14 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         ("grant", [mac, duration]) => grant(site, mac, duration).await,
         ("revoke", [mac]) => revoke(site, mac).await,
         ("reload", []) => reloaded(reload).await,
+        ("card", args) => super::cards::command(site, args).await,
+        ("wallet", args) => super::wallet::carry_out(site, args).await,
         ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
         ("grant", _) => Err(usage("grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
         ("revoke", _) => Err(usage("revoke MAC")),
-        _ => Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload")),
+        _ => {
+            Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload, wallet, card"))
+        }
     }
 }
 

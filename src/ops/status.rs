@@ -37,6 +37,7 @@ pub async fn status(site: &Site) -> Value {
             "open": gate.open,
         },
         "store": store(site),
+        "cards": cards(site),
         "clock": clock(site),
         "trouble": site.trouble(),
     })
@@ -84,6 +85,22 @@ fn store(site: &Site) -> Value {
             "state": "ok",
             "free_bytes": shop.store.free_bytes().ok(),
             "commits": shop.store.commits(),
+        }),
+        Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
+    }
+}
+
+/// Nothing where none are configured.
+fn cards(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    if site.config().card.is_none() {
+        return Value::Null;
+    }
+    match &shop.cards {
+        Ok(cards) => json!({
+            "count": cards.count(),
+            "pending_payments": cards.open_payments(),
+            "trouble": cards.backends().current().err(),
         }),
         Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
     }

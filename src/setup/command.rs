@@ -274,7 +274,65 @@ fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
 }
 
 fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SetupError> {
-    let mut question = |text: &str, default: &str| -> Result<String, SetupError> {
+    let mut question = |text: &str, default: &str, take: Take| question(input, out, text, default, take);
+    let answers = &mut flags.answers;
+    question("Name that guests see", "Wi-Fi", &mut |text| {
+        answers.name = Some(answers::name(text)?);
+        Ok(())
+    })?;
+    let own = package(uci, "tollgate")?;
+    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
+    question("Mint (https://...)", known, &mut |text| {
+        answers.mint = Some(answers::mint(text)?);
+        Ok(())
+    })?;
+    question("Price of a minute in sat", "1", &mut |text| {
+        answers.price = Some(answers::amount("price", text)?);
+        Ok(())
+    })?;
+    question("Make a guest network for it? y/n", "y", &mut |text| {
+        flags.make_network = match text.chars().next() {
+            Some('y' | 'Y') => true,
+            Some('n' | 'N') => false,
+            _ => return Err(SetupError::Usage("y or n".to_owned())),
+        };
+        Ok(())
+    })?;
+    if flags.make_network {
+        let network = package(uci, "network")?;
+        let free = guest::free_subnet(&network).map(|net| format!("{}/{}", net.router, net.prefix));
+        question("Its address", &free.unwrap_or_default(), &mut |text| {
+            let subnet = answers::subnet(text)?;
+            if let Some(other) = guest::clash(subnet, &network) {
+                return Err(SetupError::Usage(format!("{text} overlaps the network '{other}'")));
+            }
+            flags.subnet = Some(subnet);
+            Ok(())
+        })?;
+        question("Name of an open Wi-Fi network into it (- for none)", "-", &mut |text| {
+            flags.ssid = if text == "-" { None } else { Some(answers::ssid(text)?) };
+            Ok(())
+        })
+    } else {
+        question("Device the guests come in by (as in 'ip link')", "br-guest", &mut |text| {
+            flags.answers.place = Flags::parse(&["--device", text])?.answers.place;
+            Ok(())
+        })
+    }
+}
+
+/// What becomes of an answer. `SetupError::Usage` asks for another one.
+type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), SetupError>;
+
+/// Asks until the answer can be used; an empty one is `default`.
+fn question(
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    text: &str,
+    default: &str,
+    take: Take,
+) -> Result<(), SetupError> {
+    loop {
         match default {
             "" => write!(out, "{text}: ")?,
             default => write!(out, "{text} [{default}]: ")?,
@@ -285,32 +343,11 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
             return Err(SetupError::Refused("no answer: nothing was changed".to_owned()));
         }
         let line = line.trim();
-        Ok(if line.is_empty() { default.to_owned() } else { line.to_owned() })
-    };
-    flags.answers.name = Some(answers::name(&question("Name that guests see", "Wi-Fi")?)?);
-    let own = package(uci, "tollgate")?;
-    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
-    flags.answers.mint = Some(answers::mint(&question("Mint (https://...)", known)?)?);
-    flags.answers.price = Some(answers::amount("price", &question("Price of a minute in sat", "1")?)?);
-    if question("Make a guest network for it? y/n", "y")?.starts_with(['y', 'Y']) {
-        flags.make_network = true;
-        let free =
-            guest::free_subnet(&package(uci, "network")?).map(|net| format!("{}/{}", net.router, net.prefix));
-        flags.subnet = Some(answers::subnet(&question("Its address", &free.unwrap_or_default())?)?);
-        let ssid = question("Name of an open Wi-Fi network into it (- for none)", "-")?;
-        if ssid != "-" {
-            flags.ssid = Some(answers::ssid(&ssid)?);
+        match take(if line.is_empty() { default } else { line }) {
+            Err(SetupError::Usage(why)) => writeln!(out, "{why}")?,
+            done => return done,
         }
-    } else {
-        let device = question("Device the guests come in by (as in 'ip link')", "br-guest")?;
-        *flags = merge(flags.clone(), Flags::parse(&["--device", &device])?);
     }
-    Ok(())
-}
-
-fn merge(mut flags: Flags, place: Flags) -> Flags {
-    flags.answers.place = place.answers.place;
-    flags
 }
 
 fn confirmed(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<bool, SetupError> {

@@ -2,6 +2,7 @@
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
 use super::firewall::{zone_name, Files};
+use crate::config::check::plural;
 use crate::config::Config;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
@@ -38,12 +39,13 @@ const PACKAGE_MANAGERS: [(&str, &str); 2] =
     [("/usr/bin/apk", "apk add"), ("/bin/opkg", "opkg update; opkg install")];
 
 /// What the kernel must be able to do, the module that brings it, and a table that needs it.
-const FEATURES: [(&str, &str, &str); 5] = [
+const FEATURES: [(&str, &str, &str); 6] = [
     ("sets with timeouts", "kmod-nft-core", "set s { type ether_addr . ipv4_addr; flags dynamic,timeout; counter; }"),
     ("marks by hardware address", "kmod-nft-core", "chain c { type filter hook prerouting priority mangle; ether saddr 02:00:00:00:00:01 meta mark set meta mark | 0x08000000; }"),
     ("redirects", "kmod-nft-nat", "chain c { type nat hook prerouting priority dstnat - 1; tcp dport 80 redirect to :2123; }"),
     ("route look-ups (fib)", "kmod-nft-fib", "chain c { type filter hook prerouting priority dstnat + 5; fib daddr type local accept; }"),
     ("rejects", "kmod-nft-core", "chain c { type filter hook prerouting priority dstnat + 5; meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx type admin-prohibited; }"),
+    ("quotas of data", "kmod-nft-core", "map m { type ether_addr : quota; }\nchain c { type filter hook forward priority filter - 5; quota name ether saddr map @m drop; }"),
 ];
 
 /// Looks at everything; the worst first.
@@ -106,7 +108,7 @@ pub fn report(findings: &[Finding], as_json: bool) -> (String, u8) {
                 }
             }
             let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
-            let _ = writeln!(text, "system: {errors} errors, {warnings} warnings");
+            let _ = writeln!(text, "system: {}, {}", plural(errors, "error"), plural(warnings, "warning"));
             text
         }
     };
@@ -330,7 +332,7 @@ mod tests {
         let (text, code) = report(&[finding(Level::Error), finding(Level::NotLookedAt)], false);
         assert_eq!(
             (text.as_str(), code),
-            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 errors, 0 warnings\n", 1)
+            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n", 1)
         );
     }
 }

@@ -29,6 +29,11 @@ const MADE: &[u8] =
     b"tollgated has made its database (store.db) in this directory. While this file is here, a missing\n\
 store.db counts as damage: nothing is sold, and no new database is made in its place.\n";
 
+/// Where the key of this name is.
+pub(super) fn key(state_dir: &Path, name: &str) -> PathBuf {
+    state_dir.join(format!("{name}.key"))
+}
+
 /// The paths of one state directory.
 pub(super) struct Files {
     dir: PathBuf,
@@ -55,7 +60,7 @@ impl Files {
     }
 
     pub fn key(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.key"))
+        key(&self.dir, name)
     }
 
     /// Held until dropped, and by nobody if the process dies.

@@ -7,7 +7,7 @@
 //! committed, then the caller gets the key. A power cut before the commit leaves a file that nobody has
 //! used; the next start takes it over.
 
-use super::files::close_to_others;
+use super::files::{self, close_to_others};
 use super::{Store, StoreError};
 use rusqlite::{OptionalExtension, Transaction};
 use sha2::{Digest, Sha256};
@@ -55,6 +55,11 @@ impl KeyFile {
     ) -> Result<Secret, StoreError> {
         let shared = store.clone();
         store.write(move |tx| self.load_or_create_in(tx, &shared, make)).await
+    }
+
+    /// The key of a state directory as it stands there, without its store; nothing where there is none.
+    pub fn stored(self, state_dir: &Path) -> Result<Option<Secret>, StoreError> {
+        read(&files::key(state_dir, self.0))
     }
 
     fn load_or_create_in(

@@ -23,6 +23,8 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("schema.sql"),
         include_str!("migrations/metrics.sql"),
         include_str!("migrations/tickets.sql"),
+        include_str!("migrations/wallet.sql"),
+        include_str!("migrations/cards.sql"),
     ],
 };
 

@@ -8,30 +8,38 @@
 //! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
+mod cards;
 mod database;
 mod error;
 mod files;
 mod keyfile;
 mod migrations;
+mod payments;
 mod requests;
 mod sessions;
 mod ticket;
 mod tickets;
 mod time;
 mod values;
+mod vault;
 mod wal;
+mod wallet;
 
 #[cfg(test)]
 mod tests;
 
+pub use cards::{CardRow, KeysOwner, KeysRow, NewCard, NewKeys, NewTap, TapResult};
 pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
+pub use payments::{BackendRow, HistoryRow, NewPayment, OpenPayment, ReserveResult, TapId, TapRow, TapState};
 pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow,
+    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
 };
-pub use sessions::{NewGrant, Sales, SessionRow};
+pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
 pub use tickets::{TakeOver, TAKE_OVER_EVERY};
+pub use vault::Vault;
+pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
 use database::Database;

@@ -5,6 +5,7 @@
 //! whatever happens later the tokens can be had from the seed and the mint (NUT-09).
 
 use super::sessions::{add_grant, NewGrant, SessionRow};
+use super::wallet::{add_proofs, NewProofs};
 use super::{Store, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
@@ -98,6 +99,15 @@ pub struct ClaimRow {
     pub keyset: String,
     pub counter: u32,
     pub amounts: Vec<u64>,
+}
+
+/// What a paid part turned into.
+#[derive(Clone)]
+pub enum Tokens {
+    /// A token to be handed out.
+    Guest(String),
+    /// Proofs of the takings.
+    House(NewProofs),
 }
 
 /// What the mint answered to the question for an invoice.
@@ -212,16 +222,23 @@ impl Store {
     pub async fn claimed(
         &self,
         part: i64,
-        token: String,
+        tokens: Tokens,
         grant: Option<NewGrant>,
     ) -> Result<Option<SessionRow>, StoreError> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
-            tx.execute(
+            let token = match &tokens {
+                Tokens::Guest(token) => Some(token),
+                Tokens::House(_) => None,
+            };
+            let changed = tx.execute(
                 "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
                 params![part, token],
             )?;
+            if let (1, Tokens::House(proofs)) = (changed, &tokens) {
+                add_proofs(tx, proofs)?;
+            }
             let Some(grant) = grant else { return Ok(None) };
             // The request may have moved to another MAC since the caller read it.
             let mac: String = tx.query_row(
@@ -290,20 +307,40 @@ impl Store {
         .await
     }
 
+    /// Parts of the house whose tokens are not proofs of the takings yet.
+    pub async fn parts_to_adopt(&self) -> Result<Vec<PartRow>, StoreError> {
+        self.read(|db| {
+            let ids = db
+                .prepare(
+                    "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
+                     WHERE r.owner = 'house' AND p.state = 'claimed' AND p.token IS NOT NULL",
+                )?
+                .query_map([], |row| row.get::<_, String>(0))?
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut parts = Vec::new();
+            for id in ids {
+                let row = request_by_id(db, &RequestId(id))?;
+                parts.extend(row.into_iter().flat_map(|row| row.parts).filter(|part| part.token.is_some()));
+            }
+            Ok(parts)
+        })
+        .await
+    }
+
     pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
         let id = id.clone();
         self.read(move |db| request_by_id(db, &id)).await
     }
 
     /// Forgets what is over: tokens and grants of before `kept_since` (tokens are kept 90 days), and already
-    /// those requests of before `unpaid_since` that came to nothing. What is unpaid but still watched,
-    /// unclaimed, or the house's stays.
+    /// those requests of before `unpaid_since` that came to nothing. What is unpaid but still watched, unclaimed,
+    /// or not yet among the takings stays.
     pub async fn prune(&self, kept_since: Millis, unpaid_since: Millis) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.execute(
                 "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
                  (SELECT 1 FROM parts WHERE request = requests.id AND (state IN ('asking', 'unpaid', 'paid')
-                  OR (state = 'claimed' AND requests.owner = 'house')))",
+                  OR (requests.owner = 'house' AND token IS NOT NULL)))",
                 [kept_since],
             )?;
             tx.execute(
@@ -312,13 +349,22 @@ impl Store {
                 [unpaid_since],
             )?;
             tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [kept_since])?;
+            tx.execute(
+                "DELETE FROM wallet_ops WHERE created_ms < ?1 AND state IN ('done', 'failed')",
+                [kept_since],
+            )?;
             Ok(())
         })
         .await
     }
 }
 
-fn take_counter(tx: &Transaction, owner: Owner, keyset: &str, count: u32) -> Result<u32, StoreError> {
+pub(super) fn take_counter(
+    tx: &Transaction,
+    owner: Owner,
+    keyset: &str,
+    count: u32,
+) -> Result<u32, StoreError> {
     let next: u32 = tx.query_row(
         "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET next = next + ?3 RETURNING next",
@@ -341,12 +387,19 @@ fn add_claim(
 ) -> Result<ClaimRow, StoreError> {
     let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
     let counter = take_counter(tx, owner, keyset, count)?;
-    let text = amounts.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     tx.execute(
         "INSERT INTO claims (part, keyset, counter, amounts) VALUES (?1, ?2, ?3, ?4)",
-        params![part, keyset, counter, text],
+        params![part, keyset, counter, amounts_text(amounts)],
     )?;
     Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() })
+}
+
+pub(super) fn amounts_text(amounts: &[u64]) -> String {
+    amounts.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn amounts_of(text: &str) -> Result<Vec<u64>, StoreError> {
+    text.split(',').map(|amount| amount.parse().map_err(|_| StoreError::unreadable("amounts"))).collect()
 }
 
 fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
@@ -378,9 +431,7 @@ fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, 
             })?
             .map(|claim| {
                 let (keyset, counter, amounts) = claim?;
-                let amounts =
-                    amounts.split(',').map(|a| a.parse().map_err(|_| StoreError::unreadable("amounts")));
-                Ok(ClaimRow { keyset, counter, amounts: amounts.collect::<Result<_, _>>()? })
+                Ok(ClaimRow { keyset, counter, amounts: amounts_of(&amounts)? })
             })
             .collect::<Result<_, StoreError>>()?;
     }

@@ -9,6 +9,7 @@ use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use serde_json::{json, Value};
 
 /// How long paid bytes wait to be used.
 const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
@@ -49,6 +50,16 @@ impl SessionRow {
     }
 }
 
+/// How many bytes of a session are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    pub account: i64,
+    pub mac: MacAddr,
+    /// Names the session among the account's.
+    pub started: Millis,
+    pub used: Allotment,
+}
+
 /// What was sold since a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sales {
@@ -57,6 +68,36 @@ pub struct Sales {
     pub time: Millis,
     /// Bytes.
     pub data: Allotment,
+}
+
+impl NewGrant {
+    /// As a column of a journal that grants later.
+    pub(super) fn to_text(&self) -> String {
+        json!({
+            "reference": self.reference,
+            "mac": self.mac.to_string(),
+            "venue": self.venue,
+            "amount": self.amount.0,
+            "metric": self.metric.as_str(),
+            "allotment": self.allotment.0,
+        })
+        .to_string()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<NewGrant, StoreError> {
+        let unreadable = || StoreError::unreadable("access");
+        let json: Value = serde_json::from_str(text).map_err(|_| unreadable())?;
+        let field = |name: &str| json[name].as_str().ok_or_else(unreadable);
+        let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
+        Ok(NewGrant {
+            reference: field("reference")?.to_owned(),
+            mac: field("mac")?.parse().map_err(|_| unreadable())?,
+            venue: field("venue")?.to_owned(),
+            amount: Sats(number("amount")?),
+            metric: Metric::parse(&field("metric")?).ok_or_else(unreadable)?,
+            allotment: Allotment(number("allotment")?),
+        })
+    }
 }
 
 impl Store {
@@ -78,6 +119,21 @@ impl Store {
                        WHERE mac = ?1 AND ends_ms > ?2 RETURNING ";
             tx.prepare(&format!("{sql} {COLUMNS}"))?
                 .query_map(params![mac.to_string(), now], |row| Ok(session_of(row)))?
+                .map(|session| session?)
+                .collect()
+        })
+        .await
+    }
+
+    /// Writes down what was used, and ends the sessions of which nothing is left. Answers those that ended.
+    pub async fn used(&self, usage: Vec<UsageRow>) -> Result<Vec<SessionRow>, StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            note_usage(tx, &usage)?;
+            let sql = "UPDATE sessions SET ends_ms = ?1, revision = revision + 1
+                       WHERE metric = 'bytes' AND used >= allotment AND ends_ms > ?1 RETURNING ";
+            tx.prepare(&format!("{sql} {COLUMNS}"))?
+                .query_map([now], |row| Ok(session_of(row)))?
                 .map(|session| session?)
                 .collect()
         })
@@ -116,6 +172,21 @@ impl Store {
         })
         .await
     }
+}
+
+/// What was used only grows, and a session that began later is not charged for an earlier one.
+pub(super) fn note_usage(tx: &Transaction, usage: &[UsageRow]) -> Result<(), StoreError> {
+    if usage.is_empty() {
+        return Ok(());
+    }
+    let mut update = tx.prepare_cached(
+        "UPDATE sessions SET used = MIN(allotment, MAX(used, ?3))
+         WHERE account = ?1 AND metric = 'bytes' AND started_ms = ?2",
+    )?;
+    for row in usage {
+        update.execute(params![row.account, row.started, row.used])?;
+    }
+    Ok(())
 }
 
 pub(super) fn add_grant(

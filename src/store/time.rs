@@ -12,6 +12,7 @@
 //! once it has lasted from one note to the next: a clock that was wrong for a moment does not stay wrong
 //! for ever.
 
+use super::sessions::{note_usage, UsageRow};
 use super::{Store, StoreError};
 use crate::clock::{BootId, Clock};
 use crate::units::{Millis, UnixSeconds};
@@ -71,12 +72,26 @@ impl Store {
         time.clock.wall() >= time.state().floor
     }
 
-    /// Notes how far service time has come, if the last note is 60 s old (an hour, when nothing is
-    /// `running_out`). Meant to be asked often; it does not wait for the write.
-    pub fn checkpoint(&self, running_out: bool) {
-        if let Some(moment) = self.0.time.due(if running_out { EVERY } else { EVERY_IDLE }) {
-            self.write_later("the time", move |tx| note(tx, &moment));
-        }
+    /// Notes how far service time has come and what sessions by bytes have `used`, if the last note is 60 s old
+    /// (an hour, when nothing is `running_out`); answers whether it was time to. Meant to be asked often; it does
+    /// not wait for the write.
+    pub fn checkpoint(&self, running_out: bool, used: &[UsageRow]) -> bool {
+        self.note_if_older(if running_out { EVERY } else { EVERY_IDLE }, used)
+    }
+
+    /// The same now, whenever the last note was.
+    pub fn checkpoint_now(&self, used: &[UsageRow]) {
+        self.note_if_older(Millis::ZERO, used);
+    }
+
+    fn note_if_older(&self, age: Millis, used: &[UsageRow]) -> bool {
+        let Some(moment) = self.0.time.due(age) else { return false };
+        let used = used.to_vec();
+        self.write_later("the time", move |tx| {
+            note(tx, &moment)?;
+            note_usage(tx, &used)
+        });
+        true
     }
 }
 

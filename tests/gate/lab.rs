@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tollgated::network::gate::{Gate, Lease, NftGate, Plan};
-use tollgated::units::Millis;
+use tollgated::network::gate::{Gate, Lease, NftGate, Plan, Quota};
+use tollgated::units::{Allotment, Millis};
 
 const INSIDE: &str = "TOLLGATED_LAB";
 const ROLE: &str = "TOLLGATED_LAB_ROLE";
@@ -18,6 +18,12 @@ pub const BRIDGE: &str = "br-guest";
 pub const INTERNET: [&str; 2] = ["198.51.100.80", "2001:db8:80::80"];
 pub const MAC_1: &str = "02:00:00:00:00:11";
 pub const MAC_2: &str = "02:00:00:00:00:12";
+
+/// As the test program knows it.
+pub fn test_name(module: &str, name: &str) -> String {
+    let within = module.split_once("::").map_or(String::new(), |(_, within)| format!("{within}::"));
+    within + name
+}
 
 /// Runs `body` as root of a router of its own. `test` is the calling test's name.
 pub fn run(test: &str, body: fn(&Lab)) {
@@ -58,6 +64,8 @@ impl Lab {
         let (internet, guest, other) = (Namespace::new(), Namespace::new(), Namespace::new());
         sh("ip link set lo up");
         sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+        // As on OpenWrt: what stays within the bridge is no business of the firewall.
+        sh("for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
         sh(&format!("ip link add {BRIDGE} type bridge && ip link set {BRIDGE} address 02:00:00:00:01:01 up"));
         sh(&format!("ip addr add 192.168.77.1/24 dev {BRIDGE} && ip addr add fd77::1/64 dev {BRIDGE} nodad"));
         sh(&format!(
@@ -138,7 +146,13 @@ pub fn gate() -> NftGate {
 }
 
 pub fn lease(mac: &str, millis: u64) -> Lease {
-    Lease { mac: mac.parse().unwrap(), remaining: Millis(millis) }
+    Lease { mac: mac.parse().unwrap(), remaining: Millis(millis), quota: None }
+}
+
+/// For a day, and for so many bytes of the session with this number.
+pub fn bytes(mac: &str, session: u64, allotment: u64, used: u64) -> Lease {
+    let quota = Quota { session, allotment: Allotment(allotment), used: Allotment(used) };
+    Lease { quota: Some(quota), ..lease(mac, 86_400_000) }
 }
 
 /// A network namespace, alive as long as the process in it.

@@ -15,10 +15,12 @@ macro_rules! in_lab {
     ($(fn $name:ident($lab:ident) $body:block)*) => {
         $(#[test]
         fn $name() {
-            lab::run(stringify!($name), |$lab: &Lab| $body);
+            lab::run(&lab::test_name(module_path!(), stringify!($name)), |$lab: &Lab| $body);
         })*
     };
 }
+
+mod bytes;
 
 /// Not a test: what other processes of the lab run.
 #[test]

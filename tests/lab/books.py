@@ -13,6 +13,7 @@ import tempfile
 
 from .daemon import Daemon
 from .fault_mint import FaultMint
+from .takings import takings_seed, token_of
 from .wallet import Token, decode_token
 
 
@@ -20,7 +21,9 @@ class Books:
     """The store as it is now; made anew for every look."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self.tables = {name: rows(daemon, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters")}
+        self.tables = {name: rows(daemon, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
+        self.proofs = rows(daemon, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
+        self.seed = takings_seed(daemon.state_dir)
         owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
         for part in self.tables["parts"]:
             part["owner"] = owners[part["request"]]
@@ -34,7 +37,15 @@ class Books:
         return self.tables["grants"]
 
     def tokens(self, owner: str | None = None, mint: str | None = None) -> list[Token]:
-        return [decode_token(part["token"]) for part in self.parts("claimed", owner=owner, mint=mint)]
+        """What guests were given, a token for each part, and the takings of each mint, as one."""
+        guests = [decode_token(part["token"]) for part in self.parts("claimed", owner="guest", mint=mint)]
+        house = [self.takings(url) for url in {proof["mint"] for proof in self.proofs} if mint in (None, url)]
+        return (guests if owner != "house" else []) + (house if owner != "guest" else [])
+
+    def takings(self, mint: str, held: bool | None = None) -> Token:
+        """The router's own proofs of a mint: all, those that an operation holds, or those that it may spend."""
+        rows = [proof for proof in self.proofs if proof["mint"] == mint and held in (None, proof["op"] is not None)]
+        return token_of(mint, rows, self.seed)
 
 
 def rows(daemon: Daemon, query: str) -> list[dict]:

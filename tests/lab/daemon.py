@@ -72,6 +72,7 @@ class Daemon:
         """The file as the attributes say, or this text."""
         with open(self.config, "w") as file:
             file.write(self.uci() if text is None else text)
+        os.chmod(self.config, 0o600)
 
     # Life
 

@@ -10,7 +10,8 @@ import stat
 
 MODULES = [
     "crc32c_generic",  # libcrc32c asks for it by another name
-    "bridge", "nf_conntrack_netlink", "nft_chain_nat", "nft_ct", "nft_fib_inet", "nft_limit", "nft_masq", "nft_redir", "nft_reject_inet",
+    "bridge", "nf_conntrack_netlink", "nft_chain_nat", "nft_ct", "nft_fib_inet", "nft_limit", "nft_masq", "nft_objref", "nft_quota",
+    "nft_redir", "nft_reject_inet",
 ]
 """What OpenWrt's kmod-nft-core, -nat and -fib bring; those that these need are found by themselves."""
 

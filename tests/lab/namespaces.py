@@ -167,6 +167,8 @@ class Lab:
     def _wire(self) -> None:
         no_wait = {"net__ipv6__conf__default__accept_dad": 0, "net__ipv6__conf__all__accept_dad": 0}
         self.router.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1, **no_wait)
+        # As on OpenWrt: what stays within the bridge is no business of the firewall.
+        self.router.run(["sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done"])
         self.router.ip(
             "link set lo up\n"
             f"link add wan type veth peer name eth0 netns {self.internet.pid}\n"

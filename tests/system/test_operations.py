@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -101,6 +102,23 @@ def test_broken_file_changes_nothing_and_says_so_with_its_line(lab, daemon):
     assert "Kibanda Wi-Fi" in page(lab) and lab.guests[1].online()
 
 
+def test_reload_says_what_waits_for_a_restart(daemon):
+    daemon.main |= {"enabled": 0, "log_target": "syslog"}
+    daemon.write_config()
+    waiting = daemon.ask("reload")["data"]["warnings"]
+    waiting = [text for text in waiting if text.endswith("when the service is restarted")]
+    assert [text.split()[0] for text in waiting] == ["'enabled'", "state_dir,"]
+    assert all(text in daemon.command("reload").out for text in waiting)
+
+
+def test_check_warns_of_a_file_that_others_may_read(daemon):
+    os.chmod(daemon.config, 0o644)
+    done = daemon.command("check")
+    assert f"warning: others than its owner may read it (mode 0644): chmod 600 {daemon.config}\n" in done.out
+    os.chmod(daemon.config, 0o600)
+    assert "chmod" not in daemon.command("check").out
+
+
 def test_check_says_what_is_wrong_and_exits_1(lab, daemon):
     good = daemon.command("check", check=False)
     assert good.code == 0 and "can be used" in good.out
@@ -136,7 +154,7 @@ def test_status_shows_guests_sales_mints_locks_store_and_clock(lab, seller):
     status = seller.status()["data"]
     assert status["ready"] is True and status["not_ready"] == []
     assert status["guests"]["online"] == 1
-    assert status["sales_today"] == {"count": 0, "sat": 0, "seconds": 0}, "what is given is not sold"
+    assert status["sales_today"] == {"count": 0, "sat": 0, "seconds": 0, "bytes": 0}, "what is given is not sold"
     assert status["mints"][0]["url"] == seller.mints[0].url and status["mints"][0]["reachable"] is True
     assert status["gate"]["firewall_lock"] and status["gate"]["routing_lock"] and status["gate"]["trouble"] is None
     assert status["store"]["state"] == "ok" and status["clock"]["plausible"] is True
@@ -186,6 +204,21 @@ def test_values_that_mean_nothing_are_refused(lab, daemon):
         code, said = refusal(daemon, *argv)
         assert code == 1 and said.startswith("tollgated: "), argv
     assert daemon.paid_macs() == set()
+
+
+def test_an_amount_below_zero_is_told_what_an_amount_looks_like(lab, daemon):
+    code, said = refusal(daemon, "grant", lab.guest.mac, "-5m")
+    assert code == 1 and "like 90m" in said
+
+
+def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
+    assert "remaining: 30m 0s" in daemon.command("grant", lab.guest.mac, "30m").out
+    (line,) = daemon.command("sessions").out.splitlines()
+    assert re.fullmatch(rf"mac={lab.guest.mac}  venue=guest  remaining=(29m \d+s|30m 0s)  allotment=30m 0s  ends_at=\w+ .* UTC", line), line
+    (session,) = daemon.ask("sessions")["data"]
+    assert session["allotment_seconds"] == 1800 and abs(session["ends_at"] - time.time() - 1800) < 60
+    state = daemon.command("status").out.splitlines()
+    assert state[0].startswith("ready: ") and state[-1].startswith("version: ")
 
 
 def test_control_socket_survives_nonsense(lab, daemon):
@@ -318,6 +351,17 @@ def test_grant_without_nft_is_kept_and_opens_when_nft_is_back(lab, make_daemon):
     os.symlink(lab.router.run(["sh", "-c", "command -v nft"]).out.strip(), os.path.join(tools, "nft"))
     assert granting.wait(10) == 0
     assert lab.guest.online()
+
+
+def test_an_address_that_is_not_there_yet_is_tried_again(lab, make_daemon):
+    daemon = make_daemon(AWAY, main={"admin_listen": "10.99.0.1:2120"})
+    wait_for(lambda: any("10.99.0.1:2120" in reason for reason in daemon.status()["data"]["trouble"]), 5, "status says so")
+    lab.router.ip("addr add 10.99.0.1/24 dev lo\n")
+    try:
+        wait_for(lambda: lab.router.connect("10.99.0.1", 2120, 1).close() is None, 10, "it listens once the address is there")
+        wait_for(lambda: not daemon.status()["data"]["trouble"], 5, "and says so no more")
+    finally:
+        lab.router.ip("addr del 10.99.0.1/24 dev lo\n")
 
 
 def test_taken_port_is_reported_and_tried_again(lab, make_daemon):

@@ -1,18 +1,20 @@
 """The package, file by file, and its life on a router: install, upgrade, downgrade, remove.
 
-opkg is a stand-in (tests/lab/openwrt/opkg.py says what it checks); the scripts run under BusyBox with the real
+opkg and apk are stand-ins (tests/lab/openwrt/opkg.py and apk.py say what they check); the scripts run under BusyBox with the real
 `uci`, the real daemon and the real kernel.
 """
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from lab.daemon import binary
-from lab.openwrt import opkg
+from lab.openwrt import apk, opkg
 from lab.openwrt.opkg import Opkg, Refused
 from lab.openwrt.root import Root
 from lab.place import wait_for
@@ -182,32 +184,99 @@ def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
     assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
 
 
+def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
+    for arch, sister, machine in (("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)), ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
+                                  ("mips_24kc", "mips_4kec", (1, 2, 8)), ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40))):
+        header = b"\x7fELF" + bytes([machine[0], machine[1]]) + bytes(12) + machine[2].to_bytes(2, "little" if machine[1] == 1 else "big") + bytes(44)
+        (tmp_path / "program").write_bytes(header)
+        packages = []
+        for name in (arch, sister):
+            assert pack("ipk", str(tmp_path / "program"), str(tmp_path), "1.0.0", arch=name).returncode == 0
+            packages.append(opkg.read(str(tmp_path / f"tollgated_1.0.0-r1_{name}.ipk")))
+        assert [package["control"].pop("Architecture") for package in packages] == [arch, sister]
+        assert packages[0] == packages[1]
+
+
 def test_without_apk_tools_the_apk_says_what_is_missing(program, tmp_path):
     done = pack("apk", program, str(tmp_path), "1.0.0", PATH=str(tmp_path))
     assert done.returncode == 1 and "apk mkpkg" in done.stderr
 
 
-def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(program, tmp_path):
-    """`apk mkpkg` is stood in for by a script that keeps what it was given."""
-    fake = tmp_path / "apk"
-    fake.write_text(
-        "#!/bin/sh\n[ \"$2\" != --help ] || exit 0\necho \"$@\" >\"$0.args\"\nwhile [ $# -gt 0 ]; do case $1 in\n"
-        "--script) cp \"${2#*:}\" \"$0.${2%%:*}\" ;;\n--files) (cd \"$2\" && find . -type f | sort) >\"$0.files\" ;;\n"
-        "--output) echo apk >\"$2\" ;;\nesac; shift; done\n"
-    )
-    fake.chmod(0o755)
-    done = pack("apk", program, str(tmp_path / "out"), "1.0.0-rc.1", APK=str(fake))
+@pytest.fixture(scope="module")
+def apk_of(program, tmp_path_factory):
+    """`apk_of("1.0.0")`: the path of the package of that version."""
     if os.geteuid() != 0:
+        pytest.skip("`apk mkpkg` takes over the owners it finds: root's are wanted")
+    out = tmp_path_factory.mktemp("apk")
+    tool = out / "apk"
+    tool.write_text(f"#!/bin/sh\nexec {sys.executable} {apk.__file__} \"$@\"\n")
+    tool.chmod(0o755)
+
+    def make(version: str) -> str:
+        done = pack("apk", program, str(out), version, APK=str(tool))
+        assert done.returncode == 0, done.stderr
+        return os.path.join(out, done.stdout.split()[0].rsplit("/", 1)[1])
+
+    return make
+
+
+def test_an_apk_for_others_than_root_says_why_it_is_not_made(program, tmp_path):
+    if os.geteuid() != 0:
+        done = pack("apk", program, str(tmp_path), "1.0.0", APK="/bin/true")
         assert done.returncode == 1 and "fakeroot" in done.stderr
-        return
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "apk.args").read_text()
-    assert "version:1.0.0_rc1-r1" in said and "arch:x86_64" in said and "depends:nftables" in said
-    assert "./lib/apk/packages/tollgated.list" in (tmp_path / "apk.files").read_text()
-    upgrade = (tmp_path / "apk.post-upgrade").read_text()
-    assert upgrade.splitlines()[1] == "export PKG_UPGRADE=1" and "default_postinst" in upgrade
-    for script in ("post-install", "post-upgrade", "pre-deinstall", "post-deinstall"):
-        subprocess.run(["sh", "-n", str(tmp_path / f"apk.{script}")], check=True)
+
+
+def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(ipk, apk_of):
+    package, plain = apk.read(apk_of("1.0.0-rc.1")), opkg.read(ipk("1.0.0"))
+    assert {name: package["info"][name] for name in ("version", "arch", "depends")} == {"version": "1.0.0_rc1-r1", "arch": "x86_64", "depends": "nftables"}
+    about = "lib/apk/packages/tollgated"
+    files = {path: file for path, file in package["files"].items() if not path.startswith(about) and file[1] is not None}
+    assert files == {path: file for path, file in plain["files"].items() if file[1] is not None}
+    assert package["files"]["etc/tollgate"] == (0o700, None)
+    listed = package["files"][about + ".list"][1].decode().split()
+    assert listed == sorted(f"/{path}" for path in files)
+    shipped = hashlib.sha256(files[CONFIG][1]).hexdigest()
+    assert package["files"][about + ".conffiles_static"][1].decode() == f"/{CONFIG} {shipped}\n"
+    assert set(package["scripts"]) == {"post-install", "post-upgrade", "pre-deinstall", "post-deinstall"}
+
+
+def test_apk_orders_a_prerelease_as_opkg_does():
+    plain = ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-pre.1", "1.0.0-rc.1", "1.0.0-rc.10", "1.0.0")
+    made = [subprocess.run([sys.executable, PACK, "version", "apk", "--version", one], capture_output=True, text=True, check=True).stdout.strip() for one in plain]
+    assert all(re.fullmatch(apk.VERSION, one) for one in made), made
+    # apk's suffixes before a release, in their order.
+    stages = [re.search(r"_([a-z]+)", one).group(1) for one in made[:-1]]
+    assert stages == ["alpha", "beta", "pre", "rc", "rc"] and "_" not in made[-1]
+
+
+def test_apk_installs_upgrades_with_a_restart_and_removes(lab, router, apk_of):
+    before = router.files()
+    package = apk.Apk(router)
+    package.install(apk_of("1.0.0-rc.1"))
+    assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600 and os.path.islink(router.at("etc/rc.d/S90tollgated"))
+    assert not os.path.exists(router.at("etc/uci-defaults/95-tollgated")), "it runs once"
+    assert "tollgated setup" in package.output and "firewall reload" in router.read("tmp/reloads")
+    router.write(CONFIG, SELLING, 0o600)
+    router.run("/etc/init.d/tollgated", "start")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
+    old = router.read("tmp/procd/tollgated.pid")
+
+    package.install(apk_of("1.0.0"))
+
+    assert router.read(CONFIG) == SELLING and router.read(CONFIG + ".apk-new").startswith("# Nothing is sold")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the new daemon answers")
+    assert router.read("tmp/procd/tollgated.pid") != old
+    assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out
+    assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
+
+    package.remove("tollgated")
+
+    assert lab.router.run(["nft", "list", "table", "inet", "tollgate"], check=False).code != 0
+    assert not lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip()
+    left = router.files() - before
+    assert left == {CONFIG, CONFIG + ".apk-new"} | {path for path in left if path.startswith("etc/tollgate/")}
+    assert not router.read("tmp/procd/complaints")
 
 
 def test_a_fresh_install_is_configured_and_sells_nothing(router, ipk):

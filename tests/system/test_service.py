@@ -13,7 +13,6 @@ from lab.openwrt.root import Root
 from lab.place import wait_for
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FILES = os.path.join(TOP, "openwrt", "files")
 CONFIG = "etc/config/tollgate"
 MAC = "02:00:00:00:00:77"
 SELLING = (
@@ -21,6 +20,7 @@ SELLING = (
     "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
 )
 SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Mama's; $(reboot)", "--name", "Kibanda", "--price", "3")
+FAKETIME = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
 PACKAGES = ("network", "firewall", "dhcp", "wireless")
 
 
@@ -38,11 +38,11 @@ def router(lab, program, request):
     root.program(program, "usr/sbin/tollgated")
     os.makedirs(root.at("etc/capabilities"))
     for name, path, mode in (
-        ("tollgated.init", "etc/init.d/tollgated", 0o755), ("tollgate.config", CONFIG, 0o600),
-        ("tollgated.capabilities.json", "etc/capabilities/tollgated.json", 0o644),
-        ("tollgated.defaults", "tmp/95-tollgated", 0o755),
+        ("init.d/tollgated", "etc/init.d/tollgated", 0o755), ("openwrt/files/tollgate.config", CONFIG, 0o600),
+        ("openwrt/files/tollgated.capabilities.json", "etc/capabilities/tollgated.json", 0o644),
+        ("uci-defaults/95-tollgated", "tmp/95-tollgated", 0o755),
     ):
-        with open(os.path.join(FILES, name)) as file:
+        with open(os.path.join(TOP, name)) as file:
             root.write(path, file.read(), mode)
     yield root
     if getattr(request.node, "failed", False):
@@ -92,6 +92,16 @@ def test_procd_gets_what_a_gateway_needs(router):
         assert fact in facts, fact
     assert any(fact.startswith("limits nofile=8192") for fact in facts)
     assert not any("/etc/config/" in fact for fact in facts if fact.startswith("mount")), "the folder, not the file"
+
+
+def test_three_capabilities_are_enough_and_all_it_has(router):
+    process = router.run("cat", f"/proc/{start(router)}/status").out
+    status = dict(line.split(":\t", 1) for line in process.splitlines())
+    NET_BIND_SERVICE, NET_ADMIN, NET_RAW = 10, 12, 13
+    for one_set in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[one_set], 16) == 1 << NET_BIND_SERVICE | 1 << NET_ADMIN | 1 << NET_RAW, one_set
+    assert status["NoNewPrivs"] == "1"
+    assert not json.loads(router.run("tollgated", "status", "--json").out)["data"]["gate"]["trouble"]
 
 
 def test_the_portals_ports_are_opened_for_the_guests_zone_only(router):
@@ -279,6 +289,14 @@ def test_setup_asks_and_does_nothing_without_a_yes(router):
     assert router.run("uci", "get", "tollgate.tollgate_mint.price_per_step").out == "2\n"
 
 
+def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
+    answers = "\nmint.example.com\nhttps://mint.example.com\nfree\n2\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    said = router.run("tollgated", "setup", input=answers).out
+    assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
+    assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
+    assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
+
+
 # The router's check
 
 
@@ -326,6 +344,34 @@ def test_a_device_without_address_zone_or_existence_is_found(lab, router):
     found = findings(router)
     lab.router.ip("link del br-none\n")
     assert found["address"]["level"] == "error" and found["zone"]["level"] == "warning"
+
+
+def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):
+    os.rename(router.at("usr/sbin/nft"), router.at("usr/sbin/nft.real"))
+    router.write("usr/sbin/nft", "#!/bin/sh\nscript=$(cat)\ncase $script in *fib*) echo 'Error: Could not process rule: No such file or directory' >&2; exit 1 ;; esac\n"
+                 "printf '%s\\n' \"$script\" | nft.real \"$@\"\n", 0o755)
+    found = findings(router)["kernel"]
+    assert found["level"] == "error" and found["mend"].endswith("install kmod-nft-fib") and "No such file" in found["message"]
+
+
+def test_a_firewall_that_leaves_our_rule_out_is_found(router):
+    os.makedirs(router.at("usr/share/firewall4"))
+    missing = findings(router)["mark"]
+    assert missing["level"] == "error" and missing["mend"].endswith("install tollgated")
+    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
+    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
+    assert "mark" not in findings(router)
+    router.run("uci", "set", "firewall.@defaults[0].auto_includes=0")
+    router.run("uci", "commit", "firewall")
+    router.sh(findings(router)["mark"]["mend"].replace("fw4 reload", "true"))
+    assert "mark" not in findings(router)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+def test_a_clock_that_was_never_set_is_found(router):
+    router.program(FAKETIME, "lib/faketime.so")
+    done = router.run("tollgated", "check", "--system", check=False, env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"})
+    assert done.code == 1 and "the clock was never set" in done.out and "sysntpd restart" in done.out
 
 
 def test_on_a_machine_that_is_no_router_it_says_what_it_could_not_look_at(router):

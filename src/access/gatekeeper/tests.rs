@@ -14,6 +14,10 @@ fn plan() -> Plan {
     Plan { devices: vec!["br-guest".to_owned()], trusted: [mac(9)].into(), ..Plan::default() }
 }
 
+fn time(until: Millis) -> Pass {
+    Pass { time: Some(until), data: None }
+}
+
 struct Scene {
     keeper: Keeper,
     gate: RecordingGate,
@@ -28,8 +32,9 @@ fn scene(gate: &RecordingGate, wanted: &[u8], adopt: bool) -> Scene {
         gate: Box::new(gate.clone()),
         clock: clock.clone(),
         plan: plan(),
-        wanted: wanted.iter().map(|last| (mac(*last), until)).collect(),
+        wanted: wanted.iter().map(|last| (mac(*last), time(until))).collect(),
         status: Arc::default(),
+        usage: Arc::default(),
         standing: false,
         ticks: 0,
         adopt,
@@ -44,9 +49,24 @@ impl Scene {
     }
 
     fn open(&mut self, last: u8, left: Millis) -> Result<(), GateError> {
+        self.open_with(last, time(self.clock.now().saturating_add(left)))
+    }
+
+    fn open_with(&mut self, last: u8, pass: Pass) -> Result<(), GateError> {
         let (reply, mut answer) = oneshot::channel();
-        self.keeper.carry_out(Order::Open(mac(last), self.clock.now().saturating_add(left), reply));
+        self.keeper.carry_out(Order::Open(mac(last), pass, reply));
         answer.try_recv().unwrap()
+    }
+
+    /// Bytes for a day from now.
+    fn bytes(&self, session: u64, allotment: u64, used: u64) -> Pass {
+        let quota = Quota { session, allotment: Allotment(allotment), used: Allotment(used) };
+        Pass { time: None, data: Some((quota, self.clock.now().saturating_add(Millis::from_secs(86_400)))) }
+    }
+
+    fn used(&self, last: u8, session: u64) -> Option<u64> {
+        let usage = lock(&self.keeper.usage);
+        usage.get(&mac(last)).filter(|(counted, _)| *counted == session).map(|(_, used)| used.0)
     }
 
     fn close(&mut self, last: u8) -> Result<(), GateError> {
@@ -63,7 +83,8 @@ impl Scene {
 /// A gate that an earlier daemon has left open for these.
 fn left_open_for(open: &[u8]) -> RecordingGate {
     let mut gate = RecordingGate::new();
-    let leases: Vec<Lease> = open.iter().map(|last| Lease { mac: mac(*last), remaining: MINUTE }).collect();
+    let leases: Vec<Lease> =
+        open.iter().map(|last| Lease { mac: mac(*last), remaining: MINUTE, quota: None }).collect();
     gate.load(&plan(), &leases).unwrap();
     gate
 }
@@ -156,7 +177,7 @@ fn who_is_let_through_without_a_session_is_closed_at_the_start() {
 #[test]
 fn who_was_let_in_behind_our_back_is_closed_at_the_next_look() {
     let mut scene = scene(&RecordingGate::new(), &[1], false);
-    scene.gate.clone().open(&[Lease { mac: mac(3), remaining: MINUTE }]).unwrap();
+    scene.gate.clone().open(&[Lease { mac: mac(3), remaining: MINUTE, quota: None }]).unwrap();
     scene.keeper.ticks = FULL_LOOK_EVERY - 1;
     scene.keeper.tick();
     assert_eq!(scene.gate.closed(), [mac(3)]);
@@ -221,4 +242,85 @@ fn adoption_waits_for_a_gate_that_refuses_at_first() {
     gate.refuse(false);
     scene.keeper.tick();
     assert_eq!((scene.gate.closed(), scene.open_for()), (vec![], vec![mac(1)]));
+}
+
+#[test]
+fn a_guest_by_bytes_is_counted_and_closed_when_they_are_used_up() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.open_with(1, scene.bytes(7, 1000, 100)).unwrap();
+    scene.gate.pass(mac(1), 500);
+    scene.keeper.tick();
+    assert_eq!((scene.used(1, 7), scene.gate.closed()), (Some(600), vec![]));
+    scene.gate.pass(mac(1), 5000);
+    scene.keeper.tick();
+    assert_eq!((scene.used(1, 7), scene.gate.closed()), (Some(1000), vec![mac(1)]));
+    assert_eq!(scene.status().open, 0);
+}
+
+#[test]
+fn a_top_up_keeps_what_was_used() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.open_with(1, scene.bytes(7, 1000, 0)).unwrap();
+    scene.gate.pass(mac(1), 600);
+    scene.keeper.tick();
+    scene.open_with(1, scene.bytes(7, 3000, 0)).unwrap();
+    scene.keeper.tick();
+    assert_eq!((scene.used(1, 7), scene.gate.quotas()[&mac(1)].allotment), (Some(600), Allotment(3000)));
+}
+
+#[test]
+fn the_next_session_is_not_charged_for_the_one_before() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.open_with(1, scene.bytes(7, 1000, 0)).unwrap();
+    scene.gate.pass(mac(1), 1000);
+    scene.keeper.tick();
+    scene.open_with(1, scene.bytes(8, 1000, 0)).unwrap();
+    scene.keeper.tick();
+    assert_eq!((scene.used(1, 7), scene.used(1, 8)), (None, Some(0)));
+}
+
+#[test]
+fn a_lost_gate_goes_on_counting_where_it_was_last_seen() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.open_with(1, scene.bytes(7, 1000, 0)).unwrap();
+    scene.gate.pass(mac(1), 600);
+    scene.keeper.tick();
+    scene.gate.lose_state();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.quotas()[&mac(1)].used, Allotment(600));
+}
+
+#[test]
+fn time_runs_first_and_bytes_are_counted_when_it_is_over() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    let pass = Pass { time: Some(scene.clock.now().saturating_add(MINUTE)), ..scene.bytes(7, 1000, 0) };
+    scene.open_with(1, pass).unwrap();
+    assert_eq!((scene.gate.leases()[&mac(1)], scene.gate.quotas()), (MINUTE, BTreeMap::new()));
+    scene.clock.advance(MINUTE);
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.gate.quotas().len()), (vec![], 1));
+    assert!(scene.gate.leases()[&mac(1)] > MINUTE);
+}
+
+#[test]
+fn an_adopted_guest_by_bytes_stays_counted() {
+    let scene_before = scene(&RecordingGate::new(), &[], false);
+    let mut gate = scene_before.gate.clone();
+    let quota = Quota { session: 7, allotment: Allotment(1000), used: Allotment(400) };
+    gate.open(&[Lease { mac: mac(1), remaining: MINUTE, quota: Some(quota) }]).unwrap();
+    let mut scene = scene(&gate, &[], true);
+    scene.gate.lose_state();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.quotas()[&mac(1)], quota);
+}
+
+#[test]
+fn bytes_are_not_sold_where_packets_can_skip_the_gate() {
+    let scene = scene(&RecordingGate::new(), &[], false);
+    let mut status = scene.status();
+    assert_eq!((status.cannot_sell(Metric::Bytes), status.cannot_sell(Metric::Milliseconds)), (None, None));
+    status.offloaded_devices = vec!["wan".to_owned()];
+    assert_eq!(status.cannot_sell(Metric::Bytes), Some("FLOW_OFFLOAD"));
+    assert_eq!(status.cannot_sell(Metric::Milliseconds), None);
+    assert_eq!(GateStatus::default().cannot_sell(Metric::Milliseconds), Some("GATE_DOWN"));
 }

@@ -1,4 +1,4 @@
-//! Tokens: ecash as text (NUT-00). We write `cashuB` (V4) and read `cashuB` and `cashuA` (V3).
+//! Tokens: ecash as text (NUT-00). We write `cashuB` (V4), and `cashuA` (V3) on request, and read both.
 //!
 //! We write full keyset ids: every wallet in the field reads them, and a short id has to be resolved by
 //! asking the mint. We write each proof's DLEQ evidence, so that the receiver can check it offline.
@@ -14,11 +14,13 @@ use super::curve::PublicKey;
 use super::keyset::{KeysetId, KeysetRef};
 use super::outputs::{Proof, ProofDleq};
 use super::seed::Secret;
+use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
 use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
+use serde_json::json;
 
 const MAX_TEXT: usize = 64 * 1024;
 const MAX_PROOFS: usize = 256;
@@ -107,7 +109,7 @@ impl Token {
         let full = |proof: TokenProof| {
             let keyset = proof.keyset.resolve(known).ok_or(TokenError::UnknownKeyset)?;
             let TokenProof { amount, secret, c, dleq, .. } = proof;
-            Ok(Proof { keyset, amount, secret, c, dleq })
+            Ok(Proof { counter: None, keyset, amount, secret, c, dleq })
         };
         self.proofs.into_iter().map(full).collect()
     }
@@ -116,6 +118,13 @@ impl Token {
 /// Writes a `cashuB` token. About 310 characters per proof.
 pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     format!("cashuB{}", BASE64.encode(v4::encode(mint.as_str(), unit, proofs)))
+}
+
+/// Writes a `cashuA` token without evidence, for receivers that read no other.
+pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
+    let proofs = inputs_json(proofs);
+    let json = json!({"token": [{"mint": mint.as_str(), "proofs": proofs}], "unit": unit});
+    format!("cashuA{}", BASE64.encode(json.to_string()))
 }
 
 fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {

@@ -84,6 +84,19 @@ fn a_token_we_write_is_read_back_with_its_evidence() {
     }
 }
 
+#[test]
+fn the_old_form_that_we_write_is_read_back() {
+    let proofs = our_proofs();
+    let token = Token::parse(&encode_v3(&mint(), "sat", &proofs)).unwrap();
+    assert_eq!((token.mint.as_str(), token.unit.as_str()), ("https://mint.example.com", "sat"));
+    assert_eq!(token.total(), Some(Sats(11)));
+    assert!(token
+        .proofs
+        .iter()
+        .zip(&proofs)
+        .all(|(read, ours)| read.secret == ours.secret && read.c == ours.c));
+}
+
 /// cashu-ts reads no indefinite lengths.
 #[test]
 fn arrays_are_written_with_their_length() {

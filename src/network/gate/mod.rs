@@ -6,6 +6,7 @@
 mod lock;
 mod nft;
 mod process;
+mod quota;
 #[cfg(test)]
 pub mod recording;
 mod ruleset;
@@ -17,8 +18,8 @@ pub(super) use ruleset::ADDRESS_TIMEOUT;
 
 use super::devices;
 use crate::mac::MacAddr;
-use crate::units::Millis;
-use std::collections::BTreeSet;
+use crate::units::{Allotment, Millis};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -44,7 +45,22 @@ pub struct Lease {
     pub mac: MacAddr,
     /// Zero closes. The kernel is given at most a year.
     pub remaining: Millis,
+    /// Ends it earlier, when so many bytes have passed.
+    pub quota: Option<Quota>,
 }
+
+/// The bytes of one session, in both directions and of all addresses together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Tells this session from the guest's next.
+    pub session: u64,
+    pub allotment: Allotment,
+    /// Counts only where the kernel does not count this session already.
+    pub used: Allotment,
+}
+
+/// What guests by bytes have used: the session, and its bytes.
+pub type Usage = BTreeMap<MacAddr, (u64, Allotment)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -70,6 +86,8 @@ pub struct Report {
     pub missing_locks: Vec<(String, Family)>,
     /// Who may pass, and for how much longer; `None` is without end (trusted).
     pub paid: Vec<(MacAddr, Option<Millis>)>,
+    /// Who of them is counted.
+    pub quotas: BTreeMap<MacAddr, Quota>,
     /// Gated devices that do not exist at the moment.
     pub absent_devices: Vec<String>,
     /// Devices with flow offload: what passes between them may skip the gate.
@@ -120,8 +138,9 @@ pub trait Gate: Send {
     fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError>;
 
     /// To be called every second or two: gives the way in to each paid guest's addresses the same end as
-    /// the guest's session, so that an idle guest is still reached and nobody is reached for longer.
-    fn tend(&mut self) -> Result<(), GateError>;
+    /// the guest's session, so that an idle guest is still reached and nobody is reached for longer. Answers
+    /// what each guest with a quota has used so far.
+    fn tend(&mut self) -> Result<Usage, GateError>;
 
     /// Looks at everything.
     fn inspect(&mut self) -> Result<Report, GateError>;

@@ -2,7 +2,7 @@
 
 use super::ruleset::{self, Key};
 use super::snapshot::{put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table};
+use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table, Usage};
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::Nftables;
@@ -94,7 +94,7 @@ impl NftGate {
                     ruleset::put_for_good(&mut script, Key::Paid(*mac));
                 }
             }
-            put_leases(&mut script, plan, snapshot, leases);
+            put_leases(&mut script, plan, snapshot, leases, &guests);
             reopen_downloads(&mut script, plan, snapshot, leases, &guests);
             script
         };
@@ -108,6 +108,7 @@ impl NftGate {
                 for (mac, remaining) in &anew.paid {
                     ruleset::put(&mut script, Key::Paid(*mac), remaining.unwrap_or_default());
                 }
+                snapshot.quotas.put_again(&mut script, leases);
                 self.commit(&(script + &elements(&anew)))
             }
             outcome => outcome,
@@ -171,8 +172,12 @@ impl Gate for NftGate {
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
         let plan = self.plan()?;
         let snapshot = snapshot()?;
+        let guests = match leases.iter().any(|lease| lease.quota.is_some()) {
+            true => guests(plan),
+            false => Vec::new(),
+        };
         let mut script = String::new();
-        put_leases(&mut script, plan, &snapshot, leases);
+        put_leases(&mut script, plan, &snapshot, leases, &guests);
         if script.is_empty() {
             return Ok(());
         }
@@ -205,6 +210,7 @@ impl Gate for NftGate {
         let mut script = String::new();
         for mac in &closing {
             ruleset::remove(&mut script, Key::Paid(*mac));
+            snapshot.quotas.remove(&mut script, *mac);
         }
         for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {
             ruleset::remove(&mut script, Key::Upload(*mac, *address));
@@ -217,15 +223,16 @@ impl Gate for NftGate {
         Ok(())
     }
 
-    fn tend(&mut self) -> Result<(), GateError> {
+    fn tend(&mut self) -> Result<Usage, GateError> {
         self.plan()?;
         let snapshot = snapshot()?;
         let mut script = String::new();
         time_downloads(&mut script, &snapshot);
-        if script.is_empty() {
-            return Ok(());
+        snapshot.quotas.follow_addresses(&mut script, &snapshot);
+        if !script.is_empty() {
+            self.commit(&script)?;
         }
-        self.commit(&script)
+        Ok(snapshot.quotas.usage())
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
@@ -242,6 +249,7 @@ impl Gate for NftGate {
         let report = Report {
             table,
             missing_locks,
+            quotas: snapshot.quotas.known(),
             paid: snapshot.paid.into_iter().collect(),
             absent_devices: devices.iter().filter(|device| !devices::exists(device)).cloned().collect(),
             offloaded_devices: offloaded.into_iter().collect(),

@@ -1,9 +1,9 @@
 //! A gate that only remembers, for tests of the rooms that use one. It can be made to fail, and to lose
 //! its state as a flushed firewall does.
 
-use super::{Gate, GateError, Lease, Plan, Report, Table};
+use super::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::mac::MacAddr;
-use crate::units::Millis;
+use crate::units::{Allotment, Millis};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,7 @@ struct State {
     changed: bool,
     refuses: bool,
     leases: BTreeMap<MacAddr, Millis>,
+    quotas: BTreeMap<MacAddr, Quota>,
     closed: Vec<MacAddr>,
 }
 
@@ -29,6 +30,18 @@ impl RecordingGate {
     /// The remaining time each guest was last given. It does not run down.
     pub fn leases(&self) -> BTreeMap<MacAddr, Millis> {
         self.state().leases.clone()
+    }
+
+    /// Who is counted, with what was used.
+    pub fn quotas(&self) -> BTreeMap<MacAddr, Quota> {
+        self.state().quotas.clone()
+    }
+
+    /// As when a guest's traffic passes.
+    pub fn pass(&self, mac: MacAddr, bytes: u64) {
+        if let Some(quota) = self.state().quotas.get_mut(&mac) {
+            quota.used = quota.used.saturating_add(Allotment(bytes)).min(quota.allotment);
+        }
     }
 
     /// Every guest that was closed, in order.
@@ -50,6 +63,7 @@ impl RecordingGate {
         let mut state = self.state();
         (state.is_there, state.changed) = (false, true);
         state.leases.clear();
+        state.quotas.clear();
     }
 
     /// As when the kernel ends a session by itself.
@@ -89,6 +103,12 @@ impl State {
                 Millis::ZERO => self.leases.remove(&lease.mac),
                 remaining => self.leases.insert(lease.mac, remaining),
             };
+            let counted = self.quotas.remove(&lease.mac);
+            if let Some(quota) = lease.quota {
+                let counted = counted.filter(|counted| counted.session == quota.session);
+                let used = counted.map_or(quota.used, |counted| counted.used);
+                self.quotas.insert(lease.mac, Quota { used, ..quota });
+            }
         }
     }
 }
@@ -112,13 +132,15 @@ impl Gate for RecordingGate {
         let mut state = self.write_loaded()?;
         for mac in macs {
             state.leases.remove(mac);
+            state.quotas.remove(mac);
             state.closed.push(*mac);
         }
         Ok(())
     }
 
-    fn tend(&mut self) -> Result<(), GateError> {
-        self.write_loaded().map(drop)
+    fn tend(&mut self) -> Result<Usage, GateError> {
+        let state = self.write_loaded()?;
+        Ok(state.quotas.iter().map(|(mac, quota)| (*mac, (quota.session, quota.used))).collect())
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
@@ -132,6 +154,7 @@ impl Gate for RecordingGate {
             table: if state.is_there { Table::Intact } else { Table::Missing },
             missing_locks: Vec::new(),
             paid,
+            quotas: state.quotas.clone(),
             absent_devices: Vec::new(),
             offloaded_devices: Vec::new(),
         })
@@ -150,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_lost_is_there_again_after_load() {
         let mac: MacAddr = "02:00:00:00:00:11".parse().unwrap();
-        let lease = Lease { mac, remaining: Millis(5_000) };
+        let lease = Lease { mac, remaining: Millis(5_000), quota: None };
         let (shown, mut gate) = {
             let gate = RecordingGate::new();
             (gate.clone(), gate)

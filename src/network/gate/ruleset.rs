@@ -6,11 +6,11 @@ use super::{Plan, MARK};
 use crate::mac::MacAddr;
 use crate::network::nftables::{Chain, Rule, Set, TABLE};
 use crate::units::Millis;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 /// No element is given more; sessions that are longer are given the rest later.
@@ -27,8 +27,10 @@ struct SetSpec {
 
 const TIMEOUT: u32 = 0x10;
 const DYNAMIC: u32 = 0x20;
+/// A map to named objects.
+const OBJECTS: u32 = 0x40;
 /// The flags that make two sets different; the others are the kernel's bookkeeping.
-const COMPARED_FLAGS: u32 = 0x3f;
+const COMPARED_FLAGS: u32 = 0x7f;
 const IPV4: u32 = 7;
 const IPV6: u32 = 8;
 const ETHER: u32 = 9;
@@ -50,7 +52,7 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 11] = [
+const SETS: [SetSpec; 15] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
     set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
     set(
@@ -73,6 +75,11 @@ const SETS: [SetSpec; 11] = [
     set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     set("dc4", "type ipv4_addr; flags dynamic,timeout; counter; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dc6", "type ipv6_addr; flags dynamic,timeout; counter; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
+    // Whose bytes are counted, by MAC for what they send and by address for what they are sent.
+    set("counted", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
+    set("qm", "type ether_addr : quota;", ETHER, 6, OBJECTS),
+    set("qm4", "type ipv4_addr : quota;", IPV4, 4, OBJECTS),
+    set("qm6", "type ipv6_addr : quota;", IPV6, 16, OBJECTS),
     set(
         "seen4",
         "type ipv4_addr . ether_addr; flags dynamic,timeout; size 4096;",
@@ -170,11 +177,18 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
                 format!("{unpaid} drop"),
                 format!("iifname @ifs meta nfproto ipv4 ether saddr . ip saddr != @ul4 {TOO_MANY}"),
                 format!("iifname @ifs meta nfproto ipv6 ether saddr . ip6 saddr != @ul6 {TOO_MANY}"),
+                // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
+                "iifname @ifs quota name ether saddr map @qm drop".to_owned(),
                 "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
                 "iifname @ifs meta nfproto ipv6 update @ul6 { ether saddr . ip6 saddr timeout 1h }".to_owned(),
-                // "add" leaves the end of an element that is there alone.
-                "iifname @ifs meta nfproto ipv4 add @dl4 { ip saddr timeout 60s }".to_owned(),
-                "iifname @ifs meta nfproto ipv6 add @dl6 { ip6 saddr timeout 60s }".to_owned(),
+                // "add" leaves the end of an element that is there alone. Where bytes are counted an address is
+                // let in to only when it stands beside the guest's quota.
+                "iifname @ifs meta nfproto ipv4 ether saddr != @counted add @dl4 { ip saddr timeout 60s }"
+                    .to_owned(),
+                "iifname @ifs meta nfproto ipv6 ether saddr != @counted add @dl6 { ip6 saddr timeout 60s }"
+                    .to_owned(),
+                "oifname @ifs quota name ip daddr map @qm4 drop".to_owned(),
+                "oifname @ifs quota name ip6 daddr map @qm6 drop".to_owned(),
                 "oifname @ifs ip daddr @dl4 update @dc4 { ip daddr timeout 1h } accept".to_owned(),
                 "oifname @ifs ip6 daddr @dl6 update @dc6 { ip6 daddr timeout 1h } accept".to_owned(),
                 "oifname @ifs drop".to_owned(),
@@ -195,7 +209,8 @@ pub(super) fn load(plan: &Plan, anew: bool) -> String {
         let _ = write!(script, "delete table inet {TABLE}\nadd table inet {TABLE}\n");
     }
     for set in &SETS {
-        let _ = writeln!(script, "add set inet {TABLE} {} {{ {} }}", set.name, set.definition);
+        let kind = if set.flags & OBJECTS == 0 { "set" } else { "map" };
+        let _ = writeln!(script, "add {kind} inet {TABLE} {} {{ {} }}", set.name, set.definition);
     }
     for chain in chains(plan) {
         let name = chain.name;
@@ -264,6 +279,9 @@ pub(super) enum Key {
     Paid(MacAddr),
     Upload(MacAddr, IpAddr),
     Download(IpAddr),
+    Counted(MacAddr),
+    LetInByUs(MacAddr),
+    CountedDownload(IpAddr),
 }
 
 impl Key {
@@ -274,14 +292,18 @@ impl Key {
             Key::Upload(_, IpAddr::V6(_)) => "ul6",
             Key::Download(IpAddr::V4(_)) => "dl4",
             Key::Download(IpAddr::V6(_)) => "dl6",
+            Key::Counted(_) => "qm",
+            Key::LetInByUs(_) => "counted",
+            Key::CountedDownload(IpAddr::V4(_)) => "qm4",
+            Key::CountedDownload(IpAddr::V6(_)) => "qm6",
         }
     }
 
     fn text(&self) -> String {
         match self {
-            Key::Paid(mac) => mac.to_string(),
+            Key::Paid(mac) | Key::Counted(mac) | Key::LetInByUs(mac) => mac.to_string(),
             Key::Upload(mac, address) => format!("{mac} . {address}"),
-            Key::Download(address) => address.to_string(),
+            Key::Download(address) | Key::CountedDownload(address) => address.to_string(),
         }
     }
 }
@@ -307,6 +329,16 @@ pub(super) fn remove(script: &mut String, key: Key) {
     let (set, text) = (key.set(), key.text());
     let _ = writeln!(script, "add element inet {TABLE} {set} {{ {text} timeout 1h }}");
     let _ = writeln!(script, "delete element inet {TABLE} {set} {{ {text} }}");
+}
+
+/// Makes a map give this object for the key.
+pub(super) fn put_object(script: &mut String, key: Key, object: &impl Display) {
+    let _ = writeln!(script, "add element inet {TABLE} {} {{ {} : \"{object}\" }}", key.set(), key.text());
+}
+
+/// Removes an element that is there and has no end of its own.
+pub(super) fn delete(script: &mut String, key: Key) {
+    let _ = writeln!(script, "delete element inet {TABLE} {} {{ {} }}", key.set(), key.text());
 }
 
 /// nft's notation; it takes no more than 2^32 of a unit.

@@ -1,6 +1,7 @@
 //! The elements as the kernel has them at one moment, and what follows for the ways in: each guest's
 //! addresses are reached exactly as long as the guest's session lasts.
 
+use super::quota::Quotas;
 use super::ruleset::{self, Key};
 use super::{Lease, Plan};
 use crate::mac::MacAddr;
@@ -8,7 +9,7 @@ use crate::network::neighbours::Caller;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -25,18 +26,19 @@ pub(super) struct Snapshot {
     /// Who uploaded from where; the more is left, the shorter ago.
     pub uploads: BTreeMap<(MacAddr, IpAddr), Millis>,
     pub downloads: BTreeMap<IpAddr, Option<Millis>>,
+    pub quotas: Quotas,
 }
 
 impl Snapshot {
     pub fn read(nft: &mut Nftables) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        for Element { key, remaining } in nft.elements("paid")? {
+        for Element { key, remaining, .. } in nft.elements("paid")? {
             if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
                 snapshot.paid.insert(mac, remaining);
             }
         }
         for set in ["ul4", "ul6"] {
-            for Element { key, remaining } in nft.elements(set)? {
+            for Element { key, remaining, .. } in nft.elements(set)? {
                 let address = netlink::ip(netlink::after(&key, 8)?)?;
                 if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
                     snapshot.uploads.insert((mac, address), remaining.unwrap_or_default());
@@ -44,10 +46,11 @@ impl Snapshot {
             }
         }
         for set in ["dl4", "dl6"] {
-            for Element { key, remaining } in nft.elements(set)? {
+            for Element { key, remaining, .. } in nft.elements(set)? {
                 snapshot.downloads.insert(netlink::ip(&key)?, remaining);
             }
         }
+        snapshot.quotas = Quotas::read(nft)?;
         Ok(snapshot)
     }
 
@@ -74,21 +77,50 @@ impl Snapshot {
     }
 }
 
-/// Gives each guest its lease, and the way in to its addresses the same end.
-pub(super) fn put_leases(script: &mut String, plan: &Plan, snapshot: &Snapshot, leases: &[Lease]) {
+/// Gives each guest its lease, and the way in to its addresses the same end. `guests` are those that the
+/// neighbour table knows.
+pub(super) fn put_leases(
+    script: &mut String,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    leases: &[Lease],
+    guests: &[Caller],
+) {
     // The last word on a guest counts.
-    let wanted: BTreeMap<MacAddr, Millis> = leases
+    let wanted: BTreeMap<MacAddr, &Lease> = leases
         .iter()
         .filter(|lease| !plan.trusted.contains(&lease.mac))
-        .map(|lease| (lease.mac, lease.remaining))
+        .map(|lease| (lease.mac, lease))
         .collect();
-    for (mac, remaining) in &wanted {
-        ruleset::put(script, Key::Paid(*mac), *remaining);
-    }
-    for (address, holder) in snapshot.holders() {
-        if let (Some(remaining), true) = (wanted.get(&holder), snapshot.downloads.contains_key(&address)) {
-            ruleset::put(script, Key::Download(address), *remaining);
+    let holders = snapshot.holders();
+    for (mac, lease) in &wanted {
+        ruleset::put(script, Key::Paid(*mac), lease.remaining);
+        let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
+        let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+        if quota.is_some() {
+            addresses.extend(holders.iter().filter(|(_, holder)| *holder == mac).map(|(at, _)| *at));
+            // Who else uploaded from an address later has taken it over.
+            let theirs = guests.iter().filter(|guest| guest.mac == *mac).map(|guest| guest.address);
+            addresses.extend(theirs.filter(|address| !holders.contains_key(address)));
         }
+        snapshot.quotas.put(script, *mac, quota, addresses.iter().copied());
+        for address in addresses.into_iter().take(ADDRESSES_PER_GUEST) {
+            ruleset::put(script, Key::Download(address), way_in(lease));
+        }
+    }
+    for (address, holder) in &holders {
+        if let (Some(lease), true) = (wanted.get(holder), snapshot.downloads.contains_key(address)) {
+            ruleset::put(script, Key::Download(*address), way_in(lease));
+        }
+    }
+}
+
+/// How long an address of the guest is reached without a packet of its own. Bytes last for months, and the
+/// addresses of a phone change every day.
+fn way_in(lease: &Lease) -> Millis {
+    match lease.quota {
+        Some(_) => lease.remaining.min(ruleset::ADDRESS_TIMEOUT),
+        None => lease.remaining,
     }
 }
 
@@ -102,7 +134,7 @@ pub(super) fn reopen_downloads(
     guests: &[Caller],
 ) {
     let mut sessions: BTreeMap<MacAddr, Millis> =
-        leases.iter().map(|lease| (lease.mac, lease.remaining)).collect();
+        leases.iter().map(|lease| (lease.mac, way_in(lease))).collect();
     sessions.extend(plan.trusted.iter().map(|mac| (*mac, ruleset::ADDRESS_TIMEOUT)));
     let mut opened: BTreeMap<MacAddr, usize> = BTreeMap::new();
     for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
@@ -126,12 +158,14 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
             }
             continue;
         };
+        let is_short = |left: &Millis| *left < ruleset::ADDRESS_TIMEOUT || !snapshot.quotas.counts(holder);
+        let session = session.filter(is_short);
         let kept = kept.entry(holder).or_default();
         *kept = kept.saturating_add(1);
         let wanted = session.unwrap_or(ruleset::ADDRESS_TIMEOUT);
         let is_near = match (now, session) {
             (Some(Some(now)), Some(_)) => now.max(wanted).saturating_sub(now.min(wanted)) <= TOLERANCE,
-            // A trusted guest's is only renewed when half of it is gone.
+            // A trusted guest's, or one by bytes, is only renewed when half of it is gone.
             (Some(Some(now)), None) => now.saturating_add(now) >= wanted,
             (Some(None), _) | (None, _) => false,
         };

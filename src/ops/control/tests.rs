@@ -2,14 +2,18 @@
 
 use super::*;
 use crate::access::{Access, Gatekeeper};
+use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed, Tls};
 use crate::http::{Closed, Shop};
+use crate::lightning::{Account, Backends};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
-use crate::store::Store;
+use crate::store::{KeyFile, Store, Vault};
+use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -35,7 +39,8 @@ async fn desk(name: &str, open: bool) -> Desk {
     let dir = std::env::temp_dir().join(format!("tollgated-control-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
-    let (config, _) = Config::from_uci(include_str!("../../../tests/vectors/tollgate.uci")).unwrap();
+    let file = include_str!("../../../tests/vectors/tollgate.uci");
+    let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));
     let mints = Mints::new(Tls::new(None).unwrap(), clock.clone(), mpsc::channel(1).0);
@@ -43,11 +48,19 @@ async fn desk(name: &str, open: bool) -> Desk {
     let (gatekeeper, shop) = if open {
         let store = Store::open(&dir, &clock).unwrap();
         let access = Access::start(store.clone(), clock, gate, Plan::default()).await.unwrap();
-        let (guests, takings) = (Seed::generate().unwrap(), Seed::generate().unwrap());
+        let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
+        let late = mpsc::channel(1).0;
+        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
         let proxy =
             MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
         let mint_proxy = proxy.await.unwrap();
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy }))
+        let tollgate =
+            TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+        let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
+        let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
+        let backends = Backends::new(store.clone(), vault.clone(), nothing);
+        let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
@@ -146,7 +159,7 @@ async fn a_line_without_end_is_cut_and_refused() {
     let asking = async {
         let (read, mut write) = ours.into_split();
         // The far side stops reading before the end of it.
-        let _ = write.write_all(&vec![b'x'; 20_000]).await;
+        let _ = write.write_all(&vec![b'x'; 100_000]).await;
         let mut answer = String::new();
         BufReader::new(read).read_line(&mut answer).await.unwrap();
         answer
@@ -162,4 +175,53 @@ fn durations_need_a_unit_and_a_sensible_size() {
     for text in ["", "5", "h", "0m", "-1h", "1.5h", "2w", "367d", "99999999999999999999d", "1 h", "1é"] {
         assert_eq!(parse_duration(text), None, "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_card_is_made_listed_limited_and_wiped() {
+    let desk = desk("card", true).await;
+    let made =
+        desk.order("card", &["create", "Alice", "--tx-max", "21", "--day-max", "210", "--uid-privacy"]).await;
+    assert_eq!((&made["status"], &made["card_id"]), (&json!("OK"), &json!(1)));
+    let shown = desk.order("card", &["show", "1"]).await;
+    assert_eq!(
+        (&shown["uid_privacy"], &shown["enabled"], &shown["tx_max"]),
+        (&json!(true), &json!(true), &json!(21))
+    );
+    assert_eq!(desk.order("card", &["list"]).await, json!([shown]));
+    assert_eq!(desk.order("card", &["limits", "1", "--tx-max", "42"]).await["tx_max"], 42);
+    assert_eq!(desk.order("card", &["disable", "1"]).await["enabled"], false);
+    assert_eq!(desk.order("card", &["enable", "1"]).await["enabled"], true);
+    assert_eq!(desk.order("card", &["history", "1"]).await, json!([]));
+    assert!(desk.order("card", &["reprogram", "1"]).await["url"].is_string());
+    assert_eq!(desk.order("card", &["wipe", "1"]).await["action"], "none");
+    assert_eq!(desk.order("card", &["show", "1"]).await["wiped"], true);
+}
+
+#[tokio::test]
+async fn a_card_command_with_a_fault_says_what_is_wrong() {
+    let desk = desk("card-faults", true).await;
+    for args in [
+        &[][..],
+        &["create"],
+        &["create", "Alice", "--tx-max"],
+        &["create", "Alice", "--colour", "red"],
+        &["limits", "1"],
+        &["limits", "1", "--disabled"],
+        &["show"],
+        &["show", "one"],
+        &["wipe", "1", "2"],
+        &["paint", "1"],
+    ] {
+        assert_eq!(desk.order("card", args).await["code"], "usage", "{args:?}");
+    }
+    for args in [
+        &["create", "Alice"][..],
+        &["create", "", "--tx-max", "1", "--day-max", "1"],
+        &["create", "Alice", "--tx-max", "2", "--day-max", "1"],
+        &["create", "Alice", "--tx-max", "-2", "--day-max", "1"],
+    ] {
+        assert_eq!(desk.order("card", args).await["code"], "invalid_input", "{args:?}");
+    }
+    assert_eq!(desk.order("card", &["show", "7"]).await["code"], "no_such_card");
 }

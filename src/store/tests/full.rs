@@ -62,7 +62,7 @@ async fn child_on_a_small_disk() {
     KeyFile("k").load_or_create(&store, || Secret::new(vec![1; 2000])).await.unwrap();
     acknowledged.push("after".to_owned());
     rebooted.advance(Millis::from_secs(90));
-    store.checkpoint(true);
+    store.checkpoint(true, &[]);
     store.close().await;
     let store = Store::open_with(&dir, &rebooted, &TRIAL).unwrap();
     assert_eq!(store.now(), noted.saturating_add(Millis::from_secs(90)), "the boot is noted after all");

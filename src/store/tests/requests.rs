@@ -1,7 +1,9 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::store::{InvoiceRow, NewGrant, NewPart, NewRequest, Owner, PartState, RequestId, RequestRow};
+use crate::store::{
+    InvoiceRow, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow, Tokens,
+};
 use std::collections::BTreeSet;
 
 const HOUR: Millis = Millis::from_secs(3600);
@@ -54,7 +56,7 @@ impl Books {
             PartState::Unpaid => {}
             PartState::Paid => self.store.paid(part),
             PartState::Claimed => {
-                self.store.claimed(part, "cashuBtoken".to_owned(), grant(owner, "r")).await.map(drop).unwrap()
+                self.store.claimed(part, tokens(owner), grant(owner, "r")).await.map(drop).unwrap()
             }
             PartState::Expired => self.store.expired(part).await.unwrap(),
         }
@@ -72,6 +74,18 @@ impl Books {
 
     async fn is_open(&self, id: &RequestId) -> bool {
         self.store.open_requests().await.unwrap().iter().any(|row| row.id == *id)
+    }
+}
+
+fn tokens(owner: Owner) -> Tokens {
+    match owner {
+        Owner::Guest => Tokens::Guest("cashuBtoken".to_owned()),
+        Owner::House => Tokens::House(NewProofs {
+            mint: MintUrl::parse("https://mint.example").unwrap(),
+            unit: "sat".to_owned(),
+            keyset: KEYSET.to_owned(),
+            proofs: vec![(0, Sats(1), vec![2; 33]), (1, Sats(4), vec![3; 33])],
+        }),
     }
 }
 
@@ -186,7 +200,7 @@ async fn a_claimed_part_never_goes_back() {
     books.store.not_paid(part);
     books.store.expired(part).await.unwrap();
     books.store.not_invoiced(&id).await.unwrap();
-    books.store.claimed(part, "cashuBother".into(), None).await.unwrap();
+    books.store.claimed(part, Tokens::Guest("cashuBother".into()), None).await.unwrap();
     let row = books.store.request(&id).await.unwrap().unwrap();
     assert_eq!(
         (row.parts[0].state, row.parts[0].token.as_deref()),
@@ -212,7 +226,8 @@ async fn a_payment_is_marked_and_taken_back_but_never_after_it_was_given_up() {
 async fn claiming_a_part_fifty_times_at_once_grants_it_once() {
     let books = Books::new();
     let part = books.invoiced(Owner::House, 1).await.parts[0].id;
-    let claims = (0..50).map(|_| books.store.claimed(part, "cashuB".into(), grant(Owner::House, "same")));
+    let claims =
+        (0..50).map(|_| books.store.claimed(part, tokens(Owner::House), grant(Owner::House, "same")));
     for session in futures_util::future::join_all(claims).await {
         assert_eq!(session.unwrap().unwrap().allotment, Allotment(5000));
     }
@@ -239,7 +254,9 @@ async fn what_has_work_left_is_taken_up_at_the_next_start() {
 async fn tokens_that_come_after_an_acknowledgement_want_their_own() {
     let books = Books::new();
     let row = books.invoiced(Owner::Guest, 2).await;
-    let claim = |index: usize| books.store.claimed(row.parts[index].id, format!("cashuB{index}"), None);
+    let claim = |index: usize| {
+        books.store.claimed(row.parts[index].id, Tokens::Guest(format!("cashuB{index}")), None)
+    };
     claim(0).await.unwrap();
     let both = || row.parts.iter().map(|part| part.id).collect();
     books.store.acked(both()).await.unwrap();
@@ -278,19 +295,19 @@ async fn tokens_wait_for_the_guest_who_asked_for_them_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn pruning_keeps_what_is_watched_unclaimed_or_the_houses() {
+async fn pruning_keeps_what_is_watched_or_unclaimed() {
     let books = Books::new();
     let mut kept = Vec::new();
     let mut pruned = Vec::new();
+    for state in [PartState::Unpaid, PartState::Paid] {
+        kept.push(books.in_state(Owner::Guest, state).await);
+    }
     for (owner, state) in [
-        (Owner::Guest, PartState::Unpaid),
-        (Owner::Guest, PartState::Paid),
+        (Owner::Guest, PartState::Claimed),
+        (Owner::Guest, PartState::Expired),
         (Owner::House, PartState::Claimed),
     ] {
-        kept.push(books.in_state(owner, state).await);
-    }
-    for state in [PartState::Claimed, PartState::Expired] {
-        pruned.push(books.in_state(Owner::Guest, state).await);
+        pruned.push(books.in_state(owner, state).await);
     }
     let before = books.store.now();
     books.clock.advance(HOUR);

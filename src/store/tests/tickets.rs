@@ -3,7 +3,7 @@ use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::{
     InvoiceRow, NewGrant, NewPart, NewRequest, Owner, RequestId, RequestRow, SessionRow, TakeOver, Ticket,
-    TAKE_OVER_EVERY,
+    Tokens, TAKE_OVER_EVERY,
 };
 
 const MINUTE: u64 = 60_000;
@@ -141,7 +141,7 @@ async fn a_new_ticket_voids_the_old_one_and_only_who_paid_gets_one() {
 async fn who_has_paid_for_tokens_only_gets_a_ticket_that_moves_them() {
     let books = Books::new();
     let request = books.request(1, Owner::Guest).await;
-    books.store.claimed(request.parts[0].id, "cashuB".to_owned(), None).await.unwrap();
+    books.store.claimed(request.parts[0].id, Tokens::Guest("cashuB".to_owned()), None).await.unwrap();
     let ticket = books.store.renew_ticket(mac(1)).await.unwrap().unwrap();
     assert_eq!(done(books.take_over(&ticket, 1, 2).await), []);
     assert_eq!(books.store.undelivered(Some(mac(2))).await.unwrap(), [request.id]);
@@ -234,7 +234,8 @@ async fn a_payment_that_arrives_after_the_move_goes_where_the_account_went() {
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
     };
-    let session = books.store.claimed(request.parts[0].id, "cashuB".to_owned(), Some(grant)).await;
+    let session =
+        books.store.claimed(request.parts[0].id, Tokens::Guest("cashuB".to_owned()), Some(grant)).await;
     let session = session.unwrap().unwrap();
     assert_eq!((session.mac, session.allotment), (mac(2), Allotment(2 * MINUTE)));
 }

@@ -27,7 +27,7 @@ async fn after_a_reboot_service_time_goes_on_where_it_was_last_noted() {
     let store = boot(dir.path(), &clock);
     let before = store.now();
     clock.advance(Millis::from_secs(200));
-    store.checkpoint(true);
+    store.checkpoint(true, &[]);
     clock.advance(Millis::from_secs(59)); // lost, in the guest's favour
     store.close().await;
 
@@ -85,7 +85,7 @@ async fn an_idle_router_notes_the_time_once_an_hour() {
     let store = boot(dir.path(), &clock);
     for _ in 0..120 {
         clock.advance(Millis::from_secs(60));
-        store.checkpoint(false);
+        store.checkpoint(false, &[]);
     }
     references(&store).await.unwrap();
     assert_eq!(store.commits(), 2);
@@ -98,7 +98,7 @@ async fn the_time_is_noted_once_a_minute_however_often_it_is_asked() {
     let store = boot(dir.path(), &clock);
     for _ in 0..300 {
         clock.advance(Millis::from_secs(1));
-        store.checkpoint(true);
+        store.checkpoint(true, &[]);
     }
     references(&store).await.unwrap();
     assert_eq!(store.commits(), 5);
@@ -110,7 +110,7 @@ async fn the_wall_clock_never_shows_less_than_was_noted_before_a_reboot() {
     let clock = Clock::manual("boot-1", Millis::ZERO, START);
     let store = boot(dir.path(), &clock);
     clock.advance(Millis::from_secs(60));
-    store.checkpoint(true);
+    store.checkpoint(true, &[]);
     store.close().await;
     let clock = Clock::manual("boot-2", Millis::ZERO, UnixSeconds(60));
     let store = boot(dir.path(), &clock);
@@ -133,11 +133,11 @@ async fn a_short_jump_of_the_wall_clock_is_not_remembered() {
     let store = boot(dir.path(), &clock);
     clock.advance(Millis::from_secs(61));
     clock.set_wall(UnixSeconds(START.0 + 1_000_000_000));
-    store.checkpoint(true);
+    store.checkpoint(true, &[]);
     clock.set_wall(UnixSeconds(START.0 + 62));
     for _ in 0..3 {
         clock.advance(Millis::from_secs(61));
-        store.checkpoint(true);
+        store.checkpoint(true, &[]);
     }
     assert_eq!(store.wall(), UnixSeconds(START.0 + 62 + 3 * 61));
 }
@@ -150,7 +150,7 @@ async fn a_jump_that_lasts_is_remembered() {
     clock.set_wall(START); // NTP
     for _ in 0..2 {
         clock.advance(Millis::from_secs(61));
-        store.checkpoint(true);
+        store.checkpoint(true, &[]);
     }
     clock.set_wall(UnixSeconds(10));
     assert_eq!(store.wall(), UnixSeconds(START.0 + 122));

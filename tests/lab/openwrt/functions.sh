@@ -2,14 +2,19 @@
 # The package's parts run in a subshell with the functions' positional parameters, uci-defaults are run once
 # and kept when they fail, and an upgrade neither enables nor disables the service.
 
-_services() {
-	grep -s '^/etc/init.d/' "/usr/lib/opkg/info/$pkgname.list"
+# The package's files, as opkg or apk keeps their list.
+_files() {
+	local list="/usr/lib/opkg/info/$pkgname.list"
+	[ ! -f "/lib/apk/packages/$pkgname.list" ] || list="/lib/apk/packages/$pkgname.list"
+	[ -f "$list" ] || { echo "functions.sh: no list of $pkgname" >&2; return 70; }
+	grep "^$1" "$list"
 }
 
 default_postinst() {
-	local pkgname="$(basename "${1%.*}")" ret=0 script
-	[ -f "/usr/lib/opkg/info/$pkgname.list" ] || { echo "functions.sh: no list of $pkgname" >&2; return 70; }
-	for script in $(grep -s '^/etc/uci-defaults/' "/usr/lib/opkg/info/$pkgname.list"); do
+	[ -n "$pkgname" ] || local pkgname="$(basename "${1%.*}")"
+	local ret=0 script
+	_files / >/dev/null || return 70
+	for script in $(_files /etc/uci-defaults/); do
 		( [ -f "$script" ] && cd "$(dirname "$script")" && . "$script" ) && rm -f "$script"
 	done
 	uci commit
@@ -17,7 +22,7 @@ default_postinst() {
 		( . "/usr/lib/opkg/info/$pkgname.postinst-pkg" )
 		ret=$?
 	fi
-	for script in $(_services); do
+	for script in $(_files /etc/init.d/); do
 		[ "$PKG_UPGRADE" = 1 ] || "$script" enable
 		"$script" start
 	done
@@ -25,12 +30,13 @@ default_postinst() {
 }
 
 default_prerm() {
-	local pkgname="$(basename "${1%.*}")" ret=0 script
+	[ -n "$pkgname" ] || local pkgname="$(basename "${1%.*}")"
+	local ret=0 script
 	if [ -f "/usr/lib/opkg/info/$pkgname.prerm-pkg" ]; then
 		( . "/usr/lib/opkg/info/$pkgname.prerm-pkg" )
 		ret=$?
 	fi
-	for script in $(_services); do
+	for script in $(_files /etc/init.d/); do
 		[ "$PKG_UPGRADE" = 1 ] || "$script" disable
 		"$script" stop
 	done

@@ -1,7 +1,8 @@
 # Stand-in for procd and its shell functions. Strict: a call out of order, an unknown parameter, a malformed
 # value or an unclosed block ends the script with 70. What was declared is written to /tmp/procd/NAME, one
 # fact a line; then it does what procd does:
-#   - a service declared with an instance that does not run is started, with an almost empty environment;
+#   - a service declared with an instance that does not run is started, with an almost empty environment and the
+#     capabilities of its file alone;
 #   - one that runs and is declared again with a reload_signal gets at most that signal, never a restart;
 #   - one that is declared without an instance, or deleted, gets SIGTERM.
 
@@ -53,7 +54,11 @@ procd_set_param() {
 		done
 		;;
 	reload_signal) _reload=$(kill -l "$1") || _bad "no signal $1" ;;
-	capabilities) [ -f "$1" ] || _bad "no capabilities file $1" ;;
+	capabilities)
+		[ -f "$1" ] || _bad "no capabilities file $1"
+		_capabilities=$(sed -n 's/.*"bounding": \[\(.*\)\].*/\1/p' "$1" | tr -d ' "' | sed 's/CAP_/+/g' | tr A-Z a-z)
+		[ -n "$_capabilities" ] || _bad "no bounding capabilities in $1"
+		;;
 	term_timeout | nice) [ -z "$(printf '%s' "$1" | tr -d 0-9)" ] || _bad "$param wants a number" ;;
 	no_new_privs | stdout | stderr) [ "$1" = 1 ] || [ "$1" = 0 ] || _bad "$param wants 0 or 1" ;;
 	file | netdev | env | data | user | group | pidfile | facility | seccomp) ;;
@@ -126,7 +131,8 @@ procd_close_service() {
 		set --
 		while read -r word; do set -- "$@" "$word"; done <"$_out/$service.command"
 		# As under ujail: nothing but this.
-		env -i container=ujail "$@" >>"$_out/$service.log" 2>&1 </dev/null &
+		env -i container=ujail setpriv --no-new-privs --bounding-set="-all,$_capabilities" \
+			--inh-caps="-all,$_capabilities" --ambient-caps="-all,$_capabilities" "$@" >>"$_out/$service.log" 2>&1 </dev/null &
 		echo $! >"$_out/$service.pid"
 	elif [ -n "$changed" ]; then
 		[ -n "$_reload" ] || _bad "a running service was declared anew without a reload_signal: it would restart"

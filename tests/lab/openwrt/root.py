@@ -47,6 +47,7 @@ class Root:
         for applet in APPLETS:
             os.symlink("/bin/busybox", self.at(f"bin/{applet}"))
         self.program(uci.binary(), "sbin/uci")
+        self.program(shutil.which("setpriv"), "bin/setpriv")
         self.program(shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), "usr/sbin/nft")
         for name, where in (("functions.sh", "lib"), ("rc.common", "etc"), ("procd.sh", "lib/functions")):
             shutil.copy(os.path.join(HERE, name), self.at(where))

@@ -1,0 +1,40 @@
+//! Opening the cards and what pays for them.
+
+use crate::card::Cards;
+use crate::config::Config;
+use crate::ecash::Tls;
+use crate::http::{make_token, Closed};
+use crate::lightning::{Account, Backends};
+use crate::store::{KeyFile, Store, StoreError, Vault};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Takes up what the last process left without an end, whether or not there are cards to be had now.
+pub async fn open(store: &Store, tls: Tls, config: watch::Receiver<Arc<Config>>) -> Result<Cards, Closed> {
+    let now = config.borrow().clone();
+    let opened = async {
+        let vault = Vault::open(store, KeyFile("cards")).await?;
+        let open = Box::new(move |account: &Account| {
+            let node = account.node(&tls).map_err(|err| err.to_string())?;
+            node.ok_or_else(|| "the router's own ecash cannot pay invoices".to_owned())
+        });
+        let backends = Backends::new(store.clone(), vault.clone(), open);
+        configure(&backends, &now).await;
+        Cards::start(store.clone(), vault, backends, config).await
+    };
+    opened.await.map_err(|err: StoreError| {
+        log::error!("there are no cards: {}: {err}", err.code());
+        Closed { code: err.code(), cause: err.to_string() }
+    })
+}
+
+/// Takes over what pays now; the credentials are read anew. Payments on their way stay where they are.
+pub async fn configure(backends: &Backends, config: &Config) {
+    if let Err(err) = make_token(&config.admin.token_file) {
+        log::error!("{}: {err}", config.admin.token_file.display());
+    }
+    if config.card.is_some() {
+        let account = Account::load(&config.lightning).map_err(|err| err.to_string());
+        backends.configure(account, config.lightning.fee_limit).await;
+    }
+}

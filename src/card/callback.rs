@@ -1,0 +1,144 @@
+//! The callback of a tap: `GET /ln/callback?k1=&pr=` (LUD-03), the till's invoice.
+//!
+//! Cheap checks first: is the k1 alive, is the invoice one that we pay; its signature last, as that costs curve
+//! arithmetic. Nothing of that uses the tap up: a till may come again with a better invoice.
+
+use super::payment::{End, Taken};
+use super::tap::MIN_WITHDRAWABLE;
+use super::{lock, Cards, Reason};
+use crate::bolt11::Invoice;
+use crate::config;
+use crate::hex;
+use crate::store::{NewPayment, ReserveResult, TapRow, TapState};
+use crate::units::{Millis, Msats};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// An invoice that ends sooner is refused: a payment takes some time.
+const LEFT_AT_LEAST: Millis = Millis::from_secs(30);
+/// How long after an invoice's end a backend that knows nothing of it proves that nothing was sent.
+const MARGIN: Millis = Millis::from_secs(20);
+/// Blocks for which a payee may hold the money: two weeks, the most that nodes route.
+const MAX_FINAL_CLTV: u64 = 2016;
+/// 21 million bitcoin.
+const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
+
+impl Cards {
+    /// Pays a till's invoice for its tap, once. `Ok` when it is paid or on its way.
+    pub async fn callback(&self, k1: &str, pr: &str) -> Result<(), Reason> {
+        let until = Instant::now() + self.0.pace.patience;
+        let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
+        if k1.is_empty() || pr.is_empty() {
+            return Err(Reason::Incomplete);
+        }
+        let k1: [u8; 16] = hex::decode(k1).ok_or(Reason::Spent)?;
+        let k1: [u8; 32] = Sha256::digest(k1).into();
+        let store = &self.0.store;
+        let now = store.now();
+        if !lock(&self.0.recent).may_ask(&k1, now) {
+            return Err(Reason::Spent);
+        }
+        let tap = store.tap_of(k1).await.map_err(|_| Reason::NotNow)?.ok_or(Reason::Spent)?;
+        if tap.state != TapState::Issued {
+            return self.again(&tap, pr, until).await;
+        }
+        if tap.ends <= now || !lock(&self.0.recent).may_try(&k1) {
+            return Err(Reason::Spent);
+        }
+        let text = pr.trim().to_ascii_lowercase();
+        let invoice = Invoice::parse(&text)?;
+        let (amount, due) = self.payable(&invoice, &config)?;
+        let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
+        if !store.room_for_sales() {
+            return Err(Reason::NotNow);
+        }
+        invoice.payee().ok_or(Reason::Unsigned)?;
+        let payment = NewPayment {
+            k1,
+            invoice: text,
+            payment_hash: invoice.payment_hash(),
+            amount,
+            fee_limit: backend.fee_limit,
+            due,
+            backend: backend.id,
+        };
+        match self.take_on(payment, backend).await {
+            Taken::On(end) => self.wait(end, until).await,
+            Taken::Not(refused) => self.refused(refused, pr, until).await,
+            Taken::Unclear => Err(Reason::NotNow),
+        }
+    }
+
+    /// What is checked before curve arithmetic: the amount, and when nobody pays the invoice any more.
+    fn payable(&self, invoice: &Invoice, config: &config::Card) -> Result<(Msats, Millis), Reason> {
+        if invoice.network() != Some(config.network) {
+            return Err(Reason::WrongNetwork);
+        }
+        let amount = invoice.amount().ok_or(Reason::NoAmount)?;
+        if amount.0 < MIN_WITHDRAWABLE {
+            return Err(Reason::TooSmall);
+        }
+        if amount.0 > ALL_MSATS {
+            return Err(Reason::OverTapLimit);
+        }
+        if invoice.min_final_cltv() > MAX_FINAL_CLTV {
+            return Err(Reason::HeldTooLong);
+        }
+        if invoice.unknown_feature().is_some() {
+            return Err(Reason::UnknownFeature);
+        }
+        let store = &self.0.store;
+        // Until the clock is set we cannot tell what has expired.
+        if !store.wall_is_plausible() {
+            return Err(Reason::NotNow);
+        }
+        let left = Millis::from_secs(invoice.expires_at().0.saturating_sub(store.wall().0));
+        if left < LEFT_AT_LEAST {
+            return Err(Reason::Expired);
+        }
+        Ok((amount, store.now().saturating_add(left).saturating_add(MARGIN)))
+    }
+
+    async fn refused(&self, refused: ReserveResult, pr: &str, until: Instant) -> Result<(), Reason> {
+        match refused {
+            // Another callback with this k1 was faster.
+            ReserveResult::Tap(tap) => self.again(&tap, pr, until).await,
+            ReserveResult::NoTap | ReserveResult::Reserved(_) => Err(Reason::Spent),
+            ReserveResult::Disabled => Err(Reason::Disabled),
+            ReserveResult::OverTapLimit => Err(Reason::OverTapLimit),
+            ReserveResult::OverDayLimit => Err(Reason::OverDayLimit),
+            ReserveResult::InvoiceUsed => Err(Reason::InvoiceUsed),
+        }
+    }
+
+    /// A k1 that has become a payment: for the same invoice the answer is that payment's.
+    async fn again(&self, tap: &TapRow, pr: &str, until: Instant) -> Result<(), Reason> {
+        let hash = Invoice::parse(pr.trim()).ok().map(|invoice| invoice.payment_hash());
+        if hash.is_none() || hash != tap.payment_hash {
+            return Err(Reason::Spent);
+        }
+        match tap.state {
+            TapState::Issued => Err(Reason::Spent),
+            TapState::Paid => Ok(()),
+            TapState::Failed => Err(Reason::PaymentFailed),
+            TapState::Reserved | TapState::Sent => {
+                let open = lock(&self.0.open).get(&tap.id).cloned();
+                match open {
+                    Some(end) => self.wait(end, until).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Waits for a payment's end, but not beyond what a till waits.
+    async fn wait(&self, mut end: watch::Receiver<Option<End>>, until: Instant) -> Result<(), Reason> {
+        let ended = tokio::time::timeout_at(until, end.wait_for(Option::is_some)).await;
+        match ended {
+            Ok(Ok(end)) if *end == Some(End::Failed) => Err(Reason::PaymentFailed),
+            // Paid, or on its way.
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+use super::*;
+use crate::lightning::tests::scripted::Step;
+use crate::lightning::{Answer, Outcome};
+use std::time::Instant;
+
+#[tokio::test]
+async fn a_till_is_answered_in_time_and_the_end_is_in_the_history() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Hang(Answer::paid(Some([1; 32]), Some(Msats(17)))));
+    let began = Instant::now();
+    assert_eq!(place.spend(&mut card, &invoice(1, 10)).await, Ok(()));
+    let took = began.elapsed();
+    assert!(took >= FAST.patience && took < FAST.patience * 3, "{took:?}");
+    assert_eq!(place.states(&card).await, ["pending"]);
+    assert_eq!(place.spent(&card).await, 10_000);
+    place.node.go_on();
+    place.until_settled().await;
+    let history = place.cards.history(card.id).await.unwrap();
+    assert_eq!((&history[0]["state"], &history[0]["fee_msat"]), (&json!("paid"), &json!(17)));
+}
+
+#[tokio::test]
+async fn a_payment_that_is_proven_failed_is_told_and_its_money_is_free_again() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Answer(Answer::failed("no route")));
+    let k1 = place.k1(&mut card).await;
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 1000)).await, Err(Reason::PaymentFailed));
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 1000)).await, Err(Reason::PaymentFailed));
+    assert_eq!(place.cards.callback(&k1, &invoice(2, 1000)).await, Err(Reason::Spent));
+    assert_eq!(place.spent(&card).await, 0);
+    assert_eq!(place.spend(&mut card, &invoice(1, 1000)).await, Ok(()), "the same invoice, tapped anew");
+    assert_eq!(place.states(&card).await, ["paid", "failed"]);
+}
+
+#[tokio::test]
+async fn what_is_unknown_counts_until_a_lookup_proves_it_failed() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Answer(Answer::unknown("the answer was cut")));
+    for _ in 0..5 {
+        place.node.next_lookup(Outcome::Unknown("in flight".to_owned()));
+    }
+    place.spend(&mut card, &invoice(1, 1000)).await.unwrap();
+    assert_eq!(place.spend(&mut card, &invoice(2, 1)).await, Err(Reason::OverDayLimit));
+    place.node.next_lookup(Outcome::Failed("no route".to_owned()));
+    place.until_settled().await;
+    assert_eq!(place.states(&card).await, ["tapped", "failed"]);
+    place.spend(&mut card, &invoice(2, 1000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_unknown_may_turn_out_paid() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Answer(Answer::unknown("already paid")));
+    place.node.next_lookup(Outcome::Paid { preimage: Some([1; 32]), fee: None });
+    place.spend(&mut card, &invoice(1, 1000)).await.unwrap();
+    place.until_settled().await;
+    assert_eq!(place.states(&card).await, ["paid"]);
+    assert_eq!(place.node.payments().len(), 1);
+}
+
+#[tokio::test]
+async fn a_preimage_of_another_payment_proves_nothing() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Answer(Answer::paid(Some([9; 32]), None)));
+    place.node.next_lookup(Outcome::Paid { preimage: Some([8; 32]), fee: None });
+    place.spend(&mut card, &invoice(1, 1000)).await.unwrap();
+    assert_eq!(place.states(&card).await, ["pending"]);
+    place.node.next_lookup(Outcome::Paid { preimage: Some([1; 32]), fee: None });
+    place.until_settled().await;
+    assert_eq!(place.states(&card).await, ["paid"]);
+}
+
+#[tokio::test]
+async fn what_the_backend_never_heard_of_comes_back_once_its_invoice_is_over() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Answer(Answer::unknown("cut")));
+    for _ in 0..1000 {
+        place.node.next_lookup(Outcome::Absent);
+    }
+    let invoice = Maker { expiry: Some(100), amount: "10u".to_owned(), ..Maker::default() }.make();
+    place.spend(&mut card, &invoice).await.unwrap();
+    place.clock.advance(Millis(110_000));
+    tokio::time::sleep(FAST.slowest * 3).await;
+    assert_eq!(place.states(&card).await, ["pending"], "a margin is kept");
+    place.clock.advance(Millis(50_000));
+    place.until_settled().await;
+    assert_eq!(place.states(&card).await, ["failed"]);
+    assert_eq!(place.spent(&card).await, 0);
+}
+
+#[tokio::test]
+async fn a_till_that_goes_away_changes_nothing() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    let k1 = place.k1(&mut card).await;
+    let text = invoice(1, 10);
+    drop(tokio::time::timeout(Duration::from_micros(50), place.cards.callback(&k1, &text)).await);
+    let gone = tokio::time::timeout(Duration::from_millis(20), place.cards.callback(&k1, &text)).await;
+    drop(gone);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    place.until_settled().await;
+    assert!(place.node.payments().len() <= 1);
+    assert_eq!(place.cards.callback(&k1, &text).await, Ok(()));
+    assert_eq!(place.node.payments().len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_power_cut_a_sent_payment_is_looked_up_and_never_sent_again() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.node.next_payment(Step::Hang(Answer::paid(None, None)));
+    let k1 = place.k1(&mut card).await;
+    place.cards.callback(&k1, &invoice(1, 1000)).await.unwrap();
+    let again = place.after_power_cut().await;
+    assert_eq!(again.spent(&card).await, 1_000_000);
+    assert_eq!(again.cards.callback(&k1, &invoice(1, 1000)).await, Ok(()), "on its way");
+    assert_eq!(again.spend(&mut card, &invoice(2, 1)).await, Err(Reason::OverDayLimit));
+    again.node.next_lookup(Outcome::Paid { preimage: Some([1; 32]), fee: None });
+    again.until_settled().await;
+    assert_eq!(again.states(&card).await, ["tapped", "paid"]);
+    assert_eq!(again.node.payments().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_only_reserved_when_the_power_went_was_never_sent() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    let k1 = place.k1(&mut card).await;
+    let backend = place.cards.backends().current().unwrap();
+    let reserved = place.store.reserve(crate::store::NewPayment {
+        k1: <sha2::Sha256 as sha2::Digest>::digest(hex::decode::<16>(&k1).unwrap()).into(),
+        invoice: invoice(1, 1000),
+        payment_hash: [1; 32],
+        amount: Msats(1_000_000),
+        fee_limit: Msats(0),
+        due: place.store.now(),
+        backend: backend.id,
+    });
+    assert!(matches!(reserved.await.unwrap(), crate::store::ReserveResult::Reserved(_)));
+    let again = place.after_power_cut().await;
+    assert_eq!(again.states(&card).await, ["failed"]);
+    assert_eq!(again.spent(&card).await, 0);
+    assert!(again.node.lookups().is_empty());
+}
+
+#[tokio::test]
+async fn a_payment_is_looked_up_where_it_was_sent_whatever_the_configuration_says_now() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    let first = place.cards.backends().current().unwrap().id;
+    place.node.next_payment(Step::Answer(Answer {
+        outcome: Outcome::Unknown("cut".to_owned()),
+        reference: Some("tag 5".to_owned()),
+    }));
+    place.spend(&mut card, &invoice(1, 10)).await.unwrap();
+    place.cards.backends().configure(Ok(account("http://127.0.0.1:2")), Msats(0)).await;
+    assert_ne!(place.cards.backends().current().unwrap().id, first);
+    place.cards.tidy(place.store.now().saturating_add(Millis(1))).await.unwrap();
+    let again = place.after_power_cut().await;
+    let rows = again.store.backends().await.unwrap();
+    assert!(rows.iter().any(|row| row.id == first && row.url == "http://127.0.0.1:1"));
+    let [open] = &again.store.resume_payments().await.unwrap()[..] else { panic!() };
+    assert_eq!((open.backend, open.reference.as_deref()), (first, Some("tag 5")));
+    // The same configuration again is the same backend.
+    again.cards.backends().configure(Ok(account("http://127.0.0.1:2")), Msats(0)).await;
+    assert_eq!(again.store.backends().await.unwrap().len(), rows.len());
+}
+
+#[tokio::test]
+async fn without_a_backend_nothing_is_paid_and_no_tap_used_up() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    let k1 = place.k1(&mut card).await;
+    place.cards.backends().configure(Err("no macaroon".to_owned()), Msats(0)).await;
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Err(Reason::NotNow));
+    place.cards.backends().configure(Ok(account("http://127.0.0.1:1")), Msats(0)).await;
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_copy_of_the_database_without_the_key_file_pays_nothing() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    place.tap(&mut card).await.unwrap();
+    for name in ["store.db", "store.db-wal"] {
+        let bytes = std::fs::read(place.dir().join(name)).unwrap();
+        for secret in [&card.k1[..], &card.k2[..], b"admin key"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+            let text = hex::encode(secret).into_bytes();
+            assert!(!bytes.windows(text.len()).any(|window| window == text));
+        }
+    }
+    let stolen = place.dir.copy();
+    std::fs::remove_file(stolen.0.join("cards.key")).unwrap();
+    let store = Store::open(&stolen.0, &place.clock).unwrap();
+    let refused = Vault::open(&store, KeyFile("cards")).await.err().unwrap();
+    assert_eq!(refused.code(), "KEY_MISSING");
+}

@@ -1,0 +1,152 @@
+//! The router's own wallet: what guests pay with ecash, and what their invoices brought in (the takings).
+//!
+//! Every call that moves money is in the journal before it leaves (`store::wallet`), with all that it takes to
+//! send it again or to find out what became of it. What was open when the program stopped is taken up at the next
+//! start. Nothing is received twice, nothing is sent again unless the mint says that it did not happen.
+//!
+//! Proofs come from the takings' seed only; customers' money in transit has another seed and is never touched.
+
+mod exchange;
+mod melt;
+mod offer;
+mod own;
+mod receive;
+mod restore;
+mod send;
+
+pub use exchange::{prepare, total};
+pub use melt::{MeltOffer, Melted};
+pub use offer::{Offer, Refusal};
+pub use own::WalletError;
+pub use receive::{takings, Received};
+pub use restore::Restored;
+pub use send::Sent;
+
+use super::mints::Mints;
+use super::seed::Seed;
+use super::subscribe::MintEvent;
+use super::token::Token;
+use crate::config::MintUrl;
+use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use receive::Running;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Cheap to clone; all clones are one wallet.
+#[derive(Clone)]
+pub struct Wallet(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    mints: Mints,
+    seed: Arc<Seed>,
+    /// Gets the sessions that come about when nobody waits for them.
+    sessions: mpsc::Sender<SessionRow>,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// Held while proofs of ours are chosen and put to use.
+    spending: tokio::sync::Mutex<()>,
+}
+
+/// The file of the takings' seed.
+const KEY: KeyFile = KeyFile("takings");
+
+/// The seed of the takings, made if the store has never used one.
+pub async fn seed(store: &Store) -> Result<Seed, StoreError> {
+    Seed::of_file(KEY, store).await
+}
+
+/// The twelve words of the takings in a state directory, whether or not the daemon runs.
+pub fn words(state_dir: &Path) -> Result<String, StoreError> {
+    let missing = || StoreError::KeyMissing(KEY.0.to_owned());
+    let key = KEY.stored(state_dir)?.ok_or_else(missing)?;
+    Seed::of_key(&key).map(|seed| seed.words()).ok_or_else(missing)
+}
+
+impl Wallet {
+    /// Takes up what was open when the program stopped. `seed` is that of the takings.
+    pub async fn start(
+        store: Store,
+        mints: Mints,
+        seed: Arc<Seed>,
+        sessions: mpsc::Sender<SessionRow>,
+    ) -> Result<Wallet, StoreError> {
+        let open = store.open_ops().await?;
+        let to_adopt = store.parts_to_adopt().await?;
+        let (running, spending) = Default::default();
+        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running, spending }));
+        for op in open {
+            match op.kind {
+                OpKind::Receive => wallet.resume_receipt(op),
+                OpKind::Swap => wallet.resume_trade(op).await?,
+                OpKind::Melt => wallet.resume_melt(op).await?,
+                OpKind::Send => {}
+            }
+        }
+        if !to_adopt.is_empty() {
+            let wallet = wallet.clone();
+            tokio::spawn(async move { wallet.adopt(to_adopt).await });
+        }
+        Ok(wallet)
+    }
+
+    /// What is held, per mint and unit.
+    pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
+        self.0.store.balances().await
+    }
+
+    /// How many operations are open whose outcome is not known: receipts, and those that spend what is ours.
+    pub async fn open(&self) -> Result<(usize, usize), StoreError> {
+        let open = self.0.store.open_ops().await?;
+        let receiving = open.iter().filter(|op| op.kind == OpKind::Receive).count();
+        let spending = open.iter().filter(|op| matches!(op.kind, OpKind::Swap | OpKind::Melt)).count();
+        Ok((receiving, spending))
+    }
+
+    /// A mint is there again: what is open with it is asked about at once.
+    pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
+        if matches!(event, MintEvent::Back | MintEvent::Resubscribed) {
+            let running = self.running();
+            running.values().filter(|one| one.mint == *mint).for_each(|one| one.wake.notify_one());
+        }
+    }
+
+    /// Tokens of sales before there was a wallet become proofs of the takings.
+    async fn adopt(&self, parts: Vec<PartRow>) {
+        for part in parts {
+            let (seed, id) = (self.0.seed.clone(), part.id);
+            let derived = tokio::task::spawn_blocking(move || proofs_of(&seed, &part)).await;
+            match derived {
+                Ok(Some(proofs)) => {
+                    if let Err(err) = self.0.store.adopt(id, proofs).await {
+                        log::error!("wallet: {err}");
+                    }
+                }
+                _ => log::error!(
+                    "wallet: the tokens of part {id} are not from this seed; they stay where they are"
+                ),
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The proofs of a part's token, with the counters they were made from.
+fn proofs_of(seed: &Seed, part: &PartRow) -> Option<NewProofs> {
+    let token = Token::parse(part.token.as_deref()?).ok()?;
+    let known: Vec<_> = token.proofs.iter().filter_map(|proof| proof.keyset.full()).collect();
+    let mut proofs = token.resolve(&known).ok()?;
+    let keyset = proofs.first()?.keyset;
+    for claim in part.claims.iter().filter(|claim| claim.keyset == keyset.to_string()) {
+        for counter in (claim.counter..).take(claim.amounts.len()) {
+            let (secret, _) = seed.secret(&keyset, counter).ok()?;
+            proofs.iter_mut().filter(|proof| proof.secret == secret).for_each(|p| p.counter = Some(counter));
+        }
+    }
+    let is_ours = proofs.iter().all(|proof| proof.counter.is_some() && proof.keyset == keyset);
+    is_ours.then(|| takings(&part.mint, &proofs))
+}

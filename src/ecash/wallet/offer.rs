@@ -1,0 +1,260 @@
+//! Looking at a token before anything is taken: what it is worth to us, or why it is refused.
+//!
+//! Cheap looks come first: text and shape, then what the journal knows of it, then the mint's terms; the curve last.
+
+use super::Wallet;
+use crate::config::MintUrl;
+use crate::ecash::keyset::{Keyset, KeysetId};
+use crate::ecash::mint::{Mint, Urgency};
+use crate::ecash::outputs::Proof;
+use crate::ecash::token::{self, Token, TokenError};
+use crate::ecash::wire::KeysetInfo;
+use crate::ecash::{hex, EcashError};
+use crate::store::{Known, StoreError};
+use crate::units::{Millis, Sats};
+use sha2::{Digest, Sha256};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(super) const UNIT: &str = "sat";
+/// Checking the evidence of one proof takes a small router a fiftieth of a second.
+pub(super) const MAX_PROOFS: usize = 100;
+/// A token of a keyset that we have not heard of makes us ask the mint; strangers' inventions do so this often.
+pub(super) const KEYSETS_AGE: Millis = Millis::from_secs(10);
+
+/// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
+#[derive(Clone, Debug)]
+pub struct Offer {
+    pub mint: MintUrl,
+    pub unit: String,
+    /// Its face value.
+    pub amount: Sats,
+    /// What the mint takes for the swap (NUT-02).
+    pub fee: Sats,
+    /// What arrives with us; never zero.
+    pub net: Sats,
+    /// `token:` and 64 hex digits: the same for the same ecash, however it is written.
+    pub reference: String,
+    /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
+    pub is_known: bool,
+    pub(super) proofs: Vec<Proof>,
+}
+
+/// Why a token is not taken. Apart from `Spent`, it is as good as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not a token, damaged, oversized, of several mints, of a keyset that the mint does not have.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    #[error("this mint is not accepted here")]
+    MintNotAccepted,
+    #[error("only tokens in sat are accepted")]
+    Unit,
+    /// A spending condition (NUT-10): somebody else's key, or a secret, is needed to spend it.
+    #[error("the token is locked to somebody else")]
+    Locked,
+    #[error("the token contains the same ecash twice")]
+    Duplicate,
+    /// The mint has no key for one of its amounts.
+    #[error("the token has an amount that its mint does not issue")]
+    Amount,
+    /// Its DLEQ evidence (NUT-12) does not hold.
+    #[error("the token was not made by its mint")]
+    Forged,
+    /// Nothing would be left of it.
+    #[error("the mint's fee for this token is as much as the token")]
+    FeeTooHigh,
+    #[error("the token has been spent already")]
+    Spent,
+    /// Somebody else spends it at this moment; it may become free again.
+    #[error("the token is being spent at this moment")]
+    BeingSpent,
+    /// The mint has changed its fee since the offer was made: assess again.
+    #[error("the mint has changed its fee; try again")]
+    TermsChanged,
+    /// The mint has not seen the token.
+    #[error("the mint cannot be reached; the token was not taken")]
+    MintAway,
+    #[error("the mint limits our requests; the token was not taken, try again in a minute")]
+    MintBusy,
+    /// The mint lacks something without which its ecash could be lost.
+    #[error("the mint cannot be used: {0}")]
+    MintUnsuitable(&'static str),
+    #[error("the mint refuses the token")]
+    MintRefuses,
+    /// More receipts are open than can be kept track of.
+    #[error("too many payments are being received; the token was not taken")]
+    TooMany,
+    /// The store's code: nothing can be received now.
+    #[error("this router cannot receive at the moment ({0})")]
+    Closed(&'static str),
+}
+
+impl Refusal {
+    /// Whether the same token may be taken later without anybody doing anything about it.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Refusal::BeingSpent
+                | Refusal::TermsChanged
+                | Refusal::MintAway
+                | Refusal::MintBusy
+                | Refusal::MintUnsuitable(_)
+                | Refusal::TooMany
+                | Refusal::Closed(_)
+        )
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        log::error!("wallet: {error}");
+        Refusal::Closed(error.code())
+    }
+}
+
+/// What a mint's failure to tell its terms, or its refusal of a first swap, means for the token.
+impl From<EcashError> for Refusal {
+    fn from(error: EcashError) -> Refusal {
+        match error {
+            EcashError::RateLimited | EcashError::BackingOff(_) => Refusal::MintBusy,
+            EcashError::LoginNeeded => Refusal::MintUnsuitable("it needs a login"),
+            EcashError::Unsuitable(why) => Refusal::MintUnsuitable(why),
+            EcashError::TokenSpent => Refusal::Spent,
+            EcashError::TokenPending => Refusal::BeingSpent,
+            EcashError::Unbalanced => Refusal::TermsChanged,
+            EcashError::Unreachable(_)
+            | EcashError::NoAnswer(_)
+            | EcashError::Busy
+            | EcashError::Malformed(_)
+            | EcashError::Lied(_) => Refusal::MintAway,
+            _ => Refusal::MintRefuses,
+        }
+    }
+}
+
+impl Wallet {
+    /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
+    /// that was received before is known without asking its mint.
+    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
+        let token = Token::parse(text)?;
+        let reference = shape(&token)?;
+        let mint = MintUrl::parse(&token.mint).map_err(|_| Refusal::MintNotAccepted)?;
+        let amount = token.total().ok_or(TokenError::Damaged)?;
+        let known = self.0.store.op_known(reference.clone()).await?;
+        if let Some(known) = known {
+            let net = match known {
+                Known::Open(op) => op.amount,
+                Known::Done { amount, .. } => amount,
+                Known::Failed { .. } => Sats(0),
+            };
+            let fee = Sats(amount.0.saturating_sub(net.0));
+            let (unit, proofs) = (token.unit, Vec::new());
+            return Ok(Offer { mint, unit, amount, fee, net, reference, is_known: true, proofs });
+        }
+        if token.unit != UNIT {
+            return Err(Refusal::Unit);
+        }
+        if !accepted.contains(&mint) {
+            return Err(Refusal::MintNotAccepted);
+        }
+        let at = self.0.mints.get(&mint);
+        if let Some(why) = at.info(Urgency::Guest).await?.unsafe_to_take() {
+            return Err(Refusal::MintUnsuitable(why));
+        }
+        let (proofs, listed) = resolve(&at, token).await?;
+        let fee = fee_of(&proofs, &listed).ok_or(TokenError::Damaged)?;
+        let net = amount.0.checked_sub(fee.0).filter(|net| *net > 0).map(Sats);
+        let net = net.ok_or(Refusal::FeeTooHigh)?;
+        let proofs = check_evidence(&at, proofs).await?;
+        Ok(Offer { mint, unit: UNIT.to_owned(), amount, fee, net, reference, is_known: false, proofs })
+    }
+}
+
+/// What can be refused by looking at the token alone; answers its reference.
+fn shape(token: &Token) -> Result<String, Refusal> {
+    if token.proofs.len() > MAX_PROOFS {
+        return Err(TokenError::TooLarge.into());
+    }
+    let secrets: BTreeSet<&str> = token.proofs.iter().map(|proof| proof.secret.as_str()).collect();
+    if secrets.len() != token.proofs.len() {
+        return Err(Refusal::Duplicate);
+    }
+    if secrets.iter().any(|secret| is_condition(secret)) {
+        return Err(Refusal::Locked);
+    }
+    Ok(reference_of(secrets.into_iter()))
+}
+
+/// What the same ecash is known by however it is written: a hash of its secrets.
+pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> String {
+    let sorted: BTreeSet<&str> = secrets.collect();
+    let hash = sorted.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
+    format!("token:{}", hex::encode(&hash.finalize()))
+}
+
+/// A well-known secret (NUT-10) is a JSON array of its kind and what it asks for.
+fn is_condition(secret: &str) -> bool {
+    matches!(serde_json::from_str(secret), Ok(serde_json::Value::Array(_)))
+}
+
+/// The proofs with their keysets in full, and the mint's keysets; those are read anew for a keyset that we have not
+/// heard of.
+async fn resolve(mint: &Mint, token: Token) -> Result<(Vec<Proof>, Arc<Vec<KeysetInfo>>), Refusal> {
+    let ids = |listed: &[KeysetInfo]| -> Vec<KeysetId> { listed.iter().map(|keyset| keyset.id).collect() };
+    let mut listed = mint.keysets(Urgency::Guest).await?;
+    let proofs = match token.clone().resolve(&ids(&listed)) {
+        Ok(proofs) => proofs,
+        Err(_) => {
+            listed = mint.keysets_of(KEYSETS_AGE, Urgency::Guest).await?;
+            token.resolve(&ids(&listed))?
+        }
+    };
+    let is_sat = |proof: &Proof| listed.iter().any(|k| k.id == proof.keyset && k.terms.unit == UNIT);
+    match proofs.iter().all(is_sat) {
+        true => Ok((proofs, listed)),
+        false => Err(Refusal::Unit),
+    }
+}
+
+/// The mint's fee for spending these proofs together (NUT-02). Nothing for a keyset that is not listed, and beyond
+/// 64 bits.
+pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
+    let ppk = |proof: &Proof| listed.iter().find(|k| k.id == proof.keyset).map(|k| k.terms.input_fee_ppk);
+    let sum = proofs.iter().try_fold(0u64, |sum, proof| sum.checked_add(ppk(proof)?))?;
+    Some(Sats(sum.div_ceil(1000)))
+}
+
+/// Every amount must be one that the mint issues, and evidence must hold where there is any. Gives back the proofs
+/// without it: nobody needs it any more.
+async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
+    let mut keysets: BTreeMap<KeysetId, Arc<Keyset>> = BTreeMap::new();
+    for proof in &proofs {
+        if let Entry::Vacant(new) = keysets.entry(proof.keyset) {
+            new.insert(mint.keyset(proof.keyset, Urgency::Guest).await?);
+        }
+    }
+    if proofs.iter().any(|proof| keysets.get(&proof.keyset).and_then(|keys| keys.key(proof.amount)).is_none())
+    {
+        return Err(Refusal::Amount);
+    }
+    if proofs.iter().any(|proof| proof.dleq.is_some()) {
+        let checked = tokio::task::spawn_blocking(move || {
+            let holds = |proof: &Proof| {
+                keysets.get(&proof.keyset).and_then(|keys| proof.dleq_holds(keys)) != Some(false)
+            };
+            proofs.iter().all(holds).then_some(proofs)
+        });
+        proofs = checked.await.map_err(|_| Refusal::TooMany)?.ok_or(Refusal::Forged)?;
+    }
+    proofs.iter_mut().for_each(|proof| proof.dleq = None);
+    Ok(proofs)
+}
+
+impl Offer {
+    /// What the journal keeps to send the request again.
+    pub(super) fn text(&self) -> String {
+        token::encode(&self.mint, UNIT, &self.proofs)
+    }
+}

@@ -1,0 +1,274 @@
+//! Spending our own proofs: which ones, and trading them for others.
+//!
+//! Proofs of keysets that the mint has retired go first, so that none is left when their keyset ends.
+
+use super::exchange::{points, Exchange};
+use super::receive::{NewsReceiver, Received, Teller};
+use super::{Refusal, Wallet};
+use crate::config::MintUrl;
+use crate::ecash::error::EcashError;
+use crate::ecash::keyset::{Keyset, KeysetId};
+use crate::ecash::mint::{Mint, Urgency};
+use crate::ecash::outputs::Proof;
+use crate::ecash::wire::{KeysetInfo, ProofState};
+use crate::ecash::{curve::PublicKey, retry};
+use crate::store::{Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow, StoreError};
+use crate::units::Sats;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// Inputs of one request; mints take a thousand at most.
+pub(super) const MOST_INPUTS: usize = 200;
+
+/// Why something could not be done with our own ecash. No money is lost by any of these.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WalletError {
+    #[error("no mint holds that much; {0} sat can be spent at one")]
+    Insufficient(Sats),
+    #[error("there is no such thing")]
+    NotFound,
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error(
+        "the mint has not answered in time; what became of it is being found out, look again in a minute"
+    )]
+    NotKnownYet,
+    #[error("the wallet cannot be used: {0}")]
+    Store(&'static str),
+    #[error("the mint wants a fee of {0} sat")]
+    FeeTooHigh(Sats),
+    #[error("{0}")]
+    Mint(String),
+}
+
+impl From<StoreError> for WalletError {
+    fn from(error: StoreError) -> WalletError {
+        log::error!("wallet: {error}");
+        WalletError::Store(error.code())
+    }
+}
+
+impl From<EcashError> for WalletError {
+    fn from(error: EcashError) -> WalletError {
+        WalletError::Mint(error.to_string())
+    }
+}
+
+/// The free proofs of a mint, those to be spent first in front.
+pub(super) struct Purse {
+    pub mint: Mint,
+    pub rows: Vec<ProofRow>,
+    listed: Arc<Vec<KeysetInfo>>,
+}
+
+impl Purse {
+    pub fn total(&self) -> Sats {
+        sum(&self.rows)
+    }
+
+    /// What the mint takes for spending these together (NUT-02).
+    pub fn fee(&self, rows: &[ProofRow]) -> Sats {
+        let ppk = |row: &ProofRow| self.keyset(row).map_or(0, |keyset| keyset.terms.input_fee_ppk);
+        Sats(rows.iter().map(ppk).fold(0, u64::saturating_add).div_ceil(1000))
+    }
+
+    /// Proofs that make exactly `amount`. Amounts are powers of two, so taking the largest that fit finds them.
+    pub fn exactly(&self, amount: Sats) -> Option<Vec<ProofRow>> {
+        let mut by_size: Vec<&ProofRow> = self.rows.iter().collect();
+        by_size.sort_by_key(|row| Reverse(row.amount));
+        let mut rest = amount.0;
+        let mut taken = Vec::new();
+        for row in by_size {
+            if let Some(left) = rest.checked_sub(row.amount.0) {
+                rest = left;
+                taken.push(row.clone());
+            }
+        }
+        (rest == 0 && taken.len() <= MOST_INPUTS).then_some(taken)
+    }
+
+    /// Proofs that are worth `amount` and the fee for spending them, or more.
+    pub fn at_least(&self, amount: Sats) -> Option<Vec<ProofRow>> {
+        let mut taken: Vec<ProofRow> = Vec::new();
+        for row in self.rows.iter().take(MOST_INPUTS) {
+            taken.push(row.clone());
+            if self.net(&taken) >= amount {
+                return Some(taken);
+            }
+        }
+        None
+    }
+
+    /// What is left of these when they are spent.
+    pub fn net(&self, rows: &[ProofRow]) -> Sats {
+        Sats(sum(rows).0.saturating_sub(self.fee(rows).0))
+    }
+
+    pub fn is_retired(&self, row: &ProofRow) -> bool {
+        self.keyset(row).is_some_and(|keyset| !keyset.active)
+    }
+
+    fn keyset(&self, row: &ProofRow) -> Option<&KeysetInfo> {
+        let id = KeysetId::parse(&row.keyset)?;
+        self.listed.iter().find(|keyset| keyset.id == id)
+    }
+}
+
+impl Wallet {
+    pub(super) async fn purse(&self, mint: &MintUrl) -> Result<Purse, WalletError> {
+        let rows = self.0.store.free_proofs(mint).await?;
+        let mint = self.0.mints.get(mint);
+        let listed = mint.keysets(Urgency::Guest).await?;
+        let mut purse = Purse { mint, rows: Vec::new(), listed };
+        let mut rows: Vec<(bool, ProofRow)> =
+            rows.into_iter().map(|row| (!purse.is_retired(&row), row)).collect();
+        rows.sort_by_key(|(active, row)| (*active, Reverse(row.amount)));
+        purse.rows = rows.into_iter().map(|(_, row)| row).collect();
+        Ok(purse)
+    }
+
+    /// Trades proofs of ours for others that are worth what is left of them; `split` says in which amounts, given the
+    /// keyset and their worth.
+    pub(super) async fn trade(
+        &self,
+        purse: &Purse,
+        rows: Vec<ProofRow>,
+        split: impl FnOnce(&Keyset, Sats) -> Option<Vec<Sats>>,
+    ) -> Result<(), WalletError> {
+        let keyset = purse.mint.active_keyset(Urgency::Guest).await?;
+        let net = purse.net(&rows);
+        let amounts = split(&keyset, net).ok_or(EcashError::AmountNotPossible)?;
+        let begun = self
+            .0
+            .store
+            .op_begin(NewOp {
+                kind: OpKind::Swap,
+                mint: purse.mint.url().clone(),
+                reference: None,
+                amount: net,
+                token: None,
+                spends: rows.iter().map(|row| row.key).collect(),
+                outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
+                quote: None,
+                grant: None,
+            })
+            .await?;
+        let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
+        let news = self.launch_trade(op, rows, Urgency::Guest);
+        match self.wait_for(news, true).await {
+            Received::Done { .. } => Ok(()),
+            Received::Refused(refusal) => Err(refusal.into()),
+            Received::Unknown | Received::InFlight => Err(WalletError::NotKnownYet),
+        }
+    }
+
+    /// Takes up a trade of before this start.
+    pub(super) async fn resume_trade(&self, op: OpRow) -> Result<(), StoreError> {
+        let rows = self.0.store.held_proofs(op.id).await?;
+        self.launch_trade(op, rows, Urgency::Background);
+        Ok(())
+    }
+
+    fn launch_trade(&self, op: OpRow, rows: Vec<ProofRow>, urgency: Urgency) -> NewsReceiver {
+        let (name, mint, wallet) = (format!("op:{}", op.id), op.mint.clone(), self.clone());
+        self.launch(&mut self.running(), name, mint, |teller| async move {
+            match wallet.derive(&rows).await {
+                Ok(inputs) => {
+                    let mint = wallet.0.mints.get(&op.mint);
+                    let mut swap = match urgency {
+                        Urgency::Guest => Exchange::new(op, mint, inputs),
+                        Urgency::Background => Exchange::resumed(op, mint, inputs, wallet.0.store.now()),
+                    };
+                    wallet.bring_trade_about(&mut swap, &rows, urgency, &teller).await
+                }
+                Err(err) => {
+                    // Nothing was sent; the next start tries again.
+                    log::error!("wallet: {err}");
+                    Received::Unknown
+                }
+            }
+        })
+    }
+
+    async fn bring_trade_about(
+        &self,
+        swap: &mut Exchange,
+        rows: &[ProofRow],
+        urgency: Urgency,
+        teller: &Teller,
+    ) -> Received {
+        match self.bring_about(swap, urgency, &teller.wake, |pause| teller.tell(pause)).await {
+            Ok(proofs) => {
+                self.keep(swap.op.id, &swap.op.mint, &proofs).await;
+                Received::Done { net: swap.op.amount, session: None }
+            }
+            Err(refusal) => {
+                let spent = match refusal {
+                    Refusal::Spent => self.spent_of(&swap.mint, &swap.inputs, rows).await,
+                    _ => Vec::new(),
+                };
+                self.give_up(swap.op.id, spent, &refusal.to_string()).await;
+                Received::Refused(refusal)
+            }
+        }
+    }
+
+    /// Which of these proofs of ours the mint calls spent; asks until it is told.
+    pub(super) async fn spent_of(
+        &self,
+        mint: &Mint,
+        proofs: &Arc<Vec<Proof>>,
+        rows: &[ProofRow],
+    ) -> Vec<ProofKey> {
+        let mut attempts = 0usize;
+        loop {
+            let asked = match points(proofs.clone()).await {
+                Ok(ys) => states(mint, ys, Urgency::Background).await,
+                Err(err) => Err(err),
+            };
+            match asked {
+                Ok(states) => {
+                    let spent = rows.iter().zip(states).filter(|(_, state)| *state == ProofState::Spent);
+                    let spent: Vec<ProofKey> = spent.map(|(row, _)| row.key).collect();
+                    log::warn!("wallet: {}: {} of our proofs were spent elsewhere", mint.url(), spent.len());
+                    return spent;
+                }
+                Err(err) => log::warn!("wallet: {}: {err}", mint.url()),
+            }
+            tokio::time::sleep(retry::pause(attempts)).await;
+            attempts = attempts.saturating_add(1);
+        }
+    }
+
+    /// Proofs with their secrets.
+    pub(super) async fn derive(&self, rows: &[ProofRow]) -> Result<Vec<Proof>, EcashError> {
+        let (seed, rows) = (self.0.seed.clone(), rows.to_vec());
+        let derived = tokio::task::spawn_blocking(move || {
+            let one = |row: &ProofRow| {
+                let keyset = KeysetId::parse(&row.keyset).ok_or(EcashError::KeysetInactive)?;
+                let (secret, _) = seed.secret(&keyset, row.counter)?;
+                let c = PublicKey::from_bytes(&row.c).ok_or(EcashError::Malformed("a proof of the store"))?;
+                Ok(Proof { counter: Some(row.counter), keyset, amount: row.amount, secret, c, dleq: None })
+            };
+            rows.iter().map(one).collect()
+        });
+        derived.await.map_err(|_| EcashError::Busy)?
+    }
+}
+
+/// NUT-07, in as many questions as it takes.
+pub(super) async fn states(
+    mint: &Mint,
+    ys: Vec<PublicKey>,
+    urgency: Urgency,
+) -> Result<Vec<ProofState>, EcashError> {
+    let mut all = Vec::with_capacity(ys.len());
+    for some in ys.chunks(MOST_INPUTS) {
+        all.extend(mint.proof_states(some.to_vec(), urgency).await?);
+    }
+    Ok(all)
+}
+
+pub(super) fn sum(rows: &[ProofRow]) -> Sats {
+    Sats(rows.iter().map(|row| row.amount.0).fold(0, u64::saturating_add))
+}

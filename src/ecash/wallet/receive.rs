@@ -1,0 +1,299 @@
+//! Receiving a token: journaled, swapped, and in one commit ours and the guest's access.
+//!
+//! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
+//! waits does so for ten seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
+
+use super::exchange::Exchange;
+use super::offer::{Offer, Refusal};
+use super::Wallet;
+use crate::config::MintUrl;
+use crate::ecash::keyset::KeysetId;
+use crate::ecash::mint::Urgency;
+use crate::ecash::outputs::Proof;
+use crate::ecash::token::Token;
+use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
+use crate::units::Sats;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch, Notify};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// How receiving a token ended, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It is ours. With a grant: the session as the store has it, which the caller hands to `Access::admit`. It is
+    /// the session of whoever posted the token first.
+    Done { net: Sats, session: Option<SessionRow> },
+    /// Not taken.
+    Refused(Refusal),
+    /// Sent, and the outcome is not known; being found out without anybody doing anything about it.
+    Unknown,
+    /// The same token is being received at this moment.
+    InFlight,
+}
+
+/// A receipt under way, or another operation that has a task of its own.
+pub(super) struct Running {
+    pub mint: MintUrl,
+    pub wake: Arc<Notify>,
+    news: NewsReceiver,
+}
+
+pub(super) type NewsReceiver = watch::Receiver<News>;
+
+#[derive(Clone)]
+pub(super) enum News {
+    /// An attempt is being made; whether an earlier one left the outcome open.
+    Working {
+        again: bool,
+    },
+    /// The next attempt is this far away.
+    Waiting(Duration),
+    Ended(Received),
+}
+
+/// Tells those who wait.
+pub(super) struct Teller {
+    news: watch::Sender<News>,
+    pub wake: Arc<Notify>,
+}
+
+impl Wallet {
+    /// Receives the token of an offer and, with `grant`, turns it into access (its reference is the offer's). Answers
+    /// within about ten seconds. The same token again is answered with what came of it, and never counts twice; while
+    /// the outcome is open it has the mint asked at once.
+    ///
+    /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
+    pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
+        let (news, is_first) = self.join(offer, grant);
+        self.wait_for(news, is_first).await
+    }
+
+    /// The news of this token's receipt, and whether we have just begun it.
+    fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
+        let mut running = self.running();
+        if let Some(same) = running.get(&offer.reference) {
+            same.wake.notify_one();
+            return (same.news.clone(), false);
+        }
+        let (reference, mint, wallet) = (offer.reference.clone(), offer.mint.clone(), self.clone());
+        let news = self.launch(&mut running, reference, mint, |teller| async move {
+            match wallet.journal(offer, grant).await {
+                Ok(mut swap) => wallet.take(&mut swap, Urgency::Guest, &teller).await,
+                Err(known) => known,
+            }
+        });
+        (news, true)
+    }
+
+    /// Takes up a receipt of before this start.
+    pub(super) fn resume_receipt(&self, op: OpRow) {
+        let Some(reference) = op.reference.clone() else { return };
+        let (mint, wallet) = (op.mint.clone(), self.clone());
+        self.launch(&mut self.running(), reference, mint, |teller| async move {
+            match wallet.resumed(op) {
+                Ok(mut swap) => wallet.take(&mut swap, Urgency::Background, &teller).await,
+                Err(refusal) => Received::Refused(refusal),
+            }
+        });
+    }
+
+    /// Gives an operation a task of its own, under a name.
+    pub(super) fn launch<W: Future<Output = Received> + Send + 'static>(
+        &self,
+        running: &mut BTreeMap<String, Running>,
+        name: String,
+        mint: MintUrl,
+        work: impl FnOnce(Arc<Teller>) -> W,
+    ) -> NewsReceiver {
+        let (sender, news) = watch::channel(News::Working { again: false });
+        let wake = Arc::new(Notify::new());
+        running.insert(name.clone(), Running { mint, wake: wake.clone(), news: news.clone() });
+        let teller = Arc::new(Teller { news: sender, wake });
+        let (wallet, work) = (self.clone(), work(teller.clone()));
+        tokio::spawn(async move {
+            let received = work.await;
+            wallet.running().remove(&name);
+            teller.news.send_replace(News::Ended(received.clone()));
+            if let (Received::Done { session: Some(session), .. }, 0) =
+                (received, teller.news.receiver_count())
+            {
+                let _ = wallet.0.sessions.send(session).await;
+            }
+        });
+        news
+    }
+
+    /// Waits for an operation as long as anybody may be kept waiting.
+    pub(super) async fn wait_for(&self, news: NewsReceiver, is_first: bool) -> Received {
+        let mut waiter = Waiter { news, is_first, told: false, sessions: self.0.sessions.clone() };
+        let outcome = waiter.outcome().await;
+        waiter.told = true;
+        outcome
+    }
+
+    /// Writes the intent down; or what is known of the token already.
+    async fn journal(&self, offer: Offer, grant: Option<NewGrant>) -> Result<Exchange, Received> {
+        let refused = |refusal: Refusal| Received::Refused(refusal);
+        let known = match offer.is_known {
+            true => {
+                self.0.store.op_known(offer.reference.clone()).await.map_err(|err| refused(err.into()))?
+            }
+            false => None,
+        };
+        if let Some(known) = known {
+            return self.known(known);
+        }
+        if offer.is_known {
+            // It was refused since.
+            return Err(refused(Refusal::TermsChanged));
+        }
+        if !self.0.store.room_for_sales() {
+            return Err(refused(Refusal::Closed("STORE_FULL")));
+        }
+        let mint = self.0.mints.get(&offer.mint);
+        let keyset = mint.active_keyset(Urgency::Guest).await.map_err(|err| refused(err.into()))?;
+        let amounts = keyset.split(offer.net).ok_or(refused(Refusal::MintRefuses))?;
+        let begun = self
+            .0
+            .store
+            .op_begin(NewOp {
+                kind: OpKind::Receive,
+                mint: offer.mint.clone(),
+                reference: Some(offer.reference.clone()),
+                amount: offer.net,
+                token: Some(offer.text()),
+                spends: Vec::new(),
+                outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
+                quote: None,
+                grant: grant.map(|grant| NewGrant { reference: offer.reference, ..grant }),
+            })
+            .await;
+        match begun.map_err(|err| refused(err.into()))? {
+            Begun::New(op) => Ok(Exchange::new(op, mint, offer.proofs)),
+            Begun::Known(known) => self.known(known),
+            Begun::Full => Err(refused(Refusal::TooMany)),
+        }
+    }
+
+    fn known(&self, known: Known) -> Result<Exchange, Received> {
+        match known {
+            Known::Done { amount, session, .. } => Err(Received::Done { net: amount, session }),
+            Known::Open(op) => self.resumed(op).map_err(Received::Refused),
+            Known::Failed { .. } => Err(Received::Refused(Refusal::MintRefuses)),
+        }
+    }
+
+    fn resumed(&self, op: OpRow) -> Result<Exchange, Refusal> {
+        let token = Token::parse(op.token.as_deref().unwrap_or_default())?;
+        // The journal names keysets in full.
+        let known: Vec<KeysetId> = token.proofs.iter().filter_map(|proof| proof.keyset.full()).collect();
+        let inputs = token.resolve(&known)?;
+        let mint = self.0.mints.get(&op.mint);
+        let now = self.0.store.now();
+        Ok(Exchange::resumed(op, mint, inputs, now))
+    }
+
+    /// Brings a journaled receipt to its end.
+    async fn take(&self, swap: &mut Exchange, urgency: Urgency, teller: &Teller) -> Received {
+        let waits = |pause| teller.tell(pause);
+        match self.bring_about(swap, urgency, &teller.wake, waits).await {
+            Ok(proofs) => {
+                let session = self.keep(swap.op.id, &swap.op.mint, &proofs).await;
+                log::info!("wallet: {} sat received from {}", swap.op.amount, swap.op.mint);
+                Received::Done { net: swap.op.amount, session }
+            }
+            Err(refusal) => {
+                log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
+                self.give_up(swap.op.id, Vec::new(), &refusal.to_string()).await;
+                Received::Refused(refusal)
+            }
+        }
+    }
+
+    /// Commits what came; it is ours already, so this is tried until it works.
+    pub(super) async fn keep(&self, op: i64, mint: &MintUrl, proofs: &[Proof]) -> Option<SessionRow> {
+        let came = takings(mint, proofs);
+        loop {
+            match self.0.store.op_done(op, Some(came.clone()), None).await {
+                Ok(session) => return session,
+                Err(err) => log::error!("wallet: received, but not stored yet: {err}"),
+            }
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+
+    /// Ends an operation that did not take place. Where that cannot be written, the next start finds it out again.
+    pub(super) async fn give_up(&self, op: i64, spent: Vec<crate::store::ProofKey>, why: &str) {
+        if let Err(err) = self.0.store.op_failed(op, spent, why.to_owned()).await {
+            log::error!("wallet: {err}");
+        }
+    }
+}
+
+impl Teller {
+    pub fn tell(&self, pause: Option<Duration>) {
+        self.news.send_replace(pause.map_or(News::Working { again: true }, News::Waiting));
+    }
+}
+
+/// Somebody who waits for a receipt. One who goes away just when it ends leaves its session to `sessions`.
+struct Waiter {
+    news: NewsReceiver,
+    is_first: bool,
+    told: bool,
+    sessions: mpsc::Sender<SessionRow>,
+}
+
+impl Waiter {
+    async fn outcome(&mut self) -> Received {
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        // What was waited for when we came is interrupted by our coming.
+        let mut is_stale = matches!(*self.news.borrow_and_update(), News::Waiting(_));
+        loop {
+            let left = give_up.saturating_duration_since(tokio::time::Instant::now());
+            match self.news.borrow_and_update().clone() {
+                News::Ended(received) => return received,
+                News::Waiting(pause) if !is_stale && pause >= left => return Received::Unknown,
+                News::Working { .. } | News::Waiting(_) => {}
+            }
+            match tokio::time::timeout(left, self.news.changed()).await {
+                Ok(Ok(())) => is_stale = false,
+                // The task is gone, which only the end of the program does to it.
+                Ok(Err(_)) => return Received::Unknown,
+                Err(_) => break,
+            }
+        }
+        let last = self.news.borrow().clone();
+        match last {
+            News::Ended(received) => received,
+            News::Working { again: false } if !self.is_first => Received::InFlight,
+            News::Working { .. } | News::Waiting(_) => Received::Unknown,
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let News::Ended(Received::Done { session: Some(session), .. }) = &*self.news.borrow() {
+            if !self.told {
+                let _ = self.sessions.try_send(session.clone());
+            }
+        }
+    }
+}
+
+/// Proofs as the store keeps them; all are of one keyset.
+pub fn takings(mint: &MintUrl, proofs: &[Proof]) -> NewProofs {
+    let row = |proof: &Proof| Some((proof.counter?, proof.amount, proof.c.to_bytes().to_vec()));
+    NewProofs {
+        mint: mint.clone(),
+        unit: super::offer::UNIT.to_owned(),
+        keyset: proofs.first().map(|proof| proof.keyset.to_string()).unwrap_or_default(),
+        proofs: proofs.iter().filter_map(row).collect(),
+    }
+}

@@ -1,0 +1,221 @@
+//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for whoever
+//! has the bearer token of `token_file`.
+
+use super::answer::{self, Answer};
+use super::routes::body;
+use super::Site;
+use crate::card::{CardError, Cards};
+use crate::hex;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use serde_json::{json, Value};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The longest token file that is read, and the shortest token that is taken (bytes).
+const LONGEST: u64 = 4096;
+const SHORTEST: usize = 16;
+
+/// Whether a path is the operator's.
+pub fn is_admin(path: &str) -> bool {
+    ["/api", "/admin"].iter().any(|root| {
+        path.strip_prefix(root).is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
+    })
+}
+
+pub async fn answer(site: &Site, request: Request<Incoming>) -> Answer {
+    if let Some(refused) = refused(&site.config().admin.token_file, request.headers()) {
+        return refused;
+    }
+    let cards = match &site.shop {
+        Err(closed) => return error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause),
+        Ok(shop) => match &shop.cards {
+            Err(closed) => return error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause),
+            Ok(cards) => cards,
+        },
+    };
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let done = match (&method, parts.as_slice()) {
+        (&Method::POST, ["api", "createboltcard"] | ["admin", "cards"]) => match json_body(request).await {
+            Ok(order) => cards.create(&order).await,
+            Err(answer) => return answer,
+        },
+        (&Method::GET, ["admin", "cards"]) => cards.list().await,
+        (_, ["admin", "cards", id, action @ ..]) => match id.parse() {
+            Ok(id) => match of_card(cards, &method, id, action, request).await {
+                Ok(done) => done,
+                Err(answer) => return *answer,
+            },
+            Err(_) => Err(CardError::NoSuchCard),
+        },
+        _ => return not_here(),
+    };
+    match done {
+        Ok(value) => answer::json(StatusCode::OK, &value),
+        Err(err) => error(status_of(&err), err.code(), &err.to_string()),
+    }
+}
+
+async fn of_card(
+    cards: &Cards,
+    method: &Method,
+    id: i64,
+    action: &[&str],
+    request: Request<Incoming>,
+) -> Result<Result<Value, CardError>, Box<Answer>> {
+    Ok(match (method, action) {
+        (&Method::GET, []) => cards.show(id).await,
+        (&Method::GET, ["history"]) => cards.history(id).await,
+        (&Method::POST, ["enable"]) => cards.enable(id, true).await,
+        (&Method::POST, ["disable"]) => cards.enable(id, false).await,
+        (&Method::POST, ["limits"]) => cards.limit(id, &json_body(request).await?).await,
+        (&Method::POST, ["wipe"]) => cards.wipe(id).await,
+        (&Method::POST, ["reprogram"]) => cards.reprogram(id).await,
+        _ => return Err(Box::new(not_here())),
+    })
+}
+
+async fn json_body(request: Request<Incoming>) -> Result<Value, Answer> {
+    let text = body(request).await?;
+    let value: Option<Value> = serde_json::from_str(&text).ok();
+    value
+        .filter(Value::is_object)
+        .ok_or_else(|| error(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object"))
+}
+
+fn status_of(err: &CardError) -> StatusCode {
+    match err {
+        CardError::Input(_) => StatusCode::BAD_REQUEST,
+        CardError::NoSuchCard => StatusCode::NOT_FOUND,
+        CardError::NoCards => StatusCode::CONFLICT,
+        CardError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn not_here() -> Answer {
+    error(StatusCode::NOT_FOUND, "not_found", "there is nothing here, or it takes another method")
+}
+
+/// `status` and `reason` are what the tools of other card servers read.
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
+}
+
+/// The answer to who does not have the token.
+fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+    let token = match load_token(file) {
+        Ok(token) => token,
+        Err(err) => {
+            log::error!("{}: {err}", file.display());
+            let message = "the token file cannot be read";
+            return Some(error(StatusCode::SERVICE_UNAVAILABLE, "no_token", message));
+        }
+    };
+    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    if shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice()))) {
+        return None;
+    }
+    let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Some(answer)
+}
+
+/// The token as it is in the file now, so that a new one counts at once.
+fn load_token(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    // The operator may have made it; others have no business with it.
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    let token = Zeroizing::new(bytes.trim_ascii().to_vec());
+    if token.len() < SHORTEST {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, "the token is shorter than 16 characters"));
+    }
+    Ok(token)
+}
+
+/// Makes the token file where there is none: 256 random bits in hex.
+pub fn make_token(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        file => file?,
+    };
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    let filled = getrandom::fill(&mut *bytes).map_err(std::io::Error::other);
+    let written = filled.and_then(|()| file.write_all(format!("{}\n", hex::encode(&*bytes)).as_bytes()));
+    if let Err(err) = written.and_then(|()| file.sync_all()) {
+        // Half a token is none.
+        let _ = std::fs::remove_file(path);
+        return Err(err);
+    }
+    log::info!("{}: made, the token of the admin interface", path.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, token.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn only_the_tokens_bearer_is_let_in() {
+        let dir = std::env::temp_dir().join(format!("tollgated-token-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("admin.token");
+        make_token(&path).unwrap();
+        let token = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(token.trim().len(), 64);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        make_token(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
+        let token = token.trim();
+        assert!(refused(&path, &with(&format!("Bearer {token}"))).is_none());
+        assert!(refused(&path, &with(&format!("bearer  {token}"))).is_none());
+        for bad in [
+            "",
+            "Bearer ",
+            "Bearer",
+            &format!("Basic {token}"),
+            &format!("Bearer {token}x"),
+            token,
+            "Bearer 0",
+        ] {
+            let answer = refused(&path, &with(bad)).unwrap();
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
+        }
+        assert!(refused(&path, &HeaderMap::new()).is_some());
+        std::fs::write(&path, "short\n").unwrap();
+        assert_eq!(refused(&path, &with("Bearer short")).unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(&path, "the operator's own token\n").unwrap();
+        assert!(refused(&path, &with("Bearer the operator's own token")).is_none());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_the_operators_is_seen_by_its_first_part() {
+        for path in ["/api", "/api/", "/api/x", "/admin/cards", "/admin"] {
+            assert!(is_admin(path), "{path}");
+        }
+        for path in ["/", "/apiary", "/health/live", "/administer", "//admin"] {
+            assert!(!is_admin(path), "{path}");
+        }
+    }
+}

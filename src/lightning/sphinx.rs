@@ -1,0 +1,106 @@
+//! The Sphinx V2 bot, by its admin token. It cannot be told a fee limit, shows no preimage, and knows a
+//! payment only by the tag that it gives it: one whose first answer was lost stays unknown, and its money
+//! counts as spent.
+
+use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::proof::{is_hash, never_looked_at, plain, settled};
+use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use crate::ecash::Tls;
+use hyper::Method;
+use serde_json::{json, Value};
+
+const MAX_TAG: usize = 128;
+
+pub struct Sphinx {
+    peer: Peer,
+}
+
+impl Sphinx {
+    /// The secret of the account is the admin token.
+    pub fn new(account: &Account, tls: &Tls) -> Option<Sphinx> {
+        let token = std::str::from_utf8(account.secret.expose()).ok()?;
+        Some(Sphinx { peer: Peer::new(account, tls, "x-admin-token", token)? })
+    }
+}
+
+impl Lightning for Sphinx {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+        Box::pin(async move {
+            let body = Body::Json(json!({"bolt11": order.invoice, "wait": true}));
+            let (status, sent) = match self.peer.ask(Method::POST, "/pay_invoice", body, PAY_TIMEOUT).await {
+                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
+                Ok((status, _)) if never_looked_at(status) => {
+                    return Answer::failed(format!("HTTP {status}"))
+                }
+                Ok(answer) => answer,
+            };
+            let ours = sent["payment_hash"].is_null() || is_hash(&sent["payment_hash"], &order.payment_hash);
+            let reference = tag(&sent).filter(|_| ours);
+            let outcome = match ours && status == 200 && sent["status"] == "COMPLETE" {
+                true => settled("Sphinx", &order.payment_hash, &sent["preimage"], false, None),
+                false => Outcome::Unknown(format!("HTTP {status}: {}", status_of(&sent))),
+            };
+            Answer { outcome, reference }
+        })
+    }
+
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+        Box::pin(async move {
+            let Some(tag) = payment.reference.as_deref().filter(|tag| is_tag(tag)) else {
+                return Answer::unknown("the bot's tag for it was never received");
+            };
+            let path = format!("/sends/{tag}");
+            let (status, answer) = match self.peer.ask(Method::GET, &path, Body::None, LOOK_TIMEOUT).await {
+                Err(none) => return Answer::unknown(none.cause()),
+                Ok(answer) => answer,
+            };
+            // A list, or the entry by itself.
+            let entries = answer.as_array().map_or(std::slice::from_ref(&answer), Vec::as_slice);
+            let Some(entry) = entries.iter().find(|entry| entry["tag"] == tag).filter(|_| status == 200)
+            else {
+                return Answer::unknown(format!("HTTP {status} without the payment"));
+            };
+            let outcome = match entry["status"].as_str() {
+                Some("COMPLETE") => settled("Sphinx", &payment.payment_hash, &entry["preimage"], false, None),
+                Some("FAILED") => Outcome::Failed(plain(entry["error"].as_str().unwrap_or("FAILED"))),
+                _ => Outcome::Unknown(status_of(entry)),
+            };
+            outcome.into()
+        })
+    }
+
+    fn test(&self) -> Call<'_, Report> {
+        Box::pin(async move {
+            match self.peer.ask(Method::GET, "/account", Body::None, LOOK_TIMEOUT).await {
+                Ok((200, account)) if account.is_object() => {}
+                Ok((401 | 403, _)) => return Report::silent("the token is refused"),
+                Ok((status, _)) => return Report::silent(format!("HTTP {status}: this is not the bot")),
+                Err(none) => return Report::silent(none.cause()),
+            }
+            Report {
+                notes: vec![
+                    "the token is accepted; whether the bot pays cannot be tried without paying".to_owned(),
+                    "fee_limit_msat has no effect: the bot takes none".to_owned(),
+                    "a payment whose first answer is lost cannot be looked up, and counts as spent"
+                        .to_owned(),
+                ],
+                ..Report::default()
+            }
+        })
+    }
+}
+
+fn tag(answer: &Value) -> Option<String> {
+    answer["tag"].as_str().filter(|tag| is_tag(tag)).map(str::to_owned)
+}
+
+/// Means nothing in a path.
+fn is_tag(tag: &str) -> bool {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'~');
+    !tag.is_empty() && tag.len() <= MAX_TAG && tag.bytes().all(safe)
+}
+
+fn status_of(answer: &Value) -> String {
+    plain(answer["status"].as_str().unwrap_or("no status"))
+}

@@ -1,0 +1,52 @@
+//! A QR code for a terminal, two modules in one character.
+
+use qrcodegen::{QrCode, QrCodeEcc};
+
+/// Modules of white around the code; ISO/IEC 18004 asks for 4.
+const QUIET_ZONE: i32 = 4;
+/// Black on white whatever the terminal's colours are.
+const COLOURS: &str = "\x1b[30;107m";
+const RESET: &str = "\x1b[0m";
+
+/// `None`: too long for a code.
+pub fn qr(text: &str) -> Option<String> {
+    let code = QrCode::encode_text(text, QrCodeEcc::Low).ok()?;
+    let end = code.size().saturating_add(QUIET_ZONE);
+    let mut drawn = String::new();
+    let mut y = QUIET_ZONE.saturating_neg();
+    while y < end {
+        drawn.push_str(COLOURS);
+        for x in QUIET_ZONE.saturating_neg()..end {
+            // Outside, modules are light.
+            drawn.push(match (code.get_module(x, y), code.get_module(x, y.saturating_add(1))) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        drawn.push_str(RESET);
+        drawn.push('\n');
+        y = y.saturating_add(2);
+    }
+    Some(drawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_square_with_a_quiet_zone() {
+        let drawn = qr("boltcard://program?url=https%3A%2F%2Fc.example%2Fnew%3Fa%3D00").unwrap();
+        let rows: Vec<&str> = drawn
+            .lines()
+            .map(|row| row.strip_prefix(COLOURS).unwrap().strip_suffix(RESET).unwrap())
+            .collect();
+        let side = rows[0].chars().count();
+        assert_eq!(rows.len(), side.div_ceil(2));
+        assert!(rows[..2].iter().all(|row| row.trim().is_empty()));
+        assert!(rows[2].starts_with("    █▀▀▀▀▀█ "));
+        assert!(qr(&"x".repeat(3000)).is_none());
+    }
+}

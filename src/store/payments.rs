@@ -1,0 +1,355 @@
+//! Payments of card taps: issued -> reserved -> sent -> paid or failed, each step one conditional statement.
+//!
+//! What is reserved or sent counts against the limits until it is proven failed. `reserved` was never given to
+//! a backend; `sent` may have been. One payment hash is paid at most once, whatever card or tap it comes with.
+
+use super::cards::LIMIT_WINDOW;
+use super::{Store, StoreError};
+use crate::units::{Millis, Msats, UnixSeconds};
+use rusqlite::{params, Connection, OptionalExtension, Row};
+
+/// Names a tap and the payment that it becomes.
+pub type TapId = i64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapState {
+    Issued,
+    Reserved,
+    Sent,
+    Paid,
+    Failed,
+}
+
+/// A tap as its k1 finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapRow {
+    pub id: TapId,
+    pub card: i64,
+    pub state: TapState,
+    /// Until when it may become a payment.
+    pub ends: Millis,
+    pub payment_hash: Option<[u8; 32]>,
+}
+
+/// An invoice that was checked, to be paid for a tap.
+#[derive(Clone)]
+pub struct NewPayment {
+    /// SHA-256.
+    pub k1: [u8; 32],
+    pub invoice: String,
+    pub payment_hash: [u8; 32],
+    pub amount: Msats,
+    pub fee_limit: Msats,
+    /// From then on nobody pays the invoice any more.
+    pub due: Millis,
+    pub backend: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReserveResult {
+    Reserved(TapId),
+    /// The tap became a payment before, or cannot any more.
+    Tap(TapRow),
+    NoTap,
+    Disabled,
+    OverTapLimit,
+    OverDayLimit,
+    /// Another tap has this payment hash.
+    InvoiceUsed,
+}
+
+/// A payment without an end.
+#[derive(Clone)]
+pub struct OpenPayment {
+    pub id: TapId,
+    pub invoice: String,
+    pub payment_hash: [u8; 32],
+    pub due: Millis,
+    pub backend: i64,
+    pub reference: Option<String>,
+}
+
+/// A line of a card's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    pub id: TapId,
+    pub wall: UnixSeconds,
+    pub counter: u32,
+    pub state: TapState,
+    pub payment_hash: Option<[u8; 32]>,
+    pub amount: Option<Msats>,
+    pub fee: Option<Msats>,
+    pub note: Option<String>,
+}
+
+/// What pays, with its credentials sealed.
+#[derive(Clone)]
+pub struct BackendRow {
+    pub id: i64,
+    pub kind: String,
+    pub url: String,
+    pub pin: Option<[u8; 32]>,
+    pub sealed: Vec<u8>,
+}
+
+impl Store {
+    pub async fn tap_of(&self, k1: [u8; 32]) -> Result<Option<TapRow>, StoreError> {
+        self.read(move |db| tap_by_k1(db, &k1)).await
+    }
+
+    /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice nobody else's, and
+    /// both limits hold with everything counted that has not proven failed.
+    pub async fn reserve(&self, payment: NewPayment) -> Result<ReserveResult, StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            let since = now.saturating_sub(LIMIT_WINDOW);
+            let reserved = tx
+                .prepare_cached(
+                    "UPDATE card_taps SET state = 'reserved', invoice = ?3, payment_hash = ?4, amount = ?5,
+                         fee_limit = ?6, reserved_ms = ?2, due_ms = ?7, backend = ?8
+                     WHERE k1 = ?1 AND state = 'issued' AND ends_ms > ?2
+                     AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
+                         AND ?5 <= c.tx_max * 1000
+                         AND ?5 + (SELECT COALESCE(SUM(t.amount), 0) FROM card_taps t WHERE t.card = c.id
+                             AND t.reserved_ms > ?9 AND t.state IN ('reserved', 'sent', 'paid'))
+                             <= c.day_max * 1000)
+                     RETURNING id",
+                )?
+                .query_row(
+                    params![
+                        payment.k1,
+                        now,
+                        payment.invoice,
+                        payment.payment_hash,
+                        payment.amount,
+                        payment.fee_limit,
+                        payment.due,
+                        payment.backend,
+                        since
+                    ],
+                    |row| row.get(0),
+                )
+                .optional();
+            match reserved {
+                Ok(Some(id)) => return Ok(ReserveResult::Reserved(id)),
+                Err(error) if is_second(&error) => return Ok(ReserveResult::InvoiceUsed),
+                reserved => reserved?,
+            };
+            let Some(tap) = tap_by_k1(tx, &payment.k1)? else { return Ok(ReserveResult::NoTap) };
+            if tap.state != TapState::Issued || tap.ends <= now {
+                return Ok(ReserveResult::Tap(tap));
+            }
+            let (alive, within_tap): (bool, bool) = tx.query_row(
+                "SELECT enabled AND NOT wiped, ?2 <= tx_max * 1000 FROM cards WHERE id = ?1",
+                params![tap.card, payment.amount],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            Ok(match (alive, within_tap) {
+                (false, _) => ReserveResult::Disabled,
+                (true, false) => ReserveResult::OverTapLimit,
+                (true, true) => ReserveResult::OverDayLimit,
+            })
+        })
+        .await
+    }
+
+    /// From now on the backend may have the payment. False: it is not reserved.
+    pub async fn payment_sent(&self, id: TapId) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let set = "UPDATE card_taps SET state = 'sent' WHERE id = ?1 AND state = 'reserved'";
+            Ok(tx.execute(set, [id])? == 1)
+        })
+        .await
+    }
+
+    /// What the backend calls a payment.
+    pub async fn payment_named(&self, id: TapId, reference: String) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE card_taps SET reference = ?2 WHERE id = ?1 AND state = 'sent'",
+                params![id, reference],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn payment_paid(
+        &self,
+        id: TapId,
+        preimage: Option<[u8; 32]>,
+        fee: Option<Msats>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE card_taps SET state = 'paid', preimage = ?2, fee = ?3, invoice = NULL
+                 WHERE id = ?1 AND state IN ('reserved', 'sent')",
+                params![id, preimage, fee],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Proven: the money counts no longer.
+    pub async fn payment_failed(&self, id: TapId, note: String) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE card_taps SET state = 'failed', note = ?2, invoice = NULL
+                 WHERE id = ?1 AND state IN ('reserved', 'sent')",
+                params![id, note],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// At start, before anything is paid: what was reserved when the last process ended was never sent.
+    /// Answers what was sent and has no end yet.
+    pub async fn resume_payments(&self) -> Result<Vec<OpenPayment>, StoreError> {
+        self.write(|tx| {
+            tx.execute(
+                "UPDATE card_taps SET state = 'failed', note = 'never sent', invoice = NULL
+                 WHERE state = 'reserved'",
+                [],
+            )?;
+            tx.prepare(
+                "SELECT id, invoice, payment_hash, due_ms, backend, reference FROM card_taps
+                 WHERE state = 'sent' ORDER BY id",
+            )?
+            .query_map([], |row| {
+                Ok(OpenPayment {
+                    id: row.get(0)?,
+                    invoice: row.get(1)?,
+                    payment_hash: row.get(2)?,
+                    due: row.get(3)?,
+                    backend: row.get(4)?,
+                    reference: row.get(5)?,
+                })
+            })?
+            .map(|payment| Ok(payment?))
+            .collect()
+        })
+        .await
+    }
+
+    /// The newest taps of a card, newest first.
+    pub async fn card_history(&self, card: i64, most: u32) -> Result<Vec<HistoryRow>, StoreError> {
+        self.read(move |db| {
+            db.prepare(
+                "SELECT id, wall, counter, state, payment_hash, amount, fee, note FROM card_taps
+                 WHERE card = ?1 ORDER BY id DESC LIMIT ?2",
+            )?
+            .query_map(params![card, most], |row| {
+                Ok((
+                    HistoryRow {
+                        id: row.get(0)?,
+                        wall: row.get(1)?,
+                        counter: row.get(2)?,
+                        state: TapState::Issued,
+                        payment_hash: row.get(4)?,
+                        amount: row.get(5)?,
+                        fee: row.get(6)?,
+                        note: row.get(7)?,
+                    },
+                    row.get::<_, String>(3)?,
+                ))
+            })?
+            .map(|row| row.map_err(StoreError::from))
+            .map(|row| row.and_then(|(row, state)| Ok(HistoryRow { state: TapState::parse(&state)?, ..row })))
+            .collect()
+        })
+        .await
+    }
+
+    /// Forgets taps that nobody turned into a payment and payments that ended before `kept_since`, and
+    /// backends that no payment needs, but for `current` and the
+    /// newest, which may be about to become it.
+    pub async fn prune_taps(&self, kept_since: Millis, current: Option<i64>) -> Result<(), StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM card_taps WHERE (state = 'issued' AND ends_ms < ?1)
+                 OR (state IN ('paid', 'failed') AND reserved_ms < ?2)",
+                params![now.saturating_sub(LIMIT_WINDOW), kept_since],
+            )?;
+            tx.execute(
+                "DELETE FROM backends WHERE id IS NOT ?1 AND id < (SELECT MAX(id) FROM backends)
+                 AND NOT EXISTS (SELECT 1 FROM card_taps WHERE backend = backends.id)",
+                [current],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn backends(&self) -> Result<Vec<BackendRow>, StoreError> {
+        self.read(|db| {
+            let rows = db
+                .prepare("SELECT id, kind, url, pin, sealed FROM backends")?
+                .query_map([], |row| {
+                    Ok(BackendRow {
+                        id: row.get(0)?,
+                        kind: row.get(1)?,
+                        url: row.get(2)?,
+                        pin: row.get(3)?,
+                        sealed: row.get(4)?,
+                    })
+                })?
+                .collect::<Result<_, _>>();
+            Ok(rows?)
+        })
+        .await
+    }
+
+    /// Keeps a backend and answers its id; that of the row given is not looked at.
+    pub async fn add_backend(&self, backend: BackendRow) -> Result<i64, StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO backends (kind, url, pin, sealed) VALUES (?1, ?2, ?3, ?4)",
+                params![backend.kind, backend.url, backend.pin, backend.sealed],
+            )?;
+            Ok(tx.last_insert_rowid())
+        })
+        .await
+    }
+}
+
+/// Whether a row was refused because there is one like it.
+fn is_second(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+}
+
+fn tap_by_k1(db: &Connection, k1: &[u8; 32]) -> Result<Option<TapRow>, StoreError> {
+    db.prepare_cached("SELECT id, card, state, ends_ms, payment_hash FROM card_taps WHERE k1 = ?1")?
+        .query_row([k1], |row| Ok(tap_of(row)))
+        .optional()?
+        .transpose()
+}
+
+fn tap_of(row: &Row) -> Result<TapRow, StoreError> {
+    Ok(TapRow {
+        id: row.get(0)?,
+        card: row.get(1)?,
+        state: TapState::parse(&row.get::<_, String>(2)?)?,
+        ends: row.get(3)?,
+        payment_hash: row.get(4)?,
+    })
+}
+
+impl TapState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TapState::Issued => "issued",
+            TapState::Reserved => "reserved",
+            TapState::Sent => "sent",
+            TapState::Paid => "paid",
+            TapState::Failed => "failed",
+        }
+    }
+
+    fn parse(text: &str) -> Result<TapState, StoreError> {
+        let all = [TapState::Issued, TapState::Reserved, TapState::Sent, TapState::Paid, TapState::Failed];
+        all.into_iter().find(|state| state.as_str() == text).ok_or_else(|| StoreError::unreadable("state"))
+    }
+}

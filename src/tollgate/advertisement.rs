@@ -1,0 +1,68 @@
+//! `GET /`: what is sold here and for whose money (kind 10021), or why nothing can be (kind 21023).
+
+use super::event::{tag, Tags};
+use super::notice::{self, Notice};
+use super::{Reply, TollGate};
+use crate::config::{Config, Mint, Venue};
+
+const KIND: u32 = 10021;
+
+impl TollGate {
+    /// The venue's offer: every accepted mint that is there. Asks nobody; 200 even where nothing is sold, as
+    /// clients look at the kind.
+    pub fn advertisement(&self, config: &Config, venue: &Venue) -> Reply {
+        let mints = self.0.mint_proxy.mints();
+        let there: Vec<&Mint> = config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
+        if there.is_empty() {
+            let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";
+            return self.in_place_of_an_offer(venue, Notice::new("no-reachable-mints", 200, message));
+        }
+        if let Some(why) = self.cannot_sell() {
+            return self.in_place_of_an_offer(venue, Notice { status: 200, ..why });
+        }
+        Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there), ""))
+    }
+
+    fn in_place_of_an_offer(&self, venue: &Venue, why: Notice) -> Reply {
+        Reply::event(200, self.sign_once(&venue.id, notice::KIND, why.tags(None), &why.message))
+    }
+}
+
+/// All text, and six elements for each mint: the reference's own client takes nothing else.
+fn tags(venue: &Venue, mints: &[&Mint]) -> Tags {
+    let mut tags = vec![
+        tag(["metric", venue.metric.as_str()]),
+        tag(["step_size", &venue.step_size.to_string()]),
+        tag(["tips", "1", "2"]),
+    ];
+    tags.extend(mints.iter().map(|mint| {
+        let (price, min_steps) = (mint.price_per_step.to_string(), mint.min_steps.to_string());
+        tag(["price_per_step", "cashu", &price, mint.unit.as_str(), mint.url.as_str(), &min_steps])
+    }));
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mint_has_its_price_in_six_strings() {
+        let (config, _) = Config::from_uci(
+            "config tollgate 'main'\n\
+             config venue 'guest'\n\tlist device 'br-guest'\n\toption step_size '1000'\n\
+             config mint\n\toption url 'https://mint.example'\n\toption price_per_step '1'\n\
+             config mint\n\toption url 'https://Mint2.example/Bitcoin/'\n\toption price_per_step '2'\n\toption min_steps '3'\n",
+        )
+        .unwrap();
+        let venue = &config.venues[0];
+        let expected = [
+            vec!["metric", "milliseconds"],
+            vec!["step_size", "1000"],
+            vec!["tips", "1", "2"],
+            vec!["price_per_step", "cashu", "1", "sat", "https://mint.example", "1"],
+            vec!["price_per_step", "cashu", "2", "sat", "https://mint2.example/Bitcoin", "3"],
+        ];
+        assert_eq!(tags(venue, &config.mints_of(venue).collect::<Vec<_>>()), expected);
+    }
+}

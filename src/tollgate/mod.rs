@@ -1,0 +1,188 @@
+//! The TollGate v1 protocol: what existing clients (the captive portal site, the Android app, other routers)
+//! ask of a router, in their words. HTTP-01 to HTTP-03, TIP-01, TIP-02, and `/ln-invoice`.
+//!
+//! Knows no HTTP beyond a status and a body, and no mint: money goes through the mint proxy and the wallet,
+//! access through `access`. Whom an answer is about is decided by the caller, never by what is in a request.
+
+mod advertisement;
+mod event;
+mod identity;
+pub mod ln_invoice;
+mod notice;
+mod payment;
+pub mod session;
+
+use crate::access::Access;
+use crate::config::{Config, Venue};
+use crate::ecash::wallet::Wallet;
+use crate::mac::MacAddr;
+use crate::mint_proxy::MintProxy;
+use crate::network::neighbours::Caller;
+use crate::pace::Pace;
+use crate::store::Store;
+use crate::units::Millis;
+use event::{Event, Tags};
+use identity::Identity;
+use notice::Notice;
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Events that are kept signed; more than venues and codes give.
+const MAX_KEPT: usize = 64;
+const POSTS_A_MINUTE: usize = 40;
+const REFUSALS_A_MINUTE: usize = 10;
+const MINUTE: Millis = Millis::from_secs(60);
+
+#[derive(Clone)]
+pub struct TollGate(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    access: Access,
+    mint_proxy: MintProxy,
+    wallet: Wallet,
+    /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
+    identity: Result<Identity, &'static str>,
+    /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
+    signed: Mutex<BTreeMap<String, (Tags, String)>>,
+    pace: Mutex<PaymentPace>,
+}
+
+/// How many payments a client may post a minute, and how many of them may be refused.
+struct PaymentPace {
+    posts: Pace,
+    refusals: Pace,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub struct Client<'a> {
+    pub config: &'a Config,
+    pub venue: &'a Venue,
+    /// Unknown where the neighbour table does not have the asking address.
+    pub mac: Option<MacAddr>,
+    /// Where the client is; unknown for one that a program on this router asks for.
+    pub caller: Option<&'a Caller>,
+}
+
+/// An answer, as HTTP will send it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub body: Body,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    Empty,
+    Text(String),
+    Json(String),
+}
+
+impl TollGate {
+    /// Loads the key, or makes it at the first start. Without it the rest goes on.
+    pub async fn start(store: Store, access: Access, mint_proxy: MintProxy, wallet: Wallet) -> TollGate {
+        let identity = Identity::load(&store).await.map_err(|err| {
+            log::error!("TollGate clients cannot be served: {}: {err}", err.code());
+            err.code()
+        });
+        let pace = PaymentPace {
+            posts: Pace::new(POSTS_A_MINUTE, MINUTE),
+            refusals: Pace::new(REFUSALS_A_MINUTE, MINUTE),
+        };
+        TollGate(Arc::new(Shared {
+            store,
+            access,
+            mint_proxy,
+            wallet,
+            identity,
+            signed: Mutex::default(),
+            pace: Mutex::new(pace),
+        }))
+    }
+
+    /// What keeps TollGate clients from being served, for the operator.
+    pub fn trouble(&self) -> Option<String> {
+        let code = self.0.identity.as_ref().err()?;
+        Some(format!("{code}: the key that signs for TollGate clients cannot be used; they are not served"))
+    }
+
+    /// The body of `GET /identity`.
+    pub fn identity(&self) -> Reply {
+        match &self.0.identity {
+            Ok(identity) => Reply::value(200, &identity.shown()),
+            Err(code) => closed(code),
+        }
+    }
+
+    /// Why a payment could not be honoured now, so that none is taken.
+    fn cannot_sell(&self) -> Option<Notice> {
+        let refused = |message| Some(Notice::new("service-unavailable", 503, message));
+        if !self.0.store.room_for_sales() {
+            return refused(
+                "This router has no space left to sell. Nothing was taken; please tell the operator.",
+            );
+        }
+        if !self.0.access.gatekeeper().status().closed_to_strangers {
+            return refused(
+                "This router cannot open the way to the internet at the moment. Nothing was taken.",
+            );
+        }
+        None
+    }
+
+    fn pace(&self) -> MutexGuard<'_, PaymentPace> {
+        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sign(&self, kind: u32, tags: &Tags, content: &str) -> Result<String, &'static str> {
+        let identity = self.0.identity.as_ref().map_err(|code| *code)?;
+        let event = Event { kind, created_at: self.0.store.wall(), tags, content };
+        event.sign(&identity.key).ok_or("INTERNAL_ERROR")
+    }
+
+    /// Signs under a name; the same tags again are answered with the same event.
+    fn sign_once(&self, name: &str, kind: u32, tags: Tags, content: &str) -> Result<String, &'static str> {
+        let mut signed = self.0.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, event)) = signed.get(name).filter(|(known, _)| *known == tags) {
+            return Ok(event.clone());
+        }
+        let event = self.sign(kind, &tags, content)?;
+        if signed.len() >= MAX_KEPT {
+            signed.clear();
+        }
+        signed.insert(name.to_owned(), (tags, event.clone()));
+        Ok(event)
+    }
+}
+
+impl Reply {
+    pub fn new(status: u16, body: Body) -> Reply {
+        Reply { status, body, retry_after: None }
+    }
+
+    pub fn with_status(self, status: u16) -> Reply {
+        Reply { status, ..self }
+    }
+
+    pub fn value(status: u16, value: &Value) -> Reply {
+        Reply::new(status, Body::Json(format!("{value}\n")))
+    }
+
+    /// A signed event, or why it could not be signed.
+    fn event(status: u16, event: Result<String, &'static str>) -> Reply {
+        match event {
+            Ok(event) => Reply::new(status, Body::Json(event)),
+            Err(code) => closed(code),
+        }
+    }
+}
+
+/// The answer to what needs the store or the key, while there is none.
+pub fn closed(code: &str) -> Reply {
+    let message = "this router cannot sell at the moment; please tell the operator";
+    Reply::value(503, &json!({"type": "error", "code": code, "message": message}))
+}

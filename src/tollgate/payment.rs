@@ -1,0 +1,313 @@
+//! `POST /`: ecash in, a session out.
+//!
+//! Everything that can be refused is refused while the token is still the guest's. From then on it is the
+//! wallet's: it brings the token to its end whether or not anybody waits, and grants what it buys in the same
+//! commit. What is told meanwhile says what became of the money; the same token again is told what came of it.
+
+use super::event::Tags;
+use super::notice::{self, Notice};
+use super::{session, Body, Client, Reply, TollGate};
+use crate::access::{Price, Session};
+use crate::config::MintUrl;
+use crate::ecash::wallet::{Offer, Received, Refusal};
+use crate::ecash::TokenError;
+use crate::mac::MacAddr;
+use crate::network::neighbours::Caller;
+use crate::network::witness;
+use crate::store::{NewGrant, Ticket};
+use crate::units::Millis;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// In all: the shortest of the existing clients' patience is 15 s.
+const PATIENCE: Duration = Duration::from_secs(11);
+/// For the gate, once the money is here. It opens by itself later.
+const GATE_PATIENCE: Duration = Duration::from_secs(4);
+/// Before the same token is worth another try.
+const RETRY_AFTER_SECS: u64 = 5;
+/// The event around a token (kind 21000) that existing portals send.
+const EVENT: u64 = 21000;
+
+impl TollGate {
+    /// Whether this client may post one more payment now; else the answer, which costs nothing.
+    pub fn may_pay(&self, mac: Option<MacAddr>) -> Result<(), Reply> {
+        let now = self.0.store.now();
+        let Some(mac) = mac else { return Ok(()) };
+        let mut pace = self.pace();
+        let wait = pace.refusals.wait(mac, now).max(pace.posts.wait(mac, now));
+        if wait == Millis::ZERO && pace.posts.admit(mac, now) {
+            return Ok(());
+        }
+        let body = Body::Text(r#"{"error":"rate limit exceeded"}"#.to_owned());
+        Err(Reply { status: 429, body, retry_after: Some(wait.as_secs_ceil()) })
+    }
+
+    /// Takes the payment in `body`: a token, or an event with one. `None`: it was longer than any token.
+    pub async fn pay(&self, client: &Client<'_>, body: Option<&str>) -> Reply {
+        if let Err(code) = &self.0.identity {
+            return super::closed(code);
+        }
+        let Some(mac) = client.mac else {
+            let message = "Failed to lookup MAC address: this router does not know your device";
+            return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
+        };
+        match self.purchase(client, mac, body).await {
+            Ok((session, ticket)) => {
+                self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
+            }
+            Err(notice) => {
+                log::info!("{mac}: payment not turned into access: {}: {}", notice.code, notice.message);
+                if notice.status == 402 {
+                    // The mint was asked, and the flash written to, for nothing.
+                    self.pace().refusals.admit(mac, self.0.store.now());
+                }
+                self.notice(Some(mac), &notice)
+            }
+        }
+    }
+
+    /// What a client is told whose payment could not even be read.
+    pub fn unreadable(&self, client: &Client<'_>, why: &str) -> Reply {
+        let message = format!("Error reading request body: {why}");
+        self.notice(client.mac, &Notice::new("invalid-request", 400, message))
+    }
+
+    /// The session, and the ticket to keep where this payment has made it.
+    async fn purchase(
+        &self,
+        client: &Client<'_>,
+        mac: MacAddr,
+        body: Option<&str>,
+    ) -> Result<(Session, Option<Ticket>), Notice> {
+        let deadline = Instant::now() + PATIENCE;
+        let token = token_in(body.ok_or(Refusal::Token(TokenError::TooLarge))?)?;
+        let accepted: Vec<MintUrl> =
+            client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
+        let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(&token, &accepted)).await;
+        let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
+        let grant = match offer.is_known {
+            true => None,
+            false => Some(self.grant_for(client, mac, &offer).await?),
+        };
+        let (wallet, access) = (self.0.wallet.clone(), self.0.access.clone());
+        // Goes on whatever becomes of the client's connection.
+        let receiving = tokio::spawn(async move {
+            let received = wallet.receive(offer, grant).await;
+            let admitted = match &received {
+                Received::Done { session: Some(row), .. } => {
+                    let row = row.clone();
+                    Some(tokio::spawn(async move { access.admit(row).await }))
+                }
+                _ => None,
+            };
+            (received, admitted)
+        });
+        let (received, admitted) = match tokio::time::timeout_at(deadline, receiving).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(_)) | Err(_) => return Err(unknown()),
+        };
+        let row = match received {
+            Received::Done { session: Some(row), .. } if row.mac == mac => row,
+            Received::Done { .. } => return Err(Refusal::Spent.into()),
+            Received::Refused(refusal) => return Err(refusal.into()),
+            Received::Unknown => return Err(unknown()),
+            Received::InFlight => return Err(in_flight()),
+        };
+        let gate = deadline.min(Instant::now() + GATE_PATIENCE);
+        let Some(admitted) = admitted else { return Err(grant_pending()) };
+        match tokio::time::timeout_at(gate, admitted).await {
+            Ok(Ok(session)) if session.is_running() => {
+                log::info!("{mac} is online with {} {}", row.allotment.0, row.metric.as_str());
+                Ok((session, row.ticket))
+            }
+            // It was posted again after its session.
+            Ok(Ok(_)) => Err(Refusal::Spent.into()),
+            Ok(Err(_)) | Err(_) => Err(grant_pending()),
+        }
+    }
+
+    /// What an offer buys; refuses it where that could not be honoured.
+    async fn grant_for(&self, client: &Client<'_>, mac: MacAddr, offer: &Offer) -> Result<NewGrant, Notice> {
+        if let Some(why) = self.cannot_sell() {
+            return Err(why);
+        }
+        let mint = client.config.mint_for(client.venue, &offer.mint).ok_or(Refusal::MintNotAccepted)?;
+        let price = Price::of(client.venue, mint);
+        let allotment = price.allotment(offer.net).map_err(|err| {
+            let fee = match offer.fee.0 {
+                0 => String::new(),
+                fee => format!(" (the mint's fee of {fee} sat is taken off)"),
+            };
+            let message =
+                format!("Payment refused: {} sat{fee} is {err}. The token was not taken.", offer.net);
+            Notice::new("session-error", 402, message)
+        })?;
+        if let Some(caller) = client.caller.cloned() {
+            confirm(caller).await?;
+        }
+        Ok(NewGrant {
+            reference: offer.reference.clone(),
+            mac,
+            venue: client.venue.id.clone(),
+            amount: offer.net,
+            metric: price.metric,
+            allotment,
+        })
+    }
+
+    fn notice(&self, mac: Option<MacAddr>, notice: &Notice) -> Reply {
+        let reply = self.event(notice.status, notice::KIND, &notice.tags(mac), &notice.message);
+        Reply { retry_after: notice.is_passing().then_some(RETRY_AFTER_SECS), ..reply }
+    }
+
+    fn event(&self, status: u16, kind: u32, tags: &Tags, content: &str) -> Reply {
+        Reply::event(status, self.sign(kind, tags, content).map(|event| event + "\n"))
+    }
+}
+
+/// The token of a body: of the first `payment` tag where it is an event, else the body itself.
+fn token_in(body: &str) -> Result<String, Notice> {
+    let body = body.trim();
+    let event =
+        if body.starts_with('{') { serde_json::from_str(body).unwrap_or(Value::Null) } else { Value::Null };
+    if event["kind"].as_u64() != Some(EVENT) {
+        return Ok(body.to_owned());
+    }
+    let tags = event["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());
+    let token = payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty());
+    token.map(str::to_owned).ok_or_else(|| Notice::new("invalid-event", 400, "No payment tag found in event"))
+}
+
+/// Whether the address is the caller's alone. Its packets alone tell that at once; the whole link is only asked
+/// where another device has spoken from the address.
+async fn confirm(caller: Caller) -> Result<(), Notice> {
+    let confirmed = tokio::task::spawn_blocking(move || match witness::seen(caller.address) {
+        Ok(seen) if seen.iter().all(|(mac, _)| *mac == caller.mac) => Ok(()),
+        _ => witness::confirm(&caller),
+    });
+    let message = match confirmed.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(clash)) => {
+            log::warn!("no sale: {clash}");
+            "Two devices use your network address; turn Wi-Fi off and on again. The token was not taken."
+        }
+        Err(_) => "The token was not taken; please try again.",
+    };
+    Err(Notice::new("service-unavailable", 503, message))
+}
+
+fn unknown() -> Notice {
+    let message =
+        "The mint has not said yet whether it took the token. It is being found out; do not send another \
+                   one. Sending the same token again is safe.";
+    Notice::new("payment-outcome-unknown", 503, message)
+}
+
+fn in_flight() -> Notice {
+    let message = "This token is being received at this moment. Do not send another one.";
+    Notice::new("payment-duplicate-inflight", 503, message)
+}
+
+fn grant_pending() -> Notice {
+    let message = "Your payment was received, and access will open by itself. You do NOT need to pay again.";
+    Notice::new("payment-received-grant-pending", 503, message)
+}
+
+impl From<Refusal> for Notice {
+    fn from(refusal: Refusal) -> Notice {
+        let code = match &refusal {
+            Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
+                return Notice::new("payment-error-invalid-token", 400, format!("Invalid token: {refusal}"));
+            }
+            Refusal::Spent => {
+                return Notice::new("payment-error-token-spent", 402, "Token has already been spent");
+            }
+            Refusal::Forged => "payment-error-invalid-token",
+            Refusal::MintNotAccepted => "payment-error-mint-not-accepted",
+            Refusal::MintBusy => "mint-rate-limited",
+            Refusal::MintAway | Refusal::MintUnsuitable(_) | Refusal::TooMany | Refusal::Closed(_) => {
+                "service-unavailable"
+            }
+            Refusal::Token(_)
+            | Refusal::Unit
+            | Refusal::Locked
+            | Refusal::Duplicate
+            | Refusal::Amount
+            | Refusal::FeeTooHigh
+            | Refusal::BeingSpent
+            | Refusal::TermsChanged
+            | Refusal::MintRefuses => "payment-processing-failed",
+        };
+        let status = if refusal.may_pass() { 503 } else { 402 };
+        Notice::new(code, status, format!("Payment processing failed: {refusal}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_alone_or_in_an_event() {
+        let event = r#"{"kind":21000,"pubkey":"e6","content":"","created_at":1,"tags":[["p","38"],["device-identifier","mac","02:aa"],["payment","cashuA"]],"id":"","sig":""}"#;
+        for (body, token) in [
+            ("cashuB\n", "cashuB"),
+            ("", ""),
+            (event, "cashuA"),
+            (r#"{"kind":1,"tags":[["payment","x"]]}"#, r#"{"kind":1,"tags":[["payment","x"]]}"#),
+            ("[1]", "[1]"),
+            ("{", "{"),
+        ] {
+            assert_eq!(token_in(body).as_deref(), Ok(token), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_payment_is_malformed() {
+        for tags in [
+            "[]",
+            "null",
+            "7",
+            "[[]]",
+            r#"[["payment"]]"#,
+            r#"[["payment",""]]"#,
+            r#"[["payment",7]]"#,
+            r#"["payment","x"]"#,
+        ] {
+            let refused = token_in(&format!(r#"{{"kind":21000,"tags":{tags}}}"#)).unwrap_err();
+            assert_eq!((refused.code, refused.status), ("invalid-event", 400), "{tags}");
+        }
+    }
+
+    #[test]
+    fn the_status_says_whose_the_money_is() {
+        for (refusal, code, status) in [
+            (Refusal::Token(TokenError::NotAToken), "payment-error-invalid-token", 400),
+            (Refusal::Token(TokenError::TooLarge), "payment-processing-failed", 402),
+            (Refusal::Spent, "payment-error-token-spent", 402),
+            (Refusal::MintNotAccepted, "payment-error-mint-not-accepted", 402),
+            (Refusal::Locked, "payment-processing-failed", 402),
+            (Refusal::BeingSpent, "payment-processing-failed", 503),
+            (Refusal::MintAway, "service-unavailable", 503),
+            (Refusal::MintBusy, "mint-rate-limited", 503),
+        ] {
+            let notice = Notice::from(refusal);
+            assert_eq!((notice.code, notice.status), (code, status));
+        }
+    }
+
+    #[test]
+    fn a_notice_has_its_level_code_client_and_message_as_tags() {
+        let mac = MacAddr::new([2, 0, 0, 0, 0, 1]).ok();
+        let expected = [
+            vec!["level", "error"],
+            vec!["code", "payment-error-token-spent"],
+            vec!["p", "02:00:00:00:00:01"],
+            vec!["message", "Token has already been spent"],
+        ];
+        assert_eq!(Notice::from(Refusal::Spent).tags(mac), expected);
+        assert_eq!(unknown().tags(None)[0], ["level", "warning"]);
+    }
+}

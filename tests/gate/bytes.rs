@@ -1,0 +1,204 @@
+//! Sessions by bytes on a real kernel: what is counted, and where it is cut.
+
+use super::lab::{bytes, firewall, gate, lease, plan, sh, wait, Got, Lab, INTERNET, MAC_1, MAC_2};
+use super::{lab, mac, text, SOON};
+use std::time::Duration;
+use tollgated::network::gate::{Gate, NftGate};
+
+/// The echo of four bytes, there and back: IPv4 and IPv6 with their headers.
+const ECHO: [u64; 2] = [64, 104];
+const MUCH: u64 = 1_000_000_000;
+
+/// What the gate says that a guest has used.
+fn used(gate: &mut NftGate, guest: &str) -> u64 {
+    gate.tend().unwrap().get(&mac(guest)).map(|(_, used)| used.0).expect("the guest is not counted")
+}
+
+fn echo(lab: &Lab, address: &str) {
+    assert_eq!(lab.guest.datagram(address, 443), text("echo"));
+}
+
+/// Waits until a transfer stands still.
+fn wait_for_silence(lab: &Lab) {
+    wait("the transfer to stop", || {
+        let before = lab.guest.received();
+        std::thread::sleep(Duration::from_millis(200));
+        lab.guest.received() - before < 1_000
+    });
+}
+
+in_lab! {
+    fn both_directions_and_families_are_counted_to_the_byte(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0), lease(MAC_2, 60_000)]).unwrap();
+        echo(lab, INTERNET[0]);
+        assert_eq!(used(&mut gate, MAC_1), ECHO[0]);
+        echo(lab, INTERNET[1]);
+        assert_eq!(used(&mut gate, MAC_1), ECHO[0] + ECHO[1]);
+        assert_eq!(lab.other.datagram(INTERNET[0], 443), text("echo"));
+        let usage = gate.tend().unwrap();
+        assert_eq!(usage.len(), 1, "a guest by time is not counted");
+        assert_eq!(usage[&mac(MAC_1)].0, 1);
+    }
+
+    fn the_kernel_alone_cuts_a_running_download_to_the_packet(lab) {
+        let mut gate = gate();
+        for (number, address) in INTERNET.into_iter().enumerate() {
+            let before = lab.guest.received();
+            gate.open(&[bytes(MAC_1, number as u64, 3_000_000, 0)]).unwrap();
+            // No call to the gate from here on.
+            let _download = lab.guest.helper(&format!("download {address} 9000"));
+            wait_for_silence(lab);
+            let received = lab.guest.received() - before;
+            assert!(received > 2_700_000 && received < 3_060_000, "{address}: {received} bytes with link headers");
+            assert!(matches!(lab.guest.datagram(address, 443), Got::Refused(_)), "{address}");
+            assert_eq!(used(&mut gate, MAC_1), 3_000_000);
+        }
+    }
+
+    fn an_upload_is_cut_as_well(lab) {
+        let mut gate = gate();
+        for (number, address) in INTERNET.into_iter().enumerate() {
+            gate.open(&[bytes(MAC_1, number as u64, ECHO[number] + ECHO[number] / 2, 0)]).unwrap();
+            echo(lab, address);
+            let arrived = lab.arrived();
+            lab.guest.datagram(address, 443);
+            assert_eq!(lab.arrived(), arrived + 1, "{address}: the last bytes go");
+            lab.guest.datagram(address, 443);
+            assert_eq!(lab.arrived(), arrived + 1, "{address}");
+        }
+    }
+
+    fn every_address_of_a_guest_counts(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[1]);
+        lab.guest.sh("ip addr add fd77::111/64 dev eth0 nodad && ip -6 route replace default via fd77::1 src fd77::111");
+        lab.guest.sh("ip addr add 192.168.77.111/24 dev eth0 && ip route replace default via 192.168.77.1 src 192.168.77.111");
+        assert_eq!(used(&mut gate, MAC_1), ECHO[1]);
+        for (number, address) in INTERNET.into_iter().enumerate() {
+            let before = used(&mut gate, MAC_1);
+            assert!(matches!(lab.guest.datagram(address, 443), Got::Refused(_)), "nothing is let in uncounted");
+            assert_eq!(used(&mut gate, MAC_1), before + ECHO[number] / 2);
+            for round in 1..=3 {
+                echo(lab, address);
+                assert_eq!(used(&mut gate, MAC_1), before + ECHO[number] / 2 + round * ECHO[number]);
+            }
+        }
+        let listing = sh("nft list map inet tollgate qm6");
+        assert!(listing.contains("fd77::11 ") && listing.contains("fd77::111 "), "{listing}");
+    }
+
+    fn an_address_that_changes_hands_is_counted_for_its_new_holder(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0), bytes(MAC_2, 2, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        let first = used(&mut gate, MAC_1);
+        lab.guest.sh("ip addr del 192.168.77.11/24 dev eth0");
+        lab.other.sh("ip addr add 192.168.77.11/24 dev eth0 && ip route replace default via 192.168.77.1 src 192.168.77.11");
+        wait("the router to know the new holder", || {
+            lab.other.get("192.168.77.1", 2121);
+            let got = lab.other.datagram(INTERNET[0], 443);
+            gate.tend().unwrap();
+            got == text("echo")
+        });
+        let (before, others) = (used(&mut gate, MAC_1), used(&mut gate, MAC_2));
+        assert_eq!(lab.other.datagram(INTERNET[0], 443), text("echo"));
+        assert_eq!((used(&mut gate, MAC_1), used(&mut gate, MAC_2)), (before, others + ECHO[0]));
+        assert!(before <= first + ECHO[0]);
+    }
+
+    fn a_top_up_goes_on_where_it_was(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
+        let _download = lab.guest.helper(&format!("download {} 9000", INTERNET[0]));
+        wait_for_silence(lab);
+        let before = lab.guest.received();
+        // What was sent against the shut gate meanwhile is not charged.
+        gate.open(&[bytes(MAC_1, 1, 2_000_000, 1_000_000)]).unwrap();
+        wait("the transfer to go on", || lab.guest.received() - before > 100_000);
+        wait_for_silence(lab);
+        let received = lab.guest.received() - before;
+        assert!(received > 850_000 && received < 1_060_000, "{received}");
+        gate.open(&[bytes(MAC_1, 1, 3_000_000, 2_000_000)]).unwrap();
+        assert!(used(&mut gate, MAC_1) < 2_200_000);
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        assert!(used(&mut gate, MAC_1) >= 2_000_000, "more bytes do not forget what was used");
+    }
+
+    fn a_restarted_daemon_finds_the_count_in_the_kernel(lab) {
+        let mut first = gate();
+        first.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        drop(first);
+        echo(lab, INTERNET[1]);
+        let mut next = NftGate::new();
+        next.load(&plan(), &[bytes(MAC_1, 1, 2 * MUCH, 0)]).unwrap();
+        assert_eq!(used(&mut next, MAC_1), ECHO[0] + ECHO[1]);
+        let report = next.inspect().unwrap();
+        assert!(report.is_sound());
+        assert_eq!(report.quotas[&mac(MAC_1)].allotment.0, 2 * MUCH);
+    }
+
+    fn what_was_used_up_while_no_daemon_ran_stays_used_up(lab) {
+        let mut first = gate();
+        first.open(&[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
+        let _download = lab.guest.helper(&format!("download {} 9000", INTERNET[1]));
+        drop(first);
+        wait_for_silence(lab);
+        let mut next = NftGate::new();
+        next.load(&plan(), &[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
+        assert_eq!(used(&mut next, MAC_1), 1_000_000);
+        assert!(matches!(lab.guest.datagram(INTERNET[0], 443), Got::Refused(_)));
+    }
+
+    fn a_flushed_firewall_goes_on_counting_from_what_is_known(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        let known = used(&mut gate, MAC_1);
+        sh("nft flush ruleset");
+        firewall();
+        gate.load(&plan(), &[bytes(MAC_1, 1, MUCH, known)]).unwrap();
+        echo(lab, INTERNET[0]);
+        assert_eq!(used(&mut gate, MAC_1), 2 * ECHO[0]);
+    }
+
+    fn closing_leaves_nothing_behind_and_the_next_session_begins_at_zero(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        gate.close(&[mac(MAC_1)]).unwrap();
+        let table = sh("nft list table inet tollgate");
+        assert!(!table.contains("quota q"), "{table}");
+        assert!(lab.guest.get(INTERNET[0], 443).is_refused_within(SOON));
+        gate.open(&[bytes(MAC_1, 2, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        assert_eq!(used(&mut gate, MAC_1), ECHO[0]);
+    }
+
+    fn another_session_takes_the_place_of_the_one_before_at_once(lab) {
+        let mut gate = gate();
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        gate.open(&[bytes(MAC_1, 2, MUCH, 500)]).unwrap();
+        assert_eq!(used(&mut gate, MAC_1), 500);
+        gate.open(&[lease(MAC_1, 60_000)]).unwrap();
+        assert!(gate.tend().unwrap().is_empty(), "time is not counted in bytes");
+        echo(lab, INTERNET[1]);
+        assert!(!sh("nft list table inet tollgate").contains("quota q"));
+    }
+
+    fn a_counted_guest_in_a_foreign_table_stays_counted(lab) {
+        let mut first = gate();
+        first.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        echo(lab, INTERNET[0]);
+        // A chain of ours with another type cannot be brought up to date, only replaced.
+        sh("nft 'delete chain inet tollgate tg_seen; add chain inet tollgate tg_seen { type nat hook input priority filter - 5; }'");
+        first.load(&plan(), &[]).unwrap();
+        lab.guest.datagram(INTERNET[0], 443);
+        assert_eq!(used(&mut first, MAC_1), ECHO[0] + ECHO[0] / 2, "the address is known after its first packet");
+        echo(lab, INTERNET[0]);
+        assert_eq!(used(&mut first, MAC_1), 2 * ECHO[0] + ECHO[0] / 2);
+    }
+}

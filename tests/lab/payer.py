@@ -1,0 +1,90 @@
+"""The daemon's Lightning backends by themselves: what becomes of a payment, as they see it.
+
+	payer = Payer(dir, type="lnd", url=alice.url, secret=("macaroon_file", macaroon), cert_sha256=alice.cert_sha256)
+	payer.pay(invoice).outcome          # paid, failed, unknown
+	payer.lookup(invoice).outcome       # ... or absent
+"""
+
+import contextlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+
+from .daemon import binary, section
+from .place import HOST
+
+
+@dataclass
+class Answer:
+    outcome: str
+    preimage: str | None
+    fee_msat: int | None
+    why: str | None
+    """For the operator, where it is not paid."""
+    reference: str | None
+
+
+class Call:
+    """A payment under way in a process of its own."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.process = HOST.spawn(argv, pipe_out=True, env={"RUST_BACKTRACE": "0"})
+
+    def answer(self, limit: float = 70.0) -> Answer:
+        return Answer(**self.json(limit))
+
+    def json(self, limit: float = 70.0) -> dict:
+        timer = threading.Timer(limit, self.kill)
+        timer.start()
+        try:
+            with self.process.stdout as out:
+                text = out.read().decode()
+        finally:
+            timer.cancel()
+        if self.process.wait(5) != 0:
+            raise AssertionError(f"the payer ended badly: {text}")
+        return json.loads(text.splitlines()[-1])
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            self.process.kill()
+
+
+class Payer:
+    def __init__(self, dir: str, *, type: str, url: str, secret: tuple[str, str | bytes], mode: int = 0o600, main: dict | None = None, **options) -> None:
+        os.makedirs(dir, exist_ok=True)
+        option, content = secret
+        secret_file = os.path.join(dir, option)
+        with open(secret_file, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+        os.chmod(secret_file, mode)
+        self.config = os.path.join(dir, "tollgate")
+        with open(self.config, "w") as file:
+            file.write(section("tollgate", "main", {"enabled": 0, **(main or {})}))
+            file.write(section("lightning", "", {"type": type, "url": url, option: secret_file, **options}))
+
+    def begin(self, *words: str) -> Call:
+        return Call([program(), self.config, *words])
+
+    def pay(self, invoice: str, limit: float = 70.0) -> Answer:
+        return self.begin("pay", invoice).answer(limit)
+
+    def lookup(self, invoice: str, reference: str | None = None) -> Answer:
+        return self.begin("lookup", invoice, *([reference] if reference else [])).answer(30)
+
+    def test(self) -> dict:
+        return self.begin("test").json(40)
+
+    def command(self) -> tuple[int, str]:
+        """`tollgated lightning test`: its status, and what it prints."""
+        done = HOST.run([binary(), "lightning", "test", "-c", self.config], check=False)
+        return done.code, done.out
+
+
+def program() -> str:
+    return os.path.join(os.path.dirname(binary()), "examples", "lightning")

@@ -1,0 +1,332 @@
+"""Sessions by bytes: what the running daemon counts and cuts, against what an independent counter saw on the router."""
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from lab.books import Books
+from lab.guest import ROUTER4, ROUTER6, Guest
+from lab.internet import HOST4, HOST6, MINT4
+from lab.place import wait_for
+from lab.portal_client import MintProxy, post_request
+
+MB = 1_000_000
+HOSTS = (HOST4, f"[{HOST6}]")
+BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
+AWAY = f"http://{MINT4}:9"
+
+
+@pytest.fixture
+def daemon(make_daemon):
+    return make_daemon(AWAY, venue=BYTES)
+
+
+class Counter:
+    """Counts what passes between guests and the internet, behind every other chain."""
+
+    def __init__(self, lab) -> None:
+        self.lab = lab
+        lab.router.nft(
+            "add table inet witness\nflush table inet witness\nadd counter inet witness passed\n"
+            "add chain inet witness forward { type filter hook forward priority 100; }\nflush chain inet witness forward\n"
+            'add rule inet witness forward iifname "br-guest" counter name passed\n'
+            'add rule inet witness forward oifname "br-guest" counter name passed\n'
+        )
+        self.start = 0
+        self.start = self.bytes
+
+    @property
+    def bytes(self) -> int:
+        listing = json.loads(self.lab.router.run(["nft", "-j", "list", "counter", "inet", "witness", "passed"]).out)
+        return next(item["counter"]["bytes"] for item in listing["nftables"] if "counter" in item) - self.start
+
+
+def visitor(guest: Guest) -> Guest:
+    """A new device that has been at the portal with both of its addresses."""
+    guest.become_stranger()
+    for router in (ROUTER4, f"[{ROUTER6}]"):
+        guest.get(f"http://{router}:2121/")
+    return guest
+
+
+def session(daemon, mac: str) -> dict | None:
+    return next((one for one in daemon.ask("sessions")["data"] if one["mac"] == mac and "used_bytes" in one), None)
+
+
+def used(daemon, mac: str) -> int:
+    """What is used once the daemon has looked: it looks every second."""
+    time.sleep(1.3)
+    return session(daemon, mac)["used_bytes"]
+
+
+def load(guest: Guest, size: int, host: str = HOST4, timeout: float = 20) -> int:
+    """Downloads; answers how many bytes came before the end, however that looked."""
+    with contextlib.suppress(OSError, AssertionError, ValueError, EOFError):
+        return len(guest.get(f"http://{host}/bytes/{size}", timeout=timeout).body)
+    return 0
+
+
+def send(guest: Guest, size: int, host: str = HOST4) -> None:
+    """Uploads datagrams of 1000 bytes that are not answered (discard)."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with guest.socket(family, socket.SOCK_DGRAM) as sock:
+        for number in range(size // 1000):
+            with contextlib.suppress(OSError):
+                sock.sendto(bytes(1000), (host.strip("[]"), 9))
+            if number % 50 == 0:
+                time.sleep(0.001)
+
+
+# Counting
+
+
+def test_bytes_are_sold_shown_and_counted_in_both_directions_and_families(lab, fault_mint, make_daemon):
+    daemon = make_daemon(fault_mint.url, venue=BYTES)
+    guest = visitor(lab.guest)
+    with MintProxy(guest) as proxy:
+        ready = proxy.request(fault_mint.url, 20, apply=True)
+        fault_mint.pay(ready["invoice"])
+        granted = proxy.wait("session_granted")
+    assert (granted["metric"], granted["allotment"], granted["remaining"]) == ("bytes", 20 * 1_048_576, 20 * 1_048_576)
+    assert "ends_at" not in granted
+    counter = Counter(lab)
+    for host in HOSTS:
+        assert load(guest, 2 * MB, host) == 2 * MB
+        send(guest, MB, host)
+        assert used(daemon, guest.mac) == counter.bytes
+    one = session(daemon, guest.mac)
+    assert one["used_bytes"] + one["remaining_bytes"] == one["allotment_bytes"] == 20 * 1_048_576
+    assert counter.bytes > 6 * MB
+    assert daemon.status()["data"]["sales_today"]["bytes"] == 20 * 1_048_576
+    assert next(c for c in daemon.ask("clients")["data"] if c["mac"] == guest.mac)["remaining_bytes"] == one["remaining_bytes"]
+
+
+def test_both_addresses_and_every_family_of_a_guest_count_and_other_guests_do_not(lab, daemon):
+    guest, other = (visitor(each) for each in lab.guests)
+    daemon.command("grant", guest.mac, "100MB")
+    daemon.command("grant", other.mac, "1h")
+    load(guest, MB)
+    assert load(other, 5 * MB) == 5 * MB
+    before = used(daemon, guest.mac)
+    assert MB < before < 1.2 * MB
+    counter = Counter(lab)
+    guest.ip_script("addr add 192.168.77.231/24 dev eth0", f"route replace default via {ROUTER4} src 192.168.77.231")
+    guest.ip_script("addr add fd77::e:1/64 dev eth0 nodad", "route replace default via fd77::1 src fd77::e:1")
+    for host in HOSTS:
+        assert load(guest, 3 * MB, host) == 3 * MB
+    assert used(daemon, guest.mac) - before == counter.bytes
+
+
+# Cutting
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_running_download_is_cut_at_the_quota_and_the_guest_is_closed_within_two_seconds(lab, daemon, host):
+    guest = visitor(lab.guest)
+    counter = Counter(lab)
+    daemon.command("grant", guest.mac, "5MB")
+    load(guest, 50 * MB, host, timeout=3)
+    passed = counter.bytes
+    assert 0.95 * 5 * MB < passed <= 5 * MB
+    wait_for(lambda: guest.mac not in daemon.paid_macs(), 2)
+    assert not guest.online() and not guest.online(six=True)
+    assert session(daemon, guest.mac) is None
+    for name in ("counted", "dl4", "dl6", "qm", "qm4", "qm6"):
+        kept = lab.router.run(["nft", "list", "map" if name.startswith("qm") else "set", "inet", "tollgate", name]).out
+        assert not any(text in kept for text in (guest.mac, guest.ip, guest.ip6)), kept
+    assert "tollgate" not in lab.router.run(["nft", "list", "quotas"]).out
+    assert counter.bytes == passed
+    wait_for(lambda: Books(daemon).tables["sessions"][-1]["used"] == 5 * MB, 5)
+
+
+@pytest.mark.parametrize("host", (HOST4, HOST6))
+def test_upload_is_cut_at_the_quota(lab, daemon, host):
+    guest = visitor(lab.guest)
+    counter = Counter(lab)
+    daemon.command("grant", guest.mac, "3MB")
+    send(guest, 8 * MB, host)
+    wait_for(lambda: guest.mac not in daemon.paid_macs(), 2)
+    assert 0.99 * 3 * MB < counter.bytes <= 3 * MB
+
+
+def test_quota_is_cut_in_the_kernel_while_no_daemon_runs(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "4MB")
+    daemon.kill()
+    counter = Counter(lab)
+    load(guest, 20 * MB, timeout=2)
+    assert 0.95 * 4 * MB < counter.bytes <= 4 * MB
+    assert not guest.online()
+    daemon.start()
+    wait_for(lambda: guest.mac not in daemon.paid_macs() and session(daemon, guest.mac) is None, 4)
+
+
+def test_top_up_during_a_download_adds_and_keeps_what_was_used(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "5MB")
+    load(guest, 2 * MB)
+    before = used(daemon, guest.mac)
+    counter = Counter(lab)
+    daemon.command("grant", guest.mac, "10MB")
+    one = session(daemon, guest.mac)
+    assert (one["allotment_bytes"], one["used_bytes"]) == (15 * MB, before)
+    load(guest, 50 * MB, timeout=3)
+    assert 0.95 * 15 * MB < before + counter.bytes <= 15 * MB
+    # Used up, and more bought at once: what ran against the shut gate meanwhile is not charged.
+    daemon.command("grant", guest.mac, "5MB")
+    again = Counter(lab)
+    load(guest, 50 * MB, timeout=3)
+    assert 0.95 * 5 * MB < again.bytes <= 5 * MB
+
+
+def test_top_up_in_the_second_of_the_cut_loses_nothing(lab, daemon):
+    guest = visitor(lab.guest)
+    counter = Counter(lab)
+    for number in range(1, 6):
+        daemon.command("grant", guest.mac, "1MB")
+        load(guest, 5 * MB, timeout=0.4)
+        assert 0.9 * number * MB < counter.bytes <= number * MB
+
+
+# Surviving
+
+
+def test_usage_is_the_same_after_stop_kill_and_reload(lab, daemon):
+    guest = visitor(lab.guest)
+    counter = Counter(lab)
+    daemon.command("grant", guest.mac, "100MB")
+    for end in (daemon.stop, daemon.kill, daemon.stop, daemon.kill):
+        load(guest, 3 * MB)
+        end()
+        # The session goes on in the kernel, and is counted there.
+        load(guest, MB, HOSTS[1])
+        daemon.start()
+        assert used(daemon, guest.mac) == counter.bytes
+    daemon.venue["name"] = "Another"
+    daemon.write_config()
+    assert daemon.ask("reload")["ok"]
+    load(guest, MB)
+    assert used(daemon, guest.mac) == counter.bytes
+
+
+def test_flushed_firewall_goes_on_counting_from_what_was_seen(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "100MB")
+    load(guest, 5 * MB)
+    before = used(daemon, guest.mac)
+    for _ in range(3):
+        lab.flush_firewall()
+        lab.firewall()
+        wait_for(lambda: guest.mac in daemon.paid_macs(), 4)
+    assert used(daemon, guest.mac) >= before
+    counter = Counter(lab)
+    before = used(daemon, guest.mac)
+    load(guest, 2 * MB)
+    assert used(daemon, guest.mac) - before == counter.bytes
+
+
+def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "100MB")
+    load(guest, 5 * MB)
+    before = used(daemon, guest.mac)
+    lab.router.nft("flush map inet tollgate qm\nflush map inet tollgate qm4\nflush map inet tollgate qm6")
+    wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] > 0, 4)
+    counter = Counter(lab)
+    load(guest, 2 * MB)
+    assert used(daemon, guest.mac) - before == counter.bytes
+
+
+def test_reboot_keeps_what_was_used_and_never_charges_more(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "100MB")
+    load(guest, 5 * MB)
+    before = used(daemon, guest.mac)
+    daemon.stop()
+    lab.clean_router()
+    daemon.start()
+    assert session(daemon, guest.mac)["used_bytes"] == before
+    load(guest, 2 * MB)
+    most = used(daemon, guest.mac)
+    daemon.kill()
+    lab.clean_router()
+    daemon.start()
+    assert before <= session(daemon, guest.mac)["used_bytes"] <= most
+
+
+def test_power_cut_costs_at_most_a_minute_of_counting_and_that_one_commit_a_minute(lab, daemon):
+    guest, other = (visitor(each) for each in lab.guests)
+    for each in (guest, other):
+        daemon.command("grant", each.mac, "900MB")
+    commits = daemon.status()["data"]["store"]["commits"]
+    until = time.monotonic() + 66
+    history = []
+    while time.monotonic() < until:
+        for each in (guest, other):
+            load(each, 200_000)
+        history.append((time.monotonic(), used(daemon, guest.mac)))
+    assert 1 <= daemon.status()["data"]["store"]["commits"] - commits <= 2, "both sessions in one commit a minute"
+    daemon.kill()
+    lab.clean_router()
+    kept = {row["mac"]: row["used"] for row in Books(daemon).tables["sessions"]}
+    minute_ago = max(count for when, count in history if when < history[-1][0] - 60)
+    assert minute_ago <= kept[guest.mac] <= history[-1][1] and kept[other.mac] > 0
+
+
+def test_idle_session_costs_the_flash_nothing(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "1GB")
+    commits = daemon.status()["data"]["store"]["commits"]
+    time.sleep(6)
+    assert daemon.status()["data"]["store"]["commits"] == commits
+
+
+# Beside time
+
+
+def test_time_runs_first_and_the_bytes_are_there_when_it_is_over(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "50MB")
+    load(guest, MB)
+    before = used(daemon, guest.mac)
+    daemon.command("grant", guest.mac, "6s")
+    assert load(guest, 5 * MB) == 5 * MB
+    assert session(daemon, guest.mac)["used_bytes"] == before, "time is paid for, so bytes are not counted"
+    time.sleep(7)
+    counter = Counter(lab)
+    assert load(guest, 2 * MB) == 2 * MB
+    assert used(daemon, guest.mac) - before == counter.bytes
+    assert len(daemon.ask("sessions")["data"]) == 1
+
+
+def test_venue_that_changes_its_metric_takes_nothing_from_anybody(lab, fault_mint, make_daemon):
+    daemon = make_daemon(fault_mint.url, venue=BYTES)
+    guest = visitor(lab.guest)
+    open_invoice = post_request(guest, fault_mint.url, 3, apply=True).json()
+    daemon.command("grant", guest.mac, "50MB")
+    daemon.venue |= {"metric": "milliseconds", "step_size": 60_000}
+    daemon.write_config()
+    assert daemon.ask("reload")["ok"]
+    load(guest, MB)
+    assert used(daemon, guest.mac) > MB
+    fault_mint.pay(open_invoice["invoice"])
+    wait_for(lambda: session(daemon, guest.mac)["allotment_bytes"] == 50 * MB + 3 * 1_048_576, 10)
+    with MintProxy(guest) as proxy:
+        ready = proxy.request(fault_mint.url, 2, apply=True)
+        fault_mint.pay(ready["invoice"])
+        granted = proxy.wait("session_granted")
+    assert (granted["metric"], granted["allotment"]) == ("milliseconds", 120_000)
+    both = {one.get("remaining_bytes", 0) > 0 for one in daemon.ask("sessions")["data"] if one["mac"] == guest.mac}
+    assert both == {True, False}
+
+
+def test_revoked_guest_is_out_at_once(lab, daemon):
+    guest = visitor(lab.guest)
+    daemon.command("grant", guest.mac, "50MB")
+    assert guest.online()
+    assert daemon.ask("revoke", guest.mac)["ok"]
+    assert not guest.online() and session(daemon, guest.mac) is None
