@@ -8,10 +8,10 @@ use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
-    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Reason, State,
-    Trouble, Waiting,
+    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
+    State, Trouble, Waiting,
 };
-use crate::units::{Millis, Sats};
+use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
-            State::Online(Online { left: Some(Millis(session.remaining.0)), offer: Some(offer), kept })
+            let left = Quantity { metric: session.metric, amount: session.remaining };
+            State::Online(Online { left: Some(left), offer: Some(offer), kept })
         }
         (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -155,22 +156,18 @@ fn show_request(
     let part = request.parts().first()?;
     let id = request.id.as_str();
     let waited = now.saturating_sub(part.since());
+    let (metric, amount) = request.allotment();
+    let buys = Quantity { metric, amount };
     let paid = |done, waiting| {
         let waiting = (waited > PATIENCE).then_some(waiting);
-        State::Paid(Paid {
-            request_id: id,
-            amount: request.amount(),
-            buys: Millis(request.allotment().1 .0),
-            done,
-            waiting,
-        })
+        State::Paid(Paid { request_id: id, amount: request.amount(), buys, done, waiting })
     };
     let state = match part.progress() {
         Progress::Unpaid if part.due > now => State::Pay(Pay {
             request_id: id,
             invoice: &part.invoice,
             amount: part.amount,
-            buys: Millis(part.allotment.0),
+            buys: Quantity { metric: part.metric, amount: part.allotment },
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
         }),
@@ -207,7 +204,7 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
 
 /// What is sold here and by which mints, as plain facts that the page borrows from.
 struct OfferFacts {
-    step: Millis,
+    step: Quantity,
     max_steps: u64,
     mints: Vec<(String, Sats, u64, bool)>,
     /// Why the router could not honour a sale now.
@@ -228,7 +225,8 @@ impl OfferFacts {
                 (mint.url.to_string(), price.per_step, price.min_steps, reachable)
             })
             .collect();
-        OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints, closed }
+        let step = Quantity { metric: venue.metric, amount: Allotment(venue.step_size) };
+        OfferFacts { step, max_steps: venue.max_steps, mints, closed }
     }
 
     fn mints(&self) -> Vec<OfferedMint<'_>> {
@@ -258,8 +256,9 @@ impl OfferFacts {
 
     fn limits<'a>(&self, visit: &Visit) -> Notice<'a> {
         let least = self.mints.iter().map(|(_, _, min_steps, _)| *min_steps).min().unwrap_or(1);
-        let time = |steps: u64| Millis(visit.venue.step_size.saturating_mul(steps));
-        Notice::AmountRefused { least: time(least), most: time(self.max_steps) }
+        let Venue { metric, step_size, .. } = visit.venue;
+        let steps = |steps: u64| Quantity { metric, amount: Allotment(step_size.saturating_mul(steps)) };
+        Notice::AmountRefused { least: steps(least), most: steps(self.max_steps) }
     }
 
     fn offer<'a>(

@@ -31,7 +31,8 @@ pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
 pub use ways::{Kept, OwnTicket, PayWithEcash, ShowTicket};
 
-use crate::units::{Millis, Sats};
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats};
 use html::{query_value, Html};
 
 /// `/portal.css`, `text/css; charset=utf-8`.
@@ -44,6 +45,24 @@ pub const SCRIPT: &str = include_str!("portal.js");
 /// from asking for `/favicon.ico`.
 pub const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// So much time, or so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantity {
+    pub metric: Metric,
+    pub amount: Allotment,
+}
+
+impl Quantity {
+    /// Of time.
+    pub fn time(length: Millis) -> Quantity {
+        Quantity { metric: Metric::Milliseconds, amount: length.into() }
+    }
+
+    fn checked_mul(self, factor: u64) -> Option<Quantity> {
+        Some(Quantity { amount: self.amount.checked_mul(factor)?, ..self })
+    }
+}
 
 /// Everything one rendering shows.
 #[derive(Clone, Debug)]
@@ -75,7 +94,7 @@ pub struct Pay<'a> {
     /// BOLT 11 text, as the mint wrote it.
     pub invoice: &'a str,
     pub amount: Sats,
-    pub buys: Millis,
+    pub buys: Quantity,
     /// Until the invoice's own expiry.
     pub expires_in: Millis,
     /// A session runs meanwhile; this is a top-up.
@@ -87,7 +106,7 @@ pub struct Pay<'a> {
 pub struct Paid<'a> {
     pub request_id: &'a str,
     pub amount: Sats,
-    pub buys: Millis,
+    pub buys: Quantity,
     pub done: PaidStep,
     /// Set once a step takes more than 5 s.
     pub waiting: Option<Waiting>,
@@ -112,7 +131,7 @@ pub enum Waiting {
 #[derive(Clone, Debug)]
 pub struct Online<'a> {
     /// `None`: without end and without paying.
-    pub left: Option<Millis>,
+    pub left: Option<Quantity>,
     /// What can be added.
     pub offer: Option<Offer<'a>>,
     pub kept: Kept<'a>,
@@ -279,6 +298,9 @@ fn script_words(lang: Lang) -> String {
         s.ends_at,
         s.ends_tomorrow,
         s.ends_on,
+        s.kilobytes,
+        s.megabytes,
+        s.gigabytes,
     ]
     .join("|")
 }

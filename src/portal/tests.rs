@@ -2,6 +2,14 @@
 
 use super::*;
 
+const fn secs(secs: u64) -> Quantity {
+    Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
+}
+
+const fn megabytes(number: u64) -> Quantity {
+    Quantity { metric: Metric::Bytes, amount: Allotment(number << 20) }
+}
+
 const MINTS: [OfferedMint; 1] =
     [OfferedMint { url: "https://mint.example.com", price_per_step: Sats(1), min_steps: 1 }];
 
@@ -19,7 +27,7 @@ fn invoice() -> String {
 }
 
 fn offer<'a>() -> Offer<'a> {
-    Offer { step: Millis::from_secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
+    Offer { step: secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
 }
 
 fn pay(invoice: &str) -> Pay<'_> {
@@ -27,14 +35,14 @@ fn pay(invoice: &str) -> Pay<'_> {
         request_id: "5f0c9a7be1",
         invoice,
         amount: Sats(60),
-        buys: Millis::from_secs(3600),
+        buys: secs(3600),
         expires_in: Millis::from_secs(3552),
         online: false,
     }
 }
 
 fn paid<'a>(done: PaidStep, waiting: Option<Waiting>) -> State<'a> {
-    let (amount, buys) = (Sats(60), Millis::from_secs(3600));
+    let (amount, buys) = (Sats(60), secs(3600));
     State::Paid(Paid { request_id: "5f0c9a7be1", amount, buys, done, waiting })
 }
 
@@ -46,7 +54,7 @@ fn trouble<'a>(reason: Reason, money: Money) -> State<'a> {
 fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
     const LIMITS: [Notice; 3] = [
-        Notice::AmountRefused { least: Millis::from_secs(60), most: Millis::from_secs(86_400) },
+        Notice::AmountRefused { least: secs(60), most: secs(86_400) },
         Notice::RateLimited,
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
@@ -84,7 +92,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("choose-dear", {
             const DEAR: [OfferedMint; 1] =
                 [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
-            State::Choose(Offer { mints: &DEAR, step: Millis(90_000), ..offer() })
+            State::Choose(Offer { mints: &DEAR, step: secs(90), ..offer() })
         }),
         ("pay", State::Pay(pay(invoice))),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
@@ -92,21 +100,25 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
         ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
         ("paid-3", paid(PaidStep::Online, None)),
-        ("online", online(Some(Millis::from_secs(3_545)), Some(offer()))),
-        ("online-days", online(Some(Millis::from_secs(176_945)), Some(offer()))),
+        ("online", online(Some(secs(3_545)), Some(offer()))),
+        ("online-days", online(Some(secs(176_945)), Some(offer()))),
+        ("choose-data", State::Choose(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+        ("pay-data", State::Pay(Pay { buys: megabytes(500), online: true, ..pay(invoice) })),
+        (
+            "online-data",
+            online(Some(megabytes(843)), Some(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+        ),
+        ("ended-data", State::Ended(Offer { step: megabytes(21), ..offer() })),
         ("online-free", online(None, None)),
         (
             "online-ticket",
             State::Online(Online {
-                left: Some(Millis::from_secs(3_545)),
+                left: Some(secs(3_545)),
                 offer: Some(offer()),
                 kept: Kept::Shown(TICKET),
             }),
         ),
-        (
-            "online-restarted",
-            State::Online(Online { left: Some(Millis(9)), offer: None, kept: Kept::Unknown }),
-        ),
+        ("online-restarted", State::Online(Online { left: Some(secs(9)), offer: None, kept: Kept::Unknown })),
         ("ecash", State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &[], token: "" })),
         (
             "ecash-refused",
@@ -173,7 +185,7 @@ fn hostile_text_is_never_markup() {
     let paid = Paid {
         request_id: evil,
         amount: Sats(1),
-        buys: Millis(1),
+        buys: secs(0),
         done: PaidStep::Received,
         waiting: Some(Waiting::Mint),
     };
@@ -327,7 +339,7 @@ fn where_nothing_can_be_sold_there_is_no_form() {
     for offer in [
         Offer { mints: &[], notices: &shut, ..offer() },
         Offer { max_steps: 0, notices: &shut, ..offer() },
-        Offer { step: Millis::ZERO, notices: &shut, ..offer() },
+        Offer { step: secs(0), notices: &shut, ..offer() },
     ] {
         let html = render(Lang::English, State::Choose(offer));
         assert!(!html.contains("<form") && html.contains("STORE_CORRUPT") && html.contains("Try again"));
@@ -372,8 +384,7 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         State::Choose(Offer { notices: &notices, unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
-    let session =
-        State::Online(Online { left: Some(Millis::from_secs(60)), offer: Some(offer), kept: Kept::No });
+    let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: Kept::No });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
@@ -436,6 +447,23 @@ fn a_location_carries_request_and_language() {
     assert_eq!(location(None, None), "/");
     assert_eq!(location(Some("a b&c"), None), "/?r=a%20b%26c");
     assert_eq!(location(Some("x1"), Some(Lang::Swahili)), "/?r=x1&lang=sw");
+}
+
+#[test]
+fn a_guest_by_bytes_sees_bytes_and_no_clock() {
+    let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
+    let online = State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: Kept::No });
+    let shown = |lang, state| page(lang, &Page { venue: "v", lang_chosen: false, state });
+    let html = shown(Lang::English, online);
+    assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));
+    assert!(!html.contains("data-seconds") && !html.contains("data-ends"), "{html}");
+    let html = shown(Lang::English, State::Choose(by_data()));
+    assert!(
+        html.contains("How much data?") && html.contains("<b>500 MB</b>") && html.contains("1 sat = 1 MB")
+    );
+    assert!(html.contains("data-step=\"1048576\" data-metric=\"bytes\""));
+    let html = shown(Lang::Swahili, State::Ended(by_data()));
+    assert!(html.contains("Data yako imekwisha") && html.contains("<b>MB 500</b>"));
 }
 
 #[test]

@@ -26,14 +26,15 @@ macro_rules! keys {
 keys! {
     language
     group sats day_one days hour_one hours minute_one minutes second_one seconds last_join clock_days unit_price
+    kilobytes megabytes gigabytes megabytes_name gigabytes_name
     days_name hours_name minutes_name seconds_name times_name
-    choose_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
+    choose_title choose_data_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
     notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
     pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
-    leave_hint still_online
+    leave_hint still_online still_online_data
     paid_title step_received step_claimed step_online wait_mint wait_gate keep_hint
-    online_title time_left ends_at ends_tomorrow ends_on no_end close_page add_time
-    ended_title ended_hint
+    online_title time_left data_left ends_at ends_tomorrow ends_on no_end close_page add_time add_data
+    ended_title data_ended_title ended_hint
     mint_unavailable mint_unavailable_do invoice_expired invoice_expired_do payment_failed payment_failed_do
     claim_failed claim_failed_do request_not_found request_not_found_do rate_limited rate_limited_do
     cannot_sell cannot_sell_do unknown_device unknown_device_do amount_refused amount_refused_do

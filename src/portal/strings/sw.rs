@@ -18,6 +18,11 @@ pub(in super::super) static SW: Strings = Strings {
     last_join: " na ",
     clock_days: "siku {n},",
     unit_price: "{amount} = {duration}",
+    kilobytes: "KB {n}",
+    megabytes: "MB {n}",
+    gigabytes: "GB {n}",
+    megabytes_name: "MB",
+    gigabytes_name: "GB",
     days_name: "Siku",
     hours_name: "Saa",
     minutes_name: "Dakika",
@@ -25,6 +30,7 @@ pub(in super::super) static SW: Strings = Strings {
     times_name: "× {duration}",
 
     choose_title: "Chagua muda",
+    choose_data_title: "Chagua bando",
     other_amount: "Kiasi kingine",
     fewer: "Punguza",
     more: "Ongeza",
@@ -57,6 +63,7 @@ pub(in super::super) static SW: Strings = Strings {
     waiting_for_payment: "Tunasubiri malipo yako",
     leave_hint: "Unaweza kuondoka hapa ili ulipe: ukishalipa, kifaa hiki kitaunganishwa chenyewe.",
     still_online: "Utaendelea kuwa mtandaoni. Ukishalipa, muda utaongezwa wenyewe.",
+    still_online_data: "Utaendelea kuwa mtandaoni. Ukishalipa, data itaongezwa yenyewe.",
 
     paid_title: "Umelipa – tunakuunganisha",
     step_received: "Malipo yamepokelewa",
@@ -68,6 +75,7 @@ pub(in super::super) static SW: Strings = Strings {
 
     online_title: "Uko mtandaoni",
     time_left: "Muda uliobaki",
+    data_left: "Data iliyobaki",
     // Not "saa": it would be read on the Swahili clock, six hours away from what the phone shows.
     ends_at: "Mwisho: {time}",
     ends_tomorrow: "Mwisho: kesho, {time}",
@@ -75,8 +83,10 @@ pub(in super::super) static SW: Strings = Strings {
     no_end: "Kifaa hiki kinaweza kutumia intaneti bila kulipa.",
     close_page: "Unaweza kufunga ukurasa huu.",
     add_time: "Ongeza muda",
+    add_data: "Ongeza data",
 
     ended_title: "Muda wako umekwisha",
+    data_ended_title: "Data yako imekwisha",
     ended_hint: "Chagua tena ili uendelee.",
 
     mint_unavailable: "Mint haijibu.",
@@ -88,7 +98,7 @@ pub(in super::super) static SW: Strings = Strings {
     claim_failed: "Mint bado haijakabidhi malipo yako.",
     claim_failed_do: "Huhitaji kufanya chochote: ruta inaendelea kuomba.",
     request_not_found: "Kifaa hiki hakina ankara hiyo.",
-    request_not_found_do: "Chagua muda unaotaka.",
+    request_not_found_do: "Chagua kiasi unachotaka.",
     rate_limited: "Umeomba ankara nyingi mno.",
     rate_limited_do: "Lipa iliyo wazi, au subiri dakika chache.",
     cannot_sell: "Ruta haiwezi kuuza kwa sasa.",
