@@ -1,21 +1,11 @@
-//! The ways to get online besides an invoice: a token that the guest has, and the ticket of an earlier payment.
-//! One page each, and the page that shows a guest its own ticket. All of them are plain forms.
+//! The ways to get online besides an invoice, as rows below the offer; and the pages of one of them: where the
+//! ticket of an earlier payment is shown, and where a guest sees its own. All of them are plain forms.
 
 use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Notice};
 use super::state::View;
 use super::{in_language, qr, way_location};
-
-/// Where a token is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithEcash<'a> {
-    /// The mints that are accepted, by their addresses.
-    pub mints: &'a [&'a str],
-    pub notices: &'a [Notice<'a>],
-    /// What was sent and not taken: it is still the guest's.
-    pub token: &'a str,
-}
 
 /// Where the ticket of an earlier payment is typed in.
 #[derive(Clone, Debug)]
@@ -42,23 +32,6 @@ pub enum Kept<'a> {
     /// That a new one can be made.
     Unknown,
     Shown(&'a str),
-}
-
-pub(super) fn ecash(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
-    let s = lang.strings();
-    let mut main = Html::new();
-    main.raw("<h1>").text(s.ecash_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
-    main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
-    main.add(&in_language(lang, lang_chosen));
-    main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
-    main.raw("<textarea id=\"token\" class=\"paste\" name=\"token\" rows=\"5\" required");
-    main.raw(" spellcheck=\"false\" autocapitalize=\"off\" placeholder=\"cashuB…\">").text(page.token);
-    main.raw("</textarea>\n<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
-    main.raw("</span></button>\n");
-    let mints: Vec<&str> = page.mints.iter().map(|url| offer::host(url)).collect();
-    main.raw("<p class=\"hint\">").text(&s.ecash_hint.replace("{mints}", &mints.join(", "))).raw("</p>\n");
-    main.raw("</form>\n").add(&back(lang, lang_chosen));
-    still("ecash", s.ecash_title, main)
 }
 
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
@@ -144,7 +117,7 @@ fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     html
 }
 
-fn back(lang: Lang, lang_chosen: bool) -> Html {
+pub(super) fn back(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
     html.raw("<a class=\"quiet\"").attr("href", &super::location(None, lang_chosen.then_some(lang)));
     html.raw(">").text(lang.strings().back).raw("</a>\n");
@@ -152,6 +125,6 @@ fn back(lang: Lang, lang_chosen: bool) -> Html {
 }
 
 /// A page that changes only by what the guest does.
-fn still(state: &'static str, title: &str, main: Html) -> View {
+pub(super) fn still(state: &'static str, title: &str, main: Html) -> View {
     View { state, step: String::new(), title: title.to_owned(), main, refresh: None, poll: None }
 }

@@ -10,7 +10,7 @@ use super::{session, Body, Client, Reply, TollGate};
 use crate::access::{Price, PriceError, Session};
 use crate::config::MintUrl;
 use crate::ecash::wallet::{Offer, Received, Refusal};
-use crate::ecash::TokenError;
+use crate::ecash::{payment_request, TokenError};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
@@ -211,13 +211,14 @@ impl TollGate {
     }
 }
 
-/// The token of a body: of the first `payment` tag where it is an event, else the body itself.
+/// The token of a body: of the first `payment` tag where it is an event, of the proofs where a wallet answers a
+/// payment request, else the body itself.
 fn token_in(body: &str) -> Option<String> {
     let body = body.trim();
     let event =
         if body.starts_with('{') { serde_json::from_str(body).unwrap_or(Value::Null) } else { Value::Null };
     if event["kind"].as_u64() != Some(EVENT) {
-        return Some(body.to_owned());
+        return Some(payment_request::paid_with(&event).unwrap_or_else(|| body.to_owned()));
     }
     let tags = event["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
     let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());
