@@ -52,8 +52,9 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
         main.raw("<p class=\"rate\">").text(&offer::terms_of(lang, mint, page.step)).raw("</p>\n");
     }
     if let Some(left) = page.left {
-        main.raw("<p class=\"notice calm\"><a").attr("href", &location(None, lang_chosen.then_some(lang)));
-        main.raw(">").text(s.online_title).raw("</a> · ").text(&lang.quantity(left)).raw("</p>\n");
+        let home = location(None, lang_chosen.then_some(lang));
+        main.raw("<a class=\"notice calm\" id=\"home\"").attr("href", &home).raw(">").text(s.online_title);
+        main.raw(" · ").text(&lang.quantity(left)).raw("</a>\n");
     }
     main.add(&offer::notices(lang, page.notices));
     main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
@@ -67,9 +68,7 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
         main.raw("<a class=\"button second\" id=\"wallet\"").attr("href", &format!("cashu:{request}"));
         main.raw(">").text(s.ecash_wallet).raw("</a>\n");
     }
-    if !page.mints.is_empty() {
-        main.raw("<p class=\"hint\">").text(&accepted(lang, page)).raw("</p>\n");
-    }
+    main.add(&accepted(lang, page));
     main.raw("</form>\n").add(&ways::back(lang, lang_chosen));
     // A wallet may pay without the page: then it says so.
     View {
@@ -80,17 +79,21 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
 }
 
 /// Whose ecash is taken; at which price, where that is not the same for all.
-fn accepted(lang: Lang, page: &PayWithEcash) -> String {
+fn accepted(lang: Lang, page: &PayWithEcash) -> Html {
+    let mut html = Html::new();
+    if page.mints.is_empty() {
+        return html;
+    }
     let one_price = offer::has_one_price(page.mints);
-    let mints: Vec<String> = page
-        .mints
-        .iter()
-        .map(|mint| match one_price {
-            true => offer::host(mint.url).to_owned(),
-            false => format!("{} ({})", offer::host(mint.url), offer::terms_of(lang, mint, page.step)),
-        })
-        .collect();
-    lang.strings().ecash_hint.replace("{mints}", &mints.join(", "))
+    html.raw("<p class=\"hint\">").text(lang.strings().ecash_hint);
+    for mint in page.mints {
+        html.raw("<br><b>").text(offer::host(mint.url)).raw("</b>");
+        if !one_price {
+            html.raw("<br>").text(&offer::terms_of(lang, mint, page.step));
+        }
+    }
+    html.raw("</p>\n");
+    html
 }
 
 pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View {

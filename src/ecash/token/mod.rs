@@ -122,7 +122,7 @@ pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
 
 /// Writes a `cashuA` token without evidence, for receivers that read no other.
 pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
-    encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs).into())
+    encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
 }
 
 /// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.

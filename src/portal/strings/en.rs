@@ -115,7 +115,7 @@ pub(in super::super) static EN: Strings = Strings {
     ecash_label: "Paste your ecash (Cashu token)",
     ecash_button: "Pay",
     ecash_wallet: "Open wallet",
-    ecash_hint: "Ecash taken here: {mints}",
+    ecash_hint: "Ecash taken here:",
     receiving_title: "Checking your ecash",
     step_sent: "Ecash received",
     step_confirmed: "Confirmed by its mint",

@@ -116,7 +116,7 @@ pub(in super::super) static SW: Strings = Strings {
     ecash_label: "Bandika ecash yako (tokeni ya Cashu)",
     ecash_button: "Lipa",
     ecash_wallet: "Fungua pochi",
-    ecash_hint: "Hapa hupokelewa ecash ya: {mints}",
+    ecash_hint: "Hapa hupokelewa ecash ya:",
     receiving_title: "Tunakagua ecash yako",
     step_sent: "Ecash imepokelewa",
     step_confirmed: "Imethibitishwa na mint yake",
