@@ -41,7 +41,7 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
     let Visit { config, venue, caller, .. } = visit;
     let buyer = Buyer { config: config.clone(), venue: venue.clone(), caller: caller.clone() };
-    match shop.tollgate.begin(buyer, &token_in(posted)) {
+    match shop.tollgate.begin(buyer, token_in(posted)) {
         Err(why) => refused(site, visit, &why, filled),
         Ok(id) => match shop.tollgate.receipt(visit.caller.mac, &id, PATIENCE).await {
             Receipt::NotPaid(why, _) => refused(site, visit, &why, filled),
@@ -165,16 +165,17 @@ fn lang(visit: &Visit) -> Option<Lang> {
     visit.get("lang").and_then(Lang::from_tag)
 }
 
-/// The token in what was pasted: what is sent over a chat comes with words around it, or broken into lines.
-fn token_in(pasted: &str) -> String {
+/// The token in what was pasted: what is sent over a chat comes with words around it.
+fn token_in(pasted: &str) -> &str {
     let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| pasted.find(prefix)).min();
-    let Some(found) = start.and_then(|start| pasted.get(start..)) else { return pasted.to_owned() };
-    let joined: String = found.split_whitespace().collect();
+    let Some(found) = start.and_then(|start| pasted.get(start..)) else { return pasted };
     let word = found.split_whitespace().next().unwrap_or_default();
-    if Wallet::reference(word).is_err() && Wallet::reference(&joined).is_ok() {
-        return joined;
+    let is_broken_into_lines = Wallet::reference(word).is_err() && Wallet::reference(found).is_ok();
+    if is_broken_into_lines {
+        found
+    } else {
+        word
     }
-    word.to_owned()
 }
 
 #[cfg(test)]
@@ -192,10 +193,11 @@ mod tests {
             format!("cashu:{TOKEN}"),
             format!("https://wallet.example/#token={TOKEN}"),
             format!("Here is your ecash:\n{TOKEN}\nEnjoy it"),
-            format!("{start}\n{end}"),
         ] {
             assert_eq!(token_in(&pasted), TOKEN, "{pasted}");
         }
+        let broken = format!("Ecash: {start}\n{end}");
+        assert_eq!(Wallet::reference(token_in(&broken)), Wallet::reference(TOKEN));
     }
 
     #[test]

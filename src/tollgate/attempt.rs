@@ -83,7 +83,13 @@ impl TollGate {
         let (tollgate, token) = (self.clone(), token.to_owned());
         tokio::spawn(async move {
             let Buyer { config, venue, caller } = buyer;
-            let client = Client { config: &config, venue: &venue, mac: Some(mac), caller: Some(&caller) };
+            let client = Client {
+                config: &config,
+                venue: &venue,
+                mac: Some(mac),
+                caller: Some(&caller),
+                may_see_ticket: true,
+            };
             let paid = tollgate.purchase(&client, mac, &token).await;
             teller.send_replace(Some(paid.map(drop)));
         });

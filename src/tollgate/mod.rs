@@ -69,6 +69,8 @@ pub struct Client<'a> {
     pub mac: Option<MacAddr>,
     /// Where the client is; unknown for one that a program on this router asks for.
     pub caller: Option<&'a Caller>,
+    /// No page of anybody else's reads the answer: a ticket is worth what is left of the session.
+    pub may_see_ticket: bool,
 }
 
 /// An answer, as HTTP will send it.

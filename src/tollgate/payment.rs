@@ -95,6 +95,7 @@ impl TollGate {
         };
         match paid {
             Ok((session, ticket)) => {
+                let ticket = ticket.filter(|_| client.may_see_ticket);
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
             Err(why) => self.notice(Some(mac), &why.into()),
@@ -254,7 +255,7 @@ fn closed_because(code: &str) -> &'static str {
         "STORE_FULL" => "This router has no space left to sell. Nothing was taken; please tell the operator.",
         "GATE_DOWN" => "This router cannot open the way to the internet at the moment. Nothing was taken.",
         "FLOW_OFFLOAD" => {
-            "This router cannot count data at the moment. Nothing was taken; please tell the operator."
+            "This router cannot count bytes at the moment. Nothing was taken; please tell the operator."
         }
         _ => "The token was not taken; please try again.",
     }

@@ -78,13 +78,15 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Reads a token, with or without `cashu:` before it and blanks around it.
+    /// Reads a token, with or without the scheme of a link before it (`cashu:`, `web+cashu:`) and with blanks
+    /// anywhere: text that was copied often has line breaks in it.
     pub fn parse(text: &str) -> Result<Token, TokenError> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
             return Err(TokenError::TooLarge);
         }
-        let text = text.strip_prefix("cashu://").or_else(|| text.strip_prefix("cashu:")).unwrap_or(text);
+        let text: String = text.split_whitespace().collect();
+        let text = without_scheme(&text);
         let token = if let Some(body) = text.strip_prefix("cashuB") {
             v4::decode(&unbase64(body)?)?
         } else if let Some(body) = text.strip_prefix("cashuA") {
@@ -129,6 +131,16 @@ pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
 pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
     let json = json!({"token": [{"mint": mint, "proofs": proofs}], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
+}
+
+/// A link's scheme is the same in any case, and some write it with slashes.
+fn without_scheme(text: &str) -> &str {
+    match text.split_once(':') {
+        Some((scheme, rest)) if ["cashu", "web+cashu"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) => {
+            rest.strip_prefix("//").unwrap_or(rest)
+        }
+        _ => text,
+    }
 }
 
 fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {
