@@ -3,6 +3,7 @@ what a guest sees while a mint makes it wait."""
 
 import base64
 import json
+import re
 
 import cbor2
 import pytest
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 from lab.daemon import Mint
 from lab.guest import ROUTER4
 from lab.http_client import exchange
+from lab.internet import HOST4
 from lab.place import wait_for
 from lab.portal_client import PORTAL
 from lab.tickets import change_mac
@@ -19,6 +21,7 @@ from lab.wallet import Wallet
 
 pytestmark = pytest.mark.browser
 
+MB = 1_048_576
 GOOD = {"en": "It was not taken: you can still use it.", "sw": "Haijachukuliwa: bado unaweza kuitumia."}
 
 
@@ -53,6 +56,10 @@ def paste(page, token: str, path: str = "/") -> None:
     page.locator("button[type=submit]").click()
 
 
+def online(page) -> None:
+    expect(page.locator("main.online")).to_be_visible(timeout=20000)
+
+
 def allotment(guest) -> int:
     return int(guest.get(f"{PORTAL}/usage").text.split("/")[1])
 
@@ -61,7 +68,7 @@ def allotment(guest) -> int:
 def test_a_token_pays_and_its_ticket_goes_to_another_mac(lab, till, token, phone, stranger, script):
     page = phone(script=script)
     paste(page, token(60))
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert page.url == f"{PORTAL}/" and stranger.online() and allotment(stranger) == 3_600_000
     assert 3590 <= int(page.locator(".left").get_attribute("data-seconds")) <= 3600
     ticket = page.locator("#own-ticket").input_value()
@@ -71,7 +78,7 @@ def test_a_token_pays_and_its_ticket_goes_to_another_mac(lab, till, token, phone
     page.locator("#way-ticket").click()
     page.locator("#ticket").fill(ticket)
     page.locator("button[type=submit]").click()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert stranger.online()
 
 
@@ -81,27 +88,28 @@ def test_nothing_that_a_browser_repeats_charges_twice(till, token, phone, strang
     page.goto(f"{PORTAL}/?way=ecash")
     page.locator("#token").fill(made)
     page.locator("button[type=submit]").dblclick()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     page.go_back()
     page.locator("#token").fill(made)
     page.locator("button[type=submit]").click()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     page.reload()
     page.goto(f"{PORTAL}/ecash")
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert allotment(stranger) == 600_000
 
 
 def test_more_can_be_added_and_the_ticket_stays(till, token, phone, stranger):
     page = phone()
     paste(page, f"Here it is:\n{token(10)}\nKaribu!")
+    online(page)
     ticket = page.locator("#own-ticket").input_value()
     page.locator("summary").click()
     page.locator("#way-ecash").click()
     expect(page.locator(".notice.calm")).to_contain_text("You are online · 9 minutes")
     page.locator("#token").fill(token(5))
     page.locator("button[type=submit]").click()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert allotment(stranger) == 900_000 and page.locator("#own-ticket").input_value() == ticket
 
 
@@ -137,7 +145,7 @@ def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(lab, min
         said = REFUSED[case][language == "sw"].format(mint=url.removeprefix("http://"))
         if case not in ("spent", "no token"):
             said += " " + GOOD[language]
-        expect(page.locator(".notice")).to_have_text(said)
+        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
         expect(page.locator("#token")).to_have_value("" if case == "spent" else made)
         if case in ("foreign", "too little", "too much"):
             assert set(wallet.states(made)) == {"UNSPENT"}, case
@@ -153,7 +161,7 @@ def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(la
     assert set(Wallet(lab.internet, mint.url).states(made)) == {"UNSPENT"}
     fault_proxy.clear()
     page.locator("button[type=submit]").click()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert allotment(stranger) == 600_000
 
 
@@ -171,8 +179,8 @@ def test_a_slow_mint_is_waited_for_on_a_page_that_goes_on_by_itself(fault_proxy,
     else:  # again, while it is under way
         second = phone(script=False)
         paste(second, made)
-        expect(second.locator("main.online")).to_be_visible()
-    expect(page.locator("main.online")).to_be_visible()
+        online(second)
+    online(page)
     assert allotment(stranger) == 600_000 and stranger.online()
 
 
@@ -183,7 +191,7 @@ def test_a_refusal_that_comes_late_shows_the_form_again(lab, mint, fault_proxy, 
     paste(page, made)
     expect(page.locator("main.paid")).to_be_visible()
     Wallet(lab.internet, mint.url).receive(made)
-    expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
+    expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0], timeout=15000)
     page.reload()
     expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
     page.locator("header .lang").click()
@@ -207,7 +215,7 @@ def test_an_answer_that_got_lost_is_looked_up_and_the_guest_let_in(fault_proxy, 
     again = phone(script=False)
     paste(again, made)
     for seen in (page, again):
-        expect(seen.locator("main.online")).to_be_visible(timeout=20000)
+        online(seen)
     assert allotment(stranger) == 600_000 and stranger.online()
 
 
@@ -222,18 +230,27 @@ def test_a_wallet_on_the_phone_pays_the_request_of_the_page(fault_proxy, till, p
     assert answer.status == 200, answer.text
     expect(page.locator(".notice.calm")).to_contain_text("You are online", timeout=10000)
     page.locator("#home").click()
-    expect(page.locator("main.online")).to_be_visible()
+    online(page)
     assert allotment(stranger) == 420_000
 
 
-def test_data_is_bought_with_ecash_and_shown_with_its_ticket(mint, make_daemon, purse, phone, stranger):
-    make_daemon(mint.url, venue={"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000})
+def test_data_is_bought_with_ecash_and_the_rest_of_it_goes_to_another_mac(lab, mint, make_daemon, purse, phone, stranger):
+    make_daemon(mint.url, venue={"metric": "bytes", "step_size": MB, "max_steps": 1000})
     page = phone()
     page.goto(f"{PORTAL}/?way=ecash")
     expect(page.locator("p.rate")).to_have_text("1 sat = 1 MB")
     paste(page, token_v4(mint.url, purse(50)))
-    expect(page.locator("main.online .left")).to_contain_text("MB")
-    assert page.locator("#own-ticket").input_value() and stranger.online() and allotment(stranger) == 50 * 1_048_576
+    online(page)
+    ticket = page.locator("#own-ticket").input_value()
+    assert allotment(stranger) == 50 * MB
+    assert len(stranger.get(f"http://{HOST4}/bytes/{10 * MB}", timeout=20).body) == 10 * MB
+    expect(page.locator(".left")).to_have_text(re.compile(r"3\d(\.\d)? MB"), timeout=20000)
+    change_mac(lab, stranger)
+    page = phone(script=False)
+    page.goto(f"{PORTAL}/?ticket={ticket}")
+    page.locator("button[type=submit]").click()
+    online(page)
+    assert re.fullmatch(r"3\d(\.\d)? MB", page.locator(".left").inner_text()) and stranger.online()
 
 
 def test_two_devices_with_one_address_are_told_so_whatever_they_do(lab, till, token, phone, stranger, other_stranger):
@@ -245,11 +262,11 @@ def test_two_devices_with_one_address_are_told_so_whatever_they_do(lab, till, to
     try:
         said = "Another device uses the same network address as yours. Turn Wi-Fi off and on, then try again. Nothing was taken."
         page.locator("button.pay").click()
-        expect(page.locator(".notice")).to_have_text(said)
+        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
         page.locator("#way-ecash").click()
         page.locator("#token").fill(token(10))
         page.locator("button[type=submit]").click()
-        expect(page.locator(".notice")).to_have_text(said)
+        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
     finally:
         lab.router.ip(f"neigh del {stranger.ip} dev br-guest")
         other_stranger.become_stranger()
