@@ -25,7 +25,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
-    if let Some(page) = ways::page(shop, visit) {
+    if let Some(page) = ways::page(site, shop, visit).await {
         return page;
     }
     let session = shop.access.session(visit.caller.mac);
@@ -125,6 +125,7 @@ fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answ
     match error.code {
         Code::InvalidMessage => notices.insert(0, facts.limits(visit)),
         Code::RateLimited => notices.insert(0, Notice::RateLimited),
+        Code::AddressClash => notices.insert(0, Notice::AddressClash),
         _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
     }
     let mints = facts.mints();
@@ -193,7 +194,9 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
         Code::RateLimited => Reason::RateLimited,
         Code::InvalidMessage => Reason::AmountRefused,
         Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError | Code::InvalidTicket | Code::TicketInUse => Reason::Internal,
+        Code::InternalError | Code::AddressClash | Code::InvalidTicket | Code::TicketInUse => {
+            Reason::Internal
+        }
     };
     let code = match error.code {
         Code::Closed(code) => code,
@@ -204,7 +207,7 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
 }
 
 /// What is sold here and by which mints, as plain facts that the page borrows from.
-struct OfferFacts {
+pub struct OfferFacts {
     step: Quantity,
     max_steps: u64,
     mints: Vec<(String, Sats, u64, bool)>,
@@ -213,7 +216,7 @@ struct OfferFacts {
 }
 
 impl OfferFacts {
-    fn gather(site: &Site, visit: &Visit) -> OfferFacts {
+    pub fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
         let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
         let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
@@ -230,7 +233,11 @@ impl OfferFacts {
         OfferFacts { step, max_steps: venue.max_steps, mints, closed }
     }
 
-    fn mints(&self) -> Vec<OfferedMint<'_>> {
+    pub fn step(&self) -> Quantity {
+        self.step
+    }
+
+    pub fn mints(&self) -> Vec<OfferedMint<'_>> {
         let reachable = self.mints.iter().filter(|(.., reachable)| *reachable && self.closed.is_none());
         reachable
             .map(|(url, price, min_steps, _)| OfferedMint {
@@ -241,7 +248,7 @@ impl OfferFacts {
             .collect()
     }
 
-    fn notices(&self) -> Vec<Notice<'_>> {
+    pub fn notices(&self) -> Vec<Notice<'_>> {
         if let Some(code) = self.closed {
             return vec![Notice::CannotSell { code }];
         }

@@ -272,7 +272,7 @@ async fn confirm(caller: Caller) -> Result<(), ProxyError> {
         Ok(Err(clash)) => {
             log::warn!("no sale for {} at {}: {clash}", caller.mac, caller.address);
             Err(ProxyError::new(
-                Code::InternalError,
+                Code::AddressClash,
                 "two devices use your network address; turn Wi-Fi off and on again, nothing was taken",
             ))
         }

@@ -72,7 +72,7 @@ pub fn refused(error: &TicketError) -> ProxyError {
         TicketError::NothingPaid => Code::RequestNotFound,
         TicketError::Clash(clash) => {
             log::warn!("a ticket is refused: {clash}");
-            Code::InternalError
+            Code::AddressClash
         }
         TicketError::Store(error) => return closed(error),
     };

@@ -19,6 +19,7 @@
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
 //! `lang=` in any request overrides `Accept-Language` and is passed on by every link and form.
 
+mod ecash;
 mod html;
 mod lang;
 mod offer;
@@ -27,9 +28,10 @@ mod state;
 mod strings;
 mod ways;
 
+pub use ecash::{PayWithEcash, Receiving, Stage};
 pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
-pub use ways::{Kept, OwnTicket, PayWithEcash, ShowTicket};
+pub use ways::{Kept, OwnTicket, ShowTicket};
 
 use crate::config::Metric;
 use crate::units::{Allotment, Millis, Sats};
@@ -83,6 +85,7 @@ pub enum State<'a> {
     Ended(Offer<'a>),
     Trouble(Trouble<'a>),
     PayWithEcash(PayWithEcash<'a>),
+    Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
 }
@@ -230,6 +233,12 @@ pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     format!("/?way={way}{lang}")
 }
 
+/// Where a guest sees what becomes of its token.
+pub fn token_location(id: &str, lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?token={}{lang}", query_value(id))
+}
+
 /// The language that the guest has chosen, for a form to carry on.
 fn in_language(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
@@ -258,7 +267,8 @@ impl<'a> State<'a> {
             }
             // What is unpaid beside a session would be shown instead of it.
             State::Online(_) => location(None, Some(lang)),
-            State::PayWithEcash(_) => way_location("ecash", Some(lang)),
+            State::PayWithEcash(form) => ecash::in_other_language(form.id, lang),
+            State::Receiving(token) => token_location(token.id, Some(lang)),
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             _ => location(self.request_id(), Some(lang)),
@@ -272,7 +282,7 @@ impl<'a> State<'a> {
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
             State::Trouble(trouble) => trouble.request_id,
-            State::PayWithEcash(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
+            State::PayWithEcash(_) | State::Receiving(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
         }
     }
 }

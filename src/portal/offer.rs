@@ -70,6 +70,9 @@ pub enum Notice<'a> {
     TokenTooMuch {
         most: Sats,
     },
+    /// Somebody else's key is needed to spend it.
+    TokenLocked,
+    TokenOfOtherUnit,
     TokenOfOtherMint {
         mints: &'a [&'a str],
     },
@@ -77,6 +80,8 @@ pub enum Notice<'a> {
     TokenNotNow,
     /// Nothing was taken, and this token never is.
     TokenRefused,
+    /// Another device uses the same network address: nothing is sold to either.
+    AddressClash,
 }
 
 /// What most people want to buy.
@@ -126,13 +131,29 @@ impl Offer<'_> {
     pub(super) fn is_open(&self) -> bool {
         self.sellable().is_some()
     }
+}
 
-    /// One price for all, so that what is shown before the script runs is true for every mint.
-    fn has_one_price(&self) -> bool {
-        self.mints.windows(2).all(|pair| match pair {
-            [a, b] => a.price_per_step == b.price_per_step && a.min_steps == b.min_steps,
-            _ => true,
-        })
+/// One price for all, so that what is shown before the script runs is true for every mint.
+pub(super) fn has_one_price(mints: &[OfferedMint]) -> bool {
+    mints.windows(2).all(|pair| match pair {
+        [a, b] => a.price_per_step == b.price_per_step && a.min_steps == b.min_steps,
+        _ => true,
+    })
+}
+
+impl Notice<'_> {
+    /// Whether it says why a token was refused that is as good as before.
+    fn leaves_the_token_good(&self) -> bool {
+        matches!(
+            self,
+            Notice::TokenTooLittle { .. }
+                | Notice::TokenTooMuch { .. }
+                | Notice::TokenOfOtherMint { .. }
+                | Notice::TokenLocked
+                | Notice::TokenOfOtherUnit
+                | Notice::TokenNotNow
+                | Notice::TokenRefused
+        )
     }
 }
 
@@ -168,7 +189,7 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
 fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, chips: &[Chip]) -> Html {
     let s = lang.strings();
     // Without script a price must not be shown that the chosen mint may not have.
-    let price_class = if offer.has_one_price() { "price" } else { "price script-only" };
+    let price_class = if has_one_price(offer.mints) { "price" } else { "price script-only" };
     let selected = chips.len().saturating_sub(1).min(1);
 
     let mut html = Html::new();
@@ -179,7 +200,9 @@ fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, ch
     if lang_chosen {
         html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
     }
-    html.raw("<p").attr("class", if offer.has_one_price() { "rate" } else { "rate script-only" }).raw(">");
+    html.raw("<p")
+        .attr("class", if has_one_price(offer.mints) { "rate" } else { "rate script-only" })
+        .raw(">");
     html.text(&lang.unit_price(mint.price_per_step, offer.step)).raw("</p>\n");
 
     html.raw("<div class=\"chips\" role=\"radiogroup\"").attr("aria-label", title(lang, offer)).raw(">\n");
@@ -252,17 +275,24 @@ fn mint_choice(lang: Lang, offer: &Offer) -> Html {
         html.raw("<label><input type=\"radio\" name=\"mint\"").attr("id", &format!("m{at}"));
         html.attr("value", mint.url).add(&terms(mint)).raw(if at == 0 { " checked>" } else { ">" });
         html.raw("<span>").text(host(mint.url));
-        if !offer.has_one_price() {
-            html.raw("<small>").text(&lang.unit_price(mint.price_per_step, offer.step));
-            if let (true, Some(least)) = (mint.min_steps > 1, offer.step.checked_mul(mint.min_steps)) {
-                html.raw(", ").text(&s.at_least.replace("{duration}", &lang.quantity(least)));
-            }
-            html.raw("</small>");
+        if !has_one_price(offer.mints) {
+            html.raw("<small>").text(&terms_of(lang, mint, offer.step)).raw("</small>");
         }
         html.raw("</span></label>\n");
     }
     html.raw("</fieldset>\n");
     html
+}
+
+/// A mint's conditions, for people: `1 sat = 1 minute, at least 30 minutes`.
+pub(super) fn terms_of(lang: Lang, mint: &OfferedMint, step: Quantity) -> String {
+    let price = lang.unit_price(mint.price_per_step, step);
+    match step.checked_mul(mint.min_steps).filter(|_| mint.min_steps > 1) {
+        Some(least) => {
+            format!("{price}, {}", lang.strings().at_least.replace("{duration}", &lang.quantity(least)))
+        }
+        None => price,
+    }
 }
 
 /// A mint's conditions, for the script.
@@ -299,10 +329,17 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 let mints: Vec<&str> = mints.iter().map(|url| host(url)).collect();
                 s.token_other_mint.replace("{mints}", &mints.join(", "))
             }
+            Notice::TokenLocked => s.token_locked.to_owned(),
+            Notice::TokenOfOtherUnit => s.token_other_unit.to_owned(),
+            Notice::AddressClash => s.address_clash.to_owned(),
             Notice::TokenNotNow => s.token_not_now.to_owned(),
             Notice::TokenRefused => s.token_refused.to_owned(),
         };
-        html.raw("<p class=\"notice\">").text(&text).raw("</p>\n");
+        html.raw("<p class=\"notice\">").text(&text);
+        if notice.leaves_the_token_good() {
+            html.raw(" ").text(s.token_good);
+        }
+        html.raw("</p>\n");
     }
     html
 }

@@ -4,8 +4,8 @@ use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
 use super::{
-    choosing_again, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
-    State, Trouble, Waiting,
+    choosing_again, ecash, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Quantity,
+    Reason, State, Trouble, Waiting,
 };
 use crate::config::Metric;
 use crate::units::Millis;
@@ -31,7 +31,8 @@ pub(super) fn view(lang: Lang, page: &Page) -> View {
         State::Online(online) => passing(lang, page.lang_chosen, online),
         State::Ended(offer) => ended(lang, page.lang_chosen, offer),
         State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
-        State::PayWithEcash(form) => ways::ecash(lang, page.lang_chosen, form),
+        State::PayWithEcash(form) => ecash::form(lang, page.lang_chosen, form),
+        State::Receiving(token) => ecash::receiving(lang, page.lang_chosen, *token),
         State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
         State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
     }
@@ -145,33 +146,9 @@ fn opening(lang: Lang, paid: &Paid) -> View {
         .raw("</h1>\n<p class=\"lead\">")
         .text(&lang.sats(paid.amount))
         .raw(" · ");
-    main.text(&s.buys.replace("{duration}", &lang.quantity(paid.buys))).raw("</p>\n<ol class=\"steps\">\n");
-    let steps = [
-        (PaidStep::Received, s.step_received),
-        (PaidStep::Claimed, s.step_claimed),
-        (PaidStep::Online, s.step_online),
-    ];
-    let mut current = true;
-    for (step, text) in steps {
-        if step <= paid.done {
-            main.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
-        } else if std::mem::take(&mut current) {
-            main.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
-        } else {
-            main.raw("<li><i></i>");
-        }
-        main.raw("<span>").text(text).raw("</span></li>\n");
-    }
-    main.raw("</ol>\n");
-    let waiting = match paid.waiting {
-        Some(Waiting::Mint) => Some(s.wait_mint),
-        Some(Waiting::Gate) => Some(s.wait_gate),
-        None => None,
-    };
-    if let Some(text) = waiting {
-        main.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
-    }
-    main.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
+    main.text(&s.buys.replace("{duration}", &lang.quantity(paid.buys))).raw("</p>\n");
+    let names = [s.step_received, s.step_claimed, s.step_online];
+    main.add(&steps(lang, names, paid.done, paid.waiting));
 
     View {
         state: "paid",
@@ -181,6 +158,35 @@ fn opening(lang: Lang, paid: &Paid) -> View {
         refresh: Some(5),
         poll: Some(3),
     }
+}
+
+/// How far a payment has come, and what it waits for.
+pub(super) fn steps(lang: Lang, names: [&str; 3], done: PaidStep, waiting: Option<Waiting>) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    html.raw("<ol class=\"steps\">\n");
+    let mut current = true;
+    for (step, name) in [PaidStep::Received, PaidStep::Claimed, PaidStep::Online].into_iter().zip(names) {
+        if step <= done {
+            html.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
+        } else if std::mem::take(&mut current) {
+            html.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
+        } else {
+            html.raw("<li><i></i>");
+        }
+        html.raw("<span>").text(name).raw("</span></li>\n");
+    }
+    html.raw("</ol>\n");
+    let waiting = match waiting {
+        Some(Waiting::Mint) => Some(s.wait_mint),
+        Some(Waiting::Gate) => Some(s.wait_gate),
+        None => None,
+    };
+    if let Some(text) = waiting {
+        html.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
+    }
+    html.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
+    html
 }
 
 fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
@@ -231,7 +237,7 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(poll) }
 }
 
-fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
+pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
     let s = lang.strings();
     let (happened, advice) = match trouble.reason {
         Reason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),

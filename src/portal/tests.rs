@@ -51,6 +51,23 @@ fn trouble<'a>(reason: Reason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
 
+fn ecash<'a>(notices: &'a [Notice<'a>]) -> PayWithEcash<'a> {
+    let step = secs(60);
+    PayWithEcash {
+        step,
+        mints: &MINTS,
+        notices,
+        token: "",
+        id: None,
+        left: None,
+        request: Some("creqApGF1Y3NhdA=="),
+    }
+}
+
+fn receiving(name: &str, at: Stage) -> (&str, State<'_>) {
+    (name, State::Receiving(Receiving { id: "5f0c9a7be1", at }))
+}
+
 /// Every state a guest can meet, by name.
 fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
@@ -60,14 +77,17 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
     const MINT_URLS: [&str; 2] = ["https://mint.example.com", "https://cashu.kibera.example.org/Bitcoin"];
-    const TOKENS: [Notice; 7] = [
+    const TOKENS: [Notice; 10] = [
         Notice::TokenUnreadable,
         Notice::TokenSpent,
         Notice::TokenTooLittle { least: Sats(60) },
         Notice::TokenTooMuch { most: Sats(1440) },
         Notice::TokenOfOtherMint { mints: &MINT_URLS },
+        Notice::TokenOfOtherUnit,
+        Notice::TokenLocked,
         Notice::TokenNotNow,
         Notice::TokenRefused,
+        Notice::AddressClash,
     ];
     const TICKETS: [Notice; 4] = [
         Notice::TicketWrong,
@@ -121,11 +141,23 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
             }),
         ),
         ("online-restarted", State::Online(Online { left: Some(secs(9)), offer: None, kept: Kept::Unknown })),
-        ("ecash", State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &[], token: "" })),
+        ("ecash", State::PayWithEcash(ecash(&[]))),
+        (
+            "ecash-mints",
+            State::PayWithEcash(PayWithEcash { mints: &TWO_MINTS, left: Some(secs(3_545)), ..ecash(&[]) }),
+        ),
         (
             "ecash-refused",
-            State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &TOKENS, token: "cashuBabc" }),
+            State::PayWithEcash(PayWithEcash {
+                id: Some("5f0c9a7be1"),
+                token: "cashuBabc",
+                ..ecash(&TOKENS)
+            }),
         ),
+        receiving("receiving", Stage::Mint),
+        receiving("receiving-slow", Stage::SlowMint),
+        receiving("receiving-unknown", Stage::Unknown),
+        receiving("receiving-gate", Stage::Gate),
         ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
@@ -140,7 +172,6 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("trouble-shut", trouble(Reason::CannotSell, Money::NothingTaken)),
         ("trouble-device", trouble(Reason::UnknownDevice, Money::NothingTaken)),
         ("trouble-amount", trouble(Reason::AmountRefused, Money::NothingTaken)),
-        ("trouble-token", trouble(Reason::TokenUnknown, Money::LookedUp)),
         ("trouble-internal", trouble(Reason::Internal, Money::LookedUp)),
     ]
 }
@@ -197,7 +228,14 @@ fn hostile_text_is_never_markup() {
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
         State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
-        State::PayWithEcash(PayWithEcash { mints: &[evil], notices: &[], token: evil }),
+        State::PayWithEcash(PayWithEcash {
+            mints: &mints,
+            token: evil,
+            request: Some(evil),
+            id: Some(evil),
+            ..ecash(&[])
+        }),
+        State::Receiving(Receiving { id: evil, at: Stage::Unknown }),
         State::ShowTicket(ShowTicket { typed: evil, notices: &[] }),
         State::OwnTicket(OwnTicket { ticket: Some(evil), link: evil, notices: &[] }),
         State::Pay(pay),
@@ -293,7 +331,7 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Pay(_) | State::Paid(_) => true,
+            State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
             State::Online(online) => online.left.is_some(),
             State::Trouble(trouble) => trouble.money != Money::NothingTaken,
             State::Choose(_)

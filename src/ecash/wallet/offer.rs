@@ -137,6 +137,11 @@ impl From<EcashError> for Refusal {
 }
 
 impl Wallet {
+    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without asking anybody.
+    pub fn reference(text: &str) -> Result<String, Refusal> {
+        shape(&Token::parse(text)?)
+    }
+
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
     pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {

@@ -40,10 +40,12 @@ keys! {
     cannot_sell cannot_sell_do unknown_device unknown_device_do amount_refused amount_refused_do
     internal internal_do
     token_unknown token_unknown_do
-    back ecash_title ecash_label ecash_button ecash_hint ticket_title ticket_label ticket_button ticket_hint
-    kept_title kept_why kept_code kept_renew kept_renew_hint
+    back ecash_title ecash_label ecash_button ecash_wallet ecash_hint receiving_title step_sent step_confirmed
+    ticket_title ticket_label ticket_button ticket_hint
+    kept_title kept_why kept_code kept_qr kept_renew kept_renew_hint
     ticket_wrong ticket_in_use ticket_later nothing_paid
-    token_unreadable token_spent token_too_little token_too_much token_other_mint token_not_now token_refused
+    token_unreadable token_spent token_too_little token_too_much token_other_mint token_other_unit token_locked
+    token_not_now token_refused token_good address_clash
     money_nothing_taken money_looked_up money_will_open staff_code choose_again
 }
 
