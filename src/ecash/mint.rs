@@ -22,6 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT: &str = "sat";
 const INFO_KEPT: Millis = Millis::from_secs(3600);
 const KEYSETS_KEPT: Millis = Millis::from_secs(600);
+/// For a keyset that we have not heard of: so many times a minute at once, and then with this pause.
+const READ_ANEW: usize = 6;
+const READ_ANEW_PAUSE: Millis = Millis::from_secs(10);
+const MINUTE: Millis = Millis::from_secs(60);
 const CALLS: usize = 2;
 /// Leaves one slot to guests.
 const BACKGROUND_CALLS: usize = 1;
@@ -75,6 +79,8 @@ struct Shared {
 struct Kept {
     info: Option<(Millis, Arc<MintInfo>)>,
     keysets: Option<(Millis, Arc<Vec<KeysetInfo>>)>,
+    /// When they were read anew for one that was not among them.
+    read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
@@ -138,6 +144,23 @@ impl Mint {
     /// All keysets of the mint, active or not; at most ten minutes old.
     pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
         self.keysets_of(KEYSETS_KEPT, urgency).await
+    }
+
+    /// The keysets, for a token that names one which [`Mint::keysets`] does not: the mint may have made it just now.
+    /// Strangers can invent any number of such tokens, so this does not always ask.
+    pub async fn keysets_anew(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
+        let now = self.now();
+        let max_age = {
+            let read_anew = &mut self.kept().read_anew;
+            read_anew.retain(|at| now.saturating_sub(*at) < MINUTE);
+            if read_anew.len() < READ_ANEW {
+                read_anew.push(now);
+                Millis::ZERO
+            } else {
+                READ_ANEW_PAUSE
+            }
+        };
+        self.keysets_of(max_age, urgency).await
     }
 
     /// The keysets as the mint told them at most `max_age` ago.

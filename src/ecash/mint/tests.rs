@@ -234,3 +234,13 @@ async fn states_of_proofs_are_asked_for_by_their_points() {
     let states = mint(&fake).proof_states(ys, Urgency::Background).await.unwrap();
     assert_eq!(states, [ProofState::Unspent, ProofState::Unspent]);
 }
+
+#[tokio::test]
+async fn keysets_that_nobody_has_heard_of_do_not_make_the_mint_be_asked_without_end() {
+    let fake = FakeMint::honest();
+    let mint = mint(&fake);
+    for _ in 0..20 {
+        mint.keysets_anew(Urgency::Guest).await.unwrap();
+    }
+    assert_eq!(fake.seen("GET /v1/keysets"), 6);
+}
