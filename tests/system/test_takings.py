@@ -20,6 +20,7 @@ from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.nutshell import Nutshell
+from lab.other_wallets import Cashu, CashuTs
 from lab.place import wait_for
 from lab.purse import Customers, code_of
 from lab.tollgate_client import TOLLGATE
@@ -84,6 +85,43 @@ def test_payment_below_the_minimum_after_fees_stays_the_guests(lab, make_daemon,
         assert not mint.counts.get("swap") and not Books(sales.daemon).tables["wallet_ops"]
         assert sales.buy(stranger, sales.token(6)) == 5
         assert sales.check(fees=mint.fees) == 5
+
+
+# Wallets of others
+
+
+def test_nutshells_own_wallet_pays_us_and_we_pay_it(lab, mint, make_daemon, stranger):
+    sales = Customers(lab, mint, make_daemon(mint.url), STEP)
+    theirs = Cashu(lab.internet, mint.url, lab.path("nutshell-wallet"))
+    assert theirs.receive(sales.token(100)) == 100
+    assert sales.buy(stranger, theirs.send(21)) == 21
+    assert sales.buy(stranger, theirs.send(13, "--legacy")) == 34
+    locked = theirs.send(5, "--lock", theirs.lock())
+    refused = sales.post(stranger, locked)
+    assert (refused.status, code_of(refused)) == (402, "payment-processing-failed") and "locked" in refused.text
+    assert theirs.receive(locked) == 5
+    assert theirs.receive(sales.daemon.command("wallet", "send", "30").out.strip()) == 30
+    assert sales.daemon.ask("wallet", "sent") == []
+    assert sales.daemon.ask("wallet", "balance")["mints"][0]["balance"] == 4
+
+
+@pytest.mark.parametrize("keysets", [1, 2])
+def test_cashu_ts_pays_us_and_we_pay_it(lab, make_daemon, stranger, keysets):
+    with FaultMint(lab.internet, MINT4, keysets=keysets, fee_ppk=100) as mint:
+        sales = Customers(lab, mint, make_daemon(mint.url), STEP)
+        theirs = CashuTs(lab.internet, mint.url)
+        made = theirs.buy(mint, 100, [21, 13, 5])
+        steps = 0
+        for token, amount in zip(made["tokens"], (21, 13)):
+            steps += amount - 1
+            assert sales.buy(stranger, token) == steps
+        refused = sales.post(stranger, made["locked"])
+        assert (refused.status, code_of(refused)) == (402, "payment-processing-failed") and "locked" in refused.text
+        for form in ([], ["--v3"]):
+            assert theirs.receive(sales.daemon.command("wallet", "send", "12", *form).out.strip()) == 11
+        assert sales.daemon.ask("wallet", "sent") == []
+        left = sales.daemon.ask("wallet", "balance")["mints"][0]["balance"]
+        assert left == mint.value_of(Books(sales.daemon).takings(mint.url).proofs)
 
 
 # kill -9

@@ -419,25 +419,6 @@ def test_proofs_of_a_retired_keyset_go_first(lab, make_daemon):
         guest.check(fees=mint.fees)
 
 
-def test_nutshells_own_wallet_and_ours_pay_each_other(lab, mint, make_daemon):
-    guest = Purse(lab, mint, make_daemon(mint.url))
-    cashu = os.path.join(os.path.dirname(sys.executable), "cashu")
-    home = lab.path("nutshell-wallet")
-    os.makedirs(home)
-    env = {"HOME": home, "CASHU_DIR": home, "TOR": "FALSE", "MINT_URL": mint.url}
-
-    def nutshell(*argv: str) -> str:
-        return lab.internet.run([cashu, "--host", mint.url, "--yes", *argv], env=env, timeout=60).out
-
-    receive(guest.daemon, guest.token(100))
-    token = guest.daemon.command("wallet", "send", "60").out.strip()
-    assert "Received 60 sat" in nutshell("receive", token)
-    back = next(word for word in nutshell("send", "21").split() if word.startswith("cashu"))
-    assert receive(guest.daemon, back)["data"]["received"] == 21
-    assert guest.daemon.ask("wallet", "sent") == []
-    assert balance(guest.daemon, mint.url) == 61
-
-
 # The words
 
 
