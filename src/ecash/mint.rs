@@ -82,6 +82,7 @@ struct Kept {
     /// When they were read anew for one that was not among them.
     read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
+    looks: together::Waiting,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
 }
@@ -94,6 +95,7 @@ enum Path {
     Keys,
     NewQuote,
     Quote(QuoteId),
+    Quotes,
     Mint,
     Swap,
     NewMelt,
@@ -239,6 +241,11 @@ impl Mint {
 
     /// Reads a quote's state again.
     pub async fn quote_state(&self, quote: &QuoteId, urgency: Urgency) -> Result<MintQuote, EcashError> {
+        if urgency == Urgency::Background {
+            if let Some(state) = self.look_together(quote).await {
+                return state;
+            }
+        }
         let id = quote.clone();
         self.call(Path::Quote(id.clone()), urgency, move |client| client.quote_state(&id)).await
     }
@@ -429,6 +436,7 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
 }
 
 mod spending;
+mod together;
 
 #[cfg(test)]
 mod tests;
