@@ -23,6 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT: &str = "sat";
 const INFO_KEPT: Millis = Millis::from_secs(3600);
 const KEYSETS_KEPT: Millis = Millis::from_secs(600);
+/// For a keyset that we have not heard of: so many times a minute at once, and then with this pause.
+const READ_ANEW: usize = 6;
+const READ_ANEW_PAUSE: Millis = Millis::from_secs(10);
+const MINUTE: Millis = Millis::from_secs(60);
 const CALLS: usize = 2;
 /// Leaves one slot to guests.
 const BACKGROUND_CALLS: usize = 1;
@@ -76,7 +80,10 @@ struct Shared {
 struct Kept {
     info: Option<(Millis, Arc<MintInfo>)>,
     keysets: Option<(Millis, Arc<Vec<KeysetInfo>>)>,
+    /// When they were read anew for one that was not among them.
+    read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
+    looks: together::Waiting,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
 }
@@ -89,6 +96,7 @@ enum Path {
     Keys,
     NewQuote,
     Quote(QuoteId),
+    Quotes,
     Mint,
     Swap,
     NewMelt,
@@ -139,6 +147,23 @@ impl Mint {
     /// All keysets of the mint, active or not; at most ten minutes old.
     pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
         self.keysets_of(KEYSETS_KEPT, urgency).await
+    }
+
+    /// The keysets, for a token that names one which [`Mint::keysets`] does not: the mint may have made it just now.
+    /// Strangers can invent any number of such tokens, so this does not always ask.
+    pub async fn keysets_anew(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
+        let now = self.now();
+        let max_age = {
+            let read_anew = &mut self.kept().read_anew;
+            read_anew.retain(|at| now.saturating_sub(*at) < MINUTE);
+            if read_anew.len() < READ_ANEW {
+                read_anew.push(now);
+                Millis::ZERO
+            } else {
+                READ_ANEW_PAUSE
+            }
+        };
+        self.keysets_of(max_age, urgency).await
     }
 
     /// The keysets as the mint told them at most `max_age` ago.
@@ -217,6 +242,11 @@ impl Mint {
 
     /// Reads a quote's state again.
     pub async fn quote_state(&self, quote: &QuoteId, urgency: Urgency) -> Result<MintQuote, EcashError> {
+        if urgency == Urgency::Background {
+            if let Some(state) = self.look_together(quote).await {
+                return state;
+            }
+        }
         let id = quote.clone();
         self.call(Path::Quote(id.clone()), urgency, move |client| client.quote_state(&id)).await
     }
@@ -410,6 +440,7 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
 }
 
 mod spending;
+mod together;
 
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,8 @@ use crate::ecash::wire::KeysetInfo;
 use crate::ecash::{hex, EcashError};
 use crate::store::{Known, StoreError};
 use crate::task;
-use crate::units::{Millis, Sats};
-use litemap::Entry;
-use litemap::LiteMap;
+use crate::units::Sats;
+use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,8 +21,6 @@ use std::sync::Arc;
 pub(super) const UNIT: &str = "sat";
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
 pub(super) const MAX_PROOFS: usize = 100;
-/// A token of a keyset that we have not heard of makes us ask the mint; strangers' inventions do so this often.
-pub(super) const KEYSETS_AGE: Millis = Millis::from_secs(10);
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
 #[derive(Clone, Debug)]
@@ -214,7 +211,7 @@ async fn resolve(mint: &Mint, token: Token) -> Result<(Vec<Proof>, Arc<Vec<Keyse
     let proofs = match token.clone().resolve(&ids(&listed)) {
         Ok(proofs) => proofs,
         Err(_) => {
-            listed = mint.keysets_of(KEYSETS_AGE, Urgency::Guest).await?;
+            listed = mint.keysets_anew(Urgency::Guest).await?;
             token.resolve(&ids(&listed))?
         }
     };

@@ -5,7 +5,7 @@
 //! worth nothing at these mints.
 
 use super::exchange::{points, prepare};
-use super::offer::{fee_of, reference_of, Offer, KEYSETS_AGE, MAX_PROOFS, UNIT};
+use super::offer::{fee_of, reference_of, Offer, MAX_PROOFS, UNIT};
 use super::own::{states, WalletError};
 use super::receive::{takings, Received};
 use super::{total, Wallet};
@@ -18,7 +18,7 @@ use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::store::ClaimRow;
 use crate::task;
-use crate::units::Sats;
+use crate::units::{Millis, Sats};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Wallet {
         let mut restored = Restored::default();
         for url in mints {
             let mint = self.0.mints.get(&url);
-            let listed = match mint.keysets_of(KEYSETS_AGE, Urgency::Guest).await {
+            let listed = match mint.keysets_of(Millis::ZERO, Urgency::Guest).await {
                 Ok(listed) => listed,
                 Err(err) => {
                     restored.trouble.push((url, err.to_string()));
