@@ -10,10 +10,11 @@
 use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
 use crate::config::MintUrl;
+use crate::json::json;
 use crate::task;
 use crate::units::Millis;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
