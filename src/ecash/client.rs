@@ -11,8 +11,9 @@ use super::tls::{HandshakeFailed, Tls, CALL_TIMEOUT};
 use super::wire::spending::{inputs_json, melt_quote, MeltQuote};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
 use crate::config::MintUrl;
+use crate::json::json;
 use crate::units::Sats;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -70,6 +71,12 @@ impl MintClient {
             true => Ok(answer),
             false => Err(Lie::OtherQuote.into()),
         }
+    }
+
+    /// The states of many quotes, in their order (NUT-29). The mint answers for all or for none.
+    pub fn quote_states(&self, quotes: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
+        let ids: Vec<&str> = quotes.iter().map(QuoteId::as_str).collect();
+        wire::mint_quotes(&self.post("/v1/mint/quote/bolt11/check", &json!({"quotes": ids}))?, quotes)
     }
 
     /// Has the outputs signed for a paid quote (NUT-04). A refused signature (NUT-20) does not use up the

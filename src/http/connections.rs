@@ -5,6 +5,8 @@ use super::listeners::Audience;
 use super::{routes, Site};
 use crate::mac::MacAddr;
 use crate::network::neighbours;
+use crate::network::stream::AnyStream;
+use crate::task;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -66,7 +68,7 @@ impl Connections {
             return;
         };
         let (site, audience) = (site.clone(), audience.clone());
-        tokio::spawn(converse(stream, address, site, audience, Arc::new(place)));
+        task::spawn(converse(stream, address, site, audience, Arc::new(place)));
     }
 
     pub fn total(&self) -> usize {
@@ -140,6 +142,7 @@ async fn converse(
             Ok::<_, Infallible>(answer)
         }
     });
+    let stream: AnyStream = Box::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -6,7 +6,7 @@ use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::card::till::{NoSale, Purchase, Sold};
 use crate::mint_proxy::{Code, ProxyError, Request};
-use crate::portal::{self, Lang, Notice, Pay, PayWithCard, State};
+use crate::portal::{self, Lang, Notice, Pay, PayWithCard, Quantity, State};
 use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -91,10 +91,11 @@ fn form(
             request_id: request.id.as_str(),
             invoice: &part.invoice,
             amount: part.amount,
-            buys: Millis(part.allotment.0),
+            buys: Quantity { metric: part.metric, amount: part.allotment },
             expires_in: Millis::ZERO,
             online: false,
             by_card: false,
+            grace: None,
         })
     });
     show(visit, status, State::PayWithCard(PayWithCard { offer, open }))

@@ -5,8 +5,11 @@ use super::connections::Place;
 use super::origin::{is_own_page, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Site;
+use crate::json::json;
 use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};
+use crate::network::stream::AnyStream;
+use crate::task;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -14,7 +17,6 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -74,7 +76,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
     };
     let site = site.clone();
     let place = request.extensions_mut().remove::<Arc<Place>>();
-    tokio::spawn(async move {
+    task::spawn(async move {
         // Counts as a connection for as long as it lives.
         let _place = place;
         // The guest may never finish the upgrade.
@@ -119,8 +121,8 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
         .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let mut socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
+    let stream: AnyStream = Box::new(TokioIo::new(upgraded));
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
     let mut spoken = heard;
     let mut ping_at = heard + PING_EVERY;
@@ -169,7 +171,7 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
     part(socket, farewell).await;
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<AnyStream>;
 
 /// What a guest is told whose frames are refused; nothing where the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {

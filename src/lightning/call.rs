@@ -8,6 +8,8 @@ use super::pinned::pinned;
 use super::Account;
 use crate::config::MintUrl;
 use crate::ecash::Tls;
+use crate::network::stream::AnyStream;
+use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, HOST, USER_AGENT};
@@ -19,10 +21,8 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::TlsConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,7 +124,7 @@ impl Peer {
         let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
         let _ = stream.set_nodelay(true);
         if !self.url.is_https() {
-            return exchange(stream, request, MAX_ANSWER).await;
+            return exchange(Box::new(stream), request, MAX_ANSWER).await;
         }
         exchange(secure(stream, host, self.tls.clone()).await?, request, MAX_ANSWER).await
     }
@@ -176,30 +176,23 @@ pub async fn get_at(
     exchange(stream, request, most).await?.all().await
 }
 
-async fn secure(
-    stream: TcpStream,
-    host: &str,
-    tls: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, NoAnswer> {
+async fn secure(stream: TcpStream, host: &str, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
     let not_sent = |cause: String| NoAnswer::NotSent(cause);
     let name = ServerName::try_from(host.to_owned()).map_err(|err| not_sent(err.to_string()))?;
     let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream));
     let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s".to_owned()))?;
-    stream.map_err(|err| not_sent(format!("no TLS session: {err}")))
+    Ok(Box::new(stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?))
 }
 
 /// From here on the request may have left.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, NoAnswer>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, NoAnswer> {
     let shaken = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await;
     let (mut sender, connection) = shaken.map_err(|err| NoAnswer::NotSent(err.to_string()))?;
     // Its error is the request's error, or comes after all that we want.
-    let connection = tokio::spawn(async move { drop(connection.await) });
+    let connection = task::spawn(async move { drop(connection.await) });
     let guard = AbortOnDrop(Some(connection));
     let response: Response<Incoming> =
         sender.send_request(request).await.map_err(|err| NoAnswer::Lost(format!("no answer: {err}")))?;

@@ -6,9 +6,10 @@
 
 use crate::access::Session;
 use crate::config::MintUrl;
+use crate::json::json;
 use crate::store::{RequestId, Ticket};
 use crate::units::{Sats, UnixSeconds};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 
 /// A message longer than this is refused unread.
 pub const MAX_MESSAGE: usize = 16 * 1024;
@@ -53,6 +54,8 @@ pub enum Code {
     InvalidMessage,
     RateLimited,
     InternalError,
+    /// Another device uses the caller's address. Clients know it as `internal_error` with a sentence.
+    AddressClash,
     /// No ticket was shown where one is needed, or one that is not valid.
     InvalidTicket,
     /// The ticket's account is with a MAC that is still there.
@@ -82,7 +85,7 @@ impl Code {
             Code::RequestNotFound => "request_not_found",
             Code::InvalidMessage => "invalid_message",
             Code::RateLimited => "rate_limited",
-            Code::InternalError => "internal_error",
+            Code::InternalError | Code::AddressClash => "internal_error",
             Code::InvalidTicket => "invalid_ticket",
             Code::TicketInUse => "ticket_in_use",
             Code::Closed(code) => code,

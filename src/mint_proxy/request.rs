@@ -4,10 +4,11 @@ use super::messages::{self, Code, PartTag, ProxyError};
 use crate::access::Access;
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
@@ -164,6 +165,16 @@ impl Request {
     pub fn is_payable(&self, now: Millis) -> bool {
         !self.parts().is_empty()
             && self.parts().iter().all(|part| part.progress() == Progress::Unpaid && part.due > now)
+    }
+
+    /// An invoice can still be paid, or was and its session is on the way.
+    pub fn awaits_money(&self, now: Millis) -> bool {
+        self.is_asking()
+            || self.parts().iter().any(|part| match part.progress() {
+                Progress::Unpaid => part.due > now,
+                Progress::Paid | Progress::Granted { online: false } => true,
+                _ => false,
+            })
     }
 
     /// Every invoice has ended, and its late payment is still looked for.

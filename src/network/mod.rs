@@ -7,4 +7,5 @@ pub mod internet;
 pub mod neighbours;
 mod netlink;
 mod nftables;
+pub mod stream;
 pub mod witness;

@@ -5,12 +5,13 @@ use crate::access::Price;
 use crate::card::till::{Purchase, Sold};
 use crate::card::{CardError, Cards};
 use crate::http::{Shop, Site};
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::{Part, Progress};
 use crate::network::neighbours;
 use crate::store::RequestId;
 use crate::units::Sats;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::time::Duration;
 
 const USAGE: &str = "card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled] | list | show ID | enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT] | wipe ID | reprogram ID | history ID | tap LINK --mac MAC [--amount SAT | --steps N]";

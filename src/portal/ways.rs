@@ -1,30 +1,11 @@
-//! The ways to get online besides an invoice: a token that the guest has, a card, the ticket of an earlier payment.
-//! One page each, and the page that shows a guest its own ticket. All of them are plain forms.
+//! The ways to get online besides an invoice, as rows below the offer; and the pages of one of them: where the
+//! ticket of an earlier payment is shown, and where a guest sees its own. All of them are plain forms.
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Notice, Offer};
+use super::offer::{self, Notice};
 use super::state::View;
-use super::{card_location, in_language, qr, way_location, Pay};
-
-/// Where a token is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithEcash<'a> {
-    /// The mints that are accepted, by their addresses.
-    pub mints: &'a [&'a str],
-    pub notices: &'a [Notice<'a>],
-    /// What was sent and not taken: it is still the guest's.
-    pub token: &'a str,
-}
-
-/// Where the link of a card is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithCard<'a> {
-    /// What can be bought; its notices come first.
-    pub offer: Offer<'a>,
-    /// The open invoice that the card is to pay instead.
-    pub open: Option<Pay<'a>>,
-}
+use super::{in_language, qr, way_location};
 
 /// Where the ticket of an earlier payment is typed in.
 #[derive(Clone, Debug)]
@@ -53,63 +34,6 @@ pub enum Kept<'a> {
     Shown(&'a str),
 }
 
-pub(super) fn ecash(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
-    let s = lang.strings();
-    let mut main = Html::new();
-    main.raw("<h1>").text(s.ecash_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
-    main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
-    main.add(&in_language(lang, lang_chosen));
-    main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
-    main.raw("<textarea id=\"token\" class=\"paste\" name=\"token\" rows=\"5\" required");
-    main.raw(" spellcheck=\"false\" autocapitalize=\"off\" placeholder=\"cashuB…\">").text(page.token);
-    main.raw("</textarea>\n<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
-    main.raw("</span></button>\n");
-    let mints: Vec<&str> = page.mints.iter().map(|url| offer::host(url)).collect();
-    main.raw("<p class=\"hint\">").text(&s.ecash_hint.replace("{mints}", &mints.join(", "))).raw("</p>\n");
-    main.raw("</form>\n").add(&back(lang, lang_chosen));
-    still("ecash", s.ecash_title, main)
-}
-
-pub(super) fn with_card(lang: Lang, lang_chosen: bool, page: &PayWithCard) -> View {
-    let s = lang.strings();
-    let mut main = Html::new();
-    main.raw("<h1>").text(s.card_title).raw("</h1>\n").add(&offer::notices(lang, page.offer.notices));
-    if page.open.is_some() || page.offer.is_open() {
-        main.raw("<form method=\"post\" action=\"/card\" autocomplete=\"off\">\n");
-        main.add(&in_language(lang, lang_chosen));
-        match &page.open {
-            Some(pay) => {
-                main.raw("<p class=\"lead\">").text(&lang.sats(pay.amount)).raw(" · ");
-                main.text(&s.buys.replace("{duration}", &lang.duration(pay.buys))).raw("</p>\n");
-                main.raw("<input type=\"hidden\" name=\"r\"").attr("value", pay.request_id).raw(">\n");
-            }
-            None => {
-                main.add(&offer::short_choice(lang, &page.offer));
-            }
-        }
-        main.raw("<label class=\"rate\" for=\"link\">").text(s.card_label).raw("</label>\n");
-        main.raw(
-            "<textarea id=\"link\" class=\"paste\" name=\"link\" rows=\"4\" maxlength=\"2048\" required",
-        );
-        main.raw(" spellcheck=\"false\" autocapitalize=\"off\"></textarea>\n");
-        main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
-        main.raw("</span></button>\n<p class=\"hint\">").text(s.card_hint).raw("</p>\n</form>\n");
-    }
-    main.add(&back(lang, lang_chosen));
-    still("card", s.card_title, main)
-}
-
-/// What the page of an invoice says of cards: the way to pay it with one, or that one pays it.
-pub(super) fn card_row(lang: Lang, lang_chosen: bool, pay: &Pay) -> Html {
-    let mut html = Html::new();
-    if !pay.by_card {
-        let link = card_location(Some(pay.request_id), lang_chosen.then_some(lang));
-        html.raw("<a class=\"quiet\" id=\"way-card\"").attr("href", &link).raw(">");
-        html.text(lang.strings().card_title).raw("</a>\n");
-    }
-    html
-}
-
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
     let s = lang.strings();
     let mut main = Html::new();
@@ -117,7 +41,7 @@ pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> V
     main.raw("<form method=\"post\" action=\"/ticket\" autocomplete=\"off\">\n");
     main.add(&in_language(lang, lang_chosen));
     main.raw("<label class=\"rate\" for=\"ticket\">").text(s.ticket_label).raw("</label>\n");
-    main.raw("<textarea id=\"ticket\" class=\"paste\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
+    main.raw("<textarea id=\"ticket\" class=\"paste groups\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
     main.raw(" spellcheck=\"false\" autocapitalize=\"off\">").text(page.typed).raw("</textarea>\n");
     main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ticket_button);
     main.raw("</span></button>\n<p class=\"hint\">").text(s.ticket_hint).raw("</p>\n</form>\n");
@@ -131,7 +55,7 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     main.raw("<h1>").text(s.kept_title).raw("</h1>\n<p class=\"lead\">").text(s.kept_why).raw("</p>\n");
     main.add(&offer::notices(lang, page.notices));
     if let Some(ticket) = page.ticket {
-        if let Some(code) = qr::of_text(page.link) {
+        if let Some(code) = qr::of_text(page.link, s.kept_qr) {
             main.raw("<div class=\"code\">").add(&code).raw("</div>\n");
         }
         main.add(&text_to_keep(lang, ticket));
@@ -189,7 +113,7 @@ pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
 fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    html.raw("<textarea id=\"own-ticket\" class=\"paste\" readonly rows=\"2\"")
+    html.raw("<textarea id=\"own-ticket\" class=\"paste groups\" readonly rows=\"2\"")
         .attr("aria-label", s.kept_title);
     html.raw(" spellcheck=\"false\">").text(ticket).raw("</textarea>\n");
     html.raw("<button class=\"button second script-only\" id=\"copy-ticket\" type=\"button\" data-copies=\"own-ticket\">");
@@ -197,7 +121,7 @@ fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     html
 }
 
-fn back(lang: Lang, lang_chosen: bool) -> Html {
+pub(super) fn back(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
     html.raw("<a class=\"quiet\"").attr("href", &super::location(None, lang_chosen.then_some(lang)));
     html.raw(">").text(lang.strings().back).raw("</a>\n");
@@ -205,6 +129,6 @@ fn back(lang: Lang, lang_chosen: bool) -> Html {
 }
 
 /// A page that changes only by what the guest does.
-fn still(state: &'static str, title: &str, main: Html) -> View {
+pub(super) fn still(state: &'static str, title: &str, main: Html) -> View {
     View { state, step: String::new(), title: title.to_owned(), main, refresh: None, poll: None }
 }

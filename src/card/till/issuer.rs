@@ -9,6 +9,7 @@ use super::link::Link;
 use crate::ecash::Tls;
 use crate::lightning::{get_at, NoAnswer};
 use crate::network::internet;
+use crate::task;
 use crate::units::{Msats, Sats};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -148,7 +149,7 @@ impl Outside {
         let (name, port) = (link.site.host().to_owned(), link.site.port());
         let looking = async {
             let permit = self.lookups.clone().acquire_owned().await.ok()?;
-            let found = tokio::task::spawn_blocking(move || {
+            let found = task::blocking(move || {
                 let found = (name.as_str(), port).to_socket_addrs().map(|found| found.take(32).collect());
                 drop(permit);
                 found

@@ -21,6 +21,7 @@ use crate::mint_proxy::{Ask, AskPart, Code, MintProxy, ProxyError};
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{NewGrant, RequestId};
+use crate::task;
 use crate::units::{Millis, Sats};
 use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
@@ -146,7 +147,7 @@ impl Till {
             Some(earlier) => earlier,
             None => {
                 let (till, caller, venue) = (self.clone(), caller.clone(), venue.clone());
-                tokio::spawn(async move {
+                task::spawn(async move {
                     let sold = till.carry_out(&caller, &venue, purchase, &link).await;
                     if let Err(why) = &sold {
                         // Its words may repeat the link.
@@ -235,7 +236,7 @@ impl Till {
         let session =
             cards.spend_here(tap, grant).await.map_err(|reason| NoSale::Said(reason.to_string()))?;
         let access = self.0.mint_proxy.access().clone();
-        let admitting = tokio::spawn(async move { access.admit(session).await });
+        let admitting = task::start(async move { access.admit(session).await });
         let _ = tokio::time::timeout(GATE, admitting).await;
         Ok(Sold::Here)
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ecash::outputs::tests::Signer;
 use crate::ecash::seed::Seed;
+use serde_json::json;
 
 const POINT: &str = "02a9acc1e48c25eeeb9289b5031cc57da9fe72f3fe2861d264bdc074209b107ba2";
 const QUOTE: &str = r#"{"quote":"01a1fb5d-aa26-74b5-bccd-75c42dcf678c","request":"lnbc640n1","amount":64,"unit":"sat","amount_paid":0,"amount_issued":0,"updated_at":1795218582,"state":"UNPAID","expiry":1795222181,"pubkey":"039d16"}"#;
@@ -78,6 +79,20 @@ fn info_says_what_a_mint_can_do() {
     assert_eq!(info.minting, Some(AmountLimits { min: Some(Sats(1)), max: Some(Sats(1000)) }));
     assert!(info.websocket && !info.login);
     assert_eq!(info.unsuitable(), None);
+}
+
+#[test]
+fn info_says_whether_a_mint_pays_invoices() {
+    let pays = |nut: Value| {
+        let mut text: Value = serde_json::from_str(INFO).unwrap();
+        text["nuts"]["5"] = nut;
+        info(text.to_string().as_bytes()).unwrap().melting
+    };
+    assert!(pays(json!({"methods": [{"method": "bolt11", "unit": "sat"}]})));
+    assert!(!pays(json!({"methods": [{"method": "bolt11", "unit": "sat"}], "disabled": true})));
+    for other in [json!(null), json!([1]), json!({"methods": [{"method": "bolt11", "unit": "usd"}]})] {
+        assert!(!pays(other.clone()), "{other}");
+    }
 }
 
 #[test]
