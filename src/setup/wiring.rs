@@ -2,7 +2,7 @@
 
 use super::firewall::{zone_name, Files};
 use crate::config::{Config, Problem};
-use std::collections::BTreeSet;
+use crate::set::SortedSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     config.resolve_networks(&dir.join("network"));
     let (files, _) = Files::read(dir);
-    let (mut networks, mut zones) = (BTreeSet::new(), BTreeSet::new());
+    let (mut networks, mut zones) = (SortedSet::new(), SortedSet::new());
     for venue in &config.venues {
         networks.extend(venue.network.clone());
         for device in &venue.devices {
