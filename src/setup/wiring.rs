@@ -28,8 +28,11 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     line("enabled", &u8::from(main.enabled));
     line("state_dir", &main.state_dir.display());
     line("run_dir", &main.run_dir.display());
-    if let Some(file) = &main.ca_file {
-        line("ca_file", &file.display());
+    for file in [&main.ca_file, &config.lightning.secret_file].into_iter().flatten() {
+        line("file", &file.display());
+    }
+    if !config.admin.token_file.starts_with(&main.state_dir) {
+        line("token_file", &config.admin.token_file.display());
     }
     for port in [main.port, main.mint_proxy_port, main.redirect_port] {
         line("port", &port);

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import subprocess
 
 import pytest
 
@@ -15,9 +16,8 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.openwrt.root import Root
 from lab.shop import Shop
-
-NUMBERS = itertools.count(1)
 
 NUMBERS = itertools.count(1)
 
@@ -105,6 +105,28 @@ def stranger(lab):
 @pytest.fixture
 def other_stranger(lab):
     return lab.guests[1].become_stranger()
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory) -> str:
+    """The daemon without its debugging symbols, quick to copy and to pack."""
+    path = str(tmp_path_factory.mktemp("program") / "tollgated")
+    subprocess.run(["strip", "-o", path, lab_daemon.binary()], check=True)
+    return path
+
+
+@pytest.fixture
+def router(lab, program, request):
+    """A router's root with our files in their places; the service is not started. procd must have had nothing to complain of."""
+    root = Root(lab.router, lab.path(f"root-{next(NUMBERS)}"))
+    root.put_service(program)
+    yield root
+    if getattr(request.node, "failed", False):
+        print(root.log()[-3000:], "\n".join(root.service()))
+    complaints = root.read("tmp/procd/complaints")
+    root.close()
+    lab.clean_router()
+    assert not complaints
 
 
 @pytest.fixture(scope="session")

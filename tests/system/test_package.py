@@ -34,14 +34,6 @@ def pack(what: str, program: str, out: str, version: str, arch: str = "x86_64", 
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory) -> str:
-    """The daemon without its debugging symbols, so that packing it is quick."""
-    path = str(tmp_path_factory.mktemp("program") / "tollgated")
-    subprocess.run(["strip", "-o", path, binary()], check=True)
-    return path
-
-
-@pytest.fixture(scope="module")
 def ipk(program, tmp_path_factory):
     """`ipk("1.0.0")`: the path of the package of that version."""
     out, made = str(tmp_path_factory.mktemp("ipk")), {}
