@@ -84,7 +84,7 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
     let asker = Asker::find(site, source, &headers);
     let mut answer = match (&asker, question(request.method(), request.uri().path())) {
         (_, Ok(Question::Preflight)) => render(Reply::new(200, Body::Empty)),
-        (_, Err(refusal)) => refusal,
+        (_, Err(refusal)) => *refusal,
         (None, Ok(_)) => routes::not_found(),
         (Some(asker), Ok(question)) => {
             let is_foreign = headers.contains_key(header::ORIGIN) && origin.is_none();
@@ -190,7 +190,7 @@ fn tollgate(site: &Site) -> Result<&TollGate, Reply> {
 }
 
 /// Existing clients ask in many ways; what no path is meant for gets the offer, as from other TollGates.
-fn question(method: &Method, path: &str) -> Result<Question, Answer> {
+fn question(method: &Method, path: &str) -> Result<Question, Box<Answer>> {
     if method == Method::OPTIONS {
         return Ok(Question::Preflight);
     }
@@ -202,10 +202,10 @@ fn question(method: &Method, path: &str) -> Result<Question, Answer> {
     let mine = || QUESTIONS.iter().filter(|(_, own, _)| *own == path);
     match mine().find(|(methods, ..)| takes(methods)) {
         Some((.., question)) => Ok(*question),
-        None if mine().next().is_some() => Err(routes::method_not_allowed(
+        None if mine().next().is_some() => Err(Box::new(routes::method_not_allowed(
             mine().flat_map(|(methods, ..)| methods.iter()).map(Method::as_str),
-        )),
-        None if method == Method::POST => Err(routes::not_found()),
+        ))),
+        None if method == Method::POST => Err(Box::new(routes::not_found())),
         None => Ok(Question::Advertisement),
     }
 }

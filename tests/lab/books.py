@@ -13,7 +13,7 @@ import tempfile
 
 from .daemon import Daemon
 from .fault_mint import FaultMint
-from .takings import takings_seed, token_of
+from .takings import Seed, takings_seed, token_of
 from .wallet import Token, decode_token
 
 
@@ -23,7 +23,7 @@ class Books:
     def __init__(self, daemon: Daemon) -> None:
         self.tables = {name: rows(daemon, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
         self.proofs = rows(daemon, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
-        self.seed = takings_seed(daemon.state_dir)
+        self.seed = seed(daemon)
         owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
         for part in self.tables["parts"]:
             part["owner"] = owners[part["request"]]
@@ -46,6 +46,13 @@ class Books:
         """The router's own proofs of a mint: all, those that an operation holds, or those that it may spend."""
         rows = [proof for proof in self.proofs if proof["mint"] == mint and held in (None, proof["op"] is not None)]
         return token_of(mint, rows, self.seed)
+
+
+def seed(daemon: Daemon) -> Seed:
+    """From where the daemon sees it: its state may be on a file system of the router's own."""
+    with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
+        daemon.lab.router.run(["cp", os.path.join(daemon.state_dir, "takings.key"), directory])
+        return takings_seed(directory)
 
 
 def rows(daemon: Daemon, query: str) -> list[dict]:

@@ -69,7 +69,7 @@ def test_apply_puts_the_guest_online(shop, stranger):
     ready = post_request(stranger, shop.mint.url, 5, apply=True).json()
     shop.pay(ready["invoice"])
     granted = state(stranger, ready["request_id"], "session_granted")
-    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at"}
+    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at", "ticket"}
     assert granted["allotment"] == 5 * STEP and stranger.mac in shop.daemon.paid_macs()
 
 
