@@ -4,28 +4,24 @@ opkg and apk are stand-ins (tests/lab/openwrt/opkg.py and apk.py say what they c
 `uci`, the real daemon and the real kernel.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
-from lab.daemon import binary
 from lab.openwrt import apk, opkg
 from lab.openwrt.opkg import Opkg, Refused
-from lab.openwrt.root import Root
+from lab.openwrt.root import CONFIG, SELLING, Root
 from lab.place import wait_for
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACK = os.path.join(TOP, "openwrt", "package.py")
-CONFIG = "etc/config/tollgate"
-SELLING = (
-    "config tollgate 'main'\n\toption enabled '1'\n\nconfig venue 'guest'\n\tlist device 'br-guest'\n\n"
-    "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
-)
 
 
 def pack(what: str, program: str, out: str, version: str, arch: str = "x86_64", **env: str) -> subprocess.CompletedProcess:
@@ -118,10 +114,16 @@ endef
 
 
 def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
+    """As `scripts/feeds` lays it out for a `src-link` feed: links to the checkout."""
     for path, text in (("rules.mk", BUILDROOT), ("include/package.mk", BUILD_PACKAGE), ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n")):
         os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
         (tmp_path / path).write_text(text)
-    subprocess.run(["make", "-s", "-C", os.path.dirname(PACK), f"TOPDIR={tmp_path}", "all"], check=True, env={"PATH": os.environ["PATH"]})
+    os.symlink(TOP, tmp_path / "feeds/tollgate")
+    os.makedirs(tmp_path / "package/feeds/tollgate")
+    os.symlink("../../../feeds/tollgate/openwrt", tmp_path / "package/feeds/tollgate/tollgated")
+    subprocess.run(["make", "-s", "-C", tmp_path / "package/feeds/tollgate/tollgated", f"TOPDIR={tmp_path}", "all"], check=True,
+                   env={"PATH": os.environ["PATH"], "PWD": str(tmp_path / "package/feeds/tollgate/tollgated")})
+    assert set(os.listdir(tmp_path / "build")) == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "install"}, "what is compiled"
     package = opkg.read(ipk("1.0.0"))
     found = {}
     for folder, _, names in os.walk(tmp_path / "out"):
@@ -174,6 +176,30 @@ def test_a_prerelease_is_older_than_its_release():
 def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
     done = pack("ipk", program, str(tmp_path), "1.0.0", arch="mipsel_24kc")
     assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
+
+
+def test_a_package_over_its_limit_is_not_made(program, tmp_path):
+    limits = tmp_path / "limits"
+    size = 0
+    for line, code in (("ipk x86_64 1000000000", 0), ("ipk all 1000", 1), ("ipk mips_24kc 1000", 0), ("binary all 1000", 0)):
+        limits.write_text(f"# a comment\n{line}\n")
+        argv = [sys.executable, PACK, "ipk", "--binary", program, "--arch", "x86_64", "--out", str(tmp_path / "out"), "--version", "1.0.0", "--limits", str(limits)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == code, (line, done.stderr)
+        made = tmp_path / "out" / "tollgated_1.0.0-r1_x86_64.ipk"
+        assert made.exists() == (code == 0), line
+        if code:
+            assert f"{size - 1000:,} more than" in done.stderr
+        else:
+            size = made.stat().st_size
+
+
+def test_make_packs_within_the_limits_of_the_checkout():
+    for what in ("ipk", "apk"):
+        planned = subprocess.run(["make", "-n", "-C", TOP, what, "TARGET=mipsel"], capture_output=True, text=True, check=True).stdout
+        assert f"package.py {what} --limits cross/limits --binary target/openwrt/mipsel_24kc/tollgated --arch \"mipsel_24kc\"" in planned
+    with open(os.path.join(TOP, "cross", "limits")) as file:
+        assert any(line.split()[:2] == ["ipk", "all"] for line in file)
 
 
 def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
@@ -304,14 +330,46 @@ def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(la
     assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
 
 
-def test_a_downgrade_is_refused_unless_forced_and_then_keeps_the_config(router, ipk):
+def test_a_downgrade_wants_force_and_keeps_config_and_sessions(router, ipk):
     package = Opkg(router)
     package.install(ipk("1.0.0"))
-    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    router.start(SELLING)
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
     with pytest.raises(Refused, match="Not downgrading"):
         package.install(ipk("1.0.0-rc.1"))
+    assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out, "nothing was stopped"
     package.install(ipk("1.0.0-rc.1"), downgrade=True)
-    assert router.read(CONFIG) == SELLING.replace("'1'", "'0'", 1)
+    assert router.read(CONFIG) == SELLING
+    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the older daemon answers")
+
+
+def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says_so(lab, router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.start(SELLING)
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
+    router.init("stop")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    store, now = router.at("etc/tollgate/store.db"), []
+
+    def version(said: str) -> None:
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            now.append(db.execute("PRAGMA user_version").fetchone()[0])
+            db.execute(f"PRAGMA user_version = {said}")
+
+    version("99")
+    before = router.bytes("etc/tollgate/store.db")
+    package.install(ipk("1.0.0-rc.1"), downgrade=True)
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the older daemon answers")
+    state = router.run("tollgated", "status").out
+    assert state.startswith("ready: no") and "STORE_TOO_NEW" in state and "install that one again" in state
+    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid"]).out, "who has paid stays online"
+    assert router.bytes("etc/tollgate/store.db") == before
+    router.init("stop")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    version(str(now[0]))
+    package.install(ipk("1.0.0"))
+    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the newer one goes on")
 
 
 def test_removal_leaves_nothing(lab, router, ipk):

@@ -116,6 +116,10 @@ class Root:
         except FileNotFoundError:
             return ""
 
+    def bytes(self, path: str) -> bytes:
+        with open(self.at(path), "rb") as file:
+            return file.read()
+
     def program(self, source: str, path: str) -> None:
         """A host's program with the libraries it needs."""
         shutil.copy(source, self.at(path))
