@@ -147,15 +147,32 @@ def test_disabled_it_does_not_run_but_waits_for_a_change(router):
 # Reload, restart, broken files
 
 
-def test_a_reload_keeps_process_and_sessions_and_takes_the_new_file(lab, router):
-    before = router.start()
+def test_a_commit_of_uci_is_taken_over_with_the_same_process_and_sessions(lab, router):
+    before, firewall = router.start(), router.run("uci", "export", "firewall").out
     router.run("tollgated", "grant", MAC, "1h")
-    router.write(CONFIG, SELLING.replace("'shop'", "'shop'\n\toption name 'New name'").replace("\n\nconfig mint", "\n\tlist trusted_mac '02:00:00:00:00:78'\n\nconfig mint"), 0o600)
+    router.run("uci", "add_list", "tollgate.shop.trusted_mac=02:00:00:00:00:78")
+    router.run("uci", "commit", "tollgate")
+    assert stat.S_IMODE(os.stat(router.at(CONFIG)).st_mode) == 0o600, "uci keeps the mode of the file that it replaces"
     router.init("reload")
     wait_for(lambda: "configuration reloaded" in router.log(), 10, "the daemon read it")
     assert router.pid() == before
     wait_for(lambda: "02:00:00:00:00:78" in paid(lab), 10, "the trusted device is let through")
-    assert MAC in paid(lab)
+    assert MAC in paid(lab) and router.run("uci", "export", "firewall").out == firewall
+
+
+def test_guests_of_a_device_that_appears_late_are_gated_when_netifd_has_it(lab, router):
+    before = router.start(SELLING.replace("option network 'guest'", "list device 'br-late'").replace("config mint", "config venue 'here'\n\toption network 'guest'\n\nconfig mint"))
+    locks = lambda: {line.split(" iif ")[1].split()[0] for line in lab.router.run(["ip", "rule", "show", "pref", "90"]).out.splitlines() if " iif " in line}
+    wait_for(lambda: "br-guest" in locks(), 10, "the other device is gated")
+    lab.router.ip("link add br-late type bridge\nlink set br-late up\naddr add 192.168.99.1/24 dev br-late\n")
+    router.init("reload")  # what the interface's trigger runs
+    try:
+        wait_for(lambda: {"br-guest", "br-late"} <= locks(), 5, "both are")
+        listening = lambda: lab.router.run(["ss", "-Hltn"]).out
+        wait_for(lambda: "br-late:2121" in listening() or listening().count(":2121 ") >= 2, 10, "and the portal is there")
+        assert router.pid() == before
+    finally:
+        lab.router.ip("link del br-late\n")
 
 
 def test_a_reload_in_the_moment_of_starting_does_not_end_it(router):
