@@ -120,6 +120,9 @@ def test_all_listeners_stand_under_the_jail_and_guests_get_three_ports_of_them(r
     assert opened == ["80", "2122", "2123"], "cards and the operator's interface are not for guests"
     listening = lambda: {line.split()[3].rsplit(":", 1)[1] for line in router.place.run(["ss", "-Hltn"]).out.splitlines()}
     wait_for(lambda: {"80", "120", "81", "2122", "2123"} <= listening(), 15, "every port is served, also those below 1024")
+    router.write(CONFIG, config.replace("port '80'", "port '8080'"), 0o600)
+    router.init("reload")
+    assert any("dest_port=8080 " in fact for fact in router.service()) and not any("dest_port=80 " in fact for fact in router.service())
 
 
 def test_what_is_kept_is_for_root_alone(router):
