@@ -49,6 +49,7 @@ test-unit: setup ## Cargo's unit and integration tests, with a real mint beside 
 	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
 
 test-system: setup setup-lightning build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
+	@cargo build --locked --quiet --example lightning
 	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
 
 lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies

@@ -168,6 +168,14 @@ def phone(browser):
     assert not problems
 
 
+# The files that take longest begin first: with the last of them begun last, all other workers would wait for one.
+LONGEST = ("test_wallet", "test_money", "test_bytes", "test_portal", "test_lightning", "test_lightning_lnd", "test_package", "test_crash", "test_ticket")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 import sqlite3
 import subprocess
@@ -156,13 +157,28 @@ def test_the_rule_that_fw4_includes_accepts_the_mark_alone(lab, ipk):
     assert "mark & 0x08000000 == 0x08000000 accept" in listed
 
 
-def test_the_same_input_gives_the_same_bytes(ipk, program, tmp_path):
-    copy = str(tmp_path / "copy")
-    subprocess.run(["cp", program, copy], check=True)
-    done = pack("ipk", copy, str(tmp_path), "1.0.0")
-    assert done.returncode == 0, done.stderr
-    with open(ipk("1.0.0"), "rb") as one, open(tmp_path / "tollgated_1.0.0-r1_x86_64.ipk", "rb") as other:
-        assert one.read() == other.read()
+def elf(machine: tuple[int, int, int]) -> bytes:
+    """A small file that is a program, as far as a package can see: class, byte order, machine."""
+    bits, order, number = machine
+    header = b"\x7fELF" + bytes([bits, order]) + bytes(12) + number.to_bytes(2, "little" if order == 1 else "big")
+    return header + random.Random(number).randbytes(5000)
+
+
+@pytest.fixture
+def small(tmp_path) -> str:
+    (tmp_path / "small").write_bytes(elf((2, 1, 62)))
+    return str(tmp_path / "small")
+
+
+def test_the_same_input_gives_the_same_bytes(small, tmp_path):
+    made = []
+    for folder in ("one", "other"):
+        os.makedirs(tmp_path / folder)
+        program = subprocess.run(["cp", small, tmp_path / folder / "program"], check=True).args[-1]
+        done = pack("ipk", str(program), str(tmp_path / folder), "1.0.0")
+        assert done.returncode == 0, done.stderr
+        made.append((tmp_path / folder / "tollgated_1.0.0-r1_x86_64.ipk").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_a_prerelease_is_older_than_its_release():
@@ -178,12 +194,12 @@ def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
     assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
 
 
-def test_a_package_over_its_limit_is_not_made(program, tmp_path):
+def test_a_package_over_its_limit_is_not_made(small, tmp_path):
     limits = tmp_path / "limits"
     size = 0
     for line, code in (("ipk x86_64 1000000000", 0), ("ipk all 1000", 1), ("ipk mips_24kc 1000", 0), ("binary all 1000", 0)):
         limits.write_text(f"# a comment\n{line}\n")
-        argv = [sys.executable, PACK, "ipk", "--binary", program, "--arch", "x86_64", "--out", str(tmp_path / "out"), "--version", "1.0.0", "--limits", str(limits)]
+        argv = [sys.executable, PACK, "ipk", "--binary", small, "--arch", "x86_64", "--out", str(tmp_path / "out"), "--version", "1.0.0", "--limits", str(limits)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert done.returncode == code, (line, done.stderr)
         made = tmp_path / "out" / "tollgated_1.0.0-r1_x86_64.ipk"
@@ -205,8 +221,7 @@ def test_make_packs_within_the_limits_of_the_checkout():
 def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
     for arch, sister, machine in (("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)), ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
                                   ("mips_24kc", "mips_4kec", (1, 2, 8)), ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40))):
-        header = b"\x7fELF" + bytes([machine[0], machine[1]]) + bytes(12) + machine[2].to_bytes(2, "little" if machine[1] == 1 else "big") + bytes(44)
-        (tmp_path / "program").write_bytes(header)
+        (tmp_path / "program").write_bytes(elf(machine))
         packages = []
         for name in (arch, sister):
             assert pack("ipk", str(tmp_path / "program"), str(tmp_path), "1.0.0", arch=name).returncode == 0
