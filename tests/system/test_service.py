@@ -112,6 +112,12 @@ def test_a_file_that_is_named_anew_waits_for_a_restart_and_the_operator_is_told(
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     assert router.run("cat", in_jail(router, "/root/secret")).out == "00" * 40
 
+    # In the state directory it is there at once.
+    router.write("etc/tollgate/secret", "11" * 40, 0o600)
+    router.write(CONFIG, SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/etc/tollgate/secret"), 0o600)
+    assert "restarted" not in router.run("tollgated", "reload").out
+    assert router.run("cat", in_jail(router, "/etc/tollgate/secret")).out == "11" * 40
+
 
 def test_all_listeners_stand_under_the_jail_and_guests_get_three_ports_of_them(router):
     config = SELLING.replace("option enabled '1'", "option enabled '1'\n\toption admin_listen '127.0.0.1:120'\n\toption port '80'")
