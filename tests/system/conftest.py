@@ -169,7 +169,10 @@ def phone(browser):
 
 
 # The files that take longest begin first: with the last of them begun last, all other workers would wait for one.
-LONGEST = ("test_wallet", "test_money", "test_bytes", "test_portal", "test_lightning", "test_lightning_lnd", "test_package", "test_crash", "test_ticket")
+LONGEST = (
+    "test_wallet", "test_money", "test_bytes", "test_portal", "test_lightning", "test_lightning_lnd", "test_package", "test_tollgate",
+    "test_gate", "test_crash", "test_ticket", "test_service", "test_setup", "test_store", "test_operations", "test_portal_looks",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -48,6 +48,18 @@ def test_setup_makes_no_network_unless_asked(router):
     assert router.run("uci", "get", "tollgate.tollgate_guest.device").out == "br-guest\n"
 
 
+def test_a_guest_network_comes_without_wifi_unless_a_name_is_given(router):
+    before = exports(router)
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--guest-network")
+    after = exports(router)
+    assert after["wireless"] == before["wireless"] and all(after[name] != before[name] for name in ("network", "firewall", "dhcp"))
+    for name in PACKAGES:
+        assert before[name].strip() in after[name], f"{name}: what was there is there as it was"
+    router.run("tollgated", "setup", "--yes", "--ssid", "Kibanda", "--radio", "radio0")
+    assert router.run("uci", "get", "wireless.tollgate_radio0.ssid").out == "Kibanda\n"
+    assert {name: exports(router)[name] for name in ("network", "firewall", "dhcp")} == {name: after[name] for name in ("network", "firewall", "dhcp")}
+
+
 def test_undo_takes_back_what_setup_made_and_nothing_else(router):
     before = exports(router)
     router.run(*SETUP)
