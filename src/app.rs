@@ -17,7 +17,7 @@ use crate::ops::{self, control};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::tollgate::TollGate;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -339,7 +339,7 @@ async fn open_shop(
         Ok(store) => store,
         Err(err @ StoreError::InUse) => return Err(err),
         Err(err) => {
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };
@@ -347,7 +347,7 @@ async fn open_shop(
         Ok(access) => access,
         Err(err) => {
             let gate = Box::new(NftGate::new());
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };

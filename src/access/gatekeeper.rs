@@ -9,7 +9,8 @@ use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::units::{Allotment, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -93,7 +94,7 @@ impl Gatekeeper {
         gate: Box<dyn Gate>,
         clock: Clock,
         plan: Plan,
-        wanted: BTreeMap<MacAddr, Pass>,
+        wanted: LiteMap<MacAddr, Pass>,
         adopt: bool,
     ) -> Gatekeeper {
         let (orders, inbox) = std::sync::mpsc::channel();
@@ -163,7 +164,7 @@ struct Keeper {
     gate: Box<dyn Gate>,
     clock: Clock,
     plan: Plan,
-    wanted: BTreeMap<MacAddr, Pass>,
+    wanted: LiteMap<MacAddr, Pass>,
     status: Arc<Mutex<GateStatus>>,
     usage: Arc<Mutex<Usage>>,
     /// The gate was as planned when we last looked, and has done what it was told.

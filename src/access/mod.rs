@@ -17,7 +17,7 @@ use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota};
 use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tickets::Tickets;
@@ -61,7 +61,7 @@ pub struct Access {
 }
 
 /// A MAC may have a session of each metric. Its time runs first, since time runs anyway.
-type Rows = BTreeMap<(MacAddr, Metric), SessionRow>;
+type Rows = LiteMap<(MacAddr, Metric), SessionRow>;
 
 impl Access {
     /// Loads the sessions and opens the gate for them.
@@ -73,7 +73,7 @@ impl Access {
     ) -> Result<Access, StoreError> {
         let now = store.now();
         let rows = store.sessions_ending_after(now.saturating_sub(REMEMBER_ENDED)).await?;
-        let mut wanted: BTreeMap<MacAddr, Pass> = BTreeMap::new();
+        let mut wanted: LiteMap<MacAddr, Pass> = LiteMap::new();
         for row in rows.iter().filter(|row| row.ends > now) {
             let ends = monotonic(&clock, now, row.ends);
             add_to_pass(wanted.entry(row.mac).or_default(), row, row.used, ends);
@@ -295,7 +295,7 @@ impl Access {
 
 /// The sessions of a MAC, by time before by bytes.
 fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
-    sessions.range((mac, Metric::Milliseconds)..=(mac, Metric::Bytes)).map(|(_, row)| row)
+    [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(move |metric| sessions.get(&(mac, metric)))
 }
 
 fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::neighbours::Caller;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const MINUTE: Millis = Millis::from_secs(60);

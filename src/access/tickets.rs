@@ -10,7 +10,7 @@ use crate::network::witness::{self, Clash};
 use crate::pace::Pace;
 use crate::store::{StoreError, TakeOver, Ticket};
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(super) struct Tickets {
 struct Table {
     /// Tickets in clear text that this run of the daemon has made or was shown, by their MAC: they can be shown
     /// to their guests again.
-    clear: BTreeMap<MacAddr, (Ticket, Millis)>,
+    clear: LiteMap<MacAddr, (Ticket, Millis)>,
     guesses: Pace,
     shown: Pace,
     renewals: Pace,
@@ -75,7 +75,7 @@ impl Default for Tickets {
     fn default() -> Tickets {
         let pace = |(most, window)| Pace::new(most, window);
         let table = Table {
-            clear: BTreeMap::new(),
+            clear: LiteMap::new(),
             guesses: pace(GUESSES),
             shown: pace(SHOWN),
             renewals: pace(RENEWALS),

@@ -5,7 +5,7 @@ use super::problem::{shown, Place, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
 use super::{payments, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::path::{Path, PathBuf};
 
 const MAX_VENUES: usize = 32;
@@ -288,7 +288,7 @@ fn something_to_sell(
 }
 
 fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
-    let mut owners: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut owners: LiteMap<(&str, &str), &str> = LiteMap::new();
     for venue in venues {
         let devices = venue.value.devices.iter().map(|device| ("device", device.as_str()));
         let network = venue.value.network.iter().map(|network| ("network", network.as_str()));
@@ -303,7 +303,7 @@ fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
 }
 
 fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
-    let mut first_lines: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut first_lines: LiteMap<&str, usize> = LiteMap::new();
     for mint in mints {
         let url = mint.value.url.as_str();
         match first_lines.get(url) {

@@ -7,7 +7,7 @@ use super::wire::QuoteId;
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ struct Shared {
     tls: Tls,
     clock: Clock,
     events: mpsc::Sender<(MintUrl, MintEvent)>,
-    known: Mutex<BTreeMap<MintUrl, Known>>,
+    known: Mutex<LiteMap<MintUrl, Known>>,
 }
 
 struct Known {
@@ -106,7 +106,7 @@ impl Mints {
         Known { mint: Mint::new(url.clone(), &self.0.tls, self.0.clock.clone()), watch, probed: None }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<MintUrl, Known>> {
+    fn known(&self) -> MutexGuard<'_, LiteMap<MintUrl, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

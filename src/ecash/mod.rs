@@ -36,7 +36,7 @@ pub use outputs::{BlindSignature, Outputs, Proof, ProofDleq};
 pub use schedule::LookSchedule;
 pub use seed::{Secret, Seed, SeedError};
 pub use subscribe::{MintEvent, QuoteWatch};
-pub use tls::{Tls, TlsError};
+pub use tls::{crypto_provider, Tls, TlsError};
 pub use token::{Token, TokenError, TokenProof};
 pub use wire::spending::{MeltQuote, MeltState};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};

@@ -10,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,7 @@ enum Station {
 /// How many connections each station has open.
 #[derive(Default)]
 pub struct Connections {
-    open: BTreeMap<Station, usize>,
+    open: LiteMap<Station, usize>,
     total: usize,
 }
 

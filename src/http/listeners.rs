@@ -6,8 +6,8 @@
 use super::connections::Connections;
 use super::Site;
 use crate::network::devices;
+use litemap::LiteMap;
 use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -62,8 +62,8 @@ impl Wanted {
 /// The sockets that are there.
 #[derive(Default)]
 pub struct Listeners {
-    running: BTreeMap<Wanted, Running>,
-    complaints: BTreeMap<Wanted, String>,
+    running: LiteMap<Wanted, Running>,
+    complaints: LiteMap<Wanted, String>,
 }
 
 struct Running {

@@ -29,9 +29,9 @@ use crate::mac::MacAddr;
 use crate::pace::Pace;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
+use litemap::LiteMap;
 use request::Wake;
 use sockets::Sockets;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch::Receiver;
 
@@ -57,18 +57,14 @@ struct Shared {
 
 /// The requests in memory.
 struct Table {
-    requests: BTreeMap<RequestId, Arc<Request>>,
+    requests: LiteMap<RequestId, Arc<Request>>,
     new_requests: Pace,
     questions: Pace,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table {
-            requests: BTreeMap::new(),
-            new_requests: pace::of_requests(),
-            questions: pace::of_questions(),
-        }
+        Table { requests: LiteMap::new(), new_requests: pace::of_requests(), questions: pace::of_questions() }
     }
 }
 

@@ -11,8 +11,9 @@ use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::store::RequestId;
+use litemap::LiteMap;
 use serde_json::{json, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
@@ -30,7 +31,7 @@ type Outbox = mpsc::WeakSender<Arc<str>>;
 /// All open sockets. The table holds the only lasting sender of each: taking it out ends the conversation.
 #[derive(Default)]
 pub struct Sockets {
-    by_mac: Mutex<BTreeMap<MacAddr, Vec<Seat>>>,
+    by_mac: Mutex<LiteMap<MacAddr, Vec<Seat>>>,
 }
 
 struct Seat {

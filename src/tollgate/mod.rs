@@ -23,9 +23,9 @@ use crate::store::Store;
 use crate::units::Millis;
 use event::{Event, Tags};
 use identity::Identity;
+use litemap::LiteMap;
 use notice::Notice;
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.
@@ -45,7 +45,7 @@ struct Shared {
     /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
-    signed: Mutex<BTreeMap<String, (Tags, String)>>,
+    signed: Mutex<LiteMap<String, (Tags, String)>>,
     pace: Mutex<PaymentPace>,
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Lease;
+use std::collections::BTreeMap;
 
 const MINUTE: Millis = Millis::from_secs(60);
 

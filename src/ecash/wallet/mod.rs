@@ -28,8 +28,8 @@ use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
 use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use litemap::LiteMap;
 use receive::Running;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -44,7 +44,7 @@ struct Shared {
     seed: Arc<Seed>,
     /// Gets the sessions that come about when nobody waits for them.
     sessions: mpsc::Sender<SessionRow>,
-    running: Mutex<BTreeMap<String, Running>>,
+    running: Mutex<LiteMap<String, Running>>,
     /// Held while proofs of ours are chosen and put to use.
     spending: tokio::sync::Mutex<()>,
 }
@@ -130,7 +130,7 @@ impl Wallet {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+    fn running(&self) -> MutexGuard<'_, LiteMap<String, Running>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,9 +12,10 @@ use crate::ecash::wire::KeysetInfo;
 use crate::ecash::{hex, EcashError};
 use crate::store::{Known, StoreError};
 use crate::units::{Millis, Sats};
+use litemap::Entry;
+use litemap::LiteMap;
 use sha2::{Digest, Sha256};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const UNIT: &str = "sat";
@@ -229,7 +230,7 @@ pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
 /// Every amount must be one that the mint issues, and evidence must hold where there is any. Gives back the proofs
 /// without it: nobody needs it any more.
 async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
-    let mut keysets: BTreeMap<KeysetId, Arc<Keyset>> = BTreeMap::new();
+    let mut keysets: LiteMap<KeysetId, Arc<Keyset>> = LiteMap::new();
     for proof in &proofs {
         if let Entry::Vacant(new) = keysets.entry(proof.keyset) {
             new.insert(mint.keyset(proof.keyset, Urgency::Guest).await?);

@@ -13,7 +13,7 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
 use crate::units::Sats;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +105,7 @@ impl Wallet {
     /// Gives an operation a task of its own, under a name.
     pub(super) fn launch<W: Future<Output = Received> + Send + 'static>(
         &self,
-        running: &mut BTreeMap<String, Running>,
+        running: &mut LiteMap<String, Running>,
         name: String,
         mint: MintUrl,
         work: impl FnOnce(Arc<Teller>) -> W,

@@ -19,7 +19,8 @@ pub(super) use ruleset::ADDRESS_TIMEOUT;
 use super::devices;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub struct Quota {
 }
 
 /// What guests by bytes have used: the session, and its bytes.
-pub type Usage = BTreeMap<MacAddr, (u64, Allotment)>;
+pub type Usage = LiteMap<MacAddr, (u64, Allotment)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -87,7 +88,7 @@ pub struct Report {
     /// Who may pass, and for how much longer; `None` is without end (trusted).
     pub paid: Vec<(MacAddr, Option<Millis>)>,
     /// Who of them is counted.
-    pub quotas: BTreeMap<MacAddr, Quota>,
+    pub quotas: LiteMap<MacAddr, Quota>,
     /// Gated devices that do not exist at the moment.
     pub absent_devices: Vec<String>,
     /// Devices with flow offload: what passes between them may skip the gate.
