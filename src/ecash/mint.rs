@@ -280,17 +280,16 @@ impl Mint {
         }
         let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
         let slot = slot.await.map_err(|_| EcashError::Busy)??;
-        let shared = self.0.clone();
-        // The slot goes along: a caller that stops waiting does not free it.
+        let mint = self.clone();
+        // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
+        // without it: a mint that hangs longer than guests wait would seem to be well.
         let call = tokio::task::spawn_blocking(move || {
-            let outcome = work(&shared.client);
+            let outcome = work(&mint.0.client);
+            mint.record(path, &outcome);
             drop(slot);
             outcome
         });
-        let outcome =
-            call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())));
-        self.record(path, &outcome);
-        outcome
+        call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())))
     }
 
     async fn slot(&self, urgency: Urgency) -> Result<Slot, EcashError> {
@@ -328,11 +327,11 @@ impl Mint {
             Err(
                 error @ (EcashError::Unreachable(_)
                 | EcashError::NoAnswer(_)
-                | EcashError::RateLimited
                 | EcashError::LoginNeeded
                 | EcashError::Malformed(_)
                 | EcashError::Lied(_)),
             ) => kept.health.fail(now, error),
+            // One that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;

@@ -5,7 +5,7 @@ use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{admin, cards, pages, tickets, ways, websocket, Site};
+use super::{admin, cards, cors, pages, tickets, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -106,14 +106,29 @@ pub async fn answer(
         Audience::Card => (CARD, None),
         Audience::Router => return tollgate::answer(site, Source::Router, request).await,
         Audience::Guest { device } => match addressee(&request) {
-            Addressee::Own => (GUEST, Some(device)),
+            Addressee::Own => {
+                let origin = cors::own_origin(request.headers(), device).cloned();
+                let mut answer = answer_by(GUEST, site, Some(device), peer, request).await;
+                cors::permit(&mut answer, origin.as_ref());
+                return answer;
+            }
             Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
             Addressee::TollGate => {
                 return tollgate::answer(site, Source::Guest { device, peer }, request).await
             }
         },
-        Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
+        Audience::MintProxy { device } => (MINT_PROXY, Some(device.as_str())),
     };
+    answer_by(routes, site, device, peer, request).await
+}
+
+async fn answer_by(
+    routes: &[(Method, &str, Route)],
+    site: &Arc<Site>,
+    device: Option<&str>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Answer {
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
         Ok(found) => found,
         Err(answer) => return *answer,
@@ -148,6 +163,8 @@ fn addressee(request: &Request<Incoming>) -> Addressee {
     let is_browser = accept.is_some_and(|accept| accept.contains("text/html"))
         && matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
+        // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
+        _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
         _ if is_ours(path) => Addressee::Own,
         _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
         "/" => Addressee::Own,

@@ -13,7 +13,7 @@ mod payment;
 pub mod session;
 
 use crate::access::Access;
-use crate::config::{Config, Venue};
+use crate::config::{Config, Metric, Venue};
 use crate::ecash::wallet::Wallet;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
@@ -64,6 +64,8 @@ pub struct Client<'a> {
     pub mac: Option<MacAddr>,
     /// Where the client is; unknown for one that a program on this router asks for.
     pub caller: Option<&'a Caller>,
+    /// No page of anybody else's reads the answer: a ticket is worth what is left of the session.
+    pub may_see_ticket: bool,
 }
 
 /// An answer, as HTTP will send it.
@@ -119,19 +121,22 @@ impl TollGate {
     }
 
     /// Why a payment could not be honoured now, so that none is taken.
-    fn cannot_sell(&self) -> Option<Notice> {
+    fn cannot_sell(&self, metric: Metric) -> Option<Notice> {
         let refused = |message| Some(Notice::new("service-unavailable", 503, message));
         if !self.0.store.room_for_sales() {
             return refused(
                 "This router has no space left to sell. Nothing was taken; please tell the operator.",
             );
         }
-        if !self.0.access.gatekeeper().status().closed_to_strangers {
-            return refused(
-                "This router cannot open the way to the internet at the moment. Nothing was taken.",
-            );
+        match self.0.access.gatekeeper().status().cannot_sell(metric) {
+            Some("FLOW_OFFLOAD") => refused(
+                "This router cannot count bytes at the moment. Nothing was taken; please tell the operator.",
+            ),
+            Some(_) => {
+                refused("This router cannot open the way to the internet at the moment. Nothing was taken.")
+            }
+            None => None,
         }
-        None
     }
 
     fn pace(&self) -> MutexGuard<'_, PaymentPace> {

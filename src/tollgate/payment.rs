@@ -54,6 +54,7 @@ impl TollGate {
         };
         match self.purchase(client, mac, body).await {
             Ok((session, ticket)) => {
+                let ticket = ticket.filter(|_| client.may_see_ticket);
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
             Err(notice) => {
@@ -129,7 +130,7 @@ impl TollGate {
 
     /// What an offer buys; refuses it where that could not be honoured.
     async fn grant_for(&self, client: &Client<'_>, mac: MacAddr, offer: &Offer) -> Result<NewGrant, Notice> {
-        if let Some(why) = self.cannot_sell() {
+        if let Some(why) = self.cannot_sell(client.venue.metric) {
             return Err(why);
         }
         let mint = client.config.mint_for(client.venue, &offer.mint).ok_or(Refusal::MintNotAccepted)?;
