@@ -154,7 +154,7 @@ impl Gate for RecordingGate {
             table: if state.is_there { Table::Intact } else { Table::Missing },
             missing_locks: Vec::new(),
             paid,
-            quotas: state.quotas.iter().map(|(mac, quota)| (*mac, quota.clone())).collect(),
+            quotas: state.quotas.iter().map(|(mac, quota)| (*mac, *quota)).collect(),
             absent_devices: Vec::new(),
             offloaded_devices: Vec::new(),
         })
