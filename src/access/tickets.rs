@@ -9,6 +9,7 @@ use crate::network::neighbours::Caller;
 use crate::network::witness::{self, Clash};
 use crate::pace::Pace;
 use crate::store::{StoreError, TakeOver, Ticket};
+use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -169,7 +170,7 @@ impl Access {
         }
         drop(moving);
         let access = self.clone();
-        let opening = tokio::spawn(async move {
+        let opening = task::spawn(async move {
             for row in rows {
                 access.admit(row).await;
             }
@@ -201,7 +202,7 @@ impl Access {
 
 /// Whether the holder has left, and the caller is who it seems to be.
 async fn look_around(caller: Caller, devices: Vec<String>, holder: MacAddr) -> Result<(), TicketError> {
-    let looked = tokio::task::spawn_blocking(move || match witness::last_sign(&devices, holder) {
+    let looked = task::blocking(move || match witness::last_sign(&devices, holder) {
         Some(ago) if ago < THERE => Err(TicketError::InUse(THERE.saturating_sub(ago))),
         _ => witness::confirm(&caller).map_err(TicketError::Clash),
     });

@@ -6,6 +6,7 @@ use super::tls::Tls;
 use super::wire::QuoteId;
 use crate::clock::Clock;
 use crate::config::MintUrl;
+use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,7 @@ impl Mints {
             });
             if let Some((mint, was_away)) = due {
                 let (events, url) = (self.0.events.clone(), url.clone());
-                tokio::spawn(async move {
+                task::spawn(async move {
                     // What came of it stands in the mint's health.
                     if mint.probe().await.is_ok() && was_away {
                         let _ = events.send((url, MintEvent::Back)).await;
@@ -96,7 +97,7 @@ impl Mints {
     fn introduce(&self, url: &MintUrl) -> Known {
         let (watch, mut news) = QuoteWatch::start(url.clone(), &self.0.tls);
         let (events, from) = (self.0.events.clone(), url.clone());
-        tokio::spawn(async move {
+        task::spawn(async move {
             while let Some(event) = news.recv().await {
                 if events.send((from.clone(), event)).await.is_err() {
                     return;

@@ -13,6 +13,7 @@ mod mint;
 mod mints;
 mod mnemonic;
 mod outputs;
+pub mod payment_request;
 mod quote_lock;
 mod refusal;
 pub mod retry;

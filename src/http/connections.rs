@@ -5,6 +5,7 @@ use super::listeners::Audience;
 use super::{routes, Site};
 use crate::mac::MacAddr;
 use crate::network::neighbours;
+use crate::task;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -66,7 +67,7 @@ impl Connections {
             return;
         };
         let (site, audience) = (site.clone(), audience.clone());
-        tokio::spawn(converse(stream, address, site, audience, Arc::new(place)));
+        task::spawn(converse(stream, address, site, audience, Arc::new(place)));
     }
 
     pub fn total(&self) -> usize {

@@ -6,6 +6,7 @@
 use super::connections::Connections;
 use super::Site;
 use crate::network::devices;
+use crate::task;
 use litemap::LiteMap;
 use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6};
 use std::ffi::OsString;
@@ -91,7 +92,7 @@ impl Listeners {
             }
             match open(spec) {
                 Ok(listener) => {
-                    let task = tokio::spawn(accept(listener, site.clone(), spec.audience.clone()));
+                    let task = task::spawn(accept(listener, site.clone(), spec.audience.clone()));
                     self.running.insert(spec.clone(), Running { device_index: device_index(spec), task });
                     if self.complaints.remove(spec).is_some() {
                         log::info!("listening on {} now", describe(spec));

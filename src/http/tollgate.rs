@@ -115,8 +115,8 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
         Ok(tollgate) => tollgate,
         Err(closed) => return closed,
     };
-    if let Err(too_fast) = tollgate.may_pay(asker.mac) {
-        return too_fast;
+    if let Some(Err(wait)) = asker.mac.map(|mac| tollgate.may_pay(mac)) {
+        return TollGate::too_fast(wait);
     }
     match payment(request).await {
         Ok(text) => tollgate.pay(&asker.client(), text.as_deref()).await,

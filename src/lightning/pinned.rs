@@ -43,8 +43,8 @@ impl ServerCertVerifier for Pinned {
         if found == self.pin {
             return Ok(ServerCertVerified::assertion());
         }
-        let found = hex::encode(&found);
-        Err(Error::General(format!("the certificate has SHA-256 {found}, which is not cert_sha256")))
+        let (found, wanted) = (hex::encode(&found), hex::encode(&self.pin));
+        Err(Error::General(format!("the certificate has SHA-256 {found}, and cert_sha256 is {wanted}")))
     }
 
     fn verify_tls12_signature(

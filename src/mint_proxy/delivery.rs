@@ -8,6 +8,7 @@ use crate::config::MintUrl;
 use crate::ecash::{ProofState, Token, Urgency};
 use crate::mac::MacAddr;
 use crate::store::RequestId;
+use crate::task;
 use litemap::LiteMap;
 use serde_json::Value;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl MintProxy {
     /// Asks a mint (NUT-07) of which tokens every proof is spent. An unanswered question is a no.
     async fn spent(&self, mint: &MintUrl, tokens: Vec<String>) -> Vec<bool> {
         // Hashing to the curve costs milliseconds per proof on a small router.
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = task::blocking(move || {
             let proofs = tokens.iter().map(|token| Token::parse(token).map(|token| token.proofs));
             proofs
                 .map(|proofs| {

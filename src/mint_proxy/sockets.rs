@@ -11,6 +11,7 @@ use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::store::RequestId;
+use crate::task;
 use litemap::LiteMap;
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
@@ -150,7 +151,7 @@ impl MintProxy {
             ear,
         };
         let redeliver = speaker.clone();
-        tokio::spawn(async move { redeliver.deliver().await });
+        task::spawn(async move { redeliver.deliver().await });
         Some(Conversation { outbox: inbox, speaker })
     }
 }
@@ -178,7 +179,7 @@ impl Conversation {
 
     fn work_on(&self, message: Result<ClientMessage, ProxyError>, room: OwnedSemaphorePermit) {
         let speaker = self.speaker.clone();
-        tokio::spawn(async move {
+        task::spawn(async move {
             match message {
                 Ok(message) => speaker.answer(message).await,
                 Err(error) => speaker.say(&error.to_socket()).await,

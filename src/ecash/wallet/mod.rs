@@ -28,6 +28,7 @@ use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
 use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use crate::task;
 use litemap::LiteMap;
 use receive::Running;
 use std::path::Path;
@@ -86,7 +87,7 @@ impl Wallet {
         }
         if !to_adopt.is_empty() {
             let wallet = wallet.clone();
-            tokio::spawn(async move { wallet.adopt(to_adopt).await });
+            task::spawn(async move { wallet.adopt(to_adopt).await });
         }
         Ok(wallet)
     }
@@ -116,7 +117,7 @@ impl Wallet {
     async fn adopt(&self, parts: Vec<PartRow>) {
         for part in parts {
             let (seed, id) = (self.0.seed.clone(), part.id);
-            let derived = tokio::task::spawn_blocking(move || proofs_of(&seed, &part)).await;
+            let derived = task::blocking(move || proofs_of(&seed, &part)).await;
             match derived {
                 Ok(Some(proofs)) => {
                     if let Err(err) = self.0.store.adopt(id, proofs).await {

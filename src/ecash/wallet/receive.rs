@@ -12,6 +12,7 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
+use crate::task;
 use crate::units::Sats;
 use litemap::LiteMap;
 use std::future::Future;
@@ -115,7 +116,7 @@ impl Wallet {
         running.insert(name.clone(), Running { mint, wake: wake.clone(), news: news.clone() });
         let teller = Arc::new(Teller { news: sender, wake });
         let (wallet, work) = (self.clone(), work(teller.clone()));
-        tokio::spawn(async move {
+        task::spawn(async move {
             let received = work.await;
             wallet.running().remove(&name);
             teller.news.send_replace(News::Ended(received.clone()));

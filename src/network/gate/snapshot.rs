@@ -28,6 +28,7 @@ pub(super) struct Snapshot {
     pub uploads: LiteMap<(MacAddr, IpAddr), Millis>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
+    pub slow: BTreeSet<MacAddr>,
 }
 
 impl Snapshot {
@@ -52,6 +53,9 @@ impl Snapshot {
             }
         }
         snapshot.quotas = Quotas::read(nft)?;
+        for Element { key, .. } in nft.elements("slow")? {
+            snapshot.slow.extend(MacAddr::new(netlink::octets6(&key)?));
+        }
         Ok(snapshot)
     }
 
@@ -96,6 +100,11 @@ pub(super) fn put_leases(
     let holders = snapshot.holders();
     for (mac, lease) in &wanted {
         ruleset::put(script, Key::Paid(*mac), lease.remaining);
+        if lease.is_slow {
+            ruleset::put(script, Key::Slow(*mac), lease.remaining);
+        } else if snapshot.slow.contains(mac) {
+            ruleset::remove(script, Key::Slow(*mac));
+        }
         let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
         let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
         if quota.is_some() {
