@@ -44,7 +44,7 @@ impl TollGate {
     }
 
     /// Takes the payment in `body`: a token, or an event with one. `None`: it was longer than any token.
-    pub async fn pay(&self, client: &Client<'_>, body: Option<&str>) -> Reply {
+    pub async fn pay(&self, client: &Client<'_>, body: Option<String>) -> Reply {
         if let Err(code) = &self.0.identity {
             return super::closed(code);
         }
@@ -74,19 +74,26 @@ impl TollGate {
         self.notice(client.mac, &Notice::new("invalid-request", 400, message))
     }
 
+    /// What a client is told whose payment is long, while too many such are being received.
+    pub fn crowded(&self, client: &Client<'_>) -> Reply {
+        let message = "Many are paying at this moment. The token was not taken; please send it again.";
+        self.notice(client.mac, &Notice::new("service-unavailable", 503, message))
+    }
+
     /// The session, and the ticket to keep where this payment has made it.
     async fn purchase(
         &self,
         client: &Client<'_>,
         mac: MacAddr,
-        body: Option<&str>,
+        body: Option<String>,
     ) -> Result<(Session, Option<Ticket>), Notice> {
         let deadline = Instant::now() + PATIENCE;
-        let token = token_in(body.ok_or(Refusal::Token(TokenError::TooLarge))?)?;
+        let token = token_in(&body.ok_or(Refusal::Token(TokenError::TooLarge))?)?;
         let accepted: Vec<MintUrl> =
             client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
         let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(&token, &accepted)).await;
         let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
+        drop(token);
         let grant = match offer.is_known {
             true => None,
             false => Some(self.grant_for(client, mac, &offer).await?),
