@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
 use tollgated::ecash::wallet;
-use tollgated::lightning;
+use tollgated::lightning::test_command;
 use tollgated::ops::{control, log, people, terminal};
 use tollgated::setup::{self, SetupError};
 
@@ -195,9 +195,24 @@ fn test_lightning(line: &Line) -> ExitCode {
         complain(&check::report(&line.config, &config, false).0);
         return ExitCode::FAILURE;
     };
-    let (text, good) = lightning::test_command::run(config, line.json);
+    let tried = match test_command::is_the_daemons(config) {
+        false => test_command::try_node(config),
+        true => try_ecash(&control::path(&config.main.run_dir)),
+    };
+    let (text, good) = test_command::printed(config, tried, line.json);
     print(&text);
     ExitCode::from(u8::from(!good))
+}
+
+/// The wallet is the running daemon's.
+fn try_ecash(socket: &Path) -> Result<Value, String> {
+    let order = json!({"command": "lightning", "args": ["test"]});
+    let mut answer = ask(socket, &order, WALLET_TIMEOUT)
+        .map_err(|err| format!("the daemon, which has the wallet, does not answer: {err}"))?;
+    match answer["ok"] == true {
+        true => Ok(answer["data"].take()),
+        false => Err(answer["message"].as_str().unwrap_or("the daemon's answer cannot be read").to_owned()),
+    }
 }
 
 fn wiring(line: &Line) -> ExitCode {
@@ -294,6 +309,8 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
             print(&match (args, answer["data"]["token"].as_str()) {
                 (["send", ..], Some(token)) => format!("{token}\n"),
                 (["sent"], _) => people::for_people("sent tokens", &answer["data"]),
+                (["history", ..], _) => people::for_people("taps", &answer["data"]),
+                _ if command == "card" => people::for_people("cards", &answer["data"]),
                 _ => people::for_people(command, &answer["data"]),
             });
             show_code(&answer["data"]);
@@ -324,7 +341,11 @@ fn ask(socket: &Path, order: &Value, patience: Duration) -> std::io::Result<Valu
 fn show_code(data: &Value) {
     let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
         (Some(link), _) => link.to_owned(),
-        (None, Some("wipe")) => data.to_string(),
+        (None, Some("wipe")) => {
+            let mut keys = data.clone();
+            keys.as_object_mut().map(|keys| keys.remove("earlier"));
+            keys.to_string()
+        }
         _ => return,
     };
     if std::io::stdout().is_terminal() {

@@ -43,11 +43,13 @@ impl Cards {
         if tap.state != TapState::Issued {
             return self.again(&tap, pr, until).await;
         }
-        if tap.ends <= now || !lock(&self.0.recent).may_try(&k1) {
+        if tap.ends <= now {
             return Err(Reason::Spent);
         }
-        let text = pr.trim().to_ascii_lowercase();
-        let invoice = Invoice::parse(&text)?;
+        let invoice = Invoice::parse(pr.trim())?;
+        if !lock(&self.0.recent).may_try(&k1, invoice.payment_hash()) {
+            return Err(Reason::Spent);
+        }
         let (amount, due) = self.payable(&invoice, &config)?;
         let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
         if !store.room_for_sales() {
@@ -56,7 +58,7 @@ impl Cards {
         invoice.payee().ok_or(Reason::Unsigned)?;
         let payment = NewPayment {
             k1,
-            invoice: text,
+            invoice: pr.trim().to_ascii_lowercase(),
             payment_hash: invoice.payment_hash(),
             amount,
             fee_limit: backend.fee_limit,

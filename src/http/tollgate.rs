@@ -118,8 +118,8 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
         Ok(tollgate) => tollgate,
         Err(closed) => return closed,
     };
-    if let Err(too_fast) = tollgate.may_pay(asker.mac) {
-        return too_fast;
+    if let Some(Err(wait)) = asker.mac.map(|mac| tollgate.may_pay(mac)) {
+        return TollGate::too_fast(wait);
     }
     let mut place = None;
     match payment(site, request, &mut place).await {

@@ -20,7 +20,7 @@ use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
-use serde_json::json;
+use serde_json::{json, Value};
 
 /// `cashuA`, `cashuB`.
 const PREFIX: usize = 6;
@@ -122,8 +122,12 @@ pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
 
 /// Writes a `cashuA` token without evidence, for receivers that read no other.
 pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
-    let proofs = inputs_json(proofs);
-    let json = json!({"token": [{"mint": mint.as_str(), "proofs": proofs}], "unit": unit});
+    encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
+}
+
+/// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
+pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
+    let json = json!({"token": [{"mint": mint, "proofs": proofs}], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
 }
 
