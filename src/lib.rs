@@ -7,6 +7,7 @@
 pub mod bech32;
 pub mod clock;
 pub mod hex;
+pub mod json;
 pub mod mac;
 pub mod pace;
 pub mod task;

@@ -1,7 +1,7 @@
 //! What `tollgated check` prints: one line for each problem, as compilers do, or JSON.
 
 use super::{Config, Problem, Severity};
-use serde_json::json;
+use crate::json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -78,6 +78,7 @@ pub fn plural(count: usize, word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const BROKEN: &str =
         "config tollgate 'main'\n\toption port 'http'\n\toption colour 'red'\n\toption enabled '0'\n";

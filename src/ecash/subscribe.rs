@@ -10,13 +10,14 @@
 use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
 use crate::config::MintUrl;
+use crate::json::json;
+use crate::network::stream::AnyStream;
 use crate::task;
 use crate::units::Millis;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout, Instant};
@@ -347,9 +348,7 @@ fn read(text: &str) -> Heard {
         .map_or(Heard::Nothing, Heard::Subscribed)
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-type Socket = WebSocketStream<Box<dyn Stream>>;
+type Socket = WebSocketStream<AnyStream>;
 
 enum OpenError {
     /// The mint answered the upgrade with another status.
@@ -365,7 +364,7 @@ async fn open(mint: &MintUrl, tls: &Tls) -> Result<Socket, OpenError> {
     let handshake = async {
         let endpoint = mint.endpoint("/v1/ws");
         let url = endpoint.replacen("http", "ws", 1);
-        let stream: Box<dyn Stream> = if mint.is_https() {
+        let stream: AnyStream = if mint.is_https() {
             let name = mint.host().to_owned().try_into();
             let name = name.map_err(|_| OpenError::Failed("the host has no TLS name".to_owned()))?;
             let tls = tokio_rustls::TlsConnector::from(tls.config());

@@ -6,9 +6,10 @@ use super::event::x_only;
 use crate::bech32;
 use crate::ecash::SecretKey;
 use crate::hex;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::store::{KeyFile, Secret, Store, StoreError};
-use serde_json::{json, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Devices for which clients expect an address.
@@ -70,6 +71,7 @@ fn digest(domain: &str, public: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// Key 1, whose public key is the generator's x.
     fn identity() -> Identity {

@@ -19,6 +19,7 @@ pub use payment::NotPaid;
 use crate::access::Access;
 use crate::config::{Config, Metric, Venue};
 use crate::ecash::wallet::Wallet;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Caller;
@@ -29,7 +30,7 @@ use attempt::Attempts;
 use event::{Event, Tags};
 use identity::Identity;
 use litemap::LiteMap;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.

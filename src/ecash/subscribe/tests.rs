@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 fn quote(name: &str) -> QuoteId {
