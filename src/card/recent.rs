@@ -4,7 +4,7 @@
 //! so many a second.
 
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 /// A k1 is remembered for this long after it could be used, for tills that ask twice.
 const KEPT: Millis = Millis::from_secs(600);
@@ -19,7 +19,7 @@ const REPEATS: u8 = 200;
 
 #[derive(Default)]
 pub struct Recent {
-    taps: BTreeMap<[u8; 32], Tap>,
+    taps: LiteMap<[u8; 32], Tap>,
     /// The second that is counted, and how often in it.
     strangers: (u64, u32),
 }

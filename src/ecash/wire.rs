@@ -110,10 +110,14 @@ pub struct MintInfo {
     pub time: Option<UnixSeconds>,
     /// Whether, and for which amounts, it sells `sat` ecash for a BOLT 11 invoice.
     pub minting: Option<AmountLimits>,
+    /// Whether it pays BOLT 11 invoices from `sat` ecash (NUT-05).
+    pub melting: bool,
     pub restore: bool,
     pub dleq: bool,
     /// Whether it announces changes of mint quotes over a WebSocket (NUT-17).
     pub websocket: bool,
+    /// How many mint quotes may be looked at together (NUT-29); at least two.
+    pub quotes_at_once: Option<usize>,
     /// Whether minting or restoring needs a login (NUT-21, NUT-22).
     pub login: bool,
 }
@@ -173,13 +177,13 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
     let text: InfoText = parse(body)?;
     let nut = |number: &str| text.nuts.get(number).unwrap_or(&Value::Null);
     let supported = |number: &str| nut(number)["supported"] == true;
-    let methods = nut("4")["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let methods = |number: &str| nut(number)["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
     let sat = |method: &&Value| method["method"] == "bolt11" && method["unit"] == "sat";
     let limits = |method: &Value| AmountLimits {
         min: method["min_amount"].as_u64().map(Sats),
         max: method["max_amount"].as_u64().map(Sats),
     };
-    let minting = methods.iter().find(sat).map(limits).filter(|_| nut("4")["disabled"] != true);
+    let minting = methods("4").iter().find(sat).map(limits).filter(|_| nut("4")["disabled"] != true);
     let announces = |entry: &Value| {
         let commands = entry["commands"].as_array().map(Vec::as_slice).unwrap_or_default();
         sat(&entry) && commands.iter().any(|command| command == "bolt11_mint_quote")
@@ -189,11 +193,21 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
         version: text.version.map(|version| plain(&version, 64)),
         time: text.time.as_u64().map(UnixSeconds),
         minting,
+        melting: nut("5")["disabled"] != true && methods("5").iter().any(|method| sat(&method)),
         restore: supported("9"),
         dleq: supported("12"),
         websocket: nut("17")["supported"].as_array().is_some_and(|all| all.iter().any(announces)),
+        quotes_at_once: quotes_at_once(nut("29")),
         login: protects_minting(nut("21")) || protects_minting(nut("22")),
     })
+}
+
+/// No limit is any number; no list of methods is all of them.
+fn quotes_at_once(nut: &Value) -> Option<usize> {
+    let methods = nut.as_object()?.get("methods").and_then(Value::as_array);
+    let takes_bolt11 = methods.is_none_or(|methods| methods.iter().any(|method| method == "bolt11"));
+    let most = nut["max_batch_size"].as_u64().and_then(|most| usize::try_from(most).ok());
+    takes_bolt11.then_some(most.unwrap_or(usize::MAX)).filter(|most| *most > 1)
 }
 
 /// Whether a list of protected endpoints covers one that we need. A `*` (or an older mint's pattern) covers
@@ -244,6 +258,16 @@ pub(super) fn keys(body: &[u8], listed: &KeysetInfo) -> Result<Keyset, EcashErro
 pub(super) fn mint_quote(body: &[u8]) -> Result<MintQuote, EcashError> {
     let text: QuoteText = parse(body)?;
     text.quote()
+}
+
+/// The states of the quotes asked for, in that order (NUT-29).
+pub(super) fn mint_quotes(body: &[u8], asked: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
+    let texts: Vec<QuoteText> = parse(body)?;
+    let quotes = texts.into_iter().map(QuoteText::quote).collect::<Result<Vec<MintQuote>, EcashError>>()?;
+    match quotes.iter().map(|quote| &quote.id).eq(asked) {
+        true => Ok(quotes),
+        false => Err(Lie::OtherQuote.into()),
+    }
 }
 
 pub(super) fn signatures(body: &[u8]) -> Result<Vec<BlindSignature>, EcashError> {

@@ -4,10 +4,12 @@ import itertools
 import os
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from lab import daemon as lab_daemon
 from lab.browser import Browser
 from lab.card_shop import CardShop
+from lab.cdk_mintd import CdkMintd
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -16,9 +18,11 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.place import HOST, free_ports
 from lab.shop import Shop
 
 NUMBERS = itertools.count(1)
+MINT = os.environ.get("TOLLGATED_MINT", "nutshell")
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def lab():
 
 @pytest.fixture(scope="module")
 def mint(lab):
-    """A real mint in the internet, no fees; invoices are paid by `mint.pay(invoice)`."""
-    with Nutshell(lab.internet, MINT4, dir=lab.path("mint")) as made:
+    """A real mint in the internet, no fees; invoices are paid by `mint.pay(invoice)`. `TOLLGATED_MINT` says whose."""
+    with {"nutshell": Nutshell, "cdk-mintd": CdkMintd}[MINT](lab.internet, MINT4, dir=lab.path("mint")) as made:
         yield made
 
 
@@ -143,6 +147,14 @@ def lnbits(tmp_path_factory):
         yield made
 
 
+@pytest.fixture(scope="session")
+def melting_mint(tmp_path_factory):
+    """A real mint on loopback that pays invoices from ecash; a test says what comes of it (`mint.set`)."""
+    port, ctl_port = free_ports(2)
+    with Nutshell(HOST, dir=str(tmp_path_factory.mktemp("mint") / "here"), port=port, ctl_port=ctl_port) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def browser(lab):
     """Chromium on the first guest, which finds names at the router as a phone does."""
@@ -166,6 +178,30 @@ def phone(browser):
     for page in made:
         page.context.close()
     assert not problems
+
+
+# Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
+TOGETHER = {
+    "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
+    "tests/system/test_lightning.py": "lnbits", "tests/system/test_lightning_nodes.py": "lnbits",
+}
+
+
+def pytest_xdist_make_scheduler(config, log):
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Another mint than usual: only what asks for it."""
+    if MINT != "nutshell":
+        others = [item for item in items if "mint" not in item.fixturenames]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.hookimpl(wrapper=True)

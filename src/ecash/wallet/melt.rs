@@ -61,6 +61,8 @@ struct Payment {
     blanks: Option<Arc<Outputs>>,
     /// It may have been sent, and no answer told what came of it.
     unclear: bool,
+    /// The mint has tried to pay.
+    was_tried: bool,
     /// The mint's no to the only request that was made.
     refused: Option<EcashError>,
     seems_lost: bool,
@@ -95,6 +97,13 @@ impl Wallet {
         Ok(MeltOffer { mint: mint.clone(), quote: id, amount, fee_reserve, fee_limit })
     }
 
+    /// Asks a mint whether it pays invoices from sat ecash.
+    pub async fn pays_invoices(&self, mint: &MintUrl) -> Result<bool, WalletError> {
+        let mint = self.0.mints.get(mint);
+        mint.probe().await?;
+        Ok(mint.info(Urgency::Guest).await?.melting)
+    }
+
     /// Has an invoice paid, once for this name. Answers within about ten seconds; `Unknown` is found out by itself
     /// and can be asked for with [`Wallet::melted`]. The same name again answers what came of it.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
@@ -112,11 +121,15 @@ impl Wallet {
         }
     }
 
-    /// What came of a payment; nothing where none was ever begun under this name.
+    /// What came of a payment; nothing where none was ever begun under this name. One that is not over is asked about
+    /// soon.
     pub async fn melted(&self, name: &str) -> Result<Option<Melted>, StoreError> {
         let known = self.0.store.op_known(reference(name)).await?;
         Ok(known.map(|known| match known {
-            Known::Open(_) => Melted::Unknown,
+            Known::Open(op) => {
+                self.running().get(&format!("op:{}", op.id)).inspect(|running| running.wake.notify_one());
+                Melted::Unknown
+            }
             Known::Done { result, .. } => {
                 let result: Value = serde_json::from_str(&result.unwrap_or_default()).unwrap_or_default();
                 let preimage = result["preimage"].as_str().map(str::to_owned);
@@ -162,7 +175,8 @@ impl Wallet {
             .await?;
         Ok(match begun {
             Begun::New(op) => Some(self.launch_melt(op, rows, false)),
-            Begun::Known(_) | Begun::Full => None,
+            Begun::Known(_) => None,
+            Begun::Full => return Err(WalletError::Mint("too many payments are under way".to_owned())),
         })
     }
 
@@ -195,7 +209,18 @@ impl Wallet {
             None => None,
         };
         let mint = self.0.mints.get(&op.mint);
-        Ok(Payment { op, mint, quote, rows, inputs, blanks, unclear, refused: None, seems_lost: false })
+        Ok(Payment {
+            op,
+            mint,
+            quote,
+            rows,
+            inputs,
+            blanks,
+            unclear,
+            was_tried: false,
+            refused: None,
+            seems_lost: false,
+        })
     }
 
     async fn bring_payment_about(&self, payment: &mut Payment, teller: &Teller) -> Received {
@@ -226,7 +251,10 @@ impl Wallet {
         };
         match quote.state {
             MeltState::Paid => self.paid(payment, &quote).await,
-            MeltState::Pending => Step::Again("the mint is paying".to_owned()),
+            MeltState::Pending => {
+                payment.was_tried = true;
+                Step::Again("the mint is paying".to_owned())
+            }
             MeltState::Unpaid => self.unpaid(payment, teller).await,
         }
     }
@@ -235,7 +263,11 @@ impl Wallet {
         let (inputs, blanks) = (payment.inputs.clone(), payment.blanks.clone());
         match payment.mint.melt(&payment.quote, inputs, blanks, Urgency::Guest).await {
             Ok(quote) if quote.state == MeltState::Paid => return self.paid(payment, &quote).await,
-            Ok(quote) if quote.state == MeltState::Pending => {}
+            Ok(quote) if quote.state == MeltState::Pending => {
+                payment.was_tried = true;
+                // The one request that was made has arrived: should the mint call it unpaid, it has failed.
+                payment.refused = (!payment.unclear).then_some(EcashError::PaymentFailed);
+            }
             Ok(_) => payment.refused = Some(EcashError::PaymentFailed),
             Err(err @ (EcashError::Unreachable(_) | EcashError::Busy)) if !payment.unclear => {
                 return self.failed(payment, Vec::new(), &err.to_string()).await;
@@ -270,7 +302,7 @@ impl Wallet {
             payment.seems_lost = false;
             return match payment.refused.take() {
                 Some(refused) => self.failed(payment, Vec::new(), &refused.to_string()).await,
-                None if self.age(payment) < SEND_AGAIN => self.pay(payment).await,
+                None if !payment.was_tried && self.age(payment) < SEND_AGAIN => self.pay(payment).await,
                 None => self.cancel(payment, teller).await,
             };
         }
@@ -362,23 +394,36 @@ impl Wallet {
         Step::Ended(Received::Done { net: payment.op.amount, session: None })
     }
 
-    /// What comes back: with the answer, or from what the mint remembers to have signed.
+    /// What comes back: with the answer, or from what the mint remembers to have signed. That is all but the mint's
+    /// fees, so one that hands out less is asked again.
     async fn change(&self, payment: &Payment, quote: &MeltQuote) -> Vec<Proof> {
         let Some(blanks) = &payment.blanks else { return Vec::new() };
+        let due = match self.purse(&payment.op.mint).await {
+            Ok(purse) => purse.net(&payment.rows).0.saturating_sub(payment.op.amount.0),
+            Err(_) => 0,
+        };
+        let due = due.saturating_sub(quote.fee_reserve.0);
+        let is_all = |change: &Vec<Proof>| !change.is_empty() && total(change).0 >= due;
+        let mut most = Vec::new();
         for attempt in 0..CHANGE_ATTEMPTS {
             let told = payment.mint.change(quote, blanks.clone(), Urgency::Guest).await;
             let change = match told {
-                Ok(change) if !change.is_empty() => Ok(change),
+                Ok(change) if is_all(&change) => Ok(change),
                 _ => payment.mint.restore(blanks.clone(), Urgency::Guest).await,
             };
             match change {
-                Ok(change) => return change,
+                Ok(change) if is_all(&change) || due == 0 => return change,
+                Ok(change) if total(&change) > total(&most) => most = change,
+                Ok(_) => {}
                 Err(err) => log::warn!("wallet: {}: no change yet: {err}", payment.op.mint),
             }
             tokio::time::sleep(retry::pause(attempt)).await;
         }
-        log::error!("wallet: {} hands out no change; 'wallet restore' finds it later", payment.op.mint);
-        Vec::new()
+        log::error!(
+            "wallet: {} keeps back change: {due} sat were due at least; 'wallet restore' may find it later",
+            payment.op.mint
+        );
+        most
     }
 
     async fn failed(&self, payment: &Payment, spent: Vec<ProofKey>, why: &str) -> Step {
