@@ -14,7 +14,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -50,6 +50,10 @@ test-unit: setup-run ## Cargo's unit and integration tests, with a real mint bes
 test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@cargo build --locked --quiet --example lightning
 	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
+
+test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
+	@sh tests/lab/setup.sh peers
+	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_wallet.py
 
 lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies
 	@cargo fmt --check

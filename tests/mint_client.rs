@@ -16,8 +16,8 @@ use tollgated::clock::Clock;
 use tollgated::config::MintUrl;
 use tollgated::ecash::token;
 use tollgated::ecash::{
-    EcashError, Mint, MintEvent, NewQuote, Outputs, Proof, ProofState, QuoteId, QuoteState, QuoteWatch,
-    SecretKey, Seed, Tls, Token, Urgency,
+    EcashError, Mint, MintClient, MintEvent, NewQuote, Outputs, Proof, ProofState, QuoteId, QuoteState,
+    QuoteWatch, SecretKey, Seed, Tls, Token, Urgency,
 };
 use tollgated::units::{Millis, Sats};
 
@@ -253,4 +253,22 @@ async fn a_mint_that_is_down_is_unreachable_and_nothing_is_unknown() {
     let refused = mint.quote(Sats(1), lock, Urgency::Guest).await.unwrap_err();
     assert!(matches!(refused, EcashError::Unreachable(_)) && !refused.outcome_unknown(), "{refused:?}");
     assert_eq!(mint.health().failures, 1);
+}
+
+#[tokio::test]
+async fn quotes_are_looked_at_together() {
+    let bench = Bench::new().await;
+    assert!(bench.mint.info(Urgency::Guest).await.unwrap().quotes_at_once.is_some());
+    let (paid, unpaid) = (bench.paid_quote(21).await, bench.quote(13).await);
+    let client = MintClient::new(bench.mint.url().clone(), &Tls::new(None).unwrap());
+    let ids = [paid.id.clone(), unpaid.id.clone()];
+    let together = tokio::task::spawn_blocking(move || client.quote_states(&ids)).await.unwrap().unwrap();
+    assert_eq!([&together[0].id, &together[1].id], [&paid.id, &unpaid.id]);
+    assert_eq!([together[0].state, together[1].state], [QuoteState::Paid, QuoteState::Unpaid]);
+    let looks = [paid.id, unpaid.id].map(|id| {
+        let mint = bench.mint.clone();
+        tokio::spawn(async move { mint.quote_state(&id, Urgency::Background).await.unwrap().state })
+    });
+    let [paid, unpaid] = looks;
+    assert_eq!((paid.await.unwrap(), unpaid.await.unwrap()), (QuoteState::Paid, QuoteState::Unpaid));
 }

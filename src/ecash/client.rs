@@ -72,6 +72,12 @@ impl MintClient {
         }
     }
 
+    /// The states of many quotes, in their order (NUT-29). The mint answers for all or for none.
+    pub fn quote_states(&self, quotes: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
+        let ids: Vec<&str> = quotes.iter().map(QuoteId::as_str).collect();
+        wire::mint_quotes(&self.post("/v1/mint/quote/bolt11/check", &json!({"quotes": ids}))?, quotes)
+    }
+
     /// Has the outputs signed for a paid quote (NUT-04). A refused signature (NUT-20) does not use up the
     /// outputs, so the other form is tried at once with the same ones.
     pub fn mint(

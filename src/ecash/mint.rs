@@ -14,6 +14,7 @@ use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, Pr
 use crate::bolt11::Invoice;
 use crate::clock::Clock;
 use crate::config::MintUrl;
+use crate::task;
 use crate::units::{Millis, Sats, UnixSeconds};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT: &str = "sat";
 const INFO_KEPT: Millis = Millis::from_secs(3600);
 const KEYSETS_KEPT: Millis = Millis::from_secs(600);
+/// For a keyset that we have not heard of: so many times a minute at once, and then with this pause.
+const READ_ANEW: usize = 6;
+const READ_ANEW_PAUSE: Millis = Millis::from_secs(10);
+const MINUTE: Millis = Millis::from_secs(60);
 const CALLS: usize = 2;
 /// Leaves one slot to guests.
 const BACKGROUND_CALLS: usize = 1;
@@ -75,7 +80,10 @@ struct Shared {
 struct Kept {
     info: Option<(Millis, Arc<MintInfo>)>,
     keysets: Option<(Millis, Arc<Vec<KeysetInfo>>)>,
+    /// When they were read anew for one that was not among them.
+    read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
+    looks: together::Waiting,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
 }
@@ -88,6 +96,7 @@ enum Path {
     Keys,
     NewQuote,
     Quote(QuoteId),
+    Quotes,
     Mint,
     Swap,
     NewMelt,
@@ -138,6 +147,23 @@ impl Mint {
     /// All keysets of the mint, active or not; at most ten minutes old.
     pub async fn keysets(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
         self.keysets_of(KEYSETS_KEPT, urgency).await
+    }
+
+    /// The keysets, for a token that names one which [`Mint::keysets`] does not: the mint may have made it just now.
+    /// Strangers can invent any number of such tokens, so this does not always ask.
+    pub async fn keysets_anew(&self, urgency: Urgency) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
+        let now = self.now();
+        let max_age = {
+            let read_anew = &mut self.kept().read_anew;
+            read_anew.retain(|at| now.saturating_sub(*at) < MINUTE);
+            if read_anew.len() < READ_ANEW {
+                read_anew.push(now);
+                Millis::ZERO
+            } else {
+                READ_ANEW_PAUSE
+            }
+        };
+        self.keysets_of(max_age, urgency).await
     }
 
     /// The keysets as the mint told them at most `max_age` ago.
@@ -216,6 +242,11 @@ impl Mint {
 
     /// Reads a quote's state again.
     pub async fn quote_state(&self, quote: &QuoteId, urgency: Urgency) -> Result<MintQuote, EcashError> {
+        if urgency == Urgency::Background {
+            if let Some(state) = self.look_together(quote).await {
+                return state;
+            }
+        }
         let id = quote.clone();
         self.call(Path::Quote(id.clone()), urgency, move |client| client.quote_state(&id)).await
     }
@@ -275,22 +306,25 @@ impl Mint {
         urgency: Urgency,
         work: impl FnOnce(&MintClient) -> Result<T, EcashError> + Send + 'static,
     ) -> Result<T, EcashError> {
-        if urgency == Urgency::Background {
-            self.backed_off(&path)?;
-        }
-        let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
-        let slot = slot.await.map_err(|_| EcashError::Busy)??;
-        let shared = self.0.clone();
-        // The slot goes along: a caller that stops waiting does not free it.
-        let call = tokio::task::spawn_blocking(move || {
-            let outcome = work(&shared.client);
+        let slot = self.admitted(&path, urgency).await?;
+        let mint = self.clone();
+        // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
+        // without it: a mint that hangs longer than guests wait would seem to be well.
+        let call = task::blocking(move || {
+            let outcome = work(&mint.0.client);
+            mint.record(path, outcome.as_ref().err());
             drop(slot);
             outcome
         });
-        let outcome =
-            call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())));
-        self.record(path, &outcome);
-        outcome
+        call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())))
+    }
+
+    async fn admitted(&self, path: &Path, urgency: Urgency) -> Result<Slot, EcashError> {
+        if urgency == Urgency::Background {
+            self.backed_off(path)?;
+        }
+        let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
+        slot.await.map_err(|_| EcashError::Busy)?
     }
 
     async fn slot(&self, urgency: Urgency) -> Result<Slot, EcashError> {
@@ -309,30 +343,30 @@ impl Mint {
         }
     }
 
-    fn record<T>(&self, path: Path, outcome: &Result<T, EcashError>) {
+    fn record(&self, path: Path, failure: Option<&EcashError>) {
         let now = self.now();
         let mut kept = self.kept();
-        match outcome {
-            Err(EcashError::RateLimited) => {
+        match failure {
+            Some(EcashError::RateLimited) => {
                 kept.back_off.retain(|_, until| *until > now);
                 if kept.back_off.len() < MAX_BACK_OFFS {
                     kept.back_off.insert(path, now.saturating_add(BACK_OFF).saturating_add(jitter()));
                 }
             }
-            Ok(_) => {
+            None => {
                 kept.back_off.remove(&path);
             }
-            Err(_) => {}
+            Some(_) => {}
         }
-        match outcome {
-            Err(
+        match failure {
+            Some(
                 error @ (EcashError::Unreachable(_)
                 | EcashError::NoAnswer(_)
-                | EcashError::RateLimited
                 | EcashError::LoginNeeded
                 | EcashError::Malformed(_)
                 | EcashError::Lied(_)),
             ) => kept.health.fail(now, error),
+            // One that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;
@@ -406,6 +440,7 @@ fn checked(quote: MintQuote, amount: Sats, lock: PublicKey) -> Result<NewQuote, 
 }
 
 mod spending;
+mod together;
 
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,8 @@ pub struct MintInfo {
     pub dleq: bool,
     /// Whether it announces changes of mint quotes over a WebSocket (NUT-17).
     pub websocket: bool,
+    /// How many mint quotes may be looked at together (NUT-29); at least two.
+    pub quotes_at_once: Option<usize>,
     /// Whether minting or restoring needs a login (NUT-21, NUT-22).
     pub login: bool,
 }
@@ -195,8 +197,17 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
         restore: supported("9"),
         dleq: supported("12"),
         websocket: nut("17")["supported"].as_array().is_some_and(|all| all.iter().any(announces)),
+        quotes_at_once: quotes_at_once(nut("29")),
         login: protects_minting(nut("21")) || protects_minting(nut("22")),
     })
+}
+
+/// No limit is any number; no list of methods is all of them.
+fn quotes_at_once(nut: &Value) -> Option<usize> {
+    let methods = nut.as_object()?.get("methods").and_then(Value::as_array);
+    let takes_bolt11 = methods.is_none_or(|methods| methods.iter().any(|method| method == "bolt11"));
+    let most = nut["max_batch_size"].as_u64().and_then(|most| usize::try_from(most).ok());
+    takes_bolt11.then_some(most.unwrap_or(usize::MAX)).filter(|most| *most > 1)
 }
 
 /// Whether a list of protected endpoints covers one that we need. A `*` (or an older mint's pattern) covers
@@ -247,6 +258,16 @@ pub(super) fn keys(body: &[u8], listed: &KeysetInfo) -> Result<Keyset, EcashErro
 pub(super) fn mint_quote(body: &[u8]) -> Result<MintQuote, EcashError> {
     let text: QuoteText = parse(body)?;
     text.quote()
+}
+
+/// The states of the quotes asked for, in that order (NUT-29).
+pub(super) fn mint_quotes(body: &[u8], asked: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
+    let texts: Vec<QuoteText> = parse(body)?;
+    let quotes = texts.into_iter().map(QuoteText::quote).collect::<Result<Vec<MintQuote>, EcashError>>()?;
+    match quotes.iter().map(|quote| &quote.id).eq(asked) {
+        true => Ok(quotes),
+        false => Err(Lie::OtherQuote.into()),
+    }
 }
 
 pub(super) fn signatures(body: &[u8]) -> Result<Vec<BlindSignature>, EcashError> {

@@ -7,7 +7,8 @@ use serde_json::Value;
 /// What comes first; all else follows by name.
 const ORDER: &str = "ready not_ready trouble guests sales_today mints gate store clock version \
     mac address device venue trusted remaining_seconds remaining_bytes used_bytes allotment_seconds allotment_bytes ends_at \
-    url state reachable online count sat";
+    url state reachable online count sat \
+    card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";
 
 /// Tables as lines, everything else as indented names and values. `what` names the rows.
 pub fn for_people(what: &str, data: &Value) -> String {
@@ -71,7 +72,9 @@ fn shown<'a>(name: &'a str, value: &Value) -> (&'a str, String) {
         (Some((name, "bytes")), _) => (name, data(number)),
         (None, "seconds") => ("time", duration(number)),
         (None, "bytes") => ("data", data(number)),
-        (Some((_, "at")), _) | (None, "wall") => (name, format!("{} UTC", timestamp(number))),
+        (Some((_, "at")), _) | (None, "wall" | "at" | "created") => {
+            (name, format!("{} UTC", timestamp(number)))
+        }
         _ => (name, plain(value)),
     }
 }
@@ -98,11 +101,11 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// `999 B`, `1.2 kB`, `34.5 MB`: decimal, as `grant` takes it.
+/// `999 B`, `1.2 kB`, `34.5 MB`: of 2^10 and 2^20 bytes, as `grant` takes it and the portal shows it.
 fn data(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
     match units.iter().find(|(size, _)| bytes >= *size) {
-        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size / (size / 10)),
+        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
         None => format!("{bytes} B"),
     }
 }
@@ -116,7 +119,7 @@ mod tests {
     fn a_row_is_a_line_with_what_matters_first_and_units_in_the_values() {
         let rows = json!([
             {"venue": "guest", "mac": "02:00:00:00:00:01", "ends_at": 951_868_800, "remaining_seconds": 3599, "allotment_seconds": 7_200},
-            {"venue": "guest", "mac": "02:00:00:00:00:02", "used_bytes": 999, "remaining_bytes": 34_567_890},
+            {"venue": "guest", "mac": "02:00:00:00:00:02", "used_bytes": 999, "remaining_bytes": 36_178_000},
         ]);
         assert_eq!(
             for_people("sessions", &rows),
@@ -130,7 +133,7 @@ mod tests {
     fn a_state_begins_with_whether_anything_can_be_sold() {
         let state = json!({
             "version": "1.0.0", "clock": {"wall": 951_868_800, "service_seconds": 187_200}, "not_ready": [],
-            "ready": true, "sales_today": {"count": 2, "sat": 7, "seconds": 90, "bytes": 1000}, "store": null,
+            "ready": true, "sales_today": {"count": 2, "sat": 7, "seconds": 90, "bytes": 1024}, "store": null,
         });
         assert_eq!(
             for_people("status", &state),

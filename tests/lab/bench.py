@@ -6,6 +6,8 @@ import statistics
 import sys
 import time
 
+from . import bench_ecash
+from .bench_card import cards
 from .curve import PrivateKey
 from .daemon import Daemon, Mint, binary
 from .internet import MINT4
@@ -33,9 +35,13 @@ def main() -> int:
         rows += idle_memory(daemon)
         rows += payments(lab, mint)
         rows += sockets(lab, daemon)
-    print(f"{binary()}\n\n{'what':<58} {'measured':>12} {'budget':>10}")
+        daemon.stop()
+        lab.clean_router()
+        rows += cards(lab)
+    rows += bench_ecash.rows()
+    print(f"{binary()}\n\n{'what':<66} {'measured':>14} {'budget':>10}")
     for what, measured, budget, kept in rows:
-        print(f"{what:<58} {measured:>12} {budget:>10} {'' if kept is None else 'kept' if kept else 'OVER'}")
+        print(f"{what:<66} {measured:>14} {budget:>10} {'' if kept is None else 'kept' if kept else 'OVER'}")
     return 0
 
 

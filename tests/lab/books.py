@@ -13,7 +13,7 @@ import tempfile
 
 from .daemon import Daemon
 from .fault_mint import FaultMint
-from .takings import takings_seed, token_of
+from .takings import Seed, token_of
 from .wallet import Token, decode_token
 
 
@@ -21,9 +21,10 @@ class Books:
     """The store as it is now; made anew for every look."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self.tables = {name: rows(daemon, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
-        self.proofs = rows(daemon, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
-        self.seed = takings_seed(daemon.state_dir)
+        with copied(daemon) as (db, key):
+            self.tables = {name: read(db, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
+            self.proofs = read(db, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
+        self.seed = Seed(key)
         owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
         for part in self.tables["parts"]:
             part["owner"] = owners[part["request"]]
@@ -48,13 +49,23 @@ class Books:
         return token_of(mint, rows, self.seed)
 
 
-def rows(daemon: Daemon, query: str) -> list[dict]:
-    """From a copy of the store; the daemon may be running, as long as it is not busy."""
+@contextlib.contextmanager
+def copied(daemon: Daemon):
+    """A copy of the store, open, and the takings' key; the daemon may be running, as long as it is not busy."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
-        daemon.lab.router.run(["sh", "-c", f"cp '{daemon.state_dir}'/store.db* '{directory}'"])
-        with contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
+        daemon.lab.router.run(["sh", "-c", f"cd '{daemon.state_dir}' && cp store.db* '{directory}' && cat takings.key >'{directory}/key' || true"])
+        with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
             db.row_factory = sqlite3.Row
-            return [dict(row) for row in db.execute(query)]
+            yield db, key.read()
+
+
+def read(db: sqlite3.Connection, query: str) -> list[dict]:
+    return [dict(row) for row in db.execute(query)]
+
+
+def rows(daemon: Daemon, query: str) -> list[dict]:
+    with copied(daemon) as (db, _):
+        return read(db, query)
 
 
 def edit(daemon: Daemon, *statements: str) -> None:

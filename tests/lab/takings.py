@@ -4,7 +4,6 @@
 """
 
 import hmac
-import os
 
 from bip32 import BIP32
 from mnemonic import Mnemonic
@@ -28,11 +27,6 @@ class Seed:
         account = int(keyset, 16) % (HARDENED - 1)
         path = [129372 + HARDENED, HARDENED, account + HARDENED, counter + HARDENED, 0]
         return BIP32.from_seed(self.stretched).get_privkey_from_path(path).hex()
-
-
-def takings_seed(state_dir: str) -> Seed:
-    with open(os.path.join(state_dir, "takings.key"), "rb") as file:
-        return Seed(file.read())
 
 
 def token_of(mint: str, rows: list[dict], seed: Seed) -> Token:

@@ -9,6 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 from lab import daemon as lab_daemon
 from lab.browser import Browser
 from lab.card_shop import CardShop
+from lab.cdk_mintd import CdkMintd
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -21,6 +22,7 @@ from lab.place import HOST, free_ports
 from lab.shop import Shop
 
 NUMBERS = itertools.count(1)
+MINT = os.environ.get("TOLLGATED_MINT", "nutshell")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,8 @@ def lab():
 
 @pytest.fixture(scope="module")
 def mint(lab):
-    """A real mint in the internet, no fees; invoices are paid by `mint.pay(invoice)`."""
-    with Nutshell(lab.internet, MINT4, dir=lab.path("mint")) as made:
+    """A real mint in the internet, no fees; invoices are paid by `mint.pay(invoice)`. `TOLLGATED_MINT` says whose."""
+    with {"nutshell": Nutshell, "cdk-mintd": CdkMintd}[MINT](lab.internet, MINT4, dir=lab.path("mint")) as made:
         yield made
 
 
@@ -192,6 +194,14 @@ def pytest_xdist_make_scheduler(config, log):
             return TOGETHER.get(file, file)
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Another mint than usual: only what asks for it."""
+    if MINT != "nutshell":
+        others = [item for item in items if "mint" not in item.fixturenames]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.hookimpl(wrapper=True)

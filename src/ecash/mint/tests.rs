@@ -234,3 +234,67 @@ async fn states_of_proofs_are_asked_for_by_their_points() {
     let states = mint(&fake).proof_states(ys, Urgency::Background).await.unwrap();
     assert_eq!(states, [ProofState::Unspent, ProofState::Unspent]);
 }
+
+#[tokio::test]
+async fn keysets_that_nobody_has_heard_of_do_not_make_the_mint_be_asked_without_end() {
+    let fake = FakeMint::honest();
+    let mint = mint(&fake);
+    for _ in 0..20 {
+        mint.keysets_anew(Urgency::Guest).await.unwrap();
+    }
+    assert_eq!(fake.seen("GET /v1/keysets"), 6);
+}
+
+/// A mint with NUT-29, whose quotes are all paid; but for those called `bad`.
+fn taking_many() -> FakeMint {
+    FakeMint::start(|request: &Request, mut answer| {
+        let asked = request.line.rsplit('/').next().unwrap().to_owned();
+        let quote = |id: &Value| json!({"quote": id, "request": invoice(), "state": "PAID", "expiry": null});
+        match request.line.as_str() {
+            "GET /v1/info" => answer["nuts"]["29"] = json!({"max_batch_size": 10, "methods": ["bolt11"]}),
+            "POST /v1/mint/quote/bolt11/check" => {
+                let ids = request.body["quotes"].as_array().unwrap();
+                if ids.iter().any(|id| id == "bad") {
+                    return Answer::Json(400, json!({"detail": "quote not found", "code": 0}));
+                }
+                answer = ids.iter().map(quote).collect();
+            }
+            line if line.starts_with("GET /v1/mint/quote") => answer = quote(&json!(asked)),
+            _ => {}
+        }
+        Answer::Json(200, answer)
+    })
+}
+
+async fn look_at(mint: &Mint, ids: &[String]) -> usize {
+    let mut looks = tokio::task::JoinSet::new();
+    for id in ids.iter().map(|id| QuoteId::parse(id).unwrap()) {
+        let mint = mint.clone();
+        looks.spawn(async move { (mint.quote_state(&id, Urgency::Background).await.unwrap().id, id) });
+    }
+    let answers = looks.join_all().await;
+    assert!(answers.iter().all(|(answered, asked)| answered == asked));
+    answers.len()
+}
+
+#[tokio::test]
+async fn quotes_that_are_looked_at_together_cost_one_question_where_the_mint_takes_many() {
+    let fake = taking_many();
+    let mint = mint(&fake);
+    mint.info(Urgency::Guest).await.unwrap();
+    let ids: Vec<String> = (0..25).map(|number| format!("quote-{number}")).collect();
+    assert_eq!(look_at(&mint, &ids).await, 25);
+    assert_eq!(fake.seen("POST /v1/mint/quote/bolt11/check"), 3);
+    assert_eq!(fake.seen("GET /v1/mint/quote"), 0);
+    assert_eq!(look_at(&mint, &ids[..1]).await, 1);
+    assert_eq!((fake.seen("POST"), fake.seen("GET /v1/mint/quote")), (3, 1));
+}
+
+#[tokio::test]
+async fn one_quote_that_the_mint_does_not_know_spoils_no_other() {
+    let fake = taking_many();
+    let mint = mint(&fake);
+    mint.info(Urgency::Guest).await.unwrap();
+    assert_eq!(look_at(&mint, &["one".to_owned(), "bad".to_owned(), "two".to_owned()]).await, 3);
+    assert_eq!(fake.seen("GET /v1/mint/quote"), 3);
+}

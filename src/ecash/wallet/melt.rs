@@ -61,6 +61,8 @@ struct Payment {
     blanks: Option<Arc<Outputs>>,
     /// It may have been sent, and no answer told what came of it.
     unclear: bool,
+    /// The mint has tried to pay.
+    was_tried: bool,
     /// The mint's no to the only request that was made.
     refused: Option<EcashError>,
     seems_lost: bool,
@@ -207,7 +209,18 @@ impl Wallet {
             None => None,
         };
         let mint = self.0.mints.get(&op.mint);
-        Ok(Payment { op, mint, quote, rows, inputs, blanks, unclear, refused: None, seems_lost: false })
+        Ok(Payment {
+            op,
+            mint,
+            quote,
+            rows,
+            inputs,
+            blanks,
+            unclear,
+            was_tried: false,
+            refused: None,
+            seems_lost: false,
+        })
     }
 
     async fn bring_payment_about(&self, payment: &mut Payment, teller: &Teller) -> Received {
@@ -238,7 +251,10 @@ impl Wallet {
         };
         match quote.state {
             MeltState::Paid => self.paid(payment, &quote).await,
-            MeltState::Pending => Step::Again("the mint is paying".to_owned()),
+            MeltState::Pending => {
+                payment.was_tried = true;
+                Step::Again("the mint is paying".to_owned())
+            }
             MeltState::Unpaid => self.unpaid(payment, teller).await,
         }
     }
@@ -247,11 +263,11 @@ impl Wallet {
         let (inputs, blanks) = (payment.inputs.clone(), payment.blanks.clone());
         match payment.mint.melt(&payment.quote, inputs, blanks, Urgency::Guest).await {
             Ok(quote) if quote.state == MeltState::Paid => return self.paid(payment, &quote).await,
-            // The one request that was made has arrived: should the mint call it unpaid, it has failed.
-            Ok(quote) if quote.state == MeltState::Pending && !payment.unclear => {
-                payment.refused = Some(EcashError::PaymentFailed);
+            Ok(quote) if quote.state == MeltState::Pending => {
+                payment.was_tried = true;
+                // The one request that was made has arrived: should the mint call it unpaid, it has failed.
+                payment.refused = (!payment.unclear).then_some(EcashError::PaymentFailed);
             }
-            Ok(quote) if quote.state == MeltState::Pending => {}
             Ok(_) => payment.refused = Some(EcashError::PaymentFailed),
             Err(err @ (EcashError::Unreachable(_) | EcashError::Busy)) if !payment.unclear => {
                 return self.failed(payment, Vec::new(), &err.to_string()).await;
@@ -286,7 +302,7 @@ impl Wallet {
             payment.seems_lost = false;
             return match payment.refused.take() {
                 Some(refused) => self.failed(payment, Vec::new(), &refused.to_string()).await,
-                None if self.age(payment) < SEND_AGAIN => self.pay(payment).await,
+                None if !payment.was_tried && self.age(payment) < SEND_AGAIN => self.pay(payment).await,
                 None => self.cancel(payment, teller).await,
             };
         }

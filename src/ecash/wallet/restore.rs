@@ -5,7 +5,7 @@
 //! worth nothing at these mints.
 
 use super::exchange::{points, prepare};
-use super::offer::{fee_of, reference_of, Offer, KEYSETS_AGE, MAX_PROOFS, UNIT};
+use super::offer::{fee_of, reference_of, Offer, MAX_PROOFS, UNIT};
 use super::own::{states, WalletError};
 use super::receive::{takings, Received};
 use super::{total, Wallet};
@@ -17,7 +17,8 @@ use crate::ecash::retry::RATE_LIMIT_PAUSE;
 use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::store::ClaimRow;
-use crate::units::Sats;
+use crate::task;
+use crate::units::{Millis, Sats};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ impl Wallet {
         let seed = match words {
             None => own.clone(),
             Some(words) => {
-                let stretched = tokio::task::spawn_blocking(move || Seed::from_words(&words));
+                let stretched = task::blocking(move || Seed::from_words(&words));
                 Arc::new(stretched.await.map_err(|_| EcashError::Busy)?.map_err(EcashError::from)?)
             }
         };
@@ -63,7 +64,7 @@ impl Wallet {
         let mut restored = Restored::default();
         for url in mints {
             let mint = self.0.mints.get(&url);
-            let listed = match mint.keysets_of(KEYSETS_AGE, Urgency::Guest).await {
+            let listed = match mint.keysets_of(Millis::ZERO, Urgency::Guest).await {
                 Ok(listed) => listed,
                 Err(err) => {
                     restored.trouble.push((url, err.to_string()));
