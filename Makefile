@@ -17,12 +17,14 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-setup: ## Install what building and testing need (the other targets do it themselves)
+setup: setup-run setup-lightning ## Install what building and testing need (the other targets do it themselves)
+
+setup-run:
 	@sh tests/lab/setup.sh all
 
 setup-build:
@@ -37,22 +39,22 @@ setup-lightning:
 build: setup-build ## Build the daemon (target/debug/tollgated)
 	@echo '  building the daemon'; cargo build --locked --quiet
 
-run: setup build ## Show it: a guest pays and gets online, then the portal stays open for you (Ctrl-C ends it)
+run: setup-run build ## Show it: a guest pays and gets online, then the portal stays open for you (Ctrl-C ends it)
 	@$(PYTHON) -m lab.run
 
-demo: setup build ## The same tour once, without staying up
+demo: setup-run build ## The same tour once, without staying up
 	@$(PYTHON) -m lab.run --once
 
 test: setup lint test-unit test-system ## Everything: lint, unit, integration and system tests
 
-test-unit: setup ## Cargo's unit and integration tests, with a real mint beside them
+test-unit: setup-run ## Cargo's unit and integration tests, with a real mint beside them
 	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
 
-test-system: setup setup-lightning build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
+test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@cargo build --locked --quiet --example lightning
 	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
 
-test-peers: setup build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
+test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
 	@sh tests/lab/setup.sh peers
 	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_wallet.py
 
@@ -61,7 +63,7 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 
-bench: setup ## Speed and memory of the release build, as a table
+bench: setup-run ## Speed and memory of the release build, as a table
 	@cargo build --locked --quiet --release
 	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
 
