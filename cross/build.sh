@@ -4,7 +4,8 @@
 # `tests` makes target/openwrt/TARGET/unit-tests, which smoke runs on an emulated processor.
 #
 # The standard library of some of these processors exists as source only and must match the compiler to the letter, so both
-# come from Debian (rustc-web, rust-web-src), whatever `cargo` is first in PATH. Zig is the C compiler and brings musl.
+# come from Debian (rustc-web, rust-web-src), whatever `cargo` is first in PATH. So does the C compiler, see cc.sh. Zig brings musl
+# and, except on MIPS, the linker.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,11 +16,11 @@ what=${2:-daemon}
 
 # shellcheck disable=SC2046 # a line of words
 set -- $(awk -v name="$target" '$1 == name' cross/targets)
-[ $# = 3 ] || {
+[ $# = 4 ] || {
 	echo "no such target: $target. There are:" $(awk '!/^#/ { print $1 }' cross/targets) >&2
 	exit 1
 }
-triple=$2
+triple=$2 gnu=$3-
 
 # Zig knows no makers and calls 32-bit ARM by its family; soft float is its plain eabi.
 case $triple in
@@ -29,27 +30,53 @@ armv7*) zig_target=arm-linux-musleabihf ;;
 esac
 
 # Named from the root of the checkout: what the compiler is told goes into the symbols.
-no_unwinder=target/openwrt/build/no_unwinder-$target.o
+runtime=target/openwrt/build/runtime-$target.o
 
 # Paths of this machine would end up in panic messages.
 registry=${CARGO_HOME:-$HOME/.cargo}
 crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
-flags="-Clink-self-contained=no|-Cforce-unwind-tables=no|-Crelocation-model=static"
-flags="$flags|-Zpre-link-arg=$no_unwinder|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
+zig() { "$cache/cross/bin/python" -m ziglang "$@"; }
+export ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
+
+# What zig links into every C program, as a folder in which GNU's linker finds -lc; printed as flags for rustc.
+musl_for_ld() {
+	musl=target/openwrt/build/musl-$target
+	mkdir -p "$musl"
+	echo 'int main(void) { return 0; }' >"$musl/empty.c"
+	pieces=$(zig build-exe -target "$zig_target" -lc -static -O ReleaseSmall --verbose-link "$musl/empty.c" -femit-bin="$musl/empty" 2>&1 |
+		tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
+	echo "GROUP ( $(echo "$pieces" | grep '\.a$' | tr '\n' ' '))" >"$musl/libc.a"
+	echo '/* nothing is unwound */' >"$musl/libgcc_s.a"
+	printf %s "-Zpre-link-arg=$(echo "$pieces" | grep 'crt1\.o$')|-Clink-arg=-L$musl|-Clink-arg=-static|-Clink-arg=--build-id=none|-Clink-arg=-z|-Clink-arg=max-page-size=4096|-Clink-arg=-z|-Clink-arg=stack-size=16777216"
+}
+
+# A derived Debug prints a type's name only: nobody reads more on a router, and it is 70 kB on MIPS.
+flags="-Clink-self-contained=no|-Zfmt-debug=shallow|-Cforce-unwind-tables=no|-Crelocation-model=static"
+flags="$flags|-Zpre-link-arg=$runtime|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 machine=
 case $triple in
 # Thumb-2 is a quarter smaller, and every ARMv7 has it.
 armv7*) flags="$flags|-Ctarget-feature=+thumb-mode" machine=-mthumb ;;
+# SQLite as MIPS16, which every 24K has, is half as large. Zig's linker cannot link that, GNU's can.
+mips*)
+	machine="-march=mips32r2 -mabi=32 -msoft-float -mno-shared -mplt"
+	export SQLITE_FLAGS=-mips16
+	flags="$flags|-Clinker=${gnu}ld|-Clinker-flavor=ld|$(musl_for_ld)"
+	;;
 # What several functions do alike is done in one place; other processors' compilers do so by themselves, or cannot.
 x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" ;;
 esac
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
-# The crates that compile C ask for position-independent code, which is a seventh larger on MIPS.
-export CFLAGS="$machine -fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
+# The crates that compile C ask for position-independent code, which is larger.
+export CFLAGS="$machine -g0 -fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
 export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers" ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
+export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers"
+export GCC="${gnu}gcc" "CC_$(echo "$triple" | tr - _)=$root/cross/cc.sh"
+GCC_HEADERS="-nostdinc -isystem $("$GCC" -print-file-name=include) $(zig cc -target "$zig_target" -v -E -xc /dev/null 2>&1 |
+	awk '/^ .*\/lib\/libc\/include\// { print "-isystem", $1 }' | tr '\n' ' ')"
+export GCC_HEADERS
 # Symbols are taken away afterwards: `make size` wants to see them.
 export CARGO_PROFILE_RELEASE_STRIP=none
 
@@ -60,7 +87,7 @@ build() {
 # .pdr exists on MIPS only and is 8 % of the file there. A position-independent static binary crashes on MIPS as soon as it
 # serves (an absent weak symbol becomes the load address), and would be larger elsewhere.
 strip_into() {
-	llvm-objcopy-22 --strip-all -R .pdr -R .comment "$1" "$2.new"
+	"${gnu}objcopy" --strip-all -R .pdr -R .comment "$1" "$2.new"
 	found=$(LC_ALL=C readelf -h "$2.new" | awk '$1 == "Type:" { print $2 }')
 	[ "$found" = EXEC ] || {
 		echo "$target: the binary is $found, it must be EXEC" >&2
@@ -73,7 +100,7 @@ out=target/openwrt/$target
 mkdir -p "$out" "$CARGO_TARGET_DIR"
 echo "  building $what for $target"
 # shellcheck disable=SC2086 # words
-"$cache/cross/bin/python" -m ziglang cc -target "$zig_target" -Oz -g0 $CFLAGS -c cross/no_unwinder.c -o "$no_unwinder"
+"$GCC" -Os $CFLAGS -c cross/runtime.c -o "$runtime"
 case $what in
 daemon)
 	build zigbuild --bin tollgated -Z build-std=std,panic_abort

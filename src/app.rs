@@ -15,9 +15,10 @@ use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};
 use crate::ops::{self, control};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::task;
 use crate::tollgate::TollGate;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -130,7 +131,7 @@ impl App {
         };
         let (reload, mut reloads) = mpsc::channel(4);
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => Some(tokio::spawn(control::serve(listener, site.clone(), reload))),
+            Ok(listener) => Some(task::spawn(control::serve(listener, site.clone(), reload))),
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
@@ -191,6 +192,7 @@ impl App {
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
         shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
+        shop.mint_proxy.tend_graces();
         shop.mint_proxy.forget_finished();
         if self.tidied.saturating_add(TIDY_EVERY) <= now {
             self.tidied = now;
@@ -202,7 +204,7 @@ impl App {
             if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
                 log::warn!("old records are not removed: {err}");
             }
-            tokio::spawn(async move {
+            task::spawn(async move {
                 shop.mint_proxy.tidy().await;
                 shop.wallet.tidy().await;
             });
@@ -249,9 +251,9 @@ impl App {
                 let mut warnings = texts(&self.path, &warnings);
                 warnings.extend(waiting.map(str::to_owned));
                 // A gate that refuses is tried again, and status tells; nothing here waits for it.
-                tokio::spawn(async move {
+                task::spawn(async move {
                     let _ = replanned.await;
-                    reply.map(|reply| reply.send(Ok(warnings)))
+                    let _ = reply.map(|reply| reply.send(Ok(warnings)));
                 });
             }
             Err(problems) => {
@@ -328,7 +330,7 @@ async fn open_shop(
         Ok(store) => store,
         Err(err @ StoreError::InUse) => return Err(err),
         Err(err) => {
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };
@@ -336,7 +338,7 @@ async fn open_shop(
         Ok(access) => access,
         Err(err) => {
             let gate = Box::new(NftGate::new());
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), BTreeMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };
@@ -354,7 +356,7 @@ async fn open_shop(
         Ok((mint_proxy, wallet)) => {
             let tollgate =
                 TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
-            let cards = cards::open(&store, tls, receiver).await;
+            let cards = cards::open(&store, tls, wallet.clone(), receiver).await;
             Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards })
         }
         Err(err) => Err(closed(&err)),
@@ -366,10 +368,10 @@ async fn open_shop(
 fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
-    tokio::spawn(async move {
+    task::spawn(async move {
         while let Some(session) = sessions.recv().await {
             let access = access.clone();
-            tokio::spawn(async move { access.admit(session).await });
+            task::spawn(async move { drop(access.admit(session).await) });
         }
     });
     sender
@@ -399,6 +401,7 @@ fn plan(config: &Config) -> Plan {
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
         trusted: config.venues.iter().flat_map(|venue| venue.trusted_macs.clone()).collect(),
+        garden: config.main.garden.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod hex;
 pub mod mac;
 pub mod pace;
+pub mod task;
 pub mod units;
 
 pub mod bolt11;

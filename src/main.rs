@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tollgated::config::{self, check, Config};
 use tollgated::ecash::wallet;
-use tollgated::lightning;
+use tollgated::lightning::test_command;
 use tollgated::ops::{control, log, people, terminal};
 use tollgated::setup::{self, SetupError};
 
@@ -195,9 +195,24 @@ fn test_lightning(line: &Line) -> ExitCode {
         complain(&check::report(&line.config, &config, false).0);
         return ExitCode::FAILURE;
     };
-    let (text, good) = lightning::test_command::run(config, line.json);
+    let tried = match test_command::is_the_daemons(config) {
+        false => test_command::try_node(config),
+        true => try_ecash(&control::path(&config.main.run_dir)),
+    };
+    let (text, good) = test_command::printed(config, tried, line.json);
     print(&text);
     ExitCode::from(u8::from(!good))
+}
+
+/// The wallet is the running daemon's.
+fn try_ecash(socket: &Path) -> Result<Value, String> {
+    let order = json!({"command": "lightning", "args": ["test"]});
+    let mut answer = ask(socket, &order, WALLET_TIMEOUT)
+        .map_err(|err| format!("the daemon, which has the wallet, does not answer: {err}"))?;
+    match answer["ok"] == true {
+        true => Ok(answer["data"].take()),
+        false => Err(answer["message"].as_str().unwrap_or("the daemon's answer cannot be read").to_owned()),
+    }
 }
 
 fn wiring(line: &Line) -> ExitCode {

@@ -2,7 +2,8 @@
 
 use crate::mac::MacAddr;
 use crate::units::Millis;
-use std::collections::{BTreeMap, VecDeque};
+use litemap::LiteMap;
+use std::collections::VecDeque;
 
 /// Addresses are easily made up: where so many were counted lately, one that was not has to wait.
 const MAX_MACS: usize = 4096;
@@ -15,12 +16,12 @@ const MOMENTS: u64 = 64;
 pub struct Pace {
     most: usize,
     window: Millis,
-    recent: BTreeMap<MacAddr, VecDeque<(Millis, usize)>>,
+    recent: LiteMap<MacAddr, VecDeque<(Millis, usize)>>,
 }
 
 impl Pace {
     pub const fn new(most: usize, window: Millis) -> Pace {
-        Pace { most, window, recent: BTreeMap::new() }
+        Pace { most, window, recent: LiteMap::new() }
     }
 
     /// Counts one more; false if it is one too many.
@@ -47,12 +48,12 @@ impl Pace {
     /// How long until one more may be counted.
     pub fn wait(&mut self, mac: MacAddr, now: Millis) -> Millis {
         let window = self.window;
-        self.recent.retain(|_, moments| {
+        for (_, moments) in self.recent.iter_mut() {
             while moments.front().is_some_and(|(at, _)| at.saturating_add(window) <= now) {
                 moments.pop_front();
             }
-            !moments.is_empty()
-        });
+        }
+        self.recent.retain(|_, moments| !moments.is_empty());
         match self.recent.get(&mac) {
             Some(moments) if moments.iter().map(|(_, count)| count).sum::<usize>() >= self.most => {
                 moments.front().map_or(window, |(at, _)| at.saturating_add(window).saturating_sub(now))

@@ -6,7 +6,14 @@ use std::str::FromStr;
 use tollgated::bolt11::{Invoice, Network};
 
 const CHARSET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+/// The x coordinate of a point that is on the curve.
+const GENERATOR: [u8; 32] = [
+    0x79, 0xbe, 0x66, 0x7e, 0xf9, 0xdc, 0xbb, 0xac, 0x55, 0xa0, 0x62, 0x95, 0xce, 0x87, 0x0b, 0x07, 0x02,
+    0x9b, 0xfc, 0xdb, 0x2d, 0xce, 0x28, 0xd9, 0x59, 0xf2, 0x81, 0x5b, 0x16, 0xf8, 0x17, 0x98,
+];
 const ROUNDS: usize = 4000;
+/// Feature bits that a payer of ours may be asked to know.
+const KNOWN: [usize; 7] = [8, 14, 16, 24, 30, 48, 262];
 
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -103,9 +110,12 @@ fn invoice(dice: &mut Dice) -> String {
         let secret = dice.words(51);
         words.extend(field(16, &[secret, vec![0]].concat()));
     }
-    words.extend(field(13, &bytes_to_words(b"coffee")));
+    // Some are longer than 1,500 characters, as invoices with many hints are.
+    let text =
+        if dice.below(8) == 0 { "coffee ".repeat(60 + dice.below(31) as usize) } else { "coffee".to_owned() };
+    words.extend(field(13, &bytes_to_words(text.as_bytes())));
     for _ in 0..dice.below(5) {
-        let extra = match dice.below(7) {
+        let extra = match dice.below(10) {
             0 => field(6, &number_words(dice.below(1_000_000))),
             1 => field(24, &number_words(dice.below(3000))),
             2 => {
@@ -113,6 +123,29 @@ fn invoice(dice: &mut Dice) -> String {
                 field(6, &dice.words(count))
             }
             3 => field(5, &[16, 8, 0]),
+            7 => {
+                // Features: up to 300 bits, few of them set.
+                let count = dice.below(60) as usize;
+                let mut bits = vec![0; count];
+                for _ in 0..=dice.below(3) {
+                    let at = dice.below(60) as usize;
+                    bits.get_mut(at).map(|word| *word |= 1 << dice.below(5));
+                }
+                field(5, &bits)
+            }
+            8 => {
+                let (tag, count) = (*dice.one(&[0u8, 8, 14, 30]), dice.below(500) as usize);
+                field(tag, &dice.words(count))
+            }
+            9 => {
+                // A way to the payee.
+                let mut hops = Vec::new();
+                for _ in 0..=dice.below(7) {
+                    hops.extend([&[2][..], &GENERATOR].concat());
+                    hops.extend((0..18).map(|_| dice.below(256) as u8));
+                }
+                field(3, &bytes_to_words(&hops))
+            }
             4 => {
                 let count = *dice.one(&[51usize, 52, 53]);
                 field(1, &dice.words(count))
@@ -154,7 +187,8 @@ fn sign(dice: &mut Dice, hrp: &str, mut words: Vec<u8>) -> String {
 #[test]
 fn what_both_read_is_the_same() {
     let mut dice = Dice(21);
-    let (mut read, mut refused, mut signed) = (0, 0, 0);
+    let (mut read, mut refused, mut signed, mut with_features, mut long) = (0, 0, 0, 0, 0);
+    let mut networks = std::collections::BTreeSet::new();
     for _ in 0..ROUNDS {
         let text = invoice(&mut dice);
         let ours = Invoice::parse(&text);
@@ -179,6 +213,7 @@ fn what_both_read_is_the_same() {
             Currency::Simnet => None,
         };
         assert_eq!(ours.network(), network, "{text}");
+        networks.insert(format!("{network:?}"));
         assert_eq!(
             ours.amount().map(|msat| msat.0),
             theirs.amount_pico_btc().map(|pico| pico / 10),
@@ -191,6 +226,13 @@ fn what_both_read_is_the_same() {
         assert_eq!(ours.lifetime().0, expiry.saturating_mul(1000), "{text}");
         let cltv = theirs.min_final_cltv_expiry_delta().map_or(18, |cltv| cltv.0);
         assert_eq!(ours.min_final_cltv(), cltv, "{text}");
+        // Which of the bits somebody has to know is each reader's own affair; which are set is not.
+        let flags = theirs.features().map(|features| features.le_flags().to_vec()).unwrap_or_default();
+        let is_set = |bit: &usize| flags.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
+        let mut required = (0..flags.len() * 8).step_by(2).filter(is_set);
+        assert_eq!(ours.unknown_feature(), required.find(|bit| !KNOWN.contains(bit)), "{text}");
+        with_features += usize::from(ours.unknown_feature().is_some());
+        long += usize::from(text.len() > 1500);
         // Theirs hashes the invoice as it would write it, so only then there is something to compare.
         if theirs.to_string() != text {
             continue;
@@ -200,6 +242,10 @@ fn what_both_read_is_the_same() {
         signed += usize::from(payee.is_some());
     }
     assert!(read > ROUNDS / 2 && refused > ROUNDS / 50 && signed > read / 2, "{read} {refused} {signed}");
+    assert!(
+        with_features > ROUNDS / 50 && long > ROUNDS / 100 && networks.len() == 5,
+        "{with_features} {long} {networks:?}"
+    );
 }
 
 #[test]

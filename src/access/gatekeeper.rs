@@ -9,7 +9,8 @@ use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::units::{Allotment, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,8 @@ pub struct Pass {
     pub time: Option<Millis>,
     /// Bytes, and the monotonic time up to which they may be used.
     pub data: Option<(Quota, Millis)>,
+    /// The same for who has paid nothing yet; slow.
+    pub grace: Option<(Quota, Millis)>,
 }
 
 impl Pass {
@@ -34,10 +37,13 @@ impl Pass {
     fn lease(&self, mac: MacAddr, now: Millis) -> Option<Lease> {
         let left = |until: Millis| Some(until.saturating_sub(now)).filter(|left| *left > Millis::ZERO);
         if let Some(remaining) = self.time.and_then(left) {
-            return Some(Lease { mac, remaining, quota: None });
+            return Some(Lease { mac, remaining, quota: None, is_slow: false });
         }
-        let (quota, until) = self.data.filter(|(quota, _)| quota.used < quota.allotment)?;
-        Some(Lease { mac, remaining: left(until)?, quota: Some(quota) })
+        let counted = |data: Option<(Quota, Millis)>, is_slow| {
+            let (quota, until) = data.filter(|(quota, _)| quota.used < quota.allotment)?;
+            Some(Lease { mac, remaining: left(until)?, quota: Some(quota), is_slow })
+        };
+        counted(self.data, false).or_else(|| counted(self.grace, true))
     }
 }
 
@@ -85,6 +91,7 @@ enum Order {
     Plan(Plan, oneshot::Sender<Result<(), GateError>>),
     Open(MacAddr, Pass, oneshot::Sender<Result<(), GateError>>),
     Close(MacAddr, oneshot::Sender<Result<(), GateError>>),
+    Grace(MacAddr, Option<(Quota, Millis)>),
 }
 
 impl Gatekeeper {
@@ -93,7 +100,7 @@ impl Gatekeeper {
         gate: Box<dyn Gate>,
         clock: Clock,
         plan: Plan,
-        wanted: BTreeMap<MacAddr, Pass>,
+        wanted: LiteMap<MacAddr, Pass>,
         adopt: bool,
     ) -> Gatekeeper {
         let (orders, inbox) = std::sync::mpsc::channel();
@@ -130,6 +137,12 @@ impl Gatekeeper {
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
+    /// Lets a MAC through slowly for so many bytes, up to a monotonic time; or no longer. Not for one that passes
+    /// otherwise, and over when it does.
+    pub fn grace(&self, mac: MacAddr, grace: Option<(Quota, Millis)>) {
+        self.send(Order::Grace(mac, grace));
+    }
+
     /// Gated devices, ports or trusted stations have changed. The order is given at once; the future is
     /// over when it has been carried out.
     pub fn replan(&self, plan: Plan) -> impl Future<Output = Result<(), GateError>> + use<> {
@@ -163,7 +176,7 @@ struct Keeper {
     gate: Box<dyn Gate>,
     clock: Clock,
     plan: Plan,
-    wanted: BTreeMap<MacAddr, Pass>,
+    wanted: LiteMap<MacAddr, Pass>,
     status: Arc<Mutex<GateStatus>>,
     usage: Arc<Mutex<Usage>>,
     /// The gate was as planned when we last looked, and has done what it was told.
@@ -209,8 +222,24 @@ impl Keeper {
                 self.wanted.remove(&mac);
                 let _ = reply.send(self.close(&[mac]));
             }
+            Order::Grace(mac, grace) => self.give_grace(mac, grace),
         }
         lock(&self.status).open = self.wanted.len();
+    }
+
+    fn give_grace(&mut self, mac: MacAddr, grace: Option<(Quota, Millis)>) {
+        let pass = self.wanted.entry(mac).or_default();
+        let is_paid = Pass { grace: None, ..*pass }.lease(mac, self.clock.now()).is_some();
+        if is_paid {
+            return;
+        }
+        *pass = Pass { grace, ..Pass::default() };
+        if grace.is_none() {
+            self.wanted.remove(&mac);
+            let _ = self.close(&[mac]);
+        } else if self.standing {
+            let _ = self.open(&[mac]);
+        }
     }
 
     fn tick(&mut self) {
@@ -259,10 +288,9 @@ impl Keeper {
 
     fn note_usage(&mut self, usage: &Usage) {
         for (mac, (session, used)) in usage {
-            let Some((quota, _)) = self.wanted.get_mut(mac).and_then(|pass| pass.data.as_mut()) else {
-                continue;
-            };
-            if quota.session == *session {
+            let Some(pass) = self.wanted.get_mut(mac) else { continue };
+            let counted = pass.data.iter_mut().chain(&mut pass.grace).map(|(quota, _)| quota);
+            for quota in counted.filter(|quota| quota.session == *session) {
                 quota.used = quota.used.max(*used).min(quota.allotment);
                 lock(&self.usage).insert(*mac, (*session, quota.used));
             }
@@ -347,8 +375,8 @@ impl Keeper {
         for (mac, left) in &report.paid {
             let Some(until) = left.map(|left| now.saturating_add(left)) else { continue };
             let pass = match report.quotas.get(mac) {
-                Some(quota) => Pass { time: None, data: Some((*quota, until)) },
-                None => Pass { time: Some(until), data: None },
+                Some(quota) => Pass { data: Some((*quota, until)), ..Pass::default() },
+                None => Pass { time: Some(until), ..Pass::default() },
             };
             self.wanted.insert(*mac, pass);
         }

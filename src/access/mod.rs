@@ -4,6 +4,7 @@
 //! same payment twice, whoever asks.
 
 mod gatekeeper;
+mod grace;
 mod price;
 mod tickets;
 
@@ -17,7 +18,8 @@ use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota};
 use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use std::collections::BTreeMap;
+use grace::Graces;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tickets::Tickets;
@@ -58,10 +60,11 @@ pub struct Access {
     /// Rows of running and lately ended sessions.
     sessions: Arc<Mutex<Rows>>,
     tickets: Arc<Tickets>,
+    graces: Arc<Graces>,
 }
 
 /// A MAC may have a session of each metric. Its time runs first, since time runs anyway.
-type Rows = BTreeMap<(MacAddr, Metric), SessionRow>;
+type Rows = LiteMap<(MacAddr, Metric), SessionRow>;
 
 impl Access {
     /// Loads the sessions and opens the gate for them.
@@ -73,11 +76,12 @@ impl Access {
     ) -> Result<Access, StoreError> {
         let now = store.now();
         let rows = store.sessions_ending_after(now.saturating_sub(REMEMBER_ENDED)).await?;
-        let mut wanted: BTreeMap<MacAddr, Pass> = BTreeMap::new();
+        let mut wanted: LiteMap<MacAddr, Pass> = LiteMap::new();
         for row in rows.iter().filter(|row| row.ends > now) {
             let ends = monotonic(&clock, now, row.ends);
             add_to_pass(wanted.entry(row.mac).or_default(), row, row.used, ends);
         }
+        let graces = Graces::new(store.asked_after(Graces::memory(now)).await?);
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
         let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
         Ok(Access {
@@ -86,6 +90,7 @@ impl Access {
             gatekeeper,
             sessions: Arc::new(Mutex::new(sessions)),
             tickets: Arc::default(),
+            graces: Arc::new(graces),
         })
     }
 
@@ -146,6 +151,7 @@ impl Access {
         let ended = self.store.revoke(mac).await?;
         let was_running = !ended.is_empty();
         ended.into_iter().for_each(|row| self.follow(row));
+        self.graces.end(mac);
         if let Err(err) = self.gatekeeper.close(mac).await {
             log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
         }
@@ -253,6 +259,9 @@ impl Access {
         if moved || sessions.get(&key).is_some_and(is_newer) {
             return;
         }
+        if row.ends > self.store.now() {
+            self.graces.end(row.mac);
+        }
         if let Some(ticket) = row.ticket.take() {
             self.tickets.remember(row.mac, ticket, self.store.now());
         }
@@ -295,7 +304,7 @@ impl Access {
 
 /// The sessions of a MAC, by time before by bytes.
 fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
-    sessions.range((mac, Metric::Milliseconds)..=(mac, Metric::Bytes)).map(|(_, row)| row)
+    [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(move |metric| sessions.get(&(mac, metric)))
 }
 
 fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::neighbours::Caller;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const MINUTE: Millis = Millis::from_secs(60);
@@ -273,4 +274,47 @@ async fn the_paying_mac_gets_a_new_ticket_and_the_old_one_is_void() {
     let several = [(); 5].map(|()| access.renew_ticket(guest(2).mac));
     let last = futures_util::future::join_all(several).await.pop().unwrap();
     assert!(matches!(last, Err(TicketError::TooMany(_))));
+}
+
+/// Waits until the gate's thread has done what it was told.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_grace_ends_with_the_invoice_or_the_payment_and_is_not_given_again() {
+    let (dir, clock, gate) = (Scratch::new("grace"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let begin = || access.begin_grace(mac(), access.store.now(), MINUTE);
+    until(|| access.gatekeeper.status().closed_to_strangers).await;
+    begin();
+    until(|| gate.slow() == [mac()].into()).await;
+    assert_eq!(gate.quotas()[&mac()].allotment, Allotment(60 * crate::network::gate::SLOW));
+    access.keep_graces(|_| true);
+    assert_eq!(access.grace(mac()), Some(MINUTE));
+    access.keep_graces(|_| false);
+    until(|| gate.closed() == [mac()]).await;
+    begin();
+    assert_eq!(access.grace(mac()), None);
+    clock.advance(Millis::from_secs(3600));
+    begin();
+    assert!(access.grace(mac()).is_some());
+    grant(&access).await.unwrap();
+    assert_eq!((access.grace(mac()), gate.slow().len(), gate.closed().len()), (None, 0, 1));
+    clock.advance(Millis::from_secs(3600));
+    grant(&access).await.unwrap();
+    begin();
+    assert_eq!(access.grace(mac()), None, "who passes needs none");
+}
+
+#[tokio::test]
+async fn a_revoked_guest_has_no_grace_left() {
+    let (dir, clock, gate) = (Scratch::new("grace-revoked"), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    until(|| access.gatekeeper.status().closed_to_strangers).await;
+    access.begin_grace(mac(), access.store.now(), MINUTE);
+    access.revoke(mac()).await.unwrap();
+    assert_eq!((access.grace(mac()), gate.leases().len(), gate.closed()), (None, 0, vec![mac()]));
 }

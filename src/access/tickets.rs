@@ -9,8 +9,9 @@ use crate::network::neighbours::Caller;
 use crate::network::witness::{self, Clash};
 use crate::pace::Pace;
 use crate::store::{StoreError, TakeOver, Ticket};
+use crate::task;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub(super) struct Tickets {
 struct Table {
     /// Tickets in clear text that this run of the daemon has made or was shown, by their MAC: they can be shown
     /// to their guests again.
-    clear: BTreeMap<MacAddr, (Ticket, Millis)>,
+    clear: LiteMap<MacAddr, (Ticket, Millis)>,
     guesses: Pace,
     shown: Pace,
     renewals: Pace,
@@ -75,7 +76,7 @@ impl Default for Tickets {
     fn default() -> Tickets {
         let pace = |(most, window)| Pace::new(most, window);
         let table = Table {
-            clear: BTreeMap::new(),
+            clear: LiteMap::new(),
             guesses: pace(GUESSES),
             shown: pace(SHOWN),
             renewals: pace(RENEWALS),
@@ -169,7 +170,7 @@ impl Access {
         }
         drop(moving);
         let access = self.clone();
-        let opening = tokio::spawn(async move {
+        let opening = task::spawn(async move {
             for row in rows {
                 access.admit(row).await;
             }
@@ -201,7 +202,7 @@ impl Access {
 
 /// Whether the holder has left, and the caller is who it seems to be.
 async fn look_around(caller: Caller, devices: Vec<String>, holder: MacAddr) -> Result<(), TicketError> {
-    let looked = tokio::task::spawn_blocking(move || match witness::last_sign(&devices, holder) {
+    let looked = task::blocking(move || match witness::last_sign(&devices, holder) {
         Some(ago) if ago < THERE => Err(TicketError::InUse(THERE.saturating_sub(ago))),
         _ => witness::confirm(&caller).map_err(TicketError::Clash),
     });

@@ -2,6 +2,7 @@
 
 use crate::card::Cards;
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Tls;
 use crate::http::{make_token, Closed};
 use crate::lightning::{Account, Backends};
@@ -10,13 +11,17 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Takes up what the last process left without an end, whether or not there are cards to be had now.
-pub async fn open(store: &Store, tls: Tls, config: watch::Receiver<Arc<Config>>) -> Result<Cards, Closed> {
+pub async fn open(
+    store: &Store,
+    tls: Tls,
+    wallet: Wallet,
+    config: watch::Receiver<Arc<Config>>,
+) -> Result<Cards, Closed> {
     let now = config.borrow().clone();
     let opened = async {
         let vault = Vault::open(store, KeyFile("cards")).await?;
         let open = Box::new(move |account: &Account| {
-            let node = account.node(&tls).map_err(|err| err.to_string())?;
-            node.ok_or_else(|| "the router's own ecash cannot pay invoices".to_owned())
+            account.node(&tls, Some(&wallet)).map_err(|err| err.to_string())
         });
         let backends = Backends::new(store.clone(), vault.clone(), open);
         configure(&backends, &now).await;

@@ -46,8 +46,7 @@ impl Cards {
         if tap.ends <= now || !lock(&self.0.recent).may_try(&k1) {
             return Err(Reason::Spent);
         }
-        let text = pr.trim().to_ascii_lowercase();
-        let invoice = Invoice::parse(&text)?;
+        let invoice = Invoice::parse(pr.trim())?;
         let (amount, due) = self.payable(&invoice, &config)?;
         let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
         if !store.room_for_sales() {
@@ -56,7 +55,7 @@ impl Cards {
         invoice.payee().ok_or(Reason::Unsigned)?;
         let payment = NewPayment {
             k1,
-            invoice: text,
+            invoice: pr.trim().to_ascii_lowercase(),
             payment_hash: invoice.payment_hash(),
             amount,
             fee_limit: backend.fee_limit,

@@ -3,7 +3,7 @@
 use super::chip::{Key, Tapped, Uid};
 use crate::hex;
 use crate::store::{KeysOwner, KeysRow, Secret, Store, StoreError, Vault};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use zeroize::Zeroizing;
 
 const KEYS: usize = 5;
@@ -59,7 +59,7 @@ fn name(owner: &KeysOwner) -> String {
 }
 
 /// What a tap is checked with, by card.
-pub struct Deck(BTreeMap<i64, InHand>);
+pub struct Deck(LiteMap<i64, InHand>);
 
 #[derive(Clone)]
 pub struct InHand {
@@ -72,7 +72,7 @@ pub struct InHand {
 
 impl Deck {
     pub async fn load(store: &Store, vault: &Vault) -> Result<Deck, StoreError> {
-        let mut deck = Deck(BTreeMap::new());
+        let mut deck = Deck(LiteMap::new());
         for row in store.live_card_keys().await? {
             deck.put(&row, &CardKeys::unseal(vault, &row)?);
         }

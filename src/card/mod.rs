@@ -26,9 +26,9 @@ use crate::lightning::Backends;
 use crate::store::{Store, StoreError, TapId, Vault};
 use crate::units::Millis;
 use keys::Deck;
+use litemap::LiteMap;
 use payment::{End, Pace};
 use recent::Recent;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{watch, Semaphore};
 
@@ -50,7 +50,7 @@ struct Shared {
     changing: tokio::sync::Mutex<()>,
     recent: Mutex<Recent>,
     /// Payments without an end, for those who wait for it.
-    open: Mutex<BTreeMap<TapId, watch::Receiver<Option<End>>>>,
+    open: Mutex<LiteMap<TapId, watch::Receiver<Option<End>>>>,
     lookups: Semaphore,
     pace: Pace,
 }

@@ -7,6 +7,7 @@
 use super::{lock, Cards};
 use crate::lightning::{Answer, Backend, Outcome, PaymentOrder, PaymentRef};
 use crate::store::{NewPayment, OpenPayment, ReserveResult, StoreError, TapId};
+use crate::task;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -54,7 +55,7 @@ impl Cards {
     pub async fn take_on(&self, payment: NewPayment, backend: Backend) -> Taken {
         let (tell, told) = oneshot::channel();
         let cards = self.clone();
-        tokio::spawn(async move { cards.pay(payment, backend, tell).await });
+        task::spawn(async move { cards.pay(payment, backend, tell).await });
         told.await.unwrap_or(Taken::Unclear)
     }
 
@@ -104,7 +105,7 @@ impl Cards {
         let (tell, end) = watch::channel(None);
         lock(&self.0.open).insert(payment.id, end);
         let cards = self.clone();
-        tokio::spawn(async move { cards.follow(payment, None, &tell).await });
+        task::spawn(async move { cards.follow(payment, None, &tell).await });
     }
 
     /// Looks a payment up until it has an end.

@@ -4,7 +4,7 @@
 //! so many a second.
 
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 /// A k1 is remembered for this long after it could be used, for tills that ask twice.
 const KEPT: Millis = Millis::from_secs(600);
@@ -17,7 +17,7 @@ const TRIES: u8 = 10;
 
 #[derive(Default)]
 pub struct Recent {
-    taps: BTreeMap<[u8; 32], (Millis, u8)>,
+    taps: LiteMap<[u8; 32], (Millis, u8)>,
     /// The second that is counted, and how often in it.
     strangers: (u64, u32),
 }

@@ -5,6 +5,7 @@
 
 pub mod check;
 mod fields;
+pub mod garden;
 pub mod mint_url;
 pub mod netifd;
 mod payments;
@@ -14,6 +15,7 @@ mod schema;
 pub mod uci;
 mod values;
 
+pub use garden::AddressRange;
 pub use mint_url::{MintUrl, MintUrlError};
 pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
@@ -76,6 +78,8 @@ pub struct Main {
     /// How long after an invoice's own expiry its payment is still looked for.
     pub invoice_grace: Millis,
     pub mint_proxy_auth: MintProxyAuth,
+    /// What guests reach without paying; ascending, no two overlap or touch.
+    pub garden: Vec<AddressRange>,
 }
 
 /// What a guest must show at the mint proxy besides its MAC address.
@@ -110,6 +114,8 @@ pub struct Venue {
     pub max_steps: u64,
     /// Online without paying.
     pub trusted_macs: BTreeSet<MacAddr>,
+    /// How long a guest may use a little of the internet while its invoice is open; zero: not at all.
+    pub pay_grace: Millis,
 }
 
 /// What is sold, and the unit that it is counted in.

@@ -4,14 +4,15 @@ use super::fields::{place_of, Fields};
 use super::problem::{shown, Place, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{payments, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME};
-use std::collections::BTreeMap;
+use super::{garden, payments, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME};
+use litemap::LiteMap;
 use std::path::{Path, PathBuf};
 
 const MAX_VENUES: usize = 32;
 const MAX_MINTS: usize = 32;
 const MAX_DEVICES: usize = 16;
 const MAX_TRUSTED: usize = 1024;
+const MAX_GARDEN: usize = 64;
 /// Steps of bytes that the portals of this protocol cannot show.
 const NO_PORTAL_SHOWS: std::ops::Range<u64> = 1024..1_048_576;
 
@@ -115,6 +116,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
     let ca_file = fields.optional("ca_file", values::plain_path);
     let invoice_grace = fields.one("invoice_grace", values::seconds);
     let mint_proxy_auth = fields.one("mint_proxy_auth", values::mint_proxy_auth);
+    let garden = fields.many("garden", MAX_GARDEN, garden::parse);
 
     let ports = [
         ("port", port),
@@ -151,6 +153,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
         ca_file: ca_file?,
         invoice_grace: invoice_grace?,
         mint_proxy_auth: mint_proxy_auth?,
+        garden: garden::merged(garden?),
     })
 }
 
@@ -226,6 +229,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
         }
     }
     let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);
+    let pay_grace = fields.one("pay_grace", values::pay_grace);
     Some(Venue {
         id: section.name.clone(),
         name: name?.unwrap_or_else(|| section.name.clone()),
@@ -235,6 +239,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
         step_size: step_size?,
         max_steps: max_steps?,
         trusted_macs: trusted_macs?.into_iter().collect(),
+        pay_grace: pay_grace?,
     })
 }
 
@@ -288,7 +293,7 @@ fn something_to_sell(
 }
 
 fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
-    let mut owners: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut owners: LiteMap<(&str, &str), &str> = LiteMap::new();
     for venue in venues {
         let devices = venue.value.devices.iter().map(|device| ("device", device.as_str()));
         let network = venue.value.network.iter().map(|network| ("network", network.as_str()));
@@ -303,7 +308,7 @@ fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
 }
 
 fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
-    let mut first_lines: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut first_lines: LiteMap<&str, usize> = LiteMap::new();
     for mint in mints {
         let url = mint.value.url.as_str();
         match first_lines.get(url) {

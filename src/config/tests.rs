@@ -66,6 +66,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
             ca_file: Some("/etc/ssl/local-ca.pem".into()),
             invoice_grace: Millis::from_secs(86_400),
             mint_proxy_auth: MintProxyAuth::Nothing,
+            garden: Vec::new(),
         }
     );
     let [venue] = &config.venues[..] else { panic!() };
@@ -364,6 +365,33 @@ fn bytes_are_sold_in_steps_that_portals_can_show() {
 fn trusted_macs_are_stations() {
     for text in ["ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "2:0:0:0:0:1", "x"] {
         assert_problem(&venue_with(&format!("list trusted_mac '{text}'")), "3 error trusted_mac");
+    }
+}
+
+#[test]
+fn a_garden_is_public_and_in_order() {
+    let garden =
+        ["2001:db8:1::/48", "198.51.100.80", "198.51.100.0/24"].map(|text| format!("\tlist garden '{text}'"));
+    let ranges = good(&main_with(&garden.join("\n"))).main.garden;
+    assert_eq!(
+        ranges.iter().map(|range| range.first.to_string()).collect::<Vec<_>>(),
+        ["198.51.100.0", "2001:db8:1::"]
+    );
+    for (text, reason) in
+        [("0.0.0.0/0", "too large"), ("192.168.77.0/24", "not public"), ("mint.example", "neither")]
+    {
+        assert_problem(&main_with(&format!("list garden '{text}'")), reason);
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("\tlist garden '198.51.100.{n}'")).collect();
+    assert_problem(&main_with(&many.join("\n")), "error garden: has more than 64 entries");
+}
+
+#[test]
+fn a_grace_to_pay_in_is_a_quarter_of_an_hour_at_most() {
+    assert_eq!(good(&format!("{VENUE}{MINT}")).venues[0].pay_grace, Millis::ZERO);
+    assert_eq!(good(&venue_with("option pay_grace '900'")).venues[0].pay_grace, Millis::from_secs(900));
+    for text in ["901", "-1", "5m"] {
+        assert_problem(&venue_with(&format!("option pay_grace '{text}'")), "error pay_grace: ");
     }
 }
 

@@ -16,6 +16,8 @@ const MAX_RUN_DIR: usize = 90;
 const MAX_PATH: usize = 512;
 /// Beyond any invoice's own life; half a year.
 const MAX_GRACE_SECS: u64 = 15_552_000;
+/// Enough to pay with; what is longer is access for nothing.
+const MAX_PAY_GRACE_SECS: u64 = 900;
 
 const MAX_STEPS: u64 = 1_000_000_000;
 
@@ -67,6 +69,10 @@ pub fn step_size(text: &str) -> Parsed<u64> {
 
 pub fn seconds(text: &str) -> Parsed<Millis> {
     number(text, 0..=MAX_GRACE_SECS).map(Millis::from_secs)
+}
+
+pub fn pay_grace(text: &str) -> Parsed<Millis> {
+    number(text, 0..=MAX_PAY_GRACE_SECS).map(Millis::from_secs)
 }
 
 pub fn run_dir(text: &str) -> Parsed<PathBuf> {

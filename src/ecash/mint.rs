@@ -14,6 +14,7 @@ use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, Pr
 use crate::bolt11::Invoice;
 use crate::clock::Clock;
 use crate::config::MintUrl;
+use crate::task;
 use crate::units::{Millis, Sats, UnixSeconds};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -305,22 +306,25 @@ impl Mint {
         urgency: Urgency,
         work: impl FnOnce(&MintClient) -> Result<T, EcashError> + Send + 'static,
     ) -> Result<T, EcashError> {
-        if urgency == Urgency::Background {
-            self.backed_off(&path)?;
-        }
-        let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
-        let slot = slot.await.map_err(|_| EcashError::Busy)??;
-        let shared = self.0.clone();
-        // The slot goes along: a caller that stops waiting does not free it.
-        let call = tokio::task::spawn_blocking(move || {
-            let outcome = work(&shared.client);
+        let slot = self.admitted(&path, urgency).await?;
+        let mint = self.clone();
+        // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
+        // without it: a mint that hangs longer than guests wait would seem to be well.
+        let call = task::blocking(move || {
+            let outcome = work(&mint.0.client);
+            mint.record(path, outcome.as_ref().err());
             drop(slot);
             outcome
         });
-        let outcome =
-            call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())));
-        self.record(path, &outcome);
-        outcome
+        call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())))
+    }
+
+    async fn admitted(&self, path: &Path, urgency: Urgency) -> Result<Slot, EcashError> {
+        if urgency == Urgency::Background {
+            self.backed_off(path)?;
+        }
+        let slot = tokio::time::timeout(CALL_TIMEOUT, self.slot(urgency));
+        slot.await.map_err(|_| EcashError::Busy)?
     }
 
     async fn slot(&self, urgency: Urgency) -> Result<Slot, EcashError> {
@@ -339,30 +343,30 @@ impl Mint {
         }
     }
 
-    fn record<T>(&self, path: Path, outcome: &Result<T, EcashError>) {
+    fn record(&self, path: Path, failure: Option<&EcashError>) {
         let now = self.now();
         let mut kept = self.kept();
-        match outcome {
-            Err(EcashError::RateLimited) => {
+        match failure {
+            Some(EcashError::RateLimited) => {
                 kept.back_off.retain(|_, until| *until > now);
                 if kept.back_off.len() < MAX_BACK_OFFS {
                     kept.back_off.insert(path, now.saturating_add(BACK_OFF).saturating_add(jitter()));
                 }
             }
-            Ok(_) => {
+            None => {
                 kept.back_off.remove(&path);
             }
-            Err(_) => {}
+            Some(_) => {}
         }
-        match outcome {
-            Err(
+        match failure {
+            Some(
                 error @ (EcashError::Unreachable(_)
                 | EcashError::NoAnswer(_)
-                | EcashError::RateLimited
                 | EcashError::LoginNeeded
                 | EcashError::Malformed(_)
                 | EcashError::Lied(_)),
             ) => kept.health.fail(now, error),
+            // One that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;

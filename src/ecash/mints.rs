@@ -6,8 +6,9 @@ use super::tls::Tls;
 use super::wire::QuoteId;
 use crate::clock::Clock;
 use crate::config::MintUrl;
+use crate::task;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -22,7 +23,7 @@ struct Shared {
     tls: Tls,
     clock: Clock,
     events: mpsc::Sender<(MintUrl, MintEvent)>,
-    known: Mutex<BTreeMap<MintUrl, Known>>,
+    known: Mutex<LiteMap<MintUrl, Known>>,
 }
 
 struct Known {
@@ -78,7 +79,7 @@ impl Mints {
             });
             if let Some((mint, was_away)) = due {
                 let (events, url) = (self.0.events.clone(), url.clone());
-                tokio::spawn(async move {
+                task::spawn(async move {
                     // What came of it stands in the mint's health.
                     if mint.probe().await.is_ok() && was_away {
                         let _ = events.send((url, MintEvent::Back)).await;
@@ -96,7 +97,7 @@ impl Mints {
     fn introduce(&self, url: &MintUrl) -> Known {
         let (watch, mut news) = QuoteWatch::start(url.clone(), &self.0.tls);
         let (events, from) = (self.0.events.clone(), url.clone());
-        tokio::spawn(async move {
+        task::spawn(async move {
             while let Some(event) = news.recv().await {
                 if events.send((from.clone(), event)).await.is_err() {
                     return;
@@ -106,7 +107,7 @@ impl Mints {
         Known { mint: Mint::new(url.clone(), &self.0.tls, self.0.clock.clone()), watch, probed: None }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<MintUrl, Known>> {
+    fn known(&self) -> MutexGuard<'_, LiteMap<MintUrl, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

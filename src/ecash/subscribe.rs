@@ -10,6 +10,7 @@
 use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
 use crate::config::MintUrl;
+use crate::task;
 use crate::units::Millis;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{json, Value};
@@ -83,7 +84,7 @@ impl QuoteWatch {
             paced_until: None,
             next_id: 0,
         };
-        tokio::spawn(task.run());
+        task::spawn(task.run());
         (QuoteWatch(commands), receive_events)
     }
 

@@ -1,8 +1,10 @@
 //! Whom we trust on the way to a mint: the public roots, and one more certificate authority if the operator
 //! named one. Plain HTTP calls and the WebSocket share these settings, so that both trust the same.
 
+use rustls::crypto::{ring, CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::fmt;
 use std::io::{Read, Write};
@@ -51,8 +53,7 @@ impl Tls {
                 roots.add(certificate).map_err(|_| TlsError::NoCertificate)?;
             }
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|_| TlsError::Unusable)?
             .with_root_certificates(roots)
@@ -85,6 +86,20 @@ impl Tls {
             .build();
         let connector = ().chain(TcpConnector::default()).chain(TlsConnector(self.clone()));
         ureq::Agent::with_parts(config, connector, Dns(DefaultResolver::default()))
+    }
+}
+
+/// What our TLS is made of. We never show a certificate, so nothing that signs is linked in (40 kB).
+pub fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() })
+}
+
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no certificates of our own".to_owned()))
     }
 }
 

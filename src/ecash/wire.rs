@@ -110,6 +110,8 @@ pub struct MintInfo {
     pub time: Option<UnixSeconds>,
     /// Whether, and for which amounts, it sells `sat` ecash for a BOLT 11 invoice.
     pub minting: Option<AmountLimits>,
+    /// Whether it pays BOLT 11 invoices from `sat` ecash (NUT-05).
+    pub melting: bool,
     pub restore: bool,
     pub dleq: bool,
     /// Whether it announces changes of mint quotes over a WebSocket (NUT-17).
@@ -175,13 +177,13 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
     let text: InfoText = parse(body)?;
     let nut = |number: &str| text.nuts.get(number).unwrap_or(&Value::Null);
     let supported = |number: &str| nut(number)["supported"] == true;
-    let methods = nut("4")["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let methods = |number: &str| nut(number)["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
     let sat = |method: &&Value| method["method"] == "bolt11" && method["unit"] == "sat";
     let limits = |method: &Value| AmountLimits {
         min: method["min_amount"].as_u64().map(Sats),
         max: method["max_amount"].as_u64().map(Sats),
     };
-    let minting = methods.iter().find(sat).map(limits).filter(|_| nut("4")["disabled"] != true);
+    let minting = methods("4").iter().find(sat).map(limits).filter(|_| nut("4")["disabled"] != true);
     let announces = |entry: &Value| {
         let commands = entry["commands"].as_array().map(Vec::as_slice).unwrap_or_default();
         sat(&entry) && commands.iter().any(|command| command == "bolt11_mint_quote")
@@ -191,6 +193,7 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
         version: text.version.map(|version| plain(&version, 64)),
         time: text.time.as_u64().map(UnixSeconds),
         minting,
+        melting: nut("5")["disabled"] != true && methods("5").iter().any(|method| sat(&method)),
         restore: supported("9"),
         dleq: supported("12"),
         websocket: nut("17")["supported"].as_array().is_some_and(|all| all.iter().any(announces)),

@@ -5,12 +5,13 @@ use super::listeners::Audience;
 use super::{routes, Site};
 use crate::mac::MacAddr;
 use crate::network::neighbours;
+use crate::task;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,7 @@ enum Station {
 /// How many connections each station has open.
 #[derive(Default)]
 pub struct Connections {
-    open: BTreeMap<Station, usize>,
+    open: LiteMap<Station, usize>,
     total: usize,
 }
 
@@ -66,7 +67,7 @@ impl Connections {
             return;
         };
         let (site, audience) = (site.clone(), audience.clone());
-        tokio::spawn(converse(stream, address, site, audience, Arc::new(place)));
+        task::spawn(converse(stream, address, site, audience, Arc::new(place)));
     }
 
     pub fn total(&self) -> usize {

@@ -1,8 +1,9 @@
-//! Which pages of other origins may read the answers of the TollGate protocol: those of this router, and
-//! those of private addresses, where existing portals are served from.
+//! Which pages of other origins may read what is answered to guests. Of the TollGate protocol: those of this
+//! router, and those of private addresses, where existing portals are served from. Of everything else, which
+//! may hold what is worth money: those of this router only.
 
 use super::answer::Answer;
-use super::origin::{host_of, origin_allowed};
+use super::origin::{host_of, is_own_page, origin_allowed};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, Authorization");
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-TollGate-Client-MAC, X-TollGate-Mac-Claim-Ignored");
 
-/// What a page may ask and read. `origin` is answered by [`trusted_origin`].
+/// What a page may ask and read. `origin` is answered by [`trusted_origin`] or [`own_origin`].
 pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
     let headers = answer.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
@@ -22,7 +23,12 @@ pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
     }
 }
 
-/// The asking page's origin, if it may read the answer.
+/// The asking page's origin, if it is a page of this router.
+pub fn own_origin<'a>(headers: &'a HeaderMap, device: &str) -> Option<&'a HeaderValue> {
+    headers.get(header::ORIGIN).filter(|_| is_own_page(headers, device))
+}
+
+/// The asking page's origin, if it may read answers of the protocol.
 pub fn trusted_origin<'a>(headers: &'a HeaderMap, device: &str) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let (scheme, authority) = origin.to_str().ok()?.split_once("://")?;

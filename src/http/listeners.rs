@@ -6,8 +6,9 @@
 use super::connections::Connections;
 use super::Site;
 use crate::network::devices;
+use crate::task;
+use litemap::LiteMap;
 use nix::sys::socket::{self, sockopt, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -62,8 +63,8 @@ impl Wanted {
 /// The sockets that are there.
 #[derive(Default)]
 pub struct Listeners {
-    running: BTreeMap<Wanted, Running>,
-    complaints: BTreeMap<Wanted, String>,
+    running: LiteMap<Wanted, Running>,
+    complaints: LiteMap<Wanted, String>,
 }
 
 struct Running {
@@ -91,7 +92,7 @@ impl Listeners {
             }
             match open(spec) {
                 Ok(listener) => {
-                    let task = tokio::spawn(accept(listener, site.clone(), spec.audience.clone()));
+                    let task = task::spawn(accept(listener, site.clone(), spec.audience.clone()));
                     self.running.insert(spec.clone(), Running { device_index: device_index(spec), task });
                     if self.complaints.remove(spec).is_some() {
                         log::info!("listening on {} now", describe(spec));

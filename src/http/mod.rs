@@ -8,6 +8,7 @@ mod answer;
 mod cards;
 mod connections;
 mod cors;
+mod ecash;
 mod listeners;
 mod origin;
 mod pages;

@@ -8,10 +8,10 @@ use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
-    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Reason, State,
-    Trouble, Waiting,
+    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
+    State, Trouble, Waiting,
 };
-use crate::units::{Millis, Sats};
+use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
-    if let Some(page) = ways::page(shop, visit) {
+    if let Some(page) = ways::page(site, shop, visit).await {
         return page;
     }
     let session = shop.access.session(visit.caller.mac);
@@ -79,7 +79,8 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
-            State::Online(Online { left: Some(Millis(session.remaining.0)), offer: Some(offer), kept })
+            let left = Quantity { metric: session.metric, amount: session.remaining };
+            State::Online(Online { left: Some(left), offer: Some(offer), kept })
         }
         (None, true) if !choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -124,6 +125,7 @@ fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answ
     match error.code {
         Code::InvalidMessage => notices.insert(0, facts.limits(visit)),
         Code::RateLimited => notices.insert(0, Notice::RateLimited),
+        Code::AddressClash => notices.insert(0, Notice::AddressClash),
         _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
     }
     let mints = facts.mints();
@@ -155,24 +157,21 @@ fn show_request(
     let part = request.parts().first()?;
     let id = request.id.as_str();
     let waited = now.saturating_sub(part.since());
+    let (metric, amount) = request.allotment();
+    let buys = Quantity { metric, amount };
     let paid = |done, waiting| {
         let waiting = (waited > PATIENCE).then_some(waiting);
-        State::Paid(Paid {
-            request_id: id,
-            amount: request.amount(),
-            buys: Millis(request.allotment().1 .0),
-            done,
-            waiting,
-        })
+        State::Paid(Paid { request_id: id, amount: request.amount(), buys, done, waiting })
     };
     let state = match part.progress() {
         Progress::Unpaid if part.due > now => State::Pay(Pay {
             request_id: id,
             invoice: &part.invoice,
             amount: part.amount,
-            buys: Millis(part.allotment.0),
+            buys: Quantity { metric: part.metric, amount: part.allotment },
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
+            grace: shop.access.grace(visit.caller.mac),
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
         Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
@@ -195,7 +194,9 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
         Code::RateLimited => Reason::RateLimited,
         Code::InvalidMessage => Reason::AmountRefused,
         Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError | Code::InvalidTicket | Code::TicketInUse => Reason::Internal,
+        Code::InternalError | Code::AddressClash | Code::InvalidTicket | Code::TicketInUse => {
+            Reason::Internal
+        }
     };
     let code = match error.code {
         Code::Closed(code) => code,
@@ -206,8 +207,8 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
 }
 
 /// What is sold here and by which mints, as plain facts that the page borrows from.
-struct OfferFacts {
-    step: Millis,
+pub struct OfferFacts {
+    step: Quantity,
     max_steps: u64,
     mints: Vec<(String, Sats, u64, bool)>,
     /// Why the router could not honour a sale now.
@@ -215,7 +216,7 @@ struct OfferFacts {
 }
 
 impl OfferFacts {
-    fn gather(site: &Site, visit: &Visit) -> OfferFacts {
+    pub fn gather(site: &Site, visit: &Visit) -> OfferFacts {
         let venue = &visit.venue;
         let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
         let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
@@ -228,10 +229,15 @@ impl OfferFacts {
                 (mint.url.to_string(), price.per_step, price.min_steps, reachable)
             })
             .collect();
-        OfferFacts { step: Millis(venue.step_size), max_steps: venue.max_steps, mints, closed }
+        let step = Quantity { metric: venue.metric, amount: Allotment(venue.step_size) };
+        OfferFacts { step, max_steps: venue.max_steps, mints, closed }
     }
 
-    fn mints(&self) -> Vec<OfferedMint<'_>> {
+    pub fn step(&self) -> Quantity {
+        self.step
+    }
+
+    pub fn mints(&self) -> Vec<OfferedMint<'_>> {
         let reachable = self.mints.iter().filter(|(.., reachable)| *reachable && self.closed.is_none());
         reachable
             .map(|(url, price, min_steps, _)| OfferedMint {
@@ -242,7 +248,7 @@ impl OfferFacts {
             .collect()
     }
 
-    fn notices(&self) -> Vec<Notice<'_>> {
+    pub fn notices(&self) -> Vec<Notice<'_>> {
         if let Some(code) = self.closed {
             return vec![Notice::CannotSell { code }];
         }
@@ -258,8 +264,9 @@ impl OfferFacts {
 
     fn limits<'a>(&self, visit: &Visit) -> Notice<'a> {
         let least = self.mints.iter().map(|(_, _, min_steps, _)| *min_steps).min().unwrap_or(1);
-        let time = |steps: u64| Millis(visit.venue.step_size.saturating_mul(steps));
-        Notice::AmountRefused { least: time(least), most: time(self.max_steps) }
+        let Venue { metric, step_size, .. } = visit.venue;
+        let steps = |steps: u64| Quantity { metric, amount: Allotment(step_size.saturating_mul(steps)) };
+        Notice::AmountRefused { least: steps(least), most: steps(self.max_steps) }
     }
 
     fn offer<'a>(

@@ -5,7 +5,7 @@ use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{admin, cards, pages, tickets, ways, websocket, Site};
+use super::{admin, cards, cors, ecash, pages, tickets, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
@@ -20,14 +20,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Nothing that a guest sends is larger.
+/// Nothing that a guest sends is larger, but for tokens.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
+/// Twice the longest token that is read: a form escapes some of its letters.
+const MAX_TOKEN_FORM: usize = 128 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {
     Portal,
     Pay,
+    Ecash,
     /// The address that a refused form leaves in the browser.
     FormAgain,
     Style,
@@ -47,6 +50,8 @@ const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
     (Method::GET, "/pay", Route::FormAgain),
+    (Method::POST, "/ecash", Route::Ecash),
+    (Method::GET, "/ecash", Route::FormAgain),
     (Method::GET, "/portal.css", Route::Style),
     (Method::GET, "/portal.js", Route::Script),
     (Method::GET, "/mint-proxy", Route::MintProxy),
@@ -106,14 +111,29 @@ pub async fn answer(
         Audience::Card => (CARD, None),
         Audience::Router => return tollgate::answer(site, Source::Router, request).await,
         Audience::Guest { device } => match addressee(&request) {
-            Addressee::Own => (GUEST, Some(device)),
+            Addressee::Own => {
+                let origin = cors::own_origin(request.headers(), device).cloned();
+                let mut answer = answer_by(GUEST, site, Some(device), peer, request).await;
+                cors::permit(&mut answer, origin.as_ref());
+                return answer;
+            }
             Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
             Addressee::TollGate => {
                 return tollgate::answer(site, Source::Guest { device, peer }, request).await
             }
         },
-        Audience::MintProxy { device } => (MINT_PROXY, Some(device)),
+        Audience::MintProxy { device } => (MINT_PROXY, Some(device.as_str())),
     };
+    answer_by(routes, site, device, peer, request).await
+}
+
+async fn answer_by(
+    routes: &[(Method, &str, Route)],
+    site: &Arc<Site>,
+    device: Option<&str>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Answer {
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
         Ok(found) => found,
         Err(answer) => return *answer,
@@ -148,6 +168,8 @@ fn addressee(request: &Request<Incoming>) -> Addressee {
     let is_browser = accept.is_some_and(|accept| accept.contains("text/html"))
         && matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
+        // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
+        _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
         _ if is_ours(path) => Addressee::Own,
         _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
         "/" => Addressee::Own,
@@ -185,6 +207,11 @@ async fn for_guest(
         Route::Pay => match body(request).await {
             Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(answer) => answer,
+        },
+        Route::Ecash if !origin_allowed(&visit.headers, device) => foreign_origin(),
+        Route::Ecash => match body_of(request, MAX_TOKEN_FORM).await {
+            Ok(form) => ecash::pay(site, &Visit { query: pairs(&form), ..visit }).await,
+            Err(_) => ecash::unreadable(site, &visit),
         },
         Route::MintProxy => websocket::upgrade(site, device, visit, request).await,
         Route::NewMintRequest if !origin_allowed(&visit.headers, device) => foreign_origin(),
@@ -261,7 +288,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::MintUnavailable | Code::InvoiceExpired | Code::PaymentFailed | Code::TokenClaimFailed => {
             StatusCode::BAD_GATEWAY
         }
-        Code::InternalError | Code::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Code::InternalError | Code::AddressClash | Code::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -319,7 +346,7 @@ fn unknown_caller(
 ) -> Answer {
     log::info!("a guest cannot be identified: {err}");
     match route {
-        Route::Portal | Route::Pay => pages::unknown_device(venue, headers, query),
+        Route::Portal | Route::Pay | Route::Ecash => pages::unknown_device(venue, headers, query),
         Route::Ticket if is_form(headers) => pages::unknown_device(venue, headers, query),
         _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
     }
@@ -389,9 +416,13 @@ fn stats(site: &Site) -> serde_json::Value {
 
 /// A bounded body that is UTF-8.
 pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+    body_of(request, MAX_BODY).await
+}
+
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<String, Answer> {
     let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
     let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), most).collect()).await;
     let bytes = match collected {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(_)) => return Err(too_large()),

@@ -5,6 +5,7 @@ use super::routes::{open_shop, refusal, Visit};
 use super::Site;
 use crate::access::TicketError;
 use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
+use crate::task;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
         Some(ticket) => match shop.mint_proxy.take_over(&visit.caller, &ticket).await {
             Ok(taken) => {
                 let (proxy, mac) = (shop.mint_proxy.clone(), visit.caller.mac);
-                tokio::spawn(async move { proxy.deliver(mac).await });
+                task::spawn(async move { proxy.deliver(mac).await });
                 Ok(auth_ok(taken.session.as_ref()))
             }
             Err(error) => Err(error),

@@ -2,6 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::cors;
+use super::origin::is_own_page;
 use super::routes::{self, body, pairs, BODY_TIMEOUT};
 use super::Site;
 use crate::config::{Config, Venue};
@@ -66,6 +67,8 @@ struct Asker {
     venue: Venue,
     mac: Option<MacAddr>,
     caller: Option<Caller>,
+    /// No page asks, or one of this router's own.
+    is_own_page: bool,
 }
 
 /// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
@@ -84,7 +87,7 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
     let asker = Asker::find(site, source, &headers);
     let mut answer = match (&asker, question(request.method(), request.uri().path())) {
         (_, Ok(Question::Preflight)) => render(Reply::new(200, Body::Empty)),
-        (_, Err(refusal)) => refusal,
+        (_, Err(refusal)) => *refusal,
         (None, Ok(_)) => routes::not_found(),
         (Some(asker), Ok(question)) => {
             let is_foreign = headers.contains_key(header::ORIGIN) && origin.is_none();
@@ -112,8 +115,8 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
         Ok(tollgate) => tollgate,
         Err(closed) => return closed,
     };
-    if let Err(too_fast) = tollgate.may_pay(asker.mac) {
-        return too_fast;
+    if let Some(Err(wait)) = asker.mac.map(|mac| tollgate.may_pay(mac)) {
+        return TollGate::too_fast(wait);
     }
     match payment(request).await {
         Ok(text) => tollgate.pay(&asker.client(), text.as_deref()).await,
@@ -190,7 +193,7 @@ fn tollgate(site: &Site) -> Result<&TollGate, Reply> {
 }
 
 /// Existing clients ask in many ways; what no path is meant for gets the offer, as from other TollGates.
-fn question(method: &Method, path: &str) -> Result<Question, Answer> {
+fn question(method: &Method, path: &str) -> Result<Question, Box<Answer>> {
     if method == Method::OPTIONS {
         return Ok(Question::Preflight);
     }
@@ -202,10 +205,14 @@ fn question(method: &Method, path: &str) -> Result<Question, Answer> {
     let mine = || QUESTIONS.iter().filter(|(_, own, _)| *own == path);
     match mine().find(|(methods, ..)| takes(methods)) {
         Some((.., question)) => Ok(*question),
-        None if mine().next().is_some() => Err(routes::method_not_allowed(
+        None if mine().next().is_some() => Err(Box::new(routes::method_not_allowed(
             mine().flat_map(|(methods, ..)| methods.iter()).map(Method::as_str),
-        )),
-        None if method == Method::POST => Err(routes::not_found()),
+        ))),
+        // The answer to it would be a tunnel.
+        None if method == Method::CONNECT => {
+            Err(Box::new(routes::method_not_allowed(["GET", "POST", "OPTIONS"].into_iter())))
+        }
+        None if method == Method::POST => Err(Box::new(routes::not_found())),
         None => Ok(Question::Advertisement),
     }
 }
@@ -224,16 +231,27 @@ impl Asker {
             }
             Source::Router => on_behalf_of(headers, &devices().cloned().collect::<Vec<_>>()),
         };
+        let device = match (source, &caller) {
+            (Source::Guest { device, .. }, _) => device,
+            (Source::Router, caller) => caller.as_ref().map_or("lo", |caller| caller.device.as_str()),
+        };
+        let is_own_page = is_own_page(headers, device);
         let venue = match (source, &caller) {
             (Source::Guest { device, .. }, _) => config.venue_of_device(device)?,
             (Source::Router, Some(caller)) => config.venue_of_device(&caller.device)?,
             (Source::Router, None) => config.venues.first()?,
         };
-        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller })
+        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller, is_own_page })
     }
 
     fn client(&self) -> Client<'_> {
-        Client { config: &self.config, venue: &self.venue, mac: self.mac, caller: self.caller.as_ref() }
+        Client {
+            config: &self.config,
+            venue: &self.venue,
+            mac: self.mac,
+            caller: self.caller.as_ref(),
+            may_see_ticket: self.is_own_page,
+        }
     }
 }
 

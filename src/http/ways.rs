@@ -1,24 +1,27 @@
-//! The portal's pages for a token and for tickets, and the forms on them.
+//! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
 use super::origin::is_asked_by_own_name;
 use super::pages::{cannot_sell, show};
 use super::routes::{open_shop, own_address, with_host, Visit};
 use super::tickets::with_wait;
-use super::{Shop, Site};
+use super::{ecash, Shop, Site};
 use crate::access::TicketError;
 use crate::mint_proxy;
-use crate::portal::{self, Lang, Notice, OwnTicket, PayWithEcash, ShowTicket, State};
+use crate::portal::{self, Lang, Notice, OwnTicket, ShowTicket, State};
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
 
-/// The page that `?way=` or `?ticket=` asks for.
-pub fn page(shop: &Shop, visit: &Visit) -> Option<Answer> {
+/// The page that `?token=`, `?way=` or `?ticket=` asks for.
+pub async fn page(site: &Site, shop: &Shop, visit: &Visit) -> Option<Answer> {
+    if let Some(id) = visit.get("token") {
+        return Some(ecash::receipt(site, shop, visit, id).await);
+    }
     let typed = visit.get("ticket").unwrap_or_default();
     let way = visit.get("way").or((!typed.is_empty()).then_some("ticket"))?;
     if way == "ecash" {
-        return Some(pay_with_ecash(visit, StatusCode::OK, &[], ""));
+        return Some(ecash::page(site, visit));
     }
     // Tickets are for pages under our own address only; this one may be known by another name.
     if !is_asked_by_own_name(&visit.headers, &visit.caller.device) {
@@ -67,9 +70,8 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
         TicketError::TooSoon(wait) | TicketError::TooMany(wait) => Notice::TicketLater { wait: *wait },
         TicketError::NothingPaid => Notice::NothingPaid,
-        TicketError::Clash(_) | TicketError::Store(_) => {
-            return show(visit, status, cannot_sell(&told, None))
-        }
+        TicketError::Clash(_) => Notice::AddressClash,
+        TicketError::Store(_) => return show(visit, status, cannot_sell(&told, None)),
     };
     with_wait(page(status, &[notice]), error)
 }
@@ -79,9 +81,4 @@ fn own_ticket(shop: &Shop, visit: &Visit, status: StatusCode, notices: &[Notice]
     let host = visit.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let link = format!("http://{host}/?ticket={}", ticket.as_deref().unwrap_or_default());
     show(visit, status, State::OwnTicket(OwnTicket { ticket: ticket.as_deref(), link: &link, notices }))
-}
-
-fn pay_with_ecash(visit: &Visit, status: StatusCode, notices: &[Notice], token: &str) -> Answer {
-    let mints: Vec<&str> = visit.config.mints_of(&visit.venue).map(|mint| mint.url.as_str()).collect();
-    show(visit, status, State::PayWithEcash(PayWithEcash { mints: &mints, notices, token }))
 }

@@ -7,6 +7,7 @@ use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};
+use crate::task;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -74,7 +75,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
     };
     let site = site.clone();
     let place = request.extensions_mut().remove::<Arc<Place>>();
-    tokio::spawn(async move {
+    task::spawn(async move {
         // Counts as a connection for as long as it lives.
         let _place = place;
         // The guest may never finish the upgrade.

@@ -1,7 +1,8 @@
 //! From the configuration to an account, and from an account to what pays.
 
-use super::{cln, lnbits, lnd, phoenixd, sphinx, Account, Kind, Lightning};
+use super::{cln, lnbits, lnd, phoenixd, sphinx, Account, Kind, Lightning, Melt};
 use crate::config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Tls;
 use crate::hex;
 use crate::store::Secret;
@@ -44,8 +45,8 @@ impl Account {
         Ok(Account { kind: config.kind, url, pin: config.cert_sha256, secret })
     }
 
-    /// What pays from this account; none for the router's own ecash.
-    pub fn node(&self, tls: &Tls) -> Result<Option<Arc<dyn Lightning>>, AccountError> {
+    /// What pays from this account: a node, or the router's own ecash, where its wallet is at hand.
+    pub fn node(&self, tls: &Tls, wallet: Option<&Wallet>) -> Result<Arc<dyn Lightning>, AccountError> {
         fn node<T: Lightning + 'static>(node: Option<T>) -> Option<Arc<dyn Lightning>> {
             node.map(|node| Arc::new(node) as Arc<dyn Lightning>)
         }
@@ -55,9 +56,9 @@ impl Account {
             Kind::Lnbits => node(lnbits::Lnbits::new(self, tls)),
             Kind::Phoenixd => node(phoenixd::Phoenixd::new(self, tls)),
             Kind::Sphinx => node(sphinx::Sphinx::new(self, tls)),
-            Kind::Melt => return Ok(None),
+            Kind::Melt => node(wallet.cloned().map(Melt::new)),
         };
-        node.map(Some).ok_or(AccountError::Incomplete)
+        node.ok_or(AccountError::Incomplete)
     }
 }
 

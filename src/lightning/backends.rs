@@ -7,7 +7,7 @@ use super::{Account, Kind, Lightning};
 use crate::hex;
 use crate::store::{BackendRow, Store, StoreError, Vault};
 use crate::units::Msats;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Makes what pays from an account; the error is for the operator.
@@ -21,7 +21,7 @@ struct Shared {
     store: Store,
     vault: Vault,
     open: Opener,
-    opened: Mutex<BTreeMap<i64, Arc<dyn Lightning>>>,
+    opened: Mutex<LiteMap<i64, Arc<dyn Lightning>>>,
     current: Mutex<Result<Backend, String>>,
 }
 

@@ -7,6 +7,7 @@ use super::pinned::pinned;
 use super::Account;
 use crate::config::MintUrl;
 use crate::ecash::Tls;
+use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE, HOST, USER_AGENT};
@@ -166,7 +167,7 @@ where
         .await;
     let (mut sender, connection) = shaken.map_err(|err| NoAnswer::NotSent(err.to_string()))?;
     // Its error is the request's error, or comes after all that we want.
-    let connection = tokio::spawn(async move { drop(connection.await) });
+    let connection = task::spawn(async move { drop(connection.await) });
     let guard = AbortOnDrop(Some(connection));
     let response: Response<Incoming> =
         sender.send_request(request).await.map_err(|err| NoAnswer::Lost(format!("no answer: {err}")))?;

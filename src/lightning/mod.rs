@@ -13,6 +13,7 @@ mod call;
 mod cln;
 mod lnbits;
 mod lnd;
+mod melt;
 mod phoenixd;
 mod pinned;
 mod proof;
@@ -20,6 +21,7 @@ mod sphinx;
 pub mod test_command;
 
 pub use account::AccountError;
+pub use melt::Melt;
 
 pub use crate::config::LightningKind as Kind;
 pub use backends::{Backend, Backends, Opener};

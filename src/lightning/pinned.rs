@@ -2,9 +2,10 @@
 //! itself an authority, which no ordinary check lets pass), so nothing else of it counts: no name, no dates.
 //! That the node has the certificate's key is checked as always.
 
+use crate::ecash::crypto_provider;
 use crate::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 /// Settings that accept the one certificate whose DER has this SHA-256.
 pub(super) fn pinned(pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = crypto_provider();
     let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -42,8 +43,8 @@ impl ServerCertVerifier for Pinned {
         if found == self.pin {
             return Ok(ServerCertVerified::assertion());
         }
-        let found = hex::encode(&found);
-        Err(Error::General(format!("the certificate has SHA-256 {found}, which is not cert_sha256")))
+        let (found, wanted) = (hex::encode(&found), hex::encode(&self.pin));
+        Err(Error::General(format!("the certificate has SHA-256 {found}, and cert_sha256 is {wanted}")))
     }
 
     fn verify_tls12_signature(

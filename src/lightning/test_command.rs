@@ -1,47 +1,68 @@
 //! `tollgated lightning test`: whether what pays invoices answers, may pay, and may look payments up.
 
-use super::{Account, Report};
+use super::{Account, Kind, Lightning as _, Melt, Report};
 use crate::config::Config;
+use crate::ecash::wallet::Wallet;
 use crate::ecash::Tls;
-use serde_json::json;
+use serde_json::{json, Value};
 
-/// The text to print, and whether nothing is missing. Only for nodes: the router's own ecash is the daemon's.
-pub fn run(config: &Config, as_json: bool) -> (String, bool) {
-    let report = match tried(config) {
-        Ok(report) => report,
-        Err(cause) => Report::silent(cause),
-    };
-    let good = report.is_good();
-    let kind = config.lightning.kind.as_str();
-    let url = config.lightning.url.as_ref().map_or("", |url| url.as_str());
-    let lines =
-        [("answers", &report.answers), ("may_pay", &report.may_pay), ("may_look_up", &report.may_look_up)];
-    if as_json {
-        let lines: serde_json::Map<_, _> = lines
-            .into_iter()
-            .map(|(what, wrong)| (what.to_owned(), json!({"ok": wrong.is_none(), "cause": wrong})))
-            .collect();
-        let answer = json!({"ok": good, "type": kind, "url": url, "tested": lines, "notes": report.notes});
-        return (format!("{answer}\n"), good);
-    }
-    let mut text = format!("{kind} at {url}\n");
-    for (what, wrong) in lines {
-        let verdict = wrong.as_ref().map_or("yes".to_owned(), |cause| format!("NO: {cause}"));
-        text.push_str(&format!("  {}: {verdict}\n", what.replace('_', " ")));
-    }
-    report.notes.iter().for_each(|note| text.push_str(&format!("  note: {note}\n")));
-    (text, good)
+/// Whether the running daemon has to be asked: the router's own ecash is in its hands.
+pub fn is_the_daemons(config: &Config) -> bool {
+    config.lightning.kind == Kind::Melt
 }
 
-fn tried(config: &Config) -> Result<Report, String> {
+/// Tries the configured node out. An error is the reason why there is nothing to try.
+pub fn try_node(config: &Config) -> Result<Value, String> {
     let extra = match &config.main.ca_file {
         Some(file) => Some(std::fs::read(file).map_err(|err| format!("ca_file: {err}"))?),
         None => None,
     };
     let tls = Tls::new(extra.as_deref()).map_err(|err| format!("ca_file: {err}"))?;
     let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
-    let node = account.node(&tls).map_err(|err| err.to_string())?;
-    let node = node.ok_or("the router's own ecash is tested by the running daemon")?;
+    let node = account.node(&tls, None).map_err(|err| err.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|err| err.to_string())?.block_on(node.test()))
+    Ok(as_json(&runtime.map_err(|err| err.to_string())?.block_on(node.test())))
+}
+
+/// The daemon's part: tries the router's own ecash out.
+pub async fn try_ecash(wallet: &Wallet) -> Value {
+    as_json(&Melt::new(wallet.clone()).test().await)
+}
+
+/// What is printed of the daemon's answer or of a node's, and whether nothing is missing.
+pub fn printed(config: &Config, tried: Result<Value, String>, wants_json: bool) -> (String, bool) {
+    let mut report = tried.unwrap_or_else(|cause| as_json(&Report::silent(cause)));
+    let tested = ["answers", "may_pay", "may_look_up"];
+    let good = tested.iter().all(|what| report["tested"][what]["ok"] == true);
+    let kind = config.lightning.kind.as_str();
+    let url = config.lightning.url.as_ref().map(|url| url.as_str());
+    if wants_json {
+        report["ok"] = json!(good);
+        report["type"] = json!(kind);
+        report["url"] = json!(url);
+        return (format!("{report}\n"), good);
+    }
+    let mut text = format!("{kind}{}\n", url.map_or(String::new(), |url| format!(" at {url}")));
+    for what in tested {
+        let found = &report["tested"][what];
+        let verdict = match found["ok"] == true {
+            true => "yes".to_owned(),
+            false => format!("NO: {}", found["cause"].as_str().unwrap_or("the answer cannot be read")),
+        };
+        text.push_str(&format!("  {}: {verdict}\n", what.replace('_', " ")));
+    }
+    let notes = report["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let notes = notes.iter().filter_map(Value::as_str);
+    notes.for_each(|note| text.push_str(&format!("  note: {note}\n")));
+    (text, good)
+}
+
+fn as_json(report: &Report) -> Value {
+    let line = |wrong: &Option<String>| json!({"ok": wrong.is_none(), "cause": wrong});
+    let tested = json!({
+        "answers": line(&report.answers),
+        "may_pay": line(&report.may_pay),
+        "may_look_up": line(&report.may_look_up),
+    });
+    json!({"tested": tested, "notes": report.notes})
 }

@@ -8,8 +8,9 @@ use crate::config::MintUrl;
 use crate::ecash::{ProofState, Token, Urgency};
 use crate::mac::MacAddr;
 use crate::store::RequestId;
+use crate::task;
+use litemap::LiteMap;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -96,7 +97,7 @@ impl MintProxy {
     /// Notes which tokens their mints report as spent. All mints are asked at once, each with one question
     /// for many tokens; one that does not answer in time changes nothing.
     async fn settle_spent(&self, held: &[Held], patience: Duration) {
-        let mut by_mint: BTreeMap<MintUrl, Vec<(i64, Arc<Request>, String)>> = BTreeMap::new();
+        let mut by_mint: LiteMap<MintUrl, Vec<(i64, Arc<Request>, String)>> = LiteMap::new();
         for held in held {
             let Some(part) = held.part() else { continue };
             if let Progress::Tokens(token) = part.progress() {
@@ -128,7 +129,7 @@ impl MintProxy {
     /// Asks a mint (NUT-07) of which tokens every proof is spent. An unanswered question is a no.
     async fn spent(&self, mint: &MintUrl, tokens: Vec<String>) -> Vec<bool> {
         // Hashing to the curve costs milliseconds per proof on a small router.
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = task::blocking(move || {
             let proofs = tokens.iter().map(|token| Token::parse(token).map(|token| token.proofs));
             proofs
                 .map(|proofs| {

@@ -53,6 +53,8 @@ pub enum Code {
     InvalidMessage,
     RateLimited,
     InternalError,
+    /// Another device uses the caller's address. Clients know it as `internal_error` with a sentence.
+    AddressClash,
     /// No ticket was shown where one is needed, or one that is not valid.
     InvalidTicket,
     /// The ticket's account is with a MAC that is still there.
@@ -82,7 +84,7 @@ impl Code {
             Code::RequestNotFound => "request_not_found",
             Code::InvalidMessage => "invalid_message",
             Code::RateLimited => "rate_limited",
-            Code::InternalError => "internal_error",
+            Code::InternalError | Code::AddressClash => "internal_error",
             Code::InvalidTicket => "invalid_ticket",
             Code::TicketInUse => "ticket_in_use",
             Code::Closed(code) => code,

@@ -29,9 +29,10 @@ use crate::mac::MacAddr;
 use crate::pace::Pace;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
+use litemap::LiteMap;
 use request::Wake;
 use sockets::Sockets;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch::Receiver;
 
@@ -57,18 +58,14 @@ struct Shared {
 
 /// The requests in memory.
 struct Table {
-    requests: BTreeMap<RequestId, Arc<Request>>,
+    requests: LiteMap<RequestId, Arc<Request>>,
     new_requests: Pace,
     questions: Pace,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table {
-            requests: BTreeMap::new(),
-            new_requests: pace::of_requests(),
-            questions: pace::of_questions(),
-        }
+        Table { requests: LiteMap::new(), new_requests: pace::of_requests(), questions: pace::of_questions() }
     }
 }
 
@@ -187,6 +184,21 @@ impl MintProxy {
     /// Whether a MAC has asked for anything that is still remembered.
     pub fn has_requests(&self, mac: MacAddr) -> bool {
         self.table().requests.values().any(|request| request.mac() == mac)
+    }
+
+    /// Ends the graces of guests that have no open invoice any more.
+    pub fn tend_graces(&self) {
+        let now = self.0.store.now();
+        let open: BTreeSet<MacAddr> = {
+            let table = self.table();
+            table
+                .requests
+                .values()
+                .filter(|request| request.awaits_money(now))
+                .map(|request| request.mac())
+                .collect()
+        };
+        self.0.access.keep_graces(|mac| open.contains(&mac));
     }
 
     /// Drops finished requests from memory.

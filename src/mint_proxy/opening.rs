@@ -10,6 +10,7 @@ use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
+use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::Arc;
 
@@ -40,8 +41,10 @@ impl MintProxy {
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
         let (request, is_new) = self.enter(caller, venue, owner, &parts)?;
         if is_new {
+            let is_trusted = venue.trusted_macs.contains(&caller.mac);
+            let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
             let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
-            tokio::spawn(async move { proxy.ask_mints(&request, &caller, parts).await });
+            task::spawn(async move { proxy.ask_mints(&request, &caller, parts, grace).await });
         }
         request.opened().await?;
         Ok(Opened { request, is_new })
@@ -109,10 +112,13 @@ impl MintProxy {
         }
     }
 
-    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>) {
+    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>, grace: Millis) {
         match self.invoices(request, caller, parts).await {
             Ok(parts) => {
                 request.open(parts);
+                if grace > Millis::ZERO {
+                    self.0.access.begin_grace(request.mac(), request.created, grace);
+                }
                 for message in request.messages(&self.0.access) {
                     self.0.sockets.tell(request.mac(), Some(&request.id), &message);
                 }
@@ -190,7 +196,7 @@ impl MintProxy {
             .iter()
             .map(|part| {
                 let (proxy, part, owner) = (self.clone(), part.clone(), row.owner);
-                tokio::spawn(async move {
+                task::start(async move {
                     let answer = proxy.ask_one(&part, owner).await?;
                     Ok((part, answer))
                 })
@@ -260,13 +266,13 @@ fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, Prox
 /// Asks the neighbours whether the address is the caller's alone; runs while the mint is asked.
 async fn confirm(caller: Caller) -> Result<(), ProxyError> {
     let asked = caller.clone();
-    let confirmed = tokio::task::spawn_blocking(move || witness::confirm(&asked)).await;
+    let confirmed = task::blocking(move || witness::confirm(&asked)).await;
     match confirmed {
         Ok(Ok(())) => Ok(()),
         Ok(Err(clash)) => {
             log::warn!("no sale for {} at {}: {clash}", caller.mac, caller.address);
             Err(ProxyError::new(
-                Code::InternalError,
+                Code::AddressClash,
                 "two devices use your network address; turn Wi-Fi off and on again, nothing was taken",
             ))
         }

@@ -166,6 +166,16 @@ impl Request {
             && self.parts().iter().all(|part| part.progress() == Progress::Unpaid && part.due > now)
     }
 
+    /// An invoice can still be paid, or was and its session is on the way.
+    pub fn awaits_money(&self, now: Millis) -> bool {
+        self.is_asking()
+            || self.parts().iter().any(|part| match part.progress() {
+                Progress::Unpaid => part.due > now,
+                Progress::Paid | Progress::Granted { online: false } => true,
+                _ => false,
+            })
+    }
+
     /// Every invoice has ended, and its late payment is still looked for.
     pub fn is_overdue(&self) -> bool {
         !self.parts().is_empty()

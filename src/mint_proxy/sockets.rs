@@ -11,8 +11,10 @@ use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::store::RequestId;
+use crate::task;
+use litemap::LiteMap;
 use serde_json::{json, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
@@ -30,7 +32,7 @@ type Outbox = mpsc::WeakSender<Arc<str>>;
 /// All open sockets. The table holds the only lasting sender of each: taking it out ends the conversation.
 #[derive(Default)]
 pub struct Sockets {
-    by_mac: Mutex<BTreeMap<MacAddr, Vec<Seat>>>,
+    by_mac: Mutex<LiteMap<MacAddr, Vec<Seat>>>,
 }
 
 struct Seat {
@@ -149,7 +151,7 @@ impl MintProxy {
             ear,
         };
         let redeliver = speaker.clone();
-        tokio::spawn(async move { redeliver.deliver().await });
+        task::spawn(async move { redeliver.deliver().await });
         Some(Conversation { outbox: inbox, speaker })
     }
 }
@@ -177,7 +179,7 @@ impl Conversation {
 
     fn work_on(&self, message: Result<ClientMessage, ProxyError>, room: OwnedSemaphorePermit) {
         let speaker = self.speaker.clone();
-        tokio::spawn(async move {
+        task::spawn(async move {
             match message {
                 Ok(message) => speaker.answer(message).await,
                 Err(error) => speaker.say(&error.to_socket()).await,

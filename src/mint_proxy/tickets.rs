@@ -7,13 +7,14 @@ use crate::config::MintProxyAuth;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::store::StoreError;
+use crate::task;
 
 impl MintProxy {
     /// Takes the account of a ticket over for this caller, with its session and its requests. A caller that stops
     /// waiting does not stop it.
     pub async fn take_over(&self, caller: &Caller, ticket: &str) -> Result<Taken, TicketError> {
         let (proxy, caller, ticket) = (self.clone(), caller.clone(), ticket.to_owned());
-        let taking = tokio::spawn(async move {
+        let taking = task::start(async move {
             let config = proxy.0.config.borrow().clone();
             let devices: Vec<_> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
             let moved = |from| proxy.moved(from, caller.mac);
@@ -71,7 +72,7 @@ pub fn refused(error: &TicketError) -> ProxyError {
         TicketError::NothingPaid => Code::RequestNotFound,
         TicketError::Clash(clash) => {
             log::warn!("a ticket is refused: {clash}");
-            Code::InternalError
+            Code::AddressClash
         }
         TicketError::Store(error) => return closed(error),
     };

@@ -14,6 +14,7 @@ use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SET
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
 use crate::store::{ClaimRow, NewGrant, Owner, Tokens};
+use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl MintProxy {
     pub(super) fn watch(&self, request: &Arc<Request>) {
         for index in 0..request.parts().len() {
             let (proxy, request) = (self.clone(), request.clone());
-            tokio::spawn(async move {
+            task::spawn(async move {
                 if let Some(part) = request.parts().get(index) {
                     proxy.bring_to_its_end(&request, part).await;
                 }
@@ -326,6 +327,7 @@ impl MintProxy {
         if message != before {
             self.0.sockets.tell(request.mac(), Some(&request.id), &message);
         }
+        self.tend_graces();
     }
 }
 

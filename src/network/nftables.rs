@@ -30,6 +30,7 @@ const GET_GENERATION: u16 = SUBSYSTEM | 16;
 const NEW_FLOWTABLE: u16 = SUBSYSTEM | 22;
 const GET_FLOWTABLE: u16 = SUBSYSTEM | 23;
 const OBJECT_QUOTA: u32 = 2;
+const INTERVAL_END: u32 = 1;
 const NFGENMSG: usize = 4;
 /// The first attribute of chains, rules, sets and element lists alike: the table they belong to.
 const TABLE_ATTRIBUTE: u16 = 1;
@@ -70,6 +71,8 @@ pub(crate) struct Element {
     pub bytes: u64,
     /// The object that a map gives for it; empty in a set.
     pub object: String,
+    /// The first key behind an interval.
+    pub is_end: bool,
 }
 
 /// A named quota, in bytes.
@@ -237,7 +240,9 @@ fn parse_elements(attributes: &[u8]) -> io::Result<Vec<Element>> {
         };
         if remaining != Some(Millis::ZERO) {
             let object = netlink::attribute(element, 9)?.map(netlink::name).transpose()?.unwrap_or_default();
-            found.push(Element { key, remaining, bytes: counted(element)?, object });
+            let flags = netlink::attribute(element, 3)?.map(netlink::be32).transpose()?.unwrap_or_default();
+            let is_end = flags & INTERVAL_END != 0;
+            found.push(Element { key, remaining, bytes: counted(element)?, object, is_end });
         }
     }
     Ok(found)
@@ -290,6 +295,10 @@ mod tests {
         body
     }
 
+    fn plain(key: u8) -> Element {
+        Element { key: vec![key; 6], remaining: None, bytes: 0, object: String::new(), is_end: false }
+    }
+
     #[test]
     fn elements_are_read_with_what_is_left_of_them() {
         let mut list = Vec::new();
@@ -302,13 +311,7 @@ mod tests {
         netlink::push_name(&mut attributes, 1, TABLE);
         netlink::push_attribute(&mut attributes, 0x8000 | 3, &list);
         let found = parse_elements(&attributes).unwrap();
-        assert_eq!(
-            found,
-            [
-                Element { key: vec![1; 6], remaining: Some(Millis(1_500)), bytes: 0, object: String::new() },
-                Element { key: vec![2; 6], remaining: None, bytes: 0, object: String::new() },
-            ]
-        );
+        assert_eq!(found, [Element { remaining: Some(Millis(1_500)), ..plain(1) }, plain(2),]);
         for end in 0..attributes.len() {
             let _ = parse_elements(&attributes[..end]);
         }

@@ -7,6 +7,7 @@ use crate::access::Session;
 use crate::config::Metric;
 use crate::http::Site;
 use crate::mac::MacAddr;
+use crate::task;
 use crate::units::{Allotment, Millis};
 use serde_json::{json, Value};
 use std::io;
@@ -52,7 +53,7 @@ pub async fn serve(listener: UnixListener, site: Arc<Site>, reload: Reload) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (site, reload) = (site.clone(), reload.clone());
-                tokio::spawn(async move {
+                task::spawn(async move {
                     if let Err(err) = converse(stream, &site, &reload).await {
                         log::debug!("control socket: {err}");
                     }
@@ -94,6 +95,7 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         ("revoke", [mac]) => revoke(site, mac).await,
         ("reload", []) => reloaded(reload).await,
         ("card", args) => super::cards::command(site, args).await,
+        ("lightning", args) => super::lightning::command(site, args).await,
         ("wallet", args) => super::wallet::carry_out(site, args).await,
         ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
         ("grant", _) => Err(usage("grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
@@ -211,9 +213,10 @@ async fn reloaded(reload: &Reload) -> Result<Value, Refusal> {
     }
 }
 
-/// A number with a unit: time like `90s`, `30m`, `2h`, `1d`, or data like `500MB`, `2GB`.
+/// A number with a unit: time like `90s`, `30m`, `2h`, `1d`, or data like `500MB`, `2GB` (of 2^20 and 2^30
+/// bytes, as all portals of this protocol show them).
 fn parse_amount(text: &str) -> Option<(Metric, Allotment)> {
-    for (unit, bytes) in [("MB", 1_000_000), ("GB", 1_000_000_000)] {
+    for (unit, bytes) in [("MB", 1 << 20), ("GB", 1 << 30)] {
         if let Some(number) = text.strip_suffix(unit) {
             let data = Allotment(number.parse::<u64>().ok()?.checked_mul(bytes)?);
             return (data > Allotment::ZERO && data <= LARGEST_GRANT).then_some((Metric::Bytes, data));

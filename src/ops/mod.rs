@@ -2,6 +2,7 @@
 
 mod cards;
 pub mod control;
+mod lightning;
 pub mod log;
 pub mod people;
 mod status;

@@ -98,11 +98,11 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// `999 B`, `1.2 kB`, `34.5 MB`: decimal, as `grant` takes it.
+/// `999 B`, `1.2 kB`, `34.5 MB`: of 2^10 and 2^20 bytes, as `grant` takes it and the portal shows it.
 fn data(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
     match units.iter().find(|(size, _)| bytes >= *size) {
-        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size / (size / 10)),
+        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
         None => format!("{bytes} B"),
     }
 }
@@ -116,7 +116,7 @@ mod tests {
     fn a_row_is_a_line_with_what_matters_first_and_units_in_the_values() {
         let rows = json!([
             {"venue": "guest", "mac": "02:00:00:00:00:01", "ends_at": 951_868_800, "remaining_seconds": 3599, "allotment_seconds": 7_200},
-            {"venue": "guest", "mac": "02:00:00:00:00:02", "used_bytes": 999, "remaining_bytes": 34_567_890},
+            {"venue": "guest", "mac": "02:00:00:00:00:02", "used_bytes": 999, "remaining_bytes": 36_178_000},
         ]);
         assert_eq!(
             for_people("sessions", &rows),
@@ -130,7 +130,7 @@ mod tests {
     fn a_state_begins_with_whether_anything_can_be_sold() {
         let state = json!({
             "version": "1.0.0", "clock": {"wall": 951_868_800, "service_seconds": 187_200}, "not_ready": [],
-            "ready": true, "sales_today": {"count": 2, "sat": 7, "seconds": 90, "bytes": 1000}, "store": null,
+            "ready": true, "sales_today": {"count": 2, "sat": 7, "seconds": 90, "bytes": 1024}, "store": null,
         });
         assert_eq!(
             for_people("status", &state),

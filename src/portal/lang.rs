@@ -1,7 +1,9 @@
 //! The guest's language, and how it writes numbers, amounts and durations.
 
 use super::strings::{Strings, EN, SW};
-use crate::units::{Millis, Sats};
+use super::Quantity;
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats};
 
 /// A language the portal speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +11,10 @@ pub enum Lang {
     English,
     Swahili,
 }
+
+const KILOBYTE: u64 = 1 << 10;
+const MEGABYTE: u64 = 1 << 20;
+const GIGABYTE: u64 = 1 << 30;
 
 /// Ranges and bytes of an `Accept-Language` header that are looked at; the rest is ignored.
 const MOST_RANGES: usize = 16;
@@ -108,16 +114,47 @@ impl Lang {
         self.duration(Millis::from_secs(length.as_secs_ceil()))
     }
 
-    /// What one price buys, in the smallest whole seconds: `1 sat = 1 minute`.
-    pub(super) fn unit_price(self, price: Sats, step: Millis) -> String {
-        let steps = 1000 / greatest_common_divisor(step.0, 1000);
-        let (Some(amount), Some(length)) = (price.checked_mul(steps), step.checked_mul(steps)) else {
+    /// Time as a duration, bytes as [`Lang::data`].
+    pub(super) fn quantity(self, quantity: Quantity) -> String {
+        match quantity.metric {
+            Metric::Milliseconds => self.duration(Millis(quantity.amount.0)),
+            Metric::Bytes => self.data(quantity.amount),
+        }
+    }
+
+    /// `340 kB`, `84.3 MB`, `1.25 GB` (of 1024, 1024^2 and 1024^3 bytes); never more than it is.
+    pub(super) fn data(self, bytes: Allotment) -> String {
+        let s = self.strings();
+        let (unit, size, digits) = match bytes.0 {
+            0..MEGABYTE => (s.kilobytes, KILOBYTE, 0),
+            MEGABYTE..GIGABYTE => (s.megabytes, MEGABYTE, 1),
+            GIGABYTE.. => (s.gigabytes, GIGABYTE, 2),
+        };
+        let rest = u128::from(bytes.0 % size) * 10u128.pow(digits) / u128::from(size);
+        let decimals = format!("{rest:0width$}", width = usize::try_from(digits).unwrap_or_default());
+        let number = match decimals.trim_end_matches('0') {
+            "" => self.number(bytes.0 / size),
+            decimals => format!("{}.{decimals}", self.number(bytes.0 / size)),
+        };
+        unit.replace("{n}", &number)
+    }
+
+    /// What one price buys, in the smallest whole seconds or megabytes: `1 sat = 1 minute`.
+    pub(super) fn unit_price(self, price: Sats, step: Quantity) -> String {
+        let shown = match step.metric {
+            Metric::Milliseconds => 1000,
+            // A larger step is said as it is.
+            Metric::Bytes if step.amount.0 >= MEGABYTE => 1,
+            Metric::Bytes => MEGABYTE,
+        };
+        let steps = shown / greatest_common_divisor(step.amount.0, shown);
+        let (Some(amount), Some(quantity)) = (price.checked_mul(steps), step.checked_mul(steps)) else {
             return String::new();
         };
         self.strings()
             .unit_price
             .replace("{amount}", &self.sats(amount))
-            .replace("{duration}", &self.duration(length))
+            .replace("{duration}", &self.quantity(quantity))
     }
 
     /// A countdown: `9:05`, `1:09:05`, `2d 1:09:05`.
@@ -219,12 +256,41 @@ mod tests {
 
     #[test]
     fn the_unit_price_is_in_whole_seconds() {
-        assert_eq!(English.unit_price(Sats(1), Millis(60_000)), "1 sat = 1 minute");
-        assert_eq!(Swahili.unit_price(Sats(1), Millis(60_000)), "1 sat = dakika 1");
-        assert_eq!(English.unit_price(Sats(2), Millis(1_500)), "4 sat = 3 seconds");
-        assert_eq!(English.unit_price(Sats(1), Millis(100)), "10 sat = 1 second");
-        assert_eq!(English.unit_price(Sats(1), Millis(0)), "1 sat = 0 seconds");
-        assert_eq!(English.unit_price(Sats(u64::MAX), Millis(1)), "");
+        assert_eq!(English.unit_price(Sats(1), Quantity::time(Millis(60_000))), "1 sat = 1 minute");
+        assert_eq!(Swahili.unit_price(Sats(1), Quantity::time(Millis(60_000))), "1 sat = dakika 1");
+        assert_eq!(English.unit_price(Sats(2), Quantity::time(Millis(1_500))), "4 sat = 3 seconds");
+        assert_eq!(English.unit_price(Sats(1), Quantity::time(Millis(100))), "10 sat = 1 second");
+        assert_eq!(English.unit_price(Sats(1), Quantity::time(Millis(0))), "1 sat = 0 seconds");
+        assert_eq!(English.unit_price(Sats(u64::MAX), Quantity::time(Millis(1))), "");
+    }
+
+    #[test]
+    fn data_is_shown_in_the_largest_unit_and_never_as_more_than_it_is() {
+        for (bytes, text) in [
+            (0, "0 kB"),
+            (1023, "0 kB"),
+            (524_288, "512 kB"),
+            (1_048_575, "1,023 kB"),
+            (1_048_576, "1 MB"),
+            (1_572_864, "1.5 MB"),
+            (22_020_096, "21 MB"),
+            (104_857_599, "99.9 MB"),
+            (1_073_741_824, "1 GB"),
+            (1_342_177_280, "1.25 GB"),
+            (1_084_479_243, "1.01 GB"),
+            (u64::MAX, "17,179,869,183.99 GB"),
+        ] {
+            assert_eq!(English.data(Allotment(bytes)), text);
+        }
+    }
+
+    #[test]
+    fn the_unit_price_of_data_is_in_megabytes() {
+        let data = |bytes| Quantity { metric: Metric::Bytes, amount: Allotment(bytes) };
+        assert_eq!(English.unit_price(Sats(1), data(22_020_096)), "1 sat = 21 MB");
+        assert_eq!(English.unit_price(Sats(3), data(1_048_576)), "3 sat = 1 MB");
+        assert_eq!(English.unit_price(Sats(1), data(512)), "2,048 sat = 1 MB");
+        assert_eq!(English.unit_price(Sats(1), data(0)), "1 sat = 0 kB");
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
 //! `lang=` in any request overrides `Accept-Language` and is passed on by every link and form.
 
+mod ecash;
 mod html;
 mod lang;
 mod offer;
@@ -27,11 +28,13 @@ mod state;
 mod strings;
 mod ways;
 
+pub use ecash::{PayWithEcash, Receiving, Stage};
 pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
-pub use ways::{Kept, OwnTicket, PayWithEcash, ShowTicket};
+pub use ways::{Kept, OwnTicket, ShowTicket};
 
-use crate::units::{Millis, Sats};
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats};
 use html::{query_value, Html};
 
 /// `/portal.css`, `text/css; charset=utf-8`.
@@ -44,6 +47,24 @@ pub const SCRIPT: &str = include_str!("portal.js");
 /// from asking for `/favicon.ico`.
 pub const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// So much time, or so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantity {
+    pub metric: Metric,
+    pub amount: Allotment,
+}
+
+impl Quantity {
+    /// Of time.
+    pub fn time(length: Millis) -> Quantity {
+        Quantity { metric: Metric::Milliseconds, amount: length.into() }
+    }
+
+    fn checked_mul(self, factor: u64) -> Option<Quantity> {
+        Some(Quantity { amount: self.amount.checked_mul(factor)?, ..self })
+    }
+}
 
 /// Everything one rendering shows.
 #[derive(Clone, Debug)]
@@ -64,6 +85,7 @@ pub enum State<'a> {
     Ended(Offer<'a>),
     Trouble(Trouble<'a>),
     PayWithEcash(PayWithEcash<'a>),
+    Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
 }
@@ -75,11 +97,13 @@ pub struct Pay<'a> {
     /// BOLT 11 text, as the mint wrote it.
     pub invoice: &'a str,
     pub amount: Sats,
-    pub buys: Millis,
+    pub buys: Quantity,
     /// Until the invoice's own expiry.
     pub expires_in: Millis,
     /// A session runs meanwhile; this is a top-up.
     pub online: bool,
+    /// For so long yet the guest may use a little of the internet, to pay.
+    pub grace: Option<Millis>,
 }
 
 /// A payment on its way to a session.
@@ -87,7 +111,7 @@ pub struct Pay<'a> {
 pub struct Paid<'a> {
     pub request_id: &'a str,
     pub amount: Sats,
-    pub buys: Millis,
+    pub buys: Quantity,
     pub done: PaidStep,
     /// Set once a step takes more than 5 s.
     pub waiting: Option<Waiting>,
@@ -112,7 +136,7 @@ pub enum Waiting {
 #[derive(Clone, Debug)]
 pub struct Online<'a> {
     /// `None`: without end and without paying.
-    pub left: Option<Millis>,
+    pub left: Option<Quantity>,
     /// What can be added.
     pub offer: Option<Offer<'a>>,
     pub kept: Kept<'a>,
@@ -209,6 +233,12 @@ pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     format!("/?way={way}{lang}")
 }
 
+/// Where a guest sees what becomes of its token.
+pub fn token_location(id: &str, lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?token={}{lang}", query_value(id))
+}
+
 /// The language that the guest has chosen, for a form to carry on.
 fn in_language(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
@@ -237,7 +267,8 @@ impl<'a> State<'a> {
             }
             // What is unpaid beside a session would be shown instead of it.
             State::Online(_) => location(None, Some(lang)),
-            State::PayWithEcash(_) => way_location("ecash", Some(lang)),
+            State::PayWithEcash(form) => ecash::in_other_language(form.id, lang),
+            State::Receiving(token) => token_location(token.id, Some(lang)),
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             _ => location(self.request_id(), Some(lang)),
@@ -251,7 +282,7 @@ impl<'a> State<'a> {
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
             State::Trouble(trouble) => trouble.request_id,
-            State::PayWithEcash(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
+            State::PayWithEcash(_) | State::Receiving(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
         }
     }
 }
@@ -279,6 +310,9 @@ fn script_words(lang: Lang) -> String {
         s.ends_at,
         s.ends_tomorrow,
         s.ends_on,
+        s.kilobytes,
+        s.megabytes,
+        s.gigabytes,
     ]
     .join("|")
 }

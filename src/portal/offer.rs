@@ -3,14 +3,14 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::{location, ways};
-use crate::units::{Millis, Sats};
+use super::{location, ways, Quantity};
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats};
 
 /// What is sold, under which conditions.
 #[derive(Clone, Debug)]
 pub struct Offer<'a> {
-    /// Time of one step.
-    pub step: Millis,
+    pub step: Quantity,
     /// The most steps of one purchase.
     pub max_steps: u64,
     /// The mints that can be used right now, the preselected one first. None: there is nothing to choose.
@@ -42,8 +42,8 @@ pub enum Notice<'a> {
     },
     /// What was asked for is outside of the limits.
     AmountRefused {
-        least: Millis,
-        most: Millis,
+        least: Quantity,
+        most: Quantity,
     },
     RateLimited,
     /// The invoice of this request ran out unpaid.
@@ -70,6 +70,9 @@ pub enum Notice<'a> {
     TokenTooMuch {
         most: Sats,
     },
+    /// Somebody else's key is needed to spend it.
+    TokenLocked,
+    TokenOfOtherUnit,
     TokenOfOtherMint {
         mints: &'a [&'a str],
     },
@@ -77,30 +80,37 @@ pub enum Notice<'a> {
     TokenNotNow,
     /// Nothing was taken, and this token never is.
     TokenRefused,
+    /// Another device uses the same network address: nothing is sold to either.
+    AddressClash,
 }
 
 /// What most people want to buy.
-const USUAL: [Millis; 4] =
-    [Millis::from_secs(600), Millis::from_secs(3_600), Millis::from_secs(14_400), Millis::from_secs(86_400)];
+const USUAL_TIMES: [u64; 4] = [600_000, 3_600_000, 14_400_000, 86_400_000];
+const USUAL_DATA: [u64; 4] = [100 << 20, 500 << 20, 1 << 30, 5 << 30];
 
 /// The steps of the usual amounts, rounded to whole steps and moved inside the limits; ascending, each once.
 /// Empty when the limits contradict each other.
-pub fn chips(step: Millis, min_steps: u64, max_steps: u64) -> Vec<u64> {
+pub fn chips(step: Quantity, min_steps: u64, max_steps: u64) -> Vec<u64> {
     let least = min_steps.max(1);
     if least > max_steps {
         return Vec::new();
     }
-    let nearest = |time: Millis| time.checked_add(Millis(step.0 / 2))?.0.checked_div(step.0);
+    let usual = match step.metric {
+        Metric::Milliseconds => USUAL_TIMES,
+        Metric::Bytes => USUAL_DATA,
+    };
+    let Allotment(step) = step.amount;
+    let nearest = |amount: u64| amount.checked_add(step / 2)?.checked_div(step);
     let mut steps: Vec<u64> =
-        USUAL.into_iter().filter_map(nearest).map(|steps| steps.clamp(least, max_steps)).collect();
+        usual.into_iter().filter_map(nearest).map(|steps| steps.clamp(least, max_steps)).collect();
     steps.dedup();
     steps
 }
 
-/// One chip: steps that have a price and a duration.
+/// One chip: steps that have a price.
 struct Chip {
     steps: u64,
-    time: Millis,
+    buys: Quantity,
     price: Sats,
 }
 
@@ -111,8 +121,8 @@ impl Offer<'_> {
         let chips: Vec<Chip> = chips(self.step, mint.min_steps, self.max_steps)
             .into_iter()
             .filter_map(|steps| {
-                let (time, price) = (self.step.checked_mul(steps)?, mint.price_per_step.checked_mul(steps)?);
-                Some(Chip { steps, time, price })
+                let (buys, price) = (self.step.checked_mul(steps)?, mint.price_per_step.checked_mul(steps)?);
+                Some(Chip { steps, buys, price })
             })
             .collect();
         (!chips.is_empty()).then_some((mint, chips))
@@ -121,13 +131,37 @@ impl Offer<'_> {
     pub(super) fn is_open(&self) -> bool {
         self.sellable().is_some()
     }
+}
 
-    /// One price for all, so that what is shown before the script runs is true for every mint.
-    fn has_one_price(&self) -> bool {
-        self.mints.windows(2).all(|pair| match pair {
-            [a, b] => a.price_per_step == b.price_per_step && a.min_steps == b.min_steps,
-            _ => true,
-        })
+/// One price for all, so that what is shown before the script runs is true for every mint.
+pub(super) fn has_one_price(mints: &[OfferedMint]) -> bool {
+    mints.windows(2).all(|pair| match pair {
+        [a, b] => a.price_per_step == b.price_per_step && a.min_steps == b.min_steps,
+        _ => true,
+    })
+}
+
+impl Notice<'_> {
+    /// Whether it says why a token was refused that is as good as before.
+    fn leaves_the_token_good(&self) -> bool {
+        matches!(
+            self,
+            Notice::TokenTooLittle { .. }
+                | Notice::TokenTooMuch { .. }
+                | Notice::TokenOfOtherMint { .. }
+                | Notice::TokenLocked
+                | Notice::TokenOfOtherUnit
+                | Notice::TokenNotNow
+                | Notice::TokenRefused
+        )
+    }
+}
+
+/// The question above the choice.
+pub(super) fn title(lang: Lang, offer: &Offer) -> &'static str {
+    match offer.step.metric {
+        Metric::Milliseconds => lang.strings().choose_title,
+        Metric::Bytes => lang.strings().choose_data_title,
     }
 }
 
@@ -155,27 +189,30 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
 fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, chips: &[Chip]) -> Html {
     let s = lang.strings();
     // Without script a price must not be shown that the chosen mint may not have.
-    let price_class = if offer.has_one_price() { "price" } else { "price script-only" };
+    let price_class = if has_one_price(offer.mints) { "price" } else { "price script-only" };
     let selected = chips.len().saturating_sub(1).min(1);
 
     let mut html = Html::new();
     html.raw("<form id=\"offer\" method=\"post\" action=\"/pay\" autocomplete=\"off\" novalidate");
-    html.attr("data-step-ms", &offer.step.0.to_string()).attr("data-max", &offer.max_steps.to_string());
+    html.attr("data-step", &offer.step.amount.0.to_string()).attr("data-metric", offer.step.metric.as_str());
+    html.attr("data-max", &offer.max_steps.to_string());
     html.raw(">\n");
     if lang_chosen {
         html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
     }
-    html.raw("<p").attr("class", if offer.has_one_price() { "rate" } else { "rate script-only" }).raw(">");
+    html.raw("<p")
+        .attr("class", if has_one_price(offer.mints) { "rate" } else { "rate script-only" })
+        .raw(">");
     html.text(&lang.unit_price(mint.price_per_step, offer.step)).raw("</p>\n");
 
-    html.raw("<div class=\"chips\" role=\"radiogroup\"").attr("aria-label", s.choose_title).raw(">\n");
+    html.raw("<div class=\"chips\" role=\"radiogroup\"").attr("aria-label", title(lang, offer)).raw(">\n");
     for (at, chip) in chips.iter().enumerate() {
         let id = format!("s{at}");
         html.raw("<input type=\"radio\" name=\"steps\"")
             .attr("class", &format!("unseen pick {id}"))
             .attr("id", &id);
         html.attr("value", &chip.steps.to_string()).raw(if at == selected { " checked>" } else { ">" });
-        html.raw("<label class=\"chip\"").attr("for", &id).raw("><b>").text(&lang.duration(chip.time));
+        html.raw("<label class=\"chip\"").attr("for", &id).raw("><b>").text(&lang.quantity(chip.buys));
         html.raw("</b> <span")
             .attr("class", price_class)
             .attr("data-steps", &chip.steps.to_string())
@@ -198,10 +235,10 @@ fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, ch
     // The sum of what is checked; style alone shows the right one, so that no script is needed.
     for (at, chip) in chips.iter().enumerate() {
         let class = format!("sum {price_class} t{at}");
-        html.add(&sum(lang, &class, Some(chip.steps), chip.time, &lang.sats(chip.price)));
+        html.add(&sum(lang, &class, Some(chip.steps), chip.buys, &lang.sats(chip.price)));
     }
-    let time = chips.get(selected).map_or(Millis::ZERO, |chip| chip.time);
-    html.add(&sum(lang, "sum script-only tother", None, time, ""));
+    let start = chips.get(selected).map_or(offer.step, |chip| chip.buys);
+    html.add(&sum(lang, "sum script-only tother", None, start, ""));
     html.raw("</div>\n");
 
     html.raw("<button class=\"button pay\" type=\"submit\">").raw(BOLT).raw("<span>").text(s.pay_button);
@@ -210,14 +247,14 @@ fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, ch
     html
 }
 
-fn sum(lang: Lang, class: &str, steps: Option<u64>, time: Millis, price: &str) -> Html {
+fn sum(lang: Lang, class: &str, steps: Option<u64>, buys: Quantity, price: &str) -> Html {
     let mut html = Html::new();
     html.raw("<p")
         .attr("class", class)
         .raw("><span>")
         .text(lang.strings().you_get)
         .raw("<br><b class=\"time\">");
-    html.text(&lang.duration(time)).raw("</b></span><strong");
+    html.text(&lang.quantity(buys)).raw("</b></span><strong");
     if let Some(steps) = steps {
         html.attr("data-steps", &steps.to_string());
     }
@@ -238,17 +275,24 @@ fn mint_choice(lang: Lang, offer: &Offer) -> Html {
         html.raw("<label><input type=\"radio\" name=\"mint\"").attr("id", &format!("m{at}"));
         html.attr("value", mint.url).add(&terms(mint)).raw(if at == 0 { " checked>" } else { ">" });
         html.raw("<span>").text(host(mint.url));
-        if !offer.has_one_price() {
-            html.raw("<small>").text(&lang.unit_price(mint.price_per_step, offer.step));
-            if let (true, Some(least)) = (mint.min_steps > 1, offer.step.checked_mul(mint.min_steps)) {
-                html.raw(", ").text(&s.at_least.replace("{duration}", &lang.duration(least)));
-            }
-            html.raw("</small>");
+        if !has_one_price(offer.mints) {
+            html.raw("<small>").text(&terms_of(lang, mint, offer.step)).raw("</small>");
         }
         html.raw("</span></label>\n");
     }
     html.raw("</fieldset>\n");
     html
+}
+
+/// A mint's conditions, for people: `1 sat = 1 minute, at least 30 minutes`.
+pub(super) fn terms_of(lang: Lang, mint: &OfferedMint, step: Quantity) -> String {
+    let price = lang.unit_price(mint.price_per_step, step);
+    match step.checked_mul(mint.min_steps).filter(|_| mint.min_steps > 1) {
+        Some(least) => {
+            format!("{price}, {}", lang.strings().at_least.replace("{duration}", &lang.quantity(least)))
+        }
+        None => price,
+    }
 }
 
 /// A mint's conditions, for the script.
@@ -269,8 +313,8 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::CannotSell { code } => s.notice_cannot_sell.replace("{code}", code),
             Notice::AmountRefused { least, most } => s
                 .notice_amount
-                .replace("{least}", &lang.duration(*least))
-                .replace("{most}", &lang.duration(*most)),
+                .replace("{least}", &lang.quantity(*least))
+                .replace("{most}", &lang.quantity(*most)),
             Notice::RateLimited => s.notice_rate_limited.to_owned(),
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
@@ -285,10 +329,17 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 let mints: Vec<&str> = mints.iter().map(|url| host(url)).collect();
                 s.token_other_mint.replace("{mints}", &mints.join(", "))
             }
+            Notice::TokenLocked => s.token_locked.to_owned(),
+            Notice::TokenOfOtherUnit => s.token_other_unit.to_owned(),
+            Notice::AddressClash => s.address_clash.to_owned(),
             Notice::TokenNotNow => s.token_not_now.to_owned(),
             Notice::TokenRefused => s.token_refused.to_owned(),
         };
-        html.raw("<p class=\"notice\">").text(&text).raw("</p>\n");
+        html.raw("<p class=\"notice\">").text(&text);
+        if notice.leaves_the_token_good() {
+            html.raw(" ").text(s.token_good);
+        }
+        html.raw("</p>\n");
     }
     html
 }
@@ -299,14 +350,16 @@ pub(super) fn host(url: &str) -> &str {
 }
 
 /// What the typed number counts: minutes where a step is a minute, else "× 90 seconds".
-fn step_name(lang: Lang, step: Millis) -> String {
+fn step_name(lang: Lang, step: Quantity) -> String {
     let s = lang.strings();
-    match step.0 {
-        86_400_000 => s.days_name.to_owned(),
-        3_600_000 => s.hours_name.to_owned(),
-        60_000 => s.minutes_name.to_owned(),
-        1_000 => s.seconds_name.to_owned(),
-        _ => s.times_name.replace("{duration}", &lang.duration(step)),
+    match (step.metric, step.amount.0) {
+        (Metric::Milliseconds, 86_400_000) => s.days_name.to_owned(),
+        (Metric::Milliseconds, 3_600_000) => s.hours_name.to_owned(),
+        (Metric::Milliseconds, 60_000) => s.minutes_name.to_owned(),
+        (Metric::Milliseconds, 1_000) => s.seconds_name.to_owned(),
+        (Metric::Bytes, 0x4000_0000) => s.gigabytes_name.to_owned(),
+        (Metric::Bytes, 0x10_0000) => s.megabytes_name.to_owned(),
+        _ => s.times_name.replace("{duration}", &lang.quantity(step)),
     }
 }
 
@@ -318,12 +371,25 @@ const BOLT: &str =
 mod tests {
     use super::*;
 
-    const MINUTE: Millis = Millis::from_secs(60);
+    const MINUTE: Quantity = secs(60);
+
+    const fn secs(secs: u64) -> Quantity {
+        Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
+    }
 
     #[test]
     fn the_usual_amounts_are_ten_minutes_an_hour_four_hours_and_a_day() {
         assert_eq!(chips(MINUTE, 1, 1440), [10, 60, 240, 1440]);
-        assert_eq!(chips(Millis::from_secs(1), 1, 1_000_000), [600, 3_600, 14_400, 86_400]);
+        assert_eq!(chips(secs(1), 1, 1_000_000), [600, 3_600, 14_400, 86_400]);
+    }
+
+    #[test]
+    fn the_usual_data_is_100_mb_500_mb_1_gb_and_5_gb() {
+        let step = |bytes| Quantity { metric: Metric::Bytes, amount: Allotment(bytes) };
+        assert_eq!(chips(step(1 << 20), 1, 10_000), [100, 500, 1024, 5120]);
+        assert_eq!(chips(step(22_020_096), 1, 1000), [5, 24, 49, 244]);
+        assert_eq!(step_name(Lang::English, step(1 << 20)), "MB");
+        assert_eq!(step_name(Lang::English, step(22_020_096)), "× 21 MB");
     }
 
     #[test]
@@ -331,20 +397,20 @@ mod tests {
         assert_eq!(chips(MINUTE, 30, 120), [30, 60, 120]);
         assert_eq!(chips(MINUTE, 1, 5), [5]);
         assert_eq!(chips(MINUTE, 2_000, 3_000), [2_000]);
-        assert_eq!(chips(Millis::from_secs(86_400), 1, 30), [1]);
+        assert_eq!(chips(secs(86_400), 1, 30), [1]);
     }
 
     #[test]
     fn chips_are_rounded_to_whole_steps() {
-        assert_eq!(chips(Millis::from_secs(420), 1, 1_000), [1, 9, 34, 206]);
-        assert_eq!(chips(Millis::from_secs(7 * 3_600), 1, 10), [1, 3]);
+        assert_eq!(chips(secs(420), 1, 1_000), [1, 9, 34, 206]);
+        assert_eq!(chips(secs(7 * 3_600), 1, 10), [1, 3]);
     }
 
     #[test]
     fn limits_that_contradict_each_other_give_no_chips() {
         assert!(chips(MINUTE, 10, 5).is_empty());
         assert!(chips(MINUTE, 0, 0).is_empty());
-        assert!(chips(Millis::ZERO, 1, 10).is_empty());
+        assert!(chips(secs(0), 1, 10).is_empty());
     }
 
     #[test]
@@ -359,7 +425,7 @@ mod tests {
     #[test]
     fn the_typed_number_is_named_after_the_step() {
         assert_eq!(step_name(Lang::English, MINUTE), "Minutes");
-        assert_eq!(step_name(Lang::Swahili, Millis::from_secs(3600)), "Saa");
-        assert_eq!(step_name(Lang::English, Millis::from_secs(90)), "× 1 minute 30 seconds");
+        assert_eq!(step_name(Lang::Swahili, secs(3600)), "Saa");
+        assert_eq!(step_name(Lang::English, secs(90)), "× 1 minute 30 seconds");
     }
 }

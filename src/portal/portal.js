@@ -5,7 +5,8 @@
 
   var words = document.body.getAttribute('data-words').split('|');
   var GROUP = 0, SATS = 1, UNITS = 2, LAST_JOIN = 10, CLOCK_DAYS = 11, UNIT_PRICE = 12, WORKING = 13, COPIED = 14,
-    COPY_FAILED = 15, ENDS_AT = 16, ENDS_TOMORROW = 17, ENDS_ON = 18;
+    COPY_FAILED = 15, ENDS_AT = 16, ENDS_TOMORROW = 17, ENDS_ON = 18,
+    KILOBYTES = 19;
   var BEAT = 1000, REQUEST_TIMEOUT = 8000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
 
   var clocks = [];          // [{at: element, ends: reading of now()}]
@@ -49,11 +50,21 @@
     return parts.length ? parts.join(' ') + words[LAST_JOIN] + last : last;
   }
 
+  /* Bytes in the largest of kB, MB and GB. */
+  function bytes(n) {
+    var unit = n < 1048576 ? 0 : n < 1073741824 ? 1 : 2, size = Math.pow(1024, unit + 1), digits = Math.pow(10, unit);
+    var rest = (digits + Math.floor(n % size * digits / size) + '').substr(1).replace(/0+$/, '');
+    return words[KILOBYTES + unit].replace('{n}', number(Math.floor(n / size)) + (rest && '.' + rest));
+  }
+
+  function quantity(n) { return offer().getAttribute('data-metric') === 'bytes' ? bytes(n) : duration(n); }
+
   function unitPrice(price, step) {
-    var a = step, b = 1000, rest;
+    var isData = offer().getAttribute('data-metric') === 'bytes';
+    var shown = !isData ? 1000 : step < 1048576 ? 1048576 : 1, a = step, b = shown, rest;
     while (b > 0) { rest = a % b; a = b; b = rest; }
-    var steps = 1000 / Math.max(a, 1);
-    return words[UNIT_PRICE].replace('{amount}', sats(price * steps)).replace('{duration}', duration(step * steps));
+    var steps = shown / Math.max(a, 1);
+    return words[UNIT_PRICE].replace('{amount}', sats(price * steps)).replace('{duration}', quantity(step * steps));
   }
 
   function countdown(seconds) {
@@ -127,6 +138,8 @@
       return old.getAttribute('data-' + name) === fresh.getAttribute('data-' + name);
     });
     if (same) {
+      var told = fresh.querySelectorAll('[data-live]');
+      each(old.querySelectorAll('[data-live]'), function (line, i) { setText(line, told[i] && told[i].textContent); });
       var news = fresh.querySelectorAll('[data-seconds]');
       if (news.length === clocks.length) {
         each(clocks, function (clock, i) {
@@ -206,7 +219,7 @@
   function paintOffer() {
     var form = offer();
     if (!form) return;
-    var step = Number(form.getAttribute('data-step-ms')), price = terms().price, least = terms().least;
+    var step = Number(form.getAttribute('data-step')), price = terms().price, least = terms().least;
     each(form.querySelectorAll('[data-steps]'), function (element) {
       setText(element, sats(price * Number(element.getAttribute('data-steps'))));
     });
@@ -217,7 +230,7 @@
     var field = form.querySelector('#steps'), sum = form.querySelector('.tother');
     field.min = least;
     var steps = within(Number(field.value));
-    setText(sum.querySelector('.time'), duration(step * steps));
+    setText(sum.querySelector('.time'), quantity(step * steps));
     setText(sum.querySelector('strong'), sats(price * steps));
     setText(form.querySelector('.rate'), unitPrice(price, step));
     each(form.querySelectorAll('.sum strong'), function (strong) {

@@ -26,15 +26,15 @@ pub(super) fn svg(invoice: &str) -> Option<Html> {
         return None;
     }
     let uri = format!("LIGHTNING:{}", invoice.to_ascii_uppercase());
-    draw(QrSegment::make_alphanumeric(&uri))
+    draw(QrSegment::make_alphanumeric(&uri), None)
 }
 
-/// The code of a short text as it is.
-pub(super) fn of_text(text: &str) -> Option<Html> {
-    (text.len() <= LONGEST_TEXT).then(|| draw(QrSegment::make_bytes(text.as_bytes())))?
+/// The code of a short text as it is; `label` is for those who do not see it.
+pub(super) fn of_text(text: &str, label: &str) -> Option<Html> {
+    (text.len() <= LONGEST_TEXT).then(|| draw(QrSegment::make_bytes(text.as_bytes()), Some(label)))?
 }
 
-fn draw(segment: QrSegment) -> Option<Html> {
+fn draw(segment: QrSegment, label: Option<&str>) -> Option<Html> {
     // Error correction is raised as far as the version allows.
     let (least, most) = (Version::MIN, Version::new(LARGEST));
     let code = QrCode::encode_segments_advanced(&[segment], QrCodeEcc::Low, least, most, None, true).ok()?;
@@ -44,6 +44,9 @@ fn draw(segment: QrSegment) -> Option<Html> {
     svg.raw(
         "<svg class=\"qr\" role=\"img\" shape-rendering=\"crispEdges\" xmlns=\"http://www.w3.org/2000/svg\"",
     );
+    if let Some(label) = label {
+        svg.attr("aria-label", label);
+    }
     svg.attr("viewBox", &format!("0 0 {side} {side}"));
     svg.raw(" width=\"264\" height=\"264\"><path fill=\"#fff\"").attr("d", &format!("M0 0h{side}v{side}H0z"));
     svg.raw("/><path fill=\"none\" stroke=\"#000\"").attr("d", &strokes(&code)).raw("/></svg>");

@@ -4,9 +4,11 @@ use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
 use super::{
-    choosing_again, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Reason, State,
-    Trouble, Waiting,
+    choosing_again, ecash, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Quantity,
+    Reason, State, Trouble, Waiting,
 };
+use crate::config::Metric;
+use crate::units::Millis;
 
 /// A state as HTML, with what the document around it needs to know.
 pub(super) struct View {
@@ -29,20 +31,21 @@ pub(super) fn view(lang: Lang, page: &Page) -> View {
         State::Online(online) => passing(lang, page.lang_chosen, online),
         State::Ended(offer) => ended(lang, page.lang_chosen, offer),
         State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
-        State::PayWithEcash(form) => ways::ecash(lang, page.lang_chosen, form),
+        State::PayWithEcash(form) => ecash::form(lang, page.lang_chosen, form),
+        State::Receiving(token) => ecash::receiving(lang, page.lang_chosen, *token),
         State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
         State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
     }
 }
 
 fn choose(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
-    let s = lang.strings();
+    let title = offer::title(lang, offer);
     let mut main = Html::new();
-    main.raw("<h1>").text(s.choose_title).raw("</h1>\n").add(&offer::form(lang, lang_chosen, offer));
+    main.raw("<h1>").text(title).raw("</h1>\n").add(&offer::form(lang, lang_chosen, offer));
     View {
         state: "choose",
         step: offer_step(offer).to_owned(),
-        title: s.choose_title.to_owned(),
+        title: title.to_owned(),
         main,
         refresh: None,
         poll: offer_poll(offer),
@@ -52,12 +55,16 @@ fn choose(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
 fn ended(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
     let s = lang.strings();
     let mut main = Html::new();
-    main.raw("<h1>").text(s.ended_title).raw("</h1>\n<p class=\"lead\">").text(s.ended_hint).raw("</p>\n");
+    let title = match offer.step.metric {
+        Metric::Milliseconds => s.ended_title,
+        Metric::Bytes => s.data_ended_title,
+    };
+    main.raw("<h1>").text(title).raw("</h1>\n<p class=\"lead\">").text(s.ended_hint).raw("</p>\n");
     main.add(&offer::form(lang, lang_chosen, offer));
     View {
         state: "ended",
         step: offer_step(offer).to_owned(),
-        title: s.ended_title.to_owned(),
+        title: title.to_owned(),
         main,
         refresh: None,
         poll: offer_poll(offer),
@@ -88,17 +95,16 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
 
     let mut main = Html::new();
     main.raw("<h1 class=\"amount\">").text(&title).raw("</h1>\n<p class=\"lead\">");
-    main.text(&s.buys.replace("{duration}", &lang.duration(pay.buys))).raw("</p>\n");
+    main.text(&s.buys.replace("{duration}", &lang.quantity(pay.buys))).raw("</p>\n");
     if let Some(code) = qr::svg(pay.invoice) {
         main.raw("<a class=\"code\" id=\"qr\"").attr("href", &wallet).attr("aria-label", s.qr_label).raw(">");
         main.add(&code).raw("</a>\n");
     }
 
-    let mut clock = Html::new();
-    clock.raw("<span class=\"clock\"").attr("data-seconds", &pay.expires_in.as_secs_ceil().to_string());
-    clock.raw(">").text(&lang.clock(pay.expires_in)).raw("</span>");
     main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>").text(s.waiting_for_payment);
-    main.raw(" <small>").fill(s.expires_in, "clock", &clock).raw("</small></span></p>\n");
+    main.raw(" <small>")
+        .fill(s.expires_in, "clock", &clock(lang, pay.expires_in))
+        .raw("</small></span></p>\n");
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
     main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\"");
@@ -108,12 +114,28 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
         .text(pay.invoice);
     main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
-    main.raw("<p class=\"hint\">").text(if pay.online { s.still_online } else { s.leave_hint });
+    main.raw("<p class=\"hint\">").text(match (pay.online, pay.buys.metric) {
+        (true, Metric::Milliseconds) => s.still_online,
+        (true, Metric::Bytes) => s.still_online_data,
+        (false, _) => s.leave_hint,
+    });
+    if let Some(left) = pay.grace {
+        main.raw("</p>\n<p class=\"hint\" id=\"grace\">").fill(s.pay_grace, "clock", &clock(lang, left));
+    }
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
     main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
     main.raw("</a>\n");
 
-    View { state: "pay", step: pay.request_id.to_owned(), title, main, refresh: Some(5), poll: Some(3) }
+    let step = format!("{}{}", pay.request_id, if pay.grace.is_some() { " grace" } else { "" });
+    View { state: "pay", step, title, main, refresh: Some(5), poll: Some(3) }
+}
+
+/// Counts down where there is script.
+fn clock(lang: Lang, left: Millis) -> Html {
+    let mut clock = Html::new();
+    clock.raw("<span class=\"clock\"").attr("data-seconds", &left.as_secs_ceil().to_string());
+    clock.raw(">").text(&lang.clock(left)).raw("</span>");
+    clock
 }
 
 fn opening(lang: Lang, paid: &Paid) -> View {
@@ -124,33 +146,9 @@ fn opening(lang: Lang, paid: &Paid) -> View {
         .raw("</h1>\n<p class=\"lead\">")
         .text(&lang.sats(paid.amount))
         .raw(" · ");
-    main.text(&s.buys.replace("{duration}", &lang.duration(paid.buys))).raw("</p>\n<ol class=\"steps\">\n");
-    let steps = [
-        (PaidStep::Received, s.step_received),
-        (PaidStep::Claimed, s.step_claimed),
-        (PaidStep::Online, s.step_online),
-    ];
-    let mut current = true;
-    for (step, text) in steps {
-        if step <= paid.done {
-            main.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
-        } else if std::mem::take(&mut current) {
-            main.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
-        } else {
-            main.raw("<li><i></i>");
-        }
-        main.raw("<span>").text(text).raw("</span></li>\n");
-    }
-    main.raw("</ol>\n");
-    let waiting = match paid.waiting {
-        Some(Waiting::Mint) => Some(s.wait_mint),
-        Some(Waiting::Gate) => Some(s.wait_gate),
-        None => None,
-    };
-    if let Some(text) = waiting {
-        main.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
-    }
-    main.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
+    main.text(&s.buys.replace("{duration}", &lang.quantity(paid.buys))).raw("</p>\n");
+    let names = [s.step_received, s.step_claimed, s.step_online];
+    main.add(&steps(lang, names, paid.done, paid.waiting));
 
     View {
         state: "paid",
@@ -162,12 +160,46 @@ fn opening(lang: Lang, paid: &Paid) -> View {
     }
 }
 
+/// How far a payment has come, and what it waits for.
+pub(super) fn steps(lang: Lang, names: [&str; 3], done: PaidStep, waiting: Option<Waiting>) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    html.raw("<ol class=\"steps\">\n");
+    let mut current = true;
+    for (step, name) in [PaidStep::Received, PaidStep::Claimed, PaidStep::Online].into_iter().zip(names) {
+        if step <= done {
+            html.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
+        } else if std::mem::take(&mut current) {
+            html.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
+        } else {
+            html.raw("<li><i></i>");
+        }
+        html.raw("<span>").text(name).raw("</span></li>\n");
+    }
+    html.raw("</ol>\n");
+    let waiting = match waiting {
+        Some(Waiting::Mint) => Some(s.wait_mint),
+        Some(Waiting::Gate) => Some(s.wait_gate),
+        None => None,
+    };
+    if let Some(text) = waiting {
+        html.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
+    }
+    html.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
+    html
+}
+
 fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     let s = lang.strings();
     let mut main = Html::new();
     main.raw("<p class=\"seal\">").raw(CHECK).raw("</p>\n<h1>").text(s.online_title).raw("</h1>\n");
     match online.left {
-        Some(left) => {
+        Some(Quantity { metric: Metric::Bytes, amount }) => {
+            main.raw("<p class=\"lead\">").text(s.data_left).raw("</p>\n<p class=\"left\" data-live>");
+            main.text(&lang.data(amount)).raw("</p>\n");
+        }
+        Some(Quantity { metric: Metric::Milliseconds, amount }) => {
+            let left = Millis(amount.0);
             let seconds = left.as_secs_ceil();
             main.raw("<p class=\"lead\">").text(s.time_left).raw("</p>\n<p class=\"left clock");
             main.raw(if seconds >= 86_400 { " long\"" } else { "\"" })
@@ -183,23 +215,29 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     main.raw("<p class=\"notice calm\">").text(s.close_page).raw("</p>\n");
     if let Some(offer) = &online.offer {
         main.raw("<details id=\"more\"><summary class=\"button second\">")
-            .text(s.add_time)
+            .text(if offer.step.metric == Metric::Bytes { s.add_data } else { s.add_time })
             .raw("</summary>\n");
         main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
     }
     main.add(&ways::card(lang, lang_chosen, online.kept));
     // Without script a look once a minute keeps the time true; with it the countdown does.
-    let refresh = online.left.map(|left| left.as_secs_ceil().clamp(5, 60));
+    let (refresh, poll) = match online.left {
+        Some(Quantity { metric: Metric::Milliseconds, amount }) => {
+            (Some(Millis(amount.0).as_secs_ceil().clamp(5, 60)), 60)
+        }
+        Some(Quantity { metric: Metric::Bytes, .. }) => (Some(15), 10),
+        None => (None, 60),
+    };
     let kept = match online.kept {
         Kept::No => "",
         Kept::Unknown => "kept",
         Kept::Shown(ticket) => ticket,
     };
     let step = format!("{} {kept}", online.offer.as_ref().map_or("", offer_step));
-    View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(60) }
+    View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(poll) }
 }
 
-fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
+pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
     let s = lang.strings();
     let (happened, advice) = match trouble.reason {
         Reason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),

@@ -2,6 +2,14 @@
 
 use super::*;
 
+const fn secs(secs: u64) -> Quantity {
+    Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
+}
+
+const fn megabytes(number: u64) -> Quantity {
+    Quantity { metric: Metric::Bytes, amount: Allotment(number << 20) }
+}
+
 const MINTS: [OfferedMint; 1] =
     [OfferedMint { url: "https://mint.example.com", price_per_step: Sats(1), min_steps: 1 }];
 
@@ -19,7 +27,7 @@ fn invoice() -> String {
 }
 
 fn offer<'a>() -> Offer<'a> {
-    Offer { step: Millis::from_secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
+    Offer { step: secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
 }
 
 fn pay(invoice: &str) -> Pay<'_> {
@@ -27,14 +35,15 @@ fn pay(invoice: &str) -> Pay<'_> {
         request_id: "5f0c9a7be1",
         invoice,
         amount: Sats(60),
-        buys: Millis::from_secs(3600),
+        buys: secs(3600),
         expires_in: Millis::from_secs(3552),
         online: false,
+        grace: None,
     }
 }
 
 fn paid<'a>(done: PaidStep, waiting: Option<Waiting>) -> State<'a> {
-    let (amount, buys) = (Sats(60), Millis::from_secs(3600));
+    let (amount, buys) = (Sats(60), secs(3600));
     State::Paid(Paid { request_id: "5f0c9a7be1", amount, buys, done, waiting })
 }
 
@@ -42,23 +51,43 @@ fn trouble<'a>(reason: Reason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
 
+fn ecash<'a>(notices: &'a [Notice<'a>]) -> PayWithEcash<'a> {
+    let step = secs(60);
+    PayWithEcash {
+        step,
+        mints: &MINTS,
+        notices,
+        token: "",
+        id: None,
+        left: None,
+        request: Some("creqApGF1Y3NhdA=="),
+    }
+}
+
+fn receiving(name: &str, at: Stage) -> (&str, State<'_>) {
+    (name, State::Receiving(Receiving { id: "5f0c9a7be1", at }))
+}
+
 /// Every state a guest can meet, by name.
 fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
     const LIMITS: [Notice; 3] = [
-        Notice::AmountRefused { least: Millis::from_secs(60), most: Millis::from_secs(86_400) },
+        Notice::AmountRefused { least: secs(60), most: secs(86_400) },
         Notice::RateLimited,
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
     const MINT_URLS: [&str; 2] = ["https://mint.example.com", "https://cashu.kibera.example.org/Bitcoin"];
-    const TOKENS: [Notice; 7] = [
+    const TOKENS: [Notice; 10] = [
         Notice::TokenUnreadable,
         Notice::TokenSpent,
         Notice::TokenTooLittle { least: Sats(60) },
         Notice::TokenTooMuch { most: Sats(1440) },
         Notice::TokenOfOtherMint { mints: &MINT_URLS },
+        Notice::TokenOfOtherUnit,
+        Notice::TokenLocked,
         Notice::TokenNotNow,
         Notice::TokenRefused,
+        Notice::AddressClash,
     ];
     const TICKETS: [Notice; 4] = [
         Notice::TicketWrong,
@@ -84,34 +113,51 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("choose-dear", {
             const DEAR: [OfferedMint; 1] =
                 [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
-            State::Choose(Offer { mints: &DEAR, step: Millis(90_000), ..offer() })
+            State::Choose(Offer { mints: &DEAR, step: secs(90), ..offer() })
         }),
         ("pay", State::Pay(pay(invoice))),
+        ("pay-grace", State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(invoice) })),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
         ("paid-1", paid(PaidStep::Received, None)),
         ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
         ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
         ("paid-3", paid(PaidStep::Online, None)),
-        ("online", online(Some(Millis::from_secs(3_545)), Some(offer()))),
-        ("online-days", online(Some(Millis::from_secs(176_945)), Some(offer()))),
+        ("online", online(Some(secs(3_545)), Some(offer()))),
+        ("online-days", online(Some(secs(176_945)), Some(offer()))),
+        ("choose-data", State::Choose(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+        ("pay-data", State::Pay(Pay { buys: megabytes(500), online: true, ..pay(invoice) })),
+        (
+            "online-data",
+            online(Some(megabytes(843)), Some(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+        ),
+        ("ended-data", State::Ended(Offer { step: megabytes(21), ..offer() })),
         ("online-free", online(None, None)),
         (
             "online-ticket",
             State::Online(Online {
-                left: Some(Millis::from_secs(3_545)),
+                left: Some(secs(3_545)),
                 offer: Some(offer()),
                 kept: Kept::Shown(TICKET),
             }),
         ),
+        ("online-restarted", State::Online(Online { left: Some(secs(9)), offer: None, kept: Kept::Unknown })),
+        ("ecash", State::PayWithEcash(ecash(&[]))),
         (
-            "online-restarted",
-            State::Online(Online { left: Some(Millis(9)), offer: None, kept: Kept::Unknown }),
+            "ecash-mints",
+            State::PayWithEcash(PayWithEcash { mints: &TWO_MINTS, left: Some(secs(3_545)), ..ecash(&[]) }),
         ),
-        ("ecash", State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &[], token: "" })),
         (
             "ecash-refused",
-            State::PayWithEcash(PayWithEcash { mints: &MINT_URLS, notices: &TOKENS, token: "cashuBabc" }),
+            State::PayWithEcash(PayWithEcash {
+                id: Some("5f0c9a7be1"),
+                token: "cashuBabc",
+                ..ecash(&TOKENS)
+            }),
         ),
+        receiving("receiving", Stage::Mint),
+        receiving("receiving-slow", Stage::SlowMint),
+        receiving("receiving-unknown", Stage::Unknown),
+        receiving("receiving-gate", Stage::Gate),
         ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
@@ -126,7 +172,6 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("trouble-shut", trouble(Reason::CannotSell, Money::NothingTaken)),
         ("trouble-device", trouble(Reason::UnknownDevice, Money::NothingTaken)),
         ("trouble-amount", trouble(Reason::AmountRefused, Money::NothingTaken)),
-        ("trouble-token", trouble(Reason::TokenUnknown, Money::LookedUp)),
         ("trouble-internal", trouble(Reason::Internal, Money::LookedUp)),
     ]
 }
@@ -173,7 +218,7 @@ fn hostile_text_is_never_markup() {
     let paid = Paid {
         request_id: evil,
         amount: Sats(1),
-        buys: Millis(1),
+        buys: secs(0),
         done: PaidStep::Received,
         waiting: Some(Waiting::Mint),
     };
@@ -183,7 +228,14 @@ fn hostile_text_is_never_markup() {
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
         State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
-        State::PayWithEcash(PayWithEcash { mints: &[evil], notices: &[], token: evil }),
+        State::PayWithEcash(PayWithEcash {
+            mints: &mints,
+            token: evil,
+            request: Some(evil),
+            id: Some(evil),
+            ..ecash(&[])
+        }),
+        State::Receiving(Receiving { id: evil, at: Stage::Unknown }),
         State::ShowTicket(ShowTicket { typed: evil, notices: &[] }),
         State::OwnTicket(OwnTicket { ticket: Some(evil), link: evil, notices: &[] }),
         State::Pay(pay),
@@ -279,7 +331,7 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Pay(_) | State::Paid(_) => true,
+            State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
             State::Online(online) => online.left.is_some(),
             State::Trouble(trouble) => trouble.money != Money::NothingTaken,
             State::Choose(_)
@@ -327,7 +379,7 @@ fn where_nothing_can_be_sold_there_is_no_form() {
     for offer in [
         Offer { mints: &[], notices: &shut, ..offer() },
         Offer { max_steps: 0, notices: &shut, ..offer() },
-        Offer { step: Millis::ZERO, notices: &shut, ..offer() },
+        Offer { step: secs(0), notices: &shut, ..offer() },
     ] {
         let html = render(Lang::English, State::Choose(offer));
         assert!(!html.contains("<form") && html.contains("STORE_CORRUPT") && html.contains("Try again"));
@@ -372,8 +424,7 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         State::Choose(Offer { notices: &notices, unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
-    let session =
-        State::Online(Online { left: Some(Millis::from_secs(60)), offer: Some(offer), kept: Kept::No });
+    let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: Kept::No });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
@@ -439,6 +490,23 @@ fn a_location_carries_request_and_language() {
 }
 
 #[test]
+fn a_guest_by_bytes_sees_bytes_and_no_clock() {
+    let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
+    let online = State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: Kept::No });
+    let shown = |lang, state| page(lang, &Page { venue: "v", lang_chosen: false, state });
+    let html = shown(Lang::English, online);
+    assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));
+    assert!(!html.contains("data-seconds") && !html.contains("data-ends"), "{html}");
+    let html = shown(Lang::English, State::Choose(by_data()));
+    assert!(
+        html.contains("How much data?") && html.contains("<b>500 MB</b>") && html.contains("1 sat = 1 MB")
+    );
+    assert!(html.contains("data-step=\"1048576\" data-metric=\"bytes\""));
+    let html = shown(Lang::Swahili, State::Ended(by_data()));
+    assert!(html.contains("Data yako imekwisha") && html.contains("<b>MB 500</b>"));
+}
+
+#[test]
 fn a_ticket_is_shown_as_text_and_as_a_code_and_can_be_made_anew() {
     let html =
         render(Lang::English, State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] }));
@@ -469,4 +537,18 @@ fn the_other_ways_stand_below_the_choice_and_carry_the_language() {
     assert!(
         form.contains("name=\"lang\" value=\"sw\"") && form.contains("href=\"/?way=ticket&amp;lang=en\"")
     );
+}
+
+#[test]
+fn a_grace_to_pay_in_is_told_with_what_is_left_of_it_and_redrawn_when_it_ends() {
+    let invoice = invoice();
+    let with =
+        render(Lang::English, State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(&invoice) }));
+    assert!(
+        with.contains("a little slow internet for <span class=\"clock\" data-seconds=\"173\">2:53</span>.")
+    );
+    let without = render(Lang::English, State::Pay(pay(&invoice)));
+    assert!(!without.contains("slow internet"));
+    let step = |html: &str| html.split(" data-step=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_ne!(step(&with), step(&without));
 }

@@ -1,21 +1,11 @@
-//! The ways to get online besides an invoice: a token that the guest has, and the ticket of an earlier payment.
-//! One page each, and the page that shows a guest its own ticket. All of them are plain forms.
+//! The ways to get online besides an invoice, as rows below the offer; and the pages of one of them: where the
+//! ticket of an earlier payment is shown, and where a guest sees its own. All of them are plain forms.
 
 use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Notice};
 use super::state::View;
 use super::{in_language, qr, way_location};
-
-/// Where a token is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithEcash<'a> {
-    /// The mints that are accepted, by their addresses.
-    pub mints: &'a [&'a str],
-    pub notices: &'a [Notice<'a>],
-    /// What was sent and not taken: it is still the guest's.
-    pub token: &'a str,
-}
 
 /// Where the ticket of an earlier payment is typed in.
 #[derive(Clone, Debug)]
@@ -44,23 +34,6 @@ pub enum Kept<'a> {
     Shown(&'a str),
 }
 
-pub(super) fn ecash(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
-    let s = lang.strings();
-    let mut main = Html::new();
-    main.raw("<h1>").text(s.ecash_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
-    main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
-    main.add(&in_language(lang, lang_chosen));
-    main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
-    main.raw("<textarea id=\"token\" class=\"paste\" name=\"token\" rows=\"5\" required");
-    main.raw(" spellcheck=\"false\" autocapitalize=\"off\" placeholder=\"cashuB…\">").text(page.token);
-    main.raw("</textarea>\n<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
-    main.raw("</span></button>\n");
-    let mints: Vec<&str> = page.mints.iter().map(|url| offer::host(url)).collect();
-    main.raw("<p class=\"hint\">").text(&s.ecash_hint.replace("{mints}", &mints.join(", "))).raw("</p>\n");
-    main.raw("</form>\n").add(&back(lang, lang_chosen));
-    still("ecash", s.ecash_title, main)
-}
-
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
     let s = lang.strings();
     let mut main = Html::new();
@@ -68,7 +41,7 @@ pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> V
     main.raw("<form method=\"post\" action=\"/ticket\" autocomplete=\"off\">\n");
     main.add(&in_language(lang, lang_chosen));
     main.raw("<label class=\"rate\" for=\"ticket\">").text(s.ticket_label).raw("</label>\n");
-    main.raw("<textarea id=\"ticket\" class=\"paste\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
+    main.raw("<textarea id=\"ticket\" class=\"paste groups\" name=\"ticket\" rows=\"2\" maxlength=\"120\" required");
     main.raw(" spellcheck=\"false\" autocapitalize=\"off\">").text(page.typed).raw("</textarea>\n");
     main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ticket_button);
     main.raw("</span></button>\n<p class=\"hint\">").text(s.ticket_hint).raw("</p>\n</form>\n");
@@ -82,7 +55,7 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     main.raw("<h1>").text(s.kept_title).raw("</h1>\n<p class=\"lead\">").text(s.kept_why).raw("</p>\n");
     main.add(&offer::notices(lang, page.notices));
     if let Some(ticket) = page.ticket {
-        if let Some(code) = qr::of_text(page.link) {
+        if let Some(code) = qr::of_text(page.link, s.kept_qr) {
             main.raw("<div class=\"code\">").add(&code).raw("</div>\n");
         }
         main.add(&text_to_keep(lang, ticket));
@@ -136,7 +109,7 @@ pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
 fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    html.raw("<textarea id=\"own-ticket\" class=\"paste\" readonly rows=\"2\"")
+    html.raw("<textarea id=\"own-ticket\" class=\"paste groups\" readonly rows=\"2\"")
         .attr("aria-label", s.kept_title);
     html.raw(" spellcheck=\"false\">").text(ticket).raw("</textarea>\n");
     html.raw("<button class=\"button second script-only\" id=\"copy-ticket\" type=\"button\" data-copies=\"own-ticket\">");
@@ -144,7 +117,7 @@ fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     html
 }
 
-fn back(lang: Lang, lang_chosen: bool) -> Html {
+pub(super) fn back(lang: Lang, lang_chosen: bool) -> Html {
     let mut html = Html::new();
     html.raw("<a class=\"quiet\"").attr("href", &super::location(None, lang_chosen.then_some(lang)));
     html.raw(">").text(lang.strings().back).raw("</a>\n");
@@ -152,6 +125,6 @@ fn back(lang: Lang, lang_chosen: bool) -> Html {
 }
 
 /// A page that changes only by what the guest does.
-fn still(state: &'static str, title: &str, main: Html) -> View {
+pub(super) fn still(state: &'static str, title: &str, main: Html) -> View {
     View { state, step: String::new(), title: title.to_owned(), main, refresh: None, poll: None }
 }

@@ -110,6 +110,8 @@ impl Store {
                 return Ok(None);
             }
             tx.execute("UPDATE card_keys SET code = NULL WHERE card = ?1", [card])?;
+            // A tap of the old keys is worth as little as they are.
+            tx.execute("UPDATE card_taps SET ends_ms = 0 WHERE card = ?1 AND state = 'issued'", [card])?;
             add_keys(tx, card, keys).map(Some)
         })
         .await

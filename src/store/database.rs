@@ -13,6 +13,7 @@ use super::{time, StoreError};
 use crate::clock::Clock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::any::Any;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -32,6 +33,22 @@ const CHECKPOINT_FRAMES: u32 = 512;
 
 /// What one large transaction may leave of the log file (bytes).
 const LOG_BYTES: u32 = 768 * 1024;
+
+/// What a transaction does. Its result has lost its type on the way, so that the code around every one of the store's
+/// many transactions exists once.
+pub type Work<'a> = Box<dyn FnOnce(&Transaction<'_>) -> Result<Value, StoreError> + Send + 'a>;
+pub type Value = Box<dyn Any + Send>;
+
+pub fn work<'a, T: Any + Send>(
+    f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'a,
+) -> Work<'a> {
+    Box::new(move |tx| f(tx).map(|value| Box::new(value) as Value))
+}
+
+/// The result of a `work` that returned a `T`.
+pub fn unpack<T: Any>(value: Value) -> Result<T, StoreError> {
+    value.downcast().map(|value| *value).map_err(|_| StoreError::Closed)
+}
 
 pub(super) struct Database {
     conn: Connection,
@@ -56,16 +73,13 @@ impl Database {
         Ok(Database { conn: opened?, commits, damage: None })
     }
 
-    /// One transaction, committed when `f` succeeds.
-    pub fn write<T>(
-        &mut self,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    /// One transaction, committed when the work succeeds.
+    pub fn write(&mut self, work: Work<'_>) -> Result<Value, StoreError> {
         self.refuse_if_damaged()?;
         let changes = self.conn.total_changes();
         let result = (|| {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = f(&tx)?;
+            let value = work(&tx)?;
             tx.commit()?;
             Ok(value)
         })();
@@ -76,12 +90,9 @@ impl Database {
     }
 
     /// One transaction, always rolled back.
-    pub fn read<T>(
-        &mut self,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub fn read(&mut self, work: Work<'_>) -> Result<Value, StoreError> {
         self.refuse_if_damaged()?;
-        let result = (|| f(&self.conn.transaction()?))();
+        let result = (|| work(&self.conn.transaction()?))();
         self.watch(result)
     }
 

@@ -42,7 +42,7 @@ pub use vault::Vault;
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
-use database::Database;
+use database::{unpack, work, Database, Value, Work};
 use files::Files;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
@@ -70,9 +70,14 @@ struct Shared {
 }
 
 enum Job {
-    Run(Box<dyn FnOnce(&mut Database) + Send>),
+    Read(Work<'static>, oneshot::Sender<Answer>),
+    Write(Work<'static>, oneshot::Sender<Answer>),
+    /// Nobody waits; `what` is for the log.
+    WriteLater(&'static str, Work<'static>),
     Close(oneshot::Sender<()>),
 }
+
+type Answer = Result<Value, StoreError>;
 
 impl Store {
     /// Opens the store in `state_dir`, or makes one where there never was one. Blocks for the recovery of
@@ -89,12 +94,12 @@ impl Store {
         let lock = files.lock()?;
         let commits = Arc::new(AtomicUsize::new(0));
         let mut database = Database::open(&files, clock, schema, commits.clone())?;
-        let (time, new_boot) = database.read(|tx| time::resume(tx, clock))?;
+        let (time, new_boot) = unpack(database.read(work(|tx| time::resume(tx, clock)))?)?;
         if let Some(moment) = new_boot {
-            match database.write(|tx| time::note(tx, &moment)) {
+            match database.write(work(|tx| time::note(tx, &moment))) {
                 // What is paid is worth more than this note; the next one makes up for it.
                 Err(StoreError::Full) => log::warn!("store: no space left to note this boot"),
-                noted => noted?,
+                noted => drop(noted?),
             }
         }
 
@@ -117,7 +122,8 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.ask(move |database| database.write(f)).await
+        let (answer, answered) = oneshot::channel();
+        unpack(self.ask(Job::Write(work(f), answer), answered).await?)
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
@@ -126,7 +132,8 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.ask(move |database| database.read(f)).await
+        let (answer, answered) = oneshot::channel();
+        unpack(self.ask(Job::Read(work(f), answer), answered).await?)
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
@@ -135,12 +142,7 @@ impl Store {
     where
         F: FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
     {
-        let job = move |database: &mut Database| {
-            if let Err(error) = database.write(f) {
-                log::error!("store: {what} not written: {error}");
-            }
-        };
-        if self.0.jobs.send(Job::Run(Box::new(job))).is_err() {
+        if self.0.jobs.send(Job::WriteLater(what, work(f))).is_err() {
             log::error!("store: {what} not written: {}", StoreError::Closed);
         }
     }
@@ -170,15 +172,8 @@ impl Store {
         self.free_bytes().is_ok_and(|free| free >= ROOM_FOR_SALES)
     }
 
-    async fn ask<T: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let job = move |database: &mut Database| {
-            let _ = answer.send(f(database));
-        };
-        self.0.jobs.send(Job::Run(Box::new(job))).map_err(|_| StoreError::Closed)?;
+    async fn ask(&self, job: Job, answered: oneshot::Receiver<Answer>) -> Answer {
+        self.0.jobs.send(job).map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -188,7 +183,13 @@ impl Store {
 fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
     for job in queue {
         match job {
-            Job::Run(work) => work(database),
+            Job::Read(work, answer) => drop(answer.send(database.read(work))),
+            Job::Write(work, answer) => drop(answer.send(database.write(work))),
+            Job::WriteLater(what, work) => {
+                if let Err(error) = database.write(work) {
+                    log::error!("store: {what} not written: {error}");
+                }
+            }
             Job::Close(waiting) => return Some(waiting),
         }
     }

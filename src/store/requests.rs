@@ -286,6 +286,18 @@ impl Store {
         .await
     }
 
+    /// Who has asked for invoices since this service time, and when last.
+    pub async fn asked_after(&self, since: Millis) -> Result<Vec<(MacAddr, Millis)>, StoreError> {
+        self.read(move |db| {
+            let mut asked =
+                db.prepare("SELECT mac, MAX(created_ms) FROM requests WHERE created_ms > ?1 GROUP BY mac")?;
+            let rows = asked.query_map([since], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+            let read = |(mac, at): (String, Millis)| Some((mac.parse().ok()?, at));
+            Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(read).collect())
+        })
+        .await
+    }
+
     /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
     pub async fn undelivered(&self, of: Option<MacAddr>) -> Result<Vec<RequestId>, StoreError> {
         self.read(move |db| {

@@ -94,7 +94,7 @@ impl NewGrant {
             mac: field("mac")?.parse().map_err(|_| unreadable())?,
             venue: field("venue")?.to_owned(),
             amount: Sats(number("amount")?),
-            metric: Metric::parse(&field("metric")?).ok_or_else(unreadable)?,
+            metric: Metric::parse(field("metric")?).ok_or_else(unreadable)?,
             allotment: Allotment(number("allotment")?),
         })
     }

@@ -5,6 +5,7 @@
 //! access through `access`. Whom an answer is about is decided by the caller, never by what is in a request.
 
 mod advertisement;
+mod attempt;
 mod event;
 mod identity;
 pub mod ln_invoice;
@@ -12,8 +13,11 @@ mod notice;
 mod payment;
 pub mod session;
 
+pub use attempt::{Buyer, Receipt};
+pub use payment::NotPaid;
+
 use crate::access::Access;
-use crate::config::{Config, Venue};
+use crate::config::{Config, Metric, Venue};
 use crate::ecash::wallet::Wallet;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
@@ -21,11 +25,11 @@ use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::Store;
 use crate::units::Millis;
+use attempt::Attempts;
 use event::{Event, Tags};
 use identity::Identity;
-use notice::Notice;
+use litemap::LiteMap;
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.
@@ -45,8 +49,9 @@ struct Shared {
     /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
-    signed: Mutex<BTreeMap<String, (Tags, String)>>,
+    signed: Mutex<LiteMap<String, (Tags, String)>>,
     pace: Mutex<PaymentPace>,
+    attempts: Mutex<Attempts>,
 }
 
 /// How many payments a client may post a minute, and how many of them may be refused.
@@ -64,6 +69,8 @@ pub struct Client<'a> {
     pub mac: Option<MacAddr>,
     /// Where the client is; unknown for one that a program on this router asks for.
     pub caller: Option<&'a Caller>,
+    /// No page of anybody else's reads the answer: a ticket is worth what is left of the session.
+    pub may_see_ticket: bool,
 }
 
 /// An answer, as HTTP will send it.
@@ -101,6 +108,7 @@ impl TollGate {
             identity,
             signed: Mutex::default(),
             pace: Mutex::new(pace),
+            attempts: Mutex::default(),
         }))
     }
 
@@ -118,20 +126,11 @@ impl TollGate {
         }
     }
 
-    /// Why a payment could not be honoured now, so that none is taken.
-    fn cannot_sell(&self) -> Option<Notice> {
-        let refused = |message| Some(Notice::new("service-unavailable", 503, message));
-        if !self.0.store.room_for_sales() {
-            return refused(
-                "This router has no space left to sell. Nothing was taken; please tell the operator.",
-            );
-        }
-        if !self.0.access.gatekeeper().status().closed_to_strangers {
-            return refused(
-                "This router cannot open the way to the internet at the moment. Nothing was taken.",
-            );
-        }
-        None
+    /// Why a payment for this could not be honoured now, so that none is taken.
+    fn cannot_sell(&self, metric: Metric) -> Option<NotPaid> {
+        let gate = self.0.access.gatekeeper().status();
+        let full = (!self.0.store.room_for_sales()).then_some("STORE_FULL");
+        full.or(gate.cannot_sell(metric)).map(NotPaid::Closed)
     }
 
     fn pace(&self) -> MutexGuard<'_, PaymentPace> {

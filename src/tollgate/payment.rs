@@ -7,15 +7,16 @@
 use super::event::Tags;
 use super::notice::{self, Notice};
 use super::{session, Body, Client, Reply, TollGate};
-use crate::access::{Price, Session};
+use crate::access::{Price, PriceError, Session};
 use crate::config::MintUrl;
 use crate::ecash::wallet::{Offer, Received, Refusal};
-use crate::ecash::TokenError;
+use crate::ecash::{payment_request, TokenError};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{NewGrant, Ticket};
-use crate::units::Millis;
+use crate::task;
+use crate::units::{Millis, Sats};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,18 +30,50 @@ const RETRY_AFTER_SECS: u64 = 5;
 /// The event around a token (kind 21000) that existing portals send.
 const EVENT: u64 = 21000;
 
+/// Why a token has not become access.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPaid {
+    /// The token is still the guest's, unless it was spent before.
+    #[error("Payment processing failed: {0}")]
+    Refused(#[from] Refusal),
+    /// Still the guest's: nothing is sold for as much as is left of it.
+    #[error("Payment refused: {net} sat{} is {error}. The token was not taken.", taken_off(.fee))]
+    Price { net: Sats, fee: Sats, error: PriceError },
+    /// Nothing was taken: access could not be given now.
+    #[error("{}", closed_because(.0))]
+    Closed(&'static str),
+    /// Nothing was taken: another device uses the same address.
+    #[error("Two devices use your network address; turn Wi-Fi off and on again. The token was not taken.")]
+    Clash,
+    /// The mint was asked and has not answered. It is found out without anybody doing anything about it.
+    #[error(
+        "The mint has not said yet whether it took the token. It is being found out; do not send another one. \
+         Sending the same token again is safe."
+    )]
+    Unknown,
+    #[error("This token is being received at this moment. Do not send another one.")]
+    InFlight,
+    /// Taken; access opens by itself.
+    #[error("Your payment was received, and access will open by itself. You do NOT need to pay again.")]
+    GrantPending,
+}
+
 impl TollGate {
-    /// Whether this client may post one more payment now; else the answer, which costs nothing.
-    pub fn may_pay(&self, mac: Option<MacAddr>) -> Result<(), Reply> {
+    /// Counts one more payment of this client; else how long until it may post one, which costs nothing.
+    pub fn may_pay(&self, mac: MacAddr) -> Result<(), Millis> {
         let now = self.0.store.now();
-        let Some(mac) = mac else { return Ok(()) };
         let mut pace = self.pace();
         let wait = pace.refusals.wait(mac, now).max(pace.posts.wait(mac, now));
-        if wait == Millis::ZERO && pace.posts.admit(mac, now) {
-            return Ok(());
+        match wait == Millis::ZERO && pace.posts.admit(mac, now) {
+            true => Ok(()),
+            false => Err(wait),
         }
+    }
+
+    /// What a client is told that posts too much.
+    pub fn too_fast(wait: Millis) -> Reply {
         let body = Body::Text(r#"{"error":"rate limit exceeded"}"#.to_owned());
-        Err(Reply { status: 429, body, retry_after: Some(wait.as_secs_ceil()) })
+        Reply { status: 429, body, retry_after: Some(wait.as_secs_ceil()) }
     }
 
     /// Takes the payment in `body`: a token, or an event with one. `None`: it was longer than any token.
@@ -52,18 +85,21 @@ impl TollGate {
             let message = "Failed to lookup MAC address: this router does not know your device";
             return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
         };
-        match self.purchase(client, mac, body).await {
+        let token = body.ok_or(Refusal::Token(TokenError::TooLarge).into()).map(token_in);
+        let paid = match token {
+            Ok(Some(token)) => self.purchase(client, mac, &token).await,
+            Ok(None) => {
+                let message = "No payment tag found in event";
+                return self.notice(Some(mac), &Notice::new("invalid-event", 400, message));
+            }
+            Err(too_large) => Err(too_large),
+        };
+        match paid {
             Ok((session, ticket)) => {
+                let ticket = ticket.filter(|_| client.may_see_ticket);
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
-            Err(notice) => {
-                log::info!("{mac}: payment not turned into access: {}: {}", notice.code, notice.message);
-                if notice.status == 402 {
-                    // The mint was asked, and the flash written to, for nothing.
-                    self.pace().refusals.admit(mac, self.0.store.now());
-                }
-                self.notice(Some(mac), &notice)
-            }
+            Err(why) => self.notice(Some(mac), &why.into()),
         }
     }
 
@@ -73,18 +109,36 @@ impl TollGate {
         self.notice(client.mac, &Notice::new("invalid-request", 400, message))
     }
 
-    /// The session, and the ticket to keep where this payment has made it.
-    async fn purchase(
+    /// Turns a token into access: the session, and the ticket to keep where this payment has made it. What was
+    /// begun goes on when nobody waits for it any more, and the same token again is answered with what came of it.
+    pub async fn purchase(
         &self,
         client: &Client<'_>,
         mac: MacAddr,
-        body: Option<&str>,
-    ) -> Result<(Session, Option<Ticket>), Notice> {
+        token: &str,
+    ) -> Result<(Session, Option<Ticket>), NotPaid> {
+        let paid = self.exchange(client, mac, token).await;
+        if let Err(why) = &paid {
+            let notice = Notice::from(why.clone());
+            log::info!("{mac}: payment not turned into access: {}: {}", notice.code, notice.message);
+            if notice.status == 402 {
+                // The mint was asked, and the flash written to, for nothing.
+                self.pace().refusals.admit(mac, self.0.store.now());
+            }
+        }
+        paid
+    }
+
+    async fn exchange(
+        &self,
+        client: &Client<'_>,
+        mac: MacAddr,
+        token: &str,
+    ) -> Result<(Session, Option<Ticket>), NotPaid> {
         let deadline = Instant::now() + PATIENCE;
-        let token = token_in(body.ok_or(Refusal::Token(TokenError::TooLarge))?)?;
         let accepted: Vec<MintUrl> =
             client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
-        let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(&token, &accepted)).await;
+        let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(token, &accepted)).await;
         let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
         let grant = match offer.is_known {
             true => None,
@@ -92,12 +146,12 @@ impl TollGate {
         };
         let (wallet, access) = (self.0.wallet.clone(), self.0.access.clone());
         // Goes on whatever becomes of the client's connection.
-        let receiving = tokio::spawn(async move {
+        let receiving = task::start(async move {
             let received = wallet.receive(offer, grant).await;
             let admitted = match &received {
                 Received::Done { session: Some(row), .. } => {
                     let row = row.clone();
-                    Some(tokio::spawn(async move { access.admit(row).await }))
+                    Some(task::start(async move { access.admit(row).await }))
                 }
                 _ => None,
             };
@@ -105,17 +159,17 @@ impl TollGate {
         });
         let (received, admitted) = match tokio::time::timeout_at(deadline, receiving).await {
             Ok(Ok(received)) => received,
-            Ok(Err(_)) | Err(_) => return Err(unknown()),
+            Ok(Err(_)) | Err(_) => return Err(NotPaid::Unknown),
         };
         let row = match received {
             Received::Done { session: Some(row), .. } if row.mac == mac => row,
             Received::Done { .. } => return Err(Refusal::Spent.into()),
             Received::Refused(refusal) => return Err(refusal.into()),
-            Received::Unknown => return Err(unknown()),
-            Received::InFlight => return Err(in_flight()),
+            Received::Unknown => return Err(NotPaid::Unknown),
+            Received::InFlight => return Err(NotPaid::InFlight),
         };
         let gate = deadline.min(Instant::now() + GATE_PATIENCE);
-        let Some(admitted) = admitted else { return Err(grant_pending()) };
+        let Some(admitted) = admitted else { return Err(NotPaid::GrantPending) };
         match tokio::time::timeout_at(gate, admitted).await {
             Ok(Ok(session)) if session.is_running() => {
                 log::info!("{mac} is online with {} {}", row.allotment.0, row.metric.as_str());
@@ -123,26 +177,19 @@ impl TollGate {
             }
             // It was posted again after its session.
             Ok(Ok(_)) => Err(Refusal::Spent.into()),
-            Ok(Err(_)) | Err(_) => Err(grant_pending()),
+            Ok(Err(_)) | Err(_) => Err(NotPaid::GrantPending),
         }
     }
 
     /// What an offer buys; refuses it where that could not be honoured.
-    async fn grant_for(&self, client: &Client<'_>, mac: MacAddr, offer: &Offer) -> Result<NewGrant, Notice> {
-        if let Some(why) = self.cannot_sell() {
+    async fn grant_for(&self, client: &Client<'_>, mac: MacAddr, offer: &Offer) -> Result<NewGrant, NotPaid> {
+        if let Some(why) = self.cannot_sell(client.venue.metric) {
             return Err(why);
         }
         let mint = client.config.mint_for(client.venue, &offer.mint).ok_or(Refusal::MintNotAccepted)?;
         let price = Price::of(client.venue, mint);
-        let allotment = price.allotment(offer.net).map_err(|err| {
-            let fee = match offer.fee.0 {
-                0 => String::new(),
-                fee => format!(" (the mint's fee of {fee} sat is taken off)"),
-            };
-            let message =
-                format!("Payment refused: {} sat{fee} is {err}. The token was not taken.", offer.net);
-            Notice::new("session-error", 402, message)
-        })?;
+        let refused = |error| NotPaid::Price { net: offer.net, fee: offer.fee, error };
+        let allotment = price.allotment(offer.net).map_err(refused)?;
         if let Some(caller) = client.caller.cloned() {
             confirm(caller).await?;
         }
@@ -166,53 +213,67 @@ impl TollGate {
     }
 }
 
-/// The token of a body: of the first `payment` tag where it is an event, else the body itself.
-fn token_in(body: &str) -> Result<String, Notice> {
+/// The token of a body: of the first `payment` tag where it is an event, of the proofs where a wallet answers a
+/// payment request, else the body itself.
+fn token_in(body: &str) -> Option<String> {
     let body = body.trim();
     let event =
         if body.starts_with('{') { serde_json::from_str(body).unwrap_or(Value::Null) } else { Value::Null };
     if event["kind"].as_u64() != Some(EVENT) {
-        return Ok(body.to_owned());
+        return Some(payment_request::paid_with(&event).unwrap_or_else(|| body.to_owned()));
     }
     let tags = event["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
     let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());
-    let token = payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty());
-    token.map(str::to_owned).ok_or_else(|| Notice::new("invalid-event", 400, "No payment tag found in event"))
+    payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// Whether the address is the caller's alone. Its packets alone tell that at once; the whole link is only asked
 /// where another device has spoken from the address.
-async fn confirm(caller: Caller) -> Result<(), Notice> {
-    let confirmed = tokio::task::spawn_blocking(move || match witness::seen(caller.address) {
+async fn confirm(caller: Caller) -> Result<(), NotPaid> {
+    let confirmed = task::blocking(move || match witness::seen(caller.address) {
         Ok(seen) if seen.iter().all(|(mac, _)| *mac == caller.mac) => Ok(()),
         _ => witness::confirm(&caller),
     });
-    let message = match confirmed.await {
-        Ok(Ok(())) => return Ok(()),
+    match confirmed.await {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(clash)) => {
             log::warn!("no sale: {clash}");
-            "Two devices use your network address; turn Wi-Fi off and on again. The token was not taken."
+            Err(NotPaid::Clash)
         }
-        Err(_) => "The token was not taken; please try again.",
-    };
-    Err(Notice::new("service-unavailable", 503, message))
+        Err(_) => Err(NotPaid::Closed("INTERNAL_ERROR")),
+    }
 }
 
-fn unknown() -> Notice {
-    let message =
-        "The mint has not said yet whether it took the token. It is being found out; do not send another \
-                   one. Sending the same token again is safe.";
-    Notice::new("payment-outcome-unknown", 503, message)
+fn taken_off(fee: &Sats) -> String {
+    match fee.0 {
+        0 => String::new(),
+        fee => format!(" (the mint's fee of {fee} sat is taken off)"),
+    }
 }
 
-fn in_flight() -> Notice {
-    let message = "This token is being received at this moment. Do not send another one.";
-    Notice::new("payment-duplicate-inflight", 503, message)
+fn closed_because(code: &str) -> &'static str {
+    match code {
+        "STORE_FULL" => "This router has no space left to sell. Nothing was taken; please tell the operator.",
+        "GATE_DOWN" => "This router cannot open the way to the internet at the moment. Nothing was taken.",
+        "FLOW_OFFLOAD" => {
+            "This router cannot count bytes at the moment. Nothing was taken; please tell the operator."
+        }
+        _ => "The token was not taken; please try again.",
+    }
 }
 
-fn grant_pending() -> Notice {
-    let message = "Your payment was received, and access will open by itself. You do NOT need to pay again.";
-    Notice::new("payment-received-grant-pending", 503, message)
+impl From<NotPaid> for Notice {
+    fn from(why: NotPaid) -> Notice {
+        let (code, status) = match why {
+            NotPaid::Refused(refusal) => return refusal.into(),
+            NotPaid::Price { .. } => ("session-error", 402),
+            NotPaid::Closed(_) | NotPaid::Clash => ("service-unavailable", 503),
+            NotPaid::Unknown => ("payment-outcome-unknown", 503),
+            NotPaid::InFlight => ("payment-duplicate-inflight", 503),
+            NotPaid::GrantPending => ("payment-received-grant-pending", 503),
+        };
+        Notice::new(code, status, why.to_string())
+    }
 }
 
 impl From<Refusal> for Notice {
@@ -260,7 +321,7 @@ mod tests {
             ("[1]", "[1]"),
             ("{", "{"),
         ] {
-            assert_eq!(token_in(body).as_deref(), Ok(token), "{body}");
+            assert_eq!(token_in(body).as_deref(), Some(token), "{body}");
         }
     }
 
@@ -276,8 +337,7 @@ mod tests {
             r#"[["payment",7]]"#,
             r#"["payment","x"]"#,
         ] {
-            let refused = token_in(&format!(r#"{{"kind":21000,"tags":{tags}}}"#)).unwrap_err();
-            assert_eq!((refused.code, refused.status), ("invalid-event", 400), "{tags}");
+            assert_eq!(token_in(&format!(r#"{{"kind":21000,"tags":{tags}}}"#)), None, "{tags}");
         }
     }
 
@@ -308,6 +368,6 @@ mod tests {
             vec!["message", "Token has already been spent"],
         ];
         assert_eq!(Notice::from(Refusal::Spent).tags(mac), expected);
-        assert_eq!(unknown().tags(None)[0], ["level", "warning"]);
+        assert_eq!(Notice::from(NotPaid::Unknown).tags(None)[0], ["level", "warning"]);
     }
 }

@@ -121,7 +121,6 @@ in_lab! {
         let received = lab.guest.received() - before;
         assert!(received > 850_000 && received < 1_060_000, "{received}");
         gate.open(&[bytes(MAC_1, 1, 3_000_000, 2_000_000)]).unwrap();
-        assert!(used(&mut gate, MAC_1) < 2_200_000);
         gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
         assert!(used(&mut gate, MAC_1) >= 2_000_000, "more bytes do not forget what was used");
     }

@@ -146,7 +146,7 @@ pub fn gate() -> NftGate {
 }
 
 pub fn lease(mac: &str, millis: u64) -> Lease {
-    Lease { mac: mac.parse().unwrap(), remaining: Millis(millis), quota: None }
+    Lease { mac: mac.parse().unwrap(), remaining: Millis(millis), quota: None, is_slow: false }
 }
 
 /// For a day, and for so many bytes of the session with this number.

@@ -21,6 +21,7 @@ macro_rules! in_lab {
 }
 
 mod bytes;
+mod garden;
 
 /// Not a test: what other processes of the lab run.
 #[test]

@@ -1,5 +1,5 @@
-"""Every Lightning backend behind one face, so that one battery of tests runs over all of them: lnd and LNbits for real (LNbits
-with a proxy in between that spoils answers), stand-ins for the others and for what the real ones do not do on command.
+"""Every Lightning backend behind one face, so that one battery of tests runs over all of them: lnd, LNbits and a mint that melts for
+real (with a proxy in between that spoils answers), stand-ins for the others and for what the real ones do not do on command.
 
 	with Backend("lnbits", dir, ...) as backend:
 	    invoice = backend.invoice(21)
@@ -14,13 +14,15 @@ from .fault_proxy import FaultProxy
 from .invoices import Made, make
 from .lnbits import Lnbits
 from .lnd import LightningPair
-from .payer import Payer
+from .nutshell import Nutshell
+from .payer import EcashPayer, Payer
 from .peers.cln import Cln
 from .peers.lnd_rest import LndRest
 from .peers.node import Node
 from .peers.phoenixd import Phoenixd
 from .peers.sphinx import Sphinx
 from .place import HOST
+from .wallet import Wallet, encode_token
 
 LOOPBACK = "127.0.0.1"
 FAULTS = {
@@ -39,6 +41,12 @@ class Ways:
     """Another's word, without a preimage, is enough."""
     finds_by_hash: bool = True
     fee_msat: int | None = 0
+    has_secret: bool = True
+    unmade: str = "absent"
+    """What a look says of a payment that nobody made."""
+    believes_wrong_preimages: bool = False
+    goes_on_by_itself: bool = False
+    """The outcome is found out without a look, in its own time."""
 
 
 class StandIn:
@@ -137,6 +145,68 @@ class RealLnbits:
     def close(self) -> None:
         self.proxy.close()
         self.lnbits.set(pay="ok", status="pending", delay=0, wait=5)
+
+
+class RealMelt:
+    """The router's own ecash and a mint that pays with a fake wallet, behind a proxy that spoils the mint's answers."""
+
+    ways = Ways(
+        keeps_the_money=True, fee_msat=1000, has_secret=False, unmade="failed", believes_wrong_preimages=True, goes_on_by_itself=True,
+    )
+    type = "melt"
+
+    def __init__(self, mint: Nutshell, dir: str, sats: int = 2000) -> None:
+        self.mint, self.dir = mint, dir
+        self.proxy = FaultProxy(HOST, LOOPBACK, upstream=mint.url)
+        self.node = self.proxy
+        self.payer = self._payer("payer", self.proxy.url, sats)
+        self.known: Made | None = None
+
+    def _payer(self, name: str, url: str, sats: int = 2000) -> EcashPayer:
+        made = EcashPayer(os.path.join(self.dir, name), url, fee_limit_msat=5000)
+        made.fill(encode_token(url, Wallet(HOST, self.mint.url).buy(self.mint, sats)))
+        return made
+
+    def invoice(self, sats: int = 21) -> Made:
+        self.known = make(sats)
+        self.mint.know(self.known.payment_hash, self.known.preimage)
+        return self.known
+
+    def next(self, pay: str = "paid", fault: str | None = None) -> None:
+        state = {"paid": "SETTLED", "failed": "FAILED", "pending": "PENDING"}[pay]
+        self.mint.set(
+            fakewallet_pay_invoice_state=state, fakewallet_payment_state=state, fakewallet_delay_outgoing_payment=0,
+            fakewallet_pay_invoice_state_exception=fault == "error", fakewallet_payment_state_exception=fault == "error",
+        )
+        if fault == "wrong-preimage":
+            self.mint.know(self.known.payment_hash, "11" * 32)
+        elif fault == "no-preimage":
+            self.mint.know(self.known.payment_hash, "0" * 64)
+        elif fault in FAULTS:
+            self.proxy.fault("^/v1/melt/bolt11$", method="POST", times=1, **FAULTS[fault])
+
+    def spoil_look(self, fault: str) -> None:
+        self.proxy.fault("^/v1/melt/quote/bolt11/", method="GET", times=1, **FAULTS[fault])
+
+    def settle(self, invoice: Made) -> None:
+        self.mint.set(fakewallet_payment_state="SETTLED", fakewallet_payment_state_exception=False)
+
+    def fail(self, invoice: Made) -> None:
+        # What is found not to have been paid is tried again for a minute.
+        self.mint.set(fakewallet_pay_invoice_state="FAILED", fakewallet_payment_state="FAILED", fakewallet_payment_state_exception=False)
+
+    def times_paid(self, invoice: Made) -> int:
+        return self.mint.asked_to_pay(invoice.payment_hash) if self.payer.lookup(invoice.request).outcome == "paid" else 0
+
+    def away(self) -> EcashPayer:
+        proxy = FaultProxy(HOST, LOOPBACK, upstream=self.mint.url)
+        made = self._payer("away", proxy.url)
+        proxy.close()
+        return made
+
+    def close(self) -> None:
+        self.payer.close()
+        self.proxy.close()
 
 
 class RealLnd:

@@ -35,9 +35,10 @@ def binary() -> str:
 
 class Daemon:
     """Not started until told. `main` and `venue` are UCI options over the defaults here; a list becomes `list` lines.
+    `sections` are further ones, by their type.
     `program` starts with an emulator where the binary is for another processor."""
 
-    def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, name: str = "daemon", program: list[str] | None = None) -> None:
+    def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, sections: dict[str, dict] | None = None, name: str = "daemon", program: list[str] | None = None) -> None:
         self.lab = lab
         self.program = program or [binary()]
         self.process: Process | None = None
@@ -51,6 +52,7 @@ class Daemon:
         self.mints = mints or []
         self.main = {"state_dir": self.state_dir, "run_dir": self.run_dir, "log_target": "stderr", "log_level": "debug", **(main or {})}
         self.venue = {"name": "Kibanda Wi-Fi", "device": ["br-guest"], **(venue or {})}
+        self.sections = sections or {}
         self.write_config()
 
     def __enter__(self) -> "Daemon":
@@ -66,7 +68,7 @@ class Daemon:
         for mint in self.mints:
             options = {"url": mint.url, "price_per_step": mint.price, "min_steps": mint.min_steps}
             text += section("mint", "", options | ({"allow_http": 1} if mint.allow_http else {}) | mint.options)
-        return text
+        return text + "".join(section(kind, "", options) for kind, options in self.sections.items())
 
     def write_config(self, text: str | None = None) -> None:
         """The file as the attributes say, or this text."""

@@ -11,7 +11,7 @@
 It lives in the test's process (its sockets in the place given), keeps everything in memory through `close` and `open`,
 and counts what it issued. Misbehaviour, each for so many `times` (default: until `behave`):
 
-	on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore; default all):
+	on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore, and those of `fault_melt.py`; default all):
 	  drop_after_commit  done, then a reset     drop_before  a reset, nothing done     hang  silence
 	  rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints   down  503   broken  500
 	  token_spent, token_pending, keyset_inactive, outputs_signed  400, nothing done
@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 import bolt11
 
 from . import curve
+from .fault_melt import Melting
 from .http_server import Cut, Request, Server
 from .place import Place
 from .websocket import Closed, WebSocket
@@ -94,7 +95,9 @@ class Misbehaviour:
     hits: int = field(default=0)
 
 
-class FaultMint(Server):
+class FaultMint(Melting, Server):
+    refusal = Refusal
+
     def __init__(self, place: Place, host: str, port: int = 0, *, keysets: int = 2, fee_ppk: int = 0, invoice_seconds: int = 3600) -> None:
         self.invoice_seconds = invoice_seconds
         self.version = keysets
@@ -116,7 +119,8 @@ class FaultMint(Server):
         """Requests per endpoint, also those that were refused."""
         self.private_key = os.urandom(32)
         self.rotate(fee_ppk)
-        super().__init__(place, host, port)
+        Melting.__init__(self)
+        Server.__init__(self, place, host, port)
 
     # What a test does to it
 
@@ -177,6 +181,9 @@ class FaultMint(Server):
             total += proof["amount"]
         return total
 
+    def fee_of(self, proofs: list[dict]) -> int:
+        return (sum(self._keyset(proof["id"]).fee_ppk for proof in proofs) + 999) // 1000
+
     def when(self, endpoint: str, moment: str, do: Callable[[], object]) -> threading.Event:
         """The event is set when it has been done."""
         happened = threading.Event()
@@ -204,10 +211,12 @@ class FaultMint(Server):
             ("GET", "info"): ("info", self._info), ("GET", "keysets"): ("keysets", self._keysets),
             ("GET", "keys"): ("keys", self._keys), ("GET", "mint"): ("state", self._quote_state),
             ("POST", "swap"): ("swap", self._swap), ("POST", "checkstate"): ("check", self._check),
-            ("POST", "restore"): ("restore", self._restore),
+            ("POST", "restore"): ("restore", self._restore), ("GET", "melt"): ("melt_state", self._melt_state),
         }.get((request.method, parts[0] if parts else ""))
         if request.method == "POST" and parts[:1] == ["mint"]:
             route = ("quote", self._make_quote) if parts[1] == "quote" else ("mint", self._mint)
+        if request.method == "POST" and parts[:1] == ["melt"]:
+            route = ("melt_quote", self._make_melt_quote) if parts[1] == "quote" else ("melt", self._melt)
         if request.upgrade and parts == ["ws"]:
             return self._socket(request)
         if route is None:
@@ -252,7 +261,7 @@ class FaultMint(Server):
         supported = {str(number): {"supported": True} for number in (7, 8, 9, 12, 20)}
         return {
             "name": "test mint", "pubkey": curve.hex_of(curve.G), "version": "TestMint/0.1", "contact": [], "time": int(time.time()),
-            "nuts": {"4": {"methods": methods, "disabled": False}, "5": {"methods": [], "disabled": True}, **supported,
+            "nuts": {"4": {"methods": methods, "disabled": False}, "5": {"methods": methods, "disabled": False}, **supported,
                      "17": {"supported": [{"method": "bolt11", "unit": "sat", "commands": ["bolt11_mint_quote"]}]}},
         }
 
@@ -303,8 +312,9 @@ class FaultMint(Server):
         ys = [curve.hex_of(curve.hash_to_curve(proof["secret"].encode())) for proof in inputs]
         if len(set(ys)) != len(ys):
             raise Refusal(11007, "duplicate inputs")
-        value = self.value_of(inputs)
-        fee = (sum(self._keyset(proof["id"]).fee_ppk for proof in inputs) + 999) // 1000
+        if self.pending & set(ys):
+            raise Refusal(11002, "proofs are pending")
+        value, fee = self.value_of(inputs), self.fee_of(inputs)
         if value - fee != sum(output["amount"] for output in outputs):
             raise Refusal(11005, "inputs and outputs are not balanced")
         signatures = self._sign(outputs)
@@ -313,7 +323,8 @@ class FaultMint(Server):
         return {"signatures": self._spoiled(signatures)}
 
     def _check(self, _, body) -> dict:
-        return {"states": [{"Y": y, "state": "SPENT" if y in self.spent else "UNSPENT", "witness": None} for y in body["Ys"]]}
+        state = lambda y: "SPENT" if y in self.spent else "PENDING" if y in self.pending else "UNSPENT"
+        return {"states": [{"Y": y, "state": state(y), "witness": None} for y in body["Ys"]]}
 
     def _restore(self, _, body) -> dict:
         known = [output for output in body["outputs"] if output["B_"] in self.signed]

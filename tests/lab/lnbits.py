@@ -56,7 +56,7 @@ class Lnbits:
             "LNBITS_RATE_LIMIT_NO": "100000", "LNBITS_ADMIN_UI": "true",
         }
         self.process = HOST.spawn([_python(), script], env=env, cwd=self.dir, log=self.log, pipe_in=True)
-        wait_for(self._ready, 60, "LNbits answers", every=0.1)
+        wait_for(self._ready, 100, "LNbits answers", every=0.1)
         if not self.token:
             install = {"username": "admin", "password": "adminadmin", "password_repeat": "adminadmin"}
             self.token = self.api("PUT", "/api/v1/auth/first_install", install)["access_token"]

@@ -10,6 +10,7 @@ Alice is the payer: 6,000,000 sat in the channel are hers, 4,000,000 Bob's. `set
 """
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -73,7 +74,7 @@ class Chain:
             "--txindex", "--debuglevel=warn", f"--miningaddr={mine_to}",
         ]
         self.process = HOST.spawn(argv, env={"HOME": self.dir}, cwd=self.dir, log=self.path("log"))
-        wait_for(lambda: self.rpc("getblockcount") is not None, 20, "btcd answers", every=0.05)
+        wait_for(lambda: self.rpc("getblockcount") is not None, 60, "btcd answers", every=0.05)
 
     def stop(self) -> None:
         if self.process:
@@ -125,7 +126,7 @@ class Node:
             self.wait_active()
 
     def wait_active(self) -> None:
-        wait_for(self._active, 30, f"lnd {self.name} is active", every=0.05)
+        wait_for(self._active, 90, f"lnd {self.name} is active", every=0.05)
 
     def _active(self) -> bool:
         if self.process.poll() is not None:
@@ -277,6 +278,8 @@ class LightningPair:
         try:
             channels = [channel for node in (self.alice, self.bob) for channel in node.api("GET", "/v1/channels")["channels"]]
             if not channels or not all(channel["active"] for channel in channels):
+                # lnd itself takes its time to look for a peer that has come back.
+                self._shake_hands()
                 return False
             return bool(self.alice.api("GET", f"/v1/graph/routes/{self.bob.pubkey}/1000")["routes"])
         except Refused:
@@ -299,16 +302,20 @@ class LightningPair:
             node.start(ready=False)
         for node in (self.alice, self.bob):
             node.wait_active()
-            wait_for(lambda node=node: self._synced(node), 30, f"lnd {node.name} has the chain", every=0.05)
+            wait_for(lambda node=node: self._synced(node), 60, f"lnd {node.name} has the chain", every=0.05)
             node.pubkey = node.api("GET", "/v1/getinfo")["identity_pubkey"]
         wait_for(
             lambda: int(self.alice.api("GET", "/v1/balance/blockchain")["confirmed_balance"]) > CHANNEL_SATS, 30, "Alice has money", every=0.05
         )
-        self.alice.api("POST", "/v1/peers", {"addr": {"pubkey": self.bob.pubkey, "host": f"127.0.0.1:{self.bob.peer_port}"}})
+        self._shake_hands()
         wait_for(self._open_channel, 20, "the channel is funded", every=0.1)
         wait_for(lambda: self.chain.rpc("getmempoolinfo")["size"] == 1, 10, "the funding transaction is out", every=0.05)
         self.chain.mine(1)
         self.wait_routable()
+
+    def _shake_hands(self) -> None:
+        with contextlib.suppress(Refused):  # they are connected
+            self.alice.api("POST", "/v1/peers", {"addr": {"pubkey": self.bob.pubkey, "host": f"127.0.0.1:{self.bob.peer_port}"}})
 
     def _synced(self, node: Node) -> bool:
         try:

@@ -88,6 +88,15 @@ class Nutshell:
         """nutshell's settings, while it runs: `mint.set(fakewallet_pay_invoice_state="FAILED")`."""
         self.control("/set", settings)
 
+    def know(self, payment_hash: str, preimage: str) -> None:
+        """What the payee of an invoice shows when this mint pays it."""
+        self.control("/know", {payment_hash: preimage})
+
+    def asked_to_pay(self, payment_hash: str) -> int:
+        """How often the mint's own wallet was told to pay this."""
+        asked = http_client.exchange(self.place.connect(self.host, self.ctl_port), "GET", "/asked", self.host)
+        return asked.json().count(payment_hash)
+
     def control(self, path: str, body: dict | None = None) -> str:
         sock = self.place.connect(self.host, self.ctl_port)
         answer = http_client.exchange(sock, "POST", path, self.host, body=body or {})

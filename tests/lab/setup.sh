@@ -103,9 +103,13 @@ build_cdk_mintd() (
 
 # Compiler and the source of its standard library, of one version.
 cross_compiler_is_whole() {
-	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && have llvm-objcopy-22 &&
-		version_at_least "$rust_needed" "$(/usr/bin/rustc --version | cut -d' ' -f2)" &&
+	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && version_at_least "$rust_needed" "$(/usr/bin/rustc --version | cut -d' ' -f2)" &&
 		[ "$(dpkg-query -W -f '${Version}' rustc-web 2>>"$log")" = "$(dpkg-query -W -f '${Version}' rust-web-src 2>>"$log")" ]
+}
+
+# The compiler of this machine's own processor has no package of its own.
+gcc_for() {
+	if [ "$(uname -m)" = "$1" ]; then echo gcc; else echo "gcc-$2-linux-gnu"; fi
 }
 
 wants() {
@@ -119,8 +123,10 @@ if wants build all; then
 	rust_is_new_enough || packages="${packages}rustc-web cargo-web "
 fi
 if wants cross; then
-	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src rust-web-llvm "
-	packages="$packages$(missing readelf:binutils python3:python3)"
+	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src "
+	packages="$packages$(missing readelf:binutils python3:python3 \
+		x86_64-linux-gnu-gcc:$(gcc_for x86_64 x86-64) aarch64-linux-gnu-gcc:$(gcc_for aarch64 aarch64) \
+		arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf mipsel-linux-gnu-gcc:gcc-mipsel-linux-gnu mips-linux-gnu-gcc:gcc-mips-linux-gnu)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi

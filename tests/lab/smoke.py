@@ -53,12 +53,12 @@ def main() -> int:
 
 
 def emulator_of(target: str) -> str | None:
-    """The third column of cross/targets; None for this machine's own processor."""
+    """The fourth column of cross/targets; None for this machine's own processor."""
     with open(os.path.join(ROOT, "cross", "targets")) as file:
         rows = {line.split()[0]: line.split() for line in file if not line.startswith("#")}
     if target not in rows:
         raise SystemExit(f"no such target: {target}. There are: {' '.join(rows)}")
-    return None if rows[target][1].split("-")[0] == platform.machine() else rows[target][2]
+    return None if rows[target][1].split("-")[0] == platform.machine() else rows[target][3]
 
 
 def commands(tour: Tour, program: list[str]) -> None:

@@ -1,11 +1,12 @@
-"""TollGate v1 as existing clients speak it: the captive portal site, the Android app, other routers. Events are checked with libsecp256k1."""
+"""TollGate v1 as existing clients speak it: the captive portal site, the Android app, routers that buy from others. They parse and
+compare what the real ones do, and raise where those would fail. Events are checked with libsecp256k1 and Python's own JSON."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import time
+from dataclasses import dataclass
 
 import cbor2
 from coincurve import PrivateKey, PublicKeyXOnly
@@ -72,7 +73,21 @@ def tag_of(event: dict, name: str) -> str:
     return values[-1]
 
 
-# Clients
+# Clients, each with the decisions that the real one makes
+
+
+@dataclass
+class Price:
+    mint: str
+    price: int
+    unit: str
+    min_steps: int
+
+
+class OfferNotice(Exception):
+    def __init__(self, code: str, content: str) -> None:
+        super().__init__(f"{code}: {content}")
+        self.code, self.content = code, content
 
 
 class PortalSite:
@@ -81,6 +96,7 @@ class PortalSite:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.headers = {"Origin": PORTAL_ORIGIN}
+        self.failures = 0
 
     def fetch(self, method: str, path: str, body=None, headers: dict[str, str] | None = None, timeout: float = 15) -> Answer:
         """As a browser: an answer that it may not read raises. A body of JSON is preceded by a preflight."""
@@ -99,23 +115,35 @@ class PortalSite:
         return answer.headers.get("access-control-allow-origin") == PORTAL_ORIGIN and "Origin" in answer.headers.get("vary", "")
 
     def load(self) -> dict:
-        """What it does first: the offer, and who am I. Raises where it would show a white screen."""
+        """What it does first: the offer, and who am I. Raises where it would show a white screen or an error. `prices` are then in
+        the order in which it proposes them."""
         offer = self.fetch("GET", "/")
-        assert offer.status == 200
+        assert offer.status == 200, "TG001"
         event = offer.json()
         if event["kind"] == 21023:
             raise OfferNotice(tag_of(event, "code"), event["content"])
-        metric, step = tag_of(event, "metric"), int(tag_of(event, "step_size"))
-        assert not (metric == "bytes" and 1024 <= step < MILLION), "white screen"
-        for price in tags_of(event, "price_per_step"):
-            assert price[0] == "cashu" and int(price[1]) > 0, "white screen"
-            assert int(price[4]) <= 1, "the portal shows a wrong price"
+        self.metric, self.step_size = tag_of(event, "metric"), int(tag_of(event, "step_size"))
+        assert self.metric in ("bytes", "milliseconds"), "white screen"
+        assert not (self.metric == "bytes" and 1024 <= self.step_size < MILLION), "white screen"
+        self.prices = []
+        for kind, price, unit, mint, min_steps in tags_of(event, "price_per_step"):
+            assert kind == "cashu" and int(price) > 0 and mint, "white screen"
+            assert int(min_steps) <= 1, "it shows a wrong price and a wrong allotment"
+            self.prices.append(Price(mint, int(price), unit, int(min_steps)))
+        self.prices.sort(key=lambda option: option.price)
         whoami = self.fetch("GET", "/whoami")
-        assert whoami.status == 200
-        self.mac = whoami.text.split("=")[1]
+        assert whoami.status == 200, "TG002"
+        kind, self.mac = whoami.text.strip().split("=")
+        assert kind == "mac"
+        self.offer = event
         return event
 
+    def promised(self, amount: int, option: Price) -> int:
+        """What it shows for an amount before paying."""
+        return self.step_size * amount // option.price
+
     def buy(self, offer: dict, token: str) -> Answer:
+        assert token.strip().startswith("cashu"), "CU02"
         tags = [["p", offer["pubkey"]], ["device-identifier", "mac", self.mac], ["payment", token]]
         return self.fetch("POST", "/", sign_event(21000, tags))
 
@@ -124,39 +152,86 @@ class PortalSite:
         """What the site makes of a status."""
         return {200: "success", 402: "CU106"}.get(answer.status, "CU107")
 
+    def poll(self) -> tuple[int, int] | None:
+        """Used and total as it shows them; None where it shows "session expired", for good."""
+        try:
+            answer = self.fetch("GET", "/usage")
+            assert answer.status == 200
+        except (OSError, AssertionError):
+            self.failures += 1
+            return None if self.failures >= 2 else (0, 0)
+        self.failures = 0
+        used, _, total = answer.text.strip().partition("/")
+        if answer.text.strip() == "-1/-1" or not used.isdigit() or not total.isdigit() or total == "0":
+            return None
+        return int(used), int(total)
 
-class OfferNotice(Exception):
-    def __init__(self, code: str, content: str) -> None:
-        super().__init__(f"{code}: {content}")
-        self.code, self.content = code, content
+    def balance_page(self) -> dict:
+        """`/balance.html`, which asks its own origin."""
+        answer = self.guest.get(TOLLGATE + "/balance", headers={"Accept": "*/*"})
+        assert answer.status == 200, "Balance unavailable"
+        body = answer.json()
+        assert type(body["session_active"]) is bool and all(type(body[name]) is int for name in ("usage", "allotment", "remaining"))
+        return body
 
 
 class Reseller:
-    """Another router that buys here: raw tokens, every signature checked, usage each second."""
+    """Another router that buys here: raw tokens, every signature checked, usage each second. `purse` makes tokens of a mint that it
+    accepts itself, so much of them as `funds` says."""
 
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
+    def __init__(self, guest: Guest, funds: dict[str, int] | None = None, purse=None, preferred: int = 0, offset: int = 0) -> None:
+        self.guest, self.funds, self.purse = guest, funds or {}, purse
+        self.preferred, self.offset = preferred, offset
+        self.allotment, self.log = 0, []
 
     def discover(self) -> dict:
-        answer = self.guest.get(TOLLGATE + "/", timeout=10)
-        assert answer.status == 200 and len(answer.body) <= MILLION
+        answer = self.guest.get(TOLLGATE + "/", headers={"User-Agent": "TollGate-Upstream-Detector/1.0", "Accept": "application/json"}, timeout=10)
+        assert answer.status == 200 and 0 < len(answer.body) <= MILLION
         event = check_event(answer.json())
         assert event["kind"] == 10021
-        assert int(tag_of(event, "step_size")) > 0 and tag_of(event, "metric") in ("bytes", "milliseconds")
-        assert all(len(price) == 5 for price in tags_of(event, "price_per_step")) and tags_of(event, "price_per_step")
+        self.metric, self.step_size = tag_of(event, "metric"), unsigned(tag_of(event, "step_size"))
+        assert self.metric in ("bytes", "milliseconds") and self.step_size > 0
+        prices = [values for values in tags_of(event, "price_per_step") if len(values) == 5]
+        self.prices = [Price(mint, unsigned(price), unit, unsigned(min_steps)) for _, price, unit, mint, min_steps in prices]
+        assert self.prices, "no valid pricing options found"
         return event
+
+    def choose(self) -> tuple[Price, int] | None:
+        """The first price, in the order of the offer, of a mint of its own with enough funds; and the steps. URLs are compared as text."""
+        for option in self.prices:
+            steps = max(self.preferred // self.step_size, option.min_steps, 1)
+            if self.funds.get(option.mint, 0) >= steps * option.price:
+                return option, steps
+        return None
 
     def usage(self) -> tuple[int, int]:
         answer = self.guest.get(TOLLGATE + "/usage", timeout=2)
         assert answer.status == 200
-        used, allotment = answer.text.split("/")
+        used, allotment = answer.text.strip().split("/")
         return int(used), int(allotment)
+
+    def tick(self) -> str:
+        """One look at the usage and what follows from it. A payment that fails is no surprise to it: the token is taken back."""
+        used, allotment = self.usage()
+        used, allotment = (0, 0) if (used, allotment) == (-1, -1) else (used, allotment)
+        assert used >= 0 and allotment >= 0, "it takes this for an error"
+        did = "watching"
+        if allotment == 0 and self.allotment > 0:
+            did = "expired"
+        self.allotment = allotment
+        if allotment - used <= self.offset and (chosen := self.choose()):
+            option, steps = chosen
+            self.funds[option.mint] -= steps * option.price
+            self.pay(self.purse(option.mint, steps * option.price))
+            did = "bought" if allotment == 0 else "renewed"
+        self.log.append(did)
+        return did
 
     def pay(self, token: str) -> dict:
         answer = self.guest.post(TOLLGATE + "/", token.encode(), headers={"Content-Type": "text/plain"}, timeout=30)
         assert answer.status == 200, answer.text
         event = check_event(answer.json())
-        assert event["kind"] == 1022 and int(tag_of(event, "allotment")) > 0
+        assert event["kind"] == 1022 and unsigned(tags_of(event, "allotment")[0][0]) > 0
         return event
 
 
@@ -167,12 +242,41 @@ class AndroidApp:
         self.guest = guest
 
     def get(self, path: str) -> Answer:
-        return self.guest.get(TOLLGATE + path, timeout=4)
+        return self.guest.get(TOLLGATE + path, headers={"Accept": "application/json"} if path == "/" else None, timeout=4)
+
+    def detect(self) -> dict | None:
+        """Metric, step size, mints, and the last price, which it shows for all; None: this is no TollGate."""
+        answer = self.get("/")
+        event = answer.json() if answer.status == 200 else {}
+        if event.get("kind") != 10021:
+            return None
+        prices = [values for values in tags_of(event, "price_per_step") if len(values) >= 4]
+        return {"metric": tag_of(event, "metric"), "step_size": int(tag_of(event, "step_size")), "mints": [values[3] for values in prices],
+                "price": int(prices[-1][1]), "unit": prices[-1][2]}
 
     def pay(self, token: str) -> str:
         """The allotment, or the message."""
-        answer = self.guest.post(TOLLGATE + "/", token.encode(), headers={"Content-Type": "text/plain; charset=utf-8"}, timeout=15)
+        answer = self.guest.post(TOLLGATE + "/", token.encode(), headers={"Content-Type": "text/plain"}, timeout=15)
         event = answer.json()
-        with contextlib.suppress(ValueError):
-            return tag_of(event, "allotment")
-        return tag_of(event, "message")
+        if event.get("kind") == 1022:
+            return tags_of(event, "allotment")[0][0]
+        return tags_of(event, "message")[0][0]
+
+    def usage(self) -> tuple[int, int] | None:
+        answer = self.get("/usage")
+        used, total = answer.text.strip().split("/")
+        return (int(used), int(total)) if answer.status == 200 else None
+
+    def balance(self) -> dict | None:
+        answer = self.get("/balance")
+        return answer.json() if answer.status == 200 else None
+
+    def whoami(self) -> str | None:
+        answer = self.get("/whoami")
+        return answer.text.strip().removeprefix("mac=") if answer.status == 200 else None
+
+
+def unsigned(text: str) -> int:
+    """As Go's ParseUint: digits and nothing else."""
+    assert text.isascii() and text.isdigit() and int(text) < 1 << 64
+    return int(text)

@@ -4,10 +4,12 @@ import itertools
 import os
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from lab import daemon as lab_daemon
 from lab.browser import Browser
 from lab.cdk_mintd import CdkMintd
+from lab.card_shop import CardShop
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -16,6 +18,7 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.place import HOST, free_ports
 from lab.shop import Shop
 
 NUMBERS = itertools.count(1)
@@ -107,6 +110,29 @@ def other_stranger(lab):
     return lab.guests[1].become_stranger()
 
 
+@pytest.fixture(scope="module")
+def open_card_shop(lab):
+    """One daemon with cards for a whole module; tests ask for `cards`."""
+    if not os.path.exists(lab_daemon.binary()):
+        pytest.skip(f"no daemon at {lab_daemon.binary()}")
+    with CardShop(lab) as made:
+        yield made
+
+
+@pytest.fixture
+def cards(open_card_shop, request):
+    """The module's daemon with cards, its node well-behaved at first. It must have survived each test, without a panic."""
+    shop = open_card_shop
+    shop.node.next()
+    log_before = len(shop.daemon.log())
+    yield shop
+    log = shop.daemon.log()[log_before:]
+    if getattr(request.node, "failed", False):
+        print(f"--- log of {shop.daemon.dir}\n{log[-6000:]}")
+    assert shop.daemon.running and "panicked" not in log
+    assert not shop.node.complaints, shop.node.complaints
+
+
 @pytest.fixture(scope="session")
 def lightning(tmp_path_factory):
     """Two lnd nodes with a channel, one pair for all tests of this process: a test that ends a node starts it again."""
@@ -118,6 +144,14 @@ def lightning(tmp_path_factory):
 def lnbits(tmp_path_factory):
     """A real LNbits; a test takes wallets of its own."""
     with Lnbits(str(tmp_path_factory.mktemp("lnbits") / "here")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def melting_mint(tmp_path_factory):
+    """A real mint on loopback that pays invoices from ecash; a test says what comes of it (`mint.set`)."""
+    port, ctl_port = free_ports(2)
+    with Nutshell(HOST, dir=str(tmp_path_factory.mktemp("mint") / "here"), port=port, ctl_port=ctl_port) as made:
         yield made
 
 
@@ -152,6 +186,22 @@ def pytest_collection_modifyitems(config, items):
         others = [item for item in items if "mint" not in item.fixturenames]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+# Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
+TOGETHER = {
+    "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
+    "tests/system/test_lightning.py": "lnbits", "tests/system/test_lightning_nodes.py": "lnbits",
+}
+
+
+def pytest_xdist_make_scheduler(config, log):
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,14 +5,15 @@ import json
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 from lab.books import Books
 from lab.guest import ROUTER4, ROUTER6, Guest
 from lab.internet import HOST4, HOST6, MINT4
 from lab.place import wait_for
-from lab.portal_client import MintProxy, post_request
+from lab.portal_client import PORTAL, MintProxy, post_request
 
-MB = 1_000_000
+MB = 1_048_576
 HOSTS = (HOST4, f"[{HOST6}]")
 BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
 AWAY = f"http://{MINT4}:9"
@@ -330,3 +331,31 @@ def test_revoked_guest_is_out_at_once(lab, daemon):
     assert guest.online()
     assert daemon.ask("revoke", guest.mac)["ok"]
     assert not guest.online() and session(daemon, guest.mac) is None
+
+
+# On the phone
+
+
+@pytest.mark.browser
+def test_portal_sells_data_and_shows_what_is_left_of_it(lab, fault_mint, make_daemon, phone):
+    daemon = make_daemon(fault_mint.url, venue=BYTES)
+    guest = visitor(lab.guest)
+    page = phone()
+    page.goto(PORTAL)
+    expect(page.locator("h1")).to_have_text("How much data?")
+    expect(page.locator("form .rate")).to_have_text("1 sat = 1 MB")
+    page.locator("label[for=other]").click()
+    page.locator("#steps").fill("24")
+    expect(page.locator(".tother .time")).to_have_text("24 MB")
+    page.locator("button.pay").click()
+    expect(page.locator("main.pay .lead")).to_contain_text("24 MB")
+    fault_mint.pay(page.locator("#invoice").input_value())
+    left = page.locator("main.online .left")
+    expect(left).to_have_text("24 MB", timeout=15_000)
+    assert page.locator("[data-ends]").count() == 0
+    load(guest, 4 * MB)
+    expect(left).not_to_have_text("24 MB", timeout=20_000)
+    assert 19 < float(left.inner_text().removesuffix(" MB")) < 20
+    load(guest, 40 * MB, timeout=3)
+    expect(page.locator("main.ended h1")).to_have_text("Your data is used up", timeout=20_000)
+    assert not guest.online() and guest.mac not in daemon.paid_macs()

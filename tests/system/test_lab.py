@@ -13,6 +13,7 @@ from lab.guest import ROUTER4, ROUTER6
 from lab.internet import HOST4, HOST6, MINT4
 from lab.namespaces import Lab
 from lab.place import wait_for
+from lab.tollgate_client import check_event, sign_event
 
 
 @pytest.fixture
@@ -137,3 +138,12 @@ def processes_with(word: str) -> list[str]:
         if word in line and "sleep" in line and "lab.namespaces" not in line:
             found.append(pid)
     return found
+
+
+@pytest.mark.parametrize("spoil", [
+    {"sig": "00" * 64}, {"id": "00" * 32}, {"created_at": 7}, {"created_at": "7"}, {"content": "x"}, {"kind": 1022}, {"tags": [["metric", 1]]}, {"pubkey": "ab" * 32}])
+def test_spoiled_event_is_noticed(spoil):
+    event = sign_event(10021, [["metric", "bytes"]])
+    assert check_event(event) == event
+    with pytest.raises((AssertionError, ValueError)):
+        check_event(event | spoil)

@@ -242,7 +242,7 @@ def test_other_certificate_is_refused_before_anything_is_sent(lnd):
     invoice = lnd.pair.bob.invoice(6)
     payer = lnd.payer_with(lnd.macaroon, "wrong-pin", cert_sha256=lnd.pair.bob.cert_sha256)
     paid = payer.pay(invoice.request)
-    assert paid.outcome == "failed" and "cert_sha256" in paid.why
+    assert paid.outcome == "failed" and all(node.cert_sha256.replace(":", "").lower() in paid.why for node in (lnd.pair.alice, lnd.pair.bob))
     assert payer.lookup(invoice.request).outcome == "unknown"
     assert lnd.pair.alice.payments_of(invoice) == []
     assert payer.command()[0] == 1
@@ -284,6 +284,49 @@ def test_error_while_the_payment_goes_on_is_no_failure(stand_in, words):
     assert stand_in.payer.pay(invoice.request).outcome == "unknown"
     stand_in.settle(invoice)
     assert stand_in.payer.lookup(invoice.request).outcome == "paid"
+
+
+@pytest.mark.parametrize("state", ["paid", "failed"])
+def test_stream_that_ends_after_its_updates_is_no_failure(stand_in, state):
+    """`lnd` is stopped (its last line says so) or killed (the stream is cut) when it had said that the payment is in flight."""
+    for fault, words in ((None, (500, 2, "routerrpc server shutting down")), ("truncate", None)):
+        invoice = stand_in.invoice()
+        stand_in.next(pay="pending", fault=fault)
+        stand_in.node.updates_first, stand_in.node.last_words = True, words
+        assert stand_in.payer.pay(invoice.request).outcome == "unknown"
+        stand_in.node.updates_first = False
+        (stand_in.settle if state == "paid" else stand_in.fail)(invoice)
+        assert stand_in.payer.lookup(invoice.request).outcome == state
+
+
+@pytest.mark.parametrize("words", [
+    (500, 2, "amount must be specified when paying a zero amount invoice"),
+    (500, 2, "amount must not be specified when paying a non-zero amount invoice"),
+    (500, 2, "checksum failed. Expected 7ezz0p, got 7ezz0q."),
+    (500, 2, "invalid bech32 string length 5"),
+    (500, 2, "sat and msat arguments are mutually exclusive"),
+    (500, 2, "wallet not created, create one to enable full RPC access"),
+    (500, 2, "wallet locked, unlock it to enable full RPC access"),
+    (500, 2, "the RPC server is in the process of starting up, but not yet ready to accept calls"),
+    (500, 2, "expected 1 macaroon, got 0"),
+    (500, 2, "empty macaroon data"),
+])
+def test_refusal_before_anything_was_tried_is_proof_for_a_payment_and_none_for_a_look(stand_in, words):
+    before, refused = stand_in.invoice(), stand_in.invoice()
+    stand_in.next(pay="pending")
+    assert stand_in.payer.pay(before.request).outcome == "unknown"
+    stand_in.node.refusal = words
+    assert stand_in.payer.pay(refused.request).outcome == "failed"
+    assert stand_in.payer.lookup(before.request).outcome == "unknown"
+    stand_in.node.refusal = None
+    stand_in.settle(before)
+    assert (stand_in.payer.lookup(before.request).outcome, stand_in.payer.lookup(refused.request).outcome) == ("paid", "absent")
+
+
+@pytest.mark.parametrize("words", [(400, 3, 'proto: (line 1:361): unknown field "bogus"'), (404, 5, "Not Found"), (500, 2, "new words")])
+def test_refusal_that_nobody_knows_is_no_proof_by_itself(stand_in, words):
+    stand_in.node.refusal = words
+    assert stand_in.payer.pay(stand_in.invoice().request).outcome == "unknown"
 
 
 @pytest.mark.parametrize("state", ["LOCKED", "RPC_ACTIVE", "WAITING_TO_START"])

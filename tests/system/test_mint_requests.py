@@ -69,7 +69,7 @@ def test_apply_puts_the_guest_online(shop, stranger):
     ready = post_request(stranger, shop.mint.url, 5, apply=True).json()
     shop.pay(ready["invoice"])
     granted = state(stranger, ready["request_id"], "session_granted")
-    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at"}
+    assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at", "ticket"}
     assert granted["allotment"] == 5 * STEP and stranger.mac in shop.daemon.paid_macs()
 
 
@@ -185,7 +185,7 @@ def test_port_of_the_mint_proxy_has_nothing_else(shop, stranger, path):
 
 
 @pytest.mark.parametrize("method, path, allowed", [
-    ("GET", "/mint-requests", "POST"), ("HEAD", "/mint-requests", "POST"), ("DELETE", "/mint-requests", "POST"), ("OPTIONS", "/mint-requests", "POST"),
+    ("GET", "/mint-requests", "POST"), ("HEAD", "/mint-requests", "POST"), ("DELETE", "/mint-requests", "POST"), ("PATCH", "/mint-requests", "POST"),
     ("POST", "/mint-requests/x", "GET"), ("PUT", "/mint-requests/x", "GET"), ("BREW", "/health", "GET"), ("POST", "/stats", "GET"),
 ])
 def test_method_that_a_path_does_not_take_is_405_and_says_which(shop, stranger, method, path, allowed):

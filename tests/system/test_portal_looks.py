@@ -22,6 +22,8 @@ from lab.namespaces import Lab
 from lab.nutshell import Nutshell
 from lab.place import wait_for
 from lab.portal_client import PORTAL
+from lab.tollgate_client import token_v4
+from lab.wallet import Wallet
 
 pytestmark = pytest.mark.browser
 
@@ -64,6 +66,15 @@ class Scene:
     def be_paid(self) -> None:
         self.pay()
         self.mint.pay(self.page.locator("#invoice").input_value())
+
+    def proofs(self, amount: int) -> list[dict]:
+        wallet = Wallet(self.lab.internet, self.mint.url)
+        return wallet.buy(self.mint, amount)
+
+    def pay_with_ecash(self, token: str) -> None:
+        self.page.goto(f"{PORTAL}/?way=ecash")
+        self.page.locator("#token").fill(token)
+        self.page.locator("button[type=submit]").click()
 
 
 # Every function leaves its page in one state; what it yields for is undone at its end.
@@ -129,6 +140,62 @@ def online_days(scene: Scene) -> None:
     scene.open().command("grant", scene.guest.mac, "60h")
     scene.page.goto(PORTAL)
     scene.page.locator("summary").click()
+
+
+def own_ticket(scene: Scene) -> None:
+    online(scene)
+    scene.page.locator("#kept").click()
+    expect(scene.page.locator("main.kept .qr")).to_be_visible()
+
+
+def ticket(scene: Scene) -> None:
+    scene.open()
+    scene.page.locator("#way-ticket").click()
+    scene.page.locator("#ticket").fill("k3m9-0123-4567-89ab-cdef-ghjk-mnpq")
+
+
+def ticket_refused(scene: Scene) -> None:
+    ticket(scene)
+    scene.page.locator("button[type=submit]").click()
+    expect(scene.page.locator(".notice")).to_be_visible()
+
+
+def ecash(scene: Scene) -> None:
+    scene.open()
+    scene.page.locator("#way-ecash").click()
+
+
+def ecash_mints(scene: Scene) -> None:
+    with FaultMint(scene.lab.internet, MINT4) as dear:
+        scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30)).command("grant", scene.guest.mac, "90m")
+        scene.page.goto(f"{PORTAL}/?way=ecash")
+
+
+def ecash_refused(scene: Scene) -> None:
+    scene.open()
+    scene.pay_with_ecash(token_v4("https://mint.elsewhere.example", scene.proofs(5)))
+    expect(scene.page.locator(".notice")).to_be_visible()
+
+
+def receiving(scene: Scene) -> None:
+    scene.open()
+    scene.proxy.fault("/v1/swap", hang=60)
+    scene.pay_with_ecash(token_v4(scene.proxy.url, scene.proofs(5)))
+    expect(scene.page.locator("main.paid")).to_be_visible()
+
+
+def receiving_unknown(scene: Scene) -> None:
+    scene.open()
+    scene.proxy.fault("/v1/swap", cut_answer=True, times=1)
+    scene.proxy.fault("/v1/(swap|restore|checkstate)", status=503)
+    scene.pay_with_ecash(token_v4(scene.proxy.url, scene.proofs(5)))
+    expect(scene.page.locator("main.trouble")).to_be_visible(timeout=15000)
+
+
+def online_data(scene: Scene) -> None:
+    scene.open(venue={"metric": "bytes", "step_size": 1_048_576, "max_steps": 5000})
+    scene.pay_with_ecash(token_v4(scene.proxy.url, scene.proofs(300)))
+    expect(scene.page.locator("main.online")).to_be_visible()
 
 
 def online_free(scene: Scene) -> None:
@@ -197,7 +264,8 @@ def unknown_device(scene: Scene):
 
 
 STATES = [
-    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, online_days, online_free,
+    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, online_data, own_ticket, ticket, ticket_refused,
+    ecash, ecash_mints, ecash_refused, receiving, receiving_unknown, online_days, online_free,
     ended, expired, rate_limited, amount_refused, mint_unavailable, cannot_sell, unknown_device,
 ]
 
@@ -220,7 +288,7 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
     with state(scene) or contextlib.nullcontext():
         for language in ("en", "sw"):
             if language == "sw":
-                if page.url.endswith("/pay"):  # a refusal: the form again, in Swahili
+                if page.url.endswith(("/pay", "/ticket", "/ecash")):  # a refusal: the form again, in Swahili
                     break
                 shown = page.locator("main").get_attribute("class"), page.locator(".notice").count()
                 page.locator("header .lang").click()
@@ -321,6 +389,18 @@ def test_a_venues_name_is_never_markup(mint, make_daemon, phone):
     assert page.locator(".venue").inner_text() == name and name in page.title()
     assert not dialogs and page.locator(".venue *").count() == 0
     assert audit(page) == []
+
+
+@pytest.mark.parametrize("metric", [{"step_size": 1000}, {"metric": "bytes", "step_size": 1_048_576}])
+def test_long_amounts_fit_their_field_on_the_narrowest_phone(mint, make_daemon, phone, metric):
+    make_daemon(mint.url, venue={"max_steps": 604_800, **metric})
+    page = phone(width=320)
+    page.goto(PORTAL)
+    page.locator("label[for=other]").click()
+    for amount in ("10000", "604800"):
+        page.locator("#steps").fill(amount)
+        wanted, there = page.locator("#steps").evaluate("field => [field.scrollWidth, field.clientWidth]")
+        assert wanted <= there and audit(page) == [], amount
 
 
 @pytest.mark.parametrize("asked, spoken", [("sw-KE", "sw"), ("sw", "sw"), ("en-GB", "en"), ("fr-FR", "en")])

@@ -22,7 +22,7 @@ from lab.internet import MINT4
 from lab.nutshell import Nutshell
 from lab.other_wallets import Cashu, CashuTs
 from lab.place import wait_for
-from lab.purse import Customers, code_of
+from lab.sales import Customers, code_of
 from lab.tollgate_client import TOLLGATE
 from lab.wallet import Wallet
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Lease;
+use std::collections::BTreeMap;
 
 const MINUTE: Millis = Millis::from_secs(60);
 
@@ -15,7 +16,7 @@ fn plan() -> Plan {
 }
 
 fn time(until: Millis) -> Pass {
-    Pass { time: Some(until), data: None }
+    Pass { time: Some(until), ..Pass::default() }
 }
 
 struct Scene {
@@ -61,7 +62,10 @@ impl Scene {
     /// Bytes for a day from now.
     fn bytes(&self, session: u64, allotment: u64, used: u64) -> Pass {
         let quota = Quota { session, allotment: Allotment(allotment), used: Allotment(used) };
-        Pass { time: None, data: Some((quota, self.clock.now().saturating_add(Millis::from_secs(86_400)))) }
+        Pass {
+            data: Some((quota, self.clock.now().saturating_add(Millis::from_secs(86_400)))),
+            ..Pass::default()
+        }
     }
 
     fn used(&self, last: u8, session: u64) -> Option<u64> {
@@ -83,8 +87,10 @@ impl Scene {
 /// A gate that an earlier daemon has left open for these.
 fn left_open_for(open: &[u8]) -> RecordingGate {
     let mut gate = RecordingGate::new();
-    let leases: Vec<Lease> =
-        open.iter().map(|last| Lease { mac: mac(*last), remaining: MINUTE, quota: None }).collect();
+    let leases: Vec<Lease> = open
+        .iter()
+        .map(|last| Lease { mac: mac(*last), remaining: MINUTE, quota: None, is_slow: false })
+        .collect();
     gate.load(&plan(), &leases).unwrap();
     gate
 }
@@ -177,7 +183,11 @@ fn who_is_let_through_without_a_session_is_closed_at_the_start() {
 #[test]
 fn who_was_let_in_behind_our_back_is_closed_at_the_next_look() {
     let mut scene = scene(&RecordingGate::new(), &[1], false);
-    scene.gate.clone().open(&[Lease { mac: mac(3), remaining: MINUTE, quota: None }]).unwrap();
+    scene
+        .gate
+        .clone()
+        .open(&[Lease { mac: mac(3), remaining: MINUTE, quota: None, is_slow: false }])
+        .unwrap();
     scene.keeper.ticks = FULL_LOOK_EVERY - 1;
     scene.keeper.tick();
     assert_eq!(scene.gate.closed(), [mac(3)]);
@@ -302,12 +312,70 @@ fn time_runs_first_and_bytes_are_counted_when_it_is_over() {
     assert!(scene.gate.leases()[&mac(1)] > MINUTE);
 }
 
+/// A thousand bytes for a minute.
+fn grace(scene: &Scene) -> Option<(Quota, Millis)> {
+    let quota = Quota { session: 5, allotment: Allotment(1000), used: Allotment::ZERO };
+    Some((quota, scene.clock.now().saturating_add(MINUTE)))
+}
+
+#[test]
+fn a_grace_is_slow_and_counted_and_over_with_its_time_or_its_bytes() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    for guest in [1, 2, 3] {
+        scene.keeper.carry_out(Order::Grace(mac(guest), grace(&scene)));
+    }
+    assert_eq!(scene.gate.slow(), [mac(1), mac(2), mac(3)].into());
+    assert_eq!((scene.gate.leases()[&mac(1)], scene.gate.quotas().len()), (MINUTE, 3));
+    scene.keeper.carry_out(Order::Grace(mac(1), None));
+    assert_eq!(scene.gate.closed(), [mac(1)]);
+    scene.gate.pass(mac(2), 1000);
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(1), mac(2)]);
+    scene.clock.advance(MINUTE);
+    scene.keeper.tick();
+    assert_eq!(scene.gate.closed(), [mac(1), mac(2), mac(3)]);
+    assert_eq!((scene.gate.slow().len(), scene.status().open), (0, 0));
+}
+
+#[test]
+fn a_session_takes_the_place_of_a_grace_and_nothing_of_the_grace_ends_it() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.open(1, MINUTE).unwrap();
+    assert_eq!((scene.gate.slow().len(), scene.gate.quotas().len()), (0, 0));
+    scene.keeper.carry_out(Order::Grace(mac(1), None));
+    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    assert_eq!((scene.gate.closed(), scene.gate.slow().len()), (vec![], 0));
+    assert_eq!(scene.gate.leases(), [(mac(1), MINUTE)].into());
+}
+
+#[test]
+fn a_grace_begins_at_once_where_a_session_has_just_ended() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    scene.clock.advance(MINUTE);
+    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.tick();
+    assert_eq!((scene.gate.closed(), scene.gate.slow()), (vec![], [mac(1)].into()));
+}
+
+#[test]
+fn a_grace_outlives_a_flushed_firewall_with_what_was_used() {
+    let mut scene = scene(&RecordingGate::new(), &[], false);
+    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.gate.pass(mac(1), 600);
+    scene.keeper.tick();
+    scene.gate.lose_state();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.quotas()[&mac(1)].used, Allotment(600));
+    assert_eq!(scene.gate.slow(), [mac(1)].into());
+}
+
 #[test]
 fn an_adopted_guest_by_bytes_stays_counted() {
     let scene_before = scene(&RecordingGate::new(), &[], false);
     let mut gate = scene_before.gate.clone();
     let quota = Quota { session: 7, allotment: Allotment(1000), used: Allotment(400) };
-    gate.open(&[Lease { mac: mac(1), remaining: MINUTE, quota: Some(quota) }]).unwrap();
+    gate.open(&[Lease { mac: mac(1), remaining: MINUTE, quota: Some(quota), is_slow: false }]).unwrap();
     let mut scene = scene(&gate, &[], true);
     scene.gate.lose_state();
     scene.keeper.tick();

@@ -6,6 +6,7 @@ use crate::ecash::error::{EcashError, Lie};
 use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::wire::spending::MeltQuote;
 use crate::ecash::wire::QuoteId;
+use crate::task;
 use std::sync::Arc;
 
 impl Mint {
@@ -64,7 +65,7 @@ impl Mint {
     ) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(blanks.keyset(), urgency).await?;
         let signatures = quote.change.clone();
-        let unblinded = tokio::task::spawn_blocking(move || blanks.unblind_first(&keyset, &signatures)).await;
+        let unblinded = task::blocking(move || blanks.unblind_first(&keyset, &signatures)).await;
         Ok(unblinded.map_err(|_| EcashError::Busy)??)
     }
 }

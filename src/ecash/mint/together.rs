@@ -4,6 +4,7 @@
 use super::{Mint, Path, Urgency};
 use crate::ecash::error::EcashError;
 use crate::ecash::wire::{MintQuote, QuoteId};
+use crate::task;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -27,7 +28,7 @@ impl Mint {
         if let Some(most) = most {
             let mint = self.clone();
             // Who asked first may be gone before the others are told.
-            tokio::spawn(async move {
+            task::spawn(async move {
                 tokio::time::sleep(GATHERING).await;
                 mint.ask_for_all(most).await;
             });

@@ -20,8 +20,10 @@ use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
-use serde_json::json;
+use serde_json::{json, Value};
 
+/// `cashuA`, `cashuB`.
+const PREFIX: usize = 6;
 const MAX_TEXT: usize = 64 * 1024;
 const MAX_PROOFS: usize = 256;
 /// Secrets with spending conditions (NUT-10) are longer than the usual 64 characters.
@@ -78,19 +80,17 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Reads a token, with or without `cashu:` before it and blanks around it.
+    /// Reads a token, with or without the scheme of a link before it (`cashu:`, `web+cashu:`) and with blanks
+    /// anywhere: text that was copied often has line breaks in it.
     pub fn parse(text: &str) -> Result<Token, TokenError> {
-        let text = text.trim();
-        if text.len() > MAX_TEXT {
-            return Err(TokenError::TooLarge);
-        }
-        let text = text.strip_prefix("cashu://").or_else(|| text.strip_prefix("cashu:")).unwrap_or(text);
-        let token = if let Some(body) = text.strip_prefix("cashuB") {
-            v4::decode(&unbase64(body)?)?
-        } else if let Some(body) = text.strip_prefix("cashuA") {
-            v3::decode(&unbase64(body)?)?
-        } else {
-            return Err(TokenError::NotAToken);
+        let text: String = text.split_whitespace().collect();
+        let text = without_scheme(&text);
+        let (form, body) = text.split_at_checked(PREFIX).unwrap_or_default();
+        let token = match form {
+            "cashuA" | "cashuB" if text.len() > MAX_TEXT => return Err(TokenError::TooLarge),
+            "cashuB" => v4::decode(&unbase64(body)?)?,
+            "cashuA" => v3::decode(&unbase64(body)?)?,
+            _ => return Err(TokenError::NotAToken),
         };
         match token.total() {
             Some(Sats(0)) => Err(TokenError::Empty),
@@ -122,9 +122,23 @@ pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
 
 /// Writes a `cashuA` token without evidence, for receivers that read no other.
 pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
-    let proofs = inputs_json(proofs);
-    let json = json!({"token": [{"mint": mint.as_str(), "proofs": proofs}], "unit": unit});
+    encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
+}
+
+/// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
+pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
+    let json = json!({"token": [{"mint": mint, "proofs": proofs}], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
+}
+
+/// A link's scheme is the same in any case, and some write it with slashes.
+fn without_scheme(text: &str) -> &str {
+    match text.split_once(':') {
+        Some((scheme, rest)) if ["cashu", "web+cashu"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) => {
+            rest.strip_prefix("//").unwrap_or(rest)
+        }
+        _ => text,
+    }
 }
 
 fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {

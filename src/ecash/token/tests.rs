@@ -52,9 +52,30 @@ fn v3_tokens_of_the_vectors_are_read_with_and_without_padding() {
     let json = &v["v3"]["json"];
     let entry = &json["token"][0];
     let padding = "=".repeat((4 - (text.len() - 6) % 4) % 4);
-    for text in [text.to_owned(), format!("{text}{padding}"), format!(" cashu:{text}\n")] {
+    for text in [text.to_owned(), format!("{text}{padding}")] {
         let token = Token::parse(&text).unwrap();
         assert_matches(&token, &entry["mint"], &json["unit"], &json["memo"], &entry["proofs"]);
+    }
+}
+
+#[test]
+fn links_and_text_that_was_broken_into_lines_are_read() {
+    let v = vectors();
+    let case = &v["v4"][0];
+    let text = case["token"].as_str().unwrap();
+    let broken =
+        text.as_bytes().chunks(20).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>();
+    for text in [
+        format!(" cashu:{text}\n"),
+        format!("cashu://{text}"),
+        format!("web+cashu:{text}"),
+        format!("web+cashu://{text}"),
+        format!("Cashu: {text}"),
+        broken.join("\r\n"),
+        broken.join(" \t"),
+    ] {
+        let token = Token::parse(&text).unwrap();
+        assert_matches(&token, &case["mint"], &case["unit"], &case["memo"], &case["proofs"]);
     }
 }
 
@@ -63,7 +84,17 @@ fn other_prefixes_are_no_tokens() {
     for text in vectors()["v3_bad"].as_array().unwrap() {
         assert_eq!(Token::parse(text.as_str().unwrap()).unwrap_err(), TokenError::NotAToken);
     }
-    for text in ["", "cashu", "cashuC", "lnbc1"] {
+    for text in [
+        "",
+        "cashu",
+        "cashuC",
+        "lnbc1",
+        ":",
+        "cashu:",
+        "cashu:cashu:cashuA",
+        "http://cashuA",
+        "webcashu:cashuA",
+    ] {
         assert_eq!(Token::parse(text).unwrap_err(), TokenError::NotAToken);
     }
 }

@@ -5,16 +5,16 @@ use crate::ecash::curve::{Dleq, PublicKey, SecretKey};
 use crate::ecash::keyset::{KeysetId, KeysetRef};
 use crate::ecash::outputs::{Proof, ProofDleq};
 use crate::units::Sats;
+use litemap::LiteMap;
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 type Decoded<T> = Result<T, TokenError>;
 
 /// Writes definite lengths only: cashu-ts reads no others.
 pub(super) fn encode(mint: &str, unit: &str, proofs: &[Proof]) -> Vec<u8> {
-    let mut keysets: BTreeMap<KeysetId, Vec<&Proof>> = BTreeMap::new();
+    let mut keysets: LiteMap<KeysetId, Vec<&Proof>> = LiteMap::new();
     for proof in proofs {
         keysets.entry(proof.keyset).or_default().push(proof);
     }
@@ -29,7 +29,7 @@ fn write(
     e: &mut Encoder<&mut Vec<u8>>,
     mint: &str,
     unit: &str,
-    keysets: &BTreeMap<KeysetId, Vec<&Proof>>,
+    keysets: &LiteMap<KeysetId, Vec<&Proof>>,
 ) -> Result<(), minicbor::encode::Error<Infallible>> {
     e.map(3)?.str("m")?.str(mint)?.str("u")?.str(unit)?.str("t")?.array(len(keysets.len()))?;
     for (keyset, proofs) in keysets {

@@ -15,6 +15,7 @@ use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wire::ProofState;
 use crate::store::{ClaimRow, OpRow};
+use crate::task;
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,14 +247,13 @@ pub async fn prepare(
     let keyset = KeysetId::parse(&claim.keyset).ok_or(EcashError::AmountNotPossible)?;
     let amounts: Vec<Sats> = claim.amounts.iter().copied().map(Sats).collect();
     let counter = claim.counter;
-    let outputs =
-        tokio::task::spawn_blocking(move || Outputs::prepare(&seed, keyset, counter, &amounts)).await;
+    let outputs = task::blocking(move || Outputs::prepare(&seed, keyset, counter, &amounts)).await;
     Ok(Arc::new(outputs.map_err(|_| EcashError::Busy)??))
 }
 
 /// What the mint knows these proofs by. Hashing to the curve costs milliseconds per proof on a small router.
 pub(super) async fn points(proofs: Arc<Vec<Proof>>) -> Result<Vec<PublicKey>, EcashError> {
-    let hashed = tokio::task::spawn_blocking(move || proofs.iter().map(|proof| proof.secret.y()).collect());
+    let hashed = task::blocking(move || proofs.iter().map(|proof| proof.secret.y()).collect());
     hashed.await.map_err(|_| EcashError::Busy)
 }
 

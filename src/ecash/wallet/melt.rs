@@ -1,8 +1,9 @@
 //! Having a mint pay an invoice with our ecash (NUT-05, NUT-08).
 //!
 //! A payment is journaled under a name of its caller's and made once under that name. Its outcome is paid, proven not
-//! paid, or not known, and then the mint is asked until it is one of the other two. What was sent and neither paid
-//! nor refused is sent again for a minute; then its proofs are traded for others, after which it cannot happen.
+//! paid, or not known, and then the mint is asked until it is one of the other two. What was sent and never
+//! seen there is sent again for a minute. After that, or when the mint has tried and not paid, its proofs are traded
+//! for others, after which it cannot happen.
 
 use super::exchange::{points, prepare, total, Exchange};
 use super::own::{states, sum, WalletError};
@@ -97,6 +98,13 @@ impl Wallet {
         Ok(MeltOffer { mint: mint.clone(), quote: id, amount, fee_reserve, fee_limit })
     }
 
+    /// Asks a mint whether it pays invoices from sat ecash.
+    pub async fn pays_invoices(&self, mint: &MintUrl) -> Result<bool, WalletError> {
+        let mint = self.0.mints.get(mint);
+        mint.probe().await?;
+        Ok(mint.info(Urgency::Guest).await?.melting)
+    }
+
     /// Has an invoice paid, once for this name. Answers within about ten seconds; `Unknown` is found out by itself
     /// and can be asked for with [`Wallet::melted`]. The same name again answers what came of it.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
@@ -114,11 +122,15 @@ impl Wallet {
         }
     }
 
-    /// What came of a payment; nothing where none was ever begun under this name.
+    /// What came of a payment; nothing where none was ever begun under this name. One that is not over is asked about
+    /// soon.
     pub async fn melted(&self, name: &str) -> Result<Option<Melted>, StoreError> {
         let known = self.0.store.op_known(reference(name)).await?;
         Ok(known.map(|known| match known {
-            Known::Open(_) => Melted::Unknown,
+            Known::Open(op) => {
+                self.running().get(&format!("op:{}", op.id)).inspect(|running| running.wake.notify_one());
+                Melted::Unknown
+            }
             Known::Done { result, .. } => {
                 let result: Value = serde_json::from_str(&result.unwrap_or_default()).unwrap_or_default();
                 let preimage = result["preimage"].as_str().map(str::to_owned);
@@ -164,7 +176,8 @@ impl Wallet {
             .await?;
         Ok(match begun {
             Begun::New(op) => Some(self.launch_melt(op, rows, false)),
-            Begun::Known(_) | Begun::Full => None,
+            Begun::Known(_) => None,
+            Begun::Full => return Err(WalletError::Mint("too many payments are under way".to_owned())),
         })
     }
 
@@ -251,6 +264,11 @@ impl Wallet {
         let (inputs, blanks) = (payment.inputs.clone(), payment.blanks.clone());
         match payment.mint.melt(&payment.quote, inputs, blanks, Urgency::Guest).await {
             Ok(quote) if quote.state == MeltState::Paid => return self.paid(payment, &quote).await,
+            // The one request that was made has arrived: should the mint call it unpaid, it has failed.
+            Ok(quote) if quote.state == MeltState::Pending && !payment.unclear => {
+                payment.was_tried = true;
+                payment.refused = Some(EcashError::PaymentFailed);
+            }
             Ok(quote) if quote.state == MeltState::Pending => payment.was_tried = true,
             Ok(_) => payment.refused = Some(EcashError::PaymentFailed),
             Err(err @ (EcashError::Unreachable(_) | EcashError::Busy)) if !payment.unclear => {
@@ -378,23 +396,36 @@ impl Wallet {
         Step::Ended(Received::Done { net: payment.op.amount, session: None })
     }
 
-    /// What comes back: with the answer, or from what the mint remembers to have signed.
+    /// What comes back: with the answer, or from what the mint remembers to have signed. That is all but the mint's
+    /// fees, so one that hands out less is asked again.
     async fn change(&self, payment: &Payment, quote: &MeltQuote) -> Vec<Proof> {
         let Some(blanks) = &payment.blanks else { return Vec::new() };
+        let due = match self.purse(&payment.op.mint).await {
+            Ok(purse) => purse.net(&payment.rows).0.saturating_sub(payment.op.amount.0),
+            Err(_) => 0,
+        };
+        let due = due.saturating_sub(quote.fee_reserve.0);
+        let is_all = |change: &Vec<Proof>| !change.is_empty() && total(change).0 >= due;
+        let mut most = Vec::new();
         for attempt in 0..CHANGE_ATTEMPTS {
             let told = payment.mint.change(quote, blanks.clone(), Urgency::Guest).await;
             let change = match told {
-                Ok(change) if !change.is_empty() => Ok(change),
+                Ok(change) if is_all(&change) => Ok(change),
                 _ => payment.mint.restore(blanks.clone(), Urgency::Guest).await,
             };
             match change {
-                Ok(change) => return change,
+                Ok(change) if is_all(&change) || due == 0 => return change,
+                Ok(change) if total(&change) > total(&most) => most = change,
+                Ok(_) => {}
                 Err(err) => log::warn!("wallet: {}: no change yet: {err}", payment.op.mint),
             }
             tokio::time::sleep(retry::pause(attempt)).await;
         }
-        log::error!("wallet: {} hands out no change; 'wallet restore' finds it later", payment.op.mint);
-        Vec::new()
+        log::error!(
+            "wallet: {} keeps back change: {due} sat were due at least; 'wallet restore' may find it later",
+            payment.op.mint
+        );
+        most
     }
 
     async fn failed(&self, payment: &Payment, spent: Vec<ProofKey>, why: &str) -> Step {

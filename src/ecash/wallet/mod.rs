@@ -28,8 +28,9 @@ use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
 use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use crate::task;
+use litemap::LiteMap;
 use receive::Running;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -44,7 +45,7 @@ struct Shared {
     seed: Arc<Seed>,
     /// Gets the sessions that come about when nobody waits for them.
     sessions: mpsc::Sender<SessionRow>,
-    running: Mutex<BTreeMap<String, Running>>,
+    running: Mutex<LiteMap<String, Running>>,
     /// Held while proofs of ours are chosen and put to use.
     spending: tokio::sync::Mutex<()>,
 }
@@ -86,7 +87,7 @@ impl Wallet {
         }
         if !to_adopt.is_empty() {
             let wallet = wallet.clone();
-            tokio::spawn(async move { wallet.adopt(to_adopt).await });
+            task::spawn(async move { wallet.adopt(to_adopt).await });
         }
         Ok(wallet)
     }
@@ -116,7 +117,7 @@ impl Wallet {
     async fn adopt(&self, parts: Vec<PartRow>) {
         for part in parts {
             let (seed, id) = (self.0.seed.clone(), part.id);
-            let derived = tokio::task::spawn_blocking(move || proofs_of(&seed, &part)).await;
+            let derived = task::blocking(move || proofs_of(&seed, &part)).await;
             match derived {
                 Ok(Some(proofs)) => {
                     if let Err(err) = self.0.store.adopt(id, proofs).await {
@@ -130,7 +131,7 @@ impl Wallet {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+    fn running(&self) -> MutexGuard<'_, LiteMap<String, Running>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,10 +11,12 @@ use crate::ecash::token::{self, Token, TokenError};
 use crate::ecash::wire::KeysetInfo;
 use crate::ecash::{hex, EcashError};
 use crate::store::{Known, StoreError};
+use crate::task;
 use crate::units::Sats;
+use litemap::Entry;
+use litemap::LiteMap;
 use sha2::{Digest, Sha256};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const UNIT: &str = "sat";
@@ -133,6 +135,11 @@ impl From<EcashError> for Refusal {
 }
 
 impl Wallet {
+    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without asking anybody.
+    pub fn reference(text: &str) -> Result<String, Refusal> {
+        shape(&Token::parse(text)?)
+    }
+
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
     pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
@@ -227,7 +234,7 @@ pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
 /// Every amount must be one that the mint issues, and evidence must hold where there is any. Gives back the proofs
 /// without it: nobody needs it any more.
 async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
-    let mut keysets: BTreeMap<KeysetId, Arc<Keyset>> = BTreeMap::new();
+    let mut keysets: LiteMap<KeysetId, Arc<Keyset>> = LiteMap::new();
     for proof in &proofs {
         if let Entry::Vacant(new) = keysets.entry(proof.keyset) {
             new.insert(mint.keyset(proof.keyset, Urgency::Guest).await?);
@@ -238,7 +245,7 @@ async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof
         return Err(Refusal::Amount);
     }
     if proofs.iter().any(|proof| proof.dleq.is_some()) {
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = task::blocking(move || {
             let holds = |proof: &Proof| {
                 keysets.get(&proof.keyset).and_then(|keys| proof.dleq_holds(keys)) != Some(false)
             };

@@ -13,6 +13,7 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::ecash::{curve::PublicKey, retry};
 use crate::store::{Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow, StoreError};
+use crate::task;
 use crate::units::Sats;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -243,7 +244,7 @@ impl Wallet {
     /// Proofs with their secrets.
     pub(super) async fn derive(&self, rows: &[ProofRow]) -> Result<Vec<Proof>, EcashError> {
         let (seed, rows) = (self.0.seed.clone(), rows.to_vec());
-        let derived = tokio::task::spawn_blocking(move || {
+        let derived = task::blocking(move || {
             let one = |row: &ProofRow| {
                 let keyset = KeysetId::parse(&row.keyset).ok_or(EcashError::KeysetInactive)?;
                 let (secret, _) = seed.secret(&keyset, row.counter)?;

@@ -12,8 +12,9 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
+use crate::task;
 use crate::units::Sats;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl Wallet {
     /// Gives an operation a task of its own, under a name.
     pub(super) fn launch<W: Future<Output = Received> + Send + 'static>(
         &self,
-        running: &mut BTreeMap<String, Running>,
+        running: &mut LiteMap<String, Running>,
         name: String,
         mint: MintUrl,
         work: impl FnOnce(Arc<Teller>) -> W,
@@ -115,7 +116,7 @@ impl Wallet {
         running.insert(name.clone(), Running { mint, wake: wake.clone(), news: news.clone() });
         let teller = Arc::new(Teller { news: sender, wake });
         let (wallet, work) = (self.clone(), work(teller.clone()));
-        tokio::spawn(async move {
+        task::spawn(async move {
             let received = work.await;
             wallet.running().remove(&name);
             teller.news.send_replace(News::Ended(received.clone()));

@@ -17,6 +17,7 @@ use crate::ecash::retry::RATE_LIMIT_PAUSE;
 use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::store::ClaimRow;
+use crate::task;
 use crate::units::{Millis, Sats};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Wallet {
         let seed = match words {
             None => own.clone(),
             Some(words) => {
-                let stretched = tokio::task::spawn_blocking(move || Seed::from_words(&words));
+                let stretched = task::blocking(move || Seed::from_words(&words));
                 Arc::new(stretched.await.map_err(|_| EcashError::Busy)?.map_err(EcashError::from)?)
             }
         };

@@ -81,6 +81,20 @@ fn info_says_what_a_mint_can_do() {
 }
 
 #[test]
+fn info_says_whether_a_mint_pays_invoices() {
+    let pays = |nut: Value| {
+        let mut text: Value = serde_json::from_str(INFO).unwrap();
+        text["nuts"]["5"] = nut;
+        info(text.to_string().as_bytes()).unwrap().melting
+    };
+    assert!(pays(json!({"methods": [{"method": "bolt11", "unit": "sat"}]})));
+    assert!(!pays(json!({"methods": [{"method": "bolt11", "unit": "sat"}], "disabled": true})));
+    for other in [json!(null), json!([1]), json!({"methods": [{"method": "bolt11", "unit": "usd"}]})] {
+        assert!(!pays(other.clone()), "{other}");
+    }
+}
+
+#[test]
 fn a_mint_that_lacks_what_safe_minting_needs_is_unsuitable() {
     let why = |change: fn(&mut Value)| info(&changed(INFO, change)).unwrap().unsuitable();
     assert!(why(|info| info["nuts"]["9"] = json!(null)).is_some());

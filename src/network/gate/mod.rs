@@ -17,14 +17,19 @@ pub use nft::NftGate;
 pub(super) use ruleset::ADDRESS_TIMEOUT;
 
 use super::devices;
+use crate::config::AddressRange;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 /// The bit of the packet mark that paid packets carry; tested and set with itself as the mask.
 pub const MARK: u32 = 0x0800_0000;
+
+/// Bytes in a second, of each address of a slow guest, in both directions together.
+pub const SLOW: u64 = 65_536;
 
 /// What is gated, and where unpaid guests are sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub struct Plan {
     pub redirect_port: u16,
     /// Online without paying, and without end.
     pub trusted: BTreeSet<MacAddr>,
+    /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
+    pub garden: Vec<AddressRange>,
 }
 
 /// A guest's right to pass, from now on for `remaining`.
@@ -47,6 +54,8 @@ pub struct Lease {
     pub remaining: Millis,
     /// Ends it earlier, when so many bytes have passed.
     pub quota: Option<Quota>,
+    /// At [`SLOW`] only.
+    pub is_slow: bool,
 }
 
 /// The bytes of one session, in both directions and of all addresses together.
@@ -60,7 +69,7 @@ pub struct Quota {
 }
 
 /// What guests by bytes have used: the session, and its bytes.
-pub type Usage = BTreeMap<MacAddr, (u64, Allotment)>;
+pub type Usage = LiteMap<MacAddr, (u64, Allotment)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -87,7 +96,7 @@ pub struct Report {
     /// Who may pass, and for how much longer; `None` is without end (trusted).
     pub paid: Vec<(MacAddr, Option<Millis>)>,
     /// Who of them is counted.
-    pub quotas: BTreeMap<MacAddr, Quota>,
+    pub quotas: LiteMap<MacAddr, Quota>,
     /// Gated devices that do not exist at the moment.
     pub absent_devices: Vec<String>,
     /// Devices with flow offload: what passes between them may skip the gate.

@@ -138,7 +138,12 @@ impl NftGate {
         }
         let gated: BTreeSet<String> =
             nft.elements("ifs")?.iter().filter_map(|e| netlink::name(&e.key).ok()).collect();
+        let mut garden = Vec::new();
+        for set in ruleset::GARDENS {
+            garden.extend(nft.elements(set)?);
+        }
         let intact = !loaded.digests.is_empty()
+            && ruleset::is_garden(&loaded.plan, &garden)
             && ruleset::is_complete(&loaded.plan, &sets, &chains, &rules)
             && ruleset::digests(&loaded.plan, &rules) == loaded.digests
             && gated == loaded.plan.devices.iter().cloned().collect();
@@ -211,6 +216,9 @@ impl Gate for NftGate {
         for mac in &closing {
             ruleset::remove(&mut script, Key::Paid(*mac));
             snapshot.quotas.remove(&mut script, *mac);
+        }
+        for mac in closing.intersection(&snapshot.slow) {
+            ruleset::remove(&mut script, Key::Slow(*mac));
         }
         for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {
             ruleset::remove(&mut script, Key::Upload(*mac, *address));

@@ -12,7 +12,8 @@ use crate::mac::MacAddr;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables, TABLE};
 use crate::units::Allotment;
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::io;
 use std::net::IpAddr;
@@ -34,9 +35,9 @@ struct Count {
 /// The quotas as the kernel has them.
 #[derive(Default)]
 pub(super) struct Quotas {
-    counts: BTreeMap<Name, Count>,
-    guests: BTreeMap<MacAddr, Name>,
-    addresses: BTreeMap<IpAddr, Name>,
+    counts: LiteMap<Name, Count>,
+    guests: LiteMap<MacAddr, Name>,
+    addresses: LiteMap<IpAddr, Name>,
 }
 
 impl Quotas {
@@ -73,7 +74,7 @@ impl Quotas {
     }
 
     /// The sessions that are counted, as the kernel knows them.
-    pub fn known(&self) -> BTreeMap<MacAddr, Quota> {
+    pub fn known(&self) -> LiteMap<MacAddr, Quota> {
         let counts = self.guests.iter().filter_map(|(mac, name)| Some((mac, name, self.counts.get(name)?)));
         counts
             .map(|(mac, name, count)| {

@@ -4,7 +4,7 @@
 use super::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Clones share one state: give one to the code under test and keep one to look at.
@@ -19,6 +19,7 @@ struct State {
     refuses: bool,
     leases: BTreeMap<MacAddr, Millis>,
     quotas: BTreeMap<MacAddr, Quota>,
+    slow: BTreeSet<MacAddr>,
     closed: Vec<MacAddr>,
 }
 
@@ -35,6 +36,11 @@ impl RecordingGate {
     /// Who is counted, with what was used.
     pub fn quotas(&self) -> BTreeMap<MacAddr, Quota> {
         self.state().quotas.clone()
+    }
+
+    /// Who is let through slowly.
+    pub fn slow(&self) -> BTreeSet<MacAddr> {
+        self.state().slow.clone()
     }
 
     /// As when a guest's traffic passes.
@@ -103,6 +109,10 @@ impl State {
                 Millis::ZERO => self.leases.remove(&lease.mac),
                 remaining => self.leases.insert(lease.mac, remaining),
             };
+            match lease.is_slow {
+                true => self.slow.insert(lease.mac),
+                false => self.slow.remove(&lease.mac),
+            };
             let counted = self.quotas.remove(&lease.mac);
             if let Some(quota) = lease.quota {
                 let counted = counted.filter(|counted| counted.session == quota.session);
@@ -133,6 +143,7 @@ impl Gate for RecordingGate {
         for mac in macs {
             state.leases.remove(mac);
             state.quotas.remove(mac);
+            state.slow.remove(mac);
             state.closed.push(*mac);
         }
         Ok(())
@@ -154,7 +165,7 @@ impl Gate for RecordingGate {
             table: if state.is_there { Table::Intact } else { Table::Missing },
             missing_locks: Vec::new(),
             paid,
-            quotas: state.quotas.clone(),
+            quotas: state.quotas.iter().map(|(mac, quota)| (*mac, *quota)).collect(),
             absent_devices: Vec::new(),
             offloaded_devices: Vec::new(),
         })
@@ -173,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_lost_is_there_again_after_load() {
         let mac: MacAddr = "02:00:00:00:00:11".parse().unwrap();
-        let lease = Lease { mac, remaining: Millis(5_000), quota: None };
+        let lease = Lease { mac, remaining: Millis(5_000), quota: None, is_slow: false };
         let (shown, mut gate) = {
             let gate = RecordingGate::new();
             (gate.clone(), gate)

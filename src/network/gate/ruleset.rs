@@ -2,15 +2,17 @@
 //!
 //! Only numbers, MAC and IP addresses and checked device names are printed into scripts.
 
-use super::{Plan, MARK};
+use super::{Plan, MARK, SLOW};
+use crate::config::AddressRange;
 use crate::mac::MacAddr;
-use crate::network::nftables::{Chain, Rule, Set, TABLE};
+use crate::network::nftables::{Chain, Element, Rule, Set, TABLE};
 use crate::units::Millis;
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 /// No element is given more; sessions that are longer are given the rest later.
@@ -25,6 +27,7 @@ struct SetSpec {
     flags: u32,
 }
 
+const INTERVAL: u32 = 0x4;
 const TIMEOUT: u32 = 0x10;
 const DYNAMIC: u32 = 0x20;
 /// A map to named objects.
@@ -52,7 +55,7 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 15] = [
+const SETS: [SetSpec; 20] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
     set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
     set(
@@ -80,6 +83,12 @@ const SETS: [SetSpec; 15] = [
     set("qm", "type ether_addr : quota;", ETHER, 6, OBJECTS),
     set("qm4", "type ipv4_addr : quota;", IPV4, 4, OBJECTS),
     set("qm6", "type ipv6_addr : quota;", IPV6, 16, OBJECTS),
+    set("garden4", "type ipv4_addr; flags interval;", IPV4, 4, INTERVAL),
+    set("garden6", "type ipv6_addr; flags interval;", IPV6, 16, INTERVAL),
+    // Who is let through at a low rate, and the rate of each of its addresses.
+    set("slow", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
+    set("pace4", "type ipv4_addr; flags dynamic,timeout; size 1024;", IPV4, 4, TIMEOUT | DYNAMIC),
+    set("pace6", "type ipv6_addr; flags dynamic,timeout; size 1024;", IPV6, 16, TIMEOUT | DYNAMIC),
     set(
         "seen4",
         "type ipv4_addr . ether_addr; flags dynamic,timeout; size 4096;",
@@ -120,6 +129,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     // who pays after that would get no answers.
     const TOO_MANY: &str =
         "update @fresh { ether saddr timeout 1h limit rate over 2/minute burst 128 packets } drop";
+    // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
+    let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
     vec![
         ChainSpec {
             name: "tg_mark",
@@ -129,6 +140,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
             rules: vec![
                 format!("iifname @ifs meta mark set meta mark & {others}"),
                 format!("iifname @ifs ether saddr @paid meta mark set meta mark | {bit}"),
+                format!("iifname @ifs ip daddr @garden4 {SERVED} meta mark set meta mark | {bit}"),
+                format!("iifname @ifs ip6 daddr @garden6 {SERVED} meta mark set meta mark | {bit}"),
             ],
         },
         ChainSpec {
@@ -175,8 +188,19 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
             priority: -5,
             rules: vec![
                 format!("{unpaid} drop"),
+                // The garden is for everybody and counts for nobody; nothing there begins a conversation.
+                format!("iifname @ifs oifname != @ifs ip daddr @garden4 {SERVED} accept"),
+                format!("iifname @ifs oifname != @ifs ip6 daddr @garden6 {SERVED} accept"),
+                format!("iifname != @ifs oifname @ifs ip saddr @garden4 {SERVED} ct state established accept"),
+                format!("iifname != @ifs oifname @ifs ip6 saddr @garden6 {SERVED} ct state established accept"),
+                // From here on the mark alone, which the garden gives as well, is not enough.
+                "iifname @ifs ether saddr != @paid drop".to_owned(),
                 format!("iifname @ifs meta nfproto ipv4 ether saddr . ip saddr != @ul4 {TOO_MANY}"),
                 format!("iifname @ifs meta nfproto ipv6 ether saddr . ip6 saddr != @ul6 {TOO_MANY}"),
+                format!("iifname @ifs ether saddr @slow update @pace4 {{ ip saddr {pace} }} drop"),
+                format!("iifname @ifs ether saddr @slow update @pace6 {{ ip6 saddr {pace} }} drop"),
+                format!("oifname @ifs ip daddr @pace4 add @pace4 {{ ip daddr {pace} }} drop"),
+                format!("oifname @ifs ip6 daddr @pace6 add @pace6 {{ ip6 daddr {pace} }} drop"),
                 // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
                 "iifname @ifs quota name ether saddr map @qm drop".to_owned(),
                 "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
@@ -196,6 +220,9 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
         },
     ]
 }
+
+/// What is answered by the garden's servers.
+const SERVED: &str = "meta l4proto { tcp, udp }";
 
 fn comment(chain: &ChainSpec, number: usize) -> String {
     format!("tollgated {VERSION} {} {number}", chain.name)
@@ -225,7 +252,40 @@ pub(super) fn load(plan: &Plan, anew: bool) -> String {
     for device in &plan.devices {
         let _ = writeln!(script, "add element inet {TABLE} ifs {{ \"{device}\" }}");
     }
+    for set in GARDENS {
+        let _ = writeln!(script, "flush set inet {TABLE} {set}");
+    }
+    for range in &plan.garden {
+        let (set, AddressRange { first, last }) = (garden_set(*range), range);
+        let _ = match first == last {
+            true => writeln!(script, "add element inet {TABLE} {set} {{ {first} }}"),
+            false => writeln!(script, "add element inet {TABLE} {set} {{ {first}-{last} }}"),
+        };
+    }
     script
+}
+
+pub(super) const GARDENS: [&str; 2] = ["garden4", "garden6"];
+
+fn garden_set(range: AddressRange) -> &'static str {
+    match range.is_v4() {
+        true => "garden4",
+        false => "garden6",
+    }
+}
+
+/// Whether these elements of both gardens are the ranges of the plan.
+pub(super) fn is_garden(plan: &Plan, found: &[Element]) -> bool {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let ends = plan.garden.iter().filter_map(|range| Some((octets(range.end()?), true)));
+    let wanted: BTreeSet<_> =
+        plan.garden.iter().map(|range| (octets(range.first), false)).chain(ends).collect();
+    // nft itself says with an end at the very first address that nothing begins there.
+    let is_start = |element: &&Element| !element.is_end || element.key.iter().any(|octet| *octet != 0);
+    found.iter().filter(is_start).map(|e| (e.key.clone(), e.is_end)).collect::<BTreeSet<_>>() == wanted
 }
 
 /// Whether what the kernel has under our sets' names is what we would create. Sets that are not there yet
@@ -281,6 +341,7 @@ pub(super) enum Key {
     Download(IpAddr),
     Counted(MacAddr),
     LetInByUs(MacAddr),
+    Slow(MacAddr),
     CountedDownload(IpAddr),
 }
 
@@ -294,6 +355,7 @@ impl Key {
             Key::Download(IpAddr::V6(_)) => "dl6",
             Key::Counted(_) => "qm",
             Key::LetInByUs(_) => "counted",
+            Key::Slow(_) => "slow",
             Key::CountedDownload(IpAddr::V4(_)) => "qm4",
             Key::CountedDownload(IpAddr::V6(_)) => "qm6",
         }
@@ -301,7 +363,7 @@ impl Key {
 
     fn text(&self) -> String {
         match self {
-            Key::Paid(mac) | Key::Counted(mac) | Key::LetInByUs(mac) => mac.to_string(),
+            Key::Paid(mac) | Key::Counted(mac) | Key::LetInByUs(mac) | Key::Slow(mac) => mac.to_string(),
             Key::Upload(mac, address) => format!("{mac} . {address}"),
             Key::Download(address) | Key::CountedDownload(address) => address.to_string(),
         }

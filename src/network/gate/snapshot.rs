@@ -9,7 +9,8 @@ use crate::network::neighbours::Caller;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
 use crate::units::Millis;
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -22,11 +23,12 @@ const ADDRESSES_PER_GUEST: usize = 64;
 /// The elements that matter, as the kernel has them.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    pub paid: BTreeMap<MacAddr, Option<Millis>>,
+    pub paid: LiteMap<MacAddr, Option<Millis>>,
     /// Who uploaded from where; the more is left, the shorter ago.
-    pub uploads: BTreeMap<(MacAddr, IpAddr), Millis>,
-    pub downloads: BTreeMap<IpAddr, Option<Millis>>,
+    pub uploads: LiteMap<(MacAddr, IpAddr), Millis>,
+    pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
+    pub slow: BTreeSet<MacAddr>,
 }
 
 impl Snapshot {
@@ -51,6 +53,9 @@ impl Snapshot {
             }
         }
         snapshot.quotas = Quotas::read(nft)?;
+        for Element { key, .. } in nft.elements("slow")? {
+            snapshot.slow.extend(MacAddr::new(netlink::octets6(&key)?));
+        }
         Ok(snapshot)
     }
 
@@ -61,8 +66,8 @@ impl Snapshot {
     }
 
     /// Every uploading address with who uploaded from it last.
-    pub fn holders(&self) -> BTreeMap<IpAddr, MacAddr> {
-        let mut latest: BTreeMap<IpAddr, (Millis, MacAddr)> = BTreeMap::new();
+    pub fn holders(&self) -> LiteMap<IpAddr, MacAddr> {
+        let mut latest: LiteMap<IpAddr, (Millis, MacAddr)> = LiteMap::new();
         for ((mac, address), left) in &self.uploads {
             let entry = latest.entry(*address).or_insert((*left, *mac));
             *entry = (*entry).max((*left, *mac));
@@ -87,7 +92,7 @@ pub(super) fn put_leases(
     guests: &[Caller],
 ) {
     // The last word on a guest counts.
-    let wanted: BTreeMap<MacAddr, &Lease> = leases
+    let wanted: LiteMap<MacAddr, &Lease> = leases
         .iter()
         .filter(|lease| !plan.trusted.contains(&lease.mac))
         .map(|lease| (lease.mac, lease))
@@ -95,6 +100,11 @@ pub(super) fn put_leases(
     let holders = snapshot.holders();
     for (mac, lease) in &wanted {
         ruleset::put(script, Key::Paid(*mac), lease.remaining);
+        if lease.is_slow {
+            ruleset::put(script, Key::Slow(*mac), lease.remaining);
+        } else if snapshot.slow.contains(mac) {
+            ruleset::remove(script, Key::Slow(*mac));
+        }
         let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
         let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
         if quota.is_some() {
@@ -133,10 +143,10 @@ pub(super) fn reopen_downloads(
     leases: &[Lease],
     guests: &[Caller],
 ) {
-    let mut sessions: BTreeMap<MacAddr, Millis> =
+    let mut sessions: LiteMap<MacAddr, Millis> =
         leases.iter().map(|lease| (lease.mac, way_in(lease))).collect();
     sessions.extend(plan.trusted.iter().map(|mac| (*mac, ruleset::ADDRESS_TIMEOUT)));
-    let mut opened: BTreeMap<MacAddr, usize> = BTreeMap::new();
+    let mut opened: LiteMap<MacAddr, usize> = LiteMap::new();
     for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
         let Some(remaining) = sessions.get(&guest.mac) else { continue };
         let opened = opened.entry(guest.mac).or_default();
@@ -149,7 +159,7 @@ pub(super) fn reopen_downloads(
 
 /// Brings the ends of the ways in to those of the sessions they belong to.
 pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
-    let mut kept: BTreeMap<MacAddr, usize> = BTreeMap::new();
+    let mut kept: LiteMap<MacAddr, usize> = LiteMap::new();
     for (address, holder) in snapshot.holders() {
         let now = snapshot.downloads.get(&address).copied();
         let Some(session) = snapshot.paid.get(&holder) else {

@@ -15,7 +15,7 @@ use crate::network::gate::Plan;
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use tokio::sync::watch;
 
 const MAC: &str = "02:00:00:00:00:11";
@@ -63,7 +63,7 @@ async fn desk(name: &str, open: bool) -> Desk {
         (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
-        (Gatekeeper::start(gate, clock, Plan::default(), BTreeMap::new(), true), Err(closed))
+        (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))
     };
     let (reload, reloads) = mpsc::channel(1);
     Desk { site: Site::new(config, gatekeeper, mints, shop), reload, reloads, dir }

@@ -26,23 +26,26 @@ macro_rules! keys {
 keys! {
     language
     group sats day_one days hour_one hours minute_one minutes second_one seconds last_join clock_days unit_price
+    kilobytes megabytes gigabytes megabytes_name gigabytes_name
     days_name hours_name minutes_name seconds_name times_name
-    choose_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
+    choose_title choose_data_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
     notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
     pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
-    leave_hint still_online
+    leave_hint still_online still_online_data pay_grace
     paid_title step_received step_claimed step_online wait_mint wait_gate keep_hint
-    online_title time_left ends_at ends_tomorrow ends_on no_end close_page add_time
-    ended_title ended_hint
+    online_title time_left data_left ends_at ends_tomorrow ends_on no_end close_page add_time add_data
+    ended_title data_ended_title ended_hint
     mint_unavailable mint_unavailable_do invoice_expired invoice_expired_do payment_failed payment_failed_do
     claim_failed claim_failed_do request_not_found request_not_found_do rate_limited rate_limited_do
     cannot_sell cannot_sell_do unknown_device unknown_device_do amount_refused amount_refused_do
     internal internal_do
     token_unknown token_unknown_do
-    back ecash_title ecash_label ecash_button ecash_hint ticket_title ticket_label ticket_button ticket_hint
-    kept_title kept_why kept_code kept_renew kept_renew_hint
+    back ecash_title ecash_label ecash_button ecash_wallet ecash_hint receiving_title step_sent step_confirmed
+    ticket_title ticket_label ticket_button ticket_hint
+    kept_title kept_why kept_code kept_qr kept_renew kept_renew_hint
     ticket_wrong ticket_in_use ticket_later nothing_paid
-    token_unreadable token_spent token_too_little token_too_much token_other_mint token_not_now token_refused
+    token_unreadable token_spent token_too_little token_too_much token_other_mint token_other_unit token_locked
+    token_not_now token_refused token_good address_clash
     money_nothing_taken money_looked_up money_will_open staff_code choose_again
 }
 

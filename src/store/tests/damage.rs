@@ -1,10 +1,10 @@
 use super::*;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 const HEADER: usize = 32;
 const FRAME: usize = 24 + 1024;
 
-type Files = BTreeMap<String, Vec<u8>>;
+type Files = LiteMap<String, Vec<u8>>;
 
 /// The store's own files and their bytes.
 fn files(dir: &Scratch) -> Files {

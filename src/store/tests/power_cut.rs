@@ -1,4 +1,6 @@
 use super::*;
+use crate::store::database::{unpack, work};
+use rusqlite::Transaction;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -101,7 +103,6 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     for length in lengths {
         cut_log(&cut, length);
         let survived = ends.iter().filter(|end| **end <= length).count() - 1;
-        let mut found = 0i64;
         let conn = crate::store::database::Database::open(
             &crate::store::files::Files::new(cut.path()).unwrap(),
             &clock(),
@@ -109,12 +110,10 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
             Default::default(),
         );
         let mut database = conn.unwrap_or_else(|error| panic!("cut at {length}: {error}"));
-        database
-            .read(|tx| {
-                found = tx.query_row("SELECT count(*) FROM payment", [], |row| row.get(0))?;
-                Ok(())
-            })
-            .unwrap();
+        let count = |tx: &Transaction<'_>| {
+            Ok(tx.query_row("SELECT count(*) FROM payment", [], |row| row.get::<_, i64>(0))?)
+        };
+        let found: i64 = unpack(database.read(work(count)).unwrap()).unwrap();
         assert_eq!(usize::try_from(found), Ok(survived), "cut at {length}");
     }
 }

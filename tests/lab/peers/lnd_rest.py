@@ -19,7 +19,9 @@ class LndRest(Node):
         self.updates_first = False
         """States of a payment under way before the last, though they were not wanted."""
         self.last_words: tuple[int, int, str] | None = None
-        """An error (status, code, message) instead of the state of the next payment, which goes on."""
+        """An error (status, code, message) instead of the state of the next payment, which goes on; after `updates_first`, its last line."""
+        self.refusal: tuple[int, int, str] | None = None
+        """An error instead of anything, payments and looks alike, until it is taken away."""
         super().__init__(*where, **how)
 
     def handle(self, request: Request) -> None:
@@ -27,6 +29,8 @@ class LndRest(Node):
             return request.answer(200, {"state": self.state})
         if request.headers.get("grpc-metadata-macaroon") != self.macaroon:
             return self.error(request, 500, 2, "verification failed: signature mismatch after caveat verification")
+        if self.refusal:
+            return self.error(request, *self.refusal)
         if (request.method, request.path) == ("POST", "/v2/router/send"):
             return self.on_send(request)
         if request.method == "GET" and request.path.startswith("/v2/router/track/"):
@@ -50,6 +54,10 @@ class LndRest(Node):
             return self.error(request, 409, 6, "invoice is already paid" if done else "payment is in transition")
         if self.last_words:
             (status, code, message), self.last_words = self.last_words, None
+            if self.updates_first:
+                line = {"error": {"code": code, "message": message, "details": []}}
+                update = {"result": self.payment(payment, "IN_FLIGHT", "pay")}
+                return self.reply(request, "pay", 200, b"".join(json.dumps(one).encode() + b"\n" for one in (update, line)))
             return self.error(request, status, code, message)
         return self.reply(request, "pay", 200, self.lines(payment, "pay"))
 

@@ -5,6 +5,8 @@ Beside the mint (configured by nutshell's own variables) a control port answers 
 	POST /pay-all    every invoice that is open is paid now; answers how many
 	POST /rotate     a new active keyset; body {"input_fee_ppk": 0}
 	POST /set        nutshell settings, e.g. {"fakewallet_pay_invoice_state": "FAILED"}
+	POST /know       preimages of invoices that the mint is to pay, by their hashes
+	GET /asked       the hashes of the invoices that the mint's wallet was told to pay, in that order
 `CTL_KEYSETS=v1` makes keyset ids of the first version. With `CTL_STDIN=1` it ends when its standard input does.
 """
 
@@ -15,16 +17,19 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import bolt11
 import cashu.lightning
-from cashu.core.base import Unit
+from cashu.core.base import Amount, Unit
 from cashu.core.settings import settings
-from cashu.lightning.base import PaymentResult, PaymentStatus
+from cashu.lightning.base import PaymentResponse, PaymentResult, PaymentStatus
 
 
 class CtlWallet(cashu.lightning.FakeWallet):
     """Nothing is paid by itself: an invoice is paid when the control port says so."""
 
     running: "CtlWallet | None" = None
+    preimages: dict[str, str] = {}
+    asked: list[str] = []
     loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, **options) -> None:
@@ -42,6 +47,18 @@ class CtlWallet(cashu.lightning.FakeWallet):
     async def get_invoice_status(self, checking_id: str) -> PaymentStatus:
         paid = any(invoice.payment_hash == checking_id for invoice in self.paid_invoices_incoming)
         return PaymentStatus(result=PaymentResult.SETTLED if paid else PaymentResult.PENDING)
+
+    async def pay_invoice(self, quote, fee_limit: int) -> PaymentResponse:
+        payment_hash = bolt11.decode(quote.request).payment_hash
+        CtlWallet.asked.append(payment_hash)
+        paid = await super().pay_invoice(quote, fee_limit)
+        return paid.copy(update={"preimage": CtlWallet.preimages.get(payment_hash, paid.preimage)})
+
+    async def get_payment_status(self, checking_id: str) -> PaymentStatus:
+        status = await super().get_payment_status(checking_id)
+        if status.result != PaymentResult.SETTLED:
+            return status
+        return PaymentStatus(result=status.result, fee=Amount(self.unit, 1), preimage=CtlWallet.preimages.get(checking_id))
 
     async def settle(self, payment_hash: str) -> None:
         made_here = (invoice for invoice in self.created_invoices if invoice.payment_hash == payment_hash)
@@ -61,7 +78,9 @@ class Control(BaseHTTPRequestHandler):
             self.reply(500, repr(error))
 
     def do_GET(self) -> None:
-        self.reply(200 if CtlWallet.loop else 503)
+        if self.path == "/asked":
+            return self.reply(200, json.dumps(CtlWallet.asked))
+        return self.reply(200 if CtlWallet.loop else 503)
 
     def carry_out(self, body: dict) -> str | None:
         if self.path.startswith("/pay/"):
@@ -76,6 +95,8 @@ class Control(BaseHTTPRequestHandler):
             from cashu.mint.startup import ledger
 
             self.on_the_loop(ledger.rotate_next_keyset(Unit.sat, **body))
+        elif self.path == "/know":
+            CtlWallet.preimages.update(body)
         elif self.path == "/set":
             for name, value in body.items():
                 setattr(settings, name, value)

@@ -1,0 +1,225 @@
+//! The garden: public addresses and networks that guests reach without paying.
+//!
+//! Refuses what would open more than somebody's servers: the router's own side, and the better part of the
+//! internet.
+
+use super::problem::shown;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A larger network is no garden.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+/// Here is the router itself, are its own networks, or is nobody.
+const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 8] = [
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+/// Here are all public addresses.
+const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Addresses of one family from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressRange {
+    pub first: IpAddr,
+    pub last: IpAddr,
+}
+
+/// An address, or a network like `192.0.2.0/24` or `2001:db8:1::/48`.
+pub fn parse(text: &str) -> Result<AddressRange, String> {
+    let wrong = || {
+        let example = "write one like '192.0.2.10', '192.0.2.0/24' or '2001:db8:1::/48'";
+        format!("{} is neither an address nor a network: {example}", shown(text))
+    };
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => {
+            let digits = (1..=3).contains(&length.len()) && length.bytes().all(|b| b.is_ascii_digit());
+            (address, Some(length.parse::<u8>().ok().filter(|_| digits).ok_or_else(wrong)?))
+        }
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let (bits, widest) = match address {
+        IpAddr::V4(_) => (32, WIDEST_V4),
+        IpAddr::V6(_) => (128, WIDEST_V6),
+    };
+    let length = length.unwrap_or(bits);
+    let range = range(address, length).ok_or_else(wrong)?;
+    if length < widest {
+        return Err(format!(
+            "{} is too large a part of the internet to give away: name networks of /{widest} or smaller",
+            shown(text)
+        ));
+    }
+    if range.first != address {
+        return Err(format!(
+            "{} has bits set beyond its length: write '{}/{length}', or the address alone",
+            shown(text),
+            range.first
+        ));
+    }
+    match is_public(range) {
+        true => Ok(range),
+        false => Err(format!(
+            "{} is not public: guests are let into no private or local network; name public addresses",
+            shown(text)
+        )),
+    }
+}
+
+/// The same addresses in ascending ranges that neither overlap nor touch.
+pub fn merged(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+    ranges.sort();
+    let mut merged: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut().filter(|last| last.reaches(range.first)) {
+            Some(last) => last.last = last.last.max(range.last),
+            None => merged.push(range),
+        }
+    }
+    merged
+}
+
+impl AddressRange {
+    pub fn is_v4(self) -> bool {
+        self.first.is_ipv4()
+    }
+
+    /// The address behind the last one, if there is one.
+    pub fn end(self) -> Option<IpAddr> {
+        match self.last {
+            IpAddr::V4(last) => Some(Ipv4Addr::from_bits(last.to_bits().checked_add(1)?).into()),
+            IpAddr::V6(last) => Some(Ipv6Addr::from_bits(last.to_bits().checked_add(1)?).into()),
+        }
+    }
+
+    /// Whether a range that begins at this address, not before our own, leaves no gap.
+    fn reaches(self, first: IpAddr) -> bool {
+        first.is_ipv4() == self.is_v4() && self.end().is_none_or(|end| first <= end)
+    }
+
+    fn overlaps(self, other: AddressRange) -> bool {
+        self.is_v4() == other.is_v4() && self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// Nothing for a length that the family does not have.
+fn range(address: IpAddr, length: u8) -> Option<AddressRange> {
+    if length > if address.is_ipv4() { 32 } else { 128 } {
+        return None;
+    }
+    Some(match address {
+        IpAddr::V4(v4) => {
+            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let first = v4.to_bits() & !host;
+            AddressRange {
+                first: Ipv4Addr::from_bits(first).into(),
+                last: Ipv4Addr::from_bits(first | host).into(),
+            }
+        }
+        IpAddr::V6(v6) => {
+            let host = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let first = v6.to_bits() & !host;
+            AddressRange {
+                first: Ipv6Addr::from_bits(first).into(),
+                last: Ipv6Addr::from_bits(first | host).into(),
+            }
+        }
+    })
+}
+
+fn is_public(wanted: AddressRange) -> bool {
+    match wanted.first {
+        IpAddr::V4(_) => NOT_PUBLIC_V4
+            .iter()
+            .filter_map(|(address, length)| range((*address).into(), *length))
+            .all(|closed| !closed.overlaps(wanted)),
+        IpAddr::V6(_) => range(PUBLIC_V6.0.into(), PUBLIC_V6.1)
+            .is_some_and(|public| public.first <= wanted.first && wanted.last <= public.last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(ranges: &[AddressRange]) -> Vec<String> {
+        ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect()
+    }
+
+    #[test]
+    fn addresses_and_networks_of_both_families_are_read() {
+        for (text, first, last) in [
+            ("198.51.100.80", "198.51.100.80", "198.51.100.80"),
+            ("198.51.100.80/32", "198.51.100.80", "198.51.100.80"),
+            ("203.0.113.0/24", "203.0.113.0", "203.0.113.255"),
+            ("8.0.0.0/8", "8.0.0.0", "8.255.255.255"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::1"),
+            ("2001:db8:1::/48", "2001:db8:1::", "2001:db8:1:ffff:ffff:ffff:ffff:ffff"),
+        ] {
+            let wanted = AddressRange { first: first.parse().unwrap(), last: last.parse().unwrap() };
+            assert_eq!(parse(text), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_garden_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "neither an address nor a network"),
+            ("mint.example.com", "neither an address nor a network"),
+            ("198.51.100.0/33", "neither an address nor a network"),
+            ("2001:db8::/129", "neither an address nor a network"),
+            ("2001:db8::/0128", "neither an address nor a network"),
+            ("198.51.100.0/", "neither an address nor a network"),
+            ("198.51.100.0/+24", "neither an address nor a network"),
+            ("198.51.100.1-198.51.100.9", "neither an address nor a network"),
+            ("198.51.100.1 }; flush ruleset", "neither an address nor a network"),
+            ("fe80::1%eth0", "neither an address nor a network"),
+            ("0.0.0.0/0", "too large"),
+            ("::/0", "too large"),
+            ("128.0.0.0/1", "too large"),
+            ("2000::/3", "too large"),
+            ("198.51.100.1/24", "write '198.51.100.0/24'"),
+            ("2001:db8::1/64", "write '2001:db8::/64'"),
+            ("0.0.0.0", "not public"),
+            ("127.0.0.1", "not public"),
+            ("192.168.77.0/24", "not public"),
+            ("10.1.2.3", "not public"),
+            ("172.0.0.0/8", "not public"),
+            ("100.100.0.0/16", "not public"),
+            ("169.254.1.1", "not public"),
+            ("224.0.0.251", "not public"),
+            ("255.255.255.255", "not public"),
+            ("::1", "not public"),
+            ("::ffff:198.51.100.1", "not public"),
+            ("fd77::1", "not public"),
+            ("fe80::/64", "not public"),
+            ("ff02::1", "not public"),
+        ] {
+            let refusal = parse(text).unwrap_err();
+            assert!(refusal.contains(reason), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_overlap_or_touch_become_one() {
+        let ranges =
+            ["198.51.101.0/24", "2001:db8:0:1::/64", "198.51.100.0/24", "198.51.100.80", "203.0.113.9"];
+        let ranges =
+            ranges.into_iter().chain(["2001:db8::/64", "203.0.113.11"]).map(|text| parse(text).unwrap());
+        assert_eq!(
+            texts(&merged(ranges.collect())),
+            [
+                "198.51.100.0-198.51.101.255",
+                "203.0.113.9-203.0.113.9",
+                "203.0.113.11-203.0.113.11",
+                "2001:db8::-2001:db8:0:1:ffff:ffff:ffff:ffff",
+            ]
+        );
+    }
+}

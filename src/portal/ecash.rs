@@ -1,0 +1,134 @@
+//! Paying with a token: the field it is pasted into, and what is shown while it is received.
+
+use super::html::Html;
+use super::lang::Lang;
+use super::offer::{self, Notice, OfferedMint};
+use super::state::{self, View};
+use super::{
+    in_language, location, token_location, way_location, ways, Money, PaidStep, Quantity, Reason, Trouble,
+    Waiting,
+};
+
+/// Where a token is pasted.
+#[derive(Clone, Debug)]
+pub struct PayWithEcash<'a> {
+    pub step: Quantity,
+    /// The mints whose ecash is taken now.
+    pub mints: &'a [OfferedMint<'a>],
+    pub notices: &'a [Notice<'a>],
+    /// What was sent and not taken: it is still the guest's.
+    pub token: &'a str,
+    /// By what the refused token can be looked at again.
+    pub id: Option<&'a str>,
+    /// What this guest has left of what it has paid for.
+    pub left: Option<Quantity>,
+    /// What asks a wallet on the same phone for ecash (NUT-18), if there is an address to send it to.
+    pub request: Option<&'a str>,
+}
+
+/// A token on its way to a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Receiving<'a> {
+    pub id: &'a str,
+    pub at: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its mint is asked; when slow, for more than 5 s.
+    Mint,
+    SlowMint,
+    /// The mint was asked and has not said whether it took it.
+    Unknown,
+    /// Paid, and the gate not open yet.
+    Gate,
+}
+
+pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
+    let s = lang.strings();
+    let mut main = Html::new();
+    main.raw("<h1>").text(s.ecash_title).raw("</h1>\n");
+    if let ([mint, ..], true) = (page.mints, offer::has_one_price(page.mints)) {
+        main.raw("<p class=\"rate\">").text(&offer::terms_of(lang, mint, page.step)).raw("</p>\n");
+    }
+    if let Some(left) = page.left {
+        let home = location(None, lang_chosen.then_some(lang));
+        main.raw("<a class=\"notice calm\" id=\"home\"").attr("href", &home).raw(">").text(s.online_title);
+        main.raw(" · ").text(&lang.quantity(left)).raw("</a>\n");
+    }
+    main.add(&offer::notices(lang, page.notices));
+    main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
+    main.add(&in_language(lang, lang_chosen));
+    main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
+    main.raw("<textarea id=\"token\" class=\"paste\" name=\"token\" rows=\"5\" required");
+    main.raw(" spellcheck=\"false\" autocapitalize=\"off\" placeholder=\"cashuB…\">").text(page.token);
+    main.raw("</textarea>\n<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
+    main.raw("</span></button>\n");
+    if let Some(request) = page.request {
+        main.raw("<a class=\"button second\" id=\"wallet\"").attr("href", &format!("cashu:{request}"));
+        main.raw(">").text(s.ecash_wallet).raw("</a>\n");
+    }
+    main.add(&accepted(lang, page));
+    main.raw("</form>\n").add(&ways::back(lang, lang_chosen));
+    // A wallet may pay without the page: then it says so.
+    View {
+        step: page.left.map(|left| format!("online {}", left.metric.as_str())).unwrap_or_default(),
+        poll: page.request.map(|_| 5),
+        ..ways::still("ecash", s.ecash_title, main)
+    }
+}
+
+/// Whose ecash is taken; at which price, where that is not the same for all.
+fn accepted(lang: Lang, page: &PayWithEcash) -> Html {
+    let mut html = Html::new();
+    if page.mints.is_empty() {
+        return html;
+    }
+    let one_price = offer::has_one_price(page.mints);
+    html.raw("<p class=\"hint\">").text(lang.strings().ecash_hint);
+    for mint in page.mints {
+        html.raw("<br><b>").text(offer::host(mint.url)).raw("</b>");
+        if !one_price {
+            html.raw("<br>").text(&offer::terms_of(lang, mint, page.step));
+        }
+    }
+    html.raw("</p>\n");
+    html
+}
+
+pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View {
+    let s = lang.strings();
+    let (title, done, waiting) = match page.at {
+        Stage::Mint => (s.receiving_title, PaidStep::Received, None),
+        Stage::SlowMint => (s.receiving_title, PaidStep::Received, Some(Waiting::Mint)),
+        Stage::Gate => (s.paid_title, PaidStep::Claimed, Some(Waiting::Gate)),
+        Stage::Unknown => {
+            let trouble = Trouble {
+                request_id: None,
+                reason: Reason::TokenUnknown,
+                money: Money::LookedUp,
+                code: page.id.get(..8).unwrap_or(page.id),
+            };
+            return state::in_trouble(lang, lang_chosen, &trouble);
+        }
+    };
+    let mut main = Html::new();
+    main.raw("<h1>").text(title).raw("</h1>\n");
+    main.add(&state::steps(lang, [s.step_sent, s.step_confirmed, s.step_online], done, waiting));
+    View {
+        state: "paid",
+        step: format!("{:?}", page.at),
+        title: title.to_owned(),
+        main,
+        refresh: Some(3),
+        poll: Some(2),
+    }
+}
+
+/// Where the same is shown in another language.
+pub(super) fn in_other_language(id: Option<&str>, lang: Lang) -> String {
+    match id {
+        Some(id) => token_location(id, Some(lang)),
+        None => way_location("ecash", Some(lang)),
+    }
+}

@@ -1,0 +1,57 @@
+//! Work that goes on beside the caller. It is boxed, so that the scheduler's code around our many kinds of work exists
+//! once: on MIPS that is 2 kB for every kind.
+
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use tokio::task::JoinHandle;
+
+type Value = Box<dyn Any + Send>;
+
+/// The work was stopped before its end: the daemon is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Starts work that nobody needs the result of.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
+    tokio::spawn(work)
+}
+
+/// Starts work at once; it goes on to its end whether or not its result is awaited.
+pub fn start<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Result<T, Stopped>> + Send + Unpin {
+    let work: Pin<Box<dyn Future<Output = Value> + Send>> =
+        Box::pin(async move { Box::new(work.await) as Value });
+    let started = tokio::spawn(work);
+    Box::pin(async move { unpack(started.await.ok()) })
+}
+
+/// Runs what would hold up everybody (a call that blocks, arithmetic on the curve) on another thread.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+    let work: Box<dyn FnOnce() -> Value + Send> = Box::new(move || Box::new(work()) as Value);
+    unpack(tokio::task::spawn_blocking(work).await.ok())
+}
+
+fn unpack<T: 'static>(value: Option<Value>) -> Result<T, Stopped> {
+    value.and_then(|value| value.downcast().ok()).map(|value| *value).ok_or(Stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_goes_on_when_nobody_awaits_its_result() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        drop(start(async move { tell.send(7).map_err(drop) }));
+        assert_eq!(told.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn results_come_back_in_their_own_type() {
+        assert_eq!(start(async { "seven".to_owned() }).await, Ok("seven".to_owned()));
+        assert_eq!(blocking(|| Some(7u8)).await, Ok(Some(7)));
+    }
+}

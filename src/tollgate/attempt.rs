@@ -1,0 +1,136 @@
+//! A token that a page has posted and then looks at: what has become of it so far.
+//!
+//! Remembered for the MAC that posted it, its latest only, and in memory: what was begun is the wallet's, which
+//! brings it to its end, and the store knows what came of it. Only the reason of a refusal is known here alone.
+
+use super::payment::NotPaid;
+use super::{Client, TollGate};
+use crate::config::{Config, Venue};
+use crate::ecash::wallet::{Refusal, Wallet};
+use crate::mac::MacAddr;
+use crate::network::neighbours::Caller;
+use crate::store::Known;
+use crate::units::Millis;
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Attempts of so many guests are remembered.
+const MAX_ATTEMPTS: usize = 64;
+/// A longer token is not given back to its form.
+const MAX_KEPT: usize = 8 * 1024;
+/// For the gate, each time somebody looks.
+const GATE_PATIENCE: Duration = Duration::from_millis(500);
+const PREFIX: &str = "token:";
+
+/// Who pays on a page.
+#[derive(Clone)]
+pub struct Buyer {
+    pub config: Arc<Config>,
+    pub venue: Venue,
+    pub caller: Caller,
+}
+
+/// What has become of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Looked at, or with its mint, for so long.
+    Working(Millis),
+    /// Sent, and the mint has not said whether it took it. Found out without anybody doing anything about it.
+    Unknown,
+    /// Ours, and paid for; the gate is not open yet.
+    Opening,
+    /// It has become access of this guest, which may be over by now.
+    Granted,
+    /// Why not, and the token as it was posted, as far as that is remembered.
+    NotPaid(NotPaid, String),
+    /// Nothing is known of it.
+    Never,
+}
+
+pub(super) type Attempts = BTreeMap<MacAddr, Attempt>;
+
+#[derive(Clone)]
+pub(super) struct Attempt {
+    id: String,
+    token: String,
+    begun: Millis,
+    /// Nothing as long as it goes on.
+    outcome: watch::Receiver<Option<Result<(), NotPaid>>>,
+}
+
+impl TollGate {
+    /// Begins to turn a token into access, unless that is being done for this guest already; answers the id to
+    /// look at it by. Refuses at once what is no token.
+    pub fn begin(&self, buyer: Buyer, token: &str) -> Result<String, NotPaid> {
+        let reference = Wallet::reference(token)?;
+        let id = reference.trim_start_matches(PREFIX).to_owned();
+        let mac = buyer.caller.mac;
+        let mut attempts = self.attempts();
+        if attempts.get(&mac).is_some_and(|same| same.id == id && same.outcome.borrow().is_none()) {
+            return Ok(id);
+        }
+        if attempts.len() >= MAX_ATTEMPTS {
+            let oldest = attempts.iter().min_by_key(|(_, attempt)| attempt.begun).map(|(mac, _)| *mac);
+            oldest.map(|mac| attempts.remove(&mac));
+        }
+        let (teller, outcome) = watch::channel(None);
+        let kept = if token.len() <= MAX_KEPT { token } else { "" };
+        let attempt = Attempt { id: id.clone(), token: kept.to_owned(), begun: self.0.store.now(), outcome };
+        attempts.insert(mac, attempt);
+        let (tollgate, token) = (self.clone(), token.to_owned());
+        tokio::spawn(async move {
+            let Buyer { config, venue, caller } = buyer;
+            let client = Client {
+                config: &config,
+                venue: &venue,
+                mac: Some(mac),
+                caller: Some(&caller),
+                may_see_ticket: true,
+            };
+            let paid = tollgate.purchase(&client, mac, &token).await;
+            teller.send_replace(Some(paid.map(drop)));
+        });
+        Ok(id)
+    }
+
+    /// What has become of the token of an id, for the guest who posted it; waits so long for the end of it.
+    pub async fn receipt(&self, mac: MacAddr, id: &str, patience: Duration) -> Receipt {
+        let attempt = self.attempts().get(&mac).filter(|attempt| attempt.id == id).cloned();
+        let mut token = String::new();
+        let mut was_unknown = false;
+        if let Some(mut attempt) = attempt {
+            let _ = timeout(patience, attempt.outcome.wait_for(Option::is_some)).await;
+            let outcome = attempt.outcome.borrow().clone();
+            token = attempt.token;
+            match outcome {
+                None => return Receipt::Working(self.0.store.now().saturating_sub(attempt.begun)),
+                Some(Ok(())) => return Receipt::Granted,
+                Some(Err(NotPaid::Unknown | NotPaid::InFlight | NotPaid::GrantPending)) => was_unknown = true,
+                Some(Err(why)) => return Receipt::NotPaid(why, token),
+            }
+        }
+        match self.0.store.op_known(format!("{PREFIX}{id}")).await {
+            Ok(Some(Known::Done { session: Some(row), .. })) if row.mac == mac => {
+                match timeout(GATE_PATIENCE, self.0.access.admit(row)).await {
+                    Ok(_) => Receipt::Granted,
+                    Err(_) => Receipt::Opening,
+                }
+            }
+            Ok(Some(Known::Done { .. })) => Receipt::NotPaid(Refusal::Spent.into(), token),
+            Ok(Some(Known::Failed { result })) => {
+                let is_spent = result.is_some_and(|why| why == Refusal::Spent.to_string());
+                let why = if is_spent { Refusal::Spent } else { Refusal::MintRefuses };
+                Receipt::NotPaid(why.into(), token)
+            }
+            Ok(None) if !was_unknown => Receipt::Never,
+            Ok(Some(Known::Open(_)) | None) | Err(_) => Receipt::Unknown,
+        }
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

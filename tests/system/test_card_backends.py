@@ -1,0 +1,171 @@
+"""What becomes of a card's payment when the node answers late, wrongly, or not at all: the till hears within 12 s, the history says in the
+end what is true, and nothing is ever paid twice. Runs over a stand-in; each real node's own ways are in `test_lightning*.py`."""
+
+import threading
+import time
+
+import pytest
+
+from lab.card_shop import LOOPBACK, CardNode, Waiting, callback_path
+from lab.place import wait_for
+
+OK = {"status": "OK"}
+FAILED = {"status": "ERROR", "reason": "the payment failed"}
+TILL_WAITS = 12
+
+
+def spend_in_time(cards, card, invoice) -> dict:
+    began = time.monotonic()
+    answer = cards.spend(card, invoice)
+    assert time.monotonic() - began < TILL_WAITS
+    return answer
+
+
+@pytest.mark.parametrize("fault", ["cut", "truncate", "garbage", "gateway", "error", "oversized", "redirect", "wrong-preimage", "no-preimage", "other-hash"])
+def test_answer_that_is_lost_or_wrong_after_paying_is_ok_and_paid_in_the_history(cards, fault):
+    card, invoice = cards.card(day_max=1000), cards.invoice(600)
+    cards.node.next(pay="paid", fault=fault)
+    assert spend_in_time(cards, card, invoice) == OK
+    cards.wait_for_states(card, "paid")
+    assert cards.node.asked.count(invoice.request) == 1
+    assert cards.show(card)["spent_today_msat"] == 600_000
+    assert cards.spend(card, cards.invoice(500))["status"] == "ERROR"
+
+
+def test_pending_payment_counts_until_it_has_ended(cards):
+    cards.node.next(pay="pending")
+    ends = {"paid": cards.node.settle, "failed": cards.node.fail}
+    sold = {end: (cards.card(day_max=1000), cards.invoice(600)) for end in ends}
+    tills = {end: cards.begin(*sold[end]) for end in ends}
+    for card, _ in sold.values():
+        cards.wait_for_states(card, "pending")
+    cards.node.next()
+    for card, _ in sold.values():
+        assert cards.show(card)["spent_today_msat"] == 600_000
+        assert cards.spend(card, cards.invoice(401))["status"] == "ERROR"
+    for end, (card, invoice) in sold.items():
+        assert tills[end].answer() == OK and 5 < tills[end].seconds < TILL_WAITS, "it may have ended while the till waited"
+        ends[end](invoice.payment_hash)
+    for end, (card, invoice) in sold.items():
+        cards.wait_for_states(card, "tapped", end)
+        assert cards.show(card)["spent_today_msat"] == (600_000 if end == "paid" else 0)
+        assert cards.node.asked.count(invoice.request) == 1
+
+
+def test_same_callback_is_answered_alike_while_the_payment_is_under_way_and_after_it(cards):
+    card, invoice = cards.card(), cards.invoice()
+    cards.node.next(pay="pending")
+    path = callback_path(cards.k1(card), invoice.request)
+    tills = [Waiting(cards, path) for _ in range(5)]
+    cards.wait_for_states(card, "pending")
+    assert cards.callback(path.split("=")[1].split("&")[0], cards.invoice().request)["status"] == "ERROR"
+    cards.node.fail(invoice.payment_hash)
+    assert [till.answer() for till in tills] == [FAILED] * 5 and cards.ask(path) == FAILED
+    assert cards.node.asked.count(invoice.request) == 1
+
+
+def test_proven_failure_is_told_and_the_money_is_free_at_once(cards):
+    card, invoice = cards.card(day_max=1000), cards.invoice(1000)
+    cards.node.next(pay="failed")
+    k1 = cards.k1(card)
+    assert cards.callback(k1, invoice.request) == FAILED
+    assert cards.callback(k1, invoice.request) == FAILED, "the same question, the same answer"
+    (line,) = cards.history(card)
+    assert line["state"] == "failed" and line["note"] and cards.show(card)["spent_today_msat"] == 0
+    assert cards.node.asked.count(invoice.request) == 1
+    cards.node.next()
+    assert cards.spend(card, invoice) == OK, "the same invoice, tapped anew"
+    assert cards.states(card) == ["paid", "failed"]
+
+
+def test_already_paid_is_looked_up_and_believed_only_with_its_preimage(cards):
+    """Somebody paid the till's invoice from the same node before."""
+    card, invoice = cards.card(), cards.invoice()
+    cards.node.pay(invoice.request)
+    assert spend_in_time(cards, card, invoice) == OK
+    cards.wait_for_states(card, "paid")
+    assert cards.node.times_paid(invoice.payment_hash) == 1
+
+
+def test_node_that_is_away_was_never_asked_and_costs_nothing(cards):
+    card, invoice = cards.card(), cards.invoice()
+    cards.node.close()
+    try:
+        assert spend_in_time(cards, card, invoice) == FAILED
+        assert cards.states(card) == ["failed"] and cards.show(card)["spent_today_msat"] == 0
+    finally:
+        cards.node.open()
+    assert cards.spend(card, invoice) == OK
+
+
+def test_node_that_goes_away_in_the_middle_is_asked_until_it_is_back(cards):
+    card, invoice = cards.card(), cards.invoice()
+    gone = cards.node.when("done", cards.node.close)
+    till = cards.begin(card, invoice)
+    assert gone.wait(5)
+    wait_for(lambda: cards.states(card) == ["pending"], 5)
+    time.sleep(1)
+    assert cards.states(card) == ["pending"], "looks that nobody answers prove nothing"
+    cards.node.open()
+    cards.wait_for_states(card, "paid")
+    assert till.answer() == OK
+    assert cards.node.asked.count(invoice.request) == 1
+
+
+def test_till_that_goes_away_changes_nothing(cards):
+    card, invoice = cards.card(), cards.invoice()
+    path = callback_path(cards.k1(card), invoice.request)
+    gone = threading.Event()
+    cards.node.when("arrived", gone.wait)
+    sock = cards.lab.router.connect(LOOPBACK, 2124)
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    wait_for(lambda: cards.states(card) == ["pending"], 5)
+    sock.close()
+    gone.set()
+    cards.wait_for_states(card, "paid")
+    assert cards.ask(path) == OK and cards.node.asked.count(invoice.request) == 1
+
+
+def test_reload_changes_the_backend_and_loses_no_payment_in_flight(cards):
+    """Each payment is looked up where it was sent, also after a restart and with the old secret's file gone."""
+    card, first, second = cards.card(), cards.invoice(), cards.invoice()
+    cards.node.next(pay="pending")
+    lightning = cards.daemon.sections["lightning"]
+    with CardNode(cards.lab.router, LOOPBACK) as other:
+        other.password = "0" * 64
+        other.know(second.request, second.payment_hash, second.preimage, 21_000)
+        other.know(first.request, first.payment_hash, first.preimage, 21_000)
+        try:
+            cards.begin(card, first)
+            cards.wait_for_states(card, "pending")
+            cards.daemon.sections["lightning"] = {"type": "phoenixd", "url": other.url, "password_file": cards.secret("other", other.password)}
+            cards.daemon.write_config()
+            cards.daemon.command("reload")
+            assert cards.spend(card, second) == OK
+            assert (cards.node.asked.count(second.request), other.asked) == (0, [second.request])
+            cards.secret("phoenixd", "gone")
+            cards.daemon.restart()
+            assert cards.states(card) == ["paid", "pending"]
+            cards.node.settle(first.payment_hash)
+            cards.wait_for_states(card, "paid", "paid")
+            assert other.asked == [second.request] and cards.node.asked.count(first.request) == 1
+            assert not other.complaints
+        finally:
+            cards.daemon.sections["lightning"] = lightning
+            cards.secret("phoenixd", CardNode.password)
+            cards.daemon.write_config()
+            cards.daemon.command("reload")
+    assert cards.spend(card, cards.invoice()) == OK
+
+
+def test_without_a_backend_nothing_is_paid_and_no_tap_used_up(cards):
+    card, invoice = cards.card(), cards.invoice()
+    k1 = cards.k1(card)
+    try:
+        cards.secret("phoenixd", "")
+        cards.daemon.command("reload")
+        assert cards.callback(k1, invoice.request) == {"status": "ERROR", "reason": "cards cannot pay at the moment"}
+    finally:
+        cards.secret("phoenixd", CardNode.password)
+        cards.daemon.command("reload")
+    assert cards.callback(k1, invoice.request) == OK

@@ -1,0 +1,30 @@
+"""What takes a minute: a node that says nothing, and one that cannot be proven to have sent nothing before the invoice is over."""
+
+import time
+
+from lab.http_server import Cut
+
+
+def cut() -> None:
+    raise Cut
+
+
+def test_silence_is_no_failure_and_what_was_never_sent_comes_back_once_its_invoice_is_over(cards):
+    """Both side by side, as both need their time."""
+    silent, forgotten = cards.card(day_max=1000), cards.card(day_max=1000)
+    paid, never = cards.invoice(600), cards.invoice(600, expiry=33)
+    ends = time.time() + 33
+    cards.node.when("arrived", cut)
+    tills = [cards.begin(forgotten, never)]
+    cards.wait_for_states(forgotten, "pending")
+    cards.node.next(pay="paid", fault="hang")
+    tills.append(cards.begin(silent, paid))
+    assert [till.answer() for till in tills] == [{"status": "OK"}] * 2 and max(till.seconds for till in tills) < 12
+    for card in (silent, forgotten):
+        assert cards.states(card) == ["pending"] and cards.show(card)["spent_today_msat"] == 600_000
+    cards.wait_for_states(silent, "paid", limit=60)
+    assert cards.node.asked == [paid.request]
+    cards.wait_for_states(forgotten, "failed", limit=60)
+    assert ends <= time.time() <= ends + 60 and cards.show(forgotten)["spent_today_msat"] == 0
+    (line,) = cards.history(forgotten)
+    assert line["note"] == "never sent"
