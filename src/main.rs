@@ -309,6 +309,8 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
             print(&match (args, answer["data"]["token"].as_str()) {
                 (["send", ..], Some(token)) => format!("{token}\n"),
                 (["sent"], _) => people::for_people("sent tokens", &answer["data"]),
+                (["history", ..], _) => people::for_people("taps", &answer["data"]),
+                _ if command == "card" => people::for_people("cards", &answer["data"]),
                 _ => people::for_people(command, &answer["data"]),
             });
             show_code(&answer["data"]);
@@ -339,7 +341,11 @@ fn ask(socket: &Path, order: &Value, patience: Duration) -> std::io::Result<Valu
 fn show_code(data: &Value) {
     let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
         (Some(link), _) => link.to_owned(),
-        (None, Some("wipe")) => data.to_string(),
+        (None, Some("wipe")) => {
+            let mut keys = data.clone();
+            keys.as_object_mut().map(|keys| keys.remove("earlier"));
+            keys.to_string()
+        }
         _ => return,
     };
     if std::io::stdout().is_terminal() {

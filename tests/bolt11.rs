@@ -129,7 +129,9 @@ fn invoice(dice: &mut Dice) -> String {
                 let mut bits = vec![0; count];
                 for _ in 0..=dice.below(3) {
                     let at = dice.below(60) as usize;
-                    bits.get_mut(at).map(|word| *word |= 1 << dice.below(5));
+                    if let Some(word) = bits.get_mut(at) {
+                        *word |= 1 << dice.below(5);
+                    }
                 }
                 field(5, &bits)
             }

@@ -43,10 +43,13 @@ impl Cards {
         if tap.state != TapState::Issued {
             return self.again(&tap, pr, until).await;
         }
-        if tap.ends <= now || !lock(&self.0.recent).may_try(&k1) {
+        if tap.ends <= now {
             return Err(Reason::Spent);
         }
         let invoice = Invoice::parse(pr.trim())?;
+        if !lock(&self.0.recent).may_try(&k1, invoice.payment_hash()) {
+            return Err(Reason::Spent);
+        }
         let (amount, due) = self.payable(&invoice, &config)?;
         let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
         if !store.room_for_sales() {

@@ -12,22 +12,32 @@ const KEPT: Millis = Millis::from_secs(600);
 const MANY: usize = 256;
 /// Looks into the store for k1 that are not remembered, per second.
 const STRANGERS: u32 = 20;
-/// Invoices that may be refused for one tap; each costs curve arithmetic.
+/// Invoices that are looked at for one tap, as each costs curve arithmetic; and how often one is again, for a till
+/// that asks many times at once.
 const TRIES: u8 = 10;
+const REPEATS: u8 = 200;
 
 #[derive(Default)]
 pub struct Recent {
-    taps: LiteMap<[u8; 32], (Millis, u8)>,
+    taps: LiteMap<[u8; 32], Tap>,
     /// The second that is counted, and how often in it.
     strangers: (u64, u32),
+}
+
+struct Tap {
+    ends: Millis,
+    /// The payment hash that was looked at last.
+    last: Option<[u8; 32]>,
+    tries: u8,
+    repeats: u8,
 }
 
 impl Recent {
     pub fn add(&mut self, k1: [u8; 32], ends: Millis, now: Millis) {
         if self.taps.len() >= MANY {
-            self.taps.retain(|_, (ends, _)| ends.saturating_add(KEPT) > now);
+            self.taps.retain(|_, tap| tap.ends.saturating_add(KEPT) > now);
         }
-        self.taps.insert(k1, (ends, 0));
+        self.taps.insert(k1, Tap { ends, last: None, tries: 0, repeats: 0 });
     }
 
     /// Whether the store may be asked about a k1.
@@ -42,12 +52,16 @@ impl Recent {
         times < STRANGERS
     }
 
-    /// Whether one more invoice may be looked at for a k1.
-    pub fn may_try(&mut self, k1: &[u8; 32]) -> bool {
-        self.taps.get_mut(k1).is_none_or(|(_, tries)| {
-            *tries = tries.saturating_add(1);
-            *tries <= TRIES
-        })
+    /// Whether an invoice may be looked at for a k1.
+    pub fn may_try(&mut self, k1: &[u8; 32], payment_hash: [u8; 32]) -> bool {
+        let Some(tap) = self.taps.get_mut(k1) else { return true };
+        if tap.last == Some(payment_hash) && tap.repeats < REPEATS {
+            tap.repeats = tap.repeats.saturating_add(1);
+            return true;
+        }
+        tap.last = Some(payment_hash);
+        tap.tries = tap.tries.saturating_add(1);
+        tap.tries <= TRIES
     }
 }
 
@@ -81,6 +95,16 @@ mod tests {
     fn an_eleventh_invoice_is_not_looked_at() {
         let mut recent = Recent::default();
         recent.add([1; 32], Millis(60_000), Millis(0));
-        assert_eq!((0..50).filter(|_| recent.may_try(&[1; 32])).count(), 10);
+        assert_eq!((0..50).filter(|number| recent.may_try(&[1; 32], [*number; 32])).count(), 10);
+    }
+
+    #[test]
+    fn one_invoice_may_come_often_but_not_for_ever() {
+        let mut recent = Recent::default();
+        recent.add([1; 32], Millis(60_000), Millis(0));
+        assert!((0..50).all(|_| recent.may_try(&[1; 32], [1; 32])));
+        assert!((0..9).all(|number| recent.may_try(&[1; 32], [number + 2; 32])));
+        assert!(!recent.may_try(&[1; 32], [100; 32]));
+        assert_eq!((0..1000).filter(|_| recent.may_try(&[1; 32], [100; 32])).count(), 151);
     }
 }

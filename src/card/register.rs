@@ -70,19 +70,30 @@ impl Cards {
         Ok(self.link(&domain, card, &fresh.code))
     }
 
-    /// Ends a card. Answers what a programmer app needs to make the chip blank again: the keys that are on it,
-    /// or none if it never got any.
+    /// Ends a card. Answers what a programmer app needs to make the chip blank again: the keys that were handed
+    /// out last, or none if it never got any. Earlier ones follow: newer keys may never have reached the chip.
     pub async fn wipe(&self, card: i64) -> Result<Value, CardError> {
         let _changing = self.0.changing.lock().await;
         let (row, keys) = self.0.store.wipe_card(card).await?.ok_or(CardError::NoSuchCard)?;
         lock(&self.0.deck).remove(card);
         log::info!("card {card}: wiped");
-        let Some(keys) = keys else {
+        let mut sets = keys.iter().map(|keys| {
+            let mut set = json!({"uid": keys.uid});
+            self.show_keys(&mut set, keys, "k").map(|()| set)
+        });
+        let Some(newest) = sets.next() else {
             return Ok(json!({"status": "OK", "card_id": card, "action": "none"}));
         };
-        let mut answer = json!({"status": "OK", "version": 1, "action": "wipe", "id": card, "uid": keys.uid});
-        self.show_keys(&mut answer, &keys, "k")?;
+        let mut answer = newest?;
+        let earlier: Vec<Value> = sets.collect::<Result<_, _>>()?;
+        answer["status"] = json!("OK");
+        answer["version"] = json!(1);
+        answer["action"] = json!("wipe");
+        answer["id"] = json!(card);
         answer["card_name"] = json!(row.name);
+        if !earlier.is_empty() {
+            answer["earlier"] = json!(earlier);
+        }
         Ok(answer)
     }
 

@@ -83,7 +83,9 @@ async fn of_card(
 }
 
 async fn json_body(request: Request<Incoming>) -> Result<Value, Answer> {
-    let text = body(request).await?;
+    let text = body(request).await.map_err(|answer| {
+        error(answer.status(), "invalid_input", "the body is too large, no text, or does not come")
+    })?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     value
         .filter(Value::is_object)

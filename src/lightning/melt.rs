@@ -10,6 +10,7 @@ use crate::bolt11::Invoice;
 use crate::ecash::wallet::{MeltOffer, Melted, Wallet};
 use crate::hex;
 use crate::store::Balance;
+use crate::task;
 use crate::units::{Msats, Sats};
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
@@ -113,7 +114,7 @@ impl Lightning for Melt {
         lock(&self.under_way).insert(order.payment_hash);
         let under_way = UnderWay(self.under_way.clone(), order.payment_hash);
         // In a task of its own: a caller that goes away does not leave it half begun.
-        let paying = tokio::spawn(async move {
+        let paying = task::start(async move {
             let answer = melt.bring_about(&order).await;
             drop(under_way);
             answer

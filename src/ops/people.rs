@@ -7,7 +7,8 @@ use serde_json::Value;
 /// What comes first; all else follows by name.
 const ORDER: &str = "ready not_ready trouble guests sales_today mints gate store clock version \
     mac address device venue trusted remaining_seconds remaining_bytes used_bytes allotment_seconds allotment_bytes ends_at \
-    url state reachable online count sat";
+    url state reachable online count sat \
+    card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";
 
 /// Tables as lines, everything else as indented names and values. `what` names the rows.
 pub fn for_people(what: &str, data: &Value) -> String {
@@ -71,7 +72,9 @@ fn shown<'a>(name: &'a str, value: &Value) -> (&'a str, String) {
         (Some((name, "bytes")), _) => (name, data(number)),
         (None, "seconds") => ("time", duration(number)),
         (None, "bytes") => ("data", data(number)),
-        (Some((_, "at")), _) | (None, "wall") => (name, format!("{} UTC", timestamp(number))),
+        (Some((_, "at")), _) | (None, "wall" | "at" | "created") => {
+            (name, format!("{} UTC", timestamp(number)))
+        }
         _ => (name, plain(value)),
     }
 }

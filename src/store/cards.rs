@@ -174,25 +174,22 @@ impl Store {
         .await
     }
 
-    /// Ends a card: its keys pay no more and codes of it are void. Answers the keys that are on the chip, if
-    /// any were handed out; outside, `None`: no such card.
-    pub async fn wipe_card(&self, id: i64) -> Result<Option<(CardRow, Option<KeysRow>)>, StoreError> {
+    /// Ends a card: its keys pay no more and codes of it are void. Answers all keys that were handed out, the
+    /// newest first; outside, `None`: no such card.
+    pub async fn wipe_card(&self, id: i64) -> Result<Option<(CardRow, Vec<KeysRow>)>, StoreError> {
         let now = self.now();
         self.write(move |tx| {
             if tx.execute("UPDATE cards SET wiped = 1 WHERE id = ?1", [id])? == 0 {
                 return Ok(None);
             }
             tx.execute("UPDATE card_keys SET code = NULL WHERE card = ?1", [id])?;
-            let version = tx
-                .query_row("SELECT MAX(version) FROM card_keys WHERE card = ?1 AND issued", [id], |row| {
-                    row.get::<_, Option<u32>>(0)
-                })
-                .optional()?
-                .flatten();
-            let keys = match version {
-                Some(version) => keys_by_owner(tx, KeysOwner { card: id, version })?,
-                None => None,
-            };
+            let keys = tx
+                .prepare(
+                    "SELECT card, version, sealed, uid, counter FROM card_keys
+                     WHERE card = ?1 AND issued ORDER BY version DESC",
+                )?
+                .query_map([id], keys_of)?
+                .collect::<Result<_, _>>()?;
             Ok(card_by_id(tx, id, now)?.map(|card| (card, keys)))
         })
         .await

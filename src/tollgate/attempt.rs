@@ -10,6 +10,7 @@ use crate::ecash::wallet::{Refusal, Wallet};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::store::Known;
+use crate::task;
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -81,7 +82,7 @@ impl TollGate {
         let attempt = Attempt { id: id.clone(), token: kept.to_owned(), begun: self.0.store.now(), outcome };
         attempts.insert(mac, attempt);
         let (tollgate, token) = (self.clone(), token.to_owned());
-        tokio::spawn(async move {
+        task::spawn(async move {
             let Buyer { config, venue, caller } = buyer;
             let client = Client {
                 config: &config,

@@ -7,6 +7,7 @@ import sys
 import time
 
 from . import bench_ecash
+from .bench_card import cards
 from .curve import PrivateKey
 from .daemon import Daemon, Mint, binary
 from .internet import MINT4
@@ -34,6 +35,9 @@ def main() -> int:
         rows += idle_memory(daemon)
         rows += payments(lab, mint)
         rows += sockets(lab, daemon)
+        daemon.stop()
+        lab.clean_router()
+        rows += cards(lab)
     rows += bench_ecash.rows()
     print(f"{binary()}\n\n{'what':<66} {'measured':>14} {'budget':>10}")
     for what, measured, budget, kept in rows:

@@ -12,7 +12,7 @@ from .namespaces import Lab
 from .nutshell import Nutshell
 from .other_wallets import Cashu
 from .place import wait_for
-from .sales import Customers
+from .purse import Customers
 from .tollgate_client import TOLLGATE
 
 STEP = 60_000

@@ -79,9 +79,9 @@ class Order:
 class CardShop:
     """`card` are options of the section of that name."""
 
-    def __init__(self, lab, *, name: str = "cards", main: dict | None = None, card: dict | None = None) -> None:
+    def __init__(self, lab, *, name: str = "cards", main: dict | None = None, card: dict | None = None, node: type[CardNode] = CardNode) -> None:
         self.lab = lab
-        self.node = CardNode(lab.router, LOOPBACK)
+        self.node = node(lab.router, LOOPBACK)
         sections = {"card": {"domain": DOMAIN, "network": "regtest", **(card or {})}, "lightning": self.lightning(self.node)}
         self.daemon = Daemon(lab, [Mint(f"http://{MINT4}:9")], main=main, sections=sections, name=name)
 

@@ -8,8 +8,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from lab import daemon as lab_daemon
 from lab.browser import Browser
-from lab.cdk_mintd import CdkMintd
 from lab.card_shop import CardShop
+from lab.cdk_mintd import CdkMintd
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
@@ -180,14 +180,6 @@ def phone(browser):
     assert not problems
 
 
-def pytest_collection_modifyitems(config, items):
-    """Another mint than usual: only what asks for it."""
-    if MINT != "nutshell":
-        others = [item for item in items if "mint" not in item.fixturenames]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
-
-
 # Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
 TOGETHER = {
     "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
@@ -202,6 +194,14 @@ def pytest_xdist_make_scheduler(config, log):
             return TOGETHER.get(file, file)
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Another mint than usual: only what asks for it."""
+    if MINT != "nutshell":
+        others = [item for item in items if "mint" not in item.fixturenames]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,13 +4,13 @@ The moments are exact: the test mint stops the daemon when a call arrives, when 
 left; the guest when a message has come; and a watcher of the journal when a commit has been written.
 """
 
-import os
 import threading
 import time
 
 import pytest
 
 from lab.books import Books, check_books
+from lab.crash import at_commit as commits
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.place import wait_for
@@ -99,27 +99,8 @@ def at_call(endpoint: str, moment: str, after: float = 0.0):
 
 
 def at_commit(number: int, after: float = 0.0):
-    """When the journal has grown by so many transactions, the last of which may only have begun."""
-
     def arm(shop: Shop) -> threading.Event:
-        wal = os.path.join(shop.daemon.state_dir, "store.db-wal")
-        dead = threading.Event()
-
-        def watch() -> None:
-            left, size, grew = number, os.stat(wal).st_size, 0.0
-            deadline = time.monotonic() + 10
-            while left and time.monotonic() < deadline:
-                now = os.stat(wal).st_size
-                if now != size:
-                    # The frames of one transaction are written at once; between two there is a sync at least.
-                    left -= time.monotonic() - grew > 0.0005
-                    size, grew = now, time.monotonic()
-            time.sleep(after)
-            shop.crash()
-            dead.set()
-
-        threading.Thread(target=watch, daemon=True).start()
-        return dead
+        return commits(shop.daemon, number, shop.crash, after)
 
     return arm
 

@@ -20,7 +20,7 @@ from lab.daemon import Mint
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.place import wait_for
-from lab.sales import PASSING, WITHIN, Ecash, code_of
+from lab.purse import PASSING, WITHIN, Purse, code_of
 from lab.tollgate_client import TOLLGATE, tag_of
 from lab.wallet import Wallet, encode_token
 
@@ -112,11 +112,11 @@ class Ledger:
             return coin.told.add(mac)
         assert answer.status == 429 or (answer.status == 503 and code_of(answer) in PASSING + ("payment-processing-failed",)), answer.text
 
-    def check(self, books: Books, ecash: Ecash, fees: int) -> None:
+    def check(self, books: Books, purse: Purse, fees: int) -> None:
         grants = {grant["reference"]: grant for grant in books.grants}
         assert not [op for op in books.tables["wallet_ops"] if op["state"] == "open"]
         for coin in self.coins:
-            left, grant = ecash.unspent(coin.proofs), grants.pop(coin.reference, None)
+            left, grant = purse.unspent(coin.proofs), grants.pop(coin.reference, None)
             if grant is None:
                 assert left == coin.amount and coin.owner is None, "taken, and nothing given for it"
                 assert coin.net < MIN_STEPS or not coin.posters, "refused, and there was no reason to"
@@ -124,7 +124,7 @@ class Ledger:
                 assert left == 0 and grant["mac"] in coin.posters and coin.owner in (None, grant["mac"])
                 assert (grant["amount"], grant["allotment"]) == (coin.net, coin.net * STEP)
         assert not grants, "access for nothing"
-        ecash.close(books, fees)
+        purse.close(books, fees)
         for session in books.tables["sessions"]:
             given = sorted((grant["granted_ms"], grant["allotment"]) for grant in books.grants if grant["account"] == session["account"])
             sums = [sum(allotment for _, allotment in given[start:]) for start in range(len(given))]
@@ -136,7 +136,7 @@ class Play:
 
     def __init__(self, lab, mint: FaultMint, daemon, guests) -> None:
         self.lab, self.mint, self.daemon, self.guests = lab, mint, daemon, guests
-        self.ecash, self.ledger = Ecash(lab, mint, daemon), Ledger()
+        self.purse, self.ledger = Purse(lab, mint, daemon), Ledger()
         self.pool = concurrent.futures.ThreadPoolExecutor(16)
         self.posts: list[concurrent.futures.Future] = []
         self.seen: dict[str, tuple[float, int, int]] = {}
@@ -149,10 +149,10 @@ class Play:
             case "again", (guest, number, _):
                 self.post(self.ledger.coins[number % len(self.ledger.coins)], self.guests[guest])
             case "crash", (None, _):
-                self.ecash.crash()
-                self.ecash.revive()
+                self.purse.crash()
+                self.purse.revive()
             case "crash", (moment, _):
-                self.mint.when(*moment, self.ecash.crash)
+                self.mint.when(*moment, self.purse.crash)
             case "fault", (fault, on, times, _):
                 self.mint.misbehave(fault, times=times, on=on)
             case "lie", (lie, _):
@@ -168,19 +168,19 @@ class Play:
                     self.look(guest)
         time.sleep(more[-1])
         if not self.daemon.running:
-            self.ecash.revive()
+            self.purse.revive()
 
     def new_coin(self, amount: int, form: dict) -> Coin:
         """The guest's wallet knows no trouble: it got its ecash before."""
         away, faults, moments = self.mint.listener is None, self.mint.faults, self.mint.moments
         self.mint.faults, self.mint.moments = [], {}
         self.mint.open()
-        self.ecash.wallet = Wallet(self.lab.internet, self.mint.url)
-        proofs = self.ecash.proofs(amount)
+        self.purse.wallet = Wallet(self.lab.internet, self.mint.url)
+        proofs = self.purse.proofs(amount)
         if away:
             self.mint.close()
         self.mint.faults, self.mint.moments = faults, moments
-        fee = (sum(self.ecash.wallet.keysets[proof["id"]]["input_fee_ppk"] for proof in proofs) + 999) // 1000
+        fee = (sum(self.purse.wallet.keysets[proof["id"]]["input_fee_ppk"] for proof in proofs) + 999) // 1000
         coin = Coin(encode_token(self.mint.url, proofs, **form), proofs, amount - fee)
         self.ledger.coins.append(coin)
         return coin
@@ -213,7 +213,7 @@ class Play:
         self.mint.behave()
         self.mint.moments.clear()
         self.mint.open()
-        self.ecash.revive()
+        self.purse.revive()
         for post in self.posts:
             post.result(WITHIN)
         deadline = time.monotonic() + WITHIN
@@ -224,7 +224,7 @@ class Play:
                 self.posts[-1].result(WITHIN)
             time.sleep(0.7)
         wait_for(lambda: not [op for op in Books(self.daemon).tables["wallet_ops"] if op["state"] == "open"], WITHIN, "nothing is open")
-        self.ledger.check(Books(self.daemon), self.ecash, self.mint.fees)
+        self.ledger.check(Books(self.daemon), self.purse, self.mint.fees)
         wait_for(lambda: {one["mac"] for one in self.daemon.ask("sessions")["data"]} == self.daemon.paid_macs(), 5, "the gate is open for sessions, and for nobody else")
 
 

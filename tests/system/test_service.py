@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from lab.daemon import binary
+from lab.fake_clock import PATH as FAKETIME
+from lab.fake_clock import needs_faketime
 from lab.openwrt.root import Root
 from lab.place import wait_for
 
@@ -20,7 +22,6 @@ SELLING = (
     "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
 )
 SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Mama's; $(reboot)", "--name", "Kibanda", "--price", "3")
-FAKETIME = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
 PACKAGES = ("network", "firewall", "dhcp", "wireless")
 
 
@@ -367,7 +368,7 @@ def test_a_firewall_that_leaves_our_rule_out_is_found(router):
     assert "mark" not in findings(router)
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+@needs_faketime
 def test_a_clock_that_was_never_set_is_found(router):
     router.program(FAKETIME, "lib/faketime.so")
     done = router.run("tollgated", "check", "--system", check=False, env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"})

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from lab.fake_clock import FakeWall, needs_faketime, other_boot
 from lab.guest import ROUTER4
 from lab.hammer import Hammer
 from lab.internet import MINT4
@@ -17,7 +18,6 @@ PORTAL = f"http://{ROUTER4}:2121/"
 BROWSER = {"Accept": "text/html"}
 AWAY = f"http://{MINT4}:9"
 """A mint that nobody reaches."""
-FAKETIME = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
 
 
 def contents(directory) -> dict[str, bytes]:
@@ -221,14 +221,6 @@ def small_disk(lab, make_daemon, fault_mint):
     lab.router.run(["umount", daemon.state_dir])
 
 
-def other_boot(lab, name="boot"):
-    """A command that shows the daemon another boot of the machine."""
-    path = lab.path(f"{name}-{time.monotonic_ns()}")
-    with open(path, "w") as file:
-        file.write("11111111-2222-3333-4444-%012d\n" % (time.monotonic_ns() % 10**12))
-    return ["unshare", "-m", "sh", "-c", f'mount --bind {path} /proc/sys/kernel/random/boot_id && exec "$@"', "sh"]
-
-
 def test_full_disk_refuses_new_sales_before_anything_is_taken_and_recovers(lab, small_disk, fault_mint):
     daemon, fill, free = small_disk
     daemon.start()
@@ -292,27 +284,6 @@ def test_revoked_session_does_not_come_back_with_a_reboot(lab, make_daemon):
     lab.clean_router()
     daemon.start(through=other_boot(lab))
     assert daemon.ask("sessions")["data"] == [] and not lab.guest.online(timeout=0.5)
-
-
-needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
-
-
-class FakeWall:
-    """The daemon's wall clock, set by the test; its monotonic clock is the machine's."""
-
-    def __init__(self, lab) -> None:
-        self.path = lab.path(f"wall-{time.monotonic_ns()}")
-        self.set("1970-01-01 00:00:40")
-
-    def set(self, moment: str) -> None:
-        with open(self.path + ".new", "w") as file:
-            file.write(f"@{moment}\n")
-        os.rename(self.path + ".new", self.path)
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": self.path, "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1", "TZ": "UTC"}
 
 
 @needs_faketime

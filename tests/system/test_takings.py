@@ -1,4 +1,4 @@
-"""Ecash at the front door under bad luck: each token that guests post becomes access once, or stays theirs.
+"""Purse at the front door under bad luck: each token that guests post becomes access once, or stays theirs.
 
 After each test the books must close: what guests still hold + takings + the mint's fees = what was minted, and access was
 given for all that was taken and for nothing else.
@@ -21,7 +21,7 @@ from lab.internet import MINT4
 from lab.nutshell import Nutshell
 from lab.other_wallets import Cashu, CashuTs
 from lab.place import wait_for
-from lab.sales import Customers, code_of
+from lab.purse import Customers, code_of
 
 STEP = 60_000
 PATIENCE = 12

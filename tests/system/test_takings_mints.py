@@ -1,6 +1,6 @@
-"""Ecash at the front door of a router whose mints are in trouble: each token becomes access once, or stays its guest's.
+"""Purse at the front door of a router whose mints are in trouble: each token becomes access once, or stays its guest's.
 
-After each test the books must close (see `lab.sales`): guest value + takings + fees = minted.
+After each test the books must close (see `lab.purse`): guest value + takings + fees = minted.
 """
 
 import concurrent.futures
@@ -13,7 +13,7 @@ from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
 from lab.internet import MINT4
 from lab.place import wait_for
-from lab.sales import Customers, code_of
+from lab.purse import Customers, code_of
 from lab.tollgate_client import TOLLGATE
 from lab.wallet import Wallet
 

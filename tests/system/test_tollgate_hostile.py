@@ -15,7 +15,7 @@ from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
 from lab.internet import MINT4
-from lab.purse import Purse, assert_notice, assert_session, pay, usage
+from lab.payers import Purse, assert_notice, assert_session, pay, usage
 from lab.tollgate_client import TOLLGATE, check_event, sign_event, tags_of, token_v3, token_v4
 from lab.wallet import Wallet
 

@@ -29,7 +29,7 @@ from lab.daemon import Mint
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.place import wait_for
-from lab.purse import Purse, assert_notice, assert_session, offered, pay, usage
+from lab.payers import Purse, assert_notice, assert_session, offered, pay, usage
 from lab.tollgate_client import TOLLGATE, PortalSite, check_event, tag_of
 
 POST_LIMIT = 12

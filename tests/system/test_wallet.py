@@ -25,7 +25,7 @@ from lab.internet import MINT4
 from lab.nutshell import Nutshell
 from lab.place import wait_for
 from lab.portal_client import MintProxy
-from lab.sales import WITHIN, Ecash
+from lab.purse import WITHIN, Purse
 from lab.takings import Seed
 from lab.wallet import Wallet, encode_token
 
@@ -57,20 +57,20 @@ def received_at_last(daemon, token: str, limit: float = WITHIN) -> dict:
 @pytest.fixture
 def guest(lab, fault_mint, make_daemon):
     """With ecash of the test mint, at a router that takes it."""
-    return Ecash(lab, fault_mint, make_daemon(fault_mint.url))
+    return Purse(lab, fault_mint, make_daemon(fault_mint.url))
 
 
 @pytest.fixture
 def real_guest(lab, mint, fault_proxy, make_daemon):
     """With ecash of the real mint; the router sees it through the proxy."""
-    return Ecash(lab, mint, make_daemon(fault_proxy.url), fault_proxy.url)
+    return Purse(lab, mint, make_daemon(fault_proxy.url), fault_proxy.url)
 
 
 # What comes in
 
 
 def test_token_of_any_form_is_received_and_counted(lab, mint, make_daemon):
-    guest = Ecash(lab, mint, make_daemon(mint.url))
+    guest = Purse(lab, mint, make_daemon(mint.url))
     forms = [{}, {"old_form": True}, {"short_ids": True}]
     for amount, form in enumerate(forms, start=20):
         answer = receive(guest.daemon, guest.token(amount, **form))
@@ -82,7 +82,7 @@ def test_token_of_any_form_is_received_and_counted(lab, mint, make_daemon):
 @pytest.mark.parametrize("keysets", ["v1", "v2"])
 def test_mint_that_takes_fees_is_paid_them_and_nothing_more(lab, make_daemon, keysets):
     with Nutshell(lab.internet, MINT4, dir=lab.path(f"fees-{keysets}"), port=3400 + 10 * int(keysets[1]), fee_ppk=100, keysets=keysets) as mint:
-        guest = Ecash(lab, mint, make_daemon(mint.url))
+        guest = Purse(lab, mint, make_daemon(mint.url))
         assert receive(guest.daemon, guest.token(63))["data"]["received"] == 62
         one = receive(guest.daemon, guest.token(1))
         assert (one["ok"], one["code"]) == (False, "refused") and "fee" in one["message"]
@@ -238,7 +238,7 @@ def test_mint_that_is_away_takes_nothing_and_the_token_stays_good(guest):
 
 def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_daemon):
     with Nutshell(lab.internet, MINT4, dir=lab.path("restarting"), port=3450) as mint:
-        guest = Ecash(lab, mint, make_daemon(mint.url))
+        guest = Purse(lab, mint, make_daemon(mint.url))
         receive(guest.daemon, guest.token(1))
         for amount, moment in ((21, 0.005), (22, 0.02)):
             token = guest.token(amount)
@@ -273,7 +273,7 @@ def test_keyset_rotated_under_a_payment_costs_new_outputs_only(guest):
 
 def test_fee_that_has_changed_is_noticed_and_the_next_try_works(lab, make_daemon):
     with FaultMint(lab.internet, MINT4, keysets=1) as mint:
-        guest = Ecash(lab, mint, make_daemon(mint.url))
+        guest = Purse(lab, mint, make_daemon(mint.url))
         receive(guest.daemon, guest.token(1))
         mint.keysets[0].fee_ppk = 100
         token = guest.token(21)
@@ -404,7 +404,7 @@ def test_killed_while_it_changes_money_for_a_send_nothing_is_lost(guest, moment)
 
 def test_proofs_of_a_retired_keyset_go_first(lab, make_daemon):
     with FaultMint(lab.internet, MINT4, fee_ppk=100) as mint:
-        guest = Ecash(lab, mint, make_daemon(mint.url))
+        guest = Purse(lab, mint, make_daemon(mint.url))
         receive(guest.daemon, guest.token(64))
         guest.mint.rotate(fee_ppk=100)
         guest.wallet = Wallet(lab.internet, mint.url)
@@ -423,7 +423,7 @@ def test_proofs_of_a_retired_keyset_go_first(lab, make_daemon):
 
 
 def test_words_of_another_router_give_its_takings_to_this_one(lab, mint, make_daemon):
-    old = Ecash(lab, mint, make_daemon(mint.url))
+    old = Purse(lab, mint, make_daemon(mint.url))
     receive(old.daemon, old.token(100))
     receive(old.daemon, old.token(23))
     old.daemon.command("wallet", "send", "3")
@@ -518,7 +518,7 @@ def test_whatever_happens_in_whatever_order_the_sum_comes_out(lab, make_daemon, 
     """Payments, the same ones again, sends, faults, rotations, kills: drawn by lot, and drawn again by the same number."""
     lot = random.Random(seed)
     with FaultMint(lab.internet, MINT4, fee_ppk=lot.choice([0, 100])) as mint:
-        guest = Ecash(lab, mint, make_daemon(mint.url))
+        guest = Purse(lab, mint, make_daemon(mint.url))
         daemon, tokens = guest.daemon, []
         faults = ["rate_limited", "down", "drop_before", "drop_after_commit", "garbage", "html"]
         lies = ["bad_dleq", "short_signatures", "foreign_keyset_id"]

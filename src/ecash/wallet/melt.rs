@@ -1,9 +1,8 @@
 //! Having a mint pay an invoice with our ecash (NUT-05, NUT-08).
 //!
 //! A payment is journaled under a name of its caller's and made once under that name. Its outcome is paid, proven not
-//! paid, or not known, and then the mint is asked until it is one of the other two. What was sent and never
-//! seen there is sent again for a minute. After that, or when the mint has tried and not paid, its proofs are traded
-//! for others, after which it cannot happen.
+//! paid, or not known, and then the mint is asked until it is one of the other two. What was sent and neither paid
+//! nor refused is sent again for a minute; then its proofs are traded for others, after which it cannot happen.
 
 use super::exchange::{points, prepare, total, Exchange};
 use super::own::{states, sum, WalletError};
@@ -264,12 +263,11 @@ impl Wallet {
         let (inputs, blanks) = (payment.inputs.clone(), payment.blanks.clone());
         match payment.mint.melt(&payment.quote, inputs, blanks, Urgency::Guest).await {
             Ok(quote) if quote.state == MeltState::Paid => return self.paid(payment, &quote).await,
-            // The one request that was made has arrived: should the mint call it unpaid, it has failed.
-            Ok(quote) if quote.state == MeltState::Pending && !payment.unclear => {
+            Ok(quote) if quote.state == MeltState::Pending => {
                 payment.was_tried = true;
-                payment.refused = Some(EcashError::PaymentFailed);
+                // The one request that was made has arrived: should the mint call it unpaid, it has failed.
+                payment.refused = (!payment.unclear).then_some(EcashError::PaymentFailed);
             }
-            Ok(quote) if quote.state == MeltState::Pending => payment.was_tried = true,
             Ok(_) => payment.refused = Some(EcashError::PaymentFailed),
             Err(err @ (EcashError::Unreachable(_) | EcashError::Busy)) if !payment.unclear => {
                 return self.failed(payment, Vec::new(), &err.to_string()).await;

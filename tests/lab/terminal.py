@@ -1,0 +1,42 @@
+"""What a command prints to somebody who sits at a terminal, and what a phone's camera reads there."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import time
+
+import zxingcpp
+
+from .daemon import Daemon
+
+MODULES = {"█": (0, 0), "▀": (0, 255), "▄": (255, 0), " ": (255, 255)}
+SCALE = 4
+
+
+def on_terminal(daemon: Daemon, *argv: str, limit: float = 15.0) -> str:
+    """Standard output and error of an operator's command, which believes that they are a terminal."""
+    near, far = pty.openpty()
+    words = " ".join(f"'{word}'" for word in [*daemon.program, *argv, "-c", daemon.config])
+    process = daemon.lab.router.spawn(["sh", "-c", f"exec {words} >{os.ttyname(far)} 2>&1"])
+    shown, deadline = b"", time.monotonic() + limit
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if select.select([near], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):
+                shown += os.read(near, 65536)
+        elif ended:
+            break
+    os.close(near), os.close(far)
+    return shown.decode()
+
+
+def qr_codes(shown: str) -> list[str]:
+    """The texts of the codes drawn there."""
+    rows = [line for line in re.findall("\x1b\\[30;107m(.*?)\x1b\\[0m", shown)]
+    pixels = [[MODULES[char][half] for char in row for _ in range(SCALE)] for row in rows for half in (0, 1) for _ in range(SCALE)]
+    if not pixels:
+        return []
+    image = memoryview(bytes(pixel for row in pixels for pixel in row)).cast("B", (len(pixels), len(pixels[0])))
+    return [code.text for code in zxingcpp.read_barcodes(image)]
