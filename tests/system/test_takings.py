@@ -1,4 +1,4 @@
-"""Purse at the front door under bad luck: each token that guests post becomes access once, or stays theirs.
+"""Ecash at the front door under bad luck: each token that guests post becomes access once, or stays theirs.
 
 After each test the books must close: what guests still hold + takings + the mint's fees = what was minted, and access was
 given for all that was taken and for nothing else.

@@ -1,4 +1,4 @@
-"""Purse at the front door of a router whose mints are in trouble: each token becomes access once, or stays its guest's.
+"""Ecash at the front door of a router whose mints are in trouble: each token becomes access once, or stays its guest's.
 
 After each test the books must close (see `lab.purse`): guest value + takings + fees = minted.
 """
