@@ -56,7 +56,7 @@ test-system: setup build ## The real daemon among real peers in network namespac
 
 test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
 	@sh tests/lab/setup.sh peers
-	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_wallet.py
+	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
 
 lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies
 	@cargo fmt --check
