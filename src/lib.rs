@@ -10,6 +10,7 @@ pub mod hex;
 pub mod json;
 pub mod mac;
 pub mod pace;
+pub mod set;
 pub mod task;
 pub mod units;
 

@@ -12,11 +12,12 @@ use super::wire::{self, QuoteId, QuoteState};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::network::stream::AnyStream;
+use crate::set::SortedSet;
 use crate::task;
 use crate::units::Millis;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -80,7 +81,7 @@ impl QuoteWatch {
             tls: tls.clone(),
             commands: receive_commands,
             events,
-            watched: BTreeSet::new(),
+            watched: SortedSet::new(),
             sent: VecDeque::new(),
             paced_until: None,
             next_id: 0,
@@ -104,7 +105,7 @@ struct Task {
     tls: Tls,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<MintEvent>,
-    watched: BTreeSet<QuoteId>,
+    watched: SortedSet<QuoteId>,
     /// When the latest messages were sent.
     sent: VecDeque<Instant>,
     /// Until when the mint gets `MESSAGES_PER_MINUTE`.
@@ -201,7 +202,7 @@ impl Task {
                 return Ok(End::Lost);
             }
         };
-        let mut pending: BTreeSet<QuoteId> = self.watched.clone();
+        let mut pending: SortedSet<QuoteId> = self.watched.clone();
         let mut send_at = Instant::now();
         // The message whose answer says that all quotes of a fresh connection are subscribed.
         let mut fresh = true;
@@ -281,7 +282,7 @@ impl Task {
 
     /// Subscribes the next batch of pending quotes and returns the message's id; `None` where the socket is
     /// broken.
-    async fn subscribe(&mut self, socket: &mut Socket, pending: &mut BTreeSet<QuoteId>) -> Option<u64> {
+    async fn subscribe(&mut self, socket: &mut Socket, pending: &mut SortedSet<QuoteId>) -> Option<u64> {
         let mut batch = Vec::new();
         while batch.len() < QUOTES_PER_MESSAGE {
             match pending.pop_first() {

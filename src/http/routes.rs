@@ -173,6 +173,8 @@ fn addressee(request: &Request<Incoming>) -> Addressee {
     match path {
         // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
         _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
+        // For programs it is a path like any other: only browsers come back to where a form was sent.
+        "/pay" if !is_browser && *request.method() != Method::POST => Addressee::TollGate,
         _ if is_ours(path) => Addressee::Own,
         _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
         "/" => Addressee::Own,

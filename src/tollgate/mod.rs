@@ -122,7 +122,7 @@ impl TollGate {
     /// The body of `GET /identity`.
     pub fn identity(&self) -> Reply {
         match &self.0.identity {
-            Ok(identity) => Reply::value(200, &identity.shown()),
+            Ok(identity) => Reply::value(200, &identity.shown),
             Err(code) => closed(code),
         }
     }
@@ -141,7 +141,7 @@ impl TollGate {
     fn sign(&self, kind: u32, tags: &Tags, content: &str) -> Result<String, &'static str> {
         let identity = self.0.identity.as_ref().map_err(|code| *code)?;
         let event = Event { kind, created_at: self.0.store.wall(), tags, content };
-        event.sign(&identity.key).ok_or("INTERNAL_ERROR")
+        event.sign(&identity.key, &identity.public).ok_or("INTERNAL_ERROR")
     }
 
     /// Signs under a name; the same tags again are answered with the same event.
