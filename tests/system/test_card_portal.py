@@ -5,10 +5,19 @@ from playwright.sync_api import expect
 
 from lab.browser import audit
 from lab.counter import own_card
+from lab.fault_mint import FaultMint
+from lab.internet import MINT4
 from lab.issuer import Issuer
 from lab.portal_client import PORTAL
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def mint(lab):
+    """There at once: what is tried here is the page."""
+    with FaultMint(lab.internet, MINT4) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
