@@ -7,6 +7,9 @@ PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
 # Many tests wait for a kernel timer or a mint, so one worker more than cores.
 JOBS ?= $(shell expr $$(nproc) + 1)
 TESTS ?= tests/system
+# Without a TARGET the emulated processors are all of them, the rest is done for this machine's kind.
+SMOKE = $(if $(ASKED),$(TARGET),$(TARGETS))
+ASKED := $(TARGET)
 TARGET ?= x86_64
 TARGETS := $(shell awk '!/^\#/ { print $$1 }' cross/targets)
 # A short name is enough: mipsel for mipsel_24kc.
@@ -14,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke smoke-all boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -53,7 +56,7 @@ test-system: setup build ## The real daemon among real peers in network namespac
 
 test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
 	@sh tests/lab/setup.sh peers
-	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_wallet.py
+	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
 
 lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies
 	@cargo fmt --check
@@ -73,14 +76,12 @@ cross: setup-cross ## Build for one kind of router: make cross TARGET=mipsel_24k
 cross-all: setup-cross ## Build for every kind of router (target/openwrt/TARGET/tollgated)
 	@for target in $(TARGETS); do sh cross/build.sh $$target || exit 1; done
 
-smoke: setup-cross ## Run what `cross` made on an emulated processor: its unit tests, and a sale (TARGET=...)
+smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, and a sale (TARGET=one; without it, all)
 	@sh tests/lab/setup.sh smoke
-	@[ -e target/openwrt/$(TARGET)/tollgated ] || sh cross/build.sh $(TARGET)
-	@sh cross/build.sh $(TARGET) tests
-	@$(PYTHON) -m lab.smoke $(TARGET)
-
-smoke-all: ## The same for every kind of router
-	@for target in $(TARGETS); do $(MAKE) --no-print-directory smoke TARGET=$$target || exit 1; done
+	@for target in $(SMOKE); do \
+		[ -e target/openwrt/$$target/tollgated ] || sh cross/build.sh $$target || exit 1; \
+		sh cross/build.sh $$target tests && $(PYTHON) -m lab.smoke $$target || exit 1; \
+	done
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
 	@sh tests/lab/setup.sh boot
@@ -96,10 +97,10 @@ size: cross-all ## What was built for routers against its limits (cross/limits),
 	@python3 cross/size.py $(TARGETS)
 
 ipk: ## The package for opkg from the cross-built binary (TARGET=mipsel_24kc [ARCH=sister architecture])
-	@python3 openwrt/package.py ipk --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+	@python3 openwrt/package.py ipk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
 
 apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])
-	@APK="$(APK)" python3 openwrt/package.py apk --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+	@APK="$(APK)" python3 openwrt/package.py apk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
 
 clean: ## Remove what was built here, and the lab's environment outside the checkout
 	@cargo clean --quiet

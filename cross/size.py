@@ -1,5 +1,5 @@
-"""`make size`: the router binaries against their limits in `cross/limits`, and what the first of them is made of, crate by
-crate, by the symbols it had before it was stripped. Fails when one is over. Usage: size.py TARGET...
+"""`make size`: the router binaries and their packages against their limits in `cross/limits`, and what the binaries are made
+of, crate by crate, by the symbols they had before they were stripped. Fails when one is over. Usage: size.py TARGET...
 """
 
 import collections
@@ -16,14 +16,14 @@ RING = re.compile(r"^_?(ring_core|x25519|aes|gcm|chacha|poly1305|bn_|p256|p384|e
 
 def main() -> int:
     targets = sys.argv[1:]
-    limits = read_limits("binary")
+    rows = [("binary", target, binary(target)) for target in targets] + [("ipk", target, package(target)) for target in targets]
     over = False
-    print(f"{'stripped':<26} {'bytes':>12} {'limit':>12} {'left':>10}")
-    for target in targets:
-        size = os.path.getsize(os.path.join(ROOT, "target", "openwrt", target, "tollgated"))
-        left = limits[target] - size
-        over |= left < 0
-        print(f"{target:<26} {size:>12,} {limits[target]:>12,} {left:>10,} {'OVER' if left < 0 else ''}")
+    print(f"{'stripped, and packed':<32} {'bytes':>12} {'limit':>12} {'left':>10}")
+    for kind, target, path in rows:
+        size, limits = os.path.getsize(path), read_limits(kind)
+        limit = limits.get(target) or limits["all"]
+        over |= size > limit
+        print(f"{kind:<7}{target:<25} {size:>12,} {limit:>12,} {limit - size:>10,} {'OVER' if size > limit else ''}")
     tables = {target: contributors(with_symbols(target)) for target in targets}
     largest = [crate for crate, _ in sum(tables.values(), collections.Counter()).most_common(SHOWN)]
     print(f"\n{'contributors (code and data)':<30}" + "".join(f"{target.split('_')[0]:>12}" for target in targets))
@@ -31,6 +31,16 @@ def main() -> int:
         print(f"{crate:<30}" + "".join(f"{tables[target][crate]:>12,}" for target in targets))
     print(f"{'all other crates':<30}" + "".join(f"{table.total() - sum(table[crate] for crate in largest):>12,}" for table in tables.values()))
     return 1 if over else 0
+
+
+def binary(target: str) -> str:
+    return os.path.join(ROOT, "target", "openwrt", target, "tollgated")
+
+
+def package(target: str) -> str:
+    packer = [sys.executable, os.path.join(ROOT, "openwrt", "package.py"), "ipk", "--binary", binary(target), "--arch", target]
+    done = subprocess.run(packer, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.split()[0]
 
 
 def read_limits(kind: str) -> dict[str, int]:
@@ -45,8 +55,8 @@ def with_symbols(target: str) -> str:
     return os.path.join(ROOT, "target", "openwrt", "build", triple, "release", "tollgated")
 
 
-def contributors(binary: str) -> collections.Counter:
-    out = subprocess.run(["nm", "--size-sort", "--demangle", "--print-size", binary], check=True, capture_output=True, text=True).stdout
+def contributors(program: str) -> collections.Counter:
+    out = subprocess.run(["nm", "--size-sort", "--demangle", "--print-size", program], check=True, capture_output=True, text=True).stdout
     sizes: collections.Counter = collections.Counter()
     for line in out.splitlines():
         parts = line.split(" ", 3)

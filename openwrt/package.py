@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--arch", default="")
     parser.add_argument("--out", default=os.path.join(TOP, "target", "openwrt"))
     parser.add_argument("--version", default="", help="instead of the one in Cargo.toml")
+    parser.add_argument("--limits", default="", help="a file that says how large packages may be: no package that is larger")
     asked = parser.parse_args()
     try:
         plain = asked.version or cargo_version()
@@ -88,6 +89,8 @@ def main() -> int:
         binary = read_binary(asked.binary, asked.arch)
         make = make_ipk if asked.what == "ipk" else make_apk
         path = make(binary, asked.arch, version(plain, asked.what), asked.out)
+        if asked.limits:
+            check_size(path, asked.what, asked.arch, asked.limits)
     except Refused as why:
         print(f"package.py: {why}", file=sys.stderr)
         return 1
@@ -166,6 +169,17 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         if done.returncode != 0:
             raise Refused(f"apk mkpkg: {done.stderr.strip() or done.stdout.strip()}")
     return path
+
+
+def check_size(path: str, kind: str, arch: str, limits: str) -> None:
+    """The limits' lines are `kind architecture bytes`, with `all` for every architecture."""
+    with open(limits) as file:
+        rows = [line.split() for line in file if not line.startswith("#")]
+    allowed = min((int(row[2]) for row in rows if row and row[0] == kind and row[1] in (arch, "all")), default=None)
+    size = os.path.getsize(path)
+    if allowed is not None and size > allowed:
+        os.unlink(path)
+        raise Refused(f"{os.path.basename(path)} would have {size:,} bytes, {size - allowed:,} more than {limits} allows")
 
 
 def payload(binary: bytes) -> dict[str, tuple[int, bytes | None]]:

@@ -275,12 +275,23 @@ impl App {
             (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
         };
         let moved = fixed(&old.main) != fixed(&new.main);
+        let named = {
+            let files = |config: &Config| {
+                [config.lightning.secret_file.clone(), Some(config.admin.token_file.clone())]
+            };
+            let (before, now) = (files(&old), files(&new));
+            now.iter().flatten().any(|file| {
+                !before.iter().flatten().any(|known| known == file) && !file.starts_with(&old.main.state_dir)
+            })
+        };
         (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
         let waiting = [
             disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
             moved.then_some(
                 "state_dir, run_dir, log_target and ca_file change only when the service is restarted",
             ),
+            // A jail has the files that were named when it was made.
+            named.then_some("another file is named: under procd it is seen when the service is restarted"),
         ];
         waiting.iter().flatten().for_each(|text| log::warn!("{text}"));
         log::set_max_level(new.main.log_level);

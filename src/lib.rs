@@ -7,8 +7,10 @@
 pub mod bech32;
 pub mod clock;
 pub mod hex;
+pub mod json;
 pub mod mac;
 pub mod pace;
+pub mod set;
 pub mod task;
 pub mod units;
 

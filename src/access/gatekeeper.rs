@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
+use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -301,7 +301,7 @@ impl Keeper {
     fn look(&mut self) {
         match self.gate.inspect() {
             Ok(report) => {
-                let paid: BTreeSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
+                let paid: SortedSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
                 let whole = report.is_sound()
                     && self.wanted.keys().all(|mac| paid.contains(mac))
                     && self.all_counted(&report)

@@ -7,9 +7,10 @@
 use super::keys::CardKeys;
 use super::{links, lock, Cards, Reason};
 use crate::hex;
+use crate::json::json;
 use crate::store::{CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TapState};
 use crate::units::{Millis, Sats};
-use serde_json::{json, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// How long a one-time code can be used.

@@ -6,8 +6,9 @@
 use super::chip::Message;
 use super::{links, lock, Cards, Reason};
 use crate::hex;
+use crate::json::json;
 use crate::store::{NewTap, TapResult};
-use serde_json::{json, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The smallest payment (msat): there is no smaller coin on the chain.

@@ -1,7 +1,7 @@
 //! What `tollgated check` prints: one line for each problem, as compilers do, or JSON.
 
 use super::{Config, Problem, Severity};
-use serde_json::json;
+use crate::json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -15,9 +15,9 @@ pub fn report(
         Ok((config, warnings)) => (Some(config), warnings),
         Err(problems) => (None, problems),
     };
-    let problems: Vec<&Problem> = problems.iter().collect();
-    let exposed = exposed(path);
-    let problems = [problems, exposed.iter().collect()].concat();
+    let mut around: Vec<Problem> = exposed(path).into_iter().collect();
+    around.extend(config.into_iter().flat_map(files));
+    let problems: Vec<&Problem> = problems.iter().chain(&around).collect();
     let text = match as_json {
         true => json_report(config.is_some(), &problems),
         false => text_report(path, config, &problems),
@@ -70,6 +70,18 @@ fn exposed(path: &Path) -> Option<Problem> {
     (mode & 0o077 != 0).then(|| Problem { severity: Severity::Warning, ..Problem::of_file(message) })
 }
 
+/// What is wrong with the files that the configuration names.
+fn files(config: &Config) -> Vec<Problem> {
+    let secret = config.lightning.secret_file.as_deref();
+    let named = [config.main.ca_file.as_deref(), secret].into_iter().flatten();
+    let unreadable = named.filter_map(|file| {
+        let error = std::fs::File::open(file).err()?;
+        let message = format!("{} cannot be read ({error})", file.display());
+        Some(Problem { severity: Severity::Warning, ..Problem::of_file(message) })
+    });
+    unreadable.chain(secret.and_then(exposed)).collect()
+}
+
 /// `1 error`, `2 errors`.
 pub fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
@@ -78,9 +90,26 @@ pub fn plural(count: usize, word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const BROKEN: &str =
         "config tollgate 'main'\n\toption port 'http'\n\toption colour 'red'\n\toption enabled '0'\n";
+
+    fn sample() -> String {
+        include_str!("../../tests/vectors/tollgate.uci").replace("/etc/ssl/local-ca.pem", "/dev/null")
+    }
+
+    #[test]
+    fn a_named_file_that_cannot_be_read_or_that_others_can_read_is_warned_of() {
+        let node = "\nconfig lightning\n\toption type 'lnd'\n\toption url 'https://127.0.0.1:8080'\n";
+        for (file, wrong) in
+            [("/nonexistent/macaroon", "cannot be read ("), ("/dev/null", "chmod 600 /dev/null")]
+        {
+            let text = format!("{}{node}\toption macaroon_file '{file}'\n", sample());
+            let (said, code) = report(Path::new("f"), &Config::from_uci(&text), false);
+            assert!(said.contains(wrong) && said.ends_with(", 1 warning\n") && code == 0, "{said}");
+        }
+    }
 
     #[test]
     fn each_problem_is_a_line_with_file_line_section_and_option() {
@@ -96,17 +125,16 @@ mod tests {
 
     #[test]
     fn a_good_file_is_told_what_it_holds() {
-        let sample = include_str!("../../tests/vectors/tollgate.uci");
-        let (text, code) = report(Path::new("f"), &Config::from_uci(sample), false);
+        let (text, code) = report(Path::new("f"), &Config::from_uci(&sample()), false);
         assert_eq!((text.as_str(), code), ("f: can be used: 1 venue, 1 mint, enabled, 0 warnings\n", 0));
     }
 
     #[test]
     fn a_file_that_others_may_read_is_warned_of_with_the_command_that_mends_it() {
         let dir = std::env::temp_dir().join(format!("tollgated-check-{}", std::process::id()));
-        let (path, sample) = (dir.join("tollgate"), include_str!("../../tests/vectors/tollgate.uci"));
+        let path = dir.join("tollgate");
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(&path, sample).unwrap();
+        std::fs::write(&path, sample()).unwrap();
         let mut said = Vec::new();
         for mode in [0o600, 0o640] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -21,8 +21,8 @@ pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
 
 use crate::mac::MacAddr;
+use crate::set::SortedSet;
 use crate::units::{Millis, Sats};
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ pub struct Venue {
     /// Most steps of one purchase, at least 1; `step_size` times this does not overflow.
     pub max_steps: u64,
     /// Online without paying.
-    pub trusted_macs: BTreeSet<MacAddr>,
+    pub trusted_macs: SortedSet<MacAddr>,
     /// How long a guest may use a little of the internet while its invoice is open; zero: not at all.
     pub pay_grace: Millis,
 }

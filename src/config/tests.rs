@@ -73,7 +73,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
     assert_eq!((venue.id.as_str(), venue.name.as_str()), ("guest", "Kibanda Wi-Fi"));
     assert_eq!(venue.devices, ["br-guest"]);
     assert_eq!((venue.metric, venue.step_size, venue.max_steps), (Metric::Milliseconds, 60_000, 1440));
-    assert_eq!(venue.trusted_macs, BTreeSet::from(["02:00:00:00:00:01".parse().unwrap()]));
+    assert_eq!(venue.trusted_macs, SortedSet::from(["02:00:00:00:00:01".parse().unwrap()]));
     let [mint] = &config.mints[..] else { panic!() };
     assert_eq!(mint.url.as_str(), "https://mint.example.com");
     assert_eq!((mint.unit, mint.price_per_step, mint.min_steps), (Unit::Sat, Sats(1), 1));

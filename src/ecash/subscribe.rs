@@ -10,13 +10,15 @@
 use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
 use crate::config::MintUrl;
+use crate::json::json;
+use crate::network::stream::AnyStream;
+use crate::set::SortedSet;
 use crate::task;
 use crate::units::Millis;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{json, Value};
-use std::collections::{BTreeSet, VecDeque};
+use serde_json::Value;
+use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout, Instant};
@@ -79,7 +81,7 @@ impl QuoteWatch {
             tls: tls.clone(),
             commands: receive_commands,
             events,
-            watched: BTreeSet::new(),
+            watched: SortedSet::new(),
             sent: VecDeque::new(),
             paced_until: None,
             next_id: 0,
@@ -103,7 +105,7 @@ struct Task {
     tls: Tls,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<MintEvent>,
-    watched: BTreeSet<QuoteId>,
+    watched: SortedSet<QuoteId>,
     /// When the latest messages were sent.
     sent: VecDeque<Instant>,
     /// Until when the mint gets `MESSAGES_PER_MINUTE`.
@@ -200,7 +202,7 @@ impl Task {
                 return Ok(End::Lost);
             }
         };
-        let mut pending: BTreeSet<QuoteId> = self.watched.clone();
+        let mut pending: SortedSet<QuoteId> = self.watched.clone();
         let mut send_at = Instant::now();
         // The message whose answer says that all quotes of a fresh connection are subscribed.
         let mut fresh = true;
@@ -280,7 +282,7 @@ impl Task {
 
     /// Subscribes the next batch of pending quotes and returns the message's id; `None` where the socket is
     /// broken.
-    async fn subscribe(&mut self, socket: &mut Socket, pending: &mut BTreeSet<QuoteId>) -> Option<u64> {
+    async fn subscribe(&mut self, socket: &mut Socket, pending: &mut SortedSet<QuoteId>) -> Option<u64> {
         let mut batch = Vec::new();
         while batch.len() < QUOTES_PER_MESSAGE {
             match pending.pop_first() {
@@ -347,9 +349,7 @@ fn read(text: &str) -> Heard {
         .map_or(Heard::Nothing, Heard::Subscribed)
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-type Socket = WebSocketStream<Box<dyn Stream>>;
+type Socket = WebSocketStream<AnyStream>;
 
 enum OpenError {
     /// The mint answered the upgrade with another status.
@@ -365,7 +365,7 @@ async fn open(mint: &MintUrl, tls: &Tls) -> Result<Socket, OpenError> {
     let handshake = async {
         let endpoint = mint.endpoint("/v1/ws");
         let url = endpoint.replacen("http", "ws", 1);
-        let stream: Box<dyn Stream> = if mint.is_https() {
+        let stream: AnyStream = if mint.is_https() {
             let name = mint.host().to_owned().try_into();
             let name = name.map_err(|_| OpenError::Failed("the host has no TLS name".to_owned()))?;
             let tls = tokio_rustls::TlsConnector::from(tls.config());

@@ -9,10 +9,11 @@ use super::hex;
 use super::keyset::{Keyset, KeysetId, Terms};
 use super::outputs::{BlindSignature, Outputs};
 use super::refusal::plain;
+use crate::json::json;
 use crate::units::{Sats, UnixSeconds};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 

@@ -6,10 +6,11 @@ use super::answer::{self, Answer};
 use super::routes::{body, pairs};
 use super::Site;
 use crate::card::{Cards, Reason};
+use crate::json::json;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 #[derive(Clone, Copy)]
 pub enum CardRoute {

@@ -5,6 +5,7 @@ use super::listeners::Audience;
 use super::{routes, Site};
 use crate::mac::MacAddr;
 use crate::network::neighbours;
+use crate::network::stream::AnyStream;
 use crate::task;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -141,6 +142,7 @@ async fn converse(
             Ok::<_, Infallible>(answer)
         }
     });
+    let stream: AnyStream = Box::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -32,7 +32,10 @@ use crate::mint_proxy::MintProxy;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{watch, Semaphore};
+
+/// How many long payments of all guests together are in memory at a time.
+const LONG_PAYMENTS: usize = 16;
 
 /// What the routes can reach.
 pub struct Site {
@@ -42,6 +45,8 @@ pub struct Site {
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
     connections: Arc<Mutex<Connections>>,
+    /// Places for payments that are longer than usual.
+    long_payments: Arc<Semaphore>,
     /// What the machine refuses at the moment, for status.
     trouble: Mutex<Vec<String>>,
 }
@@ -80,6 +85,7 @@ impl Site {
             mints,
             shop,
             connections: Arc::default(),
+            long_payments: Arc::new(Semaphore::new(LONG_PAYMENTS)),
             trouble: Mutex::default(),
         })
     }

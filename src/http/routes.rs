@@ -7,6 +7,7 @@ use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
 use super::{admin, cards, cors, ecash, pages, tickets, ways, websocket, Site};
 use crate::config::{Config, Venue};
+use crate::json::json;
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{self, Caller, CallerError};
@@ -15,7 +16,6 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
-use serde_json::json;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +170,8 @@ fn addressee(request: &Request<Incoming>) -> Addressee {
     match path {
         // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
         _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
+        // For programs it is a path like any other: only browsers come back to where a form was sent.
+        "/pay" if !is_browser && *request.method() != Method::POST => Addressee::TollGate,
         _ if is_ours(path) => Addressee::Own,
         _ if !is_browser || tollgate::is_question(path) => Addressee::TollGate,
         "/" => Addressee::Own,

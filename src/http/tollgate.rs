@@ -15,11 +15,14 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Nothing longer is a payment.
 const MAX_PAYMENT: usize = 1 << 20;
 /// Twice the longest token that is read.
 const KEPT_PAYMENT: usize = 128 * 1024;
+/// Longer than a token of twenty proofs. Longer ones need a place: memory is scarce, and connections are many.
+const SHORT_PAYMENT: usize = 8 * 1024;
 /// The longest part of a wrong MAC that is repeated.
 const MAX_CLAIM: usize = 64;
 
@@ -118,28 +121,51 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
     if let Some(Err(wait)) = asker.mac.map(|mac| tollgate.may_pay(mac)) {
         return TollGate::too_fast(wait);
     }
-    match payment(request).await {
-        Ok(text) => tollgate.pay(&asker.client(), text.as_deref()).await,
-        Err(why) => tollgate.unreadable(&asker.client(), why),
+    let mut place = None;
+    match payment(site, request, &mut place).await {
+        Ok(text) => tollgate.pay(&asker.client(), text).await,
+        Err(Unread::Broken(why)) => tollgate.unreadable(&asker.client(), why),
+        Err(Unread::Crowded) => tollgate.crowded(&asker.client()),
     }
 }
 
-/// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`).
-async fn payment(request: Request<Incoming>) -> Result<Option<String>, &'static str> {
+/// Why a payment was not read.
+enum Unread {
+    Broken(&'static str),
+    Crowded,
+}
+
+/// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`). What is longer
+/// than usual holds a place for as long as its caller keeps it.
+async fn payment(
+    site: &Site,
+    request: Request<Incoming>,
+    place: &mut Option<OwnedSemaphorePermit>,
+) -> Result<Option<String>, Unread> {
     let mut body = Limited::new(request.into_body(), MAX_PAYMENT);
     let mut kept = Some(Vec::new());
     let reading = async {
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| "it is too large, or was not sent whole")?;
+            let frame = frame.map_err(|_| Unread::Broken("it is too large, or was not sent whole"))?;
             let data = frame.into_data().unwrap_or_default();
-            kept = kept.take().filter(|kept: &Vec<u8>| kept.len().saturating_add(data.len()) <= KEPT_PAYMENT);
+            let length =
+                kept.as_ref().map_or(usize::MAX, |kept: &Vec<u8>| kept.len().saturating_add(data.len()));
+            if length > KEPT_PAYMENT {
+                (kept, *place) = (None, None);
+                continue;
+            }
+            if length > SHORT_PAYMENT && place.is_none() {
+                let free = site.long_payments.clone().try_acquire_owned();
+                *place = Some(free.map_err(|_| Unread::Crowded)?);
+            }
             if let Some(kept) = &mut kept {
                 kept.extend_from_slice(&data);
             }
         }
         Ok(())
     };
-    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err("it did not arrive"))?;
+    let late = Err(Unread::Broken("it did not arrive"));
+    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(late)?;
     Ok(kept.map(|kept| String::from_utf8_lossy(&kept).into_owned()))
 }
 

@@ -5,8 +5,10 @@ use super::connections::Place;
 use super::origin::{is_own_page, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Site;
+use crate::json::json;
 use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::{self, Caller};
+use crate::network::stream::AnyStream;
 use crate::task;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
@@ -15,7 +17,6 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -120,8 +121,8 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
         .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let mut socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
+    let stream: AnyStream = Box::new(TokioIo::new(upgraded));
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
     let mut spoken = heard;
     let mut ping_at = heard + PING_EVERY;
@@ -170,7 +171,7 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
     part(socket, farewell).await;
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<AnyStream>;
 
 /// What a guest is told whose frames are refused; nothing where the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {

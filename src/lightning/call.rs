@@ -7,6 +7,7 @@ use super::pinned::pinned;
 use super::Account;
 use crate::config::MintUrl;
 use crate::ecash::Tls;
+use crate::network::stream::AnyStream;
 use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -18,7 +19,6 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -120,13 +120,13 @@ impl Peer {
         let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
         let _ = stream.set_nodelay(true);
         if !self.url.is_https() {
-            return exchange(stream, request).await;
+            return exchange(Box::new(stream), request).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(|err| not_sent(err.to_string()))?;
         let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(self.tls.clone()).connect(name, stream));
         let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s".to_owned()))?;
         let stream = stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?;
-        exchange(stream, request).await
+        exchange(Box::new(stream), request).await
     }
 
     fn request(
@@ -157,10 +157,7 @@ impl Peer {
 }
 
 /// From here on the request may have left.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, NoAnswer>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>) -> Result<Reply, NoAnswer> {
     let shaken = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))

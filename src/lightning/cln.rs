@@ -8,9 +8,10 @@ use super::proof::{is_hash, never_looked_at, nobodys_hash, refused, said, settle
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::ecash::Tls;
 use crate::hex;
+use crate::json::json;
 use crate::units::Msats;
 use hyper::Method;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// It looks for no new route after this (seconds).
 const RETRY_SECS: u64 = 30;

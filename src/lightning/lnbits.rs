@@ -9,9 +9,10 @@ use super::proof::{never_looked_at, nobodys_hash, refused, said, settled, unclea
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::ecash::Tls;
 use crate::hex;
+use crate::json::json;
 use crate::units::Msats;
 use hyper::Method;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 const PAYMENTS: &str = "/api/v1/payments";
 

@@ -9,10 +9,11 @@ use super::call::{in_time, Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, nobodys_hash, plain, refused, settled};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::ecash::Tls;
+use crate::json::json;
 use crate::units::Msats;
 use base64::prelude::{Engine, BASE64_URL_SAFE};
 use hyper::Method;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::time::Duration;
 
 /// lnd begins no new attempt after this (seconds); what is in flight goes on.

@@ -9,13 +9,13 @@ use super::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::bolt11::Invoice;
 use crate::ecash::wallet::{MeltOffer, Melted, Wallet};
 use crate::hex;
+use crate::set::SortedSet;
 use crate::store::Balance;
 use crate::task;
 use crate::units::{Msats, Sats};
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -29,11 +29,11 @@ const QUOTE_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct Melt {
     wallet: Wallet,
     /// Payment hashes of orders that may not be in the journal yet.
-    under_way: Arc<Mutex<BTreeSet<[u8; 32]>>>,
+    under_way: Arc<Mutex<SortedSet<[u8; 32]>>>,
 }
 
 /// Takes an order off the list, whatever becomes of it.
-struct UnderWay(Arc<Mutex<BTreeSet<[u8; 32]>>>, [u8; 32]);
+struct UnderWay(Arc<Mutex<SortedSet<[u8; 32]>>>, [u8; 32]);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

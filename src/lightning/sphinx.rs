@@ -6,8 +6,9 @@ use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, plain, settled};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::ecash::Tls;
+use crate::json::json;
 use hyper::Method;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 const MAX_TAG: usize = 128;
 

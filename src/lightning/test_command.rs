@@ -4,7 +4,8 @@ use super::{Account, Kind, Lightning as _, Melt, Report};
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::Tls;
-use serde_json::{json, Value};
+use crate::json::json;
+use serde_json::Value;
 
 /// Whether the running daemon has to be asked: the router's own ecash is in its hands.
 pub fn is_the_daemons(config: &Config) -> bool {

@@ -6,9 +6,10 @@
 
 use crate::access::Session;
 use crate::config::MintUrl;
+use crate::json::json;
 use crate::store::{RequestId, Ticket};
 use crate::units::{Sats, UnixSeconds};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 
 /// A message longer than this is refused unread.
 pub const MAX_MESSAGE: usize = 16 * 1024;

@@ -27,12 +27,12 @@ use crate::config::Config;
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::pace::Pace;
+use crate::set::SortedSet;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
 use litemap::LiteMap;
 use request::Wake;
 use sockets::Sockets;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch::Receiver;
 
@@ -189,7 +189,7 @@ impl MintProxy {
     /// Ends the graces of guests that have no open invoice any more.
     pub fn tend_graces(&self) {
         let now = self.0.store.now();
-        let open: BTreeSet<MacAddr> = {
+        let open: SortedSet<MacAddr> = {
             let table = self.table();
             table
                 .requests

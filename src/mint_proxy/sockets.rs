@@ -8,13 +8,14 @@ use super::messages::{self, ClientMessage, Code, ProxyError};
 use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
+use crate::set::SortedSet;
 use crate::store::RequestId;
 use crate::task;
 use litemap::LiteMap;
-use serde_json::{json, Value};
-use std::collections::BTreeSet;
+use serde_json::Value;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
@@ -50,7 +51,7 @@ pub struct Trust {
 }
 
 /// What one socket may be told.
-struct Ear(Mutex<(Trust, BTreeSet<RequestId>)>);
+struct Ear(Mutex<(Trust, SortedSet<RequestId>)>);
 
 impl Ear {
     fn hears(&self, about: Option<&RequestId>) -> bool {
@@ -140,7 +141,7 @@ impl MintProxy {
     /// Joins a new socket of this caller; if it is trusted, tokens that wait for the guest are delivered on it
     /// again.
     pub fn join(&self, caller: Caller, venue: Venue, limit: usize, trust: Trust) -> Option<Conversation> {
-        let ear = Arc::new(Ear(Mutex::new((trust, BTreeSet::new()))));
+        let ear = Arc::new(Ear(Mutex::new((trust, SortedSet::new()))));
         let (outbox, inbox) = self.sockets().join(caller.mac, limit, ear.clone())?;
         let speaker = Speaker {
             proxy: self.clone(),

@@ -2,9 +2,9 @@
 //! so that nothing lives on as "established" and a later guest of the address starts afresh.
 
 use super::netlink::{self, Socket, NLM_F_ACK};
+use crate::set::SortedSet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const NFGENMSG: usize = 4;
 ///
 /// Where the kernel has no ctnetlink, OpenWrt's `/proc/net/nf_conntrack` takes the addresses instead (the
 /// number is then 0).
-pub fn flush(addresses: &BTreeSet<IpAddr>) -> io::Result<usize> {
+pub fn flush(addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
     let mut deleted: usize = 0;
     for family in [netlink::AF_INET, netlink::AF_INET6] {
         let of_family = |address: &&IpAddr| netlink::family(**address) == family;
@@ -43,7 +43,7 @@ pub fn flush(addresses: &BTreeSet<IpAddr>) -> io::Result<usize> {
     Ok(deleted)
 }
 
-fn flush_family(family: u8, addresses: &BTreeSet<IpAddr>) -> io::Result<usize> {
+fn flush_family(family: u8, addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
     let mut socket = Socket::open(SockProtocol::NetlinkNetFilter, PATIENCE)?;
     let doomed = socket.dump(CT_GET, &netlink::netfilter_header(family), |kind, payload| match kind {
         CT_NEW => deletion(family, payload, addresses),
@@ -61,7 +61,7 @@ fn flush_family(family: u8, addresses: &BTreeSet<IpAddr>) -> io::Result<usize> {
 }
 
 /// The request that deletes this connection and no later one with the same ports, if an address is in it.
-fn deletion(family: u8, payload: &[u8], addresses: &BTreeSet<IpAddr>) -> io::Result<Option<Vec<u8>>> {
+fn deletion(family: u8, payload: &[u8], addresses: &SortedSet<IpAddr>) -> io::Result<Option<Vec<u8>>> {
     let attributes = netlink::after(payload, NFGENMSG)?;
     let mut body = netlink::netfilter_header(family);
     let mut concerned = false;
@@ -81,7 +81,7 @@ fn deletion(family: u8, payload: &[u8], addresses: &BTreeSet<IpAddr>) -> io::Res
 }
 
 /// Source and destination are the four attributes of a tuple's address part (IPv4 or IPv6).
-fn names_one_of(tuple: &[u8], addresses: &BTreeSet<IpAddr>) -> io::Result<bool> {
+fn names_one_of(tuple: &[u8], addresses: &SortedSet<IpAddr>) -> io::Result<bool> {
     for item in netlink::attributes(netlink::attribute(tuple, CTA_TUPLE_IP)?.unwrap_or_default()) {
         if addresses.contains(&netlink::ip(item?.1)?) {
             return Ok(true);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn concerned(address: &str) -> bool {
-        let addresses = BTreeSet::from([address.parse().unwrap()]);
+        let addresses = SortedSet::from([address.parse().unwrap()]);
         deletion(netlink::AF_INET, &connection(), &addresses).unwrap().is_some()
     }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_deletion_names_the_connection_itself() {
-        let addresses = BTreeSet::from(["192.168.77.11".parse().unwrap()]);
+        let addresses = SortedSet::from(["192.168.77.11".parse().unwrap()]);
         let body = deletion(netlink::AF_INET, &connection(), &addresses).unwrap().unwrap();
         let attributes = netlink::after(&body, NFGENMSG).unwrap();
         let expected = tuple("192.168.77.11", "198.51.100.80");
@@ -153,7 +153,7 @@ mod tests {
     fn a_cut_connection_is_no_panic() {
         let whole = connection();
         for end in 0..whole.len() {
-            let _ = deletion(netlink::AF_INET, &whole[..end], &BTreeSet::new());
+            let _ = deletion(netlink::AF_INET, &whole[..end], &SortedSet::new());
         }
     }
 }

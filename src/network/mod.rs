@@ -6,4 +6,5 @@ pub mod gate;
 pub mod neighbours;
 mod netlink;
 mod nftables;
+pub mod stream;
 pub mod witness;

@@ -2,10 +2,10 @@
 //! the version of `nft`, and without starting a process. Nothing is written here.
 
 use super::netlink::{self, Socket};
+use crate::set::SortedSet;
 use crate::units::Millis;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
@@ -129,7 +129,7 @@ impl Nftables {
     }
 
     /// The devices of every flowtable on the machine: what passes between them may skip our chains.
-    pub fn offloaded_devices(&mut self) -> io::Result<BTreeSet<String>> {
+    pub fn offloaded_devices(&mut self) -> io::Result<SortedSet<String>> {
         let header = netlink::netfilter_header(netlink::AF_UNSPEC);
         let lists =
             self.list(GET_FLOWTABLE, NEW_FLOWTABLE, header, |payload| parse_flowtable(payload).map(Some))?;

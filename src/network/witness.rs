@@ -10,10 +10,10 @@ use super::neighbours::{self, Caller};
 use super::netlink;
 use super::nftables::{Element, Nftables};
 use crate::mac::MacAddr;
+use crate::set::SortedSet;
 use crate::units::Millis;
 use pnet::datalink::{self, Channel, ChannelType, DataLinkReceiver, NetworkInterface};
 use pnet::packet::icmpv6;
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ fn last_packet(mac: MacAddr) -> io::Result<Option<Millis>> {
 }
 
 /// Asks the whole link who has the caller's address; the MACs that answered.
-fn call_for(caller: &Caller, is_doubtful: bool) -> io::Result<BTreeSet<MacAddr>> {
+fn call_for(caller: &Caller, is_doubtful: bool) -> io::Result<SortedSet<MacAddr>> {
     let device = devices::find(&caller.device)?.ok_or(io::ErrorKind::NotFound)?;
     let own = devices::addresses(&caller.device)?;
     let mac = device.mac.ok_or(io::ErrorKind::Unsupported)?;
@@ -128,7 +128,7 @@ fn call_for(caller: &Caller, is_doubtful: bool) -> io::Result<BTreeSet<MacAddr>>
     sender.send_to(&call, None).ok_or(io::ErrorKind::WriteZero)??;
     drop(sender);
 
-    let mut found = BTreeSet::new();
+    let mut found = SortedSet::new();
     let mut deadline = Instant::now() + LISTEN;
     while Instant::now() < deadline {
         let Some(mac) = next_answer(answers.as_mut(), caller.address) else { continue };

@@ -3,7 +3,8 @@
 use super::control::Refusal;
 use crate::card::{CardError, Cards};
 use crate::http::Site;
-use serde_json::{json, Value};
+use crate::json::json;
+use serde_json::Value;
 
 const USAGE: &str = "card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled] | list | show ID | enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT] | wipe ID | reprogram ID | history ID";
 

@@ -6,10 +6,11 @@
 use crate::access::Session;
 use crate::config::Metric;
 use crate::http::Site;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::task;
 use crate::units::{Allotment, Millis};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,7 @@ fn clients(site: &Site) -> Value {
                     "device": device,
                     "venue": venue.id,
                     "trusted": venue.trusted_macs.contains(&caller.mac),
-                    "remaining_seconds": null,
+                    "remaining_seconds": Option::<u64>::None,
                 });
                 if let Some(session) = session.filter(Session::is_running) {
                     tell_left(&mut client, &session);

@@ -2,9 +2,10 @@
 
 use crate::config::Config;
 use crate::http::Site;
+use crate::json::json;
 use crate::network::devices;
 use crate::units::{Millis, UnixSeconds};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 const DAY: u64 = 86_400;
 
@@ -27,7 +28,7 @@ pub async fn status(site: &Site) -> Value {
                 "last_error": health.last_failure.map(|(_, error)| error),
             })
         }).collect::<Value>(),
-        "gate": {
+        "gate": json!({
             "firewall_lock": gate.firewall_lock,
             "routing_lock": gate.routing_lock,
             "trouble": gate.trouble,
@@ -35,7 +36,7 @@ pub async fn status(site: &Site) -> Value {
             "offloaded_devices": gate.offloaded_devices,
             "times_put_back": gate.healed,
             "open": gate.open,
-        },
+        }),
         "store": store(site),
         "cards": cards(site),
         "clock": clock(site),

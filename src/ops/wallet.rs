@@ -6,9 +6,10 @@ use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::{Received, Sent, Wallet, WalletError};
 use crate::ecash::{KeysetInfo, Urgency};
 use crate::http::Site;
+use crate::json::json;
 use crate::store::Balance;
 use crate::units::Sats;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 pub(super) const USAGE: &str = "wallet balance | info | receive TOKEN | send AMOUNT [--mint URL] [--v3] | sent | reclaim ID | restore | seed";
 
@@ -72,7 +73,7 @@ async fn info(site: &Site, wallet: &Wallet) -> Result<Value, Refusal> {
         }));
     }
     let (receiving, spending) = wallet.open().await.map_err(|err| (err.code(), err.to_string()))?;
-    Ok(json!({"mints": mints, "open": {"receiving": receiving, "spending": spending}}))
+    Ok(json!({"mints": mints, "open": json!({"receiving": receiving, "spending": spending})}))
 }
 
 async fn receive(wallet: &Wallet, config: &Config, token: &str) -> Result<Value, Refusal> {

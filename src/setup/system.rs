@@ -4,10 +4,11 @@
 use super::firewall::{zone_name, Files};
 use crate::config::check::plural;
 use crate::config::Config;
+use crate::json::json;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
 use crate::network::{devices, gate};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;

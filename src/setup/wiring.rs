@@ -2,9 +2,9 @@
 
 use super::firewall::{zone_name, Files};
 use crate::config::{Config, Problem};
-use std::collections::BTreeSet;
+use crate::set::SortedSet;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The lines for the configuration at `path`; networks and zones are read from the files beside it.
 pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
@@ -12,7 +12,7 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     config.resolve_networks(&dir.join("network"));
     let (files, _) = Files::read(dir);
-    let (mut networks, mut zones) = (BTreeSet::new(), BTreeSet::new());
+    let (mut networks, mut zones) = (SortedSet::new(), SortedSet::new());
     for venue in &config.venues {
         networks.extend(venue.network.clone());
         for device in &venue.devices {
@@ -28,8 +28,13 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     line("enabled", &u8::from(main.enabled));
     line("state_dir", &main.state_dir.display());
     line("run_dir", &main.run_dir.display());
-    if let Some(file) = &main.ca_file {
-        line("ca_file", &file.display());
+    // What lies in the state directory is seen with it.
+    let elsewhere = |file: &&PathBuf| !file.starts_with(&main.state_dir);
+    for file in [&main.ca_file, &config.lightning.secret_file].into_iter().flatten().filter(elsewhere) {
+        line("file", &file.display());
+    }
+    if let Some(file) = Some(&config.admin.token_file).filter(elsewhere) {
+        line("token_file", &file.display());
     }
     for port in [main.port, main.mint_proxy_port, main.redirect_port] {
         line("port", &port);

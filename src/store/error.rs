@@ -9,7 +9,9 @@ pub enum StoreError {
     #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// A newer version of this program has written the store. Treated like a damaged one.
-    #[error("the store has version {found}, this program knows {known}")]
+    #[error(
+        "a newer tollgated has written the store (version {found}, here {known}): install that one again"
+    )]
     TooNew { found: u32, known: u32 },
     /// SQLite did not accept a setting without which a power cut loses what was acknowledged.
     #[error("the store cannot promise to survive a power cut: {0}")]

@@ -6,10 +6,11 @@
 
 use super::{time, Store, StoreError, Ticket};
 use crate::config::Metric;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// How long paid bytes wait to be used.
 const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);

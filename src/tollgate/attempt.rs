@@ -12,7 +12,7 @@ use crate::network::neighbours::Caller;
 use crate::store::Known;
 use crate::task;
 use crate::units::Millis;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -51,7 +51,7 @@ pub enum Receipt {
     Never,
 }
 
-pub(super) type Attempts = BTreeMap<MacAddr, Attempt>;
+pub(super) type Attempts = LiteMap<MacAddr, Attempt>;
 
 #[derive(Clone)]
 pub(super) struct Attempt {

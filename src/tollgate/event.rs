@@ -24,10 +24,10 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// The event as JSON, signed with `key` (BIP-340). `None` with negligible probability.
-    pub fn sign(&self, key: &SecretKey) -> Option<String> {
-        let pubkey = x_only(key);
-        let id = self.id(&pubkey);
+    /// The event as JSON, signed with `key` (BIP-340), whose [`x_only`] is `pubkey`. `None` with negligible
+    /// probability.
+    pub fn sign(&self, key: &SecretKey, pubkey: &str) -> Option<String> {
+        let id = self.id(pubkey);
         let signature = hex::encode(&key.sign(&id)?);
         let (id, tags, content) = (hex::encode(&id), self.tags_json(), text(self.content));
         let Event { kind, created_at, .. } = self;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn parsed(event: &Event, key: &SecretKey) -> Value {
-        serde_json::from_str(&event.sign(key).unwrap()).unwrap()
+        serde_json::from_str(&event.sign(key, &x_only(key)).unwrap()).unwrap()
     }
 
     #[test]

@@ -6,18 +6,24 @@ use super::event::x_only;
 use crate::bech32;
 use crate::ecash::SecretKey;
 use crate::hex;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::store::{KeyFile, Secret, Store, StoreError};
-use serde_json::{json, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Devices for which clients expect an address.
 const DEVICES: [&str; 3] = ["br-lan", "wlan0", "wlan1"];
 
-/// The key that signs everything this router says to TollGate clients. Debug output shows no key.
+/// The key that signs everything this router says to TollGate clients, and what follows from it: anybody may
+/// ask for that, and a router derives it slowly. Debug output shows no key.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub key: SecretKey,
+    /// What others know it by: 64 hex digits.
+    pub public: String,
+    /// The body of `GET /identity`.
+    pub shown: Value,
 }
 
 impl Identity {
@@ -30,19 +36,19 @@ impl Identity {
         let name = "identity";
         let bytes = KeyFile(name).load_or_create(store, make).await?;
         let key = bytes.expose().try_into().ok().and_then(|bytes| SecretKey::from_bytes(&bytes));
-        Ok(Identity { key: key.ok_or_else(|| StoreError::KeyMissing(name.to_owned()))? })
+        Ok(Identity::of(key.ok_or_else(|| StoreError::KeyMissing(name.to_owned()))?))
     }
 
-    /// The body of `GET /identity`.
-    pub fn shown(&self) -> Value {
-        let public = x_only(&self.key);
+    fn of(key: SecretKey) -> Identity {
+        let public = x_only(&key);
         let bytes: [u8; 32] = hex::decode(&public).unwrap_or_default();
         let macs = DEVICES.map(|device| (device.to_owned(), mac(&public, device).into()));
-        json!({
+        let shown = json!({
             "npub": bech32::encode("npub", &bytes),
             "ipv4": ipv4(&public),
             "macs": Value::Object(macs.into_iter().collect()),
-        })
+        });
+        Identity { key, public, shown }
     }
 }
 
@@ -65,17 +71,18 @@ fn digest(domain: &str, public: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// Key 1, whose public key is the generator's x.
     fn identity() -> Identity {
         let mut one = [0; 32];
         one[31] = 1;
-        Identity { key: SecretKey::from_bytes(&one).unwrap() }
+        Identity::of(SecretKey::from_bytes(&one).unwrap())
     }
 
     #[test]
     fn what_is_derived_is_what_other_tollgates_derive() {
-        let shown = identity().shown();
+        let shown = identity().shown;
         assert_eq!(shown["npub"], "npub10xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqpkge6d");
         assert_eq!(shown["ipv4"], "100.99.243.1");
         assert_eq!(
@@ -86,6 +93,6 @@ mod tests {
 
     #[test]
     fn the_key_does_not_show_in_debug_output() {
-        assert_eq!(format!("{:?}", identity()), "Identity { key: SecretKey(..) }");
+        assert!(format!("{:?}", identity()).starts_with("Identity { key: SecretKey(..), public: \"79be667e"));
     }
 }

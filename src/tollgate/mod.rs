@@ -19,6 +19,7 @@ pub use payment::NotPaid;
 use crate::access::Access;
 use crate::config::{Config, Metric, Venue};
 use crate::ecash::wallet::Wallet;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Caller;
@@ -29,7 +30,7 @@ use attempt::Attempts;
 use event::{Event, Tags};
 use identity::Identity;
 use litemap::LiteMap;
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.
@@ -121,7 +122,7 @@ impl TollGate {
     /// The body of `GET /identity`.
     pub fn identity(&self) -> Reply {
         match &self.0.identity {
-            Ok(identity) => Reply::value(200, &identity.shown()),
+            Ok(identity) => Reply::value(200, &identity.shown),
             Err(code) => closed(code),
         }
     }
@@ -140,7 +141,7 @@ impl TollGate {
     fn sign(&self, kind: u32, tags: &Tags, content: &str) -> Result<String, &'static str> {
         let identity = self.0.identity.as_ref().map_err(|code| *code)?;
         let event = Event { kind, created_at: self.0.store.wall(), tags, content };
-        event.sign(&identity.key).ok_or("INTERNAL_ERROR")
+        event.sign(&identity.key, &identity.public).ok_or("INTERNAL_ERROR")
     }
 
     /// Signs under a name; the same tags again are answered with the same event.

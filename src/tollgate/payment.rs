@@ -77,7 +77,7 @@ impl TollGate {
     }
 
     /// Takes the payment in `body`: a token, or an event with one. `None`: it was longer than any token.
-    pub async fn pay(&self, client: &Client<'_>, body: Option<&str>) -> Reply {
+    pub async fn pay(&self, client: &Client<'_>, body: Option<String>) -> Reply {
         if let Err(code) = &self.0.identity {
             return super::closed(code);
         }
@@ -85,7 +85,7 @@ impl TollGate {
             let message = "Failed to lookup MAC address: this router does not know your device";
             return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
         };
-        let token = body.ok_or(Refusal::Token(TokenError::TooLarge).into()).map(token_in);
+        let token = body.ok_or(Refusal::Token(TokenError::TooLarge).into()).map(|body| token_in(&body));
         let paid = match token {
             Ok(Some(token)) => self.purchase(client, mac, &token).await,
             Ok(None) => {
@@ -107,6 +107,12 @@ impl TollGate {
     pub fn unreadable(&self, client: &Client<'_>, why: &str) -> Reply {
         let message = format!("Error reading request body: {why}");
         self.notice(client.mac, &Notice::new("invalid-request", 400, message))
+    }
+
+    /// What a client is told whose payment is long, while too many such are being received.
+    pub fn crowded(&self, client: &Client<'_>) -> Reply {
+        let message = "Many are paying at this moment. The token was not taken; please send it again.";
+        self.notice(client.mac, &Notice::new("service-unavailable", 503, message))
     }
 
     /// Turns a token into access: the session, and the ticket to keep where this payment has made it. What was

@@ -3,10 +3,11 @@
 
 use super::event::{tag, Tags};
 use crate::access::Session;
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::Request;
 use crate::store::Ticket;
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 
 /// Kind of the event that answers a payment.
 pub const KIND: u32 = 1022;
@@ -102,6 +103,7 @@ mod tests {
     use super::*;
     use crate::config::Metric;
     use crate::units::{Allotment, UnixSeconds};
+    use serde_json::json;
 
     fn session(used: u64) -> Session {
         Session {

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import subprocess
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -18,6 +19,7 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.openwrt.root import Root
 from lab.place import HOST, free_ports
 from lab.shop import Shop
 
@@ -134,6 +136,28 @@ def cards(open_card_shop, request):
 
 
 @pytest.fixture(scope="session")
+def program(tmp_path_factory) -> str:
+    """The daemon without its debugging symbols, quick to copy and to pack."""
+    path = str(tmp_path_factory.mktemp("program") / "tollgated")
+    subprocess.run(["strip", "-o", path, lab_daemon.binary()], check=True)
+    return path
+
+
+@pytest.fixture
+def router(lab, program, request):
+    """A router's root with our files in their places; the service is not started. procd must have had nothing to complain of."""
+    root = Root(lab.router, lab.path(f"root-{next(NUMBERS)}"))
+    root.put_service(program)
+    yield root
+    if getattr(request.node, "failed", False):
+        print(root.log()[-3000:], "\n".join(root.service()))
+    complaints = root.read("tmp/procd/complaints")
+    root.close()
+    lab.clean_router()
+    assert not complaints
+
+
+@pytest.fixture(scope="session")
 def lightning(tmp_path_factory):
     """Two lnd nodes with a channel, one pair for all tests of this process: a test that ends a node starts it again."""
     with LightningPair(str(tmp_path_factory.mktemp("lightning") / "pair")) as made:
@@ -180,6 +204,11 @@ def phone(browser):
     assert not problems
 
 
+# The files that take longest begin first: with the last of them begun last, all other workers would wait for one.
+LONGEST = (
+    "test_wallet", "test_money", "test_bytes", "test_portal", "test_lightning", "test_lightning_lnd", "test_package", "test_tollgate",
+    "test_gate", "test_crash", "test_ticket", "test_service", "test_setup", "test_store", "test_operations", "test_portal_looks",
+)
 # Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
 TOGETHER = {
     "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
@@ -198,6 +227,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(config, items):
     """Another mint than usual: only what asks for it."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if MINT != "nutshell":
         others = [item for item in items if "mint" not in item.fixturenames]
         config.hook.pytest_deselected(items=others)

@@ -221,6 +221,16 @@ def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
     assert state[0].startswith("ready: ") and state[-1].startswith("version: ")
 
 
+def test_help_and_readme_name_the_same_commands(lab):
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(os.path.join(top, "README.md")) as file:
+        listed = file.read().split("### Commands\n")[1].split("\n\n`-c FILE`")[0]
+    in_readme = {line.split()[1] for line in listed.splitlines() if line.startswith("    tollgated ")}
+    told = lab.router.run([binary(), "--help"]).out
+    in_help = {line.split()[0] for line in told.split("COMMANDS\n")[1].split("OPTIONS\n")[0].splitlines() if re.match(r"    [a-z]", line)}
+    assert in_help - {"wiring"} == in_readme  # which names it beside `gate release`
+
+
 def test_control_socket_survives_nonsense(lab, daemon):
     for line in (b"", b"\n", b"nonsense\n", b"[]\n", b'{"command": 5}\n', b'{"command":"grant","args":{}}\n', b"\xff\xfe\n", b"x" * 100_000 + b"\n"):
         with socket.socket(socket.AF_UNIX) as sock:

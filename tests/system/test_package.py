@@ -4,41 +4,36 @@ opkg and apk are stand-ins (tests/lab/openwrt/opkg.py and apk.py say what they c
 `uci`, the real daemon and the real kernel.
 """
 
+import contextlib
 import hashlib
+import importlib.util
 import json
 import os
+import random
 import re
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
-from lab.daemon import binary
 from lab.openwrt import apk, opkg
 from lab.openwrt.opkg import Opkg, Refused
-from lab.openwrt.root import Root
+from lab.openwrt.root import CONFIG, SELLING, Root
 from lab.place import wait_for
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACK = os.path.join(TOP, "openwrt", "package.py")
-CONFIG = "etc/config/tollgate"
-SELLING = (
-    "config tollgate 'main'\n\toption enabled '1'\n\nconfig venue 'guest'\n\tlist device 'br-guest'\n\n"
-    "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
-)
+
+
+SPEC = importlib.util.spec_from_file_location("package", PACK)
+package_py = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(package_py)
 
 
 def pack(what: str, program: str, out: str, version: str, arch: str = "x86_64", **env: str) -> subprocess.CompletedProcess:
     argv = [sys.executable, PACK, what, "--binary", program, "--arch", arch, "--out", out, "--version", version]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **env})
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory) -> str:
-    """The daemon without its debugging symbols, so that packing it is quick."""
-    path = str(tmp_path_factory.mktemp("program") / "tollgated")
-    subprocess.run(["strip", "-o", path, binary()], check=True)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +121,16 @@ endef
 
 
 def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
+    """As `scripts/feeds` lays it out for a `src-link` feed: links to the checkout."""
     for path, text in (("rules.mk", BUILDROOT), ("include/package.mk", BUILD_PACKAGE), ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n")):
         os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
         (tmp_path / path).write_text(text)
-    subprocess.run(["make", "-s", "-C", os.path.dirname(PACK), f"TOPDIR={tmp_path}", "all"], check=True, env={"PATH": os.environ["PATH"]})
+    os.symlink(TOP, tmp_path / "feeds/tollgate")
+    os.makedirs(tmp_path / "package/feeds/tollgate")
+    os.symlink("../../../feeds/tollgate/openwrt", tmp_path / "package/feeds/tollgate/tollgated")
+    subprocess.run(["make", "-s", "-C", tmp_path / "package/feeds/tollgate/tollgated", f"TOPDIR={tmp_path}", "all"], check=True,
+                   env={"PATH": os.environ["PATH"], "PWD": str(tmp_path / "package/feeds/tollgate/tollgated")})
+    assert set(os.listdir(tmp_path / "build")) == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "install"}, "what is compiled"
     package = opkg.read(ipk("1.0.0"))
     found = {}
     for folder, _, names in os.walk(tmp_path / "out"):
@@ -162,20 +163,32 @@ def test_the_rule_that_fw4_includes_accepts_the_mark_alone(lab, ipk):
     assert "mark & 0x08000000 == 0x08000000 accept" in listed
 
 
-def test_the_same_input_gives_the_same_bytes(ipk, program, tmp_path):
-    copy = str(tmp_path / "copy")
-    subprocess.run(["cp", program, copy], check=True)
-    done = pack("ipk", copy, str(tmp_path), "1.0.0")
-    assert done.returncode == 0, done.stderr
-    with open(ipk("1.0.0"), "rb") as one, open(tmp_path / "tollgated_1.0.0-r1_x86_64.ipk", "rb") as other:
-        assert one.read() == other.read()
+def elf(machine: tuple[int, int, int]) -> bytes:
+    """A small file that is a program, as far as a package can see: class, byte order, machine."""
+    bits, order, number = machine
+    header = b"\x7fELF" + bytes([bits, order]) + bytes(12) + number.to_bytes(2, "little" if order == 1 else "big")
+    return header + random.Random(number).randbytes(5000)
+
+
+@pytest.fixture
+def small(tmp_path) -> str:
+    (tmp_path / "small").write_bytes(elf((2, 1, 62)))
+    return str(tmp_path / "small")
+
+
+def test_the_same_input_gives_the_same_bytes(small, tmp_path):
+    made = []
+    for folder in ("one", "other"):
+        os.makedirs(tmp_path / folder)
+        program = subprocess.run(["cp", small, tmp_path / folder / "program"], check=True).args[-1]
+        done = pack("ipk", str(program), str(tmp_path / folder), "1.0.0")
+        assert done.returncode == 0, done.stderr
+        made.append((tmp_path / folder / "tollgated_1.0.0-r1_x86_64.ipk").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_a_prerelease_is_older_than_its_release():
-    def version(plain: str) -> str:
-        return subprocess.run([sys.executable, PACK, "version", "ipk", "--version", plain], capture_output=True, text=True, check=True).stdout.strip()
-
-    order = [version(plain) for plain in ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1-rc.1", "1.0.1", "1.10.0")]
+    order = [package_py.version(plain, "ipk") for plain in ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1-rc.1", "1.0.1", "1.10.0")]
     assert all(opkg.compare(older, newer) < 0 for older, newer in zip(order, order[1:])), order
 
 
@@ -184,15 +197,38 @@ def test_a_binary_for_another_processor_is_not_packed(program, tmp_path):
     assert done.returncode == 1 and "another machine" in done.stderr and not os.listdir(tmp_path)
 
 
+def test_a_package_over_its_limit_is_not_made(small, tmp_path):
+    limits = tmp_path / "limits"
+    size = 0
+    for line, code in (("ipk x86_64 1000000000", 0), ("ipk all 1000", 1), ("ipk mips_24kc 1000", 0), ("binary all 1000", 0)):
+        limits.write_text(f"# a comment\n{line}\n")
+        argv = [sys.executable, PACK, "ipk", "--binary", small, "--arch", "x86_64", "--out", str(tmp_path / "out"), "--version", "1.0.0", "--limits", str(limits)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == code, (line, done.stderr)
+        made = tmp_path / "out" / "tollgated_1.0.0-r1_x86_64.ipk"
+        assert made.exists() == (code == 0), line
+        if code:
+            assert f"{size - 1000:,} more than" in done.stderr
+        else:
+            size = made.stat().st_size
+
+
+def test_make_packs_within_the_limits_of_the_checkout():
+    for what in ("ipk", "apk"):
+        planned = subprocess.run(["make", "-n", "-C", TOP, what, "TARGET=mipsel"], capture_output=True, text=True, check=True).stdout
+        assert f"package.py {what} --limits cross/limits --binary target/openwrt/mipsel_24kc/tollgated --arch \"mipsel_24kc\"" in planned
+    with open(os.path.join(TOP, "cross", "limits")) as file:
+        assert any(line.split()[:2] == ["ipk", "all"] for line in file)
+
+
 def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
     for arch, sister, machine in (("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)), ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
                                   ("mips_24kc", "mips_4kec", (1, 2, 8)), ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40))):
-        header = b"\x7fELF" + bytes([machine[0], machine[1]]) + bytes(12) + machine[2].to_bytes(2, "little" if machine[1] == 1 else "big") + bytes(44)
-        (tmp_path / "program").write_bytes(header)
+        (tmp_path / "program").write_bytes(elf(machine))
         packages = []
         for name in (arch, sister):
-            assert pack("ipk", str(tmp_path / "program"), str(tmp_path), "1.0.0", arch=name).returncode == 0
-            packages.append(opkg.read(str(tmp_path / f"tollgated_1.0.0-r1_{name}.ipk")))
+            binary = package_py.read_binary(str(tmp_path / "program"), name)
+            packages.append(opkg.read(package_py.make_ipk(binary, name, "1.0.0-r1", str(tmp_path))))
         assert [package["control"].pop("Architecture") for package in packages] == [arch, sister]
         assert packages[0] == packages[1]
 
@@ -242,7 +278,7 @@ def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(ipk, apk_of):
 
 def test_apk_orders_a_prerelease_as_opkg_does():
     plain = ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-pre.1", "1.0.0-rc.1", "1.0.0-rc.10", "1.0.0")
-    made = [subprocess.run([sys.executable, PACK, "version", "apk", "--version", one], capture_output=True, text=True, check=True).stdout.strip() for one in plain]
+    made = [package_py.version(one, "apk") for one in plain]
     assert all(re.fullmatch(apk.VERSION, one) for one in made), made
     # apk's suffixes before a release, in their order.
     stages = [re.search(r"_([a-z]+)", one).group(1) for one in made[:-1]]
@@ -312,14 +348,46 @@ def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(la
     assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
 
 
-def test_a_downgrade_is_refused_unless_forced_and_then_keeps_the_config(router, ipk):
+def test_a_downgrade_wants_force_and_keeps_config_and_sessions(router, ipk):
     package = Opkg(router)
     package.install(ipk("1.0.0"))
-    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    router.start(SELLING)
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
     with pytest.raises(Refused, match="Not downgrading"):
         package.install(ipk("1.0.0-rc.1"))
+    assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out, "nothing was stopped"
     package.install(ipk("1.0.0-rc.1"), downgrade=True)
-    assert router.read(CONFIG) == SELLING.replace("'1'", "'0'", 1)
+    assert router.read(CONFIG) == SELLING
+    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the older daemon answers")
+
+
+def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says_so(lab, router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.start(SELLING)
+    router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
+    router.init("stop")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    store, now = router.at("etc/tollgate/store.db"), []
+
+    def version(said: str) -> None:
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            now.append(db.execute("PRAGMA user_version").fetchone()[0])
+            db.execute(f"PRAGMA user_version = {said}")
+
+    version("99")
+    before = router.bytes("etc/tollgate/store.db")
+    package.install(ipk("1.0.0-rc.1"), downgrade=True)
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the older daemon answers")
+    state = router.run("tollgated", "status").out
+    assert state.startswith("ready: no") and "STORE_TOO_NEW" in state and "install that one again" in state
+    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid"]).out, "who has paid stays online"
+    assert router.bytes("etc/tollgate/store.db") == before
+    router.init("stop")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    version(str(now[0]))
+    package.install(ipk("1.0.0"))
+    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the newer one goes on")
 
 
 def test_removal_leaves_nothing(lab, router, ipk):

@@ -113,7 +113,7 @@ def test_key_is_kept_over_restarts_and_is_its_owners_alone(gate, stranger):
     assert os.stat(os.path.join(gate.state_dir, "identity.key")).st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("path", ["/", "/pay-here", "/index.php?x=1", "/a/b/c", "/portal", "/balance.html", "//", "/%2e%2e/etc/passwd"])
+@pytest.mark.parametrize("path", ["/", "/pay", "/pay-here", "/index.php?x=1", "/a/b/c", "/portal", "/balance.html", "//", "/%2e%2e/etc/passwd"])
 def test_programs_get_the_offer_on_paths_that_are_nobodys(gate, stranger, path):
     for method in ("GET", "PUT", "DELETE"):
         answer = stranger.request(method, TOLLGATE + path, headers={"Accept": "*/*"})
@@ -397,7 +397,7 @@ def test_other_pages_may_read_nothing(gate, stranger, origin):
         assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
 
 
-OWN_PATHS = ["/mint-requests", "/mint-requests/x", "/ticket", "/health", "/stats", "/portal.js", "/mint-proxy", "/pay", "/admin"]
+OWN_PATHS = ["/mint-requests", "/mint-requests/x", "/ticket", "/health", "/stats", "/portal.js", "/mint-proxy", "/admin"]
 """Not of the protocol: they may hold what is worth money."""
 
 

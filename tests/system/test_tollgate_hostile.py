@@ -16,6 +16,7 @@ from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
 from lab.internet import MINT4
 from lab.payers import Purse, assert_notice, assert_session, pay, usage
+from lab.place import wait_for
 from lab.tollgate_client import TOLLGATE, check_event, sign_event, tags_of, token_v3, token_v4
 from lab.wallet import Wallet
 
@@ -344,3 +345,20 @@ def test_payments_that_dawdle_end_after_ten_seconds_and_hold_up_nobody(purse, st
             ended += 1
         assert ended == 30 and 9 < time.monotonic() - started < 14
     assert_notice(pay(stranger.become_stranger(), "x")[0], 400, "payment-error-invalid-token")
+
+
+def test_long_payments_that_never_end_take_the_places_of_long_ones_only(purse, stranger, other_stranger):
+    token = purse.token(1)
+    long = b"cashuB" + b"A" * 20_000
+    with contextlib.ExitStack() as held:
+        for _ in range(16):
+            sock = held.enter_context(stranger.connect(ROUTER4, 2121, timeout=14))
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n" + long)
+
+        def refused():
+            answer = other_stranger.post(TOLLGATE + "/", long)
+            return answer.status == 503 and assert_notice(answer, 503, "service-unavailable")
+
+        wait_for(refused, 5, "no place is left for a long one", every=0.2)
+        assert_session(pay(other_stranger, token)[0], STEP)
+    wait_for(lambda: other_stranger.post(TOLLGATE + "/", long).status == 400, 5, "who goes away leaves its place", every=0.2)

@@ -1,6 +1,7 @@
 use super::*;
 use crate::lightning::tests::scripted::Step;
 use crate::lightning::{Answer, Outcome};
+use serde_json::json;
 use std::time::Instant;
 
 #[tokio::test]

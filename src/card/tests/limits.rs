@@ -1,5 +1,6 @@
 use super::*;
 use futures_util::future::join_all;
+use serde_json::json;
 
 const DAY: Millis = Millis::from_secs(86_400);
 

@@ -1,5 +1,6 @@
 use super::*;
 use futures_util::future::join_all;
+use serde_json::json;
 
 fn order() -> Value {
     json!({"card_name": " Alice ", "tx_max": 21, "day_max": 210, "enabled": true, "uid_privacy": true})

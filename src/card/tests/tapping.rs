@@ -1,5 +1,6 @@
 use super::*;
 use futures_util::future::join_all;
+use serde_json::json;
 
 #[tokio::test]
 async fn a_tap_is_answered_with_a_withdraw_request() {

@@ -2,6 +2,7 @@ use super::*;
 use crate::ecash::outputs::tests::Signer;
 use crate::ecash::seed::Seed;
 use crate::ecash::tests::fake_mint::{Answer, FakeMint, QUOTE};
+use serde_json::json;
 
 fn client(mint: &FakeMint) -> MintClient {
     MintClient::with_timeout(mint.url.clone(), &Tls::new(None).unwrap(), Duration::from_millis(700))

@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 fn quote(name: &str) -> QuoteId {
@@ -131,7 +132,7 @@ async fn a_mint_that_refused_a_message_gets_few_of_them_for_an_hour() {
         tls: Tls::new(None).unwrap(),
         commands,
         events: mpsc::channel(1).0,
-        watched: BTreeSet::new(),
+        watched: SortedSet::new(),
         sent: VecDeque::new(),
         paced_until: None,
         next_id: 0,

@@ -16,11 +16,12 @@ use super::outputs::{Proof, ProofDleq};
 use super::seed::Secret;
 use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
+use crate::json::json;
 use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// `cashuA`, `cashuB`.
 const PREFIX: usize = 6;
@@ -127,7 +128,7 @@ pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
 
 /// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
 pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
-    let json = json!({"token": [{"mint": mint, "proofs": proofs}], "unit": unit});
+    let json = json!({"token": [json!({"mint": mint, "proofs": proofs})], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
 }
 

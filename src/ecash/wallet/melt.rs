@@ -16,9 +16,10 @@ use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::retry::{self, LEAST_PAUSE};
 use crate::ecash::wire::spending::{MeltQuote, MeltState};
 use crate::ecash::wire::{ProofState, QuoteId};
+use crate::json::json;
 use crate::store::{Begun, Known, NewOp, OpKind, OpRow, OpState, ProofKey, ProofRow, StoreError};
 use crate::units::{Millis, Sats};
-use serde_json::{json, Value};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -10,12 +10,12 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::token::{self, Token, TokenError};
 use crate::ecash::wire::KeysetInfo;
 use crate::ecash::{hex, EcashError};
+use crate::set::SortedSet;
 use crate::store::{Known, StoreError};
 use crate::task;
 use crate::units::Sats;
 use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const UNIT: &str = "sat";
@@ -181,7 +181,7 @@ fn shape(token: &Token) -> Result<String, Refusal> {
     if token.proofs.len() > MAX_PROOFS {
         return Err(TokenError::TooLarge.into());
     }
-    let secrets: BTreeSet<&str> = token.proofs.iter().map(|proof| proof.secret.as_str()).collect();
+    let secrets: SortedSet<&str> = token.proofs.iter().map(|proof| proof.secret.as_str()).collect();
     if secrets.len() != token.proofs.len() {
         return Err(Refusal::Duplicate);
     }
@@ -193,7 +193,7 @@ fn shape(token: &Token) -> Result<String, Refusal> {
 
 /// What the same ecash is known by however it is written: a hash of its secrets.
 pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> String {
-    let sorted: BTreeSet<&str> = secrets.collect();
+    let sorted: SortedSet<&str> = secrets.collect();
     let hash = sorted.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
     format!("token:{}", hex::encode(&hash.finalize()))
 }

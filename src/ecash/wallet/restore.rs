@@ -16,10 +16,10 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::retry::RATE_LIMIT_PAUSE;
 use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
+use crate::set::SortedSet;
 use crate::store::ClaimRow;
 use crate::task;
 use crate::units::{Millis, Sats};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const BATCH: u32 = 100;
@@ -60,7 +60,7 @@ impl Wallet {
         };
         let is_ours = seed.entropy() == own.entropy();
         let known = self.0.store.wallet_keysets().await?.into_iter().map(|(mint, _)| mint);
-        let mints: BTreeSet<MintUrl> = known.chain(mints.iter().cloned()).collect();
+        let mints: SortedSet<MintUrl> = known.chain(mints.iter().cloned()).collect();
         let mut restored = Restored::default();
         for url in mints {
             let mint = self.0.mints.get(&url);

@@ -3,9 +3,10 @@
 use super::{parse, QuoteId, SignatureText};
 use crate::ecash::error::EcashError;
 use crate::ecash::outputs::{BlindSignature, Proof};
+use crate::json::json;
 use crate::units::{Sats, UnixSeconds};
 use serde::Deserialize;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 /// The longest preimage text that is kept: 32 bytes as hex.
 const PREIMAGE: usize = 64;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ecash::outputs::tests::Signer;
 use crate::ecash::seed::Seed;
+use serde_json::json;
 
 const POINT: &str = "02a9acc1e48c25eeeb9289b5031cc57da9fe72f3fe2861d264bdc074209b107ba2";
 const QUOTE: &str = r#"{"quote":"01a1fb5d-aa26-74b5-bccd-75c42dcf678c","request":"lnbc640n1","amount":64,"unit":"sat","amount_paid":0,"amount_issued":0,"updated_at":1795218582,"state":"UNPAID","expiry":1795222181,"pubkey":"039d16"}"#;

@@ -19,9 +19,9 @@ pub(super) use ruleset::ADDRESS_TIMEOUT;
 use super::devices;
 use crate::config::AddressRange;
 use crate::mac::MacAddr;
+use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Plan {
     /// Where port 80 of unpaid guests ends up.
     pub redirect_port: u16,
     /// Online without paying, and without end.
-    pub trusted: BTreeSet<MacAddr>,
+    pub trusted: SortedSet<MacAddr>,
     /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
     pub garden: Vec<AddressRange>,
 }

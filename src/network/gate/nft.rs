@@ -7,7 +7,7 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::Nftables;
 use crate::network::{conntrack, devices, netlink};
-use std::collections::BTreeSet;
+use crate::set::SortedSet;
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
@@ -136,7 +136,7 @@ impl NftGate {
         if sets.is_empty() && chains.is_empty() && rules.is_empty() {
             return Ok(Table::Missing);
         }
-        let gated: BTreeSet<String> =
+        let gated: SortedSet<String> =
             nft.elements("ifs")?.iter().filter_map(|e| netlink::name(&e.key).ok()).collect();
         let mut garden = Vec::new();
         for set in ruleset::GARDENS {
@@ -152,7 +152,7 @@ impl NftGate {
 
     /// Connections are forgotten as far as the machine can; what the gate no longer lets through does not
     /// depend on it.
-    fn forget_connections(&mut self, addresses: &BTreeSet<IpAddr>) {
+    fn forget_connections(&mut self, addresses: &SortedSet<IpAddr>) {
         if let Err(error) = conntrack::flush(addresses) {
             if !self.warned {
                 log::warn!("gate: connections of closed sessions cannot be forgotten: {error}");
@@ -191,13 +191,13 @@ impl Gate for NftGate {
 
     fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
         let plan = self.plan()?;
-        let closing: BTreeSet<MacAddr> =
+        let closing: SortedSet<MacAddr> =
             macs.iter().filter(|mac| !plan.trusted.contains(mac)).copied().collect();
         if closing.is_empty() {
             return Ok(());
         }
         let snapshot = snapshot()?;
-        let mut addresses: BTreeSet<IpAddr> = snapshot
+        let mut addresses: SortedSet<IpAddr> = snapshot
             .uploads
             .keys()
             .filter(|(mac, _)| closing.contains(mac))
@@ -217,7 +217,7 @@ impl Gate for NftGate {
             ruleset::remove(&mut script, Key::Paid(*mac));
             snapshot.quotas.remove(&mut script, *mac);
         }
-        for mac in closing.intersection(&snapshot.slow) {
+        for mac in closing.iter().filter(|mac| snapshot.slow.contains(*mac)) {
             ruleset::remove(&mut script, Key::Slow(*mac));
         }
         for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {

@@ -11,9 +11,9 @@ use super::{Lease, Quota, Usage};
 use crate::mac::MacAddr;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables, TABLE};
+use crate::set::SortedSet;
 use crate::units::Allotment;
 use litemap::LiteMap;
-use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::io;
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ impl Quotas {
         if quotas.counts.is_empty() {
             return Ok(quotas);
         }
-        let mut let_in_by_us = BTreeSet::new();
+        let mut let_in_by_us = SortedSet::new();
         for Element { key, .. } in nft.elements("counted")? {
             let_in_by_us.insert(netlink::octets6(&key)?);
         }

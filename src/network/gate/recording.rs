@@ -3,8 +3,9 @@
 
 use super::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
 use crate::mac::MacAddr;
+use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Clones share one state: give one to the code under test and keep one to look at.
@@ -19,7 +20,7 @@ struct State {
     refuses: bool,
     leases: BTreeMap<MacAddr, Millis>,
     quotas: BTreeMap<MacAddr, Quota>,
-    slow: BTreeSet<MacAddr>,
+    slow: SortedSet<MacAddr>,
     closed: Vec<MacAddr>,
 }
 
@@ -39,7 +40,7 @@ impl RecordingGate {
     }
 
     /// Who is let through slowly.
-    pub fn slow(&self) -> BTreeSet<MacAddr> {
+    pub fn slow(&self) -> SortedSet<MacAddr> {
         self.state().slow.clone()
     }
 

@@ -6,8 +6,8 @@ use super::{Plan, MARK, SLOW};
 use crate::config::AddressRange;
 use crate::mac::MacAddr;
 use crate::network::nftables::{Chain, Element, Rule, Set, TABLE};
+use crate::set::SortedSet;
 use crate::units::Millis;
-use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
@@ -281,11 +281,11 @@ pub(super) fn is_garden(plan: &Plan, found: &[Element]) -> bool {
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
     let ends = plan.garden.iter().filter_map(|range| Some((octets(range.end()?), true)));
-    let wanted: BTreeSet<_> =
+    let wanted: SortedSet<_> =
         plan.garden.iter().map(|range| (octets(range.first), false)).chain(ends).collect();
     // nft itself says with an end at the very first address that nothing begins there.
     let is_start = |element: &&Element| !element.is_end || element.key.iter().any(|octet| *octet != 0);
-    found.iter().filter(is_start).map(|e| (e.key.clone(), e.is_end)).collect::<BTreeSet<_>>() == wanted
+    found.iter().filter(is_start).map(|e| (e.key.clone(), e.is_end)).collect::<SortedSet<_>>() == wanted
 }
 
 /// Whether what the kernel has under our sets' names is what we would create. Sets that are not there yet

@@ -8,9 +8,9 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
+use crate::set::SortedSet;
 use crate::units::Millis;
 use litemap::LiteMap;
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ pub(super) struct Snapshot {
     pub uploads: LiteMap<(MacAddr, IpAddr), Millis>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
-    pub slow: BTreeSet<MacAddr>,
+    pub slow: SortedSet<MacAddr>,
 }
 
 impl Snapshot {
@@ -106,7 +106,7 @@ pub(super) fn put_leases(
             ruleset::remove(script, Key::Slow(*mac));
         }
         let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
-        let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+        let mut addresses: SortedSet<IpAddr> = SortedSet::new();
         if quota.is_some() {
             addresses.extend(holders.iter().filter(|(_, holder)| *holder == mac).map(|(at, _)| *at));
             // Who else uploaded from an address later has taken it over.

@@ -3,7 +3,7 @@
 
 use super::{lock, process, Family, GateError};
 use crate::network::nftables::{Nftables, TABLE};
-use std::collections::BTreeSet;
+use crate::set::SortedSet;
 use std::ffi::OsString;
 use std::io;
 
@@ -27,7 +27,7 @@ pub fn has_table() -> Result<bool, GateError> {
 }
 
 /// The devices of every flowtable: what passes between them may skip the gate.
-pub fn offloaded_devices() -> Result<BTreeSet<String>, GateError> {
+pub fn offloaded_devices() -> Result<SortedSet<String>, GateError> {
     let found = Nftables::open().and_then(|mut nft| nft.offloaded_devices());
     found.map_err(|source| netlink("the flowtables cannot be read", source))
 }

@@ -16,6 +16,7 @@ use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
 use litemap::LiteMap;
+use serde_json::json;
 use tokio::sync::watch;
 
 const MAC: &str = "02:00:00:00:00:11";

@@ -1,10 +1,10 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::set::SortedSet;
 use crate::store::{
     InvoiceRow, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow, Tokens,
 };
-use std::collections::BTreeSet;
 
 const HOUR: Millis = Millis::from_secs(3600);
 const KEYSET: &str = "00aabbccddeeff00";
@@ -121,9 +121,9 @@ async fn counters_and_lock_keys_are_never_used_twice() {
     rows.push(books.begin(Owner::Guest, 1).await);
 
     let parts = || rows.iter().flat_map(|row| &row.parts);
-    let locks: BTreeSet<u32> = parts().map(|part| part.lock_index).collect();
+    let locks: SortedSet<u32> = parts().map(|part| part.lock_index).collect();
     assert_eq!(locks.len(), parts().count());
-    let starts: BTreeSet<u32> = parts().map(|part| part.claims[0].counter).collect();
+    let starts: SortedSet<u32> = parts().map(|part| part.claims[0].counter).collect();
     assert_eq!(starts.len(), parts().count());
     let gaps = starts.iter().zip(starts.iter().skip(1)).all(|(one, next)| next - one >= 2);
     assert!(gaps, "two outputs each: {starts:?}");

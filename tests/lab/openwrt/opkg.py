@@ -3,12 +3,15 @@
 - the outer file is a gzip'd tar (an `ar` archive or a plain tar is refused); `data.tar.gz` and `control.tar.gz` only;
 - Package, Version, Architecture must be there, the architecture must be configured, dependencies installed;
 - members are owned by 0:0 by number, no path leaves the root, no file belongs to another package;
-- install and upgrade: old `prerm upgrade NEW`, unpack, old `postrm upgrade NEW`, new `postinst configure`; scripts see PKG_UPGRADE;
+- upgrade: old `prerm upgrade NEW`, copies of edited conffiles, old `postrm upgrade NEW`, then every file of the old package goes (its
+  folders, where they are empty then; its scripts), the new ones come, new `postinst configure`; scripts see PKG_UPGRADE;
 - a conffile that was edited stays, the new one is put beside it as FILE-opkg; one that is unedited is replaced;
-- a lower version is refused without `downgrade=True`; versions are ordered as opkg orders them, `~` before everything;
+- a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions are ordered as
+  opkg orders them, `~` before everything;
 - remove: `prerm remove`, files, folders that are empty then, `postrm remove`, the package's own records; an edited conffile stays.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -46,6 +49,11 @@ class Opkg:
                 raise Refused(f"Not downgrading package {name}" if order else "already installed")
             self._script(old, "prerm", f"upgrade {control['Version']}", upgrade=True)
         kept = self._edited(old) if old else {path for path in package["conffiles"] if os.path.exists(self.root.at(path))}
+        self._refuse_clashes(name, package, set(old["files"]) if old else set(), kept)
+        if old:
+            self._script(old, "postrm", f"upgrade {control['Version']}", upgrade=True)
+            self._take_away(old, kept)
+            self._forget(name)
         for path, (mode, content) in package["files"].items():
             full = self.root.at(path)
             if content is None:
@@ -53,20 +61,12 @@ class Opkg:
                     os.mkdir(full, mode)
                     os.chmod(full, mode)
                 continue
-            if os.path.exists(full) and not (old and path in old["files"]) and path not in kept:
-                raise Refused(f"Package {name} wants to install file {path}\n\tBut that file is already provided by package <no package>")
             if path in kept:
                 full += "-opkg"
             with open(full + ".new", "wb") as file:
                 file.write(content)
             os.chmod(full + ".new", mode)
             os.replace(full + ".new", full)
-        if old:
-            for path in set(old["files"]) - set(package["files"]):
-                if os.path.isfile(self.root.at(path)):
-                    os.unlink(self.root.at(path))
-            self._script(old, "postrm", f"upgrade {control['Version']}", upgrade=True)
-            self._forget(name)
         self.packages[name] = package
         for script, text in package["scripts"].items():
             self.root.write(f"{INFO}/{name}.{script}", text, 0o755)
@@ -76,18 +76,23 @@ class Opkg:
     def remove(self, name: str) -> None:
         package = self.packages[name]
         self._script(package, "prerm", "remove", upgrade=False)
-        kept = self._edited(package)
+        self._take_away(package, self._edited(package))
+        self._script(package, "postrm", "remove", upgrade=False)
+        self._forget(name)
+        del self.packages[name]
+
+    def _refuse_clashes(self, name: str, package: dict, own: set[str], kept: set[str]) -> None:
+        for path, (_, content) in package["files"].items():
+            if content is not None and os.path.exists(self.root.at(path)) and path not in own | kept:
+                raise Refused(f"Package {name} wants to install file {path}\n\tBut that file is already provided by package <no package>")
+
+    def _take_away(self, package: dict, kept: set[str]) -> None:
         for path, (_, content) in package["files"].items():
             if content is not None and path not in kept and os.path.exists(self.root.at(path)):
                 os.unlink(self.root.at(path))
         for path in sorted((path for path, (_, content) in package["files"].items() if content is None), key=len, reverse=True):
-            try:
+            with contextlib.suppress(OSError):
                 os.rmdir(self.root.at(path))
-            except OSError:
-                pass
-        self._script(package, "postrm", "remove", upgrade=False)
-        self._forget(name)
-        del self.packages[name]
 
     def _edited(self, package: dict) -> set[str]:
         def digest(path: str) -> str:

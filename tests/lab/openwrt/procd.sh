@@ -1,8 +1,8 @@
 # Stand-in for procd and its shell functions. Strict: a call out of order, an unknown parameter, a malformed
 # value or an unclosed block ends the script with 70. What was declared is written to /tmp/procd/NAME, one
 # fact a line; then it does what procd does:
-#   - a service declared with an instance that does not run is started, with an almost empty environment and the
-#     capabilities of its file alone;
+#   - a service declared with an instance that does not run is started, with an almost empty environment, the
+#     capabilities of its file alone, and in a root that holds what it declared (`ujail.sh`), as far as that is there;
 #   - one that runs and is declared again with a reload_signal gets at most that signal, never a restart;
 #   - one that is declared without an instance, or deleted, gets SIGTERM.
 
@@ -83,7 +83,9 @@ _mounts() {
 	local how=$1
 	shift
 	[ -n "$_jail" ] || _bad "a mount without a jail"
-	for word in "$@"; do
+	# As procd.sh: not quoted.
+	for word in $@; do
+		case $word in /*) ;; *) _bad "the jail mounts $word, which is no path" ;; esac
 		[ -e "$word" ] || _bad "the jail mounts $word, which is not there"
 		_say "mount $how $word"
 	done
@@ -130,9 +132,13 @@ procd_close_service() {
 	elif ! _runs "$service"; then
 		set --
 		while read -r word; do set -- "$@" "$word"; done <"$_out/$service.command"
-		# As under ujail: nothing but this.
-		env -i container=ujail setpriv --no-new-privs --bounding-set="-all,$_capabilities" \
-			--inh-caps="-all,$_capabilities" --ambient-caps="-all,$_capabilities" "$@" >>"$_out/$service.log" 2>&1 </dev/null &
+		# As the first process of its jail it is not ended by a signal that it does not handle yet.
+		(
+			trap '' HUP
+			exec env -i PATH="$PATH" unshare -m --propagation unchanged /bin/sh /lib/functions/ujail.sh "$_out/$service" \
+				/bin/setpriv --no-new-privs --bounding-set="-all,$_capabilities" \
+				--inh-caps="-all,$_capabilities" --ambient-caps="-all,$_capabilities" "$@"
+		) >>"$_out/$service.log" 2>&1 </dev/null &
 		echo $! >"$_out/$service.pid"
 	elif [ -n "$changed" ]; then
 		[ -n "$_reload" ] || _bad "a running service was declared anew without a reload_signal: it would restart"

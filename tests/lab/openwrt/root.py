@@ -7,18 +7,18 @@ import os
 import shutil
 import subprocess
 
-from ..place import Finished
+from ..place import Finished, wait_for
 from . import uci
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 APPLETS = (
-    "ash sh awk basename cat chmod cmp cp cut dirname echo env find grep head install kill ln logger ls md5sum mkdir mv printf"
+    "ash sh awk basename cat chmod chroot cmp cp cut dirname echo env find grep head hexdump install kill ln logger ls md5sum mkdir mount mv printf"
     " readlink rm rmdir sed sleep sort tail test touch tr true umask wc ["
 ).split()
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
-CONFIG = {
+FILES = {
     "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n\toption ipaddr '127.0.0.1'\n"
     "\toption netmask '255.0.0.0'\n\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n"
     "\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n\nconfig interface 'guest'\n\toption device 'br-guest'\n"
@@ -29,7 +29,22 @@ CONFIG = {
     "wireless": "config wifi-device 'radio0'\n\toption type 'mac80211'\n\nconfig wifi-iface 'default_radio0'\n"
     "\toption device 'radio0'\n\toption network 'lan'\n\toption ssid 'Home'\n\toption encryption 'psk2'\n",
 }
-CONFIG["firewall"] = CONFIG["firewall"].replace("option_placeholder\n", "config forwarding\n\toption src 'lan'\n\toption dest 'wan'\n")
+FILES["firewall"] = FILES["firewall"].replace("option_placeholder\n", "config forwarding\n\toption src 'lan'\n\toption dest 'wan'\n")
+
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+# The service's own files, as its package places them (tests of the package are elsewhere).
+SERVICE = {
+    "etc/init.d/tollgated": ("init.d/tollgated", 0o755),
+    "etc/config/tollgate": ("openwrt/files/tollgate.config", 0o600),
+    "etc/capabilities/tollgated.json": ("openwrt/files/tollgated.capabilities.json", 0o644),
+    "tmp/95-tollgated": ("uci-defaults/95-tollgated", 0o755),
+}
+CONFIG = "etc/config/tollgate"
+SELLING = (
+    "config tollgate 'main'\n\toption enabled '1'\n\nconfig venue 'shop'\n\toption network 'guest'\n\n"
+    "config mint\n\toption url 'https://mint.example.com'\n\toption price_per_step '1'\n"
+)
 
 
 class Root:
@@ -47,9 +62,10 @@ class Root:
         for applet in APPLETS:
             os.symlink("/bin/busybox", self.at(f"bin/{applet}"))
         self.program(uci.binary(), "sbin/uci")
-        self.program(shutil.which("setpriv"), "bin/setpriv")
+        for name in ("setpriv", "unshare"):
+            self.program(shutil.which(name), f"bin/{name}")
         self.program(shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), "usr/sbin/nft")
-        for name, where in (("functions.sh", "lib"), ("rc.common", "etc"), ("procd.sh", "lib/functions")):
+        for name, where in (("functions.sh", "lib"), ("rc.common", "etc"), ("procd.sh", "lib/functions"), ("ujail.sh", "lib/functions")):
             shutil.copy(os.path.join(HERE, name), self.at(where))
         os.chmod(self.at("etc/rc.common"), 0o755)
         for name in ("hosts", "resolv.conf"):
@@ -57,7 +73,7 @@ class Root:
         # What a reload would do is seen by the note it leaves.
         self.write("sbin/reload_config", "#!/bin/sh\necho reload_config >>/tmp/reloads\n", 0o755)
         self.write("etc/init.d/firewall", "#!/bin/sh\necho \"firewall $1\" >>/tmp/reloads\n", 0o755)
-        for name, text in CONFIG.items():
+        for name, text in FILES.items():
             self.write(f"etc/config/{name}", text, 0o644)
         for name in ("protocols", "services"):
             # nft knows protocols by /etc/protocols, as on OpenWrt.
@@ -70,6 +86,14 @@ class Root:
             place.run(["mount", "--bind", f"/dev/{name}", self.at(f"dev/{name}")])
         for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             os.symlink(f"/proc/self/{target}", self.at(f"dev/{name}"))
+
+    def put_service(self, program: str) -> None:
+        """The daemon and its files in their places; nothing is started."""
+        self.program(program, "usr/sbin/tollgated")
+        os.makedirs(self.at("etc/capabilities"))
+        for path, (name, mode) in SERVICE.items():
+            with open(os.path.join(TOP, name)) as file:
+                self.write(path, file.read(), mode)
 
     def close(self) -> None:
         """Ends the service and takes the mounts away."""
@@ -92,6 +116,10 @@ class Root:
         except FileNotFoundError:
             return ""
 
+    def bytes(self, path: str) -> bytes:
+        with open(self.at(path), "rb") as file:
+            return file.read()
+
     def program(self, source: str, path: str) -> None:
         """A host's program with the libraries it needs."""
         shutil.copy(source, self.at(path))
@@ -111,6 +139,22 @@ class Root:
 
     def sh(self, script: str, **more) -> Finished:
         return self.run("/bin/sh", "-c", script, **more)
+
+    def init(self, command: str) -> Finished:
+        return self.run("/etc/init.d/tollgated", command)
+
+    def start(self, config: str = SELLING) -> str:
+        """The service with this configuration; the PID of the daemon, which answers."""
+        self.write(CONFIG, config, 0o600)
+        self.init("start")
+        wait_for(lambda: self.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+        return self.pid()
+
+    def pid(self) -> str:
+        return self.read("tmp/procd/tollgated.pid").strip()
+
+    def log(self) -> str:
+        return self.read("tmp/procd/tollgated.log")
 
     def service(self) -> list[str]:
         """What procd was told of our service."""

@@ -1,0 +1,204 @@
+"""First set-up, its undoing, and the router's check, with the real `uci` and the real kernel."""
+
+import json
+import os
+
+from lab.fake_clock import PATH as FAKETIME
+from lab.fake_clock import needs_faketime
+from lab.openwrt.root import CONFIG, SELLING
+from lab.place import wait_for
+
+SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Mama's; $(reboot)", "--name", "Kibanda", "--price", "3")
+PACKAGES = ("network", "firewall", "dhcp", "wireless")
+
+
+# Set-up
+
+
+def exports(router) -> dict[str, str]:
+    return {name: router.run("uci", "export", name).out for name in PACKAGES}
+
+
+def test_setup_shows_first_and_changes_nothing_on_a_dry_run(router):
+    before, own = exports(router), router.read(CONFIG)
+    shown = router.run(*SETUP, "--dry-run").out
+    assert "uci set wireless.tollgate_radio0.ssid='Mama'\\''s; $(reboot)'" in shown and "uci commit firewall" in shown
+    assert exports(router) == before and router.read(CONFIG) == own and not router.read("tmp/reloads")
+
+
+def test_setup_makes_a_guest_network_that_leads_nowhere_and_can_be_repeated(router):
+    router.run(*SETUP)
+    after = exports(router)
+    assert router.run("uci", "get", "wireless.tollgate_radio0.ssid").out == "Mama's; $(reboot)\n"
+    assert router.run("uci", "get", "wireless.tollgate_radio0.isolate").out == "1\n"
+    assert after["firewall"].count("config forwarding") == 1, "only the one that was there"
+    assert router.run("uci", "get", "network.tollgate_guest.ipaddr").out == "192.168.78.1\n", "77 is taken"
+    assert "reload_config" in router.read("tmp/reloads")
+    assert router.run("tollgated", "check").out.endswith("1 venue, 1 mint, enabled, 0 warnings\n")
+    assert {"zone tollgate", "network tollgate_guest"} <= set(router.run("tollgated", "wiring").out.splitlines())
+    assert router.run(*SETUP).out == "nothing to do\n"
+    assert exports(router) == after
+
+
+def test_setup_makes_no_network_unless_asked(router):
+    before = exports(router)
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
+    assert exports(router) == before
+    assert router.run("uci", "get", "tollgate.tollgate_guest.device").out == "br-guest\n"
+
+
+def test_a_guest_network_comes_without_wifi_unless_a_name_is_given(router):
+    before = exports(router)
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--guest-network")
+    after = exports(router)
+    assert after["wireless"] == before["wireless"] and all(after[name] != before[name] for name in ("network", "firewall", "dhcp"))
+    for name in PACKAGES:
+        assert before[name].strip() in after[name], f"{name}: what was there is there as it was"
+    router.run("tollgated", "setup", "--yes", "--ssid", "Kibanda", "--radio", "radio0")
+    assert router.run("uci", "get", "wireless.tollgate_radio0.ssid").out == "Kibanda\n"
+    assert {name: exports(router)[name] for name in ("network", "firewall", "dhcp")} == {name: after[name] for name in ("network", "firewall", "dhcp")}
+
+
+def test_undo_takes_back_what_setup_made_and_nothing_else(router):
+    before = exports(router)
+    router.run(*SETUP)
+    router.run("uci", "set", "network.tollgate_mine=interface")
+    router.run("uci", "commit", "network")
+    router.run("tollgated", "setup", "--undo", "--yes")
+    after = exports(router)
+    assert "config interface 'tollgate_mine'" in after["network"], "it does not bear our mark"
+    router.run("uci", "delete", "network.tollgate_mine")
+    router.run("uci", "commit", "network")
+    assert exports(router) == before
+    assert router.run("uci", "get", "tollgate.main.enabled").out == "0\n"
+    assert "mint.example.com" in router.read(CONFIG)
+    assert router.run("tollgated", "setup", "--undo", "--yes").out == "nothing to do\n"
+
+
+def test_a_section_of_the_same_name_is_somebody_elses(router):
+    router.run("uci", "set", "firewall.tollgate_guest=zone")
+    router.run("uci", "commit", "firewall")
+    before = exports(router)
+    refused = router.run(*SETUP, check=False)
+    assert refused.code == 1 and "not made by tollgated" in refused.out
+    assert exports(router) == before
+
+
+def test_setup_does_not_commit_somebody_elses_pending_changes(router):
+    router.run("uci", "set", "network.lan.ipaddr=10.0.0.1")
+    refused = router.run(*SETUP, check=False)
+    assert refused.code == 1 and "not committed" in refused.out
+    assert "10.0.0.1" not in router.read("etc/config/network")
+
+
+def test_setup_refuses_what_would_not_work_before_it_changes_anything(router):
+    before, own = exports(router), router.read(CONFIG)
+    for arguments, code in (
+        (["--mint", "http://mint.example.com", "--device", "br-guest"], 2), (["--subnet", "192.168.77.2/24"], 1),
+        (["--ssid", "x", "--radio", "radio9"], 2), (["--mint", "https://mint.example.com"], 2), ([], 2),
+        (["--device", "br-guest", "--step", "999999999"], 1),
+    ):
+        assert router.run("tollgated", "setup", "--yes", *arguments, check=False).code == code, arguments
+    assert exports(router) == before and router.read(CONFIG) == own
+    assert not router.run("uci", "changes").out
+
+
+def test_setup_asks_and_does_nothing_without_a_yes(router):
+    before, own = exports(router), router.read(CONFIG)
+    answers = "Kibanda\nhttps://mint.example.com\n2\ny\n\n-\n"
+    assert "nothing was changed" in router.run("tollgated", "setup", input=answers + "n\n").out
+    assert exports(router) == before and router.read(CONFIG) == own
+    router.run("tollgated", "setup", input=answers + "y\n")
+    assert router.run("uci", "get", "tollgate.tollgate_mint.price_per_step").out == "2\n"
+
+
+def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
+    answers = "\nmint.example.com\nhttps://mint.example.com\nfree\n2\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    said = router.run("tollgated", "setup", input=answers).out
+    assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
+    assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
+    assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
+
+
+# The router's check
+
+
+def findings(router) -> dict[str, dict]:
+    return {finding["id"]: finding for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]}
+
+
+def test_a_sound_router_has_no_errors(lab, router):
+    router.start()
+    wait_for(lambda: lab.router.run(["ip", "-6", "rule", "show", "pref", "90"]).out.strip(), 10, "the locks are up")
+    os.makedirs(router.at("usr/share/firewall4"))
+    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
+    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
+    done = router.run("tollgated", "check", "--system", check=False)
+    assert done.code == 0 and done.out.endswith("system: 0 errors, 0 warnings\n"), done.out
+
+
+def test_a_forwarding_past_the_gate_is_found_with_the_command_that_removes_it(router):
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    router.run("uci", "add", "firewall", "forwarding")
+    router.run("uci", "set", "firewall.@forwarding[-1].src=visitors")
+    router.run("uci", "set", "firewall.@forwarding[-1].dest=wan")
+    router.run("uci", "commit", "firewall")
+    bypass = findings(router)["bypass"]
+    assert bypass["level"] == "error" and bypass["mend"].startswith("uci delete firewall.@forwarding[1];")
+    router.sh(bypass["mend"].replace("fw4 reload", "true"))
+    assert "bypass" not in findings(router)
+
+
+def test_offload_missing_locks_and_missing_nft_are_found(lab, router):
+    router.write(CONFIG, SELLING, 0o600)
+    router.run("uci", "set", "firewall.@defaults[0].flow_offloading=1")
+    router.run("uci", "commit", "firewall")
+    found = findings(router)
+    assert {"offload", "locks", "ipv6", "table"} <= set(found)
+    assert all(found[name]["mend"] for name in ("offload", "locks", "ipv6", "table"))
+    os.unlink(router.at("usr/sbin/nft"))
+    assert "nftables" in findings(router)["nft"]["mend"]
+
+
+def test_a_device_without_address_zone_or_existence_is_found(lab, router):
+    router.write(CONFIG, SELLING.replace("option network 'guest'", "list device 'br-none'").replace("'1'", "'0'", 1), 0o600)
+    assert findings(router)["device"]["level"] == "warning"
+    lab.router.ip("link add br-none type bridge\nlink set br-none up\n")
+    found = findings(router)
+    lab.router.ip("link del br-none\n")
+    assert found["address"]["level"] == "error" and found["zone"]["level"] == "warning"
+
+
+def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):
+    os.rename(router.at("usr/sbin/nft"), router.at("usr/sbin/nft.real"))
+    router.write("usr/sbin/nft", "#!/bin/sh\nscript=$(cat)\ncase $script in *fib*) echo 'Error: Could not process rule: No such file or directory' >&2; exit 1 ;; esac\n"
+                 "printf '%s\\n' \"$script\" | nft.real \"$@\"\n", 0o755)
+    found = findings(router)["kernel"]
+    assert found["level"] == "error" and found["mend"].endswith("install kmod-nft-fib") and "No such file" in found["message"]
+
+
+def test_a_firewall_that_leaves_our_rule_out_is_found(router):
+    os.makedirs(router.at("usr/share/firewall4"))
+    missing = findings(router)["mark"]
+    assert missing["level"] == "error" and missing["mend"].endswith("install tollgated")
+    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
+    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
+    assert "mark" not in findings(router)
+    router.run("uci", "set", "firewall.@defaults[0].auto_includes=0")
+    router.run("uci", "commit", "firewall")
+    router.sh(findings(router)["mark"]["mend"].replace("fw4 reload", "true"))
+    assert "mark" not in findings(router)
+
+
+@needs_faketime
+def test_a_clock_that_was_never_set_is_found(router):
+    router.program(FAKETIME, "lib/faketime.so")
+    done = router.run("tollgated", "check", "--system", check=False, env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"})
+    assert done.code == 1 and "the clock was never set" in done.out and "sysntpd restart" in done.out
+
+
+def test_on_a_machine_that_is_no_router_it_says_what_it_could_not_look_at(router):
+    for name in PACKAGES:
+        os.unlink(router.at(f"etc/config/{name}"))
+    found = findings(router)
+    assert found["uci"]["level"] == "not looked at" and found["fw4"]["level"] == "not looked at"
