@@ -6,6 +6,7 @@
 mod cards;
 
 use crate::access::{Access, Gatekeeper};
+use crate::card::till::Till;
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
 use crate::ecash::wallet::{self, Wallet};
@@ -369,8 +370,9 @@ async fn open_shop(
         Ok((mint_proxy, wallet)) => {
             let tollgate =
                 TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
-            let cards = cards::open(&store, tls, wallet.clone(), receiver).await;
-            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards })
+            let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver.clone()).await;
+            let till = Till::new(mint_proxy.clone(), cards.clone().ok(), tls, receiver);
+            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards, till })
         }
         Err(err) => Err(closed(&err)),
     };

@@ -46,6 +46,34 @@ pub fn encode(hrp: &str, bytes: &[u8]) -> String {
     [hrp, "1"].concat().chars().chain(letters).collect()
 }
 
+/// Text as its prefix and bytes; all lower or all upper case.
+pub fn decode(text: &str) -> Option<(String, Vec<u8>)> {
+    let upper = text.to_ascii_uppercase() == text;
+    if !upper && text.to_ascii_lowercase() != text {
+        return None;
+    }
+    let text = text.to_ascii_lowercase();
+    let (hrp, data) = text.rsplit_once('1')?;
+    let place = |letter| u8::try_from(CHARSET.iter().position(|c| *c == letter)?).ok();
+    let words: Vec<u8> = data.bytes().map(place).collect::<Option<_>>()?;
+    let (data, _) = words.split_at_checked(words.len().checked_sub(CHECKSUM_WORDS)?)?;
+    if checksum(hrp, &words) != 1 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(data.len());
+    let (mut buffer, mut bits) = (0u32, 0u32);
+    for word in data {
+        buffer = (buffer << 5 | u32::from(*word)) & 0xfff;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(buffer >> bits & 0xff).ok()?);
+        }
+    }
+    // What is left over is padding.
+    (bits < 5 && buffer & ((1 << bits) - 1) == 0).then(|| (hrp.to_owned(), bytes))
+}
+
 /// The lowest five bits.
 fn word(bits: u32) -> u8 {
     u8::try_from(bits & 31).unwrap_or_default()
@@ -64,9 +92,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_has_a_checksum_that_holds() {
+    fn the_lnurl_of_lud_01_is_read_in_both_cases_and_not_with_a_fault() {
+        let text = "LNURL1DP68GURN8GHJ7UM9WFMXJCM99E3K7MF0V9CXJ0M385EKVCENXC6R2C35XVUKXEFCV5MKVV34X5EKZD3EV56NYD3HXQURZEPEXEJXXEPNXSCRVWFNV9NXZCN9XQ6XYEFHVGCXXCMYXYMNSERXFQ5FNS";
+        let url =
+            "https://service.com/api?q=3fc3645b439ce8e7f2553a69e5267081d96dcd340693afabe04be7b0ccd178df";
+        let read = decode(text).unwrap();
+        assert_eq!(read, ("lnurl".to_owned(), url.as_bytes().to_vec()));
+        assert_eq!(decode(&text.to_ascii_lowercase()), Some(read));
+        assert_eq!(decode(&text.replacen("DP", "dp", 1)), None);
+        assert_eq!(decode(&text.replacen("DP68", "DP69", 1)), None);
+        for text in ["", "1", "lnurl1", "lnurl", "lnurl1bbbbbbb", "\u{e9}1qqqqqq"] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_has_a_checksum_that_holds_and_is_read_again() {
         for length in 0..40u8 {
-            let text = encode("lnurl", &(0..length).collect::<Vec<_>>());
+            let bytes: Vec<u8> = (0..length).collect();
+            let text = encode("lnurl", &bytes);
+            assert_eq!(decode(&text), Some(("lnurl".to_owned(), bytes)), "{text}");
             let (_, data) = text.rsplit_once('1').unwrap();
             let place = |letter| CHARSET.iter().position(|c| *c == letter).unwrap().try_into().unwrap();
             assert_eq!(checksum("lnurl", &data.bytes().map(place).collect::<Vec<u8>>()), 1, "{text}");

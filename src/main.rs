@@ -45,6 +45,9 @@ COMMANDS
     card enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT]
     card wipe ID         end a card; shows what the app needs to make the chip blank
     card reprogram ID    new keys for a card; the old ones pay no more
+    card tap LINK --mac MAC [--amount SAT | --steps N]
+                         let a device in for what a tapped card pays, the least that is sold if not said
+                         ('-': the link comes from standard input, where nobody else sees it)
     lightning test       whether what pays invoices answers, may pay and may look payments up; pays nothing
     gate release         take the locks away, the daemon being stopped: guests pass as the firewall says.
                          For removal only; --wait gives the daemon 20 s to stop
@@ -118,7 +121,8 @@ fn main() -> ExitCode {
         ["gate", "release"] => release(&line, false),
         ["gate", "release", "--wait"] => release(&line, true),
         ["wallet", "seed"] => show_seed(&line),
-        ["wallet", command @ ("receive" | "restore"), "-"] => with_input(&line, command),
+        ["wallet", command @ ("receive" | "restore"), "-"] => with_input(&line, "wallet", command, &[]),
+        ["card", "tap", "-", flags @ ..] => with_input(&line, "card", "tap", flags),
         [command, args @ ..] if DAEMON_COMMANDS.contains(command) => ask_daemon(&line, command, args),
         [_, ..] => {
             complain(&format!("there is no command '{}'\nTry 'tollgated --help'.", words.join(" ")));
@@ -238,13 +242,13 @@ fn release(line: &Line, wait: bool) -> ExitCode {
     }
 }
 
-/// A command whose last argument is worth money and comes through standard input.
-fn with_input(line: &Line, command: &str) -> ExitCode {
+/// A command with an argument that is worth money and comes through standard input.
+fn with_input(line: &Line, command: &str, action: &str, rest: &[&str]) -> ExitCode {
     let mut text = String::new();
     match std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut text) {
         Ok(_) => {
             let words: Vec<&str> = text.split_whitespace().collect();
-            ask_daemon(line, "wallet", &[command, &words.join(" ")])
+            ask_daemon(line, command, &[&[action, &words.join(" ")], rest].concat())
         }
         Err(err) => {
             complain(&format!("standard input: {err}"));
@@ -287,7 +291,7 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     let run_dir = config::run_dir_of(&line.config);
     let patience = match (command, args) {
         ("wallet", ["restore", ..]) => RESTORE_TIMEOUT,
-        ("wallet", _) => WALLET_TIMEOUT,
+        ("wallet", _) | ("card", ["tap", ..]) => WALLET_TIMEOUT,
         _ => ANSWER_TIMEOUT,
     };
     let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args}), patience) {

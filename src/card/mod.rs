@@ -7,6 +7,7 @@
 
 mod callback;
 mod chip;
+mod here;
 mod keys;
 mod links;
 mod payment;
@@ -14,6 +15,7 @@ mod reason;
 mod recent;
 mod register;
 mod tap;
+pub mod till;
 
 #[cfg(test)]
 mod tests;

@@ -5,19 +5,51 @@
 
 use super::chip::Message;
 use super::{links, lock, Cards, Reason};
+use crate::config;
 use crate::hex;
 use crate::json::json;
 use crate::store::{NewTap, TapResult};
+use crate::units::Msats;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The smallest payment (msat): there is no smaller coin on the chain.
 pub const MIN_WITHDRAWABLE: u64 = 1000;
 
+/// A tap that counts.
+pub struct Taken {
+    pub k1: [u8; 16],
+    /// Its SHA-256.
+    pub hashed: [u8; 32],
+    /// The card's limit for one payment.
+    pub most: Msats,
+}
+
 impl Cards {
     /// The withdraw request for a tap, or why there is none.
     pub async fn tap(&self, card: &str, p: &str, c: &str) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
+        let Taken { k1, hashed, most } = self.take(&config, card, p, c).await?;
+        let now = self.0.store.now();
+        lock(&self.0.recent).add(hashed, now.saturating_add(config.k1_life), now);
+        Ok(json!({
+            "tag": "withdrawRequest",
+            "callback": links::of_callback(&config.domain),
+            "k1": hex::encode(&k1),
+            "defaultDescription": "Bolt Card",
+            "minWithdrawable": MIN_WITHDRAWABLE,
+            "maxWithdrawable": most.0,
+        }))
+    }
+
+    /// Checks a tap and uses its counter up.
+    pub(super) async fn take(
+        &self,
+        config: &config::Card,
+        card: &str,
+        p: &str,
+        c: &str,
+    ) -> Result<Taken, Reason> {
         let card: i64 = card.parse().map_err(|_| Reason::Unreadable)?;
         let message = Message::parse(p, c).ok_or(Reason::Unreadable)?;
         let (owner, tapped) = {
@@ -28,7 +60,6 @@ impl Cards {
         let mut k1 = [0u8; 16];
         getrandom::fill(&mut k1).map_err(|_| Reason::NotNow)?;
         let hashed: [u8; 32] = Sha256::digest(k1).into();
-        let now = self.0.store.now();
         let tap = NewTap {
             owner,
             uid: hex::encode(&tapped.uid),
@@ -50,15 +81,7 @@ impl Cards {
         };
         lock(&self.0.deck).note(owner, &tapped);
         let most = tx_max.to_msats().filter(|most| most.0 >= MIN_WITHDRAWABLE).ok_or(Reason::NoLimit)?;
-        lock(&self.0.recent).add(hashed, now.saturating_add(config.k1_life), now);
         log::info!("card {card}: tapped, counter {}", tapped.counter);
-        Ok(json!({
-            "tag": "withdrawRequest",
-            "callback": links::of_callback(&config.domain),
-            "k1": hex::encode(&k1),
-            "defaultDescription": "Bolt Card",
-            "minWithdrawable": MIN_WITHDRAWABLE,
-            "maxWithdrawable": most.0,
-        }))
+        Ok(Taken { k1, hashed, most })
     }
 }

@@ -1,6 +1,7 @@
 //! Cards against the real store, with a backend that does as it is told.
 
 mod bad_luck;
+mod here;
 mod limits;
 mod registering;
 mod tapping;

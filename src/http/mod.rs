@@ -14,6 +14,7 @@ mod origin;
 mod pages;
 mod routes;
 mod tickets;
+mod till;
 mod tollgate;
 mod ways;
 mod websocket;
@@ -23,6 +24,7 @@ pub use connections::Connections;
 pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::card::till::Till;
 use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
@@ -59,6 +61,7 @@ pub struct Shop {
     pub mint_proxy: MintProxy,
     /// Closed when the cards' key cannot be used; what else is sold goes on.
     pub cards: Result<Cards, Closed>,
+    pub till: Till,
     pub wallet: Wallet,
     pub tollgate: TollGate,
 }

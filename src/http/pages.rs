@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::origin::is_asked_by_own_name;
 use super::routes::{open_shop, status_of, Visit};
-use super::{ways, Site};
+use super::{till, ways, Site};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
@@ -25,6 +25,9 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
     };
+    if visit.get("way") == Some("card") {
+        return till::page(site, visit).await;
+    }
     if let Some(page) = ways::page(site, shop, visit).await {
         return page;
     }
@@ -90,23 +93,10 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// `POST /pay`, with the form as the query of the visit: opens the request and sends the browser to its page.
 pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let field = |name: &str| {
-        visit.query.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
-    };
-    let lang = field("lang").and_then(Lang::from_tag);
+    let lang = visit.filled("lang").and_then(Lang::from_tag);
     let opened = async {
         let shop = open_shop(site)?;
-        let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
-        let steps: u64 =
-            field("steps").and_then(|steps| steps.trim().parse().ok()).ok_or_else(|| refused("how much?"))?;
-        let mint = match field("mint") {
-            Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
-            None => visit.config.mints_of(&visit.venue).next(),
-        };
-        let mint =
-            mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
-        let amount = Price::of(&visit.venue, mint).cost(steps);
-        let ask = Ask { parts: vec![AskPart { mint: mint.url.clone(), amount }], apply: true };
+        let ask = Ask { parts: vec![chosen(visit)?], apply: true };
         shop.mint_proxy.open(&visit.caller, &visit.venue, ask).await
     };
     match opened.await {
@@ -117,8 +107,21 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
 }
 
+/// The mint and the amount that a form names.
+pub fn chosen(visit: &Visit) -> Result<AskPart, ProxyError> {
+    let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
+    let steps = visit.filled("steps").and_then(|steps| steps.trim().parse().ok());
+    let mint = match visit.filled("mint") {
+        Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
+        None => visit.config.mints_of(&visit.venue).next(),
+    };
+    let steps: u64 = steps.ok_or_else(|| refused("how much?"))?;
+    let mint = mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
+    Ok(AskPart { mint: mint.url.clone(), amount: Price::of(&visit.venue, mint).cost(steps) })
+}
+
 /// What cannot be bought is said above the choice, so that another amount or mint is one tap away.
-fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
+pub fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
     let status = status_of(error.code);
     let facts = OfferFacts::gather(site, visit);
     let mut notices = facts.notices();
@@ -171,6 +174,7 @@ fn show_request(
             buys: Quantity { metric: part.metric, amount: part.allotment },
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
+            by_card: shop.till.waits_for(&request.id),
             grace: shop.access.grace(visit.caller.mac),
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
@@ -269,7 +273,7 @@ impl OfferFacts {
         Notice::AmountRefused { least: steps(least), most: steps(self.max_steps) }
     }
 
-    fn offer<'a>(
+    pub fn offer<'a>(
         &self,
         _visit: &Visit,
         mints: &'a [OfferedMint<'a>],
@@ -309,6 +313,12 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 impl Visit {
     pub fn get(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
+    }
+
+    /// The first field of that name that is not empty.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        let is_it = |(n, value): &&(String, String)| n == name && !value.is_empty();
+        self.query.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 }
 

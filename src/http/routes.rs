@@ -5,7 +5,7 @@ use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{is_own_page, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{admin, cards, cors, ecash, pages, tickets, ways, websocket, Site};
+use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::json::json;
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
@@ -30,6 +30,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 enum Route {
     Portal,
     Pay,
+    PayWithCard,
     Ecash,
     /// The address that a refused form leaves in the browser.
     FormAgain,
@@ -50,6 +51,8 @@ const GUEST: &[(Method, &str, Route)] = &[
     (Method::GET, "/", Route::Portal),
     (Method::POST, "/pay", Route::Pay),
     (Method::GET, "/pay", Route::FormAgain),
+    (Method::POST, "/card", Route::PayWithCard),
+    (Method::GET, "/card", Route::FormAgain),
     (Method::POST, "/ecash", Route::Ecash),
     (Method::GET, "/ecash", Route::FormAgain),
     (Method::GET, "/portal.css", Route::Style),
@@ -205,9 +208,15 @@ async fn for_guest(
     let visit = Visit { config, venue, caller, headers, query };
     match route {
         Route::Portal => pages::portal(site, &visit).await,
-        Route::Pay if !origin_allowed(&visit.headers, device) => foreign_origin(),
-        Route::Pay => match body(request).await {
-            Ok(form) => pages::pay(site, &Visit { query: pairs(&form), ..visit }).await,
+        Route::Pay | Route::PayWithCard if !origin_allowed(&visit.headers, device) => foreign_origin(),
+        Route::Pay | Route::PayWithCard => match body(request).await {
+            Ok(form) => {
+                let visit = Visit { query: pairs(&form), ..visit };
+                match route {
+                    Route::PayWithCard => till::pay(site, &visit).await,
+                    _ => pages::pay(site, &visit).await,
+                }
+            }
             Err(answer) => answer,
         },
         Route::Ecash if !origin_allowed(&visit.headers, device) => foreign_origin(),
@@ -348,7 +357,9 @@ fn unknown_caller(
 ) -> Answer {
     log::info!("a guest cannot be identified: {err}");
     match route {
-        Route::Portal | Route::Pay | Route::Ecash => pages::unknown_device(venue, headers, query),
+        Route::Portal | Route::Pay | Route::PayWithCard | Route::Ecash => {
+            pages::unknown_device(venue, headers, query)
+        }
         Route::Ticket if is_form(headers) => pages::unknown_device(venue, headers, query),
         _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
     }

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 request to a Lightning node: bounded in time and size, over a connection of its own.
+//! One HTTP/1.1 request to a Lightning node, or to a stranger: bounded in time and size, over a connection of
+//! its own.
 //!
 //! What matters most is said by the error: whether the request may have left. Until a connection (and, with
 //! `https`, a TLS session) stands, no byte of it has. Redirects, proxies and compression are not used.
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -42,7 +44,7 @@ pub(super) struct Peer {
 
 /// Why there is no answer. Neither holds a credential.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoAnswer {
+pub enum NoAnswer {
     /// Nothing of the request left.
     NotSent(String),
     /// The node may have acted on it.
@@ -69,6 +71,8 @@ pub(super) struct Reply {
     pub status: u16,
     body: Incoming,
     read: Vec<u8>,
+    /// The longest that is read of the body, or of a line of it (bytes).
+    most: usize,
     connection: tokio::task::JoinHandle<()>,
 }
 
@@ -120,13 +124,9 @@ impl Peer {
         let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
         let _ = stream.set_nodelay(true);
         if !self.url.is_https() {
-            return exchange(Box::new(stream), request).await;
+            return exchange(Box::new(stream), request, MAX_ANSWER).await;
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|err| not_sent(err.to_string()))?;
-        let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(self.tls.clone()).connect(name, stream));
-        let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s".to_owned()))?;
-        let stream = stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?;
-        exchange(Box::new(stream), request).await
+        exchange(secure(stream, host, self.tls.clone()).await?, request, MAX_ANSWER).await
     }
 
     fn request(
@@ -156,8 +156,36 @@ impl Peer {
     }
 }
 
+/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name
+/// is resolved here. Answers the body, of at most `most` bytes, whatever the status.
+pub async fn get_at(
+    address: SocketAddr,
+    site: &MintUrl,
+    path: &str,
+    tls: &Tls,
+    most: usize,
+) -> Result<Vec<u8>, NoAnswer> {
+    let not_sent = |cause: String| NoAnswer::NotSent(cause);
+    let authority = site.as_str().split_once("://").map_or("", |(_, rest)| rest);
+    let request = Request::builder().uri(path).header(HOST, authority).header(USER_AGENT, AGENT);
+    let request = request.body(Full::default()).map_err(|err| not_sent(err.to_string()))?;
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let stream = stream.await.map_err(|_| not_sent("no connection in 5 s".to_owned()))?;
+    let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
+    let stream = secure(stream, site.host(), tls.config()).await?;
+    exchange(stream, request, most).await?.all().await
+}
+
+async fn secure(stream: TcpStream, host: &str, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
+    let not_sent = |cause: String| NoAnswer::NotSent(cause);
+    let name = ServerName::try_from(host.to_owned()).map_err(|err| not_sent(err.to_string()))?;
+    let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream));
+    let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s".to_owned()))?;
+    Ok(Box::new(stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?))
+}
+
 /// From here on the request may have left.
-async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>) -> Result<Reply, NoAnswer> {
+async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, NoAnswer> {
     let shaken = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
@@ -169,7 +197,7 @@ async fn exchange(stream: AnyStream, request: Request<Full<Bytes>>) -> Result<Re
     let response: Response<Incoming> =
         sender.send_request(request).await.map_err(|err| NoAnswer::Lost(format!("no answer: {err}")))?;
     let status = response.status().as_u16();
-    Ok(Reply { status, body: response.into_body(), read: Vec::new(), connection: guard.keep()? })
+    Ok(Reply { status, body: response.into_body(), read: Vec::new(), most, connection: guard.keep()? })
 }
 
 /// A connection is not left behind by a caller who has gone away.
@@ -220,7 +248,7 @@ impl Reply {
             Some(Err(_)) => return Err(lost("the answer is cut short")),
             Some(Ok(frame)) => self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
         }
-        match self.read.len() > MAX_ANSWER {
+        match self.read.len() > self.most {
             true => Err(lost("the answer is too long")),
             false => Ok(true),
         }

@@ -25,6 +25,7 @@ pub use melt::Melt;
 
 pub use crate::config::LightningKind as Kind;
 pub use backends::{Backend, Backends, Opener};
+pub use call::{get_at, NoAnswer};
 
 use crate::store::Secret;
 use crate::units::Msats;

@@ -121,6 +121,11 @@ impl MintProxy {
         &self.0.access
     }
 
+    /// Service time.
+    pub fn now(&self) -> Millis {
+        self.0.store.now()
+    }
+
     pub fn mints(&self) -> &Mints {
         &self.0.mints
     }

@@ -50,6 +50,12 @@ impl MintProxy {
         Ok(Opened { request, is_new })
     }
 
+    /// Refuses a sale to this caller that could not be honoured now, for one that needs no invoice.
+    pub async fn may_sell(&self, caller: &Caller, venue: &Venue) -> Result<(), ProxyError> {
+        self.can_sell(Owner::House, venue.metric)?;
+        confirm(caller.clone()).await
+    }
+
     /// The identical unpaid request, or a place for a new one within the limits.
     fn enter(
         &self,

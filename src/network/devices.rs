@@ -83,6 +83,27 @@ pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
+/// The addresses of all devices, usable or not, and the other ends of point-to-point links, with the lengths of
+/// their networks' prefixes.
+pub fn networks() -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut socket = Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?;
+    let found = socket.dump(RTM_GETADDR, &[0u8; IFADDRMSG], |kind, payload| match kind {
+        RTM_NEWADDR => {
+            let attributes = netlink::after(payload, IFADDRMSG)?;
+            let length = netlink::u8_at(payload, 1)?;
+            let mut ends = Vec::with_capacity(2);
+            for attribute in [IFA_ADDRESS, IFA_LOCAL] {
+                if let Some(address) = netlink::attribute(attributes, attribute)? {
+                    ends.push((netlink::ip(address)?, length));
+                }
+            }
+            Ok(Some(ends))
+        }
+        _ => Ok(None),
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Whether the text can be a device's name: 1 to 15 of the characters netifd and the kernel's drivers use.
 /// Nothing that nft or a shell would read as more than a name passes.
 pub fn is_valid_name(name: &str) -> bool {

@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod devices;
 pub mod gate;
+pub mod internet;
 pub mod neighbours;
 mod netlink;
 mod nftables;

@@ -11,14 +11,17 @@
 //! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
 //! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request |
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
+//! | `GET /?way=card`, `GET /?way=card&r=ID` | paying with a card: an amount, or the open invoice of ID |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
+//! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request or `/`, or the page again with the reason |
 //! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
 //!
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
 //! `lang=` in any request overrides `Accept-Language` and is passed on by every link and form.
 
+mod card;
 mod ecash;
 mod html;
 mod lang;
@@ -28,6 +31,7 @@ mod state;
 mod strings;
 mod ways;
 
+pub use card::PayWithCard;
 pub use ecash::{PayWithEcash, Receiving, Stage};
 pub use lang::Lang;
 pub use offer::{chips, Notice, Offer, OfferedMint};
@@ -85,6 +89,7 @@ pub enum State<'a> {
     Ended(Offer<'a>),
     Trouble(Trouble<'a>),
     PayWithEcash(PayWithEcash<'a>),
+    PayWithCard(PayWithCard<'a>),
     Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
@@ -102,6 +107,8 @@ pub struct Pay<'a> {
     pub expires_in: Millis,
     /// A session runs meanwhile; this is a top-up.
     pub online: bool,
+    /// A card's issuer has the invoice.
+    pub by_card: bool,
     /// For so long yet the guest may use a little of the internet, to pay.
     pub grace: Option<Millis>,
 }
@@ -233,6 +240,11 @@ pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     format!("/?way={way}{lang}")
 }
 
+/// Where a card is shown, for an open request or for a new one.
+fn card_location(request_id: Option<&str>, lang: Option<Lang>) -> String {
+    location(request_id, lang).replacen("/?", "/?way=card&", 1)
+}
+
 /// Where a guest sees what becomes of its token.
 pub fn token_location(id: &str, lang: Option<Lang>) -> String {
     let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
@@ -269,6 +281,9 @@ impl<'a> State<'a> {
             State::Online(_) => location(None, Some(lang)),
             State::PayWithEcash(form) => ecash::in_other_language(form.id, lang),
             State::Receiving(token) => token_location(token.id, Some(lang)),
+            State::PayWithCard(card) => {
+                card_location(card.open.as_ref().map(|pay| pay.request_id), Some(lang))
+            }
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             _ => location(self.request_id(), Some(lang)),
@@ -282,7 +297,11 @@ impl<'a> State<'a> {
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
             State::Trouble(trouble) => trouble.request_id,
-            State::PayWithEcash(_) | State::Receiving(_) | State::ShowTicket(_) | State::OwnTicket(_) => None,
+            State::PayWithEcash(_)
+            | State::PayWithCard(_)
+            | State::Receiving(_)
+            | State::ShowTicket(_)
+            | State::OwnTicket(_) => None,
         }
     }
 }

@@ -80,6 +80,23 @@ pub enum Notice<'a> {
     TokenNotNow,
     /// Nothing was taken, and this token never is.
     TokenRefused,
+    /// Not a link of a card.
+    CardUnreadable,
+    /// The card's issuer is an onion service.
+    CardOnion,
+    CardBusy,
+    /// Another device has shown this link.
+    CardUsed,
+    /// Its issuer cannot be asked, or does not answer as it should.
+    CardUnreachable,
+    CardAmount {
+        least: Sats,
+        most: Sats,
+    },
+    /// In its issuer's own words.
+    CardSaid {
+        reason: &'a str,
+    },
     /// Another device uses the same network address: nothing is sold to either.
     AddressClash,
 }
@@ -284,6 +301,22 @@ fn mint_choice(lang: Lang, offer: &Offer) -> Html {
     html
 }
 
+/// The usual amounts of the preselected mint as a list to pick from, which goes along with the mint.
+pub(super) fn short_choice(lang: Lang, offer: &Offer) -> Html {
+    let mut html = Html::new();
+    let Some((mint, chips)) = offer.sellable() else { return html };
+    html.raw("<label class=\"rate\" for=\"amount\">").text(title(lang, offer)).raw("</label>\n");
+    html.raw("<select id=\"amount\" name=\"steps\">\n");
+    let selected = chips.len().saturating_sub(1).min(1);
+    for (at, chip) in chips.iter().enumerate() {
+        html.raw("<option").attr("value", &chip.steps.to_string());
+        html.raw(if at == selected { " selected>" } else { ">" });
+        html.text(&lang.quantity(chip.buys)).raw(" · ").text(&lang.sats(chip.price)).raw("</option>\n");
+    }
+    html.raw("</select>\n<input type=\"hidden\" name=\"mint\"").attr("value", mint.url).raw(">\n");
+    html
+}
+
 /// A mint's conditions, for people: `1 sat = 1 minute, at least 30 minutes`.
 pub(super) fn terms_of(lang: Lang, mint: &OfferedMint, step: Quantity) -> String {
     let price = lang.unit_price(mint.price_per_step, step);
@@ -334,6 +367,15 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::AddressClash => s.address_clash.to_owned(),
             Notice::TokenNotNow => s.token_not_now.to_owned(),
             Notice::TokenRefused => s.token_refused.to_owned(),
+            Notice::CardUnreadable => s.card_no_link.to_owned(),
+            Notice::CardOnion => s.card_onion.to_owned(),
+            Notice::CardBusy => s.card_busy.to_owned(),
+            Notice::CardUsed => s.card_used.to_owned(),
+            Notice::CardUnreachable => s.card_unreachable.to_owned(),
+            Notice::CardAmount { least, most } => {
+                s.card_amount.replace("{least}", &lang.sats(*least)).replace("{most}", &lang.sats(*most))
+            }
+            Notice::CardSaid { reason } => s.card_said.replace("{reason}", reason),
         };
         html.raw("<p class=\"notice\">").text(&text);
         if notice.leaves_the_token_good() {

@@ -4,8 +4,8 @@ use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
 use super::{
-    choosing_again, ecash, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay, Quantity,
-    Reason, State, Trouble, Waiting,
+    card, choosing_again, ecash, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay,
+    Quantity, Reason, State, Trouble, Waiting,
 };
 use crate::config::Metric;
 use crate::units::Millis;
@@ -33,6 +33,7 @@ pub(super) fn view(lang: Lang, page: &Page) -> View {
         State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
         State::PayWithEcash(form) => ecash::form(lang, page.lang_chosen, form),
         State::Receiving(token) => ecash::receiving(lang, page.lang_chosen, *token),
+        State::PayWithCard(form) => card::form(lang, page.lang_chosen, form),
         State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
         State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
     }
@@ -96,15 +97,23 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     let mut main = Html::new();
     main.raw("<h1 class=\"amount\">").text(&title).raw("</h1>\n<p class=\"lead\">");
     main.text(&s.buys.replace("{duration}", &lang.quantity(pay.buys))).raw("</p>\n");
+    let mut waiting = Html::new();
+    waiting.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>");
+    waiting.text(if pay.by_card { s.card_waiting } else { s.waiting_for_payment }).raw(" <small>");
+    waiting.fill(s.expires_in, "clock", &clock(lang, pay.expires_in)).raw("</small></span></p>\n");
+
+    // What a card pays need not be paid, but may be.
+    if pay.by_card {
+        main.add(&waiting).raw("<details><summary class=\"button second\">").text(s.pay_button);
+        main.raw("</summary>\n");
+    }
     if let Some(code) = qr::svg(pay.invoice) {
         main.raw("<a class=\"code\" id=\"qr\"").attr("href", &wallet).attr("aria-label", s.qr_label).raw(">");
         main.add(&code).raw("</a>\n");
     }
-
-    main.raw("<p class=\"waiting\"><i class=\"pulse\"></i><span>").text(s.waiting_for_payment);
-    main.raw(" <small>")
-        .fill(s.expires_in, "clock", &clock(lang, pay.expires_in))
-        .raw("</small></span></p>\n");
+    if !pay.by_card {
+        main.add(&waiting);
+    }
 
     main.raw("<div class=\"pair\"><a class=\"button\" id=\"wallet\"").attr("href", &wallet).raw(">");
     main.text(s.open_wallet).raw("</a><button class=\"button script-only\" id=\"copy\" type=\"button\"");
@@ -114,6 +123,9 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         .raw(" spellcheck=\"false\" autocapitalize=\"off\">")
         .text(pay.invoice);
     main.raw("</textarea>\n<noscript><p class=\"hint\">").text(s.copy_by_hand).raw("</p></noscript>\n");
+    if pay.by_card {
+        main.raw("</details>\n");
+    }
     main.raw("<p class=\"hint\">").text(match (pay.online, pay.buys.metric) {
         (true, Metric::Milliseconds) => s.still_online,
         (true, Metric::Bytes) => s.still_online_data,
@@ -123,10 +135,12 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         main.raw("</p>\n<p class=\"hint\" id=\"grace\">").fill(s.pay_grace, "clock", &clock(lang, left));
     }
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
-    main.raw("</p>\n<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
+    main.raw("</p>\n").add(&card::row(lang, lang_chosen, pay));
+    main.raw("<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
     main.raw("</a>\n");
 
-    let step = format!("{}{}", pay.request_id, if pay.grace.is_some() { " grace" } else { "" });
+    let by = if pay.by_card { " card" } else { "" };
+    let step = format!("{}{by}{}", pay.request_id, if pay.grace.is_some() { " grace" } else { "" });
     View { state: "pay", step, title, main, refresh: Some(5), poll: Some(3) }
 }
 

@@ -38,6 +38,7 @@ fn pay(invoice: &str) -> Pay<'_> {
         buys: secs(3600),
         expires_in: Millis::from_secs(3552),
         online: false,
+        by_card: false,
         grace: None,
     }
 }
@@ -89,6 +90,15 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::TokenRefused,
         Notice::AddressClash,
     ];
+    const CARDS: [Notice; 7] = [
+        Notice::CardUnreadable,
+        Notice::CardOnion,
+        Notice::CardBusy,
+        Notice::CardUsed,
+        Notice::CardUnreachable,
+        Notice::CardAmount { least: Sats(1), most: Sats(1440) },
+        Notice::CardSaid { reason: "insufficient funds" },
+    ];
     const TICKETS: [Notice; 4] = [
         Notice::TicketWrong,
         Notice::TicketInUse { wait: Millis(29_001) },
@@ -118,6 +128,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("pay", State::Pay(pay(invoice))),
         ("pay-grace", State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(invoice) })),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
+        ("pay-by-card", State::Pay(Pay { by_card: true, ..pay(invoice) })),
         ("paid-1", paid(PaidStep::Received, None)),
         ("paid-1-waiting", paid(PaidStep::Received, Some(Waiting::Mint))),
         ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
@@ -158,6 +169,19 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         receiving("receiving-slow", Stage::SlowMint),
         receiving("receiving-unknown", Stage::Unknown),
         receiving("receiving-gate", Stage::Gate),
+        ("card", State::PayWithCard(PayWithCard { offer: offer(), open: None })),
+        ("card-open", State::PayWithCard(PayWithCard { offer: offer(), open: Some(pay(invoice)) })),
+        (
+            "card-refused",
+            State::PayWithCard(PayWithCard { offer: Offer { notices: &CARDS, ..offer() }, open: None }),
+        ),
+        (
+            "card-shut",
+            State::PayWithCard(PayWithCard {
+                offer: Offer { mints: &[], notices: &[Notice::NoMint], ..offer() },
+                open: None,
+            }),
+        ),
         ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
@@ -227,6 +251,11 @@ fn hostile_text_is_never_markup() {
     for state in [
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
+        State::PayWithCard(PayWithCard { offer: offer.clone(), open: None }),
+        State::PayWithCard(PayWithCard {
+            offer: Offer { notices: &[Notice::CardSaid { reason: evil }], ..offer.clone() },
+            open: Some(pay.clone()),
+        }),
         State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
@@ -337,6 +366,7 @@ fn only_what_is_under_way_reloads_without_script() {
             State::Choose(_)
             | State::Ended(_)
             | State::PayWithEcash(_)
+            | State::PayWithCard(_)
             | State::ShowTicket(_)
             | State::OwnTicket(_) => false,
         };

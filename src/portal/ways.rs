@@ -98,7 +98,11 @@ pub(super) fn card(lang: Lang, lang_chosen: bool, kept: Kept) -> Html {
 pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    let ways = [("ecash", s.ecash_title, is_open), ("ticket", s.ticket_title, true)];
+    let ways = [
+        ("ecash", s.ecash_title, is_open),
+        ("card", s.card_title, is_open),
+        ("ticket", s.ticket_title, true),
+    ];
     for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
         html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
         html.attr("href", &way_location(way, lang_chosen.then_some(lang))).raw(">").text(title).raw("</a>\n");

@@ -2,8 +2,12 @@
 //!
 //! What is reserved or sent counts against the limits until it is proven failed. `reserved` was never given to
 //! a backend; `sent` may have been. One payment hash is paid at most once, whatever card or tap it comes with.
+//!
+//! What a card buys of this router itself goes from issued to paid in one step, and there is neither an invoice
+//! nor a backend: see [`Store::spend_here`].
 
 use super::cards::LIMIT_WINDOW;
+use super::sessions::{add_grant, NewGrant, SessionRow};
 use super::{Store, StoreError};
 use crate::units::{Millis, Msats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
@@ -92,6 +96,13 @@ pub struct BackendRow {
     pub sealed: Vec<u8>,
 }
 
+/// Of a tap: its k1 is ?1, and at ?2 it may become a payment of ?3 msat, where its limit counts from ?4.
+const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
+    AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
+        AND ?3 <= c.tx_max * 1000
+        AND ?3 + (SELECT COALESCE(SUM(t.amount), 0) FROM card_taps t WHERE t.card = c.id
+            AND t.reserved_ms > ?4 AND t.state IN ('reserved', 'sent', 'paid')) <= c.day_max * 1000)";
+
 impl Store {
     pub async fn tap_of(&self, k1: [u8; 32]) -> Result<Option<TapRow>, StoreError> {
         self.read(move |db| tap_by_k1(db, &k1)).await
@@ -104,28 +115,22 @@ impl Store {
         self.write(move |tx| {
             let since = now.saturating_sub(LIMIT_WINDOW);
             let reserved = tx
-                .prepare_cached(
-                    "UPDATE card_taps SET state = 'reserved', invoice = ?3, payment_hash = ?4, amount = ?5,
-                         fee_limit = ?6, reserved_ms = ?2, due_ms = ?7, backend = ?8
-                     WHERE k1 = ?1 AND state = 'issued' AND ends_ms > ?2
-                     AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
-                         AND ?5 <= c.tx_max * 1000
-                         AND ?5 + (SELECT COALESCE(SUM(t.amount), 0) FROM card_taps t WHERE t.card = c.id
-                             AND t.reserved_ms > ?9 AND t.state IN ('reserved', 'sent', 'paid'))
-                             <= c.day_max * 1000)
-                     RETURNING id",
-                )?
+                .prepare_cached(&format!(
+                    "UPDATE card_taps SET state = 'reserved', invoice = ?5, payment_hash = ?6, amount = ?3,
+                         fee_limit = ?7, reserved_ms = ?2, due_ms = ?8, backend = ?9
+                     WHERE {MAY_SPEND} RETURNING id"
+                ))?
                 .query_row(
                     params![
                         payment.k1,
                         now,
+                        payment.amount,
+                        since,
                         payment.invoice,
                         payment.payment_hash,
-                        payment.amount,
                         payment.fee_limit,
                         payment.due,
-                        payment.backend,
-                        since
+                        payment.backend
                     ],
                     |row| row.get(0),
                 )
@@ -135,20 +140,32 @@ impl Store {
                 Err(error) if is_second(&error) => return Ok(ReserveResult::InvoiceUsed),
                 reserved => reserved?,
             };
-            let Some(tap) = tap_by_k1(tx, &payment.k1)? else { return Ok(ReserveResult::NoTap) };
-            if tap.state != TapState::Issued || tap.ends <= now {
-                return Ok(ReserveResult::Tap(tap));
-            }
-            let (alive, within_tap): (bool, bool) = tx.query_row(
-                "SELECT enabled AND NOT wiped, ?2 <= tx_max * 1000 FROM cards WHERE id = ?1",
-                params![tap.card, payment.amount],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            Ok(match (alive, within_tap) {
-                (false, _) => ReserveResult::Disabled,
-                (true, false) => ReserveResult::OverTapLimit,
-                (true, true) => ReserveResult::OverDayLimit,
-            })
+            why_not(tx, &payment.k1, payment.amount, now)
+        })
+        .await
+    }
+
+    /// Pays for access at this router out of a tap, under the conditions of [`Store::reserve`]: the tap is used,
+    /// the amount counts against the card's limits, and the access is granted, all in one commit. The grant's
+    /// reference is made here, of the tap. `fee` and backend stay empty: no money moves.
+    pub async fn spend_here(
+        &self,
+        k1: [u8; 32],
+        amount: Msats,
+        grant: NewGrant,
+    ) -> Result<Result<SessionRow, ReserveResult>, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let spent = tx
+                .prepare_cached(&format!(
+                    "UPDATE card_taps SET state = 'paid', amount = ?3, fee = 0, reserved_ms = ?2, note = 'spent here'
+                     WHERE {MAY_SPEND} RETURNING id"
+                ))?
+                .query_row(params![k1, now, amount, now.saturating_sub(LIMIT_WINDOW)], |row| row.get(0))
+                .optional()?;
+            let Some(id): Option<TapId> = spent else { return why_not(tx, &k1, amount, now).map(Err) };
+            let grant = NewGrant { reference: format!("card:{id}"), ..grant };
+            add_grant(tx, &grant, now, wall).map(Ok)
         })
         .await
     }
@@ -313,6 +330,24 @@ impl Store {
         })
         .await
     }
+}
+
+/// Why a tap does not become a payment.
+fn why_not(db: &Connection, k1: &[u8; 32], amount: Msats, now: Millis) -> Result<ReserveResult, StoreError> {
+    let Some(tap) = tap_by_k1(db, k1)? else { return Ok(ReserveResult::NoTap) };
+    if tap.state != TapState::Issued || tap.ends <= now {
+        return Ok(ReserveResult::Tap(tap));
+    }
+    let (alive, within_tap): (bool, bool) = db.query_row(
+        "SELECT enabled AND NOT wiped, ?2 <= tx_max * 1000 FROM cards WHERE id = ?1",
+        params![tap.card, amount],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    Ok(match (alive, within_tap) {
+        (false, _) => ReserveResult::Disabled,
+        (true, false) => ReserveResult::OverTapLimit,
+        (true, true) => ReserveResult::OverDayLimit,
+    })
 }
 
 /// Whether a row was refused because there is one like it.

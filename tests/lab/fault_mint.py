@@ -81,6 +81,7 @@ class Quote:
     expiry: int
     pubkey: str | None
     state: str = "UNPAID"
+    preimage: str = ""
 
     def shown(self, with_expiry: bool = True) -> dict:
         return {"quote": self.id, "request": self.request, "amount": self.amount, "unit": "sat", "state": self.state,
@@ -283,9 +284,10 @@ class FaultMint(Melting, Server):
         if body["unit"] != "sat":
             raise Refusal(11013, "unit not supported")
         asked = amount + 1 if self._faulty("wrong_invoice_amount") else amount
-        payment_hash = hashlib.sha256(os.urandom(32)).hexdigest()
+        preimage = os.urandom(32)
+        payment_hash = hashlib.sha256(preimage).hexdigest()
         request = invoice(asked, payment_hash, self.invoice_seconds, self.private_key)
-        quote = Quote(str(uuid.uuid4()), amount, request, payment_hash, int(time.time()) + self.invoice_seconds, body.get("pubkey"))
+        quote = Quote(str(uuid.uuid4()), amount, request, payment_hash, int(time.time()) + self.invoice_seconds, body.get("pubkey"), preimage=preimage.hex())
         self.quotes[quote.id] = quote
         return quote.shown()
 

@@ -15,10 +15,12 @@ MINTS = 12
 
 
 class Shop:
-    def __init__(self, lab) -> None:
+    """`options` are more of the daemon's."""
+
+    def __init__(self, lab, **options) -> None:
         self.mints = [FaultMint(lab.internet, MINT4) for _ in range(MINTS)]
         sections = [Mint(mint.url, price=1, min_steps=MIN_STEPS) for mint in self.mints]
-        self.daemon = Daemon(lab, sections, venue={"step_size": STEP, "max_steps": MAX_STEPS}, name="shop")
+        self.daemon = Daemon(lab, sections, venue={"step_size": STEP, "max_steps": MAX_STEPS}, name="shop", **options)
         self.lab = lab
 
     @property

@@ -22,16 +22,18 @@ DAY = datetime.timedelta(days=1)
 
 
 class TlsProxy:
-    """Every connection to `host`:`port` goes on, decrypted, to `upstream_port` of the same host. `versions` counts the
-    handshakes by what was agreed on."""
+    """Every connection to `host`:`port` goes on, decrypted, to `upstream_port` of the same host, or of `upstream`. The
+    certificate is for the address and for `names`. `versions` counts the handshakes by what was agreed on."""
 
-    def __init__(self, place: Place, host: str, *, upstream_port: int, dir: str, port: int = 443) -> None:
-        self.place, self.host, self.upstream_port = place, host, upstream_port
+    def __init__(
+        self, place: Place, host: str, *, upstream_port: int, dir: str, port: int = 443, upstream: str | None = None, names: list[str] | None = None,
+    ) -> None:
+        self.place, self.host, self.upstream, self.upstream_port = place, host, upstream or host, upstream_port
         self.versions: dict[str, int] = {}
         os.makedirs(dir, exist_ok=True)
         self.ca_file = os.path.join(dir, "ca.pem")
         chain = os.path.join(dir, "server.pem")
-        write_certificates(host, self.ca_file, chain)
+        write_certificates(host, self.ca_file, chain, names or [])
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(chain)
         self.listener = place.listen(host, port)
@@ -59,7 +61,7 @@ class TlsProxy:
     def _pass(self, near: socket.socket) -> None:
         with near, contextlib.suppress(OSError), self.context.wrap_socket(near, server_side=True) as secure:
             self.versions[secure.version()] = self.versions.get(secure.version(), 0) + 1
-            with self.place.connect(self.host, self.upstream_port, 60) as far:
+            with self.place.connect(self.upstream, self.upstream_port, 60) as far:
                 far.settimeout(None)
                 threading.Thread(target=pump, args=(secure, far), daemon=True).start()
                 pump(far, secure)
@@ -73,8 +75,8 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def write_certificates(host: str, ca_file: str, chain_file: str) -> None:
-    """An authority, and a certificate of its for the address with its key."""
+def write_certificates(host: str, ca_file: str, chain_file: str, names: list[str]) -> None:
+    """An authority, and a certificate of its for the address and the names with its key."""
     ca_key, ca_name = ec.generate_private_key(ec.SECP256R1()), named("lab authority")
     ca = (
         certificate(ca_name, ca_name, ca_key.public_key())
@@ -84,7 +86,7 @@ def write_certificates(host: str, ca_file: str, chain_file: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = (
         certificate(named("lab mint"), ca_name, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host)), *map(x509.DNSName, names)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(ca_key, hashes.SHA256())
     )

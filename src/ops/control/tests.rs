@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::access::{Access, Gatekeeper};
+use crate::card::till::Till;
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -61,7 +62,8 @@ async fn desk(name: &str, open: bool) -> Desk {
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards }))
+        let till = Till::new(mint_proxy.clone(), None, Tls::new(None).unwrap(), config.clone());
+        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards, till }))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))

@@ -46,6 +46,8 @@ keys! {
     ticket_wrong ticket_in_use ticket_later nothing_paid
     token_unreadable token_spent token_too_little token_too_much token_other_mint token_other_unit token_locked
     token_not_now token_refused token_good address_clash
+    card_title card_label card_hint card_waiting card_no_link card_onion card_busy card_used card_unreachable
+    card_amount card_said
     money_nothing_taken money_looked_up money_will_open staff_code choose_again
 }
 

@@ -1,0 +1,75 @@
+//! The desk: which links are taken in. What becomes of them is tested against real issuers.
+
+use super::*;
+
+type Teller = watch::Sender<Option<Result<Sold, NoSale>>>;
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+}
+
+fn desk() -> Desk {
+    Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() }
+}
+
+/// Shows link `number`; `Ok` holds what ends it, where it was taken in.
+fn show(desk: &mut Desk, number: u8, last: u8, now: u64) -> Result<Option<Teller>, NoSale> {
+    let (tell, told) = watch::channel(None);
+    let earlier = desk.enter([number; 32], mac(last), Millis::from_secs(now), &told)?;
+    Ok(earlier.is_none().then_some(tell))
+}
+
+#[test]
+fn a_link_shown_twice_is_one_payment() {
+    let mut desk = desk();
+    let outcome = show(&mut desk, 1, 1, 0).unwrap().unwrap();
+    assert!(show(&mut desk, 1, 1, 0).unwrap().is_none(), "while it is under way");
+    outcome.send_replace(Some(Ok(Sold::Here)));
+    assert!(show(&mut desk, 1, 1, 1800).unwrap().is_none(), "and afterwards");
+    assert!(matches!(show(&mut desk, 1, 2, 1800), Err(NoSale::Used)), "for nobody else");
+}
+
+#[test]
+fn a_link_that_did_not_pay_may_be_shown_again() {
+    let mut desk = desk();
+    show(&mut desk, 1, 1, 0).unwrap().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
+    assert!(show(&mut desk, 1, 1, 1).unwrap().is_some());
+}
+
+#[test]
+fn a_guest_has_one_card_under_way_and_all_together_a_few() {
+    let mut desk = desk();
+    let mut open: Vec<_> = (1..=4).map(|last| show(&mut desk, last, last, 0).unwrap().unwrap()).collect();
+    assert!(matches!(show(&mut desk, 9, 1, 0), Err(NoSale::Busy)));
+    assert!(matches!(show(&mut desk, 9, 5, 0), Err(NoSale::Busy)));
+    open.pop().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
+    assert!(matches!(show(&mut desk, 9, 1, 0), Err(NoSale::Busy)));
+    assert!(show(&mut desk, 9, 5, 0).unwrap().is_some());
+}
+
+#[test]
+fn an_eleventh_link_within_a_minute_has_to_wait() {
+    let mut desk = desk();
+    for number in 0..10 {
+        show(&mut desk, number, 1, 0).unwrap().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
+    }
+    assert!(matches!(show(&mut desk, 10, 1, 59), Err(NoSale::Busy)));
+    assert!(show(&mut desk, 10, 1, 61).unwrap().is_some());
+}
+
+#[test]
+fn links_take_bounded_memory_and_those_under_way_are_kept() {
+    let mut desk = desk();
+    let _open = show(&mut desk, 255, 255, 0).unwrap().unwrap();
+    for number in 0..1000u64 {
+        let (tell, told) = watch::channel(Some(Ok(Sold::Here)));
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        let last = u8::try_from(number % 250).unwrap();
+        desk.enter(digest, mac(last), Millis::from_secs(number * 3), &told).unwrap();
+        drop(tell);
+    }
+    assert!(desk.shown.len() <= MANY && desk.shown.contains_key(&[255; 32]), "{}", desk.shown.len());
+    desk.enter([254; 32], mac(1), Millis::from_secs(10_000), &watch::channel(None).1).unwrap();
+    assert_eq!(desk.shown.len(), 2);
+}

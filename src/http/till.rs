@@ -1,0 +1,102 @@
+//! The portal's page for paying with a card, and its form.
+
+use super::answer::{self, Answer};
+use super::pages::{chosen, refused_purchase, show, OfferFacts};
+use super::routes::{open_shop, Visit};
+use super::Site;
+use crate::card::till::{NoSale, Purchase, Sold};
+use crate::mint_proxy::{Code, ProxyError, Request};
+use crate::portal::{self, Lang, Notice, Pay, PayWithCard, Quantity, State};
+use crate::units::Millis;
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// `?way=card`, with `r` for an invoice that is open.
+pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let open = open_request(site, visit).await.ok();
+    form(site, visit, StatusCode::OK, open.as_deref(), None)
+}
+
+/// `POST /card`, with the form as the query of the visit.
+pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let lang = visit.filled("lang").and_then(Lang::from_tag);
+    let open = match visit.filled("r") {
+        Some(_) => match open_request(site, visit).await {
+            Ok(request) => Some(request),
+            // It has ended, or is paid: its page says so.
+            Err(_) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
+        },
+        None => None,
+    };
+    let sold = async {
+        let shop = open_shop(site).map_err(NoSale::Sale)?;
+        let part = open.as_ref().and_then(|request| request.parts().first());
+        let purchase = match part {
+            Some(part) => Purchase { mint: part.mint.clone(), amount: part.amount },
+            None => chosen(visit)
+                .map(|part| Purchase { mint: part.mint, amount: part.amount })
+                .map_err(NoSale::Sale)?,
+        };
+        let link = visit.get("link").unwrap_or_default();
+        shop.till.sell(&visit.caller, &visit.venue, purchase, link).await
+    };
+    let why = match sold.await {
+        Ok(Sold::Here) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
+        Ok(Sold::Given(id)) => {
+            return answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang))
+        }
+        Err(NoSale::Sale(error)) => return refused_purchase(site, visit, &error),
+        Err(why) => why,
+    };
+    let (status, notice) = match &why {
+        NoSale::NoLink => (StatusCode::BAD_REQUEST, Notice::CardUnreadable),
+        NoSale::Onion => (StatusCode::BAD_REQUEST, Notice::CardOnion),
+        NoSale::Busy => (StatusCode::TOO_MANY_REQUESTS, Notice::CardBusy),
+        NoSale::Used => (StatusCode::CONFLICT, Notice::CardUsed),
+        NoSale::Amount { least, most } => {
+            (StatusCode::BAD_REQUEST, Notice::CardAmount { least: *least, most: *most })
+        }
+        NoSale::Said(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
+        NoSale::Unreachable | NoSale::Sale(_) => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
+    };
+    form(site, visit, status, open.as_deref(), Some(notice))
+}
+
+/// The request of this guest that `r` names, where it can still be paid.
+async fn open_request(site: &Site, visit: &Visit) -> Result<Arc<Request>, ProxyError> {
+    let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
+    let shop = open_shop(site)?;
+    let id = visit.filled("r").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
+    let request = shop.mint_proxy.find(visit.caller.mac, &id).await?;
+    request.opened().await?;
+    let can_be_paid = request.is_payable(shop.store.now()) && request.parts().len() == 1;
+    Some(request).filter(|_| can_be_paid).ok_or_else(unknown)
+}
+
+fn form(
+    site: &Site,
+    visit: &Visit,
+    status: StatusCode,
+    open: Option<&Request>,
+    notice: Option<Notice>,
+) -> Answer {
+    let facts = OfferFacts::gather(site, visit);
+    let mut notices = facts.notices();
+    notices.extend(notice);
+    let mints = facts.mints();
+    let offer = facts.offer(visit, &mints, &notices, None);
+    let open = open.and_then(|request| {
+        let part = request.parts().first()?;
+        Some(Pay {
+            request_id: request.id.as_str(),
+            invoice: &part.invoice,
+            amount: part.amount,
+            buys: Quantity { metric: part.metric, amount: part.allotment },
+            expires_in: Millis::ZERO,
+            online: false,
+            by_card: false,
+            grace: None,
+        })
+    });
+    show(visit, status, State::PayWithCard(PayWithCard { offer, open }))
+}
