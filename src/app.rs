@@ -143,6 +143,8 @@ impl App {
         let mut app = App { path, config: sender, site, listeners, tidied: now, opened: now, clock };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
+        // What was missed while the machine stood still need not be made up for.
+        tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! {
                 _ = tend.tick() => {

@@ -73,10 +73,13 @@ pub fn parse(text: &str) -> Result<AddressRange, String> {
 }
 
 /// The same addresses in ascending ranges that neither overlap nor touch.
-pub fn merged(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
-    ranges.sort();
-    let mut merged: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+pub fn merged(ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+    let mut sorted: Vec<AddressRange> = Vec::with_capacity(ranges.len());
     for range in ranges {
+        sorted.insert(sorted.partition_point(|earlier| *earlier < range), range);
+    }
+    let mut merged: Vec<AddressRange> = Vec::with_capacity(sorted.len());
+    for range in sorted {
         match merged.last_mut().filter(|last| last.reaches(range.first)) {
             Some(last) => last.last = last.last.max(range.last),
             None => merged.push(range),

@@ -27,7 +27,6 @@ use crate::config::Config;
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::pace::Pace;
-use crate::set::SortedSet;
 use crate::store::{Owner, PartState, RequestId, Store, StoreError};
 use crate::units::Millis;
 use litemap::LiteMap;
@@ -194,16 +193,10 @@ impl MintProxy {
     /// Ends the graces of guests that have no open invoice any more.
     pub fn tend_graces(&self) {
         let now = self.0.store.now();
-        let open: SortedSet<MacAddr> = {
-            let table = self.table();
-            table
-                .requests
-                .values()
-                .filter(|request| request.awaits_money(now))
-                .map(|request| request.mac())
-                .collect()
-        };
-        self.0.access.keep_graces(|mac| open.contains(&mac));
+        let table = self.table();
+        let awaits =
+            |mac| table.requests.values().any(|request| request.mac() == mac && request.awaits_money(now));
+        self.0.access.keep_graces(awaits);
     }
 
     /// Drops finished requests from memory.

@@ -16,13 +16,17 @@ import tempfile
 from dataclasses import dataclass, field
 
 import zxingcpp
-from playwright.sync_api import BrowserContext, Locator, Page, Response, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Response, expect, sync_playwright
 
 from .guest import Guest
 
 # What a phone's mini-browser would not do anyway: talk to its maker behind our back.
 QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync",
          "--disable-domain-reliability", "--disable-features=OptimizationHints,MediaRouter,AutofillServerCommunication"]
+
+PATIENCE = 15000
+"""Milliseconds, for everything that is waited for: the machine may be busy."""
+expect.set_options(timeout=PATIENCE)
 
 NO_SOCKETS = "window.WebSocket = function () { throw new Error('sockets are not allowed here'); };"
 
@@ -79,7 +83,7 @@ class Browser:
             viewport={"width": width, "height": height}, device_scale_factor=scale, is_mobile=True, has_touch=True, locale=language,
             color_scheme="dark" if dark else "light", java_script_enabled=script, reduced_motion="no-preference" if motion else "reduce",
         )
-        context.set_default_timeout(15000)
+        context.set_default_timeout(PATIENCE)
         if not sockets:
             context.add_init_script(NO_SOCKETS)
         record = self.records[context] = Record()

@@ -60,10 +60,11 @@ class Server:
         raise NotImplementedError
 
     def open(self) -> None:
-        if self.listener is None:
-            self.listener = self.place.listen(self.host, self.port)
-            self.port = self.listener.getsockname()[1]
-            threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+        with self.lock:
+            if self.listener is None:
+                self.listener = self.place.listen(self.host, self.port)
+                self.port = self.listener.getsockname()[1]
+                threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
     def close(self) -> None:
         """No listener, and every open connection reset: the machine is down."""

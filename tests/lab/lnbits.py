@@ -6,8 +6,11 @@
 	    lnbits.wallet(0).invoice(21)            # an invoice of this instance, settled inside it
 """
 
+import contextlib
 import glob
 import os
+import shutil
+import sqlite3
 from dataclasses import dataclass
 
 from . import http_client
@@ -42,6 +45,8 @@ class Lnbits:
         for path in ("lnbits", "data/logs", "extensions"):
             os.makedirs(os.path.join(dir, path))
         os.symlink(os.path.join(_package(), "static"), os.path.join(dir, "lnbits", "static"))
+        if os.path.exists(_kept()):
+            shutil.copy(_kept(), self.database)
         self.start()
 
     @property
@@ -56,10 +61,25 @@ class Lnbits:
             "LNBITS_RATE_LIMIT_NO": "100000", "LNBITS_ADMIN_UI": "true",
         }
         self.process = HOST.spawn([_python(), script], env=env, cwd=self.dir, log=self.log, pipe_in=True)
-        wait_for(self._ready, 100, "LNbits answers", every=0.1)
+        wait_for(self._ready, 110, "LNbits answers", every=0.1)
         if not self.token:
-            install = {"username": "admin", "password": "adminadmin", "password_repeat": "adminadmin"}
-            self.token = self.api("PUT", "/api/v1/auth/first_install", install)["access_token"]
+            admin = {"username": "admin", "password": "adminadmin"}
+            try:
+                self.token = self.api("POST", "/api/v1/auth", admin)["access_token"]
+            except OSError:
+                self.token = self.api("PUT", "/api/v1/auth/first_install", admin | {"password_repeat": admin["password"]})["access_token"]
+                self._keep()
+
+    def _keep(self) -> None:
+        """Its database as it is now is what the next one begins with: making it takes most of the first start."""
+        new = f"{_kept()}.{os.getpid()}"
+        with contextlib.closing(sqlite3.connect(self.database)) as now, contextlib.closing(sqlite3.connect(new)) as copy:
+            now.backup(copy)
+        os.replace(new, _kept())
+
+    @property
+    def database(self) -> str:
+        return os.path.join(self.dir, "data", "database.sqlite3")
 
     def kill(self) -> None:
         process, self.process = self.process, None
@@ -116,6 +136,10 @@ class Lnbits:
 def _environment() -> str:
     cache = os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
     return os.path.join(cache, "lightning", "lnbits")
+
+
+def _kept() -> str:
+    return os.path.join(_environment(), "first.sqlite3")
 
 
 def _python() -> str:

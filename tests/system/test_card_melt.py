@@ -234,38 +234,6 @@ def test_more_than_any_mint_holds_is_proven_failed(shop):
     assert line["note"] == f"no mint holds {STOCK + 1} sat of ours" and shop.spent(card) == 0
 
 
-def test_real_mint_pays_pends_and_gives_change(shop, mint):
-    """The other two are away; this one's payments stand still until it is told what became of them."""
-    shop.daemon.mints = [Mint(one) for one in (shop.mint.url, shop.other.url, mint.url)]
-    shop.daemon.write_config()
-    shop.daemon.command("reload")
-    token = encode_token(mint.url, Wallet(shop.lab.internet, mint.url).buy(mint, 2048))
-    assert shop.daemon.control({"command": "wallet", "args": ["receive", token]}, 30)["ok"]
-    shop.mint.close()
-    shop.other.close()
-    card, invoice = card_of(shop), make(600)
-    mint.know(invoice.payment_hash, invoice.preimage)
-    assert shop.spend(card, invoice) == OK
-    (line,) = shop.history(card)
-    left = Books(shop.daemon).takings(mint.url)
-    # The reserve is a hundredth, what the payee's way costs is one sat.
-    assert (line["state"], line["fee_msat"], left.amount) == ("paid", 1000, 2048 - 601)
-    assert set(Wallet(shop.lab.internet, mint.url).states(left.proofs)) == {"UNSPENT"}
-    mint.set(fakewallet_pay_invoice_state="PENDING", fakewallet_payment_state="PENDING")
-    card, invoice = card_of(shop), make(600)
-    till = shop.begin(card, invoice)
-    wait_for(lambda: mint.asked_to_pay(invoice.payment_hash) == 1, 10, "the mint pays")
-    shop.daemon.kill()
-    shop.daemon.start()
-    assert shop.states(card) == ["pending"] and shop.spent(card) == 600
-    mint.set(fakewallet_payment_state="SETTLED")
-    shop.wait_for_states(card, "paid", limit=40)
-    assert mint.asked_to_pay(invoice.payment_hash) == 1
-    wait_for(lambda: Books(shop.daemon).takings(mint.url).amount == 2048 - 2 * 601, 10, "its change is back", every=0.2)
-    with pytest.raises(OSError):
-        till.answer()
-
-
 # tollgated lightning test
 
 
@@ -297,3 +265,38 @@ def test_command_says_that_the_wallet_is_empty(lab, make_daemon, fault_mint):
     daemon = make_daemon(fault_mint.url)
     done = daemon.command("lightning", "test", check=False)
     assert done.code == 1 and "may pay: NO: the wallet holds nothing to pay with" in done.out
+
+
+# Last, as it leaves money at a third mint
+
+
+def test_real_mint_pays_pends_and_gives_change(shop, mint):
+    """The other two are away; this one's payments stand still until it is told what became of them."""
+    shop.daemon.mints = [Mint(one) for one in (shop.mint.url, shop.other.url, mint.url)]
+    shop.daemon.write_config()
+    shop.daemon.command("reload")
+    token = encode_token(mint.url, Wallet(shop.lab.internet, mint.url).buy(mint, 2048))
+    assert shop.daemon.control({"command": "wallet", "args": ["receive", token]}, 30)["ok"]
+    shop.mint.close()
+    shop.other.close()
+    card, invoice = card_of(shop), make(600)
+    mint.know(invoice.payment_hash, invoice.preimage)
+    assert shop.spend(card, invoice) == OK
+    (line,) = shop.history(card)
+    left = Books(shop.daemon).takings(mint.url)
+    # The reserve is a hundredth, what the payee's way costs is one sat.
+    assert (line["state"], line["fee_msat"], left.amount) == ("paid", 1000, 2048 - 601)
+    assert set(Wallet(shop.lab.internet, mint.url).states(left.proofs)) == {"UNSPENT"}
+    mint.set(fakewallet_pay_invoice_state="PENDING", fakewallet_payment_state="PENDING")
+    card, invoice = card_of(shop), make(600)
+    till = shop.begin(card, invoice)
+    wait_for(lambda: mint.asked_to_pay(invoice.payment_hash) == 1, 10, "the mint pays")
+    shop.daemon.kill()
+    shop.daemon.start()
+    assert shop.states(card) == ["pending"] and shop.spent(card) == 600
+    mint.set(fakewallet_payment_state="SETTLED")
+    shop.wait_for_states(card, "paid", limit=40)
+    assert mint.asked_to_pay(invoice.payment_hash) == 1
+    wait_for(lambda: Books(shop.daemon).takings(mint.url).amount == 2048 - 2 * 601, 10, "its change is back", every=0.2)
+    with pytest.raises(OSError):
+        till.answer()

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import random
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ def seeds() -> list[int]:
 def plan(seed: int) -> list[tuple]:
     """Events: what, with what, and the pause after it."""
     lot = random.Random(seed)
-    weights = {"post": 10, "again": 4, "crash": 3, "fault": 4, "lie": 1, "mint goes": 2, "mint comes": 3, "rotate": 1, "time passes": 3}
+    weights = {"post": 12, "again": 4, "crash": 4, "fault": 7, "lie": 1, "mint goes": 2, "rotate": 1, "time passes": 3}
     events, posted = [("post", lot.randrange(GUESTS), 21, {}, 0.0)], 1
     while len(events) < EVENTS:
         (what,) = lot.choices(list(weights), list(weights.values()))
@@ -58,15 +59,15 @@ def plan(seed: int) -> list[tuple]:
                 events.append((what, moment, pause))
             case "fault":
                 fault = lot.choice(["drop_after_commit", "drop_after_commit", "drop_before", "broken", "down", "rate_limited", "garbage"])
-                events.append((what, fault, lot.choice(["swap", "swap", "check", "restore", "keys"]), lot.randint(1, 2), pause))
+                events.append((what, fault, lot.choice(["swap", "swap", "swap", "check", "restore", "keys"]), lot.randint(1, 2), pause))
             case "lie":
                 events.append((what, lot.choice(["bad_dleq", "short_signatures", "wrong_signature_amount"]), pause))
             case "rotate":
                 events.append((what, lot.choice([0, 100, 1000]), lot.choice([1, 2]), pause))
+            case "mint goes":
+                events.append((what, lot.choice([0.05, 0.3, 1.5]), pause))
             case "time passes":
                 events.append((what, lot.choice([0.3, 1.0])))
-            case _:
-                events.append((what, pause))
     return events
 
 
@@ -157,10 +158,9 @@ class Play:
                 self.mint.misbehave(fault, times=times, on=on)
             case "lie", (lie, _):
                 self.mint.misbehave(lie, times=1)
-            case "mint goes", _:
+            case "mint goes", (seconds, _):
                 self.mint.close()
-            case "mint comes", _:
-                self.mint.open()
+                threading.Timer(seconds, self.mint.open).start()
             case "rotate", (fee_ppk, version, _):
                 self.mint.rotate(fee_ppk=fee_ppk, version=version)
             case "time passes", _:
@@ -171,14 +171,12 @@ class Play:
             self.purse.revive()
 
     def new_coin(self, amount: int, form: dict) -> Coin:
-        """The guest's wallet knows no trouble: it got its ecash before."""
-        away, faults, moments = self.mint.listener is None, self.mint.faults, self.mint.moments
+        """The guest's wallet knows no trouble."""
+        faults, moments = self.mint.faults, self.mint.moments
         self.mint.faults, self.mint.moments = [], {}
         self.mint.open()
         self.purse.wallet = Wallet(self.lab.internet, self.mint.url)
         proofs = self.purse.proofs(amount)
-        if away:
-            self.mint.close()
         self.mint.faults, self.mint.moments = faults, moments
         fee = (sum(self.purse.wallet.keysets[proof["id"]]["input_fee_ppk"] for proof in proofs) + 999) // 1000
         coin = Coin(encode_token(self.mint.url, proofs, **form), proofs, amount - fee)
@@ -209,7 +207,7 @@ class Play:
             self.seen[guest.mac] = (now, used, allotment)
 
     def end(self) -> None:
-        """The mint is well, nobody is killed any more; pages go on posting what they have posted."""
+        """The mint is well and stays, nobody is killed any more; pages go on posting what they have posted."""
         self.mint.behave()
         self.mint.moments.clear()
         self.mint.open()

@@ -237,7 +237,7 @@ def test_silence_of_a_minute_is_no_failure(request, tmp_path):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             outcomes = dict(zip(calls, pool.map(lambda call: call.answer(70).outcome, calls.values())))
         assert outcomes == dict.fromkeys(made, "unknown")
-        assert 40 < time.monotonic() - began < 60
+        assert 40 < time.monotonic() - began < 70
     finally:
         for backend in made.values():
             backend.close()

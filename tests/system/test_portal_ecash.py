@@ -145,7 +145,7 @@ def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(lab, min
         said = REFUSED[case][language == "sw"].format(mint=url.removeprefix("http://"))
         if case not in ("spent", "no token"):
             said += " " + GOOD[language]
-        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
+        expect(page.locator(".notice")).to_have_text(said)
         expect(page.locator("#token")).to_have_value("" if case == "spent" else made)
         if case in ("foreign", "too little", "too much"):
             assert set(wallet.states(made)) == {"UNSPENT"}, case
@@ -168,7 +168,7 @@ def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(la
 @pytest.mark.parametrize("script", [True, False])
 def test_a_slow_mint_is_waited_for_on_a_page_that_goes_on_by_itself(fault_proxy, till, token, phone, stranger, script):
     made = token(10)
-    fault_proxy.fault("/v1/swap", delay_answer=4.5, times=1)
+    fault_proxy.fault("/v1/swap", delay_answer=7, times=1)
     page = phone(script=script)
     paste(page, made)
     expect(page.locator("main.paid h1")).to_have_text("Checking your ecash")
@@ -186,12 +186,12 @@ def test_a_slow_mint_is_waited_for_on_a_page_that_goes_on_by_itself(fault_proxy,
 
 def test_a_refusal_that_comes_late_shows_the_form_again(lab, mint, fault_proxy, till, purse, phone, stranger):
     made = token_v4(fault_proxy.url, purse(10))
-    fault_proxy.fault("/v1/swap", delay=4)
+    fault_proxy.fault("/v1/swap", delay=7)
     page = phone()
     paste(page, made)
     expect(page.locator("main.paid")).to_be_visible()
     Wallet(lab.internet, mint.url).receive(made)
-    expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0], timeout=15000)
+    expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
     page.reload()
     expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
     page.locator("header .lang").click()
@@ -204,7 +204,7 @@ def test_an_answer_that_got_lost_is_looked_up_and_the_guest_let_in(fault_proxy, 
     fault_proxy.fault("/v1/(swap|restore|checkstate)", status=503)
     page = phone()
     paste(page, made)
-    expect(page.locator("main.trouble")).to_be_visible(timeout=20000)
+    expect(page.locator("main.trouble")).to_be_visible(timeout=25000)
     expect(page.locator(".money")).to_have_text("Your payment is being looked up.")
     assert "Please do not pay again." in page.locator(".lead").inner_text()
     till.kill()
@@ -228,7 +228,7 @@ def test_a_wallet_on_the_phone_pays_the_request_of_the_page(fault_proxy, till, p
     payload = {"memo": None, "mint": request["m"][0], "unit": "sat", "proofs": purse(7)}
     answer = stranger.post(request["t"][0]["a"], payload)
     assert answer.status == 200, answer.text
-    expect(page.locator(".notice.calm")).to_contain_text("You are online", timeout=10000)
+    expect(page.locator(".notice.calm")).to_contain_text("You are online")
     page.locator("#home").click()
     online(page)
     assert allotment(stranger) == 420_000
@@ -262,11 +262,11 @@ def test_two_devices_with_one_address_are_told_so_whatever_they_do(lab, till, to
     try:
         said = "Another device uses the same network address as yours. Turn Wi-Fi off and on, then try again. Nothing was taken."
         page.locator("button.pay").click()
-        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
+        expect(page.locator(".notice")).to_have_text(said)
         page.locator("#way-ecash").click()
         page.locator("#token").fill(token(10))
         page.locator("button[type=submit]").click()
-        expect(page.locator(".notice")).to_have_text(said, timeout=15000)
+        expect(page.locator(".notice")).to_have_text(said)
     finally:
         lab.router.ip(f"neigh del {stranger.ip} dev br-guest")
         other_stranger.become_stranger()

@@ -21,7 +21,7 @@ from lab.internet import MINT4
 from lab.nutshell import Nutshell
 from lab.other_wallets import Cashu, CashuTs
 from lab.place import wait_for
-from lab.purse import Customers, code_of
+from lab.purse import WITHIN, Customers, code_of
 
 STEP = 60_000
 PATIENCE = 12
@@ -182,10 +182,10 @@ def test_killed_again_and_again_while_it_finds_out_the_guest_has_access_once(sal
     with contextlib.suppress(OSError, ValueError):
         sales.post(stranger, token)
     for endpoint, moment in (("check", "arrived"), ("check", "done"), ("restore", "done"), ("restore", "answered")):
-        wait_for(lambda: not sales.daemon.running, 10, f"{endpoint} {moment}")
+        wait_for(lambda: not sales.daemon.running, WITHIN, f"{endpoint} {moment}")
         sales.mint.when(endpoint, moment, sales.crash)
         sales.revive()
-    wait_for(lambda: not sales.daemon.running, 10)
+    wait_for(lambda: not sales.daemon.running, WITHIN, "the last crash")
     sales.revive()
     sales.online(stranger, 21)
     assert sales.mint.counts["swap"] == 1

@@ -6,7 +6,6 @@ use super::{Plan, MARK, SLOW};
 use crate::config::AddressRange;
 use crate::mac::MacAddr;
 use crate::network::nftables::{Chain, Element, Rule, Set, TABLE};
-use crate::set::SortedSet;
 use crate::units::Millis;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
@@ -281,11 +280,14 @@ pub(super) fn is_garden(plan: &Plan, found: &[Element]) -> bool {
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
     let ends = plan.garden.iter().filter_map(|range| Some((octets(range.end()?), true)));
-    let wanted: SortedSet<_> =
-        plan.garden.iter().map(|range| (octets(range.first), false)).chain(ends).collect();
+    let starts = plan.garden.iter().map(|range| (octets(range.first), false));
+    let mut wanted: Vec<_> = starts.chain(ends).collect();
     // nft itself says with an end at the very first address that nothing begins there.
-    let is_start = |element: &&Element| !element.is_end || element.key.iter().any(|octet| *octet != 0);
-    found.iter().filter(is_start).map(|e| (e.key.clone(), e.is_end)).collect::<SortedSet<_>>() == wanted
+    let is_said = |element: &&Element| !element.is_end || element.key.iter().any(|octet| *octet != 0);
+    found.iter().filter(is_said).all(|element| {
+        let at = wanted.iter().position(|(key, is_end)| *key == element.key && *is_end == element.is_end);
+        at.map(|at| wanted.swap_remove(at)).is_some()
+    }) && wanted.is_empty()
 }
 
 /// Whether what the kernel has under our sets' names is what we would create. Sets that are not there yet
