@@ -11,16 +11,22 @@
 //! | `corrupt-<digest>/` | copy of a damaged database |
 
 use super::StoreError;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// More damaged states than this are not copied: the first ones are what somebody needs, and the flash is
 /// small.
 const COPIES: usize = 2;
+
+/// For so long altogether somebody who dies may still seem to have the store.
+const LOCK_TRIES: u32 = 20;
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a copy must leave free on the file system (bytes).
 const LEFT_FREE: u64 = 1024 * 1024;
@@ -71,10 +77,21 @@ impl Files {
             .truncate(false)
             .mode(0o600)
             .open(self.dir.join("lock"))?;
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => StoreError::InUse,
-            errno => StoreError::Io(errno.into()),
-        })
+        // A program that a killed daemon was just starting has the lock for the moment until it runs.
+        let mut tries = LOCK_TRIES;
+        let mut asked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        loop {
+            asked = match asked {
+                Ok(lock) => return Ok(lock),
+                Err((_, Errno::EWOULDBLOCK)) if tries == 0 => return Err(StoreError::InUse),
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    std::thread::sleep(LOCK_AGAIN);
+                    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                }
+                Err((_, errno)) => return Err(StoreError::Io(errno.into())),
+            };
+            tries = tries.saturating_sub(1);
+        }
     }
 
     /// Why there must have been a store here before, if there is reason to think so.

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 
 import pytest
@@ -351,11 +352,11 @@ def test_portal_sells_data_and_shows_what_is_left_of_it(lab, fault_mint, make_da
     expect(page.locator("main.pay .lead")).to_contain_text("24 MB")
     fault_mint.pay(page.locator("#invoice").input_value())
     left = page.locator("main.online .left")
-    expect(left).to_have_text("24 MB", timeout=15_000)
+    # The page itself may come out of it already.
+    expect(left).to_have_text(re.compile(r"^(24|23\.\d) MB$"), timeout=15_000)
     assert page.locator("[data-ends]").count() == 0
     load(guest, 4 * MB)
-    expect(left).not_to_have_text("24 MB", timeout=20_000)
-    assert 19 < float(left.inner_text().removesuffix(" MB")) < 20
+    expect(left).to_have_text(re.compile(r"^19(\.\d)? MB$"), timeout=20_000)
     load(guest, 40 * MB, timeout=3)
     expect(page.locator("main.ended h1")).to_have_text("Your data is used up", timeout=20_000)
     assert not guest.online() and guest.mac not in daemon.paid_macs()

@@ -44,6 +44,15 @@ def settled(daemon) -> bool:
     return not books.rows(daemon, "SELECT id FROM wallet_ops WHERE state != 'done' AND kind != 'send'")
 
 
+def held_by(mint: Nutshell, guest: Purse, token: str) -> bool:
+    """Killed at a bad moment, nutshell calls proofs pending for ever, also of a swap: started once more, it still does."""
+    if set(guest.wallet.states(token)) != {"PENDING"}:
+        return False
+    mint.kill()
+    mint.start()
+    return set(guest.wallet.states(token)) == {"PENDING"}
+
+
 def received_at_last(daemon, token: str, limit: float = WITHIN) -> dict:
     """Posts the token until it is done, as a guest's page does."""
 
@@ -256,9 +265,13 @@ def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_dae
             mint.start()
             if not answer["ok"] and answer["code"] == "try_again":
                 received_at_last(guest.daemon, token)
-            wait_for(lambda: settled(guest.daemon), WITHIN, "settled by itself")
-            assert receive(guest.daemon, token)["data"]["received"] == amount
-        assert guest.check() == 44
+            wait_for(lambda: settled(guest.daemon) or held_by(mint, guest, token), WITHIN, "settled by itself")
+            if settled(guest.daemon):
+                assert receive(guest.daemon, token)["data"]["received"] == amount
+            else:
+                assert receive(guest.daemon, token)["code"] == "not_known_yet"
+                guest.minted -= amount
+        assert guest.check() == guest.minted
 
 
 @pytest.mark.parametrize("lie", ["bad_dleq", "no_dleq", "short_signatures", "extra_signatures", "wrong_signature_amount", "foreign_keyset_id"])
