@@ -60,23 +60,43 @@ pub fn decode(text: &str) -> Option<(String, Vec<u8>)> {
     if checksum(hrp, &words) != 1 {
         return None;
     }
-    let mut bytes = Vec::with_capacity(data.len());
-    let (mut buffer, mut bits) = (0u32, 0u32);
-    for word in data {
-        buffer = (buffer << 5 | u32::from(*word)) & 0xfff;
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from(buffer >> bits & 0xff).ok()?);
-        }
-    }
+    let Bytes { bytes, rest, bits } = Bytes::of(data);
     // What is left over is padding.
-    (bits < 5 && buffer & ((1 << bits) - 1) == 0).then(|| (hrp.to_owned(), bytes))
+    (bits < 5 && rest == 0).then(|| (hrp.to_owned(), bytes))
+}
+
+/// 5-bit words as bytes.
+pub struct Bytes {
+    pub bytes: Vec<u8>,
+    /// The last words' bits that fill no byte, and how many: below 8.
+    pub rest: u8,
+    pub bits: u32,
+}
+
+impl Bytes {
+    pub fn of(words: &[u8]) -> Bytes {
+        let mut bytes = Vec::with_capacity(words.len());
+        let (mut buffer, mut bits) = (0u32, 0u32);
+        for word in words {
+            buffer = (buffer << 5 | u32::from(*word)) & 0xfff;
+            bits += 5;
+            if bits >= 8 {
+                bits -= 8;
+                bytes.push(low_byte(buffer >> bits));
+            }
+        }
+        Bytes { bytes, rest: low_byte(buffer & ((1 << bits) - 1)), bits }
+    }
+}
+
+fn low_byte(bits: u32) -> u8 {
+    let [.., byte] = bits.to_be_bytes();
+    byte
 }
 
 /// The lowest five bits.
 fn word(bits: u32) -> u8 {
-    u8::try_from(bits & 31).unwrap_or_default()
+    low_byte(bits & 31)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use tokio::task::JoinHandle;
 
-type Value = Box<dyn Any + Send>;
+/// A result that has lost its type on the way.
+pub type Value = Box<dyn Any + Send>;
 
 /// The work was stopped before its end: the daemon is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +26,18 @@ pub fn start<T: Send + 'static>(
     let work: Pin<Box<dyn Future<Output = Value> + Send>> =
         Box::pin(async move { Box::new(work.await) as Value });
     let started = tokio::spawn(work);
-    Box::pin(async move { unpack(started.await.ok()) })
+    Box::pin(async move { started.await.ok().and_then(unpack).ok_or(Stopped) })
 }
 
 /// Runs what would hold up everybody (a call that blocks, arithmetic on the curve) on another thread.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
     let work: Box<dyn FnOnce() -> Value + Send> = Box::new(move || Box::new(work()) as Value);
-    unpack(tokio::task::spawn_blocking(work).await.ok())
+    tokio::task::spawn_blocking(work).await.ok().and_then(unpack).ok_or(Stopped)
 }
 
-fn unpack<T: 'static>(value: Option<Value>) -> Result<T, Stopped> {
-    value.and_then(|value| value.downcast().ok()).map(|value| *value).ok_or(Stopped)
+/// The result of work that ended in a `T`.
+pub fn unpack<T: 'static>(value: Value) -> Option<T> {
+    value.downcast().ok().map(|value| *value)
 }
 
 #[cfg(test)]

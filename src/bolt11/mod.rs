@@ -8,7 +8,7 @@
 
 mod signature;
 
-use crate::bech32::{checksum, CHARSET, CHECKSUM_WORDS};
+use crate::bech32::{checksum, Bytes, CHARSET, CHECKSUM_WORDS};
 use crate::units::{Millis, Msats, Sats, UnixSeconds};
 use sha2::{Digest, Sha256};
 use signature::Signature;
@@ -246,25 +246,11 @@ fn number(words: &[u8]) -> Option<u64> {
 
 /// 5-bit words as bytes, the last filled up with zero bits.
 fn padded_bytes(words: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(words.len());
-    let (mut buffer, mut bits) = (0u32, 0u32);
-    for word in words {
-        buffer = (buffer << 5 | u32::from(*word)) & 0xfff;
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(low_byte(buffer >> bits));
-        }
-    }
+    let Bytes { mut bytes, rest, bits } = Bytes::of(words);
     if bits > 0 {
-        bytes.push(low_byte(buffer << (8 - bits)));
+        bytes.push(rest << (8 - bits));
     }
     bytes
-}
-
-fn low_byte(bits: u32) -> u8 {
-    let [.., byte] = bits.to_be_bytes();
-    byte
 }
 
 /// The first `8 * N` bits of 5-bit words.

@@ -11,6 +11,7 @@ use super::migrations::{user_version, Schema};
 use super::wal::{self, Wal};
 use super::{time, StoreError};
 use crate::clock::Clock;
+use crate::task::{self, Value};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::any::Any;
@@ -37,7 +38,6 @@ const LOG_BYTES: u32 = 768 * 1024;
 /// What a transaction does. Its result has lost its type on the way, so that the code around every one of the store's
 /// many transactions exists once.
 pub type Work<'a> = Box<dyn FnOnce(&Transaction<'_>) -> Result<Value, StoreError> + Send + 'a>;
-pub type Value = Box<dyn Any + Send>;
 
 pub fn work<'a, T: Any + Send>(
     f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'a,
@@ -47,7 +47,7 @@ pub fn work<'a, T: Any + Send>(
 
 /// The result of a `work` that returned a `T`.
 pub fn unpack<T: Any>(value: Value) -> Result<T, StoreError> {
-    value.downcast().map(|value| *value).map_err(|_| StoreError::Closed)
+    task::unpack(value).ok_or(StoreError::Closed)
 }
 
 pub(super) struct Database {

@@ -42,7 +42,8 @@ pub use vault::Vault;
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 
 use crate::clock::Clock;
-use database::{unpack, work, Database, Value, Work};
+use crate::task::Value;
+use database::{unpack, work, Database, Work};
 use files::Files;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
