@@ -3,11 +3,15 @@
 import os
 import time
 
+from .daemon import Daemon, Mint
 from .fault_mint import FaultMint
 from .guest import Guest
 from .http_client import Answer
+from .place import wait_for
 from .tollgate_client import TOLLGATE, check_event, tag_of, token_v4
 from .wallet import Wallet, decode_token
+
+STEP = 60_000
 
 
 class Purse:
@@ -27,6 +31,13 @@ class Purse:
     def is_spent(self, token: str) -> bool:
         (spent,) = {self.mint.is_spent(proof) for proof in decode_token(token).proofs}
         return spent
+
+
+def sells_minutes(make_daemon, mint: FaultMint) -> Daemon:
+    """It sells a minute for a sat of the test mint, whose terms it knows."""
+    daemon = make_daemon(Mint(mint.url, min_steps=0), venue={"step_size": STEP, "max_steps": 1000})
+    wait_for(lambda: mint.counts.get("info"), 5)
+    return daemon
 
 
 def pay(guest: Guest, token: str, timeout: float = 20) -> tuple[Answer, float]:

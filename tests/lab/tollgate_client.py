@@ -8,11 +8,11 @@ import os
 import time
 from dataclasses import dataclass
 
-import cbor2
 from coincurve import PrivateKey, PublicKeyXOnly
 
 from .guest import ROUTER4, Guest
 from .http_client import Answer
+from .wallet import encode_token
 
 TOLLGATE = f"http://{ROUTER4}:2121"
 PORTAL_ORIGIN = f"http://{ROUTER4}:2051"
@@ -30,13 +30,8 @@ def token_v3(mint: str, proofs: list[dict], unit: str = "sat", **more) -> str:
 
 
 def token_v4(mint: str, proofs: list[dict], unit: str = "sat") -> str:
-    """`cashuB`: CBOR, without padding."""
-    ids = {proof["id"]: None for proof in proofs}
-    groups = [
-        {"i": bytes.fromhex(id), "p": [{"a": one["amount"], "s": one["secret"], "c": bytes.fromhex(one["C"])} for one in proofs if one["id"] == id]}
-        for id in ids
-    ]
-    return "cashuB" + base64.urlsafe_b64encode(cbor2.dumps({"m": mint, "u": unit, "t": groups})).decode().rstrip("=")
+    """`cashuB` without the mint's evidence (DLEQ), as most clients write it."""
+    return encode_token(mint, [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in proofs], unit=unit)
 
 
 # Nostr

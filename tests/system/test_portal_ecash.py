@@ -35,13 +35,7 @@ def till(fault_proxy, make_daemon):
 def purse(lab, mint):
     """`purse(amount)`: proofs of exactly this amount, fresh from the mint."""
 
-    def fill(amount: int) -> list[dict]:
-        wallet = Wallet(lab.internet, mint.url)
-        quote = wallet.quote(amount)
-        mint.pay(quote["request"])
-        return wallet.mint(quote)
-
-    return fill
+    return lambda amount: Wallet(lab.internet, mint.url).buy(mint, amount)
 
 
 @pytest.fixture

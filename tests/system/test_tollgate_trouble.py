@@ -29,11 +29,10 @@ from lab.daemon import Mint
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.place import wait_for
-from lab.payers import Purse, assert_notice, assert_session, offered, pay, usage
+from lab.payers import STEP, Purse, assert_notice, assert_session, offered, pay, sells_minutes, usage
 from lab.tollgate_client import TOLLGATE, PortalSite, check_event, tag_of
 
 POST_LIMIT = 12
-STEP = 60_000
 
 
 @pytest.fixture
@@ -43,10 +42,7 @@ def purse(lab, fault_mint):
 
 @pytest.fixture
 def shop(make_daemon, fault_mint):
-    """It sells a minute for a sat of the test mint, whose terms it knows."""
-    daemon = make_daemon(Mint(fault_mint.url, min_steps=0), venue={"step_size": STEP, "max_steps": 1000})
-    wait_for(lambda: fault_mint.counts.get("info"), 5)
-    return daemon
+    return sells_minutes(make_daemon, fault_mint)
 
 
 # Mints
