@@ -14,7 +14,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from . import http_client
-from .place import HOST, Process, free_ports, wait_for
+from .place import HOST, PATIENCE, Process, free_ports, wait_for
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Lnbits:
 
     def _exchange(self, port: int, method: str, path: str, headers: dict, body: dict | None) -> http_client.Answer:
         sock = HOST.connect("127.0.0.1", port)
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         return http_client.exchange(sock, method, path, f"127.0.0.1:{port}", headers, body)
 
     def _ready(self) -> bool:

@@ -20,7 +20,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .place import HOST, Process, free_ports, wait_for
+from .place import HOST, PATIENCE, Process, free_ports, wait_for
 
 # An address of nobody: btcd wants one to mine to before there is a wallet.
 NOBODY = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8"
@@ -83,7 +83,7 @@ class Chain:
 
     def rpc(self, method: str, *params):
         # Its certificate is its own; this is loopback.
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=ssl._create_unverified_context())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=ssl._create_unverified_context())
         try:
             token = base64.b64encode(b"lab:lab").decode()
             body = json.dumps({"jsonrpc": "1.0", "id": 1, "method": method, "params": params})
@@ -222,7 +222,7 @@ class Node:
 
     # Calls
 
-    def api(self, method: str, path: str, body: dict | None = None, *, macaroon: str | None = None, timeout: float = 15.0) -> dict:
+    def api(self, method: str, path: str, body: dict | None = None, *, macaroon: str | None = None, timeout: float = PATIENCE) -> dict:
         """With the admin macaroon unless another is given. Errors: `Refused`, `OSError`."""
         context = ssl.create_default_context(cafile=self.cert_file)
         if macaroon is None:
