@@ -85,7 +85,7 @@ fn an_answer_that_drips_is_given_up_too() {
         let url = MintUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-        std::io::Read::read(&mut stream, &mut [0]).unwrap();
+            std::io::Read::read(&mut stream, &mut [0]).unwrap();
             for byte in
                 b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n".iter().chain(std::iter::repeat(&b' '))
             {
