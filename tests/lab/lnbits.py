@@ -61,7 +61,7 @@ class Lnbits:
             "LNBITS_RATE_LIMIT_NO": "100000", "LNBITS_ADMIN_UI": "true",
         }
         self.process = HOST.spawn([_python(), script], env=env, cwd=self.dir, log=self.log, pipe_in=True)
-        wait_for(self._ready, 110, "LNbits answers", every=0.1)
+        wait_for(self._ready, 200, "LNbits answers", every=0.1)
         if not self.token:
             admin = {"username": "admin", "password": "adminadmin"}
             try:
