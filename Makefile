@@ -63,9 +63,9 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 
-bench: setup-run ## Speed and memory of the release build, as a table
+bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
-	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
+	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 
 setup-cross:
 	@sh tests/lab/setup.sh cross

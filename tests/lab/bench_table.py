@@ -31,7 +31,7 @@ def tried(measure) -> list[Row]:
                 best[0].what += f" (try {number})"
         if not over(best):
             break
-        say(f"over budget: {', '.join(row.what for row in rows if row.kept is False)}\n")
+        print(f"  over: {'; '.join(f'{row.what}: {row.measured}' for row in rows if row.kept is False)}", file=sys.stderr)
     return best
 
 
@@ -46,8 +46,9 @@ def show(rows: list[Row]) -> None:
 
 
 def say(text: str) -> None:
-    """Progress, which is no part of the table."""
-    print(f"\r{' ' * 40}\r  {text}", end="", file=sys.stderr, flush=True)
+    """Progress, for who watches."""
+    if sys.stderr.isatty():
+        print(f"\r{' ' * 40}\r  {text}", end="", file=sys.stderr, flush=True)
 
 
 def cpu_seconds(daemon: Daemon, programs: bool = False) -> float:
