@@ -5,8 +5,8 @@ import struct
 import time
 
 from .bench_table import Row, cpu_seconds, say
-from .daemon import Daemon
-from .internet import HOST6
+from .daemon import Daemon, Mint
+from .internet import HOST6, MINT4
 from .namespaces import Lab
 from .place import wait_for
 
@@ -17,7 +17,7 @@ SECONDS = 20
 def sessions() -> list[Row]:
     """Every second one by bytes. Each guest has sent a packet, so that the kernel counts its address."""
     shares, made = [], 0
-    with Lab(guests=1) as lab, Daemon(lab, main={"log_level": "info"}) as daemon:
+    with Lab(guests=1) as lab, Daemon(lab, [Mint(f"http://{MINT4}:9")], main={"log_level": "info"}) as daemon:
         for count in COUNTS:
             for number in range(made, count):
                 answer = daemon.control({"command": "grant", "args": [mac(number), "1GB" if number % 2 else "1h"]})

@@ -1,6 +1,8 @@
 """Rows of `make bench`, and how they are measured on a machine that has other work: processor time, counts and ratios where the budget is
-one of those; where it is a time, once more when it is over, as another program's work only ever adds."""
+one of those. Where it is a time, what was waited for a processor is taken off, and it is measured once more when it is over."""
 
+import contextlib
+import os
 import statistics
 import sys
 import time
@@ -59,6 +61,37 @@ def cpu_seconds(daemon: Daemon, programs: bool = False) -> float:
         with open(f"/proc/{pid}/stat") as stat:
             used += sum(map(int, stat.read().rsplit(")")[1].split()[13:15])) / 100
     return used
+
+
+class Stopwatch:
+    """With it, `took` is the time of the block, and `own` that without what threads of the daemon and of this program (the client, the
+    mint, the node) waited for a processor meanwhile."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.pids = daemon.process.host_pid, os.getpid()
+
+    def __enter__(self) -> "Stopwatch":
+        self.waited = self._waited()
+        self.began = time.monotonic()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.took = time.monotonic() - self.began
+        waits = sum(after - self.waited.get(thread, 0) for thread, after in self._waited().items())
+        self.own = max(0.0, self.took - waits / 1e9)
+
+    def without(self, peer: float) -> None:
+        """A peer's share is taken off both."""
+        self.took, self.own = max(0.0, self.took - peer), max(0.0, self.own - peer)
+
+    def _waited(self) -> dict[str, int]:
+        """Nanoseconds of each thread."""
+        waits = {}
+        for pid in self.pids:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                    waits[thread] = int(file.read().split()[1])
+        return waits
 
 
 def p95(times: list[float]) -> float:
