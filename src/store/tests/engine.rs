@@ -62,7 +62,10 @@ async fn writes_that_wait_share_a_commit_and_each_counts_or_fails_by_itself() {
     let dir = Scratch::new();
     let store = open(dir.path()).unwrap();
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
-    let busy = store.write(move |_| Ok(gate.recv().unwrap()));
+    let busy = store.write(move |_| {
+        gate.recv().unwrap();
+        Ok(())
+    });
     let insert = |reference: &'static str, sats: &'static str| {
         store.write(move |tx| {
             let half = "INSERT INTO payment (reference, sats) VALUES (?1, 1)";
