@@ -96,7 +96,7 @@ memory: setup-cross ## What the x86-64 router build keeps resident, idle and bus
 size: cross-all ## What was built for routers against its limits (cross/limits), and what it is made of
 	@python3 cross/size.py $(TARGETS)
 
-ipk: ## The package for opkg from the cross-built binary (TARGET=mipsel_24kc [ARCH=sister architecture])
+ipk: setup-cross ## The package for opkg from the cross-built binary (TARGET=mipsel_24kc [ARCH=sister architecture])
 	@python3 openwrt/package.py ipk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
 
 apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])

@@ -6,11 +6,12 @@
 mod cards;
 
 use crate::access::{Access, Gatekeeper};
+use crate::calls::Tls;
 use crate::card::till::Till;
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity};
 use crate::ecash::wallet::{self, Wallet};
-use crate::ecash::{MintEvent, Mints, Seed, Tls};
+use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{NftGate, Plan};

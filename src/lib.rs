@@ -18,6 +18,7 @@ pub mod bolt11;
 pub mod config;
 pub mod store;
 pub mod network;
+pub mod calls;
 pub mod ecash;
 pub mod lightning;
 pub mod access;

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tollgated::calls::Tls;
 use tollgated::clock::Clock;
 use tollgated::config::MintUrl;
 use tollgated::ecash::token;
 use tollgated::ecash::{
     EcashError, Mint, MintClient, MintEvent, NewQuote, Outputs, Proof, ProofState, QuoteId, QuoteState,
-    QuoteWatch, SecretKey, Seed, Tls, Token, Urgency,
+    QuoteWatch, SecretKey, Seed, Token, Urgency,
 };
 use tollgated::units::{Millis, Sats};
 

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tollgated::calls::Tls;
 use tollgated::clock::Clock;
 use tollgated::config::MintUrl;
 use tollgated::ecash::wallet::{self, Melted, Received, Wallet, WalletError};
-use tollgated::ecash::{token, MintEvent, Mints, Outputs, Seed, Tls, Urgency};
+use tollgated::ecash::{token, MintEvent, Mints, Outputs, Seed, Urgency};
 use tollgated::store::Store;
 use tollgated::units::Sats;
 

@@ -1,9 +1,9 @@
 //! Opening the cards and what pays for them.
 
+use crate::calls::Tls;
 use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
-use crate::ecash::Tls;
 use crate::http::{make_token, Closed};
 use crate::lightning::{Account, Backends};
 use crate::store::{KeyFile, Store, StoreError, Vault};

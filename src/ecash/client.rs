@@ -1,5 +1,5 @@
-//! One mint's endpoints, one blocking call each. Every call ends within 12 s, reads at most 1 MiB, and goes
-//! to the mint's own address only.
+//! One mint's endpoints, one blocking call each, from a thread beside the runtime ([`task::blocking`]). Every call
+//! ends within 12 s, reads at most 1 MiB, and goes to the mint's own address only.
 
 use super::curve::{PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
@@ -7,25 +7,33 @@ use super::keyset::Keyset;
 use super::outputs::{BlindSignature, Outputs, Proof};
 use super::quote_lock::{self, Form};
 use super::refusal;
-use super::tls::{HandshakeFailed, Tls, CALL_TIMEOUT};
 use super::wire::spending::{inputs_json, melt_quote, MeltQuote};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
+use crate::calls::{self, in_time, Connection, NoAnswer, Request, Tls};
 use crate::config::MintUrl;
 use crate::json::json;
+use crate::task;
 use crate::units::Sats;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::Method;
+use rustls::ClientConfig;
 use serde_json::Value;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use ureq::http::Response;
-use ureq::{Body, Timeout};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
-const MAX_ANSWER: u64 = 1024 * 1024;
+/// After this a call is given up and looked up later.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// Many servers close a connection that was idle for longer.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS: usize = 2;
+const MAX_ANSWER: usize = 1024 * 1024;
+const JSON: &str = "application/json";
 
 #[derive(Debug)]
 pub struct MintClient {
-    url: MintUrl,
-    agent: ureq::Agent,
+    line: Arc<Line>,
     /// Whether this mint was last seen to want the older form of NUT-20 signatures.
     legacy_signatures: AtomicBool,
 }
@@ -36,11 +44,12 @@ impl MintClient {
     }
 
     fn with_timeout(url: MintUrl, tls: &Tls, timeout: Duration) -> MintClient {
-        MintClient { url, agent: tls.agent(timeout), legacy_signatures: AtomicBool::new(false) }
+        let line = Arc::new(Line { url, tls: tls.config(), timeout, idle: Mutex::default() });
+        MintClient { line, legacy_signatures: AtomicBool::new(false) }
     }
 
     pub fn url(&self) -> &MintUrl {
-        &self.url
+        &self.line.url
     }
 
     /// NUT-06.
@@ -155,12 +164,77 @@ impl MintClient {
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>, EcashError> {
-        answer(self.agent.get(self.url.endpoint(path)).call())
+        self.ask(Method::GET, path, String::new())
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>, EcashError> {
-        let request = self.agent.post(self.url.endpoint(path)).content_type("application/json");
-        answer(request.send(body.to_string()))
+        self.ask(Method::POST, path, body.to_string())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: String) -> Result<Vec<u8>, EcashError> {
+        let request = calls::request(&self.line.url, path).method(method).header(ACCEPT, JSON);
+        let request = request.header(CONTENT_TYPE, JSON).body(body.into());
+        let request = request.map_err(|err| EcashError::Unreachable(err.to_string()))?;
+        let (tell, told) = oneshot::channel();
+        let line = self.line.clone();
+        task::spawn(async move { drop(tell.send(line.ask(request).await)) });
+        let stopped = |_| NoAnswer::Lost("the call was stopped".to_owned());
+        let (status, body) = match told.blocking_recv().map_err(stopped).flatten() {
+            Ok(answer) => answer,
+            Err(NoAnswer::NotSent(cause)) => return Err(EcashError::Unreachable(cause)),
+            Err(NoAnswer::Lost(cause)) => return Err(EcashError::NoAnswer(cause)),
+        };
+        match status {
+            200..=299 => Ok(body),
+            300..=399 => Err(EcashError::Malformed("a redirect")),
+            _ => Err(refusal::read(status, &body)),
+        }
+    }
+}
+
+/// The way to a mint: a few connections that are kept for the next call.
+#[derive(Debug)]
+struct Line {
+    url: MintUrl,
+    tls: Arc<ClientConfig>,
+    timeout: Duration,
+    idle: Mutex<Vec<(Instant, Connection)>>,
+}
+
+impl Line {
+    async fn ask(&self, request: Request) -> Result<(u16, Vec<u8>), NoAnswer> {
+        in_time(self.timeout, async {
+            let mut reply = match self.idle() {
+                Some(connection) => match connection.send(request.clone(), MAX_ANSWER).await {
+                    Err(NoAnswer::NotSent(_)) => self.connect().await?.send(request, MAX_ANSWER).await?,
+                    outcome => outcome?,
+                },
+                None => self.connect().await?.send(request, MAX_ANSWER).await?,
+            };
+            let (status, body) = (reply.status, reply.all().await);
+            // How an error is described is not worth another error.
+            let body = if (200..400).contains(&status) { body? } else { body.unwrap_or_default() };
+            self.keep(reply.into_connection());
+            Ok((status, body))
+        })
+        .await
+    }
+
+    async fn connect(&self) -> Result<Connection, NoAnswer> {
+        Connection::over(calls::open(&self.url, self.tls.clone()).await?).await
+    }
+
+    fn idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(since, connection)| since.elapsed() < IDLE_TIMEOUT && connection.is_open());
+        idle.pop().map(|(_, connection)| connection)
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS {
+            idle.push((Instant::now(), connection));
+        }
     }
 }
 
@@ -168,42 +242,6 @@ fn same_quote(answer: MeltQuote, asked: &QuoteId) -> Result<MeltQuote, EcashErro
     match answer.id == *asked {
         true => Ok(answer),
         false => Err(Lie::OtherQuote.into()),
-    }
-}
-
-fn answer(outcome: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, EcashError> {
-    let mut response = outcome.map_err(failure)?;
-    let status = response.status().as_u16();
-    let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-    match status {
-        200..=299 => body.map_err(failure),
-        300..=399 => Err(EcashError::Malformed("a redirect")),
-        _ => Err(refusal::read(status, &body.unwrap_or_default())),
-    }
-}
-
-/// Tells apart what never reached the mint from what may have.
-fn failure(error: ureq::Error) -> EcashError {
-    let unreachable = match &error {
-        ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::BadUri(_)
-        | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
-        ureq::Error::Io(cause) => matches!(
-            cause.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable
-                | ErrorKind::AddrNotAvailable
-        ),
-        ureq::Error::Other(cause) => cause.is::<HandshakeFailed>(),
-        _ => false,
-    };
-    match error {
-        _ if unreachable => EcashError::Unreachable(error.to_string()),
-        ureq::Error::BodyExceedsLimit(_) => EcashError::Malformed("too large"),
-        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => EcashError::Malformed("not HTTP"),
-        _ => EcashError::NoAnswer(error.to_string()),
     }
 }
 

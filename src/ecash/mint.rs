@@ -4,14 +4,14 @@
 //! Money-bearing calls check first all that can be checked without the mint, and fetch the keys that the
 //! answer needs before the request leaves, so that an answer that came can also be read.
 
-use super::client::MintClient;
+use super::client::{MintClient, CALL_TIMEOUT};
 use super::curve::{PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
 use super::keyset::{Keyset, KeysetId};
 use super::outputs::{Outputs, Proof};
-use super::tls::{Tls, CALL_TIMEOUT};
 use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
 use crate::bolt11::Invoice;
+use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::task;

@@ -2,8 +2,8 @@
 
 use super::mint::Mint;
 use super::subscribe::{MintEvent, QuoteWatch};
-use super::tls::Tls;
 use super::wire::QuoteId;
+use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::task;

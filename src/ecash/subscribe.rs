@@ -7,8 +7,8 @@
 //! subscribed together, and nothing is unsubscribed: what is not watched any more is left out at the next
 //! connection. A mint that refuses a message is sent fewer of them for an hour.
 
-use super::tls::{Tls, CONNECT_TIMEOUT, USER_AGENT};
 use super::wire::{self, QuoteId, QuoteState};
+use crate::calls::{self, Tls, AGENT};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::network::stream::AnyStream;
@@ -19,7 +19,6 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout, Instant};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -359,22 +358,11 @@ enum OpenError {
 
 async fn open(mint: &MintUrl, tls: &Tls) -> Result<Socket, OpenError> {
     let failed = |cause: &dyn std::fmt::Display| OpenError::Failed(cause.to_string());
-    let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect((mint.host(), mint.port())));
-    let tcp = tcp.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-    let _ = tcp.set_nodelay(true);
+    let stream = calls::open(mint, tls.config()).await.map_err(|e| failed(&e.cause()))?;
     let handshake = async {
-        let endpoint = mint.endpoint("/v1/ws");
-        let url = endpoint.replacen("http", "ws", 1);
-        let stream: AnyStream = if mint.is_https() {
-            let name = mint.host().to_owned().try_into();
-            let name = name.map_err(|_| OpenError::Failed("the host has no TLS name".to_owned()))?;
-            let tls = tokio_rustls::TlsConnector::from(tls.config());
-            Box::new(tls.connect(name, tcp).await.map_err(|e| failed(&e))?)
-        } else {
-            Box::new(tcp)
-        };
+        let url = mint.endpoint("/v1/ws").replacen("http", "ws", 1);
         let mut request = url.into_client_request().map_err(|e| failed(&e))?;
-        let agent = USER_AGENT.parse().map_err(|_| OpenError::Failed("user agent".to_owned()))?;
+        let agent = AGENT.parse().map_err(|_| OpenError::Failed("user agent".to_owned()))?;
         request.headers_mut().insert("User-Agent", agent);
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))

@@ -1,9 +1,9 @@
 //! From the configuration to an account, and from an account to what pays.
 
 use super::{cln, lnbits, lnd, phoenixd, sphinx, Account, Kind, Lightning, Melt};
+use crate::calls::Tls;
 use crate::config;
 use crate::ecash::wallet::Wallet;
-use crate::ecash::Tls;
 use crate::hex;
 use crate::store::Secret;
 use std::fs::File;

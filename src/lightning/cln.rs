@@ -3,10 +3,10 @@
 //! `pay` gives one error for "no route" and another for "parts are still out there". A code is believed only
 //! together with `listpays` of the same hash. `pay` of an invoice that was paid before answers as it did then.
 
-use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, nobodys_hash, refused, said, settled, unclear};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
-use crate::ecash::Tls;
+use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::json::json;
 use crate::units::Msats;

@@ -4,10 +4,10 @@
 //! LNbits says "failed" of an invoice that it paid when it was asked before, so what it answers to a payment
 //! is never believed: its record of the payment, asked for right after, is.
 
-use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{never_looked_at, nobodys_hash, refused, said, settled, unclear};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
-use crate::ecash::Tls;
+use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::json::json;
 use crate::units::Msats;

@@ -5,10 +5,10 @@
 //! those of a refusal before anything was tried, or where lnd, asked for the payment at once, has no record
 //! of it. lnd commits a payment to its database before the first HTLC leaves.
 
-use super::call::{in_time, Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, nobodys_hash, plain, refused, settled};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
-use crate::ecash::Tls;
+use crate::calls::{in_time, NoAnswer, Tls};
 use crate::json::json;
 use crate::units::Msats;
 use base64::prelude::{Engine, BASE64_URL_SAFE};

@@ -15,7 +15,6 @@ mod lnbits;
 mod lnd;
 mod melt;
 mod phoenixd;
-mod pinned;
 mod proof;
 mod sphinx;
 pub mod test_command;
@@ -25,7 +24,6 @@ pub use melt::Melt;
 
 pub use crate::config::LightningKind as Kind;
 pub use backends::{Backend, Backends, Opener};
-pub use call::{get_at, NoAnswer};
 
 use crate::store::Secret;
 use crate::units::Msats;

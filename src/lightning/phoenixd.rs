@@ -3,10 +3,10 @@
 //! Its answers to a payment are taken for what they are only when they show the preimage; any other is
 //! checked against its own record of the payment.
 
-use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, plain, refused, settled, unclear};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
-use crate::ecash::Tls;
+use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::units::Msats;
 use base64::prelude::{Engine, BASE64_STANDARD};

@@ -2,10 +2,10 @@
 //! payment only by the tag that it gives it: one whose first answer was lost stays unknown, and its money
 //! counts as spent.
 
-use super::call::{Body, NoAnswer, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, plain, settled};
 use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
-use crate::ecash::Tls;
+use crate::calls::{NoAnswer, Tls};
 use crate::json::json;
 use hyper::Method;
 use serde_json::Value;

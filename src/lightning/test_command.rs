@@ -1,9 +1,9 @@
 //! `tollgated lightning test`: whether what pays invoices answers, may pay, and may look payments up.
 
 use super::{Account, Kind, Lightning as _, Melt, Report};
+use crate::calls::Tls;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
-use crate::ecash::Tls;
 use crate::json::json;
 use serde_json::Value;
 

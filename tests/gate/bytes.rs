@@ -1,8 +1,8 @@
 //! Sessions by bytes on a real kernel: what is counted, and where it is cut.
 
 use super::lab::{bytes, firewall, gate, lease, plan, sh, wait, Got, Lab, INTERNET, MAC_1, MAC_2};
-use super::{lab, mac, text, SOON};
-use std::time::Duration;
+use super::{lab, mac, text};
+use std::time::Instant;
 use tollgated::network::gate::{Gate, NftGate};
 
 /// The echo of four bytes, there and back: IPv4 and IPv6 with their headers.
@@ -18,13 +18,11 @@ fn echo(lab: &Lab, address: &str) {
     assert_eq!(lab.guest.datagram(address, 443), text("echo"));
 }
 
-/// Waits until a transfer stands still.
-fn wait_for_silence(lab: &Lab) {
-    wait("the transfer to stop", || {
-        let before = lab.guest.received();
-        std::thread::sleep(Duration::from_millis(200));
-        lab.guest.received() - before < 1_000
-    });
+/// Waits until a transfer has brought so many bytes and come to its end; how many they were.
+fn all_received(lab: &Lab, before: u64, at_least: u64) -> u64 {
+    wait("most of the transfer", || lab.guest.received() - before > at_least);
+    lab.guest.end_of_transfer(Instant::now());
+    lab.guest.received() - before
 }
 
 in_lab! {
@@ -48,10 +46,9 @@ in_lab! {
             gate.open(&[bytes(MAC_1, number as u64, 3_000_000, 0)]).unwrap();
             // No call to the gate from here on.
             let _download = lab.guest.helper(&format!("download {address} 9000"));
-            wait_for_silence(lab);
-            let received = lab.guest.received() - before;
-            assert!(received > 2_700_000 && received < 3_060_000, "{address}: {received} bytes with link headers");
-            assert!(matches!(lab.guest.datagram(address, 443), Got::Refused(_)), "{address}");
+            let received = all_received(lab, before, 2_700_000);
+            assert!(received < 3_060_000, "{address}: {received} bytes with link headers");
+            assert_eq!(lab.guest.datagram(address, 443), Got::Silence, "{address}");
             assert_eq!(used(&mut gate, MAC_1), 3_000_000);
         }
     }
@@ -78,7 +75,7 @@ in_lab! {
         assert_eq!(used(&mut gate, MAC_1), ECHO[1]);
         for (number, address) in INTERNET.into_iter().enumerate() {
             let before = used(&mut gate, MAC_1);
-            assert!(matches!(lab.guest.datagram(address, 443), Got::Refused(_)), "nothing is let in uncounted");
+            assert_eq!(lab.guest.datagram(address, 443), Got::Silence, "nothing is let in uncounted");
             assert_eq!(used(&mut gate, MAC_1), before + ECHO[number] / 2);
             for round in 1..=3 {
                 echo(lab, address);
@@ -112,14 +109,13 @@ in_lab! {
         let mut gate = gate();
         gate.open(&[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
         let _download = lab.guest.helper(&format!("download {} 9000", INTERNET[0]));
-        wait_for_silence(lab);
+        wait("the first bytes to be used up", || used(&mut gate, MAC_1) == 1_000_000);
+        lab.guest.end_of_transfer(Instant::now());
         let before = lab.guest.received();
         // What was sent against the shut gate meanwhile is not charged.
         gate.open(&[bytes(MAC_1, 1, 2_000_000, 1_000_000)]).unwrap();
-        wait("the transfer to go on", || lab.guest.received() - before > 100_000);
-        wait_for_silence(lab);
-        let received = lab.guest.received() - before;
-        assert!(received > 850_000 && received < 1_060_000, "{received}");
+        let received = all_received(lab, before, 850_000);
+        assert!(received < 1_060_000, "{received}");
         gate.open(&[bytes(MAC_1, 1, 3_000_000, 2_000_000)]).unwrap();
         gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
         assert!(used(&mut gate, MAC_1) >= 2_000_000, "more bytes do not forget what was used");
@@ -142,13 +138,14 @@ in_lab! {
     fn what_was_used_up_while_no_daemon_ran_stays_used_up(lab) {
         let mut first = gate();
         first.open(&[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
+        let before = lab.guest.received();
         let _download = lab.guest.helper(&format!("download {} 9000", INTERNET[1]));
         drop(first);
-        wait_for_silence(lab);
+        all_received(lab, before, 900_000);
         let mut next = NftGate::new();
         next.load(&plan(), &[bytes(MAC_1, 1, 1_000_000, 0)]).unwrap();
         assert_eq!(used(&mut next, MAC_1), 1_000_000);
-        assert!(matches!(lab.guest.datagram(INTERNET[0], 443), Got::Refused(_)));
+        assert_eq!(lab.guest.datagram(INTERNET[0], 443), Got::Silence);
     }
 
     fn a_flushed_firewall_goes_on_counting_from_what_is_known(lab) {
@@ -170,7 +167,7 @@ in_lab! {
         gate.close(&[mac(MAC_1)]).unwrap();
         let table = sh("nft list table inet tollgate");
         assert!(!table.contains("quota q"), "{table}");
-        assert!(lab.guest.get(INTERNET[0], 443).is_refused_within(SOON));
+        assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
         gate.open(&[bytes(MAC_1, 2, MUCH, 0)]).unwrap();
         echo(lab, INTERNET[0]);
         assert_eq!(used(&mut gate, MAC_1), ECHO[0]);

@@ -1,7 +1,7 @@
 //! The garden and the slow lane on a real kernel: what is reached without paying, and how fast.
 
 use super::lab::{bytes, gate, lease, plan, sh, wait, Got, Lab, BRIDGE, INTERNET, MAC_1, MAC_2};
-use super::{lab, mac, text, SOON};
+use super::{lab, mac, text};
 use std::time::{Duration, Instant};
 use tollgated::config::{garden, AddressRange};
 use tollgated::network::gate::{Gate, Lease, NftGate, Plan, Table, SLOW};
@@ -31,11 +31,12 @@ fn slow(mac: &str, session: u64) -> Lease {
     Lease { is_slow: true, ..bytes(mac, session, 1_000_000_000, 0) }
 }
 
-/// Bytes in a second of a download from here.
+/// Bytes in a second of a download from here, over two seconds, or longer on a machine that is too busy for it.
 fn rate(lab: &Lab, address: &str) -> u64 {
     let _download = lab.guest.helper(&format!("download {address} 9000"));
     let (started, before) = (Instant::now(), lab.guest.received());
     std::thread::sleep(Duration::from_secs(2));
+    wait("the download to get on", || lab.guest.received() - before > SLOW / 2);
     (lab.guest.received() - before) * 1000 / u64::try_from(started.elapsed().as_millis()).unwrap()
 }
 
@@ -48,8 +49,8 @@ in_lab! {
             }
             assert_eq!(lab.guest.datagram(inside, 443), text("echo"), "{inside}");
             assert_eq!(lab.guest.get(outside, 80), text("portal"), "{outside}");
-            assert!(lab.guest.get(outside, 443).is_refused_within(SOON), "{outside}");
-            assert!(lab.guest.datagram(outside, 443).is_refused_within(SOON), "{outside}");
+            assert!(lab.guest.get(outside, 443).is_refused_at_once(), "{outside}");
+            assert!(lab.guest.datagram(outside, 443).is_refused_at_once(), "{outside}");
         }
         assert!(gate.inspect().unwrap().is_sound());
         assert!(gate.inspect().unwrap().paid.is_empty());
@@ -62,7 +63,7 @@ in_lab! {
         let _listener = lab.guest.helper(&format!("download {} 9000", INTERNET[1]));
         let before = lab.guest.received();
         // Only what was asked for comes in: another port of the same host, to the same guest, does not.
-        assert!(matches!(lab.internet.get("fd77::11", 9), Got::Refused(_)));
+        assert_eq!(lab.internet.get("fd77::11", 9), Got::Silence);
         assert!(lab.guest.received() > before, "the download goes on");
     }
 
@@ -74,7 +75,7 @@ in_lab! {
         sh("nft 'add table inet watch; add chain inet watch w { type filter hook postrouting priority 0; }; \
             add counter inet watch left; add rule inet watch w iifname br-guest oifname other0 counter name left'");
         lab.guest.datagram("2001:db8:77::9", 443);
-        assert!(matches!(lab.guest.get("2001:db8:77::9", 443), Got::Refused(_)));
+        assert_eq!(lab.guest.get("2001:db8:77::9", 443), Got::Silence);
         assert!(sh("nft list counter inet watch left").contains("packets 0"));
         let downloads = sh("nft list set inet tollgate dl6");
         assert!(!downloads.contains("fd77::11"), "{downloads}");
@@ -98,7 +99,7 @@ in_lab! {
         let mut download = lab.guest.helper(&format!("download {} 9000", OUTSIDE[0]));
         gate.load(&with_garden(&["198.51.100.81", "2001:db8:80::81"]), &[]).unwrap();
         gate.close(&[mac(MAC_2)]).unwrap();
-        assert!(lab.other.get(INTERNET[0], 443).is_refused_within(SOON));
+        assert!(lab.other.get(INTERNET[0], 443).is_refused_at_once());
         for address in OUTSIDE {
             assert_eq!(lab.other.get(address, 443), text("internet"), "{address}");
         }
@@ -113,7 +114,7 @@ in_lab! {
         }
         gate.load(&plan(), &[]).unwrap();
         for address in [INTERNET, OUTSIDE].concat() {
-            assert!(lab.other.get(address, 443).is_refused_within(SOON), "{address}");
+            assert!(lab.other.get(address, 443).is_refused_at_once(), "{address}");
         }
         assert!(gate.inspect().unwrap().is_sound());
         assert!(download.is_running());
@@ -135,7 +136,7 @@ in_lab! {
             gate.load(&with_garden(&INTERNET), &[]).unwrap();
         }
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
-        assert!(lab.guest.get(OUTSIDE[0], 443).is_refused_within(SOON));
+        assert!(lab.guest.get(OUTSIDE[0], 443).is_refused_at_once());
     }
 
     fn a_slow_guest_is_let_through_at_a_low_rate(lab) {
@@ -145,7 +146,7 @@ in_lab! {
             assert_eq!(lab.guest.get(address, 443), text("internet"), "{address}");
             let rate = rate(lab, address);
             // What was saved up comes on top.
-            assert!(rate > SLOW / 4 && rate < SLOW * 5 / 2, "{address}: {rate} bytes a second");
+            assert!(rate < SLOW * 5 / 2, "{address}: {rate} bytes a second");
         }
         assert!(gate.inspect().unwrap().quotas.contains_key(&mac(MAC_1)), "and all of it is counted");
     }
@@ -166,16 +167,16 @@ in_lab! {
 
     fn a_slow_guest_is_out_when_its_time_or_its_bytes_are_over(lab) {
         let mut gate = gate();
-        gate.open(&[Lease { remaining: tollgated::units::Millis(1_500), ..slow(MAC_1, 1) }]).unwrap();
+        gate.open(&[Lease { remaining: tollgated::units::Millis(4_000), ..slow(MAC_1, 1) }]).unwrap();
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
-        wait("the kernel to end it", || lab.guest.get(INTERNET[0], 443).is_refused_within(SOON));
+        wait("the kernel to end it", || lab.guest.get(INTERNET[0], 443).is_refused_at_once());
         gate.close(&[mac(MAC_1)]).unwrap();
         gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 2, ECHO[0], 0) }]).unwrap();
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), text("echo"));
-        assert!(matches!(lab.guest.datagram(INTERNET[0], 443), Got::Refused(_)));
+        assert_eq!(lab.guest.datagram(INTERNET[0], 443), Got::Silence);
         gate.close(&[mac(MAC_1)]).unwrap();
         let table = sh("nft list table inet tollgate");
         assert!(!table.contains("quota q") && !sh("nft list set inet tollgate slow").contains(MAC_1), "{table}");
-        assert!(lab.guest.get(INTERNET[0], 443).is_refused_within(SOON));
+        assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
     }
 }

@@ -2,7 +2,7 @@
 //! four, in its own process and PID namespace, so tests run side by side and nothing outlives them. Without
 //! root a user namespace does.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,11 @@ use tollgated::units::{Allotment, Millis};
 const INSIDE: &str = "TOLLGATED_LAB";
 const ROLE: &str = "TOLLGATED_LAB_ROLE";
 /// Nothing on this machine takes as long, however busy it is.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
+/// A transfer brings more than so many bytes between two looks, or stalls for less than this time, however busy the
+/// machine is; what comes after its end is a few packets.
+const FEW: u64 = 2_000;
+const SILENCE: Duration = Duration::from_millis(1_500);
 
 pub const BRIDGE: &str = "br-guest";
 pub const INTERNET: [&str; 2] = ["198.51.100.80", "2001:db8:80::80"];
@@ -73,7 +77,7 @@ impl Lab {
             internet.pid()
         ));
         sh("ip addr add 203.0.113.2/24 dev wan && ip addr add 2001:db8::2/64 dev wan nodad");
-        internet.sh("ip link set lo up && ip link set eth0 up && sysctl -qw net.ipv6.conf.all.accept_dad=0");
+        internet.sh("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 && ip link set lo up && ip link set eth0 up");
         internet.sh("ip addr add 203.0.113.1/24 dev eth0 && ip addr add 2001:db8::1/64 dev eth0 nodad");
         internet.sh("ip addr add 198.51.100.80/32 dev lo && ip addr add 2001:db8:80::80/128 dev lo nodad");
         internet.sh("ip -6 route add fd77::/64 via 2001:db8::2");
@@ -82,7 +86,7 @@ impl Lab {
             let pid = namespace.pid();
             sh(&format!("ip link add lan{number} type veth peer name eth0 netns {pid}"));
             sh(&format!("ip link set lan{number} master {BRIDGE} up"));
-            namespace.sh("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 && ip link set lo up");
+            namespace.sh("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 && ip link set lo up");
             namespace.sh(&format!("ip link set eth0 address {mac} && ip link set eth0 up"));
             namespace.sh(&format!(
                 "ip addr add 192.168.77.{number}/24 dev eth0 && ip addr add fd77::{number}/64 dev eth0 nodad"
@@ -201,11 +205,7 @@ impl Namespace {
 
     /// Connects and reads one line.
     pub fn get(&self, address: &str, port: u16) -> Got {
-        let said = self.helper(&format!("get {address} {port}")).said.clone();
-        match said.split_once(' ').unwrap() {
-            ("text", text) => Got::Text(text.to_owned()),
-            (_, millis) => Got::Refused(Duration::from_millis(millis.parse().unwrap())),
-        }
+        Got::said(&self.helper(&format!("get {address} {port}")).said)
     }
 
     /// How many of `count` connections at once failed, and how long the slowest took.
@@ -217,11 +217,25 @@ impl Namespace {
 
     /// Sends one datagram and waits for the echo.
     pub fn datagram(&self, address: &str, port: u16) -> Got {
-        let said = self.helper(&format!("datagram {address} {port}")).said.clone();
-        match said.split_once(' ').unwrap() {
-            ("text", text) => Got::Text(text.to_owned()),
-            (_, millis) => Got::Refused(Duration::from_millis(millis.parse().unwrap())),
+        Got::said(&self.helper(&format!("datagram {address} {port}")).said)
+    }
+
+    /// When the transfer to here came to its end: not before the first, not after the second. It is watched at least
+    /// until `until`, because it may stall for a moment and go on.
+    pub fn end_of_transfer(&self, until: Instant) -> (Instant, Instant) {
+        let started = Instant::now();
+        let (mut before, mut asked, mut end) = (self.received(), started, (started, started));
+        while asked < until || end.1.elapsed() < SILENCE {
+            assert!(asked - started < LONG, "the transfer goes on");
+            std::thread::sleep(Duration::from_millis(50));
+            let (since, now) = (asked, Instant::now());
+            let received = self.received();
+            if received - before >= FEW {
+                end = (since, Instant::now());
+            }
+            (before, asked) = (received, now);
         }
+        end
     }
 
     /// Bytes that arrived on the guest's link.
@@ -243,11 +257,26 @@ pub enum Got {
     Text(String),
     /// An error, after so long.
     Refused(Duration),
+    /// No answer at all.
+    Silence,
 }
 
 impl Got {
+    /// The first packet was answered, or on a busy machine that lost it the second, which goes out after a second.
+    pub fn is_refused_at_once(&self) -> bool {
+        self.is_refused_within(Duration::from_secs(3))
+    }
+
     pub fn is_refused_within(&self, limit: Duration) -> bool {
         matches!(self, Got::Refused(after) if *after < limit)
+    }
+
+    fn said(text: &str) -> Got {
+        match text.split_once(' ').unwrap() {
+            ("text", text) => Got::Text(text.to_owned()),
+            ("refused", millis) => Got::Refused(Duration::from_millis(millis.parse().unwrap())),
+            _ => Got::Silence,
+        }
     }
 }
 
@@ -289,9 +318,8 @@ pub fn play_role() {
                 .collect();
             let failed = threads
                 .into_iter()
-                .filter(|_| true)
                 .map(|t| t.join().unwrap())
-                .filter(|s| s.starts_with("refused"))
+                .filter(|said| !said.starts_with("text"))
                 .count();
             say(&format!("{failed} {}", started.elapsed().as_millis()));
         }
@@ -333,8 +361,14 @@ fn connect(target: SocketAddr) -> String {
     });
     match outcome {
         Ok(length) if length > 0 => format!("text {}", text.trim()),
-        _ => format!("refused {}", started.elapsed().as_millis()),
+        outcome => nothing(outcome.err(), started),
     }
+}
+
+fn nothing(error: Option<std::io::Error>, started: Instant) -> String {
+    let is_silence =
+        error.is_some_and(|error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock));
+    format!("{} {}", if is_silence { "silence" } else { "refused" }, started.elapsed().as_millis())
 }
 
 fn datagram(target: SocketAddr) -> String {
@@ -345,7 +379,7 @@ fn datagram(target: SocketAddr) -> String {
     let mut buffer = [0; 100];
     match socket.send(b"echo").and_then(|_| socket.recv(&mut buffer)) {
         Ok(length) => format!("text {}", String::from_utf8_lossy(&buffer[..length])),
-        Err(_) => format!("refused {}", started.elapsed().as_millis()),
+        Err(error) => nothing(Some(error), started),
     }
 }
 

@@ -123,7 +123,7 @@ if wants build all; then
 fi
 if wants cross; then
 	cross_compiler_is_whole || packages="${packages}rustc-web cargo-web rust-web-src "
-	packages="$packages$(missing readelf:binutils python3:python3 \
+	packages="$packages$(missing readelf:binutils python3:python3 zopfli:zopfli \
 		x86_64-linux-gnu-gcc:$(gcc_for x86_64 x86-64) aarch64-linux-gnu-gcc:$(gcc_for aarch64 aarch64) \
 		arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf mipsel-linux-gnu-gcc:gcc-mipsel-linux-gnu mips-linux-gnu-gcc:gcc-mips-linux-gnu)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
@@ -138,7 +138,7 @@ if wants boot; then
 fi
 if wants lab all smoke boot; then
 	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
-		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3)"
+		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3 zopfli:zopfli)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi

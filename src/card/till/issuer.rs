@@ -6,8 +6,8 @@
 //! Answers are read up to 16 KiB and for at most 10 s.
 
 use super::link::Link;
-use crate::ecash::Tls;
-use crate::lightning::{get_at, NoAnswer};
+use crate::calls::Tls;
+use crate::calls::{get_at, NoAnswer};
 use crate::network::internet;
 use crate::task;
 use crate::units::{Msats, Sats};

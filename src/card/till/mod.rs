@@ -14,8 +14,8 @@ mod link;
 
 use super::Cards;
 use crate::access::Price;
+use crate::calls::Tls;
 use crate::config::{Config, MintUrl, Venue};
-use crate::ecash::Tls;
 use crate::mac::MacAddr;
 use crate::mint_proxy::{Ask, AskPart, Code, MintProxy, ProxyError};
 use crate::network::neighbours::Caller;

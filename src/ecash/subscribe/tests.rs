@@ -1,6 +1,6 @@
 use super::*;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 fn quote(name: &str) -> QuoteId {
     QuoteId::parse(name).unwrap()

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::access::{Access, Gatekeeper};
+use crate::calls::Tls;
 use crate::card::till::Till;
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
-use crate::ecash::{Mints, Seed, Tls};
+use crate::ecash::{Mints, Seed};
 use crate::http::{Closed, Shop};
 use crate::lightning::{Account, Backends};
 use crate::mint_proxy::MintProxy;

@@ -2,7 +2,7 @@
 //! itself an authority, which no ordinary check lets pass), so nothing else of it counts: no name, no dates.
 //! That the node has the certificate's key is checked as always.
 
-use crate::ecash::crypto_provider;
+use super::tls::crypto_provider;
 use crate::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Settings that accept the one certificate whose DER has this SHA-256.
-pub(super) fn pinned(pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
+pub fn pinned(pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
     let provider = crypto_provider();
     let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)

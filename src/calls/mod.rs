@@ -1,0 +1,227 @@
+//! The HTTP/1.1 requests that we make of others, mints, nodes and strangers: bounded in time and size, without
+//! redirects, proxies and compression.
+//!
+//! What matters most is said by the error: whether the request may have left. Until a connection (and, with
+//! `https`, a TLS session) stands, no byte of it has.
+
+mod pinned;
+mod tls;
+
+use crate::config::MintUrl;
+use crate::network::stream::AnyStream;
+use crate::task;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{HOST, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+pub use pinned::pinned;
+pub use tls::{Tls, TlsError};
+
+pub type Request = hyper::Request<Full<Bytes>>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_HEAD: usize = 16 * 1024;
+pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
+
+/// Why there is no answer. Neither holds a credential.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nothing of the request left.
+    NotSent(String),
+    /// The peer may have acted on it.
+    Lost(String),
+}
+
+impl NoAnswer {
+    pub fn cause(&self) -> &str {
+        match self {
+            NoAnswer::NotSent(cause) | NoAnswer::Lost(cause) => cause,
+        }
+    }
+}
+
+/// The result of `work`, or `Lost` after `limit`.
+pub async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, NoAnswer>>,
+) -> Result<T, NoAnswer> {
+    match timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(NoAnswer::Lost(format!("no answer in {} s", limit.as_secs()))),
+    }
+}
+
+/// A request to `site`, for a path below its own, with what all of ours have in common.
+pub fn request(site: &MintUrl, path: &str) -> hyper::http::request::Builder {
+    let authority = site.as_str().split_once("://").map_or("", |(_, rest)| rest);
+    let host = authority.strip_suffix(site.path()).unwrap_or(authority);
+    let request = hyper::Request::builder().uri(format!("{}{path}", site.path()));
+    request.header(HOST, host).header(USER_AGENT, AGENT)
+}
+
+/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name
+/// is resolved here. Answers the body, of at most `most` bytes, whatever the status.
+pub async fn get_at(
+    address: SocketAddr,
+    site: &MintUrl,
+    path: &str,
+    tls: &Tls,
+    most: usize,
+) -> Result<Vec<u8>, NoAnswer> {
+    let request = request(site, path).body(Full::default()).map_err(not_sent)?;
+    let stream = secure(reach(vec![address]).await?, site.host(), tls.config()).await?;
+    Connection::over(stream).await?.send(request, most).await?.all().await
+}
+
+/// A stream to `site`, with TLS as `tls` says where it is an `https` one.
+pub async fn open(site: &MintUrl, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
+    let found = timeout(CONNECT_TIMEOUT, addresses(site.host().to_owned(), site.port()));
+    let found = found.await.map_err(|_| not_sent("its name is not resolved in 5 s"))?;
+    let stream = reach(found.map_err(|err| not_sent(format!("no such host: {err}")))?).await?;
+    match site.is_https() {
+        true => secure(stream, site.host(), tls).await,
+        false => Ok(Box::new(stream)),
+    }
+}
+
+/// The system's resolver, on a thread of its own: a name server that is gone takes none of those that do the work.
+async fn addresses(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        // The asker may have given up.
+        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
+    })?;
+    told.await.map_err(io::Error::other)?
+}
+
+async fn reach(addresses: Vec<SocketAddr>) -> Result<TcpStream, NoAnswer> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&*addresses));
+    let stream = stream.await.map_err(|_| not_sent("no connection in 5 s"))?;
+    let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn secure(stream: TcpStream, host: &str, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
+    let name = ServerName::try_from(host.to_owned()).map_err(not_sent)?;
+    let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream));
+    let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s"))?;
+    Ok(Box::new(stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?))
+}
+
+fn not_sent(cause: impl ToString) -> NoAnswer {
+    NoAnswer::NotSent(cause.to_string())
+}
+
+/// A connection that stands; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    work: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+impl Connection {
+    pub async fn over(stream: AnyStream) -> Result<Connection, NoAnswer> {
+        let shaken = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(not_sent)?;
+        // Its error is the request's error, or comes after all that we want.
+        let work = task::spawn(async move { drop(connection.await) });
+        Ok(Connection { sender, work })
+    }
+
+    /// Sends a request and waits for the head of the answer, of whose body, or of each line of it, at most `most`
+    /// bytes are read.
+    pub async fn send(mut self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
+        match self.sender.try_send_request(request).await {
+            Ok(response) => Ok(Reply {
+                status: response.status().as_u16(),
+                body: response.into_body(),
+                read: Vec::new(),
+                most,
+                connection: self,
+            }),
+            Err(mut failed) => Err(match failed.take_message() {
+                Some(_) => not_sent(failed.error()),
+                None => NoAnswer::Lost(format!("no answer: {}", failed.error())),
+            }),
+        }
+    }
+
+    /// Whether another request can be sent now, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.sender.is_ready()
+    }
+}
+
+/// An answer whose status is known and whose body is read by the caller.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    body: Incoming,
+    read: Vec<u8>,
+    most: usize,
+    connection: Connection,
+}
+
+impl Reply {
+    /// The whole body.
+    pub async fn all(&mut self) -> Result<Vec<u8>, NoAnswer> {
+        while self.more().await? {}
+        Ok(std::mem::take(&mut self.read))
+    }
+
+    /// The next line that is not empty; none at the end of the body. A line that is cut short is `Lost`.
+    pub async fn line(&mut self) -> Result<Option<Vec<u8>>, NoAnswer> {
+        loop {
+            while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let rest = self.read.split_off(end.saturating_add(1));
+                let line = std::mem::replace(&mut self.read, rest);
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Some(line));
+                }
+            }
+            if !self.more().await? {
+                let last = std::mem::take(&mut self.read);
+                return Ok((!last.trim_ascii().is_empty()).then_some(last));
+            }
+        }
+    }
+
+    async fn more(&mut self) -> Result<bool, NoAnswer> {
+        let lost = |cause: &str| NoAnswer::Lost(format!("HTTP {}: {cause}", self.status));
+        match self.body.frame().await {
+            None => return Ok(false),
+            Some(Err(_)) => return Err(lost("the answer is cut short")),
+            Some(Ok(frame)) => self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+        }
+        match self.read.len() > self.most {
+            true => Err(lost("the answer is too long")),
+            false => Ok(true),
+        }
+    }
+
+    /// The connection, for another request. The body must have been read.
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+}

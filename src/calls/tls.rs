@@ -1,0 +1,83 @@
+//! Whom we trust: the public roots, and one more certificate authority if the operator named one. Calls and the
+//! mints' WebSockets share these settings, so that all trust the same.
+
+use rustls::crypto::{ring, CryptoProvider, KeyProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error("the extra certificate file holds no usable certificate (PEM)")]
+    NoCertificate,
+    #[error("TLS cannot be set up")]
+    Unusable,
+}
+
+/// TLS settings for all but nodes known by their certificate (see [`super::pinned()`]).
+#[derive(Clone)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// Trusts the public roots and the certificates in `extra_ca` (PEM).
+    pub fn new(extra_ca: Option<&[u8]>) -> Result<Tls, TlsError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(pem) = extra_ca {
+            let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<_, _>>()
+                .map_err(|_| TlsError::NoCertificate)?;
+            if certificates.is_empty() {
+                return Err(TlsError::NoCertificate);
+            }
+            for certificate in certificates {
+                roots.add(certificate).map_err(|_| TlsError::NoCertificate)?;
+            }
+        }
+        let config = ClientConfig::builder_with_provider(crypto_provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|_| TlsError::Unusable)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Tls(Arc::new(config)))
+    }
+
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+}
+
+/// What our TLS is made of. We never show a certificate, so nothing that signs is linked in (40 kB).
+pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() })
+}
+
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no certificates of our own".to_owned()))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extra_certificate_file_without_certificate_is_refused() {
+        for pem in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(Tls::new(Some(pem)).unwrap_err(), TlsError::NoCertificate);
+        }
+        assert!(Tls::new(None).is_ok());
+    }
+}
