@@ -38,13 +38,14 @@ crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 zig() { "$cache/cross/bin/python" -m ziglang "$@"; }
 export ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 
-# What zig links into every C program, as a folder in which a linker finds -lc; printed as flags for rustc.
+# What zig links into every C program, as a folder in which a linker finds -lc; printed as flags for rustc. Where zig makes
+# the pieces first, it says so in lines before.
 musl_flags() {
 	musl=target/openwrt/build/musl-$target
 	mkdir -p "$musl"
 	echo 'int main(void) { return 0; }' >"$musl/empty.c"
 	pieces=$(zig build-exe -target "$zig_target" -lc -static -O ReleaseSmall --verbose-link "$musl/empty.c" -femit-bin="$musl/empty" 2>&1 |
-		tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
+		grep '/crt1\.o' | tail -n 1 | tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
 	echo "GROUP ( $(echo "$pieces" | grep '\.a$' | tr '\n' ' '))" >"$musl/libc.a"
 	echo '/* nothing is unwound */' | tee "$musl/libgcc_s.a" >"$musl/libunwind.a"
 	printf %s "-Zpre-link-arg=$(echo "$pieces" | grep 'crt1\.o$')|-Clink-arg=-L$musl|-Clink-arg=-static|-Clink-arg=--build-id=none|-Clink-arg=-z|-Clink-arg=max-page-size=4096|-Clink-arg=-z|-Clink-arg=stack-size=16777216"
