@@ -4,8 +4,8 @@
 
 CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
 PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
-# Many tests wait for a kernel timer or a mint, so one worker more than cores.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# Most tests wait for a kernel timer or a mint most of the time, so there are more workers than cores.
+JOBS ?= $(shell expr $$(nproc) + 3)
 TESTS ?= tests/system
 # Without a TARGET the emulated processors are all of them, the rest is done for this machine's kind.
 SMOKE = $(if $(ASKED),$(TARGET),$(TARGETS))
@@ -45,10 +45,15 @@ run: setup-run build ## Show it: a guest pays and gets online, then the portal s
 demo: setup-run build ## The same tour once, without staying up
 	@$(PYTHON) -m lab.run --once
 
-test: setup lint test-unit test-system ## Everything: lint, unit, integration and system tests
+test: setup lint build ## Everything: lint, unit, integration and system tests
+	@# Side by side, because both mostly wait; what cargo says is shown when it has ended.
+	@cargo test --locked --quiet --no-run
+	@$(MAKE) --no-print-directory test-unit >target/test-unit.log 2>&1 & unit=$$!; \
+	$(MAKE) --no-print-directory test-system; system=$$?; \
+	wait $$unit; unit=$$?; cat target/test-unit.log; exit $$((unit + system))
 
 test-unit: setup-run ## Cargo's unit and integration tests, with a real mint beside them
-	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
+	@RUST_TEST_THREADS=6 $(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
 
 test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@cargo build --locked --quiet --example lightning

@@ -9,7 +9,7 @@ import threading
 
 from .books import Books
 from .daemon import Daemon
-from .place import wait_for
+from .place import PATIENCE, wait_for
 from .tollgate_client import TOLLGATE, tag_of
 from .wallet import Wallet, encode_token
 
@@ -76,7 +76,7 @@ class Customers(Purse):
         super().__init__(lab, mint, daemon, url)
         self.lab, self.step = lab, step
 
-    def post(self, guest, token: str, timeout: float = 15):
+    def post(self, guest, token: str, timeout: float = PATIENCE):
         return guest.post(TOLLGATE + "/", token.encode(), headers={"Content-Type": "text/plain"}, timeout=timeout)
 
     def buy(self, guest, token: str, limit: float = WITHIN, every: float = 1.5) -> int:
