@@ -68,9 +68,9 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 
-bench: setup-run ## Speed and memory of the release build, as a table
+bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
-	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
+	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 
 setup-cross:
 	@sh tests/lab/setup.sh cross
@@ -79,14 +79,13 @@ cross: setup-cross ## Build for one kind of router: make cross TARGET=mipsel_24k
 	@sh cross/build.sh $(TARGET)
 
 cross-all: setup-cross ## Build for every kind of router (target/openwrt/TARGET/tollgated)
-	@for target in $(TARGETS); do sh cross/build.sh $$target || exit 1; done
+	@echo $(TARGETS) | xargs -n 1 -P $$(nproc) sh cross/build.sh
 
 smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, and a sale (TARGET=one; without it, all)
 	@sh tests/lab/setup.sh smoke
-	@for target in $(SMOKE); do \
-		[ -e target/openwrt/$$target/tollgated ] || sh cross/build.sh $$target || exit 1; \
-		sh cross/build.sh $$target tests && $(PYTHON) -m lab.smoke $$target || exit 1; \
-	done
+	@for target in $(SMOKE); do [ -e target/openwrt/$$target/tollgated ] || echo $$target; done | xargs -r -n 1 -P $$(nproc) sh cross/build.sh
+	@echo $(SMOKE) | xargs -n 1 -P $$(nproc) sh -c 'sh cross/build.sh $$0 tests'
+	@for target in $(SMOKE); do $(PYTHON) -m lab.smoke $$target || exit 1; done
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
 	@sh tests/lab/setup.sh boot

@@ -23,8 +23,9 @@ NO_WAIT = {"net__ipv6__conf__default__accept_dad": 0, "net__ipv6__conf__all__acc
 
 
 class Lab:
-    def __init__(self, guests: int = 1) -> None:
-        self.dir = tempfile.mkdtemp(prefix="tollgated-lab-")
+    def __init__(self, guests: int = 1, dir: str | None = None) -> None:
+        """`dir`: where its files are, the daemon's store among them."""
+        self.dir = tempfile.mkdtemp(prefix="tollgated-lab-", dir=dir)
         self.guests: list[Guest] = []
         self.servers: Internet | None = None
         self.agent = AgentLink(self.dir)
