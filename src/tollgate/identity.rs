@@ -93,6 +93,7 @@ mod tests {
 
     #[test]
     fn the_key_does_not_show_in_debug_output() {
-        assert!(format!("{:?}", identity()).starts_with("Identity { key: SecretKey(..), public: \"79be667e"));
+        let shown = format!("{:?}", identity());
+        assert!(shown.starts_with("Identity") && !shown.contains("00000001"), "{shown}");
     }
 }

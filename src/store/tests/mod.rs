@@ -117,10 +117,12 @@ async fn references(store: &Store) -> Result<Vec<String>, StoreError> {
 }
 
 /// This test binary again, by the name it was started by (which may be an emulator's), running one test that does nothing
-/// unless `STORE_CHILD` names a directory.
+/// unless `STORE_CHILD` names a directory. It runs in that very process, which is killed, also where tests abort on panic.
 fn child(test: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::args_os().next().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("STORE_CHILD", dir);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command.args(["-Zunstable-options", "--force-run-in-process"]).env("RUSTC_BOOTSTRAP", "1");
+    command.env("STORE_CHILD", dir);
     command
 }
 
