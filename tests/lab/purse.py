@@ -13,8 +13,8 @@ from .place import PATIENCE, wait_for
 from .tollgate_client import TOLLGATE, tag_of
 from .wallet import Wallet, encode_token
 
-WITHIN = 60
-"""Seconds in which what is open is settled once the mint is there."""
+WITHIN = 150
+"""Seconds in which what is open is settled once the mint is there: the pauses between questions have grown with the time that it was away."""
 PASSING = ("payment-outcome-unknown", "payment-duplicate-inflight", "payment-received-grant-pending", "service-unavailable", "mint-rate-limited")
 """Codes of notices after which the same token is posted again."""
 
