@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{json, Value};
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tollgated::config::{self, check, Config};
+use tollgated::config::{self, check, Config, Problem};
 use tollgated::ecash::wallet;
 use tollgated::lightning::test_command;
 use tollgated::ops::{control, log, people, terminal};
@@ -194,10 +194,12 @@ fn set_up(line: &Line, args: &[&str]) -> ExitCode {
 }
 
 fn test_lightning(line: &Line) -> ExitCode {
-    let config = Config::load(&line.config);
-    let Ok((config, _)) = &config else {
-        complain(&check::report(&line.config, &config, false).0);
-        return ExitCode::FAILURE;
+    let config = &match Config::load(&line.config) {
+        Ok((config, _)) => config,
+        Err(problems) => {
+            complain_of(&line.config, &problems);
+            return ExitCode::FAILURE;
+        }
     };
     let tried = match test_command::is_the_daemons(config) {
         false => test_command::try_node(config),
@@ -226,7 +228,7 @@ fn wiring(line: &Line) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => {
-            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            complain_of(&line.config, &problems);
             ExitCode::FAILURE
         }
     }
@@ -266,7 +268,7 @@ fn show_seed(line: &Line) -> ExitCode {
     let main = match Config::load(&line.config) {
         Ok((config, _)) => config.main,
         Err(problems) => {
-            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            complain_of(&line.config, &problems);
             return ExitCode::FAILURE;
         }
     };
@@ -288,6 +290,13 @@ fn show_seed(line: &Line) -> ExitCode {
 }
 
 fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
+    // The daemon of another configuration than the one that was named is not asked.
+    if let Err(err) = std::fs::metadata(&line.config) {
+        if line.config != Path::new(config::DEFAULT_PATH) {
+            complain(&format!("{}: {err}", line.config.display()));
+            return ExitCode::FAILURE;
+        }
+    }
     let run_dir = config::run_dir_of(&line.config);
     let patience = match (command, args) {
         ("wallet", ["restore", ..]) => RESTORE_TIMEOUT,
@@ -297,10 +306,12 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
     let answer = match ask(&control::path(&run_dir), &json!({"command": command, "args": args}), patience) {
         Ok(answer) => answer,
         Err(err) => {
-            complain(&format!(
-                "the daemon does not answer at {}: {err}\nIs it running? Try '/etc/init.d/tollgated start' and 'logread -e tollgated'.",
-                control::path(&run_dir).display()
-            ));
+            let hint = match err.kind() {
+                ErrorKind::PermissionDenied => "Only root may ask it.",
+                _ => "Is it running? Try '/etc/init.d/tollgated start' and 'logread -e tollgated'.",
+            };
+            let socket = control::path(&run_dir);
+            complain(&format!("the daemon does not answer at {}: {err}\n{hint}", socket.display()));
             return ExitCode::FAILURE;
         }
     };
@@ -360,6 +371,13 @@ fn show_code(data: &Value) {
 /// A reader that has gone away is no failure.
 fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain_of(path: &Path, problems: &[Problem]) {
+    for problem in problems {
+        let line = problem.line.map_or(String::new(), |line| format!("{line}:"));
+        complain(&format!("{}:{line} {problem}", path.display()));
+    }
 }
 
 fn complain(text: &str) {

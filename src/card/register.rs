@@ -255,8 +255,7 @@ fn new_card(order: &Value) -> Result<NewCard, CardError> {
     })
 }
 
-const NO_AMOUNT: CardError =
-    CardError::Input("tx_max and day_max must be whole satoshis, and no more than there are");
+const NO_AMOUNT: CardError = CardError::Input("tx_max and day_max are both needed, in whole satoshis");
 
 fn sats(value: &Value) -> Result<Sats, CardError> {
     value.as_u64().filter(|sats| *sats <= ALL_SATS).map(Sats).ok_or(NO_AMOUNT)

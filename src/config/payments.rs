@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 const MAX_DOMAIN: usize = 150;
 /// All bitcoin there will ever be.
 const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
+const NO_EFFECT: &str =
+    "has no effect with this type: change option type ('melt' if it is missing), or remove this";
 
 /// `config admin`.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +137,7 @@ pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> O
         match file {
             None if is_used => fields.error(option, "is missing: add a line with it to this section"),
             Some(_) if kind.is_some() && !is_used => {
-                fields.warn(option, "has no effect with this type: remove it");
+                fields.warn(option, NO_EFFECT);
             }
             file if is_used => secret_file = file,
             _ => {}
@@ -143,6 +145,11 @@ pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> O
     }
     if matches!(kind, Some(kind) if kind != LightningKind::Melt) && url == Some(None) {
         fields.error("url", "is missing: add a line with the address of the node");
+    }
+    for option in ["url", "cert_sha256"] {
+        if kind == Some(LightningKind::Melt) && fields.is_set(option) {
+            fields.warn(option, NO_EFFECT);
+        }
     }
     let cert_sha256 = fields.optional("cert_sha256", fingerprint);
     let fee_limit = fields.one("fee_limit_msat", |text| values::number(text, 0..=ALL_MSATS).map(Msats));

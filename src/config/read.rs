@@ -217,6 +217,15 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
         if metric == Metric::Bytes && NO_PORTAL_SHOWS.contains(&size) {
             fields.error("step_size", "is from 1 KiB to below 1 MiB, which existing portals answer with a white page: use 1048576 or more");
         }
+        match metric {
+            Metric::Milliseconds if size < 1000 => {
+                fields.warn("step_size", "is less than a second: it is in milliseconds, a minute is 60000");
+            }
+            Metric::Bytes if size < NO_PORTAL_SHOWS.start => {
+                fields.warn("step_size", "is less than a kilobyte: it is in bytes, 10 MB are 10000000");
+            }
+            _ => {}
+        }
     }
     if let (Some(metric), Some(size), Some(steps)) = (metric, step_size, max_steps) {
         let (most, name) = match metric {

@@ -248,9 +248,9 @@ fn min_steps_of_nothing_counts_as_one() {
 #[test]
 fn products_that_are_too_large_are_refused() {
     assert_problem(&venue_with("option step_size '315360000000'"), "times step_size is more than ten years");
-    let text = format!("{VENUE}\toption max_steps '1000000000'\n\toption step_size 1\n{MINT}");
+    let text = format!("{VENUE}\toption max_steps '300000000'\n\toption step_size 1000\n{MINT}");
     good(&text);
-    assert_problem(&text.replace("step '2'", "step '2100001'"), "more than all bitcoin");
+    assert_problem(&text.replace("step '2'", "step '7000001'"), "more than all bitcoin");
 }
 
 #[test]
@@ -348,9 +348,13 @@ fn a_venues_name_is_one_line_for_people() {
 
 #[test]
 fn bytes_are_sold_in_steps_that_portals_can_show() {
-    for size in ["1", "1023", "1048576", "22020096"] {
+    for size in ["1048576", "22020096"] {
         let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
         assert_eq!(good(&venue_with(&text)).venues[0].metric, Metric::Bytes, "{size}");
+    }
+    for size in ["1", "1023"] {
+        let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
+        assert_problem(&venue_with(&text), "4 warning step_size: is less than a kilobyte");
     }
     for size in ["1024", "60000", "1048575"] {
         let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
@@ -359,6 +363,12 @@ fn bytes_are_sold_in_steps_that_portals_can_show() {
     let text = "option metric 'bytes'\n\toption step_size '1000000000000'\n\toption max_steps '1001'";
     assert_problem(&venue_with(text), "more than a million gigabytes");
     assert_problem(&venue_with("option metric 'hours'"), "'hours' is no metric");
+}
+
+#[test]
+fn a_step_of_less_than_a_second_is_warned_about() {
+    assert_problem(&venue_with("option step_size '999'"), "3 warning step_size: is less than a second");
+    assert_eq!(good(&venue_with("option step_size '1000'")).venues[0].step_size, 1000);
 }
 
 #[test]
@@ -406,7 +416,8 @@ fn a_list_entry_given_twice_is_warned_about_and_counts_once() {
 fn plain_http_needs_leave() {
     let http = mint_with("option url 'http://10.0.0.1:3338'");
     assert_problem(&http, "6 error url: is plain http://");
-    assert!(good(&format!("{http}\toption allow_http '1'\n")).mints[0].allow_http);
+    let (config, _) = Config::from_uci(&format!("{http}\toption allow_http '1'\n")).unwrap();
+    assert!(config.mints[0].allow_http);
 }
 
 #[test]
@@ -458,6 +469,19 @@ fn what_libuci_reads_unexpectedly_is_warned_about() {
         &main_with("option port 2121; option enabled 0"),
         "2 warning -: nothing behind this ';' is read",
     );
+}
+
+#[test]
+fn an_option_that_is_there_twice_is_warned_about() {
+    let price = mint_with("option price_per_step '3'");
+    assert_problem(&price, "6 warning -: this section has the option already");
+    assert_eq!(Config::from_uci(&price).unwrap().0.mints[0].price_per_step, Sats(3));
+    let named = |host: &str| {
+        format!("config mint 'm'\n\toption url 'https://{host}.example'\n\toption price_per_step 1\n")
+    };
+    let text = format!("{VENUE}{}{}", named("a"), named("b"));
+    assert_eq!(problems(&text).len(), 1, "{:?}", problems(&text));
+    assert_problem(&text, "7 warning -: this section has the option already");
 }
 
 #[test]
@@ -576,6 +600,9 @@ fn a_node_has_an_address_and_a_file_with_its_credentials() {
         "option cert_sha256 'abcd'",
     ] {
         assert!(Config::from_uci(&lightning(bad)).is_err(), "{bad}");
+    }
+    for unused in ["option url 'https://n.example'", "option password_file '/etc/p'"] {
+        assert_problem(&lightning(unused), "has no effect with this type: change option type");
     }
     for here in ["http://127.0.0.1:9740", "http://[::1]:9740", "http://localhost:9740"] {
         let text = format!("option type 'phoenixd'\noption password_file '/etc/p'\noption url '{here}'");

@@ -65,5 +65,9 @@ fn as_json(report: &Report) -> Value {
         "may_pay": line(&report.may_pay),
         "may_look_up": line(&report.may_look_up),
     });
-    json!({"tested": tested, "notes": report.notes})
+    let mut notes = report.notes.clone();
+    if report.answers.as_deref().is_some_and(|cause| cause.contains("invalid peer certificate")) {
+        notes.push("if the node's certificate is its own, name it with option cert_sha256".to_owned());
+    }
+    json!({"tested": tested, "notes": notes})
 }

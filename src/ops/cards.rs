@@ -14,21 +14,28 @@ use crate::units::Sats;
 use serde_json::Value;
 use std::time::Duration;
 
-const USAGE: &str = "card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled] | list | show ID | enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT] | wipe ID | reprogram ID | history ID | tap LINK --mac MAC [--amount SAT | --steps N]";
+const USAGE: &str = "card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled] | list | show ID | enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT] | wipe ID | reprogram ID | history ID | tap LINK --mac MAC [--amount SAT|--steps N]";
 /// For a payment to arrive that a card's bank has promised.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
     let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
     if let ["tap", link, flags @ ..] = args {
-        let order = Tap::parse(flags).ok_or(("usage", USAGE.to_owned()))?;
+        let order = Tap::parse(flags).ok_or_else(|| usage_of(USAGE, args))?;
         return tap(site, shop, link, order).await;
     }
     let cards = shop.cards.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
     carry_out(cards, args)
         .await
-        .ok_or(("usage", USAGE.to_owned()))?
+        .ok_or_else(|| usage_of(USAGE, args))?
         .map_err(|err| (err.code(), err.to_string()))
+}
+
+/// The usage of the action that was meant, if it is one of them, else of all.
+pub(super) fn usage_of(all: &str, args: &[&str]) -> Refusal {
+    let (command, actions) = all.split_once(' ').unwrap_or((all, ""));
+    let mut actions = actions.split(" | ").filter(|action| action.split(' ').next() == args.first().copied());
+    ("usage", actions.next().map_or(format!("usage: {all}"), |action| format!("usage: {command} {action}")))
 }
 
 /// `None`: wrong usage.
@@ -161,6 +168,15 @@ fn order(mut flags: &[&str], creating: bool) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_usage_is_answered_with_that_of_the_action_that_was_meant() {
+        assert_eq!(usage_of(USAGE, &["show"]).1, "usage: card show ID");
+        assert!(usage_of(USAGE, &["tap", "x"]).1.ends_with("--mac MAC [--amount SAT|--steps N]"));
+        for all in [&["mk"][..], &[]] {
+            assert_eq!(usage_of(USAGE, all).1, format!("usage: {USAGE}"));
+        }
+    }
 
     #[test]
     fn a_tap_names_a_device_and_at_most_one_amount() {

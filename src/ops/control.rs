@@ -99,8 +99,8 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         ("lightning", args) => super::lightning::command(site, args).await,
         ("wallet", args) => super::wallet::carry_out(site, args).await,
         ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
-        ("grant", _) => Err(usage("grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
-        ("revoke", _) => Err(usage("revoke MAC")),
+        ("grant", _) => Err(usage("usage: grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
+        ("revoke", _) => Err(usage("usage: revoke MAC")),
         _ => {
             Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload, wallet, card"))
         }

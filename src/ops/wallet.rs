@@ -1,6 +1,7 @@
 //! The operator's `wallet` commands, as the control socket answers them. Tokens and words go through here to the
 //! operator and back, never into the log.
 
+use super::cards::usage_of;
 use super::control::Refusal;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::{Received, Sent, Wallet, WalletError};
@@ -40,7 +41,7 @@ pub(super) async fn carry_out(site: &Site, args: &[&str]) -> Result<Value, Refus
             log::warn!("operator: the wallet's twelve words are shown");
             Ok(json!({}))
         }
-        _ => Err(("usage", USAGE.to_owned())),
+        _ => Err(usage_of(USAGE, args)),
     }
 }
 
@@ -103,7 +104,7 @@ async fn send(wallet: &Wallet, amount: &str, options: &[&str]) -> Result<Value, 
                 let url = options.next().and_then(|url| MintUrl::parse(url).ok());
                 mint = Some(url.ok_or_else(|| usage("--mint needs the URL of a mint"))?);
             }
-            _ => return Err(usage(USAGE)),
+            _ => return Err(usage_of(USAGE, &["send"])),
         }
     }
     let sent = wallet.send(amount, mint.as_ref(), old_form).await.map_err(refused)?;

@@ -320,8 +320,8 @@ def test_camera_reads_the_code_on_the_terminal(cards):
 
 
 @pytest.mark.parametrize("words, code, text", [
-    ([], 2, "card create"), (["frobnicate"], 2, "card create"), (["show"], 2, "card create"), (["show", "one"], 2, "card create"), (["show", "1", "2"], 2, "card create"),
-    (["limits", "1"], 2, "card create"), (["limits", "1", "--tx-max"], 2, "card create"), (["limits", "1", "--uid-privacy"], 2, "card create"),
+    ([], 2, "card create"), (["frobnicate"], 2, "card create"), (["show"], 2, "card show ID"), (["show", "one"], 2, "card show ID"), (["show", "1", "2"], 2, "card show ID"),
+    (["limits", "1"], 2, "card limits ID"), (["limits", "1", "--tx-max"], 2, "card limits ID"), (["limits", "1", "--uid-privacy"], 2, "card limits ID"),
     (["create"], 2, "card create"), (["create", "A", "--tx-max", "1", "--colour", "red"], 2, "card create"),
     (["create", "A"], 1, "tx_max"), (["create", "A", "--tx-max", "1"], 1, "tx_max"), (["create", "", "--tx-max", "1", "--day-max", "1"], 1, "card_name"),
     (["create", "A", "--tx-max", "2", "--day-max", "1"], 1, "above"), (["create", "A", "--tx-max", "-1", "--day-max", "1"], 1, "tx_max"),

@@ -198,6 +198,17 @@ def test_wrong_usage_exits_2(lab, daemon, argv):
     assert done.code == 2 and done.out
 
 
+def test_the_daemon_of_another_configuration_than_the_named_one_is_not_asked(lab, daemon):
+    for command in (["status"], ["wallet", "send", "1"]):
+        done = lab.router.run([binary(), *command, "-c", f"{daemon.config}.typo"], check=False)
+        assert done.code == 1 and f"{daemon.config}.typo: No such file" in done.out
+
+
+def test_a_configuration_that_cannot_be_read_is_named(lab, daemon):
+    done = lab.router.run([binary(), "wiring", "-c", f"{daemon.config}.typo"], check=False)
+    assert done.code == 1 and f"{daemon.config}.typo: error: cannot be read" in done.out
+
+
 def test_values_that_mean_nothing_are_refused(lab, daemon):
     for argv in (("grant", "somebody", "1h"), ("grant", lab.guest.mac, "long"), ("grant", lab.guest.mac, "0m"),
                  ("grant", "ff:ff:ff:ff:ff:ff", "1h"), ("grant", "00:00:00:00:00:00", "1h"), ("revoke", "somebody")):

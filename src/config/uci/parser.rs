@@ -1,6 +1,6 @@
 //! The parser: a cursor over the current line, as libuci has one, since its quirks come from that.
 
-use super::{Item, Section, Surprise, UciError, UciFile, MAX_BYTES};
+use super::{Item, Section, Surprise, UciError, UciFile, Value, MAX_BYTES};
 
 pub(super) const MAX_SECTIONS: usize = 2000;
 pub(super) const MAX_OPTIONS: usize = 500;
@@ -166,6 +166,10 @@ impl<'a> Parser<'a> {
         if list {
             section.add(name, item);
         } else if !item.text.is_empty() {
+            if matches!(section.option(&name), Some(Value::One(old)) if old.text != item.text) {
+                let what = "this section has the option already, and the last one counts: remove one of the two lines, or give the sections names that differ";
+                self.file.surprises.push(Surprise { line: item.line, what });
+            }
             section.set(name, item);
         } else if section.take(&name).is_some() {
             let what = "an empty value takes back the value set before it: remove one of the two lines";

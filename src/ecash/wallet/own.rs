@@ -26,7 +26,7 @@ pub(super) const MOST_INPUTS: usize = 200;
 pub enum WalletError {
     #[error("no mint holds that much; {0} sat can be spent at one")]
     Insufficient(Sats),
-    #[error("there is no such thing")]
+    #[error("there is no such token; 'tollgated wallet sent' lists those that nobody has spent")]
     NotFound,
     #[error("{0}")]
     Refused(#[from] Refusal),
