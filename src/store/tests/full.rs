@@ -15,7 +15,7 @@ fn a_full_disk_refuses_writes_loses_nothing_and_passes() {
         .arg("mount -t tmpfs -o size=256k none \"$STORE_CHILD\" && exec \"$0\" \"$@\"")
         .arg(exe.get_program())
         .args(exe.get_args())
-        .env("STORE_CHILD", dir.path());
+        .envs(exe.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = mounted.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("survived a full disk"), "{output:?}");
