@@ -4,8 +4,8 @@
 
 CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
 PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
-# Many tests wait for a kernel timer or a mint, so one worker more than cores.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# Most tests wait for a kernel timer or a mint most of the time, so there are more workers than cores.
+JOBS ?= $(shell expr $$(nproc) + 3)
 TESTS ?= tests/system
 # Without a TARGET the emulated processors are all of them, the rest is done for this machine's kind.
 SMOKE = $(if $(ASKED),$(TARGET),$(TARGETS))
@@ -45,10 +45,15 @@ run: setup-run build ## Show it: a guest pays and gets online, then the portal s
 demo: setup-run build ## The same tour once, without staying up
 	@$(PYTHON) -m lab.run --once
 
-test: setup lint test-unit test-system ## Everything: lint, unit, integration and system tests
+test: setup lint build ## Everything: lint, unit, integration and system tests
+	@# Side by side, because both mostly wait; what cargo says is shown when it has ended.
+	@cargo test --locked --quiet --no-run
+	@$(MAKE) --no-print-directory test-unit >target/test-unit.log 2>&1 & unit=$$!; \
+	$(MAKE) --no-print-directory test-system; system=$$?; \
+	wait $$unit; unit=$$?; cat target/test-unit.log; exit $$((unit + system))
 
 test-unit: setup-run ## Cargo's unit and integration tests, with a real mint beside them
-	@$(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
+	@RUST_TEST_THREADS=6 $(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
 
 test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@cargo build --locked --quiet --example lightning
@@ -63,9 +68,9 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 
-bench: setup-run ## Speed and memory of the release build, as a table
+bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
-	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench
+	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 
 setup-cross:
 	@sh tests/lab/setup.sh cross
@@ -74,14 +79,13 @@ cross: setup-cross ## Build for one kind of router: make cross TARGET=mipsel_24k
 	@sh cross/build.sh $(TARGET)
 
 cross-all: setup-cross ## Build for every kind of router (target/openwrt/TARGET/tollgated)
-	@for target in $(TARGETS); do sh cross/build.sh $$target || exit 1; done
+	@echo $(TARGETS) | xargs -n 1 -P $$(nproc) sh cross/build.sh
 
 smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, and a sale (TARGET=one; without it, all)
 	@sh tests/lab/setup.sh smoke
-	@for target in $(SMOKE); do \
-		[ -e target/openwrt/$$target/tollgated ] || sh cross/build.sh $$target || exit 1; \
-		sh cross/build.sh $$target tests && $(PYTHON) -m lab.smoke $$target || exit 1; \
-	done
+	@for target in $(SMOKE); do [ -e target/openwrt/$$target/tollgated ] || echo $$target; done | xargs -r -n 1 -P $$(nproc) sh cross/build.sh
+	@echo $(SMOKE) | xargs -n 1 -P $$(nproc) sh -c 'sh cross/build.sh $$0 tests'
+	@for target in $(SMOKE); do $(PYTHON) -m lab.smoke $$target || exit 1; done
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
 	@sh tests/lab/setup.sh boot

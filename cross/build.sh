@@ -30,7 +30,7 @@ armv7*) zig_target=arm-linux-musleabihf ;;
 esac
 
 # Named from the root of the checkout: what the compiler is told goes into the symbols.
-runtime=target/openwrt/build/runtime-$target.o
+runtime=target/openwrt/build/$target/runtime.o
 
 # Paths of this machine would end up in panic messages.
 registry=${CARGO_HOME:-$HOME/.cargo}
@@ -38,16 +38,18 @@ crates=$(echo "$registry"/registry/src/*/ | cut -d' ' -f1)
 zig() { "$cache/cross/bin/python" -m ziglang "$@"; }
 export ZIG_GLOBAL_CACHE_DIR="$cache/cross/zig"
 
-# What zig links into every C program, as a folder in which a linker finds -lc; printed as flags for rustc.
+# What zig links into every C program, as a folder in which a linker finds -lc; printed as flags for rustc. Where zig makes
+# the pieces first, it says so in lines before.
 musl_flags() {
-	musl=target/openwrt/build/musl-$target
+	musl=target/openwrt/build/$target/musl
 	mkdir -p "$musl"
 	echo 'int main(void) { return 0; }' >"$musl/empty.c"
 	pieces=$(zig build-exe -target "$zig_target" -lc -static -O ReleaseSmall --verbose-link "$musl/empty.c" -femit-bin="$musl/empty" 2>&1 |
-		tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
+		grep '/crt1\.o' | tail -n 1 | tr ' ' '\n' | grep -E '/(crt1\.o|libc\.a|libzigc\.a|libcompiler_rt\.a)$')
 	echo "GROUP ( $(echo "$pieces" | grep '\.a$' | tr '\n' ' '))" >"$musl/libc.a"
 	echo '/* nothing is unwound */' | tee "$musl/libgcc_s.a" >"$musl/libunwind.a"
-	printf %s "-Zpre-link-arg=$(echo "$pieces" | grep 'crt1\.o$')|-Clink-arg=-L$musl|-Clink-arg=-static|-Clink-arg=--build-id=none|-Clink-arg=-z|-Clink-arg=max-page-size=4096|-Clink-arg=-z|-Clink-arg=stack-size=16777216"
+	cp "$(echo "$pieces" | grep '/crt1\.o$')" "$musl/crt1.o"
+	printf %s "-Zpre-link-arg=$musl/crt1.o|-Clink-arg=-L$musl|-Clink-arg=-static|-Clink-arg=--build-id=none|-Clink-arg=-z|-Clink-arg=max-page-size=4096|-Clink-arg=-z|-Clink-arg=stack-size=16777216"
 }
 
 # A derived Debug prints a type's name only: nobody reads more on a router, and it is 70 kB on MIPS.
@@ -71,7 +73,7 @@ export CARGO_ENCODED_RUSTFLAGS
 # The crates that compile C ask for position-independent code, which is larger.
 export CFLAGS="$machine -g0 -fno-pic -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$registry=/cargo"
 export PATH="$cache/cross/bin:/usr/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR="$root/target/openwrt/build"
+export CARGO_TARGET_DIR="$root/target/openwrt/build/$target"
 export GCC="${gnu}gcc" "CC_$(echo "$triple" | tr - _)=$root/cross/cc.sh" "AR_$(echo "$triple" | tr - _)=${gnu}ar"
 GCC_HEADERS="-nostdinc -isystem $("$GCC" -print-file-name=include) $(zig cc -target "$zig_target" -v -E -xc /dev/null 2>&1 |
 	awk '/^ .*\/lib\/libc\/include\// { print "-isystem", $1 }' | tr '\n' ' ')"

@@ -52,7 +52,7 @@ def read_limits(kind: str) -> dict[str, int]:
 def with_symbols(target: str) -> str:
     with open(os.path.join(ROOT, "cross", "targets")) as file:
         (triple,) = [line.split()[1] for line in file if line.split()[0] == target]
-    return os.path.join(ROOT, "target", "openwrt", "build", triple, "release", "tollgated")
+    return os.path.join(ROOT, "target", "openwrt", "build", target, triple, "release", "tollgated")
 
 
 def contributors(program: str) -> collections.Counter:

@@ -57,7 +57,7 @@ impl Connections {
     /// Serves a new connection in a task of its own, or drops it when its station has too many.
     pub fn serve(stream: TcpStream, peer: SocketAddr, site: &Arc<Site>, audience: &Audience) {
         let address = neighbours::normalise(peer.ip());
-        let station = match audience.device().map(|device| neighbours::identify(device, address)) {
+        let station = match audience.device().map(|device| site.neighbours.identify(device, address)) {
             Some(Ok(caller)) => Station::Mac(caller.mac),
             _ => Station::Address(address),
         };

@@ -31,6 +31,7 @@ use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
+use crate::network::neighbours::Neighbours;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,7 @@ pub struct Site {
     pub mints: Mints,
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
+    neighbours: Neighbours,
     connections: Arc<Mutex<Connections>>,
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
@@ -87,6 +89,7 @@ impl Site {
             gatekeeper,
             mints,
             shop,
+            neighbours: Neighbours::default(),
             connections: Arc::default(),
             long_payments: Arc::new(Semaphore::new(LONG_PAYMENTS)),
             trouble: Mutex::default(),

@@ -10,7 +10,7 @@ use crate::config::{Config, Venue};
 use crate::json::json;
 use crate::mint_proxy::{self, Ask, Code, ProxyError};
 use crate::network::devices;
-use crate::network::neighbours::{self, Caller, CallerError};
+use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -201,7 +201,7 @@ async fn for_guest(
     let Some(venue) = config.venue_of_device(device).cloned() else { return not_found() };
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
-    let caller = match neighbours::identify(device, peer) {
+    let caller = match site.neighbours.identify(device, peer) {
         Ok(caller) => caller,
         Err(err) => return unknown_caller(route, &venue, &headers, &query, &err),
     };

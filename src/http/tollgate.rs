@@ -250,12 +250,14 @@ impl Asker {
         let devices = || config.venues.iter().flat_map(|venue| &venue.devices);
         let (mac, caller) = match source {
             Source::Guest { device, peer } => {
-                let caller = neighbours::identify(device, peer)
+                let caller = site
+                    .neighbours
+                    .identify(device, peer)
                     .map_err(|err| log::debug!("a TollGate client cannot be identified: {err}"));
                 let caller = caller.ok();
                 (caller.as_ref().map(|caller| caller.mac), caller)
             }
-            Source::Router => on_behalf_of(headers, &devices().cloned().collect::<Vec<_>>()),
+            Source::Router => on_behalf_of(site, headers, &devices().cloned().collect::<Vec<_>>()),
         };
         let device = match (source, &caller) {
             (Source::Guest { device, .. }, _) => device,
@@ -282,7 +284,7 @@ impl Asker {
 }
 
 /// For whom a program on this router asks: by MAC, or by the address that a proxy passes on.
-fn on_behalf_of(headers: &HeaderMap, devices: &[String]) -> (Option<MacAddr>, Option<Caller>) {
+fn on_behalf_of(site: &Site, headers: &HeaderMap, devices: &[String]) -> (Option<MacAddr>, Option<Caller>) {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Some(mac) = text("x-tollgate-mac") {
         let Ok(mac) = mac.trim().parse() else { return (None, None) };
@@ -292,7 +294,7 @@ fn on_behalf_of(headers: &HeaderMap, devices: &[String]) -> (Option<MacAddr>, Op
     }
     let forwarded = text("x-forwarded-for").and_then(|list| list.split(',').next());
     let address = text("x-real-ip").or(forwarded).and_then(|address| address.trim().parse().ok());
-    let caller = address.and_then(|address| neighbours::identify_among(devices, address, 0).ok());
+    let caller = address.and_then(|address| site.neighbours.identify_among(devices, address, 0).ok());
     (caller.as_ref().map(|caller| caller.mac), caller)
 }
 

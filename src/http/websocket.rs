@@ -7,7 +7,7 @@ use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::json::json;
 use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
-use crate::network::neighbours::{self, Caller};
+use crate::network::neighbours::Caller;
 use crate::network::stream::AnyStream;
 use crate::task;
 use futures_util::{SinkExt, StreamExt};
@@ -136,7 +136,7 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
                     Some(Ok(Message::Text(text))) => {
                         spoken = heard;
                         // The address may have passed to another device since the socket was opened.
-                        match neighbours::identify(&caller.device, caller.address) {
+                        match site.neighbours.identify(&caller.device, caller.address) {
                             Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str(), room),
                             _ => break None,
                         }

@@ -7,12 +7,14 @@ use super::devices;
 use super::netlink::{self, Socket};
 use crate::mac::MacAddr;
 use crate::units::Millis;
+use litemap::LiteMap;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockProtocol;
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A guest, as the router itself knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,9 @@ pub enum CallerError {
 /// Requests are answered within the system call; this only bounds the unforeseen.
 const PATIENCE: Duration = Duration::from_millis(100);
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a device's index is taken for known. The index of a device that was made anew is never given again, so
+/// the kernel knows nobody by an old one.
+const INDEX_KEPT: Duration = Duration::from_secs(1);
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
 const NDA_DST: u16 = 1;
@@ -60,40 +65,101 @@ pub fn normalise(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The MAC address behind `peer` on `device`, from the neighbour table. Takes some tens of microseconds
-/// and never waits for the network.
-pub fn identify(device: &str, peer: IpAddr) -> Result<Caller, CallerError> {
-    let address = normalise(peer);
-    let entry = match lookup(device, address) {
-        Ok(entry) => entry,
-        Err(error) => match (address, std::fs::read_to_string("/proc/net/arp")) {
-            (IpAddr::V4(_), Ok(table)) => parse_arp_table(&table, device, address),
-            _ => return Err(CallerError::Unavailable(error)),
-        },
-    };
-    let mac = entry.and_then(|entry| entry.usable()).ok_or(CallerError::Unknown)?;
-    Ok(Caller { mac, address, device: device.to_owned() })
+/// Asks the kernel who is calling. One socket serves all questions: opening one for each is most of their cost, and a
+/// guest may ask us something every second.
+#[derive(Default)]
+pub struct Neighbours(Mutex<Line>);
+
+#[derive(Default)]
+struct Line {
+    /// None before the first question, and after one that went wrong.
+    socket: Option<Socket>,
+    indexes: LiteMap<String, (u32, Instant)>,
 }
 
-/// `identify` on whichever of the gated devices knows the address.
-///
-/// `scope` is the interface index a link-local IPv6 peer came with (0: none); it decides alone. An address
-/// that two gated devices know is a `Clash`: nobody can say which of them is calling.
-pub fn identify_among(devices: &[String], peer: IpAddr, scope: u32) -> Result<Caller, CallerError> {
-    let mut found: Option<Caller> = None;
-    let mut failure = None;
-    for device in devices {
-        if scope != 0 && index_of(device) != Some(scope) {
-            continue;
+impl Neighbours {
+    /// The MAC address behind `peer` on `device`, from the neighbour table. Takes some microseconds
+    /// and never waits for the network.
+    pub fn identify(&self, device: &str, peer: IpAddr) -> Result<Caller, CallerError> {
+        let address = normalise(peer);
+        let looked_up = self.line().lookup(device, address);
+        let entry = match looked_up {
+            Ok(entry) => entry,
+            Err(error) => match (address, std::fs::read_to_string("/proc/net/arp")) {
+                (IpAddr::V4(_), Ok(table)) => parse_arp_table(&table, device, address),
+                _ => return Err(CallerError::Unavailable(error)),
+            },
+        };
+        let mac = entry.and_then(|entry| entry.usable()).ok_or(CallerError::Unknown)?;
+        Ok(Caller { mac, address, device: device.to_owned() })
+    }
+
+    /// `identify` on whichever of the gated devices knows the address.
+    ///
+    /// `scope` is the interface index a link-local IPv6 peer came with (0: none); it decides alone. An address
+    /// that two gated devices know is a `Clash`: nobody can say which of them is calling.
+    pub fn identify_among(
+        &self,
+        devices: &[String],
+        peer: IpAddr,
+        scope: u32,
+    ) -> Result<Caller, CallerError> {
+        let mut found: Option<Caller> = None;
+        let mut failure = None;
+        for device in devices {
+            if scope != 0 && index_of(device) != Some(scope) {
+                continue;
+            }
+            match self.identify(device, peer) {
+                Ok(_) if found.is_some() => return Err(CallerError::Clash),
+                Ok(caller) => found = Some(caller),
+                Err(CallerError::Unknown) => {}
+                Err(error) => failure = Some(error),
+            }
         }
-        match identify(device, peer) {
-            Ok(_) if found.is_some() => return Err(CallerError::Clash),
-            Ok(caller) => found = Some(caller),
-            Err(CallerError::Unknown) => {}
-            Err(error) => failure = Some(error),
+        found.ok_or(failure.unwrap_or(CallerError::Unknown))
+    }
+
+    /// Whether the kernel has had proof within the last half minute that this caller is there.
+    pub fn is_reachable(&self, caller: &Caller) -> io::Result<bool> {
+        let entry = self.line().lookup(&caller.device, caller.address)?;
+        Ok(entry.is_some_and(|entry| entry.usable() == Some(caller.mac) && entry.state & NUD_REACHABLE != 0))
+    }
+
+    fn line(&self) -> std::sync::MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn lookup(&mut self, device: &str, address: IpAddr) -> io::Result<Option<Entry>> {
+        let kept = self.indexes.get(device).filter(|(_, asked)| asked.elapsed() < INDEX_KEPT);
+        let known = kept.map(|(index, _)| *index);
+        if let Some(index) = known {
+            if let Some(entry) = self.ask(index, address)? {
+                return Ok(Some(entry));
+            }
+        }
+        // A device made anew has another index.
+        let Some(index) = index_of(device) else { return Ok(None) };
+        self.indexes.insert(device.to_owned(), (index, Instant::now()));
+        match known == Some(index) {
+            true => Ok(None),
+            false => self.ask(index, address),
         }
     }
-    found.ok_or(failure.unwrap_or(CallerError::Unknown))
+
+    fn ask(&mut self, index: u32, address: IpAddr) -> io::Result<Option<Entry>> {
+        let mut socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?,
+        };
+        let answer = ask(&mut socket, index, address);
+        if answer.is_ok() {
+            self.socket = Some(socket);
+        }
+        answer
+    }
 }
 
 /// Every address the neighbour table has for `mac` on `device`.
@@ -108,12 +174,6 @@ pub fn guests_on(device: &str) -> io::Result<Vec<Caller>> {
         Some(Caller { mac: entry.usable()?, address: entry.address, device: device.to_owned() })
     };
     Ok(list(device)?.into_iter().filter_map(caller).collect())
-}
-
-/// Whether the kernel has had proof within the last half minute that this caller is there.
-pub fn is_reachable(caller: &Caller) -> io::Result<bool> {
-    let entry = lookup(&caller.device, caller.address)?;
-    Ok(entry.is_some_and(|entry| entry.usable() == Some(caller.mac) && entry.state & NUD_REACHABLE != 0))
 }
 
 /// How long ago the kernel last had proof that this MAC is on the device, at whatever address; nothing where
@@ -149,17 +209,19 @@ fn index_of(device: &str) -> Option<u32> {
     if_nametoindex(device).ok()
 }
 
-fn lookup(device: &str, address: IpAddr) -> io::Result<Option<Entry>> {
-    let Some(index) = index_of(device) else { return Ok(None) };
+fn ask(socket: &mut Socket, index: u32, address: IpAddr) -> io::Result<Option<Entry>> {
     let mut body = header(netlink::family(address), index);
     netlink::push_attribute(&mut body, NDA_DST, &netlink::octets(address));
-    let mut socket = Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?;
     match socket.request(RTM_GETNEIGH, 0, &body) {
         Ok(answer) => {
             let entry = parse(&answer)?;
             Ok(entry.filter(|entry| entry.index == index && entry.address == address))
         }
-        Err(error) if netlink::is_errno(&error, Errno::ENOENT) => Ok(None),
+        Err(error)
+            if netlink::is_errno(&error, Errno::ENOENT) || netlink::is_errno(&error, Errno::ENODEV) =>
+        {
+            Ok(None)
+        }
         // Kernels before 5.0 only list.
         Err(error)
             if netlink::is_errno(&error, Errno::EOPNOTSUPP) || netlink::is_errno(&error, Errno::EINVAL) =>
@@ -313,8 +375,10 @@ mod tests {
 
     #[test]
     fn nobody_is_known_on_a_device_that_is_not_there() {
-        assert!(matches!(identify("tg-none0", "10.0.0.7".parse().unwrap()), Err(CallerError::Unknown)));
-        assert!(matches!(identify("a\"b", "10.0.0.7".parse().unwrap()), Err(CallerError::Unknown)));
-        assert!(matches!(identify("lo", "127.0.0.1".parse().unwrap()), Err(CallerError::Unknown)));
+        let neighbours = Neighbours::default();
+        for (device, address) in [("tg-none0", "10.0.0.7"), ("a\"b", "10.0.0.7"), ("lo", "127.0.0.1")] {
+            let answer = neighbours.identify(device, address.parse().unwrap());
+            assert!(matches!(answer, Err(CallerError::Unknown)), "{device}: {answer:?}");
+        }
     }
 }

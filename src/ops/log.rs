@@ -103,8 +103,10 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record) {
+        // Stderr has no buffer: piece by piece, a line would be a dozen writes.
+        let line = format!("{:<5} {}\n", record.level(), record.args());
         // A reader that went away must not stop the daemon.
-        let _ = writeln!(std::io::stderr().lock(), "{:<5} {}", record.level(), record.args());
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}

@@ -59,6 +59,11 @@ pub(super) struct Counts {
     pub vacant: AtomicUsize,
 }
 
+pub enum Piece<'a> {
+    Read(Work<'a>),
+    Write(Work<'a>),
+}
+
 pub(super) struct Database {
     conn: Connection,
     counts: Arc<Counts>,
@@ -99,6 +104,43 @@ impl Database {
             self.count_vacant();
         }
         self.watch(result)
+    }
+
+    /// One transaction for all pieces, in their order. One that fails is undone by itself; when the commit fails, none
+    /// has happened, and each is told so.
+    pub fn write_together(&mut self, mut pieces: Vec<Piece<'_>>) -> Vec<Result<Value, StoreError>> {
+        match (pieces.len(), pieces.pop()) {
+            (_, None) => return Vec::new(),
+            (1, Some(Piece::Write(work))) => return vec![self.write(work)],
+            (_, Some(last)) => pieces.push(last),
+        }
+        let count = pieces.len();
+        let mut results = Vec::with_capacity(count);
+        let all = work(|tx| {
+            for piece in pieces {
+                tx.execute_batch("SAVEPOINT piece")?;
+                let (result, is_undone) = match piece {
+                    Piece::Read(work) => (work(tx), true),
+                    Piece::Write(work) => (work(tx), false),
+                };
+                if let Err(error) = &result {
+                    // With a full disk, SQLite itself may have rolled everything back.
+                    if matches!(error, StoreError::Corrupt(_)) || tx.is_autocommit() {
+                        return Err(error.shared());
+                    }
+                }
+                if is_undone || result.is_err() {
+                    tx.execute_batch("ROLLBACK TO piece")?;
+                }
+                tx.execute_batch("RELEASE piece")?;
+                results.push(result);
+            }
+            Ok(())
+        });
+        match self.write(all) {
+            Ok(_) => results,
+            Err(error) => (0..count).map(|_| Err(error.shared())).collect(),
+        }
     }
 
     /// One transaction, always rolled back.

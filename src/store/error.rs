@@ -47,6 +47,17 @@ impl StoreError {
         StoreError::Corrupt(format!("the column {column} cannot be read"))
     }
 
+    /// The same for another piece of work of the transaction that it ended.
+    pub(super) fn shared(&self) -> StoreError {
+        match self {
+            StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+            StoreError::Full => StoreError::Full,
+            StoreError::InUse => StoreError::InUse,
+            StoreError::Closed => StoreError::Closed,
+            other => StoreError::Io(std::io::Error::other(other.to_string())),
+        }
+    }
+
     /// The stable code that clients and operators see.
     pub fn code(&self) -> &'static str {
         match self {

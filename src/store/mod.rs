@@ -2,7 +2,8 @@
 //!
 //! One thread owns one SQLite connection; everybody else holds a `Store`, a handle that sends it closures.
 //! A write is one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned
-//! with `synchronous=FULL`: what has been answered is on the flash.
+//! with `synchronous=FULL`: what has been answered is on the flash. Writes that wait behind each other share one
+//! transaction, since the flash takes longer than all the rest; each still counts or is undone by itself.
 //!
 //! Refuses to run without those guarantees, to write to a store that is damaged or newer than this
 //! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
@@ -43,7 +44,7 @@ pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState
 
 use crate::clock::Clock;
 use crate::task::Value;
-use database::{unpack, work, Counts, Database, Work};
+use database::{unpack, work, Counts, Database, Piece};
 use files::Files;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
@@ -73,14 +74,21 @@ struct Shared {
 }
 
 enum Job {
-    Read(Work<'static>, oneshot::Sender<Answer>),
-    Write(Work<'static>, oneshot::Sender<Answer>),
-    /// Nobody waits; `what` is for the log.
-    WriteLater(&'static str, Work<'static>),
+    Do(Piece<'static>, Asker),
     Close(oneshot::Sender<()>),
 }
 
+/// Who is told.
+enum Asker {
+    Waits(oneshot::Sender<Answer>),
+    /// Nobody; what was to be written is for the log.
+    Log(&'static str),
+}
+
 type Answer = Result<Value, StoreError>;
+
+/// Pieces of work in one transaction, at most.
+const TOGETHER: usize = 64;
 
 impl Store {
     /// Opens the store in `state_dir`, or makes one where there never was one. Blocks for the recovery of
@@ -125,8 +133,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        unpack(self.ask(Job::Write(work(f), answer), answered).await?)
+        unpack(self.ask(Piece::Write(work(f))).await?)
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
@@ -135,8 +142,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        unpack(self.ask(Job::Read(work(f), answer), answered).await?)
+        unpack(self.ask(Piece::Read(work(f))).await?)
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
@@ -145,7 +151,7 @@ impl Store {
     where
         F: FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
     {
-        if self.0.jobs.send(Job::WriteLater(what, work(f))).is_err() {
+        if self.0.jobs.send(Job::Do(Piece::Write(work(f)), Asker::Log(what))).is_err() {
             log::error!("store: {what} not written: {}", StoreError::Closed);
         }
     }
@@ -177,8 +183,9 @@ impl Store {
         self.free_bytes().is_ok_and(is_enough)
     }
 
-    async fn ask(&self, job: Job, answered: oneshot::Receiver<Answer>) -> Answer {
-        self.0.jobs.send(job).map_err(|_| StoreError::Closed)?;
+    async fn ask(&self, piece: Piece<'static>) -> Answer {
+        let (tell, answered) = oneshot::channel();
+        self.0.jobs.send(Job::Do(piece, Asker::Waits(tell))).map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -186,17 +193,40 @@ impl Store {
 /// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
 /// be told when it is done.
 fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
-    for job in queue {
-        match job {
-            Job::Read(work, answer) => drop(answer.send(database.read(work))),
-            Job::Write(work, answer) => drop(answer.send(database.write(work))),
-            Job::WriteLater(what, work) => {
-                if let Err(error) = database.write(work) {
-                    log::error!("store: {what} not written: {error}");
+    while let Ok(job) = queue.recv() {
+        let mut next = Some(job);
+        let mut pieces = Vec::new();
+        let mut askers = Vec::new();
+        let mut closing = None;
+        while let Some(job) = next.take() {
+            match job {
+                // Nothing is before it that it would have to wait for.
+                Job::Do(Piece::Read(work), asker) if pieces.is_empty() => asker.tell(database.read(work)),
+                Job::Do(piece, asker) => {
+                    pieces.push(piece);
+                    askers.push(asker);
                 }
+                Job::Close(waiting) => closing = Some(waiting),
             }
-            Job::Close(waiting) => return Some(waiting),
+            if closing.is_none() && pieces.len() < TOGETHER {
+                next = queue.try_recv().ok();
+            }
+        }
+        let answers = database.write_together(pieces);
+        askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.tell(answer));
+        if closing.is_some() {
+            return closing;
         }
     }
     None
+}
+
+impl Asker {
+    fn tell(self, answer: Answer) {
+        match (self, answer) {
+            (Asker::Waits(asker), answer) => drop(asker.send(answer)),
+            (Asker::Log(what), Err(error)) => log::error!("store: {what} not written: {error}"),
+            (Asker::Log(_), Ok(_)) => {}
+        }
+    }
 }

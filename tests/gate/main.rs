@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tollgated::mac::MacAddr;
 use tollgated::network::gate::{Family, Gate, NftGate, Plan, Table};
-use tollgated::network::neighbours::{self, Caller, CallerError};
+use tollgated::network::neighbours::{self, Caller, CallerError, Neighbours};
 use tollgated::network::{conntrack, devices, witness};
 use tollgated::units::Millis;
 
@@ -62,7 +62,7 @@ fn soon_once(mut took: impl FnMut() -> Duration) {
 }
 
 fn neighbour(address: &str) -> Result<Caller, CallerError> {
-    neighbours::identify(BRIDGE, address.parse().unwrap())
+    Neighbours::default().identify(BRIDGE, address.parse().unwrap())
 }
 
 in_lab! {
@@ -438,9 +438,9 @@ in_lab! {
                 let IpAddr::V6(local_v6) = local else { panic!("{local}") };
                 let target = std::net::SocketAddrV6::new(local_v6, 9, 0, scope);
                 let _ = std::net::UdpSocket::bind("[::]:0").unwrap().send_to(b"x", target);
-                neighbours::identify_among(&[BRIDGE.to_owned()], local, scope).is_ok_and(|c| c.mac == mac(own))
+                Neighbours::default().identify_among(&[BRIDGE.to_owned()], local, scope).is_ok_and(|c| c.mac == mac(own))
             });
-            assert!(matches!(neighbours::identify_among(&[BRIDGE.to_owned()], local, 1), Err(CallerError::Unknown)));
+            assert!(matches!(Neighbours::default().identify_among(&[BRIDGE.to_owned()], local, 1), Err(CallerError::Unknown)));
         }
         let router = devices::addresses(BRIDGE).unwrap();
         assert_eq!(router[..2], ["192.168.77.1".parse::<IpAddr>().unwrap(), "fd77::1".parse().unwrap()]);
@@ -451,9 +451,9 @@ in_lab! {
         assert!(addresses.contains(&caller.address) && addresses.contains(&"fd77::11".parse().unwrap()), "{addresses:?}");
         assert!(!addresses.contains(&"192.168.77.12".parse().unwrap()));
         sh(&format!("ip neigh replace 192.168.77.11 lladdr {MAC_1} dev {BRIDGE} nud stale"));
-        assert!(!neighbours::is_reachable(&caller).unwrap());
+        assert!(!Neighbours::default().is_reachable(&caller).unwrap());
         sh(&format!("ip neigh replace 192.168.77.11 lladdr {MAC_1} dev {BRIDGE} nud reachable"));
-        assert!(neighbours::is_reachable(&caller).unwrap());
+        assert!(Neighbours::default().is_reachable(&caller).unwrap());
     }
 
     fn identifying_a_caller_takes_well_under_a_millisecond(_lab) {
@@ -475,14 +475,14 @@ in_lab! {
         assert!(matches!(neighbour("192.168.77.99"), Err(CallerError::Unknown)));
         assert!(matches!(neighbour("fd77::99"), Err(CallerError::Unknown)));
         // Known, but on a device that is not gated.
-        let wan = neighbours::identify_among(&[BRIDGE.to_owned()], "203.0.113.1".parse().unwrap(), 0);
+        let wan = Neighbours::default().identify_among(&[BRIDGE.to_owned()], "203.0.113.1".parse().unwrap(), 0);
         assert!(matches!(wan, Err(CallerError::Unknown)));
     }
 
     fn an_address_that_two_gated_devices_know_is_a_clash(_lab) {
         sh(&format!("ip neigh replace 192.168.77.11 lladdr {MAC_2} dev wan nud reachable"));
         let both = [BRIDGE.to_owned(), "wan".to_owned()];
-        let answer = neighbours::identify_among(&both, "192.168.77.11".parse().unwrap(), 0);
+        let answer = Neighbours::default().identify_among(&both, "192.168.77.11".parse().unwrap(), 0);
         assert!(matches!(answer, Err(CallerError::Clash)), "{answer:?}");
     }
 

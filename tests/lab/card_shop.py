@@ -22,7 +22,7 @@ from .internet import MINT4
 from .invoices import Made, make
 from .peers.node import Payment
 from .peers.phoenixd import Phoenixd
-from .place import wait_for
+from .place import PATIENCE, wait_for
 
 LOOPBACK = "127.0.0.1"
 CARD_PORT = 2124
@@ -202,7 +202,7 @@ class Waiting:
             self._answer = error
         self.seconds = time.monotonic() - self._began
 
-    def answer(self, limit: float = 30.0) -> dict:
+    def answer(self, limit: float = PATIENCE) -> dict:
         self._thread.join(limit)
         if isinstance(self._answer, OSError):
             raise self._answer

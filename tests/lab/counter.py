@@ -9,6 +9,7 @@ from .bolt_card import BoltCard, path_of
 from .daemon import Daemon
 from .guest import Guest
 from .http_client import Answer
+from .place import PATIENCE
 from .portal_client import PORTAL
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -17,7 +18,7 @@ CARD_PORT = 2124
 
 def show(guest: Guest, link: str, **fields) -> Answer:
     """The portal's form, sent: `steps` and `mint`, or `r`."""
-    return guest.post(f"{PORTAL}/card", urlencode({**fields, "link": link}).encode(), FORM, timeout=40)
+    return guest.post(f"{PORTAL}/card", urlencode({**fields, "link": link}).encode(), FORM, timeout=PATIENCE)
 
 
 def look(guest: Guest, location: str) -> Answer:

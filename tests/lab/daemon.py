@@ -11,7 +11,7 @@ import os
 import socket
 from dataclasses import dataclass, field
 
-from .place import Finished, Process, wait_for
+from .place import PATIENCE, Finished, Process, wait_for
 
 PORTAL_PORT, MINT_PROXY_PORT, REDIRECT_PORT, ADMIN_PORT = 2121, 2122, 2123, 2120
 
@@ -92,7 +92,7 @@ class Daemon:
             wait_for(self._ready, limit, f"the daemon answers\n{self.log()[-2000:]}")
         return self
 
-    def stop(self, limit: float = 10.0) -> int | None:
+    def stop(self, limit: float = PATIENCE) -> int | None:
         """SIGTERM, and its exit status."""
         process, self.process = self.process, None
         return process.stop(limit) if process else None
@@ -123,7 +123,7 @@ class Daemon:
         except FileNotFoundError:
             return ""
 
-    def command(self, *argv: str, check: bool = True, timeout: float = 15.0) -> Finished:
+    def command(self, *argv: str, check: bool = True, timeout: float = PATIENCE) -> Finished:
         """An operator's command on the router: `daemon.command("grant", mac, "1h")`."""
         return self.lab.router.run([*self.program, *argv, "-c", self.config], check=check, timeout=timeout)
 
@@ -134,7 +134,7 @@ class Daemon:
     def status(self) -> dict:
         return self.ask("status")
 
-    def control(self, request: dict, timeout: float = 5.0) -> dict:
+    def control(self, request: dict, timeout: float = PATIENCE) -> dict:
         """One line on the control socket, one line back."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout)

@@ -115,7 +115,7 @@ class FaultMint(Melting, Server):
         self.fees = 0
         self.faults: list[Misbehaviour] = []
         self.subscribers: list[tuple[WebSocket, str, set[str]]] = []
-        self.moments: dict[tuple[str, str], Callable[[], object]] = {}
+        self.moments: dict[tuple[str, str], tuple[int, Callable[[], object]]] = {}
         self.counts: dict[str, int] = {}
         """Requests per endpoint, also those that were refused."""
         self.private_key = os.urandom(32)
@@ -186,19 +186,23 @@ class FaultMint(Melting, Server):
         return (sum(self._keyset(proof["id"]).fee_ppk for proof in proofs) + 999) // 1000
 
     def when(self, endpoint: str, moment: str, do: Callable[[], object]) -> threading.Event:
-        """The event is set when it has been done."""
+        """The event is set when it has been done. A request that has arrived already is not the one that is meant."""
         happened = threading.Event()
 
         def once() -> None:
             do()
             happened.set()
 
-        self.moments[endpoint, moment] = once
+        with self.lock:
+            self.moments[endpoint, moment] = (self.counts.get(endpoint, 0), once)
         return happened
 
-    def _moment(self, endpoint: str, moment: str) -> None:
-        do = self.moments.pop((endpoint, moment), None)
-        if do:
+    def _moment(self, endpoint: str, moment: str, number: int) -> None:
+        with self.lock:
+            after, do = self.moments.get((endpoint, moment), (number, None))
+            if number > after:
+                del self.moments[endpoint, moment]
+        if number > after:
             do()
 
     def is_spent(self, proof: dict) -> bool:
@@ -224,8 +228,8 @@ class FaultMint(Melting, Server):
             return request.answer(404, {"detail": "Not Found"})
         name, do = route
         with self.lock:
-            self.counts[name] = self.counts.get(name, 0) + 1
-        self._moment(name, "arrived")
+            number = self.counts[name] = self.counts.get(name, 0) + 1
+        self._moment(name, "arrived", number)
         if self._faulty("drop_before", name):
             raise Cut
         if self._faulty("hang", name):
@@ -241,11 +245,11 @@ class FaultMint(Melting, Server):
             return request.answer(400, {"detail": refusal.detail, "code": refusal.code})
         except (KeyError, TypeError, ValueError, IndexError) as error:
             return request.answer(422, {"detail": [{"loc": ["body"], "msg": str(error)}]})
-        self._moment(name, "done")
+        self._moment(name, "done", number)
         if self._faulty("drop_after_commit", name):
             raise Cut
         request.answer(200, answer)
-        self._moment(name, "answered")
+        self._moment(name, "answered", number)
 
     def _faulty(self, name: str, on: str | None = None) -> bool:
         with self.lock:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from . import http_client
 from .http_client import Answer
-from .place import AgentLink, Space
+from .place import PATIENCE, AgentLink, Space
 from .websocket import WebSocket
 
 ROUTER4 = "192.168.77.1"
@@ -68,7 +68,7 @@ class Guest(Space):
     def leave(self) -> None:
         self.ip_script("link set eth0 down")
 
-    def dhcp(self, timeout: float = 10.0) -> str:
+    def dhcp(self, timeout: float = PATIENCE) -> str:
         """Asks for an address by DHCP (and drops the fixed one); answers what it got, as udhcpc or dhclient say it."""
         self.run(["ip", "-4", "addr", "flush", "dev", "eth0"])
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "udhcpc.sh")
@@ -79,19 +79,19 @@ class Guest(Space):
 
     # What it does
 
-    def get(self, url: str, headers: dict[str, str] | None = None, timeout: float = 5.0) -> Answer:
+    def get(self, url: str, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> Answer:
         return self.request("GET", url, headers=headers, timeout=timeout)
 
-    def post(self, url: str, body=None, headers: dict[str, str] | None = None, timeout: float = 5.0) -> Answer:
+    def post(self, url: str, body=None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> Answer:
         return self.request("POST", url, body=body, headers=headers, timeout=timeout)
 
-    def request(self, method: str, url: str, *, body=None, headers: dict[str, str] | None = None, timeout: float = 5.0) -> Answer:
+    def request(self, method: str, url: str, *, body=None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> Answer:
         """One exchange. Names are resolved at the router, as a phone does; nothing is followed."""
         host, port, path, header = http_client.split_url(url)
         sock = self.connect(self.resolve(host), port, timeout)
         return http_client.exchange(sock, method, path, header, headers, body)
 
-    def websocket(self, url: str, *, origin: str | None = None, headers: dict[str, str] | None = None, timeout: float = 5.0) -> WebSocket:
+    def websocket(self, url: str, *, origin: str | None = None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> WebSocket:
         """`guest.websocket("ws://192.168.77.1:2121/mint-proxy")`; `websocket.Refused` when the upgrade is."""
         host, port, path, header = http_client.split_url(url)
         sock = self.connect(self.resolve(host), port, timeout)
@@ -166,7 +166,7 @@ class Guest(Space):
             return answer.status == 200 and len(answer.body) == 2048
         return False
 
-    def resolve(self, name: str, six: bool = False, server: str = ROUTER4, timeout: float = 3.0) -> str:
+    def resolve(self, name: str, six: bool = False, server: str = ROUTER4, timeout: float = 10.0) -> str:
         """The first A (or AAAA) record, asked at the router; addresses come back as they are."""
         with contextlib.suppress(OSError):
             socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name)

@@ -14,7 +14,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from . import http_client
-from .place import HOST, Process, free_ports, wait_for
+from .place import HOST, PATIENCE, Process, free_ports, wait_for
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Lnbits:
             "LNBITS_RATE_LIMIT_NO": "100000", "LNBITS_ADMIN_UI": "true",
         }
         self.process = HOST.spawn([_python(), script], env=env, cwd=self.dir, log=self.log, pipe_in=True)
-        wait_for(self._ready, 110, "LNbits answers", every=0.1)
+        wait_for(self._ready, 200, "LNbits answers", every=0.1)
         if not self.token:
             admin = {"username": "admin", "password": "adminadmin"}
             try:
@@ -122,7 +122,7 @@ class Lnbits:
 
     def _exchange(self, port: int, method: str, path: str, headers: dict, body: dict | None) -> http_client.Answer:
         sock = HOST.connect("127.0.0.1", port)
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         return http_client.exchange(sock, method, path, f"127.0.0.1:{port}", headers, body)
 
     def _ready(self) -> bool:

@@ -20,7 +20,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .place import HOST, Process, free_ports, wait_for
+from .place import HOST, PATIENCE, Process, free_ports, wait_for
 
 # An address of nobody: btcd wants one to mine to before there is a wallet.
 NOBODY = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8"
@@ -74,7 +74,7 @@ class Chain:
             "--txindex", "--debuglevel=warn", f"--miningaddr={mine_to}",
         ]
         self.process = HOST.spawn(argv, env={"HOME": self.dir}, cwd=self.dir, log=self.path("log"))
-        wait_for(lambda: self.rpc("getblockcount") is not None, 60, "btcd answers", every=0.05)
+        wait_for(lambda: self.rpc("getblockcount") is not None, 200, "btcd answers", every=0.05)
 
     def stop(self) -> None:
         if self.process:
@@ -83,7 +83,7 @@ class Chain:
 
     def rpc(self, method: str, *params):
         # Its certificate is its own; this is loopback.
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=ssl._create_unverified_context())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=ssl._create_unverified_context())
         try:
             token = base64.b64encode(b"lab:lab").decode()
             body = json.dumps({"jsonrpc": "1.0", "id": 1, "method": method, "params": params})
@@ -126,7 +126,7 @@ class Node:
             self.wait_active()
 
     def wait_active(self) -> None:
-        wait_for(self._active, 90, f"lnd {self.name} is active", every=0.05)
+        wait_for(self._active, 200, f"lnd {self.name} is active", every=0.05)
 
     def _active(self) -> bool:
         if self.process.poll() is not None:
@@ -222,7 +222,7 @@ class Node:
 
     # Calls
 
-    def api(self, method: str, path: str, body: dict | None = None, *, macaroon: str | None = None, timeout: float = 15.0) -> dict:
+    def api(self, method: str, path: str, body: dict | None = None, *, macaroon: str | None = None, timeout: float = PATIENCE) -> dict:
         """With the admin macaroon unless another is given. Errors: `Refused`, `OSError`."""
         context = ssl.create_default_context(cafile=self.cert_file)
         if macaroon is None:
@@ -272,7 +272,7 @@ class LightningPair:
 
     def wait_routable(self) -> None:
         """Alice can pay Bob; a channel that calls itself active cannot be used for another second."""
-        wait_for(self._routable, 60, "Alice finds a route to Bob", every=0.05)
+        wait_for(self._routable, 200, "Alice finds a route to Bob", every=0.05)
 
     def _routable(self) -> bool:
         try:
@@ -302,7 +302,7 @@ class LightningPair:
             node.start(ready=False)
         for node in (self.alice, self.bob):
             node.wait_active()
-            wait_for(lambda node=node: self._synced(node), 60, f"lnd {node.name} has the chain", every=0.05)
+            wait_for(lambda node=node: self._synced(node), 200, f"lnd {node.name} has the chain", every=0.05)
             node.pubkey = node.api("GET", "/v1/getinfo")["identity_pubkey"]
         wait_for(
             lambda: int(self.alice.api("GET", "/v1/balance/blockchain")["confirmed_balance"]) > CHANNEL_SATS, 30, "Alice has money", every=0.05

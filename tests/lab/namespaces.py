@@ -18,11 +18,14 @@ from .internet import HOST4, HOST6, MINT4, UPLINK4, UPLINK6, Internet
 from .place import AgentLink, Process, Space, pid_of, wait_for
 
 BRIDGE = "br-guest"
+# An interface made from now on uses its IPv6 addresses at once, without asking for two seconds who else has them.
+NO_WAIT = {"net__ipv6__conf__default__accept_dad": 0, "net__ipv6__conf__all__accept_dad": 0}
 
 
 class Lab:
-    def __init__(self, guests: int = 1) -> None:
-        self.dir = tempfile.mkdtemp(prefix="tollgated-lab-")
+    def __init__(self, guests: int = 1, dir: str | None = None) -> None:
+        """`dir`: where its files are, the daemon's store among them."""
+        self.dir = tempfile.mkdtemp(prefix="tollgated-lab-", dir=dir)
         self.guests: list[Guest] = []
         self.servers: Internet | None = None
         self.agent = AgentLink(self.dir)
@@ -162,11 +165,11 @@ class Lab:
         space.pid = reply["pid"]
         space.host_pid = pid_of(pidfd)
         os.close(pidfd)
+        space.sysctl(**NO_WAIT)
         return space
 
     def _wire(self) -> None:
-        no_wait = {"net__ipv6__conf__default__accept_dad": 0, "net__ipv6__conf__all__accept_dad": 0}
-        self.router.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1, **no_wait)
+        self.router.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1, **NO_WAIT)
         # As on OpenWrt: what stays within the bridge is no business of the firewall.
         self.router.run(["sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done"])
         self.router.ip(
@@ -175,7 +178,6 @@ class Lab:
             "link set wan up\naddr add 203.0.113.2/24 dev wan\naddr add 2001:db8::2/64 dev wan nodad\n"
         )
         self.add_bridge()
-        self.internet.sysctl(**no_wait)
         self.internet.ip(
             "link set lo up\nlink set eth0 up\n"
             f"addr add {UPLINK4}/24 dev eth0\naddr add {MINT4}/24 dev eth0\naddr add {UPLINK6}/64 dev eth0 nodad\n"

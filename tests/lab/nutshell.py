@@ -49,7 +49,7 @@ class Nutshell:
     def ctl_url(self) -> str:
         return f"http://{self.host}:{self.ctl_port}"
 
-    def start(self, limit: float = 100.0) -> None:
+    def start(self, limit: float = 200.0) -> None:
         """Back when `/v1/info` and the control port answer."""
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "nutshell_ctl.py")
         self.process = self.place.spawn([sys.executable, script], env=self.env, cwd=self.dir, log=self.log, pipe_in=True)

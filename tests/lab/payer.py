@@ -43,7 +43,7 @@ class Call:
                 text = out.read().decode()
         finally:
             timer.cancel()
-        if self.process.wait(5) != 0:
+        if self.process.wait() != 0:
             raise AssertionError(f"the payer ended badly: {text}")
         return json.loads(text.splitlines()[-1])
 
@@ -76,7 +76,7 @@ class Payer:
         return self.begin("pay", invoice).answer(limit)
 
     def lookup(self, invoice: str, reference: str | None = None) -> Answer:
-        return self.begin("lookup", invoice, *([reference] if reference else [])).answer(30)
+        return self.begin("lookup", invoice, *([reference] if reference else [])).answer()
 
     def test(self) -> dict:
         return self.begin("test").json(40)

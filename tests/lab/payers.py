@@ -7,7 +7,7 @@ from .daemon import Daemon, Mint
 from .fault_mint import FaultMint
 from .guest import Guest
 from .http_client import Answer
-from .place import wait_for
+from .place import PATIENCE, wait_for
 from .tollgate_client import TOLLGATE, check_event, tag_of, token_v4
 from .wallet import Wallet, decode_token
 
@@ -40,7 +40,7 @@ def sells_minutes(make_daemon, mint: FaultMint) -> Daemon:
     return daemon
 
 
-def pay(guest: Guest, token: str, timeout: float = 20) -> tuple[Answer, float]:
+def pay(guest: Guest, token: str, timeout: float = PATIENCE) -> tuple[Answer, float]:
     """The answer, and after how many seconds."""
     started = time.monotonic()
     answer = guest.post(TOLLGATE + "/", token.encode(), timeout=timeout)

@@ -2,6 +2,7 @@
 
 from .guest import ROUTER4, Guest
 from .http_client import Answer
+from .place import PATIENCE
 from .websocket import WebSocket
 
 PORTAL = f"http://{ROUTER4}:2121"
@@ -31,10 +32,10 @@ class MintProxy:
     def send(self, message) -> None:
         self.socket.send(message)
 
-    def receive(self, timeout: float = 5.0) -> dict:
+    def receive(self, timeout: float = PATIENCE) -> dict:
         return self.socket.receive_json(timeout)
 
-    def wait(self, kind: str, timeout: float = 10.0, request_id: str | None = None) -> dict:
+    def wait(self, kind: str, timeout: float = PATIENCE, request_id: str | None = None) -> dict:
         """The next message of this type (of this request); an `error` raises `MintProxyError` unless it is what is waited for."""
         while True:
             message = self.receive(timeout)
@@ -45,7 +46,7 @@ class MintProxy:
             if message["type"] == "error":
                 raise MintProxyError(message)
 
-    def request(self, mint_url: str, amount: int, timeout: float = 15.0, **more) -> dict:
+    def request(self, mint_url: str, amount: int, timeout: float = PATIENCE, **more) -> dict:
         """`mint_request`; answers `invoice_ready`."""
         self.send({"type": "mint_request", "mint_url": mint_url, "amount": amount, **more})
         return self.wait("invoice_ready", timeout)
@@ -56,7 +57,7 @@ class MintProxy:
 
 def post_request(guest: Guest, mint_url: str, amount: int, port: int = 2121, **more) -> Answer:
     """`POST /mint-requests`."""
-    return guest.post(f"http://{ROUTER4}:{port}/mint-requests", {"mint_url": mint_url, "amount": amount, **more}, timeout=15)
+    return guest.post(f"http://{ROUTER4}:{port}/mint-requests", {"mint_url": mint_url, "amount": amount, **more}, timeout=PATIENCE)
 
 
 def read_request(guest: Guest, request_id: str, port: int = 2121) -> Answer:

@@ -9,12 +9,12 @@ import threading
 
 from .books import Books
 from .daemon import Daemon
-from .place import wait_for
+from .place import PATIENCE, wait_for
 from .tollgate_client import TOLLGATE, tag_of
 from .wallet import Wallet, encode_token
 
-WITHIN = 60
-"""Seconds in which what is open is settled once the mint is there."""
+WITHIN = 150
+"""Seconds in which what is open is settled once the mint is there: the pauses between questions have grown with the time that it was away."""
 PASSING = ("payment-outcome-unknown", "payment-duplicate-inflight", "payment-received-grant-pending", "service-unavailable", "mint-rate-limited")
 """Codes of notices after which the same token is posted again."""
 
@@ -76,7 +76,7 @@ class Customers(Purse):
         super().__init__(lab, mint, daemon, url)
         self.lab, self.step = lab, step
 
-    def post(self, guest, token: str, timeout: float = 15):
+    def post(self, guest, token: str, timeout: float = PATIENCE):
         return guest.post(TOLLGATE + "/", token.encode(), headers={"Content-Type": "text/plain"}, timeout=timeout)
 
     def buy(self, guest, token: str, limit: float = WITHIN, every: float = 1.5) -> int:

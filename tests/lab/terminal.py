@@ -10,12 +10,13 @@ import time
 import zxingcpp
 
 from .daemon import Daemon
+from .place import PATIENCE
 
 MODULES = {"█": (0, 0), "▀": (0, 255), "▄": (255, 0), " ": (255, 255)}
 SCALE = 4
 
 
-def on_terminal(daemon: Daemon, *argv: str, limit: float = 15.0) -> str:
+def on_terminal(daemon: Daemon, *argv: str, limit: float = PATIENCE) -> str:
     """Standard output and error of an operator's command, which believes that they are a terminal."""
     near, far = pty.openpty()
     words = " ".join(f"'{word}'" for word in [*daemon.program, *argv, "-c", daemon.config])

@@ -2,6 +2,7 @@
 
 from .guest import Guest
 from .http_client import Answer
+from .place import PATIENCE
 from .portal_client import PORTAL
 
 WRONG = "0000-0000-0000-0000-0000-0000-0000"
@@ -9,7 +10,7 @@ WRONG = "0000-0000-0000-0000-0000-0000-0000"
 
 def show(guest: Guest, ticket: str | None = None, **headers) -> Answer:
     """`POST /ticket`; without one, for a new one."""
-    return guest.post(f"{PORTAL}/ticket", {"ticket": ticket} if ticket else {}, headers=headers, timeout=15)
+    return guest.post(f"{PORTAL}/ticket", {"ticket": ticket} if ticket else {}, headers=headers, timeout=PATIENCE)
 
 
 def forget_packets(lab) -> None:

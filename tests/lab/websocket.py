@@ -9,6 +9,8 @@ import socket
 import struct
 import threading
 
+from .place import PATIENCE
+
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -91,7 +93,7 @@ class WebSocket:
         with self.sending:
             self.sock.sendall(head + payload)
 
-    def receive(self, timeout: float = 5.0) -> str:
+    def receive(self, timeout: float = PATIENCE) -> str:
         """The next text message; pings are answered on the way. `TimeoutError`, `Closed`."""
         self.sock.settimeout(timeout)
         parts = b""
@@ -107,7 +109,7 @@ class WebSocket:
                 if final:
                     return parts.decode()
 
-    def receive_json(self, timeout: float = 5.0) -> dict:
+    def receive_json(self, timeout: float = PATIENCE) -> dict:
         return json.loads(self.receive(timeout))
 
     def receive_frame(self) -> tuple[int, bytes, bool]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 
 import pytest
@@ -204,30 +205,56 @@ def phone(browser):
     assert not problems
 
 
-# The files that take longest begin first: with the last of them begun last, all other workers would wait for one.
-LONGEST = (
-    "test_wallet", "test_money", "test_bytes", "test_portal", "test_lightning", "test_lightning_lnd", "test_package", "test_tollgate",
-    "test_gate", "test_crash", "test_ticket", "test_service", "test_setup", "test_store", "test_operations", "test_portal_looks",
+# How the tests are shared out among workers: in units, of which each has fixtures of its own. A file is a unit, but for these.
+# Tests that wait for a minute or so; they begin first, so that everything else is done meanwhile.
+WAITING = (
+    "test_silence_is_no_failure_and_what_was_never_sent", "test_power_cut_costs_at_most_a_minute", "test_mint_that_restarts_in_the_middle",
+    "test_mints_that_are_silent_for_half_a_minute", "test_a_copied_ticket_is_refused",
 )
-# Files that share what takes long to start, a pair of lnd nodes or an LNbits, and so a worker.
-TOGETHER = {
-    "tests/system/test_card_lnd.py": "lnd", "tests/system/test_lightning_lnd.py": "lnd",
-    "tests/system/test_lightning.py": "lnbits", "tests/system/test_lightning_nodes.py": "lnbits",
-}
+# What shares peers that take long to start: real nodes and mints.
+TOGETHER = (
+    (r"test_lightning.py::.*\[melt", "melting"), (r"test_lightning.py::.*\[(cln|lnd|phoenixd|sphinx)", "stand-ins"),
+    (r"test_lightning(_nodes)?.py::", "lnbits"), (r"test_(card|lightning)_lnd.py::", "lnd"),
+)
+# Files in so many parts.
+PARTS = {"test_wallet": 3, "test_money": 3, "test_bytes": 2, "test_portal": 3, "test_service": 2, "test_portal_looks": 2, "test_store": 2}
+# The longest begin first: with the last of them begun last, all other workers would wait for one.
+LONGEST = (
+    "lnbits", "lnd", "melting", *WAITING, "test_wallet", "test_bytes", "test_money", "test_package", "test_portal", "test_portal_looks",
+    "test_service", "test_store", "test_gate", "test_before_paying",
+)
+
+
+def units(nodeids: list[str]) -> dict[str, str]:
+    """The unit of each test."""
+    found = {}
+    for file, tests in itertools.groupby(sorted(nodeids), lambda nodeid: nodeid.partition("::")[0]):
+        name, tests = os.path.basename(file).removesuffix(".py"), list(tests)
+        for number, nodeid in enumerate(tests):
+            waiting = (test for test in WAITING if f"::{test}" in nodeid)
+            together = (group for pattern, group in TOGETHER if re.search("/" + pattern, nodeid))
+            part = f"{name} {number * PARTS[name] // len(tests)}" if name in PARTS else name
+            found[nodeid] = next(itertools.chain(waiting, together), part)
+    return found
+
+
+class ByUnit(LoadFileScheduling):
+    unit: dict[str, str] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        self.unit = self.unit or units(self.collection)
+        return self.unit[nodeid]
 
 
 def pytest_xdist_make_scheduler(config, log):
-    class ByFile(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return TOGETHER.get(file, file)
-
-    return ByFile(config, log)
+    return ByUnit(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
     """Another mint than usual: only what asks for it."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    unit = units([item.nodeid for item in items])
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(unit[item.nodeid].split()[0], len(rank)))
     if MINT != "nutshell":
         others = [item for item in items if "mint" not in item.fixturenames]
         config.hook.pytest_deselected(items=others)

@@ -106,7 +106,7 @@ def test_guest_with_an_open_invoice_is_let_through_slowly_until_it_is_paid(lab, 
     assert gracious.ask("sessions")["data"] == []
     started = time.monotonic()
     for host in HOSTS:
-        assert len(stranger.get(f"http://{host}/bytes/{3 * RATE}", timeout=15).body) == 3 * RATE
+        assert len(stranger.get(f"http://{host}/bytes/{3 * RATE}").body) == 3 * RATE
     # What may be saved up is let through at once, for each address.
     assert time.monotonic() - started > (6 * RATE - 4 * RATE) / RATE
     assert gracious.status()["data"]["gate"]["times_put_back"] == 0
@@ -119,13 +119,13 @@ def test_guest_with_an_open_invoice_is_let_through_slowly_until_it_is_paid(lab, 
 
 def is_fast(guest: Guest) -> bool:
     started = time.monotonic()
-    return len(guest.get(f"http://{HOST4}/bytes/{8 * RATE}", timeout=15).body) == 8 * RATE and time.monotonic() - started < 2
+    return len(guest.get(f"http://{HOST4}/bytes/{8 * RATE}").body) == 8 * RATE and time.monotonic() - started < 2
 
 
 def test_grace_is_over_after_its_time_and_new_invoices_renew_none(fault_mint, make_daemon, stranger):
     daemon = make_daemon(fault_mint.url, venue={"pay_grace": 4})
-    asked = asks(stranger, fault_mint)
     started = time.monotonic()
+    asked = asks(stranger, fault_mint)
     wait_for(lambda: stranger.online(), 2)
     wait_for(lambda: not stranger.online(), 6)
     assert time.monotonic() - started > 3
@@ -201,6 +201,6 @@ def test_phone_is_told_of_its_grace_as_long_as_it_runs(fault_mint, make_daemon, 
     grace = opened.locator("#grace")
     expect(grace).to_contain_text("a little slow internet for 0:0")
     assert opened.locator("#invoice").input_value() and stranger.online()
-    expect(grace).to_have_count(0, timeout=15_000)
+    expect(grace).to_have_count(0, timeout=60_000)
     fault_mint.pay(opened.locator("#invoice").input_value())
-    expect(opened.locator("main.online")).to_be_visible(timeout=15_000)
+    expect(opened.locator("main.online")).to_be_visible(timeout=60_000)

@@ -142,7 +142,7 @@ def test_payment_reaches_the_payee_once_and_is_in_the_history(cards):
     assert cards.spend(card, invoice) == OK
     assert cards.node.times_paid(invoice.payment_hash) == 1 and cards.node.asked.count(invoice.request) == 1
     (line,) = cards.history(card)
-    assert abs(line.pop("at") - before) < 5
+    assert before - 1 <= line.pop("at") <= time.time() + 1
     assert line == {"counter": 1, "state": "paid", "amount_msat": 21_000, "fee_msat": 4000, "payment_hash": invoice.payment_hash, "note": None}
     assert cards.show(card)["spent_today_msat"] == 21_000, "fees do not count against the limits"
 

@@ -11,7 +11,7 @@ from lab.place import wait_for
 
 OK = {"status": "OK"}
 FAILED = {"status": "ERROR", "reason": "the payment failed"}
-TILL_WAITS = 12
+TILL_WAITS = 20
 
 
 def spend_in_time(cards, card, invoice) -> dict:
@@ -102,7 +102,7 @@ def test_node_that_goes_away_in_the_middle_is_asked_until_it_is_back(cards):
     card, invoice = cards.card(), cards.invoice()
     gone = cards.node.when("done", cards.node.close)
     till = cards.begin(card, invoice)
-    assert gone.wait(5)
+    assert gone.wait(60)
     wait_for(lambda: cards.states(card) == ["pending"], 5)
     time.sleep(1)
     assert cards.states(card) == ["pending"], "looks that nobody answers prove nothing"

@@ -87,7 +87,7 @@ def test_good_card_pays_amid_a_thousand_bad_taps_a_second(cards):
     paid = len(waits)
     commits = cards.daemon.status()["data"]["store"]["commits"] - before
     print(f"{flood.rate:.0f} bad taps/s, {1e6 * flood.cpu / FLOOD:.0f} us of processor each, {paid} payments, the longest {max(waits):.2f} s")
-    assert paid >= 3 and max(waits) < 3
+    assert paid >= 3 and max(waits) < 10
     assert flood.cpu / FLOOD < 0.001, "a thousand a second leave room on one processor, even in a build for tests"
     assert commits <= 4 * paid + 2, "a bad tap writes nothing"
     assert cards.daemon.process.memory_kib()["VmRSS"] - memory < 2048

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lab.place import wait_for
+from lab.place import in_time, wait_for
 
 CARDS = 10
 AT_ONCE = 4
@@ -64,7 +64,7 @@ def test_lookups_back_off_are_few_at_once_and_begin_anew_at_a_start(cards, looks
     for one in hashes:
         # The first look belongs to the payment itself.
         first, *_, before, last = looks.times[one]
-        assert last - before > 1.5 and last - first > 2.5, "the pauses grow: a half, one, two seconds"
+        assert last - before > 1 and last - first > 2, "the pauses grow: a half, one, two seconds"
     assert looks.most <= AT_ONCE + CARDS
     cards.daemon.kill()
     looks.clear()
@@ -76,7 +76,7 @@ def test_lookups_back_off_are_few_at_once_and_begin_anew_at_a_start(cards, looks
         cards.wait_for_states(card, "paid" if number % 2 else "failed", limit=5)
     assert looks.most <= AT_ONCE
     assert {one: len(times) for one, times in looks.times.items()} == dict.fromkeys(hashes, 1), "once each, and none that had an end"
-    assert max(times[0] for times in looks.times.values()) - began < 5
+    assert max(times[0] for times in looks.times.values()) - began < 20
     assert all(cards.node.asked.count(invoice.request) == 1 for _, invoice in sold)
     time.sleep(2)
     assert sum(map(len, looks.times.values())) == CARDS, "what has an end is not asked for again"
@@ -100,13 +100,15 @@ def test_node_that_is_away_at_the_start_is_asked_until_it_is_back(cards, looks):
     assert all(cards.node.asked.count(invoice.request) == 1 for _, invoice in sold)
 
 
+def pays(cards) -> None:
+    assert cards.spend(cards.card(), cards.invoice()) == {"status": "OK"}
+
+
 def test_slow_node_does_not_keep_a_new_payment_waiting(cards, looks):
     looks.slow = 0.4
     sold = pending(cards)
     cards.node.next()
-    began = time.monotonic()
-    assert cards.spend(cards.card(), cards.invoice()) == {"status": "OK"}
-    assert time.monotonic() - began < 2
+    in_time(2, lambda: pays(cards))
     for _, invoice in sold:
         cards.node.settle(invoice.payment_hash)
     for card, _ in sold:

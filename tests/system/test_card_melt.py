@@ -82,7 +82,7 @@ class EcashCards(CardShop):
         assert self.spent(card) == (600 if state == "paid" else 0)
 
     def test(self, *words: str):
-        return self.daemon.command("lightning", "test", *words, check=False, timeout=30)
+        return self.daemon.command("lightning", "test", *words, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_pending_payment_counts_until_the_mint_knows_its_end(shop):
     shop.mint.melts = "pending"
     paid, failed = [(card_of(shop), shop.invoice()) for _ in range(2)]
     tills = [shop.begin(*paid), shop.begin(*failed)]
-    assert [till.answer() for till in tills] == [OK, OK] and max(till.seconds for till in tills) < 12
+    assert [till.answer() for till in tills] == [OK, OK] and max(till.seconds for till in tills) < 20
     for card, _ in (paid, failed):
         assert shop.states(card) == ["pending"] and shop.spent(card) == 600
         assert shop.spend(card, shop.invoice(401))["status"] == "ERROR"
@@ -190,7 +190,7 @@ def test_kill_at_each_step_ends_as_the_mint_says(shop, endpoint, moment, state):
     card, invoice = card_of(shop), shop.invoice()
     killed = shop.mint.when(endpoint, moment, shop.daemon.kill)
     shop.begin(card, invoice)
-    assert killed.wait(10)
+    assert killed.wait(60)
     shop.daemon.start()
     if state == "either":
         wait_for(lambda: shop.states(card) in (["paid"], ["failed"]), 40, "it has an end")

@@ -78,7 +78,7 @@ def test_card_disabled_amid_many_callbacks_pays_nothing_afterwards(cards):
 
     threading.Thread(target=disable, daemon=True).start()
     cards.at_once(waiting)
-    assert disabled.wait(5)
+    assert disabled.wait(60)
     asked = len(cards.node.asked)
     assert all(answer["status"] == "ERROR" or path in waiting for answer, path in zip(cards.at_once(waiting), waiting))
     assert len(cards.node.asked) == asked
@@ -110,7 +110,7 @@ def killed(cards, path: str, arm, by: str = "kill") -> dict | None:
     dead, answer = arm(kill), None
     with contextlib.suppress(OSError):
         answer = cards.ask(path)
-    assert dead.wait(12), "the moment never came"
+    assert dead.wait(60), "the moment never came"
     revive(cards)
     return answer
 

@@ -35,7 +35,7 @@ def test_order_is_answered_with_a_link_for_the_app(cards):
     assert made["status"] == "OK" and isinstance(made["card_id"], int)
     assert re.fullmatch(f"https://{DOMAIN}/new\\?a=[0-9a-f]{{32}}", made["url"])
     assert unquote(made["deep_link"]) == f"boltcard://program?url={made['url']}" and made["deep_link"].count("?") == 1
-    assert abs(made["expires_at"] - time.time() - DAY) < 10
+    assert abs(made["expires_at"] - time.time() - DAY) < 60
 
 
 @pytest.mark.parametrize("change, word", [

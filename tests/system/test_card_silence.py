@@ -19,7 +19,7 @@ def test_silence_is_no_failure_and_what_was_never_sent_comes_back_once_its_invoi
     cards.wait_for_states(forgotten, "pending")
     cards.node.next(pay="paid", fault="hang")
     tills.append(cards.begin(silent, paid))
-    assert [till.answer() for till in tills] == [{"status": "OK"}] * 2 and max(till.seconds for till in tills) < 12
+    assert [till.answer() for till in tills] == [{"status": "OK"}] * 2 and max(till.seconds for till in tills) < 20
     for card in (silent, forgotten):
         assert cards.states(card) == ["pending"] and cards.show(card)["spent_today_msat"] == 600_000
     cards.wait_for_states(silent, "paid", limit=60)

@@ -148,7 +148,7 @@ def test_a_real_mints_invoice_is_paid_by_a_card(lab, bank, shop, mint, stranger)
 
 def test_the_card_pays_the_invoice_that_is_open(shop, bank, stranger):
     form = f"steps=7&mint={shop.mint.url}".encode()
-    paid = stranger.post(f"{PORTAL}/pay", form, {"Content-Type": "application/x-www-form-urlencoded"}, timeout=15)
+    paid = stranger.post(f"{PORTAL}/pay", form, {"Content-Type": "application/x-www-form-urlencoded"})
     location = paid.headers["location"]
     page = look(stranger, location)
     assert f'href="/?way=card&amp;{location[2:]}"' in page.text
@@ -242,7 +242,7 @@ def test_while_a_bank_is_silent_its_guest_waits_and_others_buy(bank, stranger, o
         assert (answer.status, said(answer)[:27]) == (429, "Too many cards at once. Ple")
         assert buy(bank.tap(), other_stranger).status == 303
         is_online(other_stranger)
-        assert (silent.result(15).status, said(silent.result())) == (502, UNREACHABLE)
+        assert (silent.result(60).status, said(silent.result())) == (502, UNREACHABLE)
 
 
 # Where a link must not lead

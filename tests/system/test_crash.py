@@ -50,7 +50,7 @@ class Shop:
         self.mint.pay(made["invoice"])
         self.paid += amount
         if crashed:
-            assert crashed.wait(10), "the moment never came"
+            assert crashed.wait(60), "the moment never came"
             self.revive()
         return self.end(made["request_id"])
 
@@ -147,11 +147,11 @@ def test_killed_again_and_again_during_the_recovery_of_a_lost_answer_the_books_c
     lost = shop.mint.when("mint", "done", shop.crash)
     shop.mint.pay(made["invoice"])
     shop.paid += 21
-    assert lost.wait(5)
+    assert lost.wait(60)
     for endpoint, moment in [("mint", "arrived"), ("restore", "arrived"), ("restore", "done"), ("restore", "answered")]:
         killed = shop.mint.when(endpoint, moment, shop.crash)
         shop.revive()
-        assert killed.wait(8), (endpoint, moment)
+        assert killed.wait(60), (endpoint, moment)
     shop.revive()
     shop.end(made["request_id"])
     shop.check()
@@ -164,11 +164,11 @@ def test_killed_while_new_outputs_are_made_for_a_rotated_keyset_the_books_close(
     killed = shop.mint.when(*moments[0], shop.crash)
     shop.mint.pay(made["invoice"])
     shop.paid += 21
-    assert killed.wait(8)
+    assert killed.wait(60)
     for moment in moments[1:]:
         killed = shop.mint.when(*moment, shop.crash)
         shop.revive()
-        assert killed.wait(8), moment
+        assert killed.wait(60), moment
     shop.revive()
     shop.end(made["request_id"])
     shop.check()
@@ -204,7 +204,7 @@ def test_what_a_guest_was_told_survives_a_kill_at_that_moment(shop):
     shop.revive()
     after = shop.end(access["request_id"])
     assert after["allotment"] == before["allotment"] == 7 * STEP
-    assert 0 <= before["remaining"] - after["remaining"] < 15_000
+    assert 0 <= before["remaining"] - after["remaining"] < 60_000
     shop.check()
 
 

@@ -188,7 +188,7 @@ class Play:
 
         def posted() -> None:
             try:
-                answer = guest.post(TOLLGATE + "/", coin.text.encode(), timeout=15)
+                answer = guest.post(TOLLGATE + "/", coin.text.encode())
             except (OSError, ValueError):
                 return  # the daemon was killed meanwhile
             self.ledger.answered(coin, guest.mac, answer)

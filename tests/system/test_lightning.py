@@ -235,9 +235,9 @@ def test_silence_of_a_minute_is_no_failure(request, tmp_path):
             backend.next(pay="paid", fault="hang")
             calls[name] = backend.payer.begin("pay", invoice.request)
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            outcomes = dict(zip(calls, pool.map(lambda call: call.answer(70).outcome, calls.values())))
+            outcomes = dict(zip(calls, pool.map(lambda call: call.answer(110).outcome, calls.values())))
         assert outcomes == dict.fromkeys(made, "unknown")
-        assert 40 < time.monotonic() - began < 70
+        assert 40 < time.monotonic() - began < 100
     finally:
         for backend in made.values():
             backend.close()

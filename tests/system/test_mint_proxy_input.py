@@ -204,7 +204,7 @@ def test_garbage_after_the_upgrade_ends_the_socket(shop, proxy, garbage):
     with pytest.raises(Closed):
         while True:
             proxy.receive()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20, "no timeout of ours, which are longer"
 
 
 def test_upgrade_and_garbage_in_one_packet_end_the_socket(shop, stranger):

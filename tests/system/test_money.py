@@ -13,7 +13,7 @@ from lab.daemon import Mint
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.nutshell import Nutshell
-from lab.place import wait_for
+from lab.place import in_time, wait_for
 from lab.portal_client import MintProxy, MintProxyError, post_request, read_request
 from lab.wallet import Wallet, decode_token
 
@@ -96,7 +96,7 @@ def test_mint_that_fails_before_the_invoice_is_mint_unavailable_and_can_be_used_
 
         for case, answer, took in sum(at_once(lambda guest: list(ask_for_all(guest)), crowd), []):
             assert (answer.status, answer.json()["code"]) == (502, "mint_unavailable"), (case, answer.text)
-            assert took < CALL_ENDS_AFTER + 6, case
+            assert took < CALL_ENDS_AFTER + 18, case
         for mint in mints.values():
             mint.behave()
         guest = crowd[-1]
@@ -116,12 +116,14 @@ def test_mint_that_lies_before_the_invoice_is_mint_unavailable_and_its_invoice_i
     assert not any(quote.request in answer.text for quote in fault_mint.quotes.values())
 
 
+def refused(guest, mint_url: str) -> None:
+    assert post_request(guest, mint_url, 5).json()["code"] == "mint_unavailable"
+
+
 def test_mint_that_is_down_is_mint_unavailable_at_once(lab, fault_mint, make_daemon):
     daemon = make_daemon(fault_mint.url)
     fault_mint.close()
-    started = time.monotonic()
-    answer = post_request(lab.guest, fault_mint.url, 5)
-    assert answer.json()["code"] == "mint_unavailable" and time.monotonic() - started < 2
+    in_time(2, lambda: refused(lab.guest, fault_mint.url))
     fault_mint.open()
     made = request(lab.guest, fault_mint, 5, apply=True)
     fault_mint.pay(made["invoice"])
@@ -238,11 +240,12 @@ def test_event_without_a_payment_gives_nothing(lab, fault_mint, make_daemon):
         made = proxy.request(fault_mint.url, 5, apply=True)
         (quote,) = fault_mint.quotes.values()
         wait_for(lambda: fault_mint.subscribers, 3)
+        began = time.monotonic()
         for _ in range(5):
             fault_mint.send_event(quote, "PAID")
             time.sleep(0.05)
         wait_for(lambda: read_request(lab.guest, made["request_id"]).json()["type"] == "invoice_ready", 3)
-        assert fault_mint.counts["mint"] <= 3, "a mint that cries wolf is not asked without a pause"
+        assert fault_mint.counts["mint"] <= 3 + (time.monotonic() - began), "a mint that cries wolf is not asked without a pause"
         assert not Books(daemon).grants and not daemon.paid_macs()
         fault_mint.pay(made["invoice"])
         proxy.wait("session_granted")
@@ -257,9 +260,9 @@ def test_mint_that_calls_a_quote_paid_and_refuses_it_as_unpaid_is_not_asked_in_a
     quote.shown = lambda with_expiry=True: type(quote).shown(quote, with_expiry) | {"state": "PAID"}
     fault_mint.send_event(quote, "PAID")
     wait_for(lambda: fault_mint.counts.get("mint", 0) >= 2, 5)
-    asked = fault_mint.counts["mint"]
+    asked, began = fault_mint.counts["mint"], time.monotonic()
     time.sleep(2)
-    assert fault_mint.counts["mint"] - asked <= 3
+    assert fault_mint.counts["mint"] - asked <= 1 + (time.monotonic() - began)
     del quote.shown
     fault_mint.pay(made["invoice"])
     gets(lab.guest, made)
@@ -272,7 +275,7 @@ def test_without_a_socket_a_payment_is_found_by_looking(lab, fault_mint, make_da
     with MintProxy(lab.guest) as proxy:
         made = proxy.request(fault_mint.url, 5, apply=True)
         fault_mint.pay(made["invoice"])
-        proxy.wait("session_granted", 4)
+        proxy.wait("session_granted")
 
 
 def test_socket_that_was_cut_is_back_and_looks_at_once(lab, fault_mint, make_daemon):
@@ -283,7 +286,7 @@ def test_socket_that_was_cut_is_back_and_looks_at_once(lab, fault_mint, make_dae
         wait_for(lambda: fault_mint.counts.get("state", 0) >= 3, 12, "the quick looks are over; the next is due after 10 s")
         fault_mint.pay(made["invoice"])
         fault_mint.reset_connections()
-        proxy.wait("session_granted", 5)
+        proxy.wait("session_granted", 8)
 
 
 def test_mint_that_is_back_after_an_outage_is_asked_about_every_payment(lab, fault_mint, make_daemon):
@@ -334,7 +337,7 @@ def test_rotation_after_the_mint_signed_and_its_answer_was_lost_restores_the_old
     fault_mint.misbehave("drop_after_commit", times=1, on="mint")
     signed = fault_mint.when("mint", "done", fault_mint.rotate)
     fault_mint.pay(made["invoice"])
-    assert signed.wait(5)
+    assert signed.wait(60)
     gets(lab.guest, made)
     check_books(daemon, fault_mint, 13)
 
@@ -430,11 +433,11 @@ def test_invoice_that_ends_unpaid_is_invoice_expired_and_a_late_payment_still_co
         with MintProxy(lab.guest) as proxy:
             made = proxy.request(mint.url, 5, apply=True)
             with pytest.raises(MintProxyError) as ended:
-                proxy.wait("session_granted", 5)
+                proxy.wait("session_granted")
             assert (ended.value.code, ended.value.body["request_id"]) == ("invoice_expired", made["request_id"])
             assert read_request(lab.guest, made["request_id"]).json()["code"] == "invoice_expired"
             mint.pay(made["invoice"])
-            proxy.wait("session_granted", 5)
+            proxy.wait("session_granted")
         check_books(daemon, mint, 5)
 
 
@@ -468,10 +471,11 @@ def test_mint_away_at_the_end_of_the_grace_is_not_asked_in_a_spin(lab, make_daem
         mint.misbehave("refuse_socket")
         daemon = make_daemon(mint.url, main={"invoice_grace": 0})
         made = request(lab.guest, mint, 5, apply=True)
-        mint.pay(made["invoice"])
         mint.misbehave("down", on="state")
+        mint.pay(made["invoice"])
+        began = time.monotonic()
         time.sleep(4)
-        assert mint.counts["state"] <= 6
+        assert mint.counts["state"] <= 2 + (time.monotonic() - began)
         mint.behave()
         gets(lab.guest, made)
         check_books(daemon, mint, 5)
@@ -498,7 +502,7 @@ def test_two_payments_of_a_guest_at_once_grow_the_session_by_both(lab, fault_min
     made = [request(lab.guest, fault_mint, amount, apply=True) for amount in (5, 7)]
     at_once(lambda one: fault_mint.pay(one["invoice"]), made)
     last = [gets(lab.guest, one) for one in made][-1]
-    assert last["allotment"] == 12 * 60_000 and 0 <= 12 * 60_000 - last["remaining"] < 10_000
+    assert last["allotment"] == 12 * 60_000 and 0 <= 12 * 60_000 - last["remaining"] < 60_000
     (session,) = check_books(daemon, fault_mint, 12).tables["sessions"]
     assert session["ends_ms"] - session["started_ms"] == 12 * 60_000
 

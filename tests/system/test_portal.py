@@ -34,7 +34,7 @@ def invoice(page) -> str:
     return page.locator("#invoice").input_value()
 
 
-def is_in(page, state: str, limit: float = 15) -> None:
+def is_in(page, state: str, limit: float = 60) -> None:
     expect(page.locator(f"main.{state}")).to_be_visible(timeout=limit * 1000)
 
 
@@ -89,7 +89,7 @@ def test_guest_without_script_gets_online(lab, mint, make_daemon, phone):
     mint.pay(to_pay)
     is_in(page, "online")
     assert lab.guest.online()
-    assert 3590 <= seconds_left(page) <= 3600
+    assert 3540 <= seconds_left(page) <= 3600
     assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "60"
     daemon.command("revoke", lab.guest.mac)
     page.reload()
@@ -132,9 +132,9 @@ def test_what_was_bought_is_what_is_left(lab, mint, make_daemon, phone):
     page.goto(PORTAL)
     mint.pay(buy(page, 240))
     is_in(page, "online")
-    (session,) = daemon.ask("sessions")["data"]
-    assert abs(seconds_left(page) - session["remaining_seconds"]) <= 1
-    assert 240 * 60 - 5 <= seconds_left(page) <= 240 * 60
+    more, shown, less = (daemon.ask("sessions")["data"][0]["remaining_seconds"], seconds_left(page), daemon.ask("sessions")["data"][0]["remaining_seconds"])
+    assert less - 30 <= shown <= more + 30
+    assert 240 * 60 - 60 <= shown <= 240 * 60
     first = seconds_left(page)
     wait_for(lambda: seconds_left(page) < first, 3, "it counts")
 
@@ -147,7 +147,9 @@ def test_the_invoice_counts_down_to_its_own_end(mint, make_daemon, phone):
     page = phone()
     page.goto(PORTAL)
     asked = bolt11.decode(buy(page))
-    assert abs(seconds_left(page) - (asked.date + asked.expiry - time.time())) <= 2
+    end = asked.date + asked.expiry
+    more, shown, less = end - time.time(), seconds_left(page), end - time.time()
+    assert less - 30 <= shown <= more + 30
 
 
 def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(mint, fault_proxy, make_daemon, phone):
@@ -161,14 +163,14 @@ def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_g
     expect(page.locator(".steps .done")).to_have_text(["Payment received"])
     expect(page.locator(".notice")).to_have_count(0)
     address = page.url
-    expect(page.locator(".notice")).to_contain_text("Your money is safe", timeout=12000)
+    expect(page.locator(".notice")).to_contain_text("Your money is safe", timeout=60_000)
     page.reload()
     is_in(page, "paid")
     page.goto(PORTAL)
     is_in(page, "paid")
     page.goto(address)
     fault_proxy.clear()
-    is_in(page, "online", 20)
+    is_in(page, "online")
 
 
 def test_paid_step_by_step_and_announced(mint, fault_proxy, make_daemon, phone):
@@ -301,7 +303,7 @@ def test_time_is_added_without_interrupting_the_session(lab, mint, make_daemon, 
     mint.pay(to_pay)
     page.go_back()
     is_in(page, "online")
-    wait_for(lambda: 70 * 60 - 15 <= seconds_left(page) <= 70 * 60, 10)
+    wait_for(lambda: 70 * 60 - 60 <= seconds_left(page) <= 70 * 60, 10)
     assert lab.guest.online()
 
 

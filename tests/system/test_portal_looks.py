@@ -127,7 +127,7 @@ def paid(scene: Scene) -> None:
 
 def paid_waiting(scene: Scene) -> None:
     paid(scene)
-    expect(scene.page.locator("main.paid .notice")).to_be_visible(timeout=12000)
+    expect(scene.page.locator("main.paid .notice")).to_be_visible(timeout=60_000)
 
 
 def online(scene: Scene) -> None:
@@ -189,7 +189,7 @@ def receiving_unknown(scene: Scene) -> None:
     scene.proxy.fault("/v1/swap", cut_answer=True, times=1)
     scene.proxy.fault("/v1/(swap|restore|checkstate)", status=503)
     scene.pay_with_ecash(token_v4(scene.proxy.url, scene.proofs(5)))
-    expect(scene.page.locator("main.trouble")).to_be_visible(timeout=15000)
+    expect(scene.page.locator("main.trouble")).to_be_visible(timeout=60_000)
 
 
 def online_data(scene: Scene) -> None:

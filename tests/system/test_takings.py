@@ -24,7 +24,7 @@ from lab.place import wait_for
 from lab.purse import WITHIN, Customers, code_of
 
 STEP = 60_000
-PATIENCE = 12
+PATIENCE = 20
 """Seconds in which a post is answered, whatever the mint does."""
 
 

@@ -18,7 +18,7 @@ from lab.tollgate_client import TOLLGATE
 from lab.wallet import Wallet
 
 STEP = 60_000
-PATIENCE = 12
+PATIENCE = 20
 """Seconds in which a post is answered, whatever the mint does."""
 
 
@@ -80,7 +80,7 @@ def test_mints_that_are_silent_for_half_a_minute_cost_nobody_anything(lab, mint,
             while not all(post.done() for post in posts):
                 for path in ("/", "/usage", "/balance"):
                     started = time.monotonic()
-                    assert crowd[0].get(TOLLGATE + path).status == 200 and time.monotonic() - started < 4, path
+                    assert crowd[0].get(TOLLGATE + path).status == 200 and time.monotonic() - started < 10, path
                 time.sleep(0.5)
         for number, post in enumerate(posts):
             answer, took = post.result()

@@ -32,7 +32,7 @@ from lab.place import wait_for
 from lab.payers import STEP, Purse, assert_notice, assert_session, offered, pay, sells_minutes, usage
 from lab.tollgate_client import TOLLGATE, PortalSite, check_event, tag_of
 
-POST_LIMIT = 12
+POST_LIMIT = 20
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ impl Quotas {
             let _ =
                 writeln!(script, "add quota inet {TABLE} {name} {{ over {limit} bytes used {used} bytes }}");
             ruleset::put_object(script, Key::Counted(mac), &name);
-            ruleset::put_for_good(script, Key::LetInByUs(mac));
+            ruleset::put_new_for_good(script, Key::LetInByUs(mac));
         }
         for address in addresses {
             match self.addresses.get(&address) {

@@ -375,6 +375,12 @@ impl Key {
 /// Makes the element end `remaining` from now, whether it was there or not. Zero removes it.
 pub(super) fn put(script: &mut String, key: Key, remaining: Millis) {
     remove(script, key);
+    put_new(script, key, remaining);
+}
+
+/// The same for one that is not there. With nothing to delete, nft need not wait until every processor has let go of
+/// what was deleted: that is 10 ms and more.
+pub(super) fn put_new(script: &mut String, key: Key, remaining: Millis) {
     if remaining != Millis::ZERO {
         let timeout = timeout(remaining);
         let _ =
@@ -385,6 +391,11 @@ pub(super) fn put(script: &mut String, key: Key, remaining: Millis) {
 /// Makes the element stay without end.
 pub(super) fn put_for_good(script: &mut String, key: Key) {
     remove(script, key);
+    put_new_for_good(script, key);
+}
+
+/// The same for one that is not there.
+pub(super) fn put_new_for_good(script: &mut String, key: Key) {
     let _ = writeln!(script, "add element inet {TABLE} {} {{ {} }}", key.set(), key.text());
 }
 

@@ -99,7 +99,10 @@ pub(super) fn put_leases(
         .collect();
     let holders = snapshot.holders();
     for (mac, lease) in &wanted {
-        ruleset::put(script, Key::Paid(*mac), lease.remaining);
+        match snapshot.paid.contains_key(mac) {
+            true => ruleset::put(script, Key::Paid(*mac), lease.remaining),
+            false => ruleset::put_new(script, Key::Paid(*mac), lease.remaining),
+        }
         if lease.is_slow {
             ruleset::put(script, Key::Slow(*mac), lease.remaining);
         } else if snapshot.slow.contains(mac) {
@@ -115,7 +118,10 @@ pub(super) fn put_leases(
         }
         snapshot.quotas.put(script, *mac, quota, addresses.iter().copied());
         for address in addresses.into_iter().take(ADDRESSES_PER_GUEST) {
-            ruleset::put(script, Key::Download(address), way_in(lease));
+            match snapshot.downloads.contains_key(&address) {
+                true => ruleset::put(script, Key::Download(address), way_in(lease)),
+                false => ruleset::put_new(script, Key::Download(address), way_in(lease)),
+            }
         }
     }
     for (address, holder) in &holders {

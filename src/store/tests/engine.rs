@@ -58,6 +58,33 @@ async fn an_error_rolls_the_whole_transaction_back() {
 }
 
 #[tokio::test]
+async fn writes_that_wait_share_a_commit_and_each_counts_or_fails_by_itself() {
+    let dir = Scratch::new();
+    let store = open(dir.path()).unwrap();
+    let (open_gate, gate) = std::sync::mpsc::channel::<()>();
+    let busy = store.write(move |_| {
+        gate.recv().unwrap();
+        Ok(())
+    });
+    let insert = |reference: &'static str, sats: &'static str| {
+        store.write(move |tx| {
+            let half = "INSERT INTO payment (reference, sats) VALUES (?1, 1)";
+            tx.execute(half, [format!("half of {reference}")])?;
+            Ok(tx.execute("INSERT INTO payment (reference, sats) VALUES (?1, ?2)", [reference, sats])?)
+        })
+    };
+    let meddle = store.read(|tx| Ok(tx.execute("DELETE FROM payment", [])?));
+    let open_up = async { open_gate.send(()).unwrap() };
+    let (busy, a, broken, meddled, b, ()) =
+        tokio::join!(busy, insert("a", "1"), insert("broken", "none"), meddle, insert("b", "1"), open_up);
+    busy.unwrap();
+    assert!(matches!((a, b), (Ok(1), Ok(1))) && matches!(broken, Err(StoreError::Sqlite(_))));
+    assert_eq!(meddled.unwrap(), 2, "it sees what was asked before it");
+    assert_eq!(references(&store).await.unwrap(), ["half of a", "a", "half of b", "b"]);
+    assert_eq!(store.commits(), 1);
+}
+
+#[tokio::test]
 async fn a_read_changes_nothing() {
     let dir = Scratch::new();
     let store = open(dir.path()).unwrap();

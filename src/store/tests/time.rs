@@ -83,12 +83,14 @@ async fn an_idle_router_notes_the_time_once_an_hour() {
     let dir = Scratch::new();
     let clock = clock();
     let store = boot(dir.path(), &clock);
+    let mut noted = 0;
     for _ in 0..120 {
         clock.advance(Millis::from_secs(60));
-        store.checkpoint(false, &[]);
+        noted += usize::from(store.checkpoint(false, &[]));
     }
     references(&store).await.unwrap();
-    assert_eq!(store.commits(), 2);
+    assert_eq!(noted, 2);
+    assert!((1..=noted).contains(&store.commits()));
 }
 
 #[tokio::test]
@@ -96,12 +98,14 @@ async fn the_time_is_noted_once_a_minute_however_often_it_is_asked() {
     let dir = Scratch::new();
     let clock = clock();
     let store = boot(dir.path(), &clock);
+    let mut noted = 0;
     for _ in 0..300 {
         clock.advance(Millis::from_secs(1));
-        store.checkpoint(true, &[]);
+        noted += usize::from(store.checkpoint(true, &[]));
     }
     references(&store).await.unwrap();
-    assert_eq!(store.commits(), 5);
+    assert_eq!(noted, 5);
+    assert!((1..=noted).contains(&store.commits()));
 }
 
 #[tokio::test]
