@@ -34,6 +34,7 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 const TIDY_EVERY: Millis = Millis::from_secs(3600);
+const TIDY_WHEN_FULL: Millis = Millis::from_secs(60);
 /// Tokens that nobody fetched, and the record of what was sold, are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
 /// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
@@ -198,14 +199,19 @@ impl App {
         shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
         shop.mint_proxy.tend_graces();
         shop.mint_proxy.forget_finished();
-        if self.tidied.saturating_add(TIDY_EVERY) <= now {
+        // Strangers can ask for any number of invoices: what they leave behind must not keep the shop closed.
+        let (every, unpaid) = match shop.store.room_for_sales() {
+            true => (TIDY_EVERY, KEEP_UNPAID),
+            false => (TIDY_WHEN_FULL, Millis::ZERO),
+        };
+        if self.tidied.saturating_add(every) <= now {
             self.tidied = now;
             let before = |age| shop.store.now().saturating_sub(age);
             let pruned = match &shop.cards {
                 Ok(cards) => cards.tidy(before(KEEP)).await,
                 Err(_) => Ok(()),
             };
-            if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(KEEP_UNPAID)).await) {
+            if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(unpaid)).await) {
                 log::warn!("old records are not removed: {err}");
             }
             task::spawn(async move {

@@ -8,7 +8,7 @@ mod pinned;
 mod tls;
 
 use crate::config::MintUrl;
-use crate::network::stream::AnyStream;
+use crate::network::stream::{gauged, AnyStream};
 use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +20,7 @@ use rustls::ClientConfig;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -123,8 +124,31 @@ async fn secure(stream: TcpStream, host: &str, tls: Arc<ClientConfig>) -> Result
     Ok(Box::new(stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?))
 }
 
+/// What an answer with a body of at most `most` bytes may take with its head, and with the chunks that it comes in.
+fn on_the_wire(most: usize) -> usize {
+    most.saturating_mul(2).saturating_add(MAX_HEAD.saturating_mul(2))
+}
+
 fn not_sent(cause: impl ToString) -> NoAnswer {
     NoAnswer::NotSent(cause.to_string())
+}
+
+/// How many bytes of an answer may still come. What it has besides its body (interim answers, what stands beside the
+/// sizes of chunks, trailers) has no end of its own, and reading it takes all of the one thread that serves everybody.
+#[derive(Clone, Debug, Default)]
+struct Ration(Arc<AtomicUsize>);
+
+impl Ration {
+    fn is(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// False where it does not last.
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.0.load(Ordering::Relaxed).checked_sub(bytes);
+        self.is(left.unwrap_or(0));
+        left.is_some()
+    }
 }
 
 /// A connection that stands; it ends when it is dropped.
@@ -132,6 +156,7 @@ fn not_sent(cause: impl ToString) -> NoAnswer {
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     work: JoinHandle<()>,
+    ration: Ration,
 }
 
 impl Drop for Connection {
@@ -142,16 +167,21 @@ impl Drop for Connection {
 
 impl Connection {
     pub async fn over(stream: AnyStream) -> Result<Connection, NoAnswer> {
+        let ration = Ration::default();
+        ration.is(MAX_HEAD);
+        let of_stream = ration.clone();
+        let stream = gauged(stream, move |came| of_stream.take(came));
         let shaken = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(not_sent)?;
         // Its error is the request's error, or comes after all that we want.
         let work = task::spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, work })
+        Ok(Connection { sender, work, ration })
     }
 
     /// Sends a request and waits for the head of the answer, of whose body, or of each line of it, at most `most`
     /// bytes are read.
     pub async fn send(mut self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
+        self.ration.is(on_the_wire(most));
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(Reply {
                 status: response.status().as_u16(),
@@ -192,17 +222,22 @@ impl Reply {
 
     /// The next line that is not empty; none at the end of the body. A line that is cut short is `Lost`.
     pub async fn line(&mut self) -> Result<Option<Vec<u8>>, NoAnswer> {
+        // What was looked through is not looked through again: a line may come byte by byte.
+        let mut seen = 0usize;
         loop {
-            while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let rest = self.read.split_off(end.saturating_add(1));
-                let line = std::mem::replace(&mut self.read, rest);
-                if !line.trim_ascii().is_empty() {
-                    return Ok(Some(line));
-                }
+            if seen == 0 {
+                let blank = self.read.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                self.read.drain(..blank);
             }
+            if let Some(end) = self.read.iter().skip(seen).position(|byte| *byte == b'\n') {
+                self.connection.ration.is(on_the_wire(self.most));
+                let rest = self.read.split_off(seen.saturating_add(end).saturating_add(1));
+                return Ok(Some(std::mem::replace(&mut self.read, rest)));
+            }
+            seen = self.read.len();
             if !self.more().await? {
                 let last = std::mem::take(&mut self.read);
-                return Ok((!last.trim_ascii().is_empty()).then_some(last));
+                return Ok((!last.is_empty()).then_some(last));
             }
         }
     }
@@ -223,5 +258,83 @@ impl Reply {
     /// The connection, for another request. The body must have been read.
     pub fn into_connection(self) -> Connection {
         self.connection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// An answer of these bytes of a chunked body, one chunk at a time, to a request of ours.
+    async fn answered(chunks: Vec<&'static [u8]>) -> Reply {
+        let (near, mut far) = tokio::io::duplex(16 * 1024);
+        tokio::spawn(async move {
+            let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in chunks {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+            // What comes before the request is no answer to it.
+            let _ = far.read(&mut [0; 1024]).await;
+            let _ = far.write_all(&wire).await;
+        });
+        let site = MintUrl::parse("https://node.example").unwrap();
+        let asked = request(&site, "/").body(Full::default()).unwrap();
+        Connection::over(Box::new(near)).await.unwrap().send(asked, 512 * 1024).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_come_whole_however_they_are_cut_and_blank_ones_not_at_all() {
+        let mut reply =
+            answered(vec![b"\n \r\n", b"{\"a\"", b":1}\n\n{\"b\":2}", b"\n", b"\n", b"last"]).await;
+        let mut lines = Vec::new();
+        while let Some(line) = reply.line().await.unwrap() {
+            lines.push(String::from_utf8(line).unwrap().trim().to_owned());
+        }
+        assert_eq!(lines, ["{\"a\":1}", "{\"b\":2}", "last"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_besides_the_body_of_an_answer_has_an_end() {
+        let endless: [(&[u8], &[u8]); 3] = [
+            (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+        ];
+        for (head, again) in endless {
+            let (near, mut far) = tokio::io::duplex(16 * 1024);
+            let sending = tokio::spawn(async move {
+                let mut sent = head.len();
+                let _ = far.read(&mut [0; 1024]).await?;
+                far.write_all(head).await?;
+                loop {
+                    far.write_all(&again.repeat(100)).await?;
+                    sent += again.len() * 100;
+                    if sent > 1024 * 1024 {
+                        return Ok::<usize, io::Error>(sent);
+                    }
+                }
+            });
+            let site = MintUrl::parse("https://node.example").unwrap();
+            let asked = request(&site, "/").body(Full::default()).unwrap();
+            let connection = Connection::over(Box::new(near)).await.unwrap();
+            let lost = async { connection.send(asked, 32 * 1024).await?.all().await };
+            assert!(matches!(in_time(Duration::from_secs(60), lost).await, Err(NoAnswer::Lost(_))));
+            assert!(sending.await.unwrap().is_err(), "all of it was read: {again:?}");
+        }
+    }
+
+    /// Everybody else waits while a line is looked through: this must not take the square of its length.
+    #[tokio::test]
+    async fn a_line_that_comes_byte_by_byte_holds_up_nobody() {
+        let mut reply = answered(vec![b"x"; 150_000]).await;
+        let line = timeout(Duration::from_secs(30), reply.line()).await.unwrap().unwrap();
+        assert_eq!(line.map(|line| line.len()), Some(150_000));
+        let mut reply = answered(vec![&[b'\n'; 4096]; 200]).await;
+        let line = timeout(Duration::from_secs(30), reply.line()).await.unwrap().unwrap();
+        assert_eq!(line, None);
     }
 }

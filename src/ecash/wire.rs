@@ -315,7 +315,7 @@ pub(super) fn quote_event(payload: &Value) -> Option<(QuoteId, QuoteState)> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, EcashError> {
-    serde_json::from_slice(body).map_err(|_| EcashError::Malformed("not the expected JSON"))
+    crate::json::read(body).ok_or(EcashError::Malformed("not the expected JSON"))
 }
 
 const BAD_POINT: EcashError = EcashError::Malformed("not a point of the curve");

@@ -5,16 +5,17 @@ use super::listeners::Audience;
 use super::{routes, Site};
 use crate::mac::MacAddr;
 use crate::network::neighbours;
-use crate::network::stream::AnyStream;
+use crate::network::stream::gauged;
 use crate::task;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::Request;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use litemap::LiteMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -32,6 +33,11 @@ const FOR_CUSTOMERS: usize = 1024;
 /// From so many on, WebSockets of strangers that say nothing are closed, to let others in.
 const CROWDED: usize = 2048;
 
+/// Bytes of a head that any connection may send, and of the unfinished heads of all together: who wants to send a longer
+/// one must find the room for it.
+const SHORT_HEAD: usize = 2 * 1024;
+const UNFINISHED_HEADS: usize = 2 * 1024 * 1024;
+
 /// Who a connection counts for: the station, or its address while the station is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Station {
@@ -44,6 +50,7 @@ enum Station {
 pub struct Connections {
     open: LiteMap<Station, usize>,
     total: usize,
+    unfinished_heads: Arc<AtomicUsize>,
 }
 
 impl Connections {
@@ -68,7 +75,8 @@ impl Connections {
             return;
         };
         let (site, audience) = (site.clone(), audience.clone());
-        task::spawn(converse(stream, address, site, audience, Arc::new(place)));
+        let head = Arc::new(Head::of_all(place.unfinished_heads.clone()));
+        task::spawn(converse(stream, address, site, audience, Arc::new(place), head));
     }
 
     pub fn total(&self) -> usize {
@@ -91,6 +99,7 @@ impl Connections {
 pub struct Place {
     connections: Arc<Mutex<Connections>>,
     station: Station,
+    unfinished_heads: Arc<AtomicUsize>,
 }
 
 impl Place {
@@ -107,7 +116,8 @@ impl Place {
         }
         table.open.insert(station, count.saturating_add(1));
         table.total = table.total.saturating_add(1);
-        Some(Place { connections: connections.clone(), station })
+        let unfinished_heads = table.unfinished_heads.clone();
+        Some(Place { connections: connections.clone(), station, unfinished_heads })
     }
 }
 
@@ -124,25 +134,70 @@ impl Drop for Place {
     }
 }
 
+/// What has come of the next request's head on one connection.
+struct Head {
+    of_all: Arc<AtomicUsize>,
+    bytes: AtomicUsize,
+    /// A request is being answered, or the connection has become a WebSocket: what comes now is no head.
+    is_whole: AtomicBool,
+}
+
+impl Head {
+    fn of_all(of_all: Arc<AtomicUsize>) -> Head {
+        Head { of_all, bytes: AtomicUsize::new(0), is_whole: AtomicBool::new(false) }
+    }
+
+    /// Whether so many more bytes of it may come.
+    fn may_grow(&self, more: usize) -> bool {
+        if self.is_whole.load(Ordering::Relaxed) {
+            return true;
+        }
+        let bytes = self.bytes.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        let of_all = self.of_all.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        bytes <= SHORT_HEAD || of_all <= UNFINISHED_HEADS
+    }
+
+    fn end(&self) {
+        self.is_whole.store(true, Ordering::Relaxed);
+        self.of_all.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn begin(&self) {
+        self.is_whole.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 async fn converse(
     stream: TcpStream,
     address: IpAddr,
     site: Arc<Site>,
     audience: Audience,
     place: Arc<Place>,
+    head: Arc<Head>,
 ) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
+    let growing = head.clone();
+    let stream = gauged(stream, move |came| growing.may_grow(came));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (site, audience) = (site.clone(), audience.clone());
+        let (site, audience, head) = (site.clone(), audience.clone(), head.clone());
+        head.end();
         request.extensions_mut().insert(place.clone());
         async move {
             let answer: Answer = routes::answer(&site, &audience, address, local, request).await;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                head.begin();
+            }
             Ok::<_, Infallible>(answer)
         }
     });
-    let stream: AnyStream = Box::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -171,6 +226,24 @@ mod tests {
         assert!(full(4095).has_room(63, 64, || true));
         assert!(!full(4096).has_room(0, 64, || true) && !full(0).has_room(64, 64, || true));
         assert!(full(2048).is_crowded() && !full(2047).is_crowded());
+    }
+
+    #[test]
+    fn long_heads_share_what_room_there_is_and_short_ones_need_none() {
+        let all = Arc::<AtomicUsize>::default();
+        let long: Vec<_> = (0..200).map(|_| Head::of_all(all.clone())).collect();
+        let grown = long.iter().filter(|head| head.may_grow(16 * 1024)).count();
+        assert_eq!(grown, UNFINISHED_HEADS / (16 * 1024));
+        let short = Head::of_all(all.clone());
+        assert!(short.may_grow(SHORT_HEAD) && !short.may_grow(1));
+        short.end();
+        assert!(short.may_grow(1 << 20), "a body, or frames");
+        drop((long, short));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+        let next = Head::of_all(all);
+        next.end();
+        next.begin();
+        assert!(next.may_grow(16 * 1024));
     }
 
     #[test]

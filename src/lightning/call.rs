@@ -60,7 +60,7 @@ impl Peer {
         let read = async {
             let mut reply = self.open(method, path, body).await?;
             let bytes = reply.all().await?;
-            Ok((reply.status, serde_json::from_slice(&bytes).unwrap_or_default()))
+            Ok((reply.status, crate::json::read(&bytes).unwrap_or_default()))
         };
         in_time(limit, read).await
     }

@@ -8,7 +8,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Whether an address is of the public internet by its number, and not on a network that this router is part of
 /// (machines behind it may have public addresses, too). Where that cannot be found out: no.
 pub fn is_public(address: IpAddr) -> bool {
-    has_public_number(address) && !is_near(address).unwrap_or(true)
+    has_public_number(address) && !is_near(destination(address)).unwrap_or(true)
+}
+
+/// Where packets to an address go in the end: to the IPv4 address that stands in it, if one does.
+fn destination(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => embedded_v4(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+/// IPv4 in another shape: mapped, and translated by the network (RFC 6052).
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
+    }
 }
 
 /// Whether an address is on a network that one of our devices has an address of.
@@ -55,14 +73,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    let [.., high, low] = segments;
-    let [a, b] = high.to_be_bytes();
-    let [c, d] = low.to_be_bytes();
-    let embedded = Ipv4Addr::new(a, b, c, d);
-    match segments {
-        // IPv4 in another shape: mapped, and translated by the network (RFC 6052).
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_public_v4(embedded),
+    if let Some(embedded) = embedded_v4(address) {
+        return is_public_v4(embedded);
+    }
+    match address.segments() {
         // Teredo, and the rest of what is for protocols (RFC 2928); 6to4 leads into an IPv4 network.
         [0x2001, 0..=0x1ff, ..] | [0x2002, ..] => false,
         // Nothing else was ever handed out.
@@ -162,6 +176,18 @@ mod tests {
         );
         assert!(shares("1.2.3.4", "1.2.3.4", 32) && !shares("1.2.3.4", "1.2.3.5", 32));
         assert!(shares("1.2.3.4", "9.9.9.9", 0) && !shares("1.2.3.4", "::1", 0));
+    }
+
+    #[test]
+    fn an_address_in_another_shape_is_as_near_as_itself() {
+        for (shape, own) in [
+            ("::ffff:203.0.113.2", "203.0.113.2"),
+            ("64:ff9b::cb00:7102", "203.0.113.2"),
+            ("203.0.113.2", "203.0.113.2"),
+            ("2001:db8::cb00:7102", "2001:db8::cb00:7102"),
+        ] {
+            assert_eq!(destination(shape.parse().unwrap()), own.parse::<IpAddr>().unwrap(), "{shape}");
+        }
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub fn unpack<T: Any>(value: Value) -> Result<T, StoreError> {
     task::unpack(value).ok_or(StoreError::Closed)
 }
 
+/// What others may know of the database without asking it.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Transactions that have written something.
+    pub commits: AtomicUsize,
+    /// Bytes of the file that hold nothing: what was removed has left them, and new rows go there first.
+    pub vacant: AtomicUsize,
+}
+
 pub enum Piece<'a> {
     Read(Work<'a>),
     Write(Work<'a>),
@@ -57,7 +66,7 @@ pub enum Piece<'a> {
 
 pub(super) struct Database {
     conn: Connection,
-    commits: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     /// Set at the first sign of damage; everything is refused from then on.
     damage: Option<String>,
 }
@@ -69,13 +78,15 @@ impl Database {
         files: &Files,
         clock: &Clock,
         schema: &Schema,
-        commits: Arc<AtomicUsize>,
+        counts: Arc<Counts>,
     ) -> Result<Database, StoreError> {
         let opened = open_sound(files, clock, schema);
         if let Err(StoreError::Corrupt(_)) = &opened {
             files.copy_aside();
         }
-        Ok(Database { conn: opened?, commits, damage: None })
+        let database = Database { conn: opened?, counts, damage: None };
+        database.count_vacant();
+        Ok(database)
     }
 
     /// One transaction, committed when the work succeeds.
@@ -89,7 +100,8 @@ impl Database {
             Ok(value)
         })();
         if result.is_ok() && self.conn.total_changes() != changes {
-            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.counts.commits.fetch_add(1, Ordering::Relaxed);
+            self.count_vacant();
         }
         self.watch(result)
     }
@@ -146,6 +158,12 @@ impl Database {
         if let Err((_, error)) = self.conn.close() {
             log::error!("store: not closed cleanly: {error}");
         }
+    }
+
+    fn count_vacant(&self) {
+        let pages: Result<u32, _> = self.conn.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        let bytes = usize::try_from(pages.unwrap_or(0).saturating_mul(PAGE_BYTES)).unwrap_or(usize::MAX);
+        self.counts.vacant.store(bytes, Ordering::Relaxed);
     }
 
     fn refuse_if_damaged(&self) -> Result<(), StoreError> {

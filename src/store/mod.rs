@@ -44,18 +44,20 @@ pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState
 
 use crate::clock::Clock;
 use crate::task::Value;
-use database::{unpack, work, Database, Piece};
+use database::{unpack, work, Counts, Database, Piece};
 use files::Files;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{mpsc, Arc};
 use time::Timekeeper;
 use tokio::sync::oneshot;
 
 /// Below this much free space (bytes) no new sale is started.
 const ROOM_FOR_SALES: u64 = 1024 * 1024;
+/// So much of it must be outside of the database, whose log has most of its length already.
+const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 
 /// A handle to the store; clones share it. The store is closed when the last handle is dropped, and
 /// `close` waits for that.
@@ -66,7 +68,7 @@ struct Shared {
     /// Unbounded, because a job is only ever queued by somebody who waits for its answer, and those are
     /// bounded at the door (sockets, connections, background tasks).
     jobs: mpsc::Sender<Job>,
-    commits: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     files: Files,
     time: Timekeeper,
 }
@@ -101,8 +103,8 @@ impl Store {
     fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
         let files = Files::new(state_dir)?;
         let lock = files.lock()?;
-        let commits = Arc::new(AtomicUsize::new(0));
-        let mut database = Database::open(&files, clock, schema, commits.clone())?;
+        let counts = Arc::<Counts>::default();
+        let mut database = Database::open(&files, clock, schema, counts.clone())?;
         let (time, new_boot) = unpack(database.read(work(|tx| time::resume(tx, clock)))?)?;
         if let Some(moment) = new_boot {
             match database.write(work(|tx| time::note(tx, &moment))) {
@@ -121,7 +123,7 @@ impl Store {
                 let _ = waiting.send(());
             }
         })?;
-        Ok(Store(Arc::new(Shared { jobs, commits, files, time })))
+        Ok(Store(Arc::new(Shared { jobs, counts, files, time })))
     }
 
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
@@ -165,7 +167,7 @@ impl Store {
 
     /// Transactions that have written something since the store was opened.
     pub fn commits(&self) -> usize {
-        self.0.commits.load(Ordering::Relaxed)
+        self.0.counts.commits.load(Ordering::Relaxed)
     }
 
     /// Bytes free for us on the file system that holds the store.
@@ -173,10 +175,12 @@ impl Store {
         Ok(self.0.files.free_bytes()?)
     }
 
-    /// Whether a new sale may be started: at least 1 MiB is free. What is paid already is written even
-    /// below that, as long as it fits.
+    /// Whether a new sale may be started: at least 1 MiB is free, up to half of it in the database itself, which
+    /// never shrinks. What is paid already is written even below that, as long as it fits.
     pub fn room_for_sales(&self) -> bool {
-        self.free_bytes().is_ok_and(|free| free >= ROOM_FOR_SALES)
+        let vacant = u64::try_from(self.0.counts.vacant.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        let is_enough = |free: u64| free >= ROOM_FOR_LOG && free.saturating_add(vacant) >= ROOM_FOR_SALES;
+        self.free_bytes().is_ok_and(is_enough)
     }
 
     async fn ask(&self, piece: Piece<'static>) -> Answer {

@@ -272,7 +272,7 @@ def inside(lab, bank):
 def test_no_link_leads_inside_and_none_tells_what_is_there(bank, stranger, buy, inside):
     hosts = [
         ROUTER4, "127.0.0.1", "0.0.0.0", "169.254.169.254", "100.64.0.1", "203.0.113.2", MINT4, "224.0.0.1", "[::1]", f"[::ffff:{ROUTER4}]",
-        "[fd77::1]", "[64:ff9b::c0a8:4d01]", "[2001:db8::2]", "inside.example", "loop.example", "near.example", "both.example", "nobody.example",
+        "[fd77::1]", "[64:ff9b::c0a8:4d01]", "[2001:db8::2]", "[::ffff:203.0.113.2]", f"[::ffff:{MINT4}]", "[64:ff9b::cb00:7102]", "inside.example", "loop.example", "near.example", "both.example", "nobody.example",
         "stranger.example",
     ]
     for number, host in enumerate(hosts):

@@ -3,22 +3,56 @@ use crate::store::{KeyFile, Secret};
 use std::io::Write;
 
 const CHILD: &str = "store::tests::full::child_on_a_small_disk";
+const FILLED: &str = "store::tests::full::child_that_fills_its_disk";
 
-/// The child gets a file system of 256 KiB of its own.
 #[test]
 fn a_full_disk_refuses_writes_loses_nothing_and_passes() {
+    on_a_disk_of("256k", CHILD, "survived a full disk");
+}
+
+/// The file of a database never shrinks: without this a shop that strangers filled up once stayed closed for ever.
+#[test]
+fn what_is_removed_from_the_store_makes_room_for_sales_again() {
+    on_a_disk_of("2560k", FILLED, "sells again");
+}
+
+/// The child gets a file system of its own.
+fn on_a_disk_of(size: &str, name: &str, end: &str) {
     let dir = Scratch::new();
-    let exe = child(CHILD, dir.path());
+    let exe = child(name, dir.path());
     let mut mounted = Command::new("unshare");
     mounted
         .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=256k none \"$STORE_CHILD\" && exec \"$0\" \"$@\"")
+        .arg(format!("mount -t tmpfs -o size={size} none \"$STORE_CHILD\" && exec \"$0\" \"$@\""))
         .arg(exe.get_program())
         .args(exe.get_args())
         .envs(exe.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = mounted.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("survived a full disk"), "{output:?}");
+    assert!(output.status.success() && said.contains(end), "{output:?}");
+}
+
+#[tokio::test]
+async fn child_that_fills_its_disk() {
+    let Some(dir) = child_dir() else { return };
+    let store = open(&dir).unwrap();
+    let mut written = 0;
+    while store.room_for_sales() {
+        pay_with_note(&store, &written.to_string(), 3000).await.unwrap();
+        written += 1;
+    }
+    assert!(written > 100);
+    store.write(|tx| Ok(tx.execute("DELETE FROM payment WHERE rowid % 10 > 0", [])?)).await.unwrap();
+    assert!(store.room_for_sales());
+    store.close().await;
+    let store = open(&dir).unwrap();
+    assert!(store.room_for_sales(), "after a restart");
+    let mut filler = fs::File::create(dir.join("filler")).unwrap();
+    while store.free_bytes().unwrap() >= 512 * 1024 {
+        filler.write_all(&[1; 4096]).unwrap();
+    }
+    assert!(!store.room_for_sales(), "the log needs room outside of the database");
+    writeln!(std::io::stdout(), "sells again").unwrap();
 }
 
 #[tokio::test]
