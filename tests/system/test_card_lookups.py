@@ -26,12 +26,11 @@ class Looks:
             self.now += 1
             self.most = max(self.most, self.now)
             self.times.setdefault(payment_hash, []).append(time.monotonic())
-        try:
-            time.sleep(self.slow)
-            self.look(request, payment_hash)
-        finally:
-            with self.lock:
-                self.now -= 1
+        time.sleep(self.slow)
+        # Before the answer: whoever got it may ask again at once.
+        with self.lock:
+            self.now -= 1
+        self.look(request, payment_hash)
 
     def clear(self) -> None:
         self.times, self.most = {}, 0
