@@ -171,10 +171,11 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
 
 
 def check_size(path: str, kind: str, arch: str, limits: str) -> None:
-    """The limits' lines are `kind architecture bytes`, with `all` for every architecture."""
+    """The limits' lines are `kind family bytes`, with `all` for every other family of processors."""
     with open(limits) as file:
         rows = [line.split() for line in file if not line.startswith("#")]
-    allowed = min((int(row[2]) for row in rows if row and row[0] == kind and row[1] in (arch, "all")), default=None)
+    limits_of = {row[1]: int(row[2]) for row in rows if row and row[0] == kind}
+    allowed = limits_of.get(arch.split("_")[0], limits_of.get("all"))
     size = os.path.getsize(path)
     if allowed is not None and size > allowed:
         os.unlink(path)
