@@ -78,13 +78,7 @@ def unit_tests(tour: Tour, emulator: str | None, binary: str, wrapper: str) -> N
     skipped = [word for name in NOT_EMULATED for word in ("--skip", name)] if emulator else []
     done = HOST.run([binary, "--test-threads=2", *skipped], check=False, timeout=900)
     result = re.search(r"test result: (\w+)\. (\d+) passed; (\d+) failed", done.out)
-    failed = re.findall(r"^test (\S+) \.\.\. FAILED", done.out, re.M)
-    # The emulator itself ends a program with many threads now and then (one test of 3,000). What is wrong fails again.
-    again = failed[:2] if emulator else []
-    wrong = [name for name in failed if name not in again or HOST.run([binary, "--exact", name], check=False, timeout=300).code != 0]
-    tour.check(result is not None and not wrong and (done.code == 0 or bool(failed)), f"unit tests\n{done.out[-6000:]}")
-    for name in again:
-        tour.say("second try", f"{name} passed alone")
+    tour.check(done.code == 0 and result is not None, f"unit tests\n{done.out[-6000:]}")
     vectors = len(re.findall(r"^test ecash::.* ok$", done.out, re.M))
     tour.check(vectors > 0, "no test of the ecash room was run")
     tour.say("unit tests", f"{result.group(2)} passed, {vectors} of them the ecash room's")
