@@ -107,9 +107,11 @@ fn an_answer_that_is_no_json_or_too_large_leaves_the_outcome_unknown() {
     beside(|| {
         let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
         let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n{}", " ".repeat(1_048_577));
-        for answer in [html, &long, "SSH-2.0-OpenSSH\r\n\r\n"] {
+        let error = claim(&answering(html)).unwrap_err();
+        assert!(matches!(error, EcashError::Malformed(_)) && error.outcome_unknown(), "{error:?}");
+        for answer in [&long, "SSH-2.0-OpenSSH\r\n\r\n"] {
             let error = claim(&answering(answer)).unwrap_err();
-            assert!(error.outcome_unknown(), "{error:?}");
+            assert!(matches!(error, EcashError::NoAnswer(_)) && error.outcome_unknown(), "{error:?}");
         }
     })
 }
