@@ -3,6 +3,7 @@
 use super::*;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::neighbours::Caller;
+use crate::store::tests::fresh_folder;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -12,10 +13,8 @@ const MINUTE: Millis = Millis::from_secs(60);
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let dir = std::env::temp_dir().join(format!("tollgated-access-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Scratch(dir)
+    fn new() -> Scratch {
+        Scratch(fresh_folder())
     }
 }
 
@@ -46,7 +45,7 @@ async fn grant(access: &Access) -> Result<Session, StoreError> {
 
 #[tokio::test]
 async fn a_grant_opens_the_gate_and_another_adds_to_it() {
-    let (dir, clock, gate) = (Scratch::new("grant"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     grant(&access).await.unwrap();
     clock.advance(Millis::from_secs(20));
@@ -57,7 +56,7 @@ async fn a_grant_opens_the_gate_and_another_adds_to_it() {
 
 #[tokio::test]
 async fn a_restart_opens_for_exactly_what_is_left() {
-    let (dir, clock) = (Scratch::new("restart"), clock());
+    let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     grant(&access).await.unwrap();
     access.store.clone().close().await;
@@ -74,7 +73,7 @@ async fn a_restart_opens_for_exactly_what_is_left() {
 
 #[tokio::test]
 async fn a_gate_that_refuses_delays_the_opening_and_loses_nothing() {
-    let (dir, clock, gate) = (Scratch::new("refuses"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     gate.refuse(true);
     let access = start(&dir, &clock, &gate).await;
     let granting = tokio::spawn({
@@ -92,7 +91,7 @@ async fn a_gate_that_refuses_delays_the_opening_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_revoked_session_is_over_in_the_store_and_at_the_gate() {
-    let (dir, clock, gate) = (Scratch::new("revoke"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     grant(&access).await.unwrap();
     assert!(access.revoke(mac()).await.unwrap());
@@ -103,7 +102,7 @@ async fn a_revoked_session_is_over_in_the_store_and_at_the_gate() {
 
 #[tokio::test]
 async fn an_ended_session_is_remembered_for_an_hour() {
-    let (dir, clock) = (Scratch::new("ended"), clock());
+    let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     grant(&access).await.unwrap();
     access.tend(false).await;
@@ -119,7 +118,7 @@ async fn an_ended_session_is_remembered_for_an_hour() {
 
 #[tokio::test]
 async fn an_older_row_does_not_replace_a_newer_one() {
-    let (dir, clock) = (Scratch::new("rows"), clock());
+    let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     grant(&access).await.unwrap();
     let older = access.sessions().get(&(mac(), Metric::Milliseconds)).cloned().unwrap();
@@ -129,7 +128,7 @@ async fn an_older_row_does_not_replace_a_newer_one() {
 
 #[tokio::test]
 async fn time_and_bytes_of_one_guest_are_both_kept_and_the_time_runs_first() {
-    let (dir, clock, gate) = (Scratch::new("both"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     grant(&access).await.unwrap();
     let bytes = access.grant(mac(), "guest", Metric::Bytes, Allotment(5000)).await.unwrap();
@@ -167,7 +166,7 @@ async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<Taken, T
 
 #[tokio::test]
 async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
-    let (dir, clock, gate) = (Scratch::new("ticket"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
     clock.advance(Millis::from_secs(20));
@@ -186,7 +185,7 @@ async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
 
 #[tokio::test]
 async fn of_fifty_devices_with_one_ticket_exactly_one_gets_in() {
-    let (dir, clock, gate) = (Scratch::new("fifty"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
     let attempts = (2..52).map(|last| {
@@ -200,7 +199,7 @@ async fn of_fifty_devices_with_one_ticket_exactly_one_gets_in() {
 
 #[tokio::test]
 async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_one_closed() {
-    let (dir, clock) = (Scratch::new("crash"), clock());
+    let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     let ticket: crate::store::Ticket = paid(&access, &guest(1)).await.parse().unwrap();
     access.store.take_over(&ticket, guest(1).mac, guest(2).mac).await.unwrap();
@@ -218,7 +217,7 @@ async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_o
 
 #[tokio::test]
 async fn a_row_that_was_read_before_the_move_opens_nothing_for_the_old_mac() {
-    let (dir, clock, gate) = (Scratch::new("stale"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
     let stale = access.sessions().values().next().cloned().unwrap();
@@ -230,7 +229,7 @@ async fn a_row_that_was_read_before_the_move_opens_nothing_for_the_old_mac() {
 
 #[tokio::test]
 async fn a_gate_that_refuses_delays_a_move_and_nobody_waits_for_it_for_ever() {
-    let (dir, clock, gate) = (Scratch::new("slow"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
     gate.refuse(true);
@@ -243,7 +242,7 @@ async fn a_gate_that_refuses_delays_a_move_and_nobody_waits_for_it_for_ever() {
 
 #[tokio::test]
 async fn guessing_is_limited_per_mac_and_a_right_ticket_is_no_guess() {
-    let (dir, clock, gate) = (Scratch::new("guess"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
     let other = crate::store::Ticket::random().unwrap().to_string();
@@ -262,7 +261,7 @@ async fn guessing_is_limited_per_mac_and_a_right_ticket_is_no_guess() {
 
 #[tokio::test]
 async fn the_paying_mac_gets_a_new_ticket_and_the_old_one_is_void() {
-    let (dir, clock, gate) = (Scratch::new("renew"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let old = paid(&access, &guest(1)).await;
     let new = access.renew_ticket(guest(1).mac).await.unwrap();
@@ -285,7 +284,7 @@ async fn until(is_so: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_grace_ends_with_the_invoice_or_the_payment_and_is_not_given_again() {
-    let (dir, clock, gate) = (Scratch::new("grace"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let begin = || access.begin_grace(mac(), access.store.now(), MINUTE);
     until(|| access.gatekeeper.status().closed_to_strangers).await;
@@ -311,7 +310,7 @@ async fn a_grace_ends_with_the_invoice_or_the_payment_and_is_not_given_again() {
 
 #[tokio::test]
 async fn a_revoked_guest_has_no_grace_left() {
-    let (dir, clock, gate) = (Scratch::new("grace-revoked"), clock(), RecordingGate::new());
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     until(|| access.gatekeeper.status().closed_to_strangers).await;
     access.begin_grace(mac(), access.store.now(), MINUTE);

@@ -15,11 +15,12 @@ use crate::config::{Config, LightningKind};
 use crate::hex;
 use crate::lightning::tests::scripted::Scripted;
 use crate::lightning::{Account, Backends};
+use crate::store::tests::fresh_folder;
 use crate::store::{KeyFile, Secret, Store, Vault};
 use crate::units::{Millis, Msats, UnixSeconds};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -49,11 +50,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Folder {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tollgated-card-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Folder(dir)
+        Folder(fresh_folder())
     }
 
     fn copy(&self) -> Folder {

@@ -27,7 +27,7 @@ mod wal;
 mod wallet;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cards::{CardRow, KeysOwner, KeysRow, NewCard, NewKeys, NewTap, TapResult};
 pub use error::StoreError;

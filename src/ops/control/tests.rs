@@ -14,6 +14,7 @@ use crate::lightning::{Account, Backends};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
+use crate::store::tests::fresh_folder;
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
@@ -38,9 +39,8 @@ impl Drop for Desk {
 }
 
 /// `open`: with a store of its own; otherwise the shop is closed for a damaged one.
-async fn desk(name: &str, open: bool) -> Desk {
-    let dir = std::env::temp_dir().join(format!("tollgated-control-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+async fn desk(open: bool) -> Desk {
+    let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
     let file = include_str!("../../../tests/vectors/tollgate.uci");
     let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
@@ -88,7 +88,7 @@ impl Desk {
 
 #[tokio::test]
 async fn a_grant_is_listed_until_it_is_revoked() {
-    let desk = desk("grant", true).await;
+    let desk = desk(true).await;
     assert_eq!(desk.order("grant", &[MAC, "90m"]).await, json!({"mac": MAC, "remaining_seconds": 5400}));
     assert_eq!(desk.order("grant", &[MAC, "30m"]).await["remaining_seconds"], 7200);
     let sessions = desk.order("sessions", &[]).await;
@@ -100,7 +100,7 @@ async fn a_grant_is_listed_until_it_is_revoked() {
 
 #[tokio::test]
 async fn what_is_not_a_command_is_answered_as_wrong_usage() {
-    let desk = desk("usage", true).await;
+    let desk = desk(true).await;
     for line in [
         "",
         "status",
@@ -120,7 +120,7 @@ async fn what_is_not_a_command_is_answered_as_wrong_usage() {
 
 #[tokio::test]
 async fn addresses_and_durations_that_mean_nothing_have_their_own_codes() {
-    let desk = desk("values", true).await;
+    let desk = desk(true).await;
     for mac in ["somebody", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "01:00:5e:00:00:01"] {
         assert_eq!(desk.order("grant", &[mac, "1h"]).await["code"], "invalid_mac", "{mac}");
         assert_eq!(desk.order("revoke", &[mac]).await["code"], "invalid_mac", "{mac}");
@@ -131,7 +131,7 @@ async fn addresses_and_durations_that_mean_nothing_have_their_own_codes() {
 
 #[tokio::test]
 async fn a_closed_shop_says_its_code_and_still_tells_its_status() {
-    let desk = desk("closed", false).await;
+    let desk = desk(false).await;
     assert_eq!(desk.order("grant", &[MAC, "1h"]).await["code"], "STORE_CORRUPT");
     assert_eq!(desk.order("revoke", &[MAC]).await["code"], "STORE_CORRUPT");
     assert_eq!(desk.order("sessions", &[]).await, json!([]));
@@ -141,7 +141,7 @@ async fn a_closed_shop_says_its_code_and_still_tells_its_status() {
 
 #[tokio::test]
 async fn a_reload_answers_what_is_wrong_with_the_file() {
-    let mut desk = desk("reload", false).await;
+    let mut desk = desk(false).await;
     let (_, mut unused) = mpsc::channel(1);
     std::mem::swap(&mut unused, &mut desk.reloads);
     let mut reloads = unused;
@@ -157,7 +157,7 @@ async fn a_reload_answers_what_is_wrong_with_the_file() {
 
 #[tokio::test]
 async fn a_line_without_end_is_cut_and_refused() {
-    let desk = desk("line", false).await;
+    let desk = desk(false).await;
     let (ours, theirs) = UnixStream::pair().unwrap();
     let serving = converse(theirs, &desk.site, &desk.reload);
     let asking = async {
@@ -183,7 +183,7 @@ fn durations_need_a_unit_and_a_sensible_size() {
 
 #[tokio::test]
 async fn a_card_is_made_listed_limited_and_wiped() {
-    let desk = desk("card", true).await;
+    let desk = desk(true).await;
     let made =
         desk.order("card", &["create", "Alice", "--tx-max", "21", "--day-max", "210", "--uid-privacy"]).await;
     assert_eq!((&made["status"], &made["card_id"]), (&json!("OK"), &json!(1)));
@@ -204,7 +204,7 @@ async fn a_card_is_made_listed_limited_and_wiped() {
 
 #[tokio::test]
 async fn a_card_command_with_a_fault_says_what_is_wrong() {
-    let desk = desk("card-faults", true).await;
+    let desk = desk(true).await;
     for args in [
         &[][..],
         &["create"],
