@@ -67,6 +67,20 @@ mips*)
 # What several functions do alike is done in one place; other processors' compilers do so by themselves, or cannot.
 x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" ;;
 esac
+# ring's functions in C have its version in their names. See p256.c.
+p256= p256_names=
+case $triple in
+x86_64* | aarch64*)
+	p256=target/openwrt/build/$target/p256.o
+	ring=ring_core_$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"ring\"" { gsub(/"/, "", $3); gsub(/\./, "_", $3); print $3 }' Cargo.lock)__
+	p256_names="-Dp256_point_mul=${ring}p256_point_mul"
+	flags="$flags|-Zpre-link-arg=$p256"
+	for name in p256_point_mul_base p256_point_mul_base_vartime; do
+		p256_names="$p256_names -D$name=__wrap_$ring$name"
+		flags="$flags|-Clink-arg=--wrap=$ring$name"
+	done
+	;;
+esac
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags|$(musl_flags)" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
@@ -82,8 +96,10 @@ export GCC_HEADERS
 # is 5 % of the file, and a build of one's own says it.
 export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_PANIC=immediate-abort
 
+# The tests' library is made in any case: so the tests need the same crates, and build no second time what the daemon has built.
 build() {
-	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" -Z panic-immediate-abort -Z build-std-features=optimize_for_size
+	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" -Z panic-immediate-abort \
+		-Z build-std=std,panic_abort,test -Z build-std-features=optimize_for_size
 }
 
 # .pdr exists on MIPS only and is 8 % of the file there. A position-independent static binary crashes on MIPS as soon as it
@@ -103,13 +119,15 @@ mkdir -p "$out" "$CARGO_TARGET_DIR"
 echo "  building $what for $target"
 # shellcheck disable=SC2086 # words
 "$GCC" -Os $CFLAGS -c cross/runtime.c -o "$runtime"
+# shellcheck disable=SC2086 # words
+[ -z "$p256" ] || "$GCC" -Os $CFLAGS $p256_names -c cross/p256.c -o "$p256"
 case $what in
 daemon)
-	build build --bin tollgated -Z build-std=std,panic_abort
+	build build --bin tollgated
 	strip_into "$CARGO_TARGET_DIR/$triple/release/tollgated" "$out/tollgated"
 	;;
 tests)
-	made=$(build test --lib --no-run -Z build-std=std,panic_abort,test -Z panic-abort-tests --message-format=json-render-diagnostics |
+	made=$(build test --lib --no-run -Z panic-abort-tests --message-format=json-render-diagnostics |
 		sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 	strip_into "$made" "$out/unit-tests"
 	;;
