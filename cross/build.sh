@@ -118,9 +118,9 @@ out=target/openwrt/$target
 mkdir -p "$out" "$CARGO_TARGET_DIR"
 echo "  building $what for $target"
 # shellcheck disable=SC2086 # words
-"$GCC" -Os $CFLAGS -c cross/runtime.c -o "$runtime"
+sh cross/cc.sh -Os $CFLAGS -c cross/runtime.c -o "$runtime"
 # shellcheck disable=SC2086 # words
-[ -z "$p256" ] || "$GCC" -Os $CFLAGS $p256_names -c cross/p256.c -o "$p256"
+[ -z "$p256" ] || sh cross/cc.sh -Os $CFLAGS $p256_names -c cross/p256.c -o "$p256"
 case $what in
 daemon)
 	build build --bin tollgated

@@ -21,7 +21,7 @@ def main() -> int:
     print(f"{'stripped, and packed':<32} {'bytes':>12} {'limit':>12} {'left':>10}")
     for kind, target, path in rows:
         size, limits = os.path.getsize(path), read_limits(kind)
-        limit = limits.get(target) or limits.get(target.split("_")[0]) or limits["all"]
+        limit = limits.get(target) or limits["all"]
         over |= size > limit
         print(f"{kind:<7}{target:<25} {size:>12,} {limit:>12,} {limit - size:>10,} {'OVER' if size > limit else ''}")
     tables = {target: contributors(with_symbols(target)) for target in targets}

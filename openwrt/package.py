@@ -89,7 +89,7 @@ def main() -> int:
         make = make_ipk if asked.what == "ipk" else make_apk
         path = make(binary, asked.arch, version(plain, asked.what), asked.out)
         if asked.limits:
-            check_size(path, asked.what, asked.arch, asked.limits)
+            check_size(path, asked.what, asked.limits)
     except Refused as why:
         print(f"package.py: {why}", file=sys.stderr)
         return 1
@@ -170,12 +170,11 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
     return path
 
 
-def check_size(path: str, kind: str, arch: str, limits: str) -> None:
-    """The limits' lines are `kind family bytes`, with `all` for every other family of processors."""
+def check_size(path: str, kind: str, limits: str) -> None:
+    """The limit is in the line `kind all bytes`; where there is none, any size will do."""
     with open(limits) as file:
         rows = [line.split() for line in file if not line.startswith("#")]
-    limits_of = {row[1]: int(row[2]) for row in rows if row and row[0] == kind}
-    allowed = limits_of.get(arch.split("_")[0], limits_of.get("all"))
+    allowed = next((int(row[2]) for row in rows if row[:2] == [kind, "all"]), None)
     size = os.path.getsize(path)
     if allowed is not None and size > allowed:
         os.unlink(path)
