@@ -12,45 +12,57 @@ const ORDER: &str = "ready not_ready trouble guests sales_today mints gate store
 
 /// Tables as lines, everything else as indented names and values. `what` names the rows.
 pub fn for_people(what: &str, data: &Value) -> String {
+    let mut text = String::new();
     match data {
-        Value::Array(rows) if rows.is_empty() => format!("no {what}\n"),
-        Value::Array(rows) => rows.iter().map(|row| format!("{}\n", fields(row))).collect(),
-        other => {
-            let mut text = String::new();
-            outline(other, 0, &mut text);
-            text
-        }
+        Value::Array(rows) if rows.is_empty() => text = format!("no {what}\n"),
+        Value::Array(rows) => rows.iter().for_each(|row| line(row, 0, &mut text)),
+        other => outline(ordered(other), 0, &mut text),
     }
+    text
 }
 
-fn fields(row: &Value) -> String {
+/// One line, and below it what has parts of its own.
+fn line(row: &Value, depth: usize, text: &mut String) {
+    let (below, fields): (Vec<_>, Vec<_>) = ordered(row).into_iter().partition(|(_, value)| has_parts(value));
     let field = |(name, value): (&String, &Value)| {
         let (name, text) = shown(name, value);
         format!("{name}={text}")
     };
-    ordered(row).into_iter().map(field).collect::<Vec<_>>().join("  ")
+    let fields: Vec<String> = fields.into_iter().map(field).collect();
+    text.push_str(&format!("{}{}\n", "  ".repeat(depth), fields.join("  ")));
+    outline(below, depth.saturating_add(1), text);
 }
 
-fn outline(value: &Value, depth: usize, text: &mut String) {
-    for (name, value) in ordered(value) {
-        let indent = "  ".repeat(depth);
+fn outline(entries: Vec<(&String, &Value)>, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    for (name, value) in entries {
+        if !has_parts(value) {
+            let (name, value) = shown(name, value);
+            text.push_str(&format!("{indent}{name}: {value}\n"));
+            continue;
+        }
+        text.push_str(&format!("{indent}{name}\n"));
+        let depth = depth.saturating_add(1);
         match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
-                outline(value, depth.saturating_add(1), text);
-            }
-            Value::Array(items) if !items.is_empty() => {
-                text.push_str(&format!("{indent}{name}\n"));
+            Value::Array(items) => {
                 for item in items {
-                    let line = if item.is_object() { fields(item) } else { plain(item) };
-                    text.push_str(&format!("{indent}  {line}\n"));
+                    if item.is_object() {
+                        line(item, depth, text);
+                    } else {
+                        text.push_str(&format!("{indent}  {}\n", plain(item)));
+                    }
                 }
             }
-            _ => {
-                let (name, value) = shown(name, value);
-                text.push_str(&format!("{indent}{name}: {value}\n"));
-            }
+            inner => outline(ordered(inner), depth, text),
         }
+    }
+}
+
+fn has_parts(value: &Value) -> bool {
+    match value {
+        Value::Object(inner) => !inner.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
     }
 }
 
@@ -139,6 +151,19 @@ mod tests {
             for_people("status", &state),
             "ready: yes\nnot_ready: none\nsales_today\n  count: 2\n  sat: 7\n  data: 1.0 kB\n  time: 1m 30s\nstore: -\n\
              clock\n  service: 2d 4h\n  wall: Mar  1 00:00:00 UTC\nversion: 1.0.0\n"
+        );
+    }
+
+    #[test]
+    fn parts_of_a_row_stand_below_it() {
+        let info = json!({"mints": [
+            {"url": "https://a.example", "balance": 21, "keysets": [{"id": "00ab", "active": true}, {"id": "00cd", "active": false}]},
+            {"url": "https://b.example", "balance": 0, "keysets": []},
+        ], "open": {"receiving": 0, "spending": 1}});
+        assert_eq!(
+            for_people("wallet", &info),
+            "mints\n  url=https://a.example  balance=21\n    keysets\n      active=yes  id=00ab\n      active=no  id=00cd\n  \
+             url=https://b.example  balance=0  keysets=none\nopen\n  receiving: 0\n  spending: 1\n"
         );
     }
 
