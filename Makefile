@@ -86,7 +86,8 @@ smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, 
 	@sh tests/lab/setup.sh smoke
 	@for target in $(SMOKE); do [ -e target/openwrt/$$target/tollgated ] || echo $$target; done | xargs -r -n 1 -P 0 sh cross/build.sh
 	@echo $(SMOKE) | xargs -n 1 -P 0 sh -c 'sh cross/build.sh $$0 tests'
-	@for target in $(SMOKE); do $(PYTHON) -m lab.smoke $$target || exit 1; done
+	@# Two at a time, because they mostly wait; each is shown as a whole.
+	@echo $(SMOKE) | xargs -n 1 -P 2 sh -c 'log=target/openwrt/$$0/smoke.log; $(PYTHON) -m lab.smoke $$0 >$$log 2>&1; code=$$?; cat $$log; exit $$code'
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
 	@sh tests/lab/setup.sh boot
