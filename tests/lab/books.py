@@ -51,12 +51,24 @@ class Books:
 
 @contextlib.contextmanager
 def copied(daemon: Daemon):
-    """A copy of the store, open, and the takings' key; the daemon may be running, as long as it is not busy."""
+    """A copy of the store, open, and the takings' key; the daemon may be running."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
-        daemon.lab.router.run(["sh", "-c", f"cd '{daemon.state_dir}' && cp store.db* '{directory}' && cat takings.key >'{directory}/key' || true"])
+        for _ in range(100):
+            before = generation(daemon)
+            daemon.lab.router.run(["sh", "-c", f"cd '{daemon.state_dir}' && cp store.db* '{directory}' && cat takings.key >'{directory}/key' || true"])
+            if before == generation(daemon):
+                break
         with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
             db.row_factory = sqlite3.Row
             yield db, key.read()
+
+
+def generation(daemon: Daemon) -> tuple:
+    """Stays the same until the journal goes into the database, or begins anew: only then would a copy be of two times."""
+    about, header = os.stat(os.path.join(daemon.state_dir, "store.db")), b""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(daemon.state_dir, "store.db-wal"), "rb") as journal:
+        header = journal.read(32)
+    return about.st_ino, about.st_size, about.st_mtime_ns, header
 
 
 def read(db: sqlite3.Connection, query: str) -> list[dict]:
