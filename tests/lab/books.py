@@ -49,11 +49,25 @@ class Books:
         return token_of(mint, rows, self.seed)
 
 
+COPY = """
+cd "$1" || exit
+looks() { stat -c '%n %i %s %y' store.db*; }
+for try in $(seq 100); do
+	before=$(looks)
+	rm -f "$2"/store.db*
+	cp store.db* "$2"
+	[ "$(looks)" != "$before" ] || break
+done
+cat takings.key >"$2/key"
+true
+"""
+
+
 @contextlib.contextmanager
 def copied(daemon: Daemon):
-    """A copy of the store, open, and the takings' key; the daemon may be running, as long as it is not busy."""
+    """A copy of the store, open, and the takings' key. The daemon may be running: a copy into which it wrote is made again."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
-        daemon.lab.router.run(["sh", "-c", f"cd '{daemon.state_dir}' && cp store.db* '{directory}' && cat takings.key >'{directory}/key' || true"])
+        daemon.lab.router.run(["sh", "-c", COPY, "sh", daemon.state_dir, directory])
         with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
             db.row_factory = sqlite3.Row
             yield db, key.read()

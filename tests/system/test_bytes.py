@@ -68,10 +68,15 @@ def used(daemon, mac: str) -> int:
     return session(daemon, mac)["used_bytes"]
 
 
-def in_kernel(daemon, mac: str) -> int:
+def in_kernel(daemon, mac: str) -> int | None:
     listing = json.loads(daemon.lab.router.run(["nft", "-j", "list", "quotas", "table", "inet", "tollgate"]).out)
     quotas = [item["quota"] for item in listing["nftables"] if "quota" in item]
-    return next(quota["used"] for quota in quotas if quota["name"].startswith("q" + mac.replace(":", "")))
+    return next((quota["used"] for quota in quotas if quota["name"].startswith("q" + mac.replace(":", ""))), None)
+
+
+def agree(daemon, guest: Guest, counter: "Counter", before: int = 0) -> None:
+    """The daemon has counted what the other counter has; the last packets of a connection may come a moment after its data."""
+    wait_for(lambda: used(daemon, guest.mac) - before == counter.bytes, 5, "both have counted the same")
 
 
 def load(guest: Guest, size: int, host: str = HOST4, timeout: float = 20) -> int:
@@ -110,7 +115,7 @@ def test_bytes_are_sold_shown_and_counted_in_both_directions_and_families(lab, f
     for host in HOSTS:
         assert load(guest, 2 * MB, host) == 2 * MB
         send(guest, MB, host)
-        assert used(daemon, guest.mac) == counter.bytes
+        agree(daemon, guest, counter)
     one = session(daemon, guest.mac)
     assert one["used_bytes"] + one["remaining_bytes"] == one["allotment_bytes"] == 20 * 1_048_576
     assert counter.bytes > 6 * MB
@@ -131,7 +136,7 @@ def test_both_addresses_and_every_family_of_a_guest_count_and_other_guests_do_no
     guest.ip_script("addr add fd77::e:1/64 dev eth0 nodad", "route replace default via fd77::1 src fd77::e:1")
     for host in HOSTS:
         assert load(guest, 3 * MB, host) == 3 * MB
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 # Cutting
@@ -218,12 +223,12 @@ def test_usage_is_the_same_after_stop_kill_and_reload(lab, daemon):
         # The session goes on in the kernel, and is counted there.
         load(guest, MB, HOSTS[1])
         daemon.start()
-        assert used(daemon, guest.mac) == counter.bytes
+        agree(daemon, guest, counter)
     daemon.venue["name"] = "Another"
     daemon.write_config()
     assert daemon.ask("reload")["ok"]
     load(guest, MB)
-    assert used(daemon, guest.mac) == counter.bytes
+    agree(daemon, guest, counter)
 
 
 def test_flushed_firewall_goes_on_counting_from_what_was_seen(lab, daemon):
@@ -239,7 +244,7 @@ def test_flushed_firewall_goes_on_counting_from_what_was_seen(lab, daemon):
     counter = Counter(lab)
     before = used(daemon, guest.mac)
     load(guest, 2 * MB)
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon):
@@ -251,7 +256,7 @@ def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon
     wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] > 0, 4)
     counter = Counter(lab)
     load(guest, 2 * MB)
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 def test_reboot_keeps_what_was_used_and_never_charges_more(lab, daemon):
@@ -277,7 +282,7 @@ def test_power_cut_costs_at_most_a_minute_of_counting_and_that_one_commit_a_minu
         daemon.command("grant", each.mac, "900MB")
     commits = daemon.status()["data"]["store"]["commits"]
     until = time.monotonic() + 66
-    history = []
+    history = [(time.monotonic(), 0)]
     while time.monotonic() < until:
         for each in (guest, other):
             load(each, 200_000)
@@ -306,13 +311,13 @@ def test_time_runs_first_and_the_bytes_are_there_when_it_is_over(lab, daemon):
     daemon.command("grant", guest.mac, "50MB")
     load(guest, MB)
     before = used(daemon, guest.mac)
-    daemon.command("grant", guest.mac, "6s")
+    daemon.command("grant", guest.mac, "10s")
     assert load(guest, 5 * MB) == 5 * MB
     assert session(daemon, guest.mac)["used_bytes"] == before, "time is paid for, so bytes are not counted"
-    time.sleep(7)
+    wait_for(lambda: in_kernel(daemon, guest.mac) is not None and guest.mac in daemon.paid_macs(), 15, "the time is over")
     counter = Counter(lab)
     assert load(guest, 2 * MB) == 2 * MB
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
     assert len(daemon.ask("sessions")["data"]) == 1
 
 

@@ -247,7 +247,7 @@ def small_disk(lab, fault_mint, make_daemon):
 
     yield Customers(lab, fault_mint, daemon.start(), STEP), fill
     daemon.kill()
-    lab.router.run(["umount", daemon.state_dir])
+    lab.router.run(["umount", "-l", daemon.state_dir])
 
 
 def test_full_disk_takes_no_token(small_disk, stranger):
