@@ -80,6 +80,7 @@ def test_payment_below_the_minimum_after_fees_stays_the_guests(lab, make_daemon,
 # Wallets of others
 
 
+@pytest.mark.timeout(900)
 def test_nutshells_own_wallet_pays_us_and_we_pay_it(lab, mint, make_daemon, stranger):
     sales = Customers(lab, mint, make_daemon(mint.url), STEP)
     theirs = Cashu(lab.internet, mint.url, lab.path("nutshell-wallet"))

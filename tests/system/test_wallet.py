@@ -255,6 +255,7 @@ def test_mint_that_is_away_takes_nothing_and_the_token_stays_good(guest):
     assert guest.check() == 22
 
 
+@pytest.mark.timeout(900)
 def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_daemon):
     with Nutshell(lab.internet, MINT4, dir=lab.path("restarting"), port=3450) as mint:
         guest = Purse(lab, mint, make_daemon(mint.url))
