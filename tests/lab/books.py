@@ -51,12 +51,13 @@ class Books:
 
 COPY = """
 cd "$1" || exit
-looks() { stat -c '%n %i %s %y' store.db*; }
+# Stays the same until the journal goes into the database, or begins anew: only then would a copy be of two times.
+generation() { stat -c '%i %s %y' store.db; head -c 32 store.db-wal 2>/dev/null | od -An -tx1; }
 for try in $(seq 100); do
-	before=$(looks)
+	before=$(generation)
 	rm -f "$2"/store.db*
 	cp store.db* "$2"
-	[ "$(looks)" != "$before" ] || break
+	[ "$(generation)" != "$before" ] || break
 done
 cat takings.key >"$2/key"
 true
@@ -65,7 +66,7 @@ true
 
 @contextlib.contextmanager
 def copied(daemon: Daemon):
-    """A copy of the store, open, and the takings' key. The daemon may be running: a copy into which it wrote is made again."""
+    """A copy of the store, open, and the takings' key. The daemon may be running."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
         daemon.lab.router.run(["sh", "-c", COPY, "sh", daemon.state_dir, directory])
         with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:

@@ -187,7 +187,7 @@ def test_running_download_ends_with_its_session(lab, daemon):
     with lab.guest.connect(HOST4, 80) as sock:
         sock.sendall(b"GET /drip/20 HTTP/1.0\r\n\r\n")
         started, got = time.monotonic(), 0
-        sock.settimeout(1.5)
+        sock.settimeout(3)
         try:
             while time.monotonic() < started + 15 and (data := sock.recv(65536)):
                 got += len(data)

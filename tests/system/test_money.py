@@ -482,7 +482,7 @@ def test_mint_away_at_the_end_of_the_grace_is_not_asked_in_a_spin(lab, make_daem
         mint.pay(made["invoice"])
         began = time.monotonic()
         time.sleep(4)
-        assert mint.counts["state"] <= 2 + (time.monotonic() - began)
+        assert mint.counts.get("state", 0) <= 2 + (time.monotonic() - began)
         mint.behave()
         gets(lab.guest, made)
         check_books(daemon, mint, 5)
