@@ -136,7 +136,7 @@ class FaultMint(Melting, Server):
 
     def pay(self, invoice: str) -> None:
         """Somebody pays this invoice now."""
-        quote = next(quote for quote in self.quotes.values() if quote.request == invoice)
+        quote = next(quote for quote in list(self.quotes.values()) if quote.request == invoice)
         with self.lock:
             if quote.state != "UNPAID":
                 raise ValueError("paid already")

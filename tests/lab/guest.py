@@ -159,8 +159,8 @@ class Guest(Space):
                                 return True
         return False
 
-    def online(self, six: bool = False, timeout: float = 2.0) -> bool:
-        """Whether bytes of the internet server really arrive here."""
+    def online(self, six: bool = False, timeout: float = 10.0) -> bool:
+        """Whether bytes of the internet server really arrive here. Who may not gets an answer at once."""
         from .internet import HOST4, HOST6
 
         host = HOST6 if six else HOST4
