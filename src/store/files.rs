@@ -24,8 +24,8 @@ use std::time::Duration;
 /// small.
 const COPIES: usize = 2;
 
-/// For so long altogether somebody who dies may still seem to have the store.
-const LOCK_TRIES: u32 = 20;
+/// For so long altogether somebody who dies, or was told to stop and still writes to a slow flash, may have the store.
+const LOCK_TRIES: u32 = 100;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a copy must leave free on the file system (bytes).

@@ -49,11 +49,26 @@ class Books:
         return token_of(mint, rows, self.seed)
 
 
+COPY = """
+cd "$1" || exit
+# Stays the same until the journal goes into the database, or begins anew: only then would a copy be of two times.
+generation() { stat -c '%i %s %y' store.db; head -c 32 store.db-wal 2>/dev/null | od -An -tx1; }
+for try in $(seq 100); do
+	before=$(generation)
+	rm -f "$2"/store.db*
+	cp store.db* "$2"
+	[ "$(generation)" != "$before" ] || break
+done
+cat takings.key >"$2/key"
+true
+"""
+
+
 @contextlib.contextmanager
 def copied(daemon: Daemon):
-    """A copy of the store, open, and the takings' key; the daemon may be running, as long as it is not busy."""
+    """A copy of the store, open, and the takings' key. The daemon may be running."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
-        daemon.lab.router.run(["sh", "-c", f"cd '{daemon.state_dir}' && cp store.db* '{directory}' && cat takings.key >'{directory}/key' || true"])
+        daemon.lab.router.run(["sh", "-c", COPY, "sh", daemon.state_dir, directory])
         with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
             db.row_factory = sqlite3.Row
             yield db, key.read()

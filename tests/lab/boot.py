@@ -116,7 +116,7 @@ def blocked(tour: Tour, lab: Lab) -> None:
     tour.check(probe.status == 302 and target.startswith(PORTAL), f"a web page before paying: {probe.status} {target}")
     refused = lab.guest.try_tcp(HOST4, 443), lab.guest.try_tcp(HOST6, 443)
     tour.check(all(one.outcome == "refused" for one in refused), f"HTTPS of an unpaid guest: {refused}")
-    tour.check(not lab.guest.ping(HOST4) and not lab.guest.ping(HOST6), "a ping of an unpaid guest is answered")
+    tour.check(not lab.guest.ping(HOST4, 2) and not lab.guest.ping(HOST6, 2), "a ping of an unpaid guest is answered")
     tour.check(lab.leaked_packets() == 0, "packets of an unpaid guest got out")
     tour.say("blocked", f"HTTPS refused (v4, v6); web goes to {target}"[:64])
 
@@ -204,7 +204,7 @@ def nothing_passes(tour: Tour, lab: Lab) -> None:
     refused = lab.guest.try_tcp(HOST4, 443), lab.guest.try_tcp(HOST6, 443)
     tour.check(all(one.outcome == "refused" for one in refused), f"HTTPS after the end: {refused}")
     before = lab.leaked_packets()
-    tour.check(not lab.guest.ping(HOST4) and not lab.guest.ping(HOST6), "a ping is answered after the end")
+    tour.check(not lab.guest.ping(HOST4, 2) and not lab.guest.ping(HOST6, 2), "a ping is answered after the end")
     tour.check(lab.leaked_packets() == before, "packets got out after the end")
 
 

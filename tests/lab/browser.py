@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 
 import zxingcpp
-from playwright.sync_api import BrowserContext, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Locator, Page, Response, expect, sync_playwright
 
 from .guest import Guest
 
@@ -146,4 +146,11 @@ class Browser:
 def audit(page: Page) -> list[str]:
     """What keeps somebody from reading or using the page as it is shown now (see `audit.js`); empty: nothing."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "audit.js")) as file:
-        return page.evaluate(file.read())
+        script = file.read()
+    while True:
+        try:
+            return page.evaluate(script)
+        except Error as error:
+            # Without JavaScript a page that waits loads itself anew every few seconds.
+            if "Execution context was destroyed" not in str(error):
+                raise

@@ -142,6 +142,17 @@ class CardShop:
     def wait_for_states(self, card: BoltCard, *states: str, limit: float = 15.0) -> None:
         wait_for(lambda: self.states(card) == list(states), limit, f"the history shows {states}; it shows {self.states(card)}", every=0.1)
 
+    def wait_for_pending(self, *sold: tuple[BoltCard, Made]) -> None:
+        """The node has each card's payment and has not ended it. Histories say so from when it is about to be sent."""
+        for card, invoice in sold:
+            wait_for(lambda: self.node.has(invoice.payment_hash), 15, "the node has the payment")
+            self.wait_for_states(card, "pending")
+
+    def kill(self) -> None:
+        """`kill -9` of the daemon; what it had sent until then has arrived at its node and is dealt with."""
+        self.daemon.kill()
+        self.node.wait_quiet()
+
     # The till
 
     def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", body=None) -> Answer:
@@ -204,6 +215,8 @@ class Waiting:
 
     def answer(self, limit: float = PATIENCE) -> dict:
         self._thread.join(limit)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the till has no answer after {limit} s")
         if isinstance(self._answer, OSError):
             raise self._answer
         return self._answer

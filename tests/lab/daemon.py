@@ -112,7 +112,8 @@ class Daemon:
 
     @property
     def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        process = self.process  # another thread may kill it in between
+        return process is not None and process.poll() is None
 
     # What it says
 

@@ -49,7 +49,7 @@ class Melting:
         self.preimages[payment_hash] = preimage
 
     def end_melt(self, payment_hash: str, paid: bool = True) -> None:
-        quote = next(quote for quote in self.melt_quotes.values() if (quote.payment_hash, quote.state) == (payment_hash, "PENDING"))
+        quote = next(quote for quote in list(self.melt_quotes.values()) if (quote.payment_hash, quote.state) == (payment_hash, "PENDING"))
         with self.lock:
             self.pending -= {y_of(proof) for proof in quote.inputs}
             if paid:

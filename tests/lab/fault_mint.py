@@ -131,11 +131,12 @@ class FaultMint(Melting, Server):
         return made
 
     def behave(self) -> None:
-        self.faults.clear()
+        with self.lock:
+            self.faults.clear()
 
     def pay(self, invoice: str) -> None:
         """Somebody pays this invoice now."""
-        quote = next(quote for quote in self.quotes.values() if quote.request == invoice)
+        quote = next(quote for quote in list(self.quotes.values()) if quote.request == invoice)
         with self.lock:
             if quote.state != "UNPAID":
                 raise ValueError("paid already")
@@ -376,16 +377,19 @@ class FaultMint(Melting, Server):
                 message = socket.receive_json(600)
                 parameters, name = message["params"], message["params"]["subId"]
                 if message["method"] == "subscribe":
-                    self.subscribers.append((socket, name, set(parameters["filters"])))
+                    with self.lock:
+                        self.subscribers.append((socket, name, set(parameters["filters"])))
                     socket.send({"jsonrpc": "2.0", "result": {"status": "OK", "subId": name}, "id": message["id"]})
                     for quote in parameters["filters"]:
                         if quote in self.quotes:
                             self.send_event(self.quotes[quote])
                 else:
-                    self.subscribers = [one for one in self.subscribers if one[:2] != (socket, name)]
+                    with self.lock:
+                        self.subscribers = [one for one in self.subscribers if one[:2] != (socket, name)]
                     socket.send({"jsonrpc": "2.0", "result": {"status": "OK", "subId": name}, "id": message["id"]})
         except (Closed, KeyError, ValueError, OSError):
-            self.subscribers = [one for one in self.subscribers if one[0] is not socket]
+            with self.lock:
+                self.subscribers = [one for one in self.subscribers if one[0] is not socket]
 
     def _quote(self, id: str) -> Quote:
         if id not in self.quotes:

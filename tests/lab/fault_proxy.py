@@ -127,8 +127,7 @@ class FaultProxy(Server):
         return Fault("")
 
     def _forward(self, request: Request) -> http_client.Answer:
-        sock = self.place.connect(self.upstream_host, self.upstream_port, 5)
-        sock.settimeout(60)
+        sock = self.place.connect(self.upstream_host, self.upstream_port)
         kept = {name: value for name, value in request.headers.items()
                 if name not in ("host", "connection", "content-length", "transfer-encoding", "accept-encoding")}
         return http_client.exchange(sock, request.method, request.path, self.upstream_header, kept, request.body or None)

@@ -72,7 +72,7 @@ class Guest(Space):
         """Asks for an address by DHCP (and drops the fixed one); answers what it got, as udhcpc or dhclient say it."""
         self.run(["ip", "-4", "addr", "flush", "dev", "eth0"])
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "udhcpc.sh")
-        out = self.run(["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-O", "114", "-s", script], timeout=timeout).out
+        out = self.run(["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "15", "-O", "114", "-s", script], timeout=timeout).out
         lease = dict(line.split("=", 1) for line in out.splitlines() if line.startswith(("ip=", "opt114=")))
         self.ip = lease["ip"]
         return out
@@ -101,7 +101,7 @@ class Guest(Space):
             sock.close()
             raise
 
-    def try_tcp(self, host: str, port: int, timeout: float = 3.0) -> Attempt:
+    def try_tcp(self, host: str, port: int, timeout: float = 10.0) -> Attempt:
         started = time.monotonic()
         try:
             self.connect(host, port, timeout).close()
@@ -114,12 +114,12 @@ class Guest(Space):
             outcome = "unreachable"
         return Attempt(outcome, time.monotonic() - started)
 
-    def try_many_tcp(self, host: str, port: int, count: int, timeout: float = 5.0) -> list[Attempt]:
+    def try_many_tcp(self, host: str, port: int, count: int, timeout: float = 10.0) -> list[Attempt]:
         """`count` connections at the same time."""
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda _: self.try_tcp(host, port, timeout), range(count)))
 
-    def try_udp(self, host: str, port: int, payload: bytes = b"ping", timeout: float = 1.0) -> Attempt:
+    def try_udp(self, host: str, port: int, payload: bytes = b"ping", timeout: float = 10.0) -> Attempt:
         """`connected` means that something was answered."""
         started = time.monotonic()
         with self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -137,8 +137,8 @@ class Guest(Space):
                 outcome = "unreachable"
         return Attempt(outcome, time.monotonic() - started)
 
-    def ping(self, host: str, timeout: float = 1.0) -> bool:
-        """One ICMP echo over a raw socket."""
+    def ping(self, host: str, timeout: float = 10.0) -> bool:
+        """ICMP echoes over a raw socket, one a second, until one is answered."""
         six = ":" in host
         family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
         with self.socket(family, socket.SOCK_RAW, protocol) as sock:
@@ -147,17 +147,20 @@ class Guest(Space):
             checksum = 0 if six else _checksum(head + tag)  # the kernel fills the ICMPv6 one in
             deadline = time.monotonic() + timeout
             with contextlib.suppress(OSError):
-                sock.sendto(head[:2] + struct.pack(">H", checksum) + head[4:] + tag, (host, 0))
-                while (left := deadline - time.monotonic()) > 0:
-                    sock.settimeout(left)
-                    data = sock.recv(2048)
-                    data = data if six else data[(data[0] & 15) * 4 :]
-                    if data[0] == (129 if six else 0) and data.endswith(tag):
-                        return True
+                while (now := time.monotonic()) < deadline:
+                    sock.sendto(head[:2] + struct.pack(">H", checksum) + head[4:] + tag, (host, 0))
+                    again = min(deadline, now + 1)
+                    with contextlib.suppress(TimeoutError):
+                        while (left := again - time.monotonic()) > 0:
+                            sock.settimeout(left)
+                            data = sock.recv(2048)
+                            data = data if six else data[(data[0] & 15) * 4 :]
+                            if data[0] == (129 if six else 0) and data.endswith(tag):
+                                return True
         return False
 
-    def online(self, six: bool = False, timeout: float = 2.0) -> bool:
-        """Whether bytes of the internet server really arrive here."""
+    def online(self, six: bool = False, timeout: float = 10.0) -> bool:
+        """Whether bytes of the internet server really arrive here. Who may not gets an answer at once."""
         from .internet import HOST4, HOST6
 
         host = HOST6 if six else HOST4

@@ -7,7 +7,7 @@ import socket
 import threading
 from dataclasses import dataclass
 
-from .place import Place, reset_on_close
+from .place import Place, reset_on_close, wait_for
 from .websocket import read_head
 
 REASONS = {101: "Switching Protocols", 200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
@@ -47,7 +47,8 @@ class Server:
 
     def __init__(self, place: Place, host: str, port: int = 0) -> None:
         self.place, self.host, self.port = place, host, port
-        self.connections: set[socket.socket] = set()
+        self.connections: dict[socket.socket, tuple] = {}
+        """Those that are open, and who is at their other end."""
         self.lock = threading.RLock()
         self.listener: socket.socket | None = None
         self.open()
@@ -68,7 +69,8 @@ class Server:
 
     def close(self) -> None:
         """No listener, and every open connection reset: the machine is down."""
-        listener, self.listener = self.listener, None
+        with self.lock:
+            listener, self.listener = self.listener, None
         if listener:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -83,6 +85,13 @@ class Server:
                 reset_on_close(sock)
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def wait_quiet(self) -> None:
+        """Until all that peers have sent is read and dealt with: for when they have just been killed, and send nothing more."""
+        with self.place.connect(self.host, self.port) as last:
+            # Connections are taken in turn: with this one here, none from before it waits at the door.
+            wait_for(lambda: last.getsockname()[:2] in [peer[:2] for peer in list(self.connections.values())], 5, "the door is empty")
+        wait_for(lambda: not self.connections, 5, "nothing is under way")
+
     def __enter__(self):
         return self
 
@@ -92,11 +101,16 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except OSError:
                 return
             with self.lock:
-                self.connections.add(sock)
+                if self.listener is not listener:
+                    # Closed in the moment in which it came.
+                    reset_on_close(sock)
+                    sock.close()
+                    return
+                self.connections[sock] = peer
             threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
 
     def _converse(self, sock: socket.socket) -> None:
@@ -115,7 +129,7 @@ class Server:
             pass
         finally:
             with self.lock:
-                self.connections.discard(sock)
+                self.connections.pop(sock, None)
             sock.close()
 
     def _read(self, sock: socket.socket, data: bytes) -> tuple[Request, bytes]:

@@ -65,7 +65,8 @@ class Names:
 
 
 class Issuer:
-    """`asked` and `given` are what came to it: links, and (k1, invoice). A tap is good once."""
+    """`asked` and `given` are what came to it: links, and (k1, invoice); `paid` what it pays for them. All three are there before
+    the answer. A tap is good once."""
 
     def __init__(self, lab, *, pay, dir: str, names: list[str] | None = None) -> None:
         self.pay_invoice = pay
@@ -132,9 +133,11 @@ class Issuer:
         if when == "before":
             self.pay(fields["pr"])
         if not self._spoiled(request, "callback"):
+            if when == "after":
+                self.paid.append(fields["pr"])
             request.answer(200, {"status": "OK"})
             if when == "after":
-                self.pay(fields["pr"])
+                self.pay_invoice(fields["pr"])
         return None
 
     def pay(self, invoice: str) -> None:

@@ -78,7 +78,7 @@ class Chain:
 
     def stop(self) -> None:
         if self.process:
-            self.process.stop(10)
+            self.process.stop()
             self.process = None
 
     def rpc(self, method: str, *params):
@@ -141,7 +141,7 @@ class Node:
         """SIGTERM."""
         process, self.process = self.process, None
         if process:
-            process.stop(15)
+            process.stop()
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -217,7 +217,8 @@ class Node:
         return [payment["status"] for payment in self.payments() if payment["payment_hash"] == invoice.payment_hash]
 
     def balance_msat(self) -> int:
-        """Its own side of the channel, settled payments only."""
+        """Its own side of the channel, when no payment is under way there: who pays knows of the end before the channel has it."""
+        wait_for(lambda: not any(channel["pending_htlcs"] for channel in self.api("GET", "/v1/channels")["channels"]), 10, "the channel is at rest")
         return int(self.api("GET", "/v1/balance/channels")["local_balance"]["msat"])
 
     # Calls

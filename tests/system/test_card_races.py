@@ -111,6 +111,7 @@ def killed(cards, path: str, arm, by: str = "kill") -> dict | None:
     with contextlib.suppress(OSError):
         answer = cards.ask(path)
     assert dead.wait(60), "the moment never came"
+    cards.node.wait_quiet()
     revive(cards)
     return answer
 
@@ -166,7 +167,7 @@ def check(cards, arm, end: str = "paid", by: str = "kill") -> None:
     over = cards.spend(card, cards.invoice(1000))
     assert (over == OK) == (spent() == 1_000_000), "what is spent or unknown counts, and nothing else"
     assert asked() == before
-    cards.daemon.kill()
+    cards.kill()
     revive(cards)
     assert asked() == before
 
@@ -199,8 +200,7 @@ def test_killed_again_and_again_while_payments_are_looked_up_all_come_to_their_e
     cards.node.next(pay="pending")
     for card, invoice in made:
         cards.begin(card, invoice)
-    for card, _ in made:
-        cards.wait_for_states(card, "pending")
+    cards.wait_for_pending(*made)
     for _ in range(3):
         cards.daemon.kill()
         revive(cards)

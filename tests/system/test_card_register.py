@@ -161,7 +161,7 @@ def test_code_is_over_after_a_day(cards):
     order, younger = cards.order(), cards.order()
     cards.daemon.kill()
     edit(cards.daemon, f"UPDATE card_keys SET code_ends_ms = code_ends_ms - {DAY * 1000} WHERE card = {order.card_id}",
-         f"UPDATE card_keys SET code_ends_ms = code_ends_ms - {(DAY - 60) * 1000} WHERE card = {younger.card_id}")
+         f"UPDATE card_keys SET code_ends_ms = code_ends_ms - {(DAY - 600) * 1000} WHERE card = {younger.card_id}")
     cards.daemon.start()
     assert cards.ask(order.path) == NO_CODE
     assert BoltCard(cards.ask(younger.path)).id == younger.card_id

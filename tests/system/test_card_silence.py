@@ -1,21 +1,30 @@
 """What takes a minute: a node that says nothing, and one that cannot be proven to have sent nothing before the invoice is over."""
 
+import threading
 import time
 
+from lab.card_shop import Waiting, callback_path
 from lab.http_server import Cut
 
-
-def cut() -> None:
-    raise Cut
+LIFE = 45
+"""Seconds of an invoice; one that ends within 30 is not paid."""
 
 
 def test_silence_is_no_failure_and_what_was_never_sent_comes_back_once_its_invoice_is_over(cards):
     """Both side by side, as both need their time."""
     silent, forgotten = cards.card(day_max=1000), cards.card(day_max=1000)
-    paid, never = cards.invoice(600), cards.invoice(600, expiry=33)
-    ends = time.time() + 33
+    arrived = threading.Event()
+
+    def cut() -> None:
+        arrived.set()
+        raise Cut
+
     cards.node.when("arrived", cut)
-    tills = [cards.begin(forgotten, never)]
+    k1 = cards.k1(forgotten)
+    paid, never = cards.invoice(600), cards.invoice(600, expiry=LIFE)
+    ends = time.time() + LIFE
+    tills = [Waiting(cards, callback_path(k1, never.request))]
+    assert arrived.wait(60)
     cards.wait_for_states(forgotten, "pending")
     cards.node.next(pay="paid", fault="hang")
     tills.append(cards.begin(silent, paid))

@@ -4,6 +4,7 @@ The bank is a stand-in that keeps to LUD-03; its invoices are the mint's, and pa
 """
 
 import concurrent.futures
+import time
 import types
 from urllib.parse import parse_qs
 
@@ -321,7 +322,7 @@ def test_a_card_of_another_router_pays_here(shop, elsewhere, stranger, buy):
 
     def on_pay(request):
         invoice = parse_qs(request.body.decode())["invoice"][0]
-        (quote,) = [quote for mint in shop.mints for quote in mint.quotes.values() if quote.request == invoice]
+        (quote,) = [quote for mint in shop.mints for quote in list(mint.quotes.values()) if quote.request == invoice]
         elsewhere.node.know(invoice, quote.payment_hash, quote.preimage, quote.amount * 1000)
         pays(request)
         shop.pay(invoice)
@@ -338,7 +339,7 @@ def test_a_card_of_another_router_pays_here(shop, elsewhere, stranger, buy):
 
 def test_a_card_of_this_router_pays_without_lightning(lab, shop, bank, stranger, other_stranger, buy):
     card = own_card(shop.daemon, tx_max=10, day_max=12)
-    before = shop.daemon.status()["data"]["sales_today"]
+    day, before = time.gmtime().tm_yday, shop.daemon.status()["data"]["sales_today"]
     link, invoices, balance = card.tap(), shop.invoices_asked(), shop.daemon.ask("wallet", "balance")
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: buy(link), range(5)))
@@ -349,7 +350,8 @@ def test_a_card_of_this_router_pays_without_lightning(lab, shop, bank, stranger,
     assert said(buy(card.tap(), steps=8)) == "The card’s bank says: “the amount is above what the card may still spend today”"
     assert said(buy(card.tap(1))) == "The card’s bank says: “this card could not be read; please tap again”"
     sales = shop.daemon.status()["data"]["sales_today"]
-    assert (sales["count"] - before["count"], sales["sat"] - before["sat"]) == (1, 5)
+    if time.gmtime().tm_yday == day:
+        assert (sales["count"] - before["count"], sales["sat"] - before["sat"]) == (1, 5)
     spent = [line for line in history(shop.daemon, card) if line["state"] == "paid"]
     assert [(line["amount_msat"], line["note"]) for line in spent] == [(5000, "spent here")]
     assert shop.invoices_asked() == invoices and shop.daemon.ask("wallet", "balance") == balance, "no money moved"

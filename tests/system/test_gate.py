@@ -147,21 +147,22 @@ def test_who_takes_a_paid_guests_address_gets_nothing(lab, daemon, other):
         lab.guest.configure()
 
 
-def seconds_online(guest, started: float, limit: float) -> float:
-    """How long after `started` the internet last answered a guest that asks all the time."""
-    last = time.monotonic() - started
+def seconds_online(guest, started: float, limit: float) -> tuple[float, float]:
+    """A guest asks the internet all the time: how long after `started` it asked what was answered last, and the longest time
+    without a question, as on a busy machine."""
+    last = before = pause = 0.0
     with guest.udp("0.0.0.0") as four, guest.udp("::") as six:
         for sock in (four, six):
             sock.settimeout(0.02)
-        while (asked := time.monotonic() - started) < min(limit, last + 2):
+        while (asked := time.monotonic() - started) < limit:
+            before, pause = asked, max(pause, asked - before)
             for sock, host in ((four, HOST4), (six, HOST6)):
                 try:
-                    sock.sendto(b"still here?", (host, 443))
-                    sock.recv(100)
-                    last = asked
+                    sock.sendto(str(asked).encode(), (host, 443))
+                    last = max(last, float(sock.recv(100)))
                 except OSError:
                     pass
-    return last
+    return last, max(pause, limit - before)
 
 
 @pytest.mark.parametrize("daemon_is", ["running", "killed", "hanging"])
@@ -173,8 +174,8 @@ def test_session_ends_to_the_second_whatever_becomes_of_the_daemon(lab, daemon, 
         daemon.kill()
     elif daemon_is == "hanging":
         daemon.signal(signal.SIGSTOP)
-    online = seconds_online(lab.guest, started, open_by + 3.2)
-    assert 1.5 <= online <= open_by + 3
+    online, pause = seconds_online(lab.guest, started, open_by + 3.2)
+    assert 1.5 - pause <= online <= open_by + 3
     before = lab.hammered_packets()
     with Hammer(lab.guest):
         assert not lab.guest.online(timeout=0.3)
@@ -182,11 +183,11 @@ def test_session_ends_to_the_second_whatever_becomes_of_the_daemon(lab, daemon, 
 
 
 def test_running_download_ends_with_its_session(lab, daemon):
-    daemon.command("grant", lab.guest.mac, "2s")
+    daemon.control({"command": "grant", "args": [lab.guest.mac, "4s"]})
     with lab.guest.connect(HOST4, 80) as sock:
         sock.sendall(b"GET /drip/20 HTTP/1.0\r\n\r\n")
         started, got = time.monotonic(), 0
-        sock.settimeout(1.5)
+        sock.settimeout(3)
         try:
             while time.monotonic() < started + 15 and (data := sock.recv(65536)):
                 got += len(data)
@@ -206,7 +207,8 @@ def test_top_up_outlives_the_first_sessions_end(lab, daemon):
     started = time.monotonic()
     daemon.command("grant", lab.guest.mac, "1s")
     daemon.command("grant", lab.guest.mac, "1s")
-    assert seconds_online(lab.guest, started, 3.5) >= 1.5
+    online, pause = seconds_online(lab.guest, started, 3.5)
+    assert online >= 1.5 - pause
 
 
 def test_grants_at_the_same_time_all_count(lab, daemon):
@@ -298,16 +300,20 @@ def test_flushed_firewall_heals_within_five_seconds_and_lets_nobody_unpaid_out(l
     assert lab.guest.online()
     before = lab.hammered_packets()
     with Hammer(other) as hammer:
-        flushed = time.monotonic()
-        flush_with_nat(lab)
-        wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
-        healed = time.monotonic() - flushed
+        flushes = 0
+
+        def heals() -> None:
+            nonlocal flushes
+            flushes += 1
+            flush_with_nat(lab)
+            wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
+
+        in_time(5 + 1, heals)
         hammer.strike()
         assert lab.hammered_packets() == before
     assert lab.guest.online() and lab.guest.online(six=True)
-    assert healed < 5 + 1
     assert 3540 < kernel_seconds(lab)[lab.guest.mac] <= 3600
-    assert daemon.status()["data"]["gate"]["times_put_back"] == 1
+    assert daemon.status()["data"]["gate"]["times_put_back"] == flushes
 
 
 def test_deleted_routing_rules_are_put_back_and_let_nobody_unpaid_out(lab, daemon, other):
@@ -316,7 +322,8 @@ def test_deleted_routing_rules_are_put_back_and_let_nobody_unpaid_out(lab, daemo
     with Hammer(other) as hammer:
         delete_locks(lab)
         hammer.strike()
-        wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] == 1, 5)
+        # Twice, where it has looked between the two.
+        wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] in (1, 2), 5)
         wait_for(lambda: locks(lab) == 2, 2)
         hammer.strike()
     assert lab.hammered_packets() == before
@@ -350,21 +357,25 @@ def test_routing_rules_deleted_while_the_daemon_is_killed_let_nobody_unpaid_out(
 
 def test_daemon_closes_within_two_seconds_when_both_locks_are_deleted(lab, daemon, other):
     with Hammer(other) as hammer:
-        before = out = lab.hammered_packets()
-        # Until something gets out, because else this shows nothing.
-        while out == before:
-            wait_for(lambda: locks(lab) == 2)
-            flush_with_nat(lab)
-            delete_locks(lab)
-            deleted = last = looked = time.monotonic()
-            # It is closed when a second goes by without anything; the last came after the look before the one that saw it.
-            while looked - last < 1:
-                asked = time.monotonic()
-                if (now := lab.hammered_packets()) > out:
-                    out, last = now, looked
-                looked = asked
+        def seconds_open() -> float:
+            before = out = lab.hammered_packets()
+            # Until something gets out, because else this shows nothing.
+            while out == before:
+                wait_for(lambda: locks(lab) == 2)
+                flush_with_nat(lab)
+                delete_locks(lab)
+                deleted = last = looked = time.monotonic()
+                # It is closed when a second goes by without anything; the last came after the look before the one that saw it.
+                while looked - last < 1 or locks(lab) < 2:
+                    asked = time.monotonic()
+                    if (now := lab.hammered_packets()) > out:
+                        out, last = now, looked
+                    looked = asked
             hammer.strike()
-            assert lab.hammered_packets() == out and last - deleted < 2
+            assert lab.hammered_packets() == out
+            return last - deleted
+
+        in_time(2, seconds_open)
 
 
 def test_table_deleted_alone_is_rebuilt(lab, daemon):
@@ -380,9 +391,8 @@ def test_single_deleted_rule_is_noticed(lab, daemon):
 
     whole = rules()
     lab.router.run(["nft", "delete", "rule", "inet", "tollgate", "tg_unpaid", "handle", whole[-2].split()[-1]])
-    assert len(rules()) == len(whole) - 1
+    wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] == 1, 5)
     wait_for(lambda: len(rules()) == len(whole), 5)
-    assert daemon.status()["data"]["gate"]["times_put_back"] == 1
 
 
 def test_element_deleted_from_the_paid_set_is_put_back(lab, daemon):
@@ -486,7 +496,7 @@ def test_restart_interrupts_no_running_download(lab, daemon):
     daemon.command("grant", lab.guest.mac, "1h")
     with lab.guest.connect(HOST4, 80) as sock:
         sock.sendall(b"GET /drip/3 HTTP/1.0\r\n\r\n")
-        sock.settimeout(1)
+        sock.settimeout(5)
         assert sock.recv(65536)
         daemon.restart()
         for _ in range(20):
@@ -502,5 +512,4 @@ def test_idle_guest_still_gets_pushes_of_its_open_connection(lab, daemon):
         wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
         with peer:
             peer.sendall(b"a message for you")
-            phone.settimeout(3)
             assert phone.recv(100) == b"a message for you"

@@ -198,13 +198,14 @@ class Play:
     def look(self, guest) -> None:
         """Use grows with time and no faster, whatever happens to the daemon."""
         with contextlib.suppress(OSError):
-            now = time.monotonic()
+            asked = time.monotonic()
             used, allotment = map(int, guest.get(TOLLGATE + "/usage").text.split("/"))
-            then, used_then, allotment_then = self.seen.get(guest.mac, (now, -1, -1))
-            passed = (now - then) * 1000
+            then, used_then, allotment_then = self.seen.get(guest.mac, (asked, -1, -1))
+            # At most, as either answer may have been long on its way.
+            passed = (time.monotonic() - then) * 1000
             if allotment_then > 0 and passed < allotment_then - used_then - 500:
                 assert allotment >= allotment_then and used_then <= used <= used_then + passed + 1000, (used_then, used, passed)
-            self.seen[guest.mac] = (now, used, allotment)
+            self.seen[guest.mac] = (asked, used, allotment)
 
     def end(self) -> None:
         """The mint is well and stays, nobody is killed any more; pages go on posting what they have posted."""

@@ -94,11 +94,11 @@ def test_kill_of_lnd_in_mid_payment_leaves_it_unknown_until_lnd_knows(lnd, meanw
     lnd.pair.alice.start(ready=False)
     # At any moment of its start: never failed unless it is, never paid unless it is.
     end = {"settled": "paid", "cancelled": "failed", "held": "unknown"}[meanwhile]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (found := lnd.payer.lookup(held.request)).outcome == "unknown" and end != "unknown":
         assert time.monotonic() < deadline, found
+    lnd.pair.alice.wait_active()
     if meanwhile == "held":
-        lnd.pair.alice.wait_active()
         assert lnd.payer.lookup(held.request).outcome == "unknown"
         assert lnd.payer.pay(held.request).outcome == "unknown"
         lnd.pair.wait_routable()
@@ -125,14 +125,14 @@ def test_orders_while_lnd_starts_end_as_they_say(lnd):
     """Locked, unlocked, without peers: what is called failed was not paid, then or later."""
     lnd.pair.alice.stop()
     lnd.pair.alice.start(ready=False)
-    seen, deadline = [], time.monotonic() + 60
+    seen, deadline = [], time.monotonic() + 150
     while "paid" not in [outcome for _, outcome in seen]:
         assert time.monotonic() < deadline, seen
         invoice = lnd.pair.bob.invoice(10)
         seen.append((invoice, lnd.payer.pay(invoice.request).outcome))
     for invoice, outcome in seen:
         paid = lnd.pair.bob.invoice_state(invoice) == "SETTLED"
-        assert paid == (outcome == "paid"), outcome
+        assert outcome == "unknown" or paid == (outcome == "paid"), outcome
         assert lnd.payer.lookup(invoice.request).outcome in {"paid": ["paid"], "failed": ["failed", "absent"]}.get(outcome, ["failed", "absent", "paid"])
 
 
@@ -140,7 +140,7 @@ def test_frozen_lnd_is_looked_up(lnd):
     invoice = lnd.pair.bob.invoice(11)
     lnd.pair.alice.signal(signal.SIGSTOP)
     try:
-        found = lnd.payer.lookup(invoice.request)
+        found = lnd.payer.lookup(invoice.request, tries=1)
         assert found.outcome == "unknown" and "no" in found.why
     finally:
         lnd.pair.alice.signal(signal.SIGCONT)

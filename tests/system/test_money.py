@@ -189,13 +189,13 @@ def test_mint_that_goes_on_lying_is_told_to_the_guest_and_asked_until_it_stops(l
         fault_mint.pay(made["invoice"])
         told = proxy.wait("payment_received")
         with pytest.raises(MintProxyError) as failed:
-            proxy.wait("session_granted", 20)
+            proxy.wait("session_granted")
         assert failed.value.code == "token_claim_failed"
         assert failed.value.body["request_id"] == told["request_id"] == made["request_id"]
         assert not lab.guest.online()
         fault_mint.behave()
         proxy.send({"type": "status", "request_id": made["request_id"]})
-        proxy.wait("session_granted", 40)
+        proxy.wait("session_granted")
     check_books(daemon, fault_mint, 5)
 
 
@@ -244,6 +244,7 @@ def test_event_without_a_payment_gives_nothing(lab, fault_mint, make_daemon):
         for _ in range(5):
             fault_mint.send_event(quote, "PAID")
             time.sleep(0.05)
+        wait_for(lambda: fault_mint.counts.get("mint"), 5, "it asks for what it was told of")
         wait_for(lambda: read_request(lab.guest, made["request_id"]).json()["type"] == "invoice_ready", 3)
         assert fault_mint.counts["mint"] <= 3 + (time.monotonic() - began), "a mint that cries wolf is not asked without a pause"
         assert not Books(daemon).grants and not daemon.paid_macs()
@@ -282,11 +283,17 @@ def test_socket_that_was_cut_is_back_and_looks_at_once(lab, fault_mint, make_dae
     fault_mint.misbehave("silent_socket")
     make_daemon(fault_mint.url)
     with MintProxy(lab.guest) as proxy:
-        made = proxy.request(fault_mint.url, 5, apply=True)
-        wait_for(lambda: fault_mint.counts.get("state", 0) >= 3, 12, "the quick looks are over; the next is due after 10 s")
-        fault_mint.pay(made["invoice"])
-        fault_mint.reset_connections()
-        proxy.wait("session_granted", 8)
+        def found() -> float:
+            looks = fault_mint.counts.get("state", 0)
+            made = proxy.request(fault_mint.url, 5, apply=True)
+            wait_for(lambda: fault_mint.counts.get("state", 0) >= looks + 3, 12, "the quick looks are over; the next is due after 10 s")
+            fault_mint.pay(made["invoice"])
+            paid = time.monotonic()
+            fault_mint.reset_connections()
+            proxy.wait("session_granted")
+            return time.monotonic() - paid
+
+        in_time(8, found)
 
 
 def test_mint_that_is_back_after_an_outage_is_asked_about_every_payment(lab, fault_mint, make_daemon):
@@ -469,13 +476,13 @@ def test_mint_away_at_the_end_of_the_grace_is_not_asked_in_a_spin(lab, make_daem
     """The payment came before the end; it counts when the mint is back, however late that is."""
     with FaultMint(lab.internet, MINT4, invoice_seconds=2) as mint:
         mint.misbehave("refuse_socket")
+        mint.misbehave("down", on="state")
         daemon = make_daemon(mint.url, main={"invoice_grace": 0})
         made = request(lab.guest, mint, 5, apply=True)
-        mint.misbehave("down", on="state")
         mint.pay(made["invoice"])
         began = time.monotonic()
         time.sleep(4)
-        assert mint.counts["state"] <= 2 + (time.monotonic() - began)
+        assert mint.counts.get("state", 0) <= 2 + (time.monotonic() - began)
         mint.behave()
         gets(lab.guest, made)
         check_books(daemon, mint, 5)

@@ -15,7 +15,7 @@ from lab.daemon import ADMIN_PORT, Mint, binary
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
 from lab.internet import MINT4
-from lab.place import wait_for
+from lab.place import PATIENCE, wait_for
 from lab.portal_client import post_request
 
 PORTAL = f"http://{ROUTER4}:2121/"
@@ -151,6 +151,7 @@ def test_not_enabled_exits_0_and_leaves_the_locks_as_they_are(lab, daemon):
 
 def test_status_shows_guests_sales_mints_locks_store_and_clock(lab, seller):
     seller.command("grant", lab.guest.mac, "30m")
+    wait_for(lambda: seller.status()["data"]["ready"], 5, "the mint has answered")
     status = seller.status()["data"]
     assert status["ready"] is True and status["not_ready"] == []
     assert status["guests"]["online"] == 1
@@ -245,7 +246,7 @@ def test_help_and_readme_name_the_same_commands(lab):
 def test_control_socket_survives_nonsense(lab, daemon):
     for line in (b"", b"\n", b"nonsense\n", b"[]\n", b'{"command": 5}\n', b'{"command":"grant","args":{}}\n', b"\xff\xfe\n", b"x" * 100_000 + b"\n"):
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(5)
+            sock.settimeout(PATIENCE)
             sock.connect(os.path.join(daemon.run_dir, "control.sock"))
             try:
                 sock.sendall(line)
@@ -420,8 +421,8 @@ def test_syslog_gets_ident_and_facility(lab, own_dev):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         path = os.path.join(dev, "log")
         syslog.bind(path)
-        syslog.settimeout(5)
-        daemon.start(through=through)
+        syslog.settimeout(PATIENCE)
+        daemon.start(ready=False, through=through)
         lines = [syslog.recv(4096).decode()]
         while "is up" not in lines[-1]:
             lines.append(syslog.recv(4096).decode())

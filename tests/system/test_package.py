@@ -378,8 +378,7 @@ def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says
     package.install(ipk("1.0.0"))
     router.start(SELLING)
     router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
-    router.init("stop")
-    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    router.stop()
     store, now = router.at("etc/tollgate/store.db"), []
 
     def version(said: str) -> None:
@@ -395,8 +394,7 @@ def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says
     assert state.startswith("ready: no") and "STORE_TOO_NEW" in state and "install that one again" in state
     assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid"]).out, "who has paid stays online"
     assert router.bytes("etc/tollgate/store.db") == before
-    router.init("stop")
-    wait_for(lambda: router.run("tollgated", "status", check=False).code != 0, 20, "the daemon is gone")
+    router.stop()
     version(str(now[0]))
     package.install(ipk("1.0.0"))
     wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the newer one goes on")

@@ -149,15 +149,16 @@ def test_without_a_usable_store_paid_sessions_go_on_even_after_a_flush(lab, make
 def test_adopted_session_still_ends_at_its_second(lab, make_daemon):
     daemon = make_daemon(AWAY)
     started = time.monotonic()
-    daemon.command("grant", lab.guest.mac, "3s")
+    daemon.command("grant", lab.guest.mac, "10s")
+    granted = time.monotonic() - started
     daemon.stop()
     damage_database(daemon.state_dir)
     daemon.start()
     assert lab.guest.online()
     lab.router.nft("delete table inet tollgate\n")
     wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 3)
-    wait_for(lambda: not daemon.paid_macs(), 4)
-    assert 2.9 <= time.monotonic() - started <= 10
+    wait_for(lambda: not daemon.paid_macs(), 11)
+    assert 9.9 <= time.monotonic() - started <= granted + 10 + 5
     assert not lab.guest.online(timeout=0.5)
 
 
@@ -218,7 +219,7 @@ def small_disk(lab, make_daemon, fault_mint):
 
     yield daemon, fill, free
     daemon.kill()
-    lab.router.run(["umount", daemon.state_dir])
+    lab.router.run(["umount", "-l", daemon.state_dir])
 
 
 def test_full_disk_refuses_new_sales_before_anything_is_taken_and_recovers(lab, small_disk, fault_mint):
@@ -307,19 +308,26 @@ def test_jumping_clock_neither_ends_nor_extends_sessions(lab, make_daemon):
     daemon = make_daemon(AWAY, start=False).start(env=wall.env)
     started = time.monotonic()
     daemon.command("grant", lab.guest.mac, "1h")
+    granted = time.monotonic() - started
+
+    def assert_an_hour() -> None:
+        asked = time.monotonic() - started
+        left = {session["mac"]: session["remaining_seconds"] for session in daemon.ask("sessions")["data"]}
+        # Granted after the start, asked before the answer: between that a busy machine may have passed some time.
+        assert 3600 - (time.monotonic() - started) - 1.1 <= left[lab.guest.mac] <= 3600 - asked + granted + 1.1
+
     daemon.command("grant", lab.guests[1].mac, "3s")
     for moment in ("2026-06-01 12:00:00", "2040-01-01 00:00:00", "1999-12-31 23:59:59"):
         wall.set(moment)
-        left = {session["mac"]: session["remaining_seconds"] for session in daemon.ask("sessions")["data"]}
-        assert abs(left[lab.guest.mac] - (3600 - (time.monotonic() - started))) <= 5
+        assert_an_hour()
         assert lab.guest.online()
+    jumped = time.monotonic() - started
     wait_for(lambda: lab.guests[1].mac not in daemon.paid_macs(), 5)
-    assert 2.8 <= time.monotonic() - started <= 10
+    assert 2.8 <= time.monotonic() - started <= jumped + 3 + 5
     wall.set("2038-01-19 03:14:08")
     daemon.kill()
     daemon.start(env=wall.env)
-    (session,) = daemon.ask("sessions")["data"]
-    assert abs(session["remaining_seconds"] - (3600 - (time.monotonic() - started))) <= 5
+    assert_an_hour()
 
 
 # What a sale costs the flash

@@ -80,6 +80,7 @@ def test_payment_below_the_minimum_after_fees_stays_the_guests(lab, make_daemon,
 # Wallets of others
 
 
+@pytest.mark.timeout(900)
 def test_nutshells_own_wallet_pays_us_and_we_pay_it(lab, mint, make_daemon, stranger):
     sales = Customers(lab, mint, make_daemon(mint.url), STEP)
     theirs = Cashu(lab.internet, mint.url, lab.path("nutshell-wallet"))
@@ -203,10 +204,12 @@ def test_one_token_of_two_guests_twenty_times_at_once_is_one_session_and_one_cha
         fault_proxy.fault("/v1/swap", times=1, **fault)
         answers = at_once(lambda number: (number % 2, real_sales.post(guests[number % 2], token)), range(20))
         assert fault_proxy.count("/v1/swap") == swaps + 1
-        winners = {number for number, answer in answers if answer.status == 200}
+        # On a busy machine the gate may take longer than a post is kept waiting.
+        pending = (503, "payment-received-grant-pending")
+        winners = {number for number, answer in answers if answer.status == 200 or (answer.status, code_of(answer)) == pending}
         for number, answer in answers:
             if answer.status != 200:
-                assert (answer.status, code_of(answer)) in ((503, "payment-duplicate-inflight"), (402, "payment-error-token-spent")), answer.text
+                assert (answer.status, code_of(answer)) in (pending, (503, "payment-duplicate-inflight"), (402, "payment-error-token-spent")), answer.text
         assert len(winners) == 1
         (winner,) = winners
         assert real_sales.buy(guests[winner], token) == amount
@@ -247,7 +250,7 @@ def small_disk(lab, fault_mint, make_daemon):
 
     yield Customers(lab, fault_mint, daemon.start(), STEP), fill
     daemon.kill()
-    lab.router.run(["umount", daemon.state_dir])
+    lab.router.run(["umount", "-l", daemon.state_dir])
 
 
 def test_full_disk_takes_no_token(small_disk, stranger):

@@ -9,7 +9,7 @@ import pytest
 
 from lab.guest import ROUTER4, ROUTER6, Guest
 from lab.http_client import exchange
-from lab.place import wait_for
+from lab.place import PATIENCE, wait_for
 from lab.portal_client import PORTAL, MintProxy, read_request
 from lab.tickets import WRONG, change_mac, forget_packets, show
 from lab.websocket import WebSocket
@@ -128,11 +128,12 @@ def test_a_copied_ticket_is_refused_while_its_guest_is_there(shop, stranger, oth
 def test_an_account_moves_once_a_minute(shop, stranger):
     ticket = buy(shop, stranger)["ticket"]
     change_mac(shop.lab, stranger)
+    asked = time.monotonic()
     assert show(stranger, ticket).status == 200
     change_mac(shop.lab, stranger)
     refused = show(stranger, ticket)
     assert (refused.status, refused.json()["code"]) == (429, "rate_limited")
-    assert 50 <= int(refused.headers["retry-after"]) <= 60
+    assert 60 - (time.monotonic() - asked) <= int(refused.headers["retry-after"]) <= 60
 
 
 def test_guessing_is_limited_per_mac(shop, stranger, other_stranger):
@@ -206,10 +207,10 @@ def test_a_page_whose_name_was_turned_to_the_router_hears_only_of_what_it_knows(
             shop.pay(more["invoice"])
             proxy.wait("tokens_ready", request_id=more["request_id"])
         page.send({"type": "mint_request", "mint_url": shop.mint.url, "amount": 7})
-        own = page.receive_json(15)
+        own = page.receive_json()
         assert own["type"] == "invoice_ready", "it was told nothing before"
         shop.pay(own["invoice"])
-        assert page.receive_json(10)["request_id"] == own["request_id"]
+        assert page.receive_json()["request_id"] == own["request_id"]
         page.send({"type": "status", "request_id": waiting["request_id"]})
         assert page.receive_json()["type"] == "tokens_ready", "who knows the request id is the guest"
 
@@ -290,7 +291,7 @@ def test_of_fifty_devices_with_one_ticket_exactly_one_gets_in(shop, stranger, ot
         def try_it(number: int) -> int:
             sock = crowd.socket(socket.AF_INET, socket.SOCK_STREAM)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, devices[number].encode())
-            sock.settimeout(30)
+            sock.settimeout(PATIENCE)
             sock.bind((f"192.168.77.{200 + number}", 0))
             sock.connect((ROUTER4, 2121))
             return exchange(sock, "POST", "/ticket", ROUTER4, body={"ticket": ticket}).status

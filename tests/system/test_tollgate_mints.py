@@ -11,6 +11,7 @@ from lab.daemon import Mint
 from lab.fault_mint import FaultMint
 from lab.internet import MINT4
 from lab.place import wait_for
+from lab.purse import WITHIN
 from lab.payers import STEP, Purse, assert_notice, assert_session, offered, pay, sells_minutes, usage
 from lab.tollgate_client import PORTAL_ORIGIN, TOLLGATE, PortalSite, check_event, tag_of
 
@@ -39,7 +40,7 @@ def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_c
         fault_mint.misbehave("hang", on=endpoint)
     with ThreadPoolExecutor(4) as pool:
         paying = pool.submit(pay, stranger, token)
-        wait_for(lambda: any(fault.name == "hang" and fault.hits for fault in fault_mint.faults), 5, "the mint has the token")
+        wait_for(lambda: any(fault.on == "swap" and fault.hits for fault in fault_mint.faults), 5, "the mint has the token")
         twin = pool.submit(pay, stranger, token)
         for path in [*LOOKS, f"/ln-invoice?quote={quote}"]:
             started = time.monotonic()
@@ -56,7 +57,7 @@ def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_c
     assert waited < POST_LIMIT and other_waited < POST_LIMIT
     assert usage(stranger) == "-1/-1"
     fault_mint.behave()
-    wait_for(lambda: usage(stranger).endswith(f"/{5 * STEP}"), 60, "the session comes by itself")
+    wait_for(lambda: usage(stranger).endswith(f"/{5 * STEP}"), WITHIN, "the session comes by itself")
     wait_for(lambda: stranger.online(timeout=0.5), 5, "and the way is open")
     assert purse.is_spent(token)
     assert_session(pay(stranger, token)[0], 5 * STEP)

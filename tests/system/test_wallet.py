@@ -28,7 +28,7 @@ from lab.place import in_time, wait_for
 from lab.portal_client import MintProxy
 from lab.purse import WITHIN, Purse
 from lab.takings import Seed
-from lab.wallet import Wallet, encode_token
+from lab.wallet import MintError, Wallet, encode_token
 
 def receive(daemon, token: str, timeout: float = 60) -> dict:
     """The control socket's answer: `ok`, and `data` or `code`."""
@@ -46,7 +46,10 @@ def settled(daemon) -> bool:
 
 def held_by(mint: Nutshell, guest: Purse, token: str) -> bool:
     """Killed at a bad moment, nutshell calls proofs pending for ever, also of a swap: started once more, it still does."""
-    if set(guest.wallet.states(token)) != {"PENDING"}:
+    try:
+        if set(guest.wallet.states(token)) != {"PENDING"}:
+            return False
+    except MintError:
         return False
     mint.kill()
     mint.start()
@@ -252,6 +255,7 @@ def test_mint_that_is_away_takes_nothing_and_the_token_stays_good(guest):
     assert guest.check() == 22
 
 
+@pytest.mark.timeout(900)
 def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_daemon):
     with Nutshell(lab.internet, MINT4, dir=lab.path("restarting"), port=3450) as mint:
         guest = Purse(lab, mint, make_daemon(mint.url))
@@ -398,7 +402,7 @@ def test_more_than_there_is_cannot_be_sent(guest):
     daemon = guest.daemon
     assert daemon.control({"command": "wallet", "args": ["send", "1"]})["code"] == "insufficient"
     receive(daemon, guest.token(20))
-    assert daemon.control({"command": "wallet", "args": ["send", "21"]}, 15)["code"] == "insufficient"
+    assert daemon.control({"command": "wallet", "args": ["send", "21"]})["code"] == "insufficient"
     for nonsense in ("0", "-1", "1.5", "all"):
         assert daemon.control({"command": "wallet", "args": ["send", nonsense]})["code"] == "usage"
     assert guest.check() == 20
@@ -409,12 +413,14 @@ def test_killed_while_it_changes_money_for_a_send_nothing_is_lost(guest, moment)
     daemon = guest.daemon
     receive(daemon, guest.token(64))
     killed = guest.mint.when("swap", moment, guest.crash)
-    with pytest.raises((OSError, ValueError)):
-        daemon.control({"command": "wallet", "args": ["send", "21"]}, 10)
-        raise OSError("it was faster")
+    with contextlib.suppress(OSError, ValueError):
+        daemon.control({"command": "wallet", "args": ["send", "21"]})
     assert killed.wait(60)
     daemon.start()
     wait_for(lambda: settled(daemon), WITHIN)
+    for made in daemon.ask("wallet", "sent"):
+        # It was faster than the crash: a token that nobody was told of, or nobody took.
+        assert daemon.ask("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
     token = daemon.command("wallet", "send", "21").out.strip()
     assert guest.wallet.receive(token) == 21
     guest.held.append(guest.wallet.proofs[-3:])
@@ -470,9 +476,13 @@ def test_words_are_shown_to_a_terminal_only_and_the_log_notes_it(lab, guest):
         near, far = pty.openpty()
         process = daemon.lab.router.spawn(["sh", "-c", f"exec {' '.join(daemon.program)} wallet seed {' '.join(options)} -c '{daemon.config}' >{os.ttyname(far)} 2>&1"])
         process.wait()
-        text = os.read(near, 4096).decode()
-        os.close(near), os.close(far)
-        return text
+        os.close(far)
+        text = b""
+        with contextlib.suppress(OSError):  # the terminal is gone
+            while more := os.read(near, 4096):
+                text += more
+        os.close(near)
+        return text.decode()
 
     assert shown().split() == words.split()
     assert "words are shown" in daemon.log() and words not in daemon.log()
@@ -553,7 +563,7 @@ def test_whatever_happens_in_whatever_order_the_sum_comes_out(lab, make_daemon, 
                     list(pool.map(lambda _: receive(daemon, lot.choice(tokens)), range(3)))
 
         def send() -> None:
-            made = daemon.control({"command": "wallet", "args": ["send", str(lot.randint(1, 60))]}, 30)
+            made = daemon.control({"command": "wallet", "args": ["send", str(lot.randint(1, 60))]})
             if made["ok"]:
                 mint.behave()
                 before = len(guest.wallet.proofs)
@@ -574,13 +584,15 @@ def test_whatever_happens_in_whatever_order_the_sum_comes_out(lab, make_daemon, 
             guest.wallet = Wallet(lab.internet, mint.url)
 
         def crash() -> None:
-            killed = mint.when("swap", lot.choice(["arrived", "done", "answered"]), guest.crash)
+            moment = lot.choice(["arrived", "done", "answered"])
+            killed = mint.when("swap", moment, guest.crash)
             tokens.append(guest.token(lot.randint(20, 300)))
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 receive(daemon, tokens[-1])
-            except (OSError, ValueError):
-                assert killed.wait(60)
-            mint.moments.clear()
+            with mint.lock:
+                never_came = mint.moments.pop(("swap", moment), None)
+            # The answer may be quicker than the crash that it brought about.
+            assert never_came or killed.wait(60)
             if not daemon.running:
                 daemon.start()
 

@@ -4,7 +4,8 @@
 #   - a service declared with an instance that does not run is started, with an almost empty environment, the
 #     capabilities of its file alone, and in a root that holds what it declared (`ujail.sh`), as far as that is there;
 #   - one that runs and is declared again with a reload_signal gets at most that signal, never a restart;
-#   - one that is declared without an instance, or deleted, gets SIGTERM.
+#   - one that is declared without an instance, or deleted, gets SIGTERM;
+#   - one that ends by itself is started again after five seconds, as `respawn` says.
 
 _in_service= _in_instance= _in_data= _open=0 _jail=
 _out=/tmp/procd
@@ -27,7 +28,7 @@ procd_open_service() {
 	_in_service=$1
 	: >"$_out/$1.new"
 	rm -f "$_out/$1.command"
-	_reload=
+	_reload= _respawn=
 }
 
 procd_open_instance() {
@@ -47,6 +48,7 @@ procd_set_param() {
 		;;
 	respawn)
 		[ $# = 3 ] && [ -z "$(printf '%s' "$*" | tr -d '0-9 ')" ] || _bad "respawn wants three numbers"
+		_respawn=$2
 		;;
 	limits)
 		for word in "$@"; do
@@ -132,24 +134,41 @@ procd_close_service() {
 	elif ! _runs "$service"; then
 		set --
 		while read -r word; do set -- "$@" "$word"; done <"$_out/$service.command"
-		# As the first process of its jail it is not ended by a signal that it does not handle yet.
-		(
-			trap '' HUP
-			exec env -i PATH="$PATH" unshare -m --propagation unchanged /bin/sh /lib/functions/ujail.sh "$_out/$service" \
-				/bin/setpriv --no-new-privs --bounding-set="-all,$_capabilities" \
-				--inh-caps="-all,$_capabilities" --ambient-caps="-all,$_capabilities" "$@"
-		) >>"$_out/$service.log" 2>&1 </dev/null &
-		echo $! >"$_out/$service.pid"
+		rm -f "$_out/$service.pid"
+		(_keep "$service" "$@") >>"$_out/$service.log" 2>&1 </dev/null &
+		until [ -s "$_out/$service.pid" ]; do sleep 0.01; done
 	elif [ -n "$changed" ]; then
 		[ -n "$_reload" ] || _bad "a running service was declared anew without a reload_signal: it would restart"
 		kill "-$_reload" "$(_pid "$service")"
 	fi
 }
 
+# Runs it until somebody else takes its PID away.
+_keep() {
+	local service=$1 pid
+	shift
+	while :; do
+		# As the first process of its jail it is not ended by a signal that it does not handle yet.
+		(
+			trap '' HUP
+			exec env -i PATH="$PATH" unshare -m --propagation unchanged /bin/sh /lib/functions/ujail.sh "$_out/$service" \
+				/bin/setpriv --no-new-privs --bounding-set="-all,$_capabilities" \
+				--inh-caps="-all,$_capabilities" --ambient-caps="-all,$_capabilities" "$@"
+		) &
+		pid=$!
+		echo $pid >"$_out/$service.pid.new" && mv "$_out/$service.pid.new" "$_out/$service.pid"
+		wait $pid
+		[ -n "$_respawn" ] && [ "$(_pid "$service")" = $pid ] || return 0
+		sleep "$_respawn"
+		[ "$(_pid "$service")" = $pid ] || return 0
+	done
+}
+
 # As procd does, without waiting for it.
 _end() {
-	! _runs "$1" || kill "$(_pid "$1")"
+	local pid=$(_pid "$1")
 	rm -f "$_out/$1.pid"
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null || :
 }
 
 procd_kill() {

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 
-from ..place import Finished, wait_for
+from ..place import PATIENCE, Finished, wait_for
 from . import uci
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -97,7 +97,7 @@ class Root:
 
     def close(self) -> None:
         """Ends the service and takes the mounts away."""
-        self.sh("[ ! -f /tmp/procd/tollgated.pid ] || kill -9 $(cat /tmp/procd/tollgated.pid)", check=False)
+        self.sh("pid=$(cat /tmp/procd/tollgated.pid) && rm /tmp/procd/tollgated.pid && kill -9 $pid", check=False)
         for path in [f"dev/{name}" for name in DEVICES] + ["proc"]:
             self.place.run(["umount", self.at(path)], check=False)
 
@@ -132,7 +132,7 @@ class Root:
                 os.makedirs(os.path.dirname(self.at(word)), exist_ok=True)
                 shutil.copy(word, self.at(word))
 
-    def run(self, *argv: str, check: bool = True, env: dict[str, str] | None = None, input: str = "", timeout: float = 40) -> Finished:
+    def run(self, *argv: str, check: bool = True, env: dict[str, str] | None = None, input: str = "", timeout: float = 2 * PATIENCE) -> Finished:
         environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] + [f"{key}={value}" for key, value in (env or {}).items()]
         chroot = shutil.which("chroot", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
         return self.place.run([chroot, self.path, "/bin/busybox", "env", "-i", *environment, *argv], check=check, input=input, timeout=timeout)
@@ -149,6 +149,12 @@ class Root:
         self.init("start")
         wait_for(lambda: self.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
         return self.pid()
+
+    def stop(self) -> None:
+        """Back when the daemon's process has ended: it goes on writing for a moment when it no longer answers."""
+        pid = self.pid()
+        self.init("stop")
+        wait_for(lambda: self.run("test", "-d", f"/proc/{pid}", check=False).code != 0, 20, "the daemon is gone")
 
     def pid(self) -> str:
         return self.read("tmp/procd/tollgated.pid").strip()

@@ -55,6 +55,10 @@ class Node(Server):
     def fail(self, payment_hash: str) -> None:
         self.ledger[payment_hash].state = "failed"
 
+    def has(self, payment_hash: str) -> bool:
+        """Whether it was told to pay this, and what became of it is decided."""
+        return payment_hash in self.ledger
+
     def times_paid(self, payment_hash: str) -> int:
         payment = self.ledger.get(payment_hash)
         return payment.times if payment and payment.state == "paid" else 0

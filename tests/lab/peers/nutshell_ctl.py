@@ -104,7 +104,7 @@ class Control(BaseHTTPRequestHandler):
             raise ValueError(f"no such command: {self.path}")
 
     def on_the_loop(self, coroutine) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, CtlWallet.loop).result(5)
+        asyncio.run_coroutine_threadsafe(coroutine, CtlWallet.loop).result(50)
 
     def reply(self, status: int, text: str = "") -> None:
         data = text.encode()

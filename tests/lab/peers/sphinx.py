@@ -44,7 +44,7 @@ class Sphinx(Node):
         return self.reply(request, "pay", 200, answer, spoil={"preimage": "preimage", "hash": "payment_hash"})
 
     def on_look(self, request: Request, tag: str) -> None:
-        payment = next((payment for payment in self.ledger.values() if payment.tag == tag), None)
+        payment = next((payment for payment in list(self.ledger.values()) if payment.tag == tag), None)
         if payment is None:
             return self.reply(request, "lookup", 404, {"error": "no such send"})
         entry = {"tag": tag, "ts": 1_700_000_000, "status": self.status(payment), "error": "no route" if payment.state == "failed" else ""}
