@@ -21,7 +21,7 @@ def test_tokens_are_received_by_a_wallet_of_the_mints_own_makers(make_daemon, la
     os.makedirs(home, exist_ok=True)
     cashu = [os.path.join(os.path.dirname(sys.executable), "cashu"), "--host", mint.url, "--yes"]
     env = {"HOME": home, "CASHU_DIR": home, "MINT_URL": mint.url, "TOR": "FALSE", "PYTHONPATH": ""}
-    received = lab.internet.run([*cashu, "receive", tokens], env=env)
+    received = lab.internet.run([*cashu, "receive", tokens], env=env, timeout=200)
     assert "Received 21 sat" in received.out
     assert set(Wallet(lab.internet, mint.url).states(tokens)) == {"SPENT"}
 
