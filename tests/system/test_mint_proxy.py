@@ -589,4 +589,5 @@ def test_guests_that_do_not_read_are_dropped_and_cost_no_memory(shop, stranger):
         with ThreadPoolExecutor(4) as pool:
             assert all(sent < 200_000 for sent in pool.map(flood, proxies)), "no end to what is taken in"
         grown = shop.daemon.process.memory_kib()["RssAnon"] - before
-    assert grown < 16 * 64, f"{grown} KiB for 16 sockets that do not read"
+    # Each has 48 KiB that are being sent, 64 messages behind those, and its own state.
+    assert grown < 16 * 80, f"{grown} KiB for 16 sockets that do not read"
