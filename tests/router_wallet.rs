@@ -40,6 +40,8 @@ impl Router {
     fn new(name: &str) -> Router {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = std::env::temp_dir().join(format!("tollgated-{name}-{}", std::process::id()));
+        // It may be of a process that was killed and had our number before us.
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
         lightning("SETTLED", "SETTLED");
         Router { dir, _alone }

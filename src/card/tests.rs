@@ -28,13 +28,16 @@ use tokio::sync::watch;
 const NOW: u64 = 1_800_000_000;
 const CONFIG: &str = "config tollgate 'main'\noption enabled '0'\n\nconfig card\noption domain 'c.example'\noption network 'regtest'\n";
 
+/// What is not answered is looked up soon. A till waits for its answer, however busy machine and disk are.
 const FAST: Pace = Pace {
-    patience: Duration::from_millis(300),
-    pay: Duration::from_secs(5),
-    lookup: Duration::from_millis(500),
+    patience: Duration::from_secs(60),
+    pay: Duration::from_secs(60),
+    lookup: Duration::from_secs(60),
     first: Duration::from_millis(10),
     slowest: Duration::from_millis(40),
 };
+/// For payments that have no end for the time being.
+const HASTY: Pace = Pace { patience: Duration::from_millis(300), ..FAST };
 
 /// A router with cards; its files go away with it.
 struct Place {
@@ -44,6 +47,7 @@ struct Place {
     cards: Cards,
     node: Scripted,
     config: watch::Sender<Arc<Config>>,
+    pace: Pace,
 }
 
 struct Folder(PathBuf);
@@ -73,11 +77,15 @@ impl Drop for Folder {
 
 impl Place {
     async fn new() -> Place {
-        let clock = Clock::manual("boot-1", Millis::from_secs(1000), UnixSeconds(NOW));
-        Place::on(Folder::new(), clock, Scripted::default()).await
+        Place::at(FAST).await
     }
 
-    async fn on(dir: Folder, clock: Clock, node: Scripted) -> Place {
+    async fn at(pace: Pace) -> Place {
+        let clock = Clock::manual("boot-1", Millis::from_secs(1000), UnixSeconds(NOW));
+        Place::on(Folder::new(), clock, Scripted::default(), pace).await
+    }
+
+    async fn on(dir: Folder, clock: Clock, node: Scripted, pace: Pace) -> Place {
         let store = Store::open(&dir.0, &clock).unwrap();
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let (config, receiver) = watch::channel(Arc::new(Config::from_uci(CONFIG).unwrap().0));
@@ -85,14 +93,14 @@ impl Place {
         let open = Box::new(move |_: &Account| Ok(Arc::new(opened.clone()) as Arc<_>));
         let backends = Backends::new(store.clone(), vault.clone(), open);
         backends.configure(Ok(account("http://127.0.0.1:1")), Msats(10_000)).await;
-        let cards = Cards::start_at(store.clone(), vault, backends, receiver, FAST).await.unwrap();
-        Place { dir, clock, store, cards, node, config }
+        let cards = Cards::start_at(store.clone(), vault, backends, receiver, pace).await.unwrap();
+        Place { dir, clock, store, cards, node, config, pace }
     }
 
     /// The router after a power cut at this moment, in a new boot.
     async fn after_power_cut(&self) -> Place {
         let clock = Clock::manual("boot-2", Millis(0), self.clock.wall());
-        Place::on(self.dir.copy(), clock, self.node.clone()).await
+        Place::on(self.dir.copy(), clock, self.node.clone(), self.pace).await
     }
 
     fn dir(&self) -> &Path {
@@ -145,14 +153,24 @@ impl Place {
     }
 
     async fn until_settled(&self) {
-        for _ in 0..500 {
-            if self.cards.open_payments() == 0 {
-                return;
-            }
+        until("a payment's end", || self.cards.open_payments() == 0).await;
+    }
+
+    /// The node has been asked for so many payments; that is in the store by then.
+    async fn until_sent(&self, count: usize) {
+        until("the payment", || self.node.payments().len() >= count).await;
+    }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("a payment has no end");
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("no sign of {what}"));
 }
 
 struct Card {

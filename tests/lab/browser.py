@@ -34,6 +34,8 @@ NO_SOCKETS = "window.WebSocket = function () { throw new Error('sockets are not 
 # when the lab gave its phone another address.
 EXPECTED = re.compile("the server responded with a status of|ERR_NETWORK_CHANGED")
 
+INTERRUPTED = re.compile("ERR_NETWORK_CHANGED|ERR_ABORTED|interrupted by another navigation")
+
 GREY = """async (png) => {
 	const image = new Image();
 	image.src = 'data:image/png;base64,' + png;
@@ -63,7 +65,7 @@ class Browser:
         self.playwright = sync_playwright().start()
         try:
             self.chromium = self.playwright.chromium.launch(
-                executable_path=executable, headless=True, args=["--no-sandbox", *QUIET], env={**os.environ, "HOME": self.dir},
+                executable_path=executable, headless=True, args=["--no-sandbox", *QUIET], env={**os.environ, "HOME": self.dir}, timeout=3 * PATIENCE,
             )
         except BaseException:
             self.playwright.stop()
@@ -91,7 +93,9 @@ class Browser:
         context.on("console", lambda message: message.type == "error" and not EXPECTED.search(message.text) and record.problems.append(message.text))
         context.on("weberror", lambda error: record.problems.append(str(error.error)))
         context.on("response", lambda response: record.responses.append(response))
-        return context.new_page()
+        page = context.new_page()
+        page.goto = patient(page.goto)
+        return page
 
     def problems(self, page: Page) -> list[str]:
         """What the phone's console complains of so far, uncaught errors included."""
@@ -141,6 +145,22 @@ class Browser:
             file.write(f'#!/bin/sh\nexec nsenter -t {guest.host_pid} {enter_user} -p -m -n {chromium} "$@"\n')
         os.chmod(path, stat.S_IRWXU)
         return path
+
+
+def patient(goto):
+    """A visit that the phone gives up is begun again: it has noticed late that the lab gave it another address, or its page was
+    just about to go somewhere itself."""
+
+    def visit(url: str, **options) -> Response | None:
+        for _ in range(5):
+            try:
+                return goto(url, **options)
+            except Error as error:
+                if not INTERRUPTED.search(str(error)):
+                    raise
+        return goto(url, **options)
+
+    return visit
 
 
 def audit(page: Page) -> list[str]:

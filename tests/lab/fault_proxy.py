@@ -30,6 +30,8 @@ class Fault:
     """Seconds before the request goes on to the mint."""
     delay_answer: float = 0.0
     """Seconds before the mint's answer goes back."""
+    until: threading.Event | None = None
+    """The request goes on to the mint when this is set."""
     hang: float | None = None
     """The request goes nowhere; silence for so many seconds, then a reset."""
     cut_request: bool = False
@@ -88,6 +90,8 @@ class FaultProxy(Server):
         with self.lock:
             self.seen.append(seen)
         time.sleep(fault.delay)
+        if fault.until:
+            fault.until.wait()
         if fault.hang is not None:
             time.sleep(fault.hang)
             raise Cut

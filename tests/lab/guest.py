@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from . import http_client
 from .http_client import Answer
-from .place import PATIENCE, AgentLink, Space
+from .place import PATIENCE, AgentLink, Space, wait_for
 from .websocket import WebSocket
 
 ROUTER4 = "192.168.77.1"
@@ -41,13 +41,20 @@ class Guest(Space):
     def configure(self, relink: bool = True) -> None:
         """Sets MAC and addresses as the attributes say, and the default routes through the router.
 
-        `relink` takes the link away for a moment, as a phone does; the first packets after it may be lost.
+        `relink` takes the link away for a moment, as a phone does; the bridge may notice it late.
         """
         self.ip_script(
             *(["link set eth0 down"] if relink else []), f"link set eth0 address {self.mac}", "addr flush dev eth0", "link set eth0 up",
             f"addr add {self.ip}/24 dev eth0", f"addr add {self.ip6}/64 dev eth0 nodad",
             f"route replace default via {ROUTER4}", f"route replace default via {ROUTER6}",
         )
+        if relink:
+            wait_for(self._is_bridged, 5, "the bridge passes its packets")
+
+    def _is_bridged(self) -> bool:
+        """Also where there is no bridge."""
+        port = Space(self.agent, "router").run(["cat", f"/sys/class/net/{self.name}/brport/state"], check=False)
+        return port.code != 0 or port.out.strip() == "3"
 
     def ip_script(self, *lines: str) -> None:
         self.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n")

@@ -83,7 +83,8 @@ class Internet:
             try:
                 connection, _ = sock.accept()
             except OSError:
-                return
+                time.sleep(0.01)  # shut down, or no descriptor is free for a moment
+                continue
             self.tls_connections += 1
             connection.close()
 
@@ -96,7 +97,7 @@ class Internet:
                 self.udp_datagrams += 1
                 sock.sendto(data, peer)
             except OSError:
-                return
+                time.sleep(0.01)  # shut down, or there is no way back to this one
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.BaseServer):

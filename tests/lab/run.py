@@ -10,11 +10,11 @@ import time
 
 from .daemon import Daemon, Mint
 from .forwarder import Forwarder
-from .guest import ROUTER4
+from .guest import ROUTER4, Guest
 from .internet import HOST4, HOST6, MINT4
 from .namespaces import Lab
 from .nutshell import Nutshell
-from .place import wait_for
+from .place import in_time, wait_for
 from .portal_client import PORTAL, MintProxy
 
 STEP_SECONDS = 10
@@ -78,8 +78,7 @@ def demonstrate(stack: contextlib.ExitStack, once: bool) -> int:
 
 def guests_way(tour: Tour, lab: Lab, mint: Nutshell, daemon: Daemon) -> None:
     guest = lab.guest
-    refused = guest.try_tcp(HOST4, 443), guest.try_tcp(HOST6, 443)
-    tour.check(all(one.outcome == "refused" and one.seconds < 1 for one in refused), f"HTTPS of an unpaid guest: {refused}")
+    in_time(1, lambda: max(refused(tour, guest, host, "HTTPS of an unpaid guest") for host in (HOST4, HOST6)))
     probe = guest.get("http://captive.example/generate_204")
     target = probe.headers.get("location", "")
     tour.check(probe.status == 302 and target.startswith(PORTAL), f"a web page before paying: {probe.status} {target}")
@@ -93,8 +92,9 @@ def guests_way(tour: Tour, lab: Lab, mint: Nutshell, daemon: Daemon) -> None:
     with MintProxy(guest) as proxy:
         offer = proxy.request(mint.url, 1, apply=True)
         tour.say("invoice", f"1 sat for {STEP_SECONDS} s: {offer['invoice'][:30]}...")
+        paying_at = time.monotonic()
         mint.pay(offer["invoice"])
-        granted = proxy.wait("session_granted", 20)
+        granted = proxy.wait("session_granted")
         paid_at = time.monotonic()
         tour.say("paid", f"claimed from the mint; {granted['allotment']:,} {granted['metric']}")
 
@@ -102,13 +102,25 @@ def guests_way(tour: Tour, lab: Lab, mint: Nutshell, daemon: Daemon) -> None:
     tour.check(guest.online(six=True), "IPv6 is not open")
     tour.say("online", f"bytes from the internet server arrive ({lab.servers.requests} requests, v4 and v6)")
 
-    wait_for(lambda: not guest.online(timeout=0.3), STEP_SECONDS + 5, "the time is over", every=0.1)
+    # A busy machine may look late, so what counts is when the last look began that found it open, and when the first one ended
+    # that did not.
+    looked_at = paid_at
+    while guest.try_tcp(HOST4, 443).outcome == "connected":
+        tour.check(looked_at - paid_at < STEP_SECONDS + 2, f"the session lasts longer than {STEP_SECONDS} s")
+        time.sleep(0.1)
+        looked_at = time.monotonic()
     lasted = time.monotonic() - paid_at
-    tour.check(abs(lasted - STEP_SECONDS) < 2, f"the session lasted {lasted:.1f} s, not {STEP_SECONDS}")
+    tour.check(time.monotonic() - paying_at > STEP_SECONDS - 2, f"the session lasted {lasted:.1f} s, not {STEP_SECONDS}")
     tour.say("time over", f"{lasted:.1f} s after the payment")
-    after = guest.try_tcp(HOST4, 443)
-    tour.check(after.outcome == "refused", f"HTTPS after the end: {after}")
+    refused(tour, guest, HOST4, "HTTPS after the end")
     tour.say("blocked", "HTTPS refused again")
+
+
+def refused(tour: Tour, guest: Guest, host: str, what: str) -> float:
+    """How many seconds that took."""
+    attempt = guest.try_tcp(host, 443)
+    tour.check(attempt.outcome == "refused", f"{what}: {attempt}")
+    return attempt.seconds
 
 
 def stay(stack: contextlib.ExitStack, lab: Lab, mint: Nutshell, daemon: Daemon) -> None:

@@ -53,7 +53,7 @@ class WebSocket:
         head, rest = read_head(sock)
         status = int(head.split(" ", 2)[1])
         if status != 101:
-            raise Refused(status, rest + drain(sock))
+            raise Refused(status, read_body(sock, head, rest))
         accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
         if f"sec-websocket-accept: {accept}".lower() not in head.lower():
             raise Refused(status, b"wrong Sec-WebSocket-Accept")
@@ -163,12 +163,9 @@ def read_head(sock: socket.socket) -> tuple[str, bytes]:
     return head.decode("latin-1"), rest
 
 
-def drain(sock: socket.socket, limit: int = 1 << 16) -> bytes:
-    data = b""
-    sock.settimeout(0.5)
-    try:
-        while len(data) < limit and (more := sock.recv(65536)):
-            data += more
-    except OSError:
-        pass
+def read_body(sock: socket.socket, head: str, data: bytes) -> bytes:
+    """What belongs to the head, of which this has come with it."""
+    lengths = [int(line.partition(":")[2]) for line in head.split("\r\n") if line.lower().startswith("content-length:")]
+    while len(data) < sum(lengths) and (more := sock.recv(65536)):
+        data += more
     return data

@@ -1,5 +1,6 @@
 """What a guest reaches who has not paid: the garden, and for a while a little of the internet to pay with."""
 
+import re
 import time
 
 import pytest
@@ -15,7 +16,7 @@ HOSTS = (HOST4, f"[{HOST6}]")
 OUTSIDE = ("198.51.100.81", "2001:db8:80::81")
 BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
 RATE = 65_536
-GRACE = 20
+GRACE = 120
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_garden_changes_with_a_reload_that_ends_no_session(fault_mint, make_daem
     daemon = make_daemon(fault_mint.url, main={"garden": [HOST4, HOST6]})
     daemon.command("grant", other_stranger.mac, "1h")
     with other_stranger.connect(HOST4, 80) as download:
-        download.sendall(b"GET /drip/20 HTTP/1.1\r\nHost: x\r\n\r\n")
+        download.sendall(b"GET /drip/250 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert download.recv(1000)
         daemon.main["garden"] = ["203.0.113.0/24"]
         daemon.write_config()
@@ -123,12 +124,12 @@ def is_fast(guest: Guest) -> bool:
 
 
 def test_grace_is_over_after_its_time_and_new_invoices_renew_none(fault_mint, make_daemon, stranger):
-    daemon = make_daemon(fault_mint.url, venue={"pay_grace": 4})
+    daemon = make_daemon(fault_mint.url, venue={"pay_grace": 8})
     started = time.monotonic()
     asked = asks(stranger, fault_mint)
     wait_for(lambda: stranger.online(), 2)
-    wait_for(lambda: not stranger.online(), 6)
-    assert time.monotonic() - started > 3
+    wait_for(lambda: not stranger.online(), 12)
+    assert time.monotonic() - started > 7
     wait_for(lambda: stranger.mac not in daemon.paid_macs(), 3)
     assert "slow internet" not in page(stranger, asked)
     again = asks(stranger, fault_mint, 6)
@@ -143,11 +144,11 @@ def test_grace_is_over_after_its_time_and_new_invoices_renew_none(fault_mint, ma
 def test_grace_ends_with_the_invoice(lab, make_daemon, stranger):
     from lab.fault_mint import FaultMint
 
-    with FaultMint(lab.internet, MINT4, invoice_seconds=5) as mint:
+    with FaultMint(lab.internet, MINT4, invoice_seconds=10) as mint:
         daemon = make_daemon(mint.url, venue={"pay_grace": 300})
         asks(stranger, mint)
         wait_for(lambda: stranger.online(), 2)
-        wait_for(lambda: not stranger.online(), 12)
+        wait_for(lambda: not stranger.online(), 20)
         wait_for(lambda: stranger.mac not in daemon.paid_macs(), 3)
 
 
@@ -166,11 +167,11 @@ def test_grace_ends_when_tokens_are_bought_and_with_a_revocation(fault_mint, gra
 
 
 def test_running_grace_ends_with_a_restart_and_a_kill_leaves_nothing_open(fault_mint, make_daemon, stranger):
-    daemon = make_daemon(fault_mint.url, venue={"pay_grace": 5})
+    daemon = make_daemon(fault_mint.url, venue={"pay_grace": 10})
     asks(stranger, fault_mint)
     wait_for(lambda: stranger.online(), 2)
     daemon.kill()
-    wait_for(lambda: not stranger.online(), 7)
+    wait_for(lambda: not stranger.online(), 15)
     daemon.start()
     assert daemon.paid_macs() == set()
 
@@ -194,12 +195,12 @@ def test_few_graces_run_at_a_time_and_none_without_the_option(lab, fault_mint, m
 
 @pytest.mark.browser
 def test_phone_is_told_of_its_grace_as_long_as_it_runs(fault_mint, make_daemon, stranger, phone):
-    make_daemon(fault_mint.url, venue={"pay_grace": 6})
+    make_daemon(fault_mint.url, venue={"pay_grace": 15})
     opened = phone()
     opened.goto(PORTAL)
     opened.locator("button.pay").click()
     grace = opened.locator("#grace")
-    expect(grace).to_contain_text("a little slow internet for 0:0")
+    expect(grace).to_contain_text(re.compile("a little slow internet for 0:[01]"))
     assert opened.locator("#invoice").input_value() and stranger.online()
     expect(grace).to_have_count(0, timeout=60_000)
     fault_mint.pay(opened.locator("#invoice").input_value())

@@ -57,7 +57,7 @@ def test_nutshells_own_wallet_accepts_the_test_mint(lab, fault_mint):
     env = {"HOME": home, "CASHU_DIR": home, "TOR": "FALSE", "MINT_URL": fault_mint.url}
 
     def run(*argv: str) -> str:
-        return lab.router.run([cashu, "--host", fault_mint.url, "--yes", *argv], env=env, timeout=60).out
+        return lab.router.run([cashu, "--host", fault_mint.url, "--yes", *argv], env=env, timeout=200).out
 
     out = run("invoice", "21", "--no-check")
     invoice = next(word for word in out.split() if word.startswith("lnbc"))

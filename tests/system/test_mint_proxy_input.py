@@ -1,7 +1,9 @@
 """What no well-meaning client sends to the mint proxy's WebSocket: one clear error, bounded memory, and nobody else notices."""
 
+import contextlib
 import json
 import os
+import random
 import struct
 import time
 
@@ -121,7 +123,6 @@ def test_message_in_fragments_with_a_ping_between_is_read(shop, proxy):
     ws.send_frame(CONTINUATION, b'"pi', final=False)
     ws.send_frame(CONTINUATION, b"", final=False)
     ws.send_frame(CONTINUATION, b'ng"}')
-    ws.sock.settimeout(5)
     assert ws.receive_frame() == (PONG, b"between", True)
     assert proxy.receive() == {"type": "pong"}
 
@@ -191,13 +192,14 @@ def not_utf8(ws: WebSocket) -> None:
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_frame_against_the_rules_is_refused_and_ends_this_socket_only(shop, stranger, proxy, send, code):
     with MintProxy(stranger) as bystander:
-        send(proxy.socket)
+        with contextlib.suppress(ConnectionError):  # refused before all of it was sent
+            send(proxy.socket)
         assert_refused_and_closed(proxy, code)
         bystander.send({"type": "ping"})
         assert bystander.receive() == {"type": "pong"}
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 64, os.urandom(256), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["zeros", "random", "http", "tls"])
+@pytest.mark.parametrize("garbage", [b"\x00" * 64, random.Random(1).randbytes(256), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["zeros", "random", "http", "tls"])
 def test_garbage_after_the_upgrade_ends_the_socket(shop, proxy, garbage):
     proxy.socket.sock.sendall(garbage)
     started = time.monotonic()
@@ -236,7 +238,8 @@ def test_bad_frames_cost_no_memory(shop, stranger):
     before = shop.daemon.process.memory_kib()["RssAnon"]
     for _ in range(100):
         with MintProxy(stranger) as bad:
-            bad.send("x" * 20_000)
+            with contextlib.suppress(ConnectionError):
+                bad.send("x" * 20_000)
             with pytest.raises(Closed):
                 bad.receive(), bad.receive()
     assert shop.daemon.process.memory_kib()["RssAnon"] - before < 1024

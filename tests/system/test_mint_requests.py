@@ -209,7 +209,7 @@ def test_body_that_is_too_large_is_refused(shop, stranger):
 
 
 def test_body_of_a_megabyte_is_not_taken_in(shop, stranger):
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before it was sent
+    with contextlib.suppress(ConnectionError):  # refused before it was sent
         assert stranger.post(REQUESTS, b" " * (1 << 20)).status == 413
 
 
@@ -247,8 +247,8 @@ def test_requests_that_dawdle_end_after_ten_seconds_and_hold_up_nobody(shop, str
         b"POST /mint-requests HTTP/1.1\r\nHost: x\r\n",
     ]
     with contextlib.ExitStack() as held:
-        socks = [held.enter_context(stranger.connect(ROUTER4, 2121)) for _ in range(40)]
         started = time.monotonic()
+        socks = [held.enter_context(stranger.connect(ROUTER4, 2121)) for _ in range(40)]
         for number, sock in enumerate(socks):
             sock.sendall(unfinished[number % 2])
         assert post_request(stranger, shop.mint.url, 5).status == 201
@@ -355,7 +355,7 @@ def test_stats_count_sockets_requests_and_sessions(shop, stranger):
     def stats() -> dict:
         return stranger.get(f"http://{ROUTER4}:2122/stats").json()
 
-    before = stats()
+    before = wait_for(lambda: (now := stats())["sockets"] == 0 and now, 5, "those of other tests are closed")
     with MintProxy(stranger) as proxy:
         ready = proxy.request(shop.mint.url, 5, apply=True)
         during = stats()
@@ -377,7 +377,9 @@ def test_connection_is_kept_for_the_next_request(shop, stranger):
     with stranger.connect(ROUTER4, 2121) as sock:
         for _ in range(3):
             sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert sock.recv(4096).endswith(b"\r\n\r\nOK")
+            answer = sock.recv(4096)
+            while not answer.endswith(b"\r\n\r\nOK"):
+                answer += sock.recv(4096) or pytest.fail(f"it ends with {answer}")
 
 
 def test_request_without_a_host_is_answered(shop, stranger):

@@ -1,10 +1,13 @@
 """A guest's way through the portal, in a real browser on the guest's side of the real daemon: blocked, choosing, paying,
 online, over. How the pages look is in `test_portal_looks.py`."""
 
+import contextlib
+import threading
 import time
 
 import bolt11
 import pytest
+from playwright.sync_api import TimeoutError as NotShown
 from playwright.sync_api import expect
 
 from lab.daemon import Mint
@@ -17,8 +20,8 @@ from lab.portal_client import PORTAL
 pytestmark = pytest.mark.browser
 
 NEWS = f"http://{HOST4}/news"
-SECONDS = {"step_size": 1000, "max_steps": 3}
-"""A venue that sells at most three seconds."""
+SECONDS = {"step_size": 1000, "max_steps": 12}
+"""A venue that sells at most twelve seconds: on a busy machine a page is a few seconds late."""
 
 
 def buy(page, steps: int | None = None) -> str:
@@ -36,6 +39,13 @@ def invoice(page) -> str:
 
 def is_in(page, state: str, limit: float = 60) -> None:
     expect(page.locator(f"main.{state}")).to_be_visible(timeout=limit * 1000)
+
+
+def follows(page, link: str, wanted: str) -> bool:
+    """Whether this link, if it is still there, has led to what is wanted."""
+    with contextlib.suppress(NotShown):
+        page.get_by_role("link", name=link).click(timeout=2000)
+    return page.locator(wanted).count() > 0
 
 
 def seconds_left(page) -> int:
@@ -85,7 +95,7 @@ def test_guest_without_script_gets_online(lab, mint, make_daemon, phone):
     is_in(page, "choose")
     assert page.locator("meta[http-equiv=refresh]").count() == 0, "a choice stands still"
     to_pay = buy(page, 60)
-    assert page.locator("meta[http-equiv=refresh]").count() == 1
+    expect(page.locator("meta[http-equiv=refresh]")).to_have_count(1)
     mint.pay(to_pay)
     is_in(page, "online")
     assert lab.guest.online()
@@ -158,10 +168,11 @@ def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_g
     page.goto(PORTAL)
     to_pay = buy(page)
     fault_proxy.fault("/v1/mint/bolt11$", method="POST", status=503)
+    paying = time.monotonic()
     mint.pay(to_pay)
     is_in(page, "paid")
     expect(page.locator(".steps .done")).to_have_text(["Payment received"])
-    expect(page.locator(".notice")).to_have_count(0)
+    assert page.locator(".notice").count() == 0 or time.monotonic() - paying > 5, "nothing is said for five seconds"
     address = page.url
     expect(page.locator(".notice")).to_contain_text("Your money is safe", timeout=60_000)
     page.reload()
@@ -178,12 +189,14 @@ def test_paid_step_by_step_and_announced(mint, fault_proxy, make_daemon, phone):
     page = phone()
     page.goto(PORTAL)
     to_pay = buy(page)
-    fault_proxy.fault("/v1/mint/bolt11$", method="POST", delay=0.7, times=1)
+    seen = threading.Event()
+    fault_proxy.fault("/v1/mint/bolt11$", method="POST", until=seen)
     mint.pay(to_pay)
     is_in(page, "paid")
     expect(page.locator("[aria-live]")).to_have_text("Paid – opening")
     expect(page.locator(".steps li")).to_have_text(["Payment received", "Claimed from the mint", "You are online"])
     expect(page.locator(".steps [aria-current=step]")).to_have_text("Claimed from the mint")
+    seen.set()
     is_in(page, "online")
     expect(page.locator("[aria-live]")).to_have_text("You are online")
 
@@ -325,7 +338,7 @@ def test_the_end_is_shown_by_itself_and_more_can_be_bought_at_once(lab, mint, ma
 
 
 def test_an_expired_invoice_is_said_to_have_cost_nothing_and_another_is_offered(lab, make_daemon, phone):
-    with FaultMint(lab.internet, MINT4, invoice_seconds=3) as short:
+    with FaultMint(lab.internet, MINT4, invoice_seconds=12) as short:
         make_daemon(short.url)
         page = phone()
         page.goto(PORTAL)
@@ -364,7 +377,7 @@ def test_an_unknown_device_is_not_asked_to_pay(lab, mint, make_daemon, phone):
         expect(page.locator("h1")).to_have_text("Ruta haikitambui kifaa hiki.")
     finally:
         lab.router.ip(f"neigh del {lab.guest.ip} dev br-guest")
-    wait_for(lambda: page.get_by_role("link", name="Jaribu tena").click() or page.locator("main.choose").count(), 5)
+    wait_for(lambda: follows(page, "Jaribu tena", "main.choose"), 5)
 
 
 def test_a_damaged_store_is_said_with_its_code_and_nothing_is_offered(mint, make_daemon, phone):
@@ -494,4 +507,4 @@ def test_with_every_mint_away_nothing_is_offered_until_one_is_back(fault_mint, m
     expect(page.locator(".notice")).to_contain_text("No mint answers right now")
     assert page.locator("form").count() == 0
     fault_mint.behave()
-    wait_for(lambda: page.get_by_role("link", name="Try again").click() or page.locator("form").count(), 15, "it is offered again", every=0.5)
+    wait_for(lambda: follows(page, "Try again", "form"), 15, "it is offered again", every=0.5)

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import re
+import threading
 
 import cbor2
 import pytest
@@ -74,8 +75,10 @@ def test_a_token_pays_and_its_ticket_goes_to_another_mac(lab, till, token, phone
     page = phone(script=script)
     paste(page, token(60))
     online(page)
-    assert page.url == f"{PORTAL}/" and stranger.online() and allotment(stranger) == 3_600_000
-    assert 3590 <= int(page.locator(".left").get_attribute("data-seconds")) <= 3600
+    # The form waits three seconds for a mint; where that is not enough, the page of the token becomes that of the session.
+    assert page.url == f"{PORTAL}/" or page.url.startswith(f"{PORTAL}/?token=")
+    assert stranger.online() and allotment(stranger) == 3_600_000
+    assert 3540 <= int(page.locator(".left").get_attribute("data-seconds")) <= 3600
     ticket = page.locator("#own-ticket").input_value()
     change_mac(lab, stranger)
     page = phone(script=script)
@@ -173,17 +176,21 @@ def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(la
 @pytest.mark.parametrize("script", [True, False])
 def test_a_slow_mint_is_waited_for_on_a_page_that_goes_on_by_itself(fault_proxy, till, token, phone, stranger, script):
     made = token(10)
-    fault_proxy.fault("/v1/swap", delay_answer=7, times=1)
+    seen = threading.Event()
+    fault_proxy.fault("/v1/swap", until=seen)
     page = phone(script=script)
     paste(page, made)
     expect(page.locator("main.paid h1")).to_have_text("Checking your ecash")
-    assert "?token=" in page.url and page.locator(".steps .done").count() == 1
+    assert "?token=" in page.url
+    expect(page.locator(".steps .done")).to_have_count(1)
     if script:
         page.locator("header .lang").click()
         expect(page.locator("main.paid h1")).to_have_text("Tunakagua ecash yako")
     else:  # again, while it is under way
         second = phone(script=False)
         paste(second, made)
+    seen.set()
+    if not script:
         online(second)
     online(page)
     assert allotment(stranger) == 600_000 and stranger.online()
@@ -191,11 +198,13 @@ def test_a_slow_mint_is_waited_for_on_a_page_that_goes_on_by_itself(fault_proxy,
 
 def test_a_refusal_that_comes_late_shows_the_form_again(lab, mint, fault_proxy, till, purse, phone, stranger):
     made = token_v4(fault_proxy.url, purse(10))
-    fault_proxy.fault("/v1/swap", delay=7)
+    spent = threading.Event()
+    fault_proxy.fault("/v1/swap", until=spent)
     page = phone()
     paste(page, made)
     expect(page.locator("main.paid")).to_be_visible()
     Wallet(lab.internet, mint.url).receive(made)
+    spent.set()
     expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
     page.reload()
     expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][0])
@@ -203,7 +212,7 @@ def test_a_refusal_that_comes_late_shows_the_form_again(lab, mint, fault_proxy, 
     expect(page.locator("main.ecash .notice")).to_have_text(REFUSED["spent"][1])
 
 
-def test_an_answer_that_got_lost_is_looked_up_and_the_guest_let_in(fault_proxy, till, token, phone, stranger):
+def test_an_answer_that_got_lost_is_looked_up_and_the_guest_let_in(fault_proxy, till, token, phone, browser, stranger):
     made = token(10)
     fault_proxy.fault("/v1/swap", cut_answer=True, times=1)
     fault_proxy.fault("/v1/(swap|restore|checkstate)", status=503)
@@ -216,6 +225,7 @@ def test_an_answer_that_got_lost_is_looked_up_and_the_guest_let_in(fault_proxy, 
     till.start()
     page.reload()
     expect(page.locator("main.trouble .money")).to_be_visible()
+    browser.problems(page).clear()  # a look at a daemon that was killed
     fault_proxy.clear()
     again = phone(script=False)
     wait_for(lambda: pasted(again, made), 10, "the token is sent again")
@@ -286,4 +296,4 @@ def test_a_form_that_is_too_long_or_of_a_foreign_page_takes_nothing(till, token,
     assert post(f"token={token(5)}", Origin="http://evil.example").status == 403
     assert not stranger.online()
     assert post(f"token={token(5)}", Origin=PORTAL).status == 303
-    assert stranger.online()
+    wait_for(stranger.online)

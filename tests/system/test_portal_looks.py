@@ -89,10 +89,12 @@ def choose_other(scene: Scene) -> None:
     scene.page.get_by_text("Other amount").click()
 
 
-def choose_mints(scene: Scene) -> None:
+@contextlib.contextmanager
+def choose_mints(scene: Scene):
     with FaultMint(scene.lab.internet, MINT4) as dear:
         scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30), scene.away.url)
         wait_for(lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away")
+        yield
 
 
 def choose_again(scene: Scene) -> None:
@@ -165,10 +167,12 @@ def ecash(scene: Scene) -> None:
     scene.page.locator("#way-ecash").click()
 
 
-def ecash_mints(scene: Scene) -> None:
+@contextlib.contextmanager
+def ecash_mints(scene: Scene):
     with FaultMint(scene.lab.internet, MINT4) as dear:
         scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30)).command("grant", scene.guest.mac, "90m")
         scene.page.goto(f"{PORTAL}/?way=ecash")
+        yield
 
 
 def ecash_refused(scene: Scene) -> None:
@@ -210,11 +214,13 @@ def ended(scene: Scene) -> None:
     expect(scene.page.locator("main.ended")).to_be_visible()
 
 
-def expired(scene: Scene) -> None:
-    with FaultMint(scene.lab.internet, MINT4, invoice_seconds=2) as short:
+@contextlib.contextmanager
+def expired(scene: Scene):
+    with FaultMint(scene.lab.internet, MINT4, invoice_seconds=10) as short:
         scene.open(short.url)
         scene.pay()
-        wait_for(lambda: scene.page.reload() and scene.page.locator("main.choose .notice").count(), 10, "it has run out", every=0.3)
+        wait_for(lambda: scene.page.reload() and scene.page.locator("main.choose .notice").count(), 20, "it has run out", every=0.3)
+        yield
 
 
 def rate_limited(scene: Scene) -> None:
@@ -290,10 +296,7 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
             if language == "sw":
                 if page.url.endswith(("/pay", "/ticket", "/ecash")):  # a refusal: the form again, in Swahili
                     break
-                shown = page.locator("main").get_attribute("class"), page.locator(".notice").count()
-                page.locator("header .lang").click()
-                expect(page.locator("html")).to_have_attribute("lang", "sw")
-                assert (page.locator("main").get_attribute("class"), page.locator(".notice").count()) == shown, "the switch keeps the state"
+                speaks_swahili(page)
             for opener in ("label[for=other]",) if state is choose_other else ("summary",) if state is online_days else ():
                 if language == "sw":
                     page.locator(opener).click()
@@ -305,6 +308,20 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
                     if width == 360:
                         page.screenshot(path=f"{pictures}/{state.__name__}-{theme}-{language}.png", full_page=True)
             page.emulate_media(color_scheme="light")
+
+
+def speaks_swahili(page: Page) -> None:
+    """The switch keeps the state; one that goes on by itself may have done so just then, but not each time."""
+    for _ in range(4):
+        shown = page.locator("main").get_attribute("class"), page.locator(".notice").count()
+        page.locator("header .lang").click()
+        expect(page.locator("html")).to_have_attribute("lang", "sw")
+        kept = (page.locator("main").get_attribute("class"), page.locator(".notice").count()) == shown
+        if kept:
+            return
+        page.locator("header .lang").click()
+        expect(page.locator("html")).to_have_attribute("lang", "en")
+    assert kept, "the switch keeps the state"
 
 
 @pytest.mark.parametrize("width", [320, 360])
@@ -329,6 +346,7 @@ def test_copy_puts_the_invoice_on_the_clipboard_and_says_so(mint, make_daemon, p
     shown = page.locator("#invoice").input_value()
     copy = page.get_by_role("button", name="Copy")
     before = copy.bounding_box()
+    page.evaluate("() => { window.later = []; window.setTimeout = (what) => later.push(what); }")
     copy.click()
     expect(page.locator("#copy")).to_have_text("✓ Copied")
     expect(page.locator("[aria-live]")).to_have_text("Copied")
@@ -338,6 +356,7 @@ def test_copy_puts_the_invoice_on_the_clipboard_and_says_so(mint, make_daemon, p
     other.locator("textarea").focus()
     other.keyboard.press("Control+V")
     assert other.locator("textarea").input_value() == shown
+    page.evaluate("later.forEach((what) => what())")
     expect(page.locator("#copy")).to_have_text("Copy")
 
 
@@ -348,6 +367,7 @@ def test_the_page_is_three_requests_of_at_most_60_kb_and_nothing_from_outside(mi
     page.locator("button.pay").click()
     expect(page.locator("main.pay")).to_be_visible()
     new = phone()
+    new.add_init_script("window.setInterval = () => 0")  # looking whether it is paid comes later
     new.goto(page.url)
     expect(new.locator("main.pay")).to_be_visible()
     new.wait_for_load_state("networkidle")

@@ -194,7 +194,18 @@ async fn after_a_429_background_looks_hold_back_and_guests_do_not() {
 
 #[tokio::test]
 async fn a_hanging_mint_takes_two_calls_at_most_and_background_one() {
-    let fake = FakeMint::start(|_, _| Answer::Hang(Duration::from_millis(300)));
+    // Nothing is answered until the sender is dropped.
+    let (silent, answers) = std::sync::mpsc::channel::<()>();
+    let answers = std::sync::Mutex::new(answers);
+    let fake = FakeMint::start(move |_, answer| {
+        let _ = answers.lock().unwrap().recv();
+        Answer::Json(200, answer)
+    });
+    let until_asked = async |count| {
+        while fake.most_at_once.lock().unwrap().0 < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
     let mint = mint(&fake);
     let id = QuoteId::parse(QUOTE).unwrap();
     let mut calls = tokio::task::JoinSet::new();
@@ -202,12 +213,16 @@ async fn a_hanging_mint_takes_two_calls_at_most_and_background_one() {
         let (mint, id) = (mint.clone(), id.clone());
         calls.spawn(async move { mint.quote_state(&id, urgency).await });
     }
+    until_asked(1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(fake.most_at_once.lock().unwrap().1, 1);
     for _ in 0..4 {
         let (mint, id) = (mint.clone(), id.clone());
         calls.spawn(async move { mint.quote_state(&id, Urgency::Guest).await });
     }
+    until_asked(2).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(silent);
     calls.join_all().await;
     assert_eq!(fake.most_at_once.lock().unwrap().1, 2);
 }

@@ -18,7 +18,7 @@ async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {
 }
 
 async fn within<T>(future: impl std::future::Future<Output = T>) -> T {
-    timeout(Duration::from_secs(10), future).await.expect("in time")
+    timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 /// The next subscription: its id and the quotes it names.

@@ -198,6 +198,6 @@ mod tests {
         let nft = Script::new("hang", "exec sleep 600");
         let started = Instant::now();
         assert!(matches!(nft.run("x"), Err(GateError::NftTimeout(_))));
-        assert!(started.elapsed() < LIMIT + Duration::from_secs(5));
+        assert!(started.elapsed() < LIMIT + Duration::from_secs(50));
     }
 }
