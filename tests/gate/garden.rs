@@ -167,7 +167,7 @@ in_lab! {
 
     fn a_slow_guest_is_out_when_its_time_or_its_bytes_are_over(lab) {
         let mut gate = gate();
-        gate.open(&[Lease { remaining: tollgated::units::Millis(4_000), ..slow(MAC_1, 1) }]).unwrap();
+        gate.open(&[Lease { remaining: tollgated::units::Millis(8_000), ..slow(MAC_1, 1) }]).unwrap();
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
         wait("the kernel to end it", || lab.guest.get(INTERNET[0], 443).is_refused_at_once());
         gate.close(&[mac(MAC_1)]).unwrap();

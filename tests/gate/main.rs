@@ -150,13 +150,13 @@ in_lab! {
         let mut gate = gate();
         for address in INTERNET {
             let opening = Instant::now();
-            gate.open(&[lease(MAC_1, 4_000)]).unwrap();
+            gate.open(&[lease(MAC_1, 8_000)]).unwrap();
             let opened = Instant::now();
             let mut download = lab.guest.helper(&format!("download {address} 9000"));
             // No call to the gate from here on.
-            let end = lab.guest.end_of_transfer(opened + Duration::from_millis(5_000));
-            assert!(end.1 - opening > Duration::from_millis(3_000), "{address}: ended after {:?}", end.1 - opening);
-            assert!(end.0 - opened < Duration::from_millis(5_000), "{address}: went on for {:?}", end.0 - opened);
+            let end = lab.guest.end_of_transfer(opened + Duration::from_millis(9_000));
+            assert!(end.1 - opening > Duration::from_millis(7_000), "{address}: ended after {:?}", end.1 - opening);
+            assert!(end.0 - opened < Duration::from_millis(9_000), "{address}: went on for {:?}", end.0 - opened);
             wait("the guest to be told", || !download.is_running());
             assert!(lab.guest.get(address, 443).is_refused_at_once());
         }
