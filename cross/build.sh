@@ -72,7 +72,7 @@ p256= p256_names=
 case $triple in
 x86_64* | aarch64*)
 	p256=target/openwrt/build/$target/p256.o
-	ring=ring_core_$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"ring\"" { gsub(/"/, "", $3); gsub(/\./, "_", $3); print $3 }' Cargo.lock)__
+	ring=ring_core_$(sed -n '/^name = "ring"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock | tr . _)__
 	p256_names="-Dp256_point_mul=${ring}p256_point_mul"
 	flags="$flags|-Zpre-link-arg=$p256"
 	for name in p256_point_mul_base p256_point_mul_base_vartime; do
