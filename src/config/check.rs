@@ -131,9 +131,8 @@ mod tests {
 
     #[test]
     fn a_file_that_others_may_read_is_warned_of_with_the_command_that_mends_it() {
-        let dir = std::env::temp_dir().join(format!("tollgated-check-{}", std::process::id()));
+        let dir = crate::store::tests::fresh_folder();
         let path = dir.join("tollgate");
-        std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(&path, sample()).unwrap();
         let mut said = Vec::new();
         for mode in [0o600, 0o640] {

@@ -512,8 +512,7 @@ fn mints_belong_to_the_venues_they_name_or_to_all() {
 
 #[test]
 fn a_file_is_read_from_disk_and_refused_where_it_is_no_text_file() {
-    let dir = std::env::temp_dir().join(format!("tollgated-config-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+    let dir = crate::store::tests::fresh_folder();
     let path = dir.join("tollgate");
     std::fs::write(&path, SAMPLE).unwrap();
     assert_eq!(Config::load(&path).unwrap().0, good(SAMPLE));

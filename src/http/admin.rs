@@ -178,8 +178,7 @@ mod tests {
 
     #[test]
     fn only_the_tokens_bearer_is_let_in() {
-        let dir = std::env::temp_dir().join(format!("tollgated-token-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = crate::store::tests::fresh_folder();
         let path = dir.join("admin.token");
         make_token(&path).unwrap();
         let token = std::fs::read_to_string(&path).unwrap();

@@ -105,10 +105,8 @@ mod tests {
     struct Folder(PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("tollgated-account-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Folder(path)
+        fn new() -> Folder {
+            Folder(crate::store::tests::fresh_folder())
         }
 
         fn file(&self, name: &str, content: &[u8], mode: u32) -> PathBuf {
@@ -127,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_macaroon_is_the_same_as_bytes_and_as_hex_with_any_blanks() {
-        let folder = Folder::new("macaroon");
+        let folder = Folder::new();
         let bytes = [2, 1, 3, b'l', b'n', b'd', 0, 10, 255];
         let as_hex = hex::encode(&bytes);
         let blanks = format!(" {}\n{}\r\n", as_hex[..4].to_uppercase(), &as_hex[4..]);
@@ -143,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_others_can_read_is_refused() {
-        let folder = Folder::new("others");
+        let folder = Folder::new();
         for mode in [0o604, 0o640, 0o644, 0o601] {
             let path = folder.file("key", b"abc", mode);
             assert!(matches!(secret(&path, Kind::Lnbits), Err(AccountError::OpenToOthers(_))), "{mode:o}");
@@ -154,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_in_a_header_is_no_secret() {
-        let folder = Folder::new("header");
+        let folder = Folder::new();
         for content in [&b""[..], b" \n\t", b"a\x00b", "pässword".as_bytes(), &[b'a'; 9000]] {
             let path = folder.file("key", content, 0o600);
             assert!(matches!(secret(&path, Kind::Phoenixd), Err(AccountError::NoSecret(_))));
@@ -164,7 +162,7 @@ mod tests {
 
     #[test]
     fn no_message_and_no_debug_text_shows_a_secret() {
-        let folder = Folder::new("debug");
+        let folder = Folder::new();
         let path = folder.file("key", b"hunter2", 0o644);
         let refused = secret(&path, Kind::Cln).unwrap_err();
         assert!(!format!("{refused} {refused:?}").contains("hunter2"));

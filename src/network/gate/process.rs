@@ -131,12 +131,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    /// A stand-in for nft, removed when dropped.
+    /// A stand-in for nft, alone in a folder that goes with it.
     struct Script(PathBuf);
 
     impl Script {
-        fn new(name: &str, body: &str) -> Script {
-            let path = std::env::temp_dir().join(format!("tollgated-{}-{name}", std::process::id()));
+        fn new(body: &str) -> Script {
+            let path = crate::store::tests::fresh_folder().join("nft");
             std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
             Script(path)
@@ -157,7 +157,7 @@ mod tests {
 
     impl Drop for Script {
         fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
+            let _ = std::fs::remove_dir_all(self.0.with_file_name(""));
         }
     }
 
@@ -169,7 +169,6 @@ mod tests {
     #[test]
     fn a_refusal_carries_the_first_line_of_the_complaint() {
         let nft = Script::new(
-            "refuse",
             "cat >/dev/null; printf '\\n/dev/stdin:1: Error: No such file\\nmore\\n' >&2; exit 1",
         );
         match nft.run("add table inet tollgate\n") {
@@ -180,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_complaints_and_an_unread_script_neither_hang_nor_grow() {
-        let nft = Script::new("flood", "exec <&-; head -c 300000 /dev/zero | tr '\\0' x >&2; exit 3");
+        let nft = Script::new("exec <&-; head -c 300000 /dev/zero | tr '\\0' x >&2; exit 3");
         match nft.run(&"x".repeat(1 << 20)) {
             Err(GateError::Refused(line)) => assert_eq!(line.len(), 200),
             other => panic!("{other:?}"),
@@ -189,13 +188,13 @@ mod tests {
 
     #[test]
     fn a_script_larger_than_a_pipe_arrives_whole() {
-        let nft = Script::new("count", "test $(wc -c) = 1048576");
+        let nft = Script::new("test $(wc -c) = 1048576");
         nft.run(&"x".repeat(1 << 20)).unwrap();
     }
 
     #[test]
     fn a_hanging_program_is_killed() {
-        let nft = Script::new("hang", "exec sleep 600");
+        let nft = Script::new("exec sleep 600");
         let started = Instant::now();
         assert!(matches!(nft.run("x"), Err(GateError::NftTimeout(_))));
         assert!(started.elapsed() < LIMIT + Duration::from_secs(50));
