@@ -12,15 +12,17 @@ from lab.invoices import make
 OK = {"status": "OK"}
 NOT_NOW = {"status": "ERROR", "reason": "cards cannot pay at the moment"}
 DAY = 86_400
-K1_LIFE = 5
+LIFE = 600
+"""Seconds that a tap lives, unless it is made by `short_tap`."""
+SHORT_LIFE = 5
 SPENT = {"status": "ERROR", "reason": "this tap is used or too old; please tap again"}
 OVER = {"status": "ERROR", "reason": "the amount is above what the card may still spend today"}
 
 
 @pytest.fixture
 def shop(lab):
-    """Not started. A tap lives for ten minutes, unless it is made by `short_tap`."""
-    made = CardShop(lab, name=f"cards-{time.monotonic_ns()}", card={"k1_life": 600})
+    """Not started."""
+    made = CardShop(lab, name=f"cards-{time.monotonic_ns()}", card={"k1_life": LIFE})
     try:
         yield made
     finally:
@@ -28,21 +30,23 @@ def shop(lab):
         assert "panicked" not in made.daemon.log()
 
 
+def set_life(shop, seconds: int) -> None:
+    shop.daemon.sections["card"]["k1_life"] = seconds
+    shop.daemon.write_config()
+    shop.daemon.command("reload")
+
+
 def short_tap(shop, card) -> str:
-    """The k1 of a tap that lives for `K1_LIFE`."""
-    for life in (K1_LIFE, 600):
-        shop.daemon.sections["card"]["k1_life"] = life
-        shop.daemon.write_config()
-        shop.daemon.command("reload")
-        if life == K1_LIFE:
-            k1 = shop.k1(card)
+    """The k1 of a tap that lives for `SHORT_LIFE`."""
+    set_life(shop, SHORT_LIFE)
+    k1 = shop.k1(card)
+    set_life(shop, LIFE)
     return k1
 
 
 def outlive_a_tap() -> None:
-    over = time.monotonic() + K1_LIFE + 0.2
-    while (left := over - time.monotonic()) > 0:
-        time.sleep(left)
+    """Nothing but time shows that it is over."""
+    time.sleep(SHORT_LIFE + 0.2)
 
 
 @needs_faketime
