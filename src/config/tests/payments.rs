@@ -1,0 +1,66 @@
+use super::*;
+
+fn card(lines: &str) -> String {
+    format!("{}\nconfig card\n{lines}\n", main_with(""))
+}
+
+fn lightning(lines: &str) -> String {
+    format!("{}\nconfig lightning\n{lines}\n", main_with(""))
+}
+
+#[test]
+fn without_their_sections_there_are_no_cards_and_the_routers_own_ecash_pays() {
+    let config = good(&main_with(""));
+    assert_eq!(config.card, None);
+    assert_eq!((config.lightning.kind, config.lightning.url), (LightningKind::Melt, None));
+    assert_eq!(config.admin.token_file, PathBuf::from("/etc/tollgate/admin.token"));
+    assert_eq!(good(&card("option enabled '0'")).card, None);
+}
+
+#[test]
+fn the_domain_of_cards_is_a_host_that_fits_on_a_card() {
+    for (text, read) in [
+        ("Cards.Example.com", Some("cards.example.com")),
+        ("abc.onion", Some("abc.onion")),
+        ("10.0.0.1:8443", Some("10.0.0.1:8443")),
+        ("https://cards.example.com", None),
+        ("cards.example.com/", None),
+        ("cards.example.com/x", None),
+        ("a@b.example", None),
+        ("a b", None),
+        ("[::1]", None),
+    ] {
+        let result = Config::from_uci(&card(&format!("option domain '{text}'")));
+        let domain = result.ok().and_then(|(config, _)| config.card).map(|card| card.domain);
+        assert_eq!(domain.as_deref(), read, "{text}");
+    }
+    let long = format!("{}.example", "abcdefgh.".repeat(16));
+    assert!(Config::from_uci(&card(&format!("option domain '{long}'"))).is_err());
+    let taken = card("option domain 'c.example'\noption listen '127.0.0.1:2121'");
+    assert!(Config::from_uci(&taken).is_err());
+}
+
+#[test]
+fn a_node_has_an_address_and_a_file_with_its_credentials() {
+    let lnd = "option type 'lnd'\noption url 'https://127.0.0.1:8080'\noption macaroon_file '/etc/m'\n";
+    let read = good(&lightning(&format!("{lnd}option cert_sha256 '{}'", "aB:".repeat(31) + "00"))).lightning;
+    assert_eq!((read.kind, read.secret_file), (LightningKind::Lnd, Some("/etc/m".into())));
+    assert_eq!(read.cert_sha256.map(|pin| (pin[0], pin[31])), Some((0xab, 0)));
+    for bad in [
+        "option type 'lnd'\noption macaroon_file '/etc/m'",
+        "option type 'lnd'\noption url 'https://n.example'",
+        "option type 'lnd'\noption url 'https://n.example'\noption rune_file '/etc/m'",
+        "option type 'cln'\noption url 'http://10.0.0.1'\noption rune_file '/etc/m'",
+        "option type 'eclair'",
+        "option cert_sha256 'abcd'",
+    ] {
+        assert!(Config::from_uci(&lightning(bad)).is_err(), "{bad}");
+    }
+    for unused in ["option url 'https://n.example'", "option password_file '/etc/p'"] {
+        assert_problem(&lightning(unused), "has no effect with this type: change option type");
+    }
+    for here in ["http://127.0.0.1:9740", "http://[::1]:9740", "http://localhost:9740"] {
+        let text = format!("option type 'phoenixd'\noption password_file '/etc/p'\noption url '{here}'");
+        assert!(Config::from_uci(&lightning(&text)).is_ok(), "{here}");
+    }
+}
