@@ -74,9 +74,12 @@ class Internet:
             def log_message(self, *_) -> None:
                 pass
 
-        server = _Server(sock, Handler)
-        with contextlib.suppress(OSError, ValueError):
-            server.serve_forever(poll_interval=0.2)
+        server = _Server(sock.getsockname(), Handler)
+        while not self.closing:
+            try:
+                server.process_request(*sock.accept())
+            except OSError:
+                time.sleep(0.01)  # shut down, or no descriptor is free for a moment
 
     def _serve_tls_port(self, sock: socket.socket) -> None:
         while not self.closing:
@@ -101,19 +104,9 @@ class Internet:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
-    """`HTTPServer` on a listening socket that was made elsewhere."""
+    """Answers the connections it is handed, each in a thread of its own."""
 
     daemon_threads = True
-
-    def __init__(self, sock: socket.socket, handler) -> None:
-        super().__init__(sock.getsockname(), handler)
-        self.socket = sock
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def get_request(self):
-        return self.socket.accept()
 
     def handle_error(self, request, client_address) -> None:
         pass
