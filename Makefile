@@ -5,7 +5,7 @@
 CACHE := $(or $(TOLLGATED_CACHE),$(HOME)/.cache/tollgated)
 PYTHON := PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(CACHE)/venv/bin/python
 # Most tests wait for a kernel timer or a mint most of the time, so there are more workers than cores.
-JOBS ?= $(shell expr $$(nproc) + 3)
+JOBS ?= $(shell expr $$(nproc) + 8)
 TESTS ?= tests/system
 # Without a TARGET the emulated processors are all of them, the rest is done for this machine's kind.
 SMOKE = $(if $(ASKED),$(TARGET),$(TARGETS))

@@ -136,9 +136,9 @@ class Browser:
 
     def _launcher(self, guest: Guest) -> str:
         """Enters the guest's namespaces (and the lab's PID namespace, to end with it) and becomes Chromium."""
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        chromium = shutil.which("chromium-headless-shell")
         if not chromium:
-            raise FileNotFoundError("chromium is not installed")
+            raise FileNotFoundError("chromium-headless-shell is not installed")
         enter_user = "" if os.geteuid() == 0 else "-U --preserve-credentials"
         path = os.path.join(self.dir, "chromium")
         with open(path, "w") as file:

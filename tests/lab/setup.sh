@@ -137,7 +137,7 @@ if wants boot; then
 	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || packages="${packages}debian-archive-keyring "
 fi
 if wants lab all smoke boot; then
-	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium:chromium conntrack:conntrack \
+	packages="$packages$(missing nft:nftables ip:iproute2 dnsmasq:dnsmasq-base chromium-headless-shell:chromium-headless-shell conntrack:conntrack \
 		busybox:busybox faketime:faketime unshare:util-linux nsenter:util-linux sysctl:procps python3:python3 zopfli:zopfli)"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || packages="${packages}python3-venv "
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
