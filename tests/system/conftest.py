@@ -206,7 +206,7 @@ def phone(browser):
 
 
 # How the tests are shared out among workers: in units, of which each has fixtures of its own. A file is a unit, but for these.
-# Tests that wait for a minute or so; they begin first, so that everything else is done meanwhile.
+# Tests that wait for a minute or so; they begin early, so that everything else is done meanwhile.
 WAITING = (
     "test_silence_is_no_failure_and_what_was_never_sent", "test_power_cut_costs_at_most_a_minute", "test_mint_that_restarts_in_the_middle",
     "test_mints_that_are_silent_for_half_a_minute", "test_a_copied_ticket_is_refused",
@@ -220,8 +220,9 @@ TOGETHER = (
 PARTS = {"test_wallet": 3, "test_money": 3, "test_bytes": 2, "test_portal": 3, "test_service": 2, "test_portal_looks": 2, "test_store": 2}
 # The longest begin first: with the last of them begun last, all other workers would wait for one.
 LONGEST = (
-    "lnbits", "lnd", "melting", *WAITING, "test_wallet", "test_bytes", "test_money", "test_package", "test_portal", "test_portal_looks",
-    "test_service", "test_store", "test_gate", "test_before_paying",
+    "lnbits", "lnd", "test_before_paying", "test_portal_ecash", "test_tollgate_clients", "test_takings", *WAITING, "melting", "test_money", "test_bytes",
+    "test_gate", "test_takings_mints", "test_wallet", "test_portal_looks", "test_portal", "test_store", "test_tollgate_mints", "test_card_melt",
+    "test_service", "test_package",
 )
 
 
