@@ -6,6 +6,8 @@
 
 pub mod bech32;
 pub mod clock;
+#[cfg(test)]
+mod folder;
 pub mod hex;
 pub mod json;
 pub mod mac;

@@ -1,9 +1,9 @@
 //! Sessions over a real store and a gate that only remembers.
 
 use super::*;
+use crate::folder::fresh_folder;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::neighbours::Caller;
-use crate::store::tests::fresh_folder;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

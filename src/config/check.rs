@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_may_read_is_warned_of_with_the_command_that_mends_it() {
-        let dir = crate::store::tests::fresh_folder();
+        let dir = crate::folder::fresh_folder();
         let path = dir.join("tollgate");
         std::fs::write(&path, sample()).unwrap();
         let mut said = Vec::new();

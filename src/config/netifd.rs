@@ -159,7 +159,7 @@ config venue 'b'\n\tlist device 'br-old'\n
 config venue 'c'\n\toption network 'old'\n
 config venue 'd'\n\toption network 'nowhere'\n";
         let (mut config, _) = Config::from_uci(text).unwrap();
-        let dir = crate::store::tests::fresh_folder();
+        let dir = crate::folder::fresh_folder();
         let path = dir.join("network");
         std::fs::write(&path, NETWORK).unwrap();
         let problems = config.resolve_networks(&path);

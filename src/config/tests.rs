@@ -276,7 +276,7 @@ fn mints_belong_to_the_venues_they_name_or_to_all() {
 
 #[test]
 fn a_file_is_read_from_disk_and_refused_where_it_is_no_text_file() {
-    let dir = crate::store::tests::fresh_folder();
+    let dir = crate::folder::fresh_folder();
     let path = dir.join("tollgate");
     std::fs::write(&path, SAMPLE).unwrap();
     assert_eq!(Config::load(&path).unwrap().0, good(SAMPLE));

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_the_tokens_bearer_is_let_in() {
-        let dir = crate::store::tests::fresh_folder();
+        let dir = crate::folder::fresh_folder();
         let path = dir.join("admin.token");
         make_token(&path).unwrap();
         let token = std::fs::read_to_string(&path).unwrap();

@@ -106,7 +106,7 @@ mod tests {
 
     impl Folder {
         fn new() -> Folder {
-            Folder(crate::store::tests::fresh_folder())
+            Folder(crate::folder::fresh_folder())
         }
 
         fn file(&self, name: &str, content: &[u8], mode: u32) -> PathBuf {

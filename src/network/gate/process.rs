@@ -136,7 +136,7 @@ mod tests {
 
     impl Script {
         fn new(body: &str) -> Script {
-            let path = crate::store::tests::fresh_folder().join("nft");
+            let path = crate::folder::fresh_folder().join("nft");
             std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
             Script(path)
