@@ -5,6 +5,7 @@
 
 use super::exchange::Exchange;
 use super::offer::{Offer, Refusal};
+use super::suspects::Place;
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::keyset::KeysetId;
@@ -70,8 +71,27 @@ impl Wallet {
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
     pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
+        let place = match self.queue(&offer).await {
+            Ok(place) => place,
+            Err(refusal) => return Received::Refused(refusal),
+        };
         let (news, is_first) = self.join(offer, grant);
-        self.wait_for(news, is_first).await
+        let received = self.wait_for(news, is_first).await;
+        drop(place);
+        received
+    }
+
+    /// Waits until a token that may be made up may go to its mint.
+    async fn queue(&self, offer: &Offer) -> Result<Option<Place>, Refusal> {
+        if !offer.is_suspect || self.running().contains_key(&offer.reference) {
+            return Ok(None);
+        }
+        let place = self.0.suspects.place(&offer.mint, || self.0.store.now()).await?;
+        // The same may have been refused meanwhile.
+        match self.0.suspects.known_refusal(&offer.reference, &[], self.0.store.now()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Some(place)),
+        }
     }
 
     /// The news of this token's receipt, and whether we have just begun it.
@@ -175,7 +195,11 @@ impl Wallet {
             })
             .await;
         match begun.map_err(|err| refused(err.into()))? {
-            Begun::New(op) => Ok(Exchange::new(op, mint, offer.proofs)),
+            Begun::New(op) => {
+                let mut swap = Exchange::new(op, mint, offer.proofs);
+                swap.is_suspect = offer.is_suspect;
+                Ok(swap)
+            }
             Begun::Known(known) => self.known(known),
             Begun::Full => Err(refused(Refusal::TooMany)),
         }
@@ -204,15 +228,31 @@ impl Wallet {
         let waits = |pause| teller.tell(pause);
         match self.bring_about(swap, urgency, &teller.wake, waits).await {
             Ok(proofs) => {
+                if swap.is_suspect {
+                    self.0.suspects.taken(&swap.op.mint);
+                }
                 let session = self.keep(swap.op.id, &swap.op.mint, &proofs).await;
                 log::info!("wallet: {} sat received from {}", swap.op.amount, swap.op.mint);
                 Received::Done { net: swap.op.amount, session }
             }
             Err(refusal) => {
                 log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
+                self.note_refusal(swap, &refusal);
                 self.give_up(swap.op.id, Vec::new(), &refusal.to_string()).await;
                 Received::Refused(refusal)
             }
+        }
+    }
+
+    /// A mint's refusal counts against those that may be made up, and what will never be good is not sent again.
+    fn note_refusal(&self, swap: &Exchange, refusal: &Refusal) {
+        let now = self.0.store.now();
+        if swap.is_suspect && !refusal.may_pass() {
+            self.0.suspects.refused(&swap.op.mint, now);
+        }
+        if let (true, Some(reference)) = (swap.is_hopeless || *refusal == Refusal::Spent, &swap.op.reference)
+        {
+            self.0.suspects.bury(reference, refusal.clone(), now);
         }
     }
 
