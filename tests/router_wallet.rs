@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tollgated::calls::Tls;
 use tollgated::clock::Clock;
 use tollgated::config::MintUrl;
-use tollgated::ecash::wallet::{self, Melted, Payer, Received, Wallet, WalletError};
+use tollgated::ecash::wallet::{self, Melted, Received, Wallet, WalletError};
 use tollgated::ecash::{token, MintEvent, Mints, Outputs, Seed, Urgency};
 use tollgated::store::Store;
 use tollgated::units::Sats;
@@ -83,8 +83,7 @@ impl Life {
         let outputs = Outputs::prepare(&seed, keyset.id(), 0, &keyset.split(Sats(amount)).unwrap()).unwrap();
         let proofs = mint.mint(&quote.id, Arc::new(outputs), lock, Urgency::Guest).await.unwrap();
         let text = token::encode(&self.url, "sat", &proofs);
-        let accepted = std::slice::from_ref(&self.url);
-        let offer = self.wallet.assess(&text, accepted, Payer::Known).await.unwrap();
+        let offer = self.wallet.assess(&text, std::slice::from_ref(&self.url)).await.unwrap();
         let received = self.wallet.receive(offer, None).await;
         assert_eq!(received, Received::Done { net: Sats(amount), session: None });
     }

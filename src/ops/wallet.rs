@@ -4,7 +4,7 @@
 use super::cards::usage_of;
 use super::control::Refusal;
 use crate::config::{Config, MintUrl};
-use crate::ecash::wallet::{Payer, Received, Sent, Wallet, WalletError};
+use crate::ecash::wallet::{Received, Sent, Wallet, WalletError};
 use crate::ecash::{KeysetInfo, Urgency};
 use crate::http::Site;
 use crate::json::json;
@@ -79,7 +79,7 @@ async fn info(site: &Site, wallet: &Wallet) -> Result<Value, Refusal> {
 
 async fn receive(wallet: &Wallet, config: &Config, token: &str) -> Result<Value, Refusal> {
     let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
-    let offer = wallet.assess(token, &mints, Payer::Known).await.map_err(|err| refused(err.into()))?;
+    let offer = wallet.assess(token, &mints).await.map_err(|err| refused(err.into()))?;
     let (mint, fee) = (offer.mint.clone(), offer.fee);
     match wallet.receive(offer, None).await {
         Received::Done { net, .. } => {

@@ -152,7 +152,8 @@ impl TollGate {
             Some(_) => Payer::Known,
             None => Payer::Stranger,
         };
-        let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(token, &accepted, payer)).await;
+        let assessed =
+            tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
         let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
         let grant = match offer.is_known {
             true => None,

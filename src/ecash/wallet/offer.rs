@@ -156,7 +156,17 @@ impl Wallet {
 
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
-    pub async fn assess(&self, text: &str, accepted: &[MintUrl], payer: Payer) -> Result<Offer, Refusal> {
+    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
+        self.assess_from(text, accepted, Payer::Known).await
+    }
+
+    /// As `assess`, for a token that may be a stranger's.
+    pub async fn assess_from(
+        &self,
+        text: &str,
+        accepted: &[MintUrl],
+        payer: Payer,
+    ) -> Result<Offer, Refusal> {
         let token = Token::parse(text)?;
         let reference = shape(&token)?;
         let mint = MintUrl::parse(&token.mint).map_err(|_| Refusal::MintNotAccepted)?;

@@ -3,7 +3,7 @@
 //! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
 //! waits does so for ten seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
 
-use super::exchange::Exchange;
+use super::exchange::{points, Exchange};
 use super::offer::{Offer, Refusal};
 use super::suspects::Place;
 use super::Wallet;
@@ -12,6 +12,7 @@ use crate::ecash::keyset::KeysetId;
 use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
+use crate::ecash::wire::ProofState;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
 use crate::task;
 use crate::units::Sats;
@@ -22,6 +23,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch, Notify};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A guest waits meanwhile.
+const PATIENCE_FOR_STATES: Duration = Duration::from_secs(2);
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How receiving a token ended, as far as is known.
@@ -237,7 +240,7 @@ impl Wallet {
             }
             Err(refusal) => {
                 log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
-                self.note_refusal(swap, &refusal);
+                self.note_refusal(swap, &refusal).await;
                 self.give_up(swap.op.id, Vec::new(), &refusal.to_string()).await;
                 Received::Refused(refusal)
             }
@@ -245,14 +248,16 @@ impl Wallet {
     }
 
     /// A mint's refusal counts against those that may be made up, and what will never be good is not sent again.
-    fn note_refusal(&self, swap: &Exchange, refusal: &Refusal) {
-        let now = self.0.store.now();
+    async fn note_refusal(&self, swap: &Exchange, refusal: &Refusal) {
         if swap.is_suspect && !refusal.may_pass() {
-            self.0.suspects.refused(&swap.op.mint, now);
+            self.0.suspects.refused(&swap.op.mint, self.0.store.now());
         }
-        if let (true, Some(reference)) = (swap.is_hopeless || *refusal == Refusal::Spent, &swap.op.reference)
-        {
-            self.0.suspects.bury(reference, refusal.clone(), now);
+        let is_for_good = match refusal {
+            Refusal::Spent => is_spent(swap).await,
+            _ => swap.is_hopeless,
+        };
+        if let (true, Some(reference)) = (is_for_good, &swap.op.reference) {
+            self.0.suspects.bury(reference, refusal.clone(), self.0.store.now());
         }
     }
 
@@ -325,6 +330,16 @@ impl Drop for Waiter {
                 let _ = self.sessions.try_send(session.clone());
             }
         }
+    }
+}
+
+/// Whether the mint, which has refused the inputs as spent, says so once more: an honest guest's token must not be dead
+/// for an hour by one wrong word.
+async fn is_spent(swap: &Exchange) -> bool {
+    let states = async { swap.mint.proof_states(points(swap.inputs.clone()).await?, Urgency::Guest).await };
+    match tokio::time::timeout(PATIENCE_FOR_STATES, states).await {
+        Ok(Ok(states)) => states.contains(&ProofState::Spent),
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 
