@@ -133,7 +133,7 @@ mod tests {
             |length, item: &[u8]| attribute(length, NESTED | 3, &attribute(length - 4, NESTED | 1, item));
         let wanted = [
             [&table[..], &paid, &list(52, &[&key[..], &timeout].concat())].concat(),
-            [&table[..], &attribute(10, 2, b"qm_at\0\0\0"), &list(47, &[&key[..], &object].concat())]
+            [&table[..], &attribute(10, 2, b"qm_at\0\0\0"), &list(48, &[&key[..], &object].concat())]
                 .concat(),
             [&table[..], &paid, &list(40, &key)].concat(),
         ];
