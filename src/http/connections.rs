@@ -2,7 +2,8 @@
 
 use super::answer::Answer;
 use super::listeners::Audience;
-use super::{routes, Site};
+use super::routes::{self, Ends};
+use super::Site;
 use crate::mac::MacAddr;
 use crate::network::neighbours;
 use crate::network::stream::gauged;
@@ -184,6 +185,7 @@ async fn converse(
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
+    let ends = Ends { peer: address, local };
     let growing = head.clone();
     let stream = gauged(stream, move |came| growing.may_grow(came));
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -191,7 +193,7 @@ async fn converse(
         head.end();
         request.extensions_mut().insert(place.clone());
         async move {
-            let answer: Answer = routes::answer(&site, &audience, address, local, request).await;
+            let answer: Answer = routes::answer(&site, &audience, ends, request).await;
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 head.begin();
             }

@@ -2,8 +2,8 @@
 
 use super::answer::{self, Answer};
 use super::cors;
-use super::origin::is_own_page;
-use super::routes::{self, body, pairs, BODY_TIMEOUT};
+use super::origin::{self, AskedAt};
+use super::routes::{self, body, pairs, Ends, BODY_TIMEOUT};
 use super::Site;
 use crate::config::{Config, Venue};
 use crate::mac::MacAddr;
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -58,7 +58,7 @@ const QUESTIONS: &[(&[Method], &str, Question)] = &[
 pub enum Source<'a> {
     Guest {
         device: &'a str,
-        peer: IpAddr,
+        ends: Ends,
     },
     /// A program on this router, which may say for whom it asks.
     Router,
@@ -70,8 +70,7 @@ struct Asker {
     venue: Venue,
     mac: Option<MacAddr>,
     caller: Option<Caller>,
-    /// No page asks, or one of this router's own.
-    is_own_page: bool,
+    may_see_ticket: bool,
 }
 
 /// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
@@ -249,10 +248,10 @@ impl Asker {
         let config = site.config();
         let devices = || config.venues.iter().flat_map(|venue| &venue.devices);
         let (mac, caller) = match source {
-            Source::Guest { device, peer } => {
+            Source::Guest { device, ends } => {
                 let caller = site
                     .neighbours
-                    .identify(device, peer)
+                    .identify(device, ends.peer)
                     .map_err(|err| log::debug!("a TollGate client cannot be identified: {err}"));
                 let caller = caller.ok();
                 (caller.as_ref().map(|caller| caller.mac), caller)
@@ -263,13 +262,17 @@ impl Asker {
             (Source::Guest { device, .. }, _) => device,
             (Source::Router, caller) => caller.as_ref().map_or("lo", |caller| caller.device.as_str()),
         };
-        let is_own_page = is_own_page(headers, device);
+        let local = match source {
+            Source::Guest { ends, .. } => ends.local,
+            Source::Router => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        };
+        let may_see_ticket = origin::may_see_ticket(headers, AskedAt { device, local });
         let venue = match (source, &caller) {
             (Source::Guest { device, .. }, _) => config.venue_of_device(device)?,
             (Source::Router, Some(caller)) => config.venue_of_device(&caller.device)?,
             (Source::Router, None) => config.venues.first()?,
         };
-        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller, is_own_page })
+        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller, may_see_ticket })
     }
 
     fn client(&self) -> Client<'_> {
@@ -278,7 +281,7 @@ impl Asker {
             venue: &self.venue,
             mac: self.mac,
             caller: self.caller.as_ref(),
-            may_see_ticket: self.is_own_page,
+            may_see_ticket: self.may_see_ticket,
         }
     }
 }
@@ -373,8 +376,8 @@ mod tests {
 
     fn named(mac: &str, headers: &HeaderMap, query: &str) -> Vec<Option<String>> {
         let mut answer = answer::empty(StatusCode::OK);
-        let peer = IpAddr::from([192, 168, 1, 2]);
-        let source = Source::Guest { device: "br-guest", peer };
+        let ends = Ends { peer: IpAddr::from([192, 168, 1, 2]), local: None };
+        let source = Source::Guest { device: "br-guest", ends };
         name_the_client(&mut answer, mac.parse().ok(), source, headers, &pairs(query));
         ["x-tollgate-client-mac", "x-tollgate-mac-claim-ignored"]
             .map(|name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()))

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::connections::Place;
-use super::origin::{is_own_page, origin_allowed};
+use super::origin::{is_own_page, may_see_ticket, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::json::json;
@@ -63,6 +63,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
     };
     let trust = Trust {
         is_own_page: is_own_page(&visit.headers, device),
+        may_see_ticket: may_see_ticket(&visit.headers, visit.asked_at()),
         needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
     };
     let Visit { config, venue, caller, .. } = visit;

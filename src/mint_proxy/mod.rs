@@ -17,7 +17,9 @@ mod sockets;
 mod tickets;
 mod watch;
 
-pub use messages::{auth_ok, new_ticket, shown_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
+pub use messages::{
+    auth_ok, new_ticket, shown_ticket, without_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE,
+};
 pub use request::{Part, Progress, Request};
 pub use sockets::{Conversation, Trust};
 pub use tickets::refused as ticket_refused;

@@ -4,7 +4,7 @@
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
 use super::delivery;
-use super::messages::{self, ClientMessage, Code, ProxyError};
+use super::messages::{self, without_ticket, ClientMessage, Code, ProxyError};
 use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
@@ -46,6 +46,8 @@ struct Seat {
 pub struct Trust {
     /// No page, or one of the router's own. Any other is told only of the requests it has named.
     pub is_own_page: bool,
+    /// No page, or one under the router's own address. Any other is told of no session ticket.
+    pub may_see_ticket: bool,
     /// Nothing is answered before the session ticket was shown.
     pub needs_ticket: bool,
 }
@@ -64,10 +66,14 @@ impl Ear {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.needs_ticket
     }
 
+    fn may_see_ticket(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.may_see_ticket
+    }
+
     /// The ticket was shown: whatever page this is, it is the guest's.
     fn trust(&self) {
         let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ear.0 = Trust { is_own_page: true, needs_ticket: false };
+        ear.0 = Trust { is_own_page: true, needs_ticket: false, ..ear.0 };
     }
 
     /// This socket knows of a request; of how many is limited by how fast they can be made.
@@ -77,6 +83,28 @@ impl Ear {
         if !trust.is_own_page && named.len() < NAMED {
             named.insert(id.clone());
         }
+    }
+}
+
+/// The text of one message, shared by all sockets that it goes to.
+struct Text {
+    whole: Arc<str>,
+    /// For those that may not see a ticket.
+    bare: Arc<str>,
+}
+
+impl Text {
+    fn of(message: &Value) -> Text {
+        let whole: Arc<str> = message.to_string().into();
+        let bare = match message.get("ticket") {
+            None => whole.clone(),
+            Some(_) => without_ticket(message.clone()).to_string().into(),
+        };
+        Text { whole, bare }
+    }
+
+    fn to(&self, ear: &Ear) -> Arc<str> {
+        if ear.may_see_ticket() { &self.whole } else { &self.bare }.clone()
     }
 }
 
@@ -125,10 +153,10 @@ impl Sockets {
     /// Tells every socket of a MAC that may hear of this request. One whose backlog is full is dropped: its
     /// conversation ends.
     pub fn tell(&self, mac: MacAddr, about: Option<&RequestId>, message: &Value) {
-        let text: Arc<str> = message.to_string().into();
+        let text = Text::of(message);
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
-            sockets.retain(|seat| !seat.ear.hears(about) || seat.outbox.try_send(text.clone()).is_ok());
+            sockets.retain(|seat| !seat.ear.hears(about) || seat.outbox.try_send(text.to(&seat.ear)).is_ok());
         }
     }
 
@@ -256,7 +284,7 @@ impl Speaker {
     async fn say(&self, message: &Value) {
         // The socket may be gone; what matters is kept and delivered on the next one.
         if let Some(outbox) = self.outbox.upgrade() {
-            let _ = outbox.send(message.to_string().into()).await;
+            let _ = outbox.send(Text::of(message).to(&self.ear)).await;
         }
     }
 }
