@@ -1,6 +1,7 @@
 //! Every path, its method, who may ask and what answers.
 
 use super::answer::{self, Answer};
+use super::bodies::{self, Text, Unread};
 use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{may_see_ticket, origin_allowed};
@@ -12,20 +13,17 @@ use crate::mint_proxy::{self, without_ticket, Ask, Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Nothing that a guest sends is larger, but for tokens.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const MAX_TOKEN_FORM: usize = 128 * 1024;
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {
@@ -444,23 +442,23 @@ fn stats(site: &Site) -> Value {
 }
 
 /// A bounded body that is UTF-8.
-pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+pub async fn body(request: Request<Incoming>) -> Result<Text, Answer> {
     body_of(request, MAX_BODY).await
 }
 
-async fn body_of(request: Request<Incoming>, most: usize) -> Result<String, Answer> {
-    let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
-    let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), most).collect()).await;
-    let bytes = match collected {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(_)) => return Err(too_large()),
-        Err(_) => {
-            return Err(error(StatusCode::REQUEST_TIMEOUT, "invalid_message", "the body did not arrive"))
-        }
-    };
-    String::from_utf8(bytes.to_vec())
-        .map_err(|_| error(StatusCode::BAD_REQUEST, "invalid_message", "the body is not UTF-8"))
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<Text, Answer> {
+    let refused = |status, message| Err(error(status, "invalid_message", message));
+    match bodies::read(request, most).await {
+        Ok(body) => body.into_text().or_else(|_| refused(StatusCode::BAD_REQUEST, "the body is not UTF-8")),
+        Err(Unread::TooLong) => refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(Unread::Broken) => refused(StatusCode::BAD_REQUEST, "the body was not sent whole"),
+        Err(Unread::Late) => refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+        Err(Unread::Crowded) => Err(error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "rate_limited",
+            "too much is being sent at the moment; please try again",
+        )),
+    }
 }
 
 /// `application/x-www-form-urlencoded`, as in queries and forms. What is malformed is taken literally.

@@ -1,15 +1,15 @@
 //! The TollGate protocol's paths: who asks, what answers, and the headers that go with every answer.
 
 use super::answer::{self, Answer};
+use super::bodies::{self, Body as Sent, Text, Unread};
 use super::cors;
 use super::origin::{self, AskedAt};
-use super::routes::{self, body, pairs, Ends, BODY_TIMEOUT};
+use super::routes::{self, body, pairs, Ends};
 use super::Site;
 use crate::config::{Config, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::tollgate::{self, ln_invoice, session, Body, Client, Reply, TollGate};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -122,16 +122,17 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
     }
     let mut place = None;
     match payment(site, request, &mut place).await {
-        Ok(text) => tollgate.pay(&asker.client(), text).await,
-        Err(Unread::Broken(why)) => tollgate.unreadable(&asker.client(), why),
+        Ok(None) => tollgate.pay(&asker.client(), None).await,
+        Ok(Some(text)) => {
+            let (text, _hold) = text.apart();
+            tollgate.pay(&asker.client(), Some(text)).await
+        }
+        Err(Unread::TooLong | Unread::Broken) => {
+            tollgate.unreadable(&asker.client(), "it is too large, or was not sent whole")
+        }
+        Err(Unread::Late) => tollgate.unreadable(&asker.client(), "it did not arrive"),
         Err(Unread::Crowded) => tollgate.crowded(&asker.client()),
     }
-}
-
-/// Why a payment was not read.
-enum Unread {
-    Broken(&'static str),
-    Crowded,
 }
 
 /// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`). What is longer
@@ -140,32 +141,19 @@ async fn payment(
     site: &Site,
     request: Request<Incoming>,
     place: &mut Option<OwnedSemaphorePermit>,
-) -> Result<Option<String>, Unread> {
-    let mut body = Limited::new(request.into_body(), MAX_PAYMENT);
-    let mut kept = Some(Vec::new());
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Unread::Broken("it is too large, or was not sent whole"))?;
-            let data = frame.into_data().unwrap_or_default();
-            let length =
-                kept.as_ref().map_or(usize::MAX, |kept: &Vec<u8>| kept.len().saturating_add(data.len()));
-            if length > KEPT_PAYMENT {
-                (kept, *place) = (None, None);
-                continue;
-            }
-            if length > SHORT_PAYMENT && place.is_none() {
-                let free = site.long_payments.clone().try_acquire_owned();
-                *place = Some(free.map_err(|_| Unread::Crowded)?);
-            }
-            if let Some(kept) = &mut kept {
-                kept.extend_from_slice(&data);
-            }
+) -> Result<Option<Text>, Unread> {
+    let body = bodies::read_if(request, MAX_PAYMENT, |length| {
+        if length > KEPT_PAYMENT {
+            *place = None;
+            return Ok(false);
         }
-        Ok(())
-    };
-    let late = Err(Unread::Broken("it did not arrive"));
-    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(late)?;
-    Ok(kept.map(|kept| String::from_utf8_lossy(&kept).into_owned()))
+        if length > SHORT_PAYMENT && place.is_none() {
+            let free = site.long_payments.clone().try_acquire_owned();
+            *place = Some(free.map_err(|_| Unread::Crowded)?);
+        }
+        Ok(true)
+    });
+    Ok(body.await?.map(Sent::into_text_lossy))
 }
 
 /// What only looks.

@@ -17,6 +17,7 @@ use crate::task;
 use litemap::LiteMap;
 use serde_json::Value;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 
@@ -52,8 +53,8 @@ pub struct Trust {
     pub needs_ticket: bool,
 }
 
-/// What one socket may be told.
-struct Ear(Mutex<(Trust, SortedSet<RequestId>)>);
+/// What one socket may be told, and whether it has said anything that was of use.
+struct Ear(Mutex<(Trust, SortedSet<RequestId>)>, AtomicBool);
 
 impl Ear {
     fn hears(&self, about: Option<&RequestId>) -> bool {
@@ -74,6 +75,11 @@ impl Ear {
     fn trust(&self) {
         let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ear.0 = Trust { is_own_page: true, needs_ticket: false, ..ear.0 };
+    }
+
+    /// Its guest has asked for something, and got it.
+    fn is_of_use(&self) {
+        self.1.store(true, Ordering::Relaxed);
     }
 
     /// This socket knows of a request; of how many is limited by how fast they can be made.
@@ -169,7 +175,7 @@ impl MintProxy {
     /// Joins a new socket of this caller; if it is trusted, tokens that wait for the guest are delivered on it
     /// again.
     pub fn join(&self, caller: Caller, venue: Venue, limit: usize, trust: Trust) -> Option<Conversation> {
-        let ear = Arc::new(Ear(Mutex::new((trust, SortedSet::new()))));
+        let ear = Arc::new(Ear(Mutex::new((trust, SortedSet::new())), AtomicBool::new(false)));
         let (outbox, inbox) = self.sockets().join(caller.mac, limit, ear.clone())?;
         let speaker = Speaker {
             proxy: self.clone(),
@@ -188,6 +194,11 @@ impl MintProxy {
 impl Conversation {
     pub fn mac(&self) -> MacAddr {
         self.speaker.caller.mac
+    }
+
+    /// Whether a message was answered, since this was asked last, that was more than a sign of life.
+    pub fn was_active(&self) -> bool {
+        self.speaker.ear.1.swap(false, Ordering::Relaxed)
     }
 
     /// A place for one more message to be worked on; waits while too many are.
@@ -228,8 +239,8 @@ impl Speaker {
     async fn answer(&self, message: ClientMessage) {
         let proxy = &self.proxy;
         let result = match message {
-            ClientMessage::Ping => Ok(vec![json!({"type": "pong"})]),
-            ClientMessage::Pong => Ok(Vec::new()),
+            ClientMessage::Ping => return self.say(&json!({"type": "pong"})).await,
+            ClientMessage::Pong => return,
             ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
             _ if self.ear.needs_ticket() => Err(ticket_needed()),
             ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
@@ -249,6 +260,7 @@ impl Speaker {
         };
         match result {
             Ok(messages) => {
+                self.ear.is_of_use();
                 for message in messages {
                     self.say(&message).await;
                 }
@@ -260,6 +272,7 @@ impl Speaker {
     async fn authenticate(&self, ticket: &str) {
         match self.proxy.take_over(&self.caller, ticket).await {
             Ok(taken) => {
+                self.ear.is_of_use();
                 self.ear.trust();
                 self.say(&messages::auth_ok(taken.session.as_ref())).await;
                 self.deliver().await;
