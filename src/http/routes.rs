@@ -1,7 +1,7 @@
 //! Every path, its method, who may ask and what answers.
 
 use super::answer::{self, Answer};
-use super::bodies::{self, Text, Unread};
+use super::bodies::{self, Body, Text, Unread};
 use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{may_see_ticket, origin_allowed};
@@ -447,18 +447,16 @@ pub async fn body(request: Request<Incoming>) -> Result<Text, Answer> {
 }
 
 async fn body_of(request: Request<Incoming>, most: usize) -> Result<Text, Answer> {
-    let refused = |status, message| Err(error(status, "invalid_message", message));
-    match bodies::read(request, most).await {
-        Ok(body) => body.into_text().or_else(|_| refused(StatusCode::BAD_REQUEST, "the body is not UTF-8")),
-        Err(Unread::TooLong) => refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-        Err(Unread::Broken) => refused(StatusCode::BAD_REQUEST, "the body was not sent whole"),
-        Err(Unread::Late) => refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
-        Err(Unread::Crowded) => Err(error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "rate_limited",
-            "too much is being sent at the moment; please try again",
-        )),
-    }
+    let (status, message) = match bodies::read(request, most).await.map(Body::into_text) {
+        Ok(Ok(text)) => return Ok(text),
+        Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
+        Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(Unread::Broken) => (StatusCode::BAD_REQUEST, "the body was not sent whole"),
+        Err(Unread::Late) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+        Err(Unread::Crowded) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again"),
+    };
+    let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
+    Err(error(status, code, message))
 }
 
 /// `application/x-www-form-urlencoded`, as in queries and forms. What is malformed is taken literally.

@@ -68,19 +68,6 @@ class Stations:
             sock.setblocking(False)
             sock.send(data)
 
-    def open_now(self) -> int:
-        """Of all connections, how many the router has not closed."""
-        def is_open(sock: socket.socket) -> bool:
-            sock.setblocking(False)
-            try:
-                return bool(sock.recv(1, socket.MSG_PEEK))
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-
-        return sum(is_open(sock) for sock in self.sockets)
-
     def repeat(self, data: bytes, every: float) -> None:
         """All connections that are open say this again and again, until the end."""
         def run() -> None:
@@ -135,7 +122,7 @@ def peak_kib(daemon) -> int:
 
 def forget_peak(daemon) -> int:
     """Begins to look for the peak anew; what is resident now (KiB)."""
-    time.sleep(0.1)
+    time.sleep(0.2)
     with open(f"/proc/{daemon.process.host_pid}/clear_refs", "w") as file:
         file.write("5")
     return daemon.process.memory_kib()["VmRSS"]
