@@ -42,7 +42,7 @@ const KEEP: Millis = Millis::from_secs(90 * 86_400);
 /// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
 const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 
-/// At most two of these threads serve one mint; the rest is for other mints and for curve arithmetic.
+/// For arithmetic on the curve and for asking the neighbours. No call to anybody else waits on one of them.
 const BLOCKING_THREADS: usize = 8;
 
 /// Runs the daemon with the configuration at `path` until SIGTERM.

@@ -265,7 +265,7 @@ async fn quotes_are_looked_at_together() {
     let (paid, unpaid) = (bench.paid_quote(21).await, bench.quote(13).await);
     let client = MintClient::new(bench.mint.url().clone(), &Tls::new(None).unwrap());
     let ids = [paid.id.clone(), unpaid.id.clone()];
-    let together = tokio::task::spawn_blocking(move || client.quote_states(&ids)).await.unwrap().unwrap();
+    let together = client.quote_states(&ids).await.unwrap();
     assert_eq!([&together[0].id, &together[1].id], [&paid.id, &unpaid.id]);
     assert_eq!([together[0].state, together[1].state], [QuoteState::Paid, QuoteState::Unpaid]);
     let looks = [paid.id, unpaid.id].map(|id| {

@@ -4,6 +4,8 @@
 //! What matters most is said by the error: whether the request may have left. Until a connection (and, with
 //! `https`, a TLS session) stands, no byte of it has.
 
+mod destination;
+mod line;
 mod pinned;
 mod tls;
 
@@ -15,26 +17,21 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::ClientConfig;
 use std::future::Future;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
+pub use destination::{Destination, Lookups};
+pub use line::{Line, WholeAnswer};
 pub use pinned::pinned;
 pub use tls::{Tls, TlsError};
 
 pub type Request = hyper::Request<Full<Bytes>>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 16 * 1024;
 pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
 
@@ -84,44 +81,9 @@ pub async fn get_at(
     most: usize,
 ) -> Result<Vec<u8>, NoAnswer> {
     let request = request(site, path).body(Full::default()).map_err(not_sent)?;
-    let stream = secure(reach(vec![address]).await?, site.host(), tls.config()).await?;
+    let stream =
+        destination::secure(destination::reach(&[address]).await?, site.host(), tls.config()).await?;
     Connection::over(stream).await?.send(request, most).await?.all().await
-}
-
-/// A stream to `site`, with TLS as `tls` says where it is an `https` one.
-pub async fn open(site: &MintUrl, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
-    let found = timeout(CONNECT_TIMEOUT, addresses(site.host().to_owned(), site.port()));
-    let found = found.await.map_err(|_| not_sent("its name is not resolved in 5 s"))?;
-    let stream = reach(found.map_err(|err| not_sent(format!("no such host: {err}")))?).await?;
-    match site.is_https() {
-        true => secure(stream, site.host(), tls).await,
-        false => Ok(Box::new(stream)),
-    }
-}
-
-/// The system's resolver, on a thread of its own: a name server that is gone takes none of those that do the work.
-async fn addresses(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let (tell, told) = oneshot::channel();
-    std::thread::Builder::new().spawn(move || {
-        // The asker may have given up.
-        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-    })?;
-    told.await.map_err(io::Error::other)?
-}
-
-async fn reach(addresses: Vec<SocketAddr>) -> Result<TcpStream, NoAnswer> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&*addresses));
-    let stream = stream.await.map_err(|_| not_sent("no connection in 5 s"))?;
-    let stream = stream.map_err(|err| not_sent(format!("no connection: {err}")))?;
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
-async fn secure(stream: TcpStream, host: &str, tls: Arc<ClientConfig>) -> Result<AnyStream, NoAnswer> {
-    let name = ServerName::try_from(host.to_owned()).map_err(not_sent)?;
-    let shake = timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream));
-    let stream = shake.await.map_err(|_| not_sent("no TLS session in 5 s"))?;
-    Ok(Box::new(stream.map_err(|err| not_sent(format!("no TLS session: {err}")))?))
 }
 
 /// What an answer with a body of at most `most` bytes may take with its head, and with the chunks that it comes in.
@@ -143,11 +105,39 @@ impl Ration {
         self.0.store(bytes, Ordering::Relaxed);
     }
 
+    fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// False where it does not last.
     fn take(&self, bytes: usize) -> bool {
-        let left = self.0.load(Ordering::Relaxed).checked_sub(bytes);
+        let left = self.left().checked_sub(bytes);
         self.is(left.unwrap_or(0));
         left.is_some()
+    }
+}
+
+/// Why one sending of a request had no answer.
+#[derive(Debug)]
+enum Failed {
+    /// The connection was closed before one byte of an answer came. The peer may have acted on the request, but most
+    /// often it had closed a connection that nobody used.
+    Cut(String),
+    Other(NoAnswer),
+}
+
+impl From<Failed> for NoAnswer {
+    fn from(failed: Failed) -> NoAnswer {
+        match failed {
+            Failed::Cut(cause) => NoAnswer::Lost(cause),
+            Failed::Other(none) => none,
+        }
+    }
+}
+
+impl From<NoAnswer> for Failed {
+    fn from(none: NoAnswer) -> Failed {
+        Failed::Other(none)
     }
 }
 
@@ -180,8 +170,14 @@ impl Connection {
 
     /// Sends a request and waits for the head of the answer, of whose body, or of each line of it, at most `most`
     /// bytes are read.
-    pub async fn send(mut self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
-        self.ration.is(on_the_wire(most));
+    pub async fn send(self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
+        self.try_send(request, most).await.map_err(NoAnswer::from)
+    }
+
+    /// As `send`, for a caller who may send the request again.
+    async fn try_send(mut self, request: Request, most: usize) -> Result<Reply, Failed> {
+        let ration = on_the_wire(most);
+        self.ration.is(ration);
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(Reply {
                 status: response.status().as_u16(),
@@ -190,10 +186,15 @@ impl Connection {
                 most,
                 connection: self,
             }),
-            Err(mut failed) => Err(match failed.take_message() {
-                Some(_) => not_sent(failed.error()),
-                None => NoAnswer::Lost(format!("no answer: {}", failed.error())),
-            }),
+            Err(mut failed) => {
+                let returned = failed.take_message().is_some();
+                let cause = failed.error();
+                Err(match returned {
+                    true => Failed::Other(not_sent(cause)),
+                    false if self.ration.left() == ration => Failed::Cut(format!("no answer: {cause}")),
+                    false => Failed::Other(NoAnswer::Lost(format!("no answer: {cause}"))),
+                })
+            }
         }
     }
 
@@ -314,7 +315,7 @@ mod tests {
                     far.write_all(&again.repeat(100)).await?;
                     sent += again.len() * 100;
                     if sent > 1024 * 1024 {
-                        return Ok::<usize, io::Error>(sent);
+                        return Ok::<usize, std::io::Error>(sent);
                     }
                 }
             });

@@ -1,5 +1,5 @@
-//! One mint's endpoints, one blocking call each, from a thread beside the runtime ([`task::blocking`]). Every call
-//! ends within 12 s, reads at most 1 MiB, and goes to the mint's own address only.
+//! One mint's endpoints, one call each. Every call ends within 9 s, reads at most 1 MiB, and goes to the mint's own
+//! address only. What is arithmetic on the curve in reading an answer is done on another thread.
 
 use super::curve::{PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
@@ -7,33 +7,33 @@ use super::keyset::Keyset;
 use super::outputs::{BlindSignature, Outputs, Proof};
 use super::quote_lock::{self, Form};
 use super::refusal;
-use super::wire::spending::{inputs_json, melt_quote, MeltQuote};
+use super::wire::spending::{inputs_json, melt_quote, MeltQuote, MeltState};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
-use crate::calls::{self, in_time, Connection, NoAnswer, Request, Tls};
+use crate::calls::{self, Destination, Line, NoAnswer, Tls};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::task;
 use crate::units::Sats;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::Method;
-use rustls::ClientConfig;
 use serde_json::Value;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// After this a call is given up and looked up later.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(12);
-/// Many servers close a connection that was idle for longer.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-const IDLE_CONNECTIONS: usize = 2;
+/// After this a call is given up and looked up later: clients give up after 10 s.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(9);
 const MAX_ANSWER: usize = 1024 * 1024;
 const JSON: &str = "application/json";
 
+/// Whether the request was sent twice, and an answer that is no refusal.
+type Asked<'a> = Pin<Box<dyn Future<Output = (bool, Result<Vec<u8>, EcashError>)> + Send + 'a>>;
+
 #[derive(Debug)]
 pub struct MintClient {
-    line: Arc<Line>,
+    line: Line,
     /// Whether this mint was last seen to want the older form of NUT-20 signatures.
     legacy_signatures: AtomicBool,
 }
@@ -44,38 +44,39 @@ impl MintClient {
     }
 
     fn with_timeout(url: MintUrl, tls: &Tls, timeout: Duration) -> MintClient {
-        let line = Arc::new(Line { url, tls: tls.config(), timeout, idle: Mutex::default() });
+        let line = Line::new(Destination::new(url, tls.config()), timeout, MAX_ANSWER);
         MintClient { line, legacy_signatures: AtomicBool::new(false) }
     }
 
     pub fn url(&self) -> &MintUrl {
-        &self.line.url
+        self.line.destination().url()
     }
 
     /// NUT-06.
-    pub fn info(&self) -> Result<MintInfo, EcashError> {
-        wire::info(&self.get("/v1/info")?)
+    pub async fn info(&self) -> Result<MintInfo, EcashError> {
+        wire::info(&self.get("/v1/info").await?)
     }
 
     /// NUT-02.
-    pub fn keysets(&self) -> Result<Vec<KeysetInfo>, EcashError> {
-        wire::keysets(&self.get("/v1/keysets")?)
+    pub async fn keysets(&self) -> Result<Vec<KeysetInfo>, EcashError> {
+        wire::keysets(&self.get("/v1/keysets").await?)
     }
 
     /// The keys of a listed keyset (NUT-01), checked against its id.
-    pub fn keys(&self, listed: &KeysetInfo) -> Result<Keyset, EcashError> {
-        wire::keys(&self.get(&format!("/v1/keys/{}", listed.id))?, listed)
+    pub async fn keys(&self, listed: KeysetInfo) -> Result<Keyset, EcashError> {
+        let answer = self.get(&format!("/v1/keys/{}", listed.id)).await?;
+        read(answer, move |answer| wire::keys(answer, &listed)).await
     }
 
     /// Asks for an invoice over `amount` sat; what is paid on it can only be minted with the key of `lock`
-    /// (NUT-04, NUT-20).
-    pub fn mint_quote(&self, amount: Sats, lock: PublicKey) -> Result<MintQuote, EcashError> {
+    /// (NUT-04, NUT-20). One that is asked for twice and shown once costs nobody anything.
+    pub async fn mint_quote(&self, amount: Sats, lock: PublicKey) -> Result<MintQuote, EcashError> {
         let body = json!({"amount": amount.0, "unit": "sat", "pubkey": lock.to_string()});
-        wire::mint_quote(&self.post("/v1/mint/quote/bolt11", &body)?)
+        wire::mint_quote(&self.post("/v1/mint/quote/bolt11", &body).await?)
     }
 
-    pub fn quote_state(&self, quote: &QuoteId) -> Result<MintQuote, EcashError> {
-        let answer = wire::mint_quote(&self.get(&format!("/v1/mint/quote/bolt11/{quote}"))?)?;
+    pub async fn quote_state(&self, quote: &QuoteId) -> Result<MintQuote, EcashError> {
+        let answer = wire::mint_quote(&self.get(&format!("/v1/mint/quote/bolt11/{quote}")).await?)?;
         match answer.id == *quote {
             true => Ok(answer),
             false => Err(Lie::OtherQuote.into()),
@@ -83,63 +84,70 @@ impl MintClient {
     }
 
     /// The states of many quotes, in their order (NUT-29). The mint answers for all or for none.
-    pub fn quote_states(&self, quotes: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
+    pub async fn quote_states(&self, quotes: &[QuoteId]) -> Result<Vec<MintQuote>, EcashError> {
         let ids: Vec<&str> = quotes.iter().map(QuoteId::as_str).collect();
-        wire::mint_quotes(&self.post("/v1/mint/quote/bolt11/check", &json!({"quotes": ids}))?, quotes)
+        wire::mint_quotes(&self.post("/v1/mint/quote/bolt11/check", &json!({"quotes": ids})).await?, quotes)
     }
 
     /// Has the outputs signed for a paid quote (NUT-04). A refused signature (NUT-20) does not use up the
-    /// outputs, so the other form is tried at once with the same ones.
-    pub fn mint(
+    /// outputs, so the other form is tried at once with the same ones. A mint that has signed them before says so,
+    /// and they are restored: so the request may be sent twice.
+    pub async fn mint(
         &self,
         quote: &QuoteId,
-        outputs: &Outputs,
-        lock: &SecretKey,
+        outputs: Arc<Outputs>,
+        lock: SecretKey,
     ) -> Result<Vec<BlindSignature>, EcashError> {
         let legacy = self.legacy_signatures.load(Ordering::Relaxed);
         let (first, second) = if legacy { (Form::Legacy, Form::V1) } else { (Form::V1, Form::Legacy) };
-        match self.mint_signed(quote, outputs, lock, first) {
+        match self.mint_signed(quote, outputs.clone(), lock.clone(), first).await {
             Err(EcashError::SignatureRefused) => {}
             outcome => return outcome,
         }
-        let outcome = self.mint_signed(quote, outputs, lock, second);
+        let outcome = self.mint_signed(quote, outputs, lock, second).await;
         if outcome.is_ok() {
             self.legacy_signatures.store(second == Form::Legacy, Ordering::Relaxed);
         }
         outcome
     }
 
-    fn mint_signed(
+    async fn mint_signed(
         &self,
         quote: &QuoteId,
-        outputs: &Outputs,
-        lock: &SecretKey,
+        outputs: Arc<Outputs>,
+        lock: SecretKey,
         form: Form,
     ) -> Result<Vec<BlindSignature>, EcashError> {
-        let signature = quote_lock::sign(form, lock, quote.as_str(), outputs.blinded());
-        let signature = signature.ok_or(EcashError::SignatureRefused)?;
-        let outputs = wire::outputs_json(outputs);
-        let body = json!({"quote": quote.as_str(), "outputs": outputs, "signature": signature});
-        wire::signatures(&self.post("/v1/mint/bolt11", &body)?)
+        let text = quote.as_str().to_owned();
+        let signed = task::blocking(move || {
+            let signature = quote_lock::sign(form, &lock, &text, outputs.blinded())?;
+            Some(json!({"quote": text, "outputs": wire::outputs_json(&outputs), "signature": signature}))
+        });
+        let body = signed.await.ok().flatten().ok_or(EcashError::SignatureRefused)?;
+        let answer = self.post("/v1/mint/bolt11", &body).await?;
+        read(answer, wire::signatures).await
     }
 
     /// Trades proofs for new ones (NUT-03).
-    pub fn swap(&self, inputs: &[Proof], outputs: &Outputs) -> Result<Vec<BlindSignature>, EcashError> {
+    pub async fn swap(&self, inputs: &[Proof], outputs: &Outputs) -> Result<Vec<BlindSignature>, EcashError> {
         let body = json!({"inputs": inputs_json(inputs), "outputs": wire::outputs_json(outputs)});
-        wire::signatures(&self.post("/v1/swap", &body)?)
+        let (answer, _) = self.post_once("/v1/swap", &body).await?;
+        read(answer, wire::signatures).await
     }
 
     /// Asks what the mint wants for paying an invoice (NUT-05).
-    pub fn melt_quote(&self, invoice: &str) -> Result<MeltQuote, EcashError> {
-        melt_quote(&self.post("/v1/melt/quote/bolt11", &json!({"request": invoice, "unit": "sat"}))?)
+    pub async fn melt_quote(&self, invoice: &str) -> Result<MeltQuote, EcashError> {
+        let body = json!({"request": invoice, "unit": "sat"});
+        melt_quote(&self.post("/v1/melt/quote/bolt11", &body).await?)
     }
 
-    pub fn melt_state(&self, quote: &QuoteId) -> Result<MeltQuote, EcashError> {
-        same_quote(melt_quote(&self.get(&format!("/v1/melt/quote/bolt11/{quote}"))?)?, quote)
+    pub async fn melt_state(&self, quote: &QuoteId) -> Result<MeltQuote, EcashError> {
+        let answer = self.get(&format!("/v1/melt/quote/bolt11/{quote}")).await?;
+        same_quote(read(answer, melt_quote).await?, quote)
     }
 
     /// Has the mint pay a quote's invoice with these proofs; change comes on the blank outputs (NUT-08).
-    pub fn melt(
+    pub async fn melt(
         &self,
         quote: &QuoteId,
         inputs: &[Proof],
@@ -149,93 +157,75 @@ impl MintClient {
         if let Some(blanks) = blanks {
             body["outputs"] = wire::outputs_json(blanks);
         }
-        same_quote(melt_quote(&self.post("/v1/melt/bolt11", &body)?)?, quote)
+        let (answer, sent_twice) = self.post_once("/v1/melt/bolt11", &body).await?;
+        let answer = same_quote(read(answer, melt_quote).await?, quote)?;
+        // The first may still be on its way: an answer to the second that is no success settles nothing.
+        match sent_twice && answer.state != MeltState::Paid {
+            true => Err(EcashError::PaymentFailed.of_second()),
+            false => Ok(answer),
+        }
     }
 
     /// Which of the outputs the mint has signed before (NUT-09).
-    pub fn restore(&self, outputs: &Outputs) -> Result<Vec<(PublicKey, BlindSignature)>, EcashError> {
-        wire::restored(&self.post("/v1/restore", &json!({"outputs": wire::outputs_json(outputs)}))?)
+    pub async fn restore(&self, outputs: &Outputs) -> Result<Vec<(PublicKey, BlindSignature)>, EcashError> {
+        let body = json!({"outputs": wire::outputs_json(outputs)});
+        read(self.post("/v1/restore", &body).await?, wire::restored).await
     }
 
     /// Whether proofs are spent (NUT-07), in the order of `ys` (see [`super::Secret::y`]).
-    pub fn proof_states(&self, ys: &[PublicKey]) -> Result<Vec<ProofState>, EcashError> {
+    pub async fn proof_states(&self, ys: &[PublicKey]) -> Result<Vec<ProofState>, EcashError> {
         let texts: Vec<String> = ys.iter().map(PublicKey::to_string).collect();
-        wire::states(&self.post("/v1/checkstate", &json!({"Ys": texts}))?, ys)
+        wire::states(&self.post("/v1/checkstate", &json!({"Ys": texts})).await?, ys)
     }
 
-    fn get(&self, path: &str) -> Result<Vec<u8>, EcashError> {
-        self.ask(Method::GET, path, String::new())
+    async fn get(&self, path: &str) -> Result<Vec<u8>, EcashError> {
+        self.ask(Method::GET, path, String::new()).await.1
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>, EcashError> {
-        self.ask(Method::POST, path, body.to_string())
+    /// For what is safe to repeat, and for what tells a repetition from a refusal.
+    async fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>, EcashError> {
+        self.ask(Method::POST, path, body.to_string()).await.1
     }
 
-    fn ask(&self, method: Method, path: &str, body: String) -> Result<Vec<u8>, EcashError> {
-        let request = calls::request(&self.line.url, path).method(method).header(ACCEPT, JSON);
+    /// For what is not. Where it was sent twice, a no to the second may come of the mint having done the first.
+    async fn post_once(&self, path: &str, body: &Value) -> Result<(Vec<u8>, bool), EcashError> {
+        match self.ask(Method::POST, path, body.to_string()).await {
+            (sent_twice, Ok(answer)) => Ok((answer, sent_twice)),
+            (true, Err(refused)) => Err(refused.of_second()),
+            (false, Err(err)) => Err(err),
+        }
+    }
+
+    /// Boxed, so that the code of a call exists once.
+    fn ask<'a>(&'a self, method: Method, path: &str, body: String) -> Asked<'a> {
+        let request = calls::request(self.url(), path).method(method).header(ACCEPT, JSON);
         let request = request.header(CONTENT_TYPE, JSON).body(body.into());
-        let request = request.map_err(|err| EcashError::Unreachable(err.to_string()))?;
-        let (tell, told) = oneshot::channel();
-        let line = self.line.clone();
-        task::spawn(async move { drop(tell.send(line.ask(request).await)) });
-        let stopped = |_| NoAnswer::Lost("the call was stopped".to_owned());
-        let (status, body) = match told.blocking_recv().map_err(stopped).flatten() {
-            Ok(answer) => answer,
-            Err(NoAnswer::NotSent(cause)) => return Err(EcashError::Unreachable(cause)),
-            Err(NoAnswer::Lost(cause)) => return Err(EcashError::NoAnswer(cause)),
-        };
-        match status {
-            200..=299 => Ok(body),
-            300..=399 => Err(EcashError::Malformed("a redirect")),
-            _ => Err(refusal::read(status, &body)),
-        }
-    }
-}
-
-/// The way to a mint: a few connections that are kept for the next call.
-#[derive(Debug)]
-struct Line {
-    url: MintUrl,
-    tls: Arc<ClientConfig>,
-    timeout: Duration,
-    idle: Mutex<Vec<(Instant, Connection)>>,
-}
-
-impl Line {
-    async fn ask(&self, request: Request) -> Result<(u16, Vec<u8>), NoAnswer> {
-        in_time(self.timeout, async {
-            let mut reply = match self.idle() {
-                Some(connection) => match connection.send(request.clone(), MAX_ANSWER).await {
-                    Err(NoAnswer::NotSent(_)) => self.connect().await?.send(request, MAX_ANSWER).await?,
-                    outcome => outcome?,
-                },
-                None => self.connect().await?.send(request, MAX_ANSWER).await?,
+        Box::pin(async move {
+            let request = match request {
+                Ok(request) => request,
+                Err(err) => return (false, Err(EcashError::Unreachable(err.to_string()))),
             };
-            let (status, body) = (reply.status, reply.all().await);
-            // How an error is described is not worth another error.
-            let body = if (200..400).contains(&status) { body? } else { body.unwrap_or_default() };
-            self.keep(reply.into_connection());
-            Ok((status, body))
+            let answer = match self.line.ask(request).await {
+                Ok(answer) => answer,
+                Err(NoAnswer::NotSent(cause)) => return (false, Err(EcashError::Unreachable(cause))),
+                Err(NoAnswer::Lost(cause)) => return (false, Err(EcashError::NoAnswer(cause))),
+            };
+            let body = match answer.status {
+                200..=299 => Ok(answer.body),
+                300..=399 => Err(EcashError::Malformed("a redirect")),
+                status => Err(refusal::read(status, &answer.body)),
+            };
+            (answer.sent_twice, body)
         })
-        .await
     }
+}
 
-    async fn connect(&self) -> Result<Connection, NoAnswer> {
-        Connection::over(calls::open(&self.url, self.tls.clone()).await?).await
-    }
-
-    fn idle(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(since, connection)| since.elapsed() < IDLE_TIMEOUT && connection.is_open());
-        idle.pop().map(|(_, connection)| connection)
-    }
-
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_CONNECTIONS {
-            idle.push((Instant::now(), connection));
-        }
-    }
+/// Reads an answer with points of the curve in it.
+async fn read<T: Send + 'static>(
+    answer: Vec<u8>,
+    how: impl FnOnce(&[u8]) -> Result<T, EcashError> + Send + 'static,
+) -> Result<T, EcashError> {
+    task::blocking(move || how(&answer)).await.unwrap_or(Err(EcashError::NoAnswer("stopped".to_owned())))
 }
 
 fn same_quote(answer: MeltQuote, asked: &QuoteId) -> Result<MeltQuote, EcashError> {

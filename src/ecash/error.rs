@@ -16,6 +16,10 @@ pub enum EcashError {
     /// The connection was there but no whole answer came: timeout, cut, or a gateway's 5xx.
     #[error("the mint did not answer: {0}")]
     NoAnswer(String),
+    /// It was sent a second time, as the connection of the first was closed without an answer. This was said to the
+    /// second, perhaps because the first was carried out.
+    #[error("sent twice, and then: {0}")]
+    SentTwice(Box<EcashError>),
     /// 429. Nothing was done; ask again after a minute.
     #[error("the mint limits our requests")]
     RateLimited,
@@ -86,7 +90,21 @@ pub enum EcashError {
 impl EcashError {
     /// Whether the mint may have acted on the call, so that its outcome must be looked up.
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self, EcashError::NoAnswer(_) | EcashError::Malformed(_) | EcashError::Lied(_))
+        matches!(
+            self,
+            EcashError::NoAnswer(_)
+                | EcashError::SentTwice(_)
+                | EcashError::Malformed(_)
+                | EcashError::Lied(_)
+        )
+    }
+
+    /// What an answer to the second of two equal requests leaves open.
+    pub(super) fn of_second(self) -> EcashError {
+        match self.outcome_unknown() {
+            true => self,
+            false => EcashError::SentTwice(Box::new(self)),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! One mint, as the rest of the program sees it: calls off the async thread, at most two at once, with what
-//! rarely changes (info, keysets, keys) kept, and how it is doing on record.
+//! One mint, as the rest of the program sees it: at most two calls at once, with what rarely changes (info, keysets,
+//! keys) kept, and how it is doing on record. A mint that hangs holds its own two calls, and nothing of anybody else's.
 //!
 //! Money-bearing calls check first all that can be checked without the mint, and fetch the keys that the
 //! answer needs before the request leaves, so that an answer that came can also be read.
@@ -17,7 +17,10 @@ use crate::config::MintUrl;
 use crate::task;
 use crate::units::{Millis, Sats, UnixSeconds};
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const UNIT: &str = "sat";
@@ -33,6 +36,12 @@ const BACKGROUND_CALLS: usize = 1;
 const BACK_OFF: Millis = Millis::from_secs(61);
 const BACK_OFF_JITTER_MS: u32 = 15_000;
 const MAX_BACK_OFFS: usize = 4096;
+/// A mint that has kept a guest waiting in vain counts as away for so long, whatever else it answers.
+const AWAY_FOR: Millis = Millis::from_secs(12);
+
+/// Clients give up after 10 s. A guest's request that waits for mints is answered within this and what the answer
+/// itself takes; what has not been heard by then is looked up.
+pub const GUEST_PATIENCE: Duration = Duration::from_millis(8500);
 
 /// On whose behalf a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +70,12 @@ pub struct MintHealth {
     pub last_failure: Option<(Millis, String)>,
     /// Failed calls since the last answer.
     pub failures: u32,
+    /// It counts as away until then.
+    away_until: Millis,
 }
+
+/// A call that has lost its type, so that the code around it exists once.
+type Work = Pin<Box<dyn Future<Output = Result<task::Value, EcashError>> + Send>>;
 
 /// Cheap to clone; all clones share connections and what is kept.
 #[derive(Clone, Debug)]
@@ -69,7 +83,7 @@ pub struct Mint(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    client: MintClient,
+    client: Arc<MintClient>,
     clock: Clock,
     calls: Arc<Semaphore>,
     background_calls: Arc<Semaphore>,
@@ -111,7 +125,7 @@ enum Path {
 impl Mint {
     pub fn new(url: MintUrl, tls: &Tls, clock: Clock) -> Mint {
         Mint(Arc::new(Shared {
-            client: MintClient::new(url, tls),
+            client: Arc::new(MintClient::new(url, tls)),
             clock,
             calls: Arc::new(Semaphore::new(CALLS)),
             background_calls: Arc::new(Semaphore::new(BACKGROUND_CALLS)),
@@ -128,6 +142,26 @@ impl Mint {
         self.kept().health.clone()
     }
 
+    /// Whether it may be offered: its last call was answered, or it has not been called yet.
+    pub fn seems_reachable(&self) -> bool {
+        let now = self.now();
+        let health = &self.kept().health;
+        health.failures == 0 && health.away_until <= now
+    }
+
+    /// Whether it has answered its last call.
+    pub fn answers(&self) -> bool {
+        self.seems_reachable() && self.kept().health.last_answer.is_some()
+    }
+
+    /// A guest's request waited for this mint as long as anybody may be kept waiting.
+    pub fn kept_a_guest_waiting(&self) {
+        let now = self.now();
+        let health = &mut self.kept().health;
+        health.fail(now, &EcashError::NoAnswer("a guest has waited in vain".to_owned()));
+        health.away_until = now.saturating_add(AWAY_FOR);
+    }
+
     /// What the mint says about itself; at most an hour old.
     pub async fn info(&self, urgency: Urgency) -> Result<Arc<MintInfo>, EcashError> {
         let kept = || {
@@ -141,7 +175,7 @@ impl Mint {
         if let Some(info) = kept() {
             return Ok(info);
         }
-        let info = Arc::new(self.call(Path::Info, urgency, |client| client.info()).await?);
+        let info = Arc::new(self.asked_for_info(urgency).await?);
         self.kept().info = Some((self.now(), info.clone()));
         Ok(info)
     }
@@ -161,9 +195,14 @@ impl Mint {
 
     /// Asks whether the mint is there, whatever is kept. What came of it stands in its health.
     pub async fn probe(&self) -> Result<(), EcashError> {
-        let info = Arc::new(self.call(Path::Info, Urgency::Background, |client| client.info()).await?);
+        let info = Arc::new(self.asked_for_info(Urgency::Background).await?);
         self.kept().info = Some((self.now(), info));
         Ok(())
+    }
+
+    async fn asked_for_info(&self, urgency: Urgency) -> Result<MintInfo, EcashError> {
+        let client = self.client();
+        self.call(Path::Info, urgency, async move { client.info().await }).await
     }
 
     /// All keysets of the mint, active or not; at most ten minutes old.
@@ -208,7 +247,9 @@ impl Mint {
         if let Some(keysets) = kept() {
             return Ok(keysets);
         }
-        let keysets = Arc::new(self.call(Path::Keysets, urgency, |client| client.keysets()).await?);
+        let client = self.client();
+        let asked = self.call(Path::Keysets, urgency, async move { client.keysets().await });
+        let keysets = Arc::new(asked.await?);
         let mut kept = self.kept();
         kept.keysets = Some((self.now(), keysets.clone()));
         // The fee belongs to the terms, and it alone may change under the same version 1 id.
@@ -228,7 +269,9 @@ impl Mint {
         if let Some(keyset) = kept() {
             return Ok(keyset);
         }
-        let keyset = Arc::new(self.call(Path::Keys, urgency, move |client| client.keys(&listed)).await?);
+        let client = self.client();
+        let asked = self.call(Path::Keys, urgency, async move { client.keys(listed).await });
+        let keyset = Arc::new(asked.await?);
         self.kept().keys.insert(id, keyset.clone());
         Ok(keyset)
     }
@@ -272,7 +315,9 @@ impl Mint {
         urgency: Urgency,
     ) -> Result<NewQuote, EcashError> {
         self.keyset_for(amount, urgency).await?;
-        let quote = self.call(Path::NewQuote, urgency, move |client| client.mint_quote(amount, lock)).await?;
+        let client = self.client();
+        let asked = self.call(Path::NewQuote, urgency, async move { client.mint_quote(amount, lock).await });
+        let quote = asked.await?;
         checked(quote, amount, lock).map_err(|lie| self.failed(lie.into()))
     }
 
@@ -283,8 +328,8 @@ impl Mint {
                 return state;
             }
         }
-        let id = quote.clone();
-        self.call(Path::Quote(id.clone()), urgency, move |client| client.quote_state(&id)).await
+        let (client, id) = (self.client(), quote.clone());
+        self.call(Path::Quote(id.clone()), urgency, async move { client.quote_state(&id).await }).await
     }
 
     /// Turns a paid quote into proofs. The outputs' counters, and the outputs' place in the store, are
@@ -298,11 +343,11 @@ impl Mint {
         urgency: Urgency,
     ) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(outputs.keyset(), urgency).await?;
-        let quote = quote.clone();
+        let (client, quote) = (self.client(), quote.clone());
         let outcome = self
-            .call(Path::Mint, urgency, move |client| {
-                let signatures = client.mint(&quote, &outputs, &lock)?;
-                Ok(outputs.unblind(&keyset, &signatures)?)
+            .call(Path::Mint, urgency, async move {
+                let signatures = client.mint(&quote, outputs.clone(), lock).await?;
+                computed(move || outputs.unblind(&keyset, &signatures)).await
             })
             .await;
         self.noticed(outcome)
@@ -320,8 +365,10 @@ impl Mint {
     /// Outputs the mint never signed are simply missing.
     pub async fn restore(&self, outputs: Arc<Outputs>, urgency: Urgency) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(outputs.keyset(), urgency).await?;
-        self.call(Path::Restore, urgency, move |client| {
-            Ok(outputs.unblind_restored(&keyset, &client.restore(&outputs)?)?)
+        let client = self.client();
+        self.call(Path::Restore, urgency, async move {
+            let restored = client.restore(&outputs).await?;
+            computed(move || outputs.unblind_restored(&keyset, &restored)).await
         })
         .await
     }
@@ -332,27 +379,34 @@ impl Mint {
         ys: Vec<PublicKey>,
         urgency: Urgency,
     ) -> Result<Vec<ProofState>, EcashError> {
-        self.call(Path::States, urgency, move |client| client.proof_states(&ys)).await
+        let client = self.client();
+        self.call(Path::States, urgency, async move { client.proof_states(&ys).await }).await
     }
 
-    /// Makes one blocking call on another thread, when it may and a slot is free.
+    /// Makes one call, when it may and a slot is free.
     async fn call<T: Send + 'static>(
         &self,
         path: Path,
         urgency: Urgency,
-        work: impl FnOnce(&MintClient) -> Result<T, EcashError> + Send + 'static,
+        work: impl Future<Output = Result<T, EcashError>> + Send + 'static,
     ) -> Result<T, EcashError> {
+        let work: Work = Box::pin(async move { Ok(Box::new(work.await?) as task::Value) });
+        task::unpack(self.made(path, urgency, work).await?).ok_or_else(stopped)
+    }
+
+    async fn made(&self, path: Path, urgency: Urgency, work: Work) -> Result<task::Value, EcashError> {
         let slot = self.admitted(&path, urgency).await?;
         let mint = self.clone();
         // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
         // without it: a mint that hangs longer than guests wait would seem to be well.
-        let call = task::blocking(move || {
-            let outcome = work(&mint.0.client);
-            mint.record(path, outcome.as_ref().err());
+        let call = task::start(async move {
+            let started = mint.now();
+            let outcome = work.await;
+            mint.record(path, mint.age(started), outcome.as_ref().err());
             drop(slot);
             outcome
         });
-        call.await.unwrap_or_else(|_| Err(EcashError::NoAnswer("the call was stopped".to_owned())))
+        call.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     async fn admitted(&self, path: &Path, urgency: Urgency) -> Result<Slot, EcashError> {
@@ -379,8 +433,9 @@ impl Mint {
         }
     }
 
-    fn record(&self, path: Path, failure: Option<&EcashError>) {
+    fn record(&self, path: Path, took: Millis, failure: Option<&EcashError>) {
         let now = self.now();
+        let serves_guests = matches!(path, Path::NewQuote | Path::Mint | Path::Swap | Path::Melt);
         let mut kept = self.kept();
         match failure {
             Some(EcashError::RateLimited) => {
@@ -401,11 +456,19 @@ impl Mint {
                 | EcashError::LoginNeeded
                 | EcashError::Malformed(_)
                 | EcashError::Lied(_)),
-            ) => kept.health.fail(now, error),
+            ) => {
+                kept.health.fail(now, error);
+                if serves_guests && took.as_duration() >= GUEST_PATIENCE {
+                    kept.health.away_until = now.saturating_add(AWAY_FOR);
+                }
+            }
             // One that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;
+                if serves_guests {
+                    kept.health.away_until = now;
+                }
             }
         }
     }
@@ -414,6 +477,10 @@ impl Mint {
         let now = self.now();
         self.kept().health.fail(now, &error);
         error
+    }
+
+    fn client(&self) -> Arc<MintClient> {
+        self.0.client.clone()
     }
 
     /// The mint's clock now, from what it said last.
@@ -451,6 +518,18 @@ struct Slot {
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, EcashError> {
     semaphore.clone().acquire_owned().await.map_err(|_| EcashError::Busy)
+}
+
+/// Does arithmetic on the curve where it holds up nobody.
+async fn computed<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Lie> + Send + 'static,
+) -> Result<T, EcashError> {
+    Ok(task::blocking(work).await.map_err(|_| stopped())??)
+}
+
+/// The daemon is stopping.
+fn stopped() -> EcashError {
+    EcashError::NoAnswer("the call was stopped".to_owned())
 }
 
 fn jitter() -> Millis {

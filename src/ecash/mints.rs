@@ -52,16 +52,21 @@ impl Mints {
         self.with(url, |known| known.watch.forget(quote));
     }
 
-    /// Whether the mint may be offered: its last call was answered, or it has not been called yet.
+    /// Whether the mint may be offered.
     pub fn seems_reachable(&self, url: &MintUrl) -> bool {
-        self.get(url).health().failures == 0
+        self.get(url).seems_reachable()
+    }
+
+    /// A guest has waited in vain for this mint. One that only the guest names is nothing to us.
+    pub fn kept_a_guest_waiting(&self, url: &MintUrl) {
+        if let Some(known) = self.known().get(url) {
+            known.mint.kept_a_guest_waiting();
+        }
     }
 
     /// Whether any of these mints has answered its last call.
     pub fn any_answers(&self, urls: &[MintUrl]) -> bool {
-        urls.iter()
-            .map(|url| self.get(url).health())
-            .any(|health| health.failures == 0 && health.last_answer.is_some())
+        urls.iter().map(|url| self.get(url)).any(|mint| mint.answers())
     }
 
     /// Asks those of these mints that have not answered lately whether they are there. Returns at once.

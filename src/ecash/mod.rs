@@ -30,7 +30,7 @@ pub use client::MintClient;
 pub use curve::{Dleq, PublicKey, SecretKey};
 pub use error::{EcashError, Lie};
 pub use keyset::{Keyset, KeysetError, KeysetId, KeysetRef, Terms};
-pub use mint::{Mint, MintHealth, NewQuote, Urgency};
+pub use mint::{Mint, MintHealth, NewQuote, Urgency, GUEST_PATIENCE};
 pub use mints::Mints;
 pub use outputs::{BlindSignature, Outputs, Proof, ProofDleq};
 pub use schedule::LookSchedule;

@@ -8,7 +8,7 @@
 //! connection. A mint that refuses a message is sent fewer of them for an hour.
 
 use super::wire::{self, QuoteId, QuoteState};
-use crate::calls::{self, Tls, AGENT};
+use crate::calls::{Destination, Tls, AGENT};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::network::stream::AnyStream;
@@ -76,8 +76,8 @@ impl QuoteWatch {
         let (commands, receive_commands) = mpsc::unbounded_channel();
         let (events, receive_events) = mpsc::channel(64);
         let task = Task {
+            to: Destination::new(mint.clone(), tls.config()),
             mint,
-            tls: tls.clone(),
             commands: receive_commands,
             events,
             watched: SortedSet::new(),
@@ -101,7 +101,7 @@ impl QuoteWatch {
 
 struct Task {
     mint: MintUrl,
-    tls: Tls,
+    to: Destination,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<MintEvent>,
     watched: SortedSet<QuoteId>,
@@ -189,7 +189,7 @@ impl Task {
     /// One connection, from its opening to its end.
     async fn connection(&mut self) -> Result<End, Abandoned> {
         self.note_message();
-        let mut socket = match open(&self.mint, &self.tls).await {
+        let mut socket = match open(&self.to).await {
             Ok(socket) => socket,
             Err(OpenError::NoWebSocket(status)) => {
                 log::info!("{} offers no WebSocket (status {status})", self.mint);
@@ -356,11 +356,11 @@ enum OpenError {
     Failed(String),
 }
 
-async fn open(mint: &MintUrl, tls: &Tls) -> Result<Socket, OpenError> {
+async fn open(mint: &Destination) -> Result<Socket, OpenError> {
     let failed = |cause: &dyn std::fmt::Display| OpenError::Failed(cause.to_string());
-    let stream = calls::open(mint, tls.config()).await.map_err(|e| failed(&e.cause()))?;
+    let stream = mint.open().await.map_err(|e| failed(&e.cause()))?;
     let handshake = async {
-        let url = mint.endpoint("/v1/ws").replacen("http", "ws", 1);
+        let url = mint.url().endpoint("/v1/ws").replacen("http", "ws", 1);
         let mut request = url.into_client_request().map_err(|e| failed(&e))?;
         let agent = AGENT.parse().map_err(|_| OpenError::Failed("user agent".to_owned()))?;
         request.headers_mut().insert("User-Agent", agent);

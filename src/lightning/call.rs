@@ -1,15 +1,13 @@
 //! One request to a Lightning node, with our credential, over a connection of its own.
 
 use super::Account;
-use crate::calls::{self, in_time, pinned, Connection, NoAnswer, Reply, Request, Tls};
+use crate::calls::{self, in_time, pinned, Connection, Destination, NoAnswer, Reply, Request, Tls};
 use crate::config::MintUrl;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE};
 use hyper::Method;
-use rustls::ClientConfig;
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// For everything but paying.
@@ -21,8 +19,7 @@ const MAX_ANSWER: usize = 512 * 1024;
 
 /// Where a node is, whom we trust to be it, and what it knows us by.
 pub(super) struct Peer {
-    url: MintUrl,
-    tls: Arc<ClientConfig>,
+    to: Destination,
     credential: (HeaderName, HeaderValue),
 }
 
@@ -38,12 +35,12 @@ impl Peer {
     pub fn new(account: &Account, tls: &Tls, header: &'static str, value: &str) -> Option<Peer> {
         let mut value = HeaderValue::from_str(value).ok()?;
         value.set_sensitive(true);
+        let tls = match account.pin {
+            Some(pin) => pinned(pin)?,
+            None => tls.config(),
+        };
         Some(Peer {
-            url: MintUrl::parse(&account.url).ok()?,
-            tls: match account.pin {
-                Some(pin) => pinned(pin)?,
-                None => tls.config(),
-            },
+            to: Destination::new(MintUrl::parse(&account.url).ok()?, tls),
             credential: (HeaderName::from_static(header), value),
         })
     }
@@ -69,13 +66,12 @@ impl Peer {
     pub async fn open(&self, method: Method, path: &str, body: Body) -> Result<Reply, NoAnswer> {
         let request = self.request(method, path, body);
         let request = request.map_err(|err| NoAnswer::NotSent(err.to_string()))?;
-        let stream = calls::open(&self.url, self.tls.clone()).await?;
-        Connection::over(stream).await?.send(request, MAX_ANSWER).await
+        Connection::over(self.to.open().await?).await?.send(request, MAX_ANSWER).await
     }
 
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request, hyper::http::Error> {
         let (name, value) = self.credential.clone();
-        let request = calls::request(&self.url, path).method(method).header(name, value);
+        let request = calls::request(self.to.url(), path).method(method).header(name, value);
         match body {
             Body::None => request.body(Full::default()),
             Body::Json(value) => request

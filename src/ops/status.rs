@@ -20,10 +20,11 @@ pub async fn status(site: &Site) -> Value {
         "guests": guests(site),
         "sales_today": sales(site).await,
         "mints": config.mints.iter().map(|mint| {
-            let health = site.mints.get(&mint.url).health();
+            let at = site.mints.get(&mint.url);
+            let health = at.health();
             json!({
                 "url": mint.url.as_str(),
-                "reachable": health.failures == 0 && health.last_answer.is_some(),
+                "reachable": at.answers(),
                 "failures": health.failures,
                 "last_error": health.last_failure.map(|(_, error)| error),
             })

@@ -3,28 +3,25 @@
 //! internet; the connection goes to one of these addresses, while TLS checks the name. Redirects are not followed. The
 //! callback, which the issuer names, has to pass the same.
 //!
-//! Answers are read up to 16 KiB and for at most 10 s.
+//! Answers are read up to 16 KiB and for at most 8 s.
 
 use super::link::Link;
-use crate::calls::Tls;
-use crate::calls::{get_at, NoAnswer};
+use crate::calls::{get_at, Lookups, NoAnswer, Tls};
 use crate::network::internet;
-use crate::task;
 use crate::units::{Msats, Sats};
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// Less than a guest waits for the page that says so.
+const LIMIT: Duration = Duration::from_secs(8);
 const MAX_ANSWER: usize = 16 * 1024;
 const MAX_K1: usize = 512;
 /// The longest part of an issuer's words that is shown.
 const MAX_REASON: usize = 120;
 
-/// Names that are looked up at once. A name server that is silent holds a thread, of which there are few.
+/// Names that are looked up at once, each on a thread of its own.
 const LOOKUPS: usize = 3;
 /// Addresses of an issuer that are tried.
 const TRIES: usize = 3;
@@ -32,7 +29,7 @@ const TRIES: usize = 3;
 /// The way to issuers.
 pub struct Outside {
     tls: Tls,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
 }
 
 /// What a card may pay, and where its invoice goes (LUD-03).
@@ -122,7 +119,7 @@ fn refusal(answer: &Value) -> Option<String> {
 
 impl Outside {
     pub fn new(tls: Tls) -> Outside {
-        Outside { tls, lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+        Outside { tls, lookups: Lookups::new(LOOKUPS) }
     }
 
     async fn get(&self, link: &Link, path: &str) -> Result<Value, NoAnswer> {
@@ -132,7 +129,8 @@ impl Outside {
         }
         let asking = async {
             let mut outcome = Err(not_sent("it is not out there"));
-            for address in public(self.addresses(link).await?, internet::is_public) {
+            let found = self.lookups.addresses(link.site.host(), port).await?;
+            for address in public(found, internet::is_public) {
                 outcome = get_at(address, &link.site, path, &self.tls, MAX_ANSWER).await;
                 if !matches!(outcome, Err(NoAnswer::NotSent(_))) {
                     break;
@@ -141,24 +139,8 @@ impl Outside {
             outcome
         };
         let body = timeout(LIMIT, asking).await;
-        let body = body.map_err(|_| NoAnswer::Lost("no answer in 10 s".to_owned()))??;
+        let body = body.map_err(|_| NoAnswer::Lost("no answer in 8 s".to_owned()))??;
         serde_json::from_slice(&body).map_err(|_| NoAnswer::Lost("its answer is no JSON".to_owned()))
-    }
-
-    async fn addresses(&self, link: &Link) -> Result<Vec<SocketAddr>, NoAnswer> {
-        let (name, port) = (link.site.host().to_owned(), link.site.port());
-        let looking = async {
-            let permit = self.lookups.clone().acquire_owned().await.ok()?;
-            let found = task::blocking(move || {
-                let found = (name.as_str(), port).to_socket_addrs().map(|found| found.take(32).collect());
-                drop(permit);
-                found
-            });
-            found.await.ok()?.ok()
-        };
-        let found =
-            timeout(LIMIT / 2, looking).await.map_err(|_| not_sent("its name is not resolved in time"))?;
-        found.ok_or_else(|| not_sent("its name is not known"))
     }
 }
 

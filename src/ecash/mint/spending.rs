@@ -1,12 +1,11 @@
 //! Calls that spend proofs: swap (NUT-03) and melt (NUT-05, NUT-08). What they spend, and the outputs they ask
 //! for, are durable before they are made.
 
-use super::{Mint, Path, Urgency, UNIT};
+use super::{computed, Mint, Path, Urgency, UNIT};
 use crate::ecash::error::{EcashError, Lie};
 use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::wire::spending::MeltQuote;
 use crate::ecash::wire::QuoteId;
-use crate::task;
 use std::sync::Arc;
 
 impl Mint {
@@ -19,10 +18,11 @@ impl Mint {
         urgency: Urgency,
     ) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(outputs.keyset(), urgency).await?;
+        let client = self.client();
         let outcome = self
-            .call(Path::Swap, urgency, move |client| {
-                let signatures = client.swap(&inputs, &outputs)?;
-                Ok(outputs.unblind(&keyset, &signatures)?)
+            .call(Path::Swap, urgency, async move {
+                let signatures = client.swap(&inputs, &outputs).await?;
+                computed(move || outputs.unblind(&keyset, &signatures)).await
             })
             .await;
         self.noticed(outcome)
@@ -30,7 +30,9 @@ impl Mint {
 
     /// What the mint wants for paying this invoice; refuses an answer in another unit.
     pub async fn melt_quote(&self, invoice: String, urgency: Urgency) -> Result<MeltQuote, EcashError> {
-        let quote = self.call(Path::NewMelt, urgency, move |client| client.melt_quote(&invoice)).await?;
+        let client = self.client();
+        let asked = self.call(Path::NewMelt, urgency, async move { client.melt_quote(&invoice).await });
+        let quote = asked.await?;
         match quote.unit.as_deref() {
             None | Some(UNIT) => Ok(quote),
             Some(_) => Err(self.failed(Lie::QuoteAmount.into())),
@@ -38,8 +40,8 @@ impl Mint {
     }
 
     pub async fn melt_state(&self, quote: &QuoteId, urgency: Urgency) -> Result<MeltQuote, EcashError> {
-        let id = quote.clone();
-        self.call(Path::MeltState(id.clone()), urgency, move |client| client.melt_state(&id)).await
+        let (client, id) = (self.client(), quote.clone());
+        self.call(Path::MeltState(id.clone()), urgency, async move { client.melt_state(&id).await }).await
     }
 
     /// Has the mint pay. An answer is no success: read its state, then its change with [`Mint::change`].
@@ -50,10 +52,9 @@ impl Mint {
         blanks: Option<Arc<Outputs>>,
         urgency: Urgency,
     ) -> Result<MeltQuote, EcashError> {
-        let quote = quote.clone();
-        let outcome =
-            self.call(Path::Melt, urgency, move |client| client.melt(&quote, &inputs, blanks.as_deref()));
-        self.noticed(outcome.await)
+        let (client, quote) = (self.client(), quote.clone());
+        let paying = async move { client.melt(&quote, &inputs, blanks.as_deref()).await };
+        self.noticed(self.call(Path::Melt, urgency, paying).await)
     }
 
     /// The change that came with a paid melt quote (NUT-08).
@@ -65,7 +66,6 @@ impl Mint {
     ) -> Result<Vec<Proof>, EcashError> {
         let keyset = self.keyset(blanks.keyset(), urgency).await?;
         let signatures = quote.change.clone();
-        let unblinded = task::blocking(move || blanks.unblind_first(&keyset, &signatures)).await;
-        Ok(unblinded.map_err(|_| EcashError::Busy)??)
+        computed(move || blanks.unblind_first(&keyset, &signatures)).await
     }
 }

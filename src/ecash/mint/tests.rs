@@ -2,7 +2,6 @@ use super::*;
 use crate::ecash::seed::Seed;
 use crate::ecash::tests::fake_mint::{invoice, Answer, FakeMint, Request, INVOICE_SATS, INVOICE_TIME, QUOTE};
 use serde_json::{json, Value};
-use std::time::Duration;
 
 fn clock() -> Clock {
     Clock::manual("boot", Millis::from_secs(1000), UnixSeconds(0))
@@ -190,6 +189,23 @@ async fn after_a_429_background_looks_hold_back_and_guests_do_not() {
     assert_eq!(mint.quote_state(&other, Urgency::Background).await.unwrap_err(), EcashError::RateLimited);
     clock.advance(Millis::from_secs(61 + 15));
     assert_eq!(look(Urgency::Background).await.unwrap_err(), EcashError::RateLimited);
+}
+
+#[tokio::test]
+async fn a_mint_that_kept_a_guest_waiting_is_away_for_a_while_whatever_it_says_of_itself() {
+    let fake = FakeMint::honest();
+    let clock = clock();
+    let mint = Mint::new(fake.url.clone(), &Tls::new(None).unwrap(), clock.clone());
+    quote(&mint).await.unwrap();
+    assert!(mint.answers());
+    mint.kept_a_guest_waiting();
+    mint.probe().await.unwrap();
+    assert!(!mint.seems_reachable() && mint.health().last_failure.is_some());
+    clock.advance(AWAY_FOR);
+    assert!(mint.answers());
+    mint.kept_a_guest_waiting();
+    quote(&mint).await.unwrap();
+    assert!(mint.answers(), "a guest was served");
 }
 
 #[tokio::test]

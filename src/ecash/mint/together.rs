@@ -41,8 +41,9 @@ impl Mint {
         while waiting.len() > 1 {
             let some: Waiting = waiting.drain(..waiting.len().min(most)).collect();
             let ids: Vec<QuoteId> = some.iter().map(|(id, _)| id.clone()).collect();
-            let asked = self.call(Path::Quotes, Urgency::Background, move |client| client.quote_states(&ids));
-            match asked.await {
+            let client = self.client();
+            let looking = async move { client.quote_states(&ids).await };
+            match self.call(Path::Quotes, Urgency::Background, looking).await {
                 Ok(states) => {
                     for ((_, tell), state) in some.into_iter().zip(states) {
                         let _ = tell.send(Ok(state));

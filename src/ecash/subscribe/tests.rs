@@ -127,9 +127,10 @@ async fn nothing_is_opened_before_there_is_something_to_watch() {
 #[tokio::test]
 async fn a_mint_that_refused_a_message_gets_few_of_them_for_an_hour() {
     let (_commands, commands) = mpsc::unbounded_channel();
+    let mint = MintUrl::parse("http://127.0.0.1:1").unwrap();
     let mut task = Task {
-        mint: MintUrl::parse("http://127.0.0.1:1").unwrap(),
-        tls: Tls::new(None).unwrap(),
+        to: Destination::new(mint.clone(), Tls::new(None).unwrap().config()),
+        mint,
         commands,
         events: mpsc::channel(1).0,
         watched: SortedSet::new(),

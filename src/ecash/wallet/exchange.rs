@@ -3,7 +3,8 @@
 //! The first answer to the first request counts as it is. From the first attempt on whose outcome is not known, the
 //! mint is asked what became of the inputs (NUT-07) before anything is sent again: spent, with our outputs signed
 //! (NUT-09): it took place; spent without: somebody else was first; unspent: the same request is sent again. New
-//! outputs are made only where the mint says that the old ones cannot be used, and the old ones stay on record.
+//! outputs are made only where the mint says that the old ones cannot be used, and the old ones stay on record. A
+//! request that was sent twice, as its connection was closed under it, and then refused is looked up at once.
 
 use super::offer::Refusal;
 use super::Wallet;
@@ -137,6 +138,10 @@ impl Wallet {
         use EcashError::{Busy, KeysetInactive, OutputsAlreadySigned, OutputsPending, RateLimited};
         let now = self.0.store.now();
         match err {
+            EcashError::SentTwice(_) => {
+                swap.unclear = Some(now);
+                self.look_up(swap, Urgency::Guest).await.unwrap_or(Step::Again(err))
+            }
             err if err.outcome_unknown() || err == RateLimited => {
                 swap.unclear = Some(now);
                 Step::Again(err)

@@ -105,7 +105,7 @@ impl Wallet {
         Ok(mint.info(Urgency::Guest).await?.melting)
     }
 
-    /// Has an invoice paid, once for this name. Answers within about ten seconds; `Unknown` is found out by itself
+    /// Has an invoice paid, once for this name. Answers within about eight seconds; `Unknown` is found out by itself
     /// and can be asked for with [`Wallet::melted`]. The same name again answers what came of it.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
         match self.begin_melt(offer, name).await {

@@ -154,6 +154,14 @@ impl Wallet {
         shape(&Token::parse(text)?)
     }
 
+    /// A guest has waited in vain for the mint of this token.
+    pub fn kept_a_guest_waiting(&self, text: &str) {
+        let mint = Token::parse(text).ok().and_then(|token| MintUrl::parse(&token.mint).ok());
+        if let Some(mint) = mint {
+            self.0.mints.kept_a_guest_waiting(&mint);
+        }
+    }
+
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
     pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {

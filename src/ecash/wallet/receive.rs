@@ -1,7 +1,7 @@
 //! Receiving a token: journaled, swapped, and in one commit ours and the guest's access.
 //!
 //! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
-//! waits does so for ten seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
+//! waits does so for eight seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
 use super::offer::{Offer, Refusal};
@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch, Notify};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Less than the guest's own request has: so that it is told what is known.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// A guest waits meanwhile.
 const PATIENCE_FOR_STATES: Duration = Duration::from_secs(2);
 const STORE_PAUSE: Duration = Duration::from_secs(2);
@@ -69,7 +70,7 @@ pub(super) struct Teller {
 
 impl Wallet {
     /// Receives the token of an offer and, with `grant`, turns it into access (its reference is the offer's). Answers
-    /// within about ten seconds. The same token again is answered with what came of it, and never counts twice; while
+    /// within about eight seconds. The same token again is answered with what came of it, and never counts twice; while
     /// the outcome is open it has the mint asked at once.
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
