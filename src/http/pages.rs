@@ -8,16 +8,19 @@ use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
-    self, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity, Reason,
-    State, Trouble, Waiting,
+    self, Asking, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity,
+    Reason, State, Trouble, Waiting,
 };
 use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A step that takes longer says what it waits for.
 const PATIENCE: Millis = Millis::from_secs(5);
+/// How long the form waits for its invoice; then the page says what is going on, and follows it.
+const FORM_PATIENCE: Duration = Duration::from_secs(3);
 
 /// `GET /`: the state comes from `?r=`, else from the MAC alone.
 pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
@@ -33,14 +36,24 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
     let session = shop.access.session(visit.caller.mac);
     let online = session.as_ref().filter(|session| session.is_running());
+    let choosing = visit.get("choose").is_some();
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
-        Some(id) => shop.mint_proxy.status(visit.caller.mac, &id).await.ok(),
+        Some(id) => match shop.mint_proxy.glance(visit.caller.mac, &id).await {
+            // Another mint was faster.
+            Ok(request) if request.id != id && !choosing => {
+                let lang = visit.get("lang").and_then(Lang::from_tag);
+                let there = portal::location(Some(request.id.as_str()), lang);
+                return answer::redirect(StatusCode::SEE_OTHER, &there);
+            }
+            Ok(request) => Some(request),
+            Err(error) if error.code == Code::RequestNotFound || choosing => None,
+            Err(error) => return refused_purchase(site, visit, &error),
+        },
         None => None,
     };
-    let choosing = visit.get("choose").is_some();
     let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac);
     let request = match asked_for {
-        Some(request) if choosing && request.is_payable(shop.store.now()) => None,
+        Some(request) if choosing && (request.is_asking() || request.is_payable(shop.store.now())) => None,
         Some(request) => Some(request),
         None if choosing => None,
         None if online.is_some() => unfinished().filter(|request| !request.is_payable(shop.store.now())),
@@ -97,12 +110,15 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
         let ask = Ask { parts: vec![chosen(visit)?], apply: true };
-        shop.mint_proxy.open(&visit.caller, &visit.venue, ask).await
+        let begun = shop.mint_proxy.begin(&visit.caller, &visit.venue, ask)?;
+        let id = begun.request.id.clone();
+        match tokio::time::timeout(FORM_PATIENCE, shop.mint_proxy.opened(begun)).await {
+            Ok(opened) => Ok(opened?.request.id.clone()),
+            Err(_) => Ok(id),
+        }
     };
     match opened.await {
-        Ok(opened) => {
-            answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(opened.request.id.as_str()), lang))
-        }
+        Ok(id) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang)),
         Err(error) => refused_purchase(site, visit, &error),
     }
 }
@@ -157,8 +173,12 @@ fn show_request(
 ) -> Option<Answer> {
     let shop = site.shop.as_ref().ok()?;
     let now = shop.store.now();
-    let part = request.parts().first()?;
     let id = request.id.as_str();
+    if request.is_asking() {
+        let is_slow = now.saturating_sub(request.created) > PATIENCE;
+        return Some(show(visit, StatusCode::OK, State::Asking(Asking { request_id: Some(id), is_slow })));
+    }
+    let part = request.parts().first()?;
     let waited = now.saturating_sub(part.since());
     let (metric, amount) = request.allotment();
     let buys = Quantity { metric, amount };

@@ -5,16 +5,28 @@ use super::pages::{chosen, refused_purchase, show, OfferFacts};
 use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::card::till::{NoSale, Purchase, Sold};
+use crate::ecash::GUEST_PATIENCE;
 use crate::mint_proxy::{Code, ProxyError, Request};
-use crate::portal::{self, Lang, Notice, Pay, PayWithCard, Quantity, State};
+use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
 use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
 
-/// `?way=card`, with `r` for an invoice that is open.
+/// A card that takes longer is said to.
+const SLOW: Millis = Millis::from_secs(5);
+
+/// `?way=card`, with `r` for an invoice that is open, or `shown` for the card that was shown last.
 pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
     let open = open_request(site, visit).await.ok();
-    form(site, visit, StatusCode::OK, open.as_deref(), None)
+    let shop = site.shop.as_ref().ok().filter(|_| visit.get("shown").is_some());
+    match shop.and_then(|shop| Some((shop, shop.till.latest(visit.caller.mac)?))) {
+        Some((_, (_, Some(outcome)))) => ended(site, visit, open.as_deref(), outcome),
+        Some((shop, (since, None))) => {
+            let is_slow = shop.store.now().saturating_sub(since) > SLOW;
+            show(visit, StatusCode::OK, State::Asking(Asking { request_id: None, is_slow }))
+        }
+        None => form(site, visit, StatusCode::OK, open.as_deref(), None),
+    }
 }
 
 /// `POST /card`, with the form as the query of the visit.
@@ -40,7 +52,16 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
         let link = visit.get("link").unwrap_or_default();
         shop.till.sell(&visit.caller, &visit.venue, purchase, link).await
     };
-    let why = match sold.await {
+    match tokio::time::timeout(GUEST_PATIENCE, sold).await {
+        Ok(outcome) => ended(site, visit, open.as_deref(), outcome),
+        Err(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::shown_card_location(lang)),
+    }
+}
+
+/// What a guest is shown whose card has paid, or has not.
+fn ended(site: &Arc<Site>, visit: &Visit, open: Option<&Request>, outcome: Result<Sold, NoSale>) -> Answer {
+    let lang = visit.filled("lang").and_then(Lang::from_tag);
+    let why = match outcome {
         Ok(Sold::Here) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Ok(Sold::Given(id)) => {
             return answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang))
@@ -59,7 +80,7 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
         NoSale::Said(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
         NoSale::Unreachable | NoSale::Sale(_) => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
     };
-    form(site, visit, status, open.as_deref(), Some(notice))
+    form(site, visit, status, open, Some(notice))
 }
 
 /// The request of this guest that `r` names, where it can still be paid.
@@ -67,8 +88,7 @@ async fn open_request(site: &Site, visit: &Visit) -> Result<Arc<Request>, ProxyE
     let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
     let shop = open_shop(site)?;
     let id = visit.filled("r").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
-    let request = shop.mint_proxy.find(visit.caller.mac, &id).await?;
-    request.opened().await?;
+    let request = shop.mint_proxy.glance(visit.caller.mac, &id).await?;
     let can_be_paid = request.is_payable(shop.store.now()) && request.parts().len() == 1;
     Some(request).filter(|_| can_be_paid).ok_or_else(unknown)
 }

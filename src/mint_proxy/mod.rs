@@ -14,12 +14,14 @@ mod opening;
 mod pace;
 mod request;
 mod sockets;
+mod stand_in;
 mod tickets;
 mod watch;
 
 pub use messages::{
     auth_ok, new_ticket, shown_ticket, without_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE,
 };
+pub use opening::Opened;
 pub use request::{Part, Progress, Request};
 pub use sockets::{Conversation, Trust};
 pub use tickets::refused as ticket_refused;
@@ -34,6 +36,7 @@ use crate::units::Millis;
 use litemap::LiteMap;
 use request::Wake;
 use sockets::Sockets;
+use stand_in::Refused;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch::Receiver;
 
@@ -60,13 +63,19 @@ struct Shared {
 /// The requests in memory.
 struct Table {
     requests: LiteMap<RequestId, Arc<Request>>,
+    refused: Refused,
     new_requests: Pace,
     questions: Pace,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table { requests: LiteMap::new(), new_requests: pace::of_requests(), questions: pace::of_questions() }
+        Table {
+            requests: LiteMap::new(),
+            refused: Refused::default(),
+            new_requests: pace::of_requests(),
+            questions: pace::of_questions(),
+        }
     }
 }
 
@@ -145,13 +154,30 @@ impl MintProxy {
     /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
     pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.find(mac, id).await?;
-        request.opened().await?;
+        let request = self.opened(Opened { request, is_new: false }).await?.request;
+        self.look_at(&request);
+        Ok(request)
+    }
+
+    /// As `status`, of what is known now: the request may still be waiting for its mint. One that another mint's
+    /// invoice stands in for is that one, and one that came to nothing is its error.
+    pub async fn glance(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        let refused = self.table().refused.get(mac, id).cloned();
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let request = self.find(mac, id).await?;
+        let request = request.stand_in().unwrap_or(request);
+        self.look_at(&request);
+        Ok(request)
+    }
+
+    fn look_at(&self, request: &Request) {
         for part in request.parts() {
             if part.awaits_payment() || part.progress() == Progress::Paid {
                 part.poke(Wake::Guest);
             }
         }
-        Ok(request)
     }
 
     /// A request of this MAC, from memory or from the store.

@@ -12,21 +12,30 @@ use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
 use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use std::future::Future;
 use std::sync::Arc;
 
 /// However long a mint says that its invoice lives.
 const LONGEST_INVOICE: Millis = Millis::from_secs(7 * 86_400);
 
-/// What `open` found or made.
+/// What `begin` or `open` found or made.
 pub struct Opened {
     pub request: Arc<Request>,
     /// False if the same was asked before and is still unpaid.
     pub is_new: bool,
 }
 
+/// Whose limits a new request has to keep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limits {
+    Guest,
+    /// It takes the place of one that is counted already.
+    StandIn,
+}
+
 /// A part that has passed every check that needs no mint.
-struct Checked {
-    mint: MintUrl,
+pub(super) struct Checked {
+    pub mint: MintUrl,
     amount: Sats,
     metric: Metric,
     allotment: Allotment,
@@ -36,17 +45,21 @@ impl MintProxy {
     /// Opens a request for this caller, or finds the identical one that is still unpaid. Returns when the
     /// invoices are there; a caller that stops waiting does not stop the request.
     pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
+        let begun = self.begin(caller, venue, ask)?;
+        self.opened(begun).await
+    }
+
+    /// As `open`, without waiting: the mints are being asked.
+    pub fn begin(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
         let config = self.0.config.borrow().clone();
         let parts = check(&config, venue, &ask)?;
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
-        let (request, is_new) = self.enter(caller, venue, owner, &parts)?;
+        let (request, is_new) = self.enter(caller, venue, owner, &parts, Limits::Guest)?;
         if is_new {
-            let is_trusted = venue.trusted_macs.contains(&caller.mac);
-            let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
-            let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
-            task::spawn(async move { proxy.ask_mints(&request, &caller, parts, grace).await });
+            let (proxy, request) = (self.clone(), request.clone());
+            let (caller, venue) = (caller.clone(), venue.clone());
+            task::spawn(async move { proxy.bring_invoices(&request, caller, venue, ask, parts).await });
         }
-        request.opened().await?;
         Ok(Opened { request, is_new })
     }
 
@@ -57,12 +70,13 @@ impl MintProxy {
     }
 
     /// The identical unpaid request, or a place for a new one within the limits.
-    fn enter(
+    pub(super) fn enter(
         &self,
         caller: &Caller,
         venue: &Venue,
         owner: Owner,
         parts: &[Checked],
+        limits: Limits,
     ) -> Result<(Arc<Request>, bool), ProxyError> {
         let now = self.0.store.now();
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
@@ -74,9 +88,10 @@ impl MintProxy {
         self.can_sell(owner, venue.metric)?;
         let unpaid = mine()
             .filter(|request| request.is_asking() || request.is_payable(now))
+            .filter(|request| request.stand_in().is_none())
             .filter(|request| request.created.saturating_add(UNPAID_COUNTS_FOR) > now)
             .count();
-        if unpaid >= MAX_UNPAID {
+        if unpaid >= MAX_UNPAID && limits == Limits::Guest {
             return Err(rate_limited(
                 "three invoices are waiting to be paid already; pay one of them, or wait",
             ));
@@ -88,7 +103,7 @@ impl MintProxy {
         if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
-        if !table.new_requests.admit(caller.mac, now) {
+        if limits == Limits::Guest && !table.new_requests.admit(caller.mac, now) {
             return Err(rate_limited("too many requests; please wait a minute"));
         }
         let id = RequestId::random().map_err(|err| closed(&err))?;
@@ -118,22 +133,48 @@ impl MintProxy {
         }
     }
 
-    async fn ask_mints(&self, request: &Arc<Request>, caller: &Caller, parts: Vec<Checked>, grace: Millis) {
+    /// Asks the mints of a new request for their invoices, whether or not anybody waits for them.
+    pub(super) fn ask_mints(
+        &self,
+        request: &Arc<Request>,
+        caller: &Caller,
+        venue: &Venue,
+        parts: Vec<Checked>,
+    ) -> impl Future<Output = Result<(), ProxyError>> + Send + Unpin {
+        let is_trusted = venue.trusted_macs.contains(&caller.mac);
+        let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
+        let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
+        let asking = task::start(async move { proxy.be_invoiced(&request, &caller, parts, grace).await });
+        Box::pin(async move {
+            asking.await.unwrap_or_else(|_| Err(ProxyError::new(Code::InternalError, "please try again")))
+        })
+    }
+
+    async fn be_invoiced(
+        &self,
+        request: &Arc<Request>,
+        caller: &Caller,
+        parts: Vec<Checked>,
+        grace: Millis,
+    ) -> Result<(), ProxyError> {
         match self.invoices(request, caller, parts).await {
             Ok(parts) => {
-                request.open(parts);
-                if grace > Millis::ZERO {
-                    self.0.access.begin_grace(request.mac(), &request.venue, request.created, grace);
-                }
-                for message in request.messages(&self.0.access) {
-                    self.0.sockets.tell(request.mac(), Some(&request.id), &message);
+                // One that comes after another mint's was shown is watched all the same.
+                if request.open(parts) {
+                    if grace > Millis::ZERO {
+                        self.0.access.begin_grace(request.mac(), &request.venue, request.created, grace);
+                    }
+                    for message in request.messages(&self.0.access) {
+                        self.0.sockets.tell(request.mac(), Some(&request.id), &message);
+                    }
                 }
                 self.watch(request);
+                Ok(())
             }
             Err(error) => {
                 log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac());
                 self.table().requests.remove(&request.id);
-                request.refuse(error.about(&request.id));
+                Err(error.about(&request.id))
             }
         }
     }
@@ -244,7 +285,7 @@ impl MintProxy {
 }
 
 /// Everything that can be refused before a mint is asked.
-fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
+pub(super) fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
     let mut steps_in_all = Allotment::ZERO;
     let mut parts = Vec::with_capacity(ask.parts.len());
     for part in &ask.parts {

@@ -10,7 +10,7 @@ use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, R
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
 
 pub struct Request {
@@ -27,10 +27,12 @@ pub struct Request {
 }
 
 /// Whether the mints have given their invoices.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Opening {
     Asking,
     Open,
+    /// Another mint was faster: this request has its invoice. Whether all sockets of the guest were told.
+    Elsewhere(Arc<Request>, bool),
     Refused(ProxyError),
 }
 
@@ -125,25 +127,51 @@ impl Request {
         *lock(&self.mac) = mac;
     }
 
-    pub fn open(&self, parts: Vec<Part>) {
+    /// The mints have answered. False where the guest was shown another mint's invoice meanwhile.
+    pub fn open(&self, parts: Vec<Part>) -> bool {
         let _ = self.parts.set(parts);
-        self.opening.send_replace(Opening::Open);
+        self.decide(Opening::Open)
+    }
+
+    /// `other` has the invoice; whether all sockets of the guest were told of it.
+    pub fn stand_back(&self, other: Arc<Request>, is_told: bool) {
+        self.decide(Opening::Elsewhere(other, is_told));
     }
 
     pub fn refuse(&self, error: ProxyError) {
-        self.opening.send_replace(Opening::Refused(error));
+        self.decide(Opening::Refused(error));
     }
 
-    /// Waits until the mints have answered.
-    pub async fn opened(&self) -> Result<(), ProxyError> {
+    /// The first word counts: a guest keeps the invoice that was shown.
+    fn decide(&self, outcome: Opening) -> bool {
+        self.opening.send_if_modified(|opening| {
+            let is_first = matches!(opening, Opening::Asking);
+            if is_first {
+                *opening = outcome;
+            }
+            is_first
+        })
+    }
+
+    /// Waits until there is an invoice: nothing where it is this request's own, else the one that has it.
+    pub async fn opened(&self) -> Result<Option<(Arc<Request>, bool)>, ProxyError> {
         let mut opening = self.opening.subscribe();
         let opening = opening.wait_for(|opening| !matches!(opening, Opening::Asking)).await;
         match opening.as_deref() {
-            Ok(Opening::Open) => Ok(()),
+            Ok(Opening::Open) => Ok(None),
+            Ok(Opening::Elsewhere(other, is_told)) => Ok(Some((other.clone(), *is_told))),
             Ok(Opening::Refused(error)) => Err(error.clone()),
             Ok(Opening::Asking) | Err(_) => {
                 Err(ProxyError::new(Code::InternalError, "the request was given up; please try again"))
             }
+        }
+    }
+
+    /// The request whose invoice the guest was shown instead.
+    pub fn stand_in(&self) -> Option<Arc<Request>> {
+        match &*self.opening.borrow() {
+            Opening::Elsewhere(other, _) => Some(other.clone()),
+            _ => None,
         }
     }
 
@@ -158,7 +186,12 @@ impl Request {
 
     /// The same was asked, and nothing of it is paid or over.
     pub fn answers(&self, owner: Owner, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
-        self.owner == owner && self.asked == asked && (self.is_asking() || self.is_payable(now))
+        let is_same = self.owner == owner && self.asked == asked;
+        is_same
+            && match self.stand_in() {
+                Some(other) => other.is_payable(now),
+                None => self.is_asking() || self.is_payable(now),
+            }
     }
 
     /// Every invoice can still be paid.

@@ -9,13 +9,14 @@
 //! | `GET /` | the page of this guest's state: a live session, else an unfinished request, else the choice |
 //! | `GET /?r=ID` | the page of that request, whatever state it is in |
 //! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
-//! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request |
+//! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request, whose mint may not have answered yet |
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
 //! | `GET /?way=card`, `GET /?way=card&r=ID` | paying with a card: an amount, or the open invoice of ID |
+//! | `GET /?way=card&shown=1` | what became of the card that was shown last |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
-//! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request or `/`, or the page again with the reason |
+//! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request, `/` or where it will be seen, or the page again with the reason |
 //! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
 //!
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
@@ -83,6 +84,7 @@ pub struct Page<'a> {
 #[derive(Clone, Debug)]
 pub enum State<'a> {
     Choose(Offer<'a>),
+    Asking(Asking<'a>),
     Pay(Pay<'a>),
     Paid(Paid<'a>),
     Online(Online<'a>),
@@ -93,6 +95,15 @@ pub enum State<'a> {
     Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
+}
+
+/// The mint is asked for an invoice, or a card's bank to pay one.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// `None`: a card was shown.
+    pub request_id: Option<&'a str>,
+    /// For more than 5 s.
+    pub is_slow: bool,
 }
 
 /// An invoice that waits to be paid.
@@ -245,6 +256,11 @@ fn card_location(request_id: Option<&str>, lang: Option<Lang>) -> String {
     location(request_id, lang).replacen("/?", "/?way=card&", 1)
 }
 
+/// Where a guest sees what becomes of the card that it has shown.
+pub fn shown_card_location(lang: Option<Lang>) -> String {
+    way_location("card&shown=1", lang)
+}
+
 /// Where a guest sees what becomes of its token.
 pub fn token_location(id: &str, lang: Option<Lang>) -> String {
     let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
@@ -286,6 +302,7 @@ impl<'a> State<'a> {
             }
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
+            State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
             _ => location(self.request_id(), Some(lang)),
         }
     }
@@ -293,6 +310,7 @@ impl<'a> State<'a> {
     fn request_id(&self) -> Option<&'a str> {
         match self {
             State::Choose(offer) | State::Ended(offer) => offer.unpaid_request,
+            State::Asking(asking) => asking.request_id,
             State::Pay(pay) => Some(pay.request_id),
             State::Paid(paid) => Some(paid.request_id),
             State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),

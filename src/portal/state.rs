@@ -4,7 +4,7 @@ use super::html::Html;
 use super::lang::Lang;
 use super::offer::{self, Offer};
 use super::{
-    card, choosing_again, ecash, location, qr, ways, Kept, Money, Online, Page, Paid, PaidStep, Pay,
+    card, choosing_again, ecash, location, qr, ways, Asking, Kept, Money, Online, Page, Paid, PaidStep, Pay,
     Quantity, Reason, State, Trouble, Waiting,
 };
 use crate::config::Metric;
@@ -26,6 +26,7 @@ pub(super) struct View {
 pub(super) fn view(lang: Lang, page: &Page) -> View {
     match &page.state {
         State::Choose(offer) => choose(lang, page.lang_chosen, offer),
+        State::Asking(asking) => waiting_for_invoice(lang, page.lang_chosen, *asking),
         State::Pay(pay) => waiting_for_payment(lang, page.lang_chosen, pay),
         State::Paid(paid) => opening(lang, paid),
         State::Online(online) => passing(lang, page.lang_chosen, online),
@@ -86,6 +87,33 @@ fn offer_poll(offer: &Offer) -> Option<u64> {
         Some(5)
     } else {
         offer.unpaid_request.map(|_| 10)
+    }
+}
+
+fn waiting_for_invoice(lang: Lang, lang_chosen: bool, asking: Asking) -> View {
+    let s = lang.strings();
+    let (title, line, slow) = match asking.request_id {
+        Some(_) => (s.asking_title, s.asking, s.asking_slow),
+        None => (s.card_title, s.card_waiting, s.keep_hint),
+    };
+    let mut main = Html::new();
+    main.raw("<h1>").text(title).raw("</h1>\n<p class=\"waiting\"><i class=\"pulse\"></i><span>");
+    main.text(line).raw("</span></p>\n");
+    if asking.is_slow {
+        main.raw("<p class=\"notice calm\">").text(slow).raw("</p>\n");
+    }
+    if let Some(id) = asking.request_id {
+        let again = choosing_again(id, lang_chosen.then_some(lang));
+        main.raw("<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
+        main.raw("</a>\n");
+    }
+    View {
+        state: "asking",
+        step: if asking.is_slow { "slow" } else { "" }.to_owned(),
+        title: title.to_owned(),
+        main,
+        refresh: Some(2),
+        poll: Some(2),
     }
 }
 

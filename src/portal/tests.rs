@@ -126,6 +126,9 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
                 [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
             State::Choose(Offer { mints: &DEAR, step: secs(90), ..offer() })
         }),
+        ("asking", State::Asking(Asking { request_id: Some("5f0c9a7be1"), is_slow: false })),
+        ("asking-slow", State::Asking(Asking { request_id: Some("5f0c9a7be1"), is_slow: true })),
+        ("asking-card", State::Asking(Asking { request_id: None, is_slow: true })),
         ("pay", State::Pay(pay(invoice))),
         ("pay-grace", State::Pay(Pay { grace: Some(Millis::from_secs(173)), ..pay(invoice) })),
         ("pay-top-up", State::Pay(Pay { online: true, ..pay(invoice) })),
@@ -361,7 +364,7 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
+            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
             State::Online(online) => online.left.is_some(),
             State::Trouble(trouble) => trouble.money != Money::NothingTaken,
             State::Choose(_)

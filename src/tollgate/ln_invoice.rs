@@ -9,10 +9,7 @@ use crate::store::{Owner, RequestId};
 use crate::units::Sats;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// An invoice that comes later is found by asking for the same again.
-const PATIENCE: Duration = Duration::from_secs(11);
 /// Until one of several waiting invoices counts no more.
 const RETRY_AFTER_SECS: u64 = 60;
 
@@ -21,7 +18,8 @@ const NOT_FETCHED: &str = "failed to fetch invoice status";
 const NO_MAC: &str = "failed to resolve device MAC address";
 
 impl TollGate {
-    /// `POST`: asks the mint for an invoice; the same again while it is unpaid.
+    /// `POST`: asks the mint for an invoice; the same again while it is unpaid. An invoice that comes when nobody waits
+    /// any more is found by asking for the same again.
     pub async fn new_invoice(&self, client: &Client<'_>, body: &str) -> Reply {
         let (mint, amount) = match asked(body) {
             Ok(asked) => asked,
@@ -30,16 +28,15 @@ impl TollGate {
         let Some(caller) = client.caller else { return refused(400, NO_MAC) };
         let Ok(mint) = MintUrl::parse(&mint) else { return refused(400, NOT_CREATED) };
         let ask = Ask { parts: vec![AskPart { mint, amount }], apply: true };
-        let opened = tokio::time::timeout(PATIENCE, self.0.mint_proxy.open(caller, client.venue, ask)).await;
-        match opened {
-            Ok(Ok(opened)) => match only_part(&opened.request) {
+        match self.0.mint_proxy.open(caller, client.venue, ask).await {
+            Ok(opened) => match only_part(&opened.request) {
                 Some(part) => created(&opened.request, part),
                 None => refused(400, NOT_CREATED),
             },
-            Ok(Err(ProxyError { code: Code::RateLimited, .. })) => {
+            Err(ProxyError { code: Code::RateLimited, .. }) => {
                 Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_CREATED) }
             }
-            Ok(Err(_)) | Err(_) => refused(400, NOT_CREATED),
+            Err(_) => refused(400, NOT_CREATED),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{session, Body, Client, Reply, TollGate};
 use crate::access::{Price, PriceError, Session};
 use crate::config::MintUrl;
 use crate::ecash::wallet::{Offer, Payer, Received, Refusal};
-use crate::ecash::{payment_request, TokenError};
+use crate::ecash::{payment_request, TokenError, GUEST_PATIENCE};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
@@ -21,8 +21,6 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// In all: the shortest of the existing clients' patience is 15 s.
-const PATIENCE: Duration = Duration::from_secs(11);
 /// For the gate, once the money is here. It opens by itself later.
 const GATE_PATIENCE: Duration = Duration::from_secs(4);
 /// Before the same token is worth another try.
@@ -145,7 +143,7 @@ impl TollGate {
         mac: MacAddr,
         token: &str,
     ) -> Result<(Session, Option<Ticket>), NotPaid> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + GUEST_PATIENCE;
         let accepted: Vec<MintUrl> =
             client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
         let payer = match self.0.access.session(mac) {
@@ -154,7 +152,10 @@ impl TollGate {
         };
         let assessed =
             tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
-        let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
+        let offer = assessed.unwrap_or_else(|_| {
+            self.0.wallet.kept_a_guest_waiting(token);
+            Err(Refusal::MintAway)
+        })?;
         let grant = match offer.is_known {
             true => None,
             false => Some(self.grant_for(client, mac, &offer).await?),
@@ -174,7 +175,11 @@ impl TollGate {
         });
         let (received, admitted) = match tokio::time::timeout_at(deadline, receiving).await {
             Ok(Ok(received)) => received,
-            Ok(Err(_)) | Err(_) => return Err(NotPaid::Unknown),
+            Ok(Err(_)) => return Err(NotPaid::Unknown),
+            Err(_) => {
+                self.0.wallet.kept_a_guest_waiting(token);
+                return Err(NotPaid::Unknown);
+            }
         };
         let row = match received {
             Received::Done { session: Some(row), .. } if row.mac == mac => row,

@@ -162,6 +162,15 @@ impl Till {
         ended.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(NoSale::Unreachable))
     }
 
+    /// What came of the card that this MAC showed last, and when it was shown; nothing came of it as long as it is under
+    /// way.
+    pub fn latest(&self, mac: MacAddr) -> Option<(Millis, Option<Result<Sold, NoSale>>)> {
+        let desk = self.desk();
+        let latest = desk.shown.values().filter(|shown| shown.mac == mac).max_by_key(|shown| shown.at)?;
+        let outcome = latest.outcome.borrow().clone();
+        Some((latest.at, outcome))
+    }
+
     /// Whether the invoice of a request was given to a card's issuer in this run.
     pub fn waits_for(&self, request: &RequestId) -> bool {
         let is_it =

@@ -50,6 +50,10 @@ pub(in super::super) static EN: Strings = Strings {
         "You have asked for several invoices already. Please pay the open one, or wait a few minutes.",
     notice_expired: "The invoice ran out and nothing was taken. Please choose again.",
 
+    asking_title: "Getting your invoice",
+    asking: "The payment service is being asked",
+    asking_slow: "The payment service is slow to answer. Nothing was taken. This page goes on waiting and shows the invoice by itself.",
+
     pay_title: "Pay {amount}",
     buys: "{duration} of internet",
     qr_label: "QR code of the invoice: tap to open your wallet, or scan it with another device",

@@ -30,6 +30,7 @@ keys! {
     days_name hours_name minutes_name seconds_name times_name
     choose_title choose_data_title other_amount fewer more you_get pay_button pay_hint working mint_choice at_least back_to_invoice try_again
     notice_mint_away notice_no_mint notice_cannot_sell notice_amount notice_rate_limited notice_expired
+    asking_title asking asking_slow
     pay_title buys qr_label open_wallet copy copied copy_failed copy_by_hand invoice_label expires_in waiting_for_payment
     leave_hint still_online still_online_data pay_grace
     paid_title step_received step_claimed step_online wait_mint wait_gate keep_hint

@@ -50,6 +50,10 @@ pub(in super::super) static SW: Strings = Strings {
     notice_rate_limited: "Umeshaomba ankara kadhaa. Tafadhali lipa iliyo wazi, au subiri dakika chache.",
     notice_expired: "Muda wa ankara uliisha na hakuna pesa iliyochukuliwa. Tafadhali chagua tena.",
 
+    asking_title: "Tunaandaa ankara yako",
+    asking: "Huduma ya malipo inaulizwa",
+    asking_slow: "Huduma ya malipo inachelewa kujibu. Hakuna kilichochukuliwa. Ukurasa huu unaendelea kusubiri na utaonyesha ankara wenyewe.",
+
     pay_title: "Lipa {amount}",
     buys: "Intaneti ya {duration}",
     qr_label: "Msimbo wa QR wa ankara: gusa ili kufungua pochi yako, au uskani kwa kifaa kingine",
