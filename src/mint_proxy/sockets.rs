@@ -132,6 +132,11 @@ impl Sockets {
         }
     }
 
+    /// Whether this MAC has a socket open.
+    pub fn has(&self, mac: MacAddr) -> bool {
+        self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&mac)
+    }
+
     pub fn count(&self) -> usize {
         self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }

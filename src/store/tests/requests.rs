@@ -73,7 +73,7 @@ impl Books {
     }
 
     async fn is_open(&self, id: &RequestId) -> bool {
-        self.store.open_requests().await.unwrap().iter().any(|row| row.id == *id)
+        self.store.open_requests(1000).await.unwrap().iter().any(|row| row.id == *id)
     }
 }
 
