@@ -187,7 +187,7 @@ impl MintProxy {
     pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
         let request = self.watched_again(self.find(mac, id).await?);
         let request = self.opened(Opened { request, is_new: false }).await?.request;
-        self.look_at(&request, Wake::Guest);
+        self.poke_parts(&request, Wake::Guest);
         Ok(request)
     }
 
@@ -201,11 +201,11 @@ impl MintProxy {
         }
         let request = self.watched_again(self.find(mac, id).await?);
         let request = request.stand_in().unwrap_or(request);
-        self.look_at(&request, Wake::Page);
+        self.poke_parts(&request, Wake::Page);
         Ok(request)
     }
 
-    fn look_at(&self, request: &Request, late: Wake) {
+    fn poke_parts(&self, request: &Request, late: Wake) {
         request.note_question(self.0.store.now());
         for part in request.parts() {
             match part.progress() {
