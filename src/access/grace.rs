@@ -8,7 +8,7 @@
 use super::{monotonic, Access};
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::network::gate::{Quota, SLOW};
+use crate::network::gate::{Quota, Station, SLOW};
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,12 +25,14 @@ pub(super) struct Graces(Mutex<LiteMap<MacAddr, Grace>>);
 struct Grace {
     asked: Millis,
     ends: Millis,
+    /// Where it opens; empty for one of before the start.
+    venue: String,
 }
 
 impl Graces {
     /// With when each MAC has last asked for an invoice.
     pub fn new(asked: Vec<(MacAddr, Millis)>) -> Graces {
-        let had = |(mac, asked)| (mac, Grace { asked, ends: Millis::ZERO });
+        let had = |(mac, asked)| (mac, Grace { asked, ends: Millis::ZERO, venue: String::new() });
         Graces(Mutex::new(asked.into_iter().map(had).collect()))
     }
 
@@ -40,20 +42,22 @@ impl Graces {
     }
 
     /// False where it may not be.
-    fn begin(&self, mac: MacAddr, asked: Millis, ends: Millis, now: Millis) -> bool {
+    fn begin(&self, mac: MacAddr, venue: &str, asked: Millis, ends: Millis, now: Millis) -> bool {
         let mut graces = self.lock();
         graces.retain(|_, grace| grace.asked.saturating_add(EACH) > now || grace.ends > now);
         let running = graces.values().filter(|grace| grace.ends > now).count();
         let may = !graces.contains_key(&mac) && running < AT_A_TIME && graces.len() < MOST && ends > now;
         if may {
-            graces.insert(mac, Grace { asked, ends });
+            graces.insert(mac, Grace { asked, ends, venue: venue.to_owned() });
         }
         may
     }
 
-    /// Whether one was running.
-    pub fn end(&self, mac: MacAddr) -> bool {
-        self.lock().get_mut(&mac).is_some_and(|grace| std::mem::take(&mut grace.ends) > Millis::ZERO)
+    /// The venue of the one that was running.
+    pub fn end(&self, mac: MacAddr) -> Option<String> {
+        let mut graces = self.lock();
+        let grace = graces.get_mut(&mac)?;
+        (std::mem::take(&mut grace.ends) > Millis::ZERO).then(|| grace.venue.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, LiteMap<MacAddr, Grace>> {
@@ -62,19 +66,20 @@ impl Graces {
 }
 
 impl Access {
-    /// Lets a guest through slowly for so long, unless it passes anyway or has had its grace. `asked` is when
+    /// Lets a guest through slowly at this venue for so long, unless it passes anyway or has had its grace. `asked` is when
     /// (service time) it asked for the invoice.
-    pub fn begin_grace(&self, mac: MacAddr, asked: Millis, length: Millis) {
+    pub fn begin_grace(&self, mac: MacAddr, venue: &str, asked: Millis, length: Millis) {
         let passes = self.session(mac).is_some_and(|session| session.is_running());
         let cannot = self.gatekeeper.status().cannot_sell(Metric::Bytes).is_some();
         let now = self.store.now();
         let ends = now.saturating_add(length);
-        if passes || cannot || !self.graces.begin(mac, asked, ends, now) {
+        if passes || cannot || !self.graces.begin(mac, venue, asked, ends, now) {
             return;
         }
         let allotment = Allotment((length.0 / 1000).saturating_mul(SLOW));
         let quota = Quota { session: now.0, allotment, used: Allotment::ZERO };
-        self.gatekeeper.grace(mac, Some((quota, monotonic(&self.clock, now, ends))));
+        let station = Station { mac, venue: venue.to_owned() };
+        self.gatekeeper.grace(station, Some((quota, monotonic(&self.clock, now, ends))));
         log::info!("{mac} may use a little of the internet for {} s, to pay its invoice", length.0 / 1000);
     }
 
@@ -92,8 +97,9 @@ impl Access {
             graces.iter().filter(|(_, grace)| grace.ends > now).map(|(mac, _)| *mac).collect()
         };
         for mac in running.into_iter().filter(|mac| !of(*mac)) {
-            self.graces.end(mac);
-            self.gatekeeper.grace(mac, None);
+            if let Some(venue) = self.graces.end(mac) {
+                self.gatekeeper.grace(Station { mac, venue }, None);
+            }
         }
     }
 }
@@ -115,14 +121,14 @@ mod tests {
 
     /// A grace of five minutes.
     fn begins(graces: &Graces, guest: u16, now: u64) -> bool {
-        graces.begin(mac(guest), at(now), at(now + 300), at(now))
+        graces.begin(mac(guest), "guest", at(now), at(now + 300), at(now))
     }
 
     #[test]
     fn a_guest_has_one_grace_in_an_hour_however_it_ended() {
         let graces = Graces::new(Vec::new());
         assert!(begins(&graces, 1, 0) && !begins(&graces, 1, 1));
-        assert!(graces.end(mac(1)) && !graces.end(mac(1)));
+        assert_eq!((graces.end(mac(1)), graces.end(mac(1))), (Some("guest".to_owned()), None));
         assert!(!begins(&graces, 1, 2) && !begins(&graces, 1, 3599) && begins(&graces, 2, 3));
         assert!(begins(&graces, 1, 3600));
     }
@@ -139,7 +145,7 @@ mod tests {
         let many = u16::try_from(AT_A_TIME).unwrap();
         assert!((0..many).all(|guest| begins(&graces, guest, 0)));
         assert!(!begins(&graces, many, 1));
-        assert!(graces.end(mac(0)) && begins(&graces, many, 1), "room is made by one that ends");
+        assert!(graces.end(mac(0)).is_some() && begins(&graces, many, 1), "room is made by one that ends");
         let asked = (0..u16::try_from(MOST).unwrap()).map(|guest| (mac(guest), at(0))).collect();
         assert!(!begins(&Graces::new(asked), 9999, 1));
     }

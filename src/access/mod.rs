@@ -15,7 +15,8 @@ pub use tickets::{Taken, TicketError};
 use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::network::gate::{Gate, Plan, Quota};
+use crate::network::gate::{Gate, Plan, Quota, Station};
+use crate::set::SortedSet;
 use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use grace::Graces;
@@ -76,10 +77,10 @@ impl Access {
     ) -> Result<Access, StoreError> {
         let now = store.now();
         let rows = store.sessions_ending_after(now.saturating_sub(REMEMBER_ENDED)).await?;
-        let mut wanted: LiteMap<MacAddr, Pass> = LiteMap::new();
+        let mut wanted: LiteMap<Station, Pass> = LiteMap::new();
         for row in rows.iter().filter(|row| row.ends > now) {
             let ends = monotonic(&clock, now, row.ends);
-            add_to_pass(wanted.entry(row.mac).or_default(), row, row.used, ends);
+            add_to_pass(wanted.entry(station(row)).or_default(), row, row.used, ends);
         }
         let graces = Graces::new(store.asked_after(Graces::memory(now)).await?);
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
@@ -118,14 +119,16 @@ impl Access {
     pub async fn admit(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
-            let (session, pass) = {
+            let (session, station, pass) = {
                 let sessions = self.sessions();
                 // The account may be with another MAC by now; or the session over for an hour.
                 let current = sessions.values().find(|known| known.is_same_session(&row));
                 let Some(current) = current else { return self.view(&row) };
-                (self.view(current), self.pass(&sessions, current.mac))
+                let station = station(current);
+                let pass = self.pass(&sessions, &station);
+                (self.view(current), station, pass)
             };
-            if !session.is_running() || self.gatekeeper.open(session.mac, pass).await.is_ok() {
+            if !session.is_running() || self.gatekeeper.open(station, pass).await.is_ok() {
                 return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
@@ -150,10 +153,13 @@ impl Access {
     pub async fn revoke(&self, mac: MacAddr) -> Result<bool, StoreError> {
         let ended = self.store.revoke(mac).await?;
         let was_running = !ended.is_empty();
+        let mut closing: SortedSet<Station> = ended.iter().map(station).collect();
         ended.into_iter().for_each(|row| self.follow(row));
-        self.graces.end(mac);
-        if let Err(err) = self.gatekeeper.close(mac).await {
-            log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
+        closing.extend(self.graces.end(mac).map(|venue| Station { mac, venue }));
+        for station in closing {
+            if let Err(err) = self.gatekeeper.close(station).await {
+                log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
+            }
         }
         Ok(was_running)
     }
@@ -168,8 +174,9 @@ impl Access {
             let mut sessions = self.sessions();
             sessions.retain(|_, row| row.ends.saturating_add(REMEMBER_ENDED) > now);
             self.tickets.forget(|mac| of(&sessions, mac).next().is_some(), now);
-            self.gatekeeper.forget_usage(|mac, session| {
-                sessions.get(&(mac, Metric::Bytes)).is_none_or(|row| row.started.0 != session)
+            self.gatekeeper.forget_usage(|of, session| {
+                let row = sessions.get(&(of.mac, Metric::Bytes)).filter(|row| row.venue == of.venue);
+                row.is_none_or(|row| row.started.0 != session)
             });
             let time_runs = |row: &SessionRow| row.metric == Metric::Milliseconds && row.ends > now;
             (sessions.values().any(time_runs), self.newly_used(&sessions))
@@ -235,11 +242,12 @@ impl Access {
         }
     }
 
-    /// Everything that a MAC has paid for and not used.
-    fn pass(&self, sessions: &Rows, mac: MacAddr) -> Pass {
+    /// Everything that was paid for at a station's venue and is not used.
+    fn pass(&self, sessions: &Rows, station: &Station) -> Pass {
         let now = self.store.now();
         let mut pass = Pass::default();
-        for row in of(sessions, mac).filter(|row| row.ends > now) {
+        let here = of(sessions, station.mac).filter(|row| row.venue == station.venue);
+        for row in here.filter(|row| row.ends > now) {
             add_to_pass(&mut pass, row, self.used(row), monotonic(&self.clock, now, row.ends));
         }
         pass
@@ -247,7 +255,7 @@ impl Access {
 
     /// The bytes that were used of a session.
     fn used(&self, row: &SessionRow) -> Allotment {
-        row.used.max(self.gatekeeper.used(row.mac, row.started.0).unwrap_or_default())
+        row.used.max(self.gatekeeper.used(&station(row), row.started.0).unwrap_or_default())
     }
 
     /// Takes a row of the store over, unless a newer one is here already.
@@ -305,6 +313,11 @@ impl Access {
 /// The sessions of a MAC, by time before by bytes.
 fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
     [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(move |metric| sessions.get(&(mac, metric)))
+}
+
+/// Whom a session lets through.
+fn station(row: &SessionRow) -> Station {
+    Station { mac: row.mac, venue: row.venue.clone() }
 }
 
 fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {

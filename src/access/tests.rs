@@ -3,6 +3,7 @@
 use super::*;
 use crate::folder::fresh_folder;
 use crate::network::gate::recording::RecordingGate;
+use crate::network::gate::GatedVenue;
 use crate::network::neighbours::Caller;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,7 +35,8 @@ fn mac() -> MacAddr {
 
 async fn start(dir: &Scratch, clock: &Clock, gate: &RecordingGate) -> Access {
     let store = Store::open(&dir.0, clock).unwrap();
-    let plan = Plan { devices: vec!["br-guest".to_owned()], ..Plan::default() };
+    let venue = GatedVenue { name: "guest".to_owned(), ..GatedVenue::default() };
+    let plan = Plan { venues: vec![venue], ..Plan::default() };
     Access::start(store, clock.clone(), Box::new(gate.clone()), plan).await.unwrap()
 }
 
@@ -286,7 +288,7 @@ async fn until(is_so: impl Fn() -> bool) {
 async fn a_grace_ends_with_the_invoice_or_the_payment_and_is_not_given_again() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
-    let begin = || access.begin_grace(mac(), access.store.now(), MINUTE);
+    let begin = || access.begin_grace(mac(), "guest", access.store.now(), MINUTE);
     until(|| access.gatekeeper.status().closed_to_strangers).await;
     begin();
     until(|| gate.slow() == [mac()].into()).await;
@@ -313,7 +315,7 @@ async fn a_revoked_guest_has_no_grace_left() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     until(|| access.gatekeeper.status().closed_to_strangers).await;
-    access.begin_grace(mac(), access.store.now(), MINUTE);
+    access.begin_grace(mac(), "guest", access.store.now(), MINUTE);
     access.revoke(mac()).await.unwrap();
     assert_eq!((access.grace(mac()), gate.leases().len(), gate.closed()), (None, 0, vec![mac()]));
 }

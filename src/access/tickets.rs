@@ -3,11 +3,13 @@
 //! Refused: a ticket of an account whose MAC is still there, since then the ticket was copied; a second move
 //! right after the first; and guessing. Whoever has the paying MAC can have a new ticket, which voids the old one.
 
-use super::{Access, Session};
+use super::{of, station, Access, Session};
 use crate::mac::MacAddr;
+use crate::network::gate::Station;
 use crate::network::neighbours::Caller;
 use crate::network::witness::{self, Clash};
 use crate::pace::Pace;
+use crate::set::SortedSet;
 use crate::store::{StoreError, TakeOver, Ticket};
 use crate::task;
 use crate::units::Millis;
@@ -163,10 +165,13 @@ impl Access {
         log::info!("{mac} has shown the ticket of {holder} and takes its place");
         self.tickets.table().clear.remove(&holder);
         self.tickets.remember(mac, ticket, self.store.now());
+        let leaving: SortedSet<Station> = of(&self.sessions(), holder).map(station).collect();
         self.replace(&[holder, mac], &rows);
         moved(holder);
-        if let Err(err) = self.gatekeeper().close(holder).await {
-            log::error!("{holder} has been replaced, but the gate could not be closed yet: {err}");
+        for station in leaving {
+            if let Err(err) = self.gatekeeper().close(station).await {
+                log::error!("{holder} has been replaced, but the gate could not be closed yet: {err}");
+            }
         }
         drop(moving);
         let access = self.clone();

@@ -123,7 +123,7 @@ impl MintProxy {
             Ok(parts) => {
                 request.open(parts);
                 if grace > Millis::ZERO {
-                    self.0.access.begin_grace(request.mac(), request.created, grace);
+                    self.0.access.begin_grace(request.mac(), &request.venue, request.created, grace);
                 }
                 for message in request.messages(&self.0.access) {
                     self.0.sockets.tell(request.mac(), Some(&request.id), &message);
