@@ -210,9 +210,8 @@ impl App {
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
                 // With a key that cannot be read we would begin again for ever.
-                let opens = store.room_for_sales()
-                    && store.catch_up().await.is_ok()
-                    && seeds(&store).await.is_ok();
+                let opens =
+                    store.room_for_sales() && store.catch_up().await.is_ok() && seeds(&store).await.is_ok();
                 store.close().await;
                 opens
             }

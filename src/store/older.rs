@@ -23,13 +23,15 @@ impl Store {
         }
         let caught_up = async {
             self.seal_older(&vault).await?;
-            while self.write(|tx| settle_some(tx)).await? {}
-            while self.write(|tx| strip_some(tx)).await? {}
+            while self.write(settle_some).await? {}
+            while self.write(strip_some).await? {}
             self.rebuild().await?;
             self.write(|tx| Ok(tx.execute("DELETE FROM meta WHERE key = ?1", [MARK])?)).await
         };
         match caught_up.await {
-            Err(StoreError::Full) => log::warn!("store: no room yet to bring older records into today's shape"),
+            Err(StoreError::Full) => {
+                log::warn!("store: no room yet to bring older records into today's shape")
+            }
             done => drop(done?),
         }
         Ok(())
@@ -37,7 +39,9 @@ impl Store {
 
     /// Seals the tokens that are there in plain.
     pub(super) async fn seal_older(&self, vault: &Vault) -> Result<(), StoreError> {
-        for (table, holder) in [("parts", Holder::Part as fn(i64) -> Holder), ("wallet_ops", Holder::Operation)] {
+        for (table, holder) in
+            [("parts", Holder::Part as fn(i64) -> Holder), ("wallet_ops", Holder::Operation)]
+        {
             loop {
                 let vault = vault.clone();
                 let sealed = self.write(move |tx| seal_some(tx, &vault, table, holder));
@@ -68,7 +72,10 @@ fn seal_some(
         .collect::<Result<Vec<(i64, String)>, _>>()?;
     for (id, token) in &plain {
         let sealed = holder(*id).seal(vault, token)?;
-        tx.execute(&format!("UPDATE {table} SET sealed = ?2, token = NULL WHERE id = ?1"), params![id, sealed])?;
+        tx.execute(
+            &format!("UPDATE {table} SET sealed = ?2, token = NULL WHERE id = ?1"),
+            params![id, sealed],
+        )?;
     }
     Ok(plain.len())
 }
@@ -106,11 +113,16 @@ pub(super) fn settle_older(tx: &Transaction, request: &str) -> Result<(), StoreE
 /// Takes invoice and outputs from some parts whose tokens are here. False: there are no more.
 fn strip_some(tx: &Transaction) -> Result<bool, StoreError> {
     let stripped = tx
-        .prepare(&format!("SELECT id FROM parts WHERE state = 'claimed' AND invoice IS NOT NULL LIMIT {AT_ONCE}"))?
+        .prepare(&format!(
+            "SELECT id FROM parts WHERE state = 'claimed' AND invoice IS NOT NULL LIMIT {AT_ONCE}"
+        ))?
         .query_map([], |row| row.get(0))?
         .collect::<Result<Vec<i64>, _>>()?;
     for part in &stripped {
-        tx.execute("UPDATE parts SET invoice = NULL, expires_at = NULL, due_ms = NULL WHERE id = ?1", [part])?;
+        tx.execute(
+            "UPDATE parts SET invoice = NULL, expires_at = NULL, due_ms = NULL WHERE id = ?1",
+            [part],
+        )?;
         // Those of a token that waits to become takings tell its counters.
         tx.execute(
             "DELETE FROM claims WHERE part = ?1 AND (SELECT owner FROM requests JOIN parts ON request = requests.id

@@ -417,11 +417,7 @@ pub(super) fn amounts_of(text: &str) -> Result<Vec<u64>, StoreError> {
     text.split(',').map(|amount| amount.parse().map_err(|_| StoreError::unreadable("amounts"))).collect()
 }
 
-fn request_by_id(
-    db: &Connection,
-    vault: &Vault,
-    id: &RequestId,
-) -> Result<Option<RequestRow>, StoreError> {
+fn request_by_id(db: &Connection, vault: &Vault, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let row = db
         .prepare_cached("SELECT mac, venue, owner, created_ms FROM requests WHERE id = ?1")?
         .query_row([&id.0], |row| {

@@ -36,7 +36,14 @@ pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<
         let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
         let owner = Owner::House;
         found
-            .get_or_insert_with(|| RequestRow { id: id.clone(), mac, venue, owner, created, parts: Vec::new() })
+            .get_or_insert_with(|| RequestRow {
+                id: id.clone(),
+                mac,
+                venue,
+                owner,
+                created,
+                parts: Vec::new(),
+            })
             .parts
             .push(part?);
     }

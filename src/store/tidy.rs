@@ -23,7 +23,8 @@ pub struct Kept {
 
 /// Requests of before ?2, and of before ?3 where tokens wait for their guest. What is watched, unclaimed, or not yet
 /// among the takings stays.
-const ENDED_REQUESTS: &str = "DELETE FROM requests WHERE id IN (SELECT id FROM requests r WHERE created_ms < ?2
+const ENDED_REQUESTS: &str =
+    "DELETE FROM requests WHERE id IN (SELECT id FROM requests r WHERE created_ms < ?2
     AND NOT EXISTS (SELECT 1 FROM parts WHERE request = r.id AND (state IN ('asking', 'unpaid', 'paid')
         OR (r.owner = 'house' AND (token IS NOT NULL OR sealed IS NOT NULL))
         OR (r.owner = 'guest' AND state = 'claimed' AND NOT acked AND r.created_ms >= ?3)))
@@ -37,7 +38,8 @@ const OPERATIONS: &str = "DELETE FROM wallet_ops WHERE id IN
     (SELECT id FROM wallet_ops WHERE state IN ('done', 'failed') AND created_ms < ?2 LIMIT ?1)";
 
 /// Accounts that hold nothing, with their MACs, tickets and ended sessions: no session since ?2, and no request.
-const IDLE_ACCOUNTS: &str = "DELETE FROM accounts WHERE id IN (SELECT id FROM accounts a WHERE created_ms < ?2
+const IDLE_ACCOUNTS: &str =
+    "DELETE FROM accounts WHERE id IN (SELECT id FROM accounts a WHERE created_ms < ?2
     AND NOT EXISTS (SELECT 1 FROM sessions WHERE account = a.id AND ends_ms >= ?2)
     AND NOT EXISTS (SELECT 1 FROM account_macs m JOIN requests r ON r.mac = m.mac WHERE m.account = a.id)
     LIMIT ?1)";
@@ -92,12 +94,5 @@ impl Store {
 }
 
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 7] = [
-    ENDED_REQUESTS,
-    EXPIRED_REQUESTS,
-    GRANTS,
-    OPERATIONS,
-    IDLE_ACCOUNTS,
-    UNUSED_TAPS,
-    ENDED_TAPS,
-];
+pub(super) const STATEMENTS: [&str; 7] =
+    [ENDED_REQUESTS, EXPIRED_REQUESTS, GRANTS, OPERATIONS, IDLE_ACCOUNTS, UNUSED_TAPS, ENDED_TAPS];

@@ -4,9 +4,9 @@
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
+use super::older::settle_older;
 use super::requests::{amounts_of, amounts_text, take_counter};
 use super::sessions::{add_grant, session_by_account, NewGrant, SessionRow};
-use super::older::settle_older;
 use super::tokens::Holder;
 use super::{ClaimRow, Owner, Store, StoreError, Vault};
 use crate::config::MintUrl;
@@ -133,7 +133,8 @@ impl Store {
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
         let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
-            if let Some(known) = op.reference.as_deref().map(|r| known(tx, &vault, r)).transpose()?.flatten() {
+            if let Some(known) = op.reference.as_deref().map(|r| known(tx, &vault, r)).transpose()?.flatten()
+            {
                 return Ok(Begun::Known(known));
             }
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
@@ -474,7 +475,8 @@ fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
     })
 }
 
-const OP: &str = "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
+const OP: &str =
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
      FROM wallet_ops";
 
 fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {

@@ -20,7 +20,8 @@ async fn older(dir: &Path) {
     for sale in 0..SOLD {
         store.write(move |tx| Ok(tx.execute_batch(&sale_of(sale))?)).await.unwrap();
     }
-    let under_way = "INSERT INTO wallet_ops (kind, state, mint, reference, amount, token, outputs, created_ms)
+    let under_way =
+        "INSERT INTO wallet_ops (kind, state, mint, reference, amount, token, outputs, created_ms)
         VALUES ('receive', 'open', 'https://mint.example', 'token:1', 5, 'cashuBunderway', '', 1000)";
     store.write(move |tx| Ok(tx.execute_batch(under_way)?)).await.unwrap();
     store.close().await;

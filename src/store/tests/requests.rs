@@ -3,7 +3,8 @@ use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::store::{
-    InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow, Tokens,
+    InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow,
+    Tokens,
 };
 
 const HOUR: Millis = Millis::from_secs(3600);

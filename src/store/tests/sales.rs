@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::{
-    InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId, RequestRow,
-    SessionRow, TakeOver, Ticket, Tokens,
+    InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
+    RequestRow, SessionRow, TakeOver, Ticket, Tokens,
 };
 
 const KEYSET: &str = "00aabbccddeeff00";
@@ -102,7 +102,8 @@ impl Shop {
     /// Bytes of the database that hold something.
     async fn used(&self) -> u64 {
         let pages = "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)";
-        let pages: Result<u32, _> = self.store.read(move |db| Ok(db.query_row(pages, [], |row| row.get(0))?)).await;
+        let pages: Result<u32, _> =
+            self.store.read(move |db| Ok(db.query_row(pages, [], |row| row.get(0))?)).await;
         u64::from(pages.unwrap()) * 1024
     }
 

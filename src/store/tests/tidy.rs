@@ -25,7 +25,8 @@ impl Shop {
         let mac = mac.to_owned();
         let named = "SELECT COUNT(*) FROM (SELECT mac FROM requests UNION ALL SELECT mac FROM account_macs
             UNION ALL SELECT mac FROM grants UNION ALL SELECT mac FROM sessions) WHERE mac = ?1";
-        let count: Result<i64, _> = self.store.read(move |db| Ok(db.query_row(named, [mac], |row| row.get(0))?)).await;
+        let count: Result<i64, _> =
+            self.store.read(move |db| Ok(db.query_row(named, [mac], |row| row.get(0))?)).await;
         count.unwrap() > 0
     }
 }
