@@ -46,6 +46,14 @@ pub struct ProofKey {
     counter: u32,
 }
 
+#[cfg(test)]
+impl ProofKey {
+    /// One of no store.
+    pub fn of(counter: u32) -> ProofKey {
+        ProofKey { keyset: 0, counter }
+    }
+}
+
 /// A proof of the takings; its secret is that of `counter`.
 #[derive(Clone)]
 pub struct ProofRow {

@@ -544,6 +544,19 @@ def test_tokens_of_sales_before_there_was_a_wallet_become_takings(lab, make_daem
         assert balance(daemon, mint.url) == 26
 
 
+def test_takings_in_more_proofs_than_a_request_takes_are_sent_whole(guest):
+    """210 proofs of 2 and 8 sat: small ones are joined first, in as many rounds as it takes."""
+    tokens = [guest.token(10) for _ in range(105)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(answer["ok"] for answer in pool.map(lambda token: receive(guest.daemon, token), tokens))
+    assert guest.daemon.ask("wallet", "info")["mints"][0]["proofs"] == 210
+    refused = guest.daemon.control({"command": "wallet", "args": ["send", "1051"]})
+    assert not refused["ok"] and "1050 sat can be spent" in refused["message"]
+    token = guest.daemon.command("wallet", "send", "1050").out.strip()
+    assert guest.wallet.receive(token) == 1050
+    assert guest.daemon.ask("wallet", "sent") == [] and balance(guest.daemon, guest.url) == 0
+
+
 def test_seed_of_the_lab_is_the_one_of_the_specification():
     """The yardstick: NUT-13's own vectors."""
     vectors = json.load(open("tests/vectors/cashu/nut13-20-seed.json"))
