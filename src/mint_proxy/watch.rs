@@ -319,7 +319,7 @@ impl MintProxy {
             Owner::House => Tokens::House(takings(&part.mint, &proofs)),
         };
         let grant = (request.owner == Owner::House).then(|| NewGrant {
-            reference: format!("{}/{}", request.id, part.position),
+            reference: request.id.reference(part.position),
             mac: request.mac(),
             venue: request.venue.clone(),
             amount: part.amount,
