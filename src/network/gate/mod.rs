@@ -3,6 +3,8 @@
 //!
 //! There is no way here to let everybody through.
 
+mod chains;
+mod closed;
 mod lock;
 mod nft;
 mod plan;

@@ -3,7 +3,8 @@
 use super::plan::Place;
 use super::ruleset::{self, Key};
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use crate::config::AddressRange;
 use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::Nftables;
 use crate::network::{conntrack, devices, netlink};
@@ -23,6 +24,8 @@ pub struct NftGate {
 
 struct Loaded {
     plan: Plan,
+    /// What paying does not open, as it was last written.
+    closed: Vec<AddressRange>,
     /// Of our rules, as the kernel had them right after our transaction; empty when that went wrong.
     digests: Vec<u64>,
 }
@@ -73,7 +76,12 @@ impl NftGate {
         }
     }
 
-    fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
+    fn load_table(
+        &mut self,
+        plan: &Plan,
+        closed: &[AddressRange],
+        leases: &[Lease],
+    ) -> Result<(), GateError> {
         let (fits, outdated, snapshot) = read("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
@@ -102,13 +110,13 @@ impl NftGate {
             reopen_downloads(&mut script, plan, snapshot, leases, &guests);
             script
         };
-        match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        match self.commit(&(ruleset::load(plan, closed, !fits) + &elements(&snapshot))) {
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
                 let mut anew = Snapshot { paid: snapshot.paid, ..Snapshot::default() };
                 anew.paid.retain(|_, remaining| remaining.is_some());
-                let mut script = ruleset::load(plan, true);
+                let mut script = ruleset::load(plan, closed, true);
                 for (place, remaining) in &anew.paid {
                     ruleset::put(&mut script, &Key::Paid(place.clone()), remaining.unwrap_or_default());
                 }
@@ -142,16 +150,34 @@ impl NftGate {
         }
         let gated: SortedSet<String> =
             nft.elements("ifs")?.iter().filter_map(|e| netlink::name(&e.key).ok()).collect();
-        let mut garden = Vec::new();
-        for set in ruleset::GARDENS {
-            garden.extend(nft.elements(set)?);
-        }
+        let mut holds = |sets: [&str; 2], ranges: &[AddressRange]| {
+            let mut found = nft.elements(sets[0])?;
+            found.extend(nft.elements(sets[1])?);
+            Ok::<bool, io::Error>(ruleset::are_ranges(ranges, &found))
+        };
+        let has_ranges =
+            holds(ruleset::GARDENS, &loaded.plan.garden)? && holds(ruleset::CLOSED, &loaded.closed)?;
         let intact = !loaded.digests.is_empty()
-            && ruleset::is_garden(&loaded.plan, &garden)
+            && has_ranges
             && ruleset::is_complete(&loaded.plan, &sets, &chains, &rules)
             && ruleset::digests(&loaded.plan, &rules) == loaded.digests
             && gated == loaded.plan.devices().into_iter().collect();
         Ok(if intact { Table::Intact } else { Table::Foreign })
+    }
+
+    /// Devices and their addresses come and go.
+    fn follow_networks(&mut self) -> Result<(), GateError> {
+        let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
+        let now = closed_now(&loaded.plan)?;
+        if now != loaded.closed {
+            let mut script = String::new();
+            ruleset::put_ranges(&mut script, ruleset::CLOSED, &now);
+            self.commit(&script)?;
+            if let Some(loaded) = &mut self.loaded {
+                loaded.closed = now;
+            }
+        }
+        Ok(())
     }
 
     /// Connections are forgotten as far as the machine can; what the gate no longer lets through does not
@@ -169,10 +195,14 @@ impl NftGate {
 impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
-        self.loaded = Some(Loaded { plan: plan.clone(), digests: Vec::new() });
         self.generation = None;
+        let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
-        let table = self.load_table(plan, leases).and_then(|()| self.remember(plan));
+        let table = closed.and_then(|closed| {
+            self.loaded = Some(Loaded { plan: plan.clone(), closed: closed.clone(), digests: Vec::new() });
+            self.load_table(plan, &closed, leases)?;
+            self.remember(plan)
+        });
         let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
         table.and(locks)
@@ -238,6 +268,7 @@ impl Gate for NftGate {
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
+        self.follow_networks()?;
         let plan = self.plan()?;
         let snapshot = snapshot()?;
         let usage = snapshot.quotas.usage(plan);
@@ -278,6 +309,11 @@ impl Gate for NftGate {
         let same_tables = self.generation.is_some() && generation().ok() == self.generation;
         !same_tables || !lock::missing(&loaded.plan.devices()).is_ok_and(|missing| missing.is_empty())
     }
+}
+
+fn closed_now(plan: &Plan) -> Result<Vec<AddressRange>, GateError> {
+    closed::ranges(plan)
+        .map_err(|source| GateError::Netlink { what: "the router's own networks cannot be read", source })
 }
 
 fn snapshot() -> Result<Snapshot, GateError> {
