@@ -5,7 +5,8 @@ use super::changes::{Changes, Key};
 use super::plan::Place;
 use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use crate::config::AddressRange;
 use crate::network::neighbours::{self, Caller};
 use crate::network::netlink::{self, Refusal};
 use crate::network::nftables::Nftables;
@@ -31,6 +32,8 @@ pub struct NftGate {
 
 struct Loaded {
     plan: Plan,
+    /// What paying does not open, as it was last written.
+    closed: Vec<AddressRange>,
     /// Of our rules, as the kernel had them right after our transaction; empty when that went wrong.
     digests: Vec<u64>,
 }
@@ -131,7 +134,12 @@ impl NftGate {
         Ok(())
     }
 
-    fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
+    fn load_table(
+        &mut self,
+        plan: &Plan,
+        closed: &[AddressRange],
+        leases: &[Lease],
+    ) -> Result<(), GateError> {
         let (fits, outdated, snapshot) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
@@ -160,7 +168,7 @@ impl NftGate {
             reopen_downloads(&mut changes, plan, snapshot, leases, &guests);
             changes.script()
         };
-        match self.run(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        match self.run(&(ruleset::load(plan, closed, !fits) + &elements(&snapshot))) {
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
@@ -171,7 +179,7 @@ impl NftGate {
                     changes.put(Key::Paid(place.clone()), remaining.unwrap_or_default());
                 }
                 snapshot.quotas.put_again(&mut changes, plan, leases);
-                self.run(&(ruleset::load(plan, true) + &changes.script() + &elements(&anew)))
+                self.run(&(ruleset::load(plan, closed, true) + &changes.script() + &elements(&anew)))
             }
             outcome => outcome,
         }
@@ -190,6 +198,21 @@ impl NftGate {
         self.generation = (!digests.is_empty()).then_some(generation);
         if let Some(loaded) = &mut self.loaded {
             loaded.digests = digests;
+        }
+        Ok(())
+    }
+
+    /// Devices and their addresses come and go.
+    fn follow_networks(&mut self) -> Result<(), GateError> {
+        let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
+        let now = closed_now(&loaded.plan)?;
+        if now != loaded.closed {
+            let mut script = String::new();
+            ruleset::put_ranges(&mut script, ruleset::CLOSED, &now);
+            self.run(&script)?;
+            if let Some(loaded) = &mut self.loaded {
+                loaded.closed = now;
+            }
         }
         Ok(())
     }
@@ -214,12 +237,14 @@ impl Loaded {
         }
         let gated: SortedSet<String> =
             nft.elements("ifs")?.iter().filter_map(|e| netlink::name(&e.key).ok()).collect();
-        let mut garden = Vec::new();
-        for set in ruleset::GARDENS {
-            garden.extend(nft.elements(set)?);
-        }
+        let mut holds = |sets: [&str; 2], ranges: &[AddressRange]| {
+            let mut found = nft.elements(sets[0])?;
+            found.extend(nft.elements(sets[1])?);
+            Ok::<bool, io::Error>(ruleset::are_ranges(ranges, &found))
+        };
+        let has_ranges = holds(ruleset::GARDENS, &self.plan.garden)? && holds(ruleset::CLOSED, &self.closed)?;
         let intact = !self.digests.is_empty()
-            && ruleset::is_garden(&self.plan, &garden)
+            && has_ranges
             && ruleset::is_complete(&self.plan, &sets, &chains, &rules)
             && ruleset::digests(&self.plan, &rules) == self.digests
             && gated == self.plan.devices().into_iter().collect();
@@ -230,10 +255,14 @@ impl Loaded {
 impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
-        self.loaded = Some(Loaded { plan: plan.clone(), digests: Vec::new() });
         self.generation = None;
+        let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
-        let table = self.load_table(plan, leases).and_then(|()| self.remember(plan));
+        let table = closed.and_then(|closed| {
+            self.loaded = Some(Loaded { plan: plan.clone(), closed: closed.clone(), digests: Vec::new() });
+            self.load_table(plan, &closed, leases)?;
+            self.remember(plan)
+        });
         let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
         table.and(locks)
@@ -299,7 +328,7 @@ impl Gate for NftGate {
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
-        self.plan()?;
+        self.follow_networks()?;
         self.read_elements()?;
         self.write(|_, snapshot| {
             let mut changes = Changes::default();
@@ -358,6 +387,11 @@ impl Line {
         self.0 = Some(nft);
         Ok(answer)
     }
+}
+
+fn closed_now(plan: &Plan) -> Result<Vec<AddressRange>, GateError> {
+    closed::ranges(plan)
+        .map_err(|source| GateError::Netlink { what: "the router's own networks cannot be read", source })
 }
 
 /// Whether an element was there that should not be, or the other way round, or a quota was still in use.
