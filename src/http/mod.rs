@@ -116,7 +116,7 @@ impl Site {
 
     /// Whether a MAC has a session, or a request that is remembered.
     fn is_customer(&self, mac: MacAddr) -> bool {
-        let has = |shop: &Shop| shop.access.session(mac).is_some() || shop.mint_proxy.has_requests(mac);
+        let has = |shop: &Shop| shop.access.is_customer(mac) || shop.mint_proxy.has_requests(mac);
         self.shop.as_ref().is_ok_and(has)
     }
 

@@ -68,7 +68,7 @@ impl MintProxy {
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
         let mut table = self.table();
         let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
-        if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
+        if let Some(same) = mine().find(|request| request.answers(owner, &venue.id, &asked, now)) {
             return Ok((same.clone(), false));
         }
         self.can_sell(owner, venue.metric)?;
@@ -84,7 +84,7 @@ impl MintProxy {
         let payable =
             table.requests.values().filter(|request| request.is_asking() || request.is_payable(now));
         let invoices = payable.map(|request| request.invoices()).fold(0, usize::saturating_add);
-        let is_customer = self.0.access.session(caller.mac).is_some();
+        let is_customer = self.0.access.is_customer(caller.mac);
         if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
@@ -123,7 +123,7 @@ impl MintProxy {
             Ok(parts) => {
                 request.open(parts);
                 if grace > Millis::ZERO {
-                    self.0.access.begin_grace(request.mac(), request.created, grace);
+                    self.0.access.begin_grace(request.mac(), &request.venue, request.created, grace);
                 }
                 for message in request.messages(&self.0.access) {
                     self.0.sockets.tell(request.mac(), Some(&request.id), &message);

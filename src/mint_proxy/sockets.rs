@@ -230,7 +230,7 @@ impl Speaker {
     }
 
     async fn authenticate(&self, ticket: &str) {
-        match self.proxy.take_over(&self.caller, ticket).await {
+        match self.proxy.take_over(&self.caller, &self.venue, ticket, false).await {
             Ok(taken) => {
                 self.ear.trust();
                 self.say(&messages::auth_ok(taken.session.as_ref())).await;

@@ -25,6 +25,7 @@ mod values;
 mod vault;
 mod wal;
 mod wallet;
+mod worth;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,9 +39,10 @@ pub use requests::{
 };
 pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
-pub use tickets::{TakeOver, TAKE_OVER_EVERY};
+pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use vault::Vault;
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
+pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
 use crate::task::Value;

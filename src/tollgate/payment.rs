@@ -168,7 +168,10 @@ impl TollGate {
             Ok(Err(_)) | Err(_) => return Err(NotPaid::Unknown),
         };
         let row = match received {
-            Received::Done { session: Some(row), .. } if row.mac == mac => row,
+            // It opens nothing at another venue than the one where it was taken.
+            Received::Done { session: Some(row), .. } if row.mac == mac && row.venue == client.venue.id => {
+                row
+            }
             Received::Done { .. } => return Err(Refusal::Spent.into()),
             Received::Refused(refusal) => return Err(refusal.into()),
             Received::Unknown => return Err(NotPaid::Unknown),
@@ -206,6 +209,8 @@ impl TollGate {
             amount: offer.net,
             metric: price.metric,
             allotment,
+            value: price.value(offer.net, allotment),
+            mint: Some(mint.url.clone()),
         })
     }
 

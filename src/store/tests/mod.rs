@@ -9,6 +9,7 @@ mod requests;
 mod sessions;
 mod tickets;
 mod time;
+mod venues;
 
 use super::migrations::{Schema, SCHEMA};
 use super::{Store, StoreError};
