@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-unit test-system test-peers lint bench setup-cross cross cross-all smoke boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint bench setup-cross cross cross-all smoke boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -47,13 +47,18 @@ demo: setup-run build ## The same tour once, without staying up
 
 test: setup lint build ## Everything: lint, unit, integration and system tests
 	@# Side by side, because both mostly wait; what cargo says is shown when it has ended.
+	@rm -rf target/failed && mkdir -p target/failed
 	@cargo test --locked --quiet --no-run
-	@$(MAKE) --no-print-directory test-unit >target/test-unit.log 2>&1 & unit=$$!; \
+	@touch target/failed/system; $(MAKE) --no-print-directory test-unit >target/failed/unit.log 2>&1 & unit=$$!; \
 	$(MAKE) --no-print-directory test-system; system=$$?; \
-	wait $$unit; unit=$$?; cat target/test-unit.log; exit $$((unit + system))
+	wait $$unit; unit=$$?; cat target/failed/unit.log; \
+	printf 'unit %s\nsystem %s\n' $$unit $$system >target/failed/status; exit $$((unit + system))
+
+test-again: ## What failed in the last `make test`, each test once more and alone (.ci/run; says so loudly)
+	@$(PYTHON) -m lab.again
 
 test-unit: setup-run ## Cargo's unit and integration tests, with a real mint beside them
-	@RUST_TEST_THREADS=6 $(PYTHON) -m lab.with_mint -- cargo test --locked --quiet
+	@RUST_TEST_THREADS=6 $(PYTHON) -m lab.with_mint -- cargo test --locked --quiet --no-fail-fast
 
 test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
 	@cargo build --locked --quiet --example lightning
@@ -87,7 +92,8 @@ smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, 
 	@for target in $(SMOKE); do [ -e target/openwrt/$$target/tollgated ] || echo $$target; done | xargs -r -n 1 -P 0 sh cross/build.sh
 	@echo $(SMOKE) | xargs -n 1 -P 0 sh -c 'sh cross/build.sh $$0 tests'
 	@# Two at a time, because they mostly wait; each is shown as a whole.
-	@echo $(SMOKE) | xargs -n 1 -P 2 sh -c 'log=target/openwrt/$$0/smoke.log; $(PYTHON) -m lab.smoke $$0 >$$log 2>&1; code=$$?; cat $$log; exit $$code'
+	@rm -f $(SMOKE:%=target/openwrt/%/smoked)
+	@echo $(SMOKE) | xargs -n 1 -P 2 sh -c 'made=target/openwrt/$$0; $(PYTHON) -m lab.smoke $$0 >$$made/smoke.log 2>&1 && touch $$made/smoked; cat $$made/smoke.log; [ -e $$made/smoked ]'
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)
 	@sh tests/lab/setup.sh boot

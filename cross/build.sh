@@ -67,20 +67,6 @@ mips*)
 # What several functions do alike is done in one place; other processors' compilers do so by themselves, or cannot.
 x86_64*) flags="$flags|-Cllvm-args=-enable-machine-outliner=always" ;;
 esac
-# ring's functions in C have its version in their names. See p256.c.
-p256= p256_names=
-case $triple in
-x86_64* | aarch64*)
-	p256=target/openwrt/build/$target/p256.o
-	ring=ring_core_$(sed -n '/^name = "ring"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock | tr . _)__
-	p256_names="-Dp256_point_mul=${ring}p256_point_mul"
-	flags="$flags|-Zpre-link-arg=$p256"
-	for name in p256_point_mul_base p256_point_mul_base_vartime; do
-		p256_names="$p256_names -D$name=__wrap_$ring$name"
-		flags="$flags|-Clink-arg=--wrap=$ring$name"
-	done
-	;;
-esac
 CARGO_ENCODED_RUSTFLAGS=$(printf %s "$flags|$(musl_flags)" | tr '|' '\037')
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 export CARGO_ENCODED_RUSTFLAGS
@@ -92,13 +78,12 @@ export GCC="${gnu}gcc" "CC_$(echo "$triple" | tr - _)=$root/cross/cc.sh" "AR_$(e
 GCC_HEADERS="-nostdinc -isystem $("$GCC" -print-file-name=include) $(zig cc -target "$zig_target" -v -E -xc /dev/null 2>&1 |
 	awk '/^ .*\/lib\/libc\/include\// { print "-isystem", $1 }' | tr '\n' ' ')"
 export GCC_HEADERS
-# Symbols are taken away afterwards: `make size` wants to see them. A panic ends the program without a word: what it would say
-# is 5 % of the file, and a build of one's own says it.
-export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_PANIC=immediate-abort
+# Symbols are taken away afterwards: `make size` wants to see them.
+export CARGO_PROFILE_RELEASE_STRIP=none
 
 # The tests' library is made in any case: so the tests need the same crates, and build no second time what the daemon has built.
 build() {
-	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" -Z panic-immediate-abort \
+	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" \
 		-Z build-std=std,panic_abort,test -Z build-std-features=optimize_for_size
 }
 
@@ -119,8 +104,6 @@ mkdir -p "$out" "$CARGO_TARGET_DIR"
 echo "  building $what for $target"
 # shellcheck disable=SC2086 # words
 sh cross/cc.sh -Os $CFLAGS -c cross/runtime.c -o "$runtime"
-# shellcheck disable=SC2086 # words
-[ -z "$p256" ] || sh cross/cc.sh -Os $CFLAGS $p256_names -c cross/p256.c -o "$p256"
 case $what in
 daemon)
 	build build --bin tollgated

@@ -9,12 +9,12 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::card::till::Till;
 use crate::clock::Clock;
-use crate::config::{netifd, Config, MintUrl, Problem, Severity};
+use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
 use crate::mint_proxy::MintProxy;
-use crate::network::gate::{NftGate, Plan};
+use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops::{self, control};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
@@ -417,12 +417,18 @@ fn devices(config: &Config) -> Vec<String> {
 }
 
 fn plan(config: &Config) -> Plan {
+    let gated = |venue: &Venue| GatedVenue {
+        name: venue.id.clone(),
+        devices: venue.devices.clone(),
+        trusted: venue.trusted_macs.clone(),
+        reach: Vec::new(),
+    };
     Plan {
-        devices: devices(config),
+        venues: config.venues.iter().map(gated).collect(),
+        uplinks: Vec::new(),
         portal_port: config.main.port,
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
-        trusted: config.venues.iter().flat_map(|venue| venue.trusted_macs.clone()).collect(),
         garden: config.main.garden.clone(),
     }
 }

@@ -6,8 +6,7 @@
 
 use crate::clock::Clock;
 use crate::config::Metric;
-use crate::mac::MacAddr;
-use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
+use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Station, Table, Usage};
 use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
@@ -34,14 +33,16 @@ pub struct Pass {
 
 impl Pass {
     /// What the kernel is to be told now; nothing when all of it is over.
-    fn lease(&self, mac: MacAddr, now: Millis) -> Option<Lease> {
+    fn lease(&self, Station { mac, venue }: &Station, now: Millis) -> Option<Lease> {
         let left = |until: Millis| Some(until.saturating_sub(now)).filter(|left| *left > Millis::ZERO);
+        let lease =
+            |remaining, quota, is_slow| Lease { mac: *mac, venue: venue.clone(), remaining, quota, is_slow };
         if let Some(remaining) = self.time.and_then(left) {
-            return Some(Lease { mac, remaining, quota: None, is_slow: false });
+            return Some(lease(remaining, None, false));
         }
         let counted = |data: Option<(Quota, Millis)>, is_slow| {
             let (quota, until) = data.filter(|(quota, _)| quota.used < quota.allotment)?;
-            Some(Lease { mac, remaining: left(until)?, quota: Some(quota), is_slow })
+            Some(lease(left(until)?, Some(quota), is_slow))
         };
         counted(self.data, false).or_else(|| counted(self.grace, true))
     }
@@ -89,18 +90,19 @@ pub struct Gatekeeper {
 
 enum Order {
     Plan(Plan, oneshot::Sender<Result<(), GateError>>),
-    Open(MacAddr, Pass, oneshot::Sender<Result<(), GateError>>),
-    Close(MacAddr, oneshot::Sender<Result<(), GateError>>),
-    Grace(MacAddr, Option<(Quota, Millis)>),
+    Open(Station, Pass, oneshot::Sender<Result<(), GateError>>),
+    Close(Station, oneshot::Sender<Result<(), GateError>>),
+    Grace(Station, Option<(Quota, Millis)>),
 }
 
 impl Gatekeeper {
-    /// Starts the thread. `wanted` is what each paid MAC is let through for. With `adopt` (the store cannot be read) the MACs that the kernel still lets through are taken over instead.
+    /// Starts the thread. `wanted` is what each station that has paid is let through for. With
+    /// `adopt` (the store cannot be read) the stations that the kernel still lets through are taken over instead.
     pub fn start(
         gate: Box<dyn Gate>,
         clock: Clock,
         plan: Plan,
-        wanted: LiteMap<MacAddr, Pass>,
+        wanted: LiteMap<Station, Pass>,
         adopt: bool,
     ) -> Gatekeeper {
         let (orders, inbox) = std::sync::mpsc::channel();
@@ -124,23 +126,23 @@ impl Gatekeeper {
         Gatekeeper { orders, status, usage }
     }
 
-    /// Lets a MAC through; a later call replaces an earlier one.
-    pub async fn open(&self, mac: MacAddr, pass: Pass) -> Result<(), GateError> {
+    /// Lets a station through; a later call replaces an earlier one.
+    pub async fn open(&self, station: Station, pass: Pass) -> Result<(), GateError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Order::Open(mac, pass, reply));
+        self.send(Order::Open(station, pass, reply));
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
-    pub async fn close(&self, mac: MacAddr) -> Result<(), GateError> {
+    pub async fn close(&self, station: Station) -> Result<(), GateError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Order::Close(mac, reply));
+        self.send(Order::Close(station, reply));
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
-    /// Lets a MAC through slowly for so many bytes, up to a monotonic time; or no longer. Not for one that passes
+    /// Lets a station through slowly for so many bytes, up to a monotonic time; or no longer. Not for one that passes
     /// otherwise, and over when it does.
-    pub fn grace(&self, mac: MacAddr, grace: Option<(Quota, Millis)>) {
-        self.send(Order::Grace(mac, grace));
+    pub fn grace(&self, station: Station, grace: Option<(Quota, Millis)>) {
+        self.send(Order::Grace(station, grace));
     }
 
     /// Gated devices, ports or trusted stations have changed. The order is given at once; the future is
@@ -155,15 +157,15 @@ impl Gatekeeper {
         lock(&self.status).clone()
     }
 
-    /// The bytes that a MAC has used in this session, at most some seconds ago. Nothing where none were
+    /// The bytes that a station has used in this session, at most some seconds ago. Nothing where none were
     /// counted by this run of the daemon.
-    pub fn used(&self, mac: MacAddr, session: u64) -> Option<Allotment> {
-        lock(&self.usage).get(&mac).filter(|(counted, _)| *counted == session).map(|(_, used)| *used)
+    pub fn used(&self, station: &Station, session: u64) -> Option<Allotment> {
+        lock(&self.usage).get(station).filter(|(counted, _)| *counted == session).map(|(_, used)| *used)
     }
 
     /// What was used is in the store, and nobody asks for these any more.
-    pub fn forget_usage(&self, gone: impl Fn(MacAddr, u64) -> bool) {
-        lock(&self.usage).retain(|mac, (session, _)| !gone(*mac, *session));
+    pub fn forget_usage(&self, gone: impl Fn(&Station, u64) -> bool) {
+        lock(&self.usage).retain(|station, (session, _)| !gone(station, *session));
     }
 
     fn send(&self, order: Order) {
@@ -176,7 +178,7 @@ struct Keeper {
     gate: Box<dyn Gate>,
     clock: Clock,
     plan: Plan,
-    wanted: LiteMap<MacAddr, Pass>,
+    wanted: LiteMap<Station, Pass>,
     status: Arc<Mutex<GateStatus>>,
     usage: Arc<Mutex<Usage>>,
     /// The gate was as planned when we last looked, and has done what it was told.
@@ -209,36 +211,37 @@ impl Keeper {
                 self.plan = plan;
                 let _ = reply.send(self.put_back());
             }
-            Order::Open(mac, mut pass, reply) => {
+            Order::Open(station, mut pass, reply) => {
                 if let Some((quota, _)) = &mut pass.data {
-                    let counted = lock(&self.usage).get(&mac).filter(|(id, _)| *id == quota.session).copied();
+                    let counted =
+                        lock(&self.usage).get(&station).filter(|(id, _)| *id == quota.session).copied();
                     quota.used = quota.used.max(counted.map(|(_, used)| used).unwrap_or_default());
                 }
-                self.wanted.insert(mac, pass);
-                let opened = if self.standing { self.open(&[mac]) } else { self.put_back() };
+                self.wanted.insert(station.clone(), pass);
+                let opened = if self.standing { self.open(&[station]) } else { self.put_back() };
                 let _ = reply.send(opened);
             }
-            Order::Close(mac, reply) => {
-                self.wanted.remove(&mac);
-                let _ = reply.send(self.close(&[mac]));
+            Order::Close(station, reply) => {
+                self.wanted.remove(&station);
+                let _ = reply.send(self.close(&[station]));
             }
-            Order::Grace(mac, grace) => self.give_grace(mac, grace),
+            Order::Grace(station, grace) => self.give_grace(station, grace),
         }
         lock(&self.status).open = self.wanted.len();
     }
 
-    fn give_grace(&mut self, mac: MacAddr, grace: Option<(Quota, Millis)>) {
-        let pass = self.wanted.entry(mac).or_default();
-        let is_paid = Pass { grace: None, ..*pass }.lease(mac, self.clock.now()).is_some();
+    fn give_grace(&mut self, station: Station, grace: Option<(Quota, Millis)>) {
+        let pass = self.wanted.entry(station.clone()).or_default();
+        let is_paid = Pass { grace: None, ..*pass }.lease(&station, self.clock.now()).is_some();
         if is_paid {
             return;
         }
         *pass = Pass { grace, ..Pass::default() };
         if grace.is_none() {
-            self.wanted.remove(&mac);
-            let _ = self.close(&[mac]);
+            self.wanted.remove(&station);
+            let _ = self.close(&[station]);
         } else if self.standing {
-            let _ = self.open(&[mac]);
+            let _ = self.open(&[station]);
         }
     }
 
@@ -247,7 +250,7 @@ impl Keeper {
         let now = self.clock.now();
         // The kernel has closed them to the second; this also ends their downloads and connections.
         self.close_ended(now);
-        let counted_now: Vec<MacAddr> = self.time_over(now);
+        let counted_now = self.time_over(now);
         if !counted_now.is_empty() {
             let _ = self.open(&counted_now);
         }
@@ -265,11 +268,11 @@ impl Keeper {
     }
 
     fn close_ended(&mut self, now: Millis) {
-        let ended = self.wanted.iter().filter(|(mac, pass)| pass.lease(**mac, now).is_none());
-        let ended: Vec<MacAddr> = ended.map(|(mac, _)| *mac).collect();
+        let ended = self.wanted.iter().filter(|(station, pass)| pass.lease(station, now).is_none());
+        let ended: Vec<Station> = ended.map(|(station, _)| station.clone()).collect();
         if !ended.is_empty() {
-            for mac in &ended {
-                self.wanted.remove(mac);
+            for station in &ended {
+                self.wanted.remove(station);
             }
             let _ = self.close(&ended);
             lock(&self.status).open = self.wanted.len();
@@ -277,22 +280,22 @@ impl Keeper {
     }
 
     /// Guests whose time is over and who have bytes left.
-    fn time_over(&mut self, now: Millis) -> Vec<MacAddr> {
+    fn time_over(&mut self, now: Millis) -> Vec<Station> {
         let over = self.wanted.iter_mut().filter(|(_, pass)| pass.time.is_some_and(|time| time <= now));
-        over.map(|(mac, pass)| {
+        over.map(|(station, pass)| {
             pass.time = None;
-            *mac
+            station.clone()
         })
         .collect()
     }
 
     fn note_usage(&mut self, usage: &Usage) {
-        for (mac, (session, used)) in usage {
-            let Some(pass) = self.wanted.get_mut(mac) else { continue };
+        for (station, (session, used)) in usage {
+            let Some(pass) = self.wanted.get_mut(station) else { continue };
             let counted = pass.data.iter_mut().chain(&mut pass.grace).map(|(quota, _)| quota);
             for quota in counted.filter(|quota| quota.session == *session) {
                 quota.used = quota.used.max(*used).min(quota.allotment);
-                lock(&self.usage).insert(*mac, (*session, quota.used));
+                lock(&self.usage).insert(station.clone(), (*session, quota.used));
             }
         }
     }
@@ -301,9 +304,9 @@ impl Keeper {
     fn look(&mut self) {
         match self.gate.inspect() {
             Ok(report) => {
-                let paid: SortedSet<MacAddr> = report.paid.iter().map(|(mac, _)| *mac).collect();
+                let paid: SortedSet<&Station> = report.paid.iter().map(|(station, _)| station).collect();
                 let whole = report.is_sound()
-                    && self.wanted.keys().all(|mac| paid.contains(mac))
+                    && self.placed().all(|station| paid.contains(&station))
                     && self.all_counted(&report)
                     && self.strangers(&report).is_empty();
                 self.show(&report);
@@ -330,15 +333,17 @@ impl Keeper {
 
     /// Whether nobody's bytes pass uncounted.
     fn all_counted(&self, report: &Report) -> bool {
-        let leases = self.leases(self.wanted.keys());
+        let leases = self.leases(self.placed());
         leases.iter().all(|lease| match lease.quota {
-            Some(quota) => report.quotas.get(&lease.mac).is_some_and(|there| there.session == quota.session),
-            None => !report.quotas.contains_key(&lease.mac),
+            Some(quota) => {
+                report.quotas.get(&lease.station()).is_some_and(|there| there.session == quota.session)
+            }
+            None => !report.quotas.contains_key(&lease.station()),
         })
     }
 
     fn put_back(&mut self) -> Result<(), GateError> {
-        let leases = self.leases(self.wanted.keys());
+        let leases = self.leases(self.placed());
         let mut result = self.gate.load(&self.plan, &leases);
         if result.is_ok() {
             result = if self.adopt { self.adopt_kernel_state() } else { self.close_strangers() };
@@ -363,30 +368,32 @@ impl Keeper {
 
     /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
     /// revocation that did not reach the kernel.
-    fn strangers(&self, report: &Report) -> Vec<MacAddr> {
-        let paid = report.paid.iter().map(|(mac, _)| *mac);
-        paid.filter(|mac| !self.wanted.contains_key(mac) && !self.plan.trusted.contains(mac)).collect()
+    fn strangers(&self, report: &Report) -> Vec<Station> {
+        let paid = report.paid.iter().map(|(station, _)| station);
+        paid.filter(|station| !self.wanted.contains_key(station) && !self.plan.is_trusted(station))
+            .cloned()
+            .collect()
     }
 
     /// Takes over whom the kernel lets through, for as long as it does. Loading the gate has closed nobody.
     fn adopt_kernel_state(&mut self) -> Result<(), GateError> {
         let report = self.gate.inspect()?;
         let now = self.clock.now();
-        for (mac, left) in &report.paid {
+        for (station, left) in &report.paid {
             let Some(until) = left.map(|left| now.saturating_add(left)) else { continue };
-            let pass = match report.quotas.get(mac) {
+            let pass = match report.quotas.get(station) {
                 Some(quota) => Pass { data: Some((*quota, until)), ..Pass::default() },
                 None => Pass { time: Some(until), ..Pass::default() },
             };
-            self.wanted.insert(*mac, pass);
+            self.wanted.insert(station.clone(), pass);
         }
         self.adopt = false;
         self.show(&report);
         Ok(())
     }
 
-    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
-        let result = self.gate.close(macs);
+    fn close(&mut self, stations: &[Station]) -> Result<(), GateError> {
+        let result = self.gate.close(stations);
         self.take_in(&result);
         result
     }
@@ -397,8 +404,8 @@ impl Keeper {
         self.note(result.as_ref().err());
     }
 
-    fn open(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
-        let leases = self.leases(macs.iter());
+    fn open(&mut self, stations: &[Station]) -> Result<(), GateError> {
+        let leases = self.leases(stations.iter());
         let result = match self.gate.open(&leases) {
             Ok(()) => Ok(()),
             // The table may have been wiped a moment ago: do not wait for the next tick.
@@ -408,9 +415,14 @@ impl Keeper {
         result
     }
 
-    fn leases<'a>(&self, macs: impl Iterator<Item = &'a MacAddr>) -> Vec<Lease> {
+    fn leases<'a>(&self, stations: impl Iterator<Item = &'a Station>) -> Vec<Lease> {
         let now = self.clock.now();
-        macs.filter_map(|mac| self.wanted.get(mac)?.lease(*mac, now)).collect()
+        stations.filter_map(|station| self.wanted.get(station)?.lease(station, now)).collect()
+    }
+
+    /// Whoever shall pass, at venues that are there.
+    fn placed(&self) -> impl Iterator<Item = &Station> {
+        self.wanted.keys().filter(|station| self.plan.has_venue(&station.venue))
     }
 
     fn show(&self, report: &Report) {

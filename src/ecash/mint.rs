@@ -73,6 +73,8 @@ struct Shared {
     clock: Clock,
     calls: Arc<Semaphore>,
     background_calls: Arc<Semaphore>,
+    /// Held while a guest's question for what is kept is under way.
+    reading: tokio::sync::Mutex<()>,
     kept: Mutex<Kept>,
 }
 
@@ -113,6 +115,7 @@ impl Mint {
             clock,
             calls: Arc::new(Semaphore::new(CALLS)),
             background_calls: Arc::new(Semaphore::new(BACKGROUND_CALLS)),
+            reading: tokio::sync::Mutex::default(),
             kept: Mutex::default(),
         }))
     }
@@ -127,14 +130,33 @@ impl Mint {
 
     /// What the mint says about itself; at most an hour old.
     pub async fn info(&self, urgency: Urgency) -> Result<Arc<MintInfo>, EcashError> {
-        if let Some((at, info)) = &self.kept().info {
-            if self.age(*at) < INFO_KEPT {
-                return Ok(info.clone());
-            }
+        let kept = || {
+            let kept = self.kept();
+            kept.info.as_ref().filter(|(at, _)| self.age(*at) < INFO_KEPT).map(|(_, info)| info.clone())
+        };
+        if let Some(info) = kept() {
+            return Ok(info);
+        }
+        let _turn = self.turn(urgency).await?;
+        if let Some(info) = kept() {
+            return Ok(info);
         }
         let info = Arc::new(self.call(Path::Info, urgency, |client| client.info()).await?);
         self.kept().info = Some((self.now(), info.clone()));
         Ok(info)
+    }
+
+    /// Of many guests who need the same at once one asks, and the others hear from what is kept, or fail with it.
+    async fn turn(&self, urgency: Urgency) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, EcashError> {
+        if urgency == Urgency::Background {
+            return Ok(None);
+        }
+        let came = self.now();
+        let turn = self.0.reading.lock().await;
+        match &self.kept().health.last_failure {
+            Some((at, why)) if *at > came => Err(EcashError::NoAnswer(why.clone())),
+            _ => Ok(Some(turn)),
+        }
     }
 
     /// Asks whether the mint is there, whatever is kept. What came of it stands in its health.
@@ -172,10 +194,19 @@ impl Mint {
         max_age: Millis,
         urgency: Urgency,
     ) -> Result<Arc<Vec<KeysetInfo>>, EcashError> {
-        if let Some((at, keysets)) = &self.kept().keysets {
-            if self.age(*at) < max_age {
-                return Ok(keysets.clone());
-            }
+        let asked = self.now();
+        let kept = || {
+            let kept = self.kept();
+            // As new as the question will do, too.
+            let is_new = |at: Millis| self.age(at) < max_age || at > asked;
+            kept.keysets.as_ref().filter(|(at, _)| is_new(*at)).map(|(_, keysets)| keysets.clone())
+        };
+        if let Some(keysets) = kept() {
+            return Ok(keysets);
+        }
+        let _turn = self.turn(urgency).await?;
+        if let Some(keysets) = kept() {
+            return Ok(keysets);
         }
         let keysets = Arc::new(self.call(Path::Keysets, urgency, |client| client.keysets()).await?);
         let mut kept = self.kept();
@@ -187,11 +218,16 @@ impl Mint {
 
     /// The keys of one of the mint's keysets, active or not.
     pub async fn keyset(&self, id: KeysetId, urgency: Urgency) -> Result<Arc<Keyset>, EcashError> {
-        if let Some(keyset) = self.kept().keys.get(&id) {
-            return Ok(keyset.clone());
+        let kept = || self.kept().keys.get(&id).cloned();
+        if let Some(keyset) = kept() {
+            return Ok(keyset);
         }
         let listed = self.keysets(urgency).await?.iter().find(|listed| listed.id == id).cloned();
         let listed = listed.ok_or(EcashError::KeysetInactive)?;
+        let _turn = self.turn(urgency).await?;
+        if let Some(keyset) = kept() {
+            return Ok(keyset);
+        }
         let keyset = Arc::new(self.call(Path::Keys, urgency, move |client| client.keys(&listed)).await?);
         self.kept().keys.insert(id, keyset.clone());
         Ok(keyset)

@@ -34,10 +34,8 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let posted = visit.get("token").unwrap_or_default().trim();
     let filled = Filled { token: posted, ..Filled::default() };
     if let Err(wait) = shop.tollgate.may_pay(visit.caller.mac) {
-        let notice = Some(Notice::TicketLater { wait });
-        let mut answer = form(site, visit, StatusCode::TOO_MANY_REQUESTS, &Filled { notice, ..filled });
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil()));
-        return answer;
+        let notice = Some(Notice::TokenLater { wait });
+        return later(form(site, visit, StatusCode::TOO_MANY_REQUESTS, &Filled { notice, ..filled }), wait);
     }
     let Visit { config, venue, caller, .. } = visit;
     let buyer = Buyer { config: config.clone(), venue: venue.clone(), caller: caller.clone() };
@@ -98,7 +96,16 @@ fn refused(site: &Site, visit: &Visit, why: &NotPaid, filled: Filled) -> Answer 
     };
     // One that is spent is good for nothing.
     let token = if notice == Notice::TokenSpent { "" } else { filled.token };
-    form(site, visit, status, &Filled { token, notice: Some(notice), ..filled })
+    let answer = form(site, visit, status, &Filled { token, notice: Some(notice), ..filled });
+    match why.wait() {
+        Some(wait) => later(answer, wait),
+        None => answer,
+    }
+}
+
+fn later(mut answer: Answer, wait: Millis) -> Answer {
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil()));
+    answer
 }
 
 fn status_of(refusal: &Refusal) -> StatusCode {
@@ -106,6 +113,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
             StatusCode::BAD_REQUEST
         }
+        Refusal::Later(_) => StatusCode::TOO_MANY_REQUESTS,
         refusal if refusal.may_pass() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::PAYMENT_REQUIRED,
     }
@@ -120,6 +128,7 @@ fn said<'a>(refusal: &Refusal, mints: &'a [&'a str]) -> Notice<'a> {
         Refusal::MintNotAccepted => Notice::TokenOfOtherMint { mints },
         Refusal::Unit => Notice::TokenOfOtherUnit,
         Refusal::Locked => Notice::TokenLocked,
+        Refusal::Later(wait) => Notice::TokenLater { wait: *wait },
         refusal if refusal.may_pass() => Notice::TokenNotNow,
         _ => Notice::TokenRefused,
     }

@@ -90,11 +90,14 @@ pub fn last_sign(devices: &[String], mac: MacAddr) -> Option<Millis> {
 fn last_packet(mac: MacAddr) -> io::Result<Option<Millis>> {
     let mut nftables = Nftables::open()?;
     let mut last = None;
-    // The address of a concatenation stands first in some, last in others, each part padded to four bytes.
+    // The MAC stands behind a device's name in some, behind an address in others, each part padded to four bytes.
     let octets = mac.octets();
-    for (set, life, at) in
-        [("ul4", ADDRESS_TIMEOUT, 0), ("ul6", ADDRESS_TIMEOUT, 0), ("seen4", SEEN, 4), ("seen6", SEEN, 16)]
-    {
+    for (set, life, at) in [
+        ("ul4_at", ADDRESS_TIMEOUT, 16),
+        ("ul6_at", ADDRESS_TIMEOUT, 16),
+        ("seen4", SEEN, 4),
+        ("seen6", SEEN, 16),
+    ] {
         let is_of = |element: &Element| element.key.get(at..).is_some_and(|key| key.starts_with(&octets));
         let ago = |element: Element| life.saturating_sub(element.remaining.unwrap_or(life));
         last = nftables.elements(set)?.into_iter().filter(is_of).map(ago).chain(last).min();

@@ -6,12 +6,14 @@ use crate::config::LogTarget;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fmt::Display;
 use std::io::Write;
+use std::panic::Location;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 /// Starts logging. Without a syslog daemon the lines go to stderr, which procd forwards.
 pub fn start(target: LogTarget, level: LevelFilter) {
+    std::panic::set_hook(Box::new(|panic| report_fault(panic.location())));
     let sink: Box<dyn Log> = match target {
         LogTarget::Syslog => syslog_logger().unwrap_or_else(|| Box::new(Stderr)),
         LogTarget::Stderr => Box::new(Stderr),
@@ -19,6 +21,17 @@ pub fn start(target: LogTarget, level: LevelFilter) {
     if log::set_boxed_logger(Box::new(OurOwn(sink))).is_ok() {
         log::set_max_level(level);
     }
+}
+
+/// Says where the program failed, in one line. Not what about: a panic's message may hold what a guest sent. It goes to
+/// stderr, because the logger may be what failed, and procd forwards it as an error.
+fn report_fault(place: Option<&Location>) {
+    let _ = std::io::stderr().lock().write_all(fault(place).as_bytes());
+}
+
+fn fault(place: Option<&Location>) -> String {
+    let place = place.map_or("an unknown place".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
+    format!("a fault of the program at {place}\n")
 }
 
 /// Drops what the libraries say.
@@ -123,6 +136,13 @@ mod tests {
         let line = String::from_utf8(line).unwrap();
         assert!(line.starts_with("<28>"), "{line}");
         assert!(line.ends_with(" tollgated[7]: the gate is down"), "{line}");
+    }
+
+    #[test]
+    fn a_fault_is_one_line_with_its_place() {
+        let (here, line) = (Location::caller(), line!());
+        assert_eq!(fault(Some(here)), format!("a fault of the program at src/ops/log.rs:{line}\n"));
+        assert_eq!(fault(None), "a fault of the program at an unknown place\n");
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub enum Notice<'a> {
     },
     /// Nothing was taken; the same token may be taken later.
     TokenNotNow,
+    /// As `TokenNotNow`, for so long.
+    TokenLater {
+        wait: Millis,
+    },
     /// Nothing was taken, and this token never is.
     TokenRefused,
     /// Not a link of a card.
@@ -171,6 +175,7 @@ impl Notice<'_> {
                 | Notice::TokenLocked
                 | Notice::TokenOfOtherUnit
                 | Notice::TokenNotNow
+                | Notice::TokenLater { .. }
                 | Notice::TokenRefused
         )
     }
@@ -354,7 +359,9 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
             Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
-            Notice::TicketLater { wait } => s.ticket_later.replace("{duration}", &lang.wait(*wait)),
+            Notice::TicketLater { wait } | Notice::TokenLater { wait } => {
+                s.ticket_later.replace("{duration}", &lang.wait(*wait))
+            }
             Notice::NothingPaid => s.nothing_paid.to_owned(),
             Notice::TooLittleLeft => s.too_little_left.to_owned(),
             Notice::TokenUnreadable => s.token_unreadable.to_owned(),

@@ -78,7 +78,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
     const MINT_URLS: [&str; 2] = ["https://mint.example.com", "https://cashu.kibera.example.org/Bitcoin"];
-    const TOKENS: [Notice; 10] = [
+    const TOKENS: [Notice; 11] = [
         Notice::TokenUnreadable,
         Notice::TokenSpent,
         Notice::TokenTooLittle { least: Sats(60) },
@@ -87,6 +87,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::TokenOfOtherUnit,
         Notice::TokenLocked,
         Notice::TokenNotNow,
+        Notice::TokenLater { wait: Millis(60_000) },
         Notice::TokenRefused,
         Notice::AddressClash,
     ];

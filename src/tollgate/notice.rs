@@ -1,5 +1,5 @@
 //! What went wrong, as a client is told: a notice (kind 21023, TIP-01) with the HTTP status that says what
-//! became of the money. 402: refused, and still the payer's. 503: ask again with the same token. 400: that
+//! became of the money. 402: refused, and still the payer's. 503, 429: ask again with the same token. 400: that
 //! was no payment.
 
 use super::event::{tag, Tags};
@@ -22,7 +22,7 @@ impl Notice {
 
     /// The money did not change hands and a try later may work, or it did and nothing more is to be paid.
     pub fn is_passing(&self) -> bool {
-        self.status == 503 || self.status == 200
+        matches!(self.status, 503 | 429 | 200)
     }
 
     pub fn tags(&self, mac: Option<MacAddr>) -> Tags {

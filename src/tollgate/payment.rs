@@ -9,7 +9,7 @@ use super::notice::{self, Notice};
 use super::{session, Body, Client, Reply, TollGate};
 use crate::access::{Price, PriceError, Session};
 use crate::config::MintUrl;
-use crate::ecash::wallet::{Offer, Received, Refusal};
+use crate::ecash::wallet::{Offer, Payer, Received, Refusal};
 use crate::ecash::{payment_request, TokenError};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -99,7 +99,11 @@ impl TollGate {
                 let ticket = ticket.filter(|_| client.may_see_ticket);
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
-            Err(why) => self.notice(Some(mac), &why.into()),
+            Err(why) => {
+                let wait = why.wait();
+                let reply = self.notice(Some(mac), &why.into());
+                Reply { retry_after: wait.map(Millis::as_secs_ceil).or(reply.retry_after), ..reply }
+            }
         }
     }
 
@@ -144,7 +148,12 @@ impl TollGate {
         let deadline = Instant::now() + PATIENCE;
         let accepted: Vec<MintUrl> =
             client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
-        let assessed = tokio::time::timeout_at(deadline, self.0.wallet.assess(token, &accepted)).await;
+        let payer = match self.0.access.is_customer(mac) {
+            true => Payer::Known,
+            false => Payer::Stranger,
+        };
+        let assessed =
+            tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
         let offer = assessed.unwrap_or(Err(Refusal::MintAway))?;
         let grant = match offer.is_known {
             true => None,
@@ -273,6 +282,16 @@ fn closed_because(code: &str) -> &'static str {
     }
 }
 
+impl NotPaid {
+    /// How long until the same token may be taken, where that is known.
+    pub fn wait(&self) -> Option<Millis> {
+        match self {
+            NotPaid::Refused(Refusal::Later(wait)) => Some(*wait),
+            _ => None,
+        }
+    }
+}
+
 impl From<NotPaid> for Notice {
     fn from(why: NotPaid) -> Notice {
         let (code, status) = match why {
@@ -299,6 +318,9 @@ impl From<Refusal> for Notice {
             Refusal::Forged => "payment-error-invalid-token",
             Refusal::MintNotAccepted => "payment-error-mint-not-accepted",
             Refusal::MintBusy => "mint-rate-limited",
+            Refusal::Later(_) => {
+                return Notice::new("token-rate-limited", 429, format!("Payment not processed: {refusal}"));
+            }
             Refusal::MintAway | Refusal::MintUnsuitable(_) | Refusal::TooMany | Refusal::Closed(_) => {
                 "service-unavailable"
             }
@@ -363,6 +385,7 @@ mod tests {
             (Refusal::BeingSpent, "payment-processing-failed", 503),
             (Refusal::MintAway, "service-unavailable", 503),
             (Refusal::MintBusy, "mint-rate-limited", 503),
+            (Refusal::Later(Millis(1)), "token-rate-limited", 429),
         ] {
             let notice = Notice::from(refusal);
             assert_eq!((notice.code, notice.status), (code, status));

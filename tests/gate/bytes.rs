@@ -1,7 +1,7 @@
 //! Sessions by bytes on a real kernel: what is counted, and where it is cut.
 
-use super::lab::{bytes, firewall, gate, lease, plan, sh, wait, Got, Lab, INTERNET, MAC_1, MAC_2};
-use super::{lab, mac, text};
+use super::lab::{bytes, firewall, gate, lease, plan, sh, station, wait, Got, Lab, INTERNET, MAC_1, MAC_2};
+use super::{lab, text};
 use std::time::Instant;
 use tollgated::network::gate::{Gate, NftGate};
 
@@ -11,7 +11,7 @@ const MUCH: u64 = 1_000_000_000;
 
 /// What the gate says that a guest has used.
 fn used(gate: &mut NftGate, guest: &str) -> u64 {
-    gate.tend().unwrap().get(&mac(guest)).map(|(_, used)| used.0).expect("the guest is not counted")
+    gate.tend().unwrap().get(&station(guest)).map(|(_, used)| used.0).expect("the guest is not counted")
 }
 
 fn echo(lab: &Lab, address: &str) {
@@ -36,7 +36,7 @@ in_lab! {
         assert_eq!(lab.other.datagram(INTERNET[0], 443), text("echo"));
         let usage = gate.tend().unwrap();
         assert_eq!(usage.len(), 1, "a guest by time is not counted");
-        assert_eq!(usage[&mac(MAC_1)].0, 1);
+        assert_eq!(usage[&station(MAC_1)].0, 1);
     }
 
     fn the_kernel_alone_cuts_a_running_download_to_the_packet(lab) {
@@ -132,7 +132,7 @@ in_lab! {
         assert_eq!(used(&mut next, MAC_1), ECHO[0] + ECHO[1]);
         let report = next.inspect().unwrap();
         assert!(report.is_sound());
-        assert_eq!(report.quotas[&mac(MAC_1)].allotment.0, 2 * MUCH);
+        assert_eq!(report.quotas[&station(MAC_1)].allotment.0, 2 * MUCH);
     }
 
     fn what_was_used_up_while_no_daemon_ran_stays_used_up(lab) {
@@ -164,7 +164,7 @@ in_lab! {
         let mut gate = gate();
         gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
         echo(lab, INTERNET[0]);
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         let table = sh("nft list table inet tollgate");
         assert!(!table.contains("quota q"), "{table}");
         assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());

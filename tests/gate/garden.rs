@@ -1,7 +1,9 @@
 //! The garden and the slow lane on a real kernel: what is reached without paying, and how fast.
 
-use super::lab::{bytes, gate, lease, plan, sh, wait, Got, Lab, BRIDGE, INTERNET, MAC_1, MAC_2};
-use super::{lab, mac, text};
+use super::lab::{
+    bytes, gate, lease, plan, sh, station, venue, wait, Got, Lab, BRIDGE, INTERNET, MAC_1, MAC_2,
+};
+use super::{lab, text};
 use std::time::{Duration, Instant};
 use tollgated::config::{garden, AddressRange};
 use tollgated::network::gate::{Gate, Lease, NftGate, Plan, Table, SLOW};
@@ -70,8 +72,8 @@ in_lab! {
     fn the_garden_is_no_way_to_another_gated_network(lab) {
         sh("ip link add other0 type veth peer name other1 && ip link set other0 up && ip link set other1 up && ip -6 addr add 2001:db8:77::1/64 dev other0 nodad");
         let mut gate = gardened(lab, &[]);
-        let devices = vec![BRIDGE.to_owned(), "other0".to_owned()];
-        gate.load(&Plan { devices, ..with_garden(&["2001:db8:77::/64"]) }, &[]).unwrap();
+        let venues = vec![venue(&[BRIDGE, "other0"], &[])];
+        gate.load(&Plan { venues, ..with_garden(&["2001:db8:77::/64"]) }, &[]).unwrap();
         sh("nft 'add table inet watch; add chain inet watch w { type filter hook postrouting priority 0; }; \
             add counter inet watch left; add rule inet watch w iifname br-guest oifname other0 counter name left'");
         lab.guest.datagram("2001:db8:77::9", 443);
@@ -83,7 +85,7 @@ in_lab! {
 
     fn what_a_paying_guest_has_from_the_garden_is_not_counted(lab) {
         let mut gate = gardened(lab, &[bytes(MAC_1, 1, 1_000_000, 0)]);
-        let used = |gate: &mut NftGate| gate.tend().unwrap()[&mac(MAC_1)].1 .0;
+        let used = |gate: &mut NftGate| gate.tend().unwrap()[&station(MAC_1)].1 .0;
         for address in INTERNET {
             assert_eq!(lab.guest.datagram(address, 443), text("echo"));
         }
@@ -98,7 +100,7 @@ in_lab! {
         let mut gate = gardened(lab, &[bytes(MAC_1, 1, 1_000_000_000, 0), lease(MAC_2, 600_000)]);
         let mut download = lab.guest.helper(&format!("download {} 9000", OUTSIDE[0]));
         gate.load(&with_garden(&["198.51.100.81", "2001:db8:80::81"]), &[]).unwrap();
-        gate.close(&[mac(MAC_2)]).unwrap();
+        gate.close(&[station(MAC_2)]).unwrap();
         assert!(lab.other.get(INTERNET[0], 443).is_refused_at_once());
         for address in OUTSIDE {
             assert_eq!(lab.other.get(address, 443), text("internet"), "{address}");
@@ -148,7 +150,7 @@ in_lab! {
             // What was saved up comes on top.
             assert!(rate < SLOW * 5 / 2, "{address}: {rate} bytes a second");
         }
-        assert!(gate.inspect().unwrap().quotas.contains_key(&mac(MAC_1)), "and all of it is counted");
+        assert!(gate.inspect().unwrap().quotas.contains_key(&station(MAC_1)), "and all of it is counted");
     }
 
     fn a_slow_guest_that_pays_is_fast_within_seconds_and_has_used_nothing(lab) {
@@ -156,11 +158,11 @@ in_lab! {
         gate.open(&[slow(MAC_1, 1)]).unwrap();
         assert!(rate(lab, INTERNET[0]) < SLOW * 5 / 2);
         gate.open(&[bytes(MAC_1, 2, 1_000_000_000, 0)]).unwrap();
-        assert_eq!(gate.tend().unwrap()[&mac(MAC_1)].0, 2);
+        assert_eq!(gate.tend().unwrap()[&station(MAC_1)].0, 2);
         wait("the guest to be fast", || rate(lab, INTERNET[0]) > 20 * SLOW);
         gate.open(&[slow(MAC_1, 3)]).unwrap();
         gate.open(&[lease(MAC_1, 60_000)]).unwrap();
-        assert!(!sh("nft list set inet tollgate slow").contains(MAC_1));
+        assert!(!sh("nft list set inet tollgate slow_at").contains(MAC_1));
         assert!(gate.tend().unwrap().is_empty());
         wait("the guest to be fast", || rate(lab, INTERNET[0]) > 20 * SLOW);
     }
@@ -170,13 +172,13 @@ in_lab! {
         gate.open(&[Lease { remaining: tollgated::units::Millis(8_000), ..slow(MAC_1, 1) }]).unwrap();
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
         wait("the kernel to end it", || lab.guest.get(INTERNET[0], 443).is_refused_at_once());
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 2, ECHO[0], 0) }]).unwrap();
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), text("echo"));
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), Got::Silence);
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         let table = sh("nft list table inet tollgate");
-        assert!(!table.contains("quota q") && !sh("nft list set inet tollgate slow").contains(MAC_1), "{table}");
+        assert!(!table.contains("quota q") && !sh("nft list set inet tollgate slow_at").contains(MAC_1), "{table}");
         assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
     }
 }

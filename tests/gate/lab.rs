@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tollgated::network::gate::{Gate, Lease, NftGate, Plan, Quota};
+use tollgated::mac::MacAddr;
+use tollgated::network::gate::{Gate, GatedVenue, Lease, NftGate, Plan, Quota, Station};
 use tollgated::units::{Allotment, Millis};
 
 const INSIDE: &str = "TOLLGATED_LAB";
@@ -135,12 +136,27 @@ pub fn nat() {
 
 pub fn plan() -> Plan {
     Plan {
-        devices: vec![BRIDGE.to_owned()],
+        venues: vec![venue(&[BRIDGE], &[])],
         portal_port: 2121,
         mint_proxy_port: 2122,
         redirect_port: 2123,
         ..Plan::default()
     }
+}
+
+pub const VENUE: &str = "guest";
+
+pub fn venue(devices: &[&str], trusted: &[&str]) -> GatedVenue {
+    GatedVenue {
+        name: VENUE.to_owned(),
+        devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+        trusted: trusted.iter().map(|mac| mac.parse::<MacAddr>().unwrap()).collect(),
+        ..GatedVenue::default()
+    }
+}
+
+pub fn station(mac: &str) -> Station {
+    Station { mac: mac.parse().unwrap(), venue: VENUE.to_owned() }
 }
 
 pub fn gate() -> NftGate {
@@ -150,7 +166,8 @@ pub fn gate() -> NftGate {
 }
 
 pub fn lease(mac: &str, millis: u64) -> Lease {
-    Lease { mac: mac.parse().unwrap(), remaining: Millis(millis), quota: None, is_slow: false }
+    let Station { mac, venue } = station(mac);
+    Lease { mac, venue, remaining: Millis(millis), quota: None, is_slow: false }
 }
 
 /// For a day, and for so many bytes of the session with this number.

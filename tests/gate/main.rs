@@ -2,11 +2,13 @@
 
 mod lab;
 
-use lab::{firewall, gate, lease, nat, plan, sh, wait, Got, Lab, BRIDGE, INTERNET, MAC_1, MAC_2};
+use lab::{
+    firewall, gate, lease, nat, plan, sh, station, venue, wait, Got, Lab, BRIDGE, INTERNET, MAC_1, MAC_2,
+};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tollgated::mac::MacAddr;
-use tollgated::network::gate::{Family, Gate, NftGate, Plan, Table};
+use tollgated::network::gate::{Family, Gate, GatedVenue, Lease, NftGate, Plan, Table};
 use tollgated::network::neighbours::{self, Caller, CallerError, Neighbours};
 use tollgated::network::{conntrack, devices, witness};
 use tollgated::units::Millis;
@@ -43,7 +45,7 @@ fn mac(text: &str) -> MacAddr {
 /// What the kernel says is left of this guest's session.
 fn left(gate: &mut NftGate, guest: &str) -> Option<Millis> {
     let paid = gate.inspect().unwrap().paid;
-    paid.into_iter().find(|(mac, _)| *mac == guest.parse().unwrap()).and_then(|(_, left)| left)
+    paid.into_iter().find(|(found, _)| *found == station(guest)).and_then(|(_, left)| left)
 }
 
 /// A session that was given `wanted` milliseconds at `since`.
@@ -131,12 +133,12 @@ in_lab! {
 
     fn a_trusted_guest_passes_without_end_until_it_is_no_longer_trusted(lab) {
         let mut gate = gate();
-        let trusting = Plan { trusted: [mac(MAC_1)].into(), ..plan() };
+        let trusting = Plan { venues: vec![venue(&[BRIDGE], &[MAC_1])], ..plan() };
         let opened = Instant::now();
         gate.load(&trusting, &[lease(MAC_1, 5_000), lease(MAC_2, 60_000)]).unwrap();
         gate.open(&[lease(MAC_1, 5_000)]).unwrap();
-        gate.close(&[mac(MAC_1)]).unwrap();
-        assert!(gate.inspect().unwrap().paid.contains(&(mac(MAC_1), None)));
+        gate.close(&[station(MAC_1)]).unwrap();
+        assert!(gate.inspect().unwrap().paid.contains(&(station(MAC_1), None)));
         for address in INTERNET {
             assert_eq!(lab.guest.get(address, 443), text("internet"));
         }
@@ -144,6 +146,48 @@ in_lab! {
         gate.load(&plan(), &[]).unwrap();
         assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
         assert_near(left(&mut gate, MAC_2), 60_000, opened);
+    }
+
+    fn a_right_at_one_venue_opens_nothing_at_another(lab) {
+        let hall = GatedVenue { name: "hall".to_owned(), ..venue(&["br-hall"], &[MAC_2]) };
+        let two = Plan { venues: vec![venue(&[BRIDGE], &[]), hall], ..plan() };
+        let at_the_hall = |mac: &str, millis| Lease { venue: "hall".to_owned(), ..lease(mac, millis) };
+        let mut gate = NftGate::new();
+        gate.load(&two, &[at_the_hall(MAC_1, 60_000)]).unwrap();
+        for address in INTERNET {
+            assert!(lab.guest.get(address, 443).is_refused_at_once(), "{address}");
+            assert!(lab.other.get(address, 443).is_refused_at_once(), "{address}");
+        }
+        gate.open(&[lease(MAC_1, 30_000)]).unwrap();
+        assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
+        gate.close(&[at_the_hall(MAC_1, 0).station()]).unwrap();
+        assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
+        gate.open(&[at_the_hall(MAC_1, 60_000)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
+        assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
+        assert_eq!(gate.inspect().unwrap().paid.len(), 2);
+        // The device goes from one venue to the other; what was sold does not.
+        let moved = GatedVenue { name: "yard".to_owned(), ..venue(&["br-hall"], &[]) };
+        gate.load(&Plan { venues: vec![venue(&[BRIDGE], &[]), moved], ..plan() }, &[]).unwrap();
+        let strangers = gate.inspect().unwrap().paid;
+        assert!(strangers.iter().all(|(station, _)| station.venue == "yard"), "{strangers:?}");
+        gate.load(&plan(), &[]).unwrap();
+        assert!(gate.inspect().unwrap().paid.is_empty());
+    }
+
+    fn the_table_of_a_version_without_venues_is_replaced_and_opens_what_is_asked_for(lab) {
+        sh("nft 'add table inet tollgate; add set inet tollgate ifs { type ifname; }; add set inet tollgate paid { type ether_addr; flags timeout; }; \
+            add element inet tollgate paid { 02:00:00:00:00:11 timeout 1h, 02:00:00:00:00:12 timeout 1h }; \
+            add map inet tollgate qm { type ether_addr : quota; }; add quota inet tollgate q020000000011_5 { over 1000 bytes }; \
+            add element inet tollgate qm { 02:00:00:00:00:11 : \"q020000000011_5\" }; \
+            add chain inet tollgate tg_mark { type filter hook prerouting priority mangle; }; add rule inet tollgate tg_mark ether saddr @paid meta mark set 0x08000000'");
+        let mut gate = NftGate::new();
+        gate.load(&plan(), &[lease(MAC_2, 60_000)]).unwrap();
+        assert!(gate.inspect().unwrap().is_sound());
+        assert_eq!(lab.other.get(INTERNET[0], 443), text("internet"));
+        assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
+        let table = sh("nft list table inet tollgate");
+        assert!(!table.contains("set paid {") && !table.contains("quota q"), "{table}");
     }
 
     fn a_session_ends_by_itself_in_the_kernel_to_the_second(lab) {
@@ -168,7 +212,7 @@ in_lab! {
             gate.open(&[lease(MAC_1, 600_000)]).unwrap();
             let _download = lab.guest.helper(&format!("download {address} 9000"));
             gate.tend().unwrap();
-            gate.close(&[mac(MAC_1)]).unwrap();
+            gate.close(&[station(MAC_1)]).unwrap();
             let closed = Instant::now();
             let end = lab.guest.end_of_transfer(closed);
             assert!(end.0 < closed + SOON, "{address}: went on for {:?}", end.0 - closed);
@@ -242,14 +286,14 @@ in_lab! {
         let opened = Instant::now();
         first.open(&[lease(MAC_1, 60_000)]).unwrap();
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
-        let counted = sh("nft list set inet tollgate ul4");
+        let counted = sh("nft list set inet tollgate ul4_at");
         assert!(counted.contains("192.168.77.11"), "{counted}");
         for _ in 0..2 {
             let mut next = gate();
             assert_near(left(&mut next, MAC_1), 60_000, opened);
             assert!(next.inspect().unwrap().is_sound());
         }
-        assert!(sh("nft list set inet tollgate ul4").contains("192.168.77.11"));
+        assert!(sh("nft list set inet tollgate ul4_at").contains("192.168.77.11"));
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
     }
 
@@ -263,9 +307,9 @@ in_lab! {
         }
         gate.open(&[lease(MAC_1, 0)]).unwrap();
         assert_eq!(left(&mut gate, MAC_1), None);
-        assert!(!gate.inspect().unwrap().paid.iter().any(|(guest, _)| *guest == mac(MAC_1)));
-        gate.close(&[mac(MAC_1)]).unwrap();
-        gate.close(&[mac(MAC_1), mac(MAC_2)]).unwrap();
+        assert!(!gate.inspect().unwrap().paid.iter().any(|(guest, _)| *guest == station(MAC_1)));
+        gate.close(&[station(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1), station(MAC_2)]).unwrap();
         assert!(gate.inspect().unwrap().paid.is_empty());
     }
 
@@ -296,7 +340,7 @@ in_lab! {
         };
         let (own_v6, others_v6) = ("fd77::11", "fd77::12");
         assert!(count("192.168.77.11") > 0 && count(own_v6) > 0);
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         assert_eq!((count("192.168.77.11"), count(own_v6)), (0, 0));
         assert!(count("192.168.77.12") > 0 && count(others_v6) > 0);
         assert!(conntrack::flush(&["192.168.77.12".parse().unwrap()].into()).unwrap() > 0);
@@ -311,7 +355,7 @@ in_lab! {
         lab.other.sh("ip addr flush dev eth0 && ip addr add 192.168.77.11/24 dev eth0 && ip route add default via 192.168.77.1");
         wait("the address to move", || lab.other.get(INTERNET[0], 443) == text("internet"));
         let mut download = lab.other.helper(&format!("download {} 9000", INTERNET[0]));
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         let before = lab.other.received();
         wait("the transfer to go on", || lab.other.received() - before > 100_000);
         assert!(download.is_running());
@@ -322,7 +366,7 @@ in_lab! {
         assert!(!gate.changed());
         gate.open(&[lease(MAC_1, 60_000)]).unwrap();
         assert!(!gate.changed());
-        gate.close(&[mac(MAC_1)]).unwrap();
+        gate.close(&[station(MAC_1)]).unwrap();
         gate.tend().unwrap();
         assert!(!gate.changed());
 
@@ -368,7 +412,7 @@ in_lab! {
     }
 
     fn a_strangers_table_of_our_name_is_replaced(lab) {
-        sh("nft 'add table inet tollgate; add set inet tollgate paid { type ipv4_addr; }; add element inet tollgate paid { 10.0.0.1 }'");
+        sh("nft 'add table inet tollgate; add set inet tollgate paid_at { type ipv4_addr; }; add element inet tollgate paid_at { 10.0.0.1 }'");
         let mut first = gate();
         assert!(first.inspect().unwrap().is_sound());
         sh("nft delete table inet tollgate");
@@ -385,7 +429,7 @@ in_lab! {
         let mut gate = gate();
         gate.load(&plan(), &[]).unwrap();
         assert_eq!((rules("-4"), rules("-6")), (1, 1));
-        let two = Plan { devices: vec![BRIDGE.to_owned(), "wlan9".to_owned()], ..plan() };
+        let two = Plan { venues: vec![venue(&[BRIDGE, "wlan9"], &[])], ..plan() };
         gate.load(&two, &[]).unwrap();
         assert_eq!((rules("-4"), rules("-6")), (2, 2));
         let report = gate.inspect().unwrap();
@@ -393,7 +437,7 @@ in_lab! {
         assert_eq!(report.absent_devices, ["wlan9"]);
         // Rules of others at the same place stay.
         sh("ip rule add pref 90 iif other0 prohibit");
-        gate.load(&Plan { devices: vec!["wlan9".to_owned()], ..plan() }, &[]).unwrap();
+        gate.load(&Plan { venues: vec![venue(&["wlan9"], &[])], ..plan() }, &[]).unwrap();
         assert_eq!((rules("-4"), rules("-6")), (2, 1));
         assert!(sh("ip rule").contains("iif wlan9"));
     }

@@ -58,4 +58,4 @@ def send_from_each(lab: Lab, count: int) -> None:
 
 
 def addresses(lab: Lab) -> int:
-    return lab.router.run(["nft", "list", "set", "inet", "tollgate", "ul6"]).out.count("fd77::3:")
+    return lab.router.run(["nft", "list", "set", "inet", "tollgate", "ul6_at"]).out.count("fd77::3:")

@@ -144,13 +144,14 @@ class Daemon:
             with sock.makefile("rb") as lines:
                 return json.loads(lines.readline())
 
-    def paid_macs(self) -> set[str]:
-        """What the kernel lets pass right now: the MACs in the gate's `paid` set."""
-        found = self.lab.router.run(["nft", "-j", "list", "set", "inet", "tollgate", "paid"], check=False)
+    def paid_macs(self, device: str | None = None) -> set[str]:
+        """What the kernel lets pass right now: the MACs in the gate's `paid_at` set, at one device or at any."""
+        found = self.lab.router.run(["nft", "-j", "list", "set", "inet", "tollgate", "paid_at"], check=False)
         if found.code != 0:
             return set()
         (listed,) = [item["set"] for item in json.loads(found.out)["nftables"] if "set" in item]
-        return {element["elem"]["val"] if isinstance(element, dict) else element for element in listed.get("elem", [])}
+        places = [(element.get("elem", {}).get("val") or element)["concat"] for element in listed.get("elem", [])]
+        return {mac for at, mac in places if device in (None, at)}
 
     def answers(self) -> bool:
         """Whether the control socket does."""

@@ -15,7 +15,7 @@ def show(guest: Guest, ticket: str | None = None, **headers) -> Answer:
 
 def forget_packets(lab) -> None:
     """As if half a minute had passed in which nobody sent anything."""
-    for name in ("ul4", "ul6", "seen4", "seen6"):
+    for name in ("ul4_at", "ul6_at", "seen4", "seen6"):
         lab.router.run(["nft", "flush", "set", "inet", "tollgate", name], check=False)
     lab.router.ip("neigh flush dev br-guest")
 

@@ -268,3 +268,13 @@ def pytest_runtest_makereport(item, call):
     if call.when == "call" and report.failed:
         item.failed = True
     return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """For `make test-again`: what failed, a test a line. With workers, only the process that shares the work out writes."""
+    record = os.path.join(str(config.rootpath), "target", "failed", "system")
+    if hasattr(config, "workerinput") or not os.path.exists(record):
+        return
+    failed = {report.nodeid for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, [])}
+    with open(record, "w") as file:
+        file.writelines(f"{nodeid}\n" for nodeid in sorted(failed))

@@ -115,7 +115,7 @@ def test_guest_with_an_open_invoice_is_let_through_slowly_until_it_is_paid(lab, 
     wait_for(lambda: gracious.ask("sessions")["data"], 5)
     wait_for(lambda: is_fast(stranger), 10)
     assert stranger.mac in gracious.paid_macs()
-    assert stranger.mac not in lab.router.run(["nft", "list", "set", "inet", "tollgate", "slow"]).out
+    assert stranger.mac not in lab.router.run(["nft", "list", "set", "inet", "tollgate", "slow_at"]).out
 
 
 def is_fast(guest: Guest) -> bool:

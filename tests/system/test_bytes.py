@@ -160,7 +160,7 @@ def test_running_download_is_cut_at_the_quota_and_the_guest_is_closed_within_two
     wait_for(lambda: guest.mac not in daemon.paid_macs(), 2)
     assert not guest.online() and not guest.online(six=True)
     assert session(daemon, guest.mac) is None
-    for name in ("counted", "dl4", "dl6", "qm", "qm4", "qm6"):
+    for name in ("counted_at", "dl4", "dl6", "qm_at", "qm4", "qm6"):
         kept = lab.router.run(["nft", "list", "map" if name.startswith("qm") else "set", "inet", "tollgate", name]).out
         assert not any(text in kept for text in (guest.mac, guest.ip, guest.ip6)), kept
     assert "tollgate" not in lab.router.run(["nft", "list", "quotas"]).out
@@ -259,7 +259,7 @@ def test_quota_taken_away_by_somebody_is_put_back_with_what_was_used(lab, daemon
     daemon.command("grant", guest.mac, "100MB")
     load(guest, 5 * MB)
     before = used(daemon, guest.mac)
-    lab.router.nft("flush map inet tollgate qm\nflush map inet tollgate qm4\nflush map inet tollgate qm6")
+    lab.router.nft("flush map inet tollgate qm_at\nflush map inet tollgate qm4\nflush map inet tollgate qm6")
     wait_for(lambda: daemon.status()["data"]["gate"]["times_put_back"] > 0, 4)
     counter = Counter(lab)
     load(guest, 2 * MB)

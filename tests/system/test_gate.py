@@ -290,9 +290,9 @@ def locks(lab) -> int:
 
 
 def kernel_seconds(lab) -> dict:
-    listing = json.loads(lab.router.run(["nft", "-j", "list", "set", "inet", "tollgate", "paid"]).out)
+    listing = json.loads(lab.router.run(["nft", "-j", "list", "set", "inet", "tollgate", "paid_at"]).out)
     (paid,) = [item["set"] for item in listing["nftables"] if "set" in item]
-    return {element["elem"]["val"]: element["elem"]["expires"] for element in paid.get("elem", [])}
+    return {element["elem"]["val"]["concat"][1]: element["elem"]["expires"] for element in paid.get("elem", [])}
 
 
 def test_flushed_firewall_heals_within_five_seconds_and_lets_nobody_unpaid_out(lab, daemon, other):
@@ -397,13 +397,13 @@ def test_single_deleted_rule_is_noticed(lab, daemon):
 
 def test_element_deleted_from_the_paid_set_is_put_back(lab, daemon):
     daemon.command("grant", lab.guest.mac, "1h")
-    lab.router.run(["nft", "delete", "element", "inet", "tollgate", "paid", "{", lab.guest.mac, "}"])
+    lab.router.run(["nft", "delete", "element", "inet", "tollgate", "paid_at", "{", '"br-guest"', ".", lab.guest.mac, "}"])
     wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
     assert lab.guest.online()
 
 
 def test_stranger_added_to_the_paid_set_is_removed(lab, daemon, other):
-    lab.router.run(["nft", "add", "element", "inet", "tollgate", "paid", "{", other.mac, "timeout", "1h", "}"])
+    lab.router.run(["nft", "add", "element", "inet", "tollgate", "paid_at", "{", '"br-guest"', ".", other.mac, "timeout", "1h", "}"])
     wait_for(lambda: other.mac not in daemon.paid_macs(), 5)
     assert not other.online()
 

@@ -392,7 +392,7 @@ def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the older daemon answers")
     state = router.run("tollgated", "status").out
     assert state.startswith("ready: no") and "STORE_TOO_NEW" in state and "install that one again" in state
-    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid"]).out, "who has paid stays online"
+    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid_at"]).out, "who has paid stays online"
     assert router.bytes("etc/tollgate/store.db") == before
     router.stop()
     version(str(now[0]))

@@ -15,7 +15,7 @@ MAC = "02:00:00:00:00:77"
 
 
 def paid(lab) -> str:
-    return lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid"], check=False).out
+    return lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid_at"], check=False).out
 
 
 # What procd is told

@@ -1,8 +1,9 @@
 //! The keeper before a gate that only remembers, tick by tick, with a clock that a hand turns.
 
 use super::*;
+use crate::mac::MacAddr;
 use crate::network::gate::recording::RecordingGate;
-use crate::network::gate::Lease;
+use crate::network::gate::{GatedVenue, Lease};
 use std::collections::BTreeMap;
 
 const MINUTE: Millis = Millis::from_secs(60);
@@ -12,7 +13,23 @@ fn mac(last: u8) -> MacAddr {
 }
 
 fn plan() -> Plan {
-    Plan { devices: vec!["br-guest".to_owned()], trusted: [mac(9)].into(), ..Plan::default() }
+    let venue = GatedVenue {
+        name: "guest".to_owned(),
+        devices: vec!["br-guest".to_owned()],
+        trusted: [mac(9)].into(),
+        ..GatedVenue::default()
+    };
+    Plan { venues: vec![venue], ..Plan::default() }
+}
+
+fn station(last: u8) -> Station {
+    Station { mac: mac(last), venue: "guest".to_owned() }
+}
+
+/// For a minute.
+fn lease(last: u8, quota: Option<Quota>) -> Lease {
+    let Station { mac, venue } = station(last);
+    Lease { mac, venue, remaining: MINUTE, quota, is_slow: false }
 }
 
 fn time(until: Millis) -> Pass {
@@ -33,7 +50,7 @@ fn scene(gate: &RecordingGate, wanted: &[u8], adopt: bool) -> Scene {
         gate: Box::new(gate.clone()),
         clock: clock.clone(),
         plan: plan(),
-        wanted: wanted.iter().map(|last| (mac(*last), time(until))).collect(),
+        wanted: wanted.iter().map(|last| (station(*last), time(until))).collect(),
         status: Arc::default(),
         usage: Arc::default(),
         standing: false,
@@ -55,7 +72,7 @@ impl Scene {
 
     fn open_with(&mut self, last: u8, pass: Pass) -> Result<(), GateError> {
         let (reply, mut answer) = oneshot::channel();
-        self.keeper.carry_out(Order::Open(mac(last), pass, reply));
+        self.keeper.carry_out(Order::Open(station(last), pass, reply));
         answer.try_recv().unwrap()
     }
 
@@ -70,12 +87,12 @@ impl Scene {
 
     fn used(&self, last: u8, session: u64) -> Option<u64> {
         let usage = lock(&self.keeper.usage);
-        usage.get(&mac(last)).filter(|(counted, _)| *counted == session).map(|(_, used)| used.0)
+        usage.get(&station(last)).filter(|(counted, _)| *counted == session).map(|(_, used)| used.0)
     }
 
     fn close(&mut self, last: u8) -> Result<(), GateError> {
         let (reply, mut answer) = oneshot::channel();
-        self.keeper.carry_out(Order::Close(mac(last), reply));
+        self.keeper.carry_out(Order::Close(station(last), reply));
         answer.try_recv().unwrap()
     }
 
@@ -87,10 +104,7 @@ impl Scene {
 /// A gate that an earlier daemon has left open for these.
 fn left_open_for(open: &[u8]) -> RecordingGate {
     let mut gate = RecordingGate::new();
-    let leases: Vec<Lease> = open
-        .iter()
-        .map(|last| Lease { mac: mac(*last), remaining: MINUTE, quota: None, is_slow: false })
-        .collect();
+    let leases: Vec<Lease> = open.iter().map(|last| lease(*last, None)).collect();
     gate.load(&plan(), &leases).unwrap();
     gate
 }
@@ -183,11 +197,7 @@ fn who_is_let_through_without_a_session_is_closed_at_the_start() {
 #[test]
 fn who_was_let_in_behind_our_back_is_closed_at_the_next_look() {
     let mut scene = scene(&RecordingGate::new(), &[1], false);
-    scene
-        .gate
-        .clone()
-        .open(&[Lease { mac: mac(3), remaining: MINUTE, quota: None, is_slow: false }])
-        .unwrap();
+    scene.gate.clone().open(&[lease(3, None)]).unwrap();
     scene.keeper.ticks = FULL_LOOK_EVERY - 1;
     scene.keeper.tick();
     assert_eq!(scene.gate.closed(), [mac(3)]);
@@ -322,11 +332,11 @@ fn grace(scene: &Scene) -> Option<(Quota, Millis)> {
 fn a_grace_is_slow_and_counted_and_over_with_its_time_or_its_bytes() {
     let mut scene = scene(&RecordingGate::new(), &[], false);
     for guest in [1, 2, 3] {
-        scene.keeper.carry_out(Order::Grace(mac(guest), grace(&scene)));
+        scene.keeper.carry_out(Order::Grace(station(guest), grace(&scene)));
     }
     assert_eq!(scene.gate.slow(), [mac(1), mac(2), mac(3)].into());
     assert_eq!((scene.gate.leases()[&mac(1)], scene.gate.quotas().len()), (MINUTE, 3));
-    scene.keeper.carry_out(Order::Grace(mac(1), None));
+    scene.keeper.carry_out(Order::Grace(station(1), None));
     assert_eq!(scene.gate.closed(), [mac(1)]);
     scene.gate.pass(mac(2), 1000);
     scene.keeper.tick();
@@ -340,11 +350,11 @@ fn a_grace_is_slow_and_counted_and_over_with_its_time_or_its_bytes() {
 #[test]
 fn a_session_takes_the_place_of_a_grace_and_nothing_of_the_grace_ends_it() {
     let mut scene = scene(&RecordingGate::new(), &[], false);
-    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.carry_out(Order::Grace(station(1), grace(&scene)));
     scene.open(1, MINUTE).unwrap();
     assert_eq!((scene.gate.slow().len(), scene.gate.quotas().len()), (0, 0));
-    scene.keeper.carry_out(Order::Grace(mac(1), None));
-    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.carry_out(Order::Grace(station(1), None));
+    scene.keeper.carry_out(Order::Grace(station(1), grace(&scene)));
     assert_eq!((scene.gate.closed(), scene.gate.slow().len()), (vec![], 0));
     assert_eq!(scene.gate.leases(), [(mac(1), MINUTE)].into());
 }
@@ -353,7 +363,7 @@ fn a_session_takes_the_place_of_a_grace_and_nothing_of_the_grace_ends_it() {
 fn a_grace_begins_at_once_where_a_session_has_just_ended() {
     let mut scene = scene(&RecordingGate::new(), &[1], false);
     scene.clock.advance(MINUTE);
-    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.carry_out(Order::Grace(station(1), grace(&scene)));
     scene.keeper.tick();
     assert_eq!((scene.gate.closed(), scene.gate.slow()), (vec![], [mac(1)].into()));
 }
@@ -361,7 +371,7 @@ fn a_grace_begins_at_once_where_a_session_has_just_ended() {
 #[test]
 fn a_grace_outlives_a_flushed_firewall_with_what_was_used() {
     let mut scene = scene(&RecordingGate::new(), &[], false);
-    scene.keeper.carry_out(Order::Grace(mac(1), grace(&scene)));
+    scene.keeper.carry_out(Order::Grace(station(1), grace(&scene)));
     scene.gate.pass(mac(1), 600);
     scene.keeper.tick();
     scene.gate.lose_state();
@@ -375,7 +385,7 @@ fn an_adopted_guest_by_bytes_stays_counted() {
     let scene_before = scene(&RecordingGate::new(), &[], false);
     let mut gate = scene_before.gate.clone();
     let quota = Quota { session: 7, allotment: Allotment(1000), used: Allotment(400) };
-    gate.open(&[Lease { mac: mac(1), remaining: MINUTE, quota: Some(quota), is_slow: false }]).unwrap();
+    gate.open(&[lease(1, Some(quota))]).unwrap();
     let mut scene = scene(&gate, &[], true);
     scene.gate.lose_state();
     scene.keeper.tick();
@@ -391,4 +401,27 @@ fn bytes_are_not_sold_where_packets_can_skip_the_gate() {
     assert_eq!(status.cannot_sell(Metric::Bytes), Some("FLOW_OFFLOAD"));
     assert_eq!(status.cannot_sell(Metric::Milliseconds), None);
     assert_eq!(GateStatus::default().cannot_sell(Metric::Milliseconds), Some("GATE_DOWN"));
+}
+
+#[test]
+fn a_right_at_one_venue_is_none_at_another_and_waits_for_a_venue_that_is_gone() {
+    let mut scene = scene(&RecordingGate::new(), &[1], false);
+    let hall = Station { venue: "hall".to_owned(), ..station(1) };
+    let pass = time(scene.clock.now().saturating_add(Millis::from_secs(90)));
+    let (reply, _answer) = oneshot::channel();
+    scene.keeper.carry_out(Order::Open(hall.clone(), pass, reply));
+    scene.keeper.ticks = FULL_LOOK_EVERY - 1;
+    scene.gate.lose_state();
+    scene.keeper.tick();
+    assert_eq!(scene.gate.leases_at("guest"), BTreeMap::from([(mac(1), MINUTE)]));
+    assert_eq!(scene.gate.leases_at("hall"), BTreeMap::new());
+    let mut both = plan();
+    both.venues.push(GatedVenue { name: "hall".to_owned(), ..GatedVenue::default() });
+    let (reply, _answer) = oneshot::channel();
+    scene.keeper.carry_out(Order::Plan(both, reply));
+    assert_eq!(scene.gate.leases_at("hall"), BTreeMap::from([(mac(1), Millis::from_secs(90))]));
+    let (reply, _answer) = oneshot::channel();
+    scene.keeper.carry_out(Order::Close(hall, reply));
+    assert_eq!(scene.gate.leases_at("guest"), BTreeMap::from([(mac(1), MINUTE)]));
+    assert_eq!(scene.gate.leases_at("hall"), BTreeMap::new());
 }

@@ -35,6 +35,10 @@ pub(super) struct Exchange {
     clashes: u32,
     /// The inputs were spent and our outputs not signed when we last looked.
     seems_lost: bool,
+    /// The inputs may be made up.
+    pub is_suspect: bool,
+    /// The mint has named a cause for which it will never take the inputs.
+    pub is_hopeless: bool,
 }
 
 enum Step {
@@ -50,7 +54,17 @@ impl Exchange {
     /// For an operation that was journaled just now.
     pub fn new(op: OpRow, mint: Mint, inputs: Vec<Proof>) -> Exchange {
         let inputs = Arc::new(inputs);
-        Exchange { op, mint, inputs, ys: Vec::new(), unclear: None, clashes: 0, seems_lost: false }
+        Exchange {
+            op,
+            mint,
+            inputs,
+            ys: Vec::new(),
+            unclear: None,
+            clashes: 0,
+            seems_lost: false,
+            is_suspect: false,
+            is_hopeless: false,
+        }
     }
 
     /// For an operation of before this start: it may have been sent.
@@ -153,10 +167,14 @@ impl Wallet {
     }
 
     /// A refusal is final unless an earlier request may still arrive.
-    fn not_possible(&self, swap: &Exchange, err: EcashError) -> Step {
+    fn not_possible(&self, swap: &mut Exchange, err: EcashError) -> Step {
         match swap.unclear {
             Some(at) if self.0.store.now().saturating_sub(at) < LATEST_ARRIVAL => Step::Again(err),
-            _ => Step::Refused(err.into()),
+            _ => {
+                // Without a code it may be a gateway's word, not the mint's.
+                swap.is_hopeless = matches!(err, EcashError::Mint { code: Some(_), .. });
+                Step::Refused(err.into())
+            }
         }
     }
 

@@ -13,10 +13,11 @@ mod own;
 mod receive;
 mod restore;
 mod send;
+mod suspects;
 
 pub use exchange::{prepare, total};
 pub use melt::{MeltOffer, Melted};
-pub use offer::{Offer, Refusal};
+pub use offer::{Offer, Payer, Refusal};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;
@@ -33,6 +34,7 @@ use litemap::LiteMap;
 use receive::Running;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use suspects::Suspects;
 use tokio::sync::mpsc;
 
 /// Cheap to clone; all clones are one wallet.
@@ -46,6 +48,7 @@ struct Shared {
     /// Gets the sessions that come about when nobody waits for them.
     sessions: mpsc::Sender<SessionRow>,
     running: Mutex<LiteMap<String, Running>>,
+    suspects: Arc<Suspects>,
     /// Held while proofs of ours are chosen and put to use.
     spending: tokio::sync::Mutex<()>,
 }
@@ -75,8 +78,8 @@ impl Wallet {
     ) -> Result<Wallet, StoreError> {
         let open = store.open_ops().await?;
         let to_adopt = store.parts_to_adopt().await?;
-        let (running, spending) = Default::default();
-        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running, spending }));
+        let (running, suspects, spending) = Default::default();
+        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running, suspects, spending }));
         for op in open {
             match op.kind {
                 OpKind::Receive => wallet.resume_receipt(op),

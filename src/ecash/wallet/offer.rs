@@ -13,7 +13,7 @@ use crate::ecash::{hex, EcashError};
 use crate::set::SortedSet;
 use crate::store::{Known, StoreError};
 use crate::task;
-use crate::units::Sats;
+use crate::units::{Millis, Sats};
 use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -37,7 +37,17 @@ pub struct Offer {
     pub reference: String,
     /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
     pub is_known: bool,
+    /// A stranger's without evidence: it may be made up.
+    pub(super) is_suspect: bool,
     pub(super) proofs: Vec<Proof>,
+}
+
+/// Who hands a token in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payer {
+    /// Has bought nothing lately. What all of these hand in without evidence is limited together.
+    Stranger,
+    Known,
 }
 
 /// Why a token is not taken. Apart from `Spent`, it is as good as it was before.
@@ -82,6 +92,10 @@ pub enum Refusal {
     MintUnsuitable(&'static str),
     #[error("the mint refuses the token")]
     MintRefuses,
+    /// Of tokens without evidence too many were refused lately. The mint has not seen this one; one with evidence
+    /// (NUT-12) would be taken now.
+    #[error("many tokens of this mint were refused lately; this one was not taken, try again in {} s", .0.as_secs_ceil())]
+    Later(Millis),
     /// More receipts are open than can be kept track of.
     #[error("too many payments are being received; the token was not taken")]
     TooMany,
@@ -100,6 +114,7 @@ impl Refusal {
                 | Refusal::MintAway
                 | Refusal::MintBusy
                 | Refusal::MintUnsuitable(_)
+                | Refusal::Later(_)
                 | Refusal::TooMany
                 | Refusal::Closed(_)
         )
@@ -142,6 +157,16 @@ impl Wallet {
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
     pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
+        self.assess_from(text, accepted, Payer::Known).await
+    }
+
+    /// As `assess`, for a token that may be a stranger's.
+    pub async fn assess_from(
+        &self,
+        text: &str,
+        accepted: &[MintUrl],
+        payer: Payer,
+    ) -> Result<Offer, Refusal> {
         let token = Token::parse(text)?;
         let reference = shape(&token)?;
         let mint = MintUrl::parse(&token.mint).map_err(|_| Refusal::MintNotAccepted)?;
@@ -155,13 +180,23 @@ impl Wallet {
             };
             let fee = Sats(amount.0.saturating_sub(net.0));
             let (unit, proofs) = (token.unit, Vec::new());
-            return Ok(Offer { mint, unit, amount, fee, net, reference, is_known: true, proofs });
+            let is_suspect = false;
+            return Ok(Offer { mint, unit, amount, fee, net, reference, is_known: true, is_suspect, proofs });
+        }
+        let now = self.0.store.now();
+        if let Some(refusal) = self.0.suspects.known_refusal(&reference, &token.proofs, now) {
+            return Err(refusal);
         }
         if token.unit != UNIT {
             return Err(Refusal::Unit);
         }
         if !accepted.contains(&mint) {
             return Err(Refusal::MintNotAccepted);
+        }
+        // Evidence is looked at below, and false evidence refused.
+        let is_suspect = payer == Payer::Stranger && token.proofs.iter().any(|proof| proof.dleq.is_none());
+        if is_suspect {
+            self.0.suspects.check(&mint, now)?;
         }
         let at = self.0.mints.get(&mint);
         if let Some(why) = at.info(Urgency::Guest).await?.unsafe_to_take() {
@@ -172,7 +207,8 @@ impl Wallet {
         let net = amount.0.checked_sub(fee.0).filter(|net| *net > 0).map(Sats);
         let net = net.ok_or(Refusal::FeeTooHigh)?;
         let proofs = check_evidence(&at, proofs).await?;
-        Ok(Offer { mint, unit: UNIT.to_owned(), amount, fee, net, reference, is_known: false, proofs })
+        let unit = UNIT.to_owned();
+        Ok(Offer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
     }
 }
 

@@ -3,14 +3,16 @@
 //! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
 //! waits does so for ten seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
 
-use super::exchange::Exchange;
+use super::exchange::{points, Exchange};
 use super::offer::{Offer, Refusal};
+use super::suspects::Place;
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::keyset::KeysetId;
 use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
+use crate::ecash::wire::ProofState;
 use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
 use crate::task;
 use crate::units::Sats;
@@ -21,6 +23,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch, Notify};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A guest waits meanwhile.
+const PATIENCE_FOR_STATES: Duration = Duration::from_secs(2);
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How receiving a token ended, as far as is known.
@@ -70,8 +74,27 @@ impl Wallet {
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
     pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
+        let place = match self.queue(&offer).await {
+            Ok(place) => place,
+            Err(refusal) => return Received::Refused(refusal),
+        };
         let (news, is_first) = self.join(offer, grant);
-        self.wait_for(news, is_first).await
+        let received = self.wait_for(news, is_first).await;
+        drop(place);
+        received
+    }
+
+    /// Waits until a token that may be made up may go to its mint.
+    async fn queue(&self, offer: &Offer) -> Result<Option<Place>, Refusal> {
+        if !offer.is_suspect || self.running().contains_key(&offer.reference) {
+            return Ok(None);
+        }
+        let place = self.0.suspects.place(&offer.mint, || self.0.store.now()).await?;
+        // The same may have been refused meanwhile.
+        match self.0.suspects.known_refusal(&offer.reference, &[], self.0.store.now()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Some(place)),
+        }
     }
 
     /// The news of this token's receipt, and whether we have just begun it.
@@ -175,7 +198,11 @@ impl Wallet {
             })
             .await;
         match begun.map_err(|err| refused(err.into()))? {
-            Begun::New(op) => Ok(Exchange::new(op, mint, offer.proofs)),
+            Begun::New(op) => {
+                let mut swap = Exchange::new(op, mint, offer.proofs);
+                swap.is_suspect = offer.is_suspect;
+                Ok(swap)
+            }
             Begun::Known(known) => self.known(known),
             Begun::Full => Err(refused(Refusal::TooMany)),
         }
@@ -204,15 +231,33 @@ impl Wallet {
         let waits = |pause| teller.tell(pause);
         match self.bring_about(swap, urgency, &teller.wake, waits).await {
             Ok(proofs) => {
+                if swap.is_suspect {
+                    self.0.suspects.taken(&swap.op.mint);
+                }
                 let session = self.keep(swap.op.id, &swap.op.mint, &proofs).await;
                 log::info!("wallet: {} sat received from {}", swap.op.amount, swap.op.mint);
                 Received::Done { net: swap.op.amount, session }
             }
             Err(refusal) => {
                 log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
+                self.note_refusal(swap, &refusal).await;
                 self.give_up(swap.op.id, Vec::new(), &refusal.to_string()).await;
                 Received::Refused(refusal)
             }
+        }
+    }
+
+    /// A mint's refusal counts against those that may be made up, and what will never be good is not sent again.
+    async fn note_refusal(&self, swap: &Exchange, refusal: &Refusal) {
+        if swap.is_suspect && !refusal.may_pass() {
+            self.0.suspects.refused(&swap.op.mint, self.0.store.now());
+        }
+        let is_for_good = match refusal {
+            Refusal::Spent => is_spent(swap).await,
+            _ => swap.is_hopeless,
+        };
+        if let (true, Some(reference)) = (is_for_good, &swap.op.reference) {
+            self.0.suspects.bury(reference, refusal.clone(), self.0.store.now());
         }
     }
 
@@ -285,6 +330,16 @@ impl Drop for Waiter {
                 let _ = self.sessions.try_send(session.clone());
             }
         }
+    }
+}
+
+/// Whether the mint, which has refused the inputs as spent, says so once more: an honest guest's token must not be dead
+/// for an hour by one wrong word.
+async fn is_spent(swap: &Exchange) -> bool {
+    let states = async { swap.mint.proof_states(points(swap.inputs.clone()).await?, Urgency::Guest).await };
+    match tokio::time::timeout(PATIENCE_FOR_STATES, states).await {
+        Ok(Ok(states)) => states.contains(&ProofState::Spent),
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 

@@ -108,7 +108,8 @@ impl Wallet {
             }
             let reference = reference_of(proofs.iter().map(|proof| proof.secret.as_str()));
             let (mint, unit) = (mint.clone(), UNIT.to_owned());
-            let offer = Offer { mint, unit, amount, fee, net, reference, is_known: false, proofs };
+            let (is_known, is_suspect) = (false, false);
+            let offer = Offer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
             match self.receive(offer, None).await {
                 Received::Done { net, .. } => sum = Sats(sum.0.saturating_add(net.0)),
                 Received::Refused(refusal) => return Err(refusal.into()),

@@ -5,6 +5,7 @@
 
 mod lock;
 mod nft;
+mod plan;
 mod process;
 mod quota;
 #[cfg(test)]
@@ -14,12 +15,10 @@ pub mod visit;
 mod snapshot;
 
 pub use nft::NftGate;
+pub use plan::{GatedVenue, Plan, Station};
 pub(super) use ruleset::ADDRESS_TIMEOUT;
 
-use super::devices;
-use crate::config::AddressRange;
 use crate::mac::MacAddr;
-use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
 use std::io;
@@ -31,25 +30,12 @@ pub const MARK: u32 = 0x0800_0000;
 /// Bytes in a second, of each address of a slow guest, in both directions together.
 pub const SLOW: u64 = 65_536;
 
-/// What is gated, and where unpaid guests are sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// The gated devices. One that does not exist yet is gated from the moment it appears.
-    pub devices: Vec<String>,
-    pub portal_port: u16,
-    pub mint_proxy_port: u16,
-    /// Where port 80 of unpaid guests ends up.
-    pub redirect_port: u16,
-    /// Online without paying, and without end.
-    pub trusted: SortedSet<MacAddr>,
-    /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
-    pub garden: Vec<AddressRange>,
-}
-
 /// A guest's right to pass, from now on for `remaining`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub mac: MacAddr,
+    /// The name of the venue's section; it opens there only.
+    pub venue: String,
     /// Zero closes. The kernel is given at most a year.
     pub remaining: Millis,
     /// Ends it earlier, when so many bytes have passed.
@@ -69,7 +55,7 @@ pub struct Quota {
 }
 
 /// What guests by bytes have used: the session, and its bytes.
-pub type Usage = LiteMap<MacAddr, (u64, Allotment)>;
+pub type Usage = LiteMap<Station, (u64, Allotment)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -94,13 +80,19 @@ pub struct Report {
     /// Second locks that should be there and are not.
     pub missing_locks: Vec<(String, Family)>,
     /// Who may pass, and for how much longer; `None` is without end (trusted).
-    pub paid: Vec<(MacAddr, Option<Millis>)>,
+    pub paid: Vec<(Station, Option<Millis>)>,
     /// Who of them is counted.
-    pub quotas: LiteMap<MacAddr, Quota>,
+    pub quotas: LiteMap<Station, Quota>,
     /// Gated devices that do not exist at the moment.
     pub absent_devices: Vec<String>,
     /// Devices with flow offload: what passes between them may skip the gate.
     pub offloaded_devices: Vec<String>,
+}
+
+impl Lease {
+    pub fn station(&self) -> Station {
+        Station { mac: self.mac, venue: self.venue.clone() }
+    }
 }
 
 impl Report {
@@ -144,7 +136,7 @@ pub trait Gate: Send {
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError>;
 
     /// Ends these guests' passage now, both ways, and forgets their connections. Trusted guests are left alone.
-    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError>;
+    fn close(&mut self, stations: &[Station]) -> Result<(), GateError>;
 
     /// To be called every second or two: gives the way in to each paid guest's addresses the same end as
     /// the guest's session, so that an idle guest is still reached and nobody is reached for longer. Answers
@@ -157,13 +149,4 @@ pub trait Gate: Send {
     /// Whether somebody else may have touched the gate since this one last looked or wrote. Cheap enough for
     /// every second; when true, `inspect` tells what is wrong.
     fn changed(&mut self) -> bool;
-}
-
-impl Plan {
-    fn check(&self) -> Result<(), GateError> {
-        match self.devices.iter().find(|name| !devices::is_valid_name(name)) {
-            Some(name) => Err(GateError::DeviceName(name.clone())),
-            None => Ok(()),
-        }
-    }
 }

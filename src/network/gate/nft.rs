@@ -1,9 +1,9 @@
 //! The gate of a real router: writes with `nft`, one transaction per call; reads over netlink.
 
+use super::plan::Place;
 use super::ruleset::{self, Key};
-use super::snapshot::{put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Table, Usage};
-use crate::mac::MacAddr;
+use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
+use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
 use crate::network::neighbours::{self, Caller};
 use crate::network::nftables::Nftables;
 use crate::network::{conntrack, devices, netlink};
@@ -74,24 +74,28 @@ impl NftGate {
     }
 
     fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
-        let (fits, snapshot) = read("the table cannot be read", |nft| {
-            let fits = ruleset::sets_fit(&nft.sets()?) && ruleset::chains_fit(plan, &nft.chains()?);
+        let (fits, outdated, snapshot) = read("the table cannot be read", |nft| {
+            let sets = nft.sets()?;
+            let outdated = ruleset::is_outdated(&sets);
+            let fits = !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, &nft.chains()?);
             // Elements of a set that is not ours mean nothing to us.
             let snapshot = if fits { Snapshot::read(nft)? } else { Snapshot::default() };
-            Ok((fits, snapshot))
+            Ok((fits, outdated, snapshot))
         })?;
-        if !fits {
+        if outdated {
+            log::info!("gate: the table of an earlier version is replaced");
+        } else if !fits {
             log::error!("gate: a table inet tollgate that is not ours was in the way and is replaced");
         }
         let guests = guests(plan);
         let elements = |snapshot: &Snapshot| {
             let mut script = String::new();
-            for mac in snapshot.no_longer_trusted(plan) {
-                ruleset::remove(&mut script, Key::Paid(mac));
+            for place in snapshot.no_longer_planned(plan) {
+                ruleset::remove(&mut script, &Key::Paid(place.clone()));
             }
-            for mac in &plan.trusted {
-                if snapshot.paid.get(mac) != Some(&None) {
-                    ruleset::put_for_good(&mut script, Key::Paid(*mac));
+            for place in plan.trusted_places() {
+                if snapshot.paid.get(&place) != Some(&None) {
+                    ruleset::put_for_good(&mut script, &Key::Paid(place));
                 }
             }
             put_leases(&mut script, plan, snapshot, leases, &guests);
@@ -105,10 +109,10 @@ impl NftGate {
                 let mut anew = Snapshot { paid: snapshot.paid, ..Snapshot::default() };
                 anew.paid.retain(|_, remaining| remaining.is_some());
                 let mut script = ruleset::load(plan, true);
-                for (mac, remaining) in &anew.paid {
-                    ruleset::put(&mut script, Key::Paid(*mac), remaining.unwrap_or_default());
+                for (place, remaining) in &anew.paid {
+                    ruleset::put(&mut script, &Key::Paid(place.clone()), remaining.unwrap_or_default());
                 }
-                snapshot.quotas.put_again(&mut script, leases);
+                snapshot.quotas.put_again(&mut script, plan, leases);
                 self.commit(&(script + &elements(&anew)))
             }
             outcome => outcome,
@@ -146,7 +150,7 @@ impl NftGate {
             && ruleset::is_garden(&loaded.plan, &garden)
             && ruleset::is_complete(&loaded.plan, &sets, &chains, &rules)
             && ruleset::digests(&loaded.plan, &rules) == loaded.digests
-            && gated == loaded.plan.devices.iter().cloned().collect();
+            && gated == loaded.plan.devices().into_iter().collect();
         Ok(if intact { Table::Intact } else { Table::Foreign })
     }
 
@@ -169,7 +173,7 @@ impl Gate for NftGate {
         self.generation = None;
         // The table first: paid guests must have their mark before the locks ask for it.
         let table = self.load_table(plan, leases).and_then(|()| self.remember(plan));
-        let locks = lock::ensure(&plan.devices)
+        let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
         table.and(locks)
     }
@@ -189,10 +193,10 @@ impl Gate for NftGate {
         self.commit(&script)
     }
 
-    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
+    fn close(&mut self, stations: &[Station]) -> Result<(), GateError> {
         let plan = self.plan()?;
-        let closing: SortedSet<MacAddr> =
-            macs.iter().filter(|mac| !plan.trusted.contains(mac)).copied().collect();
+        let stations: Vec<&Station> = stations.iter().filter(|station| !plan.is_trusted(station)).collect();
+        let closing: SortedSet<Place> = stations.iter().flat_map(|station| plan.places(station)).collect();
         if closing.is_empty() {
             return Ok(());
         }
@@ -200,31 +204,33 @@ impl Gate for NftGate {
         let mut addresses: SortedSet<IpAddr> = snapshot
             .uploads
             .keys()
-            .filter(|(mac, _)| closing.contains(mac))
+            .filter(|(place, _)| closing.contains(place))
             .map(|(_, address)| *address)
             .collect();
         // An idle guest's addresses may only be known to the neighbour table.
         addresses.extend(
-            guests(plan).iter().filter(|guest| closing.contains(&guest.mac)).map(|guest| guest.address),
+            guests(plan).iter().filter(|guest| closing.contains(&place_of(guest))).map(|guest| guest.address),
         );
         // An address that another paid guest has taken over since is that guest's.
         addresses.retain(|address| match snapshot.holder(*address) {
-            Some(holder) => closing.contains(&holder) || !snapshot.paid.contains_key(&holder),
+            Some(holder) => closing.contains(holder) || !snapshot.paid.contains_key(holder),
             None => true,
         });
         let mut script = String::new();
-        for mac in &closing {
-            ruleset::remove(&mut script, Key::Paid(*mac));
-            snapshot.quotas.remove(&mut script, *mac);
+        for place in &closing {
+            ruleset::remove(&mut script, &Key::Paid(place.clone()));
         }
-        for mac in closing.iter().filter(|mac| snapshot.slow.contains(*mac)) {
-            ruleset::remove(&mut script, Key::Slow(*mac));
+        for station in stations {
+            snapshot.quotas.remove(&mut script, station);
         }
-        for (mac, address) in snapshot.uploads.keys().filter(|(mac, _)| closing.contains(mac)) {
-            ruleset::remove(&mut script, Key::Upload(*mac, *address));
+        for place in closing.iter().filter(|place| snapshot.slow.contains(*place)) {
+            ruleset::remove(&mut script, &Key::Slow(place.clone()));
+        }
+        for (place, address) in snapshot.uploads.keys().filter(|(place, _)| closing.contains(place)) {
+            ruleset::remove(&mut script, &Key::Upload(place.clone(), *address));
         }
         for address in &addresses {
-            ruleset::remove(&mut script, Key::Download(*address));
+            ruleset::remove(&mut script, &Key::Download(*address));
         }
         self.commit(&script)?;
         self.forget_connections(&addresses);
@@ -232,33 +238,34 @@ impl Gate for NftGate {
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
-        self.plan()?;
+        let plan = self.plan()?;
         let snapshot = snapshot()?;
+        let usage = snapshot.quotas.usage(plan);
         let mut script = String::new();
         time_downloads(&mut script, &snapshot);
         snapshot.quotas.follow_addresses(&mut script, &snapshot);
         if !script.is_empty() {
             self.commit(&script)?;
         }
-        Ok(snapshot.quotas.usage())
+        Ok(usage)
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
         let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
-        let devices = &loaded.plan.devices;
+        let devices = loaded.plan.devices();
         let (generation, table, snapshot, offloaded) = read("the table cannot be read", |nft| {
             let generation = nft.generation()?;
             let table = self.state(loaded, nft)?;
             let paid = if table == Table::Missing { Snapshot::default() } else { Snapshot::read(nft)? };
             Ok((generation, table, paid, nft.offloaded_devices().unwrap_or_default()))
         })?;
-        let missing_locks = lock::missing(devices)
+        let missing_locks = lock::missing(&devices)
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be read", source })?;
         let report = Report {
             table,
             missing_locks,
-            quotas: snapshot.quotas.known(),
-            paid: snapshot.paid.into_iter().collect(),
+            quotas: snapshot.quotas.known(&loaded.plan),
+            paid: snapshot.passing(&loaded.plan).into_iter().collect(),
             absent_devices: devices.iter().filter(|device| !devices::exists(device)).cloned().collect(),
             offloaded_devices: offloaded.into_iter().collect(),
         };
@@ -269,7 +276,7 @@ impl Gate for NftGate {
     fn changed(&mut self) -> bool {
         let Some(loaded) = &self.loaded else { return true };
         let same_tables = self.generation.is_some() && generation().ok() == self.generation;
-        !same_tables || !lock::missing(&loaded.plan.devices).is_ok_and(|missing| missing.is_empty())
+        !same_tables || !lock::missing(&loaded.plan.devices()).is_ok_and(|missing| missing.is_empty())
     }
 }
 
@@ -287,12 +294,13 @@ fn read<T>(what: &'static str, look: impl FnOnce(&mut Nftables) -> io::Result<T>
 
 /// Everybody the neighbour table knows on the gated devices, as far as it can be read.
 fn guests(plan: &Plan) -> Vec<Caller> {
-    plan.devices.iter().flat_map(|device| neighbours::guests_on(device).unwrap_or_default()).collect()
+    plan.devices().iter().flat_map(|device| neighbours::guests_on(device).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::gate::GatedVenue;
 
     #[test]
     fn without_load_nothing_is_touched() {
@@ -300,7 +308,7 @@ mod tests {
         assert!(gate.changed());
         assert!(matches!(gate.open(&[]), Err(GateError::NotLoaded)));
         assert!(matches!(
-            gate.close(&[MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap()]),
+            gate.close(&[Station { mac: "02:00:00:00:00:01".parse().unwrap(), venue: "guest".to_owned() }]),
             Err(GateError::NotLoaded)
         ));
         assert!(matches!(gate.tend(), Err(GateError::NotLoaded)));
@@ -310,7 +318,9 @@ mod tests {
     #[test]
     fn a_device_name_with_quotes_is_refused_before_anything_happens() {
         let mut gate = NftGate::with_program("/nonexistent/nft".into());
-        let plan = Plan { devices: vec!["a\" }; flush ruleset".to_owned()], ..Plan::default() };
+        let devices = vec!["a\" }; flush ruleset".to_owned()];
+        let venue = GatedVenue { devices, ..GatedVenue::default() };
+        let plan = Plan { venues: vec![venue], ..Plan::default() };
         assert!(matches!(gate.load(&plan, &[]), Err(GateError::DeviceName(_))));
     }
 }

@@ -5,9 +5,10 @@
 //! What a guest sends is found by its MAC. What it is sent is found by address, so nothing is let in to an
 //! address of such a guest (`counted`) before the daemon has put it beside the quota.
 
+use super::plan::Place;
 use super::ruleset::{self, Key};
-use super::snapshot::Snapshot;
-use super::{Lease, Quota, Usage};
+use super::snapshot::{self, Snapshot};
+use super::{Lease, Plan, Quota, Station, Usage};
 use crate::mac::MacAddr;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables, TABLE};
@@ -21,8 +22,10 @@ use std::net::IpAddr;
 /// One session's quota; its name in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
-    pub mac: MacAddr,
-    pub session: u64,
+    mac: MacAddr,
+    session: u64,
+    /// A digest of the venue's name: sessions at two venues may have begun in the same millisecond.
+    venue: u32,
 }
 
 /// Bytes: the quota drops what is beyond the limit.
@@ -36,7 +39,7 @@ struct Count {
 #[derive(Default)]
 pub(super) struct Quotas {
     counts: LiteMap<Name, Count>,
-    guests: LiteMap<MacAddr, Name>,
+    guests: LiteMap<Place, Name>,
     addresses: LiteMap<IpAddr, Name>,
 }
 
@@ -52,15 +55,14 @@ impl Quotas {
             return Ok(quotas);
         }
         let mut let_in_by_us = SortedSet::new();
-        for Element { key, .. } in nft.elements("counted")? {
-            let_in_by_us.insert(netlink::octets6(&key)?);
+        for Element { key, .. } in nft.elements("counted_at")? {
+            let_in_by_us.extend(snapshot::place(&key)?);
         }
-        for Element { key, object, .. } in nft.elements("qm")? {
-            let octets = netlink::octets6(&key)?;
-            if let (Ok(mac), Some(name), true) =
-                (MacAddr::new(octets), Name::parse(&object), let_in_by_us.contains(&octets))
-            {
-                quotas.guests.insert(mac, name);
+        for Element { key, object, .. } in nft.elements("qm_at")? {
+            if let (Some(place), Some(name)) = (snapshot::place(&key)?, Name::parse(&object)) {
+                if let_in_by_us.contains(&place) {
+                    quotas.guests.insert(place, name);
+                }
             }
         }
         for set in ["qm4", "qm6"] {
@@ -74,87 +76,92 @@ impl Quotas {
     }
 
     /// The sessions that are counted, as the kernel knows them.
-    pub fn known(&self) -> LiteMap<MacAddr, Quota> {
-        let counts = self.guests.iter().filter_map(|(mac, name)| Some((mac, name, self.counts.get(name)?)));
-        counts
-            .map(|(mac, name, count)| {
-                let (allotment, used) = (Allotment(count.limit), Allotment(count.used.min(count.limit)));
-                (*mac, Quota { session: name.session, allotment, used })
-            })
-            .collect()
+    pub fn known(&self, plan: &Plan) -> LiteMap<Station, Quota> {
+        let counted = |(place, name): (&Place, &Name)| {
+            let count = self.counts.get(name)?;
+            let (allotment, used) = (Allotment(count.limit), Allotment(count.used.min(count.limit)));
+            Some((plan.station(place)?, Quota { session: name.session, allotment, used }))
+        };
+        self.guests.iter().filter_map(counted).collect()
     }
 
     /// What each session has used.
-    pub fn usage(&self) -> Usage {
-        self.known().into_iter().map(|(mac, quota)| (mac, (quota.session, quota.used))).collect()
+    pub fn usage(&self, plan: &Plan) -> Usage {
+        let known = self.known(plan).into_iter();
+        known.map(|(station, quota)| (station, (quota.session, quota.used))).collect()
     }
 
-    pub fn counts(&self, mac: MacAddr) -> bool {
-        self.guests.get(&mac).is_some_and(|name| self.counts.contains_key(name))
+    pub fn counts(&self, place: &Place) -> bool {
+        self.guests.get(place).is_some_and(|name| self.counts.contains_key(name))
     }
 
-    /// Makes `wanted` the only quota of this guest, for these addresses besides those that it has.
+    /// Makes `wanted` the only quota of this station, at these places and for these addresses besides those
+    /// that it has.
     pub fn put(
         &self,
         script: &mut String,
-        mac: MacAddr,
+        station: &Station,
+        places: &[Place],
         wanted: Option<Quota>,
         addresses: impl Iterator<Item = IpAddr>,
     ) {
         let Some(quota) = wanted else {
-            self.remove(script, mac);
+            self.remove(script, station);
             return;
         };
-        let name = Name { mac, session: quota.session };
+        let name = Name::of(station, quota.session);
         let count = self.counts.get(&name);
         // One that is used up also counts what it drops, and none of that shall be charged later.
-        let kept =
-            count.is_some_and(|count| count.used < count.limit) && self.guests.get(&mac) == Some(&name);
+        let kept = count.is_some_and(|count| count.used < count.limit)
+            && places.iter().all(|place| self.guests.get(place) == Some(&name));
         let limit = quota.allotment.0;
         if kept {
             // A change of the limit leaves the count alone.
             let _ = writeln!(script, "add quota inet {TABLE} {name} {{ over {limit} bytes }}");
         } else {
-            self.remove(script, mac);
+            self.remove(script, station);
             let used = quota.used.0.max(count.map_or(0, |count| count.used));
             let _ =
                 writeln!(script, "add quota inet {TABLE} {name} {{ over {limit} bytes used {used} bytes }}");
-            ruleset::put_object(script, Key::Counted(mac), &name);
-            ruleset::put_new_for_good(script, Key::LetInByUs(mac));
+            for place in places {
+                if self.guests.get(place).is_some_and(|other| !other.is_of(station)) {
+                    ruleset::delete(script, &Key::Counted(place.clone()));
+                }
+                ruleset::put_object(script, &Key::Counted(place.clone()), &name);
+                ruleset::put_new_for_good(script, &Key::LetInByUs(place.clone()));
+            }
         }
         for address in addresses {
             match self.addresses.get(&address) {
                 Some(now) if kept && *now == name => continue,
                 // What pointed to an older quota of this guest is gone already.
-                Some(now) if now.mac != mac => ruleset::delete(script, Key::CountedDownload(address)),
+                Some(now) if !now.is_of(station) => ruleset::delete(script, &Key::CountedDownload(address)),
                 _ => {}
             }
-            ruleset::put_object(script, Key::CountedDownload(address), &name);
+            ruleset::put_object(script, &Key::CountedDownload(address), &name);
         }
     }
 
-    /// Takes every quota of a guest away.
-    pub fn remove(&self, script: &mut String, mac: MacAddr) {
-        if !self.guests.contains_key(&mac) && !self.counts.keys().any(|name| name.mac == mac) {
-            return;
+    /// Takes every quota of a station away.
+    pub fn remove(&self, script: &mut String, station: &Station) {
+        for (place, _) in self.guests.iter().filter(|(_, name)| name.is_of(station)) {
+            ruleset::remove(script, &Key::LetInByUs(place.clone()));
+            ruleset::delete(script, &Key::Counted(place.clone()));
         }
-        ruleset::remove(script, Key::LetInByUs(mac));
-        if self.guests.contains_key(&mac) {
-            ruleset::delete(script, Key::Counted(mac));
+        for (address, _) in self.addresses.iter().filter(|(_, name)| name.is_of(station)) {
+            ruleset::delete(script, &Key::CountedDownload(*address));
         }
-        for (address, _) in self.addresses.iter().filter(|(_, name)| name.mac == mac) {
-            ruleset::delete(script, Key::CountedDownload(*address));
-        }
-        for name in self.counts.keys().filter(|name| name.mac == mac) {
+        for name in self.counts.keys().filter(|name| name.is_of(station)) {
             let _ = writeln!(script, "delete quota inet {TABLE} {name}");
         }
     }
 
     /// The quotas of all but these once more, for a table that is made anew.
-    pub fn put_again(&self, script: &mut String, all_but: &[Lease]) {
-        for (mac, quota) in self.known() {
-            if all_but.iter().all(|lease| lease.mac != mac) {
-                Quotas::default().put(script, mac, Some(quota), std::iter::empty());
+    pub fn put_again(&self, script: &mut String, plan: &Plan, all_but: &[Lease]) {
+        for (station, quota) in self.known(plan) {
+            if all_but.iter().all(|lease| lease.station() != station) {
+                let places = plan.places(&station);
+                Quotas::default().put(script, &station, &places, Some(quota), std::iter::empty());
             }
         }
     }
@@ -167,20 +174,20 @@ impl Quotas {
         let holders = snapshot.holders();
         for (address, holder) in &holders {
             let now = self.addresses.get(address);
-            let name = self.guests.get(holder).filter(|_| self.counts(*holder));
+            let name = self.guests.get(holder).filter(|_| self.counts(holder));
             if now == name {
                 continue;
             }
             if now.is_some() {
-                ruleset::delete(script, Key::CountedDownload(*address));
+                ruleset::delete(script, &Key::CountedDownload(*address));
             }
             if let Some(name) = name {
-                ruleset::put_object(script, Key::CountedDownload(*address), name);
+                ruleset::put_object(script, &Key::CountedDownload(*address), name);
             }
         }
         for address in self.addresses.keys() {
             if !holders.contains_key(address) && !snapshot.downloads.contains_key(address) {
-                ruleset::delete(script, Key::CountedDownload(*address));
+                ruleset::delete(script, &Key::CountedDownload(*address));
             }
         }
     }
@@ -190,15 +197,49 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("q")?;
         self.mac.octets().iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
-        write!(f, "_{:x}", self.session)
+        write!(f, "_{:x}_{:x}", self.session, self.venue)
     }
 }
 
 impl Name {
+    fn of(station: &Station, session: u64) -> Name {
+        Name { mac: station.mac, session, venue: digest(&station.venue) }
+    }
+
+    fn is_of(&self, station: &Station) -> bool {
+        self.mac == station.mac && self.venue == digest(&station.venue)
+    }
+
     fn parse(text: &str) -> Option<Name> {
-        let (mac, session) = text.strip_prefix('q')?.split_once('_')?;
+        let (mac, numbers) = text.strip_prefix('q')?.split_once('_')?;
+        let (session, venue) = numbers.split_once('_')?;
         let number = u64::from_str_radix(mac, 16).ok().filter(|_| mac.len() == 12)?;
         let [_, _, octets @ ..] = number.to_be_bytes();
-        Some(Name { mac: MacAddr::new(octets).ok()?, session: u64::from_str_radix(session, 16).ok()? })
+        Some(Name {
+            mac: MacAddr::new(octets).ok()?,
+            session: u64::from_str_radix(session, 16).ok()?,
+            venue: u32::from_str_radix(venue, 16).ok()?,
+        })
+    }
+}
+
+/// FNV-1a: the same in every run of the daemon.
+fn digest(venue: &str) -> u32 {
+    venue.bytes().fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_was_written_and_tells_venues_apart() {
+        let station =
+            |venue: &str| Station { mac: "02:00:00:00:00:11".parse().unwrap(), venue: venue.to_owned() };
+        let name = Name::of(&station("yard"), 0x1234);
+        assert_eq!(Name::parse(&name.to_string()), Some(name));
+        assert!(name.is_of(&station("yard")) && !name.is_of(&station("hall")));
+        assert_ne!(name.to_string(), Name::of(&station("hall"), 0x1234).to_string());
+        assert_eq!(Name::parse("q020000000011_5"), None);
     }
 }

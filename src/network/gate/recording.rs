@@ -1,7 +1,7 @@
 //! A gate that only remembers, for tests of the rooms that use one. It can be made to fail, and to lose
 //! its state as a flushed firewall does.
 
-use super::{Gate, GateError, Lease, Plan, Quota, Report, Table, Usage};
+use super::{Gate, GateError, Lease, Plan, Quota, Report, Station, Table, Usage};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
@@ -18,10 +18,10 @@ struct State {
     is_there: bool,
     changed: bool,
     refuses: bool,
-    leases: BTreeMap<MacAddr, Millis>,
-    quotas: BTreeMap<MacAddr, Quota>,
-    slow: SortedSet<MacAddr>,
-    closed: Vec<MacAddr>,
+    leases: BTreeMap<Station, Millis>,
+    quotas: BTreeMap<Station, Quota>,
+    slow: SortedSet<Station>,
+    closed: Vec<Station>,
 }
 
 impl RecordingGate {
@@ -29,30 +29,43 @@ impl RecordingGate {
         RecordingGate::default()
     }
 
-    /// The remaining time each guest was last given. It does not run down.
+    /// The remaining time each guest was last given, at whatever venue. It does not run down.
     pub fn leases(&self) -> BTreeMap<MacAddr, Millis> {
-        self.state().leases.clone()
+        self.state().leases.iter().map(|(station, left)| (station.mac, *left)).collect()
+    }
+
+    /// The same at one venue.
+    pub fn leases_at(&self, venue: &str) -> BTreeMap<MacAddr, Millis> {
+        let state = self.state();
+        let here = state.leases.iter().filter(|(station, _)| station.venue == venue);
+        here.map(|(station, left)| (station.mac, *left)).collect()
     }
 
     /// Who is counted, with what was used.
     pub fn quotas(&self) -> BTreeMap<MacAddr, Quota> {
-        self.state().quotas.clone()
+        self.state().quotas.iter().map(|(station, quota)| (station.mac, *quota)).collect()
     }
 
     /// Who is let through slowly.
     pub fn slow(&self) -> SortedSet<MacAddr> {
-        self.state().slow.clone()
+        self.state().slow.iter().map(|station| station.mac).collect()
     }
 
     /// As when a guest's traffic passes.
     pub fn pass(&self, mac: MacAddr, bytes: u64) {
-        if let Some(quota) = self.state().quotas.get_mut(&mac) {
+        let mut state = self.state();
+        for (_, quota) in state.quotas.iter_mut().filter(|(station, _)| station.mac == mac) {
             quota.used = quota.used.saturating_add(Allotment(bytes)).min(quota.allotment);
         }
     }
 
     /// Every guest that was closed, in order.
     pub fn closed(&self) -> Vec<MacAddr> {
+        self.stations_closed().into_iter().map(|station| station.mac).collect()
+    }
+
+    /// The same with where.
+    pub fn stations_closed(&self) -> Vec<Station> {
         self.state().closed.clone()
     }
 
@@ -75,7 +88,7 @@ impl RecordingGate {
 
     /// As when the kernel ends a session by itself.
     pub fn expire(&self, mac: MacAddr) {
-        self.state().leases.remove(&mac);
+        self.state().leases.retain(|station, _| station.mac != mac);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,22 +116,23 @@ impl RecordingGate {
 impl State {
     fn put(&mut self, leases: &[Lease]) {
         for lease in leases {
-            if self.plan.as_ref().is_some_and(|plan| plan.trusted.contains(&lease.mac)) {
+            let station = lease.station();
+            if self.plan.as_ref().is_some_and(|plan| plan.is_trusted(&station)) {
                 continue;
             }
             match lease.remaining {
-                Millis::ZERO => self.leases.remove(&lease.mac),
-                remaining => self.leases.insert(lease.mac, remaining),
+                Millis::ZERO => self.leases.remove(&station),
+                remaining => self.leases.insert(station.clone(), remaining),
             };
             match lease.is_slow {
-                true => self.slow.insert(lease.mac),
-                false => self.slow.remove(&lease.mac),
+                true => self.slow.insert(station.clone()),
+                false => self.slow.remove(&station),
             };
-            let counted = self.quotas.remove(&lease.mac);
+            let counted = self.quotas.remove(&station);
             if let Some(quota) = lease.quota {
                 let counted = counted.filter(|counted| counted.session == quota.session);
                 let used = counted.map_or(quota.used, |counted| counted.used);
-                self.quotas.insert(lease.mac, Quota { used, ..quota });
+                self.quotas.insert(station, Quota { used, ..quota });
             }
         }
     }
@@ -139,34 +153,37 @@ impl Gate for RecordingGate {
         Ok(())
     }
 
-    fn close(&mut self, macs: &[MacAddr]) -> Result<(), GateError> {
+    fn close(&mut self, stations: &[Station]) -> Result<(), GateError> {
         let mut state = self.write_loaded()?;
-        for mac in macs {
-            state.leases.remove(mac);
-            state.quotas.remove(mac);
-            state.slow.remove(mac);
-            state.closed.push(*mac);
+        for station in stations {
+            state.leases.remove(station);
+            state.quotas.remove(station);
+            state.slow.remove(station);
+            state.closed.push(station.clone());
         }
         Ok(())
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
         let state = self.write_loaded()?;
-        Ok(state.quotas.iter().map(|(mac, quota)| (*mac, (quota.session, quota.used))).collect())
+        Ok(state.quotas.iter().map(|(at, quota)| (at.clone(), (quota.session, quota.used))).collect())
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
         let mut state = self.state();
         let plan = state.plan.clone().ok_or(GateError::NotLoaded)?;
-        let endless = plan.trusted.iter().filter(|_| state.is_there).map(|mac| (*mac, None));
-        let paid =
-            state.leases.iter().map(|(mac, remaining)| (*mac, Some(*remaining))).chain(endless).collect();
+        let trusted = plan.venues.iter().flat_map(|venue| {
+            venue.trusted.iter().map(|mac| Station { mac: *mac, venue: venue.name.clone() })
+        });
+        let endless = trusted.filter(|_| state.is_there).map(|station| (station, None));
+        let leases = state.leases.iter().map(|(station, remaining)| (station.clone(), Some(*remaining)));
+        let paid = leases.chain(endless).collect();
         state.changed = !state.is_there;
         Ok(Report {
             table: if state.is_there { Table::Intact } else { Table::Missing },
             missing_locks: Vec::new(),
             paid,
-            quotas: state.quotas.iter().map(|(mac, quota)| (*mac, *quota)).collect(),
+            quotas: state.quotas.iter().map(|(station, quota)| (station.clone(), *quota)).collect(),
             absent_devices: Vec::new(),
             offloaded_devices: Vec::new(),
         })
@@ -185,19 +202,20 @@ mod tests {
     #[test]
     fn what_is_lost_is_there_again_after_load() {
         let mac: MacAddr = "02:00:00:00:00:11".parse().unwrap();
-        let lease = Lease { mac, remaining: Millis(5_000), quota: None, is_slow: false };
+        let venue = "guest".to_owned();
+        let lease = Lease { mac, venue, remaining: Millis(5_000), quota: None, is_slow: false };
         let (shown, mut gate) = {
             let gate = RecordingGate::new();
             (gate.clone(), gate)
         };
-        let plan = Plan { devices: vec!["br-guest".to_owned()], ..Plan::default() };
-        gate.load(&plan, &[lease]).unwrap();
+        let plan = Plan::default();
+        gate.load(&plan, std::slice::from_ref(&lease)).unwrap();
         assert!(!gate.changed());
         shown.lose_state();
-        assert!(gate.changed() && gate.open(&[lease]).is_err());
-        gate.load(&plan, &[lease]).unwrap();
+        assert!(gate.changed() && gate.open(std::slice::from_ref(&lease)).is_err());
+        gate.load(&plan, std::slice::from_ref(&lease)).unwrap();
         assert_eq!(shown.leases(), BTreeMap::from([(mac, Millis(5_000))]));
         shown.refuse(true);
-        assert!(gate.close(&[mac]).is_err());
+        assert!(gate.close(&[lease.station()]).is_err());
     }
 }

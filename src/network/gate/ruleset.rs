@@ -2,16 +2,16 @@
 //!
 //! Only numbers, MAC and IP addresses and checked device names are printed into scripts.
 
+use super::plan::Place;
 use super::{Plan, MARK, SLOW};
 use crate::config::AddressRange;
-use crate::mac::MacAddr;
 use crate::network::nftables::{Chain, Element, Rule, Set, TABLE};
 use crate::units::Millis;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 /// No element is given more; sessions that are longer are given the rest later.
@@ -38,9 +38,14 @@ const IPV6: u32 = 8;
 const ETHER: u32 = 9;
 const IFNAME: u32 = 41;
 
+/// The type of a concatenation.
 const fn pair(first: u32, second: u32) -> u32 {
     first << 6 | second
 }
+
+/// A MAC at a device: what was sold at one venue is nothing at another.
+const PLACE: u32 = pair(IFNAME, ETHER);
+const PLACE_LENGTH: u32 = 24;
 
 const fn set(
     name: &'static str,
@@ -54,38 +59,36 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 20] = [
+const SETS: [SetSpec; 18] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
-    set("paid", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
+    set("paid_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
     set(
-        "ul4",
-        "type ether_addr . ipv4_addr; flags dynamic,timeout; counter; size 4096;",
-        pair(ETHER, IPV4),
-        12,
+        "ul4_at",
+        "type ifname . ether_addr . ipv4_addr; flags dynamic,timeout; size 4096;",
+        pair(PLACE, IPV4),
+        PLACE_LENGTH + 4,
         TIMEOUT | DYNAMIC,
     ),
     set(
-        "ul6",
-        "type ether_addr . ipv6_addr; flags dynamic,timeout; counter; size 8192;",
-        pair(ETHER, IPV6),
-        24,
+        "ul6_at",
+        "type ifname . ether_addr . ipv6_addr; flags dynamic,timeout; size 8192;",
+        pair(PLACE, IPV6),
+        PLACE_LENGTH + 16,
         TIMEOUT | DYNAMIC,
     ),
     // How fast each station takes new addresses.
     set("fresh", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dl4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
-    set("dc4", "type ipv4_addr; flags dynamic,timeout; counter; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
-    set("dc6", "type ipv6_addr; flags dynamic,timeout; counter; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     // Whose bytes are counted, by MAC for what they send and by address for what they are sent.
-    set("counted", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
-    set("qm", "type ether_addr : quota;", ETHER, 6, OBJECTS),
+    set("counted_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
+    set("qm_at", "type ifname . ether_addr : quota;", PLACE, PLACE_LENGTH, OBJECTS),
     set("qm4", "type ipv4_addr : quota;", IPV4, 4, OBJECTS),
     set("qm6", "type ipv6_addr : quota;", IPV6, 16, OBJECTS),
     set("garden4", "type ipv4_addr; flags interval;", IPV4, 4, INTERVAL),
     set("garden6", "type ipv6_addr; flags interval;", IPV6, 16, INTERVAL),
     // Who is let through at a low rate, and the rate of each of its addresses.
-    set("slow", "type ether_addr; flags timeout;", ETHER, 6, TIMEOUT),
+    set("slow_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
     set("pace4", "type ipv4_addr; flags dynamic,timeout; size 1024;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("pace6", "type ipv6_addr; flags dynamic,timeout; size 1024;", IPV6, 16, TIMEOUT | DYNAMIC),
     set(
@@ -138,7 +141,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
             priority: -150,
             rules: vec![
                 format!("iifname @ifs meta mark set meta mark & {others}"),
-                format!("iifname @ifs ether saddr @paid meta mark set meta mark | {bit}"),
+                format!("iifname . ether saddr @paid_at meta mark set meta mark | {bit}"),
                 format!("iifname @ifs ip daddr @garden4 {SERVED} meta mark set meta mark | {bit}"),
                 format!("iifname @ifs ip6 daddr @garden6 {SERVED} meta mark set meta mark | {bit}"),
             ],
@@ -193,27 +196,29 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
                 format!("iifname != @ifs oifname @ifs ip saddr @garden4 {SERVED} ct state established accept"),
                 format!("iifname != @ifs oifname @ifs ip6 saddr @garden6 {SERVED} ct state established accept"),
                 // From here on the mark alone, which the garden gives as well, is not enough.
-                "iifname @ifs ether saddr != @paid drop".to_owned(),
-                format!("iifname @ifs meta nfproto ipv4 ether saddr . ip saddr != @ul4 {TOO_MANY}"),
-                format!("iifname @ifs meta nfproto ipv6 ether saddr . ip6 saddr != @ul6 {TOO_MANY}"),
-                format!("iifname @ifs ether saddr @slow update @pace4 {{ ip saddr {pace} }} drop"),
-                format!("iifname @ifs ether saddr @slow update @pace6 {{ ip6 saddr {pace} }} drop"),
+                "iifname @ifs iifname . ether saddr != @paid_at drop".to_owned(),
+                format!("iifname @ifs meta nfproto ipv4 iifname . ether saddr . ip saddr != @ul4_at {TOO_MANY}"),
+                format!("iifname @ifs meta nfproto ipv6 iifname . ether saddr . ip6 saddr != @ul6_at {TOO_MANY}"),
+                format!("iifname . ether saddr @slow_at update @pace4 {{ ip saddr {pace} }} drop"),
+                format!("iifname . ether saddr @slow_at update @pace6 {{ ip6 saddr {pace} }} drop"),
                 format!("oifname @ifs ip daddr @pace4 add @pace4 {{ ip daddr {pace} }} drop"),
                 format!("oifname @ifs ip6 daddr @pace6 add @pace6 {{ ip6 daddr {pace} }} drop"),
                 // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
-                "iifname @ifs quota name ether saddr map @qm drop".to_owned(),
-                "iifname @ifs meta nfproto ipv4 update @ul4 { ether saddr . ip saddr timeout 1h }".to_owned(),
-                "iifname @ifs meta nfproto ipv6 update @ul6 { ether saddr . ip6 saddr timeout 1h }".to_owned(),
+                "iifname @ifs quota name iifname . ether saddr map @qm_at drop".to_owned(),
+                "iifname @ifs meta nfproto ipv4 update @ul4_at { iifname . ether saddr . ip saddr timeout 1h }"
+                    .to_owned(),
+                "iifname @ifs meta nfproto ipv6 update @ul6_at { iifname . ether saddr . ip6 saddr timeout 1h }"
+                    .to_owned(),
                 // "add" leaves the end of an element that is there alone. Where bytes are counted an address is
                 // let in to only when it stands beside the guest's quota.
-                "iifname @ifs meta nfproto ipv4 ether saddr != @counted add @dl4 { ip saddr timeout 60s }"
+                "iifname @ifs meta nfproto ipv4 iifname . ether saddr != @counted_at add @dl4 { ip saddr timeout 60s }"
                     .to_owned(),
-                "iifname @ifs meta nfproto ipv6 ether saddr != @counted add @dl6 { ip6 saddr timeout 60s }"
+                "iifname @ifs meta nfproto ipv6 iifname . ether saddr != @counted_at add @dl6 { ip6 saddr timeout 60s }"
                     .to_owned(),
                 "oifname @ifs quota name ip daddr map @qm4 drop".to_owned(),
                 "oifname @ifs quota name ip6 daddr map @qm6 drop".to_owned(),
-                "oifname @ifs ip daddr @dl4 update @dc4 { ip daddr timeout 1h } accept".to_owned(),
-                "oifname @ifs ip6 daddr @dl6 update @dc6 { ip6 daddr timeout 1h } accept".to_owned(),
+                "oifname @ifs ip daddr @dl4 accept".to_owned(),
+                "oifname @ifs ip6 daddr @dl6 accept".to_owned(),
                 "oifname @ifs drop".to_owned(),
             ],
         },
@@ -248,7 +253,7 @@ pub(super) fn load(plan: &Plan, anew: bool) -> String {
         }
     }
     let _ = writeln!(script, "flush set inet {TABLE} ifs");
-    for device in &plan.devices {
+    for device in plan.devices() {
         let _ = writeln!(script, "add element inet {TABLE} ifs {{ \"{device}\" }}");
     }
     for set in GARDENS {
@@ -288,6 +293,14 @@ pub(super) fn is_garden(plan: &Plan, found: &[Element]) -> bool {
         let at = wanted.iter().position(|(key, is_end)| *key == element.key && *is_end == element.is_end);
         at.map(|at| wanted.swap_remove(at)).is_some()
     }) && wanted.is_empty()
+}
+
+/// Sets of an earlier version, that knew no venues: what they hold is not true any more.
+const OUTDATED: [&str; 6] = ["paid", "ul4", "ul6", "counted", "qm", "slow"];
+
+/// Whether an earlier version made this table.
+pub(super) fn is_outdated(found: &[Set]) -> bool {
+    found.iter().any(|set| OUTDATED.contains(&set.name.as_str()))
 }
 
 /// Whether what the kernel has under our sets' names is what we would create. Sets that are not there yet
@@ -336,51 +349,53 @@ pub(super) fn digests(plan: &Plan, rules: &[Rule]) -> Vec<u64> {
 }
 
 /// An element's key as nft reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    Paid(MacAddr),
-    Upload(MacAddr, IpAddr),
+    Paid(Place),
+    Upload(Place, IpAddr),
     Download(IpAddr),
-    Counted(MacAddr),
-    LetInByUs(MacAddr),
-    Slow(MacAddr),
+    Counted(Place),
+    LetInByUs(Place),
+    Slow(Place),
     CountedDownload(IpAddr),
 }
 
 impl Key {
     fn set(&self) -> &'static str {
         match self {
-            Key::Paid(_) => "paid",
-            Key::Upload(_, IpAddr::V4(_)) => "ul4",
-            Key::Upload(_, IpAddr::V6(_)) => "ul6",
+            Key::Paid(_) => "paid_at",
+            Key::Upload(_, IpAddr::V4(_)) => "ul4_at",
+            Key::Upload(_, IpAddr::V6(_)) => "ul6_at",
             Key::Download(IpAddr::V4(_)) => "dl4",
             Key::Download(IpAddr::V6(_)) => "dl6",
-            Key::Counted(_) => "qm",
-            Key::LetInByUs(_) => "counted",
-            Key::Slow(_) => "slow",
+            Key::Counted(_) => "qm_at",
+            Key::LetInByUs(_) => "counted_at",
+            Key::Slow(_) => "slow_at",
             Key::CountedDownload(IpAddr::V4(_)) => "qm4",
             Key::CountedDownload(IpAddr::V6(_)) => "qm6",
         }
     }
 
     fn text(&self) -> String {
+        // Plans with other than valid device names are refused before.
+        let at = |Place { device, mac }: &Place| format!("\"{device}\" . {mac}");
         match self {
-            Key::Paid(mac) | Key::Counted(mac) | Key::LetInByUs(mac) | Key::Slow(mac) => mac.to_string(),
-            Key::Upload(mac, address) => format!("{mac} . {address}"),
+            Key::Paid(place) | Key::Counted(place) | Key::LetInByUs(place) | Key::Slow(place) => at(place),
+            Key::Upload(place, address) => format!("{} . {address}", at(place)),
             Key::Download(address) | Key::CountedDownload(address) => address.to_string(),
         }
     }
 }
 
 /// Makes the element end `remaining` from now, whether it was there or not. Zero removes it.
-pub(super) fn put(script: &mut String, key: Key, remaining: Millis) {
+pub(super) fn put(script: &mut String, key: &Key, remaining: Millis) {
     remove(script, key);
     put_new(script, key, remaining);
 }
 
 /// The same for one that is not there. With nothing to delete, nft need not wait until every processor has let go of
 /// what was deleted: that is 10 ms and more.
-pub(super) fn put_new(script: &mut String, key: Key, remaining: Millis) {
+pub(super) fn put_new(script: &mut String, key: &Key, remaining: Millis) {
     if remaining != Millis::ZERO {
         let timeout = timeout(remaining);
         let _ =
@@ -389,30 +404,30 @@ pub(super) fn put_new(script: &mut String, key: Key, remaining: Millis) {
 }
 
 /// Makes the element stay without end.
-pub(super) fn put_for_good(script: &mut String, key: Key) {
+pub(super) fn put_for_good(script: &mut String, key: &Key) {
     remove(script, key);
     put_new_for_good(script, key);
 }
 
 /// The same for one that is not there.
-pub(super) fn put_new_for_good(script: &mut String, key: Key) {
+pub(super) fn put_new_for_good(script: &mut String, key: &Key) {
     let _ = writeln!(script, "add element inet {TABLE} {} {{ {} }}", key.set(), key.text());
 }
 
 /// Removes the element. To delete one that is not there would fail the whole transaction, so it is added first.
-pub(super) fn remove(script: &mut String, key: Key) {
+pub(super) fn remove(script: &mut String, key: &Key) {
     let (set, text) = (key.set(), key.text());
     let _ = writeln!(script, "add element inet {TABLE} {set} {{ {text} timeout 1h }}");
     let _ = writeln!(script, "delete element inet {TABLE} {set} {{ {text} }}");
 }
 
 /// Makes a map give this object for the key.
-pub(super) fn put_object(script: &mut String, key: Key, object: &impl Display) {
+pub(super) fn put_object(script: &mut String, key: &Key, object: &impl Display) {
     let _ = writeln!(script, "add element inet {TABLE} {} {{ {} : \"{object}\" }}", key.set(), key.text());
 }
 
 /// Removes an element that is there and has no end of its own.
-pub(super) fn delete(script: &mut String, key: Key) {
+pub(super) fn delete(script: &mut String, key: &Key) {
     let _ = writeln!(script, "delete element inet {TABLE} {} {{ {} }}", key.set(), key.text());
 }
 
@@ -452,12 +467,12 @@ mod tests {
     #[test]
     fn nothing_left_is_never_written_as_no_end() {
         let mut script = String::new();
-        let mac: MacAddr = "02:00:00:00:00:11".parse().unwrap();
-        put(&mut script, Key::Paid(mac), Millis::ZERO);
+        let mac = "02:00:00:00:00:11".parse().unwrap();
+        put(&mut script, &Key::Paid(Place { device: "br-guest".to_owned(), mac }), Millis::ZERO);
         assert_eq!(
             script,
-            "add element inet tollgate paid { 02:00:00:00:00:11 timeout 1h }\n\
-             delete element inet tollgate paid { 02:00:00:00:00:11 }\n"
+            "add element inet tollgate paid_at { \"br-guest\" . 02:00:00:00:00:11 timeout 1h }\n\
+             delete element inet tollgate paid_at { \"br-guest\" . 02:00:00:00:00:11 }\n"
         );
     }
 
@@ -469,14 +484,16 @@ mod tests {
             key_type,
             key_length,
         };
-        assert!(sets_fit(&[set("paid", 0x10, 9, 6), set("ul4", 0x130, 583, 12), set("mine", 0, 1, 2)]));
-        assert!(!sets_fit(&[set("paid", 0, 9, 6)]));
-        assert!(!sets_fit(&[set("paid", 0x10, 7, 4)]));
+        let paid = (PLACE, PLACE_LENGTH);
+        assert!(sets_fit(&[set("paid_at", 0x10, paid.0, paid.1), set("mine", 0, 1, 2)]));
+        assert!(!sets_fit(&[set("paid_at", 0, paid.0, paid.1)]));
+        assert!(!sets_fit(&[set("paid_at", 0x10, 7, 4)]));
+        assert!(is_outdated(&[set("paid", 0x10, 9, 6)]) && !is_outdated(&[set("mine", 0, 1, 2)]));
     }
 
     #[test]
     fn the_table_is_never_deleted_unless_asked_for() {
-        let plan = Plan { devices: vec!["br-guest".to_owned()], ..Plan::default() };
+        let plan = Plan::default();
         assert!(!load(&plan, false).contains("delete table"));
         assert!(load(&plan, true).contains("delete table"));
     }

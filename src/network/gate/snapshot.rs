@@ -1,9 +1,10 @@
 //! The elements as the kernel has them at one moment, and what follows for the ways in: each guest's
 //! addresses are reached exactly as long as the guest's session lasts.
 
+use super::plan::Place;
 use super::quota::Quotas;
 use super::ruleset::{self, Key};
-use super::{Lease, Plan};
+use super::{Lease, Plan, Station};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::netlink;
@@ -19,31 +20,34 @@ const TOLERANCE: Millis = Millis(500);
 /// A guest may upload from any number of addresses, true or forged; so many per guest are kept open while
 /// it is idle.
 const ADDRESSES_PER_GUEST: usize = 64;
+/// Of a device's name in a key, and of a place: parts are padded to four bytes.
+const NAME: usize = 16;
+const PLACE: usize = 24;
 
 /// The elements that matter, as the kernel has them.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    pub paid: LiteMap<MacAddr, Option<Millis>>,
+    pub paid: LiteMap<Place, Option<Millis>>,
     /// Who uploaded from where; the more is left, the shorter ago.
-    pub uploads: LiteMap<(MacAddr, IpAddr), Millis>,
+    pub uploads: LiteMap<(Place, IpAddr), Millis>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
-    pub slow: SortedSet<MacAddr>,
+    pub slow: SortedSet<Place>,
 }
 
 impl Snapshot {
     pub fn read(nft: &mut Nftables) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        for Element { key, remaining, .. } in nft.elements("paid")? {
-            if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
-                snapshot.paid.insert(mac, remaining);
+        for Element { key, remaining, .. } in nft.elements("paid_at")? {
+            if let Some(place) = place(&key)? {
+                snapshot.paid.insert(place, remaining);
             }
         }
-        for set in ["ul4", "ul6"] {
+        for set in ["ul4_at", "ul6_at"] {
             for Element { key, remaining, .. } in nft.elements(set)? {
-                let address = netlink::ip(netlink::after(&key, 8)?)?;
-                if let Ok(mac) = MacAddr::new(netlink::octets6(&key)?) {
-                    snapshot.uploads.insert((mac, address), remaining.unwrap_or_default());
+                let address = netlink::ip(netlink::after(&key, PLACE)?)?;
+                if let Some(place) = place(&key)? {
+                    snapshot.uploads.insert((place, address), remaining.unwrap_or_default());
                 }
             }
         }
@@ -53,32 +57,41 @@ impl Snapshot {
             }
         }
         snapshot.quotas = Quotas::read(nft)?;
-        for Element { key, .. } in nft.elements("slow")? {
-            snapshot.slow.extend(MacAddr::new(netlink::octets6(&key)?));
+        for Element { key, .. } in nft.elements("slow_at")? {
+            snapshot.slow.extend(place(&key)?);
         }
         Ok(snapshot)
     }
 
+    /// Who may pass, and for how much longer.
+    pub fn passing(&self, plan: &Plan) -> LiteMap<Station, Option<Millis>> {
+        let gated = self.paid.iter().filter_map(|(place, left)| Some((plan.station(place)?, *left)));
+        gated.collect()
+    }
+
     /// Who uploaded from the address last.
-    pub fn holder(&self, address: IpAddr) -> Option<MacAddr> {
+    pub fn holder(&self, address: IpAddr) -> Option<&Place> {
         let claims = self.uploads.iter().filter(|((_, at), _)| *at == address);
-        claims.max_by_key(|(_, left)| **left).map(|((mac, _), _)| *mac)
+        claims.max_by_key(|(_, left)| **left).map(|((place, _), _)| place)
     }
 
     /// Every uploading address with who uploaded from it last.
-    pub fn holders(&self) -> LiteMap<IpAddr, MacAddr> {
-        let mut latest: LiteMap<IpAddr, (Millis, MacAddr)> = LiteMap::new();
-        for ((mac, address), left) in &self.uploads {
-            let entry = latest.entry(*address).or_insert((*left, *mac));
-            *entry = (*entry).max((*left, *mac));
+    pub fn holders(&self) -> LiteMap<IpAddr, &Place> {
+        let mut latest: LiteMap<IpAddr, (Millis, &Place)> = LiteMap::new();
+        for ((place, address), left) in &self.uploads {
+            let entry = latest.entry(*address).or_insert((*left, place));
+            *entry = (*entry).max((*left, place));
         }
-        latest.into_iter().map(|(address, (_, mac))| (address, mac)).collect()
+        latest.into_iter().map(|(address, (_, place))| (address, place)).collect()
     }
 
-    /// Only trusted guests are there without end.
-    pub fn no_longer_trusted<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = MacAddr> + 'a {
-        let endless = self.paid.iter().filter(|(_, remaining)| remaining.is_none()).map(|(mac, _)| *mac);
-        endless.filter(|mac| !plan.trusted.contains(mac))
+    /// Who is let through where the plan has no such device any more, or without end and not trusted.
+    pub fn no_longer_planned<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a Place> + 'a {
+        let is_planned = |(place, left): &(&Place, &Option<Millis>)| match plan.station(place) {
+            Some(station) => left.is_some() || plan.is_trusted(&station),
+            None => false,
+        };
+        self.paid.iter().filter(move |paid| !is_planned(paid)).map(|(place, _)| place)
     }
 }
 
@@ -92,43 +105,62 @@ pub(super) fn put_leases(
     guests: &[Caller],
 ) {
     // The last word on a guest counts.
-    let wanted: LiteMap<MacAddr, &Lease> = leases
+    let wanted: LiteMap<Station, &Lease> = leases
         .iter()
-        .filter(|lease| !plan.trusted.contains(&lease.mac))
-        .map(|lease| (lease.mac, lease))
+        .map(|lease| (lease.station(), lease))
+        .filter(|(station, _)| !plan.is_trusted(station))
         .collect();
     let holders = snapshot.holders();
-    for (mac, lease) in &wanted {
-        match snapshot.paid.contains_key(mac) {
-            true => ruleset::put(script, Key::Paid(*mac), lease.remaining),
-            false => ruleset::put_new(script, Key::Paid(*mac), lease.remaining),
-        }
-        if lease.is_slow {
-            ruleset::put(script, Key::Slow(*mac), lease.remaining);
-        } else if snapshot.slow.contains(mac) {
-            ruleset::remove(script, Key::Slow(*mac));
+    let mut at_places: LiteMap<Place, &Lease> = LiteMap::new();
+    for (station, lease) in &wanted {
+        let places = plan.places(station);
+        for place in &places {
+            at_places.insert(place.clone(), lease);
+            let (paid, slow) = (Key::Paid(place.clone()), Key::Slow(place.clone()));
+            match snapshot.paid.contains_key(place) {
+                true => ruleset::put(script, &paid, lease.remaining),
+                false => ruleset::put_new(script, &paid, lease.remaining),
+            }
+            if lease.is_slow {
+                ruleset::put(script, &slow, lease.remaining);
+            } else if snapshot.slow.contains(place) {
+                ruleset::remove(script, &slow);
+            }
         }
         let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
         let mut addresses: SortedSet<IpAddr> = SortedSet::new();
         if quota.is_some() {
-            addresses.extend(holders.iter().filter(|(_, holder)| *holder == mac).map(|(at, _)| *at));
+            addresses.extend(holders.iter().filter(|(_, holder)| places.contains(holder)).map(|(at, _)| *at));
             // Who else uploaded from an address later has taken it over.
-            let theirs = guests.iter().filter(|guest| guest.mac == *mac).map(|guest| guest.address);
-            addresses.extend(theirs.filter(|address| !holders.contains_key(address)));
+            let theirs = guests.iter().filter(|guest| places.contains(&place_of(guest)));
+            addresses
+                .extend(theirs.map(|guest| guest.address).filter(|address| !holders.contains_key(address)));
         }
-        snapshot.quotas.put(script, *mac, quota, addresses.iter().copied());
+        snapshot.quotas.put(script, station, &places, quota, addresses.iter().copied());
         for address in addresses.into_iter().take(ADDRESSES_PER_GUEST) {
+            let download = Key::Download(address);
             match snapshot.downloads.contains_key(&address) {
-                true => ruleset::put(script, Key::Download(address), way_in(lease)),
-                false => ruleset::put_new(script, Key::Download(address), way_in(lease)),
+                true => ruleset::put(script, &download, way_in(lease)),
+                false => ruleset::put_new(script, &download, way_in(lease)),
             }
         }
     }
     for (address, holder) in &holders {
-        if let (Some(lease), true) = (wanted.get(holder), snapshot.downloads.contains_key(address)) {
-            ruleset::put(script, Key::Download(*address), way_in(lease));
+        if let (Some(lease), true) = (at_places.get(*holder), snapshot.downloads.contains_key(address)) {
+            ruleset::put(script, &Key::Download(*address), way_in(lease));
         }
     }
+}
+
+/// The place in a set's key, which may go on behind it. `None` if its MAC cannot be a guest's.
+pub(super) fn place(key: &[u8]) -> io::Result<Option<Place>> {
+    let device = netlink::name(key.get(..NAME).ok_or_else(netlink::malformed)?)?;
+    let mac = MacAddr::new(netlink::octets6(netlink::after(key, NAME)?)?);
+    Ok(mac.ok().map(|mac| Place { device, mac }))
+}
+
+pub(super) fn place_of(guest: &Caller) -> Place {
+    Place { device: guest.device.clone(), mac: guest.mac }
 }
 
 /// How long an address of the guest is reached without a packet of its own. Bytes last for months, and the
@@ -149,28 +181,32 @@ pub(super) fn reopen_downloads(
     leases: &[Lease],
     guests: &[Caller],
 ) {
-    let mut sessions: LiteMap<MacAddr, Millis> =
-        leases.iter().map(|lease| (lease.mac, way_in(lease))).collect();
-    sessions.extend(plan.trusted.iter().map(|mac| (*mac, ruleset::ADDRESS_TIMEOUT)));
-    let mut opened: LiteMap<MacAddr, usize> = LiteMap::new();
+    let mut sessions: LiteMap<Place, Millis> = LiteMap::new();
+    for lease in leases {
+        let places = plan.places(&lease.station()).into_iter();
+        sessions.extend(places.map(|place| (place, way_in(lease))));
+    }
+    sessions.extend(plan.trusted_places().into_iter().map(|place| (place, ruleset::ADDRESS_TIMEOUT)));
+    let mut opened: LiteMap<Place, usize> = LiteMap::new();
     for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
-        let Some(remaining) = sessions.get(&guest.mac) else { continue };
-        let opened = opened.entry(guest.mac).or_default();
+        let place = place_of(guest);
+        let Some(remaining) = sessions.get(&place).copied() else { continue };
+        let opened = opened.entry(place).or_default();
         *opened = opened.saturating_add(1);
         if *opened <= ADDRESSES_PER_GUEST {
-            ruleset::put(script, Key::Download(guest.address), *remaining);
+            ruleset::put(script, &Key::Download(guest.address), remaining);
         }
     }
 }
 
 /// Brings the ends of the ways in to those of the sessions they belong to.
 pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
-    let mut kept: LiteMap<MacAddr, usize> = LiteMap::new();
+    let mut kept: LiteMap<&Place, usize> = LiteMap::new();
     for (address, holder) in snapshot.holders() {
         let now = snapshot.downloads.get(&address).copied();
-        let Some(session) = snapshot.paid.get(&holder) else {
+        let Some(session) = snapshot.paid.get(holder) else {
             if now.is_some() {
-                ruleset::remove(script, Key::Download(address));
+                ruleset::remove(script, &Key::Download(address));
             }
             continue;
         };
@@ -187,7 +223,7 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
         };
         let is_shorter = now.flatten().is_some_and(|now| now < wanted);
         if !is_near && (*kept <= ADDRESSES_PER_GUEST || !is_shorter && now.is_some()) {
-            ruleset::put(script, Key::Download(address), wanted);
+            ruleset::put(script, &Key::Download(address), wanted);
         }
     }
 }
@@ -196,8 +232,8 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
 mod tests {
     use super::*;
 
-    fn mac(last: u8) -> MacAddr {
-        MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+    fn place(last: u8) -> Place {
+        Place { device: "br-guest".to_owned(), mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap() }
     }
 
     fn address(last: u8) -> IpAddr {
@@ -217,9 +253,9 @@ mod tests {
     fn snapshot(session: Option<Option<u64>>, download: Option<u64>) -> Snapshot {
         let mut snapshot = Snapshot::default();
         if let Some(session) = session {
-            snapshot.paid.insert(mac(1), session.map(Millis));
+            snapshot.paid.insert(place(1), session.map(Millis));
         }
-        snapshot.uploads.insert((mac(1), address(11)), Millis(3_599_000));
+        snapshot.uploads.insert((place(1), address(11)), Millis(3_599_000));
         if let Some(left) = download {
             snapshot.downloads.insert(address(11), Some(Millis(left)));
         }
@@ -244,9 +280,9 @@ mod tests {
     #[test]
     fn an_address_belongs_to_who_used_it_last() {
         let mut snapshot = snapshot(Some(Some(300_000)), Some(300_000));
-        snapshot.uploads.insert((mac(2), address(11)), Millis(3_599_500));
-        assert_eq!(snapshot.holder(address(11)), Some(mac(2)));
-        assert_eq!(snapshot.holders()[&address(11)], mac(2));
+        snapshot.uploads.insert((place(2), address(11)), Millis(3_599_500));
+        assert_eq!(snapshot.holder(address(11)), Some(&place(2)));
+        assert_eq!(snapshot.holders()[&address(11)], &place(2));
     }
 
     #[test]
@@ -254,7 +290,7 @@ mod tests {
         let mut snapshot = snapshot(Some(Some(300_000)), None);
         for n in 0..=255 {
             let address = IpAddr::from([10, 0, 0, n]);
-            snapshot.uploads.insert((mac(1), address), Millis(1));
+            snapshot.uploads.insert((place(1), address), Millis(1));
             snapshot.downloads.insert(address, Some(Millis(59_000)));
         }
         assert_eq!(times(&snapshot).lines().count(), ADDRESSES_PER_GUEST);

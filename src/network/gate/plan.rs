@@ -1,0 +1,134 @@
+//! What is gated, and what a right to pass hangs on: a MAC at a venue, in the kernel a MAC at each of the
+//! venue's devices.
+
+use super::GateError;
+use crate::config::AddressRange;
+use crate::mac::MacAddr;
+use crate::network::devices;
+use crate::set::SortedSet;
+
+/// What is gated, and where unpaid guests are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub venues: Vec<GatedVenue>,
+    /// The kernel's names of the devices that lead to the internet; empty while they are not known.
+    pub uplinks: Vec<String>,
+    pub portal_port: u16,
+    pub mint_proxy_port: u16,
+    /// Where port 80 of unpaid guests ends up.
+    pub redirect_port: u16,
+    /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
+    pub garden: Vec<AddressRange>,
+}
+
+/// A venue as the gate sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatedVenue {
+    /// The name of its section.
+    pub name: String,
+    /// One that does not exist yet is gated from the moment it appears.
+    pub devices: Vec<String>,
+    /// Online without paying, and without end; at this venue only.
+    pub trusted: SortedSet<MacAddr>,
+    /// What this venue's guests reach besides the internet when they pass.
+    pub reach: Vec<AddressRange>,
+}
+
+/// A guest's device at one venue. What was sold there opens there only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Station {
+    pub mac: MacAddr,
+    /// The name of the venue's section.
+    pub venue: String,
+}
+
+/// Where the kernel lets a station through: one of the devices of its venue.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub device: String,
+    pub mac: MacAddr,
+}
+
+impl Plan {
+    pub(super) fn check(&self) -> Result<(), GateError> {
+        let gated = self.venues.iter().flat_map(|venue| &venue.devices);
+        match gated.chain(&self.uplinks).find(|name| !devices::is_valid_name(name)) {
+            Some(name) => Err(GateError::DeviceName(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The gated devices of all venues.
+    pub fn devices(&self) -> Vec<String> {
+        self.venues.iter().flat_map(|venue| venue.devices.iter().cloned()).collect()
+    }
+
+    pub fn has_venue(&self, name: &str) -> bool {
+        self.venues.iter().any(|venue| venue.name == name)
+    }
+
+    pub fn is_trusted(&self, station: &Station) -> bool {
+        let mut venues = self.venues.iter().filter(|venue| venue.name == station.venue);
+        venues.any(|venue| venue.trusted.contains(&station.mac))
+    }
+
+    /// Who is online without paying, and where.
+    pub(super) fn trusted_places(&self) -> Vec<Place> {
+        let of_venue = |venue: &GatedVenue| {
+            let stations = venue.trusted.iter();
+            stations.flat_map(|mac| places(&venue.devices, *mac)).collect::<Vec<Place>>()
+        };
+        self.venues.iter().flat_map(of_venue).collect()
+    }
+
+    /// Where this station is let through. Nowhere if its venue is not in the plan.
+    pub(super) fn places(&self, station: &Station) -> Vec<Place> {
+        let venues = self.venues.iter().filter(|venue| venue.name == station.venue);
+        venues.flat_map(|venue| places(&venue.devices, station.mac)).collect()
+    }
+
+    /// Who is let through at this place. `None` if the device is not gated any more.
+    pub(super) fn station(&self, place: &Place) -> Option<Station> {
+        let venue = self.venues.iter().find(|venue| venue.devices.contains(&place.device))?;
+        Some(Station { mac: place.mac, venue: venue.name.clone() })
+    }
+}
+
+fn places(devices: &[String], mac: MacAddr) -> impl Iterator<Item = Place> + '_ {
+    devices.iter().map(move |device| Place { device: device.clone(), mac })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac() -> MacAddr {
+        "02:00:00:00:00:11".parse().unwrap()
+    }
+
+    fn venue(name: &str, devices: &[&str], trusted: &[MacAddr]) -> GatedVenue {
+        GatedVenue {
+            name: name.to_owned(),
+            devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+            trusted: trusted.iter().copied().collect(),
+            ..GatedVenue::default()
+        }
+    }
+
+    #[test]
+    fn a_station_is_let_through_at_the_devices_of_its_venue_only() {
+        let plan = Plan {
+            venues: vec![venue("yard", &["br-yard", "wlan1"], &[]), venue("hall", &["br-hall"], &[mac()])],
+            ..Plan::default()
+        };
+        let yard = Station { mac: mac(), venue: "yard".to_owned() };
+        let hall = Station { mac: mac(), venue: "hall".to_owned() };
+        let devices = |station| plan.places(station).into_iter().map(|p| p.device).collect::<Vec<_>>();
+        assert_eq!(devices(&yard), ["br-yard", "wlan1"]);
+        assert_eq!(devices(&hall), ["br-hall"]);
+        assert_eq!(devices(&Station { mac: mac(), venue: "gone".to_owned() }), [""; 0]);
+        assert!(plan.is_trusted(&hall) && !plan.is_trusted(&yard));
+        assert_eq!(plan.station(&plan.places(&yard)[1]), Some(yard));
+        assert_eq!(plan.station(&Place { device: "wan".to_owned(), mac: mac() }), None);
+    }
+}
