@@ -167,9 +167,11 @@ impl Request {
         self.parts.get().is_none()
     }
 
-    /// The same was asked, and nothing of it is paid or over.
-    pub fn answers(&self, owner: Owner, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
-        self.owner == owner && self.asked == asked && (self.is_asking() || self.is_payable(now))
+    /// The same was asked at the same venue, and nothing of it is paid or over.
+    pub fn answers(&self, owner: Owner, venue: &str, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
+        (self.owner, self.venue.as_str()) == (owner, venue)
+            && self.asked == asked
+            && (self.is_asking() || self.is_payable(now))
     }
 
     /// Every invoice can still be paid.
@@ -261,7 +263,7 @@ impl Request {
             }
             Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
             Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac()) {
+            Progress::Granted { online: true } => match access.session(self.mac(), &self.venue) {
                 Some(session) => {
                     let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
                     messages::session_granted(&self.id, tag, &session, ticket.as_ref())

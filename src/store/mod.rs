@@ -29,6 +29,7 @@ mod values;
 mod vault;
 mod wal;
 mod wallet;
+mod worth;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -43,10 +44,11 @@ pub use requests::{
 };
 pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
-pub use tickets::{TakeOver, TAKE_OVER_EVERY};
+pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use tidy::Kept;
 pub use vault::Vault;
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
+pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
 use crate::task::Value;

@@ -438,12 +438,14 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
 
 fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
     let granted = db
-        .query_row("SELECT account, amount, metric FROM grants WHERE reference = ?1", [reference], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        .query_row(
+            "SELECT account, amount, venue, metric FROM grants WHERE reference = ?1",
+            [reference],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
+        )
         .optional()?;
-    if let Some((account, amount, metric)) = granted {
-        let session = session_by_account(db, account, metric)?;
+    if let Some((account, amount, venue, metric)) = granted {
+        let session = session_by_account(db, account, &venue, metric)?;
         return Ok(Some(Known::Done { amount, session, result: None }));
     }
     let op = db

@@ -197,8 +197,8 @@ fn worth_trading(purse: &Purse, is_quiet: bool) -> Option<Vec<ProofRow>> {
     let rows = purse.smallest();
     let (fee, worth) = (purse.fee(&rows).0, sum(&rows).0);
     let is_worth_it = match purse.rows.len() {
-        ..=SOME_PROOFS => false,
-        ..=MANY_PROOFS => is_quiet && fee <= worth / SMALL_FEE,
+        some if some <= SOME_PROOFS => false,
+        many if many <= MANY_PROOFS => is_quiet && fee <= worth / SMALL_FEE,
         _ => fee < worth / 2,
     };
     is_worth_it.then_some(rows)

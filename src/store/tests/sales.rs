@@ -81,6 +81,8 @@ impl Shop {
                     amount: part.amount,
                     metric: part.metric,
                     allotment: part.allotment,
+                    value: part.amount,
+                    mint: Some(part.mint.clone()),
                 };
                 (Tokens::House(NewProofs { mint, unit, keyset, proofs }), Some(grant))
             }
@@ -155,14 +157,18 @@ async fn settled_sale_is_still_answered_for() {
     assert_eq!((part.state, part.position, part.amount), (PartState::Claimed, 0, Sats(21)));
     assert_eq!((&part.mint, part.allotment), (&mint(0), Allotment(60_000)));
     assert!(shop.store.request(&RequestId::random().unwrap()).await.unwrap().is_none());
-    assert_eq!(shop.store.open_requests().await.unwrap().len(), 0);
+    assert_eq!(shop.store.open_requests(usize::MAX).await.unwrap().len(), 0);
 }
 
 #[tokio::test]
 async fn settled_sale_goes_with_its_guests_account() {
     let shop = Shop::new();
     let (row, ticket) = shop.sell(1).await;
-    let taken = shop.store.take_over(&ticket.unwrap(), mac(1), mac(2)).await.unwrap();
+    let taken = shop
+        .store
+        .take_over(&ticket.unwrap(), mac(1), mac(2), tickets::shown_at("guest", true))
+        .await
+        .unwrap();
     assert!(matches!(taken, TakeOver::Done(_)));
     assert_eq!(shop.store.request(&row.id).await.unwrap().unwrap().mac, mac(2));
 }
