@@ -198,7 +198,7 @@ impl MintProxy {
         Ok(request)
     }
 
-    /// A guest has a page open: its late payments are looked for more often. Answers whether there are invoices of
+    /// A guest has a page or a socket open: its late payments are looked for more often. Answers whether there are invoices of
     /// it that have just ended.
     pub fn page_is_open(&self, mac: MacAddr) -> bool {
         let now = self.0.store.now();

@@ -190,6 +190,7 @@ impl MintProxy {
             working: Arc::new(Semaphore::new(AT_A_TIME)),
             ear,
         };
+        self.page_is_open(speaker.caller.mac);
         let redeliver = speaker.clone();
         task::spawn(async move { redeliver.deliver().await });
         Some(Conversation { outbox: inbox, speaker })
