@@ -4,6 +4,7 @@
 //! internet.
 
 use super::problem::shown;
+use super::range::{self, AddressRange};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A larger network is no garden.
@@ -27,44 +28,14 @@ const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3
 const NAT64: u128 = 0x0064_ff9b << 96;
 const SIX_TO_FOUR: u128 = 0x2002 << 112;
 
-/// Addresses of one family from `first` to `last`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AddressRange {
-    pub first: IpAddr,
-    pub last: IpAddr,
-}
-
-/// An address, or a network like `192.0.2.0/24` or `2001:db8:1::/48`.
+/// A public address, or a network of them.
 pub fn parse(text: &str) -> Result<AddressRange, String> {
-    let wrong = || {
-        let example = "write one like '192.0.2.10', '192.0.2.0/24' or '2001:db8:1::/48'";
-        format!("{} is neither an address nor a network: {example}", shown(text))
-    };
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => {
-            let digits = (1..=3).contains(&length.len()) && length.bytes().all(|b| b.is_ascii_digit());
-            (address, Some(length.parse::<u8>().ok().filter(|_| digits).ok_or_else(wrong)?))
-        }
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let (bits, widest) = match address {
-        IpAddr::V4(_) => (32, WIDEST_V4),
-        IpAddr::V6(_) => (128, WIDEST_V6),
-    };
-    let length = length.unwrap_or(bits);
-    let range = range(address, length).ok_or_else(wrong)?;
+    let (range, length) = range::parse(text)?;
+    let widest = if range.is_v4() { WIDEST_V4 } else { WIDEST_V6 };
     if length < widest {
         return Err(format!(
             "{} is too large a part of the internet to give away: name networks of /{widest} or smaller",
             shown(text)
-        ));
-    }
-    if range.first != address {
-        return Err(format!(
-            "{} has bits set beyond its length: write '{}/{length}', or the address alone",
-            shown(text),
-            range.first
         ));
     }
     match is_public(range) {
@@ -76,50 +47,6 @@ pub fn parse(text: &str) -> Result<AddressRange, String> {
     }
 }
 
-/// The same addresses in ascending ranges that neither overlap nor touch.
-pub fn merged(ranges: Vec<AddressRange>) -> Vec<AddressRange> {
-    let mut sorted: Vec<AddressRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        sorted.insert(sorted.partition_point(|earlier| *earlier < range), range);
-    }
-    let mut merged: Vec<AddressRange> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut().filter(|last| last.reaches(range.first)) {
-            Some(last) => last.last = last.last.max(range.last),
-            None => merged.push(range),
-        }
-    }
-    merged
-}
-
-impl AddressRange {
-    pub fn is_v4(self) -> bool {
-        self.first.is_ipv4()
-    }
-
-    /// The address behind the last one, if there is one.
-    pub fn end(self) -> Option<IpAddr> {
-        match self.last {
-            IpAddr::V4(last) => Some(Ipv4Addr::from_bits(last.to_bits().checked_add(1)?).into()),
-            IpAddr::V6(last) => Some(Ipv6Addr::from_bits(last.to_bits().checked_add(1)?).into()),
-        }
-    }
-
-    /// Whether a range that begins at this address, not before our own, leaves no gap.
-    fn reaches(self, first: IpAddr) -> bool {
-        first.is_ipv4() == self.is_v4() && self.end().is_none_or(|end| first <= end)
-    }
-
-    fn overlaps(self, other: AddressRange) -> bool {
-        self.is_v4() == other.is_v4() && self.first <= other.last && other.first <= self.last
-    }
-}
-
-/// The network of this prefix length that the address is in. `None` for a length that the family does not have.
-pub fn network(address: IpAddr, length: u8) -> Option<AddressRange> {
-    range(address, length)
-}
-
 /// Every address that is not public, in both families. Also closed is what a translator between the families
 /// (RFC 6052, RFC 3056) makes of the IPv4 ones.
 pub fn not_public() -> Vec<AddressRange> {
@@ -128,10 +55,11 @@ pub fn not_public() -> Vec<AddressRange> {
         move |v4: Ipv4Addr| IpAddr::from(Ipv6Addr::from_bits(high | u128::from(v4.to_bits()) << low))
     };
     let (translated, tunnelled) = (ipv4(NAT64, 0), ipv4(SIX_TO_FOUR, 80));
-    let mut ranges: Vec<AddressRange> = v4.into_iter().filter_map(|(at, length)| range(at, length)).collect();
+    let mut ranges: Vec<AddressRange> =
+        v4.into_iter().filter_map(|(at, length)| AddressRange::network(at, length)).collect();
     for (address, length) in NOT_PUBLIC_V4 {
-        ranges.extend(range(translated(address), length.saturating_add(96)));
-        ranges.extend(range(tunnelled(address), length.saturating_add(16)));
+        ranges.extend(AddressRange::network(translated(address), length.saturating_add(96)));
+        ranges.extend(AddressRange::network(tunnelled(address), length.saturating_add(16)));
     }
     // All of IPv6 but the public part, and but the well-known prefix of translators.
     for (first, last) in [
@@ -147,38 +75,13 @@ pub fn not_public() -> Vec<AddressRange> {
     ranges
 }
 
-/// Nothing for a length that the family does not have.
-fn range(address: IpAddr, length: u8) -> Option<AddressRange> {
-    if length > if address.is_ipv4() { 32 } else { 128 } {
-        return None;
-    }
-    Some(match address {
-        IpAddr::V4(v4) => {
-            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-            let first = v4.to_bits() & !host;
-            AddressRange {
-                first: Ipv4Addr::from_bits(first).into(),
-                last: Ipv4Addr::from_bits(first | host).into(),
-            }
-        }
-        IpAddr::V6(v6) => {
-            let host = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-            let first = v6.to_bits() & !host;
-            AddressRange {
-                first: Ipv6Addr::from_bits(first).into(),
-                last: Ipv6Addr::from_bits(first | host).into(),
-            }
-        }
-    })
-}
-
 fn is_public(wanted: AddressRange) -> bool {
     match wanted.first {
         IpAddr::V4(_) => NOT_PUBLIC_V4
             .iter()
-            .filter_map(|(address, length)| range((*address).into(), *length))
+            .filter_map(|(address, length)| AddressRange::network((*address).into(), *length))
             .all(|closed| !closed.overlaps(wanted)),
-        IpAddr::V6(_) => range(PUBLIC_V6.0.into(), PUBLIC_V6.1)
+        IpAddr::V6(_) => AddressRange::network(PUBLIC_V6.0.into(), PUBLIC_V6.1)
             .is_some_and(|public| public.first <= wanted.first && wanted.last <= public.last),
     }
 }
@@ -187,13 +90,9 @@ fn is_public(wanted: AddressRange) -> bool {
 mod tests {
     use super::*;
 
-    fn texts(ranges: &[AddressRange]) -> Vec<String> {
-        ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect()
-    }
-
     #[test]
     fn what_is_not_public_is_closed_under_each_of_its_names() {
-        let closed = merged(not_public());
+        let closed = range::merged(not_public());
         let is_closed = |text: &str| {
             let address: IpAddr = text.parse().unwrap();
             closed.iter().any(|range| range.overlaps(AddressRange { first: address, last: address }))
@@ -295,22 +194,5 @@ mod tests {
             let refusal = parse(text).unwrap_err();
             assert!(refusal.contains(reason), "{text}: {refusal}");
         }
-    }
-
-    #[test]
-    fn ranges_that_overlap_or_touch_become_one() {
-        let ranges =
-            ["198.51.101.0/24", "2001:db8:0:1::/64", "198.51.100.0/24", "198.51.100.80", "203.0.113.9"];
-        let ranges =
-            ranges.into_iter().chain(["2001:db8::/64", "203.0.113.11"]).map(|text| parse(text).unwrap());
-        assert_eq!(
-            texts(&merged(ranges.collect())),
-            [
-                "198.51.100.0-198.51.101.255",
-                "203.0.113.9-203.0.113.9",
-                "203.0.113.11-203.0.113.11",
-                "2001:db8::-2001:db8:0:1:ffff:ffff:ffff:ffff",
-            ]
-        );
     }
 }

@@ -5,7 +5,7 @@ use super::lab::{
     MAC_1, MAC_2,
 };
 use super::{lab, text};
-use tollgated::config::garden;
+use tollgated::config::AddressRange;
 use tollgated::network::gate::{Gate, GatedVenue, Lease, NftGate, Plan};
 
 /// The owner's network, with private and with public addresses, on both families.
@@ -92,7 +92,7 @@ in_lab! {
         let (_host, _helpers) = lan(lab);
         let reach = ["192.168.1.2", "fd99::2"].map(|text| {
             let address = text.parse().unwrap();
-            garden::network(address, if text.contains(':') { 128 } else { 32 }).unwrap()
+            AddressRange::network(address, if text.contains(':') { 128 } else { 32 }).unwrap()
         });
         let venues = vec![
             GatedVenue { reach: reach.to_vec(), ..venue(&[BRIDGE], &[]) },

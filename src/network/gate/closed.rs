@@ -2,7 +2,7 @@
 //! devices but those that lead there.
 
 use super::Plan;
-use crate::config::{garden, AddressRange};
+use crate::config::{garden, range, AddressRange};
 use crate::network::devices;
 use std::io;
 
@@ -11,6 +11,7 @@ use std::io;
 pub(super) fn ranges(plan: &Plan) -> io::Result<Vec<AddressRange>> {
     let mut ranges = garden::not_public();
     let networks = devices::networks_beside(&plan.uplinks)?;
-    ranges.extend(networks.into_iter().filter_map(|(address, length)| garden::network(address, length)));
-    Ok(garden::merged(ranges))
+    ranges
+        .extend(networks.into_iter().filter_map(|(address, length)| AddressRange::network(address, length)));
+    Ok(range::merged(ranges))
 }
