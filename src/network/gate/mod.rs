@@ -7,6 +7,7 @@ mod chains;
 mod changes;
 mod closed;
 mod lock;
+mod meter;
 mod nft;
 mod plan;
 mod process;
