@@ -263,7 +263,8 @@ impl NftGate {
                 if snapshot.quotas.home() == Home::Netdev {
                     anew.quotas = snapshot.quotas;
                 }
-                self.run(&(ruleset::load(plan, closed, true) + &changes.script() + &elements(&anew).script()))
+                let script = ruleset::load(plan, closed, true);
+                self.run(&(script + &changes.script() + &elements(&anew).script()))
             }
             outcome => outcome,
         }
@@ -494,11 +495,6 @@ impl Gate for NftGate {
     }
 }
 
-fn closed_now(plan: &Plan) -> Result<Vec<AddressRange>, GateError> {
-    closed::ranges(plan)
-        .map_err(|source| GateError::Netlink { what: "the router's own networks cannot be read", source })
-}
-
 /// Kept open: see [`Batch`](crate::network::nftables::batch::Batch).
 #[derive(Default)]
 struct Line(Option<Nftables>);
@@ -515,6 +511,11 @@ impl Line {
         self.0 = Some(nft);
         Ok(answer)
     }
+}
+
+fn closed_now(plan: &Plan) -> Result<Vec<AddressRange>, GateError> {
+    closed::ranges(plan)
+        .map_err(|source| GateError::Netlink { what: "the router's own networks cannot be read", source })
 }
 
 /// Whether an element was there that should not be, or the other way round, or a quota was still in use.
