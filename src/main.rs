@@ -26,10 +26,15 @@ COMMANDS
     setup                make this router ready to sell; asks first (setup --usage: without asking, undo)
     reload               make the running daemon read its configuration again
     status               guests, today's sales, mints, both locks, store, clock
-    clients              stations on the guest devices, and who of them is online
-    sessions             running sessions and what is left of them
-    grant MAC AMOUNT     let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has)
-    revoke MAC           end a device's session now, paid or granted
+    clients [--venue NAME]
+                         stations on the guest devices, and who of them is online
+    sessions [--venue NAME]
+                         running sessions, where, and what is left of them
+    grant MAC AMOUNT [--venue NAME]
+                         let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has), at
+                         the venue where it is now if none is named
+    revoke MAC [--venue NAME]
+                         end a device's sessions now, paid or granted; everywhere if no venue is named
     wallet balance       what the takings are, per mint; 'wallet info' tells more
     wallet receive TOKEN take a token in ('-': from standard input)
     wallet send AMOUNT [--mint URL] [--v3]
@@ -96,7 +101,9 @@ impl Line {
     fn takes_flags(&self) -> bool {
         matches!(
             self.command.first().map(String::as_str),
-            Some("setup" | "check" | "gate" | "wallet" | "card")
+            Some(
+                "setup" | "check" | "gate" | "wallet" | "card" | "clients" | "sessions" | "grant" | "revoke"
+            )
         )
     }
 }

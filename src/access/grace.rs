@@ -1,6 +1,6 @@
 //! The grace to pay in: a little slow access for a guest with an open invoice, so that the wallet on the
-//! guest's own phone can pay it. Once per MAC and hour, for a few guests at a time, and for no more bytes than
-//! the slow rate gives in that time.
+//! guest's own phone can pay it, at the venue where it was asked for. Once per MAC and hour, for a few guests at a
+//! time, and for no more bytes than the slow rate gives in that time.
 //!
 //! Nothing of it is stored. Whoever has asked for an invoice in the hour before a start counts as having had
 //! its grace, and one that runs ends with the daemon's start.
@@ -25,7 +25,7 @@ pub(super) struct Graces(Mutex<LiteMap<MacAddr, Grace>>);
 struct Grace {
     asked: Millis,
     ends: Millis,
-    /// Where it opens; empty for one of before the start.
+    /// Empty for one of before the start.
     venue: String,
 }
 
@@ -42,21 +42,22 @@ impl Graces {
     }
 
     /// False where it may not be.
-    fn begin(&self, mac: MacAddr, venue: &str, asked: Millis, ends: Millis, now: Millis) -> bool {
+    fn begin(&self, station: &Station, asked: Millis, ends: Millis, now: Millis) -> bool {
         let mut graces = self.lock();
         graces.retain(|_, grace| grace.asked.saturating_add(EACH) > now || grace.ends > now);
         let running = graces.values().filter(|grace| grace.ends > now).count();
-        let may = !graces.contains_key(&mac) && running < AT_A_TIME && graces.len() < MOST && ends > now;
+        let may =
+            !graces.contains_key(&station.mac) && running < AT_A_TIME && graces.len() < MOST && ends > now;
         if may {
-            graces.insert(mac, Grace { asked, ends, venue: venue.to_owned() });
+            graces.insert(station.mac, Grace { asked, ends, venue: station.venue.clone() });
         }
         may
     }
 
-    /// The venue of the one that was running.
-    pub fn end(&self, mac: MacAddr) -> Option<String> {
+    /// Ends the grace of a MAC, at one venue or wherever it is; the venue where one was running.
+    pub fn end(&self, mac: MacAddr, venue: Option<&str>) -> Option<String> {
         let mut graces = self.lock();
-        let grace = graces.get_mut(&mac)?;
+        let grace = graces.get_mut(&mac).filter(|grace| venue.is_none_or(|venue| venue == grace.venue))?;
         (std::mem::take(&mut grace.ends) > Millis::ZERO).then(|| grace.venue.clone())
     }
 
@@ -66,40 +67,42 @@ impl Graces {
 }
 
 impl Access {
-    /// Lets a guest through slowly at this venue for so long, unless it passes anyway or has had its grace. `asked` is when
+    /// Lets a guest through slowly for so long, unless it passes anyway or has had its grace. `asked` is when
     /// (service time) it asked for the invoice.
     pub fn begin_grace(&self, mac: MacAddr, venue: &str, asked: Millis, length: Millis) {
-        let passes = self.session(mac).is_some_and(|session| session.is_running());
+        let passes = self.session(mac, venue).is_some_and(|session| session.is_running());
+        let station = Station { mac, venue: venue.to_owned() };
         let cannot = self.gatekeeper.status().cannot_sell(Metric::Bytes).is_some();
         let now = self.store.now();
         let ends = now.saturating_add(length);
-        if passes || cannot || !self.graces.begin(mac, venue, asked, ends, now) {
+        if passes || cannot || !self.graces.begin(&station, asked, ends, now) {
             return;
         }
         let allotment = Allotment((length.0 / 1000).saturating_mul(SLOW));
         let quota = Quota { session: now.0, allotment, used: Allotment::ZERO };
-        let station = Station { mac, venue: venue.to_owned() };
         self.gatekeeper.grace(station, Some((quota, monotonic(&self.clock, now, ends))));
         log::info!("{mac} may use a little of the internet for {} s, to pay its invoice", length.0 / 1000);
     }
 
-    /// What is left of a guest's grace.
-    pub fn grace(&self, mac: MacAddr) -> Option<Millis> {
-        let left = self.graces.lock().get(&mac)?.ends.saturating_sub(self.store.now());
+    /// What is left of a guest's grace at a venue.
+    pub fn grace(&self, mac: MacAddr, venue: &str) -> Option<Millis> {
+        let graces = self.graces.lock();
+        let grace = graces.get(&mac).filter(|grace| grace.venue == venue)?;
+        let left = grace.ends.saturating_sub(self.store.now());
         (left > Millis::ZERO).then_some(left)
     }
 
     /// Ends the graces of all but these guests.
-    pub fn keep_graces(&self, of: impl Fn(MacAddr) -> bool) {
+    pub fn keep_graces(&self, of: impl Fn(MacAddr, &str) -> bool) {
         let now = self.store.now();
-        let running: Vec<MacAddr> = {
+        let running: Vec<Station> = {
             let graces = self.graces.lock();
-            graces.iter().filter(|(_, grace)| grace.ends > now).map(|(mac, _)| *mac).collect()
+            let running = graces.iter().filter(|(_, grace)| grace.ends > now);
+            running.map(|(mac, grace)| Station { mac: *mac, venue: grace.venue.clone() }).collect()
         };
-        for mac in running.into_iter().filter(|mac| !of(*mac)) {
-            if let Some(venue) = self.graces.end(mac) {
-                self.gatekeeper.grace(Station { mac, venue }, None);
-            }
+        for station in running.into_iter().filter(|station| !of(station.mac, &station.venue)) {
+            self.graces.end(station.mac, None);
+            self.gatekeeper.grace(station, None);
         }
     }
 }
@@ -121,14 +124,17 @@ mod tests {
 
     /// A grace of five minutes.
     fn begins(graces: &Graces, guest: u16, now: u64) -> bool {
-        graces.begin(mac(guest), "guest", at(now), at(now + 300), at(now))
+        let station = Station { mac: mac(guest), venue: "guest".to_owned() };
+        graces.begin(&station, at(now), at(now + 300), at(now))
     }
 
     #[test]
     fn a_guest_has_one_grace_in_an_hour_however_it_ended() {
         let graces = Graces::new(Vec::new());
         assert!(begins(&graces, 1, 0) && !begins(&graces, 1, 1));
-        assert_eq!((graces.end(mac(1)), graces.end(mac(1))), (Some("guest".to_owned()), None));
+        assert_eq!(graces.end(mac(1), Some("elsewhere")), None);
+        assert_eq!(graces.end(mac(1), None), Some("guest".to_owned()));
+        assert_eq!(graces.end(mac(1), None), None);
         assert!(!begins(&graces, 1, 2) && !begins(&graces, 1, 3599) && begins(&graces, 2, 3));
         assert!(begins(&graces, 1, 3600));
     }
@@ -145,7 +151,10 @@ mod tests {
         let many = u16::try_from(AT_A_TIME).unwrap();
         assert!((0..many).all(|guest| begins(&graces, guest, 0)));
         assert!(!begins(&graces, many, 1));
-        assert!(graces.end(mac(0)).is_some() && begins(&graces, many, 1), "room is made by one that ends");
+        assert!(
+            graces.end(mac(0), None).is_some() && begins(&graces, many, 1),
+            "room is made by one that ends"
+        );
         let asked = (0..u16::try_from(MOST).unwrap()).map(|guest| (mac(guest), at(0))).collect();
         assert!(!begins(&Graces::new(asked), 9999, 1));
     }

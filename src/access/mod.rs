@@ -1,7 +1,7 @@
 //! The centre: a payment becomes a session, a session opens the gate and ends at its second.
 //!
 //! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the
-//! same payment twice, whoever asks.
+//! same payment twice, whoever asks. What was sold at a venue opens there only: see `tickets` for how it moves.
 
 mod gatekeeper;
 mod grace;
@@ -9,14 +9,13 @@ mod price;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use price::{Price, PriceError};
+pub use price::{price_list, Price, PriceError};
 pub use tickets::{Taken, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota, Station};
-use crate::set::SortedSet;
 use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use grace::Graces;
@@ -51,6 +50,10 @@ impl Session {
     pub fn is_running(&self) -> bool {
         self.remaining > Allotment::ZERO
     }
+
+    fn station(&self) -> Station {
+        Station { mac: self.mac, venue: self.venue.clone() }
+    }
 }
 
 #[derive(Clone)]
@@ -64,8 +67,8 @@ pub struct Access {
     graces: Arc<Graces>,
 }
 
-/// A MAC may have a session of each metric. Its time runs first, since time runs anyway.
-type Rows = LiteMap<(MacAddr, Metric), SessionRow>;
+/// A MAC may have a session of each metric at each venue. Its time runs first, since time runs anyway.
+type Rows = LiteMap<MacAddr, Vec<SessionRow>>;
 
 impl Access {
     /// Loads the sessions and opens the gate for them.
@@ -84,7 +87,8 @@ impl Access {
         }
         let graces = Graces::new(store.asked_after(Graces::memory(now)).await?);
         let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, wanted, false);
-        let sessions = rows.into_iter().map(|row| ((row.mac, row.metric), row)).collect();
+        let mut sessions = Rows::new();
+        rows.into_iter().for_each(|row| put(&mut sessions, row));
         Ok(Access {
             store,
             clock,
@@ -99,19 +103,24 @@ impl Access {
         &self.gatekeeper
     }
 
-    /// The session of a MAC: the one that its traffic goes by, or else the one that ended last, within the
-    /// last hour (`remaining` is then zero).
-    pub fn session(&self, mac: MacAddr) -> Option<Session> {
+    /// The session of a MAC at a venue: the one that its traffic goes by, or else the one that ended last, within
+    /// the last hour (`remaining` is then zero).
+    pub fn session(&self, mac: MacAddr, venue: &str) -> Option<Session> {
         let sessions = self.sessions();
-        let mine = || of(&sessions, mac).map(|row| (row.ends, self.view(row)));
+        let mine = || at(&sessions, mac, venue).map(|row| (row.ends, self.view(row)));
         let running = mine().map(|(_, session)| session).find(Session::is_running);
         running.or_else(|| mine().max_by_key(|(ends, _)| *ends).map(|(_, session)| session))
+    }
+
+    /// Whether a MAC has a session at any venue, or had one within the last hour.
+    pub fn is_customer(&self, mac: MacAddr) -> bool {
+        self.sessions().contains_key(&mac)
     }
 
     /// All running sessions; two of a MAC that has paid for time and for bytes.
     pub fn running(&self) -> Vec<Session> {
         let sessions = self.sessions();
-        sessions.values().map(|row| self.view(row)).filter(Session::is_running).collect()
+        sessions.values().flatten().map(|row| self.view(row)).filter(Session::is_running).collect()
     }
 
     /// Follows a session that the store has just changed: returns when the gate is open for it. The gate
@@ -119,16 +128,14 @@ impl Access {
     pub async fn admit(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
-            let (session, station, pass) = {
+            let (session, pass) = {
                 let sessions = self.sessions();
                 // The account may be with another MAC by now; or the session over for an hour.
-                let current = sessions.values().find(|known| known.is_same_session(&row));
+                let current = sessions.values().flatten().find(|known| known.is_same_session(&row));
                 let Some(current) = current else { return self.view(&row) };
-                let station = station(current);
-                let pass = self.pass(&sessions, &station);
-                (self.view(current), station, pass)
+                (self.view(current), self.pass(&sessions, current))
             };
-            if !session.is_running() || self.gatekeeper.open(station, pass).await.is_ok() {
+            if !session.is_running() || self.gatekeeper.open(session.station(), pass).await.is_ok() {
                 return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
@@ -144,24 +151,26 @@ impl Access {
         allotment: Allotment,
     ) -> Result<Session, StoreError> {
         let reference = format!("operator:{}", crate::store::RequestId::random()?);
-        let grant = NewGrant { reference, mac, venue: venue.to_owned(), amount: Sats(0), metric, allotment };
+        let (venue, value) = (venue.to_owned(), Sats(0));
+        let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint: None };
         let row = self.store.grant(grant).await?;
         Ok(self.admit(row).await)
     }
 
-    /// Ends the sessions of a MAC now; answers whether one was running.
-    pub async fn revoke(&self, mac: MacAddr) -> Result<bool, StoreError> {
-        let ended = self.store.revoke(mac).await?;
-        let was_running = !ended.is_empty();
-        let mut closing: SortedSet<Station> = ended.iter().map(station).collect();
+    /// Ends the sessions of a MAC now, those at one venue or all; answers the venues where one was running.
+    pub async fn revoke(&self, mac: MacAddr, venue: Option<&str>) -> Result<Vec<String>, StoreError> {
+        let ended = self.store.revoke(mac, venue.map(str::to_owned)).await?;
+        let mut venues: Vec<String> = ended.iter().map(|row| row.venue.clone()).collect();
+        venues.dedup();
         ended.into_iter().for_each(|row| self.follow(row));
-        closing.extend(self.graces.end(mac).map(|venue| Station { mac, venue }));
-        for station in closing {
-            if let Err(err) = self.gatekeeper.close(station).await {
+        let mut closing = venues.clone();
+        closing.extend(self.graces.end(mac, venue));
+        for venue in closing {
+            if let Err(err) = self.gatekeeper.close(Station { mac, venue }).await {
                 log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
             }
         }
-        Ok(was_running)
+        Ok(venues)
     }
 
     /// To be called every few seconds: ends in the store what is used up, writes down how far time and bytes
@@ -172,14 +181,17 @@ impl Access {
         let now = self.store.now();
         let (time_runs, used) = {
             let mut sessions = self.sessions();
-            sessions.retain(|_, row| row.ends.saturating_add(REMEMBER_ENDED) > now);
-            self.tickets.forget(|mac| of(&sessions, mac).next().is_some(), now);
-            self.gatekeeper.forget_usage(|of, session| {
-                let row = sessions.get(&(of.mac, Metric::Bytes)).filter(|row| row.venue == of.venue);
-                row.is_none_or(|row| row.started.0 != session)
+            sessions.iter_mut().for_each(|(_, rows)| {
+                rows.retain(|row| row.ends.saturating_add(REMEMBER_ENDED) > now);
+            });
+            sessions.retain(|_, rows| !rows.is_empty());
+            self.tickets.forget(|mac| sessions.contains_key(&mac), now);
+            self.gatekeeper.forget_usage(|station, session| {
+                let mut of_station = at(&sessions, station.mac, &station.venue);
+                !of_station.any(|row| row.metric == Metric::Bytes && row.started.0 == session)
             });
             let time_runs = |row: &SessionRow| row.metric == Metric::Milliseconds && row.ends > now;
-            (sessions.values().any(time_runs), self.newly_used(&sessions))
+            (sessions.values().flatten().any(time_runs), self.newly_used(&sessions))
         };
         if self.store.checkpoint(waiting || time_runs || !used.is_empty(), &used) {
             self.note_written(used);
@@ -200,17 +212,18 @@ impl Access {
 
     /// Sessions of which more was used than is written down.
     fn newly_used(&self, sessions: &Rows) -> Vec<UsageRow> {
-        let by_bytes = sessions.values().filter(|row| row.metric == Metric::Bytes);
+        let by_bytes = sessions.values().flatten().filter(|row| row.metric == Metric::Bytes);
         let used = by_bytes.map(|row| (row, self.used(row))).filter(|(row, used)| *used > row.used);
-        used.map(|(row, used)| UsageRow { account: row.account, mac: row.mac, started: row.started, used })
-            .collect()
+        used.map(|(row, used)| usage(row, used)).collect()
     }
 
     fn note_written(&self, written: Vec<UsageRow>) {
         let mut sessions = self.sessions();
         for usage in written {
-            let row = sessions.get_mut(&(usage.mac, Metric::Bytes));
-            if let Some(row) = row.filter(|row| row.started == usage.started) {
+            let is_it = |row: &&mut SessionRow| {
+                row.metric == Metric::Bytes && row.venue == usage.venue && row.started == usage.started
+            };
+            if let Some(row) = sessions.get_mut(&usage.mac).and_then(|rows| rows.iter_mut().find(is_it)) {
                 row.used = row.used.max(usage.used);
             }
         }
@@ -220,16 +233,10 @@ impl Access {
         let now = self.store.now();
         let mut over: Vec<UsageRow> = {
             let sessions = self.sessions();
-            let running = sessions.values().filter(|row| row.metric == Metric::Bytes && row.ends > now);
-            running
-                .filter(|row| self.used(row) >= row.allotment)
-                .map(|row| UsageRow {
-                    account: row.account,
-                    mac: row.mac,
-                    started: row.started,
-                    used: row.allotment,
-                })
-                .collect()
+            let running = |row: &&SessionRow| row.metric == Metric::Bytes && row.ends > now;
+            let used_up = |row: &&SessionRow| self.used(row) >= row.allotment;
+            let over = sessions.values().flatten().filter(running).filter(used_up);
+            over.map(|row| usage(row, row.allotment)).collect()
         };
         if over.is_empty() {
             return;
@@ -242,12 +249,11 @@ impl Access {
         }
     }
 
-    /// Everything that was paid for at a station's venue and is not used.
-    fn pass(&self, sessions: &Rows, station: &Station) -> Pass {
+    /// Everything that a MAC has paid for at the venue of this session and not used.
+    fn pass(&self, sessions: &Rows, session: &SessionRow) -> Pass {
         let now = self.store.now();
         let mut pass = Pass::default();
-        let here = of(sessions, station.mac).filter(|row| row.venue == station.venue);
-        for row in here.filter(|row| row.ends > now) {
+        for row in at(sessions, session.mac, &session.venue).filter(|row| row.ends > now) {
             add_to_pass(&mut pass, row, self.used(row), monotonic(&self.clock, now, row.ends));
         }
         pass
@@ -261,26 +267,45 @@ impl Access {
     /// Takes a row of the store over, unless a newer one is here already.
     fn follow(&self, mut row: SessionRow) {
         let mut sessions = self.sessions();
-        let key = (row.mac, row.metric);
-        let is_newer = |known: &SessionRow| known.revision > row.revision;
-        let moved = sessions.values().any(|known| known.is_same_session(&row) && is_newer(known));
-        if moved || sessions.get(&key).is_some_and(is_newer) {
+        let is_newer = |known: &&SessionRow| known.revision > row.revision;
+        let moved = sessions.values().flatten().filter(is_newer).any(|known| known.is_same_session(&row));
+        if moved
+            || at(&sessions, row.mac, &row.venue).filter(is_newer).any(|known| known.metric == row.metric)
+        {
             return;
         }
         if row.ends > self.store.now() {
-            self.graces.end(row.mac);
+            self.graces.end(row.mac, Some(&row.venue));
         }
         if let Some(ticket) = row.ticket.take() {
             self.tickets.remember(row.mac, ticket, self.store.now());
         }
-        sessions.insert(key, row);
+        put(&mut sessions, row);
     }
 
     /// These MACs have these sessions now, and no others.
     fn replace(&self, macs: &[MacAddr], rows: &[SessionRow]) {
         let mut sessions = self.sessions();
-        sessions.retain(|(mac, _), _| !macs.contains(mac));
-        sessions.extend(rows.iter().map(|row| ((row.mac, row.metric), row.clone())));
+        for mac in macs {
+            sessions.remove(mac);
+        }
+        let remembered = self.store.now().saturating_sub(REMEMBER_ENDED);
+        let rows = rows.iter().filter(|row| row.ends > remembered);
+        rows.for_each(|row| put(&mut sessions, row.clone()));
+    }
+
+    /// Where a MAC has a running session.
+    fn stations(&self, mac: MacAddr) -> Vec<Station> {
+        let (sessions, now) = (self.sessions(), self.store.now());
+        let mut stations: Vec<Station> =
+            sessions.get(&mac).into_iter().flatten().filter(|row| row.ends > now).map(station).collect();
+        stations.sort_unstable();
+        stations.dedup();
+        stations
+    }
+
+    fn has_running(&self, station: &Station) -> bool {
+        self.session(station.mac, &station.venue).is_some_and(|session| session.is_running())
     }
 
     fn view(&self, row: &SessionRow) -> Session {
@@ -310,14 +335,26 @@ impl Access {
     }
 }
 
-/// The sessions of a MAC, by time before by bytes.
-fn of(sessions: &Rows, mac: MacAddr) -> impl Iterator<Item = &SessionRow> {
-    [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(move |metric| sessions.get(&(mac, metric)))
+/// The sessions of a MAC at a venue, by time before by bytes.
+fn at<'a>(sessions: &'a Rows, mac: MacAddr, venue: &'a str) -> impl Iterator<Item = &'a SessionRow> {
+    let rows = sessions.get(&mac).map(Vec::as_slice).unwrap_or_default();
+    let of = move |metric| rows.iter().find(|row| row.metric == metric && row.venue == venue);
+    [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(of)
 }
 
-/// Whom a session lets through.
+/// A session, in the place of an earlier one.
+fn put(sessions: &mut Rows, row: SessionRow) {
+    let rows = sessions.entry(row.mac).or_default();
+    rows.retain(|known| (known.metric, &known.venue) != (row.metric, &row.venue));
+    rows.push(row);
+}
+
 fn station(row: &SessionRow) -> Station {
     Station { mac: row.mac, venue: row.venue.clone() }
+}
+
+fn usage(row: &SessionRow, used: Allotment) -> UsageRow {
+    UsageRow { account: row.account, mac: row.mac, venue: row.venue.clone(), started: row.started, used }
 }
 
 fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {

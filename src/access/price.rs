@@ -1,6 +1,7 @@
 //! From money to steps to time or bytes.
 
-use crate::config::{Metric, Mint, Venue};
+use crate::config::{Config, Metric, Mint, Venue};
+use crate::store::VenuePrice;
 use crate::units::{Allotment, Sats};
 
 /// What a venue sells for one mint's money: whole steps of its metric.
@@ -44,9 +45,29 @@ impl Price {
         self.step.checked_mul(steps).ok_or(PriceError::AboveMaximum(self.cost(self.max_steps)))
     }
 
+    /// What of `amount` an allotment has cost: all but the remainder that bought nothing. All of it if it was sold
+    /// at another price.
+    pub fn value(&self, amount: Sats, allotment: Allotment) -> Sats {
+        let steps = amount.0.checked_div(self.per_step.0).unwrap_or(0);
+        match self.step.checked_mul(steps) == Some(allotment) {
+            true => self.cost(steps),
+            false => amount,
+        }
+    }
+
     /// What a number of steps costs.
     pub fn cost(&self, steps: u64) -> Sats {
         Sats(self.per_step.0.saturating_mul(steps))
+    }
+}
+
+/// What a venue sells a step of by each of its mints, to move value there.
+pub fn price_list(config: &Config, venue: &Venue) -> VenuePrice {
+    VenuePrice {
+        venue: venue.id.clone(),
+        metric: venue.metric,
+        step: Allotment(venue.step_size),
+        per_step: config.mints_of(venue).map(|mint| (mint.url.clone(), mint.price_per_step)).collect(),
     }
 }
 
@@ -75,6 +96,13 @@ mod tests {
         assert_eq!(PRICE.allotment(Sats(0)), Err(PriceError::BelowMinimum(Sats(6))));
         assert_eq!(PRICE.allotment(Sats(33)), Err(PriceError::AboveMaximum(Sats(30))));
         assert_eq!(PRICE.allotment(Sats(u64::MAX)), Err(PriceError::AboveMaximum(Sats(30))));
+    }
+
+    #[test]
+    fn a_remainder_has_no_value_and_another_price_is_not_guessed() {
+        assert_eq!(PRICE.value(Sats(8), Allotment(120_000)), Sats(6));
+        assert_eq!(PRICE.value(Sats(6), Allotment(120_000)), Sats(6));
+        assert_eq!(PRICE.value(Sats(8), Allotment(240_000)), Sats(8));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::network::neighbours::Caller;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod venues;
+
 const MINUTE: Millis = Millis::from_secs(60);
 
 /// A directory that goes away with the test.
@@ -70,7 +72,7 @@ async fn a_restart_opens_for_exactly_what_is_left() {
         tokio::task::yield_now().await;
     }
     assert_eq!(gate.leases(), [(mac(), Millis::from_secs(45))].into());
-    assert_eq!(access.session(mac()).unwrap().remaining, Allotment(45_000));
+    assert_eq!(access.session(mac(), "guest").unwrap().remaining, Allotment(45_000));
 }
 
 #[tokio::test]
@@ -82,7 +84,7 @@ async fn a_gate_that_refuses_delays_the_opening_and_loses_nothing() {
         let access = access.clone();
         async move { grant(&access).await.unwrap() }
     });
-    while access.session(mac()).is_none() {
+    while access.session(mac(), "guest").is_none() {
         tokio::task::yield_now().await;
     }
     assert!(gate.leases().is_empty() && !granting.is_finished());
@@ -96,10 +98,10 @@ async fn a_revoked_session_is_over_in_the_store_and_at_the_gate() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     grant(&access).await.unwrap();
-    assert!(access.revoke(mac()).await.unwrap());
+    assert_eq!(access.revoke(mac(), None).await.unwrap(), ["guest"]);
     assert_eq!((gate.closed(), gate.leases()), (vec![mac()], BTreeMap::new()));
     assert!(access.running().is_empty());
-    assert!(!access.revoke(mac()).await.unwrap(), "nothing is running any more");
+    assert!(access.revoke(mac(), None).await.unwrap().is_empty(), "nothing is running any more");
 }
 
 #[tokio::test]
@@ -112,10 +114,10 @@ async fn an_ended_session_is_remembered_for_an_hour() {
     clock.advance(MINUTE);
     access.tend(false).await;
     assert!(access.running().is_empty());
-    assert_eq!(access.session(mac()).unwrap().remaining, Allotment::ZERO);
+    assert_eq!(access.session(mac(), "guest").unwrap().remaining, Allotment::ZERO);
     clock.advance(REMEMBER_ENDED);
     access.tend(false).await;
-    assert_eq!(access.session(mac()), None);
+    assert_eq!(access.session(mac(), "guest"), None);
 }
 
 #[tokio::test]
@@ -123,7 +125,7 @@ async fn an_older_row_does_not_replace_a_newer_one() {
     let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     grant(&access).await.unwrap();
-    let older = access.sessions().get(&(mac(), Metric::Milliseconds)).cloned().unwrap();
+    let older = access.sessions().get(&mac()).unwrap()[0].clone();
     grant(&access).await.unwrap();
     assert_eq!(access.admit(older).await.allotment, Allotment(120_000));
 }
@@ -136,10 +138,10 @@ async fn time_and_bytes_of_one_guest_are_both_kept_and_the_time_runs_first() {
     let bytes = access.grant(mac(), "guest", Metric::Bytes, Allotment(5000)).await.unwrap();
     assert_eq!((bytes.remaining, bytes.ends_at), (Allotment(5000), None));
     assert_eq!(access.running().len(), 2);
-    assert_eq!(access.session(mac()).unwrap().metric, Metric::Milliseconds);
+    assert_eq!(access.session(mac(), "guest").unwrap().metric, Metric::Milliseconds);
     clock.advance(MINUTE);
-    assert_eq!(access.session(mac()).unwrap(), bytes);
-    assert!(access.revoke(mac()).await.unwrap() && access.running().is_empty());
+    assert_eq!(access.session(mac(), "guest").unwrap(), bytes);
+    assert_eq!((access.revoke(mac(), None).await.unwrap().len(), access.running().len()), (1, 0));
 }
 
 fn guest(last: u8) -> Caller {
@@ -156,6 +158,8 @@ async fn paid(access: &Access, guest: &Caller) -> String {
         amount: Sats(1),
         metric: Metric::Milliseconds,
         allotment: MINUTE.into(),
+        value: Sats(1),
+        mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();
     access.admit(row).await;
@@ -163,7 +167,7 @@ async fn paid(access: &Access, guest: &Caller) -> String {
 }
 
 async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<Taken, TicketError> {
-    access.take_over(guest, &[], ticket, drop).await
+    access.take_over(guest, &[], venues::shown_at("guest", MINUTE), ticket, drop).await
 }
 
 #[tokio::test]
@@ -177,7 +181,7 @@ async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
     assert_eq!(taken.session.unwrap().remaining, Allotment(40_000));
     assert_eq!(gate.closed(), [guest(1).mac]);
     assert_eq!(gate.leases(), [(guest(2).mac, Millis::from_secs(40))].into());
-    assert_eq!((access.session(guest(1).mac), access.ticket(guest(1).mac)), (None, None));
+    assert_eq!((access.session(guest(1).mac, "guest"), access.ticket(guest(1).mac)), (None, None));
     assert_eq!(access.ticket(guest(2).mac).unwrap().to_string(), ticket);
 
     let again = shown(&access, &guest(2), &ticket).await.unwrap();
@@ -204,7 +208,11 @@ async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_o
     let (dir, clock) = (Scratch::new(), clock());
     let access = start(&dir, &clock, &RecordingGate::new()).await;
     let ticket: crate::store::Ticket = paid(&access, &guest(1)).await.parse().unwrap();
-    access.store.take_over(&ticket, guest(1).mac, guest(2).mac).await.unwrap();
+    access
+        .store
+        .take_over(&ticket, guest(1).mac, guest(2).mac, venues::shown_at("guest", MINUTE))
+        .await
+        .unwrap();
     access.store.clone().close().await;
 
     let gate = RecordingGate::new();
@@ -222,11 +230,11 @@ async fn a_row_that_was_read_before_the_move_opens_nothing_for_the_old_mac() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket = paid(&access, &guest(1)).await;
-    let stale = access.sessions().values().next().cloned().unwrap();
+    let stale = access.sessions().get(&guest(1).mac).unwrap()[0].clone();
     shown(&access, &guest(2), &ticket).await.unwrap();
     assert_eq!(access.admit(stale).await.mac, guest(2).mac);
     assert_eq!(gate.leases(), [(guest(2).mac, MINUTE)].into());
-    assert_eq!(access.session(guest(1).mac), None);
+    assert_eq!(access.session(guest(1).mac, "guest"), None);
 }
 
 #[tokio::test]
@@ -293,21 +301,21 @@ async fn a_grace_ends_with_the_invoice_or_the_payment_and_is_not_given_again() {
     begin();
     until(|| gate.slow() == [mac()].into()).await;
     assert_eq!(gate.quotas()[&mac()].allotment, Allotment(60 * crate::network::gate::SLOW));
-    access.keep_graces(|_| true);
-    assert_eq!(access.grace(mac()), Some(MINUTE));
-    access.keep_graces(|_| false);
+    access.keep_graces(|_, _| true);
+    assert_eq!(access.grace(mac(), "guest"), Some(MINUTE));
+    access.keep_graces(|_, _| false);
     until(|| gate.closed() == [mac()]).await;
     begin();
-    assert_eq!(access.grace(mac()), None);
+    assert_eq!(access.grace(mac(), "guest"), None);
     clock.advance(Millis::from_secs(3600));
     begin();
-    assert!(access.grace(mac()).is_some());
+    assert!(access.grace(mac(), "guest").is_some());
     grant(&access).await.unwrap();
-    assert_eq!((access.grace(mac()), gate.slow().len(), gate.closed().len()), (None, 0, 1));
+    assert_eq!((access.grace(mac(), "guest"), gate.slow().len(), gate.closed().len()), (None, 0, 1));
     clock.advance(Millis::from_secs(3600));
     grant(&access).await.unwrap();
     begin();
-    assert_eq!(access.grace(mac()), None, "who passes needs none");
+    assert_eq!(access.grace(mac(), "guest"), None, "who passes needs none");
 }
 
 #[tokio::test]
@@ -316,6 +324,6 @@ async fn a_revoked_guest_has_no_grace_left() {
     let access = start(&dir, &clock, &gate).await;
     until(|| access.gatekeeper.status().closed_to_strangers).await;
     access.begin_grace(mac(), "guest", access.store.now(), MINUTE);
-    access.revoke(mac()).await.unwrap();
-    assert_eq!((access.grace(mac()), gate.leases().len(), gate.closed()), (None, 0, vec![mac()]));
+    access.revoke(mac(), None).await.unwrap();
+    assert_eq!((access.grace(mac(), "guest"), gate.leases().len(), gate.closed()), (None, 0, vec![mac()]));
 }

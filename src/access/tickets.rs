@@ -1,16 +1,16 @@
-//! A guest whose MAC address changed goes on with what was paid, by its session ticket.
+//! A guest whose MAC address changed goes on with what was paid, by its session ticket; and so does one who is at
+//! another venue now, with the value of what is left, at the price there.
 //!
 //! Refused: a ticket of an account whose MAC is still there, since then the ticket was copied; a second move
 //! right after the first; and guessing. Whoever has the paying MAC can have a new ticket, which voids the old one.
 
-use super::{of, station, Access, Session};
+use super::{Access, Session};
 use crate::mac::MacAddr;
 use crate::network::gate::Station;
 use crate::network::neighbours::Caller;
 use crate::network::witness::{self, Clash};
 use crate::pace::Pace;
-use crate::set::SortedSet;
-use crate::store::{StoreError, TakeOver, Ticket};
+use crate::store::{SessionRow, ShownAt, StoreError, TakeOver, Ticket};
 use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
@@ -28,6 +28,8 @@ const GUESSES: (usize, Millis) = (10, Millis::from_secs(300));
 const SHOWN: (usize, Millis) = (60, Millis::from_secs(60));
 /// New tickets per MAC: each costs the flash a commit.
 const RENEWALS: (usize, Millis) = (5, Millis::from_secs(300));
+/// Moves of a MAC between venues: each costs the flash a commit, too.
+const MOVES: (usize, Millis) = (5, Millis::from_secs(300));
 /// How long a ticket of a guest without a session is remembered, to be shown.
 const REMEMBERED: Millis = Millis::from_secs(3600);
 
@@ -44,6 +46,8 @@ pub enum TicketError {
     TooMany(Millis),
     #[error("this device has not paid here")]
     NothingPaid,
+    #[error("what is left is worth less than the smallest step here; it stays where it was paid")]
+    TooLittle,
     #[error("two devices use your network address; turn Wi-Fi off and on again")]
     Clash(#[from] Clash),
     #[error(transparent)]
@@ -53,7 +57,7 @@ pub enum TicketError {
 /// What came of a right ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Whose MAC the account had before; nothing where it is this caller's already.
+    /// Whose MAC the account had before; `None` if it is this caller's already.
     pub from: Option<MacAddr>,
     pub session: Option<Session>,
 }
@@ -72,6 +76,7 @@ struct Table {
     guesses: Pace,
     shown: Pace,
     renewals: Pace,
+    moves: Pace,
 }
 
 impl Default for Tickets {
@@ -82,6 +87,7 @@ impl Default for Tickets {
             guesses: pace(GUESSES),
             shown: pace(SHOWN),
             renewals: pace(RENEWALS),
+            moves: pace(MOVES),
         };
         Tickets { table: Mutex::new(table), moving: tokio::sync::Mutex::default() }
     }
@@ -132,13 +138,15 @@ impl Access {
         }
     }
 
-    /// Moves the account that the ticket stands for to the caller's MAC: the old one is closed, then the new one
-    /// opened. `devices` are where the old one may be; `moved` is told the old MAC right after the commit. To be
-    /// awaited to its end, because the gate must follow.
+    /// Moves the account that the ticket stands for to the caller's MAC, and what it has at other venues to the one
+    /// where the caller is: the old one is closed, then the new one opened. An account that is the caller's already
+    /// changes its venue only on its wish. `devices` are where the old MAC may be; `moved` is told it right after the
+    /// commit. To be awaited to its end, because the gate must follow.
     pub async fn take_over(
         &self,
         caller: &Caller,
         devices: &[String],
+        at: ShownAt,
         text: &str,
         moved: impl FnOnce(MacAddr),
     ) -> Result<Taken, TicketError> {
@@ -148,32 +156,71 @@ impl Access {
         let Some((holder, wait)) = self.store.ticket_holder(&ticket).await? else {
             return Err(TicketError::Wrong);
         };
+        let venue = at.price.venue.clone();
         if holder == mac {
+            if at.is_wish {
+                self.bring(caller, &ticket, at).await?;
+            }
             self.tickets.remember(mac, ticket, self.store.now());
-            return Ok(Taken { from: None, session: self.session(mac) });
+            return Ok(Taken { from: None, session: self.session(mac, &venue) });
         }
         if wait > Millis::ZERO {
             return Err(TicketError::TooSoon(wait));
         }
         look_around(caller.clone(), devices.to_vec(), holder).await?;
         self.settle();
-        let rows = match self.store.take_over(&ticket, holder, mac).await? {
-            TakeOver::Done(rows) => rows,
-            TakeOver::Changed => return Err(TicketError::Wrong),
-            TakeOver::TooSoon(wait) => return Err(TicketError::TooSoon(wait)),
-        };
+        let rows = done(self.store.take_over(&ticket, holder, mac, at).await?)?;
         log::info!("{mac} has shown the ticket of {holder} and takes its place");
         self.tickets.table().clear.remove(&holder);
         self.tickets.remember(mac, ticket, self.store.now());
-        let leaving: SortedSet<Station> = of(&self.sessions(), holder).map(station).collect();
+        let mut closing = self.stations(holder);
+        closing.extend(self.graces.end(holder, None).map(|venue| Station { mac: holder, venue }));
+        // Of what it had itself, some may have moved here.
+        closing.extend(self.stations(mac));
         self.replace(&[holder, mac], &rows);
         moved(holder);
-        for station in leaving {
-            if let Err(err) = self.gatekeeper().close(station).await {
-                log::error!("{holder} has been replaced, but the gate could not be closed yet: {err}");
+        self.reopen(closing, rows).await;
+        drop(moving);
+        Ok(Taken { from: Some(holder), session: self.session(mac, &venue) })
+    }
+
+    /// Moves what this caller's account has at other venues to the one where it is.
+    async fn bring(&self, caller: &Caller, ticket: &Ticket, at: ShownAt) -> Result<(), TicketError> {
+        let mac = caller.mac;
+        let elsewhere = |station: &Station| station.venue != at.price.venue;
+        let closing: Vec<Station> = self.stations(mac).into_iter().filter(elsewhere).collect();
+        if closing.is_empty() {
+            return Ok(());
+        }
+        {
+            let (mut table, now) = (self.tickets.table(), self.store.now());
+            if !table.moves.admit(mac, now) {
+                return Err(TicketError::TooMany(table.moves.wait(mac, now)));
             }
         }
-        drop(moving);
+        let asked = caller.clone();
+        let confirmed = task::blocking(move || witness::confirm(&asked)).await;
+        confirmed.unwrap_or(Ok(()))?;
+        self.settle();
+        let venue = at.price.venue.clone();
+        let rows = done(self.store.bring(ticket, mac, at.price).await?)?;
+        log::info!("{mac} has shown its ticket at {venue} and goes on there");
+        self.replace(&[mac], &rows);
+        self.reopen(closing, rows).await;
+        Ok(())
+    }
+
+    /// Closes all of these that have nothing any more, then opens what runs.
+    async fn reopen(&self, stations: Vec<Station>, rows: Vec<SessionRow>) {
+        for station in stations {
+            if self.has_running(&station) {
+                continue;
+            }
+            let text = format!("{} at {}", station.mac, station.venue);
+            if let Err(err) = self.gatekeeper().close(station).await {
+                log::error!("{text} has nothing any more, but the gate could not be closed yet: {err}");
+            }
+        }
         let access = self.clone();
         let opening = task::spawn(async move {
             for row in rows {
@@ -181,7 +228,6 @@ impl Access {
             }
         });
         let _ = tokio::time::timeout(OPENING, opening).await;
-        Ok(Taken { from: Some(holder), session: self.session(mac) })
     }
 
     /// The ticket that this text is, and the MAC that holds it. A wrong one counts as a guess.
@@ -202,6 +248,15 @@ impl Access {
         let (holder, _) = holder.ok_or(TicketError::Wrong)?;
         self.tickets.table().guesses.take_back(mac);
         Ok((ticket, holder))
+    }
+}
+
+fn done(outcome: TakeOver) -> Result<Vec<SessionRow>, TicketError> {
+    match outcome {
+        TakeOver::Done(rows) => Ok(rows),
+        TakeOver::Changed => Err(TicketError::Wrong),
+        TakeOver::TooSoon(wait) => Err(TicketError::TooSoon(wait)),
+        TakeOver::TooLittle => Err(TicketError::TooLittle),
     }
 }
 

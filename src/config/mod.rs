@@ -186,6 +186,11 @@ impl Config {
         }
     }
 
+    /// The venue with this id.
+    pub fn venue(&self, id: &str) -> Option<&Venue> {
+        self.venues.iter().find(|venue| venue.id == id)
+    }
+
     pub fn venue_of_device(&self, device: &str) -> Option<&Venue> {
         self.venues.iter().find(|venue| venue.devices.iter().any(|own| own == device))
     }

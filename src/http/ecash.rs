@@ -41,7 +41,7 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let buyer = Buyer { config: config.clone(), venue: venue.clone(), caller: caller.clone() };
     match shop.tollgate.begin(buyer, token_in(posted)) {
         Err(why) => refused(site, visit, &why, filled),
-        Ok(id) => match shop.tollgate.receipt(visit.caller.mac, &id, PATIENCE).await {
+        Ok(id) => match shop.tollgate.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
             Receipt::NotPaid(why, _) => refused(site, visit, &why, filled),
             Receipt::Granted => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang(visit))),
             _ => answer::redirect(StatusCode::SEE_OTHER, &portal::token_location(&id, lang(visit))),
@@ -57,7 +57,7 @@ pub fn unreadable(site: &Site, visit: &Visit) -> Answer {
 
 /// `GET /?token=ID`: what has become of it.
 pub async fn receipt(site: &Site, shop: &Shop, visit: &Visit, id: &str) -> Answer {
-    let at = match shop.tollgate.receipt(visit.caller.mac, id, Duration::ZERO).await {
+    let at = match shop.tollgate.receipt(&visit.caller, &visit.venue, id, Duration::ZERO).await {
         Receipt::Working(so_far) if so_far > SLOW => Stage::SlowMint,
         Receipt::Working(_) => Stage::Mint,
         Receipt::Opening => Stage::Gate,
@@ -154,7 +154,8 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
         let post_to = with_host(own, visit.config.main.port);
         payment_request::encode(accepted.into_iter(), &visit.venue.name, &post_to)
     });
-    let session = site.shop.as_ref().ok().and_then(|shop| shop.access.session(visit.caller.mac));
+    let shop = site.shop.as_ref().ok();
+    let session = shop.and_then(|shop| shop.access.session(visit.caller.mac, &visit.venue.id));
     let left = session
         .filter(Session::is_running)
         .map(|session| Quantity { metric: session.metric, amount: session.remaining });

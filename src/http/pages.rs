@@ -31,14 +31,14 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     if let Some(page) = ways::page(site, shop, visit).await {
         return page;
     }
-    let session = shop.access.session(visit.caller.mac);
+    let session = shop.access.session(visit.caller.mac, &visit.venue.id);
     let online = session.as_ref().filter(|session| session.is_running());
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
         Some(id) => shop.mint_proxy.status_shown(visit.caller.mac, &id).await.ok(),
         None => None,
     };
     let choosing = visit.get("choose").is_some();
-    let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac);
+    let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id);
     let request = match asked_for {
         Some(request) if choosing && request.is_payable(shop.store.now()) => None,
         Some(request) => Some(request),
@@ -133,7 +133,11 @@ pub fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> 
         _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
     }
     let mints = facts.mints();
-    let unpaid = site.shop.as_ref().ok().and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac));
+    let unpaid = site
+        .shop
+        .as_ref()
+        .ok()
+        .and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id));
     let unpaid = unpaid.map(|request| request.id.to_string());
     show(visit, status, State::Choose(facts.offer(visit, &mints, &notices, unpaid.as_deref())))
 }
@@ -176,7 +180,7 @@ fn show_request(
             expires_in: part.due.saturating_sub(now),
             online: online.is_some(),
             by_card: shop.till.waits_for(&request.id),
-            grace: shop.access.grace(visit.caller.mac),
+            grace: shop.access.grace(visit.caller.mac, &visit.venue.id),
         }),
         Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
         Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
@@ -199,9 +203,11 @@ pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> St
         Code::RateLimited => Reason::RateLimited,
         Code::InvalidMessage => Reason::AmountRefused,
         Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError | Code::AddressClash | Code::InvalidTicket | Code::TicketInUse => {
-            Reason::Internal
-        }
+        Code::InternalError
+        | Code::AddressClash
+        | Code::InvalidTicket
+        | Code::TicketInUse
+        | Code::TooLittle => Reason::Internal,
     };
     let code = match error.code {
         Code::Closed(code) => code,

@@ -308,7 +308,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::InvalidMint | Code::InvalidMessage => StatusCode::BAD_REQUEST,
         Code::RequestNotFound => StatusCode::NOT_FOUND,
         Code::InvalidTicket => StatusCode::FORBIDDEN,
-        Code::TicketInUse => StatusCode::CONFLICT,
+        Code::TicketInUse | Code::TooLittle => StatusCode::CONFLICT,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::MintUnavailable | Code::InvoiceExpired | Code::PaymentFailed | Code::TokenClaimFailed => {
             StatusCode::BAD_GATEWAY

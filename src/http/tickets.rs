@@ -18,7 +18,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     let outcome = match shown {
         None => shop.access.renew_ticket(visit.caller.mac).await.map(|ticket| new_ticket(&ticket)),
-        Some(ticket) => match shop.mint_proxy.take_over(&visit.caller, &ticket).await {
+        Some(ticket) => match shop.mint_proxy.take_over(&visit.caller, &visit.venue, &ticket, true).await {
             Ok(taken) => {
                 let (proxy, mac) = (shop.mint_proxy.clone(), visit.caller.mac);
                 task::spawn(async move { proxy.deliver(mac).await });

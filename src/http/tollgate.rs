@@ -159,7 +159,7 @@ async fn payment(
 /// What only looks.
 async fn look(site: &Site, asker: &Asker, question: Question, query: &[(String, String)]) -> Reply {
     let shop = site.shop.as_ref();
-    let session = || Some(shop.ok()?.access.session(asker.mac?)).flatten();
+    let session = || Some(shop.ok()?.access.session(asker.mac?, &asker.venue.id)).flatten();
     match question {
         Question::Advertisement => match tollgate(site) {
             Ok(tollgate) => tollgate.advertisement(&asker.config, &asker.venue),
@@ -174,7 +174,8 @@ async fn look(site: &Site, asker: &Asker, question: Question, query: &[(String, 
         Question::Balance => Reply::value(200, &session::balance(session().as_ref())),
         Question::SessionState => match shop {
             Ok(shop) => {
-                let unfinished = asker.mac.and_then(|mac| shop.mint_proxy.unfinished_access(mac));
+                let of = |mac| shop.mint_proxy.unfinished_access(mac, &asker.venue.id);
+                let unfinished = asker.mac.and_then(of);
                 Reply::value(200, &session::state(asker.mac, session().as_ref(), unfinished.as_deref()))
             }
             Err(closed) => tollgate::closed(closed.code),

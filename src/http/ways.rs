@@ -53,7 +53,7 @@ pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
         };
     }
     let typed = visit.get("ticket").unwrap_or_default();
-    match shop.mint_proxy.take_over(&visit.caller, typed).await {
+    match shop.mint_proxy.take_over(&visit.caller, &visit.venue, typed, true).await {
         Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Err(error) => refused(visit, &error, |status, notices| {
             show(visit, status, State::ShowTicket(ShowTicket { typed, notices }))
@@ -70,6 +70,7 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
         TicketError::TooSoon(wait) | TicketError::TooMany(wait) => Notice::TicketLater { wait: *wait },
         TicketError::NothingPaid => Notice::NothingPaid,
+        TicketError::TooLittle => Notice::TooLittleLeft,
         TicketError::Clash(_) => Notice::AddressClash,
         TicketError::Store(_) => return show(visit, status, cannot_sell(&told, None)),
     };

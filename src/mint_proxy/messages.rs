@@ -60,6 +60,8 @@ pub enum Code {
     InvalidTicket,
     /// The ticket's account is with a MAC that is still there.
     TicketInUse,
+    /// What the ticket stands for is at another venue, and buys no step at this one.
+    TooLittle,
     /// Nothing can be sold: the store is damaged (`STORE_CORRUPT`, `STORE_TOO_NEW`, ...). A socket is told
     /// `internal_error` with this code in the sentence.
     Closed(&'static str),
@@ -88,6 +90,7 @@ impl Code {
             Code::InternalError | Code::AddressClash => "internal_error",
             Code::InvalidTicket => "invalid_ticket",
             Code::TicketInUse => "ticket_in_use",
+            Code::TooLittle => "too_little_left",
             Code::Closed(code) => code,
         }
     }

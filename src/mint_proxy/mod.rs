@@ -226,12 +226,14 @@ impl MintProxy {
         }
     }
 
-    /// The newest request of a MAC that is to become access and is not finished: what the portal shows again.
-    pub fn unfinished_access(&self, mac: MacAddr) -> Option<Arc<Request>> {
+    /// The newest request of a MAC that is to become access at this venue and is not finished: what the portal shows
+    /// again.
+    pub fn unfinished_access(&self, mac: MacAddr, venue: &str) -> Option<Arc<Request>> {
         let now = self.0.store.now();
         let table = self.table();
         let mine = table.requests.values().filter(|request| {
             request.mac() == mac
+                && request.venue == venue
                 && request.owner == Owner::House
                 && !request.is_asking()
                 && !request.is_finished()
@@ -255,8 +257,11 @@ impl MintProxy {
     pub fn tend_graces(&self) {
         let now = self.0.store.now();
         let table = self.table();
-        let awaits =
-            |mac| table.requests.values().any(|request| request.mac() == mac && request.awaits_money(now));
+        let awaits = |mac, venue: &str| {
+            let mut requests = table.requests.values();
+            requests
+                .any(|request| request.mac() == mac && request.venue == venue && request.awaits_money(now))
+        };
         self.0.access.keep_graces(awaits);
     }
 

@@ -68,7 +68,7 @@ impl MintProxy {
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
         let mut table = self.table();
         let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
-        if let Some(same) = mine().find(|request| request.answers(owner, &asked, now)) {
+        if let Some(same) = mine().find(|request| request.answers(owner, &venue.id, &asked, now)) {
             same.note_question(now);
             return Ok((same.clone(), false));
         }

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
 
+/// In place of the quote's id in a part that is over: its mint is not asked about it any more.
+const OVER: &str = "over";
+
 pub struct Request {
     pub id: RequestId,
     /// Whose it is; changes when the guest does its MAC.
@@ -164,9 +167,11 @@ impl Request {
         self.parts.get().is_none()
     }
 
-    /// The same was asked, and nothing of it is paid or over.
-    pub fn answers(&self, owner: Owner, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
-        self.owner == owner && self.asked == asked && (self.is_asking() || self.is_payable(now))
+    /// The same was asked at the same venue, and nothing of it is paid or over.
+    pub fn answers(&self, owner: Owner, venue: &str, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
+        (self.owner, self.venue.as_str()) == (owner, venue)
+            && self.asked == asked
+            && (self.is_asking() || self.is_payable(now))
     }
 
     /// Every invoice can still be paid.
@@ -258,7 +263,7 @@ impl Request {
             }
             Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
             Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac()) {
+            Progress::Granted { online: true } => match access.session(self.mac(), &self.venue) {
                 Some(session) => {
                     let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
                     messages::session_granted(&self.id, tag, &session, ticket.as_ref())
@@ -316,9 +321,15 @@ impl Part {
     }
 
     fn from_row(row: PartRow, owner: Owner) -> Option<Part> {
+        // Once the tokens are here, the store forgets what nobody needs any more.
+        let is_over = row.state == PartState::Claimed;
+        let needed = |text: &Option<String>, without: &str| match text {
+            None if is_over => Some(without.to_owned()),
+            text => text.clone(),
+        };
         let answer = InvoiceRow {
-            quote: row.quote.clone()?,
-            invoice: row.invoice.clone()?,
+            quote: needed(&row.quote, OVER)?,
+            invoice: needed(&row.invoice, "")?,
             expires_at: row.expires_at.unwrap_or_default(),
             due: row.due.unwrap_or_default(),
         };

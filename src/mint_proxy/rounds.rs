@@ -182,7 +182,7 @@ impl MintProxy {
 
     /// See [`Table::make_room`].
     pub(super) fn make_room(&self, table: &mut Table, more: usize, mac: MacAddr) -> bool {
-        let has_session = |mac| self.0.access.session(mac).is_some();
+        let has_session = |mac| self.0.access.is_customer(mac);
         let before = table.requests.len();
         let has_room = table.make_room(more, has_session(mac), self.0.store.now(), has_session);
         if table.requests.len() < before {

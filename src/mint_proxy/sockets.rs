@@ -276,7 +276,7 @@ impl Speaker {
     }
 
     async fn authenticate(&self, ticket: &str) {
-        match self.proxy.take_over(&self.caller, ticket).await {
+        match self.proxy.take_over(&self.caller, &self.venue, ticket, false).await {
             Ok(taken) => {
                 self.ear.is_of_use();
                 self.ear.trust();

@@ -2,23 +2,31 @@
 
 use super::messages::{Code, ProxyError};
 use super::{closed, delivery, MintProxy};
-use crate::access::{Taken, TicketError};
-use crate::config::MintProxyAuth;
+use crate::access::{price_list, Taken, TicketError};
+use crate::config::{MintProxyAuth, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::store::StoreError;
+use crate::store::{ShownAt, StoreError};
 use crate::task;
 
 impl MintProxy {
-    /// Takes the account of a ticket over for this caller, with its session and its requests. A caller that stops
-    /// waiting does not stop it.
-    pub async fn take_over(&self, caller: &Caller, ticket: &str) -> Result<Taken, TicketError> {
+    /// Takes the account of a ticket over for this caller at this venue, with its sessions and its requests. With
+    /// `is_wish` what it has at other venues moves here even if the account is this caller's already, and nothing
+    /// changes if that buys no step. A caller that stops waiting does not stop it.
+    pub async fn take_over(
+        &self,
+        caller: &Caller,
+        venue: &Venue,
+        ticket: &str,
+        is_wish: bool,
+    ) -> Result<Taken, TicketError> {
         let (proxy, caller, ticket) = (self.clone(), caller.clone(), ticket.to_owned());
+        let at = ShownAt { price: price_list(&self.0.config.borrow(), venue), is_wish };
         let taking = task::start(async move {
             let config = proxy.0.config.borrow().clone();
             let devices: Vec<_> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
             let moved = |from| proxy.moved(from, caller.mac);
-            proxy.0.access.take_over(&caller, &devices, &ticket, moved).await
+            proxy.0.access.take_over(&caller, &devices, at, &ticket, moved).await
         });
         taking.await.unwrap_or(Err(TicketError::Store(StoreError::Closed)))
     }
@@ -70,6 +78,7 @@ pub fn refused(error: &TicketError) -> ProxyError {
         TicketError::InUse(_) => Code::TicketInUse,
         TicketError::TooSoon(_) | TicketError::TooMany(_) => Code::RateLimited,
         TicketError::NothingPaid => Code::RequestNotFound,
+        TicketError::TooLittle => Code::TooLittle,
         TicketError::Clash(clash) => {
             log::warn!("a ticket is refused: {clash}");
             Code::AddressClash

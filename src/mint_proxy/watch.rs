@@ -9,6 +9,7 @@ use super::looks::{Looks, Unpaid};
 use super::messages::{Code, ProxyError};
 use super::request::{Part, Progress, Request, Wake};
 use super::MintProxy;
+use crate::access::Price;
 use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
@@ -318,13 +319,20 @@ impl MintProxy {
             Owner::Guest => Tokens::Guest(token::encode(&part.mint, "sat", &proofs)),
             Owner::House => Tokens::House(takings(&part.mint, &proofs)),
         };
+        let config = self.0.config.borrow().clone();
+        let price = config.venue(&request.venue).and_then(|venue| {
+            let mint = config.mint_for(venue, &part.mint)?;
+            Some(Price::of(venue, mint))
+        });
         let grant = (request.owner == Owner::House).then(|| NewGrant {
-            reference: format!("{}/{}", request.id, part.position),
+            reference: request.id.reference(part.position),
             mac: request.mac(),
             venue: request.venue.clone(),
             amount: part.amount,
             metric: part.metric,
             allotment: part.allotment,
+            value: price.map_or(part.amount, |price| price.value(part.amount, part.allotment)),
+            mint: Some(part.mint.clone()),
         });
         let session = loop {
             match self.0.store.claimed(part.id, tokens.clone(), grant.clone()).await {

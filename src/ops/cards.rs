@@ -8,7 +8,6 @@ use crate::http::{Shop, Site};
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::{Part, Progress};
-use crate::network::neighbours;
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
@@ -91,19 +90,11 @@ impl Tap {
 /// Lets a guest in for the payment of a card that was tapped at the counter.
 async fn tap(site: &Site, shop: &Shop, link: &str, order: Tap) -> Result<Value, Refusal> {
     let config = site.config();
-    let (venue, caller) = config
-        .venues
-        .iter()
-        .flat_map(|venue| venue.devices.iter().map(move |device| (venue, device)))
-        .find_map(|(venue, device)| {
-            let guests = neighbours::guests_on(device).unwrap_or_default();
-            Some((venue, guests.into_iter().find(|guest| guest.mac == order.mac)?))
-        })
-        .ok_or_else(|| {
-            let message =
-                "is not on a guest network now; connect it first ('tollgated clients' lists who is there)";
-            ("unknown_device", format!("{} {message}", order.mac))
-        })?;
+    let (venue, caller) = super::place::seen(&config, order.mac).ok_or_else(|| {
+        let message =
+            "is not on a guest network now; connect it first ('tollgated clients' lists who is there)";
+        ("unknown_device", format!("{} {message}", order.mac))
+    })?;
     let mint = config.mints_of(venue).find(|mint| site.mints.seems_reachable(&mint.url));
     let mint = mint.or_else(|| config.mints_of(venue).next());
     let mint =

@@ -3,7 +3,9 @@
 //! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or
 //! `{"ok": false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: who may open it may command.
 
+use super::place::{seen, split_venue};
 use crate::access::Session;
+use crate::config::Config;
 use crate::config::Metric;
 use crate::http::Site;
 use crate::json::json;
@@ -88,33 +90,43 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
     let command = order.get("command").and_then(Value::as_str).unwrap_or_default();
     let args: Vec<&str> =
         order.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let (args, venue) = match command {
+        "clients" | "sessions" | "grant" | "revoke" => {
+            split_venue(&args).ok_or_else(|| usage("usage: --venue NAME, once"))?
+        }
+        _ => (args, None),
+    };
     match (command, args.as_slice()) {
         ("status", []) => Ok(super::status(site).await),
-        ("clients", []) => Ok(clients(site)),
-        ("sessions", []) => Ok(sessions(site)),
-        ("grant", [mac, duration]) => grant(site, mac, duration).await,
-        ("revoke", [mac]) => revoke(site, mac).await,
+        ("clients", []) => clients(site, venue),
+        ("sessions", []) => Ok(sessions(site, venue)),
+        ("grant", [mac, duration]) => grant(site, mac, duration, venue).await,
+        ("revoke", [mac]) => revoke(site, mac, venue).await,
         ("reload", []) => reloaded(reload).await,
         ("card", args) => super::cards::command(site, args).await,
         ("lightning", args) => super::lightning::command(site, args).await,
         ("wallet", args) => super::wallet::carry_out(site, args).await,
-        ("status" | "clients" | "sessions" | "reload", _) => Err(usage("this command takes no arguments")),
-        ("grant", _) => Err(usage("usage: grant MAC AMOUNT (like 30m, 2h, 1d, 500MB, 2GB)")),
-        ("revoke", _) => Err(usage("usage: revoke MAC")),
+        ("status" | "reload", _) => Err(usage("this command takes no arguments")),
+        ("clients", _) => Err(usage("usage: clients [--venue NAME]")),
+        ("sessions", _) => Err(usage("usage: sessions [--venue NAME]")),
+        ("grant", _) => Err(usage("usage: grant MAC AMOUNT [--venue NAME] (like 30m, 2h, 1d, 500MB, 2GB)")),
+        ("revoke", _) => Err(usage("usage: revoke MAC [--venue NAME]")),
         _ => {
             Err(usage("unknown command; try status, clients, sessions, grant, revoke, reload, wallet, card"))
         }
     }
 }
 
-/// Stations that the router knows on its gated devices, with what they have.
-fn clients(site: &Site) -> Value {
+/// Stations that the router knows on its gated devices, with what they have there.
+fn clients(site: &Site, at: Option<&str>) -> Result<Value, Refusal> {
     let config = site.config();
+    at.map(|name| known_venue(&config, name)).transpose()?;
     let mut list = Vec::new();
-    for venue in &config.venues {
+    for venue in config.venues.iter().filter(|venue| at.is_none_or(|name| name == venue.id)) {
         for device in &venue.devices {
             for caller in crate::network::neighbours::guests_on(device).unwrap_or_default() {
-                let session = site.shop.as_ref().ok().and_then(|shop| shop.access.session(caller.mac));
+                let shop = site.shop.as_ref().ok();
+                let session = shop.and_then(|shop| shop.access.session(caller.mac, &venue.id));
                 let mut client = json!({
                     "mac": caller.mac.to_string(),
                     "address": caller.address.to_string(),
@@ -130,13 +142,14 @@ fn clients(site: &Site) -> Value {
             }
         }
     }
-    Value::Array(list)
+    Ok(Value::Array(list))
 }
 
-fn sessions(site: &Site) -> Value {
+fn sessions(site: &Site, at: Option<&str>) -> Value {
     let running = site.shop.as_ref().map(|shop| shop.access.running()).unwrap_or_default();
     running
         .into_iter()
+        .filter(|session| at.is_none_or(|venue| venue == session.venue))
         .map(|session| {
             let mut row = json!({"mac": session.mac.to_string(), "venue": session.venue});
             tell_left(&mut row, &session);
@@ -171,7 +184,8 @@ fn tell_left(object: &mut Value, session: &Session) {
     }
 }
 
-async fn grant(site: &Site, mac: &str, amount: &str) -> Result<Value, Refusal> {
+/// At the venue that is named, or else where the MAC is, or else at the first.
+async fn grant(site: &Site, mac: &str, amount: &str, at: Option<&str>) -> Result<Value, Refusal> {
     let mac: MacAddr = mac.parse().map_err(|err| ("invalid_mac", format!("{mac}: {err}")))?;
     let (metric, allotment) = parse_amount(amount).ok_or_else(|| {
         let usage = "a duration is a number with s, m, h or d, like 90m, at most 366d; data with MB or GB, like 500MB";
@@ -179,7 +193,13 @@ async fn grant(site: &Site, mac: &str, amount: &str) -> Result<Value, Refusal> {
     })?;
     let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
     let config = site.config();
-    let venue = config.venues.first().map(|venue| venue.id.as_str()).unwrap_or_default();
+    let venue = match at {
+        Some(name) => known_venue(&config, name)?,
+        None => {
+            let here = seen(&config, mac).map(|(venue, _)| venue).or(config.venues.first());
+            here.map(|venue| venue.id.as_str()).unwrap_or_default()
+        }
+    };
     let granting = shop.access.grant(mac, venue, metric, allotment);
     let session = match tokio::time::timeout(LINE_TIMEOUT, granting).await {
         Ok(granted) => granted.map_err(|err| (err.code(), err.to_string()))?,
@@ -187,21 +207,31 @@ async fn grant(site: &Site, mac: &str, amount: &str) -> Result<Value, Refusal> {
             return Err(("gate_down", "granted, but the gate cannot be opened yet; see status".to_owned()))
         }
     };
-    log::info!("operator: {mac} may pass for {amount} more");
-    let mut answer = json!({"mac": mac.to_string()});
+    log::info!("operator: {mac} may pass for {amount} more at {venue}");
+    let mut answer = json!({"mac": mac.to_string(), "venue": venue});
     tell_left(&mut answer, &session);
     Ok(answer)
 }
 
-async fn revoke(site: &Site, mac: &str) -> Result<Value, Refusal> {
+/// At the venue that is named, or else everywhere: a device that is to go must not go on next door.
+async fn revoke(site: &Site, mac: &str, at: Option<&str>) -> Result<Value, Refusal> {
     let mac: MacAddr = mac.parse().map_err(|err| ("invalid_mac", format!("{mac}: {err}")))?;
     let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
-    let was_running = shop.access.revoke(mac).await.map_err(|err| (err.code(), err.to_string()))?;
-    if !was_running {
-        return Err(("no_session", format!("{mac} has no running session")));
+    let venues = shop.access.revoke(mac, at).await.map_err(|err| (err.code(), err.to_string()))?;
+    if venues.is_empty() {
+        let place = at.map(|venue| format!(" at {venue}")).unwrap_or_default();
+        return Err(("no_session", format!("{mac} has no running session{place}")));
     }
-    log::info!("operator: the session of {mac} is ended");
-    Ok(json!({"mac": mac.to_string(), "revoked": true}))
+    log::info!("operator: the session of {mac} is ended at {}", venues.join(", "));
+    Ok(json!({"mac": mac.to_string(), "revoked": true, "venues": venues}))
+}
+
+fn known_venue<'a>(config: &'a Config, name: &str) -> Result<&'a str, Refusal> {
+    let known = config.venue(name).map(|venue| venue.id.as_str());
+    known.ok_or_else(|| {
+        let names: Vec<&str> = config.venues.iter().map(|venue| venue.id.as_str()).collect();
+        ("unknown_venue", format!("there is no venue '{name}'; there is {}", names.join(", ")))
+    })
 }
 
 async fn reloaded(reload: &Reload) -> Result<Value, Refusal> {

@@ -5,6 +5,7 @@ pub mod control;
 mod lightning;
 pub mod log;
 pub mod people;
+mod place;
 mod status;
 pub mod terminal;
 mod wallet;

@@ -63,6 +63,8 @@ pub enum Notice<'a> {
     },
     /// This device has not paid anything that a ticket could be for.
     NothingPaid,
+    /// What was paid elsewhere buys nothing here.
+    TooLittleLeft,
     /// Not a token, or damaged.
     TokenUnreadable,
     TokenSpent,
@@ -363,6 +365,7 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 s.ticket_later.replace("{duration}", &lang.wait(*wait))
             }
             Notice::NothingPaid => s.nothing_paid.to_owned(),
+            Notice::TooLittleLeft => s.too_little_left.to_owned(),
             Notice::TokenUnreadable => s.token_unreadable.to_owned(),
             Notice::TokenSpent => s.token_spent.to_owned(),
             Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),

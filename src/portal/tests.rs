@@ -107,11 +107,12 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::CardAmount { least: Sats(1), most: Sats(1440) },
         Notice::CardSaid { reason: "insufficient funds" },
     ];
-    const TICKETS: [Notice; 4] = [
+    const TICKETS: [Notice; 5] = [
         Notice::TicketWrong,
         Notice::TicketInUse { wait: Millis(29_001) },
         Notice::TicketLater { wait: Millis(1) },
         Notice::NothingPaid,
+        Notice::TooLittleLeft,
     ];
     let online = |left, offer| State::Online(Online { left, offer, kept: Kept::No });
     vec![

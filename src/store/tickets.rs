@@ -1,15 +1,19 @@
-//! Session tickets: an account is found by what the guest keeps, and moves to the MAC that shows it.
+//! Session tickets: an account is found by what the guest keeps, and moves to the MAC that shows it, and to the
+//! venue where it is shown.
 //!
 //! Only a digest of the ticket is stored, so nobody can be told it again; who has lost it gets a new one. An
 //! account has one MAC at a time. Everything that hangs on it moves in one commit: sessions, requests with their
-//! tokens, and what the new MAC has paid itself is added.
+//! tokens, and what the new MAC has paid itself is added. What was sold at other venues ends there in the same commit
+//! that begins what its value buys here.
 
-use super::sessions::{account_of, session_by_account, sessions_of_account, SessionRow};
+use super::sessions::{account_of, add_grant, session_by_account, sessions_of_account, NewGrant, SessionRow};
 use super::ticket::Ticket;
-use super::{Store, StoreError};
-use crate::config::Metric;
+use super::time::{self, Moment};
+use super::worth::{Moving, VenuePrice};
+use super::{RequestId, Store, StoreError};
+use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, OptionalExtension, Transaction};
 
 /// An account moves this often at most, or two devices could use one purchase by turns.
@@ -24,6 +28,23 @@ pub enum TakeOver {
     Changed,
     /// The account has moved lately: wait so long.
     TooSoon(Millis),
+    /// What is left of it, all at other venues, buys no whole step at this one.
+    TooLittle,
+}
+
+/// Where a ticket is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownAt {
+    pub price: VenuePrice,
+    /// The guest wants to go on here: where that is not to be had, nothing changes at all.
+    pub is_wish: bool,
+}
+
+/// When a write takes place.
+struct Now {
+    service: Millis,
+    wall: UnixSeconds,
+    moment: Moment,
 }
 
 impl Store {
@@ -80,17 +101,19 @@ impl Store {
         .await
     }
 
-    /// Moves the account of a ticket with everything that it has from one MAC to another. What the other has
-    /// paid itself is added; only this ticket stays valid.
+    /// Moves the account of a ticket with everything that it has from one MAC to another, and what it has at other
+    /// venues to where the ticket is shown. What the other has paid itself is added; only this ticket stays valid.
     pub async fn take_over(
         &self,
         ticket: &Ticket,
         from: MacAddr,
-        to: MacAddr,
+        mac: MacAddr,
+        at: ShownAt,
     ) -> Result<TakeOver, StoreError> {
-        let (now, digest) = (self.now(), ticket.digest());
+        let (when, digest) = (self.moment_of_writing(), ticket.digest());
         self.write(move |tx| {
-            let (from, to) = (from.to_string(), to.to_string());
+            let now = when.service;
+            let (from, to) = (from.to_string(), mac.to_string());
             let account: Option<(i64, Option<Millis>)> = tx
                 .query_row(
                     "SELECT id, moved_ms FROM accounts JOIN account_macs ON id = account
@@ -104,6 +127,15 @@ impl Store {
             if stays > Millis::ZERO {
                 return Ok(TakeOver::TooSoon(stays));
             }
+            let mut sessions = sessions_of_account(tx, account)?;
+            let other = account_by_mac(tx, &to)?;
+            if let Some(other) = other {
+                sessions.extend(sessions_of_account(tx, other)?);
+            }
+            let moving = at.price.moving(&sessions, now);
+            if moving == Moving::TooLittle && at.is_wish {
+                return Ok(TakeOver::TooLittle);
+            }
             let left = tx.execute(
                 "DELETE FROM account_macs WHERE mac = ?1 AND account = ?2",
                 params![from, account],
@@ -111,7 +143,9 @@ impl Store {
             if left != 1 {
                 return Ok(TakeOver::Changed);
             }
-            absorb(tx, account, &to, now)?;
+            if let Some(other) = other {
+                absorb(tx, account, other, now)?;
+            }
             tx.execute("INSERT INTO account_macs (mac, account) VALUES (?1, ?2)", params![to, account])?;
             tx.execute("UPDATE accounts SET moved_ms = ?2 WHERE id = ?1", params![account, now])?;
             tx.execute("UPDATE requests SET mac = ?2 WHERE mac = ?1", params![from, to])?;
@@ -119,35 +153,109 @@ impl Store {
                 "UPDATE sessions SET mac = ?2, revision = revision + 1 WHERE account = ?1",
                 params![account, to],
             )?;
+            bring(tx, account, mac, &at.price.venue, at.price.metric, moving, &when)?;
             sessions_of_account(tx, account).map(TakeOver::Done)
         })
         .await
     }
+
+    /// Moves what the account of a ticket has at other venues to this one, where its own MAC shows it.
+    pub async fn bring(
+        &self,
+        ticket: &Ticket,
+        mac: MacAddr,
+        price: VenuePrice,
+    ) -> Result<TakeOver, StoreError> {
+        let (when, digest) = (self.moment_of_writing(), ticket.digest());
+        self.write(move |tx| {
+            let account = tx
+                .query_row(
+                    "SELECT id FROM accounts JOIN account_macs ON id = account WHERE ticket = ?1 AND mac = ?2",
+                    params![digest, mac.to_string()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let Some(account) = account else { return Ok(TakeOver::Changed) };
+            let moving = price.moving(&sessions_of_account(tx, account)?, when.service);
+            if moving == Moving::TooLittle {
+                return Ok(TakeOver::TooLittle);
+            }
+            bring(tx, account, mac, &price.venue, price.metric, moving, &when)?;
+            sessions_of_account(tx, account).map(TakeOver::Done)
+        })
+        .await
+    }
+
+    fn moment_of_writing(&self) -> Now {
+        Now { service: self.now(), wall: self.wall(), moment: self.0.time.moment() }
+    }
+}
+
+/// Ends an account's sessions at other venues, and grants what they are worth at this one.
+fn bring(
+    tx: &Transaction,
+    account: i64,
+    mac: MacAddr,
+    venue: &str,
+    metric: Metric,
+    moving: Moving,
+    when: &Now,
+) -> Result<(), StoreError> {
+    let Moving::Steps { from, allotment, value, mint } = moving else { return Ok(()) };
+    // Or a reboot would begin before this end, and give the sessions their last seconds again.
+    time::note(tx, &when.moment)?;
+    for (venue, metric) in from {
+        tx.execute(
+            "UPDATE sessions SET ends_ms = ?4, revision = revision + 1
+             WHERE account = ?1 AND venue = ?2 AND metric = ?3 AND ends_ms > ?4",
+            params![account, venue, metric, when.service],
+        )?;
+    }
+    let reference = format!("moved:{}", RequestId::random()?);
+    let venue = venue.to_owned();
+    // No sale: it was counted when it was paid.
+    let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint };
+    add_grant(tx, &grant, when.service, when.wall).map(drop)
+}
+
+fn account_by_mac(tx: &Transaction, mac: &str) -> Result<Option<i64>, StoreError> {
+    let mut known = tx.prepare_cached("SELECT account FROM account_macs WHERE mac = ?1")?;
+    Ok(known.query_row([mac], |row| row.get(0)).optional()?)
 }
 
 fn stays(moved: Option<Millis>, now: Millis) -> Millis {
     moved.map_or(Millis::ZERO, |moved| moved.saturating_add(TAKE_OVER_EVERY).saturating_sub(now))
 }
 
-/// Adds what the MAC `of` has paid to `account`, and ends the account it had.
-fn absorb(tx: &Transaction, account: i64, of: &str, now: Millis) -> Result<(), StoreError> {
-    let other: Option<i64> =
-        tx.query_row("SELECT account FROM account_macs WHERE mac = ?1", [of], |row| row.get(0)).optional()?;
-    let Some(other) = other else { return Ok(()) };
+/// Adds what the account `other` has to `account`, and ends it.
+fn absorb(tx: &Transaction, account: i64, other: i64, now: Millis) -> Result<(), StoreError> {
     for theirs in sessions_of_account(tx, other)? {
-        match session_by_account(tx, account, theirs.metric)? {
+        match session_by_account(tx, account, &theirs.venue, theirs.metric)? {
             None => {
                 tx.execute(
-                    "UPDATE sessions SET account = ?1 WHERE account = ?2 AND metric = ?3",
-                    params![account, other, theirs.metric],
+                    "UPDATE sessions SET account = ?1 WHERE account = ?2 AND venue = ?3 AND metric = ?4",
+                    params![account, other, theirs.venue, theirs.metric],
                 )?;
             }
             Some(ours) => {
                 let sum = sum(&ours, &theirs, now);
                 tx.execute(
-                    "UPDATE sessions SET allotment = ?3, used = ?4, started_ms = ?5, ends_ms = ?6, revision = ?7
-                     WHERE account = ?1 AND metric = ?2",
-                    params![account, sum.metric, sum.allotment, sum.used, sum.started, sum.ends, sum.revision],
+                    "UPDATE sessions SET allotment = ?4, used = ?5, started_ms = ?6, ends_ms = ?7, revision = ?8,
+                         value = ?9, value_of = ?10, mint = ?11
+                     WHERE account = ?1 AND venue = ?2 AND metric = ?3",
+                    params![
+                        account,
+                        sum.venue,
+                        sum.metric,
+                        sum.allotment,
+                        sum.used,
+                        sum.started,
+                        sum.ends,
+                        sum.revision,
+                        sum.worth.value,
+                        sum.worth.of,
+                        sum.worth.mint.as_ref().map(MintUrl::as_str)
+                    ],
                 )?;
             }
         }
@@ -160,7 +268,8 @@ fn absorb(tx: &Transaction, account: i64, of: &str, now: Millis) -> Result<(), S
 
 /// One session with what both have left.
 fn sum(ours: &SessionRow, theirs: &SessionRow, now: Millis) -> SessionRow {
-    let runs = |row: &SessionRow| row.ends > now && (row.metric, row.used) < (row.metric, row.allotment);
+    let runs = |row: &SessionRow| row.remaining(now) > Allotment::ZERO;
+    let left = |row: &SessionRow| row.worth.left(row.remaining(now));
     // Whoever still holds an older row of either sees that this one is newer.
     let revision = ours.revision.max(theirs.revision).saturating_add(1);
     let sum = match (runs(ours), runs(theirs)) {
@@ -173,6 +282,7 @@ fn sum(ours: &SessionRow, theirs: &SessionRow, now: Millis) -> SessionRow {
                 Metric::Milliseconds => ours.ends.saturating_add(theirs.ends.saturating_sub(now)),
                 Metric::Bytes => ours.ends.max(theirs.ends),
             },
+            worth: left(ours).plus(left(theirs)),
             ..ours.clone()
         },
     };

@@ -98,7 +98,8 @@ impl TollGate {
     }
 
     /// What has become of the token of an id, for the guest who posted it; waits so long for the end of it.
-    pub async fn receipt(&self, mac: MacAddr, id: &str, patience: Duration) -> Receipt {
+    pub async fn receipt(&self, caller: &Caller, venue: &Venue, id: &str, patience: Duration) -> Receipt {
+        let mac = caller.mac;
         let attempt = self.attempts().get(&mac).filter(|attempt| attempt.id == id).cloned();
         let mut token = String::new();
         let mut was_unknown = false;
@@ -114,7 +115,7 @@ impl TollGate {
             }
         }
         match self.0.store.op_known(format!("{PREFIX}{id}")).await {
-            Ok(Some(Known::Done { session: Some(row), .. })) if row.mac == mac => {
+            Ok(Some(Known::Done { session: Some(row), .. })) if row.mac == mac && row.venue == venue.id => {
                 match timeout(GATE_PATIENCE, self.0.access.admit(row)).await {
                     Ok(_) => Receipt::Granted,
                     Err(_) => Receipt::Opening,

@@ -148,9 +148,9 @@ impl TollGate {
         let deadline = Instant::now() + PATIENCE;
         let accepted: Vec<MintUrl> =
             client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
-        let payer = match self.0.access.session(mac) {
-            Some(_) => Payer::Known,
-            None => Payer::Stranger,
+        let payer = match self.0.access.is_customer(mac) {
+            true => Payer::Known,
+            false => Payer::Stranger,
         };
         let assessed =
             tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
@@ -177,7 +177,10 @@ impl TollGate {
             Ok(Err(_)) | Err(_) => return Err(NotPaid::Unknown),
         };
         let row = match received {
-            Received::Done { session: Some(row), .. } if row.mac == mac => row,
+            // It opens nothing at another venue than the one where it was taken.
+            Received::Done { session: Some(row), .. } if row.mac == mac && row.venue == client.venue.id => {
+                row
+            }
             Received::Done { .. } => return Err(Refusal::Spent.into()),
             Received::Refused(refusal) => return Err(refusal.into()),
             Received::Unknown => return Err(NotPaid::Unknown),
@@ -215,6 +218,8 @@ impl TollGate {
             amount: offer.net,
             metric: price.metric,
             allotment,
+            value: price.value(offer.net, allotment),
+            mint: Some(mint.url.clone()),
         })
     }
 

@@ -35,7 +35,7 @@ def binary() -> str:
 
 class Daemon:
     """Not started until told. `main` and `venue` are UCI options over the defaults here; a list becomes `list` lines.
-    `sections` are further ones, by their type.
+    `sections` are further ones, by their type, or by type and name: `{"venue hall": {...}}`.
     `program` starts with an emulator where the binary is for another processor."""
 
     def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, sections: dict[str, dict] | None = None, name: str = "daemon", program: list[str] | None = None) -> None:
@@ -68,7 +68,7 @@ class Daemon:
         for mint in self.mints:
             options = {"url": mint.url, "price_per_step": mint.price, "min_steps": mint.min_steps}
             text += section("mint", "", options | ({"allow_http": 1} if mint.allow_http else {}) | mint.options)
-        return text + "".join(section(kind, "", options) for kind, options in self.sections.items())
+        return text + "".join(section(*kind.partition(" ")[::2], options) for kind, options in self.sections.items())
 
     def write_config(self, text: str | None = None) -> None:
         """The file as the attributes say, or this text."""

@@ -8,6 +8,8 @@ use crate::units::{Allotment, Sats};
 
 fn grant(last: u8, sats: u64) -> NewGrant {
     NewGrant {
+        value: Sats(sats),
+        mint: None,
         reference: String::new(),
         mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap(),
         venue: "guest".to_owned(),

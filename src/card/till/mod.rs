@@ -222,7 +222,8 @@ impl Till {
         let refused = |code, message: &str| NoSale::Sale(ProxyError::new(code, message));
         let mint = config.mint_for(venue, &mint);
         let mint = mint.ok_or_else(|| refused(Code::InvalidMint, "this mint is not accepted here"))?;
-        let allotment = Price::of(venue, mint).allotment(amount);
+        let price = Price::of(venue, mint);
+        let allotment = price.allotment(amount);
         let allotment = allotment.map_err(|err| refused(Code::InvalidMessage, &err.to_string()))?;
         self.0.mint_proxy.may_sell(caller, venue).await.map_err(NoSale::Sale)?;
         let grant = NewGrant {
@@ -232,6 +233,8 @@ impl Till {
             amount,
             metric: venue.metric,
             allotment,
+            value: price.value(amount, allotment),
+            mint: Some(mint.url.clone()),
         };
         let session =
             cards.spend_here(tap, grant).await.map_err(|reason| NoSale::Said(reason.to_string()))?;

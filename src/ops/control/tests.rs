@@ -89,11 +89,14 @@ impl Desk {
 #[tokio::test]
 async fn a_grant_is_listed_until_it_is_revoked() {
     let desk = desk(true).await;
-    assert_eq!(desk.order("grant", &[MAC, "90m"]).await, json!({"mac": MAC, "remaining_seconds": 5400}));
+    assert_eq!(
+        desk.order("grant", &[MAC, "90m"]).await,
+        json!({"mac": MAC, "venue": "guest", "remaining_seconds": 5400})
+    );
     assert_eq!(desk.order("grant", &[MAC, "30m"]).await["remaining_seconds"], 7200);
     let sessions = desk.order("sessions", &[]).await;
     assert_eq!((&sessions[0]["mac"], &sessions[0]["remaining_seconds"]), (&json!(MAC), &json!(7200)));
-    assert_eq!(desk.order("revoke", &[MAC]).await, json!({"mac": MAC, "revoked": true}));
+    assert_eq!(desk.order("revoke", &[MAC]).await, json!({"mac": MAC, "revoked": true, "venues": ["guest"]}));
     assert_eq!(desk.order("sessions", &[]).await, json!([]));
     assert_eq!(desk.order("revoke", &[MAC]).await["code"], "no_session");
 }

@@ -135,6 +135,7 @@ pub(in super::super) static EN: Strings = Strings {
         "The device that has paid is still in use here. Turn its Wi-Fi off, then try again in {duration}.",
     ticket_later: "Please try again in {duration}.",
     nothing_paid: "This device has not paid here yet.",
+    too_little_left: "What is left of your payment is not enough for one step here. It stays where you paid.",
     token_unreadable: "This is not ecash, or a part of it is missing. Nothing was taken.",
     token_spent: "This ecash has been spent already. It cannot pay again.",
     token_too_little: "This ecash is worth too little: pay at least {amount}.",

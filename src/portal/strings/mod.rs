@@ -43,7 +43,7 @@ keys! {
     back ecash_title ecash_label ecash_button ecash_wallet ecash_hint receiving_title step_sent step_confirmed
     ticket_title ticket_label ticket_button ticket_hint
     kept_title kept_why kept_code kept_qr kept_renew kept_renew_hint
-    ticket_wrong ticket_in_use ticket_later nothing_paid
+    ticket_wrong ticket_in_use ticket_later nothing_paid too_little_left
     token_unreadable token_spent token_too_little token_too_much token_other_mint token_other_unit token_locked
     token_not_now token_refused token_good address_clash
     card_title card_label card_hint card_waiting card_no_link card_onion card_busy card_used card_unreachable

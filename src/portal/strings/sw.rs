@@ -137,6 +137,7 @@ pub(in super::super) static SW: Strings = Strings {
         "Kifaa kilicholipa bado kinatumika hapa. Zima Wi-Fi yake, kisha ujaribu tena baada ya {duration}.",
     ticket_later: "Tafadhali jaribu tena baada ya {duration}.",
     nothing_paid: "Kifaa hiki bado hakijalipa hapa.",
+    too_little_left: "Kilichobaki cha malipo yako hakitoshi hatua moja hapa. Kinabaki pale ulipolipa.",
     token_unreadable: "Hii si ecash, au sehemu yake inakosekana. Hakuna kilichochukuliwa.",
     token_spent: "Ecash hii imeshatumika. Haiwezi kulipa tena.",
     token_too_little: "Ecash hii ni kidogo mno: lipa angalau {amount}.",

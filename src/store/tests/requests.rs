@@ -3,7 +3,8 @@ use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::store::{
-    InvoiceRow, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow, Tokens,
+    InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow,
+    Tokens,
 };
 
 const HOUR: Millis = Millis::from_secs(3600);
@@ -89,6 +90,10 @@ fn tokens(owner: Owner) -> Tokens {
     }
 }
 
+fn all_since(since: Millis) -> Kept {
+    Kept { tokens: since, settled: since, unpaid: since }
+}
+
 fn answer(part: i64) -> InvoiceRow {
     InvoiceRow {
         quote: format!("quote-{part}"),
@@ -100,6 +105,8 @@ fn answer(part: i64) -> InvoiceRow {
 
 fn grant(owner: Owner, reference: &str) -> Option<NewGrant> {
     (owner == Owner::House).then(|| NewGrant {
+        value: Sats(5),
+        mint: None,
         reference: reference.to_owned(),
         mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
         venue: "guest".to_owned(),
@@ -116,7 +123,7 @@ async fn counters_and_lock_keys_are_never_used_twice() {
     let mut rows = futures_util::future::join_all(tasks).await;
     let failed = books.begin(Owner::Guest, 1).await;
     books.store.not_invoiced(&failed.id).await.unwrap();
-    books.store.prune(Millis(u64::MAX / 4), Millis(u64::MAX / 4)).await.unwrap();
+    books.store.prune(all_since(Millis(u64::MAX / 4))).await.unwrap();
     rows.push(failed);
     rows.push(books.begin(Owner::Guest, 1).await);
 
@@ -312,7 +319,7 @@ async fn pruning_keeps_what_is_watched_or_unclaimed() {
     let before = books.store.now();
     books.clock.advance(HOUR);
     kept.push(books.in_state(Owner::Guest, PartState::Expired).await);
-    books.store.prune(before.saturating_add(Millis(1)), before.saturating_add(Millis(1))).await.unwrap();
+    books.store.prune(all_since(before.saturating_add(Millis(1)))).await.unwrap();
     for id in &kept {
         assert!(!books.states(id).await.is_empty());
     }
@@ -329,7 +336,7 @@ async fn what_came_to_nothing_is_forgotten_long_before_tokens_are() {
     let half = books.invoiced(Owner::Guest, 2).await;
     books.store.expired(half.parts[0].id).await.unwrap();
     books.clock.advance(HOUR);
-    books.store.prune(Millis::ZERO, books.store.now()).await.unwrap();
+    books.store.prune(Kept { unpaid: books.store.now(), ..all_since(Millis::ZERO) }).await.unwrap();
     assert!(books.states(&expired).await.is_empty());
     assert_eq!(books.states(&tokens).await, [PartState::Claimed]);
     assert_eq!(books.states(&half.id).await.len(), 2, "its other part is still watched");

@@ -15,6 +15,8 @@ fn grant(reference: &str, guest: u8, allotment: u64) -> NewGrant {
         amount: Sats(1),
         metric: Metric::Milliseconds,
         allotment: Allotment(allotment),
+        value: Sats(1),
+        mint: None,
     }
 }
 
@@ -71,9 +73,9 @@ async fn a_revoked_session_is_over_and_what_is_paid_later_counts_in_full() {
     let dir = Scratch::new();
     let store = Store::open(dir.path(), &clock()).unwrap();
     store.grant(grant("one", 1, 60_000)).await.unwrap();
-    let ended = store.revoke(mac(1)).await.unwrap();
+    let ended = store.revoke(mac(1), None).await.unwrap();
     assert_eq!(ended.iter().map(|row| row.ends).collect::<Vec<_>>(), [store.now()]);
-    assert_eq!(store.revoke(mac(1)).await.unwrap(), []);
+    assert_eq!(store.revoke(mac(1), None).await.unwrap(), []);
     assert!(store.sessions_ending_after(store.now()).await.unwrap().is_empty());
     let next = store.grant(grant("two", 1, 1000)).await.unwrap();
     assert_eq!(next.allotment, Allotment(1000));

@@ -2,8 +2,8 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::{
-    InvoiceRow, NewGrant, NewPart, NewRequest, Owner, RequestId, RequestRow, SessionRow, TakeOver, Ticket,
-    Tokens, TAKE_OVER_EVERY,
+    InvoiceRow, NewGrant, NewPart, NewRequest, Owner, RequestId, RequestRow, SessionRow, ShownAt, TakeOver,
+    Ticket, Tokens, VenuePrice, TAKE_OVER_EVERY,
 };
 
 const MINUTE: u64 = 60_000;
@@ -30,7 +30,9 @@ impl Books {
         let reference = RequestId::random().unwrap().to_string();
         let allotment = Allotment(allotment);
         let venue = "guest".to_owned();
-        let grant = NewGrant { reference, mac: mac(guest), venue, amount: Sats(1), metric, allotment };
+        let (value, mint) = (Sats(1), None);
+        let grant =
+            NewGrant { reference, mac: mac(guest), venue, amount: Sats(1), metric, allotment, value, mint };
         self.store.grant(grant).await.unwrap()
     }
 
@@ -40,7 +42,7 @@ impl Books {
     }
 
     async fn take_over(&self, ticket: &Ticket, from: u8, to: u8) -> TakeOver {
-        self.store.take_over(ticket, mac(from), mac(to)).await.unwrap()
+        self.store.take_over(ticket, mac(from), mac(to), shown_at("guest", true)).await.unwrap()
     }
 
     async fn holder(&self, ticket: &Ticket) -> Option<MacAddr> {
@@ -74,6 +76,18 @@ impl Books {
     }
 }
 
+/// A venue that sells minutes for a sat each.
+pub(super) fn shown_at(venue: &str, is_wish: bool) -> ShownAt {
+    let mint = MintUrl::parse("https://mint.example").unwrap();
+    let price = VenuePrice {
+        venue: venue.to_owned(),
+        metric: Metric::Milliseconds,
+        step: Allotment(MINUTE),
+        per_step: vec![(mint, Sats(1))],
+    };
+    ShownAt { price, is_wish }
+}
+
 fn done(outcome: TakeOver) -> Vec<SessionRow> {
     match outcome {
         TakeOver::Done(sessions) => sessions,
@@ -101,6 +115,8 @@ async fn what_the_operator_gives_away_leaves_the_ticket_to_the_first_payment() {
         amount: Sats(0),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
+        value: Sats(0),
+        mint: None,
     };
     assert_eq!(books.store.grant(grant).await.unwrap().ticket, None);
     assert!(books.grant(1, Metric::Milliseconds, MINUTE).await.ticket.is_some());
@@ -233,6 +249,8 @@ async fn a_payment_that_arrives_after_the_move_goes_where_the_account_went() {
         amount: Sats(5),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
+        value: Sats(5),
+        mint: None,
     };
     let session =
         books.store.claimed(request.parts[0].id, Tokens::Guest("cashuB".to_owned()), Some(grant)).await;

@@ -49,9 +49,21 @@ async fn a_revoked_session_does_not_come_back_with_a_reboot() {
     let mac: crate::mac::MacAddr = "02:00:00:00:00:11".parse().unwrap();
     let (reference, venue) = ("paid".to_owned(), "guest".to_owned());
     let (metric, allotment) = (crate::config::Metric::Milliseconds, Allotment(600_000));
-    store.grant(NewGrant { reference, mac, venue, amount: Sats(1), metric, allotment }).await.unwrap();
+    store
+        .grant(NewGrant {
+            reference,
+            mac,
+            venue,
+            amount: Sats(1),
+            metric,
+            allotment,
+            value: Sats(1),
+            mint: None,
+        })
+        .await
+        .unwrap();
     clock.advance(Millis::from_secs(30));
-    assert_eq!(store.revoke(mac).await.unwrap().len(), 1);
+    assert_eq!(store.revoke(mac, None).await.unwrap().len(), 1);
     store.close().await;
 
     let store = Store::open(dir.path(), &Clock::manual("boot-2", Millis::from_secs(20), START)).unwrap();
