@@ -3,7 +3,7 @@
 //! A socket bound to its device hears only that device, whatever its addresses are and whenever they
 //! change. A device that is not there yet is tried again; one that was made anew is bound anew.
 
-use super::connections::Connections;
+use super::connections;
 use super::Site;
 use crate::network::devices;
 use crate::task;
@@ -168,17 +168,19 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
             socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(*v4.ip(), v4.port())))?;
         }
     }
-    socket::listen(&fd, Backlog::new(128)?)?;
+    // As many as the system allows: guests wait there among those who only knock.
+    socket::listen(&fd, Backlog::MAXALLOWABLE)?;
     TcpListener::from_std(std::net::TcpListener::from(fd))
 }
 
 async fn accept(listener: TcpListener, site: Arc<Site>, audience: Audience) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => Connections::serve(stream, peer, &site, &audience),
+            Ok((stream, peer)) => connections::serve(stream, peer, &site, &audience),
             Err(err) => {
-                // Out of descriptors, most likely: let some connections end first.
+                // Out of descriptors or memory, most likely: others have to end first.
                 log::debug!("accept: {err}");
+                site.crowd.close_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -5,10 +5,13 @@
 
 mod admin;
 mod answer;
+mod bodies;
 mod cards;
 mod connections;
 mod cors;
+mod crowd;
 mod ecash;
+mod line;
 mod listeners;
 mod origin;
 mod pages;
@@ -20,7 +23,6 @@ mod ways;
 mod websocket;
 
 pub use admin::make_token;
-pub use connections::Connections;
 pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
@@ -34,6 +36,7 @@ use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Neighbours;
 use crate::store::Store;
 use crate::tollgate::TollGate;
+use crowd::{Budget, Crowd};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{watch, Semaphore};
 
@@ -48,7 +51,7 @@ pub struct Site {
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
     neighbours: Neighbours,
-    connections: Arc<Mutex<Connections>>,
+    crowd: Crowd,
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
     /// What the machine refuses at the moment, for status.
@@ -77,6 +80,14 @@ pub struct Closed {
     pub cause: String,
 }
 
+impl Shop {
+    /// Who has a session that runs, or a request that awaits its money.
+    fn customers(&self) -> Vec<MacAddr> {
+        let online = self.access.running().into_iter().map(|session| session.mac);
+        online.chain(self.mint_proxy.customers()).collect()
+    }
+}
+
 impl Site {
     pub fn new(
         config: watch::Receiver<Arc<Config>>,
@@ -84,13 +95,17 @@ impl Site {
         mints: Mints,
         shop: Result<Shop, Closed>,
     ) -> Arc<Site> {
+        let customers = shop.as_ref().ok().cloned();
+        let crowd = Crowd::new(Budget::of_this_machine(), move || {
+            customers.as_ref().map(Shop::customers).unwrap_or_default()
+        });
         Arc::new(Site {
             config,
             gatekeeper,
             mints,
             shop,
             neighbours: Neighbours::default(),
-            connections: Arc::default(),
+            crowd,
             long_payments: Arc::new(Semaphore::new(LONG_PAYMENTS)),
             trouble: Mutex::default(),
         })
@@ -106,18 +121,7 @@ impl Site {
 
     /// Guests' TCP connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).total()
-    }
-
-    /// Whether so many are open that strangers who only hold theirs are in the way.
-    fn is_crowded(&self) -> bool {
-        self.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_crowded()
-    }
-
-    /// Whether a MAC has a session, or a request that is remembered.
-    fn is_customer(&self, mac: MacAddr) -> bool {
-        let has = |shop: &Shop| shop.access.is_customer(mac) || shop.mint_proxy.has_requests(mac);
-        self.shop.as_ref().is_ok_and(has)
+        self.crowd.count()
     }
 
     pub fn set_trouble(&self, trouble: Vec<String>) {

@@ -2,7 +2,9 @@
 //!
 //! A page of anybody's may be open in a guest's browser, and its name may be made to lead to the router at any
 //! moment (DNS rebinding): then it is of the very host that it asks. Such a page may do what harms nobody; what
-//! is worth something is only for pages under an address or a name that the router knows to be its own.
+//! is worth something is only for pages under an address or a name that the router knows to be its own. A session
+//! ticket is worth most: it is only for pages under the router's address, because a name of the router that others
+//! can guess (`openwrt.lan`) may have led to somebody else a moment ago.
 
 use crate::network::{devices, neighbours};
 use hyper::header::{self, HeaderMap};
@@ -26,10 +28,27 @@ pub fn is_own_page(headers: &HeaderMap, device: &str) -> bool {
     !is_sent_across_sites(headers) && headers.get(header::ORIGIN).is_none_or(is_own)
 }
 
-/// For what a page may read: a look has no Origin, but the name that leads to us is in its Host.
-pub fn is_asked_by_own_name(headers: &HeaderMap, device: &str) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(host_of);
-    host.is_some_and(|host| is_own(&host, device))
+/// Where a request came to.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedAt<'a> {
+    pub device: &'a str,
+    /// The address that was asked.
+    pub local: Option<IpAddr>,
+}
+
+/// Whether the answer may hold a session ticket: it goes to no page, or to one under an address of this place.
+pub fn may_see_ticket(headers: &HeaderMap, at: AskedAt<'_>) -> bool {
+    let is_here = |value| host_of_origin(value).is_some_and(|host| is_address_of(&host, at));
+    !is_sent_across_sites(headers)
+        && headers.get(header::ORIGIN).is_none_or(is_here)
+        && is_asked_by_address(headers, at)
+}
+
+/// For what a page may show: a look has no Origin, but the name that leads to us is in its Host. Only programs send
+/// none.
+pub fn is_asked_by_address(headers: &HeaderMap, at: AskedAt<'_>) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    host.to_str().is_ok_and(|host| is_address_of(&host_of(host), at))
 }
 
 /// Only browsers send this, and only where they trust the connection; it cannot be forged by a page.
@@ -37,10 +56,15 @@ fn is_sent_across_sites(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
 }
 
+fn is_address_of(host: &str, at: AskedAt<'_>) -> bool {
+    let Ok(address) = host.parse::<IpAddr>() else { return false };
+    let address = neighbours::normalise(address);
+    at.local == Some(address) || devices::addresses(at.device).unwrap_or_default().contains(&address)
+}
+
 fn is_own(host: &str, device: &str) -> bool {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        let address = neighbours::normalise(address);
-        return devices::addresses(device).unwrap_or_default().contains(&address);
+    if host.parse::<IpAddr>().is_ok() {
+        return is_address_of(host, AskedAt { device, local: None });
     }
     let Ok(name) = nix::unistd::gethostname() else { return false };
     let name = name.to_string_lossy().to_ascii_lowercase();
@@ -97,11 +121,43 @@ mod tests {
     fn a_page_whose_name_was_turned_to_the_router_is_not_the_routers_own() {
         let rebound = headers("evil.example:2121", Some("http://evil.example:2121"));
         assert!(origin_allowed(&rebound, "lo") && !is_own_page(&rebound, "lo"));
-        assert!(!is_asked_by_own_name(&headers("evil.example:2121", None), "lo"));
+        let here = AskedAt { device: "lo", local: None };
+        assert!(!is_asked_by_address(&headers("evil.example:2121", None), here));
         for own in ["127.0.0.1:2121", "[::ffff:127.0.0.1]:8080"] {
             let origin = format!("http://{own}");
             assert!(is_own_page(&headers("evil.example", Some(&origin)), "lo"), "{own}");
-            assert!(is_asked_by_own_name(&headers(own, None), "lo"), "{own}");
+            assert!(is_asked_by_address(&headers(own, None), here), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_for_pages_under_an_address_of_the_place_that_was_asked() {
+        let at = AskedAt { device: "lo", local: "192.0.2.1".parse().ok() };
+        let sees = |host, origin| may_see_ticket(&headers(host, origin), at);
+        assert!(sees("127.0.0.1:2121", None) && sees("192.0.2.1:2121", Some("http://127.0.0.1:2051")));
+        assert!(may_see_ticket(&HeaderMap::new(), at), "no browser");
+        for (host, origin) in [
+            ("evil.example:2121", None),
+            ("evil.example:2121", Some("http://evil.example:2121")),
+            ("evil.example:2121", Some("http://127.0.0.1")),
+            ("127.0.0.1:2121", Some("http://evil.example")),
+            ("127.0.0.1.evil.example", None),
+            ("192.0.2.2", None),
+            ("localhost", None),
+            ("", None),
+        ] {
+            assert!(!sees(host, origin), "{host} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_others_can_guess_gets_no_ticket() {
+        let name = nix::unistd::gethostname().unwrap().to_string_lossy().into_owned();
+        for host in [format!("{name}:2121"), format!("{name}.lan:2121")] {
+            let asked = headers(&host, Some(&format!("http://{host}")));
+            assert!(
+                is_own_page(&asked, "lo") && !may_see_ticket(&asked, AskedAt { device: "lo", local: None })
+            );
         }
     }
 

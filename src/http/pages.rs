@@ -1,7 +1,7 @@
 //! Which state of the portal a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
-use super::origin::is_asked_by_own_name;
+use super::origin::{is_asked_by_address, AskedAt};
 use super::routes::{open_shop, status_of, Visit};
 use super::{till, ways, Site};
 use crate::access::{Price, Session};
@@ -68,7 +68,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         );
     }
     let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
-    let kept = match (is_asked_by_own_name(&visit.headers, &visit.caller.device), &ticket) {
+    let kept = match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
         (false, _) => Kept::No,
         (true, Some(ticket)) => Kept::Shown(ticket),
         (true, None) => Kept::Unknown,
@@ -317,6 +317,10 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 }
 
 impl Visit {
+    pub fn asked_at(&self) -> AskedAt<'_> {
+        AskedAt { device: &self.caller.device, local: self.local }
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
     }

@@ -1,30 +1,29 @@
 //! Every path, its method, who may ask and what answers.
 
 use super::answer::{self, Answer};
+use super::bodies::{self, Body, Text, Unread};
 use super::cards::CardRoute;
 use super::listeners::Audience;
-use super::origin::{is_own_page, origin_allowed};
+use super::origin::{may_see_ticket, origin_allowed};
 use super::tollgate::{self, Source};
 use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::json::json;
-use crate::mint_proxy::{self, Ask, Code, ProxyError};
+use crate::mint_proxy::{self, without_ticket, Ask, Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
+use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Nothing that a guest sends is larger, but for tokens.
 const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const MAX_TOKEN_FORM: usize = 128 * 1024;
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 enum Route {
@@ -94,19 +93,23 @@ pub struct Visit {
     pub config: Arc<Config>,
     pub venue: Venue,
     pub caller: Caller,
+    /// The address that was asked.
+    pub local: Option<IpAddr>,
     pub headers: HeaderMap,
     pub query: Vec<(String, String)>,
 }
 
-pub async fn answer(
-    site: &Arc<Site>,
-    audience: &Audience,
-    peer: IpAddr,
-    local: Option<IpAddr>,
-    request: Request<Incoming>,
-) -> Answer {
+/// The addresses at the two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub peer: IpAddr,
+    /// The address that was asked.
+    pub local: Option<IpAddr>,
+}
+
+pub async fn answer(site: &Arc<Site>, audience: &Audience, ends: Ends, request: Request<Incoming>) -> Answer {
     let (routes, device) = match audience {
-        Audience::Redirected { device } => return to_the_portal(site, device, local, peer),
+        Audience::Redirected { device } => return to_the_portal(site, device, ends),
         Audience::Admin if admin::is_admin(request.uri().path()) => {
             return admin::answer(site, request).await
         }
@@ -116,25 +119,25 @@ pub async fn answer(
         Audience::Guest { device } => match addressee(&request) {
             Addressee::Own => {
                 let origin = cors::own_origin(request.headers(), device).cloned();
-                let mut answer = answer_by(GUEST, site, Some(device), peer, request).await;
+                let mut answer = answer_by(GUEST, site, Some(device), ends, request).await;
                 cors::permit(&mut answer, origin.as_ref());
                 return answer;
             }
             Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
             Addressee::TollGate => {
-                return tollgate::answer(site, Source::Guest { device, peer }, request).await
+                return tollgate::answer(site, Source::Guest { device, ends }, request).await
             }
         },
         Audience::MintProxy { device } => (MINT_PROXY, Some(device.as_str())),
     };
-    answer_by(routes, site, device, peer, request).await
+    answer_by(routes, site, device, ends, request).await
 }
 
 async fn answer_by(
     routes: &[(Method, &str, Route)],
     site: &Arc<Site>,
     device: Option<&str>,
-    peer: IpAddr,
+    ends: Ends,
     request: Request<Incoming>,
 ) -> Answer {
     let (route, rest) = match find(routes, request.method(), request.uri().path()) {
@@ -151,7 +154,7 @@ async fn answer_by(
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
         (Route::Card(route), _) => cards::answer(site, route, request).await,
         (_, None) => not_found(),
-        (route, Some(device)) => for_guest(site, device, peer, route, &rest, request).await,
+        (route, Some(device)) => for_guest(site, device, ends, route, &rest, request).await,
     }
 }
 
@@ -192,7 +195,7 @@ fn is_ours(path: &str) -> bool {
 async fn for_guest(
     site: &Arc<Site>,
     device: &str,
-    peer: IpAddr,
+    ends: Ends,
     route: Route,
     rest: &str,
     request: Request<Incoming>,
@@ -201,11 +204,11 @@ async fn for_guest(
     let Some(venue) = config.venue_of_device(device).cloned() else { return not_found() };
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
-    let caller = match site.neighbours.identify(device, peer) {
+    let caller = match site.neighbours.identify(device, ends.peer) {
         Ok(caller) => caller,
         Err(err) => return unknown_caller(route, &venue, &headers, &query, &err),
     };
-    let visit = Visit { config, venue, caller, headers, query };
+    let visit = Visit { config, venue, caller, local: ends.local, headers, query };
     match route {
         Route::Portal => pages::portal(site, &visit).await,
         Route::Pay | Route::PayWithCard if !origin_allowed(&visit.headers, device) => foreign_origin(),
@@ -231,7 +234,7 @@ async fn for_guest(
             Err(answer) => answer,
         },
         // A ticket is worth what is left of the session.
-        Route::Ticket if !is_own_page(&visit.headers, device) => foreign_origin(),
+        Route::Ticket if !may_see_ticket(&visit.headers, visit.asked_at()) => foreign_origin(),
         Route::Ticket => match body(request).await {
             Ok(form) if is_form(&visit.headers) => {
                 ways::ticket(site, &Visit { query: pairs(&form), ..visit }).await
@@ -252,7 +255,9 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
         Ok((shop, opened))
     };
     match opened.await {
-        Ok((shop, opened)) => answer::json(StatusCode::CREATED, &opened.request.answer(&shop.access)),
+        Ok((shop, opened)) => {
+            answer::json(StatusCode::CREATED, &told(visit, opened.request.answer(&shop.access)))
+        }
         Err(error) => refusal(&error),
     }
 }
@@ -265,8 +270,17 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
         Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
-        Ok((shop, request)) => answer::json(StatusCode::OK, &request.answer(&shop.access)),
+        Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, request.answer(&shop.access))),
         Err(error) => refusal(&error),
+    }
+}
+
+/// What a request has come to, as far as whoever asks may know it.
+fn told(visit: &Visit, answer: Value) -> Value {
+    if may_see_ticket(&visit.headers, visit.asked_at()) {
+        answer
+    } else {
+        without_ticket(answer)
     }
 }
 
@@ -367,7 +381,7 @@ fn unknown_caller(
 
 /// The whole answer to what nft has redirected from port 80: a way to the portal under our own address.
 /// An OS that probes for a captive portal sees by it that there is one.
-fn to_the_portal(site: &Site, device: &str, local: Option<IpAddr>, peer: IpAddr) -> Answer {
+fn to_the_portal(site: &Site, device: &str, Ends { peer, local }: Ends) -> Answer {
     let Some(own) = own_address(device, local, peer) else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "no_address", "the router has no address here yet");
     };
@@ -411,7 +425,7 @@ fn ready(site: &Site) -> Answer {
     answer::json(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}))
 }
 
-fn stats(site: &Site) -> serde_json::Value {
+fn stats(site: &Site) -> Value {
     match &site.shop {
         Ok(shop) => {
             let (requests, unpaid) = shop.mint_proxy.counts();
@@ -428,23 +442,21 @@ fn stats(site: &Site) -> serde_json::Value {
 }
 
 /// A bounded body that is UTF-8.
-pub async fn body(request: Request<Incoming>) -> Result<String, Answer> {
+pub async fn body(request: Request<Incoming>) -> Result<Text, Answer> {
     body_of(request, MAX_BODY).await
 }
 
-async fn body_of(request: Request<Incoming>, most: usize) -> Result<String, Answer> {
-    let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_message", "the body is too large");
-    let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), most).collect()).await;
-    let bytes = match collected {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(_)) => return Err(too_large()),
-        Err(_) => {
-            return Err(error(StatusCode::REQUEST_TIMEOUT, "invalid_message", "the body did not arrive"))
-        }
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<Text, Answer> {
+    let (status, message) = match bodies::read(request, most).await.map(Body::into_text) {
+        Ok(Ok(text)) => return Ok(text),
+        Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
+        Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(Unread::Broken) => (StatusCode::BAD_REQUEST, "the body was not sent whole"),
+        Err(Unread::Late) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+        Err(Unread::Crowded) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again"),
     };
-    String::from_utf8(bytes.to_vec())
-        .map_err(|_| error(StatusCode::BAD_REQUEST, "invalid_message", "the body is not UTF-8"))
+    let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
+    Err(error(status, code, message))
 }
 
 /// `application/x-www-form-urlencoded`, as in queries and forms. What is malformed is taken literally.

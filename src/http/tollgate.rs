@@ -1,19 +1,19 @@
 //! The TollGate protocol's paths: who asks, what answers, and the headers that go with every answer.
 
 use super::answer::{self, Answer};
+use super::bodies::{self, Body as Sent, Text, Unread};
 use super::cors;
-use super::origin::is_own_page;
-use super::routes::{self, body, pairs, BODY_TIMEOUT};
+use super::origin::{self, AskedAt};
+use super::routes::{self, body, pairs, Ends};
 use super::Site;
 use crate::config::{Config, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
 use crate::tollgate::{self, ln_invoice, session, Body, Client, Reply, TollGate};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -58,7 +58,7 @@ const QUESTIONS: &[(&[Method], &str, Question)] = &[
 pub enum Source<'a> {
     Guest {
         device: &'a str,
-        peer: IpAddr,
+        ends: Ends,
     },
     /// A program on this router, which may say for whom it asks.
     Router,
@@ -70,8 +70,7 @@ struct Asker {
     venue: Venue,
     mac: Option<MacAddr>,
     caller: Option<Caller>,
-    /// No page asks, or one of this router's own.
-    is_own_page: bool,
+    may_see_ticket: bool,
 }
 
 /// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
@@ -123,16 +122,17 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
     }
     let mut place = None;
     match payment(site, request, &mut place).await {
-        Ok(text) => tollgate.pay(&asker.client(), text).await,
-        Err(Unread::Broken(why)) => tollgate.unreadable(&asker.client(), why),
+        Ok(None) => tollgate.pay(&asker.client(), None).await,
+        Ok(Some(text)) => {
+            let (text, _hold) = text.apart();
+            tollgate.pay(&asker.client(), Some(text)).await
+        }
+        Err(Unread::TooLong | Unread::Broken) => {
+            tollgate.unreadable(&asker.client(), "it is too large, or was not sent whole")
+        }
+        Err(Unread::Late) => tollgate.unreadable(&asker.client(), "it did not arrive"),
         Err(Unread::Crowded) => tollgate.crowded(&asker.client()),
     }
-}
-
-/// Why a payment was not read.
-enum Unread {
-    Broken(&'static str),
-    Crowded,
 }
 
 /// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`). What is longer
@@ -141,32 +141,19 @@ async fn payment(
     site: &Site,
     request: Request<Incoming>,
     place: &mut Option<OwnedSemaphorePermit>,
-) -> Result<Option<String>, Unread> {
-    let mut body = Limited::new(request.into_body(), MAX_PAYMENT);
-    let mut kept = Some(Vec::new());
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Unread::Broken("it is too large, or was not sent whole"))?;
-            let data = frame.into_data().unwrap_or_default();
-            let length =
-                kept.as_ref().map_or(usize::MAX, |kept: &Vec<u8>| kept.len().saturating_add(data.len()));
-            if length > KEPT_PAYMENT {
-                (kept, *place) = (None, None);
-                continue;
-            }
-            if length > SHORT_PAYMENT && place.is_none() {
-                let free = site.long_payments.clone().try_acquire_owned();
-                *place = Some(free.map_err(|_| Unread::Crowded)?);
-            }
-            if let Some(kept) = &mut kept {
-                kept.extend_from_slice(&data);
-            }
+) -> Result<Option<Text>, Unread> {
+    let body = bodies::read_if(request, MAX_PAYMENT, |length| {
+        if length > KEPT_PAYMENT {
+            *place = None;
+            return Ok(false);
         }
-        Ok(())
-    };
-    let late = Err(Unread::Broken("it did not arrive"));
-    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(late)?;
-    Ok(kept.map(|kept| String::from_utf8_lossy(&kept).into_owned()))
+        if length > SHORT_PAYMENT && place.is_none() {
+            let free = site.long_payments.clone().try_acquire_owned();
+            *place = Some(free.map_err(|_| Unread::Crowded)?);
+        }
+        Ok(true)
+    });
+    Ok(body.await?.map(Sent::into_text_lossy))
 }
 
 /// What only looks.
@@ -250,10 +237,10 @@ impl Asker {
         let config = site.config();
         let devices = || config.venues.iter().flat_map(|venue| &venue.devices);
         let (mac, caller) = match source {
-            Source::Guest { device, peer } => {
+            Source::Guest { device, ends } => {
                 let caller = site
                     .neighbours
-                    .identify(device, peer)
+                    .identify(device, ends.peer)
                     .map_err(|err| log::debug!("a TollGate client cannot be identified: {err}"));
                 let caller = caller.ok();
                 (caller.as_ref().map(|caller| caller.mac), caller)
@@ -264,13 +251,17 @@ impl Asker {
             (Source::Guest { device, .. }, _) => device,
             (Source::Router, caller) => caller.as_ref().map_or("lo", |caller| caller.device.as_str()),
         };
-        let is_own_page = is_own_page(headers, device);
+        let local = match source {
+            Source::Guest { ends, .. } => ends.local,
+            Source::Router => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        };
+        let may_see_ticket = origin::may_see_ticket(headers, AskedAt { device, local });
         let venue = match (source, &caller) {
             (Source::Guest { device, .. }, _) => config.venue_of_device(device)?,
             (Source::Router, Some(caller)) => config.venue_of_device(&caller.device)?,
             (Source::Router, None) => config.venues.first()?,
         };
-        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller, is_own_page })
+        Some(Asker { venue: venue.clone(), config: config.clone(), mac, caller, may_see_ticket })
     }
 
     fn client(&self) -> Client<'_> {
@@ -279,7 +270,7 @@ impl Asker {
             venue: &self.venue,
             mac: self.mac,
             caller: self.caller.as_ref(),
-            may_see_ticket: self.is_own_page,
+            may_see_ticket: self.may_see_ticket,
         }
     }
 }
@@ -374,8 +365,8 @@ mod tests {
 
     fn named(mac: &str, headers: &HeaderMap, query: &str) -> Vec<Option<String>> {
         let mut answer = answer::empty(StatusCode::OK);
-        let peer = IpAddr::from([192, 168, 1, 2]);
-        let source = Source::Guest { device: "br-guest", peer };
+        let ends = Ends { peer: IpAddr::from([192, 168, 1, 2]), local: None };
+        let source = Source::Guest { device: "br-guest", ends };
         name_the_client(&mut answer, mac.parse().ok(), source, headers, &pairs(query));
         ["x-tollgate-client-mac", "x-tollgate-mac-claim-ignored"]
             .map(|name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()))

@@ -1,7 +1,7 @@
 //! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
-use super::origin::is_asked_by_own_name;
+use super::origin::is_asked_by_address;
 use super::pages::{cannot_sell, show};
 use super::routes::{open_shop, own_address, with_host, Visit};
 use super::tickets::with_wait;
@@ -24,7 +24,7 @@ pub async fn page(site: &Site, shop: &Shop, visit: &Visit) -> Option<Answer> {
         return Some(ecash::page(site, visit));
     }
     // Tickets are for pages under our own address only; this one may be known by another name.
-    if !is_asked_by_own_name(&visit.headers, &visit.caller.device) {
+    if !is_asked_by_address(&visit.headers, visit.asked_at()) {
         let own = own_address(&visit.caller.device, None, visit.caller.address)?;
         let home = with_host(own, visit.config.main.port);
         return Some(answer::redirect(

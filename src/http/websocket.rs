@@ -1,8 +1,9 @@
 //! The mint proxy's WebSocket: the upgrade, and frames to and from the conversation.
 
 use super::answer::{self, Answer};
-use super::connections::Place;
-use super::origin::{is_own_page, origin_allowed};
+use super::crowd::Place;
+use super::line::Line;
+use super::origin::{is_own_page, may_see_ticket, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Site;
 use crate::json::json;
@@ -10,14 +11,16 @@ use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
 use crate::network::stream::AnyStream;
 use crate::task;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
@@ -30,13 +33,13 @@ use tokio_tungstenite::WebSocketStream;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket that has not answered two pings is gone.
 const SILENCE: Duration = Duration::from_secs(75);
-/// A stranger's socket that has said nothing for so long is closed when its place is needed.
-const IDLE: Duration = Duration::from_secs(60);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
 const MAX_UNSENT: usize = 48 * 1024;
+/// The room for them and for the messages behind them, which a socket needs as soon as it is waited for.
+const UNREAD: usize = 64 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
 pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
@@ -63,6 +66,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
     };
     let trust = Trust {
         is_own_page: is_own_page(&visit.headers, device),
+        may_see_ticket: may_see_ticket(&visit.headers, visit.asked_at()),
         needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
     };
     let Visit { config, venue, caller, .. } = visit;
@@ -75,16 +79,23 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
         );
     };
     let site = site.clone();
-    let place = request.extensions_mut().remove::<Arc<Place>>();
-    task::spawn(async move {
-        // Counts as a connection for as long as it lives.
-        let _place = place;
+    // Counts as a connection for as long as it lives.
+    let Some(line) = request.extensions_mut().remove::<Arc<Line>>() else {
+        return refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "internal_error",
+            "this is no connection of a guest",
+        );
+    };
+    let place = line.place.clone();
+    let task = task::spawn(async move {
         // The guest may never finish the upgrade.
         if let Ok(Ok(upgraded)) = tokio::time::timeout(SEND_TIMEOUT, hyper::upgrade::on(&mut request)).await {
             drop(request);
-            converse(upgraded, conversation, &site, &caller).await;
+            converse(upgraded, conversation, &site, &caller, &line).await;
         }
     });
+    place.is_held_by(task.abort_handle());
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -114,7 +125,13 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// Pumps frames until either side is done. Small buffers: a thousand of these are open on 64 MiB.
-async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Site, caller: &Caller) {
+async fn converse(
+    upgraded: Upgraded,
+    mut conversation: Conversation,
+    site: &Site,
+    caller: &Caller,
+    line: &Line,
+) {
     let limits = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
@@ -124,17 +141,19 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
     let stream: AnyStream = Box::new(TokioIo::new(upgraded));
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
-    let mut spoken = heard;
     let mut ping_at = heard + PING_EVERY;
     let farewell = loop {
+        if conversation.was_active() {
+            line.place.end();
+        }
         let room = conversation.room();
         let outgoing = tokio::select! {
             (room, frame) = async { (room.await, socket.next().await) } => {
                 heard = Instant::now();
+                line.begin_frame();
                 let Some(room) = room else { break None };
                 match frame {
                     Some(Ok(Message::Text(text))) => {
-                        spoken = heard;
                         // The address may have passed to another device since the socket was opened.
                         match site.neighbours.identify(&caller.device, caller.address) {
                             Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str(), room),
@@ -154,21 +173,19 @@ async fn converse(upgraded: Upgraded, mut conversation: Conversation, site: &Sit
                 None => break None,
             },
             () = tokio::time::sleep_until(ping_at) => {
-                let is_in_the_way =
-                    || spoken.elapsed() > IDLE && site.is_crowded() && !site.is_customer(caller.mac);
-                if heard.elapsed() > SILENCE || is_in_the_way() {
+                if heard.elapsed() > SILENCE {
                     break None;
                 }
                 ping_at = Instant::now() + PING_EVERY;
                 Message::Ping(Bytes::new())
             }
         };
-        if !send(&mut socket, outgoing).await {
+        if !send(&mut socket, outgoing, &line.place).await {
             return;
         }
     };
     drop(conversation);
-    part(socket, farewell).await;
+    part(socket, farewell, &line.place).await;
 }
 
 type Socket = WebSocketStream<AnyStream>;
@@ -185,7 +202,7 @@ fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
 
 /// Says goodbye, with the reason if there is one. What still comes in is read for a moment: a connection that
 /// is closed with unread bytes is reset, and the reason with it.
-async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>) {
+async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, place: &Arc<Place>) {
     let Some((code, reason)) = reason else {
         // Where the guest closed first, the answer to it is all that is left to go out.
         let goodbye = async { (socket.close(None).await.ok(), socket.flush().await.ok()) };
@@ -194,13 +211,21 @@ async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>) {
     };
     let error = ProxyError::new(Code::InvalidMessage, reason).to_socket();
     let farewell = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    if send(&mut socket, Message::text(error.to_string())).await && send(&mut socket, farewell).await {
+    let error = Message::text(error.to_string());
+    if send(&mut socket, error, place).await && send(&mut socket, farewell, place).await {
         let mut rest = [0; 512];
         let drained = async { while matches!(socket.get_mut().read(&mut rest).await, Ok(1..)) {} };
         let _ = tokio::time::timeout(LINGER, drained).await;
     }
 }
 
-async fn send(socket: &mut Socket, message: Message) -> bool {
-    matches!(tokio::time::timeout(SEND_TIMEOUT, socket.send(message)).await, Ok(Ok(())))
+/// A guest that does not read at once needs room for what waits meanwhile.
+async fn send(socket: &mut Socket, message: Message, place: &Arc<Place>) -> bool {
+    let mut sending = socket.send(message);
+    let at_once = poll_fn(|cx| Poll::Ready(sending.poll_unpin(cx))).await;
+    if let Poll::Ready(sent) = at_once {
+        return sent.is_ok();
+    }
+    let Some(_room) = place.hold(UNREAD) else { return false };
+    matches!(tokio::time::timeout(SEND_TIMEOUT, sending).await, Ok(Ok(())))
 }

@@ -266,6 +266,17 @@ pub fn session_granted(
     tagged(message, part)
 }
 
+/// The message for a page that may not see the guest's ticket.
+pub fn without_ticket(mut message: Value) -> Value {
+    if let Some(map) = message.as_object_mut() {
+        map.remove("ticket");
+        if let Some(Value::Array(parts)) = map.get_mut("parts") {
+            parts.iter_mut().for_each(|part| *part = without_ticket(part.take()));
+        }
+    }
+    message
+}
+
 /// The answer to who has asked for a new ticket.
 pub fn new_ticket(ticket: &Ticket) -> Value {
     json!({"type": "ticket", "ticket": ticket.to_string()})
@@ -325,6 +336,20 @@ mod tests {
         let Ok(ClientMessage::MintRequest(ask)) = ClientMessage::parse(text) else { panic!() };
         assert!(ask.apply);
         assert_eq!(ask.parts.iter().map(|p| p.amount.0).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_ticket_is_taken_out_wherever_it_is() {
+        let granted = |ticket: bool| {
+            let mut message = json!({"type": "session_granted", "remaining": 5});
+            if let (true, Some(map)) = (ticket, message.as_object_mut()) {
+                map.insert("ticket".into(), "abcd".into());
+            }
+            message
+        };
+        assert_eq!(without_ticket(granted(true)), granted(false));
+        let parts = |ticket| json!({"type": "parts", "parts": [granted(ticket), granted(false)]});
+        assert_eq!(without_ticket(parts(true)), parts(false));
     }
 
     #[test]

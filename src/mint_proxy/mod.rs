@@ -17,7 +17,9 @@ mod sockets;
 mod tickets;
 mod watch;
 
-pub use messages::{auth_ok, new_ticket, shown_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE};
+pub use messages::{
+    auth_ok, new_ticket, shown_ticket, without_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE,
+};
 pub use request::{Part, Progress, Request};
 pub use sockets::{Conversation, Trust};
 pub use tickets::refused as ticket_refused;
@@ -187,9 +189,12 @@ impl MintProxy {
         mine.max_by_key(|request| request.created).cloned()
     }
 
-    /// Whether a MAC has asked for anything that is still remembered.
-    pub fn has_requests(&self, mac: MacAddr) -> bool {
-        self.table().requests.values().any(|request| request.mac() == mac)
+    /// Who has an invoice that can still be paid, or was and its session is on the way.
+    pub fn customers(&self) -> Vec<MacAddr> {
+        let now = self.0.store.now();
+        let table = self.table();
+        let awaiting = table.requests.values().filter(|request| request.awaits_money(now));
+        awaiting.map(|request| request.mac()).collect()
     }
 
     /// Ends the graces of guests that have no open invoice any more.

@@ -4,7 +4,7 @@
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
 use super::delivery;
-use super::messages::{self, ClientMessage, Code, ProxyError};
+use super::messages::{self, without_ticket, ClientMessage, Code, ProxyError};
 use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
@@ -17,6 +17,7 @@ use crate::task;
 use litemap::LiteMap;
 use serde_json::Value;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 
@@ -46,12 +47,14 @@ struct Seat {
 pub struct Trust {
     /// No page, or one of the router's own. Any other is told only of the requests it has named.
     pub is_own_page: bool,
+    /// No page, or one under the router's own address. Any other is told of no session ticket.
+    pub may_see_ticket: bool,
     /// Nothing is answered before the session ticket was shown.
     pub needs_ticket: bool,
 }
 
-/// What one socket may be told.
-struct Ear(Mutex<(Trust, SortedSet<RequestId>)>);
+/// What one socket may be told, and whether it has said anything that was of use.
+struct Ear(Mutex<(Trust, SortedSet<RequestId>)>, AtomicBool);
 
 impl Ear {
     fn hears(&self, about: Option<&RequestId>) -> bool {
@@ -64,10 +67,19 @@ impl Ear {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.needs_ticket
     }
 
+    fn may_see_ticket(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.may_see_ticket
+    }
+
     /// The ticket was shown: whatever page this is, it is the guest's.
     fn trust(&self) {
         let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ear.0 = Trust { is_own_page: true, needs_ticket: false };
+        ear.0 = Trust { is_own_page: true, needs_ticket: false, ..ear.0 };
+    }
+
+    /// Its guest has asked for something, and got it.
+    fn is_of_use(&self) {
+        self.1.store(true, Ordering::Relaxed);
     }
 
     /// This socket knows of a request; of how many is limited by how fast they can be made.
@@ -77,6 +89,28 @@ impl Ear {
         if !trust.is_own_page && named.len() < NAMED {
             named.insert(id.clone());
         }
+    }
+}
+
+/// The text of one message, shared by all sockets that it goes to.
+struct Text {
+    whole: Arc<str>,
+    /// For those that may not see a ticket.
+    bare: Arc<str>,
+}
+
+impl Text {
+    fn of(message: &Value) -> Text {
+        let whole: Arc<str> = message.to_string().into();
+        let bare = match message.get("ticket") {
+            None => whole.clone(),
+            Some(_) => without_ticket(message.clone()).to_string().into(),
+        };
+        Text { whole, bare }
+    }
+
+    fn to(&self, ear: &Ear) -> Arc<str> {
+        if ear.may_see_ticket() { &self.whole } else { &self.bare }.clone()
     }
 }
 
@@ -125,10 +159,10 @@ impl Sockets {
     /// Tells every socket of a MAC that may hear of this request. One whose backlog is full is dropped: its
     /// conversation ends.
     pub fn tell(&self, mac: MacAddr, about: Option<&RequestId>, message: &Value) {
-        let text: Arc<str> = message.to_string().into();
+        let text = Text::of(message);
         let mut by_mac = self.by_mac.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sockets) = by_mac.get_mut(&mac) {
-            sockets.retain(|seat| !seat.ear.hears(about) || seat.outbox.try_send(text.clone()).is_ok());
+            sockets.retain(|seat| !seat.ear.hears(about) || seat.outbox.try_send(text.to(&seat.ear)).is_ok());
         }
     }
 
@@ -141,7 +175,7 @@ impl MintProxy {
     /// Joins a new socket of this caller; if it is trusted, tokens that wait for the guest are delivered on it
     /// again.
     pub fn join(&self, caller: Caller, venue: Venue, limit: usize, trust: Trust) -> Option<Conversation> {
-        let ear = Arc::new(Ear(Mutex::new((trust, SortedSet::new()))));
+        let ear = Arc::new(Ear(Mutex::new((trust, SortedSet::new())), AtomicBool::new(false)));
         let (outbox, inbox) = self.sockets().join(caller.mac, limit, ear.clone())?;
         let speaker = Speaker {
             proxy: self.clone(),
@@ -160,6 +194,11 @@ impl MintProxy {
 impl Conversation {
     pub fn mac(&self) -> MacAddr {
         self.speaker.caller.mac
+    }
+
+    /// Whether a message was answered, since this was asked last, that was more than a sign of life.
+    pub fn was_active(&self) -> bool {
+        self.speaker.ear.1.swap(false, Ordering::Relaxed)
     }
 
     /// A place for one more message to be worked on; waits while too many are.
@@ -200,8 +239,8 @@ impl Speaker {
     async fn answer(&self, message: ClientMessage) {
         let proxy = &self.proxy;
         let result = match message {
-            ClientMessage::Ping => Ok(vec![json!({"type": "pong"})]),
-            ClientMessage::Pong => Ok(Vec::new()),
+            ClientMessage::Ping => return self.say(&json!({"type": "pong"})).await,
+            ClientMessage::Pong => return,
             ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
             _ if self.ear.needs_ticket() => Err(ticket_needed()),
             ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
@@ -221,6 +260,7 @@ impl Speaker {
         };
         match result {
             Ok(messages) => {
+                self.ear.is_of_use();
                 for message in messages {
                     self.say(&message).await;
                 }
@@ -232,6 +272,7 @@ impl Speaker {
     async fn authenticate(&self, ticket: &str) {
         match self.proxy.take_over(&self.caller, &self.venue, ticket, false).await {
             Ok(taken) => {
+                self.ear.is_of_use();
                 self.ear.trust();
                 self.say(&messages::auth_ok(taken.session.as_ref())).await;
                 self.deliver().await;
@@ -256,7 +297,7 @@ impl Speaker {
     async fn say(&self, message: &Value) {
         // The socket may be gone; what matters is kept and delivered on the next one.
         if let Some(outbox) = self.outbox.upgrade() {
-            let _ = outbox.send(message.to_string().into()).await;
+            let _ = outbox.send(Text::of(message).to(&self.ear)).await;
         }
     }
 }

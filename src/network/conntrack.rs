@@ -22,42 +22,51 @@ const CTA_TUPLE_IP: u16 = 1;
 const NESTED: u16 = 0x8000;
 const NFGENMSG: usize = 4;
 
-/// Deletes every connection that has one of `addresses` as source or destination, in either direction.
-/// The number of connections deleted; one that ended meanwhile is not counted.
-///
-/// Where the kernel has no ctnetlink, OpenWrt's `/proc/net/nf_conntrack` takes the addresses instead (the
-/// number is then 0).
-pub fn flush(addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
-    let mut deleted: usize = 0;
-    for family in [netlink::AF_INET, netlink::AF_INET6] {
-        let of_family = |address: &&IpAddr| netlink::family(**address) == family;
-        if addresses.iter().any(|address| of_family(&address)) {
-            match flush_family(family, addresses) {
-                Ok(count) => deleted = deleted.saturating_add(count),
-                Err(error) => {
-                    addresses.iter().filter(of_family).try_for_each(write_to_proc).map_err(|_| error)?
+/// What the kernel's connection tracking is asked over. The socket is kept: closing one of netfilter's waits until
+/// the kernel has let go of every element that was deleted.
+#[derive(Default)]
+pub struct Connections(Option<Socket>);
+
+impl Connections {
+    /// Deletes every connection that has one of `addresses` as source or destination, in either direction.
+    /// The number of connections deleted; one that ended meanwhile is not counted.
+    ///
+    /// Where the kernel has no ctnetlink, OpenWrt's `/proc/net/nf_conntrack` takes the addresses instead (the
+    /// number is then 0).
+    pub fn forget(&mut self, addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
+        let mut deleted: usize = 0;
+        for family in [netlink::AF_INET, netlink::AF_INET6] {
+            let of_family = |address: &&IpAddr| netlink::family(**address) == family;
+            if addresses.iter().any(|address| of_family(&address)) {
+                match self.forget_of(family, addresses) {
+                    Ok(count) => deleted = deleted.saturating_add(count),
+                    Err(error) => {
+                        addresses.iter().filter(of_family).try_for_each(write_to_proc).map_err(|_| error)?
+                    }
                 }
             }
         }
+        Ok(deleted)
     }
-    Ok(deleted)
-}
 
-fn flush_family(family: u8, addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
-    let mut socket = Socket::open(SockProtocol::NetlinkNetFilter, PATIENCE)?;
-    let doomed = socket.dump(CT_GET, &netlink::netfilter_header(family), |kind, payload| match kind {
-        CT_NEW => deletion(family, payload, addresses),
-        _ => Ok(None),
-    })?;
-    let mut deleted: usize = 0;
-    for body in doomed {
-        match socket.request(CT_DELETE, NLM_F_ACK, &body) {
-            Ok(_) => deleted = deleted.saturating_add(1),
-            Err(error) if netlink::is_errno(&error, Errno::ENOENT) => {}
-            Err(error) => return Err(error),
+    fn forget_of(&mut self, family: u8, addresses: &SortedSet<IpAddr>) -> io::Result<usize> {
+        let open = || Socket::open(SockProtocol::NetlinkNetFilter, PATIENCE);
+        let mut socket = self.0.take().map_or_else(open, Ok)?;
+        let doomed = socket.dump(CT_GET, &netlink::netfilter_header(family), |kind, payload| match kind {
+            CT_NEW => deletion(family, payload, addresses),
+            _ => Ok(None),
+        })?;
+        let mut deleted: usize = 0;
+        for body in doomed {
+            match socket.request(CT_DELETE, NLM_F_ACK, &body) {
+                Ok(_) => deleted = deleted.saturating_add(1),
+                Err(error) if netlink::is_errno(&error, Errno::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
         }
+        self.0 = Some(socket);
+        Ok(deleted)
     }
-    Ok(deleted)
 }
 
 /// The request that deletes this connection and no later one with the same ports, if an address is in it.

@@ -1,4 +1,4 @@
-//! Netlink, as much of it as this room needs: one request, its answer, nothing kept open.
+//! Netlink, as much of it as this room needs: one request and its answer, or several that are taken together.
 //!
 //! Every wait is bounded by the patience the socket was opened with. What arrives is parsed with bounds
 //! checks only: a message that does not add up is an `InvalidData` error. Headers and rtnetlink attributes
@@ -37,7 +37,21 @@ const HEADER: usize = 16;
 const BUFFER: usize = 32 * 1024;
 const DUMP_TRIES: u32 = 4;
 
-/// A netlink socket for a short conversation.
+/// One of several requests that are sent together.
+pub(crate) struct Request {
+    pub kind: u16,
+    pub flags: u16,
+    pub body: Vec<u8>,
+}
+
+/// Which of several requests the kernel refused; `None` where it was none of them in particular.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub request: Option<usize>,
+    pub error: io::Error,
+}
+
+/// A netlink socket.
 pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
@@ -59,7 +73,7 @@ impl Socket {
     /// Sends one request and waits for its acknowledgement (with `NLM_F_ACK`) or its answer.
     /// The answer's payload; empty where there was only an acknowledgement.
     pub fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<u8>> {
-        let sequence = self.send(kind, NLM_F_REQUEST | flags, body)?;
+        let sequence = self.send(kind, flags, body)?;
         let deadline = Instant::now() + self.patience;
         let mut answer = Vec::new();
         loop {
@@ -117,7 +131,7 @@ impl Socket {
         body: &[u8],
         each: &mut dyn FnMut(u16, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let sequence = self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+        let sequence = self.send(kind, NLM_F_DUMP, body)?;
         let deadline = Instant::now() + self.patience;
         let mut disturbed = false;
         loop {
@@ -142,18 +156,71 @@ impl Socket {
         }
     }
 
+    /// Sends all of these as one message, the first and the last of which only hold the others together, and waits
+    /// for the outcome. Netfilter carries such a batch out within the system call, as a whole or not at all.
+    pub fn transact(&mut self, requests: &[Request]) -> Result<(), Refusal> {
+        let of_all = |error: io::Error| Refusal { request: None, error };
+        let first = self.sequence.wrapping_add(1);
+        // The last one's acknowledgement comes when the kernel is done, also where it refused another.
+        let witness = requests.len().saturating_sub(2);
+        let mut datagram = Vec::new();
+        for (number, request) in requests.iter().enumerate() {
+            let acknowledged = if number == witness { NLM_F_ACK } else { 0 };
+            self.append(&mut datagram, request.kind, request.flags | acknowledged, &request.body)
+                .map_err(of_all)?;
+        }
+        self.make_room(datagram.len());
+        send(self.fd.as_raw_fd(), &datagram, MsgFlags::empty()).map_err(|errno| of_all(errno.into()))?;
+        let deadline = Instant::now() + self.patience;
+        let mut refusal = None;
+        loop {
+            let length = self.receive(deadline).map_err(of_all)?;
+            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+                let message = message.map_err(of_all)?;
+                let number = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                if message.kind != NLMSG_ERROR || number > witness {
+                    continue;
+                }
+                if let Err(error) = acknowledgement(message.payload) {
+                    let request = (number != 0).then_some(number);
+                    refusal.get_or_insert(Refusal { request, error });
+                }
+                if number == witness || number == 0 {
+                    return refusal.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
+    /// The kernel takes no message that is larger than what may wait in the socket.
+    fn make_room(&self, length: usize) {
+        const USUAL: usize = 64 * 1024;
+        let room = length.saturating_mul(2);
+        if length > USUAL && setsockopt(&self.fd, sockopt::SndBufForce, &room).is_err() {
+            // Then up to what anybody may have; a larger message is refused by the kernel.
+            let _ = setsockopt(&self.fd, sockopt::SndBuf, &room);
+        }
+    }
+
     fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<u32> {
+        let mut message = Vec::with_capacity(HEADER + body.len());
+        self.append(&mut message, kind, flags, body)?;
+        send(self.fd.as_raw_fd(), &message, MsgFlags::empty())?;
+        Ok(self.sequence)
+    }
+
+    /// Appends one request with the next number.
+    fn append(&mut self, message: &mut Vec<u8>, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let length = u32::try_from(HEADER + body.len()).map_err(|_| malformed())?;
-        let mut message = Vec::with_capacity(HEADER + body.len());
         message.extend(length.to_ne_bytes());
         message.extend(kind.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
+        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
         message.extend(self.sequence.to_ne_bytes());
         message.extend(0u32.to_ne_bytes());
         message.extend(body);
-        send(self.fd.as_raw_fd(), &message, MsgFlags::empty())?;
-        Ok(self.sequence)
+        message.resize(aligned(message.len()), 0);
+        Ok(())
     }
 
     /// One datagram of the kernel's own into the buffer; its length.

@@ -1,5 +1,7 @@
-//! Reading our table out of the kernel over nfnetlink: exact, in a binary form that does not change with
-//! the version of `nft`, and without starting a process. Nothing is written here.
+//! Our table in the kernel over nfnetlink: exact, in a binary form that does not change with the version of
+//! `nft`, and without starting a process. What is here only reads; `batch` writes elements.
+
+pub(crate) mod batch;
 
 use super::netlink::{self, Socket};
 use crate::set::SortedSet;
@@ -24,14 +26,18 @@ const NEW_SET: u16 = SUBSYSTEM | 9;
 const GET_SET: u16 = SUBSYSTEM | 10;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
+const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 const NEW_OBJECT: u16 = SUBSYSTEM | 18;
 const GET_OBJECT: u16 = SUBSYSTEM | 19;
+const DELETE_OBJECT: u16 = SUBSYSTEM | 20;
 const GET_GENERATION: u16 = SUBSYSTEM | 16;
 const NEW_FLOWTABLE: u16 = SUBSYSTEM | 22;
 const GET_FLOWTABLE: u16 = SUBSYSTEM | 23;
 const OBJECT_QUOTA: u32 = 2;
 const INTERVAL_END: u32 = 1;
 const NFGENMSG: usize = 4;
+/// Of an attribute that holds attributes.
+const NESTED: u16 = 0x8000;
 /// The first attribute of chains, rules, sets and element lists alike: the table they belong to.
 const TABLE_ATTRIBUTE: u16 = 1;
 /// The comment's type in the user data that nft stores with a rule.
@@ -84,7 +90,7 @@ pub(crate) struct NamedQuota {
     pub used: u64,
 }
 
-/// A view into the kernel's nftables.
+/// A line to the kernel's nftables.
 pub(crate) struct Nftables(Socket);
 
 impl Nftables {
@@ -128,12 +134,31 @@ impl Nftables {
         self.list(GET_OBJECT, NEW_OBJECT, body, parse_quota)
     }
 
+    /// One quota in our table.
+    pub fn quota(&mut self, name: &str) -> io::Result<Option<NamedQuota>> {
+        self.one(GET_OBJECT, &batch::quota(name), parse_quota).map(Option::flatten)
+    }
+
     /// The devices of every flowtable on the machine: what passes between them may skip our chains.
     pub fn offloaded_devices(&mut self) -> io::Result<SortedSet<String>> {
         let header = netlink::netfilter_header(netlink::AF_UNSPEC);
         let lists =
             self.list(GET_FLOWTABLE, NEW_FLOWTABLE, header, |payload| parse_flowtable(payload).map(Some))?;
         Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// The answer to a question about one thing; `None` where that is not there.
+    fn one<T>(
+        &mut self,
+        ask: u16,
+        body: &[u8],
+        parse: impl Fn(&[u8]) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        match self.0.request(ask, 0, body) {
+            Ok(answer) => parse(netlink::after(&answer, NFGENMSG)?).map(Some),
+            Err(error) if netlink::is_errno(&error, Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn list<T>(

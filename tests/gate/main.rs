@@ -24,6 +24,7 @@ macro_rules! in_lab {
 
 mod bytes;
 mod garden;
+mod writing;
 
 /// Not a test: what other processes of the lab run.
 #[test]
@@ -343,7 +344,7 @@ in_lab! {
         gate.close(&[station(MAC_1)]).unwrap();
         assert_eq!((count("192.168.77.11"), count(own_v6)), (0, 0));
         assert!(count("192.168.77.12") > 0 && count(others_v6) > 0);
-        assert!(conntrack::flush(&["192.168.77.12".parse().unwrap()].into()).unwrap() > 0);
+        assert!(conntrack::Connections::default().forget(&["192.168.77.12".parse().unwrap()].into()).unwrap() > 0);
         assert_eq!(count("192.168.77.12"), 0);
     }
 

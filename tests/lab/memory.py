@@ -1,9 +1,8 @@
-"""`make memory`: what the router build keeps resident, idle and with 250 sessions and 1,000 WebSockets, against `cross/limits`.
-Fails when it is more. Usage: memory.py BINARY"""
+"""`make memory`: what the router build keeps resident, idle, with 250 sessions and 1,000 WebSockets, and at most while 48 made-up
+stations attack, against `cross/limits`. Fails when it is more. Usage: memory.py BINARY"""
 
 import contextlib
 import os
-import resource
 import sys
 import time
 
@@ -14,14 +13,15 @@ from .nutshell import Nutshell
 from .place import wait_for
 from .portal_client import MINT_PROXY
 from .smoke import ROOT
+from .stations import PING, Stations, allow_many_files, begin_bodies, peak_kib, say_one_byte, upgrade
 
 SESSIONS = 250
 SOCKETS = 1000
+STATIONS = 48
 
 
 def main() -> int:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    allow_many_files()
     rows = []
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(guests=1))
@@ -39,15 +39,33 @@ def main() -> int:
             stack.callback(lab.guest.websocket(MINT_PROXY).close)
         time.sleep(2)
         rows.append(("busy", resident(daemon)))
+        daemon.stop()
+        lab.clean_router()
+        rows.append(("hostile", under_attack(lab, stack.enter_context(Daemon(lab, [Mint(mint.url)], name="hostile", program=sys.argv[1:2])))))
     limits = read_limits()
     over = False
     for name, size in rows:
         limit = limits.get(name)
         over |= limit is not None and size > limit
         shown = f"{limit / 2**20:6.2f} MiB" if limit else ""
+        note = {"busy": f" ({SESSIONS} sessions, {SOCKETS} sockets)", "hostile": f" (at most, with {STATIONS} hostile stations)"}.get(name, "")
         verdict = "" if limit is None else "OVER" if size > limit else "kept"
-        print(f"{name + (f' ({SESSIONS} sessions, {SOCKETS} sockets)' if name == 'busy' else ''):<40} {size / 2**20:6.2f} MiB {shown:>12} {verdict}")
+        print(f"{name + note:<45} {size / 2**20:6.2f} MiB {shown:>12} {verdict}")
     return 1 if over else 0
+
+
+def under_attack(lab: Lab, daemon: Daemon) -> int:
+    """The most that was resident (bytes), whatever they did."""
+    with Stations(lab.guest, STATIONS) as many:
+        begin_bodies(many, 64)
+        say_one_byte(many, 64)
+        for number in range(16 * STATIONS):
+            upgrade(many, number % STATIONS)
+        many.repeat(PING, 2)
+        begin_bodies(many, 64)
+        time.sleep(5)
+        resident(daemon)
+        return peak_kib(daemon) * 1024
 
 
 def resident(daemon: Daemon) -> int:

@@ -215,6 +215,46 @@ def test_a_page_whose_name_was_turned_to_the_router_hears_only_of_what_it_knows(
         assert page.receive_json()["type"] == "tokens_ready", "who knows the request id is the guest"
 
 
+@pytest.mark.parametrize("host, has_origin", [("evil.example:2121", True), ("evil.example:2121", False), (f"{ROUTER4}.evil.example", False), ("192.168.77.250:2121", False), ("HOSTNAME.lan:2121", True)])
+def test_a_page_under_a_foreign_name_gets_no_ticket_in_any_answer(shop, stranger, host, has_origin):
+    """DNS rebinding again, also by a name of the router that is easily guessed: it may have led elsewhere a moment ago."""
+    host = host.replace("HOSTNAME", shop.lab.router.run(["hostname"]).out.strip())
+    headers = {"Host": host} | ({"Origin": f"http://{host}"} if has_origin else {})
+    heard = []
+
+    def ask(method: str, path: str, body=None, **more) -> None:
+        answer = exchange(stranger.connect(ROUTER4, 2121), method, path, ROUTER4, headers | more, body)
+        heard.append((path, answer.status, answer.text))
+
+    with stranger.connect(ROUTER4, 2121) as sock, MintProxy(stranger) as own:
+        page = WebSocket.connect(sock, "/mint-proxy", host, origin=headers.get("Origin"))
+        page.send({"type": "mint_request", "mint_url": shop.mint.url, "amount": 5, "apply": True})
+        ready = page.receive_json()
+        shop.pay(ready["invoice"])
+        ticket = own.wait("session_granted")["ticket"]
+        for question in (None, "status", "resume"):
+            if question:
+                page.send({"type": question, "request_id": ready["request_id"]})
+            while (told := page.receive_json())["type"] != "session_granted":
+                pass
+            heard.append((question, told["remaining"], str(told)))
+        page.send({"type": "auth", "ticket": ticket})
+        assert page.receive_json()["type"] == "auth_ok"
+        page.send({"type": "status", "request_id": ready["request_id"]})
+        heard.append(("after auth", 0, str(page.receive_json())))
+    ask("GET", f"/mint-requests/{ready['request_id']}")
+    ask("GET", f"/ln-invoice?quote={ready['request_id']}")
+    ask("GET", "/session-state")
+    for path in ("/", "/?way=kept", f"/?r={ready['request_id']}"):
+        ask("GET", path, Accept="text/html")
+    ask("POST", "/ticket", {})
+    ask("POST", "/ticket", b"new=1", **{"Content-Type": "application/x-www-form-urlencoded"})
+    assert [path for path, _, text in heard if ticket in text] == []
+    assert [status for path, status, _ in heard if path == "/ticket"] == [403, 403]
+    assert read_request(stranger, ready["request_id"]).json()["ticket"] == ticket, "under the router's address it is the guest's"
+    assert ticket in stranger.get(PORTAL + "/", headers={"Accept": "text/html"}).text
+
+
 # Tokens and requests go along
 
 

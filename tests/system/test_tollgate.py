@@ -420,6 +420,11 @@ def test_only_who_posts_without_a_page_of_others_gets_the_ticket(gate, stranger,
     assert stranger.post(TOLLGATE + "/ticket", {}, headers={"Origin": PORTAL_ORIGIN}).json()["ticket"], "the guest's own page can still make one"
 
 
+@pytest.mark.parametrize("headers", [{"Host": "evil.example:2121"}, {"Host": "evil.example:2121", "Origin": "http://evil.example:2121"}])
+def test_a_page_whose_name_was_turned_to_the_router_gets_no_ticket(gate, stranger, token, headers):
+    assert tags_of(assert_session(pay(stranger, token(1), **headers), stranger, STEP), "ticket") == []
+
+
 def test_the_portal_site_may_keep_the_ticket(gate, stranger, token):
     assert len(tags_of(assert_session(pay(stranger, token(1), Origin=PORTAL_ORIGIN), stranger, STEP), "ticket")) == 1
 

@@ -3,6 +3,7 @@
 //!
 //! There is no way here to let everybody through.
 
+mod changes;
 mod lock;
 mod nft;
 mod plan;
@@ -117,6 +118,9 @@ pub enum GateError {
     NftFailed(#[source] io::Error),
     #[error("{what}: {source}")]
     Netlink { what: &'static str, source: io::Error },
+    /// With the change of an element or quota in nft's words.
+    #[error("the kernel refused \"{change}\": {source}")]
+    Element { change: String, source: io::Error },
     #[error("not a device name: {0:?}")]
     DeviceName(String),
     #[error("the gate has not been loaded")]

@@ -1,13 +1,17 @@
-//! The gate of a real router: writes with `nft`, one transaction per call; reads over netlink.
+//! The gate of a real router: `nft` loads the table; all else is asked and told the kernel over one netlink
+//! socket, one transaction per call.
 
+use super::changes::{Changes, Key};
 use super::plan::Place;
-use super::ruleset::{self, Key};
+use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
 use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
 use crate::network::neighbours::{self, Caller};
+use crate::network::netlink::{self, Refusal};
 use crate::network::nftables::Nftables;
-use crate::network::{conntrack, devices, netlink};
+use crate::network::{conntrack::Connections, devices};
 use crate::set::SortedSet;
+use nix::errno::Errno;
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
@@ -16,6 +20,10 @@ use std::net::IpAddr;
 pub struct NftGate {
     program: OsString,
     loaded: Option<Loaded>,
+    line: Line,
+    connections: Connections,
+    /// The elements, as they were when the gate was tended last, with what we have changed since.
+    snapshot: Snapshot,
     /// The kernel's transaction number that everything we know is true for; `None` when it is not.
     generation: Option<u32>,
     warned: bool,
@@ -27,7 +35,7 @@ struct Loaded {
     digests: Vec<u64>,
 }
 
-/// An element may end by itself between our "add" and our "delete" of it, which fails the transaction.
+/// An element may end by itself, or be made by a packet, between our look and our transaction, which then fails.
 const TRIES: u32 = 3;
 
 impl Default for NftGate {
@@ -44,37 +52,87 @@ impl NftGate {
 
     /// Uses this program in place of `nft`.
     pub fn with_program(program: OsString) -> NftGate {
-        NftGate { program, loaded: None, generation: None, warned: false }
+        NftGate {
+            program,
+            loaded: None,
+            line: Line::default(),
+            connections: Connections::default(),
+            snapshot: Snapshot::default(),
+            generation: None,
+            warned: false,
+        }
     }
 
     fn plan(&self) -> Result<&Plan, GateError> {
         self.loaded.as_ref().map(|loaded| &loaded.plan).ok_or(GateError::NotLoaded)
     }
 
-    /// Runs one transaction, and keeps track of whether anybody else wrote meanwhile.
-    fn commit(&mut self, script: &str) -> Result<(), GateError> {
+    /// Has nft carry out a script, which need not be the kernel's next transaction.
+    fn run(&mut self, script: &str) -> Result<(), GateError> {
+        self.generation = None;
         let mut tries = 0;
         loop {
-            let before = self.generation.take();
             match process::run(&self.program, script) {
-                Ok(()) => {
-                    let now = generation().ok();
-                    self.generation =
-                        now.filter(|now| before.map(|before| before.wrapping_add(1)) == Some(*now));
-                    return Ok(());
-                }
                 Err(GateError::Refused(line)) if tries < TRIES && line.contains("No such file") => {
                     log::debug!("gate: an element ended under us, once more: {line}");
-                    self.generation = before;
                     tries += 1;
                 }
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
         }
     }
 
+    /// Carries out what follows from the elements as they are. What is known of them may be a second old and is
+    /// read again when the kernel does not agree.
+    fn write(&mut self, changes: impl Fn(&Plan, &Snapshot) -> Changes) -> Result<(), GateError> {
+        let mut tries = 0;
+        loop {
+            let changes = changes(self.plan()?, &self.snapshot);
+            if changes.is_empty() {
+                return Ok(());
+            }
+            match self.commit(&changes) {
+                Err(GateError::Element { change, source }) if tries < TRIES && is_disagreement(&source) => {
+                    log::debug!("gate: the elements are not as they were, once more: {change}: {source}");
+                    self.read_elements()?;
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One transaction. Keeps track of whether anybody else wrote meanwhile.
+    fn commit(&mut self, changes: &Changes) -> Result<(), GateError> {
+        let before = self.generation.take();
+        let (outcome, now) = self.line.ask("the elements cannot be written", |nft| {
+            match nft.commit(changes.batch()) {
+                Ok(()) => Ok((Ok(()), nft.generation()?)),
+                // Something is wrong with the line, or with more than one change.
+                Err(Refusal { request: None, error }) => Err(error),
+                Err(Refusal { request: Some(number), error: source }) => {
+                    Ok((Err(GateError::Element { change: changes.name(number), source }), nft.generation()?))
+                }
+            }
+        })?;
+        let expected = match outcome {
+            Ok(()) => before.map(|before| before.wrapping_add(1)),
+            Err(_) => before,
+        };
+        self.generation = expected.filter(|expected| *expected == now);
+        if outcome.is_ok() {
+            self.snapshot.take_in(changes);
+        }
+        outcome
+    }
+
+    fn read_elements(&mut self) -> Result<(), GateError> {
+        self.snapshot = self.line.ask("the sets cannot be read", Snapshot::read)?;
+        Ok(())
+    }
+
     fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
-        let (fits, outdated, snapshot) = read("the table cannot be read", |nft| {
+        let (fits, outdated, snapshot) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
             let fits = !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, &nft.chains()?);
@@ -89,31 +147,31 @@ impl NftGate {
         }
         let guests = guests(plan);
         let elements = |snapshot: &Snapshot| {
-            let mut script = String::new();
+            let mut changes = Changes::default();
             for place in snapshot.no_longer_planned(plan) {
-                ruleset::remove(&mut script, &Key::Paid(place.clone()));
+                changes.remove(Key::Paid(place.clone()));
             }
             for place in plan.trusted_places() {
                 if snapshot.paid.get(&place) != Some(&None) {
-                    ruleset::put_for_good(&mut script, &Key::Paid(place));
+                    changes.put_for_good(Key::Paid(place));
                 }
             }
-            put_leases(&mut script, plan, snapshot, leases, &guests);
-            reopen_downloads(&mut script, plan, snapshot, leases, &guests);
-            script
+            put_leases(&mut changes, plan, snapshot, leases, &guests);
+            reopen_downloads(&mut changes, plan, snapshot, leases, &guests);
+            changes.script()
         };
-        match self.commit(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        match self.run(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
                 let mut anew = Snapshot { paid: snapshot.paid, ..Snapshot::default() };
                 anew.paid.retain(|_, remaining| remaining.is_some());
-                let mut script = ruleset::load(plan, true);
+                let mut changes = Changes::default();
                 for (place, remaining) in &anew.paid {
-                    ruleset::put(&mut script, &Key::Paid(place.clone()), remaining.unwrap_or_default());
+                    changes.put(Key::Paid(place.clone()), remaining.unwrap_or_default());
                 }
-                snapshot.quotas.put_again(&mut script, plan, leases);
-                self.commit(&(script + &elements(&anew)))
+                snapshot.quotas.put_again(&mut changes, plan, leases);
+                self.run(&(ruleset::load(plan, true) + &changes.script() + &elements(&anew)))
             }
             outcome => outcome,
         }
@@ -121,13 +179,14 @@ impl NftGate {
 
     /// What the kernel made of the transaction that was just committed.
     fn remember(&mut self, plan: &Plan) -> Result<(), GateError> {
-        let (generation, digests) = read("the table cannot be read back", |nft| {
+        let (generation, digests, snapshot) = self.line.ask("the table cannot be read back", |nft| {
             let generation = nft.generation()?;
             let rules = nft.rules()?;
             let complete = ruleset::is_complete(plan, &nft.sets()?, &nft.chains()?, &rules);
             let digests = if complete { ruleset::digests(plan, &rules) } else { Vec::new() };
-            Ok((generation, digests))
+            Ok((generation, digests, Snapshot::read(nft)?))
         })?;
+        self.snapshot = snapshot;
         self.generation = (!digests.is_empty()).then_some(generation);
         if let Some(loaded) = &mut self.loaded {
             loaded.digests = digests;
@@ -135,7 +194,20 @@ impl NftGate {
         Ok(())
     }
 
-    fn state(&self, loaded: &Loaded, nft: &mut Nftables) -> io::Result<Table> {
+    /// Connections are forgotten as far as the machine can; what the gate no longer lets through does not
+    /// depend on it.
+    fn forget_connections(&mut self, addresses: &SortedSet<IpAddr>) {
+        if let Err(error) = self.connections.forget(addresses) {
+            if !self.warned {
+                log::warn!("gate: connections of closed sessions cannot be forgotten: {error}");
+            }
+            self.warned = true;
+        }
+    }
+}
+
+impl Loaded {
+    fn state(&self, nft: &mut Nftables) -> io::Result<Table> {
         let (sets, chains, rules) = (nft.sets()?, nft.chains()?, nft.rules()?);
         if sets.is_empty() && chains.is_empty() && rules.is_empty() {
             return Ok(Table::Missing);
@@ -146,23 +218,12 @@ impl NftGate {
         for set in ruleset::GARDENS {
             garden.extend(nft.elements(set)?);
         }
-        let intact = !loaded.digests.is_empty()
-            && ruleset::is_garden(&loaded.plan, &garden)
-            && ruleset::is_complete(&loaded.plan, &sets, &chains, &rules)
-            && ruleset::digests(&loaded.plan, &rules) == loaded.digests
-            && gated == loaded.plan.devices().into_iter().collect();
+        let intact = !self.digests.is_empty()
+            && ruleset::is_garden(&self.plan, &garden)
+            && ruleset::is_complete(&self.plan, &sets, &chains, &rules)
+            && ruleset::digests(&self.plan, &rules) == self.digests
+            && gated == self.plan.devices().into_iter().collect();
         Ok(if intact { Table::Intact } else { Table::Foreign })
-    }
-
-    /// Connections are forgotten as far as the machine can; what the gate no longer lets through does not
-    /// depend on it.
-    fn forget_connections(&mut self, addresses: &SortedSet<IpAddr>) {
-        if let Err(error) = conntrack::flush(addresses) {
-            if !self.warned {
-                log::warn!("gate: connections of closed sessions cannot be forgotten: {error}");
-            }
-            self.warned = true;
-        }
     }
 }
 
@@ -179,18 +240,19 @@ impl Gate for NftGate {
     }
 
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
-        let plan = self.plan()?;
-        let snapshot = snapshot()?;
-        let guests = match leases.iter().any(|lease| lease.quota.is_some()) {
-            true => guests(plan),
-            false => Vec::new(),
+        let counted = || leases.iter().filter(|lease| lease.quota.is_some());
+        let guests = match counted().next() {
+            Some(_) => guests(self.plan()?),
+            None => Vec::new(),
         };
-        let mut script = String::new();
-        put_leases(&mut script, plan, &snapshot, leases, &guests);
-        if script.is_empty() {
-            return Ok(());
-        }
-        self.commit(&script)
+        // What a session has used decides what becomes of its quota.
+        let quotas = &mut self.snapshot.quotas;
+        self.line.ask("the quotas cannot be read", |nft| quotas.read_again(nft, counted()))?;
+        self.write(|plan, snapshot| {
+            let mut changes = Changes::default();
+            put_leases(&mut changes, plan, snapshot, leases, &guests);
+            changes
+        })
     }
 
     fn close(&mut self, stations: &[Station]) -> Result<(), GateError> {
@@ -200,62 +262,60 @@ impl Gate for NftGate {
         if closing.is_empty() {
             return Ok(());
         }
-        let snapshot = snapshot()?;
-        let mut addresses: SortedSet<IpAddr> = snapshot
-            .uploads
-            .keys()
-            .filter(|(place, _)| closing.contains(place))
-            .map(|(_, address)| *address)
-            .collect();
         // An idle guest's addresses may only be known to the neighbour table.
-        addresses.extend(
-            guests(plan).iter().filter(|guest| closing.contains(&place_of(guest))).map(|guest| guest.address),
-        );
+        let known = guests(plan).into_iter().filter(|guest| closing.contains(&place_of(guest)));
+        let known: Vec<IpAddr> = known.map(|guest| guest.address).collect();
+        // And a busy one's only to the kernel.
+        let snapshot = &mut self.snapshot;
+        self.line.ask("the sets cannot be read", |nft| snapshot.read_uploads(nft))?;
+        let own = snapshot.uploads.keys().filter(|(place, _)| closing.contains(place));
+        let mut addresses: SortedSet<IpAddr> = own.map(|(_, address)| *address).chain(known).collect();
         // An address that another paid guest has taken over since is that guest's.
-        addresses.retain(|address| match snapshot.holder(*address) {
+        addresses.retain(|address| match snapshot.holders.get(address) {
             Some(holder) => closing.contains(holder) || !snapshot.paid.contains_key(holder),
             None => true,
         });
-        let mut script = String::new();
-        for place in &closing {
-            ruleset::remove(&mut script, &Key::Paid(place.clone()));
-        }
-        for station in stations {
-            snapshot.quotas.remove(&mut script, station);
-        }
-        for place in closing.iter().filter(|place| snapshot.slow.contains(*place)) {
-            ruleset::remove(&mut script, &Key::Slow(place.clone()));
-        }
-        for (place, address) in snapshot.uploads.keys().filter(|(place, _)| closing.contains(place)) {
-            ruleset::remove(&mut script, &Key::Upload(place.clone(), *address));
-        }
-        for address in &addresses {
-            ruleset::remove(&mut script, &Key::Download(*address));
-        }
-        self.commit(&script)?;
+        self.write(|_, snapshot| {
+            let mut changes = Changes::default();
+            for place in &closing {
+                changes.remove(Key::Paid(place.clone()));
+            }
+            for station in &stations {
+                snapshot.quotas.remove(&mut changes, station);
+            }
+            for place in closing.iter().filter(|place| snapshot.slow.contains(*place)) {
+                changes.remove(Key::Slow(place.clone()));
+            }
+            for (place, address) in snapshot.uploads.keys().filter(|(place, _)| closing.contains(place)) {
+                changes.remove(Key::Upload(place.clone(), *address));
+            }
+            for address in &addresses {
+                changes.remove(Key::Download(*address));
+            }
+            changes
+        })?;
         self.forget_connections(&addresses);
         Ok(())
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
-        let plan = self.plan()?;
-        let snapshot = snapshot()?;
-        let usage = snapshot.quotas.usage(plan);
-        let mut script = String::new();
-        time_downloads(&mut script, &snapshot);
-        snapshot.quotas.follow_addresses(&mut script, &snapshot);
-        if !script.is_empty() {
-            self.commit(&script)?;
-        }
-        Ok(usage)
+        self.plan()?;
+        self.read_elements()?;
+        self.write(|_, snapshot| {
+            let mut changes = Changes::default();
+            time_downloads(&mut changes, snapshot);
+            snapshot.quotas.follow_addresses(&mut changes, snapshot);
+            changes
+        })?;
+        Ok(self.snapshot.quotas.usage(self.plan()?))
     }
 
     fn inspect(&mut self) -> Result<Report, GateError> {
         let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
         let devices = loaded.plan.devices();
-        let (generation, table, snapshot, offloaded) = read("the table cannot be read", |nft| {
+        let (generation, table, snapshot, offloaded) = self.line.ask("the table cannot be read", |nft| {
             let generation = nft.generation()?;
-            let table = self.state(loaded, nft)?;
+            let table = loaded.state(nft)?;
             let paid = if table == Table::Missing { Snapshot::default() } else { Snapshot::read(nft)? };
             Ok((generation, table, paid, nft.offloaded_devices().unwrap_or_default()))
         })?;
@@ -270,26 +330,39 @@ impl Gate for NftGate {
             offloaded_devices: offloaded.into_iter().collect(),
         };
         self.generation = report.is_sound().then_some(generation);
+        self.snapshot = snapshot;
         Ok(report)
     }
 
     fn changed(&mut self) -> bool {
         let Some(loaded) = &self.loaded else { return true };
-        let same_tables = self.generation.is_some() && generation().ok() == self.generation;
+        let now = self.line.ask("the tables cannot be asked for", Nftables::generation).ok();
+        let same_tables = self.generation.is_some() && now == self.generation;
         !same_tables || !lock::missing(&loaded.plan.devices()).is_ok_and(|missing| missing.is_empty())
     }
 }
 
-fn snapshot() -> Result<Snapshot, GateError> {
-    read("the sets cannot be read", Snapshot::read)
+/// Kept open: see [`Batch`](crate::network::nftables::batch::Batch).
+#[derive(Default)]
+struct Line(Option<Nftables>);
+
+impl Line {
+    fn ask<T>(
+        &mut self,
+        what: &'static str,
+        question: impl FnOnce(&mut Nftables) -> io::Result<T>,
+    ) -> Result<T, GateError> {
+        let netlink = |source| GateError::Netlink { what, source };
+        let mut nft = self.0.take().map_or_else(Nftables::open, Ok).map_err(netlink)?;
+        let answer = question(&mut nft).map_err(netlink)?;
+        self.0 = Some(nft);
+        Ok(answer)
+    }
 }
 
-fn generation() -> io::Result<u32> {
-    Nftables::open()?.generation()
-}
-
-fn read<T>(what: &'static str, look: impl FnOnce(&mut Nftables) -> io::Result<T>) -> Result<T, GateError> {
-    Nftables::open().and_then(|mut nft| look(&mut nft)).map_err(|source| GateError::Netlink { what, source })
+/// Whether an element was there that should not be, or the other way round, or a quota was still in use.
+fn is_disagreement(error: &io::Error) -> bool {
+    [Errno::ENOENT, Errno::EEXIST, Errno::EBUSY].into_iter().any(|errno| netlink::is_errno(error, errno))
 }
 
 /// Everybody the neighbour table knows on the gated devices, as far as it can be read.

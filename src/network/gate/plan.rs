@@ -4,8 +4,9 @@
 use super::GateError;
 use crate::config::AddressRange;
 use crate::mac::MacAddr;
-use crate::network::devices;
+use crate::network::{devices, netlink};
 use crate::set::SortedSet;
+use std::{fmt, io};
 
 /// What is gated, and where unpaid guests are sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +92,35 @@ impl Plan {
     pub(super) fn station(&self, place: &Place) -> Option<Station> {
         let venue = self.venues.iter().find(|venue| venue.devices.contains(&place.device))?;
         Some(Station { mac: place.mac, venue: venue.name.clone() })
+    }
+}
+
+/// As nft reads it. Plans with other than valid device names are refused before.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" . {}", self.device, self.mac)
+    }
+}
+
+impl Place {
+    /// Of the device's name in a key, and of all of it: parts are padded to four bytes.
+    const NAME: usize = 16;
+    pub const LENGTH: usize = 24;
+
+    /// As a key in the kernel.
+    pub fn octets(&self) -> Vec<u8> {
+        let mut octets = self.device.as_bytes().to_vec();
+        octets.resize(Place::NAME, 0);
+        octets.extend(self.mac.octets());
+        octets.resize(Place::LENGTH, 0);
+        octets
+    }
+
+    /// The place in a set's key, which may go on behind it. `None` if its MAC cannot be a guest's.
+    pub fn parse(key: &[u8]) -> io::Result<Option<Place>> {
+        let device = netlink::name(key.get(..Place::NAME).ok_or_else(netlink::malformed)?)?;
+        let mac = MacAddr::new(netlink::octets6(netlink::after(key, Place::NAME)?)?);
+        Ok(mac.ok().map(|mac| Place { device, mac }))
     }
 }
 

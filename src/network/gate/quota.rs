@@ -5,17 +5,17 @@
 //! What a guest sends is found by its MAC. What it is sent is found by address, so nothing is let in to an
 //! address of such a guest (`counted`) before the daemon has put it beside the quota.
 
+use super::changes::{Change, Changes, Key};
 use super::plan::Place;
-use super::ruleset::{self, Key};
-use super::snapshot::{self, Snapshot};
+use super::snapshot::Snapshot;
 use super::{Lease, Plan, Quota, Station, Usage};
 use crate::mac::MacAddr;
 use crate::network::netlink;
-use crate::network::nftables::{Element, Nftables, TABLE};
+use crate::network::nftables::{Element, Nftables};
 use crate::set::SortedSet;
 use crate::units::Allotment;
 use litemap::LiteMap;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
@@ -30,9 +30,9 @@ pub(super) struct Name {
 
 /// Bytes: the quota drops what is beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Count {
-    limit: u64,
-    used: u64,
+pub(super) struct Count {
+    pub limit: u64,
+    pub used: u64,
 }
 
 /// The quotas as the kernel has them.
@@ -56,10 +56,10 @@ impl Quotas {
         }
         let mut let_in_by_us = SortedSet::new();
         for Element { key, .. } in nft.elements("counted_at")? {
-            let_in_by_us.extend(snapshot::place(&key)?);
+            let_in_by_us.extend(Place::parse(&key)?);
         }
         for Element { key, object, .. } in nft.elements("qm_at")? {
-            if let (Some(place), Some(name)) = (snapshot::place(&key)?, Name::parse(&object)) {
+            if let (Some(place), Some(name)) = (Place::parse(&key)?, Name::parse(&object)) {
                 if let_in_by_us.contains(&place) {
                     quotas.guests.insert(place, name);
                 }
@@ -73,6 +73,48 @@ impl Quotas {
             }
         }
         Ok(quotas)
+    }
+
+    /// Reads once more what these have used.
+    pub fn read_again<'a>(
+        &mut self,
+        nft: &mut Nftables,
+        leases: impl Iterator<Item = &'a Lease>,
+    ) -> io::Result<()> {
+        for lease in leases {
+            let Some(quota) = lease.quota else { continue };
+            let name = Name::of(&lease.station(), quota.session);
+            match nft.quota(&name.to_string())? {
+                Some(found) => self.counts.insert(name, Count { limit: found.limit, used: found.used }),
+                None => self.counts.remove(&name),
+            };
+        }
+        Ok(())
+    }
+
+    /// What the kernel has after this change, as far as it concerns quotas.
+    pub fn take_in(&mut self, change: &Change) {
+        match change {
+            Change::Add { key: Key::Counted(place), object: Some(name), .. } => {
+                self.guests.insert(place.clone(), *name);
+            }
+            Change::Add { key: Key::CountedDownload(address), object: Some(name), .. } => {
+                self.addresses.insert(*address, *name);
+            }
+            Change::Delete(Key::Counted(place)) => {
+                self.guests.remove(place);
+            }
+            Change::Delete(Key::CountedDownload(address)) => {
+                self.addresses.remove(address);
+            }
+            Change::PutQuota(name, count) => {
+                self.counts.insert(*name, *count);
+            }
+            Change::DeleteQuota(name) => {
+                self.counts.remove(name);
+            }
+            _ => {}
+        }
     }
 
     /// The sessions that are counted, as the kernel knows them.
@@ -99,14 +141,14 @@ impl Quotas {
     /// that it has.
     pub fn put(
         &self,
-        script: &mut String,
+        changes: &mut Changes,
         station: &Station,
         places: &[Place],
         wanted: Option<Quota>,
         addresses: impl Iterator<Item = IpAddr>,
     ) {
         let Some(quota) = wanted else {
-            self.remove(script, station);
+            self.remove(changes, station);
             return;
         };
         let name = Name::of(station, quota.session);
@@ -115,79 +157,77 @@ impl Quotas {
         let kept = count.is_some_and(|count| count.used < count.limit)
             && places.iter().all(|place| self.guests.get(place) == Some(&name));
         let limit = quota.allotment.0;
+        let used = quota.used.0.max(count.map_or(0, |count| count.used)).min(limit);
         if kept {
             // A change of the limit leaves the count alone.
-            let _ = writeln!(script, "add quota inet {TABLE} {name} {{ over {limit} bytes }}");
+            changes.put_quota(name, Count { limit, used });
         } else {
-            self.remove(script, station);
-            let used = quota.used.0.max(count.map_or(0, |count| count.used));
-            let _ =
-                writeln!(script, "add quota inet {TABLE} {name} {{ over {limit} bytes used {used} bytes }}");
+            self.remove(changes, station);
+            changes.put_quota(name, Count { limit, used });
             for place in places {
                 if self.guests.get(place).is_some_and(|other| !other.is_of(station)) {
-                    ruleset::delete(script, &Key::Counted(place.clone()));
+                    changes.delete(Key::Counted(place.clone()));
                 }
-                ruleset::put_object(script, &Key::Counted(place.clone()), &name);
-                ruleset::put_new_for_good(script, &Key::LetInByUs(place.clone()));
+                changes.put_object(Key::Counted(place.clone()), name);
+                changes.put_new_for_good(Key::LetInByUs(place.clone()));
             }
         }
         for address in addresses {
             match self.addresses.get(&address) {
                 Some(now) if kept && *now == name => continue,
                 // What pointed to an older quota of this guest is gone already.
-                Some(now) if !now.is_of(station) => ruleset::delete(script, &Key::CountedDownload(address)),
+                Some(now) if !now.is_of(station) => changes.delete(Key::CountedDownload(address)),
                 _ => {}
             }
-            ruleset::put_object(script, &Key::CountedDownload(address), &name);
+            changes.put_object(Key::CountedDownload(address), name);
         }
     }
 
     /// Takes every quota of a station away.
-    pub fn remove(&self, script: &mut String, station: &Station) {
+    pub fn remove(&self, changes: &mut Changes, station: &Station) {
         for (place, _) in self.guests.iter().filter(|(_, name)| name.is_of(station)) {
-            ruleset::remove(script, &Key::LetInByUs(place.clone()));
-            ruleset::delete(script, &Key::Counted(place.clone()));
+            changes.remove(Key::LetInByUs(place.clone()));
+            changes.delete(Key::Counted(place.clone()));
         }
         for (address, _) in self.addresses.iter().filter(|(_, name)| name.is_of(station)) {
-            ruleset::delete(script, &Key::CountedDownload(*address));
+            changes.delete(Key::CountedDownload(*address));
         }
         for name in self.counts.keys().filter(|name| name.is_of(station)) {
-            let _ = writeln!(script, "delete quota inet {TABLE} {name}");
+            changes.delete_quota(*name);
         }
     }
 
     /// The quotas of all but these once more, for a table that is made anew.
-    pub fn put_again(&self, script: &mut String, plan: &Plan, all_but: &[Lease]) {
+    pub fn put_again(&self, changes: &mut Changes, plan: &Plan, all_but: &[Lease]) {
         for (station, quota) in self.known(plan) {
             if all_but.iter().all(|lease| lease.station() != station) {
                 let places = plan.places(&station);
-                Quotas::default().put(script, &station, &places, Some(quota), std::iter::empty());
+                Quotas::default().put(changes, &station, &places, Some(quota), std::iter::empty());
             }
         }
     }
 
     /// Puts each address beside the quota of who uses it now. What is let in to is never more than what is here.
-    pub fn follow_addresses(&self, script: &mut String, snapshot: &Snapshot) {
+    pub fn follow_addresses(&self, changes: &mut Changes, snapshot: &Snapshot) {
         if self.counts.is_empty() {
             return;
         }
-        let holders = snapshot.holders();
-        for (address, holder) in &holders {
+        for (address, holder) in &snapshot.holders {
             let now = self.addresses.get(address);
             let name = self.guests.get(holder).filter(|_| self.counts(holder));
             if now == name {
                 continue;
             }
             if now.is_some() {
-                ruleset::delete(script, &Key::CountedDownload(*address));
+                changes.delete(Key::CountedDownload(*address));
             }
             if let Some(name) = name {
-                ruleset::put_object(script, &Key::CountedDownload(*address), name);
+                changes.put_object(Key::CountedDownload(*address), *name);
             }
         }
         for address in self.addresses.keys() {
-            if !holders.contains_key(address) && !snapshot.downloads.contains_key(address) {
-                ruleset::delete(script, &Key::CountedDownload(*address));
+            if !snapshot.holders.contains_key(address) && !snapshot.downloads.contains_key(address) {
+                changes.delete(Key::CountedDownload(*address));
             }
         }
     }

@@ -2,20 +2,17 @@
 //!
 //! Only numbers, MAC and IP addresses and checked device names are printed into scripts.
 
-use super::plan::Place;
 use super::{Plan, MARK, SLOW};
 use crate::config::AddressRange;
 use crate::network::nftables::{Chain, Element, Rule, Set, TABLE};
 use crate::units::Millis;
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
 const VERSION: u32 = 5;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
-/// No element is given more; sessions that are longer are given the rest later.
-const LONGEST: Millis = Millis::from_secs(365 * 24 * 3600);
 
 /// A set: its name and its definition in nft's words and in the kernel's (type number, key length, flags).
 struct SetSpec {
@@ -348,133 +345,9 @@ pub(super) fn digests(plan: &Plan, rules: &[Rule]) -> Vec<u64> {
         .collect()
 }
 
-/// An element's key as nft reads it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
-    Paid(Place),
-    Upload(Place, IpAddr),
-    Download(IpAddr),
-    Counted(Place),
-    LetInByUs(Place),
-    Slow(Place),
-    CountedDownload(IpAddr),
-}
-
-impl Key {
-    fn set(&self) -> &'static str {
-        match self {
-            Key::Paid(_) => "paid_at",
-            Key::Upload(_, IpAddr::V4(_)) => "ul4_at",
-            Key::Upload(_, IpAddr::V6(_)) => "ul6_at",
-            Key::Download(IpAddr::V4(_)) => "dl4",
-            Key::Download(IpAddr::V6(_)) => "dl6",
-            Key::Counted(_) => "qm_at",
-            Key::LetInByUs(_) => "counted_at",
-            Key::Slow(_) => "slow_at",
-            Key::CountedDownload(IpAddr::V4(_)) => "qm4",
-            Key::CountedDownload(IpAddr::V6(_)) => "qm6",
-        }
-    }
-
-    fn text(&self) -> String {
-        // Plans with other than valid device names are refused before.
-        let at = |Place { device, mac }: &Place| format!("\"{device}\" . {mac}");
-        match self {
-            Key::Paid(place) | Key::Counted(place) | Key::LetInByUs(place) | Key::Slow(place) => at(place),
-            Key::Upload(place, address) => format!("{} . {address}", at(place)),
-            Key::Download(address) | Key::CountedDownload(address) => address.to_string(),
-        }
-    }
-}
-
-/// Makes the element end `remaining` from now, whether it was there or not. Zero removes it.
-pub(super) fn put(script: &mut String, key: &Key, remaining: Millis) {
-    remove(script, key);
-    put_new(script, key, remaining);
-}
-
-/// The same for one that is not there. With nothing to delete, nft need not wait until every processor has let go of
-/// what was deleted: that is 10 ms and more.
-pub(super) fn put_new(script: &mut String, key: &Key, remaining: Millis) {
-    if remaining != Millis::ZERO {
-        let timeout = timeout(remaining);
-        let _ =
-            writeln!(script, "add element inet {TABLE} {} {{ {} timeout {timeout} }}", key.set(), key.text());
-    }
-}
-
-/// Makes the element stay without end.
-pub(super) fn put_for_good(script: &mut String, key: &Key) {
-    remove(script, key);
-    put_new_for_good(script, key);
-}
-
-/// The same for one that is not there.
-pub(super) fn put_new_for_good(script: &mut String, key: &Key) {
-    let _ = writeln!(script, "add element inet {TABLE} {} {{ {} }}", key.set(), key.text());
-}
-
-/// Removes the element. To delete one that is not there would fail the whole transaction, so it is added first.
-pub(super) fn remove(script: &mut String, key: &Key) {
-    let (set, text) = (key.set(), key.text());
-    let _ = writeln!(script, "add element inet {TABLE} {set} {{ {text} timeout 1h }}");
-    let _ = writeln!(script, "delete element inet {TABLE} {set} {{ {text} }}");
-}
-
-/// Makes a map give this object for the key.
-pub(super) fn put_object(script: &mut String, key: &Key, object: &impl Display) {
-    let _ = writeln!(script, "add element inet {TABLE} {} {{ {} : \"{object}\" }}", key.set(), key.text());
-}
-
-/// Removes an element that is there and has no end of its own.
-pub(super) fn delete(script: &mut String, key: &Key) {
-    let _ = writeln!(script, "delete element inet {TABLE} {} {{ {} }}", key.set(), key.text());
-}
-
-/// nft's notation; it takes no more than 2^32 of a unit.
-fn timeout(remaining: Millis) -> String {
-    let Millis(all) = remaining.min(LONGEST);
-    let (days, hours) = (all / 86_400_000, all / 3_600_000 % 24);
-    let (minutes, seconds, millis) = (all / 60_000 % 60, all / 1000 % 60, all % 1000);
-    let mut text = String::new();
-    for (amount, unit) in [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s"), (millis, "ms")] {
-        if amount > 0 {
-            let _ = write!(text, "{amount}{unit}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_written_to_the_millisecond() {
-        for (millis, text) in [
-            (1, "1ms"),
-            (1000, "1s"),
-            (60_000, "1m"),
-            (3_723_450, "1h2m3s450ms"),
-            (86_400_000, "1d"),
-            (90_061_005, "1d1h1m1s5ms"),
-            (u64::MAX, "365d"),
-        ] {
-            assert_eq!(timeout(Millis(millis)), text);
-        }
-    }
-
-    #[test]
-    fn nothing_left_is_never_written_as_no_end() {
-        let mut script = String::new();
-        let mac = "02:00:00:00:00:11".parse().unwrap();
-        put(&mut script, &Key::Paid(Place { device: "br-guest".to_owned(), mac }), Millis::ZERO);
-        assert_eq!(
-            script,
-            "add element inet tollgate paid_at { \"br-guest\" . 02:00:00:00:00:11 timeout 1h }\n\
-             delete element inet tollgate paid_at { \"br-guest\" . 02:00:00:00:00:11 }\n"
-        );
-    }
 
     #[test]
     fn a_set_of_another_type_does_not_fit_and_a_strangers_set_does_not_matter() {

@@ -1,11 +1,11 @@
 //! The elements as the kernel has them at one moment, and what follows for the ways in: each guest's
 //! addresses are reached exactly as long as the guest's session lasts.
 
+use super::changes::{Change, Changes, Key};
 use super::plan::Place;
 use super::quota::Quotas;
-use super::ruleset::{self, Key};
+use super::ruleset;
 use super::{Lease, Plan, Station};
-use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
@@ -20,9 +20,6 @@ const TOLERANCE: Millis = Millis(500);
 /// A guest may upload from any number of addresses, true or forged; so many per guest are kept open while
 /// it is idle.
 const ADDRESSES_PER_GUEST: usize = 64;
-/// Of a device's name in a key, and of a place: parts are padded to four bytes.
-const NAME: usize = 16;
-const PLACE: usize = 24;
 
 /// The elements that matter, as the kernel has them.
 #[derive(Default)]
@@ -30,6 +27,8 @@ pub(super) struct Snapshot {
     pub paid: LiteMap<Place, Option<Millis>>,
     /// Who uploaded from where; the more is left, the shorter ago.
     pub uploads: LiteMap<(Place, IpAddr), Millis>,
+    /// Every uploading address with who uploaded from it last.
+    pub holders: LiteMap<IpAddr, Place>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
     pub slow: SortedSet<Place>,
@@ -37,52 +36,99 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub fn read(nft: &mut Nftables) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot::default();
+        let mut paid = Vec::new();
         for Element { key, remaining, .. } in nft.elements("paid_at")? {
-            if let Some(place) = place(&key)? {
-                snapshot.paid.insert(place, remaining);
-            }
+            paid.extend(Place::parse(&key)?.map(|place| (place, remaining)));
         }
-        for set in ["ul4_at", "ul6_at"] {
-            for Element { key, remaining, .. } in nft.elements(set)? {
-                let address = netlink::ip(netlink::after(&key, PLACE)?)?;
-                if let Some(place) = place(&key)? {
-                    snapshot.uploads.insert((place, address), remaining.unwrap_or_default());
-                }
-            }
-        }
+        let mut downloads = Vec::new();
         for set in ["dl4", "dl6"] {
             for Element { key, remaining, .. } in nft.elements(set)? {
-                snapshot.downloads.insert(netlink::ip(&key)?, remaining);
+                downloads.push((netlink::ip(&key)?, remaining));
             }
         }
-        snapshot.quotas = Quotas::read(nft)?;
+        let mut slow = Vec::new();
         for Element { key, .. } in nft.elements("slow_at")? {
-            snapshot.slow.extend(place(&key)?);
+            slow.extend(Place::parse(&key)?);
         }
+        let mut snapshot = Snapshot {
+            paid: paid.into_iter().collect(),
+            downloads: downloads.into_iter().collect(),
+            quotas: Quotas::read(nft)?,
+            slow: slow.into_iter().collect(),
+            ..Snapshot::default()
+        };
+        snapshot.read_uploads(nft)?;
         Ok(snapshot)
+    }
+
+    /// Reads once more who uploaded from where.
+    pub fn read_uploads(&mut self, nft: &mut Nftables) -> io::Result<()> {
+        let mut uploads = Vec::new();
+        for set in ["ul4_at", "ul6_at"] {
+            for Element { key, remaining, .. } in nft.elements(set)? {
+                let address = netlink::ip(netlink::after(&key, Place::LENGTH)?)?;
+                let place = Place::parse(&key)?;
+                uploads.extend(place.map(|place| ((place, address), remaining.unwrap_or_default())));
+            }
+        }
+        self.put_uploads(uploads);
+        Ok(())
+    }
+
+    fn put_uploads(&mut self, uploads: Vec<((Place, IpAddr), Millis)>) {
+        self.uploads = uploads.into_iter().collect();
+        let mut claims: Vec<(&Millis, IpAddr, &Place)> =
+            self.uploads.iter().map(|((place, address), left)| (left, *address, place)).collect();
+        claims.sort();
+        // The last claim on an address counts.
+        self.holders = claims.into_iter().map(|(_, address, place)| (address, place.clone())).collect();
+    }
+
+    /// The addresses that this place holds.
+    fn held_by<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = IpAddr> + 'a {
+        let uploads = self.uploads.as_slice();
+        let start = uploads.partition_point(|((other, _), _)| other < place);
+        let own = uploads.get(start..).unwrap_or_default().iter().take_while(move |((at, _), _)| at == place);
+        own.map(|((_, address), _)| *address).filter(|address| self.holders.get(address) == Some(place))
+    }
+
+    /// What the kernel has after these changes. Packets make and renew elements of their own.
+    pub fn take_in(&mut self, changes: &Changes) {
+        for change in changes.iter() {
+            match change {
+                Change::Add { key: Key::Paid(place), timeout, .. } => {
+                    self.paid.insert(place.clone(), *timeout);
+                }
+                Change::Delete(Key::Paid(place)) => {
+                    self.paid.remove(place);
+                }
+                Change::Add { key: Key::Slow(place), .. } => {
+                    self.slow.insert(place.clone());
+                }
+                Change::Delete(Key::Slow(place)) => {
+                    self.slow.remove(place);
+                }
+                Change::Add { key: Key::Download(address), timeout, .. } => {
+                    self.downloads.insert(*address, *timeout);
+                }
+                Change::Delete(Key::Download(address)) => {
+                    self.downloads.remove(address);
+                }
+                Change::Delete(Key::Upload(place, address)) => {
+                    self.uploads.remove(&(place.clone(), *address));
+                    if self.holders.get(address) == Some(place) {
+                        self.holders.remove(address);
+                    }
+                }
+                change => self.quotas.take_in(change),
+            }
+        }
     }
 
     /// Who may pass, and for how much longer.
     pub fn passing(&self, plan: &Plan) -> LiteMap<Station, Option<Millis>> {
         let gated = self.paid.iter().filter_map(|(place, left)| Some((plan.station(place)?, *left)));
         gated.collect()
-    }
-
-    /// Who uploaded from the address last.
-    pub fn holder(&self, address: IpAddr) -> Option<&Place> {
-        let claims = self.uploads.iter().filter(|((_, at), _)| *at == address);
-        claims.max_by_key(|(_, left)| **left).map(|((place, _), _)| place)
-    }
-
-    /// Every uploading address with who uploaded from it last.
-    pub fn holders(&self) -> LiteMap<IpAddr, &Place> {
-        let mut latest: LiteMap<IpAddr, (Millis, &Place)> = LiteMap::new();
-        for ((place, address), left) in &self.uploads {
-            let entry = latest.entry(*address).or_insert((*left, place));
-            *entry = (*entry).max((*left, place));
-        }
-        latest.into_iter().map(|(address, (_, place))| (address, place)).collect()
     }
 
     /// Who is let through where the plan has no such device any more, or without end and not trusted.
@@ -98,7 +144,7 @@ impl Snapshot {
 /// Gives each guest its lease, and the way in to its addresses the same end. `guests` are those that the
 /// neighbour table knows.
 pub(super) fn put_leases(
-    script: &mut String,
+    changes: &mut Changes,
     plan: &Plan,
     snapshot: &Snapshot,
     leases: &[Lease],
@@ -110,53 +156,39 @@ pub(super) fn put_leases(
         .map(|lease| (lease.station(), lease))
         .filter(|(station, _)| !plan.is_trusted(station))
         .collect();
-    let holders = snapshot.holders();
-    let mut at_places: LiteMap<Place, &Lease> = LiteMap::new();
     for (station, lease) in &wanted {
         let places = plan.places(station);
+        let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
+        let mut let_in: SortedSet<IpAddr> = places.iter().flat_map(|place| snapshot.held_by(place)).collect();
         for place in &places {
-            at_places.insert(place.clone(), lease);
             let (paid, slow) = (Key::Paid(place.clone()), Key::Slow(place.clone()));
             match snapshot.paid.contains_key(place) {
-                true => ruleset::put(script, &paid, lease.remaining),
-                false => ruleset::put_new(script, &paid, lease.remaining),
+                true => changes.put(paid, lease.remaining),
+                false => changes.put_new(paid, lease.remaining),
             }
             if lease.is_slow {
-                ruleset::put(script, &slow, lease.remaining);
+                changes.put(slow, lease.remaining);
             } else if snapshot.slow.contains(place) {
-                ruleset::remove(script, &slow);
+                changes.remove(slow);
             }
         }
-        let quota = lease.quota.filter(|_| lease.remaining != Millis::ZERO);
-        let mut addresses: SortedSet<IpAddr> = SortedSet::new();
         if quota.is_some() {
-            addresses.extend(holders.iter().filter(|(_, holder)| places.contains(holder)).map(|(at, _)| *at));
-            // Who else uploaded from an address later has taken it over.
             let theirs = guests.iter().filter(|guest| places.contains(&place_of(guest)));
-            addresses
-                .extend(theirs.map(|guest| guest.address).filter(|address| !holders.contains_key(address)));
+            // Who else uploaded from an address later has taken it over.
+            let free = theirs.filter(|guest| !snapshot.holders.contains_key(&guest.address));
+            let_in.extend(free.map(|guest| guest.address));
+        } else {
+            let_in.retain(|address| snapshot.downloads.contains_key(address));
         }
-        snapshot.quotas.put(script, station, &places, quota, addresses.iter().copied());
-        for address in addresses.into_iter().take(ADDRESSES_PER_GUEST) {
-            let download = Key::Download(address);
-            match snapshot.downloads.contains_key(&address) {
-                true => ruleset::put(script, &download, way_in(lease)),
-                false => ruleset::put_new(script, &download, way_in(lease)),
-            }
-        }
-    }
-    for (address, holder) in &holders {
-        if let (Some(lease), true) = (at_places.get(*holder), snapshot.downloads.contains_key(address)) {
-            ruleset::put(script, &Key::Download(*address), way_in(lease));
+        snapshot.quotas.put(changes, station, &places, quota, let_in.iter().copied());
+        // All of those that are open get the new end.
+        let (open, closed): (Vec<IpAddr>, Vec<IpAddr>) =
+            let_in.into_iter().partition(|address| snapshot.downloads.contains_key(address));
+        let room = ADDRESSES_PER_GUEST.saturating_sub(open.len());
+        for address in open.into_iter().chain(closed.into_iter().take(room)) {
+            changes.put(Key::Download(address), way_in(lease));
         }
     }
-}
-
-/// The place in a set's key, which may go on behind it. `None` if its MAC cannot be a guest's.
-pub(super) fn place(key: &[u8]) -> io::Result<Option<Place>> {
-    let device = netlink::name(key.get(..NAME).ok_or_else(netlink::malformed)?)?;
-    let mac = MacAddr::new(netlink::octets6(netlink::after(key, NAME)?)?);
-    Ok(mac.ok().map(|mac| Place { device, mac }))
 }
 
 pub(super) fn place_of(guest: &Caller) -> Place {
@@ -175,7 +207,7 @@ fn way_in(lease: &Lease) -> Millis {
 /// Opens the way in to every known address of the guests in `leases` that has none: after the table was
 /// lost, a guest that only receives would wait for the first packet, and its peer for the guest's answer.
 pub(super) fn reopen_downloads(
-    script: &mut String,
+    changes: &mut Changes,
     plan: &Plan,
     snapshot: &Snapshot,
     leases: &[Lease],
@@ -194,19 +226,19 @@ pub(super) fn reopen_downloads(
         let opened = opened.entry(place).or_default();
         *opened = opened.saturating_add(1);
         if *opened <= ADDRESSES_PER_GUEST {
-            ruleset::put(script, &Key::Download(guest.address), remaining);
+            changes.put(Key::Download(guest.address), remaining);
         }
     }
 }
 
 /// Brings the ends of the ways in to those of the sessions they belong to.
-pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
+pub(super) fn time_downloads(changes: &mut Changes, snapshot: &Snapshot) {
     let mut kept: LiteMap<&Place, usize> = LiteMap::new();
-    for (address, holder) in snapshot.holders() {
-        let now = snapshot.downloads.get(&address).copied();
+    for (address, holder) in &snapshot.holders {
+        let now = snapshot.downloads.get(address).copied();
         let Some(session) = snapshot.paid.get(holder) else {
             if now.is_some() {
-                ruleset::remove(script, &Key::Download(address));
+                changes.remove(Key::Download(*address));
             }
             continue;
         };
@@ -223,7 +255,7 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
         };
         let is_shorter = now.flatten().is_some_and(|now| now < wanted);
         if !is_near && (*kept <= ADDRESSES_PER_GUEST || !is_shorter && now.is_some()) {
-            ruleset::put(script, &Key::Download(address), wanted);
+            changes.put(Key::Download(*address), wanted);
         }
     }
 }
@@ -231,6 +263,7 @@ pub(super) fn time_downloads(script: &mut String, snapshot: &Snapshot) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mac::MacAddr;
 
     fn place(last: u8) -> Place {
         Place { device: "br-guest".to_owned(), mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap() }
@@ -241,8 +274,9 @@ mod tests {
     }
 
     fn times(snapshot: &Snapshot) -> String {
-        let mut script = String::new();
-        time_downloads(&mut script, snapshot);
+        let mut changes = Changes::default();
+        time_downloads(&mut changes, snapshot);
+        let script = changes.script();
         script
             .lines()
             .filter(|line| line.contains("add ") && !line.contains("timeout 1h }"))
@@ -255,7 +289,7 @@ mod tests {
         if let Some(session) = session {
             snapshot.paid.insert(place(1), session.map(Millis));
         }
-        snapshot.uploads.insert((place(1), address(11)), Millis(3_599_000));
+        snapshot.put_uploads(vec![((place(1), address(11)), Millis(3_599_000))]);
         if let Some(left) = download {
             snapshot.downloads.insert(address(11), Some(Millis(left)));
         }
@@ -272,27 +306,30 @@ mod tests {
 
     #[test]
     fn a_way_in_to_nobody_paid_is_shut() {
-        let mut script = String::new();
-        time_downloads(&mut script, &snapshot(None, Some(59_000)));
+        let mut changes = Changes::default();
+        time_downloads(&mut changes, &snapshot(None, Some(59_000)));
+        let script = changes.script();
         assert!(script.ends_with("delete element inet tollgate dl4 { 192.168.77.11 }\n"), "{script}");
     }
 
     #[test]
     fn an_address_belongs_to_who_used_it_last() {
         let mut snapshot = snapshot(Some(Some(300_000)), Some(300_000));
-        snapshot.uploads.insert((place(2), address(11)), Millis(3_599_500));
-        assert_eq!(snapshot.holder(address(11)), Some(&place(2)));
-        assert_eq!(snapshot.holders()[&address(11)], &place(2));
+        snapshot.put_uploads(vec![
+            ((place(2), address(11)), Millis(3_599_500)),
+            ((place(1), address(11)), Millis(3_599_000)),
+            ((place(1), address(12)), Millis(3_599_000)),
+        ]);
+        assert_eq!(snapshot.holders[&address(11)], place(2));
+        assert_eq!(snapshot.held_by(&place(1)).collect::<Vec<_>>(), [address(12)]);
     }
 
     #[test]
     fn a_guest_with_a_thousand_addresses_keeps_only_some_open_when_idle() {
         let mut snapshot = snapshot(Some(Some(300_000)), None);
-        for n in 0..=255 {
-            let address = IpAddr::from([10, 0, 0, n]);
-            snapshot.uploads.insert((place(1), address), Millis(1));
-            snapshot.downloads.insert(address, Some(Millis(59_000)));
-        }
+        let many = || (0..=255).map(|n| IpAddr::from([10, 0, 0, n]));
+        snapshot.put_uploads(many().map(|address| ((place(1), address), Millis(1))).collect());
+        snapshot.downloads.extend(many().map(|address| (address, Some(Millis(59_000)))));
         assert_eq!(times(&snapshot).lines().count(), ADDRESSES_PER_GUEST);
     }
 }

@@ -1,0 +1,531 @@
+//! The memory that all connections of guests share, and who has to go when it is used up.
+//!
+//! Addresses are easily made up, so that no count per station protects anybody: there is one budget in bytes for the
+//! connections, unfinished heads, bodies and unread answers of all together. When it is used up, the oldest idle
+//! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its last
+//! whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a part
+//! of the budget that the others cannot use up.
+
+use crate::mac::MacAddr;
+use litemap::LiteMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// The share of the machine's memory, and what it is at least and at most.
+const SHARE: usize = 8;
+const LEAST_BUDGET: usize = 4 * 1024 * 1024;
+const MOST_BUDGET: usize = 10 * 1024 * 1024;
+/// Open files that are left for everything else.
+const OTHER_FILES: usize = 128;
+const MOST_CONNECTIONS: usize = 4096;
+/// For so long it is not asked again who is a customer.
+const CUSTOMERS_KNOWN: Duration = Duration::from_secs(1);
+
+/// Who a connection counts for: the station, or its address while the station is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Station {
+    Mac(MacAddr),
+    Address(IpAddr),
+    /// The operator, programs on this router, and tills behind its tunnel or proxy.
+    House(IpAddr),
+}
+
+/// What may be held in all.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub bytes: usize,
+    pub connections: usize,
+}
+
+impl Budget {
+    /// By the memory of this machine, and the files that this process may open.
+    pub fn of_this_machine() -> Budget {
+        let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+        let bytes = memory.unwrap_or(0) / SHARE;
+        let files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+        let files = files.map_or(1024, |(files, _)| usize::try_from(files).unwrap_or(usize::MAX));
+        Budget {
+            bytes: bytes.clamp(LEAST_BUDGET, MOST_BUDGET),
+            connections: files.saturating_sub(OTHER_FILES).clamp(OTHER_FILES, MOST_CONNECTIONS),
+        }
+    }
+
+    /// What either kind may use while the other uses nothing.
+    fn of_one_kind(self) -> usize {
+        self.bytes / 4 * 3
+    }
+
+    /// What the other kind cannot take away.
+    fn guaranteed(self) -> usize {
+        self.bytes / 4
+    }
+}
+
+/// `MemTotal` in bytes.
+fn total_memory(meminfo: &str) -> Option<usize> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: usize = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
+type Customers = dyn Fn() -> Vec<MacAddr> + Send + Sync;
+
+/// All connections of guests.
+#[derive(Clone)]
+pub struct Crowd(Arc<Shared>);
+
+struct Shared {
+    table: Mutex<Table>,
+    /// Who has a session, or a request that is open.
+    customers: Box<Customers>,
+}
+
+struct Table {
+    budget: Budget,
+    stations: LiteMap<Station, Vec<Seat>>,
+    bytes: usize,
+    count: usize,
+    /// Counts everything that is done, so that what came later has the higher number.
+    turn: u64,
+    /// Sorted.
+    customers: (Option<Instant>, Vec<MacAddr>),
+}
+
+/// One connection.
+struct Seat {
+    number: u64,
+    /// What the connection itself costs, and what it holds besides.
+    cost: usize,
+    held: usize,
+    /// The turn of its last whole request or message.
+    active: u64,
+    /// A request is being answered.
+    is_busy: bool,
+    task: Option<AbortHandle>,
+}
+
+/// Which connections may be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Strangers,
+    Customers,
+}
+
+impl Crowd {
+    /// `customers` answers whom the part for customers is for.
+    pub fn new(budget: Budget, customers: impl Fn() -> Vec<MacAddr> + Send + Sync + 'static) -> Crowd {
+        let table = Table {
+            budget,
+            stations: LiteMap::new(),
+            bytes: 0,
+            count: 0,
+            turn: 0,
+            customers: (None, Vec::new()),
+        };
+        Crowd(Arc::new(Shared { table: Mutex::new(table), customers: Box::new(customers) }))
+    }
+
+    /// A place for one more connection of a station, of which it may have `limit`; `None` if no other can be closed
+    /// for it.
+    pub fn admit(&self, station: Station, limit: usize, cost: usize) -> Option<Place> {
+        self.0.change(|table| {
+            let turn = table.next_turn();
+            let newcomer = Newcomer { station, number: turn, more: cost };
+            let own = |table: &Table| table.stations.get(&station).map_or(0, Vec::len);
+            if own(table) >= limit {
+                table.close_oldest(station)?;
+            }
+            if table.count >= table.budget.connections {
+                table.close_one(&newcomer, None)?;
+            }
+            if !table.make_room(&newcomer) {
+                return None;
+            }
+            let seat = Seat { number: turn, cost, held: 0, active: turn, is_busy: false, task: None };
+            table.stations.entry(station).or_default().push(seat);
+            table.bytes = table.bytes.saturating_add(cost);
+            table.count = table.count.saturating_add(1);
+            Some(Place { shared: self.0.clone(), station, number: turn })
+        })
+    }
+
+    /// Closes one idle connection: something else than memory is short.
+    pub fn close_one(&self) {
+        let nobody = Newcomer { station: Station::Address(IpAddr::from([0, 0, 0, 0])), number: 0, more: 0 };
+        self.0.change(|table| table.close_one(&nobody, None));
+    }
+
+    /// Connections open now.
+    pub fn count(&self) -> usize {
+        self.0.table().count
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the table, with the customers known as far as they are needed.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = self.table();
+        let is_tight = table.bytes >= table.budget.guaranteed() || table.count >= table.budget.connections;
+        if is_tight && table.customers.0.is_none_or(|asked| asked.elapsed() > CUSTOMERS_KNOWN) {
+            let mut customers = (self.customers)();
+            customers.sort_unstable();
+            table.customers = (Some(Instant::now()), customers);
+        }
+        change(&mut table)
+    }
+}
+
+/// For whom room is made; never by closing this connection itself.
+struct Newcomer {
+    station: Station,
+    number: u64,
+    more: usize,
+}
+
+impl Table {
+    fn next_turn(&mut self) -> u64 {
+        self.turn = self.turn.saturating_add(1);
+        self.turn
+    }
+
+    fn kind(&self, station: Station) -> Kind {
+        match station {
+            Station::House(_) => Kind::Customers,
+            Station::Mac(mac) if self.customers.1.binary_search(&mac).is_ok() => Kind::Customers,
+            Station::Mac(_) | Station::Address(_) => Kind::Strangers,
+        }
+    }
+
+    fn bytes_of(&self, kind: Kind) -> usize {
+        let of_kind = self.stations.iter().filter(|(station, _)| self.kind(**station) == kind);
+        of_kind.map(|(_, seats)| held_by(seats)).fold(0, usize::saturating_add)
+    }
+
+    /// Closes idle connections until the newcomer has room; whether it has.
+    fn make_room(&mut self, newcomer: &Newcomer) -> bool {
+        let one_kind = self.budget.of_one_kind();
+        loop {
+            let all = self.bytes.saturating_add(newcomer.more);
+            if all <= one_kind {
+                return true;
+            }
+            let kind = self.kind(newcomer.station);
+            let only = (self.bytes_of(kind).saturating_add(newcomer.more) > one_kind).then_some(kind);
+            if only.is_none() && all <= self.budget.bytes {
+                return true;
+            }
+            if self.close_one(newcomer, only).is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Closes one connection of this kind; of any, of the kind that uses more than is guaranteed to it. One whose
+    /// request is being answered only where no other is left.
+    fn close_one(&mut self, newcomer: &Newcomer, only: Option<Kind>) -> Option<()> {
+        let kind = only.unwrap_or_else(|| {
+            let strangers = self.bytes_of(Kind::Strangers);
+            if strangers > self.budget.guaranteed() {
+                Kind::Strangers
+            } else {
+                Kind::Customers
+            }
+        });
+        let other = match (only, kind) {
+            (Some(_), _) => None,
+            (None, Kind::Strangers) => Some(Kind::Customers),
+            (None, Kind::Customers) => Some(Kind::Strangers),
+        };
+        let idle = |table: &Table, kind| table.oldest(kind, newcomer, |seat| !seat.is_busy);
+        let (station, number) = idle(self, kind)
+            .or_else(|| idle(self, other?))
+            .or_else(|| self.oldest(kind, newcomer, |_| true))?;
+        self.close(station, number);
+        Some(())
+    }
+
+    /// Of the station that holds the most, the connection that has done nothing for longest.
+    fn oldest(
+        &self,
+        kind: Kind,
+        newcomer: &Newcomer,
+        may_go: impl Fn(&Seat) -> bool,
+    ) -> Option<(Station, u64)> {
+        let of_kind = self.stations.iter().filter(|(station, _)| self.kind(**station) == kind);
+        let candidates = of_kind.filter_map(|(station, seats)| {
+            let open = seats.iter().filter(|seat| seat.number != newcomer.number && may_go(seat));
+            let oldest = open.min_by_key(|seat| seat.active)?;
+            Some((held_by(seats), std::cmp::Reverse(oldest.active), *station, oldest.number))
+        });
+        candidates.max().map(|(_, _, station, number)| (station, number))
+    }
+
+    /// Closes what has done nothing for longest of this station's own connections.
+    fn close_oldest(&mut self, station: Station) -> Option<()> {
+        let seats = self.stations.get(&station)?;
+        let oldest = seats.iter().filter(|seat| !seat.is_busy).min_by_key(|seat| seat.active)?;
+        self.close(station, oldest.number);
+        Some(())
+    }
+
+    fn close(&mut self, station: Station, number: u64) {
+        log::debug!("a connection of {station:?} is closed to let others in");
+        if let Some(task) = self.remove(station, number).and_then(|seat| seat.task) {
+            task.abort();
+        }
+    }
+
+    fn remove(&mut self, station: Station, number: u64) -> Option<Seat> {
+        let seats = self.stations.get_mut(&station)?;
+        let position = seats.iter().position(|seat| seat.number == number)?;
+        let seat = seats.swap_remove(position);
+        if seats.is_empty() {
+            self.stations.remove(&station);
+        }
+        self.bytes = self.bytes.saturating_sub(seat.bytes());
+        self.count = self.count.saturating_sub(1);
+        Some(seat)
+    }
+
+    fn seat(&mut self, station: Station, number: u64) -> Option<&mut Seat> {
+        self.stations.get_mut(&station)?.iter_mut().find(|seat| seat.number == number)
+    }
+}
+
+impl Seat {
+    fn bytes(&self) -> usize {
+        self.cost.saturating_add(self.held)
+    }
+}
+
+fn held_by(seats: &[Seat]) -> usize {
+    seats.iter().map(Seat::bytes).fold(0, usize::saturating_add)
+}
+
+/// One connection's place; given back when dropped. Requests carry it, so that a connection that becomes a WebSocket
+/// keeps it.
+pub struct Place {
+    shared: Arc<Shared>,
+    station: Station,
+    number: u64,
+}
+
+impl Place {
+    /// The task that is ended when the place is needed.
+    pub fn is_held_by(&self, task: AbortHandle) {
+        self.with_seat(|seat| seat.task = Some(task));
+    }
+
+    /// The connection itself costs so much from now on; whether it may.
+    pub fn costs(&self, bytes: usize) -> bool {
+        self.shared.change(|table| {
+            let Some(seat) = table.seat(self.station, self.number) else { return false };
+            let more = bytes.saturating_sub(seat.cost);
+            if !table.make_room(&Newcomer { station: self.station, number: self.number, more }) {
+                return false;
+            }
+            let Some(seat) = table.seat(self.station, self.number) else { return false };
+            let before = std::mem::replace(&mut seat.cost, bytes);
+            table.bytes = table.bytes.saturating_sub(before).saturating_add(bytes);
+            true
+        })
+    }
+
+    /// Room for something that the connection holds, if there is any.
+    pub fn hold(self: &Arc<Place>, bytes: usize) -> Option<Hold> {
+        let mut hold = Hold { place: self.clone(), bytes: 0 };
+        hold.grow(bytes).then_some(hold)
+    }
+
+    /// A whole request has come, and is being answered.
+    pub fn begin(&self) {
+        self.with_seat(|seat| seat.is_busy = true);
+    }
+
+    /// A request was answered, or a message.
+    pub fn end(&self) {
+        let mut table = self.shared.table();
+        let turn = table.next_turn();
+        if let Some(seat) = table.seat(self.station, self.number) {
+            (seat.is_busy, seat.active) = (false, turn);
+        }
+    }
+
+    fn with_seat(&self, change: impl FnOnce(&mut Seat)) {
+        if let Some(seat) = self.shared.table().seat(self.station, self.number) {
+            change(seat);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.table().remove(self.station, self.number);
+    }
+}
+
+/// Bytes that a connection holds; given back when dropped.
+pub struct Hold {
+    place: Arc<Place>,
+    bytes: usize,
+}
+
+impl Hold {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so many more may be held.
+    pub fn grow(&mut self, more: usize) -> bool {
+        let Place { shared, station, number } = &*self.place;
+        let has_grown = shared.change(|table| {
+            if table.seat(*station, *number).is_none() {
+                return false;
+            }
+            if !table.make_room(&Newcomer { station: *station, number: *number, more }) {
+                return false;
+            }
+            let Some(seat) = table.seat(*station, *number) else { return false };
+            seat.held = seat.held.saturating_add(more);
+            table.bytes = table.bytes.saturating_add(more);
+            true
+        });
+        if has_grown {
+            self.bytes = self.bytes.saturating_add(more);
+        }
+        has_grown
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut table = self.place.shared.table();
+        if let Some(seat) = table.seat(self.place.station, self.place.number) {
+            let before = seat.held;
+            seat.held = before.saturating_sub(self.bytes);
+            let less = before.saturating_sub(seat.held);
+            table.bytes = table.bytes.saturating_sub(less);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    fn station(number: u8) -> Station {
+        Station::Mac(format!("02:00:00:00:00:{number:02x}").parse().unwrap())
+    }
+
+    /// 64 KiB, of which strangers may have 48; station 9 is a customer.
+    fn crowd() -> Crowd {
+        let budget = Budget { bytes: 64 * KIB, connections: 100 };
+        Crowd::new(budget, || vec!["02:00:00:00:00:09".parse().unwrap()])
+    }
+
+    fn admit(crowd: &Crowd, number: u8, kib: usize) -> Option<Arc<Place>> {
+        crowd.admit(station(number), 64, kib * KIB).map(Arc::new)
+    }
+
+    fn is_open(place: &Place) -> bool {
+        place.shared.table().seat(place.station, place.number).is_some()
+    }
+
+    fn bytes(crowd: &Crowd) -> usize {
+        crowd.0.table().bytes / KIB
+    }
+
+    #[test]
+    fn the_oldest_idle_connection_of_who_holds_the_most_makes_room() {
+        let crowd = crowd();
+        let few: Vec<_> = (0..2).filter_map(|_| admit(&crowd, 1, 8)).collect();
+        let many: Vec<_> = (0..4).filter_map(|_| admit(&crowd, 2, 8)).collect();
+        many[0].begin();
+        many[1].end();
+        let newcomer = admit(&crowd, 3, 8).unwrap();
+        assert!(is_open(&newcomer) && few.iter().all(|place| is_open(place)));
+        let open: Vec<_> = many.iter().map(|place| is_open(place)).collect();
+        assert_eq!(open, [true, true, false, true], "the first is busy, the second spoke last");
+        assert_eq!((bytes(&crowd), crowd.count()), (48, 6));
+    }
+
+    #[test]
+    fn customers_find_room_where_strangers_have_theirs_and_the_other_way_round() {
+        let crowd = crowd();
+        let strangers: Vec<_> = (0..12).filter_map(|number| admit(&crowd, 10 + number, 4)).collect();
+        let customers: Vec<_> = (0..4).filter_map(|_| admit(&crowd, 9, 4)).collect();
+        assert!(strangers.iter().chain(&customers).all(|place| is_open(place)), "the part for customers");
+        let more: Vec<_> = (0..8).filter_map(|_| admit(&crowd, 9, 4)).collect();
+        assert!(customers.iter().chain(&more).all(|place| is_open(place)));
+        assert_eq!(strangers.iter().filter(|place| is_open(place)).count(), 4);
+        let late = admit(&crowd, 30, 4).unwrap();
+        assert!(is_open(&late) && bytes(&crowd) == 64);
+        assert_eq!(strangers.iter().filter(|place| is_open(place)).count(), 4, "guaranteed to strangers");
+    }
+
+    #[test]
+    fn who_is_being_answered_goes_last() {
+        let crowd = crowd();
+        let busy: Vec<_> = (0..12).filter_map(|number| admit(&crowd, number / 6, 4)).collect();
+        busy.iter().for_each(|place| place.begin());
+        assert!(admit(&crowd, 3, 4).is_some());
+        assert_eq!(busy.iter().filter(|place| is_open(place)).count(), 11);
+        assert!(admit(&crowd, 3, 49).is_none(), "more than there is for anybody");
+    }
+
+    #[test]
+    fn a_station_has_as_many_as_it_may_and_its_own_oldest_goes() {
+        let crowd = crowd();
+        let first = crowd.admit(station(1), 2, KIB).unwrap();
+        let second = crowd.admit(station(1), 2, KIB).unwrap();
+        let third = crowd.admit(station(1), 2, KIB).unwrap();
+        assert!(!is_open(&first) && is_open(&second) && is_open(&third));
+        second.begin();
+        third.begin();
+        assert!(crowd.admit(station(1), 2, KIB).is_none() && crowd.admit(station(2), 2, KIB).is_some());
+    }
+
+    #[test]
+    fn what_is_held_counts_until_it_is_dropped() {
+        let crowd = crowd();
+        let place = admit(&crowd, 1, 4).unwrap();
+        let mut body = place.hold(8 * KIB).unwrap();
+        assert!(body.grow(8 * KIB) && !body.grow(40 * KIB) && bytes(&crowd) == 20);
+        assert!(place.costs(24 * KIB) && bytes(&crowd) == 40);
+        let other = admit(&crowd, 2, 8).unwrap();
+        let newcomer = admit(&crowd, 3, 8).unwrap();
+        assert!(!is_open(&place) && is_open(&other) && is_open(&newcomer));
+        assert!(!body.grow(1) && place.hold(1).is_none() && !place.costs(1));
+        drop((body, place));
+        assert_eq!(bytes(&crowd), 16);
+        drop((other, newcomer));
+        assert_eq!((bytes(&crowd), crowd.count()), (0, 0));
+    }
+
+    #[test]
+    fn the_number_of_connections_is_limited_too() {
+        let crowd = Crowd::new(Budget { bytes: 1 << 20, connections: 3 }, Vec::new);
+        let all: Vec<_> = [1, 2, 2, 3].into_iter().filter_map(|number| admit(&crowd, number, 1)).collect();
+        let open: Vec<_> = all.iter().map(|place| is_open(place)).collect();
+        assert_eq!(open, [true, false, true, true]);
+        crowd.close_one();
+        assert_eq!(crowd.count(), 2);
+    }
+
+    #[test]
+    fn the_machines_memory_is_read_where_it_is_known() {
+        assert_eq!(total_memory("MemTotal:          58964 kB\nMemFree: 1 kB\n"), Some(58964 * KIB));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        let budget = Budget::of_this_machine();
+        assert!((LEAST_BUDGET..=MOST_BUDGET).contains(&budget.bytes) && budget.connections >= 128);
+    }
+}
