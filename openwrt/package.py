@@ -36,7 +36,6 @@ FILES = {
     "etc/tollgate": (0o700, None),
     "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
     "usr/sbin/tollgated": (0o755, ""),  # the binary
-    "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": (0o644, "openwrt/files/tollgated.nft"),
 }
 CONFFILES = "/etc/config/tollgate\n"
 

@@ -4,6 +4,7 @@
 //! firewall that refuses or a port that is taken is reported and tried again.
 
 mod cards;
+mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
+use uplinks::Uplinks;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
@@ -103,6 +105,7 @@ struct App {
     config: watch::Sender<Arc<Config>>,
     site: Arc<Site>,
     listeners: Listeners,
+    uplinks: Uplinks,
     tidied: Millis,
     /// When the store was last tried.
     opened: Millis,
@@ -125,7 +128,9 @@ impl App {
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
         let mints = Mints::new(tls.clone(), clock.clone(), events);
-        let site = match open_shop(&config, &clock, &mints, tls, receiver.clone()).await {
+        let uplinks = Uplinks::read();
+        let plan = plan(&config, &uplinks);
+        let site = match open_shop(&config, &clock, &mints, tls, plan, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -142,7 +147,7 @@ impl App {
         };
         let now = clock.now();
         let listeners = Listeners::default();
-        let mut app = App { path, config: sender, site, listeners, tidied: now, opened: now, clock };
+        let mut app = App { path, config: sender, site, listeners, uplinks, tidied: now, opened: now, clock };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -194,6 +199,12 @@ impl App {
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
         self.site.mints.probe_silent(&mints);
+        if self.uplinks.look() {
+            let plan = plan(&config, &self.uplinks);
+            log::info!("the internet is behind {}", plan.uplinks.join(", "));
+            // The gate has the order; nothing here waits for it.
+            drop(self.site.gatekeeper.replan(plan));
+        }
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
         shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
@@ -253,7 +264,8 @@ impl App {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
-                let replanned = self.site.gatekeeper.replan(plan(&config));
+                self.uplinks = Uplinks::read();
+                let replanned = self.site.gatekeeper.replan(plan(&config, &self.uplinks));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
                     cards::configure(cards.backends(), &config).await;
                 }
@@ -340,6 +352,7 @@ async fn open_shop(
     clock: &Clock,
     mints: &Mints,
     tls: Tls,
+    plan: Plan,
     receiver: watch::Receiver<Arc<Config>>,
 ) -> Result<(Gatekeeper, Result<Shop, Closed>), StoreError> {
     let closed = |err: &StoreError| {
@@ -351,15 +364,15 @@ async fn open_shop(
         Ok(store) => store,
         Err(err @ StoreError::InUse) => return Err(err),
         Err(err) => {
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };
-    let access = match Access::start(store.clone(), clock.clone(), gate, plan(config)).await {
+    let access = match Access::start(store.clone(), clock.clone(), gate, plan.clone()).await {
         Ok(access) => access,
         Err(err) => {
             let gate = Box::new(NftGate::new());
-            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan(config), LiteMap::new(), true);
+            let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));
         }
     };
@@ -416,16 +429,16 @@ fn devices(config: &Config) -> Vec<String> {
     config.venues.iter().flat_map(|venue| venue.devices.clone()).collect()
 }
 
-fn plan(config: &Config) -> Plan {
+fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
     let gated = |venue: &Venue| GatedVenue {
         name: venue.id.clone(),
         devices: venue.devices.clone(),
         trusted: venue.trusted_macs.clone(),
-        reach: Vec::new(),
+        reach: venue.reach.clone(),
     };
     Plan {
         venues: config.venues.iter().map(gated).collect(),
-        uplinks: Vec::new(),
+        uplinks: uplinks.devices(config),
         portal_port: config.main.port,
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,

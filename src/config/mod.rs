@@ -10,15 +10,17 @@ pub mod mint_url;
 pub mod netifd;
 mod payments;
 mod problem;
+pub mod range;
+pub mod reach;
 mod read;
 mod schema;
 pub mod uci;
 mod values;
 
-pub use garden::AddressRange;
 pub use mint_url::{MintUrl, MintUrlError};
 pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
+pub use range::AddressRange;
 
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
@@ -80,6 +82,8 @@ pub struct Main {
     pub mint_proxy_auth: MintProxyAuth,
     /// What guests reach without paying; ascending, no two overlap or touch.
     pub garden: Vec<AddressRange>,
+    /// Firewall zones or networks that lead to the internet; empty: those that do so now.
+    pub uplinks: Vec<String>,
 }
 
 /// What a guest must show at the mint proxy besides its MAC address.
@@ -114,6 +118,10 @@ pub struct Venue {
     pub max_steps: u64,
     /// Online without paying.
     pub trusted_macs: SortedSet<MacAddr>,
+    /// What its paid, trusted and granted guests reach besides the internet; ascending, no two overlap or touch.
+    pub reach: Vec<AddressRange>,
+    /// Where its guests' internet is, in place of [`Main::uplinks`]; empty: as there.
+    pub uplinks: Vec<String>,
     /// How long a guest may use a little of the internet while its invoice is open; zero: not at all.
     pub pay_grace: Millis,
 }
@@ -173,6 +181,14 @@ impl Config {
     /// The venue with this id.
     pub fn venue(&self, id: &str) -> Option<&Venue> {
         self.venues.iter().find(|venue| venue.id == id)
+    }
+
+    /// The zones or networks that lead this venue's guests to the internet; empty: not said.
+    pub fn uplinks_of<'a>(&'a self, venue: &'a Venue) -> &'a [String] {
+        match venue.uplinks.is_empty() {
+            true => &self.main.uplinks,
+            false => &venue.uplinks,
+        }
     }
 
     pub fn venue_of_device(&self, device: &str) -> Option<&Venue> {

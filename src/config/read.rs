@@ -4,7 +4,9 @@ use super::fields::{place_of, Fields};
 use super::problem::{shown, Place, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{garden, payments, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME};
+use super::{
+    garden, payments, range, reach, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME,
+};
 use litemap::LiteMap;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ const MAX_MINTS: usize = 32;
 const MAX_DEVICES: usize = 16;
 const MAX_TRUSTED: usize = 1024;
 const MAX_GARDEN: usize = 64;
+const MAX_REACH: usize = 32;
+const MAX_UPLINKS: usize = 16;
 /// Steps of bytes that the portals of this protocol cannot show.
 const NO_PORTAL_SHOWS: std::ops::Range<u64> = 1024..1_048_576;
 
@@ -117,6 +121,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
     let invoice_grace = fields.one("invoice_grace", values::seconds);
     let mint_proxy_auth = fields.one("mint_proxy_auth", values::mint_proxy_auth);
     let garden = fields.many("garden", MAX_GARDEN, garden::parse);
+    let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
 
     let ports = [
         ("port", port),
@@ -153,7 +158,8 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
         ca_file: ca_file?,
         invoice_grace: invoice_grace?,
         mint_proxy_auth: mint_proxy_auth?,
-        garden: garden::merged(garden?),
+        garden: range::merged(garden?),
+        uplinks: uplinks?,
     })
 }
 
@@ -239,6 +245,8 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     }
     let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);
     let pay_grace = fields.one("pay_grace", values::pay_grace);
+    let reach = fields.many("reach", MAX_REACH, reach::parse);
+    let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
     Some(Venue {
         id: section.name.clone(),
         name: name?.unwrap_or_else(|| section.name.clone()),
@@ -248,6 +256,8 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
         step_size: step_size?,
         max_steps: max_steps?,
         trusted_macs: trusted_macs?.into_iter().collect(),
+        reach: range::merged(reach?),
+        uplinks: uplinks?,
         pay_grace: pay_grace?,
     })
 }

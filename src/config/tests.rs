@@ -70,6 +70,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
             invoice_grace: Millis::from_secs(86_400),
             mint_proxy_auth: MintProxyAuth::Nothing,
             garden: Vec::new(),
+            uplinks: Vec::new(),
         }
     );
     let [venue] = &config.venues[..] else { panic!() };

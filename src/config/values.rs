@@ -187,6 +187,19 @@ pub fn network(text: &str) -> Parsed<String> {
     }
 }
 
+/// A firewall zone or a network that leads to the internet.
+pub fn uplink(text: &str) -> Parsed<String> {
+    let good = (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    match good {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{} is neither a firewall zone nor a network: write a name of /etc/config/firewall or /etc/config/network, like 'wan'",
+            shown(text)
+        )),
+    }
+}
+
 pub fn metric(text: &str) -> Parsed<Metric> {
     Metric::parse(text).ok_or_else(|| format!("{} is no metric: use 'milliseconds' or 'bytes'", shown(text)))
 }

@@ -7,5 +7,6 @@ pub mod internet;
 pub mod neighbours;
 mod netlink;
 mod nftables;
+pub mod routes;
 pub mod stream;
 pub mod witness;

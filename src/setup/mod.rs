@@ -7,11 +7,13 @@
 pub mod answers;
 mod changes;
 mod command;
-mod firewall;
+pub mod firewall;
+mod fw4;
 mod guest;
 mod release;
 pub mod system;
 mod uci;
+pub mod uplinks;
 pub mod wiring;
 
 pub use command::run;

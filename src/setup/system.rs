@@ -1,13 +1,16 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
-use super::firewall::{zone_name, Files};
+use super::firewall::{masquerades, zone_name, Files};
+use super::fw4::Accepted;
+use super::uplinks;
 use crate::config::check::plural;
 use crate::config::Config;
 use crate::json::json;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
-use crate::network::{devices, gate};
+use crate::network::{devices, gate, routes};
+use crate::set::SortedSet;
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -33,7 +36,8 @@ pub struct Finding {
     pub mend: String,
 }
 
-const MARK_FILE: &str = "/usr/share/nftables.d/chain-pre/forward/30-tollgated.nft";
+/// With it earlier versions of our package made fw4 accept what is paid wherever it goes.
+const OLD_INCLUDE: &str = "/usr/share/nftables.d/chain-pre/forward/30-tollgated.nft";
 /// No router that runs this lives before it: 2025-01-01.
 const PLAUSIBLE: u64 = 1_735_689_600;
 const PACKAGE_MANAGERS: [(&str, &str); 2] =
@@ -61,7 +65,7 @@ pub fn look(path: &Path) -> Vec<Finding> {
         }
     };
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let (files, unread) = Files::read(dir);
+    let (files, unread) = Files::read_and_ask(dir);
     for file in unread {
         found
             .not_looked_at("uci", format!("{file} cannot be read: zones and forwardings were not looked at"));
@@ -69,7 +73,6 @@ pub fn look(path: &Path) -> Vec<Finding> {
     found.nft();
     found.clock();
     found.forwarding();
-    found.firewall_as_a_whole(&files);
     if let Some(config) = &mut config {
         for problem in config.resolve_networks(&dir.join("network")) {
             found.error("network", problem.to_string(), "uci show network".to_owned());
@@ -83,6 +86,7 @@ pub fn look(path: &Path) -> Vec<Finding> {
         }
         let guests: Vec<String> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
         guests.iter().for_each(|device| found.device(device, &files));
+        found.way_out(config, &files);
         found.locks(config.main.enabled, &guests);
         found.offload(&guests, &files);
     }
@@ -120,15 +124,22 @@ struct Found(Vec<Finding>);
 
 impl Found {
     fn error(&mut self, id: &'static str, what: String, mend: String) {
-        self.0.push(Finding { level: Level::Error, id, what, mend });
+        self.add(Finding { level: Level::Error, id, what, mend });
     }
 
     fn warn(&mut self, id: &'static str, what: String, mend: String) {
-        self.0.push(Finding { level: Level::Warning, id, what, mend });
+        self.add(Finding { level: Level::Warning, id, what, mend });
     }
 
     fn not_looked_at(&mut self, id: &'static str, what: String) {
-        self.0.push(Finding { level: Level::NotLookedAt, id, what, mend: String::new() });
+        self.add(Finding { level: Level::NotLookedAt, id, what, mend: String::new() });
+    }
+
+    /// What holds for several venues is said once.
+    fn add(&mut self, finding: Finding) {
+        if !self.0.contains(&finding) {
+            self.0.push(finding);
+        }
     }
 
     fn nft(&mut self) {
@@ -181,24 +192,91 @@ impl Found {
         }
     }
 
-    fn firewall_as_a_whole(&mut self, files: &Files) {
+    /// Whether what is paid gets out, through fw4, and no further than into the internet.
+    fn way_out(&mut self, config: &Config, files: &Files) {
         if !Path::new("/usr/share/firewall4").exists() && !Path::new("/sbin/fw4").exists() {
             return self.not_looked_at(
                 "fw4",
                 "this machine has no fw4: whether it lets paid packets through".to_owned(),
             );
         }
-        if !Path::new(MARK_FILE).exists() {
-            let what = format!("{MARK_FILE} is missing: fw4 drops what was paid for");
-            self.error("mark", what, install("tollgated"));
+        let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();
+        let Some(accepted) = Accepted::look() else {
+            return self.error(
+                "fw4",
+                "fw4's table is not loaded, or cannot be read".to_owned(),
+                "fw4 start".to_owned(),
+            );
+        };
+        for listed in accepted.too_wide() {
+            let mend = match Path::new(OLD_INCLUDE).exists() {
+                true => format!("rm {OLD_INCLUDE}; fw4 reload"),
+                false => "fw4 reload".to_owned(),
+            };
+            let what = format!(
+                "fw4's chain {} lets those who paid into every network: {}",
+                listed.chain, listed.rule
+            );
+            self.error("wide", what, mend);
         }
-        if files.default_is("auto_includes", "0") {
-            let mend =
-                "uci set firewall.@defaults[0].auto_includes=1; uci commit firewall; fw4 reload".to_owned();
-            self.error(
-                "mark",
-                "fw4 takes in no files (auto_includes 0): it drops what was paid for".to_owned(),
-                mend,
+        let mut told = SortedSet::new();
+        for venue in &config.venues {
+            let out = uplinks::zones_of(config, venue, files, &routes);
+            for name in &out.unknown {
+                let what = format!("'{name}' (list uplink) is neither a zone nor a network in one");
+                self.error(
+                    "uplink",
+                    what,
+                    "uci show firewall | grep -e '=zone' -e '.name=' -e '.network='".to_owned(),
+                );
+            }
+            if out.zones.is_empty() && out.unknown.is_empty() {
+                let mend =
+                    "uci add_list tollgate.main.uplink=wan; uci commit tollgate; reload_config".to_owned();
+                let what = "no firewall zone leads to the internet: none masquerades or has a network with a default route";
+                self.error("uplink", what.to_owned(), mend);
+            }
+            self.masquerading(&out.zones, files);
+            let zones = venue.devices.iter().filter_map(|device| files.zone_of(device)).map(zone_name);
+            for zone in zones.filter(|zone| told.insert((*zone).to_owned())) {
+                for (address, dest) in files.rules_out(zone, &out.zones) {
+                    let what = format!("a rule lets {zone} into {dest}, paid or not: with the gate's table gone, only the routing rule holds guests back");
+                    self.error(
+                        "bypass",
+                        what,
+                        format!("uci set {address}.enabled=0; uci commit firewall; fw4 reload"),
+                    );
+                }
+                for address in files.redirects_of(zone) {
+                    let what = format!("{address} redirects what {zone} sends");
+                    self.warn(
+                        "redirect",
+                        what,
+                        format!("uci set {address}.enabled=0; uci commit firewall; fw4 reload"),
+                    );
+                }
+                for uplink in
+                    out.zones.iter().filter(|uplink| config.main.enabled && !accepted.leads(zone, uplink))
+                {
+                    let what =
+                        format!("fw4 has no rule that lets {zone} into {uplink}: it drops what was paid for");
+                    self.error("mark", what, "/etc/init.d/tollgated restart; fw4 reload".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Without it the way ahead does not know where the guests' network is, and no answer comes back.
+    fn masquerading(&mut self, zones: &SortedSet<String>, files: &Files) {
+        let mut zones = zones.iter().filter_map(|name| files.zone(name)).peekable();
+        let Some(first) = zones.peek().copied() else { return };
+        if !zones.any(masquerades) {
+            let address = files.address_of_zone(first);
+            let what = format!("zone {} leads to the internet and does not masquerade: no answers come back to guests, unless the router ahead knows their network", zone_name(first));
+            self.warn(
+                "masquerade",
+                what,
+                format!("uci set {address}.masq=1; uci commit firewall; fw4 reload"),
             );
         }
     }

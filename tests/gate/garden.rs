@@ -5,7 +5,7 @@ use super::lab::{
 };
 use super::{lab, text};
 use std::time::{Duration, Instant};
-use tollgated::config::{garden, AddressRange};
+use tollgated::config::{garden, range, AddressRange};
 use tollgated::network::gate::{Gate, Lease, NftGate, Plan, Table, SLOW};
 
 /// Beside the garden's servers.
@@ -14,7 +14,7 @@ const OUTSIDE: [&str; 2] = ["198.51.100.81", "2001:db8:80::81"];
 const ECHO: [u64; 2] = [64, 104];
 
 fn ranges(texts: &[&str]) -> Vec<AddressRange> {
-    garden::merged(texts.iter().map(|text| garden::parse(text).unwrap()).collect())
+    range::merged(texts.iter().map(|text| garden::parse(text).unwrap()).collect())
 }
 
 fn with_garden(texts: &[&str]) -> Plan {

@@ -74,7 +74,7 @@ def test_guest_can_change_its_mac_and_address(lab):
 
 
 def test_many_connections_at_once_are_refused_at_once(lab):
-    lab.router.nft(firewall.BASE.replace("policy drop;\n\t\tmeta mark", "policy accept; meta l4proto tcp reject with tcp reset\n\t\tmeta mark"))
+    lab.router.nft(firewall.BASE.replace("hook forward priority filter; policy drop;", "hook forward priority filter; policy accept; meta l4proto tcp reject with tcp reset;"))
 
     def slowest() -> float:
         attempts = lab.guest.try_many_tcp(HOST4, 443, 30, timeout=30)

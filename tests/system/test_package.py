@@ -85,7 +85,6 @@ def test_every_file_has_its_place_mode_and_owner(ipk):
         "etc/capabilities/tollgated.json": 0o644,
         "lib/upgrade/keep.d/tollgated": 0o644,
         "usr/sbin/tollgated": 0o755,
-        "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft": 0o644,
     }
     assert package["files"]["etc/tollgate"] == (0o700, None)
     assert package["files"]["lib/upgrade/keep.d/tollgated"][1] == b"/etc/tollgate/\n"
@@ -165,14 +164,6 @@ def test_capabilities_are_three_in_every_set(ipk):
     sets = json.loads(opkg.read(ipk("1.0.0"))["files"]["etc/capabilities/tollgated.json"][1])
     assert set(sets) == {"bounding", "effective", "ambient", "permitted", "inheritable"}
     assert all(names == ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"] for names in sets.values())
-
-
-def test_the_rule_that_fw4_includes_accepts_the_mark_alone(lab, ipk):
-    rule = opkg.read(ipk("1.0.0"))["files"]["usr/share/nftables.d/chain-pre/forward/30-tollgated.nft"][1].decode()
-    lab.router.nft(f"table inet probe {{\n\tchain forward {{\n\t\t{rule}\t}}\n}}\n")
-    listed = lab.router.run(["nft", "list", "table", "inet", "probe"]).out
-    lab.router.nft("delete table inet probe\n")
-    assert "mark & 0x08000000 == 0x08000000 accept" in listed
 
 
 def elf(machine: tuple[int, int, int]) -> bytes:
@@ -303,7 +294,7 @@ def test_apk_installs_upgrades_with_a_restart_and_removes(lab, router, apk_of):
     package.install(apk_of("1.0.0-rc.1"))
     assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600 and os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert not os.path.exists(router.at("etc/uci-defaults/95-tollgated")), "it runs once"
-    assert "tollgated setup" in package.output and "firewall reload" in router.read("tmp/reloads")
+    assert "tollgated setup" in package.output and not router.read("tmp/reloads"), "nothing of fw4's has changed"
     router.write(CONFIG, SELLING, 0o600)
     router.run("/etc/init.d/tollgated", "start")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
@@ -335,7 +326,7 @@ def test_a_fresh_install_is_configured_and_sells_nothing(router, ipk):
     assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert router.run("tollgated", "check").out.endswith("can be used: 0 venues, 0 mints, not enabled, 0 warnings\n")
     assert not any(line.startswith("instance") for line in router.service())
-    assert "firewall reload" in router.read("tmp/reloads")
+    assert not router.read("tmp/reloads"), "nothing of fw4's has changed"
     assert not router.read("tmp/procd/complaints")
 
 
@@ -358,6 +349,53 @@ def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(la
     assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out
     assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
+
+
+INCLUDE = "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft"
+
+
+def as_it_was(package: dict) -> dict:
+    """A package as of the time when a file made fw4 accept what is paid wherever it goes, and the service gave no rule."""
+    mode, script = package["files"]["etc/init.d/tollgated"]
+    package["files"]["etc/init.d/tollgated"] = (mode, script.replace(b"\nservice_started()", b"\nnot_yet()"))
+    parts = INCLUDE.split("/")
+    package["files"] |= {"/".join(parts[:count]): (0o755, None) for count in range(1, len(parts))}
+    package["files"][INCLUDE] = (0o644, b'meta mark & 0x08000000 == 0x08000000 accept comment "tollgated: paid"\n')
+    return package
+
+
+@pytest.mark.parametrize("manager", ["opkg", "apk"])
+def test_an_old_include_goes_by_upgrade(lab, router, request, monkeypatch, manager):
+    """And paid guests stay online."""
+    lab.router.ip("link add br-lan type bridge\nlink set br-lan up\naddr add 192.168.1.1/24 dev br-lan\n")
+    request.addfinalizer(lambda: lab.router.ip("link del br-lan\n"))
+    module, package = (opkg, Opkg(router)) if manager == "opkg" else (apk, apk.Apk(router))
+    make = request.getfixturevalue("ipk" if manager == "opkg" else "apk_of")
+    read = module.read
+    monkeypatch.setattr(module, "read", lambda path: as_it_was(read(path)))
+    package.install(make("1.0.0-rc.1"))
+    router.put_fw4()
+    router.start(SELLING)
+    router.run("tollgated", "grant", lab.guest.mac, "1h")
+    wait_for(lab.guest.online, 20, "the paid guest is online")
+    forward = lambda: lab.router.run(["nft", "list", "chain", "inet", "fw4", "forward"]).out
+    assert "tollgated: paid" in forward() and not router.service("tollgated-paid")
+    download = lab.guest.connect("198.51.100.80", 80)
+    download.sendall(b"GET /drip/600 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    monkeypatch.setattr(module, "read", read)
+    package.install(make("1.0.0"))
+
+    assert "tollgated: paid" not in forward() and not os.path.exists(router.at(INCLUDE)), "fw4 was told as well"
+    assert lab.guest.try_tcp("198.51.100.80", 443).outcome == "connected", "by the rule, at once"
+    assert all(download.recv(1024) for _ in range(5)), "what runs goes on"
+    download.close()
+    assert not router.read("tmp/procd/complaints")
+    reloads = router.read("tmp/reloads")
+    package.install(make("1.0.1"))
+    assert router.read("tmp/reloads").count("\n") - reloads.count("\n") <= 2, "fw4 only for the ports, which closed and opened"
+    package.remove("tollgated")
+    assert not router.service("tollgated-paid") and "0x08000000" not in lab.router.run(["nft", "list", "table", "inet", "fw4"]).out
 
 
 def test_a_downgrade_wants_force_and_keeps_config_and_sessions(router, ipk):

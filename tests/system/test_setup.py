@@ -130,9 +130,7 @@ def findings(router) -> dict[str, dict]:
 def test_a_sound_router_has_no_errors(lab, router):
     router.start()
     wait_for(lambda: lab.router.run(["ip", "-6", "rule", "show", "pref", "90"]).out.strip(), 10, "the locks are up")
-    os.makedirs(router.at("usr/share/firewall4"))
-    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
-    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
+    router.put_fw4()
     done = router.run("tollgated", "check", "--system", check=False)
     assert done.code == 0 and done.out.endswith("system: 0 errors, 0 warnings\n"), done.out
 
@@ -175,19 +173,6 @@ def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(rout
                  "printf '%s\\n' \"$script\" | nft.real \"$@\"\n", 0o755)
     found = findings(router)["kernel"]
     assert found["level"] == "error" and found["mend"].endswith("install kmod-nft-fib") and "No such file" in found["message"]
-
-
-def test_a_firewall_that_leaves_our_rule_out_is_found(router):
-    os.makedirs(router.at("usr/share/firewall4"))
-    missing = findings(router)["mark"]
-    assert missing["level"] == "error" and missing["mend"].endswith("install tollgated")
-    os.makedirs(router.at("usr/share/nftables.d/chain-pre/forward"))
-    router.write("usr/share/nftables.d/chain-pre/forward/30-tollgated.nft", "")
-    assert "mark" not in findings(router)
-    router.run("uci", "set", "firewall.@defaults[0].auto_includes=0")
-    router.run("uci", "commit", "firewall")
-    router.sh(findings(router)["mark"]["mend"].replace("fw4 reload", "true"))
-    assert "mark" not in findings(router)
 
 
 @needs_faketime

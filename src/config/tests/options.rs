@@ -240,3 +240,34 @@ fn a_venue_where_no_mint_sells_is_warned_about() {
     let text = format!("{}config venue 'b'\n\tlist device 'eth1'\n", mint_with("list venue 'guest'"));
     assert_problem(&text, "7 warning -: no mint sells here: add list venue 'b' to a mint");
 }
+
+#[test]
+fn a_venue_opens_at_most_32_machines_of_either_family() {
+    let config =
+        good(&venue_with("list reach '192.168.1.9'\n\tlist reach 'fd00::9'\n\tlist reach '192.168.1.8'"));
+    let reach: Vec<String> = config.venues[0].reach.iter().map(ToString::to_string).collect();
+    assert_eq!(reach, ["192.168.1.8-192.168.1.9", "fd00::9"]);
+    let lines = |count| (0..count).map(|n| format!("list reach '10.1.{n}.1'\n\t")).collect::<String>();
+    assert_eq!(good(&venue_with(&lines(32))).venues[0].reach.len(), 32);
+    assert_problem(&venue_with(&lines(33)), "error reach: has more than 32 entries");
+    assert_problem(
+        &venue_with("list reach 'printer.lan'"),
+        "error reach: 'printer.lan' is neither an address",
+    );
+}
+
+#[test]
+fn a_venues_own_uplinks_replace_the_others() {
+    let text = format!(
+        "{}\tlist uplink 'vpn'\n{MINT}",
+        main_with("list uplink 'wan'\n\tlist uplink 'wwan'").replace(MINT, "")
+    );
+    let config = good(&text);
+    assert_eq!(config.main.uplinks, ["wan", "wwan"]);
+    assert_eq!(config.uplinks_of(&config.venues[0]), ["vpn"]);
+    let config = good(&main_with("list uplink 'wan'"));
+    assert_eq!(config.uplinks_of(&config.venues[0]), ["wan"]);
+    for wrong in ["", "a b", "wan;reboot", "*", "@wan[0]"] {
+        assert_problem(&main_with(&format!("list uplink '{wrong}'")), "2 error uplink: ");
+    }
+}

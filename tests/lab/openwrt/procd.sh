@@ -5,7 +5,8 @@
 #     capabilities of its file alone, and in a root that holds what it declared (`ujail.sh`), as far as that is there;
 #   - one that runs and is declared again with a reload_signal gets at most that signal, never a restart;
 #   - one that is declared without an instance, or deleted, gets SIGTERM;
-#   - one that ends by itself is started again after five seconds, as `respawn` says.
+#   - one that ends by itself is started again after five seconds, as `respawn` says;
+#   - fw4 reloads when what a service gives it has changed, as its init script asks for (`procd_add_reload_data_trigger`).
 
 _in_service= _in_instance= _in_data= _open=0 _jail=
 _out=/tmp/procd
@@ -125,10 +126,17 @@ procd_close_service() {
 	local service=$_in_service
 	[ -z "$_in_instance" ] || _bad "an instance is open"
 	! type service_triggers >/dev/null 2>&1 || service_triggers
+	if type service_data >/dev/null 2>&1; then
+		procd_open_data
+		service_data
+		procd_close_data
+	fi
 	_in_service=
 	local changed=1
 	cmp -s "$_out/$service.new" "$_out/$service" && changed=
+	local before="$(_given "$service")"
 	mv "$_out/$service.new" "$_out/$service"
+	[ "$before" = "$(_given "$service")" ] || _data_changed
 	if [ ! -f "$_out/$service.command" ]; then
 		_end "$service"
 	elif ! _runs "$service"; then
@@ -172,8 +180,22 @@ _end() {
 }
 
 procd_kill() {
+	local before="$(_given "$1")"
 	rm -f "$_out/$1"
+	[ -z "$before" ] || _data_changed
 	_end "$1"
+}
+
+# What a service gives fw4.
+_given() { grep '^firewall' "$_out/$1" 2>/dev/null; }
+
+_data_changed() {
+	! grep -q procd_add_reload_data_trigger /etc/init.d/firewall 2>/dev/null || /etc/init.d/firewall reload
+}
+
+procd_set_config_changed() {
+	[ $# = 1 ] || _bad "procd_set_config_changed wants a package"
+	[ ! -x "/etc/init.d/$1" ] || "/etc/init.d/$1" reload
 }
 
 procd_running() { _runs "$1"; }

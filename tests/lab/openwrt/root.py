@@ -22,9 +22,13 @@ FILES = {
     "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n\toption ipaddr '127.0.0.1'\n"
     "\toption netmask '255.0.0.0'\n\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n"
     "\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n\nconfig interface 'guest'\n\toption device 'br-guest'\n"
-    "\toption proto 'static'\n\toption ipaddr '192.168.77.1'\n\toption netmask '255.255.255.0'\n",
+    "\toption proto 'static'\n\toption ipaddr '192.168.77.1'\n\toption netmask '255.255.255.0'\n\n"
+    "config interface 'wan'\n\toption device 'wan'\n\toption proto 'static'\n\toption ipaddr '203.0.113.2/24'\n",
     "firewall": "config defaults\n\toption input 'REJECT'\n\nconfig zone\n\toption name 'lan'\n\tlist network 'lan'\n\n"
-    "config zone\n\toption name 'visitors'\n\tlist network 'guest'\n\toption input 'REJECT'\n\noption_placeholder\n",
+    "config zone\n\toption name 'visitors'\n\tlist network 'guest'\n\toption input 'REJECT'\n\n"
+    "config zone\n\toption name 'wan'\n\tlist network 'wan'\n\toption input 'REJECT'\n\toption masq '1'\n\toption masq6 '1'\n\n"
+    "config rule\n\toption name 'visitors: DHCP, names, time'\n\toption src 'visitors'\n\toption proto 'tcp udp'\n\toption dest_port '53 67 123 547'\n"
+    "\toption target 'ACCEPT'\n\nconfig rule\n\toption src '*'\n\toption proto 'icmp'\n\toption target 'ACCEPT'\n\noption_placeholder\n",
     "dhcp": "config dnsmasq\n\toption domainneeded '1'\n",
     "wireless": "config wifi-device 'radio0'\n\toption type 'mac80211'\n\nconfig wifi-iface 'default_radio0'\n"
     "\toption device 'radio0'\n\toption network 'lan'\n\toption ssid 'Home'\n\toption encryption 'psk2'\n",
@@ -33,6 +37,25 @@ FILES["firewall"] = FILES["firewall"].replace("option_placeholder\n", "config fo
 
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+# Reloads when what a service gives it has changed, as since OpenWrt 24.10.
+FIREWALL = "#!/bin/sh\n# procd_add_reload_data_trigger firewall\necho \"firewall $1\" >>/tmp/reloads\n[ ! -x /sbin/fw4 ] || /sbin/fw4 \"$1\"\n"
+# What is asked of procd and netifd past their shell functions.
+UBUS = r"""#!/bin/sh
+case "$*" in
+'call service delete {"name":"'*'"}')
+	. /lib/functions/procd.sh
+	name=${4#*:?}
+	[ -e "/tmp/procd/${name%?\}}" ] || exit 4
+	procd_kill "${name%?\}}"
+	;;
+'-t 3 call network.interface dump') cat /tmp/network.interface.dump 2>/dev/null || exit 4 ;;
+*)
+	echo "ubus: $*" >>/tmp/procd/complaints
+	exit 2
+	;;
+esac
+"""
+
 # The service's own files, as its package places them (tests of the package are elsewhere).
 SERVICE = {
     "etc/init.d/tollgated": ("init.d/tollgated", 0o755),
@@ -72,7 +95,8 @@ class Root:
             self.write(f"etc/{name}", "")
         # What a reload would do is seen by the note it leaves.
         self.write("sbin/reload_config", "#!/bin/sh\necho reload_config >>/tmp/reloads\n", 0o755)
-        self.write("etc/init.d/firewall", "#!/bin/sh\necho \"firewall $1\" >>/tmp/reloads\n", 0o755)
+        self.write("etc/init.d/firewall", FIREWALL, 0o755)
+        self.write("bin/ubus", UBUS, 0o755)
         for name, text in FILES.items():
             self.write(f"etc/config/{name}", text, 0o644)
         for name in ("protocols", "services"):
@@ -94,6 +118,13 @@ class Root:
         for path, (name, mode) in SERVICE.items():
             with open(os.path.join(TOP, name)) as file:
                 self.write(path, file.read(), mode)
+
+    def put_fw4(self) -> None:
+        """The stand-in for fw4, which takes the place of the lab's base firewall at once."""
+        os.makedirs(self.at("usr/share/firewall4"), exist_ok=True)
+        shutil.copy(os.path.join(HERE, "fw4.sh"), self.at("sbin/fw4"))
+        os.chmod(self.at("sbin/fw4"), 0o755)
+        self.run("/sbin/fw4", "reload")
 
     def close(self) -> None:
         """Ends the service and takes the mounts away."""
@@ -162,9 +193,9 @@ class Root:
     def log(self) -> str:
         return self.read("tmp/procd/tollgated.log")
 
-    def service(self) -> list[str]:
-        """What procd was told of our service."""
-        return self.read("tmp/procd/tollgated").splitlines()
+    def service(self, name: str = "tollgated") -> list[str]:
+        """What procd was told of our service, or of what is paid (`tollgated-paid`)."""
+        return self.read(f"tmp/procd/{name}").splitlines()
 
     def files(self) -> set[str]:
         """Every file but those of /proc, /dev and /tmp."""
