@@ -124,6 +124,11 @@ impl Mint {
         self.0.client.url()
     }
 
+    /// How many quotes may be asked for in one question (NUT-29), if the mint takes that.
+    pub fn quotes_at_once(&self) -> Option<usize> {
+        self.kept().info.as_ref()?.1.quotes_at_once
+    }
+
     pub fn health(&self) -> MintHealth {
         self.kept().health.clone()
     }

@@ -42,7 +42,8 @@ pub fn text(status: StatusCode, text: &str) -> Answer {
 
 /// A file that belongs to the program; `version` makes browsers fetch it again after an update.
 pub fn asset(content_type: &'static str, content: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::OK, content_type, content.as_bytes().to_vec());
+    let mut answer = plain(StatusCode::OK, content_type, Vec::new());
+    *answer.body_mut() = Full::new(Bytes::from_static(content.as_bytes()));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     answer
 }

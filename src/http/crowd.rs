@@ -92,6 +92,8 @@ struct Table {
     turn: u64,
     /// Sorted.
     customers: (Option<Instant>, Vec<MacAddr>),
+    /// What is to be ended when the table is not held any more.
+    closed: Vec<AbortHandle>,
 }
 
 /// One connection.
@@ -124,6 +126,7 @@ impl Crowd {
             count: 0,
             turn: 0,
             customers: (None, Vec::new()),
+            closed: Vec::new(),
         };
         Crowd(Arc::new(Shared { table: Mutex::new(table), customers: Box::new(customers) }))
     }
@@ -169,7 +172,7 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the table, with the customers known as far as they are needed.
+    /// Changes the table, with the customers known as far as they are needed, and ends what was closed.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table();
         let is_tight = table.bytes >= table.budget.guaranteed() || table.count >= table.budget.connections;
@@ -178,7 +181,11 @@ impl Shared {
             customers.sort_unstable();
             table.customers = (Some(Instant::now()), customers);
         }
-        change(&mut table)
+        let result = change(&mut table);
+        let closed = std::mem::take(&mut table.closed);
+        drop(table);
+        closed.iter().for_each(AbortHandle::abort);
+        result
     }
 }
 
@@ -277,9 +284,8 @@ impl Table {
 
     fn close(&mut self, station: Station, number: u64) {
         log::debug!("a connection of {station:?} is closed to let others in");
-        if let Some(task) = self.remove(station, number).and_then(|seat| seat.task) {
-            task.abort();
-        }
+        let task = self.remove(station, number).and_then(|seat| seat.task);
+        self.closed.extend(task);
     }
 
     fn remove(&mut self, station: Station, number: u64) -> Option<Seat> {

@@ -34,7 +34,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let session = shop.access.session(visit.caller.mac, &visit.venue.id);
     let online = session.as_ref().filter(|session| session.is_running());
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
-        Some(id) => shop.mint_proxy.status(visit.caller.mac, &id).await.ok(),
+        Some(id) => shop.mint_proxy.status_shown(visit.caller.mac, &id).await.ok(),
         None => None,
     };
     let choosing = visit.get("choose").is_some();
@@ -54,6 +54,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         }
     }
     let unpaid = unfinished().map(|request| request.id.to_string());
+    let is_late = shop.mint_proxy.page_is_open(visit.caller.mac);
     let expired = request.filter(|request| {
         request
             .parts()
@@ -79,7 +80,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         notices.insert(0, Notice::InvoiceExpired { request_id: request.id.as_str() });
     }
     let mints = offer.mints();
-    let offer = offer.offer(visit, &mints, &notices, unpaid.as_deref());
+    let offer = Offer { is_late, ..offer.offer(visit, &mints, &notices, unpaid.as_deref()) };
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
             let left = Quantity { metric: session.metric, amount: session.remaining };
@@ -286,7 +287,8 @@ impl OfferFacts {
         notices: &'a [Notice<'a>],
         unpaid_request: Option<&'a str>,
     ) -> Offer<'a> {
-        Offer { step: self.step, max_steps: self.max_steps, mints, notices, unpaid_request }
+        let (step, max_steps) = (self.step, self.max_steps);
+        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false }
     }
 }
 

@@ -13,6 +13,7 @@ mod messages;
 mod opening;
 mod pace;
 mod request;
+mod rounds;
 mod sockets;
 mod tickets;
 mod watch;
@@ -29,11 +30,13 @@ use crate::config::Config;
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::pace::Pace;
-use crate::store::{Owner, PartState, RequestId, Store, StoreError};
+use crate::store::{Owner, RequestId, Store, StoreError};
+use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
 use request::Wake;
 use sockets::Sockets;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch::Receiver;
 
@@ -55,6 +58,8 @@ struct Shared {
     table: Mutex<Table>,
     /// Service time: older requests were found in the store.
     started: Millis,
+    /// There may be unpaid requests that lie in the store only.
+    has_aside: AtomicBool,
 }
 
 /// The requests in memory.
@@ -71,15 +76,42 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Whether one more request has room in memory. Where there are too many, a late payment that may still
-    /// come to the oldest of them is given up rather than a guest who is here now.
-    fn make_room(&mut self) -> bool {
-        let unfinished = self.requests.values().filter(|request| !request.is_finished()).count();
-        if unfinished < pace::MAX_UNFINISHED {
+    /// Whether `more` invoices have room in memory. Where there are too many, those that were not asked about for the
+    /// longest time are left to the rounds, the ones that have ended first: of what is older than ten minutes, and
+    /// not of a guest with a session while it can still be paid.
+    fn make_room(
+        &mut self,
+        more: usize,
+        is_customer: bool,
+        now: Millis,
+        has_session: impl Fn(MacAddr) -> bool,
+    ) -> bool {
+        let unfinished = || self.requests.values().filter(|request| !request.is_finished());
+        let waiting = || unfinished().filter(|request| request.is_asking() || request.is_unpaid());
+        let invoices = waiting().map(|request| request.invoices()).fold(0, usize::saturating_add);
+        let (mut invoices, mut requests) = (invoices, unfinished().count());
+        let has_room = |invoices, requests| {
+            pace::has_room(invoices, more, is_customer) && requests < pace::MAX_UNFINISHED
+        };
+        if has_room(invoices, requests) {
             return true;
         }
-        let oldest = self.requests.values().filter(|request| request.is_overdue()).min_by_key(|r| r.created);
-        oldest.map(|request| request.end_grace()).is_some()
+        let may_go = |request: &&Arc<Request>| {
+            let is_old = request.created.saturating_add(pace::UNPAID_COUNTS_FOR) <= now;
+            !request.is_asking() && is_old && (request.is_overdue() || !has_session(request.mac()))
+        };
+        let mut oldest: Vec<Arc<Request>> = waiting().filter(may_go).cloned().collect();
+        oldest.sort_by_key(|request| (!request.is_overdue(), request.asked_about()));
+        for request in oldest {
+            self.requests.remove(&request.id);
+            request.set_aside();
+            invoices = invoices.saturating_sub(request.invoices());
+            requests = requests.saturating_sub(1);
+            if has_room(invoices, requests) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -93,7 +125,9 @@ impl MintProxy {
         house_seed: Arc<Seed>,
         config: Receiver<Arc<Config>>,
     ) -> Result<MintProxy, StoreError> {
-        let open = store.open_requests().await?;
+        // Power went before their invoices were shown: nobody can have paid them.
+        store.forget_asking().await?;
+        let open = store.open_requests(pace::FOR_STRANGERS).await?;
         let started = store.now();
         let proxy = MintProxy(Arc::new(Shared {
             store,
@@ -105,17 +139,15 @@ impl MintProxy {
             sockets: Sockets::default(),
             table: Mutex::new(Table::default()),
             started,
+            has_aside: AtomicBool::new(open.len() >= pace::FOR_STRANGERS),
         }));
         for row in open {
-            if row.parts.iter().any(|part| part.state == PartState::Asking) {
-                // Power went before the invoice was shown: nobody can have paid it.
-                proxy.0.store.not_invoiced(&row.id).await?;
-                continue;
-            }
             let request = Arc::new(Request::from_row(row));
             proxy.table().requests.insert(request.id.clone(), request.clone());
             proxy.watch(&request);
         }
+        let rounds = proxy.clone();
+        task::spawn(async move { rounds.go_rounds().await });
         Ok(proxy)
     }
 
@@ -144,14 +176,38 @@ impl MintProxy {
 
     /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
     pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
-        let request = self.find(mac, id).await?;
+        self.look(mac, id, Wake::Guest).await
+    }
+
+    /// As `status`, for a page: an invoice that has ended is looked at at a slower pace.
+    pub async fn status_shown(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        self.look(mac, id, Wake::Page).await
+    }
+
+    async fn look(&self, mac: MacAddr, id: &RequestId, late: Wake) -> Result<Arc<Request>, ProxyError> {
+        let request = self.watched_again(self.find(mac, id).await?);
         request.opened().await?;
+        request.note_question(self.0.store.now());
         for part in request.parts() {
-            if part.awaits_payment() || part.progress() == Progress::Paid {
-                part.poke(Wake::Guest);
+            match part.progress() {
+                Progress::Unpaid | Progress::Paid => part.poke(Wake::Guest),
+                Progress::Overdue => part.poke(late),
+                Progress::Tokens(_) | Progress::Granted { .. } | Progress::Expired => {}
             }
         }
         Ok(request)
+    }
+
+    /// A guest has a page or a socket open: its late payments are looked for more often. Answers whether there are invoices of
+    /// it that have just ended.
+    pub fn page_is_open(&self, mac: MacAddr) -> bool {
+        let now = self.0.store.now();
+        let table = self.table();
+        let mine = table.requests.values().filter(|request| request.mac() == mac);
+        let late = mine
+            .flat_map(|request| request.parts())
+            .filter(|part| part.progress() == Progress::Overdue && looks::is_just_over(part.due, now));
+        late.map(|part| part.poke(Wake::Page)).count() > 0
     }
 
     /// A request of this MAC, from memory or from the store.
@@ -253,7 +309,7 @@ pub fn closed(error: &StoreError) -> ProxyError {
 mod tests {
     use super::*;
     use crate::config::{Metric, MintUrl};
-    use crate::store::{InvoiceRow, PartRow};
+    use crate::store::{InvoiceRow, PartRow, PartState};
     use crate::units::{Allotment, Sats, UnixSeconds};
 
     fn request(created: u64, progress: Progress) -> Arc<Request> {
@@ -295,27 +351,72 @@ mod tests {
         Table { requests: requests.map(|one| (one.id.clone(), one)).collect(), ..Table::default() }
     }
 
+    const LATER: Millis = Millis::from_secs(3600);
+
+    fn has_room(table: &mut Table, now: Millis) -> bool {
+        table.make_room(1, false, now, |_| false)
+    }
+
+    fn set_aside(before: &[Arc<Request>]) -> Vec<u64> {
+        let mut ages: Vec<u64> =
+            before.iter().filter(|one| one.is_aside()).map(|one| one.created.0).collect();
+        ages.sort_unstable();
+        ages
+    }
+
+    fn full(progress: &Progress) -> (Table, Vec<Arc<Request>>) {
+        let table = table(progress, 1500);
+        let requests = table.requests.values().cloned().collect();
+        (table, requests)
+    }
+
     #[test]
     fn tokens_that_wait_for_their_guests_keep_nobody_from_buying() {
-        assert!(table(&Progress::Tokens("cashuB".to_owned()), pace::MAX_UNFINISHED).make_room());
+        assert!(has_room(&mut full(&Progress::Tokens("cashuB".to_owned())).0, Millis::ZERO));
     }
 
     #[test]
-    fn a_guest_who_is_here_goes_before_late_payments_that_may_come() {
-        let mut full = table(&Progress::Overdue, pace::MAX_UNFINISHED);
-        assert!(full.make_room() && full.make_room());
-        let given_up = |request: &&Arc<Request>| request.parts()[0].gets_no_grace();
-        let mut ages: Vec<u64> = full.requests.values().filter(given_up).map(|r| r.created.0).collect();
-        ages.sort_unstable();
-        assert_eq!(ages, [0, 1], "the oldest first, each once");
-    }
-
-    #[test]
-    fn what_can_still_be_paid_or_is_paid_is_never_given_up() {
-        for progress in [Progress::Unpaid, Progress::Paid] {
-            let mut full = table(&progress, pace::MAX_UNFINISHED);
-            assert!(!full.make_room());
-            assert!(full.requests.values().all(|request| !request.parts()[0].gets_no_grace()));
+    fn the_oldest_invoice_is_left_to_the_rounds_for_a_guest_who_is_here_now() {
+        for progress in [Progress::Unpaid, Progress::Overdue] {
+            let (mut table, requests) = full(&progress);
+            assert!(has_room(&mut table, LATER) && has_room(&mut table, LATER));
+            assert_eq!(set_aside(&requests), [0], "one place is enough for two who only ask");
+            assert_eq!(table.requests.len(), 1499);
+            table.make_room(3, false, LATER, |_| false);
+            assert_eq!(set_aside(&requests), [0, 1, 2], "the oldest first");
         }
+    }
+
+    #[test]
+    fn an_invoice_that_its_guest_asks_about_stays_longer() {
+        let (mut table, requests) = full(&Progress::Unpaid);
+        requests.iter().filter(|one| one.created == Millis::ZERO).for_each(|one| one.note_question(LATER));
+        assert!(has_room(&mut table, LATER));
+        assert_eq!(set_aside(&requests), [1]);
+    }
+
+    #[test]
+    fn what_has_ended_goes_before_what_can_still_be_paid() {
+        let (mut table, requests) = full(&Progress::Unpaid);
+        let ended = requests.iter().find(|one| one.created == Millis(700)).unwrap();
+        ended.parts()[0].set_progress(Progress::Overdue, Millis::ZERO);
+        assert!(has_room(&mut table, LATER));
+        assert_eq!(set_aside(&requests), [700]);
+    }
+
+    #[test]
+    fn invoices_of_the_last_ten_minutes_and_of_guests_with_a_session_are_watched() {
+        let (mut table, requests) = full(&Progress::Unpaid);
+        assert!(!has_room(&mut table, Millis::from_secs(599)));
+        assert!(!table.make_room(1, false, LATER, |_| true));
+        assert!(table.make_room(1, true, LATER, |_| true), "there is room for customers");
+        assert_eq!(set_aside(&requests), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_paid_is_always_watched() {
+        let mut many = table(&Progress::Paid, pace::MAX_UNFINISHED);
+        assert!(!has_room(&mut many, LATER));
+        assert_eq!(many.requests.len(), pace::MAX_UNFINISHED);
     }
 }

@@ -1,7 +1,7 @@
 //! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
 
 use super::messages::{Ask, Code, ProxyError};
-use super::pace::{self, MAX_UNPAID, UNPAID_COUNTS_FOR};
+use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
 use super::{closed, MintProxy};
 use crate::access::Price;
@@ -69,6 +69,7 @@ impl MintProxy {
         let mut table = self.table();
         let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
         if let Some(same) = mine().find(|request| request.answers(owner, &venue.id, &asked, now)) {
+            same.note_question(now);
             return Ok((same.clone(), false));
         }
         self.can_sell(owner, venue.metric)?;
@@ -81,11 +82,7 @@ impl MintProxy {
                 "three invoices are waiting to be paid already; pay one of them, or wait",
             ));
         }
-        let payable =
-            table.requests.values().filter(|request| request.is_asking() || request.is_payable(now));
-        let invoices = payable.map(|request| request.invoices()).fold(0, usize::saturating_add);
-        let is_customer = self.0.access.is_customer(caller.mac);
-        if !pace::has_room(invoices, parts.len(), is_customer) || !table.make_room() {
+        if !self.make_room(&mut table, parts.len(), caller.mac) {
             return Err(rate_limited("too many invoices are open on this router; please wait a little"));
         }
         if !table.new_requests.admit(caller.mac, now) {

@@ -13,11 +13,11 @@ const QUESTIONS_PER_WINDOW: usize = 600;
 pub const UNPAID_COUNTS_FOR: Millis = Millis::from_secs(600);
 pub const MAX_UNPAID: usize = 3;
 
-/// Invoices of all guests together that can be paid at a time. Addresses are easily made up, so the last of
-/// them are for those who have bought access before.
+/// Invoices of all guests together that are watched closely. Addresses are easily made up, so the last of them are
+/// for those who have bought access before.
 const MAX_INVOICES: usize = 2000;
-const FOR_CUSTOMERS: usize = 500;
-/// Requests in memory with something left to do, those whose invoices have ended included.
+pub const FOR_STRANGERS: usize = 1500;
+/// Requests in memory with something left to do, those that are paid included.
 pub const MAX_UNFINISHED: usize = 3000;
 
 pub fn of_requests() -> Pace {
@@ -28,9 +28,9 @@ pub fn of_questions() -> Pace {
     Pace::new(QUESTIONS_PER_WINDOW, WINDOW)
 }
 
-/// Whether `more` invoices may be asked for while `open` can be paid.
+/// Whether `more` invoices may be asked for while `open` are watched.
 pub fn has_room(open: usize, more: usize, is_customer: bool) -> bool {
-    let limit = if is_customer { MAX_INVOICES } else { MAX_INVOICES.saturating_sub(FOR_CUSTOMERS) };
+    let limit = if is_customer { MAX_INVOICES } else { FOR_STRANGERS };
     open.saturating_add(more) <= limit
 }
 

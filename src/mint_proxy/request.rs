@@ -21,6 +21,10 @@ pub struct Request {
     pub owner: Owner,
     /// Service time.
     pub created: Millis,
+    /// When the guest last asked about it (service time).
+    asked_about: Mutex<Millis>,
+    /// Left to the rounds: nobody watches it closely any more.
+    is_aside: AtomicBool,
     asked: Vec<(MintUrl, Sats)>,
     opening: watch::Sender<Opening>,
     parts: OnceLock<Vec<Part>>,
@@ -57,7 +61,7 @@ pub struct Part {
     pub said_paid: AtomicBool,
     pub mint_is_back: AtomicBool,
     pub guest_asks: AtomicBool,
-    no_grace: AtomicBool,
+    pub guest_looks_on: AtomicBool,
 }
 
 /// Why a part should be looked at now.
@@ -69,6 +73,8 @@ pub enum Wake {
     MintIsBack,
     /// The guest wants to know.
     Guest,
+    /// The guest has a page open on which it would see a late payment.
+    Page,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +108,8 @@ impl Request {
             venue: venue.to_owned(),
             owner,
             created,
+            asked_about: Mutex::new(created),
+            is_aside: AtomicBool::new(false),
             asked,
             opening: watch::Sender::new(Opening::Asking),
             parts: OnceLock::new(),
@@ -179,18 +187,34 @@ impl Request {
             })
     }
 
-    /// Every invoice has ended, and its late payment is still looked for.
+    /// An invoice has ended, and its late payment is still looked for.
     pub fn is_overdue(&self) -> bool {
-        !self.parts().is_empty()
-            && self.parts().iter().all(|part| part.progress() == Progress::Overdue && !part.gets_no_grace())
+        self.parts().iter().any(|part| part.progress() == Progress::Overdue)
     }
 
-    /// Late payments are looked for once more, and then no longer.
-    pub fn end_grace(&self) {
-        for part in self.parts() {
-            part.no_grace.store(true, Ordering::Relaxed);
-            part.wake.notify_one();
-        }
+    /// It waits for nothing but payments.
+    pub fn is_unpaid(&self) -> bool {
+        let is_on_its_way =
+            |part: &Part| matches!(part.progress(), Progress::Paid | Progress::Granted { online: false });
+        self.parts().iter().any(Part::awaits_payment) && !self.parts().iter().any(is_on_its_way)
+    }
+
+    pub fn note_question(&self, now: Millis) {
+        *lock(&self.asked_about) = now;
+    }
+
+    pub fn asked_about(&self) -> Millis {
+        *lock(&self.asked_about)
+    }
+
+    /// Ends the close watch of its parts.
+    pub fn set_aside(&self) {
+        self.is_aside.store(true, Ordering::Relaxed);
+        self.parts().iter().for_each(|part| part.wake.notify_one());
+    }
+
+    pub fn is_aside(&self) -> bool {
+        self.is_aside.load(Ordering::Relaxed)
     }
 
     /// Invoices that this request has, or is about to get.
@@ -289,7 +313,7 @@ impl Part {
             said_paid: AtomicBool::new(false),
             mint_is_back: AtomicBool::new(false),
             guest_asks: AtomicBool::new(false),
-            no_grace: AtomicBool::new(false),
+            guest_looks_on: AtomicBool::new(false),
         })
     }
 
@@ -345,10 +369,6 @@ impl Part {
         self.made_ticket.load(Ordering::Relaxed)
     }
 
-    pub fn gets_no_grace(&self) -> bool {
-        self.no_grace.load(Ordering::Relaxed)
-    }
-
     pub fn holds_tokens(&self) -> bool {
         !self.is_acked() && matches!(lock(&self.progress).0, Progress::Tokens(_))
     }
@@ -371,6 +391,7 @@ impl Part {
             Wake::SaidPaid => &self.said_paid,
             Wake::MintIsBack => &self.mint_is_back,
             Wake::Guest => &self.guest_asks,
+            Wake::Page => &self.guest_looks_on,
         };
         flag.store(true, Ordering::Relaxed);
         self.wake.notify_one();

@@ -166,6 +166,11 @@ impl Sockets {
         }
     }
 
+    /// Whether this MAC has a socket open.
+    pub fn has(&self, mac: MacAddr) -> bool {
+        self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&mac)
+    }
+
     pub fn count(&self) -> usize {
         self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
@@ -185,6 +190,7 @@ impl MintProxy {
             working: Arc::new(Semaphore::new(AT_A_TIME)),
             ear,
         };
+        self.page_is_open(speaker.caller.mac);
         let redeliver = speaker.clone();
         task::spawn(async move { redeliver.deliver().await });
         Some(Conversation { outbox: inbox, speaker })

@@ -27,6 +27,19 @@ const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 const REPORTED_REFUSAL: usize = 2;
 const MANY_REFUSALS: usize = 30;
 const PAUSE_AFTER_MANY: Duration = Duration::from_secs(600);
+/// A page that asked so lately is still open.
+const PAGE_IS_OPEN: Millis = Millis::from_secs(60);
+
+/// How waiting for a payment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Paid,
+    /// It was not paid in time.
+    Expired,
+    /// The rounds look for the payment from now on.
+    Aside,
+}
+
 /// How an attempt to claim ended.
 enum Claim {
     Proofs(Vec<Proof>),
@@ -67,9 +80,12 @@ impl MintProxy {
     async fn bring_to_its_end(&self, request: &Arc<Request>, part: &Part) {
         let mut attempts = 0usize;
         loop {
-            if part.awaits_payment() && !self.wait_for_payment(request, part).await {
-                self.tell(request, part, Progress::Expired);
-                return;
+            if part.awaits_payment() {
+                match self.wait_for_payment(request, part).await {
+                    Waited::Paid => {}
+                    Waited::Expired => return self.tell(request, part, Progress::Expired),
+                    Waited::Aside => return,
+                }
             }
             if part.progress() != Progress::Paid {
                 return;
@@ -106,15 +122,14 @@ impl MintProxy {
         }
     }
 
-    /// True when there is something to claim, false when the invoice was not paid in time.
-    async fn wait_for_payment(&self, request: &Request, part: &Part) -> bool {
+    async fn wait_for_payment(&self, request: &Arc<Request>, part: &Part) -> Waited {
         self.0.mints.watch(&part.mint, part.quote.clone());
-        let paid = self.look_until_paid(request, part).await;
+        let waited = self.look_until_paid(request, part).await;
         self.0.mints.forget(&part.mint, part.quote.clone());
-        paid
+        waited
     }
 
-    async fn look_until_paid(&self, request: &Request, part: &Part) -> bool {
+    async fn look_until_paid(&self, request: &Arc<Request>, part: &Part) -> Waited {
         let store = &self.0.store;
         let mint = self.0.mints.get(&part.mint);
         let was_made_since_start = request.created >= self.0.started;
@@ -122,10 +137,13 @@ impl MintProxy {
             true => Looks::new(part.due, store.now()),
             false => Looks::resumed(part.due, store.now()),
         };
+        let mut page_asked: Option<Millis> = None;
         loop {
             if part.said_paid.swap(false, Ordering::Relaxed) {
-                self.tell(request, part, Progress::Paid);
-                return true;
+                return self.found_paid(request, part);
+            }
+            if request.is_aside() {
+                return Waited::Aside;
             }
             if part.mint_is_back.swap(false, Ordering::Relaxed) {
                 looks.look_now(store.now());
@@ -135,9 +153,12 @@ impl MintProxy {
                     Urgency::Background
                 }
                 () = part.wake.notified() => {
-                    let asked = part.guest_asks.swap(false, Ordering::Relaxed);
-                    let last_look = part.gets_no_grace();
-                    if !last_look && (!asked || !looks.guest_may_look(store.now())) {
+                    let asks = part.guest_asks.swap(false, Ordering::Relaxed);
+                    if part.guest_looks_on.swap(false, Ordering::Relaxed) || asks {
+                        page_asked = Some(store.now());
+                        looks.guest_looks_on(store.now());
+                    }
+                    if !asks || !looks.guest_may_look(store.now()) {
                         continue;
                     }
                     Urgency::Guest
@@ -146,22 +167,21 @@ impl MintProxy {
             match mint.quote_state(&part.quote, urgency).await.map(|quote| quote.state) {
                 Ok(QuoteState::Paid | QuoteState::Issued) => {
                     store.paid(part.id);
-                    self.tell(request, part, Progress::Paid);
-                    return true;
+                    return self.found_paid(request, part);
                 }
                 Ok(QuoteState::Unpaid | QuoteState::Pending) => {
-                    let grace = match part.gets_no_grace() {
-                        true => Millis::ZERO,
-                        false => self.0.config.borrow().main.invoice_grace,
-                    };
-                    match looks.unpaid(store.now(), grace) {
+                    let grace = self.0.config.borrow().main.invoice_grace;
+                    let now = store.now();
+                    let is_here = page_asked.is_some_and(|at| at.saturating_add(PAGE_IS_OPEN) > now)
+                        || self.0.sockets.has(request.mac());
+                    match looks.unpaid(now, grace, is_here) {
                         Unpaid::Payable => {}
                         Unpaid::Overdue => self.tell(request, part, Progress::Overdue),
                         Unpaid::GivenUp => {
                             if let Err(err) = store.expired(part.id).await {
                                 log::error!("request {}: {err}", request.id);
                             }
-                            return false;
+                            return Waited::Expired;
                         }
                     }
                 }
@@ -172,6 +192,17 @@ impl MintProxy {
                 }
             }
         }
+    }
+
+    /// A payment that is found when its request was set aside meanwhile has all of the request watched again.
+    fn found_paid(&self, request: &Arc<Request>, part: &Part) -> Waited {
+        if request.is_aside() {
+            let (proxy, id, part) = (self.clone(), request.id.clone(), part.id);
+            task::spawn(async move { proxy.take_up(&id, part).await });
+            return Waited::Aside;
+        }
+        self.tell(request, part, Progress::Paid);
+        Waited::Paid
     }
 
     /// One attempt: send the newest outputs; if they or the quote are used already, fetch what was signed.

@@ -19,6 +19,8 @@ pub struct Offer<'a> {
     pub notices: &'a [Notice<'a>],
     /// An invoice of this guest that can still be paid.
     pub unpaid_request: Option<&'a str>,
+    /// An invoice of this guest has just ended; a late payment would still count.
+    pub is_late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -468,8 +470,14 @@ mod tests {
     #[test]
     fn a_price_beyond_all_numbers_is_not_offered() {
         let mints = [OfferedMint { url: "https://m", price_per_step: Sats(u64::MAX / 100), min_steps: 1 }];
-        let offer =
-            Offer { step: MINUTE, max_steps: 1440, mints: &mints, notices: &[], unpaid_request: None };
+        let offer = Offer {
+            step: MINUTE,
+            max_steps: 1440,
+            mints: &mints,
+            notices: &[],
+            unpaid_request: None,
+            is_late: false,
+        };
         let (_, chips) = offer.sellable().unwrap();
         assert_eq!(chips.iter().map(|chip| chip.steps).collect::<Vec<_>>(), [10, 60]);
     }

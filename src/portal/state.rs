@@ -80,12 +80,12 @@ fn offer_step(offer: &Offer) -> &'static str {
     }
 }
 
-/// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere.
+/// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere, if need be too late.
 fn offer_poll(offer: &Offer) -> Option<u64> {
     if !offer.is_open() {
         Some(5)
     } else {
-        offer.unpaid_request.map(|_| 10)
+        offer.unpaid_request.map(|_| 10).or(offer.is_late.then_some(20))
     }
 }
 

@@ -27,7 +27,14 @@ fn invoice() -> String {
 }
 
 fn offer<'a>() -> Offer<'a> {
-    Offer { step: secs(60), max_steps: 1440, mints: &MINTS, notices: &[], unpaid_request: None }
+    Offer {
+        step: secs(60),
+        max_steps: 1440,
+        mints: &MINTS,
+        notices: &[],
+        unpaid_request: None,
+        is_late: false,
+    }
 }
 
 fn pay(invoice: &str) -> Pay<'_> {

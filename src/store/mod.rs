@@ -35,7 +35,8 @@ pub use error::StoreError;
 pub use keyfile::{KeyFile, Secret};
 pub use payments::{BackendRow, HistoryRow, NewPayment, OpenPayment, ReserveResult, TapId, TapRow, TapState};
 pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, Owner, PartRow, PartState, RequestId, RequestRow, Tokens,
+    ClaimRow, InvoiceRow, NewPart, NewRequest, OpenPart, Owner, PartRow, PartState, RequestId, RequestRow,
+    Tokens,
 };
 pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;

@@ -93,6 +93,16 @@ pub struct PartRow {
     pub claims: Vec<ClaimRow>,
 }
 
+/// An invoice that waits for its payment: what it takes to ask for it.
+#[derive(Clone)]
+pub struct OpenPart {
+    pub id: i64,
+    pub request: RequestId,
+    pub quote: String,
+    /// In service time.
+    pub due: Millis,
+}
+
 /// One set of blinded outputs of a part; the newest is last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRow {
@@ -253,8 +263,14 @@ impl Store {
     }
 
     pub async fn expired(&self, part: i64) -> Result<(), StoreError> {
+        self.all_expired(vec![part]).await
+    }
+
+    pub async fn all_expired(&self, parts: Vec<i64>) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
+            for part in &parts {
+                tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
+            }
             Ok(())
         })
         .await
@@ -271,17 +287,69 @@ impl Store {
         .await
     }
 
-    /// Requests that still have work to do: unpaid or unclaimed.
-    pub async fn open_requests(&self) -> Result<Vec<RequestRow>, StoreError> {
-        self.read(|db| {
+    /// Forgets the requests that a mint was being asked for: nothing was shown of them.
+    pub async fn forget_asking(&self) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.execute(
+                "DELETE FROM requests WHERE id IN
+                     (SELECT request FROM parts WHERE state IN ('asking', 'unpaid', 'paid') AND state = 'asking')
+                 AND NOT EXISTS
+                     (SELECT 1 FROM parts WHERE request = requests.id AND state NOT IN ('asking', 'unpaid'))",
+                [],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Requests that still have work to do, at most so many: the paid ones first, then the newest unpaid.
+    pub async fn open_requests(&self, most: usize) -> Result<Vec<RequestRow>, StoreError> {
+        self.read(move |db| {
             let ids = db
                 .prepare(
-                    "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE p.state IN ('asking', 'unpaid', 'paid')",
+                    "SELECT request FROM parts WHERE state IN ('asking', 'unpaid', 'paid')
+                     GROUP BY request ORDER BY MAX(state = 'paid') DESC, MAX(id) DESC LIMIT ?1",
                 )?
-                .query_map([], |row| row.get::<_, String>(0))?
+                .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
             ids.into_iter().filter_map(|id| request_by_id(db, &RequestId(id)).transpose()).collect()
+        })
+        .await
+    }
+
+    /// The mints of invoices that wait for their payment, or whose payment waits for us.
+    pub async fn open_mints(&self) -> Result<Vec<MintUrl>, StoreError> {
+        self.read(|db| {
+            db.prepare("SELECT DISTINCT mint FROM parts WHERE state IN ('asking', 'unpaid', 'paid')")?
+                .query_map([], |row| row.get::<_, String>(0))?
+                .map(|mint| MintUrl::parse(&mint?).map_err(|_| StoreError::unreadable("mint")))
+                .collect()
+        })
+        .await
+    }
+
+    /// Such invoices of a mint, at most so many, with numbers above `after`, in their order.
+    pub async fn open_parts(
+        &self,
+        mint: &MintUrl,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<OpenPart>, StoreError> {
+        let mint = mint.as_str().to_owned();
+        self.read(move |db| {
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let rows = db
+                .prepare_cached(
+                    "SELECT id, request, quote, due_ms FROM parts
+                     WHERE state IN ('asking', 'unpaid', 'paid') AND id > ?1 AND mint = ?2 AND quote IS NOT NULL
+                     ORDER BY id LIMIT ?3",
+                )?
+                .query_map(params![after, mint, most], |row| {
+                    let due = row.get::<_, Option<Millis>>(3)?.unwrap_or_default();
+                    Ok(OpenPart { id: row.get(0)?, request: RequestId(row.get(1)?), quote: row.get(2)?, due })
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(rows)
         })
         .await
     }

@@ -217,12 +217,12 @@ TOGETHER = (
     (r"test_lightning(_nodes)?.py::", "lnbits"), (r"test_(card|lightning)_lnd.py::", "lnd"),
 )
 # Files in so many parts.
-PARTS = {"test_wallet": 3, "test_money": 3, "test_bytes": 2, "test_portal": 3, "test_service": 2, "test_portal_looks": 2, "test_store": 2}
+PARTS = {"test_wallet": 3, "test_money": 3, "test_bytes": 2, "test_portal": 3, "test_service": 2, "test_portal_looks": 2, "test_store": 2, "test_crowd": 3}
 # The longest begin first: with the last of them begun last, all other workers would wait for one.
 LONGEST = (
     "lnbits", "lnd", "test_before_paying", "test_portal_ecash", "test_tollgate_clients", "test_takings", *WAITING, "melting", "test_money", "test_bytes",
     "test_gate", "test_takings_mints", "test_wallet", "test_portal_looks", "test_portal", "test_store", "test_tollgate_mints", "test_card_melt",
-    "test_service", "test_package",
+    "test_service", "test_package", "test_crowd",
 )
 
 

@@ -73,7 +73,7 @@ impl Books {
     }
 
     async fn is_open(&self, id: &RequestId) -> bool {
-        self.store.open_requests().await.unwrap().iter().any(|row| row.id == *id)
+        self.store.open_requests(1000).await.unwrap().iter().any(|row| row.id == *id)
     }
 }
 
@@ -335,4 +335,64 @@ async fn what_came_to_nothing_is_forgotten_long_before_tokens_are() {
     assert!(books.states(&expired).await.is_empty());
     assert_eq!(books.states(&tokens).await, [PartState::Claimed]);
     assert_eq!(books.states(&half.id).await.len(), 2, "its other part is still watched");
+}
+
+#[tokio::test]
+async fn of_many_open_requests_the_paid_and_then_the_newest_are_taken_up() {
+    let books = Books::new();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(books.invoiced(Owner::House, 2).await.id);
+    }
+    let paid = books.in_state(Owner::House, PartState::Paid).await;
+    ids.push(books.invoiced(Owner::House, 1).await.id);
+    let taken_up: Vec<_> =
+        books.store.open_requests(3).await.unwrap().into_iter().map(|row| row.id).collect();
+    assert_eq!(taken_up, [paid, ids[5].clone(), ids[4].clone()]);
+}
+
+#[tokio::test]
+async fn what_was_never_shown_is_forgotten_at_the_start_and_nothing_else() {
+    let books = Books::new();
+    let asking = books.begin(Owner::Guest, 2).await.id;
+    let others = [PartState::Unpaid, PartState::Paid, PartState::Claimed, PartState::Expired];
+    let mut kept = Vec::new();
+    for state in others {
+        kept.push(books.in_state(Owner::Guest, state).await);
+    }
+    books.store.forget_asking().await.unwrap();
+    assert!(books.store.request(&asking).await.unwrap().is_none());
+    for (id, state) in kept.iter().zip(others) {
+        assert_eq!(books.states(id).await, [state]);
+    }
+}
+
+#[tokio::test]
+async fn open_invoices_of_a_mint_are_read_a_few_at_a_time() {
+    let books = Books::new();
+    let mut parts = Vec::new();
+    for _ in 0..3 {
+        let row = books.invoiced(Owner::House, 2).await;
+        parts.extend(row.parts.iter().map(|part| part.id));
+    }
+    books.in_state(Owner::House, PartState::Expired).await;
+    books.begin(Owner::House, 1).await;
+    let (mint, other) =
+        (MintUrl::parse("https://mint.example").unwrap(), MintUrl::parse("https://other.example").unwrap());
+    assert_eq!(books.store.open_mints().await.unwrap(), [mint.clone()]);
+    let (mut after, mut read) = (0, Vec::new());
+    loop {
+        let page = books.store.open_parts(&mint, after, 4).await.unwrap();
+        assert!(
+            page.len() <= 4
+                && page.iter().all(|part| part.due == HOUR && part.quote == format!("quote-{}", part.id))
+        );
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        read.extend(page.iter().map(|part| part.id));
+    }
+    assert_eq!(read, parts);
+    assert!(books.store.open_parts(&other, 0, 4).await.unwrap().is_empty());
+    books.store.all_expired(parts).await.unwrap();
+    assert!(books.store.open_parts(&mint, 0, 4).await.unwrap().is_empty());
 }
