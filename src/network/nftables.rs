@@ -8,15 +8,37 @@ use crate::set::SortedSet;
 use crate::units::Millis;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
-/// The table's name; its family is `inet`.
+/// The name of both our tables.
 pub(crate) const TABLE: &str = "tollgate";
+
+/// Where a table of ours is at home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// In the path of IPv4 and IPv6 packets: the gate.
+    #[default]
+    Inet,
+    /// At the devices: the count of bytes.
+    Netdev,
+}
+
+/// As nft names it.
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Home::Inet => "inet",
+            Home::Netdev => "netdev",
+        })
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const NFPROTO_INET: u8 = 1;
+const NFPROTO_NETDEV: u8 = 5;
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
@@ -74,7 +96,7 @@ pub(crate) struct Element {
     /// Until it ends by itself; `None` for one that stays.
     pub remaining: Option<Millis>,
     /// What its counter says; zero without one.
-    pub bytes: u64,
+    pub packets: u64,
     /// The object that a map gives for it; empty in a set.
     pub object: String,
     /// The first key behind an interval.
@@ -106,37 +128,53 @@ impl Nftables {
     }
 
     pub fn chains(&mut self) -> io::Result<Vec<Chain>> {
-        self.list(GET_CHAIN, NEW_CHAIN, ours(), parse_chain)
+        self.list(GET_CHAIN, NEW_CHAIN, table(Home::Inet), parse_chain)
     }
 
     /// The rules of our table, in their order within each chain.
     pub fn rules(&mut self) -> io::Result<Vec<Rule>> {
-        self.list(GET_RULE, NEW_RULE, ours(), parse_rule)
+        self.rules_of(Home::Inet)
+    }
+
+    /// The same for either of our tables.
+    pub fn rules_of(&mut self, home: Home) -> io::Result<Vec<Rule>> {
+        self.list(GET_RULE, NEW_RULE, table(home), parse_rule)
     }
 
     pub fn sets(&mut self) -> io::Result<Vec<Set>> {
-        self.list(GET_SET, NEW_SET, ours(), parse_set)
+        self.list(GET_SET, NEW_SET, table(Home::Inet), parse_set)
     }
 
     /// The elements of one of our sets; empty where the set or the table does not exist.
     pub fn elements(&mut self, set: &str) -> io::Result<Vec<Element>> {
-        let mut body = ours();
+        self.elements_of(Home::Inet, set)
+    }
+
+    /// The same for a set of either of our tables.
+    pub fn elements_of(&mut self, home: Home, set: &str) -> io::Result<Vec<Element>> {
+        let mut body = table(home);
         netlink::push_name(&mut body, 2, set);
         let lists =
             self.list(GET_ELEMENTS, NEW_ELEMENTS, body, |payload| parse_elements(payload).map(Some))?;
         Ok(lists.into_iter().flatten().collect())
     }
 
-    /// The quotas in our table.
-    pub fn quotas(&mut self) -> io::Result<Vec<NamedQuota>> {
-        let mut body = ours();
+    /// One element of a set of ours.
+    pub fn element(&mut self, home: Home, set: &str, key: &[u8]) -> io::Result<Option<Element>> {
+        let body = batch::element(home, set, key, None, None);
+        Ok(self.one(GET_ELEMENTS, &body, parse_elements)?.into_iter().flatten().next())
+    }
+
+    /// The quotas in one of our tables.
+    pub fn quotas(&mut self, home: Home) -> io::Result<Vec<NamedQuota>> {
+        let mut body = table(home);
         netlink::push_attribute(&mut body, 3, &OBJECT_QUOTA.to_be_bytes());
         self.list(GET_OBJECT, NEW_OBJECT, body, parse_quota)
     }
 
-    /// One quota in our table.
-    pub fn quota(&mut self, name: &str) -> io::Result<Option<NamedQuota>> {
-        self.one(GET_OBJECT, &batch::quota(name), parse_quota).map(Option::flatten)
+    /// One quota in one of our tables.
+    pub fn quota(&mut self, home: Home, name: &str) -> io::Result<Option<NamedQuota>> {
+        self.one(GET_OBJECT, &batch::quota(home, name), parse_quota).map(Option::flatten)
     }
 
     /// The devices of every flowtable on the machine: what passes between them may skip our chains.
@@ -179,8 +217,11 @@ impl Nftables {
     }
 }
 
-fn ours() -> Vec<u8> {
-    let mut body = netlink::netfilter_header(NFPROTO_INET);
+fn table(home: Home) -> Vec<u8> {
+    let mut body = netlink::netfilter_header(match home {
+        Home::Inet => NFPROTO_INET,
+        Home::Netdev => NFPROTO_NETDEV,
+    });
     netlink::push_name(&mut body, TABLE_ATTRIBUTE, TABLE);
     body
 }
@@ -267,19 +308,19 @@ fn parse_elements(attributes: &[u8]) -> io::Result<Vec<Element>> {
             let object = netlink::attribute(element, 9)?.map(netlink::name).transpose()?.unwrap_or_default();
             let flags = netlink::attribute(element, 3)?.map(netlink::be32).transpose()?.unwrap_or_default();
             let is_end = flags & INTERVAL_END != 0;
-            found.push(Element { key, remaining, bytes: counted(element)?, object, is_end });
+            found.push(Element { key, remaining, packets: counted(element)?, object, is_end });
         }
     }
     Ok(found)
 }
 
-/// The bytes of an element's counter.
+/// The packets of an element's counter.
 fn counted(element: &[u8]) -> io::Result<u64> {
     let Some(expression) = netlink::attribute(element, 7)? else { return Ok(0) };
     if netlink::name(required(expression, 1)?)? != "counter" {
         return Ok(0);
     }
-    netlink::be64(required(required(expression, 2)?, 1)?)
+    netlink::be64(required(required(expression, 2)?, 2)?)
 }
 
 fn parse_quota(attributes: &[u8]) -> io::Result<Option<NamedQuota>> {
@@ -321,7 +362,7 @@ mod tests {
     }
 
     fn plain(key: u8) -> Element {
-        Element { key: vec![key; 6], remaining: None, bytes: 0, object: String::new(), is_end: false }
+        Element { key: vec![key; 6], remaining: None, packets: 0, object: String::new(), is_end: false }
     }
 
     #[test]

@@ -173,11 +173,12 @@ in_lab! {
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
         wait("the kernel to end it", || lab.guest.get(INTERNET[0], 443).is_refused_at_once());
         gate.close(&[station(MAC_1)]).unwrap();
-        gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 2, ECHO[0], 0) }]).unwrap();
+        // With the Ethernet header of the answer.
+        gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 2, ECHO[0] + 14, 0) }]).unwrap();
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), text("echo"));
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), Got::Silence);
         gate.close(&[station(MAC_1)]).unwrap();
-        let table = sh("nft list table inet tollgate");
+        let table = sh("nft list ruleset");
         assert!(!table.contains("quota q") && !sh("nft list set inet tollgate slow_at").contains(MAC_1), "{table}");
         assert!(lab.guest.get(INTERNET[0], 443).is_refused_at_once());
     }

@@ -26,13 +26,17 @@ fn cost_of_a_sale(gate: &mut NftGate, sessions: u32) -> Duration {
     std::fs::write(&path, script).unwrap();
     sh(&format!("nft -f {0} && rm {0}", path.display()));
     gate.tend().unwrap();
-    let before = processor_time();
-    for round in 0..20 {
-        let new = format!("02:00:00:02:{sessions:02x}:{round:02x}", sessions = sessions & 255);
-        gate.open(&[lease(&new, 60_000)]).unwrap();
-        gate.open(&[lease(&new, 120_000)]).unwrap();
-    }
-    processor_time() - before
+    let mut costs: Vec<Duration> = (0..40)
+        .map(|round| {
+            let new = format!("02:00:00:02:{:02x}:{round:02x}", sessions & 255);
+            let before = processor_time();
+            gate.open(&[lease(&new, 60_000)]).unwrap();
+            gate.open(&[lease(&new, 120_000)]).unwrap();
+            processor_time() - before
+        })
+        .collect();
+    costs.sort();
+    costs[20]
 }
 
 in_lab! {
@@ -48,7 +52,9 @@ in_lab! {
         std::fs::write(&path, format!("#!/bin/sh\necho run >>{}.log\nexec nft \"$@\"\n", path.display())).unwrap();
         sh(&format!("chmod 700 {}", path.display()));
         let mut gate = NftGate::with_program(path.clone().into_os_string());
-        gate.load(&plan(), &[]).unwrap();
+        gate.load(&plan(), &[bytes(MAC_2, 1, 1_000_000, 0)]).unwrap();
+        let runs = || std::fs::read_to_string(path.with_extension("log")).unwrap().lines().count();
+        let loaded = runs();
         gate.open(&[lease(MAC_1, 60_000), bytes(MAC_2, 1, 1_000_000, 0)]).unwrap();
         let opened = Instant::now();
         gate.open(&[lease(MAC_1, 120_000), bytes(MAC_2, 1, 2_000_000, 0)]).unwrap();
@@ -56,9 +62,8 @@ in_lab! {
         assert_near(left(&mut gate, MAC_1), 120_000, opened);
         gate.close(&[lease(MAC_1, 0).station(), lease(MAC_2, 0).station()]).unwrap();
         assert!(gate.inspect().unwrap().paid.is_empty());
-        let runs = std::fs::read_to_string(path.with_extension("log")).unwrap();
-        let _ = sh(&format!("rm {0} {0}.log", path.display()));
-        assert_eq!(runs.lines().count(), 1);
+        assert_eq!(runs(), loaded);
+        sh(&format!("rm {0} {0}.log", path.display()));
     }
 
     fn an_element_that_somebody_else_made_or_took_is_no_obstacle(_lab) {
@@ -68,7 +73,7 @@ in_lab! {
         gate.open(&[lease(MAC_1, 60_000), bytes(MAC_2, 1, 1_000_000, 0)]).unwrap();
         assert_near(left(&mut gate, MAC_1), 60_000, opened);
         sh(&format!("nft 'delete element inet tollgate paid_at {{ \"{BRIDGE}\" . {MAC_1} }}'"));
-        sh(&format!("nft 'delete element inet tollgate qm_at {{ \"{BRIDGE}\" . {MAC_2} }}'"));
+        sh(&format!("nft 'delete element netdev tollgate metered {{ \"{BRIDGE}\" . {MAC_2} }}'"));
         let opened = Instant::now();
         gate.open(&[lease(MAC_1, 90_000), bytes(MAC_2, 2, 1_000_000, 0)]).unwrap();
         assert_near(left(&mut gate, MAC_1), 90_000, opened);

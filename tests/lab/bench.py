@@ -30,7 +30,7 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     parts = {
-        "proxy": proxy, "sessions": sessions, "cards": cards, "access": bench_ecash.access, "crowd": bench_ecash.crowd,
+        "proxy": proxy, "sessions": sessions, "cards": cards, "access": bench_ecash.access, "many": bench_ecash.many, "crowd": bench_ecash.crowd,
         "usage": bench_ecash.usage, "wallets": bench_ecash.wallets,
     }
     asked = sys.argv[1:] or list(parts)

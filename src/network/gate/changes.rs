@@ -1,11 +1,11 @@
-//! What is to change among the elements and quotas of our table, in order. Said to the kernel as one batch,
+//! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch,
 //! or to nft as part of the script that loads the table, so that nobody paid is without an element between.
 
 use super::plan::Place;
 use super::quota::{Count, Name};
 use crate::network::netlink;
 use crate::network::nftables::batch::Batch;
-use crate::network::nftables::TABLE;
+use crate::network::nftables::{Home, TABLE};
 use crate::units::Millis;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -23,9 +23,19 @@ pub(super) enum Key {
     LetInByUs(Place),
     Slow(Place),
     CountedDownload(IpAddr),
+    /// At the device, where bytes are counted there.
+    Metered(Place),
+    Received(Place),
 }
 
 impl Key {
+    fn home(&self) -> Home {
+        match self {
+            Key::Metered(_) | Key::Received(_) => Home::Netdev,
+            _ => Home::Inet,
+        }
+    }
+
     fn set(&self) -> &'static str {
         match self {
             Key::Paid(_) => "paid_at",
@@ -38,15 +48,20 @@ impl Key {
             Key::Slow(_) => "slow_at",
             Key::CountedDownload(IpAddr::V4(_)) => "qm4",
             Key::CountedDownload(IpAddr::V6(_)) => "qm6",
+            Key::Metered(_) => "metered",
+            Key::Received(_) => "received",
         }
     }
 
     /// As the kernel keeps it: names and addresses as they stand in packets, each part padded to four bytes.
     fn octets(&self) -> Vec<u8> {
         match self {
-            Key::Paid(place) | Key::Counted(place) | Key::LetInByUs(place) | Key::Slow(place) => {
-                place.octets()
-            }
+            Key::Paid(place)
+            | Key::Counted(place)
+            | Key::LetInByUs(place)
+            | Key::Slow(place)
+            | Key::Metered(place)
+            | Key::Received(place) => place.octets(),
             Key::Upload(place, address) => [place.octets(), netlink::octets(*address)].concat(),
             Key::Download(address) | Key::CountedDownload(address) => netlink::octets(*address),
         }
@@ -57,7 +72,12 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Key::Paid(place) | Key::Counted(place) | Key::LetInByUs(place) | Key::Slow(place) => place.fmt(f),
+            Key::Paid(place)
+            | Key::Counted(place)
+            | Key::LetInByUs(place)
+            | Key::Slow(place)
+            | Key::Metered(place)
+            | Key::Received(place) => place.fmt(f),
             Key::Upload(place, address) => write!(f, "{place} . {address}"),
             Key::Download(address) | Key::CountedDownload(address) => address.fmt(f),
         }
@@ -75,8 +95,8 @@ pub(super) enum Change {
     },
     /// Fails where it is not there.
     Delete(Key),
-    PutQuota(Name, Count),
-    DeleteQuota(Name),
+    PutQuota(Home, Name, Count),
+    DeleteQuota(Home, Name),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,13 +155,13 @@ impl Changes {
     }
 
     /// Makes a quota, or changes the limit of the one that is there.
-    pub fn put_quota(&mut self, name: Name, count: Count) {
-        self.0.push(Change::PutQuota(name, count));
+    pub fn put_quota(&mut self, home: Home, name: Name, count: Count) {
+        self.0.push(Change::PutQuota(home, name, count));
     }
 
     /// Deletes a quota that no map gives any more.
-    pub fn delete_quota(&mut self, name: Name) {
-        self.0.push(Change::DeleteQuota(name));
+    pub fn delete_quota(&mut self, home: Home, name: Name) {
+        self.0.push(Change::DeleteQuota(home, name));
     }
 
     fn add(&mut self, key: Key, timeout: Option<Millis>, object: Option<Name>, is_new: bool) {
@@ -156,13 +176,13 @@ impl Changes {
             match change {
                 Change::Add { key, timeout, object, is_new } => {
                     let object = object.map(|name| name.to_string());
-                    batch.add(key.set(), &key.octets(), *timeout, object.as_deref(), *is_new);
+                    batch.add(key.home(), key.set(), &key.octets(), *timeout, object.as_deref(), *is_new);
                 }
-                Change::Delete(key) => batch.delete(key.set(), &key.octets()),
-                Change::PutQuota(name, Count { limit, used }) => {
-                    batch.put_quota(&name.to_string(), *limit, *used)
+                Change::Delete(key) => batch.delete(key.home(), key.set(), &key.octets()),
+                Change::PutQuota(home, name, Count { limit, used, .. }) => {
+                    batch.put_quota(*home, &name.to_string(), *limit, *used)
                 }
-                Change::DeleteQuota(name) => batch.delete_quota(&name.to_string()),
+                Change::DeleteQuota(home, name) => batch.delete_quota(*home, &name.to_string()),
             }
         }
         batch
@@ -183,7 +203,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Add { key, timeout, object, .. } => {
-                write!(f, "add element inet {TABLE} {} {{ {key}", key.set())?;
+                write!(f, "add element {} {TABLE} {} {{ {key}", key.home(), key.set())?;
                 if let Some(remaining) = timeout {
                     write!(f, " timeout {}", in_words(*remaining))?;
                 }
@@ -192,11 +212,13 @@ impl fmt::Display for Change {
                 }
                 f.write_str(" }")
             }
-            Change::Delete(key) => write!(f, "delete element inet {TABLE} {} {{ {key} }}", key.set()),
-            Change::PutQuota(name, Count { limit, used }) => {
-                write!(f, "add quota inet {TABLE} {name} {{ over {limit} bytes used {used} bytes }}")
+            Change::Delete(key) => {
+                write!(f, "delete element {} {TABLE} {} {{ {key} }}", key.home(), key.set())
             }
-            Change::DeleteQuota(name) => write!(f, "delete quota inet {TABLE} {name}"),
+            Change::PutQuota(home, name, Count { limit, used, .. }) => {
+                write!(f, "add quota {home} {TABLE} {name} {{ over {limit} bytes used {used} bytes }}")
+            }
+            Change::DeleteQuota(home, name) => write!(f, "delete quota {home} {TABLE} {name}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod lock;
+mod meter;
 mod nft;
 mod plan;
 mod process;

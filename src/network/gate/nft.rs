@@ -2,13 +2,15 @@
 //! socket, one transaction per call.
 
 use super::changes::{Changes, Key};
+use super::meter::{self, Surroundings};
 use super::plan::Place;
+use super::quota::Quotas;
 use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
 use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
 use crate::network::neighbours::{self, Caller};
 use crate::network::netlink::{self, Refusal};
-use crate::network::nftables::Nftables;
+use crate::network::nftables::{Home, Nftables};
 use crate::network::{conntrack::Connections, devices};
 use crate::set::SortedSet;
 use nix::errno::Errno;
@@ -22,11 +24,23 @@ pub struct NftGate {
     loaded: Option<Loaded>,
     line: Line,
     connections: Connections,
+    /// Where this kernel can count bytes; `None` before it was tried.
+    counts_at: Option<Home>,
+    /// What counts at the devices, if anything does.
+    meter: Meter,
     /// The elements, as they were when the gate was tended last, with what we have changed since.
     snapshot: Snapshot,
     /// The kernel's transaction number that everything we know is true for; `None` when it is not.
     generation: Option<u32>,
     warned: bool,
+}
+
+#[derive(Default)]
+struct Meter {
+    is_needed: bool,
+    around: Surroundings,
+    /// Of its rules, as the kernel had them right after our transaction.
+    digests: Vec<u64>,
 }
 
 struct Loaded {
@@ -57,6 +71,8 @@ impl NftGate {
             loaded: None,
             line: Line::default(),
             connections: Connections::default(),
+            counts_at: None,
+            meter: Meter::default(),
             snapshot: Snapshot::default(),
             generation: None,
             warned: false,
@@ -127,18 +143,75 @@ impl NftGate {
     }
 
     fn read_elements(&mut self) -> Result<(), GateError> {
-        self.snapshot = self.line.ask("the sets cannot be read", Snapshot::read)?;
+        let before = &self.snapshot.quotas;
+        self.snapshot = self.line.ask("the sets cannot be read", |nft| Snapshot::read(nft, before))?;
+        Ok(())
+    }
+
+    /// Makes sure of the table that counts at the devices, if this kernel takes such a table.
+    fn load_meter(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
+        let home = match self.counts_at {
+            Some(home) => home,
+            None => match self.run(&meter::probe()) {
+                Ok(()) => Home::Netdev,
+                Err(GateError::Refused(line)) => {
+                    log::info!(
+                        "gate: bytes are counted where packets are forwarded, not at the devices: {line}"
+                    );
+                    Home::Inet
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.counts_at = Some(home);
+        if self.snapshot.quotas.home() != home {
+            self.snapshot = Snapshot { quotas: Quotas::none(home), ..Snapshot::default() };
+        }
+        match home {
+            Home::Inet => Ok(()),
+            Home::Netdev => {
+                let counted = self.line.ask("the quotas cannot be read", |nft| nft.quotas(home))?;
+                let is_needed = !counted.is_empty() || leases.iter().any(|lease| lease.quota.is_some());
+                self.attach(plan, is_needed)
+            }
+        }
+    }
+
+    /// Brings the meter to the devices as they are. Where nobody is counted it costs nothing.
+    fn attach(&mut self, plan: &Plan, is_needed: bool) -> Result<(), GateError> {
+        let around = Surroundings::look(plan);
+        match self.run(&meter::load(plan, &around, is_needed, false)) {
+            Err(GateError::Refused(line)) => {
+                log::error!(
+                    "gate: table netdev tollgate cannot be brought up to date and is replaced: {line}"
+                );
+                self.run(&meter::load(plan, &around, is_needed, true))?;
+            }
+            outcome => outcome?,
+        }
+        let rules = self.line.ask("the meter cannot be read back", |nft| nft.rules_of(Home::Netdev))?;
+        let digests = meter::digests(plan, &around, is_needed, &rules).unwrap_or_default();
+        self.meter = Meter { is_needed, around, digests };
         Ok(())
     }
 
     fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
-        let (fits, outdated, snapshot) = self.line.ask("the table cannot be read", |nft| {
+        let before = &self.snapshot.quotas;
+        let (fits, outdated, snapshot, forwarded) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
             let fits = !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, &nft.chains()?);
             // Elements of a set that is not ours mean nothing to us.
-            let snapshot = if fits { Snapshot::read(nft)? } else { Snapshot::default() };
-            Ok((fits, outdated, snapshot))
+            let snapshot = match fits {
+                true => Snapshot::read(nft, before)?,
+                false => Snapshot { quotas: Quotas::read(nft, before)?, ..Snapshot::default() },
+            };
+            // What an earlier run counted where packets are forwarded is not counted twice.
+            let forwarded = match before.home() {
+                Home::Netdev if fits => Quotas::read(nft, &Quotas::none(Home::Inet))?,
+                _ => Quotas::default(),
+            };
+            Ok((fits, outdated, snapshot, forwarded))
         })?;
         if outdated {
             log::info!("gate: the table of an earlier version is replaced");
@@ -158,20 +231,31 @@ impl NftGate {
             }
             put_leases(&mut changes, plan, snapshot, leases, &guests);
             reopen_downloads(&mut changes, plan, snapshot, leases, &guests);
-            changes.script()
+            changes
         };
-        match self.run(&(ruleset::load(plan, !fits) + &elements(&snapshot))) {
+        let mut leftovers = Changes::default();
+        forwarded.remove_all(&mut leftovers);
+        let changes = elements(&snapshot);
+        match self.run(&(ruleset::load(plan, !fits) + &leftovers.script() + &changes.script())) {
+            Ok(()) => {
+                self.snapshot = snapshot;
+                self.snapshot.take_in(&changes);
+                Ok(())
+            }
             // Something in it clashes with ours in a way that cannot be seen from here.
             Err(GateError::Refused(line)) if fits && line.contains("File exists") => {
                 log::error!("gate: table inet tollgate cannot be brought up to date and is replaced: {line}");
-                let mut anew = Snapshot { paid: snapshot.paid, ..Snapshot::default() };
+                let mut anew = Snapshot { paid: snapshot.paid.clone(), ..Snapshot::default() };
                 anew.paid.retain(|_, remaining| remaining.is_some());
                 let mut changes = Changes::default();
                 for (place, remaining) in &anew.paid {
                     changes.put(Key::Paid(place.clone()), remaining.unwrap_or_default());
                 }
                 snapshot.quotas.put_again(&mut changes, plan, leases);
-                self.run(&(ruleset::load(plan, true) + &changes.script() + &elements(&anew)))
+                if snapshot.quotas.home() == Home::Netdev {
+                    anew.quotas = snapshot.quotas;
+                }
+                self.run(&(ruleset::load(plan, true) + &changes.script() + &elements(&anew).script()))
             }
             outcome => outcome,
         }
@@ -179,12 +263,13 @@ impl NftGate {
 
     /// What the kernel made of the transaction that was just committed.
     fn remember(&mut self, plan: &Plan) -> Result<(), GateError> {
+        let before = &self.snapshot.quotas;
         let (generation, digests, snapshot) = self.line.ask("the table cannot be read back", |nft| {
             let generation = nft.generation()?;
             let rules = nft.rules()?;
             let complete = ruleset::is_complete(plan, &nft.sets()?, &nft.chains()?, &rules);
             let digests = if complete { ruleset::digests(plan, &rules) } else { Vec::new() };
-            Ok((generation, digests, Snapshot::read(nft)?))
+            Ok((generation, digests, Snapshot::read(nft, before)?))
         })?;
         self.snapshot = snapshot;
         self.generation = (!digests.is_empty()).then_some(generation);
@@ -203,6 +288,17 @@ impl NftGate {
             }
             self.warned = true;
         }
+    }
+}
+
+impl Meter {
+    fn is_intact(&self, plan: &Plan, home: Home, nft: &mut Nftables) -> io::Result<bool> {
+        if home == Home::Inet {
+            return Ok(true);
+        }
+        let rules = nft.rules_of(Home::Netdev)?;
+        let digests = meter::digests(plan, &self.around, self.is_needed, &rules);
+        Ok(digests.as_ref() == Some(&self.digests))
     }
 }
 
@@ -233,7 +329,10 @@ impl Gate for NftGate {
         self.loaded = Some(Loaded { plan: plan.clone(), digests: Vec::new() });
         self.generation = None;
         // The table first: paid guests must have their mark before the locks ask for it.
-        let table = self.load_table(plan, leases).and_then(|()| self.remember(plan));
+        let table = self
+            .load_meter(plan, leases)
+            .and_then(|()| self.load_table(plan, leases))
+            .and_then(|()| self.remember(plan));
         let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
         table.and(locks)
@@ -242,12 +341,20 @@ impl Gate for NftGate {
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
         let counted = || leases.iter().filter(|lease| lease.quota.is_some());
         let guests = match counted().next() {
-            Some(_) => guests(self.plan()?),
-            None => Vec::new(),
+            Some(_) if self.counts_at != Some(Home::Netdev) => guests(self.plan()?),
+            _ => Vec::new(),
         };
-        // What a session has used decides what becomes of its quota.
-        let quotas = &mut self.snapshot.quotas;
-        self.line.ask("the quotas cannot be read", |nft| quotas.read_again(nft, counted()))?;
+        if counted().next().is_some() {
+            if self.counts_at == Some(Home::Netdev) && !self.meter.is_needed {
+                let plan = self.plan()?.clone();
+                self.attach(&plan, true)?;
+            }
+            // What a session has used decides what becomes of its quota.
+            let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
+            let quotas = &mut self.snapshot.quotas;
+            self.line
+                .ask("the quotas cannot be read", |nft| quotas.read_again(nft, &loaded.plan, counted()))?;
+        }
         self.write(|plan, snapshot| {
             let mut changes = Changes::default();
             put_leases(&mut changes, plan, snapshot, leases, &guests);
@@ -299,12 +406,17 @@ impl Gate for NftGate {
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
-        self.plan()?;
+        let plan = self.plan()?;
+        if self.meter.is_needed && Surroundings::look(plan) != self.meter.around {
+            let plan = plan.clone();
+            self.attach(&plan, true)?;
+        }
         self.read_elements()?;
         self.write(|_, snapshot| {
             let mut changes = Changes::default();
             time_downloads(&mut changes, snapshot);
             snapshot.quotas.follow_addresses(&mut changes, snapshot);
+            snapshot.quotas.follow_headers(&mut changes);
             changes
         })?;
         Ok(self.snapshot.quotas.usage(self.plan()?))
@@ -313,10 +425,17 @@ impl Gate for NftGate {
     fn inspect(&mut self) -> Result<Report, GateError> {
         let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
         let devices = loaded.plan.devices();
+        let (before, meter) = (&self.snapshot.quotas, &self.meter);
         let (generation, table, snapshot, offloaded) = self.line.ask("the table cannot be read", |nft| {
             let generation = nft.generation()?;
-            let table = loaded.state(nft)?;
-            let paid = if table == Table::Missing { Snapshot::default() } else { Snapshot::read(nft)? };
+            let table = match loaded.state(nft)? {
+                Table::Intact if !meter.is_intact(&loaded.plan, before.home(), nft)? => Table::Foreign,
+                table => table,
+            };
+            let paid = match table {
+                Table::Missing => Snapshot { quotas: Quotas::none(before.home()), ..Snapshot::default() },
+                _ => Snapshot::read(nft, before)?,
+            };
             Ok((generation, table, paid, nft.offloaded_devices().unwrap_or_default()))
         })?;
         let missing_locks = lock::missing(&devices)

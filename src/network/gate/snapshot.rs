@@ -35,7 +35,8 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn read(nft: &mut Nftables) -> io::Result<Snapshot> {
+    /// As it is now; see [`Quotas::read`].
+    pub fn read(nft: &mut Nftables, before: &Quotas) -> io::Result<Snapshot> {
         let mut paid = Vec::new();
         for Element { key, remaining, .. } in nft.elements("paid_at")? {
             paid.extend(Place::parse(&key)?.map(|place| (place, remaining)));
@@ -53,7 +54,7 @@ impl Snapshot {
         let mut snapshot = Snapshot {
             paid: paid.into_iter().collect(),
             downloads: downloads.into_iter().collect(),
-            quotas: Quotas::read(nft)?,
+            quotas: Quotas::read(nft, before)?,
             slow: slow.into_iter().collect(),
             ..Snapshot::default()
         };

@@ -11,6 +11,8 @@ use std::io;
 /// does not keep the other; repeating it is no error. A living daemon would put them back.
 pub fn release() -> Result<(), GateError> {
     let table = process::run(&nft(), &format!("add table inet {TABLE}\ndelete table inet {TABLE}\n"));
+    // A kernel that has no such tables takes nothing of the kind.
+    let _ = process::run(&nft(), &format!("add table netdev {TABLE}\ndelete table netdev {TABLE}\n"));
     lock::ensure(&[]).map_err(|source| netlink("the routing locks cannot be taken away", source))?;
     table
 }

@@ -1,11 +1,12 @@
-//! Writing elements and quotas of our table over nfnetlink. A batch is taken as a whole or not at all, and
+//! Writing elements and quotas of our tables over nfnetlink. A batch is taken as a whole or not at all, and
 //! takes some microseconds.
 //!
 //! The socket stays open between batches: the kernel lets go of what was deleted behind our back, but makes
 //! whoever closes such a socket wait for it, 10 ms and more.
 
 use super::{
-    ours, Nftables, DELETE_ELEMENTS, DELETE_OBJECT, NESTED, NEW_ELEMENTS, NEW_OBJECT, OBJECT_QUOTA, SUBSYSTEM,
+    table, Home, Nftables, DELETE_ELEMENTS, DELETE_OBJECT, NESTED, NEW_ELEMENTS, NEW_OBJECT, OBJECT_QUOTA,
+    SUBSYSTEM,
 };
 use crate::network::netlink::{self, Refusal, Request, NLM_F_CREATE, NLM_F_EXCL};
 use crate::units::Millis;
@@ -24,6 +25,7 @@ impl Batch {
     /// already is left as it is, and with `is_new` refuses the batch.
     pub fn add(
         &mut self,
+        home: Home,
         set: &str,
         key: &[u8],
         timeout: Option<Millis>,
@@ -31,29 +33,29 @@ impl Batch {
         is_new: bool,
     ) {
         let exclusive = if is_new { NLM_F_EXCL } else { 0 };
-        let body = element(set, key, timeout, object);
+        let body = element(home, set, key, timeout, object);
         self.0.push(Request { kind: NEW_ELEMENTS, flags: NLM_F_CREATE | exclusive, body });
     }
 
     /// Deletes an element; one that is not there refuses the batch.
-    pub fn delete(&mut self, set: &str, key: &[u8]) {
-        self.0.push(Request { kind: DELETE_ELEMENTS, flags: 0, body: element(set, key, None, None) });
+    pub fn delete(&mut self, home: Home, set: &str, key: &[u8]) {
+        self.0.push(Request { kind: DELETE_ELEMENTS, flags: 0, body: element(home, set, key, None, None) });
     }
 
     /// Makes a quota of `limit` bytes of which `used` are gone. In one that is there only the limit changes.
-    pub fn put_quota(&mut self, name: &str, limit: u64, used: u64) {
+    pub fn put_quota(&mut self, home: Home, name: &str, limit: u64, used: u64) {
         let mut data = Vec::new();
         netlink::push_attribute(&mut data, 1, &limit.to_be_bytes());
         netlink::push_attribute(&mut data, 2, &QUOTA_OVER.to_be_bytes());
         netlink::push_attribute(&mut data, 4, &used.to_be_bytes());
-        let mut body = quota(name);
+        let mut body = quota(home, name);
         netlink::push_attribute(&mut body, NESTED | 4, &data);
         self.0.push(Request { kind: NEW_OBJECT, flags: NLM_F_CREATE, body });
     }
 
     /// Deletes a quota; one that is not there, or that a map still gives, refuses the batch.
-    pub fn delete_quota(&mut self, name: &str) {
-        self.0.push(Request { kind: DELETE_OBJECT, flags: 0, body: quota(name) });
+    pub fn delete_quota(&mut self, home: Home, name: &str) {
+        self.0.push(Request { kind: DELETE_OBJECT, flags: 0, body: quota(home, name) });
     }
 }
 
@@ -75,8 +77,14 @@ impl Nftables {
     }
 }
 
-/// A list of one element.
-fn element(set: &str, key: &[u8], timeout: Option<Millis>, object: Option<&str>) -> Vec<u8> {
+/// A list of one element, as it is written and asked for.
+pub(super) fn element(
+    home: Home,
+    set: &str,
+    key: &[u8],
+    timeout: Option<Millis>,
+    object: Option<&str>,
+) -> Vec<u8> {
     let (mut value, mut item, mut list) = (Vec::new(), Vec::new(), Vec::new());
     netlink::push_attribute(&mut value, 1, key);
     netlink::push_attribute(&mut item, NESTED | 1, &value);
@@ -87,15 +95,15 @@ fn element(set: &str, key: &[u8], timeout: Option<Millis>, object: Option<&str>)
         netlink::push_name(&mut item, 9, object);
     }
     netlink::push_attribute(&mut list, NESTED | 1, &item);
-    let mut body = ours();
+    let mut body = table(home);
     netlink::push_name(&mut body, 2, set);
     netlink::push_attribute(&mut body, NESTED | 3, &list);
     body
 }
 
 /// A quota by its name.
-pub(super) fn quota(name: &str) -> Vec<u8> {
-    let mut body = ours();
+pub(super) fn quota(home: Home, name: &str) -> Vec<u8> {
+    let mut body = table(home);
     netlink::push_name(&mut body, 2, name);
     netlink::push_attribute(&mut body, 3, &OBJECT_QUOTA.to_be_bytes());
     body
@@ -119,9 +127,9 @@ mod tests {
     #[test]
     fn elements_are_written_as_nft_writes_them() {
         let mut batch = Batch::default();
-        batch.add("paid_at", KEY, Some(Millis(61_500)), None, true);
-        batch.add("qm_at", KEY, None, Some("q1"), false);
-        batch.delete("paid_at", KEY);
+        batch.add(Home::Inet, "paid_at", KEY, Some(Millis(61_500)), None, true);
+        batch.add(Home::Inet, "qm_at", KEY, None, Some("q1"), false);
+        batch.delete(Home::Inet, "paid_at", KEY);
         let flags: Vec<_> = batch.0.iter().map(|request| (request.kind, request.flags)).collect();
         assert_eq!(flags, [(2572, 0x600), (2572, 0x400), (2574, 0)]);
         let table = [&[1, 0, 0, 0][..], &attribute(13, 1, b"tollgate\0\0\0\0")].concat();
@@ -143,8 +151,8 @@ mod tests {
     #[test]
     fn a_quota_is_written_with_what_is_gone_of_it() {
         let mut batch = Batch::default();
-        batch.put_quota("q1", 1000, 7);
-        batch.delete_quota("q1");
+        batch.put_quota(Home::Inet, "q1", 1000, 7);
+        batch.delete_quota(Home::Inet, "q1");
         let flags: Vec<_> = batch.0.iter().map(|request| (request.kind, request.flags)).collect();
         assert_eq!(flags, [(2578, 0x400), (2580, 0)]);
         let name = [
