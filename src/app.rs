@@ -4,6 +4,7 @@
 //! firewall that refuses or a port that is taken is reported and tried again.
 
 mod cards;
+mod housekeeping;
 mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
@@ -21,6 +22,7 @@ use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
 use crate::units::Millis;
+use housekeeping::Housekeeping;
 use litemap::LiteMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -35,12 +37,6 @@ use uplinks::Uplinks;
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
-const TIDY_EVERY: Millis = Millis::from_secs(3600);
-const TIDY_WHEN_FULL: Millis = Millis::from_secs(60);
-/// Tokens that nobody fetched, and the record of what was sold, are kept this long.
-const KEEP: Millis = Millis::from_secs(90 * 86_400);
-/// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
-const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 
 /// At most two of these threads serve one mint; the rest is for other mints and for curve arithmetic.
 const BLOCKING_THREADS: usize = 8;
@@ -106,7 +102,7 @@ struct App {
     site: Arc<Site>,
     listeners: Listeners,
     uplinks: Uplinks,
-    tidied: Millis,
+    housekeeping: Housekeeping,
     /// When the store was last tried.
     opened: Millis,
     clock: Clock,
@@ -147,7 +143,9 @@ impl App {
         };
         let now = clock.now();
         let listeners = Listeners::default();
-        let mut app = App { path, config: sender, site, listeners, uplinks, tidied: now, opened: now, clock };
+        let housekeeping = Housekeeping::new(now);
+        let mut app =
+            App { path, config: sender, site, listeners, uplinks, housekeeping, opened: now, clock };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -210,26 +208,7 @@ impl App {
         shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
         shop.mint_proxy.tend_graces();
         shop.mint_proxy.forget_finished();
-        // Strangers can ask for any number of invoices: what they leave behind must not keep the shop closed.
-        let (every, unpaid) = match shop.store.room_for_sales() {
-            true => (TIDY_EVERY, KEEP_UNPAID),
-            false => (TIDY_WHEN_FULL, Millis::ZERO),
-        };
-        if self.tidied.saturating_add(every) <= now {
-            self.tidied = now;
-            let before = |age| shop.store.now().saturating_sub(age);
-            let pruned = match &shop.cards {
-                Ok(cards) => cards.tidy(before(KEEP)).await,
-                Err(_) => Ok(()),
-            };
-            if let Err(err) = pruned.and(shop.store.prune(before(KEEP), before(unpaid)).await) {
-                log::warn!("old records are not removed: {err}");
-            }
-            task::spawn(async move {
-                shop.mint_proxy.tidy().await;
-                shop.wallet.tidy().await;
-            });
-        }
+        self.housekeeping.tend(&shop, now);
     }
 
     /// Whether a shop that is closed for want of space, or by another fault of the machine, could open now.
@@ -243,7 +222,8 @@ impl App {
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
                 // With a key that cannot be read we would begin again for ever.
-                let opens = store.room_for_sales() && seeds(&store).await.is_ok();
+                let opens =
+                    store.room_for_sales() && store.catch_up().await.is_ok() && seeds(&store).await.is_ok();
                 store.close().await;
                 opens
             }
@@ -378,6 +358,7 @@ async fn open_shop(
     };
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
+        store.catch_up().await?;
         let (guests, takings) = seeds(&store).await?;
         let takings = Arc::new(takings);
         let late = admit_late(&access);

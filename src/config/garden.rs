@@ -24,6 +24,10 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 8] = [
 /// Here are all public addresses.
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
+/// `64:ff9b::/96` and `2002::/16`: IPv4 addresses stand behind these.
+const NAT64: u128 = 0x0064_ff9b << 96;
+const SIX_TO_FOUR: u128 = 0x2002 << 112;
+
 /// A public address, or a network of them.
 pub fn parse(text: &str) -> Result<AddressRange, String> {
     let (range, length) = range::parse(text)?;
@@ -43,6 +47,34 @@ pub fn parse(text: &str) -> Result<AddressRange, String> {
     }
 }
 
+/// Every address that is not public, in both families. Also closed is what a translator between the families
+/// (RFC 6052, RFC 3056) makes of the IPv4 ones.
+pub fn not_public() -> Vec<AddressRange> {
+    let v4 = NOT_PUBLIC_V4.map(|(address, length)| (IpAddr::from(address), length));
+    let ipv4 = |high: u128, low: u32| {
+        move |v4: Ipv4Addr| IpAddr::from(Ipv6Addr::from_bits(high | u128::from(v4.to_bits()) << low))
+    };
+    let (translated, tunnelled) = (ipv4(NAT64, 0), ipv4(SIX_TO_FOUR, 80));
+    let mut ranges: Vec<AddressRange> =
+        v4.into_iter().filter_map(|(at, length)| AddressRange::network(at, length)).collect();
+    for (address, length) in NOT_PUBLIC_V4 {
+        ranges.extend(AddressRange::network(translated(address), length.saturating_add(96)));
+        ranges.extend(AddressRange::network(tunnelled(address), length.saturating_add(16)));
+    }
+    // All of IPv6 but the public part, and but the well-known prefix of translators.
+    for (first, last) in [
+        (0, NAT64.wrapping_sub(1)),
+        (NAT64 | 0x1_0000_0000, PUBLIC_V6.0.to_bits().wrapping_sub(1)),
+        (0x4000 << 112, u128::MAX),
+    ] {
+        ranges.push(AddressRange {
+            first: Ipv6Addr::from_bits(first).into(),
+            last: Ipv6Addr::from_bits(last).into(),
+        });
+    }
+    ranges
+}
+
 fn is_public(wanted: AddressRange) -> bool {
     match wanted.first {
         IpAddr::V4(_) => NOT_PUBLIC_V4
@@ -57,6 +89,58 @@ fn is_public(wanted: AddressRange) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_public_is_closed_under_each_of_its_names() {
+        let closed = range::merged(not_public());
+        let is_closed = |text: &str| {
+            let address: IpAddr = text.parse().unwrap();
+            closed.iter().any(|range| range.overlaps(AddressRange { first: address, last: address }))
+        };
+        for text in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:192.168.1.1",
+            "64:ff9b::c0a8:101",
+            "64:ff9b:1::1",
+            "2002:c0a8:101::1",
+            "2002:a00:1::1",
+            "fc00::1",
+            "fd77::1",
+            "fe80::1",
+            "ff02::1",
+            "4000::",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            assert!(is_closed(text), "{text}");
+        }
+        for text in [
+            "1.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.32.0.0",
+            "192.169.0.1",
+            "198.51.100.80",
+            "203.0.113.1",
+            "223.255.255.255",
+            "2000::",
+            "2001:db8:80::80",
+            "2002:808:808::1",
+            "3fff::1",
+            "64:ff9b::808:808",
+        ] {
+            assert!(!is_closed(text), "{text}");
+        }
+    }
 
     #[test]
     fn addresses_and_networks_of_both_families_are_read() {

@@ -178,17 +178,17 @@ impl Config {
         }
     }
 
-    /// The venue with this id.
-    pub fn venue(&self, id: &str) -> Option<&Venue> {
-        self.venues.iter().find(|venue| venue.id == id)
-    }
-
     /// The zones or networks that lead this venue's guests to the internet; empty: not said.
     pub fn uplinks_of<'a>(&'a self, venue: &'a Venue) -> &'a [String] {
         match venue.uplinks.is_empty() {
             true => &self.main.uplinks,
             false => &venue.uplinks,
         }
+    }
+
+    /// The venue with this id.
+    pub fn venue(&self, id: &str) -> Option<&Venue> {
+        self.venues.iter().find(|venue| venue.id == id)
     }
 
     pub fn venue_of_device(&self, device: &str) -> Option<&Venue> {

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
 
+/// In place of the quote's id in a part that is over: its mint is not asked about it any more.
+const OVER: &str = "over";
+
 pub struct Request {
     pub id: RequestId,
     /// Whose it is; changes when the guest does its MAC.
@@ -318,9 +321,15 @@ impl Part {
     }
 
     fn from_row(row: PartRow, owner: Owner) -> Option<Part> {
+        // Once the tokens are here, the store forgets what nobody needs any more.
+        let is_over = row.state == PartState::Claimed;
+        let needed = |text: &Option<String>, without: &str| match text {
+            None if is_over => Some(without.to_owned()),
+            text => text.clone(),
+        };
         let answer = InvoiceRow {
-            quote: row.quote.clone()?,
-            invoice: row.invoice.clone()?,
+            quote: needed(&row.quote, OVER)?,
+            invoice: needed(&row.invoice, "")?,
             expires_at: row.expires_at.unwrap_or_default(),
             due: row.due.unwrap_or_default(),
         };

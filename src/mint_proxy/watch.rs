@@ -325,7 +325,7 @@ impl MintProxy {
             Some(Price::of(venue, mint))
         });
         let grant = (request.owner == Owner::House).then(|| NewGrant {
-            reference: format!("{}/{}", request.id, part.position),
+            reference: request.id.reference(part.position),
             mac: request.mac(),
             venue: request.venue.clone(),
             amount: part.amount,

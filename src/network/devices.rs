@@ -86,9 +86,18 @@ pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
 /// The addresses of all devices, usable or not, and the other ends of point-to-point links, with the lengths of
 /// their networks' prefixes.
 pub fn networks() -> io::Result<Vec<(IpAddr, u8)>> {
+    networks_beside(&[])
+}
+
+/// The same without those of the devices with these names.
+pub fn networks_beside(names: &[String]) -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut beside = Vec::with_capacity(names.len());
+    for name in names {
+        beside.extend(find(name)?.map(|device| device.index));
+    }
     let mut socket = Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?;
     let found = socket.dump(RTM_GETADDR, &[0u8; IFADDRMSG], |kind, payload| match kind {
-        RTM_NEWADDR => {
+        RTM_NEWADDR if !beside.contains(&netlink::u32_at(payload, 4)?) => {
             let attributes = netlink::after(payload, IFADDRMSG)?;
             let length = netlink::u8_at(payload, 1)?;
             let mut ends = Vec::with_capacity(2);

@@ -2,9 +2,11 @@
 
 use super::answers::{self, Answers, Flags, Place, Wifi, USAGE};
 use super::changes::{is_ours, text, words, Wanted};
+use super::firewall::{zone_name, Files};
 use super::uci::{Change, Uci};
-use super::{guest, SetupError};
+use super::{guest, uplinks, SetupError};
 use crate::config::{Config, Severity};
+use crate::network::routes;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,7 +45,7 @@ pub fn run(
                 }
                 ask(&mut flags, &uci, input, out)?;
             }
-            let (answers, notes) = complete(&flags, &uci)?;
+            let (answers, notes) = complete(&flags, &uci, dir)?;
             let changes = plan(&answers, &uci)?;
             for note in notes {
                 writeln!(out, "# {note}")?;
@@ -127,7 +129,7 @@ fn take_effect(out: &mut dyn Write) -> Result<(), SetupError> {
 }
 
 /// Answers as they will be carried out, and what the operator should know.
-fn complete(flags: &Flags, uci: &Uci) -> Result<(Answers, Vec<String>), SetupError> {
+fn complete(flags: &Flags, uci: &Uci, dir: &Path) -> Result<(Answers, Vec<String>), SetupError> {
     let mut answers = flags.answers.clone();
     let mut notes = Vec::new();
     if flags.make_network {
@@ -151,6 +153,7 @@ fn complete(flags: &Flags, uci: &Uci) -> Result<(Answers, Vec<String>), SetupErr
             )));
         }
         answers.place = Place::Make(subnet);
+        notes.extend(no_way_back(dir));
     }
     if let Some(ssid) = &flags.ssid {
         answers.wifi = Some(Wifi { ssid: ssid.clone(), radio: flags.radio.clone() });
@@ -161,6 +164,20 @@ fn complete(flags: &Flags, uci: &Uci) -> Result<(Answers, Vec<String>), SetupErr
         }
     }
     Ok((answers, notes))
+}
+
+/// What the operator should know where guests' packets would leave with addresses that nobody ahead knows, as on an
+/// access point behind the router.
+fn no_way_back(dir: &Path) -> Option<String> {
+    let (files, _) = Files::read_and_ask(dir);
+    let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();
+    let zones = uplinks::zones_unsaid(&files, &routes);
+    let why = match uplinks::unmasked(&zones, &files, &routes) {
+        Some(zone) => format!("zone {} leads to the internet and does not masquerade", zone_name(zone)),
+        None if zones.is_empty() => "no firewall zone leads to the internet and masquerades".to_owned(),
+        None => return None,
+    };
+    Some(format!("{why}: no answers will come back to guests; 'tollgated check --system' says what mends it"))
 }
 
 fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {

@@ -1,7 +1,7 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
-use super::firewall::{masquerades, zone_name, Files};
+use super::firewall::{zone_name, Files};
 use super::fw4::Accepted;
 use super::uplinks;
 use crate::config::check::plural;
@@ -236,7 +236,16 @@ impl Found {
                 let what = "no firewall zone leads to the internet: none masquerades or has a network with a default route";
                 self.error("uplink", what.to_owned(), mend);
             }
-            self.masquerading(&out.zones, files);
+            if let Some(zone) = uplinks::unmasked(&out.zones, files, &routes) {
+                // The way ahead does not know where the guests' network is.
+                let address = files.address_of_zone(zone);
+                let what = format!("zone {} leads to the internet and does not masquerade: no answers come back to guests, unless the router ahead knows their network", zone_name(zone));
+                self.warn(
+                    "masquerade",
+                    what,
+                    format!("uci set {address}.masq=1; uci commit firewall; fw4 reload"),
+                );
+            }
             let zones = venue.devices.iter().filter_map(|device| files.zone_of(device)).map(zone_name);
             for zone in zones.filter(|zone| told.insert((*zone).to_owned())) {
                 for (address, dest) in files.rules_out(zone, &out.zones) {
@@ -263,21 +272,6 @@ impl Found {
                     self.error("mark", what, "/etc/init.d/tollgated restart; fw4 reload".to_owned());
                 }
             }
-        }
-    }
-
-    /// Without it the way ahead does not know where the guests' network is, and no answer comes back.
-    fn masquerading(&mut self, zones: &SortedSet<String>, files: &Files) {
-        let mut zones = zones.iter().filter_map(|name| files.zone(name)).peekable();
-        let Some(first) = zones.peek().copied() else { return };
-        if !zones.any(masquerades) {
-            let address = files.address_of_zone(first);
-            let what = format!("zone {} leads to the internet and does not masquerade: no answers come back to guests, unless the router ahead knows their network", zone_name(first));
-            self.warn(
-                "masquerade",
-                what,
-                format!("uci set {address}.masq=1; uci commit firewall; fw4 reload"),
-            );
         }
     }
 

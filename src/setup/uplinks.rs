@@ -2,6 +2,7 @@
 //! those with a network that has a default route, and the devices of default routes.
 
 use super::firewall::{masquerades, zone_name, Files};
+use crate::config::uci::Section;
 use crate::config::{Config, Venue};
 use crate::set::SortedSet;
 
@@ -58,12 +59,29 @@ pub fn devices_of(config: &Config, files: &Files, routes: &SortedSet<String>) ->
     devices
 }
 
-fn zones_unsaid(files: &Files, routes: &[String]) -> SortedSet<String> {
-    let masquerading = files.zones().filter(|zone| masquerades(zone));
+/// The zones that are the internet where nothing is said of it.
+pub fn zones_unsaid(files: &Files, routes: &[String]) -> SortedSet<String> {
+    let mut zones = zones_with_route(files, routes);
+    zones.extend(files.zones().filter(|zone| masquerades(zone)).map(|zone| zone_name(zone).to_owned()));
+    zones
+}
+
+/// One of these zones where nothing masquerades on the way that packets take now: the zones with a default route, or
+/// all of them while there is none.
+pub fn unmasked<'a>(zones: &SortedSet<String>, files: &'a Files, routes: &[String]) -> Option<&'a Section> {
+    let leading = zones_with_route(files, routes);
+    let (taken, other): (Vec<&String>, Vec<&String>) = zones.iter().partition(|zone| leading.contains(*zone));
+    let taken = if taken.is_empty() { other } else { taken };
+    let taken: Vec<&Section> = taken.into_iter().filter_map(|zone| files.zone(zone)).collect();
+    let first = taken.first().copied();
+    first.filter(|_| !taken.iter().any(|zone| masquerades(zone)))
+}
+
+fn zones_with_route(files: &Files, routes: &[String]) -> SortedSet<String> {
     let leading = files.networks_to_internet(routes);
-    let with_route = leading.iter().filter_map(|network| files.zone_of_network(network));
+    let by_network = leading.iter().filter_map(|network| files.zone_of_network(network));
     let by_device = routes.iter().filter_map(|device| files.zone_of(device));
-    masquerading.chain(with_route).chain(by_device).map(|zone| zone_name(zone).to_owned()).collect()
+    by_network.chain(by_device).map(|zone| zone_name(zone).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -100,6 +118,19 @@ config zone\n\toption name 'visitors'\n\tlist network 'guest'\n";
         assert_eq!(zones(&config, &["phy0-sta0"]), ["hotel", "wan"]);
         assert_eq!(zones(&config, &["pppoe-wan"]), ["wan"]);
         assert_eq!(zones(&config, &["br-lan"]), ["lan", "wan"], "an access point behind the router");
+    }
+
+    #[test]
+    fn an_access_point_masquerades_where_its_default_route_is_or_not_at_all() {
+        let files = firewall::files(NETWORK, ZONES);
+        let unmasked = |routes: &[&str]| {
+            let routes: Vec<String> = routes.iter().map(ToString::to_string).collect();
+            unmasked(&zones_unsaid(&files, &routes), &files, &routes).map(zone_name)
+        };
+        assert_eq!(unmasked(&["pppoe-wan"]), None);
+        assert_eq!(unmasked(&[]), None, "the WAN is down");
+        assert_eq!(unmasked(&["br-lan"]), Some("lan"), "its own wan is not the way");
+        assert_eq!(unmasked(&["br-lan", "pppoe-wan"]), None);
     }
 
     #[test]

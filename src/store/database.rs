@@ -150,6 +150,24 @@ impl Database {
         self.watch(result)
     }
 
+    /// Writes the database anew (it goes through the log, of which `free` bytes may be used) and empties the log.
+    pub fn rebuild(&mut self, free: u64) -> Result<(), StoreError> {
+        self.refuse_if_damaged()?;
+        let result = (|| {
+            let pages = |pragma| self.conn.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+            let used = pages("page_count")?.saturating_sub(pages("freelist_count")?);
+            let log = u64::from(used).saturating_mul(u64::from(PAGE_BYTES) + 24);
+            if free < log.saturating_add(u64::from(LOG_BYTES)) {
+                return Err(StoreError::Full);
+            }
+            self.conn.execute_batch("VACUUM")?;
+            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        })();
+        self.count_vacant();
+        self.watch(result)
+    }
+
     /// Checkpoints and closes. A damaged database is left as it is.
     pub fn close(self) {
         if self.damage.is_none() {
@@ -232,6 +250,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     expect(&conn, "locking_mode", "exclusive")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "temp_store", "memory")?;
+    // What is removed from a page that is written anyway is overwritten.
+    conn.pragma_update_and_check(None, "secure_delete", "fast", |_| Ok(()))?;
     conn.pragma_update(None, "cache_size", -256)?; // KiB
     Ok(conn)
 }

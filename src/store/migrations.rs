@@ -25,6 +25,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("migrations/tickets.sql"),
         include_str!("migrations/wallet.sql"),
         include_str!("migrations/cards.sql"),
+        include_str!("migrations/lasting.sql"),
         include_str!("migrations/venues.sql"),
     ],
 };

@@ -15,12 +15,16 @@ mod error;
 mod files;
 mod keyfile;
 mod migrations;
+mod older;
 mod payments;
 mod requests;
 mod sessions;
+mod settled;
 mod ticket;
 mod tickets;
+mod tidy;
 mod time;
+mod tokens;
 mod values;
 mod vault;
 mod wal;
@@ -41,6 +45,7 @@ pub use requests::{
 pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
 pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
+pub use tidy::Kept;
 pub use vault::Vault;
 pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 pub use worth::{VenuePrice, Worth};
@@ -53,12 +58,14 @@ use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, OnceLock};
 use time::Timekeeper;
 use tokio::sync::oneshot;
 
 /// Below this much free space (bytes) no new sale is started.
 const ROOM_FOR_SALES: u64 = 1024 * 1024;
+/// Below this much, room is made while there still are sales: some 500 of them fit in between.
+const ROOM_IS_SHORT: u64 = ROOM_FOR_SALES + 512 * 1024;
 /// So much of it must be outside of the database, whose log has most of its length already.
 const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 
@@ -74,10 +81,13 @@ struct Shared {
     counts: Arc<Counts>,
     files: Files,
     time: Timekeeper,
+    /// What seals tokens, once it was needed.
+    vault: OnceLock<Vault>,
 }
 
 enum Job {
     Do(Piece<'static>, Asker),
+    Rebuild { free: u64, tell: oneshot::Sender<Result<(), StoreError>> },
     Close(oneshot::Sender<()>),
 }
 
@@ -126,7 +136,7 @@ impl Store {
                 let _ = waiting.send(());
             }
         })?;
-        Ok(Store(Arc::new(Shared { jobs, counts, files, time })))
+        Ok(Store(Arc::new(Shared { jobs, counts, files, time, vault: OnceLock::new() })))
     }
 
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
@@ -181,9 +191,27 @@ impl Store {
     /// Whether a new sale may be started: at least 1 MiB is free, up to half of it in the database itself, which
     /// never shrinks. What is paid already is written even below that, as long as it fits.
     pub fn room_for_sales(&self) -> bool {
+        self.has_room(ROOM_FOR_SALES)
+    }
+
+    /// Whether old records had better go, so that there will be room for sales.
+    pub fn is_short_of_room(&self) -> bool {
+        !self.has_room(ROOM_IS_SHORT)
+    }
+
+    fn has_room(&self, wanted: u64) -> bool {
         let vacant = u64::try_from(self.0.counts.vacant.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
-        let is_enough = |free: u64| free >= ROOM_FOR_LOG && free.saturating_add(vacant) >= ROOM_FOR_SALES;
+        let is_enough = |free: u64| free >= ROOM_FOR_LOG && free.saturating_add(vacant) >= wanted;
         self.free_bytes().is_ok_and(is_enough)
+    }
+
+    /// Writes the database anew, without what was removed from it, and empties the log. `Full` where there is no
+    /// room for that: nothing has changed then.
+    async fn rebuild(&self) -> Result<(), StoreError> {
+        let (tell, told) = oneshot::channel();
+        let free = self.free_bytes()?;
+        self.0.jobs.send(Job::Rebuild { free, tell }).map_err(|_| StoreError::Closed)?;
+        told.await.map_err(|_| StoreError::Closed)?
     }
 
     async fn ask(&self, piece: Piece<'static>) -> Answer {
@@ -200,7 +228,7 @@ fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::S
         let mut next = Some(job);
         let mut pieces = Vec::new();
         let mut askers = Vec::new();
-        let mut closing = None;
+        let (mut closing, mut rebuilding) = (None, None);
         while let Some(job) = next.take() {
             match job {
                 // Nothing is before it that it would have to wait for.
@@ -209,14 +237,18 @@ fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::S
                     pieces.push(piece);
                     askers.push(asker);
                 }
+                Job::Rebuild { free, tell } => rebuilding = Some((free, tell)),
                 Job::Close(waiting) => closing = Some(waiting),
             }
-            if closing.is_none() && pieces.len() < TOGETHER {
+            if closing.is_none() && rebuilding.is_none() && pieces.len() < TOGETHER {
                 next = queue.try_recv().ok();
             }
         }
         let answers = database.write_together(pieces);
         askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.tell(answer));
+        if let Some((free, tell)) = rebuilding {
+            let _ = tell.send(database.rebuild(free));
+        }
         if closing.is_some() {
             return closing;
         }

@@ -283,13 +283,8 @@ impl Store {
     /// backends that no payment needs, but for `current` and the
     /// newest, which may be about to become it.
     pub async fn prune_taps(&self, kept_since: Millis, current: Option<i64>) -> Result<(), StoreError> {
-        let now = self.now();
+        self.remove_taps(self.now().saturating_sub(LIMIT_WINDOW), kept_since).await?;
         self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM card_taps WHERE (state = 'issued' AND ends_ms < ?1)
-                 OR (state IN ('paid', 'failed') AND reserved_ms < ?2)",
-                params![now.saturating_sub(LIMIT_WINDOW), kept_since],
-            )?;
             tx.execute(
                 "DELETE FROM backends WHERE id IS NOT ?1 AND id < (SELECT MAX(id) FROM backends)
                  AND NOT EXISTS (SELECT 1 FROM card_taps WHERE backend = backends.id)",

@@ -2,11 +2,14 @@
 //!
 //! A part goes `asking -> unpaid -> paid -> claimed`, or ends as `expired`. What its
 //! outputs and its lock key are derived from is committed in `begin`, before the mint is asked, so
-//! whatever happens later the tokens can be had from the seed and the mint (NUT-09).
+//! whatever happens later the tokens can be had from the seed and the mint (NUT-09). With the tokens here, invoice
+//! and outputs go; a request of the house goes as a whole (see `settled`).
 
-use super::sessions::{add_grant, NewGrant, SessionRow};
+use super::sessions::{add_grant, granted_session, NewGrant, SessionRow};
+use super::settled::{note_keyset, settle, settled_request};
+use super::tokens::Holder;
 use super::wallet::{add_proofs, NewProofs};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Vault};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
@@ -132,7 +135,7 @@ pub struct InvoiceRow {
 impl Store {
     /// Journals a request before any mint is asked: lock keys and output counters are taken for good.
     pub async fn begin(&self, request: NewRequest) -> Result<RequestRow, StoreError> {
-        let now = self.now();
+        let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -155,7 +158,7 @@ impl Store {
                 )?;
                 add_claim(tx, tx.last_insert_rowid(), request.owner, &part.keyset, &part.amounts)?;
             }
-            request_by_id(tx, &request.id)?.ok_or(StoreError::Gone)
+            request_by_id(tx, &vault, &request.id)?.ok_or(StoreError::Gone)
         })
         .await
     }
@@ -235,29 +238,43 @@ impl Store {
         tokens: Tokens,
         grant: Option<NewGrant>,
     ) -> Result<Option<SessionRow>, StoreError> {
-        let now = self.now();
-        let wall = self.wall();
+        let (now, wall, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
-            let token = match &tokens {
-                Tokens::Guest(token) => Some(token),
+            if let Some(grant) = &grant {
+                // A part that is settled has no row any more.
+                if let Some(session) = granted_session(tx, &grant.reference)? {
+                    return Ok(Some(session));
+                }
+            }
+            let sealed = match &tokens {
+                Tokens::Guest(token) => Some(Holder::Part(part).seal(&vault, token)?),
                 Tokens::House(_) => None,
             };
             let changed = tx.execute(
-                "UPDATE parts SET state = 'claimed', token = ?2 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
-                params![part, token],
+                "UPDATE parts SET state = 'claimed', sealed = ?2, invoice = NULL, expires_at = NULL, due_ms = NULL
+                 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
+                params![part, sealed],
             )?;
-            if let (1, Tokens::House(proofs)) = (changed, &tokens) {
-                add_proofs(tx, proofs)?;
+            if changed == 1 {
+                tx.execute("DELETE FROM claims WHERE part = ?1", [part])?;
+                if let Tokens::House(proofs) = &tokens {
+                    add_proofs(tx, proofs)?;
+                }
             }
             let Some(grant) = grant else { return Ok(None) };
             // The request may have moved to another MAC since the caller read it.
-            let mac: String = tx.query_row(
-                "SELECT mac FROM requests JOIN parts ON request = requests.id WHERE parts.id = ?1",
+            let (request, mac): (String, String) = tx.query_row(
+                "SELECT requests.id, mac FROM requests JOIN parts ON request = requests.id WHERE parts.id = ?1",
                 [part],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
             let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
-            add_grant(tx, &NewGrant { mac, ..grant }, now, wall).map(Some)
+            let session = add_grant(tx, &NewGrant { mac, ..grant.clone() }, now, wall)?;
+            if let Tokens::House(proofs) = &tokens {
+                note_keyset(tx, &grant.reference, &proofs.mint, &proofs.keyset)?;
+            }
+            settle(tx, &request)?;
+            Ok(Some(session))
         })
         .await
     }
@@ -304,6 +321,7 @@ impl Store {
 
     /// Requests that still have work to do, at most so many: the paid ones first, then the newest unpaid.
     pub async fn open_requests(&self, most: usize) -> Result<Vec<RequestRow>, StoreError> {
+        let vault = self.vault().await?;
         self.read(move |db| {
             let ids = db
                 .prepare(
@@ -312,7 +330,7 @@ impl Store {
                 )?
                 .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
-            ids.into_iter().filter_map(|id| request_by_id(db, &RequestId(id)).transpose()).collect()
+            ids.into_iter().filter_map(|id| request_by_id(db, &vault, &RequestId(id)).transpose()).collect()
         })
         .await
     }
@@ -357,8 +375,12 @@ impl Store {
     /// Who has asked for invoices since this service time, and when last.
     pub async fn asked_after(&self, since: Millis) -> Result<Vec<(MacAddr, Millis)>, StoreError> {
         self.read(move |db| {
-            let mut asked =
-                db.prepare("SELECT mac, MAX(created_ms) FROM requests WHERE created_ms > ?1 GROUP BY mac")?;
+            // A request that was settled has left its grant.
+            let mut asked = db.prepare(
+                "SELECT mac, MAX(at) FROM (SELECT mac, created_ms AS at FROM requests WHERE created_ms > ?1
+                 UNION ALL SELECT mac, granted_ms FROM grants
+                 WHERE granted_ms > ?1 AND reference LIKE '________________________________/%') GROUP BY mac",
+            )?;
             let rows = asked.query_map([since], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
             let read = |(mac, at): (String, Millis)| Some((mac.parse().ok()?, at));
             Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(read).collect())
@@ -369,8 +391,8 @@ impl Store {
     /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
     pub async fn undelivered(&self, of: Option<MacAddr>) -> Result<Vec<RequestId>, StoreError> {
         self.read(move |db| {
-            let requests = "SELECT id FROM requests WHERE owner = 'guest' AND EXISTS
-                (SELECT 1 FROM parts WHERE request = requests.id AND state = 'claimed' AND NOT acked)";
+            let requests = "SELECT id FROM requests WHERE owner = 'guest' AND id IN
+                (SELECT request FROM parts WHERE state = 'claimed' AND NOT acked)";
             let id = |row: &Row| row.get(0).map(RequestId);
             let ids = match of {
                 Some(mac) => db
@@ -389,17 +411,19 @@ impl Store {
 
     /// Parts of the house whose tokens are not proofs of the takings yet.
     pub async fn parts_to_adopt(&self) -> Result<Vec<PartRow>, StoreError> {
-        self.read(|db| {
+        let vault = self.vault().await?;
+        self.read(move |db| {
             let ids = db
                 .prepare(
                     "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE r.owner = 'house' AND p.state = 'claimed' AND p.token IS NOT NULL",
+                     WHERE r.owner = 'house' AND p.state = 'claimed'
+                     AND (p.token IS NOT NULL OR p.sealed IS NOT NULL)",
                 )?
                 .query_map([], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
             let mut parts = Vec::new();
             for id in ids {
-                let row = request_by_id(db, &RequestId(id))?;
+                let row = request_by_id(db, &vault, &RequestId(id))?;
                 parts.extend(row.into_iter().flat_map(|row| row.parts).filter(|part| part.token.is_some()));
             }
             Ok(parts)
@@ -407,33 +431,12 @@ impl Store {
         .await
     }
 
+    /// A request; of one that is settled, what is still known of it.
     pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
-        let id = id.clone();
-        self.read(move |db| request_by_id(db, &id)).await
-    }
-
-    /// Forgets what is over: tokens and grants of before `kept_since` (tokens are kept 90 days), and already
-    /// those requests of before `unpaid_since` that came to nothing. What is unpaid but still watched, unclaimed,
-    /// or not yet among the takings stays.
-    pub async fn prune(&self, kept_since: Millis, unpaid_since: Millis) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
-                 (SELECT 1 FROM parts WHERE request = requests.id AND (state IN ('asking', 'unpaid', 'paid')
-                  OR (requests.owner = 'house' AND token IS NOT NULL)))",
-                [kept_since],
-            )?;
-            tx.execute(
-                "DELETE FROM requests WHERE created_ms < ?1 AND NOT EXISTS
-                 (SELECT 1 FROM parts WHERE request = requests.id AND state != 'expired')",
-                [unpaid_since],
-            )?;
-            tx.execute("DELETE FROM grants WHERE granted_ms < ?1", [kept_since])?;
-            tx.execute(
-                "DELETE FROM wallet_ops WHERE created_ms < ?1 AND state IN ('done', 'failed')",
-                [kept_since],
-            )?;
-            Ok(())
+        let (id, vault) = (id.clone(), self.vault().await?);
+        self.read(move |db| match request_by_id(db, &vault, &id)? {
+            None => settled_request(db, &id),
+            found => Ok(found),
         })
         .await
     }
@@ -482,7 +485,7 @@ pub(super) fn amounts_of(text: &str) -> Result<Vec<u64>, StoreError> {
     text.split(',').map(|amount| amount.parse().map_err(|_| StoreError::unreadable("amounts"))).collect()
 }
 
-fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
+fn request_by_id(db: &Connection, vault: &Vault, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let row = db
         .prepare_cached("SELECT mac, venue, owner, created_ms FROM requests WHERE id = ?1")?
         .query_row([&id.0], |row| {
@@ -497,10 +500,10 @@ fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, 
     let Some((mac, venue, owner, created)) = row else { return Ok(None) };
     let mut parts = db
         .prepare_cached(
-            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked, metric
-             FROM parts WHERE request = ?1 ORDER BY position",
+            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked, metric,
+             sealed FROM parts WHERE request = ?1 ORDER BY position",
         )?
-        .query_map([&id.0], |row| Ok(part_of(row)))?
+        .query_map([&id.0], |row| Ok(part_of(row, vault)))?
         .map(|part| part?)
         .collect::<Result<Vec<PartRow>, StoreError>>()?;
     for part in &mut parts {
@@ -525,9 +528,10 @@ fn request_by_id(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, 
     }))
 }
 
-fn part_of(row: &Row) -> Result<PartRow, StoreError> {
+fn part_of(row: &Row, vault: &Vault) -> Result<PartRow, StoreError> {
+    let id = row.get(0)?;
     Ok(PartRow {
-        id: row.get(0)?,
+        id,
         position: row.get(1)?,
         mint: MintUrl::parse(&row.get::<_, String>(2)?).map_err(|_| StoreError::unreadable("mint"))?,
         amount: row.get(3)?,
@@ -538,7 +542,7 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
         invoice: row.get(8)?,
         expires_at: row.get(9)?,
         due: row.get(10)?,
-        token: row.get(11)?,
+        token: Holder::Part(id).token(vault, row.get(14)?, row.get(11)?)?,
         acked: row.get(12)?,
         metric: row.get(13)?,
         claims: Vec::new(),
@@ -555,6 +559,11 @@ impl RequestId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What the grant of a part is known by.
+    pub fn reference(&self, position: u32) -> String {
+        format!("{self}/{position}")
     }
 }
 

@@ -16,6 +16,9 @@ use serde_json::Value;
 /// How long paid bytes wait to be used.
 const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
 
+/// By so much (seconds) the wall clock may have been set back since a sale without it being left out of the day's.
+const SLACK: u64 = 3600;
+
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
@@ -177,13 +180,16 @@ impl Store {
 
     /// Payments since a wall time; what the operator gave away is not counted.
     pub async fn sales_since(&self, wall: UnixSeconds) -> Result<Sales, StoreError> {
+        // Service time is never ahead of the wall clock: what is that old by the one is so by the other.
+        let age = Millis::from_secs(self.wall().0.saturating_sub(wall.0).saturating_add(SLACK));
+        let since = self.now().saturating_sub(age);
         self.read(move |db| {
             Ok(db.query_row(
                 "SELECT COUNT(*), COALESCE(SUM(amount), 0),
                         COALESCE(SUM(allotment) FILTER (WHERE metric = 'milliseconds'), 0),
                         COALESCE(SUM(allotment) FILTER (WHERE metric = 'bytes'), 0)
-                 FROM grants WHERE wall >= ?1 AND amount > 0",
-                [wall],
+                 FROM grants WHERE granted_ms >= ?1 AND wall >= ?2 AND amount > 0",
+                params![since, wall],
                 |row| {
                     Ok(Sales {
                         count: row.get(0)?,
@@ -275,6 +281,17 @@ pub(super) fn add_grant(
         session.ticket = first_ticket(tx, account)?;
     }
     Ok(session)
+}
+
+/// The session that this payment went into, as it is now; nothing where the payment was never granted.
+pub(super) fn granted_session(db: &Connection, reference: &str) -> Result<Option<SessionRow>, StoreError> {
+    let granted = db
+        .query_row("SELECT account, venue, metric FROM grants WHERE reference = ?1", [reference], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((account, venue, metric)) = granted else { return Ok(None) };
+    session_by_account(db, account, &venue, metric)
 }
 
 /// A ticket for an account that has none.

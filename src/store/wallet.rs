@@ -4,9 +4,11 @@
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
+use super::older::settle_older;
 use super::requests::{amounts_of, amounts_text, take_counter};
 use super::sessions::{add_grant, session_by_account, NewGrant, SessionRow};
-use super::{ClaimRow, Owner, Store, StoreError};
+use super::tokens::Holder;
+use super::{ClaimRow, Owner, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -42,6 +44,14 @@ pub enum OpState {
 pub struct ProofKey {
     keyset: i64,
     counter: u32,
+}
+
+#[cfg(test)]
+impl ProofKey {
+    /// One of no store.
+    pub fn of(counter: u32) -> ProofKey {
+        ProofKey { keyset: 0, counter }
+    }
 }
 
 /// A proof of the takings; its secret is that of `counter`.
@@ -129,9 +139,10 @@ impl Store {
     /// Journals an operation: its counters are taken and its proofs held for good. `Gone` where a proof that it
     /// would spend is not free.
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
-        let now = self.now();
+        let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
-            if let Some(known) = op.reference.as_deref().map(|r| known(tx, r)).transpose()?.flatten() {
+            if let Some(known) = op.reference.as_deref().map(|r| known(tx, &vault, r)).transpose()?.flatten()
+            {
                 return Ok(Begun::Known(known));
             }
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
@@ -139,20 +150,23 @@ impl Store {
             }
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (kind, state, mint, reference, amount, token, outputs, quote, access, created_ms)
-                 VALUES (?1, 'open', ?2, ?3, ?4, ?5, '', ?6, ?7, ?8)",
+                     (kind, state, mint, reference, amount, outputs, quote, access, created_ms)
+                 VALUES (?1, 'open', ?2, ?3, ?4, '', ?5, ?6, ?7)",
                 params![
                     op.kind.as_str(),
                     op.mint.as_str(),
                     op.reference,
                     op.amount,
-                    op.token,
                     op.quote,
                     op.grant.as_ref().map(NewGrant::to_text),
                     now
                 ],
             )?;
             let id = tx.last_insert_rowid();
+            if let Some(token) = &op.token {
+                let sealed = Holder::Operation(id).seal(&vault, token)?;
+                tx.execute("UPDATE wallet_ops SET sealed = ?2 WHERE id = ?1", params![id, sealed])?;
+            }
             if let Some((keyset, amounts)) = &op.outputs {
                 add_outputs(tx, id, keyset, amounts)?;
             }
@@ -165,7 +179,7 @@ impl Store {
                     return Err(StoreError::Gone);
                 }
             }
-            Ok(Begun::New(op_by_id(tx, id)?.ok_or(StoreError::Gone)?))
+            Ok(Begun::New(op_by_id(tx, &vault, id)?.ok_or(StoreError::Gone)?))
         })
         .await
     }
@@ -235,7 +249,7 @@ impl Store {
         self.write(move |tx| {
             let row = tx
                 .query_row(
-                    "UPDATE wallet_ops SET state = ?2, token = NULL, outputs = '', result = ?3
+                    "UPDATE wallet_ops SET state = ?2, token = NULL, sealed = NULL, outputs = '', result = ?3
                      WHERE id = ?1 AND state IN ('open', 'cancelling') RETURNING access, reference",
                     params![op, state.as_str(), result],
                     |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?)),
@@ -279,14 +293,16 @@ impl Store {
     }
 
     pub async fn op_known(&self, reference: String) -> Result<Option<Known>, StoreError> {
-        self.read(move |db| known(db, &reference)).await
+        let vault = self.vault().await?;
+        self.read(move |db| known(db, &vault, &reference)).await
     }
 
     /// Operations that are not over, oldest first.
     pub async fn open_ops(&self) -> Result<Vec<OpRow>, StoreError> {
-        self.read(|db| {
+        let vault = self.vault().await?;
+        self.read(move |db| {
             db.prepare(&format!("{OP} WHERE state IN ('open', 'cancelling') ORDER BY id"))?
-                .query_map([], |row| Ok(op_of(row)))?
+                .query_map([], |row| Ok(op_of(row, &vault)))?
                 .map(|op| op?)
                 .collect()
         })
@@ -354,14 +370,17 @@ impl Store {
     /// The tokens of a house's part become proofs of the takings.
     pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
         self.write(move |tx| {
-            let changed = tx.execute(
-                "UPDATE parts SET token = NULL WHERE id = ?1 AND state = 'claimed' AND token IS NOT NULL",
-                [part],
-            )?;
-            if changed == 1 {
-                add_proofs(tx, &takings)?;
-            }
-            Ok(())
+            let request: Option<String> = tx
+                .query_row(
+                    "UPDATE parts SET token = NULL, sealed = NULL WHERE id = ?1 AND state = 'claimed'
+                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request",
+                    [part],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let Some(request) = request else { return Ok(()) };
+            add_proofs(tx, &takings)?;
+            settle_older(tx, &request)
         })
         .await
     }
@@ -417,7 +436,7 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
     )?)
 }
 
-fn known(db: &Connection, reference: &str) -> Result<Option<Known>, StoreError> {
+fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
     let granted = db
         .query_row(
             "SELECT account, amount, venue, metric FROM grants WHERE reference = ?1",
@@ -430,7 +449,7 @@ fn known(db: &Connection, reference: &str) -> Result<Option<Known>, StoreError> 
         return Ok(Some(Known::Done { amount, session, result: None }));
     }
     let op = db
-        .query_row(&format!("{OP} WHERE reference = ?1"), [reference], |row| Ok(op_of(row)))
+        .query_row(&format!("{OP} WHERE reference = ?1"), [reference], |row| Ok(op_of(row, vault)))
         .optional()?
         .transpose()?;
     Ok(op.map(|op| match op.state {
@@ -466,23 +485,25 @@ fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
     })
 }
 
-const OP: &str = "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms
+const OP: &str =
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
      FROM wallet_ops";
 
-fn op_by_id(db: &Connection, id: i64) -> Result<Option<OpRow>, StoreError> {
-    db.query_row(&format!("{OP} WHERE id = ?1"), [id], |row| Ok(op_of(row))).optional()?.transpose()
+fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {
+    db.query_row(&format!("{OP} WHERE id = ?1"), [id], |row| Ok(op_of(row, vault))).optional()?.transpose()
 }
 
-fn op_of(row: &Row) -> Result<OpRow, StoreError> {
+fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
     let outputs: String = row.get(7)?;
+    let id = row.get(0)?;
     Ok(OpRow {
-        id: row.get(0)?,
+        id,
         kind: kind_of(&row.get::<_, String>(1)?)?,
         state: state_of(&row.get::<_, String>(2)?)?,
         mint: mint_of(&row.get::<_, String>(3)?)?,
         reference: row.get(4)?,
         amount: row.get(5)?,
-        token: row.get(6)?,
+        token: Holder::Operation(id).token(vault, row.get(11)?, row.get(6)?)?,
         outputs: outputs.lines().map(outputs_of).collect::<Result<_, _>>()?,
         quote: row.get(8)?,
         result: row.get(9)?,

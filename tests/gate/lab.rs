@@ -137,6 +137,7 @@ pub fn nat() {
 pub fn plan() -> Plan {
     Plan {
         venues: vec![venue(&[BRIDGE], &[])],
+        uplinks: vec!["wan".to_owned()],
         portal_port: 2121,
         mint_proxy_port: 2122,
         redirect_port: 2123,
@@ -180,7 +181,7 @@ pub fn bytes(mac: &str, session: u64, allotment: u64, used: u64) -> Lease {
 pub struct Namespace(Child);
 
 impl Namespace {
-    fn new() -> Namespace {
+    pub fn new() -> Namespace {
         let child = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn().unwrap();
         let namespace = Namespace(child);
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -205,19 +206,7 @@ impl Namespace {
 
     pub fn helper(&self, role: &str) -> Helper {
         let exe = std::env::current_exe().unwrap();
-        let mut child = self
-            .command(exe.to_str().unwrap())
-            .args(["--exact", "helper", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("> ").map(|l| l.1.to_owned()));
-        Helper { child, said: said.unwrap_or_else(|| panic!("the helper said nothing: {role}")) }
+        Helper::start(self.command(exe.to_str().unwrap()), role)
     }
 
     /// Connects and reads one line.
@@ -297,6 +286,11 @@ impl Got {
     }
 }
 
+/// The same in the router's own namespace.
+pub fn on_the_router(role: &str) -> Helper {
+    Helper::start(Command::new(std::env::current_exe().unwrap()), role)
+}
+
 /// A process of this same program in another namespace.
 pub struct Helper {
     child: Child,
@@ -304,6 +298,21 @@ pub struct Helper {
 }
 
 impl Helper {
+    fn start(mut command: Command, role: &str) -> Helper {
+        let mut child = command
+            .args(["--exact", "helper", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("> ").map(|l| l.1.to_owned()));
+        Helper { child, said: said.unwrap_or_else(|| panic!("the helper said nothing: {role}")) }
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -341,6 +350,65 @@ pub fn play_role() {
             say(&format!("{failed} {}", started.elapsed().as_millis()));
         }
         "datagram" => say(&datagram(target())),
+        // Datagrams of a thousand bytes from an address, true or not, without end.
+        "flood" => {
+            let socket = UdpSocket::bind((words[3].parse::<IpAddr>().unwrap(), 0)).unwrap();
+            say("running");
+            loop {
+                // What is refused is told to the next call.
+                let _ = socket.send_to(&[b'x'; 1000], target());
+            }
+        }
+        // As a resolver that knows everything, at length: by UDP and TCP.
+        "resolver" => resolver(),
+        // Questions by UDP, each from a port of its own; how many were answered.
+        "ask" => {
+            let count: usize = words[3].parse().unwrap();
+            let sockets: Vec<UdpSocket> = (0..count)
+                .map(|_| UdpSocket::bind(if target().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap())
+                .collect();
+            sockets.iter().for_each(|socket| drop(socket.send_to(&[b'?'; 40], target())));
+            let is_answered = |socket: &&UdpSocket| {
+                socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                socket.recv(&mut [0; 2000]).is_ok()
+            };
+            let mut answered = 0;
+            for socket in &sockets {
+                match is_answered(&socket) {
+                    true => answered += 1,
+                    false => break,
+                }
+            }
+            say(&answered.to_string());
+        }
+        // Questions without end, by UDP and by TCP side by side.
+        "tunnel" => {
+            say("running");
+            let socket = UdpSocket::bind(if target().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+            let by_tcp = || loop {
+                let Ok(mut stream) = TcpStream::connect_timeout(&target(), Duration::from_secs(1)) else {
+                    continue;
+                };
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+                let mut buffer = [0; 65536];
+                while stream.write_all(&[b'?'; 40]).is_ok()
+                    && stream.read(&mut buffer).is_ok_and(|length| length > 0)
+                {}
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(by_tcp);
+                scope.spawn(by_tcp);
+                loop {
+                    let _ = socket.send_to(&[b'?'; 200], target());
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            });
+        }
+        "answer" => {
+            let listener = TcpListener::bind(("::", words[1].parse().unwrap())).unwrap();
+            say("ready");
+            answer(listener, words[2]);
+        }
         "download" => {
             let mut stream = TcpStream::connect_timeout(&target(), LONG).unwrap();
             stream.set_read_timeout(Some(LONG)).unwrap();
@@ -397,6 +465,29 @@ fn datagram(target: SocketAddr) -> String {
     match socket.send(b"echo").and_then(|_| socket.recv(&mut buffer)) {
         Ok(length) => format!("text {}", String::from_utf8_lossy(&buffer[..length])),
         Err(error) => nothing(Some(error), started),
+    }
+}
+
+fn resolver() {
+    let socket = UdpSocket::bind("[::]:53").unwrap();
+    let listener = TcpListener::bind("[::]:53").unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 2000];
+                while stream.read(&mut buffer).is_ok_and(|length| length > 0)
+                    && stream.write_all(&[b'!'; 60_000]).is_ok()
+                {}
+            });
+        }
+    });
+    say("ready");
+    let mut buffer = [0; 2000];
+    loop {
+        if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&[b'!'; 1000], from);
+        }
     }
 }
 

@@ -23,7 +23,9 @@ macro_rules! in_lab {
 }
 
 mod bytes;
+mod destinations;
 mod garden;
+mod strangers;
 mod writing;
 
 /// Not a test: what other processes of the lab run.
@@ -383,8 +385,8 @@ in_lab! {
             "nft flush set inet tollgate ifs",
             "nft add element inet tollgate ifs '{ eth7 }'",
             "nft insert rule inet tollgate tg_forward accept",
-            "nft delete rule inet tollgate tg_forward handle $(nft -a list chain inet tollgate tg_forward | sed -n 's/.* drop .*handle //p' | head -n 1)",
-            "nft delete chain inet tollgate tg_unpaid",
+            "nft delete rule inet tollgate tg_up handle $(nft -a list chain inet tollgate tg_up | sed -n 's/.* drop .*handle //p' | head -n 1)",
+            "nft delete chain inet tollgate tg_late",
         ] {
             sh(harm);
             assert!(gate.changed(), "{harm}");

@@ -7,9 +7,12 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from .daemon import Daemon
 from .fault_mint import FaultMint
@@ -21,16 +24,23 @@ class Books:
     """The store as it is now; made anew for every look."""
 
     def __init__(self, daemon: Daemon) -> None:
-        with copied(daemon) as (db, key):
+        with copied(daemon) as (db, key, vault):
             self.tables = {name: read(db, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
+            keysets = read(db, "SELECT * FROM wallet_keysets")
             self.proofs = read(db, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
         self.seed = Seed(key)
         owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
         for part in self.tables["parts"]:
             part["owner"] = owners[part["request"]]
+            part["token"] = unsealed(vault, f"token of part {part['id']}", part["sealed"]) or part["token"]
+        mints = {row["id"]: row["mint"] for row in keysets}
+        self.settled = [settled(grant, mints) for grant in self.grants if REQUEST.fullmatch(grant["reference"])]
 
     def parts(self, *states: str, owner: str | None = None, mint: str | None = None) -> list[dict]:
-        return [part for part in self.tables["parts"]
+        """Of a sale that is settled, what its grant tells."""
+        open_parts = {(part["request"], part["position"]) for part in self.tables["parts"]}
+        settled = [part for part in self.settled if (part["request"], part["position"]) not in open_parts]
+        return [part for part in self.tables["parts"] + settled
                 if (not states or part["state"] in states) and owner in (None, part["owner"]) and mint in (None, part["mint"])]
 
     @property
@@ -49,6 +59,22 @@ class Books:
         return token_of(mint, rows, self.seed)
 
 
+REQUEST = re.compile("[0-9a-f]{32}/[0-9]+")
+
+
+def settled(grant: dict, mints: dict[int, str]) -> dict:
+    request, position = grant["reference"].split("/")
+    known = {name: grant[name] for name in ("amount", "allotment", "metric")}
+    return known | {"request": request, "position": int(position), "owner": "house", "state": "claimed", "mint": mints.get(grant["keyset"]), "token": None, "invoice": None}
+
+
+def unsealed(vault: bytes, owner: str, sealed: bytes | None) -> str | None:
+    """What the store has sealed for this row."""
+    if sealed is None:
+        return None
+    return ChaCha20Poly1305(vault).decrypt(sealed[:12], sealed[12:], owner.encode()).decode()
+
+
 COPY = """
 cd "$1" || exit
 # Stays the same until the journal goes into the database, or begins anew: only then would a copy be of two times.
@@ -60,18 +86,19 @@ for try in $(seq 100); do
 	[ "$(generation)" != "$before" ] || break
 done
 cat takings.key >"$2/key"
+cat tokens.key >"$2/vault" 2>/dev/null
 true
 """
 
 
 @contextlib.contextmanager
 def copied(daemon: Daemon):
-    """A copy of the store, open, and the takings' key. The daemon may be running."""
+    """A copy of the store, open, the takings' key and that of the tokens. The daemon may be running."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
         daemon.lab.router.run(["sh", "-c", COPY, "sh", daemon.state_dir, directory])
-        with open(os.path.join(directory, "key"), "rb") as key, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
+        with open(os.path.join(directory, "key"), "rb") as key, open(os.path.join(directory, "vault"), "rb") as vault, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
             db.row_factory = sqlite3.Row
-            yield db, key.read()
+            yield db, key.read(), vault.read()
 
 
 def read(db: sqlite3.Connection, query: str) -> list[dict]:
@@ -79,7 +106,7 @@ def read(db: sqlite3.Connection, query: str) -> list[dict]:
 
 
 def rows(daemon: Daemon, query: str) -> list[dict]:
-    with copied(daemon) as (db, _):
+    with copied(daemon) as (db, *_):
         return read(db, query)
 
 

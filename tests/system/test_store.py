@@ -3,16 +3,20 @@
 import json
 import os
 import shutil
+import sys
 import time
 
 import pytest
 
+from lab.books import rows
 from lab.fake_clock import FakeWall, needs_faketime, other_boot
 from lab.guest import ROUTER4
 from lab.hammer import Hammer
 from lab.internet import MINT4
 from lab.place import wait_for
 from lab.portal_client import post_request, read_request
+from lab.purse import Purse
+from lab.wallet import decode_token
 
 PORTAL = f"http://{ROUTER4}:2121/"
 BROWSER = {"Accept": "text/html"}
@@ -73,6 +77,10 @@ def remove_key(state):
     os.remove(os.path.join(state, "takings.key"))
 
 
+def remove_token_key(state):
+    os.remove(os.path.join(state, "tokens.key"))
+
+
 FAULTS = {
     "database": (damage_database, "stop", "STORE_CORRUPT"),
     "page": (damage_page, "stop", "STORE_CORRUPT"),
@@ -80,6 +88,7 @@ FAULTS = {
     "vanished": (remove_database, "stop", "STORE_CORRUPT"),
     "newer": (newer_version, "stop", "STORE_TOO_NEW"),
     "key": (remove_key, "stop", "KEY_MISSING"),
+    "token key": (remove_token_key, "stop", "KEY_MISSING"),
 }
 
 
@@ -258,6 +267,60 @@ def test_new_router_with_a_full_disk_begins_to_sell_when_there_is_room(lab, smal
     free()
     wait_for(lambda: store_state(daemon) == "ok", 20)
     wait_for(lambda: post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201, 5)
+
+
+EDIT = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    for statement in sys.argv[2:]:
+        db.execute(statement)
+db.close()
+"""
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["with-room", "short-of-room"])
+def test_old_records_go_before_the_shop_closes_for_want_of_room(lab, small_disk, fault_mint, short):
+    daemon, _, _ = small_disk
+    daemon.start()
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.stop()
+    day, ages = 86_400_000, (1, 8, 31, 91)
+    sold = [f"INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall) VALUES ('sold {age}', 1, '{lab.guest.mac}', 'guest', 5, 'milliseconds', 1, {(100 - age) * day}, 1)" for age in ages]
+    edits = [f"UPDATE moment SET service_ms = {100 * day}", *sold]
+    lab.router.run([sys.executable, "-c", EDIT, os.path.join(daemon.state_dir, "store.db"), *edits])
+    if short:
+        filler = os.path.join(daemon.state_dir, "filler")
+        left = "$(df -k . | tail -1 | awk '{print $4}')"
+        lab.router.run(["sh", "-c", f"cd {daemon.state_dir} && dd if=/dev/zero of={filler} bs=1k count=$(({left} - 1300)) 2>/dev/null"])
+    daemon.start()
+    kept = ["sold 1"] if short else ["sold 1", "sold 31", "sold 8"]
+    known = lambda: [row["reference"] for row in rows(daemon, "SELECT reference FROM grants WHERE reference LIKE 'sold %' ORDER BY reference")]
+    wait_for(lambda: known() == kept, 20, "what is too old goes at the start")
+    assert daemon.status()["data"]["ready"] is True
+    assert post_request(lab.guests[1], fault_mint.url, 5, apply=True).status == 201
+
+
+def test_copy_of_the_store_shows_no_token(lab, make_daemon, fault_mint):
+    """One token waits for its guest, another is being received when the power goes."""
+    guest = Purse(lab, fault_mint, make_daemon(fault_mint.url))
+    daemon = guest.daemon
+    made = post_request(lab.guest, fault_mint.url, 21).json()
+    fault_mint.pay(made["invoice"])
+    told = lambda: read_request(lab.guest, made["request_id"]).json()
+    waiting = wait_for(lambda: told().get("tokens"), 10)
+    given = guest.token(5)
+    fault_mint.misbehave("drop_before", on="swap")
+    assert not daemon.control({"command": "wallet", "args": ["receive", given]})["ok"]
+    daemon.kill()
+    secrets = [proof["secret"].encode() for token in (waiting, given) for proof in decode_token(token).proofs]
+    files = contents(daemon.state_dir)
+    for name in ("store.db", "store.db-wal"):
+        assert not any(text in files[name] for text in (b"cashu", *secrets)), name
+    assert made["request_id"].encode() in files["store.db-wal"] + files["store.db"]
+    fault_mint.behave()
+    daemon.start()
+    assert told()["tokens"] == waiting
+    wait_for(lambda: rows(daemon, "SELECT COUNT(*) AS open FROM wallet_ops WHERE state = 'open'")[0]["open"] == 0, 30, "it is received after all")
 
 
 # Time

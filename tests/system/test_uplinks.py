@@ -54,7 +54,14 @@ def let_in(lab, router, config: str = SELLING):
 
 
 def reaches(guest, *addresses: str, port: int = 80) -> list[bool]:
-    return [guest.try_tcp(address, port, 2).outcome == "connected" for address in addresses]
+    def reached(address: str) -> bool:
+        try:
+            guest.connect(address, port, 2).close()
+            return True
+        except OSError:
+            return False
+
+    return [reached(address) for address in addresses]
 
 
 def findings(router) -> dict[str, dict]:
@@ -200,3 +207,25 @@ def test_ways_past_the_gate_by_rules_and_redirects_are_found_with_the_commands_t
     for name in ("bypass", "redirect"):
         guarded.sh(found[name]["mend"])
     assert not {"bypass", "redirect"} & set(findings(guarded))
+
+
+def test_setup_says_that_no_answers_will_come_back_where_nothing_masquerades(router):
+    command = ("tollgated", "setup", "--dry-run", "--mint", "https://mint.example.com", "--guest-network")
+    assert "masquerade" not in router.run(*command).out
+    uci(router, "delete firewall.@zone[2].masq", "delete firewall.@zone[2].masq6")
+    assert "# zone wan leads to the internet and does not masquerade" in router.run(*command).out
+    router.write("etc/config/firewall", "config defaults\n\toption forward 'ACCEPT'\n")
+    assert "# no firewall zone leads to the internet and masquerades" in router.run(*command).out
+
+
+# The gate's part
+
+
+def test_the_gate_hears_of_another_way_to_the_internet(lab, guarded):
+    guarded.start()
+    assert "the internet is behind" not in guarded.log(), "nothing has changed"
+    lab.router.ip("route del default\nroute add default via 192.168.1.2\n")
+    try:
+        wait_for(lambda: "the internet is behind br-lan, wan" in guarded.log(), 10, "the owner's network leads there now")
+    finally:
+        lab.router.ip("route del default\nroute add default via 203.0.113.1\n")

@@ -514,21 +514,27 @@ def test_access_bought_by_invoice_can_be_spent_from_the_wallet(lab, fault_mint, 
 @pytest.mark.parametrize("keysets", [1, 2])
 def test_tokens_of_sales_before_there_was_a_wallet_become_takings(lab, make_daemon, keysets):
     with FaultMint(lab.internet, MINT4, keysets=keysets) as mint:
-        daemon = make_daemon(mint.url)
+        daemon, asked = make_daemon(mint.url), []
         with MintProxy(lab.guest) as proxy:
             for amount in (5, 21):
                 made = proxy.request(mint.url, amount, apply=True)
+                now = Books(daemon).tables
+                asked.append((now["requests"][0], now["parts"][0], now["claims"][0]))
                 mint.pay(made["invoice"])
                 proxy.wait("session_granted")
         found = Books(daemon)
         daemon.stop()
         undo = []
-        for part in found.parts("claimed"):
-            (claim,) = [claim for claim in found.tables["claims"] if claim["part"] == part["id"]]
+        for number, (sold, part, claim) in enumerate(asked, 1):
             count = claim["amounts"].count(",") + 1
             rows = [row for row in found.proofs if claim["counter"] <= row["counter"] < claim["counter"] + count]
             token = encode_token(mint.url, [{"amount": row["amount"], "id": row["id"], "secret": found.seed.secret(row["id"], row["counter"]), "C": row["c"].hex()} for row in rows])
-            undo.append(f"UPDATE parts SET token = '{token}' WHERE id = {part['id']}")
+            undo += [
+                f"INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES ('{sold['id']}', '{sold['mac']}', '{sold['venue']}', 'house', 1)",
+                f"INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote, invoice, token) VALUES ({number}, '{sold['id']}', 0, '{part['mint']}', {part['amount']}, {part['allotment']}, {part['lock_index']}, 'claimed', '{part['quote']}', '{part['invoice']}', '{token}')",
+                f"INSERT INTO claims (part, keyset, counter, amounts) VALUES ({number}, '{claim['keyset']}', {claim['counter']}, '{claim['amounts']}')",
+            ]
+        undo += ["UPDATE grants SET keyset = NULL", "INSERT INTO meta (key, value) VALUES ('older rows', x'')"]
         books.edit(daemon, *undo, "DELETE FROM proofs", "DELETE FROM wallet_keysets")
         daemon.start()
         wait_for(lambda: balance(daemon, mint.url) == 26, 10)
@@ -536,6 +542,19 @@ def test_tokens_of_sales_before_there_was_a_wallet_become_takings(lab, make_daem
         assert mint.value_of(Books(daemon).takings(mint.url).proofs) == 26
         daemon.restart()
         assert balance(daemon, mint.url) == 26
+
+
+def test_takings_in_more_proofs_than_a_request_takes_are_sent_whole(guest):
+    """210 proofs of 2 and 8 sat: small ones are joined first, in as many rounds as it takes."""
+    tokens = [guest.token(10) for _ in range(105)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(answer["ok"] for answer in pool.map(lambda token: receive(guest.daemon, token), tokens))
+    assert guest.daemon.ask("wallet", "info")["mints"][0]["proofs"] == 210
+    refused = guest.daemon.control({"command": "wallet", "args": ["send", "1051"]})
+    assert not refused["ok"] and "1050 sat can be spent" in refused["message"]
+    token = guest.daemon.command("wallet", "send", "1050").out.strip()
+    assert guest.wallet.receive(token) == 1050
+    assert guest.daemon.ask("wallet", "sent") == [] and balance(guest.daemon, guest.url) == 0
 
 
 def test_seed_of_the_lab_is_the_one_of_the_specification():

@@ -146,10 +146,14 @@ impl Wallet {
             return Ok(None);
         }
         let _alone = self.0.spending.lock().await;
-        let purse = self.purse(&offer.mint).await?;
-        let needed = offer.amount.checked_add(offer.fee_reserve);
-        let rows = needed.and_then(|needed| purse.at_least(needed));
-        let rows = rows.ok_or(WalletError::Insufficient(purse.total()))?;
+        let needed = offer.amount.checked_add(offer.fee_reserve).unwrap_or(Sats(u64::MAX));
+        let (purse, rows) = loop {
+            let purse = self.purse(&offer.mint).await?;
+            match purse.at_least(needed) {
+                Some(rows) => break (purse, rows),
+                None => self.join_towards(&purse, needed).await?,
+            }
+        };
         let cost = offer.fee_reserve.checked_add(purse.fee(&rows)).unwrap_or(Sats(u64::MAX));
         if cost > offer.fee_limit {
             return Err(WalletError::FeeTooHigh(cost));

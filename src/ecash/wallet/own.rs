@@ -63,10 +63,6 @@ pub(super) struct Purse {
 }
 
 impl Purse {
-    pub fn total(&self) -> Sats {
-        sum(&self.rows)
-    }
-
     /// What the mint takes for spending these together (NUT-02).
     pub fn fee(&self, rows: &[ProofRow]) -> Sats {
         let ppk = |row: &ProofRow| self.keyset(row).map_or(0, |keyset| keyset.terms.input_fee_ppk);
@@ -100,6 +96,13 @@ impl Purse {
         None
     }
 
+    /// The smallest proofs, as many as one request takes.
+    pub fn smallest(&self) -> Vec<ProofRow> {
+        let mut by_size: Vec<&ProofRow> = self.rows.iter().collect();
+        by_size.sort_by_key(|row| row.amount);
+        by_size.into_iter().take(MOST_INPUTS).cloned().collect()
+    }
+
     /// What is left of these when they are spent.
     pub fn net(&self, rows: &[ProofRow]) -> Sats {
         Sats(sum(rows).0.saturating_sub(self.fee(rows).0))
@@ -115,6 +118,29 @@ impl Purse {
     }
 }
 
+#[cfg(test)]
+impl Purse {
+    /// Proofs of these amounts, of one keyset.
+    pub fn of(amounts: &[u64], input_fee_ppk: u64) -> Purse {
+        use crate::{calls::Tls, clock::Clock, ecash::keyset::Terms, ecash::mints::Mints};
+        let url = MintUrl::parse("https://mint.example").unwrap();
+        let events = tokio::sync::mpsc::channel(1).0;
+        let mint = Mints::new(Tls::new(None).unwrap(), Clock::machine(), events).get(&url);
+        let keyset = "00aabbccddeeff00";
+        let row = |(counter, amount): (u32, &u64)| ProofRow {
+            key: ProofKey::of(counter),
+            mint: url.clone(),
+            keyset: keyset.to_owned(),
+            counter,
+            amount: Sats(*amount),
+            c: Vec::new(),
+        };
+        let terms = Terms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
+        let listed = KeysetInfo { id: KeysetId::parse(keyset).unwrap(), terms, active: true };
+        Purse { mint, rows: (0..).zip(amounts).map(row).collect(), listed: Arc::new(vec![listed]) }
+    }
+}
+
 impl Wallet {
     pub(super) async fn purse(&self, mint: &MintUrl) -> Result<Purse, WalletError> {
         let rows = self.0.store.free_proofs(mint).await?;
@@ -126,6 +152,26 @@ impl Wallet {
         rows.sort_by_key(|(active, row)| (*active, Reverse(row.amount)));
         purse.rows = rows.into_iter().map(|(_, row)| row).collect();
         Ok(purse)
+    }
+
+    /// Where `amount` lies in more proofs than one request takes: trades the smallest of them for few.
+    pub(super) async fn join_towards(&self, purse: &Purse, amount: Sats) -> Result<(), WalletError> {
+        let (all, rows) = (purse.net(&purse.rows), purse.smallest());
+        if purse.rows.len() <= MOST_INPUTS || all < amount || !self.are_fewer_joined(purse, &rows).await? {
+            return Err(WalletError::Insufficient(all));
+        }
+        self.trade(purse, rows, |keyset, net| keyset.split(net)).await
+    }
+
+    /// Whether these make at most half as many when they are joined. The largest that a mint issues do not.
+    pub(super) async fn are_fewer_joined(
+        &self,
+        purse: &Purse,
+        rows: &[ProofRow],
+    ) -> Result<bool, WalletError> {
+        let keyset = purse.mint.active_keyset(Urgency::Guest).await?;
+        let joined = keyset.split(purse.net(rows));
+        Ok(joined.is_some_and(|joined| !joined.is_empty() && joined.len() <= rows.len() / 2))
     }
 
     /// Trades proofs of ours for others that are worth what is left of them; `split` says in which amounts, given the

@@ -108,7 +108,7 @@ impl Wallet {
         let news = self.launch(&mut running, reference, mint, |teller| async move {
             match wallet.journal(offer, grant).await {
                 Ok(mut swap) => wallet.take(&mut swap, Urgency::Guest, &teller).await,
-                Err(known) => known,
+                Err(known) => *known,
             }
         });
         (news, true)
@@ -161,8 +161,8 @@ impl Wallet {
     }
 
     /// Writes the intent down; or what is known of the token already.
-    async fn journal(&self, offer: Offer, grant: Option<NewGrant>) -> Result<Exchange, Received> {
-        let refused = |refusal: Refusal| Received::Refused(refusal);
+    async fn journal(&self, offer: Offer, grant: Option<NewGrant>) -> Result<Exchange, Box<Received>> {
+        let refused = |refusal: Refusal| Box::new(Received::Refused(refusal));
         let known = match offer.is_known {
             true => {
                 self.0.store.op_known(offer.reference.clone()).await.map_err(|err| refused(err.into()))?
@@ -208,12 +208,16 @@ impl Wallet {
         }
     }
 
-    fn known(&self, known: Known) -> Result<Exchange, Received> {
-        match known {
-            Known::Done { amount, session, .. } => Err(Received::Done { net: amount, session }),
-            Known::Open(op) => self.resumed(op).map_err(Received::Refused),
-            Known::Failed { .. } => Err(Received::Refused(Refusal::MintRefuses)),
-        }
+    fn known(&self, known: Known) -> Result<Exchange, Box<Received>> {
+        let ended = match known {
+            Known::Done { amount, session, .. } => Received::Done { net: amount, session },
+            Known::Open(op) => match self.resumed(op) {
+                Ok(exchange) => return Ok(exchange),
+                Err(refusal) => Received::Refused(refusal),
+            },
+            Known::Failed { .. } => Received::Refused(Refusal::MintRefuses),
+        };
+        Err(Box::new(ended))
     }
 
     fn resumed(&self, op: OpRow) -> Result<Exchange, Refusal> {

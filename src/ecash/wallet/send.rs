@@ -14,9 +14,14 @@ use crate::store::{Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow};
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
 
-/// Each sale leaves a handful of small proofs; so many of one mint are kept before the smallest are joined.
+/// Each sale leaves a handful of small proofs. More of one mint than this are joined when no payment is under way and
+/// the mint wants (next to) nothing for it; more than that at any time.
+const SOME_PROOFS: usize = 64;
 const MANY_PROOFS: usize = 256;
-const JOINED_AT_ONCE: usize = 100;
+/// Where nothing presses, joining may cost this part of what is joined.
+const SMALL_FEE: u64 = 50;
+/// Requests of one round, which begins anew every hour.
+const MOST_TRADES: usize = 16;
 
 /// A token that was given out and not seen spent.
 #[derive(Clone)]
@@ -50,7 +55,10 @@ impl Wallet {
             if let Some(rows) = purse.exactly(amount) {
                 return self.give_out(rows, amount, &mint, old_form).await;
             }
-            let rows = purse.at_least(amount).ok_or(WalletError::Insufficient(purse.total()))?;
+            let Some(rows) = purse.at_least(amount) else {
+                self.join_towards(&purse, amount).await?;
+                continue;
+            };
             self.trade(&purse, rows, |keyset, net| {
                 let mut amounts = keyset.split(amount)?;
                 match net.0.checked_sub(amount.0)? {
@@ -152,27 +160,78 @@ impl Wallet {
             log::warn!("wallet: {err}");
         }
         for balance in self.balances().await.unwrap_or_default() {
-            let _alone = self.0.spending.lock().await;
-            let traded = async {
-                let purse = self.purse(&balance.mint).await?;
-                match worth_trading(&purse) {
-                    Some(rows) => self.trade(&purse, rows, |keyset, net| keyset.split(net)).await,
-                    None => Ok(()),
+            for _ in 0..MOST_TRADES {
+                match self.trade_some(&balance.mint).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(err) => {
+                        log::warn!("wallet: {}: proofs are not traded: {err}", balance.mint);
+                        break;
+                    }
                 }
-            };
-            if let Err(err) = traded.await {
-                log::warn!("wallet: {}: proofs are not traded: {err}", balance.mint);
             }
         }
     }
+
+    /// Whether there was something to trade.
+    async fn trade_some(&self, mint: &MintUrl) -> Result<bool, WalletError> {
+        let _alone = self.0.spending.lock().await;
+        let purse = self.purse(mint).await?;
+        let is_quiet = self.running().is_empty();
+        let Some(rows) = worth_trading(&purse, is_quiet) else { return Ok(false) };
+        let are_retired = rows.iter().all(|row| purse.is_retired(row));
+        if !are_retired && !self.are_fewer_joined(&purse, &rows).await? {
+            return Ok(false);
+        }
+        self.trade(&purse, rows, |keyset, net| keyset.split(net)).await.map(|()| true)
+    }
 }
 
-/// Proofs that had better be others, where the fee is not half of their worth.
-fn worth_trading(purse: &Purse) -> Option<Vec<ProofRow>> {
-    let retired = purse.rows.iter().filter(|row| purse.is_retired(row)).take(MOST_INPUTS);
-    let mut rows: Vec<ProofRow> = retired.cloned().collect();
-    if rows.is_empty() && purse.rows.len() > MANY_PROOFS {
-        rows = purse.rows.iter().rev().take(JOINED_AT_ONCE).cloned().collect();
+/// Proofs that had better be others.
+fn worth_trading(purse: &Purse, is_quiet: bool) -> Option<Vec<ProofRow>> {
+    let retired: Vec<ProofRow> =
+        purse.rows.iter().filter(|row| purse.is_retired(row)).take(MOST_INPUTS).cloned().collect();
+    if !retired.is_empty() && purse.fee(&retired).0 < sum(&retired).0 / 2 {
+        return Some(retired);
     }
-    (!rows.is_empty() && purse.fee(&rows).0 < sum(&rows).0 / 2).then_some(rows)
+    let rows = purse.smallest();
+    let (fee, worth) = (purse.fee(&rows).0, sum(&rows).0);
+    let is_worth_it = match purse.rows.len() {
+        some if some <= SOME_PROOFS => false,
+        many if many <= MANY_PROOFS => is_quiet && fee <= worth / SMALL_FEE,
+        _ => fee < worth / 2,
+    };
+    is_worth_it.then_some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traded(small: usize, ppk: u64, is_quiet: bool) -> Option<usize> {
+        worth_trading(&Purse::of(&vec![8; small], ppk), is_quiet).map(|rows| rows.len())
+    }
+
+    #[tokio::test]
+    async fn small_proofs_are_joined_when_nothing_is_under_way_and_many_at_any_time() {
+        assert_eq!((traded(64, 0, true), traded(65, 0, true)), (None, Some(65)));
+        assert_eq!((traded(256, 0, false), traded(257, 0, false)), (None, Some(MOST_INPUTS)));
+    }
+
+    #[tokio::test]
+    async fn what_joining_costs_is_weighed() {
+        assert_eq!(
+            (traded(100, 100, true), traded(100, 200, true)),
+            (Some(100), None),
+            "10 and 20 sat of 800"
+        );
+        assert_eq!((traded(300, 200, true), traded(300, 4000, true)), (Some(MOST_INPUTS), None));
+    }
+
+    #[tokio::test]
+    async fn the_smallest_are_joined_first() {
+        let purse = Purse::of(&[vec![64; 150], vec![1; 150]].concat(), 0);
+        let rows = worth_trading(&purse, false).unwrap();
+        assert_eq!(sum(&rows), Sats(150 + 50 * 64));
+    }
 }

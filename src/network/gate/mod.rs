@@ -3,7 +3,9 @@
 //!
 //! There is no way here to let everybody through.
 
+mod chains;
 mod changes;
+mod closed;
 mod lock;
 mod meter;
 mod nft;

@@ -7,7 +7,8 @@ use super::plan::Place;
 use super::quota::Quotas;
 use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use crate::config::AddressRange;
 use crate::network::neighbours::{self, Caller};
 use crate::network::netlink::{self, Refusal};
 use crate::network::nftables::{Home, Nftables};
@@ -45,6 +46,8 @@ struct Meter {
 
 struct Loaded {
     plan: Plan,
+    /// What paying does not open, as it was last written.
+    closed: Vec<AddressRange>,
     /// Of our rules, as the kernel had them right after our transaction; empty when that went wrong.
     digests: Vec<u64>,
 }
@@ -195,7 +198,12 @@ impl NftGate {
         Ok(())
     }
 
-    fn load_table(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
+    fn load_table(
+        &mut self,
+        plan: &Plan,
+        closed: &[AddressRange],
+        leases: &[Lease],
+    ) -> Result<(), GateError> {
         let before = &self.snapshot.quotas;
         let (fits, outdated, snapshot, forwarded) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
@@ -236,7 +244,7 @@ impl NftGate {
         let mut leftovers = Changes::default();
         forwarded.remove_all(&mut leftovers);
         let changes = elements(&snapshot);
-        match self.run(&(ruleset::load(plan, !fits) + &leftovers.script() + &changes.script())) {
+        match self.run(&(ruleset::load(plan, closed, !fits) + &leftovers.script() + &changes.script())) {
             Ok(()) => {
                 self.snapshot = snapshot;
                 self.snapshot.take_in(&changes);
@@ -255,7 +263,8 @@ impl NftGate {
                 if snapshot.quotas.home() == Home::Netdev {
                     anew.quotas = snapshot.quotas;
                 }
-                self.run(&(ruleset::load(plan, true) + &changes.script() + &elements(&anew).script()))
+                let script = ruleset::load(plan, closed, true);
+                self.run(&(script + &changes.script() + &elements(&anew).script()))
             }
             outcome => outcome,
         }
@@ -275,6 +284,26 @@ impl NftGate {
         self.generation = (!digests.is_empty()).then_some(generation);
         if let Some(loaded) = &mut self.loaded {
             loaded.digests = digests;
+        }
+        Ok(())
+    }
+
+    /// Devices and their addresses come and go.
+    fn follow_networks(&mut self) -> Result<(), GateError> {
+        let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
+        let now = closed_now(&loaded.plan)?;
+        if now == loaded.closed {
+            return Ok(());
+        }
+        let mut script = String::new();
+        ruleset::put_ranges(&mut script, ruleset::CLOSED, &now);
+        let before = self.generation;
+        self.run(&script)?;
+        let generation = self.line.ask("the table cannot be read back", Nftables::generation)?;
+        self.generation =
+            before.map(|before| before.wrapping_add(1)).filter(|expected| *expected == generation);
+        if let Some(loaded) = &mut self.loaded {
+            loaded.closed = now;
         }
         Ok(())
     }
@@ -310,12 +339,14 @@ impl Loaded {
         }
         let gated: SortedSet<String> =
             nft.elements("ifs")?.iter().filter_map(|e| netlink::name(&e.key).ok()).collect();
-        let mut garden = Vec::new();
-        for set in ruleset::GARDENS {
-            garden.extend(nft.elements(set)?);
-        }
+        let mut holds = |sets: [&str; 2], ranges: &[AddressRange]| {
+            let mut found = nft.elements(sets[0])?;
+            found.extend(nft.elements(sets[1])?);
+            Ok::<bool, io::Error>(ruleset::are_ranges(ranges, &found))
+        };
+        let has_ranges = holds(ruleset::GARDENS, &self.plan.garden)? && holds(ruleset::CLOSED, &self.closed)?;
         let intact = !self.digests.is_empty()
-            && ruleset::is_garden(&self.plan, &garden)
+            && has_ranges
             && ruleset::is_complete(&self.plan, &sets, &chains, &rules)
             && ruleset::digests(&self.plan, &rules) == self.digests
             && gated == self.plan.devices().into_iter().collect();
@@ -326,13 +357,15 @@ impl Loaded {
 impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
-        self.loaded = Some(Loaded { plan: plan.clone(), digests: Vec::new() });
         self.generation = None;
+        let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
-        let table = self
-            .load_meter(plan, leases)
-            .and_then(|()| self.load_table(plan, leases))
-            .and_then(|()| self.remember(plan));
+        let table = closed.and_then(|closed| {
+            self.loaded = Some(Loaded { plan: plan.clone(), closed: closed.clone(), digests: Vec::new() });
+            self.load_meter(plan, leases)?;
+            self.load_table(plan, &closed, leases)?;
+            self.remember(plan)
+        });
         let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
         table.and(locks)
@@ -406,6 +439,7 @@ impl Gate for NftGate {
     }
 
     fn tend(&mut self) -> Result<Usage, GateError> {
+        self.follow_networks()?;
         let plan = self.plan()?;
         if self.meter.is_needed && Surroundings::look(plan) != self.meter.around {
             let plan = plan.clone();
@@ -477,6 +511,11 @@ impl Line {
         self.0 = Some(nft);
         Ok(answer)
     }
+}
+
+fn closed_now(plan: &Plan) -> Result<Vec<AddressRange>, GateError> {
+    closed::ranges(plan)
+        .map_err(|source| GateError::Netlink { what: "the router's own networks cannot be read", source })
 }
 
 /// Whether an element was there that should not be, or the other way round, or a quota was still in use.

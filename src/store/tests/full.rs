@@ -17,7 +17,7 @@ fn what_is_removed_from_the_store_makes_room_for_sales_again() {
 }
 
 /// The child gets a file system of its own.
-fn on_a_disk_of(size: &str, name: &str, end: &str) {
+pub(super) fn on_a_disk_of(size: &str, name: &str, end: &str) {
     let dir = Scratch::new();
     let exe = child(name, dir.path());
     let mut mounted = Command::new("unshare");

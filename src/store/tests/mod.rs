@@ -4,10 +4,13 @@ mod damage;
 mod engine;
 mod full;
 mod keyfile;
+mod older;
 mod power_cut;
 mod requests;
+mod sales;
 mod sessions;
 mod tickets;
+mod tidy;
 mod time;
 mod venues;
 
@@ -39,6 +42,10 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Scratch {
         Scratch(fresh_folder())
+    }
+
+    fn at(dir: &Path) -> Scratch {
+        Scratch(dir.to_owned())
     }
 
     fn path(&self) -> &Path {

@@ -77,7 +77,7 @@ impl Books {
 }
 
 /// A venue that sells minutes for a sat each.
-fn shown_at(venue: &str, is_wish: bool) -> ShownAt {
+pub(super) fn shown_at(venue: &str, is_wish: bool) -> ShownAt {
     let mint = MintUrl::parse("https://mint.example").unwrap();
     let price = VenuePrice {
         venue: venue.to_owned(),

@@ -1,0 +1,85 @@
+//! What is done again and again, slowly: forgetting what is over, and asking mints about what lies around.
+//!
+//! A flash that runs short of room costs old records first: before the shop closes, what is settled is kept for less
+//! and less time. Tokens that wait for their guests stay as long as ever.
+
+use crate::http::Shop;
+use crate::store::{Kept, StoreError};
+use crate::task;
+use crate::units::Millis;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+const EVERY: Millis = Millis::from_secs(3600);
+const EVERY_WHEN_SHORT: Millis = Millis::from_secs(60);
+const DAY: Millis = Millis::from_secs(86_400);
+
+/// Tokens that nobody fetched, the record of what was sold, and who has nothing here any more are kept this long.
+const KEEP: Millis = Millis::from_secs(90 * 86_400);
+/// The record of what was sold, where space is short: first that long, then this long.
+const KEEP_WHEN_SHORT: [Millis; 2] = [Millis::from_secs(30 * 86_400), Millis::from_secs(7 * 86_400)];
+/// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
+const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
+
+/// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.
+pub struct Housekeeping {
+    records: Option<Millis>,
+    idle: Option<Millis>,
+    mints: Millis,
+    is_busy: Arc<AtomicBool>,
+}
+
+impl Housekeeping {
+    pub fn new(now: Millis) -> Housekeeping {
+        Housekeeping { records: None, idle: None, mints: now, is_busy: Arc::default() }
+    }
+
+    /// Sets going what is due; returns at once.
+    pub fn tend(&mut self, shop: &Shop, now: Millis) {
+        let is_due = |last: Option<Millis>, every| last.is_none_or(|last| last.saturating_add(every) <= now);
+        let every = if shop.store.is_short_of_room() { EVERY_WHEN_SHORT } else { EVERY };
+        if is_due(self.records, every) && !self.is_busy.swap(true, Ordering::Relaxed) {
+            self.records = Some(now);
+            let idle_too = is_due(self.idle, DAY);
+            self.idle = if idle_too { Some(now) } else { self.idle };
+            let (shop, is_busy) = (shop.clone(), self.is_busy.clone());
+            task::spawn(async move {
+                if let Err(err) = forget(&shop, idle_too).await {
+                    log::warn!("old records are not removed: {err}");
+                }
+                is_busy.store(false, Ordering::Relaxed);
+            });
+        }
+        if is_due(Some(self.mints), EVERY) {
+            self.mints = now;
+            let shop = shop.clone();
+            task::spawn(async move {
+                shop.mint_proxy.tidy().await;
+                shop.wallet.tidy().await;
+            });
+        }
+    }
+}
+
+async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
+    let store = &shop.store;
+    let before = |age| store.now().saturating_sub(age);
+    let mut shorter = KEEP_WHEN_SHORT.into_iter();
+    let mut settled = KEEP;
+    loop {
+        let unpaid = if store.is_short_of_room() { Millis::ZERO } else { KEEP_UNPAID };
+        if let Ok(cards) = &shop.cards {
+            cards.tidy(before(settled)).await?;
+        }
+        let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
+        store.prune(kept).await?;
+        match shorter.next() {
+            Some(time) if store.is_short_of_room() => settled = time,
+            _ => break,
+        }
+    }
+    match idle_too {
+        true => store.forget_idle(before(KEEP)).await,
+        false => Ok(()),
+    }
+}

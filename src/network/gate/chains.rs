@@ -1,0 +1,348 @@
+//! The rules. What a packet was addressed to when it came in decides, before anybody's redirect; whose packet it
+//! is decides the set of who has paid. The mark is for the second lock and for other firewalls.
+//!
+//! A packet that is forwarded passes `tg_mark`, `tg_late` and `tg_forward`; one for the router itself `tg_mark`,
+//! `tg_late` and `tg_seen`, with the answer in `tg_output`.
+
+use super::{Plan, MARK, SLOW};
+use crate::config::AddressRange;
+use std::fmt::Write;
+
+/// A chain with its rules.
+pub(super) struct Chain {
+    pub name: &'static str,
+    /// Where the kernel calls it; `None` for one that only others go to.
+    pub hook: Option<Hook>,
+    pub rules: Vec<String>,
+}
+
+/// Where a base chain stands, in nft's words and in the kernel's.
+pub(super) struct Hook {
+    pub text: &'static str,
+    pub number: u32,
+    pub priority: i32,
+}
+
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+
+/// What is answered by the garden's servers.
+const SERVED: &str = "meta l4proto { tcp, udp }";
+/// Not "unicast": without a route for an IPv6 address its type is "unreachable", and those guests shall see the
+/// portal as well.
+const ROUTER: &str = "{ local, broadcast, multicast, anycast }";
+/// The sets of addresses have so many places. A station that forged its addresses could take them all, and who
+/// pays after that would get no answers.
+const TOO_MANY: &str =
+    "update @fresh { ether saddr timeout 1h limit rate over 2/minute burst 128 packets } drop";
+/// A source that the way back to leads elsewhere is made up. Nothing is answered there.
+const MADE_UP: &str = "fib saddr . iif oif missing drop";
+
+const PAID: &str = "iifname . ether saddr @paid_at";
+const UNPAID: &str = "iifname . ether saddr != @paid_at";
+
+/// A family's words: nft's name of it, its header, and the digit that its sets end in.
+const FAMILIES: [(&str, &str, char); 2] = [("ipv4", "ip", '4'), ("ipv6", "ip6", '6')];
+
+pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
+    let mut chains = on_arrival(plan);
+    chains.extend(refusals());
+    chains.extend(names());
+    chains.extend(at_the_router(plan));
+    chains.extend(forwarding(plan));
+    chains
+}
+
+/// Paid, unpaid or neither, by the destination that the packet came with.
+fn on_arrival(plan: &Plan) -> Vec<Chain> {
+    let (bit, others) = (format!("{MARK:#010x}"), format!("{:#010x}", !MARK));
+    let paid = |header: &str, digit: char| {
+        vec![
+            format!("{header} daddr @closed{digit} goto tg_near"),
+            format!("ct state new {MADE_UP}"),
+            format!("meta mark set meta mark | {bit}"),
+        ]
+    };
+    let mut near = vec![
+        "fib daddr type { local, broadcast, anycast } accept".to_owned(),
+        "ip daddr 224.0.0.0/24 accept".to_owned(),
+        "ip6 daddr ff02::/16 accept".to_owned(),
+        "fib daddr type multicast drop".to_owned(),
+    ];
+    near.extend(reach(plan, "goto tg_pass"));
+    near.extend(garden(plan, "daddr", "", "goto tg_pass"));
+    near.push("goto tg_refuse".to_owned());
+
+    let mut unpaid = vec![
+        // Who has no address yet asks for one.
+        "fib daddr type broadcast udp dport 67 accept".to_owned(),
+        "ip6 saddr :: meta l4proto 58 ip6 daddr ff02::/16 accept".to_owned(),
+        MADE_UP.to_owned(),
+        format!("fib daddr type {ROUTER} goto tg_router"),
+    ];
+    unpaid.extend(garden(plan, "daddr", "", "goto tg_pass"));
+    // On its way to our redirect. One that was let through while the guest was paid is not.
+    unpaid.push("tcp dport 80 ct state new accept".to_owned());
+    unpaid.push(format!("tcp dport 80 ct reply proto-src {} accept", plan.redirect_port));
+    unpaid.push("goto tg_refuse".to_owned());
+
+    let redirect = |(_, header, digit): (&str, &str, char)| {
+        format!(
+            "iifname @ifs tcp dport 80 {header} daddr != @garden{digit} {UNPAID} fib daddr type != {ROUTER} \
+             redirect to :{}",
+            plan.redirect_port
+        )
+    };
+    let mut lost = vec![format!("{PAID} goto tg_pass")];
+    lost.extend(garden(plan, "daddr", "", "goto tg_pass"));
+    vec![
+        base(
+            "tg_mark",
+            "type filter hook prerouting priority mangle",
+            PREROUTING,
+            -150,
+            vec!["iifname @ifs goto tg_guest".to_owned()],
+        ),
+        regular(
+            "tg_guest",
+            vec![
+                format!("{PAID} goto tg_paid"),
+                format!("meta mark set meta mark & {others}"),
+                "goto tg_unpaid".to_owned(),
+            ],
+        ),
+        regular(
+            "tg_paid",
+            vec!["meta nfproto vmap { ipv4 : goto tg_paid4, ipv6 : goto tg_paid6 }".to_owned()],
+        ),
+        regular("tg_paid4", paid("ip", '4')),
+        regular("tg_paid6", paid("ip6", '6')),
+        // The router, its networks, and what is nowhere on the internet.
+        regular("tg_near", near),
+        regular("tg_unpaid", unpaid),
+        regular("tg_pass", vec![format!("meta mark set meta mark | {bit}")]),
+        // Before everybody else's, and by the set: whoever redirects first has the connection.
+        base(
+            "tg_dstnat",
+            "type nat hook prerouting priority dstnat - 99",
+            PREROUTING,
+            -199,
+            FAMILIES.map(redirect).to_vec(),
+        ),
+        // Behind everybody else: a program that sets the whole mark does not put a paid guest offline.
+        base(
+            "tg_late",
+            "type filter hook prerouting priority 1000",
+            PREROUTING,
+            1000,
+            vec![format!("iifname @ifs meta mark & {bit} == 0 goto tg_lost")],
+        ),
+        regular("tg_lost", lost),
+    ]
+}
+
+/// A refusal quotes the packet, so only a few are told: each station's, and all together.
+fn refusals() -> Vec<Chain> {
+    let per_station = |set: &str, rate: &str| {
+        format!("update @{set} {{ ether saddr timeout 1m limit rate over {rate} packets }} drop")
+    };
+    let rules = vec![
+        format!("meta l4proto tcp {}", per_station("refused_tcp", "20/second burst 100")),
+        "meta l4proto tcp limit rate over 1000/second burst 2000 packets drop".to_owned(),
+        "meta l4proto tcp reject with tcp reset".to_owned(),
+        format!("meta nfproto ipv4 {}", per_station("refused4", "1/second burst 6")),
+        format!("meta nfproto ipv6 {}", per_station("refused6", "20/minute burst 3")),
+        "limit rate over 200/second burst 400 packets drop".to_owned(),
+        // ICMPv6 by its number: nft finds the name only where there is an /etc/protocols.
+        "meta l4proto != 58 reject with icmpx type admin-prohibited".to_owned(),
+        "drop".to_owned(),
+    ];
+    vec![regular("tg_refuse", rules)]
+}
+
+/// Name service before paying: enough for a phone, too little for a tunnel. Questions are counted by MAC. A UDP
+/// answer is bounded in length; a TCP answer by the address that it goes to, of which a MAC has a few.
+fn names() -> Vec<Chain> {
+    let mut asks = vec![
+        "meta l4proto udp meta length > 400 drop".to_owned(),
+        "meta l4proto udp update @dns_udp { ether saddr timeout 1m limit rate over 8/second burst 240 packets } drop"
+            .to_owned(),
+        // For whom the set has no place.
+        "ether saddr != @dns_udp meta l4proto udp limit rate over 100/second burst 500 packets drop".to_owned(),
+        "meta l4proto tcp update @dns_tcp { ether saddr timeout 1m limit rate over 1 kbytes/second burst 16 kbytes } drop"
+            .to_owned(),
+        "ether saddr != @dns_tcp meta l4proto tcp drop".to_owned(),
+    ];
+    let mut answers = Vec::new();
+    for (family, header, digit) in FAMILIES {
+        let tcp = format!("meta nfproto {family} meta l4proto tcp");
+        asks.push(format!(
+            "{tcp} ether saddr . {header} saddr != @dns_from{digit} \
+             update @dns_new {{ ether saddr timeout 1h limit rate over 4/hour burst 4 packets }} drop"
+        ));
+        asks.push(format!("{tcp} add @dns_from{digit} {{ ether saddr . {header} saddr timeout 30m }}"));
+        asks.push(format!("meta nfproto {family} update @asked{digit} {{ {header} saddr timeout 10s }}"));
+        let answer = |protocol: &str| {
+            format!(
+                "oifname @ifs meta l4proto {protocol} ct original proto-dst 53 {header} daddr @asked{digit}"
+            )
+        };
+        answers.push(format!("{} meta length > 1300 drop", answer("udp")));
+        answers.push(format!(
+            "{} update @answers{digit} {{ {header} daddr timeout 1m limit rate over 1 kbytes/second burst 16 kbytes }} drop",
+            answer("tcp")
+        ));
+    }
+    vec![
+        regular(
+            "tg_router",
+            vec!["udp dport 53 goto tg_dns".to_owned(), "tcp dport 53 goto tg_dns".to_owned()],
+        ),
+        regular("tg_dns", asks),
+        base("tg_output", "type filter hook output priority filter", OUTPUT, 0, answers),
+    ]
+}
+
+/// What ends on the router: who was there is written down, and paying opens nothing but what is served.
+fn at_the_router(plan: &Plan) -> Vec<Chain> {
+    let ports = format!("{}, {}, {}", plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
+    // Established only: a forged first packet is no witness.
+    let seen = |(family, header, digit): (&str, &str, char)| {
+        format!(
+            "iifname @ifs meta nfproto {family} tcp dport {{ {ports} }} ct state established \
+             update @seen{digit} {{ {header} saddr . ether saddr timeout 10m }}"
+        )
+    };
+    let mut rules = FAMILIES.map(seen).to_vec();
+    rules.push(format!("iifname @ifs ct state new {PAID} goto tg_served"));
+    let mut served = vec![
+        "meta l4proto { 1, 58 } accept".to_owned(),
+        format!("tcp dport {{ 53, {ports} }} accept"),
+        "udp dport { 53, 67, 123, 547 } accept".to_owned(),
+        // A proxy's: what the guest asked for is the internet.
+        "ct status dnat accept".to_owned(),
+        "fib daddr type != local accept".to_owned(),
+    ];
+    served.extend(reach(plan, "accept"));
+    served.push("goto tg_refuse".to_owned());
+    vec![
+        base("tg_seen", "type filter hook input priority filter - 5", INPUT, -5, rules),
+        regular("tg_served", served),
+    ]
+}
+
+/// What goes through the router. The set decides here once more, whatever became of the mark.
+fn forwarding(plan: &Plan) -> Vec<Chain> {
+    let bit = format!("{MARK:#010x}");
+    let family =
+        |kind: &str| format!("meta nfproto vmap {{ ipv4 : goto tg_{kind}4, ipv6 : goto tg_{kind}6 }}");
+    // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
+    let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
+    let up = |header: &str, digit: char| {
+        let mut rules = vec![];
+        // The garden counts for nobody.
+        rules.extend(garden_of(plan, "daddr", digit, "", "accept"));
+        rules.extend([
+            format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}"),
+            format!("iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"),
+            // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
+            "quota name iifname . ether saddr map @qm_at drop".to_owned(),
+            format!("update @ul{digit}_at {{ iifname . ether saddr . {header} saddr timeout 1h }}"),
+            // "add" leaves the end of an element that is there alone. Where bytes are counted an address is let in
+            // to only when it stands beside the guest's quota.
+            format!("iifname . ether saddr != @counted_at add @dl{digit} {{ {header} saddr timeout 60s }}"),
+        ]);
+        rules
+    };
+    let down = |header: &str, digit: char| {
+        // Nothing in the garden begins a conversation.
+        let mut rules = garden_of(plan, "saddr", digit, "ct state established ", "accept");
+        rules.extend([
+            format!("{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"),
+            format!("quota name {header} daddr map @qm{digit} drop"),
+            format!("{header} daddr @dl{digit} accept"),
+            "drop".to_owned(),
+        ]);
+        rules
+    };
+    let mut strangers = vec![];
+    strangers.extend(garden(plan, "daddr", "oifname != @ifs ", "accept"));
+    strangers.push("drop".to_owned());
+    vec![
+        base(
+            "tg_forward",
+            "type filter hook forward priority filter - 5",
+            FORWARD,
+            -5,
+            vec!["iifname @ifs goto tg_up".to_owned(), "oifname @ifs goto tg_down".to_owned()],
+        ),
+        regular(
+            "tg_up",
+            vec![
+                format!("{UNPAID} goto tg_strangers"),
+                "oifname @ifs drop".to_owned(),
+                format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
+                family("up"),
+            ],
+        ),
+        regular("tg_strangers", strangers),
+        regular("tg_up4", up("ip", '4')),
+        regular("tg_up6", up("ip6", '6')),
+        regular("tg_down", vec![family("down")]),
+        regular("tg_down4", down("ip", '4')),
+        regular("tg_down6", down("ip6", '6')),
+    ]
+}
+
+/// The garden's rules, where there is a garden. `way` is the side that it is on.
+fn garden(plan: &Plan, way: &str, condition: &str, verdict: &str) -> Vec<String> {
+    let of = |(_, _, digit)| garden_of(plan, way, digit, condition, verdict);
+    FAMILIES.into_iter().flat_map(of).collect()
+}
+
+fn garden_of(plan: &Plan, way: &str, digit: char, condition: &str, verdict: &str) -> Vec<String> {
+    let header = if digit == '4' { "ip" } else { "ip6" };
+    let has_any = plan.garden.iter().any(|range| range.is_v4() == (digit == '4'));
+    has_any
+        .then(|| format!("{condition}{header} {way} @garden{digit} {SERVED} {verdict}"))
+        .into_iter()
+        .collect()
+}
+
+/// What each venue's guests reach besides the internet.
+fn reach(plan: &Plan, verdict: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    for venue in &plan.venues {
+        for (is_v4, header) in [(true, "ip"), (false, "ip6")] {
+            let ranges: Vec<String> =
+                venue.reach.iter().filter(|range| range.is_v4() == is_v4).map(|range| text(*range)).collect();
+            for device in venue.devices.iter().filter(|_| !ranges.is_empty()) {
+                // Plans with other than valid device names are refused before.
+                rules.push(format!(
+                    "iifname \"{device}\" {header} daddr {{ {} }} {verdict}",
+                    ranges.join(", ")
+                ));
+            }
+        }
+    }
+    rules
+}
+
+/// As nft reads it.
+pub(super) fn text(AddressRange { first, last }: AddressRange) -> String {
+    let mut text = first.to_string();
+    if first != last {
+        let _ = write!(text, "-{last}");
+    }
+    text
+}
+
+fn base(name: &'static str, text: &'static str, number: u32, priority: i32, rules: Vec<String>) -> Chain {
+    Chain { name, hook: Some(Hook { text, number, priority }), rules }
+}
+
+fn regular(name: &'static str, rules: Vec<String>) -> Chain {
+    Chain { name, hook: None, rules }
+}

@@ -1,0 +1,91 @@
+//! What is left of a request of the house once its money is in the takings: its grants, one per part.
+//!
+//! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more.
+//! A guest who asks for it later is answered from the grants.
+
+use super::requests::{PartRow, PartState, RequestId, RequestRow};
+use super::{Owner, StoreError};
+use crate::config::MintUrl;
+use crate::units::Millis;
+use rusqlite::{params, Connection, Row, Transaction};
+
+/// Removes a request whose parts are all in the takings. What has a token, or may still be paid, stays.
+pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "DELETE FROM requests WHERE id = ?1 AND owner = 'house' AND NOT EXISTS
+         (SELECT 1 FROM parts WHERE request = ?1
+          AND (state != 'claimed' OR token IS NOT NULL OR sealed IS NOT NULL))",
+    )?
+    .execute([request])?;
+    Ok(())
+}
+
+/// A settled request as it was, without what nobody needs of it.
+pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
+    let mut grants = db.prepare_cached(
+        "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint, m.mac, g.venue, g.granted_ms
+         FROM grants g JOIN wallet_keysets k ON k.id = g.keyset JOIN account_macs m ON m.account = g.account
+         WHERE g.reference > ?1 || '/' AND g.reference < ?1 || '0'",
+    )?;
+    let rows = grants.query_map([id.as_str()], |row| {
+        Ok((part_of(row), row.get::<_, String>(5)?, row.get::<_, String>(6)?, row.get::<_, Millis>(7)?))
+    })?;
+    let mut found: Option<RequestRow> = None;
+    for row in rows {
+        let (part, mac, venue, created) = row?;
+        let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
+        let owner = Owner::House;
+        found
+            .get_or_insert_with(|| RequestRow {
+                id: id.clone(),
+                mac,
+                venue,
+                owner,
+                created,
+                parts: Vec::new(),
+            })
+            .parts
+            .push(part?);
+    }
+    if let Some(request) = &mut found {
+        request.parts.sort_by_key(|part| part.position);
+    }
+    Ok(found)
+}
+
+fn part_of(row: &Row) -> Result<PartRow, StoreError> {
+    let reference: String = row.get(0)?;
+    let position = reference.split_once('/').and_then(|(_, position)| position.parse().ok());
+    Ok(PartRow {
+        id: 0,
+        position: position.ok_or_else(|| StoreError::unreadable("reference"))?,
+        mint: MintUrl::parse(&row.get::<_, String>(4)?).map_err(|_| StoreError::unreadable("mint"))?,
+        amount: row.get(1)?,
+        metric: row.get(2)?,
+        allotment: row.get(3)?,
+        lock_index: 0,
+        state: PartState::Claimed,
+        quote: None,
+        invoice: None,
+        expires_at: None,
+        due: None,
+        token: None,
+        acked: false,
+        claims: Vec::new(),
+    })
+}
+
+/// Notes which keyset the proofs are of that came for a grant.
+pub(super) fn note_keyset(
+    tx: &Transaction,
+    reference: &str,
+    mint: &MintUrl,
+    keyset: &str,
+) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "UPDATE grants SET keyset = (SELECT id FROM wallet_keysets WHERE mint = ?2 AND keyset = ?3)
+         WHERE reference = ?1",
+    )?
+    .execute(params![reference, mint.as_str(), keyset])?;
+    Ok(())
+}
