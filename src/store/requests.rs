@@ -143,9 +143,12 @@ impl Store {
             )?;
             for (position, part) in request.parts.iter().enumerate() {
                 let lock_index = take_counter(tx, request.owner, "lock", 1)?;
+                // Counts all parts that ever were: SQLite would give away the number of one that is settled again.
+                let id: i64 =
+                    tx.query_row("SELECT SUM(next) FROM counters WHERE keyset = 'lock'", [], |row| row.get(0))?;
                 tx.execute(
-                    "INSERT INTO parts (request, position, mint, amount, metric, allotment, lock_index, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'asking')",
+                    "INSERT INTO parts (id, request, position, mint, amount, metric, allotment, lock_index, state)
+                     VALUES (?8, ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'asking')",
                     params![
                         request.id.0,
                         u32::try_from(position).unwrap_or(u32::MAX),
@@ -153,10 +156,11 @@ impl Store {
                         part.amount,
                         part.metric,
                         part.allotment,
-                        lock_index
+                        lock_index,
+                        id
                     ],
                 )?;
-                add_claim(tx, tx.last_insert_rowid(), request.owner, &part.keyset, &part.amounts)?;
+                add_claim(tx, id, request.owner, &part.keyset, &part.amounts)?;
             }
             request_by_id(tx, &vault, &request.id)?.ok_or(StoreError::Gone)
         })

@@ -48,7 +48,8 @@ pub struct SessionRow {
     pub ends: Millis,
     /// Grows with every change, so that a reader knows which of two rows is the newer.
     pub revision: u32,
-    pub worth: Worth,
+    /// Boxed: rows are handed about a lot, and few ask for it.
+    pub worth: Box<Worth>,
     /// The account's ticket, where the grant that answers this row has made it. Never read back.
     pub ticket: Option<Ticket>,
 }
@@ -353,11 +354,11 @@ fn session_of(row: &Row) -> Result<SessionRow, StoreError> {
         started: row.get(6)?,
         ends: row.get(7)?,
         revision: row.get(8)?,
-        worth: Worth {
+        worth: Box::new(Worth {
             value: row.get(9)?,
             of: row.get(10)?,
             mint: mint.and_then(|url| MintUrl::parse(&url).ok()),
-        },
+        }),
         ticket: None,
     })
 }

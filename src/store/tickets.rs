@@ -282,7 +282,7 @@ fn sum(ours: &SessionRow, theirs: &SessionRow, now: Millis) -> SessionRow {
                 Metric::Milliseconds => ours.ends.saturating_add(theirs.ends.saturating_sub(now)),
                 Metric::Bytes => ours.ends.max(theirs.ends),
             },
-            worth: left(ours).plus(left(theirs)),
+            worth: Box::new(left(ours).plus(left(theirs))),
             ..ours.clone()
         },
     };

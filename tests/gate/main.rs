@@ -386,7 +386,7 @@ in_lab! {
             "nft add element inet tollgate ifs '{ eth7 }'",
             "nft insert rule inet tollgate tg_forward accept",
             "nft delete rule inet tollgate tg_up handle $(nft -a list chain inet tollgate tg_up | sed -n 's/.* drop .*handle //p' | head -n 1)",
-            "nft delete chain inet tollgate tg_unpaid",
+            "nft delete chain inet tollgate tg_late",
         ] {
             sh(harm);
             assert!(gate.changed(), "{harm}");

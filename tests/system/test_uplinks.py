@@ -229,3 +229,21 @@ def test_the_gate_hears_of_another_way_to_the_internet(lab, guarded):
         wait_for(lambda: "the internet is behind br-lan, wan" in guarded.log(), 10, "the owner's network leads there now")
     finally:
         lab.router.ip("route del default\nroute add default via 203.0.113.1\n")
+
+
+def test_networks_behind_the_uplink_and_guests_of_other_venues_are_not_the_internet(lab, guarded):
+    """The modem's own network: fw4 lets what is paid out there, the gate does not."""
+    modem4, modem6, other4 = "192.168.8.1", "fd08::1", "192.168.99.2"
+    lab.internet.ip(f"addr add {modem4}/24 dev eth0\naddr add {modem6}/64 dev eth0 nodad\n")
+    lab.router.ip("addr add 192.168.8.2/24 dev wan\naddr add fd08::2/64 dev wan nodad\nlink add br-other type bridge\nlink set br-other up\naddr add 192.168.99.1/24 dev br-other\n")
+    servers = [lab.internet.listen(address, 80) for address in (modem4, modem6)]
+    try:
+        guest = let_in(lab, guarded)
+        assert reaches(lab.router, modem4, modem6) == [True, True]
+        assert reaches(guest, modem4, modem6, other4, "192.168.8.2") == [False] * 4
+        assert guest.online() and guest.online(six=True)
+    finally:
+        for server in servers:
+            server.close()
+        lab.router.ip("addr del 192.168.8.2/24 dev wan\naddr del fd08::2/64 dev wan\nlink del br-other\n")
+        lab.internet.ip(f"addr del {modem4}/24 dev eth0\naddr del {modem6}/64 dev eth0\n")

@@ -292,13 +292,18 @@ impl NftGate {
     fn follow_networks(&mut self) -> Result<(), GateError> {
         let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
         let now = closed_now(&loaded.plan)?;
-        if now != loaded.closed {
-            let mut script = String::new();
-            ruleset::put_ranges(&mut script, ruleset::CLOSED, &now);
-            self.run(&script)?;
-            if let Some(loaded) = &mut self.loaded {
-                loaded.closed = now;
-            }
+        if now == loaded.closed {
+            return Ok(());
+        }
+        let mut script = String::new();
+        ruleset::put_ranges(&mut script, ruleset::CLOSED, &now);
+        let before = self.generation;
+        self.run(&script)?;
+        let generation = self.line.ask("the table cannot be read back", Nftables::generation)?;
+        self.generation =
+            before.map(|before| before.wrapping_add(1)).filter(|expected| *expected == generation);
+        if let Some(loaded) = &mut self.loaded {
+            loaded.closed = now;
         }
         Ok(())
     }

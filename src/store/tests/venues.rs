@@ -100,10 +100,10 @@ async fn a_session_is_worth_what_was_paid_for_the_rest_of_it() {
     minutes(&store, 60, 60).await;
     clock.advance(Millis(59 * MINUTE));
     // The price has fallen; the minute that is left was paid at the old one.
-    let worth = minutes(&store, 60, 1).await.worth;
+    let worth = *minutes(&store, 60, 1).await.worth;
     assert_eq!(worth, Worth { value: Msats(2000), of: Allotment(61 * MINUTE), mint: Some(mint("a")) });
     clock.advance(Millis(61 * MINUTE));
-    let worth = minutes(&store, 60, 30).await.worth;
+    let worth = *minutes(&store, 60, 30).await.worth;
     assert_eq!(worth, Worth { value: Msats(30_000), of: Allotment(60 * MINUTE), mint: Some(mint("a")) });
 }
 
@@ -119,7 +119,7 @@ async fn what_is_left_moves_as_whole_steps_and_counts_as_no_sale() {
     // Less than 16 sat were left.
     assert_eq!(left(&store).await, [("hall".to_owned(), 5 * KIB)]);
     let there = rows.into_iter().find(|row| row.venue == "hall").unwrap();
-    assert_eq!(there.worth, Worth { value: Msats(15_000), of: Allotment(5 * KIB), mint: Some(mint("a")) });
+    assert_eq!(*there.worth, Worth { value: Msats(15_000), of: Allotment(5 * KIB), mint: Some(mint("a")) });
     let sales = store.sales_since(UnixSeconds(0)).await.unwrap();
     assert_eq!((sales.count, sales.amount), (1, Sats(20)));
     assert_eq!(
@@ -223,7 +223,7 @@ async fn sessions_of_an_earlier_version_keep_their_time_and_are_worth_what_was_p
     let rows = store.sessions_ending_after(store.now()).await.unwrap();
     let [time, bytes] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((time.mac, time.remaining(store.now()), time.revision), (mac(), Allotment(300_000), 4));
-    assert_eq!(time.worth, Worth { value: Msats(10_000), of: Allotment(600_000), mint: None });
+    assert_eq!(*time.worth, Worth { value: Msats(10_000), of: Allotment(600_000), mint: None });
     assert_eq!((bytes.remaining(store.now()), bytes.worth.value), (Allotment(4993), Msats(0)));
     let ticket = store.renew_ticket(mac()).await.unwrap().unwrap();
     bring(&store, &ticket, hall(1)).await;
