@@ -245,7 +245,7 @@ class Proxy(Server):
 
 
 def test_what_a_proxy_on_the_router_brings_is_counted_once(lab, daemon):
-    """Whether the guest asks for it or a redirect of somebody else leads there."""
+    """A redirect of somebody else leads there; asked for by the router's own address it is not the internet, and refused."""
     guest = visitor(lab.guest)
     daemon.command("grant", guest.mac, "40MB")
     lab.router.nft(
@@ -255,8 +255,8 @@ def test_what_a_proxy_on_the_router_brings_is_counted_once(lab, daemon):
     )
     counted = used(daemon, guest.mac)
     with Proxy(lab.router, "0.0.0.0", 7892):
-        for url in (f"http://{HOST4}/page", f"http://{ROUTER4}:7892/page") * 2:
-            assert len(guest.get(url).body) == 2 * MB
+        for _ in range(3):
+            assert len(guest.get(f"http://{HOST4}/page").body) == 2 * MB
             before, counted = counted, used(daemon, guest.mac)
             assert 2 * MB < counted - before < 2.2 * MB
 
