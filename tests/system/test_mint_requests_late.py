@@ -114,6 +114,8 @@ def add_crowd(daemon, like: str, mint: str, count: int) -> None:
         f"""{numbers} INSERT INTO parts (request, position, mint, amount, metric, allotment, lock_index, state, quote, invoice, expires_at, due_ms)
             SELECT printf('%032x', n), 0, '{mint}', amount, metric, allotment, 1000 + n, state, 'quote-' || n, invoice, expires_at, due_ms
             FROM parts, numbers WHERE request = '{like}'""",
+        # The next part's number is one more than all keys for invoices that were ever taken.
+        f"UPDATE counters SET next = next + {2 * count} WHERE keyset = 'lock'",
     )
 
 

@@ -150,7 +150,8 @@ def test_killed_around_a_swap_the_guest_has_access_once(sales, stranger):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_the_gate_the_guest_has_access_once(lab, sales, stranger, when):
-    """Just before the gate is opened for this guest, or when it is open and nobody was told."""
+    """Just before the gate is opened for this guest, or when it is open and nobody was told. The table is lost while the mint takes the
+    token, and loaded again with this guest in it or not at all: so it is nft that opens, and knows the moment."""
     tools, nft = os.path.join(sales.daemon.dir, "tools"), shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
     os.makedirs(tools)
     with open(f"{tools}/nft", "w") as file:
@@ -160,10 +161,19 @@ case "$script" in
 *{stranger.mac}*)
 	[ {when} = before ] || printf '%s\\n' "$script" | {nft} "$@"
 	kill -9 $PPID ;;
+*"table inet"*)
+	[ ! -e {tools}/lost ] || exit 1
+	printf '%s\\n' "$script" | {nft} "$@" ;;
 *) printf '%s\\n' "$script" | {nft} "$@" ;;
 esac
 """)
     os.chmod(f"{tools}/nft", 0o755)
+
+    def lose_the_table():
+        open(f"{tools}/lost", "w").close()
+        lab.router.nft("delete table inet tollgate")
+
+    sales.mint.when("swap", "done", lose_the_table)
     sales.daemon.stop()
     sales.daemon.start(env={"PATH": f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin"})
     token = sales.token(21)
@@ -197,13 +207,13 @@ def test_killed_again_and_again_while_it_finds_out_the_guest_has_access_once(sal
 
 
 def test_one_token_of_two_guests_twenty_times_at_once_is_one_session_and_one_charge(real_sales, fault_proxy, stranger, other_stranger):
-    for amount, fault in ((21, {"delay_answer": 0.5}), (34, {"cut_answer": True})):
+    for amount, fault, sent in ((21, {"delay_answer": 0.5}, 1), (34, {"cut_answer": True}, 2)):
         token = real_sales.token(amount)
         guests = [stranger.become_stranger(), other_stranger.become_stranger()]
         swaps = fault_proxy.count("/v1/swap")
         fault_proxy.fault("/v1/swap", times=1, **fault)
         answers = at_once(lambda number: (number % 2, real_sales.post(guests[number % 2], token)), range(20))
-        assert fault_proxy.count("/v1/swap") == swaps + 1
+        assert fault_proxy.count("/v1/swap") == swaps + sent, "again where not one byte of an answer came"
         # On a busy machine the gate may take longer than a post is kept waiting.
         pending = (503, "payment-received-grant-pending")
         winners = {number for number, answer in answers if answer.status == 200 or (answer.status, code_of(answer)) == pending}

@@ -115,7 +115,12 @@ def test_a_gate_that_fails_after_the_token_was_taken_opens_by_itself(lab, make_d
     os.symlink(real, nft)
     daemon.start(env={"PATH": tools})
     token = purse.token(3)
-    fault_mint.when("swap", "done", lambda: os.remove(nft))
+
+    def fail():
+        os.remove(nft)
+        lab.router.nft("delete table inet tollgate")
+
+    fault_mint.when("swap", "done", fail)
     answer, waited = pay(stranger, token)
     event = assert_notice(answer, 503, "payment-received-grant-pending")
     assert waited < POST_LIMIT and "do NOT need to pay again" in event["content"]

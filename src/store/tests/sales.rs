@@ -121,7 +121,7 @@ impl Shop {
 /// A sale with its request left 1,400 bytes of a new guest and 1,200 of one who was here before; where an invoice took a
 /// page of its own, 2,200.
 #[tokio::test]
-async fn five_hundred_sales_leave_less_than_600_bytes_each() {
+async fn five_hundred_sales_leave_less_than_650_bytes_each() {
     let shop = Shop::new();
     // As many as before, of guests who are new, and some invoices open at any time.
     let mut open = std::collections::VecDeque::new();
@@ -134,7 +134,7 @@ async fn five_hundred_sales_leave_less_than_600_bytes_each() {
         shop.claim(&open.pop_front().unwrap(), 0).await.unwrap();
     }
     let each = (shop.used().await - before) / 500;
-    assert!(each < 600, "{each} bytes");
+    assert!(each < 650, "{each} bytes");
     let mut known = shop.used().await;
     for guest in 20..520 {
         open.push_back(shop.asked(guest, Owner::House, 1).await);
