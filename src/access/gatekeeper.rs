@@ -61,6 +61,8 @@ pub struct GateStatus {
     pub trouble: Option<String>,
     /// Devices whose traffic may skip the gate.
     pub offloaded_devices: Vec<String>,
+    /// Chains of other programs that work against the gate, each in a sentence.
+    pub foreign: Vec<String>,
     /// How often the gate was found changed and was put back.
     pub healed: u32,
     pub open: usize,
@@ -430,6 +432,11 @@ impl Keeper {
         status.firewall_lock = report.table == Table::Intact;
         status.routing_lock = report.missing_locks.is_empty();
         status.offloaded_devices = report.offloaded_devices.clone();
+        let foreign: Vec<String> = report.foreign.iter().map(ToString::to_string).collect();
+        for new in foreign.iter().filter(|text| !status.foreign.contains(text)) {
+            log::warn!("gate: {new}");
+        }
+        status.foreign = foreign;
     }
 
     fn note(&self, err: Option<&GateError>) {

@@ -2,6 +2,7 @@
 
 pub mod conntrack;
 pub mod devices;
+pub mod foreign;
 pub mod gate;
 pub mod internet;
 pub mod neighbours;

@@ -35,6 +35,7 @@ pub async fn status(site: &Site) -> Value {
             "trouble": gate.trouble,
             "absent_devices": absent_devices(&config),
             "offloaded_devices": gate.offloaded_devices,
+            "foreign_rules": gate.foreign,
             "times_put_back": gate.healed,
             "open": gate.open,
         }),

@@ -7,6 +7,7 @@ use super::uplinks;
 use crate::config::check::plural;
 use crate::config::Config;
 use crate::json::json;
+use crate::network::foreign::ForeignAct;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
 use crate::network::{devices, gate, routes};
@@ -88,6 +89,7 @@ pub fn look(path: &Path) -> Vec<Finding> {
         guests.iter().for_each(|device| found.device(device, &files));
         found.way_out(config, &files);
         found.locks(config.main.enabled, &guests);
+        found.foreign(&guests);
         found.offload(&guests, &files);
     }
     found.0.sort_by_key(|finding| finding.level);
@@ -353,6 +355,23 @@ impl Found {
             }
             Err(error) => self.not_looked_at("table", error.to_string()),
             _ => {}
+        }
+    }
+
+    fn foreign(&mut self, guests: &[String]) {
+        match visit::foreign_rules(guests) {
+            Ok(rules) => {
+                for rule in rules {
+                    let mend = match rule.does {
+                        ForeignAct::OverwritesMark => {
+                            "let that program set its own bits of the mark only, with a mask"
+                        }
+                        ForeignAct::TakesPort80 => "take the redirect away if nothing needs it",
+                    };
+                    self.warn("foreign", rule.to_string(), mend.to_owned());
+                }
+            }
+            Err(error) => self.not_looked_at("foreign", error.to_string()),
         }
     }
 

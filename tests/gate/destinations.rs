@@ -139,6 +139,29 @@ in_lab! {
         assert_eq!(lab.guest.get(INTERNET[0], 443), text("internet"));
     }
 
+    fn others_that_work_against_the_gate_are_named_and_nobody_else(_lab) {
+        let named = |gate: &mut NftGate| {
+            let rules = gate.inspect().unwrap().foreign.into_iter();
+            rules.map(|rule| format!("{} {} {:?}", rule.table, rule.chain, rule.does)).collect::<Vec<_>>()
+        };
+        let mut gate = gate();
+        // As fw4, pbr and mwan3 do: other devices, other ports, their own bits of the mark, to one address.
+        sh("nft 'add table inet fine; add chain inet fine to_wan; add chain inet fine to_lan; \
+            add chain inet fine d { type nat hook prerouting priority dstnat; }; add chain inet fine m { type filter hook prerouting priority mangle; }; \
+            add rule inet fine d iifname wan jump to_wan; add rule inet fine d iifname { lan, wan } jump to_wan; add rule inet fine d iifname vmap { lan : jump to_wan }; \
+            add rule inet fine to_wan tcp dport 80 dnat ip to 192.168.1.2; add rule inet fine d tcp dport { 443, 8080 } redirect to :7892; \
+            add rule inet fine d ip daddr 203.0.113.2 tcp dport 80 dnat ip to 192.168.1.2; add rule inet fine d udp dport 53 redirect to :5353; \
+            add rule inet fine m meta mark set meta mark & 0xffff00ff | 0x100; add rule inet fine m iifname wan meta mark set 0x1; add rule inet fine m ct mark set meta mark'");
+        assert_eq!(named(&mut gate), [""; 0]);
+        sh("nft 'add table ip other; add chain ip other takes; add chain ip other d { type nat hook prerouting priority dstnat; }; \
+            add chain ip other m { type filter hook prerouting priority mangle; }; add rule ip other m iifname br-guest meta mark set ct mark; \
+            add rule ip other d iifname vmap { br-guest : jump takes }; add rule ip other takes tcp dport { 80, 443 } redirect to :7892'");
+        assert_eq!(named(&mut gate), ["ip other m OverwritesMark", "ip other takes TakesPort80"]);
+        assert!(gate.inspect().unwrap().is_sound());
+        sh("nft delete table ip other");
+        assert_eq!(named(&mut gate), [""; 0]);
+    }
+
     fn a_redirect_to_a_proxy_takes_paid_guests_only(lab) {
         let mut gate = gate();
         gate.open(&[lease(MAC_2, 600_000)]).unwrap();

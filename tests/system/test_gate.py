@@ -408,6 +408,29 @@ def test_stranger_added_to_the_paid_set_is_removed(lab, daemon, other):
     assert not other.online()
 
 
+def test_others_that_overwrite_the_mark_or_take_port_80_are_named_and_change_nothing(lab, daemon, other):
+    daemon.command("grant", lab.guest.mac, "1h")
+    lab.router.nft("""
+table inet others {
+	chain pre {
+		type filter hook prerouting priority mangle + 5; policy accept;
+		iifname "br-guest" meta mark set 0x162
+	}
+	chain taken {
+		type nat hook prerouting priority dstnat; policy accept;
+		iifname "br-guest" tcp dport 80 redirect to :7892
+	}
+}
+""")
+    wait_for(lambda: len(daemon.status()["data"]["gate"]["foreign_rules"]) == 2, 25)
+    assert all("inet others" in named for named in daemon.status()["data"]["gate"]["foreign_rules"])
+    for host in (HOST4, HOST6):
+        assert lab.guest.try_tcp(host, 443).outcome == "connected", "who has paid stays online"
+    assert other.get(WEB4).headers["location"] == PORTAL4
+    lab.router.nft("delete table inet others\n")
+    wait_for(lambda: daemon.status()["data"]["gate"]["foreign_rules"] == [], 25)
+
+
 # Devices
 
 

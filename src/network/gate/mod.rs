@@ -22,6 +22,7 @@ pub use nft::NftGate;
 pub use plan::{GatedVenue, Plan, Station};
 pub(super) use ruleset::ADDRESS_TIMEOUT;
 
+use super::foreign::ForeignRule;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
@@ -91,6 +92,8 @@ pub struct Report {
     pub absent_devices: Vec<String>,
     /// Devices with flow offload: what passes between them may skip the gate.
     pub offloaded_devices: Vec<String>,
+    /// What other programs' rules do against the gate; as far as it can be read.
+    pub foreign: Vec<ForeignRule>,
 }
 
 impl Lease {

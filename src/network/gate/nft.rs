@@ -7,12 +7,12 @@ use super::plan::Place;
 use super::quota::Quotas;
 use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage};
+use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage, MARK};
 use crate::config::AddressRange;
 use crate::network::neighbours::{self, Caller};
 use crate::network::netlink::{self, Refusal};
 use crate::network::nftables::{Home, Nftables};
-use crate::network::{conntrack::Connections, devices};
+use crate::network::{conntrack::Connections, devices, foreign};
 use crate::set::SortedSet;
 use nix::errno::Errno;
 use std::ffi::OsString;
@@ -481,6 +481,7 @@ impl Gate for NftGate {
             paid: snapshot.passing(&loaded.plan).into_iter().collect(),
             absent_devices: devices.iter().filter(|device| !devices::exists(device)).cloned().collect(),
             offloaded_devices: offloaded.into_iter().collect(),
+            foreign: foreign::rules(&devices, MARK).unwrap_or_default(),
         };
         self.generation = report.is_sound().then_some(generation);
         self.snapshot = snapshot;

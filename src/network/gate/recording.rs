@@ -186,6 +186,7 @@ impl Gate for RecordingGate {
             quotas: state.quotas.iter().map(|(station, quota)| (station.clone(), *quota)).collect(),
             absent_devices: Vec::new(),
             offloaded_devices: Vec::new(),
+            foreign: Vec::new(),
         })
     }
 

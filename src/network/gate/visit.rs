@@ -1,7 +1,8 @@
 //! What an operator's command does at the gate without being the daemon: take it away, look at it, try
 //! whether this kernel could hold it.
 
-use super::{lock, process, Family, GateError};
+use super::{lock, process, Family, GateError, MARK};
+use crate::network::foreign::{self, ForeignRule};
 use crate::network::nftables::{Nftables, TABLE};
 use crate::set::SortedSet;
 use std::ffi::OsString;
@@ -32,6 +33,11 @@ pub fn has_table() -> Result<bool, GateError> {
 pub fn offloaded_devices() -> Result<SortedSet<String>, GateError> {
     let found = Nftables::open().and_then(|mut nft| nft.offloaded_devices());
     found.map_err(|source| netlink("the flowtables cannot be read", source))
+}
+
+/// What other programs' rules do against the gate with packets from these devices.
+pub fn foreign_rules(devices: &[String]) -> Result<Vec<ForeignRule>, GateError> {
+    foreign::rules(devices, MARK).map_err(|source| netlink("the firewall's rules cannot be read", source))
 }
 
 /// Whether nft and the kernel would take this script. Nothing is changed.
