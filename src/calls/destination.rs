@@ -59,7 +59,7 @@ impl fmt::Debug for Destination {
 pub struct Lookups(Arc<Semaphore>);
 
 impl Lookups {
-    /// At most so many lookups at a time.
+    /// At most `at_once` lookups at a time.
     pub fn new(at_once: usize) -> Lookups {
         Lookups(Arc::new(Semaphore::new(at_once)))
     }

@@ -323,7 +323,7 @@ impl Store {
         .await
     }
 
-    /// Requests that still have work to do, at most so many: the paid ones first, then the newest unpaid.
+    /// Requests that still have work to do, at most `most`: the paid ones first, then the newest unpaid.
     pub async fn open_requests(&self, most: usize) -> Result<Vec<RequestRow>, StoreError> {
         let vault = self.vault().await?;
         self.read(move |db| {
@@ -350,7 +350,8 @@ impl Store {
         .await
     }
 
-    /// Such invoices of a mint, at most so many, with numbers above `after`, in their order.
+    /// Invoices of a mint that wait for their payment or whose payment waits for us: at most `most`, with numbers above
+    /// `after`, in their order.
     pub async fn open_parts(
         &self,
         mint: &MintUrl,

@@ -1,7 +1,8 @@
 //! Forgetting: what is over leaves the store, sooner where space is short, and a MAC leaves with all that it had.
 //!
 //! A few rows at a time, each time in a transaction of its own: the log of one that removes thousands would need
-//! more room than a flash that is short of it has, and guests would wait behind it. No statement reads a whole table.
+//! more room than a flash that is short of it has, and guests would wait behind it. Only the daily look for idle
+//! accounts reads a whole table.
 
 use super::{Store, StoreError};
 use crate::units::Millis;

@@ -17,11 +17,11 @@ use tokio::sync::Notify;
 /// Refusals of one mint within a minute, of the tokens of all strangers together.
 const REFUSALS: usize = 5;
 const WINDOW: Millis = Millis::from_secs(60);
-/// So many tokens may be under way at once after many good ones.
+/// After many good tokens, at most this many are under way at once.
 const WIDEST: usize = 32;
 /// How long a token waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// What was refused for good is known for so long, and of so many tokens.
+/// How long it is known which tokens were refused for good, and of how many tokens.
 const REMEMBERED: Millis = Millis::from_secs(3600);
 const MANY: usize = 1024;
 

@@ -1,3 +1,5 @@
+//! What is over leaves the store in small transactions, and what somebody still waits for stays.
+
 use super::sales::{mac, Shop};
 use super::*;
 use crate::store::tidy::STATEMENTS;
