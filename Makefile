@@ -88,11 +88,11 @@ cross-all: setup-cross ## Build for every kind of router (target/openwrt/TARGET/
 	@echo $(TARGETS) | xargs -n 1 -P 0 sh cross/build.sh
 
 smoke: setup-cross ## Run what `cross` made on emulated processors: unit tests, and a sale (TARGET=one; without it, all)
+	@rm -f $(SMOKE:%=target/openwrt/%/smoked)
 	@sh tests/lab/setup.sh smoke
 	@for target in $(SMOKE); do [ -e target/openwrt/$$target/tollgated ] || echo $$target; done | xargs -r -n 1 -P 0 sh cross/build.sh
 	@echo $(SMOKE) | xargs -n 1 -P 0 sh -c 'sh cross/build.sh $$0 tests'
 	@# Two at a time, because they mostly wait; each is shown as a whole.
-	@rm -f $(SMOKE:%=target/openwrt/%/smoked)
 	@echo $(SMOKE) | xargs -n 1 -P 2 sh -c 'made=target/openwrt/$$0; $(PYTHON) -m lab.smoke $$0 >$$made/smoke.log 2>&1 && touch $$made/smoked; cat $$made/smoke.log; [ -e $$made/smoked ]'
 
 boot: setup-cross ## Run it as a router: another processor and kernel, emulated whole (TARGET=mipsel, aarch64, arm)

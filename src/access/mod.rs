@@ -161,6 +161,7 @@ impl Access {
     pub async fn revoke(&self, mac: MacAddr, venue: Option<&str>) -> Result<Vec<String>, StoreError> {
         let ended = self.store.revoke(mac, venue.map(str::to_owned)).await?;
         let mut venues: Vec<String> = ended.iter().map(|row| row.venue.clone()).collect();
+        venues.sort_unstable();
         venues.dedup();
         ended.into_iter().for_each(|row| self.follow(row));
         let mut closing = venues.clone();

@@ -200,7 +200,7 @@ impl Access {
         }
         let asked = caller.clone();
         let confirmed = task::blocking(move || witness::confirm(&asked)).await;
-        confirmed.unwrap_or(Ok(()))?;
+        confirmed.map_err(|_| StoreError::Closed)??;
         self.settle();
         let venue = at.price.venue.clone();
         let rows = done(self.store.bring(ticket, mac, at.price).await?)?;

@@ -68,11 +68,12 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     let mut settled = KEEP;
     loop {
         let unpaid = if store.is_short_of_room() { Millis::ZERO } else { KEEP_UNPAID };
+        let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
+        store.prune(kept).await?;
+        // After the grants: the number of a tap is used again, and must not find the grant of another.
         if let Ok(cards) = &shop.cards {
             cards.tidy(before(settled)).await?;
         }
-        let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
-        store.prune(kept).await?;
         match shorter.next() {
             Some(time) if store.is_short_of_room() => settled = time,
             _ => break,

@@ -148,10 +148,11 @@ impl Store {
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
                 return Ok(Begun::Full);
             }
+            let id = new_number(tx)?;
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (kind, state, mint, reference, amount, outputs, quote, access, created_ms)
-                 VALUES (?1, 'open', ?2, ?3, ?4, '', ?5, ?6, ?7)",
+                     (id, kind, state, mint, reference, amount, outputs, quote, access, created_ms)
+                 VALUES (?8, ?1, 'open', ?2, ?3, ?4, '', ?5, ?6, ?7)",
                 params![
                     op.kind.as_str(),
                     op.mint.as_str(),
@@ -159,10 +160,10 @@ impl Store {
                     op.amount,
                     op.quote,
                     op.grant.as_ref().map(NewGrant::to_text),
-                    now
+                    now,
+                    id
                 ],
             )?;
-            let id = tx.last_insert_rowid();
             if let Some(token) = &op.token {
                 let sealed = Holder::Operation(id).seal(&vault, token)?;
                 tx.execute("UPDATE wallet_ops SET sealed = ?2 WHERE id = ?1", params![id, sealed])?;
@@ -426,6 +427,19 @@ fn add_outputs(tx: &Transaction, op: i64, keyset: &str, amounts: &[u64]) -> Resu
         1 => Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() }),
         _ => Err(StoreError::Gone),
     }
+}
+
+/// The next operation's number. SQLite would give away again that of one whose row is gone, and a look at a mint that was under
+/// way meanwhile would then end another operation.
+fn new_number(tx: &Transaction) -> Result<i64, StoreError> {
+    let next: i64 = tx.query_row(
+        "INSERT INTO counters (owner, keyset, next)
+         VALUES (?1, 'operation', (SELECT COALESCE(MAX(id), 0) + 2 FROM wallet_ops))
+         ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next",
+        [Owner::House.as_str()],
+        |row| row.get(0),
+    )?;
+    Ok(next - 1)
 }
 
 fn open_count(tx: &Transaction) -> Result<u32, StoreError> {

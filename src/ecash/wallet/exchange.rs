@@ -176,8 +176,9 @@ impl Wallet {
         match swap.unclear {
             Some(at) if self.0.store.now().saturating_sub(at) < LATEST_ARRIVAL => Step::Again(err),
             _ => {
-                // Without a code it may be a gateway's word, not the mint's.
-                swap.is_hopeless = matches!(err, EcashError::Mint { code: Some(_), .. });
+                // Only what is said of the proofs is said for good. Without a code it may be a gateway's word, and code 0 is a
+                // mint's own trouble.
+                swap.is_hopeless = matches!(err, EcashError::Mint { code: Some(10_000..=10_999), .. });
                 Step::Refused(err.into())
             }
         }

@@ -4,7 +4,7 @@
 //! waits does so for eight seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
-use super::offer::{Offer, Refusal};
+use super::offer::{reference_of, Offer, Refusal};
 use super::suspects::Place;
 use super::Wallet;
 use crate::config::MintUrl;
@@ -257,12 +257,17 @@ impl Wallet {
         if swap.is_suspect && !refusal.may_pass() {
             self.0.suspects.refused(&swap.op.mint, self.0.store.now());
         }
-        let is_for_good = match refusal {
-            Refusal::Spent => is_spent(swap).await,
-            _ => swap.is_hopeless,
+        let spent = match refusal {
+            Refusal::Spent => spent_of(swap).await,
+            _ => Vec::new(),
         };
-        if let (true, Some(reference)) = (is_for_good, &swap.op.reference) {
-            self.0.suspects.bury(reference, refusal.clone(), self.0.store.now());
+        let now = self.0.store.now();
+        if let (true, Some(reference)) = (swap.is_hopeless || !spent.is_empty(), &swap.op.reference) {
+            self.0.suspects.bury(reference, refusal.clone(), now);
+        }
+        // Else each other choice of spent proofs would be another token.
+        for proof in spent {
+            self.0.suspects.bury(&reference_of(std::iter::once(proof)), Refusal::Spent, now);
         }
     }
 
@@ -338,14 +343,16 @@ impl Drop for Waiter {
     }
 }
 
-/// Whether the mint, which has refused the inputs as spent, says so once more: an honest guest's token must not be dead
-/// for an hour by one wrong word.
-async fn is_spent(swap: &Exchange) -> bool {
+/// The secrets of those inputs that the mint, which has refused them as spent, calls spent once more: an honest guest's token
+/// must not be dead for an hour by one wrong word.
+async fn spent_of(swap: &Exchange) -> Vec<&str> {
     let states = async { swap.mint.proof_states(points(swap.inputs.clone()).await?, Urgency::Guest).await };
-    match tokio::time::timeout(PATIENCE_FOR_STATES, states).await {
-        Ok(Ok(states)) => states.contains(&ProofState::Spent),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    let states = match tokio::time::timeout(PATIENCE_FOR_STATES, states).await {
+        Ok(Ok(states)) => states,
+        Ok(Err(_)) | Err(_) => return Vec::new(),
+    };
+    let inputs = swap.inputs.iter().zip(states).filter(|(_, state)| *state == ProofState::Spent);
+    inputs.map(|(proof, _)| proof.secret.as_str()).collect()
 }
 
 /// Proofs as the store keeps them; all are of one keyset.

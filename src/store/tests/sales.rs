@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::{
-    InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
+    Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
     RequestRow, SessionRow, TakeOver, Ticket, Tokens,
 };
 
@@ -282,4 +282,33 @@ async fn token_that_was_put_into_another_row_is_not_opened() {
     shop.store.write(move |tx| Ok(tx.execute(swap, ids)?)).await.unwrap();
     assert!(shop.store.request(&one.id).await.is_ok());
     assert!(matches!(shop.store.request(&two.id).await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn number_of_an_operation_that_is_over_is_never_given_to_another() {
+    let shop = Shop::new();
+    let begin = || async {
+        let op = NewOp {
+            kind: OpKind::Receive,
+            mint: mint(0),
+            reference: None,
+            amount: Sats(1),
+            token: None,
+            spends: Vec::new(),
+            outputs: None,
+            quote: None,
+            grant: None,
+        };
+        match shop.store.op_begin(op).await.unwrap() {
+            Begun::New(op) => op.id,
+            Begun::Known(_) | Begun::Full => panic!("not a new one"),
+        }
+    };
+    let first = begin().await;
+    shop.store.op_failed(first, Vec::new(), String::new()).await.unwrap();
+    let second = begin().await;
+    assert!(second > first);
+    // A look that began before the first was over.
+    shop.store.op_done(first, None, None).await.unwrap();
+    assert_eq!(shop.store.open_ops().await.unwrap().iter().map(|op| op.id).collect::<Vec<_>>(), [second]);
 }
