@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 /// Messages that may wait for a socket to read them.
 const BACKLOG: usize = 64;
 /// Messages of one socket that are being worked on at a time; the next ones wait in the network.
-const AT_A_TIME: usize = 32;
+const AT_A_TIME: usize = 8;
 /// Requests that a socket of a foreign page is told of.
 const NAMED: usize = 64;
 
@@ -225,6 +225,12 @@ impl Conversation {
 
     fn work_on(&self, message: Result<ClientMessage, ProxyError>, room: OwnedSemaphorePermit) {
         let speaker = self.speaker.clone();
+        // Signs of life are answered at once and in no task of their own: hundreds of sockets may send many of them.
+        match message {
+            Ok(ClientMessage::Pong) => return,
+            Ok(ClientMessage::Ping) => return speaker.say_at_once(&json!({"type": "pong"})),
+            Ok(_) | Err(_) => {}
+        }
         task::spawn(async move {
             match message {
                 Ok(message) => speaker.answer(message).await,
@@ -245,8 +251,7 @@ impl Speaker {
     async fn answer(&self, message: ClientMessage) {
         let proxy = &self.proxy;
         let result = match message {
-            ClientMessage::Ping => return self.say(&json!({"type": "pong"})).await,
-            ClientMessage::Pong => return,
+            ClientMessage::Ping | ClientMessage::Pong => return,
             ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
             _ if self.ear.needs_ticket() => Err(ticket_needed()),
             ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
@@ -297,6 +302,13 @@ impl Speaker {
             for message in self.proxy.delivery(some).await {
                 self.say(&message).await;
             }
+        }
+    }
+
+    /// Unless a socket that does not read has enough before it.
+    fn say_at_once(&self, message: &Value) {
+        if let Some(outbox) = self.outbox.upgrade() {
+            let _ = outbox.try_send(Text::of(message).to(&self.ear));
         }
     }
 

@@ -70,11 +70,12 @@ impl Worth {
 }
 
 impl VenuePrice {
-    /// The mint's own price if it sells here; else the dearest, so that no way round makes more of the same money.
+    /// The mint's own price if it sells here; else the dearest. The value stays that mint's, so that no way round makes more of
+    /// the same money.
     fn at(&self, mint: Option<&MintUrl>) -> Option<(Option<MintUrl>, Sats)> {
         let same = self.per_step.iter().find(|(own, _)| mint == Some(own));
         let found = same.or_else(|| self.per_step.iter().max_by_key(|(_, price)| *price));
-        found.map(|(own, price)| (Some(own.clone()), *price))
+        found.map(|(_, price)| (mint.cloned(), *price))
     }
 
     /// What the sessions of an account are worth here.
@@ -149,8 +150,8 @@ mod tests {
         let price =
             VenuePrice { venue: "hall".to_owned(), metric: Metric::Bytes, step: Allotment(1), per_step };
         assert_eq!(price.at(Some(&mint("a"))), Some((Some(mint("a")), Sats(1))));
-        assert_eq!(price.at(Some(&mint("x"))), Some((Some(mint("b")), Sats(3))));
-        assert_eq!(price.at(None), Some((Some(mint("b")), Sats(3))));
+        assert_eq!(price.at(Some(&mint("x"))), Some((Some(mint("x")), Sats(3))));
+        assert_eq!(price.at(None), Some((None, Sats(3))));
         assert_eq!(VenuePrice { per_step: Vec::new(), ..price }.at(None), None);
     }
 }

@@ -61,27 +61,24 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
     let paid = |header: &str, digit: char| {
         vec![
             format!("{header} daddr @closed{digit} goto tg_near"),
-            format!("ct state new {MADE_UP}"),
+            // Also what belongs to no connection, which nothing gives another source on its way out.
+            format!("ct state != {{ established, related }} {MADE_UP}"),
             format!("meta mark set meta mark | {bit}"),
         ]
     };
-    let mut near = vec![
+    let mut near = from_nowhere();
+    near.extend([
         "fib daddr type { local, broadcast, anycast } accept".to_owned(),
         "ip daddr 224.0.0.0/24 accept".to_owned(),
         "ip6 daddr ff02::/16 accept".to_owned(),
         "fib daddr type multicast drop".to_owned(),
-    ];
+    ]);
     near.extend(reach(plan, "goto tg_pass"));
     near.extend(garden(plan, "daddr", "", "goto tg_pass"));
     near.push("goto tg_refuse".to_owned());
 
-    let mut unpaid = vec![
-        // Who has no address yet asks for one.
-        "fib daddr type broadcast udp dport 67 accept".to_owned(),
-        "ip6 saddr :: meta l4proto 58 ip6 daddr ff02::/16 accept".to_owned(),
-        MADE_UP.to_owned(),
-        format!("fib daddr type {ROUTER} goto tg_router"),
-    ];
+    let mut unpaid = from_nowhere();
+    unpaid.push(format!("fib daddr type {ROUTER} goto tg_router"));
     unpaid.extend(garden(plan, "daddr", "", "goto tg_pass"));
     // On its way to our redirect. One that was let through while the guest was paid is not.
     unpaid.push("tcp dport 80 ct state new accept".to_owned());
@@ -143,6 +140,15 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
     ]
 }
 
+/// Drops made-up sources, but for who has no address yet and asks for one.
+fn from_nowhere() -> Vec<String> {
+    vec![
+        "fib daddr type broadcast udp dport 67 accept".to_owned(),
+        "ip6 saddr :: meta l4proto 58 ip6 daddr ff02::/16 accept".to_owned(),
+        MADE_UP.to_owned(),
+    ]
+}
+
 /// A refusal quotes the packet, so only a few are told: each station's, and all together.
 fn refusals() -> Vec<Chain> {
     let per_station = |set: &str, rate: &str| {
@@ -184,6 +190,8 @@ fn names() -> Vec<Chain> {
         ));
         asks.push(format!("{tcp} add @dns_from{digit} {{ ether saddr . {header} saddr timeout 30m }}"));
         asks.push(format!("meta nfproto {family} update @asked{digit} {{ {header} saddr timeout 10s }}"));
+        // For whom the set has no place: its answers would have no limit.
+        asks.push(format!("{tcp} {header} saddr != @asked{digit} drop"));
         let answer = |protocol: &str| {
             format!(
                 "oifname @ifs meta l4proto {protocol} ct original proto-dst 53 {header} daddr @asked{digit}"
@@ -215,7 +223,9 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
              update @seen{digit} {{ {header} saddr . ether saddr timeout 10m }}"
         )
     };
-    let mut rules = FAMILIES.map(seen).to_vec();
+    // A guest in its grace has paid for nothing yet, so its names are limited like any unpaid guest's.
+    let mut rules = vec!["iifname . ether saddr @slow_at jump tg_router".to_owned()];
+    rules.extend(FAMILIES.map(seen));
     rules.push(format!("iifname @ifs ct state new {PAID} goto tg_served"));
     let mut served = vec![
         "meta l4proto { 1, 58 } accept".to_owned(),
@@ -223,7 +233,7 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
         "udp dport { 53, 67, 123, 547 } accept".to_owned(),
         // A proxy's: what the guest asked for is the internet.
         "ct status dnat accept".to_owned(),
-        "fib daddr type != local accept".to_owned(),
+        "fib daddr type multicast accept".to_owned(),
     ];
     served.extend(reach(plan, "accept"));
     served.push("goto tg_refuse".to_owned());

@@ -14,7 +14,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Before the flowtables of others, which take packets away.
 const FIRST: i32 = -300;
 const LAST: i32 = 300;
@@ -62,7 +62,7 @@ struct ChainSpec {
 
 fn chains(plan: &Plan) -> [ChainSpec; 2] {
     let ports = format!("{{ 53, {}, {}, {} }}", plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
-    // Neighbour discovery by its numbers: nft finds the names only where there is an /etc/protocols.
+    // Neighbour discovery is with the router only. By its numbers: nft finds the names only where there is an /etc/protocols.
     const DISCOVERY: &str = "icmpv6 type 133-137 accept";
     const GARDEN: &str = "meta l4proto { tcp, udp } accept";
     let way = |address: &str, port: &str| {
@@ -73,13 +73,17 @@ fn chains(plan: &Plan) -> [ChainSpec; 2] {
             rules.push(format!("{own} udp {port} {{ 53, {dhcp} }} accept"));
             rules.push(format!("{header} {address} @garden{family} {GARDEN}"));
         }
-        rules.push(DISCOVERY.to_owned());
+        for router in ["fe80::/10", "@own6"] {
+            rules.push(format!("ip6 {address} {router} {DISCOVERY}"));
+        }
         rules
     };
     let mut comes = vec![
         // Who is not counted is done with here.
         "iifname . ether saddr != @received accept".to_owned(),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
+        // Tags within tags, which the kernel takes off behind this hook.
+        "meta protocol { 0x8100, 0x88a8 } drop".to_owned(),
         "meta protocol != { ip, ip6 } accept".to_owned(),
     ];
     comes.extend(way("daddr", "dport"));
