@@ -93,7 +93,7 @@ impl Ruleset {
         });
         let mut rules: LiteMap<Place, Vec<Vec<u8>>> = LiteMap::new();
         for (place, expressions) in nothing_if_absent(found)? {
-            rules.entry(place).or_insert_with(Vec::new).push(expressions);
+            rules.entry(place).or_default().push(expressions);
         }
         let bases = bases.into_iter().filter(|(_, hook)| [PREROUTING, FORWARD].contains(hook)).collect();
         Ok(Ruleset { socket, bases, rules })
