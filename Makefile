@@ -75,6 +75,7 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 
 bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
+	@cargo build --locked --quiet --example packets
 	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 
 setup-cross:

@@ -9,6 +9,7 @@ import time
 
 from . import bench_ecash
 from .bench_card import cards
+from .bench_packets import forwarding
 from .bench_sessions import sessions
 from .bench_table import Row, over, p95, say, show, tried
 from .curve import PrivateKey
@@ -30,8 +31,8 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     parts = {
-        "proxy": proxy, "sessions": sessions, "cards": cards, "access": bench_ecash.access, "many": bench_ecash.many, "crowd": bench_ecash.crowd,
-        "usage": bench_ecash.usage, "wallets": bench_ecash.wallets,
+        "proxy": proxy, "sessions": sessions, "packets": forwarding, "cards": cards, "access": bench_ecash.access, "many": bench_ecash.many,
+        "crowd": bench_ecash.crowd, "usage": bench_ecash.usage, "wallets": bench_ecash.wallets,
     }
     asked = sys.argv[1:] or list(parts)
     if unknown := [name for name in asked if name not in parts]:
