@@ -5,8 +5,6 @@
 //! `tg_late` and `tg_seen`, with the answer in `tg_output`.
 
 use super::{Plan, MARK, SLOW};
-use crate::config::AddressRange;
-use std::fmt::Write;
 
 /// A chain with its rules.
 pub(super) struct Chain {
@@ -338,7 +336,7 @@ fn reach(plan: &Plan, verdict: &str) -> Vec<String> {
     for venue in &plan.venues {
         for (is_v4, header) in [(true, "ip"), (false, "ip6")] {
             let ranges: Vec<String> =
-                venue.reach.iter().filter(|range| range.is_v4() == is_v4).map(|range| text(*range)).collect();
+                venue.reach.iter().filter(|range| range.is_v4() == is_v4).map(ToString::to_string).collect();
             for device in venue.devices.iter().filter(|_| !ranges.is_empty()) {
                 // Plans with other than valid device names are refused before.
                 rules.push(format!(
@@ -349,15 +347,6 @@ fn reach(plan: &Plan, verdict: &str) -> Vec<String> {
         }
     }
     rules
-}
-
-/// As nft reads it.
-pub(super) fn text(AddressRange { first, last }: AddressRange) -> String {
-    let mut text = first.to_string();
-    if first != last {
-        let _ = write!(text, "-{last}");
-    }
-    text
 }
 
 fn base(name: &'static str, text: &'static str, number: u32, priority: i32, rules: Vec<String>) -> Chain {

@@ -6,7 +6,6 @@
 //! Not counted is what nobody bought: discovery and DHCP, DNS at the router, our own ports, the garden.
 
 use super::Plan;
-use crate::config::AddressRange;
 use crate::network::devices;
 use crate::network::nftables::{Rule, TABLE};
 use crate::set::SortedSet;
@@ -130,12 +129,9 @@ pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bo
     for own in &around.own {
         line(format_args!("add element netdev {TABLE} own{} {{ {own} }}", number(own)));
     }
-    for AddressRange { first, last } in &plan.garden {
-        let number = number(first);
-        match first == last {
-            true => line(format_args!("add element netdev {TABLE} garden{number} {{ {first} }}")),
-            false => line(format_args!("add element netdev {TABLE} garden{number} {{ {first}-{last} }}")),
-        }
+    for range in &plan.garden {
+        let number = number(&range.first);
+        line(format_args!("add element netdev {TABLE} garden{number} {{ {range} }}"));
     }
     let devices: Vec<String> = around.devices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     for chain in chains(plan) {

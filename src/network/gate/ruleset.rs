@@ -2,7 +2,7 @@
 //!
 //! Only numbers, MAC and IP addresses and checked device names are printed into scripts.
 
-use super::chains::{chains, text, Chain};
+use super::chains::{chains, Chain};
 use super::Plan;
 use crate::config::AddressRange;
 use crate::network::nftables::{self, Element, Rule, Set, TABLE};
@@ -182,7 +182,7 @@ pub(super) fn put_ranges(script: &mut String, [v4, v6]: [&str; 2], ranges: &[Add
     let _ = write!(script, "flush set inet {TABLE} {v4}\nflush set inet {TABLE} {v6}\n");
     for range in ranges {
         let set = if range.is_v4() { v4 } else { v6 };
-        let _ = writeln!(script, "add element inet {TABLE} {set} {{ {} }}", text(*range));
+        let _ = writeln!(script, "add element inet {TABLE} {set} {{ {range} }}");
     }
 }
 
