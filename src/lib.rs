@@ -31,5 +31,7 @@ pub mod portal;
 pub mod http;
 pub mod ops;
 pub mod setup;
+pub mod commands;
+pub mod control;
 
 pub mod app;

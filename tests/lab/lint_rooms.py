@@ -11,7 +11,7 @@ import sys
 # A room may use the ones before it.
 ROOMS = [
     "folder", "units", "hex", "json", "mac", "pace", "set", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "access", "mint_proxy", "tollgate",
-    "card", "auth", "tickets", "fiat", "admin", "portal", "http", "ops", "setup",
+    "card", "auth", "tickets", "fiat", "admin", "portal", "http", "ops", "setup", "commands", "control",
 ]
 ANYTHING = {"app", "main", "lib"}
 

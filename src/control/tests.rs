@@ -42,7 +42,7 @@ impl Drop for Desk {
 async fn desk(open: bool) -> Desk {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
-    let file = include_str!("../../../tests/vectors/tollgate.uci");
+    let file = include_str!("../../tests/vectors/tollgate.uci");
     let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));
