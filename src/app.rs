@@ -9,16 +9,16 @@ mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
-use crate::card::till::Till;
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
-use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
+use crate::sale::invoice::MintProxy;
+use crate::sale::till::Till;
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;

@@ -2,12 +2,12 @@
 
 use super::Refusal;
 use crate::access::Price;
-use crate::card::till::{Purchase, Sold};
 use crate::card::{CardError, Cards};
 use crate::http::{Shop, Site};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::mint_proxy::{Part, Progress};
+use crate::sale::invoice::{Part, Progress};
+use crate::sale::till::{Purchase, Sold};
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
