@@ -9,10 +9,11 @@ use super::tollgate::{self, Source};
 use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::json::json;
+use crate::mint_proxy::{self, parse_ask, without_ticket};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
-use crate::sale::invoice::{self, without_ticket, Ask, Code, ProxyError};
+use crate::sale::invoice::{Code, ProxyError};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
@@ -21,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Nothing that a guest sends is larger, but for tokens.
-const MAX_BODY: usize = invoice::MAX_MESSAGE;
+const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const MAX_TOKEN_FORM: usize = 128 * 1024;
 
@@ -251,12 +252,12 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
     let opened = async {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
-        let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, Ask::parse(text)?).await?;
+        let opened = shop.invoices.open(&visit.caller, &visit.venue, parse_ask(text)?).await?;
         Ok((shop, opened))
     };
     match opened.await {
         Ok((shop, opened)) => {
-            answer::json(StatusCode::CREATED, &told(visit, opened.request.answer(&shop.access)))
+            answer::json(StatusCode::CREATED, &told(visit, shop.mint_proxy.answer(&opened.request)))
         }
         Err(error) => refusal(&error),
     }
@@ -267,10 +268,10 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
-        Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
+        Ok((shop, shop.invoices.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
-        Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, request.answer(&shop.access))),
+        Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, shop.mint_proxy.answer(&request))),
         Err(error) => refusal(&error),
     }
 }
@@ -428,7 +429,7 @@ fn ready(site: &Site) -> Answer {
 fn stats(site: &Site) -> Value {
     match &site.shop {
         Ok(shop) => {
-            let (requests, unpaid) = shop.mint_proxy.counts();
+            let (requests, unpaid) = shop.invoices.counts();
             json!({
                 "sockets": shop.mint_proxy.sockets().count(),
                 "connections": site.connections(),

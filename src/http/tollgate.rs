@@ -174,7 +174,7 @@ async fn look(site: &Site, asker: &Asker, question: Question, query: &[(String, 
         Question::Balance => Reply::value(200, &session::balance(session().as_ref())),
         Question::SessionState => match shop {
             Ok(shop) => {
-                let of = |mac| shop.mint_proxy.unfinished_access(mac, &asker.venue.id);
+                let of = |mac| shop.invoices.unfinished_access(mac, &asker.venue.id);
                 let unfinished = asker.mac.and_then(of);
                 Reply::value(200, &session::state(asker.mac, session().as_ref(), unfinished.as_deref()))
             }
