@@ -4,13 +4,13 @@
 //! of a sale, and knows nothing of who asks or how.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
-use crate::card::till::Till;
 use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mac::MacAddr;
-use crate::mint_proxy::MintProxy;
+use crate::sale::invoice::MintProxy;
+use crate::sale::till::Till;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};

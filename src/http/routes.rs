@@ -10,10 +10,10 @@ use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Ed
 use crate::config::{Config, Venue};
 use crate::form::pairs;
 use crate::json::json;
-use crate::mint_proxy::{self, without_ticket, Ask, Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
+use crate::sale::invoice::{self, without_ticket, Ask, Code, ProxyError};
 use crate::shop::{Shop, Site};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Nothing that a guest sends is larger, but for tokens.
-const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
+const MAX_BODY: usize = invoice::MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const MAX_TOKEN_FORM: usize = 128 * 1024;
 

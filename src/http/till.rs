@@ -3,10 +3,10 @@
 use super::answer::{self, Answer};
 use super::pages::{chosen, refused_purchase, show, OfferFacts};
 use super::routes::{open_shop, Visit};
-use crate::card::till::{NoSale, Purchase, Sold};
 use crate::ecash::GUEST_PATIENCE;
-use crate::mint_proxy::{Code, ProxyError, Request};
 use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
+use crate::sale::invoice::{Code, ProxyError, Request};
+use crate::sale::till::{NoSale, Purchase, Sold};
 use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
