@@ -11,14 +11,16 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
+use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
+use crate::http::{Audience, Edge, Listeners, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
-use crate::ops::{self, control};
+use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
@@ -101,6 +103,7 @@ struct App {
     path: PathBuf,
     config: watch::Sender<Arc<Config>>,
     site: Arc<Site>,
+    edge: Arc<Edge>,
     listeners: Listeners,
     uplinks: Uplinks,
     housekeeping: Housekeeping,
@@ -143,10 +146,10 @@ impl App {
             }
         };
         let now = clock.now();
-        let listeners = Listeners::default();
+        let (edge, listeners) = (Edge::new(site.clone()), Listeners::default());
         let housekeeping = Housekeeping::new(now);
         let mut app =
-            App { path, config: sender, site, listeners, uplinks, housekeeping, opened: now, clock };
+            App { path, config: sender, site, edge, listeners, uplinks, housekeeping, opened: now, clock };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -192,8 +195,7 @@ impl App {
         if let Some(card) = &config.card {
             wanted.push(Wanted { audience: Audience::Card, address: card.listen });
         }
-        let site = self.site.clone();
-        let mut trouble = self.listeners.reconcile(&site, &wanted);
+        let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();

@@ -3,7 +3,7 @@
 //! A flash that runs short of room costs old records first: before the shop closes, what is settled is kept for less
 //! and less time. Tokens that wait for their guests stay as long as ever.
 
-use crate::http::Shop;
+use crate::shop::Shop;
 use crate::store::{Kept, StoreError};
 use crate::task;
 use crate::units::Millis;

@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::origin::{is_asked_by_address, AskedAt};
 use super::routes::{open_shop, status_of, Visit};
-use super::{till, ways, Site};
+use super::{till, ways};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
 use crate::portal::{
@@ -11,6 +11,7 @@ use crate::portal::{
     Reason, State, Trouble, Waiting,
 };
 use crate::sale::invoice::{Ask, AskPart, Code, Progress, ProxyError, Request};
+use crate::shop::Site;
 use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;

@@ -2,9 +2,9 @@
 
 use super::answer::{self, Answer};
 use super::routes::{open_shop, refusal, Visit};
-use super::Site;
 use crate::access::TicketError;
 use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
+use crate::shop::Site;
 use crate::task;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;

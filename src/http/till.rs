@@ -3,11 +3,11 @@
 use super::answer::{self, Answer};
 use super::pages::{chosen, refused_purchase, show, OfferFacts};
 use super::routes::{open_shop, Visit};
-use super::Site;
 use crate::ecash::GUEST_PATIENCE;
 use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
 use crate::sale::invoice::{Code, ProxyError, Request};
 use crate::sale::till::{NoSale, Purchase, Sold};
+use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;

@@ -1,14 +1,15 @@
 //! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
+use super::ecash;
 use super::origin::is_asked_by_address;
 use super::pages::{cannot_sell, show};
 use super::routes::{open_shop, own_address, with_host, Visit};
 use super::tickets::with_wait;
-use super::{ecash, Shop, Site};
 use crate::access::TicketError;
 use crate::mint_proxy;
 use crate::portal::{self, Lang, Notice, OwnTicket, ShowTicket, State};
+use crate::shop::{Shop, Site};
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;

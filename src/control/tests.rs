@@ -9,13 +9,13 @@ use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
-use crate::http::{Closed, Shop};
 use crate::lightning::{Account, Backends};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::shop::{Closed, Shop};
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
@@ -43,7 +43,7 @@ impl Drop for Desk {
 async fn desk(open: bool) -> Desk {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
-    let file = include_str!("../../../tests/vectors/tollgate.uci");
+    let file = include_str!("../../tests/vectors/tollgate.uci");
     let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));
