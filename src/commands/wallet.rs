@@ -47,7 +47,7 @@ pub async fn carry_out(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
 
 async fn balance(wallet: &Wallet) -> Result<Value, Refusal> {
     let balances = wallet.balances().await.map_err(|err| (err.code(), err.to_string()))?;
-    let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.unit, "balance": balance.free.0});
+    let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.free.unit.as_str(), "balance": balance.free.number});
     Ok(json!({"mints": balances.iter().map(one).collect::<Value>()}))
 }
 
@@ -66,9 +66,9 @@ async fn info(site: &Site, wallet: &Wallet) -> Result<Value, Refusal> {
         let keysets = site.mints.get(&balance.mint).keysets(Urgency::Guest).await;
         mints.push(json!({
             "url": balance.mint.as_str(),
-            "unit": balance.unit,
-            "balance": balance.free.0,
-            "held": balance.held.0,
+            "unit": balance.free.unit.as_str(),
+            "balance": balance.free.number,
+            "held": balance.held.number,
             "proofs": balance.proofs,
             "keysets": keysets.map(|all| all.iter().map(keyset).collect::<Value>()).unwrap_or_default(),
         }));

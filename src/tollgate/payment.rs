@@ -220,10 +220,10 @@ impl TollGate {
             reference: offer.reference.clone(),
             mac,
             venue: client.venue.id.clone(),
-            amount: offer.net,
+            amount: offer.net.into(),
             metric: price.metric,
             allotment,
-            value: price.value(offer.net, allotment),
+            value: price.value(offer.net, allotment).into(),
             mint: Some(mint.url.clone()),
         })
     }

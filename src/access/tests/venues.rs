@@ -39,10 +39,10 @@ async fn minutes(access: &Access, guest: &Caller, minutes: u64) -> String {
         reference: RequestId::random().unwrap().to_string(),
         mac: guest.mac,
         venue: "yard".to_owned(),
-        amount: Sats(minutes),
+        amount: Sats(minutes).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE.0 * minutes),
-        value: Sats(minutes),
+        value: Sats(minutes).into(),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();

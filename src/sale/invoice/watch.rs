@@ -327,10 +327,10 @@ impl InvoiceEngine {
             reference: request.id.reference(part.position),
             mac: request.mac(),
             venue: request.venue.clone(),
-            amount: part.amount,
+            amount: part.amount.into(),
             metric: part.metric,
             allotment: part.allotment,
-            value: price.map_or(part.amount, |price| price.value(part.amount, part.allotment)),
+            value: price.map_or(part.amount, |price| price.value(part.amount, part.allotment)).into(),
             mint: Some(part.mint.clone()),
         });
         let session = loop {

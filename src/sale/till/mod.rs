@@ -241,10 +241,10 @@ impl Till {
             reference: String::new(),
             mac: caller.mac,
             venue: venue.id.clone(),
-            amount,
+            amount: amount.into(),
             metric: venue.metric,
             allotment,
-            value: price.value(amount, allotment),
+            value: price.value(amount, allotment).into(),
             mint: Some(mint.url.clone()),
         };
         let session =
