@@ -23,13 +23,15 @@ pub mod network;
 pub mod calls;
 pub mod ecash;
 pub mod lightning;
-pub mod access;
-pub mod mint_proxy;
-pub mod tollgate;
 pub mod card;
+pub mod access;
+pub mod sale;
+pub mod tollgate;
 pub mod portal;
 pub mod http;
 pub mod ops;
 pub mod setup;
+pub mod commands;
+pub mod control;
 
 pub mod app;

@@ -26,14 +26,14 @@ pub use admin::make_token;
 pub use listeners::{Audience, Listeners, Wanted};
 
 use crate::access::{Access, GateStatus, Gatekeeper};
-use crate::card::till::Till;
 use crate::card::Cards;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mac::MacAddr;
-use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Neighbours;
+use crate::sale::invoice::MintProxy;
+use crate::sale::till::Till;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use crowd::{Budget, Crowd};

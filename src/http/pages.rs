@@ -6,11 +6,11 @@ use super::routes::{open_shop, status_of, Visit};
 use super::{till, ways, Site};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
-use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
     self, Asking, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity,
     Reason, State, Trouble, Waiting,
 };
+use crate::sale::invoice::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;

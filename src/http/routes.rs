@@ -9,10 +9,10 @@ use super::tollgate::{self, Source};
 use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Site};
 use crate::config::{Config, Venue};
 use crate::json::json;
-use crate::mint_proxy::{self, without_ticket, Ask, Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
+use crate::sale::invoice::{self, without_ticket, Ask, Code, ProxyError};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Nothing that a guest sends is larger, but for tokens.
-const MAX_BODY: usize = mint_proxy::MAX_MESSAGE;
+const MAX_BODY: usize = invoice::MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const MAX_TOKEN_FORM: usize = 128 * 1024;
 

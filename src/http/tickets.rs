@@ -4,7 +4,7 @@ use super::answer::{self, Answer};
 use super::routes::{open_shop, refusal, Visit};
 use super::Site;
 use crate::access::TicketError;
-use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
+use crate::sale::invoice::{self, auth_ok, new_ticket, shown_ticket};
 use crate::task;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
@@ -29,7 +29,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     match outcome {
         Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(error) => with_wait(refusal(&mint_proxy::ticket_refused(&error)), &error),
+        Err(error) => with_wait(refusal(&invoice::ticket_refused(&error)), &error),
     }
 }
 

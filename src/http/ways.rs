@@ -7,8 +7,8 @@ use super::routes::{open_shop, own_address, with_host, Visit};
 use super::tickets::with_wait;
 use super::{ecash, Shop, Site};
 use crate::access::TicketError;
-use crate::mint_proxy;
 use crate::portal::{self, Lang, Notice, OwnTicket, ShowTicket, State};
+use crate::sale::invoice;
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
-    let told = mint_proxy::ticket_refused(error);
+    let told = invoice::ticket_refused(error);
     let status = super::routes::status_of(told.code);
     let notice = match error {
         TicketError::Wrong => Notice::TicketWrong,

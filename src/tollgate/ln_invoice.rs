@@ -4,7 +4,7 @@
 use super::{Client, Reply, TollGate};
 use crate::config::MintUrl;
 use crate::json::json;
-use crate::mint_proxy::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
+use crate::sale::invoice::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
 use crate::store::{Owner, RequestId};
 use crate::units::Sats;
 use serde_json::Value;

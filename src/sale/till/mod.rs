@@ -12,14 +12,14 @@
 mod issuer;
 mod link;
 
-use super::Cards;
 use crate::access::Price;
 use crate::calls::Tls;
+use crate::card::Cards;
 use crate::config::{Config, MintUrl, Venue};
 use crate::mac::MacAddr;
-use crate::mint_proxy::{Ask, AskPart, Code, MintProxy, ProxyError};
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
+use crate::sale::invoice::{Ask, AskPart, Code, MintProxy, ProxyError};
 use crate::store::{NewGrant, RequestId};
 use crate::task;
 use crate::units::{Millis, Sats};

@@ -3,7 +3,6 @@
 use super::*;
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
-use crate::card::till::Till;
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -12,9 +11,10 @@ use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
 use crate::http::{Closed, Shop};
 use crate::lightning::{Account, Backends};
-use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
+use crate::sale::invoice::MintProxy;
+use crate::sale::till::Till;
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
@@ -42,7 +42,7 @@ impl Drop for Desk {
 async fn desk(open: bool) -> Desk {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
-    let file = include_str!("../../../tests/vectors/tollgate.uci");
+    let file = include_str!("../../tests/vectors/tollgate.uci");
     let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));

@@ -1,13 +1,13 @@
 //! `tollgated card ...`: the operator's words for what the card room does.
 
-use super::control::Refusal;
+use super::Refusal;
 use crate::access::Price;
-use crate::card::till::{Purchase, Sold};
 use crate::card::{CardError, Cards};
 use crate::http::{Shop, Site};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::mint_proxy::{Part, Progress};
+use crate::sale::invoice::{Part, Progress};
+use crate::sale::till::{Purchase, Sold};
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
 }
 
 /// The usage of the action that was meant, if it is one of them, else of all.
-pub(super) fn usage_of(all: &str, args: &[&str]) -> Refusal {
+pub fn usage_of(all: &str, args: &[&str]) -> Refusal {
     let (command, actions) = all.split_once(' ').unwrap_or((all, ""));
     let mut actions = actions.split(" | ").filter(|action| action.split(' ').next() == args.first().copied());
     ("usage", actions.next().map_or(format!("usage: {all}"), |action| format!("usage: {command} {action}")))

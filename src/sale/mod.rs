@@ -1,0 +1,4 @@
+//! The sale: one engine for each way to pay, from the payment's journal to the open gate.
+
+pub mod invoice;
+pub mod till;
