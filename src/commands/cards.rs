@@ -3,11 +3,11 @@
 use super::Refusal;
 use crate::access::Price;
 use crate::card::{CardError, Cards};
-use crate::http::{Shop, Site};
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::sale::invoice::{Part, Progress};
 use crate::sale::till::{Purchase, Sold};
+use crate::shop::{Shop, Site};
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
@@ -124,7 +124,7 @@ async fn tap(site: &Site, shop: &Shop, link: &str, order: Tap) -> Result<Value, 
 
 /// Whether a payment arrives soon.
 async fn arrives(shop: &Shop, mac: MacAddr, id: &RequestId) -> bool {
-    let Ok(request) = shop.mint_proxy.find(mac, id).await else { return false };
+    let Ok(request) = shop.invoices.find(mac, id).await else { return false };
     let looking = async {
         while !request.is_finished() {
             tokio::time::sleep(Duration::from_millis(200)).await;

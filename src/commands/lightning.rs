@@ -1,8 +1,8 @@
 //! The operator's `lightning` command, as the control socket answers it, for the router's own ecash.
 
 use super::Refusal;
-use crate::http::Site;
 use crate::lightning::test_command;
+use crate::shop::Site;
 use serde_json::Value;
 
 pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
