@@ -8,13 +8,16 @@ pub mod bech32;
 pub mod clock;
 #[cfg(test)]
 mod folder;
+pub mod form;
 pub mod hex;
 pub mod json;
 pub mod mac;
 pub mod pace;
 pub mod set;
+pub mod stream;
 pub mod task;
 pub mod units;
+pub mod url;
 
 pub mod bolt11;
 pub mod config;
@@ -26,12 +29,14 @@ pub mod lightning;
 pub mod card;
 pub mod access;
 pub mod sale;
+pub mod mint_proxy;
 pub mod tollgate;
-pub mod portal;
-pub mod http;
-pub mod ops;
+pub mod shop;
 pub mod setup;
 pub mod commands;
+pub mod portal;
+pub mod http;
 pub mod control;
+pub mod ops;
 
 pub mod app;

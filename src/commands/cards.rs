@@ -6,11 +6,11 @@ use super::Shows::{Code, Facts, Rows};
 use super::{Command, CommandError, Desk, Given, MOMENT, OTHERS};
 use crate::access::Price;
 use crate::card::{CardError, Cards};
-use crate::http::Shop;
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::sale::invoice::{Part, Progress};
 use crate::sale::till::{Purchase, Sold};
+use crate::shop::Shop;
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
@@ -227,7 +227,7 @@ async fn tap(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 
 /// Whether a payment arrives soon.
 async fn arrives(shop: &Shop, mac: MacAddr, id: &RequestId) -> bool {
-    let Ok(request) = shop.mint_proxy.find(mac, id).await else { return false };
+    let Ok(request) = shop.invoices.find(mac, id).await else { return false };
     let looking = async {
         while !request.is_finished() {
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,7 +1,7 @@
 //! Why a command was not carried out.
 
 use crate::card::CardError;
-use crate::http::Closed;
+use crate::shop::Closed;
 
 /// Each has a stable code, and a sentence that names no secret.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
 pub use shell::{carry_out, Above, Ended, Printout, Shell};
 
-use crate::http::Site;
+use crate::shop::Site;
 use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;

@@ -1,14 +1,11 @@
-//! A request as it lives in memory: what was asked, how far each part has come, and the message that says so.
+//! A request as it lives in memory: what was asked, and how far each part has come.
 
-use super::messages::{self, Code, PartTag, ProxyError};
-use crate::access::Access;
+use super::error::{Code, ProxyError};
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
-use crate::json::json;
 use crate::mac::MacAddr;
 use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
@@ -251,6 +248,11 @@ impl Request {
         self.is_aside.load(Ordering::Relaxed)
     }
 
+    /// Over several mints: then each part is named in what is said about it.
+    pub fn is_split(&self) -> bool {
+        self.asked.len() > 1
+    }
+
     /// Invoices that this request has, or is about to get.
     pub fn invoices(&self) -> usize {
         self.asked.len()
@@ -277,50 +279,6 @@ impl Request {
         let metric = self.parts().first().map_or(Metric::Milliseconds, |part| part.metric);
         let all = self.parts().iter().fold(Allotment::ZERO, |sum, part| sum.saturating_add(part.allotment));
         (metric, all)
-    }
-
-    /// The current message of each part.
-    pub fn messages(&self, access: &Access) -> Vec<Value> {
-        self.parts().iter().map(|part| self.message(part, access)).collect()
-    }
-
-    pub fn message(&self, part: &Part, access: &Access) -> Value {
-        let tag = (self.asked.len() > 1).then_some(PartTag { position: part.position, mint: &part.mint });
-        match part.progress() {
-            Progress::Unpaid => messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at),
-            // Clients that want tokens know only the four messages they always had.
-            Progress::Paid if self.owner == Owner::Guest => {
-                messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at)
-            }
-            Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
-            Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac(), &self.venue) {
-                Some(session) => {
-                    let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
-                    messages::session_granted(&self.id, tag, &session, ticket.as_ref())
-                }
-                None => {
-                    ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
-                }
-            },
-            Progress::Overdue | Progress::Expired => {
-                ProxyError::new(Code::InvoiceExpired, "the invoice was not paid in time; ask for a new one")
-                    .about(&self.id)
-                    .to_json()
-            }
-        }
-    }
-
-    /// The one object that the REST fallback answers: the only part's message, or all of them in a list.
-    pub fn answer(&self, access: &Access) -> Value {
-        let mut messages = self.messages(access);
-        match messages.len() {
-            0 => ProxyError::new(Code::MintUnavailable, "the mint gave no invoice; nothing was taken")
-                .about(&self.id)
-                .to_json(),
-            1 => messages.remove(0),
-            _ => json!({"type": "parts", "request_id": self.id.as_str(), "parts": messages}),
-        }
     }
 }
 
@@ -405,7 +363,7 @@ impl Part {
         self.made_ticket.store(true, Ordering::Relaxed);
     }
 
-    fn has_made_ticket(&self) -> bool {
+    pub fn has_made_ticket(&self) -> bool {
         self.made_ticket.load(Ordering::Relaxed)
     }
 

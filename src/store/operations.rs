@@ -1,14 +1,16 @@
-//! The takings as ecash, and the journal of what is done with them.
+//! The journal of what is done with the takings.
 //!
 //! An operation is committed with everything its request is made of before the request leaves (`op_begin`), and
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
-use super::older::settle_older;
-use super::requests::{amounts_of, amounts_text, take_counter};
-use super::sessions::{add_grant, session_by_account, NewGrant, SessionRow};
+use super::counters::{new_operation_number, take_counter};
+use super::grants::{add_grant, known_grant, NewGrant};
+use super::outputs::{amounts_of, amounts_text, ClaimRow};
+use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::tokens::Holder;
-use super::{ClaimRow, Owner, Store, StoreError, Vault};
+use super::values::mint_of;
+use super::{Owner, SessionRow, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -37,42 +39,6 @@ pub enum OpState {
     Cancelling,
     Done,
     Failed,
-}
-
-/// Names a proof of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProofKey {
-    keyset: i64,
-    counter: u32,
-}
-
-#[cfg(test)]
-impl ProofKey {
-    /// One of no store.
-    pub fn of(counter: u32) -> ProofKey {
-        ProofKey { keyset: 0, counter }
-    }
-}
-
-/// A proof of the takings; its secret is that of `counter`.
-#[derive(Clone)]
-pub struct ProofRow {
-    pub key: ProofKey,
-    pub mint: MintUrl,
-    pub keyset: String,
-    pub counter: u32,
-    pub amount: Sats,
-    pub c: Vec<u8>,
-}
-
-/// Proofs that came from a mint, all of one keyset.
-#[derive(Clone)]
-pub struct NewProofs {
-    pub mint: MintUrl,
-    pub unit: String,
-    pub keyset: String,
-    /// Counter, amount, and the mint's signature as a compressed point.
-    pub proofs: Vec<(u32, Sats, Vec<u8>)>,
 }
 
 #[derive(Clone)]
@@ -123,18 +89,6 @@ pub enum Begun {
     Full,
 }
 
-/// What is held of one mint and unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Balance {
-    pub mint: MintUrl,
-    pub unit: String,
-    /// May be spent.
-    pub free: Sats,
-    /// Held by operations that are not over: sent and not yet spent, or being paid with.
-    pub held: Sats,
-    pub proofs: u32,
-}
-
 impl Store {
     /// Journals an operation: its counters are taken and its proofs held for good. `Gone` where a proof that it
     /// would spend is not free.
@@ -148,7 +102,7 @@ impl Store {
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
                 return Ok(Begun::Full);
             }
-            let id = new_number(tx)?;
+            let id = new_operation_number(tx)?;
             tx.execute(
                 "INSERT INTO wallet_ops
                      (id, kind, state, mint, reference, amount, outputs, quote, access, created_ms)
@@ -309,110 +263,6 @@ impl Store {
         })
         .await
     }
-
-    /// The proofs that an operation holds.
-    pub async fn held_proofs(&self, op: i64) -> Result<Vec<ProofRow>, StoreError> {
-        self.read(move |db| proofs_where(db, "p.op = ?1", op)).await
-    }
-
-    /// The proofs of a mint that may be spent.
-    pub async fn free_proofs(&self, mint: &MintUrl) -> Result<Vec<ProofRow>, StoreError> {
-        let mint = mint.as_str().to_owned();
-        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint)).await
-    }
-
-    /// What is held, per mint and unit.
-    pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
-        self.read(|db| {
-            db.prepare(
-                "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
-                        COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NOT NULL), 0), COUNT(*)
-                 FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset GROUP BY k.mint, k.unit ORDER BY k.mint",
-            )?
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })?
-            .map(|row| {
-                let (mint, unit, free, held, proofs) = row?;
-                Ok(Balance { mint: mint_of(&mint)?, unit, free, held, proofs })
-            })
-            .collect()
-        })
-        .await
-    }
-
-    /// Mint and keyset of everything that was ever held.
-    pub async fn wallet_keysets(&self) -> Result<Vec<(MintUrl, String)>, StoreError> {
-        self.read(|db| {
-            db.prepare("SELECT mint, keyset FROM wallet_keysets ORDER BY id")?
-                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?
-                .map(|row| {
-                    row.map_err(StoreError::from).and_then(|(mint, keyset)| Ok((mint_of(&mint)?, keyset)))
-                })
-                .collect()
-        })
-        .await
-    }
-
-    /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
-    /// it was not known.
-    pub async fn restored(&self, found: NewProofs, next_counter: u32) -> Result<Sats, StoreError> {
-        self.write(move |tx| {
-            tx.execute(
-                "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET next = MAX(next, ?3)",
-                params![Owner::House.as_str(), found.keyset, next_counter],
-            )?;
-            add_proofs(tx, &found)
-        })
-        .await
-    }
-
-    /// The tokens of a house's part become proofs of the takings.
-    pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            let request: Option<String> = tx
-                .query_row(
-                    "UPDATE parts SET token = NULL, sealed = NULL WHERE id = ?1 AND state = 'claimed'
-                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request",
-                    [part],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            let Some(request) = request else { return Ok(()) };
-            add_proofs(tx, &takings)?;
-            settle_older(tx, &request)
-        })
-        .await
-    }
-}
-
-/// Adds what is not there yet; answers its sum.
-pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, StoreError> {
-    if new.proofs.is_empty() {
-        return Ok(Sats(0));
-    }
-    let mint = new.mint.as_str();
-    tx.execute(
-        "INSERT INTO wallet_keysets (mint, keyset, unit) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![mint, new.keyset, new.unit],
-    )?;
-    let keyset: i64 = tx.query_row(
-        "SELECT id FROM wallet_keysets WHERE mint = ?1 AND keyset = ?2",
-        params![mint, new.keyset],
-        |row| row.get(0),
-    )?;
-    let mut sum = Sats(0);
-    for (counter, amount, c) in &new.proofs {
-        let added = tx.execute(
-            "INSERT INTO proofs (keyset, counter, amount, c) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![keyset, counter, amount, c],
-        )?;
-        if added == 1 {
-            sum = sum.checked_add(*amount).ok_or(StoreError::Gone)?;
-        }
-    }
-    Ok(sum)
 }
 
 fn add_outputs(tx: &Transaction, op: i64, keyset: &str, amounts: &[u64]) -> Result<ClaimRow, StoreError> {
@@ -429,19 +279,6 @@ fn add_outputs(tx: &Transaction, op: i64, keyset: &str, amounts: &[u64]) -> Resu
     }
 }
 
-/// The next operation's number. SQLite would give away again that of one whose row is gone, and a look at a mint that was under
-/// way meanwhile would then end another operation.
-fn new_number(tx: &Transaction) -> Result<i64, StoreError> {
-    let next: i64 = tx.query_row(
-        "INSERT INTO counters (owner, keyset, next)
-         VALUES (?1, 'operation', (SELECT COALESCE(MAX(id), 0) + 2 FROM wallet_ops))
-         ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next",
-        [Owner::House.as_str()],
-        |row| row.get(0),
-    )?;
-    Ok(next - 1)
-}
-
 fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
     Ok(tx.query_row(
         "SELECT COUNT(*) FROM wallet_ops WHERE state IN ('open', 'cancelling') AND kind = 'receive'",
@@ -451,15 +288,7 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
 }
 
 fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
-    let granted = db
-        .query_row(
-            "SELECT account, amount, venue, metric FROM grants WHERE reference = ?1",
-            [reference],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
-        )
-        .optional()?;
-    if let Some((account, amount, venue, metric)) = granted {
-        let session = session_by_account(db, account, &venue, metric)?;
+    if let Some((amount, session)) = known_grant(db, reference)? {
         return Ok(Some(Known::Done { amount, session, result: None }));
     }
     let op = db
@@ -471,32 +300,6 @@ fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known
         OpState::Done => Known::Done { amount: op.amount, session: None, result: op.result },
         OpState::Failed => Known::Failed { result: op.result },
     }))
-}
-
-fn proofs_where(
-    db: &Connection,
-    condition: &str,
-    value: impl rusqlite::ToSql,
-) -> Result<Vec<ProofRow>, StoreError> {
-    db.prepare(&format!(
-        "SELECT p.keyset, p.counter, p.amount, p.c, k.mint, k.keyset
-         FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset WHERE {condition} ORDER BY p.keyset, p.counter"
-    ))?
-    .query_map([value], |row| Ok(proof_of(row)))?
-    .map(|proof| proof?)
-    .collect()
-}
-
-fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
-    let counter = row.get(1)?;
-    Ok(ProofRow {
-        key: ProofKey { keyset: row.get(0)?, counter },
-        counter,
-        amount: row.get(2)?,
-        c: row.get(3)?,
-        mint: mint_of(&row.get::<_, String>(4)?)?,
-        keyset: row.get(5)?,
-    })
 }
 
 const OP: &str =
@@ -533,10 +336,6 @@ fn outputs_of(line: &str) -> Result<ClaimRow, StoreError> {
         }
         _ => Err(StoreError::unreadable("outputs")),
     }
-}
-
-fn mint_of(text: &str) -> Result<MintUrl, StoreError> {
-    MintUrl::parse(text).map_err(|_| StoreError::unreadable("mint"))
 }
 
 impl OpKind {
