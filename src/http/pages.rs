@@ -1,19 +1,22 @@
-//! Which state of the portal a guest is shown, from the facts of the other rooms.
+//! The portal's page: which state of it a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
-use super::origin::{is_asked_by_address, AskedAt};
-use super::routes::{open_shop, status_of, Visit};
-use super::{till, ways};
-use crate::access::{Price, Session};
-use crate::config::{MintUrl, Venue};
+use super::entrance::Visit;
+use super::offers::{chosen, refused_purchase, OfferFacts};
+use super::origin::is_asked_by_address;
+use super::refusals::open_shop;
+use super::route::Answering;
+use super::sent::Sent;
+use super::show::{cannot_sell, show};
+use super::{ecash, till, ways, Edge};
+use crate::access::Session;
+use crate::form::pairs;
 use crate::portal::{
-    self, Asking, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity,
-    Reason, State, Trouble, Waiting,
+    self, Asking, Kept, Notice, Offer, Online, Paid, PaidStep, Pay, Quantity, State, Waiting,
 };
-use crate::sale::invoice::{Ask, AskPart, Code, Progress, ProxyError, Request};
-use crate::shop::Site;
-use crate::units::{Allotment, Millis, Sats};
-use hyper::header::{self, HeaderMap};
+use crate::sale::invoice::{Ask, Code, Progress, Request};
+use crate::shop::{Shop, Site};
+use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,18 +26,32 @@ const PATIENCE: Millis = Millis::from_secs(5);
 /// How long the form waits for its invoice; then the page says what is going on, and follows it.
 const FORM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// `GET /`: the state comes from `?r=`, else from the MAC alone.
-pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let shop = match open_shop(site) {
-        Ok(shop) => shop,
-        Err(error) => return show(visit, StatusCode::OK, cannot_sell(&error, None)),
-    };
-    if visit.get("way") == Some("card") {
-        return till::page(site, visit).await;
-    }
-    if let Some(page) = ways::page(site, shop, visit).await {
-        return page;
-    }
+/// `GET /`: the page that the query names, else the state of `?r=`, else that of the MAC alone.
+pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
+    Box::pin(async move {
+        let site = &edge.site;
+        let shop = match open_shop(site) {
+            Ok(shop) => shop,
+            Err(error) => return show(&visit, StatusCode::OK, cannot_sell(&error, None)),
+        };
+        if visit.get("way") == Some("card") {
+            return till::page(site, &visit).await;
+        }
+        if let Some(id) = visit.get("token") {
+            return ecash::receipt(site, shop, &visit, id).await;
+        }
+        match ways::way(&visit) {
+            Some("ecash") => ecash::page(site, &visit),
+            Some(way) => match ways::page(shop, &visit, way) {
+                Some(page) => page,
+                None => home(site, shop, &visit).await,
+            },
+            None => home(site, shop, &visit).await,
+        }
+    })
+}
+
+async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let session = shop.access.session(visit.caller.mac, &visit.venue.id);
     let online = session.as_ref().filter(|session| session.is_running());
     let choosing = visit.get("choose").is_some();
@@ -42,8 +59,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         Some(id) => match shop.mint_proxy.glance(visit.caller.mac, &id).await {
             // Another mint was faster.
             Ok(request) if request.id != id && !choosing => {
-                let lang = visit.get("lang").and_then(Lang::from_tag);
-                let there = portal::location(Some(request.id.as_str()), lang);
+                let there = portal::location(Some(request.id.as_str()), visit.lang());
                 return answer::redirect(StatusCode::SEE_OTHER, &there);
             }
             Ok(request) => Some(request),
@@ -94,7 +110,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         notices.insert(0, Notice::InvoiceExpired { request_id: request.id.as_str() });
     }
     let mints = offer.mints();
-    let offer = Offer { is_late, ..offer.offer(visit, &mints, &notices, unpaid.as_deref()) };
+    let offer = Offer { is_late, ..offer.offer(&mints, &notices, unpaid.as_deref()) };
     let state = match (online, session.is_some()) {
         (Some(session), _) if !choosing => {
             let left = Quantity { metric: session.metric, amount: session.remaining };
@@ -106,9 +122,17 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     show(visit, StatusCode::OK, state)
 }
 
-/// `POST /pay`, with the form as the query of the visit: opens the request and sends the browser to its page.
-pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let lang = visit.filled("lang").and_then(Lang::from_tag);
+/// `POST /pay`: opens the request and sends the browser to its page.
+pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match sent.text().await {
+            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Err(answer) => answer,
+        }
+    })
+}
+
+async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
         let ask = Ask { parts: vec![chosen(visit)?], apply: true };
@@ -120,54 +144,12 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
         }
     };
     match opened.await {
-        Ok(id) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang)),
+        Ok(id) => {
+            let there = portal::location(Some(id.as_str()), visit.lang());
+            answer::redirect(StatusCode::SEE_OTHER, &there)
+        }
         Err(error) => refused_purchase(site, visit, &error),
     }
-}
-
-/// The mint and the amount that a form names.
-pub fn chosen(visit: &Visit) -> Result<AskPart, ProxyError> {
-    let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
-    let steps = visit.filled("steps").and_then(|steps| steps.trim().parse().ok());
-    let mint = match visit.filled("mint") {
-        Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
-        None => visit.config.mints_of(&visit.venue).next(),
-    };
-    let steps: u64 = steps.ok_or_else(|| refused("how much?"))?;
-    let mint = mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
-    Ok(AskPart { mint: mint.url.clone(), amount: Price::of(&visit.venue, mint).cost(steps) })
-}
-
-/// What cannot be bought is said above the choice, so that another amount or mint is one tap away.
-pub fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> Answer {
-    let status = status_of(error.code);
-    let facts = OfferFacts::gather(site, visit);
-    let mut notices = facts.notices();
-    match error.code {
-        Code::InvalidMessage => notices.insert(0, facts.limits(visit)),
-        Code::RateLimited => notices.insert(0, Notice::RateLimited),
-        Code::AddressClash => notices.insert(0, Notice::AddressClash),
-        _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
-    }
-    let mints = facts.mints();
-    let unpaid = site
-        .shop
-        .as_ref()
-        .ok()
-        .and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id));
-    let unpaid = unpaid.map(|request| request.id.to_string());
-    show(visit, status, State::Choose(facts.offer(visit, &mints, &notices, unpaid.as_deref())))
-}
-
-/// A device that is not in the neighbour table: it cannot be let in, so it is not asked to pay.
-pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, String)]) -> Answer {
-    let state = State::Trouble(Trouble {
-        request_id: None,
-        reason: Reason::UnknownDevice,
-        money: Money::NothingTaken,
-        code: "unknown_device",
-    });
-    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, state)
 }
 
 /// The page of a request, unless the offer or the session says more.
@@ -214,147 +196,6 @@ fn show_request(
     Some(show(visit, StatusCode::OK, state))
 }
 
-pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
-    let reason = match error.code {
-        Code::MintUnavailable | Code::InvalidMint => Reason::MintUnavailable,
-        Code::InvoiceExpired => Reason::InvoiceExpired,
-        Code::PaymentFailed => Reason::PaymentFailed,
-        Code::TokenClaimFailed => Reason::ClaimFailed,
-        Code::RequestNotFound => Reason::RequestNotFound,
-        Code::RateLimited => Reason::RateLimited,
-        Code::InvalidMessage => Reason::AmountRefused,
-        Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError
-        | Code::AddressClash
-        | Code::InvalidTicket
-        | Code::TicketInUse
-        | Code::TooLittle => Reason::Internal,
-    };
-    let code = match error.code {
-        Code::Closed(code) => code,
-        // Enough of the id to find it in the log, and to be read out to somebody.
-        _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code.as_str()),
-    };
-    State::Trouble(Trouble { request_id: None, reason, money: Money::NothingTaken, code })
-}
-
-/// What is sold here and by which mints, as plain facts that the page borrows from.
-pub struct OfferFacts {
-    step: Quantity,
-    max_steps: u64,
-    mints: Vec<(String, Sats, u64, bool)>,
-    /// Why the router could not honour a sale now.
-    closed: Option<&'static str>,
-}
-
-impl OfferFacts {
-    pub fn gather(site: &Site, visit: &Visit) -> OfferFacts {
-        let venue = &visit.venue;
-        let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
-        let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
-        let mints = visit
-            .config
-            .mints_of(venue)
-            .map(|mint| {
-                let price = Price::of(venue, mint);
-                let reachable = site.mints.seems_reachable(&mint.url);
-                (mint.url.to_string(), price.per_step, price.min_steps, reachable)
-            })
-            .collect();
-        let step = Quantity { metric: venue.metric, amount: Allotment(venue.step_size) };
-        OfferFacts { step, max_steps: venue.max_steps, mints, closed }
-    }
-
-    pub fn step(&self) -> Quantity {
-        self.step
-    }
-
-    pub fn mints(&self) -> Vec<OfferedMint<'_>> {
-        let reachable = self.mints.iter().filter(|(.., reachable)| *reachable && self.closed.is_none());
-        reachable
-            .map(|(url, price, min_steps, _)| OfferedMint {
-                url,
-                price_per_step: *price,
-                min_steps: *min_steps,
-            })
-            .collect()
-    }
-
-    pub fn notices(&self) -> Vec<Notice<'_>> {
-        if let Some(code) = self.closed {
-            return vec![Notice::CannotSell { code }];
-        }
-        let mut notices = Vec::new();
-        let away = || self.mints.iter().filter(|(.., reachable)| !reachable);
-        if away().count() == self.mints.len() {
-            notices.push(Notice::NoMint);
-        } else {
-            notices.extend(away().map(|(url, ..)| Notice::MintAway { url }));
-        }
-        notices
-    }
-
-    fn limits<'a>(&self, visit: &Visit) -> Notice<'a> {
-        let least = self.mints.iter().map(|(_, _, min_steps, _)| *min_steps).min().unwrap_or(1);
-        let Venue { metric, step_size, .. } = visit.venue;
-        let steps = |steps: u64| Quantity { metric, amount: Allotment(step_size.saturating_mul(steps)) };
-        Notice::AmountRefused { least: steps(least), most: steps(self.max_steps) }
-    }
-
-    pub fn offer<'a>(
-        &self,
-        _visit: &Visit,
-        mints: &'a [OfferedMint<'a>],
-        notices: &'a [Notice<'a>],
-        unpaid_request: Option<&'a str>,
-    ) -> Offer<'a> {
-        let (step, max_steps) = (self.step, self.max_steps);
-        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false }
-    }
-}
-
 fn trusted(visit: &Visit) -> bool {
     visit.venue.trusted_macs.contains(&visit.caller.mac)
-}
-
-pub fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
-    render(status, &visit.venue, &visit.headers, &visit.query, state)
-}
-
-fn render(
-    status: StatusCode,
-    venue: &Venue,
-    headers: &HeaderMap,
-    query: &[(String, String)],
-    state: State<'_>,
-) -> Answer {
-    let chosen = value(query, "lang").and_then(Lang::from_tag);
-    let lang = chosen.unwrap_or_else(|| accepted_language(headers));
-    let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), state };
-    answer::html(status, portal::page(lang, &page))
-}
-
-fn accepted_language(headers: &HeaderMap) -> Lang {
-    let accepts = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    Lang::from_accept_language(accepts.unwrap_or_default())
-}
-
-impl Visit {
-    pub fn asked_at(&self) -> AskedAt<'_> {
-        AskedAt { device: &self.caller.device, local: self.local }
-    }
-
-    pub fn get(&self, name: &str) -> Option<&str> {
-        value(&self.query, name)
-    }
-
-    /// The first field of that name that is not empty.
-    pub fn filled(&self, name: &str) -> Option<&str> {
-        let is_it = |(n, value): &&(String, String)| n == name && !value.is_empty();
-        self.query.iter().find(is_it).map(|(_, value)| value.as_str())
-    }
-}
-
-fn value<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
