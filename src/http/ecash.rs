@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::entrance::{own_address, with_host, Visit};
-use super::offers::OfferFacts;
+use super::offers::stock;
 use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
@@ -161,10 +161,9 @@ fn priced<'a>(error: PriceError, fee: Sats) -> Notice<'a> {
 }
 
 fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answer {
-    let facts = OfferFacts::gather(site, visit);
-    let mints = facts.mints();
-    let mut notices = facts.notices();
-    notices.extend(filled.notice);
+    let stock = stock(site, visit);
+    let mints = stock.mints();
+    let notices: Vec<Notice> = stock.notices().into_iter().chain(filled.notice).collect();
     let accepted: Vec<_> = visit.config.mints_of(&visit.venue).map(|mint| &mint.url).collect();
     let own = own_address(&visit.caller.device, None, visit.caller.address);
     let request = own.map(|own| {
@@ -177,7 +176,7 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
         .filter(Session::is_running)
         .map(|session| Quantity { metric: session.metric, amount: session.remaining });
     let form = PayWithEcash {
-        step: facts.step(),
+        step: stock.step,
         mints: &mints,
         notices: &notices,
         token: filled.token,

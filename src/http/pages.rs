@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::entrance::Visit;
-use super::offers::{chosen, refused_purchase, OfferFacts};
+use super::offers::{chosen, refused_purchase, stock};
 use super::origin::is_asked_by_address;
 use super::refusals::open_shop;
 use super::route::Answering;
@@ -11,18 +11,13 @@ use super::show::{cannot_sell, show};
 use super::{ecash, till, ways, Edge};
 use crate::access::Session;
 use crate::form::pairs;
-use crate::portal::{
-    self, Asking, Kept, Notice, Offer, Online, Paid, PaidStep, Pay, Quantity, State, Waiting,
-};
-use crate::sale::invoice::{Ask, Code, Progress, Request};
+use crate::portal::{self, Bought, Facts, Kept, Pay, Quantity, RequestFacts, RequestStep};
+use crate::sale::invoice::{Ask, Code, Part, Progress, Request};
 use crate::shop::{Shop, Site};
-use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A step that takes longer says what it waits for.
-const PATIENCE: Millis = Millis::from_secs(5);
 /// How long the form waits for its invoice; then the page says what is going on, and follows it.
 const FORM_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -52,10 +47,8 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
 }
 
 async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
-    let session = shop.access.session(visit.caller.mac, &visit.venue.id);
-    let online = session.as_ref().filter(|session| session.is_running());
     let choosing = visit.get("choose").is_some();
-    let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
+    let named = match visit.get("r").and_then(|id| id.parse().ok()) {
         Some(id) => match shop.mint_proxy.glance(visit.caller.mac, &id).await {
             // Another mint was faster.
             Ok(request) if request.id != id && !choosing => {
@@ -68,58 +61,66 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         },
         None => None,
     };
-    let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id);
-    let request = match asked_for {
-        Some(request) if choosing && (request.is_asking() || request.is_payable(shop.store.now())) => None,
-        Some(request) => Some(request),
-        None if choosing => None,
-        None if online.is_some() => unfinished().filter(|request| !request.is_payable(shop.store.now())),
-        None => unfinished(),
+    let (mac, venue) = (visit.caller.mac, &visit.venue);
+    let unfinished = shop.mint_proxy.unfinished_access(mac, &venue.id);
+    let session = shop.access.session(mac, &venue.id);
+    let ticket = shop.access.ticket(mac).map(|ticket| ticket.to_string());
+    let is_online = session.as_ref().is_some_and(Session::is_running);
+    let facts = Facts {
+        is_trusted: venue.trusted_macs.contains(&mac),
+        session: session.map(|session| Bought {
+            left: Quantity { metric: session.metric, amount: session.remaining },
+            is_running: session.is_running(),
+        }),
+        is_choosing: choosing,
+        named: named.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
+        unfinished: unfinished.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
+        is_late: shop.mint_proxy.page_is_open(mac),
+        kept: match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
+            (false, _) => Kept::No,
+            (true, Some(ticket)) => Kept::Shown(ticket),
+            (true, None) => Kept::Unknown,
+        },
+        stock: stock(site, visit),
     };
-    // Who was choosing another amount while this one was paid has nothing left to choose.
-    let choosing = choosing && request.is_none();
-    if let Some(request) = &request {
-        if let Some(answer) = show_request(site, visit, request, online) {
-            return answer;
-        }
-    }
-    let unpaid = unfinished().map(|request| request.id.to_string());
-    let is_late = shop.mint_proxy.page_is_open(visit.caller.mac);
-    let expired = request.filter(|request| {
-        request
-            .parts()
-            .iter()
-            .all(|part| part.progress() == Progress::Expired || part.due <= shop.store.now())
-    });
-    if trusted(visit) {
-        return show(
-            visit,
-            StatusCode::OK,
-            State::Online(Online { left: None, offer: None, kept: Kept::No }),
-        );
-    }
-    let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
-    let kept = match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
-        (false, _) => Kept::No,
-        (true, Some(ticket)) => Kept::Shown(ticket),
-        (true, None) => Kept::Unknown,
+    show(visit, StatusCode::OK, portal::page(&facts))
+}
+
+fn request_facts<'a>(shop: &Shop, visit: &Visit, request: &'a Request, online: bool) -> RequestFacts<'a> {
+    let now = shop.store.now();
+    let request_id = request.id.as_str();
+    let (metric, amount) = request.allotment();
+    let part = request.parts().first();
+    let since = match (request.is_asking(), part) {
+        (false, Some(part)) => part.since(),
+        _ => request.created,
     };
-    let offer = OfferFacts::gather(site, visit);
-    let mut notices = offer.notices();
-    if let (Some(request), None) = (&expired, online) {
-        notices.insert(0, Notice::InvoiceExpired { request_id: request.id.as_str() });
-    }
-    let mints = offer.mints();
-    let offer = Offer { is_late, ..offer.offer(&mints, &notices, unpaid.as_deref()) };
-    let state = match (online, session.is_some()) {
-        (Some(session), _) if !choosing => {
-            let left = Quantity { metric: session.metric, amount: session.remaining };
-            State::Online(Online { left: Some(left), offer: Some(offer), kept })
-        }
-        (None, true) if !choosing && expired.is_none() => State::Ended(offer),
-        _ => State::Choose(offer),
+    let step = match part.map(|part| (part, part.progress())) {
+        _ if request.is_asking() => RequestStep::Asking,
+        Some((part, Progress::Unpaid)) if part.due > now => RequestStep::Unpaid(Pay {
+            request_id,
+            invoice: &part.invoice,
+            amount: part.amount,
+            buys: Quantity { metric: part.metric, amount: part.allotment },
+            expires_in: part.due.saturating_sub(now),
+            online,
+            by_card: shop.till.waits_for(&request.id),
+            grace: shop.access.grace(visit.caller.mac, &visit.venue.id),
+        }),
+        Some((_, Progress::Paid)) => RequestStep::Paid,
+        Some((_, Progress::Granted { online: false })) => RequestStep::Granted,
+        _ => RequestStep::Ended,
     };
-    show(visit, StatusCode::OK, state)
+    let has_run_out = |part: &Part| part.progress() == Progress::Expired || part.due <= now;
+    RequestFacts {
+        request_id,
+        amount: request.amount(),
+        buys: Quantity { metric, amount },
+        step,
+        waited: now.saturating_sub(since),
+        is_payable: request.is_payable(now),
+        has_expired: request.parts().iter().all(has_run_out),
+    }
 }
 
 /// `POST /pay`: opens the request and sends the browser to its page.
@@ -150,52 +151,4 @@ async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
         }
         Err(error) => refused_purchase(site, visit, &error),
     }
-}
-
-/// The page of a request, unless the offer or the session says more.
-fn show_request(
-    site: &Site,
-    visit: &Visit,
-    request: &Arc<Request>,
-    online: Option<&Session>,
-) -> Option<Answer> {
-    let shop = site.shop.as_ref().ok()?;
-    let now = shop.store.now();
-    let id = request.id.as_str();
-    if request.is_asking() {
-        let is_slow = now.saturating_sub(request.created) > PATIENCE;
-        return Some(show(visit, StatusCode::OK, State::Asking(Asking { request_id: Some(id), is_slow })));
-    }
-    let part = request.parts().first()?;
-    let waited = now.saturating_sub(part.since());
-    let (metric, amount) = request.allotment();
-    let buys = Quantity { metric, amount };
-    let paid = |done, waiting| {
-        let waiting = (waited > PATIENCE).then_some(waiting);
-        State::Paid(Paid { request_id: id, amount: request.amount(), buys, done, waiting })
-    };
-    let state = match part.progress() {
-        Progress::Unpaid if part.due > now => State::Pay(Pay {
-            request_id: id,
-            invoice: &part.invoice,
-            amount: part.amount,
-            buys: Quantity { metric: part.metric, amount: part.allotment },
-            expires_in: part.due.saturating_sub(now),
-            online: online.is_some(),
-            by_card: shop.till.waits_for(&request.id),
-            grace: shop.access.grace(visit.caller.mac, &visit.venue.id),
-        }),
-        Progress::Paid => paid(PaidStep::Received, Waiting::Mint),
-        Progress::Granted { online: false } => paid(PaidStep::Claimed, Waiting::Gate),
-        Progress::Granted { online: true }
-        | Progress::Unpaid
-        | Progress::Overdue
-        | Progress::Expired
-        | Progress::Tokens(_) => return None,
-    };
-    Some(show(visit, StatusCode::OK, state))
-}
-
-fn trusted(visit: &Visit) -> bool {
-    visit.venue.trusted_macs.contains(&visit.caller.mac)
 }

@@ -22,7 +22,7 @@ fn render(
     let chosen = field(query, "lang").and_then(Lang::from_tag);
     let lang = chosen.unwrap_or_else(|| accepted_language(headers));
     let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), state };
-    answer::html(status, portal::page(lang, &page))
+    answer::html(status, portal::document(lang, &page))
 }
 
 fn accepted_language(headers: &HeaderMap) -> Lang {

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::entrance::Visit;
-use super::offers::{chosen, refused_purchase, OfferFacts};
+use super::offers::{chosen, refused_purchase, stock};
 use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
@@ -116,11 +116,8 @@ fn form(
     open: Option<&Request>,
     notice: Option<Notice>,
 ) -> Answer {
-    let facts = OfferFacts::gather(site, visit);
-    let mut notices = facts.notices();
-    notices.extend(notice);
-    let mints = facts.mints();
-    let offer = facts.offer(&mints, &notices, None);
+    let stock = stock(site, visit);
+    let offer = stock.offer(stock.notices().into_iter().chain(notice).collect(), None);
     let open = open.and_then(|request| {
         let part = request.parts().first()?;
         Some(Pay {
