@@ -15,9 +15,10 @@ use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{Audience, Edge, Listeners, Wanted};
+use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
-use crate::sale::invoice::MintProxy;
+use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
@@ -202,9 +203,9 @@ impl App {
         }
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
-        shop.mint_proxy.tend_graces();
-        shop.mint_proxy.forget_finished();
+        shop.access.tend(shop.invoices.counts().1 > 0).await;
+        shop.invoices.tend_graces();
+        shop.invoices.forget_finished();
         self.housekeeping.tend(&shop, now);
     }
 
@@ -230,7 +231,7 @@ impl App {
 
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
-            shop.mint_proxy.on_mint_event(mint, event);
+            shop.invoices.on_mint_event(mint, event);
             shop.wallet.on_mint_event(mint, event);
         }
     }
@@ -361,16 +362,19 @@ async fn open_shop(
         let late = admit_late(&access);
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
         let settings = receiver.clone();
-        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
-        Ok::<_, StoreError>((proxy.await?, wallet))
+        let invoices =
+            InvoiceEngine::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
+        Ok::<_, StoreError>((invoices.await?, wallet))
     };
     let shop = match selling.await {
-        Ok((mint_proxy, wallet)) => {
+        Ok((invoices, wallet)) => {
+            let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
+            let (engine, known) = (invoices.clone(), mints.clone());
             let tollgate =
-                TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+                TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver.clone()).await;
-            let till = Till::new(mint_proxy.clone(), cards.clone().ok(), tls, receiver);
-            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards, till })
+            let till = Till::new(invoices.clone(), access.clone(), cards.clone().ok(), tls, receiver);
+            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till })
         }
         Err(err) => Err(closed(&err)),
     };

@@ -29,6 +29,7 @@ pub mod lightning;
 pub mod card;
 pub mod access;
 pub mod sale;
+pub mod mint_proxy;
 pub mod tollgate;
 pub mod shop;
 pub mod portal;

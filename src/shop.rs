@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::Mints;
 use crate::mac::MacAddr;
-use crate::sale::invoice::MintProxy;
+use crate::mint_proxy::MintProxy;
+use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::store::Store;
 use crate::tollgate::TollGate;
@@ -35,6 +36,7 @@ pub struct Site {
 pub struct Shop {
     pub store: Store,
     pub access: Access,
+    pub invoices: InvoiceEngine,
     pub mint_proxy: MintProxy,
     /// Closed when the cards' key cannot be used; what else is sold goes on.
     pub cards: Result<Cards, Closed>,
@@ -65,7 +67,7 @@ impl Shop {
     /// The MACs that have a running session, or a request that awaits its money.
     pub fn customers(&self) -> Vec<MacAddr> {
         let online = self.access.running().into_iter().map(|session| session.mac);
-        online.chain(self.mint_proxy.customers()).collect()
+        online.chain(self.invoices.customers()).collect()
     }
 }
 

@@ -54,7 +54,7 @@ impl Housekeeping {
             self.mints = now;
             let shop = shop.clone();
             task::spawn(async move {
-                shop.mint_proxy.tidy().await;
+                shop.invoices.tidy().await;
                 shop.wallet.tidy().await;
             });
         }

@@ -124,7 +124,7 @@ async fn tap(site: &Site, shop: &Shop, link: &str, order: Tap) -> Result<Value, 
 
 /// Whether a payment arrives soon.
 async fn arrives(shop: &Shop, mac: MacAddr, id: &RequestId) -> bool {
-    let Ok(request) = shop.mint_proxy.find(mac, id).await else { return false };
+    let Ok(request) = shop.invoices.find(mac, id).await else { return false };
     let looking = async {
         while !request.is_finished() {
             tokio::time::sleep(Duration::from_millis(200)).await;

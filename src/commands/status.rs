@@ -69,7 +69,7 @@ fn absent_devices(config: &Config) -> Vec<&str> {
 fn guests(site: &Site) -> Value {
     match &site.shop {
         Ok(shop) => {
-            let (requests, unpaid) = shop.mint_proxy.counts();
+            let (requests, unpaid) = shop.invoices.counts();
             json!({
                 "online": shop.access.running().len(),
                 "sockets": shop.mint_proxy.sockets().count(),

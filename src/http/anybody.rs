@@ -51,7 +51,7 @@ pub fn stats(edge: &Edge, _: &Entrance) -> Answer {
     let site = &edge.site;
     let stats = match &site.shop {
         Ok(shop) => {
-            let (requests, unpaid) = shop.mint_proxy.counts();
+            let (requests, unpaid) = shop.invoices.counts();
             json!({
                 "sockets": shop.mint_proxy.sockets().count(),
                 "connections": site.connections(),

@@ -50,7 +50,7 @@ pub fn refused_purchase(site: &Site, visit: &Visit, error: &ProxyError) -> Answe
         _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
     };
     let shop = site.shop.as_ref().ok();
-    let unpaid = shop.and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id));
+    let unpaid = shop.and_then(|shop| shop.invoices.unfinished_access(visit.caller.mac, &visit.venue.id));
     let notices = [notice].into_iter().chain(stock.notices()).collect();
     show(
         visit,

@@ -49,7 +49,7 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
 async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let choosing = visit.get("choose").is_some();
     let named = match visit.get("r").and_then(|id| id.parse().ok()) {
-        Some(id) => match shop.mint_proxy.glance(visit.caller.mac, &id).await {
+        Some(id) => match shop.invoices.glance(visit.caller.mac, &id).await {
             // Another mint was faster.
             Ok(request) if request.id != id && !choosing => {
                 let there = portal::location(Some(request.id.as_str()), visit.lang());
@@ -62,7 +62,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         None => None,
     };
     let (mac, venue) = (visit.caller.mac, &visit.venue);
-    let unfinished = shop.mint_proxy.unfinished_access(mac, &venue.id);
+    let unfinished = shop.invoices.unfinished_access(mac, &venue.id);
     let session = shop.access.session(mac, &venue.id);
     let ticket = shop.access.ticket(mac).map(|ticket| ticket.to_string());
     let is_online = session.as_ref().is_some_and(Session::is_running);
@@ -75,7 +75,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         is_choosing: choosing,
         named: named.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
         unfinished: unfinished.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
-        is_late: shop.mint_proxy.page_is_open(mac),
+        is_late: shop.invoices.page_is_open(mac),
         kept: match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
             (false, _) => Kept::No,
             (true, Some(ticket)) => Kept::Shown(ticket),
@@ -137,9 +137,9 @@ async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
         let ask = Ask { parts: vec![chosen(visit)?], apply: true };
-        let begun = shop.mint_proxy.begin(&visit.caller, &visit.venue, ask)?;
+        let begun = shop.invoices.begin(&visit.caller, &visit.venue, ask)?;
         let id = begun.request.id.clone();
-        match tokio::time::timeout(FORM_PATIENCE, shop.mint_proxy.opened(begun)).await {
+        match tokio::time::timeout(FORM_PATIENCE, shop.invoices.opened(begun)).await {
             Ok(opened) => Ok(opened?.request.id.clone()),
             Err(_) => Ok(id),
         }

@@ -7,7 +7,7 @@ use super::route::Handler::{Client, Page, PageOrClient, Same, Sent, Socket, Toll
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Route, Verb};
 use super::{admin, anybody, cards, ecash, mint_requests, pages, till, tollgate, ways, websocket};
-use crate::sale::invoice::MAX_MESSAGE;
+use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];

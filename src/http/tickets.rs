@@ -4,7 +4,7 @@ use super::answer::{self, Answer};
 use super::entrance::Visit;
 use super::refusals::{open_shop, refusal};
 use crate::access::TicketError;
-use crate::sale::invoice::{self, auth_ok, new_ticket, shown_ticket};
+use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
 use crate::shop::Site;
 use crate::task;
 use hyper::header::{self, HeaderValue};
@@ -19,7 +19,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     let outcome = match shown {
         None => shop.access.renew_ticket(visit.caller.mac).await.map(|ticket| new_ticket(&ticket)),
-        Some(ticket) => match shop.mint_proxy.take_over(&visit.caller, &visit.venue, &ticket, true).await {
+        Some(ticket) => match shop.invoices.take_over(&visit.caller, &visit.venue, &ticket, true).await {
             Ok(taken) => {
                 let (proxy, mac) = (shop.mint_proxy.clone(), visit.caller.mac);
                 task::spawn(async move { proxy.deliver(mac).await });
@@ -30,7 +30,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     match outcome {
         Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(error) => with_wait(refusal(&invoice::ticket_refused(&error)), &error),
+        Err(error) => with_wait(refusal(&mint_proxy::ticket_refused(&error)), &error),
     }
 }
 

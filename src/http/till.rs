@@ -104,7 +104,7 @@ async fn open_request(site: &Site, visit: &Visit) -> Result<Arc<Request>, ProxyE
     let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
     let shop = open_shop(site)?;
     let id = visit.filled("r").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
-    let request = shop.mint_proxy.glance(visit.caller.mac, &id).await?;
+    let request = shop.invoices.glance(visit.caller.mac, &id).await?;
     let can_be_paid = request.is_payable(shop.store.now()) && request.parts().len() == 1;
     Some(request).filter(|_| can_be_paid).ok_or_else(unknown)
 }

@@ -73,7 +73,7 @@ pub fn balance(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
 pub fn session_state(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
     at_once(match &edge.site.shop {
         Ok(shop) => {
-            let of = |mac| shop.mint_proxy.unfinished_access(mac, &asker.venue.id);
+            let of = |mac| shop.invoices.unfinished_access(mac, &asker.venue.id);
             let unfinished = asker.mac.and_then(of);
             let session = session_of(shop, &asker);
             Reply::value(200, &session::state(asker.mac, session.as_ref(), unfinished.as_deref()))

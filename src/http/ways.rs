@@ -11,8 +11,8 @@ use super::tickets::{self, with_wait};
 use super::Edge;
 use crate::access::TicketError;
 use crate::form::pairs;
+use crate::mint_proxy;
 use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
-use crate::sale::invoice;
 use crate::shop::{Shop, Site};
 use hyper::header;
 use hyper::StatusCode;
@@ -72,7 +72,7 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
         };
     }
     let typed = visit.get("ticket").unwrap_or_default();
-    match shop.mint_proxy.take_over(&visit.caller, &visit.venue, typed, true).await {
+    match shop.invoices.take_over(&visit.caller, &visit.venue, typed, true).await {
         Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Err(error) => refused(visit, &error, |status, notices| {
             show(visit, status, State::ShowTicket(ShowTicket { typed, notices }))
@@ -82,7 +82,7 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
-    let told = invoice::ticket_refused(error);
+    let told = mint_proxy::ticket_refused(error);
     let status = status_of(told.code);
     let notice = match error {
         TicketError::Wrong => Notice::TicketWrong,

@@ -1,4 +1,4 @@
-//! Lightning invoice in, ecash or access out: the mint proxy.
+//! Lightning invoice in, ecash or access out.
 //!
 //! A guest asks for an amount; a mint of the venue gives an invoice; when it is paid, from anywhere, the
 //! tokens are claimed and handed to the guest, or (`apply`) spent into the guest's session. A request
@@ -8,36 +8,35 @@
 //! neither a crash nor a lost answer loses a payment: see `watch` for how each part reaches its end.
 
 mod delivery;
+mod error;
 mod looks;
-mod messages;
 mod opening;
 mod pace;
+mod presence;
 mod request;
 mod rounds;
-mod sockets;
 mod stand_in;
 mod tickets;
 mod watch;
 
-pub use messages::{
-    auth_ok, new_ticket, shown_ticket, without_ticket, Ask, AskPart, Code, ProxyError, MAX_MESSAGE,
-};
+pub use delivery::{HeldTokens, HELD_AT_A_TIME};
+pub use error::{Code, ProxyError};
 pub use opening::Opened;
+pub use presence::Presence;
 pub use request::{Part, Progress, Request};
-pub use sockets::{Conversation, Trust};
-pub use tickets::refused as ticket_refused;
 
+use super::event::{Listeners, SaleEvent};
 use crate::access::Access;
-use crate::config::Config;
+use crate::config::{Config, MintUrl};
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::pace::Pace;
 use crate::store::{Owner, RequestId, Store, StoreError};
 use crate::task;
-use crate::units::Millis;
+use crate::units::{Millis, Sats};
 use litemap::LiteMap;
+use presence::Presences;
 use request::Wake;
-use sockets::Sockets;
 use stand_in::Refused;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,10 +45,11 @@ use tokio::sync::watch::Receiver;
 /// A finished request is kept in memory this long; afterwards it is read from the store when asked for.
 const REMEMBER_FINISHED: Millis = Millis::from_secs(600);
 
+/// Sells for Lightning invoices that mints make; clones share everything.
 #[derive(Clone)]
-pub struct MintProxy(Arc<Shared>);
+pub struct InvoiceEngine(Arc<SharedInvoices>);
 
-struct Shared {
+struct SharedInvoices {
     store: Store,
     access: Access,
     mints: Mints,
@@ -57,12 +57,27 @@ struct Shared {
     guest_seed: Arc<Seed>,
     house_seed: Arc<Seed>,
     config: Receiver<Arc<Config>>,
-    sockets: Sockets,
+    listeners: Listeners,
+    presences: Presences,
     table: Mutex<Table>,
     /// Service time: older requests were found in the store.
     started: Millis,
     /// There may be unpaid requests that lie in the store only.
     has_aside: AtomicBool,
+}
+
+/// What a guest asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub parts: Vec<AskPart>,
+    /// Spend the tokens straight into this guest's session.
+    pub apply: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskPart {
+    pub mint: MintUrl,
+    pub amount: Sats,
 }
 
 /// The requests in memory.
@@ -124,7 +139,7 @@ impl Table {
     }
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// Takes up every request that had work left when the daemon stopped.
     pub async fn start(
         store: Store,
@@ -133,44 +148,42 @@ impl MintProxy {
         guest_seed: Seed,
         house_seed: Arc<Seed>,
         config: Receiver<Arc<Config>>,
-    ) -> Result<MintProxy, StoreError> {
+    ) -> Result<InvoiceEngine, StoreError> {
         // Power went before their invoices were shown: nobody can have paid them.
         store.forget_asking().await?;
         let open = store.open_requests(pace::FOR_STRANGERS).await?;
         let started = store.now();
-        let proxy = MintProxy(Arc::new(Shared {
+        let engine = InvoiceEngine(Arc::new(SharedInvoices {
             store,
             access,
             mints,
             guest_seed: Arc::new(guest_seed),
             house_seed,
             config,
-            sockets: Sockets::default(),
+            listeners: Listeners::default(),
+            presences: Presences::default(),
             table: Mutex::new(Table::default()),
             started,
             has_aside: AtomicBool::new(open.len() >= pace::FOR_STRANGERS),
         }));
         for row in open {
             let request = Arc::new(Request::from_row(row));
-            proxy.table().requests.insert(request.id.clone(), request.clone());
-            proxy.watch(&request);
+            engine.table().requests.insert(request.id.clone(), request.clone());
+            engine.watch(&request);
         }
-        let rounds = proxy.clone();
+        let rounds = engine.clone();
         task::spawn(async move { rounds.go_rounds().await });
-        Ok(proxy)
+        Ok(engine)
     }
 
-    pub fn access(&self) -> &Access {
-        &self.0.access
+    /// Has what happens to requests told to `listener` from now on.
+    pub fn listen(&self, listener: impl Fn(&SaleEvent<'_>) + Send + Sync + 'static) {
+        self.0.listeners.add(listener);
     }
 
     /// Service time.
     pub fn now(&self) -> Millis {
         self.0.store.now()
-    }
-
-    pub fn mints(&self) -> &Mints {
-        &self.0.mints
     }
 
     /// As `status`, for a client that may ask at any pace.
@@ -292,10 +305,6 @@ impl MintProxy {
         });
     }
 
-    pub fn sockets(&self) -> &Sockets {
-        &self.0.sockets
-    }
-
     /// Counts for `/stats` and status: (requests in memory, of them waiting for payment).
     pub fn counts(&self) -> (usize, usize) {
         let now = self.0.store.now();
@@ -348,7 +357,7 @@ mod tests {
             due: None,
             token: None,
             acked: false,
-            claims: Vec::new(),
+            outputs: Vec::new(),
         };
         let answer = InvoiceRow {
             quote: "quote".to_owned(),
