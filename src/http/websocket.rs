@@ -39,6 +39,10 @@ const SILENCE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
+/// Frames of one socket that are read as fast as they come; after these one each `BREATH`. A guest may have many
+/// sockets, and who floods all of them would keep everybody else waiting.
+const AT_ONCE: u32 = 64;
+const BREATH: Duration = Duration::from_millis(100);
 /// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
 const MAX_UNSENT: usize = 48 * 1024;
 /// The room for them and for the messages behind them, which a socket needs as soon as it is waited for.
@@ -138,14 +142,19 @@ async fn converse(
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
     let mut ping_at = heard + PING_EVERY;
+    let mut reading = Reading::new(heard);
     let farewell = loop {
         if conversation.was_active() {
             line.place.end();
         }
         let room = conversation.room();
         let outgoing = tokio::select! {
-            (room, frame) = async { (room.await, socket.next().await) } => {
+            (room, frame) = async {
+                reading.turn().await;
+                (room.await, socket.next().await)
+            } => {
                 heard = Instant::now();
+                reading.has_read(heard);
                 line.begin_frame();
                 let Some(room) = room else { break None };
                 match frame {
@@ -182,6 +191,34 @@ async fn converse(
     };
     drop(conversation);
     part(socket, farewell, &line.place).await;
+}
+
+/// How fast the frames of a socket are read.
+struct Reading {
+    /// When all that was read has been made up for by its `BREATH` each.
+    rested: Instant,
+}
+
+impl Reading {
+    fn new(now: Instant) -> Reading {
+        Reading { rested: now }
+    }
+
+    fn has_read(&mut self, now: Instant) {
+        self.rested = self.rested.max(now) + BREATH;
+    }
+
+    /// When the next frame may be read.
+    fn next(&self) -> Option<Instant> {
+        self.rested.checked_sub(BREATH * AT_ONCE)
+    }
+
+    /// Waits until then.
+    async fn turn(&self) {
+        if let Some(next) = self.next().filter(|next| *next > Instant::now()) {
+            tokio::time::sleep_until(next).await;
+        }
+    }
 }
 
 type Socket = WebSocketStream<AnyStream>;
@@ -224,4 +261,28 @@ async fn send(socket: &mut Socket, message: Message, place: &Arc<Place>) -> bool
     }
     let Some(_room) = place.hold(UNREAD) else { return false };
     matches!(tokio::time::timeout(SEND_TIMEOUT, sending).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_frames_is_read_at_once_and_a_flood_at_its_pace() {
+        let start = Instant::now();
+        let mut reading = Reading::new(start);
+        let may_read = |reading: &Reading, now| reading.next().is_none_or(|next| next <= now);
+        let read = |reading: &mut Reading, now| {
+            let mut count = 0;
+            while may_read(reading, now) {
+                reading.has_read(now);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(read(&mut reading, start), AT_ONCE + 1);
+        assert_eq!(read(&mut reading, start + BREATH / 2), 0);
+        assert_eq!(read(&mut reading, start + BREATH * 10), 10);
+        assert_eq!(read(&mut reading, start + BREATH * 1000), AT_ONCE + 1, "a pause makes no longer burst");
+    }
 }
