@@ -2,11 +2,13 @@
 
 use super::answer::{self, Answer};
 use super::crowd::Place;
+use super::entrance::Visit;
 use super::line::Line;
-use super::origin::{is_own_page, may_see_ticket, origin_allowed};
-use super::routes::{open_shop, Visit};
+use super::origin::{is_own_page, may_see_ticket};
+use super::refusals::{error, open_shop};
+use super::route::Answering;
+use super::sent::Sent;
 use super::Edge;
-use crate::json::json;
 use crate::mint_proxy::{Conversation, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
 use crate::sale::invoice::{Code, ProxyError};
@@ -47,16 +49,14 @@ const MAX_UNSENT: usize = 48 * 1024;
 const UNREAD: usize = 64 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
-pub async fn upgrade(edge: &Arc<Edge>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
-    let refused = |status, code: &str, message: &str| {
-        answer::json(status, &json!({"type": "error", "code": code, "message": message}))
-    };
-    if !origin_allowed(&visit.headers, device) {
-        return refused(StatusCode::FORBIDDEN, "foreign_origin", "only pages of this router may connect");
-    }
+pub fn upgrade(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(upgraded(edge, visit, sent.into_request()))
+}
+
+async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>) -> Answer {
     let key = websocket_key(&visit.headers).filter(|_| request.method() == Method::GET);
     let Some(key) = key else {
-        let mut answer = refused(
+        let mut answer = error(
             StatusCode::UPGRADE_REQUIRED,
             "invalid_message",
             "this address speaks WebSocket (version 13)",
@@ -70,27 +70,22 @@ pub async fn upgrade(edge: &Arc<Edge>, device: &str, visit: Visit, mut request: 
         Err(error) => return answer::json(StatusCode::SERVICE_UNAVAILABLE, &error.to_json()),
     };
     let trust = Trust {
-        is_own_page: is_own_page(&visit.headers, device),
+        is_own_page: is_own_page(&visit.headers, &visit.caller.device),
         may_see_ticket: may_see_ticket(&visit.headers, visit.asked_at()),
         needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
     };
     let Visit { config, venue, caller, .. } = visit;
     let joined = shop.mint_proxy.join(caller.clone(), venue, config.main.guest_sockets, trust);
     let Some(conversation) = joined else {
-        return refused(
+        return error(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
             "too many sockets are open on this device",
         );
     };
-    let edge = edge.clone();
     // Counts as a connection for as long as it lives.
     let Some(line) = request.extensions_mut().remove::<Arc<Line>>() else {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "internal_error",
-            "this is no connection of a guest",
-        );
+        return error(StatusCode::SERVICE_UNAVAILABLE, "internal_error", "this is no connection of a guest");
     };
     let place = line.place.clone();
     let task = task::spawn(async move {
