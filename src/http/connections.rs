@@ -68,6 +68,8 @@ async fn converse(
     let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
     let Ok(Some(first)) = first else { return };
     if place.costs(SERVED) {
+        // Those that were closed for it are dropped meanwhile.
+        tokio::task::yield_now().await;
         answer_all(first, stream, address, site, audience, place).await;
     }
 }
