@@ -9,15 +9,18 @@ mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
-use crate::card::till::Till;
 use crate::clock::Clock;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
+use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Closed, Listeners, Shop, Site, Wanted};
+use crate::http::{Audience, Edge, Listeners, Wanted};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
-use crate::ops::{self, control};
+use crate::ops;
+use crate::sale::invoice::InvoiceEngine;
+use crate::sale::till::Till;
+use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
@@ -100,6 +103,7 @@ struct App {
     path: PathBuf,
     config: watch::Sender<Arc<Config>>,
     site: Arc<Site>,
+    edge: Arc<Edge>,
     listeners: Listeners,
     uplinks: Uplinks,
     housekeeping: Housekeeping,
@@ -142,10 +146,10 @@ impl App {
             }
         };
         let now = clock.now();
-        let listeners = Listeners::default();
+        let (edge, listeners) = (Edge::new(site.clone()), Listeners::default());
         let housekeeping = Housekeeping::new(now);
         let mut app =
-            App { path, config: sender, site, listeners, uplinks, housekeeping, opened: now, clock };
+            App { path, config: sender, site, edge, listeners, uplinks, housekeeping, opened: now, clock };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -191,8 +195,7 @@ impl App {
         if let Some(card) = &config.card {
             wanted.push(Wanted { audience: Audience::Card, address: card.listen });
         }
-        let site = self.site.clone();
-        let mut trouble = self.listeners.reconcile(&site, &wanted);
+        let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
@@ -205,9 +208,9 @@ impl App {
         }
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        shop.access.tend(shop.mint_proxy.counts().1 > 0).await;
-        shop.mint_proxy.tend_graces();
-        shop.mint_proxy.forget_finished();
+        shop.access.tend(shop.invoices.counts().1 > 0).await;
+        shop.invoices.tend_graces();
+        shop.invoices.forget_finished();
         self.housekeeping.tend(&shop, now);
     }
 
@@ -233,7 +236,7 @@ impl App {
 
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
-            shop.mint_proxy.on_mint_event(mint, event);
+            shop.invoices.on_mint_event(mint, event);
             shop.wallet.on_mint_event(mint, event);
         }
     }
@@ -364,16 +367,19 @@ async fn open_shop(
         let late = admit_late(&access);
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
         let settings = receiver.clone();
-        let proxy = MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
-        Ok::<_, StoreError>((proxy.await?, wallet))
+        let invoices =
+            InvoiceEngine::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
+        Ok::<_, StoreError>((invoices.await?, wallet))
     };
     let shop = match selling.await {
-        Ok((mint_proxy, wallet)) => {
+        Ok((invoices, wallet)) => {
+            let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
+            let (engine, known) = (invoices.clone(), mints.clone());
             let tollgate =
-                TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+                TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver.clone()).await;
-            let till = Till::new(mint_proxy.clone(), cards.clone().ok(), tls, receiver);
-            Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards, till })
+            let till = Till::new(invoices.clone(), access.clone(), cards.clone().ok(), tls, receiver);
+            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till })
         }
         Err(err) => Err(closed(&err)),
     };

@@ -8,13 +8,16 @@ pub mod bech32;
 pub mod clock;
 #[cfg(test)]
 mod folder;
+pub mod form;
 pub mod hex;
 pub mod json;
 pub mod mac;
 pub mod pace;
 pub mod set;
+pub mod stream;
 pub mod task;
 pub mod units;
+pub mod url;
 
 pub mod bolt11;
 pub mod config;
@@ -23,13 +26,17 @@ pub mod network;
 pub mod calls;
 pub mod ecash;
 pub mod lightning;
+pub mod card;
 pub mod access;
+pub mod sale;
 pub mod mint_proxy;
 pub mod tollgate;
-pub mod card;
+pub mod shop;
 pub mod portal;
 pub mod http;
 pub mod ops;
 pub mod setup;
+pub mod commands;
+pub mod control;
 
 pub mod app;

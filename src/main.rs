@@ -7,10 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tollgated::commands::{terminal, text};
 use tollgated::config::{self, check, Config, Problem};
+use tollgated::control;
 use tollgated::ecash::wallet;
 use tollgated::lightning::test_command;
-use tollgated::ops::{control, log, people, terminal};
+use tollgated::ops::log;
 use tollgated::setup::{self, SetupError};
 
 const HELP: &str = "\
@@ -330,10 +332,10 @@ fn ask_daemon(line: &Line, command: &str, args: &[&str]) -> ExitCode {
         if !line.json {
             print(&match (args, answer["data"]["token"].as_str()) {
                 (["send", ..], Some(token)) => format!("{token}\n"),
-                (["sent"], _) => people::for_people("sent tokens", &answer["data"]),
-                (["history", ..], _) => people::for_people("taps", &answer["data"]),
-                _ if command == "card" => people::for_people("cards", &answer["data"]),
-                _ => people::for_people(command, &answer["data"]),
+                (["sent"], _) => text::for_people("sent tokens", &answer["data"]),
+                (["history", ..], _) => text::for_people("taps", &answer["data"]),
+                _ if command == "card" => text::for_people("cards", &answer["data"]),
+                _ => text::for_people(command, &answer["data"]),
             });
             show_code(&answer["data"]);
         }

@@ -131,6 +131,10 @@ impl Access {
     }
 
     /// Whether this is the ticket of this MAC's account.
+    pub async fn has_ticket(&self, mac: MacAddr) -> Result<bool, StoreError> {
+        self.store.has_ticket(mac).await
+    }
+
     pub async fn check_ticket(&self, mac: MacAddr, text: &str) -> Result<(), TicketError> {
         match self.read_ticket(mac, text).await? {
             (_, holder) if holder == mac => Ok(()),

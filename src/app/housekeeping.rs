@@ -3,7 +3,7 @@
 //! A flash that runs short of room costs old records first: before the shop closes, what is settled is kept for less
 //! and less time. Tokens that wait for their guests stay as long as ever.
 
-use crate::http::Shop;
+use crate::shop::Shop;
 use crate::store::{Kept, StoreError};
 use crate::task;
 use crate::units::Millis;
@@ -54,7 +54,7 @@ impl Housekeeping {
             self.mints = now;
             let shop = shop.clone();
             task::spawn(async move {
-                shop.mint_proxy.tidy().await;
+                shop.invoices.tidy().await;
                 shop.wallet.tidy().await;
             });
         }

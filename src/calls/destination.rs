@@ -4,8 +4,8 @@
 //! peer has one of them at a time: its dead name takes none of those that do the work, and no other peer's.
 
 use super::{not_sent, NoAnswer};
-use crate::config::MintUrl;
-use crate::network::stream::AnyStream;
+use crate::stream::AnyStream;
+use crate::url::Url;
 use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 use std::fmt;
@@ -24,17 +24,17 @@ const MAX_ADDRESSES: usize = 32;
 
 /// A peer, and whom we trust to be it.
 pub struct Destination {
-    url: MintUrl,
+    url: Url,
     tls: Arc<ClientConfig>,
     lookups: Lookups,
 }
 
 impl Destination {
-    pub fn new(url: MintUrl, tls: Arc<ClientConfig>) -> Destination {
+    pub fn new(url: Url, tls: Arc<ClientConfig>) -> Destination {
         Destination { url, tls, lookups: Lookups::new(1) }
     }
 
-    pub fn url(&self) -> &MintUrl {
+    pub fn url(&self) -> &Url {
         &self.url
     }
 

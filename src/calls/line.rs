@@ -102,7 +102,7 @@ impl Line {
 mod tests {
     use super::*;
     use crate::calls::{request, Tls};
-    use crate::config::MintUrl;
+    use crate::url::Url;
     use http_body_util::Full;
     use std::collections::VecDeque;
     use std::io::{Read, Write};
@@ -117,7 +117,7 @@ mod tests {
     /// an answer that is not whole it closes. Counts its connections.
     fn peer(answers: &[&'static str]) -> (Line, Arc<Mutex<usize>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = MintUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let mut answers: VecDeque<&str> = answers.iter().copied().collect();
         let connections = Arc::new(Mutex::new(0));
         let counted = connections.clone();

@@ -9,9 +9,9 @@ mod line;
 mod pinned;
 mod tls;
 
-use crate::config::MintUrl;
-use crate::network::stream::{gauged, AnyStream};
+use crate::stream::{gauged, AnyStream};
 use crate::task;
+use crate::url::Url;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -64,7 +64,7 @@ pub async fn in_time<T>(
 }
 
 /// A request to `site`, for a path below its own, with what all of ours have in common.
-pub fn request(site: &MintUrl, path: &str) -> hyper::http::request::Builder {
+pub fn request(site: &Url, path: &str) -> hyper::http::request::Builder {
     let authority = site.as_str().split_once("://").map_or("", |(_, rest)| rest);
     let host = authority.strip_suffix(site.path()).unwrap_or(authority);
     let request = hyper::Request::builder().uri(format!("{}{path}", site.path()));
@@ -75,7 +75,7 @@ pub fn request(site: &MintUrl, path: &str) -> hyper::http::request::Builder {
 /// is resolved here. Answers the body, of at most `most` bytes, whatever the status.
 pub async fn get_at(
     address: SocketAddr,
-    site: &MintUrl,
+    site: &Url,
     path: &str,
     tls: &Tls,
     most: usize,
@@ -282,7 +282,7 @@ mod tests {
             let _ = far.read(&mut [0; 1024]).await;
             let _ = far.write_all(&wire).await;
         });
-        let site = MintUrl::parse("https://node.example").unwrap();
+        let site = Url::parse("https://node.example").unwrap();
         let asked = request(&site, "/").body(Full::default()).unwrap();
         Connection::over(Box::new(near)).await.unwrap().send(asked, 512 * 1024).await.unwrap()
     }
@@ -319,7 +319,7 @@ mod tests {
                     }
                 }
             });
-            let site = MintUrl::parse("https://node.example").unwrap();
+            let site = Url::parse("https://node.example").unwrap();
             let asked = request(&site, "/").body(Full::default()).unwrap();
             let connection = Connection::over(Box::new(near)).await.unwrap();
             let lost = async { connection.send(asked, 32 * 1024).await?.all().await };

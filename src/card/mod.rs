@@ -15,7 +15,6 @@ mod reason;
 mod recent;
 mod register;
 mod tap;
-pub mod till;
 
 #[cfg(test)]
 mod tests;

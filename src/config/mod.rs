@@ -6,7 +6,6 @@
 pub mod check;
 mod fields;
 pub mod garden;
-pub mod mint_url;
 pub mod netifd;
 mod payments;
 mod problem;
@@ -17,7 +16,6 @@ mod schema;
 pub mod uci;
 mod values;
 
-pub use mint_url::{MintUrl, MintUrlError};
 pub use payments::{Admin, Card, Lightning, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
@@ -25,9 +23,13 @@ pub use range::AddressRange;
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::units::{Millis, Sats};
+use crate::url::Url;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+/// The address of a mint: two are the same mint exactly when they are equal.
+pub type MintUrl = Url;
 
 /// Where the configuration is, unless `-c` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/config/tollgate";

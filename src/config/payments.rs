@@ -4,10 +4,11 @@ use super::fields::Fields;
 use super::problem::{shown, Problems};
 use super::schema::{ADMIN, CARD, LIGHTNING};
 use super::uci::Section;
-use super::{values, MintUrl};
+use super::values;
 use crate::bolt11::Network;
 use crate::hex;
 use crate::units::{Millis, Msats};
+use crate::url::Url;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ pub struct Card {
 pub struct Lightning {
     pub kind: LightningKind,
     /// `https`, or `http` on this machine; none for the router's own ecash.
-    pub url: Option<MintUrl>,
+    pub url: Option<Url>,
     /// Macaroon, rune, key, password or token; none for the router's own ecash.
     pub secret_file: Option<PathBuf>,
     /// SHA-256 of the DER of the one certificate that is trusted.
@@ -165,7 +166,7 @@ fn domain(text: &str) -> Result<String, String> {
         )
     };
     // An IPv6 address would need brackets, which the programmer apps do not expect.
-    let url = MintUrl::parse(&format!("https://{text}")).map_err(|_| wrong())?;
+    let url = Url::parse(&format!("https://{text}")).map_err(|_| wrong())?;
     let plain = url.path().is_empty() && !url.host().contains(':') && !text.ends_with('/');
     if !plain || text.len() > MAX_DOMAIN {
         return Err(wrong());
@@ -190,8 +191,8 @@ fn kind(text: &str) -> Result<LightningKind, String> {
 }
 
 /// The text is not repeated in the error: it may hold a password.
-fn node_url(text: &str) -> Result<MintUrl, String> {
-    let url = MintUrl::parse(text).map_err(|_| {
+fn node_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|_| {
         "is no address: write it like 'https://127.0.0.1:8080', without user, query or fragment"
     })?;
     let ip: Option<std::net::IpAddr> = url.host().parse().ok();

@@ -33,8 +33,11 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let main = main(only(file, MAIN, &mut problems), &mut problems);
     let venues = found(file, VENUE, MAX_VENUES, &mut problems, venue);
     let mints = found(file, MINT, MAX_MINTS, &mut problems, mint);
+    let section = only(file, CARD, &mut problems);
+    let card = payments::card(section, &mut problems);
     if main.as_ref().is_some_and(|main| main.enabled) {
-        something_to_sell(file, &venues, &mints, &mut problems);
+        let serves_cards = !matches!(card, Some(None));
+        something_to_sell(file, &venues, &mints, serves_cards, &mut problems);
     }
     venues_share_nothing(&venues, &mut problems);
     mints_differ(&mints, &mut problems);
@@ -43,8 +46,6 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     }
     let state_dir = main.as_ref().map(|main| main.state_dir.as_path());
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
-    let section = only(file, CARD, &mut problems);
-    let card = payments::card(section, &mut problems);
     if let (Some(main), Some(Some(card))) = (&main, &card) {
         if main.ports().contains(&card.listen.port()) {
             problems.error(place_of(section, "listen"), "has the port of another listener: choose another");
@@ -289,6 +290,7 @@ fn something_to_sell(
     file: &UciFile,
     venues: &[Found<'_, Venue>],
     mints: &[Found<'_, Mint>],
+    serves_cards: bool,
     problems: &mut Problems,
 ) {
     let enabled = place_of(file.of_kind(MAIN).next(), "enabled");
@@ -299,6 +301,11 @@ fn something_to_sell(
         );
     }
     if file.of_kind(MINT).next().is_none() {
+        if serves_cards {
+            let message = "no mint says what a step costs, so guests cannot buy; cards are served: add a section config mint to sell too";
+            problems.warn(enabled, message);
+            return;
+        }
         problems.error(enabled, "no mint to sell for: add a section config mint with option url and option price_per_step, or write enabled '0'");
         return;
     }

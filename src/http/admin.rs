@@ -3,10 +3,10 @@
 
 use super::answer::{self, Answer};
 use super::routes::body;
-use super::Site;
 use crate::card::{CardError, Cards};
 use crate::hex;
 use crate::json::json;
+use crate::shop::Site;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};

@@ -3,10 +3,11 @@
 //! LNURL answers are HTTP 200 and JSON whatever happens (LUD-01). Nobody has to say who he is: the card does.
 
 use super::answer::{self, Answer};
-use super::routes::{body, pairs};
-use super::Site;
+use super::routes::body;
 use crate::card::{Cards, Reason};
+use crate::form::pairs;
 use crate::json::json;
+use crate::shop::Site;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};

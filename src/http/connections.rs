@@ -5,7 +5,7 @@ use super::crowd::{Hold, Place, Station};
 use super::line::{FirstHead, Line, Metered, MAX_HEAD, SERVED, SOCKET, WAITING};
 use super::listeners::Audience;
 use super::routes::{self, Ends};
-use super::Site;
+use super::Edge;
 use crate::network::neighbours;
 use crate::task;
 use http_body_util::{BodyExt, Full};
@@ -32,26 +32,26 @@ const MAX_TILLS: usize = 512;
 const SHORT_ANSWER: usize = 1024;
 
 /// Serves a new connection in a task of its own, or drops it when there is no room for it.
-pub fn serve(stream: TcpStream, peer: SocketAddr, site: &Arc<Site>, audience: &Audience) {
+pub fn serve(stream: TcpStream, peer: SocketAddr, edge: &Arc<Edge>, audience: &Audience) {
     let address = neighbours::normalise(peer.ip());
     let station = match audience {
         Audience::Router | Audience::Card | Audience::Admin => Station::House(address),
         Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
-            let caller = site.neighbours.identify(device, address);
+            let caller = edge.neighbours.identify(device, address);
             caller.map_or(Station::Address(address), |caller| Station::Mac(caller.mac))
         }
     };
     let limit = match audience {
         // All tills come through one tunnel or proxy.
         Audience::Card => MAX_TILLS,
-        _ => site.config().main.guest_connections,
+        _ => edge.site.config().main.guest_connections,
     };
-    let Some(place) = site.crowd.admit(station, limit, WAITING) else {
+    let Some(place) = edge.crowd.admit(station, limit, WAITING) else {
         log::debug!("there is no room for another connection of {address}");
         return;
     };
     let place = Arc::new(place);
-    let conversation = converse(stream, address, site.clone(), audience.clone(), place.clone());
+    let conversation = converse(stream, address, edge.clone(), audience.clone(), place.clone());
     place.is_held_by(task::spawn(conversation).abort_handle());
 }
 
@@ -59,7 +59,7 @@ pub fn serve(stream: TcpStream, peer: SocketAddr, site: &Arc<Site>, audience: &A
 async fn converse(
     stream: TcpStream,
     address: IpAddr,
-    site: Arc<Site>,
+    edge: Arc<Edge>,
     audience: Audience,
     place: Arc<Place>,
 ) {
@@ -70,7 +70,7 @@ async fn converse(
     if place.costs(SERVED) {
         // Those that were closed for it are dropped meanwhile.
         tokio::task::yield_now().await;
-        answer_all(first, stream, address, site, audience, place).await;
+        answer_all(first, stream, address, edge, audience, place).await;
     }
 }
 
@@ -78,7 +78,7 @@ fn answer_all(
     first: FirstHead,
     stream: TcpStream,
     address: IpAddr,
-    site: Arc<Site>,
+    edge: Arc<Edge>,
     audience: Audience,
     place: Arc<Place>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -87,7 +87,7 @@ fn answer_all(
     let line = Line::new(place);
     let stream = Metered::new(first, stream, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
-        Box::pin(answer_one(site.clone(), audience.clone(), ends, line.clone(), request))
+        Box::pin(answer_one(edge.clone(), audience.clone(), ends, line.clone(), request))
     });
     Box::pin(async move {
         let connection = http1::Builder::new()
@@ -112,7 +112,7 @@ fn answer_all(
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 async fn answer_one(
-    site: Arc<Site>,
+    edge: Arc<Edge>,
     audience: Audience,
     ends: Ends,
     line: Arc<Line>,
@@ -123,7 +123,7 @@ async fn answer_one(
         line.place.begin();
     }
     request.extensions_mut().insert(line.clone());
-    let answer = routes::answer(&site, &audience, ends, request).await;
+    let answer = routes::answer(&edge, &audience, ends, request).await;
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();

@@ -9,6 +9,7 @@
 use crate::mac::MacAddr;
 use litemap::LiteMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -87,7 +88,7 @@ struct Table {
     budget: Budget,
     stations: LiteMap<Station, Vec<Seat>>,
     bytes: usize,
-    count: usize,
+    count: Arc<AtomicUsize>,
     /// Counts everything that is done, so that what came later has the higher number.
     turn: u64,
     /// Sorted.
@@ -118,12 +119,17 @@ enum Kind {
 
 impl Crowd {
     /// `customers` answers whom the part for customers is for.
-    pub fn new(budget: Budget, customers: impl Fn() -> Vec<MacAddr> + Send + Sync + 'static) -> Crowd {
+    /// `count` is kept at the connections open now.
+    pub fn new(
+        budget: Budget,
+        count: Arc<AtomicUsize>,
+        customers: impl Fn() -> Vec<MacAddr> + Send + Sync + 'static,
+    ) -> Crowd {
         let table = Table {
             budget,
             stations: LiteMap::new(),
             bytes: 0,
-            count: 0,
+            count,
             turn: 0,
             customers: (None, Vec::new()),
             closed: Vec::new(),
@@ -141,7 +147,7 @@ impl Crowd {
             if own(table) >= limit {
                 table.close_oldest(station)?;
             }
-            if table.count >= table.budget.connections {
+            if table.count() >= table.budget.connections {
                 table.close_one(&newcomer, None)?;
             }
             if !table.make_room(&newcomer) {
@@ -150,7 +156,7 @@ impl Crowd {
             let seat = Seat { number: turn, cost, held: 0, active: turn, is_busy: false, task: None };
             table.stations.entry(station).or_default().push(seat);
             table.bytes = table.bytes.saturating_add(cost);
-            table.count = table.count.saturating_add(1);
+            table.count.fetch_add(1, Ordering::Relaxed);
             Some(Place { shared: self.0.clone(), station, number: turn })
         })
     }
@@ -159,11 +165,6 @@ impl Crowd {
     pub fn close_one(&self) {
         let nobody = Newcomer { station: Station::Address(IpAddr::from([0, 0, 0, 0])), number: 0, more: 0 };
         self.0.change(|table| table.close_one(&nobody, None));
-    }
-
-    /// Connections open now.
-    pub fn count(&self) -> usize {
-        self.0.table().count
     }
 }
 
@@ -175,7 +176,7 @@ impl Shared {
     /// Changes the table, with the customers known as far as they are needed, and ends what was closed.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table();
-        let is_tight = table.bytes >= table.budget.guaranteed() || table.count >= table.budget.connections;
+        let is_tight = table.bytes >= table.budget.guaranteed() || table.count() >= table.budget.connections;
         if is_tight && table.customers.0.is_none_or(|asked| asked.elapsed() > CUSTOMERS_KNOWN) {
             let mut customers = (self.customers)();
             customers.sort_unstable();
@@ -197,6 +198,10 @@ struct Newcomer {
 }
 
 impl Table {
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn next_turn(&mut self) -> u64 {
         self.turn = self.turn.saturating_add(1);
         self.turn
@@ -296,7 +301,7 @@ impl Table {
             self.stations.remove(&station);
         }
         self.bytes = self.bytes.saturating_sub(seat.bytes());
-        self.count = self.count.saturating_sub(1);
+        self.count.fetch_sub(1, Ordering::Relaxed);
         Some(seat)
     }
 
@@ -435,7 +440,7 @@ mod tests {
     /// 64 KiB, of which strangers may have 48; station 9 is a customer.
     fn crowd() -> Crowd {
         let budget = Budget { bytes: 64 * KIB, connections: 100 };
-        Crowd::new(budget, || vec!["02:00:00:00:00:09".parse().unwrap()])
+        Crowd::new(budget, Arc::default(), || vec!["02:00:00:00:00:09".parse().unwrap()])
     }
 
     fn admit(crowd: &Crowd, number: u8, kib: usize) -> Option<Arc<Place>> {
@@ -444,6 +449,10 @@ mod tests {
 
     fn is_open(place: &Place) -> bool {
         place.shared.table().seat(place.station, place.number).is_some()
+    }
+
+    fn count(crowd: &Crowd) -> usize {
+        crowd.0.table().count()
     }
 
     fn bytes(crowd: &Crowd) -> usize {
@@ -461,7 +470,7 @@ mod tests {
         assert!(is_open(&newcomer) && few.iter().all(|place| is_open(place)));
         let open: Vec<_> = many.iter().map(|place| is_open(place)).collect();
         assert_eq!(open, [true, true, false, true], "the first is busy, the second spoke last");
-        assert_eq!((bytes(&crowd), crowd.count()), (48, 6));
+        assert_eq!((bytes(&crowd), count(&crowd)), (48, 6));
     }
 
     #[test]
@@ -514,17 +523,17 @@ mod tests {
         drop((body, place));
         assert_eq!(bytes(&crowd), 16);
         drop((other, newcomer));
-        assert_eq!((bytes(&crowd), crowd.count()), (0, 0));
+        assert_eq!((bytes(&crowd), count(&crowd)), (0, 0));
     }
 
     #[test]
     fn the_number_of_connections_is_limited_too() {
-        let crowd = Crowd::new(Budget { bytes: 1 << 20, connections: 3 }, Vec::new);
+        let crowd = Crowd::new(Budget { bytes: 1 << 20, connections: 3 }, Arc::default(), Vec::new);
         let all: Vec<_> = [1, 2, 2, 3].into_iter().filter_map(|number| admit(&crowd, number, 1)).collect();
         let open: Vec<_> = all.iter().map(|place| is_open(place)).collect();
         assert_eq!(open, [true, false, true, true]);
         crowd.close_one();
-        assert_eq!(crowd.count(), 2);
+        assert_eq!(count(&crowd), 2);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use super::answer::{self, Answer};
 use super::pages::{cannot_sell, show, OfferFacts};
 use super::routes::{open_shop, own_address, with_host, Visit};
-use super::{Shop, Site};
 use crate::access::{PriceError, Session};
 use crate::ecash::wallet::{Refusal, Wallet};
 use crate::ecash::{payment_request, TokenError};
 use crate::portal::{self, Lang, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
+use crate::shop::{Shop, Site};
 use crate::tollgate::{Buyer, NotPaid, Receipt};
 use crate::units::{Millis, Sats};
 use hyper::header::{self, HeaderValue};

@@ -228,7 +228,7 @@ mod tests {
     use std::net::IpAddr;
 
     fn place(kib: usize) -> Arc<Place> {
-        let crowd = Crowd::new(Budget { bytes: kib * 1024, connections: 10 }, Vec::new);
+        let crowd = Crowd::new(Budget { bytes: kib * 1024, connections: 10 }, Arc::default(), Vec::new);
         Arc::new(crowd.admit(Station::Address(IpAddr::from([192, 0, 2, 1])), 10, 0).unwrap())
     }
 

@@ -4,7 +4,7 @@
 //! change. A device that is not there yet is tried again; one that was made anew is bound anew.
 
 use super::connections;
-use super::Site;
+use super::Edge;
 use crate::network::devices;
 use crate::task;
 use litemap::LiteMap;
@@ -75,7 +75,7 @@ struct Running {
 
 impl Listeners {
     /// Opens what is missing and closes what is no longer wanted. Answers what could not be opened.
-    pub fn reconcile(&mut self, site: &Arc<Site>, wanted: &[Wanted]) -> Vec<String> {
+    pub fn reconcile(&mut self, edge: &Arc<Edge>, wanted: &[Wanted]) -> Vec<String> {
         self.running.retain(|spec, running| {
             let keep = wanted.contains(spec)
                 && running.device_index == device_index(spec)
@@ -92,7 +92,7 @@ impl Listeners {
             }
             match open(spec) {
                 Ok(listener) => {
-                    let task = task::spawn(accept(listener, site.clone(), spec.audience.clone()));
+                    let task = task::spawn(accept(listener, edge.clone(), spec.audience.clone()));
                     self.running.insert(spec.clone(), Running { device_index: device_index(spec), task });
                     if self.complaints.remove(spec).is_some() {
                         log::info!("listening on {} now", describe(spec));
@@ -173,14 +173,14 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::from_std(std::net::TcpListener::from(fd))
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>, audience: Audience) {
+async fn accept(listener: TcpListener, edge: Arc<Edge>, audience: Audience) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connections::serve(stream, peer, &site, &audience),
+            Ok((stream, peer)) => connections::serve(stream, peer, &edge, &audience),
             Err(err) => {
                 // Out of descriptors or memory, most likely: others have to end first.
                 log::debug!("accept: {err}");
-                site.crowd.close_one();
+                edge.crowd.close_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -3,14 +3,15 @@
 use super::answer::{self, Answer};
 use super::origin::{is_asked_by_address, AskedAt};
 use super::routes::{open_shop, status_of, Visit};
-use super::{till, ways, Site};
+use super::{till, ways};
 use crate::access::{Price, Session};
 use crate::config::{MintUrl, Venue};
-use crate::mint_proxy::{Ask, AskPart, Code, Progress, ProxyError, Request};
 use crate::portal::{
     self, Asking, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity,
     Reason, State, Trouble, Waiting,
 };
+use crate::sale::invoice::{Ask, AskPart, Code, Progress, ProxyError, Request};
+use crate::shop::Site;
 use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
@@ -38,7 +39,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let online = session.as_ref().filter(|session| session.is_running());
     let choosing = visit.get("choose").is_some();
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
-        Some(id) => match shop.mint_proxy.glance(visit.caller.mac, &id).await {
+        Some(id) => match shop.invoices.glance(visit.caller.mac, &id).await {
             // Another mint was faster.
             Ok(request) if request.id != id && !choosing => {
                 let lang = visit.get("lang").and_then(Lang::from_tag);
@@ -51,7 +52,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         },
         None => None,
     };
-    let unfinished = || shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id);
+    let unfinished = || shop.invoices.unfinished_access(visit.caller.mac, &visit.venue.id);
     let request = match asked_for {
         Some(request) if choosing && (request.is_asking() || request.is_payable(shop.store.now())) => None,
         Some(request) => Some(request),
@@ -67,7 +68,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
         }
     }
     let unpaid = unfinished().map(|request| request.id.to_string());
-    let is_late = shop.mint_proxy.page_is_open(visit.caller.mac);
+    let is_late = shop.invoices.page_is_open(visit.caller.mac);
     let expired = request.filter(|request| {
         request
             .parts()
@@ -111,9 +112,9 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let opened = async {
         let shop = open_shop(site)?;
         let ask = Ask { parts: vec![chosen(visit)?], apply: true };
-        let begun = shop.mint_proxy.begin(&visit.caller, &visit.venue, ask)?;
+        let begun = shop.invoices.begin(&visit.caller, &visit.venue, ask)?;
         let id = begun.request.id.clone();
-        match tokio::time::timeout(FORM_PATIENCE, shop.mint_proxy.opened(begun)).await {
+        match tokio::time::timeout(FORM_PATIENCE, shop.invoices.opened(begun)).await {
             Ok(opened) => Ok(opened?.request.id.clone()),
             Err(_) => Ok(id),
         }
@@ -153,7 +154,7 @@ pub fn refused_purchase(site: &Arc<Site>, visit: &Visit, error: &ProxyError) -> 
         .shop
         .as_ref()
         .ok()
-        .and_then(|shop| shop.mint_proxy.unfinished_access(visit.caller.mac, &visit.venue.id));
+        .and_then(|shop| shop.invoices.unfinished_access(visit.caller.mac, &visit.venue.id));
     let unpaid = unpaid.map(|request| request.id.to_string());
     show(visit, status, State::Choose(facts.offer(visit, &mints, &notices, unpaid.as_deref())))
 }

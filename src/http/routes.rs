@@ -6,13 +6,16 @@ use super::cards::CardRoute;
 use super::listeners::Audience;
 use super::origin::{may_see_ticket, origin_allowed};
 use super::tollgate::{self, Source};
-use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Site};
+use super::{admin, cards, cors, ecash, pages, tickets, till, ways, websocket, Edge};
 use crate::config::{Config, Venue};
+use crate::form::pairs;
 use crate::json::json;
-use crate::mint_proxy::{self, without_ticket, Ask, Code, ProxyError};
+use crate::mint_proxy::{self, parse_ask, without_ticket};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
+use crate::sale::invoice::{Code, ProxyError};
+use crate::shop::{Shop, Site};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
@@ -107,35 +110,35 @@ pub struct Ends {
     pub local: Option<IpAddr>,
 }
 
-pub async fn answer(site: &Arc<Site>, audience: &Audience, ends: Ends, request: Request<Incoming>) -> Answer {
+pub async fn answer(edge: &Arc<Edge>, audience: &Audience, ends: Ends, request: Request<Incoming>) -> Answer {
     let (routes, device) = match audience {
-        Audience::Redirected { device } => return to_the_portal(site, device, ends),
+        Audience::Redirected { device } => return to_the_portal(&edge.site, device, ends),
         Audience::Admin if admin::is_admin(request.uri().path()) => {
-            return admin::answer(site, request).await
+            return admin::answer(&edge.site, request).await
         }
         Audience::Admin => (ADMIN, None),
         Audience::Card => (CARD, None),
-        Audience::Router => return tollgate::answer(site, Source::Router, request).await,
+        Audience::Router => return tollgate::answer(edge, Source::Router, request).await,
         Audience::Guest { device } => match addressee(&request) {
             Addressee::Own => {
                 let origin = cors::own_origin(request.headers(), device).cloned();
-                let mut answer = answer_by(GUEST, site, Some(device), ends, request).await;
+                let mut answer = answer_by(GUEST, edge, Some(device), ends, request).await;
                 cors::permit(&mut answer, origin.as_ref());
                 return answer;
             }
             Addressee::Portal => return answer::redirect(StatusCode::SEE_OTHER, "/"),
             Addressee::TollGate => {
-                return tollgate::answer(site, Source::Guest { device, ends }, request).await
+                return tollgate::answer(edge, Source::Guest { device, ends }, request).await
             }
         },
         Audience::MintProxy { device } => (MINT_PROXY, Some(device.as_str())),
     };
-    answer_by(routes, site, device, ends, request).await
+    answer_by(routes, edge, device, ends, request).await
 }
 
 async fn answer_by(
     routes: &[(Method, &str, Route)],
-    site: &Arc<Site>,
+    edge: &Arc<Edge>,
     device: Option<&str>,
     ends: Ends,
     request: Request<Incoming>,
@@ -146,15 +149,15 @@ async fn answer_by(
     };
     match (route, device) {
         (Route::Live, _) => answer::json(StatusCode::OK, &json!({"live": true})),
-        (Route::Ready, _) => ready(site),
+        (Route::Ready, _) => ready(&edge.site),
         (Route::Health, _) => answer::text(StatusCode::OK, "OK"),
-        (Route::Stats, _) => answer::json(StatusCode::OK, &stats(site)),
+        (Route::Stats, _) => answer::json(StatusCode::OK, &stats(&edge.site)),
         (Route::FormAgain, _) => answer::redirect(StatusCode::SEE_OTHER, "/"),
         (Route::Style, _) => answer::asset("text/css; charset=utf-8", portal::STYLE),
         (Route::Script, _) => answer::asset("text/javascript; charset=utf-8", portal::SCRIPT),
-        (Route::Card(route), _) => cards::answer(site, route, request).await,
+        (Route::Card(route), _) => cards::answer(&edge.site, route, request).await,
         (_, None) => not_found(),
-        (route, Some(device)) => for_guest(site, device, ends, route, &rest, request).await,
+        (route, Some(device)) => for_guest(edge, device, ends, route, &rest, request).await,
     }
 }
 
@@ -193,18 +196,19 @@ fn is_ours(path: &str) -> bool {
 }
 
 async fn for_guest(
-    site: &Arc<Site>,
+    edge: &Arc<Edge>,
     device: &str,
     ends: Ends,
     route: Route,
     rest: &str,
     request: Request<Incoming>,
 ) -> Answer {
+    let site = &edge.site;
     let config = site.config();
     let Some(venue) = config.venue_of_device(device).cloned() else { return not_found() };
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
-    let caller = match site.neighbours.identify(device, ends.peer) {
+    let caller = match edge.neighbours.identify(device, ends.peer) {
         Ok(caller) => caller,
         Err(err) => return unknown_caller(route, &venue, &headers, &query, &err),
     };
@@ -227,7 +231,7 @@ async fn for_guest(
             Ok(form) => ecash::pay(site, &Visit { query: pairs(&form), ..visit }).await,
             Err(_) => ecash::unreadable(site, &visit),
         },
-        Route::MintProxy => websocket::upgrade(site, device, visit, request).await,
+        Route::MintProxy => websocket::upgrade(edge, device, visit, request).await,
         Route::NewMintRequest if !origin_allowed(&visit.headers, device) => foreign_origin(),
         Route::NewMintRequest => match body(request).await {
             Ok(text) => new_mint_request(site, &visit, &text).await,
@@ -251,12 +255,12 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
     let opened = async {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
-        let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, Ask::parse(text)?).await?;
+        let opened = shop.invoices.open(&visit.caller, &visit.venue, parse_ask(text)?).await?;
         Ok((shop, opened))
     };
     match opened.await {
         Ok((shop, opened)) => {
-            answer::json(StatusCode::CREATED, &told(visit, opened.request.answer(&shop.access)))
+            answer::json(StatusCode::CREATED, &told(visit, shop.mint_proxy.answer(&opened.request)))
         }
         Err(error) => refusal(&error),
     }
@@ -267,10 +271,10 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
-        Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
+        Ok((shop, shop.invoices.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
-        Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, request.answer(&shop.access))),
+        Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, shop.mint_proxy.answer(&request))),
         Err(error) => refusal(&error),
     }
 }
@@ -290,7 +294,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The rooms that sell, or the error that says why nothing is sold.
-pub fn open_shop(site: &Site) -> Result<&super::Shop, ProxyError> {
+pub fn open_shop(site: &Site) -> Result<&Shop, ProxyError> {
     site.shop.as_ref().map_err(|closed| {
         ProxyError::new(
             Code::Closed(closed.code),
@@ -428,7 +432,7 @@ fn ready(site: &Site) -> Answer {
 fn stats(site: &Site) -> Value {
     match &site.shop {
         Ok(shop) => {
-            let (requests, unpaid) = shop.mint_proxy.counts();
+            let (requests, unpaid) = shop.invoices.counts();
             json!({
                 "sockets": shop.mint_proxy.sockets().count(),
                 "connections": site.connections(),
@@ -459,51 +463,9 @@ async fn body_of(request: Request<Incoming>, most: usize) -> Result<Text, Answer
     Err(error(status, code, message))
 }
 
-/// `application/x-www-form-urlencoded`, as in queries and forms. What is malformed is taken literally.
-pub fn pairs(text: &str) -> Vec<(String, String)> {
-    text.split('&')
-        .take(32)
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        })
-        .collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut ahead = rest.clone();
-                let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
-                match (digit(ahead.next()), digit(ahead.next())) {
-                    (Some(high), Some(low)) => {
-                        rest = ahead;
-                        u8::try_from(high.saturating_mul(16).saturating_add(low)).unwrap_or(b'?')
-                    }
-                    _ => b'%',
-                }
-            }
-            other => other,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn forms_are_decoded_and_malformed_escapes_kept() {
-        let expected = [("steps", "60"), ("mint", "https://m.example/a b"), ("x", "%zz%4"), ("flag", "")];
-        let parsed = pairs("steps=60&mint=https%3A%2F%2Fm.example%2Fa+b&&x=%zz%4&flag");
-        assert_eq!(parsed, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
 
     #[test]
     fn a_path_with_another_method_says_which_it_takes() {

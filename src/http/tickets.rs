@@ -2,9 +2,9 @@
 
 use super::answer::{self, Answer};
 use super::routes::{open_shop, refusal, Visit};
-use super::Site;
 use crate::access::TicketError;
 use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
+use crate::shop::Site;
 use crate::task;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
@@ -18,7 +18,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     let outcome = match shown {
         None => shop.access.renew_ticket(visit.caller.mac).await.map(|ticket| new_ticket(&ticket)),
-        Some(ticket) => match shop.mint_proxy.take_over(&visit.caller, &visit.venue, &ticket, true).await {
+        Some(ticket) => match shop.invoices.take_over(&visit.caller, &visit.venue, &ticket, true).await {
             Ok(taken) => {
                 let (proxy, mac) = (shop.mint_proxy.clone(), visit.caller.mac);
                 task::spawn(async move { proxy.deliver(mac).await });

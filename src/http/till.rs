@@ -3,11 +3,11 @@
 use super::answer::{self, Answer};
 use super::pages::{chosen, refused_purchase, show, OfferFacts};
 use super::routes::{open_shop, Visit};
-use super::Site;
-use crate::card::till::{NoSale, Purchase, Sold};
 use crate::ecash::GUEST_PATIENCE;
-use crate::mint_proxy::{Code, ProxyError, Request};
 use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
+use crate::sale::invoice::{Code, ProxyError, Request};
+use crate::sale::till::{NoSale, Purchase, Sold};
+use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ async fn open_request(site: &Site, visit: &Visit) -> Result<Arc<Request>, ProxyE
     let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
     let shop = open_shop(site)?;
     let id = visit.filled("r").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
-    let request = shop.mint_proxy.glance(visit.caller.mac, &id).await?;
+    let request = shop.invoices.glance(visit.caller.mac, &id).await?;
     let can_be_paid = request.is_payable(shop.store.now()) && request.parts().len() == 1;
     Some(request).filter(|_| can_be_paid).ok_or_else(unknown)
 }

@@ -4,11 +4,13 @@ use super::answer::{self, Answer};
 use super::bodies::{self, Body as Sent, Text, Unread};
 use super::cors;
 use super::origin::{self, AskedAt};
-use super::routes::{self, body, pairs, Ends};
-use super::Site;
+use super::routes::{self, body, Ends};
+use super::Edge;
 use crate::config::{Config, Venue};
+use crate::form::pairs;
 use crate::mac::MacAddr;
 use crate::network::neighbours::{self, Caller};
+use crate::shop::Site;
 use crate::tollgate::{self, ln_invoice, session, Body, Client, Reply, TollGate};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -78,7 +80,7 @@ pub fn is_question(path: &str) -> bool {
     path != "/" && QUESTIONS.iter().any(|(_, own, _)| *own == path)
 }
 
-pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incoming>) -> Answer {
+pub async fn answer(edge: &Arc<Edge>, source: Source<'_>, request: Request<Incoming>) -> Answer {
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
     let device = match source {
@@ -86,7 +88,7 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
         Source::Router => "lo",
     };
     let origin = cors::trusted_origin(&headers, device);
-    let asker = Asker::find(site, source, &headers);
+    let asker = Asker::find(edge, source, &headers);
     let mut answer = match (&asker, question(request.method(), request.uri().path())) {
         (_, Ok(Question::Preflight)) => render(Reply::new(200, Body::Empty)),
         (_, Err(refusal)) => *refusal,
@@ -96,11 +98,11 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
             let reply = match question {
                 Question::NewInvoice if is_foreign => ln_invoice::closed(true).with_status(403),
                 Question::NewInvoice => match body(request).await {
-                    Ok(text) => new_invoice(site, asker, &text).await,
+                    Ok(text) => new_invoice(&edge.site, asker, &text).await,
                     Err(_) => ln_invoice::refused(400, "invalid request body"),
                 },
-                Question::Payment => pay(site, asker, request).await,
-                _ => look(site, asker, question, &query).await,
+                Question::Payment => pay(edge, asker, request).await,
+                _ => look(&edge.site, asker, question, &query).await,
             };
             render(reply)
         }
@@ -112,8 +114,8 @@ pub async fn answer(site: &Arc<Site>, source: Source<'_>, request: Request<Incom
     answer
 }
 
-async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
-    let tollgate = match tollgate(site) {
+async fn pay(edge: &Edge, asker: &Asker, request: Request<Incoming>) -> Reply {
+    let tollgate = match tollgate(&edge.site) {
         Ok(tollgate) => tollgate,
         Err(closed) => return closed,
     };
@@ -121,7 +123,7 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
         return TollGate::too_fast(wait);
     }
     let mut place = None;
-    match payment(site, request, &mut place).await {
+    match payment(edge, request, &mut place).await {
         Ok(None) => tollgate.pay(&asker.client(), None).await,
         Ok(Some(text)) => {
             let (text, _hold) = text.apart();
@@ -138,7 +140,7 @@ async fn pay(site: &Site, asker: &Asker, request: Request<Incoming>) -> Reply {
 /// The body of a payment. Up to the limit it is read, but no longer kept than any token is (`None`). What is longer
 /// than usual holds a place for as long as its caller keeps it.
 async fn payment(
-    site: &Site,
+    edge: &Edge,
     request: Request<Incoming>,
     place: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<Option<Text>, Unread> {
@@ -148,7 +150,7 @@ async fn payment(
             return Ok(false);
         }
         if length > SHORT_PAYMENT && place.is_none() {
-            let free = site.long_payments.clone().try_acquire_owned();
+            let free = edge.long_payments.clone().try_acquire_owned();
             *place = Some(free.map_err(|_| Unread::Crowded)?);
         }
         Ok(true)
@@ -174,7 +176,7 @@ async fn look(site: &Site, asker: &Asker, question: Question, query: &[(String, 
         Question::Balance => Reply::value(200, &session::balance(session().as_ref())),
         Question::SessionState => match shop {
             Ok(shop) => {
-                let of = |mac| shop.mint_proxy.unfinished_access(mac, &asker.venue.id);
+                let of = |mac| shop.invoices.unfinished_access(mac, &asker.venue.id);
                 let unfinished = asker.mac.and_then(of);
                 Reply::value(200, &session::state(asker.mac, session().as_ref(), unfinished.as_deref()))
             }
@@ -233,19 +235,19 @@ fn question(method: &Method, path: &str) -> Result<Question, Box<Answer>> {
 
 impl Asker {
     /// Nobody where the device belongs to no venue (any more).
-    fn find(site: &Site, source: Source<'_>, headers: &HeaderMap) -> Option<Asker> {
-        let config = site.config();
+    fn find(edge: &Edge, source: Source<'_>, headers: &HeaderMap) -> Option<Asker> {
+        let config = edge.site.config();
         let devices = || config.venues.iter().flat_map(|venue| &venue.devices);
         let (mac, caller) = match source {
             Source::Guest { device, ends } => {
-                let caller = site
+                let caller = edge
                     .neighbours
                     .identify(device, ends.peer)
                     .map_err(|err| log::debug!("a TollGate client cannot be identified: {err}"));
                 let caller = caller.ok();
                 (caller.as_ref().map(|caller| caller.mac), caller)
             }
-            Source::Router => on_behalf_of(site, headers, &devices().cloned().collect::<Vec<_>>()),
+            Source::Router => on_behalf_of(edge, headers, &devices().cloned().collect::<Vec<_>>()),
         };
         let device = match (source, &caller) {
             (Source::Guest { device, .. }, _) => device,
@@ -276,7 +278,7 @@ impl Asker {
 }
 
 /// For whom a program on this router asks: by MAC, or by the address that a proxy passes on.
-fn on_behalf_of(site: &Site, headers: &HeaderMap, devices: &[String]) -> (Option<MacAddr>, Option<Caller>) {
+fn on_behalf_of(edge: &Edge, headers: &HeaderMap, devices: &[String]) -> (Option<MacAddr>, Option<Caller>) {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Some(mac) = text("x-tollgate-mac") {
         let Ok(mac) = mac.trim().parse() else { return (None, None) };
@@ -286,7 +288,7 @@ fn on_behalf_of(site: &Site, headers: &HeaderMap, devices: &[String]) -> (Option
     }
     let forwarded = text("x-forwarded-for").and_then(|list| list.split(',').next());
     let address = text("x-real-ip").or(forwarded).and_then(|address| address.trim().parse().ok());
-    let caller = address.and_then(|address| site.neighbours.identify_among(devices, address, 0).ok());
+    let caller = address.and_then(|address| edge.neighbours.identify_among(devices, address, 0).ok());
     (caller.as_ref().map(|caller| caller.mac), caller)
 }
 

@@ -1,14 +1,15 @@
 //! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
+use super::ecash;
 use super::origin::is_asked_by_address;
 use super::pages::{cannot_sell, show};
 use super::routes::{open_shop, own_address, with_host, Visit};
 use super::tickets::with_wait;
-use super::{ecash, Shop, Site};
 use crate::access::TicketError;
 use crate::mint_proxy;
 use crate::portal::{self, Lang, Notice, OwnTicket, ShowTicket, State};
+use crate::shop::{Shop, Site};
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
         };
     }
     let typed = visit.get("ticket").unwrap_or_default();
-    match shop.mint_proxy.take_over(&visit.caller, &visit.venue, typed, true).await {
+    match shop.invoices.take_over(&visit.caller, &visit.venue, typed, true).await {
         Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Err(error) => refused(visit, &error, |status, notices| {
             show(visit, status, State::ShowTicket(ShowTicket { typed, notices }))

@@ -5,11 +5,12 @@ use super::crowd::Place;
 use super::line::Line;
 use super::origin::{is_own_page, may_see_ticket, origin_allowed};
 use super::routes::{open_shop, Visit};
-use super::Site;
+use super::Edge;
 use crate::json::json;
-use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
+use crate::mint_proxy::{Conversation, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
-use crate::network::stream::AnyStream;
+use crate::sale::invoice::{Code, ProxyError};
+use crate::stream::AnyStream;
 use crate::task;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use http_body_util::Full;
@@ -42,7 +43,7 @@ const MAX_UNSENT: usize = 48 * 1024;
 const UNREAD: usize = 64 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
-pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
+pub async fn upgrade(edge: &Arc<Edge>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
     let refused = |status, code: &str, message: &str| {
         answer::json(status, &json!({"type": "error", "code": code, "message": message}))
     };
@@ -60,7 +61,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
         answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return answer;
     };
-    let shop = match open_shop(site) {
+    let shop = match open_shop(&edge.site) {
         Ok(shop) => shop,
         Err(error) => return answer::json(StatusCode::SERVICE_UNAVAILABLE, &error.to_json()),
     };
@@ -78,7 +79,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
             "too many sockets are open on this device",
         );
     };
-    let site = site.clone();
+    let edge = edge.clone();
     // Counts as a connection for as long as it lives.
     let Some(line) = request.extensions_mut().remove::<Arc<Line>>() else {
         return refused(
@@ -92,7 +93,7 @@ pub async fn upgrade(site: &Arc<Site>, device: &str, visit: Visit, mut request: 
         // The guest may never finish the upgrade.
         if let Ok(Ok(upgraded)) = tokio::time::timeout(SEND_TIMEOUT, hyper::upgrade::on(&mut request)).await {
             drop(request);
-            converse(upgraded, conversation, &site, &caller, &line).await;
+            converse(upgraded, conversation, &edge, &caller, &line).await;
         }
     });
     place.is_held_by(task.abort_handle());
@@ -128,7 +129,7 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
 async fn converse(
     upgraded: Upgraded,
     mut conversation: Conversation,
-    site: &Site,
+    edge: &Edge,
     caller: &Caller,
     line: &Line,
 ) {
@@ -155,7 +156,7 @@ async fn converse(
                 match frame {
                     Some(Ok(Message::Text(text))) => {
                         // The address may have passed to another device since the socket was opened.
-                        match site.neighbours.identify(&caller.device, caller.address) {
+                        match edge.neighbours.identify(&caller.device, caller.address) {
                             Ok(now) if now.mac == caller.mac => conversation.hear(text.as_str(), room),
                             _ => break None,
                         }

@@ -2,7 +2,7 @@
 
 use super::Account;
 use crate::calls::{self, in_time, pinned, Connection, Destination, NoAnswer, Reply, Request, Tls};
-use crate::config::MintUrl;
+use crate::url::Url;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue, CONTENT_TYPE};
@@ -40,7 +40,7 @@ impl Peer {
             None => tls.config(),
         };
         Some(Peer {
-            to: Destination::new(MintUrl::parse(&account.url).ok()?, tls),
+            to: Destination::new(Url::parse(&account.url).ok()?, tls),
             credential: (HeaderName::from_static(header), value),
         })
     }

@@ -4,10 +4,11 @@
 //! `tokens_ready`, `error`, `auth_ok`, and for requests with `apply` also `payment_received` and `session_granted`.
 //! Unknown fields are ignored; a field of the wrong type is `invalid_message`.
 
-use crate::access::Session;
+use crate::access::{Access, Session};
 use crate::config::MintUrl;
 use crate::json::json;
-use crate::store::{RequestId, Ticket};
+use crate::sale::invoice::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
+use crate::store::{Owner, RequestId, Ticket};
 use crate::units::{Sats, UnixSeconds};
 use serde_json::{Map, Value};
 
@@ -29,153 +30,54 @@ pub enum ClientMessage {
     Auth(String),
 }
 
-/// What a guest asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    pub parts: Vec<AskPart>,
-    /// Spend the tokens straight into this guest's session.
-    pub apply: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AskPart {
-    pub mint: MintUrl,
-    pub amount: Sats,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    InvalidMint,
-    MintUnavailable,
-    InvoiceExpired,
-    PaymentFailed,
-    TokenClaimFailed,
-    RequestNotFound,
-    InvalidMessage,
-    RateLimited,
-    InternalError,
-    /// Another device uses the caller's address. Clients know it as `internal_error` with a sentence.
-    AddressClash,
-    /// No ticket was shown where one is needed, or one that is not valid.
-    InvalidTicket,
-    /// The ticket's account is with a MAC that is still there.
-    TicketInUse,
-    /// What the ticket stands for is at another venue, and buys no step at this one.
-    TooLittle,
-    /// Nothing can be sold: the store is damaged (`STORE_CORRUPT`, `STORE_TOO_NEW`, ...). A socket is told
-    /// `internal_error` with this code in the sentence.
-    Closed(&'static str),
-}
-
-/// The one clear error of a refused or failed request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ProxyError {
-    pub code: Code,
-    pub message: String,
-    pub request: Option<RequestId>,
-}
-
-impl Code {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::InvalidMint => "invalid_mint",
-            Code::MintUnavailable => "mint_unavailable",
-            Code::InvoiceExpired => "invoice_expired",
-            Code::PaymentFailed => "payment_failed",
-            Code::TokenClaimFailed => "token_claim_failed",
-            Code::RequestNotFound => "request_not_found",
-            Code::InvalidMessage => "invalid_message",
-            Code::RateLimited => "rate_limited",
-            Code::InternalError | Code::AddressClash => "internal_error",
-            Code::InvalidTicket => "invalid_ticket",
-            Code::TicketInUse => "ticket_in_use",
-            Code::TooLittle => "too_little_left",
-            Code::Closed(code) => code,
-        }
-    }
-}
-
-impl ProxyError {
-    pub fn new(code: Code, message: impl Into<String>) -> ProxyError {
-        ProxyError { code, message: message.into(), request: None }
-    }
-
-    pub fn about(self, request: &RequestId) -> ProxyError {
-        ProxyError { request: Some(request.clone()), ..self }
-    }
-
-    fn invalid(message: impl Into<String>) -> ProxyError {
-        ProxyError::new(Code::InvalidMessage, message)
-    }
-
-    /// As a socket's `error` message.
-    pub fn to_socket(&self) -> Value {
-        match self.code {
-            Code::Closed(code) => {
-                let message = format!("{} ({code})", self.message);
-                ProxyError { code: Code::InternalError, message, request: self.request.clone() }.to_json()
-            }
-            _ => self.to_json(),
-        }
-    }
-
-    /// As the body of the REST fallback's answer.
-    pub fn to_json(&self) -> Value {
-        let mut object = json!({"type": "error", "code": self.code.as_str(), "message": self.message});
-        if let (Some(id), Some(map)) = (&self.request, object.as_object_mut()) {
-            map.insert("request_id".into(), id.as_str().into());
-        }
-        object
-    }
+fn invalid(message: impl Into<String>) -> ProxyError {
+    ProxyError::new(Code::InvalidMessage, message)
 }
 
 impl ClientMessage {
     pub fn parse(text: &str) -> Result<ClientMessage, ProxyError> {
         let object = object(text)?;
         match object.get("type").and_then(Value::as_str) {
-            Some("mint_request") => Ask::from_object(&object).map(ClientMessage::MintRequest),
+            Some("mint_request") => ask(&object).map(ClientMessage::MintRequest),
             Some("resume" | "status") => request_id(&object).map(ClientMessage::Status),
             Some("ack") => Ok(ClientMessage::Ack(request_id(&object)?, part(&object)?)),
             Some("ping") => Ok(ClientMessage::Ping),
             Some("pong") => Ok(ClientMessage::Pong),
             Some("auth") => match object.get("ticket").and_then(Value::as_str) {
                 Some(ticket) => Ok(ClientMessage::Auth(ticket.to_owned())),
-                None => Err(ProxyError::invalid("\"ticket\" is required")),
+                None => Err(invalid("\"ticket\" is required")),
             },
-            Some(_) => Err(ProxyError::invalid(
-                "unknown message type; send mint_request, resume, status, ack, auth or ping",
-            )),
-            None => Err(ProxyError::invalid("a message needs a \"type\" that is a string")),
+            Some(_) => {
+                Err(invalid("unknown message type; send mint_request, resume, status, ack, auth or ping"))
+            }
+            None => Err(invalid("a message needs a \"type\" that is a string")),
         }
     }
 }
 
-impl Ask {
-    /// The body of `POST /mint-requests`.
-    pub fn parse(text: &str) -> Result<Ask, ProxyError> {
-        Ask::from_object(&object(text)?)
-    }
+/// The body of `POST /mint-requests`.
+pub fn parse_ask(text: &str) -> Result<Ask, ProxyError> {
+    ask(&object(text)?)
+}
 
-    fn from_object(object: &Map<String, Value>) -> Result<Ask, ProxyError> {
-        let apply = match object.get("apply") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(apply)) => *apply,
-            Some(_) => return Err(ProxyError::invalid("\"apply\" must be true or false")),
-        };
-        let parts = match object.get("mints") {
-            None | Some(Value::Null) => vec![AskPart::from_object(object)?],
-            Some(Value::Array(list)) if (1..=MAX_PARTS).contains(&list.len()) => list
-                .iter()
-                .map(|part| match part {
-                    Value::Object(part) => AskPart::from_object(part),
-                    _ => Err(ProxyError::invalid("each entry of \"mints\" needs mint_url and amount")),
-                })
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(ProxyError::invalid("\"mints\" must be a list of 1 to 4 mints")),
-        };
-        Ok(Ask { parts, apply })
-    }
+fn ask(object: &Map<String, Value>) -> Result<Ask, ProxyError> {
+    let apply = match object.get("apply") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(apply)) => *apply,
+        Some(_) => return Err(invalid("\"apply\" must be true or false")),
+    };
+    let parts = match object.get("mints") {
+        None | Some(Value::Null) => vec![ask_part(object)?],
+        Some(Value::Array(list)) if (1..=MAX_PARTS).contains(&list.len()) => list
+            .iter()
+            .map(|part| match part {
+                Value::Object(part) => ask_part(part),
+                _ => Err(invalid("each entry of \"mints\" needs mint_url and amount")),
+            })
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(invalid("\"mints\" must be a list of 1 to 4 mints")),
+    };
+    Ok(Ask { parts, apply })
 }
 
 /// The body of `POST /ticket`: a ticket to go on with, or none to get a new one.
@@ -183,33 +85,29 @@ pub fn shown_ticket(text: &str) -> Result<Option<String>, ProxyError> {
     match object(text)?.get("ticket") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(ticket)) => Ok(Some(ticket.clone())),
-        Some(_) => Err(ProxyError::invalid("\"ticket\" must be a string")),
+        Some(_) => Err(invalid("\"ticket\" must be a string")),
     }
 }
 
-impl AskPart {
-    fn from_object(object: &Map<String, Value>) -> Result<AskPart, ProxyError> {
-        let mint = object
-            .get("mint_url")
-            .and_then(Value::as_str)
-            .ok_or_else(|| ProxyError::invalid("\"mint_url\" is required"))?;
-        let mint = MintUrl::parse(mint)
-            .map_err(|_| ProxyError::new(Code::InvalidMint, "this is not the URL of a mint"))?;
-        let amount = object.get("amount").and_then(Value::as_u64).filter(|amount| *amount > 0);
-        let amount = amount
-            .filter(|amount| *amount <= i64::MAX.unsigned_abs() / 1000)
-            .ok_or_else(|| ProxyError::invalid("\"amount\" must be a whole number of sats above 0"))?;
-        Ok(AskPart { mint, amount: Sats(amount) })
-    }
+fn ask_part(object: &Map<String, Value>) -> Result<AskPart, ProxyError> {
+    let mint =
+        object.get("mint_url").and_then(Value::as_str).ok_or_else(|| invalid("\"mint_url\" is required"))?;
+    let mint = MintUrl::parse(mint)
+        .map_err(|_| ProxyError::new(Code::InvalidMint, "this is not the URL of a mint"))?;
+    let amount = object.get("amount").and_then(Value::as_u64).filter(|amount| *amount > 0);
+    let amount = amount
+        .filter(|amount| *amount <= i64::MAX.unsigned_abs() / 1000)
+        .ok_or_else(|| invalid("\"amount\" must be a whole number of sats above 0"))?;
+    Ok(AskPart { mint, amount: Sats(amount) })
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, ProxyError> {
     if text.len() > MAX_MESSAGE {
-        return Err(ProxyError::invalid("the message is too long"));
+        return Err(invalid("the message is too long"));
     }
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
-        _ => Err(ProxyError::invalid("not a JSON object")),
+        _ => Err(invalid("not a JSON object")),
     }
 }
 
@@ -217,7 +115,7 @@ fn request_id(object: &Map<String, Value>) -> Result<RequestId, ProxyError> {
     let text = object
         .get("request_id")
         .and_then(Value::as_str)
-        .ok_or_else(|| ProxyError::invalid("\"request_id\" is required"))?;
+        .ok_or_else(|| invalid("\"request_id\" is required"))?;
     text.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))
 }
 
@@ -226,34 +124,84 @@ fn part(object: &Map<String, Value>) -> Result<Option<u32>, ProxyError> {
         None | Some(Value::Null) => Ok(None),
         Some(part) => match part.as_u64().and_then(|part| u32::try_from(part).ok()) {
             Some(part) => Ok(Some(part)),
-            None => Err(ProxyError::invalid("\"part\" must be the number of a part")),
+            None => Err(invalid("\"part\" must be the number of a part")),
         },
     }
 }
 
-/// Position and mint of a part, in requests over several mints.
-pub struct PartTag<'a> {
-    pub position: u32,
-    pub mint: &'a MintUrl,
+/// The current message of each part.
+pub fn of_request(request: &Request, access: &Access) -> Vec<Value> {
+    request.parts().iter().map(|part| of_part(request, part, &part.progress(), access)).collect()
 }
 
-pub fn invoice_ready(id: &RequestId, part: Option<PartTag>, invoice: &str, expires_at: UnixSeconds) -> Value {
+/// The one object that the REST fallback answers: the only part's message, or all of them in a list.
+pub fn answer(request: &Request, access: &Access) -> Value {
+    let mut messages = of_request(request, access);
+    match messages.len() {
+        0 => ProxyError::new(Code::MintUnavailable, "the mint gave no invoice; nothing was taken")
+            .about(&request.id)
+            .to_json(),
+        1 => messages.remove(0),
+        _ => json!({"type": "parts", "request_id": request.id.as_str(), "parts": messages}),
+    }
+}
+
+/// What is said of a part that has come as far as `progress`.
+pub fn of_part(request: &Request, part: &Part, progress: &Progress, access: &Access) -> Value {
+    let id = &request.id;
+    let tag = request.is_split().then_some(PartTag { position: part.position, mint: &part.mint });
+    match progress {
+        Progress::Unpaid => invoice_ready(id, tag, &part.invoice, part.expires_at),
+        // Clients that want tokens know only the four messages they always had.
+        Progress::Paid if request.owner == Owner::Guest => {
+            invoice_ready(id, tag, &part.invoice, part.expires_at)
+        }
+        Progress::Paid | Progress::Granted { online: false } => payment_received(id, tag),
+        Progress::Tokens(token) => tokens_ready(id, tag, token),
+        Progress::Granted { online: true } => match access.session(request.mac(), &request.venue) {
+            Some(session) => {
+                let ticket = access.ticket(request.mac()).filter(|_| part.has_made_ticket());
+                session_granted(id, tag, &session, ticket.as_ref())
+            }
+            None => ProxyError::new(Code::RequestNotFound, "this session is over").about(id).to_json(),
+        },
+        Progress::Overdue | Progress::Expired => {
+            ProxyError::new(Code::InvoiceExpired, "the invoice was not paid in time; ask for a new one")
+                .about(id)
+                .to_json()
+        }
+    }
+}
+
+/// The mint has the payment of a request and refuses its tokens.
+pub fn claim_failed(request: &Request) -> Value {
+    let message = "your payment arrived, but the mint does not hand out its tokens; it is asked again and again, keep this request id";
+    ProxyError::new(Code::TokenClaimFailed, message).about(&request.id).to_socket()
+}
+
+/// Position and mint of a part, in requests over several mints.
+struct PartTag<'a> {
+    position: u32,
+    mint: &'a MintUrl,
+}
+
+fn invoice_ready(id: &RequestId, part: Option<PartTag>, invoice: &str, expires_at: UnixSeconds) -> Value {
     tagged(
         json!({"type": "invoice_ready", "request_id": id.as_str(), "invoice": invoice, "expires_at": expires_at.0}),
         part,
     )
 }
 
-pub fn payment_received(id: &RequestId, part: Option<PartTag>) -> Value {
+fn payment_received(id: &RequestId, part: Option<PartTag>) -> Value {
     tagged(json!({"type": "payment_received", "request_id": id.as_str()}), part)
 }
 
-pub fn tokens_ready(id: &RequestId, part: Option<PartTag>, tokens: &str) -> Value {
+fn tokens_ready(id: &RequestId, part: Option<PartTag>, tokens: &str) -> Value {
     tagged(json!({"type": "tokens_ready", "request_id": id.as_str(), "tokens": tokens}), part)
 }
 
 /// With the ticket where this grant has made it.
-pub fn session_granted(
+fn session_granted(
     id: &RequestId,
     part: Option<PartTag>,
     session: &Session,

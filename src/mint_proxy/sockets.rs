@@ -3,14 +3,14 @@
 //! What happens to a request is told to every socket of its MAC. A socket that does not read is closed
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
-use super::delivery;
-use super::messages::{self, without_ticket, ClientMessage, Code, ProxyError};
+use super::messages::{self, without_ticket, ClientMessage};
 use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
+use crate::sale::invoice::{Code, HeldTokens, Presence, ProxyError, HELD_AT_A_TIME};
 use crate::set::SortedSet;
 use crate::store::RequestId;
 use crate::task;
@@ -118,6 +118,7 @@ impl Text {
 pub struct Conversation {
     pub outbox: mpsc::Receiver<Arc<str>>,
     speaker: Speaker,
+    _presence: Presence,
 }
 
 #[derive(Clone)]
@@ -166,17 +167,18 @@ impl Sockets {
         }
     }
 
-    /// Whether this MAC has a socket open.
-    pub fn has(&self, mac: MacAddr) -> bool {
-        self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&mac)
-    }
-
     pub fn count(&self) -> usize {
         self.by_mac.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
 }
 
 impl MintProxy {
+    /// The message that delivers tokens.
+    pub(super) fn delivery(&self, held: &HeldTokens) -> Option<Value> {
+        let part = held.part()?;
+        Some(messages::of_part(&held.request, part, &part.progress(), &self.0.access))
+    }
+
     /// Joins a new socket of this caller; if it is trusted, tokens that wait for the guest are delivered on it
     /// again.
     pub fn join(&self, caller: Caller, venue: Venue, limit: usize, trust: Trust) -> Option<Conversation> {
@@ -190,10 +192,10 @@ impl MintProxy {
             working: Arc::new(Semaphore::new(AT_A_TIME)),
             ear,
         };
-        self.page_is_open(speaker.caller.mac);
+        let presence = self.0.invoices.attend(speaker.caller.mac);
         let redeliver = speaker.clone();
         task::spawn(async move { redeliver.deliver().await });
-        Some(Conversation { outbox: inbox, speaker })
+        Some(Conversation { outbox: inbox, speaker, _presence: presence })
     }
 }
 
@@ -249,25 +251,27 @@ impl Drop for Conversation {
 
 impl Speaker {
     async fn answer(&self, message: ClientMessage) {
-        let proxy = &self.proxy;
+        let (invoices, access) = (&self.proxy.0.invoices, &self.proxy.0.access);
         let result = match message {
             ClientMessage::Ping | ClientMessage::Pong => return,
             ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
             _ if self.ear.needs_ticket() => Err(ticket_needed()),
-            ClientMessage::MintRequest(ask) => match proxy.open(&self.caller, &self.venue, ask).await {
+            ClientMessage::MintRequest(ask) => match invoices.open(&self.caller, &self.venue, ask).await {
                 // A new request has told every socket of this guest, this one too if it hears of all.
                 Ok(opened) if opened.is_new && self.ear.hears(Some(&opened.request.id)) => Ok(Vec::new()),
                 Ok(opened) => {
                     self.ear.names(&opened.request.id);
-                    Ok(opened.request.messages(proxy.access()))
+                    Ok(messages::of_request(&opened.request, access))
                 }
                 Err(error) => Err(error),
             },
-            ClientMessage::Status(id) => proxy.status_asked(self.caller.mac, &id).await.map(|request| {
+            ClientMessage::Status(id) => invoices.status_asked(self.caller.mac, &id).await.map(|request| {
                 self.ear.names(&request.id);
-                request.messages(proxy.access())
+                messages::of_request(&request, access)
             }),
-            ClientMessage::Ack(id, part) => proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new()),
+            ClientMessage::Ack(id, part) => {
+                invoices.ack(self.caller.mac, &id, part).await.map(|()| Vec::new())
+            }
         };
         match result {
             Ok(messages) => {
@@ -281,7 +285,7 @@ impl Speaker {
     }
 
     async fn authenticate(&self, ticket: &str) {
-        match self.proxy.take_over(&self.caller, &self.venue, ticket, false).await {
+        match self.proxy.0.invoices.take_over(&self.caller, &self.venue, ticket, false).await {
             Ok(taken) => {
                 self.ear.is_of_use();
                 self.ear.trust();
@@ -297,10 +301,13 @@ impl Speaker {
         if !self.ear.hears(None) {
             return;
         }
-        let waiting = self.proxy.undelivered(self.caller.mac).await;
-        for some in waiting.chunks(delivery::AT_A_TIME) {
-            for message in self.proxy.delivery(some).await {
-                self.say(&message).await;
+        let invoices = &self.proxy.0.invoices;
+        let waiting = invoices.undelivered(self.caller.mac).await;
+        for some in waiting.chunks(HELD_AT_A_TIME) {
+            for held in invoices.held_tokens(some).await {
+                if let Some(message) = self.proxy.delivery(&held) {
+                    self.say(&message).await;
+                }
             }
         }
     }

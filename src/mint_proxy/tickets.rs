@@ -1,51 +1,17 @@
-//! The session ticket at the mint proxy: a guest's requests, and the tokens that wait, go with its account.
+//! The session ticket at the mint proxy: who has to show it, and what a refused one is called.
 
-use super::messages::{Code, ProxyError};
-use super::{closed, delivery, MintProxy};
-use crate::access::{price_list, Taken, TicketError};
-use crate::config::{MintProxyAuth, Venue};
+use super::MintProxy;
+use crate::access::TicketError;
+use crate::config::MintProxyAuth;
 use crate::mac::MacAddr;
-use crate::network::neighbours::Caller;
-use crate::store::{ShownAt, StoreError};
-use crate::task;
+use crate::sale::invoice::{closed, Code, ProxyError};
 
 impl MintProxy {
-    /// Takes the account of a ticket over for this caller at this venue, with its sessions and its requests. With
-    /// `is_wish` what it has at other venues moves here even if the account is this caller's already, and nothing
-    /// changes if that buys no step. A caller that stops waiting does not stop it.
-    pub async fn take_over(
-        &self,
-        caller: &Caller,
-        venue: &Venue,
-        ticket: &str,
-        is_wish: bool,
-    ) -> Result<Taken, TicketError> {
-        let (proxy, caller, ticket) = (self.clone(), caller.clone(), ticket.to_owned());
-        let at = ShownAt { price: price_list(&self.0.config.borrow(), venue), is_wish };
-        let taking = task::start(async move {
-            let config = proxy.0.config.borrow().clone();
-            let devices: Vec<_> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
-            let moved = |from| proxy.moved(from, caller.mac);
-            proxy.0.access.take_over(&caller, &devices, at, &ticket, moved).await
-        });
-        taking.await.unwrap_or(Err(TicketError::Store(StoreError::Closed)))
-    }
-
-    /// Pushes the tokens that wait for a guest to all its sockets.
-    pub async fn deliver(&self, mac: MacAddr) {
-        let waiting = self.undelivered(mac).await;
-        for some in waiting.chunks(delivery::AT_A_TIME) {
-            for message in self.delivery(some).await {
-                self.sockets().tell(mac, None, &message);
-            }
-        }
-    }
-
     /// Whether this MAC has to show its ticket here.
     pub async fn needs_ticket(&self, mac: MacAddr) -> bool {
         let is_asked_for = self.0.config.borrow().main.mint_proxy_auth == MintProxyAuth::Ticket;
         // A store that cannot be read answers nobody anyway.
-        is_asked_for && self.0.store.has_ticket(mac).await.unwrap_or(true)
+        is_asked_for && self.0.access.has_ticket(mac).await.unwrap_or(true)
     }
 
     /// Refuses a MAC that has to show its ticket and has shown none, or a wrong one.
@@ -55,15 +21,6 @@ impl MintProxy {
             Some(ticket) => self.0.access.check_ticket(mac, ticket).await.map_err(|err| refused(&err)),
             None => Err(ticket_needed()),
         }
-    }
-
-    fn moved(&self, from: MacAddr, to: MacAddr) {
-        let table = self.table();
-        table
-            .requests
-            .values()
-            .filter(|request| request.mac() == from)
-            .for_each(|request| request.move_to(to));
     }
 }
 

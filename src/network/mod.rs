@@ -9,5 +9,4 @@ pub mod neighbours;
 mod netlink;
 mod nftables;
 pub mod routes;
-pub mod stream;
 pub mod witness;

@@ -93,7 +93,7 @@ impl<T: Display> LogFormat<T> for Rfc3164 {
 }
 
 /// `Nov  9 08:05:03`, in UTC.
-pub(super) fn timestamp(unix: u64) -> String {
+pub fn timestamp(unix: u64) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     // Years that begin in March have their leap day last; eras are 400 of them (Howard Hinnant, "chrono-compatible

@@ -54,20 +54,6 @@ impl Html {
     }
 }
 
-/// Percent-encodes everything but the unreserved characters of RFC 3986, for use in a query.
-pub(super) fn query_value(data: &str) -> String {
-    let mut encoded = String::new();
-    for byte in data.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,10 +75,5 @@ mod tests {
         let mut html = Html::new();
         html.fill("a & {n} < b", "n", &piece);
         assert_eq!(html.into_string(), "a &amp; <b>&lt;5&gt;</b> &lt; b");
-    }
-
-    #[test]
-    fn a_query_value_keeps_only_unreserved_characters() {
-        assert_eq!(query_value("a-Z_0.~ &=\"/é"), "a-Z_0.~%20%26%3D%22%2F%C3%A9");
     }
 }

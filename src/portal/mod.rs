@@ -39,8 +39,9 @@ pub use offer::{chips, Notice, Offer, OfferedMint};
 pub use ways::{Kept, OwnTicket, ShowTicket};
 
 use crate::config::Metric;
+use crate::form::query_value;
 use crate::units::{Allotment, Millis, Sats};
-use html::{query_value, Html};
+use html::Html;
 
 /// `/portal.css`, `text/css; charset=utf-8`.
 pub const STYLE: &str = include_str!("portal.css");

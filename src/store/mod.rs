@@ -9,45 +9,60 @@
 //! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
+mod accounts;
+mod backends;
+mod card_keys;
 mod cards;
+mod counters;
 mod database;
 mod error;
 mod files;
+mod grants;
 mod keyfile;
 mod migrations;
 mod older;
-mod payments;
+mod operations;
+mod outputs;
+mod parts;
+mod proofs;
 mod requests;
 mod sessions;
 mod settled;
+mod taps;
 mod ticket;
 mod tickets;
 mod tidy;
 mod time;
 mod tokens;
+mod usage;
 mod values;
 mod vault;
 mod wal;
-mod wallet;
 mod worth;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use cards::{CardRow, KeysOwner, KeysRow, NewCard, NewKeys, NewTap, TapResult};
+pub use backends::BackendRow;
+pub use card_keys::{KeysOwner, KeysRow, NewKeys};
+pub use cards::{CardRow, NewCard};
 pub use error::StoreError;
+pub use grants::{NewGrant, Sales};
 pub use keyfile::{KeyFile, Secret};
-pub use payments::{BackendRow, HistoryRow, NewPayment, OpenPayment, ReserveResult, TapId, TapRow, TapState};
-pub use requests::{
-    ClaimRow, InvoiceRow, NewPart, NewRequest, OpenPart, Owner, PartRow, PartState, RequestId, RequestRow,
-    Tokens,
+pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
+pub use outputs::OutputsRow;
+pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
+pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
+pub use requests::{NewRequest, Owner, RequestId, RequestRow};
+pub use sessions::SessionRow;
+pub use taps::{
+    HistoryRow, NewPayment, NewTap, OpenPayment, ReserveResult, TapId, TapResult, TapRow, TapState,
 };
-pub use sessions::{NewGrant, Sales, SessionRow, UsageRow};
 pub use ticket::Ticket;
 pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use tidy::Kept;
+pub use usage::UsageRow;
 pub use vault::Vault;
-pub use wallet::{Balance, Begun, Known, NewOp, NewProofs, OpKind, OpRow, OpState, ProofKey, ProofRow};
 pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;

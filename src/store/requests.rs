@@ -1,25 +1,22 @@
-//! Payment requests and the money in transit that belongs to them.
+//! Payment requests: what a guest asked for, paid by one invoice for each part.
 //!
-//! A part goes `asking -> unpaid -> paid -> claimed`, or ends as `expired`. What its
-//! outputs and its lock key are derived from is committed in `begin`, before the mint is asked, so
-//! whatever happens later the tokens can be had from the seed and the mint (NUT-09). With the tokens here, invoice
-//! and outputs go; a request of the house goes as a whole (see `settled`).
+//! What the outputs and the lock key of a part are derived from is committed in `begin`, before the mint is asked, so
+//! whatever happens later the tokens can be had from the seed and the mint (NUT-09). A request of the house goes as a
+//! whole once it is paid (see `settled`).
 
-use super::sessions::{add_grant, granted_session, NewGrant, SessionRow};
-use super::settled::{note_keyset, settle, settled_request};
-use super::tokens::Holder;
-use super::wallet::{add_proofs, NewProofs};
+use super::parts::{add_part, parts_of, NewPart, PartRow};
+use super::settled::settled_request;
+use super::values::mac_of;
 use super::{Store, StoreError, Vault};
-use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use crate::units::Millis;
+use rusqlite::{params, Connection, OptionalExtension, Row};
 use std::fmt;
 use std::str::FromStr;
 
 /// Names a request towards its guest: 128 random bits, so knowing it is a proof of having asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(String);
+pub struct RequestId(pub(super) String);
 
 /// Whose money the tokens of a request are; each owner has a seed of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,19 +25,6 @@ pub enum Owner {
     Guest,
     /// The house's takings: the guest gets access for it.
     House,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartState {
-    /// The mint is being asked for an invoice; nothing was shown to the guest.
-    Asking,
-    Unpaid,
-    /// The mint says it was paid; the tokens are not ours yet.
-    Paid,
-    /// The tokens are in the store (and, for the house, the access is granted).
-    Claimed,
-    /// Never paid, and no longer watched.
-    Expired,
 }
 
 #[derive(Clone, Debug)]
@@ -53,18 +37,6 @@ pub struct NewRequest {
 }
 
 #[derive(Clone, Debug)]
-pub struct NewPart {
-    pub mint: MintUrl,
-    pub amount: Sats,
-    pub metric: Metric,
-    /// What the guest gets for it; zero where tokens are handed out instead.
-    pub allotment: Allotment,
-    /// Text of the keyset id that the outputs will be made on, and their amounts.
-    pub keyset: String,
-    pub amounts: Vec<u64>,
-}
-
-#[derive(Clone, Debug)]
 pub struct RequestRow {
     pub id: RequestId,
     pub mac: MacAddr,
@@ -72,64 +44,6 @@ pub struct RequestRow {
     pub owner: Owner,
     pub created: Millis,
     pub parts: Vec<PartRow>,
-}
-
-#[derive(Clone)]
-pub struct PartRow {
-    pub id: i64,
-    pub position: u32,
-    pub mint: MintUrl,
-    pub amount: Sats,
-    pub metric: Metric,
-    pub allotment: Allotment,
-    pub lock_index: u32,
-    pub state: PartState,
-    pub quote: Option<String>,
-    pub invoice: Option<String>,
-    /// When the invoice ends by the mint's clock.
-    pub expires_at: Option<UnixSeconds>,
-    /// The same in service time.
-    pub due: Option<Millis>,
-    pub token: Option<String>,
-    /// The guest said that the tokens are safe, or they were seen spent.
-    pub acked: bool,
-    pub claims: Vec<ClaimRow>,
-}
-
-/// An invoice that waits for its payment: what it takes to ask for it.
-#[derive(Clone)]
-pub struct OpenPart {
-    pub id: i64,
-    pub request: RequestId,
-    pub quote: String,
-    /// In service time.
-    pub due: Millis,
-}
-
-/// One set of blinded outputs of a part; the newest is last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimRow {
-    pub keyset: String,
-    pub counter: u32,
-    pub amounts: Vec<u64>,
-}
-
-/// What a paid part turned into.
-#[derive(Clone)]
-pub enum Tokens {
-    /// A token to be handed out.
-    Guest(String),
-    /// Proofs of the takings.
-    House(NewProofs),
-}
-
-/// What the mint answered to the question for an invoice.
-#[derive(Clone)]
-pub struct InvoiceRow {
-    pub quote: String,
-    pub invoice: String,
-    pub expires_at: UnixSeconds,
-    pub due: Millis,
 }
 
 impl Store {
@@ -141,46 +55,10 @@ impl Store {
                 "INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![request.id.0, request.mac.to_string(), request.venue, request.owner.as_str(), now],
             )?;
-            for (position, part) in request.parts.iter().enumerate() {
-                let lock_index = take_counter(tx, request.owner, "lock", 1)?;
-                // Counts all parts that ever were: SQLite would give away the number of one that is settled again.
-                let id: i64 =
-                    tx.query_row("SELECT SUM(next) FROM counters WHERE keyset = 'lock'", [], |row| row.get(0))?;
-                tx.execute(
-                    "INSERT INTO parts (id, request, position, mint, amount, metric, allotment, lock_index, state)
-                     VALUES (?8, ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'asking')",
-                    params![
-                        request.id.0,
-                        u32::try_from(position).unwrap_or(u32::MAX),
-                        part.mint.as_str(),
-                        part.amount,
-                        part.metric,
-                        part.allotment,
-                        lock_index,
-                        id
-                    ],
-                )?;
-                add_claim(tx, id, request.owner, &part.keyset, &part.amounts)?;
+            for (position, part) in (0u32..).zip(&request.parts) {
+                add_part(tx, &request, position, part)?;
             }
             request_by_id(tx, &vault, &request.id)?.ok_or(StoreError::Gone)
-        })
-        .await
-    }
-
-    /// The mints' invoices (part, answer), committed before they are shown.
-    pub async fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for (part, answer) in &answers {
-                let changed = tx.execute(
-                    "UPDATE parts SET state = 'unpaid', quote = ?2, invoice = ?3, expires_at = ?4, due_ms = ?5
-                     WHERE id = ?1 AND state = 'asking'",
-                    params![part, answer.quote, answer.invoice, answer.expires_at, answer.due],
-                )?;
-                if changed != 1 {
-                    return Err(StoreError::Gone);
-                }
-            }
-            Ok(())
         })
         .await
     }
@@ -195,114 +73,6 @@ impl Store {
                  (SELECT 1 FROM parts WHERE request = ?1 AND state NOT IN ('asking', 'unpaid'))",
                 [id],
             )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Notes that the mint reports a part as paid. Not waited for: the mint remembers it as well.
-    pub fn paid(&self, part: i64) {
-        self.write_later("a payment's arrival", move |tx| {
-            tx.execute("UPDATE parts SET state = 'paid' WHERE id = ?1 AND state = 'unpaid'", [part])?;
-            Ok(())
-        });
-    }
-
-    /// The mint has taken back that a part was paid.
-    pub fn not_paid(&self, part: i64) {
-        self.write_later("a payment taken back", move |tx| {
-            tx.execute("UPDATE parts SET state = 'unpaid' WHERE id = ?1 AND state = 'paid'", [part])?;
-            Ok(())
-        });
-    }
-
-    /// Takes fresh counters, `skip` further on, for a part whose earlier outputs cannot be used any more.
-    pub async fn claim_again(
-        &self,
-        part: i64,
-        owner: Owner,
-        keyset: String,
-        amounts: Vec<u64>,
-        skip: u32,
-    ) -> Result<ClaimRow, StoreError> {
-        self.write(move |tx| {
-            if skip > 0 {
-                take_counter(tx, owner, &keyset, skip)?;
-            }
-            add_claim(tx, part, owner, &keyset, &amounts)
-        })
-        .await
-    }
-
-    /// The tokens of a part are here: keeps them and, with `grant`, turns them into access, in one commit.
-    /// Doing it twice changes nothing and answers the session as it is.
-    pub async fn claimed(
-        &self,
-        part: i64,
-        tokens: Tokens,
-        grant: Option<NewGrant>,
-    ) -> Result<Option<SessionRow>, StoreError> {
-        let (now, wall, vault) = (self.now(), self.wall(), self.vault().await?);
-        self.write(move |tx| {
-            if let Some(grant) = &grant {
-                // A part that is settled has no row any more.
-                if let Some(session) = granted_session(tx, &grant.reference)? {
-                    return Ok(Some(session));
-                }
-            }
-            let sealed = match &tokens {
-                Tokens::Guest(token) => Some(Holder::Part(part).seal(&vault, token)?),
-                Tokens::House(_) => None,
-            };
-            let changed = tx.execute(
-                "UPDATE parts SET state = 'claimed', sealed = ?2, invoice = NULL, expires_at = NULL, due_ms = NULL
-                 WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
-                params![part, sealed],
-            )?;
-            if changed == 1 {
-                tx.execute("DELETE FROM claims WHERE part = ?1", [part])?;
-                if let Tokens::House(proofs) = &tokens {
-                    add_proofs(tx, proofs)?;
-                }
-            }
-            let Some(grant) = grant else { return Ok(None) };
-            // The request may have moved to another MAC since the caller read it.
-            let (request, mac): (String, String) = tx.query_row(
-                "SELECT requests.id, mac FROM requests JOIN parts ON request = requests.id WHERE parts.id = ?1",
-                [part],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
-            let session = add_grant(tx, &NewGrant { mac, ..grant.clone() }, now, wall)?;
-            if let Tokens::House(proofs) = &tokens {
-                note_keyset(tx, &grant.reference, &proofs.mint, &proofs.keyset)?;
-            }
-            settle(tx, &request)?;
-            Ok(Some(session))
-        })
-        .await
-    }
-
-    pub async fn expired(&self, part: i64) -> Result<(), StoreError> {
-        self.all_expired(vec![part]).await
-    }
-
-    pub async fn all_expired(&self, parts: Vec<i64>) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for part in &parts {
-                tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// The guest has the tokens of these parts (or spent them): they are not pushed again.
-    pub async fn acked(&self, parts: Vec<i64>) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for part in &parts {
-                tx.execute("UPDATE parts SET acked = 1 WHERE id = ?1 AND state = 'claimed'", [part])?;
-            }
             Ok(())
         })
         .await
@@ -335,44 +105,6 @@ impl Store {
                 .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
             ids.into_iter().filter_map(|id| request_by_id(db, &vault, &RequestId(id)).transpose()).collect()
-        })
-        .await
-    }
-
-    /// The mints of invoices that wait for their payment, or whose payment waits for us.
-    pub async fn open_mints(&self) -> Result<Vec<MintUrl>, StoreError> {
-        self.read(|db| {
-            db.prepare("SELECT DISTINCT mint FROM parts WHERE state IN ('asking', 'unpaid', 'paid')")?
-                .query_map([], |row| row.get::<_, String>(0))?
-                .map(|mint| MintUrl::parse(&mint?).map_err(|_| StoreError::unreadable("mint")))
-                .collect()
-        })
-        .await
-    }
-
-    /// Invoices of a mint that wait for their payment or whose payment waits for us: at most `most`, with numbers above
-    /// `after`, in their order.
-    pub async fn open_parts(
-        &self,
-        mint: &MintUrl,
-        after: i64,
-        most: usize,
-    ) -> Result<Vec<OpenPart>, StoreError> {
-        let mint = mint.as_str().to_owned();
-        self.read(move |db| {
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let rows = db
-                .prepare_cached(
-                    "SELECT id, request, quote, due_ms FROM parts
-                     WHERE state IN ('asking', 'unpaid', 'paid') AND id > ?1 AND mint = ?2 AND quote IS NOT NULL
-                     ORDER BY id LIMIT ?3",
-                )?
-                .query_map(params![after, mint, most], |row| {
-                    let due = row.get::<_, Option<Millis>>(3)?.unwrap_or_default();
-                    Ok(OpenPart { id: row.get(0)?, request: RequestId(row.get(1)?), quote: row.get(2)?, due })
-                })?
-                .collect::<Result<_, _>>()?;
-            Ok(rows)
         })
         .await
     }
@@ -414,28 +146,6 @@ impl Store {
         .await
     }
 
-    /// Parts of the house whose tokens are not proofs of the takings yet.
-    pub async fn parts_to_adopt(&self) -> Result<Vec<PartRow>, StoreError> {
-        let vault = self.vault().await?;
-        self.read(move |db| {
-            let ids = db
-                .prepare(
-                    "SELECT DISTINCT r.id FROM requests r JOIN parts p ON p.request = r.id
-                     WHERE r.owner = 'house' AND p.state = 'claimed'
-                     AND (p.token IS NOT NULL OR p.sealed IS NOT NULL)",
-                )?
-                .query_map([], |row| row.get::<_, String>(0))?
-                .collect::<Result<Vec<_>, _>>()?;
-            let mut parts = Vec::new();
-            for id in ids {
-                let row = request_by_id(db, &vault, &RequestId(id))?;
-                parts.extend(row.into_iter().flat_map(|row| row.parts).filter(|part| part.token.is_some()));
-            }
-            Ok(parts)
-        })
-        .await
-    }
-
     /// A request; of one that is settled, what is still known of it.
     pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
         let (id, vault) = (id.clone(), self.vault().await?);
@@ -447,50 +157,11 @@ impl Store {
     }
 }
 
-pub(super) fn take_counter(
-    tx: &Transaction,
-    owner: Owner,
-    keyset: &str,
-    count: u32,
-) -> Result<u32, StoreError> {
-    let next: u32 = tx.query_row(
-        "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET next = next + ?3 RETURNING next",
-        params![owner.as_str(), keyset, count],
-        |row| row.get(0),
-    )?;
-    // Derivation indices end at 2^31 (BIP 32).
-    if next > 0x7fff_ffff {
-        return Err(StoreError::CounterExhausted);
-    }
-    Ok(next.saturating_sub(count))
-}
-
-fn add_claim(
-    tx: &Transaction,
-    part: i64,
-    owner: Owner,
-    keyset: &str,
-    amounts: &[u64],
-) -> Result<ClaimRow, StoreError> {
-    let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
-    let counter = take_counter(tx, owner, keyset, count)?;
-    tx.execute(
-        "INSERT INTO claims (part, keyset, counter, amounts) VALUES (?1, ?2, ?3, ?4)",
-        params![part, keyset, counter, amounts_text(amounts)],
-    )?;
-    Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() })
-}
-
-pub(super) fn amounts_text(amounts: &[u64]) -> String {
-    amounts.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
-}
-
-pub(super) fn amounts_of(text: &str) -> Result<Vec<u64>, StoreError> {
-    text.split(',').map(|amount| amount.parse().map_err(|_| StoreError::unreadable("amounts"))).collect()
-}
-
-fn request_by_id(db: &Connection, vault: &Vault, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
+pub(super) fn request_by_id(
+    db: &Connection,
+    vault: &Vault,
+    id: &RequestId,
+) -> Result<Option<RequestRow>, StoreError> {
     let row = db
         .prepare_cached("SELECT mac, venue, owner, created_ms FROM requests WHERE id = ?1")?
         .query_row([&id.0], |row| {
@@ -503,55 +174,8 @@ fn request_by_id(db: &Connection, vault: &Vault, id: &RequestId) -> Result<Optio
         })
         .optional()?;
     let Some((mac, venue, owner, created)) = row else { return Ok(None) };
-    let mut parts = db
-        .prepare_cached(
-            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token, acked, metric,
-             sealed FROM parts WHERE request = ?1 ORDER BY position",
-        )?
-        .query_map([&id.0], |row| Ok(part_of(row, vault)))?
-        .map(|part| part?)
-        .collect::<Result<Vec<PartRow>, StoreError>>()?;
-    for part in &mut parts {
-        part.claims = db
-            .prepare_cached("SELECT keyset, counter, amounts FROM claims WHERE part = ?1 ORDER BY id")?
-            .query_map([part.id], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?))
-            })?
-            .map(|claim| {
-                let (keyset, counter, amounts) = claim?;
-                Ok(ClaimRow { keyset, counter, amounts: amounts_of(&amounts)? })
-            })
-            .collect::<Result<_, StoreError>>()?;
-    }
-    Ok(Some(RequestRow {
-        id: id.clone(),
-        mac: mac.parse().map_err(|_| StoreError::unreadable("mac"))?,
-        venue,
-        owner: owner.parse()?,
-        created,
-        parts,
-    }))
-}
-
-fn part_of(row: &Row, vault: &Vault) -> Result<PartRow, StoreError> {
-    let id = row.get(0)?;
-    Ok(PartRow {
-        id,
-        position: row.get(1)?,
-        mint: MintUrl::parse(&row.get::<_, String>(2)?).map_err(|_| StoreError::unreadable("mint"))?,
-        amount: row.get(3)?,
-        allotment: row.get(4)?,
-        lock_index: row.get(5)?,
-        state: row.get::<_, String>(6)?.parse()?,
-        quote: row.get(7)?,
-        invoice: row.get(8)?,
-        expires_at: row.get(9)?,
-        due: row.get(10)?,
-        token: Holder::Part(id).token(vault, row.get(14)?, row.get(11)?)?,
-        acked: row.get(12)?,
-        metric: row.get(13)?,
-        claims: Vec::new(),
-    })
+    let parts = parts_of(db, vault, id)?;
+    Ok(Some(RequestRow { id: id.clone(), mac: mac_of(&mac)?, venue, owner: owner.parse()?, created, parts }))
 }
 
 impl RequestId {
@@ -609,27 +233,5 @@ impl FromStr for Owner {
             "house" => Ok(Owner::House),
             _ => Err(StoreError::unreadable("owner")),
         }
-    }
-}
-
-impl FromStr for PartState {
-    type Err = StoreError;
-
-    fn from_str(text: &str) -> Result<PartState, StoreError> {
-        Ok(match text {
-            "asking" => PartState::Asking,
-            "unpaid" => PartState::Unpaid,
-            "paid" => PartState::Paid,
-            "claimed" => PartState::Claimed,
-            "expired" => PartState::Expired,
-            _ => return Err(StoreError::unreadable("state")),
-        })
-    }
-}
-
-impl fmt::Debug for PartRow {
-    /// Without token, invoice and quote: they are worth money.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PartRow({} {:?} {} sat at {})", self.id, self.state, self.amount, self.mint)
     }
 }

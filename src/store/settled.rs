@@ -3,11 +3,10 @@
 //! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more.
 //! A guest who asks for it later is answered from the grants.
 
-use super::requests::{PartRow, PartState, RequestId, RequestRow};
-use super::{Owner, StoreError};
-use crate::config::MintUrl;
+use super::values::{mac_of, mint_of};
+use super::{Owner, PartRow, PartState, RequestId, RequestRow, StoreError};
 use crate::units::Millis;
-use rusqlite::{params, Connection, Row, Transaction};
+use rusqlite::{Connection, Row, Transaction};
 
 /// Removes a request whose parts are all in the takings. What has a token, or may still be paid, stays.
 pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> {
@@ -33,7 +32,7 @@ pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<
     let mut found: Option<RequestRow> = None;
     for row in rows {
         let (part, mac, venue, created) = row?;
-        let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
+        let mac = mac_of(&mac)?;
         let owner = Owner::House;
         found
             .get_or_insert_with(|| RequestRow {
@@ -59,7 +58,7 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
     Ok(PartRow {
         id: 0,
         position: position.ok_or_else(|| StoreError::unreadable("reference"))?,
-        mint: MintUrl::parse(&row.get::<_, String>(4)?).map_err(|_| StoreError::unreadable("mint"))?,
+        mint: mint_of(&row.get::<_, String>(4)?)?,
         amount: row.get(1)?,
         metric: row.get(2)?,
         allotment: row.get(3)?,
@@ -71,21 +70,6 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
         due: None,
         token: None,
         acked: false,
-        claims: Vec::new(),
+        outputs: Vec::new(),
     })
-}
-
-/// Notes which keyset the proofs are of that came for a grant.
-pub(super) fn note_keyset(
-    tx: &Transaction,
-    reference: &str,
-    mint: &MintUrl,
-    keyset: &str,
-) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "UPDATE grants SET keyset = (SELECT id FROM wallet_keysets WHERE mint = ?2 AND keyset = ?3)
-         WHERE reference = ?1",
-    )?
-    .execute(params![reference, mint.as_str(), keyset])?;
-    Ok(())
 }

@@ -6,9 +6,12 @@
 //! tokens, and what the new MAC has paid itself is added. What was sold at other venues ends there in the same commit
 //! that begins what its value buys here.
 
-use super::sessions::{account_of, add_grant, session_by_account, sessions_of_account, NewGrant, SessionRow};
+use super::accounts::{account_by_mac, account_of};
+use super::grants::{add_grant, NewGrant};
+use super::sessions::{session_by_account, sessions_of_account, SessionRow};
 use super::ticket::Ticket;
 use super::time::{self, Moment};
+use super::values::mac_of;
 use super::worth::{Moving, VenuePrice};
 use super::{RequestId, Store, StoreError};
 use crate::config::{Metric, MintUrl};
@@ -60,7 +63,7 @@ impl Store {
                 )
                 .optional()?;
             let Some((mac, moved)) = holder else { return Ok(None) };
-            let mac = mac.parse().map_err(|_| StoreError::unreadable("mac"))?;
+            let mac = mac_of(&mac)?;
             Ok(Some((mac, stays(moved, now))))
         })
         .await
@@ -216,11 +219,6 @@ fn bring(
     // No sale: it was counted when it was paid.
     let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint };
     add_grant(tx, &grant, when.service, when.wall).map(drop)
-}
-
-fn account_by_mac(tx: &Transaction, mac: &str) -> Result<Option<i64>, StoreError> {
-    let mut known = tx.prepare_cached("SELECT account FROM account_macs WHERE mac = ?1")?;
-    Ok(known.query_row([mac], |row| row.get(0)).optional()?)
 }
 
 fn stays(moved: Option<Millis>, now: Millis) -> Millis {

@@ -12,7 +12,7 @@
 //! once it has lasted from one note to the next: a clock that was wrong for a moment does not stay wrong
 //! for ever.
 
-use super::sessions::{note_usage, UsageRow};
+use super::usage::{note_usage, UsageRow};
 use super::{Store, StoreError};
 use crate::clock::{BootId, Clock};
 use crate::units::{Millis, UnixSeconds};

@@ -1,7 +1,9 @@
-//! Amounts and times as columns. SQLite's integers are signed: what does not fit is an error, never a
+//! Amounts, times and addresses as columns. SQLite's integers are signed: what does not fit is an error, never a
 //! wrapped number.
 
-use crate::config::Metric;
+use super::StoreError;
+use crate::config::{Metric, MintUrl};
+use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Msats, Sats, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
@@ -36,4 +38,12 @@ impl FromSql for Metric {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Metric> {
         Metric::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
     }
+}
+
+pub(super) fn mac_of(text: &str) -> Result<MacAddr, StoreError> {
+    text.parse().map_err(|_| StoreError::unreadable("mac"))
+}
+
+pub(super) fn mint_of(text: &str) -> Result<MintUrl, StoreError> {
+    MintUrl::parse(text).map_err(|_| StoreError::unreadable("mint"))
 }

@@ -11,7 +11,7 @@ impl TollGate {
     /// The venue's offer: every accepted mint that is there. Asks nobody; 200 even where nothing is sold, as
     /// clients look at the kind.
     pub fn advertisement(&self, config: &Config, venue: &Venue) -> Reply {
-        let mints = self.0.mint_proxy.mints();
+        let mints = &self.0.mints;
         let there: Vec<&Mint> = config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
         if there.is_empty() {
             let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";

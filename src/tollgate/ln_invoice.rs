@@ -4,7 +4,7 @@
 use super::{Client, Reply, TollGate};
 use crate::config::MintUrl;
 use crate::json::json;
-use crate::mint_proxy::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
+use crate::sale::invoice::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
 use crate::store::{Owner, RequestId};
 use crate::units::Sats;
 use serde_json::Value;
@@ -28,7 +28,7 @@ impl TollGate {
         let Some(caller) = client.caller else { return refused(400, NO_MAC) };
         let Ok(mint) = MintUrl::parse(&mint) else { return refused(400, NOT_CREATED) };
         let ask = Ask { parts: vec![AskPart { mint, amount }], apply: true };
-        match self.0.mint_proxy.open(caller, client.venue, ask).await {
+        match self.0.invoices.open(caller, client.venue, ask).await {
             Ok(opened) => match only_part(&opened.request) {
                 Some(part) => created(&opened.request, part),
                 None => refused(400, NOT_CREATED),
@@ -47,7 +47,7 @@ impl TollGate {
         };
         let Some(mac) = client.mac else { return refused(400, NO_MAC) };
         let Ok(id) = quote.parse::<RequestId>() else { return refused(404, NOT_FETCHED) };
-        match self.0.mint_proxy.status_asked(mac, &id).await {
+        match self.0.invoices.status_asked(mac, &id).await {
             Ok(request) => match only_part(&request) {
                 Some(part) => Reply::value(200, &status(&request, part, client.venue.metric.as_str())),
                 None => refused(404, NOT_FETCHED),

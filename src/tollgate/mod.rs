@@ -1,7 +1,7 @@
 //! The TollGate v1 protocol: what existing clients (the captive portal site, the Android app, other routers)
 //! ask of a router, in their words. HTTP-01 to HTTP-03, TIP-01, TIP-02, and `/ln-invoice`.
 //!
-//! Knows no HTTP beyond a status and a body, and no mint: money goes through the mint proxy and the wallet,
+//! Knows no HTTP beyond a status and a body, and no mint: money goes through the engines of `sale` and the wallet,
 //! access through `access`. Whom an answer is about is decided by the caller, never by what is in a request.
 
 mod advertisement;
@@ -19,11 +19,12 @@ pub use payment::NotPaid;
 use crate::access::Access;
 use crate::config::{Config, Metric, Venue};
 use crate::ecash::wallet::Wallet;
+use crate::ecash::Mints;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::mint_proxy::MintProxy;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
+use crate::sale::invoice::InvoiceEngine;
 use crate::store::Store;
 use crate::units::Millis;
 use attempt::Attempts;
@@ -45,7 +46,8 @@ pub struct TollGate(Arc<Shared>);
 struct Shared {
     store: Store,
     access: Access,
-    mint_proxy: MintProxy,
+    invoices: InvoiceEngine,
+    mints: Mints,
     wallet: Wallet,
     /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
@@ -92,7 +94,13 @@ pub enum Body {
 
 impl TollGate {
     /// Loads the key, or makes it at the first start. Without it the rest goes on.
-    pub async fn start(store: Store, access: Access, mint_proxy: MintProxy, wallet: Wallet) -> TollGate {
+    pub async fn start(
+        store: Store,
+        access: Access,
+        invoices: InvoiceEngine,
+        mints: Mints,
+        wallet: Wallet,
+    ) -> TollGate {
         let identity = Identity::load(&store).await.map_err(|err| {
             log::error!("TollGate clients cannot be served: {}: {err}", err.code());
             err.code()
@@ -104,7 +112,8 @@ impl TollGate {
         TollGate(Arc::new(Shared {
             store,
             access,
-            mint_proxy,
+            invoices,
+            mints,
             wallet,
             identity,
             signed: Mutex::default(),

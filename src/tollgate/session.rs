@@ -5,7 +5,7 @@ use super::event::{tag, Tags};
 use crate::access::Session;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::mint_proxy::Request;
+use crate::sale::invoice::Request;
 use crate::store::Ticket;
 use serde_json::{Map, Value};
 

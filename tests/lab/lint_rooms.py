@@ -10,8 +10,8 @@ import sys
 
 # A room may use the ones before it.
 ROOMS = [
-    "folder", "units", "hex", "json", "mac", "pace", "set", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "access", "mint_proxy", "tollgate",
-    "card", "auth", "tickets", "fiat", "admin", "portal", "http", "ops", "setup",
+    "folder", "units", "url", "form", "hex", "json", "mac", "pace", "set", "stream", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "card", "access", "sale", "mint_proxy", "tollgate",
+    "auth", "tickets", "fiat", "shop", "portal", "http", "ops", "setup", "commands", "control",
 ]
 ANYTHING = {"app", "main", "lib"}
 

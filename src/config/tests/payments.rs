@@ -18,6 +18,16 @@ fn without_their_sections_there_are_no_cards_and_the_routers_own_ecash_pays() {
 }
 
 #[test]
+fn where_cards_are_served_there_need_be_no_mint() {
+    let venue = "config venue 'guest'\n\tlist device 'br-guest'\n";
+    let file = format!("config tollgate 'main'\n{venue}config card\n\toption domain 'cards.example'\n");
+    let (config, warnings) = Config::from_uci(&file).unwrap();
+    assert!(config.main.enabled && config.mints.is_empty() && config.card.is_some());
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(Config::from_uci(&format!("{file}\toption enabled '0'\n")).is_err());
+}
+
+#[test]
 fn the_domain_of_cards_is_a_host_that_fits_on_a_card() {
     for (text, read) in [
         ("Cards.Example.com", Some("cards.example.com")),

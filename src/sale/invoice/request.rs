@@ -1,14 +1,11 @@
-//! A request as it lives in memory: what was asked, how far each part has come, and the message that says so.
+//! A request as it lives in memory: what was asked, and how far each part has come.
 
-use super::messages::{self, Code, PartTag, ProxyError};
-use crate::access::Access;
+use super::error::{Code, ProxyError};
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
-use crate::json::json;
 use crate::mac::MacAddr;
-use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
+use crate::store::{InvoiceRow, OutputsRow, Owner, PartRow, PartState, RequestId, RequestRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
-use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
@@ -58,7 +55,7 @@ pub struct Part {
     /// When the invoice ends, in service time.
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
-    claims: Mutex<Vec<ClaimRow>>,
+    claims: Mutex<Vec<OutputsRow>>,
     made_ticket: AtomicBool,
     acked: AtomicBool,
     /// Somebody wants this part looked at now; the flags say who.
@@ -251,6 +248,11 @@ impl Request {
         self.is_aside.load(Ordering::Relaxed)
     }
 
+    /// Over several mints: then each part is named in what is said about it.
+    pub fn is_split(&self) -> bool {
+        self.asked.len() > 1
+    }
+
     /// Invoices that this request has, or is about to get.
     pub fn invoices(&self) -> usize {
         self.asked.len()
@@ -278,50 +280,6 @@ impl Request {
         let all = self.parts().iter().fold(Allotment::ZERO, |sum, part| sum.saturating_add(part.allotment));
         (metric, all)
     }
-
-    /// The current message of each part.
-    pub fn messages(&self, access: &Access) -> Vec<Value> {
-        self.parts().iter().map(|part| self.message(part, access)).collect()
-    }
-
-    pub fn message(&self, part: &Part, access: &Access) -> Value {
-        let tag = (self.asked.len() > 1).then_some(PartTag { position: part.position, mint: &part.mint });
-        match part.progress() {
-            Progress::Unpaid => messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at),
-            // Clients that want tokens know only the four messages they always had.
-            Progress::Paid if self.owner == Owner::Guest => {
-                messages::invoice_ready(&self.id, tag, &part.invoice, part.expires_at)
-            }
-            Progress::Paid | Progress::Granted { online: false } => messages::payment_received(&self.id, tag),
-            Progress::Tokens(token) => messages::tokens_ready(&self.id, tag, &token),
-            Progress::Granted { online: true } => match access.session(self.mac(), &self.venue) {
-                Some(session) => {
-                    let ticket = access.ticket(self.mac()).filter(|_| part.has_made_ticket());
-                    messages::session_granted(&self.id, tag, &session, ticket.as_ref())
-                }
-                None => {
-                    ProxyError::new(Code::RequestNotFound, "this session is over").about(&self.id).to_json()
-                }
-            },
-            Progress::Overdue | Progress::Expired => {
-                ProxyError::new(Code::InvoiceExpired, "the invoice was not paid in time; ask for a new one")
-                    .about(&self.id)
-                    .to_json()
-            }
-        }
-    }
-
-    /// The one object that the REST fallback answers: the only part's message, or all of them in a list.
-    pub fn answer(&self, access: &Access) -> Value {
-        let mut messages = self.messages(access);
-        match messages.len() {
-            0 => ProxyError::new(Code::MintUnavailable, "the mint gave no invoice; nothing was taken")
-                .about(&self.id)
-                .to_json(),
-            1 => messages.remove(0),
-            _ => json!({"type": "parts", "request_id": self.id.as_str(), "parts": messages}),
-        }
-    }
 }
 
 impl Part {
@@ -340,7 +298,7 @@ impl Part {
             expires_at: answer.expires_at,
             due: answer.due,
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
-            claims: Mutex::new(row.claims.clone()),
+            claims: Mutex::new(row.outputs.clone()),
             made_ticket: AtomicBool::new(false),
             acked: AtomicBool::new(row.acked),
             wake: Notify::new(),
@@ -405,7 +363,7 @@ impl Part {
         self.made_ticket.store(true, Ordering::Relaxed);
     }
 
-    fn has_made_ticket(&self) -> bool {
+    pub fn has_made_ticket(&self) -> bool {
         self.made_ticket.load(Ordering::Relaxed)
     }
 
@@ -413,11 +371,11 @@ impl Part {
         !self.is_acked() && matches!(lock(&self.progress).0, Progress::Tokens(_))
     }
 
-    pub fn claims(&self) -> Vec<ClaimRow> {
+    pub fn claims(&self) -> Vec<OutputsRow> {
         lock(&self.claims).clone()
     }
 
-    pub fn add_claim(&self, claim: ClaimRow) {
+    pub fn add_claim(&self, claim: OutputsRow) {
         lock(&self.claims).push(claim);
     }
 

@@ -6,15 +6,15 @@
 //! cannot be used. Nothing here gives a payment up.
 
 use super::looks::{Looks, Unpaid};
-use super::messages::{Code, ProxyError};
 use super::request::{Part, Progress, Request, Wake};
-use super::MintProxy;
+use super::InvoiceEngine;
+use super::SaleEvent;
 use crate::access::Price;
 use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{ClaimRow, NewGrant, Owner, Tokens};
+use crate::store::{NewGrant, OutputsRow, Owner, Tokens};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
@@ -48,14 +48,14 @@ enum Claim {
     Later(EcashError),
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// Starts the tasks that bring each part of a request to its end.
     pub(super) fn watch(&self, request: &Arc<Request>) {
         for index in 0..request.parts().len() {
-            let (proxy, request) = (self.clone(), request.clone());
+            let (engine, request) = (self.clone(), request.clone());
             task::spawn(async move {
                 if let Some(part) = request.parts().get(index) {
-                    proxy.bring_to_its_end(&request, part).await;
+                    engine.bring_to_its_end(&request, part).await;
                 }
             });
         }
@@ -103,8 +103,7 @@ impl MintProxy {
                     log::warn!("request {}: {}: not claimed yet: {err}", request.id, part.mint);
                     let refused = is_refusal(&err);
                     if refused && attempts == REPORTED_REFUSAL {
-                        let failed = claim_failed(request).to_socket();
-                        self.0.sockets.tell(request.mac(), Some(&request.id), &failed);
+                        self.0.listeners.tell(&SaleEvent::ClaimRefused(request));
                     }
                     match err {
                         EcashError::RateLimited => (RATE_LIMIT_PAUSE, LEAST_RATE_LIMIT_PAUSE),
@@ -173,7 +172,7 @@ impl MintProxy {
                     let grace = self.0.config.borrow().main.invoice_grace;
                     let now = store.now();
                     let is_here = page_asked.is_some_and(|at| at.saturating_add(PAGE_IS_OPEN) > now)
-                        || self.0.sockets.has(request.mac());
+                        || self.0.presences.has(request.mac());
                     match looks.unpaid(now, grace, is_here) {
                         Unpaid::Payable => {}
                         Unpaid::Overdue => self.tell(request, part, Progress::Overdue),
@@ -197,8 +196,8 @@ impl MintProxy {
     /// A payment that is found when its request was set aside meanwhile has all of the request watched again.
     fn found_paid(&self, request: &Arc<Request>, part: &Part) -> Waited {
         if request.is_aside() {
-            let (proxy, id, part) = (self.clone(), request.id.clone(), part.id);
-            task::spawn(async move { proxy.take_up(&id, part).await });
+            let (engine, id, part) = (self.clone(), request.id.clone(), part.id);
+            task::spawn(async move { engine.take_up(&id, part).await });
             return Waited::Aside;
         }
         self.tell(request, part, Progress::Paid);
@@ -261,7 +260,7 @@ impl MintProxy {
         request: &Request,
         part: &Part,
         mint: &Mint,
-        claims: &[ClaimRow],
+        claims: &[OutputsRow],
         cause: EcashError,
     ) -> Claim {
         for claim in claims.iter().rev() {
@@ -309,7 +308,7 @@ impl MintProxy {
     }
 
     /// Derives the outputs of a claim again.
-    async fn outputs(&self, request: &Request, claim: &ClaimRow) -> Result<Arc<Outputs>, EcashError> {
+    async fn outputs(&self, request: &Request, claim: &OutputsRow) -> Result<Arc<Outputs>, EcashError> {
         prepare(self.seed(request.owner), claim).await
     }
 
@@ -358,14 +357,11 @@ impl MintProxy {
         }
     }
 
-    /// Moves a part on and tells its guest.
+    /// Moves a part on and says so.
     fn tell(&self, request: &Request, part: &Part, progress: Progress) {
-        let before = request.message(part, &self.0.access);
+        let from = part.progress();
         part.set_progress(progress, self.0.store.now());
-        let message = request.message(part, &self.0.access);
-        if message != before {
-            self.0.sockets.tell(request.mac(), Some(&request.id), &message);
-        }
+        self.0.listeners.tell(&SaleEvent::Moved { request, part, from });
         self.tend_graces();
     }
 }
@@ -384,9 +380,4 @@ fn is_refusal(err: &EcashError) -> bool {
             | EcashError::OutputsPending
             | EcashError::AmountNotPossible
     )
-}
-
-fn claim_failed(request: &Request) -> ProxyError {
-    let message = "your payment arrived, but the mint does not hand out its tokens; it is asked again and again, keep this request id";
-    ProxyError::new(Code::TokenClaimFailed, message).about(&request.id)
 }

@@ -1,9 +1,9 @@
 //! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
 
-use super::messages::{Ask, Code, ProxyError};
+use super::error::{Code, ProxyError};
 use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
-use super::{closed, MintProxy};
+use super::{closed, Ask, InvoiceEngine, SaleEvent};
 use crate::access::Price;
 use crate::config::{Config, Metric, MintUrl, Venue};
 use crate::ecash::{EcashError, Urgency};
@@ -41,7 +41,7 @@ pub(super) struct Checked {
     allotment: Allotment,
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// Opens a request for this caller, or finds the identical one that is still unpaid. Returns when the
     /// invoices are there; a caller that stops waiting does not stop the request.
     pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
@@ -56,9 +56,9 @@ impl MintProxy {
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
         let (request, is_new) = self.enter(caller, venue, owner, &parts, Limits::Guest)?;
         if is_new {
-            let (proxy, request) = (self.clone(), request.clone());
+            let (engine, request) = (self.clone(), request.clone());
             let (caller, venue) = (caller.clone(), venue.clone());
-            task::spawn(async move { proxy.bring_invoices(&request, caller, venue, ask, parts).await });
+            task::spawn(async move { engine.bring_invoices(&request, caller, venue, ask, parts).await });
         }
         Ok(Opened { request, is_new })
     }
@@ -140,8 +140,8 @@ impl MintProxy {
     ) -> impl Future<Output = Result<(), ProxyError>> + Send + Unpin {
         let is_trusted = venue.trusted_macs.contains(&caller.mac);
         let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
-        let (proxy, request, caller) = (self.clone(), request.clone(), caller.clone());
-        let asking = task::start(async move { proxy.be_invoiced(&request, &caller, parts, grace).await });
+        let (engine, request, caller) = (self.clone(), request.clone(), caller.clone());
+        let asking = task::start(async move { engine.be_invoiced(&request, &caller, parts, grace).await });
         Box::pin(async move {
             asking.await.unwrap_or_else(|_| Err(ProxyError::new(Code::InternalError, "please try again")))
         })
@@ -161,9 +161,7 @@ impl MintProxy {
                     if grace > Millis::ZERO {
                         self.0.access.begin_grace(request.mac(), &request.venue, request.created, grace);
                     }
-                    for message in request.messages(&self.0.access) {
-                        self.0.sockets.tell(request.mac(), Some(&request.id), &message);
-                    }
+                    self.0.listeners.tell(&SaleEvent::Invoiced(request));
                 }
                 self.watch(request);
                 Ok(())
@@ -239,9 +237,9 @@ impl MintProxy {
             .parts
             .iter()
             .map(|part| {
-                let (proxy, part, owner) = (self.clone(), part.clone(), row.owner);
+                let (engine, part, owner) = (self.clone(), part.clone(), row.owner);
                 task::start(async move {
-                    let answer = proxy.ask_one(&part, owner).await?;
+                    let answer = engine.ask_one(&part, owner).await?;
                     Ok((part, answer))
                 })
             })

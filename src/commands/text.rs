@@ -1,11 +1,11 @@
 //! The daemon's answers as text for people; scripts take the JSON as it is. Names say the unit: `remaining_seconds` is a
 //! duration, `used_bytes` an amount of data, `ends_at` a time.
 
-use super::log::timestamp;
+use crate::ops::log::timestamp;
 use serde_json::Value;
 
 /// What comes first; all else follows by name.
-const ORDER: &str = "ready not_ready trouble guests sales_today mints gate store cards clock version \
+const ORDER: &str = "ready not_ready trouble guests sales_today mints ways gate store cards clock version \
     mac address device venue trusted remaining_seconds remaining_bytes used_bytes allotment_seconds allotment_bytes ends_at \
     url state reachable online count sat \
     card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";

@@ -6,7 +6,7 @@ use crate::network::neighbours::{self, Caller};
 use crate::units::Millis;
 
 /// The venue that a MAC is at, and its address there. One that is known at several is where it answered last.
-pub(super) fn seen(config: &Config, mac: MacAddr) -> Option<(&Venue, Caller)> {
+pub fn seen(config: &Config, mac: MacAddr) -> Option<(&Venue, Caller)> {
     let devices =
         config.venues.iter().flat_map(|venue| venue.devices.iter().map(move |device| (venue, device)));
     let found = devices.filter_map(|(venue, device)| {
@@ -19,7 +19,7 @@ pub(super) fn seen(config: &Config, mac: MacAddr) -> Option<(&Venue, Caller)> {
 }
 
 /// Takes `--venue NAME` out of a command's words. `None`: the name is missing, or there are two.
-pub(super) fn split_venue<'a>(args: &[&'a str]) -> Option<(Vec<&'a str>, Option<&'a str>)> {
+pub fn split_venue<'a>(args: &[&'a str]) -> Option<(Vec<&'a str>, Option<&'a str>)> {
     let (mut rest, mut venue) = (Vec::with_capacity(args.len()), None);
     let mut words = args.iter();
     while let Some(word) = words.next() {

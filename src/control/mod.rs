@@ -3,13 +3,14 @@
 //! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or
 //! `{"ok": false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: who may open it may command.
 
-use super::place::{seen, split_venue};
 use crate::access::Session;
+use crate::commands::place::{seen, split_venue};
+use crate::commands::{cards, lightning, status, wallet, Refusal};
 use crate::config::Config;
 use crate::config::Metric;
-use crate::http::Site;
 use crate::json::json;
 use crate::mac::MacAddr;
+use crate::shop::Site;
 use crate::task;
 use crate::units::{Allotment, Millis};
 use serde_json::Value;
@@ -82,8 +83,6 @@ async fn converse(stream: UnixStream, site: &Site, reload: &Reload) -> io::Resul
     write.write_all(format!("{answer}\n").as_bytes()).await
 }
 
-pub type Refusal = (&'static str, String);
-
 async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Refusal> {
     let usage = |message: &str| ("usage", message.to_owned());
     let order: Value = serde_json::from_str(line).map_err(|_| usage("not a JSON object"))?;
@@ -97,15 +96,15 @@ async fn carry_out(line: &str, site: &Site, reload: &Reload) -> Result<Value, Re
         _ => (args, None),
     };
     match (command, args.as_slice()) {
-        ("status", []) => Ok(super::status(site).await),
+        ("status", []) => Ok(status::status(site).await),
         ("clients", []) => clients(site, venue),
         ("sessions", []) => Ok(sessions(site, venue)),
         ("grant", [mac, duration]) => grant(site, mac, duration, venue).await,
         ("revoke", [mac]) => revoke(site, mac, venue).await,
         ("reload", []) => reloaded(reload).await,
-        ("card", args) => super::cards::command(site, args).await,
-        ("lightning", args) => super::lightning::command(site, args).await,
-        ("wallet", args) => super::wallet::carry_out(site, args).await,
+        ("card", args) => cards::command(site, args).await,
+        ("lightning", args) => lightning::command(site, args).await,
+        ("wallet", args) => wallet::carry_out(site, args).await,
         ("status" | "reload", _) => Err(usage("this command takes no arguments")),
         ("clients", _) => Err(usage("usage: clients [--venue NAME]")),
         ("sessions", _) => Err(usage("usage: sessions [--venue NAME]")),

@@ -1,42 +1,38 @@
-//! The schema, as numbered steps. `user_version` counts the steps a store has seen.
+//! The schema, as numbered steps: one file each, taken in order, and never changed once it was released.
+//! `user_version` is the number of the last step that a store has taken.
+//!
+//! A change of the schema is a new file here and a line in `SCHEMA`. A step is one transaction, whose log must fit on
+//! a flash that is nearly full: what rewrites many rows belongs in `older.rs`, a few rows at a time.
 
 use super::StoreError;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What a store of this program's version looks like.
 pub(super) struct Schema {
-    /// Each step runs once, in a transaction of its own. Steps that were released never change.
     pub steps: &'static [&'static str],
 }
 
 pub(super) const SCHEMA: Schema = Schema {
     steps: &[
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-
-         CREATE TABLE moment (
-             id           INTEGER PRIMARY KEY CHECK (id = 1),
-             boot         TEXT NOT NULL,
-             monotonic_ms INTEGER NOT NULL,
-             service_ms   INTEGER NOT NULL,
-             wall_floor   INTEGER NOT NULL
-         ) STRICT;",
-        include_str!("schema.sql"),
-        include_str!("migrations/metrics.sql"),
-        include_str!("migrations/tickets.sql"),
-        include_str!("migrations/wallet.sql"),
-        include_str!("migrations/cards.sql"),
-        include_str!("migrations/lasting.sql"),
-        include_str!("migrations/venues.sql"),
+        include_str!("0001_moment.sql"),
+        include_str!("0002_sales.sql"),
+        include_str!("0003_metrics.sql"),
+        include_str!("0004_tickets.sql"),
+        include_str!("0005_wallet.sql"),
+        include_str!("0006_cards.sql"),
+        include_str!("0007_lasting.sql"),
+        include_str!("0008_venues.sql"),
+        include_str!("0009_outputs.sql"),
     ],
 };
 
 impl Schema {
-    /// The version of a store that has seen all steps.
+    /// The version of a store that has taken all steps.
     pub fn version(&self) -> u32 {
         u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
     }
 
-    /// Takes the steps that the store has not seen.
+    /// Takes the steps that the store has not taken yet.
     pub fn migrate(&self, conn: &mut Connection) -> Result<(), StoreError> {
         for (version, step) in (1u32..).zip(self.steps) {
             if version <= user_version(conn)? {

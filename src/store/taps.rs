@@ -1,15 +1,17 @@
-//! Payments of card taps: issued -> reserved -> sent -> paid or failed, each step one conditional statement.
+//! Taps of cards and the payments that they become: issued -> reserved -> sent -> paid or failed, each step one
+//! conditional statement.
 //!
-//! What is reserved or sent counts against the limits until it is proven failed. `reserved` was never given to
+//! The counter of a card's keys only ever grows, so that a tap counts once; its k1 is stored as SHA-256. What is
+//! reserved or sent counts against the limits until it is proven failed. `reserved` was never given to
 //! a backend; `sent` may have been. One payment hash is paid at most once, whatever card or tap it comes with.
 //!
 //! What a card buys of this router itself goes from issued to paid in one step, and there is neither an invoice
 //! nor a backend: see [`Store::spend_here`].
 
 use super::cards::LIMIT_WINDOW;
-use super::sessions::{add_grant, NewGrant, SessionRow};
-use super::{Store, StoreError};
-use crate::units::{Millis, Msats, UnixSeconds};
+use super::grants::{add_grant, NewGrant};
+use super::{time, KeysOwner, SessionRow, Store, StoreError};
+use crate::units::{Millis, Msats, Sats, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
 
 /// Names a tap and the payment that it becomes.
@@ -22,6 +24,28 @@ pub enum TapState {
     Sent,
     Paid,
     Failed,
+}
+
+/// A tap whose MAC was good.
+#[derive(Clone)]
+pub struct NewTap {
+    pub owner: KeysOwner,
+    pub uid: String,
+    pub counter: u32,
+    /// SHA-256.
+    pub k1: [u8; 32],
+    pub life: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapResult {
+    /// A counter that was there before, another chip, or keys that are not the newest.
+    Refused,
+    /// The counter has advanced, and that is all.
+    Disabled,
+    Accepted {
+        tx_max: Sats,
+    },
 }
 
 /// A tap as its k1 finds it.
@@ -86,16 +110,6 @@ pub struct HistoryRow {
     pub note: Option<String>,
 }
 
-/// What pays, with its credentials sealed.
-#[derive(Clone)]
-pub struct BackendRow {
-    pub id: i64,
-    pub kind: String,
-    pub url: String,
-    pub pin: Option<[u8; 32]>,
-    pub sealed: Vec<u8>,
-}
-
 /// Of a tap: its k1 is ?1, and at ?2 it may become a payment of ?3 msat, where its limit counts from ?4.
 const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
     AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
@@ -104,6 +118,39 @@ const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
             AND t.reserved_ms > ?4 AND t.state IN ('reserved', 'sent', 'paid')) <= c.day_max * 1000)";
 
 impl Store {
+    /// Takes a tap: its counter counts once, and only forward. The chip is bound by its first tap.
+    pub async fn tap(&self, tap: NewTap) -> Result<TapResult, StoreError> {
+        let (now, wall, moment) = (self.now(), self.wall(), self.0.time.moment());
+        self.write(move |tx| {
+            let KeysOwner { card, version } = tap.owner;
+            let advanced = tx
+                .prepare_cached(
+                    "UPDATE card_keys SET counter = ?3, uid = ?4
+                     WHERE card = ?1 AND version = ?2 AND counter < ?3 AND (uid IS NULL OR uid = ?4)
+                     AND version = (SELECT MAX(version) FROM card_keys WHERE card = ?1)
+                     AND (SELECT NOT wiped FROM cards WHERE id = ?1)",
+                )?
+                .execute(params![card, version, tap.counter, tap.uid])?;
+            if advanced != 1 {
+                return Ok(TapResult::Refused);
+            }
+            let tx_max = tx
+                .prepare_cached("SELECT tx_max FROM cards WHERE id = ?1 AND enabled")?
+                .query_row([card], |row| row.get(0))
+                .optional()?;
+            let Some(tx_max) = tx_max else { return Ok(TapResult::Disabled) };
+            tx.prepare_cached(
+                "INSERT INTO card_taps (card, k1, counter, state, wall, ends_ms)
+                 VALUES (?1, ?2, ?3, 'issued', ?4, ?5)",
+            )?
+            .execute(params![card, tap.k1, tap.counter, wall, now.saturating_add(tap.life)])?;
+            // Or a reboot would begin before this tap, and its k1 would live on for up to an hour.
+            time::note(tx, &moment)?;
+            Ok(TapResult::Accepted { tx_max })
+        })
+        .await
+    }
+
     pub async fn tap_of(&self, k1: [u8; 32]) -> Result<Option<TapRow>, StoreError> {
         self.read(move |db| tap_by_k1(db, &k1)).await
     }
@@ -291,37 +338,6 @@ impl Store {
                 [current],
             )?;
             Ok(())
-        })
-        .await
-    }
-
-    pub async fn backends(&self) -> Result<Vec<BackendRow>, StoreError> {
-        self.read(|db| {
-            let rows = db
-                .prepare("SELECT id, kind, url, pin, sealed FROM backends")?
-                .query_map([], |row| {
-                    Ok(BackendRow {
-                        id: row.get(0)?,
-                        kind: row.get(1)?,
-                        url: row.get(2)?,
-                        pin: row.get(3)?,
-                        sealed: row.get(4)?,
-                    })
-                })?
-                .collect::<Result<_, _>>();
-            Ok(rows?)
-        })
-        .await
-    }
-
-    /// Keeps a backend and answers its id; that of the row given is not looked at.
-    pub async fn add_backend(&self, backend: BackendRow) -> Result<i64, StoreError> {
-        self.write(move |tx| {
-            tx.execute(
-                "INSERT INTO backends (kind, url, pin, sealed) VALUES (?1, ?2, ?3, ?4)",
-                params![backend.kind, backend.url, backend.pin, backend.sealed],
-            )?;
-            Ok(tx.last_insert_rowid())
         })
         .await
     }

@@ -3,7 +3,7 @@
 //! watched again, as has a guest who asks about it.
 
 use super::request::{Request, Wake};
-use super::{looks, MintProxy, Table};
+use super::{looks, InvoiceEngine, Table};
 use crate::config::MintUrl;
 use crate::ecash::{EcashError, QuoteId, QuoteState, Urgency};
 use crate::mac::MacAddr;
@@ -34,7 +34,7 @@ enum Look {
     Away,
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// Goes round for ever; each mint has a round of its own, so that a silent one holds up itself only.
     pub(super) async fn go_rounds(self) {
         let mut under_way: LiteMap<MintUrl, JoinHandle<()>> = LiteMap::new();
@@ -44,8 +44,8 @@ impl MintProxy {
                 under_way.retain(|_, round| !round.is_finished());
                 for mint in self.0.store.open_mints().await.unwrap_or_default() {
                     if !under_way.contains_key(&mint) {
-                        let (proxy, of) = (self.clone(), mint.clone());
-                        let round = task::spawn(async move { proxy.go_round(&of, number).await });
+                        let (engine, of) = (self.clone(), mint.clone());
+                        let round = task::spawn(async move { engine.go_round(&of, number).await });
                         under_way.insert(mint, round);
                     }
                 }
@@ -77,8 +77,8 @@ impl MintProxy {
         for some in parts.chunks(at_once.max(1)) {
             let mut looks = JoinSet::new();
             for part in some.iter().cloned() {
-                let (proxy, mint) = (self.clone(), mint.clone());
-                looks.spawn(async move { (proxy.look_once(&mint, &part).await, part) });
+                let (engine, mint) = (self.clone(), mint.clone());
+                looks.spawn(async move { (engine.look_once(&mint, &part).await, part) });
             }
             while let Some(looked) = looks.join_next().await {
                 match looked {

@@ -2,19 +2,19 @@
 //! operator and back, never into the log.
 
 use super::cards::usage_of;
-use super::control::Refusal;
+use super::Refusal;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::{Received, Sent, Wallet, WalletError};
 use crate::ecash::{KeysetInfo, Urgency};
-use crate::http::Site;
 use crate::json::json;
+use crate::shop::Site;
 use crate::store::Balance;
 use crate::units::Sats;
 use serde_json::Value;
 
-pub(super) const USAGE: &str = "wallet balance | info | receive TOKEN | send AMOUNT [--mint URL] [--v3] | sent | reclaim ID | restore | seed";
+pub const USAGE: &str = "wallet balance | info | receive TOKEN | send AMOUNT [--mint URL] [--v3] | sent | reclaim ID | restore | seed";
 
-pub(super) async fn carry_out(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
+pub async fn carry_out(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
     let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
     let (wallet, config) = (&shop.wallet, site.config());
     match args {

@@ -3,10 +3,10 @@
 //!
 //! Only for access: who asks for tokens has chosen whose. However long the mints take, the caller is answered in time.
 
-use super::messages::{Ask, AskPart, Code, ProxyError};
+use super::error::{Code, ProxyError};
 use super::opening::{check, Checked, Limits, Opened};
 use super::request::Request;
-use super::MintProxy;
+use super::{Ask, AskPart, InvoiceEngine};
 use crate::config::{Config, Mint, MintUrl, Venue};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
@@ -40,7 +40,7 @@ impl Refused {
     }
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// Waits for the invoices of a request, as long as anybody may be kept waiting.
     pub async fn opened(&self, begun: Opened) -> Result<Opened, ProxyError> {
         let Opened { request, is_new } = begun;

@@ -1,16 +1,15 @@
 //! Tokens that wait for their guests: pushed again at each reconnect until the guest has said that they are
 //! safe, or the mint that they are spent.
 
-use super::messages::{Code, ProxyError};
+use super::error::{Code, ProxyError};
 use super::request::{Part, Progress, Request};
-use super::{closed, MintProxy};
+use super::{closed, InvoiceEngine};
 use crate::config::MintUrl;
 use crate::ecash::{ProofState, Token, Urgency};
 use crate::mac::MacAddr;
 use crate::store::RequestId;
 use crate::task;
 use litemap::LiteMap;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -21,23 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ROUND: Duration = Duration::from_secs(1800);
 const PATIENCE_IN_ROUND: Duration = Duration::from_secs(60);
 /// Requests that are read from the store together: tokens wait for 90 days, and there may be many.
-pub(super) const AT_A_TIME: usize = 20;
+pub const HELD_AT_A_TIME: usize = 20;
 /// Mints limit the proofs in one question (nutshell: 1000); a token has 60 at most.
 const TOKENS_PER_QUESTION: usize = 10;
 
 /// A part with tokens that nobody has acknowledged.
-struct Held {
-    request: Arc<Request>,
+pub struct HeldTokens {
+    pub request: Arc<Request>,
     index: usize,
 }
 
-impl Held {
-    fn part(&self) -> Option<&Part> {
+impl HeldTokens {
+    pub fn part(&self) -> Option<&Part> {
         self.request.parts().get(self.index)
     }
 }
 
-impl MintProxy {
+impl InvoiceEngine {
     /// The guest says that the tokens are safe: those of one part, or all that are here.
     pub async fn ack(&self, mac: MacAddr, id: &RequestId, position: Option<u32>) -> Result<(), ProxyError> {
         let request = self.find(mac, id).await?;
@@ -59,44 +58,43 @@ impl MintProxy {
     }
 
     /// The requests whose tokens a MAC has not acknowledged, oldest first.
-    pub(super) async fn undelivered(&self, mac: MacAddr) -> Vec<RequestId> {
+    pub async fn undelivered(&self, mac: MacAddr) -> Vec<RequestId> {
         self.0.store.undelivered(Some(mac)).await.unwrap_or_default()
     }
 
-    /// The messages that deliver the tokens of these requests, after asking the mints whether they were spent
-    /// meanwhile.
-    pub(super) async fn delivery(&self, ids: &[RequestId]) -> Vec<Value> {
-        let held = self.held(ids).await;
+    /// The tokens of these requests that wait for their guests, after asking the mints whether they were spent
+    /// meanwhile. To be asked for at most [`HELD_AT_A_TIME`] requests at a time.
+    pub async fn held_tokens(&self, ids: &[RequestId]) -> Vec<HeldTokens> {
+        let mut held = self.held(ids).await;
         self.settle_spent(&held, PATIENCE).await;
-        let parts = held.iter().filter_map(|held| Some((held, held.part()?)));
-        let waiting = parts.filter(|(_, part)| part.holds_tokens());
-        waiting.map(|(held, part)| held.request.message(part, self.access())).collect()
+        held.retain(|held| held.part().is_some_and(Part::holds_tokens));
+        held
     }
 
     /// Once an hour: tokens that were spent need no more delivery.
     pub async fn tidy(&self) {
         let ids = self.0.store.undelivered(None).await.unwrap_or_default();
         let round = async {
-            for some in ids.chunks(AT_A_TIME) {
+            for some in ids.chunks(HELD_AT_A_TIME) {
                 self.settle_spent(&self.held(some).await, PATIENCE_IN_ROUND).await;
             }
         };
         let _ = tokio::time::timeout(ROUND, round).await;
     }
 
-    async fn held(&self, ids: &[RequestId]) -> Vec<Held> {
+    async fn held(&self, ids: &[RequestId]) -> Vec<HeldTokens> {
         let mut held = Vec::new();
         for id in ids {
             let Ok(Some(request)) = self.load(id).await else { continue };
             let holding = request.parts().iter().enumerate().filter(|(_, part)| part.holds_tokens());
-            held.extend(holding.map(|(index, _)| Held { request: request.clone(), index }));
+            held.extend(holding.map(|(index, _)| HeldTokens { request: request.clone(), index }));
         }
         held
     }
 
     /// Notes which tokens their mints report as spent. All mints are asked at once, each with one question
     /// for many tokens; one that does not answer in time changes nothing.
-    async fn settle_spent(&self, held: &[Held], patience: Duration) {
+    async fn settle_spent(&self, held: &[HeldTokens], patience: Duration) {
         let mut by_mint: LiteMap<MintUrl, Vec<(i64, Arc<Request>, String)>> = LiteMap::new();
         for held in held {
             let Some(part) = held.part() else { continue };
@@ -106,14 +104,14 @@ impl MintProxy {
         }
         let mut asking = JoinSet::new();
         for (mint, tokens) in by_mint {
-            let proxy = self.clone();
+            let engine = self.clone();
             asking.spawn(async move {
                 for some in tokens.chunks(TOKENS_PER_QUESTION) {
                     let spent =
-                        proxy.spent(&mint, some.iter().map(|(.., token)| token.clone()).collect()).await;
+                        engine.spent(&mint, some.iter().map(|(.., token)| token.clone()).collect()).await;
                     let spent = some.iter().zip(spent).filter(|(_, spent)| *spent).map(|(some, _)| some);
                     let ids: Vec<i64> = spent.clone().map(|(id, ..)| *id).collect();
-                    if ids.is_empty() || proxy.0.store.acked(ids).await.is_err() {
+                    if ids.is_empty() || engine.0.store.acked(ids).await.is_err() {
                         continue;
                     }
                     for (id, request, _) in spent {

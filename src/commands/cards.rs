@@ -1,13 +1,13 @@
 //! `tollgated card ...`: the operator's words for what the card room does.
 
-use super::control::Refusal;
+use super::Refusal;
 use crate::access::Price;
-use crate::card::till::{Purchase, Sold};
 use crate::card::{CardError, Cards};
-use crate::http::{Shop, Site};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::mint_proxy::{Part, Progress};
+use crate::sale::invoice::{Part, Progress};
+use crate::sale::till::{Purchase, Sold};
+use crate::shop::{Shop, Site};
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
 }
 
 /// The usage of the action that was meant, if it is one of them, else of all.
-pub(super) fn usage_of(all: &str, args: &[&str]) -> Refusal {
+pub fn usage_of(all: &str, args: &[&str]) -> Refusal {
     let (command, actions) = all.split_once(' ').unwrap_or((all, ""));
     let mut actions = actions.split(" | ").filter(|action| action.split(' ').next() == args.first().copied());
     ("usage", actions.next().map_or(format!("usage: {all}"), |action| format!("usage: {command} {action}")))
@@ -124,7 +124,7 @@ async fn tap(site: &Site, shop: &Shop, link: &str, order: Tap) -> Result<Value, 
 
 /// Whether a payment arrives soon.
 async fn arrives(shop: &Shop, mac: MacAddr, id: &RequestId) -> bool {
-    let Ok(request) = shop.mint_proxy.find(mac, id).await else { return false };
+    let Ok(request) = shop.invoices.find(mac, id).await else { return false };
     let looking = async {
         while !request.is_finished() {
             tokio::time::sleep(Duration::from_millis(200)).await;

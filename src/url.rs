@@ -1,4 +1,5 @@
-//! The address of a mint, in one spelling: two URLs are the same mint exactly when they compare equal.
+//! The address of a server that is called, in one spelling: two URLs are the same server (and mint) exactly when they
+//! compare equal.
 //!
 //! Refuses what could send a request elsewhere than it looks (user info, query, fragment, `..`, numbers
 //! that some resolvers take for an address) and what does not fit a bounded ASCII line.
@@ -11,7 +12,7 @@ const MAX_LENGTH: usize = 512;
 
 /// `http` or `https`, host in lower case, default port and trailing slashes dropped, the path kept.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MintUrl {
+pub struct Url {
     text: String,
     https: bool,
     host: String,
@@ -21,7 +22,7 @@ pub struct MintUrl {
 
 /// None of these carries the text: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MintUrlError {
+pub enum UrlError {
     #[error("longer than {MAX_LENGTH} bytes: use the mint's short address")]
     TooLong,
     #[error("holds a character that no URL may hold: write names beyond ASCII as punycode (xn--...)")]
@@ -40,27 +41,27 @@ pub enum MintUrlError {
     Path,
 }
 
-impl MintUrl {
-    pub fn parse(text: &str) -> Result<MintUrl, MintUrlError> {
+impl Url {
+    pub fn parse(text: &str) -> Result<Url, UrlError> {
         if text.len() > MAX_LENGTH {
-            return Err(MintUrlError::TooLong);
+            return Err(UrlError::TooLong);
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(MintUrlError::Character);
+            return Err(UrlError::Character);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(MintUrlError::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err(MintUrlError::Scheme),
+            _ => return Err(UrlError::Scheme),
         };
         if rest.contains(['?', '#']) {
-            return Err(MintUrlError::Query);
+            return Err(UrlError::Query);
         }
         let (authority, path) =
             rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
         if authority.contains('@') {
-            return Err(MintUrlError::UserInfo);
+            return Err(UrlError::UserInfo);
         }
         let (shown_host, port) = split_port(authority)?;
         let shown_host = canonical_host(shown_host)?;
@@ -73,10 +74,10 @@ impl MintUrl {
             false => format!("{scheme}://{shown_host}:{port}{path}"),
         };
         if text.len() > MAX_LENGTH {
-            return Err(MintUrlError::TooLong);
+            return Err(UrlError::TooLong);
         }
         let host = shown_host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(MintUrl { text, https, host, port, path })
+        Ok(Url { text, https, host, port, path })
     }
 
     /// The canonical spelling.
@@ -118,53 +119,50 @@ impl MintUrl {
     }
 }
 
-impl FromStr for MintUrl {
-    type Err = MintUrlError;
+impl FromStr for Url {
+    type Err = UrlError;
 
-    fn from_str(text: &str) -> Result<MintUrl, MintUrlError> {
-        MintUrl::parse(text)
+    fn from_str(text: &str) -> Result<Url, UrlError> {
+        Url::parse(text)
     }
 }
 
-impl fmt::Display for MintUrl {
+impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl fmt::Debug for MintUrl {
+impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MintUrl({})", self.text)
+        write!(f, "Url({})", self.text)
     }
 }
 
 /// Host, in brackets if it was, and the text behind its `:`.
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), MintUrlError> {
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
     let host_end = match authority.starts_with('[') {
-        true => authority.find(']').ok_or(MintUrlError::Host)?.saturating_add(1),
+        true => authority.find(']').ok_or(UrlError::Host)?.saturating_add(1),
         false => authority.find(':').unwrap_or(authority.len()),
     };
-    let (host, rest) = authority.split_at_checked(host_end).ok_or(MintUrlError::Host)?;
+    let (host, rest) = authority.split_at_checked(host_end).ok_or(UrlError::Host)?;
     match rest.strip_prefix(':') {
         Some(port) => Ok((host, Some(port))),
         None if rest.is_empty() => Ok((host, None)),
-        None => Err(MintUrlError::Host),
+        None => Err(UrlError::Host),
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, MintUrlError> {
+fn parse_port(text: &str) -> Result<u16, UrlError> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(MintUrlError::Port);
+        return Err(UrlError::Port);
     }
-    text.parse().ok().filter(|&port| port != 0).ok_or(MintUrlError::Port)
+    text.parse().ok().filter(|&port| port != 0).ok_or(UrlError::Port)
 }
 
-fn canonical_host(host: &str) -> Result<String, MintUrlError> {
+fn canonical_host(host: &str) -> Result<String, UrlError> {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address
-            .parse::<Ipv6Addr>()
-            .map(|address| format!("[{address}]"))
-            .map_err(|_| MintUrlError::Host);
+        return address.parse::<Ipv6Addr>().map(|address| format!("[{address}]")).map_err(|_| UrlError::Host);
     }
     let host = host.to_ascii_lowercase();
     let is_label = |label: &str| {
@@ -174,32 +172,32 @@ fn canonical_host(host: &str) -> Result<String, MintUrlError> {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if host.len() > 253 || !host.split('.').all(is_label) {
-        return Err(MintUrlError::Host);
+        return Err(UrlError::Host);
     }
     let last = host.rsplit('.').next().unwrap_or_default();
     let is_number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
     match is_number {
-        true => host.parse::<Ipv4Addr>().map(|address| address.to_string()).map_err(|_| MintUrlError::Host),
+        true => host.parse::<Ipv4Addr>().map(|address| address.to_string()).map_err(|_| UrlError::Host),
         false => Ok(host),
     }
 }
 
-fn canonical_path(path: &str) -> Result<String, MintUrlError> {
+fn canonical_path(path: &str) -> Result<String, UrlError> {
     let mut canonical = String::new();
     for segment in path.trim_end_matches('/').split('/').skip(1) {
         if matches!(segment, "" | "." | "..") {
-            return Err(MintUrlError::Path);
+            return Err(UrlError::Path);
         }
         canonical.push('/');
         let mut pieces = segment.split('%');
         canonical.push_str(plain(pieces.next().unwrap_or_default())?);
         for piece in pieces {
-            let (code, rest) = piece.split_at_checked(2).ok_or(MintUrlError::Path)?;
+            let (code, rest) = piece.split_at_checked(2).ok_or(UrlError::Path)?;
             let code = code.to_ascii_uppercase();
             // Encoded dots and separators mean one thing to us and another to the server behind a proxy.
-            let byte = u8::from_str_radix(&code, 16).map_err(|_| MintUrlError::Path)?;
+            let byte = u8::from_str_radix(&code, 16).map_err(|_| UrlError::Path)?;
             if code.starts_with('+') || byte < b' ' || matches!(byte, b'.' | b'/' | b'\\' | 0x7f) {
-                return Err(MintUrlError::Path);
+                return Err(UrlError::Path);
             }
             canonical.push('%');
             canonical.push_str(&code);
@@ -210,9 +208,9 @@ fn canonical_path(path: &str) -> Result<String, MintUrlError> {
 }
 
 /// Refuses characters that RFC 3986 does not allow in a path.
-fn plain(text: &str) -> Result<&str, MintUrlError> {
+fn plain(text: &str) -> Result<&str, UrlError> {
     match text.contains(['"', '<', '>', '\\', '^', '`', '{', '|', '}', '[', ']']) {
-        true => Err(MintUrlError::Character),
+        true => Err(UrlError::Character),
         false => Ok(text),
     }
 }
@@ -222,7 +220,7 @@ mod tests {
     use super::*;
 
     fn canonical(text: &str) -> String {
-        MintUrl::parse(text).map_or_else(|error| format!("{error:?}"), |url| url.as_str().to_owned())
+        Url::parse(text).map_or_else(|error| format!("{error:?}"), |url| url.as_str().to_owned())
     }
 
     #[test]
@@ -241,34 +239,34 @@ mod tests {
 
     #[test]
     fn the_path_and_its_case_are_kept() {
-        let url = MintUrl::parse("https://Mint.Minibits.cash/Bitcoin/").unwrap();
+        let url = Url::parse("https://Mint.Minibits.cash/Bitcoin/").unwrap();
         assert_eq!(url.as_str(), "https://mint.minibits.cash/Bitcoin");
         assert_eq!(url.path(), "/Bitcoin");
         assert_eq!(url.endpoint("/v1/info"), "https://mint.minibits.cash/Bitcoin/v1/info");
-        assert_ne!(url, MintUrl::parse("https://mint.minibits.cash/bitcoin").unwrap());
+        assert_ne!(url, Url::parse("https://mint.minibits.cash/bitcoin").unwrap());
         assert_eq!(canonical("https://h/%7ea%c3%a9"), "https://h/%7Ea%C3%A9");
     }
 
     #[test]
     fn parts_are_those_to_connect_to() {
-        let url = MintUrl::parse("http://127.0.0.1:3338").unwrap();
+        let url = Url::parse("http://127.0.0.1:3338").unwrap();
         assert_eq!(
             (url.scheme(), url.is_https(), url.host(), url.port(), url.path()),
             ("http", false, "127.0.0.1", 3338, "")
         );
         assert_eq!(url.endpoint("/v1/keys"), "http://127.0.0.1:3338/v1/keys");
-        assert_eq!(MintUrl::parse("https://a").unwrap().port(), 443);
+        assert_eq!(Url::parse("https://a").unwrap().port(), 443);
     }
 
     #[test]
     fn ipv6_addresses_stand_in_brackets_in_their_short_form() {
-        let url = MintUrl::parse("http://[2001:DB8:0:0::1]:3338/x").unwrap();
+        let url = Url::parse("http://[2001:DB8:0:0::1]:3338/x").unwrap();
         assert_eq!(url.as_str(), "http://[2001:db8::1]:3338/x");
         assert_eq!(url.host(), "2001:db8::1");
         for text in
             ["http://2001:db8::1/", "http://[::1", "http://[fe80::1%25eth0]", "http://[::1]x", "http://[]"]
         {
-            assert!(MintUrl::parse(text).is_err(), "{text}");
+            assert!(Url::parse(text).is_err(), "{text}");
         }
     }
 
@@ -286,7 +284,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_bad_url_has_its_reason() {
-        use MintUrlError::*;
+        use UrlError::*;
         for (text, error) in [
             ("", Scheme),
             ("mint.example.com", Scheme),
@@ -323,22 +321,22 @@ mod tests {
             ("https://mint.example.com/a%f", Path),
             ("https://mint.example.com/a//b", Path),
         ] {
-            assert_eq!(MintUrl::parse(text), Err(error), "{text}");
+            assert_eq!(Url::parse(text), Err(error), "{text}");
         }
     }
 
     #[test]
     fn length_is_bounded() {
         let longest = format!("https://a/{}", "x".repeat(MAX_LENGTH - 10));
-        assert!(MintUrl::parse(&longest).is_ok());
-        assert_eq!(MintUrl::parse(&format!("{longest}x")), Err(MintUrlError::TooLong));
+        assert!(Url::parse(&longest).is_ok());
+        assert_eq!(Url::parse(&format!("{longest}x")), Err(UrlError::TooLong));
     }
 
     #[test]
     fn the_canonical_text_parses_to_itself() {
         for text in ["HTTP://A:81/b/%aa/", "https://[::FFFF:1.2.3.4]/", "https://A.b/c:@!$&'()*+,;=~"] {
-            let url = MintUrl::parse(text).unwrap();
-            assert_eq!(MintUrl::parse(url.as_str()).unwrap(), url);
+            let url = Url::parse(text).unwrap();
+            assert_eq!(Url::parse(url.as_str()).unwrap(), url);
         }
     }
 
@@ -348,8 +346,8 @@ mod tests {
         for at in 0..sample.len() {
             for c in (0..=255u8).map(char::from) {
                 let text = format!("{}{c}{}", &sample[..at], &sample[at + 1..]);
-                let _ = MintUrl::parse(&text);
-                let _ = text.get(..at + 1).map(MintUrl::parse);
+                let _ = Url::parse(&text);
+                let _ = text.get(..at + 1).map(Url::parse);
             }
         }
     }

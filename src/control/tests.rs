@@ -3,18 +3,19 @@
 use super::*;
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
-use crate::card::till::Till;
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
-use crate::http::{Closed, Shop};
 use crate::lightning::{Account, Backends};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
+use crate::sale::invoice::InvoiceEngine;
+use crate::sale::till::Till;
+use crate::shop::{Closed, Shop};
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
 use crate::units::UnixSeconds;
@@ -42,7 +43,7 @@ impl Drop for Desk {
 async fn desk(open: bool) -> Desk {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
-    let file = include_str!("../../../tests/vectors/tollgate.uci");
+    let file = include_str!("../../tests/vectors/tollgate.uci");
     let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));
@@ -54,17 +55,22 @@ async fn desk(open: bool) -> Desk {
         let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
         let late = mpsc::channel(1).0;
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
-        let proxy =
-            MintProxy::start(store.clone(), access.clone(), mints.clone(), guests, takings, config.clone());
-        let mint_proxy = proxy.await.unwrap();
-        let tollgate =
-            TollGate::start(store.clone(), access.clone(), mint_proxy.clone(), wallet.clone()).await;
+        let (known, settings) = (mints.clone(), config.clone());
+        let invoices =
+            InvoiceEngine::start(store.clone(), access.clone(), known.clone(), guests, takings, settings);
+        let invoices = invoices.await.unwrap();
+        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), config.clone());
+        let engine = invoices.clone();
+        let tollgate = TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        let till = Till::new(mint_proxy.clone(), None, Tls::new(None).unwrap(), config.clone());
-        (access.gatekeeper().clone(), Ok(Shop { store, access, mint_proxy, wallet, tollgate, cards, till }))
+        let till = Till::new(invoices.clone(), access.clone(), None, Tls::new(None).unwrap(), config.clone());
+        (
+            access.gatekeeper().clone(),
+            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till }),
+        )
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))

@@ -1,9 +1,9 @@
 //! What `tollgated status` tells: guests, sales, mints, gate, store, clock, and what is missing.
 
 use crate::config::Config;
-use crate::http::Site;
 use crate::json::json;
 use crate::network::devices;
+use crate::shop::{Site, Way};
 use crate::units::{Millis, UnixSeconds};
 use serde_json::Value;
 
@@ -29,6 +29,7 @@ pub async fn status(site: &Site) -> Value {
                 "last_error": health.last_failure.map(|(_, error)| error),
             })
         }).collect::<Value>(),
+        "ways": ways(site),
         "gate": json!({
             "firewall_lock": gate.firewall_lock,
             "routing_lock": gate.routing_lock,
@@ -46,6 +47,19 @@ pub async fn status(site: &Site) -> Value {
     })
 }
 
+/// What guests can pay by, and why not where they cannot.
+fn ways(site: &Site) -> Value {
+    let one = |way: &Way| {
+        json!({
+            "name": way.name,
+            "open": way.closed.is_none(),
+            "code": way.closed.as_ref().map(|closed| closed.code),
+            "cause": way.closed.as_ref().map(|closed| closed.cause.as_str()),
+        })
+    };
+    site.ways().iter().map(one).collect()
+}
+
 /// Gated devices that do not exist (yet); they are gated from the moment they appear.
 fn absent_devices(config: &Config) -> Vec<&str> {
     let gated = config.venues.iter().flat_map(|venue| &venue.devices);
@@ -55,7 +69,7 @@ fn absent_devices(config: &Config) -> Vec<&str> {
 fn guests(site: &Site) -> Value {
     match &site.shop {
         Ok(shop) => {
-            let (requests, unpaid) = shop.mint_proxy.counts();
+            let (requests, unpaid) = shop.invoices.counts();
             json!({
                 "online": shop.access.running().len(),
                 "sockets": shop.mint_proxy.sockets().count(),

@@ -12,14 +12,14 @@
 mod issuer;
 mod link;
 
-use super::Cards;
-use crate::access::Price;
+use crate::access::{Access, Price};
 use crate::calls::Tls;
+use crate::card::Cards;
 use crate::config::{Config, MintUrl, Venue};
 use crate::mac::MacAddr;
-use crate::mint_proxy::{Ask, AskPart, Code, MintProxy, ProxyError};
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
+use crate::sale::invoice::{Ask, AskPart, Code, InvoiceEngine, ProxyError};
 use crate::store::{NewGrant, RequestId};
 use crate::task;
 use crate::units::{Millis, Sats};
@@ -44,10 +44,11 @@ const GATE: Duration = Duration::from_secs(5);
 
 /// Clones share everything.
 #[derive(Clone)]
-pub struct Till(Arc<Shared>);
+pub struct Till(Arc<SharedTill>);
 
-struct Shared {
-    mint_proxy: MintProxy,
+struct SharedTill {
+    invoices: InvoiceEngine,
+    access: Access,
     cards: Option<Cards>,
     outside: Outside,
     config: watch::Receiver<Arc<Config>>,
@@ -123,13 +124,14 @@ impl NoSale {
 
 impl Till {
     pub fn new(
-        mint_proxy: MintProxy,
+        invoices: InvoiceEngine,
+        access: Access,
         cards: Option<Cards>,
         tls: Tls,
         config: watch::Receiver<Arc<Config>>,
     ) -> Till {
         let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() });
-        Till(Arc::new(Shared { mint_proxy, cards, outside: Outside::new(tls), config, desk }))
+        Till(Arc::new(SharedTill { invoices, access, cards, outside: Outside::new(tls), config, desk }))
     }
 
     /// Has the card behind a link pay for `purchase` of this caller. A caller that stops waiting stops nothing.
@@ -143,7 +145,7 @@ impl Till {
         let link = Link::parse(link).ok_or(NoSale::NoLink)?;
         let (digest, mac) = (link.digest(), caller.mac);
         let (tell, told) = watch::channel(None);
-        let mut outcome = match self.desk().enter(digest, mac, self.0.mint_proxy.now(), &told)? {
+        let mut outcome = match self.desk().enter(digest, mac, self.0.invoices.now(), &told)? {
             Some(earlier) => earlier,
             None => {
                 let (till, caller, venue) = (self.clone(), caller.clone(), venue.clone());
@@ -206,7 +208,7 @@ impl Till {
             return Err(NoSale::Amount { least, most });
         }
         let ask = Ask { parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }], apply: true };
-        let request = self.0.mint_proxy.open(caller, venue, ask).await.map_err(NoSale::Sale)?.request;
+        let request = self.0.invoices.open(caller, venue, ask).await.map_err(NoSale::Sale)?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
             Given::Refused(reason) => return Err(NoSale::Said(reason)),
@@ -215,7 +217,7 @@ impl Till {
             Given::Taken => {}
         }
         // Perhaps it is paid already; if not, the looks of the request go on.
-        let _ = self.0.mint_proxy.status(caller.mac, &request.id).await;
+        let _ = self.0.invoices.status(caller.mac, &request.id).await;
         Ok(Sold::Given(request.id.clone()))
     }
 
@@ -234,7 +236,7 @@ impl Till {
         let price = Price::of(venue, mint);
         let allotment = price.allotment(amount);
         let allotment = allotment.map_err(|err| refused(Code::InvalidMessage, &err.to_string()))?;
-        self.0.mint_proxy.may_sell(caller, venue).await.map_err(NoSale::Sale)?;
+        self.0.invoices.may_sell(caller, venue).await.map_err(NoSale::Sale)?;
         let grant = NewGrant {
             reference: String::new(),
             mac: caller.mac,
@@ -247,7 +249,7 @@ impl Till {
         };
         let session =
             cards.spend_here(tap, grant).await.map_err(|reason| NoSale::Said(reason.to_string()))?;
-        let access = self.0.mint_proxy.access().clone();
+        let access = self.0.access.clone();
         let admitting = task::start(async move { access.admit(session).await });
         let _ = tokio::time::timeout(GATE, admitting).await;
         Ok(Sold::Here)

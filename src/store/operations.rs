@@ -1,14 +1,16 @@
-//! The takings as ecash, and the journal of what is done with them.
+//! The journal of what is done with the takings.
 //!
 //! An operation is committed with everything its request is made of before the request leaves (`op_begin`), and
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
-use super::older::settle_older;
-use super::requests::{amounts_of, amounts_text, take_counter};
-use super::sessions::{add_grant, session_by_account, NewGrant, SessionRow};
+use super::counters::new_operation_number;
+use super::grants::{add_grant, known_grant, NewGrant};
+use super::outputs::{outputs_of, OutputsRow};
+use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::tokens::Holder;
-use super::{ClaimRow, Owner, Store, StoreError, Vault};
+use super::values::mint_of;
+use super::{Owner, SessionRow, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -39,42 +41,6 @@ pub enum OpState {
     Failed,
 }
 
-/// Names a proof of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProofKey {
-    keyset: i64,
-    counter: u32,
-}
-
-#[cfg(test)]
-impl ProofKey {
-    /// One of no store.
-    pub fn of(counter: u32) -> ProofKey {
-        ProofKey { keyset: 0, counter }
-    }
-}
-
-/// A proof of the takings; its secret is that of `counter`.
-#[derive(Clone)]
-pub struct ProofRow {
-    pub key: ProofKey,
-    pub mint: MintUrl,
-    pub keyset: String,
-    pub counter: u32,
-    pub amount: Sats,
-    pub c: Vec<u8>,
-}
-
-/// Proofs that came from a mint, all of one keyset.
-#[derive(Clone)]
-pub struct NewProofs {
-    pub mint: MintUrl,
-    pub unit: String,
-    pub keyset: String,
-    /// Counter, amount, and the mint's signature as a compressed point.
-    pub proofs: Vec<(u32, Sats, Vec<u8>)>,
-}
-
 #[derive(Clone)]
 pub struct NewOp {
     pub kind: OpKind,
@@ -102,7 +68,7 @@ pub struct OpRow {
     pub amount: Sats,
     pub token: Option<String>,
     /// The newest is last.
-    pub outputs: Vec<ClaimRow>,
+    pub outputs: Vec<OutputsRow>,
     pub quote: Option<String>,
     pub result: Option<String>,
     pub created: Millis,
@@ -123,18 +89,6 @@ pub enum Begun {
     Full,
 }
 
-/// What is held of one mint and unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Balance {
-    pub mint: MintUrl,
-    pub unit: String,
-    /// May be spent.
-    pub free: Sats,
-    /// Held by operations that are not over: sent and not yet spent, or being paid with.
-    pub held: Sats,
-    pub proofs: u32,
-}
-
 impl Store {
     /// Journals an operation: its counters are taken and its proofs held for good. `Gone` where a proof that it
     /// would spend is not free.
@@ -148,29 +102,28 @@ impl Store {
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
                 return Ok(Begun::Full);
             }
-            let id = new_number(tx)?;
+            let id = new_operation_number(tx)?;
+            let sealed = op.token.as_deref().map(|token| Holder::Operation(id).seal(&vault, token));
+            let outputs = op.outputs.as_ref();
+            let outputs =
+                outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House, keyset, amounts, 0));
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (id, kind, state, mint, reference, amount, outputs, quote, access, created_ms)
-                 VALUES (?8, ?1, 'open', ?2, ?3, ?4, '', ?5, ?6, ?7)",
+                     (id, kind, state, mint, reference, amount, sealed, outputs, quote, access, created_ms)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
+                    id,
                     op.kind.as_str(),
                     op.mint.as_str(),
                     op.reference,
                     op.amount,
+                    sealed.transpose()?,
+                    outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
                     op.quote,
                     op.grant.as_ref().map(NewGrant::to_text),
-                    now,
-                    id
+                    now
                 ],
             )?;
-            if let Some(token) = &op.token {
-                let sealed = Holder::Operation(id).seal(&vault, token)?;
-                tx.execute("UPDATE wallet_ops SET sealed = ?2 WHERE id = ?1", params![id, sealed])?;
-            }
-            if let Some((keyset, amounts)) = &op.outputs {
-                add_outputs(tx, id, keyset, amounts)?;
-            }
             for key in &op.spends {
                 let held = tx.execute(
                     "UPDATE proofs SET op = ?1 WHERE keyset = ?2 AND counter = ?3 AND op IS NULL",
@@ -192,14 +145,8 @@ impl Store {
         keyset: String,
         amounts: Vec<u64>,
         skip: u32,
-    ) -> Result<ClaimRow, StoreError> {
-        self.write(move |tx| {
-            if skip > 0 {
-                take_counter(tx, Owner::House, &keyset, skip)?;
-            }
-            add_outputs(tx, op, &keyset, &amounts)
-        })
-        .await
+    ) -> Result<OutputsRow, StoreError> {
+        self.write(move |tx| add_outputs(tx, op, &keyset, &amounts, skip)).await
     }
 
     /// From now on the proofs of a melt are traded away, on outputs of this keyset.
@@ -208,14 +155,14 @@ impl Store {
         op: i64,
         keyset: String,
         amounts: Vec<u64>,
-    ) -> Result<ClaimRow, StoreError> {
+    ) -> Result<OutputsRow, StoreError> {
         self.write(move |tx| {
             let changed = tx.execute(
                 "UPDATE wallet_ops SET state = 'cancelling' WHERE id = ?1 AND state = 'open' AND kind = 'melt'",
                 [op],
             )?;
             match changed {
-                1 => add_outputs(tx, op, &keyset, &amounts),
+                1 => add_outputs(tx, op, &keyset, &amounts, 0),
                 _ => Err(StoreError::Gone),
             }
         })
@@ -309,137 +256,24 @@ impl Store {
         })
         .await
     }
-
-    /// The proofs that an operation holds.
-    pub async fn held_proofs(&self, op: i64) -> Result<Vec<ProofRow>, StoreError> {
-        self.read(move |db| proofs_where(db, "p.op = ?1", op)).await
-    }
-
-    /// The proofs of a mint that may be spent.
-    pub async fn free_proofs(&self, mint: &MintUrl) -> Result<Vec<ProofRow>, StoreError> {
-        let mint = mint.as_str().to_owned();
-        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint)).await
-    }
-
-    /// What is held, per mint and unit.
-    pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
-        self.read(|db| {
-            db.prepare(
-                "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
-                        COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NOT NULL), 0), COUNT(*)
-                 FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset GROUP BY k.mint, k.unit ORDER BY k.mint",
-            )?
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })?
-            .map(|row| {
-                let (mint, unit, free, held, proofs) = row?;
-                Ok(Balance { mint: mint_of(&mint)?, unit, free, held, proofs })
-            })
-            .collect()
-        })
-        .await
-    }
-
-    /// Mint and keyset of everything that was ever held.
-    pub async fn wallet_keysets(&self) -> Result<Vec<(MintUrl, String)>, StoreError> {
-        self.read(|db| {
-            db.prepare("SELECT mint, keyset FROM wallet_keysets ORDER BY id")?
-                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?
-                .map(|row| {
-                    row.map_err(StoreError::from).and_then(|(mint, keyset)| Ok((mint_of(&mint)?, keyset)))
-                })
-                .collect()
-        })
-        .await
-    }
-
-    /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
-    /// it was not known.
-    pub async fn restored(&self, found: NewProofs, next_counter: u32) -> Result<Sats, StoreError> {
-        self.write(move |tx| {
-            tx.execute(
-                "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET next = MAX(next, ?3)",
-                params![Owner::House.as_str(), found.keyset, next_counter],
-            )?;
-            add_proofs(tx, &found)
-        })
-        .await
-    }
-
-    /// The tokens of a house's part become proofs of the takings.
-    pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            let request: Option<String> = tx
-                .query_row(
-                    "UPDATE parts SET token = NULL, sealed = NULL WHERE id = ?1 AND state = 'claimed'
-                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request",
-                    [part],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            let Some(request) = request else { return Ok(()) };
-            add_proofs(tx, &takings)?;
-            settle_older(tx, &request)
-        })
-        .await
-    }
 }
 
-/// Adds what is not there yet; answers its sum.
-pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, StoreError> {
-    if new.proofs.is_empty() {
-        return Ok(Sats(0));
-    }
-    let mint = new.mint.as_str();
-    tx.execute(
-        "INSERT INTO wallet_keysets (mint, keyset, unit) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![mint, new.keyset, new.unit],
-    )?;
-    let keyset: i64 = tx.query_row(
-        "SELECT id FROM wallet_keysets WHERE mint = ?1 AND keyset = ?2",
-        params![mint, new.keyset],
-        |row| row.get(0),
-    )?;
-    let mut sum = Sats(0);
-    for (counter, amount, c) in &new.proofs {
-        let added = tx.execute(
-            "INSERT INTO proofs (keyset, counter, amount, c) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![keyset, counter, amount, c],
-        )?;
-        if added == 1 {
-            sum = sum.checked_add(*amount).ok_or(StoreError::Gone)?;
-        }
-    }
-    Ok(sum)
-}
-
-fn add_outputs(tx: &Transaction, op: i64, keyset: &str, amounts: &[u64]) -> Result<ClaimRow, StoreError> {
-    let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
-    let counter = take_counter(tx, Owner::House, keyset, count)?;
-    let line = format!("{keyset} {counter} {}\n", amounts_text(amounts));
+fn add_outputs(
+    tx: &Transaction,
+    op: i64,
+    keyset: &str,
+    amounts: &[u64],
+    skip: u32,
+) -> Result<OutputsRow, StoreError> {
+    let outputs = OutputsRow::take(tx, Owner::House, keyset, amounts, skip)?;
     let changed = tx.execute(
         "UPDATE wallet_ops SET outputs = outputs || ?2 WHERE id = ?1 AND state IN ('open', 'cancelling')",
-        params![op, line],
+        params![op, outputs.to_line()],
     )?;
     match changed {
-        1 => Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() }),
+        1 => Ok(outputs),
         _ => Err(StoreError::Gone),
     }
-}
-
-/// The next operation's number. SQLite would give away again that of one whose row is gone, and a look at a mint that was under
-/// way meanwhile would then end another operation.
-fn new_number(tx: &Transaction) -> Result<i64, StoreError> {
-    let next: i64 = tx.query_row(
-        "INSERT INTO counters (owner, keyset, next)
-         VALUES (?1, 'operation', (SELECT COALESCE(MAX(id), 0) + 2 FROM wallet_ops))
-         ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next",
-        [Owner::House.as_str()],
-        |row| row.get(0),
-    )?;
-    Ok(next - 1)
 }
 
 fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
@@ -451,15 +285,7 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
 }
 
 fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
-    let granted = db
-        .query_row(
-            "SELECT account, amount, venue, metric FROM grants WHERE reference = ?1",
-            [reference],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
-        )
-        .optional()?;
-    if let Some((account, amount, venue, metric)) = granted {
-        let session = session_by_account(db, account, &venue, metric)?;
+    if let Some((amount, session)) = known_grant(db, reference)? {
         return Ok(Some(Known::Done { amount, session, result: None }));
     }
     let op = db
@@ -473,32 +299,6 @@ fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known
     }))
 }
 
-fn proofs_where(
-    db: &Connection,
-    condition: &str,
-    value: impl rusqlite::ToSql,
-) -> Result<Vec<ProofRow>, StoreError> {
-    db.prepare(&format!(
-        "SELECT p.keyset, p.counter, p.amount, p.c, k.mint, k.keyset
-         FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset WHERE {condition} ORDER BY p.keyset, p.counter"
-    ))?
-    .query_map([value], |row| Ok(proof_of(row)))?
-    .map(|proof| proof?)
-    .collect()
-}
-
-fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
-    let counter = row.get(1)?;
-    Ok(ProofRow {
-        key: ProofKey { keyset: row.get(0)?, counter },
-        counter,
-        amount: row.get(2)?,
-        c: row.get(3)?,
-        mint: mint_of(&row.get::<_, String>(4)?)?,
-        keyset: row.get(5)?,
-    })
-}
-
 const OP: &str =
     "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
      FROM wallet_ops";
@@ -508,7 +308,6 @@ fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, St
 }
 
 fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
-    let outputs: String = row.get(7)?;
     let id = row.get(0)?;
     Ok(OpRow {
         id,
@@ -518,25 +317,11 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         reference: row.get(4)?,
         amount: row.get(5)?,
         token: Holder::Operation(id).token(vault, row.get(11)?, row.get(6)?)?,
-        outputs: outputs.lines().map(outputs_of).collect::<Result<_, _>>()?,
+        outputs: outputs_of(&row.get::<_, String>(7)?)?,
         quote: row.get(8)?,
         result: row.get(9)?,
         created: row.get(10)?,
     })
-}
-
-fn outputs_of(line: &str) -> Result<ClaimRow, StoreError> {
-    let mut words = line.split(' ');
-    match (words.next(), words.next().map(str::parse), words.next()) {
-        (Some(keyset), Some(Ok(counter)), Some(amounts)) => {
-            Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts_of(amounts)? })
-        }
-        _ => Err(StoreError::unreadable("outputs")),
-    }
-}
-
-fn mint_of(text: &str) -> Result<MintUrl, StoreError> {
-    MintUrl::parse(text).map_err(|_| StoreError::unreadable("mint"))
 }
 
 impl OpKind {

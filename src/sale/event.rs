@@ -1,0 +1,31 @@
+//! What an engine tells those who listen: it knows nobody of them, and goes on whatever they do.
+
+use super::invoice::{Part, Progress, Request};
+use std::sync::{PoisonError, RwLock};
+
+/// Something that guests should hear of. It is committed already.
+pub enum SaleEvent<'a> {
+    /// The invoices of a new request are here.
+    Invoiced(&'a Request),
+    /// A part of a request has come further than `from`.
+    Moved { request: &'a Request, part: &'a Part, from: Progress },
+    /// The mint has the payment of a request and refuses to hand out its tokens; it is asked again.
+    ClaimRefused(&'a Request),
+}
+
+type Listener = Box<dyn Fn(&SaleEvent<'_>) + Send + Sync>;
+
+/// Who listens to an engine. A listener is called where the event happens, so it only puts it down and returns.
+#[derive(Default)]
+pub struct Listeners(RwLock<Vec<Listener>>);
+
+impl Listeners {
+    pub fn add(&self, listener: impl Fn(&SaleEvent<'_>) + Send + Sync + 'static) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    pub fn tell(&self, event: &SaleEvent<'_>) {
+        let listeners = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|listener| listener(event));
+    }
+}

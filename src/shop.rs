@@ -1,0 +1,212 @@
+//! The shop: the rooms that sell, whether they are open, and why not. Everybody above the protocols starts from here.
+//!
+//! It is open while at least one way to pay works; each way that is configured says why it does not. It holds no state
+//! of a sale, and knows nothing of who asks or how.
+
+use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::card::Cards;
+use crate::config::Config;
+use crate::ecash::wallet::Wallet;
+use crate::ecash::Mints;
+use crate::mac::MacAddr;
+use crate::mint_proxy::MintProxy;
+use crate::sale::invoice::InvoiceEngine;
+use crate::sale::till::Till;
+use crate::store::Store;
+use crate::tollgate::TollGate;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// This router as a place where internet is sold.
+pub struct Site {
+    config: watch::Receiver<Arc<Config>>,
+    pub gatekeeper: Gatekeeper,
+    pub mints: Mints,
+    /// Closed when the store or a key cannot be used: then nothing is sold.
+    pub shop: Result<Shop, Closed>,
+    /// Guests' TCP connections, which the listeners count.
+    connections: Arc<AtomicUsize>,
+    /// What the machine refuses at the moment, for status.
+    trouble: Mutex<Vec<String>>,
+}
+
+/// The rooms that sell.
+#[derive(Clone)]
+pub struct Shop {
+    pub store: Store,
+    pub access: Access,
+    pub invoices: InvoiceEngine,
+    pub mint_proxy: MintProxy,
+    /// Closed when the cards' key cannot be used; what else is sold goes on.
+    pub cards: Result<Cards, Closed>,
+    pub till: Till,
+    pub wallet: Wallet,
+    pub tollgate: TollGate,
+}
+
+/// Why something cannot be sold, or paid with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// `STORE_CORRUPT`, `STORE_TOO_NEW`, `KEY_MISSING`, ...
+    pub code: &'static str,
+    /// For the operator.
+    pub cause: String,
+}
+
+/// A way to pay that is configured here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// `lightning`, `ecash` or `card`.
+    pub name: &'static str,
+    /// Why nobody can pay by it now.
+    pub closed: Option<Closed>,
+}
+
+impl Shop {
+    /// The MACs that have a running session, or a request that awaits its money.
+    pub fn customers(&self) -> Vec<MacAddr> {
+        let online = self.access.running().into_iter().map(|session| session.mac);
+        online.chain(self.invoices.customers()).collect()
+    }
+}
+
+impl Site {
+    pub fn new(
+        config: watch::Receiver<Arc<Config>>,
+        gatekeeper: Gatekeeper,
+        mints: Mints,
+        shop: Result<Shop, Closed>,
+    ) -> Arc<Site> {
+        let (connections, trouble) = Default::default();
+        Arc::new(Site { config, gatekeeper, mints, shop, connections, trouble })
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    pub fn gate(&self) -> GateStatus {
+        self.gatekeeper.status()
+    }
+
+    /// Guests' TCP connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What counts the connections.
+    pub fn connection_count(&self) -> Arc<AtomicUsize> {
+        self.connections.clone()
+    }
+
+    pub fn set_trouble(&self, trouble: Vec<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub fn trouble(&self) -> Vec<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every way to pay that is configured, and whether it works.
+    pub fn ways(&self) -> Vec<Way> {
+        let config = self.config();
+        let cards = self.shop.as_ref().ok().map(|shop| shop.cards.as_ref().map(|_| ()));
+        let mints: Vec<_> = config.mints.iter().map(|mint| mint.url.clone()).collect();
+        ways(&config, self.mints.any_answers(&mints), cards.unwrap_or(Ok(())))
+    }
+
+    /// Why no sale could be honoured now; empty when ready.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match &self.shop {
+            Err(closed) => reasons.push(format!("{}: {}", closed.code, closed.cause)),
+            Ok(shop) if !shop.store.room_for_sales() => {
+                reasons.push("less than 1 MiB free for the store".to_owned())
+            }
+            Ok(_) => {}
+        }
+        let gate = self.gate();
+        if self.config().venues.iter().any(|venue| gate.cannot_sell(venue.metric) == Some("FLOW_OFFLOAD")) {
+            reasons.push("flow offloading is on, so bytes cannot be counted or sold".to_owned());
+        }
+        if !gate.closed_to_strangers {
+            reasons.push(gate.trouble.unwrap_or_else(|| "the gate is not in place yet".to_owned()));
+        }
+        reasons.extend(none_open(&self.ways()));
+        reasons
+    }
+}
+
+fn ways(config: &Config, a_mint_answers: bool, cards: Result<(), &Closed>) -> Vec<Way> {
+    let closed = |code, cause: &str| Closed { code, cause: cause.to_owned() };
+    let no_mint = || (!a_mint_answers).then(|| closed("NO_MINT", "no mint has answered yet"));
+    let has_price = !config.mints.is_empty();
+    let by_mint = ["lightning", "ecash"].map(|name| has_price.then(|| Way { name, closed: no_mint() }));
+    let by_card = config.card.as_ref().map(|_| {
+        // A card of this router's own is charged here; what a step costs is said by a mint's section.
+        let no_price =
+            || (!has_price).then(|| closed("NO_PRICE", "no mint's section says what a step costs"));
+        Way { name: "card", closed: cards.err().cloned().or_else(no_price) }
+    });
+    by_mint.into_iter().chain([by_card]).flatten().collect()
+}
+
+/// The different causes, if no way is open.
+fn none_open(ways: &[Way]) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    for way in ways {
+        match &way.closed {
+            None => return Vec::new(),
+            Some(closed) if !causes.contains(&closed.cause) => causes.push(closed.cause.clone()),
+            Some(_) => {}
+        }
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(sections: &str) -> Config {
+        let venue = "config tollgate 'main'\nconfig venue 'v'\n\tlist device 'br-guest'\n";
+        Config::from_uci(&format!("{venue}{sections}")).unwrap().0
+    }
+
+    const MINT: &str = "config mint\n\toption url 'https://m.example'\n\toption price_per_step '1'\n";
+    const CARD: &str = "config card\n\toption domain 'cards.example'\n";
+
+    fn named(ways: &[Way]) -> Vec<(&'static str, Option<&'static str>)> {
+        ways.iter().map(|way| (way.name, way.closed.as_ref().map(|closed| closed.code))).collect()
+    }
+
+    #[test]
+    fn the_shop_is_open_while_one_way_works() {
+        let both = config(&format!("{MINT}{CARD}"));
+        let key = Closed { code: "KEY_MISSING", cause: "the cards' key is gone".to_owned() };
+        let no_mint = "no mint has answered yet";
+        let table = [
+            (true, Ok(()), [None, None, None], vec![]),
+            (true, Err(&key), [None, None, Some("KEY_MISSING")], vec![]),
+            (false, Ok(()), [Some("NO_MINT"), Some("NO_MINT"), None], vec![]),
+            (
+                false,
+                Err(&key),
+                [Some("NO_MINT"), Some("NO_MINT"), Some("KEY_MISSING")],
+                vec![no_mint, "the cards' key is gone"],
+            ),
+        ];
+        for (answers, cards, [lightning, ecash, card], reasons) in table {
+            let found = ways(&both, answers, cards);
+            assert_eq!(named(&found), [("lightning", lightning), ("ecash", ecash), ("card", card)]);
+            assert_eq!(none_open(&found), reasons);
+        }
+    }
+
+    #[test]
+    fn only_what_is_configured_is_a_way() {
+        assert_eq!(named(&ways(&config(MINT), true, Ok(()))), [("lightning", None), ("ecash", None)]);
+        assert_eq!(named(&ways(&config(CARD), false, Ok(()))), [("card", Some("NO_PRICE"))]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Grants: one row for each payment that was turned into access, under the reference that makes it count once.
+
+use super::accounts::{account_of, first_ticket};
+use super::sessions::{extend_session, session_by_account, SessionRow};
+use super::{Store, StoreError};
+use crate::config::{Metric, MintUrl};
+use crate::json::json;
+use crate::mac::MacAddr;
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use rusqlite::{params, Connection, OptionalExtension, Transaction};
+use serde_json::Value;
+
+/// By so much (seconds) the wall clock may have been set back since a sale without it being left out of the day's.
+const SLACK: u64 = 3600;
+
+/// A payment to be turned into access. `reference` names the payment and counts once, ever.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    pub reference: String,
+    pub mac: MacAddr,
+    pub venue: String,
+    pub amount: Sats,
+    pub metric: Metric,
+    pub allotment: Allotment,
+    /// What the allotment costs: the amount but for a rest that bought nothing.
+    pub value: Sats,
+    /// At whose price.
+    pub mint: Option<MintUrl>,
+}
+
+/// What was sold since a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sales {
+    pub count: u32,
+    pub amount: Sats,
+    pub time: Millis,
+    /// Bytes.
+    pub data: Allotment,
+}
+
+impl NewGrant {
+    /// As a column of a journal that grants later.
+    pub(super) fn to_text(&self) -> String {
+        json!({
+            "reference": self.reference,
+            "mac": self.mac.to_string(),
+            "venue": self.venue,
+            "amount": self.amount.0,
+            "metric": self.metric.as_str(),
+            "allotment": self.allotment.0,
+            "value": self.value.0,
+            "mint": self.mint.as_ref().map(MintUrl::as_str),
+        })
+        .to_string()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<NewGrant, StoreError> {
+        let unreadable = || StoreError::unreadable("access");
+        let json: Value = serde_json::from_str(text).map_err(|_| unreadable())?;
+        let field = |name: &str| json[name].as_str().ok_or_else(unreadable);
+        let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
+        let amount = Sats(number("amount")?);
+        Ok(NewGrant {
+            reference: field("reference")?.to_owned(),
+            mac: field("mac")?.parse().map_err(|_| unreadable())?,
+            venue: field("venue")?.to_owned(),
+            amount,
+            metric: Metric::parse(field("metric")?).ok_or_else(unreadable)?,
+            allotment: Allotment(number("allotment")?),
+            // Earlier versions did not write these.
+            value: json["value"].as_u64().map_or(amount, Sats),
+            mint: json["mint"].as_str().and_then(|url| MintUrl::parse(url).ok()),
+        })
+    }
+}
+
+impl Store {
+    /// Grants access for a payment; the same reference again changes nothing and answers the session as it is.
+    pub async fn grant(&self, grant: NewGrant) -> Result<SessionRow, StoreError> {
+        let now = self.now();
+        let wall = self.wall();
+        self.write(move |tx| add_grant(tx, &grant, now, wall)).await
+    }
+
+    /// Payments since a wall time; what the operator gave away is not counted.
+    pub async fn sales_since(&self, wall: UnixSeconds) -> Result<Sales, StoreError> {
+        // Service time is never ahead of the wall clock: what is that old by the one is so by the other.
+        let age = Millis::from_secs(self.wall().0.saturating_sub(wall.0).saturating_add(SLACK));
+        let since = self.now().saturating_sub(age);
+        self.read(move |db| {
+            Ok(db.query_row(
+                "SELECT COUNT(*), COALESCE(SUM(amount), 0),
+                        COALESCE(SUM(allotment) FILTER (WHERE metric = 'milliseconds'), 0),
+                        COALESCE(SUM(allotment) FILTER (WHERE metric = 'bytes'), 0)
+                 FROM grants WHERE granted_ms >= ?1 AND wall >= ?2 AND amount > 0",
+                params![since, wall],
+                |row| {
+                    Ok(Sales {
+                        count: row.get(0)?,
+                        amount: row.get(1)?,
+                        time: row.get(2)?,
+                        data: row.get(3)?,
+                    })
+                },
+            )?)
+        })
+        .await
+    }
+}
+
+pub(super) fn add_grant(
+    tx: &Transaction,
+    grant: &NewGrant,
+    now: Millis,
+    wall: UnixSeconds,
+) -> Result<SessionRow, StoreError> {
+    let mac = grant.mac.to_string();
+    let account = account_of(tx, &mac, now)?;
+    let new = tx.execute(
+        "INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        params![
+            grant.reference,
+            account,
+            mac,
+            grant.venue,
+            grant.amount,
+            grant.metric,
+            grant.allotment,
+            now,
+            wall
+        ],
+    )?;
+    if new == 1 {
+        extend_session(tx, account, grant, now)?;
+    }
+    let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
+    // What the operator gives away reaches nobody who could keep a ticket.
+    if new == 1 && grant.amount > Sats(0) {
+        session.ticket = first_ticket(tx, account)?;
+    }
+    Ok(session)
+}
+
+/// The session that this payment went into, as it is now; `None` if the payment was never granted.
+pub(super) fn granted_session(db: &Connection, reference: &str) -> Result<Option<SessionRow>, StoreError> {
+    Ok(known_grant(db, reference)?.and_then(|(_, session)| session))
+}
+
+/// What was paid under this reference, and the session it went into as it is now, if that is still there.
+pub(super) fn known_grant(
+    db: &Connection,
+    reference: &str,
+) -> Result<Option<(Sats, Option<SessionRow>)>, StoreError> {
+    let granted = db
+        .query_row(
+            "SELECT amount, account, venue, metric FROM grants WHERE reference = ?1",
+            [reference],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
+        )
+        .optional()?;
+    let Some((amount, account, venue, metric)) = granted else { return Ok(None) };
+    Ok(Some((amount, session_by_account(db, account, &venue, metric)?)))
+}
+
+/// Notes which keyset the proofs are of that came for a grant.
+pub(super) fn note_keyset(
+    tx: &Transaction,
+    reference: &str,
+    mint: &MintUrl,
+    keyset: &str,
+) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "UPDATE grants SET keyset = (SELECT id FROM wallet_keysets WHERE mint = ?2 AND keyset = ?3)
+         WHERE reference = ?1",
+    )?
+    .execute(params![reference, mint.as_str(), keyset])?;
+    Ok(())
+}

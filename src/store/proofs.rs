@@ -1,0 +1,191 @@
+//! The takings as ecash: proofs and their keysets. A proof's secret is derived from the takings' seed, so only its
+//! counter is kept. A proof that was spent is deleted.
+
+use super::grants::note_keyset;
+use super::settled::settle;
+use super::values::mint_of;
+use super::{Owner, RequestId, Store, StoreError};
+use crate::config::MintUrl;
+use crate::units::Sats;
+use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+
+/// Names a proof of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProofKey {
+    pub(super) keyset: i64,
+    pub(super) counter: u32,
+}
+
+#[cfg(test)]
+impl ProofKey {
+    /// One of no store.
+    pub fn of(counter: u32) -> ProofKey {
+        ProofKey { keyset: 0, counter }
+    }
+}
+
+/// A proof of the takings; its secret is that of `counter`.
+#[derive(Clone)]
+pub struct ProofRow {
+    pub key: ProofKey,
+    pub mint: MintUrl,
+    pub keyset: String,
+    pub counter: u32,
+    pub amount: Sats,
+    pub c: Vec<u8>,
+}
+
+/// Proofs that came from a mint, all of one keyset.
+#[derive(Clone)]
+pub struct NewProofs {
+    pub mint: MintUrl,
+    pub unit: String,
+    pub keyset: String,
+    /// Counter, amount, and the mint's signature as a compressed point.
+    pub proofs: Vec<(u32, Sats, Vec<u8>)>,
+}
+
+/// What is held of one mint and unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    pub mint: MintUrl,
+    pub unit: String,
+    /// May be spent.
+    pub free: Sats,
+    /// Held by operations that are not over: sent and not yet spent, or being paid with.
+    pub held: Sats,
+    pub proofs: u32,
+}
+
+impl Store {
+    /// The proofs that an operation holds.
+    pub async fn held_proofs(&self, op: i64) -> Result<Vec<ProofRow>, StoreError> {
+        self.read(move |db| proofs_where(db, "p.op = ?1", op)).await
+    }
+
+    /// The proofs of a mint that may be spent.
+    pub async fn free_proofs(&self, mint: &MintUrl) -> Result<Vec<ProofRow>, StoreError> {
+        let mint = mint.as_str().to_owned();
+        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint)).await
+    }
+
+    /// What is held, per mint and unit.
+    pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
+        self.read(|db| {
+            db.prepare(
+                "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
+                        COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NOT NULL), 0), COUNT(*)
+                 FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset GROUP BY k.mint, k.unit ORDER BY k.mint",
+            )?
+            .query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            })?
+            .map(|row| {
+                let (mint, unit, free, held, proofs) = row?;
+                Ok(Balance { mint: mint_of(&mint)?, unit, free, held, proofs })
+            })
+            .collect()
+        })
+        .await
+    }
+
+    /// Mint and keyset of everything that was ever held.
+    pub async fn wallet_keysets(&self) -> Result<Vec<(MintUrl, String)>, StoreError> {
+        self.read(|db| {
+            db.prepare("SELECT mint, keyset FROM wallet_keysets ORDER BY id")?
+                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?
+                .map(|row| {
+                    row.map_err(StoreError::from).and_then(|(mint, keyset)| Ok((mint_of(&mint)?, keyset)))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
+    /// it was not known.
+    pub async fn restored(&self, found: NewProofs, next_counter: u32) -> Result<Sats, StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET next = MAX(next, ?3)",
+                params![Owner::House.as_str(), found.keyset, next_counter],
+            )?;
+            add_proofs(tx, &found)
+        })
+        .await
+    }
+
+    /// The tokens of a house's part become proofs of the takings.
+    pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let adopted = tx
+                .query_row(
+                    "UPDATE parts SET token = NULL, sealed = NULL, outputs = '' WHERE id = ?1 AND state = 'claimed'
+                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request, position",
+                    [part],
+                    |row| Ok((RequestId(row.get(0)?), row.get(1)?)),
+                )
+                .optional()?;
+            let Some((request, position)) = adopted else { return Ok(()) };
+            add_proofs(tx, &takings)?;
+            note_keyset(tx, &request.reference(position), &takings.mint, &takings.keyset)?;
+            settle(tx, request.as_str())
+        })
+        .await
+    }
+}
+
+/// Adds what is not there yet; answers its sum.
+pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, StoreError> {
+    if new.proofs.is_empty() {
+        return Ok(Sats(0));
+    }
+    let mint = new.mint.as_str();
+    tx.execute(
+        "INSERT INTO wallet_keysets (mint, keyset, unit) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        params![mint, new.keyset, new.unit],
+    )?;
+    let keyset: i64 = tx.query_row(
+        "SELECT id FROM wallet_keysets WHERE mint = ?1 AND keyset = ?2",
+        params![mint, new.keyset],
+        |row| row.get(0),
+    )?;
+    let mut sum = Sats(0);
+    for (counter, amount, c) in &new.proofs {
+        let added = tx.execute(
+            "INSERT INTO proofs (keyset, counter, amount, c) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![keyset, counter, amount, c],
+        )?;
+        if added == 1 {
+            sum = sum.checked_add(*amount).ok_or(StoreError::Gone)?;
+        }
+    }
+    Ok(sum)
+}
+
+fn proofs_where(
+    db: &Connection,
+    condition: &str,
+    value: impl rusqlite::ToSql,
+) -> Result<Vec<ProofRow>, StoreError> {
+    db.prepare(&format!(
+        "SELECT p.keyset, p.counter, p.amount, p.c, k.mint, k.keyset
+         FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset WHERE {condition} ORDER BY p.keyset, p.counter"
+    ))?
+    .query_map([value], |row| Ok(proof_of(row)))?
+    .map(|proof| proof?)
+    .collect()
+}
+
+fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
+    let counter = row.get(1)?;
+    Ok(ProofRow {
+        key: ProofKey { keyset: row.get(0)?, counter },
+        counter,
+        amount: row.get(2)?,
+        c: row.get(3)?,
+        mint: mint_of(&row.get::<_, String>(4)?)?,
+        keyset: row.get(5)?,
+    })
+}
