@@ -73,7 +73,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
         vec![
             format!("{header} daddr @closed{digit} goto tg_near"),
             // Also what belongs to no connection, which nothing gives another source on its way out.
-            format!("ct state != {{ established, related }} {MADE_UP}"),
+            format!("ct state & (established | related) == 0 {MADE_UP}"),
             format!("meta mark set meta mark | {bit}"),
         ]
     };
@@ -121,10 +121,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
                 "goto tg_unpaid".to_owned(),
             ],
         ),
-        regular(
-            "tg_paid",
-            vec!["meta nfproto vmap { ipv4 : goto tg_paid4, ipv6 : goto tg_paid6 }".to_owned()],
-        ),
+        regular("tg_paid", vec!["meta nfproto ipv4 goto tg_paid4".to_owned(), "goto tg_paid6".to_owned()]),
         regular("tg_paid4", paid("ip", '4')),
         regular("tg_paid6", paid("ip6", '6')),
         // The router, its networks, and what is nowhere on the internet.
@@ -235,7 +232,10 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
         )
     };
     // A guest in its grace has paid for nothing yet, so its names are limited like any unpaid guest's.
-    let mut rules = vec!["iifname . ether saddr @slow_at jump tg_router".to_owned()];
+    let mut rules = Vec::new();
+    if plan.gives_grace {
+        rules.push("iifname . ether saddr @slow_at jump tg_router".to_owned());
+    }
     rules.push(format!("iifname @ifs ct status dnat ct direction original {UNPAID} jump tg_turned"));
     rules.extend(FAMILIES.map(seen));
     rules.push(format!("iifname @ifs ct state new {PAID} goto tg_served"));
@@ -268,14 +268,18 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let bit = format!("{MARK:#010x}");
     let counts_here = counts_at == Home::Inet;
     let family =
-        |kind: &str| format!("meta nfproto vmap {{ ipv4 : goto tg_{kind}4, ipv6 : goto tg_{kind}6 }}");
+        |kind: &str| [format!("meta nfproto ipv4 goto tg_{kind}4"), format!("goto tg_{kind}6")].to_vec();
     // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
     let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
     let up = |header: &str, digit: char| {
         let mut rules = vec![];
         // The garden counts for nobody.
-        rules.extend(garden_of(plan, "daddr", digit, "", "accept"));
-        rules.push(format!("iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"));
+        rules.extend(garden_of(plan, "daddr", digit, "oifname != @ifs ", "accept"));
+        if plan.gives_grace {
+            rules.push(format!(
+                "iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"
+            ));
+        }
         if counts_here {
             // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
             rules.push("quota name iifname . ether saddr map @qm_at drop".to_owned());
@@ -283,6 +287,8 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
         rules.extend([
             // Whose answers get in is known: that the address still sends, every 32nd packet says well enough.
             format!("ct state established meta random & 31 != 0 {header} saddr @dl{digit} accept"),
+            "oifname @ifs drop".to_owned(),
+            format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
             format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}"),
             format!("update @ul{digit}_at {{ iifname . ether saddr . {header} saddr timeout 1h }}"),
         ]);
@@ -295,7 +301,11 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let down = |header: &str, digit: char| {
         // Nothing in the garden begins a conversation.
         let mut rules = garden_of(plan, "saddr", digit, "ct state established ", "accept");
-        rules.push(format!("{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"));
+        if plan.gives_grace {
+            rules.push(format!(
+                "{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"
+            ));
+        }
         if counts_here {
             rules.push(format!("quota name {header} daddr map @qm{digit} drop"));
         }
@@ -314,19 +324,11 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
             -5,
             vec!["iifname @ifs goto tg_up".to_owned(), "oifname @ifs goto tg_down".to_owned()],
         ),
-        regular(
-            "tg_up",
-            vec![
-                format!("{UNPAID} goto tg_strangers"),
-                "oifname @ifs drop".to_owned(),
-                format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
-                family("up"),
-            ],
-        ),
+        regular("tg_up", [vec![format!("{UNPAID} goto tg_strangers")], family("up")].concat()),
         regular("tg_strangers", strangers),
         regular("tg_up4", up("ip", '4')),
         regular("tg_up6", up("ip6", '6')),
-        regular("tg_down", vec![family("down")]),
+        regular("tg_down", family("down")),
         regular("tg_down4", down("ip", '4')),
         regular("tg_down6", down("ip6", '6')),
     ]

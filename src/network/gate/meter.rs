@@ -69,7 +69,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
         format!("{station} != @received accept"),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
         // Tags within tags the kernel takes off behind this hook.
-        "meta protocol vmap { ip : goto tg_comes4, ip6 : goto tg_comes6, 0x8100 : drop, 0x88a8 : drop }".to_owned(),
+        "meta protocol vmap { ip : goto tg_comes4, ip6 : goto tg_comes6, 0x8100 : drop, 0x88a8 : drop }"
+            .to_owned(),
     ];
     comes.push(ChainSpec { name: "tg_comes".to_owned(), hook: Some(("ingress", FIRST)), rules });
 

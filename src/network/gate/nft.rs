@@ -213,7 +213,8 @@ impl NftGate {
         let (fits, outdated, snapshot, forwarded) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
-            let fits = !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, home, &nft.chains()?);
+            let fits =
+                !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, home, &nft.chains()?);
             // Elements of a set that is not ours mean nothing to us.
             let snapshot = match fits {
                 true => Snapshot::read(nft, before)?,
@@ -249,7 +250,8 @@ impl NftGate {
         let mut leftovers = Changes::default();
         forwarded.remove_all(&mut leftovers);
         let changes = elements(&snapshot);
-        match self.run(&(ruleset::load(plan, home, closed, !fits) + &leftovers.script() + &changes.script())) {
+        match self.run(&(ruleset::load(plan, home, closed, !fits) + &leftovers.script() + &changes.script()))
+        {
             Ok(()) => {
                 self.snapshot = snapshot;
                 self.snapshot.take_in(&changes);
@@ -363,6 +365,9 @@ impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
         self.generation = None;
+        // A grace that runs stays slow, whatever the plan gives from now on.
+        let gives_grace = plan.gives_grace || leases.iter().any(|lease| lease.is_slow);
+        let plan = &Plan { gives_grace, ..plan.clone() };
         let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
         let table = closed.and_then(|closed| {
