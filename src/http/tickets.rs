@@ -1,7 +1,8 @@
 //! `POST /ticket`: going on with what was paid under another MAC address, or a new ticket for what this one paid.
 
 use super::answer::{self, Answer};
-use super::routes::{open_shop, refusal, Visit};
+use super::entrance::Visit;
+use super::refusals::{open_shop, refusal};
 use crate::access::TicketError;
 use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
 use crate::shop::Site;

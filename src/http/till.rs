@@ -1,12 +1,19 @@
 //! The portal's page for paying with a card, and its form.
 
 use super::answer::{self, Answer};
-use super::pages::{chosen, refused_purchase, show, OfferFacts};
-use super::routes::{open_shop, Visit};
+use super::entrance::Visit;
+use super::offers::{chosen, refused_purchase, stock};
+use super::refusals::open_shop;
+use super::route::Answering;
+use super::sent::Sent;
+use super::show::show;
+use super::Edge;
 use crate::ecash::GUEST_PATIENCE;
-use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
+use crate::form::pairs;
+use crate::portal::{self, Asking, Notice, Pay, PayWithCard, Quantity, State};
 use crate::sale::invoice::{Code, ProxyError, Request};
 use crate::sale::till::{NoSale, Purchase, Sold};
+
 use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
@@ -29,9 +36,18 @@ pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
 }
 
-/// `POST /card`, with the form as the query of the visit.
-pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let lang = visit.filled("lang").and_then(Lang::from_tag);
+/// `POST /card`: shows the card whose link is in the form.
+pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match sent.text().await {
+            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Err(answer) => answer,
+        }
+    })
+}
+
+async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let lang = visit.lang();
     let open = match visit.filled("r") {
         Some(_) => match open_request(site, visit).await {
             Ok(request) => Some(request),
@@ -60,7 +76,7 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// What a guest is shown whose card has paid, or has not.
 fn ended(site: &Arc<Site>, visit: &Visit, open: Option<&Request>, outcome: Result<Sold, NoSale>) -> Answer {
-    let lang = visit.filled("lang").and_then(Lang::from_tag);
+    let lang = visit.lang();
     let why = match outcome {
         Ok(Sold::Here) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Ok(Sold::Given(id)) => {
@@ -100,11 +116,8 @@ fn form(
     open: Option<&Request>,
     notice: Option<Notice>,
 ) -> Answer {
-    let facts = OfferFacts::gather(site, visit);
-    let mut notices = facts.notices();
-    notices.extend(notice);
-    let mints = facts.mints();
-    let offer = facts.offer(visit, &mints, &notices, None);
+    let stock = stock(site, visit);
+    let offer = stock.offer(stock.notices().into_iter().chain(notice).collect(), None);
     let open = open.and_then(|request| {
         let part = request.parts().first()?;
         Some(Pay {

@@ -30,7 +30,7 @@ COUNTS = 1, 250, 1000
 ROUNDS = 60
 PACKETS = 5_000
 """In one round."""
-BUDGETS = {"time": ("100h", 0.75), "bytes": ("100GB", 0.65)}
+BUDGETS = {"time": ("100h", 0.68), "bytes": ("100GB", 0.6)}
 """By what is sold: each session's allotment, and the least part of a plain router's rate."""
 PAYLOAD = 18
 """Of a smallest Ethernet frame, which is 64 bytes with its checksum."""
