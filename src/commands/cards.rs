@@ -1,12 +1,12 @@
 //! `tollgated card ...`: the operator's words for what the card room does.
 
 use super::Refusal;
-use crate::access::Price;
 use crate::card::{CardError, Cards};
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::sale::invoice::{Part, Progress};
 use crate::sale::till::{Purchase, Sold};
+use crate::sale::Price;
 use crate::shop::{Shop, Site};
 use crate::store::RequestId;
 use crate::units::Sats;

@@ -4,14 +4,17 @@ use super::answer::{self, Answer};
 use super::origin::{is_asked_by_address, AskedAt};
 use super::routes::{open_shop, status_of, Visit};
 use super::{till, ways};
-use crate::access::{Price, Session};
+use crate::access::Session;
 use crate::config::{MintUrl, Venue};
+use crate::mint_proxy::{Code, ProxyError};
 use crate::portal::{
     self, Asking, Kept, Lang, Money, Notice, Offer, OfferedMint, Online, Page, Paid, PaidStep, Pay, Quantity,
     Reason, State, Trouble, Waiting,
 };
-use crate::sale::invoice::{Ask, AskPart, Code, Progress, ProxyError, Request};
-use crate::shop::Site;
+use crate::sale::invoice::{Ask, AskPart, Progress, Request};
+use crate::sale::Price;
+use crate::shop::{Shop, Site};
+use crate::store::RequestId;
 use crate::units::{Allotment, Millis, Sats};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
@@ -39,7 +42,7 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     let online = session.as_ref().filter(|session| session.is_running());
     let choosing = visit.get("choose").is_some();
     let asked_for = match visit.get("r").and_then(|id| id.parse().ok()) {
-        Some(id) => match shop.invoices.glance(visit.caller.mac, &id).await {
+        Some(id) => match glance(shop, visit, &id).await {
             // Another mint was faster.
             Ok(request) if request.id != id && !choosing => {
                 let lang = visit.get("lang").and_then(Lang::from_tag);
@@ -106,6 +109,11 @@ pub async fn portal(site: &Arc<Site>, visit: &Visit) -> Answer {
     show(visit, StatusCode::OK, state)
 }
 
+async fn glance(shop: &Shop, visit: &Visit, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+    let found = shop.invoices.glance(visit.caller.mac, id).await;
+    found.map_err(|error| ProxyError::from(error).about(id))
+}
+
 /// `POST /pay`, with the form as the query of the visit: opens the request and sends the browser to its page.
 pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
     let lang = visit.filled("lang").and_then(Lang::from_tag);
@@ -115,7 +123,10 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
         let begun = shop.invoices.begin(&visit.caller, &visit.venue, ask)?;
         let id = begun.request.id.clone();
         match tokio::time::timeout(FORM_PATIENCE, shop.invoices.opened(begun)).await {
-            Ok(opened) => Ok(opened?.request.id.clone()),
+            Ok(opened) => {
+                let opened = opened.map_err(|error| ProxyError::from(error).about(&id))?;
+                Ok(opened.request.id.clone())
+            }
             Err(_) => Ok(id),
         }
     };

@@ -11,10 +11,11 @@ use crate::config::{Config, Venue};
 use crate::form::pairs;
 use crate::json::json;
 use crate::mint_proxy::{self, parse_ask, without_ticket};
+use crate::mint_proxy::{Code, ProxyError};
 use crate::network::devices;
 use crate::network::neighbours::{Caller, CallerError};
 use crate::portal;
-use crate::sale::invoice::{Code, ProxyError};
+
 use crate::shop::{Shop, Site};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};

@@ -4,9 +4,11 @@ use super::answer::{self, Answer};
 use super::pages::{chosen, refused_purchase, show, OfferFacts};
 use super::routes::{open_shop, Visit};
 use crate::ecash::GUEST_PATIENCE;
+use crate::mint_proxy::{Code, ProxyError};
 use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
-use crate::sale::invoice::{Code, ProxyError, Request};
-use crate::sale::till::{NoSale, Purchase, Sold};
+use crate::sale::invoice::Request;
+use crate::sale::till::{Purchase, Sold};
+use crate::sale::{Limit, SaleError};
 use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
@@ -40,18 +42,20 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
         },
         None => None,
     };
-    let sold = async {
-        let shop = open_shop(site).map_err(NoSale::Sale)?;
-        let part = open.as_ref().and_then(|request| request.parts().first());
-        let purchase = match part {
-            Some(part) => Purchase { mint: part.mint.clone(), amount: part.amount },
-            None => chosen(visit)
-                .map(|part| Purchase { mint: part.mint, amount: part.amount })
-                .map_err(NoSale::Sale)?,
-        };
-        let link = visit.get("link").unwrap_or_default();
-        shop.till.sell(&visit.caller, &visit.venue, purchase, link).await
+    let shop = match open_shop(site) {
+        Ok(shop) => shop,
+        Err(error) => return refused_purchase(site, visit, &error),
     };
+    let part = open.as_ref().and_then(|request| request.parts().first());
+    let purchase = match part {
+        Some(part) => Purchase { mint: part.mint.clone(), amount: part.amount },
+        None => match chosen(visit) {
+            Ok(part) => Purchase { mint: part.mint, amount: part.amount },
+            Err(error) => return refused_purchase(site, visit, &error),
+        },
+    };
+    let link = visit.get("link").unwrap_or_default();
+    let sold = shop.till.sell(&visit.caller, &visit.venue, purchase, link);
     match tokio::time::timeout(GUEST_PATIENCE, sold).await {
         Ok(outcome) => ended(site, visit, open.as_deref(), outcome),
         Err(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::shown_card_location(lang)),
@@ -59,26 +63,31 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
 }
 
 /// What a guest is shown whose card has paid, or has not.
-fn ended(site: &Arc<Site>, visit: &Visit, open: Option<&Request>, outcome: Result<Sold, NoSale>) -> Answer {
+fn ended(
+    site: &Arc<Site>,
+    visit: &Visit,
+    open: Option<&Request>,
+    outcome: Result<Sold, SaleError>,
+) -> Answer {
     let lang = visit.filled("lang").and_then(Lang::from_tag);
     let why = match outcome {
         Ok(Sold::Here) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Ok(Sold::Given(id)) => {
             return answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang))
         }
-        Err(NoSale::Sale(error)) => return refused_purchase(site, visit, &error),
         Err(why) => why,
     };
     let (status, notice) = match &why {
-        NoSale::NoLink => (StatusCode::BAD_REQUEST, Notice::CardUnreadable),
-        NoSale::Onion => (StatusCode::BAD_REQUEST, Notice::CardOnion),
-        NoSale::Busy => (StatusCode::TOO_MANY_REQUESTS, Notice::CardBusy),
-        NoSale::Used => (StatusCode::CONFLICT, Notice::CardUsed),
-        NoSale::Amount { least, most } => {
+        SaleError::NoLink => (StatusCode::BAD_REQUEST, Notice::CardUnreadable),
+        SaleError::Onion => (StatusCode::BAD_REQUEST, Notice::CardOnion),
+        SaleError::TooMany(Limit::Cards) => (StatusCode::TOO_MANY_REQUESTS, Notice::CardBusy),
+        SaleError::LinkUsed => (StatusCode::CONFLICT, Notice::CardUsed),
+        SaleError::CardAmount { least, most } => {
             (StatusCode::BAD_REQUEST, Notice::CardAmount { least: *least, most: *most })
         }
-        NoSale::Said(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
-        NoSale::Unreachable | NoSale::Sale(_) => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
+        SaleError::CardSays(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
+        SaleError::IssuerAway => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
+        _ => return refused_purchase(site, visit, &why.into()),
     };
     form(site, visit, status, open, Some(notice))
 }

@@ -7,9 +7,10 @@ use super::origin::{is_own_page, may_see_ticket, origin_allowed};
 use super::routes::{open_shop, Visit};
 use super::Edge;
 use crate::json::json;
+use crate::mint_proxy::{Code, ProxyError};
 use crate::mint_proxy::{Conversation, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
-use crate::sale::invoice::{Code, ProxyError};
+
 use crate::stream::AnyStream;
 use crate::task;
 use futures_util::{FutureExt, SinkExt, StreamExt};
