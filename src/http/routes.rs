@@ -256,7 +256,7 @@ async fn new_mint_request(site: &Arc<Site>, visit: &Visit, text: &str) -> Answer
     let opened = async {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
-        let opened = shop.invoices.open(&visit.caller, &visit.venue, parse_ask(text)?).await?;
+        let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, parse_ask(text)?).await?;
         Ok((shop, opened))
     };
     match opened.await {
@@ -272,7 +272,7 @@ async fn mint_request(site: &Arc<Site>, visit: &Visit, id: &str) -> Answer {
         let shop = open_shop(site)?;
         shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
         let id = id.parse().map_err(|()| ProxyError::new(Code::RequestNotFound, "no such request"))?;
-        Ok((shop, shop.invoices.status_asked(visit.caller.mac, &id).await?))
+        Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
     };
     match found.await {
         Ok((shop, request)) => answer::json(StatusCode::OK, &told(visit, shop.mint_proxy.answer(&request))),

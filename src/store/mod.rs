@@ -50,7 +50,7 @@ pub use error::StoreError;
 pub use grants::{NewGrant, Sales};
 pub use keyfile::{KeyFile, Secret};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
-pub use outputs::ClaimRow;
+pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
 pub use requests::{NewRequest, Owner, RequestId, RequestRow};

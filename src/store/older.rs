@@ -93,24 +93,12 @@ fn settle_some(tx: &Transaction) -> Result<bool, StoreError> {
         ),
     )?;
     for request in &settled {
-        settle_older(tx, request)?;
+        settle(tx, request)?;
     }
     Ok(!settled.is_empty())
 }
 
-/// Settles a request whose grants do not say yet which keyset their proofs are of.
-pub(super) fn settle_older(tx: &Transaction, request: &str) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "UPDATE grants SET keyset = (SELECT MAX(k.id) FROM parts p JOIN claims c ON c.part = p.id
-             JOIN wallet_keysets k ON k.mint = p.mint AND k.keyset = c.keyset
-             WHERE p.request = ?1 AND p.request || '/' || p.position = grants.reference)
-         WHERE reference > ?1 || '/' AND reference < ?1 || '0' AND keyset IS NULL",
-    )?
-    .execute([request])?;
-    settle(tx, request)
-}
-
-/// Takes invoice and outputs from some parts whose tokens are here. False: there are no more.
+/// Takes the invoice from some parts whose tokens are here. False: there are no more.
 fn strip_some(tx: &Transaction) -> Result<bool, StoreError> {
     let stripped = tx
         .prepare(&format!(
@@ -121,12 +109,6 @@ fn strip_some(tx: &Transaction) -> Result<bool, StoreError> {
     for part in &stripped {
         tx.execute(
             "UPDATE parts SET invoice = NULL, expires_at = NULL, due_ms = NULL WHERE id = ?1",
-            [part],
-        )?;
-        // Those of a token that waits to become takings tell its counters.
-        tx.execute(
-            "DELETE FROM claims WHERE part = ?1 AND (SELECT owner FROM requests JOIN parts ON request = requests.id
-             WHERE parts.id = ?1) = 'guest'",
             [part],
         )?;
     }

@@ -4,9 +4,9 @@
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
-use super::counters::{new_operation_number, take_counter};
+use super::counters::new_operation_number;
 use super::grants::{add_grant, known_grant, NewGrant};
-use super::outputs::{amounts_of, amounts_text, ClaimRow};
+use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::tokens::Holder;
 use super::values::mint_of;
@@ -68,7 +68,7 @@ pub struct OpRow {
     pub amount: Sats,
     pub token: Option<String>,
     /// The newest is last.
-    pub outputs: Vec<ClaimRow>,
+    pub outputs: Vec<OutputsRow>,
     pub quote: Option<String>,
     pub result: Option<String>,
     pub created: Millis,
@@ -103,28 +103,27 @@ impl Store {
                 return Ok(Begun::Full);
             }
             let id = new_operation_number(tx)?;
+            let sealed = op.token.as_deref().map(|token| Holder::Operation(id).seal(&vault, token));
+            let outputs = op.outputs.as_ref();
+            let outputs =
+                outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House, keyset, amounts, 0));
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (id, kind, state, mint, reference, amount, outputs, quote, access, created_ms)
-                 VALUES (?8, ?1, 'open', ?2, ?3, ?4, '', ?5, ?6, ?7)",
+                     (id, kind, state, mint, reference, amount, sealed, outputs, quote, access, created_ms)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
+                    id,
                     op.kind.as_str(),
                     op.mint.as_str(),
                     op.reference,
                     op.amount,
+                    sealed.transpose()?,
+                    outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
                     op.quote,
                     op.grant.as_ref().map(NewGrant::to_text),
-                    now,
-                    id
+                    now
                 ],
             )?;
-            if let Some(token) = &op.token {
-                let sealed = Holder::Operation(id).seal(&vault, token)?;
-                tx.execute("UPDATE wallet_ops SET sealed = ?2 WHERE id = ?1", params![id, sealed])?;
-            }
-            if let Some((keyset, amounts)) = &op.outputs {
-                add_outputs(tx, id, keyset, amounts)?;
-            }
             for key in &op.spends {
                 let held = tx.execute(
                     "UPDATE proofs SET op = ?1 WHERE keyset = ?2 AND counter = ?3 AND op IS NULL",
@@ -146,14 +145,8 @@ impl Store {
         keyset: String,
         amounts: Vec<u64>,
         skip: u32,
-    ) -> Result<ClaimRow, StoreError> {
-        self.write(move |tx| {
-            if skip > 0 {
-                take_counter(tx, Owner::House, &keyset, skip)?;
-            }
-            add_outputs(tx, op, &keyset, &amounts)
-        })
-        .await
+    ) -> Result<OutputsRow, StoreError> {
+        self.write(move |tx| add_outputs(tx, op, &keyset, &amounts, skip)).await
     }
 
     /// From now on the proofs of a melt are traded away, on outputs of this keyset.
@@ -162,14 +155,14 @@ impl Store {
         op: i64,
         keyset: String,
         amounts: Vec<u64>,
-    ) -> Result<ClaimRow, StoreError> {
+    ) -> Result<OutputsRow, StoreError> {
         self.write(move |tx| {
             let changed = tx.execute(
                 "UPDATE wallet_ops SET state = 'cancelling' WHERE id = ?1 AND state = 'open' AND kind = 'melt'",
                 [op],
             )?;
             match changed {
-                1 => add_outputs(tx, op, &keyset, &amounts),
+                1 => add_outputs(tx, op, &keyset, &amounts, 0),
                 _ => Err(StoreError::Gone),
             }
         })
@@ -265,16 +258,20 @@ impl Store {
     }
 }
 
-fn add_outputs(tx: &Transaction, op: i64, keyset: &str, amounts: &[u64]) -> Result<ClaimRow, StoreError> {
-    let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
-    let counter = take_counter(tx, Owner::House, keyset, count)?;
-    let line = format!("{keyset} {counter} {}\n", amounts_text(amounts));
+fn add_outputs(
+    tx: &Transaction,
+    op: i64,
+    keyset: &str,
+    amounts: &[u64],
+    skip: u32,
+) -> Result<OutputsRow, StoreError> {
+    let outputs = OutputsRow::take(tx, Owner::House, keyset, amounts, skip)?;
     let changed = tx.execute(
         "UPDATE wallet_ops SET outputs = outputs || ?2 WHERE id = ?1 AND state IN ('open', 'cancelling')",
-        params![op, line],
+        params![op, outputs.to_line()],
     )?;
     match changed {
-        1 => Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() }),
+        1 => Ok(outputs),
         _ => Err(StoreError::Gone),
     }
 }
@@ -311,7 +308,6 @@ fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, St
 }
 
 fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
-    let outputs: String = row.get(7)?;
     let id = row.get(0)?;
     Ok(OpRow {
         id,
@@ -321,21 +317,11 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         reference: row.get(4)?,
         amount: row.get(5)?,
         token: Holder::Operation(id).token(vault, row.get(11)?, row.get(6)?)?,
-        outputs: outputs.lines().map(outputs_of).collect::<Result<_, _>>()?,
+        outputs: outputs_of(&row.get::<_, String>(7)?)?,
         quote: row.get(8)?,
         result: row.get(9)?,
         created: row.get(10)?,
     })
-}
-
-fn outputs_of(line: &str) -> Result<ClaimRow, StoreError> {
-    let mut words = line.split(' ');
-    match (words.next(), words.next().map(str::parse), words.next()) {
-        (Some(keyset), Some(Ok(counter)), Some(amounts)) => {
-            Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts_of(amounts)? })
-        }
-        _ => Err(StoreError::unreadable("outputs")),
-    }
 }
 
 impl OpKind {

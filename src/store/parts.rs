@@ -5,7 +5,7 @@
 
 use super::counters::{new_part_number, take_counter};
 use super::grants::{add_grant, granted_session, note_keyset, NewGrant};
-use super::outputs::{amounts_of, amounts_text, ClaimRow};
+use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs};
 use super::requests::request_by_id;
 use super::settled::settle;
@@ -62,7 +62,8 @@ pub struct PartRow {
     pub token: Option<String>,
     /// The guest said that the tokens are safe, or they were seen spent.
     pub acked: bool,
-    pub claims: Vec<ClaimRow>,
+    /// The newest is last.
+    pub outputs: Vec<OutputsRow>,
 }
 
 /// An invoice that waits for its payment: what it takes to ask for it.
@@ -136,12 +137,14 @@ impl Store {
         keyset: String,
         amounts: Vec<u64>,
         skip: u32,
-    ) -> Result<ClaimRow, StoreError> {
+    ) -> Result<OutputsRow, StoreError> {
         self.write(move |tx| {
-            if skip > 0 {
-                take_counter(tx, owner, &keyset, skip)?;
+            let outputs = OutputsRow::take(tx, owner, &keyset, &amounts, skip)?;
+            let append = "UPDATE parts SET outputs = outputs || ?2 WHERE id = ?1";
+            match tx.execute(append, params![part, outputs.to_line()])? {
+                1 => Ok(outputs),
+                _ => Err(StoreError::Gone),
             }
-            add_claim(tx, part, owner, &keyset, &amounts)
         })
         .await
     }
@@ -167,12 +170,11 @@ impl Store {
                 Tokens::House(_) => None,
             };
             let changed = tx.execute(
-                "UPDATE parts SET state = 'claimed', sealed = ?2, invoice = NULL, expires_at = NULL, due_ms = NULL
+                "UPDATE parts SET state = 'claimed', sealed = ?2, invoice = NULL, expires_at = NULL, due_ms = NULL, outputs = ''
                  WHERE id = ?1 AND state IN ('unpaid', 'paid', 'expired')",
                 params![part, sealed],
             )?;
             if changed == 1 {
-                tx.execute("DELETE FROM claims WHERE part = ?1", [part])?;
                 if let Tokens::House(proofs) = &tokens {
                     add_proofs(tx, proofs)?;
                 }
@@ -289,11 +291,12 @@ pub(super) fn add_part(
     part: &NewPart,
 ) -> Result<(), StoreError> {
     let lock_index = take_counter(tx, request.owner, "lock", 1)?;
-    let id = new_part_number(tx)?;
+    let outputs = OutputsRow::take(tx, request.owner, &part.keyset, &part.amounts, 0)?;
     tx.execute(
-        "INSERT INTO parts (id, request, position, mint, amount, metric, allotment, lock_index, state)
-         VALUES (?8, ?1, ?2, ?3, ?4, ?5, ?6, ?7, 'asking')",
+        "INSERT INTO parts (id, request, position, mint, amount, metric, allotment, lock_index, state, outputs)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'asking', ?9)",
         params![
+            new_part_number(tx)?,
             request.id.0,
             position,
             part.mint.as_str(),
@@ -301,26 +304,10 @@ pub(super) fn add_part(
             part.metric,
             part.allotment,
             lock_index,
-            id
+            outputs.to_line()
         ],
     )?;
-    add_claim(tx, id, request.owner, &part.keyset, &part.amounts).map(drop)
-}
-
-fn add_claim(
-    tx: &Transaction,
-    part: i64,
-    owner: Owner,
-    keyset: &str,
-    amounts: &[u64],
-) -> Result<ClaimRow, StoreError> {
-    let count = u32::try_from(amounts.len()).map_err(|_| StoreError::CounterExhausted)?;
-    let counter = take_counter(tx, owner, keyset, count)?;
-    tx.execute(
-        "INSERT INTO claims (part, keyset, counter, amounts) VALUES (?1, ?2, ?3, ?4)",
-        params![part, keyset, counter, amounts_text(amounts)],
-    )?;
-    Ok(ClaimRow { keyset: keyset.to_owned(), counter, amounts: amounts.to_vec() })
+    Ok(())
 }
 
 /// The parts of a request in their order.
@@ -329,27 +316,13 @@ pub(super) fn parts_of(
     vault: &Vault,
     request: &RequestId,
 ) -> Result<Vec<PartRow>, StoreError> {
-    let mut parts = db
-        .prepare_cached(
-            "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token,
-             acked, metric, sealed FROM parts WHERE request = ?1 ORDER BY position",
-        )?
-        .query_map([&request.0], |row| Ok(part_of(row, vault)))?
-        .map(|part| part?)
-        .collect::<Result<Vec<PartRow>, StoreError>>()?;
-    for part in &mut parts {
-        part.claims = db
-            .prepare_cached("SELECT keyset, counter, amounts FROM claims WHERE part = ?1 ORDER BY id")?
-            .query_map([part.id], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?))
-            })?
-            .map(|claim| {
-                let (keyset, counter, amounts) = claim?;
-                Ok(ClaimRow { keyset, counter, amounts: amounts_of(&amounts)? })
-            })
-            .collect::<Result<_, StoreError>>()?;
-    }
-    Ok(parts)
+    db.prepare_cached(
+        "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token,
+         acked, metric, sealed, outputs FROM parts WHERE request = ?1 ORDER BY position",
+    )?
+    .query_map([&request.0], |row| Ok(part_of(row, vault)))?
+    .map(|part| part?)
+    .collect()
 }
 
 fn part_of(row: &Row, vault: &Vault) -> Result<PartRow, StoreError> {
@@ -369,7 +342,7 @@ fn part_of(row: &Row, vault: &Vault) -> Result<PartRow, StoreError> {
         token: Holder::Part(id).token(vault, row.get(14)?, row.get(11)?)?,
         acked: row.get(12)?,
         metric: row.get(13)?,
-        claims: Vec::new(),
+        outputs: outputs_of(&row.get::<_, String>(15)?)?,
     })
 }
 

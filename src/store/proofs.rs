@@ -1,9 +1,10 @@
 //! The takings as ecash: proofs and their keysets. A proof's secret is derived from the takings' seed, so only its
 //! counter is kept. A proof that was spent is deleted.
 
-use super::older::settle_older;
+use super::grants::note_keyset;
+use super::settled::settle;
 use super::values::mint_of;
-use super::{Owner, Store, StoreError};
+use super::{Owner, RequestId, Store, StoreError};
 use crate::config::MintUrl;
 use crate::units::Sats;
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -118,17 +119,18 @@ impl Store {
     /// The tokens of a house's part become proofs of the takings.
     pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
         self.write(move |tx| {
-            let request: Option<String> = tx
+            let adopted = tx
                 .query_row(
-                    "UPDATE parts SET token = NULL, sealed = NULL WHERE id = ?1 AND state = 'claimed'
-                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request",
+                    "UPDATE parts SET token = NULL, sealed = NULL, outputs = '' WHERE id = ?1 AND state = 'claimed'
+                     AND (token IS NOT NULL OR sealed IS NOT NULL) RETURNING request, position",
                     [part],
-                    |row| row.get(0),
+                    |row| Ok((RequestId(row.get(0)?), row.get(1)?)),
                 )
                 .optional()?;
-            let Some(request) = request else { return Ok(()) };
+            let Some((request, position)) = adopted else { return Ok(()) };
             add_proofs(tx, &takings)?;
-            settle_older(tx, &request)
+            note_keyset(tx, &request.reference(position), &takings.mint, &takings.keyset)?;
+            settle(tx, request.as_str())
         })
         .await
     }

@@ -70,6 +70,6 @@ fn part_of(row: &Row) -> Result<PartRow, StoreError> {
         due: None,
         token: None,
         acked: false,
-        claims: Vec::new(),
+        outputs: Vec::new(),
     })
 }

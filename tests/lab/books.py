@@ -25,7 +25,7 @@ class Books:
 
     def __init__(self, daemon: Daemon) -> None:
         with copied(daemon) as (db, key, vault):
-            self.tables = {name: read(db, f"SELECT * FROM {name}") for name in ("requests", "parts", "claims", "grants", "sessions", "counters", "wallet_ops")}
+            self.tables = {name: read(db, f"SELECT * FROM {name}") for name in ("requests", "parts", "grants", "sessions", "counters", "wallet_ops")}
             keysets = read(db, "SELECT * FROM wallet_keysets")
             self.proofs = read(db, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
         self.seed = Seed(key)
@@ -42,6 +42,11 @@ class Books:
         settled = [part for part in self.settled if (part["request"], part["position"]) not in open_parts]
         return [part for part in self.tables["parts"] + settled
                 if (not states or part["state"] in states) and owner in (None, part["owner"]) and mint in (None, part["mint"])]
+
+    @property
+    def outputs(self) -> list[dict]:
+        """The sets of outputs that open parts were asked for with, those of a part oldest first."""
+        return [{"part": part["id"], "keyset": line.split(" ")[0]} for part in self.tables["parts"] for line in part["outputs"].splitlines()]
 
     @property
     def grants(self) -> list[dict]:

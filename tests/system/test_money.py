@@ -316,7 +316,7 @@ def test_keyset_of_the_real_mint_rotated_before_the_payment_changes_nothing_for_
     daemon = make_daemon(mint.url)
     with MintProxy(lab.guest) as proxy:
         made = proxy.request(mint.url, 13)
-        (old,) = Books(daemon).tables["claims"]
+        (old,) = Books(daemon).outputs
         mint.rotate()
         mint.pay(made["invoice"])
         token = proxy.wait("tokens_ready")["tokens"]
@@ -393,7 +393,7 @@ def test_mint_that_refuses_every_output_does_not_fill_the_store(lab, make_daemon
         books = Books(daemon)
         for fault, mint in mints.items():
             (part,) = [part["id"] for part in books.tables["parts"] if part["mint"] == mint.url]
-            assert len([claim for claim in books.tables["claims"] if claim["part"] == part]) <= most[fault], fault
+            assert len([outputs for outputs in books.outputs if outputs["part"] == part]) <= most[fault], fault
             mint.behave()
         for fault, mint in mints.items():
             gets(*made[fault], 35)

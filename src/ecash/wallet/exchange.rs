@@ -15,7 +15,7 @@ use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wire::ProofState;
-use crate::store::{ClaimRow, OpRow};
+use crate::store::{OpRow, OutputsRow};
 use crate::task;
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
@@ -258,7 +258,7 @@ impl Wallet {
     }
 
     /// Derives the outputs of a line of the journal again.
-    pub(super) async fn outputs(&self, claim: &ClaimRow) -> Result<Arc<Outputs>, EcashError> {
+    pub(super) async fn outputs(&self, claim: &OutputsRow) -> Result<Arc<Outputs>, EcashError> {
         prepare(self.0.seed.clone(), claim).await
     }
 }
@@ -266,7 +266,7 @@ impl Wallet {
 /// Derives outputs from what was written down of them, off the async thread.
 pub async fn prepare(
     seed: Arc<crate::ecash::seed::Seed>,
-    claim: &ClaimRow,
+    claim: &OutputsRow,
 ) -> Result<Arc<Outputs>, EcashError> {
     let keyset = KeysetId::parse(&claim.keyset).ok_or(EcashError::AmountNotPossible)?;
     let amounts: Vec<Sats> = claim.amounts.iter().copied().map(Sats).collect();

@@ -438,7 +438,7 @@ impl Wallet {
     }
 }
 
-fn is_blank(outputs: &crate::store::ClaimRow) -> bool {
+fn is_blank(outputs: &crate::store::OutputsRow) -> bool {
     outputs.amounts.iter().all(|amount| *amount == 0)
 }
 

@@ -145,7 +145,7 @@ fn proofs_of(seed: &Seed, part: &PartRow) -> Option<NewProofs> {
     let known: Vec<_> = token.proofs.iter().filter_map(|proof| proof.keyset.full()).collect();
     let mut proofs = token.resolve(&known).ok()?;
     let keyset = proofs.first()?.keyset;
-    for claim in part.claims.iter().filter(|claim| claim.keyset == keyset.to_string()) {
+    for claim in part.outputs.iter().filter(|claim| claim.keyset == keyset.to_string()) {
         for counter in (claim.counter..).take(claim.amounts.len()) {
             let (secret, _) = seed.secret(&keyset, counter).ok()?;
             proofs.iter_mut().filter(|proof| proof.secret == secret).for_each(|p| p.counter = Some(counter));

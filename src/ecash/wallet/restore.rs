@@ -17,7 +17,7 @@ use crate::ecash::retry::RATE_LIMIT_PAUSE;
 use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::set::SortedSet;
-use crate::store::ClaimRow;
+use crate::store::OutputsRow;
 use crate::task;
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ async fn search(mint: &Mint, seed: &Arc<Seed>, keyset: &KeysetInfo) -> Result<Fo
     while empty < EMPTY_BATCHES {
         let amounts = vec![0; usize::try_from(BATCH).unwrap_or_default()];
         let outputs =
-            prepare(seed.clone(), &ClaimRow { keyset: keyset.id.to_string(), counter, amounts }).await?;
+            prepare(seed.clone(), &OutputsRow { keyset: keyset.id.to_string(), counter, amounts }).await?;
         let signed = patiently(|| mint.restore(outputs.clone(), Urgency::Guest)).await?;
         counter = counter.saturating_add(BATCH);
         let Some(last) = signed.iter().filter_map(|proof| proof.counter).max() else {

@@ -345,7 +345,7 @@ mod tests {
             due: None,
             token: None,
             acked: false,
-            claims: Vec::new(),
+            outputs: Vec::new(),
         };
         let answer = InvoiceRow {
             quote: "quote".to_owned(),

@@ -113,7 +113,7 @@ impl InvoiceEngine {
         let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
         let (engine, request, caller) = (self.clone(), request.clone(), caller.clone());
         let asking = task::start(async move { engine.be_invoiced(&request, &caller, parts, grace).await });
-        Box::pin(async move { asking.await.unwrap_or_else(|_| Err(SaleError::Internal)) })
+        Box::pin(async move { asking.await.unwrap_or(Err(SaleError::Internal)) })
     }
 
     async fn be_invoiced(

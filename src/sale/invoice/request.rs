@@ -4,7 +4,7 @@ use super::SaleError;
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
 use crate::mac::MacAddr;
-use crate::store::{ClaimRow, InvoiceRow, Owner, PartRow, PartState, RequestId, RequestRow};
+use crate::store::{InvoiceRow, OutputsRow, Owner, PartRow, PartState, RequestId, RequestRow};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -55,7 +55,7 @@ pub struct Part {
     /// When the invoice ends, in service time.
     pub due: Millis,
     progress: Mutex<(Progress, Millis)>,
-    claims: Mutex<Vec<ClaimRow>>,
+    claims: Mutex<Vec<OutputsRow>>,
     made_ticket: AtomicBool,
     acked: AtomicBool,
     /// Somebody wants this part looked at now; the flags say who.
@@ -296,7 +296,7 @@ impl Part {
             expires_at: answer.expires_at,
             due: answer.due,
             progress: Mutex::new((Progress::Unpaid, Millis::ZERO)),
-            claims: Mutex::new(row.claims.clone()),
+            claims: Mutex::new(row.outputs.clone()),
             made_ticket: AtomicBool::new(false),
             acked: AtomicBool::new(row.acked),
             wake: Notify::new(),
@@ -369,11 +369,11 @@ impl Part {
         !self.is_acked() && matches!(lock(&self.progress).0, Progress::Tokens(_))
     }
 
-    pub fn claims(&self) -> Vec<ClaimRow> {
+    pub fn claims(&self) -> Vec<OutputsRow> {
         lock(&self.claims).clone()
     }
 
-    pub fn add_claim(&self, claim: ClaimRow) {
+    pub fn add_claim(&self, claim: OutputsRow) {
         lock(&self.claims).push(claim);
     }
 

@@ -13,7 +13,7 @@ use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{ClaimRow, Owner, Tokens};
+use crate::store::{OutputsRow, Owner, Tokens};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
@@ -259,7 +259,7 @@ impl InvoiceEngine {
         request: &Request,
         part: &Part,
         mint: &Mint,
-        claims: &[ClaimRow],
+        claims: &[OutputsRow],
         cause: EcashError,
     ) -> Claim {
         for claim in claims.iter().rev() {
@@ -307,7 +307,7 @@ impl InvoiceEngine {
     }
 
     /// Derives the outputs of a claim again.
-    async fn outputs(&self, request: &Request, claim: &ClaimRow) -> Result<Arc<Outputs>, EcashError> {
+    async fn outputs(&self, request: &Request, claim: &OutputsRow) -> Result<Arc<Outputs>, EcashError> {
         prepare(self.seed(request.owner), claim).await
     }
 

@@ -22,6 +22,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0006_cards.sql"),
         include_str!("0007_lasting.sql"),
         include_str!("0008_venues.sql"),
+        include_str!("0009_outputs.sql"),
     ],
 };
 

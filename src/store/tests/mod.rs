@@ -12,6 +12,7 @@ mod sessions;
 mod tickets;
 mod tidy;
 mod time;
+mod upgrade;
 mod venues;
 
 use super::migrations::{Schema, SCHEMA};

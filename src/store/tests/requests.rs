@@ -130,7 +130,7 @@ async fn counters_and_lock_keys_are_never_used_twice() {
     let parts = || rows.iter().flat_map(|row| &row.parts);
     let locks: SortedSet<u32> = parts().map(|part| part.lock_index).collect();
     assert_eq!(locks.len(), parts().count());
-    let starts: SortedSet<u32> = parts().map(|part| part.claims[0].counter).collect();
+    let starts: SortedSet<u32> = parts().map(|part| part.outputs[0].counter).collect();
     assert_eq!(starts.len(), parts().count());
     let gaps = starts.iter().zip(starts.iter().skip(1)).all(|(one, next)| next - one >= 2);
     assert!(gaps, "two outputs each: {starts:?}");
@@ -141,7 +141,7 @@ async fn guests_and_the_house_count_apart() {
     let books = Books::new();
     let guests = books.begin(Owner::Guest, 1).await;
     let house = books.begin(Owner::House, 1).await;
-    assert_eq!(guests.parts[0].claims, house.parts[0].claims, "each seed starts at its first secret");
+    assert_eq!(guests.parts[0].outputs, house.parts[0].outputs, "each seed starts at its first secret");
     assert_eq!((guests.owner, house.owner), (Owner::Guest, Owner::House));
 }
 
@@ -155,7 +155,7 @@ async fn outputs_that_are_made_again_skip_what_the_mint_may_know() {
     let other = books.store.claim_again(part, Owner::Guest, "00ff".into(), vec![5], 0).await.unwrap();
     assert_eq!((first.counter, second.counter, other.counter), (2, 104, 0));
     let kept = books.store.request(&row.id).await.unwrap().unwrap();
-    assert_eq!(kept.parts[0].claims[1..], [first, second, other], "the newest is last");
+    assert_eq!(kept.parts[0].outputs[1..], [first, second, other], "the newest is last");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn a_request_without_an_invoice_leaves_no_row_behind() {
     let left: i64 = books
         .store
         .read(|db| {
-            let count = "SELECT (SELECT COUNT(*) FROM parts) + (SELECT COUNT(*) FROM claims)";
+            let count = "SELECT (SELECT COUNT(*) FROM requests) + (SELECT COUNT(*) FROM parts)";
             Ok(db.query_row(count, [], |row| row.get(0))?)
         })
         .await

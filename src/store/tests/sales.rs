@@ -22,7 +22,7 @@ pub fn mac(last: u16) -> MacAddr {
     MacAddr::new([2, 0, 0, 0, high, low]).unwrap()
 }
 
-fn mint(number: usize) -> MintUrl {
+pub fn mint(number: usize) -> MintUrl {
     MintUrl::parse(&format!("https://mint{number}.example")).unwrap()
 }
 
@@ -70,7 +70,7 @@ impl Shop {
         let (tokens, grant) = match row.owner {
             Owner::Guest => (Tokens::Guest(TOKEN.to_owned()), None),
             Owner::House => {
-                let first = part.claims[0].counter;
+                let first = part.outputs[0].counter;
                 let proofs = [1, 4, 16].into_iter().zip(first..);
                 let proofs = proofs.map(|(amount, counter)| (counter, Sats(amount), vec![2; 33])).collect();
                 let (mint, unit, keyset) = (part.mint.clone(), "sat".to_owned(), KEYSET.to_owned());
@@ -143,7 +143,7 @@ async fn five_hundred_sales_leave_less_than_650_bytes_each() {
     known = (shop.used().await - known) / 500;
     assert!(known < 380, "{known} bytes of a guest who was here before");
     assert_eq!(shop.count("requests").await, 20);
-    assert_eq!(shop.count("claims").await, 20);
+    assert_eq!(shop.count("parts").await, 20);
     assert_eq!(shop.store.sales_since(UnixSeconds(0)).await.unwrap().count, 1000);
 }
 
@@ -209,7 +209,7 @@ async fn tokens_of_a_guest_stay_without_invoice_and_outputs() {
     shop.claim(&row, 0).await;
     let known = shop.store.request(&row.id).await.unwrap().unwrap();
     assert_eq!(known.parts[0].token.as_deref(), Some(TOKEN));
-    assert!(known.parts[0].invoice.is_none() && known.parts[0].claims.is_empty());
+    assert!(known.parts[0].invoice.is_none() && known.parts[0].outputs.is_empty());
 }
 
 #[tokio::test]
