@@ -10,6 +10,7 @@ mod uplinks;
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::clock::Clock;
+use crate::commands::Desk;
 use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
@@ -141,7 +142,10 @@ impl App {
         };
         let (reload, mut reloads) = mpsc::channel(4);
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => Some(task::spawn(control::serve(listener, site.clone(), reload))),
+            Ok(listener) => {
+                let desk = Desk { site: site.clone(), reload };
+                Some(task::spawn(control::serve(listener, Arc::new(desk))))
+            }
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
@@ -178,24 +182,19 @@ impl App {
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
         let config = self.site.config();
-        let mut wanted: Vec<Wanted> = self
-            .devices()
-            .into_iter()
-            .flat_map(|device| {
-                [
-                    Wanted::on_device(Audience::Guest { device: device.clone() }, config.main.port),
-                    Wanted::on_device(
-                        Audience::MintProxy { device: device.clone() },
-                        config.main.mint_proxy_port,
-                    ),
-                    Wanted::on_device(Audience::Redirected { device }, config.main.redirect_port),
-                ]
-            })
-            .collect();
-        wanted.push(Wanted::on_device(Audience::Router, config.main.port));
-        wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
+        let main = &config.main;
+        let on_guests_devices = |device: &String| {
+            [
+                Wanted::on_device(Audience::Guest, device, main.port),
+                Wanted::on_device(Audience::MintProxy, device, main.mint_proxy_port),
+                Wanted::on_device(Audience::Redirected, device, main.redirect_port),
+            ]
+        };
+        let mut wanted: Vec<Wanted> = self.devices().iter().flat_map(on_guests_devices).collect();
+        wanted.push(Wanted::on_device(Audience::TollGate, "lo", main.port));
+        wanted.push(Wanted::at_address(Audience::Admin, main.admin_listen));
         if let Some(card) = &config.card {
-            wanted.push(Wanted { audience: Audience::Card, address: card.listen });
+            wanted.push(Wanted::at_address(Audience::Card, card.listen));
         }
         let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));

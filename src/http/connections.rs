@@ -2,9 +2,9 @@
 
 use super::answer::{self, Answer};
 use super::crowd::{Hold, Place, Station};
+use super::dispatch;
+use super::entrance::{Audience, Entrance};
 use super::line::{FirstHead, Line, Metered, MAX_HEAD, SERVED, SOCKET, WAITING};
-use super::listeners::Audience;
-use super::routes::{self, Ends};
 use super::Edge;
 use crate::network::neighbours;
 use crate::task;
@@ -17,7 +17,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +32,19 @@ const MAX_TILLS: usize = 512;
 const SHORT_ANSWER: usize = 1024;
 
 /// Serves a new connection in a task of its own, or drops it when there is no room for it.
-pub fn serve(stream: TcpStream, peer: SocketAddr, edge: &Arc<Edge>, audience: &Audience) {
+pub fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    edge: &Arc<Edge>,
+    audience: Audience,
+    device: Option<Arc<str>>,
+) {
     let address = neighbours::normalise(peer.ip());
+    let at = Entrance { audience, device, peer: address, local: None };
     let station = match audience {
-        Audience::Router | Audience::Card | Audience::Admin => Station::House(address),
-        Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
-            let caller = edge.neighbours.identify(device, address);
+        Audience::TollGate | Audience::Card | Audience::Admin => Station::House(address),
+        Audience::Guest | Audience::MintProxy | Audience::Redirected => {
+            let caller = edge.neighbours.identify(at.device(), address);
             caller.map_or(Station::Address(address), |caller| Station::Mac(caller.mac))
         }
     };
@@ -51,41 +58,34 @@ pub fn serve(stream: TcpStream, peer: SocketAddr, edge: &Arc<Edge>, audience: &A
         return;
     };
     let place = Arc::new(place);
-    let conversation = converse(stream, address, edge.clone(), audience.clone(), place.clone());
+    let conversation = converse(stream, at, edge.clone(), place.clone());
     place.is_held_by(task::spawn(conversation).abort_handle());
 }
 
 /// What the whole connection costs is taken only when its first head has come.
-async fn converse(
-    stream: TcpStream,
-    address: IpAddr,
-    edge: Arc<Edge>,
-    audience: Audience,
-    place: Arc<Place>,
-) {
+async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<Place>) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
     let Ok(Some(first)) = first else { return };
     if place.costs(SERVED) {
-        answer_all(first, stream, address, edge, audience, place).await;
+        answer_all(first, stream, at, edge, place).await;
     }
 }
 
 fn answer_all(
     first: FirstHead,
     stream: TcpStream,
-    address: IpAddr,
+    at: Entrance,
     edge: Arc<Edge>,
-    audience: Audience,
     place: Arc<Place>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
-    let ends = Ends { peer: address, local };
+    let at = Arc::new(Entrance { local, ..at });
     let line = Line::new(place);
     let stream = Metered::new(first, stream, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
-        Box::pin(answer_one(edge.clone(), audience.clone(), ends, line.clone(), request))
+        Box::pin(answer_one(edge.clone(), at.clone(), line.clone(), request))
     });
     Box::pin(async move {
         let connection = http1::Builder::new()
@@ -111,8 +111,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>
 
 async fn answer_one(
     edge: Arc<Edge>,
-    audience: Audience,
-    ends: Ends,
+    at: Arc<Entrance>,
     line: Arc<Line>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
@@ -121,7 +120,7 @@ async fn answer_one(
         line.place.begin();
     }
     request.extensions_mut().insert(line.clone());
-    let answer = routes::answer(&edge, &audience, ends, request).await;
+    let answer = dispatch::answer(&edge, &at, request).await;
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();

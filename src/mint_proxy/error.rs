@@ -91,7 +91,13 @@ impl ProxyError {
 
 impl From<SaleError> for ProxyError {
     fn from(error: SaleError) -> ProxyError {
-        let code = match &error {
+        ProxyError::new(Code::from(&error), error.to_string())
+    }
+}
+
+impl From<&SaleError> for Code {
+    fn from(error: &SaleError) -> Code {
+        match error {
             SaleError::Closed(code) => Code::Closed(code),
             SaleError::GateDown | SaleError::Internal => Code::InternalError,
             SaleError::Clash => Code::AddressClash,
@@ -114,7 +120,6 @@ impl From<SaleError> for ProxyError {
             | SaleError::IssuerAway
             | SaleError::CardAmount { .. }
             | SaleError::CardSays(_) => Code::PaymentFailed,
-        };
-        ProxyError::new(code, error.to_string())
+        }
     }
 }

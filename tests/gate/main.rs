@@ -24,6 +24,7 @@ macro_rules! in_lab {
 
 mod bytes;
 mod destinations;
+mod forged;
 mod garden;
 mod strangers;
 mod writing;
