@@ -430,6 +430,7 @@ fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
         garden: config.main.garden.clone(),
+        gives_grace: config.venues.iter().any(|venue| venue.pay_grace != Millis::ZERO),
     }
 }
 
