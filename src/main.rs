@@ -285,7 +285,7 @@ fn show_seed(line: &Line) -> ExitCode {
         Ok(words) => {
             let noted = json!({"command": "wallet", "args": ["seed"]});
             if ask(&control::path(&main.run_dir), &noted, ANSWER_TIMEOUT).is_err() {
-                log::start(main.log_target, main.log_level);
+                log::start(main.log_target, main.log_format, main.log_level);
                 ::log::warn!("operator: the wallet's twelve words are shown");
             }
             print(&if line.json { format!("{}\n", json!({"words": words})) } else { format!("{words}\n") });
