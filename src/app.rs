@@ -10,6 +10,7 @@ mod uplinks;
 use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::clock::Clock;
+use crate::commands::Desk;
 use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Severity, Venue};
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
@@ -139,7 +140,10 @@ impl App {
         };
         let (reload, mut reloads) = mpsc::channel(4);
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => Some(task::spawn(control::serve(listener, site.clone(), reload))),
+            Ok(listener) => {
+                let desk = Desk { site: site.clone(), reload };
+                Some(task::spawn(control::serve(listener, Arc::new(desk))))
+            }
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None

@@ -107,3 +107,40 @@ impl fmt::Debug for Clock {
         write!(f, "Clock({} ms in {})", self.now().0, self.boot().0)
     }
 }
+
+/// `Nov  9 08:05:03`, in UTC.
+pub fn timestamp(unix: u64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // Years that begin in March have their leap day last; eras are 400 of them (Howard Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let day_of_era = (unix / 86_400 + 719_468) % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = usize::try_from((month_from_march + 2) % 12).ok().and_then(|month| MONTHS.get(month));
+    let (hour, minute, second) = (unix / 3600 % 24, unix / 60 % 60, unix % 60);
+    format!("{} {day:>2} {hour:02}:{minute:02}:{second:02}", month.unwrap_or(&"Jan"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_right_at_the_edges_of_months_and_years() {
+        for (unix, text) in [
+            (0, "Jan  1 00:00:00"),
+            (951_782_399, "Feb 28 23:59:59"),
+            (951_782_400, "Feb 29 00:00:00"),
+            (951_868_800, "Mar  1 00:00:00"),
+            (1_735_689_599, "Dec 31 23:59:59"),
+            (1_735_689_600, "Jan  1 00:00:00"),
+            (1_740_787_200, "Mar  1 00:00:00"),
+            (4_107_542_400, "Mar  1 00:00:00"),
+        ] {
+            assert_eq!(timestamp(unix), text, "{unix}");
+        }
+    }
+}

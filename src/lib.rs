@@ -33,11 +33,11 @@ pub mod sale;
 pub mod mint_proxy;
 pub mod tollgate;
 pub mod shop;
-pub mod portal;
-pub mod http;
-pub mod ops;
 pub mod setup;
 pub mod commands;
+pub mod portal;
+pub mod http;
 pub mod control;
+pub mod ops;
 
 pub mod app;

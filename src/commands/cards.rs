@@ -1,120 +1,223 @@
 //! `tollgated card ...`: the operator's words for what the card room does.
 
-use super::Refusal;
+use super::Reach::{Http, Signed, Socket};
+use super::Role::{Cashier, Manager, Owner, Viewer};
+use super::Shows::{Code, Facts, Rows};
+use super::{Command, CommandError, Desk, Given, MOMENT, OTHERS};
 use crate::access::Price;
 use crate::card::{CardError, Cards};
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::sale::invoice::{Part, Progress};
 use crate::sale::till::{Purchase, Sold};
-use crate::shop::{Shop, Site};
+use crate::shop::Shop;
 use crate::store::RequestId;
 use crate::units::Sats;
 use serde_json::Value;
 use std::time::Duration;
 
-const USAGE: &str = "card create NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled] | list | show ID | enable ID | disable ID | limits ID [--tx-max SAT] [--day-max SAT] | wipe ID | reprogram ID | history ID | tap LINK --mac MAC [--amount SAT|--steps N]";
 /// For a payment to arrive that a card's bank has promised.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
-    let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
-    if let ["tap", link, flags @ ..] = args {
-        let order = Tap::parse(flags).ok_or_else(|| usage_of(USAGE, args))?;
-        return tap(site, shop, link, order).await;
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "card create",
+        args: "NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled]",
+        role: Owner,
+        reach: Signed(&["POST /admin/cards", "POST /api/createboltcard"], MOMENT, |desk, given| {
+            Box::pin(create(desk, given))
+        }),
+        shows: Code,
+        summary: "a Bolt Card; shows the code that the programmer app reads",
+    },
+    Command {
+        name: "card list",
+        args: "",
+        role: Viewer,
+        reach: Http(&["GET /admin/cards"], MOMENT, |desk, given| Box::pin(list(desk, given))),
+        shows: Rows("cards"),
+        summary: "the cards, their limits and what they spent",
+    },
+    Command {
+        name: "card show",
+        args: "ID",
+        role: Viewer,
+        reach: Http(&["GET /admin/cards/ID"], MOMENT, |desk, given| Box::pin(show(desk, given))),
+        shows: Facts,
+        summary: "one card",
+    },
+    Command {
+        name: "card history",
+        args: "ID",
+        role: Viewer,
+        reach: Http(&["GET /admin/cards/ID/history"], MOMENT, |desk, given| Box::pin(history(desk, given))),
+        shows: Rows("taps"),
+        summary: "what a card was tapped for: pending, paid or failed, and the fee",
+    },
+    Command {
+        name: "card enable",
+        args: "ID",
+        role: Manager,
+        reach: Http(&["POST /admin/cards/ID/enable"], MOMENT, |desk, given| {
+            Box::pin(enable(desk, given, true))
+        }),
+        shows: Facts,
+        summary: "let a card pay (again)",
+    },
+    Command {
+        name: "card disable",
+        args: "ID",
+        role: Manager,
+        reach: Http(&["POST /admin/cards/ID/disable"], MOMENT, |desk, given| {
+            Box::pin(enable(desk, given, false))
+        }),
+        shows: Facts,
+        summary: "let a card pay no more, for instance because it is lost",
+    },
+    Command {
+        name: "card limits",
+        args: "ID [--tx-max SAT] [--day-max SAT]",
+        role: Manager,
+        reach: Http(&["POST /admin/cards/ID/limits"], MOMENT, |desk, given| Box::pin(limits(desk, given))),
+        shows: Facts,
+        summary: "change what a card may pay at once and in any 24 hours",
+    },
+    Command {
+        name: "card wipe",
+        args: "ID",
+        role: Owner,
+        reach: Signed(&["POST /admin/cards/ID/wipe"], MOMENT, |desk, given| Box::pin(wipe(desk, given))),
+        shows: Code,
+        summary: "end a card; shows what the app needs to make the chip blank",
+    },
+    Command {
+        name: "card reprogram",
+        args: "ID",
+        role: Owner,
+        reach: Signed(&["POST /admin/cards/ID/reprogram"], MOMENT, |desk, given| {
+            Box::pin(reprogram(desk, given))
+        }),
+        shows: Code,
+        summary: "new keys for a card; the old ones pay no more",
+    },
+    Command {
+        name: "card tap",
+        args: "LINK --mac MAC [--amount SAT | --steps N]",
+        role: Cashier,
+        reach: Socket(OTHERS, |desk, given| Box::pin(tap(desk, given))),
+        shows: Facts,
+        summary:
+            "let a device in for what a tapped card pays, the least that is sold if not said ('-': the link \
+                  comes from standard input, where nobody else sees it)",
+    },
+];
+
+fn cards(desk: &Desk) -> Result<&Cards, CommandError> {
+    Ok(desk.site.shop.as_ref()?.cards.as_ref()?)
+}
+
+/// A path that names no number names no card.
+fn id(given: &Given) -> Result<i64, CommandError> {
+    match given.need("ID")?.parse() {
+        Ok(id) => Ok(id),
+        Err(_) if given.is_of_words() => Err(given.wrong()),
+        Err(_) => Err(CardError::NoSuchCard.into()),
     }
-    let cards = shop.cards.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
-    carry_out(cards, args)
-        .await
-        .ok_or_else(|| usage_of(USAGE, args))?
-        .map_err(|err| (err.code(), err.to_string()))
 }
 
-/// The usage of the action that was meant, if it is one of them, else of all.
-pub fn usage_of(all: &str, args: &[&str]) -> Refusal {
-    let (command, actions) = all.split_once(' ').unwrap_or((all, ""));
-    let mut actions = actions.split(" | ").filter(|action| action.split(' ').next() == args.first().copied());
-    ("usage", actions.next().map_or(format!("usage: {all}"), |action| format!("usage: {command} {action}")))
+async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.create(&order(given)).await?)
 }
 
-/// `None`: wrong usage.
-async fn carry_out(cards: &Cards, args: &[&str]) -> Option<Result<Value, CardError>> {
-    let (action, rest) = args.split_first()?;
-    let id = || rest.first().and_then(|id| id.parse().ok());
-    Some(match (*action, rest) {
-        ("list", []) => cards.list().await,
-        ("create", [name, flags @ ..]) => {
-            let mut order = order(flags, true)?;
-            order["card_name"] = json!(name);
-            cards.create(&order).await
-        }
-        ("limits", [_, flags @ ..]) if !flags.is_empty() => cards.limit(id()?, &order(flags, false)?).await,
-        ("show", [_]) => cards.show(id()?).await,
-        ("enable", [_]) => cards.enable(id()?, true).await,
-        ("disable", [_]) => cards.enable(id()?, false).await,
-        ("wipe", [_]) => cards.wipe(id()?).await,
-        ("reprogram", [_]) => cards.reprogram(id()?).await,
-        ("history", [_]) => cards.history(id()?).await,
-        _ => return None,
-    })
+async fn list(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.list().await?)
 }
 
-/// Who gets online, and with how much; the least that is sold where that is not said.
-#[derive(Debug, PartialEq, Eq)]
-struct Tap {
-    mac: MacAddr,
-    amount: Option<Sats>,
-    steps: Option<u64>,
+async fn show(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.show(id(given)?).await?)
 }
 
-impl Tap {
-    fn parse(mut flags: &[&str]) -> Option<Tap> {
-        let (mut mac, mut amount, mut steps) = (None, None, None);
-        while let [flag, value, rest @ ..] = flags {
-            match *flag {
-                "--mac" => mac = Some(value.parse().ok()?),
-                "--amount" => amount = Some(Sats(value.parse().ok()?)),
-                "--steps" => steps = Some(value.parse().ok()?),
-                _ => return None,
-            }
-            flags = rest;
-        }
-        (flags.is_empty() && (amount.is_none() || steps.is_none())).then_some(Tap {
-            mac: mac?,
-            amount,
-            steps,
-        })
+async fn history(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.history(id(given)?).await?)
+}
+
+async fn enable(desk: &Desk, given: &Given, enabled: bool) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.enable(id(given)?, enabled).await?)
+}
+
+async fn limits(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let (card, order) = (id(given)?, order(given));
+    match order.as_object().is_some_and(|order| order.is_empty()) && given.is_of_words() {
+        true => Err(given.wrong()),
+        false => Ok(cards(desk)?.limit(card, &order).await?),
     }
+}
+
+async fn wipe(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.wipe(id(given)?).await?)
+}
+
+async fn reprogram(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    Ok(cards(desk)?.reprogram(id(given)?).await?)
+}
+
+/// What the card room reads: the object that was sent, or one of the words.
+fn order(given: &Given) -> Value {
+    if let Some(body) = given.body() {
+        return body.clone();
+    }
+    let mut order = json!({});
+    if let Some(name) = given.text("NAME") {
+        order["card_name"] = json!(name);
+    }
+    for (flag, name) in [("--tx-max", "tx_max"), ("--day-max", "day_max")] {
+        if let Some(sats) = given.text(flag) {
+            // What is no number is refused with its own words.
+            order[name] = sats.parse::<u64>().map_or_else(|_| json!(sats), |sats| json!(sats));
+        }
+    }
+    if given.has("--uid-privacy") {
+        order["uid_privacy"] = json!(true);
+    }
+    if given.has("--disabled") {
+        order["enabled"] = json!(false);
+    }
+    order
 }
 
 /// Lets a guest in for the payment of a card that was tapped at the counter.
-async fn tap(site: &Site, shop: &Shop, link: &str, order: Tap) -> Result<Value, Refusal> {
+async fn tap(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let mac: MacAddr = given.parsed("--mac")?.ok_or_else(|| given.wrong())?;
+    let (amount, steps) = (given.parsed("--amount")?.map(Sats), given.parsed("--steps")?);
+    let site = &desk.site;
+    let shop = site.shop.as_ref()?;
     let config = site.config();
-    let (venue, caller) = super::place::seen(&config, order.mac).ok_or_else(|| {
+    let (venue, caller) = super::place::seen(&config, mac).ok_or_else(|| {
         let message =
             "is not on a guest network now; connect it first ('tollgated clients' lists who is there)";
-        ("unknown_device", format!("{} {message}", order.mac))
+        CommandError::Missing("unknown_device", format!("{mac} {message}"))
     })?;
     let mint = config.mints_of(venue).find(|mint| site.mints.seems_reachable(&mint.url));
     let mint = mint.or_else(|| config.mints_of(venue).next());
-    let mint =
-        mint.ok_or_else(|| ("no_mint", "no mint sells at this venue; add a 'config mint'".to_owned()))?;
+    let mint = mint.ok_or_else(|| {
+        CommandError::Refused("no_mint", "no mint sells at this venue; add a 'config mint'".to_owned())
+    })?;
     let price = Price::of(venue, mint);
-    let amount = order.amount.unwrap_or_else(|| price.cost(order.steps.unwrap_or(price.min_steps)));
+    let amount = amount.unwrap_or_else(|| price.cost(steps.unwrap_or(price.min_steps)));
     let purchase = Purchase { mint: mint.url.clone(), amount };
-    log::info!("operator: a card is to pay {amount} sat for {}", order.mac);
-    let sold = shop.till.sell(&caller, venue, purchase, link).await;
-    let sold = sold.map_err(|why| (why.code(), why.to_string()))?;
+    log::info!("operator: a card is to pay {amount} sat for {mac}");
+    let sold = shop.till.sell(&caller, venue, purchase, given.need("LINK")?).await;
+    let sold = sold.map_err(|why| CommandError::Refused(why.code(), why.to_string()))?;
     let online = match &sold {
         Sold::Here => true,
-        Sold::Given(id) => arrives(shop, order.mac, id).await,
+        Sold::Given(id) => arrives(shop, mac, id).await,
     };
     let request = match &sold {
         Sold::Here => Value::Null,
         Sold::Given(id) => json!(id.as_str()),
     };
     Ok(json!({
-        "mac": order.mac.to_string(),
+        "mac": mac.to_string(),
         "sat": amount.0,
         "paid_by": if sold == Sold::Here { "this router's card" } else { "the card's bank" },
         "request": request,
@@ -132,61 +235,4 @@ async fn arrives(shop: &Shop, mac: MacAddr, id: &RequestId) -> bool {
     };
     let granted = |part: &Part| part.progress() == Progress::Granted { online: true };
     tokio::time::timeout(PATIENCE, looking).await.is_ok() && request.parts().iter().all(granted)
-}
-
-/// Flags as the card room reads them.
-fn order(mut flags: &[&str], creating: bool) -> Option<Value> {
-    let mut order = json!({});
-    while let Some((flag, rest)) = flags.split_first() {
-        flags = rest;
-        let (name, value) = match *flag {
-            "--tx-max" | "--day-max" => {
-                let (sats, rest) = flags.split_first()?;
-                flags = rest;
-                // What is no number is refused with its own words.
-                let sats = sats.parse::<u64>().map_or_else(|_| json!(sats), |sats| json!(sats));
-                (if *flag == "--tx-max" { "tx_max" } else { "day_max" }, sats)
-            }
-            "--uid-privacy" if creating => ("uid_privacy", json!(true)),
-            "--disabled" if creating => ("enabled", json!(false)),
-            _ => return None,
-        };
-        order[name] = value;
-    }
-    Some(order)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrong_usage_is_answered_with_that_of_the_action_that_was_meant() {
-        assert_eq!(usage_of(USAGE, &["show"]).1, "usage: card show ID");
-        assert!(usage_of(USAGE, &["tap", "x"]).1.ends_with("--mac MAC [--amount SAT|--steps N]"));
-        for all in [&["mk"][..], &[]] {
-            assert_eq!(usage_of(USAGE, all).1, format!("usage: {USAGE}"));
-        }
-    }
-
-    #[test]
-    fn a_tap_names_a_device_and_at_most_one_amount() {
-        let mac = || "02:00:00:00:00:01".parse().unwrap();
-        let read = |line: &str| Tap::parse(&line.split(' ').collect::<Vec<_>>());
-        let tap = |amount, steps| Some(Tap { mac: mac(), amount, steps });
-        assert_eq!(read("--mac 02:00:00:00:00:01"), tap(None, None));
-        assert_eq!(read("--amount 21 --mac 02:00:00:00:00:01"), tap(Some(Sats(21)), None));
-        assert_eq!(read("--mac 02:00:00:00:00:01 --steps 3"), tap(None, Some(3)));
-        for wrong in [
-            "",
-            "--mac",
-            "--mac x",
-            "--amount 21",
-            "--mac 02:00:00:00:00:01 --amount -1",
-            "--mac 02:00:00:00:00:01 --amount 1 --steps 1",
-            "--mac 02:00:00:00:00:01 21",
-        ] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -1,14 +1,35 @@
-//! The operator's `lightning` command, as the control socket answers it, for the router's own ecash.
+//! `tollgated lightning test`: whether what pays invoices answers, may pay, and may look payments up.
 
-use super::Refusal;
+use super::Reach::Errand;
+use super::Role::Manager;
+use super::Shows::Own;
+use super::{Command, CommandError, Desk, Ended, Given, Shell, OTHERS};
 use crate::lightning::test_command;
-use crate::shop::Site;
 use serde_json::Value;
 
-pub async fn command(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
-    let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
-    match args {
-        ["test"] => Ok(test_command::try_ecash(&shop.wallet).await),
-        _ => Err(("usage", "lightning test".to_owned())),
-    }
+pub static COMMANDS: &[Command] = &[Command {
+    name: "lightning test",
+    args: "",
+    role: Manager,
+    reach: Errand(test, OTHERS, |desk, given| Box::pin(test_ecash(desk, given))),
+    shows: Own,
+    summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",
+}];
+
+/// A node is asked from here; the router's own ecash is in the daemon's hands.
+fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
+    let config = shell.loaded()?;
+    let tried = match test_command::is_the_daemons(&config) {
+        false => test_command::try_node(&config),
+        true => shell.have_done(given).map_err(|err| match err {
+            CommandError::Closed("no_daemon", cause) => format!("{cause} (it has the wallet)"),
+            err => err.to_string(),
+        }),
+    };
+    let (text, good) = test_command::printed(&config, tried, shell.json);
+    Ok(Ended::Report(text, good))
+}
+
+async fn test_ecash(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    Ok(test_command::try_ecash(&desk.site.shop.as_ref()?.wallet).await)
 }

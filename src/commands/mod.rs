@@ -1,12 +1,193 @@
-//! The operator's commands: what each does, and its answer as text for people.
+//! The operator's commands: the one list of them, and what each does.
+//!
+//! A command is a row in its group's file. The command line, the control socket and `/admin` find it here and call what it
+//! names; help, the README's table, completion and the man page are made from it. A row says how far it reaches, and
+//! cannot be called from farther away: what only the shell may do has a handler that the daemon has no use for.
 
-pub mod cards;
-pub mod lightning;
-pub mod place;
-pub mod status;
-pub mod terminal;
-pub mod text;
-pub mod wallet;
+mod cards;
+mod error;
+mod given;
+mod guests;
+mod lightning;
+pub mod manual;
+mod place;
+mod router;
+mod daemon;
+mod shell;
+mod terminal;
+mod text;
+mod wallet;
 
-/// A stable code, and a sentence for the operator.
-pub type Refusal = (&'static str, String);
+pub use error::CommandError;
+pub use given::{expected, is_option, Arg, Given};
+pub use shell::{carry_out, Above, Ended, Printout, Shell};
+
+use crate::shop::Site;
+use serde_json::Value;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Every command, in the order of the help.
+pub static GROUPS: [&[Command]; 6] = [
+    daemon::COMMANDS,
+    guests::COMMANDS,
+    wallet::COMMANDS,
+    cards::COMMANDS,
+    lightning::COMMANDS,
+    router::COMMANDS,
+];
+
+/// How long the command line waits for an answer of the daemon alone,
+pub const MOMENT: Duration = Duration::from_secs(20);
+/// and of one that asks a mint or a node, perhaps more than once.
+pub const OTHERS: Duration = Duration::from_secs(60);
+
+/// One command.
+pub struct Command {
+    /// The words that call it: `card create`.
+    pub name: &'static str,
+    /// What it takes, as [`given`] reads it: `MAC AMOUNT [--venue NAME]`.
+    pub args: &'static str,
+    /// The least role that may call it.
+    pub role: Role,
+    pub reach: Reach,
+    /// How its answer is printed for people.
+    pub shows: Shows,
+    /// What it does and how it is told, for the help.
+    pub summary: &'static str,
+}
+
+/// What an operator may do; each may what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Lets guests in.
+    Cashier,
+    /// Sends guests away, and limits cards.
+    Manager,
+    /// Has the money and the keys.
+    Owner,
+}
+
+/// From where a command can be called, and what is called then. There is no default.
+pub enum Reach {
+    /// The router's shell, which needs no daemon.
+    Shell(InShell),
+    /// The router's shell, which has the daemon do a part, within this time. What hands commands on to the socket for
+    /// others cannot ask for that part: it is an errand there, not a command.
+    Errand(InShell, Duration, InDaemon),
+    /// The shell, and whoever may open the control socket.
+    Socket(Duration, InDaemon),
+    /// Those, and the operator's HTTP interface at these methods and paths, for who has the token of `token_file` only:
+    /// it moves money or shows a key, which nobody who signed in may do without a fresh signature.
+    Signed(&'static [&'static str], Duration, InDaemon),
+    /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
+    Http(&'static [&'static str], Duration, InDaemon),
+}
+
+pub type InShell = fn(&mut Shell, &Given) -> Result<Ended, CommandError>;
+pub type InDaemon = for<'a> fn(&'a Desk, &'a Given) -> Doing<'a>;
+pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
+
+/// How an answer is printed where `--json` is not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// A line for each row; what the rows are called where there is none.
+    Rows(&'static str),
+    /// Names and values.
+    Facts,
+    /// The token alone, to be copied.
+    Token,
+    /// Names and values, and on a terminal the code that an app reads.
+    Code,
+    /// What the command itself has made of it.
+    Own,
+}
+
+/// What the daemon's commands reach.
+pub struct Desk {
+    pub site: Arc<Site>,
+    pub reload: Reload,
+}
+
+/// Asks the app to read its configuration again; answered with what is wrong with it, if anything.
+pub type Reload = mpsc::Sender<oneshot::Sender<Result<Vec<String>, Vec<String>>>>;
+
+impl Command {
+    /// `card show ID`
+    pub fn line(&self) -> String {
+        format!("{} {}", self.name, self.args).trim_end().to_owned()
+    }
+
+    pub fn usage(&self) -> String {
+        format!("usage: {}", self.line())
+    }
+
+    /// The words behind the command's name, if the line begins with that.
+    fn rest<'w, 'l>(&self, words: &'l [&'w str]) -> Option<&'l [&'w str]> {
+        let name: Vec<&str> = self.name.split(' ').collect();
+        words.strip_prefix(name.as_slice())
+    }
+}
+
+/// Every command.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    GROUPS.iter().copied().flatten()
+}
+
+/// The command that a line calls, and what it is given. `None`: there is no such command.
+pub fn find<'w, 'l>(words: &'l [&'w str]) -> Option<(&'static Command, &'l [&'w str])> {
+    all().find_map(|command| Some((command, command.rest(words)?)))
+}
+
+/// The usages of the commands that begin with the line's first word, and else `None`.
+pub fn usages_of(words: &[&str]) -> Option<String> {
+    let first = words.first()?;
+    let meant = all().filter(|command| command.name.split(' ').next() == Some(first));
+    let lines: Vec<String> = meant.map(Command::line).collect();
+    (!lines.is_empty()).then(|| format!("usage: {}", lines.join("\n       ")))
+}
+
+/// Carries out a command that came over the control socket.
+pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandError> {
+    let Some((command, rest)) = find(words) else {
+        return Err(CommandError::Usage(usages_of(words).unwrap_or_else(unknown)));
+    };
+    match &command.reach {
+        Reach::Shell(_) | Reach::Errand(..) => {
+            Err(CommandError::Usage(format!("'{}' is for the router's own shell", command.name)))
+        }
+        Reach::Socket(_, handler) | Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => {
+            handler(desk, &Given::from_words(command, rest)?).await
+        }
+    }
+}
+
+/// Does the daemon's part of a command of the shell.
+pub async fn errand(desk: &Desk, words: &[&str]) -> Result<Value, CommandError> {
+    match find(words) {
+        Some((command, rest)) => match &command.reach {
+            Reach::Errand(_, _, handler) => handler(desk, &Given::from_words(command, rest)?).await,
+            _ => Err(CommandError::Usage(format!("'{}' is no errand", command.name))),
+        },
+        None => Err(CommandError::Usage("there is no such errand".to_owned())),
+    }
+}
+
+fn unknown() -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let for_others = all().filter(|command| !matches!(command.reach, Reach::Shell(..) | Reach::Errand(..)));
+    for name in for_others.filter_map(|command| command.name.split(' ').next()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    format!("unknown command; try {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The daemon's answers as text for people; scripts take the JSON as it is. Names say the unit: `remaining_seconds` is a
 //! duration, `used_bytes` an amount of data, `ends_at` a time.
 
-use crate::ops::log::timestamp;
+use crate::clock::timestamp;
 use serde_json::Value;
 
 /// What comes first; all else follows by name.

@@ -1,60 +1,109 @@
-//! The operator's `wallet` commands, as the control socket answers them. Tokens and words go through here to the
-//! operator and back, never into the log.
+//! `tollgated wallet ...`: the takings. Tokens and words go through here to the operator and back, never into the log.
 
-use super::cards::usage_of;
-use super::Refusal;
-use crate::config::{Config, MintUrl};
-use crate::ecash::wallet::{Received, Sent, Wallet, WalletError};
+use super::Reach::{Errand, Http, Socket};
+use super::Role::{Manager, Owner};
+use super::Shows::{Facts, Own, Rows, Token};
+use super::{Command, CommandError, Desk, Ended, Given, Shell, MOMENT, OTHERS};
+use crate::config::MintUrl;
+use crate::ecash::wallet::{self, Received, Sent, Wallet, WalletError};
 use crate::ecash::{KeysetInfo, Urgency};
 use crate::json::json;
-use crate::shop::Site;
+use crate::shop::Shop;
 use crate::store::Balance;
 use crate::units::Sats;
 use serde_json::Value;
+use std::io::IsTerminal;
+use std::time::Duration;
 
-pub const USAGE: &str = "wallet balance | info | receive TOKEN | send AMOUNT [--mint URL] [--v3] | sent | reclaim ID | restore | seed";
+/// Every keyset of every mint is searched, and some mints limit requests.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-pub async fn carry_out(site: &Site, args: &[&str]) -> Result<Value, Refusal> {
-    let shop = site.shop.as_ref().map_err(|closed| (closed.code, closed.cause.clone()))?;
-    let (wallet, config) = (&shop.wallet, site.config());
-    match args {
-        ["balance"] => balance(wallet).await,
-        ["info"] => info(site, wallet).await,
-        ["receive", token] => receive(wallet, &config, token).await,
-        ["send", amount, options @ ..] => send(wallet, amount, options).await,
-        ["sent"] => {
-            let now = shop.store.now();
-            let age = |sent: &Sent| now.saturating_sub(sent.sent_at).as_secs_ceil();
-            let sent = wallet.sent().await.map_err(refused)?;
-            Ok(sent.iter().map(|one| described(one, json!({"seconds_ago": age(one)}))).collect())
-        }
-        ["reclaim", id] => {
-            let id = id.parse().map_err(|_| ("usage", "an ID is a number of 'wallet sent'".to_owned()))?;
-            let amount = wallet.take_back(id).await.map_err(refused)?;
-            log::info!("operator: {amount} sat of a sent token taken back");
-            Ok(json!({"reclaimed": amount.0}))
-        }
-        ["restore"] => restore(wallet, &config, None).await,
-        ["restore", words] => restore(wallet, &config, Some((*words).to_owned())).await,
-        // The words themselves never come this way.
-        ["seed"] => {
-            log::warn!("operator: the wallet's twelve words are shown");
-            Ok(json!({}))
-        }
-        _ => Err(usage_of(USAGE, args)),
-    }
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "wallet balance",
+        args: "",
+        role: Manager,
+        reach: Http(&["GET /admin/wallet"], OTHERS, |desk, given| Box::pin(balance(desk, given))),
+        shows: Facts,
+        summary: "what the takings are, per mint",
+    },
+    Command {
+        name: "wallet info",
+        args: "",
+        role: Manager,
+        reach: Http(&["GET /admin/wallet/info"], OTHERS, |desk, given| Box::pin(info(desk, given))),
+        shows: Facts,
+        summary: "more of the same: what is held, keysets, fees, what is under way",
+    },
+    Command {
+        name: "wallet receive",
+        args: "TOKEN",
+        role: Owner,
+        reach: Socket(OTHERS, |desk, given| Box::pin(receive(desk, given))),
+        shows: Facts,
+        summary: "take a token in ('-': from standard input)",
+    },
+    Command {
+        name: "wallet send",
+        args: "AMOUNT [--mint URL] [--v3]",
+        role: Owner,
+        reach: Socket(OTHERS, |desk, given| Box::pin(send(desk, given))),
+        shows: Token,
+        summary: "print a token over that many sat; --v3 in the older form",
+    },
+    Command {
+        name: "wallet sent",
+        args: "",
+        role: Owner,
+        reach: Socket(OTHERS, |desk, given| Box::pin(sent(desk, given))),
+        shows: Rows("sent tokens"),
+        summary: "tokens that were printed and not spent by anybody yet",
+    },
+    Command {
+        name: "wallet reclaim",
+        args: "ID",
+        role: Owner,
+        reach: Socket(OTHERS, |desk, given| Box::pin(reclaim(desk, given))),
+        shows: Facts,
+        summary: "take one of them back",
+    },
+    Command {
+        name: "wallet restore",
+        args: "[WORDS]",
+        role: Owner,
+        reach: Errand(restored, RESTORE_TIMEOUT, |desk, given| Box::pin(restore(desk, given))),
+        shows: Facts,
+        summary: "look for ecash of the wallet's own words, or of others ('-': from standard input), which become the \
+                  wallet's",
+    },
+    Command {
+        name: "wallet seed",
+        args: "",
+        role: Owner,
+        reach: Errand(seed, MOMENT, |desk, given| Box::pin(seed_is_shown(desk, given))),
+        shows: Own,
+        summary: "print the twelve words that the takings are made from; to a terminal only",
+    },
+];
+
+fn shop(desk: &Desk) -> Result<&Shop, CommandError> {
+    Ok(desk.site.shop.as_ref()?)
 }
 
-async fn balance(wallet: &Wallet) -> Result<Value, Refusal> {
-    let balances = wallet.balances().await.map_err(|err| (err.code(), err.to_string()))?;
+async fn balance(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let balances = balances(&shop(desk)?.wallet).await?;
     let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.unit, "balance": balance.free.0});
     Ok(json!({"mints": balances.iter().map(one).collect::<Value>()}))
 }
 
-async fn info(site: &Site, wallet: &Wallet) -> Result<Value, Refusal> {
-    let balances = wallet.balances().await.map_err(|err| (err.code(), err.to_string()))?;
+async fn balances(wallet: &Wallet) -> Result<Vec<Balance>, CommandError> {
+    wallet.balances().await.map_err(|err| CommandError::Closed(err.code(), err.to_string()))
+}
+
+async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let (site, wallet) = (&desk.site, &shop(desk)?.wallet);
     let mut mints = Vec::new();
-    for balance in balances {
+    for balance in balances(wallet).await? {
         let keyset = |keyset: &KeysetInfo| {
             json!({
                 "id": keyset.id.to_string(),
@@ -73,13 +122,14 @@ async fn info(site: &Site, wallet: &Wallet) -> Result<Value, Refusal> {
             "keysets": keysets.map(|all| all.iter().map(keyset).collect::<Value>()).unwrap_or_default(),
         }));
     }
-    let (receiving, spending) = wallet.open().await.map_err(|err| (err.code(), err.to_string()))?;
+    let (receiving, spending) =
+        wallet.open().await.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
     Ok(json!({"mints": mints, "open": json!({"receiving": receiving, "spending": spending})}))
 }
 
-async fn receive(wallet: &Wallet, config: &Config, token: &str) -> Result<Value, Refusal> {
-    let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
-    let offer = wallet.assess(token, &mints).await.map_err(|err| refused(err.into()))?;
+async fn receive(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let wallet = &shop(desk)?.wallet;
+    let offer = wallet.assess(given.need("TOKEN")?, &mints(desk)).await.map_err(|err| refused(err.into()))?;
     let (mint, fee) = (offer.mint.clone(), offer.fee);
     match wallet.receive(offer, None).await {
         Received::Done { net, .. } => {
@@ -91,24 +141,30 @@ async fn receive(wallet: &Wallet, config: &Config, token: &str) -> Result<Value,
     }
 }
 
-async fn send(wallet: &Wallet, amount: &str, options: &[&str]) -> Result<Value, Refusal> {
-    let usage = |message: &str| ("usage", message.to_owned());
-    let amount = amount.parse().ok().filter(|amount| *amount > 0);
+async fn send(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let usage = |message: &str| CommandError::Usage(message.to_owned());
+    let amount = given.need("AMOUNT")?.parse().ok().filter(|amount| *amount > 0);
     let amount = amount.map(Sats).ok_or_else(|| usage("an amount is a number of sat, like 21"))?;
-    let (mut mint, mut old_form) = (None, false);
-    let mut options = options.iter();
-    while let Some(option) = options.next() {
-        match *option {
-            "--v3" => old_form = true,
-            "--mint" => {
-                let url = options.next().and_then(|url| MintUrl::parse(url).ok());
-                mint = Some(url.ok_or_else(|| usage("--mint needs the URL of a mint"))?);
-            }
-            _ => return Err(usage_of(USAGE, &["send"])),
-        }
-    }
-    let sent = wallet.send(amount, mint.as_ref(), old_form).await.map_err(refused)?;
+    let mint = given.text("--mint").map(MintUrl::parse).transpose();
+    let mint = mint.map_err(|_| usage("--mint needs the URL of a mint"))?;
+    let sent = shop(desk)?.wallet.send(amount, mint.as_ref(), given.has("--v3")).await.map_err(refused)?;
     Ok(described(&sent, json!({})))
+}
+
+async fn sent(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let shop = shop(desk)?;
+    let now = shop.store.now();
+    let age = |sent: &Sent| now.saturating_sub(sent.sent_at).as_secs_ceil();
+    let sent = shop.wallet.sent().await.map_err(refused)?;
+    Ok(sent.iter().map(|one| described(one, json!({"seconds_ago": age(one)}))).collect())
+}
+
+async fn reclaim(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let id = given.need("ID")?.parse();
+    let id = id.map_err(|_| CommandError::Usage("an ID is a number of 'wallet sent'".to_owned()))?;
+    let amount = shop(desk)?.wallet.take_back(id).await.map_err(refused)?;
+    log::info!("operator: {amount} sat of a sent token taken back");
+    Ok(json!({"reclaimed": amount.0}))
 }
 
 fn described(sent: &Sent, mut more: Value) -> Value {
@@ -119,22 +175,58 @@ fn described(sent: &Sent, mut more: Value) -> Value {
     more
 }
 
-async fn restore(wallet: &Wallet, config: &Config, words: Option<String>) -> Result<Value, Refusal> {
-    let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
-    let restored = wallet.restore(words, &mints).await.map_err(refused)?;
+/// The shell's part of restoring: the wallet is the running daemon's.
+fn restored(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
+    shell.have_done(given).map(Ended::Answer)
+}
+
+async fn restore(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let words = given.text("WORDS").map(str::to_owned);
+    let restored = shop(desk)?.wallet.restore(words, &mints(desk)).await.map_err(refused)?;
     let trouble = restored.trouble.iter().map(|(mint, why)| format!("{mint}: {why}"));
     Ok(json!({"restored": restored.found.0, "trouble": trouble.collect::<Vec<_>>()}))
 }
 
-fn refused(error: WalletError) -> Refusal {
-    let code = match &error {
-        WalletError::Insufficient(_) => "insufficient",
-        WalletError::NotFound => "not_found",
-        WalletError::Refused(refusal) if refusal.may_pass() => "try_again",
-        WalletError::Refused(_) => "refused",
-        WalletError::NotKnownYet => "not_known_yet",
-        WalletError::Store(code) => code,
-        WalletError::FeeTooHigh(_) | WalletError::Mint(_) => "mint",
-    };
-    (code, error.to_string())
+/// The words come from the key file, not through the daemon, which may not run; it only notes that they were shown.
+fn seed(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
+    if !std::io::stdout().is_terminal() {
+        let message = "the words are printed to a terminal only: whoever has them has the money";
+        return Err(CommandError::Refused("no_terminal", message.to_owned()));
+    }
+    let main = shell.loaded()?.main;
+    let words = wallet::words(&main.state_dir);
+    let words = words.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
+    if shell.have_done(given).is_err() {
+        (shell.above.log)(&main);
+        note_that_it_is_shown();
+    }
+    let text = if shell.json { json!({"words": words}).to_string() } else { words };
+    Ok(Ended::Report(format!("{text}\n"), true))
+}
+
+/// The words themselves never come this way.
+async fn seed_is_shown(_: &Desk, _: &Given) -> Result<Value, CommandError> {
+    note_that_it_is_shown();
+    Ok(json!({}))
+}
+
+fn note_that_it_is_shown() {
+    log::warn!("operator: the wallet's twelve words are shown");
+}
+
+fn mints(desk: &Desk) -> Vec<MintUrl> {
+    desk.site.config().mints.iter().map(|mint| mint.url.clone()).collect()
+}
+
+fn refused(error: WalletError) -> CommandError {
+    let message = error.to_string();
+    match error {
+        WalletError::Insufficient(_) => CommandError::Refused("insufficient", message),
+        WalletError::NotFound => CommandError::Missing("not_found", message),
+        WalletError::Refused(refusal) if refusal.may_pass() => CommandError::Refused("try_again", message),
+        WalletError::Refused(_) => CommandError::Refused("refused", message),
+        WalletError::NotKnownYet => CommandError::Refused("not_known_yet", message),
+        WalletError::Store(code) => CommandError::Closed(code, message),
+        WalletError::FeeTooHigh(_) | WalletError::Mint(_) => CommandError::Refused("mint", message),
+    }
 }

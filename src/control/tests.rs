@@ -5,6 +5,7 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::clock::Clock;
+use crate::commands::{all, Reach};
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
@@ -15,32 +16,31 @@ use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
-use crate::shop::{Closed, Shop};
+use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
-use crate::units::UnixSeconds;
+use crate::units::{Millis, UnixSeconds};
 use litemap::LiteMap;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 const MAC: &str = "02:00:00:00:00:11";
 
-struct Desk {
-    site: Arc<Site>,
-    reload: Reload,
+struct Office {
+    desk: Arc<Desk>,
     /// What the app is asked to reload.
     reloads: mpsc::Receiver<oneshot::Sender<Result<Vec<String>, Vec<String>>>>,
     dir: PathBuf,
 }
 
-impl Drop for Desk {
+impl Drop for Office {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 /// `open`: with a store of its own; otherwise the shop is closed for a damaged one.
-async fn desk(open: bool) -> Desk {
+async fn desk(open: bool) -> Office {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
     let file = include_str!("../../tests/vectors/tollgate.uci");
@@ -76,14 +76,15 @@ async fn desk(open: bool) -> Desk {
         (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))
     };
     let (reload, reloads) = mpsc::channel(1);
-    Desk { site: Site::new(config, gatekeeper, mints, shop), reload, reloads, dir }
+    let site = Site::new(config, gatekeeper, mints, shop);
+    Office { desk: Arc::new(Desk { site, reload }), reloads, dir }
 }
 
-impl Desk {
+impl Office {
     async fn say(&self, line: &str) -> Value {
-        match carry_out(line, &self.site, &self.reload).await {
+        match carry_out(line, &self.desk).await {
             Ok(data) => data,
-            Err((code, message)) => json!({"code": code, "message": message}),
+            Err(error) => json!({"code": error.code(), "message": error.to_string()}),
         }
     }
 
@@ -165,10 +166,36 @@ async fn a_reload_answers_what_is_wrong_with_the_file() {
 }
 
 #[tokio::test]
+async fn what_is_for_the_shell_cannot_be_called_over_the_socket() {
+    let desk = desk(true).await;
+    for command in all().filter(|command| matches!(command.reach, Reach::Shell(_) | Reach::Errand(..))) {
+        let words: Vec<&str> = command.name.split(' ').collect();
+        for args in [&words[1..], &[&words[1..], &["-"]].concat(), &[&words[1..], &["--yes"]].concat()] {
+            let refused = desk.order(words[0], args).await;
+            assert_eq!(refused["code"], "usage", "{} {args:?}", command.name);
+            let message = refused["message"].as_str().unwrap();
+            assert!(message.ends_with("is for the router's own shell"), "{message}");
+        }
+    }
+    for command in all().filter(|command| !matches!(command.reach, Reach::Errand(..))) {
+        let (first, args) = command.name.split_once(' ').unwrap_or((command.name, ""));
+        let args: Vec<&str> = args.split_whitespace().collect();
+        let refused = desk.say(&json!({"errand": first, "args": args}).to_string()).await;
+        assert_eq!(refused["code"], "usage", "{}", command.name);
+    }
+    assert_eq!(desk.say(r#"{"errand":"fly"}"#).await["code"], "usage");
+    let restored = desk.say(r#"{"errand":"wallet","args":["restore","no","words"]}"#).await;
+    assert_eq!(restored["code"], "usage");
+    assert_eq!(desk.say(r#"{"errand":"wallet","args":["seed"]}"#).await, json!({}));
+    let both = r#"{"command":"wallet","errand":"wallet","args":["seed"]}"#;
+    assert_eq!(desk.say(both).await["code"], "usage");
+}
+
+#[tokio::test]
 async fn a_line_without_end_is_cut_and_refused() {
     let desk = desk(false).await;
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = converse(theirs, &desk.site, &desk.reload);
+    let serving = converse(theirs, &desk.desk);
     let asking = async {
         let (read, mut write) = ours.into_split();
         // The far side stops reading before the end of it.
@@ -179,15 +206,6 @@ async fn a_line_without_end_is_cut_and_refused() {
     };
     let (_, answer) = tokio::join!(serving, asking);
     assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["code"], "usage");
-}
-
-#[test]
-fn durations_need_a_unit_and_a_sensible_size() {
-    assert_eq!(parse_duration("90s"), Some(Millis(90_000)));
-    assert_eq!(parse_duration("2h"), Some(Millis(7_200_000)));
-    for text in ["", "5", "h", "0m", "-1h", "1.5h", "2w", "367d", "99999999999999999999d", "1 h", "1é"] {
-        assert_eq!(parse_duration(text), None, "{text}");
-    }
 }
 
 #[tokio::test]
@@ -225,6 +243,13 @@ async fn a_card_command_with_a_fault_says_what_is_wrong() {
         &["show", "one"],
         &["wipe", "1", "2"],
         &["paint", "1"],
+        &["tap", "x"],
+        &["tap", "x", "--mac"],
+        &["tap", "x", "--mac", "y"],
+        &["tap", "x", "--amount", "21"],
+        &["tap", "x", "--mac", MAC, "--amount", "-1"],
+        &["tap", "x", "--mac", MAC, "--amount", "1", "--steps", "1"],
+        &["tap", "x", "--mac", MAC, "21"],
     ] {
         assert_eq!(desk.order("card", args).await["code"], "usage", "{args:?}");
     }
@@ -237,4 +262,8 @@ async fn a_card_command_with_a_fault_says_what_is_wrong() {
         assert_eq!(desk.order("card", args).await["code"], "invalid_input", "{args:?}");
     }
     assert_eq!(desk.order("card", &["show", "7"]).await["code"], "no_such_card");
+    assert_eq!(
+        desk.order("card", &["tap", "x", "--mac", MAC, "--steps", "3"]).await["code"],
+        "unknown_device"
+    );
 }

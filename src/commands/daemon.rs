@@ -1,19 +1,55 @@
-//! What `tollgated status` tells: guests, sales, mints, gate, store, clock, and what is missing.
+//! `tollgated status` and `reload`: what the daemon tells of itself (guests, sales, mints, gate, store, clock, and what is
+//! missing), and its configuration read again.
 
+use super::Reach::Http;
+use super::Role::{Manager, Viewer};
+use super::Shows::Facts;
+use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::config::Config;
 use crate::json::json;
 use crate::network::devices;
 use crate::shop::{Site, Way};
 use crate::units::{Millis, UnixSeconds};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 const DAY: u64 = 86_400;
 
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "status",
+        args: "",
+        role: Viewer,
+        reach: Http(&["GET /admin/status"], MOMENT, |desk, given| Box::pin(status(desk, given))),
+        shows: Facts,
+        summary: "whether anything can be sold, and why not; guests, today's sales, mints, both locks, store, cards, clock",
+    },
+    Command {
+        name: "reload",
+        args: "",
+        role: Manager,
+        reach: Http(&["POST /admin/reload"], MOMENT, |desk, given| Box::pin(reload(desk, given))),
+        shows: Facts,
+        summary: "make the running daemon read its configuration again; a broken file changes nothing",
+    },
+];
+
+async fn reload(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || CommandError::Closed("stopping", "the daemon is stopping".to_owned());
+    desk.reload.send(reply).await.map_err(|_| gone())?;
+    match answer.await.map_err(|_| gone())? {
+        Ok(warnings) => Ok(json!({"reloaded": true, "warnings": warnings})),
+        Err(problems) => Err(CommandError::Refused("invalid_config", problems.join("\n"))),
+    }
+}
+
 /// The whole state as one JSON object.
-pub async fn status(site: &Site) -> Value {
+async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let site = &desk.site;
     let gate = site.gate();
     let config = site.config();
-    json!({
+    Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": site.not_ready().is_empty(),
         "not_ready": site.not_ready(),
@@ -44,7 +80,7 @@ pub async fn status(site: &Site) -> Value {
         "cards": cards(site),
         "clock": clock(site),
         "trouble": site.trouble(),
-    })
+    }))
 }
 
 /// What guests can pay by, and why not where they cannot.

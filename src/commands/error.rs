@@ -1,0 +1,58 @@
+//! Why a command was not carried out.
+
+use crate::card::CardError;
+use crate::shop::Closed;
+
+/// Each has a stable code, and a sentence that names no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such command, or not what it takes.
+    #[error("{0}")]
+    Usage(String),
+    /// A value that means nothing here.
+    #[error("{1}")]
+    Input(&'static str, String),
+    /// What was named is not there.
+    #[error("{1}")]
+    Missing(&'static str, String),
+    /// As things are it cannot be done.
+    #[error("{1}")]
+    Refused(&'static str, String),
+    /// The room that would do it is closed, or the machine refuses.
+    #[error("{1}")]
+    Closed(&'static str, String),
+    /// The daemon's refusal, as the command line hears it.
+    #[error("{1}")]
+    Answered(String, String),
+}
+
+impl CommandError {
+    pub fn code(&self) -> &str {
+        match self {
+            CommandError::Usage(_) => "usage",
+            CommandError::Input(code, _)
+            | CommandError::Missing(code, _)
+            | CommandError::Refused(code, _)
+            | CommandError::Closed(code, _) => code,
+            CommandError::Answered(code, _) => code,
+        }
+    }
+}
+
+impl From<&Closed> for CommandError {
+    fn from(closed: &Closed) -> CommandError {
+        CommandError::Closed(closed.code, closed.cause.clone())
+    }
+}
+
+impl From<CardError> for CommandError {
+    fn from(error: CardError) -> CommandError {
+        let (code, message) = (error.code(), error.to_string());
+        match error {
+            CardError::Input(_) => CommandError::Input(code, message),
+            CardError::NoSuchCard => CommandError::Missing(code, message),
+            CardError::NoCards => CommandError::Refused(code, message),
+            CardError::Store(_) => CommandError::Closed(code, message),
+        }
+    }
+}

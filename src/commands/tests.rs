@@ -1,0 +1,95 @@
+//! What must hold for every row of the list.
+
+use super::*;
+
+#[test]
+fn every_command_has_a_name_of_its_own_and_says_what_it_does() {
+    let names: Vec<&str> = all().map(|command| command.name).collect();
+    for command in all() {
+        assert_eq!(names.iter().filter(|name| **name == command.name).count(), 1, "{}", command.name);
+        let words: Vec<&str> = command.name.split(' ').collect();
+        assert!((1..=2).contains(&words.len()), "{}", command.name);
+        assert!(
+            !command.summary.is_empty() && !command.summary.contains(['\n', '\u{2019}']),
+            "{}",
+            command.name
+        );
+        // A group's name alone is no command, so that the longer one is found.
+        assert!(words.len() == 1 || !names.contains(&words[0]), "{}", command.name);
+        assert!(std::ptr::eq(find(&words).unwrap().0, command));
+    }
+}
+
+#[test]
+fn what_a_command_takes_is_written_in_one_way() {
+    for command in all() {
+        for arg in expected(command.args) {
+            let known = if arg.is_option() {
+                arg.name
+                    .strip_prefix("--")
+                    .unwrap()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            } else {
+                arg.name.bytes().all(|b| b.is_ascii_uppercase())
+            };
+            let value = arg.value.unwrap_or("N").bytes().all(|b| b.is_ascii_uppercase());
+            assert!(known && value, "{}: {arg:?}", command.name);
+        }
+        assert_eq!(command.args.matches('[').count(), command.args.matches(']').count(), "{}", command.name);
+    }
+}
+
+#[test]
+fn what_is_the_shells_is_nobody_elses() {
+    let shells: Vec<&str> = all()
+        .filter(|command| matches!(command.reach, Reach::Shell(_) | Reach::Errand(..)))
+        .map(|command| command.name)
+        .collect();
+    for name in ["run", "setup", "gate release", "wiring", "wallet seed", "wallet restore"] {
+        assert!(shells.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn what_moves_money_or_shows_a_key_is_not_for_who_has_only_signed_in() {
+    for command in all().filter(|command| matches!(command.reach, Reach::Http(..))) {
+        let own =
+            command.name.starts_with("wallet ") && !["wallet balance", "wallet info"].contains(&command.name);
+        let keys = ["card create", "card wipe", "card reprogram", "card tap"].contains(&command.name);
+        assert!(!own && !keys, "{}", command.name);
+    }
+}
+
+#[test]
+fn paths_are_the_operators_and_lead_to_one_command() {
+    let paths = |command: &'static Command| match command.reach {
+        Reach::Http(paths, ..) | Reach::Signed(paths, ..) => paths,
+        _ => &[],
+    };
+    let every: Vec<&str> = all().flat_map(paths).copied().collect();
+    for path in &every {
+        let (method, place) = path.split_once(' ').unwrap();
+        assert!(["GET", "POST", "DELETE"].contains(&method), "{path}");
+        assert!(place.starts_with("/admin/") || place.starts_with("/api/"), "{path}");
+        assert_eq!(every.iter().filter(|other| *other == path).count(), 1, "{path}");
+    }
+    for command in all() {
+        for part in paths(command).iter().flat_map(|path| path.split('/')) {
+            let is_arg = !part.is_empty() && part.bytes().all(|b| b.is_ascii_uppercase());
+            let known = expected(command.args).iter().any(|arg| arg.name == part);
+            assert!(!is_arg || known, "{}: {part}", command.name);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_line_is_told_what_there_is() {
+    assert_eq!(usages_of(&["wallet", "x"]).unwrap().lines().next(), Some("usage: wallet balance"));
+    assert!(usages_of(&["card"])
+        .unwrap()
+        .contains("\n       card tap LINK --mac MAC [--amount SAT | --steps N]"));
+    assert_eq!(usages_of(&["fly"]), None);
+    assert!(unknown().starts_with("unknown command; try status, reload, clients, "), "{}", unknown());
+    assert!(!unknown().contains("setup"));
+}
