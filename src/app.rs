@@ -21,6 +21,8 @@ use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::sale::token::TokenEngine;
+use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
@@ -372,20 +374,19 @@ async fn open_shop(
         let takings = Arc::new(takings);
         let late = admit_late(&access);
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
-        let settings = receiver.clone();
-        let invoices =
-            InvoiceEngine::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
-        Ok::<_, StoreError>((invoices.await?, wallet))
+        let terms = Terms::new(store.clone(), access.clone(), receiver.clone());
+        let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await?;
+        Ok::<_, StoreError>((terms, invoices, wallet))
     };
     let shop = match selling.await {
-        Ok((invoices, wallet)) => {
+        Ok((terms, invoices, wallet)) => {
             let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
-            let (engine, known) = (invoices.clone(), mints.clone());
-            let tollgate =
-                TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
-            let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver.clone()).await;
-            let till = Till::new(invoices.clone(), access.clone(), cards.clone().ok(), tls, receiver);
-            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till })
+            let tokens = TokenEngine::new(terms.clone(), wallet.clone());
+            let engines = (invoices.clone(), tokens.clone());
+            let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
+            let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
+            let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
+            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till })
         }
         Err(err) => Err(closed(&err)),
     };
@@ -436,6 +437,7 @@ fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
         garden: config.main.garden.clone(),
+        gives_grace: config.venues.iter().any(|venue| venue.pay_grace != Millis::ZERO),
     }
 }
 

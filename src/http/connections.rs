@@ -70,6 +70,8 @@ async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<P
     let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
     let Ok(Some(first)) = first else { return };
     if place.costs(SERVED) {
+        // Those that were closed for it are dropped meanwhile.
+        tokio::task::yield_now().await;
         answer_all(first, stream, at, edge, place).await;
     }
 }

@@ -142,6 +142,7 @@ pub fn plan() -> Plan {
         portal_port: 2121,
         mint_proxy_port: 2122,
         redirect_port: 2123,
+        gives_grace: true,
         ..Plan::default()
     }
 }
