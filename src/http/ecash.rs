@@ -8,13 +8,14 @@ use super::route::Answering;
 use super::sent::Sent;
 use super::show::{cannot_sell, show};
 use super::Edge;
-use crate::access::{PriceError, Session};
+use crate::access::Session;
 use crate::ecash::wallet::{Refusal, Wallet};
 use crate::ecash::{payment_request, TokenError};
 use crate::form::pairs;
 use crate::portal::{self, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
+use crate::sale::token::{Buyer, Receipt};
+use crate::sale::{PriceError, Retry, SaleError};
 use crate::shop::{Shop, Site};
-use crate::tollgate::{Buyer, NotPaid, Receipt};
 use crate::units::{Millis, Sats};
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
@@ -48,15 +49,15 @@ async fn paid(site: &Site, visit: &Visit) -> Answer {
     };
     let posted = visit.get("token").unwrap_or_default().trim();
     let filled = Filled { token: posted, ..Filled::default() };
-    if let Err(wait) = shop.tollgate.may_pay(visit.caller.mac) {
+    if let Err(wait) = shop.tokens.may_pay(visit.caller.mac) {
         let notice = Some(Notice::TokenLater { wait });
         return later(form(site, visit, StatusCode::TOO_MANY_REQUESTS, &Filled { notice, ..filled }), wait);
     }
-    let Visit { config, venue, caller, .. } = visit;
-    let buyer = Buyer { config: config.clone(), venue: venue.clone(), caller: caller.clone() };
-    match shop.tollgate.begin(buyer, token_in(posted)) {
+    let Visit { venue, caller, .. } = visit;
+    let buyer = Buyer { venue: venue.clone(), mac: caller.mac, caller: Some(caller.clone()) };
+    match shop.tokens.begin(buyer, token_in(posted)) {
         Err(why) => refused(site, visit, &why, filled),
-        Ok(id) => match shop.tollgate.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
+        Ok(id) => match shop.tokens.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
             Receipt::NotPaid(why, _) => refused(site, visit, &why, filled),
             Receipt::Granted => {
                 answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, visit.lang()))
@@ -68,13 +69,13 @@ async fn paid(site: &Site, visit: &Visit) -> Answer {
 
 /// A form that is longer than any token, or did not arrive.
 fn unreadable(site: &Site, visit: &Visit) -> Answer {
-    let why = NotPaid::Refused(TokenError::Damaged.into());
+    let why = SaleError::Token(TokenError::Damaged.into());
     refused(site, visit, &why, Filled::default())
 }
 
 /// `GET /?token=ID`: what has become of it.
 pub async fn receipt(site: &Site, shop: &Shop, visit: &Visit, id: &str) -> Answer {
-    let at = match shop.tollgate.receipt(&visit.caller, &visit.venue, id, Duration::ZERO).await {
+    let at = match shop.tokens.receipt(&visit.caller, &visit.venue, id, Duration::ZERO).await {
         Receipt::Working(so_far) if so_far > SLOW => Stage::SlowMint,
         Receipt::Working(_) => Stage::Mint,
         Receipt::Opening => Stage::Gate,
@@ -101,22 +102,23 @@ struct Filled<'a> {
 }
 
 /// The form again, with the reason and the token, which is the guest's as before.
-fn refused(site: &Site, visit: &Visit, why: &NotPaid, filled: Filled) -> Answer {
+fn refused(site: &Site, visit: &Visit, why: &SaleError, filled: Filled) -> Answer {
     let urls: Vec<&str> = visit.config.mints_of(&visit.venue).map(|mint| mint.url.as_str()).collect();
     let (status, notice) = match why {
-        NotPaid::Refused(refusal) => (status_of(refusal), said(refusal, &urls)),
-        NotPaid::Price { error, fee, .. } => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
-        NotPaid::Clash => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
-        NotPaid::Closed(_) | NotPaid::Unknown | NotPaid::InFlight | NotPaid::GrantPending => {
-            (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow)
+        SaleError::Token(refusal) => (status_of(refusal), said(refusal)),
+        SaleError::MintNotAccepted => {
+            (StatusCode::PAYMENT_REQUIRED, Notice::TokenOfOtherMint { mints: &urls })
         }
+        SaleError::Price { error, fee, .. } => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
+        SaleError::Clash => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow),
     };
     // One that is spent is good for nothing.
     let token = if notice == Notice::TokenSpent { "" } else { filled.token };
     let answer = form(site, visit, status, &Filled { token, notice: Some(notice), ..filled });
-    match why.wait() {
-        Some(wait) => later(answer, wait),
-        None => answer,
+    match why.retry() {
+        Retry::After(wait) => later(answer, wait),
+        _ => answer,
     }
 }
 
@@ -136,13 +138,12 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     }
 }
 
-fn said<'a>(refusal: &Refusal, mints: &'a [&'a str]) -> Notice<'a> {
+fn said(refusal: &Refusal) -> Notice<'static> {
     match refusal {
         Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
             Notice::TokenUnreadable
         }
         Refusal::Spent => Notice::TokenSpent,
-        Refusal::MintNotAccepted => Notice::TokenOfOtherMint { mints },
         Refusal::Unit => Notice::TokenOfOtherUnit,
         Refusal::Locked => Notice::TokenLocked,
         Refusal::Later(wait) => Notice::TokenLater { wait: *wait },

@@ -7,8 +7,7 @@ use super::refusals::{open_shop, refusal};
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::mint_proxy::{parse_ask, without_ticket};
-use crate::sale::invoice::{Code, ProxyError};
+use crate::mint_proxy::{parse_ask, without_ticket, Code, ProxyError};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 use serde_json::Value;
@@ -24,7 +23,7 @@ pub fn open(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
         let opened = async {
             let shop = open_shop(&edge.site)?;
             shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
-            let opened = shop.invoices.open(&visit.caller, &visit.venue, parse_ask(&text)?).await?;
+            let opened = shop.mint_proxy.open(&visit.caller, &visit.venue, parse_ask(&text)?).await?;
             Ok((shop, opened))
         };
         match opened.await {
@@ -44,7 +43,7 @@ pub fn look(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
             shop.mint_proxy.check_ticket(visit.caller.mac, bearer(&visit.headers)).await?;
             let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
             let id = sent.rest.parse().map_err(|()| unknown())?;
-            Ok((shop, shop.invoices.status_asked(visit.caller.mac, &id).await?))
+            Ok((shop, shop.mint_proxy.status_asked(visit.caller.mac, &id).await?))
         };
         match found.await {
             Ok((shop, request)) => {

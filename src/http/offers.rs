@@ -4,11 +4,12 @@ use super::answer::Answer;
 use super::entrance::Visit;
 use super::refusals::status_of;
 use super::show::{cannot_sell, show};
-use crate::access::Price;
 use crate::config::MintUrl;
 use crate::portal::{Notice, OfferedMint, Quantity, State, Stock, StockedMint};
-use crate::sale::invoice::{AskPart, Code, ProxyError};
+use crate::sale::invoice::AskPart;
+use crate::sale::{Price, SaleError};
 use crate::shop::Site;
+use crate::store::RequestId;
 use crate::units::Allotment;
 
 /// What is sold at the venue of this guest.
@@ -27,27 +28,34 @@ pub fn stock<'a>(site: &Site, visit: &'a Visit) -> Stock<'a> {
 }
 
 /// The mint and the amount that a form names.
-pub fn chosen(visit: &Visit) -> Result<AskPart, ProxyError> {
-    let refused = |message: &str| ProxyError::new(Code::InvalidMessage, message);
+pub fn chosen(visit: &Visit) -> Result<AskPart, SaleError> {
     let steps = visit.filled("steps").and_then(|steps| steps.trim().parse().ok());
     let mint = match visit.filled("mint") {
         Some(url) => MintUrl::parse(url).ok().and_then(|url| visit.config.mint_for(&visit.venue, &url)),
         None => visit.config.mints_of(&visit.venue).next(),
     };
-    let steps: u64 = steps.ok_or_else(|| refused("how much?"))?;
-    let mint = mint.ok_or_else(|| ProxyError::new(Code::InvalidMint, "this mint is not accepted here"))?;
+    let steps: u64 = steps.ok_or(SaleError::NoAmount)?;
+    let mint = mint.ok_or(SaleError::MintNotAccepted)?;
     Ok(AskPart { mint: mint.url.clone(), amount: Price::of(&visit.venue, mint).cost(steps) })
 }
 
-/// What cannot be bought is said above the choice, so that another amount or mint is one tap away.
-pub fn refused_purchase(site: &Site, visit: &Visit, error: &ProxyError) -> Answer {
-    let status = status_of(error.code);
+/// What cannot be bought is said above the choice, so that another amount or mint is one tap away. `request` is the one
+/// that has come to nothing.
+pub fn refused_purchase(
+    site: &Site,
+    visit: &Visit,
+    error: &SaleError,
+    request: Option<&RequestId>,
+) -> Answer {
+    let status = status_of(error.into());
     let stock = stock(site, visit);
-    let notice = match error.code {
-        Code::InvalidMessage => stock.limits(),
-        Code::RateLimited => Notice::RateLimited,
-        Code::AddressClash => Notice::AddressClash,
-        _ => return show(visit, status, cannot_sell(error, error.request.as_ref().map(|id| id.as_str()))),
+    let notice = match error {
+        SaleError::NoAmount | SaleError::Price { .. } | SaleError::TooMuchTogether | SaleError::NotIssued => {
+            stock.limits()
+        }
+        SaleError::TooMany(_) => Notice::RateLimited,
+        SaleError::Clash => Notice::AddressClash,
+        _ => return show(visit, status, cannot_sell(error, request.map(RequestId::as_str))),
     };
     let shop = site.shop.as_ref().ok();
     let unpaid = shop.and_then(|shop| shop.invoices.unfinished_access(visit.caller.mac, &visit.venue.id));

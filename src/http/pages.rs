@@ -12,7 +12,8 @@ use super::{ecash, till, ways, Edge};
 use crate::access::Session;
 use crate::form::pairs;
 use crate::portal::{self, Bought, Facts, Kept, Pay, Quantity, RequestFacts, RequestStep};
-use crate::sale::invoice::{Ask, Code, Part, Progress, Request};
+use crate::sale::invoice::{Ask, Part, Progress, Request};
+use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -56,8 +57,9 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
                 return answer::redirect(StatusCode::SEE_OTHER, &there);
             }
             Ok(request) => Some(request),
-            Err(error) if error.code == Code::RequestNotFound || choosing => None,
-            Err(error) => return refused_purchase(site, visit, &error),
+            Err(SaleError::NoSuchRequest) => None,
+            Err(_) if choosing => None,
+            Err(error) => return refused_purchase(site, visit, &error, Some(&id)),
         },
         None => None,
     };
@@ -134,21 +136,24 @@ pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
 }
 
 async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let opened = async {
-        let shop = open_shop(site)?;
+    let begun = open_shop(site).and_then(|shop| {
         let ask = Ask { parts: vec![chosen(visit)?], apply: true };
-        let begun = shop.invoices.begin(&visit.caller, &visit.venue, ask)?;
-        let id = begun.request.id.clone();
-        match tokio::time::timeout(FORM_PATIENCE, shop.invoices.opened(begun)).await {
-            Ok(opened) => Ok(opened?.request.id.clone()),
-            Err(_) => Ok(id),
-        }
+        Ok((shop, shop.invoices.begin(&visit.caller, &visit.venue, ask)?))
+    });
+    let (shop, begun) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return refused_purchase(site, visit, &error, None),
     };
-    match opened.await {
+    let asked = begun.request.id.clone();
+    let opened = match tokio::time::timeout(FORM_PATIENCE, shop.invoices.opened(begun)).await {
+        Ok(opened) => opened.map(|opened| opened.request.id.clone()),
+        Err(_) => Ok(asked.clone()),
+    };
+    match opened {
         Ok(id) => {
             let there = portal::location(Some(id.as_str()), visit.lang());
             answer::redirect(StatusCode::SEE_OTHER, &there)
         }
-        Err(error) => refused_purchase(site, visit, &error),
+        Err(error) => refused_purchase(site, visit, &error, Some(&asked)),
     }
 }

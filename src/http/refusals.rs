@@ -2,7 +2,8 @@
 
 use super::answer::{self, Answer};
 use crate::json::json;
-use crate::sale::invoice::{Code, ProxyError};
+use crate::mint_proxy::{Code, ProxyError};
+use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
@@ -31,13 +32,8 @@ pub fn foreign_origin(what: &str) -> Answer {
 }
 
 /// The rooms that sell, or the error that says why nothing is sold.
-pub fn open_shop(site: &Site) -> Result<&Shop, ProxyError> {
-    site.shop.as_ref().map_err(|closed| {
-        ProxyError::new(
-            Code::Closed(closed.code),
-            "this router cannot sell at the moment; please tell the operator",
-        )
-    })
+pub fn open_shop(site: &Site) -> Result<&Shop, SaleError> {
+    site.shop.as_ref().map_err(|closed| SaleError::Closed(closed.code))
 }
 
 pub fn refusal(error: &ProxyError) -> Answer {

@@ -4,7 +4,7 @@ use super::answer::{self, Answer};
 use super::entrance::{field, Visit};
 use crate::config::Venue;
 use crate::portal::{self, Lang, Money, Page, Reason, State, Trouble};
-use crate::sale::invoice::{Code, ProxyError};
+use crate::sale::{Fate, SaleError};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 
@@ -42,26 +42,30 @@ pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, Stri
 }
 
 /// Why nothing is sold to this guest.
-pub fn cannot_sell<'a>(error: &'a ProxyError, request_id: Option<&'a str>) -> State<'a> {
-    let reason = match error.code {
-        Code::MintUnavailable | Code::InvalidMint => Reason::MintUnavailable,
-        Code::InvoiceExpired => Reason::InvoiceExpired,
-        Code::PaymentFailed => Reason::PaymentFailed,
-        Code::TokenClaimFailed => Reason::ClaimFailed,
-        Code::RequestNotFound => Reason::RequestNotFound,
-        Code::RateLimited => Reason::RateLimited,
-        Code::InvalidMessage => Reason::AmountRefused,
-        Code::Closed(_) => Reason::CannotSell,
-        Code::InternalError
-        | Code::AddressClash
-        | Code::InvalidTicket
-        | Code::TicketInUse
-        | Code::TooLittle => Reason::Internal,
+pub fn cannot_sell<'a>(error: &'a SaleError, request_id: Option<&'a str>) -> State<'a> {
+    let reason = match error {
+        SaleError::MintBusy | SaleError::MintAway | SaleError::MintSilent | SaleError::MintNotAccepted => {
+            Reason::MintUnavailable
+        }
+        SaleError::NoSuchRequest | SaleError::NoSuchPart => Reason::RequestNotFound,
+        SaleError::TooMany(_) => Reason::RateLimited,
+        SaleError::NoAmount | SaleError::Price { .. } | SaleError::TooMuchTogether | SaleError::NotIssued => {
+            Reason::AmountRefused
+        }
+        SaleError::Closed(_) => Reason::CannotSell,
+        SaleError::GateDown | SaleError::Clash | SaleError::Internal => Reason::Internal,
+        // Their own pages say more.
+        _ => Reason::PaymentFailed,
     };
-    let code = match error.code {
-        Code::Closed(code) => code,
+    let money = match error.money() {
+        Fate::NotTaken => Money::NothingTaken,
+        Fate::Unclear => Money::LookedUp,
+        Fate::Taken => Money::WillOpen,
+    };
+    let code = match error {
+        SaleError::Closed(code) => code,
         // Enough of the id to find it in the log, and to be read out to somebody.
-        _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code.as_str()),
+        _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code()),
     };
-    State::Trouble(Trouble { request_id: None, reason, money: Money::NothingTaken, code })
+    State::Trouble(Trouble { request_id: None, reason, money, code })
 }

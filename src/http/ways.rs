@@ -13,6 +13,7 @@ use crate::access::TicketError;
 use crate::form::pairs;
 use crate::mint_proxy;
 use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
+use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
 use hyper::header;
 use hyper::StatusCode;
@@ -82,8 +83,7 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
-    let told = mint_proxy::ticket_refused(error);
-    let status = status_of(told.code);
+    let status = status_of(mint_proxy::ticket_refused(error).code);
     let notice = match error {
         TicketError::Wrong => Notice::TicketWrong,
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
@@ -91,7 +91,10 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         TicketError::NothingPaid => Notice::NothingPaid,
         TicketError::TooLittle => Notice::TooLittleLeft,
         TicketError::Clash(_) => Notice::AddressClash,
-        TicketError::Store(_) => return show(visit, status, cannot_sell(&told, None)),
+        TicketError::Store(error) => {
+            let closed = SaleError::Closed(error.code());
+            return show(visit, status, cannot_sell(&closed, None));
+        }
     };
     with_wait(page(status, &[notice]), error)
 }

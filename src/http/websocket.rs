@@ -1,17 +1,16 @@
 //! The mint proxy's WebSocket: the upgrade, and frames to and from the conversation.
 
-use super::answer::{self, Answer};
+use super::answer::Answer;
 use super::crowd::Place;
 use super::entrance::Visit;
 use super::line::Line;
 use super::origin::{is_own_page, may_see_ticket};
-use super::refusals::{error, open_shop};
+use super::refusals::{error, open_shop, refusal};
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::mint_proxy::{Conversation, Trust, MAX_MESSAGE};
+use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
-use crate::sale::invoice::{Code, ProxyError};
 use crate::stream::AnyStream;
 use crate::task;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -67,7 +66,7 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
     };
     let shop = match open_shop(&edge.site) {
         Ok(shop) => shop,
-        Err(error) => return answer::json(StatusCode::SERVICE_UNAVAILABLE, &error.to_json()),
+        Err(error) => return refusal(&error.into()),
     };
     let trust = Trust {
         is_own_page: is_own_page(&visit.headers, &visit.caller.device),
