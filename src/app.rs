@@ -11,7 +11,7 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::commands::Desk;
-use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
+use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Severity, Venue};
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
@@ -21,6 +21,8 @@ use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::sale::token::TokenEngine;
+use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, SessionRow, Store, StoreError};
 use crate::task;
@@ -49,12 +51,12 @@ const BLOCKING_THREADS: usize = 8;
 pub fn run(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
         Ok((config, warnings)) => {
-            ops::log::start(config.main.log_target, config.main.log_level);
+            ops::log::start(config.main.log_target, config.main.log_format, config.main.log_level);
             report(path, &warnings);
             config
         }
         Err(problems) => {
-            ops::log::start(crate::config::LogTarget::Syslog, log::LevelFilter::Info);
+            ops::log::start(LogTarget::Syslog, LogFormat::Text, log::LevelFilter::Info);
             report(path, &problems);
             return ExitCode::FAILURE;
         }
@@ -180,24 +182,19 @@ impl App {
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
         let config = self.site.config();
-        let mut wanted: Vec<Wanted> = self
-            .devices()
-            .into_iter()
-            .flat_map(|device| {
-                [
-                    Wanted::on_device(Audience::Guest { device: device.clone() }, config.main.port),
-                    Wanted::on_device(
-                        Audience::MintProxy { device: device.clone() },
-                        config.main.mint_proxy_port,
-                    ),
-                    Wanted::on_device(Audience::Redirected { device }, config.main.redirect_port),
-                ]
-            })
-            .collect();
-        wanted.push(Wanted::on_device(Audience::Router, config.main.port));
-        wanted.push(Wanted { audience: Audience::Admin, address: config.main.admin_listen });
+        let main = &config.main;
+        let on_guests_devices = |device: &String| {
+            [
+                Wanted::on_device(Audience::Guest, device, main.port),
+                Wanted::on_device(Audience::MintProxy, device, main.mint_proxy_port),
+                Wanted::on_device(Audience::Redirected, device, main.redirect_port),
+            ]
+        };
+        let mut wanted: Vec<Wanted> = self.devices().iter().flat_map(on_guests_devices).collect();
+        wanted.push(Wanted::on_device(Audience::TollGate, "lo", main.port));
+        wanted.push(Wanted::at_address(Audience::Admin, main.admin_listen));
         if let Some(card) = &config.card {
-            wanted.push(Wanted { audience: Audience::Card, address: card.listen });
+            wanted.push(Wanted::at_address(Audience::Card, card.listen));
         }
         let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
@@ -281,7 +278,12 @@ impl App {
         let disabled = !new.main.enabled;
         new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
-            (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
+            (
+                main.state_dir.clone(),
+                main.run_dir.clone(),
+                (main.log_target, main.log_format),
+                main.ca_file.clone(),
+            )
         };
         let moved = fixed(&old.main) != fixed(&new.main);
         let named = {
@@ -293,11 +295,13 @@ impl App {
                 !before.iter().flatten().any(|known| known == file) && !file.starts_with(&old.main.state_dir)
             })
         };
-        (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
+        let log;
+        (new.main.state_dir, new.main.run_dir, log, new.main.ca_file) = fixed(&old.main);
+        (new.main.log_target, new.main.log_format) = log;
         let waiting = [
             disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
             moved.then_some(
-                "state_dir, run_dir, log_target and ca_file change only when the service is restarted",
+                "state_dir, run_dir, log_target, log_format and ca_file change only when the service is restarted",
             ),
             // A jail has the files that were named when it was made.
             named.then_some("another file is named: under procd it is seen when the service is restarted"),
@@ -370,20 +374,19 @@ async fn open_shop(
         let takings = Arc::new(takings);
         let late = admit_late(&access);
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
-        let settings = receiver.clone();
-        let invoices =
-            InvoiceEngine::start(store.clone(), access.clone(), mints.clone(), guests, takings, settings);
-        Ok::<_, StoreError>((invoices.await?, wallet))
+        let terms = Terms::new(store.clone(), access.clone(), receiver.clone());
+        let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await?;
+        Ok::<_, StoreError>((terms, invoices, wallet))
     };
     let shop = match selling.await {
-        Ok((invoices, wallet)) => {
+        Ok((terms, invoices, wallet)) => {
             let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
-            let (engine, known) = (invoices.clone(), mints.clone());
-            let tollgate =
-                TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
-            let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver.clone()).await;
-            let till = Till::new(invoices.clone(), access.clone(), cards.clone().ok(), tls, receiver);
-            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till })
+            let tokens = TokenEngine::new(terms.clone(), wallet.clone());
+            let engines = (invoices.clone(), tokens.clone());
+            let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
+            let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
+            let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
+            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till })
         }
         Err(err) => Err(closed(&err)),
     };
@@ -434,6 +437,7 @@ fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
         garden: config.main.garden.clone(),
+        gives_grace: config.venues.iter().any(|venue| venue.pay_grace != Millis::ZERO),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod bech32;
 pub mod clock;
+pub mod correlation;
 #[cfg(test)]
 mod folder;
 pub mod form;

@@ -12,6 +12,7 @@ use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::sale::token::TokenEngine;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,7 @@ pub struct Shop {
     pub store: Store,
     pub access: Access,
     pub invoices: InvoiceEngine,
+    pub tokens: TokenEngine,
     pub mint_proxy: MintProxy,
     /// Closed when the cards' key cannot be used; what else is sold goes on.
     pub cards: Result<Cards, Closed>,

@@ -95,6 +95,7 @@ enum Order {
     Open(Station, Pass, oneshot::Sender<Result<(), GateError>>),
     Close(Station, oneshot::Sender<Result<(), GateError>>),
     Grace(Station, Option<(Quota, Millis)>),
+    Count(oneshot::Sender<()>),
 }
 
 impl Gatekeeper {
@@ -145,6 +146,14 @@ impl Gatekeeper {
     /// otherwise, and over when it does.
     pub fn grace(&self, station: Station, grace: Option<(Quota, Millis)>) {
         self.send(Order::Grace(station, grace));
+    }
+
+    /// Asks the kernel what everybody has used until now, so that `used` is not some seconds old. If the kernel cannot
+    /// be asked, `used` stays as it is.
+    pub async fn count_now(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.send(Order::Count(reply));
+        let _ = answer.await;
     }
 
     /// Gated devices, ports or trusted stations have changed. The order is given at once; the future is
@@ -228,6 +237,10 @@ impl Keeper {
                 let _ = reply.send(self.close(&[station]));
             }
             Order::Grace(station, grace) => self.give_grace(station, grace),
+            Order::Count(reply) => {
+                self.count(self.clock.now());
+                let _ = reply.send(());
+            }
         }
         lock(&self.status).open = self.wanted.len();
     }
@@ -259,13 +272,19 @@ impl Keeper {
         if !self.standing || self.gate.changed() || self.ticks.is_multiple_of(FULL_LOOK_EVERY) {
             self.look();
         }
-        if self.standing {
-            let tended = self.gate.tend();
-            self.take_in(&tended);
-            if let Ok(usage) = tended {
-                self.note_usage(&usage);
-                self.close_ended(now);
-            }
+        self.count(now);
+    }
+
+    /// Takes over what the kernel has counted, and closes who has used everything.
+    fn count(&mut self, now: Millis) {
+        if !self.standing {
+            return;
+        }
+        let tended = self.gate.tend();
+        self.take_in(&tended);
+        if let Ok(usage) = tended {
+            self.note_usage(&usage);
+            self.close_ended(now);
         }
     }
 

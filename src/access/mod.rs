@@ -5,11 +5,9 @@
 
 mod gatekeeper;
 mod grace;
-mod price;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use price::{price_list, Price, PriceError};
 pub use tickets::{Taken, TicketError};
 
 use crate::clock::Clock;

@@ -172,7 +172,7 @@ impl Access {
             return Err(TicketError::TooSoon(wait));
         }
         look_around(caller.clone(), devices.to_vec(), holder).await?;
-        self.settle();
+        self.settle_for_a_move().await;
         let rows = done(self.store.take_over(&ticket, holder, mac, at).await?)?;
         log::info!("{mac} has shown the ticket of {holder} and takes its place");
         self.tickets.table().clear.remove(&holder);
@@ -205,13 +205,22 @@ impl Access {
         let asked = caller.clone();
         let confirmed = task::blocking(move || witness::confirm(&asked)).await;
         confirmed.map_err(|_| StoreError::Closed)??;
-        self.settle();
+        self.settle_for_a_move().await;
         let venue = at.price.venue.clone();
         let rows = done(self.store.bring(ticket, mac, at.price).await?)?;
         log::info!("{mac} has shown its ticket at {venue} and goes on there");
         self.replace(&[mac], &rows);
         self.reopen(closing, rows).await;
         Ok(())
+    }
+
+    /// Writes down what was used up to this moment: the remainder is about to become value elsewhere, and bytes that the
+    /// last count does not know would be had twice. The kernel is asked again rather than closed first, because a move
+    /// may still be refused, and closing would have cut the guest's connections for nothing. What passes while the move
+    /// is committed is the guest's.
+    async fn settle_for_a_move(&self) {
+        self.gatekeeper().count_now().await;
+        self.settle();
     }
 
     /// Closes all of these that have nothing any more, then opens what runs.

@@ -12,6 +12,7 @@ use crate::hex;
 use crate::store::{NewPayment, ReserveResult, TapRow, TapState};
 use crate::units::{Millis, Msats};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ const LEFT_AT_LEAST: Millis = Millis::from_secs(30);
 const MARGIN: Millis = Millis::from_secs(20);
 /// Blocks for which a payee may hold the money: two weeks, the most that nodes route.
 const MAX_FINAL_CLTV: u64 = 2016;
+/// Between looks at a payment that is neither open nor ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// 21 million bitcoin.
 const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
 
@@ -41,7 +44,7 @@ impl Cards {
         }
         let tap = store.tap_of(k1).await.map_err(|_| Reason::NotNow)?.ok_or(Reason::Spent)?;
         if tap.state != TapState::Issued {
-            return self.again(&tap, pr, until).await;
+            return self.again(k1, tap, pr, until).await;
         }
         if tap.ends <= now {
             return Err(Reason::Spent);
@@ -67,7 +70,7 @@ impl Cards {
         };
         match self.take_on(payment, backend).await {
             Taken::On(end) => self.wait(end, until).await,
-            Taken::Not(refused) => self.refused(refused, pr, until).await,
+            Taken::Not(refused) => self.refused(k1, refused, pr, until).await,
             Taken::Unclear => Err(Reason::NotNow),
         }
     }
@@ -102,10 +105,16 @@ impl Cards {
         Ok((amount, store.now().saturating_add(left).saturating_add(MARGIN)))
     }
 
-    async fn refused(&self, refused: ReserveResult, pr: &str, until: Instant) -> Result<(), Reason> {
+    async fn refused(
+        &self,
+        k1: [u8; 32],
+        refused: ReserveResult,
+        pr: &str,
+        until: Instant,
+    ) -> Result<(), Reason> {
         match refused {
             // Another callback with this k1 was faster.
-            ReserveResult::Tap(tap) => self.again(&tap, pr, until).await,
+            ReserveResult::Tap(tap) => self.again(k1, tap, pr, until).await,
             ReserveResult::NoTap | ReserveResult::Reserved(_) => Err(Reason::Spent),
             ReserveResult::Disabled => Err(Reason::Disabled),
             ReserveResult::OverTapLimit => Err(Reason::OverTapLimit),
@@ -115,22 +124,30 @@ impl Cards {
     }
 
     /// A k1 that has become a payment: for the same invoice the answer is that payment's.
-    async fn again(&self, tap: &TapRow, pr: &str, until: Instant) -> Result<(), Reason> {
+    async fn again(&self, k1: [u8; 32], mut tap: TapRow, pr: &str, until: Instant) -> Result<(), Reason> {
         let hash = Invoice::parse(pr.trim()).ok().map(|invoice| invoice.payment_hash());
         if hash.is_none() || hash != tap.payment_hash {
             return Err(Reason::Spent);
         }
-        match tap.state {
-            TapState::Issued => Err(Reason::Spent),
-            TapState::Paid => Ok(()),
-            TapState::Failed => Err(Reason::PaymentFailed),
-            TapState::Reserved | TapState::Sent => {
-                let open = lock(&self.0.open).get(&tap.id).cloned();
-                match open {
-                    Some(end) => self.wait(end, until).await,
-                    None => Ok(()),
-                }
+        loop {
+            match tap.state {
+                TapState::Issued => return Err(Reason::Spent),
+                TapState::Paid => return Ok(()),
+                TapState::Failed => return Err(Reason::PaymentFailed),
+                TapState::Reserved | TapState::Sent => {}
             }
+            let open = lock(&self.0.open).get(&tap.id).cloned();
+            if let Some(end) = open {
+                return self.wait(end, until).await;
+            }
+            // The row was read between its commit and the moment when `open` says the same: the payment was reserved
+            // just now, or has just ended. "OK" would be a guess, and wrong for one that has failed.
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let Ok(Some(row)) = self.0.store.tap_of(k1).await else { return Ok(()) };
+            tap = row;
         }
     }
 

@@ -16,6 +16,8 @@ use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
+use crate::sale::token::TokenEngine;
+use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, Store, Vault};
 use crate::tollgate::TollGate;
@@ -55,21 +57,20 @@ async fn desk(open: bool) -> Office {
         let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
         let late = mpsc::channel(1).0;
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
-        let (known, settings) = (mints.clone(), config.clone());
-        let invoices =
-            InvoiceEngine::start(store.clone(), access.clone(), known.clone(), guests, takings, settings);
-        let invoices = invoices.await.unwrap();
+        let terms = Terms::new(store.clone(), access.clone(), config.clone());
+        let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await.unwrap();
         let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), config.clone());
-        let engine = invoices.clone();
-        let tollgate = TollGate::start(store.clone(), access.clone(), engine, known, wallet.clone()).await;
+        let tokens = TokenEngine::new(terms.clone(), wallet.clone());
+        let engines = (invoices.clone(), tokens.clone());
+        let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        let till = Till::new(invoices.clone(), access.clone(), None, Tls::new(None).unwrap(), config.clone());
+        let till = Till::new(terms, invoices.clone(), None, Tls::new(None).unwrap());
         (
             access.gatekeeper().clone(),
-            Ok(Shop { store, access, invoices, mint_proxy, wallet, tollgate, cards, till }),
+            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till }),
         )
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };

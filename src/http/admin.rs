@@ -2,19 +2,21 @@
 //! has the bearer token of `token_file`.
 
 use super::answer::{self, Answer};
-use super::routes::body;
+use super::route::Answering;
+use super::sent::Sent;
+use super::Edge;
 use crate::card::{CardError, Cards};
 use crate::hex;
 use crate::json::json;
 use crate::shop::Site;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::StatusCode;
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -22,69 +24,123 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
-/// Whether a path is the operator's.
-pub fn is_admin(path: &str) -> bool {
-    ["/api", "/admin"].iter().any(|root| {
-        path.strip_prefix(root).is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
+/// `POST /admin/cards`, and as other card servers call it, `POST /api/createboltcard`.
+pub fn create(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let cards = match cards(&edge.site) {
+            Ok(cards) => cards,
+            Err(closed) => return *closed,
+        };
+        match json_body(sent).await {
+            Ok(order) => told(cards.create(&order).await),
+            Err(answer) => answer,
+        }
     })
 }
 
-pub async fn answer(site: &Site, request: Request<Incoming>) -> Answer {
-    if let Some(refused) = refused(&site.config().admin.token_file, request.headers()) {
-        return refused;
-    }
-    let cards = match &site.shop {
-        Err(closed) => return error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause),
-        Ok(shop) => match &shop.cards {
-            Err(closed) => return error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause),
-            Ok(cards) => cards,
-        },
-    };
-    let path = request.uri().path().to_owned();
-    let method = request.method().clone();
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let done = match (&method, parts.as_slice()) {
-        (&Method::POST, ["api", "createboltcard"] | ["admin", "cards"]) => match json_body(request).await {
-            Ok(order) => cards.create(&order).await,
-            Err(answer) => return answer,
-        },
-        (&Method::GET, ["admin", "cards"]) => cards.list().await,
-        (_, ["admin", "cards", id, action @ ..]) => match id.parse() {
-            Ok(id) => match of_card(cards, &method, id, action, request).await {
-                Ok(done) => done,
-                Err(answer) => return *answer,
-            },
-            Err(_) => Err(CardError::NoSuchCard),
-        },
-        _ => return not_here(),
-    };
+pub fn list(edge: Arc<Edge>, _: Sent) -> Answering {
+    Box::pin(async move {
+        match cards(&edge.site) {
+            Ok(cards) => told(cards.list().await),
+            Err(closed) => *closed,
+        }
+    })
+}
+
+pub fn show(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.show(id).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.history(id).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+pub fn enable(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.enable(id, true).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+pub fn disable(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.enable(id, false).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let (cards, id) = match card(&edge.site, &sent) {
+            Ok(found) => found,
+            Err(answer) => return *answer,
+        };
+        match json_body(sent).await {
+            Ok(order) => told(cards.limit(id, &order).await),
+            Err(answer) => answer,
+        }
+    })
+}
+
+pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.wipe(id).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match card(&edge.site, &sent) {
+            Ok((cards, id)) => told(cards.reprogram(id).await),
+            Err(answer) => *answer,
+        }
+    })
+}
+
+/// Whatever else is asked for among the operator's paths.
+pub fn nothing(_: Arc<Edge>, _: Sent) -> Answering {
+    let message = "there is nothing here, or it takes another method";
+    Box::pin(std::future::ready(error(StatusCode::NOT_FOUND, "not_found", message)))
+}
+
+fn cards(site: &Site) -> Result<&Cards, Box<Answer>> {
+    let cards = site.shop.as_ref().and_then(|shop| shop.cards.as_ref());
+    cards.map_err(|closed| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause)))
+}
+
+/// The cards, and the number of the one that the path names.
+fn card<'a>(site: &'a Site, sent: &Sent) -> Result<(&'a Cards, i64), Box<Answer>> {
+    let cards = cards(site)?;
+    let id = sent.rest.parse().map_err(|_| Box::new(told(Err(CardError::NoSuchCard))))?;
+    Ok((cards, id))
+}
+
+fn told(done: Result<Value, CardError>) -> Answer {
     match done {
         Ok(value) => answer::json(StatusCode::OK, &value),
         Err(err) => error(status_of(&err), err.code(), &err.to_string()),
     }
 }
 
-async fn of_card(
-    cards: &Cards,
-    method: &Method,
-    id: i64,
-    action: &[&str],
-    request: Request<Incoming>,
-) -> Result<Result<Value, CardError>, Box<Answer>> {
-    Ok(match (method, action) {
-        (&Method::GET, []) => cards.show(id).await,
-        (&Method::GET, ["history"]) => cards.history(id).await,
-        (&Method::POST, ["enable"]) => cards.enable(id, true).await,
-        (&Method::POST, ["disable"]) => cards.enable(id, false).await,
-        (&Method::POST, ["limits"]) => cards.limit(id, &json_body(request).await?).await,
-        (&Method::POST, ["wipe"]) => cards.wipe(id).await,
-        (&Method::POST, ["reprogram"]) => cards.reprogram(id).await,
-        _ => return Err(Box::new(not_here())),
-    })
-}
-
-async fn json_body(request: Request<Incoming>) -> Result<Value, Answer> {
-    let text = body(request).await.map_err(|answer| {
+async fn json_body(sent: Sent) -> Result<Value, Answer> {
+    let text = sent.text().await.map_err(|answer| {
         error(answer.status(), "invalid_input", "the body is too large, no text, or does not come")
     })?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
@@ -102,17 +158,13 @@ fn status_of(err: &CardError) -> StatusCode {
     }
 }
 
-fn not_here() -> Answer {
-    error(StatusCode::NOT_FOUND, "not_found", "there is nothing here, or it takes another method")
-}
-
 /// `status` and `reason` are what the tools of other card servers read.
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
 }
 
-/// The answer to who does not have the token.
-fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+/// The answer to a caller that does not have the token.
+pub fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
@@ -209,15 +261,5 @@ mod tests {
         assert!(refused(&path, &with("Bearer the operator's own token")).is_none());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn what_is_the_operators_is_seen_by_its_first_part() {
-        for path in ["/api", "/api/", "/api/x", "/admin/cards", "/admin"] {
-            assert!(is_admin(path), "{path}");
-        }
-        for path in ["/", "/apiary", "/health/live", "/administer", "//admin"] {
-            assert!(!is_admin(path), "{path}");
-        }
     }
 }

@@ -82,7 +82,7 @@ pub async fn read_if(
             }
             is_kept = is_kept && keep(length)?;
             if is_kept {
-                body.extend(&data)?;
+                body.extend(&data).await?;
             } else {
                 (body.bytes, body.hold) = (Vec::new(), None);
             }
@@ -113,7 +113,7 @@ impl Body {
         Text { text, hold }
     }
 
-    fn extend(&mut self, data: &[u8]) -> Result<(), Unread> {
+    async fn extend(&mut self, data: &[u8]) -> Result<(), Unread> {
         let free = self.bytes.capacity().saturating_sub(self.bytes.len());
         if let Some(missing) = data.len().checked_sub(free).filter(|missing| *missing > 0) {
             let more = missing.max(self.bytes.capacity()).max(STEP);
@@ -131,6 +131,8 @@ impl Body {
             if !may_grow {
                 return Err(Unread::Crowded);
             }
+            // Connections that were closed for it are dropped meanwhile.
+            tokio::task::yield_now().await;
             self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
         }
         self.bytes.extend_from_slice(data);

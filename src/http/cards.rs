@@ -3,73 +3,100 @@
 //! LNURL answers are HTTP 200 and JSON whatever happens (LUD-01). Nobody has to say who he is: the card does.
 
 use super::answer::{self, Answer};
-use super::routes::body;
+use super::entrance::{accepts_page, field};
+use super::route::Answering;
+use super::sent::Sent;
+use super::Edge;
 use crate::card::{Cards, Reason};
 use crate::form::pairs;
 use crate::json::json;
 use crate::shop::Site;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde_json::Value;
+use std::sync::Arc;
 
-#[derive(Clone, Copy)]
-pub enum CardRoute {
-    Tap,
-    Callback,
-    Keys,
+/// `GET /ln?card_id=...&p=...&c=...`: a tap.
+pub fn tap(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let query = pairs(sent.query());
+        let text = |name| field(&query, name).unwrap_or_default();
+        match cards(&edge.site) {
+            _ if is_only_looking(&sent) => not_without_reading(),
+            Ok(cards) => {
+                lnurl(cards.tap(text("card_id"), text("p"), text("c")).await.unwrap_or_else(refusal))
+            }
+            Err(why) => lnurl(refusal(why)),
+        }
+    })
 }
 
-pub async fn answer(site: &Site, route: CardRoute, request: Request<Incoming>) -> Answer {
-    // Neither a tap nor a one-time code may be used up by somebody who does not read the answer.
-    if request.method() == Method::HEAD {
-        return answer::text(StatusCode::METHOD_NOT_ALLOWED, "");
-    }
-    let query = request.uri().query().map(pairs).unwrap_or_default();
-    let field =
-        |name: &str| query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
-    let cards = cards(site);
-    match (route, cards) {
-        (CardRoute::Tap, Ok(cards)) => {
-            lnurl(cards.tap(field("card_id"), field("p"), field("c")).await.unwrap_or_else(refusal))
+/// `GET /ln/callback?k1=...&pr=...`: pays an invoice for a tap.
+pub fn callback(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let query = pairs(sent.query());
+        let text = |name| field(&query, name).unwrap_or_default();
+        match cards(&edge.site) {
+            _ if is_only_looking(&sent) => not_without_reading(),
+            Ok(cards) => {
+                let paid = cards.callback(text("k1"), text("pr")).await;
+                lnurl(paid.map_or_else(refusal, |()| json!({"status": "OK"})))
+            }
+            Err(why) => lnurl(refusal(why)),
         }
-        (CardRoute::Callback, Ok(cards)) => {
-            let paid = cards.callback(field("k1"), field("pr")).await;
-            lnurl(paid.map_or_else(refusal, |()| json!({"status": "OK"})))
-        }
-        (CardRoute::Keys, Ok(cards)) => keys(cards, field("a"), request).await,
-        (_, Err(why)) => lnurl(refusal(why)),
-    }
+    })
 }
 
-async fn keys(cards: &Cards, code: &str, request: Request<Incoming>) -> Answer {
-    if request.method() == Method::POST {
-        let text = match body(request).await {
+/// `GET /new?a=...`: the keys that a one-time code stands for.
+pub fn keys(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let query = pairs(sent.query());
+        match cards(&edge.site) {
+            _ if is_only_looking(&sent) => not_without_reading(),
+            // A camera opens the link in a browser: that must not use the code up.
+            Ok(_) if accepts_page(sent.headers()) => answer::json(StatusCode::OK, &refusal(Reason::Browser)),
+            Ok(cards) => {
+                let code = field(&query, "a").unwrap_or_default();
+                answer::json(StatusCode::OK, &cards.program(code, None).await.unwrap_or_else(refusal))
+            }
+            Err(why) => lnurl(refusal(why)),
+        }
+    })
+}
+
+/// `POST /new?a=...` with the card's `UID`.
+pub fn keys_of(edge: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let query = pairs(sent.query());
+        let cards = match cards(&edge.site) {
+            Ok(cards) => cards,
+            Err(why) => return lnurl(refusal(why)),
+        };
+        let text = match sent.text().await {
             Ok(text) => text,
             Err(answer) => return answer,
         };
         let named: Value = serde_json::from_str(&text).unwrap_or_default();
         let uid = named.get("UID").and_then(Value::as_str).unwrap_or_default();
         // Here the app goes by the status.
-        return match cards.program(code, Some(uid)).await {
+        match cards.program(field(&query, "a").unwrap_or_default(), Some(uid)).await {
             Ok(keys) => answer::json(StatusCode::OK, &keys),
             Err(why) => answer::json(StatusCode::NOT_FOUND, &refusal(why)),
-        };
-    }
-    // A camera opens the link in a browser: that must not use the code up.
-    if is_browser(request.headers()) {
-        return answer::json(StatusCode::OK, &refusal(Reason::Browser));
-    }
-    answer::json(StatusCode::OK, &cards.program(code, None).await.unwrap_or_else(refusal))
+        }
+    })
+}
+
+/// Neither a tap nor a one-time code may be used up by a caller that does not read the answer.
+fn is_only_looking(sent: &Sent) -> bool {
+    sent.method() == Method::HEAD
+}
+
+fn not_without_reading() -> Answer {
+    answer::text(StatusCode::METHOD_NOT_ALLOWED, "")
 }
 
 fn cards(site: &Site) -> Result<&Cards, Reason> {
     site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()).ok_or(Reason::NotNow)
-}
-
-fn is_browser(headers: &HeaderMap) -> bool {
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    accepts.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn refusal(why: Reason) -> Value {

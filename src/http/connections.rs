@@ -2,22 +2,23 @@
 
 use super::answer::{self, Answer};
 use super::crowd::{Hold, Place, Station};
+use super::dispatch;
+use super::entrance::{Audience, Entrance};
 use super::line::{FirstHead, Line, Metered, MAX_HEAD, SERVED, SOCKET, WAITING};
-use super::listeners::Audience;
-use super::routes::{self, Ends};
 use super::Edge;
+use crate::correlation::{self, CorrelationId};
 use crate::network::neighbours;
 use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +33,19 @@ const MAX_TILLS: usize = 512;
 const SHORT_ANSWER: usize = 1024;
 
 /// Serves a new connection in a task of its own, or drops it when there is no room for it.
-pub fn serve(stream: TcpStream, peer: SocketAddr, edge: &Arc<Edge>, audience: &Audience) {
+pub fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    edge: &Arc<Edge>,
+    audience: Audience,
+    device: Option<Arc<str>>,
+) {
     let address = neighbours::normalise(peer.ip());
+    let at = Entrance { audience, device, peer: address, local: None };
     let station = match audience {
-        Audience::Router | Audience::Card | Audience::Admin => Station::House(address),
-        Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
-            let caller = edge.neighbours.identify(device, address);
+        Audience::TollGate | Audience::Card | Audience::Admin => Station::House(address),
+        Audience::Guest | Audience::MintProxy | Audience::Redirected => {
+            let caller = edge.neighbours.identify(at.device(), address);
             caller.map_or(Station::Address(address), |caller| Station::Mac(caller.mac))
         }
     };
@@ -51,41 +59,36 @@ pub fn serve(stream: TcpStream, peer: SocketAddr, edge: &Arc<Edge>, audience: &A
         return;
     };
     let place = Arc::new(place);
-    let conversation = converse(stream, address, edge.clone(), audience.clone(), place.clone());
+    let conversation = converse(stream, at, edge.clone(), place.clone());
     place.is_held_by(task::spawn(conversation).abort_handle());
 }
 
 /// What the whole connection costs is taken only when its first head has come.
-async fn converse(
-    stream: TcpStream,
-    address: IpAddr,
-    edge: Arc<Edge>,
-    audience: Audience,
-    place: Arc<Place>,
-) {
+async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<Place>) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
     let Ok(Some(first)) = first else { return };
     if place.costs(SERVED) {
-        answer_all(first, stream, address, edge, audience, place).await;
+        // Those that were closed for it are dropped meanwhile.
+        tokio::task::yield_now().await;
+        answer_all(first, stream, at, edge, place).await;
     }
 }
 
 fn answer_all(
     first: FirstHead,
     stream: TcpStream,
-    address: IpAddr,
+    at: Entrance,
     edge: Arc<Edge>,
-    audience: Audience,
     place: Arc<Place>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
-    let ends = Ends { peer: address, local };
+    let at = Arc::new(Entrance { local, ..at });
     let line = Line::new(place);
     let stream = Metered::new(first, stream, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
-        Box::pin(answer_one(edge.clone(), audience.clone(), ends, line.clone(), request))
+        Box::pin(answer_one(edge.clone(), at.clone(), line.clone(), request))
     });
     Box::pin(async move {
         let connection = http1::Builder::new()
@@ -111,8 +114,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>
 
 async fn answer_one(
     edge: Arc<Edge>,
-    audience: Audience,
-    ends: Ends,
+    at: Arc<Entrance>,
     line: Arc<Line>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
@@ -121,7 +123,9 @@ async fn answer_one(
         line.place.begin();
     }
     request.extensions_mut().insert(line.clone());
-    let answer = routes::answer(&edge, &audience, ends, request).await;
+    let id = request_id(at.audience, request.headers());
+    let mut answer = correlation::within(id.clone(), dispatch::answer(&edge, &at, request)).await;
+    answer::complete(&mut answer, &id);
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();
@@ -130,6 +134,19 @@ async fn answer_one(
     }
     line.begin_head();
     Ok(until_written(answer, &line.place).await)
+}
+
+/// The id that a request goes by: the operator's side may bring one, guests may not.
+fn request_id(audience: Audience, headers: &HeaderMap) -> CorrelationId {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let brought = || {
+        let own = text("x-request-id").and_then(CorrelationId::parse);
+        own.or_else(|| text("traceparent").and_then(CorrelationId::of_traceparent))
+    };
+    Some(audience)
+        .filter(|at| *at == Audience::Admin)
+        .and_then(|_| brought())
+        .unwrap_or_else(CorrelationId::make)
 }
 
 /// The answer, which is held against its connection until it is written.
@@ -162,5 +179,27 @@ struct Unwritten {
 impl AsRef<[u8]> for Unwritten {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_operators_side_names_its_requests() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", TRACE.parse().unwrap());
+        let id = |audience, headers: &HeaderMap| request_id(audience, headers).to_string();
+        assert_eq!(id(Audience::Admin, &headers), "4bf92f3577b34da6a3ce929d0e0e4736");
+        headers.insert("x-request-id", "deploy-42".parse().unwrap());
+        assert_eq!(id(Audience::Admin, &headers), "deploy-42");
+        for audience in [Audience::Guest, Audience::TollGate, Audience::MintProxy, Audience::Card] {
+            assert_eq!(id(audience, &headers).len(), 16);
+        }
+        headers.insert("x-request-id", "short".parse().unwrap());
+        headers.insert("traceparent", "short".parse().unwrap());
+        assert_eq!(id(Audience::Admin, &headers).len(), 16);
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// The share of the machine's memory, and what it is at least and at most.
 const SHARE: usize = 8;
 const LEAST_BUDGET: usize = 4 * 1024 * 1024;
-const MOST_BUDGET: usize = 9 * 1024 * 1024;
+const MOST_BUDGET: usize = 8 * 1024 * 1024;
 /// Open files that are left for everything else.
 const OTHER_FILES: usize = 128;
 const MOST_CONNECTIONS: usize = 4096;

@@ -1,14 +1,21 @@
 //! Paying with a token on the portal: the form, and what has become of a token that was posted by it.
 
 use super::answer::{self, Answer};
-use super::pages::{cannot_sell, show, OfferFacts};
-use super::routes::{open_shop, own_address, with_host, Visit};
-use crate::access::{PriceError, Session};
+use super::entrance::{own_address, with_host, Visit};
+use super::offers::stock;
+use super::refusals::open_shop;
+use super::route::Answering;
+use super::sent::Sent;
+use super::show::{cannot_sell, show};
+use super::Edge;
+use crate::access::Session;
 use crate::ecash::wallet::{Refusal, Wallet};
 use crate::ecash::{payment_request, TokenError};
-use crate::portal::{self, Lang, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
+use crate::form::pairs;
+use crate::portal::{self, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
+use crate::sale::token::{Buyer, Receipt};
+use crate::sale::{PriceError, Retry, SaleError};
 use crate::shop::{Shop, Site};
-use crate::tollgate::{Buyer, NotPaid, Receipt};
 use crate::units::{Millis, Sats};
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
@@ -26,38 +33,49 @@ pub fn page(site: &Site, visit: &Visit) -> Answer {
 }
 
 /// `POST /ecash` with `token`: pays, and sends the browser to what it has bought or to where that will be seen.
-pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
+pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match sent.text().await {
+            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Err(_) => unreadable(&edge.site, &visit),
+        }
+    })
+}
+
+async fn paid(site: &Site, visit: &Visit) -> Answer {
     let shop = match open_shop(site) {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::SERVICE_UNAVAILABLE, cannot_sell(&error, None)),
     };
     let posted = visit.get("token").unwrap_or_default().trim();
     let filled = Filled { token: posted, ..Filled::default() };
-    if let Err(wait) = shop.tollgate.may_pay(visit.caller.mac) {
+    if let Err(wait) = shop.tokens.may_pay(visit.caller.mac) {
         let notice = Some(Notice::TokenLater { wait });
         return later(form(site, visit, StatusCode::TOO_MANY_REQUESTS, &Filled { notice, ..filled }), wait);
     }
-    let Visit { config, venue, caller, .. } = visit;
-    let buyer = Buyer { config: config.clone(), venue: venue.clone(), caller: caller.clone() };
-    match shop.tollgate.begin(buyer, token_in(posted)) {
+    let Visit { venue, caller, .. } = visit;
+    let buyer = Buyer { venue: venue.clone(), mac: caller.mac, caller: Some(caller.clone()) };
+    match shop.tokens.begin(buyer, token_in(posted)) {
         Err(why) => refused(site, visit, &why, filled),
-        Ok(id) => match shop.tollgate.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
+        Ok(id) => match shop.tokens.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
             Receipt::NotPaid(why, _) => refused(site, visit, &why, filled),
-            Receipt::Granted => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang(visit))),
-            _ => answer::redirect(StatusCode::SEE_OTHER, &portal::token_location(&id, lang(visit))),
+            Receipt::Granted => {
+                answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, visit.lang()))
+            }
+            _ => answer::redirect(StatusCode::SEE_OTHER, &portal::token_location(&id, visit.lang())),
         },
     }
 }
 
 /// A form that is longer than any token, or did not arrive.
-pub fn unreadable(site: &Site, visit: &Visit) -> Answer {
-    let why = NotPaid::Refused(TokenError::Damaged.into());
+fn unreadable(site: &Site, visit: &Visit) -> Answer {
+    let why = SaleError::Token(TokenError::Damaged.into());
     refused(site, visit, &why, Filled::default())
 }
 
 /// `GET /?token=ID`: what has become of it.
 pub async fn receipt(site: &Site, shop: &Shop, visit: &Visit, id: &str) -> Answer {
-    let at = match shop.tollgate.receipt(&visit.caller, &visit.venue, id, Duration::ZERO).await {
+    let at = match shop.tokens.receipt(&visit.caller, &visit.venue, id, Duration::ZERO).await {
         Receipt::Working(so_far) if so_far > SLOW => Stage::SlowMint,
         Receipt::Working(_) => Stage::Mint,
         Receipt::Opening => Stage::Gate,
@@ -66,10 +84,10 @@ pub async fn receipt(site: &Site, shop: &Shop, visit: &Visit, id: &str) -> Answe
             return refused(site, visit, &why, Filled { token: &token, id: Some(id), ..Filled::default() });
         }
         Receipt::Granted => {
-            return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang(visit)))
+            return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, visit.lang()))
         }
         Receipt::Never => {
-            return answer::redirect(StatusCode::SEE_OTHER, &portal::way_location("ecash", lang(visit)))
+            return answer::redirect(StatusCode::SEE_OTHER, &portal::way_location("ecash", visit.lang()))
         }
     };
     show(visit, StatusCode::OK, State::Receiving(Receiving { id, at }))
@@ -84,22 +102,23 @@ struct Filled<'a> {
 }
 
 /// The form again, with the reason and the token, which is the guest's as before.
-fn refused(site: &Site, visit: &Visit, why: &NotPaid, filled: Filled) -> Answer {
+fn refused(site: &Site, visit: &Visit, why: &SaleError, filled: Filled) -> Answer {
     let urls: Vec<&str> = visit.config.mints_of(&visit.venue).map(|mint| mint.url.as_str()).collect();
     let (status, notice) = match why {
-        NotPaid::Refused(refusal) => (status_of(refusal), said(refusal, &urls)),
-        NotPaid::Price { error, fee, .. } => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
-        NotPaid::Clash => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
-        NotPaid::Closed(_) | NotPaid::Unknown | NotPaid::InFlight | NotPaid::GrantPending => {
-            (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow)
+        SaleError::Token(refusal) => (status_of(refusal), said(refusal)),
+        SaleError::MintNotAccepted => {
+            (StatusCode::PAYMENT_REQUIRED, Notice::TokenOfOtherMint { mints: &urls })
         }
+        SaleError::Price { error, fee, .. } => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
+        SaleError::Clash => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow),
     };
     // One that is spent is good for nothing.
     let token = if notice == Notice::TokenSpent { "" } else { filled.token };
     let answer = form(site, visit, status, &Filled { token, notice: Some(notice), ..filled });
-    match why.wait() {
-        Some(wait) => later(answer, wait),
-        None => answer,
+    match why.retry() {
+        Retry::After(wait) => later(answer, wait),
+        _ => answer,
     }
 }
 
@@ -119,13 +138,12 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     }
 }
 
-fn said<'a>(refusal: &Refusal, mints: &'a [&'a str]) -> Notice<'a> {
+fn said(refusal: &Refusal) -> Notice<'static> {
     match refusal {
         Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
             Notice::TokenUnreadable
         }
         Refusal::Spent => Notice::TokenSpent,
-        Refusal::MintNotAccepted => Notice::TokenOfOtherMint { mints },
         Refusal::Unit => Notice::TokenOfOtherUnit,
         Refusal::Locked => Notice::TokenLocked,
         Refusal::Later(wait) => Notice::TokenLater { wait: *wait },
@@ -144,10 +162,9 @@ fn priced<'a>(error: PriceError, fee: Sats) -> Notice<'a> {
 }
 
 fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answer {
-    let facts = OfferFacts::gather(site, visit);
-    let mints = facts.mints();
-    let mut notices = facts.notices();
-    notices.extend(filled.notice);
+    let stock = stock(site, visit);
+    let mints = stock.mints();
+    let notices: Vec<Notice> = stock.notices().into_iter().chain(filled.notice).collect();
     let accepted: Vec<_> = visit.config.mints_of(&visit.venue).map(|mint| &mint.url).collect();
     let own = own_address(&visit.caller.device, None, visit.caller.address);
     let request = own.map(|own| {
@@ -160,7 +177,7 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
         .filter(Session::is_running)
         .map(|session| Quantity { metric: session.metric, amount: session.remaining });
     let form = PayWithEcash {
-        step: facts.step(),
+        step: stock.step,
         mints: &mints,
         notices: &notices,
         token: filled.token,
@@ -169,10 +186,6 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
         request: request.as_deref(),
     };
     show(visit, status, State::PayWithEcash(form))
-}
-
-fn lang(visit: &Visit) -> Option<Lang> {
-    visit.get("lang").and_then(Lang::from_tag)
 }
 
 /// The token in what was pasted: what is sent over a chat comes with words around it.

@@ -16,7 +16,7 @@ pub const WAITING: usize = 3 * 1024;
 /// While hyper has it: a buffer in each direction, and what answers.
 pub const SERVED: usize = 24 * 1024;
 /// As a WebSocket.
-pub const SOCKET: usize = 7 * 1024;
+pub const SOCKET: usize = 6656;
 
 /// Bytes of a head that are free while it is waited for, of a head at hyper, and of a frame: their room is in the
 /// costs above.

@@ -4,6 +4,7 @@
 //! change. A device that is not there yet is tried again; one that was made anew is bound anew.
 
 use super::connections;
+use super::entrance::Audience;
 use super::Edge;
 use crate::network::devices;
 use crate::task;
@@ -18,45 +19,23 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Who is served on a socket, and with which routes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Audience {
-    /// A guest on a gated device: the portal and everything below it.
-    Guest { device: String },
-    /// A guest at the mint proxy's own port.
-    MintProxy { device: String },
-    /// Whatever nft has redirected from port 80: a 302 to the portal, nothing else.
-    Redirected { device: String },
-    /// Programs on the router that speak the TollGate protocol for guests.
-    Router,
-    /// Tills and programmer apps, through a tunnel, a proxy or an onion service.
-    Card,
-    /// The operator's machine.
-    Admin,
-}
-
-impl Audience {
-    pub fn device(&self) -> Option<&str> {
-        match self {
-            Audience::Guest { device } | Audience::MintProxy { device } | Audience::Redirected { device } => {
-                Some(device)
-            }
-            Audience::Router => Some("lo"),
-            Audience::Card | Audience::Admin => None,
-        }
-    }
-}
-
 /// One socket that should be there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
-    pub audience: Audience,
-    pub address: SocketAddr,
+    audience: Audience,
+    device: Option<Arc<str>>,
+    address: SocketAddr,
 }
 
 impl Wanted {
-    pub fn on_device(audience: Audience, port: u16) -> Wanted {
-        Wanted { audience, address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)) }
+    /// Bound to a device, whatever its addresses are.
+    pub fn on_device(audience: Audience, device: &str, port: u16) -> Wanted {
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        Wanted { audience, device: Some(device.into()), address }
+    }
+
+    pub fn at_address(audience: Audience, address: SocketAddr) -> Wanted {
+        Wanted { audience, device: None, address }
     }
 }
 
@@ -92,7 +71,7 @@ impl Listeners {
             }
             match open(spec) {
                 Ok(listener) => {
-                    let task = task::spawn(accept(listener, edge.clone(), spec.audience.clone()));
+                    let task = task::spawn(accept(listener, edge.clone(), spec.clone()));
                     self.running.insert(spec.clone(), Running { device_index: device_index(spec), task });
                     if self.complaints.remove(spec).is_some() {
                         log::info!("listening on {} now", describe(spec));
@@ -118,18 +97,18 @@ impl Listeners {
 }
 
 fn describe(spec: &Wanted) -> String {
-    match spec.audience.device() {
+    match &spec.device {
         Some(device) => format!("port {} of {device}", spec.address.port()),
         None => spec.address.to_string(),
     }
 }
 
 fn device_index(spec: &Wanted) -> Option<u32> {
-    devices::find(spec.audience.device()?).ok().flatten().map(|device| device.index)
+    devices::find(spec.device.as_deref()?).ok().flatten().map(|device| device.index)
 }
 
 fn open(spec: &Wanted) -> io::Result<TcpListener> {
-    let device = spec.audience.device();
+    let device = spec.device.as_deref();
     match bind(spec.address, device) {
         // A kernel without IPv6 serves IPv4 guests only.
         Err(err)
@@ -173,10 +152,10 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::from_std(std::net::TcpListener::from(fd))
 }
 
-async fn accept(listener: TcpListener, edge: Arc<Edge>, audience: Audience) {
+async fn accept(listener: TcpListener, edge: Arc<Edge>, spec: Wanted) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connections::serve(stream, peer, &edge, &audience),
+            Ok((stream, peer)) => connections::serve(stream, peer, &edge, spec.audience, spec.device.clone()),
             Err(err) => {
                 // Out of descriptors or memory, most likely: others have to end first.
                 log::debug!("accept: {err}");

@@ -5,17 +5,28 @@
 
 mod admin;
 mod answer;
+mod anybody;
+mod asker;
 mod bodies;
 mod cards;
 mod connections;
 mod cors;
 mod crowd;
+mod dispatch;
 mod ecash;
+mod entrance;
+mod error_body;
 mod line;
 mod listeners;
+mod mint_requests;
+mod offers;
 mod origin;
 mod pages;
+mod refusals;
+mod route;
 mod routes;
+mod sent;
+mod show;
 mod tickets;
 mod till;
 mod tollgate;
@@ -23,7 +34,8 @@ mod ways;
 mod websocket;
 
 pub use admin::make_token;
-pub use listeners::{Audience, Listeners, Wanted};
+pub use entrance::Audience;
+pub use listeners::{Listeners, Wanted};
 
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};

@@ -1,7 +1,8 @@
 //! `POST /ticket`: going on with what was paid under another MAC address, or a new ticket for what this one paid.
 
 use super::answer::{self, Answer};
-use super::routes::{open_shop, refusal, Visit};
+use super::entrance::Visit;
+use super::refusals::{open_shop, refusal};
 use crate::access::TicketError;
 use crate::mint_proxy::{self, auth_ok, new_ticket, shown_ticket};
 use crate::shop::Site;
@@ -12,10 +13,11 @@ use std::sync::Arc;
 
 /// As JSON, for clients. Pages of others never get here.
 pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
-    let (shop, shown) = match open_shop(site).and_then(|shop| Ok((shop, shown_ticket(body)?))) {
-        Ok(asked) => asked,
-        Err(error) => return refusal(&error),
-    };
+    let (shop, shown) =
+        match open_shop(site).map_err(Into::into).and_then(|shop| Ok((shop, shown_ticket(body)?))) {
+            Ok(asked) => asked,
+            Err(error) => return refusal(&error),
+        };
     let outcome = match shown {
         None => shop.access.renew_ticket(visit.caller.mac).await.map(|ticket| new_ticket(&ticket)),
         Some(ticket) => match shop.invoices.take_over(&visit.caller, &visit.venue, &ticket, true).await {

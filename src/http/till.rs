@@ -1,12 +1,19 @@
 //! The portal's page for paying with a card, and its form.
 
 use super::answer::{self, Answer};
-use super::pages::{chosen, refused_purchase, show, OfferFacts};
-use super::routes::{open_shop, Visit};
+use super::entrance::Visit;
+use super::offers::{chosen, refused_purchase, stock};
+use super::refusals::open_shop;
+use super::route::Answering;
+use super::sent::Sent;
+use super::show::show;
+use super::Edge;
 use crate::ecash::GUEST_PATIENCE;
-use crate::portal::{self, Asking, Lang, Notice, Pay, PayWithCard, Quantity, State};
-use crate::sale::invoice::{Code, ProxyError, Request};
-use crate::sale::till::{NoSale, Purchase, Sold};
+use crate::form::pairs;
+use crate::portal::{self, Asking, Notice, Pay, PayWithCard, Quantity, State};
+use crate::sale::invoice::Request;
+use crate::sale::till::{Purchase, Sold};
+use crate::sale::{Limit, SaleError};
 use crate::shop::Site;
 use crate::units::Millis;
 use hyper::StatusCode;
@@ -17,7 +24,7 @@ const SLOW: Millis = Millis::from_secs(5);
 
 /// `?way=card`, with `r` for an invoice that is open, or `shown` for the card that was shown last.
 pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let open = open_request(site, visit).await.ok();
+    let open = open_request(site, visit).await;
     let shop = site.shop.as_ref().ok().filter(|_| visit.get("shown").is_some());
     match shop.and_then(|shop| Some((shop, shop.till.latest(visit.caller.mac)?))) {
         Some((_, (_, Some(outcome)))) => ended(site, visit, open.as_deref(), outcome),
@@ -29,25 +36,32 @@ pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
     }
 }
 
-/// `POST /card`, with the form as the query of the visit.
-pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
-    let lang = visit.filled("lang").and_then(Lang::from_tag);
+/// `POST /card`: shows the card whose link is in the form.
+pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match sent.text().await {
+            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Err(answer) => answer,
+        }
+    })
+}
+
+async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
+    let lang = visit.lang();
     let open = match visit.filled("r") {
         Some(_) => match open_request(site, visit).await {
-            Ok(request) => Some(request),
+            Some(request) => Some(request),
             // It has ended, or is paid: its page says so.
-            Err(_) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
+            None => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         },
         None => None,
     };
     let sold = async {
-        let shop = open_shop(site).map_err(NoSale::Sale)?;
+        let shop = open_shop(site)?;
         let part = open.as_ref().and_then(|request| request.parts().first());
         let purchase = match part {
             Some(part) => Purchase { mint: part.mint.clone(), amount: part.amount },
-            None => chosen(visit)
-                .map(|part| Purchase { mint: part.mint, amount: part.amount })
-                .map_err(NoSale::Sale)?,
+            None => chosen(visit).map(|part| Purchase { mint: part.mint, amount: part.amount })?,
         };
         let link = visit.get("link").unwrap_or_default();
         shop.till.sell(&visit.caller, &visit.venue, purchase, link).await
@@ -59,38 +73,42 @@ pub async fn pay(site: &Arc<Site>, visit: &Visit) -> Answer {
 }
 
 /// What a guest is shown whose card has paid, or has not.
-fn ended(site: &Arc<Site>, visit: &Visit, open: Option<&Request>, outcome: Result<Sold, NoSale>) -> Answer {
-    let lang = visit.filled("lang").and_then(Lang::from_tag);
+fn ended(
+    site: &Arc<Site>,
+    visit: &Visit,
+    open: Option<&Request>,
+    outcome: Result<Sold, SaleError>,
+) -> Answer {
+    let lang = visit.lang();
     let why = match outcome {
         Ok(Sold::Here) => return answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Ok(Sold::Given(id)) => {
             return answer::redirect(StatusCode::SEE_OTHER, &portal::location(Some(id.as_str()), lang))
         }
-        Err(NoSale::Sale(error)) => return refused_purchase(site, visit, &error),
         Err(why) => why,
     };
     let (status, notice) = match &why {
-        NoSale::NoLink => (StatusCode::BAD_REQUEST, Notice::CardUnreadable),
-        NoSale::Onion => (StatusCode::BAD_REQUEST, Notice::CardOnion),
-        NoSale::Busy => (StatusCode::TOO_MANY_REQUESTS, Notice::CardBusy),
-        NoSale::Used => (StatusCode::CONFLICT, Notice::CardUsed),
-        NoSale::Amount { least, most } => {
+        SaleError::NoLink => (StatusCode::BAD_REQUEST, Notice::CardUnreadable),
+        SaleError::Onion => (StatusCode::BAD_REQUEST, Notice::CardOnion),
+        SaleError::TooMany(Limit::Cards) => (StatusCode::TOO_MANY_REQUESTS, Notice::CardBusy),
+        SaleError::LinkUsed => (StatusCode::CONFLICT, Notice::CardUsed),
+        SaleError::CardAmount { least, most } => {
             (StatusCode::BAD_REQUEST, Notice::CardAmount { least: *least, most: *most })
         }
-        NoSale::Said(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
-        NoSale::Unreachable | NoSale::Sale(_) => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
+        SaleError::CardSays(reason) => (StatusCode::BAD_GATEWAY, Notice::CardSaid { reason }),
+        SaleError::IssuerAway => (StatusCode::BAD_GATEWAY, Notice::CardUnreachable),
+        why => return refused_purchase(site, visit, why, None),
     };
     form(site, visit, status, open, Some(notice))
 }
 
 /// The request of this guest that `r` names, where it can still be paid.
-async fn open_request(site: &Site, visit: &Visit) -> Result<Arc<Request>, ProxyError> {
-    let unknown = || ProxyError::new(Code::RequestNotFound, "no such request");
-    let shop = open_shop(site)?;
-    let id = visit.filled("r").and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
-    let request = shop.invoices.glance(visit.caller.mac, &id).await?;
+async fn open_request(site: &Site, visit: &Visit) -> Option<Arc<Request>> {
+    let shop = site.shop.as_ref().ok()?;
+    let id = visit.filled("r")?.parse().ok()?;
+    let request = shop.invoices.glance(visit.caller.mac, &id).await.ok()?;
     let can_be_paid = request.is_payable(shop.store.now()) && request.parts().len() == 1;
-    Some(request).filter(|_| can_be_paid).ok_or_else(unknown)
+    Some(request).filter(|_| can_be_paid)
 }
 
 fn form(
@@ -100,11 +118,8 @@ fn form(
     open: Option<&Request>,
     notice: Option<Notice>,
 ) -> Answer {
-    let facts = OfferFacts::gather(site, visit);
-    let mut notices = facts.notices();
-    notices.extend(notice);
-    let mints = facts.mints();
-    let offer = facts.offer(visit, &mints, &notices, None);
+    let stock = stock(site, visit);
+    let offer = stock.offer(stock.notices().into_iter().chain(notice).collect(), None);
     let open = open.and_then(|request| {
         let part = request.parts().first()?;
         Some(Pay {

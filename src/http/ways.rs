@@ -1,29 +1,32 @@
 //! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
-use super::ecash;
+use super::entrance::{is_form, own_address, with_host, Visit};
 use super::origin::is_asked_by_address;
-use super::pages::{cannot_sell, show};
-use super::routes::{open_shop, own_address, with_host, Visit};
-use super::tickets::with_wait;
+use super::refusals::{open_shop, status_of};
+use super::route::Answering;
+use super::sent::Sent;
+use super::show::{cannot_sell, show};
+use super::tickets::{self, with_wait};
+use super::Edge;
 use crate::access::TicketError;
+use crate::form::pairs;
 use crate::mint_proxy;
-use crate::portal::{self, Lang, Notice, OwnTicket, ShowTicket, State};
+use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
+use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
 
-/// The page that `?token=`, `?way=` or `?ticket=` asks for.
-pub async fn page(site: &Site, shop: &Shop, visit: &Visit) -> Option<Answer> {
-    if let Some(id) = visit.get("token") {
-        return Some(ecash::receipt(site, shop, visit, id).await);
-    }
+/// The way to pay that `?way=` or `?ticket=` asks for.
+pub fn way(visit: &Visit) -> Option<&str> {
     let typed = visit.get("ticket").unwrap_or_default();
-    let way = visit.get("way").or((!typed.is_empty()).then_some("ticket"))?;
-    if way == "ecash" {
-        return Some(ecash::page(site, visit));
-    }
+    visit.get("way").or((!typed.is_empty()).then_some("ticket"))
+}
+
+/// The page of a way that has to do with tickets.
+pub fn page(shop: &Shop, visit: &Visit, way: &str) -> Option<Answer> {
     // Tickets are for pages under our own address only; this one may be known by another name.
     if !is_asked_by_address(&visit.headers, visit.asked_at()) {
         let own = own_address(&visit.caller.device, None, visit.caller.address)?;
@@ -34,19 +37,35 @@ pub async fn page(site: &Site, shop: &Shop, visit: &Visit) -> Option<Answer> {
         ));
     }
     match way {
-        "ticket" => Some(show(visit, StatusCode::OK, State::ShowTicket(ShowTicket { typed, notices: &[] }))),
+        "ticket" => {
+            let typed = visit.get("ticket").unwrap_or_default();
+            Some(show(visit, StatusCode::OK, State::ShowTicket(ShowTicket { typed, notices: &[] })))
+        }
         "kept" => Some(own_ticket(shop, visit, StatusCode::OK, &[])),
         _ => None,
     }
 }
 
-/// `POST /ticket` of a form: with a ticket to go on with it, with `new` for a new one.
-pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
+/// `POST /ticket`, of a form or of a program.
+pub fn ticket(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(async move {
+        match sent.text().await {
+            Ok(form) if is_form(&visit.headers) => {
+                posted(&edge.site, &Visit { query: pairs(&form), ..visit }).await
+            }
+            Ok(text) => tickets::post(&edge.site, &visit, &text).await,
+            Err(answer) => answer,
+        }
+    })
+}
+
+/// A form: with a ticket to go on with it, with `new` for a new one.
+async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
     let shop = match open_shop(site) {
         Ok(shop) => shop,
         Err(error) => return show(visit, StatusCode::SERVICE_UNAVAILABLE, cannot_sell(&error, None)),
     };
-    let lang = visit.get("lang").and_then(Lang::from_tag);
+    let lang = visit.lang();
     if visit.get("new").is_some() {
         return match shop.access.renew_ticket(visit.caller.mac).await {
             Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::way_location("kept", lang)),
@@ -64,8 +83,7 @@ pub async fn ticket(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
-    let told = mint_proxy::ticket_refused(error);
-    let status = super::routes::status_of(told.code);
+    let status = status_of(mint_proxy::ticket_refused(error).code);
     let notice = match error {
         TicketError::Wrong => Notice::TicketWrong,
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
@@ -73,7 +91,10 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         TicketError::NothingPaid => Notice::NothingPaid,
         TicketError::TooLittle => Notice::TooLittleLeft,
         TicketError::Clash(_) => Notice::AddressClash,
-        TicketError::Store(_) => return show(visit, status, cannot_sell(&told, None)),
+        TicketError::Store(error) => {
+            let closed = SaleError::Closed(error.code());
+            return show(visit, status, cannot_sell(&closed, None));
+        }
     };
     with_wait(page(status, &[notice]), error)
 }

@@ -1,15 +1,16 @@
 //! The mint proxy's WebSocket: the upgrade, and frames to and from the conversation.
 
-use super::answer::{self, Answer};
+use super::answer::Answer;
 use super::crowd::Place;
+use super::entrance::Visit;
 use super::line::Line;
-use super::origin::{is_own_page, may_see_ticket, origin_allowed};
-use super::routes::{open_shop, Visit};
+use super::origin::{is_own_page, may_see_ticket};
+use super::refusals::{error, open_shop, refusal};
+use super::route::Answering;
+use super::sent::Sent;
 use super::Edge;
-use crate::json::json;
-use crate::mint_proxy::{Conversation, Trust, MAX_MESSAGE};
+use crate::mint_proxy::{Code, Conversation, ProxyError, Trust, MAX_MESSAGE};
 use crate::network::neighbours::Caller;
-use crate::sale::invoice::{Code, ProxyError};
 use crate::stream::AnyStream;
 use crate::task;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -37,22 +38,24 @@ const SILENCE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
+/// Frames of one socket that are read as fast as they come; after these one each `BREATH`. A guest may have many
+/// sockets, and who floods all of them would keep everybody else waiting.
+const AT_ONCE: u32 = 64;
+const BREATH: Duration = Duration::from_millis(100);
 /// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
 const MAX_UNSENT: usize = 48 * 1024;
 /// The room for them and for the messages behind them, which a socket needs as soon as it is waited for.
 const UNREAD: usize = 64 * 1024;
 
 /// Answers the upgrade request; the conversation goes on in a task of its own.
-pub async fn upgrade(edge: &Arc<Edge>, device: &str, visit: Visit, mut request: Request<Incoming>) -> Answer {
-    let refused = |status, code: &str, message: &str| {
-        answer::json(status, &json!({"type": "error", "code": code, "message": message}))
-    };
-    if !origin_allowed(&visit.headers, device) {
-        return refused(StatusCode::FORBIDDEN, "foreign_origin", "only pages of this router may connect");
-    }
+pub fn upgrade(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
+    Box::pin(upgraded(edge, visit, sent.into_request()))
+}
+
+async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>) -> Answer {
     let key = websocket_key(&visit.headers).filter(|_| request.method() == Method::GET);
     let Some(key) = key else {
-        let mut answer = refused(
+        let mut answer = error(
             StatusCode::UPGRADE_REQUIRED,
             "invalid_message",
             "this address speaks WebSocket (version 13)",
@@ -63,30 +66,25 @@ pub async fn upgrade(edge: &Arc<Edge>, device: &str, visit: Visit, mut request: 
     };
     let shop = match open_shop(&edge.site) {
         Ok(shop) => shop,
-        Err(error) => return answer::json(StatusCode::SERVICE_UNAVAILABLE, &error.to_json()),
+        Err(error) => return refusal(&error.into()),
     };
     let trust = Trust {
-        is_own_page: is_own_page(&visit.headers, device),
+        is_own_page: is_own_page(&visit.headers, &visit.caller.device),
         may_see_ticket: may_see_ticket(&visit.headers, visit.asked_at()),
         needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
     };
     let Visit { config, venue, caller, .. } = visit;
     let joined = shop.mint_proxy.join(caller.clone(), venue, config.main.guest_sockets, trust);
     let Some(conversation) = joined else {
-        return refused(
+        return error(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
             "too many sockets are open on this device",
         );
     };
-    let edge = edge.clone();
     // Counts as a connection for as long as it lives.
     let Some(line) = request.extensions_mut().remove::<Arc<Line>>() else {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "internal_error",
-            "this is no connection of a guest",
-        );
+        return error(StatusCode::SERVICE_UNAVAILABLE, "internal_error", "this is no connection of a guest");
     };
     let place = line.place.clone();
     let task = task::spawn(async move {
@@ -143,14 +141,19 @@ async fn converse(
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
     let mut heard = Instant::now();
     let mut ping_at = heard + PING_EVERY;
+    let mut reading = Reading::new(heard);
     let farewell = loop {
         if conversation.was_active() {
             line.place.end();
         }
         let room = conversation.room();
         let outgoing = tokio::select! {
-            (room, frame) = async { (room.await, socket.next().await) } => {
+            (room, frame) = async {
+                reading.turn().await;
+                (room.await, socket.next().await)
+            } => {
                 heard = Instant::now();
+                reading.has_read(heard);
                 line.begin_frame();
                 let Some(room) = room else { break None };
                 match frame {
@@ -187,6 +190,34 @@ async fn converse(
     };
     drop(conversation);
     part(socket, farewell, &line.place).await;
+}
+
+/// How fast the frames of a socket are read.
+struct Reading {
+    /// When all that was read has been made up for by its `BREATH` each.
+    rested: Instant,
+}
+
+impl Reading {
+    fn new(now: Instant) -> Reading {
+        Reading { rested: now }
+    }
+
+    fn has_read(&mut self, now: Instant) {
+        self.rested = self.rested.max(now) + BREATH;
+    }
+
+    /// When the next frame may be read.
+    fn next(&self) -> Option<Instant> {
+        self.rested.checked_sub(BREATH * AT_ONCE)
+    }
+
+    /// Waits until then.
+    async fn turn(&self) {
+        if let Some(next) = self.next().filter(|next| *next > Instant::now()) {
+            tokio::time::sleep_until(next).await;
+        }
+    }
 }
 
 type Socket = WebSocketStream<AnyStream>;
@@ -229,4 +260,28 @@ async fn send(socket: &mut Socket, message: Message, place: &Arc<Place>) -> bool
     }
     let Some(_room) = place.hold(UNREAD) else { return false };
     matches!(tokio::time::timeout(SEND_TIMEOUT, sending).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_frames_is_read_at_once_and_a_flood_at_its_pace() {
+        let start = Instant::now();
+        let mut reading = Reading::new(start);
+        let may_read = |reading: &Reading, now| reading.next().is_none_or(|next| next <= now);
+        let read = |reading: &mut Reading, now| {
+            let mut count = 0;
+            while may_read(reading, now) {
+                reading.has_read(now);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(read(&mut reading, start), AT_ONCE + 1);
+        assert_eq!(read(&mut reading, start + BREATH / 2), 0);
+        assert_eq!(read(&mut reading, start + BREATH * 10), 10);
+        assert_eq!(read(&mut reading, start + BREATH * 1000), AT_ONCE + 1, "a pause makes no longer burst");
+    }
 }

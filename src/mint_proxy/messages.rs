@@ -4,10 +4,11 @@
 //! `tokens_ready`, `error`, `auth_ok`, and for requests with `apply` also `payment_received` and `session_granted`.
 //! Unknown fields are ignored; a field of the wrong type is `invalid_message`.
 
+use super::error::{Code, ProxyError};
 use crate::access::{Access, Session};
 use crate::config::MintUrl;
 use crate::json::json;
-use crate::sale::invoice::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
+use crate::sale::invoice::{Ask, AskPart, Part, Progress, Request};
 use crate::store::{Owner, RequestId, Ticket};
 use crate::units::{Sats, UnixSeconds};
 use serde_json::{Map, Value};

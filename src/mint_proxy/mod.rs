@@ -3,19 +3,24 @@
 //! Words and sockets only. A request belongs to the MAC that made it and is `request_not_found` for every other one;
 //! what becomes of it, and of the money, is the business of `sale::invoice`.
 
+mod error;
 mod messages;
 mod sockets;
 mod tickets;
 
+pub use error::{Code, ProxyError};
 pub use messages::{auth_ok, new_ticket, parse_ask, shown_ticket, without_ticket, MAX_MESSAGE};
 pub use sockets::{Conversation, Trust};
 pub use tickets::refused as ticket_refused;
 
 use crate::access::Access;
 use crate::config::Config;
+use crate::config::Venue;
 use crate::mac::MacAddr;
-use crate::sale::invoice::{InvoiceEngine, Request, HELD_AT_A_TIME};
-use crate::sale::SaleEvent;
+use crate::network::neighbours::Caller;
+use crate::sale::invoice::{Ask, InvoiceEngine, Opened, Request, HELD_AT_A_TIME};
+use crate::sale::{SaleError, SaleEvent};
+use crate::store::RequestId;
 use serde_json::Value;
 use sockets::Sockets;
 use std::sync::Arc;
@@ -41,6 +46,24 @@ impl MintProxy {
         MintProxy(Arc::new(SharedProxy { invoices, access, config, sockets }))
     }
 
+    /// Opens a request for this caller, or finds the identical one that is still unpaid; returns when the invoices are
+    /// there.
+    pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
+        let begun = self.0.invoices.begin(caller, venue, ask)?;
+        let id = begun.request.id.clone();
+        self.0.invoices.opened(begun).await.map_err(|error| ProxyError::from(error).about(&id))
+    }
+
+    /// A request of this MAC, for a client that may ask at any pace.
+    pub async fn status_asked(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+        self.0.invoices.status_asked(mac, id).await.map_err(|error| told_about(error, id))
+    }
+
+    /// The guest says that the tokens are safe: those of one part, or all that are here.
+    pub async fn ack(&self, mac: MacAddr, id: &RequestId, position: Option<u32>) -> Result<(), ProxyError> {
+        self.0.invoices.ack(mac, id, position).await.map_err(|error| told_about(error, id))
+    }
+
     /// The one object that the REST fallback answers about a request.
     pub fn answer(&self, request: &Request) -> Value {
         messages::answer(request, &self.0.access)
@@ -60,6 +83,14 @@ impl MintProxy {
 
     pub fn sockets(&self) -> &Sockets {
         &self.0.sockets
+    }
+}
+
+/// A shop that is closed is so for every request.
+fn told_about(error: SaleError, id: &RequestId) -> ProxyError {
+    match error {
+        SaleError::Closed(_) => error.into(),
+        error => ProxyError::from(error).about(id),
     }
 }
 

@@ -3,6 +3,7 @@
 //! What happens to a request is told to every socket of its MAC. A socket that does not read is closed
 //! instead of being waited for, and one that asks faster than it reads is not heard until it has read.
 
+use super::error::{Code, ProxyError};
 use super::messages::{self, without_ticket, ClientMessage};
 use super::tickets::{refused, ticket_needed};
 use super::MintProxy;
@@ -10,7 +11,7 @@ use crate::config::Venue;
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::sale::invoice::{Code, HeldTokens, Presence, ProxyError, HELD_AT_A_TIME};
+use crate::sale::invoice::{HeldTokens, Presence, HELD_AT_A_TIME};
 use crate::set::SortedSet;
 use crate::store::RequestId;
 use crate::task;
@@ -251,12 +252,12 @@ impl Drop for Conversation {
 
 impl Speaker {
     async fn answer(&self, message: ClientMessage) {
-        let (invoices, access) = (&self.proxy.0.invoices, &self.proxy.0.access);
+        let access = &self.proxy.0.access;
         let result = match message {
             ClientMessage::Ping | ClientMessage::Pong => return,
             ClientMessage::Auth(ticket) => return self.authenticate(&ticket).await,
             _ if self.ear.needs_ticket() => Err(ticket_needed()),
-            ClientMessage::MintRequest(ask) => match invoices.open(&self.caller, &self.venue, ask).await {
+            ClientMessage::MintRequest(ask) => match self.proxy.open(&self.caller, &self.venue, ask).await {
                 // A new request has told every socket of this guest, this one too if it hears of all.
                 Ok(opened) if opened.is_new && self.ear.hears(Some(&opened.request.id)) => Ok(Vec::new()),
                 Ok(opened) => {
@@ -265,12 +266,12 @@ impl Speaker {
                 }
                 Err(error) => Err(error),
             },
-            ClientMessage::Status(id) => invoices.status_asked(self.caller.mac, &id).await.map(|request| {
+            ClientMessage::Status(id) => self.proxy.status_asked(self.caller.mac, &id).await.map(|request| {
                 self.ear.names(&request.id);
                 messages::of_request(&request, access)
             }),
             ClientMessage::Ack(id, part) => {
-                invoices.ack(self.caller.mac, &id, part).await.map(|()| Vec::new())
+                self.proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new())
             }
         };
         match result {

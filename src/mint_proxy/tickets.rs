@@ -1,10 +1,11 @@
 //! The session ticket at the mint proxy: who has to show it, and what a refused one is called.
 
+use super::error::{Code, ProxyError};
 use super::MintProxy;
 use crate::access::TicketError;
 use crate::config::MintProxyAuth;
 use crate::mac::MacAddr;
-use crate::sale::invoice::{closed, Code, ProxyError};
+use crate::sale::SaleError;
 
 impl MintProxy {
     /// Whether this MAC has to show its ticket here.
@@ -40,7 +41,7 @@ pub fn refused(error: &TicketError) -> ProxyError {
             log::warn!("a ticket is refused: {clash}");
             Code::AddressClash
         }
-        TicketError::Store(error) => return closed(error),
+        TicketError::Store(error) => return SaleError::Closed(error.code()).into(),
     };
     ProxyError::new(code, error.to_string())
 }

@@ -2,23 +2,16 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Offer};
-use super::state::View;
-use super::{card_location, in_language, ways, Pay};
-
-/// Where the link of a card is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithCard<'a> {
-    /// What can be bought; its notices come first.
-    pub offer: Offer<'a>,
-    /// The open invoice that the card is to pay instead.
-    pub open: Option<Pay<'a>>,
-}
+use super::links::card_location;
+use super::notice::notices;
+use super::offer;
+use super::states::{Pay, PayWithCard};
+use super::view::{back, in_language, still, View};
 
 pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithCard) -> View {
     let s = lang.strings();
     let mut main = Html::new();
-    main.raw("<h1>").text(s.card_title).raw("</h1>\n").add(&offer::notices(lang, page.offer.notices));
+    main.raw("<h1>").text(s.card_title).raw("</h1>\n").add(&notices(lang, &page.offer.notices));
     if page.open.is_some() || page.offer.is_open() {
         main.raw("<form method=\"post\" action=\"/card\" autocomplete=\"off\">\n");
         main.add(&in_language(lang, lang_chosen));
@@ -40,8 +33,8 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithCard) -> View {
         main.raw("<button class=\"button\" type=\"submit\"><span>").text(s.ecash_button);
         main.raw("</span></button>\n<p class=\"hint\">").text(s.card_hint).raw("</p>\n</form>\n");
     }
-    main.add(&ways::back(lang, lang_chosen));
-    ways::still("card", s.card_title, main)
+    main.add(&back(lang, lang_chosen));
+    still("card", s.card_title, main)
 }
 
 /// What the page of an invoice says of cards: the way to pay it with one, or that one pays it.

@@ -2,47 +2,11 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Notice, OfferedMint};
-use super::state::{self, View};
-use super::{
-    in_language, location, token_location, way_location, ways, Money, PaidStep, Quantity, Reason, Trouble,
-    Waiting,
-};
-
-/// Where a token is pasted.
-#[derive(Clone, Debug)]
-pub struct PayWithEcash<'a> {
-    pub step: Quantity,
-    /// The mints whose ecash is taken now.
-    pub mints: &'a [OfferedMint<'a>],
-    pub notices: &'a [Notice<'a>],
-    /// What was sent and not taken: it is still the guest's.
-    pub token: &'a str,
-    /// By what the refused token can be looked at again.
-    pub id: Option<&'a str>,
-    /// What this guest has left of what it has paid for.
-    pub left: Option<Quantity>,
-    /// What asks a wallet on the same phone for ecash (NUT-18), if there is an address to send it to.
-    pub request: Option<&'a str>,
-}
-
-/// A token on its way to a session.
-#[derive(Clone, Copy, Debug)]
-pub struct Receiving<'a> {
-    pub id: &'a str,
-    pub at: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Its mint is asked; when slow, for more than 5 s.
-    Mint,
-    SlowMint,
-    /// The mint was asked and has not said whether it took it.
-    Unknown,
-    /// Paid, and the gate not open yet.
-    Gate,
-}
+use super::links::{location, token_location, way_location};
+use super::notice::{host, notices};
+use super::offer;
+use super::states::{Money, PaidStep, PayWithEcash, Reason, Receiving, Stage, Trouble, Waiting};
+use super::view::{back, in_language, in_trouble, steps, still, View};
 
 pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
     let s = lang.strings();
@@ -56,7 +20,7 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
         main.raw("<a class=\"notice calm\" id=\"home\"").attr("href", &home).raw(">").text(s.online_title);
         main.raw(" · ").text(&lang.quantity(left)).raw("</a>\n");
     }
-    main.add(&offer::notices(lang, page.notices));
+    main.add(&notices(lang, page.notices));
     main.raw("<form method=\"post\" action=\"/ecash\" autocomplete=\"off\">\n");
     main.add(&in_language(lang, lang_chosen));
     main.raw("<label class=\"rate\" for=\"token\">").text(s.ecash_label).raw("</label>\n");
@@ -69,12 +33,12 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
         main.raw(">").text(s.ecash_wallet).raw("</a>\n");
     }
     main.add(&accepted(lang, page));
-    main.raw("</form>\n").add(&ways::back(lang, lang_chosen));
+    main.raw("</form>\n").add(&back(lang, lang_chosen));
     // A wallet may pay without the page: then it says so.
     View {
         step: page.left.map(|left| format!("online {}", left.metric.as_str())).unwrap_or_default(),
         poll: page.request.map(|_| 5),
-        ..ways::still("ecash", s.ecash_title, main)
+        ..still("ecash", s.ecash_title, main)
     }
 }
 
@@ -87,7 +51,7 @@ fn accepted(lang: Lang, page: &PayWithEcash) -> Html {
     let one_price = offer::has_one_price(page.mints);
     html.raw("<p class=\"hint\">").text(lang.strings().ecash_hint);
     for mint in page.mints {
-        html.raw("<br><b>").text(offer::host(mint.url)).raw("</b>");
+        html.raw("<br><b>").text(host(mint.url)).raw("</b>");
         if !one_price {
             html.raw("<br>").text(&offer::terms_of(lang, mint, page.step));
         }
@@ -109,12 +73,12 @@ pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View 
                 money: Money::LookedUp,
                 code: page.id.get(..8).unwrap_or(page.id),
             };
-            return state::in_trouble(lang, lang_chosen, &trouble);
+            return in_trouble(lang, lang_chosen, &trouble);
         }
     };
     let mut main = Html::new();
     main.raw("<h1>").text(title).raw("</h1>\n");
-    main.add(&state::steps(lang, [s.step_sent, s.step_confirmed, s.step_online], done, waiting));
+    main.add(&steps(lang, [s.step_sent, s.step_confirmed, s.step_online], done, waiting));
     View {
         state: "paid",
         step: format!("{:?}", page.at),

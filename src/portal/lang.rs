@@ -1,7 +1,7 @@
 //! The guest's language, and how it writes numbers, amounts and durations.
 
+use super::quantity::Quantity;
 use super::strings::{Strings, EN, SW};
-use super::Quantity;
 use crate::config::Metric;
 use crate::units::{Allotment, Millis, Sats};
 

@@ -24,24 +24,33 @@
 
 mod card;
 mod ecash;
+mod facts;
 mod html;
 mod lang;
+mod links;
+mod notice;
 mod offer;
 mod qr;
-mod state;
+mod quantity;
+mod states;
 mod strings;
-mod ways;
+mod ticket;
+mod view;
+mod views;
 
-pub use card::PayWithCard;
-pub use ecash::{PayWithEcash, Receiving, Stage};
+pub use facts::{page, Bought, Facts, RequestFacts, RequestStep, Stock, StockedMint};
 pub use lang::Lang;
-pub use offer::{chips, Notice, Offer, OfferedMint};
-pub use ways::{Kept, OwnTicket, ShowTicket};
+pub use links::{location, shown_card_location, token_location, way_location};
+pub use notice::Notice;
+pub use offer::chips;
+pub use quantity::Quantity;
+pub use states::{
+    Asking, Kept, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard,
+    PayWithEcash, Reason, Receiving, ShowTicket, Stage, State, Trouble, Waiting,
+};
 
-use crate::config::Metric;
-use crate::form::query_value;
-use crate::units::{Allotment, Millis, Sats};
 use html::Html;
+use links::{card_location, choosing_again};
 
 /// `/portal.css`, `text/css; charset=utf-8`.
 pub const STYLE: &str = include_str!("portal.css");
@@ -54,24 +63,6 @@ pub const SCRIPT: &str = include_str!("portal.js");
 pub const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// So much time, or so many bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quantity {
-    pub metric: Metric,
-    pub amount: Allotment,
-}
-
-impl Quantity {
-    /// Of time.
-    pub fn time(length: Millis) -> Quantity {
-        Quantity { metric: Metric::Milliseconds, amount: length.into() }
-    }
-
-    fn checked_mul(self, factor: u64) -> Option<Quantity> {
-        Some(Quantity { amount: self.amount.checked_mul(factor)?, ..self })
-    }
-}
-
 /// Everything one rendering shows.
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
@@ -82,127 +73,17 @@ pub struct Page<'a> {
     pub state: State<'a>,
 }
 
-#[derive(Clone, Debug)]
-pub enum State<'a> {
-    Choose(Offer<'a>),
-    Asking(Asking<'a>),
-    Pay(Pay<'a>),
-    Paid(Paid<'a>),
-    Online(Online<'a>),
-    Ended(Offer<'a>),
-    Trouble(Trouble<'a>),
-    PayWithEcash(PayWithEcash<'a>),
-    PayWithCard(PayWithCard<'a>),
-    Receiving(Receiving<'a>),
-    ShowTicket(ShowTicket<'a>),
-    OwnTicket(OwnTicket<'a>),
-}
-
-/// The mint is asked for an invoice, or a card's bank to pay one.
-#[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
-    /// `None`: a card was shown.
-    pub request_id: Option<&'a str>,
-    /// For more than 5 s.
-    pub is_slow: bool,
-}
-
-/// An invoice that waits to be paid.
-#[derive(Clone, Debug)]
-pub struct Pay<'a> {
-    pub request_id: &'a str,
-    /// BOLT 11 text, as the mint wrote it.
-    pub invoice: &'a str,
-    pub amount: Sats,
-    pub buys: Quantity,
-    /// Until the invoice's own expiry.
-    pub expires_in: Millis,
-    /// A session runs meanwhile; this is a top-up.
-    pub online: bool,
-    /// A card's issuer has the invoice.
-    pub by_card: bool,
-    /// For so long yet the guest may use a little of the internet, to pay.
-    pub grace: Option<Millis>,
-}
-
-/// A payment on its way to a session.
-#[derive(Clone, Debug)]
-pub struct Paid<'a> {
-    pub request_id: &'a str,
-    pub amount: Sats,
-    pub buys: Quantity,
-    pub done: PaidStep,
-    /// Set once a step takes more than 5 s.
-    pub waiting: Option<Waiting>,
-}
-
-/// How far a payment has come; each step includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PaidStep {
-    Received,
-    Claimed,
-    Online,
-}
-
-/// What a payment waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    Mint,
-    Gate,
-}
-
-/// A guest who may use the internet now.
-#[derive(Clone, Debug)]
-pub struct Online<'a> {
-    /// `None`: without end and without paying.
-    pub left: Option<Quantity>,
-    /// What can be added.
-    pub offer: Option<Offer<'a>>,
-    pub kept: Kept<'a>,
-}
-
-/// Something went wrong. What became of the money is always said.
-#[derive(Clone, Debug)]
-pub struct Trouble<'a> {
-    pub request_id: Option<&'a str>,
-    pub reason: Reason,
-    pub money: Money,
-    /// The correlation id under which the log has the cause.
-    pub code: &'a str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    MintUnavailable,
-    InvoiceExpired,
-    PaymentFailed,
-    ClaimFailed,
-    RequestNotFound,
-    RateLimited,
-    CannotSell,
-    UnknownDevice,
-    AmountRefused,
-    /// A token has been sent to its mint, and what became of it is not known yet.
-    TokenUnknown,
-    Internal,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Money {
-    NothingTaken,
-    LookedUp,
-    WillOpen,
-}
-
 /// The complete HTML document.
-pub fn page(lang: Lang, page: &Page) -> String {
-    let view = state::view(lang, page);
+pub fn document(lang: Lang, page: &Page) -> String {
+    let view = views::view(lang, page.lang_chosen, &page.state);
     let request_id = page.state.request_id();
 
     let mut html = Html::new();
     html.raw("<!doctype html>\n<html").attr("lang", lang.tag()).raw(">\n<head>\n<meta charset=\"utf-8\">\n");
     html.raw("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     html.raw("<meta name=\"color-scheme\" content=\"light dark\">\n");
+    // In place of the header's "no-referrer", with which browsers say "null" for the origin of our own forms.
+    html.raw("<meta name=\"referrer\" content=\"same-origin\">\n");
     html.raw("<meta name=\"format-detection\" content=\"telephone=no\">\n<title>");
     html.text(&view.title).raw(" · ").text(page.venue).raw("</title>\n<link rel=\"icon\" href=\"data:,\">\n");
     html.raw("<link rel=\"stylesheet\" href=\"/portal.css\">\n<script src=\"/portal.js\" defer></script>\n");
@@ -228,58 +109,6 @@ pub fn page(lang: Lang, page: &Page) -> String {
     html.raw(">\n").add(&view.main).raw("</main>\n");
     html.raw("</body>\n</html>\n");
     html.into_string()
-}
-
-/// Where a guest goes to see a request, or `/`; with the language when the guest chose it.
-pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
-    let mut parts = Vec::new();
-    if let Some(id) = request_id {
-        parts.push(format!("r={}", query_value(id)));
-    }
-    if let Some(lang) = lang {
-        parts.push(format!("lang={}", lang.tag()));
-    }
-    if parts.is_empty() {
-        "/".to_owned()
-    } else {
-        format!("/?{}", parts.join("&"))
-    }
-}
-
-/// Where one of the other ways is gone.
-pub fn way_location(way: &str, lang: Option<Lang>) -> String {
-    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
-    format!("/?way={way}{lang}")
-}
-
-/// Where a card is shown, for an open request or for a new one.
-fn card_location(request_id: Option<&str>, lang: Option<Lang>) -> String {
-    location(request_id, lang).replacen("/?", "/?way=card&", 1)
-}
-
-/// Where a guest sees what becomes of the card that it has shown.
-pub fn shown_card_location(lang: Option<Lang>) -> String {
-    way_location("card&shown=1", lang)
-}
-
-/// Where a guest sees what becomes of its token.
-pub fn token_location(id: &str, lang: Option<Lang>) -> String {
-    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
-    format!("/?token={}{lang}", query_value(id))
-}
-
-/// The language that the guest has chosen, for a form to carry on.
-fn in_language(lang: Lang, lang_chosen: bool) -> Html {
-    let mut html = Html::new();
-    if lang_chosen {
-        html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
-    }
-    html
-}
-
-/// Where a guest chooses again while the invoice of a request stays payable.
-fn choosing_again(request_id: &str, lang: Option<Lang>) -> String {
-    location(Some(request_id), lang).replacen('?', "?choose=1&", 1)
 }
 
 impl<'a> State<'a> {

@@ -3,111 +3,13 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::{location, ways, Quantity};
+use super::links::{location, way_location};
+use super::notice::{host, notices};
+use super::quantity::Quantity;
+use super::states::{Offer, OfferedMint};
+use super::view::in_language;
 use crate::config::Metric;
-use crate::units::{Allotment, Millis, Sats};
-
-/// What is sold, under which conditions.
-#[derive(Clone, Debug)]
-pub struct Offer<'a> {
-    pub step: Quantity,
-    /// The most steps of one purchase.
-    pub max_steps: u64,
-    /// The mints that can be used right now, the preselected one first. None: there is nothing to choose.
-    pub mints: &'a [OfferedMint<'a>],
-    /// What the guest should know before choosing.
-    pub notices: &'a [Notice<'a>],
-    /// An invoice of this guest that can still be paid.
-    pub unpaid_request: Option<&'a str>,
-    /// An invoice of this guest has just ended; a late payment would still count.
-    pub is_late: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfferedMint<'a> {
-    pub url: &'a str,
-    pub price_per_step: Sats,
-    pub min_steps: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice<'a> {
-    /// This mint does not answer; others may.
-    MintAway {
-        url: &'a str,
-    },
-    /// No mint answers.
-    NoMint,
-    /// The router cannot honour a sale; the stable code says why.
-    CannotSell {
-        code: &'a str,
-    },
-    /// What was asked for is outside of the limits.
-    AmountRefused {
-        least: Quantity,
-        most: Quantity,
-    },
-    RateLimited,
-    /// The invoice of this request ran out unpaid.
-    InvoiceExpired {
-        request_id: &'a str,
-    },
-    TicketWrong,
-    /// The MAC that the ticket is with was heard of so lately.
-    TicketInUse {
-        wait: Millis,
-    },
-    /// Too many tickets, or too soon after the last move.
-    TicketLater {
-        wait: Millis,
-    },
-    /// This device has not paid anything that a ticket could be for.
-    NothingPaid,
-    /// What was paid elsewhere buys nothing here.
-    TooLittleLeft,
-    /// Not a token, or damaged.
-    TokenUnreadable,
-    TokenSpent,
-    TokenTooLittle {
-        least: Sats,
-    },
-    TokenTooMuch {
-        most: Sats,
-    },
-    /// Somebody else's key is needed to spend it.
-    TokenLocked,
-    TokenOfOtherUnit,
-    TokenOfOtherMint {
-        mints: &'a [&'a str],
-    },
-    /// Nothing was taken; the same token may be taken later.
-    TokenNotNow,
-    /// As `TokenNotNow`, for so long.
-    TokenLater {
-        wait: Millis,
-    },
-    /// Nothing was taken, and this token never is.
-    TokenRefused,
-    /// Not a link of a card.
-    CardUnreadable,
-    /// The card's issuer is an onion service.
-    CardOnion,
-    CardBusy,
-    /// Another device has shown this link.
-    CardUsed,
-    /// Its issuer cannot be asked, or does not answer as it should.
-    CardUnreachable,
-    CardAmount {
-        least: Sats,
-        most: Sats,
-    },
-    /// In its issuer's own words.
-    CardSaid {
-        reason: &'a str,
-    },
-    /// Another device uses the same network address: nothing is sold to either.
-    AddressClash,
-}
+use crate::units::{Allotment, Sats};
 
 /// What most people want to buy.
 const USUAL_TIMES: [u64; 4] = [600_000, 3_600_000, 14_400_000, 86_400_000];
@@ -166,23 +68,6 @@ pub(super) fn has_one_price(mints: &[OfferedMint]) -> bool {
     })
 }
 
-impl Notice<'_> {
-    /// Whether it says why a token was refused that is as good as before.
-    fn leaves_the_token_good(&self) -> bool {
-        matches!(
-            self,
-            Notice::TokenTooLittle { .. }
-                | Notice::TokenTooMuch { .. }
-                | Notice::TokenOfOtherMint { .. }
-                | Notice::TokenLocked
-                | Notice::TokenOfOtherUnit
-                | Notice::TokenNotNow
-                | Notice::TokenLater { .. }
-                | Notice::TokenRefused
-        )
-    }
-}
-
 /// The question above the choice.
 pub(super) fn title(lang: Lang, offer: &Offer) -> &'static str {
     match offer.step.metric {
@@ -194,7 +79,7 @@ pub(super) fn title(lang: Lang, offer: &Offer) -> &'static str {
 /// Notices, form, and the way back to an open invoice.
 pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
     let s = lang.strings();
-    let mut html = notices(lang, offer.notices);
+    let mut html = notices(lang, &offer.notices);
     match offer.sellable() {
         Some((mint, chips)) => {
             html.add(&purchase(lang, lang_chosen, offer, mint, &chips));
@@ -208,14 +93,30 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
         html.raw("<a class=\"quiet\"").attr("href", &location(Some(id), lang_chosen.then_some(lang)));
         html.raw(">").text(s.back_to_invoice).raw("</a>\n");
     }
-    html.add(&ways::rows(lang, lang_chosen, offer.is_open()));
+    html.add(&rows(lang, lang_chosen, offer.is_open()));
+    html
+}
+
+/// The rows below an offer.
+fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    let ways = [
+        ("ecash", s.ecash_title, is_open),
+        ("card", s.card_title, is_open),
+        ("ticket", s.ticket_title, true),
+    ];
+    for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
+        html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
+        html.attr("href", &way_location(way, lang_chosen.then_some(lang))).raw(">").text(title).raw("</a>\n");
+    }
     html
 }
 
 fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, chips: &[Chip]) -> Html {
     let s = lang.strings();
     // Without script a price must not be shown that the chosen mint may not have.
-    let price_class = if has_one_price(offer.mints) { "price" } else { "price script-only" };
+    let price_class = if has_one_price(&offer.mints) { "price" } else { "price script-only" };
     let selected = chips.len().saturating_sub(1).min(1);
 
     let mut html = Html::new();
@@ -223,11 +124,9 @@ fn purchase(lang: Lang, lang_chosen: bool, offer: &Offer, mint: &OfferedMint, ch
     html.attr("data-step", &offer.step.amount.0.to_string()).attr("data-metric", offer.step.metric.as_str());
     html.attr("data-max", &offer.max_steps.to_string());
     html.raw(">\n");
-    if lang_chosen {
-        html.raw("<input type=\"hidden\" name=\"lang\"").attr("value", lang.tag()).raw(">\n");
-    }
+    html.add(&in_language(lang, lang_chosen));
     html.raw("<p")
-        .attr("class", if has_one_price(offer.mints) { "rate" } else { "rate script-only" })
+        .attr("class", if has_one_price(&offer.mints) { "rate" } else { "rate script-only" })
         .raw(">");
     html.text(&lang.unit_price(mint.price_per_step, offer.step)).raw("</p>\n");
 
@@ -292,7 +191,7 @@ fn sum(lang: Lang, class: &str, steps: Option<u64>, buys: Quantity, price: &str)
 fn mint_choice(lang: Lang, offer: &Offer) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
-    if let [mint] = offer.mints {
+    if let [mint] = offer.mints.as_slice() {
         html.raw("<input type=\"hidden\" name=\"mint\"").attr("value", mint.url).add(&terms(mint)).raw(">\n");
         return html;
     }
@@ -301,7 +200,7 @@ fn mint_choice(lang: Lang, offer: &Offer) -> Html {
         html.raw("<label><input type=\"radio\" name=\"mint\"").attr("id", &format!("m{at}"));
         html.attr("value", mint.url).add(&terms(mint)).raw(if at == 0 { " checked>" } else { ">" });
         html.raw("<span>").text(host(mint.url));
-        if !has_one_price(offer.mints) {
+        if !has_one_price(&offer.mints) {
             html.raw("<small>").text(&terms_of(lang, mint, offer.step)).raw("</small>");
         }
         html.raw("</span></label>\n");
@@ -343,64 +242,6 @@ fn terms(mint: &OfferedMint) -> Html {
     html.attr("data-price", &mint.price_per_step.0.to_string())
         .attr("data-min", &mint.min_steps.max(1).to_string());
     html
-}
-
-pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
-    let s = lang.strings();
-    let mut html = Html::new();
-    for notice in notices {
-        let text = match notice {
-            Notice::MintAway { url } => s.notice_mint_away.replace("{mint}", host(url)),
-            Notice::NoMint => s.notice_no_mint.to_owned(),
-            Notice::CannotSell { code } => s.notice_cannot_sell.replace("{code}", code),
-            Notice::AmountRefused { least, most } => s
-                .notice_amount
-                .replace("{least}", &lang.quantity(*least))
-                .replace("{most}", &lang.quantity(*most)),
-            Notice::RateLimited => s.notice_rate_limited.to_owned(),
-            Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
-            Notice::TicketWrong => s.ticket_wrong.to_owned(),
-            Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
-            Notice::TicketLater { wait } | Notice::TokenLater { wait } => {
-                s.ticket_later.replace("{duration}", &lang.wait(*wait))
-            }
-            Notice::NothingPaid => s.nothing_paid.to_owned(),
-            Notice::TooLittleLeft => s.too_little_left.to_owned(),
-            Notice::TokenUnreadable => s.token_unreadable.to_owned(),
-            Notice::TokenSpent => s.token_spent.to_owned(),
-            Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),
-            Notice::TokenTooMuch { most } => s.token_too_much.replace("{amount}", &lang.sats(*most)),
-            Notice::TokenOfOtherMint { mints } => {
-                let mints: Vec<&str> = mints.iter().map(|url| host(url)).collect();
-                s.token_other_mint.replace("{mints}", &mints.join(", "))
-            }
-            Notice::TokenLocked => s.token_locked.to_owned(),
-            Notice::TokenOfOtherUnit => s.token_other_unit.to_owned(),
-            Notice::AddressClash => s.address_clash.to_owned(),
-            Notice::TokenNotNow => s.token_not_now.to_owned(),
-            Notice::TokenRefused => s.token_refused.to_owned(),
-            Notice::CardUnreadable => s.card_no_link.to_owned(),
-            Notice::CardOnion => s.card_onion.to_owned(),
-            Notice::CardBusy => s.card_busy.to_owned(),
-            Notice::CardUsed => s.card_used.to_owned(),
-            Notice::CardUnreachable => s.card_unreachable.to_owned(),
-            Notice::CardAmount { least, most } => {
-                s.card_amount.replace("{least}", &lang.sats(*least)).replace("{most}", &lang.sats(*most))
-            }
-            Notice::CardSaid { reason } => s.card_said.replace("{reason}", reason),
-        };
-        html.raw("<p class=\"notice\">").text(&text);
-        if notice.leaves_the_token_good() {
-            html.raw(" ").text(s.token_good);
-        }
-        html.raw("</p>\n");
-    }
-    html
-}
-
-/// A mint's address without its scheme.
-pub(super) fn host(url: &str) -> &str {
-    url.split_once("://").map_or(url, |(_, rest)| rest)
 }
 
 /// What the typed number counts: minutes where a step is a minute, else "× 90 seconds".
@@ -473,8 +314,8 @@ mod tests {
         let offer = Offer {
             step: MINUTE,
             max_steps: 1440,
-            mints: &mints,
-            notices: &[],
+            mints: mints.to_vec(),
+            notices: vec![],
             unpaid_request: None,
             is_late: false,
         };

@@ -1,6 +1,8 @@
 //! Every state as a whole document.
 
 use super::*;
+use crate::config::Metric;
+use crate::units::{Allotment, Millis, Sats};
 
 const fn secs(secs: u64) -> Quantity {
     Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
@@ -30,8 +32,8 @@ fn offer<'a>() -> Offer<'a> {
     Offer {
         step: secs(60),
         max_steps: 1440,
-        mints: &MINTS,
-        notices: &[],
+        mints: MINTS.to_vec(),
+        notices: vec![],
         unpaid_request: None,
         is_late: false,
     }
@@ -117,22 +119,22 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     let online = |left, offer| State::Online(Online { left, offer, kept: Kept::No });
     vec![
         ("choose", State::Choose(offer())),
-        ("choose-mints", State::Choose(Offer { mints: &TWO_MINTS, notices: &[AWAY], ..offer() })),
+        ("choose-mints", State::Choose(Offer { mints: TWO_MINTS.to_vec(), notices: vec![AWAY], ..offer() })),
         ("choose-again", State::Choose(Offer { unpaid_request: Some("5f0c9a7be1"), ..offer() })),
-        ("choose-none", State::Choose(Offer { mints: &[], notices: &[Notice::NoMint], ..offer() })),
+        ("choose-none", State::Choose(Offer { mints: vec![], notices: vec![Notice::NoMint], ..offer() })),
         (
             "choose-shut",
             State::Choose(Offer {
-                mints: &[],
-                notices: &[Notice::CannotSell { code: "STORE_CORRUPT" }],
+                mints: vec![],
+                notices: vec![Notice::CannotSell { code: "STORE_CORRUPT" }],
                 ..offer()
             }),
         ),
-        ("choose-limits", State::Choose(Offer { notices: &LIMITS, ..offer() })),
+        ("choose-limits", State::Choose(Offer { notices: LIMITS.to_vec(), ..offer() })),
         ("choose-dear", {
             const DEAR: [OfferedMint; 1] =
                 [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
-            State::Choose(Offer { mints: &DEAR, step: secs(90), ..offer() })
+            State::Choose(Offer { mints: DEAR.to_vec(), step: secs(90), ..offer() })
         }),
         ("asking", State::Asking(Asking { request_id: Some("5f0c9a7be1"), is_slow: false })),
         ("asking-slow", State::Asking(Asking { request_id: Some("5f0c9a7be1"), is_slow: true })),
@@ -185,12 +187,15 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("card-open", State::PayWithCard(PayWithCard { offer: offer(), open: Some(pay(invoice)) })),
         (
             "card-refused",
-            State::PayWithCard(PayWithCard { offer: Offer { notices: &CARDS, ..offer() }, open: None }),
+            State::PayWithCard(PayWithCard {
+                offer: Offer { notices: CARDS.to_vec(), ..offer() },
+                open: None,
+            }),
         ),
         (
             "card-shut",
             State::PayWithCard(PayWithCard {
-                offer: Offer { mints: &[], notices: &[Notice::NoMint], ..offer() },
+                offer: Offer { mints: vec![], notices: vec![Notice::NoMint], ..offer() },
                 open: None,
             }),
         ),
@@ -213,7 +218,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
 }
 
 fn render(lang: Lang, state: State) -> String {
-    page(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, state })
+    document(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, state })
 }
 
 fn render_all() -> Vec<(String, String)> {
@@ -249,7 +254,8 @@ fn hostile_text_is_never_markup() {
         OfferedMint { url: evil, price_per_step: Sats(2), min_steps: 1 },
     ];
     let notices = [Notice::MintAway { url: evil }, Notice::CannotSell { code: evil }];
-    let offer = Offer { mints: &mints, notices: &notices, unpaid_request: Some(evil), ..offer() };
+    let offer =
+        Offer { mints: mints.to_vec(), notices: notices.to_vec(), unpaid_request: Some(evil), ..offer() };
     let pay = Pay { request_id: evil, ..pay(evil) };
     let paid = Paid {
         request_id: evil,
@@ -265,7 +271,7 @@ fn hostile_text_is_never_markup() {
         State::Ended(offer.clone()),
         State::PayWithCard(PayWithCard { offer: offer.clone(), open: None }),
         State::PayWithCard(PayWithCard {
-            offer: Offer { notices: &[Notice::CardSaid { reason: evil }], ..offer.clone() },
+            offer: Offer { notices: vec![Notice::CardSaid { reason: evil }], ..offer.clone() },
             open: Some(pay.clone()),
         }),
         State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
@@ -283,7 +289,7 @@ fn hostile_text_is_never_markup() {
         State::Paid(paid),
         State::Trouble(trouble),
     ] {
-        let html = page(Lang::English, &Page { venue: evil, lang_chosen: true, state });
+        let html = document(Lang::English, &Page { venue: evil, lang_chosen: true, state });
         assert!(!html.contains("<script>") && !html.contains("</script>&"), "{html}");
         assert!(!html.contains("\"'>"), "{html}");
         assert_eq!(html.matches("<script").count(), 1, "{html}");
@@ -408,7 +414,7 @@ fn the_choice_posts_steps_and_mint() {
 
 #[test]
 fn a_price_that_depends_on_the_mint_waits_for_the_script() {
-    let html = render(Lang::English, State::Choose(Offer { mints: &TWO_MINTS, ..offer() }));
+    let html = render(Lang::English, State::Choose(Offer { mints: TWO_MINTS.to_vec(), ..offer() }));
     assert!(html.contains("<span class=\"price script-only\""));
     assert!(html.contains("<small>2 sat = 1 minute, at least 30 minutes</small>"));
     let one = render(Lang::English, State::Choose(offer()));
@@ -419,9 +425,9 @@ fn a_price_that_depends_on_the_mint_waits_for_the_script() {
 fn where_nothing_can_be_sold_there_is_no_form() {
     let shut = [Notice::CannotSell { code: "STORE_CORRUPT" }];
     for offer in [
-        Offer { mints: &[], notices: &shut, ..offer() },
-        Offer { max_steps: 0, notices: &shut, ..offer() },
-        Offer { step: secs(0), notices: &shut, ..offer() },
+        Offer { mints: vec![], notices: shut.to_vec(), ..offer() },
+        Offer { max_steps: 0, notices: shut.to_vec(), ..offer() },
+        Offer { step: secs(0), notices: shut.to_vec(), ..offer() },
     ] {
         let html = render(Lang::English, State::Choose(offer));
         assert!(!html.contains("<form") && html.contains("STORE_CORRUPT") && html.contains("Try again"));
@@ -463,7 +469,7 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
     let notices = [Notice::InvoiceExpired { request_id: "5f0c9a7be1" }];
     let expired = render(
         Lang::English,
-        State::Choose(Offer { notices: &notices, unpaid_request: None, ..offer.clone() }),
+        State::Choose(Offer { notices: notices.to_vec(), unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
     let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: Kept::No });
@@ -535,7 +541,7 @@ fn a_location_carries_request_and_language() {
 fn a_guest_by_bytes_sees_bytes_and_no_clock() {
     let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
     let online = State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: Kept::No });
-    let shown = |lang, state| page(lang, &Page { venue: "v", lang_chosen: false, state });
+    let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
     let html = shown(Lang::English, online);
     assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));
     assert!(!html.contains("data-seconds") && !html.contains("data-ends"), "{html}");
@@ -573,7 +579,7 @@ fn the_other_ways_stand_below_the_choice_and_carry_the_language() {
         html.contains("href=\"/?way=ecash&amp;lang=sw\"")
             && html.contains("href=\"/?way=ticket&amp;lang=sw\"")
     );
-    let shut = render(Lang::English, State::Choose(Offer { mints: &[], ..offer() }));
+    let shut = render(Lang::English, State::Choose(Offer { mints: vec![], ..offer() }));
     assert!(!shut.contains("way=ecash") && shut.contains("href=\"/?way=ticket\""));
     let form = render(Lang::Swahili, State::ShowTicket(ShowTicket { typed: "", notices: &[] }));
     assert!(

@@ -17,8 +17,8 @@ impl TollGate {
             let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";
             return self.in_place_of_an_offer(venue, Notice::new("no-reachable-mints", 200, message));
         }
-        if let Some(why) = self.cannot_sell(venue.metric) {
-            return self.in_place_of_an_offer(venue, Notice { status: 200, ..why.into() });
+        if let Err(why) = self.0.terms.may_sell(venue.metric) {
+            return self.in_place_of_an_offer(venue, Notice { status: 200, ..Notice::from(&why) });
         }
         Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there), ""))
     }

@@ -4,7 +4,8 @@
 use super::{Client, Reply, TollGate};
 use crate::config::MintUrl;
 use crate::json::json;
-use crate::sale::invoice::{Ask, AskPart, Code, Part, Progress, ProxyError, Request};
+use crate::sale::invoice::{Ask, AskPart, Part, Progress, Request};
+use crate::sale::SaleError;
 use crate::store::{Owner, RequestId};
 use crate::units::Sats;
 use serde_json::Value;
@@ -33,7 +34,7 @@ impl TollGate {
                 Some(part) => created(&opened.request, part),
                 None => refused(400, NOT_CREATED),
             },
-            Err(ProxyError { code: Code::RateLimited, .. }) => {
+            Err(SaleError::TooMany(_)) => {
                 Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_CREATED) }
             }
             Err(_) => refused(400, NOT_CREATED),
@@ -52,10 +53,10 @@ impl TollGate {
                 Some(part) => Reply::value(200, &status(&request, part, client.venue.metric.as_str())),
                 None => refused(404, NOT_FETCHED),
             },
-            Err(ProxyError { code: Code::RequestNotFound | Code::MintUnavailable, .. }) => {
-                refused(404, NOT_FETCHED)
-            }
-            Err(ProxyError { code: Code::RateLimited, .. }) => {
+            Err(
+                SaleError::NoSuchRequest | SaleError::MintAway | SaleError::MintBusy | SaleError::MintSilent,
+            ) => refused(404, NOT_FETCHED),
+            Err(SaleError::TooMany(_)) => {
                 Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_FETCHED) }
             }
             Err(_) => refused(500, NOT_FETCHED),

@@ -1,11 +1,10 @@
 //! The TollGate v1 protocol: what existing clients (the captive portal site, the Android app, other routers)
 //! ask of a router, in their words. HTTP-01 to HTTP-03, TIP-01, TIP-02, and `/ln-invoice`.
 //!
-//! Knows no HTTP beyond a status and a body, and no mint: money goes through the engines of `sale` and the wallet,
-//! access through `access`. Whom an answer is about is decided by the caller, never by what is in a request.
+//! Words only: it knows no HTTP beyond a status and a body, and leaves money to the engines of `sale`. Whom an answer is
+//! about is decided by the caller, never by what is in a request.
 
 mod advertisement;
-mod attempt;
 mod event;
 mod identity;
 pub mod ln_invoice;
@@ -13,54 +12,37 @@ mod notice;
 mod payment;
 pub mod session;
 
-pub use attempt::{Buyer, Receipt};
-pub use payment::NotPaid;
-
-use crate::access::Access;
-use crate::config::{Config, Metric, Venue};
-use crate::ecash::wallet::Wallet;
+use crate::config::{Config, Venue};
 use crate::ecash::Mints;
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::pace::Pace;
 use crate::sale::invoice::InvoiceEngine;
+use crate::sale::token::TokenEngine;
+use crate::sale::Terms;
 use crate::store::Store;
-use crate::units::Millis;
-use attempt::Attempts;
 use event::{Event, Tags};
 use identity::Identity;
 use litemap::LiteMap;
 use serde_json::Value;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Events that are kept signed; more than venues and codes give.
 const MAX_KEPT: usize = 64;
-const POSTS_A_MINUTE: usize = 40;
-const REFUSALS_A_MINUTE: usize = 10;
-const MINUTE: Millis = Millis::from_secs(60);
 
 #[derive(Clone)]
-pub struct TollGate(Arc<Shared>);
+pub struct TollGate(Arc<SharedTollGate>);
 
-struct Shared {
+struct SharedTollGate {
     store: Store,
-    access: Access,
+    terms: Terms,
     invoices: InvoiceEngine,
+    tokens: TokenEngine,
     mints: Mints,
-    wallet: Wallet,
     /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
     signed: Mutex<LiteMap<String, (Tags, String)>>,
-    pace: Mutex<PaymentPace>,
-    attempts: Mutex<Attempts>,
-}
-
-/// How many payments a client may post a minute, and how many of them may be refused.
-struct PaymentPace {
-    posts: Pace,
-    refusals: Pace,
 }
 
 /// Who asks.
@@ -96,30 +78,16 @@ impl TollGate {
     /// Loads the key, or makes it at the first start. Without it the rest goes on.
     pub async fn start(
         store: Store,
-        access: Access,
-        invoices: InvoiceEngine,
+        terms: Terms,
+        (invoices, tokens): (InvoiceEngine, TokenEngine),
         mints: Mints,
-        wallet: Wallet,
     ) -> TollGate {
         let identity = Identity::load(&store).await.map_err(|err| {
             log::error!("TollGate clients cannot be served: {}: {err}", err.code());
             err.code()
         });
-        let pace = PaymentPace {
-            posts: Pace::new(POSTS_A_MINUTE, MINUTE),
-            refusals: Pace::new(REFUSALS_A_MINUTE, MINUTE),
-        };
-        TollGate(Arc::new(Shared {
-            store,
-            access,
-            invoices,
-            mints,
-            wallet,
-            identity,
-            signed: Mutex::default(),
-            pace: Mutex::new(pace),
-            attempts: Mutex::default(),
-        }))
+        let signed = Mutex::default();
+        TollGate(Arc::new(SharedTollGate { store, terms, invoices, tokens, mints, identity, signed }))
     }
 
     /// What keeps TollGate clients from being served, for the operator.
@@ -134,17 +102,6 @@ impl TollGate {
             Ok(identity) => Reply::value(200, &identity.shown),
             Err(code) => closed(code),
         }
-    }
-
-    /// Why a payment for this could not be honoured now, so that none is taken.
-    fn cannot_sell(&self, metric: Metric) -> Option<NotPaid> {
-        let gate = self.0.access.gatekeeper().status();
-        let full = (!self.0.store.room_for_sales()).then_some("STORE_FULL");
-        full.or(gate.cannot_sell(metric)).map(NotPaid::Closed)
-    }
-
-    fn pace(&self) -> MutexGuard<'_, PaymentPace> {
-        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sign(&self, kind: u32, tags: &Tags, content: &str) -> Result<String, &'static str> {

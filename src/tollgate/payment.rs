@@ -1,71 +1,25 @@
-//! `POST /`: ecash in, a session out.
-//!
-//! Everything that can be refused is refused while the token is still the guest's. From then on it is the
-//! wallet's: it brings the token to its end whether or not anybody waits, and grants what it buys in the same
-//! commit. What is told meanwhile says what became of the money; the same token again is told what came of it.
+//! `POST /`: a payment as a client sends it, and the notices that say why it is not taken.
 
 use super::event::Tags;
 use super::notice::{self, Notice};
 use super::{session, Body, Client, Reply, TollGate};
-use crate::access::{Price, PriceError, Session};
-use crate::config::MintUrl;
-use crate::ecash::wallet::{Offer, Payer, Received, Refusal};
-use crate::ecash::{payment_request, TokenError, GUEST_PATIENCE};
+use crate::ecash::wallet::Refusal;
+use crate::ecash::{payment_request, TokenError};
 use crate::mac::MacAddr;
-use crate::network::neighbours::Caller;
-use crate::network::witness;
-use crate::store::{NewGrant, Ticket};
-use crate::task;
+use crate::sale::token::Buyer;
+use crate::sale::{Retry, SaleError};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
-use std::time::Duration;
-use tokio::time::Instant;
 
-/// For the gate, once the money is here. It opens by itself later.
-const GATE_PATIENCE: Duration = Duration::from_secs(4);
 /// Before the same token is worth another try.
 const RETRY_AFTER_SECS: u64 = 5;
 /// The event around a token (kind 21000) that existing portals send.
 const EVENT: u64 = 21000;
 
-/// Why a token has not become access.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotPaid {
-    /// The token is still the guest's, unless it was spent before.
-    #[error("Payment processing failed: {0}")]
-    Refused(#[from] Refusal),
-    /// Still the guest's: nothing is sold for as much as is left of it.
-    #[error("Payment refused: {net} sat{} is {error}. The token was not taken.", taken_off(.fee))]
-    Price { net: Sats, fee: Sats, error: PriceError },
-    /// Nothing was taken: access could not be given now.
-    #[error("{}", closed_because(.0))]
-    Closed(&'static str),
-    /// Nothing was taken: another device uses the same address.
-    #[error("Two devices use your network address; turn Wi-Fi off and on again. The token was not taken.")]
-    Clash,
-    /// The mint was asked and has not answered. It is found out without anybody doing anything about it.
-    #[error(
-        "The mint has not said yet whether it took the token. It is being found out; do not send another one. \
-         Sending the same token again is safe."
-    )]
-    Unknown,
-    #[error("This token is being received at this moment. Do not send another one.")]
-    InFlight,
-    /// Taken; access opens by itself.
-    #[error("Your payment was received, and access will open by itself. You do NOT need to pay again.")]
-    GrantPending,
-}
-
 impl TollGate {
     /// Counts one more payment of this client; else how long until it may post one, which costs nothing.
     pub fn may_pay(&self, mac: MacAddr) -> Result<(), Millis> {
-        let now = self.0.store.now();
-        let mut pace = self.pace();
-        let wait = pace.refusals.wait(mac, now).max(pace.posts.wait(mac, now));
-        match wait == Millis::ZERO && pace.posts.admit(mac, now) {
-            true => Ok(()),
-            false => Err(wait),
-        }
+        self.0.tokens.may_pay(mac)
     }
 
     /// What a client is told that posts too much.
@@ -83,14 +37,16 @@ impl TollGate {
             let message = "Failed to lookup MAC address: this router does not know your device";
             return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
         };
-        let token = body.ok_or(Refusal::Token(TokenError::TooLarge).into()).map(|body| token_in(&body));
-        let paid = match token {
-            Ok(Some(token)) => self.purchase(client, mac, &token).await,
-            Ok(None) => {
+        let paid = match body.map(|body| token_in(&body)) {
+            Some(Some(token)) => {
+                let buyer = Buyer { venue: client.venue.clone(), mac, caller: client.caller.cloned() };
+                self.0.tokens.purchase(&buyer, &token).await
+            }
+            Some(None) => {
                 let message = "No payment tag found in event";
                 return self.notice(Some(mac), &Notice::new("invalid-event", 400, message));
             }
-            Err(too_large) => Err(too_large),
+            None => Err(SaleError::Token(TokenError::TooLarge.into())),
         };
         match paid {
             Ok((session, ticket)) => {
@@ -98,9 +54,11 @@ impl TollGate {
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
             Err(why) => {
-                let wait = why.wait();
-                let reply = self.notice(Some(mac), &why.into());
-                Reply { retry_after: wait.map(Millis::as_secs_ceil).or(reply.retry_after), ..reply }
+                let reply = self.notice(Some(mac), &Notice::from(&why));
+                match why.retry() {
+                    Retry::After(wait) => Reply { retry_after: Some(wait.as_secs_ceil()), ..reply },
+                    _ => reply,
+                }
             }
         }
     }
@@ -115,117 +73,6 @@ impl TollGate {
     pub fn crowded(&self, client: &Client<'_>) -> Reply {
         let message = "Many are paying at this moment. The token was not taken; please send it again.";
         self.notice(client.mac, &Notice::new("service-unavailable", 503, message))
-    }
-
-    /// Turns a token into access: the session, and the ticket to keep where this payment has made it. What was
-    /// begun goes on when nobody waits for it any more, and the same token again is answered with what came of it.
-    pub async fn purchase(
-        &self,
-        client: &Client<'_>,
-        mac: MacAddr,
-        token: &str,
-    ) -> Result<(Session, Option<Ticket>), NotPaid> {
-        let paid = self.exchange(client, mac, token).await;
-        if let Err(why) = &paid {
-            let notice = Notice::from(why.clone());
-            log::info!("{mac}: payment not turned into access: {}: {}", notice.code, notice.message);
-            if notice.status == 402 {
-                // The mint was asked, and the flash written to, for nothing.
-                self.pace().refusals.admit(mac, self.0.store.now());
-            }
-        }
-        paid
-    }
-
-    async fn exchange(
-        &self,
-        client: &Client<'_>,
-        mac: MacAddr,
-        token: &str,
-    ) -> Result<(Session, Option<Ticket>), NotPaid> {
-        let deadline = Instant::now() + GUEST_PATIENCE;
-        let accepted: Vec<MintUrl> =
-            client.config.mints_of(client.venue).map(|mint| mint.url.clone()).collect();
-        let payer = match self.0.access.is_customer(mac) {
-            true => Payer::Known,
-            false => Payer::Stranger,
-        };
-        let assessed =
-            tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
-        let offer = assessed.unwrap_or_else(|_| {
-            self.0.wallet.kept_a_guest_waiting(token);
-            Err(Refusal::MintAway)
-        })?;
-        let grant = match offer.is_known {
-            true => None,
-            false => Some(self.grant_for(client, mac, &offer).await?),
-        };
-        let (wallet, access) = (self.0.wallet.clone(), self.0.access.clone());
-        // Goes on whatever becomes of the client's connection.
-        let receiving = task::start(async move {
-            let received = wallet.receive(offer, grant).await;
-            let admitted = match &received {
-                Received::Done { session: Some(row), .. } => {
-                    let row = row.clone();
-                    Some(task::start(async move { access.admit(row).await }))
-                }
-                _ => None,
-            };
-            (received, admitted)
-        });
-        let (received, admitted) = match tokio::time::timeout_at(deadline, receiving).await {
-            Ok(Ok(received)) => received,
-            Ok(Err(_)) => return Err(NotPaid::Unknown),
-            Err(_) => {
-                self.0.wallet.kept_a_guest_waiting(token);
-                return Err(NotPaid::Unknown);
-            }
-        };
-        let row = match received {
-            // It opens nothing at another venue than the one where it was taken.
-            Received::Done { session: Some(row), .. } if row.mac == mac && row.venue == client.venue.id => {
-                row
-            }
-            Received::Done { .. } => return Err(Refusal::Spent.into()),
-            Received::Refused(refusal) => return Err(refusal.into()),
-            Received::Unknown => return Err(NotPaid::Unknown),
-            Received::InFlight => return Err(NotPaid::InFlight),
-        };
-        let gate = deadline.min(Instant::now() + GATE_PATIENCE);
-        let Some(admitted) = admitted else { return Err(NotPaid::GrantPending) };
-        match tokio::time::timeout_at(gate, admitted).await {
-            Ok(Ok(session)) if session.is_running() => {
-                log::info!("{mac} is online with {} {}", row.allotment.0, row.metric.as_str());
-                Ok((session, row.ticket))
-            }
-            // It was posted again after its session.
-            Ok(Ok(_)) => Err(Refusal::Spent.into()),
-            Ok(Err(_)) | Err(_) => Err(NotPaid::GrantPending),
-        }
-    }
-
-    /// What an offer buys; refuses it where that could not be honoured.
-    async fn grant_for(&self, client: &Client<'_>, mac: MacAddr, offer: &Offer) -> Result<NewGrant, NotPaid> {
-        if let Some(why) = self.cannot_sell(client.venue.metric) {
-            return Err(why);
-        }
-        let mint = client.config.mint_for(client.venue, &offer.mint).ok_or(Refusal::MintNotAccepted)?;
-        let price = Price::of(client.venue, mint);
-        let refused = |error| NotPaid::Price { net: offer.net, fee: offer.fee, error };
-        let allotment = price.allotment(offer.net).map_err(refused)?;
-        if let Some(caller) = client.caller.cloned() {
-            confirm(caller).await?;
-        }
-        Ok(NewGrant {
-            reference: offer.reference.clone(),
-            mac,
-            venue: client.venue.id.clone(),
-            amount: offer.net,
-            metric: price.metric,
-            allotment,
-            value: price.value(offer.net, allotment),
-            mint: Some(mint.url.clone()),
-        })
     }
 
     fn notice(&self, mac: Option<MacAddr>, notice: &Notice) -> Reply {
@@ -252,24 +99,7 @@ fn token_in(body: &str) -> Option<String> {
     payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// Whether the address is the caller's alone. Its packets alone tell that at once; the whole link is only asked
-/// where another device has spoken from the address.
-async fn confirm(caller: Caller) -> Result<(), NotPaid> {
-    let confirmed = task::blocking(move || match witness::seen(caller.address) {
-        Ok(seen) if seen.iter().all(|(mac, _)| *mac == caller.mac) => Ok(()),
-        _ => witness::confirm(&caller),
-    });
-    match confirmed.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(clash)) => {
-            log::warn!("no sale: {clash}");
-            Err(NotPaid::Clash)
-        }
-        Err(_) => Err(NotPaid::Closed("INTERNAL_ERROR")),
-    }
-}
-
-fn taken_off(fee: &Sats) -> String {
+fn taken_off(fee: Sats) -> String {
     match fee.0 {
         0 => String::new(),
         fee => format!(" (the mint's fee of {fee} sat is taken off)"),
@@ -287,33 +117,50 @@ fn closed_because(code: &str) -> &'static str {
     }
 }
 
-impl NotPaid {
-    /// How long until the same token may be taken, where that is known.
-    pub fn wait(&self) -> Option<Millis> {
-        match self {
-            NotPaid::Refused(Refusal::Later(wait)) => Some(*wait),
-            _ => None,
-        }
-    }
-}
-
-impl From<NotPaid> for Notice {
-    fn from(why: NotPaid) -> Notice {
-        let (code, status) = match why {
-            NotPaid::Refused(refusal) => return refusal.into(),
-            NotPaid::Price { .. } => ("session-error", 402),
-            NotPaid::Closed(_) | NotPaid::Clash => ("service-unavailable", 503),
-            NotPaid::Unknown => ("payment-outcome-unknown", 503),
-            NotPaid::InFlight => ("payment-duplicate-inflight", 503),
-            NotPaid::GrantPending => ("payment-received-grant-pending", 503),
+impl From<&SaleError> for Notice {
+    fn from(why: &SaleError) -> Notice {
+        let (code, status, message) = match why {
+            SaleError::Token(refusal) => return refusal.into(),
+            SaleError::MintNotAccepted => return (&Refusal::MintNotAccepted).into(),
+            SaleError::Price { offered, fee, error } => {
+                let fee = taken_off(*fee);
+                let message =
+                    format!("Payment refused: {offered} sat{fee} is {error}. The token was not taken.");
+                return Notice::new("session-error", 402, message);
+            }
+            SaleError::Closed(code) => ("service-unavailable", 503, closed_because(code)),
+            SaleError::GateDown => ("service-unavailable", 503, closed_because("GATE_DOWN")),
+            SaleError::Clash => (
+                "service-unavailable",
+                503,
+                "Two devices use your network address; turn Wi-Fi off and on again. The token was not taken.",
+            ),
+            SaleError::TokenUnclear => (
+                "payment-outcome-unknown",
+                503,
+                "The mint has not said yet whether it took the token. It is being found out; do not send another \
+                 one. Sending the same token again is safe.",
+            ),
+            SaleError::TokenInFlight => (
+                "payment-duplicate-inflight",
+                503,
+                "This token is being received at this moment. Do not send another one.",
+            ),
+            SaleError::GrantPending => (
+                "payment-received-grant-pending",
+                503,
+                "Your payment was received, and access will open by itself. You do NOT need to pay again.",
+            ),
+            // Of other ways to pay.
+            _ => ("service-unavailable", 503, closed_because(why.code())),
         };
-        Notice::new(code, status, why.to_string())
+        Notice::new(code, status, message)
     }
 }
 
-impl From<Refusal> for Notice {
-    fn from(refusal: Refusal) -> Notice {
-        let code = match &refusal {
+impl From<&Refusal> for Notice {
+    fn from(refusal: &Refusal) -> Notice {
+        let code = match refusal {
             Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
                 return Notice::new("payment-error-invalid-token", 400, format!("Invalid token: {refusal}"));
             }
@@ -392,7 +239,7 @@ mod tests {
             (Refusal::MintBusy, "mint-rate-limited", 503),
             (Refusal::Later(Millis(1)), "token-rate-limited", 429),
         ] {
-            let notice = Notice::from(refusal);
+            let notice = Notice::from(&refusal);
             assert_eq!((notice.code, notice.status), (code, status));
         }
     }
@@ -406,7 +253,7 @@ mod tests {
             vec!["p", "02:00:00:00:00:01"],
             vec!["message", "Token has already been spent"],
         ];
-        assert_eq!(Notice::from(Refusal::Spent).tags(mac), expected);
-        assert_eq!(Notice::from(NotPaid::Unknown).tags(None)[0], ["level", "warning"]);
+        assert_eq!(Notice::from(&Refusal::Spent).tags(mac), expected);
+        assert_eq!(Notice::from(&SaleError::TokenUnclear).tags(None)[0], ["level", "warning"]);
     }
 }

@@ -176,6 +176,10 @@ in_lab! {
             assert!(lab.guest.datagram(address, 53).is_refused_at_once(), "{address}");
             assert_eq!(lab.other.get(address, 443), text("proxy"), "{address}");
         }
+        // A proxy goes by the name in the request, also where it was asked for by the router's address.
+        for router in ["192.168.77.1", "fd77::1", "203.0.113.2"] {
+            assert!(lab.guest.get(router, 80).is_refused_at_once(), "{router}");
+        }
         assert!(matches!(lab.guest.datagram("192.168.77.1", 53), lab::Got::Text(_)));
     }
 }

@@ -2,6 +2,7 @@
 //! four, in its own process and PID namespace, so tests run side by side and nothing outlives them. Without
 //! root a user namespace does.
 
+use pnet::datalink::{self, Channel, DataLinkSender, NetworkInterface};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -141,6 +142,7 @@ pub fn plan() -> Plan {
         portal_port: 2121,
         mint_proxy_port: 2122,
         redirect_port: 2123,
+        gives_grace: true,
         ..Plan::default()
     }
 }
@@ -404,6 +406,16 @@ pub fn play_role() {
                 }
             });
         }
+        // An Ethernet frame, so many times.
+        "frames" => {
+            let octet = |at| u8::from_str_radix(&words[1][at..at + 2], 16).unwrap();
+            let frame: Vec<u8> = (0..words[1].len()).step_by(2).map(octet).collect();
+            let mut sender = card();
+            for _ in 0..words[2].parse().unwrap() {
+                sender.send_to(&frame, None).unwrap().unwrap();
+            }
+            say("sent");
+        }
         "answer" => {
             let listener = TcpListener::bind(("::", words[1].parse().unwrap())).unwrap();
             say("ready");
@@ -428,6 +440,23 @@ pub fn play_role() {
             std::thread::sleep(Duration::from_secs(600));
         }
         other => panic!("no such role: {other}"),
+    }
+}
+
+/// Sends through the guest's card, past its network stack.
+fn card() -> Box<dyn DataLinkSender> {
+    let index = nix::net::if_::if_nametoindex("eth0").unwrap();
+    let interface = NetworkInterface {
+        name: "eth0".to_owned(),
+        description: String::new(),
+        index,
+        mac: None,
+        ips: Vec::new(),
+        flags: 0,
+    };
+    match datalink::channel(&interface, datalink::Config::default()).unwrap() {
+        Channel::Ethernet(sender, _) => sender,
+        _ => panic!("eth0 is no Ethernet"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What who has not paid can make the router send: refusals and names, neither enough for a tunnel.
 
-use super::lab::{bytes, gate, lease, on_the_router, Lab, INTERNET, MAC_1};
+use super::lab::{bytes, gate, lease, on_the_router, sh, Lab, INTERNET, MAC_1};
 use super::{lab, text};
 use std::time::{Duration, Instant};
-use tollgated::network::gate::Gate;
+use tollgated::network::gate::{Gate, Lease};
+
+const ROUTER: [&str; 2] = ["192.168.77.1", "fd77::1"];
 
 /// Not in the guests' network; there is a way to them.
 const MADE_UP: [&str; 2] = ["198.51.100.99", "2001:db8:80::99"];
@@ -22,6 +24,16 @@ fn received(place: &lab::Namespace, work: impl FnOnce()) -> u64 {
 fn take_addresses(lab: &Lab, addresses: [&str; 2]) {
     let [v4, v6] = addresses;
     lab.guest.sh(&format!("ip addr add {v4}/32 dev eth0 && ip addr add {v6}/128 dev eth0 nodad"));
+}
+
+/// After a while of a tunnel by names.
+fn little_comes_through(lab: &Lab, router: &str) {
+    std::thread::sleep(FLOOD);
+    let started = Instant::now();
+    let bytes = received(&lab.guest, || std::thread::sleep(FLOOD));
+    let seconds = u64::try_from(started.elapsed().as_millis()).unwrap().div_ceil(1000);
+    // Questions come on top: at most eight a second of 400 bytes, and a kilobyte by TCP.
+    assert!(bytes < (LITTLE - 4 * 1024) * seconds, "{router}: {bytes} in {seconds} s");
 }
 
 in_lab! {
@@ -57,21 +69,45 @@ in_lab! {
     fn names_before_paying_are_enough_for_a_phone_and_too_little_for_a_tunnel(lab) {
         let mut gate = gate();
         let _resolver = on_the_router("resolver");
-        for router in ["192.168.77.1", "fd77::1"] {
+        for router in ROUTER {
             let _tunnel = lab.guest.helper(&format!("tunnel {router} 53"));
             let asked = lab.other.helper(&format!("ask {router} 53 60")).said.clone();
             assert_eq!(asked, "60", "{router}");
-            std::thread::sleep(FLOOD);
-            let started = Instant::now();
-            let bytes = received(&lab.guest, || std::thread::sleep(FLOOD));
-            let seconds = u64::try_from(started.elapsed().as_millis()).unwrap().div_ceil(1000);
-            // Questions come on top: at most eight a second of 400 bytes, and a kilobyte by TCP.
-            assert!(bytes < (LITTLE - 4 * 1024) * seconds, "{router}: {bytes} in {seconds} s");
+            little_comes_through(lab, router);
         }
-        for router in ["192.168.77.1", "fd77::1"] {
+        for router in ROUTER {
             gate.open(&[lease(MAC_1, 600_000)]).unwrap();
             let asked = || lab.guest.helper(&format!("ask {router} 53 600")).said.clone();
             lab::wait("who has paid to have any name", || asked() == "600");
+        }
+    }
+
+    fn a_guest_in_its_grace_has_names_like_one_who_has_not_paid(lab) {
+        let mut gate = gate();
+        let _resolver = on_the_router("resolver");
+        gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 1, 1_000_000_000, 0) }]).unwrap();
+        assert_eq!(lab.guest.datagram(INTERNET[0], 443), text("echo"));
+        for router in ROUTER {
+            let _tunnel = lab.guest.helper(&format!("tunnel {router} 53"));
+            little_comes_through(lab, router);
+        }
+    }
+
+    fn who_finds_no_place_among_those_who_have_asked_gets_no_endless_answers(lab) {
+        let _gate = gate();
+        let _resolver = on_the_router("resolver");
+        for (number, router) in ROUTER.into_iter().enumerate() {
+            let (set, start) = [("asked4", "10.9."), ("asked6", "fd99::")][number];
+            let address = |n: u32| match number {
+                0 => format!("{start}{}.{}", n >> 8, n & 255),
+                _ => format!("{start}{n:x}"),
+            };
+            let crowd: Vec<String> = (0..4096).map(address).collect();
+            sh(&format!("nft 'add element inet tollgate {set} {{ {} }}'", crowd.join(",")));
+            let _tunnel = lab.guest.helper(&format!("tunnel {router} 53"));
+            little_comes_through(lab, router);
+            let guests = sh(&format!("nft list set inet tollgate {set}"));
+            assert!(!guests.contains("192.168.77.") && !guests.contains("fd77::"), "the guest has found a place");
         }
     }
 

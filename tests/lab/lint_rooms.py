@@ -10,7 +10,7 @@ import sys
 
 # A room may use the ones before it.
 ROOMS = [
-    "folder", "units", "url", "form", "hex", "json", "mac", "pace", "set", "stream", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "card", "access", "sale", "mint_proxy", "tollgate",
+    "folder", "units", "url", "form", "hex", "correlation", "json", "mac", "pace", "set", "stream", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "card", "access", "sale", "mint_proxy", "tollgate",
     "auth", "tickets", "fiat", "shop", "setup", "commands", "portal", "http", "control", "ops",
 ]
 ANYTHING = {"app", "main", "lib"}

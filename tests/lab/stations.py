@@ -9,6 +9,7 @@ import time
 
 from .guest import ROUTER4, ROUTER6, Guest
 from .place import PATIENCE
+from .websocket import PING as PING_OPCODE
 from .websocket import TEXT
 
 MAC, IP6 = "02:00:05:00:{:02x}:{:02x}", "fd77::5:{:x}"
@@ -28,6 +29,8 @@ class Stations:
         self.sockets: list[socket.socket] = []
         self.failed: list[OSError] = []
         """Why connections could not be made."""
+        self.flooded = 0
+        """Bytes that `flood` has sent."""
         self._over = threading.Event()
 
     def __enter__(self) -> "Stations":
@@ -79,6 +82,26 @@ class Stations:
 
         threading.Thread(target=run, daemon=True).start()
 
+    def flood(self, frames: bytes) -> None:
+        """All connections that are open say these whole frames over and over, as fast as they are taken, until the end. Nobody reads the answers."""
+        said = dict.fromkeys(self.sockets, 0)
+
+        def run() -> None:
+            while not self._over.wait(0.001):
+                for sock, at in list(said.items()):
+                    try:
+                        sock.setblocking(False)
+                        sent = sock.send(frames[at:])
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        del said[sock]
+                        continue
+                    said[sock] = (at + sent) % len(frames)
+                    self.flooded += sent
+
+        threading.Thread(target=run, daemon=True).start()
+
 
 # What they do. What becomes of a single connection does not matter to them.
 
@@ -88,6 +111,9 @@ BODIES = [("/", 1_000_000, 8_000), ("/", 100_000, 90_000), ("/ecash", 100_000, 9
 _TEXT = json.dumps({"type": "ping"}).encode()
 PING = bytes([0x80 | TEXT, 0x80 | len(_TEXT)]) + bytes(4) + _TEXT
 """A frame with the message of an existing client."""
+
+PING_FRAME = bytes([0x80 | PING_OPCODE, 0x80 | 125]) + bytes(4 + 125)
+"""The protocol's own, as long as it may be."""
 
 UPGRADE = (f"GET /mint-proxy HTTP/1.1\r\nHost: [{ROUTER6}]:2121\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n").encode()

@@ -12,6 +12,8 @@ from lab.place import wait_for
 OK = {"status": "OK"}
 FAILED = {"status": "ERROR", "reason": "the payment failed"}
 TILL_WAITS = 20
+TILL_IS_KEPT = 9
+"""Seconds that the daemon waits for a payment's end before it says "OK, on its way". A till's own watch starts before the daemon's."""
 
 
 def spend_in_time(cards, card, invoice) -> dict:
@@ -43,7 +45,7 @@ def test_pending_payment_counts_until_it_has_ended(cards):
         assert cards.show(card)["spent_today_msat"] == 600_000
         assert cards.spend(card, cards.invoice(401))["status"] == "ERROR"
     for end, (card, invoice) in sold.items():
-        assert tills[end].answer() == OK and 5 < tills[end].seconds < TILL_WAITS, "it may have ended while the till waited"
+        assert tills[end].answer() == OK and TILL_IS_KEPT <= tills[end].seconds < TILL_WAITS, "it may have ended while the till waited"
         ends[end](invoice.payment_hash)
     for end, (card, invoice) in sold.items():
         cards.wait_for_states(card, "tapped", end)
@@ -52,11 +54,6 @@ def test_pending_payment_counts_until_it_has_ended(cards):
 
 
 def test_same_callback_is_answered_alike_while_the_payment_is_under_way_and_after_it(cards):
-    assert any(all_are_answered_alike(cards) for _ in range(4)), "each time some till has waited as long as it ever does"
-
-
-def all_are_answered_alike(cards) -> bool:
-    """Whether all five tills heard the end; on a machine that is very busy one may have had its OK before."""
     card, invoice = cards.card(), cards.invoice()
     cards.node.next(pay="pending")
     k1, ended = cards.k1(card), threading.Event()
@@ -69,10 +66,11 @@ def all_are_answered_alike(cards) -> bool:
     cards.node.fail(invoice.payment_hash)
     ended.set()
     answers = [till.answer() for till in tills]
-    assert all(answer == FAILED or (answer == OK and till.seconds > 8.5) for answer, till in zip(answers, tills))
+    assert all(answer == FAILED or (answer == OK and till.seconds >= TILL_IS_KEPT) for answer, till in zip(answers, tills)), [
+        (answer, till.seconds) for answer, till in zip(answers, tills)
+    ]
     cards.wait_for_states(card, "failed")
-    assert cards.ask(path) == FAILED and cards.node.asked.count(invoice.request) == 1
-    return answers == [FAILED] * 5
+    assert [cards.ask(path) for _ in range(5)] == [FAILED] * 5 and cards.node.asked.count(invoice.request) == 1
 
 
 def test_proven_failure_is_told_and_the_money_is_free_at_once(cards):

@@ -10,7 +10,7 @@ from lab.guest import ROUTER6
 from lab.internet import HOST4, MINT4
 from lab.place import in_time, wait_for
 from lab.portal_client import PORTAL, MintProxy
-from lab.stations import PING, Stations, allow_many_files, begin_bodies, forget_peak, head_of, peak_kib, say_one_byte, upgrade
+from lab.stations import PING, PING_FRAME, Stations, allow_many_files, begin_bodies, forget_peak, head_of, peak_kib, say_one_byte, upgrade
 from lab.websocket import WebSocket
 
 MIB = 1024
@@ -120,6 +120,25 @@ def test_pings_from_made_up_addresses_keep_no_newcomer_out_and_no_customer_waiti
             assert grown < 20 * MIB
             mint.pay(ready["invoice"])
             assert proxy.wait("session_granted")["request_id"] == ready["request_id"], "a guest who is about to pay keeps its socket"
+
+
+@pytest.mark.parametrize("ping", [PING, PING_FRAME], ids=["message", "frame"])
+def test_a_flood_of_pings_from_one_guest_takes_bounded_memory_and_keeps_nobody_waiting(mint, daemon, stranger, other_stranger, ping):
+    """Whose answers nobody reads."""
+    with Stations(other_stranger, 1) as one:
+        is_served(stranger)
+        for _ in range(256):
+            upgrade(one, 0)
+        wait_for(lambda: daemon.status()["data"]["guests"]["sockets"] >= 256, 60, "the sockets are open")
+        before = forget_peak(daemon)
+        one.flood(ping * 500)
+        wait_for(lambda: one.flooded > 4 * MIB * 1024, 60, "a hundred thousand of the shorter ones")
+        for _ in range(5):
+            in_time(3, lambda: is_served(stranger.become_stranger()))
+        buys(stranger, mint)
+        grown = peak_kib(daemon) - before
+        print(f"{grown} KiB for {one.flooded} bytes of pings, {open_now(daemon)} open")
+        assert grown < 12 * MIB
 
 
 def test_nine_hundred_sockets_of_three_guests_stay_open(other_stranger):

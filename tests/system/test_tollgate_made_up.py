@@ -125,6 +125,38 @@ def test_what_was_refused_for_good_is_not_sent_again(daemon, fault_mint, purse, 
     assert (fault_mint.counts["swap"], commits(daemon)) == (swaps, before)
 
 
+def test_spent_proofs_with_evidence_cost_a_question_each_and_no_choice_of_them_another(daemon, fault_mint, purse, stranger):
+    """Evidence stays valid when a proof is spent, and tokens with evidence have no budget: whoever keeps old ones could ask without end."""
+    first, later = ([purse.wallet.buy(fault_mint, 1)[0] for _ in range(3)] for _ in range(2))
+    for proof in first + later:
+        assert proof["dleq"]
+        purse.wallet.receive([proof])
+    before = {name: fault_mint.counts.get(name, 0) for name in ("swap", "check")}
+
+    def refused(guest, proofs) -> None:
+        assert_notice(pay(guest, encode_token(fault_mint.url, proofs))[0], 402, "payment-error-token-spent")
+
+    def asked() -> list[int]:
+        return [fault_mint.counts.get(name, 0) - count for name, count in before.items()]
+
+    refused(stranger, first)
+    assert asked() == [1, 1], "one question for all three"
+    for proof in later:
+        refused(stranger, [proof])
+    assert asked() == [4, 4], "and one each"
+    written = commits(daemon)
+    spent = first + later
+    for count in range(1, len(spent)):
+        stranger.become_stranger()
+        for start in range(len(spent)):
+            refused(stranger, (spent + spent)[start : start + count])
+    assert asked() == [4, 4] and commits(daemon) == written
+    fresh = purse.wallet.buy(fault_mint, 2)
+    refused(stranger, [*fresh, spent[0]])
+    assert asked() == [4, 4], "nor beside good ones, which stay good"
+    assert_session(pay(stranger, encode_token(fault_mint.url, fresh))[0], 2 * STEP)
+
+
 def test_a_refusal_that_may_pass_is_not_remembered(daemon, fault_mint, purse, stranger):
     token = purse.token(3)
     fault_mint.misbehave("token_pending", times=1, on="swap")

@@ -15,6 +15,7 @@ from lab.place import wait_for
 
 LAN4, LAN6 = "192.168.1.2", "fd01::2"
 PRINTER4, PRINTER6 = "192.168.1.9", "fd01::9"
+OTHER4, OTHER6 = "192.168.99.2", "fd99::2"
 OPEN = "firewall type=rule src=visitors dest={} proto=all mark=0x08000000/0x08000000 target=ACCEPT"
 
 
@@ -231,19 +232,48 @@ def test_the_gate_hears_of_another_way_to_the_internet(lab, guarded):
         lab.router.ip("route del default\nroute add default via 203.0.113.1\n")
 
 
-def test_networks_behind_the_uplink_and_guests_of_other_venues_are_not_the_internet(lab, guarded):
+@pytest.fixture(scope="module")
+def elsewhere(lab):
+    """A guest of another venue, with a server on port 80."""
+    place = lab._add_space("elsewhere")
+    lab.router.ip(
+        f"link add br-other type veth peer name eth0 netns {place.pid}\nlink set br-other up\n"
+        "addr add 192.168.99.1/24 dev br-other\naddr add fd99::1/64 dev br-other nodad\n"
+    )
+    place.ip(
+        f"link set lo up\nlink set eth0 up\naddr add {OTHER4}/24 dev eth0\naddr add {OTHER6}/64 dev eth0 nodad\n"
+        "route add default via 192.168.99.1\nroute add default via fd99::1\n"
+    )
+    servers = [place.listen(address, 80) for address in (OTHER4, OTHER6)]
+    yield place
+    for server in servers:
+        server.close()
+    lab.router.ip("link del br-other\n")
+
+
+def test_guests_of_other_venues_are_not_the_internet(lab, guarded, elsewhere):
+    """So that it is the gate that refuses, fw4 lets everything through meanwhile."""
+    two_venues = SELLING + "\nconfig venue 'other'\n\tlist device 'br-other'\n"
+    guest = let_in(lab, guarded, two_venues)
+    lab.router.nft("insert rule inet fw4 forward accept comment \"for a test\"\n")
+    assert reaches(lab.router, OTHER4, OTHER6) == [True, True], "the admin reaches what listens there"
+    assert reaches(guest, OTHER4, OTHER6, "192.168.99.1") == [False] * 3
+    assert guest.online() and guest.online(six=True)
+
+
+def test_networks_behind_the_uplink_are_not_the_internet(lab, guarded):
     """The modem's own network: fw4 lets what is paid out there, the gate does not."""
-    modem4, modem6, other4 = "192.168.8.1", "fd08::1", "192.168.99.2"
+    modem4, modem6 = "192.168.8.1", "fd08::1"
     lab.internet.ip(f"addr add {modem4}/24 dev eth0\naddr add {modem6}/64 dev eth0 nodad\n")
-    lab.router.ip("addr add 192.168.8.2/24 dev wan\naddr add fd08::2/64 dev wan nodad\nlink add br-other type bridge\nlink set br-other up\naddr add 192.168.99.1/24 dev br-other\n")
+    lab.router.ip("addr add 192.168.8.2/24 dev wan\naddr add fd08::2/64 dev wan nodad\n")
     servers = [lab.internet.listen(address, 80) for address in (modem4, modem6)]
     try:
         guest = let_in(lab, guarded)
         assert reaches(lab.router, modem4, modem6) == [True, True]
-        assert reaches(guest, modem4, modem6, other4, "192.168.8.2") == [False] * 4
+        assert reaches(guest, modem4, modem6, "192.168.8.2") == [False] * 3
         assert guest.online() and guest.online(six=True)
     finally:
         for server in servers:
             server.close()
-        lab.router.ip("addr del 192.168.8.2/24 dev wan\naddr del fd08::2/64 dev wan\nlink del br-other\n")
+        lab.router.ip("addr del 192.168.8.2/24 dev wan\naddr del fd08::2/64 dev wan\n")
         lab.internet.ip(f"addr del {modem4}/24 dev eth0\naddr del {modem6}/64 dev eth0\n")

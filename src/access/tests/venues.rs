@@ -35,14 +35,24 @@ fn by_bytes(venue: &str, sats: u64) -> ShownAt {
 
 /// Minutes for a sat each that this guest has paid in the yard; the ticket that the first payment made.
 async fn minutes(access: &Access, guest: &Caller, minutes: u64) -> String {
+    pay_in_the_yard(access, guest, Metric::Milliseconds, Allotment(MINUTE.0 * minutes), minutes).await
+}
+
+async fn pay_in_the_yard(
+    access: &Access,
+    guest: &Caller,
+    metric: Metric,
+    allotment: Allotment,
+    sats: u64,
+) -> String {
     let grant = NewGrant {
         reference: RequestId::random().unwrap().to_string(),
         mac: guest.mac,
         venue: "yard".to_owned(),
-        amount: Sats(minutes),
-        metric: Metric::Milliseconds,
-        allotment: Allotment(MINUTE.0 * minutes),
-        value: Sats(minutes),
+        amount: Sats(sats),
+        metric,
+        allotment,
+        value: Sats(sats),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();
@@ -106,6 +116,30 @@ async fn the_ticket_moves_the_value_of_what_is_left_and_nothing_twice() {
     let back = show(&access, &guest(1), shown_at("yard", MINUTE), &ticket).await.unwrap();
     assert_eq!(back.session.unwrap().remaining, Allotment(6 * MINUTE.0));
     assert_eq!((gate.leases_at("hall").len(), access.running().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn bytes_that_pass_right_before_a_move_are_not_valued_again() {
+    for (shower, from) in [(1, None), (2, Some(guest(1).mac))] {
+        let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+        let access = start(&dir, &clock, &gate).await;
+        let ticket = pay_in_the_yard(&access, &guest(1), Metric::Bytes, Allotment(10_000), 10).await;
+        gate.pass(guest(1).mac, 6500);
+        // 3.5 sat are left, whether or not the gate was looked at since.
+        let taken = show(&access, &guest(shower), by_bytes("hall", 1), &ticket).await.unwrap();
+        assert_eq!((taken.from, taken.session.unwrap().remaining), (from, Allotment(3000)));
+    }
+}
+
+#[tokio::test]
+async fn who_has_used_everything_right_before_a_move_moves_nothing() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let ticket = pay_in_the_yard(&access, &guest(1), Metric::Bytes, Allotment(10_000), 10).await;
+    gate.pass(guest(1).mac, 10_000);
+    let taken = show(&access, &guest(1), by_bytes("hall", 1), &ticket).await.unwrap();
+    assert_eq!((taken.session, access.running()), (None, vec![]));
+    assert!(gate.leases_at("hall").is_empty() && gate.stations_closed().contains(&at(1, "yard")));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 use super::*;
+use crate::bolt11::Invoice;
 use crate::lightning::tests::scripted::Step;
 use crate::lightning::{Answer, Outcome};
+use crate::store::{NewPayment, ReserveResult, TapId};
 use serde_json::json;
 use std::time::Instant;
 
@@ -129,22 +131,45 @@ async fn after_a_power_cut_a_sent_payment_is_looked_up_and_never_sent_again() {
     assert_eq!(again.node.payments().len(), 1);
 }
 
+/// A payment whose task has come no further than this commit.
+async fn reserve(place: &Place, k1: &str, invoice: &str) -> TapId {
+    let payment = NewPayment {
+        k1: <sha2::Sha256 as sha2::Digest>::digest(hex::decode::<16>(k1).unwrap()).into(),
+        invoice: invoice.to_owned(),
+        payment_hash: Invoice::parse(invoice).unwrap().payment_hash(),
+        amount: Msats(1_000_000),
+        fee_limit: Msats(0),
+        due: place.store.now(),
+        backend: place.cards.backends().current().unwrap().id,
+    };
+    let ReserveResult::Reserved(id) = place.store.reserve(payment).await.unwrap() else { panic!() };
+    id
+}
+
+#[tokio::test]
+async fn a_till_that_asks_between_two_steps_of_a_payment_is_not_told_ok_too_early() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    let (k1, text) = (place.k1(&mut card).await, invoice(1, 1000));
+    let id = reserve(&place, &k1, &text).await;
+    let asked = tokio::time::timeout(Duration::from_millis(200), place.cards.callback(&k1, &text)).await;
+    assert!(asked.is_err(), "it is neither paid nor under way");
+    let failing = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        place.store.payment_sent(id).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        place.store.payment_failed(id, "no route".to_owned()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(place.cards.callback(&k1, &text), failing);
+    assert_eq!(answer, Err(Reason::PaymentFailed));
+}
+
 #[tokio::test]
 async fn what_was_only_reserved_when_the_power_went_was_never_sent() {
     let place = Place::new().await;
     let mut card = place.card(1000, 1000).await;
     let k1 = place.k1(&mut card).await;
-    let backend = place.cards.backends().current().unwrap();
-    let reserved = place.store.reserve(crate::store::NewPayment {
-        k1: <sha2::Sha256 as sha2::Digest>::digest(hex::decode::<16>(&k1).unwrap()).into(),
-        invoice: invoice(1, 1000),
-        payment_hash: [1; 32],
-        amount: Msats(1_000_000),
-        fee_limit: Msats(0),
-        due: place.store.now(),
-        backend: backend.id,
-    });
-    assert!(matches!(reserved.await.unwrap(), crate::store::ReserveResult::Reserved(_)));
+    reserve(&place, &k1, &invoice(1, 1000)).await;
     let again = place.after_power_cut().await;
     assert_eq!(again.states(&card).await, ["failed"]);
     assert_eq!(again.spent(&card).await, 0);

@@ -5,6 +5,7 @@
 //! `tg_late` and `tg_seen`, with the answer in `tg_output`.
 
 use super::{Plan, MARK, SLOW};
+use crate::network::nftables::Home;
 
 /// A chain with its rules.
 pub(super) struct Chain {
@@ -44,12 +45,13 @@ const UNPAID: &str = "iifname . ether saddr != @paid_at";
 /// A family's words: nft's name of it, its header, and the digit that its sets end in.
 const FAMILIES: [(&str, &str, char); 2] = [("ipv4", "ip", '4'), ("ipv6", "ip6", '6')];
 
-pub(super) fn chains(plan: &Plan) -> Vec<Chain> {
+/// The chains of a plan, where bytes are counted at `counts_at`.
+pub(super) fn chains(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let mut chains = on_arrival(plan);
     chains.extend(refusals());
     chains.extend(names());
     chains.extend(at_the_router(plan));
-    chains.extend(forwarding(plan));
+    chains.extend(forwarding(plan, counts_at));
     compare_names(plan, &mut chains);
     chains
 }
@@ -71,7 +73,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
         vec![
             format!("{header} daddr @closed{digit} goto tg_near"),
             // Also what belongs to no connection, which nothing gives another source on its way out.
-            format!("ct state != {{ established, related }} {MADE_UP}"),
+            format!("ct state & (established | related) == 0 {MADE_UP}"),
             format!("meta mark set meta mark | {bit}"),
         ]
     };
@@ -119,10 +121,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
                 "goto tg_unpaid".to_owned(),
             ],
         ),
-        regular(
-            "tg_paid",
-            vec!["meta nfproto vmap { ipv4 : goto tg_paid4, ipv6 : goto tg_paid6 }".to_owned()],
-        ),
+        regular("tg_paid", vec!["meta nfproto ipv4 goto tg_paid4".to_owned(), "goto tg_paid6".to_owned()]),
         regular("tg_paid4", paid("ip", '4')),
         regular("tg_paid6", paid("ip6", '6')),
         // The router, its networks, and what is nowhere on the internet.
@@ -233,7 +232,11 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
         )
     };
     // A guest in its grace has paid for nothing yet, so its names are limited like any unpaid guest's.
-    let mut rules = vec!["iifname . ether saddr @slow_at jump tg_router".to_owned()];
+    let mut rules = Vec::new();
+    if plan.gives_grace {
+        rules.push("iifname . ether saddr @slow_at jump tg_router".to_owned());
+    }
+    rules.push(format!("iifname @ifs ct status dnat ct direction original {UNPAID} jump tg_turned"));
     rules.extend(FAMILIES.map(seen));
     rules.push(format!("iifname @ifs ct state new {PAID} goto tg_served"));
     let mut served = vec![
@@ -246,44 +249,68 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
     ];
     served.extend(reach(plan, "accept"));
     served.push("goto tg_refuse".to_owned());
+    // Somebody's proxy behind a port of the router leads to the internet too.
+    let mut turned = vec![
+        format!("tcp dport {} return", plan.redirect_port),
+        "meta l4proto { tcp, udp } ct original proto-dst 53 return".to_owned(),
+    ];
+    turned.extend(garden(plan, "daddr", "ct original ", "return"));
+    turned.push("goto tg_refuse".to_owned());
     vec![
+        regular("tg_turned", turned),
         base("tg_seen", "type filter hook input priority filter - 5", INPUT, -5, rules),
         regular("tg_served", served),
     ]
 }
 
 /// What goes through the router. The set decides here once more, whatever became of the mark.
-fn forwarding(plan: &Plan) -> Vec<Chain> {
+fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let bit = format!("{MARK:#010x}");
+    let counts_here = counts_at == Home::Inet;
     let family =
-        |kind: &str| format!("meta nfproto vmap {{ ipv4 : goto tg_{kind}4, ipv6 : goto tg_{kind}6 }}");
+        |kind: &str| [format!("meta nfproto ipv4 goto tg_{kind}4"), format!("goto tg_{kind}6")].to_vec();
     // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
     let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
     let up = |header: &str, digit: char| {
         let mut rules = vec![];
         // The garden counts for nobody.
-        rules.extend(garden_of(plan, "daddr", digit, "", "accept"));
-        rules.extend([
-            format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}"),
-            format!("iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"),
+        rules.extend(garden_of(plan, "daddr", digit, "oifname != @ifs ", "accept"));
+        if plan.gives_grace {
+            rules.push(format!(
+                "iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"
+            ));
+        }
+        if counts_here {
             // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
-            "quota name iifname . ether saddr map @qm_at drop".to_owned(),
+            rules.push("quota name iifname . ether saddr map @qm_at drop".to_owned());
+        }
+        rules.extend([
+            // Whose answers get in is known: that the address still sends, every 32nd packet says well enough.
+            format!("ct state established meta random & 31 != 0 {header} saddr @dl{digit} accept"),
+            "oifname @ifs drop".to_owned(),
+            format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
+            format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}"),
             format!("update @ul{digit}_at {{ iifname . ether saddr . {header} saddr timeout 1h }}"),
-            // "add" leaves the end of an element that is there alone. Where bytes are counted an address is let in
-            // to only when it stands beside the guest's quota.
-            format!("iifname . ether saddr != @counted_at add @dl{digit} {{ {header} saddr timeout 60s }}"),
         ]);
+        // Where bytes are counted here an address is let in to only when it stands beside the guest's quota.
+        let uncounted = if counts_here { "iifname . ether saddr != @counted_at " } else { "" };
+        // "add" leaves the end of an element that is there alone.
+        rules.push(format!("{uncounted}add @dl{digit} {{ {header} saddr timeout 60s }}"));
         rules
     };
     let down = |header: &str, digit: char| {
         // Nothing in the garden begins a conversation.
         let mut rules = garden_of(plan, "saddr", digit, "ct state established ", "accept");
-        rules.extend([
-            format!("{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"),
-            format!("quota name {header} daddr map @qm{digit} drop"),
-            format!("{header} daddr @dl{digit} accept"),
-            "drop".to_owned(),
-        ]);
+        if plan.gives_grace {
+            rules.push(format!(
+                "{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"
+            ));
+        }
+        if counts_here {
+            rules.push(format!("quota name {header} daddr map @qm{digit} drop"));
+        }
+        rules.push(format!("{header} daddr @dl{digit} accept"));
+        rules.push("drop".to_owned());
         rules
     };
     let mut strangers = vec![];
@@ -297,19 +324,11 @@ fn forwarding(plan: &Plan) -> Vec<Chain> {
             -5,
             vec!["iifname @ifs goto tg_up".to_owned(), "oifname @ifs goto tg_down".to_owned()],
         ),
-        regular(
-            "tg_up",
-            vec![
-                format!("{UNPAID} goto tg_strangers"),
-                "oifname @ifs drop".to_owned(),
-                format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
-                family("up"),
-            ],
-        ),
+        regular("tg_up", [vec![format!("{UNPAID} goto tg_strangers")], family("up")].concat()),
         regular("tg_strangers", strangers),
         regular("tg_up4", up("ip", '4')),
         regular("tg_up6", up("ip6", '6')),
-        regular("tg_down", vec![family("down")]),
+        regular("tg_down", family("down")),
         regular("tg_down4", down("ip", '4')),
         regular("tg_down6", down("ip6", '6')),
     ]

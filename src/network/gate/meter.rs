@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Before the flowtables of others, which take packets away.
 const FIRST: i32 = -300;
 const LAST: i32 = 300;
@@ -53,51 +53,69 @@ impl Surroundings {
 }
 
 struct ChainSpec {
-    name: &'static str,
-    hook: &'static str,
-    priority: i32,
+    name: String,
+    /// Where the kernel calls it; `None` for one that others go to.
+    hook: Option<(&'static str, i32)>,
     rules: Vec<String>,
 }
 
-fn chains(plan: &Plan) -> [ChainSpec; 2] {
-    let ports = format!("{{ 53, {}, {}, {} }}", plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
-    // Neighbour discovery is with the router only. By its numbers: nft finds the names only where there is an /etc/protocols.
-    const DISCOVERY: &str = "icmpv6 type 133-137 accept";
-    const GARDEN: &str = "meta l4proto { tcp, udp } accept";
-    let way = |address: &str, port: &str| {
-        let mut rules = Vec::new();
-        for (header, family, dhcp) in [("ip", 4, 67), ("ip6", 6, 547)] {
-            let own = format!("{header} {address} @own{family}");
-            rules.push(format!("{own} tcp {port} {ports} accept"));
-            rules.push(format!("{own} udp {port} {{ 53, {dhcp} }} accept"));
-            rules.push(format!("{header} {address} @garden{family} {GARDEN}"));
-        }
-        for router in ["fe80::/10", "@own6"] {
-            rules.push(format!("ip6 {address} {router} {DISCOVERY}"));
-        }
-        rules
-    };
-    let mut comes = vec![
+/// Each stands behind those that it goes to.
+fn chains(plan: &Plan) -> Vec<ChainSpec> {
+    let station = "iifname . ether saddr";
+    let quota = vec![format!("quota name {station} map @metered drop")];
+    let mut comes = way(plan, "comes", "daddr", "dport", &quota);
+    let rules = vec![
         // Who is not counted is done with here.
-        "iifname . ether saddr != @received accept".to_owned(),
+        format!("{station} != @received accept"),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
-        // Tags within tags, which the kernel takes off behind this hook.
-        "meta protocol { 0x8100, 0x88a8 } drop".to_owned(),
-        "meta protocol != { ip, ip6 } accept".to_owned(),
+        // Tags within tags the kernel takes off behind this hook.
+        "meta protocol vmap { ip : goto tg_comes4, ip6 : goto tg_comes6, 0x8100 : drop, 0x88a8 : drop }"
+            .to_owned(),
     ];
-    comes.extend(way("daddr", "dport"));
-    comes.push("quota name iifname . ether saddr map @metered drop".to_owned());
-    let mut goes = vec![
-        "oifname . ether daddr != @received accept".to_owned(),
-        "meta protocol != { ip, ip6 } accept".to_owned(),
+    comes.push(ChainSpec { name: "tg_comes".to_owned(), hook: Some(("ingress", FIRST)), rules });
+
+    let station = "oifname . ether daddr";
+    let quota = vec![
+        format!("quota name {station} map @metered drop"),
+        // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
+        format!("{station} @received accept"),
     ];
-    goes.extend(way("saddr", "sport"));
-    goes.push("quota name oifname . ether daddr map @metered drop".to_owned());
-    // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
-    goes.push("oifname . ether daddr @received accept".to_owned());
-    [
-        ChainSpec { name: "tg_comes", hook: "ingress", priority: FIRST, rules: comes },
-        ChainSpec { name: "tg_goes", hook: "egress", priority: LAST, rules: goes },
+    let goes = way(plan, "goes", "saddr", "sport", &quota);
+    let rules = vec![
+        format!("{station} != @received accept"),
+        "meta protocol vmap { ip : goto tg_goes4, ip6 : goto tg_goes6 }".to_owned(),
+    ];
+    comes.extend(goes);
+    comes.push(ChainSpec { name: "tg_goes".to_owned(), hook: Some(("egress", LAST)), rules });
+    comes
+}
+
+/// The chains for one way: what is between the guest and the router (whose `address` and `port` those are), and
+/// by family the `quota` of all that was bought.
+fn way(plan: &Plan, way: &str, address: &str, port: &str, quota: &[String]) -> Vec<ChainSpec> {
+    let Plan { portal_port, mint_proxy_port, redirect_port, .. } = plan;
+    let own = vec![
+        format!("tcp {port} {{ 53, {portal_port}, {mint_proxy_port}, {redirect_port} }} accept"),
+        format!("meta protocol ip udp {port} {{ 53, 67 }} accept"),
+        format!("meta protocol ip6 udp {port} {{ 53, 547 }} accept"),
+        // Neighbour discovery. By its numbers: nft finds the names only where there is an /etc/protocols.
+        "icmpv6 type 133-137 accept".to_owned(),
+    ];
+    let family = |header: &str, digit: char| {
+        let mut rules = vec![format!("{header} {address} @own{digit} jump tg_{way}_own")];
+        if plan.garden.iter().any(|range| range.is_v4() == (digit == '4')) {
+            rules.push(format!("{header} {address} @garden{digit} meta l4proto {{ tcp, udp }} accept"));
+        }
+        if digit == '6' {
+            rules.push(format!("ip6 {address} fe80::/10 icmpv6 type 133-137 accept"));
+        }
+        rules.extend_from_slice(quota);
+        ChainSpec { name: format!("tg_{way}{digit}"), hook: None, rules }
+    };
+    vec![
+        ChainSpec { name: format!("tg_{way}_own"), hook: None, rules: own },
+        family("ip", '4'),
+        family("ip6", '6'),
     ]
 }
 
@@ -134,21 +152,29 @@ pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bo
         line(format_args!("add element netdev {TABLE} garden{number} {{ {range} }}"));
     }
     let devices: Vec<String> = around.devices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-    for chain in chains(plan) {
-        let ChainSpec { name, hook, priority, .. } = chain;
-        // A chain's devices cannot be exchanged, so it is made anew each time.
+    let specs = chains(plan);
+    // A chain's devices cannot be exchanged, so that all are made anew each time.
+    for ChainSpec { name, .. } in &specs {
         line(format_args!("add chain netdev {TABLE} {name}"));
         line(format_args!("flush chain netdev {TABLE} {name}"));
+    }
+    for ChainSpec { name, .. } in &specs {
         line(format_args!("delete chain netdev {TABLE} {name}"));
-        if !is_needed || devices.is_empty() {
-            continue;
+    }
+    if !is_needed || devices.is_empty() {
+        return script;
+    }
+    let devices = devices.join(", ");
+    for chain in &specs {
+        let name = &chain.name;
+        match chain.hook {
+            Some((hook, priority)) => line(format_args!(
+                "add chain netdev {TABLE} {name} {{ type filter hook {hook} devices = {{ {devices} }} priority {priority}; policy accept; }}"
+            )),
+            None => line(format_args!("add chain netdev {TABLE} {name}")),
         }
-        line(format_args!(
-            "add chain netdev {TABLE} {name} {{ type filter hook {hook} devices = {{ {} }} priority {priority}; policy accept; }}",
-            devices.join(", ")
-        ));
         for (number, rule) in chain.rules.iter().enumerate() {
-            let comment = comment(&chain, number);
+            let comment = comment(chain, number);
             line(format_args!("add rule netdev {TABLE} {name} {rule} comment \"{comment}\""));
         }
     }

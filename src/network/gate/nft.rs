@@ -82,6 +82,11 @@ impl NftGate {
         }
     }
 
+    /// Where bytes are counted; in the path of packets as long as nothing else was tried.
+    fn home(&self) -> Home {
+        self.counts_at.unwrap_or_default()
+    }
+
     fn plan(&self) -> Result<&Plan, GateError> {
         self.loaded.as_ref().map(|loaded| &loaded.plan).ok_or(GateError::NotLoaded)
     }
@@ -204,11 +209,12 @@ impl NftGate {
         closed: &[AddressRange],
         leases: &[Lease],
     ) -> Result<(), GateError> {
-        let before = &self.snapshot.quotas;
+        let (before, home) = (&self.snapshot.quotas, self.home());
         let (fits, outdated, snapshot, forwarded) = self.line.ask("the table cannot be read", |nft| {
             let sets = nft.sets()?;
             let outdated = ruleset::is_outdated(&sets);
-            let fits = !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, &nft.chains()?);
+            let fits =
+                !outdated && ruleset::sets_fit(&sets) && ruleset::chains_fit(plan, home, &nft.chains()?);
             // Elements of a set that is not ours mean nothing to us.
             let snapshot = match fits {
                 true => Snapshot::read(nft, before)?,
@@ -244,7 +250,8 @@ impl NftGate {
         let mut leftovers = Changes::default();
         forwarded.remove_all(&mut leftovers);
         let changes = elements(&snapshot);
-        match self.run(&(ruleset::load(plan, closed, !fits) + &leftovers.script() + &changes.script())) {
+        match self.run(&(ruleset::load(plan, home, closed, !fits) + &leftovers.script() + &changes.script()))
+        {
             Ok(()) => {
                 self.snapshot = snapshot;
                 self.snapshot.take_in(&changes);
@@ -263,7 +270,7 @@ impl NftGate {
                 if snapshot.quotas.home() == Home::Netdev {
                     anew.quotas = snapshot.quotas;
                 }
-                let script = ruleset::load(plan, closed, true);
+                let script = ruleset::load(plan, home, closed, true);
                 self.run(&(script + &changes.script() + &elements(&anew).script()))
             }
             outcome => outcome,
@@ -272,12 +279,12 @@ impl NftGate {
 
     /// What the kernel made of the transaction that was just committed.
     fn remember(&mut self, plan: &Plan) -> Result<(), GateError> {
-        let before = &self.snapshot.quotas;
+        let (before, home) = (&self.snapshot.quotas, self.home());
         let (generation, digests, snapshot) = self.line.ask("the table cannot be read back", |nft| {
             let generation = nft.generation()?;
             let rules = nft.rules()?;
-            let complete = ruleset::is_complete(plan, &nft.sets()?, &nft.chains()?, &rules);
-            let digests = if complete { ruleset::digests(plan, &rules) } else { Vec::new() };
+            let complete = ruleset::is_complete(plan, home, &nft.sets()?, &nft.chains()?, &rules);
+            let digests = if complete { ruleset::digests(plan, home, &rules) } else { Vec::new() };
             Ok((generation, digests, Snapshot::read(nft, before)?))
         })?;
         self.snapshot = snapshot;
@@ -332,7 +339,7 @@ impl Meter {
 }
 
 impl Loaded {
-    fn state(&self, nft: &mut Nftables) -> io::Result<Table> {
+    fn state(&self, counts_at: Home, nft: &mut Nftables) -> io::Result<Table> {
         let (sets, chains, rules) = (nft.sets()?, nft.chains()?, nft.rules()?);
         if sets.is_empty() && chains.is_empty() && rules.is_empty() {
             return Ok(Table::Missing);
@@ -347,8 +354,8 @@ impl Loaded {
         let has_ranges = holds(ruleset::GARDENS, &self.plan.garden)? && holds(ruleset::CLOSED, &self.closed)?;
         let intact = !self.digests.is_empty()
             && has_ranges
-            && ruleset::is_complete(&self.plan, &sets, &chains, &rules)
-            && ruleset::digests(&self.plan, &rules) == self.digests
+            && ruleset::is_complete(&self.plan, counts_at, &sets, &chains, &rules)
+            && ruleset::digests(&self.plan, counts_at, &rules) == self.digests
             && gated == self.plan.devices().into_iter().collect();
         Ok(if intact { Table::Intact } else { Table::Foreign })
     }
@@ -358,6 +365,9 @@ impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
         self.generation = None;
+        // A grace that runs stays slow, whatever the plan gives from now on.
+        let gives_grace = plan.gives_grace || leases.iter().any(|lease| lease.is_slow);
+        let plan = &Plan { gives_grace, ..plan.clone() };
         let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
         let table = closed.and_then(|closed| {
@@ -449,7 +459,7 @@ impl Gate for NftGate {
         self.write(|_, snapshot| {
             let mut changes = Changes::default();
             time_downloads(&mut changes, snapshot);
-            snapshot.quotas.follow_addresses(&mut changes, snapshot);
+            snapshot.quotas.follow_addresses(&mut changes, &snapshot.holders, &snapshot.downloads);
             snapshot.quotas.follow_headers(&mut changes);
             changes
         })?;
@@ -462,7 +472,7 @@ impl Gate for NftGate {
         let (before, meter) = (&self.snapshot.quotas, &self.meter);
         let (generation, table, snapshot, offloaded) = self.line.ask("the table cannot be read", |nft| {
             let generation = nft.generation()?;
-            let table = match loaded.state(nft)? {
+            let table = match loaded.state(before.home(), nft)? {
                 Table::Intact if !meter.is_intact(&loaded.plan, before.home(), nft)? => Table::Foreign,
                 table => table,
             };

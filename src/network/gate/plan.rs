@@ -20,6 +20,8 @@ pub struct Plan {
     pub redirect_port: u16,
     /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
     pub garden: Vec<AddressRange>,
+    /// Some guests are let through at a low rate.
+    pub gives_grace: bool,
 }
 
 /// A venue as the gate sees it.

@@ -5,13 +5,13 @@
 use super::chains::{chains, Chain};
 use super::Plan;
 use crate::config::AddressRange;
-use crate::network::nftables::{self, Element, Rule, Set, TABLE};
+use crate::network::nftables::{self, Element, Home, Rule, Set, TABLE};
 use crate::units::Millis;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 
@@ -140,7 +140,7 @@ fn comment(chain: &Chain, number: usize) -> String {
 
 /// The script that brings the table to `plan`, with these ranges closed, keeping every element. With `anew` the
 /// table that is there is thrown away first, in the same transaction.
-pub(super) fn load(plan: &Plan, closed: &[AddressRange], anew: bool) -> String {
+pub(super) fn load(plan: &Plan, counts_at: Home, closed: &[AddressRange], anew: bool) -> String {
     let mut script = format!("add table inet {TABLE}\n");
     if anew {
         let _ = write!(script, "delete table inet {TABLE}\nadd table inet {TABLE}\n");
@@ -149,7 +149,7 @@ pub(super) fn load(plan: &Plan, closed: &[AddressRange], anew: bool) -> String {
         let kind = if set.flags & OBJECTS == 0 { "set" } else { "map" };
         let _ = writeln!(script, "add {kind} inet {TABLE} {} {{ {} }}", set.name, set.definition);
     }
-    let chains = chains(plan);
+    let chains = chains(plan, counts_at);
     for Chain { name, hook, .. } in &chains {
         let _ = match hook {
             Some(hook) => {
@@ -225,8 +225,8 @@ pub(super) fn sets_fit(found: &[Set]) -> bool {
 }
 
 /// Likewise for chains.
-pub(super) fn chains_fit(plan: &Plan, found: &[nftables::Chain]) -> bool {
-    let specs = chains(plan);
+pub(super) fn chains_fit(plan: &Plan, counts_at: Home, found: &[nftables::Chain]) -> bool {
+    let specs = chains(plan, counts_at);
     found.iter().all(|chain| match specs.iter().find(|spec| spec.name == chain.name) {
         Some(spec) => chain.hook == spec.hook.as_ref().map(|hook| (hook.number, hook.priority)),
         None => true,
@@ -234,21 +234,27 @@ pub(super) fn chains_fit(plan: &Plan, found: &[nftables::Chain]) -> bool {
 }
 
 /// Whether all of the table is there: every set and chain, and in each chain exactly our rules in order.
-pub(super) fn is_complete(plan: &Plan, sets: &[Set], found: &[nftables::Chain], rules: &[Rule]) -> bool {
-    let specs = chains(plan);
+pub(super) fn is_complete(
+    plan: &Plan,
+    counts_at: Home,
+    sets: &[Set],
+    found: &[nftables::Chain],
+    rules: &[Rule],
+) -> bool {
+    let specs = chains(plan, counts_at);
     let has_rules = |spec: &Chain| {
         let there = rules.iter().filter(|rule| rule.chain == spec.name).map(|rule| rule.comment.clone());
         there.eq((0..spec.rules.len()).map(|number| comment(spec, number)))
     };
     sets_fit(sets)
-        && chains_fit(plan, found)
+        && chains_fit(plan, counts_at, found)
         && SETS.iter().all(|spec| sets.iter().any(|set| set.name == spec.name))
         && specs.iter().all(|spec| found.iter().any(|chain| chain.name == spec.name) && has_rules(spec))
 }
 
 /// The digests of the rules in our chains.
-pub(super) fn digests(plan: &Plan, rules: &[Rule]) -> Vec<u64> {
-    let specs = chains(plan);
+pub(super) fn digests(plan: &Plan, counts_at: Home, rules: &[Rule]) -> Vec<u64> {
+    let specs = chains(plan, counts_at);
     rules
         .iter()
         .filter(|rule| specs.iter().any(|spec| spec.name == rule.chain))
@@ -278,7 +284,7 @@ mod tests {
     #[test]
     fn the_table_is_never_deleted_unless_asked_for() {
         let plan = Plan::default();
-        assert!(!load(&plan, &[], false).contains("delete table"));
-        assert!(load(&plan, &[], true).contains("delete table"));
+        assert!(!load(&plan, Home::Inet, &[], false).contains("delete table"));
+        assert!(load(&plan, Home::Inet, &[], true).contains("delete table"));
     }
 }

@@ -1,9 +1,8 @@
 //! Tokens that wait for their guests: pushed again at each reconnect until the guest has said that they are
 //! safe, or the mint that they are spent.
 
-use super::error::{Code, ProxyError};
 use super::request::{Part, Progress, Request};
-use super::{closed, InvoiceEngine};
+use super::{InvoiceEngine, SaleError};
 use crate::config::MintUrl;
 use crate::ecash::{ProofState, Token, Urgency};
 use crate::mac::MacAddr;
@@ -38,20 +37,16 @@ impl HeldTokens {
 
 impl InvoiceEngine {
     /// The guest says that the tokens are safe: those of one part, or all that are here.
-    pub async fn ack(&self, mac: MacAddr, id: &RequestId, position: Option<u32>) -> Result<(), ProxyError> {
+    pub async fn ack(&self, mac: MacAddr, id: &RequestId, position: Option<u32>) -> Result<(), SaleError> {
         let request = self.find(mac, id).await?;
         let is_meant = |part: &&Part| position.is_none_or(|position| part.position == position);
         if !request.parts().iter().any(|part| is_meant(&part)) {
-            return Err(ProxyError::new(Code::RequestNotFound, "no such part").about(id));
+            return Err(SaleError::NoSuchPart);
         }
         let parts: Vec<&Part> =
             request.parts().iter().filter(is_meant).filter(|part| part.holds_tokens()).collect();
         if !parts.is_empty() {
-            self.0
-                .store
-                .acked(parts.iter().map(|part| part.id).collect())
-                .await
-                .map_err(|err| closed(&err))?;
+            self.0.store.acked(parts.iter().map(|part| part.id).collect()).await?;
             parts.iter().for_each(|part| part.set_acked());
         }
         Ok(())

@@ -8,7 +8,6 @@
 //! neither a crash nor a lost answer loses a payment: see `watch` for how each part reaches its end.
 
 mod delivery;
-mod error;
 mod looks;
 mod opening;
 mod pace;
@@ -20,12 +19,12 @@ mod tickets;
 mod watch;
 
 pub use delivery::{HeldTokens, HELD_AT_A_TIME};
-pub use error::{Code, ProxyError};
 pub use opening::Opened;
 pub use presence::Presence;
 pub use request::{Part, Progress, Request};
 
 use super::event::{Listeners, SaleEvent};
+use super::{Limit, SaleError, Terms};
 use crate::access::Access;
 use crate::config::{Config, MintUrl};
 use crate::ecash::{Mints, Seed};
@@ -50,6 +49,7 @@ const REMEMBER_FINISHED: Millis = Millis::from_secs(600);
 pub struct InvoiceEngine(Arc<SharedInvoices>);
 
 struct SharedInvoices {
+    terms: Terms,
     store: Store,
     access: Access,
     mints: Mints,
@@ -142,18 +142,18 @@ impl Table {
 impl InvoiceEngine {
     /// Takes up every request that had work left when the daemon stopped.
     pub async fn start(
-        store: Store,
-        access: Access,
+        terms: Terms,
         mints: Mints,
         guest_seed: Seed,
         house_seed: Arc<Seed>,
-        config: Receiver<Arc<Config>>,
     ) -> Result<InvoiceEngine, StoreError> {
+        let (store, access, config) = (terms.store.clone(), terms.access.clone(), terms.config.clone());
         // Power went before their invoices were shown: nobody can have paid them.
         store.forget_asking().await?;
         let open = store.open_requests(pace::FOR_STRANGERS).await?;
         let started = store.now();
         let engine = InvoiceEngine(Arc::new(SharedInvoices {
+            terms,
             store,
             access,
             mints,
@@ -187,17 +187,15 @@ impl InvoiceEngine {
     }
 
     /// As `status`, for a client that may ask at any pace.
-    pub async fn status_asked(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+    pub async fn status_asked(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
         if !self.table().questions.admit(mac, self.0.store.now()) {
-            return Err(
-                ProxyError::new(Code::RateLimited, "too many questions; please wait a minute").about(id)
-            );
+            return Err(SaleError::TooMany(Limit::Questions));
         }
         self.status(mac, id).await
     }
 
     /// A request of this MAC; asks the mint about what is not finished, at most every 3 s.
-    pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+    pub async fn status(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
         let request = self.watched_again(self.find(mac, id).await?);
         let request = self.opened(Opened { request, is_new: false }).await?.request;
         self.poke_parts(&request, Wake::Guest);
@@ -207,7 +205,7 @@ impl InvoiceEngine {
     /// As `status`, for a page, of what is known now: the request may still be waiting for its mint. One that another
     /// mint's invoice stands in for is that one, and one that came to nothing is its error. An invoice that has ended is
     /// looked at at a slower pace.
-    pub async fn glance(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
+    pub async fn glance(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
         let refused = self.table().refused.get(mac, id).cloned();
         if let Some(error) = refused {
             return Err(error);
@@ -242,11 +240,9 @@ impl InvoiceEngine {
     }
 
     /// A request of this MAC, from memory or from the store.
-    pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, ProxyError> {
-        let request = self.load(id).await.map_err(|err| closed(&err))?;
-        request
-            .filter(|request| request.mac() == mac)
-            .ok_or_else(|| ProxyError::new(Code::RequestNotFound, "no such request").about(id))
+    pub async fn find(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
+        let request = self.load(id).await?;
+        request.filter(|request| request.mac() == mac).ok_or(SaleError::NoSuchRequest)
     }
 
     async fn load(&self, id: &RequestId) -> Result<Option<Arc<Request>>, StoreError> {
@@ -322,14 +318,6 @@ impl InvoiceEngine {
             Owner::House => self.0.house_seed.clone(),
         }
     }
-}
-
-/// What a guest is told when the store refuses.
-pub fn closed(error: &StoreError) -> ProxyError {
-    ProxyError::new(
-        Code::Closed(error.code()),
-        "this router cannot sell at the moment; please tell the operator",
-    )
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
 
-use super::error::{Code, ProxyError};
 use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
 use super::request::{Part, Request};
-use super::{closed, Ask, InvoiceEngine, SaleEvent};
-use crate::access::Price;
-use crate::config::{Config, Metric, MintUrl, Venue};
+use super::{Ask, InvoiceEngine, Limit, SaleError, SaleEvent, Terms};
+use crate::config::{Metric, MintUrl, Venue};
 use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
-use crate::network::witness;
 use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
 use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
@@ -44,15 +41,14 @@ pub(super) struct Checked {
 impl InvoiceEngine {
     /// Opens a request for this caller, or finds the identical one that is still unpaid. Returns when the
     /// invoices are there; a caller that stops waiting does not stop the request.
-    pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
+    pub async fn open(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, SaleError> {
         let begun = self.begin(caller, venue, ask)?;
         self.opened(begun).await
     }
 
     /// As `open`, without waiting: the mints are being asked.
-    pub fn begin(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, ProxyError> {
-        let config = self.0.config.borrow().clone();
-        let parts = check(&config, venue, &ask)?;
+    pub fn begin(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, SaleError> {
+        let parts = self.check(venue, &ask)?;
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
         let (request, is_new) = self.enter(caller, venue, owner, &parts, Limits::Guest)?;
         if is_new {
@@ -63,12 +59,6 @@ impl InvoiceEngine {
         Ok(Opened { request, is_new })
     }
 
-    /// Refuses a sale to this caller that could not be honoured now, for one that needs no invoice.
-    pub async fn may_sell(&self, caller: &Caller, venue: &Venue) -> Result<(), ProxyError> {
-        self.can_sell(Owner::House, venue.metric)?;
-        confirm(caller.clone()).await
-    }
-
     /// The identical unpaid request, or a place for a new one within the limits.
     pub(super) fn enter(
         &self,
@@ -77,7 +67,7 @@ impl InvoiceEngine {
         owner: Owner,
         parts: &[Checked],
         limits: Limits,
-    ) -> Result<(Arc<Request>, bool), ProxyError> {
+    ) -> Result<(Arc<Request>, bool), SaleError> {
         let now = self.0.store.now();
         let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
         let mut table = self.table();
@@ -86,48 +76,29 @@ impl InvoiceEngine {
             same.note_question(now);
             return Ok((same.clone(), false));
         }
-        self.can_sell(owner, venue.metric)?;
+        match owner {
+            // Tokens can be had while the gate is down.
+            Owner::Guest => self.0.terms.has_space()?,
+            Owner::House => self.0.terms.may_sell(venue.metric)?,
+        }
         let unpaid = mine()
             .filter(|request| request.is_asking() || request.is_payable(now))
             .filter(|request| request.stand_in().is_none())
             .filter(|request| request.created.saturating_add(UNPAID_COUNTS_FOR) > now)
             .count();
         if unpaid >= MAX_UNPAID && limits == Limits::Guest {
-            return Err(rate_limited(
-                "three invoices are waiting to be paid already; pay one of them, or wait",
-            ));
+            return Err(SaleError::TooMany(Limit::Unpaid));
         }
         if !self.make_room(&mut table, parts.len(), caller.mac) {
-            return Err(rate_limited("too many invoices are open on this router; please wait a little"));
+            return Err(SaleError::TooMany(Limit::Invoices));
         }
         if limits == Limits::Guest && !table.new_requests.admit(caller.mac, now) {
-            return Err(rate_limited("too many requests; please wait a minute"));
+            return Err(SaleError::TooMany(Limit::Requests));
         }
-        let id = RequestId::random().map_err(|err| closed(&err))?;
+        let id = RequestId::random()?;
         let request = Arc::new(Request::asking(id.clone(), caller.mac, &venue.id, owner, now, asked));
         table.requests.insert(id, request.clone());
         Ok((request, true))
-    }
-
-    /// Refuses a sale that could not be honoured.
-    fn can_sell(&self, owner: Owner, metric: Metric) -> Result<(), ProxyError> {
-        if !self.0.store.room_for_sales() {
-            return Err(ProxyError::new(
-                Code::Closed("STORE_FULL"),
-                "this router has no space left to sell; please tell the operator",
-            ));
-        }
-        match self.0.access.gatekeeper().status().cannot_sell(metric) {
-            Some("FLOW_OFFLOAD") if owner == Owner::House => Err(ProxyError::new(
-                Code::Closed("FLOW_OFFLOAD"),
-                "this router cannot count bytes at the moment; please tell the operator",
-            )),
-            Some(_) if owner == Owner::House => Err(ProxyError::new(
-                Code::InternalError,
-                "this router cannot open the way to the internet at the moment; nothing was taken",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Asks the mints of a new request for their invoices, whether or not anybody waits for them.
@@ -137,14 +108,12 @@ impl InvoiceEngine {
         caller: &Caller,
         venue: &Venue,
         parts: Vec<Checked>,
-    ) -> impl Future<Output = Result<(), ProxyError>> + Send + Unpin {
+    ) -> impl Future<Output = Result<(), SaleError>> + Send + Unpin {
         let is_trusted = venue.trusted_macs.contains(&caller.mac);
         let grace = if is_trusted { Millis::ZERO } else { venue.pay_grace };
         let (engine, request, caller) = (self.clone(), request.clone(), caller.clone());
         let asking = task::start(async move { engine.be_invoiced(&request, &caller, parts, grace).await });
-        Box::pin(async move {
-            asking.await.unwrap_or_else(|_| Err(ProxyError::new(Code::InternalError, "please try again")))
-        })
+        Box::pin(async move { asking.await.unwrap_or(Err(SaleError::Internal)) })
     }
 
     async fn be_invoiced(
@@ -153,7 +122,7 @@ impl InvoiceEngine {
         caller: &Caller,
         parts: Vec<Checked>,
         grace: Millis,
-    ) -> Result<(), ProxyError> {
+    ) -> Result<(), SaleError> {
         match self.invoices(request, caller, parts).await {
             Ok(parts) => {
                 // One that comes after another mint's was shown is watched all the same.
@@ -169,7 +138,7 @@ impl InvoiceEngine {
             Err(error) => {
                 log::warn!("request {}: no invoice for {}: {error}", request.id, request.mac());
                 self.table().requests.remove(&request.id);
-                Err(error.about(&request.id))
+                Err(error)
             }
         }
     }
@@ -179,7 +148,7 @@ impl InvoiceEngine {
         request: &Request,
         caller: &Caller,
         parts: Vec<Checked>,
-    ) -> Result<Vec<Part>, ProxyError> {
+    ) -> Result<Vec<Part>, SaleError> {
         let mut new_parts = Vec::with_capacity(parts.len());
         for part in parts {
             let mint = self.0.mints.get(&part.mint);
@@ -208,9 +177,8 @@ impl InvoiceEngine {
                 owner: request.owner,
                 parts: new_parts,
             })
-            .await
-            .map_err(|err| closed(&err))?;
-        let result = match tokio::join!(self.ask_all(&row), confirm(caller.clone())) {
+            .await?;
+        let result = match tokio::join!(self.ask_all(&row), Terms::is_alone(caller.clone())) {
             (Ok(answers), Ok(())) => {
                 let rows = answers.iter().map(|(part, answer)| (part.id, answer.clone())).collect();
                 match self.0.store.invoiced(rows).await {
@@ -220,7 +188,7 @@ impl InvoiceEngine {
                             .filter_map(|(part, answer)| Part::invoiced(&part, answer))
                             .collect())
                     }
-                    Err(err) => Err(closed(&err)),
+                    Err(err) => Err(err.into()),
                 }
             }
             (Err(err), _) | (_, Err(err)) => Err(err),
@@ -231,8 +199,29 @@ impl InvoiceEngine {
         result
     }
 
+    /// Everything that can be refused before a mint is asked.
+    pub(super) fn check(&self, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, SaleError> {
+        let mut in_all = Allotment::ZERO;
+        let mut parts = Vec::with_capacity(ask.parts.len());
+        for part in &ask.parts {
+            let price = self.0.terms.price(venue, &part.mint)?;
+            let allotment = match price.allotment(part.amount) {
+                Ok(allotment) => allotment,
+                Err(_) if !ask.apply => Allotment::ZERO,
+                Err(error) => return Err(SaleError::Price { offered: part.amount, fee: Sats(0), error }),
+            };
+            in_all = in_all.saturating_add(allotment);
+            if ask.apply && in_all > Allotment(price.step.0.saturating_mul(price.max_steps)) {
+                return Err(SaleError::TooMuchTogether);
+            }
+            let (mint, amount, metric) = (part.mint.clone(), part.amount, venue.metric);
+            parts.push(Checked { mint, amount, metric, allotment });
+        }
+        Ok(parts)
+    }
+
     /// Asks the mint of each part for its invoice, all at once.
-    async fn ask_all(&self, row: &RequestRow) -> Result<Vec<(PartRow, InvoiceRow)>, ProxyError> {
+    async fn ask_all(&self, row: &RequestRow) -> Result<Vec<(PartRow, InvoiceRow)>, SaleError> {
         let asking: Vec<_> = row
             .parts
             .iter()
@@ -250,17 +239,17 @@ impl InvoiceEngine {
             match task.await {
                 Ok(Ok(answer)) => answers.push(answer),
                 Ok(Err(err)) => refused = Some(err),
-                Err(_) => refused = Some(ProxyError::new(Code::InternalError, "please try again")),
+                Err(_) => refused = Some(SaleError::Internal),
             }
         }
         refused.map_or(Ok(answers), Err)
     }
 
-    async fn ask_one(&self, part: &PartRow, owner: Owner) -> Result<InvoiceRow, ProxyError> {
+    async fn ask_one(&self, part: &PartRow, owner: Owner) -> Result<InvoiceRow, SaleError> {
         let seed = self.seed(owner);
         let lock = seed.lock_key(part.lock_index).map_err(|err| {
             log::error!("lock key {}: {err}", part.lock_index);
-            ProxyError::new(Code::InternalError, "please try again")
+            SaleError::Internal
         })?;
         let mint = self.0.mints.get(&part.mint);
         let quote = mint
@@ -279,65 +268,11 @@ impl InvoiceEngine {
     }
 }
 
-/// Everything that can be refused before a mint is asked.
-pub(super) fn check(config: &Config, venue: &Venue, ask: &Ask) -> Result<Vec<Checked>, ProxyError> {
-    let mut steps_in_all = Allotment::ZERO;
-    let mut parts = Vec::with_capacity(ask.parts.len());
-    for part in &ask.parts {
-        let Some(mint) = config.mint_for(venue, &part.mint) else {
-            return Err(ProxyError::new(Code::InvalidMint, "this mint is not accepted here"));
-        };
-        let price = Price::of(venue, mint);
-        let allotment = match price.allotment(part.amount) {
-            Ok(allotment) => allotment,
-            Err(_) if !ask.apply => Allotment::ZERO,
-            Err(err) => return Err(ProxyError::new(Code::InvalidMessage, err.to_string())),
-        };
-        steps_in_all = steps_in_all.saturating_add(allotment);
-        if ask.apply && steps_in_all > Allotment(price.step.0.saturating_mul(price.max_steps)) {
-            return Err(ProxyError::new(
-                Code::InvalidMessage,
-                "all parts together are above the largest purchase",
-            ));
-        }
-        parts.push(Checked { mint: mint.url.clone(), amount: part.amount, metric: venue.metric, allotment });
-    }
-    Ok(parts)
-}
-
-/// Asks the neighbours whether the address is the caller's alone; runs while the mint is asked.
-async fn confirm(caller: Caller) -> Result<(), ProxyError> {
-    let asked = caller.clone();
-    let confirmed = task::blocking(move || witness::confirm(&asked)).await;
-    match confirmed {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(clash)) => {
-            log::warn!("no sale for {} at {}: {clash}", caller.mac, caller.address);
-            Err(ProxyError::new(
-                Code::AddressClash,
-                "two devices use your network address; turn Wi-Fi off and on again, nothing was taken",
-            ))
-        }
-        Err(_) => Err(ProxyError::new(Code::InternalError, "please try again")),
-    }
-}
-
-fn unavailable(mint: &MintUrl, err: &EcashError) -> ProxyError {
+fn unavailable(mint: &MintUrl, err: &EcashError) -> SaleError {
     log::warn!("{mint}: no invoice: {err}");
     match err {
-        EcashError::AmountOutOfRange(..) | EcashError::AmountNotPossible => {
-            ProxyError::new(Code::InvalidMessage, "the mint does not issue this amount")
-        }
-        EcashError::RateLimited => ProxyError::new(
-            Code::MintUnavailable,
-            "the mint is busy; nothing was taken, try again in a minute",
-        ),
-        _ => {
-            ProxyError::new(Code::MintUnavailable, "the mint cannot be reached; nothing was taken, try again")
-        }
+        EcashError::AmountOutOfRange(..) | EcashError::AmountNotPossible => SaleError::NotIssued,
+        EcashError::RateLimited => SaleError::MintBusy,
+        _ => SaleError::MintAway,
     }
-}
-
-fn rate_limited(message: &str) -> ProxyError {
-    ProxyError::new(Code::RateLimited, message)
 }

@@ -1,6 +1,6 @@
 //! A request as it lives in memory: what was asked, and how far each part has come.
 
-use super::error::{Code, ProxyError};
+use super::SaleError;
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
 use crate::mac::MacAddr;
@@ -37,7 +37,7 @@ pub enum Opening {
     Open,
     /// Another mint was faster: this request has its invoice. Whether all sockets of the guest were told.
     Elsewhere(Arc<Request>, bool),
-    Refused(ProxyError),
+    Refused(SaleError),
 }
 
 /// One invoice of a request.
@@ -146,7 +146,7 @@ impl Request {
         self.decide(Opening::Elsewhere(other, is_told));
     }
 
-    pub fn refuse(&self, error: ProxyError) {
+    pub fn refuse(&self, error: SaleError) {
         self.decide(Opening::Refused(error));
     }
 
@@ -162,16 +162,14 @@ impl Request {
     }
 
     /// Waits until there is an invoice: nothing where it is this request's own, else the one that has it.
-    pub async fn opened(&self) -> Result<Option<(Arc<Request>, bool)>, ProxyError> {
+    pub async fn opened(&self) -> Result<Option<(Arc<Request>, bool)>, SaleError> {
         let mut opening = self.opening.subscribe();
         let opening = opening.wait_for(|opening| !matches!(opening, Opening::Asking)).await;
         match opening.as_deref() {
             Ok(Opening::Open) => Ok(None),
             Ok(Opening::Elsewhere(other, is_told)) => Ok(Some((other.clone(), *is_told))),
             Ok(Opening::Refused(error)) => Err(error.clone()),
-            Ok(Opening::Asking) | Err(_) => {
-                Err(ProxyError::new(Code::InternalError, "the request was given up; please try again"))
-            }
+            Ok(Opening::Asking) | Err(_) => Err(SaleError::Internal),
         }
     }
 

@@ -3,10 +3,9 @@
 //!
 //! Only for access: who asks for tokens has chosen whose. However long the mints take, the caller is answered in time.
 
-use super::error::{Code, ProxyError};
-use super::opening::{check, Checked, Limits, Opened};
+use super::opening::{Checked, Limits, Opened};
 use super::request::Request;
-use super::{Ask, AskPart, InvoiceEngine};
+use super::{Ask, AskPart, InvoiceEngine, SaleError};
 use crate::config::{Config, Mint, MintUrl, Venue};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
@@ -24,35 +23,31 @@ const REMEMBERED: usize = 64;
 
 /// Why requests got no invoice, lately.
 #[derive(Default)]
-pub(super) struct Refused(VecDeque<(MacAddr, ProxyError)>);
+pub(super) struct Refused(VecDeque<(MacAddr, RequestId, SaleError)>);
 
 impl Refused {
-    fn add(&mut self, mac: MacAddr, error: ProxyError) {
+    fn add(&mut self, mac: MacAddr, id: RequestId, error: SaleError) {
         if self.0.len() >= REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back((mac, error));
+        self.0.push_back((mac, id, error));
     }
 
-    pub fn get(&self, mac: MacAddr, id: &RequestId) -> Option<&ProxyError> {
-        let is_it = |(of, error): &&(MacAddr, ProxyError)| *of == mac && error.request.as_ref() == Some(id);
-        self.0.iter().find(is_it).map(|(_, error)| error)
+    pub fn get(&self, mac: MacAddr, id: &RequestId) -> Option<&SaleError> {
+        let is_it = |(of, request, _): &&(MacAddr, RequestId, SaleError)| *of == mac && request == id;
+        self.0.iter().find(is_it).map(|(.., error)| error)
     }
 }
 
 impl InvoiceEngine {
     /// Waits for the invoices of a request, as long as anybody may be kept waiting.
-    pub async fn opened(&self, begun: Opened) -> Result<Opened, ProxyError> {
+    pub async fn opened(&self, begun: Opened) -> Result<Opened, SaleError> {
         let Opened { request, is_new } = begun;
         match timeout(GUEST_PATIENCE, request.opened()).await {
             Ok(Ok(None)) => Ok(Opened { request, is_new }),
             Ok(Ok(Some((request, is_told)))) => Ok(Opened { request, is_new: is_new && is_told }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(ProxyError::new(
-                Code::MintUnavailable,
-                "the mint has not answered yet; nothing was taken, ask again in a moment",
-            )
-            .about(&request.id)),
+            Err(_) => Err(SaleError::MintSilent),
         }
     }
 
@@ -69,7 +64,7 @@ impl InvoiceEngine {
         let mut asking = self.ask_mints(request, &caller, &venue, parts);
         let mut error = match timeout(NEXT_AFTER, &mut asking).await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) if error.code != Code::MintUnavailable => return self.refuse(request, error),
+            Ok(Err(error)) if !is_mint_away(&error) => return self.refuse(request, error),
             Ok(Err(error)) => Some(error),
             Err(_) => None,
         };
@@ -114,7 +109,7 @@ impl InvoiceEngine {
         let mint = mint.filter(|_| ask.apply)?;
         log::info!("request {}: {} keeps a guest waiting; {mint} is asked", request.id, part.mint);
         let ask = Ask { parts: vec![AskPart { mint, amount: part.amount }], apply: true };
-        let parts = check(&config, venue, &ask).ok()?;
+        let parts = self.check(venue, &ask).ok()?;
         let entered = self.enter(caller, venue, Owner::House, &parts, Limits::StandIn);
         let (other, is_new) = entered.ok()?;
         if is_new {
@@ -128,11 +123,14 @@ impl InvoiceEngine {
         Some((other, is_new))
     }
 
-    fn refuse(&self, request: &Arc<Request>, error: ProxyError) {
-        let error = error.about(&request.id);
-        self.table().refused.add(request.mac(), error.clone());
+    fn refuse(&self, request: &Arc<Request>, error: SaleError) {
+        self.table().refused.add(request.mac(), request.id.clone(), error.clone());
         request.refuse(error);
     }
+}
+
+fn is_mint_away(error: &SaleError) -> bool {
+    matches!(error, SaleError::MintAway | SaleError::MintBusy | SaleError::MintSilent)
 }
 
 /// The mint after `mint` in the configuration, first to last and round, that sells for as much and may be offered.

@@ -1,10 +1,11 @@
 //! The session ticket: a guest's requests, and the tokens that wait, go with its account.
 
 use super::InvoiceEngine;
-use crate::access::{price_list, Taken, TicketError};
+use crate::access::{Taken, TicketError};
 use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
+use crate::sale::price_list;
 use crate::store::{ShownAt, StoreError};
 use crate::task;
 

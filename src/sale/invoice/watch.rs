@@ -9,12 +9,11 @@ use super::looks::{Looks, Unpaid};
 use super::request::{Part, Progress, Request, Wake};
 use super::InvoiceEngine;
 use super::SaleEvent;
-use crate::access::Price;
 use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{NewGrant, OutputsRow, Owner, Tokens};
+use crate::store::{OutputsRow, Owner, Tokens};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
@@ -318,21 +317,10 @@ impl InvoiceEngine {
             Owner::Guest => Tokens::Guest(token::encode(&part.mint, "sat", &proofs)),
             Owner::House => Tokens::House(takings(&part.mint, &proofs)),
         };
-        let config = self.0.config.borrow().clone();
-        let price = config.venue(&request.venue).and_then(|venue| {
-            let mint = config.mint_for(venue, &part.mint)?;
-            Some(Price::of(venue, mint))
-        });
-        let grant = (request.owner == Owner::House).then(|| NewGrant {
-            reference: request.id.reference(part.position),
-            mac: request.mac(),
-            venue: request.venue.clone(),
-            amount: part.amount,
-            metric: part.metric,
-            allotment: part.allotment,
-            value: price.map_or(part.amount, |price| price.value(part.amount, part.allotment)),
-            mint: Some(part.mint.clone()),
-        });
+        let bought = (part.metric, part.allotment);
+        let deal = || self.0.terms.deal_kept(&request.venue, &part.mint, part.amount, bought);
+        let grant = (request.owner == Owner::House)
+            .then(|| deal().grant(request.id.reference(part.position), request.mac()));
         let session = loop {
             match self.0.store.claimed(part.id, tokens.clone(), grant.clone()).await {
                 Ok(session) => break session,

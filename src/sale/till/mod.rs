@@ -12,15 +12,15 @@
 mod issuer;
 mod link;
 
-use crate::access::{Access, Price};
+use super::invoice::{Ask, AskPart, InvoiceEngine};
+use super::{Limit, SaleError, Terms};
 use crate::calls::Tls;
 use crate::card::Cards;
-use crate::config::{Config, MintUrl, Venue};
+use crate::config::{MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
-use crate::sale::invoice::{Ask, AskPart, Code, InvoiceEngine, ProxyError};
-use crate::store::{NewGrant, RequestId};
+use crate::store::RequestId;
 use crate::task;
 use crate::units::{Millis, Sats};
 use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
@@ -47,11 +47,10 @@ const GATE: Duration = Duration::from_secs(5);
 pub struct Till(Arc<SharedTill>);
 
 struct SharedTill {
+    terms: Terms,
     invoices: InvoiceEngine,
-    access: Access,
     cards: Option<Cards>,
     outside: Outside,
-    config: watch::Receiver<Arc<Config>>,
     desk: Mutex<Desk>,
 }
 
@@ -68,7 +67,7 @@ struct Shown {
 }
 
 /// Empty while it is under way.
-type Outcome = watch::Receiver<Option<Result<Sold, NoSale>>>;
+type Outcome = watch::Receiver<Option<Result<Sold, SaleError>>>;
 
 /// What is to be bought: `amount` of a mint's money, at the price that the venue has for it.
 #[derive(Clone, Debug)]
@@ -85,64 +84,22 @@ pub enum Sold {
     Given(RequestId),
 }
 
-/// Why a card does not pay. Nothing was taken, except that of `Said` only the issuer knows.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NoSale {
-    #[error("this is no card's link; it begins with lnurlw://, https:// or LNURL1")]
-    NoLink,
-    #[error("this card belongs to an onion service, which cannot be reached from here")]
-    Onion,
-    #[error("too many cards at once; wait a moment, then tap again")]
-    Busy,
-    #[error("this tap was used by another device; tap the card again")]
-    Used,
-    #[error("the card's bank cannot be reached, or its answer cannot be used; nothing was taken")]
-    Unreachable,
-    #[error("the card pays from {least} to {most} sat")]
-    Amount { least: Sats, most: Sats },
-    #[error("the card's bank says: {0}")]
-    Said(String),
-    #[error("{0}")]
-    Sale(ProxyError),
-}
-
-impl NoSale {
-    /// For scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            NoSale::NoLink => "invalid_link",
-            NoSale::Onion => "onion_unreachable",
-            NoSale::Busy => "rate_limited",
-            NoSale::Used => "link_used",
-            NoSale::Unreachable => "issuer_unreachable",
-            NoSale::Amount { .. } => "amount_refused",
-            NoSale::Said(_) => "card_refused",
-            NoSale::Sale(error) => error.code.as_str(),
-        }
-    }
-}
-
 impl Till {
-    pub fn new(
-        invoices: InvoiceEngine,
-        access: Access,
-        cards: Option<Cards>,
-        tls: Tls,
-        config: watch::Receiver<Arc<Config>>,
-    ) -> Till {
+    pub fn new(terms: Terms, invoices: InvoiceEngine, cards: Option<Cards>, tls: Tls) -> Till {
         let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() });
-        Till(Arc::new(SharedTill { invoices, access, cards, outside: Outside::new(tls), config, desk }))
+        Till(Arc::new(SharedTill { terms, invoices, cards, outside: Outside::new(tls), desk }))
     }
 
-    /// Has the card behind a link pay for `purchase` of this caller. A caller that stops waiting stops nothing.
+    /// Has the card behind a link pay for `purchase` of this caller. Where it does not, nothing was taken, except that
+    /// of a card that [says no](SaleError::CardSays) only its issuer knows. A caller that stops waiting stops nothing.
     pub async fn sell(
         &self,
         caller: &Caller,
         venue: &Venue,
         purchase: Purchase,
         link: &str,
-    ) -> Result<Sold, NoSale> {
-        let link = Link::parse(link).ok_or(NoSale::NoLink)?;
+    ) -> Result<Sold, SaleError> {
+        let link = Link::parse(link).ok_or(SaleError::NoLink)?;
         let (digest, mac) = (link.digest(), caller.mac);
         let (tell, told) = watch::channel(None);
         let mut outcome = match self.desk().enter(digest, mac, self.0.invoices.now(), &told)? {
@@ -161,12 +118,12 @@ impl Till {
             }
         };
         let ended = outcome.wait_for(Option::is_some).await;
-        ended.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(NoSale::Unreachable))
+        ended.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(SaleError::IssuerAway))
     }
 
     /// What came of the card that this MAC showed last, and when it was shown; nothing came of it as long as it is under
     /// way.
-    pub fn latest(&self, mac: MacAddr) -> Option<(Millis, Option<Result<Sold, NoSale>>)> {
+    pub fn latest(&self, mac: MacAddr) -> Option<(Millis, Option<Result<Sold, SaleError>>)> {
         let desk = self.desk();
         let latest = desk.shown.values().filter(|shown| shown.mac == mac).max_by_key(|shown| shown.at)?;
         let outcome = latest.outcome.borrow().clone();
@@ -186,32 +143,32 @@ impl Till {
         venue: &Venue,
         purchase: Purchase,
         link: &Link,
-    ) -> Result<Sold, NoSale> {
-        let config = self.0.config.borrow().clone();
+    ) -> Result<Sold, SaleError> {
+        let config = self.0.terms.config();
         let own = config.card.as_ref().and_then(|card| link.own_tap(&card.domain));
         if let (Some(tap), Some(cards)) = (own, &self.0.cards) {
-            return self.sell_here(cards, tap, &config, caller, venue, purchase).await;
+            return self.sell_here(cards, tap, caller, venue, purchase).await;
         }
         if link.is_onion() {
-            return Err(NoSale::Onion);
+            return Err(SaleError::Onion);
         }
         let issuer = link.site.host();
         let unreachable = |why: String| {
             log::info!("card of {issuer}: {why}");
-            NoSale::Unreachable
+            SaleError::IssuerAway
         };
         let withdrawal = Withdrawal::ask(link, &self.0.outside).await.map_err(|why| match why {
             NoWithdrawal::Useless(why) => unreachable(why),
-            NoWithdrawal::Refused(reason) => NoSale::Said(reason),
+            NoWithdrawal::Refused(reason) => SaleError::CardSays(reason),
         })?;
         if let Some((least, most)) = withdrawal.refuses(purchase.amount) {
-            return Err(NoSale::Amount { least, most });
+            return Err(SaleError::CardAmount { least, most });
         }
         let ask = Ask { parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }], apply: true };
-        let request = self.0.invoices.open(caller, venue, ask).await.map_err(NoSale::Sale)?.request;
+        let request = self.0.invoices.open(caller, venue, ask).await?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
-            Given::Refused(reason) => return Err(NoSale::Said(reason)),
+            Given::Refused(reason) => return Err(SaleError::CardSays(reason)),
             Given::NotSent(why) => return Err(unreachable(why)),
             Given::Unclear(why) => log::info!("card of {issuer}: request {} may be paid: {why}", request.id),
             Given::Taken => {}
@@ -225,31 +182,17 @@ impl Till {
         &self,
         cards: &Cards,
         tap: [&str; 3],
-        config: &Config,
         caller: &Caller,
         venue: &Venue,
         Purchase { mint, amount }: Purchase,
-    ) -> Result<Sold, NoSale> {
-        let refused = |code, message: &str| NoSale::Sale(ProxyError::new(code, message));
-        let mint = config.mint_for(venue, &mint);
-        let mint = mint.ok_or_else(|| refused(Code::InvalidMint, "this mint is not accepted here"))?;
-        let price = Price::of(venue, mint);
-        let allotment = price.allotment(amount);
-        let allotment = allotment.map_err(|err| refused(Code::InvalidMessage, &err.to_string()))?;
-        self.0.invoices.may_sell(caller, venue).await.map_err(NoSale::Sale)?;
-        let grant = NewGrant {
-            reference: String::new(),
-            mac: caller.mac,
-            venue: venue.id.clone(),
-            amount,
-            metric: venue.metric,
-            allotment,
-            value: price.value(amount, allotment),
-            mint: Some(mint.url.clone()),
-        };
+    ) -> Result<Sold, SaleError> {
+        let deal = self.0.terms.deal(venue, &mint, amount)?;
+        self.0.terms.may_sell(venue.metric)?;
+        Terms::is_alone(caller.clone()).await?;
+        let grant = deal.grant(String::new(), caller.mac);
         let session =
-            cards.spend_here(tap, grant).await.map_err(|reason| NoSale::Said(reason.to_string()))?;
-        let access = self.0.access.clone();
+            cards.spend_here(tap, grant).await.map_err(|reason| SaleError::CardSays(reason.to_string()))?;
+        let access = self.0.terms.access.clone();
         let admitting = task::start(async move { access.admit(session).await });
         let _ = tokio::time::timeout(GATE, admitting).await;
         Ok(Sold::Here)
@@ -269,14 +212,14 @@ impl Desk {
         mac: MacAddr,
         now: Millis,
         outcome: &Outcome,
-    ) -> Result<Option<Outcome>, NoSale> {
+    ) -> Result<Option<Outcome>, SaleError> {
         self.shown.retain(|_, shown| shown.is_open() || shown.at.saturating_add(REMEMBERED) > now);
         if let Some(shown) = self.shown.get(&digest).filter(|shown| !shown.has_failed()) {
-            return if shown.mac == mac { Ok(Some(shown.outcome.clone())) } else { Err(NoSale::Used) };
+            return if shown.mac == mac { Ok(Some(shown.outcome.clone())) } else { Err(SaleError::LinkUsed) };
         }
         let open = || self.shown.values().filter(|shown| shown.is_open());
         if open().count() >= AT_ONCE || open().any(|shown| shown.mac == mac) || !self.pace.admit(mac, now) {
-            return Err(NoSale::Busy);
+            return Err(SaleError::TooMany(Limit::Cards));
         }
         if self.shown.len() >= MANY {
             let over = self.shown.iter().filter(|(_, shown)| !shown.is_open());

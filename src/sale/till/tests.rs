@@ -2,7 +2,7 @@
 
 use super::*;
 
-type Teller = watch::Sender<Option<Result<Sold, NoSale>>>;
+type Teller = watch::Sender<Option<Result<Sold, SaleError>>>;
 
 fn mac(last: u8) -> MacAddr {
     MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
@@ -13,7 +13,7 @@ fn desk() -> Desk {
 }
 
 /// Shows link `number`; `Ok` holds what ends it, where it was taken in.
-fn show(desk: &mut Desk, number: u8, last: u8, now: u64) -> Result<Option<Teller>, NoSale> {
+fn show(desk: &mut Desk, number: u8, last: u8, now: u64) -> Result<Option<Teller>, SaleError> {
     let (tell, told) = watch::channel(None);
     let earlier = desk.enter([number; 32], mac(last), Millis::from_secs(now), &told)?;
     Ok(earlier.is_none().then_some(tell))
@@ -26,13 +26,13 @@ fn a_link_shown_twice_is_one_payment() {
     assert!(show(&mut desk, 1, 1, 0).unwrap().is_none(), "while it is under way");
     outcome.send_replace(Some(Ok(Sold::Here)));
     assert!(show(&mut desk, 1, 1, 1800).unwrap().is_none(), "and afterwards");
-    assert!(matches!(show(&mut desk, 1, 2, 1800), Err(NoSale::Used)), "for nobody else");
+    assert!(matches!(show(&mut desk, 1, 2, 1800), Err(SaleError::LinkUsed)), "for nobody else");
 }
 
 #[test]
 fn a_link_that_did_not_pay_may_be_shown_again() {
     let mut desk = desk();
-    show(&mut desk, 1, 1, 0).unwrap().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
+    show(&mut desk, 1, 1, 0).unwrap().unwrap().send_replace(Some(Err(SaleError::IssuerAway)));
     assert!(show(&mut desk, 1, 1, 1).unwrap().is_some());
 }
 
@@ -40,10 +40,10 @@ fn a_link_that_did_not_pay_may_be_shown_again() {
 fn a_guest_has_one_card_under_way_and_all_together_a_few() {
     let mut desk = desk();
     let mut open: Vec<_> = (1..=4).map(|last| show(&mut desk, last, last, 0).unwrap().unwrap()).collect();
-    assert!(matches!(show(&mut desk, 9, 1, 0), Err(NoSale::Busy)));
-    assert!(matches!(show(&mut desk, 9, 5, 0), Err(NoSale::Busy)));
-    open.pop().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
-    assert!(matches!(show(&mut desk, 9, 1, 0), Err(NoSale::Busy)));
+    assert!(matches!(show(&mut desk, 9, 1, 0), Err(SaleError::TooMany(Limit::Cards))));
+    assert!(matches!(show(&mut desk, 9, 5, 0), Err(SaleError::TooMany(Limit::Cards))));
+    open.pop().unwrap().send_replace(Some(Err(SaleError::IssuerAway)));
+    assert!(matches!(show(&mut desk, 9, 1, 0), Err(SaleError::TooMany(Limit::Cards))));
     assert!(show(&mut desk, 9, 5, 0).unwrap().is_some());
 }
 
@@ -51,9 +51,9 @@ fn a_guest_has_one_card_under_way_and_all_together_a_few() {
 fn an_eleventh_link_within_a_minute_has_to_wait() {
     let mut desk = desk();
     for number in 0..10 {
-        show(&mut desk, number, 1, 0).unwrap().unwrap().send_replace(Some(Err(NoSale::Unreachable)));
+        show(&mut desk, number, 1, 0).unwrap().unwrap().send_replace(Some(Err(SaleError::IssuerAway)));
     }
-    assert!(matches!(show(&mut desk, 10, 1, 59), Err(NoSale::Busy)));
+    assert!(matches!(show(&mut desk, 10, 1, 59), Err(SaleError::TooMany(Limit::Cards))));
     assert!(show(&mut desk, 10, 1, 61).unwrap().is_some());
 }
 

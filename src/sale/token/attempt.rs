@@ -3,9 +3,8 @@
 //! Remembered for the MAC that posted it, its latest only, and in memory: what was begun is the wallet's, which
 //! brings it to its end, and the store knows what came of it. Only the reason of a refusal is known here alone.
 
-use super::payment::NotPaid;
-use super::{Client, TollGate};
-use crate::config::{Config, Venue};
+use super::{Buyer, SaleError, TokenEngine};
+use crate::config::Venue;
 use crate::ecash::wallet::{Refusal, Wallet};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -13,7 +12,7 @@ use crate::store::Known;
 use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -25,14 +24,6 @@ const MAX_KEPT: usize = 8 * 1024;
 /// For the gate, each time somebody looks.
 const GATE_PATIENCE: Duration = Duration::from_millis(500);
 const PREFIX: &str = "token:";
-
-/// Who pays on a page.
-#[derive(Clone)]
-pub struct Buyer {
-    pub config: Arc<Config>,
-    pub venue: Venue,
-    pub caller: Caller,
-}
 
 /// What has become of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +37,7 @@ pub enum Receipt {
     /// It has become access of this guest, which may be over by now.
     Granted,
     /// Why not, and the token as it was posted, as far as that is remembered.
-    NotPaid(NotPaid, String),
+    NotPaid(SaleError, String),
     /// Nothing is known of it.
     Never,
 }
@@ -59,16 +50,16 @@ pub(super) struct Attempt {
     token: String,
     begun: Millis,
     /// Nothing as long as it goes on.
-    outcome: watch::Receiver<Option<Result<(), NotPaid>>>,
+    outcome: watch::Receiver<Option<Result<(), SaleError>>>,
 }
 
-impl TollGate {
+impl TokenEngine {
     /// Begins to turn a token into access, unless that is being done for this guest already; answers the id to
     /// look at it by. Refuses at once what is no token.
-    pub fn begin(&self, buyer: Buyer, token: &str) -> Result<String, NotPaid> {
+    pub fn begin(&self, buyer: Buyer, token: &str) -> Result<String, SaleError> {
         let reference = Wallet::reference(token)?;
         let id = reference.trim_start_matches(PREFIX).to_owned();
-        let mac = buyer.caller.mac;
+        let mac = buyer.mac;
         let mut attempts = self.attempts();
         if attempts.get(&mac).is_some_and(|same| same.id == id && same.outcome.borrow().is_none()) {
             return Ok(id);
@@ -79,19 +70,12 @@ impl TollGate {
         }
         let (teller, outcome) = watch::channel(None);
         let kept = if token.len() <= MAX_KEPT { token } else { "" };
-        let attempt = Attempt { id: id.clone(), token: kept.to_owned(), begun: self.0.store.now(), outcome };
+        let attempt =
+            Attempt { id: id.clone(), token: kept.to_owned(), begun: self.0.terms.store.now(), outcome };
         attempts.insert(mac, attempt);
-        let (tollgate, token) = (self.clone(), token.to_owned());
+        let (engine, token) = (self.clone(), token.to_owned());
         task::spawn(async move {
-            let Buyer { config, venue, caller } = buyer;
-            let client = Client {
-                config: &config,
-                venue: &venue,
-                mac: Some(mac),
-                caller: Some(&caller),
-                may_see_ticket: true,
-            };
-            let paid = tollgate.purchase(&client, mac, &token).await;
+            let paid = engine.purchase(&buyer, &token).await;
             teller.send_replace(Some(paid.map(drop)));
         });
         Ok(id)
@@ -108,15 +92,17 @@ impl TollGate {
             let outcome = attempt.outcome.borrow().clone();
             token = attempt.token;
             match outcome {
-                None => return Receipt::Working(self.0.store.now().saturating_sub(attempt.begun)),
+                None => return Receipt::Working(self.0.terms.store.now().saturating_sub(attempt.begun)),
                 Some(Ok(())) => return Receipt::Granted,
-                Some(Err(NotPaid::Unknown | NotPaid::InFlight | NotPaid::GrantPending)) => was_unknown = true,
+                Some(Err(SaleError::TokenUnclear | SaleError::TokenInFlight | SaleError::GrantPending)) => {
+                    was_unknown = true
+                }
                 Some(Err(why)) => return Receipt::NotPaid(why, token),
             }
         }
-        match self.0.store.op_known(format!("{PREFIX}{id}")).await {
+        match self.0.terms.store.op_known(format!("{PREFIX}{id}")).await {
             Ok(Some(Known::Done { session: Some(row), .. })) if row.mac == mac && row.venue == venue.id => {
-                match timeout(GATE_PATIENCE, self.0.access.admit(row)).await {
+                match timeout(GATE_PATIENCE, self.0.terms.access.admit(row)).await {
                     Ok(_) => Receipt::Granted,
                     Err(_) => Receipt::Opening,
                 }

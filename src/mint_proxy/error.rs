@@ -1,6 +1,7 @@
-//! Why a request is refused, or has failed.
+//! Why something is refused or has failed, in the mint proxy's words.
 
 use crate::json::json;
+use crate::sale::SaleError;
 use crate::store::RequestId;
 use serde_json::Value;
 
@@ -62,6 +63,7 @@ impl ProxyError {
         ProxyError { code, message: message.into(), request: None }
     }
 
+    /// Names the request that it is about.
     pub fn about(self, request: &RequestId) -> ProxyError {
         ProxyError { request: Some(request.clone()), ..self }
     }
@@ -84,5 +86,40 @@ impl ProxyError {
             map.insert("request_id".into(), id.as_str().into());
         }
         object
+    }
+}
+
+impl From<SaleError> for ProxyError {
+    fn from(error: SaleError) -> ProxyError {
+        ProxyError::new(Code::from(&error), error.to_string())
+    }
+}
+
+impl From<&SaleError> for Code {
+    fn from(error: &SaleError) -> Code {
+        match error {
+            SaleError::Closed(code) => Code::Closed(code),
+            SaleError::GateDown | SaleError::Internal => Code::InternalError,
+            SaleError::Clash => Code::AddressClash,
+            SaleError::MintNotAccepted => Code::InvalidMint,
+            SaleError::NoAmount
+            | SaleError::Price { .. }
+            | SaleError::TooMuchTogether
+            | SaleError::NotIssued => Code::InvalidMessage,
+            SaleError::TooMany(_) => Code::RateLimited,
+            SaleError::MintBusy | SaleError::MintAway | SaleError::MintSilent => Code::MintUnavailable,
+            SaleError::NoSuchRequest | SaleError::NoSuchPart => Code::RequestNotFound,
+            // Other ways to pay speak for themselves.
+            SaleError::Token(_)
+            | SaleError::TokenUnclear
+            | SaleError::TokenInFlight
+            | SaleError::GrantPending
+            | SaleError::NoLink
+            | SaleError::Onion
+            | SaleError::LinkUsed
+            | SaleError::IssuerAway
+            | SaleError::CardAmount { .. }
+            | SaleError::CardSays(_) => Code::PaymentFailed,
+        }
     }
 }

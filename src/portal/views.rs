@@ -2,41 +2,28 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Offer};
-use super::{
-    card, choosing_again, ecash, location, qr, ways, Asking, Kept, Money, Online, Page, Paid, PaidStep, Pay,
-    Quantity, Reason, State, Trouble, Waiting,
-};
+use super::links::choosing_again;
+use super::quantity::Quantity;
+use super::states::{Asking, Kept, Offer, Online, Paid, Pay, State};
+use super::view::{in_trouble, steps, View, CHECK};
+use super::{card, ecash, offer, qr, ticket};
 use crate::config::Metric;
 use crate::units::Millis;
 
-/// A state as HTML, with what the document around it needs to know.
-pub(super) struct View {
-    pub(super) state: &'static str,
-    /// Changes when the inside must be drawn anew.
-    pub(super) step: String,
-    pub(super) title: String,
-    pub(super) main: Html,
-    /// Seconds after which a browser without script loads the page again.
-    pub(super) refresh: Option<u64>,
-    /// Seconds between two looks of the script that has no live socket.
-    pub(super) poll: Option<u64>,
-}
-
-pub(super) fn view(lang: Lang, page: &Page) -> View {
-    match &page.state {
-        State::Choose(offer) => choose(lang, page.lang_chosen, offer),
-        State::Asking(asking) => waiting_for_invoice(lang, page.lang_chosen, *asking),
-        State::Pay(pay) => waiting_for_payment(lang, page.lang_chosen, pay),
+pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
+    match state {
+        State::Choose(offer) => choose(lang, lang_chosen, offer),
+        State::Asking(asking) => waiting_for_invoice(lang, lang_chosen, *asking),
+        State::Pay(pay) => waiting_for_payment(lang, lang_chosen, pay),
         State::Paid(paid) => opening(lang, paid),
-        State::Online(online) => passing(lang, page.lang_chosen, online),
-        State::Ended(offer) => ended(lang, page.lang_chosen, offer),
-        State::Trouble(trouble) => in_trouble(lang, page.lang_chosen, trouble),
-        State::PayWithEcash(form) => ecash::form(lang, page.lang_chosen, form),
-        State::Receiving(token) => ecash::receiving(lang, page.lang_chosen, *token),
-        State::PayWithCard(form) => card::form(lang, page.lang_chosen, form),
-        State::ShowTicket(form) => ways::show_ticket(lang, page.lang_chosen, form),
-        State::OwnTicket(own) => ways::own_ticket(lang, page.lang_chosen, own),
+        State::Online(online) => passing(lang, lang_chosen, online),
+        State::Ended(offer) => ended(lang, lang_chosen, offer),
+        State::Trouble(trouble) => in_trouble(lang, lang_chosen, trouble),
+        State::PayWithEcash(form) => ecash::form(lang, lang_chosen, form),
+        State::Receiving(token) => ecash::receiving(lang, lang_chosen, *token),
+        State::PayWithCard(form) => card::form(lang, lang_chosen, form),
+        State::ShowTicket(form) => ticket::show_ticket(lang, lang_chosen, form),
+        State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
     }
 }
 
@@ -202,35 +189,6 @@ fn opening(lang: Lang, paid: &Paid) -> View {
     }
 }
 
-/// How far a payment has come, and what it waits for.
-pub(super) fn steps(lang: Lang, names: [&str; 3], done: PaidStep, waiting: Option<Waiting>) -> Html {
-    let s = lang.strings();
-    let mut html = Html::new();
-    html.raw("<ol class=\"steps\">\n");
-    let mut current = true;
-    for (step, name) in [PaidStep::Received, PaidStep::Claimed, PaidStep::Online].into_iter().zip(names) {
-        if step <= done {
-            html.raw("<li class=\"done\"><i>").raw(CHECK).raw("</i>");
-        } else if std::mem::take(&mut current) {
-            html.raw("<li class=\"now\" aria-current=\"step\"><i class=\"pulse\"></i>");
-        } else {
-            html.raw("<li><i></i>");
-        }
-        html.raw("<span>").text(name).raw("</span></li>\n");
-    }
-    html.raw("</ol>\n");
-    let waiting = match waiting {
-        Some(Waiting::Mint) => Some(s.wait_mint),
-        Some(Waiting::Gate) => Some(s.wait_gate),
-        None => None,
-    };
-    if let Some(text) = waiting {
-        html.raw("<p class=\"notice calm\">").text(text).raw("</p>\n");
-    }
-    html.raw("<p class=\"hint\">").text(s.keep_hint).raw("</p>\n");
-    html
-}
-
 fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     let s = lang.strings();
     let mut main = Html::new();
@@ -261,7 +219,7 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
             .raw("</summary>\n");
         main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
     }
-    main.add(&ways::card(lang, lang_chosen, online.kept));
+    main.add(&ticket::card(lang, lang_chosen, online.kept));
     // Without script a look once a minute keeps the time true; with it the countdown does.
     let (refresh, poll) = match online.left {
         Some(Quantity { metric: Metric::Milliseconds, amount }) => {
@@ -278,60 +236,3 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     let step = format!("{} {kept}", online.offer.as_ref().map_or("", offer_step));
     View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(poll) }
 }
-
-pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
-    let s = lang.strings();
-    let (happened, advice) = match trouble.reason {
-        Reason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),
-        Reason::InvoiceExpired => (s.invoice_expired, s.invoice_expired_do),
-        Reason::PaymentFailed => (s.payment_failed, s.payment_failed_do),
-        Reason::ClaimFailed => (s.claim_failed, s.claim_failed_do),
-        Reason::RequestNotFound => (s.request_not_found, s.request_not_found_do),
-        Reason::RateLimited => (s.rate_limited, s.rate_limited_do),
-        Reason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
-        Reason::UnknownDevice => (s.unknown_device, s.unknown_device_do),
-        Reason::AmountRefused => (s.amount_refused, s.amount_refused_do),
-        Reason::TokenUnknown => (s.token_unknown, s.token_unknown_do),
-        Reason::Internal => (s.internal, s.internal_do),
-    };
-    let money = match trouble.money {
-        Money::NothingTaken => s.money_nothing_taken,
-        Money::LookedUp => s.money_looked_up,
-        Money::WillOpen => s.money_will_open,
-    };
-    // Money on its way: the page follows it. Otherwise it stands still until the guest acts.
-    let on_its_way = trouble.money != Money::NothingTaken;
-
-    let mut main = Html::new();
-    main.raw("<p class=\"seal bad\">")
-        .raw(ALERT)
-        .raw("</p>\n<h1>")
-        .text(happened)
-        .raw("</h1>\n<p class=\"lead\">");
-    main.text(advice).raw("</p>\n<p class=\"notice calm money\">");
-    main.raw(if on_its_way { "<i class=\"pulse\"></i>" } else { CHECK }).raw("<span>").text(money);
-    main.raw("</span></p>\n");
-    if !on_its_way {
-        main.raw("<a class=\"button\" id=\"again\"")
-            .attr("href", &location(None, lang_chosen.then_some(lang)));
-        // Who could not choose yet cannot choose again.
-        let shut = matches!(trouble.reason, Reason::UnknownDevice | Reason::CannotSell);
-        main.raw(">").text(if shut { s.try_again } else { s.choose_again }).raw("</a>\n");
-    }
-    main.raw("<p class=\"hint\">").text(s.staff_code).raw(": <code>").text(trouble.code).raw("</code></p>\n");
-    View {
-        state: "trouble",
-        step: format!("{:?} {:?}", trouble.reason, trouble.money),
-        title: happened.to_owned(),
-        main,
-        refresh: on_its_way.then_some(5),
-        poll: on_its_way.then_some(5),
-    }
-}
-
-const CHECK: &str = "<svg width=\"20\" height=\"20\" viewBox=\"0 0 24 24\" fill=\"none\" stroke=\"currentColor\" \
-stroke-width=\"3\" stroke-linecap=\"round\" stroke-linejoin=\"round\" aria-hidden=\"true\"><path d=\"M5 12.5l4.6 4.6L19 7.4\"/></svg>";
-
-const ALERT: &str =
-    "<svg width=\"20\" height=\"20\" viewBox=\"0 0 24 24\" fill=\"none\" stroke=\"currentColor\" \
-stroke-width=\"3\" stroke-linecap=\"round\" aria-hidden=\"true\"><path d=\"M12 5v8.5M12 18.8v.2\"/></svg>";

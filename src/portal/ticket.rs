@@ -1,43 +1,18 @@
-//! The ways to get online besides an invoice, as rows below the offer; and the pages of one of them: where the
-//! ticket of an earlier payment is shown, and where a guest sees its own. All of them are plain forms.
+//! The pages of tickets: where the ticket of an earlier payment is shown, and where a guest sees its own. All of them
+//! are plain forms.
 
 use super::html::Html;
 use super::lang::Lang;
-use super::offer::{self, Notice};
-use super::state::View;
-use super::{in_language, qr, way_location};
-
-/// Where the ticket of an earlier payment is typed in.
-#[derive(Clone, Debug)]
-pub struct ShowTicket<'a> {
-    pub typed: &'a str,
-    pub notices: &'a [Notice<'a>],
-}
-
-/// A guest's own ticket.
-#[derive(Clone, Debug)]
-pub struct OwnTicket<'a> {
-    /// As far as the router knows it in clear text.
-    pub ticket: Option<&'a str>,
-    /// The address that shows it here: what the code says to a camera.
-    pub link: &'a str,
-    pub notices: &'a [Notice<'a>],
-}
-
-/// What a guest who is online is shown of its ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept<'a> {
-    /// Nothing: it has none, or this is not the router's own page.
-    No,
-    /// That a new one can be made.
-    Unknown,
-    Shown(&'a str),
-}
+use super::links::way_location;
+use super::notice::notices;
+use super::qr;
+use super::states::{Kept, OwnTicket, ShowTicket};
+use super::view::{back, in_language, still, View};
 
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
     let s = lang.strings();
     let mut main = Html::new();
-    main.raw("<h1>").text(s.ticket_title).raw("</h1>\n").add(&offer::notices(lang, page.notices));
+    main.raw("<h1>").text(s.ticket_title).raw("</h1>\n").add(&notices(lang, page.notices));
     main.raw("<form method=\"post\" action=\"/ticket\" autocomplete=\"off\">\n");
     main.add(&in_language(lang, lang_chosen));
     main.raw("<label class=\"rate\" for=\"ticket\">").text(s.ticket_label).raw("</label>\n");
@@ -53,7 +28,7 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     let s = lang.strings();
     let mut main = Html::new();
     main.raw("<h1>").text(s.kept_title).raw("</h1>\n<p class=\"lead\">").text(s.kept_why).raw("</p>\n");
-    main.add(&offer::notices(lang, page.notices));
+    main.add(&notices(lang, page.notices));
     if let Some(ticket) = page.ticket {
         if let Some(code) = qr::of_text(page.link, s.kept_qr) {
             main.raw("<div class=\"code\">").add(&code).raw("</div>\n");
@@ -94,22 +69,6 @@ pub(super) fn card(lang: Lang, lang_chosen: bool, kept: Kept) -> Html {
     html
 }
 
-/// The rows below an offer.
-pub(super) fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
-    let s = lang.strings();
-    let mut html = Html::new();
-    let ways = [
-        ("ecash", s.ecash_title, is_open),
-        ("card", s.card_title, is_open),
-        ("ticket", s.ticket_title, true),
-    ];
-    for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
-        html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
-        html.attr("href", &way_location(way, lang_chosen.then_some(lang))).raw(">").text(title).raw("</a>\n");
-    }
-    html
-}
-
 fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
@@ -119,16 +78,4 @@ fn text_to_keep(lang: Lang, ticket: &str) -> Html {
     html.raw("<button class=\"button second script-only\" id=\"copy-ticket\" type=\"button\" data-copies=\"own-ticket\">");
     html.text(s.copy).raw("</button>\n");
     html
-}
-
-pub(super) fn back(lang: Lang, lang_chosen: bool) -> Html {
-    let mut html = Html::new();
-    html.raw("<a class=\"quiet\"").attr("href", &super::location(None, lang_chosen.then_some(lang)));
-    html.raw(">").text(lang.strings().back).raw("</a>\n");
-    html
-}
-
-/// A page that changes only by what the guest does.
-pub(super) fn still(state: &'static str, title: &str, main: Html) -> View {
-    View { state, step: String::new(), title: title.to_owned(), main, refresh: None, poll: None }
 }

@@ -1,0 +1,281 @@
+//! From a request to its answer: the row of the table, its guard, who asks, and the headers that go with every answer.
+
+use super::answer::{self, Answer};
+use super::asker::Asker;
+use super::cors;
+use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
+use super::error_body::no_such_path;
+use super::origin::{may_see_ticket, origin_allowed, AskedAt};
+use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
+use super::route::{Guard, Handler, Route, Verb};
+use super::routes::ROUTES;
+use super::sent::Sent;
+use super::{admin, show, tollgate, Edge};
+use crate::form::pairs;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use std::sync::Arc;
+
+pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
+    match at.audience {
+        Audience::TollGate => for_program(edge, at, request).await,
+        Audience::Guest => match addressee(&request) {
+            Addressee::Own => {
+                let origin = cors::own_origin(request.headers(), at.device()).cloned();
+                let mut answer = by_table(edge, at, request).await;
+                cors::permit(&mut answer, origin.as_ref());
+                answer
+            }
+            Addressee::Portal => answer::redirect(StatusCode::SEE_OTHER, "/"),
+            Addressee::TollGate => for_program(edge, at, request).await,
+        },
+        Audience::MintProxy | Audience::Redirected | Audience::Card | Audience::Admin => {
+            by_table(edge, at, request).await
+        }
+    }
+}
+
+/// Whom a guest's request is for.
+enum Addressee {
+    /// A path of the guests' own rows.
+    Own,
+    /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
+    Portal,
+    /// The TollGate protocol: its own paths, and whatever a program asks for that is none of ours.
+    TollGate,
+}
+
+fn addressee(request: &Request<Incoming>) -> Addressee {
+    let path = request.uri().path();
+    let is_browser =
+        accepts_page(request.headers()) && matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
+        _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
+        // For programs it is a path like any other: only browsers come back to where a form was sent.
+        "/pay" if !is_browser && *request.method() != Method::POST => Addressee::TollGate,
+        _ if is_ours(path) => Addressee::Own,
+        _ if !is_browser || is_of_tollgate(path) => Addressee::TollGate,
+        "/" => Addressee::Own,
+        _ => Addressee::Portal,
+    }
+}
+
+fn rows(audience: Audience) -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(move |route| route.audience.contains(&audience))
+}
+
+/// Whether the first part of a path is one of our own interfaces, whose mistakes are said to be mistakes.
+fn is_ours(path: &str) -> bool {
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    let own = first(path);
+    own == "admin" || (!own.is_empty() && rows(Audience::Guest).any(|route| first(route.path) == own))
+}
+
+/// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
+fn is_of_tollgate(path: &str) -> bool {
+    path != "/" && rows(Audience::TollGate).any(|route| route.path == path)
+}
+
+/// The row, and what the path has for its `*`; or the answer that there is none.
+fn find<'a>(
+    audience: Audience,
+    method: &Method,
+    path: &'a str,
+) -> Result<(&'static Route, &'a str), Box<Answer>> {
+    let mut allowed = Vec::new();
+    for route in rows(audience) {
+        let Some(rest) = route.rest(path) else { continue };
+        if route.is_for_all_others() && !allowed.is_empty() {
+            break;
+        }
+        match (route.method.takes(method), route.method) {
+            (true, _) => return Ok((route, rest)),
+            (false, Verb::Get | Verb::Post) if !route.is_for_all_others() => {
+                allowed.push(route.method.as_str());
+            }
+            (false, _) => {}
+        }
+    }
+    Err(Box::new(if allowed.is_empty() { not_found() } else { method_not_allowed(allowed.into_iter()) }))
+}
+
+async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
+    let path = match at.audience {
+        Audience::Admin => without_empty_parts(request.uri().path()),
+        _ => request.uri().path().to_owned(),
+    };
+    let (route, rest) = match find(at.audience, request.method(), &path) {
+        Ok(found) => found,
+        Err(answer) if at.audience == Audience::Admin && answer.status() == StatusCode::NOT_FOUND => {
+            return no_such_path();
+        }
+        Err(answer) => return *answer,
+    };
+    let sent = Sent::new(request, route.limit, rest.to_owned());
+    let visit = match route.handler {
+        Handler::Page(_) | Handler::Client(_) | Handler::PageOrClient(_) | Handler::Socket(_) => {
+            match visit(edge, at, route, &sent) {
+                Ok(visit) => Some(visit),
+                Err(answer) => return *answer,
+            }
+        }
+        Handler::Same(_) | Handler::Sent(_) | Handler::TollGate(_) => None,
+    };
+    if let Some(refused) = turned_away(edge, at, route, sent.headers()) {
+        return refused;
+    }
+    match (route.handler, visit) {
+        (Handler::Same(handler), _) => handler(edge, at),
+        (Handler::Sent(handler), _) => handler(edge.clone(), sent).await,
+        (Handler::Page(handler), Some(visit))
+        | (Handler::Client(handler), Some(visit))
+        | (Handler::PageOrClient(handler), Some(visit))
+        | (Handler::Socket(handler), Some(visit)) => handler(edge.clone(), visit, sent).await,
+        // Who asks in the protocol's words is found out by `for_program`.
+        (_, _) => not_found(),
+    }
+}
+
+/// In the TollGate protocol's words: who asks need not be known, and every answer names whom it is about.
+async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
+    let headers = request.headers().clone();
+    let query = request.uri().query().map(pairs).unwrap_or_default();
+    let path = request.uri().path().to_owned();
+    let asker = Asker::find(edge, at, &headers, query);
+    let subject = asker.as_ref().map(Asker::subject);
+    let mut answer = match (find(Audience::TollGate, request.method(), &path), asker) {
+        (Err(refused), _) => *refused,
+        (Ok((Route { handler: Handler::Same(handler), .. }, _)), _) => handler(edge, at),
+        (Ok((route @ Route { handler: Handler::TollGate(handler), .. }, rest)), Some(asker)) => {
+            match turned_away(edge, at, route, &headers) {
+                Some(refused) => refused,
+                None => {
+                    let sent = Sent::new(request, route.limit, rest.to_owned());
+                    handler(edge.clone(), asker, sent).await
+                }
+            }
+        }
+        (Ok(_), _) => not_found(),
+    };
+    cors::permit(&mut answer, cors::trusted_origin(&headers, at.device()));
+    if let Some(subject) = subject {
+        subject.name_in(&mut answer, &headers);
+    }
+    answer
+}
+
+/// `//admin/cards/` is `/admin/cards`.
+fn without_empty_parts(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect()
+}
+
+/// What is known of the guest who asks; without a MAC nobody can be let in, so nothing is sold either.
+fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit, Box<Answer>> {
+    let config = edge.site.config();
+    let Some(venue) = config.venue_of_device(at.device()).cloned() else {
+        return Err(Box::new(not_found()));
+    };
+    let headers = sent.headers().clone();
+    let query = pairs(sent.query());
+    match edge.neighbours.identify(at.device(), at.peer) {
+        Ok(caller) => Ok(Visit { config, venue, caller, local: at.local, headers, query }),
+        Err(err) => {
+            log::info!("a guest cannot be identified: {err}");
+            Err(Box::new(match route.handler {
+                Handler::Page(_) => show::unknown_device(&venue, &headers, &query),
+                Handler::PageOrClient(_) if is_form(&headers) => {
+                    show::unknown_device(&venue, &headers, &query)
+                }
+                _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
+            }))
+        }
+    }
+}
+
+/// The refusal of the route's guard.
+fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -> Option<Answer> {
+    let may_ask = match route.guard {
+        Guard::Anyone => true,
+        Guard::Origin => origin_allowed(headers, at.device()),
+        Guard::OwnPage => may_see_ticket(headers, AskedAt { device: at.device(), local: at.local }),
+        Guard::TrustedPage => {
+            !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, at.device()).is_some()
+        }
+        Guard::Bearer => return admin::refused(&edge.site.config().admin.token_file, headers),
+    };
+    (!may_ask).then(|| match route.handler {
+        Handler::TollGate(_) => tollgate::foreign_page(),
+        Handler::Socket(_) => foreign_origin("connect"),
+        _ => foreign_origin("ask"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_of(audience: Audience, method: Method, path: &str) -> Result<&'static str, (StatusCode, String)> {
+        find(audience, &method, path).map(|(route, _)| route.path).map_err(|refused| {
+            let allowed = refused.headers().get(header::ALLOW).map(|value| value.to_str().unwrap());
+            (refused.status(), allowed.unwrap_or_default().to_owned())
+        })
+    }
+
+    fn refused<T>(status: StatusCode, allowed: &str) -> Result<T, (StatusCode, String)> {
+        Err((status, allowed.to_owned()))
+    }
+
+    #[test]
+    fn a_path_with_another_method_says_which_it_takes() {
+        let guest = |method, path| path_of(Audience::Guest, method, path);
+        assert_eq!(guest(Method::DELETE, "/mint-requests"), refused(StatusCode::METHOD_NOT_ALLOWED, "POST"));
+        assert_eq!(guest(Method::GET, "/etc/passwd"), refused(StatusCode::NOT_FOUND, ""));
+        assert_eq!(guest(Method::HEAD, "/mint-requests/abc"), Ok("/mint-requests/**"));
+    }
+
+    #[test]
+    fn unknown_paths_of_the_protocol_are_answered_with_the_offer_and_take_no_posts() {
+        let program = |method, path| path_of(Audience::TollGate, method, path);
+        for path in ["/pay-me", "/x/y", "/portal"] {
+            assert_eq!(program(Method::GET, path), Ok("*"), "{path}");
+            assert_eq!(program(Method::OPTIONS, path), Ok("**"), "{path}");
+            assert!(rows(Audience::TollGate).any(|route| route.path == "*" && route.method == Verb::Post));
+        }
+        assert_eq!(program(Method::OPTIONS, "/usage"), Ok("**"));
+        assert_eq!(program(Method::GET, "/"), Ok("/"));
+    }
+
+    #[test]
+    fn of_the_protocol_only_usage_and_the_offer_take_any_method() {
+        let program = |method, path| path_of(Audience::TollGate, method, path);
+        assert_eq!(program(Method::DELETE, "/usage"), Ok("/usage"));
+        assert_eq!(program(Method::POST, "/balance"), refused(StatusCode::METHOD_NOT_ALLOWED, "GET"));
+        assert_eq!(program(Method::PUT, "/ln-invoice"), refused(StatusCode::METHOD_NOT_ALLOWED, "POST, GET"));
+        assert_eq!(program(Method::HEAD, "/whoami"), Ok("/whoami"));
+    }
+
+    #[test]
+    fn what_is_the_operators_is_seen_by_its_first_part() {
+        let guard = |path: &str| find(Audience::Admin, &Method::GET, path).map(|(route, _)| route.guard).ok();
+        for path in ["/api", "/api/", "/api/x", "/admin/cards", "/admin", "/admin/cards/7/nothing"] {
+            assert_eq!(guard(path), Some(Guard::Bearer), "{path}");
+        }
+        for path in ["/", "/apiary", "/administer"] {
+            assert_eq!(guard(path), None, "{path}");
+        }
+        assert_eq!(without_empty_parts("//admin/cards/"), "/admin/cards");
+    }
+
+    #[test]
+    fn what_moves_money_or_shows_a_ticket_is_guarded() {
+        for route in ROUTES.iter().filter(|route| route.method == Verb::Post) {
+            // A card, a one-time code or a token proves itself what it may do; the refused posts do nothing.
+            let proves_itself = matches!(route.path, "/new" | "/" | "*");
+            assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
+        }
+        let operators = rows(Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
+        assert!(operators.into_iter().all(|route| route.guard == Guard::Bearer && route.audience.len() == 1));
+    }
+}

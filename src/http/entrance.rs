@@ -1,0 +1,119 @@
+//! Where a request comes in, and what is found out about a guest who sends one.
+
+use super::origin::AskedAt;
+use crate::config::{Config, Venue};
+use crate::network::devices;
+use crate::network::neighbours::Caller;
+use crate::portal::Lang;
+use hyper::header::{self, HeaderMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who is served on a socket, and with which routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// A guest on a gated device: the portal and everything below it.
+    Guest,
+    /// Programs that speak the TollGate protocol: those of guests at the guests' port, and those on the router that
+    /// ask for guests, at the same port of loopback.
+    TollGate,
+    /// A guest at the mint proxy's own port.
+    MintProxy,
+    /// What nft has redirected from port 80: it is shown the way to the portal.
+    Redirected,
+    /// Tills and programmer apps, through a tunnel, a proxy or an onion service.
+    Card,
+    /// The operator's machine.
+    Admin,
+}
+
+/// The socket that a request came to, and the addresses at the two ends of its connection.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    pub audience: Audience,
+    /// The device that the socket is bound to.
+    pub device: Option<Arc<str>>,
+    pub peer: IpAddr,
+    /// The address that was asked.
+    pub local: Option<IpAddr>,
+}
+
+/// A guest's request with everything that was found out about it.
+pub struct Visit {
+    pub config: Arc<Config>,
+    pub venue: Venue,
+    pub caller: Caller,
+    /// The address that was asked.
+    pub local: Option<IpAddr>,
+    pub headers: HeaderMap,
+    pub query: Vec<(String, String)>,
+}
+
+impl Entrance {
+    /// The device, or nothing that any guest is on.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or_default()
+    }
+}
+
+impl Visit {
+    pub fn asked_at(&self) -> AskedAt<'_> {
+        AskedAt { device: &self.caller.device, local: self.local }
+    }
+
+    /// The first field of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        field(&self.query, name)
+    }
+
+    /// The first field of that name that is not empty.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        let is_it = |(n, value): &&(String, String)| n == name && !value.is_empty();
+        self.query.iter().find(is_it).map(|(_, value)| value.as_str())
+    }
+
+    /// The language that the guest has chosen.
+    pub fn lang(&self) -> Option<Lang> {
+        self.filled("lang").and_then(Lang::from_tag)
+    }
+}
+
+/// The first field of that name.
+pub fn field<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+/// Whether the body is what a browser makes of a form.
+pub fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+}
+
+/// Whether a page is asked for.
+pub fn accepts_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accepts.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// The address that a guest best reaches us by: the one it has used, or one of its family.
+pub fn own_address(device: &str, local: Option<IpAddr>, peer: IpAddr) -> Option<IpAddr> {
+    let own = devices::addresses(device).unwrap_or_default();
+    // A link-local address would need the zone that only the guest's own system knows.
+    let usable = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !devices::is_link_local(v6),
+    };
+    local
+        .filter(|local| own.contains(local))
+        .filter(|local| usable(&local))
+        .or_else(|| own.iter().filter(usable).find(|address| address.is_ipv4() == peer.is_ipv4()).copied())
+        .or_else(|| own.iter().find(usable).copied())
+}
+
+/// The portal under this address.
+pub fn with_host(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("http://{v4}:{port}/"),
+        IpAddr::V6(v6) => format!("http://[{v6}]:{port}/"),
+    }
+}

@@ -1,0 +1,134 @@
+//! What a route is: who may ask, what guards it, how much may be sent, and what answers.
+
+use super::answer::Answer;
+use super::asker::Asker;
+use super::entrance::{Audience, Entrance, Visit};
+use super::sent::Sent;
+use super::Edge;
+use hyper::Method;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// One path for one method. Every column is written: a guard or a limit that is forgotten does not compile.
+pub struct Route {
+    pub audience: &'static [Audience],
+    pub method: Verb,
+    pub path: &'static str,
+    pub guard: Guard,
+    /// Bytes of the body that are read at most; of none where it is zero.
+    pub limit: usize,
+    pub handler: Handler,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `HEAD` too.
+    Get,
+    Post,
+    Options,
+    Connect,
+    Any,
+}
+
+/// What is checked before a handler is called. A refusal has the body of the path that is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: the answer is worth nothing to a stranger, or what is sent proves who may ask.
+    Anyone,
+    /// No page of another host: [`origin_allowed`](super::origin::origin_allowed).
+    Origin,
+    /// No page but one under the router's own address: [`may_see_ticket`](super::origin::may_see_ticket).
+    OwnPage,
+    /// No page but one that may read the TollGate protocol: [`trusted_origin`](super::cors::trusted_origin).
+    TrustedPage,
+    /// The operator's token.
+    Bearer,
+}
+
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What answers, by what it has to know of who asks.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Nothing: everybody gets the same.
+    Same(fn(&Edge, &Entrance) -> Answer),
+    /// Nothing: what is sent says enough.
+    Sent(fn(Arc<Edge>, Sent) -> Answering),
+    /// Which guest asks; one that is not known is told so by a page.
+    Page(fn(Arc<Edge>, Visit, Sent) -> Answering),
+    /// Which guest asks; one that is not known is told so by JSON.
+    Client(fn(Arc<Edge>, Visit, Sent) -> Answering),
+    /// As `Page` for the form of a page, else as `Client`.
+    PageOrClient(fn(Arc<Edge>, Visit, Sent) -> Answering),
+    /// As `Client`; the answer is a connection that stays.
+    Socket(fn(Arc<Edge>, Visit, Sent) -> Answering),
+    /// Which guest asks, if that is known, in the words of the TollGate protocol.
+    TollGate(fn(Arc<Edge>, Asker, Sent) -> Answering),
+}
+
+impl Verb {
+    pub fn takes(self, method: &Method) -> bool {
+        match self {
+            Verb::Get => matches!(*method, Method::GET | Method::HEAD),
+            Verb::Post => *method == Method::POST,
+            Verb::Options => *method == Method::OPTIONS,
+            Verb::Connect => *method == Method::CONNECT,
+            Verb::Any => true,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Post => "POST",
+            Verb::Options => "OPTIONS",
+            Verb::Connect => "CONNECT",
+            Verb::Any => "any",
+        }
+    }
+}
+
+/// The path of a route for all that no other route of its audience names.
+const ALL_OTHERS: &str = "*";
+
+impl Route {
+    /// Whether this is the route's path, and what stands in it for the route's `*` (one part) or `**` (all the rest).
+    pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        if self.path == ALL_OTHERS {
+            return Some(path);
+        }
+        if let Some(before) = self.path.strip_suffix("**") {
+            return path.strip_prefix(before);
+        }
+        let Some((before, after)) = self.path.split_once('*') else {
+            return (self.path == path).then_some("");
+        };
+        let part = path.strip_prefix(before)?.strip_suffix(after)?;
+        (!part.is_empty() && !part.contains('/')).then_some(part)
+    }
+
+    pub fn is_for_all_others(&self) -> bool {
+        self.path == ALL_OTHERS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::ROUTES;
+
+    fn rest(route: &str, path: &'static str) -> Option<&'static str> {
+        ROUTES.iter().find(|known| known.path == route).unwrap().rest(path)
+    }
+
+    #[test]
+    fn a_star_is_one_part_of_the_path_and_two_are_its_end() {
+        assert_eq!(rest("/mint-requests/**", "/mint-requests/abc"), Some("abc"));
+        assert_eq!(rest("/mint-requests/**", "/mint-requests/a/b"), Some("a/b"));
+        assert_eq!(rest("/mint-requests/**", "/mint-requests"), None);
+        assert_eq!(rest("/admin/cards/*/wipe", "/admin/cards/7/wipe"), Some("7"));
+        assert_eq!(rest("/admin/cards/*/wipe", "/admin/cards/7/8/wipe"), None);
+        assert_eq!(rest("/admin/cards/*", "/admin/cards/7/8"), None);
+        assert_eq!(rest("/pay", "/pay/"), None);
+    }
+}

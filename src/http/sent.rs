@@ -1,0 +1,63 @@
+//! What was sent with a request and is not read yet: it is read by its handler, up to the limit of its route.
+
+use super::answer::Answer;
+use super::bodies::{self, Body, Text, Unread};
+use super::refusals::error;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, StatusCode};
+
+pub struct Sent {
+    request: Request<Incoming>,
+    limit: usize,
+    /// What the path has in place of the route's `*`.
+    pub rest: String,
+}
+
+impl Sent {
+    pub fn new(request: Request<Incoming>, limit: usize, rest: String) -> Sent {
+        Sent { request, limit, rest }
+    }
+
+    pub fn method(&self) -> &Method {
+        self.request.method()
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
+    /// The text behind the `?`.
+    pub fn query(&self) -> &str {
+        self.request.uri().query().unwrap_or_default()
+    }
+
+    /// The body, which must be UTF-8, or the answer that says what is wrong with it.
+    pub async fn text(self) -> Result<Text, Answer> {
+        let (status, message) = match bodies::read(self.request, self.limit).await.map(Body::into_text) {
+            Ok(Ok(text)) => return Ok(text),
+            Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
+            Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(Unread::Broken) => (StatusCode::BAD_REQUEST, "the body was not sent whole"),
+            Err(Unread::Late) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+            Err(Unread::Crowded) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again")
+            }
+        };
+        let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
+        Err(error(status, code, message))
+    }
+
+    /// The body as far as `keep` says, see [`bodies::read_if`].
+    pub async fn read_if(
+        self,
+        keep: impl FnMut(usize) -> Result<bool, Unread>,
+    ) -> Result<Option<Body>, Unread> {
+        bodies::read_if(self.request, self.limit, keep).await
+    }
+
+    /// For a connection that goes on as something else.
+    pub fn into_request(self) -> Request<Incoming> {
+        self.request
+    }
+}

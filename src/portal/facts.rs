@@ -1,0 +1,329 @@
+//! Which state of the page a guest is shown, from plain facts: nothing is asked here, so every case is a row of a table.
+
+use super::notice::Notice;
+use super::quantity::Quantity;
+use super::states::{Asking, Kept, Offer, OfferedMint, Online, Paid, PaidStep, Pay, State, Waiting};
+use crate::units::{Allotment, Millis, Sats};
+
+/// A step that takes longer says what it waits for.
+const PATIENCE: Millis = Millis::from_secs(5);
+
+/// What is known of a guest who asks for the page.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// It uses the internet without paying.
+    pub is_trusted: bool,
+    /// What it has bought here last.
+    pub session: Option<Bought>,
+    /// It wants to choose another amount.
+    pub is_choosing: bool,
+    /// The request that the page's address names.
+    pub named: Option<RequestFacts<'a>>,
+    /// The guest's request for internet that has not ended.
+    pub unfinished: Option<RequestFacts<'a>>,
+    /// An invoice of this guest has just ended; a late payment would still count.
+    pub is_late: bool,
+    pub kept: Kept<'a>,
+    pub stock: Stock<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Bought {
+    pub left: Quantity,
+    pub is_running: bool,
+}
+
+/// A request of a guest, as far as the page shows it.
+#[derive(Clone, Debug)]
+pub struct RequestFacts<'a> {
+    pub request_id: &'a str,
+    pub amount: Sats,
+    pub buys: Quantity,
+    pub step: RequestStep<'a>,
+    /// How long it has come no further.
+    pub waited: Millis,
+    /// A payment that arrives now is in time.
+    pub is_payable: bool,
+    /// All invoices of it have run out.
+    pub has_expired: bool,
+}
+
+/// How far a request has come.
+#[derive(Clone, Debug)]
+pub enum RequestStep<'a> {
+    /// Its mint is asked for the invoice.
+    Asking,
+    /// The invoice waits to be paid, and is shown so.
+    Unpaid(Pay<'a>),
+    Paid,
+    /// Its mint has handed the payment over; the gate is not open yet.
+    Granted,
+    /// There is nothing to show of it: the session or the choice says more.
+    Ended,
+}
+
+/// What is sold here, and by which mints.
+#[derive(Clone, Debug)]
+pub struct Stock<'a> {
+    pub step: Quantity,
+    /// The most steps of one purchase.
+    pub max_steps: u64,
+    pub mints: Vec<StockedMint<'a>>,
+    /// Why the router could not honour a sale now.
+    pub closed: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct StockedMint<'a> {
+    pub mint: OfferedMint<'a>,
+    pub seems_reachable: bool,
+}
+
+/// The state of the guest's page.
+pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
+    let online = facts.session.filter(|session| session.is_running);
+    let request = match &facts.named {
+        Some(named) if facts.is_choosing && (named.is_asking() || named.is_payable) => None,
+        Some(named) => Some(named),
+        None if facts.is_choosing => None,
+        None if online.is_some() => facts.unfinished.as_ref().filter(|request| !request.is_payable),
+        None => facts.unfinished.as_ref(),
+    };
+    if let Some(state) = request.and_then(RequestFacts::state) {
+        return state;
+    }
+    if facts.is_trusted {
+        return State::Online(Online { left: None, offer: None, kept: Kept::No });
+    }
+    // A guest who was choosing another amount while this one was paid has nothing left to choose.
+    let is_choosing = facts.is_choosing && request.is_none();
+    let expired = request.filter(|request| request.has_expired);
+    let mut notices = facts.stock.notices();
+    if let (Some(request), None) = (expired, online) {
+        notices.insert(0, Notice::InvoiceExpired { request_id: request.request_id });
+    }
+    let unpaid_request = facts.unfinished.as_ref().map(|request| request.request_id);
+    let offer = Offer { is_late: facts.is_late, ..facts.stock.offer(notices, unpaid_request) };
+    match (online, facts.session) {
+        (Some(session), _) if !is_choosing => {
+            State::Online(Online { left: Some(session.left), offer: Some(offer), kept: facts.kept })
+        }
+        (None, Some(_)) if !is_choosing && expired.is_none() => State::Ended(offer),
+        _ => State::Choose(offer),
+    }
+}
+
+impl<'a> RequestFacts<'a> {
+    fn is_asking(&self) -> bool {
+        matches!(self.step, RequestStep::Asking)
+    }
+
+    /// `None`: the offer or the session says more.
+    fn state(&self) -> Option<State<'a>> {
+        let is_slow = self.waited > PATIENCE;
+        let paid = |done, waiting: Waiting| {
+            let (request_id, amount, buys) = (self.request_id, self.amount, self.buys);
+            State::Paid(Paid { request_id, amount, buys, done, waiting: is_slow.then_some(waiting) })
+        };
+        match &self.step {
+            RequestStep::Asking => Some(State::Asking(Asking { request_id: Some(self.request_id), is_slow })),
+            RequestStep::Unpaid(pay) => Some(State::Pay(pay.clone())),
+            RequestStep::Paid => Some(paid(PaidStep::Received, Waiting::Mint)),
+            RequestStep::Granted => Some(paid(PaidStep::Claimed, Waiting::Gate)),
+            RequestStep::Ended => None,
+        }
+    }
+}
+
+impl<'a> Stock<'a> {
+    /// The mints that can be used now.
+    pub fn mints(&self) -> Vec<OfferedMint<'a>> {
+        let usable = self.mints.iter().filter(|stocked| stocked.seems_reachable && self.closed.is_none());
+        usable.map(|stocked| stocked.mint).collect()
+    }
+
+    /// What a guest should know before choosing.
+    pub fn notices(&self) -> Vec<Notice<'a>> {
+        if let Some(code) = self.closed {
+            return vec![Notice::CannotSell { code }];
+        }
+        let away = || self.mints.iter().filter(|stocked| !stocked.seems_reachable);
+        if away().count() == self.mints.len() {
+            return vec![Notice::NoMint];
+        }
+        away().map(|stocked| Notice::MintAway { url: stocked.mint.url }).collect()
+    }
+
+    /// What can be bought at once.
+    pub fn limits(&self) -> Notice<'a> {
+        let least = self.mints.iter().map(|stocked| stocked.mint.min_steps).min().unwrap_or(1);
+        let steps = |steps: u64| Quantity {
+            amount: Allotment(self.step.amount.0.saturating_mul(steps)),
+            ..self.step
+        };
+        Notice::AmountRefused { least: steps(least), most: steps(self.max_steps) }
+    }
+
+    /// The offer, with these notices and the guest's request that can still be paid.
+    pub fn offer(&self, notices: Vec<Notice<'a>>, unpaid_request: Option<&'a str>) -> Offer<'a> {
+        let (step, max_steps, mints) = (self.step, self.max_steps, self.mints());
+        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Quantity =
+        Quantity { metric: crate::config::Metric::Milliseconds, amount: Allotment(60_000) };
+    const MINT: OfferedMint = OfferedMint { url: "https://m.example", price_per_step: Sats(1), min_steps: 2 };
+
+    fn stranger<'a>() -> Facts<'a> {
+        let mints = vec![StockedMint { mint: MINT, seems_reachable: true }];
+        Facts {
+            is_trusted: false,
+            session: None,
+            is_choosing: false,
+            named: None,
+            unfinished: None,
+            is_late: false,
+            kept: Kept::No,
+            stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None },
+        }
+    }
+
+    fn request(step: RequestStep<'static>) -> Option<RequestFacts<'static>> {
+        Some(RequestFacts {
+            request_id: "r1",
+            amount: Sats(2),
+            buys: MINUTE,
+            is_payable: matches!(step, RequestStep::Unpaid(_)),
+            has_expired: false,
+            step,
+            waited: Millis::ZERO,
+        })
+    }
+
+    fn unpaid() -> Option<RequestFacts<'static>> {
+        request(RequestStep::Unpaid(Pay {
+            request_id: "r1",
+            invoice: "lnbc1",
+            amount: Sats(2),
+            buys: MINUTE,
+            expires_in: Millis::from_secs(60),
+            online: false,
+            by_card: false,
+            grace: None,
+        }))
+    }
+
+    fn expired() -> Option<RequestFacts<'static>> {
+        request(RequestStep::Ended).map(|ended| RequestFacts { has_expired: true, ..ended })
+    }
+
+    fn slow(request: Option<RequestFacts<'static>>) -> Option<RequestFacts<'static>> {
+        request.map(|request| RequestFacts { waited: Millis::from_secs(6), ..request })
+    }
+
+    const RUNNING: Option<Bought> = Some(Bought { left: MINUTE, is_running: true });
+    const OVER: Option<Bought> = Some(Bought { left: MINUTE, is_running: false });
+
+    /// A state in a few words.
+    fn told(state: &State) -> String {
+        match state {
+            State::Choose(offer) => format!("choose{}", with(offer)),
+            State::Ended(offer) => format!("ended{}", with(offer)),
+            State::Asking(asking) => if asking.is_slow { "asking, slow" } else { "asking" }.to_owned(),
+            State::Pay(pay) => format!("pay {}", pay.request_id),
+            State::Paid(paid) => format!("{:?} {:?}", paid.done, paid.waiting),
+            State::Online(Online { left: None, .. }) => "free".to_owned(),
+            State::Online(Online { offer, .. }) => format!("online{}", offer.as_ref().map_or("", with)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn with(offer: &Offer) -> &'static str {
+        match (offer.notices.first(), offer.unpaid_request) {
+            (Some(Notice::InvoiceExpired { .. }), _) => ", expired",
+            (Some(_), _) => ", noticed",
+            (None, Some(_)) => ", unpaid",
+            (None, None) => "",
+        }
+    }
+
+    #[test]
+    fn every_guest_is_shown_what_concerns_it_most() {
+        let paid = || request(RequestStep::Paid);
+        let cases = [
+            ("choose", stranger()),
+            ("free", Facts { is_trusted: true, ..stranger() }),
+            ("free", Facts { is_trusted: true, session: RUNNING, ..stranger() }),
+            ("pay r1", Facts { is_trusted: true, named: unpaid(), ..stranger() }),
+            ("online", Facts { session: RUNNING, ..stranger() }),
+            ("ended", Facts { session: OVER, ..stranger() }),
+            // What is under way comes first, whether the address names it or not.
+            ("pay r1", Facts { unfinished: unpaid(), ..stranger() }),
+            ("pay r1", Facts { named: unpaid(), unfinished: unpaid(), ..stranger() }),
+            ("asking", Facts { named: request(RequestStep::Asking), ..stranger() }),
+            ("asking, slow", Facts { named: slow(request(RequestStep::Asking)), ..stranger() }),
+            ("Received None", Facts { unfinished: paid(), ..stranger() }),
+            ("Received Some(Mint)", Facts { unfinished: slow(paid()), ..stranger() }),
+            ("Claimed Some(Gate)", Facts { named: slow(request(RequestStep::Granted)), ..stranger() }),
+            // A session is not hidden by an invoice for more, unless that is asked for, or paid.
+            ("online, unpaid", Facts { session: RUNNING, unfinished: unpaid(), ..stranger() }),
+            ("pay r1", Facts { session: RUNNING, named: unpaid(), ..stranger() }),
+            ("Received None", Facts { session: RUNNING, unfinished: paid(), ..stranger() }),
+            ("online", Facts { session: RUNNING, named: request(RequestStep::Ended), ..stranger() }),
+            ("online", Facts { session: RUNNING, named: expired(), ..stranger() }),
+            // Choosing another amount leaves what is unpaid payable.
+            ("choose", Facts { is_choosing: true, session: RUNNING, ..stranger() }),
+            ("choose", Facts { is_choosing: true, session: OVER, ..stranger() }),
+            (
+                "choose, unpaid",
+                Facts { is_choosing: true, named: unpaid(), unfinished: unpaid(), ..stranger() },
+            ),
+            ("choose, unpaid", Facts { is_choosing: true, unfinished: unpaid(), ..stranger() }),
+            ("choose", Facts { is_choosing: true, named: request(RequestStep::Asking), ..stranger() }),
+            ("Received None", Facts { is_choosing: true, named: paid(), ..stranger() }),
+            (
+                "online",
+                Facts {
+                    is_choosing: true,
+                    named: request(RequestStep::Ended),
+                    session: RUNNING,
+                    ..stranger()
+                },
+            ),
+            // An invoice that ran out is said to.
+            ("choose, expired", Facts { named: expired(), ..stranger() }),
+            ("choose, expired", Facts { named: expired(), session: OVER, ..stranger() }),
+            ("ended", Facts { named: request(RequestStep::Ended), session: OVER, ..stranger() }),
+        ];
+        for (number, (expected, facts)) in cases.iter().enumerate() {
+            assert_eq!(told(&page(facts)), *expected, "case {number}: {facts:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sold_is_said_above_the_choice() {
+        let stocked = |reachable: [bool; 2], closed| Stock {
+            mints: reachable.map(|seems_reachable| StockedMint { mint: MINT, seems_reachable }).to_vec(),
+            closed,
+            ..stranger().stock
+        };
+        let away = Notice::MintAway { url: MINT.url };
+        for (reachable, closed, notices, mints) in [
+            ([true, true], None, vec![], 2),
+            ([true, false], None, vec![away], 1),
+            ([false, false], None, vec![Notice::NoMint], 0),
+            ([true, true], Some("GATE_DOWN"), vec![Notice::CannotSell { code: "GATE_DOWN" }], 0),
+        ] {
+            let stock = stocked(reachable, closed);
+            assert_eq!((stock.notices(), stock.mints().len()), (notices, mints));
+        }
+        let hour = Quantity { amount: Allotment(3_600_000), ..MINUTE };
+        let two = Quantity { amount: Allotment(120_000), ..MINUTE };
+        assert_eq!(stranger().stock.limits(), Notice::AmountRefused { least: two, most: hour });
+    }
+}

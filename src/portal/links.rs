@@ -1,0 +1,47 @@
+//! The addresses of the page's states.
+
+use super::lang::Lang;
+use crate::form::query_value;
+
+/// Where a guest goes to see a request, or `/`; with the language when the guest chose it.
+pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
+    let mut parts = Vec::new();
+    if let Some(id) = request_id {
+        parts.push(format!("r={}", query_value(id)));
+    }
+    if let Some(lang) = lang {
+        parts.push(format!("lang={}", lang.tag()));
+    }
+    if parts.is_empty() {
+        "/".to_owned()
+    } else {
+        format!("/?{}", parts.join("&"))
+    }
+}
+
+/// Where one of the other ways is gone.
+pub fn way_location(way: &str, lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?way={way}{lang}")
+}
+
+/// Where a card is shown, for an open request or for a new one.
+pub(super) fn card_location(request_id: Option<&str>, lang: Option<Lang>) -> String {
+    location(request_id, lang).replacen("/?", "/?way=card&", 1)
+}
+
+/// Where a guest sees what becomes of the card that it has shown.
+pub fn shown_card_location(lang: Option<Lang>) -> String {
+    way_location("card&shown=1", lang)
+}
+
+/// Where a guest sees what becomes of its token.
+pub fn token_location(id: &str, lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?token={}{lang}", query_value(id))
+}
+
+/// Where a guest chooses again while the invoice of a request stays payable.
+pub(super) fn choosing_again(request_id: &str, lang: Option<Lang>) -> String {
+    location(Some(request_id), lang).replacen('?', "?choose=1&", 1)
+}

@@ -1,0 +1,211 @@
+//! Every state of the page as plain facts: what is shown in it, and nothing of how.
+
+use super::notice::Notice;
+use super::quantity::Quantity;
+use crate::units::{Millis, Sats};
+
+#[derive(Clone, Debug)]
+pub enum State<'a> {
+    Choose(Offer<'a>),
+    Asking(Asking<'a>),
+    Pay(Pay<'a>),
+    Paid(Paid<'a>),
+    Online(Online<'a>),
+    Ended(Offer<'a>),
+    Trouble(Trouble<'a>),
+    PayWithEcash(PayWithEcash<'a>),
+    PayWithCard(PayWithCard<'a>),
+    Receiving(Receiving<'a>),
+    ShowTicket(ShowTicket<'a>),
+    OwnTicket(OwnTicket<'a>),
+}
+
+/// The mint is asked for an invoice, or a card's bank to pay one.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// `None`: a card was shown.
+    pub request_id: Option<&'a str>,
+    /// For more than 5 s.
+    pub is_slow: bool,
+}
+
+/// An invoice that waits to be paid.
+#[derive(Clone, Debug)]
+pub struct Pay<'a> {
+    pub request_id: &'a str,
+    /// BOLT 11 text, as the mint wrote it.
+    pub invoice: &'a str,
+    pub amount: Sats,
+    pub buys: Quantity,
+    /// Until the invoice's own expiry.
+    pub expires_in: Millis,
+    /// A session runs meanwhile; this is a top-up.
+    pub online: bool,
+    /// A card's issuer has the invoice.
+    pub by_card: bool,
+    /// For so long yet the guest may use a little of the internet, to pay.
+    pub grace: Option<Millis>,
+}
+
+/// A payment on its way to a session.
+#[derive(Clone, Debug)]
+pub struct Paid<'a> {
+    pub request_id: &'a str,
+    pub amount: Sats,
+    pub buys: Quantity,
+    pub done: PaidStep,
+    /// Set once a step takes more than 5 s.
+    pub waiting: Option<Waiting>,
+}
+
+/// How far a payment has come; each step includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PaidStep {
+    Received,
+    Claimed,
+    Online,
+}
+
+/// What a payment waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Mint,
+    Gate,
+}
+
+/// A guest who may use the internet now.
+#[derive(Clone, Debug)]
+pub struct Online<'a> {
+    /// `None`: without end and without paying.
+    pub left: Option<Quantity>,
+    /// What can be added.
+    pub offer: Option<Offer<'a>>,
+    pub kept: Kept<'a>,
+}
+
+/// Something went wrong. What became of the money is always said.
+#[derive(Clone, Debug)]
+pub struct Trouble<'a> {
+    pub request_id: Option<&'a str>,
+    pub reason: Reason,
+    pub money: Money,
+    /// The correlation id under which the log has the cause.
+    pub code: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    MintUnavailable,
+    InvoiceExpired,
+    PaymentFailed,
+    ClaimFailed,
+    RequestNotFound,
+    RateLimited,
+    CannotSell,
+    UnknownDevice,
+    AmountRefused,
+    /// A token has been sent to its mint, and what became of it is not known yet.
+    TokenUnknown,
+    Internal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Money {
+    NothingTaken,
+    LookedUp,
+    WillOpen,
+}
+
+/// What is sold, under which conditions.
+#[derive(Clone, Debug)]
+pub struct Offer<'a> {
+    pub step: Quantity,
+    /// The most steps of one purchase.
+    pub max_steps: u64,
+    /// The mints that can be used right now, the preselected one first. None: there is nothing to choose.
+    pub mints: Vec<OfferedMint<'a>>,
+    /// What the guest should know before choosing.
+    pub notices: Vec<Notice<'a>>,
+    /// An invoice of this guest that can still be paid.
+    pub unpaid_request: Option<&'a str>,
+    /// An invoice of this guest has just ended; a late payment would still count.
+    pub is_late: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferedMint<'a> {
+    pub url: &'a str,
+    pub price_per_step: Sats,
+    pub min_steps: u64,
+}
+
+/// Where the link of a card is pasted.
+#[derive(Clone, Debug)]
+pub struct PayWithCard<'a> {
+    /// What can be bought; its notices come first.
+    pub offer: Offer<'a>,
+    /// The open invoice that the card is to pay instead.
+    pub open: Option<Pay<'a>>,
+}
+
+/// Where a token is pasted.
+#[derive(Clone, Debug)]
+pub struct PayWithEcash<'a> {
+    pub step: Quantity,
+    /// The mints whose ecash is taken now.
+    pub mints: &'a [OfferedMint<'a>],
+    pub notices: &'a [Notice<'a>],
+    /// What was sent and not taken: it is still the guest's.
+    pub token: &'a str,
+    /// By what the refused token can be looked at again.
+    pub id: Option<&'a str>,
+    /// What this guest has left of what it has paid for.
+    pub left: Option<Quantity>,
+    /// What asks a wallet on the same phone for ecash (NUT-18), if there is an address to send it to.
+    pub request: Option<&'a str>,
+}
+
+/// A token on its way to a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Receiving<'a> {
+    pub id: &'a str,
+    pub at: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its mint is asked; when slow, for more than 5 s.
+    Mint,
+    SlowMint,
+    /// The mint was asked and has not said whether it took it.
+    Unknown,
+    /// Paid, and the gate not open yet.
+    Gate,
+}
+
+/// Where the ticket of an earlier payment is typed in.
+#[derive(Clone, Debug)]
+pub struct ShowTicket<'a> {
+    pub typed: &'a str,
+    pub notices: &'a [Notice<'a>],
+}
+
+/// A guest's own ticket.
+#[derive(Clone, Debug)]
+pub struct OwnTicket<'a> {
+    /// As far as the router knows it in clear text.
+    pub ticket: Option<&'a str>,
+    /// The address that shows it here: what the code says to a camera.
+    pub link: &'a str,
+    pub notices: &'a [Notice<'a>],
+}
+
+/// What a guest who is online is shown of its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept<'a> {
+    /// Nothing: it has none, or this is not the router's own page.
+    No,
+    /// That a new one can be made.
+    Unknown,
+    Shown(&'a str),
+}
