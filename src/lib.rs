@@ -6,11 +6,11 @@
 
 pub mod bech32;
 pub mod clock;
-pub mod correlation;
 #[cfg(test)]
 mod folder;
 pub mod form;
 pub mod hex;
+pub mod correlation;
 pub mod json;
 pub mod mac;
 pub mod pace;
