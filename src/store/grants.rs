@@ -1,6 +1,7 @@
 //! Grants: one row for each payment that was turned into access, under the reference that makes it count once.
 
 use super::accounts::{account_of, first_ticket};
+use super::reference::Reference;
 use super::sessions::{extend_session, session_by_account, SessionRow};
 use super::{Store, StoreError};
 use crate::config::{Metric, MintUrl};
@@ -16,7 +17,7 @@ const SLACK: u64 = 3600;
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
-    pub reference: String,
+    pub reference: Reference,
     pub mac: MacAddr,
     pub venue: String,
     pub amount: Sats,
@@ -42,7 +43,7 @@ impl NewGrant {
     /// As a column of a journal that grants later.
     pub(super) fn to_text(&self) -> String {
         json!({
-            "reference": self.reference,
+            "reference": self.reference.to_string(),
             "mac": self.mac.to_string(),
             "venue": self.venue,
             "amount": self.amount.0,
@@ -61,7 +62,7 @@ impl NewGrant {
         let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
         let amount = Sats(number("amount")?);
         Ok(NewGrant {
-            reference: field("reference")?.to_owned(),
+            reference: Reference::read(field("reference")?),
             mac: field("mac")?.parse().map_err(|_| unreadable())?,
             venue: field("venue")?.to_owned(),
             amount,
@@ -143,14 +144,17 @@ pub(super) fn add_grant(
 }
 
 /// The session that this payment went into, as it is now; `None` if the payment was never granted.
-pub(super) fn granted_session(db: &Connection, reference: &str) -> Result<Option<SessionRow>, StoreError> {
+pub(super) fn granted_session(
+    db: &Connection,
+    reference: &Reference,
+) -> Result<Option<SessionRow>, StoreError> {
     Ok(known_grant(db, reference)?.and_then(|(_, session)| session))
 }
 
 /// What was paid under this reference, and the session it went into as it is now, if that is still there.
 pub(super) fn known_grant(
     db: &Connection,
-    reference: &str,
+    reference: &Reference,
 ) -> Result<Option<(Sats, Option<SessionRow>)>, StoreError> {
     let granted = db
         .query_row(
@@ -166,7 +170,7 @@ pub(super) fn known_grant(
 /// Notes which keyset the proofs are of that came for a grant.
 pub(super) fn note_keyset(
     tx: &Transaction,
-    reference: &str,
+    reference: &Reference,
     mint: &MintUrl,
     keyset: &str,
 ) -> Result<(), StoreError> {
