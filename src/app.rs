@@ -11,7 +11,7 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::commands::Desk;
-use crate::config::{netifd, Config, MintUrl, Problem, Severity, Venue};
+use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Severity, Venue};
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
@@ -51,12 +51,12 @@ const BLOCKING_THREADS: usize = 8;
 pub fn run(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
         Ok((config, warnings)) => {
-            ops::log::start(config.main.log_target, config.main.log_level);
+            ops::log::start(config.main.log_target, config.main.log_format, config.main.log_level);
             report(path, &warnings);
             config
         }
         Err(problems) => {
-            ops::log::start(crate::config::LogTarget::Syslog, log::LevelFilter::Info);
+            ops::log::start(LogTarget::Syslog, LogFormat::Text, log::LevelFilter::Info);
             report(path, &problems);
             return ExitCode::FAILURE;
         }
@@ -209,9 +209,7 @@ impl App {
         }
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        shop.access.tend(shop.invoices.counts().1 > 0).await;
-        shop.invoices.tend_graces();
-        shop.invoices.forget_finished();
+        shop.tend().await;
         self.housekeeping.tend(&shop, now);
     }
 
@@ -237,8 +235,7 @@ impl App {
 
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
-            shop.invoices.on_mint_event(mint, event);
-            shop.wallet.on_mint_event(mint, event);
+            shop.on_mint_event(mint, event);
         }
     }
 
@@ -278,7 +275,12 @@ impl App {
         let disabled = !new.main.enabled;
         new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
-            (main.state_dir.clone(), main.run_dir.clone(), main.log_target, main.ca_file.clone())
+            (
+                main.state_dir.clone(),
+                main.run_dir.clone(),
+                (main.log_target, main.log_format),
+                main.ca_file.clone(),
+            )
         };
         let moved = fixed(&old.main) != fixed(&new.main);
         let named = {
@@ -290,11 +292,13 @@ impl App {
                 !before.iter().flatten().any(|known| known == file) && !file.starts_with(&old.main.state_dir)
             })
         };
-        (new.main.state_dir, new.main.run_dir, new.main.log_target, new.main.ca_file) = fixed(&old.main);
+        let log;
+        (new.main.state_dir, new.main.run_dir, log, new.main.ca_file) = fixed(&old.main);
+        (new.main.log_target, new.main.log_format) = log;
         let waiting = [
             disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
             moved.then_some(
-                "state_dir, run_dir, log_target and ca_file change only when the service is restarted",
+                "state_dir, run_dir, log_target, log_format and ca_file change only when the service is restarted",
             ),
             // A jail has the files that were named when it was made.
             named.then_some("another file is named: under procd it is seen when the service is restarted"),

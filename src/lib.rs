@@ -12,6 +12,7 @@ pub mod bech32;
 pub mod clock;
 pub mod form;
 pub mod hex;
+pub mod correlation;
 pub mod json;
 pub mod mac;
 pub mod pace;

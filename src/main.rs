@@ -10,7 +10,7 @@ use tollgated::{app, config, control, ops};
 const ABOVE: Above = Above {
     daemon: |config| app::run(config),
     ask: control::ask,
-    log: |main| ops::log::start(main.log_target, main.log_level),
+    log: |main| ops::log::start(main.log_target, main.log_format, main.log_level),
 };
 
 struct Line {

@@ -77,6 +77,7 @@ pub struct Main {
     pub guest_connections: usize,
     pub log_level: log::LevelFilter,
     pub log_target: LogTarget,
+    pub log_format: LogFormat,
     /// Certificates (PEM) that are trusted besides the public ones.
     pub ca_file: Option<PathBuf>,
     /// How long after an invoice's own expiry its payment is still looked for.
@@ -100,6 +101,15 @@ pub enum MintProxyAuth {
 pub enum LogTarget {
     Syslog,
     Stderr,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// A guest network and what is sold there.

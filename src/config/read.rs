@@ -118,6 +118,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
     let guest_connections = fields.one("guest_connections", |text| values::count(text, 4096));
     let log_level = fields.one("log_level", values::log_level);
     let log_target = fields.one("log_target", values::log_target);
+    let log_format = fields.one("log_format", values::log_format);
     let ca_file = fields.optional("ca_file", values::plain_path);
     let invoice_grace = fields.one("invoice_grace", values::seconds);
     let mint_proxy_auth = fields.one("mint_proxy_auth", values::mint_proxy_auth);
@@ -156,6 +157,7 @@ fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
         guest_connections: guest_connections?,
         log_level: log_level?,
         log_target: log_target?,
+        log_format: log_format?,
         ca_file: ca_file?,
         invoice_grace: invoice_grace?,
         mint_proxy_auth: mint_proxy_auth?,

@@ -42,6 +42,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "guest_connections", Default::Text("64")),
     one(MAIN, "log_level", Default::Text("info")),
     one(MAIN, "log_target", Default::Text("syslog")),
+    one(MAIN, "log_format", Default::Text("text")),
     one(MAIN, "ca_file", Default::Nothing),
     one(MAIN, "invoice_grace", Default::Text("86400")),
     one(MAIN, "mint_proxy_auth", Default::Text("none")),

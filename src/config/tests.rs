@@ -66,6 +66,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
             guest_connections: 64,
             log_level: log::LevelFilter::Info,
             log_target: LogTarget::Syslog,
+            log_format: LogFormat::Text,
             ca_file: Some("/etc/ssl/local-ca.pem".into()),
             invoice_grace: Millis::from_secs(86_400),
             mint_proxy_auth: MintProxyAuth::Nothing,

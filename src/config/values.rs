@@ -1,7 +1,7 @@
 //! From the text of one option to a type that cannot be wrong. Each error says what would be right.
 
 use super::problem::shown;
-use super::{LogTarget, Metric, MintProxyAuth, MintUrl, Unit};
+use super::{LogFormat, LogTarget, Metric, MintProxyAuth, MintUrl, Unit};
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats};
 use std::net::{IpAddr, SocketAddr};
@@ -139,6 +139,14 @@ pub fn log_target(text: &str) -> Parsed<LogTarget> {
         "syslog" => Ok(LogTarget::Syslog),
         "stderr" => Ok(LogTarget::Stderr),
         _ => Err(format!("{} is no log target: use syslog or stderr", shown(text))),
+    }
+}
+
+pub fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{} is no log format: use text or json", shown(text))),
     }
 }
 

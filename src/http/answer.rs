@@ -1,5 +1,6 @@
 //! The shapes of answers: pages, JSON, redirects, errors.
 
+use crate::correlation::CorrelationId;
 use crate::portal;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -14,9 +15,6 @@ pub fn html(status: StatusCode, page: String) -> Answer {
     let headers = answer.headers_mut();
     headers
         .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(portal::CONTENT_SECURITY_POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Not "no-referrer": then browsers would say "null" for the origin of our own forms.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     answer
 }
 
@@ -58,6 +56,17 @@ pub fn redirect(status: StatusCode, location: &str) -> Answer {
         "<!doctype html><title>Wi-Fi</title><p><a href=\"{location}\">Open the Wi-Fi portal</a></p>\n"
     )));
     answer
+}
+
+/// What goes with every answer: nothing in it is taken for anything else than it says, no address of a page is told to
+/// others, and the request has a name.
+pub fn complete(answer: &mut Answer, id: &CorrelationId) {
+    let headers = answer.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert("x-request-id", id);
+    }
 }
 
 fn plain(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {

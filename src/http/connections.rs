@@ -6,11 +6,12 @@ use super::dispatch;
 use super::entrance::{Audience, Entrance};
 use super::line::{FirstHead, Line, Metered, MAX_HEAD, SERVED, SOCKET, WAITING};
 use super::Edge;
+use crate::correlation::{self, CorrelationId};
 use crate::network::neighbours;
 use crate::task;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -122,7 +123,9 @@ async fn answer_one(
         line.place.begin();
     }
     request.extensions_mut().insert(line.clone());
-    let answer = dispatch::answer(&edge, &at, request).await;
+    let id = request_id(at.audience, request.headers());
+    let mut answer = correlation::within(id.clone(), dispatch::answer(&edge, &at, request)).await;
+    answer::complete(&mut answer, &id);
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();
@@ -131,6 +134,19 @@ async fn answer_one(
     }
     line.begin_head();
     Ok(until_written(answer, &line.place).await)
+}
+
+/// The id that a request goes by: the operator's side may bring one, guests may not.
+fn request_id(audience: Audience, headers: &HeaderMap) -> CorrelationId {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let brought = || {
+        let own = text("x-request-id").and_then(CorrelationId::parse);
+        own.or_else(|| text("traceparent").and_then(CorrelationId::of_traceparent))
+    };
+    Some(audience)
+        .filter(|at| *at == Audience::Admin)
+        .and_then(|_| brought())
+        .unwrap_or_else(CorrelationId::make)
 }
 
 /// The answer, which is held against its connection until it is written.
@@ -163,5 +179,27 @@ struct Unwritten {
 impl AsRef<[u8]> for Unwritten {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_operators_side_names_its_requests() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", TRACE.parse().unwrap());
+        let id = |audience, headers: &HeaderMap| request_id(audience, headers).to_string();
+        assert_eq!(id(Audience::Admin, &headers), "4bf92f3577b34da6a3ce929d0e0e4736");
+        headers.insert("x-request-id", "deploy-42".parse().unwrap());
+        assert_eq!(id(Audience::Admin, &headers), "deploy-42");
+        for audience in [Audience::Guest, Audience::TollGate, Audience::MintProxy, Audience::Card] {
+            assert_eq!(id(audience, &headers).len(), 16);
+        }
+        headers.insert("x-request-id", "short".parse().unwrap());
+        headers.insert("traceparent", "short".parse().unwrap());
+        assert_eq!(id(Audience::Admin, &headers).len(), 16);
     }
 }

@@ -4,6 +4,7 @@ use super::answer::{self, Answer};
 use super::asker::Asker;
 use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
+use super::error_body::no_such_path;
 use super::origin::{may_see_ticket, origin_allowed, AskedAt};
 use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
 use super::route::{Guard, Handler, Route, Verb};
@@ -107,6 +108,9 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
     };
     let (route, rest) = match find(at.audience, request.method(), &path) {
         Ok(found) => found,
+        Err(answer) if at.audience == Audience::Admin && answer.status() == StatusCode::NOT_FOUND => {
+            return no_such_path();
+        }
         Err(answer) => return *answer,
     };
     let sent = Sent::new(request, route.limit, rest.to_owned());

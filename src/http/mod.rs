@@ -15,6 +15,7 @@ mod crowd;
 mod dispatch;
 mod ecash;
 mod entrance;
+mod error_body;
 mod line;
 mod listeners;
 mod mint_requests;

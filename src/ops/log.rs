@@ -3,21 +3,23 @@
 //! Only our own lines: what the libraries log about requests and frames may hold tokens and invoices.
 
 use crate::clock::timestamp;
-use crate::config::LogTarget;
+use crate::config::{LogFormat, LogTarget};
+use crate::correlation::{self, CorrelationId};
+use crate::json::json;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fmt::Display;
 use std::io::Write;
 use std::panic::Location;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+use syslog::{Facility, Logger, LoggerBackend, Severity};
 
 /// Starts logging. Without a syslog daemon the lines go to stderr, which procd forwards.
-pub fn start(target: LogTarget, level: LevelFilter) {
+pub fn start(target: LogTarget, format: LogFormat, level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| report_fault(panic.location())));
     let sink: Box<dyn Log> = match target {
-        LogTarget::Syslog => syslog_logger().unwrap_or_else(|| Box::new(Stderr)),
-        LogTarget::Stderr => Box::new(Stderr),
+        LogTarget::Syslog => syslog_logger(format).unwrap_or_else(|| Box::new(Stderr(format))),
+        LogTarget::Stderr => Box::new(Stderr(format)),
     };
     if log::set_boxed_logger(Box::new(OurOwn(sink))).is_ok() {
         log::set_max_level(level);
@@ -52,12 +54,15 @@ impl Log for OurOwn {
     fn flush(&self) {}
 }
 
-fn syslog_logger() -> Option<Box<dyn Log>> {
+fn syslog_logger(format: LogFormat) -> Option<Box<dyn Log>> {
     let logger = syslog::unix(Rfc3164 { pid: std::process::id() }).ok()?;
-    Some(Box::new(Syslog(Mutex::new(logger))))
+    Some(Box::new(Syslog { format, logger: Mutex::new(logger) }))
 }
 
-struct Syslog(Mutex<Logger<LoggerBackend, Rfc3164>>);
+struct Syslog {
+    format: LogFormat,
+    logger: Mutex<Logger<LoggerBackend, Rfc3164>>,
+}
 
 impl Log for Syslog {
     fn enabled(&self, _: &Metadata) -> bool {
@@ -65,13 +70,17 @@ impl Log for Syslog {
     }
 
     fn log(&self, record: &Record) {
-        let mut logger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = match self.format {
+            LogFormat::Text => told(record.args(), correlation::current()),
+            LogFormat::Json => as_json(record, correlation::current()),
+        };
+        let mut logger = self.logger.lock().unwrap_or_else(PoisonError::into_inner);
         // A syslog daemon that went away must not stop ours.
         let _ = match record.level() {
-            Level::Error => logger.err(record.args()),
-            Level::Warn => logger.warning(record.args()),
-            Level::Info => logger.info(record.args()),
-            Level::Debug | Level::Trace => logger.debug(record.args()),
+            Level::Error => logger.err(text),
+            Level::Warn => logger.warning(text),
+            Level::Info => logger.info(text),
+            Level::Debug | Level::Trace => logger.debug(text),
         };
     }
 
@@ -84,16 +93,39 @@ struct Rfc3164 {
     pid: u32,
 }
 
-impl<T: Display> LogFormat<T> for Rfc3164 {
+impl<T: Display> syslog::LogFormat<T> for Rfc3164 {
     fn format<W: Write>(&self, w: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
         let priority = Facility::LOG_DAEMON as u8 | severity as u8;
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let stamp = timestamp(seconds);
+        let stamp = timestamp(wall_seconds());
         write!(w, "<{priority}>{stamp} tollgated[{}]: {message}", self.pid).map_err(syslog::Error::Write)
     }
 }
 
-struct Stderr;
+fn wall_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The message, and the request that it belongs to.
+fn told(message: &dyn Display, request: Option<CorrelationId>) -> String {
+    match request {
+        Some(request) => format!("{message} [{request}]"),
+        None => message.to_string(),
+    }
+}
+
+fn as_json(record: &Record, request: Option<CorrelationId>) -> String {
+    let mut line = json!({
+        "time": wall_seconds(),
+        "level": record.level().as_str().to_ascii_lowercase(),
+        "message": record.args().to_string(),
+    });
+    if let Some(request) = request {
+        line["request_id"] = request.as_str().into();
+    }
+    line.to_string()
+}
+
+struct Stderr(LogFormat);
 
 impl Log for Stderr {
     fn enabled(&self, _: &Metadata) -> bool {
@@ -102,7 +134,11 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record) {
         // Stderr has no buffer: piece by piece, a line would be a dozen writes.
-        let line = format!("{:<5} {}\n", record.level(), record.args());
+        let request = correlation::current();
+        let line = match self.0 {
+            LogFormat::Text => format!("{:<5} {}\n", record.level(), told(record.args(), request)),
+            LogFormat::Json => format!("{}\n", as_json(record, request)),
+        };
         // A reader that went away must not stop the daemon.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
@@ -113,6 +149,21 @@ impl Log for Stderr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syslog::LogFormat as _;
+
+    #[test]
+    fn a_line_names_the_request_that_it_belongs_to() {
+        let id = CorrelationId::parse("request-1");
+        let record = |args| Record::builder().level(Level::Warn).args(args).build();
+        assert_eq!(told(&"the gate is down", None), "the gate is down");
+        assert_eq!(told(&"the gate is down", id.clone()), "the gate is down [request-1]");
+        let line: serde_json::Value =
+            serde_json::from_str(&as_json(&record(format_args!("\"a\"\nb")), id)).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&"warn".into(), &"\"a\"\nb".into()));
+        assert_eq!(line["request_id"], "request-1");
+        assert!(line["time"].is_u64());
+        assert!(!as_json(&record(format_args!("x")), None).contains("request_id"));
+    }
 
     #[test]
     fn a_line_is_what_syslog_daemons_take() {

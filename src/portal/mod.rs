@@ -82,6 +82,8 @@ pub fn document(lang: Lang, page: &Page) -> String {
     html.raw("<!doctype html>\n<html").attr("lang", lang.tag()).raw(">\n<head>\n<meta charset=\"utf-8\">\n");
     html.raw("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     html.raw("<meta name=\"color-scheme\" content=\"light dark\">\n");
+    // In place of the header's "no-referrer", with which browsers say "null" for the origin of our own forms.
+    html.raw("<meta name=\"referrer\" content=\"same-origin\">\n");
     html.raw("<meta name=\"format-detection\" content=\"telephone=no\">\n<title>");
     html.text(&view.title).raw(" · ").text(page.venue).raw("</title>\n<link rel=\"icon\" href=\"data:,\">\n");
     html.raw("<link rel=\"stylesheet\" href=\"/portal.css\">\n<script src=\"/portal.js\" defer></script>\n");

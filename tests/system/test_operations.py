@@ -309,8 +309,13 @@ def test_second_daemon_on_the_same_state_refuses_clearly_and_harms_nothing(lab, 
 # Health
 
 
+def ask_as_operator(lab, path, headers=None, host="127.0.0.1"):
+    connection = lab.router.connect(host, ADMIN_PORT)
+    return http_client.exchange(connection, "GET", path, f"{host}:{ADMIN_PORT}", headers)
+
+
 def health(lab, what, host="127.0.0.1"):
-    return http_client.exchange(lab.router.connect(host, ADMIN_PORT), "GET", f"/health/{what}", f"{host}:{ADMIN_PORT}")
+    return ask_as_operator(lab, f"/health/{what}", host=host)
 
 
 def test_ready_says_why_not_while_the_mint_is_away(lab, make_daemon):
@@ -333,6 +338,30 @@ def test_admin_listener_is_not_reachable_by_guests(lab, daemon):
         assert guest.try_tcp("fd77::1", ADMIN_PORT, timeout=0.25).outcome != "connected"
     assert lab.guest.get(f"http://{ROUTER4}:2121/health/live").status == 404
     assert lab.guest.get(f"http://{ROUTER4}:2122/health/ready").status == 404
+
+
+def test_request_of_the_operator_keeps_its_id_in_the_answer_and_an_unknown_path_says_it(lab, daemon):
+    def ask(headers):
+        return ask_as_operator(lab, "/health/nothing", headers)
+
+    answer = ask({"X-Request-Id": "deploy-42.a"})
+    assert answer.status == 404 and answer.headers["x-request-id"] == "deploy-42.a"
+    error = answer.json()["error"]
+    assert (error["code"], error["request_id"]) == ("not_found", "deploy-42.a") and "details" not in error
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traced = ask({"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    assert traced.json()["error"]["request_id"] == trace
+    assert ask({"X-Request-Id": "no spaces"}).json()["error"]["request_id"] != "no spaces"
+
+
+def test_every_answer_is_taken_for_nothing_else_and_tells_no_addresses(lab, daemon):
+    answers = [ask_as_operator(lab, path) for path in ("/health/live", "/admin/cards", "/x")]
+    for path in ("/", "/portal.css", "/whoami", "/health", "/ticket", "/mint-proxy", "/ln"):
+        answers.append(lab.guest.get(f"http://{ROUTER4}:2121{path}", headers={"X-Request-Id": "made-by-a-guest"}))
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert len(answer.headers["x-request-id"]) == 16, "a guest's own is not taken over"
 
 
 # A machine that refuses

@@ -1,8 +1,8 @@
 //! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch,
 //! or to nft as part of the script that loads the table, so that nobody paid is without an element between.
 
+use super::count::{Count, Name};
 use super::plan::Place;
-use super::quota::{Count, Name};
 use crate::network::netlink;
 use crate::network::nftables::batch::Batch;
 use crate::network::nftables::{Home, TABLE};

@@ -6,6 +6,7 @@
 mod chains;
 mod changes;
 mod closed;
+mod count;
 mod lock;
 mod meter;
 mod nft;

@@ -459,7 +459,7 @@ impl Gate for NftGate {
         self.write(|_, snapshot| {
             let mut changes = Changes::default();
             time_downloads(&mut changes, snapshot);
-            snapshot.quotas.follow_addresses(&mut changes, snapshot);
+            snapshot.quotas.follow_addresses(&mut changes, &snapshot.holders, &snapshot.downloads);
             snapshot.quotas.follow_headers(&mut changes);
             changes
         })?;

@@ -6,51 +6,21 @@
 //! address of such a guest (`counted`) before the daemon has put it beside the quota.
 
 use super::changes::{Change, Changes, Key};
+use super::count::{Count, Name};
 use super::plan::Place;
-use super::snapshot::Snapshot;
 use super::{Lease, Plan, Quota, Station, Usage};
-use crate::mac::MacAddr;
 use crate::network::netlink;
 use crate::network::nftables::{Element, Home, NamedQuota, Nftables};
 use crate::set::SortedSet;
-use crate::units::Allotment;
+use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
-
-/// One session's quota; its name in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    mac: MacAddr,
-    session: u64,
-    /// A digest of the venue's name: sessions at two venues may have begun in the same millisecond.
-    venue: u32,
-}
 
 /// A device counts it with each packet that it sends.
 const ETHERNET_HEADER: u64 = 14;
 /// Less than a packet is no longer of use.
 const PACKET: u64 = 1514;
-
-/// Bytes: the quota drops what is beyond the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Count {
-    pub limit: u64,
-    pub used: u64,
-    /// The limit is that of the session and so much for Ethernet headers.
-    pub headers: u64,
-}
-
-impl Count {
-    fn is_used_up(&self) -> bool {
-        self.used >= self.limit
-    }
-
-    fn allotment(&self) -> u64 {
-        self.limit.saturating_sub(self.headers)
-    }
-}
 
 /// The quotas as the kernel has them.
 #[derive(Default)]
@@ -362,12 +332,18 @@ impl Quotas {
         }
     }
 
-    /// Puts each address beside the quota of who uses it now. What is let in to is never more than what is here.
-    pub fn follow_addresses(&self, changes: &mut Changes, snapshot: &Snapshot) {
+    /// Puts each address beside the quota of its holder. What is let in to is never more than what is here: an address
+    /// among the downloads keeps its quota as long as it is there.
+    pub fn follow_addresses(
+        &self,
+        changes: &mut Changes,
+        holders: &LiteMap<IpAddr, Place>,
+        downloads: &LiteMap<IpAddr, Option<Millis>>,
+    ) {
         if self.counts.is_empty() || self.home == Home::Netdev {
             return;
         }
-        for (address, holder) in &snapshot.holders {
+        for (address, holder) in holders {
             let now = self.addresses.get(address);
             let name = self.guests.get(holder).filter(|_| self.counts(holder));
             if now == name {
@@ -381,7 +357,7 @@ impl Quotas {
             }
         }
         for address in self.addresses.keys() {
-            if !snapshot.holders.contains_key(address) && !snapshot.downloads.contains_key(address) {
+            if !holders.contains_key(address) && !downloads.contains_key(address) {
                 changes.delete(Key::CountedDownload(*address));
             }
         }
@@ -395,55 +371,4 @@ fn names(elements: Vec<Element>) -> io::Result<Vec<(Place, Name)>> {
         found.extend(Place::parse(&key)?.zip(Name::parse(&object)));
     }
     Ok(found)
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("q")?;
-        self.mac.octets().iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
-        write!(f, "_{:x}_{:x}", self.session, self.venue)
-    }
-}
-
-impl Name {
-    fn of(station: &Station, session: u64) -> Name {
-        Name { mac: station.mac, session, venue: digest(&station.venue) }
-    }
-
-    fn is_of(&self, station: &Station) -> bool {
-        self.mac == station.mac && self.venue == digest(&station.venue)
-    }
-
-    fn parse(text: &str) -> Option<Name> {
-        let (mac, numbers) = text.strip_prefix('q')?.split_once('_')?;
-        let (session, venue) = numbers.split_once('_')?;
-        let number = u64::from_str_radix(mac, 16).ok().filter(|_| mac.len() == 12)?;
-        let [_, _, octets @ ..] = number.to_be_bytes();
-        Some(Name {
-            mac: MacAddr::new(octets).ok()?,
-            session: u64::from_str_radix(session, 16).ok()?,
-            venue: u32::from_str_radix(venue, 16).ok()?,
-        })
-    }
-}
-
-/// FNV-1a: the same in every run of the daemon.
-fn digest(venue: &str) -> u32 {
-    venue.bytes().fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_read_as_it_was_written_and_tells_venues_apart() {
-        let station =
-            |venue: &str| Station { mac: "02:00:00:00:00:11".parse().unwrap(), venue: venue.to_owned() };
-        let name = Name::of(&station("yard"), 0x1234);
-        assert_eq!(Name::parse(&name.to_string()), Some(name));
-        assert!(name.is_of(&station("yard")) && !name.is_of(&station("hall")));
-        assert_ne!(name.to_string(), Name::of(&station("hall"), 0x1234).to_string());
-        assert_eq!(Name::parse("q020000000011_5"), None);
-    }
 }
