@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint manual bench setup-cross cross cross-all smoke boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -72,6 +72,9 @@ lint: setup-build ## Formatting, clippy with warnings denied, and the direction 
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
+
+fuzz: setup-build ## Every parser against inputs that nobody meant, for SECONDS=60 in all (tests/fuzz)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --quiet --lib fuzz::no_input -- --nocapture
 
 manual: setup-build ## Put the README's table of commands in line with the list of them, and make target/tollgated.8
 	@cargo build --locked --quiet --example manual

@@ -41,3 +41,7 @@ pub mod control;
 pub mod ops;
 
 pub mod app;
+
+#[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+mod fuzz;
