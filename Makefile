@@ -68,19 +68,20 @@ test-peers: setup-run build ## The money tests again, at a mint by others: cdk-m
 	@sh tests/lab/setup.sh peers
 	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
 
-lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources of crates
+lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, what the papers say
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 	@python3 tests/lab/lint_crates.py
+	@python3 tests/lab/lint_papers.py
 
 fuzz: setup-build ## Every parser against inputs that nobody meant, for SECONDS=60 in all (tests/fuzz)
 	@FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --quiet --lib fuzz::no_input -- --nocapture
 
-manual: setup-build ## Put the README's table of commands in line with the list of them, and make target/tollgated.8
+manual: setup-build ## Put the table of commands in line with the list of them, and make target/tollgated.8
 	@cargo build --locked --quiet --example manual
 	@target/debug/examples/manual page >target/tollgated.8
-	@target/debug/examples/manual table README.md
+	@target/debug/examples/manual table openwrt/README.md
 
 bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
