@@ -1,4 +1,5 @@
-"""Checks that what is written for people is so: links, and what to do about every code of a closed shop.
+"""Checks that what is written for people is so: links, what to do about every code of a closed shop, and the files and names
+in the recipes of `src/README.md` and in the essay of `src/lib.rs`.
 
 Usage: lint_papers.py, at the top of the checkout.
 """
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 OPERATORS = "openwrt/README.md"
+RECIPES = "src/README.md"
+ESSAY = "src/lib.rs"
 CODE = re.compile(r'"([A-Z]+(?:_[A-Z]+)+)"')
 # Upper case for other reasons: of the environment, and a state and a prefix that others' nodes use.
 NO_CODES = re.compile(r"CARGO_|LC_ALL$|COMP_|SERVER_ACTIVE$|FAILURE_REASON_|IN_FLIGHT$")
@@ -22,6 +25,7 @@ def main() -> int:
     problems = codes([name for name in names if name.startswith("src/") and name.endswith(".rs")])
     for paper in papers:
         problems += links(paper)
+    problems += recipes() + essay()
     for problem in problems:
         print(problem)
     print(f"papers: {len(papers)} files, {len(problems)} problems")
@@ -53,6 +57,31 @@ def links(paper: str) -> list[str]:
         elif heading and heading not in headings(target):
             problems.append(f"{paper}: {target} has no heading #{heading}")
     return problems
+
+
+def recipes() -> list[str]:
+    """Every file that a recipe names is there, and holds the names that stand behind it in the same step."""
+    problems = []
+    for step in re.split(r"\n(?=\d+\. |#|\n)", read(RECIPES)):
+        file = None
+        for word in re.findall(r"`([^`\n]+)`", step):
+            if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", word):
+                file = word
+                if not os.path.exists(file):
+                    problems.append(f"{RECIPES}: there is no {file}")
+            elif file and os.path.exists(file) and re.fullmatch(r"\w+", word):
+                if not re.search(rf"\b{word}\b", read(file)):
+                    problems.append(f"{RECIPES}: {file} has no {word}")
+    if problems or len(re.findall(r"^## How to add ", read(RECIPES), re.M)) == 5:
+        return problems
+    return [f"{RECIPES}: there are five recipes"]
+
+
+def essay() -> list[str]:
+    """Every file that the essay names is there, under `src` or at the top."""
+    text = "\n".join(line for line in read(ESSAY).splitlines() if line.startswith("//!"))
+    named = re.findall(r"`([\w-]+(?:/[\w.-]+)*\.(?:rs|py|md))`", text)
+    return [f"{ESSAY}: there is no {name}" for name in named if not any(map(os.path.exists, (name, "src/" + name)))]
 
 
 def headings(paper: str) -> set[str]:
