@@ -4,11 +4,11 @@
 //! # Rooms
 //!
 //! A module below is a room: one owner, one sentence of purpose at its top, and what it refuses. They stand in the order of
-//! dependency: each may use those above it and none below (`make lint` checks it).
+//! dependency: each may use those above it and none below (`make lint` reads the order here and checks it).
 //!
 //! | rooms | what they are |
 //! | --- | --- |
-//! | `bech32` to `url`, `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
+//! | `units` to `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
 //! | `store`, `network`, `calls` | the machine: what survives a power cut; who is calling and who may pass; requests to others |
 //! | `ecash`, `lightning`, `card` | money: it knows neither router nor gate |
@@ -114,10 +114,12 @@
 //! - **Unit tests hold the fuzz targets** (`tests/fuzz`): they reach what is private, and run on every processor.
 #![forbid(unsafe_code)]
 
-pub mod bech32;
-pub mod clock;
+// Ground.
 #[cfg(test)]
 mod folder;
+pub mod units;
+pub mod bech32;
+pub mod clock;
 pub mod form;
 pub mod hex;
 pub mod correlation;
@@ -127,21 +129,29 @@ pub mod pace;
 pub mod set;
 pub mod stream;
 pub mod task;
-pub mod units;
 pub mod url;
-
 pub mod bolt11;
 pub mod config;
+
+// The machine: what survives a power cut, the kernel, others over the network.
 pub mod store;
 pub mod network;
 pub mod calls;
+
+// Money, which knows neither router nor gate.
 pub mod ecash;
 pub mod lightning;
 pub mod card;
+
+// What was paid, and the open gate; the engines that turn the one into the other.
 pub mod access;
 pub mod sale;
+
+// Protocols: words and sockets. They never use each other.
 pub mod mint_proxy;
 pub mod tollgate;
+
+// The shop as a whole, and its edges.
 pub mod shop;
 pub mod setup;
 pub mod commands;
