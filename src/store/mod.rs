@@ -65,6 +65,8 @@ pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use tidy::Kept;
 pub use usage::UsageRow;
 pub use vault::Vault;
+#[cfg(test)]
+pub(crate) use wal::{fuzz_wal, with_good_checksums};
 pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
