@@ -22,6 +22,7 @@ macro_rules! in_lab {
     };
 }
 
+mod misuse;
 mod bytes;
 mod destinations;
 mod forged;
@@ -386,7 +387,7 @@ in_lab! {
             "nft flush set inet tollgate ifs",
             "nft add element inet tollgate ifs '{ eth7 }'",
             "nft insert rule inet tollgate tg_forward accept",
-            "nft delete rule inet tollgate tg_up4 handle $(nft -a list chain inet tollgate tg_up4 | sed -n 's/.* drop .*handle //p' | head -n 1)",
+            "nft delete rule inet tollgate tg_up handle $(nft -a list chain inet tollgate tg_up | sed -n 's/.* drop .*handle //p' | head -n 1)",
             "nft delete chain inet tollgate tg_late",
         ] {
             sh(harm);

@@ -243,8 +243,10 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
         "meta l4proto { 1, 58 } accept".to_owned(),
         format!("tcp dport {{ 53, {ports} }} accept"),
         "udp dport { 53, 67, 123, 547 } accept".to_owned(),
+        "ct status dnat meta l4proto { tcp, udp } ct original proto-dst 53 accept".to_owned(),
         // A proxy's: what the guest asked for is the internet.
-        "ct status dnat accept".to_owned(),
+        "ct status dnat ct original ip daddr != @closed4 accept".to_owned(),
+        "ct status dnat ct original ip6 daddr != @closed6 accept".to_owned(),
         "fib daddr type multicast accept".to_owned(),
     ];
     served.extend(reach(plan, "accept"));
@@ -267,41 +269,61 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
 fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let bit = format!("{MARK:#010x}");
     let counts_here = counts_at == Home::Inet;
+    // A grace is counted, so that it is slowed down where it is counted.
+    let paces = plan.gives_grace && counts_here;
     let family =
         |kind: &str| [format!("meta nfproto ipv4 goto tg_{kind}4"), format!("goto tg_{kind}6")].to_vec();
     // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
     let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
+    // What is learned of a packet that passes.
+    let learned = |header: &str, digit: char| {
+        // Where bytes are counted here an address is let in to only when it stands beside the guest's quota.
+        let uncounted = if counts_here { "iifname . ether saddr != @counted_at " } else { "" };
+        vec![
+            format!("update @ul{digit}_at {{ iifname . ether saddr . {header} saddr timeout 1h }}"),
+            // "add" leaves the end of an element that is there alone.
+            format!("{uncounted}add @dl{digit} {{ {header} saddr timeout 60s }}"),
+        ]
+    };
+    let unknown = |header: &str, digit: char| {
+        format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}")
+    };
+    // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
+    let quota = counts_here.then(|| "quota name iifname . ether saddr map @qm_at drop".to_owned());
     let up = |header: &str, digit: char| {
         let mut rules = vec![];
         // The garden counts for nobody.
-        rules.extend(garden_of(plan, "daddr", digit, "oifname != @ifs ", "accept"));
-        if plan.gives_grace {
-            rules.push(format!(
-                "iifname . ether saddr @slow_at update @pace{digit} {{ {header} saddr {pace} }} drop"
-            ));
+        rules.extend(garden_of(plan, "daddr", digit, "", "accept"));
+        if paces {
+            rules.push(format!("iifname . ether saddr @slow_at goto tg_slow{digit}"));
         }
-        if counts_here {
-            // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
-            rules.push("quota name iifname . ether saddr map @qm_at drop".to_owned());
-        }
+        rules.extend(quota.clone());
         rules.extend([
-            // Whose answers get in is known: that the address still sends, every 32nd packet says well enough.
-            format!("ct state established meta random & 31 != 0 {header} saddr @dl{digit} accept"),
-            "oifname @ifs drop".to_owned(),
+            // For half a minute nothing more need be learned of an address.
+            format!("ct state established {header} saddr @recent{digit} {header} saddr @dl{digit} accept"),
             format!("meta mark & {bit} == 0 meta mark set meta mark | {bit}"),
-            format!("iifname . ether saddr . {header} saddr != @ul{digit}_at {TOO_MANY}"),
-            format!("update @ul{digit}_at {{ iifname . ether saddr . {header} saddr timeout 1h }}"),
+            unknown(header, digit),
         ]);
-        // Where bytes are counted here an address is let in to only when it stands beside the guest's quota.
-        let uncounted = if counts_here { "iifname . ether saddr != @counted_at " } else { "" };
-        // "add" leaves the end of an element that is there alone.
-        rules.push(format!("{uncounted}add @dl{digit} {{ {header} saddr timeout 60s }}"));
+        rules.extend(learned(header, digit));
+        rules.push(format!("add @recent{digit} {{ {header} saddr timeout 30s }}"));
+        rules
+    };
+    let slow = |header: &str, digit: char| {
+        let mut rules = vec![
+            unknown(header, digit),
+            format!("update @pace_at {{ iifname . ether saddr {pace} }} drop"),
+            format!("update @pace{digit} {{ {header} saddr {pace} }} drop"),
+            // For which the set has no place.
+            format!("{header} saddr != @pace{digit} drop"),
+        ];
+        rules.extend(quota.clone());
+        rules.extend(learned(header, digit));
         rules
     };
     let down = |header: &str, digit: char| {
         // Nothing in the garden begins a conversation.
         let mut rules = garden_of(plan, "saddr", digit, "ct state established ", "accept");
-        if plan.gives_grace {
+        if paces {
             rules.push(format!(
                 "{header} daddr @pace{digit} add @pace{digit} {{ {header} daddr {pace} }} drop"
             ));
@@ -309,7 +331,8 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
         if counts_here {
             rules.push(format!("quota name {header} daddr map @qm{digit} drop"));
         }
-        rules.push(format!("{header} daddr @dl{digit} accept"));
+        // At the device it is known by its mark.
+        rules.push(format!("{header} daddr @dl{digit} meta mark set meta mark | {bit} accept"));
         rules.push("drop".to_owned());
         rules
     };
@@ -324,10 +347,16 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
             -5,
             vec!["iifname @ifs goto tg_up".to_owned(), "oifname @ifs goto tg_down".to_owned()],
         ),
-        regular("tg_up", [vec![format!("{UNPAID} goto tg_strangers")], family("up")].concat()),
+        regular(
+            "tg_up",
+            [vec![format!("{UNPAID} goto tg_strangers"), "oifname @ifs drop".to_owned()], family("up")]
+                .concat(),
+        ),
         regular("tg_strangers", strangers),
         regular("tg_up4", up("ip", '4')),
         regular("tg_up6", up("ip6", '6')),
+        regular("tg_slow4", slow("ip", '4')),
+        regular("tg_slow6", slow("ip6", '6')),
         regular("tg_down", family("down")),
         regular("tg_down4", down("ip", '4')),
         regular("tg_down6", down("ip6", '6')),

@@ -26,12 +26,15 @@ pub(super) enum Key {
     /// At the device, where bytes are counted there.
     Metered(Place),
     Received(Place),
+    /// Copies of `Paid` and `Slow` where bytes are counted at the devices.
+    LetIn(Place),
+    Paced(Place),
 }
 
 impl Key {
     fn home(&self) -> Home {
         match self {
-            Key::Metered(_) | Key::Received(_) => Home::Netdev,
+            Key::Metered(_) | Key::Received(_) | Key::LetIn(_) | Key::Paced(_) => Home::Netdev,
             _ => Home::Inet,
         }
     }
@@ -50,6 +53,8 @@ impl Key {
             Key::CountedDownload(IpAddr::V6(_)) => "qm6",
             Key::Metered(_) => "metered",
             Key::Received(_) => "received",
+            Key::LetIn(_) => "let_in",
+            Key::Paced(_) => "slow",
         }
     }
 
@@ -61,7 +66,9 @@ impl Key {
             | Key::LetInByUs(place)
             | Key::Slow(place)
             | Key::Metered(place)
-            | Key::Received(place) => place.octets(),
+            | Key::Received(place)
+            | Key::LetIn(place)
+            | Key::Paced(place) => place.octets(),
             Key::Upload(place, address) => [place.octets(), netlink::octets(*address)].concat(),
             Key::Download(address) | Key::CountedDownload(address) => netlink::octets(*address),
         }
@@ -77,7 +84,9 @@ impl fmt::Display for Key {
             | Key::LetInByUs(place)
             | Key::Slow(place)
             | Key::Metered(place)
-            | Key::Received(place) => place.fmt(f),
+            | Key::Received(place)
+            | Key::LetIn(place)
+            | Key::Paced(place) => place.fmt(f),
             Key::Upload(place, address) => write!(f, "{place} . {address}"),
             Key::Download(address) | Key::CountedDownload(address) => address.fmt(f),
         }
@@ -162,6 +171,34 @@ impl Changes {
     /// Deletes a quota that no map gives any more.
     pub fn delete_quota(&mut self, home: Home, name: Name) {
         self.0.push(Change::DeleteQuota(home, name));
+    }
+
+    /// The same changes, and with them those of the copies at the devices.
+    pub fn with_copies(mut self) -> Changes {
+        let copy = |key: &Key| match key {
+            Key::Paid(place) => Some(Key::LetIn(place.clone())),
+            Key::Slow(place) => Some(Key::Paced(place.clone())),
+            _ => None,
+        };
+        let mut copies = Changes::default();
+        for change in &self.0 {
+            match change {
+                Change::Add { key, timeout, .. } => {
+                    if let Some(key) = copy(key) {
+                        copies.remove(key.clone());
+                        copies.add(key, *timeout, None, false);
+                    }
+                }
+                Change::Delete(key) => {
+                    if let Some(key) = copy(key) {
+                        copies.remove(key);
+                    }
+                }
+                Change::PutQuota(..) | Change::DeleteQuota(..) => {}
+            }
+        }
+        self.0.append(&mut copies.0);
+        self
     }
 
     fn add(&mut self, key: Key, timeout: Option<Millis>, object: Option<Name>, is_new: bool) {

@@ -5,7 +5,7 @@
 //!
 //! Not counted is what nobody bought: discovery and DHCP, DNS at the router, our own ports, the garden.
 
-use super::Plan;
+use super::{Plan, MARK, SLOW};
 use crate::network::devices;
 use crate::network::nftables::{Rule, TABLE};
 use crate::set::SortedSet;
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Before the flowtables of others, which take packets away.
 const FIRST: i32 = -300;
 const LAST: i32 = 300;
@@ -59,61 +59,109 @@ struct ChainSpec {
     rules: Vec<String>,
 }
 
+/// One way through a device, in nft's words.
+struct Way {
+    name: &'static str,
+    /// The guest's device.
+    station: &'static str,
+    /// The router's address and port.
+    address: &'static str,
+    port: &'static str,
+    /// So much name service is free.
+    names: &'static str,
+}
+
+const COMES: Way = Way {
+    name: "comes",
+    station: "iifname . ether saddr",
+    address: "daddr",
+    port: "dport",
+    names: "2 kbytes/second burst 64 kbytes",
+};
+const GOES: Way = Way {
+    name: "goes",
+    station: "oifname . ether daddr",
+    address: "saddr",
+    port: "sport",
+    names: "8 kbytes/second burst 256 kbytes",
+};
+
 /// Each stands behind those that it goes to.
 fn chains(plan: &Plan) -> Vec<ChainSpec> {
-    let station = "iifname . ether saddr";
-    let quota = vec![format!("quota name {station} map @metered drop")];
-    let mut comes = way(plan, "comes", "daddr", "dport", &quota);
+    let base = |way: &Way, hook, priority, rules| ChainSpec {
+        name: format!("tg_{}", way.name),
+        hook: Some((hook, priority)),
+        rules,
+    };
+    let quota = |way: &Way| format!("quota name {} map @metered drop", way.station);
+    let mut chains = ways(plan, &COMES, &[quota(&COMES)]);
     let rules = vec![
         // Who is not counted is done with here.
-        format!("{station} != @received accept"),
+        format!("{} != @received accept", COMES.station),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
         // Tags within tags the kernel takes off behind this hook.
         "meta protocol vmap { ip : goto tg_comes4, ip6 : goto tg_comes6, 0x8100 : drop, 0x88a8 : drop }"
             .to_owned(),
     ];
-    comes.push(ChainSpec { name: "tg_comes".to_owned(), hook: Some(("ingress", FIRST)), rules });
+    chains.push(base(&COMES, "ingress", FIRST, rules));
 
-    let station = "oifname . ether daddr";
-    let quota = vec![
-        format!("quota name {station} map @metered drop"),
-        // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
-        format!("{station} @received accept"),
+    // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
+    let header = format!("{} @received accept", GOES.station);
+    chains.extend(ways(plan, &GOES, &[quota(&GOES), header]));
+    // A guest says itself which MAC its address has. What was forwarded goes to one that may have it.
+    let stray = vec![
+        format!("meta mark & {MARK:#010x} == 0 accept"),
+        format!("{} @let_in accept", GOES.station),
+        "drop".to_owned(),
     ];
-    let goes = way(plan, "goes", "saddr", "sport", &quota);
+    chains.push(ChainSpec { name: "tg_stray".to_owned(), hook: None, rules: stray });
     let rules = vec![
-        format!("{station} != @received accept"),
+        format!("{} != @received goto tg_stray", GOES.station),
         "meta protocol vmap { ip : goto tg_goes4, ip6 : goto tg_goes6 }".to_owned(),
     ];
-    comes.extend(goes);
-    comes.push(ChainSpec { name: "tg_goes".to_owned(), hook: Some(("egress", LAST)), rules });
-    comes
+    chains.push(base(&GOES, "egress", LAST, rules));
+    chains
 }
 
-/// The chains for one way: what is between the guest and the router (whose `address` and `port` those are), and
-/// by family the `quota` of all that was bought.
-fn way(plan: &Plan, way: &str, address: &str, port: &str, quota: &[String]) -> Vec<ChainSpec> {
+/// The chains for one way: what is between the guest and the router, and by family the `quota` of all that was
+/// bought.
+fn ways(plan: &Plan, way: &Way, quota: &[String]) -> Vec<ChainSpec> {
     let Plan { portal_port, mint_proxy_port, redirect_port, .. } = plan;
+    let Way { name, station, address, port, names: rate } = way;
+    let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
+    let names = |protocol: &str| {
+        // What is more than names is charged as anything else: name servers carry tunnels.
+        format!(
+            "{protocol} {port} 53 update @names_{name} {{ {station} timeout 1m limit rate over {rate} }} return"
+        )
+    };
     let own = vec![
+        names("tcp"),
+        names("udp"),
         format!("tcp {port} {{ 53, {portal_port}, {mint_proxy_port}, {redirect_port} }} accept"),
         format!("meta protocol ip udp {port} {{ 53, 67 }} accept"),
         format!("meta protocol ip6 udp {port} {{ 53, 547 }} accept"),
-        // Neighbour discovery. By its numbers: nft finds the names only where there is an /etc/protocols.
-        "icmpv6 type 133-137 accept".to_owned(),
+        // What the router says of packets is nobody's purchase, and anybody can make it say so to others.
+        "meta l4proto { 1, 58 } accept".to_owned(),
+        "tcp flags & rst == rst accept".to_owned(),
     ];
     let family = |header: &str, digit: char| {
-        let mut rules = vec![format!("{header} {address} @own{digit} jump tg_{way}_own")];
+        let mut rules = vec![format!("{header} {address} @own{digit} jump tg_{name}_own")];
         if plan.garden.iter().any(|range| range.is_v4() == (digit == '4')) {
             rules.push(format!("{header} {address} @garden{digit} meta l4proto {{ tcp, udp }} accept"));
         }
         if digit == '6' {
             rules.push(format!("ip6 {address} fe80::/10 icmpv6 type 133-137 accept"));
         }
+        if plan.gives_grace {
+            // Before what is charged, so that what is dropped costs nothing.
+            rules.push(format!("{station} @slow update @pace {{ {station} {pace} }} drop"));
+        }
         rules.extend_from_slice(quota);
-        ChainSpec { name: format!("tg_{way}{digit}"), hook: None, rules }
+        ChainSpec { name: format!("tg_{name}{digit}"), hook: None, rules }
     };
     vec![
-        ChainSpec { name: format!("tg_{way}_own"), hook: None, rules: own },
+        ChainSpec { name: format!("tg_{name}_own"), hook: None, rules: own },
         family("ip", '4'),
         family("ip6", '6'),
     ]
@@ -137,6 +185,19 @@ pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bo
     line(format_args!(
         "add set netdev {TABLE} received {{ type ifname . ether_addr; flags timeout; counter; }}"
     ));
+    // Who has paid, and whose grace it is, as the gate has it.
+    for name in ["let_in", "slow"] {
+        line(format_args!("add set netdev {TABLE} {name} {{ type ifname . ether_addr; flags timeout; }}"));
+    }
+    line(format_args!(
+        "add set netdev {TABLE} pace {{ type ifname . ether_addr; flags dynamic,timeout; size 1024; }}"
+    ));
+    for way in [COMES, GOES] {
+        line(format_args!(
+            "add set netdev {TABLE} names_{} {{ type ifname . ether_addr; flags dynamic,timeout; size 4096; }}",
+            way.name
+        ));
+    }
     for (family, number) in [("ipv4_addr", 4), ("ipv6_addr", 6)] {
         line(format_args!("add set netdev {TABLE} own{number} {{ type {family}; }}"));
         line(format_args!("flush set netdev {TABLE} own{number}"));

@@ -112,6 +112,10 @@ impl NftGate {
         let mut tries = 0;
         loop {
             let changes = changes(self.plan()?, &self.snapshot);
+            let changes = match self.home() {
+                Home::Netdev => changes.with_copies(),
+                Home::Inet => changes,
+            };
             if changes.is_empty() {
                 return Ok(());
             }
@@ -200,7 +204,27 @@ impl NftGate {
         let rules = self.line.ask("the meter cannot be read back", |nft| nft.rules_of(Home::Netdev))?;
         let digests = meter::digests(plan, &around, is_needed, &rules).unwrap_or_default();
         self.meter = Meter { is_needed, around, digests };
-        Ok(())
+        self.copy_to_devices()
+    }
+
+    /// The meter's copies of who has paid and who is slow, made of what the kernel has.
+    fn copy_to_devices(&mut self) -> Result<(), GateError> {
+        if self.home() == Home::Inet {
+            return Ok(());
+        }
+        self.write(|_, snapshot| {
+            let mut copies = Changes::default();
+            for (place, remaining) in &snapshot.paid {
+                match remaining {
+                    Some(remaining) => copies.put(Key::LetIn(place.clone()), *remaining),
+                    None => copies.put_for_good(Key::LetIn(place.clone())),
+                }
+                if let (true, Some(remaining)) = (snapshot.slow.contains(place), remaining) {
+                    copies.put(Key::Paced(place.clone()), *remaining);
+                }
+            }
+            copies
+        })
     }
 
     fn load_table(
@@ -366,7 +390,12 @@ impl Gate for NftGate {
         plan.check()?;
         self.generation = None;
         // A grace that runs stays slow, whatever the plan gives from now on.
-        let gives_grace = plan.gives_grace || leases.iter().any(|lease| lease.is_slow);
+        let gives_grace = plan.gives_grace
+            || leases.iter().any(|lease| lease.is_slow)
+            || self
+                .line
+                .ask("the sets cannot be read", |nft| nft.elements("slow_at"))
+                .is_ok_and(|slow| !slow.is_empty());
         let plan = &Plan { gives_grace, ..plan.clone() };
         let closed = closed_now(plan);
         // The table first: paid guests must have their mark before the locks ask for it.
@@ -374,7 +403,8 @@ impl Gate for NftGate {
             self.loaded = Some(Loaded { plan: plan.clone(), closed: closed.clone(), digests: Vec::new() });
             self.load_meter(plan, leases)?;
             self.load_table(plan, &closed, leases)?;
-            self.remember(plan)
+            self.remember(plan)?;
+            self.copy_to_devices()
         });
         let locks = lock::ensure(&plan.devices())
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be set", source });
@@ -382,6 +412,10 @@ impl Gate for NftGate {
     }
 
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
+        if leases.iter().any(|lease| lease.is_slow) && !self.plan()?.gives_grace {
+            let plan = self.plan()?.clone();
+            self.load(&plan, leases)?;
+        }
         let counted = || leases.iter().filter(|lease| lease.quota.is_some());
         let guests = match counted().next() {
             Some(_) if self.counts_at != Some(Home::Netdev) => guests(self.plan()?),

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 8;
+const VERSION: u32 = 9;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 
@@ -57,7 +57,7 @@ const fn set(
 
 /// The names are part of the interface to what is in the kernel already: a set that changes its type must
 /// get a new name.
-const SETS: [SetSpec; 32] = [
+const SETS: [SetSpec; 35] = [
     set("ifs", "type ifname;", IFNAME, 16, 0),
     set("paid_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
     set(
@@ -78,6 +78,9 @@ const SETS: [SetSpec; 32] = [
     set("fresh", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dl4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
+    // Of whom nothing need be learned for the moment.
+    set("recent4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
+    set("recent6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     // Whose bytes are counted, by MAC for what they send and by address for what they are sent.
     set("counted_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
     set("qm_at", "type ifname . ether_addr : quota;", PLACE, PLACE_LENGTH, OBJECTS),
@@ -114,8 +117,15 @@ const SETS: [SetSpec; 32] = [
     set("asked6", "type ipv6_addr; flags dynamic,timeout; size 4096;", IPV6, 16, TIMEOUT | DYNAMIC),
     set("answers4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("answers6", "type ipv6_addr; flags dynamic,timeout; size 4096;", IPV6, 16, TIMEOUT | DYNAMIC),
-    // Who is let through at a low rate, and the rate of each of its addresses.
+    // Who is let through at a low rate, its own rate, and that of each of its addresses.
     set("slow_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
+    set(
+        "pace_at",
+        "type ifname . ether_addr; flags dynamic,timeout; size 1024;",
+        PLACE,
+        PLACE_LENGTH,
+        TIMEOUT | DYNAMIC,
+    ),
     set("pace4", "type ipv4_addr; flags dynamic,timeout; size 1024;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("pace6", "type ipv6_addr; flags dynamic,timeout; size 1024;", IPV6, 16, TIMEOUT | DYNAMIC),
     set(
