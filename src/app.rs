@@ -15,7 +15,7 @@ use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Seve
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Edge, Listeners, Wanted};
+use crate::http::{Audience, Edge, Listeners, WantedListener};
 use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
-use uplinks::Uplinks;
+use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ struct App {
     site: Arc<Site>,
     edge: Arc<Edge>,
     listeners: Listeners,
-    uplinks: Uplinks,
+    uplinks: UplinkWatch,
     housekeeping: Housekeeping,
     /// When the store was last tried.
     opened: Millis,
@@ -131,7 +131,7 @@ impl App {
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
         let mints = Mints::new(tls.clone(), clock.clone(), events);
-        let uplinks = Uplinks::read();
+        let uplinks = UplinkWatch::read();
         let plan = plan(&config, &uplinks);
         let site = match open_shop(&config, &clock, &mints, tls, plan, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
@@ -185,16 +185,16 @@ impl App {
         let main = &config.main;
         let on_guests_devices = |device: &String| {
             [
-                Wanted::on_device(Audience::Guest, device, main.port),
-                Wanted::on_device(Audience::MintProxy, device, main.mint_proxy_port),
-                Wanted::on_device(Audience::Redirected, device, main.redirect_port),
+                WantedListener::on_device(Audience::Guest, device, main.port),
+                WantedListener::on_device(Audience::MintProxy, device, main.mint_proxy_port),
+                WantedListener::on_device(Audience::Redirected, device, main.redirect_port),
             ]
         };
-        let mut wanted: Vec<Wanted> = self.devices().iter().flat_map(on_guests_devices).collect();
-        wanted.push(Wanted::on_device(Audience::TollGate, "lo", main.port));
-        wanted.push(Wanted::at_address(Audience::Admin, main.admin_listen));
+        let mut wanted: Vec<WantedListener> = self.devices().iter().flat_map(on_guests_devices).collect();
+        wanted.push(WantedListener::on_device(Audience::TollGate, "lo", main.port));
+        wanted.push(WantedListener::at_address(Audience::Admin, main.admin_listen));
         if let Some(card) = &config.card {
-            wanted.push(Wanted::at_address(Audience::Card, card.listen));
+            wanted.push(WantedListener::at_address(Audience::Card, card.listen));
         }
         let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
@@ -249,7 +249,7 @@ impl App {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
-                self.uplinks = Uplinks::read();
+                self.uplinks = UplinkWatch::read();
                 let replanned = self.site.gatekeeper.replan(plan(&config, &self.uplinks));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
                     cards::configure(cards.backends(), &config).await;
@@ -324,7 +324,7 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            if !shop.access.settle() {
+            if !shop.access.write_usage_now() {
                 shop.store.checkpoint(true, &[]);
             }
             shop.store.close().await;
@@ -424,7 +424,7 @@ fn devices(config: &Config) -> Vec<String> {
     config.venues.iter().flat_map(|venue| venue.devices.clone()).collect()
 }
 
-fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
+fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
     let gated = |venue: &Venue| GatedVenue {
         name: venue.id.clone(),
         devices: venue.devices.clone(),

@@ -6,7 +6,7 @@
 
 use crate::clock::Clock;
 use crate::config::Metric;
-use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Station, Table, Usage};
+use crate::network::gate::{Gate, GateError, GateReport, Lease, Plan, Quota, Station, Table, Usage};
 use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
@@ -353,7 +353,7 @@ impl Keeper {
     }
 
     /// Whether nobody's bytes pass uncounted.
-    fn all_counted(&self, report: &Report) -> bool {
+    fn all_counted(&self, report: &GateReport) -> bool {
         let leases = self.leases(self.placed());
         leases.iter().all(|lease| match lease.quota {
             Some(quota) => {
@@ -389,7 +389,7 @@ impl Keeper {
 
     /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
     /// revocation that did not reach the kernel.
-    fn strangers(&self, report: &Report) -> Vec<Station> {
+    fn strangers(&self, report: &GateReport) -> Vec<Station> {
         let paid = report.paid.iter().map(|(station, _)| station);
         paid.filter(|station| !self.wanted.contains_key(station) && !self.plan.is_trusted(station))
             .cloned()
@@ -446,7 +446,7 @@ impl Keeper {
         self.wanted.keys().filter(|station| self.plan.has_venue(&station.venue))
     }
 
-    fn show(&self, report: &Report) {
+    fn show(&self, report: &GateReport) {
         let mut status = lock(&self.status);
         status.firewall_lock = report.table == Table::Intact;
         status.routing_lock = report.missing_locks.is_empty();

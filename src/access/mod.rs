@@ -8,7 +8,7 @@ mod grace;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use tickets::{Taken, TicketError};
+pub use tickets::{TakenOver, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
@@ -199,7 +199,7 @@ impl Access {
 
     /// Writes down what was used, now; answers whether there was anything. A write that is asked for later
     /// finds it.
-    pub fn settle(&self) -> bool {
+    pub fn write_usage_now(&self) -> bool {
         let used = self.newly_used(&self.sessions());
         if used.is_empty() {
             return false;

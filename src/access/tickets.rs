@@ -56,7 +56,7 @@ pub enum TicketError {
 
 /// What came of a right ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenOver {
     /// Whose MAC the account had before; `None` if it is this caller's already.
     pub from: Option<MacAddr>,
     pub session: Option<Session>,
@@ -153,7 +153,7 @@ impl Access {
         at: ShownAt,
         text: &str,
         moved: impl FnOnce(MacAddr),
-    ) -> Result<Taken, TicketError> {
+    ) -> Result<TakenOver, TicketError> {
         let mac = caller.mac;
         let (ticket, _) = self.read_ticket(mac, text).await?;
         let moving = self.tickets.moving.lock().await;
@@ -166,7 +166,7 @@ impl Access {
                 self.bring(caller, &ticket, at).await?;
             }
             self.tickets.remember(mac, ticket, self.store.now());
-            return Ok(Taken { from: None, session: self.session(mac, &venue) });
+            return Ok(TakenOver { from: None, session: self.session(mac, &venue) });
         }
         if wait > Millis::ZERO {
             return Err(TicketError::TooSoon(wait));
@@ -185,7 +185,7 @@ impl Access {
         moved(holder);
         self.reopen(closing, rows).await;
         drop(moving);
-        Ok(Taken { from: Some(holder), session: self.session(mac, &venue) })
+        Ok(TakenOver { from: Some(holder), session: self.session(mac, &venue) })
     }
 
     /// Moves what this caller's account has at other venues to the one where it is.
@@ -220,7 +220,7 @@ impl Access {
     /// is committed is the guest's.
     async fn settle_for_a_move(&self) {
         self.gatekeeper().count_now().await;
-        self.settle();
+        self.write_usage_now();
     }
 
     /// Closes all of these that have nothing any more, then opens what runs.

@@ -5,7 +5,7 @@
 
 use crate::card::Cards;
 use crate::shop::Shop;
-use crate::store::{Kept, Store, StoreError};
+use crate::store::{RecordsSince, Store, StoreError};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ pub async fn forget_records(store: &Store, cards: Option<&Cards>) -> Result<(), 
     let mut settled = KEEP;
     loop {
         let unpaid = if store.is_short_of_room() { Millis::ZERO } else { KEEP_UNPAID };
-        let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
+        let kept = RecordsSince { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
         store.prune(kept).await?;
         // After the grants: the number of a tap is used again, and must not find the grant of another.
         if let Some(cards) = cards {

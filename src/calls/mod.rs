@@ -26,11 +26,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use destination::{Destination, Lookups};
-pub use line::{Line, WholeAnswer};
+pub use line::{PeerLine, WholeAnswer};
 pub use pinned::pinned;
 pub use tls::{Tls, TlsError};
 
-pub type Request = hyper::Request<Full<Bytes>>;
+pub type CallRequest = hyper::Request<Full<Bytes>>;
 
 const MAX_HEAD: usize = 16 * 1024;
 pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
@@ -170,16 +170,16 @@ impl Connection {
 
     /// Sends a request and waits for the head of the answer, of whose body, or of each line of it, at most `most`
     /// bytes are read.
-    pub async fn send(self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
+    pub async fn send(self, request: CallRequest, most: usize) -> Result<OpenAnswer, NoAnswer> {
         self.try_send(request, most).await.map_err(NoAnswer::from)
     }
 
     /// As `send`, for a caller who may send the request again.
-    async fn try_send(mut self, request: Request, most: usize) -> Result<Reply, Failed> {
+    async fn try_send(mut self, request: CallRequest, most: usize) -> Result<OpenAnswer, Failed> {
         let ration = on_the_wire(most);
         self.ration.is(ration);
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(Reply {
+            Ok(response) => Ok(OpenAnswer {
                 status: response.status().as_u16(),
                 body: response.into_body(),
                 read: Vec::new(),
@@ -206,7 +206,7 @@ impl Connection {
 
 /// An answer whose status is known and whose body is read by the caller.
 #[derive(Debug)]
-pub struct Reply {
+pub struct OpenAnswer {
     pub status: u16,
     body: Incoming,
     read: Vec<u8>,
@@ -214,7 +214,7 @@ pub struct Reply {
     connection: Connection,
 }
 
-impl Reply {
+impl OpenAnswer {
     /// The whole body.
     pub async fn all(&mut self) -> Result<Vec<u8>, NoAnswer> {
         while self.more().await? {}
@@ -268,7 +268,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// An answer of these bytes of a chunked body, one chunk at a time, to a request of ours.
-    async fn answered(chunks: Vec<&'static [u8]>) -> Reply {
+    async fn answered(chunks: Vec<&'static [u8]>) -> OpenAnswer {
         let (near, mut far) = tokio::io::duplex(16 * 1024);
         tokio::spawn(async move {
             let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();

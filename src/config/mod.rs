@@ -16,7 +16,7 @@ mod schema;
 pub mod uci;
 mod values;
 
-pub use payments::{Admin, Card, Lightning, LightningKind};
+pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
 
@@ -52,7 +52,7 @@ pub struct Config {
     pub admin: Admin,
     /// None: no cards here.
     pub card: Option<Card>,
-    pub lightning: Lightning,
+    pub lightning: LightningConfig,
 }
 
 /// `config tollgate 'main'`.

@@ -75,7 +75,7 @@ pub struct MintHealth {
 }
 
 /// A call that has lost its type, so that the code around it exists once.
-type Work = Pin<Box<dyn Future<Output = Result<task::Value, EcashError>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Result<task::AnyResult, EcashError>> + Send>>;
 
 /// Cheap to clone; all clones share connections and what is kept.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ struct Kept {
     /// When they were read anew for one that was not among them.
     read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
-    looks: together::Waiting,
+    looks: together::WaitingLooks,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
 }
@@ -382,7 +382,7 @@ impl Mint {
         .await
     }
 
-    /// Whether proofs are spent (NUT-07), in the order of `ys` ([`super::Secret::y`]); at most 1000 at once.
+    /// Whether proofs are spent (NUT-07), in the order of `ys` ([`super::ProofSecret::y`]); at most 1000 at once.
     pub async fn proof_states(
         &self,
         ys: Vec<PublicKey>,
@@ -399,11 +399,11 @@ impl Mint {
         urgency: Urgency,
         work: impl Future<Output = Result<T, EcashError>> + Send + 'static,
     ) -> Result<T, EcashError> {
-        let work: Work = Box::pin(async move { Ok(Box::new(work.await?) as task::Value) });
+        let work: Work = Box::pin(async move { Ok(Box::new(work.await?) as task::AnyResult) });
         task::unpack(self.made(path, urgency, work).await?).ok_or_else(stopped)
     }
 
-    async fn made(&self, path: Path, urgency: Urgency, work: Work) -> Result<task::Value, EcashError> {
+    async fn made(&self, path: Path, urgency: Urgency, work: Work) -> Result<task::AnyResult, EcashError> {
         let slot = self.admitted(&path, urgency).await?;
         let mint = self.clone();
         // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted

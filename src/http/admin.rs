@@ -148,7 +148,7 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// The answer to a caller that does not have the token.
-pub fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+pub fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
@@ -223,8 +223,8 @@ mod tests {
         make_token(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
         let token = token.trim();
-        assert!(refused(&path, &with(&format!("Bearer {token}"))).is_none());
-        assert!(refused(&path, &with(&format!("bearer  {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("Bearer {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("bearer  {token}"))).is_none());
         for bad in [
             "",
             "Bearer ",
@@ -234,15 +234,18 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = refused(&path, &with(bad)).unwrap();
+            let answer = without_token(&path, &with(bad)).unwrap();
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
-        assert!(refused(&path, &HeaderMap::new()).is_some());
+        assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
-        assert_eq!(refused(&path, &with("Bearer short")).unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            without_token(&path, &with("Bearer short")).unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&path, "the operator's own token\n").unwrap();
-        assert!(refused(&path, &with("Bearer the operator's own token")).is_none());
+        assert!(without_token(&path, &with("Bearer the operator's own token")).is_none());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -203,7 +203,7 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
         Guard::TrustedPage => {
             !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, at.device()).is_some()
         }
-        Guard::Bearer => return admin::refused(&edge.site.config().admin.token_file, headers),
+        Guard::Bearer => return admin::without_token(&edge.site.config().admin.token_file, headers),
     };
     (!may_ask).then(|| match route.handler {
         Handler::TollGate(_) => tollgate::foreign_page(),

@@ -37,7 +37,7 @@ pub use admin::make_token;
 pub use entrance::Audience;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
-pub use listeners::{Listeners, Wanted};
+pub use listeners::{Listeners, WantedListener};
 #[cfg(test)]
 pub(crate) use origin::host_of;
 

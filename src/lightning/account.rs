@@ -36,7 +36,7 @@ pub enum AccountError {
 
 impl Account {
     /// The account that the configuration names, its secret read from its file.
-    pub fn load(config: &config::Lightning) -> Result<Account, AccountError> {
+    pub fn load(config: &config::LightningConfig) -> Result<Account, AccountError> {
         let url = config.url.as_ref().map_or(String::new(), |url| url.as_str().to_owned());
         let secret = match &config.secret_file {
             None => Secret::new(Vec::new()),

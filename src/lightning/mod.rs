@@ -38,11 +38,11 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Lightning: Send + Sync {
     /// Pays an invoice whose amount, network, signature and expiry have been checked. Ends by itself within
     /// 60 s. `Outcome::Absent` is no answer to this.
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer>;
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer>;
 
     /// What became of a payment; asked again and again until it is `Paid` or `Failed`. Ends by itself within
     /// 12 s.
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer>;
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer>;
 
     /// Whether the backend answers, may pay, and may look up. Moves no money.
     fn test(&self) -> Call<'_, Report>;
@@ -71,7 +71,7 @@ pub struct PaymentRef {
 
 /// What a backend has to say about a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct BackendAnswer {
     pub outcome: Outcome,
     /// The backend's own name for the payment, where it is needed to look it up: kept with the payment.
     pub reference: Option<String>,
@@ -112,23 +112,23 @@ pub struct Account {
     pub secret: Secret,
 }
 
-impl Answer {
-    pub fn paid(preimage: Option<[u8; 32]>, fee: Option<Msats>) -> Answer {
-        Answer::from(Outcome::Paid { preimage, fee })
+impl BackendAnswer {
+    pub fn paid(preimage: Option<[u8; 32]>, fee: Option<Msats>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Paid { preimage, fee })
     }
 
-    pub fn failed(why: impl Into<String>) -> Answer {
-        Answer::from(Outcome::Failed(why.into()))
+    pub fn failed(why: impl Into<String>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Failed(why.into()))
     }
 
-    pub fn unknown(why: impl Into<String>) -> Answer {
-        Answer::from(Outcome::Unknown(why.into()))
+    pub fn unknown(why: impl Into<String>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Unknown(why.into()))
     }
 }
 
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Answer {
-        Answer { outcome, reference: None }
+impl From<Outcome> for BackendAnswer {
+    fn from(outcome: Outcome) -> BackendAnswer {
+        BackendAnswer { outcome, reference: None }
     }
 }
 

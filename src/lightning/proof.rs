@@ -1,6 +1,6 @@
 //! What proves a payment's end, the same for every backend.
 
-use super::{Answer, Outcome, Report};
+use super::{BackendAnswer, Outcome, Report};
 use crate::hex;
 use crate::units::Msats;
 use serde_json::Value;
@@ -36,17 +36,17 @@ pub(super) fn settled(
 
 /// A complete refusal, and what the backend said of the payment right after it: proof together, unless the
 /// payment is there.
-pub(super) fn refused(why: String, known: Outcome) -> Answer {
+pub(super) fn refused_by_backend(why: String, known: Outcome) -> BackendAnswer {
     match known {
-        Outcome::Absent | Outcome::Failed(_) => Answer::failed(why),
+        Outcome::Absent | Outcome::Failed(_) => BackendAnswer::failed(why),
         known => known.into(),
     }
 }
 
 /// An answer that proves nothing by itself.
-pub(super) fn unclear(why: String, known: Outcome) -> Answer {
+pub(super) fn unclear(why: String, known: Outcome) -> BackendAnswer {
     match known {
-        Outcome::Absent => Answer::unknown(why),
+        Outcome::Absent => BackendAnswer::unknown(why),
         known => known.into(),
     }
 }

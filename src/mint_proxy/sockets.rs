@@ -5,7 +5,7 @@
 
 use super::error::{Code, ProxyError};
 use super::messages::{self, without_ticket, ClientMessage};
-use super::tickets::{refused, ticket_needed};
+use super::tickets::{refused_ticket, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
 use crate::json::json;
@@ -293,7 +293,7 @@ impl Speaker {
                 self.say(&messages::auth_ok(taken.session.as_ref())).await;
                 self.deliver().await;
             }
-            Err(error) => self.say(&refused(&error).to_socket()).await,
+            Err(error) => self.say(&refused_ticket(&error).to_socket()).await,
         }
     }
 

@@ -19,7 +19,7 @@ impl MintProxy {
     pub async fn check_ticket(&self, mac: MacAddr, shown: Option<&str>) -> Result<(), ProxyError> {
         match shown {
             _ if !self.needs_ticket(mac).await => Ok(()),
-            Some(ticket) => self.0.access.check_ticket(mac, ticket).await.map_err(|err| refused(&err)),
+            Some(ticket) => self.0.access.check_ticket(mac, ticket).await.map_err(|err| refused_ticket(&err)),
             None => Err(ticket_needed()),
         }
     }
@@ -30,7 +30,7 @@ pub(super) fn ticket_needed() -> ProxyError {
 }
 
 /// A refused ticket, as the guest is told.
-pub fn refused(error: &TicketError) -> ProxyError {
+pub fn refused_ticket(error: &TicketError) -> ProxyError {
     let code = match error {
         TicketError::Wrong => Code::InvalidTicket,
         TicketError::InUse(_) => Code::TicketInUse,

@@ -45,8 +45,8 @@ pub use notice::Notice;
 pub use offer::chips;
 pub use quantity::Quantity;
 pub use states::{
-    Asking, Kept, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard,
-    PayWithEcash, Reason, Receiving, ShowTicket, Stage, State, Trouble, Waiting,
+    Asking, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard, PayWithEcash,
+    Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
 };
 
 use html::Html;

@@ -80,21 +80,21 @@ pub struct Online<'a> {
     pub left: Option<Quantity>,
     /// What can be added.
     pub offer: Option<Offer<'a>>,
-    pub kept: Kept<'a>,
+    pub kept: ShownTicket<'a>,
 }
 
 /// Something went wrong. What became of the money is always said.
 #[derive(Clone, Debug)]
 pub struct Trouble<'a> {
     pub request_id: Option<&'a str>,
-    pub reason: Reason,
+    pub reason: TroubleReason,
     pub money: Money,
     /// The correlation id under which the log has the cause.
     pub code: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum TroubleReason {
     MintUnavailable,
     InvoiceExpired,
     PaymentFailed,
@@ -202,7 +202,7 @@ pub struct OwnTicket<'a> {
 
 /// What a guest who is online is shown of its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept<'a> {
+pub enum ShownTicket<'a> {
     /// Nothing: it has none, or this is not the router's own page.
     No,
     /// That a new one can be made.

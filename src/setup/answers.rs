@@ -31,13 +31,13 @@ pub struct Answers {
     pub mint: Option<MintUrl>,
     pub price: Option<u64>,
     pub step_seconds: Option<u64>,
-    pub place: Place,
+    pub place: GuestPlace,
     pub wifi: Option<Wifi>,
 }
 
 /// Where the guests are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum GuestPlace {
     /// As the configuration says now.
     #[default]
     AsItIs,
@@ -103,8 +103,8 @@ impl Flags {
                 "--subnet" => flags.subnet = Some(subnet(&value()?)?),
                 "--ssid" => flags.ssid = Some(ssid(&value()?)?),
                 "--radio" => flags.radio = Some(section_name(&value()?)?),
-                "--device" => flags.place(Place::Device(value()?))?,
-                "--network" => flags.place(Place::Network(section_name(&value()?)?))?,
+                "--device" => flags.place(GuestPlace::Device(value()?))?,
+                "--network" => flags.place(GuestPlace::Network(section_name(&value()?)?))?,
                 other => return Err(usage(&format!("there is no flag {other}"))),
             }
         }
@@ -112,7 +112,7 @@ impl Flags {
             return Err(usage("--radio needs --ssid"));
         }
         flags.make_network |= flags.subnet.is_some() || flags.ssid.is_some();
-        if flags.make_network && flags.answers.place != Place::AsItIs {
+        if flags.make_network && flags.answers.place != GuestPlace::AsItIs {
             return Err(usage(
                 "a network is made (--guest-network, --subnet, --ssid) or there is one (--device, --network)",
             ));
@@ -125,11 +125,11 @@ impl Flags {
         self.answers != Answers::default() || self.make_network
     }
 
-    fn place(&mut self, place: Place) -> Result<(), SetupError> {
-        if self.answers.place != Place::AsItIs {
+    fn place(&mut self, place: GuestPlace) -> Result<(), SetupError> {
+        if self.answers.place != GuestPlace::AsItIs {
             return Err(usage("--device and --network exclude each other"));
         }
-        if let Place::Device(device) = &place {
+        if let GuestPlace::Device(device) = &place {
             if !crate::network::devices::is_valid_name(device) {
                 return Err(usage(&format!("{device:?} is no device's name")));
             }

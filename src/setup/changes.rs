@@ -1,6 +1,6 @@
 //! From what should be there and what is there to the commands that make the difference.
 
-use super::uci::Change;
+use super::uci::UciChange;
 use super::SetupError;
 use crate::config::uci::{Section, UciFile, Value};
 
@@ -11,7 +11,7 @@ pub const MARK: &str = "tollgate";
 
 /// A section as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedSection {
     pub package: &'static str,
     pub name: String,
     pub kind: &'static str,
@@ -24,27 +24,27 @@ pub enum Wish {
     List(Vec<String>),
 }
 
-impl Wanted {
-    pub fn new(package: &'static str, name: &str, kind: &'static str) -> Wanted {
-        let mut wanted = Wanted { package, name: name.to_owned(), kind, options: Vec::new() };
+impl WantedSection {
+    pub fn new(package: &'static str, name: &str, kind: &'static str) -> WantedSection {
+        let mut wanted = WantedSection { package, name: name.to_owned(), kind, options: Vec::new() };
         if package != "tollgate" {
             wanted.options.push((MARK, Wish::One("1".to_owned())));
         }
         wanted
     }
 
-    pub fn with(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+    pub fn with(mut self, option: &'static str, value: impl Into<String>) -> WantedSection {
         self.options.push((option, Wish::One(value.into())));
         self
     }
 
-    pub fn with_list(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+    pub fn with_list(mut self, option: &'static str, value: impl Into<String>) -> WantedSection {
         self.options.push((option, Wish::List(vec![value.into()])));
         self
     }
 
     /// What is missing or differs. Options that somebody added to our section stay.
-    pub fn changes(&self, file: &UciFile) -> Result<Vec<Change>, SetupError> {
+    pub fn changes(&self, file: &UciFile) -> Result<Vec<UciChange>, SetupError> {
         let path = format!("{}.{}", self.package, self.name);
         let found = file.sections.iter().find(|section| section.name == self.name);
         let mut changes = Vec::new();
@@ -53,7 +53,7 @@ impl Wanted {
                 return Err(SetupError::NotOurs(self.package.to_owned(), self.name.clone()));
             }
             Some(_) => {}
-            None => changes.push(Change::Set(path.clone(), self.kind.to_owned())),
+            None => changes.push(UciChange::Set(path.clone(), self.kind.to_owned())),
         }
         for (option, wish) in &self.options {
             let path = format!("{path}.{option}");
@@ -61,7 +61,7 @@ impl Wanted {
             match wish {
                 Wish::One(value) => {
                     if !matches!(current, Some(Value::One(item)) if item.text == *value) {
-                        changes.push(Change::Set(path, value.clone()));
+                        changes.push(UciChange::Set(path, value.clone()));
                     }
                 }
                 Wish::List(values) => {
@@ -69,9 +69,9 @@ impl Wanted {
                         if items.iter().map(|item| &item.text).eq(values.iter()));
                     if !same {
                         if current.is_some() {
-                            changes.push(Change::Delete(path.clone()));
+                            changes.push(UciChange::Delete(path.clone()));
                         }
-                        changes.extend(values.iter().map(|v| Change::AddList(path.clone(), v.clone())));
+                        changes.extend(values.iter().map(|v| UciChange::AddList(path.clone(), v.clone())));
                     }
                 }
             }
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
     use crate::config::uci::parse;
 
-    fn zone() -> Wanted {
-        Wanted::new("firewall", "tollgate_guest", "zone")
+    fn zone() -> WantedSection {
+        WantedSection::new("firewall", "tollgate_guest", "zone")
             .with("input", "REJECT")
             .with_list("network", "guest")
     }

@@ -1,9 +1,9 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
-use super::answers::{self, Answers, Flags, Place, Wifi, USAGE};
-use super::changes::{is_ours, text, words, Wanted};
+use super::answers::{self, Answers, Flags, GuestPlace, Wifi, USAGE};
+use super::changes::{is_ours, text, words, WantedSection};
 use super::firewall::{zone_name, Files};
-use super::uci::{Change, Uci};
+use super::uci::{Uci, UciChange};
 use super::{guest, uplinks, SetupError};
 use crate::config::{Config, Severity};
 use crate::network::routes;
@@ -82,7 +82,7 @@ pub fn run(
 }
 
 /// All of it or nothing: staged, tried against our own reading of the result, and only then committed.
-fn apply(changes: &[Change], uci: &Uci) -> Result<(), SetupError> {
+fn apply(changes: &[UciChange], uci: &Uci) -> Result<(), SetupError> {
     let touched = packages(changes);
     for package in &touched {
         if uci.has_uncommitted(package)? {
@@ -152,7 +152,7 @@ fn complete(flags: &Flags, uci: &Uci, dir: &Path) -> Result<(Answers, Vec<String
                 subnet.router, subnet.prefix
             )));
         }
-        answers.place = Place::Make(subnet);
+        answers.place = GuestPlace::Make(subnet);
         notes.extend(no_way_back(dir));
     }
     if let Some(ssid) = &flags.ssid {
@@ -180,7 +180,7 @@ fn no_way_back(dir: &Path) -> Option<String> {
     Some(format!("{why}: no answers will come back to guests; 'tollgated check --system' says what mends it"))
 }
 
-fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
+fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     let wireless = uci.package("wireless")?;
     let mut changes = Vec::new();
     for wanted in guest::sections(answers, wireless.as_ref())? {
@@ -190,20 +190,22 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
     let venues: Vec<_> = own.of_kind("venue").collect();
     let ours = venues.iter().any(|venue| venue.name == VENUE);
     let gated_already = venues.iter().any(|venue| match &answers.place {
-        Place::AsItIs => true,
-        Place::Device(device) => venue.name != VENUE && words(venue, "device").contains(&device.as_str()),
-        Place::Network(network) => venue.name != VENUE && text(venue, "network") == Some(network),
-        Place::Make(_) => false,
+        GuestPlace::AsItIs => true,
+        GuestPlace::Device(device) => {
+            venue.name != VENUE && words(venue, "device").contains(&device.as_str())
+        }
+        GuestPlace::Network(network) => venue.name != VENUE && text(venue, "network") == Some(network),
+        GuestPlace::Make(_) => false,
     });
-    if !gated_already && answers.place == Place::AsItIs {
+    if !gated_already && answers.place == GuestPlace::AsItIs {
         return Err(SetupError::Usage(
             "where are the guests? --guest-network, --device or --network says it".to_owned(),
         ));
     }
     let concerns_venue =
-        answers.place != Place::AsItIs || answers.name.is_some() || answers.step_seconds.is_some();
+        answers.place != GuestPlace::AsItIs || answers.name.is_some() || answers.step_seconds.is_some();
     if (!gated_already || ours) && concerns_venue {
-        let mut venue = Wanted::new("tollgate", VENUE, "venue");
+        let mut venue = WantedSection::new("tollgate", VENUE, "venue");
         if let Some(name) = &answers.name {
             venue = venue.with("name", name);
         } else if !ours {
@@ -215,25 +217,25 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
         let path = |option: &str| format!("tollgate.{VENUE}.{option}");
         let other = |option: &str| {
             let there = venues.iter().any(|v| v.name == VENUE && v.option(option).is_some());
-            there.then(|| Change::Delete(path(option)))
+            there.then(|| UciChange::Delete(path(option)))
         };
         match &answers.place {
-            Place::AsItIs => {}
-            Place::Device(device) => {
+            GuestPlace::AsItIs => {}
+            GuestPlace::Device(device) => {
                 venue = venue.with_list("device", device);
                 changes.extend(other("network"));
             }
-            Place::Network(network) => {
+            GuestPlace::Network(network) => {
                 venue = venue.with("network", network);
                 changes.extend(other("device"));
             }
-            Place::Make(_) => {
+            GuestPlace::Make(_) => {
                 venue = venue.with("network", guest::NETWORK);
                 changes.extend(other("device"));
             }
         }
         changes.extend(venue.changes(&own)?);
-    } else if concerns_venue && answers.place == Place::AsItIs {
+    } else if concerns_venue && answers.place == GuestPlace::AsItIs {
         return Err(SetupError::Refused(
             "the venue was not made by setup: change it in the configuration".to_owned(),
         ));
@@ -246,7 +248,7 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
             let known = own.sections.iter().find(|section| section.name == MINT);
             let price = answers.price.map(|price| price.to_string());
             let before = known.and_then(|section| text(section, "price_per_step")).map(str::to_owned);
-            let wanted = Wanted::new("tollgate", MINT, "mint")
+            let wanted = WantedSection::new("tollgate", MINT, "mint")
                 .with("url", mint.as_str())
                 .with("price_per_step", price.or(before).unwrap_or_else(|| "1".to_owned()));
             changes.extend(wanted.changes(&own)?);
@@ -255,7 +257,7 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
         if !own.sections.iter().any(|section| section.name == MINT) {
             return Err(SetupError::Usage("--price needs --mint".to_owned()));
         }
-        let wanted = Wanted::new("tollgate", MINT, "mint").with("price_per_step", price.to_string());
+        let wanted = WantedSection::new("tollgate", MINT, "mint").with("price_per_step", price.to_string());
         changes.extend(wanted.changes(&own)?);
     }
     let has_mint = answers.mint.is_some() || own.of_kind("mint").next().is_some();
@@ -263,7 +265,7 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
     Ok(changes)
 }
 
-fn enabled(own: &crate::config::uci::UciFile, value: &str) -> Option<Change> {
+fn enabled(own: &crate::config::uci::UciFile, value: &str) -> Option<UciChange> {
     let main = own.of_kind("tollgate").next();
     let path = match main {
         Some(section) if section.anonymous => "tollgate.@tollgate[0].enabled".to_owned(),
@@ -271,17 +273,17 @@ fn enabled(own: &crate::config::uci::UciFile, value: &str) -> Option<Change> {
         None => return None,
     };
     let now = main.and_then(|section| text(section, "enabled"));
-    (now != Some(value)).then(|| Change::Set(path, value.to_owned()))
+    (now != Some(value)).then(|| UciChange::Set(path, value.to_owned()))
 }
 
 /// What setup made goes; mints and everything the operator wrote stay.
-fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
+fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     let mut changes = Vec::new();
     for name in PACKAGES {
         let Some(file) = uci.package(name)? else { continue };
         let own = file.sections.iter().filter(|section| is_ours(name, section) && section.name != MINT);
         let gone: Vec<&str> = own.map(|section| section.name.as_str()).collect();
-        changes.extend(gone.iter().map(|section| Change::Delete(format!("{name}.{section}"))));
+        changes.extend(gone.iter().map(|section| UciChange::Delete(format!("{name}.{section}"))));
         let left = file.of_kind("venue").any(|venue| !gone.contains(&venue.name.as_str()));
         if name == "tollgate" && !gone.is_empty() && !left {
             changes.extend(enabled(&file, "0"));
@@ -380,7 +382,7 @@ fn package(uci: &Uci, name: &str) -> Result<crate::config::uci::UciFile, SetupEr
         .ok_or_else(|| SetupError::Refused(format!("there is no configuration '{name}' on this router")))
 }
 
-fn packages(changes: &[Change]) -> Vec<&str> {
+fn packages(changes: &[UciChange]) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for change in changes {
         if !found.contains(&change.package()) {

@@ -1,8 +1,8 @@
 //! The guest network as UCI sections: bridge, interface, DHCP, zone with its few openings, open Wi-Fi.
 //! There is no forwarding from the zone: only what carries the mark of a paid packet leaves.
 
-use super::answers::{Answers, Place, Subnet};
-use super::changes::{text, words, Wanted};
+use super::answers::{Answers, GuestPlace, Subnet};
+use super::changes::{text, words, WantedSection};
 use super::SetupError;
 use crate::config::uci::UciFile;
 use std::net::Ipv4Addr;
@@ -13,9 +13,9 @@ const BRIDGE: &str = "br-tollgate";
 const FIRST_CHOICE: u8 = 77;
 
 /// What the answers ask for, in the order in which it is made.
-pub fn sections(answers: &Answers, wireless: Option<&UciFile>) -> Result<Vec<Wanted>, SetupError> {
+pub fn sections(answers: &Answers, wireless: Option<&UciFile>) -> Result<Vec<WantedSection>, SetupError> {
     let mut wanted = Vec::new();
-    if let Place::Make(subnet) = &answers.place {
+    if let GuestPlace::Make(subnet) = &answers.place {
         wanted.extend(network(*subnet));
         wanted.extend(zone());
     }
@@ -37,7 +37,7 @@ pub fn sections(answers: &Answers, wireless: Option<&UciFile>) -> Result<Vec<Wan
         }
         for radio in chosen {
             wanted.push(
-                Wanted::new("wireless", &format!("tollgate_{radio}"), "wifi-iface")
+                WantedSection::new("wireless", &format!("tollgate_{radio}"), "wifi-iface")
                     .with("device", radio)
                     .with("mode", "ap")
                     .with("network", NETWORK)
@@ -57,20 +57,20 @@ pub fn radios_off(wireless: &UciFile) -> Vec<String> {
     off.map(|radio| radio.name.clone()).collect()
 }
 
-fn network(subnet: Subnet) -> Vec<Wanted> {
+fn network(subnet: Subnet) -> Vec<WantedSection> {
     let (start, limit) = subnet.dhcp();
     vec![
-        Wanted::new("network", "tollgate_bridge", "device")
+        WantedSection::new("network", "tollgate_bridge", "device")
             .with("type", "bridge")
             .with("name", BRIDGE)
             .with("bridge_empty", "1"),
-        Wanted::new("network", NETWORK, "interface")
+        WantedSection::new("network", NETWORK, "interface")
             .with("proto", "static")
             .with("device", BRIDGE)
             .with("ipaddr", subnet.router.to_string())
             .with("netmask", subnet.netmask().to_string())
             .with("ip6assign", "64"),
-        Wanted::new("dhcp", NETWORK, "dhcp")
+        WantedSection::new("dhcp", NETWORK, "dhcp")
             .with("interface", NETWORK)
             .with("start", start.to_string())
             .with("limit", limit.to_string())
@@ -80,16 +80,16 @@ fn network(subnet: Subnet) -> Vec<Wanted> {
     ]
 }
 
-fn zone() -> Vec<Wanted> {
+fn zone() -> Vec<WantedSection> {
     let rule = |name: &str, title: &str, protocol: &str| {
-        Wanted::new("firewall", &format!("tollgate_{name}"), "rule")
+        WantedSection::new("firewall", &format!("tollgate_{name}"), "rule")
             .with("name", title)
             .with("src", ZONE)
             .with("proto", protocol)
             .with("target", "ACCEPT")
     };
     vec![
-        Wanted::new("firewall", NETWORK, "zone")
+        WantedSection::new("firewall", NETWORK, "zone")
             .with("name", ZONE)
             .with_list("network", NETWORK)
             .with("input", "REJECT")

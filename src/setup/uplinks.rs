@@ -8,16 +8,16 @@ use crate::set::SortedSet;
 
 /// What one venue's guests reach the internet by, as fw4 calls it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Uplinks {
+pub struct VenueUplinks {
     pub zones: SortedSet<String>,
     /// Names of the configuration that are neither a zone nor a network in one.
     pub unknown: Vec<String>,
 }
 
 /// The zones that are the internet for a venue. `routes` are the devices of default routes.
-pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]) -> Uplinks {
+pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]) -> VenueUplinks {
     let named = config.uplinks_of(venue);
-    let mut uplinks = Uplinks::default();
+    let mut uplinks = VenueUplinks::default();
     for name in named {
         match files.zone(name).or_else(|| files.zone_of_network(name)) {
             Some(zone) => drop(uplinks.zones.insert(zone_name(zone).to_owned())),

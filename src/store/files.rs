@@ -42,16 +42,16 @@ pub(super) fn key(state_dir: &Path, name: &str) -> PathBuf {
 
 /// The paths of one state directory.
 #[derive(Clone)]
-pub(super) struct Files {
+pub(super) struct DatabaseFiles {
     dir: PathBuf,
 }
 
-impl Files {
+impl DatabaseFiles {
     /// Makes the directory if need be and closes it to other users.
-    pub fn new(dir: &Path) -> io::Result<Files> {
+    pub fn new(dir: &Path) -> io::Result<DatabaseFiles> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         close_to_others(dir, 0o700)?;
-        Ok(Files { dir: dir.to_owned() })
+        Ok(DatabaseFiles { dir: dir.to_owned() })
     }
 
     pub fn database(&self) -> PathBuf {

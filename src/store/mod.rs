@@ -62,7 +62,7 @@ pub use taps::{
 };
 pub use ticket::Ticket;
 pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
-pub use tidy::Kept;
+pub use tidy::RecordsSince;
 pub use usage::UsageRow;
 pub use vault::Vault;
 #[cfg(test)]
@@ -70,9 +70,9 @@ pub(crate) use wal::{fuzz_wal, with_good_checksums};
 pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
-use crate::task::Value;
+use crate::task::AnyResult;
 use database::{unpack, work, Counts, Database, Piece};
-use files::Files;
+use files::DatabaseFiles;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
 use std::path::Path;
@@ -98,7 +98,7 @@ struct Shared {
     /// bounded at the door (sockets, connections, background tasks).
     jobs: mpsc::Sender<Job>,
     counts: Arc<Counts>,
-    files: Files,
+    files: DatabaseFiles,
     time: Timekeeper,
     /// What seals tokens, once it was needed.
     vault: OnceLock<Vault>,
@@ -117,7 +117,7 @@ enum Asker {
     Log(&'static str),
 }
 
-type Answer = Result<Value, StoreError>;
+type Answer = Result<AnyResult, StoreError>;
 
 /// Pieces of work in one transaction, at most.
 const TOGETHER: usize = 64;
@@ -133,7 +133,7 @@ impl Store {
     }
 
     fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
-        let files = Files::new(state_dir)?;
+        let files = DatabaseFiles::new(state_dir)?;
         let lock = files.lock()?;
         let counts = Arc::<Counts>::default();
         let mut database = Database::open(&files, clock, schema, counts.clone())?;
@@ -242,7 +242,11 @@ impl Store {
 
 /// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
 /// be told when it is done.
-fn run(database: &mut Database, files: &Files, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
+fn run(
+    database: &mut Database,
+    files: &DatabaseFiles,
+    queue: mpsc::Receiver<Job>,
+) -> Option<oneshot::Sender<()>> {
     while let Ok(job) = queue.recv() {
         let mut next = Some(job);
         let mut pieces = Vec::new();

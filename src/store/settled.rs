@@ -10,7 +10,7 @@ use crate::units::Millis;
 use rusqlite::{Connection, Row, Transaction};
 
 /// Removes a request whose parts are all in the takings. What has a token, or may still be paid, stays.
-pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> {
+pub(super) fn settle_request(tx: &Transaction, request: &str) -> Result<(), StoreError> {
     tx.prepare_cached(
         "DELETE FROM requests WHERE id = ?1 AND owner = 'house' AND NOT EXISTS
          (SELECT 1 FROM parts WHERE request = ?1

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 128;
 
 /// Since when (service time) records are kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept {
+pub struct RecordsSince {
     /// Tokens that no guest has called safe.
     pub tokens: Millis,
     /// What was sold and is settled.
@@ -55,7 +55,7 @@ const ENDED_TAPS: &str = "DELETE FROM card_taps WHERE id IN
 
 impl Store {
     /// Forgets what is over.
-    pub async fn prune(&self, kept: Kept) -> Result<(), StoreError> {
+    pub async fn prune(&self, kept: RecordsSince) -> Result<(), StoreError> {
         self.remove(ENDED_REQUESTS, vec![kept.settled, kept.tokens]).await?;
         self.remove(EXPIRED_REQUESTS, vec![kept.unpaid]).await?;
         self.remove(GRANTS, vec![kept.settled]).await?;

@@ -1,7 +1,7 @@
 //! `GET /`: what is sold here and for whose money (kind 10021), or why nothing can be (kind 21023).
 
 use super::event::{tag, Tags};
-use super::notice::{self, Notice};
+use super::notice::{self, TollGateNotice};
 use super::{Reply, TollGate};
 use crate::config::{Config, Mint, Venue};
 
@@ -15,15 +15,16 @@ impl TollGate {
         let there: Vec<&Mint> = config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
         if there.is_empty() {
             let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";
-            return self.in_place_of_an_offer(venue, Notice::new("no-reachable-mints", 200, message));
+            return self.in_place_of_an_offer(venue, TollGateNotice::new("no-reachable-mints", 200, message));
         }
         if let Err(why) = self.0.terms.may_sell(venue.metric) {
-            return self.in_place_of_an_offer(venue, Notice { status: 200, ..Notice::from(&why) });
+            return self
+                .in_place_of_an_offer(venue, TollGateNotice { status: 200, ..TollGateNotice::from(&why) });
         }
         Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there), ""))
     }
 
-    fn in_place_of_an_offer(&self, venue: &Venue, why: Notice) -> Reply {
+    fn in_place_of_an_offer(&self, venue: &Venue, why: TollGateNotice) -> Reply {
         Reply::event(200, self.sign_once(&venue.id, notice::KIND, why.tags(None), &why.message))
     }
 }

@@ -65,13 +65,13 @@ pub struct Client<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
-    pub body: Body,
+    pub body: ReplyBody,
     /// Seconds.
     pub retry_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum ReplyBody {
     Empty,
     Text(String),
     Json(String),
@@ -129,7 +129,7 @@ impl TollGate {
 }
 
 impl Reply {
-    pub fn new(status: u16, body: Body) -> Reply {
+    pub fn new(status: u16, body: ReplyBody) -> Reply {
         Reply { status, body, retry_after: None }
     }
 
@@ -138,13 +138,13 @@ impl Reply {
     }
 
     pub fn value(status: u16, value: &Value) -> Reply {
-        Reply::new(status, Body::Json(format!("{value}\n")))
+        Reply::new(status, ReplyBody::Json(format!("{value}\n")))
     }
 
     /// A signed event, or why it could not be signed.
     fn event(status: u16, event: Result<String, &'static str>) -> Reply {
         match event {
-            Ok(event) => Reply::new(status, Body::Json(event)),
+            Ok(event) => Reply::new(status, ReplyBody::Json(event)),
             Err(code) => closed(code),
         }
     }

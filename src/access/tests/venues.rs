@@ -60,7 +60,7 @@ async fn pay_in_the_yard(
     access.ticket(guest.mac).unwrap().to_string()
 }
 
-async fn show(access: &Access, guest: &Caller, at: ShownAt, ticket: &str) -> Result<Taken, TicketError> {
+async fn show(access: &Access, guest: &Caller, at: ShownAt, ticket: &str) -> Result<TakenOver, TicketError> {
     access.take_over(guest, &[], at, ticket, drop).await
 }
 

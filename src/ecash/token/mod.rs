@@ -13,7 +13,7 @@ mod v4;
 use super::curve::PublicKey;
 use super::keyset::{KeysetId, KeysetRef};
 use super::outputs::{Proof, ProofDleq};
-use super::seed::Secret;
+use super::seed::ProofSecret;
 use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
 use crate::json::json;
@@ -57,7 +57,7 @@ pub struct Token {
 pub struct TokenProof {
     pub keyset: KeysetRef,
     pub amount: Sats,
-    pub secret: Secret,
+    pub secret: ProofSecret,
     pub c: PublicKey,
     pub dleq: Option<ProofDleq>,
 }
@@ -154,10 +154,10 @@ fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {
     BASE64.decode(url_safe).map_err(|_| TokenError::Damaged)
 }
 
-fn checked_secret(text: String) -> Result<Secret, TokenError> {
+fn checked_secret(text: String) -> Result<ProofSecret, TokenError> {
     match text.len() {
         0 => Err(TokenError::Damaged),
-        1..=MAX_SECRET => Ok(Secret(text)),
+        1..=MAX_SECRET => Ok(ProofSecret(text)),
         _ => Err(TokenError::TooLarge),
     }
 }

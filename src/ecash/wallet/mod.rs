@@ -21,7 +21,7 @@ pub use offer::{Offer, Payer, Refusal};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;
-pub use send::Sent;
+pub use send::SentToken;
 
 use super::mints::Mints;
 use super::seed::Seed;

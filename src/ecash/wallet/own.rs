@@ -122,7 +122,7 @@ impl Purse {
 impl Purse {
     /// Proofs of these amounts, of one keyset.
     pub fn of(amounts: &[u64], input_fee_ppk: u64) -> Purse {
-        use crate::{calls::Tls, clock::Clock, ecash::keyset::Terms, ecash::mints::Mints};
+        use crate::{calls::Tls, clock::Clock, ecash::keyset::KeysetTerms, ecash::mints::Mints};
         let url = MintUrl::parse("https://mint.example").unwrap();
         let events = tokio::sync::mpsc::channel(1).0;
         let mint = Mints::new(Tls::new(None).unwrap(), Clock::machine(), events).get(&url);
@@ -135,7 +135,7 @@ impl Purse {
             amount: Sats(*amount),
             c: Vec::new(),
         };
-        let terms = Terms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
+        let terms = KeysetTerms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
         let listed = KeysetInfo { id: KeysetId::parse(keyset).unwrap(), terms, active: true };
         Purse { mint, rows: (0..).zip(amounts).map(row).collect(), listed: Arc::new(vec![listed]) }
     }

@@ -5,7 +5,7 @@
 
 use super::exchange::{points, Exchange};
 use super::offer::{reference_of, Offer, Refusal};
-use super::suspects::Place;
+use super::suspects::SuspectUnderWay;
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::keyset::KeysetId;
@@ -86,7 +86,7 @@ impl Wallet {
     }
 
     /// Waits until a token that may be made up may go to its mint.
-    async fn queue(&self, offer: &Offer) -> Result<Option<Place>, Refusal> {
+    async fn queue(&self, offer: &Offer) -> Result<Option<SuspectUnderWay>, Refusal> {
         if !offer.is_suspect || self.running().contains_key(&offer.reference.to_string()) {
             return Ok(None);
         }

@@ -25,7 +25,7 @@ const MOST_TRADES: usize = 16;
 
 /// A token that was given out and not seen spent.
 #[derive(Clone)]
-pub struct Sent {
+pub struct SentToken {
     pub id: i64,
     pub mint: MintUrl,
     pub amount: Sats,
@@ -41,7 +41,7 @@ impl Wallet {
         amount: Sats,
         mint: Option<&MintUrl>,
         old_form: bool,
-    ) -> Result<Sent, WalletError> {
+    ) -> Result<SentToken, WalletError> {
         let _alone = self.0.spending.lock().await;
         let mint = match mint {
             Some(mint) => mint.clone(),
@@ -77,7 +77,7 @@ impl Wallet {
         amount: Sats,
         mint: &MintUrl,
         old_form: bool,
-    ) -> Result<Sent, WalletError> {
+    ) -> Result<SentToken, WalletError> {
         let begun = self
             .0
             .store
@@ -98,17 +98,17 @@ impl Wallet {
         self.shown(op, &rows, old_form).await
     }
 
-    async fn shown(&self, op: OpRow, rows: &[ProofRow], old_form: bool) -> Result<Sent, WalletError> {
+    async fn shown(&self, op: OpRow, rows: &[ProofRow], old_form: bool) -> Result<SentToken, WalletError> {
         let proofs = self.derive(rows).await?;
         let token = match old_form {
             true => token::encode_v3(&op.mint, super::offer::UNIT, &proofs),
             false => token::encode(&op.mint, super::offer::UNIT, &proofs),
         };
-        Ok(Sent { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token })
+        Ok(SentToken { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token })
     }
 
     /// Tokens that were given out; those that the mints call spent are struck off first.
-    pub async fn sent(&self) -> Result<Vec<Sent>, WalletError> {
+    pub async fn sent(&self) -> Result<Vec<SentToken>, WalletError> {
         let mut waiting = Vec::new();
         for op in self.0.store.open_ops().await?.into_iter().filter(|op| op.kind == OpKind::Send) {
             let rows = self.0.store.held_proofs(op.id).await?;

@@ -83,7 +83,7 @@ pub enum Table {
 
 /// What the kernel really holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct GateReport {
     pub table: Table,
     /// Second locks that should be there and are not.
     pub missing_locks: Vec<(String, Family)>,
@@ -105,7 +105,7 @@ impl Lease {
     }
 }
 
-impl Report {
+impl GateReport {
     /// Whether nobody unpaid can pass and everybody paid can.
     pub fn is_sound(&self) -> bool {
         self.table == Table::Intact && self.missing_locks.is_empty()
@@ -157,7 +157,7 @@ pub trait Gate: Send {
     fn tend(&mut self) -> Result<Usage, GateError>;
 
     /// Looks at everything.
-    fn inspect(&mut self) -> Result<Report, GateError>;
+    fn inspect(&mut self) -> Result<GateReport, GateError>;
 
     /// Whether somebody else may have touched the gate since this one last looked or wrote. Cheap enough for
     /// every second; when true, `inspect` tells what is wrong.

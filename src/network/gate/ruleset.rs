@@ -225,7 +225,7 @@ pub(super) fn sets_fit(found: &[Set]) -> bool {
 }
 
 /// Likewise for chains.
-pub(super) fn chains_fit(plan: &Plan, counts_at: Home, found: &[nftables::Chain]) -> bool {
+pub(super) fn chains_fit(plan: &Plan, counts_at: Home, found: &[nftables::KernelChain]) -> bool {
     let specs = chains(plan, counts_at);
     found.iter().all(|chain| match specs.iter().find(|spec| spec.name == chain.name) {
         Some(spec) => chain.hook == spec.hook.as_ref().map(|hook| (hook.number, hook.priority)),
@@ -238,7 +238,7 @@ pub(super) fn is_complete(
     plan: &Plan,
     counts_at: Home,
     sets: &[Set],
-    found: &[nftables::Chain],
+    found: &[nftables::KernelChain],
     rules: &[Rule],
 ) -> bool {
     let specs = chains(plan, counts_at);

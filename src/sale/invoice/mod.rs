@@ -23,7 +23,7 @@ pub use opening::Opened;
 pub use presence::Presence;
 pub use request::{Part, Progress, Request};
 
-use super::event::{Listeners, SaleEvent};
+use super::event::{SaleEvent, SaleListeners};
 use super::{Limit, SaleError, Terms};
 use crate::access::Access;
 use crate::config::{Config, MintUrl};
@@ -57,7 +57,7 @@ struct SharedInvoices {
     guest_seed: Arc<Seed>,
     house_seed: Arc<Seed>,
     config: Receiver<Arc<Config>>,
-    listeners: Listeners,
+    listeners: SaleListeners,
     presences: Presences,
     table: Mutex<Table>,
     /// Service time: older requests were found in the store.
@@ -160,7 +160,7 @@ impl InvoiceEngine {
             guest_seed: Arc::new(guest_seed),
             house_seed,
             config,
-            listeners: Listeners::default(),
+            listeners: SaleListeners::default(),
             presences: Presences::default(),
             table: Mutex::new(Table::default()),
             started,

@@ -51,7 +51,7 @@ pub enum NoWithdrawal {
 
 /// What an issuer said to an invoice.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum CardTake {
     /// It pays, or has paid.
     Taken,
     Refused(String),
@@ -95,15 +95,15 @@ impl Withdrawal {
     }
 
     /// Gives the issuer an invoice to pay, once.
-    pub async fn give(&self, invoice: &str, outside: &Outside) -> Given {
+    pub async fn give(&self, invoice: &str, outside: &Outside) -> CardTake {
         match outside.get(&self.callback, &self.callback.with(&self.k1, invoice)).await {
-            Ok(answer) if answer["status"] == "OK" => Given::Taken,
+            Ok(answer) if answer["status"] == "OK" => CardTake::Taken,
             Ok(answer) => match refusal(&answer) {
-                Some(reason) => Given::Refused(reason),
-                None => Given::Unclear("its answer is neither OK nor ERROR".to_owned()),
+                Some(reason) => CardTake::Refused(reason),
+                None => CardTake::Unclear("its answer is neither OK nor ERROR".to_owned()),
             },
-            Err(NoAnswer::NotSent(why)) => Given::NotSent(why),
-            Err(NoAnswer::Lost(why)) => Given::Unclear(why),
+            Err(NoAnswer::NotSent(why)) => CardTake::NotSent(why),
+            Err(NoAnswer::Lost(why)) => CardTake::Unclear(why),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::pace::Pace;
 use crate::store::RequestId;
 use crate::task;
 use crate::units::{Millis, Sats};
-use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
+use issuer::{CardTake, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
 use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -170,10 +170,12 @@ impl Till {
         let request = self.0.invoices.open(caller, venue, ask).await?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
-            Given::Refused(reason) => return Err(SaleError::CardSays(reason)),
-            Given::NotSent(why) => return Err(unreachable(why)),
-            Given::Unclear(why) => log::info!("card of {issuer}: request {} may be paid: {why}", request.id),
-            Given::Taken => {}
+            CardTake::Refused(reason) => return Err(SaleError::CardSays(reason)),
+            CardTake::NotSent(why) => return Err(unreachable(why)),
+            CardTake::Unclear(why) => {
+                log::info!("card of {issuer}: request {} may be paid: {why}", request.id)
+            }
+            CardTake::Taken => {}
         }
         // Perhaps it is paid already; if not, the looks of the request go on.
         let _ = self.0.invoices.status(caller.mac, &request.id).await;

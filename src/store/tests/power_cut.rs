@@ -104,7 +104,7 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
         cut_log(&cut, length);
         let survived = ends.iter().filter(|end| **end <= length).count() - 1;
         let conn = crate::store::database::Database::open(
-            &crate::store::files::Files::new(cut.path()).unwrap(),
+            &crate::store::files::DatabaseFiles::new(cut.path()).unwrap(),
             &clock(),
             &TRIAL,
             Default::default(),
