@@ -44,7 +44,7 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 
-/// For arithmetic on the curve and for asking the neighbours. No call to anybody else waits on one of them.
+/// For arithmetic on the curve and for asking the neighbours. No network call waits on one of them.
 const BLOCKING_THREADS: usize = 8;
 
 /// Runs the daemon with the configuration at `path` until SIGTERM.
@@ -223,7 +223,7 @@ impl App {
         self.opened = now;
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
-                // Nobody else makes room while the shop is closed.
+                // Only this makes room while the shop is closed.
                 if !store.room_for_sales() {
                     drop(housekeeping::forget_records(&store, None).await);
                 }
@@ -394,7 +394,7 @@ async fn open_shop(
     Ok((gatekeeper, shop))
 }
 
-/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+/// Lets in the guests whose payment was found after their caller had stopped waiting.
 fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();

@@ -1,7 +1,7 @@
 //! The shop: the rooms that sell, whether they are open, and why not. Everybody above the protocols starts from here.
 //!
-//! It is open while at least one way to pay works; each way that is configured says why it does not. It holds no state
-//! of a sale, and knows nothing of who asks or how.
+//! It is open while at least one way to pay works; each way that is configured says why it does not. It holds no
+//! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::card::Cards;
@@ -61,7 +61,7 @@ pub struct Closed {
 pub struct Way {
     /// `lightning`, `ecash` or `card`.
     pub name: &'static str,
-    /// Why nobody can pay by it now.
+    /// Why it cannot be used now.
     pub closed: Option<Closed>,
 }
 

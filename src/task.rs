@@ -14,7 +14,7 @@ pub type AnyResult = Box<dyn Any + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Starts work that nobody needs the result of.
+/// Starts work whose result is not needed.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
     tokio::spawn(work)
@@ -35,7 +35,7 @@ pub fn start<T: Send + 'static>(
     Box::pin(async move { started.await.ok().and_then(unpack).ok_or(Stopped) })
 }
 
-/// Runs what would hold up everybody (a call that blocks, arithmetic on the curve) on another thread.
+/// Runs what would hold up all other work (a call that blocks, arithmetic on the curve) on another thread.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
     let work: Box<dyn FnOnce() -> AnyResult + Send> = Box::new(move || Box::new(work()) as AnyResult);
     tokio::task::spawn_blocking(work).await.ok().and_then(unpack).ok_or(Stopped)

@@ -1,7 +1,7 @@
 //! The centre: a payment becomes a session, a session opens the gate and ends at its second.
 //!
-//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the
-//! same payment twice, whoever asks. What was sold at a venue opens there only: see `tickets` for how it moves.
+//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the same payment
+//! twice, to any caller. What was sold at a venue opens there only: see `tickets` for how it moves.
 
 mod gatekeeper;
 mod grace;

@@ -38,7 +38,7 @@ pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
 /// Why there is no answer. Neither holds a credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// Nothing of the request left.
+    /// No byte of the request left.
     NotSent(String),
     /// The peer may have acted on it.
     Lost(String),
@@ -71,8 +71,8 @@ pub fn request(site: &Url, path: &str) -> hyper::http::request::Builder {
     request.header(HOST, host).header(USER_AGENT, AGENT)
 }
 
-/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name
-/// is resolved here. Answers the body, of at most `most` bytes, whatever the status.
+/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name is
+/// resolved here. Answers the body, of at most `most` bytes, with any status.
 pub async fn get_at(
     address: SocketAddr,
     site: &Url,
@@ -96,7 +96,7 @@ fn not_sent(cause: impl ToString) -> NoAnswer {
 }
 
 /// How many bytes of an answer may still come. What it has besides its body (interim answers, what stands beside the
-/// sizes of chunks, trailers) has no end of its own, and reading it takes all of the one thread that serves everybody.
+/// sizes of chunks, trailers) has no end of its own, and reading it takes all of the one thread that serves all.
 #[derive(Clone, Debug, Default)]
 struct Ration(Arc<AtomicUsize>);
 
@@ -121,7 +121,7 @@ impl Ration {
 #[derive(Debug)]
 enum Failed {
     /// The connection was closed before one byte of an answer came. The peer may have acted on the request, but most
-    /// often it had closed a connection that nobody used.
+    /// often it had closed an idle connection.
     Cut(String),
     Other(NoAnswer),
 }
@@ -174,7 +174,7 @@ impl Connection {
         self.try_send(request, most).await.map_err(NoAnswer::from)
     }
 
-    /// As `send`, for a caller who may send the request again.
+    /// As `send`, for a caller that may send the request again.
     async fn try_send(mut self, request: CallRequest, most: usize) -> Result<OpenAnswer, Failed> {
         let ration = on_the_wire(most);
         self.ration.is(ration);
@@ -278,7 +278,7 @@ mod tests {
                 wire.extend_from_slice(b"\r\n");
             }
             wire.extend_from_slice(b"0\r\n\r\n");
-            // What comes before the request is no answer to it.
+            // Bytes that come before the request are no answer to it.
             let _ = far.read(&mut [0; 1024]).await;
             let _ = far.write_all(&wire).await;
         });

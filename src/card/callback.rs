@@ -75,7 +75,7 @@ impl Cards {
         }
     }
 
-    /// What is checked before curve arithmetic: the amount, and when nobody pays the invoice any more.
+    /// What is checked before curve arithmetic: the amount, and when the invoice ends.
     fn payable(&self, invoice: &Invoice, config: &config::Card) -> Result<(Msats, Millis), Reason> {
         if invoice.network() != Some(config.network) {
             return Err(Reason::WrongNetwork);

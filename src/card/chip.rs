@@ -25,7 +25,7 @@ pub struct ChipMessage {
     mac: [u8; 8],
 }
 
-/// Who was tapped, and how often before.
+/// The chip that was tapped, and its count of taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tapped {
     pub uid: Uid,

@@ -1,4 +1,4 @@
-//! Bolt Cards: register, tap, callback. A card pays once per tap, within its limits, whatever comes twice, at
+//! Bolt Cards: register, tap, callback. A card pays once per tap, within its limits, even if messages come twice, at
 //! once, late or never.
 //!
 //! A tap's counter and a k1 count once, by one conditional statement of the store each. A payment is reserved,

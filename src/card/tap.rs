@@ -26,7 +26,7 @@ pub struct CountedTap {
 }
 
 impl Cards {
-    /// The withdraw request for a tap, or why there is none.
+    /// The withdraw request for a tap, or the reason for the refusal.
     pub async fn tap(&self, card: &str, p: &str, c: &str) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let CountedTap { k1, hashed, most } = self.take(&config, card, p, c).await?;

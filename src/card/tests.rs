@@ -156,7 +156,7 @@ impl Place {
         until("a payment's end", || self.cards.open_payments() == 0).await;
     }
 
-    /// The node has been asked for so many payments; that is in the store by then.
+    /// Waits until the node has been asked for this many payments; the store has them by then.
     async fn until_sent(&self, count: usize) {
         until("the payment", || self.node.payments().len() >= count).await;
     }

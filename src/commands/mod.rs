@@ -84,10 +84,10 @@ pub enum Reach {
     /// The router's shell, which has the daemon do a part, within this time. What hands commands on to the socket for
     /// others cannot ask for that part: it is an errand there, not a command.
     Errand(InShell, Duration, InDaemon),
-    /// The shell, and whoever may open the control socket.
+    /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
-    /// Those, and the operator's HTTP interface at these methods and paths, for who has the token of `token_file` only:
-    /// it moves money or shows a key, which nobody who signed in may do without a fresh signature.
+    /// Those, and the operator's HTTP interface at these methods and paths, only for the bearer of the token of
+    /// `token_file`: it moves money or shows a key, which needs more than signing in: a fresh signature.
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),
@@ -100,7 +100,7 @@ pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + 
 /// How an answer is printed where `--json` is not said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// A line for each row; what the rows are called where there is none.
+    /// A line for each row; the name of the rows if there are none.
     Rows(&'static str),
     /// Names and values.
     Facts,

@@ -1,5 +1,5 @@
-//! UCI text -> typed `Config`: parse once, so that nobody has to check again. A file with an error gives
-//! no configuration at all; every error of it is reported, with its line.
+//! UCI text -> typed `Config`: parse once, so that no other room has to check again. A file with an error gives no
+//! configuration at all; every error of it is reported, with its line.
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 

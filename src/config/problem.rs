@@ -18,7 +18,7 @@ pub enum Severity {
 /// Prints as `error: section 'guest': option 'port': what is wrong and what to do`, always one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line of the file, from 1; none where it is about something that is missing.
+    /// Line of the file, from 1; `None` if it is about something that is missing.
     pub line: Option<usize>,
     pub section: Option<String>,
     pub option: Option<String>,
@@ -109,7 +109,7 @@ impl Problems {
 
     pub fn add(&mut self, problem: Problem) {
         let is_error = problem.severity == Severity::Error;
-        // The first error is kept whatever came before it: a refused file must say why.
+        // The first error is kept even after many warnings: a refused file must say why.
         if self.found.len() < MAX_PROBLEMS || (is_error && !self.errors) {
             self.found.push(problem);
         } else {

@@ -1,5 +1,5 @@
-//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for whoever
-//! has the bearer token of `token_file`.
+//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for a caller with
+//! the bearer token of `token_file`.
 
 use super::answer::{self, Answer};
 use super::route::Answering;
@@ -183,7 +183,7 @@ fn load_token(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(token)
 }
 
-/// Makes the token file where there is none: 256 random bits in hex.
+/// Makes the token file if it is missing: 256 random bits in hex.
 pub fn make_token(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
@@ -194,7 +194,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
     let filled = getrandom::fill(&mut *bytes).map_err(std::io::Error::other);
     let written = filled.and_then(|()| file.write_all(format!("{}\n", hex::encode(&*bytes)).as_bytes()));
     if let Err(err) = written.and_then(|()| file.sync_all()) {
-        // Half a token is none.
+        // Half a token must not stay.
         let _ = std::fs::remove_file(path);
         return Err(err);
     }

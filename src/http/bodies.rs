@@ -41,7 +41,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text, and the room that it takes, for who gives the text away.
+    /// The text, and the room that it takes, for a caller that gives the text away.
     pub fn apart(self) -> (String, Option<Hold>) {
         (self.text, self.hold)
     }
@@ -55,13 +55,13 @@ impl Deref for Text {
     }
 }
 
-/// The body of a request, of at most so many bytes. From its end on the request counts as being answered.
+/// The body of a request, at most `most` bytes. From its end on the request counts as being answered.
 pub async fn read(request: Request<Incoming>, most: usize) -> Result<ReadBody, Unread> {
     read_if(request, most, |_| Ok(true)).await?.ok_or(Unread::TooLong)
 }
 
-/// The same, up to `most` bytes; `keep` says of the length that would be reached whether so much is kept. What is not
-/// kept is read to its end (`None`).
+/// The same, up to `most` bytes; `keep` gets the length that would be reached, and says whether to keep it. Reads a
+/// body that is not kept to its end and returns `None`.
 pub async fn read_if(
     mut request: Request<Incoming>,
     most: usize,
@@ -97,13 +97,13 @@ pub async fn read_if(
 }
 
 impl ReadBody {
-    /// As text; the bytes again where it is none.
+    /// As text. Returns the bytes if they are not UTF-8.
     pub fn into_text(self) -> Result<Text, Vec<u8>> {
         let ReadBody { bytes, hold, .. } = self;
         String::from_utf8(bytes).map(|text| Text { text, hold }).map_err(|err| err.into_bytes())
     }
 
-    /// As text, whatever it is.
+    /// As text; bytes that are not UTF-8 are replaced.
     pub fn into_text_lossy(self) -> Text {
         let hold = self.hold;
         let text = match String::from_utf8(self.bytes) {

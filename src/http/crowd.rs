@@ -1,10 +1,10 @@
-//! The memory that all connections of guests share, and who has to go when it is used up.
+//! The memory that all connections of guests share, and which of them closes when it is used up.
 //!
-//! Addresses are easily made up, so that no count per station protects anybody: there is one budget in bytes for the
+//! Addresses are easily made up, so a limit per station protects nothing. There is one budget in bytes for the
 //! connections, unfinished heads, bodies and unread answers of all together. When it is used up, the oldest idle
-//! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its last
-//! whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a part
-//! of the budget that the others cannot use up.
+//! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its
+//! last whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a
+//! part of the budget that the others cannot use up.
 
 use crate::mac::MacAddr;
 use litemap::LiteMap;
@@ -22,7 +22,7 @@ const MOST_BUDGET: usize = 8 * 1024 * 1024;
 /// Open files that are left for everything else.
 const OTHER_FILES: usize = 128;
 const MOST_CONNECTIONS: usize = 4096;
-/// For so long it is not asked again who is a customer.
+/// The list of customers is asked for again after this time.
 const CUSTOMERS_KNOWN: Duration = Duration::from_secs(1);
 
 /// Who a connection counts for: the station, or its address while the station is not known.
@@ -80,7 +80,7 @@ pub struct Crowd(Arc<Shared>);
 
 struct Shared {
     table: Mutex<Table>,
-    /// Who has a session, or a request that is open.
+    /// The guests that have a session or an open request.
     customers: Box<Customers>,
 }
 
@@ -89,7 +89,7 @@ struct Table {
     holders: LiteMap<ConnectionHolder, Vec<Seat>>,
     bytes: usize,
     count: Arc<AtomicUsize>,
-    /// Counts everything that is done, so that what came later has the higher number.
+    /// Counts everything that is done, so that a later action has a higher number.
     turn: u64,
     /// Sorted.
     customers: (Option<Instant>, Vec<MacAddr>),
@@ -335,7 +335,7 @@ impl ConnectionPlace {
         self.with_seat(|seat| seat.task = Some(task));
     }
 
-    /// The connection itself costs so much from now on; whether it may.
+    /// Sets what the connection itself costs (bytes). Returns whether that much may be held.
     pub fn costs(&self, bytes: usize) -> bool {
         self.shared.change(|table| {
             let Some(seat) = table.seat(self.holder, self.number) else { return false };
@@ -394,7 +394,7 @@ impl Hold {
         self.bytes
     }
 
-    /// Whether so many more may be held.
+    /// Holds `more` bytes as well, if they may be held; returns whether they may.
     pub fn grow(&mut self, more: usize) -> bool {
         let ConnectionPlace { shared, holder, number } = &*self.place;
         let has_grown = shared.change(|table| {

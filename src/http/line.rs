@@ -1,4 +1,4 @@
-//! A guest's connection as bytes: its first head, which is kept small until it is whole, and what comes afterwards,
+//! A guest's connection as bytes: its first head, which is kept small until it is whole, and the bytes after it,
 //! counted until it is a whole message.
 
 use super::crowd::{ConnectionPlace, Hold};
@@ -36,7 +36,7 @@ struct Unfinished {
     bytes: usize,
     free: usize,
     hold: Option<Hold>,
-    /// A request is being answered: what comes is its body, which is counted by who reads it.
+    /// A request is being answered: bytes that come are its body, and the reader of the body counts them.
     is_body: bool,
 }
 
@@ -61,7 +61,7 @@ impl GuestLine {
         *self.unfinished() = Unfinished { bytes: 0, free: SHORT_FRAME, hold: None, is_body: false };
     }
 
-    /// Whether so many more bytes may come.
+    /// Whether `more` further bytes may come.
     fn may_come(&self, more: usize) -> bool {
         let mut unfinished = self.unfinished();
         let Unfinished { bytes, free, hold, is_body } = &mut *unfinished;
@@ -140,7 +140,7 @@ impl FirstHead {
     }
 }
 
-/// Whether hyper can say something to these bytes: the head ends here, is too long, or is none.
+/// Whether hyper can say something to these bytes: the head ends here, is too long, or is no head.
 fn is_whole_head(bytes: &[u8]) -> bool {
     if bytes.len() >= MAX_HEAD || bytes.first().is_some_and(|first| !first.is_ascii_uppercase()) {
         return true;

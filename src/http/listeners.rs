@@ -1,7 +1,7 @@
 //! The listening sockets: one per gated device and port, bound to the device, v4 and v6 in one.
 //!
-//! A socket bound to its device hears only that device, whatever its addresses are and whenever they
-//! change. A device that is not there yet is tried again; one that was made anew is bound anew.
+//! A socket bound to its device hears only that device, with any address and after every change of address. A device
+//! that is not there yet is tried again; one that was made anew is bound anew.
 
 use super::connections;
 use super::entrance::Audience;
@@ -28,7 +28,7 @@ pub struct WantedListener {
 }
 
 impl WantedListener {
-    /// Bound to a device, whatever its addresses are.
+    /// Bound to a device, at every address of it.
     pub fn on_device(audience: Audience, device: &str, port: u16) -> WantedListener {
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         WantedListener { audience, device: Some(device.into()), address }

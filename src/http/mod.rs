@@ -1,7 +1,7 @@
 //! The edge to guests and operators over TCP: listeners, the table of routes, bodies and their limits.
 //!
-//! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
-//! and hands typed input to the rooms; it holds no state of a sale.
+//! The only room that knows hyper. It identifies the caller (by the neighbour table, never by a header) and hands
+//! typed input to the rooms; it holds no state of a sale.
 
 mod admin;
 mod answer;

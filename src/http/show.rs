@@ -64,7 +64,7 @@ pub fn cannot_sell<'a>(error: &'a SaleError, request_id: Option<&'a str>) -> Sta
     };
     let code = match error {
         SaleError::Closed(code) => code,
-        // Enough of the id to find it in the log, and to be read out to somebody.
+        // Enough of the id to find it in the log, and to be read out on the telephone.
         _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code()),
     };
     State::Trouble(Trouble { request_id: None, reason, money, code })

@@ -39,7 +39,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
 /// Frames of one socket that are read as fast as they come; after these one each `BREATH`. A guest may have many
-/// sockets, and who floods all of them would keep everybody else waiting.
+/// sockets, and a guest that floods all of them would keep all others waiting.
 const AT_ONCE: u32 = 64;
 const BREATH: Duration = Duration::from_millis(100);
 /// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
@@ -222,7 +222,7 @@ impl Reading {
 
 type Socket = WebSocketStream<AnyStream>;
 
-/// What a guest is told whose frames are refused; nothing where the connection itself has failed.
+/// The reason that a guest is told when its frames are refused. `None` if the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
     match error {
         WsError::Capacity(_) => Some((CloseCode::Size, "the message is too long")),

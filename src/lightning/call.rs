@@ -31,7 +31,7 @@ pub(super) enum CallBody {
 }
 
 impl Peer {
-    /// The node of `account`, which knows us by `header`. None where the secret cannot stand in a header.
+    /// The node of `account`, which knows us by `header`. `None` if the secret cannot stand in a header.
     pub fn new(account: &Account, tls: &Tls, header: &'static str, value: &str) -> Option<Peer> {
         let mut value = HeaderValue::from_str(value).ok()?;
         value.set_sensitive(true);

@@ -33,7 +33,7 @@ pub struct Melt {
     under_way: Arc<Mutex<SortedSet<[u8; 32]>>>,
 }
 
-/// Takes an order off the list, whatever becomes of it.
+/// Takes an order off the list when it ends, with any outcome.
 struct UnderWay(Arc<Mutex<SortedSet<[u8; 32]>>>, [u8; 32]);
 
 impl Drop for UnderWay {

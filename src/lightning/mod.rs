@@ -5,7 +5,7 @@
 //! or unreadable answer, a time-out, "already paid", "in flight") is `Unknown` and is looked up by payment
 //! hash until it is one of the other two. Nothing is ever paid a second time because the first answer was lost.
 //!
-//! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
+//! The caller (the card room) commits the payment before it calls `pay`, and calls it once per payment.
 
 mod account;
 mod backends;
@@ -79,11 +79,11 @@ pub struct BackendAnswer {
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The payee has the money. The preimage is checked by who asked; `None` where the backend tells none.
+    /// The payee has the money. The caller checks the preimage; `None` if the backend does not tell it.
     Paid { preimage: Option<[u8; 32]>, fee: Option<Msats> },
     /// Proven: nothing left, and nothing is on its way. The text is for the operator.
     Failed(String),
-    /// The backend answers that it knows no such payment. Proof only once nobody pays the invoice any more.
+    /// The backend answers that it knows no such payment. Proof only once the invoice cannot be paid any more.
     Absent,
     /// Anything else. The text is for the operator.
     Unknown(String),
@@ -99,8 +99,8 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// The backend that a payment was given to: kept with it, so that it is looked up there whatever the
-/// configuration says later.
+/// The backend that a payment was given to: kept with it, so that it is looked up there even if the configuration
+/// changes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     pub kind: Kind,

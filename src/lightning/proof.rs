@@ -77,7 +77,7 @@ pub(super) fn is_hash(text: &Value, hash: &[u8; 32]) -> bool {
 /// The hash of no payment.
 pub(super) fn nobodys_hash() -> [u8; 32] {
     let mut hash = [0u8; 32];
-    // Without randomness it is the hash of nothing that has a preimage known to anybody.
+    // Without randomness it is the hash of no known preimage.
     let _ = getrandom::fill(&mut hash);
     hash
 }

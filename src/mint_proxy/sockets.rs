@@ -43,7 +43,7 @@ struct Seat {
     ear: Arc<Ear>,
 }
 
-/// How far whoever has opened a socket is trusted.
+/// How far the opener of a socket is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// No page, or one of the router's own. Any other is told only of the requests it has named.
@@ -72,7 +72,7 @@ impl Ear {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.may_see_ticket
     }
 
-    /// The ticket was shown: whatever page this is, it is the guest's.
+    /// The ticket was shown: any page that has it is the guest's.
     fn trust(&self) {
         let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ear.0 = Trust { is_own_page: true, needs_ticket: false, ..ear.0 };
@@ -221,7 +221,7 @@ impl Conversation {
         self.work_on(ClientMessage::parse(text), room);
     }
 
-    /// What came is no message; the guest is told why.
+    /// Refuses bytes that are no message; the guest is told why.
     pub fn refuse(&self, reason: &str, room: OwnedSemaphorePermit) {
         self.work_on(Err(ProxyError::new(Code::InvalidMessage, reason)), room);
     }

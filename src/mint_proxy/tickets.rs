@@ -1,4 +1,4 @@
-//! The session ticket at the mint proxy: who has to show it, and what a refused one is called.
+//! The session ticket at the mint proxy: when it has to be shown, and the code of a refused one.
 
 use super::error::{Code, ProxyError};
 use super::MintProxy;
@@ -11,7 +11,7 @@ impl MintProxy {
     /// Whether this MAC has to show its ticket here.
     pub async fn needs_ticket(&self, mac: MacAddr) -> bool {
         let is_asked_for = self.0.config.borrow().main.mint_proxy_auth == MintProxyAuth::Ticket;
-        // A store that cannot be read answers nobody anyway.
+        // A store that cannot be read sells nothing anyway.
         is_asked_for && self.0.access.has_ticket(mac).await.unwrap_or(true)
     }
 

@@ -33,7 +33,7 @@ const NLMSG_OVERRUN: u16 = 4;
 const FIRST_TYPE: u16 = 16;
 
 const HEADER: usize = 16;
-/// The kernel never builds a larger dump message than this, whatever buffer is offered.
+/// The kernel never builds a larger dump message than this, even for a larger buffer.
 const BUFFER: usize = 32 * 1024;
 const DUMP_TRIES: u32 = 4;
 
@@ -197,7 +197,7 @@ impl Socket {
         const USUAL: usize = 64 * 1024;
         let room = length.saturating_mul(2);
         if length > USUAL && setsockopt(&self.fd, sockopt::SndBufForce, &room).is_err() {
-            // Then up to what anybody may have; a larger message is refused by the kernel.
+            // Then up to the limit for unprivileged processes; a larger message is refused by the kernel.
             let _ = setsockopt(&self.fd, sockopt::SndBuf, &room);
         }
     }

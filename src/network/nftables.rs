@@ -120,7 +120,7 @@ impl Nftables {
         Socket::open(SockProtocol::NetlinkNetFilter, PATIENCE).map(Nftables)
     }
 
-    /// The number of the last transaction that anybody committed, in any table.
+    /// The number of the last transaction that any program committed, in any table.
     pub fn generation(&mut self) -> io::Result<u32> {
         let answer = self.0.request(GET_GENERATION, 0, &netlink::netfilter_header(netlink::AF_UNSPEC))?;
         let id = netlink::attribute(netlink::after(&answer, NFGENMSG)?, 1)?;

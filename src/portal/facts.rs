@@ -8,7 +8,7 @@ use crate::units::{Allotment, Millis, Sats};
 /// A step that takes longer says what it waits for.
 const PATIENCE: Millis = Millis::from_secs(5);
 
-/// What is known of a guest who asks for the page.
+/// What is known of a guest that asks for the page.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// It uses the internet without paying.
@@ -95,7 +95,7 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
     if facts.is_trusted {
         return State::Online(Online { left: None, offer: None, kept: ShownTicket::No });
     }
-    // A guest who was choosing another amount while this one was paid has nothing left to choose.
+    // A guest that was choosing another amount while this one was paid has nothing left to choose.
     let is_choosing = facts.is_choosing && request.is_none();
     let expired = request.filter(|request| request.has_expired);
     let mut notices = facts.stock.notices();

@@ -43,7 +43,7 @@ pub struct Pay<'a> {
     pub online: bool,
     /// A card's issuer has the invoice.
     pub by_card: bool,
-    /// For so long yet the guest may use a little of the internet, to pay.
+    /// How much longer the guest may use a little of the internet, to pay.
     pub grace: Option<Millis>,
 }
 
@@ -73,7 +73,7 @@ pub enum Waiting {
     Gate,
 }
 
-/// A guest who may use the internet now.
+/// A guest that may use the internet now.
 #[derive(Clone, Debug)]
 pub struct Online<'a> {
     /// `None`: without end and without paying.
@@ -200,7 +200,7 @@ pub struct OwnTicket<'a> {
     pub notices: &'a [Notice<'a>],
 }
 
-/// What a guest who is online is shown of its ticket.
+/// What an online guest is shown of its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShownTicket<'a> {
     /// Nothing: it has none, or this is not the router's own page.

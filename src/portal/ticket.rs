@@ -48,7 +48,7 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     }
 }
 
-/// What the page of a guest who is online says of its ticket.
+/// What the page of an online guest says of its ticket.
 pub(super) fn card(lang: Lang, lang_chosen: bool, kept: ShownTicket) -> Html {
     let s = lang.strings();
     let mut html = Html::new();

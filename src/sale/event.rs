@@ -1,4 +1,4 @@
-//! What an engine tells those who listen: it knows nobody of them, and goes on whatever they do.
+//! The events of an engine. The engine does not know its listeners, and never waits for them.
 
 use super::invoice::{Part, Progress, Request};
 use std::sync::{PoisonError, RwLock};

@@ -43,7 +43,7 @@ impl WantedSection {
         self
     }
 
-    /// What is missing or differs. Options that somebody added to our section stay.
+    /// What is missing or differs. Options that the operator added to our section stay.
     pub fn changes(&self, file: &UciFile) -> Result<Vec<UciChange>, SetupError> {
         let path = format!("{}.{}", self.package, self.name);
         let found = file.sections.iter().find(|section| section.name == self.name);

@@ -166,8 +166,8 @@ fn complete(flags: &Flags, uci: &Uci, dir: &Path) -> Result<(Answers, Vec<String
     Ok((answers, notes))
 }
 
-/// What the operator should know where guests' packets would leave with addresses that nobody ahead knows, as on an
-/// access point behind the router.
+/// What the operator should know where guests' packets would leave with addresses that the next router does not know,
+/// as on an access point behind the router.
 fn no_way_back(dir: &Path) -> Option<String> {
     let (files, _) = Files::read_and_ask(dir);
     let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();

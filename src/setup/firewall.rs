@@ -247,7 +247,7 @@ fn is_meant(pattern: &str, device: &str) -> bool {
     }
 }
 
-/// Nothing where there is no netifd, or it does not answer.
+/// Empty if there is no netifd, or if it does not answer.
 fn ask_netifd() -> Vec<Up> {
     let asked = Command::new(UBUS)
         .args(["-t", "3", "call", "network.interface", "dump"])

@@ -104,7 +104,7 @@ fn zone() -> Vec<WantedSection> {
     ]
 }
 
-/// A subnet that nobody here uses.
+/// A subnet that no network here uses.
 pub fn free_subnet(network: &UciFile) -> Option<Subnet> {
     (FIRST_CHOICE..=u8::MAX)
         .map(|third| Subnet { router: Ipv4Addr::new(192, 168, third, 1), prefix: 24 })

@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing can be sold, or somebody gets out without paying.
+    /// Nothing can be sold, or guests get out without paying.
     Error,
     Warning,
     /// This machine does not have what was to be looked at.

@@ -37,7 +37,7 @@ impl Uci {
         self.options.is_empty()
     }
 
-    /// A package with its uncommitted changes; `None` where there is none of that name.
+    /// A package with its uncommitted changes; `None` if no package has that name.
     pub fn package(&self, name: &str) -> Result<Option<UciFile>, SetupError> {
         match self.run(&["export", name]) {
             Ok(text) => match parse(text.as_bytes()) {

@@ -27,7 +27,7 @@ pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]
     if named.is_empty() {
         uplinks.zones.extend(zones_unsaid(files, routes));
     }
-    // Nobody who is sold to is the internet.
+    // A network of guests is never the internet.
     for guests in config.venues.iter().flat_map(|venue| &venue.devices) {
         if let Some(zone) = files.zone_of(guests) {
             uplinks.zones.remove(zone_name(zone));
@@ -67,7 +67,7 @@ pub fn zones_unsaid(files: &Files, routes: &[String]) -> SortedSet<String> {
 }
 
 /// One of these zones where nothing masquerades on the way that packets take now: the zones with a default route, or
-/// all of them while there is none.
+/// all of them if no zone has one.
 pub fn unmasked<'a>(zones: &SortedSet<String>, files: &'a Files, routes: &[String]) -> Option<&'a Section> {
     let leading = zones_with_route(files, routes);
     let (taken, other): (Vec<&String>, Vec<&String>) = zones.iter().partition(|zone| leading.contains(*zone));

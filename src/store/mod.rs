@@ -1,9 +1,9 @@
 //! What must survive a power cut.
 //!
-//! One thread owns one SQLite connection; everybody else holds a `Store`, a handle that sends it closures.
-//! A write is one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned
-//! with `synchronous=FULL`: what has been answered is on the flash. Writes that wait behind each other share one
-//! transaction, since the flash takes longer than all the rest; each still counts or is undone by itself.
+//! One thread owns one SQLite connection; all other code holds a `Store`, a handle that sends it closures. A write is
+//! one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned with `synchronous=FULL`:
+//! what has been answered is on the flash. Writes that wait behind each other share one transaction, since the flash
+//! takes longer than all the rest; each still counts or is undone by itself.
 //!
 //! Refuses to run without those guarantees, to write to a store that is damaged or newer than this
 //! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
@@ -85,7 +85,7 @@ use tokio::sync::oneshot;
 const ROOM_FOR_SALES: u64 = 1024 * 1024;
 /// Below this much, room is made while there still are sales: some 500 of them fit in between.
 const ROOM_IS_SHORT: u64 = ROOM_FOR_SALES + 512 * 1024;
-/// So much of it must be outside of the database, whose log has most of its length already.
+/// At least this much of it must be outside of the database, whose log has most of its length already.
 const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 
 /// A handle to the store; clones share it. The store is closed when the last handle is dropped, and
@@ -94,8 +94,8 @@ const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 pub struct Store(Arc<Shared>);
 
 struct Shared {
-    /// Unbounded, because a job is only ever queued by somebody who waits for its answer, and those are
-    /// bounded at the door (sockets, connections, background tasks).
+    /// Unbounded, because a job is only ever queued by a caller that waits for its answer, and those are bounded at
+    /// the door (sockets, connections, background tasks).
     jobs: mpsc::Sender<Job>,
     counts: Arc<Counts>,
     files: DatabaseFiles,
@@ -110,10 +110,10 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// Who is told.
+/// Who gets the answer.
 enum Asker {
     Waits(oneshot::Sender<Answer>),
-    /// Nobody; what was to be written is for the log.
+    /// No caller; the text says in the log what was to be written.
     Log(&'static str),
 }
 
@@ -240,8 +240,8 @@ impl Store {
     }
 }
 
-/// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
-/// be told when it is done.
+/// Works until the last handle is gone, or until a caller closes the store: then returns the channel to that caller,
+/// who is told when it is done.
 fn run(
     database: &mut Database,
     files: &DatabaseFiles,

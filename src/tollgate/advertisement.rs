@@ -8,7 +8,7 @@ use crate::config::{Config, Mint, Venue};
 const KIND: u32 = 10021;
 
 impl TollGate {
-    /// The venue's offer: every accepted mint that is there. Asks nobody; 200 even where nothing is sold, as
+    /// The venue's offer: every accepted mint that is there. Calls no mint; 200 even where nothing is sold, as
     /// clients look at the kind.
     pub fn advertisement(&self, config: &Config, venue: &Venue) -> Reply {
         let mints = &self.0.mints;

@@ -1,5 +1,5 @@
-//! `/ln-invoice`: access for a Lightning payment, for clients that poll. A quote is a request of the mint
-//! proxy with `apply`, so it is kept, watched and granted there, whether or not anybody polls.
+//! `/ln-invoice`: access for a Lightning payment, for clients that poll. A quote is a request of the mint proxy with
+//! `apply`, so it is kept, watched and granted there, whether or not the client polls.
 
 use super::{Client, Reply, TollGate};
 use crate::config::MintUrl;
@@ -19,8 +19,8 @@ const NOT_FETCHED: &str = "failed to fetch invoice status";
 const NO_MAC: &str = "failed to resolve device MAC address";
 
 impl TollGate {
-    /// `POST`: asks the mint for an invoice; the same again while it is unpaid. An invoice that comes when nobody waits
-    /// any more is found by asking for the same again.
+    /// `POST`: asks the mint for an invoice; the same again while it is unpaid. An invoice that comes after the
+    /// client stopped waiting is found by asking for the same again.
     pub async fn new_invoice(&self, client: &Client<'_>, body: &str) -> Reply {
         let (mint, amount) = match asked(body) {
             Ok(asked) => asked,

@@ -42,13 +42,13 @@ struct SharedTollGate {
     invoices: InvoiceEngine,
     tokens: TokenEngine,
     mints: Mints,
-    /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
+    /// Or the code that says why there is no key: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
     signed: Mutex<LiteMap<String, (Tags, String)>>,
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
     pub config: &'a Config,
@@ -57,7 +57,7 @@ pub struct Client<'a> {
     pub mac: Option<MacAddr>,
     /// Where the client is; unknown for one that a program on this router asks for.
     pub caller: Option<&'a Caller>,
-    /// No page of anybody else's reads the answer: a ticket is worth what is left of the session.
+    /// No page of another site reads the answer: a ticket is worth what is left of the session.
     pub may_see_ticket: bool,
 }
 
@@ -150,7 +150,7 @@ impl Reply {
     }
 }
 
-/// The answer to what needs the store or the key, while there is none.
+/// The answer to what needs the store or the key, while they cannot be used.
 pub fn closed(code: &str) -> Reply {
     let message = "this router cannot sell at the moment; please tell the operator";
     Reply::value(503, &json!({"type": "error", "code": code, "message": message}))

@@ -24,7 +24,7 @@ pub fn shown_at(venue: &str, step: Millis) -> ShownAt {
     ShownAt { price, is_wish: true }
 }
 
-/// One that sells 1,000 bytes for so many sats.
+/// One that sells 1,000 bytes for `sats`.
 fn by_bytes(venue: &str, sats: u64) -> ShownAt {
     let mut at = shown_at(venue, MINUTE);
     at.price.metric = Metric::Bytes;

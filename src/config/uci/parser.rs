@@ -6,8 +6,8 @@ pub(super) const MAX_SECTIONS: usize = 2000;
 pub(super) const MAX_OPTIONS: usize = 500;
 pub(super) const MAX_ERRORS: usize = 20;
 
-/// Reads a whole file. Either all of it is good or nothing is returned but the errors, of which libuci
-/// would name the first; reading goes on at the next line while that line can be told.
+/// Reads a whole file. Returns the file if all of it is good, otherwise only the errors, of which libuci would name
+/// the first; reading goes on at the next line while that line can be told.
 pub fn parse(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
     if text.len() > MAX_BYTES {
         return Err(vec![UciError { line: 1, byte: 0, started: 1, reason: "file too large" }]);
@@ -103,7 +103,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A file that is loaded by its name keeps that name, whatever it says here.
+    /// A file that is loaded by its name keeps that name; what it says here is ignored.
     fn package(&mut self, word_end: usize) -> Result<(), UciError> {
         self.pass_word(word_end, "package without name")?;
         self.required_argument(|b| is_name(b) || b == b'-')?;
@@ -210,7 +210,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next word of the command, its quoted and bare pieces joined; empty when there is none.
+    /// The next word of the command, its quoted and bare pieces joined; empty if there is no further word.
     fn argument(&mut self) -> Result<String, UciError> {
         self.skip_whitespace();
         let start = self.pos;

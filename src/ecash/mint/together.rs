@@ -8,11 +8,11 @@ use crate::task;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// So long a look waits for others.
+/// How long a look waits for others.
 const GATHERING: Duration = Duration::from_millis(50);
 const MOST: usize = 50;
 
-/// Looks that wait for each other, and who is told.
+/// Looks that wait for each other, with the channels to their callers.
 pub(super) type WaitingLooks = Vec<(QuoteId, oneshot::Sender<Result<MintQuote, EcashError>>)>;
 
 impl Mint {

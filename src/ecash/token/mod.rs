@@ -126,7 +126,7 @@ pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
 }
 
-/// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
+/// Writes what a stranger claims to be mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
 pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
     let json = json!({"token": [json!({"mint": mint, "proofs": proofs})], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))

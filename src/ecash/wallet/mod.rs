@@ -45,7 +45,7 @@ struct Shared {
     store: Store,
     mints: Mints,
     seed: Arc<Seed>,
-    /// Gets the sessions that come about when nobody waits for them.
+    /// Gets the sessions whose caller stopped waiting for them.
     sessions: mpsc::Sender<SessionRow>,
     running: Mutex<LiteMap<String, Running>>,
     suspects: Arc<Suspects>,

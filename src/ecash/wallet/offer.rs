@@ -35,7 +35,7 @@ pub struct Offer {
     pub net: Sats,
     /// The same for the same ecash, however it is written.
     pub reference: Reference,
-    /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
+    /// Received before, or being received now: [`Wallet::receive`] answers with the outcome.
     pub is_known: bool,
     /// A stranger's without evidence: it may be made up.
     pub(super) is_suspect: bool,
@@ -60,7 +60,7 @@ pub enum Refusal {
     MintNotAccepted,
     #[error("only tokens in sat are accepted")]
     Unit,
-    /// A spending condition (NUT-10): somebody else's key, or a secret, is needed to spend it.
+    /// A spending condition (NUT-10): another person's key, or a secret, is needed to spend it.
     #[error("the token is locked to somebody else")]
     Locked,
     #[error("the token contains the same ecash twice")]
@@ -105,7 +105,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the same token may be taken later without anybody doing anything about it.
+    /// Whether the same token may be taken later without any change by the guest or the operator.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -149,7 +149,7 @@ impl From<EcashError> for Refusal {
 }
 
 impl Wallet {
-    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without asking anybody.
+    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without a call.
     pub fn reference(text: &str) -> Result<Reference, Refusal> {
         shape(&Token::parse(text)?)
     }
@@ -274,8 +274,8 @@ pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
     Some(Sats(sum.div_ceil(1000)))
 }
 
-/// Every amount must be one that the mint issues, and evidence must hold where there is any. Gives back the proofs
-/// without it: nobody needs it any more.
+/// Every amount must be one that the mint issues, and evidence, if there is any, must hold. Returns the proofs
+/// without their evidence, which is not needed any more.
 async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
     let mut keysets: LiteMap<KeysetId, Arc<Keyset>> = LiteMap::new();
     for proof in &proofs {

@@ -1,7 +1,7 @@
 //! Receiving a token: journaled, swapped, and in one commit ours and the guest's access.
 //!
-//! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
-//! waits does so for eight seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
+//! One task per token brings it to its end, however long that takes; a caller that posts the same token joins it. A
+//! caller waits for at most eight seconds, and a session that begins without a waiting caller is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
 use super::offer::{reference_of, Offer, Refusal};
@@ -32,11 +32,11 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// It is ours. With a grant: the session as the store has it, which the caller hands to `Access::admit`. It is
-    /// the session of whoever posted the token first.
+    /// the session of the caller that posted the token first.
     Done { net: Sats, session: Option<SessionRow> },
     /// Not taken.
     Refused(Refusal),
-    /// Sent, and the outcome is not known; being found out without anybody doing anything about it.
+    /// Sent, and the outcome is not known; the wallet finds it out by itself.
     Unknown,
     /// The same token is being received at this moment.
     InFlight,
@@ -70,7 +70,7 @@ pub(super) struct Teller {
 
 impl Wallet {
     /// Receives the token of an offer and, with `grant`, turns it into access (its reference is the offer's). Answers
-    /// within about eight seconds. The same token again is answered with what came of it, and never counts twice; while
+    /// within about eight seconds. The same token again is answered with the outcome, and never counts twice; while
     /// the outcome is open it has the mint asked at once.
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
@@ -153,7 +153,7 @@ impl Wallet {
         news
     }
 
-    /// Waits for an operation as long as anybody may be kept waiting.
+    /// Waits for an operation as long as a caller may be kept waiting.
     pub(super) async fn wait_for(&self, news: NewsReceiver, is_first: bool) -> Received {
         let mut waiter = Waiter { news, is_first, told: false, sessions: self.0.sessions.clone() };
         let outcome = waiter.outcome().await;
@@ -271,7 +271,7 @@ impl Wallet {
         }
     }
 
-    /// Commits what came; it is ours already, so this is tried until it works.
+    /// Commits the received proofs; they are ours already, so this is tried until it works.
     pub(super) async fn keep(&self, op: i64, mint: &MintUrl, proofs: &[Proof]) -> Option<SessionRow> {
         let came = takings(mint, proofs);
         loop {

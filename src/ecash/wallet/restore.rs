@@ -23,11 +23,11 @@ use crate::units::{Millis, Sats};
 use std::sync::Arc;
 
 const BATCH: u32 = 100;
-/// So many batches without a signature in them end the search of a keyset.
+/// This many batches without a signature end the search of a keyset.
 const EMPTY_BATCHES: u32 = 3;
 /// Counters after the last signature that are left out: a request may have been under way when the record ended.
 const LEFT_OUT: u32 = 100;
-/// A mint that limits requests is waited for so often.
+/// How often a mint that limits requests is waited for.
 const PATIENCE: u32 = 5;
 
 /// What a search brought.
@@ -42,7 +42,7 @@ pub struct Restored {
 /// What a keyset holds for a seed.
 struct Found {
     unspent: Vec<Proof>,
-    /// The first counter that was certainly never used; nothing was signed at all without one.
+    /// The first counter that was certainly never used; `None` if nothing was signed at all.
     next: Option<u32>,
 }
 

@@ -121,7 +121,7 @@ impl Wallet {
         Ok(waiting)
     }
 
-    /// Takes back a token that nobody has spent; answers what came back.
+    /// Takes back an unspent token; returns what came back.
     pub async fn take_back(&self, id: i64) -> Result<Sats, WalletError> {
         let _alone = self.0.spending.lock().await;
         let open = self.0.store.open_ops().await?;

@@ -1,5 +1,5 @@
-//! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch,
-//! or to nft as part of the script that loads the table, so that nobody paid is without an element between.
+//! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch, or to
+//! nft as part of the script that loads the table, so that no paid guest is without an element in between.
 
 use super::count::{Count, Name};
 use super::plan::GatePlace;

@@ -126,7 +126,7 @@ impl NftGate {
         }
     }
 
-    /// One transaction. Keeps track of whether anybody else wrote meanwhile.
+    /// One transaction. Notices whether another program wrote meanwhile.
     fn commit(&mut self, changes: &Changes) -> Result<(), GateError> {
         let before = self.generation.take();
         let (outcome, now) = self.line.ask("the elements cannot be written", |nft| {
@@ -185,7 +185,7 @@ impl NftGate {
         }
     }
 
-    /// Brings the meter to the devices as they are. Where nobody is counted it costs nothing.
+    /// Brings the meter to the devices as they are. It costs nothing while no guest is counted.
     fn attach(&mut self, plan: &Plan, is_needed: bool) -> Result<(), GateError> {
         let around = Surroundings::look(plan);
         match self.run(&meter::load(plan, &around, is_needed, false)) {
@@ -365,7 +365,7 @@ impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
         self.generation = None;
-        // A grace that runs stays slow, whatever the plan gives from now on.
+        // A grace that runs stays slow, even if the new plan gives no grace.
         let gives_grace = plan.gives_grace || leases.iter().any(|lease| lease.is_slow);
         let plan = &Plan { gives_grace, ..plan.clone() };
         let closed = closed_now(plan);

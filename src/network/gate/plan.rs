@@ -18,7 +18,7 @@ pub struct Plan {
     pub mint_proxy_port: u16,
     /// Where port 80 of unpaid guests ends up.
     pub redirect_port: u16,
-    /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
+    /// What every guest reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
     pub garden: Vec<AddressRange>,
     /// Some guests are let through at a low rate.
     pub gives_grace: bool,
@@ -75,7 +75,7 @@ impl Plan {
         venues.any(|venue| venue.trusted.contains(&station.mac))
     }
 
-    /// Who is online without paying, and where.
+    /// The places of the trusted stations, which are online without paying.
     pub(super) fn trusted_places(&self) -> Vec<GatePlace> {
         let of_venue = |venue: &GatedVenue| {
             let stations = venue.trusted.iter();
@@ -90,7 +90,7 @@ impl Plan {
         venues.flat_map(|venue| places(&venue.devices, station.mac)).collect()
     }
 
-    /// Who is let through at this place. `None` if the device is not gated any more.
+    /// The station that is let through at this place. `None` if the device is not gated any more.
     pub(super) fn station(&self, place: &GatePlace) -> Option<Station> {
         let venue = self.venues.iter().find(|venue| venue.devices.contains(&place.device))?;
         Some(Station { mac: place.mac, venue: venue.name.clone() })

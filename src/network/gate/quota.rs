@@ -2,8 +2,8 @@
 //! its addresses, IPv4 and IPv6. It cuts to the packet, also while the daemon hangs or is dead, and it
 //! remembers over a restart of the daemon.
 //!
-//! What a guest sends is found by its MAC. What it is sent is found by address, so nothing is let in to an
-//! address of such a guest (`counted`) before the daemon has put it beside the quota.
+//! What a guest sends is found by its MAC. What it is sent is found by address, so packets to an address of such a
+//! guest (`counted`) are dropped until the daemon has put the address beside the quota.
 
 use super::changes::{Change, Changes, Key};
 use super::count::{Count, Name};

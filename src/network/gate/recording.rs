@@ -29,7 +29,7 @@ impl RecordingGate {
         RecordingGate::default()
     }
 
-    /// The remaining time each guest was last given, at whatever venue. It does not run down.
+    /// The remaining time each guest was last given, at any venue. It does not run down.
     pub fn leases(&self) -> BTreeMap<MacAddr, Millis> {
         self.state().leases.iter().map(|(station, left)| (station.mac, *left)).collect()
     }
@@ -41,12 +41,12 @@ impl RecordingGate {
         here.map(|(station, left)| (station.mac, *left)).collect()
     }
 
-    /// Who is counted, with what was used.
+    /// The guests that are counted, with what they used.
     pub fn quotas(&self) -> BTreeMap<MacAddr, Quota> {
         self.state().quotas.iter().map(|(station, quota)| (station.mac, *quota)).collect()
     }
 
-    /// Who is let through slowly.
+    /// The guests that are let through slowly.
     pub fn slow(&self) -> SortedSet<MacAddr> {
         self.state().slow.iter().map(|station| station.mac).collect()
     }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 /// A way in whose end is nearer than this to the session's own is left as it is.
 const TOLERANCE: Millis = Millis(500);
-/// A guest may upload from any number of addresses, true or forged; so many per guest are kept open while
+/// A guest may upload from any number of addresses, true or forged; at most this many per guest are kept open while
 /// it is idle.
 const ADDRESSES_PER_GUEST: usize = 64;
 
@@ -126,13 +126,13 @@ impl Snapshot {
         }
     }
 
-    /// Who may pass, and for how much longer.
+    /// The stations that may pass, and for how much longer.
     pub fn passing(&self, plan: &Plan) -> LiteMap<Station, Option<Millis>> {
         let gated = self.paid.iter().filter_map(|(place, left)| Some((plan.station(place)?, *left)));
         gated.collect()
     }
 
-    /// Who is let through where the plan has no such device any more, or without end and not trusted.
+    /// The places that are let through although the plan has no such device any more, or without end and not trusted.
     pub fn no_longer_planned<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a GatePlace> + 'a {
         let is_planned = |(place, left): &(&GatePlace, &Option<Millis>)| match plan.station(place) {
             Some(station) => left.is_some() || plan.is_trusted(&station),

@@ -1,8 +1,8 @@
 //! Writing elements and quotas of our tables over nfnetlink. A batch is taken as a whole or not at all, and
 //! takes some microseconds.
 //!
-//! The socket stays open between batches: the kernel lets go of what was deleted behind our back, but makes
-//! whoever closes such a socket wait for it, 10 ms and more.
+//! The socket stays open between batches: the kernel lets go of what was deleted behind our back, but makes a process
+//! that closes such a socket wait for it, 10 ms and more.
 
 use super::{
     table, Home, Nftables, DELETE_ELEMENTS, DELETE_OBJECT, NESTED, NEW_ELEMENTS, NEW_OBJECT, OBJECT_QUOTA,

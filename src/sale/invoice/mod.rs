@@ -148,7 +148,7 @@ impl InvoiceEngine {
         house_seed: Arc<Seed>,
     ) -> Result<InvoiceEngine, StoreError> {
         let (store, access, config) = (terms.store.clone(), terms.access.clone(), terms.config.clone());
-        // Power went before their invoices were shown: nobody can have paid them.
+        // Power went before their invoices were shown: they cannot have been paid.
         store.forget_asking().await?;
         let open = store.open_requests(pace::FOR_STRANGERS).await?;
         let started = store.now();
@@ -203,7 +203,7 @@ impl InvoiceEngine {
     }
 
     /// As `status`, for a page, of what is known now: the request may still be waiting for its mint. One that another
-    /// mint's invoice stands in for is that one, and one that came to nothing is its error. An invoice that has ended is
+    /// mint's invoice stands in for is that one, and one that failed is its error. An invoice that has ended is
     /// looked at at a slower pace.
     pub async fn glance(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
         let refused = self.table().refused.get(mac, id).cloned();
@@ -272,7 +272,7 @@ impl InvoiceEngine {
         mine.max_by_key(|request| request.created).cloned()
     }
 
-    /// Who has an invoice that can still be paid, or was and its session is on the way.
+    /// The guests with an invoice that can still be paid, or that is paid while its session is on the way.
     pub fn customers(&self) -> Vec<MacAddr> {
         let now = self.0.store.now();
         let table = self.table();

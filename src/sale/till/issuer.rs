@@ -1,7 +1,7 @@
-//! Whoever issued a card, asked as a till does (LUD-03). A guest names the address, so where it leads is decided
-//! here: `https` on the usual port or one above 1023; the name is resolved once, and every answer must be out in the
-//! internet; the connection goes to one of these addresses, while TLS checks the name. Redirects are not followed. The
-//! callback, which the issuer names, has to pass the same.
+//! The issuer of a card, asked as a till does (LUD-03). A guest names the address, so where it leads is decided here:
+//! `https` on the usual port or one above 1023; the name is resolved once, and every answer must be out in the
+//! internet; the connection goes to one of these addresses, while TLS checks the name. Redirects are not followed.
+//! The callback, which the issuer names, has to pass the same.
 //!
 //! Answers are read up to 16 KiB and for at most 8 s.
 
@@ -43,7 +43,7 @@ pub struct Withdrawal {
 /// Why an issuer gives nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoWithdrawal {
-    /// It cannot be reached, must not be asked, or its answer is none. The text is for the log.
+    /// It cannot be reached, must not be asked, or its answer is not usable. The text is for the log.
     Useless(String),
     /// In its own words, cut and without control characters.
     Refused(String),

@@ -97,8 +97,8 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     let cut = dir.as_after_power_cut();
     let last_two = ends[ends.len() - 3];
     assert!(log_length(&cut) - last_two > 4 * FRAME);
-    // Every byte of the last two transactions, and a coarser grid before. From the end on: an open that
-    // nobody closes leaves the files alone.
+    // Every byte of the last two transactions, and a coarser grid before. From the end on: an open without a close
+    // leaves the files alone.
     let lengths = (0..=log_length(&cut)).rev().filter(|length| *length >= last_two || length % 131 == 0);
     for length in lengths {
         cut_log(&cut, length);
