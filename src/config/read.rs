@@ -5,7 +5,8 @@ use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
 use super::{
-    garden, payments, range, reach, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME,
+    garden, payments, range, reach, values, Config, Main, Metric, MintConfig, Venue, ALL_SATS, MAX_BYTES,
+    MAX_TIME,
 };
 use litemap::LiteMap;
 use std::path::{Path, PathBuf};
@@ -269,7 +270,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     })
 }
 
-fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
+fn mint(section: &Section, problems: &mut Problems) -> Option<MintConfig> {
     let mut fields = Fields::new(MINT, Some(section), problems);
     let url = fields.one("url", values::mint_url);
     let unit = fields.one("unit", values::unit);
@@ -282,7 +283,7 @@ fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
         }
     }
     let venues = fields.many("venue", MAX_VENUES, |text| Ok(text.to_owned()));
-    Some(Mint {
+    Some(MintConfig {
         url: url?,
         unit: unit?,
         price_per_step: price_per_step?,
@@ -295,7 +296,7 @@ fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
 fn something_to_sell(
     file: &UciFile,
     venues: &[Found<'_, Venue>],
-    mints: &[Found<'_, Mint>],
+    mints: &[Found<'_, MintConfig>],
     serves_cards: bool,
     problems: &mut Problems,
 ) {
@@ -339,7 +340,7 @@ fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
     }
 }
 
-fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
+fn mints_differ(mints: &[Found<'_, MintConfig>], problems: &mut Problems) {
     let mut first_lines: LiteMap<&str, usize> = LiteMap::new();
     for mint in mints {
         let url = mint.value.url.as_str();
@@ -356,7 +357,7 @@ fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
 }
 
 fn mint_fits_its_venues(
-    mint: &Found<'_, Mint>,
+    mint: &Found<'_, MintConfig>,
     file: &UciFile,
     venues: &[Found<'_, Venue>],
     problems: &mut Problems,

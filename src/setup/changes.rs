@@ -82,16 +82,16 @@ impl WantedSection {
 
 /// Whether we made this section.
 pub fn is_ours(package: &str, section: &Section) -> bool {
-    section.name.starts_with(PREFIX) && (package == "tollgate" || text(section, MARK) == Some("1"))
+    section.name.starts_with(PREFIX) && (package == "tollgate" || option_text(section, MARK) == Some("1"))
 }
 
 /// The first (or only) value of an option.
-pub fn text<'a>(section: &'a Section, option: &str) -> Option<&'a str> {
+pub fn option_text<'a>(section: &'a Section, option: &str) -> Option<&'a str> {
     section.option(option)?.items().first().map(|item| item.text.as_str())
 }
 
 /// All values of an option; netifd and fw4 split plain options at blanks.
-pub fn words<'a>(section: &'a Section, option: &str) -> Vec<&'a str> {
+pub fn option_words<'a>(section: &'a Section, option: &str) -> Vec<&'a str> {
     let items = section.option(option).map(Value::items).unwrap_or_default();
     items.iter().flat_map(|item| item.text.split_ascii_whitespace()).collect()
 }

@@ -1,7 +1,7 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
 use super::answers::{self, Answers, Flags, GuestPlace, Wifi, USAGE};
-use super::changes::{is_ours, text, words, WantedSection};
+use super::changes::{is_ours, option_text, option_words, WantedSection};
 use super::firewall::{zone_name, Files};
 use super::uci::{Uci, UciChange};
 use super::{guest, uplinks, SetupError};
@@ -136,7 +136,8 @@ fn complete(flags: &Flags, uci: &Uci, dir: &Path) -> Result<(Answers, Vec<String
         let network = package(uci, "network")?;
         let made = network.sections.iter().find(|section| section.name == guest::NETWORK);
         let before = made.and_then(|section| {
-            let (router, mask) = (text(section, "ipaddr")?.parse().ok()?, text(section, "netmask")?);
+            let (router, mask) =
+                (option_text(section, "ipaddr")?.parse().ok()?, option_text(section, "netmask")?);
             let prefix = u32::from(mask.parse::<std::net::Ipv4Addr>().ok()?).count_ones();
             Some(answers::Subnet { router, prefix })
         });
@@ -192,9 +193,9 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     let gated_already = venues.iter().any(|venue| match &answers.place {
         GuestPlace::AsItIs => true,
         GuestPlace::Device(device) => {
-            venue.name != VENUE && words(venue, "device").contains(&device.as_str())
+            venue.name != VENUE && option_words(venue, "device").contains(&device.as_str())
         }
-        GuestPlace::Network(network) => venue.name != VENUE && text(venue, "network") == Some(network),
+        GuestPlace::Network(network) => venue.name != VENUE && option_text(venue, "network") == Some(network),
         GuestPlace::Make(_) => false,
     });
     if !gated_already && answers.place == GuestPlace::AsItIs {
@@ -243,11 +244,11 @@ fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     if let Some(mint) = &answers.mint {
         let foreign = own
             .of_kind("mint")
-            .any(|section| section.name != MINT && text(section, "url") == Some(mint.as_str()));
+            .any(|section| section.name != MINT && option_text(section, "url") == Some(mint.as_str()));
         if !foreign {
             let known = own.sections.iter().find(|section| section.name == MINT);
             let price = answers.price.map(|price| price.to_string());
-            let before = known.and_then(|section| text(section, "price_per_step")).map(str::to_owned);
+            let before = known.and_then(|section| option_text(section, "price_per_step")).map(str::to_owned);
             let wanted = WantedSection::new("tollgate", MINT, "mint")
                 .with("url", mint.as_str())
                 .with("price_per_step", price.or(before).unwrap_or_else(|| "1".to_owned()));
@@ -272,7 +273,7 @@ fn enabled(own: &crate::config::uci::UciFile, value: &str) -> Option<UciChange> 
         Some(section) => format!("tollgate.{}.enabled", section.name),
         None => return None,
     };
-    let now = main.and_then(|section| text(section, "enabled"));
+    let now = main.and_then(|section| option_text(section, "enabled"));
     (now != Some(value)).then(|| UciChange::Set(path, value.to_owned()))
 }
 
@@ -300,7 +301,7 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
         Ok(())
     })?;
     let own = package(uci, "tollgate")?;
-    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
+    let known = own.of_kind("mint").find_map(|section| option_text(section, "url")).unwrap_or_default();
     question("Mint (https://...)", known, &mut |text| {
         answers.mint = Some(answers::mint(text)?);
         Ok(())

@@ -1,7 +1,7 @@
 //! Reading fw4's configuration and netifd's: which zone a device is in, which devices a zone has, and what leads
 //! past the gate.
 
-use super::changes::{text, words};
+use super::changes::{option_text, option_words};
 use crate::config::netifd;
 use crate::config::uci::{parse, Section, UciFile};
 use crate::json;
@@ -99,7 +99,7 @@ impl Files {
             self.up.iter().filter(|up| up.network == network).map(|up| up.device.clone()).collect();
         if let Some(section) = self.interfaces().find(|section| section.name == network) {
             devices.extend(netifd::device_in(&self.network_text, network));
-            let protocol = text(section, "proto").unwrap_or_default();
+            let protocol = option_text(section, "proto").unwrap_or_default();
             if !matches!(protocol, "" | "none" | "static" | "dhcp" | "dhcpv6") {
                 devices.extend([format!("{protocol}-{network}"), network.to_owned()]);
             }
@@ -115,14 +115,14 @@ impl Files {
     pub fn zone_of(&self, device: &str) -> Option<&Section> {
         let networks = self.networks_of(device);
         self.zones().find(|zone| {
-            words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
-                || words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
+            option_words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
+                || option_words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
         })
     }
 
     /// The zone that a network is in.
     pub fn zone_of_network(&self, network: &str) -> Option<&Section> {
-        self.zones().find(|zone| words(zone, "network").contains(&network))
+        self.zones().find(|zone| option_words(zone, "network").contains(&network))
     }
 
     pub fn zones(&self) -> impl Iterator<Item = &Section> {
@@ -146,18 +146,21 @@ impl Files {
     /// The kernel devices of a zone, as far as its section and its networks name them.
     pub fn devices_of_zone(&self, zone: &Section) -> Vec<String> {
         let networks =
-            words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
-        let named = words(zone, "device").into_iter().map(str::to_owned);
+            option_words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
+        let named = option_words(zone, "device").into_iter().map(str::to_owned);
         networks.chain(named).collect()
     }
 
     /// The sections of a zone's rules that decide over what it forwards, in their order.
     pub fn deciding_rules<'a>(&'a self, zone: &'a str) -> impl Iterator<Item = &'a Section> + 'a {
         self.firewall.of_kind("rule").filter(move |rule| {
-            let decides = text(rule, "target").is_some_and(|target| {
+            let decides = option_text(rule, "target").is_some_and(|target| {
                 ["ACCEPT", "REJECT", "DROP"].iter().any(|word| word.eq_ignore_ascii_case(target))
             });
-            is_enabled(rule) && text(rule, "src") == Some(zone) && text(rule, "dest").is_some() && decides
+            is_enabled(rule)
+                && option_text(rule, "src") == Some(zone)
+                && option_text(rule, "dest").is_some()
+                && decides
         })
     }
 
@@ -172,8 +175,8 @@ impl Files {
     pub fn rules_out(&self, zone: &str, into: &SortedSet<String>) -> Vec<(String, String)> {
         let narrower = ["mark", "dest_ip", "ipset", "src_mac", "src_ip"];
         let out = self.sections_on_zone("rule", zone).filter(|(_, rule)| {
-            let dest = text(rule, "dest").unwrap_or_default();
-            text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+            let dest = option_text(rule, "dest").unwrap_or_default();
+            option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
                 && (dest == "*" || into.contains(dest))
                 && narrower.iter().all(|option| rule.option(option).is_none())
         });
@@ -184,7 +187,7 @@ impl Files {
     pub fn redirects_of(&self, zone: &str) -> Vec<String> {
         let redirects = self.sections_on_zone("redirect", zone);
         let others = redirects.filter(|(_, redirect)| {
-            !text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
+            !option_text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
         });
         others.map(|(address, _)| address).collect()
     }
@@ -197,7 +200,8 @@ impl Files {
     ) -> impl Iterator<Item = (String, &'a Section)> + 'a {
         let all = self.firewall.of_kind(kind).enumerate();
         let concerned = all.filter(move |(_, section)| {
-            matches!(text(section, "src"), Some(src) if src == zone || src == "*") && is_enabled(section)
+            matches!(option_text(section, "src"), Some(src) if src == zone || src == "*")
+                && is_enabled(section)
         });
         concerned.map(move |(number, section)| {
             let address = match section.anonymous {
@@ -209,7 +213,7 @@ impl Files {
     }
 
     pub fn default_is(&self, option: &str, value: &str) -> bool {
-        self.firewall.of_kind("defaults").any(|section| text(section, option) == Some(value))
+        self.firewall.of_kind("defaults").any(|section| option_text(section, option) == Some(value))
     }
 
     fn interfaces(&self) -> impl Iterator<Item = &Section> {
@@ -219,20 +223,21 @@ impl Files {
 
 /// A zone's name as rules use it.
 pub fn zone_name(zone: &Section) -> &str {
-    text(zone, "name").unwrap_or(&zone.name)
+    option_text(zone, "name").unwrap_or(&zone.name)
 }
 
 /// Whether packets that leave through the zone get the router's address.
 pub fn masquerades(zone: &Section) -> bool {
-    text(zone, "masq").is_some_and(is_true) || text(zone, "masq6").is_some_and(is_true)
+    option_text(zone, "masq").is_some_and(is_true) || option_text(zone, "masq6").is_some_and(is_true)
 }
 
 fn destination(section: &Section) -> String {
-    text(section, "dest").unwrap_or_default().to_owned()
+    option_text(section, "dest").unwrap_or_default().to_owned()
 }
 
 fn is_enabled(section: &Section) -> bool {
-    !text(section, "enabled").is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
+    !option_text(section, "enabled")
+        .is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
 }
 
 fn is_true(word: &str) -> bool {

@@ -2,7 +2,7 @@
 //! There is no forwarding from the zone: only what carries the mark of a paid packet leaves.
 
 use super::answers::{Answers, GuestPlace, Subnet};
-use super::changes::{text, words, WantedSection};
+use super::changes::{option_text, option_words, WantedSection};
 use super::SetupError;
 use crate::config::uci::UciFile;
 use std::net::Ipv4Addr;
@@ -53,7 +53,7 @@ pub fn sections(answers: &Answers, wireless: Option<&UciFile>) -> Result<Vec<Wan
 
 /// Radios that are switched off: a network on them is not on the air.
 pub fn radios_off(wireless: &UciFile) -> Vec<String> {
-    let off = wireless.of_kind("wifi-device").filter(|radio| text(radio, "disabled") == Some("1"));
+    let off = wireless.of_kind("wifi-device").filter(|radio| option_text(radio, "disabled") == Some("1"));
     off.map(|radio| radio.name.clone()).collect()
 }
 
@@ -114,8 +114,8 @@ pub fn free_subnet(network: &UciFile) -> Option<Subnet> {
 /// The network that overlaps; ours does not count.
 pub fn clash(subnet: Subnet, network: &UciFile) -> Option<String> {
     network.of_kind("interface").filter(|section| section.name != NETWORK).find_map(|section| {
-        let mask = text(section, "netmask").and_then(|mask| mask.parse::<Ipv4Addr>().ok());
-        words(section, "ipaddr").iter().find_map(|address| {
+        let mask = option_text(section, "netmask").and_then(|mask| mask.parse::<Ipv4Addr>().ok());
+        option_words(section, "ipaddr").iter().find_map(|address| {
             let (address, prefix) = match address.split_once('/') {
                 Some((address, prefix)) => (address, prefix.parse().ok()?),
                 None => (*address, mask.map_or(24, |mask| u32::from(mask).count_ones())),

@@ -316,7 +316,7 @@ impl Found {
             let what = format!("fw4 forwards {name} to {dest}: with the gate's table gone, only the routing rule holds guests back");
             self.error("bypass", what, format!("uci delete {address}; uci commit firewall; fw4 reload"));
         }
-        if super::changes::text(zone, "forward") == Some("ACCEPT") {
+        if super::changes::option_text(zone, "forward") == Some("ACCEPT") {
             let what = format!("zone {name} forwards between its own devices past the gate");
             let mend =
                 format!("uci set firewall.{}.forward=REJECT; uci commit firewall; fw4 reload", zone.name);

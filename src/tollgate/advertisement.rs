@@ -3,7 +3,7 @@
 use super::event::{tag, Tags};
 use super::notice::{self, TollGateNotice};
 use super::{Reply, TollGate};
-use crate::config::{Config, Mint, Venue};
+use crate::config::{Config, MintConfig, Venue};
 
 const KIND: u32 = 10021;
 
@@ -12,7 +12,8 @@ impl TollGate {
     /// clients look at the kind.
     pub fn advertisement(&self, config: &Config, venue: &Venue) -> Reply {
         let mints = &self.0.mints;
-        let there: Vec<&Mint> = config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
+        let there: Vec<&MintConfig> =
+            config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
         if there.is_empty() {
             let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";
             return self.in_place_of_an_offer(venue, TollGateNotice::new("no-reachable-mints", 200, message));
@@ -30,7 +31,7 @@ impl TollGate {
 }
 
 /// All text, and six elements for each mint: the reference's own client takes nothing else.
-fn tags(venue: &Venue, mints: &[&Mint]) -> Tags {
+fn tags(venue: &Venue, mints: &[&MintConfig]) -> Tags {
     let mut tags = vec![
         tag(["metric", venue.metric.as_str()]),
         tag(["step_size", &venue.step_size.to_string()]),

@@ -17,7 +17,7 @@ mod suspects;
 
 pub use exchange::{prepare, total};
 pub use melt::{MeltOffer, Melted};
-pub use offer::{Offer, Payer, Refusal};
+pub use offer::{Payer, Refusal, TokenOffer};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;

@@ -24,7 +24,7 @@ pub(super) const MAX_PROOFS: usize = 100;
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
 #[derive(Clone, Debug)]
-pub struct Offer {
+pub struct TokenOffer {
     pub mint: MintUrl,
     pub unit: String,
     /// Its face value.
@@ -149,7 +149,7 @@ impl From<EcashError> for Refusal {
 }
 
 impl Wallet {
-    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without a call.
+    /// What a token is known by ([`TokenOffer::reference`]); refuses what can be refused without a call.
     pub fn reference(text: &str) -> Result<Reference, Refusal> {
         shape(&Token::parse(text)?)
     }
@@ -164,7 +164,7 @@ impl Wallet {
 
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
-    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
+    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<TokenOffer, Refusal> {
         self.assess_from(text, accepted, Payer::Known).await
     }
 
@@ -174,7 +174,7 @@ impl Wallet {
         text: &str,
         accepted: &[MintUrl],
         payer: Payer,
-    ) -> Result<Offer, Refusal> {
+    ) -> Result<TokenOffer, Refusal> {
         let token = Token::parse(text)?;
         let reference = shape(&token)?;
         let mint = MintUrl::parse(&token.mint).map_err(|_| Refusal::MintNotAccepted)?;
@@ -189,7 +189,17 @@ impl Wallet {
             let fee = Sats(amount.0.saturating_sub(net.0));
             let (unit, proofs) = (token.unit, Vec::new());
             let is_suspect = false;
-            return Ok(Offer { mint, unit, amount, fee, net, reference, is_known: true, is_suspect, proofs });
+            return Ok(TokenOffer {
+                mint,
+                unit,
+                amount,
+                fee,
+                net,
+                reference,
+                is_known: true,
+                is_suspect,
+                proofs,
+            });
         }
         let now = self.0.store.now();
         if let Some(refusal) = self.0.suspects.known_refusal(&reference, &token.proofs, now) {
@@ -216,7 +226,7 @@ impl Wallet {
         let net = net.ok_or(Refusal::FeeTooHigh)?;
         let proofs = check_evidence(&at, proofs).await?;
         let unit = UNIT.to_owned();
-        Ok(Offer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
+        Ok(TokenOffer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
     }
 }
 
@@ -300,7 +310,7 @@ async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof
     Ok(proofs)
 }
 
-impl Offer {
+impl TokenOffer {
     /// What the journal keeps to send the request again.
     pub(super) fn text(&self) -> String {
         token::encode(&self.mint, UNIT, &self.proofs)

@@ -4,7 +4,7 @@
 //! caller waits for at most eight seconds, and a session that begins without a waiting caller is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
-use super::offer::{reference_of, Offer, Refusal};
+use super::offer::{reference_of, Refusal, TokenOffer};
 use super::suspects::SuspectUnderWay;
 use super::Wallet;
 use crate::config::MintUrl;
@@ -74,7 +74,7 @@ impl Wallet {
     /// the outcome is open it has the mint asked at once.
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
-    pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
+    pub async fn receive(&self, offer: TokenOffer, grant: Option<NewGrant>) -> Received {
         let place = match self.queue(&offer).await {
             Ok(place) => place,
             Err(refusal) => return Received::Refused(refusal),
@@ -86,7 +86,7 @@ impl Wallet {
     }
 
     /// Waits until a token that may be made up may go to its mint.
-    async fn queue(&self, offer: &Offer) -> Result<Option<SuspectUnderWay>, Refusal> {
+    async fn queue(&self, offer: &TokenOffer) -> Result<Option<SuspectUnderWay>, Refusal> {
         if !offer.is_suspect || self.running().contains_key(&offer.reference.to_string()) {
             return Ok(None);
         }
@@ -99,7 +99,7 @@ impl Wallet {
     }
 
     /// The news of this token's receipt, and whether we have just begun it.
-    fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
+    fn join(&self, offer: TokenOffer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
         let mut running = self.running();
         if let Some(same) = running.get(&offer.reference.to_string()) {
             same.wake.notify_one();
@@ -162,7 +162,7 @@ impl Wallet {
     }
 
     /// Writes the intent down; or what is known of the token already.
-    async fn journal(&self, offer: Offer, grant: Option<NewGrant>) -> Result<Exchange, Box<Received>> {
+    async fn journal(&self, offer: TokenOffer, grant: Option<NewGrant>) -> Result<Exchange, Box<Received>> {
         let refused = |refusal: Refusal| Box::new(Received::Refused(refusal));
         let known = match offer.is_known {
             true => {

@@ -5,7 +5,7 @@
 //! worth nothing at these mints.
 
 use super::exchange::{points, prepare};
-use super::offer::{fee_of, reference_of, Offer, MAX_PROOFS, UNIT};
+use super::offer::{fee_of, reference_of, TokenOffer, MAX_PROOFS, UNIT};
 use super::own::{states, WalletError};
 use super::receive::{takings, Received};
 use super::{total, Wallet};
@@ -109,7 +109,7 @@ impl Wallet {
             let reference = reference_of(proofs.iter().map(|proof| proof.secret.as_str()));
             let (mint, unit) = (mint.clone(), UNIT.to_owned());
             let (is_known, is_suspect) = (false, false);
-            let offer = Offer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
+            let offer = TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
             match self.receive(offer, None).await {
                 Received::Done { net, .. } => sum = Sats(sum.0.saturating_add(net.0)),
                 Received::Refused(refusal) => return Err(refusal.into()),

@@ -7,7 +7,7 @@
 use super::opening::{Checked, Limits, Opened};
 use super::request::Request;
 use super::{Ask, AskPart, InvoiceEngine, SaleError};
-use crate::config::{Config, Mint, MintUrl, Venue};
+use crate::config::{Config, MintConfig, MintUrl, Venue};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -141,9 +141,9 @@ fn next_of_same_price(
     mint: &MintUrl,
     is_there: impl Fn(&MintUrl) -> bool,
 ) -> Option<MintUrl> {
-    let mints: Vec<&Mint> = config.mints_of(venue).collect();
+    let mints: Vec<&MintConfig> = config.mints_of(venue).collect();
     let at = mints.iter().position(|other| other.url == *mint)?;
-    let price = |mint: &Mint| (mint.price_per_step, mint.min_steps);
+    let price = |mint: &MintConfig| (mint.price_per_step, mint.min_steps);
     let (before, after) = (mints.get(..at)?, mints.get(at..)?);
     let (same, others) = after.split_first()?;
     let mut others = others.iter().chain(before);

@@ -11,7 +11,7 @@ pub use attempt::Receipt;
 use super::{Retry, SaleError, Terms};
 use crate::access::Session;
 use crate::config::{MintUrl, Venue};
-use crate::ecash::wallet::{Offer, Payer, Received, Refusal, Wallet};
+use crate::ecash::wallet::{Payer, Received, Refusal, TokenOffer, Wallet};
 use crate::ecash::{TokenError, GUEST_PATIENCE};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -156,7 +156,7 @@ impl TokenEngine {
     }
 
     /// What an offer buys; refuses it where that could not be honoured.
-    async fn grant_for(&self, buyer: &Buyer, offer: &Offer) -> Result<NewGrant, SaleError> {
+    async fn grant_for(&self, buyer: &Buyer, offer: &TokenOffer) -> Result<NewGrant, SaleError> {
         let terms = &self.0.terms;
         terms.may_sell(buyer.venue.metric)?;
         let deal = terms.deal(&buyer.venue, &offer.mint, offer.net);
