@@ -334,6 +334,16 @@ def wait_for(condition, limit: float = 10.0, what: str = "", every: float = 0.02
         time.sleep(every)
 
 
+def answer_when(fits, ask, limit: float = 10.0, what: str = "", every: float = 0.02):
+    """The first answer of `ask` that fits, as `wait_for` waits."""
+
+    def fitting():
+        answer = ask()
+        return (answer,) if fits(answer) else None
+
+    return wait_for(fitting, limit, what, every)[0]
+
+
 def in_time(limit: float, attempt, times: int = 4) -> None:
     """One of a few attempts must take less than `limit` seconds: a busy machine may hold one up, but not each.
 

@@ -248,7 +248,8 @@ class Reseller:
         if allotment == 0 and self.allotment > 0:
             did = "expired"
         self.allotment = allotment
-        if allotment - used <= self.offset and (chosen := self.choose()):
+        chosen = self.choose() if allotment - used <= self.offset else None
+        if chosen:
             option, steps = chosen
             self.funds[option.mint] -= steps * option.price
             self.pay(self.purse(option.mint, steps * option.price))

@@ -180,6 +180,9 @@ def read_body(sock: socket.socket, head: str, data: bytes) -> bytes:
     lengths = [
         int(line.partition(":")[2]) for line in head.split("\r\n") if line.lower().startswith("content-length:")
     ]
-    while len(data) < sum(lengths) and (more := sock.recv(65536)):
+    while len(data) < sum(lengths):
+        more = sock.recv(65536)
+        if not more:
+            break
         data += more
     return data

@@ -193,7 +193,10 @@ def test_running_download_ends_with_its_session(lab, daemon):
         started, got = time.monotonic(), 0
         sock.settimeout(3)
         try:
-            while time.monotonic() < started + 15 and (data := sock.recv(65536)):
+            while time.monotonic() < started + 15:
+                data = sock.recv(65536)
+                if not data:
+                    break
                 got += len(data)
         except OSError:
             pass

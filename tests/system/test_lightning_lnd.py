@@ -7,7 +7,7 @@ import pytest
 
 from lab.backends import STAND_INS, RealLnd
 from lab.invoices import make
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 
 
 @pytest.fixture
@@ -95,15 +95,19 @@ def test_kill_of_lnd_in_mid_payment_leaves_it_unknown_until_lnd_knows(lnd, meanw
     # At any moment of its start: never failed unless it is, never paid unless it is.
     end = {"settled": "paid", "cancelled": "failed", "held": "unknown"}[meanwhile]
     deadline = time.monotonic() + 120
-    while (found := lnd.payer.lookup(held.request)).outcome == "unknown" and end != "unknown":
+    found = lnd.payer.lookup(held.request)
+    while found.outcome == "unknown" and end != "unknown":
         assert time.monotonic() < deadline, found
+        found = lnd.payer.lookup(held.request)
     lnd.pair.alice.wait_active()
     if meanwhile == "held":
         assert lnd.payer.lookup(held.request).outcome == "unknown"
         assert lnd.payer.pay(held.request).outcome == "unknown"
         lnd.pair.wait_routable()
         lnd.pair.bob.settle(held)
-        found = wait_for(lambda: (one := lnd.payer.lookup(held.request)).outcome == "paid" and one, 20, "it is paid")
+        found = answer_when(
+            lambda found: found.outcome == "paid", lambda: lnd.payer.lookup(held.request), 20, "it is paid"
+        )
         end = "paid"
     assert found.outcome == end
     assert len(lnd.pair.alice.payments_of(held)) == 1

@@ -216,7 +216,8 @@ def next_mac(guest) -> str:
 
 def test_payment_after_the_address_changed_its_mac_goes_to_the_mac_that_asked(shop, stranger):
     asked_by, later = stranger.mac, next_mac(stranger)
-    request_id = (ready := post_request(stranger, shop.mint.url, 5, apply=True).json())["request_id"]
+    ready = post_request(stranger, shop.mint.url, 5, apply=True).json()
+    request_id = ready["request_id"]
     change_mac(shop, stranger, later)
     with MintProxy(stranger) as proxy:
         shop.pay(ready["invoice"])

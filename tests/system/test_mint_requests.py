@@ -12,7 +12,7 @@ import pytest
 
 from lab.guest import ROUTER4, ROUTER6
 from lab.http_client import exchange
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.portal_client import MintProxy, post_request, read_request
 from lab.shop import MAX_STEPS, MIN_STEPS, STEP
 from lab.wallet import Wallet, decode_token
@@ -89,12 +89,9 @@ def test_several_mints_are_answered_as_one_object_with_their_parts(shop, strange
     assert [(part["type"], part["part"], part["mint_url"]) for part in body["parts"]] == [
         ("invoice_ready", 0, shop.mint.url), ("invoice_ready", 1, shop.other_mint.url)]
     shop.pay(body["parts"][1]["invoice"])
-    latest = wait_for(
-        lambda: (
-            (now := read_request(stranger, body["request_id"]).json())
-            and now["parts"][1]["type"] == "tokens_ready"
-            and now
-        )
+    latest = answer_when(
+        lambda now: now["parts"][1]["type"] == "tokens_ready",
+        lambda: read_request(stranger, body["request_id"]).json(),
     )
     assert latest["parts"][0] == body["parts"][0]
     assert decode_token(latest["parts"][1]["tokens"]).amount == 8
@@ -402,7 +399,7 @@ def test_stats_count_sockets_requests_and_sessions(shop, stranger):
     def stats() -> dict:
         return stranger.get(f"http://{ROUTER4}:2122/stats").json()
 
-    before = wait_for(lambda: (now := stats())["sockets"] == 0 and now, 5, "those of other tests are closed")
+    before = answer_when(lambda now: now["sockets"] == 0, stats, 5, "those of other tests are closed")
     with MintProxy(stranger) as proxy:
         ready = proxy.request(shop.mint.url, 5, apply=True)
         during = stats()

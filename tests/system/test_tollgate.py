@@ -12,7 +12,7 @@ import pytest
 
 from lab.daemon import Daemon, Mint
 from lab.guest import ROUTER4, ROUTER6
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.tollgate_client import (
     PORTAL_ORIGIN, TOLLGATE, PortalSite, check_event, sign_event, tag_of, tags_of, token_v3, token_v4,
 )
@@ -652,7 +652,9 @@ def test_lightning_grants_access(gate, stranger, mint, alias):
         "state": "UNPAID",
     }
     mint.pay(body["invoice"])
-    granted = wait_for(lambda: (now := invoice_status(stranger, body["quote"]).json())["access_granted"] and now, 10)
+    granted = answer_when(
+        lambda now: now["access_granted"], lambda: invoice_status(stranger, body["quote"]).json(), 10
+    )
     assert granted == status | {"state": "ISSUED", "access_granted": True, "allotment": 21 * STEP}
     assert stranger.online() and usage(stranger).endswith(f"/{21 * STEP}")
 

@@ -9,7 +9,7 @@ from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
 from lab.internet import HOST4, MINT4
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.portal_client import MintProxy
 from lab.tollgate_client import PORTAL_ORIGIN, TOLLGATE, AndroidApp, PortalSite, Reseller, token_v3, token_v4
 from lab.wallet import Wallet
@@ -43,7 +43,9 @@ class Market:
             with contextlib.suppress(OSError):
                 guest.get(f"http://{HOST4}/bytes/{target}", timeout=2)
                 break
-        wait_for(lambda: (used := usage(guest))[0] >= target or used == (-1, -1), 20, f"{target} used", every=0.1)
+        answer_when(
+            lambda used: used[0] >= target or used == (-1, -1), lambda: usage(guest), 20, f"{target} used", every=0.1
+        )
 
 
 def usage(guest) -> tuple[int, int]:
