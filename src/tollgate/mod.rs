@@ -12,7 +12,7 @@ mod notice;
 mod payment;
 pub mod session;
 
-use crate::config::{Config, Venue};
+use crate::config::Venue;
 use crate::ecash::Mints;
 use crate::json::json;
 use crate::mac::MacAddr;
@@ -48,7 +48,6 @@ struct SharedTollGate {
 /// Who asks.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
-    pub config: &'a Config,
     pub venue: &'a Venue,
     /// Unknown where the neighbour table does not have the asking address.
     pub mac: Option<MacAddr>,
