@@ -19,14 +19,10 @@
 //!
 //! # How to add a way to pay
 //!
-//! 1. `store/reference.rs`: a form of [`Reference`](crate::store::Reference) for it. A file of the store for its
-//!    journal, with its step in `store/migrations/`; its last write calls `add_grant` in the same commit.
-//! 2. `sale/WAY/`: the engine. It asks [`Terms`], journals, takes, grants with `Deal::grant` and admits.
-//!    `sale/error.rs`: the causes that only it has, each with its code, retry and fate.
-//! 3. `shop.rs`: the engine as a field of `Shop`, and whether the way is open. `app.rs`: where it starts.
-//! 4. `config/`: its section. `http/`: one file with its form, its row in `routes.rs`; `portal/`: its view.
-//!
-//! Neither another engine nor a protocol changes.
+//! `src/README.md` has the recipe, file by file. In short: a form of `Reference` and a journal in `store/`; a room here that
+//! asks [`Terms`], journals, takes, grants by [`Deal::grant`] and admits; its causes in [`SaleError`], each with code,
+//! retry and fate; a field and a way in `shop.rs`; then its section, its path and its view. Neither another engine nor a
+//! protocol changes.
 
 mod error;
 mod event;
