@@ -1,16 +1,17 @@
-//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for whoever
-//! has the bearer token of `token_file`.
+//! The operator's interface over HTTP: the commands of the list that reach so far, under `/api` and `/admin` of the admin
+//! listener, for who has the bearer token of `token_file`.
 
 use super::answer::{self, Answer};
+use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::card::{CardError, Cards};
+use crate::commands::{at_path, by_http, Caller, CommandError, Given, Role};
+use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::shop::Site;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -24,143 +25,93 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
-/// `POST /admin/cards`, and as other card servers call it, `POST /api/createboltcard`.
-pub fn create(edge: Arc<Edge>, sent: Sent) -> Answering {
+/// A command of the operator's list, at its path.
+pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
-        let cards = match cards(&edge.site) {
-            Ok(cards) => cards,
-            Err(closed) => return *closed,
+        let refusal = match is_of_card_servers(sent.path()) {
+            true => error,
+            false => of_our_own,
         };
-        match json_body(sent).await {
-            Ok(order) => told(cards.create(&order).await),
-            Err(answer) => answer,
+        match carried_out(&edge, sent).await {
+            Ok(value) => answer::json(StatusCode::OK, &value),
+            Err(Refusal { status, code, message }) => refusal(status, &code, &message),
         }
     })
 }
 
-pub fn list(edge: Arc<Edge>, _: Sent) -> Answering {
-    Box::pin(async move {
-        match cards(&edge.site) {
-            Ok(cards) => told(cards.list().await),
-            Err(closed) => *closed,
-        }
-    })
+struct Refusal {
+    status: StatusCode,
+    code: String,
+    message: String,
 }
 
-pub fn show(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.show(id).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.history(id).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn enable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.enable(id, true).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn disable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.enable(id, false).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        let (cards, id) = match card(&edge.site, &sent) {
-            Ok(found) => found,
-            Err(answer) => return *answer,
-        };
-        match json_body(sent).await {
-            Ok(order) => told(cards.limit(id, &order).await),
-            Err(answer) => answer,
-        }
-    })
-}
-
-pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.wipe(id).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.reprogram(id).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-/// Whatever else is asked for among the operator's paths.
-pub fn nothing(_: Arc<Edge>, _: Sent) -> Answering {
-    let message = "there is nothing here, or it takes another method";
-    Box::pin(std::future::ready(error(StatusCode::NOT_FOUND, "not_found", message)))
-}
-
-fn cards(site: &Site) -> Result<&Cards, Box<Answer>> {
-    let cards = site.shop.as_ref().and_then(|shop| shop.cards.as_ref());
-    cards.map_err(|closed| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause)))
-}
-
-/// The cards, and the number of the one that the path names.
-fn card<'a>(site: &'a Site, sent: &Sent) -> Result<(&'a Cards, i64), Box<Answer>> {
-    let cards = cards(site)?;
-    let id = sent.rest.parse().map_err(|_| Box::new(told(Err(CardError::NoSuchCard))))?;
-    Ok((cards, id))
-}
-
-fn told(done: Result<Value, CardError>) -> Answer {
-    match done {
-        Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(err) => error(status_of(&err), err.code(), &err.to_string()),
-    }
-}
-
-async fn json_body(sent: Sent) -> Result<Value, Answer> {
-    let text = sent.text().await.map_err(|answer| {
-        error(answer.status(), "invalid_input", "the body is too large, no text, or does not come")
+async fn carried_out(edge: &Edge, sent: Sent) -> Result<Value, Refusal> {
+    let refusal = |status, code: &str, message: &str| Refusal {
+        status,
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    let method = match *sent.method() == Method::HEAD {
+        true => Method::GET,
+        false => sent.method().clone(),
+    };
+    let (command, mut named) = at_path(method.as_str(), sent.path()).ok_or_else(|| {
+        refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here, or it takes another method")
     })?;
+    let body = match method {
+        Method::GET => {
+            named.extend(pairs(sent.query()));
+            json!({})
+        }
+        _ if command.takes_more_than(&named) => json_body(sent).await?,
+        _ => json!({}),
+    };
+    let owner = Caller { role: Role::Owner, may_sign: true };
+    let done = match Given::from_members(command, &named, body) {
+        Ok(given) => by_http(&edge.desk, owner, &given).await,
+        Err(error) => Err(error),
+    };
+    done.map_err(|error| refusal(status_of(&error), error.code(), &error.to_string()))
+}
+
+async fn json_body(sent: Sent) -> Result<Value, Refusal> {
+    let refusal = |status, message: &str| Refusal {
+        status,
+        code: "invalid_input".to_owned(),
+        message: message.to_owned(),
+    };
+    let text = sent.text().await;
+    let text =
+        text.map_err(|answer| refusal(answer.status(), "the body is too large, no text, or does not come"))?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     value
         .filter(Value::is_object)
-        .ok_or_else(|| error(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object"))
+        .ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "the body is no JSON object"))
 }
 
-fn status_of(err: &CardError) -> StatusCode {
-    match err {
-        CardError::Input(_) => StatusCode::BAD_REQUEST,
-        CardError::NoSuchCard => StatusCode::NOT_FOUND,
-        CardError::NoCards => StatusCode::CONFLICT,
-        CardError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+fn status_of(error: &CommandError) -> StatusCode {
+    match error {
+        CommandError::Usage(_) | CommandError::Input(..) => StatusCode::BAD_REQUEST,
+        CommandError::Forbidden(..) => StatusCode::FORBIDDEN,
+        CommandError::Missing(..) => StatusCode::NOT_FOUND,
+        CommandError::Refused(..) | CommandError::Answered(..) => StatusCode::CONFLICT,
+        CommandError::Closed(..) => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// The paths that were there before the one body of errors.
+fn is_of_card_servers(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    matches!((parts.next(), parts.next()), (Some("api"), _) | (Some("admin"), Some("cards") | None))
 }
 
 /// `status` and `reason` are what the tools of other card servers read.
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
+}
+
+fn of_our_own(status: StatusCode, code: &str, message: &str) -> Answer {
+    ErrorBody { code, message, details: &[] }.answer(status)
 }
 
 /// The answer to a caller that does not have the token.
