@@ -155,10 +155,10 @@ async fn paid(access: &Access, guest: &Caller) -> String {
         reference: crate::store::RequestId::random().unwrap().to_string(),
         mac: guest.mac,
         venue: "guest".to_owned(),
-        amount: Sats(1),
+        amount: Sats(1).into(),
         metric: Metric::Milliseconds,
         allotment: MINUTE.into(),
-        value: Sats(1),
+        value: Sats(1).into(),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();

@@ -132,6 +132,7 @@ impl Deal {
     /// The access that is due to a MAC once the payment of this reference is taken.
     pub fn grant(self, reference: String, mac: MacAddr) -> NewGrant {
         let Deal { venue, mint, amount, metric, allotment, value } = self;
+        let (amount, value) = (amount.into(), value.into());
         NewGrant { reference, mac, venue, amount, metric, allotment, value, mint: Some(mint) }
     }
 }

@@ -9,10 +9,10 @@ use super::grants::{add_grant, known_grant, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::tokens::Holder;
-use super::values::mint_of;
+use super::values::{mint_of, money};
 use super::{Owner, SessionRow, Store, StoreError, Vault};
 use crate::config::MintUrl;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 use std::fmt;
 
@@ -109,14 +109,15 @@ impl Store {
                 outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House, keyset, amounts, 0));
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (id, kind, state, mint, reference, amount, sealed, outputs, quote, access, created_ms)
-                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     id,
                     op.kind.as_str(),
                     op.mint.as_str(),
                     op.reference,
                     op.amount,
+                    Unit::Sat,
                     sealed.transpose()?,
                     outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
                     op.quote,
@@ -300,7 +301,7 @@ fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known
 }
 
 const OP: &str =
-    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit
      FROM wallet_ops";
 
 fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {
@@ -315,7 +316,7 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         state: state_of(&row.get::<_, String>(2)?)?,
         mint: mint_of(&row.get::<_, String>(3)?)?,
         reference: row.get(4)?,
-        amount: row.get(5)?,
+        amount: money(row, 5, 12)?,
         token: Holder::Operation(id).token(vault, row.get(11)?, row.get(6)?)?,
         outputs: outputs_of(&row.get::<_, String>(7)?)?,
         quote: row.get(8)?,

@@ -217,7 +217,16 @@ fn bring(
     let reference = format!("moved:{}", RequestId::random()?);
     let venue = venue.to_owned();
     // No sale: it was counted when it was paid.
-    let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint };
+    let grant = NewGrant {
+        reference,
+        mac,
+        venue,
+        amount: Sats(0).into(),
+        metric,
+        allotment,
+        value: value.into(),
+        mint,
+    };
     add_grant(tx, &grant, when.service, when.wall).map(drop)
 }
 

@@ -49,10 +49,10 @@ async fn pay_in_the_yard(
         reference: RequestId::random().unwrap().to_string(),
         mac: guest.mac,
         venue: "yard".to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric,
         allotment,
-        value: Sats(sats),
+        value: Sats(sats).into(),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();

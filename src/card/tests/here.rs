@@ -8,12 +8,12 @@ use crate::units::{Allotment, Sats};
 
 fn grant(last: u8, sats: u64) -> NewGrant {
     NewGrant {
-        value: Sats(sats),
+        value: Sats(sats).into(),
         mint: None,
         reference: String::new(),
         mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap(),
         venue: "guest".to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(sats * 60_000),
     }
@@ -27,7 +27,7 @@ impl Place {
 
     async fn sales(&self) -> (u32, u64) {
         let sales = self.store.sales_since(UnixSeconds(0)).await.unwrap();
-        (sales.count, sales.amount.0)
+        (sales.count, sales.amounts.first().map_or(0, |amount| amount.number))
     }
 }
 

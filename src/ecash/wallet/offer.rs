@@ -13,12 +13,12 @@ use crate::ecash::{hex, EcashError};
 use crate::set::SortedSet;
 use crate::store::{Known, StoreError};
 use crate::task;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-pub(super) const UNIT: &str = "sat";
+pub(super) const UNIT: &str = Unit::Sat.as_str();
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
 pub(super) const MAX_PROOFS: usize = 100;
 

@@ -360,7 +360,6 @@ pub fn takings(mint: &MintUrl, proofs: &[Proof]) -> NewProofs {
     let row = |proof: &Proof| Some((proof.counter?, proof.amount, proof.c.to_bytes().to_vec()));
     NewProofs {
         mint: mint.clone(),
-        unit: super::offer::UNIT.to_owned(),
         keyset: proofs.first().map(|proof| proof.keyset.to_string()).unwrap_or_default(),
         proofs: proofs.iter().filter_map(row).collect(),
     }

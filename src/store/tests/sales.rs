@@ -73,18 +73,18 @@ impl Shop {
                 let first = part.outputs[0].counter;
                 let proofs = [1, 4, 16].into_iter().zip(first..);
                 let proofs = proofs.map(|(amount, counter)| (counter, Sats(amount), vec![2; 33])).collect();
-                let (mint, unit, keyset) = (part.mint.clone(), "sat".to_owned(), KEYSET.to_owned());
+                let (mint, keyset) = (part.mint.clone(), KEYSET.to_owned());
                 let grant = NewGrant {
                     reference: row.id.reference(part.position),
                     mac: row.mac,
                     venue: row.venue.clone(),
-                    amount: part.amount,
+                    amount: part.amount.into(),
                     metric: part.metric,
                     allotment: part.allotment,
-                    value: part.amount,
+                    value: part.amount.into(),
                     mint: Some(part.mint.clone()),
                 };
-                (Tokens::House(NewProofs { mint, unit, keyset, proofs }), Some(grant))
+                (Tokens::House(NewProofs { mint, keyset, proofs }), Some(grant))
             }
         };
         self.store.claimed(part.id, tokens, grant).await.unwrap()

@@ -12,10 +12,10 @@ fn grant(reference: &str, guest: u8, allotment: u64) -> NewGrant {
         reference: reference.to_owned(),
         mac: mac(guest),
         venue: "guest".to_owned(),
-        amount: Sats(1),
+        amount: Sats(1).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(allotment),
-        value: Sats(1),
+        value: Sats(1).into(),
         mint: None,
     }
 }

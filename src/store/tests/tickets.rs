@@ -31,8 +31,16 @@ impl Books {
         let allotment = Allotment(allotment);
         let venue = "guest".to_owned();
         let (value, mint) = (Sats(1), None);
-        let grant =
-            NewGrant { reference, mac: mac(guest), venue, amount: Sats(1), metric, allotment, value, mint };
+        let grant = NewGrant {
+            reference,
+            mac: mac(guest),
+            venue,
+            amount: Sats(1).into(),
+            metric,
+            allotment,
+            value: value.into(),
+            mint,
+        };
         self.store.grant(grant).await.unwrap()
     }
 
@@ -112,10 +120,10 @@ async fn what_the_operator_gives_away_leaves_the_ticket_to_the_first_payment() {
         reference: "operator".to_owned(),
         mac: mac(1),
         venue: "guest".to_owned(),
-        amount: Sats(0),
+        amount: Sats(0).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
-        value: Sats(0),
+        value: Sats(0).into(),
         mint: None,
     };
     assert_eq!(books.store.grant(grant).await.unwrap().ticket, None);
@@ -246,10 +254,10 @@ async fn a_payment_that_arrives_after_the_move_goes_where_the_account_went() {
         reference: "r".to_owned(),
         mac: mac(1),
         venue: "guest".to_owned(),
-        amount: Sats(5),
+        amount: Sats(5).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
-        value: Sats(5),
+        value: Sats(5).into(),
         mint: None,
     };
     let session =

@@ -54,10 +54,10 @@ async fn a_revoked_session_does_not_come_back_with_a_reboot() {
             reference,
             mac,
             venue,
-            amount: Sats(1),
+            amount: Sats(1).into(),
             metric,
             allotment,
-            value: Sats(1),
+            value: Sats(1).into(),
             mint: None,
         })
         .await

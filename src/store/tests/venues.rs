@@ -32,10 +32,10 @@ async fn buy(store: &Store, venue: &str, metric: Metric, allotment: u64, sats: u
         reference: RequestId::random().unwrap().to_string(),
         mac: mac(),
         venue: venue.to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric,
         allotment: Allotment(allotment),
-        value: Sats(sats),
+        value: Sats(sats).into(),
         mint: Some(mint("a")),
     };
     store.grant(grant).await.unwrap()
@@ -121,7 +121,7 @@ async fn what_is_left_moves_as_whole_steps_and_counts_as_no_sale() {
     let there = rows.into_iter().find(|row| row.venue == "hall").unwrap();
     assert_eq!(*there.worth, Worth { value: Msats(15_000), of: Allotment(5 * KIB), mint: Some(mint("a")) });
     let sales = store.sales_since(UnixSeconds(0)).await.unwrap();
-    assert_eq!((sales.count, sales.amount), (1, Sats(20)));
+    assert_eq!((sales.count, sales.amounts), (1, vec![Sats(20).into()]));
     assert_eq!(
         bring(&store, &ticket, hall(3)).await,
         bring(&store, &ticket, hall(3)).await,
