@@ -194,7 +194,9 @@ async fn what_is_for_the_shell_cannot_be_called_over_the_socket() {
 
 #[tokio::test]
 async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
-    let desk = desk(true).await;
+    let mut desk = desk(true).await;
+    // Nobody reloads.
+    desk.reloads.close();
     let ask = async |command: &'static Command, role, may_sign| {
         let given = Given::from_members(command, &[], json!({})).unwrap();
         let done = by_http(&desk.desk, Caller { role, may_sign }, &given).await;
