@@ -152,7 +152,7 @@ fn guest(last: u8) -> Caller {
 /// A minute that this guest has paid; its ticket.
 async fn paid(access: &Access, guest: &Caller) -> String {
     let grant = NewGrant {
-        reference: crate::store::RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: guest.mac,
         venue: "guest".to_owned(),
         amount: Sats(1).into(),

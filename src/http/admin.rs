@@ -6,7 +6,7 @@ use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::commands::{at_path, by_http, Caller, CommandError, Given, Role};
+use crate::commands::{at_path, by_http, Caller, Command, CommandError, Given, Role};
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
@@ -28,13 +28,23 @@ const SHORTEST: usize = 16;
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
-        let refusal = match is_of_card_servers(sent.path()) {
-            true => error,
-            false => of_our_own,
+        let method = match *sent.method() == Method::HEAD {
+            true => Method::GET,
+            false => sent.method().clone(),
         };
-        match carried_out(&edge, sent).await {
+        let Some((command, named)) = at_path(method.as_str(), sent.path()) else {
+            let message = "there is nothing here, or it takes another method";
+            return error(StatusCode::NOT_FOUND, "not_found", message);
+        };
+        match carried_out(&edge, command, named, sent).await {
             Ok(value) => answer::json(StatusCode::OK, &value),
-            Err(Refusal { status, code, message }) => refusal(status, &code, &message),
+            // Cards were there before the one body of errors.
+            Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
+                error(status, &code, &message)
+            }
+            Err(Refusal { status, code, message }) => {
+                ErrorBody { code: &code, message: &message, details: &[] }.answer(status)
+            }
         }
     })
 }
@@ -45,33 +55,29 @@ struct Refusal {
     message: String,
 }
 
-async fn carried_out(edge: &Edge, sent: Sent) -> Result<Value, Refusal> {
-    let refusal = |status, code: &str, message: &str| Refusal {
-        status,
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
-    let method = match *sent.method() == Method::HEAD {
-        true => Method::GET,
-        false => sent.method().clone(),
-    };
-    let (command, mut named) = at_path(method.as_str(), sent.path()).ok_or_else(|| {
-        refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here, or it takes another method")
-    })?;
-    let body = match method {
-        Method::GET => {
+async fn carried_out(
+    edge: &Edge,
+    command: &'static Command,
+    mut named: Vec<(String, String)>,
+    sent: Sent,
+) -> Result<Value, Refusal> {
+    let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
+        true => json_body(sent).await?,
+        false => {
             named.extend(pairs(sent.query()));
             json!({})
         }
-        _ if command.takes_more_than(&named) => json_body(sent).await?,
-        _ => json!({}),
     };
     let owner = Caller { role: Role::Owner, may_sign: true };
     let done = match Given::from_members(command, &named, body) {
         Ok(given) => by_http(&edge.desk, owner, &given).await,
         Err(error) => Err(error),
     };
-    done.map_err(|error| refusal(status_of(&error), error.code(), &error.to_string()))
+    done.map_err(|error| Refusal {
+        status: status_of(&error),
+        code: error.code().to_owned(),
+        message: error.to_string(),
+    })
 }
 
 async fn json_body(sent: Sent) -> Result<Value, Refusal> {
@@ -99,19 +105,9 @@ fn status_of(error: &CommandError) -> StatusCode {
     }
 }
 
-/// The paths that were there before the one body of errors.
-fn is_of_card_servers(path: &str) -> bool {
-    let mut parts = path.split('/').filter(|part| !part.is_empty());
-    matches!((parts.next(), parts.next()), (Some("api"), _) | (Some("admin"), Some("cards") | None))
-}
-
 /// `status` and `reason` are what the tools of other card servers read.
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
-}
-
-fn of_our_own(status: StatusCode, code: &str, message: &str) -> Answer {
-    ErrorBody { code, message, details: &[] }.answer(status)
 }
 
 /// The answer to a caller that does not have the token.

@@ -1,6 +1,7 @@
 //! Grants: one row for each payment that was turned into access, under the reference that makes it count once.
 
 use super::accounts::{account_of, first_ticket};
+use super::reference::Reference;
 use super::sessions::{extend_session, session_by_account, SessionRow};
 use super::values::{money, unit_of};
 use super::{Store, StoreError};
@@ -17,7 +18,7 @@ const SLACK: u64 = 3600;
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
-    pub reference: String,
+    pub reference: Reference,
     pub mac: MacAddr,
     pub venue: String,
     pub amount: Amount,
@@ -44,7 +45,7 @@ impl NewGrant {
     /// As a column of a journal that grants later.
     pub(super) fn to_text(&self) -> String {
         json!({
-            "reference": self.reference,
+            "reference": self.reference.to_string(),
             "mac": self.mac.to_string(),
             "venue": self.venue,
             "amount": self.amount.number,
@@ -69,7 +70,7 @@ impl NewGrant {
         };
         let number_paid = number("amount")?;
         Ok(NewGrant {
-            reference: field("reference")?.to_owned(),
+            reference: Reference::read(field("reference")?),
             mac: field("mac")?.parse().map_err(|_| unreadable())?,
             venue: field("venue")?.to_owned(),
             amount: Amount { number: number_paid, unit },
@@ -154,14 +155,17 @@ pub(super) fn add_grant(
 }
 
 /// The session that this payment went into, as it is now; `None` if the payment was never granted.
-pub(super) fn granted_session(db: &Connection, reference: &str) -> Result<Option<SessionRow>, StoreError> {
+pub(super) fn granted_session(
+    db: &Connection,
+    reference: &Reference,
+) -> Result<Option<SessionRow>, StoreError> {
     Ok(known_grant::<Amount>(db, reference)?.and_then(|(_, session)| session))
 }
 
 /// What was paid under this reference, and the session it went into as it is now, if that is still there.
 pub(super) fn known_grant<M: TryFrom<Amount>>(
     db: &Connection,
-    reference: &str,
+    reference: &Reference,
 ) -> Result<Option<(M, Option<SessionRow>)>, StoreError> {
     let granted = db
         .query_row(
@@ -177,7 +181,7 @@ pub(super) fn known_grant<M: TryFrom<Amount>>(
 /// Notes which keyset the proofs are of that came for a grant.
 pub(super) fn note_keyset(
     tx: &Transaction,
-    reference: &str,
+    reference: &Reference,
     mint: &MintUrl,
     keyset: &str,
 ) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use super::counters::new_operation_number;
 use super::grants::{add_grant, known_grant, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
+use super::reference::Reference;
 use super::tokens::Holder;
 use super::values::{mint_of, money};
 use super::{Owner, SessionRow, Store, StoreError, Vault};
@@ -46,7 +47,7 @@ pub struct NewOp {
     pub kind: OpKind,
     pub mint: MintUrl,
     /// Names what must happen once, ever.
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     /// What arrives, or what is sent or paid.
     pub amount: Sats,
     pub token: Option<String>,
@@ -64,7 +65,7 @@ pub struct OpRow {
     pub kind: OpKind,
     pub state: OpState,
     pub mint: MintUrl,
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub amount: Sats,
     pub token: Option<String>,
     /// The newest is last.
@@ -95,8 +96,7 @@ impl Store {
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
         let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
-            if let Some(known) = op.reference.as_deref().map(|r| known(tx, &vault, r)).transpose()?.flatten()
-            {
+            if let Some(known) = op.reference.as_ref().map(|r| known(tx, &vault, r)).transpose()?.flatten() {
                 return Ok(Begun::Known(known));
             }
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
@@ -201,7 +201,7 @@ impl Store {
                     "UPDATE wallet_ops SET state = ?2, token = NULL, sealed = NULL, outputs = '', result = ?3
                      WHERE id = ?1 AND state IN ('open', 'cancelling') RETURNING access, reference",
                     params![op, state.as_str(), result],
-                    |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?)),
+                    |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<Reference>>(1)?)),
                 )
                 .optional()?;
             let Some((access, reference)) = row else { return Ok(None) };
@@ -241,7 +241,7 @@ impl Store {
         .await
     }
 
-    pub async fn op_known(&self, reference: String) -> Result<Option<Known>, StoreError> {
+    pub async fn op_known(&self, reference: Reference) -> Result<Option<Known>, StoreError> {
         let vault = self.vault().await?;
         self.read(move |db| known(db, &vault, &reference)).await
     }
@@ -285,7 +285,7 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
     )?)
 }
 
-fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
+fn known(db: &Connection, vault: &Vault, reference: &Reference) -> Result<Option<Known>, StoreError> {
     if let Some((amount, session)) = known_grant(db, reference)? {
         return Ok(Some(Known::Done { amount, session, result: None }));
     }

@@ -2,6 +2,7 @@
 //! counter is kept. A proof that was spent is deleted.
 
 use super::grants::note_keyset;
+use super::reference::Reference;
 use super::settled::settle;
 use super::values::{mint_of, money};
 use super::{Owner, RequestId, Store, StoreError};
@@ -127,7 +128,8 @@ impl Store {
                 .optional()?;
             let Some((request, position)) = adopted else { return Ok(()) };
             add_proofs(tx, &takings)?;
-            note_keyset(tx, &request.reference(position), &takings.mint, &takings.keyset)?;
+            let reference = Reference::Invoice(request.clone(), position);
+            note_keyset(tx, &reference, &takings.mint, &takings.keyset)?;
             settle(tx, request.as_str())
         })
         .await

@@ -3,6 +3,7 @@
 //! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more.
 //! A guest who asks for it later is answered from the grants.
 
+use super::reference::Reference;
 use super::values::{mac_of, mint_of, money};
 use super::{Owner, PartRow, PartState, RequestId, RequestRow, StoreError};
 use crate::units::Millis;
@@ -53,11 +54,12 @@ pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<
 }
 
 fn part_of(row: &Row) -> Result<PartRow, StoreError> {
-    let reference: String = row.get(0)?;
-    let position = reference.split_once('/').and_then(|(_, position)| position.parse().ok());
+    let Reference::Invoice(_, position) = row.get(0)? else {
+        return Err(StoreError::unreadable("reference"));
+    };
     Ok(PartRow {
         id: 0,
-        position: position.ok_or_else(|| StoreError::unreadable("reference"))?,
+        position,
         mint: mint_of(&row.get::<_, String>(4)?)?,
         amount: money(row, 1, 8)?,
         metric: row.get(2)?,

@@ -10,6 +10,7 @@
 
 use super::cards::LIMIT_WINDOW;
 use super::grants::{add_grant, NewGrant};
+use super::reference::Reference;
 use super::values::{money, money_if_any};
 use super::{time, KeysOwner, SessionRow, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
@@ -201,13 +202,13 @@ impl Store {
     }
 
     /// Pays for access at this router out of a tap, under the conditions of [`Store::reserve`]: the tap is used,
-    /// the amount counts against the card's limits, and the access is granted, all in one commit. The grant's
-    /// reference is made here, of the tap. `fee` and backend stay empty: no money moves.
+    /// the amount counts against the card's limits, and the access is granted, all in one commit. `grant` is given the
+    /// tap's reference. `fee` and backend stay empty: no money moves.
     pub async fn spend_here(
         &self,
         k1: [u8; 32],
         amount: Msats,
-        grant: NewGrant,
+        grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
     ) -> Result<Result<SessionRow, ReserveResult>, StoreError> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
@@ -219,8 +220,7 @@ impl Store {
                 .query_row(params![k1, now, amount, now.saturating_sub(LIMIT_WINDOW)], |row| row.get(0))
                 .optional()?;
             let Some(id): Option<TapId> = spent else { return why_not(tx, &k1, amount, now).map(Err) };
-            let grant = NewGrant { reference: format!("card:{id}"), ..grant };
-            add_grant(tx, &grant, now, wall).map(Ok)
+            add_grant(tx, &grant(Reference::Card(id)), now, wall).map(Ok)
         })
         .await
     }

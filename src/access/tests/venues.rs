@@ -46,7 +46,7 @@ async fn pay_in_the_yard(
     sats: u64,
 ) -> String {
     let grant = NewGrant {
-        reference: RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: guest.mac,
         venue: "yard".to_owned(),
         amount: Sats(sats).into(),

@@ -29,6 +29,8 @@ use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+#[cfg(test)]
+pub(crate) use {issuer::fuzz_withdrawal, link::fuzz_link};
 
 /// Links that a MAC may show.
 const TAPS: usize = 10;
@@ -189,9 +191,12 @@ impl Till {
         let deal = self.0.terms.deal(venue, &mint, amount)?;
         self.0.terms.may_sell(venue.metric)?;
         Terms::is_alone(caller.clone()).await?;
-        let grant = deal.grant(String::new(), caller.mac);
-        let session =
-            cards.spend_here(tap, grant).await.map_err(|reason| SaleError::CardSays(reason.to_string()))?;
+        let mac = caller.mac;
+        let grant = move |reference| deal.grant(reference, mac);
+        let session = cards
+            .spend_here(tap, amount, grant)
+            .await
+            .map_err(|reason| SaleError::CardSays(reason.to_string()))?;
         let access = self.0.terms.access.clone();
         let admitting = task::start(async move { access.admit(session).await });
         let _ = tokio::time::timeout(GATE, admitting).await;

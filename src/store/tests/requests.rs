@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
+use crate::store::Reference;
 use crate::store::{
     InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow,
     Tokens,
@@ -106,7 +107,7 @@ fn grant(owner: Owner, reference: &str) -> Option<NewGrant> {
     (owner == Owner::House).then(|| NewGrant {
         value: Sats(5).into(),
         mint: None,
-        reference: reference.to_owned(),
+        reference: Reference::read(reference),
         mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
         venue: "guest".to_owned(),
         amount: Sats(5).into(),

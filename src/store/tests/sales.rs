@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::Reference;
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
     RequestRow, SessionRow, TakeOver, Ticket, Tokens,
@@ -75,7 +76,7 @@ impl Shop {
                 let proofs = proofs.map(|(amount, counter)| (counter, Sats(amount), vec![2; 33])).collect();
                 let (mint, keyset) = (part.mint.clone(), KEYSET.to_owned());
                 let grant = NewGrant {
-                    reference: row.id.reference(part.position),
+                    reference: Reference::Invoice(row.id.clone(), part.position),
                     mac: row.mac,
                     venue: row.venue.clone(),
                     amount: part.amount.into(),
@@ -233,7 +234,7 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     let op = NewOp {
         kind: OpKind::Receive,
         mint: mint(0),
-        reference: Some("token:1".to_owned()),
+        reference: Some(Reference::read("token:1")),
         amount: Sats(5),
         token: Some(TOKEN.to_owned()),
         spends: Vec::new(),

@@ -3,6 +3,7 @@
 use super::sales::{mac, mint, Shop};
 use super::*;
 use crate::config::Metric;
+use crate::store::Reference;
 use crate::store::{
     KeysOwner, NewGrant, NewProofs, NewTap, OpState, OutputsRow, Owner, PartState, RequestId, RequestRow,
     ReserveResult, TapResult,
@@ -143,11 +144,11 @@ fn amounts() -> String {
 /// Of the tap that may become a payment.
 const FRESH: [u8; 32] = [2; 32];
 
-fn spending() -> NewGrant {
+fn spending(reference: Reference) -> NewGrant {
     let amount = Sats(59).into();
     let (mac, venue, metric, allotment) =
         (mac(1), "guest".to_owned(), Metric::Milliseconds, Allotment(60_000));
-    NewGrant { reference: String::new(), mac, venue, amount, metric, allotment, value: amount, mint: None }
+    NewGrant { reference, mac, venue, amount, metric, allotment, value: amount, mint: None }
 }
 
 fn tap() -> NewTap {
@@ -181,9 +182,9 @@ async fn amounts_of_before_units_are_satoshis_and_of_cards_payments_millisatoshi
 
     // And they are reckoned with.
     assert_eq!(store.tap(tap()).await.unwrap(), TapResult::Accepted { tx_max: Sats(100) });
-    let over = store.spend_here(FRESH, Msats(59_501), spending()).await.unwrap();
+    let over = store.spend_here(FRESH, Msats(59_501), spending).await.unwrap();
     assert_eq!(over, Err(ReserveResult::OverDayLimit));
-    assert!(store.spend_here(FRESH, Msats(59_500), spending()).await.unwrap().is_ok());
+    assert!(store.spend_here(FRESH, Msats(59_500), spending).await.unwrap().is_ok());
     let session = store.op_done(op.id, None, None).await.unwrap().unwrap();
     assert_eq!(session.worth.value, Msats(26_000 + 59_000 + 8_000));
     let sales = store.sales_since(UnixSeconds(0)).await.unwrap();
@@ -206,12 +207,12 @@ async fn amount_in_a_newer_unit_is_refused_and_never_added() {
     let shop = shop_with("UPDATE grants SET unit = 'kes'").await;
     refused(shop.store.sales_since(UnixSeconds(0)).await);
     refused(shop.store.request(&id(2)).await);
-    refused(shop.store.op_known("token:2".to_owned()).await);
+    refused(shop.store.op_known(Reference::read("token:2")).await);
     let shop = shop_with("UPDATE grants SET unit = 'kes' WHERE reference = 'token:2'").await;
     refused(shop.store.sales_since(UnixSeconds(0)).await);
     let shop = shop_with("UPDATE sessions SET value_unit = 'kes'").await;
     refused(shop.store.sessions_ending_after(Millis::ZERO).await);
-    refused(shop.store.grant(spending()).await);
+    refused(shop.store.grant(spending(Reference::read(""))).await);
     let shop = shop_with("UPDATE wallet_ops SET unit = 'kes'").await;
     refused(shop.store.open_ops().await);
     let shop = shop_with(
@@ -225,11 +226,11 @@ async fn amount_in_a_newer_unit_is_refused_and_never_added() {
     let shop = shop_with("UPDATE cards SET unit = 'kes'").await;
     refused(shop.store.card(1).await);
     refused(shop.store.tap(tap()).await);
-    refused(shop.store.spend_here(FRESH, Msats(1000), spending()).await);
+    refused(shop.store.spend_here(FRESH, Msats(1000), spending).await);
     let shop = shop_with("UPDATE card_taps SET unit = 'kes' WHERE amount > 0").await;
     refused(shop.store.card(1).await);
     refused(shop.store.card_history(1, 9).await);
-    refused(shop.store.spend_here(FRESH, Msats(1000), spending()).await);
+    refused(shop.store.spend_here(FRESH, Msats(1000), spending).await);
     // Nor is one in a unit that another kind of row counts in.
     let shop = shop_with("UPDATE cards SET unit = 'msat'").await;
     assert!(matches!(shop.store.card(1).await, Err(StoreError::UnitNotKnown(unit)) if unit == "msat"));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::Reference;
 use crate::store::{NewGrant, RequestId, SessionRow, TakeOver, Ticket, UsageRow, VenuePrice, Worth};
 use crate::units::Msats;
 
@@ -29,7 +30,7 @@ fn hall(sats: u64) -> VenuePrice {
 
 async fn buy(store: &Store, venue: &str, metric: Metric, allotment: u64, sats: u64) -> SessionRow {
     let grant = NewGrant {
-        reference: RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: mac(),
         venue: venue.to_owned(),
         amount: Sats(sats).into(),
