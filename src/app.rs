@@ -221,7 +221,7 @@ impl App {
         self.opened = now;
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
-                // Nobody else makes room while the shop is closed.
+                // Housekeeping does not run while the shop is closed.
                 if !store.room_for_sales() {
                     drop(housekeeping::forget_records(&store, None).await);
                 }
