@@ -141,18 +141,16 @@ impl App {
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
+        let desk = Arc::new(Desk { site: site.clone(), reload });
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => {
-                let desk = Desk { site: site.clone(), reload };
-                Some(task::spawn(control::serve(listener, Arc::new(desk))))
-            }
+            Ok(listener) => Some(task::spawn(control::serve(listener, desk.clone()))),
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
             }
         };
         let now = clock.now();
-        let (edge, listeners) = (Edge::new(site.clone()), Listeners::default());
+        let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
         let mut app =
             App { path, config: sender, site, edge, listeners, uplinks, housekeeping, opened: now, clock };
@@ -223,7 +221,7 @@ impl App {
         self.opened = now;
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
-                // Nobody else makes room while the shop is closed.
+                // Housekeeping does not run while the shop is closed.
                 if !store.room_for_sales() {
                     drop(housekeeping::forget_records(&store, None).await);
                 }

@@ -256,7 +256,7 @@ async fn numbers_that_do_not_fit_a_column_are_refused() {
         })
         .await;
     assert!(too_large.is_err());
-    let negative = store.read(|tx| Ok(tx.query_row("SELECT -1", [], |row| row.get::<_, Sats>(0))?)).await;
+    let negative = store.read(|tx| Ok(tx.query_row("SELECT -1", [], |row| row.get::<_, Millis>(0))?)).await;
     assert!(negative.is_err());
 }
 
