@@ -75,7 +75,7 @@ def row_of(example: Example) -> tuple[list[str], str, str] | None:
     path = example.path.partition("?")[0]
     for row in rows():
         who, method, pattern = row
-        fits = pattern == "*" or re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]+"), path)
+        fits = pattern == "*" or re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace("ID", "[^/]+"), path)
         if example.audience in who and method in (example.method, "any") and fits:
             return row
     return None
