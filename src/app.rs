@@ -24,7 +24,7 @@ use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::store::{Admission, KeyFile, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
 use crate::units::Millis;
@@ -393,7 +393,7 @@ async fn open_shop(
 }
 
 /// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
-fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+fn admit_late(access: &Access) -> mpsc::Sender<Admission> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
     task::spawn(async move {
