@@ -413,7 +413,9 @@ async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
 
 /// Fills in the devices of venues that name a network of netifd.
 fn resolved(mut config: Config) -> Config {
-    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH)) {
+    let run_dir = config.main.run_dir.clone();
+    let attached = |network: &str| netifd::attached(&run_dir, network);
+    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH), &attached) {
         log::warn!("{problem}");
     }
     config

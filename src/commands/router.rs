@@ -13,7 +13,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "setup",
         args: "[--yes] [--dry-run] [--undo] [--usage] [--name TEXT] [--mint URL] [--price SAT] [--step SECONDS] \
-               [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME]",
+               [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME] [--force]",
         role: Owner,
         reach: InShell(set_up),
         shows: Own,

@@ -23,6 +23,7 @@ tollgated setup - makes this router ready to sell
     --radio NAME         on this radio only (default: all)
     --device NAME        gate this device, which is there already
     --network NAME       gate this network of /etc/config/network, which is there already
+    --force              gate it though it is an uplink, the owner's own network or not there
 ";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Mode {
     pub yes: bool,
     pub dry_run: bool,
     pub undo: bool,
+    /// Gates also what setup would refuse to gate.
+    pub force: bool,
     /// Only the list of flags.
     pub usage: bool,
 }
@@ -94,6 +97,7 @@ impl Flags {
                 "--yes" => flags.mode.yes = true,
                 "--dry-run" => flags.mode.dry_run = true,
                 "--undo" => flags.mode.undo = true,
+                "--force" => flags.mode.force = true,
                 "--usage" => flags.mode.usage = true,
                 "--name" => flags.answers.name = Some(name(&value()?)?),
                 "--mint" => flags.answers.mint = Some(mint(&value()?)?),
@@ -129,13 +133,20 @@ impl Flags {
         if self.answers.place != Place::AsItIs {
             return Err(usage("--device and --network exclude each other"));
         }
-        if let Place::Device(device) = &place {
-            if !crate::network::devices::is_valid_name(device) {
-                return Err(usage(&format!("{device:?} is no device's name")));
-            }
-        }
-        self.answers.place = place;
+        self.answers.place = match place {
+            Place::Device(device) => Place::Device(device_name(&device)?),
+            other => other,
+        };
         Ok(())
+    }
+}
+
+/// `ip link` shows `eth0.20@eth0`: what stands behind the @ is no part of the name.
+fn device_name(text: &str) -> Result<String, SetupError> {
+    let name = text.split('@').next().unwrap_or_default();
+    match crate::network::devices::is_valid_name(name) && !name.contains('+') {
+        true => Ok(name.to_owned()),
+        false => Err(usage(&format!("{text:?} is no device's name"))),
     }
 }
 
@@ -216,6 +227,10 @@ impl Subnet {
         u32::from(self.router) & mask == u32::from(other.router) & mask
     }
 
+    pub fn is_in(self, other: Subnet) -> bool {
+        self.prefix >= other.prefix && self.overlaps(other)
+    }
+
     /// First host number and count for DHCP, most of the network; dnsmasq leaves the router's own out.
     pub fn dhcp(self) -> (u32, u32) {
         let hosts = (!self.mask()).saturating_sub(1);
@@ -243,12 +258,20 @@ mod tests {
             &["--subnet", "8.8.8.8/24"],
             &["--subnet", "192.168.77.1/33"],
             &["--device", "br lan"],
+            &["--device", "@lan"],
+            &["--device", "wlan+"],
             &["--network", "a.b"],
             &["--ssid", "123456789012345678901234567890123"],
             &["--frobnicate"],
         ] {
             assert!(matches!(Flags::parse(wrong), Err(SetupError::Usage(_))), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_device_as_ip_link_shows_it_is_what_stands_before_the_at() {
+        let flags = Flags::parse(&["--device", "eth0.20@eth0"]).unwrap();
+        assert_eq!(flags.answers.place, Place::Device("eth0.20".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Running `uci`: one process per command, arguments as they are.
 
 use super::SetupError;
-use crate::config::uci::{parse, UciFile};
+use crate::config::uci::{parse_large, UciFile};
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,7 +40,7 @@ impl Uci {
     /// A package with its uncommitted changes; `None` where there is none of that name.
     pub fn package(&self, name: &str) -> Result<Option<UciFile>, SetupError> {
         match self.run(&["export", name]) {
-            Ok(text) => match parse(text.as_bytes()) {
+            Ok(text) => match parse_large(text.as_bytes()) {
                 Ok(file) => Ok(Some(file)),
                 Err(errors) => {
                     let why = errors.first().map(ToString::to_string).unwrap_or_default();

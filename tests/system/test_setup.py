@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from lab.fake_clock import PATH as FAKETIME
 from lab.fake_clock import needs_faketime
 from lab.openwrt.root import CONFIG, SELLING
@@ -147,6 +149,44 @@ def test_a_forwarding_past_the_gate_is_found_with_the_command_that_removes_it(ro
     assert "bypass" not in findings(router)
 
 
+NO_DHCP = {
+    "switched off": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption ignore '1'\n",
+    "none": "config dnsmasq\n",
+    "odhcpd": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\nconfig odhcpd 'odhcpd'\n\toption maindhcp '1'\n",
+    "bound": "config dnsmasq\n\tlist interface 'lan'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n",
+    "one address": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption limit '1'\n",
+    "another router": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\tlist dhcp_option '3,192.168.77.9'\n",
+}
+
+
+@pytest.mark.parametrize("kind", NO_DHCP)
+def test_a_network_that_hands_out_no_addresses_is_found_with_the_command_that_mends_it(router, kind):
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    assert "dhcp" not in findings(router)
+    router.write("etc/config/dhcp", NO_DHCP[kind])
+    found = findings(router)["dhcp"]
+    assert found["level"] == "warning" and found["mend"].startswith("uci ")
+    router.sh(found["mend"].replace("reload_config", "true"))
+    assert "dhcp" not in findings(router)
+
+
+def test_a_zone_that_lets_guests_do_too_much_or_too_little_is_found(router):
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    assert "input" not in findings(router)
+    router.run("uci", "set", "firewall.@zone[1].input=ACCEPT")
+    router.run("uci", "commit", "firewall")
+    found = findings(router)["input"]
+    assert "its SSH" in found["message"] and found["mend"].startswith("uci set firewall.@zone[1].input=REJECT;")
+    router.sh(found["mend"].replace("fw4 reload", "true"))
+    router.run("uci", "set", "firewall.@rule[0].enabled=off")
+    router.run("uci", "commit", "firewall")
+    for _ in range(2):
+        found = findings(router)["input"]
+        assert "guests stay without it" in found["message"]
+        router.sh(found["mend"].replace("fw4 reload", "true"))
+    assert "input" not in findings(router)
+
+
 def test_offload_missing_locks_and_missing_nft_are_found(lab, router):
     router.write(CONFIG, SELLING, 0o600)
     router.run("uci", "set", "firewall.@defaults[0].flow_offloading=1")
@@ -165,6 +205,7 @@ def test_a_device_without_address_zone_or_existence_is_found(lab, router):
     found = findings(router)
     lab.router.ip("link del br-none\n")
     assert found["address"]["level"] == "error" and found["zone"]["level"] == "warning"
+    assert "setup" not in found["zone"]["mend"] + found["address"]["mend"], "that would make another network"
 
 
 def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):
