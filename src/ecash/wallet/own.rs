@@ -30,6 +30,8 @@ pub enum WalletError {
     NotFound,
     #[error("{0}")]
     Refused(#[from] Refusal),
+    #[error("{}", .0.of_sending())]
+    NotSent(Refusal),
     #[error(
         "the mint has not answered in time; what became of it is being found out, look again in a minute"
     )]
@@ -46,6 +48,17 @@ impl From<StoreError> for WalletError {
     fn from(error: StoreError) -> WalletError {
         log::error!("wallet: {error}");
         WalletError::Store(error.code())
+    }
+}
+
+impl WalletError {
+    /// The same where ecash was to be sent.
+    pub fn of_sending(self) -> WalletError {
+        match self {
+            WalletError::Refused(refusal) => WalletError::NotSent(refusal),
+            WalletError::Mint(why) => WalletError::Mint(format!("{why}; nothing was sent")),
+            other => other,
+        }
     }
 }
 
