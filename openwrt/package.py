@@ -33,6 +33,7 @@ FILES = {
     "etc/init.d/tollgated": (0o755, "init.d/tollgated"),
     "etc/uci-defaults/95-tollgated": (0o755, "uci-defaults/95-tollgated"),
     "etc/capabilities/tollgated.json": (0o644, "openwrt/files/tollgated.capabilities.json"),
+    "etc/profile.d/tollgated.sh": (0o644, "openwrt/files/tollgated.profile"),
     "etc/tollgate": (0o700, None),
     "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
     "usr/sbin/tollgated": (0o755, ""),  # the binary

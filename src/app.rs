@@ -220,9 +220,7 @@ impl App {
         }
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
-        shop.access.tend(shop.invoices.counts().1 > 0).await;
-        shop.invoices.tend_graces();
-        shop.invoices.forget_finished();
+        shop.tend().await;
         self.housekeeping.tend(&shop, now);
     }
 
@@ -248,8 +246,7 @@ impl App {
 
     fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         if let Ok(shop) = &self.site.shop {
-            shop.invoices.on_mint_event(mint, event);
-            shop.wallet.on_mint_event(mint, event);
+            shop.on_mint_event(mint, event);
         }
     }
 

@@ -5,9 +5,9 @@
 
 use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::card::Cards;
-use crate::config::Config;
+use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
-use crate::ecash::Mints;
+use crate::ecash::{MintEvent, Mints};
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::sale::invoice::InvoiceEngine;
@@ -66,6 +66,18 @@ pub struct Way {
 }
 
 impl Shop {
+    /// What the rooms that sell look at again and again.
+    pub async fn tend(&self) {
+        self.access.tend(self.invoices.counts().1 > 0).await;
+        self.invoices.tend_graces();
+        self.invoices.forget_finished();
+    }
+
+    pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
+        self.invoices.on_mint_event(mint, event);
+        self.wallet.on_mint_event(mint, event);
+    }
+
     /// The MACs that have a running session, or a request that awaits its money.
     pub fn customers(&self) -> Vec<MacAddr> {
         let online = self.access.running().into_iter().map(|session| session.mac);

@@ -1,6 +1,7 @@
 //! Work that goes on beside the caller. It is boxed, so that the scheduler's code around our many kinds of work exists
 //! once: on MIPS that is 2 kB for every kind.
 
+use crate::correlation;
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,12 +20,17 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> 
     tokio::spawn(work)
 }
 
-/// Starts work at once; it goes on to its end whether or not its result is awaited.
+/// Starts work at once; it goes on to its end whether or not its result is awaited. What it says belongs to the request
+/// that starts it.
 pub fn start<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Result<T, Stopped>> + Send + Unpin {
     let work: Pin<Box<dyn Future<Output = Value> + Send>> =
         Box::pin(async move { Box::new(work.await) as Value });
+    let work: Pin<Box<dyn Future<Output = Value> + Send>> = match correlation::current() {
+        Some(id) => Box::pin(correlation::within(id, work)),
+        None => work,
+    };
     let started = tokio::spawn(work);
     Box::pin(async move { started.await.ok().and_then(unpack).ok_or(Stopped) })
 }
@@ -49,6 +55,13 @@ mod tests {
         let (tell, told) = tokio::sync::oneshot::channel();
         drop(start(async move { tell.send(7).map_err(drop) }));
         assert_eq!(told.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn work_that_a_request_starts_belongs_to_it() {
+        let id = correlation::CorrelationId::make();
+        let started = async { start(async { correlation::current() }).await };
+        assert_eq!(correlation::within(id.clone(), started).await, Ok(Some(id)));
     }
 
     #[tokio::test]

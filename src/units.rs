@@ -1,4 +1,7 @@
 //! Amounts with their unit in the type. Arithmetic on money and allotments is checked, never wrapping.
+//!
+//! Where the unit is the same for good, the type says it: [`Sats`], [`Msats`]. What may be paid in several units is an
+//! [`Amount`], which is added to nothing: whoever reckons with one says first in which unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +13,20 @@ pub struct Sats(pub u64);
 /// Millisatoshis: what Lightning reckons in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Msats(pub u64);
+
+/// What money is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    Sat,
+    Msat,
+}
+
+/// Money in the unit that it was paid in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Amount {
+    pub number: u64,
+    pub unit: Unit,
+}
 
 /// Milliseconds: a duration, or a reading of the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +51,68 @@ impl Sats {
 
     pub fn to_msats(self) -> Option<Msats> {
         self.0.checked_mul(1000).map(Msats)
+    }
+}
+
+impl Unit {
+    pub const ALL: [Unit; 2] = [Unit::Sat, Unit::Msat];
+
+    /// The name that mints and the store have for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unit::Sat => "sat",
+            Unit::Msat => "msat",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Unit> {
+        Unit::ALL.into_iter().find(|unit| unit.as_str() == text)
+    }
+}
+
+impl Amount {
+    /// `None` where it is too much.
+    pub fn to_msats(self) -> Option<Msats> {
+        match self.unit {
+            Unit::Sat => Sats(self.number).to_msats(),
+            Unit::Msat => Some(Msats(self.number)),
+        }
+    }
+}
+
+impl From<Sats> for Amount {
+    fn from(amount: Sats) -> Amount {
+        Amount { number: amount.0, unit: Unit::Sat }
+    }
+}
+
+impl From<Msats> for Amount {
+    fn from(amount: Msats) -> Amount {
+        Amount { number: amount.0, unit: Unit::Msat }
+    }
+}
+
+/// Fails where it is in another unit, and says in which.
+impl TryFrom<Amount> for Sats {
+    type Error = Unit;
+
+    fn try_from(amount: Amount) -> Result<Sats, Unit> {
+        match amount.unit {
+            Unit::Sat => Ok(Sats(amount.number)),
+            other => Err(other),
+        }
+    }
+}
+
+/// Fails where it is in another unit, and says in which.
+impl TryFrom<Amount> for Msats {
+    type Error = Unit;
+
+    fn try_from(amount: Amount) -> Result<Msats, Unit> {
+        match amount.unit {
+            Unit::Msat => Ok(Msats(amount.number)),
+            other => Err(other),
+        }
     }
 }
 

@@ -96,7 +96,7 @@ impl Life {
     /// What may be spent, and what is held.
     async fn balance(&self) -> (u64, u64) {
         let balances = self.wallet.balances().await.unwrap();
-        balances.first().map_or((0, 0), |one| (one.free.0, one.held.0))
+        balances.first().map_or((0, 0), |one| (one.free.number, one.held.number))
     }
 
     /// What the mint itself calls good of all that is held, sent as a token and received again.

@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota, Station};
-use crate::store::{NewGrant, SessionRow, Store, StoreError, UsageRow};
-use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use crate::store::{NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
+use crate::units::{Allotment, Amount, Millis, Sats, UnixSeconds};
 use grace::Graces;
 use litemap::LiteMap;
 use std::sync::{Arc, Mutex};
@@ -148,9 +148,9 @@ impl Access {
         metric: Metric,
         allotment: Allotment,
     ) -> Result<Session, StoreError> {
-        let reference = format!("operator:{}", crate::store::RequestId::random()?);
-        let (venue, value) = (venue.to_owned(), Sats(0));
-        let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint: None };
+        let reference = Reference::Operator(RequestId::random()?);
+        let (venue, value) = (venue.to_owned(), Amount::from(Sats(0)));
+        let grant = NewGrant { reference, mac, venue, amount: value, metric, allotment, value, mint: None };
         let row = self.store.grant(grant).await?;
         Ok(self.admit(row).await)
     }

@@ -152,13 +152,13 @@ fn guest(last: u8) -> Caller {
 /// A minute that this guest has paid; its ticket.
 async fn paid(access: &Access, guest: &Caller) -> String {
     let grant = NewGrant {
-        reference: crate::store::RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: guest.mac,
         venue: "guest".to_owned(),
-        amount: Sats(1),
+        amount: Sats(1).into(),
         metric: Metric::Milliseconds,
         allotment: MINUTE.into(),
-        value: Sats(1),
+        value: Sats(1).into(),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();

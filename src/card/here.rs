@@ -9,18 +9,23 @@
 
 use super::tap::MIN_WITHDRAWABLE;
 use super::{Cards, Reason};
-use crate::store::{NewGrant, ReserveResult, SessionRow};
+use crate::store::{NewGrant, Reference, ReserveResult, SessionRow};
+use crate::units::Sats;
 
 impl Cards {
-    /// Buys access with the tap of one of our cards, once. `grant` names amount and access; its reference is made
-    /// of the tap.
-    pub async fn spend_here(&self, [card, p, c]: [&str; 3], grant: NewGrant) -> Result<SessionRow, Reason> {
+    /// Buys access for `amount` with the tap of one of our cards, once. `grant` is given the tap's reference.
+    pub async fn spend_here(
+        &self,
+        [card, p, c]: [&str; 3],
+        amount: Sats,
+        grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
+    ) -> Result<SessionRow, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let store = &self.0.store;
         if !store.room_for_sales() {
             return Err(Reason::NotNow);
         }
-        let amount = grant.amount.to_msats().filter(|amount| amount.0 >= MIN_WITHDRAWABLE);
+        let amount = amount.to_msats().filter(|amount| amount.0 >= MIN_WITHDRAWABLE);
         let amount = amount.ok_or(Reason::TooSmall)?;
         let tap = self.take(&config, card, p, c).await?;
         if amount > tap.most {

@@ -126,7 +126,11 @@ async fn sales(site: &Site) -> Value {
     match shop.store.sales_since(midnight).await {
         Ok(sales) => {
             let seconds = sales.time.0 / 1000;
-            json!({"count": sales.count, "sat": sales.amount.0, "seconds": seconds, "bytes": sales.data.0})
+            let mut told = json!({"count": sales.count, "sat": 0, "seconds": seconds, "bytes": sales.data.0});
+            for amount in sales.amounts {
+                told[amount.unit.as_str()] = amount.number.into();
+            }
+            told
         }
         Err(err) => json!({"error": err.code()}),
     }

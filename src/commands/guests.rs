@@ -22,7 +22,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "clients",
-        args: "[--venue NAME]",
+        args: "[--venue VENUE]",
         role: Viewer,
         reach: Http(&["GET /admin/clients"], MOMENT, |desk, given| Box::pin(clients(desk, given))),
         shows: Rows("clients"),
@@ -30,7 +30,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "sessions",
-        args: "[--venue NAME]",
+        args: "[--venue VENUE]",
         role: Viewer,
         reach: Http(&["GET /admin/sessions"], MOMENT, |desk, given| Box::pin(sessions(desk, given))),
         shows: Rows("sessions"),
@@ -38,7 +38,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "grant",
-        args: "MAC AMOUNT [--venue NAME]",
+        args: "MAC AMOUNT [--venue VENUE]",
         role: Cashier,
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
@@ -47,7 +47,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "revoke",
-        args: "MAC [--venue NAME]",
+        args: "MAC [--venue VENUE]",
         role: Manager,
         reach: Http(&["POST /admin/revoke"], MOMENT, |desk, given| Box::pin(revoke(desk, given))),
         shows: Facts,

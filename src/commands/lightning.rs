@@ -22,7 +22,9 @@ fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let tried = match test_command::is_the_daemons(&config) {
         false => test_command::try_node(&config),
         true => shell.have_done(given).map_err(|err| match err {
-            CommandError::Closed("no_daemon", cause) => format!("{cause} (it has the wallet)"),
+            CommandError::Closed("no_daemon", _) => {
+                "the daemon, which has the wallet, does not answer".to_owned()
+            }
             err => err.to_string(),
         }),
     };

@@ -1,6 +1,6 @@
-//! What is told about the commands, made from the list: the help.
+//! What is told about the commands, made from the list: the help, the README's table and the man page.
 
-use super::{all, Command};
+use super::{all, Command, Reach};
 
 const WIDTH: usize = 100;
 /// Where the summaries begin.
@@ -70,6 +70,49 @@ pub fn table(commands: impl Iterator<Item = &'static Command>) -> String {
     text
 }
 
+/// The man page, for section 8 (troff with the `man` macros).
+pub fn page() -> String {
+    let mut page = format!(
+        ".TH TOLLGATED 8 \"\" \"tollgated {}\"\n.SH NAME\ntollgated \\- sells internet access on this router\n\
+         .SH SYNOPSIS\n.B tollgated\nCOMMAND [ARGUMENT...] [\\-c FILE] [\\-\\-json]\n.SH COMMANDS\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    for command in all() {
+        let (line, summary) = (escaped(&command.line()), escaped(command.summary));
+        page.push_str(&format!(".TP\n.B {line}\n{summary}.\n{}.\n", escaped(&reached(command))));
+    }
+    for line in TAIL.lines() {
+        match line.strip_prefix("    ") {
+            Some(line) => page.push_str(&format!("{}\n", escaped(line))),
+            None if line.is_empty() => {}
+            None if page.ends_with(".\n") => page.push_str(&format!(".SH {line}\n.nf\n")),
+            None => page.push_str(&format!(".fi\n.SH {line}\n.nf\n")),
+        }
+    }
+    page.push_str(".fi\n");
+    page
+}
+
+/// From where a command can be called, in words.
+fn reached(command: &Command) -> String {
+    let role = format!("{:?}", command.role).to_lowercase();
+    match command.reach {
+        Reach::Shell(_) | Reach::Errand(..) => "From the router's own shell only".to_owned(),
+        Reach::Socket(..) => format!("From the shell and the control socket; {role}"),
+        Reach::Signed(paths, ..) => format!("Also {}, with the token only; {role}", paths.join(" or ")),
+        Reach::Http(paths, ..) => format!("Also {}; {role}", paths.join(" or ")),
+    }
+}
+
+/// As troff prints it: with minus signs that can be copied, and no line that is taken for a request.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    match text.starts_with(['.', '\'']) {
+        true => format!("\\&{text}"),
+        false => text,
+    }
+}
+
 /// Lines of at most `WIDTH`, the first indented by `first`, the others by `others`. Brackets are not torn.
 fn wrapped(words: &str, first: usize, others: usize) -> String {
     let mut text = " ".repeat(first);
@@ -114,7 +157,7 @@ mod tests {
         }
         assert!(help.lines().all(|line| line.chars().count() <= WIDTH && line.trim_end() == line), "{help}");
         assert!(help.contains("\n    status               whether anything can be sold"), "{help}");
-        let grant = "\n    grant MAC AMOUNT [--venue NAME]\n                         let a device through unpaid (30m";
+        let grant = "\n    grant MAC AMOUNT [--venue VENUE]\n                         let a device through unpaid (30m";
         assert!(help.contains(grant), "{help}");
     }
 
@@ -140,5 +183,26 @@ mod tests {
         for line in setup.lines() {
             assert_eq!(line.matches('[').count(), line.matches(']').count(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_readme_has_the_table_of_commands() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&table(all())), "`make manual` puts it there");
+    }
+
+    #[test]
+    fn the_man_page_has_every_command_and_every_section_of_the_help() {
+        let page = page();
+        for command in all() {
+            assert!(page.contains(&format!("\n.TP\n.B {}\n", escaped(&command.line()))), "{}", command.name);
+        }
+        let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+        let all = ["NAME", "SYNOPSIS", "COMMANDS", "OPTIONS", "EXIT STATUS", "FILES", "EXAMPLES"];
+        assert_eq!(sections, all);
+        assert!(
+            page.contains("Also POST /admin/cards or POST /api/createboltcard, with the token only; owner.")
+        );
+        assert_eq!(page.matches("\n.nf\n").count(), page.matches("\n.fi\n").count());
     }
 }

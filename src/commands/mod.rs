@@ -5,6 +5,8 @@
 //! cannot be called from farther away: what only the shell may do has a handler that the daemon has no use for.
 
 mod cards;
+mod completion;
+mod daemon;
 mod error;
 mod given;
 mod guests;
@@ -12,7 +14,6 @@ mod lightning;
 pub mod manual;
 mod place;
 mod router;
-mod daemon;
 mod shell;
 mod terminal;
 mod text;
@@ -31,13 +32,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 6] = [
+pub static GROUPS: [&[Command]; 7] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     wallet::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
     router::COMMANDS,
+    completion::COMMANDS,
 ];
 
 /// How long the command line waits for an answer of the daemon alone,

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// What comes from standard input where the line says `-`: it is worth money, and others see a command's line.
 const FROM_INPUT: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
 const MAX_INPUT: u64 = 70 * 1024;
+/// Somebody types and waits.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What a command line reaches.
 pub struct Shell<'a> {
@@ -91,6 +93,19 @@ impl Shell<'_> {
         };
         let lines: Vec<String> = problems.iter().map(line).collect();
         CommandError::Input("invalid_config", lines.join("\n"))
+    }
+
+    /// The same for another configuration.
+    pub fn of<'b>(&'b mut self, config: &'b Path) -> Shell<'b> {
+        Shell { config, json: self.json, input: self.input, out: self.out, above: self.above }
+    }
+
+    /// What the daemon answers to a command that takes nothing; `None` if it does not answer soon.
+    pub fn answer_of(&self, name: &str) -> Option<Value> {
+        let line = [name];
+        let (command, rest) = find(&line)?;
+        let given = Given::from_words(command, rest).ok()?;
+        self.order("command", &given, SOON).ok()
     }
 
     /// Has the daemon do its part of a command of the shell.

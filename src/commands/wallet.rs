@@ -92,7 +92,7 @@ fn shop(desk: &Desk) -> Result<&Shop, CommandError> {
 
 async fn balance(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     let balances = balances(&shop(desk)?.wallet).await?;
-    let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.unit, "balance": balance.free.0});
+    let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.free.unit.as_str(), "balance": balance.free.number});
     Ok(json!({"mints": balances.iter().map(one).collect::<Value>()}))
 }
 
@@ -115,9 +115,9 @@ async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         let keysets = site.mints.get(&balance.mint).keysets(Urgency::Guest).await;
         mints.push(json!({
             "url": balance.mint.as_str(),
-            "unit": balance.unit,
-            "balance": balance.free.0,
-            "held": balance.held.0,
+            "unit": balance.free.unit.as_str(),
+            "balance": balance.free.number,
+            "held": balance.held.number,
             "proofs": balance.proofs,
             "keysets": keysets.map(|all| all.iter().map(keyset).collect::<Value>()).unwrap_or_default(),
         }));

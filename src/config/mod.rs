@@ -22,7 +22,7 @@ pub use range::AddressRange;
 
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use crate::url::Url;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -160,11 +160,6 @@ pub struct Mint {
     pub venues: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    Sat,
-}
-
 impl Config {
     /// The configuration and its warnings, or all that is wrong, in the order of the lines.
     pub fn from_uci(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
@@ -241,14 +236,6 @@ impl Metric {
         match self {
             Metric::Milliseconds => "milliseconds",
             Metric::Bytes => "bytes",
-        }
-    }
-}
-
-impl Unit {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unit::Sat => "sat",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From the text of one option to a type that cannot be wrong. Each error says what would be right.
 
 use super::problem::shown;
-use super::{LogFormat, LogTarget, Metric, MintProxyAuth, MintUrl, Unit};
+use super::{LogFormat, LogTarget, Metric, MintProxyAuth, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};

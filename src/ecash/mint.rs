@@ -15,7 +15,7 @@ use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::task;
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::units::{Millis, Sats, Unit, UnixSeconds};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-const UNIT: &str = "sat";
+const UNIT: &str = Unit::Sat.as_str();
 const INFO_KEPT: Millis = Millis::from_secs(3600);
 const KEYSETS_KEPT: Millis = Millis::from_secs(600);
 /// For a keyset that we have not heard of: so many times a minute at once, and then with this pause.

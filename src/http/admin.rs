@@ -13,6 +13,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::StatusCode;
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
+use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -48,39 +49,27 @@ pub fn list(edge: Arc<Edge>, _: Sent) -> Answering {
 }
 
 pub fn show(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.show(id).await),
-            Err(answer) => *answer,
-        }
-    })
+    with_card(edge, sent, |cards, id| async move { cards.show(id).await })
 }
 
 pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.history(id).await),
-            Err(answer) => *answer,
-        }
-    })
+    with_card(edge, sent, |cards, id| async move { cards.history(id).await })
 }
 
 pub fn enable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.enable(id, true).await),
-            Err(answer) => *answer,
-        }
-    })
+    with_card(edge, sent, |cards, id| async move { cards.enable(id, true).await })
 }
 
 pub fn disable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.enable(id, false).await),
-            Err(answer) => *answer,
-        }
-    })
+    with_card(edge, sent, |cards, id| async move { cards.enable(id, false).await })
+}
+
+pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
+    with_card(edge, sent, |cards, id| async move { cards.wipe(id).await })
+}
+
+pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
+    with_card(edge, sent, |cards, id| async move { cards.reprogram(id).await })
 }
 
 pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
@@ -96,19 +85,14 @@ pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
     })
 }
 
-pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
+/// Does something with the card that the path names.
+fn with_card<F>(edge: Arc<Edge>, sent: Sent, act: impl FnOnce(Cards, i64) -> F + Send + 'static) -> Answering
+where
+    F: Future<Output = Result<Value, CardError>> + Send,
+{
     Box::pin(async move {
         match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.wipe(id).await),
-            Err(answer) => *answer,
-        }
-    })
-}
-
-pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(cards.reprogram(id).await),
+            Ok((cards, id)) => told(act(cards.clone(), id).await),
             Err(answer) => *answer,
         }
     })

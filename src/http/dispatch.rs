@@ -121,14 +121,14 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
                 Err(answer) => return *answer,
             }
         }
-        Handler::Same(_) | Handler::Sent(_) | Handler::TollGate(_) => None,
+        Handler::Same(_) | Handler::Anonymous(_) | Handler::TollGate(_) => None,
     };
     if let Some(refused) = turned_away(edge, at, route, sent.headers()) {
         return refused;
     }
     match (route.handler, visit) {
         (Handler::Same(handler), _) => handler(edge, at),
-        (Handler::Sent(handler), _) => handler(edge.clone(), sent).await,
+        (Handler::Anonymous(handler), _) => handler(edge.clone(), sent).await,
         (Handler::Page(handler), Some(visit))
         | (Handler::Client(handler), Some(visit))
         | (Handler::PageOrClient(handler), Some(visit))

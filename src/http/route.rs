@@ -54,7 +54,7 @@ pub enum Handler {
     /// Nothing: everybody gets the same.
     Same(fn(&Edge, &Entrance) -> Answer),
     /// Nothing: what is sent says enough.
-    Sent(fn(Arc<Edge>, Sent) -> Answering),
+    Anonymous(fn(Arc<Edge>, Sent) -> Answering),
     /// Which guest asks; one that is not known is told so by a page.
     Page(fn(Arc<Edge>, Visit, Sent) -> Answering),
     /// Which guest asks; one that is not known is told so by JSON.

@@ -3,7 +3,7 @@
 
 use super::entrance::Audience;
 use super::route::Guard::{Anyone, Bearer, Origin, OwnPage, TrustedPage};
-use super::route::Handler::{Client, Page, PageOrClient, Same, Sent, Socket, TollGate};
+use super::route::Handler::{Anonymous, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Route, Verb};
 use super::{admin, anybody, cards, ecash, mint_requests, pages, till, tollgate, ways, websocket};
@@ -41,12 +41,12 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Get, "/mint-requests/**", Anyone, NO_BODY, Client(mint_requests::look)),
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
-    row(GUEST_OR_CARD, Get, "/ln", Anyone, NO_BODY, Sent(cards::tap)),
+    row(GUEST_OR_CARD, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
     row(CARD, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
-    row(GUEST_OR_CARD, Get, "/ln/callback", Anyone, NO_BODY, Sent(cards::callback)),
+    row(GUEST_OR_CARD, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
     row(CARD, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
-    row(GUEST_OR_CARD, Get, "/new", Anyone, NO_BODY, Sent(cards::keys)),
-    row(GUEST_OR_CARD, Post, "/new", Anyone, MESSAGE, Sent(cards::keys_of)),
+    row(GUEST_OR_CARD, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
+    row(GUEST_OR_CARD, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
     // The TollGate protocol.
@@ -69,20 +69,20 @@ pub const ROUTES: &[Route] = &[
     // The operator's.
     row(ADMIN, Get, "/health/live", Anyone, NO_BODY, Same(anybody::live)),
     row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Same(anybody::ready)),
-    row(ADMIN, Post, "/api/createboltcard", Bearer, MESSAGE, Sent(admin::create)),
-    row(ADMIN, Post, "/admin/cards", Bearer, MESSAGE, Sent(admin::create)),
-    row(ADMIN, Get, "/admin/cards", Bearer, NO_BODY, Sent(admin::list)),
-    row(ADMIN, Get, "/admin/cards/*/history", Bearer, NO_BODY, Sent(admin::history)),
-    row(ADMIN, Post, "/admin/cards/*/enable", Bearer, NO_BODY, Sent(admin::enable)),
-    row(ADMIN, Post, "/admin/cards/*/disable", Bearer, NO_BODY, Sent(admin::disable)),
-    row(ADMIN, Post, "/admin/cards/*/limits", Bearer, MESSAGE, Sent(admin::limits)),
-    row(ADMIN, Post, "/admin/cards/*/wipe", Bearer, NO_BODY, Sent(admin::wipe)),
-    row(ADMIN, Post, "/admin/cards/*/reprogram", Bearer, NO_BODY, Sent(admin::reprogram)),
-    row(ADMIN, Get, "/admin/cards/*", Bearer, NO_BODY, Sent(admin::show)),
-    row(ADMIN, Any, "/admin", Bearer, NO_BODY, Sent(admin::nothing)),
-    row(ADMIN, Any, "/admin/**", Bearer, NO_BODY, Sent(admin::nothing)),
-    row(ADMIN, Any, "/api", Bearer, NO_BODY, Sent(admin::nothing)),
-    row(ADMIN, Any, "/api/**", Bearer, NO_BODY, Sent(admin::nothing)),
+    row(ADMIN, Post, "/api/createboltcard", Bearer, MESSAGE, Anonymous(admin::create)),
+    row(ADMIN, Post, "/admin/cards", Bearer, MESSAGE, Anonymous(admin::create)),
+    row(ADMIN, Get, "/admin/cards", Bearer, NO_BODY, Anonymous(admin::list)),
+    row(ADMIN, Get, "/admin/cards/*/history", Bearer, NO_BODY, Anonymous(admin::history)),
+    row(ADMIN, Post, "/admin/cards/*/enable", Bearer, NO_BODY, Anonymous(admin::enable)),
+    row(ADMIN, Post, "/admin/cards/*/disable", Bearer, NO_BODY, Anonymous(admin::disable)),
+    row(ADMIN, Post, "/admin/cards/*/limits", Bearer, MESSAGE, Anonymous(admin::limits)),
+    row(ADMIN, Post, "/admin/cards/*/wipe", Bearer, NO_BODY, Anonymous(admin::wipe)),
+    row(ADMIN, Post, "/admin/cards/*/reprogram", Bearer, NO_BODY, Anonymous(admin::reprogram)),
+    row(ADMIN, Get, "/admin/cards/*", Bearer, NO_BODY, Anonymous(admin::show)),
+    row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::nothing)),
+    row(ADMIN, Any, "/admin/**", Bearer, NO_BODY, Anonymous(admin::nothing)),
+    row(ADMIN, Any, "/api", Bearer, NO_BODY, Anonymous(admin::nothing)),
+    row(ADMIN, Any, "/api/**", Bearer, NO_BODY, Anonymous(admin::nothing)),
 ];
 
 const fn row(

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::asker::Asker;
-use super::bodies::{Body as Kept, Text, Unread};
+use super::bodies::{Body as ReadBody, Text, Unread};
 use super::entrance::{field, Entrance};
 use super::refusals;
 use super::route::Answering;
@@ -149,7 +149,7 @@ async fn payment(
         }
         Ok(true)
     });
-    Ok(body.await?.map(Kept::into_text_lossy))
+    Ok(body.await?.map(ReadBody::into_text_lossy))
 }
 
 fn session_of(shop: &Shop, asker: &Asker) -> Option<Session> {

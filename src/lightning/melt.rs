@@ -7,6 +7,7 @@ use super::call::PAY_TIMEOUT;
 use super::proof::plain;
 use super::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::bolt11::Invoice;
+use crate::config::MintUrl;
 use crate::ecash::wallet::{MeltOffer, Melted, Wallet};
 use crate::hex;
 use crate::set::SortedSet;
@@ -78,21 +79,21 @@ impl Melt {
                 return Vec::new();
             }
         };
-        mints.retain(|balance| balance.free >= needed);
+        mints.retain(|(_, free)| *free >= needed);
         mints.truncate(MOST_MINTS);
         if mints.is_empty() {
             *why = format!("no mint holds {needed} sat of ours");
         }
-        let asked = mints.iter().map(|balance| {
-            let quote = self.wallet.melt_quote(&balance.mint, &order.invoice, order.fee_limit.0);
+        let asked = mints.iter().map(|(mint, _)| {
+            let quote = self.wallet.melt_quote(mint, &order.invoice, order.fee_limit.0);
             timeout(QUOTE_TIMEOUT, quote)
         });
         let mut offers = Vec::new();
-        for (balance, quoted) in mints.iter().zip(join_all(asked).await) {
+        for ((mint, _), quoted) in mints.iter().zip(join_all(asked).await) {
             match quoted {
                 Ok(Ok(offer)) => offers.push(offer),
-                Ok(Err(err)) => *why = format!("{}: {err}", balance.mint),
-                Err(_) => *why = format!("{}: no answer in {} s", balance.mint, QUOTE_TIMEOUT.as_secs()),
+                Ok(Err(err)) => *why = format!("{mint}: {err}"),
+                Err(_) => *why = format!("{mint}: no answer in {} s", QUOTE_TIMEOUT.as_secs()),
             }
         }
         offers.sort_by_key(|offer| offer.fee_reserve);
@@ -100,11 +101,13 @@ impl Melt {
     }
 
     /// The mints with money of ours that is free, most first.
-    async fn funds(&self) -> Result<Vec<Balance>, String> {
-        let mut balances = self.wallet.balances().await.map_err(|err| err.to_string())?;
-        balances.retain(|balance| balance.unit == "sat" && balance.free > Sats(0));
-        balances.sort_by_key(|balance| Reverse(balance.free));
-        Ok(balances)
+    async fn funds(&self) -> Result<Vec<(MintUrl, Sats)>, String> {
+        let balances = self.wallet.balances().await.map_err(|err| err.to_string())?;
+        let sats = |balance: Balance| Some((balance.mint, Sats::try_from(balance.free).ok()?));
+        let mut funds: Vec<_> =
+            balances.into_iter().filter_map(sats).filter(|(_, free)| *free > Sats(0)).collect();
+        funds.sort_by_key(|(_, free)| Reverse(*free));
+        Ok(funds)
     }
 }
 
@@ -150,9 +153,9 @@ impl Lightning for Melt {
                 let empty = "the wallet holds nothing to pay with: see 'tollgated wallet balance'".to_owned();
                 return Report { may_pay: Some(empty), ..Report::default() };
             }
-            let asked = funds.iter().map(|balance| self.wallet.pays_invoices(&balance.mint));
+            let asked = funds.iter().map(|(mint, _)| self.wallet.pays_invoices(mint));
             let (mut notes, mut answers, mut may_pay) = (Vec::new(), false, false);
-            for (balance, asked) in funds.iter().zip(join_all(asked).await) {
+            for ((mint, free), asked) in funds.iter().zip(join_all(asked).await) {
                 let verdict = match asked {
                     Ok(true) => "it pays invoices".to_owned(),
                     Ok(false) => "it does not pay invoices".to_owned(),
@@ -160,7 +163,7 @@ impl Lightning for Melt {
                 };
                 answers |= asked.is_ok();
                 may_pay |= asked.is_ok_and(|pays| pays);
-                notes.push(format!("{} holds {} sat: {verdict}", balance.mint, balance.free));
+                notes.push(format!("{mint} holds {free} sat: {verdict}"));
             }
             Report {
                 answers: (!answers).then(|| "no mint that holds our ecash answers".to_owned()),

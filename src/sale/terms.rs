@@ -7,7 +7,7 @@ use crate::config::{Config, Metric, MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
-use crate::store::{NewGrant, Store};
+use crate::store::{NewGrant, Reference, Store};
 use crate::task;
 use crate::units::{Allotment, Sats};
 use std::sync::Arc;
@@ -130,8 +130,9 @@ impl Terms {
 
 impl Deal {
     /// The access that is due to a MAC once the payment of this reference is taken.
-    pub fn grant(self, reference: String, mac: MacAddr) -> NewGrant {
+    pub fn grant(self, reference: Reference, mac: MacAddr) -> NewGrant {
         let Deal { venue, mint, amount, metric, allotment, value } = self;
+        let (amount, value) = (amount.into(), value.into());
         NewGrant { reference, mac, venue, amount, metric, allotment, value, mint: Some(mint) }
     }
 }

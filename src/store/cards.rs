@@ -1,8 +1,10 @@
 //! Cards and their limits.
 
 use super::card_keys::{add_keys, counter_of, keys_of};
+use super::taps::spent_since;
+use super::values::money;
 use super::{KeysOwner, KeysRow, NewKeys, Store, StoreError};
-use crate::units::{Millis, Msats, Sats, UnixSeconds};
+use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension};
 
 /// What a card may spend is reckoned over this long.
@@ -41,9 +43,17 @@ impl Store {
         let wall = self.wall();
         self.write(move |tx| {
             tx.execute(
-                "INSERT INTO cards (name, enabled, tx_max, day_max, uid_privacy, created)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![card.name, card.enabled, card.tx_max, card.day_max, card.uid_privacy, wall],
+                "INSERT INTO cards (name, enabled, tx_max, day_max, unit, uid_privacy, created)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    card.name,
+                    card.enabled,
+                    card.tx_max,
+                    card.day_max,
+                    Unit::Sat,
+                    card.uid_privacy,
+                    wall
+                ],
             )?;
             add_keys(tx, tx.last_insert_rowid(), keys)
         })
@@ -78,8 +88,8 @@ impl Store {
     /// False: no such card.
     pub async fn limit_card(&self, id: i64, tx_max: Sats, day_max: Sats) -> Result<bool, StoreError> {
         self.write(move |tx| {
-            let set = "UPDATE cards SET tx_max = ?2, day_max = ?3 WHERE id = ?1";
-            Ok(tx.execute(set, params![id, tx_max, day_max])? == 1)
+            let set = "UPDATE cards SET tx_max = ?2, day_max = ?3, unit = ?4 WHERE id = ?1";
+            Ok(tx.execute(set, params![id, tx_max, day_max, Unit::Sat])? == 1)
         })
         .await
     }
@@ -107,29 +117,28 @@ impl Store {
 }
 
 pub(super) fn card_by_id(db: &Connection, id: i64, now: Millis) -> Result<Option<CardRow>, StoreError> {
+    let spent = spent_since(db, id, now.saturating_sub(LIMIT_WINDOW))?;
     let row = db
         .prepare_cached(
             "SELECT c.name, c.enabled, c.wiped, c.tx_max, c.day_max, c.uid_privacy, c.created,
-                    k.issued, k.uid, k.counter,
-                    (SELECT COALESCE(SUM(amount), 0) FROM card_taps WHERE card = c.id AND reserved_ms > ?2
-                     AND state IN ('reserved', 'sent', 'paid'))
+                    k.issued, k.uid, k.counter, c.unit
              FROM cards c JOIN card_keys k ON k.card = c.id
              WHERE c.id = ?1 AND k.version = (SELECT MAX(version) FROM card_keys WHERE card = c.id)",
         )?
-        .query_row(params![id, now.saturating_sub(LIMIT_WINDOW)], |row| {
+        .query_row([id], |row| {
             Ok(CardRow {
                 id,
                 name: row.get(0)?,
                 enabled: row.get(1)?,
                 wiped: row.get(2)?,
-                tx_max: row.get(3)?,
-                day_max: row.get(4)?,
+                tx_max: money(row, 3, 10)?,
+                day_max: money(row, 4, 10)?,
                 uid_privacy: row.get(5)?,
                 created: row.get(6)?,
                 programmed: row.get(7)?,
                 uid: row.get(8)?,
                 counter: counter_of(row.get(9)?),
-                spent: row.get(10)?,
+                spent,
             })
         })
         .optional()?;

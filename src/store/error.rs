@@ -1,5 +1,6 @@
 //! Why the store could not do it.
 
+use super::values::UnitNotKnown;
 use rusqlite::ErrorCode;
 
 /// Every error of this room. The texts name files, tables and columns, never a value from a row.
@@ -13,6 +14,9 @@ pub enum StoreError {
         "a newer tollgated has written the store (version {found}, here {known}): install that one again"
     )]
     TooNew { found: u32, known: u32 },
+    /// An amount is in a unit that this version does not know there. Nothing was reckoned with it.
+    #[error("a newer tollgated has written amounts in '{0}', which this one does not know: install that one again")]
+    UnitNotKnown(String),
     /// SQLite did not accept a setting without which a power cut loses what was acknowledged.
     #[error("the store cannot promise to survive a power cut: {0}")]
     NoDurability(String),
@@ -62,7 +66,7 @@ impl StoreError {
     pub fn code(&self) -> &'static str {
         match self {
             StoreError::Corrupt(_) => "STORE_CORRUPT",
-            StoreError::TooNew { .. } => "STORE_TOO_NEW",
+            StoreError::TooNew { .. } | StoreError::UnitNotKnown(_) => "STORE_TOO_NEW",
             StoreError::NoDurability(_) => "STORE_NOT_DURABLE",
             StoreError::InUse => "STORE_IN_USE",
             StoreError::Full => "STORE_FULL",
@@ -79,6 +83,11 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
+        if let rusqlite::Error::FromSqlConversionFailure(_, _, cause) = &error {
+            if let Some(UnitNotKnown(unit)) = cause.downcast_ref() {
+                return StoreError::UnitNotKnown(unit.clone());
+            }
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 StoreError::Corrupt(error.to_string())

@@ -1,12 +1,14 @@
 //! Grants: one row for each payment that was turned into access, under the reference that makes it count once.
 
 use super::accounts::{account_of, first_ticket};
+use super::reference::Reference;
 use super::sessions::{extend_session, session_by_account, SessionRow};
+use super::values::{money, unit_of};
 use super::{Store, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Amount, Millis, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Transaction};
 use serde_json::Value;
 
@@ -16,23 +18,24 @@ const SLACK: u64 = 3600;
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
-    pub reference: String,
+    pub reference: Reference,
     pub mac: MacAddr,
     pub venue: String,
-    pub amount: Sats,
+    pub amount: Amount,
     pub metric: Metric,
     pub allotment: Allotment,
-    /// What the allotment costs: the amount but for a rest that bought nothing.
-    pub value: Sats,
+    /// What the allotment costs, in the unit of the amount: all of it but for a rest that bought nothing.
+    pub value: Amount,
     /// At whose price.
     pub mint: Option<MintUrl>,
 }
 
 /// What was sold since a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sales {
     pub count: u32,
-    pub amount: Sats,
+    /// What was paid: one for each unit that there was something in.
+    pub amounts: Vec<Amount>,
     pub time: Millis,
     /// Bytes.
     pub data: Allotment,
@@ -42,13 +45,14 @@ impl NewGrant {
     /// As a column of a journal that grants later.
     pub(super) fn to_text(&self) -> String {
         json!({
-            "reference": self.reference,
+            "reference": self.reference.to_string(),
             "mac": self.mac.to_string(),
             "venue": self.venue,
-            "amount": self.amount.0,
+            "amount": self.amount.number,
+            "unit": self.amount.unit.as_str(),
             "metric": self.metric.as_str(),
             "allotment": self.allotment.0,
-            "value": self.value.0,
+            "value": self.value.number,
             "mint": self.mint.as_ref().map(MintUrl::as_str),
         })
         .to_string()
@@ -59,16 +63,20 @@ impl NewGrant {
         let json: Value = serde_json::from_str(text).map_err(|_| unreadable())?;
         let field = |name: &str| json[name].as_str().ok_or_else(unreadable);
         let number = |name: &str| json[name].as_u64().ok_or_else(unreadable);
-        let amount = Sats(number("amount")?);
+        // Earlier versions did not write unit, value and mint.
+        let unit = match &json["unit"] {
+            Value::Null => Unit::Sat,
+            unit => unit_of(unit.as_str().ok_or_else(unreadable)?)?,
+        };
+        let number_paid = number("amount")?;
         Ok(NewGrant {
-            reference: field("reference")?.to_owned(),
+            reference: Reference::read(field("reference")?),
             mac: field("mac")?.parse().map_err(|_| unreadable())?,
             venue: field("venue")?.to_owned(),
-            amount,
+            amount: Amount { number: number_paid, unit },
             metric: Metric::parse(field("metric")?).ok_or_else(unreadable)?,
             allotment: Allotment(number("allotment")?),
-            // Earlier versions did not write these.
-            value: json["value"].as_u64().map_or(amount, Sats),
+            value: Amount { number: json["value"].as_u64().unwrap_or(number_paid), unit },
             mint: json["mint"].as_str().and_then(|url| MintUrl::parse(url).ok()),
         })
     }
@@ -88,21 +96,24 @@ impl Store {
         let age = Millis::from_secs(self.wall().0.saturating_sub(wall.0).saturating_add(SLACK));
         let since = self.now().saturating_sub(age);
         self.read(move |db| {
-            Ok(db.query_row(
-                "SELECT COUNT(*), COALESCE(SUM(amount), 0),
+            let mut sales = Sales::default();
+            let mut of_unit = db.prepare(
+                "SELECT COUNT(*), SUM(amount), unit,
                         COALESCE(SUM(allotment) FILTER (WHERE metric = 'milliseconds'), 0),
                         COALESCE(SUM(allotment) FILTER (WHERE metric = 'bytes'), 0)
-                 FROM grants WHERE granted_ms >= ?1 AND wall >= ?2 AND amount > 0",
-                params![since, wall],
-                |row| {
-                    Ok(Sales {
-                        count: row.get(0)?,
-                        amount: row.get(1)?,
-                        time: row.get(2)?,
-                        data: row.get(3)?,
-                    })
-                },
-            )?)
+                 FROM grants WHERE granted_ms >= ?1 AND wall >= ?2 AND amount > 0 GROUP BY unit",
+            )?;
+            let rows = of_unit.query_map(params![since, wall], |row| {
+                Ok((row.get::<_, u32>(0)?, money(row, 1, 2)?, row.get::<_, Millis>(3)?, row.get(4)?))
+            })?;
+            for row in rows {
+                let (count, amount, time, data) = row?;
+                sales.count = sales.count.saturating_add(count);
+                sales.amounts.push(amount);
+                sales.time = sales.time.saturating_add(time);
+                sales.data = sales.data.saturating_add(data);
+            }
+            Ok(sales)
         })
         .await
     }
@@ -117,14 +128,15 @@ pub(super) fn add_grant(
     let mac = grant.mac.to_string();
     let account = account_of(tx, &mac, now)?;
     let new = tx.execute(
-        "INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        "INSERT INTO grants (reference, account, mac, venue, amount, unit, metric, allotment, granted_ms, wall)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
         params![
             grant.reference,
             account,
             mac,
             grant.venue,
             grant.amount,
+            grant.amount.unit,
             grant.metric,
             grant.allotment,
             now,
@@ -136,27 +148,30 @@ pub(super) fn add_grant(
     }
     let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
     // What the operator gives away reaches nobody who could keep a ticket.
-    if new == 1 && grant.amount > Sats(0) {
+    if new == 1 && grant.amount.number > 0 {
         session.ticket = first_ticket(tx, account)?;
     }
     Ok(session)
 }
 
 /// The session that this payment went into, as it is now; `None` if the payment was never granted.
-pub(super) fn granted_session(db: &Connection, reference: &str) -> Result<Option<SessionRow>, StoreError> {
-    Ok(known_grant(db, reference)?.and_then(|(_, session)| session))
+pub(super) fn granted_session(
+    db: &Connection,
+    reference: &Reference,
+) -> Result<Option<SessionRow>, StoreError> {
+    Ok(known_grant::<Amount>(db, reference)?.and_then(|(_, session)| session))
 }
 
 /// What was paid under this reference, and the session it went into as it is now, if that is still there.
-pub(super) fn known_grant(
+pub(super) fn known_grant<M: TryFrom<Amount>>(
     db: &Connection,
-    reference: &str,
-) -> Result<Option<(Sats, Option<SessionRow>)>, StoreError> {
+    reference: &Reference,
+) -> Result<Option<(M, Option<SessionRow>)>, StoreError> {
     let granted = db
         .query_row(
-            "SELECT amount, account, venue, metric FROM grants WHERE reference = ?1",
+            "SELECT amount, account, venue, metric, unit FROM grants WHERE reference = ?1",
             [reference],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
+            |row| Ok((money(row, 0, 4)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
         )
         .optional()?;
     let Some((amount, account, venue, metric)) = granted else { return Ok(None) };
@@ -166,7 +181,7 @@ pub(super) fn known_grant(
 /// Notes which keyset the proofs are of that came for a grant.
 pub(super) fn note_keyset(
     tx: &Transaction,
-    reference: &str,
+    reference: &Reference,
     mint: &MintUrl,
     keyset: &str,
 ) -> Result<(), StoreError> {

@@ -25,6 +25,7 @@ mod operations;
 mod outputs;
 mod parts;
 mod proofs;
+mod reference;
 mod requests;
 mod sessions;
 mod settled;
@@ -53,6 +54,7 @@ pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
+pub use reference::Reference;
 pub use requests::{NewRequest, Owner, RequestId, RequestRow};
 pub use sessions::SessionRow;
 pub use taps::{

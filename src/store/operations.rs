@@ -8,11 +8,12 @@ use super::counters::new_operation_number;
 use super::grants::{add_grant, known_grant, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
+use super::reference::Reference;
 use super::tokens::Holder;
-use super::values::mint_of;
+use super::values::{mint_of, money};
 use super::{Owner, SessionRow, Store, StoreError, Vault};
 use crate::config::MintUrl;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 use std::fmt;
 
@@ -46,7 +47,7 @@ pub struct NewOp {
     pub kind: OpKind,
     pub mint: MintUrl,
     /// Names what must happen once, ever.
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     /// What arrives, or what is sent or paid.
     pub amount: Sats,
     pub token: Option<String>,
@@ -64,7 +65,7 @@ pub struct OpRow {
     pub kind: OpKind,
     pub state: OpState,
     pub mint: MintUrl,
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub amount: Sats,
     pub token: Option<String>,
     /// The newest is last.
@@ -95,8 +96,7 @@ impl Store {
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
         let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
-            if let Some(known) = op.reference.as_deref().map(|r| known(tx, &vault, r)).transpose()?.flatten()
-            {
+            if let Some(known) = op.reference.as_ref().map(|r| known(tx, &vault, r)).transpose()?.flatten() {
                 return Ok(Begun::Known(known));
             }
             if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
@@ -109,14 +109,15 @@ impl Store {
                 outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House, keyset, amounts, 0));
             tx.execute(
                 "INSERT INTO wallet_ops
-                     (id, kind, state, mint, reference, amount, sealed, outputs, quote, access, created_ms)
-                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms)
+                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     id,
                     op.kind.as_str(),
                     op.mint.as_str(),
                     op.reference,
                     op.amount,
+                    Unit::Sat,
                     sealed.transpose()?,
                     outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
                     op.quote,
@@ -200,7 +201,7 @@ impl Store {
                     "UPDATE wallet_ops SET state = ?2, token = NULL, sealed = NULL, outputs = '', result = ?3
                      WHERE id = ?1 AND state IN ('open', 'cancelling') RETURNING access, reference",
                     params![op, state.as_str(), result],
-                    |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?)),
+                    |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<Reference>>(1)?)),
                 )
                 .optional()?;
             let Some((access, reference)) = row else { return Ok(None) };
@@ -240,7 +241,7 @@ impl Store {
         .await
     }
 
-    pub async fn op_known(&self, reference: String) -> Result<Option<Known>, StoreError> {
+    pub async fn op_known(&self, reference: Reference) -> Result<Option<Known>, StoreError> {
         let vault = self.vault().await?;
         self.read(move |db| known(db, &vault, &reference)).await
     }
@@ -284,7 +285,7 @@ fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
     )?)
 }
 
-fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known>, StoreError> {
+fn known(db: &Connection, vault: &Vault, reference: &Reference) -> Result<Option<Known>, StoreError> {
     if let Some((amount, session)) = known_grant(db, reference)? {
         return Ok(Some(Known::Done { amount, session, result: None }));
     }
@@ -300,7 +301,7 @@ fn known(db: &Connection, vault: &Vault, reference: &str) -> Result<Option<Known
 }
 
 const OP: &str =
-    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit
      FROM wallet_ops";
 
 fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {
@@ -315,7 +316,7 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         state: state_of(&row.get::<_, String>(2)?)?,
         mint: mint_of(&row.get::<_, String>(3)?)?,
         reference: row.get(4)?,
-        amount: row.get(5)?,
+        amount: money(row, 5, 12)?,
         token: Holder::Operation(id).token(vault, row.get(11)?, row.get(6)?)?,
         outputs: outputs_of(&row.get::<_, String>(7)?)?,
         quote: row.get(8)?,

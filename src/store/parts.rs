@@ -10,10 +10,10 @@ use super::proofs::{add_proofs, NewProofs};
 use super::requests::request_by_id;
 use super::settled::settle;
 use super::tokens::Holder;
-use super::values::{mac_of, mint_of};
+use super::values::{mac_of, mint_of, money};
 use super::{NewRequest, Owner, RequestId, SessionRow, Store, StoreError, Vault};
 use crate::config::{Metric, MintUrl};
-use crate::units::{Allotment, Millis, Sats, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, Row, Transaction};
 use std::fmt;
 use std::str::FromStr;
@@ -293,14 +293,15 @@ pub(super) fn add_part(
     let lock_index = take_counter(tx, request.owner, "lock", 1)?;
     let outputs = OutputsRow::take(tx, request.owner, &part.keyset, &part.amounts, 0)?;
     tx.execute(
-        "INSERT INTO parts (id, request, position, mint, amount, metric, allotment, lock_index, state, outputs)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'asking', ?9)",
+        "INSERT INTO parts (id, request, position, mint, amount, unit, metric, allotment, lock_index, state, outputs)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'asking', ?10)",
         params![
             new_part_number(tx)?,
             request.id.0,
             position,
             part.mint.as_str(),
             part.amount,
+            Unit::Sat,
             part.metric,
             part.allotment,
             lock_index,
@@ -318,7 +319,7 @@ pub(super) fn parts_of(
 ) -> Result<Vec<PartRow>, StoreError> {
     db.prepare_cached(
         "SELECT id, position, mint, amount, allotment, lock_index, state, quote, invoice, expires_at, due_ms, token,
-         acked, metric, sealed, outputs FROM parts WHERE request = ?1 ORDER BY position",
+         acked, metric, sealed, outputs, unit FROM parts WHERE request = ?1 ORDER BY position",
     )?
     .query_map([&request.0], |row| Ok(part_of(row, vault)))?
     .map(|part| part?)
@@ -331,7 +332,7 @@ fn part_of(row: &Row, vault: &Vault) -> Result<PartRow, StoreError> {
         id,
         position: row.get(1)?,
         mint: mint_of(&row.get::<_, String>(2)?)?,
-        amount: row.get(3)?,
+        amount: money(row, 3, 16)?,
         allotment: row.get(4)?,
         lock_index: row.get(5)?,
         state: row.get::<_, String>(6)?.parse()?,

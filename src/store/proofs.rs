@@ -2,11 +2,12 @@
 //! counter is kept. A proof that was spent is deleted.
 
 use super::grants::note_keyset;
+use super::reference::Reference;
 use super::settled::settle;
-use super::values::mint_of;
+use super::values::{mint_of, money};
 use super::{Owner, RequestId, Store, StoreError};
 use crate::config::MintUrl;
-use crate::units::Sats;
+use crate::units::{Amount, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 
 /// Names a proof of ours.
@@ -39,21 +40,19 @@ pub struct ProofRow {
 #[derive(Clone)]
 pub struct NewProofs {
     pub mint: MintUrl,
-    pub unit: String,
     pub keyset: String,
     /// Counter, amount, and the mint's signature as a compressed point.
     pub proofs: Vec<(u32, Sats, Vec<u8>)>,
 }
 
-/// What is held of one mint and unit.
+/// What is held of one mint in one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
     pub mint: MintUrl,
-    pub unit: String,
     /// May be spent.
-    pub free: Sats,
+    pub free: Amount,
     /// Held by operations that are not over: sent and not yet spent, or being paid with.
-    pub held: Sats,
+    pub held: Amount,
     pub proofs: u32,
 }
 
@@ -78,11 +77,11 @@ impl Store {
                  FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset GROUP BY k.mint, k.unit ORDER BY k.mint",
             )?
             .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                Ok((row.get::<_, String>(0)?, money(row, 2, 1)?, money(row, 3, 1)?, row.get(4)?))
             })?
             .map(|row| {
-                let (mint, unit, free, held, proofs) = row?;
-                Ok(Balance { mint: mint_of(&mint)?, unit, free, held, proofs })
+                let (mint, free, held, proofs) = row?;
+                Ok(Balance { mint: mint_of(&mint)?, free, held, proofs })
             })
             .collect()
         })
@@ -129,7 +128,8 @@ impl Store {
                 .optional()?;
             let Some((request, position)) = adopted else { return Ok(()) };
             add_proofs(tx, &takings)?;
-            note_keyset(tx, &request.reference(position), &takings.mint, &takings.keyset)?;
+            let reference = Reference::Invoice(request.clone(), position);
+            note_keyset(tx, &reference, &takings.mint, &takings.keyset)?;
             settle(tx, request.as_str())
         })
         .await
@@ -144,7 +144,7 @@ pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, Stor
     let mint = new.mint.as_str();
     tx.execute(
         "INSERT INTO wallet_keysets (mint, keyset, unit) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![mint, new.keyset, new.unit],
+        params![mint, new.keyset, Unit::Sat],
     )?;
     let keyset: i64 = tx.query_row(
         "SELECT id FROM wallet_keysets WHERE mint = ?1 AND keyset = ?2",
@@ -170,7 +170,7 @@ fn proofs_where(
     value: impl rusqlite::ToSql,
 ) -> Result<Vec<ProofRow>, StoreError> {
     db.prepare(&format!(
-        "SELECT p.keyset, p.counter, p.amount, p.c, k.mint, k.keyset
+        "SELECT p.keyset, p.counter, p.amount, p.c, k.mint, k.keyset, k.unit
          FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset WHERE {condition} ORDER BY p.keyset, p.counter"
     ))?
     .query_map([value], |row| Ok(proof_of(row)))?
@@ -183,7 +183,7 @@ fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
     Ok(ProofRow {
         key: ProofKey { keyset: row.get(0)?, counter },
         counter,
-        amount: row.get(2)?,
+        amount: money(row, 2, 6)?,
         c: row.get(3)?,
         mint: mint_of(&row.get::<_, String>(4)?)?,
         keyset: row.get(5)?,

@@ -189,11 +189,6 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// What the grant of a part is known by.
-    pub fn reference(&self, position: u32) -> String {
-        format!("{self}/{position}")
-    }
 }
 
 impl FromStr for RequestId {

@@ -5,12 +5,12 @@
 //! and else a year after its last grant.
 
 use super::grants::NewGrant;
-use super::values::mac_of;
+use super::values::{mac_of, money};
 use super::worth::Worth;
 use super::{time, Store, StoreError, Ticket};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis};
+use crate::units::{Allotment, Millis, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 
 /// How long paid bytes wait to be used.
@@ -101,8 +101,8 @@ pub(super) fn extend_session(
     let worth = left.plus(Worth { value, of: grant.allotment, mint: grant.mint.clone() });
     tx.execute(
         "INSERT INTO sessions
-             (account, metric, mac, venue, allotment, started_ms, ends_ms, value, value_of, mint)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7, ?8, ?9, ?10)
+             (account, metric, mac, venue, allotment, started_ms, ends_ms, value, value_of, mint, value_unit)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT DO UPDATE SET mac = ?3, value = ?8, value_of = ?9, mint = ?10,
              allotment = CASE WHEN ends_ms > ?6 THEN allotment + ?5 ELSE ?5 END,
              used = CASE WHEN ends_ms > ?6 THEN used ELSE 0 END,
@@ -119,14 +119,15 @@ pub(super) fn extend_session(
             lasts,
             worth.value,
             worth.of,
-            worth.mint.as_ref().map(MintUrl::as_str)
+            worth.mint.as_ref().map(MintUrl::as_str),
+            Unit::Msat
         ],
     )?;
     Ok(())
 }
 
 pub(super) const SESSION_COLUMNS: &str =
-    "account, mac, venue, metric, allotment, used, started_ms, ends_ms, revision, value, value_of, mint";
+    "account, mac, venue, metric, allotment, used, started_ms, ends_ms, revision, value, value_of, mint, value_unit";
 
 pub(super) fn sessions_of_account(db: &Connection, account: i64) -> Result<Vec<SessionRow>, StoreError> {
     db.prepare(&format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE account = ?1"))?
@@ -163,7 +164,7 @@ pub(super) fn session_of(row: &Row) -> Result<SessionRow, StoreError> {
         ends: row.get(7)?,
         revision: row.get(8)?,
         worth: Box::new(Worth {
-            value: row.get(9)?,
+            value: money(row, 9, 12)?,
             of: row.get(10)?,
             mint: mint.and_then(|url| MintUrl::parse(&url).ok()),
         }),

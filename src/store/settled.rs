@@ -3,7 +3,8 @@
 //! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more.
 //! A guest who asks for it later is answered from the grants.
 
-use super::values::{mac_of, mint_of};
+use super::reference::Reference;
+use super::values::{mac_of, mint_of, money};
 use super::{Owner, PartRow, PartState, RequestId, RequestRow, StoreError};
 use crate::units::Millis;
 use rusqlite::{Connection, Row, Transaction};
@@ -22,7 +23,7 @@ pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> 
 /// A settled request as it was, without what nobody needs of it.
 pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let mut grants = db.prepare_cached(
-        "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint, m.mac, g.venue, g.granted_ms
+        "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint, m.mac, g.venue, g.granted_ms, g.unit
          FROM grants g JOIN wallet_keysets k ON k.id = g.keyset JOIN account_macs m ON m.account = g.account
          WHERE g.reference > ?1 || '/' AND g.reference < ?1 || '0'",
     )?;
@@ -53,13 +54,14 @@ pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<
 }
 
 fn part_of(row: &Row) -> Result<PartRow, StoreError> {
-    let reference: String = row.get(0)?;
-    let position = reference.split_once('/').and_then(|(_, position)| position.parse().ok());
+    let Reference::Invoice(_, position) = row.get(0)? else {
+        return Err(StoreError::unreadable("reference"));
+    };
     Ok(PartRow {
         id: 0,
-        position: position.ok_or_else(|| StoreError::unreadable("reference"))?,
+        position,
         mint: mint_of(&row.get::<_, String>(4)?)?,
-        amount: row.get(1)?,
+        amount: money(row, 1, 8)?,
         metric: row.get(2)?,
         allotment: row.get(3)?,
         lock_index: 0,

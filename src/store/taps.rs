@@ -10,8 +10,10 @@
 
 use super::cards::LIMIT_WINDOW;
 use super::grants::{add_grant, NewGrant};
+use super::reference::Reference;
+use super::values::{money, money_if_any};
 use super::{time, KeysOwner, SessionRow, Store, StoreError};
-use crate::units::{Millis, Msats, Sats, UnixSeconds};
+use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
 
 /// Names a tap and the payment that it becomes.
@@ -113,9 +115,9 @@ pub struct HistoryRow {
 /// Of a tap: its k1 is ?1, and at ?2 it may become a payment of ?3 msat, where its limit counts from ?4.
 const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
     AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
-        AND ?3 <= c.tx_max * 1000
-        AND ?3 + (SELECT COALESCE(SUM(t.amount), 0) FROM card_taps t WHERE t.card = c.id
-            AND t.reserved_ms > ?4 AND t.state IN ('reserved', 'sent', 'paid')) <= c.day_max * 1000)";
+        AND c.unit = 'sat' AND ?3 <= c.tx_max * 1000
+        AND (SELECT ?3 + COALESCE(SUM(t.amount), 0) <= c.day_max * 1000 AND COUNT(*) = COUNT(*) FILTER (WHERE t.unit = 'msat')
+            FROM card_taps t WHERE t.card = c.id AND t.reserved_ms > ?4 AND t.state IN ('reserved', 'sent', 'paid')))";
 
 impl Store {
     /// Takes a tap: its counter counts once, and only forward. The chip is bound by its first tap.
@@ -135,15 +137,22 @@ impl Store {
                 return Ok(TapResult::Refused);
             }
             let tx_max = tx
-                .prepare_cached("SELECT tx_max FROM cards WHERE id = ?1 AND enabled")?
-                .query_row([card], |row| row.get(0))
+                .prepare_cached("SELECT tx_max, unit FROM cards WHERE id = ?1 AND enabled")?
+                .query_row([card], |row| money(row, 0, 1))
                 .optional()?;
             let Some(tx_max) = tx_max else { return Ok(TapResult::Disabled) };
             tx.prepare_cached(
-                "INSERT INTO card_taps (card, k1, counter, state, wall, ends_ms)
-                 VALUES (?1, ?2, ?3, 'issued', ?4, ?5)",
+                "INSERT INTO card_taps (card, k1, counter, state, wall, ends_ms, unit)
+                 VALUES (?1, ?2, ?3, 'issued', ?4, ?5, ?6)",
             )?
-            .execute(params![card, tap.k1, tap.counter, wall, now.saturating_add(tap.life)])?;
+            .execute(params![
+                card,
+                tap.k1,
+                tap.counter,
+                wall,
+                now.saturating_add(tap.life),
+                Unit::Msat
+            ])?;
             // Or a reboot would begin before this tap, and its k1 would live on for up to an hour.
             time::note(tx, &moment)?;
             Ok(TapResult::Accepted { tx_max })
@@ -193,13 +202,13 @@ impl Store {
     }
 
     /// Pays for access at this router out of a tap, under the conditions of [`Store::reserve`]: the tap is used,
-    /// the amount counts against the card's limits, and the access is granted, all in one commit. The grant's
-    /// reference is made here, of the tap. `fee` and backend stay empty: no money moves.
+    /// the amount counts against the card's limits, and the access is granted, all in one commit. `grant` is given the
+    /// tap's reference. `fee` and backend stay empty: no money moves.
     pub async fn spend_here(
         &self,
         k1: [u8; 32],
         amount: Msats,
-        grant: NewGrant,
+        grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
     ) -> Result<Result<SessionRow, ReserveResult>, StoreError> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
@@ -211,8 +220,7 @@ impl Store {
                 .query_row(params![k1, now, amount, now.saturating_sub(LIMIT_WINDOW)], |row| row.get(0))
                 .optional()?;
             let Some(id): Option<TapId> = spent else { return why_not(tx, &k1, amount, now).map(Err) };
-            let grant = NewGrant { reference: format!("card:{id}"), ..grant };
-            add_grant(tx, &grant, now, wall).map(Ok)
+            add_grant(tx, &grant(Reference::Card(id)), now, wall).map(Ok)
         })
         .await
     }
@@ -301,7 +309,7 @@ impl Store {
     pub async fn card_history(&self, card: i64, most: u32) -> Result<Vec<HistoryRow>, StoreError> {
         self.read(move |db| {
             db.prepare(
-                "SELECT id, wall, counter, state, payment_hash, amount, fee, note FROM card_taps
+                "SELECT id, wall, counter, state, payment_hash, amount, fee, note, unit FROM card_taps
                  WHERE card = ?1 ORDER BY id DESC LIMIT ?2",
             )?
             .query_map(params![card, most], |row| {
@@ -312,8 +320,8 @@ impl Store {
                         counter: row.get(2)?,
                         state: TapState::Issued,
                         payment_hash: row.get(4)?,
-                        amount: row.get(5)?,
-                        fee: row.get(6)?,
+                        amount: money_if_any(row, 5, 8)?,
+                        fee: money_if_any(row, 6, 8)?,
                         note: row.get(7)?,
                     },
                     row.get::<_, String>(3)?,
@@ -343,6 +351,16 @@ impl Store {
     }
 }
 
+/// What a card has spent or reserved since then, and cannot have failed to.
+pub(super) fn spent_since(db: &Connection, card: i64, since: Millis) -> Result<Msats, StoreError> {
+    let mut by_unit = db.prepare_cached(
+        "SELECT SUM(amount), unit FROM card_taps WHERE card = ?1 AND reserved_ms > ?2
+         AND state IN ('reserved', 'sent', 'paid') GROUP BY unit",
+    )?;
+    let sums = by_unit.query_map(params![card, since], |row| money::<Msats>(row, 0, 1))?;
+    Ok(sums.collect::<Result<Vec<_>, _>>()?.into_iter().next().unwrap_or_default())
+}
+
 /// Why a tap does not become a payment.
 fn why_not(db: &Connection, k1: &[u8; 32], amount: Msats, now: Millis) -> Result<ReserveResult, StoreError> {
     let Some(tap) = tap_by_k1(db, k1)? else { return Ok(ReserveResult::NoTap) };
@@ -350,10 +368,12 @@ fn why_not(db: &Connection, k1: &[u8; 32], amount: Msats, now: Millis) -> Result
         return Ok(ReserveResult::Tap(tap));
     }
     let (alive, within_tap): (bool, bool) = db.query_row(
-        "SELECT enabled AND NOT wiped, ?2 <= tx_max * 1000 FROM cards WHERE id = ?1",
-        params![tap.card, amount],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        "SELECT enabled AND NOT wiped, tx_max, unit FROM cards WHERE id = ?1",
+        [tap.card],
+        |row| Ok((row.get(0)?, Some(amount) <= money::<Sats>(row, 1, 2)?.to_msats())),
     )?;
+    // Fails if what was spent cannot be reckoned with.
+    spent_since(db, tap.card, now.saturating_sub(LIMIT_WINDOW))?;
     Ok(match (alive, within_tap) {
         (false, _) => ReserveResult::Disabled,
         (true, false) => ReserveResult::OverTapLimit,

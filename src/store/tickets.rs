@@ -8,6 +8,7 @@
 
 use super::accounts::{account_by_mac, account_of};
 use super::grants::{add_grant, NewGrant};
+use super::reference::Reference;
 use super::sessions::{session_by_account, sessions_of_account, SessionRow};
 use super::ticket::Ticket;
 use super::time::{self, Moment};
@@ -214,10 +215,19 @@ fn bring(
             params![account, venue, metric, when.service],
         )?;
     }
-    let reference = format!("moved:{}", RequestId::random()?);
+    let reference = Reference::Moved(RequestId::random()?);
     let venue = venue.to_owned();
     // No sale: it was counted when it was paid.
-    let grant = NewGrant { reference, mac, venue, amount: Sats(0), metric, allotment, value, mint };
+    let grant = NewGrant {
+        reference,
+        mac,
+        venue,
+        amount: Sats(0).into(),
+        metric,
+        allotment,
+        value: value.into(),
+        mint,
+    };
     add_grant(tx, &grant, when.service, when.wall).map(drop)
 }
 

@@ -1,11 +1,12 @@
-//! Amounts, times and addresses as columns. SQLite's integers are signed: what does not fit is an error, never a
+//! Amounts, times and addresses as columns. An amount is two: its number, and its unit beside it. SQLite's integers are signed: what does not fit is an error, never a
 //! wrapped number.
 
 use super::StoreError;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis, Msats, Sats, UnixSeconds};
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use crate::units::{Allotment, Amount, Millis, Msats, Sats, Unit, UnixSeconds};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
+use rusqlite::Row;
 
 macro_rules! integer_column {
     ($($unit:ident),*) => {$(
@@ -28,6 +29,15 @@ macro_rules! integer_column {
 
 integer_column!(Sats, Msats, Millis, Allotment, UnixSeconds);
 
+/// The number; the unit has a column of its own.
+impl ToSql for Amount {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let number = i64::try_from(self.number);
+        let number = number.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        Ok(ToSqlOutput::from(number))
+    }
+}
+
 impl ToSql for Metric {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::from(self.as_str()))
@@ -38,6 +48,56 @@ impl FromSql for Metric {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Metric> {
         Metric::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
     }
+}
+
+impl ToSql for Unit {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.as_str()))
+    }
+}
+
+impl FromSql for Unit {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Unit> {
+        let text = value.as_str()?;
+        Unit::parse(text).ok_or_else(|| FromSqlError::Other(Box::new(UnitNotKnown::named(text))))
+    }
+}
+
+/// What a row counts in is not known to this program, or is not what it counts in there: a newer one has written it.
+/// Nothing is reckoned with such an amount.
+#[derive(Debug, thiserror::Error)]
+#[error("amounts in '{0}' are not known here")]
+pub(super) struct UnitNotKnown(pub String);
+
+impl UnitNotKnown {
+    fn named(unit: &str) -> UnitNotKnown {
+        UnitNotKnown(unit.chars().filter(char::is_ascii_alphanumeric).take(16).collect())
+    }
+}
+
+/// The amount in the column `at`, whose unit is in the column `unit`; `None` where the row holds none.
+pub(super) fn money_if_any<M: TryFrom<Amount>>(
+    row: &Row,
+    at: usize,
+    unit: usize,
+) -> rusqlite::Result<Option<M>> {
+    let Some(number) = row.get::<_, Option<i64>>(at)? else { return Ok(None) };
+    let number = u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(at, number))?;
+    let amount = Amount { number, unit: row.get(unit)? };
+    M::try_from(amount).map(Some).map_err(|_| {
+        let cause = UnitNotKnown::named(amount.unit.as_str());
+        rusqlite::Error::FromSqlConversionFailure(unit, Type::Text, Box::new(cause))
+    })
+}
+
+/// The amount in the column `at`, whose unit is in the column `unit`.
+pub(super) fn money<M: TryFrom<Amount>>(row: &Row, at: usize, unit: usize) -> rusqlite::Result<M> {
+    let nothing = || rusqlite::Error::InvalidColumnType(at, "amount".to_owned(), Type::Null);
+    money_if_any(row, at, unit)?.ok_or_else(nothing)
+}
+
+pub(super) fn unit_of(text: &str) -> Result<Unit, StoreError> {
+    Unit::parse(text).ok_or_else(|| StoreError::UnitNotKnown(UnitNotKnown::named(text).0))
 }
 
 pub(super) fn mac_of(text: &str) -> Result<MacAddr, StoreError> {

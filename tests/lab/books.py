@@ -46,7 +46,8 @@ class Books:
     @property
     def outputs(self) -> list[dict]:
         """The sets of outputs that open parts were asked for with, those of a part oldest first."""
-        return [{"part": part["id"], "keyset": line.split(" ")[0]} for part in self.tables["parts"] for line in part["outputs"].splitlines()]
+        lines = [(part["id"], *line.split(" ")) for part in self.tables["parts"] for line in part["outputs"].splitlines()]
+        return [{"part": part, "keyset": keyset, "counter": int(counter), "amounts": amounts.split(",")} for part, keyset, counter, amounts in lines]
 
     @property
     def grants(self) -> list[dict]:

@@ -33,7 +33,8 @@ class Guest(Space):
         self.number = number
         self.lives = 0
         self.mac = f"02:00:00:00:01:{number:02x}"
-        self.ip = f"192.168.77.{10 + number}"
+        # Behind the last address of the network come those that are free before the first guest's.
+        self.ip = f"192.168.77.{2 + (8 + number) % 253}"
         self.ip6 = f"fd77::{10 + number:x}"
 
     # Who it is

@@ -1,6 +1,7 @@
 """Checks what the compiler does not: that a room uses only rooms above it, and a few words that may not occur.
 
-Usage: lint_rooms.py SRC. Rooms are read in the order below, which is the order of `lib.rs`; `app` and `main` may use all.
+Usage: lint_rooms.py SRC. The rooms and their order are those of `lib.rs`. A comment line there is the heading of a group;
+the rooms of a group whose heading says so never use each other. `app` and `main` may use all.
 Comments, strings and test code (`#[cfg(test)]` items, `tests.rs`) are left out.
 """
 
@@ -8,12 +9,8 @@ import os
 import re
 import sys
 
-# A room may use the ones before it.
-ROOMS = [
-    "folder", "units", "url", "form", "hex", "correlation", "json", "mac", "pace", "set", "stream", "task", "clock", "bech32", "bolt11", "config", "store", "network", "calls", "ecash", "lightning", "card", "access", "sale", "mint_proxy", "tollgate",
-    "auth", "tickets", "fiat", "shop", "setup", "commands", "portal", "http", "control", "ops",
-]
 ANYTHING = {"app", "main", "lib"}
+APART = "never use each other"
 
 FORBIDDEN = [
     (re.compile(r"\be?print(ln)?!"), "prints and panics on a closed pipe: use `writeln!` or the log"),
@@ -27,30 +24,48 @@ USE = re.compile(r"\b(?:crate|tollgated)::(?:\{([^;]*)\}|([a-z_0-9]+))", re.S)
 
 def main(src: str) -> int:
     problems, files = [], 0
+    with open(os.path.join(src, "lib.rs")) as file:
+        rooms, apart = read_rooms(file.read())
     for directory, _, names in sorted(os.walk(src)):
         for name in sorted(names):
             path = os.path.join(directory, name)
             if name.endswith(".rs"):
                 files += 1
-                problems += check(path, os.path.relpath(path, src))
+                problems += check(path, os.path.relpath(path, src), rooms, apart)
     for problem in problems:
         print(problem)
     print(f"rooms: {files} files, {len(problems)} problems")
     return 1 if problems else 0
 
 
-def check(path: str, inside: str) -> list[str]:
+def read_rooms(lib: str) -> tuple[list[str], list[set[str]]]:
+    """The rooms in their order, and the groups whose rooms are kept apart."""
+    rooms, apart, group = [], [], None
+    for line in lib.splitlines():
+        if line.startswith("// "):
+            group = set() if APART in line else None
+            apart += [group] if group is not None else []
+        elif match := re.match(r"(?:pub )?mod (\w+);", line):
+            rooms.append(match.group(1))
+            if group is not None:
+                group.add(match.group(1))
+    return [room for room in rooms if room not in ANYTHING], apart
+
+
+def check(path: str, inside: str, rooms: list[str], apart: list[set[str]]) -> list[str]:
     with open(path) as file:
         text = without_tests(without_comments_and_strings(file.read()))
     room = inside.split(os.sep)[0].removesuffix(".rs")
     is_test = inside.endswith(os.sep + "tests.rs") or os.sep + "tests" + os.sep in inside
     problems = []
-    if room not in ROOMS and room not in ANYTHING:
-        problems.append(f"{path}: the room `{room}` is not in the list of rooms (tests/lab/lint_rooms.py)")
-    elif room in ROOMS and not is_test:
+    if room not in rooms and room not in ANYTHING:
+        problems.append(f"{path}: the room `{room}` is not in `lib.rs`")
+    elif room in rooms and not is_test:
         for used, line in uses(text):
-            if used in ANYTHING or (used in ROOMS and ROOMS.index(used) > ROOMS.index(room)):
+            if used in ANYTHING or (used in rooms and rooms.index(used) > rooms.index(room)):
                 problems.append(f"{path}:{line}: `{room}` uses `{used}`, which is below it")
+            elif used != room and any({room, used} <= group for group in apart):
+                problems.append(f"{path}:{line}: `{room}` uses `{used}`: they are to know nothing of each other")
     if not is_test:
         for pattern, why in FORBIDDEN:
             for found in pattern.finditer(text):

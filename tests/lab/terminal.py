@@ -33,6 +33,35 @@ def on_terminal(daemon: Daemon, *argv: str, limit: float = PATIENCE) -> str:
     return shown.decode()
 
 
+def typed_at_bash(lab, before: str, line: str, limit: float = PATIENCE) -> str:
+    """What a terminal shows of a line that is typed, and not entered, after what comes `before` has been."""
+    near, far = pty.openpty()
+    tty = os.ttyname(far)
+    process = lab.router.spawn(["sh", "-c", f"PS1=ready: exec bash --norc --noprofile -i <{tty} >{tty} 2>&1"])
+    shown = ""
+
+    def read_until(end: str) -> None:
+        nonlocal shown
+        deadline = time.monotonic() + limit
+        while not shown.endswith(end) and time.monotonic() < deadline:
+            if select.select([near], [], [], 0.2)[0]:
+                shown += re.sub("\x1b\\[[?]2004[hl]", "", os.read(near, 65536).decode())
+
+    read_until("ready:")
+    for entered in before.splitlines():
+        os.write(near, entered.encode() + b"\n")
+        shown = ""
+        read_until("ready:")
+    for key in line.split("\t"):
+        os.write(near, key.encode())
+        read_until(key)
+        os.write(near, b"\t")
+        read_until(" ")
+    process.kill()
+    os.close(near), os.close(far)
+    return shown.replace("\a", "")
+
+
 def qr_codes(shown: str) -> list[str]:
     """The texts of the codes drawn there."""
     rows = [line for line in re.findall("\x1b\\[30;107m(.*?)\x1b\\[0m", shown)]

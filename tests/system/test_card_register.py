@@ -413,3 +413,27 @@ def test_stolen_copy_of_the_database_pays_nothing(lab, cards):
         cards.daemon.start()
     assert len(cards.node.asked) == asked
     assert cards.spend(card, cards.invoice()) == OK and BoltCard(cards.ask(order.path)).id == order.card_id
+
+
+# Without a mint
+
+
+@pytest.fixture
+def without_mint(cards):
+    mints, cards.daemon.mints = cards.daemon.mints, []
+    cards.daemon.write_config()
+    cards.daemon.command("reload")
+    yield cards
+    cards.daemon.mints = mints
+    cards.daemon.write_config()
+    cards.daemon.command("reload")
+
+
+def test_cards_are_served_where_no_mint_sells(lab, without_mint):
+    cards = without_mint
+    assert cards.spend(cards.card(tx_max=1000), cards.invoice(21)) == OK
+    status = cards.daemon.status()["data"]
+    assert [(way["name"], way["open"], way["code"]) for way in status["ways"]] == [("card", False, "NO_PRICE")]
+    assert not status["ready"] and any("no mint's section" in reason for reason in status["not_ready"])
+    page = lab.guest.get(f"http://{ROUTER4}:2121/", headers={"Accept": "text/html"})
+    assert page.status == 200 and "<form" not in page.text

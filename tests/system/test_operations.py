@@ -17,7 +17,9 @@ from lab.guest import ROUTER4
 from lab.internet import MINT4
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import post_request
+from lab.terminal import typed_at_bash
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PORTAL = f"http://{ROUTER4}:2121/"
 BROWSER = {"Accept": "text/html"}
 AWAY = f"http://{MINT4}:9"
@@ -233,14 +235,31 @@ def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
     assert state[0].startswith("ready: ") and state[-1].startswith("version: ")
 
 
-def test_help_and_readme_name_the_same_commands(lab):
-    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    with open(os.path.join(top, "README.md")) as file:
-        listed = file.read().split("### Commands\n")[1].split("\n\n`-c FILE`")[0]
-    in_readme = {line.split()[1] for line in listed.splitlines() if line.startswith("    tollgated ")}
-    told = lab.router.run([binary(), "--help"]).out
-    in_help = {line.split()[0] for line in told.split("COMMANDS\n")[1].split("OPTIONS\n")[0].splitlines() if re.match(r"    [a-z]", line)}
-    assert in_help - {"wiring"} == in_readme  # which names it beside `gate release`
+def test_each_command_tells_of_itself(lab):
+    for argv, told in ((["grant", "--help"], "grant MAC AMOUNT [--venue VENUE]"), (["help", "wallet"], "wallet send AMOUNT"), (["setup", "-h"], "--dry-run FLAG...")):
+        out = lab.router.run([binary(), *argv]).out
+        assert told in out and len(out.splitlines()) < 40, argv
+
+
+PROFILE = os.path.join(TOP, "openwrt", "files", "tollgated.profile")
+
+
+def test_bash_completes_commands_options_and_devices(lab, daemon):
+    assert lab.guest.ping(ROUTER4)
+    complete = lambda line: lab.router.run([binary(), "completion", "-c", daemon.config], env={"COMP_LINE": line, "COMP_POINT": str(len(line))}).out.split()
+    assert complete("tollgated se") == ["sessions", "setup"]
+    assert lab.guest.mac in complete("tollgated grant ")
+    assert complete("tollgated sessions --venue ") == ["guest", "--json"]
+    with open(PROFILE) as file:
+        assert lab.router.run([binary(), "completion"]).out in file.read()
+    shown = typed_at_bash(lab, f". {PROFILE}\nPATH={os.path.dirname(binary())}:$PATH\n", "tollgated lightn\tte\t")
+    assert shown.endswith("tollgated lightning test "), shown
+
+
+def test_the_profile_does_nothing_in_another_shell(lab):
+    for shell in (["dash"], ["busybox", "ash"]):
+        done = lab.router.run([*shell, "-e", "-c", f". {PROFILE}; echo on"])
+        assert done.out == "on\n", shell
 
 
 def test_control_socket_survives_nonsense(lab, daemon):

@@ -83,6 +83,7 @@ def test_every_file_has_its_place_mode_and_owner(ipk):
         "etc/init.d/tollgated": 0o755,
         "etc/uci-defaults/95-tollgated": 0o755,
         "etc/capabilities/tollgated.json": 0o644,
+        "etc/profile.d/tollgated.sh": 0o644,
         "lib/upgrade/keep.d/tollgated": 0o644,
         "usr/sbin/tollgated": 0o755,
     }

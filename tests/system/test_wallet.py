@@ -518,21 +518,20 @@ def test_tokens_of_sales_before_there_was_a_wallet_become_takings(lab, make_daem
         with MintProxy(lab.guest) as proxy:
             for amount in (5, 21):
                 made = proxy.request(mint.url, amount, apply=True)
-                now = Books(daemon).tables
-                asked.append((now["requests"][0], now["parts"][0], now["claims"][0]))
+                now = Books(daemon)
+                asked.append((now.tables["requests"][0], now.tables["parts"][0], now.outputs[0]))
                 mint.pay(made["invoice"])
                 proxy.wait("session_granted")
         found = Books(daemon)
         daemon.stop()
         undo = []
-        for number, (sold, part, claim) in enumerate(asked, 1):
-            count = claim["amounts"].count(",") + 1
-            rows = [row for row in found.proofs if claim["counter"] <= row["counter"] < claim["counter"] + count]
+        for number, (sold, part, outputs) in enumerate(asked, 1):
+            counters = range(outputs["counter"], outputs["counter"] + len(outputs["amounts"]))
+            rows = [row for row in found.proofs if row["counter"] in counters]
             token = encode_token(mint.url, [{"amount": row["amount"], "id": row["id"], "secret": found.seed.secret(row["id"], row["counter"]), "C": row["c"].hex()} for row in rows])
             undo += [
                 f"INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES ('{sold['id']}', '{sold['mac']}', '{sold['venue']}', 'house', 1)",
-                f"INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote, invoice, token) VALUES ({number}, '{sold['id']}', 0, '{part['mint']}', {part['amount']}, {part['allotment']}, {part['lock_index']}, 'claimed', '{part['quote']}', '{part['invoice']}', '{token}')",
-                f"INSERT INTO claims (part, keyset, counter, amounts) VALUES ({number}, '{claim['keyset']}', {claim['counter']}, '{claim['amounts']}')",
+                f"INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote, invoice, token, outputs) VALUES ({number}, '{sold['id']}', 0, '{part['mint']}', {part['amount']}, {part['allotment']}, {part['lock_index']}, 'claimed', '{part['quote']}', '{part['invoice']}', '{token}', '{part['outputs']}')",
             ]
         undo += ["UPDATE grants SET keyset = NULL", "INSERT INTO meta (key, value) VALUES ('older rows', x'')"]
         books.edit(daemon, *undo, "DELETE FROM proofs", "DELETE FROM wallet_keysets")

@@ -46,13 +46,13 @@ async fn pay_in_the_yard(
     sats: u64,
 ) -> String {
     let grant = NewGrant {
-        reference: RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: guest.mac,
         venue: "yard".to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric,
         allotment,
-        value: Sats(sats),
+        value: Sats(sats).into(),
         mint: None,
     };
     let row = access.store.grant(grant).await.unwrap();

@@ -3,17 +3,17 @@
 use super::*;
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::store::{NewGrant, SessionRow};
+use crate::store::{NewGrant, Reference, SessionRow};
 use crate::units::{Allotment, Sats};
 
-fn grant(last: u8, sats: u64) -> NewGrant {
-    NewGrant {
-        value: Sats(sats),
+fn grant(last: u8, sats: u64) -> impl FnOnce(Reference) -> NewGrant + Send + 'static {
+    move |reference| NewGrant {
+        value: Sats(sats).into(),
         mint: None,
-        reference: String::new(),
+        reference,
         mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap(),
         venue: "guest".to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(sats * 60_000),
     }
@@ -22,12 +22,12 @@ fn grant(last: u8, sats: u64) -> NewGrant {
 impl Place {
     async fn spend_here(&self, card: &mut Card, last: u8, sats: u64) -> Result<SessionRow, Reason> {
         let (p, c) = card.tap();
-        self.cards.spend_here([&card.id.to_string(), &p, &c], grant(last, sats)).await
+        self.cards.spend_here([&card.id.to_string(), &p, &c], Sats(sats), grant(last, sats)).await
     }
 
     async fn sales(&self) -> (u32, u64) {
         let sales = self.store.sales_since(UnixSeconds(0)).await.unwrap();
-        (sales.count, sales.amount.0)
+        (sales.count, sales.amounts.first().map_or(0, |amount| amount.number))
     }
 }
 
@@ -36,7 +36,10 @@ async fn a_card_of_ours_pays_without_lightning_and_the_books_show_it_once() {
     let place = Place::new().await;
     let mut card = place.card(100, 200).await;
     let session = place.spend_here(&mut card, 1, 21).await.unwrap();
-    assert_eq!((session.mac, session.allotment), (grant(1, 0).mac, Allotment(21 * 60_000)));
+    assert_eq!(
+        (session.mac, session.allotment),
+        (grant(1, 0)(Reference::Card(0)).mac, Allotment(21 * 60_000))
+    );
     assert!(session.ticket.is_some(), "a new account gets its ticket");
     assert_eq!((place.sales().await, place.spent(&card).await), ((1, 21), 21_000));
     let history = place.cards.history(card.id).await.unwrap();
@@ -56,7 +59,7 @@ async fn one_tap_shown_many_times_at_once_buys_once() {
     let id = card.id.to_string();
     let tries = (0..50).map(|last| {
         let (cards, id, p, c) = (place.cards.clone(), id.clone(), p.clone(), c.clone());
-        tokio::spawn(async move { cards.spend_here([&id, &p, &c], grant(last, 21)).await.is_ok() })
+        tokio::spawn(async move { cards.spend_here([&id, &p, &c], Sats(21), grant(last, 21)).await.is_ok() })
     });
     let tries: Vec<_> = tries.collect();
     let mut bought = 0;
@@ -86,7 +89,8 @@ async fn a_card_that_may_not_pay_buys_nothing_here_either() {
     assert_eq!(place.spend_here(&mut card, 1, 21).await, Err(Reason::Disabled));
     place.cards.enable(card.id, true).await.unwrap();
     let (p, _) = card.tap();
-    let wrong = place.cards.spend_here([&card.id.to_string(), &p, "0011223344556677"], grant(1, 21)).await;
+    let wrong =
+        place.cards.spend_here([&card.id.to_string(), &p, "0011223344556677"], Sats(21), grant(1, 21)).await;
     assert_eq!(wrong, Err(Reason::Unreadable));
     assert_eq!(place.spend_here(&mut card, 1, 0).await, Err(Reason::TooSmall));
     place.cards.wipe(card.id).await.unwrap();

@@ -17,7 +17,7 @@ use crate::ecash::retry::{self, LEAST_PAUSE};
 use crate::ecash::wire::spending::{MeltQuote, MeltState};
 use crate::ecash::wire::{ProofState, QuoteId};
 use crate::json::json;
-use crate::store::{Begun, Known, NewOp, OpKind, OpRow, OpState, ProofKey, ProofRow, StoreError};
+use crate::store::{Begun, Known, NewOp, OpKind, OpRow, OpState, ProofKey, ProofRow, Reference, StoreError};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
 use std::sync::Arc;
@@ -442,6 +442,6 @@ fn is_blank(outputs: &crate::store::OutputsRow) -> bool {
     outputs.amounts.iter().all(|amount| *amount == 0)
 }
 
-fn reference(name: &str) -> String {
-    format!("melt:{name}")
+fn reference(name: &str) -> Reference {
+    Reference::Melt(name.to_owned())
 }

@@ -9,16 +9,16 @@ use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::{self, Token, TokenError};
 use crate::ecash::wire::KeysetInfo;
-use crate::ecash::{hex, EcashError};
+use crate::ecash::EcashError;
 use crate::set::SortedSet;
-use crate::store::{Known, StoreError};
+use crate::store::{Known, Reference, StoreError};
 use crate::task;
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, Unit};
 use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-pub(super) const UNIT: &str = "sat";
+pub(super) const UNIT: &str = Unit::Sat.as_str();
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
 pub(super) const MAX_PROOFS: usize = 100;
 
@@ -33,8 +33,8 @@ pub struct Offer {
     pub fee: Sats,
     /// What arrives with us; never zero.
     pub net: Sats,
-    /// `token:` and 64 hex digits: the same for the same ecash, however it is written.
-    pub reference: String,
+    /// The same for the same ecash, however it is written.
+    pub reference: Reference,
     /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
     pub is_known: bool,
     /// A stranger's without evidence: it may be made up.
@@ -167,7 +167,7 @@ impl From<EcashError> for Refusal {
 
 impl Wallet {
     /// What a token is known by ([`Offer::reference`]); refuses what can be refused without asking anybody.
-    pub fn reference(text: &str) -> Result<String, Refusal> {
+    pub fn reference(text: &str) -> Result<Reference, Refusal> {
         shape(&Token::parse(text)?)
     }
 
@@ -238,7 +238,7 @@ impl Wallet {
 }
 
 /// What can be refused by looking at the token alone; answers its reference.
-fn shape(token: &Token) -> Result<String, Refusal> {
+fn shape(token: &Token) -> Result<Reference, Refusal> {
     if token.proofs.len() > MAX_PROOFS {
         return Err(TokenError::TooLarge.into());
     }
@@ -253,10 +253,10 @@ fn shape(token: &Token) -> Result<String, Refusal> {
 }
 
 /// What the same ecash is known by however it is written: a hash of its secrets.
-pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> Reference {
     let sorted: SortedSet<&str> = secrets.collect();
     let hash = sorted.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
-    format!("token:{}", hex::encode(&hash.finalize()))
+    Reference::Token(hash.finalize().into())
 }
 
 /// A well-known secret (NUT-10) is a JSON array of its kind and what it asks for.

@@ -13,7 +13,7 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::ecash::wire::ProofState;
-use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, SessionRow};
+use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, Reference, SessionRow};
 use crate::task;
 use crate::units::Sats;
 use litemap::LiteMap;
@@ -87,7 +87,7 @@ impl Wallet {
 
     /// Waits until a token that may be made up may go to its mint.
     async fn queue(&self, offer: &Offer) -> Result<Option<Place>, Refusal> {
-        if !offer.is_suspect || self.running().contains_key(&offer.reference) {
+        if !offer.is_suspect || self.running().contains_key(&offer.reference.to_string()) {
             return Ok(None);
         }
         let place = self.0.suspects.place(&offer.mint, || self.0.store.now()).await?;
@@ -101,11 +101,11 @@ impl Wallet {
     /// The news of this token's receipt, and whether we have just begun it.
     fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
         let mut running = self.running();
-        if let Some(same) = running.get(&offer.reference) {
+        if let Some(same) = running.get(&offer.reference.to_string()) {
             same.wake.notify_one();
             return (same.news.clone(), false);
         }
-        let (reference, mint, wallet) = (offer.reference.clone(), offer.mint.clone(), self.clone());
+        let (reference, mint, wallet) = (offer.reference.to_string(), offer.mint.clone(), self.clone());
         let news = self.launch(&mut running, reference, mint, |teller| async move {
             match wallet.journal(offer, grant).await {
                 Ok(mut swap) => wallet.take(&mut swap, Urgency::Guest, &teller).await,
@@ -117,7 +117,7 @@ impl Wallet {
 
     /// Takes up a receipt of before this start.
     pub(super) fn resume_receipt(&self, op: OpRow) {
-        let Some(reference) = op.reference.clone() else { return };
+        let Some(reference) = op.reference.as_ref().map(Reference::to_string) else { return };
         let (mint, wallet) = (op.mint.clone(), self.clone());
         self.launch(&mut self.running(), reference, mint, |teller| async move {
             match wallet.resumed(op) {
@@ -360,7 +360,6 @@ pub fn takings(mint: &MintUrl, proofs: &[Proof]) -> NewProofs {
     let row = |proof: &Proof| Some((proof.counter?, proof.amount, proof.c.to_bytes().to_vec()));
     NewProofs {
         mint: mint.clone(),
-        unit: super::offer::UNIT.to_owned(),
         keyset: proofs.first().map(|proof| proof.keyset.to_string()).unwrap_or_default(),
         proofs: proofs.iter().filter_map(row).collect(),
     }

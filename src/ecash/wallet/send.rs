@@ -10,7 +10,7 @@ use crate::config::MintUrl;
 use crate::ecash::mint::Urgency;
 use crate::ecash::token;
 use crate::ecash::wire::ProofState;
-use crate::store::{Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow};
+use crate::store::{Balance, Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow};
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
 
@@ -150,8 +150,9 @@ impl Wallet {
 
     async fn richest(&self) -> Result<MintUrl, WalletError> {
         let balances = self.balances().await?;
-        let most = balances.into_iter().max_by_key(|balance| balance.free);
-        most.map(|balance| balance.mint).ok_or(WalletError::Insufficient(Sats(0)))
+        let sats = |balance: Balance| Some((Sats::try_from(balance.free).ok()?, balance.mint));
+        let most = balances.into_iter().filter_map(sats).max_by_key(|(free, _)| *free);
+        most.map(|(_, mint)| mint).ok_or(WalletError::Insufficient(Sats(0)))
     }
 
     /// Once an hour: strikes off what was spent, trades proofs of retired keysets, and joins small ones.

@@ -7,6 +7,7 @@
 use super::offer::{reference_of, Refusal};
 use crate::config::MintUrl;
 use crate::ecash::token::TokenProof;
+use crate::store::Reference;
 use crate::units::Millis;
 use litemap::LiteMap;
 use std::collections::VecDeque;
@@ -110,7 +111,7 @@ impl Suspects {
     }
 
     /// A token was refused, and always will be.
-    pub fn bury(&self, reference: &str, why: Refusal, now: Millis) {
+    pub fn bury(&self, reference: &Reference, why: Refusal, now: Millis) {
         let Some(digest) = digest_of(reference) else { return };
         let mut dead = self.dead();
         dead.retain(|one| one.digest != digest);
@@ -121,7 +122,12 @@ impl Suspects {
     }
 
     /// Why a token was refused for good, if it was; one is also spent with a single proof that is known as spent.
-    pub fn known_refusal(&self, reference: &str, proofs: &[TokenProof], now: Millis) -> Option<Refusal> {
+    pub fn known_refusal(
+        &self,
+        reference: &Reference,
+        proofs: &[TokenProof],
+        now: Millis,
+    ) -> Option<Refusal> {
         let mut dead = self.dead();
         while dead.front().is_some_and(|one| one.at.saturating_add(REMEMBERED) <= now) {
             dead.pop_front();
@@ -129,7 +135,7 @@ impl Suspects {
         if dead.is_empty() {
             return None;
         }
-        let find = |reference: &str| {
+        let find = |reference: &Reference| {
             let digest = digest_of(reference)?;
             dead.iter().find(|one| one.digest == digest).map(|one| one.why.clone())
         };
@@ -193,10 +199,10 @@ impl Line {
     }
 }
 
-/// Of `token:` and 64 hex digits.
-fn digest_of(reference: &str) -> Option<Digest> {
-    let hex = reference.strip_prefix("token:")?.get(..32)?;
-    u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)
+/// The first half of a token's hash.
+fn digest_of(reference: &Reference) -> Option<Digest> {
+    let Reference::Token(hash) = reference else { return None };
+    hash.first_chunk().copied()
 }
 
 #[cfg(test)]
@@ -209,7 +215,7 @@ mod tests {
         MintUrl::parse(&format!("https://{name}.example")).unwrap()
     }
 
-    fn reference(secret: &str) -> String {
+    fn reference(secret: &str) -> Reference {
         reference_of(std::iter::once(secret))
     }
 

@@ -13,7 +13,7 @@ use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{OutputsRow, Owner, Tokens};
+use crate::store::{OutputsRow, Owner, Reference, Tokens};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
@@ -320,7 +320,7 @@ impl InvoiceEngine {
         let bought = (part.metric, part.allotment);
         let deal = || self.0.terms.deal_kept(&request.venue, &part.mint, part.amount, bought);
         let grant = (request.owner == Owner::House)
-            .then(|| deal().grant(request.id.reference(part.position), request.mac()));
+            .then(|| deal().grant(Reference::Invoice(request.id.clone(), part.position), request.mac()));
         let session = loop {
             match self.0.store.claimed(part.id, tokens.clone(), grant.clone()).await {
                 Ok(session) => break session,

@@ -2,8 +2,8 @@
 //! also behind `lightning:` or in an `https` link's query. Parsed here once; nothing is resolved or asked.
 
 use crate::bech32;
-use crate::config::MintUrl;
 use crate::hex;
+use crate::url::Url;
 use sha2::{Digest, Sha256};
 
 const MAX_LINK: usize = 2048;
@@ -12,7 +12,7 @@ const MAX_LINK: usize = 2048;
 #[derive(Clone)]
 pub struct Link {
     /// Scheme, host and port.
-    pub site: MintUrl,
+    pub site: Url,
     /// Path and query, from the first `/` on.
     pub path: String,
 }
@@ -46,7 +46,7 @@ impl Link {
         let secure = after(text, "https://");
         let rest = secure.or_else(|| after(text, "http://"))?;
         let (authority, path) = rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))?;
-        let site = MintUrl::parse(&format!("https://{authority}")).ok()?;
+        let site = Url::parse(&format!("https://{authority}")).ok()?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Some(Link { site, path }).filter(|link| secure.is_some() || link.is_onion())
     }
@@ -63,7 +63,7 @@ impl Link {
 
     /// The fields of a tap where the link is of a card of `domain`, whatever else it holds.
     pub fn own_tap(&self, domain: &str) -> Option<[&str; 3]> {
-        let own = MintUrl::parse(&format!("https://{domain}")).ok()?;
+        let own = Url::parse(&format!("https://{domain}")).ok()?;
         let query = self.path.strip_prefix("/ln?").filter(|_| own == self.site)?;
         let field =
             |name: &str| query.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();

@@ -189,9 +189,12 @@ impl Till {
         let deal = self.0.terms.deal(venue, &mint, amount)?;
         self.0.terms.may_sell(venue.metric)?;
         Terms::is_alone(caller.clone()).await?;
-        let grant = deal.grant(String::new(), caller.mac);
-        let session =
-            cards.spend_here(tap, grant).await.map_err(|reason| SaleError::CardSays(reason.to_string()))?;
+        let mac = caller.mac;
+        let grant = move |reference| deal.grant(reference, mac);
+        let session = cards
+            .spend_here(tap, amount, grant)
+            .await
+            .map_err(|reason| SaleError::CardSays(reason.to_string()))?;
         let access = self.0.terms.access.clone();
         let admitting = task::start(async move { access.admit(session).await });
         let _ = tokio::time::timeout(GATE, admitting).await;

@@ -6,9 +6,10 @@
 use super::{Buyer, SaleError, TokenEngine};
 use crate::config::Venue;
 use crate::ecash::wallet::{Refusal, Wallet};
+use crate::hex;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::store::Known;
+use crate::store::{Known, Reference};
 use crate::task;
 use crate::units::Millis;
 use litemap::LiteMap;
@@ -23,7 +24,6 @@ const MAX_ATTEMPTS: usize = 64;
 const MAX_KEPT: usize = 8 * 1024;
 /// For the gate, each time somebody looks.
 const GATE_PATIENCE: Duration = Duration::from_millis(500);
-const PREFIX: &str = "token:";
 
 /// What has become of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,7 @@ impl TokenEngine {
     /// Begins to turn a token into access, unless that is being done for this guest already; answers the id to
     /// look at it by. Refuses at once what is no token.
     pub fn begin(&self, buyer: Buyer, token: &str) -> Result<String, SaleError> {
-        let reference = Wallet::reference(token)?;
-        let id = reference.trim_start_matches(PREFIX).to_owned();
+        let id = id_of(&Wallet::reference(token)?);
         let mac = buyer.mac;
         let mut attempts = self.attempts();
         if attempts.get(&mac).is_some_and(|same| same.id == id && same.outcome.borrow().is_none()) {
@@ -100,7 +99,8 @@ impl TokenEngine {
                 Some(Err(why)) => return Receipt::NotPaid(why, token),
             }
         }
-        match self.0.terms.store.op_known(format!("{PREFIX}{id}")).await {
+        let Some(hash) = hex::decode(id) else { return Receipt::Never };
+        match self.0.terms.store.op_known(Reference::Token(hash)).await {
             Ok(Some(Known::Done { session: Some(row), .. })) if row.mac == mac && row.venue == venue.id => {
                 match timeout(GATE_PATIENCE, self.0.terms.access.admit(row)).await {
                     Ok(_) => Receipt::Granted,
@@ -120,5 +120,13 @@ impl TokenEngine {
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
         self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a page looks at a token by.
+fn id_of(reference: &Reference) -> String {
+    match reference {
+        Reference::Token(hash) => hex::encode(hash),
+        other => other.to_string(),
     }
 }

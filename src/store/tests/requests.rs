@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
+use crate::store::Reference;
 use crate::store::{
     InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow,
     Tokens,
@@ -83,7 +84,6 @@ fn tokens(owner: Owner) -> Tokens {
         Owner::Guest => Tokens::Guest("cashuBtoken".to_owned()),
         Owner::House => Tokens::House(NewProofs {
             mint: MintUrl::parse("https://mint.example").unwrap(),
-            unit: "sat".to_owned(),
             keyset: KEYSET.to_owned(),
             proofs: vec![(0, Sats(1), vec![2; 33]), (1, Sats(4), vec![3; 33])],
         }),
@@ -105,12 +105,12 @@ fn answer(part: i64) -> InvoiceRow {
 
 fn grant(owner: Owner, reference: &str) -> Option<NewGrant> {
     (owner == Owner::House).then(|| NewGrant {
-        value: Sats(5),
+        value: Sats(5).into(),
         mint: None,
-        reference: reference.to_owned(),
+        reference: Reference::read(reference),
         mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
         venue: "guest".to_owned(),
-        amount: Sats(5),
+        amount: Sats(5).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(5000),
     })

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::Reference;
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
     RequestRow, SessionRow, TakeOver, Ticket, Tokens,
@@ -73,18 +74,18 @@ impl Shop {
                 let first = part.outputs[0].counter;
                 let proofs = [1, 4, 16].into_iter().zip(first..);
                 let proofs = proofs.map(|(amount, counter)| (counter, Sats(amount), vec![2; 33])).collect();
-                let (mint, unit, keyset) = (part.mint.clone(), "sat".to_owned(), KEYSET.to_owned());
+                let (mint, keyset) = (part.mint.clone(), KEYSET.to_owned());
                 let grant = NewGrant {
-                    reference: row.id.reference(part.position),
+                    reference: Reference::Invoice(row.id.clone(), part.position),
                     mac: row.mac,
                     venue: row.venue.clone(),
-                    amount: part.amount,
+                    amount: part.amount.into(),
                     metric: part.metric,
                     allotment: part.allotment,
-                    value: part.amount,
+                    value: part.amount.into(),
                     mint: Some(part.mint.clone()),
                 };
-                (Tokens::House(NewProofs { mint, unit, keyset, proofs }), Some(grant))
+                (Tokens::House(NewProofs { mint, keyset, proofs }), Some(grant))
             }
         };
         self.store.claimed(part.id, tokens, grant).await.unwrap()
@@ -233,7 +234,7 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     let op = NewOp {
         kind: OpKind::Receive,
         mint: mint(0),
-        reference: Some("token:1".to_owned()),
+        reference: Some(Reference::read("token:1")),
         amount: Sats(5),
         token: Some(TOKEN.to_owned()),
         spends: Vec::new(),

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::store::NewGrant;
+use crate::store::Reference;
 
 fn mac(last: u8) -> MacAddr {
     MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
@@ -9,13 +10,13 @@ fn mac(last: u8) -> MacAddr {
 
 fn grant(reference: &str, guest: u8, allotment: u64) -> NewGrant {
     NewGrant {
-        reference: reference.to_owned(),
+        reference: Reference::read(reference),
         mac: mac(guest),
         venue: "guest".to_owned(),
-        amount: Sats(1),
+        amount: Sats(1).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(allotment),
-        value: Sats(1),
+        value: Sats(1).into(),
         mint: None,
     }
 }

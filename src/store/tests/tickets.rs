@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::Reference;
 use crate::store::{
     InvoiceRow, NewGrant, NewPart, NewRequest, Owner, RequestId, RequestRow, SessionRow, ShownAt, TakeOver,
     Ticket, Tokens, VenuePrice, TAKE_OVER_EVERY,
@@ -27,12 +28,20 @@ impl Books {
     }
 
     async fn grant(&self, guest: u8, metric: Metric, allotment: u64) -> SessionRow {
-        let reference = RequestId::random().unwrap().to_string();
+        let reference = Reference::Operator(RequestId::random().unwrap());
         let allotment = Allotment(allotment);
         let venue = "guest".to_owned();
         let (value, mint) = (Sats(1), None);
-        let grant =
-            NewGrant { reference, mac: mac(guest), venue, amount: Sats(1), metric, allotment, value, mint };
+        let grant = NewGrant {
+            reference,
+            mac: mac(guest),
+            venue,
+            amount: Sats(1).into(),
+            metric,
+            allotment,
+            value: value.into(),
+            mint,
+        };
         self.store.grant(grant).await.unwrap()
     }
 
@@ -109,13 +118,13 @@ async fn the_first_payment_makes_a_ticket_and_the_next_ones_keep_it() {
 async fn what_the_operator_gives_away_leaves_the_ticket_to_the_first_payment() {
     let books = Books::new();
     let grant = NewGrant {
-        reference: "operator".to_owned(),
+        reference: Reference::read("operator"),
         mac: mac(1),
         venue: "guest".to_owned(),
-        amount: Sats(0),
+        amount: Sats(0).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
-        value: Sats(0),
+        value: Sats(0).into(),
         mint: None,
     };
     assert_eq!(books.store.grant(grant).await.unwrap().ticket, None);
@@ -243,13 +252,13 @@ async fn a_payment_that_arrives_after_the_move_goes_where_the_account_went() {
     let request = books.request(1, Owner::House).await;
     done(books.take_over(&ticket, 1, 2).await);
     let grant = NewGrant {
-        reference: "r".to_owned(),
+        reference: Reference::read("r"),
         mac: mac(1),
         venue: "guest".to_owned(),
-        amount: Sats(5),
+        amount: Sats(5).into(),
         metric: Metric::Milliseconds,
         allotment: Allotment(MINUTE),
-        value: Sats(5),
+        value: Sats(5).into(),
         mint: None,
     };
     let session =

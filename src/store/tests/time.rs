@@ -1,5 +1,6 @@
 use super::*;
 use crate::store::NewGrant;
+use crate::store::Reference;
 
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -47,17 +48,17 @@ async fn a_revoked_session_does_not_come_back_with_a_reboot() {
     let clock = Clock::manual("boot-1", Millis::from_secs(100), START);
     let store = Store::open(dir.path(), &clock).unwrap();
     let mac: crate::mac::MacAddr = "02:00:00:00:00:11".parse().unwrap();
-    let (reference, venue) = ("paid".to_owned(), "guest".to_owned());
+    let (reference, venue) = (Reference::read("paid"), "guest".to_owned());
     let (metric, allotment) = (crate::config::Metric::Milliseconds, Allotment(600_000));
     store
         .grant(NewGrant {
             reference,
             mac,
             venue,
-            amount: Sats(1),
+            amount: Sats(1).into(),
             metric,
             allotment,
-            value: Sats(1),
+            value: Sats(1).into(),
             mint: None,
         })
         .await

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::Reference;
 use crate::store::{NewGrant, RequestId, SessionRow, TakeOver, Ticket, UsageRow, VenuePrice, Worth};
 use crate::units::Msats;
 
@@ -29,13 +30,13 @@ fn hall(sats: u64) -> VenuePrice {
 
 async fn buy(store: &Store, venue: &str, metric: Metric, allotment: u64, sats: u64) -> SessionRow {
     let grant = NewGrant {
-        reference: RequestId::random().unwrap().to_string(),
+        reference: Reference::Operator(RequestId::random().unwrap()),
         mac: mac(),
         venue: venue.to_owned(),
-        amount: Sats(sats),
+        amount: Sats(sats).into(),
         metric,
         allotment: Allotment(allotment),
-        value: Sats(sats),
+        value: Sats(sats).into(),
         mint: Some(mint("a")),
     };
     store.grant(grant).await.unwrap()
@@ -121,7 +122,7 @@ async fn what_is_left_moves_as_whole_steps_and_counts_as_no_sale() {
     let there = rows.into_iter().find(|row| row.venue == "hall").unwrap();
     assert_eq!(*there.worth, Worth { value: Msats(15_000), of: Allotment(5 * KIB), mint: Some(mint("a")) });
     let sales = store.sales_since(UnixSeconds(0)).await.unwrap();
-    assert_eq!((sales.count, sales.amount), (1, Sats(20)));
+    assert_eq!((sales.count, sales.amounts), (1, vec![Sats(20).into()]));
     assert_eq!(
         bring(&store, &ticket, hall(3)).await,
         bring(&store, &ticket, hall(3)).await,

@@ -113,7 +113,7 @@ impl Payer {
             ["balance"] => {
                 let wallet = self.wallet.as_ref().ok_or("no wallet")?;
                 let balances = wallet.balances().await.map_err(|err| err.to_string())?;
-                let one = |balance: &tollgated::store::Balance| json!({"mint": balance.mint.as_str(), "free": balance.free.0, "held": balance.held.0});
+                let one = |balance: &tollgated::store::Balance| json!({"mint": balance.mint.as_str(), "free": balance.free.number, "held": balance.held.number});
                 Ok(json!({"mints": balances.iter().map(one).collect::<Value>()}))
             }
             _ => Err(format!("no such command: {}", words.join(" "))),
