@@ -107,7 +107,7 @@ def test_a_second_venue_is_added_and_the_first_stays(router):
 
 
 def test_a_subnet_that_is_up_is_not_taken(lab, router):
-    lab.router.ip("link add up0 type dummy\nlink set up0 up\naddr add 192.168.78.30/24 dev up0\n")
+    lab.router.ip("link add up0 type bridge\nlink set up0 up\naddr add 192.168.78.30/24 dev up0\n")
     try:
         assert "ipaddr='192.168.79.1'" in router.run(*SETUP, "--dry-run").out
         refused = router.run(*SETUP, "--subnet", "192.168.78.1/24", check=False)

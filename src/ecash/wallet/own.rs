@@ -332,3 +332,24 @@ pub(super) async fn states(
 pub(super) fn sum(rows: &[ProofRow]) -> Sats {
     Sats(rows.iter().map(|row| row.amount.0).fold(0, u64::saturating_add))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_sending_speaks_of_sending() {
+        for refusal in [
+            Refusal::MintAway,
+            Refusal::MintBusy,
+            Refusal::TooMany,
+            Refusal::MintRefuses,
+            Refusal::TermsChanged,
+        ] {
+            let said = WalletError::Refused(refusal).of_sending().to_string();
+            assert!(said.contains("nothing was sent") && !said.contains("token"), "{said}");
+        }
+        let away = WalletError::Refused(Refusal::MintAway).of_sending();
+        assert_eq!(away.to_string(), "the mint cannot be reached; nothing was sent");
+    }
+}
