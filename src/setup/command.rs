@@ -1,9 +1,9 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
-use super::answers::{self, Flags, USAGE};
+use super::answers::{self, Flags, Step, USAGE};
 use super::changes::{is_ours, text};
 use super::place::Surroundings;
-use super::plan::{enabled, names, package, plan, taken, MINT};
+use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
 use super::uci::{Change, Uci};
 use super::{guest, SetupError};
 use crate::config::{Config, Severity};
@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 
 /// The packages in which setup leaves anything, in the order of undoing.
 const PACKAGES: [&str; 5] = ["tollgate", "wireless", "dhcp", "firewall", "network"];
+/// What is offered at once where data is sold.
+const MEGABYTES: u64 = 10;
 const OWN_INIT: &str = "/etc/init.d/tollgated";
 
 /// Runs `tollgated setup ARGUMENTS`. True when something was changed, or would be.
@@ -158,13 +160,33 @@ fn ask(
     let own = package(uci, "tollgate")?;
     let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
     question("Mint (https://...)", known, &mut |text| {
-        answers.mint = Some(answers::mint(text)?);
+        answers.mint = Some(answers::mint(text, answers.allows_http)?);
         Ok(())
     })?;
-    question("Price of a minute in sat", "1", &mut |text| {
+    question("Sell time or data? t/d", "t", &mut |text| {
+        answers.step = match text.chars().next() {
+            Some('t' | 'T') => None,
+            Some('d' | 'D') => Some(Step::Megabytes(MEGABYTES)),
+            _ => return Err(SetupError::Usage("t or d".to_owned())),
+        };
+        Ok(())
+    })?;
+    let sold = match answers.step {
+        Some(Step::Megabytes(megabytes)) => format!("{megabytes} MB"),
+        _ => "a minute".to_owned(),
+    };
+    question(&format!("Price of {sold} in sat"), "1", &mut |text| {
         answers.price = Some(answers::amount("price", text)?);
         Ok(())
     })?;
+    question(
+        "Seconds that a guest with an open invoice is online to pay it (0 for none)",
+        GRACE,
+        &mut |text| {
+            answers.grace = Some(answers::grace(text)?);
+            Ok(())
+        },
+    )?;
     question("Make a guest network for it? y/n", "y", &mut |text| {
         flags.make_network = match text.chars().next() {
             Some('y' | 'Y') => true,

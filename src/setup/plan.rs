@@ -1,6 +1,6 @@
 //! From answers to `uci` commands: which sections are made, which venue is meant, and what the operator should know.
 
-use super::answers::{Answers, Flags, Place, Subnet, Wifi};
+use super::answers::{Answers, Flags, Place, Step, Subnet, Wifi};
 use super::changes::{text, words, Wanted};
 use super::firewall::zone_name;
 use super::guest::{self, Names};
@@ -12,6 +12,8 @@ use crate::config::uci::{parse_large, Section, UciFile};
 use crate::network::routes;
 
 const VENUE: &str = "tollgate_guest";
+/// Most guests pay from another app, which needs the internet for it.
+pub const GRACE: &str = "120";
 pub const MINT: &str = "tollgate_mint";
 
 /// What will be done, and what the operator should know of it.
@@ -126,7 +128,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
         },
         place => venues.iter().find(|venue| is_at(venue, place)).copied(),
     };
-    let says_something = answers.name.is_some() || answers.step_seconds.is_some();
+    let says_something = answers.name.is_some() || answers.step.is_some() || answers.grace.is_some();
     if answers.place == Place::AsItIs {
         if venues.is_empty() {
             let message = "where are the guests? --guest-network, --device or --network says it";
@@ -153,9 +155,27 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
         (None, None) => wanted = wanted.with("name", "Wi-Fi"),
         (None, Some(_)) => {}
     }
-    if let Some(seconds) = answers.step_seconds {
-        wanted = wanted.with("step_size", seconds.saturating_mul(1000).to_string());
-    }
+    wanted = match answers.step {
+        Some(Step::Seconds(seconds)) => {
+            let time = wanted.with("step_size", seconds.saturating_mul(1000).to_string());
+            // The default need not be written.
+            let sells_data = there.is_some_and(|venue| text(venue, "metric") == Some("bytes"));
+            if sells_data {
+                time.with("metric", "milliseconds")
+            } else {
+                time
+            }
+        }
+        Some(Step::Megabytes(megabytes)) => {
+            wanted.with("metric", "bytes").with("step_size", megabytes.saturating_mul(1_000_000).to_string())
+        }
+        None => wanted,
+    };
+    wanted = match answers.grace {
+        Some(seconds) => wanted.with("pay_grace", seconds.to_string()),
+        None if there.is_none() => wanted.with("pay_grace", GRACE),
+        None => wanted,
+    };
     wanted = match &answers.place {
         Place::AsItIs => wanted,
         Place::Device(device) => wanted.with_list("device", device),
@@ -222,6 +242,10 @@ fn mint(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupEr
             if let Some(before) = before.filter(|before| *before != mint.as_str()) {
                 plan.notes.push(format!("the mint {before} is replaced: what it holds of the takings stays"));
             }
+            let wanted = match mint.is_https() {
+                true => wanted,
+                false => wanted.with("allow_http", "1"),
+            };
             match &price {
                 Some(price) => wanted.with("url", mint.as_str()).with("price_per_step", price),
                 None => wanted.with("url", mint.as_str()).with_unless("price_per_step", "1"),
@@ -289,6 +313,7 @@ mod tests {
             [
                 "uci set tollgate.tollgate_br_lan_20='venue'",
                 "uci set tollgate.tollgate_br_lan_20.name='VLAN 20'",
+                "uci set tollgate.tollgate_br_lan_20.pay_grace='120'",
                 "uci add_list tollgate.tollgate_br_lan_20.device='br-lan.20'",
             ]
         );
@@ -327,6 +352,28 @@ mod tests {
             assert!(matches!(made(arguments, &own), Err(SetupError::Refused(_))), "{arguments:?}");
         }
         assert!(matches!(made(&["--name", "Mama"], OWN), Err(SetupError::Usage(_))));
+    }
+
+    #[test]
+    fn time_or_data_is_sold_and_a_grace_is_given_as_said() {
+        let first = made(&["--device", "br-hall", "--megabytes", "10", "--grace", "0"], OWN).unwrap();
+        let lines = lines(&first);
+        for (option, value) in [("metric", "bytes"), ("step_size", "10000000"), ("pay_grace", "0")] {
+            let line = format!("uci set tollgate.tollgate_guest.{option}='{value}'");
+            assert!(lines.contains(&line), "{lines:?}");
+        }
+        let own = format!("{OWN}{GUEST}\toption metric 'bytes'\n");
+        let time = made(&["--step", "60"], &own).unwrap();
+        let lines = self::lines(&time);
+        assert_eq!(
+            lines,
+            [
+                "uci set tollgate.tollgate_guest.step_size='60000'",
+                "uci set tollgate.tollgate_guest.metric='milliseconds'"
+            ]
+        );
+        let http = made(&["--mint", "http://10.0.0.5:3338", "--allow-http"], &own).unwrap();
+        assert!(self::lines(&http).contains(&"uci set tollgate.tollgate_mint.allow_http='1'".to_owned()));
     }
 
     #[test]

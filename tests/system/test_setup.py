@@ -107,15 +107,16 @@ def test_setup_refuses_what_would_not_work_before_it_changes_anything(router):
 
 def test_setup_asks_and_does_nothing_without_a_yes(router):
     before, own = exports(router), router.read(CONFIG)
-    answers = "Kibanda\nhttps://mint.example.com\n2\ny\n\n-\n"
+    answers = "Kibanda\nhttps://mint.example.com\n\n2\n\ny\n\n-\n"
     assert "nothing was changed" in router.run("tollgated", "setup", input=answers + "n\n").out
     assert exports(router) == before and router.read(CONFIG) == own
     router.run("tollgated", "setup", input=answers + "y\n")
     assert router.run("uci", "get", "tollgate.tollgate_mint.price_per_step").out == "2\n"
+    assert router.run("uci", "get", "tollgate.tollgate_guest.pay_grace").out == "120\n"
 
 
 def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
-    answers = "\nmint.example.com\nhttps://mint.example.com\nfree\n2\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    answers = "\nmint.example.com\nhttps://mint.example.com\nt\nfree\n2\n60\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
     said = router.run("tollgated", "setup", input=answers).out
     assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
     assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
