@@ -5,7 +5,7 @@ use super::changes::{is_ours, text};
 use super::place::Surroundings;
 use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
 use super::uci::{Change, Uci};
-use super::{guest, SetupError};
+use super::{guest, release, SetupError};
 use crate::config::{Config, Severity};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn run(
             "setup needs a configuration file that is named 'tollgate'".to_owned(),
         ));
     }
-    let uci = Uci::at(dir);
+    let uci = if flags.mode.undo { Uci::apart(dir) } else { Uci::at(dir) };
     let around = Surroundings::look(dir, uci.is_the_routers());
     let changes = match flags.mode.undo {
         true => undo(&uci)?,
@@ -75,7 +75,15 @@ pub fn run(
         take_effect(out)?;
     }
     match flags.mode.undo {
-        true => writeln!(out, "done; mints and what setup did not make are left as they were")?,
+        true => {
+            if uci.is_the_routers() && sells_nowhere(&uci)? {
+                // Guests of a network that was there before are online again as the firewall says.
+                if let Err(why) = release(config, true) {
+                    writeln!(out, "# guests stay locked out: {why}; then 'tollgated gate release'")?;
+                }
+            }
+            writeln!(out, "done; mints and what setup did not make are left as they were")?;
+        }
         false => writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?,
     }
     Ok(true)
@@ -142,6 +150,11 @@ fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
         }
     }
     Ok(changes)
+}
+
+/// Whether no venue is left.
+fn sells_nowhere(uci: &Uci) -> Result<bool, SetupError> {
+    Ok(package(uci, "tollgate")?.of_kind("venue").next().is_none())
 }
 
 fn ask(

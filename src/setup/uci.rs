@@ -21,20 +21,34 @@ pub enum Change {
 /// The configuration in one directory.
 pub struct Uci {
     options: Vec<String>,
+    is_the_routers: bool,
 }
+
+/// Where changes of ours are kept apart from those that the operator has not committed.
+const APART: &str = "/tmp/.uci-tollgated";
 
 impl Uci {
     pub fn at(dir: &Path) -> Uci {
         let dir = dir.display().to_string();
         if dir == CONFIG_DIR {
-            return Uci { options: Vec::new() };
+            return Uci { options: Vec::new(), is_the_routers: true };
         }
-        Uci { options: vec!["-c".to_owned(), dir.clone(), "-t".to_owned(), format!("{dir}/.changes")] }
+        let options = vec!["-c".to_owned(), dir.clone(), "-t".to_owned(), format!("{dir}/.changes")];
+        Uci { options, is_the_routers: false }
+    }
+
+    /// As [`Uci::at`], blind to changes that are not committed: they stay, and are not committed with ours.
+    pub fn apart(dir: &Path) -> Uci {
+        let uci = Uci::at(dir);
+        match uci.is_the_routers {
+            true => Uci { options: vec!["-t".to_owned(), APART.to_owned()], ..uci },
+            false => uci,
+        }
     }
 
     /// Whether this is the configuration that the router runs with.
     pub fn is_the_routers(&self) -> bool {
-        self.options.is_empty()
+        self.is_the_routers
     }
 
     /// A package with its uncommitted changes; `None` where there is none of that name.
@@ -76,7 +90,7 @@ impl Uci {
         }
     }
 
-    /// Leaves nothing in a directory that is not the router's own.
+    /// Leaves nothing in a staging directory that is not the router's own.
     pub fn tidy(&self) {
         if let Some(staging) = self.options.last() {
             let _ = std::fs::remove_dir_all(staging);

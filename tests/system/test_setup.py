@@ -77,6 +77,23 @@ def test_undo_takes_back_what_setup_made_and_nothing_else(router):
     assert router.run("tollgated", "setup", "--undo", "--yes").out == "nothing to do\n"
 
 
+def test_undo_leaves_what_others_have_not_committed(router):
+    router.run(*SETUP)
+    router.run("uci", "set", "network.lan.mtu=1400")
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert "tollgate_guest" not in router.read("etc/config/network") and "1400" not in router.read("etc/config/network")
+    assert router.run("uci", "changes").out == "network.lan.mtu='1400'\n"
+
+
+def test_undo_lets_the_guests_of_a_network_that_was_there_before_go(lab, router):
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--network", "guest")
+    router.init("start")
+    wait_for(lambda: lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), 20, "the locks are up")
+    said = router.run("tollgated", "setup", "--undo", "--yes", check=False).out
+    assert "locked out" not in said
+    assert not lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip()
+
+
 def test_a_section_of_the_same_name_is_somebody_elses(router):
     router.run("uci", "set", "firewall.tollgate_guest=zone")
     router.run("uci", "commit", "firewall")
