@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint manual bench setup-cross cross cross-all smoke boot memory size ipk apk clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk release clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -68,15 +68,20 @@ test-peers: setup-run build ## The money tests again, at a mint by others: cdk-m
 	@sh tests/lab/setup.sh peers
 	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
 
-lint: setup-build ## Formatting, clippy with warnings denied, and the direction of the rooms' dependencies
+lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, what the papers say
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
+	@python3 tests/lab/lint_crates.py
+	@python3 tests/lab/lint_papers.py
 
-manual: setup-build ## Put the README's table of commands in line with the list of them, and make target/tollgated.8
+fuzz: setup-build ## Every parser against inputs that nobody meant, for SECONDS=60 in all (tests/fuzz)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --quiet --lib fuzz::no_input -- --nocapture
+
+manual: setup-build ## Put the table of commands in line with the list of them, and make target/tollgated.8
 	@cargo build --locked --quiet --example manual
 	@target/debug/examples/manual page >target/tollgated.8
-	@target/debug/examples/manual table README.md
+	@target/debug/examples/manual table openwrt/README.md
 
 bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
 	@cargo build --locked --quiet --release
@@ -119,6 +124,9 @@ ipk: setup-cross ## The package for opkg from the cross-built binary (TARGET=mip
 
 apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])
 	@APK="$(APK)" python3 openwrt/package.py apk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+
+release: ## A release of what is committed: boot, packages, sums, tag (.ci/release; asks nothing, refuses a dirty tree)
+	@.ci/release
 
 clean: ## Remove what was built here, and the lab's environment outside the checkout
 	@cargo clean --quiet

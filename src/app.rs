@@ -234,6 +234,10 @@ impl App {
         self.opened = now;
         match Store::open(&self.site.config().main.state_dir, &self.clock) {
             Ok(store) => {
+                // Housekeeping does not run while the shop is closed.
+                if !store.room_for_sales() {
+                    drop(housekeeping::forget_records(&store, None).await);
+                }
                 // With a key that cannot be read we would begin again for ever.
                 let opens =
                     store.room_for_sales() && store.catch_up().await.is_ok() && seeds(&store).await.is_ok();

@@ -1,7 +1,7 @@
 //! Amounts with their unit in the type. Arithmetic on money and allotments is checked, never wrapping.
 //!
-//! Where the unit is the same for good, the type says it: [`Sats`], [`Msats`]. What may be paid in several units is an
-//! [`Amount`], which is added to nothing: whoever reckons with one says first in which unit.
+//! Where the unit never changes, the type says it: [`Sats`], [`Msats`]. What may be paid in several units is an
+//! [`Amount`], which has no arithmetic: a caller that reckons with one first turns it into one of the others.
 
 use std::fmt;
 use std::time::Duration;

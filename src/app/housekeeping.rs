@@ -3,8 +3,9 @@
 //! A flash that runs short of room costs old records first: before the shop closes, what is settled is kept for less
 //! and less time. Tokens that wait for their guests stay as long as ever.
 
+use crate::card::Cards;
 use crate::shop::Shop;
-use crate::store::{Kept, StoreError};
+use crate::store::{Kept, Store, StoreError};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +63,16 @@ impl Housekeeping {
 }
 
 async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
-    let store = &shop.store;
+    forget_records(&shop.store, shop.cards.as_ref().ok()).await?;
+    match idle_too {
+        true => shop.store.forget_idle(shop.store.now().saturating_sub(KEEP)).await,
+        false => Ok(()),
+    }
+}
+
+/// Removes records of what is over: where space is short, also those that would be kept otherwise. Taps of cards
+/// only where their room is open.
+pub async fn forget_records(store: &Store, cards: Option<&Cards>) -> Result<(), StoreError> {
     let before = |age| store.now().saturating_sub(age);
     let mut shorter = KEEP_WHEN_SHORT.into_iter();
     let mut settled = KEEP;
@@ -71,16 +81,12 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
         let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
         store.prune(kept).await?;
         // After the grants: the number of a tap is used again, and must not find the grant of another.
-        if let Ok(cards) = &shop.cards {
+        if let Some(cards) = cards {
             cards.tidy(before(settled)).await?;
         }
         match shorter.next() {
             Some(time) if store.is_short_of_room() => settled = time,
-            _ => break,
+            _ => return Ok(()),
         }
-    }
-    match idle_too {
-        true => store.forget_idle(before(KEEP)).await,
-        false => Ok(()),
     }
 }

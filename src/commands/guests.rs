@@ -209,6 +209,12 @@ fn parse_duration(text: &str) -> Option<Millis> {
     (millis > Millis::ZERO && millis <= LONGEST_GRANT).then_some(millis)
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_amount(text: &str) -> String {
+    format!("{:?}", parse_amount(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! What is told about the commands, made from the list: the help, the README's table and the man page.
+//! What is told about the commands, made from the list: the help, the operators' table and the man page.
 
 use super::{all, Command, Reach};
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_the_table_of_commands() {
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../../openwrt/README.md");
         assert!(readme.contains(&table(all())), "`make manual` puts it there");
     }
 

@@ -1,7 +1,7 @@
 //! The operator's commands: the one list of them, and what each does.
 //!
 //! A command is a row in its group's file. The command line, the control socket and `/admin` find it here and call what it
-//! names; help, the README's table, completion and the man page are made from it. A row says how far it reaches, and
+//! names; help, the operators' table, completion and the man page are made from it. A row says how far it reaches, and
 //! cannot be called from farther away: what only the shell may do has a handler that the daemon has no use for.
 
 mod cards;
@@ -21,6 +21,8 @@ mod wallet;
 
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
+#[cfg(test)]
+pub(crate) use guests::fuzz_amount;
 pub use shell::{carry_out, Above, Ended, Printout, Shell};
 
 use crate::shop::Site;

@@ -1,5 +1,5 @@
 //! Every option there is, once: which section has it, whether it is a list, and its default. Reading,
-//! the warning about unknown options and the table of options in README.md all go by this list.
+//! the warning about unknown options and the table of options in openwrt/README.md all go by this list.
 
 /// One option of one section type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -121,7 +121,7 @@ fn every_default_in_the_schema_is_one_that_the_option_accepts() {
 
 #[test]
 fn the_table_of_options_is_the_schema() {
-    let table: Vec<Vec<&str>> = include_str!("../../README.md")
+    let table: Vec<Vec<&str>> = include_str!("../../openwrt/README.md")
         .lines()
         .skip_while(|line| !line.starts_with("| section | option |"))
         .skip(2)

@@ -39,6 +39,8 @@ pub use subscribe::{MintEvent, QuoteWatch};
 pub use token::{Token, TokenError, TokenProof};
 pub use wire::spending::{MeltQuote, MeltState};
 pub use wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId, QuoteState};
+#[cfg(test)]
+pub(crate) use {refusal::fuzz_refusal, subscribe::fuzz_event, wire::fuzz_answers};
 
 #[cfg(test)]
 mod tests {

@@ -86,6 +86,12 @@ pub(super) fn plain(text: &str, max: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(max).collect()
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_refusal(body: &[u8]) -> String {
+    format!("{:?}", read(400, body))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

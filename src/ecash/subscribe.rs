@@ -391,5 +391,11 @@ fn jitter(wait: Duration) -> Duration {
     Millis(u64::from(getrandom::u32().unwrap_or(0) % half)).as_duration()
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_event(text: &str) -> String {
+    format!("{:?}", read(text))
+}
+
 #[cfg(test)]
 mod tests;

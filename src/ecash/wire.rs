@@ -467,5 +467,23 @@ struct StateText {
 
 pub(super) mod spending;
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_answers(body: &[u8]) -> String {
+    let (known, quote) = (keysets(body), QuoteId::parse("q"));
+    let keys = known.iter().flatten().next().map(|listed| keys(body, listed).map(drop));
+    let asked = crate::ecash::SecretKey::from_bytes(&[1; 32]).map(|key| key.public_key());
+    format!(
+        "{:?} {known:?} {keys:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        info(body).map(drop),
+        mint_quote(body).map(drop),
+        mint_quotes(body, quote.as_slice()).map(drop),
+        signatures(body).map(drop),
+        restored(body).map(drop),
+        states(body, asked.as_slice()),
+        spending::melt_quote(body).map(drop),
+    )
+}
+
 #[cfg(test)]
 mod tests;

@@ -221,6 +221,12 @@ impl AsyncWrite for Metered {
     }
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_head(bytes: &[u8]) -> bool {
+    is_whole_head(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

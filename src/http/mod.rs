@@ -35,7 +35,11 @@ mod websocket;
 
 pub use admin::make_token;
 pub use entrance::Audience;
+#[cfg(test)]
+pub(crate) use line::fuzz_head;
 pub use listeners::{Listeners, Wanted};
+#[cfg(test)]
+pub(crate) use origin::host_of;
 
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};

@@ -261,6 +261,12 @@ fn tagged(mut message: Value, part: Option<PartTag>) -> Value {
     message
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_message(text: &str) -> String {
+    format!("{:?} {:?}", ClientMessage::parse(text), shown_ticket(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@ mod sockets;
 mod tickets;
 
 pub use error::{Code, ProxyError};
+#[cfg(test)]
+pub(crate) use messages::fuzz_message;
 pub use messages::{auth_ok, new_ticket, parse_ask, shown_ticket, without_ticket, MAX_MESSAGE};
 pub use sockets::{Conversation, Trust};
 pub use tickets::refused as ticket_refused;

@@ -104,6 +104,13 @@ fn write_to_proc(address: &IpAddr) -> io::Result<()> {
     file.write_all(format!("{address}\n").as_bytes())
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_connection(payload: &[u8]) -> String {
+    let addresses = SortedSet::from([IpAddr::from([192, 168, 77, 11])]);
+    format!("{:?}", deletion(netlink::AF_INET, payload, &addresses).map(|body| body.is_some()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

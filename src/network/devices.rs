@@ -158,6 +158,12 @@ fn parse_address(payload: &[u8], index: u32) -> io::Result<Option<IpAddr>> {
     }
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_device(payload: &[u8]) -> String {
+    format!("{:?} {:?}", parse_link(payload).map(|device| device.up), parse_address(payload, 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

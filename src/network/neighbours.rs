@@ -300,6 +300,18 @@ fn parse_arp_table(table: &str, device: &str, address: IpAddr) -> Option<Entry> 
     })
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_neighbour(payload: &[u8]) -> String {
+    format!("{:?}", parse(payload).map(|entry| entry.and_then(|entry| entry.usable())))
+}
+
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_arp_table(table: &str) -> String {
+    format!("{:?}", parse_arp_table(table, "br-guest", IpAddr::from([192, 168, 77, 11])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

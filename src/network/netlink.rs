@@ -430,6 +430,17 @@ fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_datagram(datagram: &[u8], mut each: impl FnMut(u16, &[u8])) -> bool {
+    messages(datagram).all(|message| {
+        message.is_ok_and(|message| {
+            each(message.kind, message.payload);
+            true
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -345,6 +345,20 @@ fn parse_flowtable(attributes: &[u8]) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_nftables(attributes: &[u8]) -> String {
+    format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?}",
+        parse_chain(attributes),
+        parse_rule(attributes).map(|rule| rule.map(|rule| rule.comment)),
+        parse_set(attributes),
+        parse_elements(attributes),
+        parse_quota(attributes),
+        parse_flowtable(attributes)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,6 +105,12 @@ fn devices_of(payload: &[u8]) -> io::Result<Option<Vec<u32>>> {
     Ok(Some(found))
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_route(payload: &[u8]) -> String {
+    format!("{:?}", devices_of(payload))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -150,22 +150,48 @@ impl Database {
         self.watch(result)
     }
 
-    /// Writes the database anew (it goes through the log, of which `free` bytes may be used) and empties the log.
-    pub fn rebuild(&mut self, free: u64) -> Result<(), StoreError> {
+    /// Puts a copy in the place of the database, without what was removed from it, and empties the log. The copy goes
+    /// to the flash as it is made; all of it in memory would be too much for a small router. `Full` where there is no
+    /// room for it: nothing has changed then.
+    pub fn rebuild(&mut self, files: &Files) -> Result<(), StoreError> {
         self.refuse_if_damaged()?;
-        let result = (|| {
-            let pages = |pragma| self.conn.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
-            let used = pages("page_count")?.saturating_sub(pages("freelist_count")?);
-            let log = u64::from(used).saturating_mul(u64::from(PAGE_BYTES) + 24);
-            if free < log.saturating_add(u64::from(LOG_BYTES)) {
-                return Err(StoreError::Full);
-            }
-            self.conn.execute_batch("VACUUM")?;
-            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            Ok(())
-        })();
+        let copied = self.copy_to_new(files);
+        let result = match copied {
+            Ok(()) => self.change_over(files),
+            Err(error) => files.discard_new_database().map_err(StoreError::from).and(Err(error)),
+        };
         self.count_vacant();
         self.watch(result)
+    }
+
+    fn copy_to_new(&self, files: &Files) -> Result<(), StoreError> {
+        let new = files.start_new_database()?;
+        let pages = |pragma| self.conn.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+        let used = pages("page_count")?.saturating_sub(pages("freelist_count")?);
+        let size = u64::from(used).saturating_mul(u64::from(PAGE_BYTES));
+        if files.free_bytes()? < size.saturating_add(u64::from(LOG_BYTES)) {
+            return Err(StoreError::Full);
+        }
+        // With an empty log, each of the two files is all there is of the database.
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        let new = new.to_str().ok_or(std::io::ErrorKind::InvalidFilename).map_err(std::io::Error::from)?;
+        self.conn.execute("VACUUM INTO ?1", [new])?;
+        Ok(())
+    }
+
+    fn change_over(&mut self, files: &Files) -> Result<(), StoreError> {
+        // The old file stays as it is when it is let go.
+        drop(std::mem::replace(&mut self.conn, Connection::open_in_memory()?));
+        let changed = files.finish_new_database();
+        let opened = connect(&files.database()).and_then(|conn| {
+            make_durable(&conn)?;
+            Ok(conn)
+        });
+        match opened {
+            Ok(conn) => self.conn = conn,
+            Err(error) => return Err(StoreError::Corrupt(format!("store.db does not open again: {error}"))),
+        }
+        Ok(changed?)
     }
 
     /// Checkpoints and closes. A damaged database is left as it is.

@@ -41,6 +41,7 @@ pub(super) fn key(state_dir: &Path, name: &str) -> PathBuf {
 }
 
 /// The paths of one state directory.
+#[derive(Clone)]
 pub(super) struct Files {
     dir: PathBuf,
 }
@@ -115,12 +116,18 @@ impl Files {
     /// Removes a database whose making was interrupted, and makes its file anew, empty and with the right
     /// mode: SQLite gives the files beside it the same.
     pub fn start_new_database(&self) -> io::Result<PathBuf> {
+        self.discard_new_database()?;
         let new = self.new_database();
-        for leftover in ["", "-wal", "-journal"] {
-            remove_if_there(&suffixed(&new, leftover))?;
-        }
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         Ok(new)
+    }
+
+    /// Removes a database in the making.
+    pub fn discard_new_database(&self) -> io::Result<()> {
+        for file in ["", "-wal", "-journal"] {
+            remove_if_there(&suffixed(&self.new_database(), file))?;
+        }
+        Ok(())
     }
 
     /// Puts the complete new database in its place.

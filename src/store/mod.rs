@@ -65,6 +65,8 @@ pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use tidy::Kept;
 pub use usage::UsageRow;
 pub use vault::Vault;
+#[cfg(test)]
+pub(crate) use wal::{fuzz_wal, with_good_checksums};
 pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
@@ -104,7 +106,7 @@ struct Shared {
 
 enum Job {
     Do(Piece<'static>, Asker),
-    Rebuild { free: u64, tell: oneshot::Sender<Result<(), StoreError>> },
+    Rebuild(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -144,9 +146,10 @@ impl Store {
             }
         }
 
+        let own_files = files.clone();
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let waiting = run(&mut database, queue);
+            let waiting = run(&mut database, &own_files, queue);
             database.close();
             drop(lock);
             if let Some(waiting) = waiting {
@@ -226,8 +229,7 @@ impl Store {
     /// room for that: nothing has changed then.
     async fn rebuild(&self) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
-        let free = self.free_bytes()?;
-        self.0.jobs.send(Job::Rebuild { free, tell }).map_err(|_| StoreError::Closed)?;
+        self.0.jobs.send(Job::Rebuild(tell)).map_err(|_| StoreError::Closed)?;
         told.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -240,7 +242,7 @@ impl Store {
 
 /// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
 /// be told when it is done.
-fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
+fn run(database: &mut Database, files: &Files, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
     while let Ok(job) = queue.recv() {
         let mut next = Some(job);
         let mut pieces = Vec::new();
@@ -254,7 +256,7 @@ fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::S
                     pieces.push(piece);
                     askers.push(asker);
                 }
-                Job::Rebuild { free, tell } => rebuilding = Some((free, tell)),
+                Job::Rebuild(tell) => rebuilding = Some(tell),
                 Job::Close(waiting) => closing = Some(waiting),
             }
             if closing.is_none() && rebuilding.is_none() && pieces.len() < TOGETHER {
@@ -263,8 +265,8 @@ fn run(database: &mut Database, queue: mpsc::Receiver<Job>) -> Option<oneshot::S
         }
         let answers = database.write_together(pieces);
         askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.tell(answer));
-        if let Some((free, tell)) = rebuilding {
-            let _ = tell.send(database.rebuild(free));
+        if let Some(tell) = rebuilding {
+            let _ = tell.send(database.rebuild(files));
         }
         if closing.is_some() {
             return closing;

@@ -112,7 +112,8 @@ pub struct HistoryRow {
     pub note: Option<String>,
 }
 
-/// Of a tap: its k1 is ?1, and at ?2 it may become a payment of ?3 msat, where its limit counts from ?4.
+/// Of a tap: its k1 is ?1, and at ?2 it may become a payment of ?3 msat, where its limit counts from ?4. Refused where
+/// an amount is in another unit: `why_not` then tells.
 const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
     AND EXISTS (SELECT 1 FROM cards c WHERE c.id = card_taps.card AND c.enabled AND NOT c.wiped
         AND c.unit = 'sat' AND ?3 <= c.tx_max * 1000
@@ -351,7 +352,7 @@ impl Store {
     }
 }
 
-/// What a card has spent or reserved since then, and cannot have failed to.
+/// What counts against the limits of a card since then: payments that have not proven failed.
 pub(super) fn spent_since(db: &Connection, card: i64, since: Millis) -> Result<Msats, StoreError> {
     let mut by_unit = db.prepare_cached(
         "SELECT SUM(amount), unit FROM card_taps WHERE card = ?1 AND reserved_ms > ?2

@@ -8,7 +8,7 @@ use crate::units::{Allotment, Amount, Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::Row;
 
-macro_rules! integer_column {
+macro_rules! integer_to_column {
     ($($unit:ident),*) => {$(
         impl ToSql for $unit {
             fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -17,7 +17,11 @@ macro_rules! integer_column {
                 Ok(ToSqlOutput::from(value))
             }
         }
+    )*};
+}
 
+macro_rules! integer_from_column {
+    ($($unit:ident),*) => {$(
         impl FromSql for $unit {
             fn column_result(value: ValueRef<'_>) -> FromSqlResult<$unit> {
                 let value = value.as_i64()?;
@@ -27,7 +31,9 @@ macro_rules! integer_column {
     )*};
 }
 
-integer_column!(Sats, Msats, Millis, Allotment, UnixSeconds);
+integer_to_column!(Sats, Msats, Millis, Allotment, UnixSeconds);
+// Money is read together with its unit: see `money`.
+integer_from_column!(Millis, Allotment, UnixSeconds);
 
 /// The number; the unit has a column of its own.
 impl ToSql for Amount {
@@ -63,8 +69,8 @@ impl FromSql for Unit {
     }
 }
 
-/// What a row counts in is not known to this program, or is not what it counts in there: a newer one has written it.
-/// Nothing is reckoned with such an amount.
+/// A row has a unit that this program does not know, or that amounts of its kind do not have: a newer one has written
+/// it.
 #[derive(Debug, thiserror::Error)]
 #[error("amounts in '{0}' are not known here")]
 pub(super) struct UnitNotKnown(pub String);

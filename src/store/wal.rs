@@ -39,16 +39,20 @@ pub(super) fn inspect(path: &Path) -> io::Result<Wal> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Wal::Empty),
         file => file?,
     };
+    let length = file.metadata()?.len();
+    inspect_log(&mut BufReader::with_capacity(8192, file), length)
+}
+
+fn inspect_log(log: &mut impl Read, length: u64) -> io::Result<Wal> {
     // The first frame is written after the header has reached the medium: up to here nothing was
     // acknowledged.
-    if file.metadata()?.len() <= HEADER {
+    if length <= HEADER {
         return Ok(Wal::Empty);
     }
-    let mut log = BufReader::with_capacity(8192, file);
     let mut header = [0; 32];
     log.read_exact(&mut header)?;
     match Header::parse(&header) {
-        Ok(header) => inspect_frames(&mut log, &header),
+        Ok(header) => inspect_frames(log, &header),
         Err(what) => Ok(Wal::Damaged(format!("the header of store.db-wal has {what}"))),
     }
 }
@@ -180,4 +184,29 @@ fn fill(log: &mut impl Read, frame: &mut [u8]) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_wal(bytes: &[u8]) -> String {
+    format!("{:?}", inspect_log(&mut &bytes[..], bytes.len() as u64))
+}
+
+/// For `tests/fuzz`: the same log with every checksum as it should be.
+#[cfg(test)]
+pub(crate) fn with_good_checksums(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = |sum: Checksum| [sum.0.to_be_bytes(), sum.1.to_be_bytes()].concat();
+    let Some(mut sum) = bytes.get(..24).and_then(|header| continue_checksum((0, 0), header, false)) else {
+        return bytes;
+    };
+    if bytes.len() < 32 {
+        return bytes;
+    }
+    bytes[24..32].copy_from_slice(&end(sum));
+    for frame in bytes[32..].chunks_exact_mut(24 + 512) {
+        let body = continue_checksum(sum, &frame[..8], false);
+        sum = body.and_then(|sum| continue_checksum(sum, &frame[24..], false)).unwrap_or_default();
+        frame[16..24].copy_from_slice(&end(sum));
+    }
+    bytes
 }

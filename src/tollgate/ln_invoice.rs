@@ -151,6 +151,12 @@ pub fn state(progress: &Progress) -> &'static str {
     }
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_ask(body: &str) -> String {
+    format!("{:?}", asked(body))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,9 @@ mod notice;
 mod payment;
 pub mod session;
 
+#[cfg(test)]
+pub(crate) use payment::fuzz_body;
+
 use crate::config::{Config, Venue};
 use crate::ecash::Mints;
 use crate::json::json;

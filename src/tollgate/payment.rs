@@ -192,6 +192,12 @@ impl From<&Refusal> for Notice {
     }
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_body(body: &str) -> Option<String> {
+    token_in(body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

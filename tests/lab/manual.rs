@@ -4,7 +4,7 @@
 use std::io::{Error, Write};
 use tollgated::commands::{all, manual};
 
-const HEADING: &str = "### Commands\n\n";
+const HEADING: &str = "## Commands\n\n";
 
 fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -278,6 +278,30 @@ db.close()
 """
 
 
+def test_shop_that_was_closed_for_want_of_room_makes_some_by_itself(lab, small_disk, fault_mint):
+    """A store of the version before amounts had units, on a disk too full to upgrade it, most of it old records."""
+    daemon, fill, _ = small_disk
+    daemon.start()
+    daemon.command("grant", lab.guest.mac, "1h")
+    daemon.stop()
+    units = {"parts": "unit", "grants": "unit", "wallet_ops": "unit", "cards": "unit", "card_taps": "unit", "sessions": "value_unit"}
+    older = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in units.items()]
+    sold = f"""WITH RECURSIVE sale (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM sale WHERE number < 4000)
+        INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall)
+        SELECT 'sold long before ' || number, 1, '{lab.guest.mac}', 'guest', 5, 'milliseconds', 1, 1, 1 FROM sale"""
+    later = f"UPDATE moment SET service_ms = {100 * 86_400_000}"
+    store = os.path.join(daemon.state_dir, "store.db")
+    lab.router.run([sys.executable, "-c", EDIT, store, *older, sold, later, "PRAGMA user_version = 9"])
+    fill()
+    daemon.start()
+    assert store_state(daemon) == "STORE_FULL"
+    some = "import os, sys; os.truncate(sys.argv[1], os.path.getsize(sys.argv[1]) - 900 * 1024)"
+    lab.router.run([sys.executable, "-c", some, os.path.join(daemon.state_dir, "filler")])
+    wait_for(lambda: store_state(daemon) == "ok", 30)
+    wait_for(lambda: post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201, 5)
+    assert rows(daemon, "SELECT COUNT(*) AS old, MAX(unit) AS unit FROM grants WHERE reference LIKE 'sold %'") == [{"old": 0, "unit": None}]
+
+
 @pytest.mark.parametrize("short", [False, True], ids=["with-room", "short-of-room"])
 def test_old_records_go_before_the_shop_closes_for_want_of_room(lab, small_disk, fault_mint, short):
     daemon, _, _ = small_disk

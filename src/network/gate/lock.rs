@@ -131,6 +131,12 @@ fn parse(payload: &[u8]) -> io::Result<Option<Lock>> {
     Ok(device.filter(|_| is_ours).map(|device| Lock { device, family }))
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_lock(payload: &[u8]) -> String {
+    format!("{:?}", parse(payload))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,8 @@ mod ruleset;
 pub mod visit;
 mod snapshot;
 
+#[cfg(test)]
+pub(crate) use lock::fuzz_lock;
 pub use nft::NftGate;
 pub use plan::{GatedVenue, Plan, Station};
 pub(super) use ruleset::ADDRESS_TIMEOUT;

@@ -158,6 +158,15 @@ fn public(mut found: Vec<SocketAddr>, is_public: impl Fn(IpAddr) -> bool) -> Vec
     found
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_withdrawal(answer: &Value) -> String {
+    match Withdrawal::read(answer) {
+        Ok(withdrawal) => format!("{:?}", withdrawal.refuses(Sats(21))),
+        Err(why) => format!("{why:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,6 +107,16 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_link(text: &str) -> String {
+    let Some(link) = Link::parse(text) else { return String::new() };
+    let again = Link::of_url(&format!("{}{}", link.site.as_str(), link.path));
+    let is_same = again.is_some_and(|again| again.digest() == link.digest());
+    assert!(is_same || link.path.len() > MAX_LINK / 2, "{}", link.path);
+    format!("{:?} {}", link.own_tap("cards.example.com"), link.is_onion())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,8 @@ use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+#[cfg(test)]
+pub(crate) use {issuer::fuzz_withdrawal, link::fuzz_link};
 
 /// Links that a MAC may show.
 const TAPS: usize = 10;

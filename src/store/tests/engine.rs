@@ -256,8 +256,60 @@ async fn numbers_that_do_not_fit_a_column_are_refused() {
         })
         .await;
     assert!(too_large.is_err());
-    let negative = store.read(|tx| Ok(tx.query_row("SELECT -1", [], |row| row.get::<_, Sats>(0))?)).await;
+    let negative = store.read(|tx| Ok(tx.query_row("SELECT -1", [], |row| row.get::<_, Millis>(0))?)).await;
     assert!(negative.is_err());
+}
+
+#[tokio::test]
+async fn rebuilt_store_is_small_and_has_everything() {
+    let dir = Scratch::new();
+    let store = open(dir.path()).unwrap();
+    for number in 0..20 {
+        pay_with_note(&store, &format!("note {number}"), 20_000).await.unwrap();
+    }
+    store.write(|tx| Ok(tx.execute("DELETE FROM payment WHERE reference != 'note 7'", [])?)).await.unwrap();
+    let other = store.clone();
+    let (rebuilt, paid) = tokio::join!(store.rebuild(), pay(&other, "meanwhile"));
+    rebuilt.unwrap();
+    assert!(paid.unwrap());
+    assert!(pay(&store, "after").await.unwrap() && !pay(&store, "note 7").await.unwrap());
+    assert_eq!(references(&store).await.unwrap(), ["note 7", "meanwhile", "after"]);
+    assert!(fs::metadata(dir.file("store.db")).unwrap().len() < 40_000);
+    assert_eq!(fs::metadata(dir.file("store.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(dir.names(), ["lock", "store.db", "store.db-wal", "store.made"]);
+
+    let after = open(dir.as_after_power_cut().path()).unwrap();
+    assert_eq!(references(&after).await.unwrap(), ["note 7", "meanwhile", "after"]);
+    let mode =
+        store.read(|tx| Ok(tx.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?));
+    assert_eq!(mode.await.unwrap(), "wal");
+}
+
+#[test]
+fn rebuilding_keeps_no_copy_in_memory() {
+    let dir = Scratch::new();
+    let child = child("store::tests::engine::child_that_rebuilds", dir.path()).output().unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}
+
+#[tokio::test]
+async fn child_that_rebuilds() {
+    let Some(dir) = child_dir() else { return };
+    let store = open(&dir).unwrap();
+    for number in 0..80 {
+        pay_with_note(&store, &number.to_string(), 200_000).await.unwrap();
+    }
+    let peak = || {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    // An emulator has no such thing.
+    let before = fs::write("/proc/self/clear_refs", "5").ok().and_then(|()| peak());
+    store.rebuild().await.unwrap();
+    if let (Some(before), Some(after)) = (before, peak()) {
+        assert!(after - before < 4_000, "{before} kB, then {after} kB, for 16,000 kB");
+    }
 }
 
 #[tokio::test]
