@@ -35,7 +35,7 @@ pub fn run(
             "setup needs a configuration file that is named 'tollgate'".to_owned(),
         ));
     }
-    let uci = if flags.mode.undo { Uci::apart(dir) } else { Uci::at(dir) };
+    let uci = Uci::at(dir);
     let around = Surroundings::look(dir, uci.is_the_routers());
     let changes = match flags.mode.undo {
         true => undo(&uci)?,
@@ -70,7 +70,10 @@ pub fn run(
         writeln!(out, "nothing was changed")?;
         return Ok(false);
     }
+    // What was made goes, whatever else is not committed.
+    let aside = flags.mode.undo.then(|| uci.set_aside(&PACKAGES)).transpose()?;
     apply(&changes, &uci)?;
+    drop(aside);
     if uci.is_the_routers() {
         take_effect(out)?;
     }

@@ -3,7 +3,8 @@
 use super::SetupError;
 use crate::config::uci::{parse_large, UciFile};
 use std::fmt;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The router's own.
@@ -24,8 +25,26 @@ pub struct Uci {
     is_the_routers: bool,
 }
 
-/// Where changes of ours are kept apart from those that the operator has not committed.
-const APART: &str = "/tmp/.uci-tollgated";
+/// Where uci keeps what is not committed, a file a package, and where it waits while we commit.
+const STAGED: &str = "/tmp/.uci";
+const ASIDE: &str = "/tmp/.uci-tollgated";
+
+/// Changes of others that come back when this is dropped.
+pub struct SetAside(Vec<(PathBuf, PathBuf)>);
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        for (staged, aside) in &self.0 {
+            let changes = std::fs::read(aside).unwrap_or_default();
+            // Somebody may have made others meanwhile.
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(staged);
+            if file.and_then(|mut file| file.write_all(&changes)).is_ok() {
+                let _ = std::fs::remove_file(aside);
+            }
+        }
+        let _ = std::fs::remove_dir(ASIDE);
+    }
+}
 
 impl Uci {
     pub fn at(dir: &Path) -> Uci {
@@ -37,13 +56,20 @@ impl Uci {
         Uci { options, is_the_routers: false }
     }
 
-    /// As [`Uci::at`], blind to changes that are not committed: they stay, and are not committed with ours.
-    pub fn apart(dir: &Path) -> Uci {
-        let uci = Uci::at(dir);
-        match uci.is_the_routers {
-            true => Uci { options: vec!["-t".to_owned(), APART.to_owned()], ..uci },
-            false => uci,
+    /// Takes the router's uncommitted changes of these packages out of the way, until what is returned is dropped.
+    pub fn set_aside(&self, packages: &[&str]) -> std::io::Result<SetAside> {
+        let mut aside = SetAside(Vec::new());
+        if self.is_the_routers {
+            std::fs::create_dir_all(ASIDE)?;
+            for package in packages {
+                let (from, to) = (Path::new(STAGED).join(package), Path::new(ASIDE).join(package));
+                if from.exists() {
+                    std::fs::rename(&from, &to)?;
+                    aside.0.push((from, to));
+                }
+            }
         }
+        Ok(aside)
     }
 
     /// Whether this is the configuration that the router runs with.
@@ -90,7 +116,7 @@ impl Uci {
         }
     }
 
-    /// Leaves nothing in a staging directory that is not the router's own.
+    /// Leaves nothing in a directory that is not the router's own.
     pub fn tidy(&self) {
         if let Some(staging) = self.options.last() {
             let _ = std::fs::remove_dir_all(staging);

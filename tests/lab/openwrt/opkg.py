@@ -8,6 +8,8 @@
 - a conffile that was edited stays, the new one is put beside it as FILE-opkg; one that is unedited is replaced;
 - a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions are ordered as
   opkg orders them, `~` before everything;
+- the same version is installed again with `again=True` (--force-reinstall): that is `remove` and `install`, of which scripts are told
+  nothing but what their callers' command lines say;
 - remove: `prerm remove`, files, folders that are empty then, `postrm remove`, the package's own records; an edited conffile stays.
 """
 
@@ -31,9 +33,13 @@ class Opkg:
         self.root, self.arch, self.have = root, arch, set(installed)
         self.packages: dict[str, dict] = {}
         self.output = ""
+        self.called = "opkg"
 
-    def install(self, path: str, downgrade: bool = False) -> None:
+    def install(self, path: str, downgrade: bool = False, again: bool = False) -> None:
         package = read(path)
+        if again:
+            self.called = "opkg install --force-reinstall"
+            self.remove(package["control"]["Package"])
         control, name = package["control"], package["control"].get("Package")
         if not name:
             raise Refused("Malformed package file")
@@ -109,7 +115,7 @@ class Opkg:
             if script != "postrm":
                 raise Refused(f"no {script}")
             return
-        done = self.root.run("/bin/sh", "-c", f"{path} {arguments}", env={"PKG_ROOT": "/", "PKG_UPGRADE": "1" if upgrade else "0"}, check=False)
+        done = self.root.run("/bin/sh", "-c", f"{path} {arguments}; exit $?", *self.called.split(), "x", env={"PKG_ROOT": "/", "PKG_UPGRADE": "1" if upgrade else "0"}, check=False)
         self.output += done.out
         if done.code != 0:
             raise Refused(f"{script} script for package \"{name}\" failed: {done.code}\n{done.out}")
