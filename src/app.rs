@@ -24,7 +24,7 @@ use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::store::{Admission, KeyFile, Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
 use crate::units::Millis;
@@ -142,18 +142,16 @@ impl App {
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
+        let desk = Arc::new(Desk { site: site.clone(), reload });
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => {
-                let desk = Desk { site: site.clone(), reload };
-                Some(task::spawn(control::serve(listener, Arc::new(desk))))
-            }
+            Ok(listener) => Some(task::spawn(control::serve(listener, desk.clone()))),
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
             }
         };
         let now = clock.now();
-        let (edge, listeners) = (Edge::new(site.clone()), Listeners::default());
+        let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
         let mut app = App {
             path,
@@ -407,7 +405,7 @@ async fn open_shop(
 }
 
 /// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
-fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+fn admit_late(access: &Access) -> mpsc::Sender<Admission> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
     task::spawn(async move {

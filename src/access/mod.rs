@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota, Station};
-use crate::store::{NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
+use crate::store::{Admission, NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Amount, Millis, Sats, UnixSeconds};
 use grace::Graces;
 use litemap::LiteMap;
@@ -123,7 +123,11 @@ impl Access {
 
     /// Follows a session that the store has just changed: returns when the gate is open for it. The gate
     /// being refused by the machine does not lose the session: it is tried again until it works or is over.
-    pub async fn admit(&self, row: SessionRow) -> Session {
+    pub async fn admit(&self, admission: Admission) -> Session {
+        self.open_for(admission.into_row()).await
+    }
+
+    async fn open_for(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
             let (session, pass) = {

@@ -237,7 +237,7 @@ impl Access {
         let access = self.clone();
         let opening = task::spawn(async move {
             for row in rows {
-                access.admit(row).await;
+                access.open_for(row).await;
             }
         });
         let _ = tokio::time::timeout(OPENING, opening).await;

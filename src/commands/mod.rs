@@ -131,6 +131,19 @@ impl Command {
         format!("usage: {}", self.line())
     }
 
+    /// Where it is on the operator's HTTP interface.
+    pub fn paths(&self) -> &'static [&'static str] {
+        match self.reach {
+            Reach::Signed(paths, ..) | Reach::Http(paths, ..) => paths,
+            Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => &[],
+        }
+    }
+
+    /// Whether there is something to be said besides what the path names.
+    pub fn takes_more_than(&self, named: &[(String, String)]) -> bool {
+        expected(self.args).iter().any(|arg| named.iter().all(|(name, _)| *name != arg.member()))
+    }
+
     /// The words behind the command's name, if the line begins with that.
     fn rest<'w, 'l>(&self, words: &'l [&'w str]) -> Option<&'l [&'w str]> {
         let name: Vec<&str> = self.name.split(' ').collect();
@@ -169,6 +182,56 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
             handler(desk, &Given::from_words(command, rest)?).await
         }
     }
+}
+
+/// Who calls a command over HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub role: Role,
+    /// Whether it has shown just now that it may move money: it has the token.
+    pub may_sign: bool,
+}
+
+/// The command at a path of the operator's HTTP interface, and its arguments that the path names.
+pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(String, String)>)> {
+    let parts = || path.split('/').filter(|part| !part.is_empty());
+    all().find_map(|command| {
+        let named = command.paths().iter().find_map(|known| {
+            let (takes, known) = known.split_once(' ')?;
+            let known: Vec<&str> = known.split('/').filter(|part| !part.is_empty()).collect();
+            if takes != method || known.len() != parts().count() {
+                return None;
+            }
+            let is_arg = |part: &str| part.bytes().all(|byte| byte.is_ascii_uppercase());
+            let pairs = || known.iter().zip(parts());
+            pairs().all(|(known, part)| is_arg(known) || *known == part).then(|| {
+                let args = pairs().filter(|(known, _)| is_arg(known));
+                args.map(|(known, part)| (known.to_ascii_lowercase(), part.to_owned())).collect()
+            })
+        });
+        Some((command, named?))
+    })
+}
+
+/// Carries out a command that came over HTTP.
+pub async fn by_http(desk: &Desk, caller: Caller, given: &Given) -> Result<Value, CommandError> {
+    let command = given.command();
+    let handler = match &command.reach {
+        Reach::Signed(_, _, handler) if caller.may_sign => handler,
+        Reach::Signed(..) => {
+            let message = "this needs a signature that is not older than a minute";
+            return Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()));
+        }
+        Reach::Http(_, _, handler) => handler,
+        Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => {
+            let message = format!("'{}' is not for this interface", command.name);
+            return Err(CommandError::Missing("not_found", message));
+        }
+    };
+    if caller.role < command.role {
+        return Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)));
+    }
+    handler(desk, given).await
 }
 
 /// Does the daemon's part of a command of the shell.

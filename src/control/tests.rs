@@ -5,7 +5,7 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::clock::Clock;
-use crate::commands::{all, Reach};
+use crate::commands::{all, by_http, Caller, Command, Given, Reach, Role};
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
@@ -190,6 +190,40 @@ async fn what_is_for_the_shell_cannot_be_called_over_the_socket() {
     assert_eq!(desk.say(r#"{"errand":"wallet","args":["seed"]}"#).await, json!({}));
     let both = r#"{"command":"wallet","errand":"wallet","args":["seed"]}"#;
     assert_eq!(desk.say(both).await["code"], "usage");
+}
+
+#[tokio::test]
+async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
+    let mut desk = desk(true).await;
+    // Nobody reloads.
+    desk.reloads.close();
+    let ask = async |command: &'static Command, role, may_sign| {
+        let given = Given::from_members(command, &[], json!({})).unwrap();
+        let done = by_http(&desk.desk, Caller { role, may_sign }, &given).await;
+        done.err().map_or_else(String::new, |error| error.code().to_owned())
+    };
+    for command in all() {
+        let by_owner = ask(command, Role::Owner, false).await;
+        let by_viewer = ask(command, Role::Viewer, true).await;
+        match command.reach {
+            Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => {
+                assert_eq!(
+                    (by_owner.as_str(), by_viewer.as_str()),
+                    ("not_found", "not_found"),
+                    "{}",
+                    command.name
+                );
+                assert_eq!(ask(command, Role::Owner, true).await, "not_found", "{}", command.name);
+            }
+            Reach::Signed(..) => assert_eq!(by_owner, "fresh_signature_needed", "{}", command.name),
+            Reach::Http(..) => {
+                assert!(!["not_found", "forbidden", "fresh_signature_needed"].contains(&by_owner.as_str()));
+            }
+        }
+        if !command.paths().is_empty() {
+            assert_eq!(by_viewer == "forbidden", command.role > Role::Viewer, "{}", command.name);
+        }
+    }
 }
 
 #[tokio::test]

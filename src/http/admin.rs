@@ -1,19 +1,19 @@
-//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for whoever
-//! has the bearer token of `token_file`.
+//! The operator's interface over HTTP: the commands of the list that reach so far, under `/api` and `/admin` of the admin
+//! listener, for who has the bearer token of `token_file`.
 
 use super::answer::{self, Answer};
+use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::card::{CardError, Cards};
+use crate::commands::{at_path, by_http, Caller, Command, CommandError, Given, Role};
+use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::shop::Site;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -25,120 +25,83 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
-/// `POST /admin/cards`, and as other card servers call it, `POST /api/createboltcard`.
-pub fn create(edge: Arc<Edge>, sent: Sent) -> Answering {
+/// A command of the operator's list, at its path.
+pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
-        let cards = match cards(&edge.site) {
-            Ok(cards) => cards,
-            Err(closed) => return *closed,
+        let method = match *sent.method() == Method::HEAD {
+            true => Method::GET,
+            false => sent.method().clone(),
         };
-        match json_body(sent).await {
-            Ok(order) => told(cards.create(&order).await),
-            Err(answer) => answer,
-        }
-    })
-}
-
-pub fn list(edge: Arc<Edge>, _: Sent) -> Answering {
-    Box::pin(async move {
-        match cards(&edge.site) {
-            Ok(cards) => told(cards.list().await),
-            Err(closed) => *closed,
-        }
-    })
-}
-
-pub fn show(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.show(id).await })
-}
-
-pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.history(id).await })
-}
-
-pub fn enable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.enable(id, true).await })
-}
-
-pub fn disable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.enable(id, false).await })
-}
-
-pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.wipe(id).await })
-}
-
-pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.reprogram(id).await })
-}
-
-pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        let (cards, id) = match card(&edge.site, &sent) {
-            Ok(found) => found,
-            Err(answer) => return *answer,
+        let Some((command, named)) = at_path(method.as_str(), sent.path()) else {
+            let message = "there is nothing here, or it takes another method";
+            return error(StatusCode::NOT_FOUND, "not_found", message);
         };
-        match json_body(sent).await {
-            Ok(order) => told(cards.limit(id, &order).await),
-            Err(answer) => answer,
+        match carried_out(&edge, command, named, sent).await {
+            Ok(value) => answer::json(StatusCode::OK, &value),
+            // Cards were there before the one body of errors.
+            Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
+                error(status, &code, &message)
+            }
+            Err(Refusal { status, code, message }) => {
+                ErrorBody { code: &code, message: &message, details: &[] }.answer(status)
+            }
         }
     })
 }
 
-/// Does something with the card that the path names.
-fn with_card<F>(edge: Arc<Edge>, sent: Sent, act: impl FnOnce(Cards, i64) -> F + Send + 'static) -> Answering
-where
-    F: Future<Output = Result<Value, CardError>> + Send,
-{
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(act(cards.clone(), id).await),
-            Err(answer) => *answer,
+struct Refusal {
+    status: StatusCode,
+    code: String,
+    message: String,
+}
+
+async fn carried_out(
+    edge: &Edge,
+    command: &'static Command,
+    mut named: Vec<(String, String)>,
+    sent: Sent,
+) -> Result<Value, Refusal> {
+    let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
+        true => json_body(sent).await?,
+        false => {
+            named.extend(pairs(sent.query()));
+            json!({})
         }
+    };
+    let owner = Caller { role: Role::Owner, may_sign: true };
+    let done = match Given::from_members(command, &named, body) {
+        Ok(given) => by_http(&edge.desk, owner, &given).await,
+        Err(error) => Err(error),
+    };
+    done.map_err(|error| Refusal {
+        status: status_of(&error),
+        code: error.code().to_owned(),
+        message: error.to_string(),
     })
 }
 
-/// Whatever else is asked for among the operator's paths.
-pub fn nothing(_: Arc<Edge>, _: Sent) -> Answering {
-    let message = "there is nothing here, or it takes another method";
-    Box::pin(std::future::ready(error(StatusCode::NOT_FOUND, "not_found", message)))
-}
-
-fn cards(site: &Site) -> Result<&Cards, Box<Answer>> {
-    let cards = site.shop.as_ref().and_then(|shop| shop.cards.as_ref());
-    cards.map_err(|closed| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause)))
-}
-
-/// The cards, and the number of the one that the path names.
-fn card<'a>(site: &'a Site, sent: &Sent) -> Result<(&'a Cards, i64), Box<Answer>> {
-    let cards = cards(site)?;
-    let id = sent.rest.parse().map_err(|_| Box::new(told(Err(CardError::NoSuchCard))))?;
-    Ok((cards, id))
-}
-
-fn told(done: Result<Value, CardError>) -> Answer {
-    match done {
-        Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(err) => error(status_of(&err), err.code(), &err.to_string()),
-    }
-}
-
-async fn json_body(sent: Sent) -> Result<Value, Answer> {
-    let text = sent.text().await.map_err(|answer| {
-        error(answer.status(), "invalid_input", "the body is too large, no text, or does not come")
-    })?;
+async fn json_body(sent: Sent) -> Result<Value, Refusal> {
+    let refusal = |status, message: &str| Refusal {
+        status,
+        code: "invalid_input".to_owned(),
+        message: message.to_owned(),
+    };
+    let text = sent.text().await;
+    let text =
+        text.map_err(|answer| refusal(answer.status(), "the body is too large, no text, or does not come"))?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     value
         .filter(Value::is_object)
-        .ok_or_else(|| error(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object"))
+        .ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "the body is no JSON object"))
 }
 
-fn status_of(err: &CardError) -> StatusCode {
-    match err {
-        CardError::Input(_) => StatusCode::BAD_REQUEST,
-        CardError::NoSuchCard => StatusCode::NOT_FOUND,
-        CardError::NoCards => StatusCode::CONFLICT,
-        CardError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+fn status_of(error: &CommandError) -> StatusCode {
+    match error {
+        CommandError::Usage(_) | CommandError::Input(..) => StatusCode::BAD_REQUEST,
+        CommandError::Forbidden(..) => StatusCode::FORBIDDEN,
+        CommandError::Missing(..) => StatusCode::NOT_FOUND,
+        CommandError::Refused(..) | CommandError::Answered(..) => StatusCode::CONFLICT,
+        CommandError::Closed(..) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -79,7 +79,6 @@ impl Asker {
 
     pub fn client(&self) -> Client<'_> {
         Client {
-            config: &self.config,
             venue: &self.venue,
             mac: self.mac,
             caller: self.caller.as_ref(),

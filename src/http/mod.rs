@@ -41,6 +41,7 @@ pub use listeners::{Listeners, Wanted};
 #[cfg(test)]
 pub(crate) use origin::host_of;
 
+use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
@@ -53,6 +54,7 @@ const LONG_PAYMENTS: usize = 16;
 /// What the routes can reach.
 pub struct Edge {
     site: Arc<Site>,
+    desk: Arc<Desk>,
     neighbours: Neighbours,
     crowd: Crowd,
     /// Places for payments that are longer than usual.
@@ -60,12 +62,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub fn new(site: Arc<Site>) -> Arc<Edge> {
+    pub fn new(desk: Arc<Desk>) -> Arc<Edge> {
+        let site = desk.site.clone();
         let customers = site.shop.as_ref().ok().cloned();
         let crowd = Crowd::new(Budget::of_this_machine(), site.connection_count(), move || {
             customers.as_ref().map(Shop::customers).unwrap_or_default()
         });
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
-        Arc::new(Edge { site, neighbours: Neighbours::default(), crowd, long_payments })
+        Arc::new(Edge { site, desk, neighbours: Neighbours::default(), crowd, long_payments })
     }
 }

@@ -27,6 +27,10 @@ impl Sent {
         self.request.headers()
     }
 
+    pub fn path(&self) -> &str {
+        self.request.uri().path()
+    }
+
     /// The text behind the `?`.
     pub fn query(&self) -> &str {
         self.request.uri().query().unwrap_or_default()

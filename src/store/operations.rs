@@ -11,7 +11,7 @@ use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::reference::Reference;
 use super::tokens::Holder;
 use super::values::{mint_of, money};
-use super::{Owner, SessionRow, Store, StoreError, Vault};
+use super::{Admission, Owner, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -79,7 +79,7 @@ pub struct OpRow {
 #[derive(Clone)]
 pub enum Known {
     Open(OpRow),
-    Done { amount: Sats, session: Option<SessionRow>, result: Option<String> },
+    Done { amount: Sats, session: Option<Admission>, result: Option<String> },
     Failed { result: Option<String> },
 }
 
@@ -177,7 +177,7 @@ impl Store {
         op: i64,
         came: Option<NewProofs>,
         result: Option<String>,
-    ) -> Result<Option<SessionRow>, StoreError> {
+    ) -> Result<Option<Admission>, StoreError> {
         self.op_end(op, came, OpState::Done, result).await
     }
 
@@ -192,7 +192,7 @@ impl Store {
         came: Option<NewProofs>,
         state: OpState,
         result: Option<String>,
-    ) -> Result<Option<SessionRow>, StoreError> {
+    ) -> Result<Option<Admission>, StoreError> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {

@@ -12,7 +12,7 @@ use super::cards::LIMIT_WINDOW;
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::values::{money, money_if_any};
-use super::{time, KeysOwner, SessionRow, Store, StoreError};
+use super::{time, Admission, KeysOwner, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
 
@@ -210,7 +210,7 @@ impl Store {
         k1: [u8; 32],
         amount: Msats,
         grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
-    ) -> Result<Result<SessionRow, ReserveResult>, StoreError> {
+    ) -> Result<Result<Admission, ReserveResult>, StoreError> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let spent = tx

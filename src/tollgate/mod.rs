@@ -15,7 +15,7 @@ pub mod session;
 #[cfg(test)]
 pub(crate) use payment::fuzz_body;
 
-use crate::config::{Config, Venue};
+use crate::config::Venue;
 use crate::ecash::Mints;
 use crate::json::json;
 use crate::mac::MacAddr;
@@ -51,7 +51,6 @@ struct SharedTollGate {
 /// Who asks.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
-    pub config: &'a Config,
     pub venue: &'a Venue,
     /// Unknown where the neighbour table does not have the asking address.
     pub mac: Option<MacAddr>,

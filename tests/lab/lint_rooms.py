@@ -1,7 +1,7 @@
 """Checks what the compiler does not: that a room uses only rooms above it, and a few words that may not occur.
 
-Usage: lint_rooms.py SRC. The rooms and their order are those of `lib.rs`. A comment line there is the heading of a group;
-the rooms of a group whose heading says so never use each other. `app` and `main` may use all.
+Usage: lint_rooms.py SRC. The rooms and their order are those of `lib.rs`. A comment line there is the heading of a
+group; the rooms of a group whose heading says so never use each other. `app` and `main` may use all.
 Comments, strings and test code (`#[cfg(test)]` items, `tests.rs`) are left out.
 """
 

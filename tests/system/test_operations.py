@@ -262,6 +262,32 @@ def test_the_profile_does_nothing_in_another_shell(lab):
         assert done.out == "on\n", shell
 
 
+def test_the_operators_http_interface_has_the_commands_that_reach_so_far(lab, daemon):
+    with open(os.path.join(daemon.state_dir, "admin.token")) as file:
+        headers = {"Authorization": f"Bearer {file.read().strip()}"}
+
+    def ask(method, path, body=None, status=200):
+        sent = json.dumps(body).encode() if body is not None else b""
+        answer = http_client.exchange(lab.router.connect("127.0.0.1", ADMIN_PORT), method, path, "127.0.0.1", headers, sent)
+        assert answer.status == status, (path, answer)
+        return answer.json()
+
+    assert ask("GET", "/admin/status")["version"] == daemon.ask("status")["data"]["version"]
+    granted = ask("POST", "/admin/grant", {"mac": lab.guest.mac, "amount": "30m", "venue": "guest"})
+    assert granted == {"mac": lab.guest.mac, "venue": "guest", "remaining_seconds": 1800} and lab.guest.online()
+    (session,) = ask("GET", "/admin/sessions?venue=guest")
+    assert session["mac"] == lab.guest.mac and ask("GET", "/admin/sessions?venue=hall") == []
+    assert ask("POST", "/admin/revoke", {"mac": lab.guest.mac})["revoked"] is True and not lab.guest.online()
+    assert ask("POST", "/admin/reload")["reloaded"] is True
+    refused = ask("POST", "/admin/revoke", {"mac": lab.guest.mac}, 404)["error"]
+    assert refused["code"] == "no_session" and lab.guest.mac in refused["message"] and refused["request_id"]
+    for body, code in (({}, "usage"), ({"mac": "x", "amount": "1h"}, "invalid_mac"), ({"mac": lab.guest.mac}, "usage"), ([], "invalid_input")):
+        assert ask("POST", "/admin/grant", body, 400)["error"]["code"] == code
+    for name in ("run", "setup", "wiring", "gate/release", "wallet/seed", "wallet/restore", "wallet/send", "wallet/receive", "grant/"):
+        for method in ("GET", "POST") if name != "grant/" else ("GET",):
+            assert ask(method, f"/admin/{name}", {}, 404)["code"] == "not_found"
+
+
 def test_control_socket_survives_nonsense(lab, daemon):
     for line in (b"", b"\n", b"nonsense\n", b"[]\n", b'{"command": 5}\n', b'{"command":"grant","args":{}}\n', b"\xff\xfe\n", b"x" * 100_000 + b"\n"):
         with socket.socket(socket.AF_UNIX) as sock:

@@ -28,7 +28,7 @@ use super::seed::Seed;
 use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
-use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use crate::store::{Admission, Balance, KeyFile, NewProofs, OpKind, PartRow, Store, StoreError};
 use crate::task;
 use litemap::LiteMap;
 use receive::Running;
@@ -46,7 +46,7 @@ struct Shared {
     mints: Mints,
     seed: Arc<Seed>,
     /// Gets the sessions that come about when nobody waits for them.
-    sessions: mpsc::Sender<SessionRow>,
+    sessions: mpsc::Sender<Admission>,
     running: Mutex<LiteMap<String, Running>>,
     suspects: Arc<Suspects>,
     /// Held while proofs of ours are chosen and put to use.
@@ -74,7 +74,7 @@ impl Wallet {
         store: Store,
         mints: Mints,
         seed: Arc<Seed>,
-        sessions: mpsc::Sender<SessionRow>,
+        sessions: mpsc::Sender<Admission>,
     ) -> Result<Wallet, StoreError> {
         let open = store.open_ops().await?;
         let to_adopt = store.parts_to_adopt().await?;

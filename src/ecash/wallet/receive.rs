@@ -13,7 +13,7 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::ecash::wire::ProofState;
-use crate::store::{Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, Reference, SessionRow};
+use crate::store::{Admission, Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, Reference};
 use crate::task;
 use crate::units::Sats;
 use litemap::LiteMap;
@@ -33,7 +33,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 pub enum Received {
     /// It is ours. With a grant: the session as the store has it, which the caller hands to `Access::admit`. It is
     /// the session of whoever posted the token first.
-    Done { net: Sats, session: Option<SessionRow> },
+    Done { net: Sats, session: Option<Admission> },
     /// Not taken.
     Refused(Refusal),
     /// Sent, and the outcome is not known; being found out without anybody doing anything about it.
@@ -272,7 +272,7 @@ impl Wallet {
     }
 
     /// Commits what came; it is ours already, so this is tried until it works.
-    pub(super) async fn keep(&self, op: i64, mint: &MintUrl, proofs: &[Proof]) -> Option<SessionRow> {
+    pub(super) async fn keep(&self, op: i64, mint: &MintUrl, proofs: &[Proof]) -> Option<Admission> {
         let came = takings(mint, proofs);
         loop {
             match self.0.store.op_done(op, Some(came.clone()), None).await {
@@ -302,7 +302,7 @@ struct Waiter {
     news: NewsReceiver,
     is_first: bool,
     told: bool,
-    sessions: mpsc::Sender<SessionRow>,
+    sessions: mpsc::Sender<Admission>,
 }
 
 impl Waiter {

@@ -147,7 +147,7 @@ impl TokenEngine {
         match tokio::time::timeout_at(gate, admitted).await {
             Ok(Ok(session)) if session.is_running() => {
                 log::info!("{mac} is online with {} {}", row.allotment.0, row.metric.as_str());
-                Ok((session, row.ticket))
+                Ok((session, row.into_row().ticket))
             }
             // It was posted again after its session.
             Ok(Ok(_)) => Err(Refusal::Spent.into()),
