@@ -36,6 +36,7 @@ FILES = {
     "etc/profile.d/tollgated.sh": (0o644, "openwrt/files/tollgated.profile"),
     "etc/tollgate": (0o700, None),
     "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
+    "lib/upgrade/tollgated.sh": (0o644, "openwrt/files/tollgated.upgrade"),
     "usr/sbin/tollgated": (0o755, ""),  # the binary
 }
 CONFFILES = "/etc/config/tollgate\n"

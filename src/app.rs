@@ -105,6 +105,7 @@ struct App {
     edge: Arc<Edge>,
     listeners: Listeners,
     uplinks: Uplinks,
+    tls: Tls,
     housekeeping: Housekeeping,
     /// When the store was last tried.
     opened: Millis,
@@ -129,7 +130,7 @@ impl App {
         let mints = Mints::new(tls.clone(), clock.clone(), events);
         let uplinks = Uplinks::read();
         let plan = plan(&config, &uplinks);
-        let site = match open_shop(&config, &clock, &mints, tls, plan, receiver.clone()).await {
+        let site = match open_shop(&config, &clock, &mints, tls.clone(), plan, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -148,8 +149,18 @@ impl App {
         let now = clock.now();
         let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
-        let mut app =
-            App { path, config: sender, site, edge, listeners, uplinks, housekeeping, opened: now, clock };
+        let mut app = App {
+            path,
+            config: sender,
+            site,
+            edge,
+            listeners,
+            uplinks,
+            tls,
+            housekeeping,
+            opened: now,
+            clock,
+        };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -244,6 +255,7 @@ impl App {
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
                 self.uplinks = Uplinks::read();
+                renew(&self.tls, &config);
                 let replanned = self.site.gatekeeper.replan(plan(&config, &self.uplinks));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
                     cards::configure(cards.backends(), &config).await;
@@ -273,33 +285,33 @@ impl App {
         let disabled = !new.main.enabled;
         new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
-            (
-                main.state_dir.clone(),
-                main.run_dir.clone(),
-                (main.log_target, main.log_format),
-                main.ca_file.clone(),
-            )
+            (main.state_dir.clone(), main.run_dir.clone(), (main.log_target, main.log_format))
         };
         let moved = fixed(&old.main) != fixed(&new.main);
         let named = {
             let files = |config: &Config| {
-                [config.lightning.secret_file.clone(), Some(config.admin.token_file.clone())]
+                let secret = config.lightning.secret_file.clone();
+                [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())]
             };
             let (before, now) = (files(&old), files(&new));
-            now.iter().flatten().any(|file| {
-                !before.iter().flatten().any(|known| known == file) && !file.starts_with(&old.main.state_dir)
-            })
+            let known = |file: &Path| {
+                let mut folders = before.iter().flatten().map(|known| known.parent());
+                folders.any(|folder| folder == file.parent()) || file.starts_with(&old.main.state_dir)
+            };
+            now.iter().flatten().any(|file| !known(file))
         };
         let log;
-        (new.main.state_dir, new.main.run_dir, log, new.main.ca_file) = fixed(&old.main);
+        (new.main.state_dir, new.main.run_dir, log) = fixed(&old.main);
         (new.main.log_target, new.main.log_format) = log;
         let waiting = [
             disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
             moved.then_some(
-                "state_dir, run_dir, log_target, log_format and ca_file change only when the service is restarted",
+                "state_dir, run_dir, log_target and log_format change only when the service is restarted",
             ),
-            // A jail has the files that were named when it was made.
-            named.then_some("another file is named: under procd it is seen when the service is restarted"),
+            // A jail has the folders of the files that were named when it was made.
+            named.then_some(
+                "a file in another folder is named: under procd it is seen when the service is restarted",
+            ),
         ];
         waiting.iter().flatten().for_each(|text| log::warn!("{text}"));
         log::set_max_level(new.main.log_level);
@@ -403,7 +415,9 @@ async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
 
 /// Fills in the devices of venues that name a network of netifd.
 fn resolved(mut config: Config) -> Config {
-    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH)) {
+    let run_dir = config.main.run_dir.clone();
+    let attached = |network: &str| netifd::attached(&run_dir, network);
+    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH), &attached) {
         log::warn!("{problem}");
     }
     config
@@ -441,11 +455,25 @@ fn text(path: &Path, problem: &Problem) -> String {
 /// The roots that mints' certificates must lead to. Without the operator's extra certificates some mints
 /// could not be reached; with less than the public ones none could.
 fn tls(config: &Config) -> Option<Tls> {
-    let extra = config.main.ca_file.as_deref().and_then(|file| {
-        std::fs::read(file).map_err(|err| log::error!("ca_file {}: {err}", file.display())).ok()
-    });
-    let with_extra = Tls::new(extra.as_deref()).map_err(|err| log::error!("ca_file: {err}"));
+    let with_extra = Tls::new(extra_ca(config).as_deref()).map_err(|err| log::error!("ca_file: {err}"));
     with_extra.or_else(|()| Tls::new(None)).map_err(|err| log::error!("{err}")).ok()
+}
+
+/// Reads the operator's extra certificates again: a renewed file is another one of the same name. Where they cannot be
+/// used, those before stay.
+fn renew(tls: &Tls, config: &Config) {
+    let extra = extra_ca(config);
+    if extra.is_none() && config.main.ca_file.is_some() {
+        return;
+    }
+    if let Err(err) = tls.renew(extra.as_deref()) {
+        log::error!("ca_file: {err}");
+    }
+}
+
+fn extra_ca(config: &Config) -> Option<Vec<u8>> {
+    let file = config.main.ca_file.as_deref()?;
+    std::fs::read(file).map_err(|err| log::error!("ca_file {}: {err}", file.display())).ok()
 }
 
 fn texts(path: &Path, problems: &[Problem]) -> Vec<String> {

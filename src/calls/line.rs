@@ -132,7 +132,7 @@ mod tests {
                 }
             }
         });
-        let to = Destination::new(url, Tls::new(None).unwrap().config());
+        let to = Destination::new(url, Tls::new(None).unwrap());
         (Line::new(to, Duration::from_secs(60), 1024), connections)
     }
 

@@ -6,6 +6,7 @@
 
 mod destination;
 mod line;
+mod name_servers;
 mod pinned;
 mod tls;
 

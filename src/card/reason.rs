@@ -24,6 +24,9 @@ pub enum Reason {
     /// The code stays as it is.
     #[error("this link is for the Bolt Card app; it is not used up")]
     Browser,
+    /// The chip has the keys of another card: no app could write it. The code stays as it is.
+    #[error("this chip is card {0}: wipe it first")]
+    ChipOf(i64),
     #[error("the UID must be 14 hex digits")]
     NoUid,
     #[error("k1 and pr are needed")]

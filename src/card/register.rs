@@ -8,7 +8,9 @@ use super::keys::CardKeys;
 use super::{links, lock, Cards, Reason};
 use crate::hex;
 use crate::json::json;
-use crate::store::{CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TapState};
+use crate::store::{
+    CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TakenKeys, TapState,
+};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -109,12 +111,15 @@ impl Cards {
         };
         let names_chip = uid.is_some();
         let taken = self.0.store.take_card_keys(Sha256::digest(code).into(), uid).await;
-        let (card, keys) = taken
-            .map_err(|err| {
-                log::error!("card: keys cannot be handed out: {err}");
-                Reason::NotNow
-            })?
-            .ok_or(Reason::NoCode)?;
+        let taken = taken.map_err(|err| {
+            log::error!("card: keys cannot be handed out: {err}");
+            Reason::NotNow
+        })?;
+        let (card, keys) = match taken {
+            TakenKeys::Handed(handed) => handed,
+            TakenKeys::ChipOf(card) => return Err(Reason::ChipOf(card)),
+            TakenKeys::None => return Err(Reason::NoCode),
+        };
         let base = links::of_card(&config.domain, card.id);
         let mut answer = json!({
             "protocol_name": "create_bolt_card_response",

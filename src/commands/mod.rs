@@ -53,7 +53,7 @@ pub const OTHERS: Duration = Duration::from_secs(60);
 pub struct Command {
     /// The words that call it: `card create`.
     pub name: &'static str,
-    /// What it takes, as [`given`] reads it: `MAC AMOUNT [--venue NAME]`.
+    /// What it takes, as [`Given`] reads it: `MAC AMOUNT [--venue NAME]`.
     pub args: &'static str,
     /// The least role that may call it.
     pub role: Role,

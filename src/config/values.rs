@@ -184,8 +184,8 @@ pub fn device(text: &str) -> Parsed<String> {
 
 /// The name of a section `config interface` in `/etc/config/network`.
 pub fn network(text: &str) -> Parsed<String> {
-    let good = (1..=MAX_DEVICE).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let good =
+        (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match good {
         true => Ok(text.to_owned()),
         false => Err(format!(

@@ -44,7 +44,7 @@ impl MintClient {
     }
 
     fn with_timeout(url: MintUrl, tls: &Tls, timeout: Duration) -> MintClient {
-        let line = Line::new(Destination::new(url, tls.config()), timeout, MAX_ANSWER);
+        let line = Line::new(Destination::new(url, tls.clone()), timeout, MAX_ANSWER);
         MintClient { line, legacy_signatures: AtomicBool::new(false) }
     }
 

@@ -76,7 +76,7 @@ impl QuoteWatch {
         let (commands, receive_commands) = mpsc::unbounded_channel();
         let (events, receive_events) = mpsc::channel(64);
         let task = Task {
-            to: Destination::new(mint.clone(), tls.config()),
+            to: Destination::new(mint.clone(), tls.clone()),
             mint,
             commands: receive_commands,
             events,

@@ -37,7 +37,7 @@ impl Peer {
         value.set_sensitive(true);
         let tls = match account.pin {
             Some(pin) => pinned(pin)?,
-            None => tls.config(),
+            None => tls.clone(),
         };
         Some(Peer {
             to: Destination::new(Url::parse(&account.url).ok()?, tls),

@@ -6,7 +6,8 @@ use crate::config::uci::{Section, UciFile, Value};
 
 /// Everything we make is named so ...
 pub const PREFIX: &str = "tollgate_";
-/// ... and, outside our own package, carries this option.
+/// ... and carries this option, outside our own package and the firewall's: fw4 complains of options that it does not
+/// know, so its sections are ours by the name that they show.
 pub const MARK: &str = "tollgate";
 
 /// A section as it should be.
@@ -22,12 +23,14 @@ pub struct Wanted {
 pub enum Wish {
     One(String),
     List(Vec<String>),
+    /// Only where nothing is set: what the operator chose stays.
+    Unless(String),
 }
 
 impl Wanted {
     pub fn new(package: &'static str, name: &str, kind: &'static str) -> Wanted {
         let mut wanted = Wanted { package, name: name.to_owned(), kind, options: Vec::new() };
-        if package != "tollgate" {
+        if !matches!(package, "tollgate" | "firewall") {
             wanted.options.push((MARK, Wish::One("1".to_owned())));
         }
         wanted
@@ -35,6 +38,11 @@ impl Wanted {
 
     pub fn with(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
         self.options.push((option, Wish::One(value.into())));
+        self
+    }
+
+    pub fn with_unless(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+        self.options.push((option, Wish::Unless(value.into())));
         self
     }
 
@@ -59,30 +67,47 @@ impl Wanted {
             let path = format!("{path}.{option}");
             let current = found.and_then(|section| section.option(option));
             match wish {
-                Wish::One(value) => {
-                    if !matches!(current, Some(Value::One(item)) if item.text == *value) {
-                        changes.push(Change::Set(path, value.clone()));
-                    }
+                Wish::One(value) if !current.is_some_and(|current| says(current, value)) => {
+                    changes.push(Change::Set(path, value.clone()));
                 }
+                Wish::Unless(value) if current.is_none() => changes.push(Change::Set(path, value.clone())),
+                Wish::One(_) | Wish::Unless(_) => {}
                 Wish::List(values) => {
-                    let same = matches!(current, Some(Value::List(items))
-                        if items.iter().map(|item| &item.text).eq(values.iter()));
-                    if !same {
-                        if current.is_some() {
-                            changes.push(Change::Delete(path.clone()));
-                        }
-                        changes.extend(values.iter().map(|v| Change::AddList(path.clone(), v.clone())));
-                    }
+                    let there = found.map(|section| words(section, option)).unwrap_or_default();
+                    let missing = values.iter().filter(|value| !there.contains(&value.as_str()));
+                    changes.extend(missing.map(|value| Change::AddList(path.clone(), value.clone())));
                 }
             }
+        }
+        if self.package == "firewall" && found.is_some_and(|section| section.option(MARK).is_some()) {
+            changes.push(Change::Delete(format!("{path}.{MARK}")));
         }
         Ok(changes)
     }
 }
 
+/// Whether an option says this, in any spelling: as a list of its words, or with another word for yes.
+fn says(current: &Value, value: &str) -> bool {
+    let is_yes = |word: &str| matches!(word, "1" | "yes" | "on" | "true" | "enabled");
+    match current {
+        Value::One(item) => item.text == value || (value == "1" && is_yes(&item.text)),
+        Value::List(items) => {
+            let words = items.iter().flat_map(|item| item.text.split_ascii_whitespace());
+            words.eq(value.split_ascii_whitespace())
+        }
+    }
+}
+
 /// Whether we made this section.
 pub fn is_ours(package: &str, section: &Section) -> bool {
-    section.name.starts_with(PREFIX) && (package == "tollgate" || text(section, MARK) == Some("1"))
+    let marked = || text(section, MARK) == Some("1");
+    let shown = || text(section, "name").is_some_and(|name| name.starts_with(MARK));
+    section.name.starts_with(PREFIX)
+        && match package {
+            "tollgate" => true,
+            "firewall" => shown() || marked() || words(section, "network") == [super::guest::NETWORK],
+            _ => marked(),
+        }
 }
 
 /// The first (or only) value of an option.
@@ -103,19 +128,23 @@ mod tests {
 
     fn zone() -> Wanted {
         Wanted::new("firewall", "tollgate_guest", "zone")
+            .with("name", "tollgate")
             .with("input", "REJECT")
             .with_list("network", "guest")
     }
 
+    fn changes(wanted: &Wanted, file: &str) -> Vec<String> {
+        let changes = wanted.changes(&parse(file.as_bytes()).unwrap()).unwrap();
+        changes.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn what_is_missing_is_made() {
-        let lines: Vec<String> =
-            zone().changes(&UciFile::default()).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(
-            lines,
+            changes(&zone(), ""),
             [
                 "uci set firewall.tollgate_guest='zone'",
-                "uci set firewall.tollgate_guest.tollgate='1'",
+                "uci set firewall.tollgate_guest.name='tollgate'",
                 "uci set firewall.tollgate_guest.input='REJECT'",
                 "uci add_list firewall.tollgate_guest.network='guest'",
             ]
@@ -124,9 +153,30 @@ mod tests {
 
     #[test]
     fn what_is_there_needs_nothing_and_an_addition_stays() {
-        let text = "config zone 'tollgate_guest'\n\toption tollgate '1'\n\toption input 'REJECT'\n\
-                    \tlist network 'guest'\n\toption log '1'\n";
-        assert_eq!(zone().changes(&parse(text.as_bytes()).unwrap()).unwrap(), []);
+        let text = "config zone 'tollgate_guest'\n\toption name 'tollgate'\n\toption input 'REJECT'\n\
+                    \tlist network 'guest'\n\tlist network 'more'\n\toption log '1'\n";
+        assert_eq!(changes(&zone(), text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn another_spelling_needs_no_change_and_what_the_operator_chose_stays() {
+        let wanted = Wanted::new("network", "tollgate_guest", "interface")
+            .with("proto", "static")
+            .with("protocols", "tcp udp")
+            .with("bridge_empty", "1")
+            .with_list("network", "guest")
+            .with_unless("leasetime", "2h");
+        let text = "config interface 'tollgate_guest'\n\toption tollgate '1'\n\tlist proto 'static'\n\
+                    \tlist protocols 'tcp'\n\tlist protocols 'udp'\n\toption bridge_empty 'on'\n\
+                    \toption network 'guest other'\n\toption leasetime '12h'\n";
+        assert_eq!(changes(&wanted, text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn fw4_keeps_no_option_that_it_does_not_know() {
+        let text = "config zone 'tollgate_guest'\n\toption tollgate '1'\n\toption name 'tollgate'\n\
+                    \toption input 'REJECT'\n\tlist network 'guest'\n";
+        assert_eq!(changes(&zone(), text), ["uci delete firewall.tollgate_guest.tollgate"]);
     }
 
     #[test]

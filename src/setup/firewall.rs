@@ -1,9 +1,12 @@
 //! Reading fw4's configuration and netifd's: which zone a device is in, which devices a zone has, and what leads
 //! past the gate.
 
+use super::answers::Subnet;
 use super::changes::{text, words};
+use super::guest;
+use super::subnets::{self, Taken};
 use crate::config::netifd;
-use crate::config::uci::{parse, Section, UciFile};
+use crate::config::uci::{parse_large, Section, UciFile};
 use crate::json;
 use crate::set::SortedSet;
 use serde_json::Value;
@@ -40,7 +43,7 @@ impl Files {
             let bytes = std::fs::read(&path).unwrap_or_default();
             let file = match bytes.is_empty() {
                 true => None,
-                false => parse(&bytes).ok(),
+                false => parse_large(&bytes).ok(),
             };
             if file.is_none() {
                 unread.push(path.display().to_string());
@@ -107,17 +110,36 @@ impl Files {
         devices
     }
 
+    /// The device of a network that is up, where the file names none.
+    pub fn attached(&self, network: &str) -> Option<String> {
+        let is_written = netifd::device_in(&self.network_text, network).is_ok();
+        let up = self.up.iter().find(|up| up.network == network).filter(|_| !is_written)?;
+        Some(up.device.clone())
+    }
+
     pub fn has_network(&self, name: &str) -> bool {
         self.interfaces().any(|section| section.name == name) || self.up.iter().any(|up| up.network == name)
     }
 
     /// The zone that traffic from this device belongs to.
     pub fn zone_of(&self, device: &str) -> Option<&Section> {
+        self.zones_of(device).into_iter().next()
+    }
+
+    /// All zones that name the device, one of its networks or their subnet.
+    pub fn zones_of(&self, device: &str) -> Vec<&Section> {
         let networks = self.networks_of(device);
-        self.zones().find(|zone| {
+        let subnets: Vec<Subnet> =
+            networks.iter().filter_map(|network| subnets::of_interface(self.network(network)?)).collect();
+        let has = |zone: &&Section| {
             words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
                 || words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
-        })
+                || words(zone, "subnet")
+                    .into_iter()
+                    .filter_map(subnets::written)
+                    .any(|zones| subnets.iter().any(|subnet| subnet.is_in(zones)))
+        };
+        self.zones().filter(has).collect()
     }
 
     /// The zone that a network is in.
@@ -159,6 +181,44 @@ impl Files {
             });
             is_enabled(rule) && text(rule, "src") == Some(zone) && text(rule, "dest").is_some() && decides
         })
+    }
+
+    /// Whether a zone may reach the router itself, at this port: by the zone's own word or by a rule.
+    pub fn accepts_input(&self, zone: &Section, protocol: &str, port: u16) -> bool {
+        let rules = self.sections_on_zone("rule", zone_name(zone));
+        self.accepts_all_input(zone)
+            || rules.into_iter().any(|(_, rule)| {
+                let protocols = match words(rule, "proto") {
+                    protocols if protocols.is_empty() => vec!["tcp", "udp"],
+                    protocols => protocols,
+                };
+                let ports = words(rule, "dest_port");
+                text(rule, "dest").is_none()
+                    && text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+                    && protocols.iter().any(|word| ["all", "any", "*", protocol].contains(word))
+                    && (ports.is_empty() || ports.iter().any(|ports| spans(ports, port)))
+            })
+    }
+
+    /// Whether all that a zone sends to the router is accepted.
+    pub fn accepts_all_input(&self, zone: &Section) -> bool {
+        match text(zone, "input") {
+            Some(word) => word.eq_ignore_ascii_case("ACCEPT"),
+            None => self.default_is("input", "ACCEPT"),
+        }
+    }
+
+    /// A zone's name that nobody has.
+    pub fn free_zone_name(&self) -> String {
+        let names: Vec<&str> = self.zones().map(zone_name).collect();
+        guest::free("guests", &names)
+    }
+
+    /// The networks that are written and up, for finding a free one.
+    pub fn taken(&self) -> Taken {
+        let mut taken = Taken::default();
+        taken.add_file(&self.network, "");
+        taken
     }
 
     /// Forwardings out of this zone, as uci addresses them and with their destination.
@@ -212,6 +272,41 @@ impl Files {
         self.firewall.of_kind("defaults").any(|section| text(section, option) == Some(value))
     }
 
+    /// The section of a network.
+    pub fn network(&self, name: &str) -> Option<&Section> {
+        self.interfaces().find(|section| section.name == name)
+    }
+
+    /// The names of all networks, written or up.
+    pub fn network_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.interfaces().map(|section| section.name.as_str()).collect();
+        for up in &self.up {
+            if !names.contains(&up.network.as_str()) {
+                names.push(&up.network);
+            }
+        }
+        names
+    }
+
+    /// The bridge that this device is a port of, as the file says.
+    pub fn bridge_of_port(&self, device: &str) -> Option<String> {
+        let in_section =
+            self.network.of_kind("device").find(|section| words(section, "ports").contains(&device));
+        let before_21 = || {
+            let has_port = |section: &&Section| {
+                text(section, "type") == Some("bridge") && words(section, "ifname").contains(&device)
+            };
+            self.interfaces().find(has_port).map(|section| format!("br-{}", section.name))
+        };
+        in_section.and_then(|section| text(section, "name")).map(str::to_owned).or_else(before_21)
+    }
+
+    /// Whether the file of networks speaks of this device.
+    pub fn names_device(&self, device: &str) -> bool {
+        let named = self.network.of_kind("device").any(|section| text(section, "name") == Some(device));
+        named || !self.networks_of(device).is_empty()
+    }
+
     fn interfaces(&self) -> impl Iterator<Item = &Section> {
         self.network.of_kind("interface").filter(|section| !section.anonymous)
     }
@@ -235,8 +330,14 @@ fn is_enabled(section: &Section) -> bool {
     !text(section, "enabled").is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
 }
 
-fn is_true(word: &str) -> bool {
+pub fn is_true(word: &str) -> bool {
     matches!(word, "1" | "yes" | "on" | "true" | "enabled")
+}
+
+/// Whether `67`, `60-70` or `60:70` holds this port.
+fn spans(ports: &str, port: u16) -> bool {
+    let (first, last) = ports.split_once(['-', ':']).unwrap_or((ports, ports));
+    matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&port))
 }
 
 /// Whether a zone's `device` means this one: `ppp+` is every device whose name begins so.
@@ -282,7 +383,7 @@ fn networks_up(dump: &[u8]) -> Vec<Up> {
 #[cfg(test)]
 pub fn files(network: &str, firewall: &str) -> Files {
     let network_text = network.as_bytes().to_vec();
-    let read = |text: &str| parse(text.as_bytes()).unwrap_or_default();
+    let read = |text: &str| parse_large(text.as_bytes()).unwrap_or_default();
     Files { network_text, network: read(network), firewall: read(firewall), up: Vec::new() }
 }
 
@@ -295,6 +396,42 @@ mod tests {
         let files = files("", "config zone\n\toption name 'visitors'\n\tlist device 'br-gu+'\n");
         assert_eq!(files.zone_of("br-guest").map(zone_name), Some("visitors"));
         assert_eq!(files.zone_of("br-lan"), None);
+    }
+
+    #[test]
+    fn a_zone_may_name_a_subnet_and_a_device_may_be_in_two() {
+        let network =
+            "config interface 'guest'\n\toption device 'br-guest'\n\toption ipaddr '192.168.77.1/24'\n";
+        let zones = "config zone\n\toption name 'by_subnet'\n\tlist subnet '192.168.0.0/16'
+config zone\n\toption name 'off'\n\toption enabled 'no'\n\tlist network 'guest'
+config zone\n\toption name 'by_network'\n\tlist network 'guest'
+config zone\n\toption name 'other'\n\tlist subnet '10.0.0.0/8'\n";
+        let files = files(network, zones);
+        let names: Vec<&str> = files.zones_of("br-guest").into_iter().map(zone_name).collect();
+        assert_eq!(names, ["by_subnet", "by_network"]);
+    }
+
+    #[test]
+    fn what_a_zone_may_send_to_the_router_is_its_word_or_a_rule() {
+        let zone = "config zone\n\toption name 'visitors'\n\toption input 'REJECT'\n";
+        let accepts = |more: &str, protocol: &str, port: u16| {
+            let files = files("", &format!("{zone}{more}\n"));
+            let zone = files.zone("visitors").unwrap();
+            files.accepts_input(zone, protocol, port)
+        };
+        let rule = "config rule\n\toption src 'visitors'\n\toption target 'accept'\n\toption proto 'udp'\n\toption dest_port '53 60-70'";
+        assert!(accepts(rule, "udp", 67) && accepts(rule, "udp", 53));
+        assert!(!accepts(rule, "tcp", 53) && !accepts(rule, "udp", 123) && !accepts("", "udp", 67));
+        for other in [
+            format!("{rule}\n\toption dest 'wan'"),
+            format!("{rule}\n\toption enabled '0'"),
+            rule.replace("visitors", "lan"),
+            rule.replace("accept", "DROP"),
+        ] {
+            assert!(!accepts(&other, "udp", 67), "{other}");
+        }
+        let open = files("", &zone.replace("REJECT", "accept"));
+        assert!(open.accepts_all_input(open.zone("visitors").unwrap()));
     }
 
     #[test]

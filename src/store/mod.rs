@@ -45,7 +45,7 @@ mod worth;
 pub(crate) mod tests;
 
 pub use backends::BackendRow;
-pub use card_keys::{KeysOwner, KeysRow, NewKeys};
+pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
 pub use error::StoreError;
 pub use grants::{Admission, NewGrant, Sales};

@@ -4,7 +4,7 @@ use super::event::Tags;
 use super::notice::{self, Notice};
 use super::{session, Body, Client, Reply, TollGate};
 use crate::ecash::wallet::Refusal;
-use crate::ecash::{payment_request, TokenError};
+use crate::ecash::{payment_request, token, TokenError};
 use crate::mac::MacAddr;
 use crate::sale::token::Buyer;
 use crate::sale::{Retry, SaleError};
@@ -92,7 +92,8 @@ fn token_in(body: &str) -> Option<String> {
     let event =
         if body.starts_with('{') { serde_json::from_str(body).unwrap_or(Value::Null) } else { Value::Null };
     if event["kind"].as_u64() != Some(EVENT) {
-        return Some(payment_request::paid_with(&event).unwrap_or_else(|| body.to_owned()));
+        let pasted = || token::found_in(body).unwrap_or_else(|| body.to_owned());
+        return Some(payment_request::paid_with(&event).unwrap_or_else(pasted));
     }
     let tags = event["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
     let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());

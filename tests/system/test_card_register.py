@@ -122,6 +122,24 @@ def test_app_that_names_the_chip_binds_it(cards):
     assert cards.tap(card)["tag"] == "withdrawRequest"
 
 
+def test_chip_that_is_a_card_already_is_not_made_another(cards):
+    first, second = cards.order(), cards.order()
+    chip = {"UID": "04aabbccddee07"}
+    assert cards.get(first.path, method="POST", body=chip).status == 200
+    refused = cards.get(second.path, method="POST", body=chip)
+    assert refused.status == 404 and refused.json()["reason"] == f"this chip is card {first.card_id}: wipe it first"
+    cards.daemon.command("card", "wipe", str(first.card_id))
+    assert cards.get(second.path, method="POST", body=chip).status == 200, "the code is not used up"
+
+
+@pytest.mark.parametrize("path", ["/ln", "/ln/callback"])
+def test_till_that_is_a_page_and_sets_a_header_may_ask(cards, path):
+    asked = {"Origin": "https://till.example", "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "content-type"}
+    answer = cards.get(path, headers=asked, method="OPTIONS")
+    assert answer.status == 204 and answer.headers["access-control-allow-origin"] == "*"
+    assert "GET" in answer.headers["access-control-allow-methods"] and "content-type" in answer.headers["access-control-allow-headers"].lower()
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", {"UID": ""}, {"UID": "04a39493cc86"}, {"UID": "zz" * 7}, {"UID": 4}, {"uid": "04a39493cc8680"}, b"UID=04a39493cc8680"])
 def test_app_that_names_no_chip_gets_nothing_and_the_code_stays(cards, body):
     order = cards.order()

@@ -93,6 +93,7 @@ def test_every_file_has_its_place_mode_and_owner(ipk):
         "etc/capabilities/tollgated.json": 0o644,
         "etc/profile.d/tollgated.sh": 0o644,
         "lib/upgrade/keep.d/tollgated": 0o644,
+        "lib/upgrade/tollgated.sh": 0o644,
         "usr/sbin/tollgated": 0o755,
     }
     assert package["files"]["etc/tollgate"] == (0o700, None)
@@ -362,7 +363,8 @@ def test_apk_installs_upgrades_with_a_restart_and_removes(lab, router, apk_of):
     package.install(apk_of("1.0.0-rc.1"))
     assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600 and os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert not os.path.exists(router.at("etc/uci-defaults/95-tollgated")), "it runs once"
-    assert "tollgated setup" in package.output and not router.read("tmp/reloads"), "nothing of fw4's has changed"
+    assert "tollgated setup" in package.output
+    assert router.read("tmp/reloads") == "reload_config\n", "nothing of fw4's has changed"
     router.write(CONFIG, SELLING, 0o600)
     router.run("/etc/init.d/tollgated", "start")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
@@ -394,7 +396,7 @@ def test_a_fresh_install_is_configured_and_sells_nothing(router, ipk):
     assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert router.run("tollgated", "check").out.endswith("can be used: 0 venues, 0 mints, not enabled, 0 warnings\n")
     assert not any(line.startswith("instance") for line in router.service())
-    assert not router.read("tmp/reloads"), "nothing of fw4's has changed"
+    assert router.read("tmp/reloads") == "reload_config\n", "the new file is noted; nothing of fw4's has changed"
     assert not router.read("tmp/procd/complaints")
 
 
@@ -521,6 +523,43 @@ def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says
         20,
         "the newer one goes on",
     )
+
+
+def test_put_in_again_by_force_the_shop_goes_on(lab, router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    packages = ("network", "firewall", "dhcp", "wireless", "tollgate")
+    before = {name: router.run("uci", "export", name).out for name in packages}
+    package.install(ipk("1.0.0"), again=True)
+    assert {name: router.run("uci", "export", name).out for name in before} == before
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers again")
+    assert not router.read("tmp/procd/complaints")
+
+
+def test_removal_takes_the_network_back_while_others_have_something_uncommitted(router, ipk):
+    networks = {name: router.run("uci", "export", name).out for name in ("network", "firewall", "dhcp", "wireless")}
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda")
+    router.run("uci", "set", "network.lan.mtu=1400")
+    package.remove("tollgated")
+    assert router.run("uci", "changes").out == "network.lan.mtu='1400'\n"
+    router.run("uci", "revert", "network")
+    assert {name: router.run("uci", "export", name).out for name in networks} == networks
+
+
+def test_sysupgrade_closes_the_books_before_it_copies_them(router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    hooks = "sysupgrade_init_conffiles=add_uci_conffiles; . /lib/upgrade/tollgated.sh; echo $sysupgrade_init_conffiles"
+    router.sh(f"CONF_BACKUP=/tmp/backup.tgz; {hooks}; tollgated_close")
+    assert router.run("tollgated", "status", check=False).code == 0, "a backup leaves it alone"
+    assert router.sh(f"CONF_BACKUP=; {hooks}; tollgated_close").out.startswith("add_uci_conffiles tollgated_close\n")
+    assert router.run("tollgated", "status", check=False).code != 0
 
 
 def test_removal_leaves_nothing(lab, router, ipk):

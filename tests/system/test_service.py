@@ -81,9 +81,38 @@ def test_the_credentials_that_the_configuration_names_are_read_from_inside_the_j
     router.write("root/ca.pem", "")
     config = SELLING.replace("option enabled '1'", "option enabled '1'\n\toption ca_file '/root/ca.pem'")
     router.start(config + LIGHTNING.format(listen="127.0.0.1:2124", type=kind, option=option, file="/root/secret"))
-    assert {"mount ro /root/secret", "mount ro /root/ca.pem"} <= set(router.service())
+    assert "mount ro /root" in router.service(), "the folder, not the files"
     assert router.run("ls", in_jail(router, "/root")).out.split() == ["ca.pem", "secret"]
     assert "No such file" not in router.log() and secret not in router.log()
+
+
+def test_a_file_that_is_replaced_is_seen_from_inside_the_jail(router):
+    os.makedirs(router.at("root"))
+    router.write("root/secret", "00" * 40, 0o600)
+    router.write("root/ca.pem", "")
+    config = SELLING.replace("option enabled '1'", "option enabled '1'\n\toption ca_file '/root/ca.pem'")
+    router.start(config + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/secret"))
+    router.write("root/new", "11" * 40, 0o600)
+    router.run("mv", "/root/new", "/root/secret")
+    assert router.run("cat", in_jail(router, "/root/secret")).out == "11" * 40
+    router.write("root/new", "no certificate", 0o600)
+    router.run("mv", "/root/new", "/root/ca.pem")
+    before = router.log()
+    router.run("tollgated", "reload")
+    wait_for(lambda: "ca_file: the extra certificate file holds no usable" in router.log()[len(before):], 10, "the renewed certificates are read")
+
+
+def test_name_servers_that_come_with_the_uplink_are_asked(router):
+    os.makedirs(router.at("tmp/resolv.conf.d"))
+    router.write("tmp/resolv.conf.d/resolv.conf.auto", "")
+    router.run("ln", "-s", "/tmp/resolv.conf.d/resolv.conf.auto", "/tmp/resolv.conf")
+    os.unlink(router.at("etc/resolv.conf"))
+    router.run("ln", "-s", "/tmp/resolv.conf", "/etc/resolv.conf")
+    router.start()
+    # As netifd does: a new file in the place of the old one.
+    router.write("tmp/resolv.conf.d/.resolv.conf.auto.tmp", "nameserver 203.0.113.99\n")
+    router.run("mv", "/tmp/resolv.conf.d/.resolv.conf.auto.tmp", "/tmp/resolv.conf.d/resolv.conf.auto")
+    assert router.run("cat", in_jail(router, "/tmp/resolv.conf.d/resolv.conf.auto")).out == "nameserver 203.0.113.99\n"
 
 
 def test_the_admin_token_is_made_where_the_configuration_wants_it(router):
@@ -110,6 +139,9 @@ def test_a_file_that_is_named_anew_waits_for_a_restart_and_the_operator_is_told(
     router.init("restart")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     assert router.run("cat", in_jail(router, "/root/secret")).out == "00" * 40
+    router.write("root/other", "22" * 40, 0o600)
+    router.write(CONFIG, SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/other"), 0o600)
+    assert "restarted" not in router.run("tollgated", "reload").out, "the folder is there"
 
     # In the state directory it is there at once.
     router.write("etc/tollgate/secret", "11" * 40, 0o600)

@@ -58,6 +58,12 @@ def test_every_form_of_a_token_is_access_for_what_the_mint_leaves_of_it(lab, mak
         assert sales.check(fees=mint.fees) == steps
 
 
+def test_what_touches_a_pasted_token_is_passed_over(sales, stranger):
+    for around in ("{}.", "({})", "\"{}\"", "Pay: *{}*!"):
+        sales.buy(stranger, around.format(sales.token(3)))
+    sales.check()
+
+
 def test_real_mint_with_keysets_of_the_first_version_and_fees_is_taken(lab, make_daemon, stranger):
     with Nutshell(lab.internet, MINT4, dir=lab.path("first-version"), port=3460, fee_ppk=100, keysets="v1") as mint:
         sales = Customers(lab, mint, make_daemon(mint.url), STEP)

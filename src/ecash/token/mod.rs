@@ -116,6 +116,25 @@ impl Token {
     }
 }
 
+/// The token in what was pasted: what is sent over a chat comes with words around it, in brackets or quotes, with the
+/// full stop of a sentence, broken into lines. `None` if there is none.
+pub fn found_in(pasted: &str) -> Option<String> {
+    let visible: String = pasted.chars().filter(|letter| !is_invisible(*letter)).collect();
+    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| visible.find(prefix)).min()?;
+    let found = visible.get(start..)?;
+    let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
+    let without_end = |text: &str| text.trim_end_matches(|letter| !is_of_token(letter)).to_owned();
+    let word = without_end(found.split_whitespace().next()?);
+    let whole = without_end(found);
+    let is_broken_into_lines = Token::parse(&word).is_err() && Token::parse(&whole).is_ok();
+    Some(if is_broken_into_lines { whole } else { word })
+}
+
+/// Marks that chats put between letters: joiners, directions, a byte order mark.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
 /// Writes a `cashuB` token. About 310 characters per proof.
 pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     format!("cashuB{}", BASE64.encode(v4::encode(mint.as_str(), unit, proofs)))

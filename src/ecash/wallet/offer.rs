@@ -105,6 +105,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same where ecash of ours was to be sent, not a token taken.
+    pub fn of_sending(&self) -> String {
+        match self {
+            Refusal::MintAway => "the mint cannot be reached; nothing was sent".to_owned(),
+            Refusal::MintBusy => {
+                "the mint limits our requests; nothing was sent, try again in a minute".to_owned()
+            }
+            Refusal::TooMany => "too many payments are under way; nothing was sent".to_owned(),
+            Refusal::Spent => {
+                "some of the proofs were spent elsewhere; nothing was sent, try again without them".to_owned()
+            }
+            Refusal::BeingSpent => "the proofs are being spent at this moment; nothing was sent".to_owned(),
+            Refusal::MintRefuses => "the mint refuses the proofs; nothing was sent".to_owned(),
+            other => format!("{other}; nothing was sent"),
+        }
+    }
+
     /// Whether the same token may be taken later without anybody doing anything about it.
     pub fn may_pass(&self) -> bool {
         matches!(

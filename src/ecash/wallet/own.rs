@@ -30,6 +30,8 @@ pub enum WalletError {
     NotFound,
     #[error("{0}")]
     Refused(#[from] Refusal),
+    #[error("{}", .0.of_sending())]
+    NotSent(Refusal),
     #[error(
         "the mint has not answered in time; what became of it is being found out, look again in a minute"
     )]
@@ -46,6 +48,17 @@ impl From<StoreError> for WalletError {
     fn from(error: StoreError) -> WalletError {
         log::error!("wallet: {error}");
         WalletError::Store(error.code())
+    }
+}
+
+impl WalletError {
+    /// The same where ecash was to be sent.
+    pub fn of_sending(self) -> WalletError {
+        match self {
+            WalletError::Refused(refusal) => WalletError::NotSent(refusal),
+            WalletError::Mint(why) => WalletError::Mint(format!("{why}; nothing was sent")),
+            other => other,
+        }
     }
 }
 
@@ -318,4 +331,25 @@ pub(super) async fn states(
 
 pub(super) fn sum(rows: &[ProofRow]) -> Sats {
     Sats(rows.iter().map(|row| row.amount.0).fold(0, u64::saturating_add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_sending_speaks_of_sending() {
+        for refusal in [
+            Refusal::MintAway,
+            Refusal::MintBusy,
+            Refusal::TooMany,
+            Refusal::MintRefuses,
+            Refusal::TermsChanged,
+        ] {
+            let said = WalletError::Refused(refusal).of_sending().to_string();
+            assert!(said.contains("nothing was sent") && !said.contains("token"), "{said}");
+        }
+        let away = WalletError::Refused(Refusal::MintAway).of_sending();
+        assert_eq!(away.to_string(), "the mint cannot be reached; nothing was sent");
+    }
 }

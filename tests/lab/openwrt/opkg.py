@@ -11,6 +11,8 @@ package goes (its
 - a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions
 are ordered as
   opkg orders them, `~` before everything;
+- the same version is installed again with `again=True` (--force-reinstall): that is `remove` and `install`, of which
+  scripts are told nothing but what their callers' command lines say;
 - remove: `prerm remove`, files, folders that are empty then, `postrm remove`, the package's own records; an edited
 conffile stays.
 """
@@ -35,9 +37,13 @@ class Opkg:
         self.root, self.arch, self.have = root, arch, set(installed)
         self.packages: dict[str, dict] = {}
         self.output = ""
+        self.called = "opkg"
 
-    def install(self, path: str, downgrade: bool = False) -> None:
+    def install(self, path: str, downgrade: bool = False, again: bool = False) -> None:
         package = read(path)
+        if again:
+            self.called = "opkg install --force-reinstall"
+            self.remove(package["control"]["Package"])
         control, name = package["control"], package["control"].get("Package")
         if not name:
             raise Refused("Malformed package file")
@@ -130,7 +136,9 @@ class Opkg:
         done = self.root.run(
             "/bin/sh",
             "-c",
-            f"{path} {arguments}",
+            f"{path} {arguments}; exit $?",
+            *self.called.split(),
+            "x",
             env={"PKG_ROOT": "/", "PKG_UPGRADE": "1" if upgrade else "0"},
             check=False,
         )

@@ -29,7 +29,7 @@ FILES = {
     "config zone\n\toption name 'wan'\n\tlist network 'wan'\n\toption input 'REJECT'\n\toption masq '1'\n\toption masq6 '1'\n\n"
     "config rule\n\toption name 'visitors: DHCP, names, time'\n\toption src 'visitors'\n\toption proto 'tcp udp'\n\toption dest_port '53 67 123 547'\n"
     "\toption target 'ACCEPT'\n\nconfig rule\n\toption src '*'\n\toption proto 'icmp'\n\toption target 'ACCEPT'\n\noption_placeholder\n",
-    "dhcp": "config dnsmasq\n\toption domainneeded '1'\n",
+    "dhcp": "config dnsmasq\n\toption domainneeded '1'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption dhcpv4 'server'\n",
     "wireless": "config wifi-device 'radio0'\n\toption type 'mac80211'\n\nconfig wifi-iface 'default_radio0'\n"
     "\toption device 'radio0'\n\toption network 'lan'\n\toption ssid 'Home'\n\toption encryption 'psk2'\n",
 }
