@@ -1,5 +1,5 @@
-"""Checks what the compiler does not: that a room uses only rooms above it, that two types which other files see have two
-names, and a few words that may not occur.
+"""Checks what the compiler does not: that a room uses only rooms above it, that two types which other files see have
+two names, and a few words that may not occur.
 
 Usage: lint_rooms.py SRC. The rooms and their order are those of `lib.rs`. A comment line there is the heading of a
 group; the rooms of a group whose heading says so never use each other. `app` and `main` may use all.

@@ -8,37 +8,54 @@ SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "-
 PACKAGES = ("network", "firewall", "dhcp", "wireless")
 
 LEASE = "\nconfig host\n\toption mac '02:00:00:00:{high:02x}:{low:02x}'\n\toption ip '10.20.{high}.{low}'\n"
+LEASES = "".join(LEASE.format(high=n // 256, low=n % 256) for n in range(2100))
 WIREGUARD = (
     "\nconfig interface 'wg0'\n\toption proto 'wireguard'\n\tlist addresses '192.168.78.1/24'\n"
     "\nconfig wireguard_wg0\n\tlist allowed_ips '192.168.79.0/24'\n\tlist allowed_ips '0.0.0.0/0'\n"
 )
 ROUTE = "\nconfig route\n\toption interface 'lan'\n\toption target '192.168.78.0'\n\toption netmask '255.255.255.0'\n"
-WIDE_LAN = "\nconfig interface 'big'\n\toption device 'br-big'\n\toption proto 'static'\n\toption ipaddr '192.168.0.1'\n\toption netmask '16'\n"
+WIDE_LAN = (
+    "\nconfig interface 'big'\n\toption device 'br-big'\n\toption proto 'static'\n"
+    "\toption ipaddr '192.168.0.1'\n\toption netmask '16'\n"
+)
 MESH = "".join(
-    f"\nconfig interface 'lm_net_br_lan_anygw_{number}'\n\toption device 'br-lan'\n\toption proto 'static'\n\toption ipaddr '10.13.{number}.1/24'\n" for number in range(14)
+    f"\nconfig interface 'lm_net_br_lan_anygw_{number}'\n\toption device 'br-lan'\n"
+    f"\toption proto 'static'\n\toption ipaddr '10.13.{number}.1/24'\n"
+    for number in range(14)
 )
 VLANS = (
-    "\nconfig device\n\toption name 'br-lan'\n\toption type 'bridge'\n\tlist ports 'lan1'\n\tlist ports 'lan2'\n\toption vlan_filtering '1'\n"
+    "\nconfig device\n\toption name 'br-lan'\n\toption type 'bridge'\n"
+    "\tlist ports 'lan1'\n\tlist ports 'lan2'\n\toption vlan_filtering '1'\n"
     "\nconfig bridge-vlan\n\toption device 'br-lan'\n\toption vlan '20'\n\tlist ports 'lan2:u*'\n"
-    "\nconfig interface 'hall'\n\toption device 'br-lan.20'\n\toption proto 'static'\n\toption ipaddr '192.168.20.1/24'\n"
+    "\nconfig interface 'hall'\n\toption device 'br-lan.20'\n"
+    "\toption proto 'static'\n\toption ipaddr '192.168.20.1/24'\n"
 )
-TAKEN_ZONE = "\nconfig zone\n\toption name 'tollgate'\n\tlist network 'office'\n\toption input 'ACCEPT'\n\nconfig forwarding\n\toption src 'tollgate'\n\toption dest 'wan'\n"
+TAKEN_ZONE = (
+    "\nconfig zone\n\toption name 'tollgate'\n\tlist network 'office'\n\toption input 'ACCEPT'\n"
+    "\nconfig forwarding\n\toption src 'tollgate'\n\toption dest 'wan'\n"
+)
 TAKEN_BRIDGE = "\nconfig device\n\toption name 'br-tollgate'\n\toption type 'bridge'\n"
 ODHCPD = "\nconfig odhcpd 'odhcpd'\n\toption maindhcp '1'\n"
 
 # What is added to a file, and what must be said or made of it.
 ROUTERS = {
     "plain": ({}, ["network.tollgate_guest.ipaddr='192.168.78.1'"]),
-    "leases": ({"dhcp": "".join(LEASE.format(high=n // 256, low=n % 256) for n in range(2100))}, ["dhcp.tollgate_guest.dhcpv4='server'"]),
+    "leases": ({"dhcp": LEASES}, ["dhcp.tollgate_guest.dhcpv4='server'"]),
     "wireguard": ({"network": WIREGUARD}, ["network.tollgate_guest.ipaddr='192.168.80.1'"]),
     "route": ({"network": ROUTE}, ["network.tollgate_guest.ipaddr='192.168.79.1'"]),
     "netmask as length": ({"network": WIDE_LAN}, ["network.tollgate_guest.ipaddr='10.77.0.1'"]),
     "mesh": ({"network": MESH}, ["network.tollgate_guest.ipaddr='192.168.78.1'"]),
     "vlans": ({"network": VLANS}, ["network.tollgate_guest.device='br-tollgate'"]),
-    "zone taken": ({"firewall": TAKEN_ZONE}, ["firewall.tollgate_guest.name='tollgate2'", "firewall.tollgate_dns.src='tollgate2'"]),
+    "zone taken": (
+        {"firewall": TAKEN_ZONE},
+        ["firewall.tollgate_guest.name='tollgate2'", "firewall.tollgate_dns.src='tollgate2'"],
+    ),
     "bridge taken": ({"network": TAKEN_BRIDGE}, ["network.tollgate_bridge.name='br-tollgate2'"]),
     "odhcpd": ({"dhcp": ODHCPD}, ["dhcp.tollgate_guest.dhcpv4='server'"]),
-    "dnsmasq bound": ({"dhcp": "\nconfig dnsmasq 'second'\n\tlist interface 'lan'\n"}, ["# the network tollgate_guest is not served by dnsmasq, which is bound to lan"]),
+    "dnsmasq bound": (
+        {"dhcp": "\nconfig dnsmasq 'second'\n\tlist interface 'lan'\n"},
+        ["# the network tollgate_guest is not served by dnsmasq, which is bound to lan"],
+    ),
     "access point": ({"firewall": None}, ["# no firewall zone leads to the internet and masquerades"]),
 }
 
@@ -73,7 +90,8 @@ def test_a_network_that_luci_has_saved_keeps_its_address(router):
     before = exports(router)
     router.run("tollgated", "setup", "--yes", "--ssid", "Two", "--radio", "radio0")
     after = exports(router)
-    assert {name: after[name] for name in ("network", "firewall", "dhcp")} == {name: before[name] for name in ("network", "firewall", "dhcp")}
+    for name in ("network", "firewall", "dhcp"):
+        assert after[name] == before[name], name
 
 
 @pytest.mark.parametrize("place, words", [
