@@ -16,17 +16,13 @@ use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{Audience, Edge, Listeners, Wanted};
-use crate::mint_proxy::MintProxy;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
-use crate::sale::till::Till;
-use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{Admission, KeyFile, Store, StoreError};
 use crate::task;
-use crate::tollgate::TollGate;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
@@ -391,13 +387,8 @@ async fn open_shop(
     };
     let shop = match selling.await {
         Ok((terms, invoices, wallet)) => {
-            let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
-            let tokens = TokenEngine::new(terms.clone(), wallet.clone());
-            let engines = (invoices.clone(), tokens.clone());
-            let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
-            let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
-            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till })
+            Ok(Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await)
         }
         Err(err) => Err(closed(&err)),
     };

@@ -11,16 +11,12 @@ use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
 use crate::lightning::{Account, Backends};
-use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
-use crate::sale::till::Till;
-use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, Store, Vault};
-use crate::tollgate::TollGate;
 use crate::units::{Millis, UnixSeconds};
 use litemap::LiteMap;
 use serde_json::json;
@@ -59,19 +55,13 @@ async fn desk(open: bool) -> Office {
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
         let terms = Terms::new(store.clone(), access.clone(), config.clone());
         let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await.unwrap();
-        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), config.clone());
-        let tokens = TokenEngine::new(terms.clone(), wallet.clone());
-        let engines = (invoices.clone(), tokens.clone());
-        let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        let till = Till::new(terms, invoices.clone(), None, Tls::new(None).unwrap());
-        (
-            access.gatekeeper().clone(),
-            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till }),
-        )
+        let tls = Tls::new(None).unwrap();
+        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await;
+        (access.gatekeeper().clone(), Ok(shop))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))
