@@ -37,7 +37,7 @@ pub fn no_tunnel(_: &Edge, _: &Entrance) -> Answer {
 
 /// To a page that may not read the protocol's answers.
 pub fn foreign_page() -> Answer {
-    render(ln_invoice::closed(true).with_status(403))
+    render(ln_invoice::closed_invoice(true).with_status(403))
 }
 
 pub fn pay(edge: Arc<Edge>, asker: Asker, sent: Sent) -> Answering {
@@ -94,7 +94,7 @@ pub fn new_invoice(edge: Arc<Edge>, asker: Asker, sent: Sent) -> Answering {
         render(match (sent.text().await, tollgate(&edge.site)) {
             (Err(_), _) => ln_invoice::refused_invoice(400, "invalid request body"),
             (Ok(text), Ok(tollgate)) => tollgate.new_invoice(&asker.client(), &text).await,
-            (Ok(_), Err(_)) => ln_invoice::closed(true),
+            (Ok(_), Err(_)) => ln_invoice::closed_invoice(true),
         })
     })
 }
@@ -103,7 +103,7 @@ pub fn invoice(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
     Box::pin(async move {
         render(match tollgate(&edge.site) {
             Ok(tollgate) => tollgate.invoice_status(&asker.client(), field(&asker.query, "quote")).await,
-            Err(_) => ln_invoice::closed(false),
+            Err(_) => ln_invoice::closed_invoice(false),
         })
     })
 }

@@ -46,7 +46,7 @@ pub fn work<'a, T: Any + Send>(
 }
 
 /// The result of a `work` that returned a `T`.
-pub fn unpack<T: Any>(value: AnyResult) -> Result<T, StoreError> {
+pub fn work_result<T: Any>(value: AnyResult) -> Result<T, StoreError> {
     task::unpack(value).ok_or(StoreError::Closed)
 }
 

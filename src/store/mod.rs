@@ -71,7 +71,7 @@ pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
 use crate::task::AnyResult;
-use database::{unpack, work, Counts, Database, Piece};
+use database::{work, work_result, Counts, Database, Piece};
 use files::DatabaseFiles;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
@@ -137,7 +137,7 @@ impl Store {
         let lock = files.lock()?;
         let counts = Arc::<Counts>::default();
         let mut database = Database::open(&files, clock, schema, counts.clone())?;
-        let (time, new_boot) = unpack(database.read(work(|tx| time::resume(tx, clock)))?)?;
+        let (time, new_boot) = work_result(database.read(work(|tx| time::resume(tx, clock)))?)?;
         if let Some(moment) = new_boot {
             match database.write(work(|tx| time::note(tx, &moment))) {
                 // What is paid is worth more than this note; the next one makes up for it.
@@ -166,7 +166,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        unpack(self.ask(Piece::Write(work(f))).await?)
+        work_result(self.ask(Piece::Write(work(f))).await?)
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
@@ -175,7 +175,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        unpack(self.ask(Piece::Read(work(f))).await?)
+        work_result(self.ask(Piece::Read(work(f))).await?)
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so

@@ -74,7 +74,7 @@ pub fn refused_invoice(status: u16, error: &str) -> Reply {
 }
 
 /// The answer to any request while nothing can be sold.
-pub fn closed(is_post: bool) -> Reply {
+pub fn closed_invoice(is_post: bool) -> Reply {
     if is_post {
         refused_invoice(400, NOT_CREATED)
     } else {

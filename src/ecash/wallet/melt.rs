@@ -5,7 +5,7 @@
 //! nor refused is sent again for a minute; then its proofs are traded for others, after which it cannot happen.
 
 use super::exchange::{points, prepare, total, Exchange};
-use super::own::{states, sum, WalletError};
+use super::own::{proof_states, sum, WalletError};
 use super::receive::{takings, NewsReceiver, Received, Teller};
 use super::{Refusal, Wallet};
 use crate::bolt11::Invoice;
@@ -288,7 +288,7 @@ impl Wallet {
     /// The mint has not paid. Whether it still can depends on the proofs.
     async fn unpaid(&self, payment: &mut Payment, teller: &Teller) -> Step {
         let asked = match points(payment.inputs.clone()).await {
-            Ok(ys) => states(&payment.mint, ys, Urgency::Guest).await,
+            Ok(ys) => proof_states(&payment.mint, ys, Urgency::Guest).await,
             Err(err) => Err(err),
         };
         let states = match asked {

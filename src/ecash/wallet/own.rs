@@ -283,7 +283,7 @@ impl Wallet {
         let mut attempts = 0usize;
         loop {
             let asked = match points(proofs.clone()).await {
-                Ok(ys) => states(mint, ys, Urgency::Background).await,
+                Ok(ys) => proof_states(mint, ys, Urgency::Background).await,
                 Err(err) => Err(err),
             };
             match asked {
@@ -317,7 +317,7 @@ impl Wallet {
 }
 
 /// NUT-07, in as many questions as it takes.
-pub(super) async fn states(
+pub(super) async fn proof_states(
     mint: &Mint,
     ys: Vec<PublicKey>,
     urgency: Urgency,

@@ -6,7 +6,7 @@
 
 use super::exchange::{points, prepare};
 use super::offer::{fee_of, reference_of, TokenOffer, MAX_PROOFS, UNIT};
-use super::own::{states, WalletError};
+use super::own::{proof_states, WalletError};
 use super::receive::{takings, Received};
 use super::{total, Wallet};
 use crate::config::MintUrl;
@@ -137,7 +137,7 @@ async fn search(mint: &Mint, seed: &Arc<Seed>, keyset: &KeysetInfo) -> Result<Fo
         found.next = Some(last.saturating_add(1).saturating_add(LEFT_OUT));
         let signed = Arc::new(signed);
         let ys = points(signed.clone()).await?;
-        let states = patiently(|| states(mint, ys.clone(), Urgency::Guest)).await?;
+        let states = patiently(|| proof_states(mint, ys.clone(), Urgency::Guest)).await?;
         let unspent = signed.iter().zip(states).filter(|(_, state)| *state == ProofState::Unspent);
         found.unspent.extend(unspent.map(|(proof, _)| proof.clone()));
     }

@@ -4,7 +4,7 @@
 //! again, or taken back.
 
 use super::exchange::points;
-use super::own::{states, sum, Purse, WalletError, MOST_INPUTS};
+use super::own::{proof_states, sum, Purse, WalletError, MOST_INPUTS};
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::mint::Urgency;
@@ -143,7 +143,7 @@ impl Wallet {
     async fn spent_now(&self, op: &OpRow, rows: &[ProofRow]) -> Result<Vec<ProofKey>, WalletError> {
         let mint = self.0.mints.get(&op.mint);
         let ys = points(Arc::new(self.derive(rows).await?)).await?;
-        let states = states(&mint, ys, Urgency::Guest).await?;
+        let states = proof_states(&mint, ys, Urgency::Guest).await?;
         let spent = rows.iter().zip(states).filter(|(_, state)| *state == ProofState::Spent);
         Ok(spent.map(|(row, _)| row.key).collect())
     }

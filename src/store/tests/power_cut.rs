@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::database::{unpack, work};
+use crate::store::database::{work, work_result};
 use rusqlite::Transaction;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -113,7 +113,7 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
         let count = |tx: &Transaction<'_>| {
             Ok(tx.query_row("SELECT count(*) FROM payment", [], |row| row.get::<_, i64>(0))?)
         };
-        let found: i64 = unpack(database.read(work(count)).unwrap()).unwrap();
+        let found: i64 = work_result(database.read(work(count)).unwrap()).unwrap();
         assert_eq!(usize::try_from(found), Ok(survived), "cut at {length}");
     }
 }
