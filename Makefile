@@ -68,12 +68,13 @@ test-peers: setup-run build ## The money tests again, at a mint by others: cdk-m
 	@sh tests/lab/setup.sh peers
 	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
 
-lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, what the papers say
+lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, papers, lines of Python
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 	@python3 tests/lab/lint_crates.py
 	@python3 tests/lab/lint_papers.py
+	@python3 tests/lab/lint_lines.py
 
 fuzz: setup-build ## Every parser against inputs that nobody meant, for SECONDS=60 in all (tests/fuzz)
 	@FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --quiet --lib fuzz::no_input -- --nocapture

@@ -1,5 +1,6 @@
-"""`make size`: the router binaries and their packages against their limits in `cross/limits`, and what the binaries are made
-of, crate by crate, by the symbols they had before they were stripped. Fails when one is over. Usage: size.py TARGET...
+"""`make size`: the router binaries and their packages against their limits in `cross/limits`, and what the binaries
+are made of, crate by crate, by the symbols they had before they were stripped. Fails when one is over. Usage: size.py
+TARGET...
 """
 
 import collections
@@ -16,7 +17,9 @@ RING = re.compile(r"^_?(ring_core|x25519|aes|gcm|chacha|poly1305|bn_|p256|p384|e
 
 def main() -> int:
     targets = sys.argv[1:]
-    rows = [("binary", target, binary(target)) for target in targets] + [("ipk", target, package(target)) for target in targets]
+    rows = [("binary", target, binary(target)) for target in targets] + [
+        ("ipk", target, package(target)) for target in targets
+    ]
     over = False
     print(f"{'stripped, and packed':<32} {'bytes':>12} {'limit':>12} {'left':>10}")
     for kind, target, path in rows:
@@ -29,7 +32,10 @@ def main() -> int:
     print(f"\n{'contributors (code and data)':<30}" + "".join(f"{target.split('_')[0]:>12}" for target in targets))
     for crate in largest:
         print(f"{crate:<30}" + "".join(f"{tables[target][crate]:>12,}" for target in targets))
-    print(f"{'all other crates':<30}" + "".join(f"{table.total() - sum(table[crate] for crate in largest):>12,}" for table in tables.values()))
+    print(
+        f"{'all other crates':<30}"
+        + "".join(f"{table.total() - sum(table[crate] for crate in largest):>12,}" for table in tables.values())
+    )
     return 1 if over else 0
 
 
@@ -38,7 +44,15 @@ def binary(target: str) -> str:
 
 
 def package(target: str) -> str:
-    packer = [sys.executable, os.path.join(ROOT, "openwrt", "package.py"), "ipk", "--binary", binary(target), "--arch", target]
+    packer = [
+        sys.executable,
+        os.path.join(ROOT, "openwrt", "package.py"),
+        "ipk",
+        "--binary",
+        binary(target),
+        "--arch",
+        target,
+    ]
     done = subprocess.run(packer, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.split()[0]
 
@@ -56,7 +70,9 @@ def with_symbols(target: str) -> str:
 
 
 def contributors(program: str) -> collections.Counter:
-    out = subprocess.run(["nm", "--size-sort", "--demangle", "--print-size", program], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        ["nm", "--size-sort", "--demangle", "--print-size", program], check=True, capture_output=True, text=True
+    ).stdout
     sizes: collections.Counter = collections.Counter()
     for line in out.splitlines():
         parts = line.split(" ", 3)

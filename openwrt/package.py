@@ -36,6 +36,7 @@ FILES = {
     "etc/profile.d/tollgated.sh": (0o644, "openwrt/files/tollgated.profile"),
     "etc/tollgate": (0o700, None),
     "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
+    "lib/upgrade/tollgated.sh": (0o644, "openwrt/files/tollgated.upgrade"),
     "usr/sbin/tollgated": (0o755, ""),  # the binary
 }
 CONFFILES = "/etc/config/tollgate\n"
@@ -78,7 +79,9 @@ def main() -> int:
     parser.add_argument("--arch", default="")
     parser.add_argument("--out", default=os.path.join(TOP, "target", "openwrt"))
     parser.add_argument("--version", default="", help="instead of the one in Cargo.toml")
-    parser.add_argument("--limits", default="", help="a file that says how large packages may be: no package that is larger")
+    parser.add_argument(
+        "--limits", default="", help="a file that says how large packages may be: no package that is larger"
+    )
     asked = parser.parse_args()
     try:
         plain = asked.version or cargo_version()
@@ -106,14 +109,22 @@ def make_ipk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         f"Description: {SUMMARY}\n"
     )
     scripts = {
-        "postinst": IPK_POSTINST, "postinst-pkg": source("openwrt/files/postinst"), "postrm": source("openwrt/files/postrm"),
-        "prerm": IPK_PRERM, "prerm-pkg": source("openwrt/files/prerm"),
+        "postinst": IPK_POSTINST,
+        "postinst-pkg": source("openwrt/files/postinst"),
+        "postrm": source("openwrt/files/postrm"),
+        "prerm": IPK_PRERM,
+        "prerm-pkg": source("openwrt/files/prerm"),
     }
     members = {"control": (0o644, control.encode()), "conffiles": (0o644, CONFFILES.encode())}
     members |= {name: (0o755, text.encode()) for name, text in scripts.items()}
     outer = tar(
-        {"debian-binary": (0o644, b"2.0\n"), "data.tar.gz": (0o644, packed(data)), "control.tar.gz": (0o644, packed(tar(members)))},
-        folders=False, order=["debian-binary", "data.tar.gz", "control.tar.gz"],
+        {
+            "debian-binary": (0o644, b"2.0\n"),
+            "data.tar.gz": (0o644, packed(data)),
+            "control.tar.gz": (0o644, packed(tar(members))),
+        },
+        folders=False,
+        order=["debian-binary", "data.tar.gz", "control.tar.gz"],
     )
     os.makedirs(out, exist_ok=True)
     path = os.path.join(out, f"{NAME}_{full_version}_{arch}.ipk")
@@ -126,7 +137,8 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
     program = os.environ.get("APK") or shutil.which("apk")
     if not program:
         raise Refused(
-            "no `apk` on this machine: an .apk needs `apk mkpkg` of apk-tools 3. Point APK= to staging_dir/host/bin/apk of an"
+            "no `apk` on this machine: an .apk needs `apk mkpkg` of apk-tools 3. Point APK= to "
+            "staging_dir/host/bin/apk of an"
             " OpenWrt 25.12 SDK, or build openwrt/Makefile there"
         )
     if subprocess.run([program, "mkpkg", "--help"], capture_output=True, check=False).returncode != 0:
@@ -149,14 +161,22 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         unfold(members, root)
         pieces = {
             "post-install": APK_HEAD + "default_postinst\n" + script("postinst"),
-            "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1) + "default_postinst\n" + script("postinst"),
+            "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1)
+            + "default_postinst\n"
+            + script("postinst"),
             "pre-deinstall": APK_HEAD + "default_prerm\n" + script("prerm"),
             "post-deinstall": source("openwrt/files/postrm"),
         }
         unfold({name: (0o755, text.encode()) for name, text in pieces.items()}, scripts)
         info = {
-            "name": NAME, "version": full_version, "arch": arch, "description": SUMMARY, "license": "MIT", "origin": NAME,
-            "maintainer": MAINTAINER, "depends": DEPENDS,
+            "name": NAME,
+            "version": full_version,
+            "arch": arch,
+            "description": SUMMARY,
+            "license": "MIT",
+            "origin": NAME,
+            "maintainer": MAINTAINER,
+            "depends": DEPENDS,
         }
         argv = [program, "mkpkg"]
         for key, value in info.items():
@@ -164,7 +184,9 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
         for name in pieces:
             argv += ["--script", f"{name}:{os.path.join(scripts, name)}"]
         argv += ["--files", root, "--output", path]
-        done = subprocess.run(argv, env=dict(os.environ, SOURCE_DATE_EPOCH=str(epoch())), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, env=dict(os.environ, SOURCE_DATE_EPOCH=str(epoch())), capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise Refused(f"apk mkpkg: {done.stderr.strip() or done.stdout.strip()}")
     return path
@@ -178,7 +200,9 @@ def check_size(path: str, kind: str, limits: str) -> None:
     size = os.path.getsize(path)
     if allowed is not None and size > allowed:
         os.unlink(path)
-        raise Refused(f"{os.path.basename(path)} would have {size:,} bytes, {size - allowed:,} more than {limits} allows")
+        raise Refused(
+            f"{os.path.basename(path)} would have {size:,} bytes, {size - allowed:,} more than {limits} allows"
+        )
 
 
 def payload(binary: bytes) -> dict[str, tuple[int, bytes | None]]:
@@ -243,7 +267,12 @@ def version(plain: str, kind: str) -> str:
     """Cargo's `1.0.0-rc.1` is older than `1.0.0`. opkg says so with a tilde, apk with `_rc1`."""
     found = re.fullmatch(r"(\d+\.\d+\.\d+)(?:-(alpha|beta|pre|rc)\.?(\d*))?", plain)
     if not found:
-        raise Refused(f"version {plain}: a prerelease must be named -alpha.N, -beta.N, -pre.N or -rc.N, for opkg and apk to order it")
+        raise Refused(
+            (
+                f"version {plain}: a prerelease must be named -alpha.N, -beta.N, -pre.N or -rc.N, for opkg and apk to "
+                "order it"
+            )
+        )
     base, stage, number = found.groups()
     return base + (("~" if kind == "ipk" else "_") + stage + number if stage else "") + f"-r{RELEASE}"
 
@@ -255,7 +284,9 @@ def cargo_version() -> str:
 
 def read_binary(path: str, arch: str) -> bytes:
     if not re.fullmatch(r"[a-z0-9_-]+", arch) or (arch.startswith("-")):
-        raise Refused("which architecture? For example --arch mipsel_24kc, as `opkg print-architecture` says on the router")
+        raise Refused(
+            "which architecture? For example --arch mipsel_24kc, as `opkg print-architecture` says on the router"
+        )
     try:
         with open(path, "rb") as file:
             binary = file.read()

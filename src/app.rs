@@ -15,18 +15,14 @@ use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Seve
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Edge, Listeners, Wanted};
-use crate::mint_proxy::MintProxy;
+use crate::http::{Audience, Edge, Listeners, WantedListener};
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
-use crate::sale::till::Till;
-use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{KeyFile, SessionRow, Store, StoreError};
+use crate::store::{Admission, KeyFile, Store, StoreError};
 use crate::task;
-use crate::tollgate::TollGate;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
@@ -37,14 +33,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
-use uplinks::Uplinks;
+use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 
-/// For arithmetic on the curve and for asking the neighbours. No call to anybody else waits on one of them.
+/// For arithmetic on the curve and for asking the neighbours. No network call waits on one of them.
 const BLOCKING_THREADS: usize = 8;
 
 /// Runs the daemon with the configuration at `path` until SIGTERM.
@@ -108,7 +104,8 @@ struct App {
     site: Arc<Site>,
     edge: Arc<Edge>,
     listeners: Listeners,
-    uplinks: Uplinks,
+    uplinks: UplinkWatch,
+    tls: Tls,
     housekeeping: Housekeeping,
     /// When the store was last tried.
     opened: Millis,
@@ -131,9 +128,9 @@ impl App {
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
         let mints = Mints::new(tls.clone(), clock.clone(), events);
-        let uplinks = Uplinks::read();
+        let uplinks = UplinkWatch::read();
         let plan = plan(&config, &uplinks);
-        let site = match open_shop(&config, &clock, &mints, tls, plan, receiver.clone()).await {
+        let site = match open_shop(&config, &clock, &mints, tls.clone(), plan, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -141,21 +138,29 @@ impl App {
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
+        let desk = Arc::new(Desk { site: site.clone(), reload });
         let control = match control::listen(&config.main.run_dir) {
-            Ok(listener) => {
-                let desk = Desk { site: site.clone(), reload };
-                Some(task::spawn(control::serve(listener, Arc::new(desk))))
-            }
+            Ok(listener) => Some(task::spawn(control::serve(listener, desk.clone()))),
             Err(err) => {
                 log::error!("{}: no control socket: {err}", config.main.run_dir.display());
                 None
             }
         };
         let now = clock.now();
-        let (edge, listeners) = (Edge::new(site.clone()), Listeners::default());
+        let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
-        let mut app =
-            App { path, config: sender, site, edge, listeners, uplinks, housekeeping, opened: now, clock };
+        let mut app = App {
+            path,
+            config: sender,
+            site,
+            edge,
+            listeners,
+            uplinks,
+            tls,
+            housekeeping,
+            opened: now,
+            clock,
+        };
         log::info!("tollgated {} is up, gating {}", env!("CARGO_PKG_VERSION"), app.devices().join(", "));
         let mut tend = tokio::time::interval(TEND_EVERY);
         // What was missed while the machine stood still need not be made up for.
@@ -185,16 +190,16 @@ impl App {
         let main = &config.main;
         let on_guests_devices = |device: &String| {
             [
-                Wanted::on_device(Audience::Guest, device, main.port),
-                Wanted::on_device(Audience::MintProxy, device, main.mint_proxy_port),
-                Wanted::on_device(Audience::Redirected, device, main.redirect_port),
+                WantedListener::on_device(Audience::Guest, device, main.port),
+                WantedListener::on_device(Audience::MintProxy, device, main.mint_proxy_port),
+                WantedListener::on_device(Audience::Redirected, device, main.redirect_port),
             ]
         };
-        let mut wanted: Vec<Wanted> = self.devices().iter().flat_map(on_guests_devices).collect();
-        wanted.push(Wanted::on_device(Audience::TollGate, "lo", main.port));
-        wanted.push(Wanted::at_address(Audience::Admin, main.admin_listen));
+        let mut wanted: Vec<WantedListener> = self.devices().iter().flat_map(on_guests_devices).collect();
+        wanted.push(WantedListener::on_device(Audience::TollGate, "lo", main.port));
+        wanted.push(WantedListener::at_address(Audience::Admin, main.admin_listen));
         if let Some(card) = &config.card {
-            wanted.push(Wanted::at_address(Audience::Card, card.listen));
+            wanted.push(WantedListener::at_address(Audience::Card, card.listen));
         }
         let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
@@ -249,7 +254,8 @@ impl App {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
-                self.uplinks = Uplinks::read();
+                self.uplinks = UplinkWatch::read();
+                renew(&self.tls, &config);
                 let replanned = self.site.gatekeeper.replan(plan(&config, &self.uplinks));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
                     cards::configure(cards.backends(), &config).await;
@@ -279,33 +285,33 @@ impl App {
         let disabled = !new.main.enabled;
         new.main.enabled = true;
         let fixed = |main: &crate::config::Main| {
-            (
-                main.state_dir.clone(),
-                main.run_dir.clone(),
-                (main.log_target, main.log_format),
-                main.ca_file.clone(),
-            )
+            (main.state_dir.clone(), main.run_dir.clone(), (main.log_target, main.log_format))
         };
         let moved = fixed(&old.main) != fixed(&new.main);
         let named = {
             let files = |config: &Config| {
-                [config.lightning.secret_file.clone(), Some(config.admin.token_file.clone())]
+                let secret = config.lightning.secret_file.clone();
+                [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())]
             };
             let (before, now) = (files(&old), files(&new));
-            now.iter().flatten().any(|file| {
-                !before.iter().flatten().any(|known| known == file) && !file.starts_with(&old.main.state_dir)
-            })
+            let known = |file: &Path| {
+                let mut folders = before.iter().flatten().map(|known| known.parent());
+                folders.any(|folder| folder == file.parent()) || file.starts_with(&old.main.state_dir)
+            };
+            now.iter().flatten().any(|file| !known(file))
         };
         let log;
-        (new.main.state_dir, new.main.run_dir, log, new.main.ca_file) = fixed(&old.main);
+        (new.main.state_dir, new.main.run_dir, log) = fixed(&old.main);
         (new.main.log_target, new.main.log_format) = log;
         let waiting = [
             disabled.then_some("'enabled' is 0 now: that takes effect when the service is restarted"),
             moved.then_some(
-                "state_dir, run_dir, log_target, log_format and ca_file change only when the service is restarted",
+                "state_dir, run_dir, log_target and log_format change only when the service is restarted",
             ),
-            // A jail has the files that were named when it was made.
-            named.then_some("another file is named: under procd it is seen when the service is restarted"),
+            // A jail has the folders of the files that were named when it was made.
+            named.then_some(
+                "a file in another folder is named: under procd it is seen when the service is restarted",
+            ),
         ];
         waiting.iter().flatten().for_each(|text| log::warn!("{text}"));
         log::set_max_level(new.main.log_level);
@@ -324,7 +330,7 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            if !shop.access.settle() {
+            if !shop.access.write_usage_now() {
                 shop.store.checkpoint(true, &[]);
             }
             shop.store.close().await;
@@ -381,21 +387,16 @@ async fn open_shop(
     };
     let shop = match selling.await {
         Ok((terms, invoices, wallet)) => {
-            let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
-            let tokens = TokenEngine::new(terms.clone(), wallet.clone());
-            let engines = (invoices.clone(), tokens.clone());
-            let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
-            let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
-            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till })
+            Ok(Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await)
         }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
 }
 
-/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
-fn admit_late(access: &Access) -> mpsc::Sender<SessionRow> {
+/// Lets in the guests whose payment was found after their caller had stopped waiting.
+fn admit_late(access: &Access) -> mpsc::Sender<Admission> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
     task::spawn(async move {
@@ -414,7 +415,9 @@ async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
 
 /// Fills in the devices of venues that name a network of netifd.
 fn resolved(mut config: Config) -> Config {
-    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH)) {
+    let run_dir = config.main.run_dir.clone();
+    let attached = |network: &str| netifd::attached(&run_dir, network);
+    for problem in config.resolve_networks(Path::new(netifd::DEFAULT_PATH), &attached) {
         log::warn!("{problem}");
     }
     config
@@ -424,7 +427,7 @@ fn devices(config: &Config) -> Vec<String> {
     config.venues.iter().flat_map(|venue| venue.devices.clone()).collect()
 }
 
-fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
+fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
     let gated = |venue: &Venue| GatedVenue {
         name: venue.id.clone(),
         devices: venue.devices.clone(),
@@ -452,11 +455,25 @@ fn text(path: &Path, problem: &Problem) -> String {
 /// The roots that mints' certificates must lead to. Without the operator's extra certificates some mints
 /// could not be reached; with less than the public ones none could.
 fn tls(config: &Config) -> Option<Tls> {
-    let extra = config.main.ca_file.as_deref().and_then(|file| {
-        std::fs::read(file).map_err(|err| log::error!("ca_file {}: {err}", file.display())).ok()
-    });
-    let with_extra = Tls::new(extra.as_deref()).map_err(|err| log::error!("ca_file: {err}"));
+    let with_extra = Tls::new(extra_ca(config).as_deref()).map_err(|err| log::error!("ca_file: {err}"));
     with_extra.or_else(|()| Tls::new(None)).map_err(|err| log::error!("{err}")).ok()
+}
+
+/// Reads the operator's extra certificates again: a renewed file is another one of the same name. Where they cannot be
+/// used, those before stay.
+fn renew(tls: &Tls, config: &Config) {
+    let extra = extra_ca(config);
+    if extra.is_none() && config.main.ca_file.is_some() {
+        return;
+    }
+    if let Err(err) = tls.renew(extra.as_deref()) {
+        log::error!("ca_file: {err}");
+    }
+}
+
+fn extra_ca(config: &Config) -> Option<Vec<u8>> {
+    let file = config.main.ca_file.as_deref()?;
+    std::fs::read(file).map_err(|err| log::error!("ca_file {}: {err}", file.display())).ok()
 }
 
 fn texts(path: &Path, problems: &[Problem]) -> Vec<String> {

@@ -1,20 +1,20 @@
 //! The centre: a payment becomes a session, a session opens the gate and ends at its second.
 //!
-//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the
-//! same payment twice, whoever asks. What was sold at a venue opens there only: see `tickets` for how it moves.
+//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the same payment
+//! twice, to any caller. What was sold at a venue opens there only: see `tickets` for how it moves.
 
 mod gatekeeper;
 mod grace;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use tickets::{Taken, TicketError};
+pub use tickets::{TakenOver, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota, Station};
-use crate::store::{NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
+use crate::store::{Admission, NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
 use crate::units::{Allotment, Amount, Millis, Sats, UnixSeconds};
 use grace::Graces;
 use litemap::LiteMap;
@@ -123,7 +123,11 @@ impl Access {
 
     /// Follows a session that the store has just changed: returns when the gate is open for it. The gate
     /// being refused by the machine does not lose the session: it is tried again until it works or is over.
-    pub async fn admit(&self, row: SessionRow) -> Session {
+    pub async fn admit(&self, admission: Admission) -> Session {
+        self.open_for(admission.into_row()).await
+    }
+
+    async fn open_for(&self, row: SessionRow) -> Session {
         self.follow(row.clone());
         loop {
             let (session, pass) = {
@@ -199,7 +203,7 @@ impl Access {
 
     /// Writes down what was used, now; answers whether there was anything. A write that is asked for later
     /// finds it.
-    pub fn settle(&self) -> bool {
+    pub fn write_usage_now(&self) -> bool {
         let used = self.newly_used(&self.sessions());
         if used.is_empty() {
             return false;

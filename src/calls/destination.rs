@@ -1,9 +1,10 @@
 //! Where a peer is, and the way to it: name, connection, TLS.
 //!
 //! The system's resolver blocks, for a minute where the name servers are silent, so it works on threads of its own. A
-//! peer has one of them at a time: its dead name takes none of those that do the work, and no other peer's.
+//! peer has one of them at a time: its dead name takes none of those that do the work, and no other peer's. Where it
+//! fails, or takes its time, [`name_servers`] are asked.
 
-use super::{not_sent, NoAnswer};
+use super::{name_servers, not_sent, NoAnswer, Tls};
 use crate::stream::AnyStream;
 use crate::url::Url;
 use rustls::pki_types::ServerName;
@@ -11,6 +12,7 @@ use rustls::ClientConfig;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -19,18 +21,20 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this the name servers are asked by ourselves as well.
+const SYSTEMS_HEAD_START: Duration = Duration::from_millis(1500);
 /// Of the addresses that a name has.
-const MAX_ADDRESSES: usize = 32;
+pub(super) const MAX_ADDRESSES: usize = 32;
 
 /// A peer, and whom we trust to be it.
 pub struct Destination {
     url: Url,
-    tls: Arc<ClientConfig>,
+    tls: Tls,
     lookups: Lookups,
 }
 
 impl Destination {
-    pub fn new(url: Url, tls: Arc<ClientConfig>) -> Destination {
+    pub fn new(url: Url, tls: Tls) -> Destination {
         Destination { url, tls, lookups: Lookups::new(1) }
     }
 
@@ -43,7 +47,7 @@ impl Destination {
         let host = self.url.host();
         let stream = reach(&self.lookups.addresses(host, self.url.port()).await?).await?;
         match self.url.is_https() {
-            true => secure(stream, host, self.tls.clone()).await,
+            true => secure(stream, host, self.tls.config()).await,
             false => Ok(Box::new(stream)),
         }
     }
@@ -70,9 +74,36 @@ impl Lookups {
         if let Ok(address) = literal {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let found = timeout(STEP_TIMEOUT, self.resolved(host.to_owned(), port)).await;
+        let found = timeout(STEP_TIMEOUT, self.by_either(host, port)).await;
         let found = found.map_err(|_| not_sent("its name is not resolved in 5 s"))?;
         found.map_err(|err| not_sent(format!("no such host: {err}")))
+    }
+
+    /// What the system's resolver says, or else the name servers.
+    async fn by_either(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let mut system = pin!(self.resolved(host.to_owned(), port));
+        let said = timeout(SYSTEMS_HEAD_START, &mut system).await;
+        if let Ok(Ok(found)) = said {
+            return Ok(found);
+        }
+        let mut asked = pin!(name_servers::ask(host));
+        let found = match said {
+            Ok(failed) => (asked.await, Some(failed)),
+            Err(_) => tokio::select! {
+                said = &mut system => match said {
+                    Ok(found) => return Ok(found),
+                    failed => (asked.await, Some(failed)),
+                },
+                found = &mut asked => (found, None),
+            },
+        };
+        match found {
+            (found, _) if !found.is_empty() => {
+                Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+            }
+            (_, Some(failed)) => failed,
+            (_, None) => system.await,
+        }
     }
 
     async fn resolved(&self, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {

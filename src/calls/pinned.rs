@@ -2,7 +2,7 @@
 //! itself an authority, which no ordinary check lets pass), so nothing else of it counts: no name, no dates.
 //! That the node has the certificate's key is checked as always.
 
-use super::tls::crypto_provider;
+use super::tls::{crypto_provider, Tls};
 use crate::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Settings that accept the one certificate whose DER has this SHA-256.
-pub fn pinned(pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
+pub fn pinned(pin: [u8; 32]) -> Option<Tls> {
     let provider = crypto_provider();
     let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)
@@ -21,7 +21,7 @@ pub fn pinned(pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { pin, algorithms }))
         .with_no_client_auth();
-    Some(Arc::new(config))
+    Some(Tls::of(Arc::new(config)))
 }
 
 #[derive(Debug)]

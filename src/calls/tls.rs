@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
@@ -17,36 +17,53 @@ pub enum TlsError {
     Unusable,
 }
 
-/// TLS settings for all but nodes known by their certificate (see [`super::pinned()`]).
+/// TLS settings: those of all peers but nodes known by their certificate (see [`super::pinned()`]), which have their
+/// own. Copies are one: what is renewed holds for every connection made from then on.
 #[derive(Clone)]
-pub struct Tls(Arc<ClientConfig>);
+pub struct Tls(Arc<Mutex<Arc<ClientConfig>>>);
 
 impl Tls {
     /// Trusts the public roots and the certificates in `extra_ca` (PEM).
     pub fn new(extra_ca: Option<&[u8]>) -> Result<Tls, TlsError> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(pem) = extra_ca {
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|_| TlsError::NoCertificate)?;
-            if certificates.is_empty() {
-                return Err(TlsError::NoCertificate);
-            }
-            for certificate in certificates {
-                roots.add(certificate).map_err(|_| TlsError::NoCertificate)?;
-            }
-        }
-        let config = ClientConfig::builder_with_provider(crypto_provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|_| TlsError::Unusable)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Tls(Arc::new(config)))
+        Ok(Tls::of(trusting(extra_ca)?))
+    }
+
+    pub(super) fn of(config: Arc<ClientConfig>) -> Tls {
+        Tls(Arc::new(Mutex::new(config)))
+    }
+
+    /// Trusts the certificates in `extra_ca` in place of those before; with none that can be used all stays as it is.
+    pub fn renew(&self, extra_ca: Option<&[u8]>) -> Result<(), TlsError> {
+        let config = trusting(extra_ca)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
     }
 
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Settings that trust the public roots and these certificates.
+fn trusting(extra_ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(pem) = extra_ca {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| TlsError::NoCertificate)?;
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| TlsError::NoCertificate)?;
+        }
+    }
+    let config = ClientConfig::builder_with_provider(crypto_provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsError::Unusable)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// What our TLS is made of. We never show a certificate, so nothing that signs is linked in (40 kB).
@@ -78,6 +95,10 @@ mod tests {
         for pem in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             assert_eq!(Tls::new(Some(pem)).unwrap_err(), TlsError::NoCertificate);
         }
-        assert!(Tls::new(None).is_ok());
+        let tls = Tls::new(None).unwrap();
+        let before = tls.clone();
+        assert_eq!(tls.renew(Some(b"nonsense")), Err(TlsError::NoCertificate));
+        tls.renew(None).unwrap();
+        assert!(Arc::ptr_eq(&before.config(), &tls.config()), "copies are one");
     }
 }

@@ -1,4 +1,4 @@
-//! A card of ours that buys access at this router: the operator would pay himself, so nobody is paid.
+//! A card of ours that buys access at this router: the operator would pay himself, so no payment is made.
 //!
 //! No invoice, no mint, no Lightning: the tap is checked as any other, and then used up, counted against the card's
 //! limits and turned into access in one commit. What the books say afterwards: the card's history has a payment
@@ -9,7 +9,7 @@
 
 use super::tap::MIN_WITHDRAWABLE;
 use super::{Cards, Reason};
-use crate::store::{NewGrant, Reference, ReserveResult, SessionRow};
+use crate::store::{Admission, NewGrant, Reference, ReserveResult};
 use crate::units::Sats;
 
 impl Cards {
@@ -19,7 +19,7 @@ impl Cards {
         [card, p, c]: [&str; 3],
         amount: Sats,
         grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
-    ) -> Result<SessionRow, Reason> {
+    ) -> Result<Admission, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let store = &self.0.store;
         if !store.room_for_sales() {

@@ -5,8 +5,8 @@ use crate::bolt11::InvoiceError;
 /// Prints as the `reason` of an LNURL answer (LUD-01).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Everything before a tap's MAC has been checked: unknown card, bad `p` or `c`, another chip, a counter
-    /// that was there before. Nobody learns which.
+    /// Everything before a tap's MAC has been checked: unknown card, bad `p` or `c`, another chip, a counter that was
+    /// there before. The answer does not say which.
     #[error("this card could not be read; please tap again")]
     Unreadable,
     #[error("there are no cards here")]
@@ -24,6 +24,9 @@ pub enum Reason {
     /// The code stays as it is.
     #[error("this link is for the Bolt Card app; it is not used up")]
     Browser,
+    /// The chip has the keys of another card: no app could write it. The code stays as it is.
+    #[error("this chip is card {0}: wipe it first")]
+    ChipOf(i64),
     #[error("the UID must be 14 hex digits")]
     NoUid,
     #[error("k1 and pr are needed")]

@@ -1,14 +1,16 @@
 //! Making cards and unmaking them: for the operator (create, list, limits, wipe, ...) and for the app that
 //! writes keys onto a chip.
 //!
-//! Keys are handed out once, to whoever has a live one-time code; never by UID, and never twice. New keys make
-//! the old ones worthless at once. The store knows codes only by their SHA-256.
+//! Keys are handed out once, to the bearer of a live one-time code; never by UID, and never twice. New keys make the
+//! old ones worthless at once. The store knows codes only by their SHA-256.
 
 use super::keys::CardKeys;
 use super::{links, lock, Cards, Reason};
 use crate::hex;
 use crate::json::json;
-use crate::store::{CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TapState};
+use crate::store::{
+    CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TakenKeys, TapState,
+};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -98,8 +100,8 @@ impl Cards {
         Ok(answer)
     }
 
-    /// `GET /new?a=`, and `POST /new?a=` where the app names the chip that it is about to write. The keys, for
-    /// whoever has the code, once.
+    /// `GET /new?a=`, and `POST /new?a=` where the app names the chip that it is about to write. The keys, for the
+    /// bearer of the code, once.
     pub async fn program(&self, code: &str, uid: Option<&str>) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let code: [u8; 16] = hex::decode(code).ok_or(Reason::NoCode)?;
@@ -109,12 +111,15 @@ impl Cards {
         };
         let names_chip = uid.is_some();
         let taken = self.0.store.take_card_keys(Sha256::digest(code).into(), uid).await;
-        let (card, keys) = taken
-            .map_err(|err| {
-                log::error!("card: keys cannot be handed out: {err}");
-                Reason::NotNow
-            })?
-            .ok_or(Reason::NoCode)?;
+        let taken = taken.map_err(|err| {
+            log::error!("card: keys cannot be handed out: {err}");
+            Reason::NotNow
+        })?;
+        let (card, keys) = match taken {
+            TakenKeys::Handed(handed) => handed,
+            TakenKeys::ChipOf(card) => return Err(Reason::ChipOf(card)),
+            TakenKeys::None => return Err(Reason::NoCode),
+        };
         let base = links::of_card(&config.domain, card.id);
         let mut answer = json!({
             "protocol_name": "create_bolt_card_response",

@@ -12,6 +12,9 @@ pub enum CommandError {
     /// A value that means nothing here.
     #[error("{1}")]
     Input(&'static str, String),
+    /// The caller's role, or what it has shown of itself, is not enough.
+    #[error("{1}")]
+    Forbidden(&'static str, String),
     /// What was named is not there.
     #[error("{1}")]
     Missing(&'static str, String),
@@ -31,6 +34,7 @@ impl CommandError {
         match self {
             CommandError::Usage(_) => "usage",
             CommandError::Input(code, _)
+            | CommandError::Forbidden(code, _)
             | CommandError::Missing(code, _)
             | CommandError::Refused(code, _)
             | CommandError::Closed(code, _) => code,

@@ -53,7 +53,7 @@ pub const OTHERS: Duration = Duration::from_secs(60);
 pub struct Command {
     /// The words that call it: `card create`.
     pub name: &'static str,
-    /// What it takes, as [`given`] reads it: `MAC AMOUNT [--venue NAME]`.
+    /// What it takes, as [`Given`] reads it: `MAC AMOUNT [--venue NAME]`.
     pub args: &'static str,
     /// The least role that may call it.
     pub role: Role,
@@ -84,10 +84,10 @@ pub enum Reach {
     /// The router's shell, which has the daemon do a part, within this time. What hands commands on to the socket for
     /// others cannot ask for that part: it is an errand there, not a command.
     Errand(InShell, Duration, InDaemon),
-    /// The shell, and whoever may open the control socket.
+    /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
-    /// Those, and the operator's HTTP interface at these methods and paths, for who has the token of `token_file` only:
-    /// it moves money or shows a key, which nobody who signed in may do without a fresh signature.
+    /// Those, and the operator's HTTP interface at these methods and paths, only for the bearer of the token of
+    /// `token_file`: it moves money or shows a key, which needs more than signing in: a fresh signature.
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),
@@ -100,7 +100,7 @@ pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + 
 /// How an answer is printed where `--json` is not said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// A line for each row; what the rows are called where there is none.
+    /// A line for each row; the name of the rows if there are none.
     Rows(&'static str),
     /// Names and values.
     Facts,
@@ -129,6 +129,19 @@ impl Command {
 
     pub fn usage(&self) -> String {
         format!("usage: {}", self.line())
+    }
+
+    /// Where it is on the operator's HTTP interface.
+    pub fn paths(&self) -> &'static [&'static str] {
+        match self.reach {
+            Reach::Signed(paths, ..) | Reach::Http(paths, ..) => paths,
+            Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => &[],
+        }
+    }
+
+    /// Whether there is something to be said besides what the path names.
+    pub fn takes_more_than(&self, named: &[(String, String)]) -> bool {
+        expected(self.args).iter().any(|arg| named.iter().all(|(name, _)| *name != arg.member()))
     }
 
     /// The words behind the command's name, if the line begins with that.
@@ -169,6 +182,56 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
             handler(desk, &Given::from_words(command, rest)?).await
         }
     }
+}
+
+/// The operator who calls a command over HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator {
+    pub role: Role,
+    /// Whether it has shown just now that it may move money: it has the token.
+    pub may_sign: bool,
+}
+
+/// The command at a path of the operator's HTTP interface, and its arguments that the path names.
+pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(String, String)>)> {
+    let parts = || path.split('/').filter(|part| !part.is_empty());
+    all().find_map(|command| {
+        let named = command.paths().iter().find_map(|known| {
+            let (takes, known) = known.split_once(' ')?;
+            let known: Vec<&str> = known.split('/').filter(|part| !part.is_empty()).collect();
+            if takes != method || known.len() != parts().count() {
+                return None;
+            }
+            let is_arg = |part: &str| part.bytes().all(|byte| byte.is_ascii_uppercase());
+            let pairs = || known.iter().zip(parts());
+            pairs().all(|(known, part)| is_arg(known) || *known == part).then(|| {
+                let args = pairs().filter(|(known, _)| is_arg(known));
+                args.map(|(known, part)| (known.to_ascii_lowercase(), part.to_owned())).collect()
+            })
+        });
+        Some((command, named?))
+    })
+}
+
+/// Carries out a command that came over HTTP.
+pub async fn by_http(desk: &Desk, caller: Operator, given: &Given) -> Result<Value, CommandError> {
+    let command = given.command();
+    let handler = match &command.reach {
+        Reach::Signed(_, _, handler) if caller.may_sign => handler,
+        Reach::Signed(..) => {
+            let message = "this needs a signature that is not older than a minute";
+            return Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()));
+        }
+        Reach::Http(_, _, handler) => handler,
+        Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => {
+            let message = format!("'{}' is not for this interface", command.name);
+            return Err(CommandError::Missing("not_found", message));
+        }
+    };
+    if caller.role < command.role {
+        return Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)));
+    }
+    handler(desk, given).await
 }
 
 /// Does the daemon's part of a command of the shell.

@@ -1,5 +1,5 @@
-//! `tollgated run`, `check`, `setup`, `gate release` and `wiring`: what is done on the router itself, with or without a
-//! daemon, and by nobody from outside.
+//! `tollgated run`, `check`, `setup`, `gate release` and `wiring`: what is done on the router itself, with or without
+//! a daemon, and never from outside.
 
 use super::Reach::Shell as InShell;
 use super::Role::Owner;
@@ -12,8 +12,9 @@ use std::process::ExitCode;
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "setup",
-        args: "[--yes] [--dry-run] [--undo] [--usage] [--name TEXT] [--mint URL] [--price SAT] [--step SECONDS] \
-               [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME]",
+        args: "[--yes] [--dry-run] [--undo] [--usage] [--name TEXT] [--mint URL] [--allow-http] [--price SAT] [--step SECONDS] \
+               [--megabytes MB] [--grace SECONDS] \
+               [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME] [--force]",
         role: Owner,
         reach: InShell(set_up),
         shows: Own,

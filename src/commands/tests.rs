@@ -63,19 +63,16 @@ fn what_moves_money_or_shows_a_key_is_not_for_who_has_only_signed_in() {
 
 #[test]
 fn paths_are_the_operators_and_lead_to_one_command() {
-    let paths = |command: &'static Command| match command.reach {
-        Reach::Http(paths, ..) | Reach::Signed(paths, ..) => paths,
-        _ => &[],
-    };
-    let every: Vec<&str> = all().flat_map(paths).copied().collect();
+    let every: Vec<&str> = all().flat_map(Command::paths).copied().collect();
     for path in &every {
         let (method, place) = path.split_once(' ').unwrap();
         assert!(["GET", "POST", "DELETE"].contains(&method), "{path}");
         assert!(place.starts_with("/admin/") || place.starts_with("/api/"), "{path}");
         assert_eq!(every.iter().filter(|other| *other == path).count(), 1, "{path}");
+        assert!(at_path(method, place).unwrap().0.paths().contains(path), "{path}");
     }
     for command in all() {
-        for part in paths(command).iter().flat_map(|path| path.split('/')) {
+        for part in command.paths().iter().flat_map(|path| path.split('/')) {
             let is_arg = !part.is_empty() && part.bytes().all(|b| b.is_ascii_uppercase());
             let known = expected(command.args).iter().any(|arg| arg.name == part);
             assert!(!is_arg || known, "{}: {part}", command.name);
@@ -92,4 +89,22 @@ fn an_unknown_line_is_told_what_there_is() {
     assert_eq!(usages_of(&["fly"]), None);
     assert!(unknown().starts_with("unknown command; try status, reload, clients, "), "{}", unknown());
     assert!(!unknown().contains("setup"));
+}
+
+#[test]
+fn a_path_names_a_command_and_its_argument() {
+    let found = |method, path| at_path(method, path).map(|(command, named)| (command.name, named));
+    let seven = vec![("id".to_owned(), "7".to_owned())];
+    assert_eq!(found("POST", "/admin/cards/7/wipe"), Some(("card wipe", seven.clone())));
+    assert_eq!(found("GET", "//admin/cards/7/"), Some(("card show", seven)));
+    assert_eq!(found("POST", "/api/createboltcard"), Some(("card create", Vec::new())));
+    for (method, path) in
+        [("GET", "/admin/cards/7/wipe"), ("POST", "/admin/cards/7/wipe/now"), ("GET", "/admin"), ("GET", "/")]
+    {
+        assert_eq!(found(method, path), None, "{method} {path}");
+    }
+    let (limits, named) = at_path("POST", "/admin/cards/7/limits").unwrap();
+    assert!(limits.takes_more_than(&named) && limits.takes_more_than(&[]));
+    let (wipe, named) = at_path("POST", "/admin/cards/7/wipe").unwrap();
+    assert!(!wipe.takes_more_than(&named));
 }

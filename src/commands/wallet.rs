@@ -5,8 +5,8 @@ use super::Role::{Manager, Owner};
 use super::Shows::{Facts, Own, Rows, Token};
 use super::{Command, CommandError, Desk, Ended, Given, Shell, MOMENT, OTHERS};
 use crate::config::MintUrl;
-use crate::ecash::wallet::{self, Received, Sent, Wallet, WalletError};
-use crate::ecash::{KeysetInfo, Urgency};
+use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
+use crate::ecash::{token, KeysetInfo, Urgency};
 use crate::json::json;
 use crate::shop::Shop;
 use crate::store::Balance;
@@ -129,7 +129,9 @@ async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
 
 async fn receive(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let wallet = &shop(desk)?.wallet;
-    let offer = wallet.assess(given.need("TOKEN")?, &mints(desk)).await.map_err(|err| refused(err.into()))?;
+    let pasted = given.need("TOKEN")?;
+    let token = token::found_in(pasted).unwrap_or_else(|| pasted.to_owned());
+    let offer = wallet.assess(&token, &mints(desk)).await.map_err(|err| refused(err.into()))?;
     let (mint, fee) = (offer.mint.clone(), offer.fee);
     match wallet.receive(offer, None).await {
         Received::Done { net, .. } => {
@@ -147,14 +149,15 @@ async fn send(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let amount = amount.map(Sats).ok_or_else(|| usage("an amount is a number of sat, like 21"))?;
     let mint = given.text("--mint").map(MintUrl::parse).transpose();
     let mint = mint.map_err(|_| usage("--mint needs the URL of a mint"))?;
-    let sent = shop(desk)?.wallet.send(amount, mint.as_ref(), given.has("--v3")).await.map_err(refused)?;
+    let sent = shop(desk)?.wallet.send(amount, mint.as_ref(), given.has("--v3")).await;
+    let sent = sent.map_err(|error| refused(error.of_sending()))?;
     Ok(described(&sent, json!({})))
 }
 
 async fn sent(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     let shop = shop(desk)?;
     let now = shop.store.now();
-    let age = |sent: &Sent| now.saturating_sub(sent.sent_at).as_secs_ceil();
+    let age = |sent: &SentToken| now.saturating_sub(sent.sent_at).as_secs_ceil();
     let sent = shop.wallet.sent().await.map_err(refused)?;
     Ok(sent.iter().map(|one| described(one, json!({"seconds_ago": age(one)}))).collect())
 }
@@ -167,7 +170,7 @@ async fn reclaim(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     Ok(json!({"reclaimed": amount.0}))
 }
 
-fn described(sent: &Sent, mut more: Value) -> Value {
+fn described(sent: &SentToken, mut more: Value) -> Value {
     more["id"] = sent.id.into();
     more["mint"] = sent.mint.as_str().into();
     more["amount"] = sent.amount.0.into();
@@ -223,8 +226,10 @@ fn refused(error: WalletError) -> CommandError {
     match error {
         WalletError::Insufficient(_) => CommandError::Refused("insufficient", message),
         WalletError::NotFound => CommandError::Missing("not_found", message),
-        WalletError::Refused(refusal) if refusal.may_pass() => CommandError::Refused("try_again", message),
-        WalletError::Refused(_) => CommandError::Refused("refused", message),
+        WalletError::Refused(refusal) | WalletError::NotSent(refusal) if refusal.may_pass() => {
+            CommandError::Refused("try_again", message)
+        }
+        WalletError::Refused(_) | WalletError::NotSent(_) => CommandError::Refused("refused", message),
         WalletError::NotKnownYet => CommandError::Refused("not_known_yet", message),
         WalletError::Store(code) => CommandError::Closed(code, message),
         WalletError::FeeTooHigh(_) | WalletError::Mint(_) => CommandError::Refused("mint", message),

@@ -1,8 +1,9 @@
 //! The device behind a network of `/etc/config/network`, for venues that name a network.
 //!
 //! Understands what a guest network looks like there: `option device`, and before OpenWrt 21 `option
-//! ifname` and bridges by `option type 'bridge'`. Follows no aliases (`@lan`): they have no device of
-//! their own.
+//! ifname` and bridges by `option type 'bridge'`. An alias (`@lan`) has the device of its network. A network
+//! without a device in the file may have one all the same, which netifd attaches (a Wi-Fi network without a
+//! bridge): the caller knows it.
 
 use super::problem::shown;
 use super::{uci, values, Config, Problem, Severity};
@@ -23,11 +24,30 @@ pub enum NetworkError {
     BadDevice(String, String),
 }
 
+/// Aliases of aliases that are followed.
+const MAX_ALIASES: usize = 4;
+
 /// The device of an interface section in the text of a network file.
 pub fn device_in(text: &[u8], network: &str) -> Result<String, NetworkError> {
-    let file = uci::parse(text).map_err(|errors| {
+    let file = uci::parse_large(text).map_err(|errors| {
         NetworkError::Unreadable(errors.first().map(ToString::to_string).unwrap_or_default())
     })?;
+    let mut name = network.to_owned();
+    for _ in 0..MAX_ALIASES {
+        let device = written(&file, &name)?;
+        match device.strip_prefix('@') {
+            Some(of) => name = of.to_owned(),
+            None => {
+                return values::device(&device)
+                    .map_err(|message| NetworkError::BadDevice(shown(network), message))
+            }
+        }
+    }
+    Err(NetworkError::NoDevice(shown(network)))
+}
+
+/// What the section names, a device or an alias.
+fn written(file: &uci::UciFile, network: &str) -> Result<String, NetworkError> {
     let mut interfaces = file.of_kind("interface");
     let section = interfaces
         .find(|section| section.name == network && !section.anonymous)
@@ -36,16 +56,22 @@ pub fn device_in(text: &[u8], network: &str) -> Result<String, NetworkError> {
         let item = section.option(name)?.items().first()?;
         item.text.split_ascii_whitespace().next()
     };
-    let device = match (first_word("device"), first_word("type"), first_word("ifname")) {
-        (Some(device), ..) => device.to_owned(),
-        (None, Some("bridge"), _) => format!("br-{network}"),
-        (None, _, Some(device)) => device.to_owned(),
-        (None, _, None) => return Err(NetworkError::NoDevice(shown(network))),
-    };
-    if device.starts_with('@') {
-        return Err(NetworkError::NoDevice(shown(network)));
+    match (first_word("device"), first_word("type"), first_word("ifname")) {
+        (Some(device), ..) => Ok(device.to_owned()),
+        (None, Some("bridge"), _) => Ok(format!("br-{network}")),
+        (None, _, Some(device)) => Ok(device.to_owned()),
+        (None, _, None) => Err(NetworkError::NoDevice(shown(network))),
     }
-    values::device(&device).map_err(|message| NetworkError::BadDevice(shown(network), message))
+}
+
+/// The file in `run_dir` in which the service notes what netifd attached: a network and its device a line.
+pub const ATTACHED: &str = "networks";
+
+/// The device that the service noted for a network.
+pub fn attached(run_dir: &Path, network: &str) -> Option<String> {
+    let text = std::fs::read_to_string(run_dir.join(ATTACHED)).ok()?;
+    let device = text.lines().find_map(|line| line.strip_prefix(network)?.strip_prefix(' '))?;
+    values::device(device.trim()).ok()
 }
 
 /// As [`device_in`], from a file.
@@ -57,8 +83,13 @@ pub fn device_of(path: &Path, network: &str) -> Result<String, NetworkError> {
 impl Config {
     /// Fills in the devices of venues that name a network; to be called again when networks change.
     /// A venue whose network has no device, or one that another venue has, stays without: each such
-    /// is a warning, for the rest of the file is as good as before.
-    pub fn resolve_networks(&mut self, path: &Path) -> Vec<Problem> {
+    /// is a warning, for the rest of the file is as good as before. `attached` knows devices that the file does
+    /// not name.
+    pub fn resolve_networks(
+        &mut self,
+        path: &Path,
+        attached: &dyn Fn(&str) -> Option<String>,
+    ) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut taken: Vec<String> = self
             .venues
@@ -70,15 +101,16 @@ impl Config {
             let Some(network) = &venue.network else {
                 continue;
             };
-            let device = device_of(path, network).map_err(|error| error.to_string()).and_then(|device| {
-                match taken.contains(&device) {
+            let written = device_of(path, network);
+            let device = written.or_else(|error| attached(network).ok_or(error));
+            let device =
+                device.map_err(|error| error.to_string()).and_then(|device| match taken.contains(&device) {
                     true => Err(format!(
                         "its device {} belongs to another venue already: remove it from one",
                         shown(&device)
                     )),
                     false => Ok(device),
-                }
-            });
+                });
             match device {
                 Ok(device) => {
                     taken.push(device.clone());
@@ -125,6 +157,9 @@ config interface 'plain'
 config interface 'alias'
 \toption device '@guest'
 
+config interface 'circle'
+\toption device '@circle'
+
 config interface 'empty'
 \toption proto 'none'
 
@@ -134,7 +169,9 @@ config interface 'bad'
 
     #[test]
     fn a_network_has_the_device_that_its_section_names() {
-        for (network, device) in [("guest", "br-guest"), ("old", "br-old"), ("plain", "eth0.4")] {
+        for (network, device) in
+            [("guest", "br-guest"), ("old", "br-old"), ("plain", "eth0.4"), ("alias", "br-guest")]
+        {
             assert_eq!(device_in(NETWORK, network).as_deref(), Ok(device), "{network}");
         }
     }
@@ -142,7 +179,7 @@ config interface 'bad'
     #[test]
     fn a_network_without_a_usable_device_is_refused() {
         assert_eq!(device_in(NETWORK, "wan"), Err(NetworkError::Missing("'wan'".to_owned())));
-        for network in ["alias", "empty"] {
+        for network in ["circle", "empty"] {
             assert!(matches!(device_in(NETWORK, network), Err(NetworkError::NoDevice(_))), "{network}");
         }
         for network in ["bad", "loopback"] {
@@ -162,13 +199,17 @@ config venue 'd'\n\toption network 'nowhere'\n";
         let dir = crate::folder::fresh_folder();
         let path = dir.join("network");
         std::fs::write(&path, NETWORK).unwrap();
-        let problems = config.resolve_networks(&path);
-        std::fs::remove_dir_all(&dir).unwrap();
+        let problems = config.resolve_networks(&path, &|_| None);
         assert_eq!(config.venue_of_device("br-guest").unwrap().id, "a");
         assert_eq!(config.venue_of_device("br-old").unwrap().id, "b");
         let sections: Vec<_> = problems.iter().filter_map(|problem| problem.section.as_deref()).collect();
         assert_eq!(sections, ["c", "d"]);
-        assert!(config.resolve_networks(Path::new("/nonexistent")).len() == 3);
+        std::fs::write(dir.join(ATTACHED), "nowhere phy0-ap1\nnowhere2 x\n").unwrap();
+        let problems = config.resolve_networks(&path, &|network| attached(&dir, network));
+        assert_eq!(problems.len(), 1, "netifd attached one");
+        assert_eq!(config.venue_of_device("phy0-ap1").unwrap().id, "d");
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(config.resolve_networks(Path::new("/nonexistent"), &|_| None).len() == 3);
         assert!(config.venue_of_device("br-guest").is_none());
     }
 }

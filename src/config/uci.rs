@@ -2,13 +2,14 @@
 //! with the same result, and what it refuses is refused with the same words.
 //!
 //! Stricter than libuci in three points: a NUL byte anywhere is an error (libuci loses part of the line),
-//! so are a file above [`MAX_BYTES`] and more sections or options than a person writes. And it counts a
+//! so are a file above [`MAX_BYTES`] and more sections or options than a person writes; the files of other
+//! programs, which may have thousands of leases or rules, are read by [`parse_large`]. And it counts a
 //! last line without a newline, which libuci does not, and merges a section that is named three times
 //! like one named twice, where libuci 2022 loses its place. Uncommitted changes (`/tmp/.uci`) are not seen.
 
 mod parser;
 
-pub use parser::parse;
+pub use parser::{parse, parse_large};
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UciFile {
     pub sections: Vec<Section>,
-    /// Lines that libuci reads otherwise than whoever wrote them will expect.
+    /// Lines that libuci reads otherwise than their author will expect.
     pub surprises: Vec<Surprise>,
 }
 

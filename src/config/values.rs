@@ -54,7 +54,7 @@ pub fn sats(text: &str) -> Parsed<Sats> {
     number(text, 1..=super::ALL_SATS).map(Sats)
 }
 
-/// How many steps must at least be bought; nobody can buy none.
+/// The least number of steps of one purchase, at least 1.
 pub fn min_steps(text: &str) -> Parsed<u64> {
     number(text, 0..=MAX_STEPS).map(|steps| steps.max(1))
 }
@@ -184,8 +184,8 @@ pub fn device(text: &str) -> Parsed<String> {
 
 /// The name of a section `config interface` in `/etc/config/network`.
 pub fn network(text: &str) -> Parsed<String> {
-    let good = (1..=MAX_DEVICE).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let good =
+        (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match good {
         true => Ok(text.to_owned()),
         false => Err(format!(

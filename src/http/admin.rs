@@ -1,19 +1,19 @@
-//! The operator's interface over HTTP: everything under `/api` and `/admin` of the admin listener, for whoever
-//! has the bearer token of `token_file`.
+//! The operator's interface over HTTP: the commands of the list whose reach includes HTTP, under `/api` and `/admin`
+//! of the admin listener, for the bearer of the token in `token_file`.
 
 use super::answer::{self, Answer};
+use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::card::{CardError, Cards};
+use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator, Role};
+use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::shop::Site;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -25,120 +25,83 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
-/// `POST /admin/cards`, and as other card servers call it, `POST /api/createboltcard`.
-pub fn create(edge: Arc<Edge>, sent: Sent) -> Answering {
+/// A command of the operator's list, at its path.
+pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
-        let cards = match cards(&edge.site) {
-            Ok(cards) => cards,
-            Err(closed) => return *closed,
+        let method = match *sent.method() == Method::HEAD {
+            true => Method::GET,
+            false => sent.method().clone(),
         };
-        match json_body(sent).await {
-            Ok(order) => told(cards.create(&order).await),
-            Err(answer) => answer,
-        }
-    })
-}
-
-pub fn list(edge: Arc<Edge>, _: Sent) -> Answering {
-    Box::pin(async move {
-        match cards(&edge.site) {
-            Ok(cards) => told(cards.list().await),
-            Err(closed) => *closed,
-        }
-    })
-}
-
-pub fn show(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.show(id).await })
-}
-
-pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.history(id).await })
-}
-
-pub fn enable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.enable(id, true).await })
-}
-
-pub fn disable(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.enable(id, false).await })
-}
-
-pub fn wipe(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.wipe(id).await })
-}
-
-pub fn reprogram(edge: Arc<Edge>, sent: Sent) -> Answering {
-    with_card(edge, sent, |cards, id| async move { cards.reprogram(id).await })
-}
-
-pub fn limits(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move {
-        let (cards, id) = match card(&edge.site, &sent) {
-            Ok(found) => found,
-            Err(answer) => return *answer,
+        let Some((command, named)) = at_path(method.as_str(), sent.path()) else {
+            let message = "there is nothing here, or it takes another method";
+            return error(StatusCode::NOT_FOUND, "not_found", message);
         };
-        match json_body(sent).await {
-            Ok(order) => told(cards.limit(id, &order).await),
-            Err(answer) => answer,
+        match carried_out(&edge, command, named, sent).await {
+            Ok(value) => answer::json(StatusCode::OK, &value),
+            // Cards were there before the one body of errors.
+            Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
+                error(status, &code, &message)
+            }
+            Err(Refusal { status, code, message }) => {
+                ErrorBody { code: &code, message: &message, details: &[] }.answer(status)
+            }
         }
     })
 }
 
-/// Does something with the card that the path names.
-fn with_card<F>(edge: Arc<Edge>, sent: Sent, act: impl FnOnce(Cards, i64) -> F + Send + 'static) -> Answering
-where
-    F: Future<Output = Result<Value, CardError>> + Send,
-{
-    Box::pin(async move {
-        match card(&edge.site, &sent) {
-            Ok((cards, id)) => told(act(cards.clone(), id).await),
-            Err(answer) => *answer,
+struct Refusal {
+    status: StatusCode,
+    code: String,
+    message: String,
+}
+
+async fn carried_out(
+    edge: &Edge,
+    command: &'static Command,
+    mut named: Vec<(String, String)>,
+    sent: Sent,
+) -> Result<Value, Refusal> {
+    let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
+        true => json_body(sent).await?,
+        false => {
+            named.extend(pairs(sent.query()));
+            json!({})
         }
+    };
+    let owner = Operator { role: Role::Owner, may_sign: true };
+    let done = match Given::from_members(command, &named, body) {
+        Ok(given) => by_http(&edge.desk, owner, &given).await,
+        Err(error) => Err(error),
+    };
+    done.map_err(|error| Refusal {
+        status: status_of(&error),
+        code: error.code().to_owned(),
+        message: error.to_string(),
     })
 }
 
-/// Whatever else is asked for among the operator's paths.
-pub fn nothing(_: Arc<Edge>, _: Sent) -> Answering {
-    let message = "there is nothing here, or it takes another method";
-    Box::pin(std::future::ready(error(StatusCode::NOT_FOUND, "not_found", message)))
-}
-
-fn cards(site: &Site) -> Result<&Cards, Box<Answer>> {
-    let cards = site.shop.as_ref().and_then(|shop| shop.cards.as_ref());
-    cards.map_err(|closed| Box::new(error(StatusCode::SERVICE_UNAVAILABLE, closed.code, &closed.cause)))
-}
-
-/// The cards, and the number of the one that the path names.
-fn card<'a>(site: &'a Site, sent: &Sent) -> Result<(&'a Cards, i64), Box<Answer>> {
-    let cards = cards(site)?;
-    let id = sent.rest.parse().map_err(|_| Box::new(told(Err(CardError::NoSuchCard))))?;
-    Ok((cards, id))
-}
-
-fn told(done: Result<Value, CardError>) -> Answer {
-    match done {
-        Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(err) => error(status_of(&err), err.code(), &err.to_string()),
-    }
-}
-
-async fn json_body(sent: Sent) -> Result<Value, Answer> {
-    let text = sent.text().await.map_err(|answer| {
-        error(answer.status(), "invalid_input", "the body is too large, no text, or does not come")
-    })?;
+async fn json_body(sent: Sent) -> Result<Value, Refusal> {
+    let refusal = |status, message: &str| Refusal {
+        status,
+        code: "invalid_input".to_owned(),
+        message: message.to_owned(),
+    };
+    let text = sent.text().await;
+    let text =
+        text.map_err(|answer| refusal(answer.status(), "the body is too large, no text, or does not come"))?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     value
         .filter(Value::is_object)
-        .ok_or_else(|| error(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object"))
+        .ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "the body is no JSON object"))
 }
 
-fn status_of(err: &CardError) -> StatusCode {
-    match err {
-        CardError::Input(_) => StatusCode::BAD_REQUEST,
-        CardError::NoSuchCard => StatusCode::NOT_FOUND,
-        CardError::NoCards => StatusCode::CONFLICT,
-        CardError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+fn status_of(error: &CommandError) -> StatusCode {
+    match error {
+        CommandError::Usage(_) | CommandError::Input(..) => StatusCode::BAD_REQUEST,
+        CommandError::Forbidden(..) => StatusCode::FORBIDDEN,
+        CommandError::Missing(..) => StatusCode::NOT_FOUND,
+        CommandError::Refused(..) | CommandError::Answered(..) => StatusCode::CONFLICT,
+        CommandError::Closed(..) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -148,7 +111,7 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// The answer to a caller that does not have the token.
-pub fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+pub fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
@@ -183,7 +146,7 @@ fn load_token(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(token)
 }
 
-/// Makes the token file where there is none: 256 random bits in hex.
+/// Makes the token file if it is missing: 256 random bits in hex.
 pub fn make_token(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
@@ -194,7 +157,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
     let filled = getrandom::fill(&mut *bytes).map_err(std::io::Error::other);
     let written = filled.and_then(|()| file.write_all(format!("{}\n", hex::encode(&*bytes)).as_bytes()));
     if let Err(err) = written.and_then(|()| file.sync_all()) {
-        // Half a token is none.
+        // Half a token must not stay.
         let _ = std::fs::remove_file(path);
         return Err(err);
     }
@@ -223,8 +186,8 @@ mod tests {
         make_token(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
         let token = token.trim();
-        assert!(refused(&path, &with(&format!("Bearer {token}"))).is_none());
-        assert!(refused(&path, &with(&format!("bearer  {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("Bearer {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("bearer  {token}"))).is_none());
         for bad in [
             "",
             "Bearer ",
@@ -234,15 +197,18 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = refused(&path, &with(bad)).unwrap();
+            let answer = without_token(&path, &with(bad)).unwrap();
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
-        assert!(refused(&path, &HeaderMap::new()).is_some());
+        assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
-        assert_eq!(refused(&path, &with("Bearer short")).unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            without_token(&path, &with("Bearer short")).unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&path, "the operator's own token\n").unwrap();
-        assert!(refused(&path, &with("Bearer the operator's own token")).is_none());
+        assert!(without_token(&path, &with("Bearer the operator's own token")).is_none());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -1,9 +1,9 @@
 //! What tills and programmer apps ask of cards: `/ln`, `/ln/callback`, `/new`.
 //!
-//! LNURL answers are HTTP 200 and JSON whatever happens (LUD-01). Nobody has to say who he is: the card does.
+//! LNURL answers are HTTP 200 and JSON, errors too (LUD-01). The caller needs no login: the card proves itself.
 
 use super::answer::{self, Answer};
-use super::entrance::{accepts_page, field};
+use super::entrance::{accepts_page, field, Entrance};
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
@@ -84,6 +84,19 @@ pub fn keys_of(edge: Arc<Edge>, sent: Sent) -> Answering {
             Err(why) => answer::json(StatusCode::NOT_FOUND, &refusal(why)),
         }
     })
+}
+
+/// To tills that are web pages and set a header.
+pub fn preflight(_: &Edge, _: &Entrance) -> Answer {
+    let mut answer = answer::text(StatusCode::NO_CONTENT, "");
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Content-Type, Authorization, *"),
+    );
+    answer
 }
 
 /// Neither a tap nor a one-time code may be used up by a caller that does not read the answer.

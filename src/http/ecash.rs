@@ -9,8 +9,8 @@ use super::sent::Sent;
 use super::show::{cannot_sell, show};
 use super::Edge;
 use crate::access::Session;
-use crate::ecash::wallet::{Refusal, Wallet};
-use crate::ecash::{payment_request, TokenError};
+use crate::ecash::wallet::Refusal;
+use crate::ecash::{payment_request, token, TokenError};
 use crate::form::pairs;
 use crate::portal::{self, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
 use crate::sale::token::{Buyer, Receipt};
@@ -55,7 +55,8 @@ async fn paid(site: &Site, visit: &Visit) -> Answer {
     }
     let Visit { venue, caller, .. } = visit;
     let buyer = Buyer { venue: venue.clone(), mac: caller.mac, caller: Some(caller.clone()) };
-    match shop.tokens.begin(buyer, token_in(posted)) {
+    let token = token::found_in(posted);
+    match shop.tokens.begin(buyer, token.as_deref().unwrap_or(posted)) {
         Err(why) => refused(site, visit, &why, filled),
         Ok(id) => match shop.tokens.receipt(&visit.caller, &visit.venue, &id, PATIENCE).await {
             Receipt::NotPaid(why, _) => refused(site, visit, &why, filled),
@@ -186,48 +187,4 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
         request: request.as_deref(),
     };
     show(visit, status, State::PayWithEcash(form))
-}
-
-/// The token in what was pasted: what is sent over a chat comes with words around it.
-fn token_in(pasted: &str) -> &str {
-    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| pasted.find(prefix)).min();
-    let Some(found) = start.and_then(|start| pasted.get(start..)) else { return pasted };
-    let word = found.split_whitespace().next().unwrap_or_default();
-    let is_broken_into_lines = Wallet::reference(word).is_err() && Wallet::reference(found).is_ok();
-    if is_broken_into_lines {
-        found
-    } else {
-        word
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of the specification (NUT-00).
-    const TOKEN: &str = "cashuBo2F0gqJhaUgA_9SLj17PgGFwgaNhYQFhc3hAYWNjMTI0MzVlN2I4NDg0YzNjZjE4NTAxNDkyMThhZjkwZjcxNmE1MmJmNGE1ZWQzNDdlNDhlY2MxM2Y3NzM4OGFjWCECRFODGd5IXVW-07KaZCvuWHk3WrnnpiDhHki6SCQh88-iYWlIAK0mjE0fWCZhcIKjYWECYXN4QDEzMjNkM2Q0NzA3YTU4YWQyZTIzYWRhNGU5ZjFmNDlmNWE1YjRhYzdiNzA4ZWIwZDYxZjczOGY0ODMwN2U4ZWVhY1ghAjRWqhENhLSsdHrr2Cw7AFrKUL9Ffr1XN6RBT6w659lNo2FhAWFzeEA1NmJjYmNiYjdjYzY0MDZiM2ZhNWQ1N2QyMTc0ZjRlZmY4YjQ0MDJiMTc2OTI2ZDNhNTdkM2MzZGNiYjU5ZDU3YWNYIQJzEpxXGeWZN5qXSmJjY8MzxWyvwObQGr5G1YCCgHicY2FtdWh0dHA6Ly9sb2NhbGhvc3Q6MzMzOGF1Y3NhdA";
-
-    #[test]
-    fn a_token_is_found_in_what_a_chat_makes_of_it() {
-        let (start, end) = TOKEN.split_at(90);
-        for pasted in [
-            TOKEN.to_owned(),
-            format!("cashu:{TOKEN}"),
-            format!("https://wallet.example/#token={TOKEN}"),
-            format!("Here is your ecash:\n{TOKEN}\nEnjoy it"),
-        ] {
-            assert_eq!(token_in(&pasted), TOKEN, "{pasted}");
-        }
-        let broken = format!("Ecash: {start}\n{end}");
-        assert_eq!(Wallet::reference(token_in(&broken)), Wallet::reference(TOKEN));
-    }
-
-    #[test]
-    fn what_has_no_token_stays_as_it_is() {
-        for pasted in ["", "lnbc1abc", "no cash here"] {
-            assert_eq!(token_in(pasted), pasted);
-        }
-        assert_eq!(token_in("cashuBbroken and more"), "cashuBbroken");
-    }
 }

@@ -1,7 +1,7 @@
 //! The edge to guests and operators over TCP: listeners, the table of routes, bodies and their limits.
 //!
-//! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
-//! and hands typed input to the rooms; it holds no state of a sale.
+//! The only room that knows hyper. It identifies the caller (by the neighbour table, never by a header) and hands
+//! typed input to the rooms; it holds no state of a sale.
 
 mod admin;
 mod answer;
@@ -37,10 +37,11 @@ pub use admin::make_token;
 pub use entrance::Audience;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
-pub use listeners::{Listeners, Wanted};
+pub use listeners::{Listeners, WantedListener};
 #[cfg(test)]
 pub(crate) use origin::host_of;
 
+use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
@@ -53,6 +54,7 @@ const LONG_PAYMENTS: usize = 16;
 /// What the routes can reach.
 pub struct Edge {
     site: Arc<Site>,
+    desk: Arc<Desk>,
     neighbours: Neighbours,
     crowd: Crowd,
     /// Places for payments that are longer than usual.
@@ -60,12 +62,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub fn new(site: Arc<Site>) -> Arc<Edge> {
+    pub fn new(desk: Arc<Desk>) -> Arc<Edge> {
+        let site = desk.site.clone();
         let customers = site.shop.as_ref().ok().cloned();
         let crowd = Crowd::new(Budget::of_this_machine(), site.connection_count(), move || {
             customers.as_ref().map(Shop::customers).unwrap_or_default()
         });
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
-        Arc::new(Edge { site, neighbours: Neighbours::default(), crowd, long_payments })
+        Arc::new(Edge { site, desk, neighbours: Neighbours::default(), crowd, long_payments })
     }
 }

@@ -1,5 +1,5 @@
 //! Every path of the program, one row for each method: audience, method, path, guard, limit, handler. The first row
-//! that fits counts. `README.md` beside this file says the same to those who write clients, and a test compares the two.
+//! that fits counts; the operator's commands have their paths in their own list. `README.md` beside this file says the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
 use super::route::Guard::{Anyone, Bearer, Origin, OwnPage, TrustedPage};
@@ -11,6 +11,7 @@ use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];
+const CARD: &[Audience] = &[Audience::Card];
 const GUEST_OR_CARD: &[Audience] = &[Audience::Guest, Audience::Card];
 const TOLLGATE: &[Audience] = &[Audience::TollGate];
 const REDIRECTED: &[Audience] = &[Audience::Redirected];
@@ -41,7 +42,9 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST_OR_CARD, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
+    row(CARD, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_CARD, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
+    row(CARD, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_CARD, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
     row(GUEST_OR_CARD, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
@@ -66,20 +69,11 @@ pub const ROUTES: &[Route] = &[
     // The operator's.
     row(ADMIN, Get, "/health/live", Anyone, NO_BODY, Same(anybody::live)),
     row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Same(anybody::ready)),
-    row(ADMIN, Post, "/api/createboltcard", Bearer, MESSAGE, Anonymous(admin::create)),
-    row(ADMIN, Post, "/admin/cards", Bearer, MESSAGE, Anonymous(admin::create)),
-    row(ADMIN, Get, "/admin/cards", Bearer, NO_BODY, Anonymous(admin::list)),
-    row(ADMIN, Get, "/admin/cards/*/history", Bearer, NO_BODY, Anonymous(admin::history)),
-    row(ADMIN, Post, "/admin/cards/*/enable", Bearer, NO_BODY, Anonymous(admin::enable)),
-    row(ADMIN, Post, "/admin/cards/*/disable", Bearer, NO_BODY, Anonymous(admin::disable)),
-    row(ADMIN, Post, "/admin/cards/*/limits", Bearer, MESSAGE, Anonymous(admin::limits)),
-    row(ADMIN, Post, "/admin/cards/*/wipe", Bearer, NO_BODY, Anonymous(admin::wipe)),
-    row(ADMIN, Post, "/admin/cards/*/reprogram", Bearer, NO_BODY, Anonymous(admin::reprogram)),
-    row(ADMIN, Get, "/admin/cards/*", Bearer, NO_BODY, Anonymous(admin::show)),
-    row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::nothing)),
-    row(ADMIN, Any, "/admin/**", Bearer, NO_BODY, Anonymous(admin::nothing)),
-    row(ADMIN, Any, "/api", Bearer, NO_BODY, Anonymous(admin::nothing)),
-    row(ADMIN, Any, "/api/**", Bearer, NO_BODY, Anonymous(admin::nothing)),
+    // The paths behind these are in the list of commands.
+    row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::command)),
+    row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
+    row(ADMIN, Any, "/api", Bearer, NO_BODY, Anonymous(admin::command)),
+    row(ADMIN, Any, "/api/**", Bearer, MESSAGE, Anonymous(admin::command)),
 ];
 
 const fn row(
@@ -96,6 +90,7 @@ const fn row(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::{all, at_path};
 
     fn cells(route: &Route) -> String {
         let name = |audience: &Audience| match audience {
@@ -118,13 +113,28 @@ mod tests {
         format!("| {} | {method} | `{path}` | {guard} | {limit} |", audience.join(", "))
     }
 
+    /// What is behind the operator's rows.
+    fn commands() -> impl Iterator<Item = String> {
+        all().flat_map(|command| {
+            command.paths().iter().map(|path| {
+                let (method, path) = path.split_once(' ').unwrap();
+                let (_, named) = at_path(method, path).unwrap();
+                let limit =
+                    if method == "GET" || !command.takes_more_than(&named) { NO_BODY } else { MESSAGE };
+                format!("| admin | {method} | `{path}` | bearer | {limit}")
+            })
+        })
+    }
+
     #[test]
     fn the_readme_has_every_path_in_the_same_order() {
         let rows = include_str!("README.md").lines().skip_while(|line| !line.starts_with("| ")).skip(2);
         let rows = rows.take_while(|line| line.starts_with("| "));
         let rows: Vec<&str> = rows.map(|line| line.rsplitn(3, '|').last().unwrap().trim_end()).collect();
-        let table: Vec<String> =
+        let mut table: Vec<String> =
             ROUTES.iter().map(|route| cells(route).trim_end_matches(" |").to_owned()).collect();
+        let before_operators = ROUTES.iter().position(|route| route.path == "/admin").unwrap();
+        table.splice(before_operators..before_operators, commands());
         assert_eq!(rows, table);
     }
 

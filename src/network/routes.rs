@@ -5,6 +5,7 @@ use super::netlink::{self, Socket};
 use crate::set::SortedSet;
 use nix::sys::socket::SockProtocol;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -12,6 +13,7 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTMSG: usize = 12;
 const RTN_UNICAST: u8 = 1;
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_MULTIPATH: u16 = 9;
 const NEXTHOP: usize = 8;
@@ -35,6 +37,49 @@ pub fn to_internet() -> io::Result<SortedSet<String>> {
     }
     let named = devices::all()?.into_iter().filter(|device| indices.contains(&device.index));
     Ok(named.map(|device| device.name).collect())
+}
+
+/// Where a route of the kernel leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteDestination {
+    pub network: Ipv4Addr,
+    pub prefix: u8,
+    /// Its device's name; empty where the route has none.
+    pub device: String,
+}
+
+/// The destinations of every IPv4 route, of any table and kind, the router's own addresses among them.
+pub fn destinations() -> io::Result<Vec<RouteDestination>> {
+    let mut socket = Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?;
+    let mut body = [0u8; RTMSG];
+    body[0] = netlink::AF_INET;
+    let routes = socket.dump(RTM_GETROUTE, &body, |kind, payload| match kind {
+        RTM_NEWROUTE => destination_of(payload).map(Some),
+        _ => Ok(None),
+    })?;
+    let devices = devices::all()?;
+    let named = routes.into_iter().map(|(network, prefix, index)| {
+        let device = devices.iter().find(|device| Some(device.index) == index);
+        RouteDestination {
+            network,
+            prefix,
+            device: device.map(|device| device.name.clone()).unwrap_or_default(),
+        }
+    });
+    Ok(named.collect())
+}
+
+/// Network, prefix and device of an IPv4 route.
+fn destination_of(payload: &[u8]) -> io::Result<(Ipv4Addr, u8, Option<u32>)> {
+    let attributes = netlink::after(payload, RTMSG)?;
+    let network = match netlink::attribute(attributes, RTA_DST)? {
+        Some(address) => netlink::ip(address)?,
+        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let IpAddr::V4(network) = network else { return Err(netlink::malformed()) };
+    let index =
+        netlink::attribute(attributes, RTA_OIF)?.map(|index| netlink::u32_at(index, 0)).transpose()?;
+    Ok((network, netlink::u8_at(payload, 1)?, index))
 }
 
 /// The indices of the devices that a route to the internet leads to; nothing of other routes.
@@ -112,6 +157,17 @@ mod tests {
             assert_eq!(devices_of(&payload).unwrap(), None, "/{length} {kind}");
         }
         assert_eq!(devices_of(&route(1, 0, RTN_UNICAST)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_route_names_its_network_and_its_device() {
+        let mut payload = route(netlink::AF_INET, 24, RTN_UNICAST);
+        netlink::push_attribute(&mut payload, RTA_DST, &[10, 7, 0, 0]);
+        netlink::push_attribute(&mut payload, RTA_OIF, &7u32.to_ne_bytes());
+        assert_eq!(destination_of(&payload).unwrap(), (Ipv4Addr::new(10, 7, 0, 0), 24, Some(7)));
+        let default = route(netlink::AF_INET, 0, RTN_UNICAST);
+        assert_eq!(destination_of(&default).unwrap(), (Ipv4Addr::UNSPECIFIED, 0, None));
+        assert!(destinations().is_ok(), "the kernel's own answer is read");
     }
 
     #[test]

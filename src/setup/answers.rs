@@ -15,29 +15,44 @@ tollgated setup - makes this router ready to sell
 
     --name TEXT          what guests see
     --mint URL           the mint whose ecash is taken
+    --allow-http         a mint whose URL is plain http, which anybody on the way can change
     --price SAT          price of a step (default 1)
-    --step SECONDS       what a step is (default 60)
+    --step SECONDS       sells time: what a step is (default 60)
+    --megabytes MB       sells data: what a step is, in millions of bytes
+    --grace SECONDS      how long a guest with an open invoice is online to pay it (default 120, 0 for never)
     --guest-network      make a network for guests: bridge, DHCP, firewall zone
     --subnet ADDR/LEN    its address, e.g. 192.168.77.1/24; implies --guest-network
     --ssid TEXT          an open Wi-Fi network into it; implies --guest-network
     --radio NAME         on this radio only (default: all)
     --device NAME        gate this device, which is there already
     --network NAME       gate this network of /etc/config/network, which is there already
+    --force              gate it though it is an uplink, the owner's own network or not there
 ";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     pub name: Option<String>,
     pub mint: Option<MintUrl>,
+    /// The mint's URL may be plain http.
+    pub allows_http: bool,
     pub price: Option<u64>,
-    pub step_seconds: Option<u64>,
-    pub place: Place,
+    pub step: Option<Step>,
+    /// Seconds.
+    pub grace: Option<u64>,
+    pub place: GuestPlace,
     pub wifi: Option<Wifi>,
+}
+
+/// What is sold at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Seconds(u64),
+    Megabytes(u64),
 }
 
 /// Where the guests are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum GuestPlace {
     /// As the configuration says now.
     #[default]
     AsItIs,
@@ -66,6 +81,8 @@ pub struct Mode {
     pub yes: bool,
     pub dry_run: bool,
     pub undo: bool,
+    /// Gates also what setup would refuse to gate.
+    pub force: bool,
     /// Only the list of flags.
     pub usage: bool,
 }
@@ -84,6 +101,7 @@ pub struct Flags {
 impl Flags {
     pub fn parse(arguments: &[&str]) -> Result<Flags, SetupError> {
         let mut flags = Flags::default();
+        flags.answers.allows_http = arguments.contains(&"--allow-http");
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
             let mut value = || {
@@ -94,17 +112,21 @@ impl Flags {
                 "--yes" => flags.mode.yes = true,
                 "--dry-run" => flags.mode.dry_run = true,
                 "--undo" => flags.mode.undo = true,
+                "--force" => flags.mode.force = true,
                 "--usage" => flags.mode.usage = true,
                 "--name" => flags.answers.name = Some(name(&value()?)?),
-                "--mint" => flags.answers.mint = Some(mint(&value()?)?),
+                "--mint" => flags.answers.mint = Some(mint(&value()?, flags.answers.allows_http)?),
+                "--allow-http" => {}
                 "--price" => flags.answers.price = Some(amount(flag, &value()?)?),
-                "--step" => flags.answers.step_seconds = Some(amount(flag, &value()?)?),
+                "--step" => flags.step(Step::Seconds(amount(flag, &value()?)?))?,
+                "--megabytes" => flags.step(Step::Megabytes(amount(flag, &value()?)?))?,
+                "--grace" => flags.answers.grace = Some(grace(&value()?)?),
                 "--guest-network" => flags.make_network = true,
                 "--subnet" => flags.subnet = Some(subnet(&value()?)?),
                 "--ssid" => flags.ssid = Some(ssid(&value()?)?),
                 "--radio" => flags.radio = Some(section_name(&value()?)?),
-                "--device" => flags.place(Place::Device(value()?))?,
-                "--network" => flags.place(Place::Network(section_name(&value()?)?))?,
+                "--device" => flags.place(GuestPlace::Device(value()?))?,
+                "--network" => flags.place(GuestPlace::Network(section_name(&value()?)?))?,
                 other => return Err(usage(&format!("there is no flag {other}"))),
             }
         }
@@ -112,7 +134,7 @@ impl Flags {
             return Err(usage("--radio needs --ssid"));
         }
         flags.make_network |= flags.subnet.is_some() || flags.ssid.is_some();
-        if flags.make_network && flags.answers.place != Place::AsItIs {
+        if flags.make_network && flags.answers.place != GuestPlace::AsItIs {
             return Err(usage(
                 "a network is made (--guest-network, --subnet, --ssid) or there is one (--device, --network)",
             ));
@@ -125,17 +147,31 @@ impl Flags {
         self.answers != Answers::default() || self.make_network
     }
 
-    fn place(&mut self, place: Place) -> Result<(), SetupError> {
-        if self.answers.place != Place::AsItIs {
+    fn step(&mut self, step: Step) -> Result<(), SetupError> {
+        match self.answers.step.replace(step) {
+            None => Ok(()),
+            Some(_) => Err(usage("time is sold (--step) or data (--megabytes)")),
+        }
+    }
+
+    fn place(&mut self, place: GuestPlace) -> Result<(), SetupError> {
+        if self.answers.place != GuestPlace::AsItIs {
             return Err(usage("--device and --network exclude each other"));
         }
-        if let Place::Device(device) = &place {
-            if !crate::network::devices::is_valid_name(device) {
-                return Err(usage(&format!("{device:?} is no device's name")));
-            }
-        }
-        self.answers.place = place;
+        self.answers.place = match place {
+            GuestPlace::Device(device) => GuestPlace::Device(device_name(&device)?),
+            other => other,
+        };
         Ok(())
+    }
+}
+
+/// `ip link` shows `eth0.20@eth0`: what stands behind the @ is no part of the name.
+fn device_name(text: &str) -> Result<String, SetupError> {
+    let name = text.split('@').next().unwrap_or_default();
+    match crate::network::devices::is_valid_name(name) && !name.contains('+') {
+        true => Ok(name.to_owned()),
+        false => Err(usage(&format!("{text:?} is no device's name"))),
     }
 }
 
@@ -147,11 +183,21 @@ pub fn name(text: &str) -> Result<String, SetupError> {
     }
 }
 
-pub fn mint(text: &str) -> Result<MintUrl, SetupError> {
+pub fn mint(text: &str, allows_http: bool) -> Result<MintUrl, SetupError> {
     let url = MintUrl::parse(text).map_err(|error| usage(&format!("mint {text}: {error}")))?;
-    match url.is_https() {
+    match url.is_https() || allows_http {
         true => Ok(url),
-        false => Err(usage(&format!("mint {text}: plain http must be allowed by hand (option allow_http)"))),
+        false => Err(usage(&format!(
+            "mint {text}: anybody on the way can change plain http; --allow-http takes it"
+        ))),
+    }
+}
+
+/// Seconds, 0 for none.
+pub fn grace(text: &str) -> Result<u64, SetupError> {
+    match text.parse() {
+        Ok(seconds @ 0..=900) => Ok(seconds),
+        _ => Err(usage("a grace is 0 to 900 seconds")),
     }
 }
 
@@ -216,6 +262,10 @@ impl Subnet {
         u32::from(self.router) & mask == u32::from(other.router) & mask
     }
 
+    pub fn is_in(self, other: Subnet) -> bool {
+        self.prefix >= other.prefix && self.overlaps(other)
+    }
+
     /// First host number and count for DHCP, most of the network; dnsmasq leaves the router's own out.
     pub fn dhcp(self) -> (u32, u32) {
         let hosts = (!self.mask()).saturating_sub(1);
@@ -238,17 +288,33 @@ mod tests {
             &["--price", "0"],
             &["--mint", "ftp://mint"],
             &["--mint", "http://mint.example.com"],
+            &["--step", "60", "--megabytes", "10"],
+            &["--grace", "901"],
             &["--subnet", "192.168.77.0/24"],
             &["--subnet", "192.168.77.255/24"],
             &["--subnet", "8.8.8.8/24"],
             &["--subnet", "192.168.77.1/33"],
             &["--device", "br lan"],
+            &["--device", "@lan"],
+            &["--device", "wlan+"],
             &["--network", "a.b"],
             &["--ssid", "123456789012345678901234567890123"],
             &["--frobnicate"],
         ] {
             assert!(matches!(Flags::parse(wrong), Err(SetupError::Usage(_))), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn plain_http_is_taken_where_it_is_allowed() {
+        let flags = Flags::parse(&["--mint", "http://mint.example.com", "--allow-http"]).unwrap();
+        assert!(flags.answers.allows_http && flags.answers.mint.is_some());
+    }
+
+    #[test]
+    fn a_device_as_ip_link_shows_it_is_what_stands_before_the_at() {
+        let flags = Flags::parse(&["--device", "eth0.20@eth0"]).unwrap();
+        assert_eq!(flags.answers.place, GuestPlace::Device("eth0.20".to_owned()));
     }
 
     #[test]

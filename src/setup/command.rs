@@ -1,20 +1,20 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
-use super::answers::{self, Answers, Flags, Place, Wifi, USAGE};
-use super::changes::{is_ours, text, words, Wanted};
-use super::firewall::{zone_name, Files};
-use super::uci::{Change, Uci};
-use super::{guest, uplinks, SetupError};
+use super::answers::{self, Flags, Step, USAGE};
+use super::changes::{is_ours, option_text};
+use super::place::RouterFacts;
+use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
+use super::uci::{Uci, UciChange};
+use super::{guest, release, SetupError};
 use crate::config::{Config, Severity};
-use crate::network::routes;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const VENUE: &str = "tollgate_guest";
-const MINT: &str = "tollgate_mint";
 /// The packages in which setup leaves anything, in the order of undoing.
 const PACKAGES: [&str; 5] = ["tollgate", "wireless", "dhcp", "firewall", "network"];
+/// What is offered at once where data is sold.
+const MEGABYTES: u64 = 10;
 const OWN_INIT: &str = "/etc/init.d/tollgated";
 
 /// Runs `tollgated setup ARGUMENTS`. True when something was changed, or would be.
@@ -36,6 +36,7 @@ pub fn run(
         ));
     }
     let uci = Uci::at(dir);
+    let around = RouterFacts::look(dir, uci.is_the_routers());
     let changes = match flags.mode.undo {
         true => undo(&uci)?,
         false => {
@@ -43,14 +44,13 @@ pub fn run(
                 if flags.mode.yes {
                     return Err(SetupError::Usage(format!("--yes needs to be told what to do\n\n{USAGE}")));
                 }
-                ask(&mut flags, &uci, input, out)?;
+                ask(&mut flags, &uci, &around, input, out)?;
             }
-            let (answers, notes) = complete(&flags, &uci, dir)?;
-            let changes = plan(&answers, &uci)?;
-            for note in notes {
+            let plan = plan(&flags, &uci, &around)?;
+            for note in plan.notes {
                 writeln!(out, "# {note}")?;
             }
-            changes
+            plan.changes
         }
     };
     if changes.is_empty() {
@@ -70,19 +70,30 @@ pub fn run(
         writeln!(out, "nothing was changed")?;
         return Ok(false);
     }
+    // What was made goes, even if other changes are not committed.
+    let aside = flags.mode.undo.then(|| uci.set_aside(&PACKAGES)).transpose()?;
     apply(&changes, &uci)?;
+    drop(aside);
     if uci.is_the_routers() {
         take_effect(out)?;
     }
     match flags.mode.undo {
-        true => writeln!(out, "done; mints and what setup did not make are left as they were")?,
+        true => {
+            if uci.is_the_routers() && sells_nowhere(&uci)? {
+                // Guests of a network that was there before are online again as the firewall says.
+                if let Err(why) = release(config, true) {
+                    writeln!(out, "# guests stay locked out: {why}; then 'tollgated gate release'")?;
+                }
+            }
+            writeln!(out, "done; mints and what setup did not make are left as they were")?;
+        }
         false => writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?,
     }
     Ok(true)
 }
 
 /// All of it or nothing: staged, tried against our own reading of the result, and only then committed.
-fn apply(changes: &[Change], uci: &Uci) -> Result<(), SetupError> {
+fn apply(changes: &[UciChange], uci: &Uci) -> Result<(), SetupError> {
     let touched = packages(changes);
     for package in &touched {
         if uci.has_uncommitted(package)? {
@@ -128,160 +139,14 @@ fn take_effect(out: &mut dyn Write) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Answers as they will be carried out, and what the operator should know.
-fn complete(flags: &Flags, uci: &Uci, dir: &Path) -> Result<(Answers, Vec<String>), SetupError> {
-    let mut answers = flags.answers.clone();
-    let mut notes = Vec::new();
-    if flags.make_network {
-        let network = package(uci, "network")?;
-        let made = network.sections.iter().find(|section| section.name == guest::NETWORK);
-        let before = made.and_then(|section| {
-            let (router, mask) = (text(section, "ipaddr")?.parse().ok()?, text(section, "netmask")?);
-            let prefix = u32::from(mask.parse::<std::net::Ipv4Addr>().ok()?).count_ones();
-            Some(answers::Subnet { router, prefix })
-        });
-        let subnet = match flags.subnet.or(before) {
-            Some(subnet) => subnet,
-            None => guest::free_subnet(&network).ok_or_else(|| {
-                SetupError::Refused("no free subnet found: name one with --subnet".to_owned())
-            })?,
-        };
-        if let Some(other) = guest::clash(subnet, &network) {
-            return Err(SetupError::Refused(format!(
-                "{}/{} overlaps the network '{other}'",
-                subnet.router, subnet.prefix
-            )));
-        }
-        answers.place = Place::Make(subnet);
-        notes.extend(no_way_back(dir));
-    }
-    if let Some(ssid) = &flags.ssid {
-        answers.wifi = Some(Wifi { ssid: ssid.clone(), radio: flags.radio.clone() });
-        for radio in uci.package("wireless")?.as_ref().map(guest::radios_off).unwrap_or_default() {
-            notes.push(format!(
-                "{radio} is off; to switch it on: uci delete wireless.{radio}.disabled; uci commit wireless; wifi reload"
-            ));
-        }
-    }
-    Ok((answers, notes))
-}
-
-/// What the operator should know where guests' packets would leave with addresses that nobody ahead knows, as on an
-/// access point behind the router.
-fn no_way_back(dir: &Path) -> Option<String> {
-    let (files, _) = Files::read_and_ask(dir);
-    let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();
-    let zones = uplinks::zones_unsaid(&files, &routes);
-    let why = match uplinks::unmasked(&zones, &files, &routes) {
-        Some(zone) => format!("zone {} leads to the internet and does not masquerade", zone_name(zone)),
-        None if zones.is_empty() => "no firewall zone leads to the internet and masquerades".to_owned(),
-        None => return None,
-    };
-    Some(format!("{why}: no answers will come back to guests; 'tollgated check --system' says what mends it"))
-}
-
-fn plan(answers: &Answers, uci: &Uci) -> Result<Vec<Change>, SetupError> {
-    let wireless = uci.package("wireless")?;
-    let mut changes = Vec::new();
-    for wanted in guest::sections(answers, wireless.as_ref())? {
-        changes.extend(wanted.changes(&package(uci, wanted.package)?)?);
-    }
-    let own = package(uci, "tollgate")?;
-    let venues: Vec<_> = own.of_kind("venue").collect();
-    let ours = venues.iter().any(|venue| venue.name == VENUE);
-    let gated_already = venues.iter().any(|venue| match &answers.place {
-        Place::AsItIs => true,
-        Place::Device(device) => venue.name != VENUE && words(venue, "device").contains(&device.as_str()),
-        Place::Network(network) => venue.name != VENUE && text(venue, "network") == Some(network),
-        Place::Make(_) => false,
-    });
-    if !gated_already && answers.place == Place::AsItIs {
-        return Err(SetupError::Usage(
-            "where are the guests? --guest-network, --device or --network says it".to_owned(),
-        ));
-    }
-    let concerns_venue =
-        answers.place != Place::AsItIs || answers.name.is_some() || answers.step_seconds.is_some();
-    if (!gated_already || ours) && concerns_venue {
-        let mut venue = Wanted::new("tollgate", VENUE, "venue");
-        if let Some(name) = &answers.name {
-            venue = venue.with("name", name);
-        } else if !ours {
-            venue = venue.with("name", "Wi-Fi");
-        }
-        if let Some(seconds) = answers.step_seconds {
-            venue = venue.with("step_size", seconds.saturating_mul(1000).to_string());
-        }
-        let path = |option: &str| format!("tollgate.{VENUE}.{option}");
-        let other = |option: &str| {
-            let there = venues.iter().any(|v| v.name == VENUE && v.option(option).is_some());
-            there.then(|| Change::Delete(path(option)))
-        };
-        match &answers.place {
-            Place::AsItIs => {}
-            Place::Device(device) => {
-                venue = venue.with_list("device", device);
-                changes.extend(other("network"));
-            }
-            Place::Network(network) => {
-                venue = venue.with("network", network);
-                changes.extend(other("device"));
-            }
-            Place::Make(_) => {
-                venue = venue.with("network", guest::NETWORK);
-                changes.extend(other("device"));
-            }
-        }
-        changes.extend(venue.changes(&own)?);
-    } else if concerns_venue && answers.place == Place::AsItIs {
-        return Err(SetupError::Refused(
-            "the venue was not made by setup: change it in the configuration".to_owned(),
-        ));
-    }
-    if let Some(mint) = &answers.mint {
-        let foreign = own
-            .of_kind("mint")
-            .any(|section| section.name != MINT && text(section, "url") == Some(mint.as_str()));
-        if !foreign {
-            let known = own.sections.iter().find(|section| section.name == MINT);
-            let price = answers.price.map(|price| price.to_string());
-            let before = known.and_then(|section| text(section, "price_per_step")).map(str::to_owned);
-            let wanted = Wanted::new("tollgate", MINT, "mint")
-                .with("url", mint.as_str())
-                .with("price_per_step", price.or(before).unwrap_or_else(|| "1".to_owned()));
-            changes.extend(wanted.changes(&own)?);
-        }
-    } else if let Some(price) = answers.price {
-        if !own.sections.iter().any(|section| section.name == MINT) {
-            return Err(SetupError::Usage("--price needs --mint".to_owned()));
-        }
-        let wanted = Wanted::new("tollgate", MINT, "mint").with("price_per_step", price.to_string());
-        changes.extend(wanted.changes(&own)?);
-    }
-    let has_mint = answers.mint.is_some() || own.of_kind("mint").next().is_some();
-    changes.extend(has_mint.then(|| enabled(&own, "1")).flatten());
-    Ok(changes)
-}
-
-fn enabled(own: &crate::config::uci::UciFile, value: &str) -> Option<Change> {
-    let main = own.of_kind("tollgate").next();
-    let path = match main {
-        Some(section) if section.anonymous => "tollgate.@tollgate[0].enabled".to_owned(),
-        Some(section) => format!("tollgate.{}.enabled", section.name),
-        None => return None,
-    };
-    let now = main.and_then(|section| text(section, "enabled"));
-    (now != Some(value)).then(|| Change::Set(path, value.to_owned()))
-}
-
 /// What setup made goes; mints and everything the operator wrote stay.
-fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
+fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     let mut changes = Vec::new();
     for name in PACKAGES {
         let Some(file) = uci.package(name)? else { continue };
         let own = file.sections.iter().filter(|section| is_ours(name, section) && section.name != MINT);
         let gone: Vec<&str> = own.map(|section| section.name.as_str()).collect();
-        changes.extend(gone.iter().map(|section| Change::Delete(format!("{name}.{section}"))));
+        changes.extend(gone.iter().map(|section| UciChange::Delete(format!("{name}.{section}"))));
         let left = file.of_kind("venue").any(|venue| !gone.contains(&venue.name.as_str()));
         if name == "tollgate" && !gone.is_empty() && !left {
             changes.extend(enabled(&file, "0"));
@@ -290,7 +155,18 @@ fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
     Ok(changes)
 }
 
-fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SetupError> {
+/// Whether no venue is left.
+fn sells_nowhere(uci: &Uci) -> Result<bool, SetupError> {
+    Ok(package(uci, "tollgate")?.of_kind("venue").next().is_none())
+}
+
+fn ask(
+    flags: &mut Flags,
+    uci: &Uci,
+    around: &RouterFacts,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+) -> Result<(), SetupError> {
     let mut question = |text: &str, default: &str, take: Take| question(input, out, text, default, take);
     let answers = &mut flags.answers;
     question("Name that guests see", "Wi-Fi", &mut |text| {
@@ -298,15 +174,35 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
         Ok(())
     })?;
     let own = package(uci, "tollgate")?;
-    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
+    let known = own.of_kind("mint").find_map(|section| option_text(section, "url")).unwrap_or_default();
     question("Mint (https://...)", known, &mut |text| {
-        answers.mint = Some(answers::mint(text)?);
+        answers.mint = Some(answers::mint(text, answers.allows_http)?);
         Ok(())
     })?;
-    question("Price of a minute in sat", "1", &mut |text| {
+    question("Sell time or data? t/d", "t", &mut |text| {
+        answers.step = match text.chars().next() {
+            Some('t' | 'T') => None,
+            Some('d' | 'D') => Some(Step::Megabytes(MEGABYTES)),
+            _ => return Err(SetupError::Usage("t or d".to_owned())),
+        };
+        Ok(())
+    })?;
+    let sold = match answers.step {
+        Some(Step::Megabytes(megabytes)) => format!("{megabytes} MB"),
+        _ => "a minute".to_owned(),
+    };
+    question(&format!("Price of {sold} in sat"), "1", &mut |text| {
         answers.price = Some(answers::amount("price", text)?);
         Ok(())
     })?;
+    question(
+        "Seconds that a guest with an open invoice is online to pay it (0 for none)",
+        GRACE,
+        &mut |text| {
+            answers.grace = Some(answers::grace(text)?);
+            Ok(())
+        },
+    )?;
     question("Make a guest network for it? y/n", "y", &mut |text| {
         flags.make_network = match text.chars().next() {
             Some('y' | 'Y') => true,
@@ -317,11 +213,13 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
     })?;
     if flags.make_network {
         let network = package(uci, "network")?;
-        let free = guest::free_subnet(&network).map(|net| format!("{}/{}", net.router, net.prefix));
-        question("Its address", &free.unwrap_or_default(), &mut |text| {
+        let taken = taken(uci, &names(uci, &network, around)?, around)?;
+        let before = guest::subnet_before(&network);
+        let offered = before.or_else(|| taken.free()).map(|net| format!("{}/{}", net.router, net.prefix));
+        question("Its address", &offered.unwrap_or_default(), &mut |text| {
             let subnet = answers::subnet(text)?;
-            if let Some(other) = guest::clash(subnet, &network) {
-                return Err(SetupError::Usage(format!("{text} overlaps the network '{other}'")));
+            if let Some(other) = taken.clash(subnet).filter(|_| before != Some(subnet)) {
+                return Err(SetupError::Usage(format!("{text} overlaps {other}")));
             }
             flags.subnet = Some(subnet);
             Ok(())
@@ -332,7 +230,11 @@ fn ask(flags: &mut Flags, uci: &Uci, input: &mut dyn BufRead, out: &mut dyn Writ
         })
     } else {
         question("Device the guests come in by (as in 'ip link')", "br-guest", &mut |text| {
-            flags.answers.place = Flags::parse(&["--device", text])?.answers.place;
+            let place = Flags::parse(&["--device", text])?.answers.place;
+            if let Some(why) = around.objection(&place) {
+                return Err(SetupError::Usage(why));
+            }
+            flags.answers.place = place;
             Ok(())
         })
     }
@@ -375,12 +277,7 @@ fn confirmed(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<bool, Setup
     Ok(line.trim_start().starts_with(['y', 'Y']))
 }
 
-fn package(uci: &Uci, name: &str) -> Result<crate::config::uci::UciFile, SetupError> {
-    uci.package(name)?
-        .ok_or_else(|| SetupError::Refused(format!("there is no configuration '{name}' on this router")))
-}
-
-fn packages(changes: &[Change]) -> Vec<&str> {
+fn packages(changes: &[UciChange]) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for change in changes {
         if !found.contains(&change.package()) {

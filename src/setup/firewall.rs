@@ -1,9 +1,12 @@
 //! Reading fw4's configuration and netifd's: which zone a device is in, which devices a zone has, and what leads
 //! past the gate.
 
-use super::changes::{text, words};
+use super::answers::Subnet;
+use super::changes::{option_text, option_words};
+use super::guest;
+use super::subnets::{self, Taken};
 use crate::config::netifd;
-use crate::config::uci::{parse, Section, UciFile};
+use crate::config::uci::{parse_large, Section, UciFile};
 use crate::json;
 use crate::set::SortedSet;
 use serde_json::Value;
@@ -40,7 +43,7 @@ impl Files {
             let bytes = std::fs::read(&path).unwrap_or_default();
             let file = match bytes.is_empty() {
                 true => None,
-                false => parse(&bytes).ok(),
+                false => parse_large(&bytes).ok(),
             };
             if file.is_none() {
                 unread.push(path.display().to_string());
@@ -99,12 +102,19 @@ impl Files {
             self.up.iter().filter(|up| up.network == network).map(|up| up.device.clone()).collect();
         if let Some(section) = self.interfaces().find(|section| section.name == network) {
             devices.extend(netifd::device_in(&self.network_text, network));
-            let protocol = text(section, "proto").unwrap_or_default();
+            let protocol = option_text(section, "proto").unwrap_or_default();
             if !matches!(protocol, "" | "none" | "static" | "dhcp" | "dhcpv6") {
                 devices.extend([format!("{protocol}-{network}"), network.to_owned()]);
             }
         }
         devices
+    }
+
+    /// The device of a network that is up, where the file names none.
+    pub fn attached(&self, network: &str) -> Option<String> {
+        let is_written = netifd::device_in(&self.network_text, network).is_ok();
+        let up = self.up.iter().find(|up| up.network == network).filter(|_| !is_written)?;
+        Some(up.device.clone())
     }
 
     pub fn has_network(&self, name: &str) -> bool {
@@ -113,16 +123,28 @@ impl Files {
 
     /// The zone that traffic from this device belongs to.
     pub fn zone_of(&self, device: &str) -> Option<&Section> {
+        self.zones_of(device).into_iter().next()
+    }
+
+    /// All zones that name the device, one of its networks or their subnet.
+    pub fn zones_of(&self, device: &str) -> Vec<&Section> {
         let networks = self.networks_of(device);
-        self.zones().find(|zone| {
-            words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
-                || words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
-        })
+        let subnets: Vec<Subnet> =
+            networks.iter().filter_map(|network| subnets::of_interface(self.network(network)?)).collect();
+        let has = |zone: &&Section| {
+            option_words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
+                || option_words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
+                || option_words(zone, "subnet")
+                    .into_iter()
+                    .filter_map(subnets::written)
+                    .any(|zones| subnets.iter().any(|subnet| subnet.is_in(zones)))
+        };
+        self.zones().filter(has).collect()
     }
 
     /// The zone that a network is in.
     pub fn zone_of_network(&self, network: &str) -> Option<&Section> {
-        self.zones().find(|zone| words(zone, "network").contains(&network))
+        self.zones().find(|zone| option_words(zone, "network").contains(&network))
     }
 
     pub fn zones(&self) -> impl Iterator<Item = &Section> {
@@ -146,19 +168,60 @@ impl Files {
     /// The kernel devices of a zone, as far as its section and its networks name them.
     pub fn devices_of_zone(&self, zone: &Section) -> Vec<String> {
         let networks =
-            words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
-        let named = words(zone, "device").into_iter().map(str::to_owned);
+            option_words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
+        let named = option_words(zone, "device").into_iter().map(str::to_owned);
         networks.chain(named).collect()
     }
 
     /// The sections of a zone's rules that decide over what it forwards, in their order.
     pub fn deciding_rules<'a>(&'a self, zone: &'a str) -> impl Iterator<Item = &'a Section> + 'a {
         self.firewall.of_kind("rule").filter(move |rule| {
-            let decides = text(rule, "target").is_some_and(|target| {
+            let decides = option_text(rule, "target").is_some_and(|target| {
                 ["ACCEPT", "REJECT", "DROP"].iter().any(|word| word.eq_ignore_ascii_case(target))
             });
-            is_enabled(rule) && text(rule, "src") == Some(zone) && text(rule, "dest").is_some() && decides
+            is_enabled(rule)
+                && option_text(rule, "src") == Some(zone)
+                && option_text(rule, "dest").is_some()
+                && decides
         })
+    }
+
+    /// Whether a zone may reach the router itself, at this port: by the zone's own word or by a rule.
+    pub fn accepts_input(&self, zone: &Section, protocol: &str, port: u16) -> bool {
+        let rules = self.sections_on_zone("rule", zone_name(zone));
+        self.accepts_all_input(zone)
+            || rules.into_iter().any(|(_, rule)| {
+                let protocols = match option_words(rule, "proto") {
+                    protocols if protocols.is_empty() => vec!["tcp", "udp"],
+                    protocols => protocols,
+                };
+                let ports = option_words(rule, "dest_port");
+                option_text(rule, "dest").is_none()
+                    && option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+                    && protocols.iter().any(|word| ["all", "any", "*", protocol].contains(word))
+                    && (ports.is_empty() || ports.iter().any(|ports| spans(ports, port)))
+            })
+    }
+
+    /// Whether all that a zone sends to the router is accepted.
+    pub fn accepts_all_input(&self, zone: &Section) -> bool {
+        match option_text(zone, "input") {
+            Some(word) => word.eq_ignore_ascii_case("ACCEPT"),
+            None => self.default_is("input", "ACCEPT"),
+        }
+    }
+
+    /// A zone's name that is not taken.
+    pub fn free_zone_name(&self) -> String {
+        let names: Vec<&str> = self.zones().map(zone_name).collect();
+        guest::free("guests", &names)
+    }
+
+    /// The networks that are written and up, for finding a free one.
+    pub fn taken(&self) -> Taken {
+        let mut taken = Taken::default();
+        taken.add_file(&self.network, "");
+        taken
     }
 
     /// Forwardings out of this zone, as uci addresses them and with their destination.
@@ -172,8 +235,8 @@ impl Files {
     pub fn rules_out(&self, zone: &str, into: &SortedSet<String>) -> Vec<(String, String)> {
         let narrower = ["mark", "dest_ip", "ipset", "src_mac", "src_ip"];
         let out = self.sections_on_zone("rule", zone).filter(|(_, rule)| {
-            let dest = text(rule, "dest").unwrap_or_default();
-            text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+            let dest = option_text(rule, "dest").unwrap_or_default();
+            option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
                 && (dest == "*" || into.contains(dest))
                 && narrower.iter().all(|option| rule.option(option).is_none())
         });
@@ -184,7 +247,7 @@ impl Files {
     pub fn redirects_of(&self, zone: &str) -> Vec<String> {
         let redirects = self.sections_on_zone("redirect", zone);
         let others = redirects.filter(|(_, redirect)| {
-            !text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
+            !option_text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
         });
         others.map(|(address, _)| address).collect()
     }
@@ -197,7 +260,8 @@ impl Files {
     ) -> impl Iterator<Item = (String, &'a Section)> + 'a {
         let all = self.firewall.of_kind(kind).enumerate();
         let concerned = all.filter(move |(_, section)| {
-            matches!(text(section, "src"), Some(src) if src == zone || src == "*") && is_enabled(section)
+            matches!(option_text(section, "src"), Some(src) if src == zone || src == "*")
+                && is_enabled(section)
         });
         concerned.map(move |(number, section)| {
             let address = match section.anonymous {
@@ -209,7 +273,44 @@ impl Files {
     }
 
     pub fn default_is(&self, option: &str, value: &str) -> bool {
-        self.firewall.of_kind("defaults").any(|section| text(section, option) == Some(value))
+        self.firewall.of_kind("defaults").any(|section| option_text(section, option) == Some(value))
+    }
+
+    /// The section of a network.
+    pub fn network(&self, name: &str) -> Option<&Section> {
+        self.interfaces().find(|section| section.name == name)
+    }
+
+    /// The names of all networks, written or up.
+    pub fn network_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.interfaces().map(|section| section.name.as_str()).collect();
+        for up in &self.up {
+            if !names.contains(&up.network.as_str()) {
+                names.push(&up.network);
+            }
+        }
+        names
+    }
+
+    /// The bridge that this device is a port of, as the file says.
+    pub fn bridge_of_port(&self, device: &str) -> Option<String> {
+        let in_section =
+            self.network.of_kind("device").find(|section| option_words(section, "ports").contains(&device));
+        let before_21 = || {
+            let has_port = |section: &&Section| {
+                option_text(section, "type") == Some("bridge")
+                    && option_words(section, "ifname").contains(&device)
+            };
+            self.interfaces().find(has_port).map(|section| format!("br-{}", section.name))
+        };
+        in_section.and_then(|section| option_text(section, "name")).map(str::to_owned).or_else(before_21)
+    }
+
+    /// Whether the file of networks speaks of this device.
+    pub fn names_device(&self, device: &str) -> bool {
+        let named =
+            self.network.of_kind("device").any(|section| option_text(section, "name") == Some(device));
+        named || !self.networks_of(device).is_empty()
     }
 
     fn interfaces(&self) -> impl Iterator<Item = &Section> {
@@ -219,24 +320,31 @@ impl Files {
 
 /// A zone's name as rules use it.
 pub fn zone_name(zone: &Section) -> &str {
-    text(zone, "name").unwrap_or(&zone.name)
+    option_text(zone, "name").unwrap_or(&zone.name)
 }
 
 /// Whether packets that leave through the zone get the router's address.
 pub fn masquerades(zone: &Section) -> bool {
-    text(zone, "masq").is_some_and(is_true) || text(zone, "masq6").is_some_and(is_true)
+    option_text(zone, "masq").is_some_and(is_true) || option_text(zone, "masq6").is_some_and(is_true)
 }
 
 fn destination(section: &Section) -> String {
-    text(section, "dest").unwrap_or_default().to_owned()
+    option_text(section, "dest").unwrap_or_default().to_owned()
 }
 
 fn is_enabled(section: &Section) -> bool {
-    !text(section, "enabled").is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
+    !option_text(section, "enabled")
+        .is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
 }
 
-fn is_true(word: &str) -> bool {
+pub fn is_true(word: &str) -> bool {
     matches!(word, "1" | "yes" | "on" | "true" | "enabled")
+}
+
+/// Whether `67`, `60-70` or `60:70` holds this port.
+fn spans(ports: &str, port: u16) -> bool {
+    let (first, last) = ports.split_once(['-', ':']).unwrap_or((ports, ports));
+    matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&port))
 }
 
 /// Whether a zone's `device` means this one: `ppp+` is every device whose name begins so.
@@ -247,7 +355,7 @@ fn is_meant(pattern: &str, device: &str) -> bool {
     }
 }
 
-/// Nothing where there is no netifd, or it does not answer.
+/// Empty if there is no netifd, or if it does not answer.
 fn ask_netifd() -> Vec<Up> {
     let asked = Command::new(UBUS)
         .args(["-t", "3", "call", "network.interface", "dump"])
@@ -282,7 +390,7 @@ fn networks_up(dump: &[u8]) -> Vec<Up> {
 #[cfg(test)]
 pub fn files(network: &str, firewall: &str) -> Files {
     let network_text = network.as_bytes().to_vec();
-    let read = |text: &str| parse(text.as_bytes()).unwrap_or_default();
+    let read = |text: &str| parse_large(text.as_bytes()).unwrap_or_default();
     Files { network_text, network: read(network), firewall: read(firewall), up: Vec::new() }
 }
 
@@ -295,6 +403,42 @@ mod tests {
         let files = files("", "config zone\n\toption name 'visitors'\n\tlist device 'br-gu+'\n");
         assert_eq!(files.zone_of("br-guest").map(zone_name), Some("visitors"));
         assert_eq!(files.zone_of("br-lan"), None);
+    }
+
+    #[test]
+    fn a_zone_may_name_a_subnet_and_a_device_may_be_in_two() {
+        let network =
+            "config interface 'guest'\n\toption device 'br-guest'\n\toption ipaddr '192.168.77.1/24'\n";
+        let zones = "config zone\n\toption name 'by_subnet'\n\tlist subnet '192.168.0.0/16'
+config zone\n\toption name 'off'\n\toption enabled 'no'\n\tlist network 'guest'
+config zone\n\toption name 'by_network'\n\tlist network 'guest'
+config zone\n\toption name 'other'\n\tlist subnet '10.0.0.0/8'\n";
+        let files = files(network, zones);
+        let names: Vec<&str> = files.zones_of("br-guest").into_iter().map(zone_name).collect();
+        assert_eq!(names, ["by_subnet", "by_network"]);
+    }
+
+    #[test]
+    fn what_a_zone_may_send_to_the_router_is_its_word_or_a_rule() {
+        let zone = "config zone\n\toption name 'visitors'\n\toption input 'REJECT'\n";
+        let accepts = |more: &str, protocol: &str, port: u16| {
+            let files = files("", &format!("{zone}{more}\n"));
+            let zone = files.zone("visitors").unwrap();
+            files.accepts_input(zone, protocol, port)
+        };
+        let rule = "config rule\n\toption src 'visitors'\n\toption target 'accept'\n\toption proto 'udp'\n\toption dest_port '53 60-70'";
+        assert!(accepts(rule, "udp", 67) && accepts(rule, "udp", 53));
+        assert!(!accepts(rule, "tcp", 53) && !accepts(rule, "udp", 123) && !accepts("", "udp", 67));
+        for other in [
+            format!("{rule}\n\toption dest 'wan'"),
+            format!("{rule}\n\toption enabled '0'"),
+            rule.replace("visitors", "lan"),
+            rule.replace("accept", "DROP"),
+        ] {
+            assert!(!accepts(&other, "udp", 67), "{other}");
+        }
+        let open = files("", &zone.replace("REJECT", "accept"));
+        assert!(open.accepts_all_input(open.zone("visitors").unwrap()));
     }
 
     #[test]

@@ -7,10 +7,14 @@
 pub mod answers;
 mod changes;
 mod command;
+mod dhcp;
 pub mod firewall;
 mod fw4;
 mod guest;
+mod place;
+mod plan;
 mod release;
+mod subnets;
 pub mod system;
 mod uci;
 pub mod uplinks;

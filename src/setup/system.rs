@@ -1,10 +1,12 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
+use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::fw4::Accepted;
-use super::uplinks;
+use super::{dhcp, uplinks};
 use crate::config::check::plural;
+use crate::config::uci::{parse_large, Section};
 use crate::config::Config;
 use crate::json::json;
 use crate::network::foreign::ForeignAct;
@@ -20,7 +22,7 @@ use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing can be sold, or somebody gets out without paying.
+    /// Nothing can be sold, or guests get out without paying.
     Error,
     Warning,
     /// This machine does not have what was to be looked at.
@@ -75,8 +77,9 @@ pub fn look(path: &Path) -> Vec<Finding> {
     found.clock();
     found.forwarding();
     if let Some(config) = &mut config {
-        for problem in config.resolve_networks(&dir.join("network")) {
-            found.error("network", problem.to_string(), "uci show network".to_owned());
+        for problem in config.resolve_networks(&dir.join("network"), &|network| files.attached(network)) {
+            let what = format!("the venue '{}': {}", problem.section.unwrap_or_default(), problem.message);
+            found.error("network", what, "uci show network".to_owned());
         }
         if config.venues.is_empty() {
             found.warn(
@@ -87,6 +90,7 @@ pub fn look(path: &Path) -> Vec<Finding> {
         }
         let guests: Vec<String> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
         guests.iter().for_each(|device| found.device(device, &files));
+        found.addresses_and_names(&guests, &files, dir);
         found.way_out(config, &files);
         found.locks(config.main.enabled, &guests);
         found.foreign(&guests);
@@ -248,7 +252,7 @@ impl Found {
                     format!("uci set {address}.masq=1; uci commit firewall; fw4 reload"),
                 );
             }
-            let zones = venue.devices.iter().filter_map(|device| files.zone_of(device)).map(zone_name);
+            let zones = venue.devices.iter().flat_map(|device| files.zones_of(device)).map(zone_name);
             for zone in zones.filter(|zone| told.insert((*zone).to_owned())) {
                 for (address, dest) in files.rules_out(zone, &out.zones) {
                     let what = format!("a rule lets {zone} into {dest}, paid or not: with the gate's table gone, only the routing rule holds guests back");
@@ -282,17 +286,23 @@ impl Found {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let what = format!("the guest device {device} does not exist (yet)");
-                return self.warn("device", what, "tollgated setup --guest-network".to_owned());
+                return self.warn("device", what, format!("ip link; uci show network | grep {device}"));
             }
             Err(error) => return self.not_looked_at("device", format!("{device}: {error}")),
         }
         let addresses = devices::addresses(device).unwrap_or_default();
         if !addresses.iter().any(IpAddr::is_ipv4) {
+            let mut taken = files.taken();
+            taken.add_up(&routes::destinations().unwrap_or_default(), "");
+            let free = taken.free().map(|net| format!("{}/{}", net.router, net.prefix)).unwrap_or_default();
             let mend = match files.networks_of(device).first() {
-                Some(network) => format!(
-                    "uci set network.{network}.ipaddr=192.168.77.1/24; uci commit network; ifup {network}"
+                Some(network) => {
+                    format!("uci set network.{network}.ipaddr={free}; uci commit network; ifup {network}")
+                }
+                None => format!(
+                    "uci set network.guests=interface; uci set network.guests.proto=static; uci set network.guests.device={device}; \
+                     uci set network.guests.ipaddr={free}; uci commit network; reload_config"
                 ),
-                None => "tollgated setup --guest-network".to_owned(),
             };
             self.error(
                 "address",
@@ -303,24 +313,70 @@ impl Found {
         if files.firewall.sections.is_empty() {
             return;
         }
-        let Some(zone) = files.zone_of(device) else {
-            let mend = "tollgated setup --guest-network".to_owned();
-            return self.warn(
-                "zone",
-                format!("{device} is in no firewall zone: guests cannot reach the portal"),
-                mend,
+        let zones = files.zones_of(device);
+        if zones.is_empty() {
+            let name = files.free_zone_name();
+            let member = match files.networks_of(device).first() {
+                Some(network) => format!("network={network}"),
+                None => format!("device={device}"),
+            };
+            let mend = format!(
+                "uci set firewall.{name}=zone; uci set firewall.{name}.name={name}; uci add_list firewall.{name}.{member}; \
+                 uci set firewall.{name}.input=REJECT; uci set firewall.{name}.output=ACCEPT; \
+                 uci set firewall.{name}.forward=REJECT; uci commit firewall; reload_config"
             );
-        };
-        let name = zone_name(zone).to_owned();
-        for (address, dest) in files.ways_out(&name) {
+            let what = format!("{device} is in no firewall zone: guests cannot reach the portal");
+            return self.warn("zone", what, mend);
+        }
+        for zone in zones {
+            self.zone(zone, files);
+        }
+    }
+
+    /// Whether a zone of guests lets them do too much, or too little.
+    fn zone(&mut self, zone: &Section, files: &Files) {
+        let (name, at) = (zone_name(zone), files.address_of_zone(zone));
+        for (address, dest) in files.ways_out(name) {
             let what = format!("fw4 forwards {name} to {dest}: with the gate's table gone, only the routing rule holds guests back");
             self.error("bypass", what, format!("uci delete {address}; uci commit firewall; fw4 reload"));
         }
-        if super::changes::text(zone, "forward") == Some("ACCEPT") {
+        if option_text(zone, "forward").is_some_and(|word| word.eq_ignore_ascii_case("ACCEPT")) {
             let what = format!("zone {name} forwards between its own devices past the gate");
-            let mend =
-                format!("uci set firewall.{}.forward=REJECT; uci commit firewall; fw4 reload", zone.name);
-            self.warn("zone", what, mend);
+            self.warn("zone", what, format!("uci set {at}.forward=REJECT; uci commit firewall; fw4 reload"));
+        }
+        if files.accepts_all_input(zone) {
+            let what = format!("zone {name} accepts whatever guests send to this router: its SSH and its pages are open to them");
+            self.warn("input", what, format!("uci set {at}.input=REJECT; uci commit firewall; fw4 reload"));
+        }
+        for (service, protocol, port) in [("dhcp", "udp", 67), ("dns", "udp", 53)] {
+            if !files.accepts_input(zone, protocol, port) {
+                let what =
+                    format!("zone {name} may not reach this router's {service}: guests stay without it");
+                let rule = format!("firewall.{name}_{service}");
+                let mend = format!(
+                    "uci set {rule}=rule; uci set {rule}.src={name}; uci set {rule}.proto='tcp udp'; uci set {rule}.dest_port={port}; \
+                     uci set {rule}.target=ACCEPT; uci set {rule}.enabled=1; uci commit firewall; fw4 reload"
+                );
+                self.warn("input", what, mend);
+            }
+        }
+    }
+
+    /// Whether guests get an address and have names resolved.
+    fn addresses_and_names(&mut self, guests: &[String], files: &Files, dir: &Path) {
+        let path = dir.join("dhcp");
+        let dhcp = std::fs::read(&path).ok().and_then(|bytes| parse_large(&bytes).ok());
+        let Some(dhcp) = dhcp else {
+            let what = format!("{} cannot be read: whether guests get addresses", path.display());
+            return self.not_looked_at("dhcp", what);
+        };
+        for device in guests {
+            let router = devices::addresses(device).unwrap_or_default();
+            for network in files.networks_of(device) {
+                for lack in dhcp::lacks(&dhcp, &network, &router, dhcp::answers_at_53()) {
+                    self.warn("dhcp", lack.what, lack.mend);
+                }
+            }
         }
     }
 

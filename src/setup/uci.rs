@@ -1,9 +1,10 @@
 //! Running `uci`: one process per command, arguments as they are.
 
 use super::SetupError;
-use crate::config::uci::{parse, UciFile};
+use crate::config::uci::{parse_large, UciFile};
 use std::fmt;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The router's own.
@@ -11,7 +12,7 @@ const CONFIG_DIR: &str = "/etc/config";
 
 /// One change, printed as the command line that makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum UciChange {
     /// `uci set PATH=VALUE`: a section (its type) or an option.
     Set(String, String),
     AddList(String, String),
@@ -21,26 +22,65 @@ pub enum Change {
 /// The configuration in one directory.
 pub struct Uci {
     options: Vec<String>,
+    is_the_routers: bool,
+}
+
+/// Where uci keeps what is not committed, a file a package, and where it waits while we commit.
+const STAGED: &str = "/tmp/.uci";
+const ASIDE: &str = "/tmp/.uci-tollgated";
+
+/// Changes of others that come back when this is dropped.
+pub struct SetAside(Vec<(PathBuf, PathBuf)>);
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        for (staged, aside) in &self.0 {
+            let changes = std::fs::read(aside).unwrap_or_default();
+            // Somebody may have made others meanwhile.
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(staged);
+            if file.and_then(|mut file| file.write_all(&changes)).is_ok() {
+                let _ = std::fs::remove_file(aside);
+            }
+        }
+        let _ = std::fs::remove_dir(ASIDE);
+    }
 }
 
 impl Uci {
     pub fn at(dir: &Path) -> Uci {
         let dir = dir.display().to_string();
         if dir == CONFIG_DIR {
-            return Uci { options: Vec::new() };
+            return Uci { options: Vec::new(), is_the_routers: true };
         }
-        Uci { options: vec!["-c".to_owned(), dir.clone(), "-t".to_owned(), format!("{dir}/.changes")] }
+        let options = vec!["-c".to_owned(), dir.clone(), "-t".to_owned(), format!("{dir}/.changes")];
+        Uci { options, is_the_routers: false }
+    }
+
+    /// Takes the router's uncommitted changes of these packages out of the way, until what is returned is dropped.
+    pub fn set_aside(&self, packages: &[&str]) -> std::io::Result<SetAside> {
+        let mut aside = SetAside(Vec::new());
+        if self.is_the_routers {
+            std::fs::create_dir_all(ASIDE)?;
+            for package in packages {
+                let (from, to) = (Path::new(STAGED).join(package), Path::new(ASIDE).join(package));
+                if from.exists() {
+                    std::fs::rename(&from, &to)?;
+                    aside.0.push((from, to));
+                }
+            }
+        }
+        Ok(aside)
     }
 
     /// Whether this is the configuration that the router runs with.
     pub fn is_the_routers(&self) -> bool {
-        self.options.is_empty()
+        self.is_the_routers
     }
 
-    /// A package with its uncommitted changes; `None` where there is none of that name.
+    /// A package with its uncommitted changes; `None` if no package has that name.
     pub fn package(&self, name: &str) -> Result<Option<UciFile>, SetupError> {
         match self.run(&["export", name]) {
-            Ok(text) => match parse(text.as_bytes()) {
+            Ok(text) => match parse_large(text.as_bytes()) {
                 Ok(file) => Ok(Some(file)),
                 Err(errors) => {
                     let why = errors.first().map(ToString::to_string).unwrap_or_default();
@@ -61,7 +101,7 @@ impl Uci {
         Ok(!self.run(&["changes", package])?.trim().is_empty())
     }
 
-    pub fn stage(&self, change: &Change) -> Result<(), SetupError> {
+    pub fn stage(&self, change: &UciChange) -> Result<(), SetupError> {
         let arguments = change.arguments();
         self.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).map(|_| ())
     }
@@ -104,27 +144,27 @@ impl Uci {
     }
 }
 
-impl Change {
+impl UciChange {
     pub fn package(&self) -> &str {
-        let (Change::Set(path, _) | Change::AddList(path, _) | Change::Delete(path)) = self;
+        let (UciChange::Set(path, _) | UciChange::AddList(path, _) | UciChange::Delete(path)) = self;
         path.split('.').next().unwrap_or_default()
     }
 
     fn arguments(&self) -> Vec<String> {
         match self {
-            Change::Set(path, value) => vec!["set".to_owned(), format!("{path}={value}")],
-            Change::AddList(path, value) => vec!["add_list".to_owned(), format!("{path}={value}")],
-            Change::Delete(path) => vec!["delete".to_owned(), path.clone()],
+            UciChange::Set(path, value) => vec!["set".to_owned(), format!("{path}={value}")],
+            UciChange::AddList(path, value) => vec!["add_list".to_owned(), format!("{path}={value}")],
+            UciChange::Delete(path) => vec!["delete".to_owned(), path.clone()],
         }
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for UciChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Set(path, value) => write!(f, "uci set {path}={}", quoted(value)),
-            Change::AddList(path, value) => write!(f, "uci add_list {path}={}", quoted(value)),
-            Change::Delete(path) => write!(f, "uci delete {path}"),
+            UciChange::Set(path, value) => write!(f, "uci set {path}={}", quoted(value)),
+            UciChange::AddList(path, value) => write!(f, "uci add_list {path}={}", quoted(value)),
+            UciChange::Delete(path) => write!(f, "uci delete {path}"),
         }
     }
 }
@@ -140,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_change_prints_as_a_line_that_a_shell_reads_back() {
-        let change = Change::Set("tollgate.tollgate_guest.name".to_owned(), "Mama's; $(reboot)".to_owned());
+        let change =
+            UciChange::Set("tollgate.tollgate_guest.name".to_owned(), "Mama's; $(reboot)".to_owned());
         assert_eq!(change.to_string(), "uci set tollgate.tollgate_guest.name='Mama'\\''s; $(reboot)'");
         assert_eq!(change.arguments()[1], "tollgate.tollgate_guest.name=Mama's; $(reboot)");
         assert_eq!(change.package(), "tollgate");

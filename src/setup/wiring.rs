@@ -1,6 +1,6 @@
 //! `tollgated wiring`: what the init script must tell procd, one `name value` a line.
 
-use super::changes::words;
+use super::changes::option_words;
 use super::firewall::{zone_name, Files};
 use super::uplinks;
 use crate::config::uci::Section;
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     let (mut config, _) = Config::load(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    config.resolve_networks(&dir.join("network"));
     let (files, _) = Files::read_and_ask(dir);
+    config.resolve_networks(&dir.join("network"), &|network| files.attached(network));
     let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();
     let (mut networks, mut zones) = (SortedSet::new(), SortedSet::new());
     for venue in &config.venues {
@@ -42,6 +42,9 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     }
     if let Some(file) = Some(&config.admin.token_file).filter(elsewhere) {
         line("token_file", &file.display());
+    }
+    for (network, device) in attached(&config, &files) {
+        line("attached", &format_args!("{network} {device}"));
     }
     for port in [main.port, main.mint_proxy_port, main.redirect_port] {
         line("port", &port);
@@ -97,7 +100,7 @@ fn paid(from: &str, to: &str, addresses: Option<String>) -> String {
 fn again(rule: &Section) -> String {
     let mut text = "rule\n".to_owned();
     for option in rule.options.iter().filter(|option| !matches!(option.name.as_str(), "name" | "enabled")) {
-        let value = words(rule, &option.name).join(" ");
+        let value = option_words(rule, &option.name).join(" ");
         if !value.is_empty() {
             let _ = writeln!(text, "with {} {value}", option.name);
         }
@@ -105,12 +108,18 @@ fn again(rule: &Section) -> String {
     text
 }
 
+/// The venues' networks whose device only netifd knows, and that device. The daemon cannot ask from its jail.
+fn attached<'a>(config: &'a Config, files: &Files) -> Vec<(&'a str, String)> {
+    let networks = config.venues.iter().filter_map(|venue| venue.network.as_deref());
+    networks.filter_map(|network| Some((network, files.attached(network)?))).collect()
+}
+
 /// The zones of a venue's guests.
 fn zones_of(venue: &Venue, files: &Files) -> SortedSet<String> {
     venue
         .devices
         .iter()
-        .filter_map(|device| files.zone_of(device))
+        .flat_map(|device| files.zones_of(device))
         .map(|zone| zone_name(zone).to_owned())
         .collect()
 }
@@ -125,7 +134,10 @@ fn networks_to_internet(config: &Config, files: &Files, routes: &[String]) -> So
         for zone in uplinks::zones_of(config, venue, files, routes).zones.iter() {
             let zone = files.zone(zone);
             networks.extend(
-                zone.map(|zone| words(zone, "network")).unwrap_or_default().into_iter().map(str::to_owned),
+                zone.map(|zone| option_words(zone, "network"))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(str::to_owned),
             );
         }
     }

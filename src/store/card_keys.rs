@@ -36,6 +36,15 @@ pub struct KeysRow {
     pub counter: Option<u32>,
 }
 
+/// What a one-time code is good for.
+pub enum TakenKeys {
+    Handed((CardRow, KeysRow)),
+    /// The chip that was named has the keys of this card; the code stays good.
+    ChipOf(i64),
+    /// No code that is known and in time.
+    None,
+}
+
 impl Store {
     /// New keys for a card; the old ones pay no more. `None`: no such card.
     pub async fn renew_card_keys(&self, card: i64, keys: NewKeys) -> Result<Option<KeysOwner>, StoreError> {
@@ -52,14 +61,22 @@ impl Store {
     }
 
     /// Hands out the keys behind a code (its SHA-256), once. With the UID that a programmer names, only that
-    /// chip pays with them.
-    pub async fn take_card_keys(
-        &self,
-        code: [u8; 32],
-        uid: Option<String>,
-    ) -> Result<Option<(CardRow, KeysRow)>, StoreError> {
+    /// chip pays with them, and only if it is not another card that lives.
+    pub async fn take_card_keys(&self, code: [u8; 32], uid: Option<String>) -> Result<TakenKeys, StoreError> {
         let now = self.now();
         self.write(move |tx| {
+            let other = tx
+                .query_row(
+                    "SELECT theirs.card FROM card_keys ours JOIN card_keys theirs ON theirs.uid = ?3
+                     JOIN cards c ON c.id = theirs.card
+                     WHERE ours.code = ?1 AND ours.code_ends_ms > ?2 AND theirs.card != ours.card AND NOT c.wiped",
+                    params![code, now, uid],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if let Some(card) = other {
+                return Ok(TakenKeys::ChipOf(card));
+            }
             let taken = tx
                 .query_row(
                     "UPDATE card_keys SET code = NULL, issued = 1, uid = ?3
@@ -68,8 +85,9 @@ impl Store {
                     |row| Ok(KeysOwner { card: row.get(0)?, version: row.get(1)? }),
                 )
                 .optional()?;
-            let Some(owner) = taken else { return Ok(None) };
-            Ok(card_by_id(tx, owner.card, now)?.zip(keys_by_owner(tx, owner)?))
+            let Some(owner) = taken else { return Ok(TakenKeys::None) };
+            let found = card_by_id(tx, owner.card, now)?.zip(keys_by_owner(tx, owner)?);
+            Ok(found.map_or(TakenKeys::None, TakenKeys::Handed))
         })
         .await
     }

@@ -11,8 +11,10 @@ use crate::mac::MacAddr;
 use crate::units::{Allotment, Amount, Millis, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Transaction};
 use serde_json::Value;
+use std::ops::Deref;
 
-/// By so much (seconds) the wall clock may have been set back since a sale without it being left out of the day's.
+/// The wall clock may have been set back by at most this much (seconds) since a sale for the sale to stay in the
+/// day's sum.
 const SLACK: u64 = 3600;
 
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
@@ -30,6 +32,11 @@ pub struct NewGrant {
     pub mint: Option<MintUrl>,
 }
 
+/// A grant that is written down: the session that it went into, for which the gate is still to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the gate stays closed until `Access::admit` has it"]
+pub struct Admission(SessionRow);
+
 /// What was sold since a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sales {
@@ -39,6 +46,20 @@ pub struct Sales {
     pub time: Millis,
     /// Bytes.
     pub data: Allotment,
+}
+
+impl Admission {
+    pub fn into_row(self) -> SessionRow {
+        self.0
+    }
+}
+
+impl Deref for Admission {
+    type Target = SessionRow;
+
+    fn deref(&self) -> &SessionRow {
+        &self.0
+    }
 }
 
 impl NewGrant {
@@ -84,7 +105,7 @@ impl NewGrant {
 
 impl Store {
     /// Grants access for a payment; the same reference again changes nothing and answers the session as it is.
-    pub async fn grant(&self, grant: NewGrant) -> Result<SessionRow, StoreError> {
+    pub async fn grant(&self, grant: NewGrant) -> Result<Admission, StoreError> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| add_grant(tx, &grant, now, wall)).await
@@ -124,7 +145,7 @@ pub(super) fn add_grant(
     grant: &NewGrant,
     now: Millis,
     wall: UnixSeconds,
-) -> Result<SessionRow, StoreError> {
+) -> Result<Admission, StoreError> {
     let mac = grant.mac.to_string();
     let account = account_of(tx, &mac, now)?;
     let new = tx.execute(
@@ -147,18 +168,18 @@ pub(super) fn add_grant(
         extend_session(tx, account, grant, now)?;
     }
     let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
-    // What the operator gives away reaches nobody who could keep a ticket.
+    // What the operator gives away reaches no guest that could keep a ticket.
     if new == 1 && grant.amount.number > 0 {
         session.ticket = first_ticket(tx, account)?;
     }
-    Ok(session)
+    Ok(Admission(session))
 }
 
 /// The session that this payment went into, as it is now; `None` if the payment was never granted.
 pub(super) fn granted_session(
     db: &Connection,
     reference: &Reference,
-) -> Result<Option<SessionRow>, StoreError> {
+) -> Result<Option<Admission>, StoreError> {
     Ok(known_grant::<Amount>(db, reference)?.and_then(|(_, session)| session))
 }
 
@@ -166,7 +187,7 @@ pub(super) fn granted_session(
 pub(super) fn known_grant<M: TryFrom<Amount>>(
     db: &Connection,
     reference: &Reference,
-) -> Result<Option<(M, Option<SessionRow>)>, StoreError> {
+) -> Result<Option<(M, Option<Admission>)>, StoreError> {
     let granted = db
         .query_row(
             "SELECT amount, account, venue, metric, unit FROM grants WHERE reference = ?1",
@@ -175,7 +196,7 @@ pub(super) fn known_grant<M: TryFrom<Amount>>(
         )
         .optional()?;
     let Some((amount, account, venue, metric)) = granted else { return Ok(None) };
-    Ok(Some((amount, session_by_account(db, account, &venue, metric)?)))
+    Ok(Some((amount, session_by_account(db, account, &venue, metric)?.map(Admission))))
 }
 
 /// Notes which keyset the proofs are of that came for a grant.

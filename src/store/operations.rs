@@ -11,7 +11,7 @@ use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::reference::Reference;
 use super::tokens::Holder;
 use super::values::{mint_of, money};
-use super::{Owner, SessionRow, Store, StoreError, Vault};
+use super::{Admission, Owner, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -79,7 +79,7 @@ pub struct OpRow {
 #[derive(Clone)]
 pub enum Known {
     Open(OpRow),
-    Done { amount: Sats, session: Option<SessionRow>, result: Option<String> },
+    Done { amount: Sats, session: Option<Admission>, result: Option<String> },
     Failed { result: Option<String> },
 }
 
@@ -170,14 +170,14 @@ impl Store {
         .await
     }
 
-    /// An operation has taken place: what came is kept, what went is gone, and what it paid for is granted, in one
-    /// commit. Doing it twice changes nothing and answers the session as it is.
+    /// An operation has taken place: the received proofs are kept, the sent ones are gone, and what it paid for is
+    /// granted, in one commit. Doing it twice changes nothing and answers the session as it is.
     pub async fn op_done(
         &self,
         op: i64,
         came: Option<NewProofs>,
         result: Option<String>,
-    ) -> Result<Option<SessionRow>, StoreError> {
+    ) -> Result<Option<Admission>, StoreError> {
         self.op_end(op, came, OpState::Done, result).await
     }
 
@@ -192,7 +192,7 @@ impl Store {
         came: Option<NewProofs>,
         state: OpState,
         result: Option<String>,
-    ) -> Result<Option<SessionRow>, StoreError> {
+    ) -> Result<Option<Admission>, StoreError> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
@@ -211,7 +211,7 @@ impl Store {
             }
             let grant = access.as_deref().map(NewGrant::from_text).transpose()?;
             if grant.is_some() || reference.is_none() {
-                // The grant's reference counts from here; what has none is never asked for again.
+                // The grant's reference counts from here; an operation without a grant is never asked for again.
                 tx.execute("DELETE FROM wallet_ops WHERE id = ?1", [op])?;
             }
             grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()

@@ -8,10 +8,10 @@ use super::grants::{add_grant, granted_session, note_keyset, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs};
 use super::requests::request_by_id;
-use super::settled::settle;
+use super::settled::settle_request;
 use super::tokens::Holder;
 use super::values::{mac_of, mint_of, money};
-use super::{NewRequest, Owner, RequestId, SessionRow, Store, StoreError, Vault};
+use super::{Admission, NewRequest, Owner, RequestId, Store, StoreError, Vault};
 use crate::config::{Metric, MintUrl};
 use crate::units::{Allotment, Millis, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, Row, Transaction};
@@ -156,7 +156,7 @@ impl Store {
         part: i64,
         tokens: Tokens,
         grant: Option<NewGrant>,
-    ) -> Result<Option<SessionRow>, StoreError> {
+    ) -> Result<Option<Admission>, StoreError> {
         let (now, wall, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
             if let Some(grant) = &grant {
@@ -191,7 +191,7 @@ impl Store {
             if let Tokens::House(proofs) = &tokens {
                 note_keyset(tx, &grant.reference, &proofs.mint, &proofs.keyset)?;
             }
-            settle(tx, &request)?;
+            settle_request(tx, &request)?;
             Ok(Some(session))
         })
         .await

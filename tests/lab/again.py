@@ -1,8 +1,8 @@
 """`make test-again`: runs what failed in the last `make test` once more, each test alone, and says loudly that it did.
 
-For `.ci/run` on a shared machine, which may stall for seconds: one test that met such a moment shall not cost hours of work.
-A test that fails twice fails. Where `make test` failed before its tests, or a suite ended badly without naming a test,
-nothing is repeated and this fails as well.
+For `.ci/run` on a shared machine, which may stall for seconds: one test that met such a moment shall not cost hours of
+work. A test that fails twice fails. Where `make test` failed before its tests, or a suite ended badly without naming a
+test, nothing is repeated and this fails as well.
 """
 
 import os
@@ -12,7 +12,9 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FAILED = os.path.join(ROOT, "target", "failed")
-"""Made anew by `make test`: `status` (how each suite ended), `unit.log`, and `system`, a test a line by conftest.py."""
+"""Made anew by `make test`: `status` (how each suite ended), `unit.log`, and `system`, a test a line by
+conftest.py.
+"""
 MOST = 5
 """More than this is no stall of the machine."""
 
@@ -33,7 +35,12 @@ def main() -> int:
         banner(f"FAILED: {name} - once more, alone")
         if subprocess.run(command(suite, name), cwd=ROOT).returncode != 0:
             return give_up(f"{name} failed twice")
-    banner(f"PASSED THE SECOND TIME, which is a fault of the test or of the product: {', '.join(name for _, name in tests)}")
+    banner(
+        (
+            "PASSED THE SECOND TIME, which is a fault of the test or of the product: "
+            f"{', '.join(name for _, name in tests)}"
+        )
+    )
     return 0
 
 

@@ -177,7 +177,9 @@ def main() -> None:
 
 
 def unmounted(directory: str) -> bool:
-    """Whether nothing is mounted below any more: deleting must never reach through a mount into the machine's own files."""
+    """Whether nothing is mounted below any more: deleting must never reach through a mount into the machine's own
+    files.
+    """
     def mounts() -> list[str]:
         with open("/proc/self/mounts") as file:
             return [line.split()[1] for line in file if line.split()[1].startswith(directory.rstrip("/") + "/")]

@@ -1,5 +1,6 @@
-"""Every Lightning backend behind one face, so that one battery of tests runs over all of them: lnd, LNbits and a mint that melts for
-real (with a proxy in between that spoils answers), stand-ins for the others and for what the real ones do not do on command.
+"""Every Lightning backend behind one face, so that one battery of tests runs over all of them: lnd, LNbits and a mint
+that melts for real (with a proxy in between that spoils answers), stand-ins for the others and for what the real ones
+do not do on command.
 
 	with Backend("lnbits", dir, ...) as backend:
 	    invoice = backend.invoice(21)
@@ -26,8 +27,12 @@ from .wallet import Wallet, encode_token
 
 LOOPBACK = "127.0.0.1"
 FAULTS = {
-    "cut": {"cut_answer": True}, "truncate": {"truncate": 20}, "oversized": {"oversized": 3_000_000}, "hang": {"hang": 60},
-    "garbage": {"status": 201, "body": b"\x00\xff" * 300}, "redirect": {"status": 302, "headers": {"Location": "/elsewhere"}},
+    "cut": {"cut_answer": True},
+    "truncate": {"truncate": 20},
+    "oversized": {"oversized": 3_000_000},
+    "hang": {"hang": 60},
+    "garbage": {"status": 201, "body": b"\x00\xff" * 300},
+    "redirect": {"status": 302, "headers": {"Location": "/elsewhere"}},
     "gateway": {"status": 502, "body": "<html>Bad Gateway</html>", "content_type": "text/html"},
 }
 
@@ -81,7 +86,9 @@ class StandIn:
     def stranger(self) -> Payer:
         """With credentials that are not accepted."""
         wrong = "0201036c6e640203ffffff" if self.type == "lnd" else "not-the-secret"
-        return Payer(os.path.join(self.dir, "stranger"), type=self.type, url=self.node.url, secret=(self.secret[0], wrong))
+        return Payer(
+            os.path.join(self.dir, "stranger"), type=self.type, url=self.node.url, secret=(self.secret[0], wrong)
+        )
 
     def away(self) -> Payer:
         """Where nobody listens."""
@@ -134,7 +141,11 @@ class RealLnbits:
 
     def times_paid(self, invoice: Made) -> int:
         rows = self.wallet.payments()
-        return sum(1 for row in rows if row["payment_hash"] == invoice.payment_hash and row["amount"] < 0 and row["status"] == "success")
+        return sum(
+            1
+            for row in rows
+            if row["payment_hash"] == invoice.payment_hash and row["amount"] < 0 and row["status"] == "success"
+        )
 
     def stranger(self) -> Payer:
         return self._payer("stranger", "0" * 32)
@@ -148,10 +159,17 @@ class RealLnbits:
 
 
 class RealMelt:
-    """The router's own ecash and a mint that pays with a fake wallet, behind a proxy that spoils the mint's answers."""
+    """The router's own ecash and a mint that pays with a fake wallet, behind a proxy that spoils the mint's
+    answers.
+    """
 
     ways = Ways(
-        keeps_the_money=True, fee_msat=1000, has_secret=False, unmade="failed", believes_wrong_preimages=True, goes_on_by_itself=True,
+        keeps_the_money=True,
+        fee_msat=1000,
+        has_secret=False,
+        unmade="failed",
+        believes_wrong_preimages=True,
+        goes_on_by_itself=True,
     )
     type = "melt"
 
@@ -175,8 +193,11 @@ class RealMelt:
     def next(self, pay: str = "paid", fault: str | None = None) -> None:
         state = {"paid": "SETTLED", "failed": "FAILED", "pending": "PENDING"}[pay]
         self.mint.set(
-            fakewallet_pay_invoice_state=state, fakewallet_payment_state=state, fakewallet_delay_outgoing_payment=0,
-            fakewallet_pay_invoice_state_exception=fault == "error", fakewallet_payment_state_exception=fault == "error",
+            fakewallet_pay_invoice_state=state,
+            fakewallet_payment_state=state,
+            fakewallet_delay_outgoing_payment=0,
+            fakewallet_pay_invoice_state_exception=fault == "error",
+            fakewallet_payment_state_exception=fault == "error",
         )
         if fault == "wrong-preimage":
             self.mint.know(self.known.payment_hash, "11" * 32)
@@ -193,10 +214,16 @@ class RealMelt:
 
     def fail(self, invoice: Made) -> None:
         # What is found not to have been paid is tried again for a minute.
-        self.mint.set(fakewallet_pay_invoice_state="FAILED", fakewallet_payment_state="FAILED", fakewallet_payment_state_exception=False)
+        self.mint.set(
+            fakewallet_pay_invoice_state="FAILED",
+            fakewallet_payment_state="FAILED",
+            fakewallet_payment_state_exception=False,
+        )
 
     def times_paid(self, invoice: Made) -> int:
-        return self.mint.asked_to_pay(invoice.payment_hash) if self.payer.lookup(invoice.request).outcome == "paid" else 0
+        return (
+            self.mint.asked_to_pay(invoice.payment_hash) if self.payer.lookup(invoice.request).outcome == "paid" else 0
+        )
 
     def away(self) -> EcashPayer:
         proxy = FaultProxy(HOST, LOOPBACK, upstream=self.mint.url)
@@ -237,10 +264,14 @@ class RealLnd:
 
 STAND_INS = {
     "cln": lambda dir: StandIn("cln", Cln(HOST, LOOPBACK), ("rune_file", Cln.rune), dir, Ways(fee_msat=7)),
-    "phoenixd": lambda dir: StandIn("phoenixd", Phoenixd(HOST, LOOPBACK), ("password_file", Phoenixd.password), dir, Ways(fee_msat=4000)),
+    "phoenixd": lambda dir: StandIn(
+        "phoenixd", Phoenixd(HOST, LOOPBACK), ("password_file", Phoenixd.password), dir, Ways(fee_msat=4000)
+    ),
     "sphinx": lambda dir: StandIn(
         "sphinx", Sphinx(HOST, LOOPBACK), ("token_file", Sphinx.token), dir,
         Ways(shows_preimage=False, keeps_the_money=True, finds_by_hash=False, fee_msat=None),
     ),
-    "lnd-stand-in": lambda dir: StandIn("lnd", LndRest(HOST, LOOPBACK), ("macaroon_file", LndRest.macaroon), dir, Ways(fee_msat=3)),
+    "lnd-stand-in": lambda dir: StandIn(
+        "lnd", LndRest(HOST, LOOPBACK), ("macaroon_file", LndRest.macaroon), dir, Ways(fee_msat=3)
+    ),
 }

@@ -31,8 +31,15 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     parts = {
-        "proxy": proxy, "sessions": sessions, "packets": forwarding, "cards": cards, "access": bench_ecash.access, "many": bench_ecash.many,
-        "crowd": bench_ecash.crowd, "usage": bench_ecash.usage, "wallets": bench_ecash.wallets,
+        "proxy": proxy,
+        "sessions": sessions,
+        "packets": forwarding,
+        "cards": cards,
+        "access": bench_ecash.access,
+        "many": bench_ecash.many,
+        "crowd": bench_ecash.crowd,
+        "usage": bench_ecash.usage,
+        "wallets": bench_ecash.wallets,
     }
     asked = sys.argv[1:] or list(parts)
     if unknown := [name for name in asked if name not in parts]:
@@ -67,11 +74,18 @@ def idle_memory(daemon: Daemon) -> list[Row]:
     wait_for(lambda: daemon.status(), 5)
     time.sleep(2)
     memory = daemon.process.memory_kib()
-    return [Row("resident memory, idle (all / its own, without files and libraries)", f"{memory['VmRSS'] / 1024:.1f} / {memory['RssAnon'] / 1024:.1f} MiB")]
+    return [
+        Row(
+            "resident memory, idle (all / its own, without files and libraries)",
+            f"{memory['VmRSS'] / 1024:.1f} / {memory['RssAnon'] / 1024:.1f} MiB",
+        )
+    ]
 
 
 def payments(lab: Lab, mint: Nutshell) -> list[Row]:
-    """From the payment to the money: through the daemon, and by a wallet that listens and claims by itself; taken in turns."""
+    """From the payment to the money: through the daemon, and by a wallet that listens and claims by itself; taken in
+    turns.
+    """
     through, direct, claims = [], [], []
     wallet = Wallet(lab.router, mint.url)
     for number in range(PAYMENTS):
@@ -90,8 +104,17 @@ def payments(lab: Lab, mint: Nutshell) -> list[Row]:
         claims.append(claim)
         say(f"payment {number + 1} of {PAYMENTS}")
     own = p95(through) - p95(claims)
-    rows = [Row(f"PAID -> {name}, p50 / p95 of {PAYMENTS}", f"{1000 * statistics.median(times):.0f} / {1000 * p95(times):.0f} ms")
-            for name, times in (("tokens_ready through the daemon", through), ("tokens in a direct wallet", direct), ("the mint's own claim time", claims))]
+    rows = [
+        Row(
+            f"PAID -> {name}, p50 / p95 of {PAYMENTS}",
+            f"{1000 * statistics.median(times):.0f} / {1000 * p95(times):.0f} ms",
+        )
+        for name, times in (
+            ("tokens_ready through the daemon", through),
+            ("tokens in a direct wallet", direct),
+            ("the mint's own claim time", claims),
+        )
+    ]
     return [*rows, Row("the daemon's share, p95", f"{1000 * own:.0f} ms", "250 ms", own <= 0.25)]
 
 

@@ -1,10 +1,10 @@
 """The cards' part of `make bench`: a tap and a callback at 50 cards tapping, and what 10,000 cards cost.
 
-The till is a client of ours on the router's loopback, the node a stand-in whose own time is taken off a callback's. The disk's time is
-not ours either, and other programs' writes are in it: budgets are for a store in memory, with the number of commits, each of which is
-one wait for the disk. The same on the disk is shown without a budget, beside what one wait for it takes.
-There is nothing to hold beside it: no other server of Bolt Cards can be had from PyPI, npm or as a Go module (LNbits has its own as an
-archive on GitHub only).
+The till is a client of ours on the router's loopback, the node a stand-in whose own time is taken off a callback's.
+The disk's time is not ours either, and other programs' writes are in it: budgets are for a store in memory, with the
+number of commits, each of which is one wait for the disk. The same on the disk is shown without a budget, beside what
+one wait for it takes. There is nothing to hold beside it: no other server of Bolt Cards can be had from PyPI, npm or
+as a Go module (LNbits has its own as an archive on GitHub only).
 """
 
 import contextlib
@@ -25,7 +25,9 @@ EVERY = 0.02
 """Seconds between two taps: each of the 50 cards taps once a second."""
 FEW, MANY = 10, 10_000
 BATCHES, BATCH = 40, 10
-"""Taps whose processor time is looked at: the cheapest of so many batches of so many, as other programs only add to it."""
+"""Taps whose processor time is looked at: the cheapest of so many batches of so many, as other programs only add to
+it.
+"""
 SYNCS = 100
 
 
@@ -82,7 +84,9 @@ def in_memory(shop: CardShop, made: list[BoltCard]) -> list[Row]:
     taps, callbacks = day(shop, made)
     own_taps, own_callbacks = [tap.own for tap in taps], [callback.own for callback in callbacks]
     return [
-        Row(f"a tap, {CARDS} cards tapping once a second, store in memory, p50 / p95", both([tap.took for tap in taps])),
+        Row(
+            f"a tap, {CARDS} cards tapping once a second, store in memory, p50 / p95", both([tap.took for tap in taps])
+        ),
         Row("... without waits for a processor", both(own_taps), "3 ms", p95(own_taps) < 0.003),
         Row("a callback without the node, the same, p50 / p95", both([callback.took for callback in callbacks])),
         Row("... without waits for a processor", both(own_callbacks), "10 ms", p95(own_callbacks) < 0.01),
@@ -98,7 +102,9 @@ def commits(shop: CardShop, made: list[BoltCard]) -> list[Row]:
         assert shop.callback(one, shop.invoice(1).request) == {"status": "OK"}
     counted.append(written(shop))
     tap, callback = ((after - before) / len(made) for before, after in zip(counted, counted[1:]))
-    return [Row("commits for a tap / a callback", f"{tap:.1f} / {callback:.1f}", "1 / 3", tap <= 1.1 and callback <= 3.1)]
+    return [
+        Row("commits for a tap / a callback", f"{tap:.1f} / {callback:.1f}", "1 / 3", tap <= 1.1 and callback <= 3.1)
+    ]
 
 
 def written(shop: CardShop) -> int:
@@ -142,7 +148,9 @@ def programmed(shop: CardShop, count: int) -> list[BoltCard]:
 
 
 def day(shop: CardShop, made: list[BoltCard]) -> tuple[list[Stopwatch], list[Stopwatch]]:
-    """Every card taps and pays again and again, each on a till of its own. How long taps took, and callbacks but for the node."""
+    """Every card taps and pays again and again, each on a till of its own. How long taps took, and callbacks but for
+    the node.
+    """
     taps, callbacks = [], []
     for round in range(ROUNDS):
         invoices: list[Made] = [shop.invoice(1 + round) for _ in made]
@@ -190,5 +198,7 @@ def add(shop: CardShop, count: int) -> None:
             till.close()
             till = Till(shop.lab, ADMIN_PORT, f"Authorization: Bearer {shop.token}\r\n")
             say(f"card {number} of {count}")
-        assert b'"card_id"' in till.ask("/api/createboltcard", f'{{"card_name":"{number}","tx_max":10,"day_max":100}}', "POST")
+        assert b'"card_id"' in till.ask(
+            "/api/createboltcard", f'{{"card_name":"{number}","tx_max":10,"day_max":100}}', "POST"
+        )
     till.close()

@@ -1,4 +1,6 @@
-"""Parts of `make bench` about ecash: from a token to the gate, many guests at once, `/usage` of many routers, our wallet beside another."""
+"""Parts of `make bench` about ecash: from a token to the gate, many guests at once, `/usage` of many routers, our
+wallet beside another.
+"""
 
 import concurrent.futures
 import contextlib
@@ -45,7 +47,9 @@ class WatchedMint(FaultMint):
 
 
 def access() -> list[Row]:
-    """Each try in a lab of its own: an address that another device had a moment ago is looked into for a quarter of a second."""
+    """Each try in a lab of its own: an address that another device had a moment ago is looked into for a quarter of a
+    second.
+    """
     return tried(lambda: at_a_shop(1, token_to_gate))
 
 
@@ -73,11 +77,16 @@ def token_to_gate(lab: Lab, sales: Customers) -> list[Row]:
             times.append(sale(lab, sales, 100 + number))
         say(f"guest {number} of {POSTS}")
     # The first ones fetch the mint's terms.
-    return [*sale_rows("token posted -> gate open", first[2:]), *sale_rows("top-up posted -> gate open for longer", again[2:])]
+    return [
+        *sale_rows("token posted -> gate open", first[2:]),
+        *sale_rows("top-up posted -> gate open for longer", again[2:]),
+    ]
 
 
 def sale(lab: Lab, sales: Customers, amount: int) -> tuple[float, float, float, float]:
-    """Seconds in all, without the mint's share, without waits for a processor besides, and the daemon's processor time."""
+    """Seconds in all, without the mint's share, without waits for a processor besides, and the daemon's processor
+    time.
+    """
     token = sales.token(amount)
     before, used = sales.mint.busy, cpu_seconds(sales.daemon)
     with Stopwatch(sales.daemon) as watch:
@@ -124,7 +133,14 @@ def beside_many(lab: Lab, sales: Customers) -> list[Row]:
             say(f"sale {number + 1} of {SALES}")
         costs.append(statistics.median(times))
     few, many = costs
-    return [Row(f"processor time of a sale beside {MANY:,} sessions, against {FEW} ({1000 * few:.1f} ms), p50", f"{many / few:.2f} x", "1.2 x", many <= 1.2 * few)]
+    return [
+        Row(
+            f"processor time of a sale beside {MANY:,} sessions, against {FEW} ({1000 * few:.1f} ms), p50",
+            f"{many / few:.2f} x",
+            "1.2 x",
+            many <= 1.2 * few,
+        )
+    ]
 
 
 def all_at_once(lab: Lab, sales: Customers) -> list[Row]:
@@ -145,7 +161,12 @@ def all_at_once(lab: Lab, sales: Customers) -> list[Row]:
     sales.check()
     served_all = len(took) == CROWD == len(sales.daemon.paid_macs())
     return [
-        Row(f"{CROWD} guests pay within {WITHIN} s: half of them / all are served", f"{statistics.median(took):.1f} / {max(took):.1f} s", "all", served_all),
+        Row(
+            f"{CROWD} guests pay within {WITHIN} s: half of them / all are served",
+            f"{statistics.median(took):.1f} / {max(took):.1f} s",
+            "all",
+            served_all,
+        ),
         Row("... all, without the mint's share", f"{max(took) - busy:.1f} s", "2 s", max(took) - busy <= 2),
     ]
 
@@ -186,24 +207,43 @@ def use_asked(lab: Lab, sales: Customers) -> list[Row]:
         time.sleep(0.1)
         anew.append(cpu_seconds(daemon) - before)
     return [
-        Row(f"/usage asked by {ASKERS} once a second, connections kept as clients do: of a core", f"{100 * kept:.2f} %", "2 %", kept < 0.02),
+        Row(
+            f"/usage asked by {ASKERS} once a second, connections kept as clients do: of a core",
+            f"{100 * kept:.2f} %",
+            "2 %",
+            kept < 0.02,
+        ),
         Row("... a new connection for each question", f"{100 * statistics.median(anew):.2f} %"),
     ]
 
 
 def wallets() -> list[Row]:
     """As an operator has it: a command, from its start to its end."""
-    with Lab(guests=1) as lab, Nutshell(lab.internet, MINT4, dir=lab.path("mint")) as mint, Daemon(lab, [Mint(mint.url)]) as daemon:
+    with (
+        Lab(guests=1) as lab,
+        Nutshell(lab.internet, MINT4, dir=lab.path("mint")) as mint,
+        Daemon(lab, [Mint(mint.url)]) as daemon,
+    ):
         sales = Customers(lab, mint, daemon, STEP)
         theirs = Cashu(lab.internet, mint.url, lab.path("cashu"))
         theirs.receive(sales.token(1))
         wait_for(lambda: daemon.command("wallet", "receive", sales.token(1)), 10)
         ours, other = [], []
         for _ in range(TOKENS):
-            for times, receive in ((ours, lambda token: daemon.command("wallet", "receive", token)), (other, theirs.receive)):
+            for times, receive in (
+                (ours, lambda token: daemon.command("wallet", "receive", token)),
+                (other, theirs.receive),
+            ):
                 token = sales.token(1023)
                 started = time.monotonic()
                 receive(token)
                 times.append(time.monotonic() - started)
     here, there = statistics.median(ours), statistics.median(other)
-    return [Row(f"receive a token of 10 proofs, ours / nutshell's wallet, p50 of {TOKENS}", f"{1000 * here:.0f} / {1000 * there:.0f} ms", "faster", here < there)]
+    return [
+        Row(
+            f"receive a token of 10 proofs, ours / nutshell's wallet, p50 of {TOKENS}",
+            f"{1000 * here:.0f} / {1000 * there:.0f} ms",
+            "faster",
+            here < there,
+        )
+    ]

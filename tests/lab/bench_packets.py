@@ -1,15 +1,15 @@
-"""The part of `make bench` about forwarding: how many small packets a second pass from guests to the internet through the
-router with our table, where time is sold and where bytes are, as a part of those that pass through a plain one.
+"""The part of `make bench` about forwarding: how many small packets a second pass from guests to the internet through
+the router with our table, where time is sold and where bytes are, as a part of those that pass through a plain one.
 
-A plain router is the same lab with the same base firewall, a rule that lets guests out in the place of ours, and no daemon.
-The three labs send the same frames, smallest Ethernet ones of as many stations as there are sessions, each with an
-established connection; they take turns in short rounds, and the best round of each counts. What arrives is counted by the
-internet's interface, and thrown away there before its network stack.
+A plain router is the same lab with the same base firewall, a rule that lets guests out in the place of ours, and no
+daemon. The three labs send the same frames, smallest Ethernet ones of as many stations as there are sessions, each
+with an established connection; they take turns in short rounds, and the best round of each counts. What arrives is
+counted by the internet's interface, and thrown away there before its network stack.
 
-Between veth devices a packet is forwarded within the system call that sends it. So a packet's time is that of all the way,
-and the ratio with a budget is that of packets a second. It holds what the sender itself and a link take, as a real router's
-holds its drivers. That share is measured over a link whose other end throws every packet away, and the rows without a budget
-are what is left without it: the router's own work.
+Between veth devices a packet is forwarded within the system call that sends it. So a packet's time is that of all the
+way, and the ratio with a budget is that of packets a second. It holds what the sender itself and a link take, as a
+real router's holds its drivers. That share is measured over a link whose other end throws every packet away, and the
+rows without a budget are what is left without it: the router's own work.
 """
 
 import contextlib
@@ -31,9 +31,10 @@ ROUNDS = 60
 PACKETS = 5_000
 """In one round."""
 BUDGETS = {"time": ("100h", 0.68), "bytes": ("100GB", 0.6)}
-"""By what is sold: each session's allotment, and the least part of a plain router's rate. The goals are 0.75 and 0.65; what is
-missing is the price of three promises: that paying opens the internet only (`closed4`), that a mark which another program set
-opens nothing (`paid_at` once more in forward), and that one which another program took away cuts nobody off (`tg_late`)."""
+"""By what is sold: each session's allotment, and the least part of a plain router's rate. The goals are 0.75 and 0.65;
+what is missing is the price of three promises: that paying opens the internet only (`closed4`), that a mark which
+another program set opens nothing (`paid_at` once more in forward), and that one which another program took away cuts
+nobody off (`tg_late`)."""
 PAYLOAD = 18
 """Of a smallest Ethernet frame, which is 64 bytes with its checksum."""
 FRAME = 14 + 20 + 8 + PAYLOAD
@@ -66,7 +67,9 @@ class Track:
         if allotment is None:
             self.lab.router.nft(PLAIN)
         else:
-            self.daemon = stack.enter_context(Daemon(self.lab, [Mint(f"http://{MINT4}:9")], main={"log_level": "info"}))
+            self.daemon = stack.enter_context(
+                Daemon(self.lab, [Mint(f"http://{MINT4}:9")], main={"log_level": "info"})
+            )
         self.out, self.discarded = (stack.enter_context(self._sender(device)) for device in ("eth0", "near"))
 
     def _sender(self, device: str) -> socket.socket:
@@ -129,7 +132,11 @@ def forwarding() -> list[Row]:
 
 
 def in_turn(count: int, plain: Track, tracks: dict[str, Track]) -> list[Row]:
-    measures = {"sender": plain.discard, "plain": plain.forward, **{sold: track.forward for sold, track in tracks.items()}}
+    measures = {
+        "sender": plain.discard,
+        "plain": plain.forward,
+        **{sold: track.forward for sold, track in tracks.items()},
+    }
     took: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(ROUNDS):
         for name, measure in measures.items():
@@ -142,14 +149,25 @@ def in_turn(count: int, plain: Track, tracks: dict[str, Track]) -> list[Row]:
     for sold, (_, budget) in BUDGETS.items():
         rate = best["plain"] / best[sold]
         work = (best["plain"] - sender) / (best[sold] - sender)
-        rows.append(Row(f"... of a plain router's packets a second, {sold} sold, sessions: {count:,}", f"{rate:.2f} x", f"{budget} x", rate >= budget))
+        rows.append(
+            Row(
+                f"... of a plain router's packets a second, {sold} sold, sessions: {count:,}",
+                f"{rate:.2f} x",
+                f"{budget} x",
+                rate >= budget,
+            )
+        )
         rows.append(Row(f"... the same without the sender's {1e6 * sender:.2f} us for each", f"{work:.2f} x"))
     return rows
 
 
 def frame(number: int, payload: int) -> bytes:
     """From this station to the internet's echo."""
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 28 + payload, 0, 0x4000, 64, 17, 0) + socket.inet_aton(address(number)) + socket.inet_aton(HOST4)
+    head = (
+        struct.pack(">BBHHHBBH", 0x45, 0, 28 + payload, 0, 0x4000, 64, 17, 0)
+        + socket.inet_aton(address(number))
+        + socket.inet_aton(HOST4)
+    )
     total = sum(struct.unpack(">10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]

@@ -37,7 +37,9 @@ def sessions() -> list[Row]:
         Row(f"{COUNTS[0]} sessions run: of a core", f"{100 * few:.3f} %"),
         Row(f"{COUNTS[1]} sessions run: of a core", f"{100 * some:.2f} %", "1 %", some < 0.01),
         Row(f"{COUNTS[2]:,} sessions run: of a core", f"{100 * many:.2f} %"),
-        Row(f"what one of {COUNTS[2]:,} adds, against one of {COUNTS[1]}", f"{growth:.2f} x", "1.25 x", growth <= 1.25),
+        Row(
+            f"what one of {COUNTS[2]:,} adds, against one of {COUNTS[1]}", f"{growth:.2f} x", "1.25 x", growth <= 1.25
+        ),
     ]
 
 

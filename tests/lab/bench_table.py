@@ -1,5 +1,6 @@
-"""Rows of `make bench`, and how they are measured on a machine that has other work: processor time, counts and ratios where the budget is
-one of those. Where it is a time, what was waited for a processor is taken off, and it is measured once more when it is over."""
+"""Rows of `make bench`, and how they are measured on a machine that has other work: processor time, counts and ratios
+where the budget is one of those. Where it is a time, what was waited for a processor is taken off, and it is measured
+once more when it is over."""
 
 import contextlib
 import os
@@ -33,7 +34,9 @@ def tried(measure) -> list[Row]:
                 best[0].what += f" (try {number})"
         if not over(best):
             break
-        print(f"  over: {'; '.join(f'{row.what}: {row.measured}' for row in rows if row.kept is False)}", file=sys.stderr)
+        print(
+            f"  over: {'; '.join(f'{row.what}: {row.measured}' for row in rows if row.kept is False)}", file=sys.stderr
+        )
     return best
 
 
@@ -54,7 +57,9 @@ def say(text: str) -> None:
 
 
 def cpu_seconds(daemon: Daemon, programs: bool = False) -> float:
-    """Processor time of the daemon's threads so far, to the microsecond; with that of the `programs` it ran, to the hundredth."""
+    """Processor time of the daemon's threads so far, to the microsecond; with that of the `programs` it ran, to the
+    hundredth.
+    """
     pid = daemon.process.host_pid
     used = time.clock_gettime(~pid << 3 | 2)  # its CLOCK_PROCESS_CPUTIME_ID
     if programs:
@@ -64,8 +69,8 @@ def cpu_seconds(daemon: Daemon, programs: bool = False) -> float:
 
 
 class Stopwatch:
-    """With it, `took` is the time of the block, and `own` that without what threads of the daemon and of this program (the client, the
-    mint, the node) waited for a processor meanwhile."""
+    """With it, `took` is the time of the block, and `own` that without what threads of the daemon and of this program
+    (the client, the mint, the node) waited for a processor meanwhile."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.pids = daemon.process.host_pid, os.getpid()
@@ -89,7 +94,10 @@ class Stopwatch:
         waits = {}
         for pid in self.pids:
             for thread in os.listdir(f"/proc/{pid}/task"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                with (
+                    contextlib.suppress(FileNotFoundError, ProcessLookupError),
+                    open(f"/proc/{pid}/task/{thread}/schedstat") as file,
+                ):
                     waits[thread] = int(file.read().split()[1])
         return waits
 

@@ -1,4 +1,5 @@
-"""A Bolt Card in software: an NTAG 424 DNA (NXP AN12196) as the programmer apps write it. Nothing here is the daemon's.
+"""A Bolt Card in software: an NTAG 424 DNA (NXP AN12196) as the programmer apps write it. Nothing here is the
+daemon's.
 
 	card = BoltCard(shop.get("/new?a=...").json())
 	card.tap()          # the link that a till reads off it
@@ -21,7 +22,9 @@ class AppRefuses(Exception):
 
 
 class BoltCard:
-    """`answer` is what the app read; it must be just what the apps take. A chip keeps its UID when it is programmed anew."""
+    """`answer` is what the app read; it must be just what the apps take. A chip keeps its UID when it is programmed
+    anew.
+    """
 
     def __init__(self, answer: dict, uid: str | None = None) -> None:
         if answer.get("status") == "ERROR":

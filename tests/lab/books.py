@@ -25,9 +25,14 @@ class Books:
 
     def __init__(self, daemon: Daemon) -> None:
         with copied(daemon) as (db, key, vault):
-            self.tables = {name: read(db, f"SELECT * FROM {name}") for name in ("requests", "parts", "grants", "sessions", "counters", "wallet_ops")}
+            self.tables = {
+                name: read(db, f"SELECT * FROM {name}")
+                for name in ("requests", "parts", "grants", "sessions", "counters", "wallet_ops")
+            }
             keysets = read(db, "SELECT * FROM wallet_keysets")
-            self.proofs = read(db, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset")
+            self.proofs = read(
+                db, "SELECT p.*, k.mint, k.keyset AS id FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset"
+            )
         self.seed = Seed(key)
         owners = {row["id"]: row["owner"] for row in self.tables["requests"]}
         for part in self.tables["parts"]:
@@ -40,14 +45,24 @@ class Books:
         """Of a sale that is settled, what its grant tells."""
         open_parts = {(part["request"], part["position"]) for part in self.tables["parts"]}
         settled = [part for part in self.settled if (part["request"], part["position"]) not in open_parts]
-        return [part for part in self.tables["parts"] + settled
-                if (not states or part["state"] in states) and owner in (None, part["owner"]) and mint in (None, part["mint"])]
+        return [
+            part
+            for part in self.tables["parts"] + settled
+            if (not states or part["state"] in states)
+            and owner in (None, part["owner"])
+            and mint in (None, part["mint"])
+        ]
 
     @property
     def outputs(self) -> list[dict]:
         """The sets of outputs that open parts were asked for with, those of a part oldest first."""
-        lines = [(part["id"], *line.split(" ")) for part in self.tables["parts"] for line in part["outputs"].splitlines()]
-        return [{"part": part, "keyset": keyset, "counter": int(counter), "amounts": amounts.split(",")} for part, keyset, counter, amounts in lines]
+        lines = [
+            (part["id"], *line.split(" ")) for part in self.tables["parts"] for line in part["outputs"].splitlines()
+        ]
+        return [
+            {"part": part, "keyset": keyset, "counter": int(counter), "amounts": amounts.split(",")}
+            for part, keyset, counter, amounts in lines
+        ]
 
     @property
     def grants(self) -> list[dict]:
@@ -71,7 +86,15 @@ REQUEST = re.compile("[0-9a-f]{32}/[0-9]+")
 def settled(grant: dict, mints: dict[int, str]) -> dict:
     request, position = grant["reference"].split("/")
     known = {name: grant[name] for name in ("amount", "allotment", "metric")}
-    return known | {"request": request, "position": int(position), "owner": "house", "state": "claimed", "mint": mints.get(grant["keyset"]), "token": None, "invoice": None}
+    return known | {
+        "request": request,
+        "position": int(position),
+        "owner": "house",
+        "state": "claimed",
+        "mint": mints.get(grant["keyset"]),
+        "token": None,
+        "invoice": None,
+    }
 
 
 def unsealed(vault: bytes, owner: str, sealed: bytes | None) -> str | None:
@@ -102,7 +125,11 @@ def copied(daemon: Daemon):
     """A copy of the store, open, the takings' key and that of the tokens. The daemon may be running."""
     with tempfile.TemporaryDirectory(dir=daemon.dir) as directory:
         daemon.lab.router.run(["sh", "-c", COPY, "sh", daemon.state_dir, directory])
-        with open(os.path.join(directory, "key"), "rb") as key, open(os.path.join(directory, "vault"), "rb") as vault, contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db:
+        with (
+            open(os.path.join(directory, "key"), "rb") as key,
+            open(os.path.join(directory, "vault"), "rb") as vault,
+            contextlib.closing(sqlite3.connect(os.path.join(directory, "store.db"))) as db,
+        ):
             db.row_factory = sqlite3.Row
             yield db, key.read(), vault.read()
 

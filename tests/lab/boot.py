@@ -1,8 +1,9 @@
-"""`make boot TARGET=mipsel`: the cross-built binary as a router, on an emulated processor with a real kernel of its own.
+"""`make boot TARGET=mipsel`: the cross-built binary as a router, on an emulated processor with a real kernel of its
+own.
 
-A guest and the internet of a lab, with a real mint, on either side of it. What emulating a single program cannot show is shown
-here: neighbours by netlink, nftables and routing rules of that kernel, ARP on the wire, and a paid session from its invoice to
-its end, with the daemon alive and dead.
+A guest and the internet of a lab, with a real mint, on either side of it. What emulating a single program cannot show
+is shown here: neighbours by netlink, nftables and routing rules of that kernel, ARP on the wire, and a paid session
+from its invoice to its end, with the daemon alive and dead.
 """
 
 import contextlib
@@ -57,7 +58,9 @@ def main() -> int:
 
 
 def files(target: str, mint_url: str) -> dict[str, tuple[int, bytes]]:
-    """What is on the router besides the system: the daemon, its configuration, and a firewall that lets everything through."""
+    """What is on the router besides the system: the daemon, its configuration, and a firewall that lets everything
+    through.
+    """
     config = (
         section("tollgate", "main", {"log_target": "stderr", "log_level": "debug"})
         + section("venue", "guest", {"name": "Kibanda Wi-Fi", "device": [BRIDGE], "step_size": STEP_SECONDS * 1000})
@@ -74,7 +77,9 @@ def files(target: str, mint_url: str) -> dict[str, tuple[int, bytes]]:
 
 def life_of_a_shop(tour: Tour, lab: Lab, router: Machine, mint: Nutshell) -> None:
     start(lab, router)
-    tour.say("daemon", router.run("tollgated --version; grep VmRSS /proc/$(pidof tollgated)/status").out.replace("\n", " "))
+    tour.say(
+        "daemon", router.run("tollgated --version; grep VmRSS /proc/$(pidof tollgated)/status").out.replace("\n", " ")
+    )
     neighbours(tour, lab, router)
     blocked(tour, lab)
     locks(tour, lab, router)
@@ -126,7 +131,9 @@ def locks(tour: Tour, lab: Lab, router: Machine) -> None:
     tour.check("set paid" in table and "chain tg_forward" in table, f"the gate's table: {table}")
     for ip in ("ip", "ip -6"):
         rules = router.run(f"{ip} rule").out
-        tour.check(any(line.startswith("90:") and BRIDGE in line for line in rules.splitlines()), f"{ip} rule: {rules}")
+        tour.check(
+            any(line.startswith("90:") and BRIDGE in line for line in rules.splitlines()), f"{ip} rule: {rules}"
+        )
     found = json.loads(router.run("tollgated check --system --json", check=False).out)["findings"]
     # There is no uci and no fw4 here; `setup` and its tests are about those.
     wrong = [one for one in found if one["level"] != "not looked at"]
@@ -139,7 +146,12 @@ def second_lock_alone(tour: Tour, lab: Lab, router: Machine) -> None:
     tour.check(not lab.guest.online() and not lab.guest.online(six=True), "without any table an unpaid guest passes")
     tour.check(lab.leaked_packets() == 0, "packets of an unpaid guest got out")
     router.run("nft -f /etc/firewall.nft; kill -CONT $(pidof tollgated)")
-    wait_for(lambda: "tg_forward" in router.run("nft list table inet tollgate", check=False).out, 10, "the table is back", every=0.3)
+    wait_for(
+        lambda: "tg_forward" in router.run("nft list table inet tollgate", check=False).out,
+        10,
+        "the table is back",
+        every=0.3,
+    )
     tour.say("second lock", "the daemon hung, all tables flushed: still blocked; then put back")
 
 

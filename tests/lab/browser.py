@@ -21,8 +21,15 @@ from playwright.sync_api import BrowserContext, Error, Locator, Page, Response, 
 from .guest import Guest
 
 # What a phone's mini-browser would not do anyway: talk to its maker behind our back.
-QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync",
-         "--disable-domain-reliability", "--disable-features=OptimizationHints,MediaRouter,AutofillServerCommunication"]
+QUIET = [
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-domain-reliability",
+    "--disable-features=OptimizationHints,MediaRouter,AutofillServerCommunication",
+]
 
 PATIENCE = 60_000
 """Milliseconds, for everything that is waited for: the machine may be busy."""
@@ -30,8 +37,8 @@ expect.set_options(timeout=PATIENCE)
 
 NO_SOCKETS = "window.WebSocket = function () { throw new Error('sockets are not allowed here'); };"
 
-# Chromium reports each answer of 400 and above, also where it is the page that is meant to be seen, and what was under way
-# when the lab gave its phone another address.
+# Chromium reports each answer of 400 and above, also where it is the page that is meant to be seen, and what was under
+# way when the lab gave its phone another address.
 EXPECTED = re.compile("the server responded with a status of|ERR_NETWORK_CHANGED")
 
 INTERRUPTED = re.compile("ERR_NETWORK_CHANGED|ERR_ABORTED|interrupted by another navigation")
@@ -65,7 +72,11 @@ class Browser:
         self.playwright = sync_playwright().start()
         try:
             self.chromium = self.playwright.chromium.launch(
-                executable_path=executable, headless=True, args=["--no-sandbox", *QUIET], env={**os.environ, "HOME": self.dir}, timeout=3 * PATIENCE,
+                executable_path=executable,
+                headless=True,
+                args=["--no-sandbox", *QUIET],
+                env={**os.environ, "HOME": self.dir},
+                timeout=3 * PATIENCE,
             )
         except BaseException:
             self.playwright.stop()
@@ -81,16 +92,29 @@ class Browser:
         self, *, dark: bool = False, script: bool = True, sockets: bool = True, language: str = "en-US",
         width: int = 360, height: int = 740, motion: bool = False, scale: float = 2,
     ) -> Page:
-        """A new page with nothing remembered from others. `page.context.new_page()` is a second tab of the same phone."""
+        """A new page with nothing remembered from others. `page.context.new_page()` is a second tab of the same
+        phone.
+        """
         context = self.chromium.new_context(
-            viewport={"width": width, "height": height}, device_scale_factor=scale, is_mobile=True, has_touch=True, locale=language,
-            color_scheme="dark" if dark else "light", java_script_enabled=script, reduced_motion="no-preference" if motion else "reduce",
+            viewport={"width": width, "height": height},
+            device_scale_factor=scale,
+            is_mobile=True,
+            has_touch=True,
+            locale=language,
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=script,
+            reduced_motion="no-preference" if motion else "reduce",
         )
         context.set_default_timeout(PATIENCE)
         if not sockets:
             context.add_init_script(NO_SOCKETS)
         record = self.records[context] = Record()
-        context.on("console", lambda message: message.type == "error" and not EXPECTED.search(message.text) and record.problems.append(message.text))
+        context.on(
+            "console",
+            lambda message: (
+                message.type == "error" and not EXPECTED.search(message.text) and record.problems.append(message.text)
+            ),
+        )
         context.on("weberror", lambda error: record.problems.append(str(error.error)))
         context.on("response", lambda response: record.responses.append(response))
         page = context.new_page()
@@ -148,8 +172,8 @@ class Browser:
 
 
 def patient(goto):
-    """A visit that the phone gives up is begun again: it has noticed late that the lab gave it another address, or its page was
-    just about to go somewhere itself."""
+    """A visit that the phone gives up is begun again: it has noticed late that the lab gave it another address, or its
+    page was just about to go somewhere itself."""
 
     def visit(url: str, **options) -> Response | None:
         for _ in range(5):

@@ -30,7 +30,9 @@ DOMAIN = "cards.example.com"
 
 
 class CardNode(Phoenixd):
-    """`asked` is every order to pay, in turn. What `when` is given is done at a moment of the next one: `arrived`, `done`, `answered`."""
+    """`asked` is every order to pay, in turn. What `when` is given is done at a moment of the next one: `arrived`,
+    `done`, `answered`.
+    """
 
     def __init__(self, *where, **how) -> None:
         self.asked: list[str] = []
@@ -79,10 +81,21 @@ class Order:
 class CardShop:
     """`card` are options of the section of that name."""
 
-    def __init__(self, lab, *, name: str = "cards", main: dict | None = None, card: dict | None = None, node: type[CardNode] = CardNode) -> None:
+    def __init__(
+        self,
+        lab,
+        *,
+        name: str = "cards",
+        main: dict | None = None,
+        card: dict | None = None,
+        node: type[CardNode] = CardNode,
+    ) -> None:
         self.lab = lab
         self.node = node(lab.router, LOOPBACK)
-        sections = {"card": {"domain": DOMAIN, "network": "regtest", **(card or {})}, "lightning": self.lightning(self.node)}
+        sections = {
+            "card": {"domain": DOMAIN, "network": "regtest", **(card or {})},
+            "lightning": self.lightning(self.node),
+        }
         self.daemon = Daemon(lab, [Mint(f"http://{MINT4}:9")], main=main, sections=sections, name=name)
 
     def __enter__(self) -> "CardShop":
@@ -113,10 +126,14 @@ class CardShop:
 
     def api(self, method: str, path: str, body=None, authorization: str | None = None) -> Answer:
         headers = {"Authorization": authorization or f"Bearer {self.token}"}
-        return http_client.exchange(self.lab.router.connect(LOOPBACK, ADMIN_PORT), method, path, "localhost", headers, body)
+        return http_client.exchange(
+            self.lab.router.connect(LOOPBACK, ADMIN_PORT), method, path, "localhost", headers, body
+        )
 
     def order(self, tx_max: int = 1000, day_max: int = 100_000, name: str = "Alice", **more) -> Order:
-        made = self.api("POST", "/api/createboltcard", {"card_name": name, "tx_max": tx_max, "day_max": day_max, **more})
+        made = self.api(
+            "POST", "/api/createboltcard", {"card_name": name, "tx_max": tx_max, "day_max": day_max, **more}
+        )
         assert made.status == 200, made.text
         return Order(made.json()["card_id"], made.json()["url"])
 
@@ -140,7 +157,12 @@ class CardShop:
         return [line["state"] for line in self.history(card)]
 
     def wait_for_states(self, card: BoltCard, *states: str, limit: float = 15.0) -> None:
-        wait_for(lambda: self.states(card) == list(states), limit, f"the history shows {states}; it shows {self.states(card)}", every=0.1)
+        wait_for(
+            lambda: self.states(card) == list(states),
+            limit,
+            f"the history shows {states}; it shows {self.states(card)}",
+            every=0.1,
+        )
 
     def wait_for_pending(self, *sold: tuple[BoltCard, Made]) -> None:
         """The node has each card's payment and has not ended it. Histories say so from when it is about to be sent."""
@@ -156,7 +178,9 @@ class CardShop:
     # The till
 
     def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", body=None) -> Answer:
-        return http_client.exchange(self.lab.router.connect(LOOPBACK, CARD_PORT, 30), method, path, DOMAIN, headers, body)
+        return http_client.exchange(
+            self.lab.router.connect(LOOPBACK, CARD_PORT, 30), method, path, DOMAIN, headers, body
+        )
 
     def ask(self, path: str) -> dict:
         """An LNURL answer: HTTP 200 and JSON, whatever it says."""
@@ -187,7 +211,9 @@ class CardShop:
         return made
 
     def at_once(self, paths: list[str]) -> list[dict]:
-        """The answers to requests that are all complete at the same moment: each waits for its last byte, and all get it then."""
+        """The answers to requests that are all complete at the same moment: each waits for its last byte, and all get
+        it then.
+        """
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(self.lab.router.connect(LOOPBACK, CARD_PORT, 30)) for _ in paths]
             for sock, path in zip(socks, paths):

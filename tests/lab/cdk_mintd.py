@@ -1,4 +1,5 @@
-"""Another real Cashu mint: cdk-mintd with its fake Lightning wallet, built by `setup.sh peers`. It looks like `Nutshell` to tests.
+"""Another real Cashu mint: cdk-mintd with its fake Lightning wallet, built by `setup.sh peers`. It looks like
+`Nutshell` to tests.
 
 	TOLLGATED_MINT=cdk-mintd: every test that asks for the real `mint` gets this one (`make test-peers`).
 
@@ -23,7 +24,9 @@ def binary() -> str:
 class CdkMintd:
     """`stop` (or `kill`) and `start` keep its database."""
 
-    def __init__(self, place: Place, host: str, *, dir: str, port: int = 3338, fee_ppk: int = 0, keysets: str = "v2") -> None:
+    def __init__(
+        self, place: Place, host: str, *, dir: str, port: int = 3338, fee_ppk: int = 0, keysets: str = "v2"
+    ) -> None:
         self.place, self.host, self.port, self.dir = place, host, port, dir
         self.log = os.path.join(dir, "mint.log")
         self.process: Process | None = None

@@ -8,8 +8,8 @@ from .daemon import Daemon
 
 
 def at_commit(daemon: Daemon, number: int, act, after: float = 0.0, limit: float = 10.0) -> threading.Event:
-    """Calls `act` when the journal has grown by so many transactions, the last of which may only have begun. It grows for the first
-    500 pages after a start. After `limit` seconds the wait is over, and `act` is called."""
+    """Calls `act` when the journal has grown by so many transactions, the last of which may only have begun. It grows
+    for the first 500 pages after a start. After `limit` seconds the wait is over, and `act` is called."""
     done = threading.Event()
 
     def length() -> int:

@@ -38,7 +38,17 @@ class Daemon:
     `sections` are further ones, by their type, or by type and name: `{"venue hall": {...}}`.
     `program` starts with an emulator where the binary is for another processor."""
 
-    def __init__(self, lab, mints: list[Mint] | None = None, *, main: dict | None = None, venue: dict | None = None, sections: dict[str, dict] | None = None, name: str = "daemon", program: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        lab,
+        mints: list[Mint] | None = None,
+        *,
+        main: dict | None = None,
+        venue: dict | None = None,
+        sections: dict[str, dict] | None = None,
+        name: str = "daemon",
+        program: list[str] | None = None,
+    ) -> None:
         self.lab = lab
         self.program = program or [binary()]
         self.process: Process | None = None
@@ -50,7 +60,13 @@ class Daemon:
         for path in (self.dir, self.state_dir, self.run_dir):
             os.makedirs(path, mode=0o700)
         self.mints = mints or []
-        self.main = {"state_dir": self.state_dir, "run_dir": self.run_dir, "log_target": "stderr", "log_level": "debug", **(main or {})}
+        self.main = {
+            "state_dir": self.state_dir,
+            "run_dir": self.run_dir,
+            "log_target": "stderr",
+            "log_level": "debug",
+            **(main or {}),
+        }
         self.venue = {"name": "Kibanda Wi-Fi", "device": ["br-guest"], **(venue or {})}
         self.sections = sections or {}
         self.write_config()
@@ -79,7 +95,12 @@ class Daemon:
     # Life
 
     def start(
-        self, ready: bool = True, env: dict[str, str] | None = None, limit: float = 10.0, *, through: list[str] | None = None,
+        self,
+        ready: bool = True,
+        env: dict[str, str] | None = None,
+        limit: float = 10.0,
+        *,
+        through: list[str] | None = None,
     ) -> "Daemon":
         """Back when the portal answers and the gate stands (`ready=False`: at once).
 
@@ -87,7 +108,9 @@ class Daemon:
         """
         if self.process and self.process.poll() is None:
             raise RuntimeError("the daemon runs already")
-        self.process = self.lab.router.spawn([*(through or []), *self.program, "run", "-c", self.config], env=env, log=self.log_file)
+        self.process = self.lab.router.spawn(
+            [*(through or []), *self.program, "run", "-c", self.config], env=env, log=self.log_file
+        )
         if ready:
             wait_for(self._ready, limit, f"the daemon answers\n{self.log()[-2000:]}")
         return self

@@ -5,7 +5,14 @@ import time
 
 import pytest
 
-PATH = next((path for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64")) if os.path.exists(path)), None)
+PATH = next(
+    (
+        path
+        for path in (f"/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1" for machine in ("x86_64", "aarch64"))
+        if os.path.exists(path)
+    ),
+    None,
+)
 needs_faketime = pytest.mark.skipif(PATH is None, reason="libfaketime is not installed")
 
 
@@ -30,7 +37,14 @@ class FakeClock:
     @property
     def env(self) -> dict[str, str]:
         wall_only = {} if self.monotonic_too else {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        return {"LD_PRELOAD": PATH, "FAKETIME_TIMESTAMP_FILE": self.path, "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_RESET": "1", "TZ": "UTC", **wall_only}
+        return {
+            "LD_PRELOAD": PATH,
+            "FAKETIME_TIMESTAMP_FILE": self.path,
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_RESET": "1",
+            "TZ": "UTC",
+            **wall_only,
+        }
 
 
 class FakeWall(FakeClock):

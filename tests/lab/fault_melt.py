@@ -49,7 +49,11 @@ class Melting:
         self.preimages[payment_hash] = preimage
 
     def end_melt(self, payment_hash: str, paid: bool = True) -> None:
-        quote = next(quote for quote in list(self.melt_quotes.values()) if (quote.payment_hash, quote.state) == (payment_hash, "PENDING"))
+        quote = next(
+            quote
+            for quote in list(self.melt_quotes.values())
+            if (quote.payment_hash, quote.state) == (payment_hash, "PENDING")
+        )
         with self.lock:
             self.pending -= {y_of(proof) for proof in quote.inputs}
             if paid:
@@ -117,8 +121,15 @@ class Melting:
             preimage = None
         change = self._spoiled(quote.change) if quote.change and not self._faulty("no_change") else None
         return {
-            "quote": quote.id, "amount": quote.amount, "unit": "sat", "request": quote.request, "fee_reserve": quote.fee_reserve,
-            "state": quote.state, "expiry": int(time.time()) + 3600, "payment_preimage": preimage, "change": change if paid else None,
+            "quote": quote.id,
+            "amount": quote.amount,
+            "unit": "sat",
+            "request": quote.request,
+            "fee_reserve": quote.fee_reserve,
+            "state": quote.state,
+            "expiry": int(time.time()) + 3600,
+            "payment_preimage": preimage,
+            "change": change if paid else None,
         }
 
     def _melt_quote(self, id: str) -> MeltQuote:

@@ -11,15 +11,17 @@
 It lives in the test's process (its sockets in the place given), keeps everything in memory through `close` and `open`,
 and counts what it issued. Misbehaviour, each for so many `times` (default: until `behave`):
 
-	on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore, and those of `fault_melt.py`; default all):
-	  drop_after_commit  done, then a reset     drop_before  a reset, nothing done     hang  silence
-	  rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints   down  503   broken  500
-	  token_spent, token_pending, keyset_inactive, outputs_signed  400, nothing done
-	  html  200 with a page   garbage  200, half a JSON   oversized  200 with 2 MB
-	in what it says:
-	  bad_dleq, no_dleq, short_signatures, extra_signatures, wrong_signature_amount, foreign_keyset_id (in a signature)
-	  wrong_keyset_id (keys that do not hash to the id), wrong_invoice_amount, no_expiry (in the quote's GET and events)
-	  silent_socket (subscribed, never an event), refuse_socket (403), never_paid (an invoice paid is not seen)
+        on the way (of the endpoint `on`: info, keys, keysets, quote, state, mint, swap, check, restore, and those of
+        `fault_melt.py`; default all):
+          drop_after_commit  done, then a reset     drop_before  a reset, nothing done     hang  silence
+          rate_limited  429   unprocessable_text  422 in plain text   unprocessable  422 with a list of complaints
+          down  503   broken  500 token_spent, token_pending, keyset_inactive, outputs_signed  400, nothing done
+          html  200 with a page   garbage  200, half a JSON   oversized  200 with 2 MB
+        in what it says:
+          bad_dleq, no_dleq, short_signatures, extra_signatures, wrong_signature_amount, foreign_keyset_id (in a
+          signature) wrong_keyset_id (keys that do not hash to the id), wrong_invoice_amount, no_expiry (in the quote's
+          GET and events) silent_socket (subscribed, never an event), refuse_socket (403), never_paid (an invoice paid
+          is not seen)
 """
 
 import hashlib
@@ -42,7 +44,11 @@ AMOUNTS = [1 << power for power in range(32)]
 ON_THE_WAY = {
     "rate_limited": (429, '{"detail":"Rate limit exceeded."}', "application/json"),
     "unprocessable_text": (422, "Failed to deserialize the JSON body into the target type", "text/plain"),
-    "unprocessable": (422, '{"detail":[{"type":"missing","loc":["body","quote"],"msg":"Field required","input":{}}]}', "application/json"),
+    "unprocessable": (
+        422,
+        '{"detail":[{"type":"missing","loc":["body","quote"],"msg":"Field required","input":{}}]}',
+        "application/json",
+    ),
     "oversized": (200, '{"detail":"' + "x" * 2_000_000 + '"}', "application/json"),
     "html": (200, "<html><body><h1>It works</h1></body></html>", "text/html"),
     "garbage": (200, '{"quote":"\x00\xff', "application/json"),
@@ -99,7 +105,16 @@ class Misbehaviour:
 class FaultMint(Melting, Server):
     refusal = Refusal
 
-    def __init__(self, place: Place, host: str, port: int = 0, *, keysets: int = 2, fee_ppk: int = 0, invoice_seconds: int = 3600) -> None:
+    def __init__(
+        self,
+        place: Place,
+        host: str,
+        port: int = 0,
+        *,
+        keysets: int = 2,
+        fee_ppk: int = 0,
+        invoice_seconds: int = 3600,
+    ) -> None:
         self.invoice_seconds = invoice_seconds
         self.version = keysets
         self.keysets: list[Keyset] = []
@@ -266,17 +281,33 @@ class FaultMint(Melting, Server):
         methods = [{"method": "bolt11", "unit": "sat"}]
         supported = {str(number): {"supported": True} for number in (7, 8, 9, 12, 20)}
         return {
-            "name": "test mint", "pubkey": curve.hex_of(curve.G), "version": "TestMint/0.1", "contact": [], "time": int(time.time()),
-            "nuts": {"4": {"methods": methods, "disabled": False}, "5": {"methods": methods, "disabled": False}, **supported,
-                     "17": {"supported": [{"method": "bolt11", "unit": "sat", "commands": ["bolt11_mint_quote"]}]}},
+            "name": "test mint",
+            "pubkey": curve.hex_of(curve.G),
+            "version": "TestMint/0.1",
+            "contact": [],
+            "time": int(time.time()),
+            "nuts": {
+                "4": {"methods": methods, "disabled": False},
+                "5": {"methods": methods, "disabled": False},
+                **supported,
+                "17": {"supported": [{"method": "bolt11", "unit": "sat", "commands": ["bolt11_mint_quote"]}]},
+            },
         }
 
     def _keysets(self, _, __) -> dict:
-        return {"keysets": [{"id": one.id, "unit": "sat", "active": one.active, "input_fee_ppk": one.fee_ppk} for one in self.keysets]}
+        return {
+            "keysets": [
+                {"id": one.id, "unit": "sat", "active": one.active, "input_fee_ppk": one.fee_ppk}
+                for one in self.keysets
+            ]
+        }
 
     def _keys(self, parts, _) -> dict:
         wanted = [self._keyset(parts[1])] if len(parts) > 1 else [one for one in self.keysets if one.active]
-        shown = [{"id": one.id, "unit": "sat", "active": one.active, "input_fee_ppk": one.fee_ppk, "keys": one.public()} for one in wanted]
+        shown = [
+            {"id": one.id, "unit": "sat", "active": one.active, "input_fee_ppk": one.fee_ppk, "keys": one.public()}
+            for one in wanted
+        ]
         if self._faulty("wrong_keyset_id"):
             for one in shown:
                 one["keys"]["1"] = curve.hex_of(curve.G.multiply(curve.scalar(curve.random_scalar())))
@@ -292,7 +323,15 @@ class FaultMint(Melting, Server):
         preimage = os.urandom(32)
         payment_hash = hashlib.sha256(preimage).hexdigest()
         request = invoice(asked, payment_hash, self.invoice_seconds, self.private_key)
-        quote = Quote(str(uuid.uuid4()), amount, request, payment_hash, int(time.time()) + self.invoice_seconds, body.get("pubkey"), preimage=preimage.hex())
+        quote = Quote(
+            str(uuid.uuid4()),
+            amount,
+            request,
+            payment_hash,
+            int(time.time()) + self.invoice_seconds,
+            body.get("pubkey"),
+            preimage=preimage.hex(),
+        )
         self.quotes[quote.id] = quote
         return quote.shown()
 
@@ -305,7 +344,9 @@ class FaultMint(Melting, Server):
             raise Refusal(20002, "quote already issued")
         if quote.state != "PAID":
             raise Refusal(20001, "quote not paid")
-        if quote.pubkey and not curve.quote_signature_holds(quote.pubkey, quote.id, outputs, body.get("signature") or "00" * 64):
+        if quote.pubkey and not curve.quote_signature_holds(
+            quote.pubkey, quote.id, outputs, body.get("signature") or "00" * 64
+        ):
             raise Refusal(20008, "signature for mint request invalid")
         if sum(output["amount"] for output in outputs) != quote.amount:
             raise Refusal(11005, "outputs do not add up to the quote")
@@ -347,7 +388,12 @@ class FaultMint(Melting, Server):
             if output["B_"] in self.signed or output["B_"] in made:
                 raise Refusal(11003, "outputs already signed")
             signature, dleq = curve.sign_with_dleq(keyset.keys[output["amount"]], curve.point(output["B_"]))
-            made[output["B_"]] = {"id": keyset.id, "amount": output["amount"], "C_": curve.hex_of(signature), "dleq": dleq}
+            made[output["B_"]] = {
+                "id": keyset.id,
+                "amount": output["amount"],
+                "C_": curve.hex_of(signature),
+                "dleq": dleq,
+            }
         self.signed.update(made)
         return list(made.values())
 

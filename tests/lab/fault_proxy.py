@@ -3,7 +3,8 @@
 	proxy = FaultProxy(lab.internet, MINT4, upstream=mint.url)
 	proxy.fault("/v1/mint/bolt11", cut_answer=True, times=1)     # the mint has signed, the daemon never hears of it
 
-Faults are looked at in the order they were set; one with `times` is gone after so many requests. `seen` has every request.
+Faults are looked at in the order they were set; one with `times` is gone after so many requests. `seen` has every
+request.
 """
 
 import contextlib
@@ -112,7 +113,12 @@ class FaultProxy(Server):
         if fault.oversized is not None:
             answer.body, answer.status = b'"' + b"x" * fault.oversized + b'"', 200
         if fault.truncate is not None:
-            request.sock.sendall(f"HTTP/1.1 {answer.status} OK\r\nContent-Length: {len(answer.body)}\r\nContent-Type: application/json\r\n\r\n".encode())
+            request.sock.sendall(
+                (
+                    f"HTTP/1.1 {answer.status} OK\r\nContent-Length: {len(answer.body)}\r\n"
+                    "Content-Type: application/json\r\n\r\n"
+                ).encode()
+            )
             request.sock.sendall(answer.body[: fault.truncate])
             raise Cut
         seen.status = answer.status
@@ -132,12 +138,19 @@ class FaultProxy(Server):
 
     def _forward(self, request: Request) -> http_client.Answer:
         sock = self.place.connect(self.upstream_host, self.upstream_port)
-        kept = {name: value for name, value in request.headers.items()
-                if name not in ("host", "connection", "content-length", "transfer-encoding", "accept-encoding")}
-        return http_client.exchange(sock, request.method, request.path, self.upstream_header, kept, request.body or None)
+        kept = {
+            name: value
+            for name, value in request.headers.items()
+            if name not in ("host", "connection", "content-length", "transfer-encoding", "accept-encoding")
+        }
+        return http_client.exchange(
+            sock, request.method, request.path, self.upstream_header, kept, request.body or None
+        )
 
     def _pass_socket(self, request: Request, fault: Fault, seen: Seen) -> None:
-        upstream = WebSocket.connect(self.place.connect(self.upstream_host, self.upstream_port), request.path, self.upstream_header)
+        upstream = WebSocket.connect(
+            self.place.connect(self.upstream_host, self.upstream_port), request.path, self.upstream_header
+        )
         upstream.sock.settimeout(None)
         near = WebSocket.accept(request.sock, request.headers["sec-websocket-key"])
         seen.status = 101

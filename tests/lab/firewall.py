@@ -1,8 +1,9 @@
 """The base firewall of the lab's router: what fw4 does on a real one, in one page of nft.
 
-Input is open for what a guest may ask the router; forwarding is closed but for established flows and for guests' packets
-with our mark that leave by `wan`, as the rule that the service gives fw4 has it; what leaves there is masqueraded, IPv4 and
-IPv6. There is no guest-to-wan forwarding, so an unmarked packet of a guest has nothing that lets it out.
+Input is open for what a guest may ask the router; forwarding is closed but for established flows and for guests'
+packets with our mark that leave by `wan`, as the rule that the service gives fw4 has it; what leaves there is
+masqueraded, IPv4 and IPv6. There is no guest-to-wan forwarding, so an unmarked packet of a guest has nothing that lets
+it out.
 """
 
 MARK = 0x08000000

@@ -1,7 +1,7 @@
 """Debian's packages for another processor, unpacked in a folder: a kernel, and the programs that run under it.
 
-apt gets a configuration, lists and a status of its own, so that this machine's packages and architectures stay as they are.
-What was fetched is kept in ${TOLLGATED_CACHE:-~/.cache/tollgated}/boot and fetched again when the recipe changes.
+apt gets a configuration, lists and a status of its own, so that this machine's packages and architectures stay as they
+are. What was fetched is kept in ${TOLLGATED_CACHE:-~/.cache/tollgated}/boot and fetched again when the recipe changes.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ PROGRAMS = ["busybox-static", "nftables"]
 
 
 def fetch(arch: str, kernel: str) -> str:
-    """The folder in which PROGRAMS, with all that they depend on, and the kernel that `kernel` stands for are unpacked."""
+    """The folder in which PROGRAMS, with all that they depend on, and the kernel that `kernel` stands for are
+    unpacked.
+    """
     cache = os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
     recipe = hashlib.sha256(repr((SUITE, MIRROR, PROGRAMS, kernel)).encode()).hexdigest()[:12]
     folder = os.path.join(cache, "boot", f"{arch}-{recipe}")
@@ -49,8 +51,13 @@ def _fetch(arch: str, kernel: str, folder: str) -> None:
 
     def run(*argv: str) -> str:
         done = subprocess.run(
-            argv, cwd=os.path.join(apt, "debs"), env={**os.environ, "APT_CONFIG": os.path.join(apt, "conf"), "LC_ALL": "C"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            argv,
+            cwd=os.path.join(apt, "debs"),
+            env={**os.environ, "APT_CONFIG": os.path.join(apt, "conf"), "LC_ALL": "C"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(argv)}:\n{done.stdout[-3000:]}")
@@ -59,8 +66,12 @@ def _fetch(arch: str, kernel: str, folder: str) -> None:
     run("apt-get", "-q", "update")
     # The name without a version is an empty package that depends on the newest one.
     depends = run("apt-cache", "depends", kernel).splitlines()
-    (image,) = {word for line in depends for word in line.split() if word.startswith("linux-image-") and word != kernel}
-    needed = [line.split()[1] for line in run("apt-get", "-s", "install", *PROGRAMS).splitlines() if line.startswith("Inst ")]
+    (image,) = {
+        word for line in depends for word in line.split() if word.startswith("linux-image-") and word != kernel
+    }
+    needed = [
+        line.split()[1] for line in run("apt-get", "-s", "install", *PROGRAMS).splitlines() if line.startswith("Inst ")
+    ]
     run("apt-get", "-q", "download", image, *needed)
     for name in os.listdir(os.path.join(apt, "debs")):
         run("dpkg-deb", "-x", name, folder)

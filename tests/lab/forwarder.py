@@ -1,5 +1,5 @@
-"""Joins two places that have no network between them, byte for byte: a person's browser on this machine stands where a guest stands, and
-a daemon on the lab's router reaches a Lightning node of this machine."""
+"""Joins two places that have no network between them, byte for byte: a person's browser on this machine stands where a
+guest stands, and a daemon on the lab's router reaches a Lightning node of this machine."""
 
 import contextlib
 import socket
@@ -16,7 +16,9 @@ class Forwarder:
     `before` is called before a connection goes on; what comes back from the far side is kept while `hold` is set.
     """
 
-    def __init__(self, far: Place, *, host: str = ROUTER4, port: int = 2121, near: Place = HOST, preferred: int = 2121) -> None:
+    def __init__(
+        self, far: Place, *, host: str = ROUTER4, port: int = 2121, near: Place = HOST, preferred: int = 2121
+    ) -> None:
         self.far, self.target = far, (host, port)
         self.before: Callable[[], object] | None = None
         self.passing = threading.Event()

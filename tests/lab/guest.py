@@ -1,4 +1,6 @@
-"""A guest: a phone on the gated network, as code. HTTP, WebSocket, raw TCP and UDP, DNS, DHCP, its own MAC and addresses."""
+"""A guest: a phone on the gated network, as code. HTTP, WebSocket, raw TCP and UDP, DNS, DHCP, its own MAC and
+addresses.
+"""
 
 import concurrent.futures
 import contextlib
@@ -45,9 +47,14 @@ class Guest(Space):
         `relink` takes the link away for a moment, as a phone does; the bridge may notice it late.
         """
         self.ip_script(
-            *(["link set eth0 down"] if relink else []), f"link set eth0 address {self.mac}", "addr flush dev eth0", "link set eth0 up",
-            f"addr add {self.ip}/24 dev eth0", f"addr add {self.ip6}/64 dev eth0 nodad",
-            f"route replace default via {ROUTER4}", f"route replace default via {ROUTER6}",
+            *(["link set eth0 down"] if relink else []),
+            f"link set eth0 address {self.mac}",
+            "addr flush dev eth0",
+            "link set eth0 up",
+            f"addr add {self.ip}/24 dev eth0",
+            f"addr add {self.ip6}/64 dev eth0 nodad",
+            f"route replace default via {ROUTER4}",
+            f"route replace default via {ROUTER6}",
         )
         if relink:
             wait_for(self._is_bridged, 5, "the bridge passes its packets")
@@ -69,7 +76,10 @@ class Guest(Space):
         """A device that nobody here knows: a MAC never used before, addresses not used lately."""
         self.lives += 1
         self.mac = f"02:00:01:{self.number:02x}:{self.lives >> 8:02x}:{self.lives & 255:02x}"
-        self.ip, self.ip6 = f"192.168.77.{100 * self.number - 80 + self.lives % 100}", f"fd77::{self.number:x}:{self.lives:x}"
+        self.ip, self.ip6 = (
+            f"192.168.77.{100 * self.number - 80 + self.lives % 100}",
+            f"fd77::{self.number:x}:{self.lives:x}",
+        )
         self.configure(relink=False)
         return self
 
@@ -80,7 +90,10 @@ class Guest(Space):
         """Asks for an address by DHCP (and drops the fixed one); answers what it got, as udhcpc or dhclient say it."""
         self.run(["ip", "-4", "addr", "flush", "dev", "eth0"])
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "udhcpc.sh")
-        out = self.run(["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "15", "-O", "114", "-s", script], timeout=timeout).out
+        out = self.run(
+            ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "15", "-O", "114", "-s", script],
+            timeout=timeout,
+        ).out
         lease = dict(line.split("=", 1) for line in out.splitlines() if line.startswith(("ip=", "opt114=")))
         self.ip = lease["ip"]
         return out
@@ -93,13 +106,17 @@ class Guest(Space):
     def post(self, url: str, body=None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> Answer:
         return self.request("POST", url, body=body, headers=headers, timeout=timeout)
 
-    def request(self, method: str, url: str, *, body=None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> Answer:
+    def request(
+        self, method: str, url: str, *, body=None, headers: dict[str, str] | None = None, timeout: float = PATIENCE
+    ) -> Answer:
         """One exchange. Names are resolved at the router, as a phone does; nothing is followed."""
         host, port, path, header = http_client.split_url(url)
         sock = self.connect(self.resolve(host), port, timeout)
         return http_client.exchange(sock, method, path, header, headers, body)
 
-    def websocket(self, url: str, *, origin: str | None = None, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> WebSocket:
+    def websocket(
+        self, url: str, *, origin: str | None = None, headers: dict[str, str] | None = None, timeout: float = PATIENCE
+    ) -> WebSocket:
         """`guest.websocket("ws://192.168.77.1:2121/mint-proxy")`; `websocket.Refused` when the upgrade is."""
         host, port, path, header = http_client.split_url(url)
         sock = self.connect(self.resolve(host), port, timeout)

@@ -28,7 +28,8 @@ class Hall:
         lab.router.nft(
             f'insert rule inet fw4 input iifname "{DEVICE}" udp dport {{ 53, 67, 123, 547 }} accept\n'
             f'insert rule inet fw4 input iifname "{DEVICE}" tcp dport {{ 53, 2121, 2122, 2123 }} accept\n'
-            f'insert rule inet fw4 forward iifname "{DEVICE}" oifname "wan" meta mark & {MARK:#x} == {MARK:#x} accept\n'
+            f'insert rule inet fw4 forward iifname "{DEVICE}" oifname "wan" meta mark & {MARK:#x} == {MARK:#x} '
+            'accept\n'
         )
 
     def __enter__(self) -> "Hall":
@@ -44,8 +45,11 @@ class Hall:
         self.lab.router.ip(f"link set {guest.name} master {DEVICE}\n")
         host = guest.ip.rsplit(".", 1)[1]
         guest.ip_script(
-            "addr flush dev eth0", f"addr add 192.168.78.{host}/24 dev eth0", f"addr add fd78::{host}/64 dev eth0 nodad",
-            f"route replace default via {HALL4}", f"route replace default via {HALL6}",
+            "addr flush dev eth0",
+            f"addr add 192.168.78.{host}/24 dev eth0",
+            f"addr add fd78::{host}/64 dev eth0 nodad",
+            f"route replace default via {HALL4}",
+            f"route replace default via {HALL6}",
         )
         wait_for(guest._is_bridged, 5, "the hall's bridge passes its packets")
         self.visitors.append(guest)

@@ -1,4 +1,6 @@
-"""A guest that will not take no for an answer: packets to the internet without pause, for tests of what leaves meanwhile."""
+"""A guest that will not take no for an answer: packets to the internet without pause, for tests of what leaves
+meanwhile.
+"""
 
 import contextlib
 import socket

@@ -31,7 +31,9 @@ class _Connection(http.client.HTTPConnection):
         raise ConnectionError("the connection is over")
 
 
-def exchange(sock: socket.socket, method: str, path: str, host: str, headers: dict[str, str] | None = None, body=None) -> Answer:
+def exchange(
+    sock: socket.socket, method: str, path: str, host: str, headers: dict[str, str] | None = None, body=None
+) -> Answer:
     """One request on a connected socket, which is closed afterwards. A dict or list as `body` goes as JSON."""
     sent = {"Host": host, "Connection": "close", **(headers or {})}
     if isinstance(body, (dict, list)):

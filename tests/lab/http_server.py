@@ -1,5 +1,5 @@
-"""What the fault proxy and the test mint share: HTTP requests read from a listening socket of any place, one thread per
-connection, and complete control over what goes back - including nothing at all."""
+"""What the fault proxy and the test mint share: HTTP requests read from a listening socket of any place, one thread
+per connection, and complete control over what goes back - including nothing at all."""
 
 import contextlib
 import json
@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from .place import Place, reset_on_close, wait_for
 from .websocket import read_head
 
-REASONS = {101: "Switching Protocols", 200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-           422: "Unprocessable Entity", 429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
+REASONS = {
+    101: "Switching Protocols",
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    422: "Unprocessable Entity",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
 
 
 @dataclass
@@ -30,10 +40,16 @@ class Request:
     def json(self):
         return json.loads(self.body or b"null")
 
-    def answer(self, status: int, body=b"", content_type: str = "application/json", headers: dict[str, str] | None = None) -> None:
+    def answer(
+        self, status: int, body=b"", content_type: str = "application/json", headers: dict[str, str] | None = None
+    ) -> None:
         if not isinstance(body, bytes):
             body = (body if isinstance(body, str) else json.dumps(body)).encode()
-        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Whatever')}", f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
+        lines = [
+            f"HTTP/1.1 {status} {REASONS.get(status, 'Whatever')}",
+            f"Content-Length: {len(body)}",
+            f"Content-Type: {content_type}",
+        ]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
 
@@ -43,7 +59,9 @@ class Cut(Exception):
 
 
 class Server:
-    """Calls `self.handle(request)` for each request; `close` and `open` take it away and bring it back on the same port."""
+    """Calls `self.handle(request)` for each request; `close` and `open` take it away and bring it back on the same
+    port.
+    """
 
     def __init__(self, place: Place, host: str, port: int = 0) -> None:
         self.place, self.host, self.port = place, host, port
@@ -86,10 +104,16 @@ class Server:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def wait_quiet(self) -> None:
-        """Until all that peers have sent is read and dealt with: for when they have just been killed, and send nothing more."""
+        """Until all that peers have sent is read and dealt with: for when they have just been killed, and send nothing
+        more.
+        """
         with self.place.connect(self.host, self.port) as last:
             # Connections are taken in turn: with this one here, none from before it waits at the door.
-            wait_for(lambda: last.getsockname()[:2] in [peer[:2] for peer in list(self.connections.values())], 5, "the door is empty")
+            wait_for(
+                lambda: last.getsockname()[:2] in [peer[:2] for peer in list(self.connections.values())],
+                5,
+                "the door is empty",
+            )
         wait_for(lambda: not self.connections, 5, "nothing is under way")
 
     def __enter__(self):

@@ -1,5 +1,5 @@
-"""The memory disk that an emulated router starts from: BusyBox, nft with its libraries, the kernel's modules that a router
-loads, and files of ours. Written here byte by byte (the kernel's own `newc` format), so that it needs no root.
+"""The memory disk that an emulated router starts from: BusyBox, nft with its libraries, the kernel's modules that a
+router loads, and files of ours. Written here byte by byte (the kernel's own `newc` format), so that it needs no root.
 """
 
 import glob
@@ -10,8 +10,17 @@ import stat
 
 MODULES = [
     "crc32c_generic",  # libcrc32c asks for it by another name
-    "bridge", "nf_conntrack_netlink", "nft_chain_nat", "nft_ct", "nft_fib_inet", "nft_limit", "nft_masq", "nft_objref", "nft_quota",
-    "nft_redir", "nft_reject_inet",
+    "bridge",
+    "nf_conntrack_netlink",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_fib_inet",
+    "nft_limit",
+    "nft_masq",
+    "nft_objref",
+    "nft_quota",
+    "nft_redir",
+    "nft_reject_inet",
 ]
 """What OpenWrt's kmod-nft-core, -nat and -fib bring; those that these need are found by themselves."""
 
@@ -87,8 +96,13 @@ def kernel(root: str) -> str:
 
 
 def modules(root: str, wanted: list[str]) -> list[str]:
-    """The files of the modules and of those they need, each after what it needs. What is built into the kernel has none."""
-    paths = {os.path.basename(path)[:-3].replace("-", "_"): path for path in glob.glob(f"{root}/lib/modules/**/*.ko", recursive=True)}
+    """The files of the modules and of those they need, each after what it needs. What is built into the kernel has
+    none.
+    """
+    paths = {
+        os.path.basename(path)[:-3].replace("-", "_"): path
+        for path in glob.glob(f"{root}/lib/modules/**/*.ko", recursive=True)
+    }
     (built_in,) = glob.glob(f"{root}/lib/modules/*/modules.builtin")
     with open(built_in) as file:
         present = {os.path.basename(line.strip())[:-3].replace("-", "_") for line in file}

@@ -1,4 +1,5 @@
-"""Who issued a card, elsewhere in the lab's internet: its names, its TLS, and a bank that keeps to LUD-03 or fails on command.
+"""Who issued a card, elsewhere in the lab's internet: its names, its TLS, and a bank that keeps to LUD-03 or fails on
+command.
 
 	names = Names(lab.internet, {"bank.example": HOST4})
 	with Issuer(lab, pay=mint.pay) as issuer:
@@ -24,7 +25,9 @@ BANK = "bank.example"
 
 
 class Names:
-    """The internet's name server. `answers` are IPv4 addresses by name: one, several for one answer, or (a tuple) one answer after the other."""
+    """The internet's name server. `answers` are IPv4 addresses by name: one, several for one answer, or (a tuple) one
+    answer after the other.
+    """
 
     def __init__(self, place: Place, answers: dict[str, object]) -> None:
         self.answers = answers
@@ -65,8 +68,8 @@ class Names:
 
 
 class Issuer:
-    """`asked` and `given` are what came to it: links, and (k1, invoice); `paid` what it pays for them. All three are there before
-    the answer. A tap is good once."""
+    """`asked` and `given` are what came to it: links, and (k1, invoice); `paid` what it pays for them. All three are
+    there before the answer. A tap is good once."""
 
     def __init__(self, lab, *, pay, dir: str, names: list[str] | None = None) -> None:
         self.pay_invoice = pay
@@ -79,7 +82,9 @@ class Issuer:
         self.lock = threading.Lock()
         self.behave()
         self.server = _Desk(lab.internet, HOST4, self)
-        self.tls = TlsProxy(lab.internet, HOST4, upstream_port=self.server.port, dir=dir, port=0, names=[BANK, *(names or [])])
+        self.tls = TlsProxy(
+            lab.internet, HOST4, upstream_port=self.server.port, dir=dir, port=0, names=[BANK, *(names or [])]
+        )
         self.ca_file, self.port = self.tls.ca_file, self.tls.port
 
     def __enter__(self) -> "Issuer":
@@ -119,7 +124,14 @@ class Issuer:
         k1 = os.urandom(16).hex()
         self.k1.add(k1)
         callback = f"https://{BANK}:{self.port}/ln/callback"
-        body = {"tag": "withdrawRequest", "callback": callback, "k1": k1, "defaultDescription": "card", "minWithdrawable": 1000, "maxWithdrawable": 100_000_000}
+        body = {
+            "tag": "withdrawRequest",
+            "callback": callback,
+            "k1": k1,
+            "defaultDescription": "card",
+            "minWithdrawable": 1000,
+            "maxWithdrawable": 100_000_000,
+        }
         return request.answer(200, {key: value for key, value in {**body, **self.terms}.items() if value is not None})
 
     def on_callback(self, request: Request, fields: dict[str, str]) -> None:
@@ -158,7 +170,13 @@ class Issuer:
         if kind == "redirect":
             request.answer(302, b"", headers={"Location": rest})
         else:
-            answers = {"html": b"<html>hello</html>", "garbage": b'{"tag":"withdraw', "oversized": b'{"x":"' + b"x" * 20_000 + b'"}', "list": b"[]", "error": rest}
+            answers = {
+                "html": b"<html>hello</html>",
+                "garbage": b'{"tag":"withdraw',
+                "oversized": b'{"x":"' + b"x" * 20_000 + b'"}',
+                "list": b"[]",
+                "error": rest,
+            }
             body = answers[kind]
             request.answer(200, {"status": "ERROR", "reason": body} if kind == "error" else body)
         return True
@@ -177,7 +195,12 @@ class _Desk(Server):
         names = [name for name, _ in fields]
         wants = {"/ln": ["p", "c"], "/ln/callback": ["k1", "pr"]}.get(parts.path)
         host = request.headers.get("host", "")
-        if request.method != "GET" or request.body or names != wants or host.rpartition(":")[2] != str(self.issuer.port):
+        if (
+            request.method != "GET"
+            or request.body
+            or names != wants
+            or host.rpartition(":")[2] != str(self.issuer.port)
+        ):
             self.issuer.complaints.append(f"{request.method} {request.path} at {host}")
             return request.answer(404, {"status": "ERROR", "reason": "not a till's request"})
         return (self.issuer.on_ln if parts.path == "/ln" else self.issuer.on_callback)(request, dict(fields))

@@ -1,6 +1,7 @@
 """Checks what we build on, offline: every crate's licence and source, and crates that must not reach a router.
 
-Usage: lint_crates.py, at the top of the checkout. Advisories need the network: `.github/workflows/ci.yml` asks for them.
+Usage: lint_crates.py, at the top of the checkout. Advisories need the network: `.github/workflows/ci.yml` asks for
+them.
 """
 
 import json
@@ -10,8 +11,19 @@ import sys
 
 # What may be linked into a program under MIT, and given away with it.
 LICENCES = {
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BlueOak-1.0.0", "CC0-1.0", "CDLA-Permissive-2.0", "ISC", "MIT",
-    "MITNFA", "Unicode-3.0", "Unlicense", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BlueOak-1.0.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MITNFA",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
 }
 SOURCE = "registry+https://github.com/rust-lang/crates.io-index"
 BANNED = {
@@ -74,7 +86,9 @@ def is_macro(package: dict) -> bool:
 
 
 def reached_from(root: str, nodes: dict[str, dict], macros: set[str]) -> set[str]:
-    """What becomes part of the daemon: macros and build scripts, and what these need, stay on the machine that builds."""
+    """What becomes part of the daemon: macros and build scripts, and what these need, stay on the machine that
+    builds.
+    """
     reached, waiting = set(), [root]
     while waiting:
         at = waiting.pop()

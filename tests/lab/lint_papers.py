@@ -1,5 +1,5 @@
-"""Checks that what is written for people is so: links, what to do about every code of a closed shop, and the files and names
-in the recipes of `src/README.md` and in the essay of `src/lib.rs`.
+"""Checks that what is written for people is so: links, what to do about every code of a closed shop, and the files and
+names in the recipes of `src/README.md` and in the essay of `src/lib.rs`.
 
 Usage: lint_papers.py, at the top of the checkout.
 """
@@ -19,7 +19,9 @@ LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def main() -> int:
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
     names = [name for name in files.stdout.splitlines() if os.path.exists(name)]
     papers = [name for name in names if name.endswith(".md")]
     problems = codes([name for name in names if name.startswith("src/") and name.endswith(".rs")])

@@ -1,4 +1,5 @@
-"""A real LNbits with a wallet that has money, on loopback. Who it pays, and what comes of it, a test says (`peers/lnbits_ctl.py`).
+"""A real LNbits with a wallet that has money, on loopback. Who it pays, and what comes of it, a test says
+(`peers/lnbits_ctl.py`).
 
 	with Lnbits(dir) as lnbits:
 	    wallet = lnbits.wallet(1_000_000)       # sat
@@ -25,7 +26,9 @@ class Wallet:
     inkey: str
 
     def invoice(self, sats: int) -> str:
-        made = self.lnbits.api("POST", "/api/v1/payments", {"out": False, "amount": sats, "memo": "lab", "unit": "sat"}, key=self.inkey)
+        made = self.lnbits.api(
+            "POST", "/api/v1/payments", {"out": False, "amount": sats, "memo": "lab", "unit": "sat"}, key=self.inkey
+        )
         return made["bolt11"]
 
     def balance_msat(self) -> int:
@@ -56,9 +59,16 @@ class Lnbits:
     def start(self) -> None:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "lnbits_ctl.py")
         env = {
-            "HOME": self.dir, "HOST": "127.0.0.1", "PORT": str(self.port), "CTL_PORT": str(self.ctl_port), "PYTHONPATH": "",
-            "LNBITS_DATA_FOLDER": f"{self.dir}/data", "LNBITS_EXTENSIONS_PATH": self.dir, "LNBITS_BACKEND_WALLET_CLASS": "FakeWallet",
-            "LNBITS_RATE_LIMIT_NO": "100000", "LNBITS_ADMIN_UI": "true",
+            "HOME": self.dir,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "CTL_PORT": str(self.ctl_port),
+            "PYTHONPATH": "",
+            "LNBITS_DATA_FOLDER": f"{self.dir}/data",
+            "LNBITS_EXTENSIONS_PATH": self.dir,
+            "LNBITS_BACKEND_WALLET_CLASS": "FakeWallet",
+            "LNBITS_RATE_LIMIT_NO": "100000",
+            "LNBITS_ADMIN_UI": "true",
         }
         self.process = HOST.spawn([_python(), script], env=env, cwd=self.dir, log=self.log, pipe_in=True)
         wait_for(self._ready, 200, "LNbits answers", every=0.1)
@@ -67,13 +77,18 @@ class Lnbits:
             try:
                 self.token = self.api("POST", "/api/v1/auth", admin)["access_token"]
             except OSError:
-                self.token = self.api("PUT", "/api/v1/auth/first_install", admin | {"password_repeat": admin["password"]})["access_token"]
+                self.token = self.api(
+                    "PUT", "/api/v1/auth/first_install", admin | {"password_repeat": admin["password"]}
+                )["access_token"]
                 self._keep()
 
     def _keep(self) -> None:
         """Its database as it is now is what the next one begins with: making it takes most of the first start."""
         new = f"{_kept()}.{os.getpid()}"
-        with contextlib.closing(sqlite3.connect(self.database)) as now, contextlib.closing(sqlite3.connect(new)) as copy:
+        with (
+            contextlib.closing(sqlite3.connect(self.database)) as now,
+            contextlib.closing(sqlite3.connect(new)) as copy,
+        ):
             now.backup(copy)
         os.replace(new, _kept())
 

@@ -1,4 +1,5 @@
-"""Real Lightning: a chain (btcd, regtest) and two lnd nodes with a channel between them, on loopback, made afresh in seconds.
+"""Real Lightning: a chain (btcd, regtest) and two lnd nodes with a channel between them, on loopback, made afresh in
+seconds.
 
 	with LightningPair(dir) as pair:
 	    invoice = pair.bob.invoice(1000)
@@ -68,10 +69,22 @@ class Chain:
 
     def start(self, mine_to: str) -> None:
         argv = [
-            os.path.join(programs(), "btcd"), "--regtest", f"--configfile={self.path('btcd.conf')}", f"--datadir={self.path('data')}",
-            f"--logdir={self.path('logs')}", "--nolisten", "--nodnsseed", "--noonion", f"--rpclisten=127.0.0.1:{self.port}",
-            "--rpcuser=lab", "--rpcpass=lab", f"--rpccert={self.path('rpc.cert')}", f"--rpckey={self.path('rpc.key')}",
-            "--txindex", "--debuglevel=warn", f"--miningaddr={mine_to}",
+            os.path.join(programs(), "btcd"),
+            "--regtest",
+            f"--configfile={self.path('btcd.conf')}",
+            f"--datadir={self.path('data')}",
+            f"--logdir={self.path('logs')}",
+            "--nolisten",
+            "--nodnsseed",
+            "--noonion",
+            f"--rpclisten=127.0.0.1:{self.port}",
+            "--rpcuser=lab",
+            "--rpcpass=lab",
+            f"--rpccert={self.path('rpc.cert')}",
+            f"--rpckey={self.path('rpc.key')}",
+            "--txindex",
+            "--debuglevel=warn",
+            f"--miningaddr={mine_to}",
         ]
         self.process = HOST.spawn(argv, env={"HOME": self.dir}, cwd=self.dir, log=self.path("log"))
         wait_for(lambda: self.rpc("getblockcount") is not None, 200, "btcd answers", every=0.05)
@@ -83,11 +96,15 @@ class Chain:
 
     def rpc(self, method: str, *params):
         # Its certificate is its own; this is loopback.
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=ssl._create_unverified_context())
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=PATIENCE, context=ssl._create_unverified_context()
+        )
         try:
             token = base64.b64encode(b"lab:lab").decode()
             body = json.dumps({"jsonrpc": "1.0", "id": 1, "method": method, "params": params})
-            connection.request("POST", "/", body, {"Authorization": f"Basic {token}", "Content-Type": "application/json"})
+            connection.request(
+                "POST", "/", body, {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+            )
             answer = json.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -114,11 +131,23 @@ class Node:
     def start(self, ready: bool = True) -> None:
         """Back when it serves its calls (`ready=False`: at once)."""
         argv = [
-            os.path.join(programs(), "lnd"), f"--lnddir={self.dir}", "--noseedbackup", "--bitcoin.regtest", "--bitcoin.node=btcd",
-            f"--btcd.rpchost=127.0.0.1:{self.chain.port}", "--btcd.rpcuser=lab", "--btcd.rpcpass=lab",
-            f"--btcd.rpccert={self.chain.path('rpc.cert')}", f"--listen=127.0.0.1:{self.peer_port}",
-            f"--rpclisten=127.0.0.1:{self.grpc_port}", f"--restlisten=127.0.0.1:{self.port}", "--nobootstrap",
-            "--bitcoin.defaultchanconfs=1", "--trickledelay=50", "--debuglevel=warn", "--tlsdisableautofill",
+            os.path.join(programs(), "lnd"),
+            f"--lnddir={self.dir}",
+            "--noseedbackup",
+            "--bitcoin.regtest",
+            "--bitcoin.node=btcd",
+            f"--btcd.rpchost=127.0.0.1:{self.chain.port}",
+            "--btcd.rpcuser=lab",
+            "--btcd.rpcpass=lab",
+            f"--btcd.rpccert={self.chain.path('rpc.cert')}",
+            f"--listen=127.0.0.1:{self.peer_port}",
+            f"--rpclisten=127.0.0.1:{self.grpc_port}",
+            f"--restlisten=127.0.0.1:{self.port}",
+            "--nobootstrap",
+            "--bitcoin.defaultchanconfs=1",
+            "--trickledelay=50",
+            "--debuglevel=warn",
+            "--tlsdisableautofill",
             *(f"--healthcheck.{check}.attempts=0" for check in ("chainbackend", "diskspace", "tls")),
         ]
         self.process = HOST.spawn(argv, env={"HOME": self.dir}, cwd="/", log=self.log)
@@ -217,13 +246,27 @@ class Node:
         return [payment["status"] for payment in self.payments() if payment["payment_hash"] == invoice.payment_hash]
 
     def balance_msat(self) -> int:
-        """Its own side of the channel, when no payment is under way there: who pays knows of the end before the channel has it."""
-        wait_for(lambda: not any(channel["pending_htlcs"] for channel in self.api("GET", "/v1/channels")["channels"]), 10, "the channel is at rest")
+        """Its own side of the channel, when no payment is under way there: who pays knows of the end before the
+        channel has it.
+        """
+        wait_for(
+            lambda: not any(channel["pending_htlcs"] for channel in self.api("GET", "/v1/channels")["channels"]),
+            10,
+            "the channel is at rest",
+        )
         return int(self.api("GET", "/v1/balance/channels")["local_balance"]["msat"])
 
     # Calls
 
-    def api(self, method: str, path: str, body: dict | None = None, *, macaroon: str | None = None, timeout: float = PATIENCE) -> dict:
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: dict | None = None,
+        *,
+        macaroon: str | None = None,
+        timeout: float = PATIENCE,
+    ) -> dict:
         """With the admin macaroon unless another is given. Errors: `Refused`, `OSError`."""
         context = ssl.create_default_context(cafile=self.cert_file)
         if macaroon is None:
@@ -277,7 +320,9 @@ class LightningPair:
 
     def _routable(self) -> bool:
         try:
-            channels = [channel for node in (self.alice, self.bob) for channel in node.api("GET", "/v1/channels")["channels"]]
+            channels = [
+                channel for node in (self.alice, self.bob) for channel in node.api("GET", "/v1/channels")["channels"]
+            ]
             if not channels or not all(channel["active"] for channel in channels):
                 # lnd itself takes its time to look for a peer that has come back.
                 self._shake_hands()
@@ -306,17 +351,24 @@ class LightningPair:
             wait_for(lambda node=node: self._synced(node), 200, f"lnd {node.name} has the chain", every=0.05)
             node.pubkey = node.api("GET", "/v1/getinfo")["identity_pubkey"]
         wait_for(
-            lambda: int(self.alice.api("GET", "/v1/balance/blockchain")["confirmed_balance"]) > CHANNEL_SATS, 30, "Alice has money", every=0.05
+            lambda: int(self.alice.api("GET", "/v1/balance/blockchain")["confirmed_balance"]) > CHANNEL_SATS,
+            30,
+            "Alice has money",
+            every=0.05,
         )
         self._shake_hands()
         wait_for(self._open_channel, 20, "the channel is funded", every=0.1)
-        wait_for(lambda: self.chain.rpc("getmempoolinfo")["size"] == 1, 10, "the funding transaction is out", every=0.05)
+        wait_for(
+            lambda: self.chain.rpc("getmempoolinfo")["size"] == 1, 10, "the funding transaction is out", every=0.05
+        )
         self.chain.mine(1)
         self.wait_routable()
 
     def _shake_hands(self) -> None:
         with contextlib.suppress(Refused):  # they are connected
-            self.alice.api("POST", "/v1/peers", {"addr": {"pubkey": self.bob.pubkey, "host": f"127.0.0.1:{self.bob.peer_port}"}})
+            self.alice.api(
+                "POST", "/v1/peers", {"addr": {"pubkey": self.bob.pubkey, "host": f"127.0.0.1:{self.bob.peer_port}"}}
+            )
 
     def _synced(self, node: Node) -> bool:
         try:
@@ -327,10 +379,17 @@ class LightningPair:
 
     def _open_channel(self) -> bool:
         try:
-            self.alice.api("POST", "/v1/channels", {
-                "node_pubkey_string": self.bob.pubkey, "local_funding_amount": str(CHANNEL_SATS), "push_sat": str(BOBS_SATS),
-                "sat_per_vbyte": "2", "spend_unconfirmed": True,
-            })
+            self.alice.api(
+                "POST",
+                "/v1/channels",
+                {
+                    "node_pubkey_string": self.bob.pubkey,
+                    "local_funding_amount": str(CHANNEL_SATS),
+                    "push_sat": str(BOBS_SATS),
+                    "sat_per_vbyte": "2",
+                    "spend_unconfirmed": True,
+                },
+            )
         except Refused as refused:
             if "not online" in refused.body or "connecting" in refused.body:
                 return False  # the peers have not shaken hands yet

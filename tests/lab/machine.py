@@ -2,8 +2,8 @@
 
 	guest eth0 -- guest1 ~~~ br-guest [machine] wan ~~~ wan -- eth0 [internet]
 
-~~~ is a wire of ours: it carries frames between a device in the lab's router namespace, which is a patch panel here, and the
-emulator's network card. So nothing of it needs more rights than a lab.
+~~~ is a wire of ours: it carries frames between a device in the lab's router namespace, which is a patch panel here,
+and the emulator's network card. So nothing of it needs more rights than a lab.
 """
 
 import contextlib
@@ -30,7 +30,9 @@ GUEST_MAC, WAN_MAC = "02:00:00:00:00:fe", "02:00:00:00:00:fd"
 
 @dataclass
 class Model:
-    """How a processor is emulated: its name in Debian and Debian's kernel for it, qemu's command, the network card and its driver."""
+    """How a processor is emulated: its name in Debian and Debian's kernel for it, qemu's command, the network card and
+    its driver.
+    """
 
     arch: str
     kernel: str
@@ -43,18 +45,33 @@ class Model:
 VIRT = ["virtio_net", "virtio_mmio"]
 MODELS = {
     "mipsel_24kc": Model(
-        "mipsel", "linux-image-4kc-malta", ["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kc", "-m", "128"], "ttyS0", "pcnet,romfile=", ["pcnet32"],
+        "mipsel",
+        "linux-image-4kc-malta",
+        ["qemu-system-mipsel", "-M", "malta", "-cpu", "24Kc", "-m", "128"],
+        "ttyS0",
+        "pcnet,romfile=",
+        ["pcnet32"],
     ),
     "aarch64_cortex-a53": Model(
-        "arm64", "linux-image-cloud-arm64", ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "256"], "ttyAMA0",
-        "virtio-net-device", VIRT,
+        "arm64",
+        "linux-image-cloud-arm64",
+        ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "256"],
+        "ttyAMA0",
+        "virtio-net-device",
+        VIRT,
     ),
     "arm_cortex-a7_neon-vfpv4": Model(
-        "armhf", "linux-image-armmp", ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7", "-m", "256"], "ttyAMA0", "virtio-net-device", VIRT,
+        "armhf",
+        "linux-image-armmp",
+        ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a7", "-m", "256"],
+        "ttyAMA0",
+        "virtio-net-device",
+        VIRT,
     ),
 }
 
-# The first process. What a router's own scripts do before the daemon starts, and then a shell on the console for the tests.
+# The first process. What a router's own scripts do before the daemon starts, and then a shell on the console for the
+# tests.
 INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /dev /proc /sys /run /sbin /usr/sbin /usr/bin
 /bin/busybox --install -s
@@ -114,7 +131,12 @@ class Machine:
                 "-kernel", initramfs.kernel(root), "-initrd", disk, "-append", f"console={model.console} panic=-1",
             ]
             for name, wire, mac in (("guest", self.guest_wire, GUEST_MAC), ("wan", self.wan_wire, WAN_MAC)):
-                argv += ["-netdev", f"socket,id={name},{wire.option}", "-device", f"{model.card},netdev={name},mac={mac}"]
+                argv += [
+                    "-netdev",
+                    f"socket,id={name},{wire.option}",
+                    "-device",
+                    f"{model.card},netdev={name},mac={mac}",
+                ]
             self.process = lab.router.spawn(argv, pipe_in=True, pipe_out=True)
             undo.callback(self.process.kill)
             threading.Thread(target=self._listen, daemon=True).start()
@@ -155,21 +177,30 @@ class Machine:
             while not (found := re.search(pattern, bytes(self.heard), re.S)):
                 left = deadline - time.monotonic()
                 if left <= 0 or self.process.poll() is not None:
-                    raise RuntimeError(f"the emulated router does not answer; its console:\n{self.heard.decode(errors='replace')[-4000:]}")
+                    raise RuntimeError(
+                        (
+                            "the emulated router does not answer; its console:\n"
+                            f"{self.heard.decode(errors='replace')[-4000:]}"
+                        )
+                    )
                 self.changed.wait(min(left, 1))
             del self.heard[: found.end()]
             return found
 
 
 class Wire:
-    """Carries frames between a device and the emulator, which send and receive them as datagrams on the namespace's loopback."""
+    """Carries frames between a device and the emulator, which send and receive them as datagrams on the namespace's
+    loopback.
+    """
 
     def __init__(self, lab: Lab, device: str) -> None:
         self.arp_requests: list[str] = []
         """Addresses that the machine called for here, one a request."""
         self.closing = False
         with contextlib.ExitStack() as undo:
-            self.device = undo.enter_context(lab.router.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))  # ETH_P_ALL
+            self.device = undo.enter_context(
+                lab.router.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            )  # ETH_P_ALL
             self.device.bind((device, 0))
             self.emulator = undo.enter_context(lab.router.udp("127.0.0.1"))
             with lab.router.udp("127.0.0.1") as free:
@@ -204,8 +235,12 @@ class Wire:
 
 
 def make_room(lab: Lab) -> None:
-    """The lab's router becomes a patch panel: no addresses, no bridge, no forwarding, and neighbours that send whole frames."""
-    lab.router.sysctl(net__ipv4__ip_forward=0, net__ipv6__conf__all__forwarding=0, net__ipv6__conf__all__disable_ipv6=1)
+    """The lab's router becomes a patch panel: no addresses, no bridge, no forwarding, and neighbours that send whole
+    frames.
+    """
+    lab.router.sysctl(
+        net__ipv4__ip_forward=0, net__ipv6__conf__all__forwarding=0, net__ipv6__conf__all__disable_ipv6=1
+    )
     lab.router.ip(f"link del {BRIDGE}\naddr flush dev wan\n")
     for space in (lab.guest, lab.internet):
         checksums_in_full(space, "eth0")

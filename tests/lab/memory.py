@@ -1,5 +1,5 @@
-"""`make memory`: what the router build keeps resident, idle, with 250 sessions and 1,000 WebSockets, and at most while 48 made-up
-stations attack, against `cross/limits`. Fails when it is more. Usage: memory.py BINARY"""
+"""`make memory`: what the router build keeps resident, idle, with 250 sessions and 1,000 WebSockets, and at most while
+48 made-up stations attack, against `cross/limits`. Fails when it is more. Usage: memory.py BINARY"""
 
 import contextlib
 import os
@@ -41,14 +41,24 @@ def main() -> int:
         rows.append(("busy", resident(daemon)))
         daemon.stop()
         lab.clean_router()
-        rows.append(("hostile", under_attack(lab, stack.enter_context(Daemon(lab, [Mint(mint.url)], name="hostile", program=sys.argv[1:2])))))
+        rows.append(
+            (
+                "hostile",
+                under_attack(
+                    lab, stack.enter_context(Daemon(lab, [Mint(mint.url)], name="hostile", program=sys.argv[1:2]))
+                ),
+            )
+        )
     limits = read_limits()
     over = False
     for name, size in rows:
         limit = limits.get(name)
         over |= limit is not None and size > limit
         shown = f"{limit / 2**20:6.2f} MiB" if limit else ""
-        note = {"busy": f" ({SESSIONS} sessions, {SOCKETS} sockets)", "hostile": f" (at most, with {STATIONS} hostile stations)"}.get(name, "")
+        note = {
+            "busy": f" ({SESSIONS} sessions, {SOCKETS} sockets)",
+            "hostile": f" (at most, with {STATIONS} hostile stations)",
+        }.get(name, "")
         verdict = "" if limit is None else "OVER" if size > limit else "kept"
         print(f"{name + note:<45} {size / 2**20:6.2f} MiB {shown:>12} {verdict}")
     return 1 if over else 0

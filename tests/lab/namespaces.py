@@ -1,4 +1,5 @@
-"""A lab: router, guests and internet in namespaces of their own, gone without a trace when it is closed or its owner dies.
+"""A lab: router, guests and internet in namespaces of their own, gone without a trace when it is closed or its owner
+dies.
 
 	guest eth0 -- br-guest [router] wan -- eth0 [internet]
 	192.168.77.11/24, fd77::b/64     .1, ::1     203.0.113.2, 2001:db8::2     .1, ::1; host 198.51.100.80, 2001:db8:80::80
@@ -91,7 +92,9 @@ class Lab:
         self.router.nft(firewall.NAT_ONLY)
 
     def clean_router(self) -> None:
-        """As after a factory reset: no table but the base firewall, no routing rule of ours, no connection remembered."""
+        """As after a factory reset: no table but the base firewall, no routing rule of ours, no connection
+        remembered.
+        """
         self.flush_firewall()
         self.firewall()
         for family in ("-4", "-6"):
@@ -134,7 +137,9 @@ class Lab:
         )
 
     def start_dnsmasq(self, *more: str) -> Process:
-        """DHCP, DNS and router advertisements on the guest network, as on OpenWrt (and the internet's DNS behind it)."""
+        """DHCP, DNS and router advertisements on the guest network, as on OpenWrt (and the internet's DNS behind
+        it).
+        """
         self.start_internet_dns()
         leases = self.path("dhcp.leases")
         return self._dnsmasq(
@@ -171,7 +176,9 @@ class Lab:
     def _wire(self) -> None:
         self.router.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1, **NO_WAIT)
         # As on OpenWrt: what stays within the bridge is no business of the firewall.
-        self.router.run(["sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done"])
+        self.router.run(
+            ["sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done"]
+        )
         self.router.ip(
             "link set lo up\n"
             f"link add wan type veth peer name eth0 netns {self.internet.pid}\n"

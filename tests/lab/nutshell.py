@@ -1,4 +1,5 @@
-"""A real Cashu mint: nutshell with a fake Lightning wallet behind it, started in any place (see `peers/nutshell_ctl.py`).
+"""A real Cashu mint: nutshell with a fake Lightning wallet behind it, started in any place (see
+`peers/nutshell_ctl.py`).
 
 	mint = Nutshell(lab.internet, MINT4, dir=lab.path("mint"))
 	mint.pay(invoice)
@@ -52,7 +53,9 @@ class Nutshell:
     def start(self, limit: float = 200.0) -> None:
         """Back when `/v1/info` and the control port answer."""
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "nutshell_ctl.py")
-        self.process = self.place.spawn([sys.executable, script], env=self.env, cwd=self.dir, log=self.log, pipe_in=True)
+        self.process = self.place.spawn(
+            [sys.executable, script], env=self.env, cwd=self.dir, log=self.log, pipe_in=True
+        )
         wait_for(self._ready, limit, "nutshell answers", every=0.05)
 
     def stop(self) -> None:

@@ -1,4 +1,5 @@
-"""Wallets by others, that make and redeem tokens as guests have them: nutshell's own command, and the library cashu-ts.
+"""Wallets by others, that make and redeem tokens as guests have them: nutshell's own command, and the library
+cashu-ts.
 
 	Cashu(lab.internet, mint.url, lab.path("cashu")).receive(token)
 	CashuTs(lab.internet, mint.url).buy(mint, 100, [21, 13])

@@ -57,7 +57,17 @@ class Call:
 
 
 class Payer:
-    def __init__(self, dir: str, *, type: str, url: str, secret: tuple[str, str | bytes], mode: int = 0o600, main: dict | None = None, **options) -> None:
+    def __init__(
+        self,
+        dir: str,
+        *,
+        type: str,
+        url: str,
+        secret: tuple[str, str | bytes],
+        mode: int = 0o600,
+        main: dict | None = None,
+        **options,
+    ) -> None:
         os.makedirs(dir, exist_ok=True)
         option, content = secret
         secret_file = os.path.join(dir, option)
@@ -106,8 +116,8 @@ class EcashCall:
 
 
 class EcashPayer(Payer):
-    """Pays with ecash of the mint at `url`, as the daemon does: the wallet is open until `close`, and goes on by itself with what it
-    has begun. A `kill` is that of the daemon; the next call opens the wallet again."""
+    """Pays with ecash of the mint at `url`, as the daemon does: the wallet is open until `close`, and goes on by
+    itself with what it has begun. A `kill` is that of the daemon; the next call opens the wallet again."""
 
     def __init__(self, dir: str, url: str, **options) -> None:
         os.makedirs(dir, exist_ok=True)
@@ -122,7 +132,9 @@ class EcashPayer(Payer):
     def ask(self, *words: str) -> dict:
         with self.lock:
             if self.process is None:
-                self.process = HOST.spawn([program(), self.config], pipe_in=True, pipe_out=True, env={"RUST_BACKTRACE": "0"})
+                self.process = HOST.spawn(
+                    [program(), self.config], pipe_in=True, pipe_out=True, env={"RUST_BACKTRACE": "0"}
+                )
             self.process.stdin.write(" ".join(words).encode() + b"\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()

@@ -26,7 +26,9 @@ class Purse:
     def forged(self) -> str:
         """A token that the mint has never signed."""
         point = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-        return token_v4(self.mint.url, [{"amount": 1, "id": self.mint.keysets[0].id, "secret": os.urandom(32).hex(), "C": point}])
+        return token_v4(
+            self.mint.url, [{"amount": 1, "id": self.mint.keysets[0].id, "secret": os.urandom(32).hex(), "C": point}]
+        )
 
     def is_spent(self, token: str) -> bool:
         (spent,) = {self.mint.is_spent(proof) for proof in decode_token(token).proofs}
@@ -60,7 +62,9 @@ def assert_notice(answer: Answer, status: int, code: str) -> dict:
     event = check_event(answer.json())
     assert (answer.status, event["kind"], tag_of(event, "code")) == (status, 21023, code), answer.text
     assert tag_of(event, "message") == event["content"] != ""
-    assert tag_of(event, "level") == ("warning" if status == 503 else "error") and ("retry-after" in answer.headers) == (status == 503)
+    assert tag_of(event, "level") == ("warning" if status == 503 else "error") and (
+        "retry-after" in answer.headers
+    ) == (status == 503)
     return event
 
 

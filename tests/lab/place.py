@@ -134,7 +134,15 @@ class Place:
             pidfd, exit_code = self._spawn(argv, [stdin, stdout, stdout], environment, cwd)
         return Process(pidfd, exit_code, to_child, from_child)
 
-    def run(self, argv: list[str], *, input: str = "", check: bool = True, timeout: float = PATIENCE, env: dict[str, str] | None = None) -> Finished:
+    def run(
+        self,
+        argv: list[str],
+        *,
+        input: str = "",
+        check: bool = True,
+        timeout: float = PATIENCE,
+        env: dict[str, str] | None = None,
+    ) -> Finished:
         """Runs a command to its end; standard output and error come back together."""
         process = self.spawn(argv, env=env, pipe_in=True, pipe_out=True)
         timer = threading.Timer(timeout, process.send_signal, [signal.SIGKILL])
@@ -248,9 +256,22 @@ class AgentLink:
         with theirs:
             theirs.set_inheritable(True)
             self.process = subprocess.Popen(
-                ["unshare", *as_root, "-mnpf", "--kill-child", sys.executable, "-ISB", script, str(theirs.fileno()), directory],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, start_new_session=True,
+                [
+                    "unshare",
+                    *as_root,
+                    "-mnpf",
+                    "--kill-child",
+                    sys.executable,
+                    "-ISB",
+                    script,
+                    str(theirs.fileno()),
+                    directory,
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
         self.control = ours
         ours.settimeout(PATIENCE)
@@ -292,9 +313,9 @@ class AgentLink:
 def wait_for(condition, limit: float = 10.0, what: str = "", every: float = 0.02):
     """The first true answer of `condition`, looked at again and again.
 
-    `limit` seconds are enough where nothing else runs; a busy machine is given `PATIENCE`, so this is no measure of how
-    long something takes (see `in_time`). An `OSError` or `AssertionError` of the condition counts as "not yet" and is
-    shown if the time runs out.
+    `limit` seconds are enough where nothing else runs; a busy machine is given `PATIENCE`, so this is no measure of
+    how long something takes (see `in_time`). An `OSError` or `AssertionError` of the condition counts as "not yet" and
+    is shown if the time runs out.
     """
     limit = max(limit, PATIENCE)
     deadline = time.monotonic() + limit
@@ -311,6 +332,16 @@ def wait_for(condition, limit: float = 10.0, what: str = "", every: float = 0.02
             name = what or getattr(condition, "__name__", "condition")
             raise TimeoutError(f"not within {limit} s: {name}") from last
         time.sleep(every)
+
+
+def answer_when(fits, ask, limit: float = 10.0, what: str = "", every: float = 0.02):
+    """The first answer of `ask` that fits, as `wait_for` waits."""
+
+    def fitting():
+        answer = ask()
+        return (answer,) if fits(answer) else None
+
+    return wait_for(fitting, limit, what, every)[0]
 
 
 def in_time(limit: float, attempt, times: int = 4) -> None:
@@ -332,7 +363,9 @@ def pid_of(pidfd: int) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of the host's loopback that are free now, and that neither an outgoing connection nor another worker takes meanwhile."""
+    """TCP ports of the host's loopback that are free now, and that neither an outgoing connection nor another worker
+    takes meanwhile.
+    """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw")) % 8
     found: list[int] = []
     while len(found) < count:

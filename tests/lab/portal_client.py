@@ -36,7 +36,9 @@ class MintProxy:
         return self.socket.receive_json(timeout)
 
     def wait(self, kind: str, timeout: float = PATIENCE, request_id: str | None = None) -> dict:
-        """The next message of this type (of this request); an `error` raises `MintProxyError` unless it is what is waited for."""
+        """The next message of this type (of this request); an `error` raises `MintProxyError` unless it is what is
+        waited for.
+        """
         while True:
             message = self.receive(timeout)
             if request_id is not None and message.get("request_id") not in (None, request_id):
@@ -57,7 +59,9 @@ class MintProxy:
 
 def post_request(guest: Guest, mint_url: str, amount: int, port: int = 2121, **more) -> Answer:
     """`POST /mint-requests`."""
-    return guest.post(f"http://{ROUTER4}:{port}/mint-requests", {"mint_url": mint_url, "amount": amount, **more}, timeout=PATIENCE)
+    return guest.post(
+        f"http://{ROUTER4}:{port}/mint-requests", {"mint_url": mint_url, "amount": amount, **more}, timeout=PATIENCE
+    )
 
 
 def read_request(guest: Guest, request_id: str, port: int = 2121) -> Answer:

@@ -1,4 +1,5 @@
-"""Somebody's ecash of one mint, and the books of all of it: what guests still hold + takings + the mint's fees = minted.
+"""Somebody's ecash of one mint, and the books of all of it: what guests still hold + takings + the mint's fees =
+minted.
 
 	purse = Purse(lab, mint, daemon)
 	purse.token(21)
@@ -14,8 +15,16 @@ from .tollgate_client import TOLLGATE, tag_of
 from .wallet import Wallet, encode_token
 
 WITHIN = 150
-"""Seconds in which what is open is settled once the mint is there: the pauses between questions have grown with the time that it was away."""
-PASSING = ("payment-outcome-unknown", "payment-duplicate-inflight", "payment-received-grant-pending", "service-unavailable", "mint-rate-limited")
+"""Seconds in which what is open is settled once the mint is there: the pauses between questions have grown with the
+time that it was away.
+"""
+PASSING = (
+    "payment-outcome-unknown",
+    "payment-duplicate-inflight",
+    "payment-received-grant-pending",
+    "service-unavailable",
+    "mint-rate-limited",
+)
 """Codes of notices after which the same token is posted again."""
 
 
@@ -96,7 +105,9 @@ class Customers(Purse):
 
         def is_in():
             sessions = [row for row in Books(self.daemon).tables["sessions"] if row["mac"] == guest.mac]
-            return [row["allotment"] for row in sessions] == [steps * self.step] and guest.mac in self.daemon.paid_macs()
+            return [row["allotment"] for row in sessions] == [
+                steps * self.step
+            ] and guest.mac in self.daemon.paid_macs()
 
         wait_for(is_in, limit, f"{steps} steps for {guest.mac}", every=0.1)
 
@@ -104,7 +115,10 @@ class Customers(Purse):
         """As ever; and what was taken was granted, once: no token without its access, no access without its token."""
         takings = super().close(books, fees)
         assert not [op for op in books.tables["wallet_ops"] if op["state"] == "open"]
-        granted, taken = sum(grant["amount"] for grant in books.grants), sum(token.amount for token in books.tokens("house"))
+        granted, taken = (
+            sum(grant["amount"] for grant in books.grants),
+            sum(token.amount for token in books.tokens("house")),
+        )
         assert granted == taken, (granted, taken)
         assert all(grant["allotment"] == grant["amount"] * self.step for grant in books.grants)
         for row in books.tables["sessions"]:

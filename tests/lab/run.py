@@ -1,5 +1,6 @@
-"""`make run`: a router, a guest, the internet and a real mint on this machine, a guest's way shown step by step, and then
-the portal kept open for whoever wants to click through it. `--once` ends after the tour, with 0 if all of it was seen."""
+"""`make run`: a router, a guest, the internet and a real mint on this machine, a guest's way shown step by step, and
+then the portal kept open for whoever wants to click through it. `--once` ends after the tour, with 0 if all of it was
+seen."""
 
 import contextlib
 import os
@@ -102,15 +103,17 @@ def guests_way(tour: Tour, lab: Lab, mint: Nutshell, daemon: Daemon) -> None:
     tour.check(guest.online(six=True), "IPv6 is not open")
     tour.say("online", f"bytes from the internet server arrive ({lab.servers.requests} requests, v4 and v6)")
 
-    # A busy machine may look late, so what counts is when the last look began that found it open, and when the first one ended
-    # that did not.
+    # A busy machine may look late, so what counts is when the last look began that found it open, and when the first
+    # one ended that did not.
     looked_at = paid_at
     while guest.try_tcp(HOST4, 443).outcome == "connected":
         tour.check(looked_at - paid_at < STEP_SECONDS + 2, f"the session lasts longer than {STEP_SECONDS} s")
         time.sleep(0.1)
         looked_at = time.monotonic()
     lasted = time.monotonic() - paid_at
-    tour.check(time.monotonic() - paying_at > STEP_SECONDS - 2, f"the session lasted {lasted:.1f} s, not {STEP_SECONDS}")
+    tour.check(
+        time.monotonic() - paying_at > STEP_SECONDS - 2, f"the session lasted {lasted:.1f} s, not {STEP_SECONDS}"
+    )
     tour.say("time over", f"{lasted:.1f} s after the payment")
     refused(tour, guest, HOST4, "HTTPS after the end")
     tour.say("blocked", "HTTPS refused again")
@@ -130,9 +133,12 @@ def stay(stack: contextlib.ExitStack, lab: Lab, mint: Nutshell, daemon: Daemon) 
         daemon.restart()
     forwarder = stack.enter_context(Forwarder(lab.guest))
     by_hand = sys.stdin.isatty()
+    invitation = "Press Enter here to pay the invoice that it shows."
+    if not by_hand:
+        invitation = "Invoices are paid by themselves after 5 s."
     print(f"""
 The portal, as the guest sees it:   {forwarder.url}
-A sat buys a minute now. {"Press Enter here to pay the invoice that it shows." if by_hand else "Invoices are paid by themselves after 5 s."}
+A sat buys a minute now. {invitation}
 The operator's side:                {os.environ.get("TOLLGATED_BIN", "tollgated")} status -c {daemon.config}
 Ctrl-C ends everything.""", flush=True)
     online = False

@@ -50,7 +50,9 @@ class Shop:
 
     def pay(self, invoice: str) -> None:
         """Pays the invoice at whichever mint made it."""
-        next(mint for mint in self.mints if any(quote.request == invoice for quote in list(mint.quotes.values()))).pay(invoice)
+        next(mint for mint in self.mints if any(quote.request == invoice for quote in list(mint.quotes.values()))).pay(
+            invoice
+        )
 
     def invoices_asked(self) -> int:
         """How often any mint was asked for an invoice."""

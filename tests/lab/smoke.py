@@ -1,11 +1,11 @@
 """`make smoke TARGET=...`: the binary for a router's processor does its work here, on an emulated one, step by step.
 
-It must answer, check a file, pass its own unit tests (the Cashu vectors among them), open its store, and then serve: the portal,
-a WebSocket, HTTPS to a mint and a whole sale, over a veth. Where the processor is this machine's own nothing is
-emulated, and the guest also gets online.
+It must answer, check a file, pass its own unit tests (the Cashu vectors among them), open its store, and then serve:
+the portal, a WebSocket, HTTPS to a mint and a whole sale, over a veth. Where the processor is this machine's own
+nothing is emulated, and the guest also gets online.
 
-The emulator passes on no neighbour dumps and nothing of nftables: callers are known by /proc/net/arp there, the gate is
-reported to be down, and tokens are sold without being spent into a session. `make boot` has a kernel of its own.
+The emulator passes on no neighbour dumps and nothing of nftables: callers are known by /proc/net/arp there, the gate
+is reported to be down, and tokens are sold without being spent into a session. `make boot` has a kernel of its own.
 """
 
 import contextlib
@@ -44,7 +44,13 @@ def main() -> int:
             commands(tour, [emulator] * bool(emulator) + [os.path.join(built, "tollgated")])
             lab = stack.enter_context(Lab(guests=1))
             unit_tests(tour, emulator, os.path.join(built, "unit-tests"), lab.path("unit-tests"))
-            serve(tour, stack, lab, [emulator] * bool(emulator) + [os.path.join(built, "tollgated")], emulated=bool(emulator))
+            serve(
+                tour,
+                stack,
+                lab,
+                [emulator] * bool(emulator) + [os.path.join(built, "tollgated")],
+                emulated=bool(emulator),
+            )
     except (TourFailed, OSError, RuntimeError, AssertionError) as error:
         print(f"  failed: {error}")
         return 1
@@ -70,16 +76,21 @@ def commands(tour: Tour, program: list[str]) -> None:
 
 
 def unit_tests(tour: Tour, emulator: str | None, binary: str, wrapper: str) -> None:
-    """All in one process: one of several threads that forks, as it would for each test, may hang in the emulator (the child
-    waits for a lock that another thread had). So a test that fails ends all: it is one of those that have no line yet.
-    Some tests start themselves again, under the name that they were started by."""
+    """All in one process: one of several threads that forks, as it would for each test, may hang in the emulator (the
+    child waits for a lock that another thread had). So a test that fails ends all: it is one of those that have no
+    line yet. Some tests start themselves again, under the name that they were started by."""
     if emulator:
         with open(wrapper, "w", opener=lambda path, flags: os.open(path, flags, 0o755)) as file:
             file.write(f'#!/bin/sh\nexec {emulator} -0 "$0" "{binary}" "$@"\n')
         binary = wrapper
     skipped = [word for name in NOT_EMULATED for word in ("--skip", name)] if emulator else []
     one_process = ["-Z", "unstable-options", "--force-run-in-process"]
-    done = HOST.run([binary, "--test-threads=2", *one_process, *skipped], check=False, timeout=900, env={**os.environ, "RUSTC_BOOTSTRAP": "1"})
+    done = HOST.run(
+        [binary, "--test-threads=2", *one_process, *skipped],
+        check=False,
+        timeout=900,
+        env={**os.environ, "RUSTC_BOOTSTRAP": "1"},
+    )
     result = re.search(r"test result: (\w+)\. (\d+) passed; (\d+) failed", done.out)
     tour.check(done.code == 0 and result is not None, f"unit tests\n{done.out[-6000:]}")
     vectors = len(re.findall(r"^test ecash::.* ok$", done.out, re.M))
@@ -98,7 +109,13 @@ def serve(tour: Tour, stack: contextlib.ExitStack, lab: Lab, program: list[str],
         stack.callback(daemon.stop)
         daemon.start(ready=False)
         wait_for(lambda: lab.guest.get(f"{PORTAL}/health").status == 200, PATIENCE, "the portal answers")
-        tour.say("starts", f"{daemon.process.memory_kib()['VmRSS'] / 1024:.1f} MiB resident{' with its emulator' if emulated else ''}")
+        tour.say(
+            "starts",
+            (
+                f"{daemon.process.memory_kib()['VmRSS'] / 1024:.1f} MiB "
+                f"resident{' with its emulator' if emulated else ''}"
+            ),
+        )
         portal(tour, lab)
         token = sale(tour, lab, mint, tls, daemon)
         spend(tour, lab, mint, token)

@@ -1,4 +1,6 @@
-"""Many stations that one guest makes up: a MAC and an IPv6 address each, all at once, as a laptop with a program for it can."""
+"""Many stations that one guest makes up: a MAC and an IPv6 address each, all at once, as a laptop with a program for
+it can.
+"""
 
 import contextlib
 import json
@@ -35,10 +37,21 @@ class Stations:
 
     def __enter__(self) -> "Stations":
         allow_many_files()
-        self.guest.ip_script(*(line for number in range(self.count) for line in (
-            f"link add link eth0 name up{number} address {MAC.format(number >> 8, number & 255)} type macvlan mode bridge", f"link set up{number} up",
-            f"addr add {IP6.format(number)}/128 dev up{number} nodad", f"route add {ROUTER6}/128 dev up{number} metric {2000 + number} src {IP6.format(number)}",
-        )))
+        self.guest.ip_script(
+            *(
+                line
+                for number in range(self.count)
+                for line in (
+                    (
+                        f"link add link eth0 name up{number} address {MAC.format(number >> 8, number & 255)} type "
+                        "macvlan mode bridge"
+                    ),
+                    f"link set up{number} up",
+                    f"addr add {IP6.format(number)}/128 dev up{number} nodad",
+                    f"route add {ROUTER6}/128 dev up{number} metric {2000 + number} src {IP6.format(number)}",
+                )
+            )
+        )
         return self
 
     def __exit__(self, *_) -> None:
@@ -61,7 +74,9 @@ class Stations:
         return sock
 
     def send(self, number: int, data: bytes, port: int = 2121) -> None:
-        """A connection that says this and no more, whatever becomes of it; what does not go out at once is not sent."""
+        """A connection that says this and no more, whatever becomes of it; what does not go out at once is not
+        sent.
+        """
         try:
             sock = self.connect(number, port)
         except OSError as error:
@@ -83,7 +98,9 @@ class Stations:
         threading.Thread(target=run, daemon=True).start()
 
     def flood(self, frames: bytes) -> None:
-        """All connections that are open say these whole frames over and over, as fast as they are taken, until the end. Nobody reads the answers."""
+        """All connections that are open say these whole frames over and over, as fast as they are taken, until the
+        end. Nobody reads the answers.
+        """
         said = dict.fromkeys(self.sockets, 0)
 
         def run() -> None:
@@ -106,8 +123,18 @@ class Stations:
 # What they do. What becomes of a single connection does not matter to them.
 
 # Path, the length that is announced, and how much of it comes.
-BODIES = [("/", 1_000_000, 8_000), ("/", 100_000, 90_000), ("/ecash", 100_000, 90_000), ("/pay", 16_000, 15_000), ("/card", 16_000, 15_000), ("/mint-requests", 16_000, 15_000),
-          ("/ticket", 16_000, 15_000), ("/ln-invoice", 16_000, 15_000), ("/new", 16_000, 15_000), ("/nowhere", 1_000_000, 90_000)]
+BODIES = [
+    ("/", 1_000_000, 8_000),
+    ("/", 100_000, 90_000),
+    ("/ecash", 100_000, 90_000),
+    ("/pay", 16_000, 15_000),
+    ("/card", 16_000, 15_000),
+    ("/mint-requests", 16_000, 15_000),
+    ("/ticket", 16_000, 15_000),
+    ("/ln-invoice", 16_000, 15_000),
+    ("/new", 16_000, 15_000),
+    ("/nowhere", 1_000_000, 90_000),
+]
 _TEXT = json.dumps({"type": "ping"}).encode()
 PING = bytes([0x80 | TEXT, 0x80 | len(_TEXT)]) + bytes(4) + _TEXT
 """A frame with the message of an existing client."""
@@ -120,14 +147,21 @@ UPGRADE = (f"GET /mint-proxy HTTP/1.1\r\nHost: [{ROUTER6}]:2121\r\nUpgrade: webs
 
 
 def head_of(path: str, length: int) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: {ROUTER4}:2121\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: {ROUTER4}:2121\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
 
 
 def begin_bodies(many: Stations, each: int) -> None:
     """On every route that takes a body."""
     for number in range(many.count * each):
         path, length, come = BODIES[number % len(BODIES)]
-        many.send(number % many.count, head_of(path, length) + b"A" * come, 2122 if path in ("/mint-requests", "/ticket") else 2121)
+        many.send(
+            number % many.count,
+            head_of(path, length) + b"A" * come,
+            2122 if path in ("/mint-requests", "/ticket") else 2121,
+        )
 
 
 def say_one_byte(many: Stations, each: int) -> None:

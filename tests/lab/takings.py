@@ -31,5 +31,13 @@ class Seed:
 
 def token_of(mint: str, rows: list[dict], seed: Seed) -> Token:
     """Rows of `proofs` joined with their keyset's text (`id`), as one token."""
-    proofs = [{"amount": row["amount"], "id": row["id"], "secret": seed.secret(row["id"], row["counter"]), "C": row["c"].hex()} for row in rows]
+    proofs = [
+        {
+            "amount": row["amount"],
+            "id": row["id"],
+            "secret": seed.secret(row["id"], row["counter"]),
+            "C": row["c"].hex(),
+        }
+        for row in rows
+    ]
     return Token(mint, "sat", proofs)

@@ -65,7 +65,12 @@ def typed_at_bash(lab, before: str, line: str, limit: float = PATIENCE) -> str:
 def qr_codes(shown: str) -> list[str]:
     """The texts of the codes drawn there."""
     rows = [line for line in re.findall("\x1b\\[30;107m(.*?)\x1b\\[0m", shown)]
-    pixels = [[MODULES[char][half] for char in row for _ in range(SCALE)] for row in rows for half in (0, 1) for _ in range(SCALE)]
+    pixels = [
+        [MODULES[char][half] for char in row for _ in range(SCALE)]
+        for row in rows
+        for half in (0, 1)
+        for _ in range(SCALE)
+    ]
     if not pixels:
         return []
     image = memoryview(bytes(pixel for row in pixels for pixel in row)).cast("B", (len(pixels), len(pixels[0])))

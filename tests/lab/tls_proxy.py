@@ -1,4 +1,5 @@
-"""TLS before a server that speaks none, with a certificate of an authority of our own: what the daemon trusts by `ca_file`.
+"""TLS before a server that speaks none, with a certificate of an authority of our own: what the daemon trusts by
+`ca_file`.
 
 	proxy = TlsProxy(lab.internet, MINT4, upstream_port=mint.port, dir=lab.path("tls"))
 	Daemon(lab, [Mint(proxy.url, allow_http=False)], main={"ca_file": proxy.ca_file})
@@ -26,7 +27,15 @@ class TlsProxy:
     certificate is for the address and for `names`. `versions` counts the handshakes by what was agreed on."""
 
     def __init__(
-        self, place: Place, host: str, *, upstream_port: int, dir: str, port: int = 443, upstream: str | None = None, names: list[str] | None = None,
+        self,
+        place: Place,
+        host: str,
+        *,
+        upstream_port: int,
+        dir: str,
+        port: int = 443,
+        upstream: str | None = None,
+        names: list[str] | None = None,
     ) -> None:
         self.place, self.host, self.upstream, self.upstream_port = place, host, upstream or host, upstream_port
         self.versions: dict[str, int] = {}
@@ -86,7 +95,10 @@ def write_certificates(host: str, ca_file: str, chain_file: str, names: list[str
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = (
         certificate(named("lab mint"), ca_name, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host)), *map(x509.DNSName, names)]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host)), *map(x509.DNSName, names)]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(ca_key, hashes.SHA256())
     )

@@ -1,5 +1,6 @@
-"""TollGate v1 as existing clients speak it: the captive portal site, the Android app, routers that buy from others. They parse and
-compare what the real ones do, and raise where those would fail. Events are checked with libsecp256k1 and Python's own JSON."""
+"""TollGate v1 as existing clients speak it: the captive portal site, the Android app, routers that buy from others.
+They parse and compare what the real ones do, and raise where those would fail. Events are checked with libsecp256k1
+and Python's own JSON."""
 
 import base64
 import contextlib
@@ -32,7 +33,9 @@ def token_v3(mint: str, proofs: list[dict], unit: str = "sat", **more) -> str:
 
 def token_v4(mint: str, proofs: list[dict], unit: str = "sat") -> str:
     """`cashuB` without the mint's evidence (DLEQ), as most clients write it."""
-    return encode_token(mint, [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in proofs], unit=unit)
+    return encode_token(
+        mint, [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in proofs], unit=unit
+    )
 
 
 # Nostr
@@ -47,15 +50,25 @@ def check_event(event: dict) -> dict:
     """What a Go client checks before it reads anything: types, id and signature. Answers the event."""
     assert event.keys() == {"kind", "id", "pubkey", "created_at", "tags", "content", "sig"}
     assert type(event["kind"]) is int and type(event["created_at"]) is int and type(event["content"]) is str
-    assert all(type(element) is str for tag in event["tags"] for element in tag), "a number in a tag fails the whole parse in Go"
+    assert all(type(element) is str for tag in event["tags"] for element in tag), (
+        "a number in a tag fails the whole parse in Go"
+    )
     assert event["id"] == event_id(event)
-    assert PublicKeyXOnly(bytes.fromhex(event["pubkey"])).verify(bytes.fromhex(event["sig"]), bytes.fromhex(event["id"]))
+    assert PublicKeyXOnly(bytes.fromhex(event["pubkey"])).verify(
+        bytes.fromhex(event["sig"]), bytes.fromhex(event["id"])
+    )
     return event
 
 
 def sign_event(kind: int, tags: list[list[str]], content: str = "") -> dict:
     key = PrivateKey()
-    event = {"kind": kind, "pubkey": key.public_key.format()[1:].hex(), "created_at": int(time.time()), "tags": tags, "content": content}
+    event = {
+        "kind": kind,
+        "pubkey": key.public_key.format()[1:].hex(),
+        "created_at": int(time.time()),
+        "tags": tags,
+        "content": content,
+    }
     event["id"] = event_id(event)
     return event | {"sig": key.sign_schnorr(bytes.fromhex(event["id"]), aux_randomness=os.urandom(32)).hex()}
 
@@ -94,7 +107,9 @@ class PortalSite:
         self.headers = {"Origin": PORTAL_ORIGIN}
         self.failures = 0
 
-    def fetch(self, method: str, path: str, body=None, headers: dict[str, str] | None = None, timeout: float = 15) -> Answer:
+    def fetch(
+        self, method: str, path: str, body=None, headers: dict[str, str] | None = None, timeout: float = 15
+    ) -> Answer:
         """As a browser: an answer that it may not read raises. A body of JSON is preceded by a preflight."""
         if isinstance(body, dict):
             asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "content-type"}
@@ -102,17 +117,21 @@ class PortalSite:
             assert preflight.status in (200, 204) and self.may_read(preflight)
             assert method in preflight.headers["access-control-allow-methods"]
             assert "content-type" in preflight.headers["access-control-allow-headers"].lower()
-        answer = self.guest.request(method, TOLLGATE + path, body=body, headers=self.headers | (headers or {}), timeout=timeout)
+        answer = self.guest.request(
+            method, TOLLGATE + path, body=body, headers=self.headers | (headers or {}), timeout=timeout
+        )
         assert self.may_read(answer), f"CORS: {answer.status} {answer.headers}"
         return answer
 
     @staticmethod
     def may_read(answer: Answer) -> bool:
-        return answer.headers.get("access-control-allow-origin") == PORTAL_ORIGIN and "Origin" in answer.headers.get("vary", "")
+        return answer.headers.get("access-control-allow-origin") == PORTAL_ORIGIN and "Origin" in answer.headers.get(
+            "vary", ""
+        )
 
     def load(self) -> dict:
-        """What it does first: the offer, and who am I. Raises where it would show a white screen or an error. `prices` are then in
-        the order in which it proposes them."""
+        """What it does first: the offer, and who am I. Raises where it would show a white screen or an error. `prices`
+        are then in the order in which it proposes them."""
         offer = self.fetch("GET", "/")
         assert offer.status == 200, "TG001"
         event = offer.json()
@@ -167,33 +186,45 @@ class PortalSite:
         answer = self.guest.get(TOLLGATE + "/balance", headers={"Accept": "*/*"})
         assert answer.status == 200, "Balance unavailable"
         body = answer.json()
-        assert type(body["session_active"]) is bool and all(type(body[name]) is int for name in ("usage", "allotment", "remaining"))
+        assert type(body["session_active"]) is bool and all(
+            type(body[name]) is int for name in ("usage", "allotment", "remaining")
+        )
         return body
 
 
 class Reseller:
-    """Another router that buys here: raw tokens, every signature checked, usage each second. `purse` makes tokens of a mint that it
-    accepts itself, so much of them as `funds` says."""
+    """Another router that buys here: raw tokens, every signature checked, usage each second. `purse` makes tokens of a
+    mint that it accepts itself, so much of them as `funds` says."""
 
-    def __init__(self, guest: Guest, funds: dict[str, int] | None = None, purse=None, preferred: int = 0, offset: int = 0) -> None:
+    def __init__(
+        self, guest: Guest, funds: dict[str, int] | None = None, purse=None, preferred: int = 0, offset: int = 0
+    ) -> None:
         self.guest, self.funds, self.purse = guest, funds or {}, purse
         self.preferred, self.offset = preferred, offset
         self.allotment, self.log = 0, []
 
     def discover(self) -> dict:
-        answer = self.guest.get(TOLLGATE + "/", headers={"User-Agent": "TollGate-Upstream-Detector/1.0", "Accept": "application/json"}, timeout=10)
+        answer = self.guest.get(
+            TOLLGATE + "/",
+            headers={"User-Agent": "TollGate-Upstream-Detector/1.0", "Accept": "application/json"},
+            timeout=10,
+        )
         assert answer.status == 200 and 0 < len(answer.body) <= MILLION
         event = check_event(answer.json())
         assert event["kind"] == 10021
         self.metric, self.step_size = tag_of(event, "metric"), unsigned(tag_of(event, "step_size"))
         assert self.metric in ("bytes", "milliseconds") and self.step_size > 0
         prices = [values for values in tags_of(event, "price_per_step") if len(values) == 5]
-        self.prices = [Price(mint, unsigned(price), unit, unsigned(min_steps)) for _, price, unit, mint, min_steps in prices]
+        self.prices = [
+            Price(mint, unsigned(price), unit, unsigned(min_steps)) for _, price, unit, mint, min_steps in prices
+        ]
         assert self.prices, "no valid pricing options found"
         return event
 
     def choose(self) -> tuple[Price, int] | None:
-        """The first price, in the order of the offer, of a mint of its own with enough funds; and the steps. URLs are compared as text."""
+        """The first price, in the order of the offer, of a mint of its own with enough funds; and the steps. URLs are
+        compared as text.
+        """
         for option in self.prices:
             steps = max(self.preferred // self.step_size, option.min_steps, 1)
             if self.funds.get(option.mint, 0) >= steps * option.price:
@@ -207,7 +238,9 @@ class Reseller:
         return int(used), int(allotment)
 
     def tick(self) -> str:
-        """One look at the usage and what follows from it. A payment that fails is no surprise to it: the token is taken back."""
+        """One look at the usage and what follows from it. A payment that fails is no surprise to it: the token is
+        taken back.
+        """
         used, allotment = self.usage()
         used, allotment = (0, 0) if (used, allotment) == (-1, -1) else (used, allotment)
         assert used >= 0 and allotment >= 0, "it takes this for an error"
@@ -215,7 +248,8 @@ class Reseller:
         if allotment == 0 and self.allotment > 0:
             did = "expired"
         self.allotment = allotment
-        if allotment - used <= self.offset and (chosen := self.choose()):
+        chosen = self.choose() if allotment - used <= self.offset else None
+        if chosen:
             option, steps = chosen
             self.funds[option.mint] -= steps * option.price
             self.pay(self.purse(option.mint, steps * option.price))
@@ -248,8 +282,13 @@ class AndroidApp:
         if event.get("kind") != 10021:
             return None
         prices = [values for values in tags_of(event, "price_per_step") if len(values) >= 4]
-        return {"metric": tag_of(event, "metric"), "step_size": int(tag_of(event, "step_size")), "mints": [values[3] for values in prices],
-                "price": int(prices[-1][1]), "unit": prices[-1][2]}
+        return {
+            "metric": tag_of(event, "metric"),
+            "step_size": int(tag_of(event, "step_size")),
+            "mints": [values[3] for values in prices],
+            "price": int(prices[-1][1]),
+            "unit": prices[-1][2],
+        }
 
     def pay(self, token: str) -> str:
         """The allotment, or the message."""

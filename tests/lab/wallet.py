@@ -1,6 +1,7 @@
 """A direct Cashu wallet for the lab: the yardstick for speed, and the one who checks the daemon's tokens.
 
-It decodes a `cashuB` token, asks the mint for the truth about it, and can spend it (swap), which proves that it is money.
+It decodes a `cashuB` token, asks the mint for the truth about it, and can spend it (swap), which proves that it is
+money.
 """
 
 import base64
@@ -39,7 +40,9 @@ def decode_token(text: str) -> Token:
     return Token(content["m"], content["u"], proofs)
 
 
-def encode_token(mint: str, proofs: list[dict], *, unit: str = "sat", old_form: bool = False, short_ids: bool = False) -> str:
+def encode_token(
+    mint: str, proofs: list[dict], *, unit: str = "sat", old_form: bool = False, short_ids: bool = False
+) -> str:
     """`cashuB`, or `cashuA` in the old form; with the first 8 bytes of ids only, as some wallets write them."""
     if old_form:
         bare = [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in proofs]
@@ -62,7 +65,11 @@ class Wallet:
         self.place, self.url = place, url
         self.proofs: list[dict] = []
         self.keysets = {one["id"]: one for one in self.ask("GET", "/v1/keysets")["keysets"]}
-        self.keyset = next(one for one in self.ask("GET", "/v1/keys")["keysets"] if self.keysets[one["id"]]["active"] and one["unit"] == "sat")
+        self.keyset = next(
+            one
+            for one in self.ask("GET", "/v1/keys")["keysets"]
+            if self.keysets[one["id"]]["active"] and one["unit"] == "sat"
+        )
 
     def ask(self, method: str, path: str, body=None) -> dict:
         host, port, _, header = http_client.split_url(self.url)
@@ -91,7 +98,9 @@ class Wallet:
         return made
 
     def receive(self, token: str | list[dict]) -> int:
-        """Swaps a token into proofs of our own, so that nobody else can spend it. Answers what arrived, fees taken off."""
+        """Swaps a token into proofs of our own, so that nobody else can spend it. Answers what arrived, fees taken
+        off.
+        """
         inputs = self._with_full_ids(decode_token(token).proofs if isinstance(token, str) else token)
         fee = (sum(self.keysets[proof["id"]]["input_fee_ppk"] for proof in inputs) + 999) // 1000
         outputs, secrets = self._outputs(sum(proof["amount"] for proof in inputs) - fee)
@@ -136,14 +145,26 @@ class Wallet:
                 raise ValueError("the mint's proof does not hold")
             c = curve.add(blind, curve.negate(public.multiply(curve.scalar(r))))
             evidence = signature["dleq"] | {"r": curve.scalar(r).hex()}
-            proofs.append({"amount": output["amount"], "id": output["id"], "secret": secret, "C": curve.hex_of(c), "dleq": evidence})
+            proofs.append(
+                {
+                    "amount": output["amount"],
+                    "id": output["id"],
+                    "secret": secret,
+                    "C": curve.hex_of(c),
+                    "dleq": evidence,
+                }
+            )
         return proofs
 
     def _with_full_ids(self, proofs: list[dict]) -> list[dict]:
         """A token may carry only the first 8 bytes of a V2 id."""
         full = []
         for proof in proofs:
-            (id,) = [one for one in self.keysets if one == proof["id"] or (len(proof["id"]) == 16 and one.startswith(proof["id"]))]
+            (id,) = [
+                one
+                for one in self.keysets
+                if one == proof["id"] or (len(proof["id"]) == 16 and one.startswith(proof["id"]))
+            ]
             full.append(proof | {"id": id})
         return full
 

@@ -41,7 +41,14 @@ class WebSocket:
         self.sending = threading.Lock()
 
     @classmethod
-    def connect(cls, sock: socket.socket, path: str, host: str, origin: str | None = None, headers: dict[str, str] | None = None) -> "WebSocket":
+    def connect(
+        cls,
+        sock: socket.socket,
+        path: str,
+        host: str,
+        origin: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> "WebSocket":
         """Upgrades a connected socket; `Refused` when the server will not."""
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
@@ -63,7 +70,12 @@ class WebSocket:
     def accept(cls, sock: socket.socket, key: str) -> "WebSocket":
         """Server side, once the request has been read and is an upgrade with this key."""
         accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
-        sock.sendall(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        sock.sendall(
+            (
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+            ).encode()
+        )
         return cls(sock, False)
 
     def send(self, message: dict | list | str | bytes) -> None:
@@ -165,7 +177,12 @@ def read_head(sock: socket.socket) -> tuple[str, bytes]:
 
 def read_body(sock: socket.socket, head: str, data: bytes) -> bytes:
     """What belongs to the head, of which this has come with it."""
-    lengths = [int(line.partition(":")[2]) for line in head.split("\r\n") if line.lower().startswith("content-length:")]
-    while len(data) < sum(lengths) and (more := sock.recv(65536)):
+    lengths = [
+        int(line.partition(":")[2]) for line in head.split("\r\n") if line.lower().startswith("content-length:")
+    ]
+    while len(data) < sum(lengths):
+        more = sock.recv(65536)
+        if not more:
+            break
         data += more
     return data

@@ -1,8 +1,8 @@
 """Runs a command beside a real mint on loopback: `with_mint.py -- cargo test --test mint_client`.
 
 The command finds the mint at `TOLLGATED_TEST_MINT`, its control (POST /pay/HASH, /rotate, /set) at
-`TOLLGATED_TEST_MINT_CTL`, nutshell's wallet, the `cashu` command, at `TOLLGATED_TEST_CASHU`, and invoices over 100 sat of
-nobody in particular in `TOLLGATED_TEST_INVOICES`. The mint ends with the command; the status is the command's.
+`TOLLGATED_TEST_MINT_CTL`, nutshell's wallet, the `cashu` command, at `TOLLGATED_TEST_CASHU`, and invoices over 100 sat
+of nobody in particular in `TOLLGATED_TEST_INVOICES`. The mint ends with the command; the status is the command's.
 """
 
 import os

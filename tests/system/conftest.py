@@ -58,7 +58,8 @@ def fault_proxy(lab, mint):
 
 @pytest.fixture
 def make_daemon(lab, request):
-    """`make_daemon(mint.url, venue={"step_size": 1000})`: a running daemon with empty state; stopped, and its gate taken away, after the test.
+    """`make_daemon(mint.url, venue={"step_size": 1000})`: a running daemon with empty state; stopped, and its gate
+    taken away, after the test.
 
     Mints are URLs (price 1) or `Mint`s. `start=False` leaves it stopped. Its log is shown when the test fails.
     """
@@ -92,7 +93,9 @@ def open_shop(lab):
 
 @pytest.fixture
 def shop(open_shop, request):
-    """The module's shop: one daemon, mints that were not asked lately. It must have survived each test, without a panic."""
+    """The module's shop: one daemon, mints that were not asked lately. It must have survived each test, without a
+    panic.
+    """
     log_before = len(open_shop.daemon.log())
     open_shop.next_customer()
     yield open_shop
@@ -124,7 +127,9 @@ def open_card_shop(lab):
 
 @pytest.fixture
 def cards(open_card_shop, request):
-    """The module's daemon with cards, its node well-behaved at first. It must have survived each test, without a panic."""
+    """The module's daemon with cards, its node well-behaved at first. It must have survived each test, without a
+    panic.
+    """
     shop = open_card_shop
     shop.node.next()
     log_before = len(shop.daemon.log())
@@ -146,7 +151,9 @@ def program(tmp_path_factory) -> str:
 
 @pytest.fixture
 def router(lab, program, request):
-    """A router's root with our files in their places; the service is not started. procd must have had nothing to complain of."""
+    """A router's root with our files in their places; the service is not started. procd must have had nothing to
+    complain of.
+    """
     root = Root(lab.router, lab.path(f"root-{next(NUMBERS)}"))
     root.put_service(program)
     yield root
@@ -160,7 +167,9 @@ def router(lab, program, request):
 
 @pytest.fixture(scope="session")
 def lightning(tmp_path_factory):
-    """Two lnd nodes with a channel, one pair for all tests of this process: a test that ends a node starts it again."""
+    """Two lnd nodes with a channel, one pair for all tests of this process: a test that ends a node starts it
+    again.
+    """
     with LightningPair(str(tmp_path_factory.mktemp("lightning") / "pair")) as made:
         yield made
 
@@ -190,8 +199,8 @@ def browser(lab):
 
 @pytest.fixture
 def phone(browser):
-    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing may be
-    wrong on the phone's console at its end."""
+    """`phone(dark=True)`: a page of a phone that remembers nothing (see `Browser.phone`). Whatever the test, nothing
+    may be wrong on the phone's console at its end."""
     made = []
 
     def make(**options):
@@ -205,11 +214,14 @@ def phone(browser):
     assert not problems
 
 
-# How the tests are shared out among workers: in units, of which each has fixtures of its own. A file is a unit, but for these.
-# Tests that wait for a minute or so; they begin early, so that everything else is done meanwhile.
+# How the tests are shared out among workers: in units, of which each has fixtures of its own. A file is a unit, but
+# for these. Tests that wait for a minute or so; they begin early, so that everything else is done meanwhile.
 WAITING = (
-    "test_silence_is_no_failure_and_what_was_never_sent", "test_power_cut_costs_at_most_a_minute", "test_mint_that_restarts_in_the_middle",
-    "test_mints_that_are_silent_for_half_a_minute", "test_a_copied_ticket_is_refused",
+    "test_silence_is_no_failure_and_what_was_never_sent",
+    "test_power_cut_costs_at_most_a_minute",
+    "test_mint_that_restarts_in_the_middle",
+    "test_mints_that_are_silent_for_half_a_minute",
+    "test_a_copied_ticket_is_refused",
 )
 # What shares peers that take long to start: real nodes and mints.
 TOGETHER = (
@@ -217,12 +229,39 @@ TOGETHER = (
     (r"test_lightning(_nodes)?.py::", "lnbits"), (r"test_(card|lightning)_lnd.py::", "lnd"),
 )
 # Files in so many parts.
-PARTS = {"test_wallet": 3, "test_money": 3, "test_bytes": 2, "test_portal": 3, "test_service": 2, "test_portal_looks": 2, "test_store": 2, "test_crowd": 3}
+PARTS = {
+    "test_wallet": 3,
+    "test_money": 3,
+    "test_bytes": 2,
+    "test_portal": 3,
+    "test_service": 2,
+    "test_portal_looks": 2,
+    "test_store": 2,
+    "test_crowd": 3,
+}
 # The longest begin first: with the last of them begun last, all other workers would wait for one.
 LONGEST = (
-    "lnbits", "lnd", "test_before_paying", "test_portal_ecash", "test_tollgate_clients", "test_takings", *WAITING, "melting", "test_money", "test_bytes",
-    "test_gate", "test_takings_mints", "test_wallet", "test_portal_looks", "test_portal", "test_store", "test_tollgate_mints", "test_card_melt",
-    "test_service", "test_package", "test_crowd",
+    "lnbits",
+    "lnd",
+    "test_before_paying",
+    "test_portal_ecash",
+    "test_tollgate_clients",
+    "test_takings",
+    *WAITING,
+    "melting",
+    "test_money",
+    "test_bytes",
+    "test_gate",
+    "test_takings_mints",
+    "test_wallet",
+    "test_portal_looks",
+    "test_portal",
+    "test_store",
+    "test_tollgate_mints",
+    "test_card_melt",
+    "test_service",
+    "test_package",
+    "test_crowd",
 )
 
 
@@ -271,7 +310,9 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """For `make test-again`: what failed, a test a line. With workers, only the process that shares the work out writes."""
+    """For `make test-again`: what failed, a test a line. With workers, only the process that shares the work out
+    writes.
+    """
     record = os.path.join(str(config.rootpath), "target", "failed", "system")
     if hasattr(config, "workerinput") or not os.path.exists(record):
         return

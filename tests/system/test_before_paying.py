@@ -93,7 +93,9 @@ def counted(lab):
         f'add rule inet beside post iifname "br-guest" ip daddr {OUTSIDE[0]} counter name left\n'
         f'add rule inet beside post iifname "br-guest" ip6 daddr {OUTSIDE[1]} counter name left\n'
     )
-    return lambda: int(lab.router.run(["nft", "list", "counter", "inet", "beside", "left"]).out.split("packets ")[1].split()[0])
+    return lambda: int(
+        lab.router.run(["nft", "list", "counter", "inet", "beside", "left"]).out.split("packets ")[1].split()[0]
+    )
 
 
 # The grace to pay in

@@ -1,4 +1,6 @@
-"""Sessions by bytes: what the running daemon counts and cuts, against what an independent counter saw on the router."""
+"""Sessions by bytes: what the running daemon counts and cuts, against what an independent counter saw on the
+router.
+"""
 
 import contextlib
 import json
@@ -28,17 +30,19 @@ def daemon(make_daemon):
 
 
 class Counter:
-    """Counts what comes from guests for the internet behind every other chain, and what goes to them behind every other look at their
-    device, there without its Ethernet headers and without what the router itself says."""
+    """Counts what comes from guests for the internet behind every other chain, and what goes to them behind every
+    other look at their device, there without its Ethernet headers and without what the router itself says."""
 
     def __init__(self, lab) -> None:
         self.lab = lab
         lab.router.nft(
             "add table inet witness\nflush table inet witness\nadd counter inet witness passed\n"
-            "add chain inet witness forward { type filter hook forward priority 100; }\nflush chain inet witness forward\n"
+            "add chain inet witness forward { type filter hook forward priority 100; }\n"
+            "flush chain inet witness forward\n"
             'add rule inet witness forward iifname "br-guest" counter name passed\n'
             "add table netdev witness\nflush table netdev witness\nadd counter netdev witness passed\n"
-            "add chain netdev witness goes { type filter hook egress device br-guest priority 400; }\nflush chain netdev witness goes\n"
+            "add chain netdev witness goes { type filter hook egress device br-guest priority 400; }\n"
+            "flush chain netdev witness goes\n"
             f"add rule netdev witness goes ip saddr != {ROUTER4} counter name passed\n"
             f"add rule netdev witness goes ip6 saddr != {{ {ROUTER6}, fe80::/10 }} counter name passed\n"
         )
@@ -89,7 +93,9 @@ def in_kernel(daemon, mac: str) -> int | None:
 
 
 def agree(daemon, guest: Guest, counter: "Counter", before: int = 0) -> None:
-    """The daemon has counted what the other counter has; the last packets of a connection may come a moment after its data."""
+    """The daemon has counted what the other counter has; the last packets of a connection may come a moment after its
+    data.
+    """
     wait_for(lambda: used(daemon, guest.mac) - before == counter.bytes, 5, "both have counted the same")
 
 
@@ -101,13 +107,17 @@ def load(guest: Guest, size: int, host: str = HOST4, timeout: float = 20) -> int
 
 
 def use_up(guest: Guest, passed, size: int, host: str = HOST4) -> None:
-    """Downloads more than there is, again where a busy machine has stalled it, until nearly all of `size` has passed."""
+    """Downloads more than there is, again where a busy machine has stalled it, until nearly all of `size` has
+    passed.
+    """
     wait_for(lambda: load(guest, 10 * size, host, timeout=3) or passed() > 0.95 * size, 10, "it is used up")
 
 
 def is_out_soon(daemon, guest: Guest, host: str = HOST4) -> None:
     """Bytes that are given back for Ethernet headers are used as well, and then it is over."""
-    wait_for(lambda: load(guest, MB, host, timeout=1) < 0 or guest.mac not in daemon.paid_macs(), 10, "the guest is out")
+    wait_for(
+        lambda: load(guest, MB, host, timeout=1) < 0 or guest.mac not in daemon.paid_macs(), 10, "the guest is out"
+    )
 
 
 def send(guest: Guest, size: int, host: str = HOST4) -> None:
@@ -146,7 +156,10 @@ def test_bytes_are_sold_shown_and_counted_in_both_directions_and_families(lab, f
     sales = daemon.status()["data"]["sales_today"]
     if time.gmtime().tm_yday == day:
         assert sales["bytes"] == 20 * 1_048_576
-    assert next(c for c in daemon.ask("clients")["data"] if c["mac"] == guest.mac)["remaining_bytes"] == one["remaining_bytes"]
+    assert (
+        next(c for c in daemon.ask("clients")["data"] if c["mac"] == guest.mac)["remaining_bytes"]
+        == one["remaining_bytes"]
+    )
 
 
 def test_both_addresses_and_every_family_of_a_guest_count_and_other_guests_do_not(lab, daemon):
@@ -245,7 +258,9 @@ class Proxy(Server):
 
 
 def test_what_a_proxy_on_the_router_brings_is_counted_once(lab, daemon):
-    """A redirect of somebody else leads there; asked for by the router's own address it is not the internet, and refused."""
+    """A redirect of somebody else leads there; asked for by the router's own address it is not the internet, and
+    refused.
+    """
     guest = visitor(lab.guest)
     daemon.command("grant", guest.mac, "40MB")
     lab.router.nft(
@@ -365,7 +380,9 @@ def test_time_runs_first_and_the_bytes_are_there_when_it_is_over(lab, daemon):
     daemon.command("grant", guest.mac, "10s")
     assert load(guest, 5 * MB) == 5 * MB
     assert session(daemon, guest.mac)["used_bytes"] == before, "time is paid for, so bytes are not counted"
-    wait_for(lambda: in_kernel(daemon, guest.mac) is not None and guest.mac in daemon.paid_macs(), 15, "the time is over")
+    wait_for(
+        lambda: in_kernel(daemon, guest.mac) is not None and guest.mac in daemon.paid_macs(), 15, "the time is over"
+    )
     counter = Counter(lab)
     assert load(guest, 2 * MB) == 2 * MB
     agree(daemon, guest, counter, before)

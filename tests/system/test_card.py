@@ -1,5 +1,6 @@
-"""A card at a till: what a tap is answered, which invoices are paid, and within which limits. The card and the till are ours, the node a
-stand-in; `test_card_backends.py` has the node misbehave, `test_card_races.py` has everything come at once."""
+"""A card at a till: what a tap is answered, which invoices are paid, and within which limits. The card and the till
+are ours, the node a stand-in; `test_card_backends.py` has the node misbehave, `test_card_races.py` has everything come
+at once."""
 
 import os
 import time
@@ -65,14 +66,37 @@ def test_before_the_mac_every_fault_has_the_same_answer_and_changes_nothing(card
     link = f"/ln?card_id={card.id}"
     p, c = message(k1, k2, card.uid, 2)
     wrong_tag, stranger = message(k1, k2, card.uid, 2, tag=0xC6), message(k1, k2, os.urandom(7), 2)
-    signs_more = (p, cmac(cmac(k2, bytes.fromhex("3cc300010080") + card.uid + b"\x02\0\0"), f"{p}&cmac=".encode())[1::2].hex())
+    signs_more = (
+        p,
+        cmac(cmac(k2, bytes.fromhex("3cc300010080") + card.uid + b"\x02\0\0"), f"{p}&cmac=".encode())[1::2].hex(),
+    )
     faults = [
-        used, f"{link}&p={p}&c={'0' * 16}", f"{link}&p={'0' * 32}&c={c}", f"/ln?card_id={other.id}&p={p}&c={c}",
-        f"/ln?card_id=99999999&p={p}&c={c}", f"/ln?card_id=-1&p={p}&c={c}", f"/ln?card_id={'9' * 40}&p={p}&c={c}",
-        f"/ln?card_id=one&p={p}&c={c}", f"/ln?p={p}&c={c}", f"{link}&p={p}", f"{link}&c={c}", link, "/ln", "/ln?",
-        f"{link}&p={p[:-1]}&c={c}", f"{link}&p={p}00&c={c}", f"{link}&p={p}&c={c}00", f"{link}&p={p[:-1]}g&c={c}", f"{link}&p=%00{p}&c={c}",
-        f"{link}&p={p}&c={c[:-2]}%C3%A9", f"{link}&p={c}&c={p}", f"{link}&p={wrong_tag[0]}&c={wrong_tag[1]}",
-        f"{link}&p={stranger[0]}&c={stranger[1]}", f"{link}&p={signs_more[0]}&c={signs_more[1]}", card.path(0), card.path(1),
+        used,
+        f"{link}&p={p}&c={'0' * 16}",
+        f"{link}&p={'0' * 32}&c={c}",
+        f"/ln?card_id={other.id}&p={p}&c={c}",
+        f"/ln?card_id=99999999&p={p}&c={c}",
+        f"/ln?card_id=-1&p={p}&c={c}",
+        f"/ln?card_id={'9' * 40}&p={p}&c={c}",
+        f"/ln?card_id=one&p={p}&c={c}",
+        f"/ln?p={p}&c={c}",
+        f"{link}&p={p}",
+        f"{link}&c={c}",
+        link,
+        "/ln",
+        "/ln?",
+        f"{link}&p={p[:-1]}&c={c}",
+        f"{link}&p={p}00&c={c}",
+        f"{link}&p={p}&c={c}00",
+        f"{link}&p={p[:-1]}g&c={c}",
+        f"{link}&p=%00{p}&c={c}",
+        f"{link}&p={p}&c={c[:-2]}%C3%A9",
+        f"{link}&p={c}&c={p}",
+        f"{link}&p={wrong_tag[0]}&c={wrong_tag[1]}",
+        f"{link}&p={stranger[0]}&c={stranger[1]}",
+        f"{link}&p={signs_more[0]}&c={signs_more[1]}",
+        card.path(0),
+        card.path(1),
     ]
     answers = {tuple(sorted(cards.ask(path).items())) for path in faults}
     assert answers == {tuple(sorted(error(UNREADABLE).items()))}
@@ -126,7 +150,16 @@ def test_onion_service_and_port_are_in_the_links(lab, cards):
 
 
 def test_card_port_serves_cards_and_nothing_else(cards):
-    for path in ("/", "/api/createboltcard", "/admin/cards", "/mint-requests", "/health/live", "/stats", "/lnurl", "/ln/"):
+    for path in (
+        "/",
+        "/api/createboltcard",
+        "/admin/cards",
+        "/mint-requests",
+        "/health/live",
+        "/stats",
+        "/lnurl",
+        "/ln/",
+    ):
         assert cards.get(path).status == 404, path
     for method in ("POST", "PUT", "HEAD", "DELETE"):
         assert cards.get("/ln", method=method).status in (404, 405), method
@@ -143,14 +176,23 @@ def test_payment_reaches_the_payee_once_and_is_in_the_history(cards):
     assert cards.node.times_paid(invoice.payment_hash) == 1 and cards.node.asked.count(invoice.request) == 1
     (line,) = cards.history(card)
     assert before - 1 <= line.pop("at") <= time.time() + 1
-    assert line == {"counter": 1, "state": "paid", "amount_msat": 21_000, "fee_msat": 4000, "payment_hash": invoice.payment_hash, "note": None}
+    assert line == {
+        "counter": 1,
+        "state": "paid",
+        "amount_msat": 21_000,
+        "fee_msat": 4000,
+        "payment_hash": invoice.payment_hash,
+        "note": None,
+    }
     assert cards.show(card)["spent_today_msat"] == 21_000, "fees do not count against the limits"
 
 
 def test_same_callback_again_is_answered_as_the_first_and_pays_nothing(cards):
     card, invoice = cards.card(), cards.invoice()
     k1 = cards.k1(card)
-    assert [cards.callback(k1, text) for text in (invoice.request, invoice.request, invoice.request.upper())] == [OK] * 3
+    assert [cards.callback(k1, text) for text in (invoice.request, invoice.request, invoice.request.upper())] == [
+        OK
+    ] * 3
     assert cards.callback(k1, cards.invoice().request) == error(SPENT)
     assert cards.node.asked.count(invoice.request) == 1 and cards.states(card) == ["paid"]
 
@@ -186,10 +228,21 @@ def test_refused_invoices_leave_the_tap_as_it_was(cards):
     assert cards.states(card) == ["paid"] and cards.node.asked[-1] == good.request
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text[:-1], lambda text: text + "q", lambda text: text[:-10] + "q" * 10, lambda text: text.replace("1", "b"), lambda text: "lnbcrt1",
-    lambda text: "x" * 5000, lambda text: text[:-20] + text[-20:].upper(), lambda text: "lnurl1dp68gurn8ghj7", lambda text: "%F0%9F%92%B0" * 9,
-], ids=["short", "long", "checksum", "no-separator", "empty", "noise", "mixed-case", "lnurl", "emoji"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-1],
+        lambda text: text + "q",
+        lambda text: text[:-10] + "q" * 10,
+        lambda text: text.replace("1", "b"),
+        lambda text: "lnbcrt1",
+        lambda text: "x" * 5000,
+        lambda text: text[:-20] + text[-20:].upper(),
+        lambda text: "lnurl1dp68gurn8ghj7",
+        lambda text: "%F0%9F%92%B0" * 9,
+    ],
+    ids=["short", "long", "checksum", "no-separator", "empty", "noise", "mixed-case", "lnurl", "emoji"],
+)
 def test_what_is_no_invoice_is_refused_and_may_be_followed_by_one(cards, change):
     card, good = cards.card(), cards.invoice()
     k1 = cards.k1(card)

@@ -1,5 +1,6 @@
-"""What becomes of a card's payment when the node answers late, wrongly, or not at all: the till hears within 12 s, the history says in the
-end what is true, and nothing is ever paid twice. Runs over a stand-in; each real node's own ways are in `test_lightning*.py`."""
+"""What becomes of a card's payment when the node answers late, wrongly, or not at all: the till hears within 12 s, the
+history says in the end what is true, and nothing is ever paid twice. Runs over a stand-in; each real node's own ways
+are in `test_lightning*.py`."""
 
 import threading
 import time
@@ -13,7 +14,9 @@ OK = {"status": "OK"}
 FAILED = {"status": "ERROR", "reason": "the payment failed"}
 TILL_WAITS = 20
 TILL_IS_KEPT = 9
-"""Seconds that the daemon waits for a payment's end before it says "OK, on its way". A till's own watch starts before the daemon's."""
+"""Seconds that the daemon waits for a payment's end before it says "OK, on its way". A till's own watch starts before
+the daemon's.
+"""
 
 
 def spend_in_time(cards, card, invoice) -> dict:
@@ -23,7 +26,21 @@ def spend_in_time(cards, card, invoice) -> dict:
     return answer
 
 
-@pytest.mark.parametrize("fault", ["cut", "truncate", "garbage", "gateway", "error", "oversized", "redirect", "wrong-preimage", "no-preimage", "other-hash"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "cut",
+        "truncate",
+        "garbage",
+        "gateway",
+        "error",
+        "oversized",
+        "redirect",
+        "wrong-preimage",
+        "no-preimage",
+        "other-hash",
+    ],
+)
 def test_answer_that_is_lost_or_wrong_after_paying_is_ok_and_paid_in_the_history(cards, fault):
     card, invoice = cards.card(day_max=1000), cards.invoice(600)
     cards.node.next(pay="paid", fault=fault)
@@ -45,7 +62,9 @@ def test_pending_payment_counts_until_it_has_ended(cards):
         assert cards.show(card)["spent_today_msat"] == 600_000
         assert cards.spend(card, cards.invoice(401))["status"] == "ERROR"
     for end, (card, invoice) in sold.items():
-        assert tills[end].answer() == OK and TILL_IS_KEPT <= tills[end].seconds < TILL_WAITS, "it may have ended while the till waited"
+        assert tills[end].answer() == OK and TILL_IS_KEPT <= tills[end].seconds < TILL_WAITS, (
+            "it may have ended while the till waited"
+        )
         ends[end](invoice.payment_hash)
     for end, (card, invoice) in sold.items():
         cards.wait_for_states(card, "tapped", end)
@@ -66,9 +85,9 @@ def test_same_callback_is_answered_alike_while_the_payment_is_under_way_and_afte
     cards.node.fail(invoice.payment_hash)
     ended.set()
     answers = [till.answer() for till in tills]
-    assert all(answer == FAILED or (answer == OK and till.seconds >= TILL_IS_KEPT) for answer, till in zip(answers, tills)), [
-        (answer, till.seconds) for answer, till in zip(answers, tills)
-    ]
+    assert all(
+        answer == FAILED or (answer == OK and till.seconds >= TILL_IS_KEPT) for answer, till in zip(answers, tills)
+    ), [(answer, till.seconds) for answer, till in zip(answers, tills)]
     cards.wait_for_states(card, "failed")
     assert [cards.ask(path) for _ in range(5)] == [FAILED] * 5 and cards.node.asked.count(invoice.request) == 1
 
@@ -147,7 +166,11 @@ def test_reload_changes_the_backend_and_loses_no_payment_in_flight(cards):
         try:
             cards.begin(card, first)
             cards.wait_for_pending((card, first))
-            cards.daemon.sections["lightning"] = {"type": "phoenixd", "url": other.url, "password_file": cards.secret("other", other.password)}
+            cards.daemon.sections["lightning"] = {
+                "type": "phoenixd",
+                "url": other.url,
+                "password_file": cards.secret("other", other.password),
+            }
             cards.daemon.write_config()
             cards.daemon.command("reload")
             assert cards.spend(card, second) == OK

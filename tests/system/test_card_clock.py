@@ -1,4 +1,6 @@
-"""Cards on a router without a clock of its own: it begins in 1970, it is set, it jumps, and it is switched off and on."""
+"""Cards on a router without a clock of its own: it begins in 1970, it is set, it jumps, and it is switched off and
+on.
+"""
 
 import time
 
@@ -70,7 +72,9 @@ def test_wall_clock_neither_frees_the_days_limit_nor_ends_or_prolongs_a_tap(lab,
     for jump in (2 * DAY, -DAY, 400 * DAY, 0):
         wall.write(f"{jump:+}")
         assert shop.spend(card, shop.invoice(1, age=-jump)) == OVER, jump
-        assert shop.callback(shop.k1(card), shop.invoice(1, age=3700 - jump).request)["reason"].startswith("the invoice has expired")
+        assert shop.callback(shop.k1(card), shop.invoice(1, age=3700 - jump).request)["reason"].startswith(
+            "the invoice has expired"
+        )
     other = shop.card()
     k1 = shop.k1(other)
     wall.write(f"+{DAY}")

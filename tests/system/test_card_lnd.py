@@ -1,5 +1,6 @@
-"""Cards that lnd pays for: real invoices over a real channel, payments that are held on their way while lnd, the daemon or both are killed,
-and in the end a history that says what the payee says, with no card charged for what was not paid."""
+"""Cards that lnd pays for: real invoices over a real channel, payments that are held on their way while lnd, the
+daemon or both are killed, and in the end a history that says what the payee says, with no card charged for what was
+not paid."""
 
 import os
 import time
@@ -29,7 +30,9 @@ class LndCards(CardShop):
     def lightning(self, node) -> dict:
         macaroon = self.pair.alice.bake("uri:/routerrpc.Router/SendPaymentV2", "uri:/routerrpc.Router/TrackPaymentV2")
         return {
-            "type": "lnd", "url": f"https://{LOOPBACK}:{self.wire.port}", "macaroon_file": self.secret("macaroon", macaroon),
+            "type": "lnd",
+            "url": f"https://{LOOPBACK}:{self.wire.port}",
+            "macaroon_file": self.secret("macaroon", macaroon),
             "cert_sha256": self.pair.alice.cert_sha256,
         }
 
@@ -86,7 +89,9 @@ def shop(lab, lightning):
 
 @pytest.fixture(scope="module")
 def never_arrived(shop):
-    """A payment that lnd never saw: the daemon was killed when it had noted it as sent. Its time runs while the other tests do."""
+    """A payment that lnd never saw: the daemon was killed when it had noted it as sent. Its time runs while the other
+    tests do.
+    """
     card = shop.card(day_max=1000)
     k1 = shop.k1(card)
     invoice = shop.pair.bob.invoice(600, expiry=SHORT)
@@ -149,7 +154,9 @@ def test_payment_in_flight_is_ok_for_the_till_counts_and_ends_as_the_payee_decid
 
 @pytest.mark.parametrize("killed", [("lnd",), ("tollgated",), ("lnd", "tollgated")], ids="+".join)
 def test_kill_in_mid_payment_loses_nothing(shop, killed):
-    """Three payments are held: one is settled meanwhile, one is cancelled meanwhile, one is held on and settled afterwards."""
+    """Three payments are held: one is settled meanwhile, one is cancelled meanwhile, one is held on and settled
+    afterwards.
+    """
     settled, cancelled, held = shop.hold(), shop.hold(), shop.hold()
     if "tollgated" in killed:
         shop.daemon.kill()
@@ -201,7 +208,9 @@ def test_answer_that_is_lost_with_the_daemon_is_looked_up_at_its_start(shop):
 
 
 def test_kill_at_any_moment_of_a_payment_ends_as_lnd_says(shop):
-    """`kill -9` so many milliseconds after the till's question; what lnd never saw goes on counting until its invoice is over."""
+    """`kill -9` so many milliseconds after the till's question; what lnd never saw goes on counting until its invoice
+    is over.
+    """
     rounds = []
     for delay in (0, 0.002, 0.004, 0.007, 0.012, 0.02, 0.04, 0.08):
         card, invoice = shop.card(day_max=1000), shop.pair.bob.invoice(600)
@@ -216,7 +225,9 @@ def test_kill_at_any_moment_of_a_payment_ends_as_lnd_says(shop):
 
 
 def end_of(shop, card, invoice) -> str | None:
-    """What the history says, where that is what Alice and Bob say. What arrived just before the kill, lnd is still paying."""
+    """What the history says, where that is what Alice and Bob say. What arrived just before the kill, lnd is still
+    paying.
+    """
     (state,) = shop.states(card)
     settled = shop.pair.bob.invoice_state(invoice) == "SETTLED"
     payments = shop.pair.alice.payments_of(invoice)

@@ -1,4 +1,6 @@
-"""What strangers may cost: bad taps by the thousand while a good card pays, k1 that nobody was given, and tills that say nothing."""
+"""What strangers may cost: bad taps by the thousand while a good card pays, k1 that nobody was given, and tills that
+say nothing.
+"""
 
 import contextlib
 import os
@@ -18,7 +20,9 @@ AHEAD = 25
 
 
 class Flood:
-    """So many requests of the paths in turn, and more until it is `enough`; `rate` is how many were answered a second."""
+    """So many requests of the paths in turn, and more until it is `enough`; `rate` is how many were answered a
+    second.
+    """
 
     def __init__(self, cards, paths: list[str], count: int = FLOOD, enough=lambda: True) -> None:
         self.cards, self.paths, self.count, self.enough = cards, paths, count, enough
@@ -42,9 +46,13 @@ class Flood:
 
     def _run(self) -> None:
         with contextlib.ExitStack() as stack:
-            socks = [stack.enter_context(self.cards.lab.router.connect(LOOPBACK, CARD_PORT, 30)) for _ in range(AT_ONCE)]
+            socks = [
+                stack.enter_context(self.cards.lab.router.connect(LOOPBACK, CARD_PORT, 30)) for _ in range(AT_ONCE)
+            ]
             while self.answered < self.count or not self.enough():
-                batches = [self.paths[(self.answered + at * AHEAD) % len(self.paths):][:AHEAD] for at in range(AT_ONCE)]
+                batches = [
+                    self.paths[(self.answered + at * AHEAD) % len(self.paths) :][:AHEAD] for at in range(AT_ONCE)
+                ]
                 for sock, batch in zip(socks, batches):
                     sock.sendall(b"".join(f"GET {path} HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n".encode() for path in batch))
                 for sock, batch in zip(socks, batches):
@@ -67,11 +75,19 @@ def cpu_seconds(cards) -> float:
 
 
 def bad_taps(card) -> list[str]:
-    """Of cards that are not there, with a bad MAC of one that is, with a counter that was there, and of no card at all."""
+    """Of cards that are not there, with a bad MAC of one that is, with a counter that was there, and of no card at
+    all.
+    """
     good = card.path(1)
     p = good.partition("p=")[2][:32]
     paths = [f"/ln?card_id={number}&p={p}&c={'0' * 16}" for number in (card.id, 10**9, card.id, -1)]
-    return [*paths, good, "/ln", f"/ln?card_id={card.id}&p={'F' * 32}&c={'F' * 16}", f"/ln?card_id={card.id}&p={'A' * 8000}&c={'F' * 16}"] * AHEAD
+    return [
+        *paths,
+        good,
+        "/ln",
+        f"/ln?card_id={card.id}&p={'F' * 32}&c={'F' * 16}",
+        f"/ln?card_id={card.id}&p={'A' * 8000}&c={'F' * 16}",
+    ] * AHEAD
 
 
 def test_good_card_pays_amid_a_thousand_bad_taps_a_second(cards):
@@ -86,9 +102,14 @@ def test_good_card_pays_amid_a_thousand_bad_taps_a_second(cards):
             waits.append(time.monotonic() - began)
     paid = len(waits)
     commits = cards.daemon.status()["data"]["store"]["commits"] - before
-    print(f"{flood.rate:.0f} bad taps/s, {1e6 * flood.cpu / flood.answered:.0f} us of processor each, {paid} payments, the longest {max(waits):.2f} s")
+    print(
+        f"{flood.rate:.0f} bad taps/s, {1e6 * flood.cpu / flood.answered:.0f} us of processor each, {paid} "
+        f"payments, the longest {max(waits):.2f} s"
+    )
     assert flood.answered >= FLOOD and max(waits) < 10
-    assert flood.cpu / flood.answered < 0.001, "a thousand a second leave room on one processor, even in a build for tests"
+    assert flood.cpu / flood.answered < 0.001, (
+        "a thousand a second leave room on one processor, even in a build for tests"
+    )
     assert commits <= 4 * paid + 2, "a bad tap writes nothing"
     assert cards.daemon.process.memory_kib()["VmRSS"] - memory < 2048
     assert cards.spend(card, cards.invoice(1)) == OK and "refused" not in cards.show(card)

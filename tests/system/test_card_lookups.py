@@ -1,5 +1,5 @@
-"""How often a node is asked what became of a payment: with growing pauses, a few at a time, at once after a start, and never again when it
-has an end. The node is a stand-in that counts."""
+"""How often a node is asked what became of a payment: with growing pauses, a few at a time, at once after a start, and
+never again when it has an end. The node is a stand-in that counts."""
 
 import threading
 import time
@@ -76,7 +76,9 @@ def test_lookups_back_off_are_few_at_once_and_begin_anew_at_a_start(cards, looks
     for number, (card, _) in enumerate(sold):
         cards.wait_for_states(card, "paid" if number % 2 else "failed", limit=5)
     assert looks.most <= AT_ONCE
-    assert {one: len(times) for one, times in looks.times.items()} == dict.fromkeys(hashes, 1), "once each, and none that had an end"
+    assert {one: len(times) for one, times in looks.times.items()} == dict.fromkeys(hashes, 1), (
+        "once each, and none that had an end"
+    )
     assert max(times[0] for times in looks.times.values()) - began < 20
     assert all(cards.node.asked.count(invoice.request) == 1 for _, invoice in sold)
     time.sleep(2)

@@ -1,5 +1,6 @@
-"""Cards that the router's own ecash pays for, which is what it does when nothing else is configured. After each test the sum comes out:
-what was put into the wallet = what it holds + what the mint paid out + the mint's fees, and no invoice was paid twice."""
+"""Cards that the router's own ecash pays for, which is what it does when nothing else is configured. After each test
+the sum comes out: what was put into the wallet = what it holds + what the mint paid out + the mint's fees, and no
+invoice was paid twice."""
 
 import contextlib
 import json
@@ -22,7 +23,9 @@ STOCK = 1_000_000
 
 
 class EcashCards(CardShop):
-    """No section says what pays. The wallet holds `STOCK` sat of `mint`; `other` is a second one, with nothing at first."""
+    """No section says what pays. The wallet holds `STOCK` sat of `mint`; `other` is a second one, with nothing at
+    first.
+    """
 
     def __init__(self, lab) -> None:
         super().__init__(lab, name="cards-ecash")
@@ -131,11 +134,29 @@ def test_millisatoshis_are_rounded_up_and_are_part_of_the_fee(shop):
     assert line["fee_msat"] == (before - shop.held()) * 1000 - 599_001
 
 
-@pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit", "garbage", "html", "oversized", "wrong_preimage", "no_preimage", "no_change",
-                                   "short_signatures", "bad_dleq", "extra_signatures"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "drop_before",
+        "drop_after_commit",
+        "garbage",
+        "html",
+        "oversized",
+        "wrong_preimage",
+        "no_preimage",
+        "no_change",
+        "short_signatures",
+        "bad_dleq",
+        "extra_signatures",
+    ],
+)
 def test_answer_that_is_lost_or_wrong_changes_nothing(shop, fault):
     card, invoice = card_of(shop), shop.invoice()
-    shop.mint.misbehave(fault, times=1, on="melt" if fault in ("drop_before", "drop_after_commit", "garbage", "html", "oversized") else None)
+    shop.mint.misbehave(
+        fault,
+        times=1,
+        on="melt" if fault in ("drop_before", "drop_after_commit", "garbage", "html", "oversized") else None,
+    )
     assert shop.spend(card, invoice) == OK
     shop.ends(card, invoice, "paid")
 
@@ -156,7 +177,9 @@ def test_failed_payment_gives_the_ecash_back(shop):
     assert shop.held() == before
 
 
-@pytest.mark.parametrize("fault, why", [("wrong_melt_amount", "amount"), ("dear_melt", "fee of 1000 sat"), ("down", "503"), ("garbage", "")])
+@pytest.mark.parametrize(
+    "fault, why", [("wrong_melt_amount", "amount"), ("dear_melt", "fee of 1000 sat"), ("down", "503"), ("garbage", "")]
+)
 def test_quote_that_is_not_as_it_should_be_is_not_paid(shop, fault, why):
     card, invoice, before = card_of(shop), shop.invoice(), shop.held()
     shop.mint.misbehave(fault, times=1, on="melt_quote" if fault in ("down", "garbage") else None)
@@ -183,9 +206,16 @@ def test_pending_payment_counts_until_the_mint_knows_its_end(shop):
     shop.mint.melts = "paid"
 
 
-@pytest.mark.parametrize("endpoint, moment, state", [
-    ("melt_quote", "arrived", "failed"), ("melt_quote", "answered", "either"), ("melt", "arrived", "paid"), ("melt", "done", "paid"), ("melt", "answered", "paid"),
-])
+@pytest.mark.parametrize(
+    "endpoint, moment, state",
+    [
+        ("melt_quote", "arrived", "failed"),
+        ("melt_quote", "answered", "either"),
+        ("melt", "arrived", "paid"),
+        ("melt", "done", "paid"),
+        ("melt", "answered", "paid"),
+    ],
+)
 def test_kill_at_each_step_ends_as_the_mint_says(shop, endpoint, moment, state):
     """What did not get into the wallet's journal was never sent: its money is free at the next start."""
     card, invoice = card_of(shop), shop.invoice()
@@ -203,7 +233,9 @@ def test_kill_while_the_mint_pays_and_the_mint_away_at_the_start(shop):
     card, invoice = card_of(shop), shop.invoice()
     shop.mint.melts = "pending"
     shop.begin(card, invoice)
-    wait_for(lambda: any(quote.state == "PENDING" for quote in list(shop.mint.melt_quotes.values())), 10, "the mint pays")
+    wait_for(
+        lambda: any(quote.state == "PENDING" for quote in list(shop.mint.melt_quotes.values())), 10, "the mint pays"
+    )
     shop.daemon.kill()
     shop.mint.close()
     shop.daemon.start()
@@ -244,7 +276,12 @@ def test_command_tells_what_each_mint_holds_and_whether_it_pays(shop):
     assert done.code == 0 and lines[:4] == ["melt", "  answers: yes", "  may pay: yes", "  may look up: yes"]
     assert any(shop.mint.url in line and "it pays invoices" in line for line in lines[4:])
     answer = json.loads(shop.test("--json").out)
-    assert (answer["ok"], answer["type"], answer["url"], answer["tested"]["may_pay"]) == (True, "melt", None, {"ok": True, "cause": None})
+    assert (answer["ok"], answer["type"], answer["url"], answer["tested"]["may_pay"]) == (
+        True,
+        "melt",
+        None,
+        {"ok": True, "cause": None},
+    )
 
 
 def test_command_says_when_no_mint_answers_and_when_the_daemon_does_not(shop):
@@ -298,6 +335,8 @@ def test_real_mint_pays_pends_and_gives_change(shop, mint):
     mint.set(fakewallet_payment_state="SETTLED")
     shop.wait_for_states(card, "paid", limit=40)
     assert mint.asked_to_pay(invoice.payment_hash) == 1
-    wait_for(lambda: Books(shop.daemon).takings(mint.url).amount == 2048 - 2 * 601, 10, "its change is back", every=0.2)
+    wait_for(
+        lambda: Books(shop.daemon).takings(mint.url).amount == 2048 - 2 * 601, 10, "its change is back", every=0.2
+    )
     with contextlib.suppress(OSError):
         assert till.answer() == OK, "if it has waited long enough to have one"

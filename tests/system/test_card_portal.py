@@ -1,4 +1,6 @@
-"""Paying with a card on the portal, in a real browser: the form with and without script, in both languages, and what it says."""
+"""Paying with a card on the portal, in a real browser: the form with and without script, in both languages, and what
+it says.
+"""
 
 import pytest
 from playwright.sync_api import expect
@@ -30,7 +32,11 @@ def open_bank(lab, mint):
 def bank(open_bank, mint, make_daemon, lab):
     """The bank, and the shop that trusts its authority, with a new guest."""
     open_bank.behave()
-    open_bank.shop = make_daemon(mint.url, main={"ca_file": open_bank.ca_file}, sections={"card": {"domain": "own.example", "network": "mainnet"}})
+    open_bank.shop = make_daemon(
+        mint.url,
+        main={"ca_file": open_bank.ca_file},
+        sections={"card": {"domain": "own.example", "network": "mainnet"}},
+    )
     lab.guest.become_stranger()
     yield open_bank
     assert not open_bank.complaints
@@ -95,7 +101,9 @@ def test_a_refusal_is_said_above_the_form_and_never_as_markup(bank, phone, tmp_p
     page = phone(language="sw")
     bank.next(ln="error <img src=x onerror=alert(1)> " + "m" * 300)
     show(page, bank.tap())
-    expect(page.locator(".notice")).to_have_text("Benki ya kadi inasema: “" + ("<img src=x onerror=alert(1)> " + "m" * 300)[:120] + "”")
+    expect(page.locator(".notice")).to_have_text(
+        "Benki ya kadi inasema: “" + ("<img src=x onerror=alert(1)> " + "m" * 300)[:120] + "”"
+    )
     expect(page.locator("#link")).to_have_value("")
     looks_well(page, str(tmp_path / "refused"))
     page.locator("#link").fill("hello")
@@ -111,7 +119,11 @@ def test_a_card_of_the_router_opens_at_once_and_adds_time_later(lab, bank, phone
     page = phone()
     show(page, card.tap())
     expect(page.locator("main.online")).to_be_visible()
-    assert page.url == f"{PORTAL}/" and lab.guest.online() and bank.shop.ask("sessions")["data"][0]["allotment_seconds"] == 3600
+    assert (
+        page.url == f"{PORTAL}/"
+        and lab.guest.online()
+        and bank.shop.ask("sessions")["data"][0]["allotment_seconds"] == 3600
+    )
     page.locator("summary").click()
     page.locator("#way-card").click()
     page.locator("#link").fill(card.tap())

@@ -1,4 +1,6 @@
-"""Everything at once, and `kill -9` between any two steps: a tap is one withdraw request, a withdraw request one payment."""
+"""Everything at once, and `kill -9` between any two steps: a tap is one withdraw request, a withdraw request one
+payment.
+"""
 
 import contextlib
 import threading
@@ -137,7 +139,9 @@ def test_stopped_while_the_node_has_the_payment_it_is_looked_up_at_the_next_star
 
 
 def check(cards, arm, end: str = "paid", by: str = "kill") -> None:
-    """A payment of 600 with a limit of 1000, killed in the middle; then the till asks again, and tries another invoice."""
+    """A payment of 600 with a limit of 1000, killed in the middle; then the till asks again, and tries another
+    invoice.
+    """
     card, invoice = cards.card(day_max=1000), cards.invoice(600)
     cards.node.next(pay=end)
     k1 = cards.k1(card)

@@ -1,4 +1,6 @@
-"""What takes a minute: a node that says nothing, and one that cannot be proven to have sent nothing before the invoice is over."""
+"""What takes a minute: a node that says nothing, and one that cannot be proven to have sent nothing before the invoice
+is over.
+"""
 
 import threading
 import time

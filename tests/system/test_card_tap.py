@@ -1,4 +1,5 @@
-"""Cards that pay for access: of banks elsewhere, of another router, of this one; and links that lead where nobody should go.
+"""Cards that pay for access: of banks elsewhere, of another router, of this one; and links that lead where nobody
+should go.
 
 The bank is a stand-in that keeps to LUD-03; its invoices are the mint's, and paid there.
 """
@@ -22,16 +23,28 @@ from lab.shop import Shop
 from lab.tls_proxy import TlsProxy
 
 OWN, OTHER = "own.example", "cards.example"
-UNREACHABLE = "The card’s bank cannot be reached, or does not answer as it should. Nothing was taken: please tap again."
+UNREACHABLE = (
+    "The card’s bank cannot be reached, or does not answer as it should. Nothing was taken: please tap again."
+)
 NO_LINK = "This is not the link of a card. Nothing was taken."
 
 
 @pytest.fixture(scope="module")
 def names(lab):
-    made = Names(lab.internet, {
-        BANK: HOST4, OTHER: HOST4, "stranger.example": HOST4, "inside.example": ROUTER4, "loop.example": "127.0.0.1", "near.example": MINT4,
-        "both.example": [HOST4, ROUTER4], "rebind.example": (HOST4, ROUTER4), "rebound.example": (ROUTER4, HOST4),
-    })
+    made = Names(
+        lab.internet,
+        {
+            BANK: HOST4,
+            OTHER: HOST4,
+            "stranger.example": HOST4,
+            "inside.example": ROUTER4,
+            "loop.example": "127.0.0.1",
+            "near.example": MINT4,
+            "both.example": [HOST4, ROUTER4],
+            "rebind.example": (HOST4, ROUTER4),
+            "rebound.example": (ROUTER4, HOST4),
+        },
+    )
     yield made
     made.close()
 
@@ -45,8 +58,12 @@ def open_bank(lab, names):
 @pytest.fixture(scope="module")
 def elsewhere(lab):
     """Another router in the internet, with cards, behind TLS. Its node pays the invoices of `mint`."""
-    place = types.SimpleNamespace(router=lab.internet, path=lambda name: lab.path("elsewhere-" + name), clean_router=lambda: None)
-    domain = TlsProxy(lab.internet, HOST4, upstream=LOOPBACK, upstream_port=CARD_PORT, dir=lab.path("other"), port=0, names=[OTHER])
+    place = types.SimpleNamespace(
+        router=lab.internet, path=lambda name: lab.path("elsewhere-" + name), clean_router=lambda: None
+    )
+    domain = TlsProxy(
+        lab.internet, HOST4, upstream=LOOPBACK, upstream_port=CARD_PORT, dir=lab.path("other"), port=0, names=[OTHER]
+    )
     shop = CardShop(place, card={"domain": f"{OTHER}:{domain.port}", "network": "mainnet"})
     shop.daemon.venue["device"] = ["br-none"]
     shop.daemon.write_config()
@@ -74,11 +91,15 @@ def bank(open_bank, shop):
     """Well-behaved at first; whatever the test, it was asked as a till asks, and no secret is in the log."""
     open_bank.behave()
     before = len(open_bank.asked), len(open_bank.given), len(open_bank.paid)
-    open_bank.since = lambda: tuple(len(now) - then for now, then in zip((open_bank.asked, open_bank.given, open_bank.paid), before))
+    open_bank.since = lambda: tuple(
+        len(now) - then for now, then in zip((open_bank.asked, open_bank.given, open_bank.paid), before)
+    )
     yield open_bank
     assert not open_bank.complaints
     log = shop.daemon.log()
-    secrets = [value for path in open_bank.asked for value in parse_qs(path.partition("?")[2])["p"]] + [k1 for k1, _ in open_bank.given]
+    secrets = [value for path in open_bank.asked for value in parse_qs(path.partition("?")[2])["p"]] + [
+        k1 for k1, _ in open_bank.given
+    ]
     assert not [secret for secret in secrets if secret.lower() in log.lower()]
 
 
@@ -125,7 +146,9 @@ def test_a_card_of_a_bank_elsewhere_pays_and_the_guest_is_online(shop, bank, str
     answer = buy(f"lightning:{coded(link)}" if "LNURL" in shape else link)
     assert answer.status == 303 and answer.headers["location"].startswith("/?r="), said(answer)
     is_online(stranger)
-    assert bank.since() == (1, 1, 1) and sum(mint.issued for mint in shop.mints) == sum(mint.paid for mint in shop.mints)
+    assert bank.since() == (1, 1, 1) and sum(mint.issued for mint in shop.mints) == sum(
+        mint.paid for mint in shop.mints
+    )
     (session,) = [one for one in shop.daemon.ask("sessions")["data"] if one["mac"] == stranger.mac]
     assert session["allotment_seconds"] == 300
 
@@ -164,7 +187,9 @@ def test_one_link_sent_often_at_once_is_one_payment(bank, stranger, buy):
     link = bank.tap()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: buy(link), range(8)))
-    assert {(answer.status, answer.headers.get("location")) for answer in answers} == {(303, answers[0].headers["location"])}
+    assert {(answer.status, answer.headers.get("location")) for answer in answers} == {
+        (303, answers[0].headers["location"])
+    }
     is_online(stranger)
     assert buy(link).headers["location"] == answers[0].headers["location"], "and later"
     assert bank.since() == (1, 1, 1)
@@ -220,11 +245,26 @@ def test_a_tap_that_the_bank_refuses_makes_no_invoice(bank, shop, buy):
     assert shop.invoices_asked() == before and bank.since() == (3, 0, 0)
 
 
-@pytest.mark.parametrize("spoil", [
-    {"ln": "cut"}, {"ln": "html"}, {"ln": "garbage"}, {"ln": "list"}, {"ln": "oversized"}, {"ln": f"redirect http://{ROUTER4}:2121/"},
-    {"tag": "payRequest"}, {"tag": None}, {"k1": None}, {"k1": ""}, {"callback": f"http://{BANK}/cb"}, {"callback": None},
-    {"maxWithdrawable": "100000"}, {"minWithdrawable": None},
-], ids=str)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"ln": "cut"},
+        {"ln": "html"},
+        {"ln": "garbage"},
+        {"ln": "list"},
+        {"ln": "oversized"},
+        {"ln": f"redirect http://{ROUTER4}:2121/"},
+        {"tag": "payRequest"},
+        {"tag": None},
+        {"k1": None},
+        {"k1": ""},
+        {"callback": f"http://{BANK}/cb"},
+        {"callback": None},
+        {"maxWithdrawable": "100000"},
+        {"minWithdrawable": None},
+    ],
+    ids=str,
+)
 def test_an_answer_that_is_none_is_no_payment(bank, shop, buy, spoil):
     before = shop.invoices_asked()
     bank.next(ln=spoil.get("ln"))
@@ -272,8 +312,27 @@ def inside(lab, bank):
 
 def test_no_link_leads_inside_and_none_tells_what_is_there(bank, stranger, buy, inside):
     hosts = [
-        ROUTER4, "127.0.0.1", "0.0.0.0", "169.254.169.254", "100.64.0.1", "203.0.113.2", MINT4, "224.0.0.1", "[::1]", f"[::ffff:{ROUTER4}]",
-        "[fd77::1]", "[64:ff9b::c0a8:4d01]", "[2001:db8::2]", "[::ffff:203.0.113.2]", f"[::ffff:{MINT4}]", "[64:ff9b::cb00:7102]", "inside.example", "loop.example", "near.example", "both.example", "nobody.example",
+        ROUTER4,
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "100.64.0.1",
+        "203.0.113.2",
+        MINT4,
+        "224.0.0.1",
+        "[::1]",
+        f"[::ffff:{ROUTER4}]",
+        "[fd77::1]",
+        "[64:ff9b::c0a8:4d01]",
+        "[2001:db8::2]",
+        "[::ffff:203.0.113.2]",
+        f"[::ffff:{MINT4}]",
+        "[64:ff9b::cb00:7102]",
+        "inside.example",
+        "loop.example",
+        "near.example",
+        "both.example",
+        "nobody.example",
         "stranger.example",
     ]
     for number, host in enumerate(hosts):
@@ -296,9 +355,15 @@ def test_a_name_that_changes_its_mind_leads_nowhere(bank, names, buy, inside):
     assert not inside() and bank.since() == (1, 0, 0)
 
 
-@pytest.mark.parametrize("callback", [
-    f"https://{ROUTER4}:PORT/cb", "https://127.0.0.1:PORT/cb", "https://inside.example:PORT/cb", "https://[::ffff:127.0.0.1]:PORT/cb",
-])
+@pytest.mark.parametrize(
+    "callback",
+    [
+        f"https://{ROUTER4}:PORT/cb",
+        "https://127.0.0.1:PORT/cb",
+        "https://inside.example:PORT/cb",
+        "https://[::ffff:127.0.0.1]:PORT/cb",
+    ],
+)
 def test_a_callback_must_not_lead_inside_either(bank, buy, inside, callback):
     bank.terms = {"callback": callback.replace("PORT", str(bank.port))}
     assert said(buy(bank.tap())) == UNREACHABLE
@@ -310,7 +375,10 @@ def test_what_is_no_link_is_said_to_be_none(bank, buy):
         answer = buy(link)
         assert (answer.status, said(answer)) == (400, NO_LINK), link
     onion = buy("lnurlw://abcdefgh.onion/ln?p=1&c=2")
-    assert (onion.status, said(onion)) == (400, "This card’s bank is an onion service, which cannot be reached from here. Nothing was taken.")
+    assert (onion.status, said(onion)) == (
+        400,
+        "This card’s bank is an onion service, which cannot be reached from here. Nothing was taken.",
+    )
     assert bank.since() == (0, 0, 0)
 
 
@@ -346,8 +414,14 @@ def test_a_card_of_this_router_pays_without_lightning(lab, shop, bank, stranger,
     assert {(answer.status, answer.headers.get("location")) for answer in answers} == {(303, "/")}
     is_online(stranger)
     assert buy(link, other_stranger).status == 409
-    assert said(buy(card.tap(), steps=11)) == "The card’s bank says: “the amount is above the card's limit for one payment”"
-    assert said(buy(card.tap(), steps=8)) == "The card’s bank says: “the amount is above what the card may still spend today”"
+    assert (
+        said(buy(card.tap(), steps=11))
+        == "The card’s bank says: “the amount is above the card's limit for one payment”"
+    )
+    assert (
+        said(buy(card.tap(), steps=8))
+        == "The card’s bank says: “the amount is above what the card may still spend today”"
+    )
     assert said(buy(card.tap(1))) == "The card’s bank says: “this card could not be read; please tap again”"
     sales = shop.daemon.status()["data"]["sales_today"]
     if time.gmtime().tm_yday == day:
@@ -379,8 +453,17 @@ def test_a_reader_at_the_counter_lets_a_device_in(lab, shop, bank, stranger, oth
     code, out = tap(card.tap(), other_stranger.mac, "--json")
     assert code == 0 and '"paid_by":"this router\'s card"' in out and '"sat":2' in out, out
     is_online(other_stranger)
-    assert tap(card.tap(), "02:00:00:00:77:77") == (1, "tollgated: 02:00:00:00:77:77 is not on a guest network now; connect it first ('tollgated clients' lists who is there)\n")
-    assert tap("hello", stranger.mac) == (1, "tollgated: this is no card's link; it begins with lnurlw://, https:// or LNURL1\n")
+    assert tap(card.tap(), "02:00:00:00:77:77") == (
+        1,
+        (
+            "tollgated: 02:00:00:00:77:77 is not on a guest network now; connect it first ('tollgated clients' lists "
+            "who is there)\n"
+        ),
+    )
+    assert tap("hello", stranger.mac) == (
+        1,
+        "tollgated: this is no card's link; it begins with lnurlw://, https:// or LNURL1\n",
+    )
     assert tap(card.tap(), stranger.mac, "--steps", "1")[0] == 1, "less than is sold"
     assert tap(card.tap(), "x")[0] == 2
     assert shop.daemon.command("card", "tap", card.tap(), "--mac", stranger.mac).code == 0, "as an argument, too"

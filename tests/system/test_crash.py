@@ -1,7 +1,8 @@
-"""`kill -9` between any two effects of a sale. One daemon is killed again and again; after each sale the books must close.
+"""`kill -9` between any two effects of a sale. One daemon is killed again and again; after each sale the books must
+close.
 
-The moments are exact: the test mint stops the daemon when a call arrives, when it has done its part, when its answer has
-left; the guest when a message has come; and a watcher of the journal when a commit has been written.
+The moments are exact: the test mint stops the daemon when a call arrives, when it has done its part, when its answer
+has left; the guest when a message has come; and a watcher of the journal when a commit has been written.
 """
 
 import threading
@@ -21,7 +22,9 @@ STEP = 60_000
 
 CALLS = [(endpoint, moment) for endpoint in ("quote", "mint") for moment in ("arrived", "done", "answered")]
 AFTER_ANSWER = [0.001, 0.003, 0.006, 0.01, 0.02, 0.04]
-"""Seconds after the mint's last answer: signatures are checked, the sale is committed, the gate opens, the guest is told."""
+"""Seconds after the mint's last answer: signatures are checked, the sale is committed, the gate opens, the guest is
+told.
+"""
 
 
 class Shop:
@@ -43,8 +46,9 @@ class Shop:
                 self.daemon.start()
 
     def sale(self, amount: int, apply: bool, crash_at=None) -> dict:
-        """One sale from the question to the end, with as many starts of the daemon as it takes. `crash_at(shop)` is called
-        when the invoice is there, just before it is paid; it answers an event that is set when the daemon is dead."""
+        """One sale from the question to the end, with as many starts of the daemon as it takes. `crash_at(shop)` is
+        called when the invoice is there, just before it is paid; it answers an event that is set when the daemon is
+        dead."""
         made = self.invoice(amount, apply)
         crashed = crash_at(self) if crash_at else None
         self.mint.pay(made["invoice"])
@@ -148,7 +152,12 @@ def test_killed_again_and_again_during_the_recovery_of_a_lost_answer_the_books_c
     shop.mint.pay(made["invoice"])
     shop.paid += 21
     assert lost.wait(60)
-    for endpoint, moment in [("mint", "arrived"), ("restore", "arrived"), ("restore", "done"), ("restore", "answered")]:
+    for endpoint, moment in [
+        ("mint", "arrived"),
+        ("restore", "arrived"),
+        ("restore", "done"),
+        ("restore", "answered"),
+    ]:
         killed = shop.mint.when(endpoint, moment, shop.crash)
         shop.revive()
         assert killed.wait(60), (endpoint, moment)

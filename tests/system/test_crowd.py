@@ -1,4 +1,6 @@
-"""Many who mean harm at once, under addresses that they make up: they cost bounded memory, and keep nobody from being served."""
+"""Many who mean harm at once, under addresses that they make up: they cost bounded memory, and keep nobody from being
+served.
+"""
 
 import contextlib
 
@@ -10,7 +12,18 @@ from lab.guest import ROUTER6
 from lab.internet import HOST4, MINT4
 from lab.place import in_time, wait_for
 from lab.portal_client import PORTAL, MintProxy
-from lab.stations import PING, PING_FRAME, Stations, allow_many_files, begin_bodies, forget_peak, head_of, peak_kib, say_one_byte, upgrade
+from lab.stations import (
+    PING,
+    PING_FRAME,
+    Stations,
+    allow_many_files,
+    begin_bodies,
+    forget_peak,
+    head_of,
+    peak_kib,
+    say_one_byte,
+    upgrade,
+)
 from lab.websocket import WebSocket
 
 MIB = 1024
@@ -21,7 +34,13 @@ def market(lab):
     """The mint, and a daemon that sells a minute for a sat of it."""
     allow_many_files()
     with FaultMint(lab.internet, MINT4) as mint:
-        with Daemon(lab, [Mint(mint.url)], venue={"step_size": 60_000, "max_steps": 1000}, main={"guest_sockets": 300, "guest_connections": 310, "log_level": "info"}, name="crowd") as daemon:
+        with Daemon(
+            lab,
+            [Mint(mint.url)],
+            venue={"step_size": 60_000, "max_steps": 1000},
+            main={"guest_sockets": 300, "guest_connections": 310, "log_level": "info"},
+            name="crowd",
+        ) as daemon:
             yield mint, daemon
         lab.clean_router()
 
@@ -62,7 +81,9 @@ def buys(guest, mint) -> None:
         proxy.wait("session_granted")
 
 
-def test_unfinished_bodies_of_many_take_little_memory_on_any_route_and_keep_nobody_out(lab, daemon, stranger, other_stranger):
+def test_unfinished_bodies_of_many_take_little_memory_on_any_route_and_keep_nobody_out(
+    lab, daemon, stranger, other_stranger
+):
     with Stations(other_stranger, 24) as many:
         is_served(stranger)
         before = forget_peak(daemon)
@@ -101,7 +122,9 @@ def test_connections_of_many_that_say_one_byte_cost_little_and_keep_nobody_out(l
         assert grown < 24 * MIB
 
 
-def test_pings_from_made_up_addresses_keep_no_newcomer_out_and_no_customer_waiting(lab, mint, daemon, stranger, other_stranger):
+def test_pings_from_made_up_addresses_keep_no_newcomer_out_and_no_customer_waiting(
+    lab, mint, daemon, stranger, other_stranger
+):
     faithful = lab.guests[2] if len(lab.guests) > 2 else lab.add_guest()
     with MintProxy(faithful.become_stranger()) as proxy:
         ready = proxy.request(mint.url, 2, apply=True)
@@ -119,11 +142,15 @@ def test_pings_from_made_up_addresses_keep_no_newcomer_out_and_no_customer_waiti
             print(f"{grown} KiB for {192 * 16} sockets, {open_now(daemon)} open")
             assert grown < 20 * MIB
             mint.pay(ready["invoice"])
-            assert proxy.wait("session_granted")["request_id"] == ready["request_id"], "a guest who is about to pay keeps its socket"
+            assert proxy.wait("session_granted")["request_id"] == ready["request_id"], (
+                "a guest who is about to pay keeps its socket"
+            )
 
 
 @pytest.mark.parametrize("ping", [PING, PING_FRAME], ids=["message", "frame"])
-def test_a_flood_of_pings_from_one_guest_takes_bounded_memory_and_keeps_nobody_waiting(mint, daemon, stranger, other_stranger, ping):
+def test_a_flood_of_pings_from_one_guest_takes_bounded_memory_and_keeps_nobody_waiting(
+    mint, daemon, stranger, other_stranger, ping
+):
     """Whose answers nobody reads."""
     with Stations(other_stranger, 1) as one:
         is_served(stranger)
@@ -143,7 +170,9 @@ def test_a_flood_of_pings_from_one_guest_takes_bounded_memory_and_keeps_nobody_w
 
 def test_nine_hundred_sockets_of_three_guests_stay_open(other_stranger):
     with Stations(other_stranger, 3) as three:
-        sockets = [WebSocket.connect(three.connect(number % 3), "/mint-proxy", f"[{ROUTER6}]:2121") for number in range(900)]
+        sockets = [
+            WebSocket.connect(three.connect(number % 3), "/mint-proxy", f"[{ROUTER6}]:2121") for number in range(900)
+        ]
         for each in sockets:
             each.send({"type": "ping"})
         assert [each.receive_json() for each in sockets] == [{"type": "pong"}] * 900

@@ -1,4 +1,6 @@
-"""The test mint and the direct wallet, against each other and against the real mint: a yardstick has to be straight."""
+"""The test mint and the direct wallet, against each other and against the real mint: a yardstick has to be
+straight.
+"""
 
 import bolt11
 import pytest
@@ -88,7 +90,10 @@ def test_unpaid_and_issued_quotes_are_refused(lab, fault_mint):
     assert fault_mint.issued == 8
 
 
-@pytest.mark.parametrize("fault", ["bad_dleq", "no_dleq", "short_signatures", "extra_signatures", "wrong_signature_amount", "foreign_keyset_id"])
+@pytest.mark.parametrize(
+    "fault",
+    ["bad_dleq", "no_dleq", "short_signatures", "extra_signatures", "wrong_signature_amount", "foreign_keyset_id"],
+)
 def test_spoiled_signatures_are_noticed(lab, fault_mint, fault):
     wallet = wallet_at(lab, fault_mint)
     quote = paid_quote(wallet, fault_mint, 5)
@@ -133,7 +138,14 @@ def test_subscriber_hears_of_the_payment_unless_the_mint_is_silent(lab, fault_mi
     first, second = wallet.quote(1), wallet.quote(2)
     socket = WebSocket.connect(lab.router.connect(fault_mint.host, fault_mint.port), "/v1/ws", "mint")
     filters = [first["quote"], second["quote"]]
-    socket.send({"jsonrpc": "2.0", "id": 1, "method": "subscribe", "params": {"kind": "bolt11_mint_quote", "subId": "s", "filters": filters}})
+    socket.send(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "subscribe",
+            "params": {"kind": "bolt11_mint_quote", "subId": "s", "filters": filters},
+        }
+    )
     assert socket.receive_json()["result"]["status"] == "OK"
     states = [socket.receive_json()["params"]["payload"]["state"] for _ in filters]
     assert states == ["UNPAID", "UNPAID"]

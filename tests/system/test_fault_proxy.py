@@ -22,7 +22,14 @@ def paid(wallet, mint, amount=5):
 
 def subscribe(lab, proxy, quote) -> WebSocket:
     socket = WebSocket.connect(lab.router.connect(proxy.host, proxy.port), "/v1/ws", "mint")
-    socket.send({"jsonrpc": "2.0", "id": 0, "method": "subscribe", "params": {"kind": "bolt11_mint_quote", "subId": "s", "filters": [quote["quote"]]}})
+    socket.send(
+        {
+            "jsonrpc": "2.0",
+            "id": 0,
+            "method": "subscribe",
+            "params": {"kind": "bolt11_mint_quote", "subId": "s", "filters": [quote["quote"]]},
+        }
+    )
     return socket
 
 

@@ -1,6 +1,7 @@
 """Who passes and who does not: the gate of the running daemon, in a real kernel, counted on the wire.
 
-Guests are let in by the operator's `grant` here, so that no test waits for a mint; the sale itself is tested elsewhere.
+Guests are let in by the operator's `grant` here, so that no test waits for a mint; the sale itself is tested
+elsewhere.
 """
 
 import json
@@ -73,8 +74,11 @@ def test_quic_of_an_unpaid_guest_fails_at_once(lab, daemon):
 
 def test_port_80_leads_to_the_portal_under_the_routers_own_address(lab, daemon):
     probes = [
-        ("/generate_204", "connectivitycheck.gstatic.com"), ("/hotspot-detect.html", "captive.apple.com"),
-        ("/connecttest.txt", "www.msftconnecttest.com"), ("/success.txt", "detectportal.firefox.com"), ("/any?thing=1", HOST4),
+        ("/generate_204", "connectivitycheck.gstatic.com"),
+        ("/hotspot-detect.html", "captive.apple.com"),
+        ("/connecttest.txt", "www.msftconnecttest.com"),
+        ("/success.txt", "detectportal.firefox.com"),
+        ("/any?thing=1", HOST4),
     ]
     for path, host in probes:
         for web, portal in ((WEB4, PORTAL4), (WEB6, PORTAL6)):
@@ -148,8 +152,8 @@ def test_who_takes_a_paid_guests_address_gets_nothing(lab, daemon, other):
 
 
 def seconds_online(guest, started: float, limit: float) -> tuple[float, float]:
-    """A guest asks the internet all the time: how long after `started` it asked what was answered last, and the longest time
-    without a question, as on a busy machine."""
+    """A guest asks the internet all the time: how long after `started` it asked what was answered last, and the
+    longest time without a question, as on a busy machine."""
     last = before = pause = 0.0
     with guest.udp("0.0.0.0") as four, guest.udp("::") as six:
         for sock in (four, six):
@@ -189,7 +193,10 @@ def test_running_download_ends_with_its_session(lab, daemon):
         started, got = time.monotonic(), 0
         sock.settimeout(3)
         try:
-            while time.monotonic() < started + 15 and (data := sock.recv(65536)):
+            while time.monotonic() < started + 15:
+                data = sock.recv(65536)
+                if not data:
+                    break
                 got += len(data)
         except OSError:
             pass
@@ -264,7 +271,13 @@ def forged(mac: str, number: int, host: str, port: int, six: bool) -> bytes:
     udp = struct.pack(">HHHH", 40000, port, 8, 0)
     if six:
         source = socket.inet_pton(socket.AF_INET6, f"fd77::dead:{number >> 8:x}:{number & 255:x}")
-        return ethernet + struct.pack(">IHBB", 6 << 28, len(udp), 17, 64) + source + socket.inet_pton(socket.AF_INET6, host) + udp
+        return (
+            ethernet
+            + struct.pack(">IHBB", 6 << 28, len(udp), 17, 64)
+            + source
+            + socket.inet_pton(socket.AF_INET6, host)
+            + udp
+        )
     addresses = socket.inet_aton(f"10.55.{number >> 8}.{number & 255}") + socket.inet_aton(host)
     head = struct.pack(">BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
     total = sum(struct.unpack(">10H", head + addresses))
@@ -276,7 +289,9 @@ def forged(mac: str, number: int, host: str, port: int, six: bool) -> bytes:
 
 
 def flush_with_nat(lab):
-    """One transaction, as a firewall that is restarted by somebody else: no table of ours, and everybody masqueraded."""
+    """One transaction, as a firewall that is restarted by somebody else: no table of ours, and everybody
+    masqueraded.
+    """
     lab.router.nft(firewall.FLUSH + firewall.NAT_ONLY)
 
 
@@ -286,7 +301,9 @@ def delete_locks(lab):
 
 
 def locks(lab) -> int:
-    return sum(len(lab.router.run(["ip", family, "rule", "show", "pref", "90"]).out.splitlines()) for family in ("-4", "-6"))
+    return sum(
+        len(lab.router.run(["ip", family, "rule", "show", "pref", "90"]).out.splitlines()) for family in ("-4", "-6")
+    )
 
 
 def kernel_seconds(lab) -> dict:
@@ -365,7 +382,8 @@ def test_daemon_closes_within_two_seconds_when_both_locks_are_deleted(lab, daemo
                 flush_with_nat(lab)
                 delete_locks(lab)
                 deleted = last = looked = time.monotonic()
-                # It is closed when a second goes by without anything; the last came after the look before the one that saw it.
+                # It is closed when a second goes by without anything; the last came after the look before the one that
+                # saw it.
                 while looked - last < 1 or locks(lab) < 2:
                     asked = time.monotonic()
                     if (now := lab.hammered_packets()) > out:
@@ -387,7 +405,13 @@ def test_table_deleted_alone_is_rebuilt(lab, daemon):
 
 def test_single_deleted_rule_is_noticed(lab, daemon):
     def rules():
-        return [line for line in lab.router.run(["nft", "-a", "list", "chain", "inet", "tollgate", "tg_unpaid"]).out.splitlines() if "tollgated" in line]
+        return [
+            line
+            for line in lab.router.run(
+                ["nft", "-a", "list", "chain", "inet", "tollgate", "tg_unpaid"]
+            ).out.splitlines()
+            if "tollgated" in line
+        ]
 
     whole = rules()
     lab.router.run(["nft", "delete", "rule", "inet", "tollgate", "tg_unpaid", "handle", whole[-2].split()[-1]])
@@ -397,13 +421,31 @@ def test_single_deleted_rule_is_noticed(lab, daemon):
 
 def test_element_deleted_from_the_paid_set_is_put_back(lab, daemon):
     daemon.command("grant", lab.guest.mac, "1h")
-    lab.router.run(["nft", "delete", "element", "inet", "tollgate", "paid_at", "{", '"br-guest"', ".", lab.guest.mac, "}"])
+    lab.router.run(
+        ["nft", "delete", "element", "inet", "tollgate", "paid_at", "{", '"br-guest"', ".", lab.guest.mac, "}"]
+    )
     wait_for(lambda: lab.guest.mac in daemon.paid_macs(), 5)
     assert lab.guest.online()
 
 
 def test_stranger_added_to_the_paid_set_is_removed(lab, daemon, other):
-    lab.router.run(["nft", "add", "element", "inet", "tollgate", "paid_at", "{", '"br-guest"', ".", other.mac, "timeout", "1h", "}"])
+    lab.router.run(
+        [
+            "nft",
+            "add",
+            "element",
+            "inet",
+            "tollgate",
+            "paid_at",
+            "{",
+            '"br-guest"',
+            ".",
+            other.mac,
+            "timeout",
+            "1h",
+            "}",
+        ]
+    )
     wait_for(lambda: other.mac not in daemon.paid_macs(), 5)
     assert not other.online()
 

@@ -1,4 +1,6 @@
-"""Peers that send without end, or what is small on the wire and large in memory: the daemon, which has one thread and few MiB, serves everybody else as ever."""
+"""Peers that send without end, or what is small on the wire and large in memory: the daemon, which has one thread and
+few MiB, serves everybody else as ever.
+"""
 
 import contextlib
 import socket
@@ -19,7 +21,9 @@ MIB = 1 << 20
 
 
 class Endless:
-    """A mint whose answer to any request begins with `head` and goes on with `more`, until nobody reads it. `read` is how much was taken at most."""
+    """A mint whose answer to any request begins with `head` and goes on with `more`, until nobody reads it. `read` is
+    how much was taken at most.
+    """
 
     def __init__(self, place, head: bytes, more: bytes) -> None:
         self.head, self.more, self.read, self.ends = head, more, 0, 0
@@ -57,7 +61,10 @@ def test_answers_without_end_are_not_read_to_it_and_hold_up_nobody(lab, stranger
         Endless(lab.internet, CHUNKED, b"1\r\n \r\n" * 3000),
         Endless(lab.internet, CHUNKED + b"1\r\n{\r\n0\r\n", b"X-A: b\r\n" * 2000),
     ]
-    with FaultMint(lab.internet, MINT4) as mint, Daemon(lab, [Mint(one.url) for one in (mint, *peers)], venue=VENUE, name="endless") as daemon:
+    with (
+        FaultMint(lab.internet, MINT4) as mint,
+        Daemon(lab, [Mint(one.url) for one in (mint, *peers)], venue=VENUE, name="endless") as daemon,
+    ):
         token = Purse(lab, mint).token(2)
         assert_session(pay(stranger, token)[0], 2 * STEP)
         wait_for(lambda: all(peer.ends for peer in peers), 40, "nobody reads them any more")
@@ -89,10 +96,15 @@ def test_an_answer_of_very_many_values_is_not_taken_into_memory(lab):
 
 
 def test_unfinished_heads_of_many_take_little_memory_and_keep_nobody_out(lab, stranger, other_stranger):
-    with FaultMint(lab.internet, MINT4) as mint, Daemon(lab, [Mint(mint.url)], venue=VENUE, main={"guest_connections": 1000}, name="heads") as daemon:
+    with (
+        FaultMint(lab.internet, MINT4) as mint,
+        Daemon(lab, [Mint(mint.url)], venue=VENUE, main={"guest_connections": 1000}, name="heads") as daemon,
+    ):
         usage(stranger)
         before = daemon.process.memory_kib()["VmRSS"]
-        head = b"GET /usage HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: %s\r\n" % (number, b"a" * 500) for number in range(30))
+        head = b"GET /usage HTTP/1.1\r\nHost: x\r\n" + b"".join(
+            b"X-%d: %s\r\n" % (number, b"a" * 500) for number in range(30)
+        )
         with contextlib.ExitStack() as held:
             started = time.monotonic()
             for _ in range(500):

@@ -75,7 +75,7 @@ def row_of(example: Example) -> tuple[list[str], str, str] | None:
     path = example.path.partition("?")[0]
     for row in rows():
         who, method, pattern = row
-        fits = pattern == "*" or re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]+"), path)
+        fits = pattern == "*" or re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace("ID", "[^/]+"), path)
         if example.audience in who and method in (example.method, "any") and fits:
             return row
     return None
@@ -100,7 +100,9 @@ class Client:
         elif what == TAPPED:
             keys = {name: self.words[word] for name, word in [("k0", "k0"), ("k1", "key1"), ("k2", "key2")]}
             keys |= {"k3": self.words["k3"], "k4": self.words["k4"], "lnurlw_base": f"lnurlw://{DOMAIN}/ln?card_id=1"}
-            fields = dict(field.split("=") for field in BoltCard({**self.keys, **keys}).path().split("?")[1].split("&"))
+            fields = dict(
+                field.split("=") for field in BoltCard({**self.keys, **keys}).path().split("?")[1].split("&")
+            )
             self.words |= {"p": fields["p"], "c": fields["c"], "pr": self.shop.invoice(21).request}
         else:
             assert not what, what

@@ -74,7 +74,12 @@ def test_guest_can_change_its_mac_and_address(lab):
 
 
 def test_many_connections_at_once_are_refused_at_once(lab):
-    lab.router.nft(firewall.BASE.replace("hook forward priority filter; policy drop;", "hook forward priority filter; policy accept; meta l4proto tcp reject with tcp reset;"))
+    lab.router.nft(
+        firewall.BASE.replace(
+            "hook forward priority filter; policy drop;",
+            "hook forward priority filter; policy accept; meta l4proto tcp reject with tcp reset;",
+        )
+    )
 
     def slowest() -> float:
         attempts = lab.guest.try_many_tcp(HOST4, 443, 30, timeout=30)
@@ -121,7 +126,11 @@ lab.guest.spawn(["sleep", "{marker}"])
 lab.router.spawn(["sh", "-c", "setsid sleep {marker} & sleep {marker}"])
 print(lab.dir, flush=True)
 time.sleep(600)
-"""], env=dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), stdout=subprocess.PIPE)
+""",
+        ],
+        env=dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+        stdout=subprocess.PIPE,
+    )
     directory = owner.stdout.readline().decode().strip()
     assert os.path.isdir(directory)
     wait_for(lambda: len(processes_with(marker)) >= 3, 5)
@@ -144,8 +153,19 @@ def processes_with(word: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("spoil", [
-    {"sig": "00" * 64}, {"id": "00" * 32}, {"created_at": 7}, {"created_at": "7"}, {"content": "x"}, {"kind": 1022}, {"tags": [["metric", 1]]}, {"pubkey": "ab" * 32}])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"sig": "00" * 64},
+        {"id": "00" * 32},
+        {"created_at": 7},
+        {"created_at": "7"},
+        {"content": "x"},
+        {"kind": 1022},
+        {"tags": [["metric", 1]]},
+        {"pubkey": "ab" * 32},
+    ],
+)
 def test_spoiled_event_is_noticed(spoil):
     event = sign_event(10021, [["metric", "bytes"]])
     assert check_event(event) == event

@@ -1,8 +1,9 @@
-"""Random events against a model of the ledger: tokens posted and posted again, by one guest and by two, kills, lost answers,
-a mint that goes and comes, rotations with other fees, sessions that grow and end.
+"""Random events against a model of the ledger: tokens posted and posted again, by one guest and by two, kills, lost
+answers, a mint that goes and comes, rotations with other fees, sessions that grow and end.
 
-What happens, and after which pause, is drawn from a seed before anything happens: a failure prints its seed and its events,
-and `LEDGER_SEEDS=7,19 make test-system TESTS=tests/system/test_ledger.py` draws them again (`LEDGER_SEEDS=100-200`: many).
+What happens, and after which pause, is drawn from a seed before anything happens: a failure prints its seed and its
+events, and `LEDGER_SEEDS=7,19 make test-system TESTS=tests/system/test_ledger.py` draws them again
+(`LEDGER_SEEDS=100-200`: many).
 """
 
 import concurrent.futures
@@ -55,11 +56,38 @@ def plan(seed: int) -> list[tuple]:
             case "again":
                 events.append((what, lot.randrange(GUESTS), lot.randrange(posted), pause))
             case "crash":
-                moment = lot.choice([None, ("swap", "arrived"), ("swap", "done"), ("swap", "answered"), ("check", "done"), ("restore", "done")])
+                moment = lot.choice(
+                    [
+                        None,
+                        ("swap", "arrived"),
+                        ("swap", "done"),
+                        ("swap", "answered"),
+                        ("check", "done"),
+                        ("restore", "done"),
+                    ]
+                )
                 events.append((what, moment, pause))
             case "fault":
-                fault = lot.choice(["drop_after_commit", "drop_after_commit", "drop_before", "broken", "down", "rate_limited", "garbage"])
-                events.append((what, fault, lot.choice(["swap", "swap", "swap", "check", "restore", "keys"]), lot.randint(1, 2), pause))
+                fault = lot.choice(
+                    [
+                        "drop_after_commit",
+                        "drop_after_commit",
+                        "drop_before",
+                        "broken",
+                        "down",
+                        "rate_limited",
+                        "garbage",
+                    ]
+                )
+                events.append(
+                    (
+                        what,
+                        fault,
+                        lot.choice(["swap", "swap", "swap", "check", "restore", "keys"]),
+                        lot.randint(1, 2),
+                        pause,
+                    )
+                )
             case "lie":
                 events.append((what, lot.choice(["bad_dleq", "short_signatures", "wrong_signature_amount"]), pause))
             case "rotate":
@@ -86,7 +114,9 @@ class Coin:
 
     @property
     def reference(self) -> str:
-        hashes = [hashlib.sha256(secret.encode()).digest() for secret in sorted(proof["secret"] for proof in self.proofs)]
+        hashes = [
+            hashlib.sha256(secret.encode()).digest() for secret in sorted(proof["secret"] for proof in self.proofs)
+        ]
         return "token:" + hashlib.sha256(b"".join(hashes)).hexdigest()
 
     @property
@@ -111,7 +141,9 @@ class Ledger:
             assert spent or too_little, answer.text
             assert coin.net < MIN_STEPS or coin.posters != {mac} or coin.owner == mac, "spent, and nobody else had it"
             return coin.told.add(mac)
-        assert answer.status == 429 or (answer.status == 503 and code_of(answer) in PASSING + ("payment-processing-failed",)), answer.text
+        assert answer.status == 429 or (
+            answer.status == 503 and code_of(answer) in PASSING + ("payment-processing-failed",)
+        ), answer.text
 
     def check(self, books: Books, purse: Purse, fees: int) -> None:
         grants = {grant["reference"]: grant for grant in books.grants}
@@ -127,7 +159,11 @@ class Ledger:
         assert not grants, "access for nothing"
         purse.close(books, fees)
         for session in books.tables["sessions"]:
-            given = sorted((grant["granted_ms"], grant["allotment"]) for grant in books.grants if grant["account"] == session["account"])
+            given = sorted(
+                (grant["granted_ms"], grant["allotment"])
+                for grant in books.grants
+                if grant["account"] == session["account"]
+            )
             sums = [sum(allotment for _, allotment in given[start:]) for start in range(len(given))]
             assert session["allotment"] in sums, "a session is what was granted since it began"
 
@@ -204,7 +240,11 @@ class Play:
             # At most, as either answer may have been long on its way.
             passed = (time.monotonic() - then) * 1000
             if allotment_then > 0 and passed < allotment_then - used_then - 500:
-                assert allotment >= allotment_then and used_then <= used <= used_then + passed + 1000, (used_then, used, passed)
+                assert allotment >= allotment_then and used_then <= used <= used_then + passed + 1000, (
+                    used_then,
+                    used,
+                    passed,
+                )
             self.seen[guest.mac] = (asked, used, allotment)
 
     def end(self) -> None:
@@ -216,15 +256,28 @@ class Play:
         for post in self.posts:
             post.result(WITHIN)
         deadline = time.monotonic() + WITHIN
-        while waiting := [(coin, guest) for coin in self.ledger.coins for guest in self.guests if guest.mac in coin.posters - coin.told]:
+        while waiting := [
+            (coin, guest)
+            for coin in self.ledger.coins
+            for guest in self.guests
+            if guest.mac in coin.posters - coin.told
+        ]:
             assert time.monotonic() < deadline, f"not over: {[(coin.amount, coin.owner) for coin, _ in waiting]}"
             for coin, guest in waiting:
                 self.post(coin, guest)
                 self.posts[-1].result(WITHIN)
             time.sleep(0.7)
-        wait_for(lambda: not [op for op in Books(self.daemon).tables["wallet_ops"] if op["state"] == "open"], WITHIN, "nothing is open")
+        wait_for(
+            lambda: not [op for op in Books(self.daemon).tables["wallet_ops"] if op["state"] == "open"],
+            WITHIN,
+            "nothing is open",
+        )
         self.ledger.check(Books(self.daemon), self.purse, self.mint.fees)
-        wait_for(lambda: {one["mac"] for one in self.daemon.ask("sessions")["data"]} == self.daemon.paid_macs(), 5, "the gate is open for sessions, and for nobody else")
+        wait_for(
+            lambda: {one["mac"] for one in self.daemon.ask("sessions")["data"]} == self.daemon.paid_macs(),
+            5,
+            "the gate is open for sessions, and for nobody else",
+        )
 
 
 @pytest.mark.parametrize("seed", seeds())

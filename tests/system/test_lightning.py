@@ -1,7 +1,8 @@
 """One battery over every Lightning backend: paid, proven failed, or unknown until looked up; and never paid twice.
 
-LNbits and the mint are real ones, behind a proxy that spoils their answers. lnd's stand-in does here what a real node does not do on command; the
-real one is tested in `test_lightning_lnd.py`. Core Lightning, phoenixd and Sphinx are stand-ins throughout.
+LNbits and the mint are real ones, behind a proxy that spoils their answers. lnd's stand-in does here what a real node
+does not do on command; the real one is tested in `test_lightning_lnd.py`. Core Lightning, phoenixd and Sphinx are
+stand-ins throughout.
 """
 
 import concurrent.futures
@@ -141,7 +142,9 @@ def test_spoilt_answers_to_looks_of_its_own_say_nothing(melting_mint, tmp_path, 
     paid = backend.payer.pay(invoice.request)
     (backend.settle if end == "paid" else backend.fail)(invoice)
     seen = []
-    wait_for(lambda: seen.append(looked_up(backend, invoice, paid).outcome) or seen[-1] != "unknown", 120, "it has an end")
+    wait_for(
+        lambda: seen.append(looked_up(backend, invoice, paid).outcome) or seen[-1] != "unknown", 120, "it has an end"
+    )
     assert seen[-1] == end and not backend.proxy.faults
     backend.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from lab.backends import STAND_INS, RealLnd
 from lab.invoices import make
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 
 
 @pytest.fixture
@@ -95,15 +95,19 @@ def test_kill_of_lnd_in_mid_payment_leaves_it_unknown_until_lnd_knows(lnd, meanw
     # At any moment of its start: never failed unless it is, never paid unless it is.
     end = {"settled": "paid", "cancelled": "failed", "held": "unknown"}[meanwhile]
     deadline = time.monotonic() + 120
-    while (found := lnd.payer.lookup(held.request)).outcome == "unknown" and end != "unknown":
+    found = lnd.payer.lookup(held.request)
+    while found.outcome == "unknown" and end != "unknown":
         assert time.monotonic() < deadline, found
+        found = lnd.payer.lookup(held.request)
     lnd.pair.alice.wait_active()
     if meanwhile == "held":
         assert lnd.payer.lookup(held.request).outcome == "unknown"
         assert lnd.payer.pay(held.request).outcome == "unknown"
         lnd.pair.wait_routable()
         lnd.pair.bob.settle(held)
-        found = wait_for(lambda: (one := lnd.payer.lookup(held.request)).outcome == "paid" and one, 20, "it is paid")
+        found = answer_when(
+            lambda found: found.outcome == "paid", lambda: lnd.payer.lookup(held.request), 20, "it is paid"
+        )
         end = "paid"
     assert found.outcome == end
     assert len(lnd.pair.alice.payments_of(held)) == 1
@@ -133,7 +137,9 @@ def test_orders_while_lnd_starts_end_as_they_say(lnd):
     for invoice, outcome in seen:
         paid = lnd.pair.bob.invoice_state(invoice) == "SETTLED"
         assert outcome == "unknown" or paid == (outcome == "paid"), outcome
-        assert lnd.payer.lookup(invoice.request).outcome in {"paid": ["paid"], "failed": ["failed", "absent"]}.get(outcome, ["failed", "absent", "paid"])
+        assert lnd.payer.lookup(invoice.request).outcome in {"paid": ["paid"], "failed": ["failed", "absent"]}.get(
+            outcome, ["failed", "absent", "paid"]
+        )
 
 
 def test_frozen_lnd_is_looked_up(lnd):
@@ -170,7 +176,11 @@ def test_cancelled_invoice_is_proven_failed(lnd):
 def test_payee_that_is_offline_gets_nothing_and_can_be_paid_later(lnd):
     invoice = lnd.pair.bob.invoice(77)
     lnd.pair.bob.stop()
-    wait_for(lambda: not any(channel["active"] for channel in lnd.pair.alice.api("GET", "/v1/channels")["channels"]), 15, "Alice has noticed")
+    wait_for(
+        lambda: not any(channel["active"] for channel in lnd.pair.alice.api("GET", "/v1/channels")["channels"]),
+        15,
+        "Alice has noticed",
+    )
     assert lnd.payer.pay(invoice.request).outcome == "failed"
     lnd.pair.bob.start()
     lnd.pair.wait_routable()
@@ -220,7 +230,11 @@ def test_command_says_what_a_macaroon_may(lnd, permissions, pays, looks):
 def test_macaroon_file_is_read_as_lnd_writes_it_and_as_hex(lnd):
     with open(lnd.pair.alice.macaroon_file, "rb") as file:
         raw = file.read()
-    for name, content in (("raw", raw), ("hex", raw.hex()), ("lines", "\n".join([raw.hex().upper()[:40], raw.hex().upper()[40:], ""]))):
+    for name, content in (
+        ("raw", raw),
+        ("hex", raw.hex()),
+        ("lines", "\n".join([raw.hex().upper()[:40], raw.hex().upper()[40:], ""])),
+    ):
         assert lnd.payer_with(content, name).test()["good"], name
 
 
@@ -242,7 +256,9 @@ def test_other_certificate_is_refused_before_anything_is_sent(lnd):
     invoice = lnd.pair.bob.invoice(6)
     payer = lnd.payer_with(lnd.macaroon, "wrong-pin", cert_sha256=lnd.pair.bob.cert_sha256)
     paid = payer.pay(invoice.request)
-    assert paid.outcome == "failed" and all(node.cert_sha256.replace(":", "").lower() in paid.why for node in (lnd.pair.alice, lnd.pair.bob))
+    assert paid.outcome == "failed" and all(
+        node.cert_sha256.replace(":", "").lower() in paid.why for node in (lnd.pair.alice, lnd.pair.bob)
+    )
     assert payer.lookup(invoice.request).outcome == "unknown"
     assert lnd.pair.alice.payments_of(invoice) == []
     assert payer.command()[0] == 1
@@ -274,9 +290,16 @@ def test_states_under_way_are_read_past(stand_in):
     assert stand_in.payer.pay(invoice.request).outcome == "paid"
 
 
-@pytest.mark.parametrize("words", [
-    (500, 2, "routerrpc server shutting down"), (500, 2, "something new"), (409, 6, "payment is in transition"), (400, 3, "proto: unknown field"), (503, 14, "unavailable"),
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (500, 2, "routerrpc server shutting down"),
+        (500, 2, "something new"),
+        (409, 6, "payment is in transition"),
+        (400, 3, "proto: unknown field"),
+        (503, 14, "unavailable"),
+    ],
+)
 def test_error_while_the_payment_goes_on_is_no_failure(stand_in, words):
     invoice = stand_in.invoice()
     stand_in.next(pay="pending")
@@ -288,7 +311,9 @@ def test_error_while_the_payment_goes_on_is_no_failure(stand_in, words):
 
 @pytest.mark.parametrize("state", ["paid", "failed"])
 def test_stream_that_ends_after_its_updates_is_no_failure(stand_in, state):
-    """`lnd` is stopped (its last line says so) or killed (the stream is cut) when it had said that the payment is in flight."""
+    """`lnd` is stopped (its last line says so) or killed (the stream is cut) when it had said that the payment is in
+    flight.
+    """
     for fault, words in ((None, (500, 2, "routerrpc server shutting down")), ("truncate", None)):
         invoice = stand_in.invoice()
         stand_in.next(pay="pending", fault=fault)
@@ -320,10 +345,15 @@ def test_refusal_before_anything_was_tried_is_proof_for_a_payment_and_none_for_a
     assert stand_in.payer.lookup(before.request).outcome == "unknown"
     stand_in.node.refusal = None
     stand_in.settle(before)
-    assert (stand_in.payer.lookup(before.request).outcome, stand_in.payer.lookup(refused.request).outcome) == ("paid", "absent")
+    assert (stand_in.payer.lookup(before.request).outcome, stand_in.payer.lookup(refused.request).outcome) == (
+        "paid",
+        "absent",
+    )
 
 
-@pytest.mark.parametrize("words", [(400, 3, 'proto: (line 1:361): unknown field "bogus"'), (404, 5, "Not Found"), (500, 2, "new words")])
+@pytest.mark.parametrize(
+    "words", [(400, 3, 'proto: (line 1:361): unknown field "bogus"'), (404, 5, "Not Found"), (500, 2, "new words")]
+)
 def test_refusal_that_nobody_knows_is_no_proof_by_itself(stand_in, words):
     stand_in.node.refusal = words
     assert stand_in.payer.pay(stand_in.invoice().request).outcome == "unknown"

@@ -1,4 +1,6 @@
-"""What is peculiar to one Lightning backend: LNbits for real, stand-ins for Core Lightning, phoenixd and the Sphinx bot."""
+"""What is peculiar to one Lightning backend: LNbits for real, stand-ins for Core Lightning, phoenixd and the Sphinx
+bot.
+"""
 
 import pytest
 
@@ -69,13 +71,17 @@ def test_somebody_elses_payment_is_not_ours(bits):
 
 
 def test_empty_wallet_is_proven_not_to_have_paid(bits, tmp_path):
-    poor = Payer(str(tmp_path / "poor"), type="lnbits", url=bits.lnbits.url, secret=("key_file", bits.lnbits.wallet(1).adminkey))
+    poor = Payer(
+        str(tmp_path / "poor"), type="lnbits", url=bits.lnbits.url, secret=("key_file", bits.lnbits.wallet(1).adminkey)
+    )
     paid = poor.pay(bits.invoice(500).request)
     assert paid.outcome == "failed" and "Insufficient balance" in paid.why
 
 
 def test_invoice_key_is_told_from_the_admin_key(bits, tmp_path):
-    reader = Payer(str(tmp_path / "reader"), type="lnbits", url=bits.lnbits.url, secret=("key_file", bits.wallet.inkey))
+    reader = Payer(
+        str(tmp_path / "reader"), type="lnbits", url=bits.lnbits.url, secret=("key_file", bits.wallet.inkey)
+    )
     assert reader.pay(bits.invoice().request).outcome == "failed"
     code, text = reader.command()
     assert code == 1 and "may pay: NO: this is an invoice key" in text and "may look up: yes" in text
@@ -168,7 +174,9 @@ def test_command_says_what_a_rune_may_not(cln, may, missing):
 # phoenixd
 
 
-@pytest.mark.parametrize("reason", ["this invoice has already been paid", "another payment is in progress for that invoice, already"])
+@pytest.mark.parametrize(
+    "reason", ["this invoice has already been paid", "another payment is in progress for that invoice, already"]
+)
 def test_reasons_of_phoenixd_that_are_no_failure(phoenixd, reason):
     invoice = phoenixd.invoice()
     phoenixd.node.reason, phoenixd.node.finds_by_hash = reason, False
@@ -177,7 +185,9 @@ def test_reasons_of_phoenixd_that_are_no_failure(phoenixd, reason):
 
 
 def test_command_knows_the_limited_password_of_phoenixd(phoenixd, tmp_path):
-    limited = Payer(str(tmp_path / "limited"), type="phoenixd", url=phoenixd.node.url, secret=("password_file", Phoenixd.limited))
+    limited = Payer(
+        str(tmp_path / "limited"), type="phoenixd", url=phoenixd.node.url, secret=("password_file", Phoenixd.limited)
+    )
     code, text = limited.command()
     assert code == 1 and "may pay: NO: this is the limited-access password" in text
     assert limited.pay(phoenixd.invoice().request).outcome == "failed"

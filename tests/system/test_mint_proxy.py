@@ -93,7 +93,11 @@ def test_apply_puts_the_guest_online_and_says_for_how_long(shop, stranger):
         shop.pay(ready["invoice"])
         granted = proxy.wait("session_granted")
     assert granted.keys() == {"type", "request_id", "allotment", "metric", "remaining", "ends_at", "ticket"}
-    assert (granted["request_id"], granted["allotment"], granted["metric"]) == (ready["request_id"], 5 * STEP, "milliseconds")
+    assert (granted["request_id"], granted["allotment"], granted["metric"]) == (
+        ready["request_id"],
+        5 * STEP,
+        "milliseconds",
+    )
     assert type(granted["remaining"]) is int and 5 * STEP - 60_000 < granted["remaining"] <= 5 * STEP
     assert type(granted["ends_at"]) is int and abs(granted["ends_at"] - paid_at - 300) <= 60
     assert stranger.mac in shop.daemon.paid_macs()
@@ -144,13 +148,26 @@ def test_apply_outside_of_what_is_sold_is_invalid_before_any_invoice(shop, stran
 def test_apply_over_several_mints_is_invalid_when_the_sum_is_above_the_largest_purchase(shop, stranger):
     parts = [{"mint_url": mint.url, "amount": MAX_STEPS // 2 + 1} for mint in (shop.mint, shop.other_mint)]
     with MintProxy(stranger) as proxy:
-        assert refused(shop, proxy, {"type": "mint_request", "mints": parts, "apply": True})["code"] == "invalid_message"
+        assert (
+            refused(shop, proxy, {"type": "mint_request", "mints": parts, "apply": True})["code"] == "invalid_message"
+        )
 
 
-@pytest.mark.parametrize("url", [
-    "http://203.0.113.10:9", "https://mint.example.com", "http://user:secret@203.0.113.10:9", "ftp://203.0.113.10", "mint", "",
-    "http://203.0.113.10:9/?x=1", "http://[::1", "https://" + "a" * 5000, "http://203.0.113.10:99999",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://203.0.113.10:9",
+        "https://mint.example.com",
+        "http://user:secret@203.0.113.10:9",
+        "ftp://203.0.113.10",
+        "mint",
+        "",
+        "http://203.0.113.10:9/?x=1",
+        "http://[::1",
+        "https://" + "a" * 5000,
+        "http://203.0.113.10:99999",
+    ],
+)
 def test_mint_that_is_not_in_the_list_is_invalid_mint(shop, stranger, url):
     with MintProxy(stranger) as proxy:
         assert refused(shop, proxy, {"type": "mint_request", "mint_url": url, "amount": 5})["code"] == "invalid_mint"
@@ -185,7 +202,9 @@ def test_request_over_two_mints_has_an_invoice_and_a_token_for_each(shop, strang
     with MintProxy(stranger) as proxy:
         proxy.send(split_request(shop, (5, 8)))
         invoices = [proxy.receive(), proxy.receive()]
-        assert all(one.keys() == {"type", "request_id", "invoice", "expires_at", "part", "mint_url"} for one in invoices)
+        assert all(
+            one.keys() == {"type", "request_id", "invoice", "expires_at", "part", "mint_url"} for one in invoices
+        )
         assert [(one["part"], one["mint_url"]) for one in invoices] == [(0, shop.mint.url), (1, shop.other_mint.url)]
         assert [bolt11.decode(one["invoice"]).amount_msat for one in invoices] == [5000, 8000]
         (request_id,) = {one["request_id"] for one in invoices}
@@ -232,7 +251,9 @@ def test_part_that_is_paid_after_an_ack_is_still_delivered_again(shop, stranger)
         proxy.send({"type": "ack", "request_id": first["request_id"]})
         assert_silent(proxy)
     shop.pay(invoices[1]["invoice"])
-    wait_for(lambda: shop.other_mint.issued >= 8 and latest(stranger, first["request_id"])[1]["type"] == "tokens_ready")
+    wait_for(
+        lambda: shop.other_mint.issued >= 8 and latest(stranger, first["request_id"])[1]["type"] == "tokens_ready"
+    )
     for _ in range(2):
         with MintProxy(stranger) as proxy:
             second = proxy.receive()
@@ -306,7 +327,10 @@ def test_fifty_identical_requests_on_one_socket_are_all_answered(shop, stranger)
 def test_fourth_unpaid_request_is_rate_limited_for_this_guest_only(shop, stranger, other_stranger):
     with MintProxy(stranger) as proxy, MintProxy(other_stranger) as other:
         ready = [proxy.request(shop.mint.url, amount) for amount in (5, 6, 7)]
-        assert refused(shop, proxy, {"type": "mint_request", "mint_url": shop.mint.url, "amount": 8})["code"] == "rate_limited"
+        assert (
+            refused(shop, proxy, {"type": "mint_request", "mint_url": shop.mint.url, "amount": 8})["code"]
+            == "rate_limited"
+        )
         assert other.request(shop.mint.url, 8)["type"] == "invoice_ready"
         shop.pay(ready[1]["invoice"])
         proxy.wait("tokens_ready")
@@ -331,7 +355,9 @@ def test_unpaid_requests_older_than_ten_minutes_do_not_count_and_stay_payable(sh
 def let_service_time_pass(daemon, seconds: int) -> None:
     """What the daemon's own clock counts goes on by so much while it is off."""
     with contextlib.closing(sqlite3.connect(os.path.join(daemon.state_dir, "store.db"))) as store, store:
-        (changed,) = store.execute("UPDATE moment SET service_ms = service_ms + ? RETURNING service_ms", [seconds * 1000])
+        (changed,) = store.execute(
+            "UPDATE moment SET service_ms = service_ms + ? RETURNING service_ms", [seconds * 1000]
+        )
         assert changed[0] > seconds * 1000
 
 
@@ -339,7 +365,10 @@ def test_eleventh_new_request_of_a_minute_is_rate_limited(shop, stranger):
     with MintProxy(stranger) as proxy:
         for amount in range(10, 20):
             buy_tokens(shop, proxy, amount)
-        assert refused(shop, proxy, {"type": "mint_request", "mint_url": shop.mint.url, "amount": 20})["code"] == "rate_limited"
+        assert (
+            refused(shop, proxy, {"type": "mint_request", "mint_url": shop.mint.url, "amount": 20})["code"]
+            == "rate_limited"
+        )
 
 
 # Who hears what
@@ -478,7 +507,9 @@ def test_tokens_that_were_spent_are_not_delivered_again(shop, stranger):
 
 
 def assert_only_delivered_once_the_mint_is_heard(guest, kept: dict) -> None:
-    """A guest who is back waits two seconds for the mint's word on what is spent, and a busy machine may be late with it."""
+    """A guest who is back waits two seconds for the mint's word on what is spent, and a busy machine may be late with
+    it.
+    """
     for _ in range(4):
         with MintProxy(guest) as proxy:
             heard = [proxy.receive()]

@@ -11,7 +11,12 @@ from lab.place import wait_for
 from lab.portal_client import MINT_PROXY, MINT_PROXY_ALIAS, MintProxy, MintProxyError, post_request, read_request
 from lab.websocket import Closed, Refused, WebSocket
 
-UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
 
 
 # Headers
@@ -19,8 +24,12 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Versi
 
 def lies(victim) -> dict[str, str]:
     return {
-        "X-Forwarded-For": victim.ip, "X-Real-Ip": victim.ip, "X-TollGate-MAC": victim.mac, "Forwarded": f"for={victim.ip}",
-        "X-Client-MAC": victim.mac, "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-For": victim.ip,
+        "X-Real-Ip": victim.ip,
+        "X-TollGate-MAC": victim.mac,
+        "Forwarded": f"for={victim.ip}",
+        "X-Client-MAC": victim.mac,
+        "X-Forwarded-Host": "evil.example",
     }
 
 
@@ -35,14 +44,20 @@ def test_headers_that_name_another_guest_change_nothing(shop, stranger, other_st
         assert stranger.mac in shop.daemon.paid_macs() and other_stranger.mac not in shop.daemon.paid_macs()
         victim.send({"type": "ping"})
         assert victim.receive() == {"type": "pong"}, "somebody else's messages"
-    answer = stranger.get(f"http://{ROUTER4}:2121/mint-requests/{theirs['request_id']}?mac={other_stranger.mac}", headers=lies(other_stranger))
+    answer = stranger.get(
+        f"http://{ROUTER4}:2121/mint-requests/{theirs['request_id']}?mac={other_stranger.mac}",
+        headers=lies(other_stranger),
+    )
     assert answer.status == 404
 
 
 @pytest.mark.parametrize("value", ["1.2.3.4; touch {}", "$(touch {})", "`touch {}`", "|touch {}&", "'; touch {} #"])
 def test_headers_with_shell_characters_run_nothing(shop, stranger, value):
     trace = shop.lab.path("pwned")
-    headers = {name: value.format(trace) for name in ("X-Real-Ip", "X-Forwarded-For", "X-TollGate-MAC", "User-Agent", "Referer")}
+    headers = {
+        name: value.format(trace)
+        for name in ("X-Real-Ip", "X-Forwarded-For", "X-TollGate-MAC", "User-Agent", "Referer")
+    }
     with MintProxy(stranger, headers=headers) as proxy:
         assert proxy.request(shop.mint.url, 5)["type"] == "invoice_ready"
     assert stranger.get(f"http://{ROUTER4}:2122/stats", headers=headers).status == 200
@@ -52,8 +67,20 @@ def test_headers_with_shell_characters_run_nothing(shop, stranger, value):
 # Origins
 
 
-@pytest.mark.parametrize("origin", [None, f"http://{ROUTER4}", f"http://{ROUTER4}:2121", f"http://{ROUTER4}:8080", f"https://{ROUTER4}",
-                                    f"http://[{ROUTER6}]:2121", "http://HOSTNAME", "http://HOSTNAME:8080", "http://HOSTNAME.lan"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        f"http://{ROUTER4}",
+        f"http://{ROUTER4}:2121",
+        f"http://{ROUTER4}:8080",
+        f"https://{ROUTER4}",
+        f"http://[{ROUTER6}]:2121",
+        "http://HOSTNAME",
+        "http://HOSTNAME:8080",
+        "http://HOSTNAME.lan",
+    ],
+)
 def test_pages_of_the_router_may_connect(shop, stranger, origin):
     hostname = shop.lab.router.run(["hostname"]).out.strip()
     for url in (MINT_PROXY, MINT_PROXY_ALIAS):
@@ -62,8 +89,24 @@ def test_pages_of_the_router_may_connect(shop, stranger, origin):
             assert proxy.receive() == {"type": "pong"}
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "https://evil.example:2121", "null", "", "http://", f"http://{ROUTER4}.evil.example", "http://192.168.77.2",
-                                    "http://192.168.77.11", f"http://evil.example/{ROUTER4}", f"http://{ROUTER4}@evil.example", "file://", "chrome-extension://abcdef", ROUTER4])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "https://evil.example:2121",
+        "null",
+        "",
+        "http://",
+        f"http://{ROUTER4}.evil.example",
+        "http://192.168.77.2",
+        "http://192.168.77.11",
+        f"http://evil.example/{ROUTER4}",
+        f"http://{ROUTER4}@evil.example",
+        "file://",
+        "chrome-extension://abcdef",
+        ROUTER4,
+    ],
+)
 def test_pages_of_others_are_refused_before_the_upgrade(shop, stranger, origin):
     for url in (MINT_PROXY, MINT_PROXY_ALIAS):
         with pytest.raises(Refused) as refusal:
@@ -80,7 +123,17 @@ def test_page_of_the_host_that_is_asked_may_connect(shop, stranger):
 # Not an upgrade
 
 
-@pytest.mark.parametrize("method, without", [("GET", list(UPGRADE)), ("GET", ["Upgrade"]), ("GET", ["Connection"]), ("GET", ["Sec-WebSocket-Version"]), ("GET", ["Sec-WebSocket-Key"]), ("HEAD", [])])
+@pytest.mark.parametrize(
+    "method, without",
+    [
+        ("GET", list(UPGRADE)),
+        ("GET", ["Upgrade"]),
+        ("GET", ["Connection"]),
+        ("GET", ["Sec-WebSocket-Version"]),
+        ("GET", ["Sec-WebSocket-Key"]),
+        ("HEAD", []),
+    ],
+)
 def test_request_that_is_no_upgrade_is_told_what_is_spoken_here(shop, stranger, method, without):
     headers = {name: value for name, value in UPGRADE.items() if name not in without}
     answer = exchange(stranger.connect(ROUTER4, 2121), method, "/mint-proxy", ROUTER4, headers)
@@ -88,9 +141,13 @@ def test_request_that_is_no_upgrade_is_told_what_is_spoken_here(shop, stranger, 
     assert (answer.headers["upgrade"], answer.headers["sec-websocket-version"]) == ("websocket", "13")
 
 
-@pytest.mark.parametrize("name, value", [("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Key", "short"), ("Upgrade", "h2c")])
+@pytest.mark.parametrize(
+    "name, value", [("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Key", "short"), ("Upgrade", "h2c")]
+)
 def test_upgrade_of_another_kind_is_told_what_is_spoken_here(shop, stranger, name, value):
-    assert exchange(stranger.connect(ROUTER4, 2121), "GET", "/mint-proxy", ROUTER4, UPGRADE | {name: value}).status == 426
+    assert (
+        exchange(stranger.connect(ROUTER4, 2121), "GET", "/mint-proxy", ROUTER4, UPGRADE | {name: value}).status == 426
+    )
 
 
 def test_post_to_the_socket_is_not_allowed(shop, stranger):
@@ -130,7 +187,9 @@ def test_caller_without_a_neighbour_entry_gets_a_clear_error_and_nothing_else(sh
             WebSocket.connect(sock, "/mint-proxy", ROUTER4)
         assert refusal.value.status == 400
         assert b"Failed to identify client" in refusal.value.body
-    answer = exchange(connect(), "POST", "/mint-requests", ROUTER4, body={"mint_url": shop.mint.url, "amount": 5, "apply": True})
+    answer = exchange(
+        connect(), "POST", "/mint-requests", ROUTER4, body={"mint_url": shop.mint.url, "amount": 5, "apply": True}
+    )
     assert answer.status == 400
     assert answer.json() == {"type": "error", "code": "unknown_device", "message": "Failed to identify client"}
     assert exchange(connect(), "GET", "/health", ROUTER4).status == 200
@@ -157,7 +216,8 @@ def next_mac(guest) -> str:
 
 def test_payment_after_the_address_changed_its_mac_goes_to_the_mac_that_asked(shop, stranger):
     asked_by, later = stranger.mac, next_mac(stranger)
-    request_id = (ready := post_request(stranger, shop.mint.url, 5, apply=True).json())["request_id"]
+    ready = post_request(stranger, shop.mint.url, 5, apply=True).json()
+    request_id = ready["request_id"]
     change_mac(shop, stranger, later)
     with MintProxy(stranger) as proxy:
         shop.pay(ready["invoice"])

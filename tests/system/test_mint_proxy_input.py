@@ -1,4 +1,6 @@
-"""What no well-meaning client sends to the mint proxy's WebSocket: one clear error, bounded memory, and nobody else notices."""
+"""What no well-meaning client sends to the mint proxy's WebSocket: one clear error, bounded memory, and nobody else
+notices.
+"""
 
 import contextlib
 import json
@@ -48,7 +50,26 @@ def count_invoices(shop):
 # Messages
 
 
-@pytest.mark.parametrize("amount", ["0", "-1", "1.5", "1.0", "1e3", '"5"', "null", "true", "[]", "{}", "-0", str(2**63), str(2**64), "9" * 400, "1e400"])
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "0",
+        "-1",
+        "1.5",
+        "1.0",
+        "1e3",
+        '"5"',
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "-0",
+        str(2**63),
+        str(2**64),
+        "9" * 400,
+        "1e400",
+    ],
+)
 def test_amount_that_is_no_whole_number_of_sats_is_invalid(shop, proxy, amount):
     proxy.send(f'{{"type":"mint_request","mint_url":"{shop.mint.url}","amount":{amount}}}')
     assert_invalid_and_still_talking(shop, proxy)
@@ -61,22 +82,67 @@ def test_missing_amount_and_missing_mint_are_invalid(shop, proxy):
     assert_invalid_and_still_talking(shop, proxy)
 
 
-@pytest.mark.parametrize("text", [
-    "", " ", "\x00", "null", "true", "5", '"mint_request"', "[]", "{}", "{", "}", "not json", '{"type":"mint_request"', "{'type':'ping'}",
-    '{"type":null}', '{"type":5}', '{"type":["ping"]}', '{"Type":"ping"}', '{"type":""}', '{"type":"PING"}', '{"type":"tokens_ready"}',
-    '{"type":"ping"}{"type":"ping"}', '{"type":"ping",}', '{"type":"ack"}', '{"type":"status","request_id":7}', '{"type":"resume","request_id":null}',
-    '{"type":"ack","request_id":"00000000000000000000000000000000","part":"x"}', "[" * 10_000, '{"type":' * 1500, '{"a":' * 2000 + "1" + "}" * 2000,
-    json.dumps({"type": "x" * 16_000}), '\ufeff{"type":"ping"}', '{"type":"\\ud800"}', "{" + '"a":1,' * 2000 + '"type":"nothing"}',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\x00",
+        "null",
+        "true",
+        "5",
+        '"mint_request"',
+        "[]",
+        "{}",
+        "{",
+        "}",
+        "not json",
+        '{"type":"mint_request"',
+        "{'type':'ping'}",
+        '{"type":null}',
+        '{"type":5}',
+        '{"type":["ping"]}',
+        '{"Type":"ping"}',
+        '{"type":""}',
+        '{"type":"PING"}',
+        '{"type":"tokens_ready"}',
+        '{"type":"ping"}{"type":"ping"}',
+        '{"type":"ping",}',
+        '{"type":"ack"}',
+        '{"type":"status","request_id":7}',
+        '{"type":"resume","request_id":null}',
+        '{"type":"ack","request_id":"00000000000000000000000000000000","part":"x"}',
+        "[" * 10_000,
+        '{"type":' * 1500,
+        '{"a":' * 2000 + "1" + "}" * 2000,
+        json.dumps({"type": "x" * 16_000}),
+        '\ufeff{"type":"ping"}',
+        '{"type":"\\ud800"}',
+        "{" + '"a":1,' * 2000 + '"type":"nothing"}',
+    ],
+)
 def test_text_that_is_no_message_is_invalid(shop, proxy, text):
     proxy.send(text)
     assert_invalid_and_still_talking(shop, proxy)
 
 
-@pytest.mark.parametrize("more", [
-    {"mint_url": 7}, {"mint_url": None}, {"mint_url": ["x"]}, {"apply": "yes"}, {"apply": 1}, {"mints": []}, {"mints": {}}, {"mints": "x"}, {"mints": [1]},
-    {"mints": [{}]}, {"mints": [{"amount": 5}]}, {"mints": [[["x"]]]},
-])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mint_url": 7},
+        {"mint_url": None},
+        {"mint_url": ["x"]},
+        {"apply": "yes"},
+        {"apply": 1},
+        {"mints": []},
+        {"mints": {}},
+        {"mints": "x"},
+        {"mints": [1]},
+        {"mints": [{}]},
+        {"mints": [{"amount": 5}]},
+        {"mints": [[["x"]]]},
+    ],
+)
 def test_request_with_a_field_of_the_wrong_kind_is_invalid(shop, proxy, more):
     proxy.send({"type": "mint_request", "mint_url": shop.mint.url, "amount": 5} | more)
     assert_invalid_and_still_talking(shop, proxy)
@@ -185,11 +251,24 @@ def not_utf8(ws: WebSocket) -> None:
     ws.send_frame(TEXT, b'{"type":"\xff\xfe"}')
 
 
-@pytest.mark.parametrize("send, code", [
-    (oversized, TOO_LARGE), (oversized_by_a_megabyte, TOO_LARGE), (oversized_in_fragments, TOO_LARGE), (endless_header, TOO_LARGE),
-    (unmasked, PROTOCOL), (reserved_opcode, PROTOCOL), (reserved_bit, PROTOCOL), (continuation_of_nothing, PROTOCOL),
-    (message_inside_of_a_message, PROTOCOL), (ping_in_fragments, PROTOCOL), (ping_too_long, PROTOCOL), (not_utf8, NOT_UTF8),
-], ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    "send, code",
+    [
+        (oversized, TOO_LARGE),
+        (oversized_by_a_megabyte, TOO_LARGE),
+        (oversized_in_fragments, TOO_LARGE),
+        (endless_header, TOO_LARGE),
+        (unmasked, PROTOCOL),
+        (reserved_opcode, PROTOCOL),
+        (reserved_bit, PROTOCOL),
+        (continuation_of_nothing, PROTOCOL),
+        (message_inside_of_a_message, PROTOCOL),
+        (ping_in_fragments, PROTOCOL),
+        (ping_too_long, PROTOCOL),
+        (not_utf8, NOT_UTF8),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_frame_against_the_rules_is_refused_and_ends_this_socket_only(shop, stranger, proxy, send, code):
     with MintProxy(stranger) as bystander:
         with contextlib.suppress(ConnectionError):  # refused before all of it was sent
@@ -199,7 +278,16 @@ def test_frame_against_the_rules_is_refused_and_ends_this_socket_only(shop, stra
         assert bystander.receive() == {"type": "pong"}
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 64, random.Random(1).randbytes(256), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["zeros", "random", "http", "tls"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00" * 64,
+        random.Random(1).randbytes(256),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=["zeros", "random", "http", "tls"],
+)
 def test_garbage_after_the_upgrade_ends_the_socket(shop, proxy, garbage):
     proxy.socket.sock.sendall(garbage)
     started = time.monotonic()
@@ -211,8 +299,10 @@ def test_garbage_after_the_upgrade_ends_the_socket(shop, proxy, garbage):
 
 def test_upgrade_and_garbage_in_one_packet_end_the_socket(shop, stranger):
     with stranger.connect("192.168.77.1", 2121) as sock:
-        sock.sendall(b"GET /mint-proxy HTTP/1.1\r\nHost: 192.168.77.1:2121\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n" + b"\xff" * 500)
+        sock.sendall(
+            b"GET /mint-proxy HTTP/1.1\r\nHost: 192.168.77.1:2121\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n" + b"\xff" * 500
+        )
         received = b""
         while more := sock.recv(65536):
             received += more

@@ -12,7 +12,7 @@ import pytest
 
 from lab.guest import ROUTER4, ROUTER6
 from lab.http_client import exchange
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.portal_client import MintProxy, post_request, read_request
 from lab.shop import MAX_STEPS, MIN_STEPS, STEP
 from lab.wallet import Wallet, decode_token
@@ -89,7 +89,10 @@ def test_several_mints_are_answered_as_one_object_with_their_parts(shop, strange
     assert [(part["type"], part["part"], part["mint_url"]) for part in body["parts"]] == [
         ("invoice_ready", 0, shop.mint.url), ("invoice_ready", 1, shop.other_mint.url)]
     shop.pay(body["parts"][1]["invoice"])
-    latest = wait_for(lambda: (now := read_request(stranger, body["request_id"]).json()) and now["parts"][1]["type"] == "tokens_ready" and now)
+    latest = answer_when(
+        lambda now: now["parts"][1]["type"] == "tokens_ready",
+        lambda: read_request(stranger, body["request_id"]).json(),
+    )
     assert latest["parts"][0] == body["parts"][0]
     assert decode_token(latest["parts"][1]["tokens"]).amount == 8
 
@@ -130,12 +133,32 @@ def test_tokens_are_still_read_after_kill_9(shop, stranger):
 # 400
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"not json", b"null", b"[]", b"5", b"{}", b'{"mint_url":"MINT"}', b'{"amount":5}', b'{"mint_url":"MINT","amount":0}', b'{"mint_url":"MINT","amount":-5}',
-    b'{"mint_url":"MINT","amount":5.0}', b'{"mint_url":"MINT","amount":"5"}', b'{"mint_url":"MINT","amount":18446744073709551621}', b'{"mint_url":"MINT","amount":21000000000000000}',
-    b'{"mint_url":"MINT","amount":5,"apply":"true"}', b'{"mint_url":"MINT","amount":5', b"[" * 16_000, b'{"mints":[]}', b'{"mint_url":"MINT","amount":5}\xff', b"\xff\xfe{}",
-    b"mint_url=MINT&amount=5",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"null",
+        b"[]",
+        b"5",
+        b"{}",
+        b'{"mint_url":"MINT"}',
+        b'{"amount":5}',
+        b'{"mint_url":"MINT","amount":0}',
+        b'{"mint_url":"MINT","amount":-5}',
+        b'{"mint_url":"MINT","amount":5.0}',
+        b'{"mint_url":"MINT","amount":"5"}',
+        b'{"mint_url":"MINT","amount":18446744073709551621}',
+        b'{"mint_url":"MINT","amount":21000000000000000}',
+        b'{"mint_url":"MINT","amount":5,"apply":"true"}',
+        b'{"mint_url":"MINT","amount":5',
+        b"[" * 16_000,
+        b'{"mints":[]}',
+        b'{"mint_url":"MINT","amount":5}\xff',
+        b"\xff\xfe{}",
+        b"mint_url=MINT&amount=5",
+    ],
+)
 def test_bad_body_is_400_invalid_message(shop, stranger, body):
     asked = shop.invoices_asked()
     assert_error(stranger.post(REQUESTS, body.replace(b"MINT", shop.mint.url.encode())), 400, "invalid_message")
@@ -158,7 +181,9 @@ def test_mint_that_is_not_in_the_list_is_400_invalid_mint(shop, stranger, url):
 # 404, 405
 
 
-@pytest.mark.parametrize("request_id", ["0" * 32, "", "x", "..%2f..%2fetc%2fpasswd", "0" * 4000, "0" * 32 + "/", "%00"])
+@pytest.mark.parametrize(
+    "request_id", ["0" * 32, "", "x", "..%2f..%2fetc%2fpasswd", "0" * 4000, "0" * 32 + "/", "%00"]
+)
 def test_request_that_nobody_made_is_404_request_not_found(shop, stranger, request_id):
     assert_error(read_request(stranger, request_id), 404, "request_not_found")
 
@@ -184,10 +209,19 @@ def test_port_of_the_mint_proxy_has_nothing_else(shop, stranger, path):
     assert answer.status == 404 and answer.json()["type"] == "error"
 
 
-@pytest.mark.parametrize("method, path, allowed", [
-    ("GET", "/mint-requests", "POST"), ("HEAD", "/mint-requests", "POST"), ("DELETE", "/mint-requests", "POST"), ("PATCH", "/mint-requests", "POST"),
-    ("POST", "/mint-requests/x", "GET"), ("PUT", "/mint-requests/x", "GET"), ("BREW", "/health", "GET"), ("POST", "/stats", "GET"),
-])
+@pytest.mark.parametrize(
+    "method, path, allowed",
+    [
+        ("GET", "/mint-requests", "POST"),
+        ("HEAD", "/mint-requests", "POST"),
+        ("DELETE", "/mint-requests", "POST"),
+        ("PATCH", "/mint-requests", "POST"),
+        ("POST", "/mint-requests/x", "GET"),
+        ("PUT", "/mint-requests/x", "GET"),
+        ("BREW", "/health", "GET"),
+        ("POST", "/stats", "GET"),
+    ],
+)
 def test_method_that_a_path_does_not_take_is_405_and_says_which(shop, stranger, method, path, allowed):
     for port in PORTS:
         answer = stranger.request(method, f"http://{ROUTER4}:{port}{path}", body=b"{}" if method == "POST" else None)
@@ -232,7 +266,15 @@ def test_head_that_is_too_large_is_refused(shop, stranger):
         assert answer.status == 431
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50, b"\r\n" * 100 + b"x" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50,
+        b"\r\n" * 100 + b"x" * 100 + b"\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
 def test_what_is_no_http_is_refused(shop, stranger, garbage):
     for port in PORTS:
         with stranger.connect(ROUTER4, port) as sock:
@@ -285,7 +327,9 @@ def test_eleventh_request_of_a_minute_is_429(shop, stranger):
     assert_error(post_request(stranger, shop.mint.url, 15), 429, "rate_limited")
 
 
-@pytest.mark.parametrize("fault", ["down", "html", "garbage", "drop_before", "rate_limited", "unprocessable_text", "wrong_invoice_amount"])
+@pytest.mark.parametrize(
+    "fault", ["down", "html", "garbage", "drop_before", "rate_limited", "unprocessable_text", "wrong_invoice_amount"]
+)
 def test_mint_that_gives_no_good_invoice_is_502_mint_unavailable(shop, stranger, fault):
     shop.mint.misbehave(fault, on=None if fault == "wrong_invoice_amount" else "quote")
     assert_error(post_request(stranger, shop.mint.url, 5), 502, "mint_unavailable")
@@ -355,7 +399,7 @@ def test_stats_count_sockets_requests_and_sessions(shop, stranger):
     def stats() -> dict:
         return stranger.get(f"http://{ROUTER4}:2122/stats").json()
 
-    before = wait_for(lambda: (now := stats())["sockets"] == 0 and now, 5, "those of other tests are closed")
+    before = answer_when(lambda now: now["sockets"] == 0, stats, 5, "those of other tests are closed")
     with MintProxy(stranger) as proxy:
         ready = proxy.request(shop.mint.url, 5, apply=True)
         during = stats()

@@ -1,4 +1,6 @@
-"""Invoices that nobody has paid: how long a payment is looked for, and that they keep nobody else from buying, however many there are."""
+"""Invoices that nobody has paid: how long a payment is looked for, and that they keep nobody else from buying, however
+many there are.
+"""
 
 import re
 import time
@@ -47,8 +49,8 @@ def looks(mint) -> int:
 
 
 def looks_of_ten(clock, mint, seconds: int, each=lambda: None) -> int:
-    """How often the mint is asked while the clock goes on ten times by so much. An answer that comes after the next step of the clock costs a
-    look, so on a busy machine a few are missing."""
+    """How often the mint is asked while the clock goes on ten times by so much. An answer that comes after the next
+    step of the clock costs a look, so on a busy machine a few are missing."""
     start, before = LIFE + 100, looks(mint)
     for number in range(10):
         each()
@@ -64,10 +66,17 @@ def looks_of_ten(clock, mint, seconds: int, each=lambda: None) -> int:
 def over(daemon, guest, request: dict, clock) -> None:
     """Until the invoice has ended, and the mint was asked about that."""
     clock.later(LIFE + 1)
-    wait_for(lambda: read_request(guest, request["request_id"]).json().get("code") == "invoice_expired", 10, "the invoice has ended", every=0.5)
+    wait_for(
+        lambda: read_request(guest, request["request_id"]).json().get("code") == "invoice_expired",
+        10,
+        "the invoice has ended",
+        every=0.5,
+    )
 
 
-def test_after_its_end_an_invoice_is_looked_at_once_a_minute_without_a_page(lab, make_daemon, short_mint, stranger, clock):
+def test_after_its_end_an_invoice_is_looked_at_once_a_minute_without_a_page(
+    lab, make_daemon, short_mint, stranger, clock
+):
     daemon = make_daemon(short_mint.url, start=False, venue={"step_size": STEP})
     daemon.start(env=clock.env)
     request = asked(stranger, short_mint)
@@ -79,7 +88,9 @@ def test_after_its_end_an_invoice_is_looked_at_once_a_minute_without_a_page(lab,
 
 
 @pytest.mark.parametrize("how", ["page", "socket"])
-def test_while_its_guest_looks_on_a_late_payment_is_looked_for_every_30_seconds(lab, make_daemon, short_mint, stranger, clock, how):
+def test_while_its_guest_looks_on_a_late_payment_is_looked_for_every_30_seconds(
+    lab, make_daemon, short_mint, stranger, clock, how
+):
     daemon = make_daemon(short_mint.url, start=False, venue={"step_size": STEP})
     daemon.start(env=clock.env)
     request = asked(stranger, short_mint)
@@ -111,17 +122,21 @@ def add_crowd(daemon, like: str, mint: str, count: int) -> None:
         f"""{numbers} INSERT INTO requests (id, mac, venue, owner, created_ms)
             SELECT printf('%032x', n), printf('02:00:09:00:%02x:%02x', n / 256, n % 256), venue, owner, created_ms
             FROM requests, numbers WHERE id = '{like}'""",
-        f"""{numbers} INSERT INTO parts (request, position, mint, amount, metric, allotment, lock_index, state, quote, invoice, expires_at, due_ms)
-            SELECT printf('%032x', n), 0, '{mint}', amount, metric, allotment, 1000 + n, state, 'quote-' || n, invoice, expires_at, due_ms
+        f"""{numbers} INSERT INTO parts (request, position, mint, amount, metric, allotment, lock_index, state,
+                quote, invoice, expires_at, due_ms)
+            SELECT printf('%032x', n), 0, '{mint}', amount, metric, allotment, 1000 + n, state, 'quote-' || n,
+                invoice, expires_at, due_ms
             FROM parts, numbers WHERE request = '{like}'""",
         # The next part's number is one more than all keys for invoices that were ever taken.
         f"UPDATE counters SET next = next + {2 * count} WHERE keyset = 'lock'",
     )
 
 
-def test_many_old_unpaid_invoices_keep_nobody_from_buying_and_are_still_looked_for(lab, make_daemon, fault_mint, stranger, other_stranger, clock):
-    """Three guests' invoices are older than those of a crowd, so they are left to the store. The guest of one comes back, one is paid and
-    found by the daemon alone, and one is never paid."""
+def test_many_old_unpaid_invoices_keep_nobody_from_buying_and_are_still_looked_for(
+    lab, make_daemon, fault_mint, stranger, other_stranger, clock
+):
+    """Three guests' invoices are older than those of a crowd, so they are left to the store. The guest of one comes
+    back, one is paid and found by the daemon alone, and one is never paid."""
     fault_mint.misbehave("refuse_socket")
     with FaultMint(lab.internet, MINT4) as crowded:
         for fault, on in (("refuse_socket", None), ("rate_limited", "state")):

@@ -1,5 +1,5 @@
-"""Each mint stands alone: one that is silent keeps its own guests waiting, nobody else's, and them not for long; with a second one of the
-same price they need not wait for it. And connections that a mint closes under a request."""
+"""Each mint stands alone: one that is silent keeps its own guests waiting, nobody else's, and them not for long; with
+a second one of the same price they need not wait for it. And connections that a mint closes under a request."""
 
 import contextlib
 import threading
@@ -76,7 +76,9 @@ def unheard_names(lab):
 
 
 @pytest.mark.parametrize("silence", [silent_mints, unheard_names])
-def test_nine_silent_mints_leave_the_sales_of_a_good_one_as_they_are(lab, crowd, make_daemon, fault_mint, purse, silence):
+def test_nine_silent_mints_leave_the_sales_of_a_good_one_as_they_are(
+    lab, crowd, make_daemon, fault_mint, purse, silence
+):
     tokens, amounts = [purse.token(2) for _ in range(5)], iter(range(2, 20))
     with silence(lab) as (urls, through, is_asked), ThreadPoolExecutor(SILENT) as pool:
         daemon = make_daemon(Mint(fault_mint.url, price=1), *[Mint(url, price=2) for url in urls], start=False)
@@ -95,7 +97,11 @@ def test_nine_silent_mints_leave_the_sales_of_a_good_one_as_they_are(lab, crowd,
 
 
 def form(guest, path: str, **fields) -> tuple[Answer, float]:
-    return timed(lambda: guest.post(PORTAL + path, urlencode(fields).encode(), {"Content-Type": "application/x-www-form-urlencoded"}))
+    return timed(
+        lambda: guest.post(
+            PORTAL + path, urlencode(fields).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+        )
+    )
 
 
 def timed(ask) -> tuple[Answer, float]:
@@ -103,7 +109,9 @@ def timed(ask) -> tuple[Answer, float]:
     return ask(), time.monotonic() - began
 
 
-def test_every_route_answers_before_a_client_gives_up_and_the_status_names_the_mint_that_is_silent(crowd, make_daemon, fault_mint, purse):
+def test_every_route_answers_before_a_client_gives_up_and_the_status_names_the_mint_that_is_silent(
+    crowd, make_daemon, fault_mint, purse
+):
     daemon = sells_minutes(make_daemon, fault_mint)
     tokens = [purse.token(2) for _ in range(2)]
     fault_mint.misbehave("hang")
@@ -134,7 +142,9 @@ def test_every_route_answers_before_a_client_gives_up_and_the_status_names_the_m
     assert not any(purse.is_spent(token) for token in tokens)
 
 
-def test_mint_that_lets_a_guest_wait_for_its_invoice_counts_as_away_whatever_it_says_of_itself(lab, make_daemon, fault_mint):
+def test_mint_that_lets_a_guest_wait_for_its_invoice_counts_as_away_whatever_it_says_of_itself(
+    lab, make_daemon, fault_mint
+):
     daemon = make_daemon(fault_mint.url)
     fault_mint.misbehave("hang", on="quote")
     assert post_request(lab.guest, fault_mint.url, 4).status == 502
@@ -158,8 +168,14 @@ def slow_invoices(lab, mint):
             answer.set()
 
 
-def test_after_five_seconds_the_next_mint_of_the_same_price_is_asked_and_the_late_invoice_is_watched_too(lab, make_daemon, fault_mint):
-    with slow_invoices(lab, fault_mint) as (slow, answer), FaultMint(lab.internet, MINT4) as dear, FaultMint(lab.internet, MINT4) as second:
+def test_after_five_seconds_the_next_mint_of_the_same_price_is_asked_and_the_late_invoice_is_watched_too(
+    lab, make_daemon, fault_mint
+):
+    with (
+        slow_invoices(lab, fault_mint) as (slow, answer),
+        FaultMint(lab.internet, MINT4) as dear,
+        FaultMint(lab.internet, MINT4) as second,
+    ):
         make_daemon(Mint(slow.url), Mint(dear.url, price=2), Mint(second.url), venue={"step_size": STEP})
         with MintProxy(lab.guest) as proxy:
             made, took = timed(lambda: lab.guest.post(TOLLGATE + "/ln-invoice", {"amount": 3, "mint_url": slow.url}))
@@ -178,7 +194,9 @@ def test_after_five_seconds_the_next_mint_of_the_same_price_is_asked_and_the_lat
         assert usage(lab.guest).endswith(f"/{6 * STEP}")
 
 
-def test_a_mint_that_refuses_is_stood_in_for_at_once_and_tokens_come_only_from_the_mint_that_was_named(lab, make_daemon, fault_mint):
+def test_a_mint_that_refuses_is_stood_in_for_at_once_and_tokens_come_only_from_the_mint_that_was_named(
+    lab, make_daemon, fault_mint
+):
     with FaultMint(lab.internet, MINT4) as second:
         make_daemon(fault_mint.url, second.url)
         fault_mint.misbehave("down", on="quote")
@@ -190,7 +208,9 @@ def test_a_mint_that_refuses_is_stood_in_for_at_once_and_tokens_come_only_from_t
         wait_for(lambda: read_request(lab.guest, made["request_id"]).json()["type"] == "session_granted", 20)
 
 
-def test_the_page_is_there_at_once_says_after_five_seconds_that_it_waits_and_shows_the_invoice_when_it_comes(lab, make_daemon, fault_mint):
+def test_the_page_is_there_at_once_says_after_five_seconds_that_it_waits_and_shows_the_invoice_when_it_comes(
+    lab, make_daemon, fault_mint
+):
     """Without script: what a browser shows that loads the page again."""
     with slow_invoices(lab, fault_mint) as (slow, answer):
         make_daemon(slow.url)
@@ -206,7 +226,9 @@ def test_the_page_is_there_at_once_says_after_five_seconds_that_it_waits_and_sho
         assert quote.request in page()
 
 
-def test_the_page_of_a_mint_that_gives_no_invoice_says_so_and_the_page_of_one_that_is_stood_in_for_leads_there(lab, make_daemon, fault_mint):
+def test_the_page_of_a_mint_that_gives_no_invoice_says_so_and_the_page_of_one_that_is_stood_in_for_leads_there(
+    lab, make_daemon, fault_mint
+):
     browser = {"Accept": "text/html"}
     with slow_invoices(lab, fault_mint) as (slow, answer), FaultMint(lab.internet, MINT4) as second:
         daemon = make_daemon(slow.url)
@@ -220,17 +242,27 @@ def test_the_page_of_a_mint_that_gives_no_invoice_says_so_and_the_page_of_one_th
         daemon.start()
         there = form(lab.guest, "/pay", steps=4, mint=slow.url)[0].headers["location"]
         moved = wait_for(lambda: lab.guest.get(PORTAL + there, browser).headers.get("location"), 20)
-        assert moved != there and next(iter(second.quotes.values())).request in lab.guest.get(PORTAL + moved, browser).text
+        assert (
+            moved != there
+            and next(iter(second.quotes.values())).request in lab.guest.get(PORTAL + moved, browser).text
+        )
 
 
 # Connections that are closed under a request
 
 
 @pytest.mark.parametrize("start", [False, True], ids=["kept", "first after the start"])
-@pytest.mark.parametrize("how, calls", [
-    ({"cut_request": True}, {"swap": 2, "checkstate": 0, "restore": 0}), ({"cut_answer": True}, {"swap": 2, "checkstate": 1, "restore": 1}),
-], ids=["nothing done", "done"])
-def test_swap_whose_connection_was_closed_is_sent_again_and_what_the_first_did_is_restored(lab, make_daemon, fault_mint, purse, how, calls, start):
+@pytest.mark.parametrize(
+    "how, calls",
+    [
+        ({"cut_request": True}, {"swap": 2, "checkstate": 0, "restore": 0}),
+        ({"cut_answer": True}, {"swap": 2, "checkstate": 1, "restore": 1}),
+    ],
+    ids=["nothing done", "done"],
+)
+def test_swap_whose_connection_was_closed_is_sent_again_and_what_the_first_did_is_restored(
+    lab, make_daemon, fault_mint, purse, how, calls, start
+):
     with FaultProxy(lab.internet, MINT4, upstream=fault_mint.url) as proxy:
         purse = Purse(lab, proxy)
         purse.mint = fault_mint
@@ -250,7 +282,14 @@ def test_questions_whose_connection_was_closed_are_asked_again(lab, make_daemon,
     """For terms, for an invoice, for its state, and for the tokens of a paid one."""
     with FaultProxy(lab.internet, MINT4, upstream=fault_mint.url) as proxy:
         make_daemon(proxy.url)
-        for path in ("/v1/keysets$", "/v1/keys/", "/v1/mint/quote/bolt11$", "/v1/mint/quote/bolt11/", "/v1/mint/bolt11$", "/v1/checkstate$"):
+        for path in (
+            "/v1/keysets$",
+            "/v1/keys/",
+            "/v1/mint/quote/bolt11$",
+            "/v1/mint/quote/bolt11/",
+            "/v1/mint/bolt11$",
+            "/v1/checkstate$",
+        ):
             proxy.fault(path, times=1, **how)
         made = post_request(lab.guest, proxy.url, 5)
         assert made.status == 201, made.text

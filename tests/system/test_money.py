@@ -1,4 +1,6 @@
-"""Money under bad luck: mints that fail, lie and lose their answers. What was paid always comes out as tokens or access, once."""
+"""Money under bad luck: mints that fail, lie and lose their answers. What was paid always comes out as tokens or
+access, once.
+"""
 
 import concurrent.futures
 import contextlib
@@ -81,7 +83,9 @@ def test_tokens_that_wait_for_their_guest_take_no_place_after_a_restart(lab, fau
 # Asking for an invoice
 
 
-def test_mint_that_fails_before_the_invoice_is_mint_unavailable_and_can_be_used_when_it_is_well(lab, crowd, make_daemon):
+def test_mint_that_fails_before_the_invoice_is_mint_unavailable_and_can_be_used_when_it_is_well(
+    lab, crowd, make_daemon
+):
     stack, mints = fault_mints(lab, [(fault, on) for fault in FAULTS for on in ("info", "keysets", "keys", "quote")])
     with stack:
         for (fault, on), mint in mints.items():
@@ -89,7 +93,9 @@ def test_mint_that_fails_before_the_invoice_is_mint_unavailable_and_can_be_used_
         daemon = make_daemon(*[mint.url for mint in mints.values()])
 
         def ask_for_all(guest):
-            """A guest may have three unpaid requests and ten new ones a minute: each asks some of the mints, one after the other."""
+            """A guest may have three unpaid requests and ten new ones a minute: each asks some of the mints, one after
+            the other.
+            """
             for case in list(mints)[crowd.index(guest) :: len(crowd)]:
                 started = time.monotonic()
                 yield case, post_request(guest, mints[case].url, 5), time.monotonic() - started
@@ -108,7 +114,9 @@ def test_mint_that_fails_before_the_invoice_is_mint_unavailable_and_can_be_used_
 
 
 @pytest.mark.parametrize("lie", ["wrong_keyset_id", "wrong_invoice_amount"])
-def test_mint_that_lies_before_the_invoice_is_mint_unavailable_and_its_invoice_is_not_shown(lab, fault_mint, make_daemon, lie):
+def test_mint_that_lies_before_the_invoice_is_mint_unavailable_and_its_invoice_is_not_shown(
+    lab, fault_mint, make_daemon, lie
+):
     make_daemon(fault_mint.url)
     fault_mint.misbehave(lie)
     answer = post_request(lab.guest, fault_mint.url, 5)
@@ -133,7 +141,9 @@ def test_mint_that_is_down_is_mint_unavailable_at_once(lab, fault_mint, make_dae
 
 def test_lost_answer_to_the_question_for_an_invoice_loses_nothing(lab, fault_mint, make_daemon):
     daemon = make_daemon(fault_mint.url)
-    fault_mint.misbehave("drop_after_commit", times=2, on="quote")  # it is asked again, as the connection may have been an old one
+    fault_mint.misbehave(
+        "drop_after_commit", times=2, on="quote"
+    )  # it is asked again, as the connection may have been an old one
     with MintProxy(lab.guest) as proxy:
         with pytest.raises(MintProxyError) as refused:
             proxy.request(fault_mint.url, 5)
@@ -150,7 +160,9 @@ def test_lost_answer_to_the_question_for_an_invoice_loses_nothing(lab, fault_min
 
 
 def test_mint_that_fails_or_lies_when_it_was_paid_loses_nobodys_money(lab, crowd, make_daemon):
-    """Each mint goes wrong once in the mint call (one of them in every look); guests want tokens and access by turns."""
+    """Each mint goes wrong once in the mint call (one of them in every look); guests want tokens and access by
+    turns.
+    """
     stack, mints = fault_mints(lab, FAULTS + CUTS + LIES + ["hang when looked at"])
     with stack:
         daemon = make_daemon(*[mint.url for mint in mints.values()])
@@ -246,7 +258,9 @@ def test_event_without_a_payment_gives_nothing(lab, fault_mint, make_daemon):
             time.sleep(0.05)
         wait_for(lambda: fault_mint.counts.get("mint"), 5, "it asks for what it was told of")
         wait_for(lambda: read_request(lab.guest, made["request_id"]).json()["type"] == "invoice_ready", 3)
-        assert fault_mint.counts["mint"] <= 3 + (time.monotonic() - began), "a mint that cries wolf is not asked without a pause"
+        assert fault_mint.counts["mint"] <= 3 + (time.monotonic() - began), (
+            "a mint that cries wolf is not asked without a pause"
+        )
         assert not Books(daemon).grants and not daemon.paid_macs()
         fault_mint.pay(made["invoice"])
         proxy.wait("session_granted")
@@ -286,7 +300,11 @@ def test_socket_that_was_cut_is_back_and_looks_at_once(lab, fault_mint, make_dae
         def found() -> float:
             looks = fault_mint.counts.get("state", 0)
             made = proxy.request(fault_mint.url, 5, apply=True)
-            wait_for(lambda: fault_mint.counts.get("state", 0) >= looks + 3, 12, "the quick looks are over; the next is due after 10 s")
+            wait_for(
+                lambda: fault_mint.counts.get("state", 0) >= looks + 3,
+                12,
+                "the quick looks are over; the next is due after 10 s",
+            )
             fault_mint.pay(made["invoice"])
             paid = time.monotonic()
             fault_mint.reset_connections()
@@ -364,14 +382,23 @@ def test_tokens_of_a_mint_with_fees_are_worth_the_invoice_less_the_fee_of_spendi
 
 @pytest.mark.parametrize("apply", [False, True], ids=["tokens", "access"])
 def test_counters_of_an_old_backup_never_give_out_the_same_money_again(lab, fault_mint, make_daemon, apply):
-    """The outputs of the second sale were signed long ago, for the first: it must not be paid with the first one's tokens."""
+    """The outputs of the second sale were signed long ago, for the first: it must not be paid with the first one's
+    tokens.
+    """
     daemon = make_daemon(fault_mint.url)
     first = request(lab.guest, fault_mint, 13, apply=apply)
     counters = Books(daemon).tables["counters"]
     fault_mint.pay(first["invoice"])
     gets(lab.guest, first)
     daemon.stop()
-    books.edit(daemon, *[f"UPDATE counters SET next = 0 WHERE keyset = '{row['keyset']}'" for row in counters if row["keyset"] != "lock"])
+    books.edit(
+        daemon,
+        *[
+            f"UPDATE counters SET next = 0 WHERE keyset = '{row['keyset']}'"
+            for row in counters
+            if row["keyset"] != "lock"
+        ],
+    )
     daemon.start()
     second = request(lab.guests[1], fault_mint, 13, apply=apply)
     fault_mint.pay(second["invoice"])
@@ -421,12 +448,16 @@ def test_payment_while_the_daemon_is_away_is_credited_after_its_start(lab, fault
 
 
 def test_payment_at_minute_45_of_an_hour_is_credited(lab, fault_mint, make_daemon):
-    """The store is put back 45 minutes, which is what the daemon would find then; the looks of the whole hour are a unit test."""
+    """The store is put back 45 minutes, which is what the daemon would find then; the looks of the whole hour are a
+    unit test.
+    """
     fault_mint.misbehave("silent_socket")
     daemon = make_daemon(fault_mint.url)
     made = request(lab.guest, fault_mint, 5, apply=True)
     daemon.kill()
-    books.edit(daemon, "UPDATE requests SET created_ms = created_ms - 2700000", "UPDATE parts SET due_ms = due_ms - 2700000")
+    books.edit(
+        daemon, "UPDATE requests SET created_ms = created_ms - 2700000", "UPDATE parts SET due_ms = due_ms - 2700000"
+    )
     daemon.start()
     wait_for(lambda: fault_mint.counts.get("state", 0) >= 1, 3)
     assert read_request(lab.guest, made["request_id"]).json()["type"] == "invoice_ready"
@@ -495,7 +526,9 @@ def test_mint_away_at_the_end_of_the_grace_is_not_asked_in_a_spin(lab, make_daem
 def test_fifty_identical_requests_at_once_are_one_and_its_payment_is_granted_once(lab, fault_mint, make_daemon):
     daemon = make_daemon(fault_mint.url, venue={"step_size": 60_000})
     answers = at_once(lambda _: post_request(lab.guest, fault_mint.url, 5, apply=True), range(50))
-    assert {answer.json()["request_id"] for answer in answers if answer.status in (200, 201)} and len({a.text for a in answers}) == 1
+    assert {answer.json()["request_id"] for answer in answers if answer.status in (200, 201)} and len(
+        {a.text for a in answers}
+    ) == 1
     assert len(fault_mint.quotes) == 1
     made = answers[0].json()
     fault_mint.pay(made["invoice"])

@@ -1,7 +1,7 @@
 """The package, file by file, and its life on a router: install, upgrade, downgrade, remove.
 
-opkg and apk are stand-ins (tests/lab/openwrt/opkg.py and apk.py say what they check); the scripts run under BusyBox with the real
-`uci`, the real daemon and the real kernel.
+opkg and apk are stand-ins (tests/lab/openwrt/opkg.py and apk.py say what they check); the scripts run under BusyBox
+with the real `uci`, the real daemon and the real kernel.
 """
 
 import contextlib
@@ -32,7 +32,9 @@ package_py = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(package_py)
 
 
-def pack(what: str, program: str, out: str, version: str, arch: str = "x86_64", **env: str) -> subprocess.CompletedProcess:
+def pack(
+    what: str, program: str, out: str, version: str, arch: str = "x86_64", **env: str
+) -> subprocess.CompletedProcess:
     argv = [sys.executable, PACK, what, "--binary", program, "--arch", arch, "--out", out, "--version", version]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **env})
 
@@ -66,11 +68,17 @@ def ipk(program, tmp_path_factory):
 @pytest.fixture
 def router(lab, program, request):
     """A fresh router on which nothing of ours is installed; whatever runs there is stopped afterwards."""
-    root = Root(lab.router, lab.path(f"root-{request.node.name[:40].replace('/', '_').replace('[', '-').replace(']', '')}"))
+    root = Root(
+        lab.router, lab.path(f"root-{request.node.name[:40].replace('/', '_').replace('[', '-').replace(']', '')}")
+    )
     root.libraries(program)
     yield root
     if getattr(request.node, "failed", False):
-        print(root.read("tmp/procd/tollgated.log")[-3000:], root.read("tmp/procd/complaints"), root.run("tollgated", "status", check=False).out)
+        print(
+            root.read("tmp/procd/tollgated.log")[-3000:],
+            root.read("tmp/procd/complaints"),
+            root.run("tollgated", "status", check=False).out,
+        )
     root.close()
     lab.clean_router()
 
@@ -85,6 +93,7 @@ def test_every_file_has_its_place_mode_and_owner(ipk):
         "etc/capabilities/tollgated.json": 0o644,
         "etc/profile.d/tollgated.sh": 0o644,
         "lib/upgrade/keep.d/tollgated": 0o644,
+        "lib/upgrade/tollgated.sh": 0o644,
         "usr/sbin/tollgated": 0o755,
     }
     assert package["files"]["etc/tollgate"] == (0o700, None)
@@ -95,7 +104,9 @@ def test_every_file_has_its_place_mode_and_owner(ipk):
 def test_control_says_what_opkg_needs_and_depends_on_what_is_called(ipk):
     package = opkg.read(ipk("1.0.0"))
     control = package["control"]
-    assert control["Package"] == "tollgated" and control["Version"] == "1.0.0-r1" and control["Architecture"] == "x86_64"
+    assert (
+        control["Package"] == "tollgated" and control["Version"] == "1.0.0-r1" and control["Architecture"] == "x86_64"
+    )
     assert control["Depends"] == "nftables"
     assert int(control["Installed-Size"]) == package["data_size"]
     assert set(package["scripts"]) == {"postinst", "postinst-pkg", "prerm", "prerm-pkg", "postrm"}
@@ -126,7 +137,8 @@ all:
 	$$(call Build/Prepare)
 	mkdir -p $(PKG_INSTALL_DIR)/bin && echo program >$(PKG_INSTALL_DIR)/bin/tollgated
 	$$(call Package/$(1)/install,$(TOPDIR)/out)
-	for name in postinst prerm postrm conffiles; do eval "printf '%s\\n' \\"\\$$$$SCRIPT_$$$$name\\"" >$(TOPDIR)/$$$$name; done
+	for name in postinst prerm postrm conffiles; do \\
+		eval "printf '%s\\n' \\"\\$$$$SCRIPT_$$$$name\\"" >$(TOPDIR)/$$$$name; done
 	echo "$(PKG_VERSION)-r$(PKG_RELEASE) $(DEPENDS)" >$(TOPDIR)/version
 endef
 """
@@ -134,15 +146,24 @@ endef
 
 def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
     """As `scripts/feeds` lays it out for a `src-link` feed: links to the checkout."""
-    for path, text in (("rules.mk", BUILDROOT), ("include/package.mk", BUILD_PACKAGE), ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n")):
+    for path, text in (
+        ("rules.mk", BUILDROOT),
+        ("include/package.mk", BUILD_PACKAGE),
+        ("feeds/packages/lang/rust/rust-package.mk", "define RustBinPackage\nendef\n"),
+    ):
         os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
         (tmp_path / path).write_text(text)
     os.symlink(TOP, tmp_path / "feeds/tollgate")
     os.makedirs(tmp_path / "package/feeds/tollgate")
     os.symlink("../../../feeds/tollgate/openwrt", tmp_path / "package/feeds/tollgate/tollgated")
-    subprocess.run(["make", "-s", "-C", tmp_path / "package/feeds/tollgate/tollgated", f"TOPDIR={tmp_path}", "all"], check=True,
-                   env={"PATH": os.environ["PATH"], "PWD": str(tmp_path / "package/feeds/tollgate/tollgated")})
-    assert set(os.listdir(tmp_path / "build")) == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "install"}, "what is compiled"
+    subprocess.run(
+        ["make", "-s", "-C", tmp_path / "package/feeds/tollgate/tollgated", f"TOPDIR={tmp_path}", "all"],
+        check=True,
+        env={"PATH": os.environ["PATH"], "PWD": str(tmp_path / "package/feeds/tollgate/tollgated")},
+    )
+    assert set(os.listdir(tmp_path / "build")) == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "install"}, (
+        "what is compiled"
+    )
     package = opkg.read(ipk("1.0.0"))
     found = {}
     for folder, _, names in os.walk(tmp_path / "out"):
@@ -157,7 +178,9 @@ def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_p
     for name, script in (("postinst", "postinst-pkg"), ("prerm", "prerm-pkg"), ("postrm", "postrm")):
         assert (tmp_path / name).read_text().strip() == package["scripts"][script].strip()
     assert (tmp_path / "conffiles").read_text().split() == ["/etc/config/tollgate"]
-    plain = subprocess.run([sys.executable, PACK, "version", "ipk"], capture_output=True, text=True, check=True).stdout.strip()
+    plain = subprocess.run(
+        [sys.executable, PACK, "version", "ipk"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert (tmp_path / "version").read_text().split() == [plain, "+nftables"]
 
 
@@ -192,7 +215,20 @@ def test_the_same_input_gives_the_same_bytes(small, tmp_path):
 
 
 def test_a_prerelease_is_older_than_its_release():
-    order = [package_py.version(plain, "ipk") for plain in ("1.0.0-alpha.2", "1.0.0-beta.1", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1-rc.1", "1.0.1", "1.10.0")]
+    order = [
+        package_py.version(plain, "ipk")
+        for plain in (
+            "1.0.0-alpha.2",
+            "1.0.0-beta.1",
+            "1.0.0-rc.1",
+            "1.0.0-rc.2",
+            "1.0.0-rc.10",
+            "1.0.0",
+            "1.0.1-rc.1",
+            "1.0.1",
+            "1.10.0",
+        )
+    ]
     assert all(opkg.compare(older, newer) < 0 for older, newer in zip(order, order[1:])), order
 
 
@@ -206,7 +242,21 @@ def test_a_package_over_its_limit_is_not_made(small, tmp_path):
     size = 0
     for line, code in (("ipk all 1000000000", 0), ("ipk all 1000", 1), ("binary x86_64 1000", 0)):
         limits.write_text(f"# a comment\n{line}\n")
-        argv = [sys.executable, PACK, "ipk", "--binary", small, "--arch", "x86_64", "--out", str(tmp_path / "out"), "--version", "1.0.0", "--limits", str(limits)]
+        argv = [
+            sys.executable,
+            PACK,
+            "ipk",
+            "--binary",
+            small,
+            "--arch",
+            "x86_64",
+            "--out",
+            str(tmp_path / "out"),
+            "--version",
+            "1.0.0",
+            "--limits",
+            str(limits),
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert done.returncode == code, (line, done.stderr)
         made = tmp_path / "out" / "tollgated_1.0.0-r1_x86_64.ipk"
@@ -219,15 +269,27 @@ def test_a_package_over_its_limit_is_not_made(small, tmp_path):
 
 def test_make_packs_within_the_limits_of_the_checkout():
     for what in ("ipk", "apk"):
-        planned = subprocess.run(["make", "-n", "-C", TOP, what, "TARGET=mipsel"], capture_output=True, text=True, check=True).stdout
-        assert f"package.py {what} --limits cross/limits --binary target/openwrt/mipsel_24kc/tollgated --arch \"mipsel_24kc\"" in planned
+        planned = subprocess.run(
+            ["make", "-n", "-C", TOP, what, "TARGET=mipsel"], capture_output=True, text=True, check=True
+        ).stdout
+        assert (
+            (
+                f'package.py {what} --limits cross/limits --binary target/openwrt/mipsel_24kc/tollgated --arch '
+                '"mipsel_24kc"'
+            )
+            in planned
+        )
     with open(os.path.join(TOP, "cross", "limits")) as file:
         assert any(line.split()[:2] == ["ipk", "all"] for line in file)
 
 
 def test_sister_architectures_get_the_same_binary_under_their_names(tmp_path):
-    for arch, sister, machine in (("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)), ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
-                                  ("mips_24kc", "mips_4kec", (1, 2, 8)), ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40))):
+    for arch, sister, machine in (
+        ("aarch64_cortex-a53", "aarch64_generic", (2, 1, 183)),
+        ("mipsel_24kc", "mipsel_74kc", (1, 1, 8)),
+        ("mips_24kc", "mips_4kec", (1, 2, 8)),
+        ("arm_cortex-a7_neon-vfpv4", "arm_cortex-a9", (1, 1, 40)),
+    ):
         (tmp_path / "program").write_bytes(elf(machine))
         packages = []
         for name in (arch, sister):
@@ -268,9 +330,15 @@ def test_an_apk_for_others_than_root_says_why_it_is_not_made(program, tmp_path):
 
 def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(ipk, apk_of):
     package, plain = apk.read(apk_of("1.0.0-rc.1")), opkg.read(ipk("1.0.0"))
-    assert {name: package["info"][name] for name in ("version", "arch", "depends")} == {"version": "1.0.0_rc1-r1", "arch": "x86_64", "depends": "nftables"}
+    assert {name: package["info"][name] for name in ("version", "arch", "depends")} == {
+        "version": "1.0.0_rc1-r1",
+        "arch": "x86_64",
+        "depends": "nftables",
+    }
     about = "lib/apk/packages/tollgated"
-    files = {path: file for path, file in package["files"].items() if not path.startswith(about) and file[1] is not None}
+    files = {
+        path: file for path, file in package["files"].items() if not path.startswith(about) and file[1] is not None
+    }
     assert files == {path: file for path, file in plain["files"].items() if file[1] is not None}
     assert package["files"]["etc/tollgate"] == (0o700, None)
     listed = package["files"][about + ".list"][1].decode().split()
@@ -295,7 +363,8 @@ def test_apk_installs_upgrades_with_a_restart_and_removes(lab, router, apk_of):
     package.install(apk_of("1.0.0-rc.1"))
     assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600 and os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert not os.path.exists(router.at("etc/uci-defaults/95-tollgated")), "it runs once"
-    assert "tollgated setup" in package.output and not router.read("tmp/reloads"), "nothing of fw4's has changed"
+    assert "tollgated setup" in package.output
+    assert router.read("tmp/reloads") == "reload_config\n", "nothing of fw4's has changed"
     router.write(CONFIG, SELLING, 0o600)
     router.run("/etc/init.d/tollgated", "start")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
@@ -327,7 +396,7 @@ def test_a_fresh_install_is_configured_and_sells_nothing(router, ipk):
     assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert router.run("tollgated", "check").out.endswith("can be used: 0 venues, 0 mints, not enabled, 0 warnings\n")
     assert not any(line.startswith("instance") for line in router.service())
-    assert not router.read("tmp/reloads"), "nothing of fw4's has changed"
+    assert router.read("tmp/reloads") == "reload_config\n", "the new file is noted; nothing of fw4's has changed"
     assert not router.read("tmp/procd/complaints")
 
 
@@ -356,7 +425,9 @@ INCLUDE = "usr/share/nftables.d/chain-pre/forward/30-tollgated.nft"
 
 
 def as_it_was(package: dict) -> dict:
-    """A package as of the time when a file made fw4 accept what is paid wherever it goes, and the service gave no rule."""
+    """A package as of the time when a file made fw4 accept what is paid wherever it goes, and the service gave no
+    rule.
+    """
     mode, script = package["files"]["etc/init.d/tollgated"]
     package["files"]["etc/init.d/tollgated"] = (mode, script.replace(b"\nservice_started()", b"\nnot_yet()"))
     parts = INCLUDE.split("/")
@@ -394,9 +465,14 @@ def test_an_old_include_goes_by_upgrade(lab, router, request, monkeypatch, manag
     assert not router.read("tmp/procd/complaints")
     reloads = router.read("tmp/reloads")
     package.install(make("1.0.1"))
-    assert router.read("tmp/reloads").count("\n") - reloads.count("\n") <= 2, "fw4 only for the ports, which closed and opened"
+    assert router.read("tmp/reloads").count("\n") - reloads.count("\n") <= 2, (
+        "fw4 only for the ports, which closed and opened"
+    )
     package.remove("tollgated")
-    assert not router.service("tollgated-paid") and "0x08000000" not in lab.router.run(["nft", "list", "table", "inet", "fw4"]).out
+    assert (
+        not router.service("tollgated-paid")
+        and "0x08000000" not in lab.router.run(["nft", "list", "table", "inet", "fw4"]).out
+    )
 
 
 def test_a_downgrade_wants_force_and_keeps_config_and_sessions(router, ipk):
@@ -409,7 +485,11 @@ def test_a_downgrade_wants_force_and_keeps_config_and_sessions(router, ipk):
     assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out, "nothing was stopped"
     package.install(ipk("1.0.0-rc.1"), downgrade=True)
     assert router.read(CONFIG) == SELLING
-    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the older daemon answers")
+    wait_for(
+        lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out,
+        20,
+        "the older daemon answers",
+    )
 
 
 def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says_so(lab, router, ipk):
@@ -431,12 +511,55 @@ def test_a_store_of_a_newer_version_stays_as_it_is_under_an_older_one_which_says
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the older daemon answers")
     state = router.run("tollgated", "status").out
     assert state.startswith("ready: no") and "STORE_TOO_NEW" in state and "install that one again" in state
-    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid_at"]).out, "who has paid stays online"
+    assert "02:00:00:00:00:77" in lab.router.run(["nft", "list", "set", "inet", "tollgate", "paid_at"]).out, (
+        "who has paid stays online"
+    )
     assert router.bytes("etc/tollgate/store.db") == before
     router.stop()
     version(str(now[0]))
     package.install(ipk("1.0.0"))
-    wait_for(lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out, 20, "the newer one goes on")
+    wait_for(
+        lambda: "02:00:00:00:00:77" in router.run("tollgated", "sessions", check=False).out,
+        20,
+        "the newer one goes on",
+    )
+
+
+def test_put_in_again_by_force_the_shop_goes_on(lab, router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    packages = ("network", "firewall", "dhcp", "wireless", "tollgate")
+    before = {name: router.run("uci", "export", name).out for name in packages}
+    package.install(ipk("1.0.0"), again=True)
+    assert {name: router.run("uci", "export", name).out for name in before} == before
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers again")
+    assert not router.read("tmp/procd/complaints")
+
+
+def test_removal_takes_the_network_back_while_others_have_something_uncommitted(router, ipk):
+    networks = {name: router.run("uci", "export", name).out for name in ("network", "firewall", "dhcp", "wireless")}
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda")
+    router.run("uci", "set", "network.lan.mtu=1400")
+    package.remove("tollgated")
+    assert router.run("uci", "changes").out == "network.lan.mtu='1400'\n"
+    router.run("uci", "revert", "network")
+    assert {name: router.run("uci", "export", name).out for name in networks} == networks
+
+
+def test_sysupgrade_closes_the_books_before_it_copies_them(router, ipk):
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    hooks = "sysupgrade_init_conffiles=add_uci_conffiles; . /lib/upgrade/tollgated.sh; echo $sysupgrade_init_conffiles"
+    router.sh(f"CONF_BACKUP=/tmp/backup.tgz; {hooks}; tollgated_close")
+    assert router.run("tollgated", "status", check=False).code == 0, "a backup leaves it alone"
+    assert router.sh(f"CONF_BACKUP=; {hooks}; tollgated_close").out.startswith("add_uci_conffiles tollgated_close\n")
+    assert router.run("tollgated", "status", check=False).code != 0
 
 
 def test_removal_leaves_nothing(lab, router, ipk):
@@ -454,7 +577,9 @@ def test_removal_of_a_selling_shop_takes_gate_and_network_back_and_keeps_money_a
     networks = {name: router.run("uci", "export", name).out for name in ("network", "firewall", "dhcp", "wireless")}
     package = Opkg(router)
     package.install(ipk("1.0.0"))
-    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda", "--name", "Kibanda")
+    router.run(
+        "tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Kibanda", "--name", "Kibanda"
+    )
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     wait_for(lambda: lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), 10, "the locks are up")
     assert router.run("tollgated", "gate", "release", check=False).code == 1, "not while the daemon runs"
@@ -467,7 +592,9 @@ def test_removal_of_a_selling_shop_takes_gate_and_network_back_and_keeps_money_a
         assert not lab.router.run(["ip", family, "rule", "show", "pref", "90"]).out.strip()
     assert {name: router.run("uci", "export", name).out for name in networks} == networks
     left = router.files() - before
-    assert left == {CONFIG} | {path for path in left if path.startswith("etc/tollgate/")}, "config and state are the operator's"
+    assert left == {CONFIG} | {path for path in left if path.startswith("etc/tollgate/")}, (
+        "config and state are the operator's"
+    )
     assert not os.path.exists(router.at("var/run/tollgate"))
     assert "mint.example.com" in router.read(CONFIG)
     assert not router.read("tmp/procd/complaints")

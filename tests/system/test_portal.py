@@ -1,5 +1,5 @@
-"""A guest's way through the portal, in a real browser on the guest's side of the real daemon: blocked, choosing, paying,
-online, over. How the pages look is in `test_portal_looks.py`."""
+"""A guest's way through the portal, in a real browser on the guest's side of the real daemon: blocked, choosing,
+paying, online, over. How the pages look is in `test_portal_looks.py`."""
 
 import contextlib
 import threading
@@ -142,7 +142,11 @@ def test_what_was_bought_is_what_is_left(lab, mint, make_daemon, phone):
     page.goto(PORTAL)
     mint.pay(buy(page, 240))
     is_in(page, "online")
-    more, shown, less = (daemon.ask("sessions")["data"][0]["remaining_seconds"], seconds_left(page), daemon.ask("sessions")["data"][0]["remaining_seconds"])
+    more, shown, less = (
+        daemon.ask("sessions")["data"][0]["remaining_seconds"],
+        seconds_left(page),
+        daemon.ask("sessions")["data"][0]["remaining_seconds"],
+    )
     assert less - 30 <= shown <= more + 30
     assert 240 * 60 - 60 <= shown <= 240 * 60
     first = seconds_left(page)
@@ -162,7 +166,9 @@ def test_the_invoice_counts_down_to_its_own_end(mint, make_daemon, phone):
     assert less - 30 <= shown <= more + 30
 
 
-def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(mint, fault_proxy, make_daemon, phone):
+def test_a_mint_that_does_not_hand_over_is_said_to_be_waited_for_and_the_guest_gets_online(
+    mint, fault_proxy, make_daemon, phone
+):
     make_daemon(fault_proxy.url)
     page = phone()
     page.goto(PORTAL)
@@ -394,7 +400,14 @@ def test_a_damaged_store_is_said_with_its_code_and_nothing_is_offered(mint, make
     assert page.locator("form").count() == 0
 
 
-@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 200, "body": "<h1>It works</h1>", "content_type": "text/html"}, {"cut_request": True}])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 503},
+        {"status": 200, "body": "<h1>It works</h1>", "content_type": "text/html"},
+        {"cut_request": True},
+    ],
+)
 def test_a_mint_that_gives_no_invoice_is_said_to_be_away(fault_proxy, make_daemon, phone, fault):
     daemon = make_daemon(fault_proxy.url)
     page = phone()
@@ -481,7 +494,9 @@ def test_a_mint_that_is_away_is_said_and_the_others_are_offered(lab, mint, make_
         other.misbehave("down")
         make_daemon(Mint(other.url, price=3), Mint(mint.url))
         page = phone()
-        wait_for(lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1)
+        wait_for(
+            lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1
+        )
         expect(page.locator(".notice")).to_have_text(f"{MINT4}:{other.port} does not answer right now.")
         expect(page.locator(".rate")).to_have_text("1 sat = 1 minute")
         assert page.locator(".mints").count() == 0
@@ -503,7 +518,9 @@ def test_with_every_mint_away_nothing_is_offered_until_one_is_back(fault_mint, m
     fault_mint.misbehave("down")
     make_daemon(fault_mint.url)
     page = phone()
-    wait_for(lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1)
+    wait_for(
+        lambda: page.goto(PORTAL) and page.locator(".notice").count(), 5, "the probe has found it away", every=0.1
+    )
     expect(page.locator(".notice")).to_contain_text("No mint answers right now")
     assert page.locator("form").count() == 0
     fault_mint.behave()

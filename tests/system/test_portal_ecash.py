@@ -1,5 +1,5 @@
-"""Paying with ecash on the portal, in a real browser and with tokens of a real mint: what is taken, what is refused and why, and
-what a guest sees while a mint makes it wait."""
+"""Paying with ecash on the portal, in a real browser and with tokens of a real mint: what is taken, what is refused
+and why, and what a guest sees while a mint makes it wait."""
 
 import base64
 import contextlib
@@ -75,7 +75,8 @@ def test_a_token_pays_and_its_ticket_goes_to_another_mac(lab, till, token, phone
     page = phone(script=script)
     paste(page, token(60))
     online(page)
-    # The form waits three seconds for a mint; where that is not enough, the page of the token becomes that of the session.
+    # The form waits three seconds for a mint; where that is not enough, the page of the token becomes that of the
+    # session.
     assert page.url == f"{PORTAL}/" or page.url.startswith(f"{PORTAL}/?token=")
     assert stranger.online() and allotment(stranger) == 3_600_000
     assert 3540 <= int(page.locator(".left").get_attribute("data-seconds")) <= 3600
@@ -122,28 +123,53 @@ def test_more_can_be_added_and_the_ticket_stays(till, token, phone, stranger):
 
 
 REFUSED = {
-    "spent": ("This ecash has been spent already. It cannot pay again.", "Ecash hii imeshatumika. Haiwezi kulipa tena."),
-    "foreign": ("This ecash is of another mint. Ecash taken here: {mint}.", "Ecash hii ni ya mint nyingine. Hapa hupokelewa ecash ya: {mint}."),
-    "too little": ("This ecash is worth too little: pay at least 2 sat.", "Ecash hii ni kidogo mno: lipa angalau 2 sat."),
-    "too much": ("That is more than can be bought at once: pay at most 100 sat.", "Hicho ni zaidi ya kinachouzwa kwa mara moja: lipa 100 sat au chini yake."),
+    "spent": (
+        "This ecash has been spent already. It cannot pay again.",
+        "Ecash hii imeshatumika. Haiwezi kulipa tena.",
+    ),
+    "foreign": (
+        "This ecash is of another mint. Ecash taken here: {mint}.",
+        "Ecash hii ni ya mint nyingine. Hapa hupokelewa ecash ya: {mint}.",
+    ),
+    "too little": (
+        "This ecash is worth too little: pay at least 2 sat.",
+        "Ecash hii ni kidogo mno: lipa angalau 2 sat.",
+    ),
+    "too much": (
+        "That is more than can be bought at once: pay at most 100 sat.",
+        "Hicho ni zaidi ya kinachouzwa kwa mara moja: lipa 100 sat au chini yake.",
+    ),
     "locked": ("This ecash is locked to somebody else.", "Ecash hii imefungwa kwa ajili ya mtu mwingine."),
-    "other unit": ("This ecash is not in sat, and only sat is taken here.", "Ecash hii si ya sat, na hapa hupokelewa sat pekee."),
+    "other unit": (
+        "This ecash is not in sat, and only sat is taken here.",
+        "Ecash hii si ya sat, na hapa hupokelewa sat pekee.",
+    ),
     "double": ("This ecash cannot be taken here.", "Ecash hii haiwezi kupokelewa hapa."),
-    "no token": ("This is not ecash, or a part of it is missing. Nothing was taken.", "Hii si ecash, au sehemu yake inakosekana. Hakuna kilichochukuliwa."),
+    "no token": (
+        "This is not ecash, or a part of it is missing. Nothing was taken.",
+        "Hii si ecash, au sehemu yake inakosekana. Hakuna kilichochukuliwa.",
+    ),
 }
 
 
 @pytest.mark.parametrize("language, script", [("en", True), ("sw", False)])
-def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(lab, mint, fault_proxy, till, purse, phone, stranger, language, script):
+def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(
+    lab, mint, fault_proxy, till, purse, phone, stranger, language, script
+):
     url, proofs = fault_proxy.url, purse(3)
     wallet = Wallet(lab.internet, mint.url)
     spent = token_v4(url, purse(4))
     wallet.receive(spent)
     lock = json.dumps(["P2PK", {"nonce": "ab", "data": "02" + "ab" * 32, "tags": []}])
     tokens = {
-        "spent": spent, "foreign": token_v4("https://mint.elsewhere.example", proofs), "too little": token_v4(url, purse(1)),
-        "too much": token_v4(url, purse(101)), "locked": token_v3(url, [proofs[0] | {"secret": lock}]), "other unit": token_v4(url, proofs, unit="usd"),
-        "double": token_v4(url, [proofs[0], proofs[0]]), "no token": "lnbc1nothing",
+        "spent": spent,
+        "foreign": token_v4("https://mint.elsewhere.example", proofs),
+        "too little": token_v4(url, purse(1)),
+        "too much": token_v4(url, purse(101)),
+        "locked": token_v3(url, [proofs[0] | {"secret": lock}]),
+        "other unit": token_v4(url, proofs, unit="usd"),
+        "double": token_v4(url, [proofs[0], proofs[0]]),
+        "no token": "lnbc1nothing",
     }
     page = phone(script=script, language=language)
     page.goto(f"{PORTAL}/?way=ecash")
@@ -160,12 +186,16 @@ def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(lab, min
     assert not stranger.online() and allotment(stranger) == -1
 
 
-def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(lab, mint, fault_proxy, till, token, phone, stranger):
+def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(
+    lab, mint, fault_proxy, till, token, phone, stranger
+):
     made = token(10)
     page = phone()
     fault_proxy.fault("/v1/swap", status=400, body='{"detail":"proofs are pending.","code":11002}')
     paste(page, made)
-    expect(page.locator(".notice")).to_have_text(f"It cannot be paid right now. Please try again in a minute. {GOOD['en']}")
+    expect(page.locator(".notice")).to_have_text(
+        f"It cannot be paid right now. Please try again in a minute. {GOOD['en']}"
+    )
     assert set(Wallet(lab.internet, mint.url).states(made)) == {"UNSPENT"}
     fault_proxy.clear()
     page.locator("button[type=submit]").click()
@@ -239,7 +269,12 @@ def test_a_wallet_on_the_phone_pays_the_request_of_the_page(fault_proxy, till, p
     page.goto(f"{PORTAL}/?way=ecash")
     link = page.locator("#wallet").get_attribute("href")
     request = cbor2.loads(base64.urlsafe_b64decode(link.removeprefix("cashu:creqA")))
-    assert request == {"u": "sat", "m": [fault_proxy.url], "d": "Kibanda Wi-Fi", "t": [{"t": "post", "a": f"{PORTAL}/"}]}
+    assert request == {
+        "u": "sat",
+        "m": [fault_proxy.url],
+        "d": "Kibanda Wi-Fi",
+        "t": [{"t": "post", "a": f"{PORTAL}/"}],
+    }
     payload = {"memo": None, "mint": request["m"][0], "unit": "sat", "proofs": purse(7)}
     answer = stranger.post(request["t"][0]["a"], payload)
     assert answer.status == 200, answer.text
@@ -249,7 +284,9 @@ def test_a_wallet_on_the_phone_pays_the_request_of_the_page(fault_proxy, till, p
     assert allotment(stranger) == 420_000
 
 
-def test_data_is_bought_with_ecash_and_the_rest_of_it_goes_to_another_mac(lab, mint, make_daemon, purse, phone, stranger):
+def test_data_is_bought_with_ecash_and_the_rest_of_it_goes_to_another_mac(
+    lab, mint, make_daemon, purse, phone, stranger
+):
     make_daemon(mint.url, venue={"metric": "bytes", "step_size": MB, "max_steps": 1000})
     page = phone()
     page.goto(f"{PORTAL}/?way=ecash")
@@ -275,7 +312,10 @@ def test_two_devices_with_one_address_are_told_so_whatever_they_do(lab, till, to
     wait_for(lambda: other_stranger.get(PORTAL, timeout=1).status == 200, 5, "it has been at the portal")
     lab.router.ip(f"neigh replace {stranger.ip} lladdr {stranger.mac} dev br-guest nud permanent")
     try:
-        said = "Another device uses the same network address as yours. Turn Wi-Fi off and on, then try again. Nothing was taken."
+        said = (
+            "Another device uses the same network address as yours. Turn Wi-Fi off and on, then try again. Nothing "
+            "was taken."
+        )
         page.locator("button.pay").click()
         expect(page.locator(".notice")).to_have_text(said)
         page.locator("#way-ecash").click()

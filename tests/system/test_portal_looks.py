@@ -85,7 +85,10 @@ def choose(scene: Scene) -> None:
 
 
 def choose_other(scene: Scene) -> None:
-    scene.open(Mint(scene.mint.url, price=2), venue={"name": "Mgahawa wa Bi. Mwanaisha Juma – Stendi Kuu", "step_size": 90_000})
+    scene.open(
+        Mint(scene.mint.url, price=2),
+        venue={"name": "Mgahawa wa Bi. Mwanaisha Juma – Stendi Kuu", "step_size": 90_000},
+    )
     scene.page.get_by_text("Other amount").click()
 
 
@@ -93,7 +96,9 @@ def choose_other(scene: Scene) -> None:
 def choose_mints(scene: Scene):
     with FaultMint(scene.lab.internet, MINT4) as dear:
         scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30), scene.away.url)
-        wait_for(lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away")
+        wait_for(
+            lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away"
+        )
         yield
 
 
@@ -105,7 +110,9 @@ def choose_again(scene: Scene) -> None:
 
 def no_mint(scene: Scene) -> None:
     scene.open(scene.away.url)
-    wait_for(lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away")
+    wait_for(
+        lambda: scene.page.goto(PORTAL) and scene.page.locator(".notice").count(), 5, "the probe has found it away"
+    )
 
 
 def pay(scene: Scene) -> None:
@@ -170,7 +177,9 @@ def ecash(scene: Scene) -> None:
 @contextlib.contextmanager
 def ecash_mints(scene: Scene):
     with FaultMint(scene.lab.internet, MINT4) as dear:
-        scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30)).command("grant", scene.guest.mac, "90m")
+        scene.open(Mint(scene.mint.url, price=1), Mint(dear.url, price=21, min_steps=30)).command(
+            "grant", scene.guest.mac, "90m"
+        )
         scene.page.goto(f"{PORTAL}/?way=ecash")
         yield
 
@@ -219,7 +228,12 @@ def expired(scene: Scene):
     with FaultMint(scene.lab.internet, MINT4, invoice_seconds=10) as short:
         scene.open(short.url)
         scene.pay()
-        wait_for(lambda: scene.page.reload() and scene.page.locator("main.choose .notice").count(), 20, "it has run out", every=0.3)
+        wait_for(
+            lambda: scene.page.reload() and scene.page.locator("main.choose .notice").count(),
+            20,
+            "it has run out",
+            every=0.3,
+        )
         yield
 
 
@@ -270,9 +284,33 @@ def unknown_device(scene: Scene):
 
 
 STATES = [
-    choose, choose_other, choose_mints, choose_again, no_mint, pay, pay_more, paid_waiting, online, online_data, own_ticket, ticket, ticket_refused,
-    ecash, ecash_mints, ecash_refused, receiving, receiving_unknown, online_days, online_free,
-    ended, expired, rate_limited, amount_refused, mint_unavailable, cannot_sell, unknown_device,
+    choose,
+    choose_other,
+    choose_mints,
+    choose_again,
+    no_mint,
+    pay,
+    pay_more,
+    paid_waiting,
+    online,
+    online_data,
+    own_ticket,
+    ticket,
+    ticket_refused,
+    ecash,
+    ecash_mints,
+    ecash_refused,
+    receiving,
+    receiving_unknown,
+    online_days,
+    online_free,
+    ended,
+    expired,
+    rate_limited,
+    amount_refused,
+    mint_unavailable,
+    cannot_sell,
+    unknown_device,
 ]
 
 
@@ -297,7 +335,9 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
                 if page.url.endswith(("/pay", "/ticket", "/ecash")):  # a refusal: the form again, in Swahili
                     break
                 speaks_swahili(page)
-            for opener in ("label[for=other]",) if state is choose_other else ("summary",) if state is online_days else ():
+            for opener in (
+                ("label[for=other]",) if state is choose_other else ("summary",) if state is online_days else ()
+            ):
                 if language == "sw":
                     page.locator(opener).click()
             for width in (320, 360):
@@ -382,7 +422,8 @@ def test_inline_script_and_foreign_content_are_refused(mint, make_daemon, phone,
     page.evaluate("""() => {
         window.refused = [];
         addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
-        for (const [tag, name, value] of [['script', 'textContent', 'window.intruder = 1'], ['img', 'src', 'http://198.51.100.80/x.png'],
+        for (const [tag, name, value] of [['script', 'textContent', 'window.intruder = 1'],
+            ['img', 'src', 'http://198.51.100.80/x.png'],
             ['iframe', 'src', 'http://198.51.100.80/'], ['style', 'textContent', 'body { display: none }']]) {
             const element = document.createElement(tag);
             element[name] = value;
@@ -395,7 +436,13 @@ def test_inline_script_and_foreign_content_are_refused(mint, make_daemon, phone,
     }""")
     page.wait_for_function("refused.length >= 5")
     assert page.evaluate("window.intruder") is None
-    assert set(page.evaluate("refused")) == {"script-src-elem", "script-src-attr", "img-src", "frame-src", "style-src-elem"}
+    assert set(page.evaluate("refused")) == {
+        "script-src-elem",
+        "script-src-attr",
+        "img-src",
+        "frame-src",
+        "style-src-elem",
+    }
     browser.problems(page).clear()
 
 

@@ -128,10 +128,16 @@ def test_a_page_under_a_foreign_name_shows_no_ticket_and_leads_to_the_own_addres
     def ask(path: str, host: str):
         return exchange(guest.connect(ROUTER4, 2121), "GET", path, host, {"Accept": "text/html"})
 
-    assert ticket.encode() in ask("/", f"{ROUTER4}:2121").body and ticket.encode() not in ask("/", "evil.example:2121").body
+    assert (
+        ticket.encode() in ask("/", f"{ROUTER4}:2121").body
+        and ticket.encode() not in ask("/", "evil.example:2121").body
+    )
     for path in ("/?way=kept", "/?way=ticket", f"/?ticket={ticket}"):
         answer = ask(path, "evil.example:2121")
-        assert (answer.status, answer.headers["location"]) == (302, f"{PORTAL}/?way={'kept' if 'kept' in path else 'ticket'}")
+        assert (answer.status, answer.headers["location"]) == (
+            302,
+            f"{PORTAL}/?way={'kept' if 'kept' in path else 'ticket'}",
+        )
         assert ticket.encode() not in answer.body
 
 
@@ -140,7 +146,14 @@ def test_a_form_of_a_foreign_page_moves_nothing(lab, mint, make_daemon, phone):
     guest = lab.guest.become_stranger()
     buy(phone(), mint)
     for origin in ("http://evil.example", "null"):
-        answer = exchange(guest.connect(ROUTER4, 2121), "POST", "/ticket", ROUTER4, {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"}, b"new=1")
+        answer = exchange(
+            guest.connect(ROUTER4, 2121),
+            "POST",
+            "/ticket",
+            ROUTER4,
+            {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"},
+            b"new=1",
+        )
         assert answer.status == 403
 
 

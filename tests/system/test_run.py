@@ -12,7 +12,13 @@ from lab.daemon import binary
 @pytest.mark.skipif(not os.path.exists(binary()), reason="no daemon is built")
 def test_tour_shows_a_guests_whole_way():
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run([sys.executable, "-m", "lab.run", "--once"], env=dict(os.environ, PYTHONPATH=tests), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.run", "--once"],
+        env=dict(os.environ, PYTHONPATH=tests),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     steps = ["blocked", "portal", "invoice", "paid", "online", "time over", "blocked"]
     lines = [line.strip() for line in done.stdout.splitlines()]

@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from lab.fake_clock import PATH as FAKETIME
 from lab.fake_clock import needs_faketime
 from lab.openwrt.root import CONFIG, SELLING
@@ -75,6 +77,23 @@ def test_undo_takes_back_what_setup_made_and_nothing_else(router):
     assert router.run("tollgated", "setup", "--undo", "--yes").out == "nothing to do\n"
 
 
+def test_undo_leaves_what_others_have_not_committed(router):
+    router.run(*SETUP)
+    router.run("uci", "set", "network.lan.mtu=1400")
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert "tollgate_guest" not in router.read("etc/config/network") and "1400" not in router.read("etc/config/network")
+    assert router.run("uci", "changes").out == "network.lan.mtu='1400'\n"
+
+
+def test_undo_lets_the_guests_of_a_network_that_was_there_before_go(lab, router):
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--network", "guest")
+    router.init("start")
+    wait_for(lambda: lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), 20, "the locks are up")
+    said = router.run("tollgated", "setup", "--undo", "--yes", check=False).out
+    assert "locked out" not in said
+    assert not lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip()
+
+
 def test_a_section_of_the_same_name_is_somebody_elses(router):
     router.run("uci", "set", "firewall.tollgate_guest=zone")
     router.run("uci", "commit", "firewall")
@@ -105,15 +124,16 @@ def test_setup_refuses_what_would_not_work_before_it_changes_anything(router):
 
 def test_setup_asks_and_does_nothing_without_a_yes(router):
     before, own = exports(router), router.read(CONFIG)
-    answers = "Kibanda\nhttps://mint.example.com\n2\ny\n\n-\n"
+    answers = "Kibanda\nhttps://mint.example.com\n\n2\n\ny\n\n-\n"
     assert "nothing was changed" in router.run("tollgated", "setup", input=answers + "n\n").out
     assert exports(router) == before and router.read(CONFIG) == own
     router.run("tollgated", "setup", input=answers + "y\n")
     assert router.run("uci", "get", "tollgate.tollgate_mint.price_per_step").out == "2\n"
+    assert router.run("uci", "get", "tollgate.tollgate_guest.pay_grace").out == "120\n"
 
 
 def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
-    answers = "\nmint.example.com\nhttps://mint.example.com\nfree\n2\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    answers = "\nmint.example.com\nhttps://mint.example.com\nt\nfree\n2\n60\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
     said = router.run("tollgated", "setup", input=answers).out
     assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
     assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
@@ -147,6 +167,44 @@ def test_a_forwarding_past_the_gate_is_found_with_the_command_that_removes_it(ro
     assert "bypass" not in findings(router)
 
 
+NO_DHCP = {
+    "switched off": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption ignore '1'\n",
+    "none": "config dnsmasq\n",
+    "odhcpd": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\nconfig odhcpd 'odhcpd'\n\toption maindhcp '1'\n",
+    "bound": "config dnsmasq\n\tlist interface 'lan'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n",
+    "one address": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption limit '1'\n",
+    "another router": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\tlist dhcp_option '3,192.168.77.9'\n",
+}
+
+
+@pytest.mark.parametrize("kind", NO_DHCP)
+def test_a_network_that_hands_out_no_addresses_is_found_with_the_command_that_mends_it(router, kind):
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    assert "dhcp" not in findings(router)
+    router.write("etc/config/dhcp", NO_DHCP[kind])
+    found = findings(router)["dhcp"]
+    assert found["level"] == "warning" and found["mend"].startswith("uci ")
+    router.sh(found["mend"].replace("reload_config", "true"))
+    assert "dhcp" not in findings(router)
+
+
+def test_a_zone_that_lets_guests_do_too_much_or_too_little_is_found(router):
+    router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
+    assert "input" not in findings(router)
+    router.run("uci", "set", "firewall.@zone[1].input=ACCEPT")
+    router.run("uci", "commit", "firewall")
+    found = findings(router)["input"]
+    assert "its SSH" in found["message"] and found["mend"].startswith("uci set firewall.@zone[1].input=REJECT;")
+    router.sh(found["mend"].replace("fw4 reload", "true"))
+    router.run("uci", "set", "firewall.@rule[0].enabled=off")
+    router.run("uci", "commit", "firewall")
+    for _ in range(2):
+        found = findings(router)["input"]
+        assert "guests stay without it" in found["message"]
+        router.sh(found["mend"].replace("fw4 reload", "true"))
+    assert "input" not in findings(router)
+
+
 def test_offload_missing_locks_and_missing_nft_are_found(lab, router):
     router.write(CONFIG, SELLING, 0o600)
     router.run("uci", "set", "firewall.@defaults[0].flow_offloading=1")
@@ -165,6 +223,7 @@ def test_a_device_without_address_zone_or_existence_is_found(lab, router):
     found = findings(router)
     lab.router.ip("link del br-none\n")
     assert found["address"]["level"] == "error" and found["zone"]["level"] == "warning"
+    assert "setup" not in found["zone"]["mend"] + found["address"]["mend"], "that would make another network"
 
 
 def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):

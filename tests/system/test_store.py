@@ -1,4 +1,6 @@
-"""What survives: a damaged, newer or missing store, a full disk, a wrong clock, a reboot - and what each costs the guests."""
+"""What survives: a damaged, newer or missing store, a full disk, a wrong clock, a reboot - and what each costs the
+guests.
+"""
 
 import json
 import os
@@ -119,7 +121,11 @@ def test_store_that_cannot_be_used_sells_nothing_says_why_and_is_kept(lab, make_
     assert code in daemon.log()
     assert len(fault_mint.quotes) == quotes
     daemon.stop()
-    assert {name: data for name, data in contents(daemon.state_dir).items() if name in before or name.endswith(".key") or name == "store.db"} == before
+    assert {
+        name: data
+        for name, data in contents(daemon.state_dir).items()
+        if name in before or name.endswith(".key") or name == "store.db"
+    } == before
 
 
 def test_daemon_with_a_key_that_cannot_be_read_does_not_begin_again_and_again(lab, make_daemon):
@@ -179,7 +185,10 @@ def test_damaged_store_is_copied_aside_once(lab, make_daemon):
         daemon.start().stop()
     copies = [name for name in os.listdir(daemon.state_dir) if name.startswith("corrupt-")]
     assert len(copies) == 1
-    with open(os.path.join(daemon.state_dir, copies[0], "store.db"), "rb") as copy, open(os.path.join(daemon.state_dir, "store.db"), "rb") as kept:
+    with (
+        open(os.path.join(daemon.state_dir, copies[0], "store.db"), "rb") as copy,
+        open(os.path.join(daemon.state_dir, "store.db"), "rb") as kept,
+    ):
         assert copy.read() == kept.read()
 
 
@@ -221,7 +230,17 @@ def small_disk(lab, make_daemon, fault_mint):
     filler = os.path.join(daemon.state_dir, "filler")
 
     def fill():
-        lab.router.run(["sh", "-c", f"dd if=/dev/zero of={filler} bs=1k 2>/dev/null; dd if=/dev/zero bs=512 count=99 2>/dev/null >>{filler}; true"], check=False)
+        lab.router.run(
+            [
+                "sh",
+                "-c",
+                (
+                    f"dd if=/dev/zero of={filler} bs=1k 2>/dev/null; dd if=/dev/zero bs=512 count=99 2>/dev/null "
+                    f">>{filler}; true"
+                ),
+            ],
+            check=False,
+        )
 
     def free():
         lab.router.run(["rm", "-f", filler])
@@ -284,7 +303,14 @@ def test_shop_that_was_closed_for_want_of_room_makes_some_by_itself(lab, small_d
     daemon.start()
     daemon.command("grant", lab.guest.mac, "1h")
     daemon.stop()
-    units = {"parts": "unit", "grants": "unit", "wallet_ops": "unit", "cards": "unit", "card_taps": "unit", "sessions": "value_unit"}
+    units = {
+        "parts": "unit",
+        "grants": "unit",
+        "wallet_ops": "unit",
+        "cards": "unit",
+        "card_taps": "unit",
+        "sessions": "value_unit",
+    }
     older = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in units.items()]
     sold = f"""WITH RECURSIVE sale (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM sale WHERE number < 4000)
         INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall)
@@ -299,7 +325,9 @@ def test_shop_that_was_closed_for_want_of_room_makes_some_by_itself(lab, small_d
     lab.router.run([sys.executable, "-c", some, os.path.join(daemon.state_dir, "filler")])
     wait_for(lambda: store_state(daemon) == "ok", 30)
     wait_for(lambda: post_request(lab.guest, fault_mint.url, 5, apply=True).status == 201, 5)
-    assert rows(daemon, "SELECT COUNT(*) AS old, MAX(unit) AS unit FROM grants WHERE reference LIKE 'sold %'") == [{"old": 0, "unit": None}]
+    assert rows(daemon, "SELECT COUNT(*) AS old, MAX(unit) AS unit FROM grants WHERE reference LIKE 'sold %'") == [
+        {"old": 0, "unit": None}
+    ]
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["with-room", "short-of-room"])
@@ -309,16 +337,31 @@ def test_old_records_go_before_the_shop_closes_for_want_of_room(lab, small_disk,
     daemon.command("grant", lab.guest.mac, "1h")
     daemon.stop()
     day, ages = 86_400_000, (1, 8, 31, 91)
-    sold = [f"INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall) VALUES ('sold {age}', 1, '{lab.guest.mac}', 'guest', 5, 'milliseconds', 1, {(100 - age) * day}, 1)" for age in ages]
+    sold = [
+        (
+            "INSERT INTO grants (reference, account, mac, venue, amount, metric, allotment, granted_ms, wall) VALUES "
+            f"('sold {age}', 1, '{lab.guest.mac}', 'guest', 5, 'milliseconds', 1, {(100 - age) * day}, 1)"
+        )
+        for age in ages
+    ]
     edits = [f"UPDATE moment SET service_ms = {100 * day}", *sold]
     lab.router.run([sys.executable, "-c", EDIT, os.path.join(daemon.state_dir, "store.db"), *edits])
     if short:
         filler = os.path.join(daemon.state_dir, "filler")
         left = "$(df -k . | tail -1 | awk '{print $4}')"
-        lab.router.run(["sh", "-c", f"cd {daemon.state_dir} && dd if=/dev/zero of={filler} bs=1k count=$(({left} - 1300)) 2>/dev/null"])
+        lab.router.run(
+            [
+                "sh",
+                "-c",
+                f"cd {daemon.state_dir} && dd if=/dev/zero of={filler} bs=1k count=$(({left} - 1300)) 2>/dev/null",
+            ]
+        )
     daemon.start()
     kept = ["sold 1"] if short else ["sold 1", "sold 31", "sold 8"]
-    known = lambda: [row["reference"] for row in rows(daemon, "SELECT reference FROM grants WHERE reference LIKE 'sold %' ORDER BY reference")]
+    known = lambda: [
+        row["reference"]
+        for row in rows(daemon, "SELECT reference FROM grants WHERE reference LIKE 'sold %' ORDER BY reference")
+    ]
     wait_for(lambda: known() == kept, 20, "what is too old goes at the start")
     assert daemon.status()["data"]["ready"] is True
     assert post_request(lab.guests[1], fault_mint.url, 5, apply=True).status == 201
@@ -344,7 +387,11 @@ def test_copy_of_the_store_shows_no_token(lab, make_daemon, fault_mint):
     fault_mint.behave()
     daemon.start()
     assert told()["tokens"] == waiting
-    wait_for(lambda: rows(daemon, "SELECT COUNT(*) AS open FROM wallet_ops WHERE state = 'open'")[0]["open"] == 0, 30, "it is received after all")
+    wait_for(
+        lambda: rows(daemon, "SELECT COUNT(*) AS open FROM wallet_ops WHERE state = 'open'")[0]["open"] == 0,
+        30,
+        "it is received after all",
+    )
 
 
 # Time

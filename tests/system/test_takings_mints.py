@@ -1,4 +1,5 @@
-"""Ecash at the front door of a router whose mints are in trouble: each token becomes access once, or stays its guest's.
+"""Ecash at the front door of a router whose mints are in trouble: each token becomes access once, or stays its
+guest's.
 
 After each test the books must close (see `lab.purse`): guest value + takings + fees = minted.
 """
@@ -51,7 +52,9 @@ def test_mints_that_fail_twenty_times_give_access_in_the_end(lab, crowd, make_da
         tokens = {fault: sales[fault].token(21) for fault in faults}
         for fault, mint in mints.items():
             mint.misbehave(fault, times=20)
-        assert at_once(lambda fault: sales[fault].buy(guests[fault], tokens[fault], 90, 0.7), faults) == [21] * len(faults)
+        assert at_once(lambda fault: sales[fault].buy(guests[fault], tokens[fault], 90, 0.7), faults) == [21] * len(
+            faults
+        )
         for fault in faults:
             assert not mints[fault].faults, "it has failed twenty times"
             assert sales[fault].check() == 21
@@ -64,7 +67,9 @@ def test_mints_that_are_silent_for_half_a_minute_cost_nobody_anything(lab, mint,
         proxies = [stack.enter_context(FaultProxy(lab.internet, MINT4, upstream=mint.url)) for _ in stalls]
         silent = stack.enter_context(FaultMint(lab.internet, MINT4))
         daemon = make_daemon(*[proxy.url for proxy in proxies], silent.url)
-        sales = [Customers(lab, mint, daemon, STEP, proxy.url) for proxy in proxies] + [Customers(lab, silent, daemon, STEP)]
+        sales = [Customers(lab, mint, daemon, STEP, proxy.url) for proxy in proxies] + [
+            Customers(lab, silent, daemon, STEP)
+        ]
         tokens = [one.token(21) for one in sales]
         for proxy, stall in zip(proxies, stalls):
             proxy.fault("/v1/swap", times=1, **stall)
@@ -91,7 +96,11 @@ def test_mints_that_are_silent_for_half_a_minute_cost_nobody_anything(lab, mint,
             sales[number].online(crowd[number], 21)
         for number in range(4):
             assert sales[number].buy(crowd[number], tokens[number]) == 21
-        wait_for(lambda: all(any("swap" in seen.path and seen.status for seen in proxy.seen) for proxy in proxies[1:]), 30, "what was late has come")
+        wait_for(
+            lambda: all(any("swap" in seen.path and seen.status for seen in proxy.seen) for proxy in proxies[1:]),
+            30,
+            "what was late has come",
+        )
         for one in sales:
             assert one.check() == 21
 
@@ -105,11 +114,15 @@ def test_swap_whose_answer_is_lost_is_access_without_another_post(real_sales, fa
     answer = real_sales.post(stranger, token)
     assert answer.status in (200, 503), answer.text
     real_sales.online(stranger, 21)
-    assert real_sales.buy(stranger, token) == 21 and fault_proxy.count("/v1/swap") == 2, "it was sent again once, at once"
+    assert real_sales.buy(stranger, token) == 21 and fault_proxy.count("/v1/swap") == 2, (
+        "it was sent again once, at once"
+    )
     assert real_sales.check() == 21
 
 
-def test_mint_that_restarts_between_swap_and_answer_gives_access_when_it_is_back(real_sales, mint, fault_proxy, stranger):
+def test_mint_that_restarts_between_swap_and_answer_gives_access_when_it_is_back(
+    real_sales, mint, fault_proxy, stranger
+):
     assert real_sales.buy(stranger, real_sales.token(1)) == 1
     token = real_sales.token(21)
     fault_proxy.fault("/v1/swap", cut_answer=True, times=1)

@@ -72,7 +72,9 @@ def test_new_tickets_are_limited(shop, stranger):
 # Going on under another MAC
 
 
-@pytest.mark.parametrize("write", [str, str.upper, lambda ticket: ticket.replace("-", ""), lambda ticket: f" {ticket.replace('-', ' ')}\n"])
+@pytest.mark.parametrize(
+    "write", [str, str.upper, lambda ticket: ticket.replace("-", ""), lambda ticket: f" {ticket.replace('-', ' ')}\n"]
+)
 def test_a_changed_mac_goes_on_with_the_rest(shop, stranger, write):
     ticket = buy(shop, stranger)["ticket"]
     assert stranger.online() and stranger.online(six=True)
@@ -143,7 +145,9 @@ def test_guessing_is_limited_per_mac(shop, stranger, other_stranger):
     assert show(other_stranger, WRONG).status == 403
 
 
-@pytest.mark.parametrize("body", ["", "[]", "null", '{"ticket":5}', '{"ticket":["x"]}', '{"ticket":{}}', "ticket=x", "\xff", "{" * 9000])
+@pytest.mark.parametrize(
+    "body", ["", "[]", "null", '{"ticket":5}', '{"ticket":["x"]}', '{"ticket":{}}', "ticket=x", "\xff", "{" * 9000]
+)
 def test_what_is_no_message_is_refused(shop, stranger, body):
     answer = stranger.post(f"{PORTAL}/ticket", body.encode("latin-1"))
     assert (answer.status, answer.json()["code"]) == (400, "invalid_message")
@@ -166,10 +170,15 @@ def test_tickets_are_not_logged(shop, stranger):
 # Whose page asks
 
 
-@pytest.mark.parametrize("headers", [
-    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://evil.example:2121", "Host": "evil.example:2121"},
-    {"Sec-Fetch-Site": "cross-site"},
-])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example:2121", "Host": "evil.example:2121"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
 def test_pages_of_others_get_no_ticket_and_move_nothing(shop, stranger, headers):
     ticket = buy(shop, stranger)["ticket"]
     for body in ({}, {"ticket": ticket}):
@@ -184,7 +193,9 @@ def test_pages_of_the_router_may_show_a_ticket(shop, stranger):
         assert show(stranger, ticket, Origin=origin).status == 200
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
 def test_pages_of_others_ask_for_no_invoice(shop, stranger, headers):
     asked = shop.invoices_asked()
     answer = exchange(stranger.connect(ROUTER4, 2121), "POST", "/pay", ROUTER4, headers, b"steps=5")
@@ -215,9 +226,20 @@ def test_a_page_whose_name_was_turned_to_the_router_hears_only_of_what_it_knows(
         assert page.receive_json()["type"] == "tokens_ready", "who knows the request id is the guest"
 
 
-@pytest.mark.parametrize("host, has_origin", [("evil.example:2121", True), ("evil.example:2121", False), (f"{ROUTER4}.evil.example", False), ("192.168.77.250:2121", False), ("HOSTNAME.lan:2121", True)])
+@pytest.mark.parametrize(
+    "host, has_origin",
+    [
+        ("evil.example:2121", True),
+        ("evil.example:2121", False),
+        (f"{ROUTER4}.evil.example", False),
+        ("192.168.77.250:2121", False),
+        ("HOSTNAME.lan:2121", True),
+    ],
+)
 def test_a_page_under_a_foreign_name_gets_no_ticket_in_any_answer(shop, stranger, host, has_origin):
-    """DNS rebinding again, also by a name of the router that is easily guessed: it may have led elsewhere a moment ago."""
+    """DNS rebinding again, also by a name of the router that is easily guessed: it may have led elsewhere a moment
+    ago.
+    """
     host = host.replace("HOSTNAME", shop.lab.router.run(["hostname"]).out.strip())
     headers = {"Host": host} | ({"Origin": f"http://{host}"} if has_origin else {})
     heard = []
@@ -251,7 +273,9 @@ def test_a_page_under_a_foreign_name_gets_no_ticket_in_any_answer(shop, stranger
     ask("POST", "/ticket", b"new=1", **{"Content-Type": "application/x-www-form-urlencoded"})
     assert [path for path, _, text in heard if ticket in text] == []
     assert [status for path, status, _ in heard if path == "/ticket"] == [403, 403]
-    assert read_request(stranger, ready["request_id"]).json()["ticket"] == ticket, "under the router's address it is the guest's"
+    assert read_request(stranger, ready["request_id"]).json()["ticket"] == ticket, (
+        "under the router's address it is the guest's"
+    )
     assert ticket in stranger.get(PORTAL + "/", headers={"Accept": "text/html"}).text
 
 
@@ -304,7 +328,11 @@ def test_who_has_bought_tokens_only_can_ask_for_a_ticket_too(shop, stranger, oth
 
 def test_a_wrong_ticket_on_a_socket_is_an_error_and_the_socket_lives(shop, stranger):
     with MintProxy(stranger) as proxy:
-        for message, code in [({"type": "auth"}, "invalid_message"), ({"type": "auth", "ticket": 5}, "invalid_message"), ({"type": "auth", "ticket": WRONG}, "invalid_ticket")]:
+        for message, code in [
+            ({"type": "auth"}, "invalid_message"),
+            ({"type": "auth", "ticket": 5}, "invalid_message"),
+            ({"type": "auth", "ticket": WRONG}, "invalid_ticket"),
+        ]:
             proxy.send(message)
             assert proxy.receive()["code"] == code
         assert proxy.request(shop.mint.url, 5)["type"] == "invoice_ready"
@@ -320,12 +348,18 @@ def test_of_fifty_devices_with_one_ticket_exactly_one_gets_in(shop, stranger, ot
     crowd.sysctl(net__ipv4__conf__all__arp_ignore=1, net__ipv4__conf__all__arp_announce=2)
     devices = [f"many{number}" for number in range(50)]
     try:
-        crowd.ip_script(*(
-            line for number, device in enumerate(devices) for line in (
-                f"link add link eth0 name {device} address 02:00:03:00:00:{number:02x} type macvlan mode bridge", f"link set {device} up",
-                f"addr add 192.168.77.{200 + number}/24 dev {device} noprefixroute", f"route add {ROUTER4}/32 dev {device} metric {100 + number} src 192.168.77.{200 + number}",
+        crowd.ip_script(
+            *(
+                line
+                for number, device in enumerate(devices)
+                for line in (
+                    f"link add link eth0 name {device} address 02:00:03:00:00:{number:02x} type macvlan mode bridge",
+                    f"link set {device} up",
+                    f"addr add 192.168.77.{200 + number}/24 dev {device} noprefixroute",
+                    f"route add {ROUTER4}/32 dev {device} metric {100 + number} src 192.168.77.{200 + number}",
+                )
             )
-        ))
+        )
         forget_packets(shop.lab)
 
         def try_it(number: int) -> int:
@@ -345,4 +379,6 @@ def test_of_fifty_devices_with_one_ticket_exactly_one_gets_in(shop, stranger, ot
     winner = f"02:00:03:00:00:{outcomes.index(200):02x}"
     many = {mac for mac in shop.daemon.paid_macs() if mac.startswith("02:00:03:")}
     assert many == {winner} and stranger.mac not in shop.daemon.paid_macs()
-    assert [session["mac"] for session in shop.daemon.ask("sessions")["data"] if session["mac"].startswith("02:00:03:")] == [winner]
+    assert [
+        session["mac"] for session in shop.daemon.ask("sessions")["data"] if session["mac"].startswith("02:00:03:")
+    ] == [winner]

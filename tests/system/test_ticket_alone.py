@@ -33,7 +33,8 @@ def test_a_ticket_is_asked_for_from_the_first_payment_on(strict, stranger):
     for url in (MINT_PROXY, MINT_PROXY_ALIAS):
         with MintProxy(stranger, url) as proxy:
             for message in (
-                {"type": "status", "request_id": tokens["request_id"]}, {"type": "ack", "request_id": tokens["request_id"]},
+                {"type": "status", "request_id": tokens["request_id"]},
+                {"type": "ack", "request_id": tokens["request_id"]},
                 {"type": "mint_request", "mint_url": strict.mint.url, "amount": 5},
             ):
                 proxy.send(message)
@@ -57,7 +58,10 @@ def test_the_rest_fallback_asks_for_the_ticket_as_well(strict, stranger, other_s
     bearer = {"Authorization": f"Bearer {ticket}"}
     wait_for(lambda: stranger.get(url, headers=bearer).json()["type"] == "session_granted", 5)
     assert stranger.get(url, headers={"Authorization": f"Bearer {WRONG}"}).status == 403
-    assert stranger.post(f"{PORTAL}/mint-requests", {"mint_url": strict.mint.url, "amount": 5}, headers=bearer).status == 201
+    assert (
+        stranger.post(f"{PORTAL}/mint-requests", {"mint_url": strict.mint.url, "amount": 5}, headers=bearer).status
+        == 201
+    )
     assert post_request(other_stranger, strict.mint.url, 5).status == 201, "who has not paid has no ticket"
 
 

@@ -1,4 +1,6 @@
-"""TollGate v1 to the letter: what existing clients ask, bodies, headers, codes and sentences, with real ecash of a real mint."""
+"""TollGate v1 to the letter: what existing clients ask, bodies, headers, codes and sentences, with real ecash of a
+real mint.
+"""
 
 import json
 import os
@@ -10,7 +12,7 @@ import pytest
 
 from lab.daemon import Daemon, Mint
 from lab.guest import ROUTER4, ROUTER6
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.tollgate_client import (
     PORTAL_ORIGIN, TOLLGATE, PortalSite, check_event, sign_event, tag_of, tags_of, token_v3, token_v4,
 )
@@ -25,7 +27,9 @@ REFUSED_INVOICE = {"status": 0, "quote": "", "mint_url": "", "amount": 0, "state
 @pytest.fixture(scope="module")
 def gate(lab, mint):
     """One daemon for the module: a step costs a sat at the real mint, which takes no fees."""
-    with Daemon(lab, [Mint(mint.url, price=1, min_steps=0)], venue={"step_size": STEP, "max_steps": 1000}, name="tollgate") as daemon:
+    with Daemon(
+        lab, [Mint(mint.url, price=1, min_steps=0)], venue={"step_size": STEP, "max_steps": 1000}, name="tollgate"
+    ) as daemon:
         yield daemon
     lab.clean_router()
 
@@ -53,7 +57,12 @@ def token(mint, purse):
 
 
 def pay(guest, body, timeout: float = 60, **headers):
-    return guest.post(TOLLGATE + "/", body.encode() if isinstance(body, str) else body, headers={name.replace("_", "-"): value for name, value in headers.items()}, timeout=timeout)
+    return guest.post(
+        TOLLGATE + "/",
+        body.encode() if isinstance(body, str) else body,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        timeout=timeout,
+    )
 
 
 def assert_session(answer, guest, allotment: int) -> dict:
@@ -94,7 +103,11 @@ def test_offer_is_an_event_with_every_mint_in_six_strings(gate, stranger, mint):
     event = check_event(answer.json())
     assert (event["kind"], event["content"]) == (10021, "")
     assert event["tags"] == [
-        ["metric", "milliseconds"], ["step_size", str(STEP)], ["tips", "1", "2"], ["price_per_step", "cashu", "1", "sat", mint.url, "1"]]
+        ["metric", "milliseconds"],
+        ["step_size", str(STEP)],
+        ["tips", "1", "2"],
+        ["price_per_step", "cashu", "1", "sat", mint.url, "1"],
+    ]
 
 
 def test_key_is_kept_over_restarts_and_is_its_owners_alone(gate, stranger):
@@ -107,7 +120,10 @@ def test_key_is_kept_over_restarts_and_is_its_owners_alone(gate, stranger):
     assert os.stat(os.path.join(gate.state_dir, "identity.key")).st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("path", ["/", "/pay", "/pay-here", "/index.php?x=1", "/a/b/c", "/portal", "/balance.html", "//", "/%2e%2e/etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/pay", "/pay-here", "/index.php?x=1", "/a/b/c", "/portal", "/balance.html", "//", "/%2e%2e/etc/passwd"],
+)
 def test_programs_get_the_offer_on_paths_that_are_nobodys(gate, stranger, path):
     for method in ("GET", "PUT", "DELETE"):
         answer = stranger.request(method, TOLLGATE + path, headers={"Accept": "*/*"})
@@ -132,7 +148,11 @@ def test_browsers_see_the_portal_at_the_root(gate, stranger):
 
 @pytest.mark.parametrize("path", ["/mint-requests/x/y", "/admin", "/health/live", "/mint-proxy/x"])
 def test_mistakes_in_our_own_paths_are_404_for_everybody(gate, stranger, path):
-    assert stranger.get(TOLLGATE + path).status == stranger.get(TOLLGATE + path, headers={"Accept": "text/html"}).status == 404
+    assert (
+        stranger.get(TOLLGATE + path).status
+        == stranger.get(TOLLGATE + path, headers={"Accept": "text/html"}).status
+        == 404
+    )
 
 
 # Who am I, what have I got
@@ -178,7 +198,10 @@ def test_seed_is_revealed_to_nobody(gate, stranger, path):
 # POST /
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "text/plain;charset=UTF-8", "application/json", "application/x-www-form-urlencoded", "x"])
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "text/plain", "text/plain;charset=UTF-8", "application/json", "application/x-www-form-urlencoded", "x"],
+)
 def test_a_raw_token_is_taken_with_any_content_type(gate, stranger, token, content_type):
     headers = {"Content_Type": content_type} if content_type else {}
     assert_session(pay(stranger, token(3), **headers), stranger, 3 * STEP)
@@ -188,7 +211,9 @@ def test_a_raw_token_is_taken_with_any_content_type(gate, stranger, token, conte
 def test_tokens_of_both_versions_and_as_links_are_taken(gate, stranger, mint, purse):
     assert_session(pay(stranger, token_v3(mint.url, purse(5)) + "\n"), stranger, 5 * STEP)
     assert_session(pay(stranger, token_v4(mint.url, purse(2))), stranger, 7 * STEP)
-    assert_session(pay(stranger, "cashu:" + token_v3(mint.url + "/", purse(1), memo="x").rstrip("=")), stranger, 8 * STEP)
+    assert_session(
+        pay(stranger, "cashu:" + token_v3(mint.url + "/", purse(1), memo="x").rstrip("=")), stranger, 8 * STEP
+    )
 
 
 def test_wallets_of_others_make_tokens_that_are_taken(gate, stranger, mint, purse):
@@ -224,7 +249,12 @@ def test_a_session_shows_everywhere(gate, stranger, token):
     assert allotment == str(4 * STEP) and 0 <= int(used) <= 1000 * (time.monotonic() - started)
     balance = stranger.get(TOLLGATE + "/balance").json()
     assert balance.keys() == NOTHING.keys() | {"metric", "start_time"}
-    assert (balance["status"], balance["session_active"], balance["metric"], balance["allotment"]) == (1, True, "milliseconds", 4 * STEP)
+    assert (balance["status"], balance["session_active"], balance["metric"], balance["allotment"]) == (
+        1,
+        True,
+        "milliseconds",
+        4 * STEP,
+    )
     assert balance["usage"] + balance["remaining"] == balance["allotment"]
     assert abs(balance["start_time"] - time.time()) < 60
     state = stranger.get(TOLLGATE + "/session-state").json()
@@ -279,20 +309,39 @@ def test_one_token_of_two_guests_at_once_lets_one_in(gate, stranger, other_stran
 # What is refused, and is still the guest's
 
 
-@pytest.mark.parametrize("body", [b"", b"   ", b"hello", b"cashuA", b"cashuB!!!!", b"cashuBoWFt", b'{"kind":1}', b"[]", b"\xff\xfe", b"cashuAeyJ0b2tlbiI6W119", b"{" * 5000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"hello",
+        b"cashuA",
+        b"cashuB!!!!",
+        b"cashuBoWFt",
+        b'{"kind":1}',
+        b"[]",
+        b"\xff\xfe",
+        b"cashuAeyJ0b2tlbiI6W119",
+        b"{" * 5000,
+    ],
+)
 def test_what_is_no_token_is_400(gate, stranger, body):
     assert_notice(pay(stranger, body), 400, "payment-error-invalid-token")
 
 
 @pytest.mark.parametrize("tags", [[], [["p", "x"]], [["payment"]], [["payment", ""]]])
 def test_an_event_without_payment_is_400(gate, stranger, tags):
-    assert_notice(stranger.post(TOLLGATE + "/", sign_event(21000, tags)), 400, "invalid-event", "No payment tag found in event")
+    assert_notice(
+        stranger.post(TOLLGATE + "/", sign_event(21000, tags)), 400, "invalid-event", "No payment tag found in event"
+    )
 
 
 def test_a_spent_token_is_402(gate, stranger, lab, mint, purse):
     proofs = purse(4)
     Wallet(lab.internet, mint.url).receive(proofs)
-    event = assert_notice(pay(stranger, token_v4(mint.url, proofs)), 402, "payment-error-token-spent", "Token has already been spent")
+    event = assert_notice(
+        pay(stranger, token_v4(mint.url, proofs)), 402, "payment-error-token-spent", "Token has already been spent"
+    )
     assert event["tags"][:3] == [["level", "error"], ["code", "payment-error-token-spent"], ["p", stranger.mac]]
     assert usage(stranger) == "-1/-1"
 
@@ -312,17 +361,28 @@ def test_other_units_locks_forgeries_and_doubles_are_402_and_untouched(gate, str
     proofs = purse(3)
     locked = json.dumps(["P2PK", {"nonce": "ab", "data": "02" + "ab" * 32, "tags": []}])
     for text in [
-        token_v4(mint.url, proofs, unit="usd"), token_v4(mint.url, [proofs[0] | {"secret": locked}]), token_v4(mint.url, [proofs[0], proofs[0]]),
-        token_v4(mint.url, [proofs[0] | {"amount": 3}]), token_v4(mint.url, [proofs[0] | {"id": "00" + "77" * 7}]), token_v4(mint.url, [proofs[0] | {"C": proofs[1]["C"]}]),
+        token_v4(mint.url, proofs, unit="usd"),
+        token_v4(mint.url, [proofs[0] | {"secret": locked}]),
+        token_v4(mint.url, [proofs[0], proofs[0]]),
+        token_v4(mint.url, [proofs[0] | {"amount": 3}]),
+        token_v4(mint.url, [proofs[0] | {"id": "00" + "77" * 7}]),
+        token_v4(mint.url, [proofs[0] | {"C": proofs[1]["C"]}]),
     ]:
         answer = pay(stranger, text)
         assert answer.status == 402, answer.text
-        assert tag_of(check_event(answer.json()), "code") in ("payment-processing-failed", "payment-error-invalid-token")
+        assert tag_of(check_event(answer.json()), "code") in (
+            "payment-processing-failed",
+            "payment-error-invalid-token",
+        )
     assert Wallet(lab.internet, mint.url).receive(proofs) == 3
 
 
 def test_a_token_of_two_mints_is_402(gate, stranger, mint, purse):
-    text = token_v3(mint.url, purse(1), token=[{"mint": mint.url, "proofs": purse(1)}, {"mint": "https://other.example", "proofs": purse(2)}])
+    text = token_v3(
+        mint.url,
+        purse(1),
+        token=[{"mint": mint.url, "proofs": purse(1)}, {"mint": "https://other.example", "proofs": purse(2)}],
+    )
     assert_notice(pay(stranger, text), 402, "payment-processing-failed")
 
 
@@ -370,45 +430,90 @@ def test_refused_tokens_are_limited_sooner(gate, stranger, lab, mint, purse):
 # CORS
 
 
-ROUTES = [("GET", "/"), ("POST", "/"), ("GET", "/whoami"), ("GET", "/usage"), ("GET", "/balance"), ("POST", "/balance"), ("GET", "/session-state"), ("GET", "/identity"),
-          ("GET", "/ln-invoice"), ("POST", "/ln-invoice"), ("PUT", "/ln-invoice"), ("GET", "/nowhere"), ("POST", "/nowhere")]
+ROUTES = [
+    ("GET", "/"),
+    ("POST", "/"),
+    ("GET", "/whoami"),
+    ("GET", "/usage"),
+    ("GET", "/balance"),
+    ("POST", "/balance"),
+    ("GET", "/session-state"),
+    ("GET", "/identity"),
+    ("GET", "/ln-invoice"),
+    ("POST", "/ln-invoice"),
+    ("PUT", "/ln-invoice"),
+    ("GET", "/nowhere"),
+    ("POST", "/nowhere"),
+]
 
 
 @pytest.mark.parametrize("method, path", ROUTES)
 def test_pages_of_private_hosts_may_read_every_answer(gate, stranger, method, path):
-    for origin in (PORTAL_ORIGIN, "http://127.0.0.1:5173", "https://10.1.2.3", f"http://[{ROUTER6}]:2051", "http://localhost:3000"):
-        answer = stranger.request(method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": origin})
+    for origin in (
+        PORTAL_ORIGIN,
+        "http://127.0.0.1:5173",
+        "https://10.1.2.3",
+        f"http://[{ROUTER6}]:2051",
+        "http://localhost:3000",
+    ):
+        answer = stranger.request(
+            method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": origin}
+        )
         assert (answer.headers["access-control-allow-origin"], answer.headers["vary"]) == (origin, "Origin")
         assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
         assert answer.headers["access-control-allow-headers"] == "Content-Type, Authorization"
         assert answer.headers["access-control-expose-headers"] == "X-TollGate-Client-MAC, X-TollGate-Mac-Claim-Ignored"
 
 
-@pytest.mark.parametrize("origin", ["null", "http://evil.example", "http://8.8.8.8", f"http://{ROUTER4}.evil.example", "file://", "*", None])
+@pytest.mark.parametrize(
+    "origin", ["null", "http://evil.example", "http://8.8.8.8", f"http://{ROUTER4}.evil.example", "file://", "*", None]
+)
 def test_other_pages_may_read_nothing(gate, stranger, origin):
     for method, path in ROUTES:
-        answer = stranger.request(method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": origin} if origin else {})
+        answer = stranger.request(
+            method,
+            TOLLGATE + path,
+            body=b"x" if method == "POST" else None,
+            headers={"Origin": origin} if origin else {},
+        )
         assert "access-control-allow-origin" not in answer.headers and "vary" not in answer.headers
         assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
 
 
-OWN_PATHS = ["/mint-requests", "/mint-requests/x", "/ticket", "/health", "/stats", "/portal.js", "/mint-proxy", "/admin"]
+OWN_PATHS = [
+    "/mint-requests",
+    "/mint-requests/x",
+    "/ticket",
+    "/health",
+    "/stats",
+    "/portal.js",
+    "/mint-proxy",
+    "/admin",
+]
 """Not of the protocol: they may hold what is worth money."""
 
 
 def test_options_are_200_and_empty_everywhere(gate, stranger):
     for path in {path for _, path in ROUTES} | {"/portal", *OWN_PATHS}:
-        answer = stranger.request("OPTIONS", TOLLGATE + path, headers={"Origin": PORTAL_ORIGIN, "Access-Control-Request-Method": "POST"})
+        answer = stranger.request(
+            "OPTIONS", TOLLGATE + path, headers={"Origin": PORTAL_ORIGIN, "Access-Control-Request-Method": "POST"}
+        )
         assert (answer.status, answer.body) == (200, b"") and PortalSite.may_read(answer)
 
 
 def test_our_own_paths_are_read_by_pages_of_the_router_only(gate, stranger):
     for path in OWN_PATHS:
         for method in ("GET", "POST", "DELETE"):
-            mine = stranger.request(method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": PORTAL_ORIGIN})
-            assert PortalSite.may_read(mine) and mine.headers["access-control-allow-methods"] == "GET, POST, OPTIONS", (method, path)
+            mine = stranger.request(
+                method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": PORTAL_ORIGIN}
+            )
+            assert (
+                PortalSite.may_read(mine) and mine.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+            ), (method, path)
             for origin in ("http://192.168.77.66", "http://evil.example", f"http://{ROUTER4}.evil.example", "null"):
-                theirs = stranger.request(method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": origin})
+                theirs = stranger.request(
+                    method, TOLLGATE + path, body=b"x" if method == "POST" else None, headers={"Origin": origin}
+                )
                 assert "access-control-allow-origin" not in theirs.headers, (method, path, origin)
 
 
@@ -417,10 +522,14 @@ def test_only_who_posts_without_a_page_of_others_gets_the_ticket(gate, stranger,
     """Whoever has the ticket of a guest's first payment could take over what the guest pays later."""
     event = assert_session(pay(stranger, token(1), Origin=origin), stranger, STEP)
     assert tags_of(event, "ticket") == []
-    assert stranger.post(TOLLGATE + "/ticket", {}, headers={"Origin": PORTAL_ORIGIN}).json()["ticket"], "the guest's own page can still make one"
+    assert stranger.post(TOLLGATE + "/ticket", {}, headers={"Origin": PORTAL_ORIGIN}).json()["ticket"], (
+        "the guest's own page can still make one"
+    )
 
 
-@pytest.mark.parametrize("headers", [{"Host": "evil.example:2121"}, {"Host": "evil.example:2121", "Origin": "http://evil.example:2121"}])
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example:2121"}, {"Host": "evil.example:2121", "Origin": "http://evil.example:2121"}]
+)
 def test_a_page_whose_name_was_turned_to_the_router_gets_no_ticket(gate, stranger, token, headers):
     assert tags_of(assert_session(pay(stranger, token(1), **headers), stranger, STEP), "ticket") == []
 
@@ -446,7 +555,10 @@ def test_every_answer_names_its_client_and_the_claim_that_it_ignored(gate, stran
         assert answer.headers["x-tollgate-client-mac"] == stranger.mac
         assert answer.headers["x-tollgate-mac-claim-ignored"] == other_stranger.mac
         answer = stranger.request(method, f"{TOLLGATE}{path}?mac={stranger.mac}", body=body)
-        assert answer.headers["x-tollgate-client-mac"] == stranger.mac and "x-tollgate-mac-claim-ignored" not in answer.headers
+        assert (
+            answer.headers["x-tollgate-client-mac"] == stranger.mac
+            and "x-tollgate-mac-claim-ignored" not in answer.headers
+        )
 
 
 def test_headers_of_a_guest_claim_nothing(gate, stranger, other_stranger, token):
@@ -467,9 +579,15 @@ def from_router(lab, method: str, path: str, headers=None, body=None):
 
 def test_a_program_on_the_router_may_ask_for_a_guest(gate, lab, stranger, token):
     assert stranger.get(TOLLGATE + "/usage").status == 200  # the router knows it now
-    for headers in ({"X-TollGate-MAC": stranger.mac}, {"X-Real-Ip": stranger.ip}, {"X-Forwarded-For": f"{stranger.ip}, 10.0.0.1"}):
+    for headers in (
+        {"X-TollGate-MAC": stranger.mac},
+        {"X-Real-Ip": stranger.ip},
+        {"X-Forwarded-For": f"{stranger.ip}, 10.0.0.1"},
+    ):
         assert from_router(lab, "GET", "/whoami", headers).text == f"mac={stranger.mac}"
-    answer = from_router(lab, "POST", "/", {"X-TollGate-MAC": stranger.mac, "Content-Type": "text/plain"}, token(2).encode())
+    answer = from_router(
+        lab, "POST", "/", {"X-TollGate-MAC": stranger.mac, "Content-Type": "text/plain"}, token(2).encode()
+    )
     assert_session(answer, stranger, 2 * STEP)
     assert from_router(lab, "GET", "/usage", {"X-TollGate-MAC": stranger.mac}).text.endswith(f"/{2 * STEP}")
     assert stranger.online()
@@ -483,7 +601,10 @@ def test_a_program_on_the_router_that_names_nobody_is_nobody(gate, lab, token):
     assert from_router(lab, "GET", "/balance").json() == NOTHING
     assert_notice(from_router(lab, "POST", "/", body=token(1).encode()), 400, "mac-address-lookup-failed")
     refused = from_router(lab, "POST", "/ln-invoice", body={"amount": 1, "mint_url": "https://mint.example"})
-    assert (refused.status, refused.json()) == (400, REFUSED_INVOICE | {"error": "failed to resolve device MAC address"})
+    assert (refused.status, refused.json()) == (
+        400,
+        REFUSED_INVOICE | {"error": "failed to resolve device MAC address"},
+    )
     assert from_router(lab, "GET", "/whoami", {"X-TollGate-MAC": "garbage"}).status == 500
 
 
@@ -503,15 +624,37 @@ def test_lightning_grants_access(gate, stranger, mint, alias):
     made = new_invoice(stranger, {"amount": 21, alias: mint.url + "/"})
     assert (made.status, made.headers["content-type"]) == (200, JSON) and made.body.endswith(b"}\n")
     body = made.json()
-    assert body == {"status": 1, "quote": body["quote"], "invoice": body["invoice"], "mint_url": mint.url, "amount": 21,
-                    "expiry": body["expiry"], "state": "UNPAID", "access_granted": False}
+    assert body == {
+        "status": 1,
+        "quote": body["quote"],
+        "invoice": body["invoice"],
+        "mint_url": mint.url,
+        "amount": 21,
+        "expiry": body["expiry"],
+        "state": "UNPAID",
+        "access_granted": False,
+    }
     assert bolt11.decode(body["invoice"]).amount_msat == 21_000 and body["expiry"] > time.time()
-    status = {"status": 1, "quote": body["quote"], "mint_url": mint.url, "amount": 21, "state": "UNPAID", "access_granted": False, "metric": "milliseconds"}
+    status = {
+        "status": 1,
+        "quote": body["quote"],
+        "mint_url": mint.url,
+        "amount": 21,
+        "state": "UNPAID",
+        "access_granted": False,
+        "metric": "milliseconds",
+    }
     looked = invoice_status(stranger, body["quote"])
     assert (looked.status, looked.headers["content-type"], looked.json()) == (200, JSON, status)
-    assert stranger.get(TOLLGATE + "/session-state").json()["invoice"] == {"quote": body["quote"], "amount": 21, "state": "UNPAID"}
+    assert stranger.get(TOLLGATE + "/session-state").json()["invoice"] == {
+        "quote": body["quote"],
+        "amount": 21,
+        "state": "UNPAID",
+    }
     mint.pay(body["invoice"])
-    granted = wait_for(lambda: (now := invoice_status(stranger, body["quote"]).json())["access_granted"] and now, 10)
+    granted = answer_when(
+        lambda now: now["access_granted"], lambda: invoice_status(stranger, body["quote"]).json(), 10
+    )
     assert granted == status | {"state": "ISSUED", "access_granted": True, "allotment": 21 * STEP}
     assert stranger.online() and usage(stranger).endswith(f"/{21 * STEP}")
 
@@ -525,17 +668,33 @@ def test_lightning_grants_without_anybody_polling_and_over_a_restart(gate, stran
     wait_for(lambda: invoice_status(stranger, body["quote"]).json()["access_granted"], 5)
 
 
-@pytest.mark.parametrize("body, error", [
-    (b"", "invalid request body"), (b"x", "invalid request body"), (b"[]", "invalid request body"), (b'{"amount":"5","mint_url":"x"}', "invalid request body"),
-    (b'{"amount":-5,"mint_url":"x"}', "invalid request body"), (b'{"amount":5,"mint_url":7}', "invalid request body"), (b" " * 20_000, "invalid request body"),
-    (b"{}", "amount and mint_url are required"), (b'{"amount":5}', "amount and mint_url are required"), (b'{"mint_url":"https://mint.example"}', "amount and mint_url are required"),
-    (b'{"amount":0,"mint_url":"https://mint.example"}', "amount and mint_url are required"), (b'{"amount":5,"mint_url":" "}', "amount and mint_url are required"),
-    (b'{"amount":5,"mint_url":"https://foreign.example"}', "failed to create lightning invoice"), (b'{"amount":5,"mint_url":"x"}', "failed to create lightning invoice"),
-    (b'{"amount":1001,"mint_url":"MINT"}', "failed to create lightning invoice"),
-])
+@pytest.mark.parametrize(
+    "body, error",
+    [
+        (b"", "invalid request body"),
+        (b"x", "invalid request body"),
+        (b"[]", "invalid request body"),
+        (b'{"amount":"5","mint_url":"x"}', "invalid request body"),
+        (b'{"amount":-5,"mint_url":"x"}', "invalid request body"),
+        (b'{"amount":5,"mint_url":7}', "invalid request body"),
+        (b" " * 20_000, "invalid request body"),
+        (b"{}", "amount and mint_url are required"),
+        (b'{"amount":5}', "amount and mint_url are required"),
+        (b'{"mint_url":"https://mint.example"}', "amount and mint_url are required"),
+        (b'{"amount":0,"mint_url":"https://mint.example"}', "amount and mint_url are required"),
+        (b'{"amount":5,"mint_url":" "}', "amount and mint_url are required"),
+        (b'{"amount":5,"mint_url":"https://foreign.example"}', "failed to create lightning invoice"),
+        (b'{"amount":5,"mint_url":"x"}', "failed to create lightning invoice"),
+        (b'{"amount":1001,"mint_url":"MINT"}', "failed to create lightning invoice"),
+    ],
+)
 def test_invoice_that_cannot_be_made_says_why(gate, stranger, mint, body, error):
     answer = new_invoice(stranger, body.replace(b"MINT", mint.url.encode()))
-    assert (answer.status, answer.headers["content-type"], answer.json()) == (400, JSON, REFUSED_INVOICE | {"error": error})
+    assert (answer.status, answer.headers["content-type"], answer.json()) == (
+        400,
+        JSON,
+        REFUSED_INVOICE | {"error": error},
+    )
 
 
 def test_status_of_no_quote_and_of_anothers_quote(gate, stranger, other_stranger, mint):

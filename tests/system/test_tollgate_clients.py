@@ -1,5 +1,5 @@
-"""Existing TollGate clients, from the offer to the end of what they bought: advertise, choose mint and price, pay, watch the usage, top
-up, run out. Each for time and for bytes."""
+"""Existing TollGate clients, from the offer to the end of what they bought: advertise, choose mint and price, pay,
+watch the usage, top up, run out. Each for time and for bytes."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
 from lab.internet import HOST4, MINT4
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.portal_client import MintProxy
 from lab.tollgate_client import PORTAL_ORIGIN, TOLLGATE, AndroidApp, PortalSite, Reseller, token_v3, token_v4
 from lab.wallet import Wallet
@@ -27,7 +27,9 @@ class Market:
         self.lab, self.metric, self.step = lab, metric, STEP[metric]
         self.dear, self.cheap = (FaultMint(lab.internet, MINT4) for _ in range(2))
         mints = [Mint(self.dear.url, price=DEAR, min_steps=0), Mint(self.cheap.url, price=CHEAP, min_steps=0)]
-        self.daemon = Daemon(lab, mints, venue={"metric": metric, "step_size": self.step, "max_steps": 1000}, name=f"market-{metric}")
+        self.daemon = Daemon(
+            lab, mints, venue={"metric": metric, "step_size": self.step, "max_steps": 1000}, name=f"market-{metric}"
+        )
 
     def token(self, url: str, amount: int, old_form: bool = False) -> str:
         mint = next(mint for mint in (self.dear, self.cheap) if mint.url == url)
@@ -41,7 +43,9 @@ class Market:
             with contextlib.suppress(OSError):
                 guest.get(f"http://{HOST4}/bytes/{target}", timeout=2)
                 break
-        wait_for(lambda: (used := usage(guest))[0] >= target or used == (-1, -1), 20, f"{target} used", every=0.1)
+        answer_when(
+            lambda used: used[0] >= target or used == (-1, -1), lambda: usage(guest), 20, f"{target} used", every=0.1
+        )
 
 
 def usage(guest) -> tuple[int, int]:
@@ -86,7 +90,11 @@ def test_the_portal_site_sells_from_the_offer_to_the_end(market, stranger):
     after = site.poll()
     assert after[1] == 4 * market.step + site.promised(6, worst) and after[0] >= before[0] >= market.step
     page = site.balance_page()
-    assert page["session_active"] and page["metric"] == market.metric and page["usage"] + page["remaining"] == page["allotment"] == after[1]
+    assert (
+        page["session_active"]
+        and page["metric"] == market.metric
+        and page["usage"] + page["remaining"] == page["allotment"] == after[1]
+    )
     market.consume(stranger, 7)
     wait_for(lambda: site.poll() is None, 15, "the site says that the session has ended")
     assert not site.balance_page()["session_active"]
@@ -95,7 +103,13 @@ def test_the_portal_site_sells_from_the_offer_to_the_end(market, stranger):
 
 def test_the_android_app_buys_tops_up_and_sees_the_end(market, stranger):
     app = AndroidApp(stranger)
-    assert app.detect() == {"metric": market.metric, "step_size": market.step, "mints": [market.dear.url, market.cheap.url], "price": CHEAP, "unit": "sat"}
+    assert app.detect() == {
+        "metric": market.metric,
+        "step_size": market.step,
+        "mints": [market.dear.url, market.cheap.url],
+        "price": CHEAP,
+        "unit": "sat",
+    }
     assert (app.whoami(), app.usage(), app.balance()["session_active"]) == (stranger.mac, (-1, -1), False)
     assert app.pay("nonsense") == "Invalid token: not a Cashu token"
     assert app.pay(market.token(market.cheap.url, 3, old_form=True)) == str(3 * market.step)
@@ -113,8 +127,16 @@ def test_the_android_app_buys_tops_up_and_sees_the_end(market, stranger):
 
 
 def test_another_router_buys_renews_in_time_and_stops_when_its_money_is_gone(market, stranger):
-    """Two purchases of 4 steps each: it renews when 2 are left, so that the second adds to what is left of the first."""
-    router = Reseller(stranger, {market.cheap.url: 8, "https://mint.of.its.own": 100}, market.token, preferred=4 * market.step, offset=2 * market.step)
+    """Two purchases of 4 steps each: it renews when 2 are left, so that the second adds to what is left of the
+    first.
+    """
+    router = Reseller(
+        stranger,
+        {market.cheap.url: 8, "https://mint.of.its.own": 100},
+        market.token,
+        preferred=4 * market.step,
+        offset=2 * market.step,
+    )
     router.discover()
     assert router.choose()[0].mint == market.cheap.url, "the other mint's price is first, but it has none of its money"
     assert router.tick() == "bought" and router.tick() == "watching"

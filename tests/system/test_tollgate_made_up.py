@@ -1,4 +1,6 @@
-"""Tokens that nobody has ever minted: they cost their mint and the flash little, and honest guests who pay beside them nothing."""
+"""Tokens that nobody has ever minted: they cost their mint and the flash little, and honest guests who pay beside them
+nothing.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
@@ -68,10 +70,14 @@ def test_three_hundred_made_up_tokens_cost_few_calls_and_commits(lab, daemon, fa
     assert commits(daemon) - commits_before <= 90
 
 
-def test_sixteen_honest_tokens_without_evidence_are_all_taken(lab, daemon, fault_mint, purse, stranger, other_stranger):
+def test_sixteen_honest_tokens_without_evidence_are_all_taken(
+    lab, daemon, fault_mint, purse, stranger, other_stranger
+):
     lots = [[purse.token(1) for _ in range(count)] for count in (6, 5, 5)]
     with ThreadPoolExecutor(11) as pool:
-        first = [pool.submit(pay, guest, token) for guest, lot in zip((stranger, other_stranger), lots) for token in lot]
+        first = [
+            pool.submit(pay, guest, token) for guest, lot in zip((stranger, other_stranger), lots) for token in lot
+        ]
         assert {one.result()[0].status for one in first} == {200}
         stranger.become_stranger()
         assert {answer.status for answer, _ in pool.map(lambda token: pay(stranger, token), lots[2])} == {200}
@@ -125,8 +131,12 @@ def test_what_was_refused_for_good_is_not_sent_again(daemon, fault_mint, purse, 
     assert (fault_mint.counts["swap"], commits(daemon)) == (swaps, before)
 
 
-def test_spent_proofs_with_evidence_cost_a_question_each_and_no_choice_of_them_another(daemon, fault_mint, purse, stranger):
-    """Evidence stays valid when a proof is spent, and tokens with evidence have no budget: whoever keeps old ones could ask without end."""
+def test_spent_proofs_with_evidence_cost_a_question_each_and_no_choice_of_them_another(
+    daemon, fault_mint, purse, stranger
+):
+    """Evidence stays valid when a proof is spent, and tokens with evidence have no budget: whoever keeps old ones
+    could ask without end.
+    """
     first, later = ([purse.wallet.buy(fault_mint, 1)[0] for _ in range(3)] for _ in range(2))
     for proof in first + later:
         assert proof["dleq"]
@@ -168,12 +178,18 @@ def test_a_refusal_that_may_pass_is_not_remembered(daemon, fault_mint, purse, st
 
 def test_every_way_to_hand_a_token_in_counts_alike(daemon, fault_mint, purse, stranger, other_stranger):
     def by_form(guest, token):
-        return guest.post(TOLLGATE + "/ecash", urlencode({"token": token}).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"})
+        return guest.post(
+            TOLLGATE + "/ecash",
+            urlencode({"token": token}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
 
     def as_answer(guest, token):
         """NUT-18."""
         proofs = decode_token(token).proofs
-        return guest.post(TOLLGATE + "/", {"id": None, "memo": None, "mint": fault_mint.url, "unit": "sat", "proofs": proofs})
+        return guest.post(
+            TOLLGATE + "/", {"id": None, "memo": None, "mint": fault_mint.url, "unit": "sat", "proofs": proofs}
+        )
 
     assert by_form(stranger, purse.forged()).status == 402
     assert as_answer(stranger, purse.forged()).status == 402

@@ -1,5 +1,5 @@
-"""TollGate clients while a mint hangs, is away, comes back, or refuses: nobody waits long, nothing is lost, and the status says whose the
-money is."""
+"""TollGate clients while a mint hangs, is away, comes back, or refuses: nobody waits long, nothing is lost, and the
+status says whose the money is."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,9 @@ def shop(make_daemon, fault_mint):
 # Mints that hang
 
 
-def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_comes_by_itself(shop, fault_mint, purse, stranger, other_stranger):
+def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_comes_by_itself(
+    shop, fault_mint, purse, stranger, other_stranger
+):
     token, first = purse.token(5), purse.token(1)
     assert_session(pay(other_stranger, first)[0], STEP)
     quote = stranger.post(TOLLGATE + "/ln-invoice", {"amount": 3, "mint_url": fault_mint.url}).json()["quote"]
@@ -40,7 +42,9 @@ def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_c
         fault_mint.misbehave("hang", on=endpoint)
     with ThreadPoolExecutor(4) as pool:
         paying = pool.submit(pay, stranger, token)
-        wait_for(lambda: any(fault.on == "swap" and fault.hits for fault in fault_mint.faults), 5, "the mint has the token")
+        wait_for(
+            lambda: any(fault.on == "swap" and fault.hits for fault in fault_mint.faults), 5, "the mint has the token"
+        )
         twin = pool.submit(pay, stranger, token)
         for path in [*LOOKS, f"/ln-invoice?quote={quote}"]:
             started = time.monotonic()
@@ -64,7 +68,9 @@ def test_a_mint_that_hangs_with_the_token_keeps_nobody_waiting_and_the_session_c
     assert Books(shop).takings(fault_mint.url).amount == 6
 
 
-def test_a_mint_that_hangs_from_the_start_takes_nothing_and_keeps_nobody_waiting(lab, make_daemon, fault_mint, purse, stranger, other_stranger):
+def test_a_mint_that_hangs_from_the_start_takes_nothing_and_keeps_nobody_waiting(
+    lab, make_daemon, fault_mint, purse, stranger, other_stranger
+):
     tokens = [purse.token(2) for _ in range(6)]
     fault_mint.misbehave("hang")
     make_daemon(Mint(fault_mint.url, min_steps=0))
@@ -86,14 +92,23 @@ def test_a_mint_that_hangs_from_the_start_takes_nothing_and_keeps_nobody_waiting
             assert waited < POST_LIMIT
     fault_mint.behave()
     assert [purse.is_spent(token) for token in tokens] == [False] * 6
-    wait_for(lambda: pay(stranger, tokens[0])[0].status == 200, 20, "the same token is taken when the mint is well", every=0.5)
+    wait_for(
+        lambda: pay(stranger, tokens[0])[0].status == 200,
+        20,
+        "the same token is taken when the mint is well",
+        every=0.5,
+    )
 
 
 # Mints that are away
 
 
 def test_mints_that_are_away_are_not_offered_and_are_back_within_20_seconds(lab, make_daemon, stranger):
-    ways = {"closed": lambda mint: mint.close(), "hanging": lambda mint: mint.misbehave("hang"), "down": lambda mint: mint.misbehave("down")}
+    ways = {
+        "closed": lambda mint: mint.close(),
+        "hanging": lambda mint: mint.misbehave("hang"),
+        "down": lambda mint: mint.misbehave("down"),
+    }
     mints = {way: FaultMint(lab.internet, MINT4) for way in ways}
     purses = {way: Purse(lab, mint) for way, mint in mints.items()}
     tokens = {way: purse.token(2) for way, purse in purses.items()}
@@ -111,12 +126,20 @@ def test_mints_that_are_away_are_not_offered_and_are_back_within_20_seconds(lab,
     wait_for(lambda: offered(stranger) == [], 5)
     notice = stranger.get(TOLLGATE + "/", headers={"Origin": PORTAL_ORIGIN})
     event = check_event(notice.json())
-    assert (notice.status, event["kind"], event["tags"][:2]) == (200, 21023, [["level", "warning"], ["code", "no-reachable-mints"]])
-    assert event["content"] == "TollGate is initializing. No reachable mints detected. Service will auto-recover." and site.may_read(notice)
+    assert (notice.status, event["kind"], event["tags"][:2]) == (
+        200,
+        21023,
+        [["level", "warning"], ["code", "no-reachable-mints"]],
+    )
+    assert event[
+        "content"
+    ] == "TollGate is initializing. No reachable mints detected. Service will auto-recover." and site.may_read(notice)
     for mint in mints.values():
         mint.behave()
         mint.open()
-    wait_for(lambda: sorted(offered(stranger)) == sorted(mint.url for mint in mints.values()), 20, "all are offered again")
+    wait_for(
+        lambda: sorted(offered(stranger)) == sorted(mint.url for mint in mints.values()), 20, "all are offered again"
+    )
     for way, token in tokens.items():
         assert not purses[way].is_spent(token)
     wait_for(lambda: pay(stranger, tokens["closed"])[0].status == 200, 5)
@@ -124,7 +147,9 @@ def test_mints_that_are_away_are_not_offered_and_are_back_within_20_seconds(lab,
         mint.close()
 
 
-def test_a_mint_that_limits_requests_is_there_and_says_when_to_try_again(lab, make_daemon, fault_mint, purse, stranger):
+def test_a_mint_that_limits_requests_is_there_and_says_when_to_try_again(
+    lab, make_daemon, fault_mint, purse, stranger
+):
     token = purse.token(2)
     make_daemon(fault_mint.url)
     wait_for(lambda: fault_mint.counts.get("info"), 5)

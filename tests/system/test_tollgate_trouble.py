@@ -1,5 +1,5 @@
-"""TollGate clients while something goes wrong: payments that are refused, a gate that fails with the money taken, a store that cannot be
-used. What is known to lose people's money elsewhere does not happen here:
+"""TollGate clients while something goes wrong: payments that are refused, a gate that fails with the money taken, a
+store that cannot be used. What is known to lose people's money elsewhere does not happen here:
 
 	a gate that fails, or a mint that stalls, burns the token        here, test_tollgate_mints.py
 	a payment below the minimum is kept                              here
@@ -56,7 +56,9 @@ def test_a_session_does_not_need_its_mint(shop, fault_mint, purse, stranger):
     for restarted in (False, True):
         if restarted:
             shop.restart()
-        assert usage(stranger).endswith(f"/{5 * STEP}") and stranger.get(TOLLGATE + "/balance").json()["session_active"]
+        assert (
+            usage(stranger).endswith(f"/{5 * STEP}") and stranger.get(TOLLGATE + "/balance").json()["session_active"]
+        )
         assert stranger.online()
 
 
@@ -72,12 +74,21 @@ def test_a_bad_token_does_not_make_its_mint_count_as_away(shop, fault_mint, purs
 # What a status says of the money
 
 
-@pytest.mark.parametrize("fault, on, status, code", [
-    ("token_spent", "swap", 402, "payment-error-token-spent"), ("token_pending", "swap", 503, "payment-processing-failed"),
-    ("rate_limited", "swap", 503, "payment-outcome-unknown"), ("unprocessable", "swap", 402, "payment-processing-failed"),
-    ("drop_before", "swap", 200, None), ("drop_after_commit", "swap", 200, None), ("keyset_inactive", "swap", 200, None),
-])
-def test_a_refusal_says_whether_the_same_token_is_worth_another_try(shop, fault_mint, purse, stranger, fault, on, status, code):
+@pytest.mark.parametrize(
+    "fault, on, status, code",
+    [
+        ("token_spent", "swap", 402, "payment-error-token-spent"),
+        ("token_pending", "swap", 503, "payment-processing-failed"),
+        ("rate_limited", "swap", 503, "payment-outcome-unknown"),
+        ("unprocessable", "swap", 402, "payment-processing-failed"),
+        ("drop_before", "swap", 200, None),
+        ("drop_after_commit", "swap", 200, None),
+        ("keyset_inactive", "swap", 200, None),
+    ],
+)
+def test_a_refusal_says_whether_the_same_token_is_worth_another_try(
+    shop, fault_mint, purse, stranger, fault, on, status, code
+):
     token = purse.token(4)
     fault_mint.misbehave(fault, times=1, on=on)
     answer, waited = pay(stranger, token)
@@ -92,7 +103,9 @@ def test_a_refusal_says_whether_the_same_token_is_worth_another_try(shop, fault_
 
 
 @pytest.mark.parametrize("fee_ppk, amount", [(0, 5), (1000, 7)])
-def test_a_payment_below_the_minimum_is_refused_after_fees_and_stays_with_the_guest(lab, make_daemon, stranger, fee_ppk, amount):
+def test_a_payment_below_the_minimum_is_refused_after_fees_and_stays_with_the_guest(
+    lab, make_daemon, stranger, fee_ppk, amount
+):
     """Three steps of 2 sat; what counts is what arrives after the mint's fee of a sat for each proof."""
     with FaultMint(lab.internet, MINT4, fee_ppk=fee_ppk) as mint:
         purse = Purse(lab, mint)
@@ -132,7 +145,9 @@ def test_a_gate_that_fails_after_the_token_was_taken_opens_by_itself(lab, make_d
     assert Books(daemon).takings(fault_mint.url).amount == 3
 
 
-def test_a_client_that_was_never_seen_pays_with_its_first_packet_and_tops_up_after_a_restart(shop, lab, purse, stranger):
+def test_a_client_that_was_never_seen_pays_with_its_first_packet_and_tops_up_after_a_restart(
+    shop, lab, purse, stranger
+):
     assert_session(pay(stranger, purse.token(1))[0], STEP)
     assert stranger.online()
     shop.stop()
@@ -147,7 +162,9 @@ def test_bytes_are_not_sold_where_they_cannot_be_counted(lab, make_daemon, fault
     daemon = make_daemon(Mint(fault_mint.url), venue={"metric": "bytes", "step_size": 1 << 20})
     token = purse.token(2)
     lab.router.nft("add table inet faster")
-    if lab.router.nft('add flowtable inet faster way { hook ingress priority 0; devices = { "br-guest", "wan" }; }', check=False):
+    if lab.router.nft(
+        'add flowtable inet faster way { hook ingress priority 0; devices = { "br-guest", "wan" }; }', check=False
+    ):
         lab.router.nft("delete table inet faster")
         pytest.skip("this kernel has no flow tables")
     try:
@@ -171,9 +188,23 @@ def test_a_store_that_cannot_be_used_sells_nothing_and_says_so_on_every_path(sho
     site = PortalSite(stranger)
     assert site.fetch("GET", "/usage").text == "-1/-1" and site.fetch("GET", "/whoami").text == f"mac={stranger.mac}"
     balance = site.fetch("GET", "/balance")
-    assert (balance.status, balance.json()) == (500, {
-        "status": 0, "session_active": False, "usage": 0, "allotment": 0, "remaining": 0, "error": "failed to retrieve usage data"})
-    for method, path, body in [("GET", "/", None), ("POST", "/", token.encode()), ("GET", "/identity", None), ("GET", "/session-state", None)]:
+    assert (balance.status, balance.json()) == (
+        500,
+        {
+            "status": 0,
+            "session_active": False,
+            "usage": 0,
+            "allotment": 0,
+            "remaining": 0,
+            "error": "failed to retrieve usage data",
+        },
+    )
+    for method, path, body in [
+        ("GET", "/", None),
+        ("POST", "/", token.encode()),
+        ("GET", "/identity", None),
+        ("GET", "/session-state", None),
+    ]:
         answer = site.fetch(method, path, body)
         assert (answer.status, answer.json()["code"]) == (503, "STORE_CORRUPT")
     invoice = site.fetch("POST", "/ln-invoice", {"amount": 1, "mint_url": fault_mint.url})
@@ -199,8 +230,15 @@ MEGA = 1 << 20
 def test_what_would_break_existing_portals_is_refused_with_the_reason(lab, make_daemon):
     daemon = make_daemon(start=False)
     for option, value, reason in [
-        ("step_size", 1023, None), ("step_size", 1024, "white page"), ("step_size", 500_000, "white page"), ("step_size", MEGA - 1, "white page"),
-        ("step_size", MEGA, None), ("step_size", 0, "from 1 to"), ("price_per_step", 0, "from 1 to"), ("price_per_step", "0.5", "from 1 to"), ("min_steps", 0, None),
+        ("step_size", 1023, None),
+        ("step_size", 1024, "white page"),
+        ("step_size", 500_000, "white page"),
+        ("step_size", MEGA - 1, "white page"),
+        ("step_size", MEGA, None),
+        ("step_size", 0, "from 1 to"),
+        ("price_per_step", 0, "from 1 to"),
+        ("price_per_step", "0.5", "from 1 to"),
+        ("min_steps", 0, None),
     ]:
         options = {"price_per_step": 1, "min_steps": 1, "step_size": MEGA} | {option: value}
         daemon.mints = [Mint("https://mint.example", options["price_per_step"], options["min_steps"])]
@@ -208,5 +246,7 @@ def test_what_would_break_existing_portals_is_refused_with_the_reason(lab, make_
         daemon.write_config()
         checked = daemon.command("check", "--json", check=False)
         errors = [one for one in json.loads(checked.out)["problems"] if one["severity"] == "error"]
-        assert checked.code == bool(reason) and [one["option"] for one in errors] == ([option] if reason else []), checked.out
+        assert checked.code == bool(reason) and [one["option"] for one in errors] == ([option] if reason else []), (
+            checked.out
+        )
         assert not reason or reason in errors[0]["message"]

@@ -1,7 +1,7 @@
 """Paid means the internet: what fw4 lets out of the guests' zone, by the rules that the service gives it.
 
-The service's own files with the real `uci`, daemon, nft and kernel; procd and fw4 are stand-ins (tests/lab/openwrt/procd.sh, fw4.sh) that put rules
-where the real ones do.
+The service's own files with the real `uci`, daemon, nft and kernel; procd and fw4 are stand-ins
+(tests/lab/openwrt/procd.sh, fw4.sh) that put rules where the real ones do.
 """
 
 import json
@@ -29,7 +29,8 @@ def lan(lab):
     )
     addresses = (LAN4, LAN6, PRINTER4, PRINTER6)
     place.ip(
-        "link set lo up\nlink set eth0 up\n" + "".join(f"addr add {a}/{64 if ':' in a else 24} dev eth0{' nodad' if ':' in a else ''}\n" for a in addresses)
+        "link set lo up\nlink set eth0 up\n"
+        + "".join(f"addr add {a}/{64 if ':' in a else 24} dev eth0{' nodad' if ':' in a else ''}\n" for a in addresses)
         + "route add default via 192.168.1.1\nroute add default via fd01::1\n"
     )
     servers = [place.listen(address, port) for address in addresses for port in (80, 631)]
@@ -66,7 +67,10 @@ def reaches(guest, *addresses: str, port: int = 80) -> list[bool]:
 
 
 def findings(router) -> dict[str, dict]:
-    return {finding["id"]: finding for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]}
+    return {
+        finding["id"]: finding
+        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]
+    }
 
 
 def uci(router, *commands: str) -> None:
@@ -90,7 +94,11 @@ def test_named_uplinks_replace_those_that_are_found_and_a_venues_own_replace_bot
     with_uplink = SELLING.replace("option enabled '1'", "option enabled '1'\n\tlist uplink 'lan'")
     router.start(with_uplink)
     assert router.service("tollgated-paid") == [OPEN.format("lan")]
-    router.start(with_uplink.replace("option network 'guest'", "option network 'guest'\n\tlist uplink 'wan'\n\tlist uplink 'lan'"))
+    router.start(
+        with_uplink.replace(
+            "option network 'guest'", "option network 'guest'\n\tlist uplink 'wan'\n\tlist uplink 'lan'"
+        )
+    )
     router.init("reload")
     assert router.service("tollgated-paid") == [OPEN.format("lan"), OPEN.format("wan")]
 
@@ -116,7 +124,15 @@ def test_netifd_says_which_network_leads_out_and_its_comings_and_goings_are_hear
 
 
 def test_the_printer_is_given_with_its_addresses_of_both_families(router):
-    router.start(SELLING.replace("option network 'guest'", f"option network 'guest'\n\tlist reach '{PRINTER4}'\n\tlist reach '10.9.0.0/16'\n\tlist reach '{PRINTER6}'"))
+    router.start(
+        SELLING.replace(
+            "option network 'guest'",
+            (
+                f"option network 'guest'\n\tlist reach '{PRINTER4}'\n\tlist reach '10.9.0.0/16'\n"
+                f"\tlist reach '{PRINTER6}'"
+            ),
+        )
+    )
     assert router.service("tollgated-paid") == [
         OPEN.format("wan"),
         OPEN.format(f"* dest_ip=10.9.0.0-10.9.255.255 {PRINTER4} {PRINTER6}"),
@@ -134,7 +150,13 @@ def test_who_has_paid_is_in_the_internet_and_not_in_the_owners_network(lab, guar
 
 
 def test_a_printer_that_is_named_is_reached_and_its_neighbour_is_not(lab, guarded):
-    guest = let_in(lab, guarded, SELLING.replace("option network 'guest'", f"option network 'guest'\n\tlist reach '{PRINTER4}'\n\tlist reach '{PRINTER6}'"))
+    guest = let_in(
+        lab,
+        guarded,
+        SELLING.replace(
+            "option network 'guest'", f"option network 'guest'\n\tlist reach '{PRINTER4}'\n\tlist reach '{PRINTER6}'"
+        ),
+    )
     wait_for(lambda: reaches(guest, PRINTER4, PRINTER6, port=631) == [True, True], 10, "the printer is reached")
     assert reaches(guest, LAN4, LAN6) == [False, False]
     assert reaches(lab.guests[1], PRINTER4, PRINTER6, port=631) == [False, False], "who has not paid reaches nothing"
@@ -143,7 +165,14 @@ def test_a_printer_that_is_named_is_reached_and_its_neighbour_is_not(lab, guarde
 
 def test_the_admins_own_rules_for_the_guests_zone_count(lab, guarded):
     """fw4 puts what services give before the file's rules."""
-    uci(guarded, "set firewall.no_https=rule", *(f"set firewall.no_https.{option}" for option in ("src=visitors", "dest=wan", "proto=tcp", "dest_port=443", "target=REJECT")))
+    uci(
+        guarded,
+        "set firewall.no_https=rule",
+        *(
+            f"set firewall.no_https.{option}"
+            for option in ("src=visitors", "dest=wan", "proto=tcp", "dest_port=443", "target=REJECT")
+        ),
+    )
     guarded.start()
     guarded.run("tollgated", "grant", lab.guest.mac, "1h")
     wait_for(lambda: lab.guest.online(timeout=2), 20, "the paid guest is online")
@@ -201,8 +230,12 @@ def test_uplinks_that_do_not_masquerade_or_do_not_exist_are_found(guarded):
 
 def test_ways_past_the_gate_by_rules_and_redirects_are_found_with_the_commands_that_close_them(guarded):
     guarded.start()
-    guarded.sh("uci set firewall.fas=rule; uci set firewall.fas.src=visitors; uci set firewall.fas.dest=wan; uci set firewall.fas.target=ACCEPT;"
-               "uci set firewall.dns=redirect; uci set firewall.dns.src=visitors; uci set firewall.dns.src_dport=53; uci set firewall.dns.target=DNAT; uci commit firewall")
+    guarded.sh(
+        "uci set firewall.fas=rule; uci set firewall.fas.src=visitors; uci set firewall.fas.dest=wan; uci set "
+        "firewall.fas.target=ACCEPT;"
+        "uci set firewall.dns=redirect; uci set firewall.dns.src=visitors; uci set firewall.dns.src_dport=53; uci "
+        "set firewall.dns.target=DNAT; uci commit firewall"
+    )
     found = findings(guarded)
     assert found["bypass"]["level"] == "error" and found["redirect"]["level"] == "warning"
     for name in ("bypass", "redirect"):
@@ -227,7 +260,9 @@ def test_the_gate_hears_of_another_way_to_the_internet(lab, guarded):
     assert "the internet is behind" not in guarded.log(), "nothing has changed"
     lab.router.ip("route del default\nroute add default via 192.168.1.2\n")
     try:
-        wait_for(lambda: "the internet is behind br-lan, wan" in guarded.log(), 10, "the owner's network leads there now")
+        wait_for(
+            lambda: "the internet is behind br-lan, wan" in guarded.log(), 10, "the owner's network leads there now"
+        )
     finally:
         lab.router.ip("route del default\nroute add default via 203.0.113.1\n")
 

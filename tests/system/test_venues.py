@@ -38,9 +38,20 @@ def mints(lab):
 def daemon(lab, hall, mints, make_daemon):
     here, there = mints
     made = make_daemon(
-        Mint(here.url, price=HERE_PRICE, options={"venue": ["guest"]}), Mint(there.url, price=HALL_PRICE, options={"venue": ["hall"]}),
-        venue={"step_size": MINUTE, "max_steps": 100}, start=False,
-        sections={"venue hall": {"name": "Hall", "device": [DEVICE], "metric": "bytes", "step_size": MIB, "max_steps": 100, "trusted_mac": []}},
+        Mint(here.url, price=HERE_PRICE, options={"venue": ["guest"]}),
+        Mint(there.url, price=HALL_PRICE, options={"venue": ["hall"]}),
+        venue={"step_size": MINUTE, "max_steps": 100},
+        start=False,
+        sections={
+            "venue hall": {
+                "name": "Hall",
+                "device": [DEVICE],
+                "metric": "bytes",
+                "step_size": MIB,
+                "max_steps": 100,
+                "trusted_mac": [],
+            }
+        },
     )
     return made.start()
 
@@ -74,7 +85,11 @@ def test_what_is_sold_at_one_venue_is_nothing_at_the_other(daemon, hall, mints, 
     assert 'data-state="choose"' in page and granted["ticket"] not in page
     assert not stranger.online() and not stranger.online(six=True)
     assert daemon.paid_macs(DEVICE) == set() and stranger.mac in daemon.paid_macs(BRIDGE)
-    (client,) = [one for one in daemon.ask("clients", "--venue", "hall")["data"] if one["mac"] == stranger.mac and one["address"].startswith("192.")]
+    (client,) = [
+        one
+        for one in daemon.ask("clients", "--venue", "hall")["data"]
+        if one["mac"] == stranger.mac and one["address"].startswith("192.")
+    ]
     assert client["remaining_seconds"] is None
     hall.leave(stranger)
     wait_for(stranger.online, PATIENCE, "what it has at home goes on")

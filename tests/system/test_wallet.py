@@ -49,7 +49,9 @@ def settled(daemon) -> bool:
 
 
 def held_by(mint: Nutshell, guest: Purse, token: str) -> bool:
-    """Killed at a bad moment, nutshell calls proofs pending for ever, also of a swap: started once more, it still does."""
+    """Killed at a bad moment, nutshell calls proofs pending for ever, also of a swap: started once more, it still
+    does.
+    """
     try:
         if set(guest.wallet.states(token)) != {"PENDING"}:
             return False
@@ -91,14 +93,23 @@ def test_token_of_any_form_is_received_and_counted(lab, mint, make_daemon):
     forms = [{}, {"old_form": True}, {"short_ids": True}]
     for amount, form in enumerate(forms, start=20):
         answer = receive(guest.daemon, guest.token(amount, **form))
-        assert answer["ok"] and answer["data"] == {"received": amount, "fee": 0, "mint": mint.url, "unit": "sat"}, answer
+        assert answer["ok"] and answer["data"] == {"received": amount, "fee": 0, "mint": mint.url, "unit": "sat"}, (
+            answer
+        )
     assert balance(guest.daemon, mint.url) == guest.check() == 63
     assert guest.daemon.ask("wallet", "balance") == {"mints": [{"url": mint.url, "unit": "sat", "balance": 63}]}
 
 
 @pytest.mark.parametrize("keysets", ["v1", "v2"])
 def test_mint_that_takes_fees_is_paid_them_and_nothing_more(lab, make_daemon, keysets):
-    with Nutshell(lab.internet, MINT4, dir=lab.path(f"fees-{keysets}"), port=3400 + 10 * int(keysets[1]), fee_ppk=100, keysets=keysets) as mint:
+    with Nutshell(
+        lab.internet,
+        MINT4,
+        dir=lab.path(f"fees-{keysets}"),
+        port=3400 + 10 * int(keysets[1]),
+        fee_ppk=100,
+        keysets=keysets,
+    ) as mint:
         guest = Purse(lab, mint, make_daemon(mint.url))
         assert receive(guest.daemon, guest.token(63))["data"]["received"] == 62
         one = receive(guest.daemon, guest.token(1))
@@ -147,7 +158,9 @@ def test_token_that_cannot_be_taken_is_refused_before_anything_moves(guest):
         assert not answer["ok"] and answer["code"] == "refused" and why in answer["message"], (why, answer)
     assert not mint.counts.get("swap") and not Books(guest.daemon).tables["wallet_ops"]
     assert guest.check() == 0
-    invented = encode_token(url, [proof | {"secret": os.urandom(32).hex(), "dleq": {"e": "", "s": "", "r": ""}} for proof in good])
+    invented = encode_token(
+        url, [proof | {"secret": os.urandom(32).hex(), "dleq": {"e": "", "s": "", "r": ""}} for proof in good]
+    )
     answer = receive(guest.daemon, invented)
     assert answer["code"] == "refused", "a mint tells what was never signed"
     assert receive(guest.daemon, encode_token(url, good))["ok"]
@@ -156,7 +169,13 @@ def test_token_that_cannot_be_taken_is_refused_before_anything_moves(guest):
 
 def old_form(entries: list[dict]) -> str:
     """Entries of several mints, as the oldest form of tokens can hold."""
-    bare = [{"mint": one["mint"], "proofs": [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in one["proofs"]]} for one in entries]
+    bare = [
+        {
+            "mint": one["mint"],
+            "proofs": [{name: proof[name] for name in ("amount", "id", "secret", "C")} for proof in one["proofs"]],
+        }
+        for one in entries
+    ]
     return base64.urlsafe_b64encode(json.dumps({"token": bare, "unit": "sat"}).encode()).decode()
 
 
@@ -206,7 +225,9 @@ def test_swap_whose_answer_is_lost_is_found_out_while_the_guest_waits(real_guest
     fault_proxy.fault("/v1/swap", times=1, **{fault: 10 if fault == "truncate" else True})
     answer = receive(real_guest.daemon, token)
     assert answer["ok"] and answer["data"]["received"] == 21, answer
-    assert fault_proxy.count("/v1/swap") == (1 if fault == "truncate" else 2), "sent again where not one byte of an answer came"
+    assert fault_proxy.count("/v1/swap") == (1 if fault == "truncate" else 2), (
+        "sent again where not one byte of an answer came"
+    )
     assert real_guest.check() == 21
 
 
@@ -274,7 +295,9 @@ def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_dae
             mint.start()
             if not answer["ok"] and answer["code"] == "try_again":
                 received_at_last(guest.daemon, token)
-            wait_for(lambda: unsettled(guest.daemon) <= held or held_by(mint, guest, token), WITHIN, "settled by itself")
+            wait_for(
+                lambda: unsettled(guest.daemon) <= held or held_by(mint, guest, token), WITHIN, "settled by itself"
+            )
             if unsettled(guest.daemon) <= held:
                 assert receive(guest.daemon, token)["data"]["received"] == amount
             else:
@@ -284,7 +307,10 @@ def test_mint_that_restarts_in_the_middle_is_asked_when_it_is_back(lab, make_dae
         assert guest.check() == guest.minted
 
 
-@pytest.mark.parametrize("lie", ["bad_dleq", "no_dleq", "short_signatures", "extra_signatures", "wrong_signature_amount", "foreign_keyset_id"])
+@pytest.mark.parametrize(
+    "lie",
+    ["bad_dleq", "no_dleq", "short_signatures", "extra_signatures", "wrong_signature_amount", "foreign_keyset_id"],
+)
 def test_mint_that_lies_about_its_signatures_is_asked_again(guest, lie):
     token = guest.token(21)
     guest.mint.misbehave(lie, times=1)
@@ -309,7 +335,12 @@ def test_fee_that_has_changed_is_noticed_and_the_next_try_works(lab, make_daemon
         token = guest.token(21)
         answer = receive(guest.daemon, token)
         assert answer["code"] == "try_again" and "fee" in answer["message"]
-        assert receive(guest.daemon, token)["data"] | {"mint": ""} == {"received": 20, "fee": 1, "mint": "", "unit": "sat"}
+        assert receive(guest.daemon, token)["data"] | {"mint": ""} == {
+            "received": 20,
+            "fee": 1,
+            "mint": "",
+            "unit": "sat",
+        }
         assert guest.check(fees=1) == 21
 
 
@@ -324,14 +355,22 @@ def test_outputs_that_the_mint_knows_already_are_passed_over(guest):
         receive(daemon, guest.token(amount))
     lost = Books(daemon).takings(guest.url).proofs
     daemon.stop()
-    subprocess.run(["sh", "-c", f"rm -rf '{daemon.state_dir}' && cp -a '{daemon.dir}/old' '{daemon.state_dir}'"], check=True)
+    subprocess.run(
+        ["sh", "-c", f"rm -rf '{daemon.state_dir}' && cp -a '{daemon.dir}/old' '{daemon.state_dir}'"], check=True
+    )
     daemon.start()
     assert received_at_last(daemon, guest.token(21), 20)["received"] == 21
     spent = guest.token(7)
     guest.wallet.receive(guest.held.pop())
     guest.held.append(guest.wallet.proofs[-3:])
     assert receive(daemon, spent)["code"] == "refused", "what our old outputs were signed for is not this token"
-    guest.held.append([proof for proof in lost if proof["secret"] not in {one["secret"] for one in Books(daemon).takings(guest.url).proofs}])
+    guest.held.append(
+        [
+            proof
+            for proof in lost
+            if proof["secret"] not in {one["secret"] for one in Books(daemon).takings(guest.url).proofs}
+        ]
+    )
     assert guest.check() == 24
     assert daemon.ask("wallet", "restore") == {"restored": 109, "trouble": []}
     guest.held.pop()
@@ -340,7 +379,15 @@ def test_outputs_that_the_mint_knows_already_are_passed_over(guest):
 
 # kill -9
 
-MOMENTS = [(0, "arrived"), (0, "done"), (0, "answered"), (0.002, "answered"), (0.006, "answered"), (0.012, "answered"), (0.03, "answered")]
+MOMENTS = [
+    (0, "arrived"),
+    (0, "done"),
+    (0, "answered"),
+    (0.002, "answered"),
+    (0.006, "answered"),
+    (0.012, "answered"),
+    (0.03, "answered"),
+]
 
 
 def test_killed_around_a_swap_the_token_counts_once(guest):
@@ -463,7 +510,10 @@ def test_words_of_another_router_give_its_takings_to_this_one(lab, mint, make_da
     old.daemon.stop()
     new = make_daemon(mint.url)
     program = [*new.program, "wallet", "restore", "-", "--json", "-c", new.config]
-    assert json.loads(lab.router.run(program, input=words.replace(" ", "\n"), timeout=60).out) == {"restored": 123, "trouble": []}
+    assert json.loads(lab.router.run(program, input=words.replace(" ", "\n"), timeout=60).out) == {
+        "restored": 123,
+        "trouble": [],
+    }
     assert balance(new, mint.url) == 123
     again = json.loads(lab.router.run(program, input=words, timeout=60).out)
     assert again == {"restored": 0, "trouble": []}
@@ -480,7 +530,16 @@ def test_words_are_shown_to_a_terminal_only_and_the_log_notes_it(lab, guest):
 
     def shown(*options: str) -> str:
         near, far = pty.openpty()
-        process = daemon.lab.router.spawn(["sh", "-c", f"exec {' '.join(daemon.program)} wallet seed {' '.join(options)} -c '{daemon.config}' >{os.ttyname(far)} 2>&1"])
+        process = daemon.lab.router.spawn(
+            [
+                "sh",
+                "-c",
+                (
+                    f"exec {' '.join(daemon.program)} wallet seed {' '.join(options)} -c '{daemon.config}' "
+                    f">{os.ttyname(far)} 2>&1"
+                ),
+            ]
+        )
         process.wait()
         os.close(far)
         text = b""
@@ -528,10 +587,29 @@ def test_tokens_of_sales_before_there_was_a_wallet_become_takings(lab, make_daem
         for number, (sold, part, outputs) in enumerate(asked, 1):
             counters = range(outputs["counter"], outputs["counter"] + len(outputs["amounts"]))
             rows = [row for row in found.proofs if row["counter"] in counters]
-            token = encode_token(mint.url, [{"amount": row["amount"], "id": row["id"], "secret": found.seed.secret(row["id"], row["counter"]), "C": row["c"].hex()} for row in rows])
+            token = encode_token(
+                mint.url,
+                [
+                    {
+                        "amount": row["amount"],
+                        "id": row["id"],
+                        "secret": found.seed.secret(row["id"], row["counter"]),
+                        "C": row["c"].hex(),
+                    }
+                    for row in rows
+                ],
+            )
             undo += [
-                f"INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES ('{sold['id']}', '{sold['mac']}', '{sold['venue']}', 'house', 1)",
-                f"INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote, invoice, token, outputs) VALUES ({number}, '{sold['id']}', 0, '{part['mint']}', {part['amount']}, {part['allotment']}, {part['lock_index']}, 'claimed', '{part['quote']}', '{part['invoice']}', '{token}', '{part['outputs']}')",
+                (
+                    f"INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES ('{sold['id']}', "
+                    f"'{sold['mac']}', '{sold['venue']}', 'house', 1)"
+                ),
+                (
+                    "INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote, "
+                    f"invoice, token, outputs) VALUES ({number}, '{sold['id']}', 0, '{part['mint']}', "
+                    f"{part['amount']}, {part['allotment']}, {part['lock_index']}, 'claimed', '{part['quote']}', "
+                    f"'{part['invoice']}', '{token}', '{part['outputs']}')"
+                ),
             ]
         undo += ["UPDATE grants SET keyset = NULL", "INSERT INTO meta (key, value) VALUES ('older rows', x'')"]
         books.edit(daemon, *undo, "DELETE FROM proofs", "DELETE FROM wallet_keysets")
@@ -569,7 +647,9 @@ def test_seed_of_the_lab_is_the_one_of_the_specification():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_in_whatever_order_the_sum_comes_out(lab, make_daemon, seed):
-    """Payments, the same ones again, sends, faults, rotations, kills: drawn by lot, and drawn again by the same number."""
+    """Payments, the same ones again, sends, faults, rotations, kills: drawn by lot, and drawn again by the same
+    number.
+    """
     lot = random.Random(seed)
     with FaultMint(lab.internet, MINT4, fee_ppk=lot.choice([0, 100])) as mint:
         guest = Purse(lab, mint, make_daemon(mint.url))

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::store::{NewGrant, Reference, SessionRow};
+use crate::store::{Admission, NewGrant, Reference};
 use crate::units::{Allotment, Sats};
 
 fn grant(last: u8, sats: u64) -> impl FnOnce(Reference) -> NewGrant + Send + 'static {
@@ -20,7 +20,7 @@ fn grant(last: u8, sats: u64) -> impl FnOnce(Reference) -> NewGrant + Send + 'st
 }
 
 impl Place {
-    async fn spend_here(&self, card: &mut Card, last: u8, sats: u64) -> Result<SessionRow, Reason> {
+    async fn spend_here(&self, card: &mut Card, last: u8, sats: u64) -> Result<Admission, Reason> {
         let (p, c) = card.tap();
         self.cards.spend_here([&card.id.to_string(), &p, &c], Sats(sats), grant(last, sats)).await
     }
@@ -76,7 +76,7 @@ async fn limits_hold_here_together_with_what_is_spent_elsewhere() {
     place.spend(&mut card, &invoice(1, 60)).await.unwrap();
     assert_eq!(place.spend_here(&mut card, 1, 101).await, Err(Reason::OverTapLimit));
     assert_eq!(place.spend_here(&mut card, 1, 91).await, Err(Reason::OverDayLimit));
-    place.spend_here(&mut card, 1, 90).await.unwrap();
+    drop(place.spend_here(&mut card, 1, 90).await.unwrap());
     assert_eq!(place.spend(&mut card, &invoice(2, 1)).await, Err(Reason::OverDayLimit));
     assert_eq!((place.sales().await, place.spent(&card).await), ((1, 90), 150_000));
 }

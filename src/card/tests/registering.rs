@@ -74,6 +74,24 @@ async fn a_programmer_that_names_the_chip_binds_it() {
 }
 
 #[tokio::test]
+async fn a_chip_that_is_a_card_already_is_wiped_before_it_becomes_another() {
+    let place = Place::new().await;
+    let (first, second) =
+        (place.cards.create(&order()).await.unwrap(), place.cards.create(&order()).await.unwrap());
+    let card = first["card_id"].as_i64().unwrap();
+    let chip = Some("04aabbccddee01");
+    place.cards.program(code_of(&first), chip).await.unwrap();
+    let refused = place.cards.program(code_of(&second), chip).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("this chip is card {card}: wipe it first"));
+    assert_eq!(place.cards.program("00".repeat(16).as_str(), chip).await, Err(Reason::NoCode));
+    place.cards.wipe(card).await.unwrap();
+    assert!(place.cards.program(code_of(&second), chip).await.is_ok(), "the code stays good");
+    // The same card gets new keys onto its own chip.
+    let again = place.cards.reprogram(second["card_id"].as_i64().unwrap()).await.unwrap();
+    assert!(place.cards.program(code_of(&again), chip).await.is_ok());
+}
+
+#[tokio::test]
 async fn new_keys_begin_with_a_new_counter_and_end_the_old() {
     let place = Place::new().await;
     let mut old = place.card(21, 210).await;

@@ -110,6 +110,9 @@ fn a_venue_has_either_devices_or_a_network() {
     assert_problem(&format!("config venue 'v'\n{MINT}"), "1 error device: is missing");
     assert_problem(&venue_with("option network 'guest'"), "3 error network: stands beside 'device'");
     assert_problem(&format!("config venue 'v'\n\toption network 'a b'\n{MINT}"), "is no network");
+    // What is short is a device's name, not a section's.
+    let long = good(&format!("config venue 'v'\n\toption network 'cafe_on_the_hill_guests'\n{MINT}"));
+    assert_eq!(long.venues[0].network.as_deref(), Some("cafe_on_the_hill_guests"));
 }
 
 #[test]

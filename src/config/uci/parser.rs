@@ -6,10 +6,29 @@ pub(super) const MAX_SECTIONS: usize = 2000;
 pub(super) const MAX_OPTIONS: usize = 500;
 pub(super) const MAX_ERRORS: usize = 20;
 
-/// Reads a whole file. Either all of it is good or nothing is returned but the errors, of which libuci
-/// would name the first; reading goes on at the next line while that line can be told.
+/// The most that is read of one file.
+struct Limits {
+    bytes: usize,
+    sections: usize,
+    options: usize,
+}
+
+const OURS: Limits = Limits { bytes: MAX_BYTES, sections: MAX_SECTIONS, options: MAX_OPTIONS };
+const OF_OTHERS: Limits = Limits { bytes: 16 << 20, sections: 20_000, options: 20_000 };
+
+/// Reads a whole file. Returns the file if all of it is good, otherwise only the errors, of which libuci would name
+/// the first; reading goes on at the next line while that line can be told.
 pub fn parse(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
-    if text.len() > MAX_BYTES {
+    parse_within(text, OURS)
+}
+
+/// As [`parse`], for the files of other programs: a school's static leases are thousands of sections.
+pub fn parse_large(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
+    parse_within(text, OF_OTHERS)
+}
+
+fn parse_within(text: &[u8], limits: Limits) -> Result<UciFile, Vec<UciError>> {
+    if text.len() > limits.bytes {
         return Err(vec![UciError { line: 1, byte: 0, started: 1, reason: "file too large" }]);
     }
     if let Some(at) = text.iter().position(|&b| b == 0) {
@@ -18,7 +37,7 @@ pub fn parse(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
         let byte = before.iter().rev().take_while(|&&b| b != b'\n').count();
         return Err(vec![UciError { line, byte, started: line, reason: "NUL byte" }]);
     }
-    let mut parser = Parser::new(text);
+    let mut parser = Parser::new(text, limits);
     let mut errors = Vec::new();
     while parser.next_line() {
         if let Err(error) = parser.command_line() {
@@ -37,6 +56,7 @@ pub fn parse(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
 }
 
 struct Parser<'a> {
+    limits: Limits,
     rest: &'a [u8],
     /// The current line; longer when a quote or a backslash joined the next ones to it.
     buf: Vec<u8>,
@@ -51,8 +71,9 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a [u8]) -> Parser<'a> {
+    fn new(text: &'a [u8], limits: Limits) -> Parser<'a> {
         Parser {
+            limits,
             rest: text,
             buf: Vec::new(),
             pos: 0,
@@ -103,7 +124,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A file that is loaded by its name keeps that name, whatever it says here.
+    /// A file that is loaded by its name keeps that name; what it says here is ignored.
     fn package(&mut self, word_end: usize) -> Result<(), UciError> {
         self.pass_word(word_end, "package without name")?;
         self.required_argument(|b| is_name(b) || b == b'-')?;
@@ -136,7 +157,7 @@ impl<'a> Parser<'a> {
 
     fn add_section(&mut self, kind: String, name: String) -> Result<usize, UciError> {
         let at = self.file.sections.len();
-        if at >= MAX_SECTIONS {
+        if at >= self.limits.sections {
             return Err(self.error("too many sections"));
         }
         let anonymous = name.is_empty();
@@ -160,7 +181,7 @@ impl<'a> Parser<'a> {
         let Some(section) = self.section.and_then(|at| self.file.sections.get_mut(at)) else {
             return Ok(());
         };
-        if section.options.len() >= MAX_OPTIONS {
+        if section.options.len() >= self.limits.options {
             return Err(self.error("too many options in a section"));
         }
         if list {
@@ -210,7 +231,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next word of the command, its quoted and bare pieces joined; empty when there is none.
+    /// The next word of the command, its quoted and bare pieces joined; empty if there is no further word.
     fn argument(&mut self) -> Result<String, UciError> {
         self.skip_whitespace();
         let start = self.pos;

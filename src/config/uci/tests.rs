@@ -63,6 +63,7 @@ fn more_sections_or_options_than_a_person_writes_are_refused() {
     let options: String = (0..=MAX_OPTIONS).map(|i| format!("\toption x{i} 1\n")).collect();
     let errors = parse(format!("config a\n{options}").as_bytes()).unwrap_err();
     assert_eq!(errors[0].reason, "too many options in a section");
+    assert_eq!(parse_large(sections.as_bytes()).unwrap().sections.len(), MAX_SECTIONS + 1);
 }
 
 #[test]

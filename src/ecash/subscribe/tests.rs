@@ -129,7 +129,7 @@ async fn a_mint_that_refused_a_message_gets_few_of_them_for_an_hour() {
     let (_commands, commands) = mpsc::unbounded_channel();
     let mint = MintUrl::parse("http://127.0.0.1:1").unwrap();
     let mut task = Task {
-        to: Destination::new(mint.clone(), Tls::new(None).unwrap().config()),
+        to: Destination::new(mint.clone(), Tls::new(None).unwrap()),
         mint,
         commands,
         events: mpsc::channel(1).0,

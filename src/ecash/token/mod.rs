@@ -13,7 +13,7 @@ mod v4;
 use super::curve::PublicKey;
 use super::keyset::{KeysetId, KeysetRef};
 use super::outputs::{Proof, ProofDleq};
-use super::seed::Secret;
+use super::seed::ProofSecret;
 use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
 use crate::json::json;
@@ -57,7 +57,7 @@ pub struct Token {
 pub struct TokenProof {
     pub keyset: KeysetRef,
     pub amount: Sats,
-    pub secret: Secret,
+    pub secret: ProofSecret,
     pub c: PublicKey,
     pub dleq: Option<ProofDleq>,
 }
@@ -116,6 +116,25 @@ impl Token {
     }
 }
 
+/// The token in what was pasted: what is sent over a chat comes with words around it, in brackets or quotes, with the
+/// full stop of a sentence, broken into lines. `None` if there is none.
+pub fn found_in(pasted: &str) -> Option<String> {
+    let visible: String = pasted.chars().filter(|letter| !is_invisible(*letter)).collect();
+    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| visible.find(prefix)).min()?;
+    let found = visible.get(start..)?;
+    let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
+    let without_end = |text: &str| text.trim_end_matches(|letter| !is_of_token(letter)).to_owned();
+    let word = without_end(found.split_whitespace().next()?);
+    let whole = without_end(found);
+    let is_broken_into_lines = Token::parse(&word).is_err() && Token::parse(&whole).is_ok();
+    Some(if is_broken_into_lines { whole } else { word })
+}
+
+/// Marks that chats put between letters: joiners, directions, a byte order mark.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
 /// Writes a `cashuB` token. About 310 characters per proof.
 pub fn encode(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     format!("cashuB{}", BASE64.encode(v4::encode(mint.as_str(), unit, proofs)))
@@ -126,7 +145,7 @@ pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
 }
 
-/// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
+/// Writes what a stranger claims to be mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
 pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
     let json = json!({"token": [json!({"mint": mint, "proofs": proofs})], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
@@ -154,10 +173,10 @@ fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {
     BASE64.decode(url_safe).map_err(|_| TokenError::Damaged)
 }
 
-fn checked_secret(text: String) -> Result<Secret, TokenError> {
+fn checked_secret(text: String) -> Result<ProofSecret, TokenError> {
     match text.len() {
         0 => Err(TokenError::Damaged),
-        1..=MAX_SECRET => Ok(Secret(text)),
+        1..=MAX_SECRET => Ok(ProofSecret(text)),
         _ => Err(TokenError::TooLarge),
     }
 }

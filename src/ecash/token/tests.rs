@@ -237,7 +237,7 @@ fn tokens_beyond_the_limits_are_refused() {
     let text = encode(&mint(), "sat", &vec![bare; 257]);
     assert_eq!(Token::parse(&text).unwrap_err(), TokenError::TooLarge);
 
-    let secret = Secret("x".repeat(MAX_SECRET + 1));
+    let secret = ProofSecret("x".repeat(MAX_SECRET + 1));
     let text = encode(&mint(), "sat", &[Proof { secret, ..proof }]);
     assert_eq!(Token::parse(&text).unwrap_err(), TokenError::TooLarge);
 }
@@ -291,4 +291,34 @@ fn tokens_do_not_show_their_secrets_in_debug_output() {
     let proofs = our_proofs();
     let shown = format!("{:?}", Token::parse(&encode(&mint(), "sat", &proofs)).unwrap());
     assert!(proofs.iter().all(|proof| !shown.contains(proof.secret.as_str())));
+}
+
+#[test]
+fn a_token_is_found_in_what_a_chat_makes_of_it() {
+    let text = vectors()["v4"][0]["token"].as_str().unwrap().to_owned();
+    let (start, end) = text.split_at(90);
+    for pasted in [
+        text.clone(),
+        format!("cashu:{text}"),
+        format!("https://wallet.example/#token={text}"),
+        format!("Here is your ecash:\n{text}\nEnjoy it"),
+        format!("{text}."),
+        format!("{text},"),
+        format!("{text}!"),
+        format!("({text})"),
+        format!("\"{text}\""),
+        format!("\u{201c}{text}\u{201d}"),
+        format!("*{text}*"),
+        format!("<{text}>"),
+        format!("Pay: {text}."),
+        format!("{start}\u{200b}{end}\u{feff}"),
+    ] {
+        assert_eq!(found_in(&pasted).as_deref(), Some(text.as_str()), "{pasted}");
+    }
+    let broken = found_in(&format!("Ecash: {start}\n{end}.")).unwrap();
+    assert_eq!(Token::parse(&broken).unwrap().total(), Token::parse(&text).unwrap().total());
+    for pasted in ["", "lnbc1abc", "no cash here"] {
+        assert_eq!(found_in(pasted), None);
+    }
+    assert_eq!(found_in("cashuBbroken and more").as_deref(), Some("cashuBbroken"));
 }

@@ -17,18 +17,18 @@ mod suspects;
 
 pub use exchange::{prepare, total};
 pub use melt::{MeltOffer, Melted};
-pub use offer::{Offer, Payer, Refusal};
+pub use offer::{Payer, Refusal, TokenOffer};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;
-pub use send::Sent;
+pub use send::SentToken;
 
 use super::mints::Mints;
 use super::seed::Seed;
 use super::subscribe::MintEvent;
 use super::token::Token;
 use crate::config::MintUrl;
-use crate::store::{Balance, KeyFile, NewProofs, OpKind, PartRow, SessionRow, Store, StoreError};
+use crate::store::{Admission, Balance, KeyFile, NewProofs, OpKind, PartRow, Store, StoreError};
 use crate::task;
 use litemap::LiteMap;
 use receive::Running;
@@ -45,8 +45,8 @@ struct Shared {
     store: Store,
     mints: Mints,
     seed: Arc<Seed>,
-    /// Gets the sessions that come about when nobody waits for them.
-    sessions: mpsc::Sender<SessionRow>,
+    /// Gets the sessions whose caller stopped waiting for them.
+    sessions: mpsc::Sender<Admission>,
     running: Mutex<LiteMap<String, Running>>,
     suspects: Arc<Suspects>,
     /// Held while proofs of ours are chosen and put to use.
@@ -74,7 +74,7 @@ impl Wallet {
         store: Store,
         mints: Mints,
         seed: Arc<Seed>,
-        sessions: mpsc::Sender<SessionRow>,
+        sessions: mpsc::Sender<Admission>,
     ) -> Result<Wallet, StoreError> {
         let open = store.open_ops().await?;
         let to_adopt = store.parts_to_adopt().await?;

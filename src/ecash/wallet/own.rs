@@ -30,6 +30,8 @@ pub enum WalletError {
     NotFound,
     #[error("{0}")]
     Refused(#[from] Refusal),
+    #[error("{}", .0.of_sending())]
+    NotSent(Refusal),
     #[error(
         "the mint has not answered in time; what became of it is being found out, look again in a minute"
     )]
@@ -46,6 +48,17 @@ impl From<StoreError> for WalletError {
     fn from(error: StoreError) -> WalletError {
         log::error!("wallet: {error}");
         WalletError::Store(error.code())
+    }
+}
+
+impl WalletError {
+    /// The same where ecash was to be sent.
+    pub fn of_sending(self) -> WalletError {
+        match self {
+            WalletError::Refused(refusal) => WalletError::NotSent(refusal),
+            WalletError::Mint(why) => WalletError::Mint(format!("{why}; nothing was sent")),
+            other => other,
+        }
     }
 }
 
@@ -122,7 +135,7 @@ impl Purse {
 impl Purse {
     /// Proofs of these amounts, of one keyset.
     pub fn of(amounts: &[u64], input_fee_ppk: u64) -> Purse {
-        use crate::{calls::Tls, clock::Clock, ecash::keyset::Terms, ecash::mints::Mints};
+        use crate::{calls::Tls, clock::Clock, ecash::keyset::KeysetTerms, ecash::mints::Mints};
         let url = MintUrl::parse("https://mint.example").unwrap();
         let events = tokio::sync::mpsc::channel(1).0;
         let mint = Mints::new(Tls::new(None).unwrap(), Clock::machine(), events).get(&url);
@@ -135,7 +148,7 @@ impl Purse {
             amount: Sats(*amount),
             c: Vec::new(),
         };
-        let terms = Terms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
+        let terms = KeysetTerms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
         let listed = KeysetInfo { id: KeysetId::parse(keyset).unwrap(), terms, active: true };
         Purse { mint, rows: (0..).zip(amounts).map(row).collect(), listed: Arc::new(vec![listed]) }
     }
@@ -270,7 +283,7 @@ impl Wallet {
         let mut attempts = 0usize;
         loop {
             let asked = match points(proofs.clone()).await {
-                Ok(ys) => states(mint, ys, Urgency::Background).await,
+                Ok(ys) => proof_states(mint, ys, Urgency::Background).await,
                 Err(err) => Err(err),
             };
             match asked {
@@ -304,7 +317,7 @@ impl Wallet {
 }
 
 /// NUT-07, in as many questions as it takes.
-pub(super) async fn states(
+pub(super) async fn proof_states(
     mint: &Mint,
     ys: Vec<PublicKey>,
     urgency: Urgency,
@@ -318,4 +331,25 @@ pub(super) async fn states(
 
 pub(super) fn sum(rows: &[ProofRow]) -> Sats {
     Sats(rows.iter().map(|row| row.amount.0).fold(0, u64::saturating_add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_sending_speaks_of_sending() {
+        for refusal in [
+            Refusal::MintAway,
+            Refusal::MintBusy,
+            Refusal::TooMany,
+            Refusal::MintRefuses,
+            Refusal::TermsChanged,
+        ] {
+            let said = WalletError::Refused(refusal).of_sending().to_string();
+            assert!(said.contains("nothing was sent") && !said.contains("token"), "{said}");
+        }
+        let away = WalletError::Refused(Refusal::MintAway).of_sending();
+        assert_eq!(away.to_string(), "the mint cannot be reached; nothing was sent");
+    }
 }

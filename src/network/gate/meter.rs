@@ -3,7 +3,7 @@
 //! yet. It takes a kernel that looks at packets at both ends of a device; on others the gate counts what it
 //! forwards.
 //!
-//! Not counted is what nobody bought: discovery and DHCP, DNS at the router, our own ports, the garden.
+//! Not counted is what is not sold: discovery and DHCP, DNS at the router, our own ports, the garden.
 
 use super::{Plan, MARK, SLOW};
 use crate::network::devices;
@@ -171,8 +171,8 @@ fn comment(chain: &ChainSpec, number: usize) -> String {
     format!("tollgated {VERSION} {} {number}", chain.name)
 }
 
-/// The script that brings the table to `plan`, keeping every element; without chains if nobody is counted. With
-/// `anew` the table that is there is thrown away first.
+/// The script that brings the table to `plan`, keeping every element; without chains if no guest is counted. With
+/// `anew` it first removes the table that is there.
 pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bool) -> String {
     let mut script = format!("add table netdev {TABLE}\n");
     if anew {

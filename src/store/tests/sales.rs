@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::store::Reference;
+use crate::store::{Admission, Reference};
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
     RequestRow, SessionRow, TakeOver, Ticket, Tokens,
@@ -88,7 +88,7 @@ impl Shop {
                 (Tokens::House(NewProofs { mint, keyset, proofs }), Some(grant))
             }
         };
-        self.store.claimed(part.id, tokens, grant).await.unwrap()
+        self.store.claimed(part.id, tokens, grant).await.unwrap().map(Admission::into_row)
     }
 
     pub async fn sell(&self, guest: u16) -> (RequestRow, Option<Ticket>) {
@@ -119,8 +119,8 @@ impl Shop {
     }
 }
 
-/// A sale with its request left 1,400 bytes of a new guest and 1,200 of one who was here before; where an invoice took a
-/// page of its own, 2,200.
+/// A sale with its request left 1,400 bytes of a new guest and 1,200 of one that was here before; where an invoice
+/// took a page of its own, 2,200.
 #[tokio::test]
 async fn five_hundred_sales_leave_less_than_650_bytes_each() {
     let shop = Shop::new();

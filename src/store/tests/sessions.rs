@@ -37,7 +37,7 @@ async fn fifty_grants_of_one_payment_count_once() {
 async fn a_payment_counts_once_for_whatever_guest() {
     let dir = Scratch::new();
     let store = Store::open(dir.path(), &clock()).unwrap();
-    store.grant(grant("payment", 1, 60_000)).await.unwrap();
+    drop(store.grant(grant("payment", 1, 60_000)).await.unwrap());
     assert!(store.grant(grant("payment", 2, 60_000)).await.is_err(), "the other guest has no session");
     assert_eq!(store.sessions_ending_after(store.now()).await.unwrap().len(), 1);
 }
@@ -73,7 +73,7 @@ async fn a_payment_after_the_end_begins_a_new_session() {
 async fn a_revoked_session_is_over_and_what_is_paid_later_counts_in_full() {
     let dir = Scratch::new();
     let store = Store::open(dir.path(), &clock()).unwrap();
-    store.grant(grant("one", 1, 60_000)).await.unwrap();
+    drop(store.grant(grant("one", 1, 60_000)).await.unwrap());
     let ended = store.revoke(mac(1), None).await.unwrap();
     assert_eq!(ended.iter().map(|row| row.ends).collect::<Vec<_>>(), [store.now()]);
     assert_eq!(store.revoke(mac(1), None).await.unwrap(), []);
@@ -86,7 +86,7 @@ async fn a_revoked_session_is_over_and_what_is_paid_later_counts_in_full() {
 async fn sessions_survive_a_power_cut_with_their_payments() {
     let dir = Scratch::new();
     let store = Store::open(dir.path(), &clock()).unwrap();
-    let session = store.grant(grant("payment", 1, 60_000)).await.unwrap();
+    let session = store.grant(grant("payment", 1, 60_000)).await.unwrap().into_row();
     let session = crate::store::SessionRow { ticket: None, ..session };
     let after = dir.as_after_power_cut();
     let restarted = Store::open(after.path(), &clock()).unwrap();
@@ -94,7 +94,7 @@ async fn sessions_survive_a_power_cut_with_their_payments() {
         restarted.sessions_ending_after(restarted.now()).await.unwrap(),
         std::slice::from_ref(&session)
     );
-    assert_eq!(restarted.grant(grant("payment", 1, 60_000)).await.unwrap(), session);
+    assert_eq!(restarted.grant(grant("payment", 1, 60_000)).await.unwrap().into_row(), session);
 }
 
 fn bytes(reference: &str, amount: u64) -> NewGrant {
@@ -107,7 +107,7 @@ async fn bytes_are_kept_beside_time_and_neither_touches_the_other() {
     let clock = clock();
     let store = Store::open(dir.path(), &clock).unwrap();
     let time = store.grant(grant("time", 1, 60_000)).await.unwrap();
-    let data = store.grant(bytes("data", 5000)).await.unwrap();
+    let data = store.grant(bytes("data", 5000)).await.unwrap().into_row();
     assert_eq!((data.account, data.allotment, data.used), (time.account, Allotment(5000), Allotment::ZERO));
     clock.advance(Millis(60_000));
     assert_eq!(store.sessions_ending_after(store.now()).await.unwrap(), std::slice::from_ref(&data));

@@ -42,7 +42,7 @@ impl Books {
             value: value.into(),
             mint,
         };
-        self.store.grant(grant).await.unwrap()
+        self.store.grant(grant).await.unwrap().into_row()
     }
 
     /// A minute for this guest; its new ticket.

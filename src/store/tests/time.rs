@@ -50,7 +50,7 @@ async fn a_revoked_session_does_not_come_back_with_a_reboot() {
     let mac: crate::mac::MacAddr = "02:00:00:00:00:11".parse().unwrap();
     let (reference, venue) = (Reference::read("paid"), "guest".to_owned());
     let (metric, allotment) = (crate::config::Metric::Milliseconds, Allotment(600_000));
-    store
+    let granted = store
         .grant(NewGrant {
             reference,
             mac,
@@ -63,6 +63,7 @@ async fn a_revoked_session_does_not_come_back_with_a_reboot() {
         })
         .await
         .unwrap();
+    assert_eq!(granted.mac, mac);
     clock.advance(Millis::from_secs(30));
     assert_eq!(store.revoke(mac, None).await.unwrap().len(), 1);
     store.close().await;

@@ -18,7 +18,7 @@ fn mint(name: &str) -> MintUrl {
     MintUrl::parse(&format!("https://{name}.example")).unwrap()
 }
 
-/// Steps of a KiB at so many sats each.
+/// Steps of a KiB at a number of sats each.
 fn hall(sats: u64) -> VenuePrice {
     VenuePrice {
         venue: "hall".to_owned(),
@@ -39,7 +39,7 @@ async fn buy(store: &Store, venue: &str, metric: Metric, allotment: u64, sats: u
         value: Sats(sats).into(),
         mint: Some(mint("a")),
     };
-    store.grant(grant).await.unwrap()
+    store.grant(grant).await.unwrap().into_row()
 }
 
 async fn minutes(store: &Store, minutes: u64, sats: u64) -> SessionRow {

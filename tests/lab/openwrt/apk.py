@@ -1,10 +1,11 @@
 """Stand-in for apk 3, as OpenWrt 25.12 uses it.
 
-As a program it is `apk mkpkg`, strict about its arguments: known fields, known scripts, a version that apk can order, files
-owned by root. The package it makes is a tar of `scripts/` and `root/`.
+As a program it is `apk mkpkg`, strict about its arguments: known fields, known scripts, a version that apk can order,
+files owned by root. The package it makes is a tar of `scripts/` and `root/`.
 
 `Apk` installs such packages on a `Root`, in apk's order:
-- install: files, `post-install`; upgrade: files, `post-upgrade`, the old ones' leftovers; no script of the old package runs,
+- install: files, `post-install`; upgrade: files, `post-upgrade`, the old ones' leftovers; no script of the old package
+runs,
   and nothing stops a service;
 - remove: `pre-deinstall`, files, folders that are empty then, `post-deinstall`;
 - scripts get versions as arguments, never `upgrade` or `remove`;
@@ -67,7 +68,11 @@ class Apk:
         package = read(path)
         name, version = package["info"]["name"], package["info"]["version"]
         old = self.packages.get(name)
-        kept = self._edited(old) if old else {path for path in package["files"] if path.startswith("etc/") and os.path.exists(self.root.at(path))}
+        kept = (
+            self._edited(old)
+            if old
+            else {path for path in package["files"] if path.startswith("etc/") and os.path.exists(self.root.at(path))}
+        )
         for path, (mode, content) in package["files"].items():
             full = self.root.at(path)
             if content is None:
@@ -84,7 +89,9 @@ class Apk:
             if os.path.isfile(self.root.at(path)):
                 os.unlink(self.root.at(path))
         self.packages[name] = package
-        self._script(package, "post-upgrade" if old else "post-install", version, *([old["info"]["version"]] if old else []))
+        self._script(
+            package, "post-upgrade" if old else "post-install", version, *([old["info"]["version"]] if old else [])
+        )
 
     def remove(self, name: str) -> None:
         package = self.packages[name]

@@ -3,12 +3,18 @@
 - the outer file is a gzip'd tar (an `ar` archive or a plain tar is refused); `data.tar.gz` and `control.tar.gz` only;
 - Package, Version, Architecture must be there, the architecture must be configured, dependencies installed;
 - members are owned by 0:0 by number, no path leaves the root, no file belongs to another package;
-- upgrade: old `prerm upgrade NEW`, copies of edited conffiles, old `postrm upgrade NEW`, then every file of the old package goes (its
-  folders, where they are empty then; its scripts), the new ones come, new `postinst configure`; scripts see PKG_UPGRADE;
+- upgrade: old `prerm upgrade NEW`, copies of edited conffiles, old `postrm upgrade NEW`, then every file of the old
+package goes (its
+  folders, where they are empty then; its scripts), the new ones come, new `postinst configure`; scripts see
+  PKG_UPGRADE;
 - a conffile that was edited stays, the new one is put beside it as FILE-opkg; one that is unedited is replaced;
-- a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions are ordered as
+- a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions
+are ordered as
   opkg orders them, `~` before everything;
-- remove: `prerm remove`, files, folders that are empty then, `postrm remove`, the package's own records; an edited conffile stays.
+- the same version is installed again with `again=True` (--force-reinstall): that is `remove` and `install`, of which
+  scripts are told nothing but what their callers' command lines say;
+- remove: `prerm remove`, files, folders that are empty then, `postrm remove`, the package's own records; an edited
+conffile stays.
 """
 
 import contextlib
@@ -31,9 +37,13 @@ class Opkg:
         self.root, self.arch, self.have = root, arch, set(installed)
         self.packages: dict[str, dict] = {}
         self.output = ""
+        self.called = "opkg"
 
-    def install(self, path: str, downgrade: bool = False) -> None:
+    def install(self, path: str, downgrade: bool = False, again: bool = False) -> None:
         package = read(path)
+        if again:
+            self.called = "opkg install --force-reinstall"
+            self.remove(package["control"]["Package"])
         control, name = package["control"], package["control"].get("Package")
         if not name:
             raise Refused("Malformed package file")
@@ -48,7 +58,9 @@ class Opkg:
             if order == 0 or (order < 0 and not downgrade):
                 raise Refused(f"Not downgrading package {name}" if order else "already installed")
             self._script(old, "prerm", f"upgrade {control['Version']}", upgrade=True)
-        kept = self._edited(old) if old else {path for path in package["conffiles"] if os.path.exists(self.root.at(path))}
+        kept = (
+            self._edited(old) if old else {path for path in package["conffiles"] if os.path.exists(self.root.at(path))}
+        )
         self._refuse_clashes(name, package, set(old["files"]) if old else set(), kept)
         if old:
             self._script(old, "postrm", f"upgrade {control['Version']}", upgrade=True)
@@ -70,7 +82,10 @@ class Opkg:
         self.packages[name] = package
         for script, text in package["scripts"].items():
             self.root.write(f"{INFO}/{name}.{script}", text, 0o755)
-        self.root.write(f"{INFO}/{name}.list", "".join(f"/{path}\n" for path, (_, content) in package["files"].items() if content is not None))
+        self.root.write(
+            f"{INFO}/{name}.list",
+            "".join(f"/{path}\n" for path, (_, content) in package["files"].items() if content is not None),
+        )
         self._script(package, "postinst", "configure", upgrade=bool(old))
 
     def remove(self, name: str) -> None:
@@ -84,13 +99,20 @@ class Opkg:
     def _refuse_clashes(self, name: str, package: dict, own: set[str], kept: set[str]) -> None:
         for path, (_, content) in package["files"].items():
             if content is not None and os.path.exists(self.root.at(path)) and path not in own | kept:
-                raise Refused(f"Package {name} wants to install file {path}\n\tBut that file is already provided by package <no package>")
+                raise Refused(
+                    (
+                        f"Package {name} wants to install file {path}\n"
+                        "\tBut that file is already provided by package <no package>"
+                    )
+                )
 
     def _take_away(self, package: dict, kept: set[str]) -> None:
         for path, (_, content) in package["files"].items():
             if content is not None and path not in kept and os.path.exists(self.root.at(path)):
                 os.unlink(self.root.at(path))
-        for path in sorted((path for path, (_, content) in package["files"].items() if content is None), key=len, reverse=True):
+        for path in sorted(
+            (path for path, (_, content) in package["files"].items() if content is None), key=len, reverse=True
+        ):
             with contextlib.suppress(OSError):
                 os.rmdir(self.root.at(path))
 
@@ -100,7 +122,9 @@ class Opkg:
                 return hashlib.md5(file.read()).hexdigest()
 
         shipped = {path: hashlib.md5(package["files"][path][1]).hexdigest() for path in package["conffiles"]}
-        return {path for path, known in shipped.items() if os.path.exists(self.root.at(path)) and digest(path) != known}
+        return {
+            path for path, known in shipped.items() if os.path.exists(self.root.at(path)) and digest(path) != known
+        }
 
     def _script(self, package: dict, script: str, arguments: str, upgrade: bool) -> None:
         name = package["control"]["Package"]
@@ -109,7 +133,15 @@ class Opkg:
             if script != "postrm":
                 raise Refused(f"no {script}")
             return
-        done = self.root.run("/bin/sh", "-c", f"{path} {arguments}", env={"PKG_ROOT": "/", "PKG_UPGRADE": "1" if upgrade else "0"}, check=False)
+        done = self.root.run(
+            "/bin/sh",
+            "-c",
+            f"{path} {arguments}; exit $?",
+            *self.called.split(),
+            "x",
+            env={"PKG_ROOT": "/", "PKG_UPGRADE": "1" if upgrade else "0"},
+            check=False,
+        )
         self.output += done.out
         if done.code != 0:
             raise Refused(f"{script} script for package \"{name}\" failed: {done.code}\n{done.out}")
@@ -128,7 +160,10 @@ def read(path: str) -> dict:
     outer = {member.name.removeprefix("./"): content for member, content in members(gzip.decompress(raw))}
     if outer.get("debian-binary") != b"2.0\n" or set(outer) != {"debian-binary", "data.tar.gz", "control.tar.gz"}:
         raise Refused("Malformed package file")
-    inside = {member.name.removeprefix("./"): content for member, content in members(gzip.decompress(outer["control.tar.gz"]))}
+    inside = {
+        member.name.removeprefix("./"): content
+        for member, content in members(gzip.decompress(outer["control.tar.gz"]))
+    }
     control = dict(line.split(": ", 1) for line in inside["control"].decode().splitlines())
     conffiles = {line.lstrip("/") for line in inside.get("conffiles", b"").decode().split()}
     files = {}
@@ -169,7 +204,15 @@ def compare(one: str, other: str) -> int:
 
 def _compare(one: str, other: str) -> int:
     def weight(letter: str) -> int:
-        return -1 if letter == "~" else 0 if letter == "" or letter.isdigit() else ord(letter) if letter.isalpha() else ord(letter) + 256
+        return (
+            -1
+            if letter == "~"
+            else 0
+            if letter == "" or letter.isdigit()
+            else ord(letter)
+            if letter.isalpha()
+            else ord(letter) + 256
+        )
 
     while one or other:
         while (one[:1] and not one[0].isdigit()) or (other[:1] and not other[0].isdigit()):

@@ -30,7 +30,9 @@ def _sources() -> str:
     pattern = os.path.join(home, "registry", "src", "*", f"{CRATE}-{VERSION}")
     if not glob.glob(pattern):
         # Nothing of it is built by cargo: its build script would want cmake and clang.
-        subprocess.run(["cargo", "info", "--quiet", f"{CRATE}@{VERSION}"], check=True, stdout=subprocess.DEVNULL, cwd="/")
+        subprocess.run(
+            ["cargo", "info", "--quiet", f"{CRATE}@{VERSION}"], check=True, stdout=subprocess.DEVNULL, cwd="/"
+        )
     return glob.glob(pattern)[0]
 
 
@@ -43,7 +45,8 @@ def _build(path: str, sources: str) -> None:
         files = [os.path.join(sources, "uci", f"{name}.c") for name in UCI]
         files += [os.path.join(sources, "libubox", f"{name}.c") for name in LIBUBOX]
         subprocess.run(
-            ["gcc", "-w", "-O1", "-std=gnu99", "-D_GNU_SOURCE", '-DUCI_PREFIX="/usr"', "-I", work, "-o", made, *files], check=True
+            ["gcc", "-w", "-O1", "-std=gnu99", "-D_GNU_SOURCE", '-DUCI_PREFIX="/usr"', "-I", work, "-o", made, *files],
+            check=True,
         )
         beside = f"{path}.{os.getpid()}"
         subprocess.run(["install", "-m", "755", made, beside], check=True)

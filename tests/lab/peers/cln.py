@@ -1,4 +1,6 @@
-"""A stand-in for clnrest: `pay` and `listpays`, as the documentation of Core Lightning 25 and 26 describes them. Not the real thing."""
+"""A stand-in for clnrest: `pay` and `listpays`, as the documentation of Core Lightning 25 and 26 describes them. Not
+the real thing.
+"""
 
 import json
 
@@ -33,9 +35,14 @@ class Cln(Node):
         body = json.loads(request.body)
         if body == {"bolt11": "nothing"}:
             return self.error(request, 500, -32602, "Invalid bolt11: Bad bech32 string")
-        wrong = exactly(request, {
-            "bolt11": lambda text: isinstance(text, str), "maxfee": lambda msat: type(msat) is int, "retry_for": lambda secs: type(secs) is int,
-        })
+        wrong = exactly(
+            request,
+            {
+                "bolt11": lambda text: isinstance(text, str),
+                "maxfee": lambda msat: type(msat) is int,
+                "retry_for": lambda secs: type(secs) is int,
+            },
+        )
         if wrong:
             return self.complain(request, wrong)
         invoice = body["bolt11"]
@@ -57,13 +64,21 @@ class Cln(Node):
         rows = [self.row(payment, "preimage")] if payment else []
         if payment and payment.times > 1:
             rows.insert(0, {**self.row(payment, "preimage"), "status": "failed"})
-        return self.reply(request, "lookup", 201, {"pays": rows}, spoil={"preimage": "preimage", "hash": "payment_hash"})
+        return self.reply(
+            request, "lookup", 201, {"pays": rows}, spoil={"preimage": "preimage", "hash": "payment_hash"}
+        )
 
     def row(self, payment, preimage: str) -> dict:
         amount = self.msat(payment)
         shown = (lambda msat: f"{msat}msat") if self.wrapped else (lambda msat: msat)
         status = {"paid": "complete", "failed": "failed", "pending": "pending"}[payment.state]
-        row = {"payment_hash": payment.payment_hash, "status": status, "created_at": 1, "amount_msat": shown(amount), "amount_sent_msat": shown(amount + 7)}
+        row = {
+            "payment_hash": payment.payment_hash,
+            "status": status,
+            "created_at": 1,
+            "amount_msat": shown(amount),
+            "amount_sent_msat": shown(amount + 7),
+        }
         return {**row, preimage: self.preimage(payment)} if payment.state == "paid" else row
 
     def error(self, request: Request, status: int, code: int, message: str, kind: str = "") -> None:

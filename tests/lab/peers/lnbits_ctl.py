@@ -39,7 +39,9 @@ async def pay_invoice(_, bolt11: str, fee_limit_msat: int) -> PaymentResponse:
         return PaymentResponse(ok=None, checking_id=payment_hash)
     if what == "failed":
         return PaymentResponse(ok=False, error_message="no route")
-    return PaymentResponse(ok=True, checking_id=payment_hash, fee_msat=ORDERS["fee_msat"], preimage=PREIMAGES.get(payment_hash))
+    return PaymentResponse(
+        ok=True, checking_id=payment_hash, fee_msat=ORDERS["fee_msat"], preimage=PREIMAGES.get(payment_hash)
+    )
 
 
 async def get_payment_status(_, checking_id: str) -> PaymentStatus:

@@ -1,5 +1,5 @@
-"""A stand-in for lnd's REST interface, for what a real node does not do on command: cut lines, wrong preimages, states that did not
-come up in the lab. Bodies are those of a real node (`test_lightning_lnd.py` tests that one)."""
+"""A stand-in for lnd's REST interface, for what a real node does not do on command: cut lines, wrong preimages, states
+that did not come up in the lab. Bodies are those of a real node (`test_lightning_lnd.py` tests that one)."""
 
 import base64
 import json
@@ -19,7 +19,9 @@ class LndRest(Node):
         self.updates_first = False
         """States of a payment under way before the last, though they were not wanted."""
         self.last_words: tuple[int, int, str] | None = None
-        """An error (status, code, message) instead of the state of the next payment, which goes on; after `updates_first`, its last line."""
+        """An error (status, code, message) instead of the state of the next payment, which goes on; after
+        `updates_first`, its last line.
+        """
         self.refusal: tuple[int, int, str] | None = None
         """An error instead of anything, payments and looks alike, until it is taken away."""
         super().__init__(*where, **how)
@@ -41,10 +43,15 @@ class LndRest(Node):
         body = json.loads(request.body)
         if body.get("payment_request") == "nothing":
             return self.error(request, 500, 2, "invalid bech32 string length 7")
-        wrong = exactly(request, {
-            "payment_request": lambda text: isinstance(text, str), "fee_limit_msat": lambda msat: isinstance(msat, str) and msat.isdigit(),
-            "timeout_seconds": lambda secs: type(secs) is int, "no_inflight_updates": lambda none: none is True,
-        })
+        wrong = exactly(
+            request,
+            {
+                "payment_request": lambda text: isinstance(text, str),
+                "fee_limit_msat": lambda msat: isinstance(msat, str) and msat.isdigit(),
+                "timeout_seconds": lambda secs: type(secs) is int,
+                "no_inflight_updates": lambda none: none is True,
+            },
+        )
         if wrong:
             return self.complain(request, wrong)
         invoice = body["payment_request"]
@@ -57,7 +64,9 @@ class LndRest(Node):
             if self.updates_first:
                 line = {"error": {"code": code, "message": message, "details": []}}
                 update = {"result": self.payment(payment, "IN_FLIGHT", "pay")}
-                return self.reply(request, "pay", 200, b"".join(json.dumps(one).encode() + b"\n" for one in (update, line)))
+                return self.reply(
+                    request, "pay", 200, b"".join(json.dumps(one).encode() + b"\n" for one in (update, line))
+                )
             return self.error(request, status, code, message)
         return self.reply(request, "pay", 200, self.lines(payment, "pay"))
 
@@ -81,8 +90,13 @@ class LndRest(Node):
         if fault == "other-hash":
             payment_hash = "22" * 32
         return {
-            "payment_hash": payment_hash, "value_msat": str(self.msat(payment)), "payment_preimage": preimage, "status": status,
-            "fee_msat": "3" if paid else "0", "htlcs": [], "payment_index": "1",
+            "payment_hash": payment_hash,
+            "value_msat": str(self.msat(payment)),
+            "payment_preimage": preimage,
+            "status": status,
+            "fee_msat": "3" if paid else "0",
+            "htlcs": [],
+            "payment_index": "1",
             "failure_reason": self.reason if status == "FAILED" else "FAILURE_REASON_NONE",
         }
 

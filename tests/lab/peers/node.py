@@ -1,12 +1,14 @@
-"""What the stand-ins for Lightning nodes share: a ledger, scripted faults, and no tolerance for a request that is not exactly right.
+"""What the stand-ins for Lightning nodes share: a ledger, scripted faults, and no tolerance for a request that is not
+exactly right.
 
 	with Cln(HOST, "127.0.0.1") as node:
 	    node.next(pay="failed")                 # the next payment ends so: paid, failed, pending
 	    node.next(fault="cut")                  # ... and this happens to its answer
 	    node.settle(payment_hash)               # what was pending is paid
 
-Faults of an answer: `cut` (reset, nothing sent), `truncate`, `garbage`, `oversized`, `redirect`, `error` (a 500 of the node's own
-kind), `gateway` (a 502 of a proxy's), `wrong-preimage`, `no-preimage`, `other-hash`, `hang` (nothing for 60 s). The ledger is right all the same.
+Faults of an answer: `cut` (reset, nothing sent), `truncate`, `garbage`, `oversized`, `redirect`, `error` (a 500 of the
+node's own kind), `gateway` (a 502 of a proxy's), `wrong-preimage`, `no-preimage`, `other-hash`, `hang` (nothing for 60
+s). The ledger is right all the same.
 """
 
 import contextlib
@@ -87,7 +89,9 @@ class Node(Server):
         return self.ledger[payment_hash]
 
     def reply(self, request: Request, kind: str, status: int, body, *, spoil: dict | None = None) -> None:
-        """The answer to a payment or a look, unless a fault is due. `spoil` names the fields of the preimage and the hash."""
+        """The answer to a payment or a look, unless a fault is due. `spoil` names the fields of the preimage and the
+        hash.
+        """
         fault = self.fault if kind == self.faulty else None
         if fault:
             self.fault = None
@@ -124,7 +128,9 @@ class Node(Server):
 def replaced(body, fields: dict, fault: str):
     """The body with another preimage, none, or another payment's hash, wherever it stands."""
     name, value = {
-        "wrong-preimage": ("preimage", "11" * 32), "no-preimage": ("preimage", "00" * 32), "other-hash": ("hash", "22" * 32),
+        "wrong-preimage": ("preimage", "11" * 32),
+        "no-preimage": ("preimage", "00" * 32),
+        "other-hash": ("hash", "22" * 32),
     }[fault]
     if isinstance(body, list):
         return [replaced(one, fields, fault) for one in body]

@@ -58,7 +58,9 @@ class CtlWallet(cashu.lightning.FakeWallet):
         status = await super().get_payment_status(checking_id)
         if status.result != PaymentResult.SETTLED:
             return status
-        return PaymentStatus(result=status.result, fee=Amount(self.unit, 1), preimage=CtlWallet.preimages.get(checking_id))
+        return PaymentStatus(
+            result=status.result, fee=Amount(self.unit, 1), preimage=CtlWallet.preimages.get(checking_id)
+        )
 
     async def settle(self, payment_hash: str) -> None:
         made_here = (invoice for invoice in self.created_invoices if invoice.payment_hash == payment_hash)

@@ -1,4 +1,6 @@
-"""A stand-in for phoenixd 0.8: `payinvoice`, `payments/outgoingbyhash` and `getinfo`, as its sources describe them. Not the real thing."""
+"""A stand-in for phoenixd 0.8: `payinvoice`, `payments/outgoingbyhash` and `getinfo`, as its sources describe them.
+Not the real thing.
+"""
 
 import base64
 from urllib.parse import parse_qsl
@@ -17,10 +19,14 @@ class Phoenixd(Node):
         super().__init__(*where, **how)
 
     def handle(self, request: Request) -> None:
-        login = {f"Basic {base64.b64encode(f':{word}'.encode()).decode()}": word for word in (self.password, self.limited)}
+        login = {
+            f"Basic {base64.b64encode(f':{word}'.encode()).decode()}": word for word in (self.password, self.limited)
+        }
         word = login.get(request.headers.get("authorization", ""))
         if word is None:
-            return request.answer(401, "Invalid authentication (use basic auth with the http password set in phoenix.conf)", "text/plain")
+            return request.answer(
+                401, "Invalid authentication (use basic auth with the http password set in phoenix.conf)", "text/plain"
+            )
         if request.method == "GET" and request.path == "/getinfo":
             return request.answer(200, {"nodeId": "02" * 33, "channels": [], "chain": "regtest", "version": "0.8.0"})
         if request.method == "POST" and request.path == "/payinvoice":
@@ -41,20 +47,35 @@ class Phoenixd(Node):
             return self.complain(request, f"fields {form}")
         invoice = form[0][1]
         if invoice not in self.known:
-            return request.answer(400, "Request parameter invoice couldn't be parsed/converted to bolt11invoice", "text/plain")
+            return request.answer(
+                400, "Request parameter invoice couldn't be parsed/converted to bolt11invoice", "text/plain"
+            )
         payment_hash = self.known[invoice][0]
         old = self.ledger.get(payment_hash)
         payment = self.pay(invoice)
         if payment is None:
-            words = "this invoice has already been paid" if old.state == "paid" else "another payment is in progress for that invoice, already"
+            words = (
+                "this invoice has already been paid"
+                if old.state == "paid"
+                else "another payment is in progress for that invoice, already"
+            )
             return self.reply(request, "pay", 200, {"paymentHash": payment_hash, "reason": words})
         if payment.state == "failed":
-            return self.reply(request, "pay", 200, {"paymentHash": payment_hash, "reason": self.reason}, spoil={"hash": "paymentHash"})
+            return self.reply(
+                request,
+                "pay",
+                200,
+                {"paymentHash": payment_hash, "reason": self.reason},
+                spoil={"hash": "paymentHash"},
+            )
         if payment.state == "pending":
             return self.reply(request, "pay", 500, b"the wallet was stopped")
         answer = {
-            "recipientAmountSat": self.msat(payment) // 1000, "routingFeeSat": 4, "paymentId": "a7a4d9a2-5f1c-4a0c-a5b1-8d9c25b0f0a0",
-            "paymentHash": payment_hash, "paymentPreimage": self.preimage(payment),
+            "recipientAmountSat": self.msat(payment) // 1000,
+            "routingFeeSat": 4,
+            "paymentId": "a7a4d9a2-5f1c-4a0c-a5b1-8d9c25b0f0a0",
+            "paymentHash": payment_hash,
+            "paymentPreimage": self.preimage(payment),
         }
         return self.reply(request, "pay", 200, answer, spoil={"preimage": "paymentPreimage", "hash": "paymentHash"})
 
@@ -62,7 +83,9 @@ class Phoenixd(Node):
         if not self.finds_by_hash:
             return request.answer(404, "Unknown endpoint (check api doc)", "text/plain")
         if len(payment_hash) != 64:
-            return request.answer(400, "Request parameter paymentHash couldn't be parsed/converted to hex32", "text/plain")
+            return request.answer(
+                400, "Request parameter paymentHash couldn't be parsed/converted to hex32", "text/plain"
+            )
         payment = self.ledger.get(payment_hash)
         if payment is None:
             return request.answer(404, "Unknown endpoint (check api doc)", "text/plain")
@@ -70,8 +93,16 @@ class Phoenixd(Node):
         done = {} if payment.state == "pending" else {"completedAt": 1_700_000_001_000}
         proof = {"preimage": self.preimage(payment)} if payment.state == "paid" else {}
         answer = {
-            "type": "outgoing_payment", "paymentId": "a7a4d9a2-5f1c-4a0c-a5b1-8d9c25b0f0a0", "paymentHash": payment_hash, "isPaid": payment.state == "paid",
-            "sent": self.msat(payment) // 1000 + 4, "fees": 4000, "invoice": payment.invoice, "createdAt": 1_700_000_000_000, **done, **proof,
+            "type": "outgoing_payment",
+            "paymentId": "a7a4d9a2-5f1c-4a0c-a5b1-8d9c25b0f0a0",
+            "paymentHash": payment_hash,
+            "isPaid": payment.state == "paid",
+            "sent": self.msat(payment) // 1000 + 4,
+            "fees": 4000,
+            "invoice": payment.invoice,
+            "createdAt": 1_700_000_000_000,
+            **done,
+            **proof,
         }
         return self.reply(request, "lookup", 200, answer, spoil={"preimage": "preimage", "hash": "paymentHash"})
 

@@ -1,4 +1,5 @@
-"""A stand-in for the Sphinx V2 bot: `pay_invoice`, `sends/TAG` and `account`, as its users' code reads them. Not the real thing.
+"""A stand-in for the Sphinx V2 bot: `pay_invoice`, `sends/TAG` and `account`, as its users' code reads them. Not the
+real thing.
 
 `answers_status`: whether the answer to a payment names its state; clients of it disagree on that."""
 
@@ -38,7 +39,12 @@ class Sphinx(Node):
         if payment is None:
             return self.reply(request, "pay", 500, {"error": "this invoice was paid"})
         payment.tag = secrets.token_hex(8)
-        answer = {"tag": payment.tag, "msat": self.msat(payment), "timestamp": 1_700_000_000, "payment_hash": payment.payment_hash}
+        answer = {
+            "tag": payment.tag,
+            "msat": self.msat(payment),
+            "timestamp": 1_700_000_000,
+            "payment_hash": payment.payment_hash,
+        }
         if self.answers_status:
             answer["status"] = self.status(payment)
         return self.reply(request, "pay", 200, answer, spoil={"preimage": "preimage", "hash": "payment_hash"})
@@ -47,7 +53,12 @@ class Sphinx(Node):
         payment = next((payment for payment in list(self.ledger.values()) if payment.tag == tag), None)
         if payment is None:
             return self.reply(request, "lookup", 404, {"error": "no such send"})
-        entry = {"tag": tag, "ts": 1_700_000_000, "status": self.status(payment), "error": "no route" if payment.state == "failed" else ""}
+        entry = {
+            "tag": tag,
+            "ts": 1_700_000_000,
+            "status": self.status(payment),
+            "error": "no route" if payment.state == "failed" else "",
+        }
         return self.reply(request, "lookup", 200, [entry] if self.as_list else entry)
 
     def status(self, payment) -> str:
