@@ -15,18 +15,14 @@ use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Seve
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Edge, Listeners, Wanted};
-use crate::mint_proxy::MintProxy;
+use crate::http::{Audience, Edge, Listeners, WantedListener};
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
-use crate::sale::till::Till;
-use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{Admission, KeyFile, Store, StoreError};
 use crate::task;
-use crate::tollgate::TollGate;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
@@ -37,14 +33,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
-use uplinks::Uplinks;
+use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 
-/// For arithmetic on the curve and for asking the neighbours. No call to anybody else waits on one of them.
+/// For arithmetic on the curve and for asking the neighbours. No network call waits on one of them.
 const BLOCKING_THREADS: usize = 8;
 
 /// Runs the daemon with the configuration at `path` until SIGTERM.
@@ -108,7 +104,7 @@ struct App {
     site: Arc<Site>,
     edge: Arc<Edge>,
     listeners: Listeners,
-    uplinks: Uplinks,
+    uplinks: UplinkWatch,
     tls: Tls,
     housekeeping: Housekeeping,
     /// When the store was last tried.
@@ -132,7 +128,7 @@ impl App {
         let (events, mut mint_events) = mpsc::channel(256);
         let Some(tls) = tls(&config) else { return failed };
         let mints = Mints::new(tls.clone(), clock.clone(), events);
-        let uplinks = Uplinks::read();
+        let uplinks = UplinkWatch::read();
         let plan = plan(&config, &uplinks);
         let site = match open_shop(&config, &clock, &mints, tls.clone(), plan, receiver.clone()).await {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
@@ -194,16 +190,16 @@ impl App {
         let main = &config.main;
         let on_guests_devices = |device: &String| {
             [
-                Wanted::on_device(Audience::Guest, device, main.port),
-                Wanted::on_device(Audience::MintProxy, device, main.mint_proxy_port),
-                Wanted::on_device(Audience::Redirected, device, main.redirect_port),
+                WantedListener::on_device(Audience::Guest, device, main.port),
+                WantedListener::on_device(Audience::MintProxy, device, main.mint_proxy_port),
+                WantedListener::on_device(Audience::Redirected, device, main.redirect_port),
             ]
         };
-        let mut wanted: Vec<Wanted> = self.devices().iter().flat_map(on_guests_devices).collect();
-        wanted.push(Wanted::on_device(Audience::TollGate, "lo", main.port));
-        wanted.push(Wanted::at_address(Audience::Admin, main.admin_listen));
+        let mut wanted: Vec<WantedListener> = self.devices().iter().flat_map(on_guests_devices).collect();
+        wanted.push(WantedListener::on_device(Audience::TollGate, "lo", main.port));
+        wanted.push(WantedListener::at_address(Audience::Admin, main.admin_listen));
         if let Some(card) = &config.card {
-            wanted.push(Wanted::at_address(Audience::Card, card.listen));
+            wanted.push(WantedListener::at_address(Audience::Card, card.listen));
         }
         let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
@@ -258,7 +254,7 @@ impl App {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
-                self.uplinks = Uplinks::read();
+                self.uplinks = UplinkWatch::read();
                 renew(&self.tls, &config);
                 let replanned = self.site.gatekeeper.replan(plan(&config, &self.uplinks));
                 if let Some(cards) = self.site.shop.as_ref().ok().and_then(|shop| shop.cards.as_ref().ok()) {
@@ -334,7 +330,7 @@ impl App {
         let run_dir = self.site.config().main.run_dir.clone();
         let _ = std::fs::remove_file(control::path(&run_dir));
         if let Ok(shop) = self.site.shop.clone() {
-            if !shop.access.settle() {
+            if !shop.access.write_usage_now() {
                 shop.store.checkpoint(true, &[]);
             }
             shop.store.close().await;
@@ -391,20 +387,15 @@ async fn open_shop(
     };
     let shop = match selling.await {
         Ok((terms, invoices, wallet)) => {
-            let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), receiver.clone());
-            let tokens = TokenEngine::new(terms.clone(), wallet.clone());
-            let engines = (invoices.clone(), tokens.clone());
-            let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
-            let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
-            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till })
+            Ok(Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await)
         }
         Err(err) => Err(closed(&err)),
     };
     Ok((gatekeeper, shop))
 }
 
-/// Lets in whoever's payment was found to have arrived when nobody waited for it any more.
+/// Lets in the guests whose payment was found after their caller had stopped waiting.
 fn admit_late(access: &Access) -> mpsc::Sender<Admission> {
     let (sender, mut sessions) = mpsc::channel(64);
     let access = access.clone();
@@ -436,7 +427,7 @@ fn devices(config: &Config) -> Vec<String> {
     config.venues.iter().flat_map(|venue| venue.devices.clone()).collect()
 }
 
-fn plan(config: &Config, uplinks: &Uplinks) -> Plan {
+fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
     let gated = |venue: &Venue| GatedVenue {
         name: venue.id.clone(),
         devices: venue.devices.clone(),

@@ -64,7 +64,7 @@ impl fmt::Display for CorrelationId {
     }
 }
 
-/// Does the work of one request: whatever it says while it runs has this id.
+/// Does the work of one request: all that it logs while it runs has this id.
 pub async fn within<T>(id: CorrelationId, work: impl Future<Output = T>) -> T {
     CURRENT.scope(id, work).await
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// In memory a value takes up to fifty times its length, so there may be only so many in one text of somebody else's.
+/// In memory a value takes up to fifty times its length, so a text of a stranger may hold at most this many.
 const MOST_VALUES: usize = 50_000;
 
 /// `json!({"name": value, ..})` or `json!(value)`. A value is any expression that can be serialised; an object within an
@@ -34,7 +34,7 @@ pub fn value<T: Serialize + ?Sized>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// What somebody else has written; nothing where it is not of this type, or more than anybody has to say.
+/// Reads the text of a stranger. `None` if it is not of this type, or holds more values than any use needs.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     let values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values > MOST_VALUES {

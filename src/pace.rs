@@ -1,11 +1,11 @@
-//! How often each MAC address may do something: so many times within a window. Knows no clock.
+//! How often each MAC address may do something: a number of times within a window. Knows no clock.
 
 use crate::mac::MacAddr;
 use crate::units::Millis;
 use litemap::LiteMap;
 use std::collections::VecDeque;
 
-/// Addresses are easily made up: where so many were counted lately, one that was not has to wait.
+/// Addresses are easily made up: when this many were counted lately, a new one has to wait.
 const MAX_MACS: usize = 4096;
 
 /// What happens within this part of a window counts as one moment, so that a guest takes little memory however

@@ -1,9 +1,10 @@
 //! The shop: the rooms that sell, whether they are open, and why not. Everybody above the protocols starts from here.
 //!
-//! It is open while at least one way to pay works; each way that is configured says why it does not. It holds no state
-//! of a sale, and knows nothing of who asks or how.
+//! It is open while at least one way to pay works; each way that is configured says why it does not. It holds no
+//! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::calls::Tls;
 use crate::card::Cards;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
@@ -13,6 +14,7 @@ use crate::mint_proxy::MintProxy;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
+use crate::sale::Terms;
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,11 +63,28 @@ pub struct Closed {
 pub struct Way {
     /// `lightning`, `ecash` or `card`.
     pub name: &'static str,
-    /// Why nobody can pay by it now.
+    /// Why it cannot be used now.
     pub closed: Option<Closed>,
 }
 
 impl Shop {
+    /// Everything that sells, on the same terms. One more way to pay begins here.
+    pub async fn new(
+        terms: Terms,
+        (invoices, wallet): (InvoiceEngine, Wallet),
+        mints: Mints,
+        cards: Result<Cards, Closed>,
+        tls: Tls,
+    ) -> Shop {
+        let (store, access) = (terms.store.clone(), terms.access.clone());
+        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), terms.settings());
+        let tokens = TokenEngine::new(terms.clone(), wallet.clone());
+        let engines = (invoices.clone(), tokens.clone());
+        let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
+        let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
+        Shop { store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate }
+    }
+
     /// What the rooms that sell look at again and again.
     pub async fn tend(&self) {
         self.access.tend(self.invoices.counts().1 > 0).await;

@@ -10,7 +10,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub type AnyStream = Box<dyn Stream>;
 
-/// Says of so many more bytes that came whether they may.
+/// Gets the number of bytes that came, and says whether they may come.
 type Gauge = Box<dyn FnMut(usize) -> bool + Send>;
 
 struct Gauged {

@@ -8,13 +8,13 @@ use std::pin::Pin;
 use tokio::task::JoinHandle;
 
 /// A result that has lost its type on the way.
-pub type Value = Box<dyn Any + Send>;
+pub type AnyResult = Box<dyn Any + Send>;
 
 /// The work was stopped before its end: the daemon is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Starts work that nobody needs the result of.
+/// Starts work whose result is not needed.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
     tokio::spawn(work)
@@ -25,9 +25,9 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> 
 pub fn start<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Result<T, Stopped>> + Send + Unpin {
-    let work: Pin<Box<dyn Future<Output = Value> + Send>> =
-        Box::pin(async move { Box::new(work.await) as Value });
-    let work: Pin<Box<dyn Future<Output = Value> + Send>> = match correlation::current() {
+    let work: Pin<Box<dyn Future<Output = AnyResult> + Send>> =
+        Box::pin(async move { Box::new(work.await) as AnyResult });
+    let work: Pin<Box<dyn Future<Output = AnyResult> + Send>> = match correlation::current() {
         Some(id) => Box::pin(correlation::within(id, work)),
         None => work,
     };
@@ -35,14 +35,14 @@ pub fn start<T: Send + 'static>(
     Box::pin(async move { started.await.ok().and_then(unpack).ok_or(Stopped) })
 }
 
-/// Runs what would hold up everybody (a call that blocks, arithmetic on the curve) on another thread.
+/// Runs what would hold up all other work (a call that blocks, arithmetic on the curve) on another thread.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
-    let work: Box<dyn FnOnce() -> Value + Send> = Box::new(move || Box::new(work()) as Value);
+    let work: Box<dyn FnOnce() -> AnyResult + Send> = Box::new(move || Box::new(work()) as AnyResult);
     tokio::task::spawn_blocking(work).await.ok().and_then(unpack).ok_or(Stopped)
 }
 
 /// The result of work that ended in a `T`.
-pub fn unpack<T: 'static>(value: Value) -> Option<T> {
+pub fn unpack<T: 'static>(value: AnyResult) -> Option<T> {
     value.downcast().ok().map(|value| *value)
 }
 

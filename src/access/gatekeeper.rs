@@ -1,12 +1,12 @@
 //! Keeps the gate as the sessions say it should be, and knows how many bytes each guest has used.
 //!
-//! One thread owns the gate: it carries out openings and closings in order, looks once a second whether
-//! somebody has changed the firewall or the routing rules under us, and puts everything back. The gate is
-//! derived state: what is wanted stands in `wanted`, and the kernel ends each session by itself.
+//! One thread owns the gate: it carries out openings and closings in order, looks once a second whether another
+//! program has changed the firewall or the routing rules under us, and puts everything back. The gate is derived
+//! state: what is wanted stands in `wanted`, and the kernel ends each session by itself.
 
 use crate::clock::Clock;
 use crate::config::Metric;
-use crate::network::gate::{Gate, GateError, Lease, Plan, Quota, Report, Station, Table, Usage};
+use crate::network::gate::{Gate, GateError, GateReport, Lease, Plan, Quota, Station, Table, Usage};
 use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
 use litemap::LiteMap;
@@ -27,7 +27,7 @@ pub struct Pass {
     pub time: Option<Millis>,
     /// Bytes, and the monotonic time up to which they may be used.
     pub data: Option<(Quota, Millis)>,
-    /// The same for who has paid nothing yet; slow.
+    /// The same for stations that have paid nothing yet; slow.
     pub grace: Option<(Quota, Millis)>,
 }
 
@@ -51,7 +51,7 @@ impl Pass {
 /// How the gate stands, for status and for deciding whether a sale can be honoured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateStatus {
-    /// Table and routing rules are in place: strangers are kept out and who pays gets in.
+    /// Table and routing rules are in place: strangers are kept out and guests that pay get in.
     pub closed_to_strangers: bool,
     /// The nftables table is ours and whole.
     pub firewall_lock: bool,
@@ -142,14 +142,14 @@ impl Gatekeeper {
         answer.await.unwrap_or(Err(GateError::NotLoaded))
     }
 
-    /// Lets a station through slowly for so many bytes, up to a monotonic time; or no longer. Not for one that passes
-    /// otherwise, and over when it does.
+    /// Lets a station through slowly for `bytes`, until a monotonic time; `None` ends that. It has no effect while
+    /// the station passes otherwise, and ends when it does.
     pub fn grace(&self, station: Station, grace: Option<(Quota, Millis)>) {
         self.send(Order::Grace(station, grace));
     }
 
-    /// Asks the kernel what everybody has used until now, so that `used` is not some seconds old. If the kernel cannot
-    /// be asked, `used` stays as it is.
+    /// Asks the kernel what every guest has used until now, so that `used` is not some seconds old. If the kernel
+    /// cannot be asked, `used` stays as it is.
     pub async fn count_now(&self) {
         let (reply, answer) = oneshot::channel();
         self.send(Order::Count(reply));
@@ -168,13 +168,13 @@ impl Gatekeeper {
         lock(&self.status).clone()
     }
 
-    /// The bytes that a station has used in this session, at most some seconds ago. Nothing where none were
-    /// counted by this run of the daemon.
+    /// The bytes that a station has used in this session, at most some seconds ago. `None` if this run of the daemon
+    /// has counted none.
     pub fn used(&self, station: &Station, session: u64) -> Option<Allotment> {
         lock(&self.usage).get(station).filter(|(counted, _)| *counted == session).map(|(_, used)| *used)
     }
 
-    /// What was used is in the store, and nobody asks for these any more.
+    /// Forgets these: what they used is in the store.
     pub fn forget_usage(&self, gone: impl Fn(&Station, u64) -> bool) {
         lock(&self.usage).retain(|station, (session, _)| !gone(station, *session));
     }
@@ -275,7 +275,7 @@ impl Keeper {
         self.count(now);
     }
 
-    /// Takes over what the kernel has counted, and closes who has used everything.
+    /// Takes over what the kernel has counted, and closes the sessions that have used everything.
     fn count(&mut self, now: Millis) {
         if !self.standing {
             return;
@@ -352,8 +352,8 @@ impl Keeper {
         }
     }
 
-    /// Whether nobody's bytes pass uncounted.
-    fn all_counted(&self, report: &Report) -> bool {
+    /// Whether no bytes pass uncounted.
+    fn all_counted(&self, report: &GateReport) -> bool {
         let leases = self.leases(self.placed());
         leases.iter().all(|lease| match lease.quota {
             Some(quota) => {
@@ -387,16 +387,17 @@ impl Keeper {
         }
     }
 
-    /// Whoever is let through without being wanted has no session: a crash between grant and gate, or a
-    /// revocation that did not reach the kernel.
-    fn strangers(&self, report: &Report) -> Vec<Station> {
+    /// Finds the stations that are let through and have no session: a crash between grant and gate, or a revocation
+    /// that did not reach the kernel.
+    fn strangers(&self, report: &GateReport) -> Vec<Station> {
         let paid = report.paid.iter().map(|(station, _)| station);
         paid.filter(|station| !self.wanted.contains_key(station) && !self.plan.is_trusted(station))
             .cloned()
             .collect()
     }
 
-    /// Takes over whom the kernel lets through, for as long as it does. Loading the gate has closed nobody.
+    /// Takes over the stations that the kernel lets through, for as long as it does. Loading the gate has closed none
+    /// of them.
     fn adopt_kernel_state(&mut self) -> Result<(), GateError> {
         let report = self.gate.inspect()?;
         let now = self.clock.now();
@@ -441,12 +442,12 @@ impl Keeper {
         stations.filter_map(|station| self.wanted.get(station)?.lease(station, now)).collect()
     }
 
-    /// Whoever shall pass, at venues that are there.
+    /// The stations that shall pass, at venues that exist.
     fn placed(&self) -> impl Iterator<Item = &Station> {
         self.wanted.keys().filter(|station| self.plan.has_venue(&station.venue))
     }
 
-    fn show(&self, report: &Report) {
+    fn show(&self, report: &GateReport) {
         let mut status = lock(&self.status);
         status.firewall_lock = report.table == Table::Intact;
         status.routing_lock = report.missing_locks.is_empty();

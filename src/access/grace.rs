@@ -2,8 +2,8 @@
 //! guest's own phone can pay it, at the venue where it was asked for. Once per MAC and hour, for a few guests at a
 //! time, and for no more bytes than the slow rate gives in that time.
 //!
-//! Nothing of it is stored. Whoever has asked for an invoice in the hour before a start counts as having had
-//! its grace, and one that runs ends with the daemon's start.
+//! It is not stored. A guest that asked for an invoice in the hour before a start counts as having had its grace, and
+//! one that runs ends with the daemon's start.
 
 use super::{monotonic, Access};
 use crate::config::Metric;
@@ -15,10 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const EACH: Millis = Millis::from_secs(3600);
 const AT_A_TIME: usize = 16;
-/// So many guests of the last hour are remembered; when there are more, nobody new gets a grace.
+/// At most this many guests of the last hour are remembered; when there are more, no new guest gets a grace.
 const MOST: usize = 4096;
 
-/// Who has had a grace in the last hour, and whose runs.
+/// The guests that had a grace in the last hour, and those whose grace runs.
 pub(super) struct Graces(Mutex<LiteMap<MacAddr, Grace>>);
 
 /// In service time.
@@ -67,7 +67,7 @@ impl Graces {
 }
 
 impl Access {
-    /// Lets a guest through slowly for so long, unless it passes anyway or has had its grace. `asked` is when
+    /// Lets a guest through slowly for a limited time, unless it passes anyway or has had its grace. `asked` is when
     /// (service time) it asked for the invoice.
     pub fn begin_grace(&self, mac: MacAddr, venue: &str, asked: Millis, length: Millis) {
         let passes = self.session(mac, venue).is_some_and(|session| session.is_running());

@@ -1,14 +1,14 @@
 //! The centre: a payment becomes a session, a session opens the gate and ends at its second.
 //!
-//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the
-//! same payment twice, whoever asks. What was sold at a venue opens there only: see `tickets` for how it moves.
+//! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the same payment
+//! twice, to any caller. What was sold at a venue opens there only: see `tickets` for how it moves.
 
 mod gatekeeper;
 mod grace;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use tickets::{Taken, TicketError};
+pub use tickets::{TakenOver, TicketError};
 
 use crate::clock::Clock;
 use crate::config::Metric;
@@ -203,7 +203,7 @@ impl Access {
 
     /// Writes down what was used, now; answers whether there was anything. A write that is asked for later
     /// finds it.
-    pub fn settle(&self) -> bool {
+    pub fn write_usage_now(&self) -> bool {
         let used = self.newly_used(&self.sessions());
         if used.is_empty() {
             return false;

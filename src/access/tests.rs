@@ -166,7 +166,7 @@ async fn paid(access: &Access, guest: &Caller) -> String {
     access.ticket(guest.mac).unwrap().to_string()
 }
 
-async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<Taken, TicketError> {
+async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<TakenOver, TicketError> {
     access.take_over(guest, &[], venues::shown_at("guest", MINUTE), ticket, drop).await
 }
 

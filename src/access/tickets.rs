@@ -1,8 +1,8 @@
-//! A guest whose MAC address changed goes on with what was paid, by its session ticket; and so does one who is at
-//! another venue now, with the value of what is left, at the price there.
+//! A guest whose MAC address changed goes on with what was paid, by its session ticket; and so does a guest that is
+//! at another venue now, with the value of what is left, at the price there.
 //!
-//! Refused: a ticket of an account whose MAC is still there, since then the ticket was copied; a second move
-//! right after the first; and guessing. Whoever has the paying MAC can have a new ticket, which voids the old one.
+//! Refused: a ticket of an account whose MAC is still there, since then the ticket was copied; a second move right
+//! after the first; and guessing. The paying MAC can have a new ticket, which voids the old one.
 
 use super::{Access, Session};
 use crate::mac::MacAddr;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// A MAC that was heard of within this time is still there.
 const THERE: Millis = Millis::from_secs(30);
-/// A gate that refuses is tried again, but nobody waits longer for it.
+/// The longest wait for the gate. A gate that refuses is tried again, but no guest waits longer.
 const OPENING: Duration = Duration::from_secs(3);
 /// Wrong tickets per MAC. With 128 random bits it is our work that is limited, and a guest's slips of the pen
 /// must pass.
@@ -54,9 +54,9 @@ pub enum TicketError {
     Store(#[from] StoreError),
 }
 
-/// What came of a right ticket.
+/// The result of a right ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenOver {
     /// Whose MAC the account had before; `None` if it is this caller's already.
     pub from: Option<MacAddr>,
     pub session: Option<Session>,
@@ -153,7 +153,7 @@ impl Access {
         at: ShownAt,
         text: &str,
         moved: impl FnOnce(MacAddr),
-    ) -> Result<Taken, TicketError> {
+    ) -> Result<TakenOver, TicketError> {
         let mac = caller.mac;
         let (ticket, _) = self.read_ticket(mac, text).await?;
         let moving = self.tickets.moving.lock().await;
@@ -166,7 +166,7 @@ impl Access {
                 self.bring(caller, &ticket, at).await?;
             }
             self.tickets.remember(mac, ticket, self.store.now());
-            return Ok(Taken { from: None, session: self.session(mac, &venue) });
+            return Ok(TakenOver { from: None, session: self.session(mac, &venue) });
         }
         if wait > Millis::ZERO {
             return Err(TicketError::TooSoon(wait));
@@ -185,7 +185,7 @@ impl Access {
         moved(holder);
         self.reopen(closing, rows).await;
         drop(moving);
-        Ok(Taken { from: Some(holder), session: self.session(mac, &venue) })
+        Ok(TakenOver { from: Some(holder), session: self.session(mac, &venue) })
     }
 
     /// Moves what this caller's account has at other venues to the one where it is.
@@ -220,7 +220,7 @@ impl Access {
     /// is committed is the guest's.
     async fn settle_for_a_move(&self) {
         self.gatekeeper().count_now().await;
-        self.settle();
+        self.write_usage_now();
     }
 
     /// Closes all of these that have nothing any more, then opens what runs.

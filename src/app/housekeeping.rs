@@ -5,7 +5,7 @@
 
 use crate::card::Cards;
 use crate::shop::Shop;
-use crate::store::{Kept, Store, StoreError};
+use crate::store::{RecordsSince, Store, StoreError};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ const EVERY: Millis = Millis::from_secs(3600);
 const EVERY_WHEN_SHORT: Millis = Millis::from_secs(60);
 const DAY: Millis = Millis::from_secs(86_400);
 
-/// Tokens that nobody fetched, the record of what was sold, and who has nothing here any more are kept this long.
+/// Tokens that were not fetched, records of sales, and accounts that have nothing here any more are kept this long.
 const KEEP: Millis = Millis::from_secs(90 * 86_400);
 /// The record of what was sold, where space is short: first that long, then this long.
 const KEEP_WHEN_SHORT: [Millis; 2] = [Millis::from_secs(30 * 86_400), Millis::from_secs(7 * 86_400)];
-/// Requests that were never paid, and are not watched any more, are kept this long: anybody can make many.
+/// Requests that were never paid, and are not watched any more, are kept this long: strangers can make many.
 const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 
 /// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.
@@ -78,7 +78,7 @@ pub async fn forget_records(store: &Store, cards: Option<&Cards>) -> Result<(), 
     let mut settled = KEEP;
     loop {
         let unpaid = if store.is_short_of_room() { Millis::ZERO } else { KEEP_UNPAID };
-        let kept = Kept { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
+        let kept = RecordsSince { tokens: before(KEEP), settled: before(settled), unpaid: before(unpaid) };
         store.prune(kept).await?;
         // After the grants: the number of a tap is used again, and must not find the grant of another.
         if let Some(cards) = cards {

@@ -8,18 +8,18 @@ use crate::setup::firewall::Files;
 use crate::setup::uplinks;
 use std::path::Path;
 
-pub struct Uplinks {
+pub struct UplinkWatch {
     files: Files,
     /// The devices of the default routes that there were last.
     routes: SortedSet<String>,
 }
 
-impl Uplinks {
-    pub fn read() -> Uplinks {
+impl UplinkWatch {
+    pub fn read() -> UplinkWatch {
         let dir = Path::new(netifd::DEFAULT_PATH).parent().unwrap_or(Path::new("/"));
         // A machine that is no OpenWrt has neither file; its routes say enough.
         let (files, _) = Files::read(dir);
-        let mut uplinks = Uplinks { files, routes: SortedSet::new() };
+        let mut uplinks = UplinkWatch { files, routes: SortedSet::new() };
         uplinks.look();
         uplinks
     }

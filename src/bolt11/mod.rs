@@ -1,10 +1,9 @@
 //! BOLT 11: what an invoice asks for, and whether its payee has signed it.
 //!
-//! Reads what is checked before somebody pays: network, amount, payment hash, lifetime, how long the last
-//! hop may hold the money, features; descriptions and routing hints are the paying node's business. The checksum
-//! must hold. The signature costs curve arithmetic, so it is checked only by [`Invoice::payee`].
-//! Refused: more than 4 KiB, amounts that are no whole number of millisatoshis, missing payment hash, numbers
-//! above 64 bits.
+//! Reads what is checked before a payment: network, amount, payment hash, lifetime, how long the last hop may hold
+//! the money, features; descriptions and routing hints are the paying node's business. The checksum must hold. The
+//! signature costs curve arithmetic, so it is checked only by [`Invoice::payee`]. Refused: more than 4 KiB, amounts
+//! that are no whole number of millisatoshis, missing payment hash, numbers above 64 bits.
 
 mod signature;
 
@@ -163,7 +162,7 @@ impl Invoice {
         Millis::from_secs(self.expiry_secs)
     }
 
-    /// The moment, on the issuer's clock, from which nobody pays it any more.
+    /// The moment, on the issuer's clock, from which it cannot be paid any more.
     pub fn expires_at(&self) -> UnixSeconds {
         UnixSeconds(self.timestamp.0.saturating_add(self.expiry_secs))
     }

@@ -1,4 +1,4 @@
-//! Who has signed an invoice: ECDSA over secp256k1, by recovery or against a key that the invoice names.
+//! The signer of an invoice: ECDSA over secp256k1, by recovery or against a key that the invoice names.
 //!
 //! All inputs are public, so the faster variable-time arithmetic is right here.
 

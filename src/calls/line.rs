@@ -4,7 +4,7 @@
 //! is closed before one byte of an answer came is sent a second time, once, on a new connection, and the caller is
 //! told: one that is not safe to repeat may have been carried out by the first.
 
-use super::{in_time, Connection, Destination, Failed, NoAnswer, Request};
+use super::{in_time, CallRequest, Connection, Destination, Failed, NoAnswer};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 2;
 
 #[derive(Debug)]
-pub struct Line {
+pub struct PeerLine {
     to: Destination,
     timeout: Duration,
     most: usize,
@@ -29,21 +29,21 @@ pub struct WholeAnswer {
     pub sent_twice: bool,
 }
 
-impl Line {
+impl PeerLine {
     /// Each call ends within `timeout`, and reads at most `most` bytes of an answer's body.
-    pub fn new(to: Destination, timeout: Duration, most: usize) -> Line {
-        Line { to, timeout, most, idle: Mutex::default() }
+    pub fn new(to: Destination, timeout: Duration, most: usize) -> PeerLine {
+        PeerLine { to, timeout, most, idle: Mutex::default() }
     }
 
     pub fn destination(&self) -> &Destination {
         &self.to
     }
 
-    pub async fn ask(&self, request: Request) -> Result<WholeAnswer, NoAnswer> {
+    pub async fn ask(&self, request: CallRequest) -> Result<WholeAnswer, NoAnswer> {
         in_time(self.timeout, self.ask_twice(request)).await
     }
 
-    async fn ask_twice(&self, request: Request) -> Result<WholeAnswer, NoAnswer> {
+    async fn ask_twice(&self, request: CallRequest) -> Result<WholeAnswer, NoAnswer> {
         match self.ask_once(request.clone()).await {
             Err(Failed::Cut(cause)) => {
                 log::debug!("{}: sent again: {cause}", self.to.url());
@@ -60,7 +60,7 @@ impl Line {
         }
     }
 
-    async fn ask_once(&self, request: Request) -> Result<WholeAnswer, Failed> {
+    async fn ask_once(&self, request: CallRequest) -> Result<WholeAnswer, Failed> {
         let mut reply = match self.idle() {
             Some(connection) => match connection.try_send(request.clone(), self.most).await {
                 // It was closed before.
@@ -76,7 +76,7 @@ impl Line {
         Ok(WholeAnswer { status, body, sent_twice: false })
     }
 
-    async fn send_anew(&self, request: Request) -> Result<super::Reply, Failed> {
+    async fn send_anew(&self, request: CallRequest) -> Result<super::OpenAnswer, Failed> {
         Connection::over(self.to.open().await?).await?.try_send(request, self.most).await
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     /// A peer that answers one request after the other with these words, on as many connections as it is given; after
     /// an answer that is not whole it closes. Counts its connections.
-    fn peer(answers: &[&'static str]) -> (Line, Arc<Mutex<usize>>) {
+    fn peer(answers: &[&'static str]) -> (PeerLine, Arc<Mutex<usize>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let mut answers: VecDeque<&str> = answers.iter().copied().collect();
@@ -133,10 +133,10 @@ mod tests {
             }
         });
         let to = Destination::new(url, Tls::new(None).unwrap());
-        (Line::new(to, Duration::from_secs(60), 1024), connections)
+        (PeerLine::new(to, Duration::from_secs(60), 1024), connections)
     }
 
-    async fn ask(line: &Line) -> Result<bool, NoAnswer> {
+    async fn ask(line: &PeerLine) -> Result<bool, NoAnswer> {
         let asked = request(line.destination().url(), "/").body(Full::default()).unwrap();
         line.ask(asked).await.map(|answer| answer.sent_twice)
     }

@@ -27,11 +27,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use destination::{Destination, Lookups};
-pub use line::{Line, WholeAnswer};
+pub use line::{PeerLine, WholeAnswer};
 pub use pinned::pinned;
 pub use tls::{Tls, TlsError};
 
-pub type Request = hyper::Request<Full<Bytes>>;
+pub type CallRequest = hyper::Request<Full<Bytes>>;
 
 const MAX_HEAD: usize = 16 * 1024;
 pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
@@ -39,7 +39,7 @@ pub const AGENT: &str = concat!("tollgated/", env!("CARGO_PKG_VERSION"));
 /// Why there is no answer. Neither holds a credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// Nothing of the request left.
+    /// No byte of the request left.
     NotSent(String),
     /// The peer may have acted on it.
     Lost(String),
@@ -72,8 +72,8 @@ pub fn request(site: &Url, path: &str) -> hyper::http::request::Builder {
     request.header(HOST, host).header(USER_AGENT, AGENT)
 }
 
-/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name
-/// is resolved here. Answers the body, of at most `most` bytes, whatever the status.
+/// `GET` of a path of `site`, an `https` one, from the machine at `address`, which the caller has chosen: no name is
+/// resolved here. Answers the body, of at most `most` bytes, with any status.
 pub async fn get_at(
     address: SocketAddr,
     site: &Url,
@@ -97,7 +97,7 @@ fn not_sent(cause: impl ToString) -> NoAnswer {
 }
 
 /// How many bytes of an answer may still come. What it has besides its body (interim answers, what stands beside the
-/// sizes of chunks, trailers) has no end of its own, and reading it takes all of the one thread that serves everybody.
+/// sizes of chunks, trailers) has no end of its own, and reading it takes all of the one thread that serves all.
 #[derive(Clone, Debug, Default)]
 struct Ration(Arc<AtomicUsize>);
 
@@ -122,7 +122,7 @@ impl Ration {
 #[derive(Debug)]
 enum Failed {
     /// The connection was closed before one byte of an answer came. The peer may have acted on the request, but most
-    /// often it had closed a connection that nobody used.
+    /// often it had closed an idle connection.
     Cut(String),
     Other(NoAnswer),
 }
@@ -171,16 +171,16 @@ impl Connection {
 
     /// Sends a request and waits for the head of the answer, of whose body, or of each line of it, at most `most`
     /// bytes are read.
-    pub async fn send(self, request: Request, most: usize) -> Result<Reply, NoAnswer> {
+    pub async fn send(self, request: CallRequest, most: usize) -> Result<OpenAnswer, NoAnswer> {
         self.try_send(request, most).await.map_err(NoAnswer::from)
     }
 
-    /// As `send`, for a caller who may send the request again.
-    async fn try_send(mut self, request: Request, most: usize) -> Result<Reply, Failed> {
+    /// As `send`, for a caller that may send the request again.
+    async fn try_send(mut self, request: CallRequest, most: usize) -> Result<OpenAnswer, Failed> {
         let ration = on_the_wire(most);
         self.ration.is(ration);
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(Reply {
+            Ok(response) => Ok(OpenAnswer {
                 status: response.status().as_u16(),
                 body: response.into_body(),
                 read: Vec::new(),
@@ -207,7 +207,7 @@ impl Connection {
 
 /// An answer whose status is known and whose body is read by the caller.
 #[derive(Debug)]
-pub struct Reply {
+pub struct OpenAnswer {
     pub status: u16,
     body: Incoming,
     read: Vec<u8>,
@@ -215,7 +215,7 @@ pub struct Reply {
     connection: Connection,
 }
 
-impl Reply {
+impl OpenAnswer {
     /// The whole body.
     pub async fn all(&mut self) -> Result<Vec<u8>, NoAnswer> {
         while self.more().await? {}
@@ -269,7 +269,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// An answer of these bytes of a chunked body, one chunk at a time, to a request of ours.
-    async fn answered(chunks: Vec<&'static [u8]>) -> Reply {
+    async fn answered(chunks: Vec<&'static [u8]>) -> OpenAnswer {
         let (near, mut far) = tokio::io::duplex(16 * 1024);
         tokio::spawn(async move {
             let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -279,7 +279,7 @@ mod tests {
                 wire.extend_from_slice(b"\r\n");
             }
             wire.extend_from_slice(b"0\r\n\r\n");
-            // What comes before the request is no answer to it.
+            // Bytes that come before the request are no answer to it.
             let _ = far.read(&mut [0; 1024]).await;
             let _ = far.write_all(&wire).await;
         });

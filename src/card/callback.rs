@@ -3,7 +3,7 @@
 //! Cheap checks first: is the k1 alive, is the invoice one that we pay; its signature last, as that costs curve
 //! arithmetic. Nothing of that uses the tap up: a till may come again with a better invoice.
 
-use super::payment::{End, Taken};
+use super::payment::{End, Taking};
 use super::tap::MIN_WITHDRAWABLE;
 use super::{lock, Cards, Reason};
 use crate::bolt11::Invoice;
@@ -69,13 +69,13 @@ impl Cards {
             backend: backend.id,
         };
         match self.take_on(payment, backend).await {
-            Taken::On(end) => self.wait(end, until).await,
-            Taken::Not(refused) => self.refused(k1, refused, pr, until).await,
-            Taken::Unclear => Err(Reason::NotNow),
+            Taking::On(end) => self.wait(end, until).await,
+            Taking::Not(refused) => self.refused(k1, refused, pr, until).await,
+            Taking::Unclear => Err(Reason::NotNow),
         }
     }
 
-    /// What is checked before curve arithmetic: the amount, and when nobody pays the invoice any more.
+    /// What is checked before curve arithmetic: the amount, and when the invoice ends.
     fn payable(&self, invoice: &Invoice, config: &config::Card) -> Result<(Msats, Millis), Reason> {
         if invoice.network() != Some(config.network) {
             return Err(Reason::WrongNetwork);

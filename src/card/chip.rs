@@ -15,17 +15,17 @@ const PICC_TAG: u8 = 0xc7;
 /// SV2 of AN12196: what the session key for the MAC is derived from begins with this.
 const SESSION: [u8; 6] = [0x3c, 0xc3, 0x00, 0x01, 0x00, 0x80];
 
-pub type Key = [u8; 16];
+pub type ChipKey = [u8; 16];
 pub type Uid = [u8; 7];
 
 /// `p` and `c` of a tap, not yet believed.
 #[derive(Clone, Copy)]
-pub struct Message {
+pub struct ChipMessage {
     encrypted: [u8; 16],
     mac: [u8; 8],
 }
 
-/// Who was tapped, and how often before.
+/// The chip that was tapped, and its count of taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tapped {
     pub uid: Uid,
@@ -33,14 +33,14 @@ pub struct Tapped {
     pub counter: u32,
 }
 
-impl Message {
+impl ChipMessage {
     /// 32 and 16 hex digits, in either case.
-    pub fn parse(p: &str, c: &str) -> Option<Message> {
-        Some(Message { encrypted: hex::decode(p)?, mac: hex::decode(c)? })
+    pub fn parse(p: &str, c: &str) -> Option<ChipMessage> {
+        Some(ChipMessage { encrypted: hex::decode(p)?, mac: hex::decode(c)? })
     }
 
     /// What the card said, if it holds these keys.
-    pub fn open(&self, k1: &Key, k2: &Key) -> Option<Tapped> {
+    pub fn open(&self, k1: &ChipKey, k2: &ChipKey) -> Option<Tapped> {
         let mut plain = Array(self.encrypted);
         // One block with a zero initialisation vector: CBC is ECB.
         Aes128::new(&Array(*k1)).decrypt_block(&mut plain);
@@ -63,7 +63,7 @@ impl Message {
     }
 }
 
-fn cmac(key: &Key, message: &[u8]) -> [u8; 16] {
+fn cmac(key: &ChipKey, message: &[u8]) -> [u8; 16] {
     let mut mac = <Cmac<Aes128> as KeyInit>::new(&Array(*key));
     mac.update(message);
     mac.finalize().into_bytes().0
@@ -76,7 +76,7 @@ pub mod tests {
     use serde_json::Value;
 
     /// `p` and `c` of a chip with these keys.
-    pub fn tap(k1: &Key, k2: &Key, tag: u8, uid: Uid, counter: u32) -> (String, String) {
+    pub fn tap(k1: &ChipKey, k2: &ChipKey, tag: u8, uid: Uid, counter: u32) -> (String, String) {
         let [low, middle, high, _] = counter.to_le_bytes();
         let mut block = Array([0xa5u8; 16]);
         block[0] = tag;
@@ -101,7 +101,7 @@ pub mod tests {
 
     fn open(case: &Value) -> Option<Tapped> {
         let key = |name| hex::decode(text(case, name)).unwrap();
-        Message::parse(text(case, "p"), text(case, "c")).unwrap().open(&key("k1"), &key("k2"))
+        ChipMessage::parse(text(case, "p"), text(case, "c")).unwrap().open(&key("k1"), &key("k2"))
     }
 
     #[test]
@@ -137,7 +137,7 @@ pub mod tests {
         let case = &vectors()["good"][0];
         let (p, c) = (text(case, "p"), text(case, "c"));
         let key = |name| hex::decode(text(case, name)).unwrap();
-        let good = Message::parse(p, c).unwrap();
+        let good = ChipMessage::parse(p, c).unwrap();
         for bit in 0..128 {
             let mut bad = good;
             bad.encrypted[bit / 8] ^= 1 << (bit % 8);
@@ -156,7 +156,7 @@ pub mod tests {
         let (k1, k2) = ([1u8; 16], [2u8; 16]);
         for tag in [0xc6u8, 0xc7, 0x47, 0x00] {
             let (p, c) = tap(&k1, &k2, tag, [4; 7], 9);
-            let message = Message::parse(&p, &c).unwrap();
+            let message = ChipMessage::parse(&p, &c).unwrap();
             assert_eq!(message.open(&k1, &k2).is_some(), tag == PICC_TAG, "{tag:x}");
         }
     }
@@ -164,11 +164,11 @@ pub mod tests {
     #[test]
     fn lengths_and_digits_are_exact() {
         let (p, c) = ("0".repeat(32), "0".repeat(16));
-        assert!(Message::parse(&p.to_uppercase(), &c).is_some());
+        assert!(ChipMessage::parse(&p.to_uppercase(), &c).is_some());
         for (p, c) in
             [(&p[1..], &*c), (&*p, &c[1..]), ("", ""), (&*format!("{p}0"), &*c), (&*p.replace('0', "g"), &*c)]
         {
-            assert!(Message::parse(p, c).is_none());
+            assert!(ChipMessage::parse(p, c).is_none());
         }
     }
 }

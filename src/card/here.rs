@@ -1,4 +1,4 @@
-//! A card of ours that buys access at this router: the operator would pay himself, so nobody is paid.
+//! A card of ours that buys access at this router: the operator would pay himself, so no payment is made.
 //!
 //! No invoice, no mint, no Lightning: the tap is checked as any other, and then used up, counted against the card's
 //! limits and turned into access in one commit. What the books say afterwards: the card's history has a payment

@@ -1,6 +1,6 @@
 //! The keys of the cards: made from the system's randomness, sealed for the store, held ready for taps.
 
-use super::chip::{Key, Tapped, Uid};
+use super::chip::{ChipKey, Tapped, Uid};
 use crate::hex;
 use crate::store::{KeysOwner, KeysRow, Secret, Store, StoreError, Vault};
 use litemap::LiteMap;
@@ -11,7 +11,7 @@ const KEY_LEN: usize = 16;
 
 /// K0 to K4 of one card, all different.
 #[derive(Clone)]
-pub struct CardKeys(Zeroizing<[Key; KEYS]>);
+pub struct CardKeys(Zeroizing<[ChipKey; KEYS]>);
 
 impl CardKeys {
     pub fn generate() -> Result<CardKeys, StoreError> {
@@ -65,7 +65,7 @@ pub struct Deck(LiteMap<i64, InHand>);
 pub struct InHand {
     pub owner: KeysOwner,
     /// SDMMetaRead and SDMFileRead.
-    read: Zeroizing<[Key; 2]>,
+    read: Zeroizing<[ChipKey; 2]>,
     uid: Option<Uid>,
     counter: Option<u32>,
 }
@@ -113,7 +113,7 @@ impl Deck {
 }
 
 impl InHand {
-    pub fn open(&self, message: &super::chip::Message) -> Option<Tapped> {
+    pub fn open(&self, message: &super::chip::ChipMessage) -> Option<Tapped> {
         let [k1, k2] = &*self.read;
         let tapped = message.open(k1, k2)?;
         let is_this_chip = self.uid.is_none_or(|uid| uid == tapped.uid);

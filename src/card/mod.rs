@@ -1,4 +1,4 @@
-//! Bolt Cards: register, tap, callback. A card pays once per tap, within its limits, whatever comes twice, at
+//! Bolt Cards: register, tap, callback. A card pays once per tap, within its limits, even if messages come twice, at
 //! once, late or never.
 //!
 //! A tap's counter and a k1 count once, by one conditional statement of the store each. A payment is reserved,
@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError, TapId, Vault};
 use crate::units::Millis;
 use keys::Deck;
 use litemap::LiteMap;
-use payment::{End, Pace};
+use payment::{End, PaymentPace};
 use recent::Recent;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{watch, Semaphore};
@@ -53,7 +53,7 @@ struct Shared {
     /// Payments without an end, for those who wait for it.
     open: Mutex<LiteMap<TapId, watch::Receiver<Option<End>>>>,
     lookups: Semaphore,
-    pace: Pace,
+    pace: PaymentPace,
 }
 
 impl Cards {
@@ -64,7 +64,7 @@ impl Cards {
         backends: Backends,
         config: watch::Receiver<Arc<Config>>,
     ) -> Result<Cards, StoreError> {
-        Cards::start_at(store, vault, backends, config, Pace::USUAL).await
+        Cards::start_at(store, vault, backends, config, PaymentPace::USUAL).await
     }
 
     async fn start_at(
@@ -72,7 +72,7 @@ impl Cards {
         vault: Vault,
         backends: Backends,
         config: watch::Receiver<Arc<Config>>,
-        pace: Pace,
+        pace: PaymentPace,
     ) -> Result<Cards, StoreError> {
         let deck = Deck::load(&store, &vault).await?;
         let left_open = store.resume_payments().await?;

@@ -5,7 +5,7 @@
 //! cut, until the backend says what became of it.
 
 use super::{lock, Cards};
-use crate::lightning::{Answer, Backend, Outcome, PaymentOrder, PaymentRef};
+use crate::lightning::{Backend, BackendAnswer, Outcome, PaymentOrder, PaymentRef};
 use crate::store::{NewPayment, OpenPayment, ReserveResult, StoreError, TapId};
 use crate::task;
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ pub enum End {
 
 /// How fast things go.
 #[derive(Clone, Copy)]
-pub struct Pace {
+pub struct PaymentPace {
     /// A till gets its answer within this.
     pub patience: Duration,
     /// Backends end their calls themselves; this is for one that does not.
@@ -32,8 +32,8 @@ pub struct Pace {
     pub slowest: Duration,
 }
 
-impl Pace {
-    pub const USUAL: Pace = Pace {
+impl PaymentPace {
+    pub const USUAL: PaymentPace = PaymentPace {
         patience: Duration::from_secs(9),
         pay: Duration::from_secs(90),
         lookup: Duration::from_secs(15),
@@ -43,7 +43,7 @@ impl Pace {
 }
 
 /// What became of the wish to pay.
-pub enum Taken {
+pub enum Taking {
     On(watch::Receiver<Option<End>>),
     Not(ReserveResult),
     /// The store did not answer; nothing was sent.
@@ -52,14 +52,14 @@ pub enum Taken {
 
 impl Cards {
     /// Reserves a payment and pays it, whether or not the caller stays to hear of it.
-    pub async fn take_on(&self, payment: NewPayment, backend: Backend) -> Taken {
+    pub async fn take_on(&self, payment: NewPayment, backend: Backend) -> Taking {
         let (tell, told) = oneshot::channel();
         let cards = self.clone();
         task::spawn(async move { cards.pay(payment, backend, tell).await });
-        told.await.unwrap_or(Taken::Unclear)
+        told.await.unwrap_or(Taking::Unclear)
     }
 
-    async fn pay(self, payment: NewPayment, backend: Backend, tell: oneshot::Sender<Taken>) {
+    async fn pay(self, payment: NewPayment, backend: Backend, tell: oneshot::Sender<Taking>) {
         let order = PaymentOrder {
             invoice: payment.invoice.clone(),
             payment_hash: payment.payment_hash,
@@ -70,12 +70,12 @@ impl Cards {
         let id = match self.0.store.reserve(payment).await {
             Ok(ReserveResult::Reserved(id)) => id,
             Ok(refused) => {
-                let _ = tell.send(Taken::Not(refused));
+                let _ = tell.send(Taking::Not(refused));
                 return;
             }
             Err(err) => {
                 log::error!("card: a payment cannot be reserved: {err}");
-                let _ = tell.send(Taken::Unclear);
+                let _ = tell.send(Taking::Unclear);
                 return;
             }
         };
@@ -89,14 +89,14 @@ impl Cards {
         };
         let (tell_end, end) = watch::channel(None);
         lock(&self.0.open).insert(id, end.clone());
-        let _ = tell.send(Taken::On(end));
+        let _ = tell.send(Taking::On(end));
         if !matches!(self.0.store.payment_sent(id).await, Ok(true)) {
             log::error!("card: payment {id} is not sent, as that cannot be noted first");
             self.never_sent(id).await;
             return self.ended(id, &tell_end, End::Failed);
         }
         let paying = tokio::time::timeout(self.0.pace.pay, backend.node.pay(&order));
-        let answer = paying.await.unwrap_or_else(|_| Answer::unknown("no answer in time"));
+        let answer = paying.await.unwrap_or_else(|_| BackendAnswer::unknown("no answer in time"));
         self.follow(open, Some(answer), &tell_end).await;
     }
 
@@ -112,7 +112,7 @@ impl Cards {
     async fn follow(
         &self,
         mut payment: OpenPayment,
-        mut answer: Option<Answer>,
+        mut answer: Option<BackendAnswer>,
         tell: &watch::Sender<Option<End>>,
     ) {
         let mut wait = self.0.pace.first;
@@ -134,23 +134,27 @@ impl Cards {
         }
     }
 
-    async fn look_up(&self, payment: &OpenPayment) -> Answer {
+    async fn look_up(&self, payment: &OpenPayment) -> BackendAnswer {
         let node = match self.0.backends.of(payment.backend).await {
             Ok(node) => node,
-            Err(why) => return Answer::unknown(why),
+            Err(why) => return BackendAnswer::unknown(why),
         };
-        let Ok(_permit) = self.0.lookups.acquire().await else { return Answer::unknown("stopping") };
+        let Ok(_permit) = self.0.lookups.acquire().await else { return BackendAnswer::unknown("stopping") };
         let reference = PaymentRef {
             invoice: payment.invoice.clone(),
             payment_hash: payment.payment_hash,
             reference: payment.reference.clone(),
         };
         let looking = tokio::time::timeout(self.0.pace.lookup, node.lookup(&reference));
-        looking.await.unwrap_or_else(|_| Answer::unknown("no answer in time"))
+        looking.await.unwrap_or_else(|_| BackendAnswer::unknown("no answer in time"))
     }
 
     /// Writes down what a backend has said, if it is an end.
-    async fn resolve(&self, payment: &mut OpenPayment, answer: Answer) -> Result<Option<End>, StoreError> {
+    async fn resolve(
+        &self,
+        payment: &mut OpenPayment,
+        answer: BackendAnswer,
+    ) -> Result<Option<End>, StoreError> {
         let (id, store) = (payment.id, &self.0.store);
         if let Some(name) = answer.reference.filter(|name| payment.reference.as_ref() != Some(name)) {
             store.payment_named(id, name.clone()).await?;

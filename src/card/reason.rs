@@ -5,8 +5,8 @@ use crate::bolt11::InvoiceError;
 /// Prints as the `reason` of an LNURL answer (LUD-01).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Everything before a tap's MAC has been checked: unknown card, bad `p` or `c`, another chip, a counter
-    /// that was there before. Nobody learns which.
+    /// Everything before a tap's MAC has been checked: unknown card, bad `p` or `c`, another chip, a counter that was
+    /// there before. The answer does not say which.
     #[error("this card could not be read; please tap again")]
     Unreadable,
     #[error("there are no cards here")]

@@ -1,14 +1,14 @@
 //! The taps of this run, so that strangers' k1 cost next to nothing.
 //!
-//! A k1 that is not among them may still be one of an earlier run: those are looked up in the store, but only
-//! so many a second.
+//! A k1 that is not among them may still be one of an earlier run: those are looked up in the store, but only a few
+//! per second.
 
 use crate::units::Millis;
 use litemap::LiteMap;
 
 /// A k1 is remembered for this long after it could be used, for tills that ask twice.
 const KEPT: Millis = Millis::from_secs(600);
-/// Above so many, those that are over are forgotten first.
+/// At most this many are remembered; those that are over are forgotten first.
 const MANY: usize = 256;
 /// Looks into the store for k1 that are not remembered, per second.
 const STRANGERS: u32 = 20;

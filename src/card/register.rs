@@ -1,8 +1,8 @@
 //! Making cards and unmaking them: for the operator (create, list, limits, wipe, ...) and for the app that
 //! writes keys onto a chip.
 //!
-//! Keys are handed out once, to whoever has a live one-time code; never by UID, and never twice. New keys make
-//! the old ones worthless at once. The store knows codes only by their SHA-256.
+//! Keys are handed out once, to the bearer of a live one-time code; never by UID, and never twice. New keys make the
+//! old ones worthless at once. The store knows codes only by their SHA-256.
 
 use super::keys::CardKeys;
 use super::{links, lock, Cards, Reason};
@@ -100,8 +100,8 @@ impl Cards {
         Ok(answer)
     }
 
-    /// `GET /new?a=`, and `POST /new?a=` where the app names the chip that it is about to write. The keys, for
-    /// whoever has the code, once.
+    /// `GET /new?a=`, and `POST /new?a=` where the app names the chip that it is about to write. The keys, for the
+    /// bearer of the code, once.
     pub async fn program(&self, code: &str, uid: Option<&str>) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let code: [u8; 16] = hex::decode(code).ok_or(Reason::NoCode)?;

@@ -3,7 +3,7 @@
 //! The card is found first, in memory; AES comes after that, and the store only for a tap whose MAC is good and
 //! whose counter is new. So thousands of bad taps cost little, change nothing and lock no card.
 
-use super::chip::Message;
+use super::chip::ChipMessage;
 use super::{links, lock, Cards, Reason};
 use crate::config;
 use crate::hex;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 pub const MIN_WITHDRAWABLE: u64 = 1000;
 
 /// A tap that counts.
-pub struct Taken {
+pub struct CountedTap {
     pub k1: [u8; 16],
     /// Its SHA-256.
     pub hashed: [u8; 32],
@@ -26,10 +26,10 @@ pub struct Taken {
 }
 
 impl Cards {
-    /// The withdraw request for a tap, or why there is none.
+    /// The withdraw request for a tap, or the reason for the refusal.
     pub async fn tap(&self, card: &str, p: &str, c: &str) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
-        let Taken { k1, hashed, most } = self.take(&config, card, p, c).await?;
+        let CountedTap { k1, hashed, most } = self.take(&config, card, p, c).await?;
         let now = self.0.store.now();
         lock(&self.0.recent).add(hashed, now.saturating_add(config.k1_life), now);
         Ok(json!({
@@ -49,9 +49,9 @@ impl Cards {
         card: &str,
         p: &str,
         c: &str,
-    ) -> Result<Taken, Reason> {
+    ) -> Result<CountedTap, Reason> {
         let card: i64 = card.parse().map_err(|_| Reason::Unreadable)?;
-        let message = Message::parse(p, c).ok_or(Reason::Unreadable)?;
+        let message = ChipMessage::parse(p, c).ok_or(Reason::Unreadable)?;
         let (owner, tapped) = {
             let deck = lock(&self.0.deck);
             let hand = deck.get(card).ok_or(Reason::Unreadable)?;
@@ -82,6 +82,6 @@ impl Cards {
         lock(&self.0.deck).note(owner, &tapped);
         let most = tx_max.to_msats().filter(|most| most.0 >= MIN_WITHDRAWABLE).ok_or(Reason::NoLimit)?;
         log::info!("card {card}: tapped, counter {}", tapped.counter);
-        Ok(Taken { k1, hashed, most })
+        Ok(CountedTap { k1, hashed, most })
     }
 }

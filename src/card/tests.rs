@@ -7,7 +7,7 @@ mod registering;
 mod tapping;
 
 use super::chip::tests::tap;
-use super::payment::Pace;
+use super::payment::PaymentPace;
 use super::{Cards, Reason};
 use crate::bolt11::tests::maker::Maker;
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ const NOW: u64 = 1_800_000_000;
 const CONFIG: &str = "config tollgate 'main'\noption enabled '0'\n\nconfig card\noption domain 'c.example'\noption network 'regtest'\n";
 
 /// What is not answered is looked up soon. A till waits for its answer, however busy machine and disk are.
-const FAST: Pace = Pace {
+const FAST: PaymentPace = PaymentPace {
     patience: Duration::from_secs(60),
     pay: Duration::from_secs(60),
     lookup: Duration::from_secs(60),
@@ -37,7 +37,7 @@ const FAST: Pace = Pace {
     slowest: Duration::from_millis(40),
 };
 /// For payments that have no end for the time being.
-const HASTY: Pace = Pace { patience: Duration::from_millis(300), ..FAST };
+const HASTY: PaymentPace = PaymentPace { patience: Duration::from_millis(300), ..FAST };
 
 /// A router with cards; its files go away with it.
 struct Place {
@@ -47,7 +47,7 @@ struct Place {
     cards: Cards,
     node: Scripted,
     config: watch::Sender<Arc<Config>>,
-    pace: Pace,
+    pace: PaymentPace,
 }
 
 struct Folder(PathBuf);
@@ -80,12 +80,12 @@ impl Place {
         Place::at(FAST).await
     }
 
-    async fn at(pace: Pace) -> Place {
+    async fn at(pace: PaymentPace) -> Place {
         let clock = Clock::manual("boot-1", Millis::from_secs(1000), UnixSeconds(NOW));
         Place::on(Folder::new(), clock, Scripted::default(), pace).await
     }
 
-    async fn on(dir: Folder, clock: Clock, node: Scripted, pace: Pace) -> Place {
+    async fn on(dir: Folder, clock: Clock, node: Scripted, pace: PaymentPace) -> Place {
         let store = Store::open(&dir.0, &clock).unwrap();
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let (config, receiver) = watch::channel(Arc::new(Config::from_uci(CONFIG).unwrap().0));
@@ -156,7 +156,7 @@ impl Place {
         until("a payment's end", || self.cards.open_payments() == 0).await;
     }
 
-    /// The node has been asked for so many payments; that is in the store by then.
+    /// Waits until the node has been asked for this many payments; the store has them by then.
     async fn until_sent(&self, count: usize) {
         until("the payment", || self.node.payments().len() >= count).await;
     }

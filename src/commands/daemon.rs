@@ -147,7 +147,7 @@ fn store(site: &Site) -> Value {
     }
 }
 
-/// Nothing where none are configured.
+/// `null` if no cards are configured.
 fn cards(site: &Site) -> Value {
     let Ok(shop) = &site.shop else { return Value::Null };
     if site.config().card.is_none() {

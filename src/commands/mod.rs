@@ -84,10 +84,10 @@ pub enum Reach {
     /// The router's shell, which has the daemon do a part, within this time. What hands commands on to the socket for
     /// others cannot ask for that part: it is an errand there, not a command.
     Errand(InShell, Duration, InDaemon),
-    /// The shell, and whoever may open the control socket.
+    /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
-    /// Those, and the operator's HTTP interface at these methods and paths, for who has the token of `token_file` only:
-    /// it moves money or shows a key, which nobody who signed in may do without a fresh signature.
+    /// Those, and the operator's HTTP interface at these methods and paths, only for the bearer of the token of
+    /// `token_file`: it moves money or shows a key, which needs more than signing in: a fresh signature.
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),
@@ -100,7 +100,7 @@ pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + 
 /// How an answer is printed where `--json` is not said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// A line for each row; what the rows are called where there is none.
+    /// A line for each row; the name of the rows if there are none.
     Rows(&'static str),
     /// Names and values.
     Facts,
@@ -184,9 +184,9 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
     }
 }
 
-/// Who calls a command over HTTP.
+/// The operator who calls a command over HTTP.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller {
+pub struct Operator {
     pub role: Role,
     /// Whether it has shown just now that it may move money: it has the token.
     pub may_sign: bool,
@@ -214,7 +214,7 @@ pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(Strin
 }
 
 /// Carries out a command that came over HTTP.
-pub async fn by_http(desk: &Desk, caller: Caller, given: &Given) -> Result<Value, CommandError> {
+pub async fn by_http(desk: &Desk, caller: Operator, given: &Given) -> Result<Value, CommandError> {
     let command = given.command();
     let handler = match &command.reach {
         Reach::Signed(_, _, handler) if caller.may_sign => handler,

@@ -1,5 +1,5 @@
-//! `tollgated run`, `check`, `setup`, `gate release` and `wiring`: what is done on the router itself, with or without a
-//! daemon, and by nobody from outside.
+//! `tollgated run`, `check`, `setup`, `gate release` and `wiring`: what is done on the router itself, with or without
+//! a daemon, and never from outside.
 
 use super::Reach::Shell as InShell;
 use super::Role::Owner;

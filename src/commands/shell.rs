@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What comes from standard input where the line says `-`: it is worth money, and others see a command's line.
+/// Arguments that are read from standard input where the line says `-`: it is worth money, and others see a command's
+/// line.
 const FROM_INPUT: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
 const MAX_INPUT: u64 = 70 * 1024;
 /// Somebody types and waits.
@@ -116,7 +117,7 @@ impl Shell<'_> {
         }
     }
 
-    /// With what comes from standard input.
+    /// Fills in the argument that standard input holds.
     fn completed(&mut self, mut given: Given) -> Result<Given, CommandError> {
         let Some(name) = FROM_INPUT.into_iter().find(|name| given.text(name) == Some("-")) else {
             return Ok(given);

@@ -4,7 +4,7 @@ use qrcodegen::{QrCode, QrCodeEcc};
 
 /// Modules of white around the code; ISO/IEC 18004 asks for 4.
 const QUIET_ZONE: i32 = 4;
-/// Black on white whatever the terminal's colours are.
+/// Black on white on every terminal.
 const COLOURS: &str = "\x1b[30;107m";
 const RESET: &str = "\x1b[0m";
 

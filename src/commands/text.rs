@@ -4,7 +4,7 @@
 use crate::clock::timestamp;
 use serde_json::Value;
 
-/// What comes first; all else follows by name.
+/// The fields that come first; all others follow by name.
 const ORDER: &str = "ready not_ready trouble guests sales_today mints ways gate store cards clock version \
     mac address device venue trusted remaining_seconds remaining_bytes used_bytes allotment_seconds allotment_bytes ends_at \
     url state reachable online count sat \

@@ -5,7 +5,7 @@ use super::Role::{Manager, Owner};
 use super::Shows::{Facts, Own, Rows, Token};
 use super::{Command, CommandError, Desk, Ended, Given, Shell, MOMENT, OTHERS};
 use crate::config::MintUrl;
-use crate::ecash::wallet::{self, Received, Sent, Wallet, WalletError};
+use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
 use crate::ecash::{token, KeysetInfo, Urgency};
 use crate::json::json;
 use crate::shop::Shop;
@@ -157,7 +157,7 @@ async fn send(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 async fn sent(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     let shop = shop(desk)?;
     let now = shop.store.now();
-    let age = |sent: &Sent| now.saturating_sub(sent.sent_at).as_secs_ceil();
+    let age = |sent: &SentToken| now.saturating_sub(sent.sent_at).as_secs_ceil();
     let sent = shop.wallet.sent().await.map_err(refused)?;
     Ok(sent.iter().map(|one| described(one, json!({"seconds_ago": age(one)}))).collect())
 }
@@ -170,7 +170,7 @@ async fn reclaim(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     Ok(json!({"reclaimed": amount.0}))
 }
 
-fn described(sent: &Sent, mut more: Value) -> Value {
+fn described(sent: &SentToken, mut more: Value) -> Value {
     more["id"] = sent.id.into();
     more["mint"] = sent.mint.as_str().into();
     more["amount"] = sent.amount.0.into();

@@ -1,7 +1,7 @@
 //! The options of one section, parsed one by one. Every fault becomes a problem with its line; the
 //! caller gets `None` and goes on, so that the operator sees all of them at once.
 
-use super::problem::{shown, Place, Problems};
+use super::problem::{shown, ConfigPosition, Problems};
 use super::schema::{self, Default};
 use super::uci::{Item, Section, Value};
 
@@ -82,24 +82,24 @@ impl<'a> Fields<'a> {
     }
 
     pub fn error(&mut self, name: &'static str, message: impl Into<String>) {
-        self.problems.error(place_of(self.section, name), message);
+        self.problems.error(position_of(self.section, name), message);
     }
 
     pub fn warn(&mut self, name: &'static str, message: impl Into<String>) {
-        self.problems.warn(place_of(self.section, name), message);
+        self.problems.warn(position_of(self.section, name), message);
     }
 
-    fn place(&self) -> Place<'a> {
-        self.section.map(Place::section).unwrap_or_default()
+    fn place(&self) -> ConfigPosition<'a> {
+        self.section.map(ConfigPosition::section).unwrap_or_default()
     }
 }
 
 /// The line of an option, or of its section where the file does not have it.
-pub fn place_of<'a>(section: Option<&'a Section>, name: &'a str) -> Place<'a> {
-    let place = section.map(Place::section).unwrap_or_default();
+pub fn position_of<'a>(section: Option<&'a Section>, name: &'a str) -> ConfigPosition<'a> {
+    let place = section.map(ConfigPosition::section).unwrap_or_default();
     let first = section.and_then(|section| section.option(name)).and_then(|value| value.items().first());
     match first.map(|item| item.line).or(place.line) {
         Some(line) => place.option(name, line),
-        None => Place { option: Some(name), ..place },
+        None => ConfigPosition { option: Some(name), ..place },
     }
 }

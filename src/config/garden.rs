@@ -1,6 +1,6 @@
 //! The garden: public addresses and networks that guests reach without paying.
 //!
-//! Refuses what would open more than somebody's servers: the router's own side, and the better part of the
+//! Refuses what would open more than the servers of one owner: the router's own side, and the better part of the
 //! internet.
 
 use super::problem::shown;
@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A larger network is no garden.
 const WIDEST_V4: u8 = 8;
 const WIDEST_V6: u8 = 16;
-/// Here is the router itself, are its own networks, or is nobody.
+/// Ranges of the router itself, of its own networks, or of no host.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 8] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),

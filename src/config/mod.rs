@@ -1,5 +1,5 @@
-//! UCI text -> typed `Config`: parse once, so that nobody has to check again. A file with an error gives
-//! no configuration at all; every error of it is reported, with its line.
+//! UCI text -> typed `Config`: parse once, so that no other room has to check again. A file with an error gives no
+//! configuration at all; every error of it is reported, with its line.
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
@@ -16,7 +16,7 @@ mod schema;
 pub mod uci;
 mod values;
 
-pub use payments::{Admin, Card, Lightning, LightningKind};
+pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
 
@@ -48,11 +48,11 @@ pub struct Config {
     /// In the order of the file; no device is in two of them.
     pub venues: Vec<Venue>,
     /// In the order of the file; no two have the same URL.
-    pub mints: Vec<Mint>,
+    pub mints: Vec<MintConfig>,
     pub admin: Admin,
     /// None: no cards here.
     pub card: Option<Card>,
-    pub lightning: Lightning,
+    pub lightning: LightningConfig,
 }
 
 /// `config tollgate 'main'`.
@@ -148,7 +148,7 @@ pub enum Metric {
 
 /// A mint whose money is taken, and its price.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mint {
+pub struct MintConfig {
     pub url: MintUrl,
     pub unit: Unit,
     /// At least 1; times any of its venues' `max_steps` it does not overflow.
@@ -203,12 +203,12 @@ impl Config {
     }
 
     /// The mints that sell in a venue, in the order of the file.
-    pub fn mints_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a Mint> + 'a {
+    pub fn mints_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a MintConfig> + 'a {
         self.mints.iter().filter(|mint| mint.sells_in(&venue.id))
     }
 
     /// The mint with this URL, if it sells in the venue.
-    pub fn mint_for(&self, venue: &Venue, url: &MintUrl) -> Option<&Mint> {
+    pub fn mint_for(&self, venue: &Venue, url: &MintUrl) -> Option<&MintConfig> {
         self.mints.iter().find(|mint| mint.url == *url && mint.sells_in(&venue.id))
     }
 }
@@ -220,7 +220,7 @@ impl Main {
     }
 }
 
-impl Mint {
+impl MintConfig {
     /// Whether it sells in the venue with this id.
     pub fn sells_in(&self, venue: &str) -> bool {
         self.venues.is_empty() || self.venues.iter().any(|own| own == venue)

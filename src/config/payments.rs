@@ -41,7 +41,7 @@ pub struct Card {
 
 /// `config lightning`; without one it is the router's own ecash.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lightning {
+pub struct LightningConfig {
     pub kind: LightningKind,
     /// `https`, or `http` on this machine; none for the router's own ecash.
     pub url: Option<Url>,
@@ -127,7 +127,7 @@ pub(super) fn card(section: Option<&Section>, problems: &mut Problems) -> Option
     Some(enabled?.then_some(card))
 }
 
-pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> Option<Lightning> {
+pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> Option<LightningConfig> {
     let mut fields = Fields::new(LIGHTNING, section, problems);
     let kind = fields.one("type", kind);
     let url = fields.optional("url", node_url);
@@ -154,7 +154,13 @@ pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> O
     }
     let cert_sha256 = fields.optional("cert_sha256", fingerprint);
     let fee_limit = fields.one("fee_limit_msat", |text| values::number(text, 0..=ALL_MSATS).map(Msats));
-    Some(Lightning { kind: kind?, url: url?, secret_file, cert_sha256: cert_sha256?, fee_limit: fee_limit? })
+    Some(LightningConfig {
+        kind: kind?,
+        url: url?,
+        secret_file,
+        cert_sha256: cert_sha256?,
+        fee_limit: fee_limit?,
+    })
 }
 
 /// A host name or address, with a port where it is not the scheme's own.

@@ -18,7 +18,7 @@ pub enum Severity {
 /// Prints as `error: section 'guest': option 'port': what is wrong and what to do`, always one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line of the file, from 1; none where it is about something that is missing.
+    /// Line of the file, from 1; `None` if it is about something that is missing.
     pub line: Option<usize>,
     pub section: Option<String>,
     pub option: Option<String>,
@@ -99,17 +99,17 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    pub fn error(&mut self, place: Place<'_>, message: impl Into<String>) {
+    pub fn error(&mut self, place: ConfigPosition<'_>, message: impl Into<String>) {
         self.add(place.problem(Severity::Error, message.into()));
     }
 
-    pub fn warn(&mut self, place: Place<'_>, message: impl Into<String>) {
+    pub fn warn(&mut self, place: ConfigPosition<'_>, message: impl Into<String>) {
         self.add(place.problem(Severity::Warning, message.into()));
     }
 
     pub fn add(&mut self, problem: Problem) {
         let is_error = problem.severity == Severity::Error;
-        // The first error is kept whatever came before it: a refused file must say why.
+        // The first error is kept even after many warnings: a refused file must say why.
         if self.found.len() < MAX_PROBLEMS || (is_error && !self.errors) {
             self.found.push(problem);
         } else {
@@ -135,19 +135,19 @@ impl Problems {
 
 /// Where in the file something is.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place<'a> {
+pub(super) struct ConfigPosition<'a> {
     pub line: Option<usize>,
     pub section: Option<&'a Section>,
     pub option: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
-    pub fn section(section: &'a Section) -> Place<'a> {
-        Place { line: Some(section.line), section: Some(section), option: None }
+impl<'a> ConfigPosition<'a> {
+    pub fn section(section: &'a Section) -> ConfigPosition<'a> {
+        ConfigPosition { line: Some(section.line), section: Some(section), option: None }
     }
 
-    pub fn option(self, option: &'a str, line: usize) -> Place<'a> {
-        Place { line: Some(line), option: Some(option), ..self }
+    pub fn option(self, option: &'a str, line: usize) -> ConfigPosition<'a> {
+        ConfigPosition { line: Some(line), option: Some(option), ..self }
     }
 
     fn problem(self, severity: Severity, message: String) -> Problem {
@@ -190,9 +190,9 @@ mod tests {
     fn a_flood_of_warnings_does_not_hide_the_first_error() {
         let mut problems = Problems::default();
         for _ in 0..1000 {
-            problems.warn(Place::default(), "w");
+            problems.warn(ConfigPosition::default(), "w");
         }
-        problems.error(Place::default(), "the reason");
+        problems.error(ConfigPosition::default(), "the reason");
         let found = problems.finish().unwrap_err();
         assert!(found.iter().any(|problem| problem.message == "the reason"));
         assert!(found.len() <= MAX_PROBLEMS + 2);

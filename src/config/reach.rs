@@ -6,7 +6,7 @@ use super::problem::shown;
 use super::range::{self, AddressRange};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The largest networks that are somebody's own: 10.0.0.0/8 and fd00::/8.
+/// The largest private networks: 10.0.0.0/8 and fd00::/8.
 const WIDEST: u8 = 8;
 /// The router itself, addresses of one link only, many machines at once, or none.
 const NOWHERE_V4: [(Ipv4Addr, u8); 4] = [

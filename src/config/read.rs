@@ -1,11 +1,12 @@
 //! From sections to `Config`: each section by itself first, then what holds between them.
 
-use super::fields::{place_of, Fields};
-use super::problem::{shown, Place, Problem, Problems, Severity};
+use super::fields::{position_of, Fields};
+use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
 use super::{
-    garden, payments, range, reach, values, Config, Main, Metric, Mint, Venue, ALL_SATS, MAX_BYTES, MAX_TIME,
+    garden, payments, range, reach, values, Config, Main, Metric, MintConfig, Venue, ALL_SATS, MAX_BYTES,
+    MAX_TIME,
 };
 use litemap::LiteMap;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
     if let (Some(main), Some(Some(card))) = (&main, &card) {
         if main.ports().contains(&card.listen.port()) {
-            problems.error(place_of(section, "listen"), "has the port of another listener: choose another");
+            problems
+                .error(position_of(section, "listen"), "has the port of another listener: choose another");
         }
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
@@ -83,13 +85,13 @@ fn unknown(file: &UciFile, problems: &mut Problems) {
             let kind = shown(&section.kind);
             let message =
                 format!("type {kind} is not known and has no effect: check its spelling, or remove it");
-            problems.warn(Place::section(section), message);
+            problems.warn(ConfigPosition::section(section), message);
             continue;
         }
         for option in &section.options {
             if schema::find(&section.kind, &option.name).is_none() {
                 let message = "is not known here and has no effect: check its spelling, or remove it";
-                problems.warn(place_of(Some(section), &option.name), message);
+                problems.warn(position_of(Some(section), &option.name), message);
             }
         }
     }
@@ -100,7 +102,7 @@ fn only<'a>(file: &'a UciFile, kind: &'a str, problems: &mut Problems) -> Option
     let first = sections.next()?;
     for more in sections {
         let message = format!("there is one already in line {}: put all its options there", first.line);
-        problems.error(Place::section(more), message);
+        problems.error(ConfigPosition::section(more), message);
     }
     Some(first)
 }
@@ -195,7 +197,10 @@ fn found<'a, T>(
     read: impl Fn(&'a Section, &mut Problems) -> Option<T>,
 ) -> Vec<Found<'a, T>> {
     if let Some(section) = file.of_kind(kind).nth(most) {
-        problems.error(Place::section(section), format!("more than {most} sections {kind}: remove some"));
+        problems.error(
+            ConfigPosition::section(section),
+            format!("more than {most} sections {kind}: remove some"),
+        );
     }
     file.of_kind(kind)
         .take(most)
@@ -206,7 +211,7 @@ fn found<'a, T>(
 fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     if section.anonymous {
         let message = "this venue has no name that stays: write a name behind it, like config venue 'guest'";
-        problems.warn(Place::section(section), message);
+        problems.warn(ConfigPosition::section(section), message);
     }
     let mut fields = Fields::new(VENUE, Some(section), problems);
     let name = fields.optional("name", values::venue_name);
@@ -265,7 +270,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     })
 }
 
-fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
+fn mint(section: &Section, problems: &mut Problems) -> Option<MintConfig> {
     let mut fields = Fields::new(MINT, Some(section), problems);
     let url = fields.one("url", values::mint_url);
     let unit = fields.one("unit", values::unit);
@@ -278,7 +283,7 @@ fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
         }
     }
     let venues = fields.many("venue", MAX_VENUES, |text| Ok(text.to_owned()));
-    Some(Mint {
+    Some(MintConfig {
         url: url?,
         unit: unit?,
         price_per_step: price_per_step?,
@@ -291,11 +296,11 @@ fn mint(section: &Section, problems: &mut Problems) -> Option<Mint> {
 fn something_to_sell(
     file: &UciFile,
     venues: &[Found<'_, Venue>],
-    mints: &[Found<'_, Mint>],
+    mints: &[Found<'_, MintConfig>],
     serves_cards: bool,
     problems: &mut Problems,
 ) {
-    let enabled = place_of(file.of_kind(MAIN).next(), "enabled");
+    let enabled = position_of(file.of_kind(MAIN).next(), "enabled");
     if file.of_kind(VENUE).next().is_none() {
         problems.error(
             enabled,
@@ -315,7 +320,7 @@ fn something_to_sell(
     for venue in venues.iter().filter(|_| all_read) {
         if !mints.iter().any(|mint| mint.value.sells_in(&venue.value.id)) {
             let message = format!("no mint sells here: add list venue {} to a mint", shown(&venue.value.id));
-            problems.warn(Place::section(venue.section), message);
+            problems.warn(ConfigPosition::section(venue.section), message);
         }
     }
 }
@@ -329,20 +334,20 @@ fn venues_share_nothing(venues: &[Found<'_, Venue>], problems: &mut Problems) {
             if let Some(owner) = owners.insert((option, name), &venue.value.id) {
                 let message =
                     format!("{} belongs to venue {} already: remove it from one", shown(name), shown(owner));
-                problems.error(place_of(Some(venue.section), option), message);
+                problems.error(position_of(Some(venue.section), option), message);
             }
         }
     }
 }
 
-fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
+fn mints_differ(mints: &[Found<'_, MintConfig>], problems: &mut Problems) {
     let mut first_lines: LiteMap<&str, usize> = LiteMap::new();
     for mint in mints {
         let url = mint.value.url.as_str();
         match first_lines.get(url) {
             Some(line) => {
                 let message = format!("is the mint of line {line} once more: remove one of the two sections");
-                problems.error(place_of(Some(mint.section), "url"), message);
+                problems.error(position_of(Some(mint.section), "url"), message);
             }
             None => {
                 first_lines.insert(url, mint.section.line);
@@ -352,7 +357,7 @@ fn mints_differ(mints: &[Found<'_, Mint>], problems: &mut Problems) {
 }
 
 fn mint_fits_its_venues(
-    mint: &Found<'_, Mint>,
+    mint: &Found<'_, MintConfig>,
     file: &UciFile,
     venues: &[Found<'_, Venue>],
     problems: &mut Problems,
@@ -364,7 +369,7 @@ fn mint_fits_its_venues(
                 "{} is no venue of this file: write the name of a section config venue",
                 shown(&item.text)
             );
-            problems.error(Place::section(mint.section).option("venue", item.line), message);
+            problems.error(ConfigPosition::section(mint.section).option("venue", item.line), message);
         }
     }
     for venue in venues.iter().map(|venue| &venue.value).filter(|venue| mint.value.sells_in(&venue.id)) {
@@ -372,13 +377,13 @@ fn mint_fits_its_venues(
         if mint.value.min_steps > venue.max_steps {
             let message =
                 format!("is above max_steps {} of venue {id}: lower it, or raise that", venue.max_steps);
-            problems.error(place_of(Some(mint.section), "min_steps"), message);
+            problems.error(position_of(Some(mint.section), "min_steps"), message);
         }
         let most = mint.value.price_per_step.checked_mul(venue.max_steps);
         if most.is_none_or(|most| most.0 > ALL_SATS) {
             let message =
                 format!("times max_steps of venue {id} is more than all bitcoin: lower one of the two");
-            problems.error(place_of(Some(mint.section), "price_per_step"), message);
+            problems.error(position_of(Some(mint.section), "price_per_step"), message);
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct OptionSpec {
 pub enum Default {
     /// The file must say it.
     Required,
-    /// Without it there is none.
+    /// The value is empty without it.
     Nothing,
     /// Something else in the file, in words.
     Derived(&'static str),

@@ -20,7 +20,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UciFile {
     pub sections: Vec<Section>,
-    /// Lines that libuci reads otherwise than whoever wrote them will expect.
+    /// Lines that libuci reads otherwise than their author will expect.
     pub surprises: Vec<Surprise>,
 }
 

@@ -54,7 +54,7 @@ pub fn sats(text: &str) -> Parsed<Sats> {
     number(text, 1..=super::ALL_SATS).map(Sats)
 }
 
-/// How many steps must at least be bought; nobody can buy none.
+/// The least number of steps of one purchase, at least 1.
 pub fn min_steps(text: &str) -> Parsed<u64> {
     number(text, 0..=MAX_STEPS).map(|steps| steps.max(1))
 }

@@ -1,8 +1,9 @@
 //! The control socket: one JSON line in, one JSON line out.
 //!
-//! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or
-//! `{"ok": false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: who may open it may command. What is for
-//! the router's own shell is refused; the daemon's part of such a command is asked for as `{"errand": ..., "args": ...}`.
+//! `{"command": "grant", "args": ["02:00:00:00:00:01", "1h"]}` is answered `{"ok": true, "data": ...}` or `{"ok":
+//! false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: a process that may open it may command.
+//! What is for the router's own shell is refused; the daemon's part of such a command is asked for as `{"errand":
+//! ..., "args": ...}`.
 
 mod client;
 

@@ -5,22 +5,18 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::clock::Clock;
-use crate::commands::{all, by_http, Caller, Command, Given, Reach, Role};
+use crate::commands::{all, by_http, Command, Given, Operator, Reach, Role};
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
 use crate::lightning::{Account, Backends};
-use crate::mint_proxy::MintProxy;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
-use crate::sale::till::Till;
-use crate::sale::token::TokenEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
 use crate::store::{KeyFile, Store, Vault};
-use crate::tollgate::TollGate;
 use crate::units::{Millis, UnixSeconds};
 use litemap::LiteMap;
 use serde_json::json;
@@ -59,19 +55,13 @@ async fn desk(open: bool) -> Office {
         let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
         let terms = Terms::new(store.clone(), access.clone(), config.clone());
         let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await.unwrap();
-        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), config.clone());
-        let tokens = TokenEngine::new(terms.clone(), wallet.clone());
-        let engines = (invoices.clone(), tokens.clone());
-        let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints.clone()).await;
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let nothing = Box::new(|_: &Account| Err("nothing pays here".to_owned()));
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
-        let till = Till::new(terms, invoices.clone(), None, Tls::new(None).unwrap());
-        (
-            access.gatekeeper().clone(),
-            Ok(Shop { store, access, invoices, tokens, mint_proxy, wallet, tollgate, cards, till }),
-        )
+        let tls = Tls::new(None).unwrap();
+        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await;
+        (access.gatekeeper().clone(), Ok(shop))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };
         (Gatekeeper::start(gate, clock, Plan::default(), LiteMap::new(), true), Err(closed))
@@ -195,11 +185,11 @@ async fn what_is_for_the_shell_cannot_be_called_over_the_socket() {
 #[tokio::test]
 async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
     let mut desk = desk(true).await;
-    // Nobody reloads.
+    // No task answers a reload.
     desk.reloads.close();
     let ask = async |command: &'static Command, role, may_sign| {
         let given = Given::from_members(command, &[], json!({})).unwrap();
-        let done = by_http(&desk.desk, Caller { role, may_sign }, &given).await;
+        let done = by_http(&desk.desk, Operator { role, may_sign }, &given).await;
         done.err().map_or_else(String::new, |error| error.code().to_owned())
     };
     for command in all() {

@@ -9,7 +9,7 @@ use super::quote_lock::{self, Form};
 use super::refusal;
 use super::wire::spending::{inputs_json, melt_quote, MeltQuote, MeltState};
 use super::wire::{self, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
-use crate::calls::{self, Destination, Line, NoAnswer, Tls};
+use crate::calls::{self, Destination, NoAnswer, PeerLine, Tls};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::task;
@@ -33,7 +33,7 @@ type Asked<'a> = Pin<Box<dyn Future<Output = (bool, Result<Vec<u8>, EcashError>)
 
 #[derive(Debug)]
 pub struct MintClient {
-    line: Line,
+    line: PeerLine,
     /// Whether this mint was last seen to want the older form of NUT-20 signatures.
     legacy_signatures: AtomicBool,
 }
@@ -44,7 +44,7 @@ impl MintClient {
     }
 
     fn with_timeout(url: MintUrl, tls: &Tls, timeout: Duration) -> MintClient {
-        let line = Line::new(Destination::new(url, tls.clone()), timeout, MAX_ANSWER);
+        let line = PeerLine::new(Destination::new(url, tls.clone()), timeout, MAX_ANSWER);
         MintClient { line, legacy_signatures: AtomicBool::new(false) }
     }
 
@@ -68,8 +68,8 @@ impl MintClient {
         read(answer, move |answer| wire::keys(answer, &listed)).await
     }
 
-    /// Asks for an invoice over `amount` sat; what is paid on it can only be minted with the key of `lock`
-    /// (NUT-04, NUT-20). One that is asked for twice and shown once costs nobody anything.
+    /// Asks for an invoice over `amount` sat; what is paid on it can only be minted with the key of `lock` (NUT-04,
+    /// NUT-20). An invoice that is asked for twice and shown once costs nothing.
     pub async fn mint_quote(&self, amount: Sats, lock: PublicKey) -> Result<MintQuote, EcashError> {
         let body = json!({"amount": amount.0, "unit": "sat", "pubkey": lock.to_string()});
         wire::mint_quote(&self.post("/v1/mint/quote/bolt11", &body).await?)
@@ -172,7 +172,7 @@ impl MintClient {
         read(self.post("/v1/restore", &body).await?, wire::restored).await
     }
 
-    /// Whether proofs are spent (NUT-07), in the order of `ys` (see [`super::Secret::y`]).
+    /// Whether proofs are spent (NUT-07), in the order of `ys` (see [`super::ProofSecret::y`]).
     pub async fn proof_states(&self, ys: &[PublicKey]) -> Result<Vec<ProofState>, EcashError> {
         let texts: Vec<String> = ys.iter().map(PublicKey::to_string).collect();
         wire::states(&self.post("/v1/checkstate", &json!({"Ys": texts})).await?, ys)

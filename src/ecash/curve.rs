@@ -161,8 +161,8 @@ impl Dleq {
         self.challenge(mint_key, blinded, signature) == Some(self.e)
     }
 
-    /// Checks the proof that came with somebody's proof, given its blinding factor:
-    /// `C_ = C + rA`, `B_ = Y + rG`.
+    /// Checks the evidence that came with a stranger's proof, given its blinding factor: `C_ = C + rA`, `B_ = Y +
+    /// rG`.
     pub fn proves_proof(
         &self,
         mint_key: PublicKey,

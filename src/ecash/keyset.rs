@@ -58,7 +58,7 @@ impl KeysetId {
         KeysetId::V1(id)
     }
 
-    fn v2_of(keys: &[(Sats, PublicKey)], terms: &Terms, zero_expiry_hashed: bool) -> KeysetId {
+    fn v2_of(keys: &[(Sats, PublicKey)], terms: &KeysetTerms, zero_expiry_hashed: bool) -> KeysetId {
         let keys = keys.iter().map(|(amount, key)| format!("{amount}:{key}")).collect::<Vec<_>>().join(",");
         let mut hash = Sha256::new().chain_update(keys).chain_update(format!("|unit:{}", terms.unit));
         if terms.input_fee_ppk > 0 {
@@ -135,7 +135,7 @@ impl KeysetRef {
 
 /// What a mint says about a keyset beside its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct KeysetTerms {
     pub unit: String,
     /// Fee per spent proof in thousandths of the unit.
     pub input_fee_ppk: u64,
@@ -156,7 +156,7 @@ pub enum KeysetError {
 #[derive(Clone, Debug)]
 pub struct Keyset {
     id: KeysetId,
-    terms: Terms,
+    terms: KeysetTerms,
     /// Ascending by amount.
     keys: Vec<(Sats, PublicKey)>,
 }
@@ -167,7 +167,7 @@ impl Keyset {
     /// accepted too.
     pub fn verified<'a>(
         id: KeysetId,
-        terms: Terms,
+        terms: KeysetTerms,
         keys: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<Keyset, KeysetError> {
         let mut parsed = Vec::new();
@@ -201,7 +201,7 @@ impl Keyset {
         self.id
     }
 
-    pub fn terms(&self) -> &Terms {
+    pub fn terms(&self) -> &KeysetTerms {
         &self.terms
     }
 
@@ -238,15 +238,15 @@ mod tests {
         serde_json::from_str(include_str!("../../tests/vectors/cashu/nut01-02-keysets.json")).unwrap()
     }
 
-    fn terms(case: &Value) -> Terms {
-        Terms {
+    fn terms(case: &Value) -> KeysetTerms {
+        KeysetTerms {
             unit: case["unit"].as_str().unwrap_or("sat").to_owned(),
             input_fee_ppk: case["input_fee_ppk"].as_u64().unwrap_or(0),
             final_expiry: case["final_expiry"].as_u64().map(UnixSeconds),
         }
     }
 
-    fn verify(id: &str, terms: Terms, keys: &Value) -> Result<Keyset, KeysetError> {
+    fn verify(id: &str, terms: KeysetTerms, keys: &Value) -> Result<Keyset, KeysetError> {
         let keys = keys.as_object().unwrap().iter().map(|(a, k)| (a.as_str(), k.as_str().unwrap()));
         Keyset::verified(KeysetId::parse(id).unwrap(), terms, keys)
     }
@@ -273,9 +273,9 @@ mod tests {
         let id = case["id"].as_str().unwrap();
         let good = terms(case);
         for other in [
-            Terms { unit: "usd".into(), ..good.clone() },
-            Terms { input_fee_ppk: 99, ..good.clone() },
-            Terms { final_expiry: None, ..good.clone() },
+            KeysetTerms { unit: "usd".into(), ..good.clone() },
+            KeysetTerms { input_fee_ppk: 99, ..good.clone() },
+            KeysetTerms { final_expiry: None, ..good.clone() },
         ] {
             assert_eq!(verify(id, other, &v["keys"]["short"]).unwrap_err(), KeysetError::IdMismatch);
         }

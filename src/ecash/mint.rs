@@ -1,5 +1,5 @@
 //! One mint, as the rest of the program sees it: at most two calls at once, with what rarely changes (info, keysets,
-//! keys) kept, and how it is doing on record. A mint that hangs holds its own two calls, and nothing of anybody else's.
+//! keys) kept, and how it is doing on record. A mint that hangs holds its own two calls, and no calls of other mints.
 //!
 //! Money-bearing calls check first all that can be checked without the mint, and fetch the keys that the
 //! answer needs before the request leaves, so that an answer that came can also be read.
@@ -26,7 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UNIT: &str = Unit::Sat.as_str();
 const INFO_KEPT: Millis = Millis::from_secs(3600);
 const KEYSETS_KEPT: Millis = Millis::from_secs(600);
-/// For a keyset that we have not heard of: so many times a minute at once, and then with this pause.
+/// For a keyset that we have not heard of: it is asked for at once up to a number of times a minute, and then with
+/// this pause.
 const READ_ANEW: usize = 6;
 const READ_ANEW_PAUSE: Millis = Millis::from_secs(10);
 const MINUTE: Millis = Millis::from_secs(60);
@@ -36,7 +37,7 @@ const BACKGROUND_CALLS: usize = 1;
 const BACK_OFF: Millis = Millis::from_secs(61);
 const BACK_OFF_JITTER_MS: u32 = 15_000;
 const MAX_BACK_OFFS: usize = 4096;
-/// A mint that has kept a guest waiting in vain counts as away for so long, whatever else it answers.
+/// A mint that has kept a guest waiting in vain counts as away for this long, even if it answers other calls.
 const AWAY_FOR: Millis = Millis::from_secs(12);
 
 /// Clients give up after 10 s. A guest's request that waits for mints is answered within this and what the answer
@@ -48,7 +49,7 @@ pub const GUEST_PATIENCE: Duration = Duration::from_millis(8500);
 pub enum Urgency {
     /// A guest waits: ask at once, even where the mint limited us.
     Guest,
-    /// Nobody waits: hold back after a 429, and leave a call slot to guests.
+    /// No guest waits: hold back after a 429, and leave a call slot to guests.
     Background,
 }
 
@@ -75,7 +76,7 @@ pub struct MintHealth {
 }
 
 /// A call that has lost its type, so that the code around it exists once.
-type Work = Pin<Box<dyn Future<Output = Result<task::Value, EcashError>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Result<task::AnyResult, EcashError>> + Send>>;
 
 /// Cheap to clone; all clones share connections and what is kept.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ struct Kept {
     /// When they were read anew for one that was not among them.
     read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
-    looks: together::Waiting,
+    looks: together::WaitingLooks,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
 }
@@ -159,9 +160,9 @@ impl Mint {
         self.seems_reachable() && self.kept().health.last_answer.is_some()
     }
 
-    /// A guest's request waited for this mint as long as anybody may be kept waiting.
+    /// A guest's request waited for this mint as long as a guest may be kept waiting.
     pub fn kept_a_guest_waiting(&self) {
-        // What took so long may have been arithmetic, or a place in a line of tokens.
+        // The delay may have been arithmetic, or a place in a line of tokens.
         if self.0.calls.available_permits() == CALLS {
             return;
         }
@@ -202,7 +203,7 @@ impl Mint {
         }
     }
 
-    /// Asks whether the mint is there, whatever is kept. What came of it stands in its health.
+    /// Asks whether the mint is there, without using what is kept. Its health has the result.
     pub async fn probe(&self) -> Result<(), EcashError> {
         let info = Arc::new(self.asked_for_info(Urgency::Background).await?);
         self.kept().info = Some((self.now(), info));
@@ -382,7 +383,7 @@ impl Mint {
         .await
     }
 
-    /// Whether proofs are spent (NUT-07), in the order of `ys` ([`super::Secret::y`]); at most 1000 at once.
+    /// Whether proofs are spent (NUT-07), in the order of `ys` ([`super::ProofSecret::y`]); at most 1000 at once.
     pub async fn proof_states(
         &self,
         ys: Vec<PublicKey>,
@@ -399,14 +400,14 @@ impl Mint {
         urgency: Urgency,
         work: impl Future<Output = Result<T, EcashError>> + Send + 'static,
     ) -> Result<T, EcashError> {
-        let work: Work = Box::pin(async move { Ok(Box::new(work.await?) as task::Value) });
+        let work: Work = Box::pin(async move { Ok(Box::new(work.await?) as task::AnyResult) });
         task::unpack(self.made(path, urgency, work).await?).ok_or_else(stopped)
     }
 
-    async fn made(&self, path: Path, urgency: Urgency, work: Work) -> Result<task::Value, EcashError> {
+    async fn made(&self, path: Path, urgency: Urgency, work: Work) -> Result<task::AnyResult, EcashError> {
         let slot = self.admitted(&path, urgency).await?;
         let mint = self.clone();
-        // The slot goes along: a caller that stops waiting does not free it. And what came of the call is noted
+        // The slot goes along: a caller that stops waiting does not free it. And the result of the call is noted
         // without it: a mint that hangs longer than guests wait would seem to be well.
         let call = task::start(async move {
             let started = mint.now();
@@ -529,7 +530,7 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Eca
     semaphore.clone().acquire_owned().await.map_err(|_| EcashError::Busy)
 }
 
-/// Does arithmetic on the curve where it holds up nobody.
+/// Does arithmetic on the curve on a thread where it holds up no other work.
 async fn computed<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Lie> + Send + 'static,
 ) -> Result<T, EcashError> {

@@ -85,7 +85,7 @@ impl Mints {
             if let Some((mint, was_away)) = due {
                 let (events, url) = (self.0.events.clone(), url.clone());
                 task::spawn(async move {
-                    // What came of it stands in the mint's health.
+                    // The mint's health has the result.
                     if mint.probe().await.is_ok() && was_away {
                         let _ = events.send((url, MintEvent::Back)).await;
                     }

@@ -6,7 +6,7 @@
 use super::curve::{self, Dleq, PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
 use super::keyset::{Keyset, KeysetId};
-use super::seed::{Secret, Seed, SeedError};
+use super::seed::{ProofSecret, Seed, SeedError};
 use crate::units::Sats;
 
 /// What a mint signs at once is bounded (NUT-09: 1000); one sale needs far fewer.
@@ -24,7 +24,7 @@ struct Output {
     counter: u32,
     /// Zero for a blank one: the mint decides what it is worth (NUT-08).
     amount: Sats,
-    secret: Secret,
+    secret: ProofSecret,
     r: SecretKey,
     blinded: PublicKey,
 }
@@ -45,7 +45,7 @@ pub struct Proof {
     pub counter: Option<u32>,
     pub keyset: KeysetId,
     pub amount: Sats,
-    pub secret: Secret,
+    pub secret: ProofSecret,
     pub c: PublicKey,
     pub dleq: Option<ProofDleq>,
 }
@@ -182,7 +182,7 @@ impl Proof {
 pub(super) mod tests {
     use super::*;
     use crate::ecash::hex;
-    use crate::ecash::keyset::Terms;
+    use crate::ecash::keyset::KeysetTerms;
     use sha2::{Digest, Sha256};
 
     /// A mint that signs honestly: one secret key for every amount, which a lazy mint may have.
@@ -198,7 +198,7 @@ pub(super) mod tests {
             let amounts: Vec<String> = (0..20).map(|bit| (1u64 << bit).to_string()).collect();
             let hash = amounts.iter().fold(Sha256::new(), |h, _| h.chain_update(key.public_key().to_bytes()));
             let id = format!("00{}", hex::encode(&hash.finalize()[..7]));
-            let terms = Terms { unit: "sat".into(), input_fee_ppk: 0, final_expiry: None };
+            let terms = KeysetTerms { unit: "sat".into(), input_fee_ppk: 0, final_expiry: None };
             let keys = amounts.iter().map(|amount| (amount.as_str(), text.as_str()));
             let keyset = Keyset::verified(KeysetId::parse(&id).unwrap(), terms, keys).unwrap();
             Signer { key, keyset }

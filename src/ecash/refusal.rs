@@ -18,7 +18,7 @@ pub(super) fn read(status: u16, body: &[u8]) -> EcashError {
     }
     let detail = match &json["detail"] {
         Value::String(text) => plain(text, MAX_DETAIL),
-        // FastAPI's complaint about the request; it repeats the request, which is nobody's business.
+        // FastAPI's complaint about the request; it repeats the request, which must not be shown.
         Value::Array(all) => {
             let text = all.first().and_then(|first| first["msg"].as_str()).unwrap_or("invalid request");
             plain(text, MAX_DETAIL)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// Between two attempts, whoever asks for the next.
+/// The least pause between two attempts, even if a guest asks for the next.
 pub const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// After a refusal for too many calls (429).
 pub const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(61);
 /// A mint that calls every new set of outputs used is not sent ever more of them.
 pub const MOST_OUTPUT_SETS: usize = 16;
-/// So many sets of outputs are sent without a pause; a mint that refuses every one must not have us write new ones
-/// as fast as it answers.
+/// At most this many sets of outputs are sent without a pause; a mint that refuses every one must not have us write
+/// new ones as fast as it answers.
 pub const PROMPT_OUTPUT_SETS: usize = 6;
 
 /// Waits between attempts; the last one goes on for as long as it takes.
@@ -23,7 +23,7 @@ pub fn pause(attempts: usize) -> Duration {
     BACK_OFF.get(attempts).or(BACK_OFF.last()).map_or(LEAST_PAUSE, |secs| Duration::from_secs(*secs))
 }
 
-/// How many counters are left out after so many sets of outputs that the mint knew already.
+/// How many counters are left out after `tried` sets of outputs that the mint knew already.
 pub fn skipped(tried: usize) -> u32 {
     let doublings = u32::try_from(tried.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     SKIP_COUNTERS.saturating_mul(1 << doublings).min(MOST_SKIPPED)

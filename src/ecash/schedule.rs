@@ -1,8 +1,8 @@
 //! When to look at an unpaid quote. Events of the mint's WebSocket are faster, but they get lost.
 //!
-//! Mints count requests per path and each quote has a path of its own; nutshell refuses the 21st look unless
-//! a minute passes between two. So: looks after 2, 4 and 8 s, then every 10 s, and after 15 looks, or a
-//! refusal, every 61 s. A guest who asks adds a look, at most every 3 s.
+//! Mints count requests per path and each quote has a path of its own; nutshell refuses the 21st look unless a minute
+//! passes between two. So: looks after 2, 4 and 8 s, then every 10 s, and after 15 looks, or a refusal, every 61 s. A
+//! guest that asks adds a look, at most every 3 s.
 
 use crate::units::Millis;
 
@@ -44,7 +44,7 @@ impl LookSchedule {
         self.last_look.is_none_or(|last| now.saturating_sub(last) >= GUEST_EVERY)
     }
 
-    /// A look was made, whatever for.
+    /// A look was made, for any reason.
     pub fn looked(&mut self, now: Millis) {
         self.looks = self.looks.saturating_add(1);
         self.last_look = Some(now);

@@ -72,7 +72,7 @@ impl Seed {
     }
 
     /// The secret (its text) and blinding factor of one counter of one keyset (NUT-13).
-    pub fn secret(&self, keyset: &KeysetId, counter: u32) -> Result<(Secret, SecretKey), SeedError> {
+    pub fn secret(&self, keyset: &KeysetId, counter: u32) -> Result<(ProofSecret, SecretKey), SeedError> {
         match keyset {
             KeysetId::V1(id) => self.secret_by_path(*id, counter),
             KeysetId::V2(id) => self.secret_by_hmac(id, counter),
@@ -93,7 +93,7 @@ impl Seed {
         Ok(node.key)
     }
 
-    fn secret_by_hmac(&self, id: &[u8; 33], counter: u32) -> Result<(Secret, SecretKey), SeedError> {
+    fn secret_by_hmac(&self, id: &[u8; 33], counter: u32) -> Result<(ProofSecret, SecretKey), SeedError> {
         let derive = |kind: u8| -> Result<[u8; 32], SeedError> {
             let mut mac =
                 Hmac::<Sha256>::new_from_slice(&self.stretched).map_err(|_| SeedError::NoSuchKey)?;
@@ -104,10 +104,10 @@ impl Seed {
             Ok(mac.finalize().into_bytes().into())
         };
         let r = SecretKey::reduced_from(&derive(1)?).ok_or(SeedError::NoSuchKey)?;
-        Ok((Secret(hex::encode(&derive(0)?)), r))
+        Ok((ProofSecret(hex::encode(&derive(0)?)), r))
     }
 
-    fn secret_by_path(&self, id: [u8; 8], counter: u32) -> Result<(Secret, SecretKey), SeedError> {
+    fn secret_by_path(&self, id: [u8; 8], counter: u32) -> Result<(ProofSecret, SecretKey), SeedError> {
         let account = u64::from_be_bytes(id).checked_rem(u64::from(HARDENED) - 1);
         let account = account.and_then(|n| u32::try_from(n).ok()).ok_or(SeedError::NoSuchKey)?;
         let node = Node::root(&self.stretched)?
@@ -116,7 +116,7 @@ impl Seed {
             .hardened(account)?
             .hardened(counter)?;
         let secret = node.child(0)?.key.to_bytes();
-        Ok((Secret(hex::encode(&secret)), node.child(1)?.key))
+        Ok((ProofSecret(hex::encode(&secret)), node.child(1)?.key))
     }
 }
 
@@ -128,9 +128,9 @@ impl fmt::Debug for Seed {
 
 /// The text that, with the mint's signature, is money. Never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(pub(super) String);
+pub struct ProofSecret(pub(super) String);
 
-impl Secret {
+impl ProofSecret {
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -141,9 +141,9 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ProofSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("ProofSecret(..)")
     }
 }
 
@@ -251,6 +251,6 @@ mod tests {
     fn nothing_of_the_seed_shows_in_debug_output() {
         let id = KeysetId::parse("009a1f293253e41e").unwrap();
         let shown = format!("{:?} {:?}", seed(), seed().secret(&id, 0).unwrap());
-        assert_eq!(shown, "Seed(..) (Secret(..), SecretKey(..))");
+        assert_eq!(shown, "Seed(..) (ProofSecret(..), SecretKey(..))");
     }
 }

@@ -1,7 +1,7 @@
 //! One WebSocket per mint that tells of paid quotes (NUT-17), open only while there are quotes to watch.
 //!
-//! Its events are hints: they say when to look, never what to believe, and they get lost. Whoever owns the
-//! quotes looks once at each of them when told `Resubscribed`, and keeps its slow looks.
+//! Its events are hints: they say when to look, never what to believe, and they get lost. The owner of the quotes
+//! looks once at each of them when told `Resubscribed`, and keeps its slow looks.
 //!
 //! Some mints count messages like requests (nutshell: 20 a minute), so quotes that come together are
 //! subscribed together, and nothing is unsubscribed: what is not watched any more is left out at the next
@@ -112,7 +112,7 @@ struct Task {
     next_id: u64,
 }
 
-/// Both ends of the channel are gone: nobody wants to know any more.
+/// Both ends of the channel are gone: the events have no reader any more.
 struct Abandoned;
 
 #[derive(Debug, PartialEq, Eq)]

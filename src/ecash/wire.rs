@@ -6,7 +6,7 @@
 use super::curve::{Dleq, PublicKey};
 use super::error::{EcashError, Lie};
 use super::hex;
-use super::keyset::{Keyset, KeysetId, Terms};
+use super::keyset::{Keyset, KeysetId, KeysetTerms};
 use super::outputs::{BlindSignature, Outputs};
 use super::refusal::plain;
 use crate::json::json;
@@ -153,7 +153,7 @@ impl MintInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysetInfo {
     pub id: KeysetId,
-    pub terms: Terms,
+    pub terms: KeysetTerms,
     pub active: bool,
 }
 
@@ -239,7 +239,7 @@ pub(super) fn keysets(body: &[u8]) -> Result<Vec<KeysetInfo>, EcashError> {
     Ok(text.keysets.into_iter().filter_map(known).take(MAX_KEYSETS).collect())
 }
 
-/// The keys of keyset `listed`, checked against its id. Terms that this answer leaves out are those of the
+/// The keys of keyset `listed`, checked against its id. KeysetTerms that this answer leaves out are those of the
 /// list.
 pub(super) fn keys(body: &[u8], listed: &KeysetInfo) -> Result<Keyset, EcashError> {
     let text: KeysetsText = parse(body)?;
@@ -247,7 +247,7 @@ pub(super) fn keys(body: &[u8], listed: &KeysetInfo) -> Result<Keyset, EcashErro
     let entry = text.keysets.into_iter().find(|entry| entry.id.eq_ignore_ascii_case(&id));
     let entry = entry.ok_or(Lie::OtherKeyset)?;
     let said = entry.terms();
-    let terms = Terms {
+    let terms = KeysetTerms {
         unit: said.unit,
         input_fee_ppk: entry.input_fee_ppk.as_u64().unwrap_or(listed.terms.input_fee_ppk),
         final_expiry: said.final_expiry.or(listed.terms.final_expiry),
@@ -351,8 +351,8 @@ struct KeysetText {
 }
 
 impl KeysetText {
-    fn terms(&self) -> Terms {
-        Terms {
+    fn terms(&self) -> KeysetTerms {
+        KeysetTerms {
             unit: self.unit.clone(),
             input_fee_ppk: self.input_fee_ppk.as_u64().unwrap_or(0),
             final_expiry: self.final_expiry.as_u64().map(UnixSeconds),

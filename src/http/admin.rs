@@ -1,12 +1,12 @@
-//! The operator's interface over HTTP: the commands of the list that reach so far, under `/api` and `/admin` of the admin
-//! listener, for who has the bearer token of `token_file`.
+//! The operator's interface over HTTP: the commands of the list whose reach includes HTTP, under `/api` and `/admin`
+//! of the admin listener, for the bearer of the token in `token_file`.
 
 use super::answer::{self, Answer};
 use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::commands::{at_path, by_http, Caller, Command, CommandError, Given, Role};
+use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator, Role};
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
@@ -68,7 +68,7 @@ async fn carried_out(
             json!({})
         }
     };
-    let owner = Caller { role: Role::Owner, may_sign: true };
+    let owner = Operator { role: Role::Owner, may_sign: true };
     let done = match Given::from_members(command, &named, body) {
         Ok(given) => by_http(&edge.desk, owner, &given).await,
         Err(error) => Err(error),
@@ -111,7 +111,7 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// The answer to a caller that does not have the token.
-pub fn refused(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+pub fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
@@ -146,7 +146,7 @@ fn load_token(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(token)
 }
 
-/// Makes the token file where there is none: 256 random bits in hex.
+/// Makes the token file if it is missing: 256 random bits in hex.
 pub fn make_token(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
@@ -157,7 +157,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
     let filled = getrandom::fill(&mut *bytes).map_err(std::io::Error::other);
     let written = filled.and_then(|()| file.write_all(format!("{}\n", hex::encode(&*bytes)).as_bytes()));
     if let Err(err) = written.and_then(|()| file.sync_all()) {
-        // Half a token is none.
+        // Half a token must not stay.
         let _ = std::fs::remove_file(path);
         return Err(err);
     }
@@ -186,8 +186,8 @@ mod tests {
         make_token(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
         let token = token.trim();
-        assert!(refused(&path, &with(&format!("Bearer {token}"))).is_none());
-        assert!(refused(&path, &with(&format!("bearer  {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("Bearer {token}"))).is_none());
+        assert!(without_token(&path, &with(&format!("bearer  {token}"))).is_none());
         for bad in [
             "",
             "Bearer ",
@@ -197,15 +197,18 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = refused(&path, &with(bad)).unwrap();
+            let answer = without_token(&path, &with(bad)).unwrap();
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
-        assert!(refused(&path, &HeaderMap::new()).is_some());
+        assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
-        assert_eq!(refused(&path, &with("Bearer short")).unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            without_token(&path, &with("Bearer short")).unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&path, "the operator's own token\n").unwrap();
-        assert!(refused(&path, &with("Bearer the operator's own token")).is_none());
+        assert!(without_token(&path, &with("Bearer the operator's own token")).is_none());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Answers that are the same for everybody: files of the portal, the way to it, and what monitoring asks.
+//! Answers that are the same for every caller: files of the portal, the way to it, and what monitoring asks.
 
 use super::answer::{self, Answer};
 use super::entrance::{own_address, with_host, Entrance};

@@ -1,4 +1,4 @@
-//! Who asks in the words of the TollGate protocol, as far as it is known, and how the answer says so.
+//! Finds the client that a TollGate request is about, as far as it is known, and names it in the answer.
 
 use super::answer::Answer;
 use super::entrance::{field, Audience, Entrance};
@@ -108,7 +108,7 @@ fn on_behalf_of(edge: &Edge, headers: &HeaderMap, devices: &[String]) -> (Option
 }
 
 impl Subject {
-    /// Says whom the answer is about, and which claim to be somebody else had no effect.
+    /// Names the client that the answer is about, and a claim to be another one that had no effect.
     pub fn name_in(&self, answer: &mut Answer, headers: &HeaderMap) {
         let in_header = match self.is_guest {
             true => headers.get("x-tollgate-mac").and_then(|value| value.to_str().ok()),
@@ -127,7 +127,7 @@ impl Subject {
     }
 }
 
-/// What somebody else wrote, as far as it can stand in a header.
+/// The text of a stranger, as far as it can stand in a header.
 fn shown(claim: &str) -> Option<HeaderValue> {
     let canonical = claim.parse().map(|mac: MacAddr| mac.to_string());
     let text: String = match canonical {

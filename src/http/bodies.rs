@@ -1,7 +1,7 @@
 //! Bodies of requests, read within the room that there is: what has come of one is held against its connection.
 
-use super::crowd::{Hold, Place};
-use super::line::Line;
+use super::crowd::{ConnectionPlace, Hold};
+use super::line::GuestLine;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::Request;
@@ -28,10 +28,10 @@ pub enum Unread {
 }
 
 /// A body, and the room that it takes, for as long as its reader keeps it.
-pub struct Body {
+pub struct ReadBody {
     bytes: Vec<u8>,
     hold: Option<Hold>,
-    place: Option<Arc<Place>>,
+    place: Option<Arc<ConnectionPlace>>,
 }
 
 /// A body that is text.
@@ -41,7 +41,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text, and the room that it takes, for who gives the text away.
+    /// The text, and the room that it takes, for a caller that gives the text away.
     pub fn apart(self) -> (String, Option<Hold>) {
         (self.text, self.hold)
     }
@@ -55,21 +55,21 @@ impl Deref for Text {
     }
 }
 
-/// The body of a request, of at most so many bytes. From its end on the request counts as being answered.
-pub async fn read(request: Request<Incoming>, most: usize) -> Result<Body, Unread> {
+/// The body of a request, at most `most` bytes. From its end on the request counts as being answered.
+pub async fn read(request: Request<Incoming>, most: usize) -> Result<ReadBody, Unread> {
     read_if(request, most, |_| Ok(true)).await?.ok_or(Unread::TooLong)
 }
 
-/// The same, up to `most` bytes; `keep` says of the length that would be reached whether so much is kept. What is not
-/// kept is read to its end (`None`).
+/// The same, up to `most` bytes; `keep` gets the length that would be reached, and says whether to keep it. Reads a
+/// body that is not kept to its end and returns `None`.
 pub async fn read_if(
     mut request: Request<Incoming>,
     most: usize,
     mut keep: impl FnMut(usize) -> Result<bool, Unread>,
-) -> Result<Option<Body>, Unread> {
-    let place = request.extensions_mut().remove::<Arc<Line>>().map(|line| line.place.clone());
+) -> Result<Option<ReadBody>, Unread> {
+    let place = request.extensions_mut().remove::<Arc<GuestLine>>().map(|line| line.place.clone());
     let mut incoming = request.into_body();
-    let mut body = Body { bytes: Vec::new(), hold: None, place };
+    let mut body = ReadBody { bytes: Vec::new(), hold: None, place };
     let mut is_kept = true;
     let mut length = 0usize;
     let reading = async {
@@ -96,14 +96,14 @@ pub async fn read_if(
     Ok(is_kept.then_some(body))
 }
 
-impl Body {
-    /// As text; the bytes again where it is none.
+impl ReadBody {
+    /// As text. Returns the bytes if they are not UTF-8.
     pub fn into_text(self) -> Result<Text, Vec<u8>> {
-        let Body { bytes, hold, .. } = self;
+        let ReadBody { bytes, hold, .. } = self;
         String::from_utf8(bytes).map(|text| Text { text, hold }).map_err(|err| err.into_bytes())
     }
 
-    /// As text, whatever it is.
+    /// As text; bytes that are not UTF-8 are replaced.
     pub fn into_text_lossy(self) -> Text {
         let hold = self.hold;
         let text = match String::from_utf8(self.bytes) {

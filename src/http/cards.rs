@@ -1,6 +1,6 @@
 //! What tills and programmer apps ask of cards: `/ln`, `/ln/callback`, `/new`.
 //!
-//! LNURL answers are HTTP 200 and JSON whatever happens (LUD-01). Nobody has to say who he is: the card does.
+//! LNURL answers are HTTP 200 and JSON, errors too (LUD-01). The caller needs no login: the card proves itself.
 
 use super::answer::{self, Answer};
 use super::entrance::{accepts_page, field, Entrance};

@@ -1,10 +1,10 @@
 //! One guest connection: has a place in the crowd, is bounded in size and time, and answered by the routes.
 
 use super::answer::{self, Answer};
-use super::crowd::{Hold, Place, Station};
+use super::crowd::{ConnectionHolder, ConnectionPlace, Hold};
 use super::dispatch;
 use super::entrance::{Audience, Entrance};
-use super::line::{FirstHead, Line, Metered, MAX_HEAD, SERVED, SOCKET, WAITING};
+use super::line::{FirstHead, GuestLine, GuestStream, MAX_HEAD, SERVED, SOCKET, WAITING};
 use super::Edge;
 use crate::correlation::{self, CorrelationId};
 use crate::network::neighbours;
@@ -43,10 +43,10 @@ pub fn serve(
     let address = neighbours::normalise(peer.ip());
     let at = Entrance { audience, device, peer: address, local: None };
     let station = match audience {
-        Audience::TollGate | Audience::Card | Audience::Admin => Station::House(address),
+        Audience::TollGate | Audience::Card | Audience::Admin => ConnectionHolder::House(address),
         Audience::Guest | Audience::MintProxy | Audience::Redirected => {
             let caller = edge.neighbours.identify(at.device(), address);
-            caller.map_or(Station::Address(address), |caller| Station::Mac(caller.mac))
+            caller.map_or(ConnectionHolder::Address(address), |caller| ConnectionHolder::Mac(caller.mac))
         }
     };
     let limit = match audience {
@@ -64,7 +64,7 @@ pub fn serve(
 }
 
 /// What the whole connection costs is taken only when its first head has come.
-async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<Place>) {
+async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<ConnectionPlace>) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
     let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
@@ -81,12 +81,12 @@ fn answer_all(
     stream: TcpStream,
     at: Entrance,
     edge: Arc<Edge>,
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
     let at = Arc::new(Entrance { local, ..at });
-    let line = Line::new(place);
-    let stream = Metered::new(first, stream, line.clone());
+    let line = GuestLine::new(place);
+    let stream = GuestStream::new(first, stream, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
         Box::pin(answer_one(edge.clone(), at.clone(), line.clone(), request))
     });
@@ -115,7 +115,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>
 async fn answer_one(
     edge: Arc<Edge>,
     at: Arc<Entrance>,
-    line: Arc<Line>,
+    line: Arc<GuestLine>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     line.end_head();
@@ -150,7 +150,7 @@ fn request_id(audience: Audience, headers: &HeaderMap) -> CorrelationId {
 }
 
 /// The answer, which is held against its connection until it is written.
-async fn until_written(answer: Answer, place: &Arc<Place>) -> Answer {
+async fn until_written(answer: Answer, place: &Arc<ConnectionPlace>) -> Answer {
     let (head, mut body) = answer.into_parts();
     let bytes = match body.frame().await {
         Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

@@ -1,10 +1,10 @@
-//! The memory that all connections of guests share, and who has to go when it is used up.
+//! The memory that all connections of guests share, and which of them closes when it is used up.
 //!
-//! Addresses are easily made up, so that no count per station protects anybody: there is one budget in bytes for the
+//! Addresses are easily made up, so a limit per station protects nothing. There is one budget in bytes for the
 //! connections, unfinished heads, bodies and unread answers of all together. When it is used up, the oldest idle
-//! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its last
-//! whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a part
-//! of the budget that the others cannot use up.
+//! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its
+//! last whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a
+//! part of the budget that the others cannot use up.
 
 use crate::mac::MacAddr;
 use litemap::LiteMap;
@@ -22,12 +22,12 @@ const MOST_BUDGET: usize = 8 * 1024 * 1024;
 /// Open files that are left for everything else.
 const OTHER_FILES: usize = 128;
 const MOST_CONNECTIONS: usize = 4096;
-/// For so long it is not asked again who is a customer.
+/// The list of customers is asked for again after this time.
 const CUSTOMERS_KNOWN: Duration = Duration::from_secs(1);
 
 /// Who a connection counts for: the station, or its address while the station is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Station {
+pub enum ConnectionHolder {
     Mac(MacAddr),
     Address(IpAddr),
     /// The operator, programs on this router, and tills behind its tunnel or proxy.
@@ -80,16 +80,16 @@ pub struct Crowd(Arc<Shared>);
 
 struct Shared {
     table: Mutex<Table>,
-    /// Who has a session, or a request that is open.
+    /// The guests that have a session or an open request.
     customers: Box<Customers>,
 }
 
 struct Table {
     budget: Budget,
-    stations: LiteMap<Station, Vec<Seat>>,
+    holders: LiteMap<ConnectionHolder, Vec<Seat>>,
     bytes: usize,
     count: Arc<AtomicUsize>,
-    /// Counts everything that is done, so that what came later has the higher number.
+    /// Counts everything that is done, so that a later action has a higher number.
     turn: u64,
     /// Sorted.
     customers: (Option<Instant>, Vec<MacAddr>),
@@ -127,7 +127,7 @@ impl Crowd {
     ) -> Crowd {
         let table = Table {
             budget,
-            stations: LiteMap::new(),
+            holders: LiteMap::new(),
             bytes: 0,
             count,
             turn: 0,
@@ -139,13 +139,13 @@ impl Crowd {
 
     /// A place for one more connection of a station, of which it may have `limit`; `None` if no other can be closed
     /// for it.
-    pub fn admit(&self, station: Station, limit: usize, cost: usize) -> Option<Place> {
+    pub fn admit(&self, holder: ConnectionHolder, limit: usize, cost: usize) -> Option<ConnectionPlace> {
         self.0.change(|table| {
             let turn = table.next_turn();
-            let newcomer = Newcomer { station, number: turn, more: cost };
-            let own = |table: &Table| table.stations.get(&station).map_or(0, Vec::len);
+            let newcomer = Newcomer { holder, number: turn, more: cost };
+            let own = |table: &Table| table.holders.get(&holder).map_or(0, Vec::len);
             if own(table) >= limit {
-                table.close_oldest(station)?;
+                table.close_oldest(holder)?;
             }
             if table.count() >= table.budget.connections {
                 table.close_one(&newcomer, None)?;
@@ -154,16 +154,17 @@ impl Crowd {
                 return None;
             }
             let seat = Seat { number: turn, cost, held: 0, active: turn, is_busy: false, task: None };
-            table.stations.entry(station).or_default().push(seat);
+            table.holders.entry(holder).or_default().push(seat);
             table.bytes = table.bytes.saturating_add(cost);
             table.count.fetch_add(1, Ordering::Relaxed);
-            Some(Place { shared: self.0.clone(), station, number: turn })
+            Some(ConnectionPlace { shared: self.0.clone(), holder, number: turn })
         })
     }
 
     /// Closes one idle connection: something else than memory is short.
     pub fn close_one(&self) {
-        let nobody = Newcomer { station: Station::Address(IpAddr::from([0, 0, 0, 0])), number: 0, more: 0 };
+        let nobody =
+            Newcomer { holder: ConnectionHolder::Address(IpAddr::from([0, 0, 0, 0])), number: 0, more: 0 };
         self.0.change(|table| table.close_one(&nobody, None));
     }
 }
@@ -192,7 +193,7 @@ impl Shared {
 
 /// For whom room is made; never by closing this connection itself.
 struct Newcomer {
-    station: Station,
+    holder: ConnectionHolder,
     number: u64,
     more: usize,
 }
@@ -207,16 +208,16 @@ impl Table {
         self.turn
     }
 
-    fn kind(&self, station: Station) -> Kind {
-        match station {
-            Station::House(_) => Kind::Customers,
-            Station::Mac(mac) if self.customers.1.binary_search(&mac).is_ok() => Kind::Customers,
-            Station::Mac(_) | Station::Address(_) => Kind::Strangers,
+    fn kind(&self, holder: ConnectionHolder) -> Kind {
+        match holder {
+            ConnectionHolder::House(_) => Kind::Customers,
+            ConnectionHolder::Mac(mac) if self.customers.1.binary_search(&mac).is_ok() => Kind::Customers,
+            ConnectionHolder::Mac(_) | ConnectionHolder::Address(_) => Kind::Strangers,
         }
     }
 
     fn bytes_of(&self, kind: Kind) -> usize {
-        let of_kind = self.stations.iter().filter(|(station, _)| self.kind(**station) == kind);
+        let of_kind = self.holders.iter().filter(|(holder, _)| self.kind(**holder) == kind);
         of_kind.map(|(_, seats)| held_by(seats)).fold(0, usize::saturating_add)
     }
 
@@ -228,7 +229,7 @@ impl Table {
             if all <= one_kind {
                 return true;
             }
-            let kind = self.kind(newcomer.station);
+            let kind = self.kind(newcomer.holder);
             let only = (self.bytes_of(kind).saturating_add(newcomer.more) > one_kind).then_some(kind);
             if only.is_none() && all <= self.budget.bytes {
                 return true;
@@ -256,10 +257,10 @@ impl Table {
             (None, Kind::Customers) => Some(Kind::Strangers),
         };
         let idle = |table: &Table, kind| table.oldest(kind, newcomer, |seat| !seat.is_busy);
-        let (station, number) = idle(self, kind)
+        let (holder, number) = idle(self, kind)
             .or_else(|| idle(self, other?))
             .or_else(|| self.oldest(kind, newcomer, |_| true))?;
-        self.close(station, number);
+        self.close(holder, number);
         Some(())
     }
 
@@ -269,44 +270,44 @@ impl Table {
         kind: Kind,
         newcomer: &Newcomer,
         may_go: impl Fn(&Seat) -> bool,
-    ) -> Option<(Station, u64)> {
-        let of_kind = self.stations.iter().filter(|(station, _)| self.kind(**station) == kind);
-        let candidates = of_kind.filter_map(|(station, seats)| {
+    ) -> Option<(ConnectionHolder, u64)> {
+        let of_kind = self.holders.iter().filter(|(holder, _)| self.kind(**holder) == kind);
+        let candidates = of_kind.filter_map(|(holder, seats)| {
             let open = seats.iter().filter(|seat| seat.number != newcomer.number && may_go(seat));
             let oldest = open.min_by_key(|seat| seat.active)?;
-            Some((held_by(seats), std::cmp::Reverse(oldest.active), *station, oldest.number))
+            Some((held_by(seats), std::cmp::Reverse(oldest.active), *holder, oldest.number))
         });
-        candidates.max().map(|(_, _, station, number)| (station, number))
+        candidates.max().map(|(_, _, holder, number)| (holder, number))
     }
 
     /// Closes what has done nothing for longest of this station's own connections.
-    fn close_oldest(&mut self, station: Station) -> Option<()> {
-        let seats = self.stations.get(&station)?;
+    fn close_oldest(&mut self, holder: ConnectionHolder) -> Option<()> {
+        let seats = self.holders.get(&holder)?;
         let oldest = seats.iter().filter(|seat| !seat.is_busy).min_by_key(|seat| seat.active)?;
-        self.close(station, oldest.number);
+        self.close(holder, oldest.number);
         Some(())
     }
 
-    fn close(&mut self, station: Station, number: u64) {
-        log::debug!("a connection of {station:?} is closed to let others in");
-        let task = self.remove(station, number).and_then(|seat| seat.task);
+    fn close(&mut self, holder: ConnectionHolder, number: u64) {
+        log::debug!("a connection of {holder:?} is closed to let others in");
+        let task = self.remove(holder, number).and_then(|seat| seat.task);
         self.closed.extend(task);
     }
 
-    fn remove(&mut self, station: Station, number: u64) -> Option<Seat> {
-        let seats = self.stations.get_mut(&station)?;
+    fn remove(&mut self, holder: ConnectionHolder, number: u64) -> Option<Seat> {
+        let seats = self.holders.get_mut(&holder)?;
         let position = seats.iter().position(|seat| seat.number == number)?;
         let seat = seats.swap_remove(position);
         if seats.is_empty() {
-            self.stations.remove(&station);
+            self.holders.remove(&holder);
         }
         self.bytes = self.bytes.saturating_sub(seat.bytes());
         self.count.fetch_sub(1, Ordering::Relaxed);
         Some(seat)
     }
 
-    fn seat(&mut self, station: Station, number: u64) -> Option<&mut Seat> {
-        self.stations.get_mut(&station)?.iter_mut().find(|seat| seat.number == number)
+    fn seat(&mut self, holder: ConnectionHolder, number: u64) -> Option<&mut Seat> {
+        self.holders.get_mut(&holder)?.iter_mut().find(|seat| seat.number == number)
     }
 }
 
@@ -322,27 +323,27 @@ fn held_by(seats: &[Seat]) -> usize {
 
 /// One connection's place; given back when dropped. Requests carry it, so that a connection that becomes a WebSocket
 /// keeps it.
-pub struct Place {
+pub struct ConnectionPlace {
     shared: Arc<Shared>,
-    station: Station,
+    holder: ConnectionHolder,
     number: u64,
 }
 
-impl Place {
+impl ConnectionPlace {
     /// The task that is ended when the place is needed.
     pub fn is_held_by(&self, task: AbortHandle) {
         self.with_seat(|seat| seat.task = Some(task));
     }
 
-    /// The connection itself costs so much from now on; whether it may.
+    /// Sets what the connection itself costs (bytes). Returns whether that much may be held.
     pub fn costs(&self, bytes: usize) -> bool {
         self.shared.change(|table| {
-            let Some(seat) = table.seat(self.station, self.number) else { return false };
+            let Some(seat) = table.seat(self.holder, self.number) else { return false };
             let more = bytes.saturating_sub(seat.cost);
-            if !table.make_room(&Newcomer { station: self.station, number: self.number, more }) {
+            if !table.make_room(&Newcomer { holder: self.holder, number: self.number, more }) {
                 return false;
             }
-            let Some(seat) = table.seat(self.station, self.number) else { return false };
+            let Some(seat) = table.seat(self.holder, self.number) else { return false };
             let before = std::mem::replace(&mut seat.cost, bytes);
             table.bytes = table.bytes.saturating_sub(before).saturating_add(bytes);
             true
@@ -350,7 +351,7 @@ impl Place {
     }
 
     /// Room for something that the connection holds, if there is any.
-    pub fn hold(self: &Arc<Place>, bytes: usize) -> Option<Hold> {
+    pub fn hold(self: &Arc<ConnectionPlace>, bytes: usize) -> Option<Hold> {
         let mut hold = Hold { place: self.clone(), bytes: 0 };
         hold.grow(bytes).then_some(hold)
     }
@@ -364,27 +365,27 @@ impl Place {
     pub fn end(&self) {
         let mut table = self.shared.table();
         let turn = table.next_turn();
-        if let Some(seat) = table.seat(self.station, self.number) {
+        if let Some(seat) = table.seat(self.holder, self.number) {
             (seat.is_busy, seat.active) = (false, turn);
         }
     }
 
     fn with_seat(&self, change: impl FnOnce(&mut Seat)) {
-        if let Some(seat) = self.shared.table().seat(self.station, self.number) {
+        if let Some(seat) = self.shared.table().seat(self.holder, self.number) {
             change(seat);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.shared.table().remove(self.station, self.number);
+        self.shared.table().remove(self.holder, self.number);
     }
 }
 
 /// Bytes that a connection holds; given back when dropped.
 pub struct Hold {
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     bytes: usize,
 }
 
@@ -393,17 +394,17 @@ impl Hold {
         self.bytes
     }
 
-    /// Whether so many more may be held.
+    /// Holds `more` bytes as well, if they may be held; returns whether they may.
     pub fn grow(&mut self, more: usize) -> bool {
-        let Place { shared, station, number } = &*self.place;
+        let ConnectionPlace { shared, holder, number } = &*self.place;
         let has_grown = shared.change(|table| {
-            if table.seat(*station, *number).is_none() {
+            if table.seat(*holder, *number).is_none() {
                 return false;
             }
-            if !table.make_room(&Newcomer { station: *station, number: *number, more }) {
+            if !table.make_room(&Newcomer { holder: *holder, number: *number, more }) {
                 return false;
             }
-            let Some(seat) = table.seat(*station, *number) else { return false };
+            let Some(seat) = table.seat(*holder, *number) else { return false };
             seat.held = seat.held.saturating_add(more);
             table.bytes = table.bytes.saturating_add(more);
             true
@@ -418,7 +419,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut table = self.place.shared.table();
-        if let Some(seat) = table.seat(self.place.station, self.place.number) {
+        if let Some(seat) = table.seat(self.place.holder, self.place.number) {
             let before = seat.held;
             seat.held = before.saturating_sub(self.bytes);
             let less = before.saturating_sub(seat.held);

@@ -1,4 +1,5 @@
-//! From a request to its answer: the row of the table, its guard, who asks, and the headers that go with every answer.
+//! From a request to its answer: the row of the table, its guard, the caller, and the headers that go with every
+//! answer.
 
 use super::answer::{self, Answer};
 use super::asker::Asker;
@@ -42,7 +43,7 @@ enum Addressee {
     Own,
     /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
     Portal,
-    /// The TollGate protocol: its own paths, and whatever a program asks for that is none of ours.
+    /// The TollGate protocol: its own paths, and every path of a program that is none of ours.
     TollGate,
 }
 
@@ -73,12 +74,12 @@ fn is_ours(path: &str) -> bool {
     own == "admin" || (!own.is_empty() && rows(Audience::Guest).any(|route| first(route.path) == own))
 }
 
-/// Whether a path means the same whoever asks for it; a browser is shown the portal on the other ones.
+/// Whether a path means the same to a browser and to a program. On other paths a browser is shown the portal.
 fn is_of_tollgate(path: &str) -> bool {
     path != "/" && rows(Audience::TollGate).any(|route| route.path == path)
 }
 
-/// The row, and what the path has for its `*`; or the answer that there is none.
+/// The row, and what the path has for its `*`; or the answer that says that there is no such row.
 fn find<'a>(
     audience: Audience,
     method: &Method,
@@ -133,12 +134,12 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         | (Handler::Client(handler), Some(visit))
         | (Handler::PageOrClient(handler), Some(visit))
         | (Handler::Socket(handler), Some(visit)) => handler(edge.clone(), visit, sent).await,
-        // Who asks in the protocol's words is found out by `for_program`.
+        // `for_program` finds the caller of a TollGate path.
         (_, _) => not_found(),
     }
 }
 
-/// In the TollGate protocol's words: who asks need not be known, and every answer names whom it is about.
+/// Answers a TollGate client: the caller need not be known, and every answer names the client that it is about.
 async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
@@ -171,7 +172,7 @@ fn without_empty_parts(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect()
 }
 
-/// What is known of the guest who asks; without a MAC nobody can be let in, so nothing is sold either.
+/// What is known of the calling guest. A guest without a known MAC cannot be let in, so nothing is sold to it.
 fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit, Box<Answer>> {
     let config = edge.site.config();
     let Some(venue) = config.venue_of_device(at.device()).cloned() else {
@@ -203,7 +204,7 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
         Guard::TrustedPage => {
             !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, at.device()).is_some()
         }
-        Guard::Bearer => return admin::refused(&edge.site.config().admin.token_file, headers),
+        Guard::Bearer => return admin::without_token(&edge.site.config().admin.token_file, headers),
     };
     (!may_ask).then(|| match route.handler {
         Handler::TollGate(_) => tollgate::foreign_page(),

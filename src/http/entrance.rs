@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Who is served on a socket, and with which routes.
+/// The audience of a socket, which decides its routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Audience {
     /// A guest on a gated device: the portal and everything below it.

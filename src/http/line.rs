@@ -1,7 +1,7 @@
-//! A guest's connection as bytes: its first head, which is kept small until it is whole, and what comes afterwards,
+//! A guest's connection as bytes: its first head, which is kept small until it is whole, and the bytes after it,
 //! counted until it is a whole message.
 
-use super::crowd::{Hold, Place};
+use super::crowd::{ConnectionPlace, Hold};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +26,8 @@ const SHORT_FRAME: usize = 1024;
 const STEP: usize = 1024;
 
 /// One connection, for all who serve it.
-pub struct Line {
-    pub place: Arc<Place>,
+pub struct GuestLine {
+    pub place: Arc<ConnectionPlace>,
     unfinished: Mutex<Unfinished>,
 }
 
@@ -36,14 +36,14 @@ struct Unfinished {
     bytes: usize,
     free: usize,
     hold: Option<Hold>,
-    /// A request is being answered: what comes is its body, which is counted by who reads it.
+    /// A request is being answered: bytes that come are its body, and the reader of the body counts them.
     is_body: bool,
 }
 
-impl Line {
-    pub fn new(place: Arc<Place>) -> Arc<Line> {
+impl GuestLine {
+    pub fn new(place: Arc<ConnectionPlace>) -> Arc<GuestLine> {
         let unfinished = Unfinished { bytes: 0, free: HEAD_AT_HYPER, hold: None, is_body: false };
-        Arc::new(Line { place, unfinished: Mutex::new(unfinished) })
+        Arc::new(GuestLine { place, unfinished: Mutex::new(unfinished) })
     }
 
     /// A whole head has come.
@@ -61,7 +61,7 @@ impl Line {
         *self.unfinished() = Unfinished { bytes: 0, free: SHORT_FRAME, hold: None, is_body: false };
     }
 
-    /// Whether so many more bytes may come.
+    /// Whether `more` further bytes may come.
     fn may_come(&self, more: usize) -> bool {
         let mut unfinished = self.unfinished();
         let Unfinished { bytes, free, hold, is_body } = &mut *unfinished;
@@ -98,7 +98,7 @@ pub struct FirstHead {
 impl FirstHead {
     /// Reads until the head is whole, or cannot be one: why not is for hyper to say. `None` when the connection has
     /// ended, or no room is left.
-    pub async fn read(stream: &TcpStream, place: &Arc<Place>) -> Option<FirstHead> {
+    pub async fn read(stream: &TcpStream, place: &Arc<ConnectionPlace>) -> Option<FirstHead> {
         let mut head = FirstHead { bytes: Vec::new(), hold: None };
         while !is_whole_head(&head.bytes) {
             stream.readable().await.ok()?;
@@ -112,7 +112,7 @@ impl FirstHead {
     }
 
     /// Takes what has come. `false` at the end, or where no room is left.
-    fn take(&mut self, stream: &TcpStream, place: &Arc<Place>) -> io::Result<bool> {
+    fn take(&mut self, stream: &TcpStream, place: &Arc<ConnectionPlace>) -> io::Result<bool> {
         let mut buffer = [0; 2048];
         let came = stream.try_read(&mut buffer)?;
         let length = self.bytes.len().saturating_add(came);
@@ -140,7 +140,7 @@ impl FirstHead {
     }
 }
 
-/// Whether hyper can say something to these bytes: the head ends here, is too long, or is none.
+/// Whether hyper can say something to these bytes: the head ends here, is too long, or is no head.
 fn is_whole_head(bytes: &[u8]) -> bool {
     if bytes.len() >= MAX_HEAD || bytes.first().is_some_and(|first| !first.is_ascii_uppercase()) {
         return true;
@@ -152,21 +152,21 @@ fn is_whole_head(bytes: &[u8]) -> bool {
 }
 
 /// The stream of a line, from its first head on; fails where more comes than may.
-pub struct Metered {
+pub struct GuestStream {
     first: FirstHead,
     /// How much of it was read.
     read: usize,
     stream: TcpStream,
-    line: Arc<Line>,
+    line: Arc<GuestLine>,
 }
 
-impl Metered {
-    pub fn new(first: FirstHead, stream: TcpStream, line: Arc<Line>) -> Metered {
-        Metered { first, read: 0, stream, line }
+impl GuestStream {
+    pub fn new(first: FirstHead, stream: TcpStream, line: Arc<GuestLine>) -> GuestStream {
+        GuestStream { first, read: 0, stream, line }
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for GuestStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -194,7 +194,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for GuestStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -230,12 +230,12 @@ pub(crate) fn fuzz_head(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::crowd::{Budget, Crowd, Station};
+    use crate::http::crowd::{Budget, ConnectionHolder, Crowd};
     use std::net::IpAddr;
 
-    fn place(kib: usize) -> Arc<Place> {
+    fn place(kib: usize) -> Arc<ConnectionPlace> {
         let crowd = Crowd::new(Budget { bytes: kib * 1024, connections: 10 }, Arc::default(), Vec::new);
-        Arc::new(crowd.admit(Station::Address(IpAddr::from([192, 0, 2, 1])), 10, 0).unwrap())
+        Arc::new(crowd.admit(ConnectionHolder::Address(IpAddr::from([192, 0, 2, 1])), 10, 0).unwrap())
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn long_heads_and_frames_need_room_and_short_ones_and_bodies_none() {
-        let line = Line::new(place(4));
+        let line = GuestLine::new(place(4));
         assert!(line.may_come(HEAD_AT_HYPER) && line.may_come(3 * 1024) && !line.may_come(1));
         line.end_head();
         assert!(line.may_come(1 << 20), "a body");

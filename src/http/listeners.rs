@@ -1,7 +1,7 @@
 //! The listening sockets: one per gated device and port, bound to the device, v4 and v6 in one.
 //!
-//! A socket bound to its device hears only that device, whatever its addresses are and whenever they
-//! change. A device that is not there yet is tried again; one that was made anew is bound anew.
+//! A socket bound to its device hears only that device, with any address and after every change of address. A device
+//! that is not there yet is tried again; one that was made anew is bound anew.
 
 use super::connections;
 use super::entrance::Audience;
@@ -21,29 +21,29 @@ use tokio::task::JoinHandle;
 
 /// One socket that should be there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wanted {
+pub struct WantedListener {
     audience: Audience,
     device: Option<Arc<str>>,
     address: SocketAddr,
 }
 
-impl Wanted {
-    /// Bound to a device, whatever its addresses are.
-    pub fn on_device(audience: Audience, device: &str, port: u16) -> Wanted {
+impl WantedListener {
+    /// Bound to a device, at every address of it.
+    pub fn on_device(audience: Audience, device: &str, port: u16) -> WantedListener {
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        Wanted { audience, device: Some(device.into()), address }
+        WantedListener { audience, device: Some(device.into()), address }
     }
 
-    pub fn at_address(audience: Audience, address: SocketAddr) -> Wanted {
-        Wanted { audience, device: None, address }
+    pub fn at_address(audience: Audience, address: SocketAddr) -> WantedListener {
+        WantedListener { audience, device: None, address }
     }
 }
 
 /// The sockets that are there.
 #[derive(Default)]
 pub struct Listeners {
-    running: LiteMap<Wanted, Running>,
-    complaints: LiteMap<Wanted, String>,
+    running: LiteMap<WantedListener, Running>,
+    complaints: LiteMap<WantedListener, String>,
 }
 
 struct Running {
@@ -54,7 +54,7 @@ struct Running {
 
 impl Listeners {
     /// Opens what is missing and closes what is no longer wanted. Answers what could not be opened.
-    pub fn reconcile(&mut self, edge: &Arc<Edge>, wanted: &[Wanted]) -> Vec<String> {
+    pub fn reconcile(&mut self, edge: &Arc<Edge>, wanted: &[WantedListener]) -> Vec<String> {
         self.running.retain(|spec, running| {
             let keep = wanted.contains(spec)
                 && running.device_index == device_index(spec)
@@ -96,18 +96,18 @@ impl Listeners {
     }
 }
 
-fn describe(spec: &Wanted) -> String {
+fn describe(spec: &WantedListener) -> String {
     match &spec.device {
         Some(device) => format!("port {} of {device}", spec.address.port()),
         None => spec.address.to_string(),
     }
 }
 
-fn device_index(spec: &Wanted) -> Option<u32> {
+fn device_index(spec: &WantedListener) -> Option<u32> {
     devices::find(spec.device.as_deref()?).ok().flatten().map(|device| device.index)
 }
 
-fn open(spec: &Wanted) -> io::Result<TcpListener> {
+fn open(spec: &WantedListener) -> io::Result<TcpListener> {
     let device = spec.device.as_deref();
     match bind(spec.address, device) {
         // A kernel without IPv6 serves IPv4 guests only.
@@ -152,7 +152,7 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::from_std(std::net::TcpListener::from(fd))
 }
 
-async fn accept(listener: TcpListener, edge: Arc<Edge>, spec: Wanted) {
+async fn accept(listener: TcpListener, edge: Arc<Edge>, spec: WantedListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => connections::serve(stream, peer, &edge, spec.audience, spec.device.clone()),

@@ -1,7 +1,7 @@
 //! The edge to guests and operators over TCP: listeners, the table of routes, bodies and their limits.
 //!
-//! The only room that knows hyper. It decides who is calling (by the neighbour table, never by a header)
-//! and hands typed input to the rooms; it holds no state of a sale.
+//! The only room that knows hyper. It identifies the caller (by the neighbour table, never by a header) and hands
+//! typed input to the rooms; it holds no state of a sale.
 
 mod admin;
 mod answer;
@@ -37,7 +37,7 @@ pub use admin::make_token;
 pub use entrance::Audience;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
-pub use listeners::{Listeners, Wanted};
+pub use listeners::{Listeners, WantedListener};
 #[cfg(test)]
 pub(crate) use origin::host_of;
 

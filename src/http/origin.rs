@@ -1,10 +1,10 @@
 //! Which page in the guest's browser is asking, by what the browser says of it.
 //!
-//! A page of anybody's may be open in a guest's browser, and its name may be made to lead to the router at any
-//! moment (DNS rebinding): then it is of the very host that it asks. Such a page may do what harms nobody; what
-//! is worth something is only for pages under an address or a name that the router knows to be its own. A session
-//! ticket is worth most: it is only for pages under the router's address, because a name of the router that others
-//! can guess (`openwrt.lan`) may have led to somebody else a moment ago.
+//! Any website may be open in a guest's browser, and its owner can point its name at the router at any moment (DNS
+//! rebinding): then its requests are of the same origin. Such a page may do what does no harm; what is worth
+//! something is only for pages under an address or a name that the router knows to be its own. A session ticket is
+//! worth most: it is only for pages under the router's address, because a name of the router that others can guess
+//! (`openwrt.lan`) may have led to another host a moment ago.
 
 use crate::network::{devices, neighbours};
 use hyper::header::{self, HeaderMap};

@@ -11,7 +11,7 @@ use super::show::{cannot_sell, show};
 use super::{ecash, till, ways, Edge};
 use crate::access::Session;
 use crate::form::pairs;
-use crate::portal::{self, Bought, Facts, Kept, Pay, Quantity, RequestFacts, RequestStep};
+use crate::portal::{self, Bought, Facts, Pay, Quantity, RequestFacts, RequestStep, ShownTicket};
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
@@ -79,9 +79,9 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         unfinished: unfinished.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
         is_late: shop.invoices.page_is_open(mac),
         kept: match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
-            (false, _) => Kept::No,
-            (true, Some(ticket)) => Kept::Shown(ticket),
-            (true, None) => Kept::Unknown,
+            (false, _) => ShownTicket::No,
+            (true, Some(ticket)) => ShownTicket::Shown(ticket),
+            (true, None) => ShownTicket::Unknown,
         },
         stock: stock(site, visit),
     };

@@ -1,4 +1,4 @@
-//! What a route is: who may ask, what guards it, how much may be sent, and what answers.
+//! What a route is: its audience, its guard, its body limit and its handler.
 
 use super::answer::Answer;
 use super::asker::Asker;
@@ -16,7 +16,7 @@ pub struct Route {
     pub method: Verb,
     pub path: &'static str,
     pub guard: Guard,
-    /// Bytes of the body that are read at most; of none where it is zero.
+    /// At most this many bytes of the body are read; zero: the body is not read.
     pub limit: usize,
     pub handler: Handler,
 }
@@ -34,7 +34,7 @@ pub enum Verb {
 /// What is checked before a handler is called. A refusal has the body of the path that is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Nothing: the answer is worth nothing to a stranger, or what is sent proves who may ask.
+    /// Nothing: the answer is worth nothing to a stranger, or the request carries its own proof.
     Anyone,
     /// No page of another host: [`origin_allowed`](super::origin::origin_allowed).
     Origin,
@@ -48,10 +48,10 @@ pub enum Guard {
 
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What answers, by what it has to know of who asks.
+/// The handler, by what it has to know of the caller.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Nothing: everybody gets the same.
+    /// Nothing: every caller gets the same.
     Same(fn(&Edge, &Entrance) -> Answer),
     /// Nothing: what is sent says enough.
     Anonymous(fn(Arc<Edge>, Sent) -> Answering),

@@ -1,7 +1,7 @@
 //! What was sent with a request and is not read yet: it is read by its handler, up to the limit of its route.
 
 use super::answer::Answer;
-use super::bodies::{self, Body, Text, Unread};
+use super::bodies::{self, ReadBody, Text, Unread};
 use super::refusals::error;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
@@ -38,7 +38,7 @@ impl Sent {
 
     /// The body, which must be UTF-8, or the answer that says what is wrong with it.
     pub async fn text(self) -> Result<Text, Answer> {
-        let (status, message) = match bodies::read(self.request, self.limit).await.map(Body::into_text) {
+        let (status, message) = match bodies::read(self.request, self.limit).await.map(ReadBody::into_text) {
             Ok(Ok(text)) => return Ok(text),
             Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
             Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
@@ -56,7 +56,7 @@ impl Sent {
     pub async fn read_if(
         self,
         keep: impl FnMut(usize) -> Result<bool, Unread>,
-    ) -> Result<Option<Body>, Unread> {
+    ) -> Result<Option<ReadBody>, Unread> {
         bodies::read_if(self.request, self.limit, keep).await
     }
 

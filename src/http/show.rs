@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::entrance::{field, Visit};
 use crate::config::Venue;
-use crate::portal::{self, Lang, Money, Page, Reason, State, Trouble};
+use crate::portal::{self, Lang, Money, Page, State, Trouble, TroubleReason};
 use crate::sale::{Fate, SaleError};
 use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
@@ -34,7 +34,7 @@ fn accepted_language(headers: &HeaderMap) -> Lang {
 pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, String)]) -> Answer {
     let state = State::Trouble(Trouble {
         request_id: None,
-        reason: Reason::UnknownDevice,
+        reason: TroubleReason::UnknownDevice,
         money: Money::NothingTaken,
         code: "unknown_device",
     });
@@ -45,17 +45,17 @@ pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, Stri
 pub fn cannot_sell<'a>(error: &'a SaleError, request_id: Option<&'a str>) -> State<'a> {
     let reason = match error {
         SaleError::MintBusy | SaleError::MintAway | SaleError::MintSilent | SaleError::MintNotAccepted => {
-            Reason::MintUnavailable
+            TroubleReason::MintUnavailable
         }
-        SaleError::NoSuchRequest | SaleError::NoSuchPart => Reason::RequestNotFound,
-        SaleError::TooMany(_) => Reason::RateLimited,
+        SaleError::NoSuchRequest | SaleError::NoSuchPart => TroubleReason::RequestNotFound,
+        SaleError::TooMany(_) => TroubleReason::RateLimited,
         SaleError::NoAmount | SaleError::Price { .. } | SaleError::TooMuchTogether | SaleError::NotIssued => {
-            Reason::AmountRefused
+            TroubleReason::AmountRefused
         }
-        SaleError::Closed(_) => Reason::CannotSell,
-        SaleError::GateDown | SaleError::Clash | SaleError::Internal => Reason::Internal,
+        SaleError::Closed(_) => TroubleReason::CannotSell,
+        SaleError::GateDown | SaleError::Clash | SaleError::Internal => TroubleReason::Internal,
         // Their own pages say more.
-        _ => Reason::PaymentFailed,
+        _ => TroubleReason::PaymentFailed,
     };
     let money = match error.money() {
         Fate::NotTaken => Money::NothingTaken,
@@ -64,7 +64,7 @@ pub fn cannot_sell<'a>(error: &'a SaleError, request_id: Option<&'a str>) -> Sta
     };
     let code = match error {
         SaleError::Closed(code) => code,
-        // Enough of the id to find it in the log, and to be read out to somebody.
+        // Enough of the id to find it in the log, and to be read out on the telephone.
         _ => request_id.and_then(|id| id.get(..8)).unwrap_or(error.code()),
     };
     State::Trouble(Trouble { request_id: None, reason, money, code })

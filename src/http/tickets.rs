@@ -31,7 +31,7 @@ pub async fn post(site: &Arc<Site>, visit: &Visit, body: &str) -> Answer {
     };
     match outcome {
         Ok(value) => answer::json(StatusCode::OK, &value),
-        Err(error) => with_wait(refusal(&mint_proxy::ticket_refused(&error)), &error),
+        Err(error) => with_wait(refusal(&mint_proxy::refused_ticket(&error)), &error),
     }
 }
 

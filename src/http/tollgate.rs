@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::asker::Asker;
-use super::bodies::{Body as ReadBody, Text, Unread};
+use super::bodies::{ReadBody, Text, Unread};
 use super::entrance::{field, Entrance};
 use super::refusals;
 use super::route::Answering;
@@ -10,7 +10,7 @@ use super::sent::Sent;
 use super::Edge;
 use crate::access::Session;
 use crate::shop::{Shop, Site};
-use crate::tollgate::{self, ln_invoice, session, Body, Reply, TollGate};
+use crate::tollgate::{self, ln_invoice, session, Reply, ReplyBody, TollGate};
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const KEPT_PAYMENT: usize = 128 * 1024;
 const SHORT_PAYMENT: usize = 8 * 1024;
 
 pub fn preflight(_: &Edge, _: &Entrance) -> Answer {
-    render(Reply::new(200, Body::Empty))
+    render(Reply::new(200, ReplyBody::Empty))
 }
 
 /// No path is posted to but those of the protocol.
@@ -37,7 +37,7 @@ pub fn no_tunnel(_: &Edge, _: &Entrance) -> Answer {
 
 /// To a page that may not read the protocol's answers.
 pub fn foreign_page() -> Answer {
-    render(ln_invoice::closed(true).with_status(403))
+    render(ln_invoice::closed_invoice(true).with_status(403))
 }
 
 pub fn pay(edge: Arc<Edge>, asker: Asker, sent: Sent) -> Answering {
@@ -53,14 +53,14 @@ pub fn advertisement(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
 
 pub fn whoami(_: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
     at_once(match asker.mac {
-        Some(mac) => Reply::new(200, Body::Text(format!("mac={mac}"))),
-        None => Reply::new(500, Body::Empty),
+        Some(mac) => Reply::new(200, ReplyBody::Text(format!("mac={mac}"))),
+        None => Reply::new(500, ReplyBody::Empty),
     })
 }
 
 pub fn usage(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
     let session = edge.site.shop.as_ref().ok().and_then(|shop| session_of(shop, &asker));
-    at_once(Reply::new(200, Body::Text(session::usage(session.as_ref()))))
+    at_once(Reply::new(200, ReplyBody::Text(session::usage(session.as_ref()))))
 }
 
 pub fn balance(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
@@ -92,9 +92,9 @@ pub fn identity(edge: Arc<Edge>, _: Asker, _: Sent) -> Answering {
 pub fn new_invoice(edge: Arc<Edge>, asker: Asker, sent: Sent) -> Answering {
     Box::pin(async move {
         render(match (sent.text().await, tollgate(&edge.site)) {
-            (Err(_), _) => ln_invoice::refused(400, "invalid request body"),
+            (Err(_), _) => ln_invoice::refused_invoice(400, "invalid request body"),
             (Ok(text), Ok(tollgate)) => tollgate.new_invoice(&asker.client(), &text).await,
-            (Ok(_), Err(_)) => ln_invoice::closed(true),
+            (Ok(_), Err(_)) => ln_invoice::closed_invoice(true),
         })
     })
 }
@@ -103,7 +103,7 @@ pub fn invoice(edge: Arc<Edge>, asker: Asker, _: Sent) -> Answering {
     Box::pin(async move {
         render(match tollgate(&edge.site) {
             Ok(tollgate) => tollgate.invoice_status(&asker.client(), field(&asker.query, "quote")).await,
-            Err(_) => ln_invoice::closed(false),
+            Err(_) => ln_invoice::closed_invoice(false),
         })
     })
 }
@@ -167,9 +167,9 @@ fn at_once(reply: Reply) -> Answering {
 fn render(reply: Reply) -> Answer {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = match reply.body {
-        Body::Empty => answer::empty(status),
-        Body::Text(text) => answer::text(status, &text),
-        Body::Json(json) => answer::ready_json(status, json),
+        ReplyBody::Empty => answer::empty(status),
+        ReplyBody::Text(text) => answer::text(status, &text),
+        ReplyBody::Json(json) => answer::ready_json(status, json),
     };
     if let Some(seconds) = reply.retry_after {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());

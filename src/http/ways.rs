@@ -83,7 +83,7 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
 
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
-    let status = status_of(mint_proxy::ticket_refused(error).code);
+    let status = status_of(mint_proxy::refused_ticket(error).code);
     let notice = match error {
         TicketError::Wrong => Notice::TicketWrong,
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },

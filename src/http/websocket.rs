@@ -1,9 +1,9 @@
 //! The mint proxy's WebSocket: the upgrade, and frames to and from the conversation.
 
 use super::answer::Answer;
-use super::crowd::Place;
+use super::crowd::ConnectionPlace;
 use super::entrance::Visit;
-use super::line::Line;
+use super::line::GuestLine;
 use super::origin::{is_own_page, may_see_ticket};
 use super::refusals::{error, open_shop, refusal};
 use super::route::Answering;
@@ -39,7 +39,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
 /// Frames of one socket that are read as fast as they come; after these one each `BREATH`. A guest may have many
-/// sockets, and who floods all of them would keep everybody else waiting.
+/// sockets, and a guest that floods all of them would keep all others waiting.
 const AT_ONCE: u32 = 64;
 const BREATH: Duration = Duration::from_millis(100);
 /// Bytes that may wait for a guest that does not read; the longest message, tokens, takes half of it.
@@ -83,7 +83,7 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
         );
     };
     // Counts as a connection for as long as it lives.
-    let Some(line) = request.extensions_mut().remove::<Arc<Line>>() else {
+    let Some(line) = request.extensions_mut().remove::<Arc<GuestLine>>() else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "internal_error", "this is no connection of a guest");
     };
     let place = line.place.clone();
@@ -129,7 +129,7 @@ async fn converse(
     mut conversation: Conversation,
     edge: &Edge,
     caller: &Caller,
-    line: &Line,
+    line: &GuestLine,
 ) {
     let limits = WebSocketConfig::default()
         .read_buffer_size(1024)
@@ -222,7 +222,7 @@ impl Reading {
 
 type Socket = WebSocketStream<AnyStream>;
 
-/// What a guest is told whose frames are refused; nothing where the connection itself has failed.
+/// The reason that a guest is told when its frames are refused. `None` if the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
     match error {
         WsError::Capacity(_) => Some((CloseCode::Size, "the message is too long")),
@@ -234,7 +234,7 @@ fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
 
 /// Says goodbye, with the reason if there is one. What still comes in is read for a moment: a connection that
 /// is closed with unread bytes is reset, and the reason with it.
-async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, place: &Arc<Place>) {
+async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, place: &Arc<ConnectionPlace>) {
     let Some((code, reason)) = reason else {
         // Where the guest closed first, the answer to it is all that is left to go out.
         let goodbye = async { (socket.close(None).await.ok(), socket.flush().await.ok()) };
@@ -252,7 +252,7 @@ async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, pla
 }
 
 /// A guest that does not read at once needs room for what waits meanwhile.
-async fn send(socket: &mut Socket, message: Message, place: &Arc<Place>) -> bool {
+async fn send(socket: &mut Socket, message: Message, place: &Arc<ConnectionPlace>) -> bool {
     let mut sending = socket.send(message);
     let at_once = poll_fn(|cx| Poll::Ready(sending.poll_unpin(cx))).await;
     if let Poll::Ready(sent) = at_once {

@@ -23,7 +23,7 @@ const MACAROON_V2: u8 = 2;
 pub enum AccountError {
     #[error("{0}: {1}")]
     Unreadable(String, std::io::Error),
-    /// Its content is no secret then, nor was it for as long as nobody knows.
+    /// Its content is no secret then, and may not have been one for a long time.
     #[error("{0} can be read by others: chmod 600 it")]
     OpenToOthers(String),
     #[error("{0} is empty, too long, or no text")]
@@ -36,7 +36,7 @@ pub enum AccountError {
 
 impl Account {
     /// The account that the configuration names, its secret read from its file.
-    pub fn load(config: &config::Lightning) -> Result<Account, AccountError> {
+    pub fn load(config: &config::LightningConfig) -> Result<Account, AccountError> {
         let url = config.url.as_ref().map_or(String::new(), |url| url.as_str().to_owned());
         let secret = match &config.secret_file {
             None => Secret::new(Vec::new()),

@@ -1,7 +1,7 @@
 //! One request to a Lightning node, with our credential, over a connection of its own.
 
 use super::Account;
-use crate::calls::{self, in_time, pinned, Connection, Destination, NoAnswer, Reply, Request, Tls};
+use crate::calls::{self, in_time, pinned, CallRequest, Connection, Destination, NoAnswer, OpenAnswer, Tls};
 use crate::url::Url;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -24,14 +24,14 @@ pub(super) struct Peer {
 }
 
 /// A body to send.
-pub(super) enum Body {
+pub(super) enum CallBody {
     None,
     Json(Value),
     Form(String),
 }
 
 impl Peer {
-    /// The node of `account`, which knows us by `header`. None where the secret cannot stand in a header.
+    /// The node of `account`, which knows us by `header`. `None` if the secret cannot stand in a header.
     pub fn new(account: &Account, tls: &Tls, header: &'static str, value: &str) -> Option<Peer> {
         let mut value = HeaderValue::from_str(value).ok()?;
         value.set_sensitive(true);
@@ -51,7 +51,7 @@ impl Peer {
         &self,
         method: Method,
         path: &str,
-        body: Body,
+        body: CallBody,
         limit: Duration,
     ) -> Result<(u16, Value), NoAnswer> {
         let read = async {
@@ -63,21 +63,21 @@ impl Peer {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub async fn open(&self, method: Method, path: &str, body: Body) -> Result<Reply, NoAnswer> {
+    pub async fn open(&self, method: Method, path: &str, body: CallBody) -> Result<OpenAnswer, NoAnswer> {
         let request = self.request(method, path, body);
         let request = request.map_err(|err| NoAnswer::NotSent(err.to_string()))?;
         Connection::over(self.to.open().await?).await?.send(request, MAX_ANSWER).await
     }
 
-    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request, hyper::http::Error> {
+    fn request(&self, method: Method, path: &str, body: CallBody) -> Result<CallRequest, hyper::http::Error> {
         let (name, value) = self.credential.clone();
         let request = calls::request(self.to.url(), path).method(method).header(name, value);
         match body {
-            Body::None => request.body(Full::default()),
-            Body::Json(value) => request
+            CallBody::None => request.body(Full::default()),
+            CallBody::Json(value) => request
                 .header(CONTENT_TYPE, "application/json")
                 .body(Full::new(Bytes::from(value.to_string()))),
-            Body::Form(text) => request
+            CallBody::Form(text) => request
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(Full::new(Bytes::from(text))),
         }

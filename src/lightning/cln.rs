@@ -3,9 +3,9 @@
 //! `pay` gives one error for "no route" and another for "parts are still out there". A code is believed only
 //! together with `listpays` of the same hash. `pay` of an invoice that was paid before answers as it did then.
 
-use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
-use super::proof::{is_hash, never_looked_at, nobodys_hash, refused, said, settled, unclear};
-use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::proof::{is_hash, never_looked_at, nobodys_hash, refused_by_backend, said, settled, unclear};
+use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::json::json;
@@ -36,7 +36,7 @@ impl Cln {
         params: Value,
         secs: std::time::Duration,
     ) -> Result<(u16, Value), NoAnswer> {
-        self.peer.ask(Method::POST, &format!("/v1/{method}"), Body::Json(params), secs).await
+        self.peer.ask(Method::POST, &format!("/v1/{method}"), CallBody::Json(params), secs).await
     }
 
     async fn look(&self, payment_hash: &[u8; 32]) -> Outcome {
@@ -53,19 +53,19 @@ impl Cln {
 }
 
 impl Lightning for Cln {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
             let params =
                 json!({"bolt11": order.invoice, "maxfee": order.fee_limit.0, "retry_for": RETRY_SECS});
             let (status, answer) = match self.call("pay", params, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
-                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             let error = error(&answer);
             let why = said(status, &error["message"]);
             if never_looked_at(status) {
-                return Answer::failed(why);
+                return BackendAnswer::failed(why);
             }
             let ours = is_hash(&answer["payment_hash"], &order.payment_hash);
             if matches!(status, 200 | 201) && ours && answer["status"] == "complete" {
@@ -73,13 +73,13 @@ impl Lightning for Cln {
             }
             let known = self.look(&order.payment_hash).await;
             match error["code"].as_i64() {
-                Some(code) if NOT_PAID.contains(&code) => refused(why, known),
+                Some(code) if NOT_PAID.contains(&code) => refused_by_backend(why, known),
                 _ => unclear(why, known),
             }
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move { self.look(&payment.payment_hash).await.into() })
     }
 

@@ -4,9 +4,9 @@
 //! LNbits says "failed" of an invoice that it paid when it was asked before, so what it answers to a payment
 //! is never believed: its record of the payment, asked for right after, is.
 
-use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
-use super::proof::{never_looked_at, nobodys_hash, refused, said, settled, unclear};
-use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::proof::{never_looked_at, nobodys_hash, refused_by_backend, said, settled, unclear};
+use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::json::json;
@@ -29,7 +29,7 @@ impl Lnbits {
 
     async fn look(&self, payment_hash: &[u8; 32]) -> Outcome {
         let path = format!("{PAYMENTS}/{}", hex::encode(payment_hash));
-        match self.peer.ask(Method::GET, &path, Body::None, LOOK_TIMEOUT).await {
+        match self.peer.ask(Method::GET, &path, CallBody::None, LOOK_TIMEOUT).await {
             Ok((200, payment)) => state(payment_hash, &payment),
             Ok((404, answer)) if answer["detail"] == "Payment does not exist." => Outcome::Absent,
             Ok((status, answer)) => Outcome::Unknown(said(status, &answer["detail"])),
@@ -39,35 +39,35 @@ impl Lnbits {
 }
 
 impl Lightning for Lnbits {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
-            let body = Body::Json(json!({"out": true, "bolt11": order.invoice}));
+            let body = CallBody::Json(json!({"out": true, "bolt11": order.invoice}));
             let answer = match self.peer.ask(Method::POST, PAYMENTS, body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
-                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             let (status, answer) = answer;
             let why = said(status, &answer["detail"]);
             if never_looked_at(status) {
-                return Answer::failed(why);
+                return BackendAnswer::failed(why);
             }
             let known = self.look(&order.payment_hash).await;
             match answer["status"] == "failed" {
-                true => refused(why, known),
+                true => refused_by_backend(why, known),
                 false => unclear(why, known),
             }
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move { self.look(&payment.payment_hash).await.into() })
     }
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
             // A payment of nothing; that the key may not pay is said first.
-            let order = Body::Json(json!({"out": true}));
+            let order = CallBody::Json(json!({"out": true}));
             let may_pay = match self.peer.ask(Method::POST, PAYMENTS, order, LOOK_TIMEOUT).await {
                 Err(none) => return Report::silent(none.cause()),
                 Ok((400, _)) => None,

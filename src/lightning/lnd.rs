@@ -5,9 +5,9 @@
 //! those of a refusal before anything was tried, or where lnd, asked for the payment at once, has no record
 //! of it. lnd commits a payment to its database before the first HTLC leaves.
 
-use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
-use super::proof::{is_hash, nobodys_hash, plain, refused, settled};
-use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::proof::{is_hash, nobodys_hash, plain, refused_by_backend, settled};
+use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{in_time, NoAnswer, Tls};
 use crate::json::json;
 use crate::units::Msats;
@@ -65,7 +65,7 @@ impl Lnd {
             "timeout_seconds": ATTEMPTS_SECS,
             "no_inflight_updates": true,
         });
-        let mut reply = self.peer.open(Method::POST, "/v2/router/send", Body::Json(body)).await?;
+        let mut reply = self.peer.open(Method::POST, "/v2/router/send", CallBody::Json(body)).await?;
         let mut last = Line::Nothing;
         while let Some(line) = reply.line().await? {
             last = read(&line);
@@ -80,7 +80,7 @@ impl Lnd {
     async fn track(&self, payment_hash: &[u8; 32]) -> Result<(u16, Line), NoAnswer> {
         let path = format!("/v2/router/track/{}", BASE64_URL_SAFE.encode(payment_hash));
         let first = async {
-            let mut reply = self.peer.open(Method::GET, &path, Body::None).await?;
+            let mut reply = self.peer.open(Method::GET, &path, CallBody::None).await?;
             let line = reply.line().await?.unwrap_or_default();
             Ok((reply.status, read(&line)))
         };
@@ -113,30 +113,30 @@ impl Lnd {
 }
 
 impl Lightning for Lnd {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
             let why = match in_time(PAY_TIMEOUT, self.send(order)).await {
                 Ok(Line::Payment(payment)) => return state(&order.payment_hash, &payment).into(),
-                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
-                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
-                Ok(Line::Nothing) => return Answer::unknown("the answer ended without a state"),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
+                Ok(Line::Nothing) => return BackendAnswer::unknown("the answer ended without a state"),
                 Ok(Line::Error { message, .. }) => plain(&message),
             };
             if NEVER_TRIED.iter().any(|refusal| why.starts_with(refusal)) {
-                return Answer::failed(why);
+                return BackendAnswer::failed(why);
             }
-            refused(why, self.look(&order.payment_hash).await)
+            refused_by_backend(why, self.look(&order.payment_hash).await)
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move { self.look(&payment.payment_hash).await.into() })
     }
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
             // Needs no macaroon.
-            match self.peer.ask(Method::GET, "/v1/state", Body::None, LOOK_TIMEOUT).await {
+            match self.peer.ask(Method::GET, "/v1/state", CallBody::None, LOOK_TIMEOUT).await {
                 Ok((200, answer)) if answer["state"] == "SERVER_ACTIVE" => {}
                 Ok((200, answer)) => {
                     let state = answer["state"].as_str().unwrap_or("something else");
@@ -151,7 +151,8 @@ impl Lightning for Lnd {
             let order =
                 json!({"payment_request": "nothing", "timeout_seconds": 1, "no_inflight_updates": true});
             let refused = async {
-                let mut reply = self.peer.open(Method::POST, "/v2/router/send", Body::Json(order)).await?;
+                let mut reply =
+                    self.peer.open(Method::POST, "/v2/router/send", CallBody::Json(order)).await?;
                 let line = reply.line().await?.unwrap_or_default();
                 Ok((reply.status, read(&line)))
             };

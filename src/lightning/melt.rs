@@ -5,7 +5,7 @@
 
 use super::call::PAY_TIMEOUT;
 use super::proof::plain;
-use super::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::{BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::bolt11::Invoice;
 use crate::config::MintUrl;
 use crate::ecash::wallet::{MeltOffer, Melted, Wallet};
@@ -33,7 +33,7 @@ pub struct Melt {
     under_way: Arc<Mutex<SortedSet<[u8; 32]>>>,
 }
 
-/// Takes an order off the list, whatever becomes of it.
+/// Takes an order off the list when it ends, with any outcome.
 struct UnderWay(Arc<Mutex<SortedSet<[u8; 32]>>>, [u8; 32]);
 
 impl Drop for UnderWay {
@@ -47,13 +47,13 @@ impl Melt {
         Melt { wallet, under_way: Arc::default() }
     }
 
-    async fn bring_about(&self, order: &PaymentOrder) -> Answer {
+    async fn bring_about(&self, order: &PaymentOrder) -> BackendAnswer {
         let name = hex::encode(&order.payment_hash);
         match self.wallet.melted(&name).await {
             Ok(None) => {}
             Ok(Some(melted)) => return answer(melted, &order.payment_hash, &order.invoice),
             // Nothing was begun by this order; by an earlier one, a look will tell.
-            Err(err) => return Answer::unknown(err.to_string()),
+            Err(err) => return BackendAnswer::unknown(err.to_string()),
         }
         let mut why = String::new();
         for offer in self.offers(order, &mut why).await {
@@ -62,10 +62,10 @@ impl Melt {
                 (Ok(Some(melted)), _) => return answer(melted, &order.payment_hash, &order.invoice),
                 // Not even begun there: another mint may do.
                 (Ok(None), Melted::Failed(cause)) => why = format!("{}: {cause}", offer.mint),
-                _ => return Answer::unknown("the journal cannot be read"),
+                _ => return BackendAnswer::unknown("the journal cannot be read"),
             }
         }
-        Answer::failed(plain(&why))
+        BackendAnswer::failed(plain(&why))
     }
 
     /// What the mints that hold enough would take, the cheapest first. A mint that made the invoice itself takes
@@ -112,7 +112,7 @@ impl Melt {
 }
 
 impl Lightning for Melt {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         let (melt, order) = (self.clone(), order.clone());
         lock(&self.under_way).insert(order.payment_hash);
         let under_way = UnderWay(self.under_way.clone(), order.payment_hash);
@@ -125,20 +125,20 @@ impl Lightning for Melt {
         Box::pin(async move {
             match timeout(PAY_TIMEOUT, paying).await {
                 Ok(Ok(answer)) => answer,
-                _ => Answer::unknown(format!("no answer in {} s", PAY_TIMEOUT.as_secs())),
+                _ => BackendAnswer::unknown(format!("no answer in {} s", PAY_TIMEOUT.as_secs())),
             }
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
             // Before the journal: what is taken off the list in between is in there.
             let under_way = lock(&self.under_way).contains(&payment.payment_hash);
             match self.wallet.melted(&hex::encode(&payment.payment_hash)).await {
                 Ok(Some(melted)) => answer(melted, &payment.payment_hash, &payment.invoice),
-                Ok(None) if under_way => Answer::unknown("a mint is being looked for"),
-                Ok(None) => Answer::failed("never sent"),
-                Err(err) => Answer::unknown(err.to_string()),
+                Ok(None) if under_way => BackendAnswer::unknown("a mint is being looked for"),
+                Ok(None) => BackendAnswer::failed("never sent"),
+                Err(err) => BackendAnswer::unknown(err.to_string()),
             }
         })
     }
@@ -177,7 +177,7 @@ impl Lightning for Melt {
 
 /// What the wallet says of a payment. A preimage that is not the invoice's makes no difference to us: the mint has
 /// our ecash, and that is the end of it.
-fn answer(melted: Melted, payment_hash: &[u8; 32], invoice: &str) -> Answer {
+fn answer(melted: Melted, payment_hash: &[u8; 32], invoice: &str) -> BackendAnswer {
     match melted {
         Melted::Paid { preimage, fee } => {
             let preimage = preimage.and_then(|text| hex::decode::<32>(&text));
@@ -186,10 +186,10 @@ fn answer(melted: Melted, payment_hash: &[u8; 32], invoice: &str) -> Answer {
             // Ecash has no millisatoshis: what was paid beyond them is part of the fee.
             let rounded =
                 asked.map_or(0, |asked| asked.0.div_ceil(1000).saturating_mul(1000).saturating_sub(asked.0));
-            Answer::paid(own, Some(Msats(fee.0.saturating_mul(1000).saturating_add(rounded))))
+            BackendAnswer::paid(own, Some(Msats(fee.0.saturating_mul(1000).saturating_add(rounded))))
         }
-        Melted::Failed(why) => Answer::failed(plain(&why)),
-        Melted::Unknown => Answer::from(Outcome::Unknown("a mint is paying".to_owned())),
+        Melted::Failed(why) => BackendAnswer::failed(plain(&why)),
+        Melted::Unknown => BackendAnswer::from(Outcome::Unknown("a mint is paying".to_owned())),
     }
 }
 

@@ -5,7 +5,7 @@
 //! or unreadable answer, a time-out, "already paid", "in flight") is `Unknown` and is looked up by payment
 //! hash until it is one of the other two. Nothing is ever paid a second time because the first answer was lost.
 //!
-//! Who asks (the card room) has committed the payment before `pay` is called, and calls it once per payment.
+//! The caller (the card room) commits the payment before it calls `pay`, and calls it once per payment.
 
 mod account;
 mod backends;
@@ -38,11 +38,11 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Lightning: Send + Sync {
     /// Pays an invoice whose amount, network, signature and expiry have been checked. Ends by itself within
     /// 60 s. `Outcome::Absent` is no answer to this.
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer>;
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer>;
 
     /// What became of a payment; asked again and again until it is `Paid` or `Failed`. Ends by itself within
     /// 12 s.
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer>;
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer>;
 
     /// Whether the backend answers, may pay, and may look up. Moves no money.
     fn test(&self) -> Call<'_, Report>;
@@ -71,7 +71,7 @@ pub struct PaymentRef {
 
 /// What a backend has to say about a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct BackendAnswer {
     pub outcome: Outcome,
     /// The backend's own name for the payment, where it is needed to look it up: kept with the payment.
     pub reference: Option<String>,
@@ -79,11 +79,11 @@ pub struct Answer {
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The payee has the money. The preimage is checked by who asked; `None` where the backend tells none.
+    /// The payee has the money. The caller checks the preimage; `None` if the backend does not tell it.
     Paid { preimage: Option<[u8; 32]>, fee: Option<Msats> },
     /// Proven: nothing left, and nothing is on its way. The text is for the operator.
     Failed(String),
-    /// The backend answers that it knows no such payment. Proof only once nobody pays the invoice any more.
+    /// The backend answers that it knows no such payment. Proof only once the invoice cannot be paid any more.
     Absent,
     /// Anything else. The text is for the operator.
     Unknown(String),
@@ -99,8 +99,8 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// The backend that a payment was given to: kept with it, so that it is looked up there whatever the
-/// configuration says later.
+/// The backend that a payment was given to: kept with it, so that it is looked up there even if the configuration
+/// changes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     pub kind: Kind,
@@ -112,23 +112,23 @@ pub struct Account {
     pub secret: Secret,
 }
 
-impl Answer {
-    pub fn paid(preimage: Option<[u8; 32]>, fee: Option<Msats>) -> Answer {
-        Answer::from(Outcome::Paid { preimage, fee })
+impl BackendAnswer {
+    pub fn paid(preimage: Option<[u8; 32]>, fee: Option<Msats>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Paid { preimage, fee })
     }
 
-    pub fn failed(why: impl Into<String>) -> Answer {
-        Answer::from(Outcome::Failed(why.into()))
+    pub fn failed(why: impl Into<String>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Failed(why.into()))
     }
 
-    pub fn unknown(why: impl Into<String>) -> Answer {
-        Answer::from(Outcome::Unknown(why.into()))
+    pub fn unknown(why: impl Into<String>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Unknown(why.into()))
     }
 }
 
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Answer {
-        Answer { outcome, reference: None }
+impl From<Outcome> for BackendAnswer {
+    fn from(outcome: Outcome) -> BackendAnswer {
+        BackendAnswer { outcome, reference: None }
     }
 }
 

@@ -3,9 +3,9 @@
 //! Its answers to a payment are taken for what they are only when they show the preimage; any other is
 //! checked against its own record of the payment.
 
-use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
-use super::proof::{is_hash, never_looked_at, plain, refused, settled, unclear};
-use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::proof::{is_hash, never_looked_at, plain, refused_by_backend, settled, unclear};
+use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{NoAnswer, Tls};
 use crate::hex;
 use crate::units::Msats;
@@ -32,7 +32,7 @@ impl Phoenixd {
 
     async fn look(&self, payment_hash: &[u8; 32]) -> Outcome {
         let path = format!("{BY_HASH}/{}", hex::encode(payment_hash));
-        match self.peer.ask(Method::GET, &path, Body::None, LOOK_TIMEOUT).await {
+        match self.peer.ask(Method::GET, &path, CallBody::None, LOOK_TIMEOUT).await {
             Ok((200, payment)) => state(payment_hash, &payment),
             Ok((404, _)) => Outcome::Absent,
             Ok((status, _)) => Outcome::Unknown(format!("HTTP {status}")),
@@ -42,7 +42,7 @@ impl Phoenixd {
 
     /// What is wrong with a call that lacks what it needs, if not just that.
     async fn permission(&self, method: Method, path: &str, refused: &str) -> Option<String> {
-        let body = if method == Method::POST { Body::Form(String::new()) } else { Body::None };
+        let body = if method == Method::POST { CallBody::Form(String::new()) } else { CallBody::None };
         match self.peer.ask(method, path, body, LOOK_TIMEOUT).await {
             Ok((400, _)) => None,
             Ok((401 | 403 | 404, _)) => Some(refused.to_owned()),
@@ -53,17 +53,17 @@ impl Phoenixd {
 }
 
 impl Lightning for Phoenixd {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
             // An invoice is letters and digits, so nothing of it needs escaping.
-            let body = Body::Form(format!("invoice={}", order.invoice));
+            let body = CallBody::Form(format!("invoice={}", order.invoice));
             let (status, answer) = match self.peer.ask(Method::POST, PAY, body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
-                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             if never_looked_at(status) {
-                return Answer::failed(format!("HTTP {status}"));
+                return BackendAnswer::failed(format!("HTTP {status}"));
             }
             let ours = is_hash(&answer["paymentHash"], &order.payment_hash);
             if status == 200 && ours && answer["paymentPreimage"].is_string() {
@@ -74,23 +74,23 @@ impl Lightning for Phoenixd {
             let known = self.look(&order.payment_hash).await;
             match answer["reason"].as_str() {
                 Some(reason) if status == 200 && ours && !reason.contains("already") => {
-                    refused(plain(reason), known)
+                    refused_by_backend(plain(reason), known)
                 }
                 Some(reason) => unclear(plain(reason), known),
                 // Its parser has refused the invoice.
-                None if status == 400 => refused("HTTP 400".to_owned(), known),
+                None if status == 400 => refused_by_backend("HTTP 400".to_owned(), known),
                 None => unclear(format!("HTTP {status}"), known),
             }
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move { self.look(&payment.payment_hash).await.into() })
     }
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
-            match self.peer.ask(Method::GET, "/getinfo", Body::None, LOOK_TIMEOUT).await {
+            match self.peer.ask(Method::GET, "/getinfo", CallBody::None, LOOK_TIMEOUT).await {
                 Ok((200, info)) if info["nodeId"].is_string() => {}
                 Ok((401, _)) => return Report::silent("the password is refused"),
                 Ok((status, _)) => return Report::silent(format!("HTTP {status}: this is not phoenixd")),

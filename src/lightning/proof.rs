@@ -1,6 +1,6 @@
 //! What proves a payment's end, the same for every backend.
 
-use super::{Answer, Outcome, Report};
+use super::{BackendAnswer, Outcome, Report};
 use crate::hex;
 use crate::units::Msats;
 use serde_json::Value;
@@ -36,17 +36,17 @@ pub(super) fn settled(
 
 /// A complete refusal, and what the backend said of the payment right after it: proof together, unless the
 /// payment is there.
-pub(super) fn refused(why: String, known: Outcome) -> Answer {
+pub(super) fn refused_by_backend(why: String, known: Outcome) -> BackendAnswer {
     match known {
-        Outcome::Absent | Outcome::Failed(_) => Answer::failed(why),
+        Outcome::Absent | Outcome::Failed(_) => BackendAnswer::failed(why),
         known => known.into(),
     }
 }
 
 /// An answer that proves nothing by itself.
-pub(super) fn unclear(why: String, known: Outcome) -> Answer {
+pub(super) fn unclear(why: String, known: Outcome) -> BackendAnswer {
     match known {
-        Outcome::Absent => Answer::unknown(why),
+        Outcome::Absent => BackendAnswer::unknown(why),
         known => known.into(),
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn is_hash(text: &Value, hash: &[u8; 32]) -> bool {
 /// The hash of no payment.
 pub(super) fn nobodys_hash() -> [u8; 32] {
     let mut hash = [0u8; 32];
-    // Without randomness it is the hash of nothing that has a preimage known to anybody.
+    // Without randomness it is the hash of no known preimage.
     let _ = getrandom::fill(&mut hash);
     hash
 }

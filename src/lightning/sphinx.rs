@@ -2,9 +2,9 @@
 //! payment only by the tag that it gives it: one whose first answer was lost stays unknown, and its money
 //! counts as spent.
 
-use super::call::{Body, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
+use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, plain, settled};
-use super::{Account, Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{NoAnswer, Tls};
 use crate::json::json;
 use hyper::Method;
@@ -25,14 +25,14 @@ impl Sphinx {
 }
 
 impl Lightning for Sphinx {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
-            let body = Body::Json(json!({"bolt11": order.invoice, "wait": true}));
+            let body = CallBody::Json(json!({"bolt11": order.invoice, "wait": true}));
             let (status, sent) = match self.peer.ask(Method::POST, "/pay_invoice", body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return Answer::failed(cause),
-                Err(NoAnswer::Lost(cause)) => return Answer::unknown(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok((status, _)) if never_looked_at(status) => {
-                    return Answer::failed(format!("HTTP {status}"))
+                    return BackendAnswer::failed(format!("HTTP {status}"))
                 }
                 Ok(answer) => answer,
             };
@@ -42,25 +42,26 @@ impl Lightning for Sphinx {
                 true => settled("Sphinx", &order.payment_hash, &sent["preimage"], false, None),
                 false => Outcome::Unknown(format!("HTTP {status}: {}", status_of(&sent))),
             };
-            Answer { outcome, reference }
+            BackendAnswer { outcome, reference }
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async move {
             let Some(tag) = payment.reference.as_deref().filter(|tag| is_tag(tag)) else {
-                return Answer::unknown("the bot's tag for it was never received");
+                return BackendAnswer::unknown("the bot's tag for it was never received");
             };
             let path = format!("/sends/{tag}");
-            let (status, answer) = match self.peer.ask(Method::GET, &path, Body::None, LOOK_TIMEOUT).await {
-                Err(none) => return Answer::unknown(none.cause()),
+            let (status, answer) = match self.peer.ask(Method::GET, &path, CallBody::None, LOOK_TIMEOUT).await
+            {
+                Err(none) => return BackendAnswer::unknown(none.cause()),
                 Ok(answer) => answer,
             };
             // A list, or the entry by itself.
             let entries = answer.as_array().map_or(std::slice::from_ref(&answer), Vec::as_slice);
             let Some(entry) = entries.iter().find(|entry| entry["tag"] == tag).filter(|_| status == 200)
             else {
-                return Answer::unknown(format!("HTTP {status} without the payment"));
+                return BackendAnswer::unknown(format!("HTTP {status} without the payment"));
             };
             let outcome = match entry["status"].as_str() {
                 Some("COMPLETE") => settled("Sphinx", &payment.payment_hash, &entry["preimage"], false, None),
@@ -73,7 +74,7 @@ impl Lightning for Sphinx {
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
-            match self.peer.ask(Method::GET, "/account", Body::None, LOOK_TIMEOUT).await {
+            match self.peer.ask(Method::GET, "/account", CallBody::None, LOOK_TIMEOUT).await {
                 Ok((200, account)) if account.is_object() => {}
                 Ok((401 | 403, _)) => return Report::silent("the token is refused"),
                 Ok((status, _)) => return Report::silent(format!("HTTP {status}: this is not the bot")),

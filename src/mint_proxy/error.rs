@@ -110,16 +110,7 @@ impl From<&SaleError> for Code {
             SaleError::MintBusy | SaleError::MintAway | SaleError::MintSilent => Code::MintUnavailable,
             SaleError::NoSuchRequest | SaleError::NoSuchPart => Code::RequestNotFound,
             // Other ways to pay speak for themselves.
-            SaleError::Token(_)
-            | SaleError::TokenUnclear
-            | SaleError::TokenInFlight
-            | SaleError::GrantPending
-            | SaleError::NoLink
-            | SaleError::Onion
-            | SaleError::LinkUsed
-            | SaleError::IssuerAway
-            | SaleError::CardAmount { .. }
-            | SaleError::CardSays(_) => Code::PaymentFailed,
+            _ => Code::PaymentFailed,
         }
     }
 }

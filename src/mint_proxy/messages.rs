@@ -226,7 +226,7 @@ pub fn without_ticket(mut message: Value) -> Value {
     message
 }
 
-/// The answer to who has asked for a new ticket.
+/// The answer to a request for a new ticket.
 pub fn new_ticket(ticket: &Ticket) -> Value {
     json!({"type": "ticket", "ticket": ticket.to_string()})
 }

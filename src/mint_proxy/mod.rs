@@ -13,7 +13,7 @@ pub use error::{Code, ProxyError};
 pub(crate) use messages::fuzz_message;
 pub use messages::{auth_ok, new_ticket, parse_ask, shown_ticket, without_ticket, MAX_MESSAGE};
 pub use sockets::{Conversation, Trust};
-pub use tickets::refused as ticket_refused;
+pub use tickets::refused_ticket;
 
 use crate::access::Access;
 use crate::config::Config;

@@ -5,7 +5,7 @@
 
 use super::error::{Code, ProxyError};
 use super::messages::{self, without_ticket, ClientMessage};
-use super::tickets::{refused, ticket_needed};
+use super::tickets::{refused_ticket, ticket_needed};
 use super::MintProxy;
 use crate::config::Venue;
 use crate::json::json;
@@ -43,7 +43,7 @@ struct Seat {
     ear: Arc<Ear>,
 }
 
-/// How far whoever has opened a socket is trusted.
+/// How far the opener of a socket is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// No page, or one of the router's own. Any other is told only of the requests it has named.
@@ -72,7 +72,7 @@ impl Ear {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.may_see_ticket
     }
 
-    /// The ticket was shown: whatever page this is, it is the guest's.
+    /// The ticket was shown: any page that has it is the guest's.
     fn trust(&self) {
         let mut ear = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ear.0 = Trust { is_own_page: true, needs_ticket: false, ..ear.0 };
@@ -221,7 +221,7 @@ impl Conversation {
         self.work_on(ClientMessage::parse(text), room);
     }
 
-    /// What came is no message; the guest is told why.
+    /// Refuses bytes that are no message; the guest is told why.
     pub fn refuse(&self, reason: &str, room: OwnedSemaphorePermit) {
         self.work_on(Err(ProxyError::new(Code::InvalidMessage, reason)), room);
     }
@@ -293,7 +293,7 @@ impl Speaker {
                 self.say(&messages::auth_ok(taken.session.as_ref())).await;
                 self.deliver().await;
             }
-            Err(error) => self.say(&refused(&error).to_socket()).await,
+            Err(error) => self.say(&refused_ticket(&error).to_socket()).await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The session ticket at the mint proxy: who has to show it, and what a refused one is called.
+//! The session ticket at the mint proxy: when it has to be shown, and the code of a refused one.
 
 use super::error::{Code, ProxyError};
 use super::MintProxy;
@@ -11,7 +11,7 @@ impl MintProxy {
     /// Whether this MAC has to show its ticket here.
     pub async fn needs_ticket(&self, mac: MacAddr) -> bool {
         let is_asked_for = self.0.config.borrow().main.mint_proxy_auth == MintProxyAuth::Ticket;
-        // A store that cannot be read answers nobody anyway.
+        // A store that cannot be read sells nothing anyway.
         is_asked_for && self.0.access.has_ticket(mac).await.unwrap_or(true)
     }
 
@@ -19,7 +19,7 @@ impl MintProxy {
     pub async fn check_ticket(&self, mac: MacAddr, shown: Option<&str>) -> Result<(), ProxyError> {
         match shown {
             _ if !self.needs_ticket(mac).await => Ok(()),
-            Some(ticket) => self.0.access.check_ticket(mac, ticket).await.map_err(|err| refused(&err)),
+            Some(ticket) => self.0.access.check_ticket(mac, ticket).await.map_err(|err| refused_ticket(&err)),
             None => Err(ticket_needed()),
         }
     }
@@ -30,7 +30,7 @@ pub(super) fn ticket_needed() -> ProxyError {
 }
 
 /// A refused ticket, as the guest is told.
-pub fn refused(error: &TicketError) -> ProxyError {
+pub fn refused_ticket(error: &TicketError) -> ProxyError {
     let code = match error {
         TicketError::Wrong => Code::InvalidTicket,
         TicketError::InUse(_) => Code::TicketInUse,

@@ -37,7 +37,7 @@ const IFA_F_DADFAILED: u32 = 0x08;
 const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
 
-/// The device of that name; `None` when there is none (yet).
+/// The device of that name; `None` if it does not exist (yet).
 pub fn find(name: &str) -> io::Result<Option<Device>> {
     if !is_valid_name(name) {
         return Ok(None);

@@ -99,7 +99,7 @@ impl Ruleset {
         Ok(Ruleset { socket, bases, rules })
     }
 
-    /// The elements of somebody's set or map, with where a verdict leads.
+    /// The elements of another program's set or map, with where a verdict leads.
     fn elements(&mut self, place: &Place, set: &str) -> io::Result<Vec<(Vec<u8>, Option<String>)>> {
         let mut body = netlink::netfilter_header(place.0);
         netlink::push_name(&mut body, 1, &place.1);
@@ -244,7 +244,7 @@ impl Walk<'_> {
                             takes_http &=
                                 !(is_equal && port != Some(HTTP) || is_unequal && port == Some(HTTP));
                         }
-                        // Addressed to somebody in particular.
+                        // Addressed to one host in particular.
                         Some(Held::Destination) => takes_http &= !is_equal,
                         _ => {}
                     }
@@ -294,7 +294,7 @@ impl Walk<'_> {
                         held.insert(number(3)?, Held::Other);
                     }
                 }
-                // A source address is translated for whoever leaves.
+                // A source address is translated for packets that leave.
                 "nat" if number(1)? == 1 => acts.push(ForeignAct::TakesPort80),
                 "redir" | "tproxy" => acts.push(ForeignAct::TakesPort80),
                 "target" => acts.extend(self.read_target(data)?),

@@ -1,5 +1,5 @@
-//! Which addresses are out in the internet, for calls whose destination somebody else names. Whatever may be the
-//! router itself, a network of its own or its operator's, or no single machine is not.
+//! Which addresses are out in the internet, for calls whose destination a stranger names. An address that may be the
+//! router itself, in a network of the router or its operator, or not of a single machine, is not.
 
 use super::devices;
 use std::io;
@@ -65,7 +65,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         // IETF assignments, and benchmarks between machines (RFC 6890, RFC 2544).
         || (a, b, c) == (192, 0, 0)
         || (a == 198 && b & 0xfe == 18)
-        // 6to4 relays: beyond them is somebody's IPv6 network.
+        // 6to4 relays: beyond them is a private IPv6 network.
         || (a, b, c) == (192, 88, 99)
         // Multicast, reserved, broadcast.
         || a >= 224;

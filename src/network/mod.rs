@@ -1,4 +1,4 @@
-//! The router: who is calling, who may pass.
+//! The router: identifies callers, and lets paid guests pass.
 
 pub mod conntrack;
 pub mod devices;

@@ -1,4 +1,4 @@
-//! Who is calling: a peer's address on a gated device -> the MAC address that holds it.
+//! Identifies callers: a peer's address on a gated device -> the MAC address that holds it.
 //!
 //! The answer comes from the kernel's neighbour table alone, never from a header or a parameter. Refused:
 //! entries that are incomplete or failed, the zero MAC, and an address that two gated devices know.
@@ -43,8 +43,8 @@ pub enum CallerError {
 /// Requests are answered within the system call; this only bounds the unforeseen.
 const PATIENCE: Duration = Duration::from_millis(100);
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a device's index is taken for known. The index of a device that was made anew is never given again, so
-/// the kernel knows nobody by an old one.
+/// How long a device's index is taken for known. The kernel never gives the index of a removed device to another one,
+/// so it has no neighbours under an old index.
 const INDEX_KEPT: Duration = Duration::from_secs(1);
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
@@ -65,8 +65,8 @@ pub fn normalise(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Asks the kernel who is calling. One socket serves all questions: opening one for each is most of their cost, and a
-/// guest may ask us something every second.
+/// Asks the kernel for the neighbours of a caller. One socket serves all questions: opening one for each is most of
+/// their cost, and a guest may ask us something every second.
 #[derive(Default)]
 pub struct Neighbours(Mutex<Line>);
 
@@ -96,8 +96,8 @@ impl Neighbours {
 
     /// `identify` on whichever of the gated devices knows the address.
     ///
-    /// `scope` is the interface index a link-local IPv6 peer came with (0: none); it decides alone. An address
-    /// that two gated devices know is a `Clash`: nobody can say which of them is calling.
+    /// `scope` is the interface index a link-local IPv6 peer came with (0: none); it decides alone. An address that
+    /// two gated devices know is a `Clash`: there is no telling which of them is calling.
     pub fn identify_among(
         &self,
         devices: &[String],
@@ -176,8 +176,8 @@ pub fn guests_on(device: &str) -> io::Result<Vec<Caller>> {
     Ok(list(device)?.into_iter().filter_map(caller).collect())
 }
 
-/// How long ago the kernel last had proof that this MAC is on the device, at whatever address; nothing where
-/// it has begun to doubt it.
+/// How long ago the kernel last had proof that this MAC is on the device, at any address. `None` if it has begun to
+/// doubt it.
 pub fn last_answer(device: &str, mac: MacAddr) -> io::Result<Option<Millis>> {
     let entries = list(device)?;
     let reachable = entries.iter().filter(|e| e.usable() == Some(mac) && e.state & NUD_REACHABLE != 0);

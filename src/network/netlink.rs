@@ -33,12 +33,12 @@ const NLMSG_OVERRUN: u16 = 4;
 const FIRST_TYPE: u16 = 16;
 
 const HEADER: usize = 16;
-/// The kernel never builds a larger dump message than this, whatever buffer is offered.
+/// The kernel never builds a larger dump message than this, even for a larger buffer.
 const BUFFER: usize = 32 * 1024;
 const DUMP_TRIES: u32 = 4;
 
 /// One of several requests that are sent together.
-pub(crate) struct Request {
+pub(crate) struct NetlinkRequest {
     pub kind: u16,
     pub flags: u16,
     pub body: Vec<u8>,
@@ -46,7 +46,7 @@ pub(crate) struct Request {
 
 /// Which of several requests the kernel refused; `None` where it was none of them in particular.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct KernelRefusal {
     pub request: Option<usize>,
     pub error: io::Error,
 }
@@ -158,8 +158,8 @@ impl Socket {
 
     /// Sends all of these as one message, the first and the last of which only hold the others together, and waits
     /// for the outcome. Netfilter carries such a batch out within the system call, as a whole or not at all.
-    pub fn transact(&mut self, requests: &[Request]) -> Result<(), Refusal> {
-        let of_all = |error: io::Error| Refusal { request: None, error };
+    pub fn transact(&mut self, requests: &[NetlinkRequest]) -> Result<(), KernelRefusal> {
+        let of_all = |error: io::Error| KernelRefusal { request: None, error };
         let first = self.sequence.wrapping_add(1);
         // The last one's acknowledgement comes when the kernel is done, also where it refused another.
         let witness = requests.len().saturating_sub(2);
@@ -183,7 +183,7 @@ impl Socket {
                 }
                 if let Err(error) = acknowledgement(message.payload) {
                     let request = (number != 0).then_some(number);
-                    refusal.get_or_insert(Refusal { request, error });
+                    refusal.get_or_insert(KernelRefusal { request, error });
                 }
                 if number == witness || number == 0 {
                     return refusal.map_or(Ok(()), Err);
@@ -197,7 +197,7 @@ impl Socket {
         const USUAL: usize = 64 * 1024;
         let room = length.saturating_mul(2);
         if length > USUAL && setsockopt(&self.fd, sockopt::SndBufForce, &room).is_err() {
-            // Then up to what anybody may have; a larger message is refused by the kernel.
+            // Then up to the limit for unprivileged processes; a larger message is refused by the kernel.
             let _ = setsockopt(&self.fd, sockopt::SndBuf, &room);
         }
     }
@@ -273,7 +273,7 @@ fn done(payload: &[u8]) -> io::Result<()> {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) struct Message<'a> {
+pub(crate) struct NetlinkMessage<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
@@ -281,7 +281,7 @@ pub(crate) struct Message<'a> {
 }
 
 /// The messages of one datagram.
-pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
+pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<'_>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -295,11 +295,15 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Messa
     })
 }
 
-fn first_message(bytes: &[u8]) -> io::Result<(Message<'_>, &[u8])> {
+fn first_message(bytes: &[u8]) -> io::Result<(NetlinkMessage<'_>, &[u8])> {
     let length = usize::try_from(u32_at(bytes, 0)?).map_err(|_| malformed())?;
     let payload = bytes.get(HEADER..length).ok_or_else(malformed)?;
-    let message =
-        Message { kind: u16_at(bytes, 4)?, flags: u16_at(bytes, 6)?, sequence: u32_at(bytes, 8)?, payload };
+    let message = NetlinkMessage {
+        kind: u16_at(bytes, 4)?,
+        flags: u16_at(bytes, 6)?,
+        sequence: u32_at(bytes, 8)?,
+        payload,
+    };
     Ok((message, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 

@@ -67,7 +67,7 @@ const USERDATA_COMMENT: u8 = 0;
 
 /// A base chain.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Chain {
+pub(crate) struct KernelChain {
     pub name: String,
     /// Its hook (`NF_INET_*`) and priority; `None` for a chain that is no base chain.
     pub hook: Option<(u32, i32)>,
@@ -120,14 +120,14 @@ impl Nftables {
         Socket::open(SockProtocol::NetlinkNetFilter, PATIENCE).map(Nftables)
     }
 
-    /// The number of the last transaction that anybody committed, in any table.
+    /// The number of the last transaction that any program committed, in any table.
     pub fn generation(&mut self) -> io::Result<u32> {
         let answer = self.0.request(GET_GENERATION, 0, &netlink::netfilter_header(netlink::AF_UNSPEC))?;
         let id = netlink::attribute(netlink::after(&answer, NFGENMSG)?, 1)?;
         netlink::be32(id.ok_or_else(netlink::malformed)?)
     }
 
-    pub fn chains(&mut self) -> io::Result<Vec<Chain>> {
+    pub fn chains(&mut self) -> io::Result<Vec<KernelChain>> {
         self.list(GET_CHAIN, NEW_CHAIN, table(Home::Inet), parse_chain)
     }
 
@@ -238,7 +238,7 @@ fn required(attributes: &[u8], kind: u16) -> io::Result<&[u8]> {
     netlink::attribute(attributes, kind)?.ok_or_else(netlink::malformed)
 }
 
-fn parse_chain(attributes: &[u8]) -> io::Result<Option<Chain>> {
+fn parse_chain(attributes: &[u8]) -> io::Result<Option<KernelChain>> {
     if !is_ours(attributes)? {
         return Ok(None);
     }
@@ -249,7 +249,7 @@ fn parse_chain(attributes: &[u8]) -> io::Result<Option<Chain>> {
         }
         None => None,
     };
-    Ok(Some(Chain { name: netlink::name(required(attributes, 3)?)?, hook }))
+    Ok(Some(KernelChain { name: netlink::name(required(attributes, 3)?)?, hook }))
 }
 
 fn parse_rule(attributes: &[u8]) -> io::Result<Option<Rule>> {

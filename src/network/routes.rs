@@ -41,7 +41,7 @@ pub fn to_internet() -> io::Result<SortedSet<String>> {
 
 /// Where a route of the kernel leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
+pub struct RouteDestination {
     pub network: Ipv4Addr,
     pub prefix: u8,
     /// Its device's name; empty where the route has none.
@@ -49,7 +49,7 @@ pub struct Destination {
 }
 
 /// The destinations of every IPv4 route, of any table and kind, the router's own addresses among them.
-pub fn destinations() -> io::Result<Vec<Destination>> {
+pub fn destinations() -> io::Result<Vec<RouteDestination>> {
     let mut socket = Socket::open(SockProtocol::NetlinkRoute, PATIENCE)?;
     let mut body = [0u8; RTMSG];
     body[0] = netlink::AF_INET;
@@ -60,7 +60,11 @@ pub fn destinations() -> io::Result<Vec<Destination>> {
     let devices = devices::all()?;
     let named = routes.into_iter().map(|(network, prefix, index)| {
         let device = devices.iter().find(|device| Some(device.index) == index);
-        Destination { network, prefix, device: device.map(|device| device.name.clone()).unwrap_or_default() }
+        RouteDestination {
+            network,
+            prefix,
+            device: device.map(|device| device.name.clone()).unwrap_or_default(),
+        }
     });
     Ok(named.collect())
 }

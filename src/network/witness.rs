@@ -1,6 +1,6 @@
-//! Is the caller who the neighbour table says? Asked when a sale starts, because one forged ARP packet is
-//! enough to turn the neighbour table: the packets that really came to the portal are the second witness, and
-//! whoever answers when the address is called for out loud is the third.
+//! Is the caller who the neighbour table says? Asked when a sale starts, because one forged ARP packet is enough to
+//! turn the neighbour table: the packets that really came to the portal are the second witness, and the stations that
+//! answer a question for the address to the whole link are the third.
 //!
 //! What is already paid is never taken away by what is found here.
 
@@ -30,11 +30,11 @@ const LISTEN: Duration = Duration::from_millis(250);
 const LISTEN_ON: Duration = Duration::from_millis(60);
 /// The life of an element of `seen4` and `seen6`, counted from the last packet.
 const SEEN: Millis = Millis::from_secs(600);
-/// Where nobody can be called for, another device that spoke from the address so recently still holds it.
+/// Where the link cannot be asked, another device that spoke from the address within this time still holds it.
 const RECENT: Millis = Millis::from_secs(15);
 
-/// Checks the caller against the other two witnesses. Blocks for about 70 ms when only the caller answers,
-/// 250 ms when nobody does; never on the async thread.
+/// Checks the caller against the other two witnesses. Blocks for about 70 ms when only the caller answers, 250 ms
+/// when no station does; never on the async thread.
 ///
 /// Where raw sockets are refused, only the packets already seen count. Where neither can be had, the neighbour
 /// table alone does.
@@ -105,7 +105,7 @@ fn last_packet(mac: MacAddr) -> io::Result<Option<Millis>> {
     Ok(last)
 }
 
-/// Asks the whole link who has the caller's address; the MACs that answered.
+/// Asks the whole link for the caller's address. Returns the MACs that answered.
 fn call_for(caller: &Caller, is_doubtful: bool) -> io::Result<SortedSet<MacAddr>> {
     let device = devices::find(&caller.device)?.ok_or(io::ErrorKind::NotFound)?;
     let own = devices::addresses(&caller.device)?;
@@ -191,7 +191,7 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OPTION_SOURCE_MAC: u8 = 1;
 const OPTION_TARGET_MAC: u8 = 2;
 
-/// RFC 826: who has `wanted`? To everybody.
+/// The ARP question for `wanted` (RFC 826), as a broadcast.
 fn arp_request(mac: [u8; 6], from: Ipv4Addr, wanted: Ipv4Addr) -> Vec<u8> {
     let mut frame = ethernet([0xff; 6], mac, ETHERTYPE_ARP);
     frame.extend(ARP_HEAD);

@@ -5,7 +5,7 @@ use super::lang::Lang;
 use super::links::{location, token_location, way_location};
 use super::notice::{host, notices};
 use super::offer;
-use super::states::{Money, PaidStep, PayWithEcash, Reason, Receiving, Stage, Trouble, Waiting};
+use super::states::{Money, PaidStep, PayWithEcash, Receiving, Stage, Trouble, TroubleReason, Waiting};
 use super::view::{back, in_language, in_trouble, steps, still, View};
 
 pub(super) fn form(lang: Lang, lang_chosen: bool, page: &PayWithEcash) -> View {
@@ -69,7 +69,7 @@ pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View 
         Stage::Unknown => {
             let trouble = Trouble {
                 request_id: None,
-                reason: Reason::TokenUnknown,
+                reason: TroubleReason::TokenUnknown,
                 money: Money::LookedUp,
                 code: page.id.get(..8).unwrap_or(page.id),
             };

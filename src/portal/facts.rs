@@ -2,13 +2,13 @@
 
 use super::notice::Notice;
 use super::quantity::Quantity;
-use super::states::{Asking, Kept, Offer, OfferedMint, Online, Paid, PaidStep, Pay, State, Waiting};
+use super::states::{Asking, Offer, OfferedMint, Online, Paid, PaidStep, Pay, ShownTicket, State, Waiting};
 use crate::units::{Allotment, Millis, Sats};
 
 /// A step that takes longer says what it waits for.
 const PATIENCE: Millis = Millis::from_secs(5);
 
-/// What is known of a guest who asks for the page.
+/// What is known of a guest that asks for the page.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// It uses the internet without paying.
@@ -23,7 +23,7 @@ pub struct Facts<'a> {
     pub unfinished: Option<RequestFacts<'a>>,
     /// An invoice of this guest has just ended; a late payment would still count.
     pub is_late: bool,
-    pub kept: Kept<'a>,
+    pub kept: ShownTicket<'a>,
     pub stock: Stock<'a>,
 }
 
@@ -93,9 +93,9 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
         return state;
     }
     if facts.is_trusted {
-        return State::Online(Online { left: None, offer: None, kept: Kept::No });
+        return State::Online(Online { left: None, offer: None, kept: ShownTicket::No });
     }
-    // A guest who was choosing another amount while this one was paid has nothing left to choose.
+    // A guest that was choosing another amount while this one was paid has nothing left to choose.
     let is_choosing = facts.is_choosing && request.is_none();
     let expired = request.filter(|request| request.has_expired);
     let mut notices = facts.stock.notices();
@@ -188,7 +188,7 @@ mod tests {
             named: None,
             unfinished: None,
             is_late: false,
-            kept: Kept::No,
+            kept: ShownTicket::No,
             stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None },
         }
     }

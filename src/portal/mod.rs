@@ -7,7 +7,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /` | the page of this guest's state: a live session, else an unfinished request, else the choice |
-//! | `GET /?r=ID` | the page of that request, whatever state it is in |
+//! | `GET /?r=ID` | the page of that request, in any state |
 //! | `GET /?choose=1&r=ID` | the choice again, with ID still payable; once ID is paid, the page of ID |
 //! | `POST /pay` with `steps`, `mint`, `lang` | 303 to [`location`] of the new request, whose mint may not have answered yet |
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
@@ -45,8 +45,8 @@ pub use notice::Notice;
 pub use offer::chips;
 pub use quantity::Quantity;
 pub use states::{
-    Asking, Kept, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard,
-    PayWithEcash, Reason, Receiving, ShowTicket, Stage, State, Trouble, Waiting,
+    Asking, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard, PayWithEcash,
+    Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
 };
 
 use html::Html;

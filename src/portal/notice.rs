@@ -57,7 +57,7 @@ pub enum Notice<'a> {
     },
     /// Nothing was taken; the same token may be taken later.
     TokenNotNow,
-    /// As `TokenNotNow`, for so long.
+    /// As `TokenNotNow`, for this long.
     TokenLater {
         wait: Millis,
     },

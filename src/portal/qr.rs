@@ -1,5 +1,5 @@
-//! An invoice, or a ticket's address, as a QR code in SVG: one path, dark on white whatever the page's colours are. Refuses
-//! what is not an invoice's alphabet and what would make modules too small for a cheap camera.
+//! An invoice, or a ticket's address, as a QR code in SVG: one path, dark on white on any page. Refuses what is not
+//! an invoice's alphabet and what would make modules too small for a cheap camera.
 
 use super::html::Html;
 use qrcodegen::{QrCode, QrCodeEcc, QrSegment, Version};

@@ -3,7 +3,7 @@
 use crate::config::Metric;
 use crate::units::{Allotment, Millis};
 
-/// So much time, or so many bytes.
+/// An amount of time, or of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantity {
     pub metric: Metric,

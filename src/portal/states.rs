@@ -43,7 +43,7 @@ pub struct Pay<'a> {
     pub online: bool,
     /// A card's issuer has the invoice.
     pub by_card: bool,
-    /// For so long yet the guest may use a little of the internet, to pay.
+    /// How much longer the guest may use a little of the internet, to pay.
     pub grace: Option<Millis>,
 }
 
@@ -73,28 +73,28 @@ pub enum Waiting {
     Gate,
 }
 
-/// A guest who may use the internet now.
+/// A guest that may use the internet now.
 #[derive(Clone, Debug)]
 pub struct Online<'a> {
     /// `None`: without end and without paying.
     pub left: Option<Quantity>,
     /// What can be added.
     pub offer: Option<Offer<'a>>,
-    pub kept: Kept<'a>,
+    pub kept: ShownTicket<'a>,
 }
 
 /// Something went wrong. What became of the money is always said.
 #[derive(Clone, Debug)]
 pub struct Trouble<'a> {
     pub request_id: Option<&'a str>,
-    pub reason: Reason,
+    pub reason: TroubleReason,
     pub money: Money,
     /// The correlation id under which the log has the cause.
     pub code: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum TroubleReason {
     MintUnavailable,
     InvoiceExpired,
     PaymentFailed,
@@ -200,9 +200,9 @@ pub struct OwnTicket<'a> {
     pub notices: &'a [Notice<'a>],
 }
 
-/// What a guest who is online is shown of its ticket.
+/// What an online guest is shown of its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept<'a> {
+pub enum ShownTicket<'a> {
     /// Nothing: it has none, or this is not the router's own page.
     No,
     /// That a new one can be made.

@@ -57,7 +57,7 @@ fn paid<'a>(done: PaidStep, waiting: Option<Waiting>) -> State<'a> {
     State::Paid(Paid { request_id: "5f0c9a7be1", amount, buys, done, waiting })
 }
 
-fn trouble<'a>(reason: Reason, money: Money) -> State<'a> {
+fn trouble<'a>(reason: TroubleReason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
 
@@ -116,7 +116,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::NothingPaid,
         Notice::TooLittleLeft,
     ];
-    let online = |left, offer| State::Online(Online { left, offer, kept: Kept::No });
+    let online = |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No });
     vec![
         ("choose", State::Choose(offer())),
         ("choose-mints", State::Choose(Offer { mints: TWO_MINTS.to_vec(), notices: vec![AWAY], ..offer() })),
@@ -162,10 +162,13 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
             State::Online(Online {
                 left: Some(secs(3_545)),
                 offer: Some(offer()),
-                kept: Kept::Shown(TICKET),
+                kept: ShownTicket::Shown(TICKET),
             }),
         ),
-        ("online-restarted", State::Online(Online { left: Some(secs(9)), offer: None, kept: Kept::Unknown })),
+        (
+            "online-restarted",
+            State::Online(Online { left: Some(secs(9)), offer: None, kept: ShownTicket::Unknown }),
+        ),
         ("ecash", State::PayWithEcash(ecash(&[]))),
         (
             "ecash-mints",
@@ -204,16 +207,16 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("ended", State::Ended(offer())),
-        ("trouble-mint", trouble(Reason::MintUnavailable, Money::NothingTaken)),
-        ("trouble-expired", trouble(Reason::InvoiceExpired, Money::NothingTaken)),
-        ("trouble-payment", trouble(Reason::PaymentFailed, Money::NothingTaken)),
-        ("trouble-claim", trouble(Reason::ClaimFailed, Money::WillOpen)),
-        ("trouble-request", trouble(Reason::RequestNotFound, Money::NothingTaken)),
-        ("trouble-rate", trouble(Reason::RateLimited, Money::NothingTaken)),
-        ("trouble-shut", trouble(Reason::CannotSell, Money::NothingTaken)),
-        ("trouble-device", trouble(Reason::UnknownDevice, Money::NothingTaken)),
-        ("trouble-amount", trouble(Reason::AmountRefused, Money::NothingTaken)),
-        ("trouble-internal", trouble(Reason::Internal, Money::LookedUp)),
+        ("trouble-mint", trouble(TroubleReason::MintUnavailable, Money::NothingTaken)),
+        ("trouble-expired", trouble(TroubleReason::InvoiceExpired, Money::NothingTaken)),
+        ("trouble-payment", trouble(TroubleReason::PaymentFailed, Money::NothingTaken)),
+        ("trouble-claim", trouble(TroubleReason::ClaimFailed, Money::WillOpen)),
+        ("trouble-request", trouble(TroubleReason::RequestNotFound, Money::NothingTaken)),
+        ("trouble-rate", trouble(TroubleReason::RateLimited, Money::NothingTaken)),
+        ("trouble-shut", trouble(TroubleReason::CannotSell, Money::NothingTaken)),
+        ("trouble-device", trouble(TroubleReason::UnknownDevice, Money::NothingTaken)),
+        ("trouble-amount", trouble(TroubleReason::AmountRefused, Money::NothingTaken)),
+        ("trouble-internal", trouble(TroubleReason::Internal, Money::LookedUp)),
     ]
 }
 
@@ -264,8 +267,12 @@ fn hostile_text_is_never_markup() {
         done: PaidStep::Received,
         waiting: Some(Waiting::Mint),
     };
-    let trouble =
-        Trouble { request_id: Some(evil), reason: Reason::Internal, money: Money::LookedUp, code: evil };
+    let trouble = Trouble {
+        request_id: Some(evil),
+        reason: TroubleReason::Internal,
+        money: Money::LookedUp,
+        code: evil,
+    };
     for state in [
         State::Choose(offer.clone()),
         State::Ended(offer.clone()),
@@ -274,7 +281,7 @@ fn hostile_text_is_never_markup() {
             offer: Offer { notices: vec![Notice::CardSaid { reason: evil }], ..offer.clone() },
             open: Some(pay.clone()),
         }),
-        State::Online(Online { left: None, offer: Some(offer), kept: Kept::Shown(evil) }),
+        State::Online(Online { left: None, offer: Some(offer), kept: ShownTicket::Shown(evil) }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
             token: evil,
@@ -472,7 +479,7 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         State::Choose(Offer { notices: notices.to_vec(), unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
-    let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: Kept::No });
+    let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: ShownTicket::No });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
@@ -485,7 +492,7 @@ fn a_chosen_language_is_carried_on_by_links_and_forms() {
     assert!(choice.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\""));
     let payment = render(Lang::Swahili, State::Pay(pay(&invoice)));
     assert!(payment.contains("href=\"/?choose=1&amp;r=5f0c9a7be1&amp;lang=sw\""));
-    let trouble = render(Lang::Swahili, trouble(Reason::PaymentFailed, Money::NothingTaken));
+    let trouble = render(Lang::Swahili, trouble(TroubleReason::PaymentFailed, Money::NothingTaken));
     assert!(trouble.contains("id=\"again\" href=\"/?lang=sw\""));
     assert!(!render(Lang::English, State::Choose(offer())).contains("name=\"lang\""));
 }
@@ -517,7 +524,7 @@ fn trouble_always_says_what_became_of_the_money_and_shows_the_code() {
         (Money::LookedUp, "Your payment is being looked up."),
         (Money::WillOpen, "Paid: it will open by itself."),
     ] {
-        let html = render(Lang::English, trouble(Reason::Internal, money));
+        let html = render(Lang::English, trouble(TroubleReason::Internal, money));
         assert!(html.contains(text) && html.contains("<code>k3f9-22</code>"));
     }
 }
@@ -540,7 +547,8 @@ fn a_location_carries_request_and_language() {
 #[test]
 fn a_guest_by_bytes_sees_bytes_and_no_clock() {
     let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
-    let online = State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: Kept::No });
+    let online =
+        State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: ShownTicket::No });
     let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
     let html = shown(Lang::English, online);
     assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));

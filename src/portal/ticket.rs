@@ -6,7 +6,7 @@ use super::lang::Lang;
 use super::links::way_location;
 use super::notice::notices;
 use super::qr;
-use super::states::{Kept, OwnTicket, ShowTicket};
+use super::states::{OwnTicket, ShowTicket, ShownTicket};
 use super::view::{back, in_language, still, View};
 
 pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> View {
@@ -48,18 +48,18 @@ pub(super) fn own_ticket(lang: Lang, lang_chosen: bool, page: &OwnTicket) -> Vie
     }
 }
 
-/// What the page of a guest who is online says of its ticket.
-pub(super) fn card(lang: Lang, lang_chosen: bool, kept: Kept) -> Html {
+/// What the page of an online guest says of its ticket.
+pub(super) fn card(lang: Lang, lang_chosen: bool, kept: ShownTicket) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
     let link = way_location("kept", lang_chosen.then_some(lang));
     match kept {
-        Kept::No => {}
-        Kept::Unknown => {
+        ShownTicket::No => {}
+        ShownTicket::Unknown => {
             html.raw("<a class=\"quiet\" id=\"kept\"").attr("href", &link).raw(">").text(s.kept_title);
             html.raw("</a>\n");
         }
-        Kept::Shown(ticket) => {
+        ShownTicket::Shown(ticket) => {
             html.raw("<section class=\"kept\">\n<h2>").text(s.kept_title).raw("</h2>\n<p class=\"hint\">");
             html.text(s.kept_why).raw("</p>\n").add(&text_to_keep(lang, ticket));
             html.raw("<a class=\"quiet\" id=\"kept\"").attr("href", &link).raw(">").text(s.kept_code);

@@ -3,7 +3,7 @@
 use super::html::Html;
 use super::lang::Lang;
 use super::links::location;
-use super::states::{Money, PaidStep, Reason, Trouble, Waiting};
+use super::states::{Money, PaidStep, Trouble, TroubleReason, Waiting};
 
 /// A state as HTML, with what the document around it needs to know.
 pub(super) struct View {
@@ -71,17 +71,17 @@ pub(super) fn steps(lang: Lang, names: [&str; 3], done: PaidStep, waiting: Optio
 pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> View {
     let s = lang.strings();
     let (happened, advice) = match trouble.reason {
-        Reason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),
-        Reason::InvoiceExpired => (s.invoice_expired, s.invoice_expired_do),
-        Reason::PaymentFailed => (s.payment_failed, s.payment_failed_do),
-        Reason::ClaimFailed => (s.claim_failed, s.claim_failed_do),
-        Reason::RequestNotFound => (s.request_not_found, s.request_not_found_do),
-        Reason::RateLimited => (s.rate_limited, s.rate_limited_do),
-        Reason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
-        Reason::UnknownDevice => (s.unknown_device, s.unknown_device_do),
-        Reason::AmountRefused => (s.amount_refused, s.amount_refused_do),
-        Reason::TokenUnknown => (s.token_unknown, s.token_unknown_do),
-        Reason::Internal => (s.internal, s.internal_do),
+        TroubleReason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),
+        TroubleReason::InvoiceExpired => (s.invoice_expired, s.invoice_expired_do),
+        TroubleReason::PaymentFailed => (s.payment_failed, s.payment_failed_do),
+        TroubleReason::ClaimFailed => (s.claim_failed, s.claim_failed_do),
+        TroubleReason::RequestNotFound => (s.request_not_found, s.request_not_found_do),
+        TroubleReason::RateLimited => (s.rate_limited, s.rate_limited_do),
+        TroubleReason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
+        TroubleReason::UnknownDevice => (s.unknown_device, s.unknown_device_do),
+        TroubleReason::AmountRefused => (s.amount_refused, s.amount_refused_do),
+        TroubleReason::TokenUnknown => (s.token_unknown, s.token_unknown_do),
+        TroubleReason::Internal => (s.internal, s.internal_do),
     };
     let money = match trouble.money {
         Money::NothingTaken => s.money_nothing_taken,
@@ -104,7 +104,7 @@ pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> Vi
         main.raw("<a class=\"button\" id=\"again\"")
             .attr("href", &location(None, lang_chosen.then_some(lang)));
         // Who could not choose yet cannot choose again.
-        let shut = matches!(trouble.reason, Reason::UnknownDevice | Reason::CannotSell);
+        let shut = matches!(trouble.reason, TroubleReason::UnknownDevice | TroubleReason::CannotSell);
         main.raw(">").text(if shut { s.try_again } else { s.choose_again }).raw("</a>\n");
     }
     main.raw("<p class=\"hint\">").text(s.staff_code).raw(": <code>").text(trouble.code).raw("</code></p>\n");

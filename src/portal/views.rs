@@ -4,7 +4,7 @@ use super::html::Html;
 use super::lang::Lang;
 use super::links::choosing_again;
 use super::quantity::Quantity;
-use super::states::{Asking, Kept, Offer, Online, Paid, Pay, State};
+use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State};
 use super::view::{in_trouble, steps, View, CHECK};
 use super::{card, ecash, offer, qr, ticket};
 use crate::config::Metric;
@@ -229,9 +229,9 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
         None => (None, 60),
     };
     let kept = match online.kept {
-        Kept::No => "",
-        Kept::Unknown => "kept",
-        Kept::Shown(ticket) => ticket,
+        ShownTicket::No => "",
+        ShownTicket::Unknown => "kept",
+        ShownTicket::Shown(ticket) => ticket,
     };
     let step = format!("{} {kept}", online.offer.as_ref().map_or("", offer_step));
     View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(poll) }

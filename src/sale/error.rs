@@ -50,7 +50,7 @@ pub enum SaleError {
     /// The token is still the guest's, unless it was spent before.
     #[error("{0}")]
     Token(Refusal),
-    /// The mint was asked for the token and has not answered. It is found out without anybody doing anything about it.
+    /// The mint was asked for the token and has not answered. The wallet finds it out by itself.
     #[error(
         "the mint has not said yet whether it took the token; it is being found out, do not send another one"
     )]
@@ -100,7 +100,7 @@ pub enum Retry {
     Later,
     /// It may work after this time.
     After(Millis),
-    /// It is safe, and nobody has to: the sale comes to its end by itself.
+    /// It is safe and not needed: the sale comes to its end by itself.
     Needless,
 }
 
@@ -108,7 +108,7 @@ pub enum Retry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     NotTaken,
-    /// It is being found out, or only somebody else knows.
+    /// It is being found out, or only another party knows.
     Unclear,
     Taken,
 }

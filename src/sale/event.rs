@@ -1,4 +1,4 @@
-//! What an engine tells those who listen: it knows nobody of them, and goes on whatever they do.
+//! The events of an engine. The engine does not know its listeners, and never waits for them.
 
 use super::invoice::{Part, Progress, Request};
 use std::sync::{PoisonError, RwLock};
@@ -17,9 +17,9 @@ type Listener = Box<dyn Fn(&SaleEvent<'_>) + Send + Sync>;
 
 /// Who listens to an engine. A listener is called where the event happens, so it only puts it down and returns.
 #[derive(Default)]
-pub struct Listeners(RwLock<Vec<Listener>>);
+pub struct SaleListeners(RwLock<Vec<Listener>>);
 
-impl Listeners {
+impl SaleListeners {
     pub fn add(&self, listener: impl Fn(&SaleEvent<'_>) + Send + Sync + 'static) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }

@@ -1,16 +1,16 @@
-//! The sale: one engine for each way to pay. An engine brings a payment to its end whether or not anybody waits.
+//! The sale: one engine for each way to pay. An engine brings a payment to its end even if the caller stops waiting.
 //!
 //! # The life of a payment
 //!
 //! 1. **Terms.** [`Terms`] says whether access may be sold now (space in the store, the gate), for how much, and whether
-//!    the buyer's address is the buyer's alone. Whatever is refused is refused here, while the money is still the
+//!    the buyer's address is the buyer's alone. All refusals happen here, while the money is still the
 //!    guest's; the refusal is a [`SaleError`], which says what became of the money and what another try is good for.
-//! 2. **Journal.** What is needed to finish is committed before anybody is asked for money: a request with the counters
+//! 2. **Journal.** What is needed to finish is committed before money is asked for: a request with the counters
 //!    of its outputs, an operation of the wallet, the reservation of a tap.
 //! 3. **Take.** The mint is asked for the ecash, or the tap is used up. What was lost on the way is asked for again,
 //!    unchanged, until there is an answer; the next start goes on from the journal.
 //! 4. **Grant.** One commit turns the journal's row and the money into access, under the payment's
-//!    [`Reference`](crate::store::Reference). A reference counts once, ever, whoever comes with it again.
+//!    [`Reference`](crate::store::Reference). A reference counts once, ever, for any caller.
 //! 5. **Gate.** The commit gives an [`Admission`](crate::store::Admission); `Access::admit` opens the gate for it, and
 //!    tries again where the machine refuses. The gate follows the store, never the other way round.
 //! 6. **Events.** [`SaleEvent`]s tell what is committed. Protocols listen, and put it into their own words.

@@ -1,6 +1,6 @@
 //! From money to steps to time or bytes.
 
-use crate::config::{Config, Metric, Mint, Venue};
+use crate::config::{Config, Metric, MintConfig, Venue};
 use crate::store::VenuePrice;
 use crate::units::{Allotment, Sats};
 
@@ -23,7 +23,7 @@ pub enum PriceError {
 }
 
 impl Price {
-    pub fn of(venue: &Venue, mint: &Mint) -> Price {
+    pub fn of(venue: &Venue, mint: &MintConfig) -> Price {
         Price {
             metric: venue.metric,
             per_step: mint.price_per_step,

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 /// What every engine stands on; clones share it.
 #[derive(Clone)]
 pub struct Terms {
-    pub(super) store: Store,
-    pub(super) access: Access,
+    pub store: Store,
+    pub access: Access,
     pub(super) config: watch::Receiver<Arc<Config>>,
 }
 
@@ -36,6 +36,11 @@ pub struct Deal {
 impl Terms {
     pub fn new(store: Store, access: Access, config: watch::Receiver<Arc<Config>>) -> Terms {
         Terms { store, access, config }
+    }
+
+    /// The configuration, as it changes.
+    pub fn settings(&self) -> watch::Receiver<Arc<Config>> {
+        self.config.clone()
     }
 
     pub fn config(&self) -> Arc<Config> {

@@ -39,7 +39,7 @@ pub struct Answers {
     pub step: Option<Step>,
     /// Seconds.
     pub grace: Option<u64>,
-    pub place: Place,
+    pub place: GuestPlace,
     pub wifi: Option<Wifi>,
 }
 
@@ -52,7 +52,7 @@ pub enum Step {
 
 /// Where the guests are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum GuestPlace {
     /// As the configuration says now.
     #[default]
     AsItIs,
@@ -125,8 +125,8 @@ impl Flags {
                 "--subnet" => flags.subnet = Some(subnet(&value()?)?),
                 "--ssid" => flags.ssid = Some(ssid(&value()?)?),
                 "--radio" => flags.radio = Some(section_name(&value()?)?),
-                "--device" => flags.place(Place::Device(value()?))?,
-                "--network" => flags.place(Place::Network(section_name(&value()?)?))?,
+                "--device" => flags.place(GuestPlace::Device(value()?))?,
+                "--network" => flags.place(GuestPlace::Network(section_name(&value()?)?))?,
                 other => return Err(usage(&format!("there is no flag {other}"))),
             }
         }
@@ -134,7 +134,7 @@ impl Flags {
             return Err(usage("--radio needs --ssid"));
         }
         flags.make_network |= flags.subnet.is_some() || flags.ssid.is_some();
-        if flags.make_network && flags.answers.place != Place::AsItIs {
+        if flags.make_network && flags.answers.place != GuestPlace::AsItIs {
             return Err(usage(
                 "a network is made (--guest-network, --subnet, --ssid) or there is one (--device, --network)",
             ));
@@ -154,12 +154,12 @@ impl Flags {
         }
     }
 
-    fn place(&mut self, place: Place) -> Result<(), SetupError> {
-        if self.answers.place != Place::AsItIs {
+    fn place(&mut self, place: GuestPlace) -> Result<(), SetupError> {
+        if self.answers.place != GuestPlace::AsItIs {
             return Err(usage("--device and --network exclude each other"));
         }
         self.answers.place = match place {
-            Place::Device(device) => Place::Device(device_name(&device)?),
+            GuestPlace::Device(device) => GuestPlace::Device(device_name(&device)?),
             other => other,
         };
         Ok(())
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_device_as_ip_link_shows_it_is_what_stands_before_the_at() {
         let flags = Flags::parse(&["--device", "eth0.20@eth0"]).unwrap();
-        assert_eq!(flags.answers.place, Place::Device("eth0.20".to_owned()));
+        assert_eq!(flags.answers.place, GuestPlace::Device("eth0.20".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From what should be there and what is there to the commands that make the difference.
 
-use super::uci::Change;
+use super::uci::UciChange;
 use super::SetupError;
 use crate::config::uci::{Section, UciFile, Value};
 
@@ -12,7 +12,7 @@ pub const MARK: &str = "tollgate";
 
 /// A section as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedSection {
     pub package: &'static str,
     pub name: String,
     pub kind: &'static str,
@@ -27,32 +27,32 @@ pub enum Wish {
     Unless(String),
 }
 
-impl Wanted {
-    pub fn new(package: &'static str, name: &str, kind: &'static str) -> Wanted {
-        let mut wanted = Wanted { package, name: name.to_owned(), kind, options: Vec::new() };
+impl WantedSection {
+    pub fn new(package: &'static str, name: &str, kind: &'static str) -> WantedSection {
+        let mut wanted = WantedSection { package, name: name.to_owned(), kind, options: Vec::new() };
         if !matches!(package, "tollgate" | "firewall") {
             wanted.options.push((MARK, Wish::One("1".to_owned())));
         }
         wanted
     }
 
-    pub fn with(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+    pub fn with(mut self, option: &'static str, value: impl Into<String>) -> WantedSection {
         self.options.push((option, Wish::One(value.into())));
         self
     }
 
-    pub fn with_unless(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+    pub fn with_unless(mut self, option: &'static str, value: impl Into<String>) -> WantedSection {
         self.options.push((option, Wish::Unless(value.into())));
         self
     }
 
-    pub fn with_list(mut self, option: &'static str, value: impl Into<String>) -> Wanted {
+    pub fn with_list(mut self, option: &'static str, value: impl Into<String>) -> WantedSection {
         self.options.push((option, Wish::List(vec![value.into()])));
         self
     }
 
-    /// What is missing or differs. Options that somebody added to our section stay.
-    pub fn changes(&self, file: &UciFile) -> Result<Vec<Change>, SetupError> {
+    /// What is missing or differs. Options that the operator added to our section stay.
+    pub fn changes(&self, file: &UciFile) -> Result<Vec<UciChange>, SetupError> {
         let path = format!("{}.{}", self.package, self.name);
         let found = file.sections.iter().find(|section| section.name == self.name);
         let mut changes = Vec::new();
@@ -61,26 +61,26 @@ impl Wanted {
                 return Err(SetupError::NotOurs(self.package.to_owned(), self.name.clone()));
             }
             Some(_) => {}
-            None => changes.push(Change::Set(path.clone(), self.kind.to_owned())),
+            None => changes.push(UciChange::Set(path.clone(), self.kind.to_owned())),
         }
         for (option, wish) in &self.options {
             let path = format!("{path}.{option}");
             let current = found.and_then(|section| section.option(option));
             match wish {
                 Wish::One(value) if !current.is_some_and(|current| says(current, value)) => {
-                    changes.push(Change::Set(path, value.clone()));
+                    changes.push(UciChange::Set(path, value.clone()));
                 }
-                Wish::Unless(value) if current.is_none() => changes.push(Change::Set(path, value.clone())),
+                Wish::Unless(value) if current.is_none() => changes.push(UciChange::Set(path, value.clone())),
                 Wish::One(_) | Wish::Unless(_) => {}
                 Wish::List(values) => {
-                    let there = found.map(|section| words(section, option)).unwrap_or_default();
+                    let there = found.map(|section| option_words(section, option)).unwrap_or_default();
                     let missing = values.iter().filter(|value| !there.contains(&value.as_str()));
-                    changes.extend(missing.map(|value| Change::AddList(path.clone(), value.clone())));
+                    changes.extend(missing.map(|value| UciChange::AddList(path.clone(), value.clone())));
                 }
             }
         }
         if self.package == "firewall" && found.is_some_and(|section| section.option(MARK).is_some()) {
-            changes.push(Change::Delete(format!("{path}.{MARK}")));
+            changes.push(UciChange::Delete(format!("{path}.{MARK}")));
         }
         Ok(changes)
     }
@@ -100,23 +100,23 @@ fn says(current: &Value, value: &str) -> bool {
 
 /// Whether we made this section.
 pub fn is_ours(package: &str, section: &Section) -> bool {
-    let marked = || text(section, MARK) == Some("1");
-    let shown = || text(section, "name").is_some_and(|name| name.starts_with(MARK));
+    let marked = || option_text(section, MARK) == Some("1");
+    let shown = || option_text(section, "name").is_some_and(|name| name.starts_with(MARK));
     section.name.starts_with(PREFIX)
         && match package {
             "tollgate" => true,
-            "firewall" => shown() || marked() || words(section, "network") == [super::guest::NETWORK],
+            "firewall" => shown() || marked() || option_words(section, "network") == [super::guest::NETWORK],
             _ => marked(),
         }
 }
 
 /// The first (or only) value of an option.
-pub fn text<'a>(section: &'a Section, option: &str) -> Option<&'a str> {
+pub fn option_text<'a>(section: &'a Section, option: &str) -> Option<&'a str> {
     section.option(option)?.items().first().map(|item| item.text.as_str())
 }
 
 /// All values of an option; netifd and fw4 split plain options at blanks.
-pub fn words<'a>(section: &'a Section, option: &str) -> Vec<&'a str> {
+pub fn option_words<'a>(section: &'a Section, option: &str) -> Vec<&'a str> {
     let items = section.option(option).map(Value::items).unwrap_or_default();
     items.iter().flat_map(|item| item.text.split_ascii_whitespace()).collect()
 }
@@ -126,14 +126,14 @@ mod tests {
     use super::*;
     use crate::config::uci::parse;
 
-    fn zone() -> Wanted {
-        Wanted::new("firewall", "tollgate_guest", "zone")
+    fn zone() -> WantedSection {
+        WantedSection::new("firewall", "tollgate_guest", "zone")
             .with("name", "tollgate")
             .with("input", "REJECT")
             .with_list("network", "guest")
     }
 
-    fn changes(wanted: &Wanted, file: &str) -> Vec<String> {
+    fn changes(wanted: &WantedSection, file: &str) -> Vec<String> {
         let changes = wanted.changes(&parse(file.as_bytes()).unwrap()).unwrap();
         changes.iter().map(ToString::to_string).collect()
     }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn another_spelling_needs_no_change_and_what_the_operator_chose_stays() {
-        let wanted = Wanted::new("network", "tollgate_guest", "interface")
+        let wanted = WantedSection::new("network", "tollgate_guest", "interface")
             .with("proto", "static")
             .with("protocols", "tcp udp")
             .with("bridge_empty", "1")

@@ -1,10 +1,10 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
 use super::answers::{self, Flags, Step, USAGE};
-use super::changes::{is_ours, text};
-use super::place::Surroundings;
+use super::changes::{is_ours, option_text};
+use super::place::RouterFacts;
 use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
-use super::uci::{Change, Uci};
+use super::uci::{Uci, UciChange};
 use super::{guest, release, SetupError};
 use crate::config::{Config, Severity};
 use std::io::{BufRead, Write};
@@ -36,7 +36,7 @@ pub fn run(
         ));
     }
     let uci = Uci::at(dir);
-    let around = Surroundings::look(dir, uci.is_the_routers());
+    let around = RouterFacts::look(dir, uci.is_the_routers());
     let changes = match flags.mode.undo {
         true => undo(&uci)?,
         false => {
@@ -71,7 +71,7 @@ pub fn run(
         writeln!(out, "nothing was changed")?;
         return Ok(false);
     }
-    // What was made goes, whatever else is not committed.
+    // What was made goes, even if other changes are not committed.
     let aside = flags.mode.undo.then(|| uci.set_aside(&PACKAGES)).transpose()?;
     apply(&changes, &uci)?;
     drop(aside);
@@ -94,7 +94,7 @@ pub fn run(
 }
 
 /// All of it or nothing: staged, tried against our own reading of the result, and only then committed.
-fn apply(changes: &[Change], uci: &Uci) -> Result<(), SetupError> {
+fn apply(changes: &[UciChange], uci: &Uci) -> Result<(), SetupError> {
     let touched = packages(changes);
     for package in &touched {
         if uci.has_uncommitted(package)? {
@@ -141,13 +141,13 @@ fn take_effect(out: &mut dyn Write) -> Result<(), SetupError> {
 }
 
 /// What setup made goes; mints and everything the operator wrote stay.
-fn undo(uci: &Uci) -> Result<Vec<Change>, SetupError> {
+fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
     let mut changes = Vec::new();
     for name in PACKAGES {
         let Some(file) = uci.package(name)? else { continue };
         let own = file.sections.iter().filter(|section| is_ours(name, section) && section.name != MINT);
         let gone: Vec<&str> = own.map(|section| section.name.as_str()).collect();
-        changes.extend(gone.iter().map(|section| Change::Delete(format!("{name}.{section}"))));
+        changes.extend(gone.iter().map(|section| UciChange::Delete(format!("{name}.{section}"))));
         let left = file.of_kind("venue").any(|venue| !gone.contains(&venue.name.as_str()));
         if name == "tollgate" && !gone.is_empty() && !left {
             changes.extend(enabled(&file, "0"));
@@ -164,7 +164,7 @@ fn sells_nowhere(uci: &Uci) -> Result<bool, SetupError> {
 fn ask(
     flags: &mut Flags,
     uci: &Uci,
-    around: &Surroundings,
+    around: &RouterFacts,
     input: &mut dyn BufRead,
     out: &mut dyn Write,
 ) -> Result<(), SetupError> {
@@ -175,7 +175,7 @@ fn ask(
         Ok(())
     })?;
     let own = package(uci, "tollgate")?;
-    let known = own.of_kind("mint").find_map(|section| text(section, "url")).unwrap_or_default();
+    let known = own.of_kind("mint").find_map(|section| option_text(section, "url")).unwrap_or_default();
     question("Mint (https://...)", known, &mut |text| {
         answers.mint = Some(answers::mint(text, answers.allows_http)?);
         Ok(())
@@ -278,7 +278,7 @@ fn confirmed(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<bool, Setup
     Ok(line.trim_start().starts_with(['y', 'Y']))
 }
 
-fn packages(changes: &[Change]) -> Vec<&str> {
+fn packages(changes: &[UciChange]) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for change in changes {
         if !found.contains(&change.package()) {

@@ -1,6 +1,6 @@
 //! Whether guests of a network get an address and have names resolved: what dnsmasq and odhcpd are told to do for it.
 
-use super::changes::{text, words};
+use super::changes::{option_text, option_words};
 use super::firewall::is_true;
 use crate::config::uci::{Section, UciFile};
 use std::net::IpAddr;
@@ -16,9 +16,9 @@ pub struct Lack {
 /// program of the router answers at port 53.
 pub fn lacks(dhcp: &UciFile, network: &str, router: &[IpAddr], names_elsewhere: bool) -> Vec<Lack> {
     let mut lacks = Lacks { network, found: Vec::new() };
-    let is_main = |odhcpd: &Section| text(odhcpd, "maindhcp").is_some_and(is_true);
+    let is_main = |odhcpd: &Section| option_text(odhcpd, "maindhcp").is_some_and(is_true);
     let by_odhcpd = dhcp.of_kind("odhcpd").any(is_main);
-    let pool = dhcp.of_kind("dhcp").find(|pool| text(pool, "interface") == Some(network));
+    let pool = dhcp.of_kind("dhcp").find(|pool| option_text(pool, "interface") == Some(network));
     match pool {
         None => lacks.add(
             "has no DHCP",
@@ -29,7 +29,7 @@ pub fn lacks(dhcp: &UciFile, network: &str, router: &[IpAddr], names_elsewhere: 
         ),
         Some(pool) => pool_lacks(&mut lacks, &address(dhcp, pool), pool, by_odhcpd, router),
     }
-    let instance = pool.and_then(|pool| text(pool, "instance"));
+    let instance = pool.and_then(|pool| option_text(pool, "instance"));
     let servers: Vec<&Section> = dhcp
         .of_kind("dnsmasq")
         .filter(|server| instance.is_none_or(|instance| server.name == instance))
@@ -68,10 +68,10 @@ impl Lacks<'_> {
 }
 
 fn pool_lacks(lacks: &mut Lacks, at: &str, pool: &Section, by_odhcpd: bool, router: &[IpAddr]) {
-    if text(pool, "ignore").is_some_and(is_true) {
+    if option_text(pool, "ignore").is_some_and(is_true) {
         lacks.add("has its DHCP switched off (ignore)", format!("uci delete {at}.ignore"));
     }
-    match text(pool, "dhcpv4") {
+    match option_text(pool, "dhcpv4") {
         Some("disabled") => {
             lacks.add("has its DHCP switched off (dhcpv4)", format!("uci set {at}.dhcpv4=server"));
         }
@@ -82,13 +82,13 @@ fn pool_lacks(lacks: &mut Lacks, at: &str, pool: &Section, by_odhcpd: bool, rout
         }
         _ => {}
     }
-    if text(pool, "dynamicdhcp").is_some_and(|word| !is_true(word)) {
+    if option_text(pool, "dynamicdhcp").is_some_and(|word| !is_true(word)) {
         lacks.add(
             "hands addresses to known devices only (dynamicdhcp)",
             format!("uci delete {at}.dynamicdhcp"),
         );
     }
-    let limit = text(pool, "limit").and_then(|limit| limit.parse::<u32>().ok());
+    let limit = option_text(pool, "limit").and_then(|limit| limit.parse::<u32>().ok());
     if limit.is_some_and(|limit| limit < 2) {
         lacks.add("has an address for one guest only (limit)", format!("uci set {at}.limit=200"));
     }
@@ -108,16 +108,16 @@ fn pool_lacks(lacks: &mut Lacks, at: &str, pool: &Section, by_odhcpd: bool, rout
 
 fn server_lacks(lacks: &mut Lacks, at: &str, server: &Section, names_elsewhere: bool) {
     let network = lacks.network;
-    let bound = words(server, "interface");
+    let bound = option_words(server, "interface");
     if !bound.is_empty() && !bound.contains(&network) {
         let what = format!("is not served by dnsmasq, which is bound to {}", bound.join(", "));
         lacks.add(&what, format!("uci add_list {at}.interface={network}"));
     }
-    if words(server, "notinterface").contains(&network) {
+    if option_words(server, "notinterface").contains(&network) {
         let mend = format!("uci del_list {at}.notinterface={network}");
         lacks.add("is not served by dnsmasq (notinterface)", mend);
     }
-    if !names_elsewhere && text(server, "port").is_some_and(|port| port != "53") {
+    if !names_elsewhere && option_text(server, "port").is_some_and(|port| port != "53") {
         lacks.add("has no names resolved: nothing answers at port 53", format!("uci delete {at}.port"));
     }
 }

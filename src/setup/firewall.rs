@@ -2,7 +2,7 @@
 //! past the gate.
 
 use super::answers::Subnet;
-use super::changes::{text, words};
+use super::changes::{option_text, option_words};
 use super::guest;
 use super::subnets::{self, Taken};
 use crate::config::netifd;
@@ -102,7 +102,7 @@ impl Files {
             self.up.iter().filter(|up| up.network == network).map(|up| up.device.clone()).collect();
         if let Some(section) = self.interfaces().find(|section| section.name == network) {
             devices.extend(netifd::device_in(&self.network_text, network));
-            let protocol = text(section, "proto").unwrap_or_default();
+            let protocol = option_text(section, "proto").unwrap_or_default();
             if !matches!(protocol, "" | "none" | "static" | "dhcp" | "dhcpv6") {
                 devices.extend([format!("{protocol}-{network}"), network.to_owned()]);
             }
@@ -132,9 +132,9 @@ impl Files {
         let subnets: Vec<Subnet> =
             networks.iter().filter_map(|network| subnets::of_interface(self.network(network)?)).collect();
         let has = |zone: &&Section| {
-            words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
-                || words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
-                || words(zone, "subnet")
+            option_words(zone, "network").iter().any(|name| networks.iter().any(|own| own == name))
+                || option_words(zone, "device").iter().any(|pattern| is_meant(pattern, device))
+                || option_words(zone, "subnet")
                     .into_iter()
                     .filter_map(subnets::written)
                     .any(|zones| subnets.iter().any(|subnet| subnet.is_in(zones)))
@@ -144,7 +144,7 @@ impl Files {
 
     /// The zone that a network is in.
     pub fn zone_of_network(&self, network: &str) -> Option<&Section> {
-        self.zones().find(|zone| words(zone, "network").contains(&network))
+        self.zones().find(|zone| option_words(zone, "network").contains(&network))
     }
 
     pub fn zones(&self) -> impl Iterator<Item = &Section> {
@@ -168,18 +168,21 @@ impl Files {
     /// The kernel devices of a zone, as far as its section and its networks name them.
     pub fn devices_of_zone(&self, zone: &Section) -> Vec<String> {
         let networks =
-            words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
-        let named = words(zone, "device").into_iter().map(str::to_owned);
+            option_words(zone, "network").into_iter().flat_map(|network| self.devices_of_network(network));
+        let named = option_words(zone, "device").into_iter().map(str::to_owned);
         networks.chain(named).collect()
     }
 
     /// The sections of a zone's rules that decide over what it forwards, in their order.
     pub fn deciding_rules<'a>(&'a self, zone: &'a str) -> impl Iterator<Item = &'a Section> + 'a {
         self.firewall.of_kind("rule").filter(move |rule| {
-            let decides = text(rule, "target").is_some_and(|target| {
+            let decides = option_text(rule, "target").is_some_and(|target| {
                 ["ACCEPT", "REJECT", "DROP"].iter().any(|word| word.eq_ignore_ascii_case(target))
             });
-            is_enabled(rule) && text(rule, "src") == Some(zone) && text(rule, "dest").is_some() && decides
+            is_enabled(rule)
+                && option_text(rule, "src") == Some(zone)
+                && option_text(rule, "dest").is_some()
+                && decides
         })
     }
 
@@ -188,13 +191,13 @@ impl Files {
         let rules = self.sections_on_zone("rule", zone_name(zone));
         self.accepts_all_input(zone)
             || rules.into_iter().any(|(_, rule)| {
-                let protocols = match words(rule, "proto") {
+                let protocols = match option_words(rule, "proto") {
                     protocols if protocols.is_empty() => vec!["tcp", "udp"],
                     protocols => protocols,
                 };
-                let ports = words(rule, "dest_port");
-                text(rule, "dest").is_none()
-                    && text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+                let ports = option_words(rule, "dest_port");
+                option_text(rule, "dest").is_none()
+                    && option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
                     && protocols.iter().any(|word| ["all", "any", "*", protocol].contains(word))
                     && (ports.is_empty() || ports.iter().any(|ports| spans(ports, port)))
             })
@@ -202,13 +205,13 @@ impl Files {
 
     /// Whether all that a zone sends to the router is accepted.
     pub fn accepts_all_input(&self, zone: &Section) -> bool {
-        match text(zone, "input") {
+        match option_text(zone, "input") {
             Some(word) => word.eq_ignore_ascii_case("ACCEPT"),
             None => self.default_is("input", "ACCEPT"),
         }
     }
 
-    /// A zone's name that nobody has.
+    /// A zone's name that is not taken.
     pub fn free_zone_name(&self) -> String {
         let names: Vec<&str> = self.zones().map(zone_name).collect();
         guest::free("guests", &names)
@@ -232,8 +235,8 @@ impl Files {
     pub fn rules_out(&self, zone: &str, into: &SortedSet<String>) -> Vec<(String, String)> {
         let narrower = ["mark", "dest_ip", "ipset", "src_mac", "src_ip"];
         let out = self.sections_on_zone("rule", zone).filter(|(_, rule)| {
-            let dest = text(rule, "dest").unwrap_or_default();
-            text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+            let dest = option_text(rule, "dest").unwrap_or_default();
+            option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
                 && (dest == "*" || into.contains(dest))
                 && narrower.iter().all(|option| rule.option(option).is_none())
         });
@@ -244,7 +247,7 @@ impl Files {
     pub fn redirects_of(&self, zone: &str) -> Vec<String> {
         let redirects = self.sections_on_zone("redirect", zone);
         let others = redirects.filter(|(_, redirect)| {
-            !text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
+            !option_text(redirect, "target").is_some_and(|t| t.eq_ignore_ascii_case("SNAT"))
         });
         others.map(|(address, _)| address).collect()
     }
@@ -257,7 +260,8 @@ impl Files {
     ) -> impl Iterator<Item = (String, &'a Section)> + 'a {
         let all = self.firewall.of_kind(kind).enumerate();
         let concerned = all.filter(move |(_, section)| {
-            matches!(text(section, "src"), Some(src) if src == zone || src == "*") && is_enabled(section)
+            matches!(option_text(section, "src"), Some(src) if src == zone || src == "*")
+                && is_enabled(section)
         });
         concerned.map(move |(number, section)| {
             let address = match section.anonymous {
@@ -269,7 +273,7 @@ impl Files {
     }
 
     pub fn default_is(&self, option: &str, value: &str) -> bool {
-        self.firewall.of_kind("defaults").any(|section| text(section, option) == Some(value))
+        self.firewall.of_kind("defaults").any(|section| option_text(section, option) == Some(value))
     }
 
     /// The section of a network.
@@ -291,19 +295,21 @@ impl Files {
     /// The bridge that this device is a port of, as the file says.
     pub fn bridge_of_port(&self, device: &str) -> Option<String> {
         let in_section =
-            self.network.of_kind("device").find(|section| words(section, "ports").contains(&device));
+            self.network.of_kind("device").find(|section| option_words(section, "ports").contains(&device));
         let before_21 = || {
             let has_port = |section: &&Section| {
-                text(section, "type") == Some("bridge") && words(section, "ifname").contains(&device)
+                option_text(section, "type") == Some("bridge")
+                    && option_words(section, "ifname").contains(&device)
             };
             self.interfaces().find(has_port).map(|section| format!("br-{}", section.name))
         };
-        in_section.and_then(|section| text(section, "name")).map(str::to_owned).or_else(before_21)
+        in_section.and_then(|section| option_text(section, "name")).map(str::to_owned).or_else(before_21)
     }
 
     /// Whether the file of networks speaks of this device.
     pub fn names_device(&self, device: &str) -> bool {
-        let named = self.network.of_kind("device").any(|section| text(section, "name") == Some(device));
+        let named =
+            self.network.of_kind("device").any(|section| option_text(section, "name") == Some(device));
         named || !self.networks_of(device).is_empty()
     }
 
@@ -314,20 +320,21 @@ impl Files {
 
 /// A zone's name as rules use it.
 pub fn zone_name(zone: &Section) -> &str {
-    text(zone, "name").unwrap_or(&zone.name)
+    option_text(zone, "name").unwrap_or(&zone.name)
 }
 
 /// Whether packets that leave through the zone get the router's address.
 pub fn masquerades(zone: &Section) -> bool {
-    text(zone, "masq").is_some_and(is_true) || text(zone, "masq6").is_some_and(is_true)
+    option_text(zone, "masq").is_some_and(is_true) || option_text(zone, "masq6").is_some_and(is_true)
 }
 
 fn destination(section: &Section) -> String {
-    text(section, "dest").unwrap_or_default().to_owned()
+    option_text(section, "dest").unwrap_or_default().to_owned()
 }
 
 fn is_enabled(section: &Section) -> bool {
-    !text(section, "enabled").is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
+    !option_text(section, "enabled")
+        .is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
 }
 
 pub fn is_true(word: &str) -> bool {
@@ -348,7 +355,7 @@ fn is_meant(pattern: &str, device: &str) -> bool {
     }
 }
 
-/// Nothing where there is no netifd, or it does not answer.
+/// Empty if there is no netifd, or if it does not answer.
 fn ask_netifd() -> Vec<Up> {
     let asked = Command::new(UBUS)
         .args(["-t", "3", "call", "network.interface", "dump"])

@@ -1,8 +1,8 @@
 //! The guest network as UCI sections: bridge, interface, DHCP, zone with its few openings, open Wi-Fi.
 //! There is no forwarding from the zone: only what carries the mark of a paid packet leaves.
 
-use super::answers::{Answers, Place, Subnet};
-use super::changes::{is_ours, text, Wanted};
+use super::answers::{Answers, GuestPlace, Subnet};
+use super::changes::{is_ours, option_text, WantedSection};
 use super::firewall::zone_name;
 use super::subnets;
 use super::SetupError;
@@ -13,7 +13,7 @@ const BRIDGE_SECTION: &str = "tollgate_bridge";
 const ZONE: &str = "tollgate";
 const BRIDGE: &str = "br-tollgate";
 
-/// What the sections are made of that nobody else here may have.
+/// What the sections are made of, which nothing else here may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     pub zone: String,
@@ -25,7 +25,7 @@ impl Names {
     pub fn choose(network: &UciFile, firewall: &UciFile, up: &[String]) -> Names {
         let ours = |package: &str, file: &UciFile, name: &str| {
             let found = file.sections.iter().find(|section| section.name == name)?;
-            (is_ours(package, found)).then(|| text(found, "name").map(str::to_owned))?
+            (is_ours(package, found)).then(|| option_text(found, "name").map(str::to_owned))?
         };
         let zones: Vec<&str> = firewall.of_kind("zone").map(zone_name).collect();
         let values = network.sections.iter().flat_map(|section| &section.options);
@@ -58,9 +58,9 @@ pub fn sections(
     names: &Names,
     before: Option<Subnet>,
     wireless: Option<&UciFile>,
-) -> Result<Vec<Wanted>, SetupError> {
+) -> Result<Vec<WantedSection>, SetupError> {
     let mut wanted = Vec::new();
-    if let Place::Make(subnet) = &answers.place {
+    if let GuestPlace::Make(subnet) = &answers.place {
         wanted.extend(network(*subnet, before == Some(*subnet), &names.bridge));
         wanted.extend(zone(&names.zone));
     }
@@ -69,7 +69,7 @@ pub fn sections(
             // At 6 GHz there are no open networks; one that is asked for is encrypted without a password.
             let encryption = if is_6_ghz(radio) { "owe" } else { "none" };
             wanted.push(
-                Wanted::new("wireless", &format!("tollgate_{}", radio.name), "wifi-iface")
+                WantedSection::new("wireless", &format!("tollgate_{}", radio.name), "wifi-iface")
                     .with("device", &radio.name)
                     .with("mode", "ap")
                     .with("network", NETWORK)
@@ -124,7 +124,7 @@ pub fn radio_notes(wireless: &UciFile, named: Option<&str>) -> Vec<String> {
             Some(named) if named != name => continue,
             _ => {}
         }
-        if text(radio, "disabled") == Some("1") {
+        if option_text(radio, "disabled") == Some("1") {
             notes.push(format!(
                 "{name} is off; to switch it on: uci delete wireless.{name}.disabled; uci commit wireless; wifi reload"
             ));
@@ -134,17 +134,17 @@ pub fn radio_notes(wireless: &UciFile, named: Option<&str>) -> Vec<String> {
 }
 
 fn is_6_ghz(radio: &Section) -> bool {
-    text(radio, "band").is_some_and(|band| band.starts_with('6'))
+    option_text(radio, "band").is_some_and(|band| band.starts_with('6'))
 }
 
-/// `is_as_before`: the subnet is the one that the sections say already, in whatever spelling.
-fn network(subnet: Subnet, is_as_before: bool, bridge: &str) -> Vec<Wanted> {
+/// `is_as_before`: the subnet is the one that the sections say already, in any spelling.
+fn network(subnet: Subnet, is_as_before: bool, bridge: &str) -> Vec<WantedSection> {
     let (start, limit) = subnet.dhcp();
-    let interface = Wanted::new("network", NETWORK, "interface")
+    let interface = WantedSection::new("network", NETWORK, "interface")
         .with("proto", "static")
         .with_unless("device", bridge)
         .with_unless("ip6assign", "64");
-    let dhcp = Wanted::new("dhcp", NETWORK, "dhcp")
+    let dhcp = WantedSection::new("dhcp", NETWORK, "dhcp")
         .with("interface", NETWORK)
         .with_unless("leasetime", "2h")
         // Where odhcpd is the main server it hands out no IPv4 without being told to; dnsmasq does not mind.
@@ -160,7 +160,7 @@ fn network(subnet: Subnet, is_as_before: bool, bridge: &str) -> Vec<Wanted> {
         ),
     };
     vec![
-        Wanted::new("network", BRIDGE_SECTION, "device")
+        WantedSection::new("network", BRIDGE_SECTION, "device")
             .with("type", "bridge")
             .with("name", bridge)
             .with("bridge_empty", "1"),
@@ -169,16 +169,16 @@ fn network(subnet: Subnet, is_as_before: bool, bridge: &str) -> Vec<Wanted> {
     ]
 }
 
-fn zone(zone: &str) -> Vec<Wanted> {
+fn zone(zone: &str) -> Vec<WantedSection> {
     let rule = |name: &str, title: &str, protocol: &str| {
-        Wanted::new("firewall", &format!("tollgate_{name}"), "rule")
+        WantedSection::new("firewall", &format!("tollgate_{name}"), "rule")
             .with("name", title)
             .with("src", zone)
             .with("proto", protocol)
             .with("target", "ACCEPT")
     };
     vec![
-        Wanted::new("firewall", NETWORK, "zone")
+        WantedSection::new("firewall", NETWORK, "zone")
             .with("name", zone)
             .with_list("network", NETWORK)
             .with("input", "REJECT")
@@ -202,7 +202,7 @@ mod tests {
     const RADIOS: &str = "config wifi-device 'radio0'\n\toption band '2g'\n\toption disabled '1'
 config wifi-device 'radio1'\n\toption band '6g'\n";
 
-    fn lines(place: Place, radio: Option<&str>, network: &str, firewall: &str) -> String {
+    fn lines(place: GuestPlace, radio: Option<&str>, network: &str, firewall: &str) -> String {
         let file = |text: &str| parse(text.as_bytes()).unwrap();
         let (network, firewall, wireless) = (file(network), file(firewall), file(RADIOS));
         let names = Names::choose(&network, &firewall, &[]);
@@ -220,7 +220,7 @@ config wifi-device 'radio1'\n\toption band '6g'\n";
     }
 
     fn made(network: &str, firewall: &str) -> String {
-        lines(Place::Make(subnet("10.40.0.1/22").unwrap()), None, network, firewall)
+        lines(GuestPlace::Make(subnet("10.40.0.1/22").unwrap()), None, network, firewall)
     }
 
     #[test]
@@ -232,7 +232,7 @@ config interface 'tollgate_guest'\n\toption tollgate '1'\n\toption proto 'static
         let made = made(network, "");
         assert!(!made.contains("network.tollgate_guest") && !made.contains("tollgate_bridge"), "{made}");
         assert!(made.contains("dhcp.tollgate_guest.limit='1012'"), "{made}");
-        let other = lines(Place::Make(subnet("10.50.0.1/24").unwrap()), None, network, "");
+        let other = lines(GuestPlace::Make(subnet("10.50.0.1/24").unwrap()), None, network, "");
         assert!(other.contains("network.tollgate_guest.ipaddr='10.50.0.1'"), "{other}");
     }
 
@@ -262,7 +262,7 @@ config interface 'tollgate_guest'\n\toption tollgate '1'\n\toption proto 'static
         let all = made("", "");
         assert!(all.contains("wireless.tollgate_radio0.encryption='none'"), "{all}");
         assert!(!all.contains("tollgate_radio1"), "{all}");
-        let named = lines(Place::AsItIs, Some("radio1"), "", "");
+        let named = lines(GuestPlace::AsItIs, Some("radio1"), "", "");
         assert!(named.contains("wireless.tollgate_radio1.encryption='owe'"), "{named}");
         assert!(!named.contains("tollgate_radio0"), "{named}");
         let notes = radio_notes(&parse(RADIOS.as_bytes()).unwrap(), None);

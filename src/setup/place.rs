@@ -1,14 +1,14 @@
 //! Where guests may be: setup gates no uplink, not the owner's own network, and nothing that is not there.
 
-use super::answers::Place;
-use super::changes::text;
+use super::answers::GuestPlace;
+use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::{uplinks, SetupError};
 use crate::network::{devices, routes};
 use std::path::Path;
 
 /// The router as far as setup must know it.
-pub struct Surroundings {
+pub struct RouterFacts {
     pub files: Files,
     /// The devices of default routes.
     pub routes: Vec<String>,
@@ -16,24 +16,24 @@ pub struct Surroundings {
     pub up: Option<Vec<String>>,
 }
 
-impl Surroundings {
+impl RouterFacts {
     /// `is_the_routers`: the files in `dir` are those that this machine runs by.
-    pub fn look(dir: &Path, is_the_routers: bool) -> Surroundings {
+    pub fn look(dir: &Path, is_the_routers: bool) -> RouterFacts {
         let (files, _) = Files::read_and_ask(dir);
         if !is_the_routers {
-            return Surroundings { files, routes: Vec::new(), up: None };
+            return RouterFacts { files, routes: Vec::new(), up: None };
         }
         let routes = routes::to_internet().unwrap_or_default().iter().cloned().collect();
         let up = devices::all().ok().map(|all| all.into_iter().map(|device| device.name).collect());
-        Surroundings { files, routes, up }
+        RouterFacts { files, routes, up }
     }
 
     /// Why guests should not be there; `None` if they may.
-    pub fn objection(&self, place: &Place) -> Option<String> {
+    pub fn objection(&self, place: &GuestPlace) -> Option<String> {
         match place {
-            Place::AsItIs | Place::Make(_) => None,
-            Place::Device(device) => self.device(device),
-            Place::Network(network) => self.network(network),
+            GuestPlace::AsItIs | GuestPlace::Make(_) => None,
+            GuestPlace::Device(device) => self.device(device),
+            GuestPlace::Network(network) => self.network(network),
         }
     }
 
@@ -81,7 +81,7 @@ impl Surroundings {
     /// What a network is for, if not for guests.
     fn purpose(&self, network: &str) -> Option<String> {
         let protocol =
-            self.files.network(network).and_then(|section| text(section, "proto")).unwrap_or("none");
+            self.files.network(network).and_then(|section| option_text(section, "proto")).unwrap_or("none");
         let leads = self.files.networks_to_internet(&self.routes).iter().any(|name| name == network);
         let is_uplink = leads || !matches!(protocol, "static" | "none");
         match network {
@@ -102,13 +102,13 @@ impl Surroundings {
                 "is in zone {name}, which leads to the internet: gating it cuts this router off"
             ));
         }
-        let is_trusted = text(zone, "input").is_some_and(|input| input.eq_ignore_ascii_case("ACCEPT"))
+        let is_trusted = option_text(zone, "input").is_some_and(|input| input.eq_ignore_ascii_case("ACCEPT"))
             && self.files.ways_out(name).iter().any(|(_, to)| outside.contains(to));
         (name == "lan" || is_trusted).then(|| OWNERS.to_owned())
     }
 
     /// The place as it will be written, or why it is refused; with `force` the objection is only told.
-    pub fn checked(&self, place: &Place, force: bool) -> Result<Option<String>, SetupError> {
+    pub fn checked(&self, place: &GuestPlace, force: bool) -> Result<Option<String>, SetupError> {
         match self.objection(place) {
             Some(why) if force => Ok(Some(format!("forced: {why}"))),
             Some(why) => Err(SetupError::Refused(format!("{why} (--force gates it all the same)"))),
@@ -140,8 +140,8 @@ config forwarding\n\toption src 'work'\n\toption dest 'wan'
 config zone\n\toption name 'visitors'\n\tlist network 'cafe_on_the_hill_guests'\n\toption input 'REJECT'
 config forwarding\n\toption src 'visitors'\n\toption dest 'wan'\n";
 
-    fn objection(place: Place) -> Option<String> {
-        let surroundings = Surroundings {
+    fn objection(place: GuestPlace) -> Option<String> {
+        let surroundings = RouterFacts {
             files: firewall::files(NETWORK, ZONES),
             routes: vec!["wwan0".to_owned()],
             up: Some(vec!["phy0-ap1".to_owned(), "wwan0".to_owned(), "eth1".to_owned()]),
@@ -152,11 +152,11 @@ config forwarding\n\toption src 'visitors'\n\toption dest 'wan'\n";
     #[test]
     fn what_leads_to_the_internet_is_not_gated() {
         for device in ["eth1", "dsl0", "pppoe-dsl", "eth2", "wwan0"] {
-            let why = objection(Place::Device(device.to_owned())).unwrap_or_default();
+            let why = objection(GuestPlace::Device(device.to_owned())).unwrap_or_default();
             assert!(why.contains("cuts this router off"), "{device}: {why}");
         }
         for network in ["wan", "dsl", "leased"] {
-            let why = objection(Place::Network(network.to_owned())).unwrap_or_default();
+            let why = objection(GuestPlace::Network(network.to_owned())).unwrap_or_default();
             assert!(why.contains("cuts this router off"), "{network}: {why}");
         }
     }
@@ -164,10 +164,10 @@ config forwarding\n\toption src 'visitors'\n\toption dest 'wan'\n";
     #[test]
     fn the_owners_own_network_is_not_gated() {
         for place in [
-            Place::Device("br-lan".to_owned()),
-            Place::Device("eth3".to_owned()),
-            Place::Network("lan".to_owned()),
-            Place::Network("office".to_owned()),
+            GuestPlace::Device("br-lan".to_owned()),
+            GuestPlace::Device("eth3".to_owned()),
+            GuestPlace::Network("lan".to_owned()),
+            GuestPlace::Network("office".to_owned()),
         ] {
             assert!(objection(place.clone()).unwrap_or_default().contains("the owner's own"), "{place:?}");
         }
@@ -176,11 +176,11 @@ config forwarding\n\toption src 'visitors'\n\toption dest 'wan'\n";
     #[test]
     fn what_is_not_there_is_not_gated() {
         for (place, words) in [
-            (Place::Device("br-none".to_owned()), "there is no device br-none"),
-            (Place::Device("lan1".to_owned()), "a port of br-lan"),
-            (Place::Network("nowhere".to_owned()), "choose of loopback, lan, wan, "),
-            (Place::Network("loopback".to_owned()), "is the router itself"),
-            (Place::Network("bare".to_owned()), "has no device yet"),
+            (GuestPlace::Device("br-none".to_owned()), "there is no device br-none"),
+            (GuestPlace::Device("lan1".to_owned()), "a port of br-lan"),
+            (GuestPlace::Network("nowhere".to_owned()), "choose of loopback, lan, wan, "),
+            (GuestPlace::Network("loopback".to_owned()), "is the router itself"),
+            (GuestPlace::Network("bare".to_owned()), "has no device yet"),
         ] {
             assert!(objection(place.clone()).unwrap_or_default().contains(words), "{place:?}");
         }
@@ -189,14 +189,14 @@ config forwarding\n\toption src 'visitors'\n\toption dest 'wan'\n";
     #[test]
     fn a_place_for_guests_is_taken_and_force_takes_any() {
         for place in [
-            Place::Device("br-lan.20".to_owned()),
-            Place::Device("phy0-ap1".to_owned()),
-            Place::Network("cafe_on_the_hill_guests".to_owned()),
+            GuestPlace::Device("br-lan.20".to_owned()),
+            GuestPlace::Device("phy0-ap1".to_owned()),
+            GuestPlace::Network("cafe_on_the_hill_guests".to_owned()),
         ] {
             assert_eq!(objection(place), None);
         }
-        let nothing = Surroundings { files: firewall::files("", ""), routes: Vec::new(), up: None };
-        let place = Place::Device("br-none".to_owned());
+        let nothing = RouterFacts { files: firewall::files("", ""), routes: Vec::new(), up: None };
+        let place = GuestPlace::Device("br-none".to_owned());
         assert!(nothing.checked(&place, true).unwrap().unwrap().contains("no device br-none"));
         assert!(matches!(nothing.checked(&place, false), Err(SetupError::Refused(_))));
     }

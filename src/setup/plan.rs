@@ -1,12 +1,12 @@
 //! From answers to `uci` commands: which sections are made, which venue is meant, and what the operator should know.
 
-use super::answers::{Answers, Flags, Place, Step, Subnet, Wifi};
-use super::changes::{text, words, Wanted};
+use super::answers::{Answers, Flags, GuestPlace, Step, Subnet, Wifi};
+use super::changes::{option_text, option_words, WantedSection};
 use super::firewall::zone_name;
 use super::guest::{self, Names};
-use super::place::Surroundings;
+use super::place::RouterFacts;
 use super::subnets::Taken;
-use super::uci::{Change, Uci};
+use super::uci::{Uci, UciChange};
 use super::{dhcp, uplinks, SetupError};
 use crate::config::uci::{parse_large, Section, UciFile};
 use crate::network::routes;
@@ -18,22 +18,22 @@ pub const MINT: &str = "tollgate_mint";
 
 /// What will be done, and what the operator should know of it.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct SetupPlan {
     pub summary: Vec<String>,
     pub notes: Vec<String>,
-    pub changes: Vec<Change>,
+    pub changes: Vec<UciChange>,
 }
 
 /// Carries the flags out in thought; writes nothing.
-pub fn plan(flags: &Flags, uci: &Uci, around: &Surroundings) -> Result<Plan, SetupError> {
-    let mut plan = Plan::default();
+pub fn plan(flags: &Flags, uci: &Uci, around: &RouterFacts) -> Result<SetupPlan, SetupError> {
+    let mut plan = SetupPlan::default();
     let mut answers = flags.answers.clone();
     let network = package(uci, "network")?;
     let before = guest::subnet_before(&network);
     let names = names(uci, &network, around)?;
     if flags.make_network {
         let subnet = subnet(flags.subnet, before, &taken(uci, &names, around)?)?;
-        answers.place = Place::Make(subnet);
+        answers.place = GuestPlace::Make(subnet);
         plan.notes.extend(no_way_back(around));
         plan.notes.extend(unserved(uci, around)?);
     }
@@ -60,10 +60,10 @@ pub fn plan(flags: &Flags, uci: &Uci, around: &Surroundings) -> Result<Plan, Set
 fn summary(answers: &Answers, names: &Names) -> Vec<String> {
     let mut lines = Vec::new();
     match &answers.place {
-        Place::AsItIs => {}
-        Place::Device(device) => lines.push(format!("guests of the device {device} are asked to pay")),
-        Place::Network(network) => lines.push(format!("guests of the network {network} are asked to pay")),
-        Place::Make(subnet) => lines.push(format!(
+        GuestPlace::AsItIs => {}
+        GuestPlace::Device(device) => lines.push(format!("guests of the device {device} are asked to pay")),
+        GuestPlace::Network(network) => lines.push(format!("guests of the network {network} are asked to pay")),
+        GuestPlace::Make(subnet) => lines.push(format!(
             "guests get a network of their own, {}/{} on the bridge {} in the firewall zone {}, and are asked to pay",
             subnet.router, subnet.prefix, names.bridge, names.zone
         )),
@@ -84,13 +84,13 @@ fn summary(answers: &Answers, names: &Names) -> Vec<String> {
 }
 
 /// The names of the guest network's zone and bridge, whether it is there or would be made.
-pub fn names(uci: &Uci, network: &UciFile, around: &Surroundings) -> Result<Names, SetupError> {
+pub fn names(uci: &Uci, network: &UciFile, around: &RouterFacts) -> Result<Names, SetupError> {
     let firewall = package(uci, "firewall")?;
     Ok(Names::choose(network, &firewall, around.up.as_deref().unwrap_or_default()))
 }
 
 /// What a guest network must not overlap.
-pub fn taken(uci: &Uci, names: &Names, around: &Surroundings) -> Result<Taken, SetupError> {
+pub fn taken(uci: &Uci, names: &Names, around: &RouterFacts) -> Result<Taken, SetupError> {
     let mut taken = Taken::default();
     for name in ["network", "openvpn"] {
         if let Some(file) = uci.package(name)? {
@@ -121,7 +121,7 @@ fn subnet(wanted: Option<Subnet>, before: Option<Subnet>, taken: &Taken) -> Resu
 }
 
 /// What keeps the DHCP and DNS servers from the guest network once its sections are made.
-fn unserved(uci: &Uci, around: &Surroundings) -> Result<Vec<String>, SetupError> {
+fn unserved(uci: &Uci, around: &RouterFacts) -> Result<Vec<String>, SetupError> {
     let mut dhcp = package(uci, "dhcp")?;
     if !dhcp.sections.iter().any(|section| section.name == guest::NETWORK) {
         let made = format!(
@@ -135,9 +135,9 @@ fn unserved(uci: &Uci, around: &Surroundings) -> Result<Vec<String>, SetupError>
     Ok(lacks.into_iter().map(|lack| format!("{}; to mend it: {}", lack.what, lack.mend)).collect())
 }
 
-/// What the operator should know where guests' packets would leave with addresses that nobody ahead knows, as on an
-/// access point behind the router.
-fn no_way_back(around: &Surroundings) -> Option<String> {
+/// What the operator should know where guests' packets would leave with addresses that the next router does not know,
+/// as on an access point behind the router.
+fn no_way_back(around: &RouterFacts) -> Option<String> {
     let zones = uplinks::zones_unsaid(&around.files, &around.routes);
     let why = match uplinks::unmasked(&zones, &around.files, &around.routes) {
         Some(zone) => format!("zone {} leads to the internet and does not masquerade", zone_name(zone)),
@@ -148,17 +148,19 @@ fn no_way_back(around: &Surroundings) -> Option<String> {
 }
 
 /// The venue of a place. Another venue is added where there are others; none is ever moved.
-fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupError> {
+fn venue(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), SetupError> {
     let venues: Vec<&Section> = own.of_kind("venue").collect();
     let there = match &answers.place {
-        Place::AsItIs => match venues.iter().filter(|venue| is_made(venue)).collect::<Vec<_>>().as_slice() {
-            [only] => Some(**only),
-            _ => None,
-        },
+        GuestPlace::AsItIs => {
+            match venues.iter().filter(|venue| is_made(venue)).collect::<Vec<_>>().as_slice() {
+                [only] => Some(**only),
+                _ => None,
+            }
+        }
         place => venues.iter().find(|venue| is_at(venue, place)).copied(),
     };
     let says_something = answers.name.is_some() || answers.step.is_some() || answers.grace.is_some();
-    if answers.place == Place::AsItIs {
+    if answers.place == GuestPlace::AsItIs {
         if venues.is_empty() {
             let message = "where are the guests? --guest-network, --device or --network says it";
             return Err(SetupError::Usage(message.to_owned()));
@@ -170,7 +172,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
     let id = match there {
         Some(venue) if is_made(venue) => venue.name.clone(),
         Some(_) if !says_something => return Ok(()),
-        None if answers.place != Place::AsItIs => free_id(&answers.place, own),
+        None if answers.place != GuestPlace::AsItIs => free_id(&answers.place, own),
         _ => {
             return Err(SetupError::Refused(
                 "which venue is meant? name its --device or --network; one that setup did not make is changed in the configuration"
@@ -178,7 +180,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
             ))
         }
     };
-    let mut wanted = Wanted::new("tollgate", &id, "venue");
+    let mut wanted = WantedSection::new("tollgate", &id, "venue");
     match (&answers.name, there) {
         (Some(name), _) => wanted = wanted.with("name", name),
         (None, None) => wanted = wanted.with("name", "Wi-Fi"),
@@ -188,7 +190,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
         Some(Step::Seconds(seconds)) => {
             let time = wanted.with("step_size", seconds.saturating_mul(1000).to_string());
             // The default need not be written.
-            let sells_data = there.is_some_and(|venue| text(venue, "metric") == Some("bytes"));
+            let sells_data = there.is_some_and(|venue| option_text(venue, "metric") == Some("bytes"));
             if sells_data {
                 time.with("metric", "milliseconds")
             } else {
@@ -206,10 +208,10 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
         None => wanted,
     };
     wanted = match &answers.place {
-        Place::AsItIs => wanted,
-        Place::Device(device) => wanted.with_list("device", device),
-        Place::Network(network) => wanted.with("network", network),
-        Place::Make(_) => wanted.with("network", guest::NETWORK),
+        GuestPlace::AsItIs => wanted,
+        GuestPlace::Device(device) => wanted.with_list("device", device),
+        GuestPlace::Network(network) => wanted.with("network", network),
+        GuestPlace::Make(_) => wanted.with("network", guest::NETWORK),
     };
     plan.changes.extend(wanted.changes(own)?);
     if there.is_none() {
@@ -218,7 +220,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupE
             plan.notes.push(format!("the venue {id} is added; {} stays as it is", others.join(", ")));
         }
         for mint in own.of_kind("mint").filter(|mint| mint.option("venue").is_some()) {
-            let name = text(mint, "url").unwrap_or(&mint.name);
+            let name = option_text(mint, "url").unwrap_or(&mint.name);
             plan.notes.push(format!("the mint {name} names its venues (list venue): {id} does not take it"));
         }
     }
@@ -230,24 +232,24 @@ fn is_made(venue: &Section) -> bool {
     super::changes::is_ours("tollgate", venue)
 }
 
-fn is_at(venue: &Section, place: &Place) -> bool {
+fn is_at(venue: &Section, place: &GuestPlace) -> bool {
     match place {
-        Place::AsItIs => false,
-        Place::Device(device) => words(venue, "device").contains(&device.as_str()),
-        Place::Network(network) => text(venue, "network") == Some(network),
-        Place::Make(_) => text(venue, "network") == Some(guest::NETWORK),
+        GuestPlace::AsItIs => false,
+        GuestPlace::Device(device) => option_words(venue, "device").contains(&device.as_str()),
+        GuestPlace::Network(network) => option_text(venue, "network") == Some(network),
+        GuestPlace::Make(_) => option_text(venue, "network") == Some(guest::NETWORK),
     }
 }
 
-/// A section's name that nobody has: the usual one, or one made of the place's name.
-fn free_id(place: &Place, own: &UciFile) -> String {
+/// A section's name that is not taken: the usual one, or one made of the place's name.
+fn free_id(place: &GuestPlace, own: &UciFile) -> String {
     let is_free = |id: &str| !own.sections.iter().any(|section| section.name == id);
     if is_free(VENUE) {
         return VENUE.to_owned();
     }
     let place = match place {
-        Place::Device(name) | Place::Network(name) => name.as_str(),
-        Place::AsItIs | Place::Make(_) => "network",
+        GuestPlace::Device(name) | GuestPlace::Network(name) => name.as_str(),
+        GuestPlace::AsItIs | GuestPlace::Make(_) => "network",
     };
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
     let first = format!("tollgate_{}", place.chars().map(plain).collect::<String>());
@@ -256,18 +258,19 @@ fn free_id(place: &Place, own: &UciFile) -> String {
     choices.find(|id| is_free(id)).unwrap_or(first)
 }
 
-fn mint(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupError> {
+fn mint(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), SetupError> {
     let known = own.sections.iter().find(|section| section.name == MINT);
     let price = answers.price.map(|price| price.to_string());
-    let wanted = Wanted::new("tollgate", MINT, "mint");
+    let wanted = WantedSection::new("tollgate", MINT, "mint");
     let wanted = match &answers.mint {
         Some(mint) => {
-            let is_foreign =
-                |section: &Section| section.name != MINT && text(section, "url") == Some(mint.as_str());
+            let is_foreign = |section: &Section| {
+                section.name != MINT && option_text(section, "url") == Some(mint.as_str())
+            };
             if own.of_kind("mint").any(is_foreign) {
                 return Ok(());
             }
-            let before = known.and_then(|section| text(section, "url"));
+            let before = known.and_then(|section| option_text(section, "url"));
             if let Some(before) = before.filter(|before| *before != mint.as_str()) {
                 plan.notes.push(format!("the mint {before} is replaced: what it holds of the takings stays"));
             }
@@ -291,15 +294,15 @@ fn mint(answers: &Answers, own: &UciFile, plan: &mut Plan) -> Result<(), SetupEr
 }
 
 /// Switches selling on or off.
-pub fn enabled(own: &UciFile, value: &str) -> Option<Change> {
+pub fn enabled(own: &UciFile, value: &str) -> Option<UciChange> {
     let main = own.of_kind("tollgate").next();
     let path = match main {
         Some(section) if section.anonymous => "tollgate.@tollgate[0].enabled".to_owned(),
         Some(section) => format!("tollgate.{}.enabled", section.name),
         None => return None,
     };
-    let now = main.and_then(|section| text(section, "enabled"));
-    (now != Some(value)).then(|| Change::Set(path, value.to_owned()))
+    let now = main.and_then(|section| option_text(section, "enabled"));
+    (now != Some(value)).then(|| UciChange::Set(path, value.to_owned()))
 }
 
 /// A package that setup cannot do without.
@@ -317,19 +320,19 @@ mod tests {
     const GUEST: &str =
         "config venue 'tollgate_guest'\n\toption name 'Kibanda'\n\toption network 'tollgate_guest'\n";
 
-    fn made(arguments: &[&str], own: &str) -> Result<Plan, SetupError> {
+    fn made(arguments: &[&str], own: &str) -> Result<SetupPlan, SetupError> {
         let mut answers = Flags::parse(arguments).unwrap().answers;
         if arguments.contains(&"--guest-network") {
-            answers.place = Place::Make(super::super::answers::subnet("192.168.77.1/24").unwrap());
+            answers.place = GuestPlace::Make(super::super::answers::subnet("192.168.77.1/24").unwrap());
         }
         let own = parse(own.as_bytes()).unwrap();
-        let mut plan = Plan::default();
+        let mut plan = SetupPlan::default();
         venue(&answers, &own, &mut plan)?;
         mint(&answers, &own, &mut plan)?;
         Ok(plan)
     }
 
-    fn lines(plan: &Plan) -> Vec<String> {
+    fn lines(plan: &SetupPlan) -> Vec<String> {
         plan.changes.iter().map(ToString::to_string).collect()
     }
 

@@ -2,9 +2,9 @@
 //! that netifd takes, and what is up now.
 
 use super::answers::Subnet;
-use super::changes::{text, words};
+use super::changes::{option_text, option_words};
 use crate::config::uci::{Section, UciFile};
-use crate::network::routes::Destination;
+use crate::network::routes::RouteDestination;
 use std::net::Ipv4Addr;
 
 /// Shorter prefixes are default routes, whole or in parts.
@@ -23,7 +23,7 @@ impl Taken {
     pub fn add_file(&mut self, file: &UciFile, own: &str) {
         for section in file.sections.iter().filter(|section| section.name != own) {
             for option in &section.options {
-                for word in words(section, &option.name) {
+                for word in option_words(section, &option.name) {
                     let without_length = match option.name.as_str() {
                         "ipaddr" => mask_of(section).unwrap_or(USUAL),
                         "target" => mask_of(section).unwrap_or(32),
@@ -38,7 +38,7 @@ impl Taken {
     }
 
     /// Adds what is up, without the device `own`.
-    pub fn add_up(&mut self, destinations: &[Destination], own: &str) {
+    pub fn add_up(&mut self, destinations: &[RouteDestination], own: &str) {
         for up in destinations.iter().filter(|up| up.device != own) {
             let named = if up.device.is_empty() { "a route" } else { up.device.as_str() };
             self.add(Subnet { router: up.network, prefix: u32::from(up.prefix) }, named.to_owned());
@@ -69,7 +69,7 @@ impl Taken {
 /// The first IPv4 network of an interface's section.
 pub fn of_interface(section: &Section) -> Option<Subnet> {
     let length = mask_of(section).unwrap_or(USUAL);
-    words(section, "ipaddr").into_iter().find_map(|word| spelled(word, length))
+    option_words(section, "ipaddr").into_iter().find_map(|word| spelled(word, length))
 }
 
 /// A network as a zone's `subnet` writes it.
@@ -78,7 +78,7 @@ pub fn written(word: &str) -> Option<Subnet> {
 }
 
 fn mask_of(section: &Section) -> Option<u32> {
-    text(section, "netmask").and_then(length)
+    option_text(section, "netmask").and_then(length)
 }
 
 /// `10.0.0.1`, `10.0.0.1/24` or `10.0.0.1/255.255.255.0`.
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_up_counts_by_its_device_and_our_own_does_not() {
-        let up = |device: &str, prefix| Destination {
+        let up = |device: &str, prefix| RouteDestination {
             network: Ipv4Addr::new(192, 168, 77, 0),
             prefix,
             device: device.to_owned(),

@@ -1,7 +1,7 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
-use super::changes::text;
+use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::fw4::Accepted;
 use super::{dhcp, uplinks};
@@ -22,7 +22,7 @@ use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing can be sold, or somebody gets out without paying.
+    /// Nothing can be sold, or guests get out without paying.
     Error,
     Warning,
     /// This machine does not have what was to be looked at.
@@ -340,7 +340,7 @@ impl Found {
             let what = format!("fw4 forwards {name} to {dest}: with the gate's table gone, only the routing rule holds guests back");
             self.error("bypass", what, format!("uci delete {address}; uci commit firewall; fw4 reload"));
         }
-        if text(zone, "forward").is_some_and(|word| word.eq_ignore_ascii_case("ACCEPT")) {
+        if option_text(zone, "forward").is_some_and(|word| word.eq_ignore_ascii_case("ACCEPT")) {
             let what = format!("zone {name} forwards between its own devices past the gate");
             self.warn("zone", what, format!("uci set {at}.forward=REJECT; uci commit firewall; fw4 reload"));
         }

@@ -12,7 +12,7 @@ const CONFIG_DIR: &str = "/etc/config";
 
 /// One change, printed as the command line that makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum UciChange {
     /// `uci set PATH=VALUE`: a section (its type) or an option.
     Set(String, String),
     AddList(String, String),
@@ -77,7 +77,7 @@ impl Uci {
         self.is_the_routers
     }
 
-    /// A package with its uncommitted changes; `None` where there is none of that name.
+    /// A package with its uncommitted changes; `None` if no package has that name.
     pub fn package(&self, name: &str) -> Result<Option<UciFile>, SetupError> {
         match self.run(&["export", name]) {
             Ok(text) => match parse_large(text.as_bytes()) {
@@ -101,7 +101,7 @@ impl Uci {
         Ok(!self.run(&["changes", package])?.trim().is_empty())
     }
 
-    pub fn stage(&self, change: &Change) -> Result<(), SetupError> {
+    pub fn stage(&self, change: &UciChange) -> Result<(), SetupError> {
         let arguments = change.arguments();
         self.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).map(|_| ())
     }
@@ -144,27 +144,27 @@ impl Uci {
     }
 }
 
-impl Change {
+impl UciChange {
     pub fn package(&self) -> &str {
-        let (Change::Set(path, _) | Change::AddList(path, _) | Change::Delete(path)) = self;
+        let (UciChange::Set(path, _) | UciChange::AddList(path, _) | UciChange::Delete(path)) = self;
         path.split('.').next().unwrap_or_default()
     }
 
     fn arguments(&self) -> Vec<String> {
         match self {
-            Change::Set(path, value) => vec!["set".to_owned(), format!("{path}={value}")],
-            Change::AddList(path, value) => vec!["add_list".to_owned(), format!("{path}={value}")],
-            Change::Delete(path) => vec!["delete".to_owned(), path.clone()],
+            UciChange::Set(path, value) => vec!["set".to_owned(), format!("{path}={value}")],
+            UciChange::AddList(path, value) => vec!["add_list".to_owned(), format!("{path}={value}")],
+            UciChange::Delete(path) => vec!["delete".to_owned(), path.clone()],
         }
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for UciChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Set(path, value) => write!(f, "uci set {path}={}", quoted(value)),
-            Change::AddList(path, value) => write!(f, "uci add_list {path}={}", quoted(value)),
-            Change::Delete(path) => write!(f, "uci delete {path}"),
+            UciChange::Set(path, value) => write!(f, "uci set {path}={}", quoted(value)),
+            UciChange::AddList(path, value) => write!(f, "uci add_list {path}={}", quoted(value)),
+            UciChange::Delete(path) => write!(f, "uci delete {path}"),
         }
     }
 }
@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_change_prints_as_a_line_that_a_shell_reads_back() {
-        let change = Change::Set("tollgate.tollgate_guest.name".to_owned(), "Mama's; $(reboot)".to_owned());
+        let change =
+            UciChange::Set("tollgate.tollgate_guest.name".to_owned(), "Mama's; $(reboot)".to_owned());
         assert_eq!(change.to_string(), "uci set tollgate.tollgate_guest.name='Mama'\\''s; $(reboot)'");
         assert_eq!(change.arguments()[1], "tollgate.tollgate_guest.name=Mama's; $(reboot)");
         assert_eq!(change.package(), "tollgate");

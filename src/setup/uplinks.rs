@@ -8,16 +8,16 @@ use crate::set::SortedSet;
 
 /// What one venue's guests reach the internet by, as fw4 calls it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Uplinks {
+pub struct VenueUplinks {
     pub zones: SortedSet<String>,
     /// Names of the configuration that are neither a zone nor a network in one.
     pub unknown: Vec<String>,
 }
 
 /// The zones that are the internet for a venue. `routes` are the devices of default routes.
-pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]) -> Uplinks {
+pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]) -> VenueUplinks {
     let named = config.uplinks_of(venue);
-    let mut uplinks = Uplinks::default();
+    let mut uplinks = VenueUplinks::default();
     for name in named {
         match files.zone(name).or_else(|| files.zone_of_network(name)) {
             Some(zone) => drop(uplinks.zones.insert(zone_name(zone).to_owned())),
@@ -27,7 +27,7 @@ pub fn zones_of(config: &Config, venue: &Venue, files: &Files, routes: &[String]
     if named.is_empty() {
         uplinks.zones.extend(zones_unsaid(files, routes));
     }
-    // Nobody who is sold to is the internet.
+    // A network of guests is never the internet.
     for guests in config.venues.iter().flat_map(|venue| &venue.devices) {
         if let Some(zone) = files.zone_of(guests) {
             uplinks.zones.remove(zone_name(zone));
@@ -67,7 +67,7 @@ pub fn zones_unsaid(files: &Files, routes: &[String]) -> SortedSet<String> {
 }
 
 /// One of these zones where nothing masquerades on the way that packets take now: the zones with a default route, or
-/// all of them while there is none.
+/// all of them if no zone has one.
 pub fn unmasked<'a>(zones: &SortedSet<String>, files: &'a Files, routes: &[String]) -> Option<&'a Section> {
     let leading = zones_with_route(files, routes);
     let (taken, other): (Vec<&String>, Vec<&String>) = zones.iter().partition(|zone| leading.contains(*zone));

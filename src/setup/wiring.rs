@@ -1,6 +1,6 @@
 //! `tollgated wiring`: what the init script must tell procd, one `name value` a line.
 
-use super::changes::words;
+use super::changes::option_words;
 use super::firewall::{zone_name, Files};
 use super::uplinks;
 use crate::config::uci::Section;
@@ -100,7 +100,7 @@ fn paid(from: &str, to: &str, addresses: Option<String>) -> String {
 fn again(rule: &Section) -> String {
     let mut text = "rule\n".to_owned();
     for option in rule.options.iter().filter(|option| !matches!(option.name.as_str(), "name" | "enabled")) {
-        let value = words(rule, &option.name).join(" ");
+        let value = option_words(rule, &option.name).join(" ");
         if !value.is_empty() {
             let _ = writeln!(text, "with {} {value}", option.name);
         }
@@ -134,7 +134,10 @@ fn networks_to_internet(config: &Config, files: &Files, routes: &[String]) -> So
         for zone in uplinks::zones_of(config, venue, files, routes).zones.iter() {
             let zone = files.zone(zone);
             networks.extend(
-                zone.map(|zone| words(zone, "network")).unwrap_or_default().into_iter().map(str::to_owned),
+                zone.map(|zone| option_words(zone, "network"))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(str::to_owned),
             );
         }
     }

@@ -6,12 +6,12 @@
 //! files above `CHECKED_AT_OPEN` are not checked at open, damage there shows at the first statement that
 //! meets it. From the first damage on nothing is written any more, no checkpoint either.
 
-use super::files::{close_to_others, Files};
+use super::files::{close_to_others, DatabaseFiles};
 use super::migrations::{user_version, Schema};
 use super::wal::{self, Wal};
 use super::{time, StoreError};
 use crate::clock::Clock;
-use crate::task::{self, Value};
+use crate::task::{self, AnyResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::any::Any;
@@ -37,16 +37,16 @@ const LOG_BYTES: u32 = 768 * 1024;
 
 /// What a transaction does. Its result has lost its type on the way, so that the code around every one of the store's
 /// many transactions exists once.
-pub type Work<'a> = Box<dyn FnOnce(&Transaction<'_>) -> Result<Value, StoreError> + Send + 'a>;
+pub type Work<'a> = Box<dyn FnOnce(&Transaction<'_>) -> Result<AnyResult, StoreError> + Send + 'a>;
 
 pub fn work<'a, T: Any + Send>(
     f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'a,
 ) -> Work<'a> {
-    Box::new(move |tx| f(tx).map(|value| Box::new(value) as Value))
+    Box::new(move |tx| f(tx).map(|value| Box::new(value) as AnyResult))
 }
 
 /// The result of a `work` that returned a `T`.
-pub fn unpack<T: Any>(value: Value) -> Result<T, StoreError> {
+pub fn work_result<T: Any>(value: AnyResult) -> Result<T, StoreError> {
     task::unpack(value).ok_or(StoreError::Closed)
 }
 
@@ -75,7 +75,7 @@ impl Database {
     /// Opens the database, or makes one if there are no traces of an earlier one. What is damaged is
     /// copied aside.
     pub fn open(
-        files: &Files,
+        files: &DatabaseFiles,
         clock: &Clock,
         schema: &Schema,
         counts: Arc<Counts>,
@@ -90,7 +90,7 @@ impl Database {
     }
 
     /// One transaction, committed when the work succeeds.
-    pub fn write(&mut self, work: Work<'_>) -> Result<Value, StoreError> {
+    pub fn write(&mut self, work: Work<'_>) -> Result<AnyResult, StoreError> {
         self.refuse_if_damaged()?;
         let changes = self.conn.total_changes();
         let result = (|| {
@@ -108,7 +108,7 @@ impl Database {
 
     /// One transaction for all pieces, in their order. One that fails is undone by itself; when the commit fails, none
     /// has happened, and each is told so.
-    pub fn write_together(&mut self, mut pieces: Vec<Piece<'_>>) -> Vec<Result<Value, StoreError>> {
+    pub fn write_together(&mut self, mut pieces: Vec<Piece<'_>>) -> Vec<Result<AnyResult, StoreError>> {
         match (pieces.len(), pieces.pop()) {
             (_, None) => return Vec::new(),
             (1, Some(Piece::Write(work))) => return vec![self.write(work)],
@@ -144,7 +144,7 @@ impl Database {
     }
 
     /// One transaction, always rolled back.
-    pub fn read(&mut self, work: Work<'_>) -> Result<Value, StoreError> {
+    pub fn read(&mut self, work: Work<'_>) -> Result<AnyResult, StoreError> {
         self.refuse_if_damaged()?;
         let result = (|| work(&self.conn.transaction()?))();
         self.watch(result)
@@ -153,7 +153,7 @@ impl Database {
     /// Puts a copy in the place of the database, without what was removed from it, and empties the log. The copy goes
     /// to the flash as it is made; all of it in memory would be too much for a small router. `Full` where there is no
     /// room for it: nothing has changed then.
-    pub fn rebuild(&mut self, files: &Files) -> Result<(), StoreError> {
+    pub fn rebuild(&mut self, files: &DatabaseFiles) -> Result<(), StoreError> {
         self.refuse_if_damaged()?;
         let copied = self.copy_to_new(files);
         let result = match copied {
@@ -164,7 +164,7 @@ impl Database {
         self.watch(result)
     }
 
-    fn copy_to_new(&self, files: &Files) -> Result<(), StoreError> {
+    fn copy_to_new(&self, files: &DatabaseFiles) -> Result<(), StoreError> {
         let new = files.start_new_database()?;
         let pages = |pragma| self.conn.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
         let used = pages("page_count")?.saturating_sub(pages("freelist_count")?);
@@ -179,7 +179,7 @@ impl Database {
         Ok(())
     }
 
-    fn change_over(&mut self, files: &Files) -> Result<(), StoreError> {
+    fn change_over(&mut self, files: &DatabaseFiles) -> Result<(), StoreError> {
         // The old file stays as it is when it is let go.
         drop(std::mem::replace(&mut self.conn, Connection::open_in_memory()?));
         let changed = files.finish_new_database();
@@ -226,7 +226,7 @@ impl Database {
     }
 }
 
-fn open_sound(files: &Files, clock: &Clock, schema: &Schema) -> Result<Connection, StoreError> {
+fn open_sound(files: &DatabaseFiles, clock: &Clock, schema: &Schema) -> Result<Connection, StoreError> {
     let path = files.database();
     if !path.try_exists()? {
         if let Some(evidence) = files.evidence()? {
@@ -253,7 +253,7 @@ fn open_sound(files: &Files, clock: &Clock, schema: &Schema) -> Result<Connectio
 
 /// Makes the database under another name and renames it when it is complete, so that a power cut in
 /// between leaves either none or one that is as sound as any.
-fn make(files: &Files, clock: &Clock, schema: &Schema) -> Result<(), StoreError> {
+fn make(files: &DatabaseFiles, clock: &Clock, schema: &Schema) -> Result<(), StoreError> {
     let mut conn = connect(&files.start_new_database()?)?;
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     make_durable(&conn)?;

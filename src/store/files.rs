@@ -20,11 +20,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// More damaged states than this are not copied: the first ones are what somebody needs, and the flash is
-/// small.
+/// More damaged states than this are not copied: the first ones are what a repair needs, and the flash is small.
 const COPIES: usize = 2;
 
-/// For so long altogether somebody who dies, or was told to stop and still writes to a slow flash, may have the store.
+/// The longest wait, in all, for another process that dies, or was told to stop and still writes to a slow flash.
 const LOCK_TRIES: u32 = 100;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -42,16 +41,16 @@ pub(super) fn key(state_dir: &Path, name: &str) -> PathBuf {
 
 /// The paths of one state directory.
 #[derive(Clone)]
-pub(super) struct Files {
+pub(super) struct DatabaseFiles {
     dir: PathBuf,
 }
 
-impl Files {
+impl DatabaseFiles {
     /// Makes the directory if need be and closes it to other users.
-    pub fn new(dir: &Path) -> io::Result<Files> {
+    pub fn new(dir: &Path) -> io::Result<DatabaseFiles> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         close_to_others(dir, 0o700)?;
-        Ok(Files { dir: dir.to_owned() })
+        Ok(DatabaseFiles { dir: dir.to_owned() })
     }
 
     pub fn database(&self) -> PathBuf {
@@ -70,7 +69,7 @@ impl Files {
         key(&self.dir, name)
     }
 
-    /// Held until dropped, and by nobody if the process dies.
+    /// Held until dropped; the kernel frees it if the process dies.
     pub fn lock(&self) -> Result<Flock<File>, StoreError> {
         let file = OpenOptions::new()
             .write(true)

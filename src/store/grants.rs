@@ -13,7 +13,8 @@ use rusqlite::{params, Connection, OptionalExtension, Transaction};
 use serde_json::Value;
 use std::ops::Deref;
 
-/// By so much (seconds) the wall clock may have been set back since a sale without it being left out of the day's.
+/// The wall clock may have been set back by at most this much (seconds) since a sale for the sale to stay in the
+/// day's sum.
 const SLACK: u64 = 3600;
 
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
@@ -167,7 +168,7 @@ pub(super) fn add_grant(
         extend_session(tx, account, grant, now)?;
     }
     let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
-    // What the operator gives away reaches nobody who could keep a ticket.
+    // What the operator gives away reaches no guest that could keep a ticket.
     if new == 1 && grant.amount.number > 0 {
         session.ticket = first_ticket(tx, account)?;
     }

@@ -3,9 +3,9 @@
 //! A key is made once. The store remembers that it has used it (a fingerprint in `meta`), and from then on
 //! a missing or different file is `KeyMissing`: a key made anew would look right and own nothing.
 //!
-//! Order of effects when a key is made: the file is complete on the medium, then the fingerprint is
-//! committed, then the caller gets the key. A power cut before the commit leaves a file that nobody has
-//! used; the next start takes it over.
+//! Order of effects when a key is made: the file is complete on the medium, then the fingerprint is committed, then
+//! the caller gets the key. A power cut before the commit leaves a file that was never used; the next start takes it
+//! over.
 
 use super::files::{self, close_to_others};
 use super::{Store, StoreError};
@@ -57,7 +57,7 @@ impl KeyFile {
         store.write(move |tx| self.load_or_create_in(tx, &shared, make)).await
     }
 
-    /// The key of a state directory as it stands there, without its store; nothing where there is none.
+    /// The key of a state directory as it stands there, without its store; `None` if there is none.
     pub fn stored(self, state_dir: &Path) -> Result<Option<Secret>, StoreError> {
         read(&files::key(state_dir, self.0))
     }

@@ -1,9 +1,9 @@
 //! What must survive a power cut.
 //!
-//! One thread owns one SQLite connection; everybody else holds a `Store`, a handle that sends it closures.
-//! A write is one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned
-//! with `synchronous=FULL`: what has been answered is on the flash. Writes that wait behind each other share one
-//! transaction, since the flash takes longer than all the rest; each still counts or is undone by itself.
+//! One thread owns one SQLite connection; all other code holds a `Store`, a handle that sends it closures. A write is
+//! one `BEGIN IMMEDIATE` transaction, and its answer is given only after COMMIT has returned with `synchronous=FULL`:
+//! what has been answered is on the flash. Writes that wait behind each other share one transaction, since the flash
+//! takes longer than all the rest; each still counts or is undone by itself.
 //!
 //! Refuses to run without those guarantees, to write to a store that is damaged or newer than this
 //! program, and to make a new store where there was one. Uniqueness and limits belong in the SQL of one
@@ -62,7 +62,7 @@ pub use taps::{
 };
 pub use ticket::Ticket;
 pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
-pub use tidy::Kept;
+pub use tidy::RecordsSince;
 pub use usage::UsageRow;
 pub use vault::Vault;
 #[cfg(test)]
@@ -70,9 +70,9 @@ pub(crate) use wal::{fuzz_wal, with_good_checksums};
 pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
-use crate::task::Value;
-use database::{unpack, work, Counts, Database, Piece};
-use files::Files;
+use crate::task::AnyResult;
+use database::{work, work_result, Counts, Database, Piece};
+use files::DatabaseFiles;
 use migrations::{Schema, SCHEMA};
 use rusqlite::Transaction;
 use std::path::Path;
@@ -85,7 +85,7 @@ use tokio::sync::oneshot;
 const ROOM_FOR_SALES: u64 = 1024 * 1024;
 /// Below this much, room is made while there still are sales: some 500 of them fit in between.
 const ROOM_IS_SHORT: u64 = ROOM_FOR_SALES + 512 * 1024;
-/// So much of it must be outside of the database, whose log has most of its length already.
+/// At least this much of it must be outside of the database, whose log has most of its length already.
 const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 
 /// A handle to the store; clones share it. The store is closed when the last handle is dropped, and
@@ -94,11 +94,11 @@ const ROOM_FOR_LOG: u64 = ROOM_FOR_SALES / 2;
 pub struct Store(Arc<Shared>);
 
 struct Shared {
-    /// Unbounded, because a job is only ever queued by somebody who waits for its answer, and those are
-    /// bounded at the door (sockets, connections, background tasks).
+    /// Unbounded, because a job is only ever queued by a caller that waits for its answer, and those are bounded at
+    /// the door (sockets, connections, background tasks).
     jobs: mpsc::Sender<Job>,
     counts: Arc<Counts>,
-    files: Files,
+    files: DatabaseFiles,
     time: Timekeeper,
     /// What seals tokens, once it was needed.
     vault: OnceLock<Vault>,
@@ -110,14 +110,14 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// Who is told.
+/// Who gets the answer.
 enum Asker {
     Waits(oneshot::Sender<Answer>),
-    /// Nobody; what was to be written is for the log.
+    /// No caller; the text says in the log what was to be written.
     Log(&'static str),
 }
 
-type Answer = Result<Value, StoreError>;
+type Answer = Result<AnyResult, StoreError>;
 
 /// Pieces of work in one transaction, at most.
 const TOGETHER: usize = 64;
@@ -133,11 +133,11 @@ impl Store {
     }
 
     fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
-        let files = Files::new(state_dir)?;
+        let files = DatabaseFiles::new(state_dir)?;
         let lock = files.lock()?;
         let counts = Arc::<Counts>::default();
         let mut database = Database::open(&files, clock, schema, counts.clone())?;
-        let (time, new_boot) = unpack(database.read(work(|tx| time::resume(tx, clock)))?)?;
+        let (time, new_boot) = work_result(database.read(work(|tx| time::resume(tx, clock)))?)?;
         if let Some(moment) = new_boot {
             match database.write(work(|tx| time::note(tx, &moment))) {
                 // What is paid is worth more than this note; the next one makes up for it.
@@ -166,7 +166,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        unpack(self.ask(Piece::Write(work(f))).await?)
+        work_result(self.ask(Piece::Write(work(f))).await?)
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
@@ -175,7 +175,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        unpack(self.ask(Piece::Read(work(f))).await?)
+        work_result(self.ask(Piece::Read(work(f))).await?)
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
@@ -240,9 +240,13 @@ impl Store {
     }
 }
 
-/// Works until the last handle is gone, or until somebody closes the store: then that one is returned, to
-/// be told when it is done.
-fn run(database: &mut Database, files: &Files, queue: mpsc::Receiver<Job>) -> Option<oneshot::Sender<()>> {
+/// Works until the last handle is gone, or until a caller closes the store: then returns the channel to that caller,
+/// who is told when it is done.
+fn run(
+    database: &mut Database,
+    files: &DatabaseFiles,
+    queue: mpsc::Receiver<Job>,
+) -> Option<oneshot::Sender<()>> {
     while let Ok(job) = queue.recv() {
         let mut next = Some(job);
         let mut pieces = Vec::new();

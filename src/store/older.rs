@@ -4,7 +4,7 @@
 //! A few rows at a time, each time in a transaction of its own: a flash that is nearly full has no room for a log of
 //! all of them. The mark in `meta` stays until all is done, so that a start that was cut short is gone on with.
 
-use super::settled::settle;
+use super::settled::settle_request;
 use super::tokens::Holder;
 use super::{Store, StoreError, Vault};
 use rusqlite::{params, Connection, OptionalExtension, Transaction};
@@ -93,7 +93,7 @@ fn settle_some(tx: &Transaction) -> Result<bool, StoreError> {
         ),
     )?;
     for request in &settled {
-        settle(tx, request)?;
+        settle_request(tx, request)?;
     }
     Ok(!settled.is_empty())
 }

@@ -170,8 +170,8 @@ impl Store {
         .await
     }
 
-    /// An operation has taken place: what came is kept, what went is gone, and what it paid for is granted, in one
-    /// commit. Doing it twice changes nothing and answers the session as it is.
+    /// An operation has taken place: the received proofs are kept, the sent ones are gone, and what it paid for is
+    /// granted, in one commit. Doing it twice changes nothing and answers the session as it is.
     pub async fn op_done(
         &self,
         op: i64,
@@ -211,7 +211,7 @@ impl Store {
             }
             let grant = access.as_deref().map(NewGrant::from_text).transpose()?;
             if grant.is_some() || reference.is_none() {
-                // The grant's reference counts from here; what has none is never asked for again.
+                // The grant's reference counts from here; an operation without a grant is never asked for again.
                 tx.execute("DELETE FROM wallet_ops WHERE id = ?1", [op])?;
             }
             grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()

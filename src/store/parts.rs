@@ -8,7 +8,7 @@ use super::grants::{add_grant, granted_session, note_keyset, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs};
 use super::requests::request_by_id;
-use super::settled::settle;
+use super::settled::settle_request;
 use super::tokens::Holder;
 use super::values::{mac_of, mint_of, money};
 use super::{Admission, NewRequest, Owner, RequestId, Store, StoreError, Vault};
@@ -191,7 +191,7 @@ impl Store {
             if let Tokens::House(proofs) = &tokens {
                 note_keyset(tx, &grant.reference, &proofs.mint, &proofs.keyset)?;
             }
-            settle(tx, &request)?;
+            settle_request(tx, &request)?;
             Ok(Some(session))
         })
         .await

@@ -3,7 +3,7 @@
 
 use super::grants::note_keyset;
 use super::reference::Reference;
-use super::settled::settle;
+use super::settled::settle_request;
 use super::values::{mint_of, money};
 use super::{Owner, RequestId, Store, StoreError};
 use crate::config::MintUrl;
@@ -130,7 +130,7 @@ impl Store {
             add_proofs(tx, &takings)?;
             let reference = Reference::Invoice(request.clone(), position);
             note_keyset(tx, &reference, &takings.mint, &takings.keyset)?;
-            settle(tx, request.as_str())
+            settle_request(tx, request.as_str())
         })
         .await
     }

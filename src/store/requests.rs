@@ -1,8 +1,8 @@
 //! Payment requests: what a guest asked for, paid by one invoice for each part.
 //!
 //! What the outputs and the lock key of a part are derived from is committed in `begin`, before the mint is asked, so
-//! whatever happens later the tokens can be had from the seed and the mint (NUT-09). A request of the house goes as a
-//! whole once it is paid (see `settled`).
+//! the tokens can always be had from the seed and the mint (NUT-09). A request of the house goes as a whole once it
+//! is paid (see `settled`).
 
 use super::parts::{add_part, parts_of, NewPart, PartRow};
 use super::settled::settled_request;
@@ -63,8 +63,8 @@ impl Store {
         .await
     }
 
-    /// No usable invoice came: the request is forgotten before anything was shown, and its counters stay taken.
-    /// It leaves no row behind: whoever wants a mint to refuse can have that often.
+    /// No usable invoice came: the request is forgotten before anything was shown, and its counters stay taken. It
+    /// leaves no row behind: a guest can make a mint refuse as often as it likes.
     pub async fn not_invoiced(&self, request: &RequestId) -> Result<(), StoreError> {
         let id = request.0.clone();
         self.write(move |tx| {
@@ -109,7 +109,7 @@ impl Store {
         .await
     }
 
-    /// Who has asked for invoices since this service time, and when last.
+    /// The guests that have asked for invoices since this service time, and when last.
     pub async fn asked_after(&self, since: Millis) -> Result<Vec<(MacAddr, Millis)>, StoreError> {
         self.read(move |db| {
             // A request that was settled has left its grant.

@@ -1,7 +1,7 @@
 //! What is left of a request of the house once its money is in the takings: its grants, one per part.
 //!
-//! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more.
-//! A guest who asks for it later is answered from the grants.
+//! The request with its invoice, quote and outputs is five times as large, and nothing of it is needed any more. A
+//! guest that asks for it later is answered from the grants.
 
 use super::reference::Reference;
 use super::values::{mac_of, mint_of, money};
@@ -10,7 +10,7 @@ use crate::units::Millis;
 use rusqlite::{Connection, Row, Transaction};
 
 /// Removes a request whose parts are all in the takings. What has a token, or may still be paid, stays.
-pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> {
+pub(super) fn settle_request(tx: &Transaction, request: &str) -> Result<(), StoreError> {
     tx.prepare_cached(
         "DELETE FROM requests WHERE id = ?1 AND owner = 'house' AND NOT EXISTS
          (SELECT 1 FROM parts WHERE request = ?1
@@ -20,7 +20,7 @@ pub(super) fn settle(tx: &Transaction, request: &str) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// A settled request as it was, without what nobody needs of it.
+/// A settled request as it was, without what is not needed any more.
 pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let mut grants = db.prepare_cached(
         "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint, m.mac, g.venue, g.granted_ms, g.unit

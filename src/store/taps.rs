@@ -2,8 +2,8 @@
 //! conditional statement.
 //!
 //! The counter of a card's keys only ever grows, so that a tap counts once; its k1 is stored as SHA-256. What is
-//! reserved or sent counts against the limits until it is proven failed. `reserved` was never given to
-//! a backend; `sent` may have been. One payment hash is paid at most once, whatever card or tap it comes with.
+//! reserved or sent counts against the limits until it is proven failed. `reserved` was never given to a backend;
+//! `sent` may have been. One payment hash is paid at most once, with any card and any tap.
 //!
 //! What a card buys of this router itself goes from issued to paid in one step, and there is neither an invoice
 //! nor a backend: see [`Store::spend_here`].
@@ -70,7 +70,7 @@ pub struct NewPayment {
     pub payment_hash: [u8; 32],
     pub amount: Msats,
     pub fee_limit: Msats,
-    /// From then on nobody pays the invoice any more.
+    /// From then on the invoice cannot be paid any more.
     pub due: Millis,
     pub backend: i64,
 }
@@ -165,7 +165,7 @@ impl Store {
         self.read(move |db| tap_by_k1(db, &k1)).await
     }
 
-    /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice nobody else's, and
+    /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice not another payment's, and
     /// both limits hold with everything counted that has not proven failed.
     pub async fn reserve(&self, payment: NewPayment) -> Result<ReserveResult, StoreError> {
         let now = self.now();
@@ -335,9 +335,8 @@ impl Store {
         .await
     }
 
-    /// Forgets taps that nobody turned into a payment and payments that ended before `kept_since`, and
-    /// backends that no payment needs, but for `current` and the
-    /// newest, which may be about to become it.
+    /// Forgets taps without a payment and payments that ended before `kept_since`, and backends that no payment
+    /// needs, but for `current` and the newest, which may be about to become it.
     pub async fn prune_taps(&self, kept_since: Millis, current: Option<i64>) -> Result<(), StoreError> {
         self.remove_taps(self.now().saturating_sub(LIMIT_WINDOW), kept_since).await?;
         self.write(move |tx| {

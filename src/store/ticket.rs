@@ -33,8 +33,8 @@ impl Ticket {
         Ok(Ticket(bytes))
     }
 
-    /// Tickets are as random as any key, so that a plain digest needs no salt, and looking one up by it tells
-    /// nobody by its timing how much of a guess was right.
+    /// Tickets are as random as any key, so that a plain digest needs no salt, and the timing of a look-up by it does
+    /// not tell how much of a guess was right.
     pub(super) fn digest(&self) -> TicketDigest {
         Sha256::new_with_prefix(b"session ticket").chain_update(self.0).finalize().into()
     }

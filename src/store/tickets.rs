@@ -1,7 +1,7 @@
 //! Session tickets: an account is found by what the guest keeps, and moves to the MAC that shows it, and to the
 //! venue where it is shown.
 //!
-//! Only a digest of the ticket is stored, so nobody can be told it again; who has lost it gets a new one. An
+//! Only a digest of the ticket is stored, so it cannot be shown again; a guest that lost it gets a new one. An
 //! account has one MAC at a time. Everything that hangs on it moves in one commit: sessions, requests with their
 //! tokens, and what the new MAC has paid itself is added. What was sold at other venues ends there in the same commit
 //! that begins what its value buys here.
@@ -30,7 +30,7 @@ pub enum TakeOver {
     Done(Vec<SessionRow>),
     /// The ticket is not valid (any more), or another MAC was quicker.
     Changed,
-    /// The account has moved lately: wait so long.
+    /// The account has moved lately: wait this long.
     TooSoon(Millis),
     /// What is left of it, all at other venues, buys no whole step at this one.
     TooLittle,
@@ -278,7 +278,7 @@ fn absorb(tx: &Transaction, account: i64, other: i64, now: Millis) -> Result<(),
 fn sum(ours: &SessionRow, theirs: &SessionRow, now: Millis) -> SessionRow {
     let runs = |row: &SessionRow| row.remaining(now) > Allotment::ZERO;
     let left = |row: &SessionRow| row.worth.left(row.remaining(now));
-    // Whoever still holds an older row of either sees that this one is newer.
+    // A holder of an older row of either sees that this one is newer.
     let revision = ours.revision.max(theirs.revision).saturating_add(1);
     let sum = match (runs(ours), runs(theirs)) {
         (_, false) => ours.clone(),

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 128;
 
 /// Since when (service time) records are kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept {
+pub struct RecordsSince {
     /// Tokens that no guest has called safe.
     pub tokens: Millis,
     /// What was sold and is settled.
@@ -45,30 +45,29 @@ const IDLE_ACCOUNTS: &str =
     AND NOT EXISTS (SELECT 1 FROM account_macs m JOIN requests r ON r.mac = m.mac WHERE m.account = a.id)
     LIMIT ?1)";
 
-/// Taps that nobody made a payment of and that ended before ?2.
+/// Taps without a payment that ended before ?2.
 const UNUSED_TAPS: &str = "DELETE FROM card_taps WHERE id IN
     (SELECT id FROM card_taps WHERE state = 'issued' AND ends_ms < ?2 LIMIT ?1)";
-/// Payments that ended before ?2, and whose invoice nobody pays any more at ?3.
+/// Payments that ended before ?2, and whose invoice cannot be paid any more at ?3.
 const ENDED_TAPS: &str = "DELETE FROM card_taps WHERE id IN
     (SELECT id FROM card_taps WHERE state IN ('paid', 'failed') AND reserved_ms < ?2
      AND (due_ms IS NULL OR due_ms < ?3) LIMIT ?1)";
 
 impl Store {
     /// Forgets what is over.
-    pub async fn prune(&self, kept: Kept) -> Result<(), StoreError> {
+    pub async fn prune(&self, kept: RecordsSince) -> Result<(), StoreError> {
         self.remove(ENDED_REQUESTS, vec![kept.settled, kept.tokens]).await?;
         self.remove(EXPIRED_REQUESTS, vec![kept.unpaid]).await?;
         self.remove(GRANTS, vec![kept.settled]).await?;
         self.remove(OPERATIONS, vec![kept.settled]).await
     }
 
-    /// Forgets who has had nothing here since then.
+    /// Forgets the accounts that have had nothing here since then.
     pub async fn forget_idle(&self, since: Millis) -> Result<(), StoreError> {
         self.remove(IDLE_ACCOUNTS, vec![since]).await
     }
 
-    /// Forgets taps that nobody turned into a payment before `unused_since`, and payments that ended before
-    /// `kept_since`.
+    /// Forgets taps without a payment from before `unused_since`, and payments that ended before `kept_since`.
     pub(super) async fn remove_taps(
         &self,
         unused_since: Millis,

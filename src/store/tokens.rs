@@ -1,5 +1,5 @@
-//! Tokens in the database are sealed (see `vault`): they are money for whoever reads them, and a copy of the
-//! database alone, without the key beside it, gives none away.
+//! Tokens in the database are sealed (see `vault`): they are money for every reader, and a copy of the database
+//! alone, without the key beside it, gives none away.
 
 use super::{KeyFile, Store, StoreError, Vault};
 

@@ -4,12 +4,11 @@
 //! a damaged header it drops whole. That is right for the tail of a write that a power cut has torn, but
 //! damage in the middle would lose commits that were acknowledged long ago, without a word.
 //!
-//! What tells the two apart: with `synchronous=FULL` a transaction's frames are on the medium before the
-//! next transaction's first frame is written, while frames of one transaction may arrive in any order. So a
-//! bad frame inside the last transaction is a torn tail, whatever stands behind it; a bad frame is damage
-//! when, at or behind it, one transaction is continued by the next: a good frame right after a commit
-//! frame. (Good frames alone prove nothing: a transaction that was rolled back leaves some behind, and so
-//! does a torn one.)
+//! What tells the two apart: with `synchronous=FULL` a transaction's frames are on the medium before the next
+//! transaction's first frame is written, while frames of one transaction may arrive in any order. So a bad frame
+//! inside the last transaction is a torn tail, with any bytes behind it; a bad frame is damage when, at or behind it,
+//! one transaction is continued by the next: a good frame right after a commit frame. (Good frames alone prove
+//! nothing: a transaction that was rolled back leaves some behind, and so does a torn one.)
 //!
 //! Format: <https://www.sqlite.org/fileformat2.html#walformat>. The log is read as a stream, one frame in
 //! memory.

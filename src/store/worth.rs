@@ -1,7 +1,7 @@
 //! What a session is worth at another venue.
 //!
 //! What was sold at a venue opens there only; what is left of it moves to another one as the value that was paid for
-//! it, and buys whole steps there. A price that changed since then makes nobody richer, and what the operator gave
+//! it, and buys whole steps there. A price that changed since then makes no guest richer, and what the operator gave
 //! away has no value.
 
 use super::sessions::SessionRow;
@@ -14,7 +14,7 @@ pub struct Worth {
     /// Of a session that runs out a bit at a time: whole sats would lose too much.
     pub value: Msats,
     pub of: Allotment,
-    /// At whose price; nothing where at several.
+    /// The venue whose price was paid; `None` if there were several.
     pub mint: Option<MintUrl>,
 }
 

@@ -1,35 +1,37 @@
 //! `GET /`: what is sold here and for whose money (kind 10021), or why nothing can be (kind 21023).
 
 use super::event::{tag, Tags};
-use super::notice::{self, Notice};
+use super::notice::{self, TollGateNotice};
 use super::{Reply, TollGate};
-use crate::config::{Config, Mint, Venue};
+use crate::config::{Config, MintConfig, Venue};
 
 const KIND: u32 = 10021;
 
 impl TollGate {
-    /// The venue's offer: every accepted mint that is there. Asks nobody; 200 even where nothing is sold, as
+    /// The venue's offer: every accepted mint that is there. Calls no mint; 200 even where nothing is sold, as
     /// clients look at the kind.
     pub fn advertisement(&self, config: &Config, venue: &Venue) -> Reply {
         let mints = &self.0.mints;
-        let there: Vec<&Mint> = config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
+        let there: Vec<&MintConfig> =
+            config.mints_of(venue).filter(|m| mints.seems_reachable(&m.url)).collect();
         if there.is_empty() {
             let message = "TollGate is initializing. No reachable mints detected. Service will auto-recover.";
-            return self.in_place_of_an_offer(venue, Notice::new("no-reachable-mints", 200, message));
+            return self.in_place_of_an_offer(venue, TollGateNotice::new("no-reachable-mints", 200, message));
         }
         if let Err(why) = self.0.terms.may_sell(venue.metric) {
-            return self.in_place_of_an_offer(venue, Notice { status: 200, ..Notice::from(&why) });
+            return self
+                .in_place_of_an_offer(venue, TollGateNotice { status: 200, ..TollGateNotice::from(&why) });
         }
         Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there), ""))
     }
 
-    fn in_place_of_an_offer(&self, venue: &Venue, why: Notice) -> Reply {
+    fn in_place_of_an_offer(&self, venue: &Venue, why: TollGateNotice) -> Reply {
         Reply::event(200, self.sign_once(&venue.id, notice::KIND, why.tags(None), &why.message))
     }
 }
 
 /// All text, and six elements for each mint: the reference's own client takes nothing else.
-fn tags(venue: &Venue, mints: &[&Mint]) -> Tags {
+fn tags(venue: &Venue, mints: &[&MintConfig]) -> Tags {
     let mut tags = vec![
         tag(["metric", venue.metric.as_str()]),
         tag(["step_size", &venue.step_size.to_string()]),

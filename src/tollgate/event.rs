@@ -1,5 +1,5 @@
-//! Nostr events (NIP-01): what TollGate's answers are written in. Signed here, never checked: whoever pays is
-//! known by the neighbour table, not by a key.
+//! Nostr events (NIP-01): what TollGate's answers are written in. Signed here, never checked: the payer is known by
+//! the neighbour table, not by a key.
 
 use crate::ecash::SecretKey;
 use crate::hex;

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 /// Devices for which clients expect an address.
 const DEVICES: [&str; 3] = ["br-lan", "wlan0", "wlan1"];
 
-/// The key that signs everything this router says to TollGate clients, and what follows from it: anybody may
-/// ask for that, and a router derives it slowly. Debug output shows no key.
+/// The key that signs everything this router says to TollGate clients, and what follows from it: any client may ask
+/// for that, and a router derives it slowly. Debug output shows no key.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub key: SecretKey,

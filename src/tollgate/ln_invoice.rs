@@ -1,5 +1,5 @@
-//! `/ln-invoice`: access for a Lightning payment, for clients that poll. A quote is a request of the mint
-//! proxy with `apply`, so it is kept, watched and granted there, whether or not anybody polls.
+//! `/ln-invoice`: access for a Lightning payment, for clients that poll. A quote is a request of the mint proxy with
+//! `apply`, so it is kept, watched and granted there, whether or not the client polls.
 
 use super::{Client, Reply, TollGate};
 use crate::config::MintUrl;
@@ -19,53 +19,53 @@ const NOT_FETCHED: &str = "failed to fetch invoice status";
 const NO_MAC: &str = "failed to resolve device MAC address";
 
 impl TollGate {
-    /// `POST`: asks the mint for an invoice; the same again while it is unpaid. An invoice that comes when nobody waits
-    /// any more is found by asking for the same again.
+    /// `POST`: asks the mint for an invoice; the same again while it is unpaid. An invoice that comes after the
+    /// client stopped waiting is found by asking for the same again.
     pub async fn new_invoice(&self, client: &Client<'_>, body: &str) -> Reply {
         let (mint, amount) = match asked(body) {
             Ok(asked) => asked,
-            Err(error) => return refused(400, error),
+            Err(error) => return refused_invoice(400, error),
         };
-        let Some(caller) = client.caller else { return refused(400, NO_MAC) };
-        let Ok(mint) = MintUrl::parse(&mint) else { return refused(400, NOT_CREATED) };
+        let Some(caller) = client.caller else { return refused_invoice(400, NO_MAC) };
+        let Ok(mint) = MintUrl::parse(&mint) else { return refused_invoice(400, NOT_CREATED) };
         let ask = Ask { parts: vec![AskPart { mint, amount }], apply: true };
         match self.0.invoices.open(caller, client.venue, ask).await {
             Ok(opened) => match only_part(&opened.request) {
                 Some(part) => created(&opened.request, part),
-                None => refused(400, NOT_CREATED),
+                None => refused_invoice(400, NOT_CREATED),
             },
             Err(SaleError::TooMany(_)) => {
-                Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_CREATED) }
+                Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused_invoice(429, NOT_CREATED) }
             }
-            Err(_) => refused(400, NOT_CREATED),
+            Err(_) => refused_invoice(400, NOT_CREATED),
         }
     }
 
     /// `GET ?quote=`: how far a quote of this client has come. Another's is as unknown as one that never was.
     pub async fn invoice_status(&self, client: &Client<'_>, quote: Option<&str>) -> Reply {
         let Some(quote) = quote.map(str::trim).filter(|quote| !quote.is_empty()) else {
-            return refused(400, "quote is required");
+            return refused_invoice(400, "quote is required");
         };
-        let Some(mac) = client.mac else { return refused(400, NO_MAC) };
-        let Ok(id) = quote.parse::<RequestId>() else { return refused(404, NOT_FETCHED) };
+        let Some(mac) = client.mac else { return refused_invoice(400, NO_MAC) };
+        let Ok(id) = quote.parse::<RequestId>() else { return refused_invoice(404, NOT_FETCHED) };
         match self.0.invoices.status_asked(mac, &id).await {
             Ok(request) => match only_part(&request) {
                 Some(part) => Reply::value(200, &status(&request, part, client.venue.metric.as_str())),
-                None => refused(404, NOT_FETCHED),
+                None => refused_invoice(404, NOT_FETCHED),
             },
             Err(
                 SaleError::NoSuchRequest | SaleError::MintAway | SaleError::MintBusy | SaleError::MintSilent,
-            ) => refused(404, NOT_FETCHED),
+            ) => refused_invoice(404, NOT_FETCHED),
             Err(SaleError::TooMany(_)) => {
-                Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused(429, NOT_FETCHED) }
+                Reply { retry_after: Some(RETRY_AFTER_SECS), ..refused_invoice(429, NOT_FETCHED) }
             }
-            Err(_) => refused(500, NOT_FETCHED),
+            Err(_) => refused_invoice(500, NOT_FETCHED),
         }
     }
 }
 
 /// Any refusal, in the shape of the answer that it stands for.
-pub fn refused(status: u16, error: &str) -> Reply {
+pub fn refused_invoice(status: u16, error: &str) -> Reply {
     let body = json!({
         "status": 0, "quote": "", "mint_url": "", "amount": 0, "state": "", "access_granted": false,
         "error": error,
@@ -74,11 +74,11 @@ pub fn refused(status: u16, error: &str) -> Reply {
 }
 
 /// The answer to any request while nothing can be sold.
-pub fn closed(is_post: bool) -> Reply {
+pub fn closed_invoice(is_post: bool) -> Reply {
     if is_post {
-        refused(400, NOT_CREATED)
+        refused_invoice(400, NOT_CREATED)
     } else {
-        refused(500, NOT_FETCHED)
+        refused_invoice(500, NOT_FETCHED)
     }
 }
 
@@ -195,7 +195,8 @@ mod tests {
         let expected =
             "{\"access_granted\":false,\"amount\":0,\"error\":\"quote is required\",\"mint_url\":\"\",\
                         \"quote\":\"\",\"state\":\"\",\"status\":0}\n";
-        let Reply { status, body: super::super::Body::Json(body), .. } = refused(400, "quote is required")
+        let Reply { status, body: super::super::ReplyBody::Json(body), .. } =
+            refused_invoice(400, "quote is required")
         else {
             panic!()
         };

@@ -42,13 +42,13 @@ struct SharedTollGate {
     invoices: InvoiceEngine,
     tokens: TokenEngine,
     mints: Mints,
-    /// The code that says why there is none: then nothing can be signed, and nothing is sold here.
+    /// Or the code that says why there is no key: then nothing can be signed, and nothing is sold here.
     identity: Result<Identity, &'static str>,
     /// What was signed last for each name. A router signs slowly, and all guests ask for the same.
     signed: Mutex<LiteMap<String, (Tags, String)>>,
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
     pub venue: &'a Venue,
@@ -56,7 +56,7 @@ pub struct Client<'a> {
     pub mac: Option<MacAddr>,
     /// Where the client is; unknown for one that a program on this router asks for.
     pub caller: Option<&'a Caller>,
-    /// No page of anybody else's reads the answer: a ticket is worth what is left of the session.
+    /// No page of another site reads the answer: a ticket is worth what is left of the session.
     pub may_see_ticket: bool,
 }
 
@@ -64,13 +64,13 @@ pub struct Client<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
-    pub body: Body,
+    pub body: ReplyBody,
     /// Seconds.
     pub retry_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum ReplyBody {
     Empty,
     Text(String),
     Json(String),
@@ -128,7 +128,7 @@ impl TollGate {
 }
 
 impl Reply {
-    pub fn new(status: u16, body: Body) -> Reply {
+    pub fn new(status: u16, body: ReplyBody) -> Reply {
         Reply { status, body, retry_after: None }
     }
 
@@ -137,19 +137,19 @@ impl Reply {
     }
 
     pub fn value(status: u16, value: &Value) -> Reply {
-        Reply::new(status, Body::Json(format!("{value}\n")))
+        Reply::new(status, ReplyBody::Json(format!("{value}\n")))
     }
 
     /// A signed event, or why it could not be signed.
     fn event(status: u16, event: Result<String, &'static str>) -> Reply {
         match event {
-            Ok(event) => Reply::new(status, Body::Json(event)),
+            Ok(event) => Reply::new(status, ReplyBody::Json(event)),
             Err(code) => closed(code),
         }
     }
 }
 
-/// The answer to what needs the store or the key, while there is none.
+/// The answer to what needs the store or the key, while they cannot be used.
 pub fn closed(code: &str) -> Reply {
     let message = "this router cannot sell at the moment; please tell the operator";
     Reply::value(503, &json!({"type": "error", "code": code, "message": message}))

@@ -9,15 +9,15 @@ pub const KIND: u32 = 21023;
 
 /// A code is for programs and never changes; the sentence is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct TollGateNotice {
     pub code: &'static str,
     pub status: u16,
     pub message: String,
 }
 
-impl Notice {
-    pub fn new(code: &'static str, status: u16, message: impl Into<String>) -> Notice {
-        Notice { code, status, message: message.into() }
+impl TollGateNotice {
+    pub fn new(code: &'static str, status: u16, message: impl Into<String>) -> TollGateNotice {
+        TollGateNotice { code, status, message: message.into() }
     }
 
     /// The money did not change hands and a try later may work, or it did and nothing more is to be paid.

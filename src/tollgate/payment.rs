@@ -1,8 +1,8 @@
 //! `POST /`: a payment as a client sends it, and the notices that say why it is not taken.
 
 use super::event::Tags;
-use super::notice::{self, Notice};
-use super::{session, Body, Client, Reply, TollGate};
+use super::notice::{self, TollGateNotice};
+use super::{session, Client, Reply, ReplyBody, TollGate};
 use crate::ecash::wallet::Refusal;
 use crate::ecash::{payment_request, token, TokenError};
 use crate::mac::MacAddr;
@@ -24,7 +24,7 @@ impl TollGate {
 
     /// What a client is told that posts too much.
     pub fn too_fast(wait: Millis) -> Reply {
-        let body = Body::Text(r#"{"error":"rate limit exceeded"}"#.to_owned());
+        let body = ReplyBody::Text(r#"{"error":"rate limit exceeded"}"#.to_owned());
         Reply { status: 429, body, retry_after: Some(wait.as_secs_ceil()) }
     }
 
@@ -35,7 +35,7 @@ impl TollGate {
         }
         let Some(mac) = client.mac else {
             let message = "Failed to lookup MAC address: this router does not know your device";
-            return self.notice(None, &Notice::new("mac-address-lookup-failed", 400, message));
+            return self.notice(None, &TollGateNotice::new("mac-address-lookup-failed", 400, message));
         };
         let paid = match body.map(|body| token_in(&body)) {
             Some(Some(token)) => {
@@ -44,7 +44,7 @@ impl TollGate {
             }
             Some(None) => {
                 let message = "No payment tag found in event";
-                return self.notice(Some(mac), &Notice::new("invalid-event", 400, message));
+                return self.notice(Some(mac), &TollGateNotice::new("invalid-event", 400, message));
             }
             None => Err(SaleError::Token(TokenError::TooLarge.into())),
         };
@@ -54,7 +54,7 @@ impl TollGate {
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
             Err(why) => {
-                let reply = self.notice(Some(mac), &Notice::from(&why));
+                let reply = self.notice(Some(mac), &TollGateNotice::from(&why));
                 match why.retry() {
                     Retry::After(wait) => Reply { retry_after: Some(wait.as_secs_ceil()), ..reply },
                     _ => reply,
@@ -66,16 +66,16 @@ impl TollGate {
     /// What a client is told whose payment could not even be read.
     pub fn unreadable(&self, client: &Client<'_>, why: &str) -> Reply {
         let message = format!("Error reading request body: {why}");
-        self.notice(client.mac, &Notice::new("invalid-request", 400, message))
+        self.notice(client.mac, &TollGateNotice::new("invalid-request", 400, message))
     }
 
     /// What a client is told whose payment is long, while too many such are being received.
     pub fn crowded(&self, client: &Client<'_>) -> Reply {
         let message = "Many are paying at this moment. The token was not taken; please send it again.";
-        self.notice(client.mac, &Notice::new("service-unavailable", 503, message))
+        self.notice(client.mac, &TollGateNotice::new("service-unavailable", 503, message))
     }
 
-    fn notice(&self, mac: Option<MacAddr>, notice: &Notice) -> Reply {
+    fn notice(&self, mac: Option<MacAddr>, notice: &TollGateNotice) -> Reply {
         let reply = self.event(notice.status, notice::KIND, &notice.tags(mac), &notice.message);
         Reply { retry_after: notice.is_passing().then_some(RETRY_AFTER_SECS), ..reply }
     }
@@ -118,8 +118,8 @@ fn closed_because(code: &str) -> &'static str {
     }
 }
 
-impl From<&SaleError> for Notice {
-    fn from(why: &SaleError) -> Notice {
+impl From<&SaleError> for TollGateNotice {
+    fn from(why: &SaleError) -> TollGateNotice {
         let (code, status, message) = match why {
             SaleError::Token(refusal) => return refusal.into(),
             SaleError::MintNotAccepted => return (&Refusal::MintNotAccepted).into(),
@@ -127,7 +127,7 @@ impl From<&SaleError> for Notice {
                 let fee = taken_off(*fee);
                 let message =
                     format!("Payment refused: {offered} sat{fee} is {error}. The token was not taken.");
-                return Notice::new("session-error", 402, message);
+                return TollGateNotice::new("session-error", 402, message);
             }
             SaleError::Closed(code) => ("service-unavailable", 503, closed_because(code)),
             SaleError::GateDown => ("service-unavailable", 503, closed_because("GATE_DOWN")),
@@ -155,24 +155,32 @@ impl From<&SaleError> for Notice {
             // Of other ways to pay.
             _ => ("service-unavailable", 503, closed_because(why.code())),
         };
-        Notice::new(code, status, message)
+        TollGateNotice::new(code, status, message)
     }
 }
 
-impl From<&Refusal> for Notice {
-    fn from(refusal: &Refusal) -> Notice {
+impl From<&Refusal> for TollGateNotice {
+    fn from(refusal: &Refusal) -> TollGateNotice {
         let code = match refusal {
             Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
-                return Notice::new("payment-error-invalid-token", 400, format!("Invalid token: {refusal}"));
+                return TollGateNotice::new(
+                    "payment-error-invalid-token",
+                    400,
+                    format!("Invalid token: {refusal}"),
+                );
             }
             Refusal::Spent => {
-                return Notice::new("payment-error-token-spent", 402, "Token has already been spent");
+                return TollGateNotice::new("payment-error-token-spent", 402, "Token has already been spent");
             }
             Refusal::Forged => "payment-error-invalid-token",
             Refusal::MintNotAccepted => "payment-error-mint-not-accepted",
             Refusal::MintBusy => "mint-rate-limited",
             Refusal::Later(_) => {
-                return Notice::new("token-rate-limited", 429, format!("Payment not processed: {refusal}"));
+                return TollGateNotice::new(
+                    "token-rate-limited",
+                    429,
+                    format!("Payment not processed: {refusal}"),
+                );
             }
             Refusal::MintAway | Refusal::MintUnsuitable(_) | Refusal::TooMany | Refusal::Closed(_) => {
                 "service-unavailable"
@@ -188,7 +196,7 @@ impl From<&Refusal> for Notice {
             | Refusal::MintRefuses => "payment-processing-failed",
         };
         let status = if refusal.may_pass() { 503 } else { 402 };
-        Notice::new(code, status, format!("Payment processing failed: {refusal}"))
+        TollGateNotice::new(code, status, format!("Payment processing failed: {refusal}"))
     }
 }
 
@@ -246,7 +254,7 @@ mod tests {
             (Refusal::MintBusy, "mint-rate-limited", 503),
             (Refusal::Later(Millis(1)), "token-rate-limited", 429),
         ] {
-            let notice = Notice::from(&refusal);
+            let notice = TollGateNotice::from(&refusal);
             assert_eq!((notice.code, notice.status), (code, status));
         }
     }
@@ -260,7 +268,7 @@ mod tests {
             vec!["p", "02:00:00:00:00:01"],
             vec!["message", "Token has already been spent"],
         ];
-        assert_eq!(Notice::from(&Refusal::Spent).tags(mac), expected);
-        assert_eq!(Notice::from(&SaleError::TokenUnclear).tags(None)[0], ["level", "warning"]);
+        assert_eq!(TollGateNotice::from(&Refusal::Spent).tags(mac), expected);
+        assert_eq!(TollGateNotice::from(&SaleError::TokenUnclear).tags(None)[0], ["level", "warning"]);
     }
 }

@@ -1,4 +1,5 @@
-"""Checks what the compiler does not: that a room uses only rooms above it, and a few words that may not occur.
+"""Checks what the compiler does not: that a room uses only rooms above it, that two types which other files see have
+two names, and a few words that may not occur.
 
 Usage: lint_rooms.py SRC. The rooms and their order are those of `lib.rs`. A comment line there is the heading of a
 group; the rooms of a group whose heading says so never use each other. `app` and `main` may use all.
@@ -19,11 +20,12 @@ FORBIDDEN = [
     (re.compile(r"\.unwrap\(\)|\.expect\("), "panics: return an error"),
     (re.compile(r"\b(panic|todo|unimplemented|unreachable)!"), "panics: return an error"),
 ]
+TYPE = re.compile(r"^pub(?:\([^)]*\))? (?:struct|enum|trait|type) (\w+)", re.M)
 USE = re.compile(r"\b(?:crate|tollgated)::(?:\{([^;]*)\}|([a-z_0-9]+))", re.S)
 
 
 def main(src: str) -> int:
-    problems, files = [], 0
+    problems, files, types = [], 0, {}
     with open(os.path.join(src, "lib.rs")) as file:
         rooms, apart = read_rooms(file.read())
     for directory, _, names in sorted(os.walk(src)):
@@ -32,6 +34,7 @@ def main(src: str) -> int:
             if name.endswith(".rs"):
                 files += 1
                 problems += check(path, os.path.relpath(path, src), rooms, apart)
+                problems += check_types(path, types)
     for problem in problems:
         print(problem)
     print(f"rooms: {files} files, {len(problems)} problems")
@@ -56,21 +59,37 @@ def check(path: str, inside: str, rooms: list[str], apart: list[set[str]]) -> li
     with open(path) as file:
         text = without_tests(without_comments_and_strings(file.read()))
     room = inside.split(os.sep)[0].removesuffix(".rs")
-    is_test = inside.endswith(os.sep + "tests.rs") or os.sep + "tests" + os.sep in inside
     problems = []
     if room not in rooms and room not in ANYTHING:
         problems.append(f"{path}: the room `{room}` is not in `lib.rs`")
-    elif room in rooms and not is_test:
+    elif room in rooms and not is_test(inside):
         for used, line in uses(text):
             if used in ANYTHING or (used in rooms and rooms.index(used) > rooms.index(room)):
                 problems.append(f"{path}:{line}: `{room}` uses `{used}`, which is below it")
             elif used != room and any({room, used} <= group for group in apart):
                 problems.append(f"{path}:{line}: `{room}` uses `{used}`: they are to know nothing of each other")
-    if not is_test:
+    if not is_test(inside):
         for pattern, why in FORBIDDEN:
             for found in pattern.finditer(text):
                 problems.append(f"{path}:{line_of(text, found.start())}: `{found.group()}` {why}")
     return problems
+
+
+def check_types(path: str, types: dict[str, str]) -> list[str]:
+    """Types with the name of one that was seen in another file. `types` keeps where each name was seen."""
+    with open(path) as file:
+        text = without_tests(without_comments_and_strings(file.read()))
+    problems = []
+    for match in [] if is_test(path) else TYPE.finditer(text):
+        here = f"{path}:{line_of(text, match.start())}"
+        there = types.setdefault(match.group(1), here)
+        if there != here:
+            problems.append(f"{here}: the type `{match.group(1)}` has the name of another one at {there}")
+    return problems
+
+
+def is_test(path: str) -> bool:
+    return path.endswith(os.sep + "tests.rs") or os.sep + "tests" + os.sep in path
 
 
 def uses(text: str) -> list[tuple[str, int]]:

@@ -1,4 +1,6 @@
-"""From the operator's order to a card that pays, and to a blank chip again: over HTTP, by commands, and as the programmer apps see it."""
+"""From the operator's order to a card that pays, and to a blank chip again: over HTTP, by commands, and as the
+programmer apps see it.
+"""
 
 import json
 import os
@@ -38,12 +40,29 @@ def test_order_is_answered_with_a_link_for_the_app(cards):
     assert abs(made["expires_at"] - time.time() - DAY) < 60
 
 
-@pytest.mark.parametrize("change, word", [
-    ({"card_name": ""}, "card_name"), ({"card_name": "  \t "}, "card_name"), ({"card_name": "x" * 65}, "card_name"), ({"card_name": 7}, "card_name"),
-    ({"card_name": None}, "card_name"), ({"card_name": "a\nb"}, "card_name"), ({"tx_max": 1001}, "above"), ({"tx_max": -1}, "tx_max"), ({"tx_max": 1.5}, "tx_max"),
-    ({"tx_max": "100"}, "tx_max"), ({"tx_max": None}, "tx_max"), ({"day_max": True}, "tx_max"), ({"day_max": 2_100_000_000_000_001}, "tx_max"),
-    ({"day_max": 2**64}, "tx_max"), ({"day_max": 1e3}, "tx_max"), ({"enabled": "yes"}, "enabled"), ({"uid_privacy": "Y"}, "uid_privacy"), ({"enable": 1}, "enabled"),
-])
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"card_name": ""}, "card_name"),
+        ({"card_name": "  \t "}, "card_name"),
+        ({"card_name": "x" * 65}, "card_name"),
+        ({"card_name": 7}, "card_name"),
+        ({"card_name": None}, "card_name"),
+        ({"card_name": "a\nb"}, "card_name"),
+        ({"tx_max": 1001}, "above"),
+        ({"tx_max": -1}, "tx_max"),
+        ({"tx_max": 1.5}, "tx_max"),
+        ({"tx_max": "100"}, "tx_max"),
+        ({"tx_max": None}, "tx_max"),
+        ({"day_max": True}, "tx_max"),
+        ({"day_max": 2_100_000_000_000_001}, "tx_max"),
+        ({"day_max": 2**64}, "tx_max"),
+        ({"day_max": 1e3}, "tx_max"),
+        ({"enabled": "yes"}, "enabled"),
+        ({"uid_privacy": "Y"}, "uid_privacy"),
+        ({"enable": 1}, "enabled"),
+    ],
+)
 def test_impossible_orders_are_refused_and_make_nothing(cards, change, word):
     before = len(cards.api("GET", "/admin/cards").json())
     answer = cards.api("POST", "/api/createboltcard", {**GOOD, **change})
@@ -52,9 +71,19 @@ def test_impossible_orders_are_refused_and_make_nothing(cards, change, word):
     assert len(cards.api("GET", "/admin/cards").json()) == before
 
 
-@pytest.mark.parametrize("body, status", [
-    (b"", 400), (b"{", 400), (b"[]", 400), (b'"card"', 400), (b"\xff\xfe", 400), (b"{}", 400), (b"[" * 10_000, 400), (b"x" * 200_000, 413),
-])
+@pytest.mark.parametrize(
+    "body, status",
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b'"card"', 400),
+        (b"\xff\xfe", 400),
+        (b"{}", 400),
+        (b"[" * 10_000, 400),
+        (b"x" * 200_000, 413),
+    ],
+)
 def test_what_is_no_order_is_refused(cards, body, status):
     answer = cards.api("POST", "/api/createboltcard", body)
     assert answer.status == status and answer.json()["status"] == "ERROR" and answer.json()["reason"]
@@ -63,9 +92,18 @@ def test_what_is_no_order_is_refused(cards, body, status):
 def test_other_methods_and_paths_of_the_operators_interface_do_nothing(cards):
     card = cards.card()
     for method, path in [
-        ("GET", "/api/createboltcard"), ("PUT", "/api/createboltcard"), ("GET", "/api"), ("GET", "/admin"), ("DELETE", f"/admin/cards/{card.id}"),
-        ("GET", f"/admin/cards/{card.id}/wipe"), ("POST", f"/admin/cards/{card.id}/history"), ("POST", f"/admin/cards/{card.id}/wipe/now"),
-        ("GET", "/admin/cards/0"), ("GET", "/admin/cards/one"), ("POST", "/admin/cards/-1/wipe"), ("POST", f"/admin/cards/{2**70}/wipe"),
+        ("GET", "/api/createboltcard"),
+        ("PUT", "/api/createboltcard"),
+        ("GET", "/api"),
+        ("GET", "/admin"),
+        ("DELETE", f"/admin/cards/{card.id}"),
+        ("GET", f"/admin/cards/{card.id}/wipe"),
+        ("POST", f"/admin/cards/{card.id}/history"),
+        ("POST", f"/admin/cards/{card.id}/wipe/now"),
+        ("GET", "/admin/cards/0"),
+        ("GET", "/admin/cards/one"),
+        ("POST", "/admin/cards/-1/wipe"),
+        ("POST", f"/admin/cards/{2**70}/wipe"),
     ]:
         assert cards.api(method, path).status == 404, path
     assert cards.spend(card, cards.invoice()) == OK
@@ -84,7 +122,11 @@ def test_app_reads_exactly_what_it_expects(cards):
     order = cards.order(name="Alice")
     answer = cards.get(order.path)
     read = answer.json()
-    assert (answer.status, answer.headers["content-type"], answer.headers.get("cache-control")) == (200, "application/json", "no-store")
+    assert (answer.status, answer.headers["content-type"], answer.headers.get("cache-control")) == (
+        200,
+        "application/json",
+        "no-store",
+    )
     keys = [read.pop(f"k{number}") for number in range(5)]
     assert all(re.fullmatch("[0-9a-f]{32}", key) for key in keys) and len(set(keys)) == 5
     assert read == {
@@ -134,13 +176,32 @@ def test_chip_that_is_a_card_already_is_not_made_another(cards):
 
 @pytest.mark.parametrize("path", ["/ln", "/ln/callback"])
 def test_till_that_is_a_page_and_sets_a_header_may_ask(cards, path):
-    asked = {"Origin": "https://till.example", "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "content-type"}
+    asked = {
+        "Origin": "https://till.example",
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "content-type",
+    }
     answer = cards.get(path, headers=asked, method="OPTIONS")
     assert answer.status == 204 and answer.headers["access-control-allow-origin"] == "*"
-    assert "GET" in answer.headers["access-control-allow-methods"] and "content-type" in answer.headers["access-control-allow-headers"].lower()
+    assert (
+        "GET" in answer.headers["access-control-allow-methods"]
+        and "content-type" in answer.headers["access-control-allow-headers"].lower()
+    )
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", {"UID": ""}, {"UID": "04a39493cc86"}, {"UID": "zz" * 7}, {"UID": 4}, {"uid": "04a39493cc8680"}, b"UID=04a39493cc8680"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        {"UID": ""},
+        {"UID": "04a39493cc86"},
+        {"UID": "zz" * 7},
+        {"UID": 4},
+        {"uid": "04a39493cc8680"},
+        b"UID=04a39493cc8680",
+    ],
+)
 def test_app_that_names_no_chip_gets_nothing_and_the_code_stays(cards, body):
     order = cards.order()
     answer = cards.get(order.path, method="POST", body=body)
@@ -151,7 +212,16 @@ def test_app_that_names_no_chip_gets_nothing_and_the_code_stays(cards, body):
 def test_code_works_once_and_every_wrong_one_has_the_same_answer(cards):
     order = cards.order()
     BoltCard(cards.get(order.path).json())
-    wrong = [order.path, f"/new?a={'0' * 32}", "/new?a=", "/new", f"/new?a={'z' * 32}", order.path + "00", f"/new?a={order.card_id}", "/new?UID=04a39493cc8680"]
+    wrong = [
+        order.path,
+        f"/new?a={'0' * 32}",
+        "/new?a=",
+        "/new",
+        f"/new?a={'z' * 32}",
+        order.path + "00",
+        f"/new?a={order.card_id}",
+        "/new?UID=04a39493cc8680",
+    ]
     for path in wrong:
         assert cards.ask(path) == NO_CODE, path
         posted = cards.get(path, method="POST", body={"UID": "04a39493cc8680"})
@@ -172,7 +242,10 @@ def test_browser_and_preview_do_not_use_the_code_up(cards):
     assert cards.get(order.path, method="HEAD").status == 405
     shown = cards.get(order.path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}).json()
     assert shown["status"] == "ERROR" and "k0" not in shown
-    assert BoltCard(cards.get(order.path, headers={"Accept": "application/json, text/plain, */*"}).json()).id == order.card_id
+    assert (
+        BoltCard(cards.get(order.path, headers={"Accept": "application/json, text/plain, */*"}).json()).id
+        == order.card_id
+    )
 
 
 def test_code_is_over_after_a_day(cards):
@@ -203,7 +276,11 @@ def test_wiped_card_pays_no_more_and_its_keys_are_told(cards):
 
 def test_wiped_before_it_was_programmed_there_is_nothing_to_make_blank(cards):
     order = cards.order()
-    assert cards.api("POST", f"/admin/cards/{order.card_id}/wipe").json() == {"status": "OK", "card_id": order.card_id, "action": "none"}
+    assert cards.api("POST", f"/admin/cards/{order.card_id}/wipe").json() == {
+        "status": "OK",
+        "card_id": order.card_id,
+        "action": "none",
+    }
     assert cards.ask(order.path) == NO_CODE
 
 
@@ -235,22 +312,48 @@ def test_new_keys_void_the_old_code_and_the_old_keys_stay_known_until_the_chip_i
     third = cards.api("POST", f"{path}/reprogram").json()
     keys = BoltCard(cards.ask("/new?" + third["url"].partition("?")[2])).keys
     told = cards.api("POST", f"{path}/wipe").json()
-    assert bytes.fromhex(told["k0"]) == keys[0] and [bytes.fromhex(set["k0"]) for set in told["earlier"]] == [first_keys[0]]
+    assert bytes.fromhex(told["k0"]) == keys[0] and [bytes.fromhex(set["k0"]) for set in told["earlier"]] == [
+        first_keys[0]
+    ]
 
 
 # Who may
 
 
-@pytest.mark.parametrize("method, path", [
-    ("POST", "/api/createboltcard"), ("GET", "/admin/cards"), ("POST", "/admin/cards"), ("GET", "/admin/cards/1"), ("POST", "/admin/cards/1/wipe"),
-    ("GET", "/api"), ("GET", "/admin"), ("GET", "/admin/nothing"), ("GET", "/api/../admin/cards"), ("OPTIONS", "/api/createboltcard"),
-])
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("POST", "/api/createboltcard"),
+        ("GET", "/admin/cards"),
+        ("POST", "/admin/cards"),
+        ("GET", "/admin/cards/1"),
+        ("POST", "/admin/cards/1/wipe"),
+        ("GET", "/api"),
+        ("GET", "/admin"),
+        ("GET", "/admin/nothing"),
+        ("GET", "/api/../admin/cards"),
+        ("OPTIONS", "/api/createboltcard"),
+    ],
+)
 def test_without_the_token_nothing_is_said(cards, method, path):
     token = cards.token
-    wrong = ["Bearer", "Bearer ", f"Bearer {token}0", f"Bearer {token[:-1]}", f"Bearer {token.upper()}", f"Basic {token}", token, "Bearer 0", f"Bearer {token}, Bearer {token}", "\t"]
+    wrong = [
+        "Bearer",
+        "Bearer ",
+        f"Bearer {token}0",
+        f"Bearer {token[:-1]}",
+        f"Bearer {token.upper()}",
+        f"Basic {token}",
+        token,
+        "Bearer 0",
+        f"Bearer {token}, Bearer {token}",
+        "\t",
+    ]
     for authorization in [None, *wrong]:
         headers = {"Authorization": authorization} if authorization is not None else {}
-        answer = http_client.exchange(cards.lab.router.connect(LOOPBACK, ADMIN_PORT), method, path, "localhost", headers, GOOD)
+        answer = http_client.exchange(
+            cards.lab.router.connect(LOOPBACK, ADMIN_PORT), method, path, "localhost", headers, GOOD
+        )
         assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer", (authorization, answer)
         assert answer.json() == {"status": "ERROR", "reason": "a bearer token is needed", "code": "unauthorized"}
 
@@ -297,12 +400,20 @@ def test_every_command_does_what_the_interface_does(cards):
     made = ask("create", "Bob's Kaffee ☕", "--tx-max", "50", "--day-max", "500", "--uid-privacy", "--disabled")
     id = str(made["card_id"])
     shown = ask("show", id)
-    assert (shown["card_name"], shown["tx_max"], shown["day_max"], shown["enabled"], shown["uid_privacy"]) == ("Bob's Kaffee ☕", 50, 500, False, True)
+    assert (shown["card_name"], shown["tx_max"], shown["day_max"], shown["enabled"], shown["uid_privacy"]) == (
+        "Bob's Kaffee ☕",
+        50,
+        500,
+        False,
+        True,
+    )
     assert shown in ask("list")
     card = BoltCard(cards.get("/new?" + urlsplit(made["url"]).query).json())
     assert ask("enable", id)["enabled"] is True
     assert cards.spend(card, cards.invoice(50)) == OK
-    assert ask("limits", id, "--tx-max", "20")["tx_max"] == 20 and ask("limits", id, "--day-max", "70")["day_max"] == 70
+    assert (
+        ask("limits", id, "--tx-max", "20")["tx_max"] == 20 and ask("limits", id, "--day-max", "70")["day_max"] == 70
+    )
     assert cards.spend(card, cards.invoice(21))["status"] == "ERROR" and cards.spend(card, cards.invoice(20)) == OK
     assert ask("disable", id)["enabled"] is False and cards.tap(card)["reason"] == "this card is disabled"
     assert [line["state"] for line in ask("history", id)] == ["paid", "tapped", "paid"]
@@ -315,7 +426,13 @@ def test_people_read_names_amounts_and_times(cards):
     card = cards.card(name="Alice", tx_max=100, day_max=1000)
     cards.spend(card, cards.invoice(21))
     words = lambda *words: cards.daemon.command("card", *words).out
-    assert f"card_id={card.id}  card_name=Alice  enabled=yes  wiped=no  programmed=yes  tx_max=100  day_max=1000  spent_today_msat=21000" in words("list")
+    assert (
+        (
+            f"card_id={card.id}  card_name=Alice  enabled=yes  wiped=no  programmed=yes  tx_max=100  day_max=1000  "
+            "spent_today_msat=21000"
+        )
+        in words("list")
+    )
     assert "state=paid  at=" in words("history", str(card.id)) and "UTC" in words("history", str(card.id))
     assert "card_name: Alice\n" in words("show", str(card.id)) and "{" not in words("show", str(card.id))
     link = re.search("url: (https://.*)", words("create", "Bob", "--tx-max", "1", "--day-max", "1")).group(1)
@@ -332,21 +449,40 @@ def test_camera_reads_the_code_on_the_terminal(cards):
     card = BoltCard(cards.get("/new?" + urlsplit(url).query).json())
     (read,) = qr_codes(on_terminal(cards.daemon, "card", "wipe", str(card.id)))
     wiped = json.loads(read)
-    assert (wiped["version"], wiped["action"]) == (1, "wipe") and [bytes.fromhex(wiped[f"k{number}"]) for number in range(5)] == card.keys
+    assert (wiped["version"], wiped["action"]) == (1, "wipe") and [
+        bytes.fromhex(wiped[f"k{number}"]) for number in range(5)
+    ] == card.keys
     assert len(qr_codes(on_terminal(cards.daemon, "card", "reprogram", str(card.id)))) == 1
     assert qr_codes(on_terminal(cards.daemon, "card", "list")) == []
 
 
-@pytest.mark.parametrize("words, code, text", [
-    ([], 2, "card create"), (["frobnicate"], 2, "card create"), (["show"], 2, "card show ID"), (["show", "one"], 2, "card show ID"), (["show", "1", "2"], 2, "card show ID"),
-    (["limits", "1"], 2, "card limits ID"), (["limits", "1", "--tx-max"], 2, "card limits ID"), (["limits", "1", "--uid-privacy"], 2, "card limits ID"),
-    (["create"], 2, "card create"), (["create", "A", "--tx-max", "1", "--colour", "red"], 2, "card create"),
-    (["create", "A"], 1, "tx_max"), (["create", "A", "--tx-max", "1"], 1, "tx_max"), (["create", "", "--tx-max", "1", "--day-max", "1"], 1, "card_name"),
-    (["create", "A", "--tx-max", "2", "--day-max", "1"], 1, "above"), (["create", "A", "--tx-max", "-1", "--day-max", "1"], 1, "tx_max"),
-    (["create", "A", "--tx-max", "1.5", "--day-max", "2"], 1, "tx_max"),
-    (["show", "987654"], 1, "no such card"), (["wipe", "987654"], 1, "no such card"), (["history", "987654"], 1, "no such card"),
-    (["enable", "987654"], 1, "no such card"), (["limits", "987654", "--tx-max", "1"], 1, "no such card"), (["reprogram", "0"], 1, "no such card"),
-])
+@pytest.mark.parametrize(
+    "words, code, text",
+    [
+        ([], 2, "card create"),
+        (["frobnicate"], 2, "card create"),
+        (["show"], 2, "card show ID"),
+        (["show", "one"], 2, "card show ID"),
+        (["show", "1", "2"], 2, "card show ID"),
+        (["limits", "1"], 2, "card limits ID"),
+        (["limits", "1", "--tx-max"], 2, "card limits ID"),
+        (["limits", "1", "--uid-privacy"], 2, "card limits ID"),
+        (["create"], 2, "card create"),
+        (["create", "A", "--tx-max", "1", "--colour", "red"], 2, "card create"),
+        (["create", "A"], 1, "tx_max"),
+        (["create", "A", "--tx-max", "1"], 1, "tx_max"),
+        (["create", "", "--tx-max", "1", "--day-max", "1"], 1, "card_name"),
+        (["create", "A", "--tx-max", "2", "--day-max", "1"], 1, "above"),
+        (["create", "A", "--tx-max", "-1", "--day-max", "1"], 1, "tx_max"),
+        (["create", "A", "--tx-max", "1.5", "--day-max", "2"], 1, "tx_max"),
+        (["show", "987654"], 1, "no such card"),
+        (["wipe", "987654"], 1, "no such card"),
+        (["history", "987654"], 1, "no such card"),
+        (["enable", "987654"], 1, "no such card"),
+        (["limits", "987654", "--tx-max", "1"], 1, "no such card"),
+        (["reprogram", "0"], 1, "no such card"),
+    ],
+)
 def test_wrong_commands_say_what_is_wrong(cards, words, code, text):
     done = cards.daemon.command("card", *words, check=False)
     assert done.code == code and text in done.out
@@ -395,10 +531,18 @@ def test_no_secret_is_ever_logged_and_none_is_in_the_database(cards):
     with open(os.path.join(cards.daemon.state_dir, "cards.key"), "rb") as file:
         sealing = file.read()
     assert stat.S_IMODE(os.stat(os.path.join(cards.daemon.state_dir, "cards.key")).st_mode) == 0o600
-    files = [os.path.join(cards.daemon.state_dir, name) for name in os.listdir(cards.daemon.state_dir) if name.startswith("store")]
+    files = [
+        os.path.join(cards.daemon.state_dir, name)
+        for name in os.listdir(cards.daemon.state_dir)
+        if name.startswith("store")
+    ]
     stored = b"".join(open(path, "rb").read() for path in files)
     assert b"card_keys" in stored
-    for secret in [bytes.fromhex(text) for text in secrets[:-2]] + [text.encode() for text in secrets[:-1]] + [sealing, sealing.hex().encode()]:
+    for secret in (
+        [bytes.fromhex(text) for text in secrets[:-2]]
+        + [text.encode() for text in secrets[:-1]]
+        + [sealing, sealing.hex().encode()]
+    ):
         assert secret not in stored
     assert cards.node.password.encode() not in stored
 

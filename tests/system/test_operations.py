@@ -1,4 +1,6 @@
-"""Running it: a changed configuration, the operator's commands, what they may cost nobody, and what is said when the machine refuses."""
+"""Running it: a changed configuration, the operator's commands, what they may cost nobody, and what is said when the
+machine refuses.
+"""
 
 import json
 import os
@@ -193,9 +195,19 @@ def test_revoking_nobodys_session_fails_and_says_so(lab, daemon):
     assert json.loads(refusal(daemon, "revoke", lab.guest.mac, "--json")[1])["code"] == "no_session"
 
 
-@pytest.mark.parametrize("argv", [
-    ["grant"], ["grant", "02:00:00:00:01:01"], ["revoke"], ["status", "now"], ["fly"], ["--colour"], ["check", "-c"], [],
-])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["grant"],
+        ["grant", "02:00:00:00:01:01"],
+        ["revoke"],
+        ["status", "now"],
+        ["fly"],
+        ["--colour"],
+        ["check", "-c"],
+        [],
+    ],
+)
 def test_wrong_usage_exits_2(lab, daemon, argv):
     done = lab.router.run([binary(), *argv, *([] if argv[-1:] == ["-c"] else ["-c", daemon.config])], check=False)
     assert done.code == 2 and done.out
@@ -228,7 +240,9 @@ def test_an_amount_below_zero_is_told_what_an_amount_looks_like(lab, daemon):
 def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
     assert "remaining: 30m 0s" in daemon.command("grant", lab.guest.mac, "30m").out
     (line,) = daemon.command("sessions").out.splitlines()
-    assert re.fullmatch(rf"mac={lab.guest.mac}  venue=guest  remaining=(29m \d+s|30m 0s)  allotment=30m 0s  ends_at=\w+ .* UTC", line), line
+    assert re.fullmatch(
+        rf"mac={lab.guest.mac}  venue=guest  remaining=(29m \d+s|30m 0s)  allotment=30m 0s  ends_at=\w+ .* UTC", line
+    ), line
     (session,) = daemon.ask("sessions")["data"]
     assert session["allotment_seconds"] == 1800 and abs(session["ends_at"] - time.time() - 1800) < 60
     state = daemon.command("status").out.splitlines()
@@ -236,7 +250,11 @@ def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
 
 
 def test_each_command_tells_of_itself(lab):
-    for argv, told in ((["grant", "--help"], "grant MAC AMOUNT [--venue VENUE]"), (["help", "wallet"], "wallet send AMOUNT"), (["setup", "-h"], "--dry-run FLAG...")):
+    for argv, told in (
+        (["grant", "--help"], "grant MAC AMOUNT [--venue VENUE]"),
+        (["help", "wallet"], "wallet send AMOUNT"),
+        (["setup", "-h"], "--dry-run FLAG..."),
+    ):
         out = lab.router.run([binary(), *argv]).out
         assert told in out and len(out.splitlines()) < 40, argv
 
@@ -246,7 +264,9 @@ PROFILE = os.path.join(TOP, "openwrt", "files", "tollgated.profile")
 
 def test_bash_completes_commands_options_and_devices(lab, daemon):
     assert lab.guest.ping(ROUTER4)
-    complete = lambda line: lab.router.run([binary(), "completion", "-c", daemon.config], env={"COMP_LINE": line, "COMP_POINT": str(len(line))}).out.split()
+    complete = lambda line: lab.router.run(
+        [binary(), "completion", "-c", daemon.config], env={"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    ).out.split()
     assert complete("tollgated se") == ["sessions", "setup"]
     assert lab.guest.mac in complete("tollgated grant ")
     assert complete("tollgated sessions --venue ") == ["guest", "--json"]
@@ -268,7 +288,9 @@ def test_the_operators_http_interface_has_the_commands_that_reach_so_far(lab, da
 
     def ask(method, path, body=None, status=200):
         sent = json.dumps(body).encode() if body is not None else b""
-        answer = http_client.exchange(lab.router.connect("127.0.0.1", ADMIN_PORT), method, path, "127.0.0.1", headers, sent)
+        answer = http_client.exchange(
+            lab.router.connect("127.0.0.1", ADMIN_PORT), method, path, "127.0.0.1", headers, sent
+        )
         assert answer.status == status, (path, answer)
         return answer.json()
 
@@ -281,15 +303,39 @@ def test_the_operators_http_interface_has_the_commands_that_reach_so_far(lab, da
     assert ask("POST", "/admin/reload")["reloaded"] is True
     refused = ask("POST", "/admin/revoke", {"mac": lab.guest.mac}, 404)["error"]
     assert refused["code"] == "no_session" and lab.guest.mac in refused["message"] and refused["request_id"]
-    for body, code in (({}, "usage"), ({"mac": "x", "amount": "1h"}, "invalid_mac"), ({"mac": lab.guest.mac}, "usage"), ([], "invalid_input")):
+    for body, code in (
+        ({}, "usage"),
+        ({"mac": "x", "amount": "1h"}, "invalid_mac"),
+        ({"mac": lab.guest.mac}, "usage"),
+        ([], "invalid_input"),
+    ):
         assert ask("POST", "/admin/grant", body, 400)["error"]["code"] == code
-    for name in ("run", "setup", "wiring", "gate/release", "wallet/seed", "wallet/restore", "wallet/send", "wallet/receive", "grant/"):
+    for name in (
+        "run",
+        "setup",
+        "wiring",
+        "gate/release",
+        "wallet/seed",
+        "wallet/restore",
+        "wallet/send",
+        "wallet/receive",
+        "grant/",
+    ):
         for method in ("GET", "POST") if name != "grant/" else ("GET",):
             assert ask(method, f"/admin/{name}", {}, 404)["code"] == "not_found"
 
 
 def test_control_socket_survives_nonsense(lab, daemon):
-    for line in (b"", b"\n", b"nonsense\n", b"[]\n", b'{"command": 5}\n', b'{"command":"grant","args":{}}\n', b"\xff\xfe\n", b"x" * 100_000 + b"\n"):
+    for line in (
+        b"",
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b'{"command": 5}\n',
+        b'{"command":"grant","args":{}}\n',
+        b"\xff\xfe\n",
+        b"x" * 100_000 + b"\n",
+    ):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE)
             sock.connect(os.path.join(daemon.run_dir, "control.sock"))
@@ -312,7 +358,9 @@ def test_a_daemon_that_does_not_run_is_named(lab, make_daemon):
 
 def test_commands_survive_a_reader_that_has_gone(lab, daemon):
     for command in ("status", "check", "--help", "sessions --json"):
-        done = lab.router.run(["bash", "-c", f"{binary()} {command} -c {daemon.config} | head -c 0; echo ${{PIPESTATUS[0]}}"])
+        done = lab.router.run(
+            ["bash", "-c", f"{binary()} {command} -c {daemon.config} | head -c 0; echo ${{PIPESTATUS[0]}}"]
+        )
         assert done.out.strip() == "0", command
 
 
@@ -451,10 +499,16 @@ def test_grant_without_nft_is_kept_and_opens_when_nft_is_back(lab, make_daemon):
 
 def test_an_address_that_is_not_there_yet_is_tried_again(lab, make_daemon):
     daemon = make_daemon(AWAY, main={"admin_listen": "10.99.0.1:2120"})
-    wait_for(lambda: any("10.99.0.1:2120" in reason for reason in daemon.status()["data"]["trouble"]), 5, "status says so")
+    wait_for(
+        lambda: any("10.99.0.1:2120" in reason for reason in daemon.status()["data"]["trouble"]), 5, "status says so"
+    )
     lab.router.ip("addr add 10.99.0.1/24 dev lo\n")
     try:
-        wait_for(lambda: lab.router.connect("10.99.0.1", 2120, 1).close() is None, 10, "it listens once the address is there")
+        wait_for(
+            lambda: lab.router.connect("10.99.0.1", 2120, 1).close() is None,
+            10,
+            "it listens once the address is there",
+        )
         wait_for(lambda: not daemon.status()["data"]["trouble"], 5, "and says so no more")
     finally:
         lab.router.ip("addr del 10.99.0.1/24 dev lo\n")
@@ -480,7 +534,10 @@ def own_dev(make_daemon):
     os.mkdir(dev)
     for name in ("null", "urandom"):
         open(os.path.join(dev, name), "w").close()
-    script = f"mount --bind /dev/null {dev}/null && mount --bind /dev/urandom {dev}/urandom && mount --rbind {dev} /dev && exec \"$@\""
+    script = (
+        f'mount --bind /dev/null {dev}/null && mount --bind /dev/urandom {dev}/urandom && mount --rbind {dev} /dev && '
+        'exec "$@"'
+    )
     return daemon, dev, ["unshare", "-m", "sh", "-c", script, "sh"]
 
 

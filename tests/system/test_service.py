@@ -1,5 +1,6 @@
-"""The service under procd, from boot to the locks' end: the package's own scripts under BusyBox, the real `uci`, the real
-daemon, nft and netlink of the real kernel. procd and its jail are stand-ins (tests/lab/openwrt/procd.sh, ujail.sh).
+"""The service under procd, from boot to the locks' end: the package's own scripts under BusyBox, the real `uci`, the
+real daemon, nft and netlink of the real kernel. procd and its jail are stand-ins (tests/lab/openwrt/procd.sh,
+ujail.sh).
 """
 
 import json
@@ -48,10 +49,15 @@ def test_three_capabilities_are_enough_and_all_it_has(router):
 def test_the_portals_ports_are_opened_for_the_guests_zone_only(router):
     router.start()
     rules = [fact for fact in router.service() if fact.startswith("firewall")]
-    assert rules == [f"firewall type=rule src=visitors proto=tcp dest_port={port} target=ACCEPT" for port in (2121, 2122, 2123)]
+    assert rules == [
+        f"firewall type=rule src=visitors proto=tcp dest_port={port} target=ACCEPT" for port in (2121, 2122, 2123)
+    ]
 
 
-LIGHTNING = "\nconfig card\n\toption domain 'cards.example.com'\n\toption listen '{listen}'\n\nconfig lightning\n\toption type '{type}'\n\toption url 'https://127.0.0.1:1'\n\toption {option} '{file}'\n"
+LIGHTNING = (
+    "\nconfig card\n\toption domain 'cards.example.com'\n\toption listen '{listen}'\n\nconfig lightning\n"
+    "\toption type '{type}'\n\toption url 'https://127.0.0.1:1'\n\toption {option} '{file}'\n"
+)
 
 
 def in_jail(router, path: str) -> str:
@@ -73,7 +79,16 @@ def test_in_its_jail_the_daemon_sees_what_it_needs_and_nothing_else(router):
         router.run("touch", jail + path)
 
 
-@pytest.mark.parametrize("kind, option", [("lnd", "macaroon_file"), ("cln", "rune_file"), ("lnbits", "key_file"), ("phoenixd", "password_file"), ("sphinx", "token_file")])
+@pytest.mark.parametrize(
+    "kind, option",
+    [
+        ("lnd", "macaroon_file"),
+        ("cln", "rune_file"),
+        ("lnbits", "key_file"),
+        ("phoenixd", "password_file"),
+        ("sphinx", "token_file"),
+    ],
+)
 def test_the_credentials_that_the_configuration_names_are_read_from_inside_the_jail(router, kind, option):
     secret = "00" * 40
     os.makedirs(router.at("root"))
@@ -91,7 +106,9 @@ def test_a_file_that_is_replaced_is_seen_from_inside_the_jail(router):
     router.write("root/secret", "00" * 40, 0o600)
     router.write("root/ca.pem", "")
     config = SELLING.replace("option enabled '1'", "option enabled '1'\n\toption ca_file '/root/ca.pem'")
-    router.start(config + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/secret"))
+    router.start(
+        config + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/secret")
+    )
     router.write("root/new", "11" * 40, 0o600)
     router.run("mv", "/root/new", "/root/secret")
     assert router.run("cat", in_jail(router, "/root/secret")).out == "11" * 40
@@ -99,7 +116,11 @@ def test_a_file_that_is_replaced_is_seen_from_inside_the_jail(router):
     router.run("mv", "/root/new", "/root/ca.pem")
     before = router.log()
     router.run("tollgated", "reload")
-    wait_for(lambda: "ca_file: the extra certificate file holds no usable" in router.log()[len(before):], 10, "the renewed certificates are read")
+    wait_for(
+        lambda: "ca_file: the extra certificate file holds no usable" in router.log()[len(before) :],
+        10,
+        "the renewed certificates are read",
+    )
 
 
 def test_name_servers_that_come_with_the_uplink_are_asked(router):
@@ -132,7 +153,11 @@ def test_a_file_that_is_named_anew_waits_for_a_restart_and_the_operator_is_told(
     before = router.start()
     os.makedirs(router.at("root"))
     router.write("root/secret", "00" * 40, 0o600)
-    router.write(CONFIG, SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/secret"), 0o600)
+    router.write(
+        CONFIG,
+        SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/secret"),
+        0o600,
+    )
     assert "under procd it is seen when the service is restarted" in router.run("tollgated", "reload").out
     router.init("reload")
     assert router.pid() == before, "a reload restarts nothing"
@@ -140,35 +165,62 @@ def test_a_file_that_is_named_anew_waits_for_a_restart_and_the_operator_is_told(
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     assert router.run("cat", in_jail(router, "/root/secret")).out == "00" * 40
     router.write("root/other", "22" * 40, 0o600)
-    router.write(CONFIG, SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/other"), 0o600)
+    router.write(
+        CONFIG,
+        SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/root/other"),
+        0o600,
+    )
     assert "restarted" not in router.run("tollgated", "reload").out, "the folder is there"
 
     # In the state directory it is there at once.
     router.write("etc/tollgate/secret", "11" * 40, 0o600)
-    router.write(CONFIG, SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/etc/tollgate/secret"), 0o600)
+    router.write(
+        CONFIG,
+        SELLING
+        + LIGHTNING.format(listen="127.0.0.1:2124", type="lnd", option="macaroon_file", file="/etc/tollgate/secret"),
+        0o600,
+    )
     assert "restarted" not in router.run("tollgated", "reload").out
     assert router.run("cat", in_jail(router, "/etc/tollgate/secret")).out == "11" * 40
 
 
 def test_all_listeners_stand_under_the_jail_and_guests_get_three_ports_of_them(router):
-    config = SELLING.replace("option enabled '1'", "option enabled '1'\n\toption admin_listen '127.0.0.1:120'\n\toption port '80'")
-    router.start(config + LIGHTNING.format(listen="192.168.77.1:81", type="lnd", option="macaroon_file", file="/root/none"))
+    config = SELLING.replace(
+        "option enabled '1'", "option enabled '1'\n\toption admin_listen '127.0.0.1:120'\n\toption port '80'"
+    )
+    router.start(
+        config + LIGHTNING.format(listen="192.168.77.1:81", type="lnd", option="macaroon_file", file="/root/none")
+    )
     opened = [fact.split("dest_port=")[1].split()[0] for fact in router.service() if fact.startswith("firewall")]
     assert opened == ["80", "2122", "2123"], "cards and the operator's interface are not for guests"
-    listening = lambda: {line.split()[3].rsplit(":", 1)[1] for line in router.place.run(["ss", "-Hltn"]).out.splitlines()}
-    wait_for(lambda: {"80", "120", "81", "2122", "2123"} <= listening(), 15, "every port is served, also those below 1024")
+    listening = lambda: {
+        line.split()[3].rsplit(":", 1)[1] for line in router.place.run(["ss", "-Hltn"]).out.splitlines()
+    }
+    wait_for(
+        lambda: {"80", "120", "81", "2122", "2123"} <= listening(), 15, "every port is served, also those below 1024"
+    )
     router.write(CONFIG, config.replace("port '80'", "port '8080'"), 0o600)
     router.init("reload")
-    assert any("dest_port=8080 " in fact for fact in router.service()) and not any("dest_port=80 " in fact for fact in router.service())
+    assert any("dest_port=8080 " in fact for fact in router.service()) and not any(
+        "dest_port=80 " in fact for fact in router.service()
+    )
 
 
 def test_what_is_kept_is_for_root_alone(router):
-    router.start(SELLING + LIGHTNING.format(listen="127.0.0.1:2124", type="melt", option="fee_limit_msat", file="1000").replace("\toption url 'https://127.0.0.1:1'\n", ""))
+    router.start(
+        SELLING
+        + LIGHTNING.format(listen="127.0.0.1:2124", type="melt", option="fee_limit_msat", file="1000").replace(
+            "\toption url 'https://127.0.0.1:1'\n", ""
+        )
+    )
     made = {"customers.key", "takings.key", "cards.key", "store.db", "admin.token"}
     wait_for(lambda: made <= set(os.listdir(router.at("etc/tollgate"))), 20, "the keys are made")
     for folder in ("etc/tollgate", "var/run/tollgate"):
         assert stat.S_IMODE(os.stat(router.at(folder)).st_mode) == 0o700, folder
-    modes = {name: stat.S_IMODE(os.stat(router.at(f"etc/tollgate/{name}")).st_mode) for name in os.listdir(router.at("etc/tollgate"))}
+    modes = {
+        name: stat.S_IMODE(os.stat(router.at(f"etc/tollgate/{name}")).st_mode)
+        for name in os.listdir(router.at("etc/tollgate"))
+    }
     assert set(modes.values()) == {0o600}, modes
     assert made <= set(modes), modes
 
@@ -179,7 +231,9 @@ def test_disabled_it_does_not_run_but_waits_for_a_change(router):
     assert not any(fact.startswith("instance") for fact in facts) and "trigger config.change tollgate" in facts
     router.write(CONFIG, SELLING, 0o600)
     router.init("reload")
-    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "a change of the configuration starts it")
+    wait_for(
+        lambda: router.run("tollgated", "status", check=False).code == 0, 20, "a change of the configuration starts it"
+    )
     router.write(CONFIG, SELLING.replace("'1'", "'0'", 1), 0o600)
     router.init("reload")
     wait_for(lambda: not router.pid(), 15, "and ends it")
@@ -202,15 +256,25 @@ def test_a_commit_of_uci_is_taken_over_with_the_same_process_and_sessions(lab, r
 
 
 def test_guests_of_a_device_that_appears_late_are_gated_when_netifd_has_it(lab, router):
-    before = router.start(SELLING.replace("option network 'guest'", "list device 'br-late'").replace("config mint", "config venue 'here'\n\toption network 'guest'\n\nconfig mint"))
-    locks = lambda: {line.split(" iif ")[1].split()[0] for line in lab.router.run(["ip", "rule", "show", "pref", "90"]).out.splitlines() if " iif " in line}
+    before = router.start(
+        SELLING.replace("option network 'guest'", "list device 'br-late'").replace(
+            "config mint", "config venue 'here'\n\toption network 'guest'\n\nconfig mint"
+        )
+    )
+    locks = lambda: {
+        line.split(" iif ")[1].split()[0]
+        for line in lab.router.run(["ip", "rule", "show", "pref", "90"]).out.splitlines()
+        if " iif " in line
+    }
     wait_for(lambda: "br-guest" in locks(), 10, "the other device is gated")
     lab.router.ip("link add br-late type bridge\nlink set br-late up\naddr add 192.168.99.1/24 dev br-late\n")
     router.init("reload")  # what the interface's trigger runs
     try:
         wait_for(lambda: {"br-guest", "br-late"} <= locks(), 5, "both are")
         listening = lambda: lab.router.run(["ss", "-Hltn"]).out
-        wait_for(lambda: "br-late:2121" in listening() or listening().count(":2121 ") >= 2, 10, "and the portal is there")
+        wait_for(
+            lambda: "br-late:2121" in listening() or listening().count(":2121 ") >= 2, 10, "and the portal is there"
+        )
         assert router.pid() == before
     finally:
         lab.router.ip("link del br-late\n")

@@ -1,7 +1,7 @@
 """Ecash at the front door under bad luck: each token that guests post becomes access once, or stays theirs.
 
-After each test the books must close: what guests still hold + takings + the mint's fees = what was minted, and access was
-given for all that was taken and for nothing else.
+After each test the books must close: what guests still hold + takings + the mint's fees = what was minted, and access
+was given for all that was taken and for nothing else.
 """
 
 import concurrent.futures
@@ -128,14 +128,20 @@ def dies_at_swap(moment: str, after: float = 0.0):
     def arm(sales) -> None:
         if moment == "never sent":
             sales.mint.misbehave("drop_before", times=1, on="swap")
-        sales.mint.when("swap", "arrived" if moment == "never sent" else moment, lambda: (time.sleep(after), sales.crash()))
+        sales.mint.when(
+            "swap", "arrived" if moment == "never sent" else moment, lambda: (time.sleep(after), sales.crash())
+        )
 
     return arm
 
 
 DEATHS = {
-    "before the mint has it": dies_at_swap("never sent"), "when the mint has it": dies_at_swap("done"),
-    **{f"{1000 * after:.0f} ms after the answer": dies_at_swap("answered", after) for after in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04)},
+    "before the mint has it": dies_at_swap("never sent"),
+    "when the mint has it": dies_at_swap("done"),
+    **{
+        f"{1000 * after:.0f} ms after the answer": dies_at_swap("answered", after)
+        for after in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04)
+    },
 }
 
 
@@ -156,9 +162,13 @@ def test_killed_around_a_swap_the_guest_has_access_once(sales, stranger):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_the_gate_the_guest_has_access_once(lab, sales, stranger, when):
-    """Just before the gate is opened for this guest, or when it is open and nobody was told. The table is lost while the mint takes the
-    token, and loaded again with this guest in it or not at all: so it is nft that opens, and knows the moment."""
-    tools, nft = os.path.join(sales.daemon.dir, "tools"), shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    """Just before the gate is opened for this guest, or when it is open and nobody was told. The table is lost while
+    the mint takes the token, and loaded again with this guest in it or not at all: so it is nft that opens, and knows
+    the moment."""
+    tools, nft = (
+        os.path.join(sales.daemon.dir, "tools"),
+        shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"),
+    )
     os.makedirs(tools)
     with open(f"{tools}/nft", "w") as file:
         file.write(f"""#!/bin/sh
@@ -212,7 +222,9 @@ def test_killed_again_and_again_while_it_finds_out_the_guest_has_access_once(sal
 # The same token again
 
 
-def test_one_token_of_two_guests_twenty_times_at_once_is_one_session_and_one_charge(real_sales, fault_proxy, stranger, other_stranger):
+def test_one_token_of_two_guests_twenty_times_at_once_is_one_session_and_one_charge(
+    real_sales, fault_proxy, stranger, other_stranger
+):
     for amount, fault, sent in ((21, {"delay_answer": 0.5}, 1), (34, {"cut_answer": True}, 2)):
         token = real_sales.token(amount)
         guests = [stranger.become_stranger(), other_stranger.become_stranger()]
@@ -222,10 +234,16 @@ def test_one_token_of_two_guests_twenty_times_at_once_is_one_session_and_one_cha
         assert fault_proxy.count("/v1/swap") == swaps + sent, "again where not one byte of an answer came"
         # On a busy machine the gate may take longer than a post is kept waiting.
         pending = (503, "payment-received-grant-pending")
-        winners = {number for number, answer in answers if answer.status == 200 or (answer.status, code_of(answer)) == pending}
+        winners = {
+            number for number, answer in answers if answer.status == 200 or (answer.status, code_of(answer)) == pending
+        }
         for number, answer in answers:
             if answer.status != 200:
-                assert (answer.status, code_of(answer)) in (pending, (503, "payment-duplicate-inflight"), (402, "payment-error-token-spent")), answer.text
+                assert (answer.status, code_of(answer)) in (
+                    pending,
+                    (503, "payment-duplicate-inflight"),
+                    (402, "payment-error-token-spent"),
+                ), answer.text
         assert len(winners) == 1
         (winner,) = winners
         assert real_sales.buy(guests[winner], token) == amount
@@ -261,7 +279,10 @@ def small_disk(lab, fault_mint, make_daemon):
     filler = os.path.join(daemon.state_dir, "filler")
 
     def fill(full: bool) -> None:
-        dd = f"dd if=/dev/zero of={filler} bs=1k 2>/dev/null; dd if=/dev/zero bs=512 count=99 2>/dev/null >>{filler}; true"
+        dd = (
+            f"dd if=/dev/zero of={filler} bs=1k 2>/dev/null; dd if=/dev/zero bs=512 count=99 2>/dev/null >>{filler}; "
+            "true"
+        )
         lab.router.run(["sh", "-c", dd if full else f"rm -f {filler}"])
 
     yield Customers(lab, fault_mint, daemon.start(), STEP), fill

@@ -24,7 +24,7 @@ pub fn shown_at(venue: &str, step: Millis) -> ShownAt {
     ShownAt { price, is_wish: true }
 }
 
-/// One that sells 1,000 bytes for so many sats.
+/// One that sells 1,000 bytes for `sats`.
 fn by_bytes(venue: &str, sats: u64) -> ShownAt {
     let mut at = shown_at(venue, MINUTE);
     at.price.metric = Metric::Bytes;
@@ -60,7 +60,7 @@ async fn pay_in_the_yard(
     access.ticket(guest.mac).unwrap().to_string()
 }
 
-async fn show(access: &Access, guest: &Caller, at: ShownAt, ticket: &str) -> Result<Taken, TicketError> {
+async fn show(access: &Access, guest: &Caller, at: ShownAt, ticket: &str) -> Result<TakenOver, TicketError> {
     access.take_over(guest, &[], at, ticket, drop).await
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::bolt11::Invoice;
 use crate::lightning::tests::scripted::Step;
-use crate::lightning::{Answer, Outcome};
+use crate::lightning::{BackendAnswer, Outcome};
 use crate::store::{NewPayment, ReserveResult, TapId};
 use serde_json::json;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 async fn a_till_is_answered_in_time_and_the_end_is_in_the_history() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Hang(Answer::paid(Some([1; 32]), Some(Msats(17)))));
+    place.node.next_payment(Step::Hang(BackendAnswer::paid(Some([1; 32]), Some(Msats(17)))));
     let began = Instant::now();
     assert_eq!(place.spend(&mut card, &invoice(1, 10)).await, Ok(()));
     let took = began.elapsed();
@@ -27,7 +27,7 @@ async fn a_till_is_answered_in_time_and_the_end_is_in_the_history() {
 async fn a_payment_that_is_proven_failed_is_told_and_its_money_is_free_again() {
     let place = Place::new().await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Answer(Answer::failed("no route")));
+    place.node.next_payment(Step::Answer(BackendAnswer::failed("no route")));
     let k1 = place.k1(&mut card).await;
     assert_eq!(place.cards.callback(&k1, &invoice(1, 1000)).await, Err(Reason::PaymentFailed));
     assert_eq!(place.cards.callback(&k1, &invoice(1, 1000)).await, Err(Reason::PaymentFailed));
@@ -41,7 +41,7 @@ async fn a_payment_that_is_proven_failed_is_told_and_its_money_is_free_again() {
 async fn what_is_unknown_counts_until_a_lookup_proves_it_failed() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Answer(Answer::unknown("the answer was cut")));
+    place.node.next_payment(Step::Answer(BackendAnswer::unknown("the answer was cut")));
     for _ in 0..5 {
         place.node.next_lookup(Outcome::Unknown("in flight".to_owned()));
     }
@@ -57,7 +57,7 @@ async fn what_is_unknown_counts_until_a_lookup_proves_it_failed() {
 async fn what_is_unknown_may_turn_out_paid() {
     let place = Place::new().await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Answer(Answer::unknown("already paid")));
+    place.node.next_payment(Step::Answer(BackendAnswer::unknown("already paid")));
     place.node.next_lookup(Outcome::Paid { preimage: Some([1; 32]), fee: None });
     place.spend(&mut card, &invoice(1, 1000)).await.unwrap();
     place.until_settled().await;
@@ -69,7 +69,7 @@ async fn what_is_unknown_may_turn_out_paid() {
 async fn a_preimage_of_another_payment_proves_nothing() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Answer(Answer::paid(Some([9; 32]), None)));
+    place.node.next_payment(Step::Answer(BackendAnswer::paid(Some([9; 32]), None)));
     place.node.next_lookup(Outcome::Paid { preimage: Some([8; 32]), fee: None });
     place.spend(&mut card, &invoice(1, 1000)).await.unwrap();
     assert_eq!(place.states(&card).await, ["pending"]);
@@ -82,7 +82,7 @@ async fn a_preimage_of_another_payment_proves_nothing() {
 async fn what_the_backend_never_heard_of_comes_back_once_its_invoice_is_over() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Answer(Answer::unknown("cut")));
+    place.node.next_payment(Step::Answer(BackendAnswer::unknown("cut")));
     for _ in 0..1000 {
         place.node.next_lookup(Outcome::Absent);
     }
@@ -117,7 +117,7 @@ async fn a_till_that_goes_away_changes_nothing() {
 async fn after_a_power_cut_a_sent_payment_is_looked_up_and_never_sent_again() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    place.node.next_payment(Step::Hang(Answer::paid(None, None)));
+    place.node.next_payment(Step::Hang(BackendAnswer::paid(None, None)));
     let k1 = place.k1(&mut card).await;
     place.cards.callback(&k1, &invoice(1, 1000)).await.unwrap();
     place.until_sent(1).await;
@@ -181,7 +181,7 @@ async fn a_payment_is_looked_up_where_it_was_sent_whatever_the_configuration_say
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
     let first = place.cards.backends().current().unwrap().id;
-    place.node.next_payment(Step::Answer(Answer {
+    place.node.next_payment(Step::Answer(BackendAnswer {
         outcome: Outcome::Unknown("cut".to_owned()),
         reference: Some("tag 5".to_owned()),
     }));

@@ -16,8 +16,8 @@ struct Limits {
 const OURS: Limits = Limits { bytes: MAX_BYTES, sections: MAX_SECTIONS, options: MAX_OPTIONS };
 const OF_OTHERS: Limits = Limits { bytes: 16 << 20, sections: 20_000, options: 20_000 };
 
-/// Reads a whole file. Either all of it is good or nothing is returned but the errors, of which libuci
-/// would name the first; reading goes on at the next line while that line can be told.
+/// Reads a whole file. Returns the file if all of it is good, otherwise only the errors, of which libuci would name
+/// the first; reading goes on at the next line while that line can be told.
 pub fn parse(text: &[u8]) -> Result<UciFile, Vec<UciError>> {
     parse_within(text, OURS)
 }
@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A file that is loaded by its name keeps that name, whatever it says here.
+    /// A file that is loaded by its name keeps that name; what it says here is ignored.
     fn package(&mut self, word_end: usize) -> Result<(), UciError> {
         self.pass_word(word_end, "package without name")?;
         self.required_argument(|b| is_name(b) || b == b'-')?;
@@ -231,7 +231,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next word of the command, its quoted and bare pieces joined; empty when there is none.
+    /// The next word of the command, its quoted and bare pieces joined; empty if there is no further word.
     fn argument(&mut self) -> Result<String, UciError> {
         self.skip_whitespace();
         let start = self.pos;

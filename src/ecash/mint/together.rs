@@ -8,12 +8,12 @@ use crate::task;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// So long a look waits for others.
+/// How long a look waits for others.
 const GATHERING: Duration = Duration::from_millis(50);
 const MOST: usize = 50;
 
-/// Looks that wait for each other, and who is told.
-pub(super) type Waiting = Vec<(QuoteId, oneshot::Sender<Result<MintQuote, EcashError>>)>;
+/// Looks that wait for each other, with the channels to their callers.
+pub(super) type WaitingLooks = Vec<(QuoteId, oneshot::Sender<Result<MintQuote, EcashError>>)>;
 
 impl Mint {
     /// A quote's state, asked together with others; `None` where it must be asked for alone.
@@ -39,7 +39,7 @@ impl Mint {
     async fn ask_for_all(&self, most: usize) {
         let mut waiting = std::mem::take(&mut self.kept().looks);
         while waiting.len() > 1 {
-            let some: Waiting = waiting.drain(..waiting.len().min(most)).collect();
+            let some: WaitingLooks = waiting.drain(..waiting.len().min(most)).collect();
             let ids: Vec<QuoteId> = some.iter().map(|(id, _)| id.clone()).collect();
             let client = self.client();
             let looking = async move { client.quote_states(&ids).await };

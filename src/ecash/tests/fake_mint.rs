@@ -1,4 +1,4 @@
-//! A stand-in mint for unit tests: signs for real, and answers whatever a test wants it to.
+//! A stand-in mint for unit tests: signs for real, and answers as each test tells it.
 
 use crate::config::MintUrl;
 use crate::ecash::curve::PublicKey;

@@ -13,7 +13,7 @@ mod v4;
 use super::curve::PublicKey;
 use super::keyset::{KeysetId, KeysetRef};
 use super::outputs::{Proof, ProofDleq};
-use super::seed::Secret;
+use super::seed::ProofSecret;
 use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
 use crate::json::json;
@@ -57,7 +57,7 @@ pub struct Token {
 pub struct TokenProof {
     pub keyset: KeysetRef,
     pub amount: Sats,
-    pub secret: Secret,
+    pub secret: ProofSecret,
     pub c: PublicKey,
     pub dleq: Option<ProofDleq>,
 }
@@ -145,7 +145,7 @@ pub fn encode_v3(mint: &MintUrl, unit: &str, proofs: &[Proof]) -> String {
     encode_json(&mint.as_str().into(), &unit.into(), &inputs_json(proofs))
 }
 
-/// Writes what somebody else says are mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
+/// Writes what a stranger claims to be mint, unit and proofs as `cashuA`, for [`Token::parse`] to judge.
 pub(super) fn encode_json(mint: &Value, unit: &Value, proofs: &Value) -> String {
     let json = json!({"token": [json!({"mint": mint, "proofs": proofs})], "unit": unit});
     format!("cashuA{}", BASE64.encode(json.to_string()))
@@ -173,10 +173,10 @@ fn unbase64(body: &str) -> Result<Vec<u8>, TokenError> {
     BASE64.decode(url_safe).map_err(|_| TokenError::Damaged)
 }
 
-fn checked_secret(text: String) -> Result<Secret, TokenError> {
+fn checked_secret(text: String) -> Result<ProofSecret, TokenError> {
     match text.len() {
         0 => Err(TokenError::Damaged),
-        1..=MAX_SECRET => Ok(Secret(text)),
+        1..=MAX_SECRET => Ok(ProofSecret(text)),
         _ => Err(TokenError::TooLarge),
     }
 }

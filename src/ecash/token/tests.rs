@@ -237,7 +237,7 @@ fn tokens_beyond_the_limits_are_refused() {
     let text = encode(&mint(), "sat", &vec![bare; 257]);
     assert_eq!(Token::parse(&text).unwrap_err(), TokenError::TooLarge);
 
-    let secret = Secret("x".repeat(MAX_SECRET + 1));
+    let secret = ProofSecret("x".repeat(MAX_SECRET + 1));
     let text = encode(&mint(), "sat", &[Proof { secret, ..proof }]);
     assert_eq!(Token::parse(&text).unwrap_err(), TokenError::TooLarge);
 }

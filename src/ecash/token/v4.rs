@@ -94,7 +94,7 @@ fn keyset(d: &mut Decoder<'_>, proofs: &mut Vec<TokenProof>) -> Decoded<()> {
 /// A proof before its keyset is known.
 struct BareProof {
     amount: Sats,
-    secret: super::Secret,
+    secret: super::ProofSecret,
     c: PublicKey,
     dleq: Option<ProofDleq>,
 }

@@ -2,7 +2,7 @@
 //!
 //! The first answer to the first request counts as it is. From the first attempt on whose outcome is not known, the
 //! mint is asked what became of the inputs (NUT-07) before anything is sent again: spent, with our outputs signed
-//! (NUT-09): it took place; spent without: somebody else was first; unspent: the same request is sent again. New
+//! (NUT-09): it took place; spent without: another wallet was first; unspent: the same request is sent again. New
 //! outputs are made only where the mint says that the old ones cannot be used, and the old ones stay on record. A
 //! request that was sent twice, as its connection was closed under it, and then refused is looked up at once.
 
@@ -184,7 +184,7 @@ impl Wallet {
         }
     }
 
-    /// What became of the inputs. Nothing where they are unspent: then the request may be sent (again).
+    /// What became of the inputs. `None` if they are unspent: then the request may be sent (again).
     async fn look_up(&self, swap: &mut Exchange, urgency: Urgency) -> Option<Step> {
         if swap.ys.is_empty() {
             match points(swap.inputs.clone()).await {

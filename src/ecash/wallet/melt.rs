@@ -5,7 +5,7 @@
 //! nor refused is sent again for a minute; then its proofs are traded for others, after which it cannot happen.
 
 use super::exchange::{points, prepare, total, Exchange};
-use super::own::{states, sum, WalletError};
+use super::own::{proof_states, sum, WalletError};
 use super::receive::{takings, NewsReceiver, Received, Teller};
 use super::{Refusal, Wallet};
 use crate::bolt11::Invoice;
@@ -23,9 +23,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So long a payment that the mint does not know of is sent again.
+/// How long a payment that the mint does not know of is sent again.
 const SEND_AGAIN: Millis = Millis::from_secs(60);
-/// Change that the mint does not hand out is asked for so often; later `restore` finds it.
+/// Change that the mint does not hand out is asked for at most this often; later `restore` finds it.
 const CHANGE_ATTEMPTS: usize = 8;
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -60,7 +60,7 @@ struct Payment {
     rows: Vec<ProofRow>,
     inputs: Arc<Vec<Proof>>,
     blanks: Option<Arc<Outputs>>,
-    /// It may have been sent, and no answer told what came of it.
+    /// It may have been sent, and no answer told its outcome.
     unclear: bool,
     /// The mint has tried to pay.
     was_tried: bool,
@@ -106,7 +106,7 @@ impl Wallet {
     }
 
     /// Has an invoice paid, once for this name. Answers within about eight seconds; `Unknown` is found out by itself
-    /// and can be asked for with [`Wallet::melted`]. The same name again answers what came of it.
+    /// and can be asked for with [`Wallet::melted`]. The same name again is answered with the outcome.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
         match self.begin_melt(offer, name).await {
             Ok(Some(news)) => {
@@ -122,8 +122,8 @@ impl Wallet {
         }
     }
 
-    /// What came of a payment; nothing where none was ever begun under this name. One that is not over is asked about
-    /// soon.
+    /// The outcome of a payment. `None` if none was ever begun under this name. The mint is soon asked about one that
+    /// is not over.
     pub async fn melted(&self, name: &str) -> Result<Option<Melted>, StoreError> {
         let known = self.0.store.op_known(reference(name)).await?;
         Ok(known.map(|known| match known {
@@ -140,7 +140,7 @@ impl Wallet {
         }))
     }
 
-    /// Journals the payment and sets it going; nothing where it was begun before.
+    /// Journals the payment and sets it going; returns `None` if it was begun before.
     async fn begin_melt(&self, offer: &MeltOffer, name: &str) -> Result<Option<NewsReceiver>, WalletError> {
         if self.0.store.op_known(reference(name)).await?.is_some() {
             return Ok(None);
@@ -288,7 +288,7 @@ impl Wallet {
     /// The mint has not paid. Whether it still can depends on the proofs.
     async fn unpaid(&self, payment: &mut Payment, teller: &Teller) -> Step {
         let asked = match points(payment.inputs.clone()).await {
-            Ok(ys) => states(&payment.mint, ys, Urgency::Guest).await,
+            Ok(ys) => proof_states(&payment.mint, ys, Urgency::Guest).await,
             Err(err) => Err(err),
         };
         let states = match asked {
@@ -370,7 +370,7 @@ impl Wallet {
                 }
                 Step::Ended(Received::Refused(Refusal::MintRefuses))
             }
-            // The payment was faster, or somebody else: the quote tells.
+            // The payment was faster, or another wallet was: the quote tells.
             Err(Refusal::Spent) if !std::mem::replace(&mut payment.seems_lost, true) => {
                 Step::Again("its ecash is spent".to_owned())
             }
@@ -399,8 +399,8 @@ impl Wallet {
         Step::Ended(Received::Done { net: payment.op.amount, session: None })
     }
 
-    /// What comes back: with the answer, or from what the mint remembers to have signed. That is all but the mint's
-    /// fees, so one that hands out less is asked again.
+    /// The change of a payment: from the answer, or from what the mint remembers to have signed. It is everything
+    /// except the mint's fees, so a mint that hands out less is asked again.
     async fn change(&self, payment: &Payment, quote: &MeltQuote) -> Vec<Proof> {
         let Some(blanks) = &payment.blanks else { return Vec::new() };
         let due = match self.purse(&payment.op.mint).await {

@@ -17,11 +17,11 @@ mod suspects;
 
 pub use exchange::{prepare, total};
 pub use melt::{MeltOffer, Melted};
-pub use offer::{Offer, Payer, Refusal};
+pub use offer::{Payer, Refusal, TokenOffer};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;
-pub use send::Sent;
+pub use send::SentToken;
 
 use super::mints::Mints;
 use super::seed::Seed;
@@ -45,7 +45,7 @@ struct Shared {
     store: Store,
     mints: Mints,
     seed: Arc<Seed>,
-    /// Gets the sessions that come about when nobody waits for them.
+    /// Gets the sessions whose caller stopped waiting for them.
     sessions: mpsc::Sender<Admission>,
     running: Mutex<LiteMap<String, Running>>,
     suspects: Arc<Suspects>,

@@ -24,7 +24,7 @@ pub(super) const MAX_PROOFS: usize = 100;
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
 #[derive(Clone, Debug)]
-pub struct Offer {
+pub struct TokenOffer {
     pub mint: MintUrl,
     pub unit: String,
     /// Its face value.
@@ -35,7 +35,7 @@ pub struct Offer {
     pub net: Sats,
     /// The same for the same ecash, however it is written.
     pub reference: Reference,
-    /// Received before, or being received now: [`Wallet::receive`] answers with what came of it.
+    /// Received before, or being received now: [`Wallet::receive`] answers with the outcome.
     pub is_known: bool,
     /// A stranger's without evidence: it may be made up.
     pub(super) is_suspect: bool,
@@ -60,7 +60,7 @@ pub enum Refusal {
     MintNotAccepted,
     #[error("only tokens in sat are accepted")]
     Unit,
-    /// A spending condition (NUT-10): somebody else's key, or a secret, is needed to spend it.
+    /// A spending condition (NUT-10): another person's key, or a secret, is needed to spend it.
     #[error("the token is locked to somebody else")]
     Locked,
     #[error("the token contains the same ecash twice")]
@@ -122,7 +122,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the same token may be taken later without anybody doing anything about it.
+    /// Whether the same token may be taken later without any change by the guest or the operator.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -166,7 +166,7 @@ impl From<EcashError> for Refusal {
 }
 
 impl Wallet {
-    /// What a token is known by ([`Offer::reference`]); refuses what can be refused without asking anybody.
+    /// What a token is known by ([`TokenOffer::reference`]); refuses what can be refused without a call.
     pub fn reference(text: &str) -> Result<Reference, Refusal> {
         shape(&Token::parse(text)?)
     }
@@ -181,7 +181,7 @@ impl Wallet {
 
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
-    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<Offer, Refusal> {
+    pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<TokenOffer, Refusal> {
         self.assess_from(text, accepted, Payer::Known).await
     }
 
@@ -191,7 +191,7 @@ impl Wallet {
         text: &str,
         accepted: &[MintUrl],
         payer: Payer,
-    ) -> Result<Offer, Refusal> {
+    ) -> Result<TokenOffer, Refusal> {
         let token = Token::parse(text)?;
         let reference = shape(&token)?;
         let mint = MintUrl::parse(&token.mint).map_err(|_| Refusal::MintNotAccepted)?;
@@ -206,7 +206,17 @@ impl Wallet {
             let fee = Sats(amount.0.saturating_sub(net.0));
             let (unit, proofs) = (token.unit, Vec::new());
             let is_suspect = false;
-            return Ok(Offer { mint, unit, amount, fee, net, reference, is_known: true, is_suspect, proofs });
+            return Ok(TokenOffer {
+                mint,
+                unit,
+                amount,
+                fee,
+                net,
+                reference,
+                is_known: true,
+                is_suspect,
+                proofs,
+            });
         }
         let now = self.0.store.now();
         if let Some(refusal) = self.0.suspects.known_refusal(&reference, &token.proofs, now) {
@@ -233,7 +243,7 @@ impl Wallet {
         let net = net.ok_or(Refusal::FeeTooHigh)?;
         let proofs = check_evidence(&at, proofs).await?;
         let unit = UNIT.to_owned();
-        Ok(Offer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
+        Ok(TokenOffer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
     }
 }
 
@@ -291,8 +301,8 @@ pub(super) fn fee_of(proofs: &[Proof], listed: &[KeysetInfo]) -> Option<Sats> {
     Some(Sats(sum.div_ceil(1000)))
 }
 
-/// Every amount must be one that the mint issues, and evidence must hold where there is any. Gives back the proofs
-/// without it: nobody needs it any more.
+/// Every amount must be one that the mint issues, and evidence, if there is any, must hold. Returns the proofs
+/// without their evidence, which is not needed any more.
 async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof>, Refusal> {
     let mut keysets: LiteMap<KeysetId, Arc<Keyset>> = LiteMap::new();
     for proof in &proofs {
@@ -317,7 +327,7 @@ async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof
     Ok(proofs)
 }
 
-impl Offer {
+impl TokenOffer {
     /// What the journal keeps to send the request again.
     pub(super) fn text(&self) -> String {
         token::encode(&self.mint, UNIT, &self.proofs)

@@ -135,7 +135,7 @@ impl Purse {
 impl Purse {
     /// Proofs of these amounts, of one keyset.
     pub fn of(amounts: &[u64], input_fee_ppk: u64) -> Purse {
-        use crate::{calls::Tls, clock::Clock, ecash::keyset::Terms, ecash::mints::Mints};
+        use crate::{calls::Tls, clock::Clock, ecash::keyset::KeysetTerms, ecash::mints::Mints};
         let url = MintUrl::parse("https://mint.example").unwrap();
         let events = tokio::sync::mpsc::channel(1).0;
         let mint = Mints::new(Tls::new(None).unwrap(), Clock::machine(), events).get(&url);
@@ -148,7 +148,7 @@ impl Purse {
             amount: Sats(*amount),
             c: Vec::new(),
         };
-        let terms = Terms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
+        let terms = KeysetTerms { unit: "sat".to_owned(), input_fee_ppk, final_expiry: None };
         let listed = KeysetInfo { id: KeysetId::parse(keyset).unwrap(), terms, active: true };
         Purse { mint, rows: (0..).zip(amounts).map(row).collect(), listed: Arc::new(vec![listed]) }
     }
@@ -283,7 +283,7 @@ impl Wallet {
         let mut attempts = 0usize;
         loop {
             let asked = match points(proofs.clone()).await {
-                Ok(ys) => states(mint, ys, Urgency::Background).await,
+                Ok(ys) => proof_states(mint, ys, Urgency::Background).await,
                 Err(err) => Err(err),
             };
             match asked {
@@ -317,7 +317,7 @@ impl Wallet {
 }
 
 /// NUT-07, in as many questions as it takes.
-pub(super) async fn states(
+pub(super) async fn proof_states(
     mint: &Mint,
     ys: Vec<PublicKey>,
     urgency: Urgency,

@@ -1,11 +1,11 @@
 //! Receiving a token: journaled, swapped, and in one commit ours and the guest's access.
 //!
-//! One task per token brings it to its end, however long that takes; who posts the same token joins it. Whoever
-//! waits does so for eight seconds at most, and a session that comes about when nobody waits is sent to `sessions`.
+//! One task per token brings it to its end, however long that takes; a caller that posts the same token joins it. A
+//! caller waits for at most eight seconds, and a session that begins without a waiting caller is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
-use super::offer::{reference_of, Offer, Refusal};
-use super::suspects::Place;
+use super::offer::{reference_of, Refusal, TokenOffer};
+use super::suspects::SuspectUnderWay;
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::keyset::KeysetId;
@@ -32,11 +32,11 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// It is ours. With a grant: the session as the store has it, which the caller hands to `Access::admit`. It is
-    /// the session of whoever posted the token first.
+    /// the session of the caller that posted the token first.
     Done { net: Sats, session: Option<Admission> },
     /// Not taken.
     Refused(Refusal),
-    /// Sent, and the outcome is not known; being found out without anybody doing anything about it.
+    /// Sent, and the outcome is not known; the wallet finds it out by itself.
     Unknown,
     /// The same token is being received at this moment.
     InFlight,
@@ -70,11 +70,11 @@ pub(super) struct Teller {
 
 impl Wallet {
     /// Receives the token of an offer and, with `grant`, turns it into access (its reference is the offer's). Answers
-    /// within about eight seconds. The same token again is answered with what came of it, and never counts twice; while
+    /// within about eight seconds. The same token again is answered with the outcome, and never counts twice; while
     /// the outcome is open it has the mint asked at once.
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
-    pub async fn receive(&self, offer: Offer, grant: Option<NewGrant>) -> Received {
+    pub async fn receive(&self, offer: TokenOffer, grant: Option<NewGrant>) -> Received {
         let place = match self.queue(&offer).await {
             Ok(place) => place,
             Err(refusal) => return Received::Refused(refusal),
@@ -86,7 +86,7 @@ impl Wallet {
     }
 
     /// Waits until a token that may be made up may go to its mint.
-    async fn queue(&self, offer: &Offer) -> Result<Option<Place>, Refusal> {
+    async fn queue(&self, offer: &TokenOffer) -> Result<Option<SuspectUnderWay>, Refusal> {
         if !offer.is_suspect || self.running().contains_key(&offer.reference.to_string()) {
             return Ok(None);
         }
@@ -99,7 +99,7 @@ impl Wallet {
     }
 
     /// The news of this token's receipt, and whether we have just begun it.
-    fn join(&self, offer: Offer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
+    fn join(&self, offer: TokenOffer, grant: Option<NewGrant>) -> (NewsReceiver, bool) {
         let mut running = self.running();
         if let Some(same) = running.get(&offer.reference.to_string()) {
             same.wake.notify_one();
@@ -153,7 +153,7 @@ impl Wallet {
         news
     }
 
-    /// Waits for an operation as long as anybody may be kept waiting.
+    /// Waits for an operation as long as a caller may be kept waiting.
     pub(super) async fn wait_for(&self, news: NewsReceiver, is_first: bool) -> Received {
         let mut waiter = Waiter { news, is_first, told: false, sessions: self.0.sessions.clone() };
         let outcome = waiter.outcome().await;
@@ -162,7 +162,7 @@ impl Wallet {
     }
 
     /// Writes the intent down; or what is known of the token already.
-    async fn journal(&self, offer: Offer, grant: Option<NewGrant>) -> Result<Exchange, Box<Received>> {
+    async fn journal(&self, offer: TokenOffer, grant: Option<NewGrant>) -> Result<Exchange, Box<Received>> {
         let refused = |refusal: Refusal| Box::new(Received::Refused(refusal));
         let known = match offer.is_known {
             true => {
@@ -271,7 +271,7 @@ impl Wallet {
         }
     }
 
-    /// Commits what came; it is ours already, so this is tried until it works.
+    /// Commits the received proofs; they are ours already, so this is tried until it works.
     pub(super) async fn keep(&self, op: i64, mint: &MintUrl, proofs: &[Proof]) -> Option<Admission> {
         let came = takings(mint, proofs);
         loop {

@@ -5,8 +5,8 @@
 //! worth nothing at these mints.
 
 use super::exchange::{points, prepare};
-use super::offer::{fee_of, reference_of, Offer, MAX_PROOFS, UNIT};
-use super::own::{states, WalletError};
+use super::offer::{fee_of, reference_of, TokenOffer, MAX_PROOFS, UNIT};
+use super::own::{proof_states, WalletError};
 use super::receive::{takings, Received};
 use super::{total, Wallet};
 use crate::config::MintUrl;
@@ -23,11 +23,11 @@ use crate::units::{Millis, Sats};
 use std::sync::Arc;
 
 const BATCH: u32 = 100;
-/// So many batches without a signature in them end the search of a keyset.
+/// This many batches without a signature end the search of a keyset.
 const EMPTY_BATCHES: u32 = 3;
 /// Counters after the last signature that are left out: a request may have been under way when the record ended.
 const LEFT_OUT: u32 = 100;
-/// A mint that limits requests is waited for so often.
+/// How often a mint that limits requests is waited for.
 const PATIENCE: u32 = 5;
 
 /// What a search brought.
@@ -42,7 +42,7 @@ pub struct Restored {
 /// What a keyset holds for a seed.
 struct Found {
     unspent: Vec<Proof>,
-    /// The first counter that was certainly never used; nothing was signed at all without one.
+    /// The first counter that was certainly never used; `None` if nothing was signed at all.
     next: Option<u32>,
 }
 
@@ -109,7 +109,7 @@ impl Wallet {
             let reference = reference_of(proofs.iter().map(|proof| proof.secret.as_str()));
             let (mint, unit) = (mint.clone(), UNIT.to_owned());
             let (is_known, is_suspect) = (false, false);
-            let offer = Offer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
+            let offer = TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
             match self.receive(offer, None).await {
                 Received::Done { net, .. } => sum = Sats(sum.0.saturating_add(net.0)),
                 Received::Refused(refusal) => return Err(refusal.into()),
@@ -137,7 +137,7 @@ async fn search(mint: &Mint, seed: &Arc<Seed>, keyset: &KeysetInfo) -> Result<Fo
         found.next = Some(last.saturating_add(1).saturating_add(LEFT_OUT));
         let signed = Arc::new(signed);
         let ys = points(signed.clone()).await?;
-        let states = patiently(|| states(mint, ys.clone(), Urgency::Guest)).await?;
+        let states = patiently(|| proof_states(mint, ys.clone(), Urgency::Guest)).await?;
         let unspent = signed.iter().zip(states).filter(|(_, state)| *state == ProofState::Unspent);
         found.unspent.extend(unspent.map(|(proof, _)| proof.clone()));
     }

@@ -4,7 +4,7 @@
 //! again, or taken back.
 
 use super::exchange::points;
-use super::own::{states, sum, Purse, WalletError, MOST_INPUTS};
+use super::own::{proof_states, sum, Purse, WalletError, MOST_INPUTS};
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::mint::Urgency;
@@ -25,7 +25,7 @@ const MOST_TRADES: usize = 16;
 
 /// A token that was given out and not seen spent.
 #[derive(Clone)]
-pub struct Sent {
+pub struct SentToken {
     pub id: i64,
     pub mint: MintUrl,
     pub amount: Sats,
@@ -41,7 +41,7 @@ impl Wallet {
         amount: Sats,
         mint: Option<&MintUrl>,
         old_form: bool,
-    ) -> Result<Sent, WalletError> {
+    ) -> Result<SentToken, WalletError> {
         let _alone = self.0.spending.lock().await;
         let mint = match mint {
             Some(mint) => mint.clone(),
@@ -77,7 +77,7 @@ impl Wallet {
         amount: Sats,
         mint: &MintUrl,
         old_form: bool,
-    ) -> Result<Sent, WalletError> {
+    ) -> Result<SentToken, WalletError> {
         let begun = self
             .0
             .store
@@ -98,17 +98,17 @@ impl Wallet {
         self.shown(op, &rows, old_form).await
     }
 
-    async fn shown(&self, op: OpRow, rows: &[ProofRow], old_form: bool) -> Result<Sent, WalletError> {
+    async fn shown(&self, op: OpRow, rows: &[ProofRow], old_form: bool) -> Result<SentToken, WalletError> {
         let proofs = self.derive(rows).await?;
         let token = match old_form {
             true => token::encode_v3(&op.mint, super::offer::UNIT, &proofs),
             false => token::encode(&op.mint, super::offer::UNIT, &proofs),
         };
-        Ok(Sent { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token })
+        Ok(SentToken { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token })
     }
 
     /// Tokens that were given out; those that the mints call spent are struck off first.
-    pub async fn sent(&self) -> Result<Vec<Sent>, WalletError> {
+    pub async fn sent(&self) -> Result<Vec<SentToken>, WalletError> {
         let mut waiting = Vec::new();
         for op in self.0.store.open_ops().await?.into_iter().filter(|op| op.kind == OpKind::Send) {
             let rows = self.0.store.held_proofs(op.id).await?;
@@ -121,7 +121,7 @@ impl Wallet {
         Ok(waiting)
     }
 
-    /// Takes back a token that nobody has spent; answers what came back.
+    /// Takes back an unspent token; returns what came back.
     pub async fn take_back(&self, id: i64) -> Result<Sats, WalletError> {
         let _alone = self.0.spending.lock().await;
         let open = self.0.store.open_ops().await?;
@@ -143,7 +143,7 @@ impl Wallet {
     async fn spent_now(&self, op: &OpRow, rows: &[ProofRow]) -> Result<Vec<ProofKey>, WalletError> {
         let mint = self.0.mints.get(&op.mint);
         let ys = points(Arc::new(self.derive(rows).await?)).await?;
-        let states = states(&mint, ys, Urgency::Guest).await?;
+        let states = proof_states(&mint, ys, Urgency::Guest).await?;
         let spent = rows.iter().zip(states).filter(|(_, state)| *state == ProofState::Spent);
         Ok(spent.map(|(row, _)| row.key).collect())
     }

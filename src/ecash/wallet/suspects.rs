@@ -60,12 +60,12 @@ enum Turn {
 }
 
 /// A token is under way for as long as this lives.
-pub(super) struct Place {
+pub(super) struct SuspectUnderWay {
     suspects: Arc<Suspects>,
     mint: MintUrl,
 }
 
-impl Drop for Place {
+impl Drop for SuspectUnderWay {
     fn drop(&mut self) {
         self.suspects.with(&self.mint, |line| line.under_way = line.under_way.saturating_sub(1));
         self.suspects.freed.notify_waiters();
@@ -82,7 +82,11 @@ impl Suspects {
     }
 
     /// Waits for a place at a mint.
-    pub async fn place(self: &Arc<Self>, mint: &MintUrl, now: impl Fn() -> Millis) -> Result<Place, Refusal> {
+    pub async fn place(
+        self: &Arc<Self>,
+        mint: &MintUrl,
+        now: impl Fn() -> Millis,
+    ) -> Result<SuspectUnderWay, Refusal> {
         let give_up = tokio::time::Instant::now() + PATIENCE;
         loop {
             let freed = self.freed.notified();
@@ -90,7 +94,7 @@ impl Suspects {
             // From here on: a place that becomes free while we look is not missed.
             freed.as_mut().enable();
             match self.with(mint, |line| line.enter(now())) {
-                Turn::Now => return Ok(Place { suspects: self.clone(), mint: mint.clone() }),
+                Turn::Now => return Ok(SuspectUnderWay { suspects: self.clone(), mint: mint.clone() }),
                 Turn::Later(wait) => return Err(Refusal::Later(wait)),
                 Turn::Wait => {}
             }

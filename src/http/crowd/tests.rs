@@ -2,8 +2,8 @@ use super::*;
 
 const KIB: usize = 1024;
 
-fn station(number: u8) -> Station {
-    Station::Mac(format!("02:00:00:00:00:{number:02x}").parse().unwrap())
+fn holder(number: u8) -> ConnectionHolder {
+    ConnectionHolder::Mac(format!("02:00:00:00:00:{number:02x}").parse().unwrap())
 }
 
 /// 64 KiB, of which strangers may have 48; station 9 is a customer.
@@ -12,12 +12,12 @@ fn crowd() -> Crowd {
     Crowd::new(budget, Arc::default(), || vec!["02:00:00:00:00:09".parse().unwrap()])
 }
 
-fn admit(crowd: &Crowd, number: u8, kib: usize) -> Option<Arc<Place>> {
-    crowd.admit(station(number), 64, kib * KIB).map(Arc::new)
+fn admit(crowd: &Crowd, number: u8, kib: usize) -> Option<Arc<ConnectionPlace>> {
+    crowd.admit(holder(number), 64, kib * KIB).map(Arc::new)
 }
 
-fn is_open(place: &Place) -> bool {
-    place.shared.table().seat(place.station, place.number).is_some()
+fn is_open(place: &ConnectionPlace) -> bool {
+    place.shared.table().seat(place.holder, place.number).is_some()
 }
 
 fn count(crowd: &Crowd) -> usize {
@@ -69,13 +69,13 @@ fn who_is_being_answered_goes_last() {
 #[test]
 fn a_station_has_as_many_as_it_may_and_its_own_oldest_goes() {
     let crowd = crowd();
-    let first = crowd.admit(station(1), 2, KIB).unwrap();
-    let second = crowd.admit(station(1), 2, KIB).unwrap();
-    let third = crowd.admit(station(1), 2, KIB).unwrap();
+    let first = crowd.admit(holder(1), 2, KIB).unwrap();
+    let second = crowd.admit(holder(1), 2, KIB).unwrap();
+    let third = crowd.admit(holder(1), 2, KIB).unwrap();
     assert!(!is_open(&first) && is_open(&second) && is_open(&third));
     second.begin();
     third.begin();
-    assert!(crowd.admit(station(1), 2, KIB).is_none() && crowd.admit(station(2), 2, KIB).is_some());
+    assert!(crowd.admit(holder(1), 2, KIB).is_none() && crowd.admit(holder(2), 2, KIB).is_some());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A backend for tests that does as it is told and notes what it was asked.
 
-use crate::lightning::{Answer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use crate::lightning::{BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -16,15 +16,15 @@ struct State {
     looked_up: Mutex<Vec<[u8; 32]>>,
     /// What the next calls are answered; after that `Paid` without a preimage.
     payments: Mutex<VecDeque<Step>>,
-    lookups: Mutex<VecDeque<Answer>>,
+    lookups: Mutex<VecDeque<BackendAnswer>>,
     go_on: Notify,
 }
 
 #[derive(Clone)]
 pub enum Step {
-    Answer(Answer),
+    Answer(BackendAnswer),
     /// Answers when `go_on` is called.
-    Hang(Answer),
+    Hang(BackendAnswer),
 }
 
 impl Scripted {
@@ -50,12 +50,12 @@ impl Scripted {
 }
 
 impl Lightning for Scripted {
-    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, Answer> {
+    fn pay<'a>(&'a self, order: &'a PaymentOrder) -> Call<'a, BackendAnswer> {
         Box::pin(async {
             self.0.paid.lock().unwrap().push(order.payment_hash);
             let step = self.0.payments.lock().unwrap().pop_front();
             match step {
-                None => Answer::paid(None, None),
+                None => BackendAnswer::paid(None, None),
                 Some(Step::Answer(answer)) => answer,
                 Some(Step::Hang(answer)) => {
                     self.0.go_on.notified().await;
@@ -65,11 +65,11 @@ impl Lightning for Scripted {
         })
     }
 
-    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, Answer> {
+    fn lookup<'a>(&'a self, payment: &'a PaymentRef) -> Call<'a, BackendAnswer> {
         Box::pin(async {
             self.0.looked_up.lock().unwrap().push(payment.payment_hash);
             let answer = self.0.lookups.lock().unwrap().pop_front();
-            answer.unwrap_or_else(|| Answer::unknown("nothing new"))
+            answer.unwrap_or_else(|| BackendAnswer::unknown("nothing new"))
         })
     }
 

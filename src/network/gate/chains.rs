@@ -1,5 +1,5 @@
-//! The rules. What a packet was addressed to when it came in decides, before anybody's redirect; whose packet it
-//! is decides the set of who has paid. The mark is for the second lock and for other firewalls.
+//! The rules. They decide by the address that a packet had when it came in, before any redirect, and by the set of
+//! paid guests. The mark is for the second lock and for other firewalls.
 //!
 //! A packet that is forwarded passes `tg_mark`, `tg_late` and `tg_forward`; one for the router itself `tg_mark`,
 //! `tg_late` and `tg_seen`, with the answer in `tg_output`.
@@ -32,8 +32,8 @@ const SERVED: &str = "meta l4proto { tcp, udp }";
 /// Not "unicast": without a route for an IPv6 address its type is "unreachable", and those guests shall see the
 /// portal as well.
 const ROUTER: &str = "{ local, broadcast, multicast, anycast }";
-/// The sets of addresses have so many places. A station that forged its addresses could take them all, and who
-/// pays after that would get no answers.
+/// A set of addresses has a limited size. A station that forged its addresses could fill it, and guests that pay
+/// after that would get no answers.
 const TOO_MANY: &str =
     "update @fresh { ether saddr timeout 1h limit rate over 2/minute burst 128 packets } drop";
 /// A source that the way back to leads elsewhere is made up. Nothing is answered there.
@@ -128,7 +128,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
         regular("tg_near", near),
         regular("tg_unpaid", unpaid),
         regular("tg_pass", vec![format!("meta mark set meta mark | {bit}")]),
-        // Before everybody else's, and by the set: whoever redirects first has the connection.
+        // Before all other programs' chains, and by the set: the first redirect of a connection counts.
         base(
             "tg_dstnat",
             "type nat hook prerouting priority dstnat - 99",
@@ -136,7 +136,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
             -199,
             FAMILIES.map(redirect).to_vec(),
         ),
-        // Behind everybody else: a program that sets the whole mark does not put a paid guest offline.
+        // Behind all other programs: a program that sets the whole mark does not put a paid guest offline.
         base(
             "tg_late",
             "type filter hook prerouting priority 1000",
@@ -148,7 +148,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
     ]
 }
 
-/// Drops made-up sources, but for who has no address yet and asks for one.
+/// Drops made-up sources, except those of a station that has no address yet and asks for one.
 fn from_nowhere() -> Vec<String> {
     vec![
         "fib daddr type broadcast udp dport 67 accept".to_owned(),
@@ -221,7 +221,7 @@ fn names() -> Vec<Chain> {
     ]
 }
 
-/// What ends on the router: who was there is written down, and paying opens nothing but what is served.
+/// Packets to the router itself: their stations are written down, and paying opens only what is served.
 fn at_the_router(plan: &Plan) -> Vec<Chain> {
     let ports = format!("{}, {}, {}", plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
     // Established only: a forged first packet is no witness.
@@ -263,7 +263,7 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
     ]
 }
 
-/// What goes through the router. The set decides here once more, whatever became of the mark.
+/// Packets through the router. The set decides here once more, in case another program changed the mark.
 fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let bit = format!("{MARK:#010x}");
     let counts_here = counts_at == Home::Inet;
@@ -273,7 +273,7 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
     let up = |header: &str, digit: char| {
         let mut rules = vec![];
-        // The garden counts for nobody.
+        // Packets of the garden are not counted.
         rules.extend(garden_of(plan, "daddr", digit, "oifname != @ifs ", "accept"));
         if plan.gives_grace {
             rules.push(format!(
@@ -281,7 +281,7 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
             ));
         }
         if counts_here {
-            // Drops what is beyond the guest's bytes; who is not in the map is not concerned.
+            // Drops what is beyond the guest's bytes; guests outside of the map are not affected.
             rules.push("quota name iifname . ether saddr map @qm_at drop".to_owned());
         }
         rules.extend([

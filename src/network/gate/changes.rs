@@ -1,8 +1,8 @@
-//! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch,
-//! or to nft as part of the script that loads the table, so that nobody paid is without an element between.
+//! What is to change among the elements and quotas of our tables, in order. Said to the kernel as one batch, or to
+//! nft as part of the script that loads the table, so that no paid guest is without an element in between.
 
 use super::count::{Count, Name};
-use super::plan::Place;
+use super::plan::GatePlace;
 use crate::network::netlink;
 use crate::network::nftables::batch::Batch;
 use crate::network::nftables::{Home, TABLE};
@@ -16,16 +16,16 @@ const LONGEST: Millis = Millis::from_secs(365 * 24 * 3600);
 /// An element: its set, and its key there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    Paid(Place),
-    Upload(Place, IpAddr),
+    Paid(GatePlace),
+    Upload(GatePlace, IpAddr),
     Download(IpAddr),
-    Counted(Place),
-    LetInByUs(Place),
-    Slow(Place),
+    Counted(GatePlace),
+    LetInByUs(GatePlace),
+    Slow(GatePlace),
     CountedDownload(IpAddr),
     /// At the device, where bytes are counted there.
-    Metered(Place),
-    Received(Place),
+    Metered(GatePlace),
+    Received(GatePlace),
 }
 
 impl Key {
@@ -241,8 +241,8 @@ fn in_words(remaining: Millis) -> String {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place { device: "br-guest".to_owned(), mac: "02:00:00:00:00:11".parse().unwrap() }
+    fn place() -> GatePlace {
+        GatePlace { device: "br-guest".to_owned(), mac: "02:00:00:00:00:11".parse().unwrap() }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) struct Name {
 pub(super) struct Count {
     pub limit: u64,
     pub used: u64,
-    /// The limit is that of the session and so much for Ethernet headers.
+    /// Bytes that are added to the limit of the session for Ethernet headers.
     pub headers: u64,
 }
 

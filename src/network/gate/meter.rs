@@ -3,7 +3,7 @@
 //! yet. It takes a kernel that looks at packets at both ends of a device; on others the gate counts what it
 //! forwards.
 //!
-//! Not counted is what nobody bought: discovery and DHCP, DNS at the router, our own ports, the garden.
+//! Not counted is what is not sold: discovery and DHCP, DNS at the router, our own ports, the garden.
 
 use super::Plan;
 use crate::network::devices;
@@ -65,7 +65,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     let quota = vec![format!("quota name {station} map @metered drop")];
     let mut comes = way(plan, "comes", "daddr", "dport", &quota);
     let rules = vec![
-        // Who is not counted is done with here.
+        // Stations that are not counted leave the chain here.
         format!("{station} != @received accept"),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
         // Tags within tags the kernel takes off behind this hook.
@@ -77,7 +77,8 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     let station = "oifname . ether daddr";
     let quota = vec![
         format!("quota name {station} map @metered drop"),
-        // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
+        // Here the Ethernet header is part of the packet, which is not sold either: this counts the packets that had
+        // one.
         format!("{station} @received accept"),
     ];
     let goes = way(plan, "goes", "saddr", "sport", &quota);
@@ -123,8 +124,8 @@ fn comment(chain: &ChainSpec, number: usize) -> String {
     format!("tollgated {VERSION} {} {number}", chain.name)
 }
 
-/// The script that brings the table to `plan`, keeping every element; without chains if nobody is counted. With
-/// `anew` the table that is there is thrown away first.
+/// The script that brings the table to `plan`, keeping every element; without chains if no guest is counted. With
+/// `anew` it first removes the table that is there.
 pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bool) -> String {
     let mut script = format!("add table netdev {TABLE}\n");
     if anew {

@@ -1,7 +1,7 @@
-//! Who may pass. The kernel holds the gate (an nftables table and a routing rule per gated device); this
-//! room only tells it who has paid and for how long. Sessions end in the kernel, daemon or no daemon.
+//! Who may pass. The kernel holds the gate (an nftables table and a routing rule per gated device); this room only
+//! tells it which guests have paid and for how long. Sessions end in the kernel, daemon or no daemon.
 //!
-//! There is no way here to let everybody through.
+//! There is no way here to let every guest through.
 
 mod chains;
 mod changes;
@@ -46,7 +46,7 @@ pub struct Lease {
     pub venue: String,
     /// Zero closes. The kernel is given at most a year.
     pub remaining: Millis,
-    /// Ends it earlier, when so many bytes have passed.
+    /// Ends it earlier, when this many bytes have passed.
     pub quota: Option<Quota>,
     /// At [`SLOW`] only.
     pub is_slow: bool,
@@ -83,11 +83,11 @@ pub enum Table {
 
 /// What the kernel really holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct GateReport {
     pub table: Table,
     /// Second locks that should be there and are not.
     pub missing_locks: Vec<(String, Family)>,
-    /// Who may pass, and for how much longer; `None` is without end (trusted).
+    /// The stations that may pass, and for how much longer; `None`: without end (trusted).
     pub paid: Vec<(Station, Option<Millis>)>,
     /// Who of them is counted.
     pub quotas: LiteMap<Station, Quota>,
@@ -105,8 +105,8 @@ impl Lease {
     }
 }
 
-impl Report {
-    /// Whether nobody unpaid can pass and everybody paid can.
+impl GateReport {
+    /// Whether every paid guest can pass and no unpaid one can.
     pub fn is_sound(&self) -> bool {
         self.table == Table::Intact && self.missing_locks.is_empty()
     }
@@ -139,9 +139,9 @@ pub enum GateError {
 /// The gate. Calls block for milliseconds (seconds, when the machine is in trouble); they belong on a
 /// thread of their own. All of them may be repeated.
 pub trait Gate: Send {
-    /// Brings the table and the second locks to `plan` and opens for `leases`, whatever was there before.
-    /// Guests that are open already and not in `leases` stay open for what they have left. If it fails, the
-    /// second locks are up as far as the kernel allowed.
+    /// Brings the table and the second locks to `plan` and opens for `leases`; what was there before does not matter.
+    /// Guests that are open already and not in `leases` stay open for what they have left. If it fails, the second
+    /// locks are up as far as the kernel allowed.
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError>;
 
     /// Sets what these guests have left, more or less than before, exact to some milliseconds. Trusted
@@ -151,15 +151,15 @@ pub trait Gate: Send {
     /// Ends these guests' passage now, both ways, and forgets their connections. Trusted guests are left alone.
     fn close(&mut self, stations: &[Station]) -> Result<(), GateError>;
 
-    /// To be called every second or two: gives the way in to each paid guest's addresses the same end as
-    /// the guest's session, so that an idle guest is still reached and nobody is reached for longer. Answers
-    /// what each guest with a quota has used so far.
+    /// To be called every second or two: gives the way in to each paid guest's addresses the same end as the guest's
+    /// session, so that an idle guest is still reached, and no guest is reached for longer. Answers what each guest
+    /// with a quota has used so far.
     fn tend(&mut self) -> Result<Usage, GateError>;
 
     /// Looks at everything.
-    fn inspect(&mut self) -> Result<Report, GateError>;
+    fn inspect(&mut self) -> Result<GateReport, GateError>;
 
-    /// Whether somebody else may have touched the gate since this one last looked or wrote. Cheap enough for
-    /// every second; when true, `inspect` tells what is wrong.
+    /// Whether another program may have touched the gate since this one last looked or wrote. Cheap enough for every
+    /// second; when true, `inspect` tells what is wrong.
     fn changed(&mut self) -> bool;
 }

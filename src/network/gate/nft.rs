@@ -3,14 +3,14 @@
 
 use super::changes::{Changes, Key};
 use super::meter::{self, Surroundings};
-use super::plan::Place;
+use super::plan::GatePlace;
 use super::quota::Quotas;
 use super::ruleset;
 use super::snapshot::{place_of, put_leases, reopen_downloads, time_downloads, Snapshot};
-use super::{closed, lock, process, Gate, GateError, Lease, Plan, Report, Station, Table, Usage, MARK};
+use super::{closed, lock, process, Gate, GateError, GateReport, Lease, Plan, Station, Table, Usage, MARK};
 use crate::config::AddressRange;
 use crate::network::neighbours::{self, Caller};
-use crate::network::netlink::{self, Refusal};
+use crate::network::netlink::{self, KernelRefusal};
 use crate::network::nftables::{Home, Nftables};
 use crate::network::{conntrack::Connections, devices, foreign};
 use crate::set::SortedSet;
@@ -126,15 +126,15 @@ impl NftGate {
         }
     }
 
-    /// One transaction. Keeps track of whether anybody else wrote meanwhile.
+    /// One transaction. Notices whether another program wrote meanwhile.
     fn commit(&mut self, changes: &Changes) -> Result<(), GateError> {
         let before = self.generation.take();
         let (outcome, now) = self.line.ask("the elements cannot be written", |nft| {
             match nft.commit(changes.batch()) {
                 Ok(()) => Ok((Ok(()), nft.generation()?)),
                 // Something is wrong with the line, or with more than one change.
-                Err(Refusal { request: None, error }) => Err(error),
-                Err(Refusal { request: Some(number), error: source }) => {
+                Err(KernelRefusal { request: None, error }) => Err(error),
+                Err(KernelRefusal { request: Some(number), error: source }) => {
                     Ok((Err(GateError::Element { change: changes.name(number), source }), nft.generation()?))
                 }
             }
@@ -185,7 +185,7 @@ impl NftGate {
         }
     }
 
-    /// Brings the meter to the devices as they are. Where nobody is counted it costs nothing.
+    /// Brings the meter to the devices as they are. It costs nothing while no guest is counted.
     fn attach(&mut self, plan: &Plan, is_needed: bool) -> Result<(), GateError> {
         let around = Surroundings::look(plan);
         match self.run(&meter::load(plan, &around, is_needed, false)) {
@@ -365,7 +365,7 @@ impl Gate for NftGate {
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
         plan.check()?;
         self.generation = None;
-        // A grace that runs stays slow, whatever the plan gives from now on.
+        // A grace that runs stays slow, even if the new plan gives no grace.
         let gives_grace = plan.gives_grace || leases.iter().any(|lease| lease.is_slow);
         let plan = &Plan { gives_grace, ..plan.clone() };
         let closed = closed_now(plan);
@@ -408,7 +408,8 @@ impl Gate for NftGate {
     fn close(&mut self, stations: &[Station]) -> Result<(), GateError> {
         let plan = self.plan()?;
         let stations: Vec<&Station> = stations.iter().filter(|station| !plan.is_trusted(station)).collect();
-        let closing: SortedSet<Place> = stations.iter().flat_map(|station| plan.places(station)).collect();
+        let closing: SortedSet<GatePlace> =
+            stations.iter().flat_map(|station| plan.places(station)).collect();
         if closing.is_empty() {
             return Ok(());
         }
@@ -466,7 +467,7 @@ impl Gate for NftGate {
         Ok(self.snapshot.quotas.usage(self.plan()?))
     }
 
-    fn inspect(&mut self) -> Result<Report, GateError> {
+    fn inspect(&mut self) -> Result<GateReport, GateError> {
         let loaded = self.loaded.as_ref().ok_or(GateError::NotLoaded)?;
         let devices = loaded.plan.devices();
         let (before, meter) = (&self.snapshot.quotas, &self.meter);
@@ -484,7 +485,7 @@ impl Gate for NftGate {
         })?;
         let missing_locks = lock::missing(&devices)
             .map_err(|source| GateError::Netlink { what: "the routing locks cannot be read", source })?;
-        let report = Report {
+        let report = GateReport {
             table,
             missing_locks,
             quotas: snapshot.quotas.known(&loaded.plan),

@@ -18,7 +18,7 @@ pub struct Plan {
     pub mint_proxy_port: u16,
     /// Where port 80 of unpaid guests ends up.
     pub redirect_port: u16,
-    /// What everybody reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
+    /// What every guest reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
     pub garden: Vec<AddressRange>,
     /// Some guests are let through at a low rate.
     pub gives_grace: bool,
@@ -47,7 +47,7 @@ pub struct Station {
 
 /// Where the kernel lets a station through: one of the devices of its venue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct GatePlace {
     pub device: String,
     pub mac: MacAddr,
 }
@@ -75,36 +75,36 @@ impl Plan {
         venues.any(|venue| venue.trusted.contains(&station.mac))
     }
 
-    /// Who is online without paying, and where.
-    pub(super) fn trusted_places(&self) -> Vec<Place> {
+    /// The places of the trusted stations, which are online without paying.
+    pub(super) fn trusted_places(&self) -> Vec<GatePlace> {
         let of_venue = |venue: &GatedVenue| {
             let stations = venue.trusted.iter();
-            stations.flat_map(|mac| places(&venue.devices, *mac)).collect::<Vec<Place>>()
+            stations.flat_map(|mac| places(&venue.devices, *mac)).collect::<Vec<GatePlace>>()
         };
         self.venues.iter().flat_map(of_venue).collect()
     }
 
     /// Where this station is let through. Nowhere if its venue is not in the plan.
-    pub(super) fn places(&self, station: &Station) -> Vec<Place> {
+    pub(super) fn places(&self, station: &Station) -> Vec<GatePlace> {
         let venues = self.venues.iter().filter(|venue| venue.name == station.venue);
         venues.flat_map(|venue| places(&venue.devices, station.mac)).collect()
     }
 
-    /// Who is let through at this place. `None` if the device is not gated any more.
-    pub(super) fn station(&self, place: &Place) -> Option<Station> {
+    /// The station that is let through at this place. `None` if the device is not gated any more.
+    pub(super) fn station(&self, place: &GatePlace) -> Option<Station> {
         let venue = self.venues.iter().find(|venue| venue.devices.contains(&place.device))?;
         Some(Station { mac: place.mac, venue: venue.name.clone() })
     }
 }
 
 /// As nft reads it. Plans with other than valid device names are refused before.
-impl fmt::Display for Place {
+impl fmt::Display for GatePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\" . {}", self.device, self.mac)
     }
 }
 
-impl Place {
+impl GatePlace {
     /// Of the device's name in a key, and of all of it: parts are padded to four bytes.
     const NAME: usize = 16;
     pub const LENGTH: usize = 24;
@@ -112,22 +112,22 @@ impl Place {
     /// As a key in the kernel.
     pub fn octets(&self) -> Vec<u8> {
         let mut octets = self.device.as_bytes().to_vec();
-        octets.resize(Place::NAME, 0);
+        octets.resize(GatePlace::NAME, 0);
         octets.extend(self.mac.octets());
-        octets.resize(Place::LENGTH, 0);
+        octets.resize(GatePlace::LENGTH, 0);
         octets
     }
 
     /// The place in a set's key, which may go on behind it. `None` if its MAC cannot be a guest's.
-    pub fn parse(key: &[u8]) -> io::Result<Option<Place>> {
-        let device = netlink::name(key.get(..Place::NAME).ok_or_else(netlink::malformed)?)?;
-        let mac = MacAddr::new(netlink::octets6(netlink::after(key, Place::NAME)?)?);
-        Ok(mac.ok().map(|mac| Place { device, mac }))
+    pub fn parse(key: &[u8]) -> io::Result<Option<GatePlace>> {
+        let device = netlink::name(key.get(..GatePlace::NAME).ok_or_else(netlink::malformed)?)?;
+        let mac = MacAddr::new(netlink::octets6(netlink::after(key, GatePlace::NAME)?)?);
+        Ok(mac.ok().map(|mac| GatePlace { device, mac }))
     }
 }
 
-fn places(devices: &[String], mac: MacAddr) -> impl Iterator<Item = Place> + '_ {
-    devices.iter().map(move |device| Place { device: device.clone(), mac })
+fn places(devices: &[String], mac: MacAddr) -> impl Iterator<Item = GatePlace> + '_ {
+    devices.iter().map(move |device| GatePlace { device: device.clone(), mac })
 }
 
 #[cfg(test)]
@@ -161,6 +161,6 @@ mod tests {
         assert_eq!(devices(&Station { mac: mac(), venue: "gone".to_owned() }), [""; 0]);
         assert!(plan.is_trusted(&hall) && !plan.is_trusted(&yard));
         assert_eq!(plan.station(&plan.places(&yard)[1]), Some(yard));
-        assert_eq!(plan.station(&Place { device: "wan".to_owned(), mac: mac() }), None);
+        assert_eq!(plan.station(&GatePlace { device: "wan".to_owned(), mac: mac() }), None);
     }
 }

@@ -2,12 +2,12 @@
 //! its addresses, IPv4 and IPv6. It cuts to the packet, also while the daemon hangs or is dead, and it
 //! remembers over a restart of the daemon.
 //!
-//! What a guest sends is found by its MAC. What it is sent is found by address, so nothing is let in to an
-//! address of such a guest (`counted`) before the daemon has put it beside the quota.
+//! What a guest sends is found by its MAC. What it is sent is found by address, so packets to an address of such a
+//! guest (`counted`) are dropped until the daemon has put the address beside the quota.
 
 use super::changes::{Change, Changes, Key};
 use super::count::{Count, Name};
-use super::plan::Place;
+use super::plan::GatePlace;
 use super::{Lease, Plan, Quota, Station, Usage};
 use crate::network::netlink;
 use crate::network::nftables::{Element, Home, NamedQuota, Nftables};
@@ -28,7 +28,7 @@ pub(super) struct Quotas {
     /// The table that counts.
     home: Home,
     counts: LiteMap<Name, Count>,
-    guests: LiteMap<Place, Name>,
+    guests: LiteMap<GatePlace, Name>,
     addresses: LiteMap<IpAddr, Name>,
     /// The Ethernet headers that were counted so far.
     headers: LiteMap<Name, u64>,
@@ -68,9 +68,9 @@ impl Quotas {
     fn read_forwarded(&mut self, nft: &mut Nftables) -> io::Result<()> {
         let mut let_in_by_us = Vec::new();
         for Element { key, .. } in nft.elements("counted_at")? {
-            let_in_by_us.extend(Place::parse(&key)?);
+            let_in_by_us.extend(GatePlace::parse(&key)?);
         }
-        let let_in_by_us: SortedSet<Place> = let_in_by_us.into_iter().collect();
+        let let_in_by_us: SortedSet<GatePlace> = let_in_by_us.into_iter().collect();
         self.guests = names(nft.elements("qm_at")?)?.into_iter().collect();
         self.guests.retain(|place, _| let_in_by_us.contains(place));
         let mut addresses = Vec::new();
@@ -89,7 +89,7 @@ impl Quotas {
         self.guests = names(nft.elements_of(Home::Netdev, "metered")?)?.into_iter().collect();
         let mut headers = Vec::new();
         for Element { key, packets, .. } in nft.elements_of(Home::Netdev, "received")? {
-            let Some(place) = Place::parse(&key)? else { continue };
+            let Some(place) = GatePlace::parse(&key)? else { continue };
             // Somebody may have taken it from the map.
             let name =
                 self.guests.get(&place).copied().or_else(|| named().find(|name| name.mac == place.mac));
@@ -169,7 +169,7 @@ impl Quotas {
 
     /// The sessions that are counted, as the kernel knows them.
     pub fn known(&self, plan: &Plan) -> LiteMap<Station, Quota> {
-        let counted = |(place, name): (&Place, &Name)| {
+        let counted = |(place, name): (&GatePlace, &Name)| {
             let count = self.counts.get(name)?;
             let (allotment, used) = (Allotment(count.allotment()), Allotment(self.used(name, count)));
             Some((plan.station(place)?, Quota { session: name.session, allotment, used }))
@@ -192,7 +192,7 @@ impl Quotas {
         known.map(|(station, quota)| (station, (quota.session, quota.used))).collect()
     }
 
-    pub fn counts(&self, place: &Place) -> bool {
+    pub fn counts(&self, place: &GatePlace) -> bool {
         self.guests.get(place).is_some_and(|name| self.counts.contains_key(name))
     }
 
@@ -202,7 +202,7 @@ impl Quotas {
         &self,
         changes: &mut Changes,
         station: &Station,
-        places: &[Place],
+        places: &[GatePlace],
         wanted: Option<Quota>,
         addresses: impl Iterator<Item = IpAddr>,
     ) {
@@ -264,7 +264,7 @@ impl Quotas {
     }
 
     /// What gives a place's quota.
-    fn key(&self, place: &Place) -> Key {
+    fn key(&self, place: &GatePlace) -> Key {
         match self.home {
             Home::Inet => Key::Counted(place.clone()),
             Home::Netdev => Key::Metered(place.clone()),
@@ -272,7 +272,7 @@ impl Quotas {
     }
 
     /// What says that a place has one.
-    fn mark(&self, place: &Place) -> Key {
+    fn mark(&self, place: &GatePlace) -> Key {
         match self.home {
             Home::Inet => Key::LetInByUs(place.clone()),
             Home::Netdev => Key::Received(place.clone()),
@@ -337,7 +337,7 @@ impl Quotas {
     pub fn follow_addresses(
         &self,
         changes: &mut Changes,
-        holders: &LiteMap<IpAddr, Place>,
+        holders: &LiteMap<IpAddr, GatePlace>,
         downloads: &LiteMap<IpAddr, Option<Millis>>,
     ) {
         if self.counts.is_empty() || self.home == Home::Netdev {
@@ -365,10 +365,10 @@ impl Quotas {
 }
 
 /// Whom a map gives a quota.
-fn names(elements: Vec<Element>) -> io::Result<Vec<(Place, Name)>> {
+fn names(elements: Vec<Element>) -> io::Result<Vec<(GatePlace, Name)>> {
     let mut found = Vec::new();
     for Element { key, object, .. } in elements {
-        found.extend(Place::parse(&key)?.zip(Name::parse(&object)));
+        found.extend(GatePlace::parse(&key)?.zip(Name::parse(&object)));
     }
     Ok(found)
 }

@@ -1,7 +1,7 @@
 //! A gate that only remembers, for tests of the rooms that use one. It can be made to fail, and to lose
 //! its state as a flushed firewall does.
 
-use super::{Gate, GateError, Lease, Plan, Quota, Report, Station, Table, Usage};
+use super::{Gate, GateError, GateReport, Lease, Plan, Quota, Station, Table, Usage};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::units::{Allotment, Millis};
@@ -29,7 +29,7 @@ impl RecordingGate {
         RecordingGate::default()
     }
 
-    /// The remaining time each guest was last given, at whatever venue. It does not run down.
+    /// The remaining time each guest was last given, at any venue. It does not run down.
     pub fn leases(&self) -> BTreeMap<MacAddr, Millis> {
         self.state().leases.iter().map(|(station, left)| (station.mac, *left)).collect()
     }
@@ -41,12 +41,12 @@ impl RecordingGate {
         here.map(|(station, left)| (station.mac, *left)).collect()
     }
 
-    /// Who is counted, with what was used.
+    /// The guests that are counted, with what they used.
     pub fn quotas(&self) -> BTreeMap<MacAddr, Quota> {
         self.state().quotas.iter().map(|(station, quota)| (station.mac, *quota)).collect()
     }
 
-    /// Who is let through slowly.
+    /// The guests that are let through slowly.
     pub fn slow(&self) -> SortedSet<MacAddr> {
         self.state().slow.iter().map(|station| station.mac).collect()
     }
@@ -169,7 +169,7 @@ impl Gate for RecordingGate {
         Ok(state.quotas.iter().map(|(at, quota)| (at.clone(), (quota.session, quota.used))).collect())
     }
 
-    fn inspect(&mut self) -> Result<Report, GateError> {
+    fn inspect(&mut self) -> Result<GateReport, GateError> {
         let mut state = self.state();
         let plan = state.plan.clone().ok_or(GateError::NotLoaded)?;
         let trusted = plan.venues.iter().flat_map(|venue| {
@@ -179,7 +179,7 @@ impl Gate for RecordingGate {
         let leases = state.leases.iter().map(|(station, remaining)| (station.clone(), Some(*remaining)));
         let paid = leases.chain(endless).collect();
         state.changed = !state.is_there;
-        Ok(Report {
+        Ok(GateReport {
             table: if state.is_there { Table::Intact } else { Table::Missing },
             missing_locks: Vec::new(),
             paid,

@@ -92,7 +92,7 @@ const SETS: [SetSpec; 32] = [
     set("refused_tcp", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("refused4", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("refused6", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
-    // Name service of who has not paid: questions by station, from where, and answers by address.
+    // Name service of unpaid guests: questions by station, from where, and answers by address.
     set("dns_udp", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dns_tcp", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dns_new", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
@@ -114,7 +114,7 @@ const SETS: [SetSpec; 32] = [
     set("asked6", "type ipv6_addr; flags dynamic,timeout; size 4096;", IPV6, 16, TIMEOUT | DYNAMIC),
     set("answers4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("answers6", "type ipv6_addr; flags dynamic,timeout; size 4096;", IPV6, 16, TIMEOUT | DYNAMIC),
-    // Who is let through at a low rate, and the rate of each of its addresses.
+    // The stations that are let through at a low rate, and the rate of each of its addresses.
     set("slow_at", "type ifname . ether_addr; flags timeout;", PLACE, PLACE_LENGTH, TIMEOUT),
     set("pace4", "type ipv4_addr; flags dynamic,timeout; size 1024;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("pace6", "type ipv6_addr; flags dynamic,timeout; size 1024;", IPV6, 16, TIMEOUT | DYNAMIC),
@@ -225,7 +225,7 @@ pub(super) fn sets_fit(found: &[Set]) -> bool {
 }
 
 /// Likewise for chains.
-pub(super) fn chains_fit(plan: &Plan, counts_at: Home, found: &[nftables::Chain]) -> bool {
+pub(super) fn chains_fit(plan: &Plan, counts_at: Home, found: &[nftables::KernelChain]) -> bool {
     let specs = chains(plan, counts_at);
     found.iter().all(|chain| match specs.iter().find(|spec| spec.name == chain.name) {
         Some(spec) => chain.hook == spec.hook.as_ref().map(|hook| (hook.number, hook.priority)),
@@ -238,7 +238,7 @@ pub(super) fn is_complete(
     plan: &Plan,
     counts_at: Home,
     sets: &[Set],
-    found: &[nftables::Chain],
+    found: &[nftables::KernelChain],
     rules: &[Rule],
 ) -> bool {
     let specs = chains(plan, counts_at);

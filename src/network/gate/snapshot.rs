@@ -2,7 +2,7 @@
 //! addresses are reached exactly as long as the guest's session lasts.
 
 use super::changes::{Change, Changes, Key};
-use super::plan::Place;
+use super::plan::GatePlace;
 use super::quota::Quotas;
 use super::ruleset;
 use super::{Lease, Plan, Station};
@@ -17,21 +17,21 @@ use std::net::IpAddr;
 
 /// A way in whose end is nearer than this to the session's own is left as it is.
 const TOLERANCE: Millis = Millis(500);
-/// A guest may upload from any number of addresses, true or forged; so many per guest are kept open while
+/// A guest may upload from any number of addresses, true or forged; at most this many per guest are kept open while
 /// it is idle.
 const ADDRESSES_PER_GUEST: usize = 64;
 
 /// The elements that matter, as the kernel has them.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    pub paid: LiteMap<Place, Option<Millis>>,
+    pub paid: LiteMap<GatePlace, Option<Millis>>,
     /// Who uploaded from where; the more is left, the shorter ago.
-    pub uploads: LiteMap<(Place, IpAddr), Millis>,
+    pub uploads: LiteMap<(GatePlace, IpAddr), Millis>,
     /// Every uploading address with who uploaded from it last.
-    pub holders: LiteMap<IpAddr, Place>,
+    pub holders: LiteMap<IpAddr, GatePlace>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
-    pub slow: SortedSet<Place>,
+    pub slow: SortedSet<GatePlace>,
 }
 
 impl Snapshot {
@@ -39,7 +39,7 @@ impl Snapshot {
     pub fn read(nft: &mut Nftables, before: &Quotas) -> io::Result<Snapshot> {
         let mut paid = Vec::new();
         for Element { key, remaining, .. } in nft.elements("paid_at")? {
-            paid.extend(Place::parse(&key)?.map(|place| (place, remaining)));
+            paid.extend(GatePlace::parse(&key)?.map(|place| (place, remaining)));
         }
         let mut downloads = Vec::new();
         for set in ["dl4", "dl6"] {
@@ -49,7 +49,7 @@ impl Snapshot {
         }
         let mut slow = Vec::new();
         for Element { key, .. } in nft.elements("slow_at")? {
-            slow.extend(Place::parse(&key)?);
+            slow.extend(GatePlace::parse(&key)?);
         }
         let mut snapshot = Snapshot {
             paid: paid.into_iter().collect(),
@@ -67,8 +67,8 @@ impl Snapshot {
         let mut uploads = Vec::new();
         for set in ["ul4_at", "ul6_at"] {
             for Element { key, remaining, .. } in nft.elements(set)? {
-                let address = netlink::ip(netlink::after(&key, Place::LENGTH)?)?;
-                let place = Place::parse(&key)?;
+                let address = netlink::ip(netlink::after(&key, GatePlace::LENGTH)?)?;
+                let place = GatePlace::parse(&key)?;
                 uploads.extend(place.map(|place| ((place, address), remaining.unwrap_or_default())));
             }
         }
@@ -76,9 +76,9 @@ impl Snapshot {
         Ok(())
     }
 
-    fn put_uploads(&mut self, uploads: Vec<((Place, IpAddr), Millis)>) {
+    fn put_uploads(&mut self, uploads: Vec<((GatePlace, IpAddr), Millis)>) {
         self.uploads = uploads.into_iter().collect();
-        let mut claims: Vec<(&Millis, IpAddr, &Place)> =
+        let mut claims: Vec<(&Millis, IpAddr, &GatePlace)> =
             self.uploads.iter().map(|((place, address), left)| (left, *address, place)).collect();
         claims.sort();
         // The last claim on an address counts.
@@ -86,7 +86,7 @@ impl Snapshot {
     }
 
     /// The addresses that this place holds.
-    fn held_by<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = IpAddr> + 'a {
+    fn held_by<'a>(&'a self, place: &'a GatePlace) -> impl Iterator<Item = IpAddr> + 'a {
         let uploads = self.uploads.as_slice();
         let start = uploads.partition_point(|((other, _), _)| other < place);
         let own = uploads.get(start..).unwrap_or_default().iter().take_while(move |((at, _), _)| at == place);
@@ -126,15 +126,15 @@ impl Snapshot {
         }
     }
 
-    /// Who may pass, and for how much longer.
+    /// The stations that may pass, and for how much longer.
     pub fn passing(&self, plan: &Plan) -> LiteMap<Station, Option<Millis>> {
         let gated = self.paid.iter().filter_map(|(place, left)| Some((plan.station(place)?, *left)));
         gated.collect()
     }
 
-    /// Who is let through where the plan has no such device any more, or without end and not trusted.
-    pub fn no_longer_planned<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a Place> + 'a {
-        let is_planned = |(place, left): &(&Place, &Option<Millis>)| match plan.station(place) {
+    /// The places that are let through although the plan has no such device any more, or without end and not trusted.
+    pub fn no_longer_planned<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a GatePlace> + 'a {
+        let is_planned = |(place, left): &(&GatePlace, &Option<Millis>)| match plan.station(place) {
             Some(station) => left.is_some() || plan.is_trusted(&station),
             None => false,
         };
@@ -192,8 +192,8 @@ pub(super) fn put_leases(
     }
 }
 
-pub(super) fn place_of(guest: &Caller) -> Place {
-    Place { device: guest.device.clone(), mac: guest.mac }
+pub(super) fn place_of(guest: &Caller) -> GatePlace {
+    GatePlace { device: guest.device.clone(), mac: guest.mac }
 }
 
 /// How long an address of the guest is reached without a packet of its own. Bytes last for months, and the
@@ -214,13 +214,13 @@ pub(super) fn reopen_downloads(
     leases: &[Lease],
     guests: &[Caller],
 ) {
-    let mut sessions: LiteMap<Place, Millis> = LiteMap::new();
+    let mut sessions: LiteMap<GatePlace, Millis> = LiteMap::new();
     for lease in leases {
         let places = plan.places(&lease.station()).into_iter();
         sessions.extend(places.map(|place| (place, way_in(lease))));
     }
     sessions.extend(plan.trusted_places().into_iter().map(|place| (place, ruleset::ADDRESS_TIMEOUT)));
-    let mut opened: LiteMap<Place, usize> = LiteMap::new();
+    let mut opened: LiteMap<GatePlace, usize> = LiteMap::new();
     for guest in guests.iter().filter(|guest| !snapshot.downloads.contains_key(&guest.address)) {
         let place = place_of(guest);
         let Some(remaining) = sessions.get(&place).copied() else { continue };
@@ -234,7 +234,7 @@ pub(super) fn reopen_downloads(
 
 /// Brings the ends of the ways in to those of the sessions they belong to.
 pub(super) fn time_downloads(changes: &mut Changes, snapshot: &Snapshot) {
-    let mut kept: LiteMap<&Place, usize> = LiteMap::new();
+    let mut kept: LiteMap<&GatePlace, usize> = LiteMap::new();
     for (address, holder) in &snapshot.holders {
         let now = snapshot.downloads.get(address).copied();
         let Some(session) = snapshot.paid.get(holder) else {
@@ -266,8 +266,8 @@ mod tests {
     use super::*;
     use crate::mac::MacAddr;
 
-    fn place(last: u8) -> Place {
-        Place { device: "br-guest".to_owned(), mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap() }
+    fn place(last: u8) -> GatePlace {
+        GatePlace { device: "br-guest".to_owned(), mac: MacAddr::new([2, 0, 0, 0, 0, last]).unwrap() }
     }
 
     fn address(last: u8) -> IpAddr {

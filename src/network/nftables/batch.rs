@@ -1,14 +1,14 @@
 //! Writing elements and quotas of our tables over nfnetlink. A batch is taken as a whole or not at all, and
 //! takes some microseconds.
 //!
-//! The socket stays open between batches: the kernel lets go of what was deleted behind our back, but makes
-//! whoever closes such a socket wait for it, 10 ms and more.
+//! The socket stays open between batches: the kernel lets go of what was deleted behind our back, but makes a process
+//! that closes such a socket wait for it, 10 ms and more.
 
 use super::{
     table, Home, Nftables, DELETE_ELEMENTS, DELETE_OBJECT, NESTED, NEW_ELEMENTS, NEW_OBJECT, OBJECT_QUOTA,
     SUBSYSTEM,
 };
-use crate::network::netlink::{self, Refusal, Request, NLM_F_CREATE, NLM_F_EXCL};
+use crate::network::netlink::{self, KernelRefusal, NetlinkRequest, NLM_F_CREATE, NLM_F_EXCL};
 use crate::units::Millis;
 
 const BATCH_BEGIN: u16 = 0x10;
@@ -18,7 +18,7 @@ const QUOTA_OVER: u32 = 1;
 
 /// Changes in their order; see [`Nftables::commit`].
 #[derive(Default)]
-pub(crate) struct Batch(Vec<Request>);
+pub(crate) struct Batch(Vec<NetlinkRequest>);
 
 impl Batch {
     /// Adds an element to a set, for ever without a timeout; in a map it gives `object`. One that is there
@@ -34,12 +34,16 @@ impl Batch {
     ) {
         let exclusive = if is_new { NLM_F_EXCL } else { 0 };
         let body = element(home, set, key, timeout, object);
-        self.0.push(Request { kind: NEW_ELEMENTS, flags: NLM_F_CREATE | exclusive, body });
+        self.0.push(NetlinkRequest { kind: NEW_ELEMENTS, flags: NLM_F_CREATE | exclusive, body });
     }
 
     /// Deletes an element; one that is not there refuses the batch.
     pub fn delete(&mut self, home: Home, set: &str, key: &[u8]) {
-        self.0.push(Request { kind: DELETE_ELEMENTS, flags: 0, body: element(home, set, key, None, None) });
+        self.0.push(NetlinkRequest {
+            kind: DELETE_ELEMENTS,
+            flags: 0,
+            body: element(home, set, key, None, None),
+        });
     }
 
     /// Makes a quota of `limit` bytes of which `used` are gone. In one that is there only the limit changes.
@@ -50,29 +54,30 @@ impl Batch {
         netlink::push_attribute(&mut data, 4, &used.to_be_bytes());
         let mut body = quota(home, name);
         netlink::push_attribute(&mut body, NESTED | 4, &data);
-        self.0.push(Request { kind: NEW_OBJECT, flags: NLM_F_CREATE, body });
+        self.0.push(NetlinkRequest { kind: NEW_OBJECT, flags: NLM_F_CREATE, body });
     }
 
     /// Deletes a quota; one that is not there, or that a map still gives, refuses the batch.
     pub fn delete_quota(&mut self, home: Home, name: &str) {
-        self.0.push(Request { kind: DELETE_OBJECT, flags: 0, body: quota(home, name) });
+        self.0.push(NetlinkRequest { kind: DELETE_OBJECT, flags: 0, body: quota(home, name) });
     }
 }
 
 impl Nftables {
     /// Carries out all of it, or nothing: then the refusal says which change was to blame, by its number.
-    pub fn commit(&mut self, batch: Batch) -> Result<(), Refusal> {
+    pub fn commit(&mut self, batch: Batch) -> Result<(), KernelRefusal> {
         if batch.0.is_empty() {
             return Ok(());
         }
         let [subsystem, _] = SUBSYSTEM.to_be_bytes();
-        let bracket = |kind| Request { kind, flags: 0, body: vec![netlink::AF_UNSPEC, 0, 0, subsystem] };
+        let bracket =
+            |kind| NetlinkRequest { kind, flags: 0, body: vec![netlink::AF_UNSPEC, 0, 0, subsystem] };
         let mut requests = vec![bracket(BATCH_BEGIN)];
         requests.extend(batch.0);
         requests.push(bracket(BATCH_END));
         self.0.transact(&requests).map_err(|refusal| {
             let request = refusal.request.and_then(|number| number.checked_sub(1));
-            Refusal { request, ..refusal }
+            KernelRefusal { request, ..refusal }
         })
     }
 }

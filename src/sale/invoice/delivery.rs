@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How long a guest who is back waits for the mints' word.
+/// How long a guest that is back waits for the mints' word.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The hourly round must end before the next one, and no few tokens may take all of it.
 const ROUND: Duration = Duration::from_secs(1800);
@@ -23,7 +23,7 @@ pub const HELD_AT_A_TIME: usize = 20;
 /// Mints limit the proofs in one question (nutshell: 1000); a token has 60 at most.
 const TOKENS_PER_QUESTION: usize = 10;
 
-/// A part with tokens that nobody has acknowledged.
+/// A part with tokens that its guest has not acknowledged.
 pub struct HeldTokens {
     pub request: Arc<Request>,
     index: usize,

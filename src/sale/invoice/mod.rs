@@ -23,7 +23,7 @@ pub use opening::Opened;
 pub use presence::Presence;
 pub use request::{Part, Progress, Request};
 
-use super::event::{Listeners, SaleEvent};
+use super::event::{SaleEvent, SaleListeners};
 use super::{Limit, SaleError, Terms};
 use crate::access::Access;
 use crate::config::{Config, MintUrl};
@@ -57,7 +57,7 @@ struct SharedInvoices {
     guest_seed: Arc<Seed>,
     house_seed: Arc<Seed>,
     config: Receiver<Arc<Config>>,
-    listeners: Listeners,
+    listeners: SaleListeners,
     presences: Presences,
     table: Mutex<Table>,
     /// Service time: older requests were found in the store.
@@ -148,7 +148,7 @@ impl InvoiceEngine {
         house_seed: Arc<Seed>,
     ) -> Result<InvoiceEngine, StoreError> {
         let (store, access, config) = (terms.store.clone(), terms.access.clone(), terms.config.clone());
-        // Power went before their invoices were shown: nobody can have paid them.
+        // Power went before their invoices were shown: they cannot have been paid.
         store.forget_asking().await?;
         let open = store.open_requests(pace::FOR_STRANGERS).await?;
         let started = store.now();
@@ -160,7 +160,7 @@ impl InvoiceEngine {
             guest_seed: Arc::new(guest_seed),
             house_seed,
             config,
-            listeners: Listeners::default(),
+            listeners: SaleListeners::default(),
             presences: Presences::default(),
             table: Mutex::new(Table::default()),
             started,
@@ -203,7 +203,7 @@ impl InvoiceEngine {
     }
 
     /// As `status`, for a page, of what is known now: the request may still be waiting for its mint. One that another
-    /// mint's invoice stands in for is that one, and one that came to nothing is its error. An invoice that has ended is
+    /// mint's invoice stands in for is that one, and one that failed is its error. An invoice that has ended is
     /// looked at at a slower pace.
     pub async fn glance(&self, mac: MacAddr, id: &RequestId) -> Result<Arc<Request>, SaleError> {
         let refused = self.table().refused.get(mac, id).cloned();
@@ -272,7 +272,7 @@ impl InvoiceEngine {
         mine.max_by_key(|request| request.created).cloned()
     }
 
-    /// Who has an invoice that can still be paid, or was and its session is on the way.
+    /// The guests with an invoice that can still be paid, or that is paid while its session is on the way.
     pub fn customers(&self) -> Vec<MacAddr> {
         let now = self.0.store.now();
         let table = self.table();

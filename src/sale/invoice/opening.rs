@@ -101,7 +101,7 @@ impl InvoiceEngine {
         Ok((request, true))
     }
 
-    /// Asks the mints of a new request for their invoices, whether or not anybody waits for them.
+    /// Asks the mints of a new request for their invoices, whether or not a caller waits for them.
     pub(super) fn ask_mints(
         &self,
         request: &Arc<Request>,
@@ -256,7 +256,7 @@ impl InvoiceEngine {
             .quote(part.amount, lock.public_key(), Urgency::Guest)
             .await
             .map_err(|err| unavailable(&part.mint, &err))?;
-        // As long as the mint's own times say, whatever our clock shows.
+        // As long as the mint's own times say; our clock may be wrong.
         let due = self.0.store.now().saturating_add(quote.lifetime.min(LONGEST_INVOICE));
         let ends = quote.invoice.timestamp().0.saturating_add(quote.lifetime.0 / 1000);
         Ok(InvoiceRow {

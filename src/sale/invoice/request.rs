@@ -23,7 +23,7 @@ pub struct Request {
     pub created: Millis,
     /// When the guest last asked about it (service time).
     asked_about: Mutex<Millis>,
-    /// Left to the rounds: nobody watches it closely any more.
+    /// Left to the rounds: no task watches it any more.
     is_aside: AtomicBool,
     asked: Vec<(MintUrl, Sats)>,
     opening: watch::Sender<Opening>,
@@ -161,7 +161,7 @@ impl Request {
         })
     }
 
-    /// Waits until there is an invoice: nothing where it is this request's own, else the one that has it.
+    /// Waits until there is an invoice. Returns `None` if it is this request's own, else the request that has it.
     pub async fn opened(&self) -> Result<Option<(Arc<Request>, bool)>, SaleError> {
         let mut opening = self.opening.subscribe();
         let opening = opening.wait_for(|opening| !matches!(opening, Opening::Asking)).await;
@@ -281,7 +281,7 @@ impl Request {
 }
 
 impl Part {
-    /// Nothing where the quote id is none, which `quote` of the mint client never gives.
+    /// `None` if the quote id is not valid, which `quote` of the mint client never gives.
     pub fn invoiced(row: &PartRow, answer: InvoiceRow) -> Option<Part> {
         Some(Part {
             id: row.id,
@@ -308,7 +308,7 @@ impl Part {
     }
 
     fn from_row(row: PartRow, owner: Owner) -> Option<Part> {
-        // Once the tokens are here, the store forgets what nobody needs any more.
+        // Once the tokens are here, the store forgets what is not needed any more.
         let is_over = row.state == PartState::Claimed;
         let needed = |text: &Option<String>, without: &str| match text {
             None if is_over => Some(without.to_owned()),

@@ -1,6 +1,6 @@
-//! Unpaid requests that nobody watches closely: strangers may have asked for any number of invoices, so those that are
-//! left lie in the store only, and all are looked at in rounds, a few at a time. A payment that is found has its request
-//! watched again, as has a guest who asks about it.
+//! Unpaid requests that no task watches: strangers may have asked for any number of invoices, so those that are left
+//! lie in the store only, and all are looked at in rounds, a few at a time. A payment that is found has its request
+//! watched again, and so does a guest that asks about it.
 
 use super::request::{Request, Wake};
 use super::{looks, InvoiceEngine, Table};
@@ -21,7 +21,7 @@ const ROUND: Duration = Duration::from_secs(60);
 const PAGE: usize = 50;
 /// Looks under way at a mint that takes one quote in a question. Others wait for the same slot.
 const ALONE: usize = 2;
-/// Long after its end an invoice is looked at in one round of so many.
+/// Long after its end an invoice is looked at in one of this many rounds.
 const RARELY: i64 = 10;
 
 /// What a look has told.
@@ -119,7 +119,7 @@ impl InvoiceEngine {
         }
     }
 
-    /// Nobody watches it closely.
+    /// No task watches it.
     fn is_left(&self, part: &OpenPart) -> bool {
         !self.table().requests.contains_key(&part.request)
     }

@@ -1,12 +1,13 @@
-//! When a mint keeps a request waiting: the next one of the same price is asked as well, and the guest gets the invoice
-//! that comes first. The late one is watched like any unpaid invoice, though nobody was shown it.
+//! When a mint keeps a request waiting: the next one of the same price is asked as well, and the guest gets the
+//! invoice that comes first. The late one is watched like any unpaid invoice, though no guest was shown it.
 //!
-//! Only for access: who asks for tokens has chosen whose. However long the mints take, the caller is answered in time.
+//! Only for access: a guest that asks for tokens has chosen the mint. However long the mints take, the caller is
+//! answered in time.
 
 use super::opening::{Checked, Limits, Opened};
 use super::request::Request;
 use super::{Ask, AskPart, InvoiceEngine, SaleError};
-use crate::config::{Config, Mint, MintUrl, Venue};
+use crate::config::{Config, MintConfig, MintUrl, Venue};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep_until, timeout, Instant};
 
-/// A mint that is silent for so long is not the only one any more.
+/// When a mint was silent for this long, the next one is asked as well.
 const NEXT_AFTER: Duration = Duration::from_secs(5);
-/// Refusals that are remembered for whoever comes to ask, of all guests together.
+/// At most this many refusals are remembered for guests that come to ask, of all guests together.
 const REMEMBERED: usize = 64;
 
 /// Why requests got no invoice, lately.
@@ -40,7 +41,7 @@ impl Refused {
 }
 
 impl InvoiceEngine {
-    /// Waits for the invoices of a request, as long as anybody may be kept waiting.
+    /// Waits for the invoices of a request, as long as a caller may be kept waiting.
     pub async fn opened(&self, begun: Opened) -> Result<Opened, SaleError> {
         let Opened { request, is_new } = begun;
         match timeout(GUEST_PATIENCE, request.opened()).await {
@@ -140,9 +141,9 @@ fn next_of_same_price(
     mint: &MintUrl,
     is_there: impl Fn(&MintUrl) -> bool,
 ) -> Option<MintUrl> {
-    let mints: Vec<&Mint> = config.mints_of(venue).collect();
+    let mints: Vec<&MintConfig> = config.mints_of(venue).collect();
     let at = mints.iter().position(|other| other.url == *mint)?;
-    let price = |mint: &Mint| (mint.price_per_step, mint.min_steps);
+    let price = |mint: &MintConfig| (mint.price_per_step, mint.min_steps);
     let (before, after) = (mints.get(..at)?, mints.get(at..)?);
     let (same, others) = after.split_first()?;
     let mut others = others.iter().chain(before);

@@ -1,7 +1,7 @@
 //! The session ticket: a guest's requests, and the tokens that wait, go with its account.
 
 use super::InvoiceEngine;
-use crate::access::{Taken, TicketError};
+use crate::access::{TakenOver, TicketError};
 use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -19,7 +19,7 @@ impl InvoiceEngine {
         venue: &Venue,
         ticket: &str,
         is_wish: bool,
-    ) -> Result<Taken, TicketError> {
+    ) -> Result<TakenOver, TicketError> {
         let (engine, caller, ticket) = (self.clone(), caller.clone(), ticket.to_owned());
         let at = ShownAt { price: price_list(&self.0.config.borrow(), venue), is_wish };
         let taking = task::start(async move {

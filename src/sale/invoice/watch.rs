@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A guest who asks is not held to that pause, but neither may pages that ask again and again wear a limit out.
+/// A guest that asks is not held to that pause, but neither may pages that ask again and again wear a limit out.
 const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 /// A mint that refuses a paid claim this often is reported to the guest, and after many refusals asked rarely.
 const REPORTED_REFUSAL: usize = 2;
@@ -311,7 +311,7 @@ impl InvoiceEngine {
         prepare(self.seed(request.owner), claim).await
     }
 
-    /// Commits the tokens and what they buy; only then anybody is told.
+    /// Commits the tokens and what they buy; only then listeners are told.
     async fn keep(&self, request: &Request, part: &Part, proofs: Vec<Proof>) {
         let tokens = match request.owner {
             Owner::Guest => Tokens::Guest(token::encode(&part.mint, "sat", &proofs)),

@@ -1,7 +1,7 @@
-//! Whoever issued a card, asked as a till does (LUD-03). A guest names the address, so where it leads is decided
-//! here: `https` on the usual port or one above 1023; the name is resolved once, and every answer must be out in the
-//! internet; the connection goes to one of these addresses, while TLS checks the name. Redirects are not followed. The
-//! callback, which the issuer names, has to pass the same.
+//! The issuer of a card, asked as a till does (LUD-03). A guest names the address, so where it leads is decided here:
+//! `https` on the usual port or one above 1023; the name is resolved once, and every answer must be out in the
+//! internet; the connection goes to one of these addresses, while TLS checks the name. Redirects are not followed.
+//! The callback, which the issuer names, has to pass the same.
 //!
 //! Answers are read up to 16 KiB and for at most 8 s.
 
@@ -43,7 +43,7 @@ pub struct Withdrawal {
 /// Why an issuer gives nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoWithdrawal {
-    /// It cannot be reached, must not be asked, or its answer is none. The text is for the log.
+    /// It cannot be reached, must not be asked, or its answer is not usable. The text is for the log.
     Useless(String),
     /// In its own words, cut and without control characters.
     Refused(String),
@@ -51,7 +51,7 @@ pub enum NoWithdrawal {
 
 /// What an issuer said to an invoice.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum CardTake {
     /// It pays, or has paid.
     Taken,
     Refused(String),
@@ -95,15 +95,15 @@ impl Withdrawal {
     }
 
     /// Gives the issuer an invoice to pay, once.
-    pub async fn give(&self, invoice: &str, outside: &Outside) -> Given {
+    pub async fn give(&self, invoice: &str, outside: &Outside) -> CardTake {
         match outside.get(&self.callback, &self.callback.with(&self.k1, invoice)).await {
-            Ok(answer) if answer["status"] == "OK" => Given::Taken,
+            Ok(answer) if answer["status"] == "OK" => CardTake::Taken,
             Ok(answer) => match refusal(&answer) {
-                Some(reason) => Given::Refused(reason),
-                None => Given::Unclear("its answer is neither OK nor ERROR".to_owned()),
+                Some(reason) => CardTake::Refused(reason),
+                None => CardTake::Unclear("its answer is neither OK nor ERROR".to_owned()),
             },
-            Err(NoAnswer::NotSent(why)) => Given::NotSent(why),
-            Err(NoAnswer::Lost(why)) => Given::Unclear(why),
+            Err(NoAnswer::NotSent(why)) => CardTake::NotSent(why),
+            Err(NoAnswer::Lost(why)) => CardTake::Unclear(why),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Link {
         Sha256::new().chain_update(self.site.as_str()).chain_update(&self.path).finalize().into()
     }
 
-    /// The fields of a tap where the link is of a card of `domain`, whatever else it holds.
+    /// The fields of a tap, if the link is of a card of `domain`; other fields are ignored.
     pub fn own_tap(&self, domain: &str) -> Option<[&str; 3]> {
         let own = Url::parse(&format!("https://{domain}")).ok()?;
         let query = self.path.strip_prefix("/ln?").filter(|_| own == self.site)?;
@@ -77,7 +77,7 @@ impl Link {
     }
 }
 
-/// What follows a word in whatever case.
+/// The text after a word, in upper or lower case.
 fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(word.len())?;
     start.eq_ignore_ascii_case(word).then_some(rest)

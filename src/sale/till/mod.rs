@@ -1,13 +1,13 @@
-//! This router as a till: a guest, or somebody with a reader behind the counter, shows the link of a tapped card,
-//! and the card's issuer pays an invoice of the guest's request (LUD-03, LUD-17). A card of ours needs no issuer: see
+//! This router as a till: a guest, or a person with a reader behind the counter, shows the link of a tapped card, and
+//! the card's issuer pays an invoice of the guest's request (LUD-03, LUD-17). A card of ours needs no issuer: see
 //! [`Cards::spend_here`].
 //!
 //! Only the mint says that an invoice is paid, and what it buys is granted like any other request. So an answer of the
 //! issuer that is lost costs nothing: the request waits for its payment. A link that is shown twice is one payment,
 //! and another card for the same purchase gets the same invoice, which can be paid once.
 //!
-//! A link is worth money until it has been asked, so it is kept as a digest only and never logged. Whatever goes wrong
-//! on the way to an issuer has one text, so that nobody learns from it what else the router could reach.
+//! A link is worth money until it has been asked, so it is kept as a digest only and never logged. All failures on
+//! the way to an issuer have one text, so that it does not tell what else the router could reach.
 
 mod issuer;
 mod link;
@@ -23,7 +23,7 @@ use crate::pace::Pace;
 use crate::store::RequestId;
 use crate::task;
 use crate::units::{Millis, Sats};
-use issuer::{Given, NoWithdrawal, Outside, Withdrawal};
+use issuer::{CardTake, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
 use litemap::LiteMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,9 +37,9 @@ const TAPS: usize = 10;
 const WINDOW: Millis = Millis::from_secs(60);
 /// Issuers that are asked at once.
 const AT_ONCE: usize = 4;
-/// A link is known again for so long; an invoice seldom lives longer.
+/// A link is known again for this long; an invoice seldom lives longer.
 const REMEMBERED: Millis = Millis::from_secs(3600);
-/// Above so many the oldest are forgotten.
+/// At most this many are remembered; the oldest are forgotten.
 const MANY: usize = 256;
 /// The gate opens in much less, or later by itself.
 const GATE: Duration = Duration::from_secs(5);
@@ -123,8 +123,7 @@ impl Till {
         ended.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(SaleError::IssuerAway))
     }
 
-    /// What came of the card that this MAC showed last, and when it was shown; nothing came of it as long as it is under
-    /// way.
+    /// When this MAC last showed a card, and the outcome: `None` while it is under way.
     pub fn latest(&self, mac: MacAddr) -> Option<(Millis, Option<Result<Sold, SaleError>>)> {
         let desk = self.desk();
         let latest = desk.shown.values().filter(|shown| shown.mac == mac).max_by_key(|shown| shown.at)?;
@@ -170,10 +169,12 @@ impl Till {
         let request = self.0.invoices.open(caller, venue, ask).await?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
-            Given::Refused(reason) => return Err(SaleError::CardSays(reason)),
-            Given::NotSent(why) => return Err(unreachable(why)),
-            Given::Unclear(why) => log::info!("card of {issuer}: request {} may be paid: {why}", request.id),
-            Given::Taken => {}
+            CardTake::Refused(reason) => return Err(SaleError::CardSays(reason)),
+            CardTake::NotSent(why) => return Err(unreachable(why)),
+            CardTake::Unclear(why) => {
+                log::info!("card of {issuer}: request {} may be paid: {why}", request.id)
+            }
+            CardTake::Taken => {}
         }
         // Perhaps it is paid already; if not, the looks of the request go on.
         let _ = self.0.invoices.status(caller.mac, &request.id).await;

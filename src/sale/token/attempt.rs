@@ -1,7 +1,7 @@
 //! A token that a page has posted and then looks at: what has become of it so far.
 //!
 //! Remembered for the MAC that posted it, its latest only, and in memory: what was begun is the wallet's, which
-//! brings it to its end, and the store knows what came of it. Only the reason of a refusal is known here alone.
+//! brings it to its end, and the store knows the outcome. Only the reason of a refusal is known here alone.
 
 use super::{Buyer, SaleError, TokenEngine};
 use crate::config::Venue;
@@ -18,19 +18,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Attempts of so many guests are remembered.
+/// The attempts of at most this many guests are remembered.
 const MAX_ATTEMPTS: usize = 64;
 /// A longer token is not given back to its form.
 const MAX_KEPT: usize = 8 * 1024;
-/// For the gate, each time somebody looks.
+/// For the gate, each time the guest looks.
 const GATE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What has become of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// Looked at, or with its mint, for so long.
+    /// Looked at, or with its mint, for this long.
     Working(Millis),
-    /// Sent, and the mint has not said whether it took it. Found out without anybody doing anything about it.
+    /// Sent, and the mint has not said whether it took it. The wallet finds it out by itself.
     Unknown,
     /// Ours, and paid for; the gate is not open yet.
     Opening,
@@ -49,7 +49,7 @@ pub(super) struct Attempt {
     id: String,
     token: String,
     begun: Millis,
-    /// Nothing as long as it goes on.
+    /// `None` as long as it goes on.
     outcome: watch::Receiver<Option<Result<(), SaleError>>>,
 }
 
@@ -80,7 +80,7 @@ impl TokenEngine {
         Ok(id)
     }
 
-    /// What has become of the token of an id, for the guest who posted it; waits so long for the end of it.
+    /// What has become of the token of an id, for the guest that posted it; waits for its end for at most `patience`.
     pub async fn receipt(&self, caller: &Caller, venue: &Venue, id: &str, patience: Duration) -> Receipt {
         let mac = caller.mac;
         let attempt = self.attempts().get(&mac).filter(|attempt| attempt.id == id).cloned();

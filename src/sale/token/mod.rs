@@ -1,8 +1,8 @@
 //! Ecash in, a session out: the token engine.
 //!
-//! Everything that can be refused is refused while the token is still the guest's. From then on it is the
-//! wallet's: it brings the token to its end whether or not anybody waits, and grants what it buys in the same
-//! commit. What is told meanwhile says what became of the money; the same token again is told what came of it.
+//! Everything that can be refused is refused while the token is still the guest's. From then on it is the wallet's:
+//! it brings the token to its end whether or not a caller waits, and grants what it buys in the same commit. What is
+//! told meanwhile says what became of the money; the same token again is answered with the outcome.
 
 mod attempt;
 
@@ -11,7 +11,7 @@ pub use attempt::Receipt;
 use super::{Retry, SaleError, Terms};
 use crate::access::Session;
 use crate::config::{MintUrl, Venue};
-use crate::ecash::wallet::{Offer, Payer, Received, Refusal, Wallet};
+use crate::ecash::wallet::{Payer, Received, Refusal, TokenOffer, Wallet};
 use crate::ecash::{TokenError, GUEST_PATIENCE};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -47,7 +47,7 @@ struct PaymentPace {
     refusals: Pace,
 }
 
-/// Who pays, and where.
+/// The guest that pays, and the venue.
 #[derive(Clone)]
 pub struct Buyer {
     pub venue: Venue,
@@ -81,8 +81,8 @@ impl TokenEngine {
         }
     }
 
-    /// Turns a token into access: the session, and the ticket to keep where this payment has made it. What was
-    /// begun goes on when nobody waits for it any more, and the same token again is answered with what came of it.
+    /// Turns a token into access: the session, and the ticket to keep where this payment has made it. What was begun
+    /// goes on when the caller stops waiting, and the same token again is answered with the outcome.
     pub async fn purchase(&self, buyer: &Buyer, token: &str) -> Result<(Session, Option<Ticket>), SaleError> {
         let paid = self.exchange(buyer, token).await;
         if let Err(why) = &paid {
@@ -114,7 +114,7 @@ impl TokenEngine {
             false => Some(self.grant_for(buyer, &offer).await?),
         };
         let (wallet, access) = (self.0.wallet.clone(), self.0.terms.access.clone());
-        // Goes on whatever becomes of the client's connection.
+        // Goes on even if the client's connection breaks.
         let receiving = task::start(async move {
             let received = wallet.receive(offer, grant).await;
             let admitted = match &received {
@@ -156,7 +156,7 @@ impl TokenEngine {
     }
 
     /// What an offer buys; refuses it where that could not be honoured.
-    async fn grant_for(&self, buyer: &Buyer, offer: &Offer) -> Result<NewGrant, SaleError> {
+    async fn grant_for(&self, buyer: &Buyer, offer: &TokenOffer) -> Result<NewGrant, SaleError> {
         let terms = &self.0.terms;
         terms.may_sell(buyer.venue.metric)?;
         let deal = terms.deal(&buyer.venue, &offer.mint, offer.net);

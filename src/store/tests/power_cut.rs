@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::database::{unpack, work};
+use crate::store::database::{work, work_result};
 use rusqlite::Transaction;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -97,14 +97,14 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
     let cut = dir.as_after_power_cut();
     let last_two = ends[ends.len() - 3];
     assert!(log_length(&cut) - last_two > 4 * FRAME);
-    // Every byte of the last two transactions, and a coarser grid before. From the end on: an open that
-    // nobody closes leaves the files alone.
+    // Every byte of the last two transactions, and a coarser grid before. From the end on: an open without a close
+    // leaves the files alone.
     let lengths = (0..=log_length(&cut)).rev().filter(|length| *length >= last_two || length % 131 == 0);
     for length in lengths {
         cut_log(&cut, length);
         let survived = ends.iter().filter(|end| **end <= length).count() - 1;
         let conn = crate::store::database::Database::open(
-            &crate::store::files::Files::new(cut.path()).unwrap(),
+            &crate::store::files::DatabaseFiles::new(cut.path()).unwrap(),
             &clock(),
             &TRIAL,
             Default::default(),
@@ -113,7 +113,7 @@ async fn a_log_cut_at_any_byte_keeps_every_commit_before_the_cut() {
         let count = |tx: &Transaction<'_>| {
             Ok(tx.query_row("SELECT count(*) FROM payment", [], |row| row.get::<_, i64>(0))?)
         };
-        let found: i64 = unpack(database.read(work(count)).unwrap()).unwrap();
+        let found: i64 = work_result(database.read(work(count)).unwrap()).unwrap();
         assert_eq!(usize::try_from(found), Ok(survived), "cut at {length}");
     }
 }

@@ -4,8 +4,8 @@ use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::store::Reference;
 use crate::store::{
-    InvoiceRow, Kept, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RequestId, RequestRow,
-    Tokens,
+    InvoiceRow, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RecordsSince, RequestId,
+    RequestRow, Tokens,
 };
 
 const HOUR: Millis = Millis::from_secs(3600);
@@ -90,8 +90,8 @@ fn tokens(owner: Owner) -> Tokens {
     }
 }
 
-fn all_since(since: Millis) -> Kept {
-    Kept { tokens: since, settled: since, unpaid: since }
+fn all_since(since: Millis) -> RecordsSince {
+    RecordsSince { tokens: since, settled: since, unpaid: since }
 }
 
 fn answer(part: i64) -> InvoiceRow {
@@ -336,7 +336,7 @@ async fn what_came_to_nothing_is_forgotten_long_before_tokens_are() {
     let half = books.invoiced(Owner::Guest, 2).await;
     books.store.expired(half.parts[0].id).await.unwrap();
     books.clock.advance(HOUR);
-    books.store.prune(Kept { unpaid: books.store.now(), ..all_since(Millis::ZERO) }).await.unwrap();
+    books.store.prune(RecordsSince { unpaid: books.store.now(), ..all_since(Millis::ZERO) }).await.unwrap();
     assert!(books.states(&expired).await.is_empty());
     assert_eq!(books.states(&tokens).await, [PartState::Claimed]);
     assert_eq!(books.states(&half.id).await.len(), 2, "its other part is still watched");

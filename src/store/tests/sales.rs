@@ -119,8 +119,8 @@ impl Shop {
     }
 }
 
-/// A sale with its request left 1,400 bytes of a new guest and 1,200 of one who was here before; where an invoice took a
-/// page of its own, 2,200.
+/// A sale with its request left 1,400 bytes of a new guest and 1,200 of one that was here before; where an invoice
+/// took a page of its own, 2,200.
 #[tokio::test]
 async fn five_hundred_sales_leave_less_than_650_bytes_each() {
     let shop = Shop::new();

@@ -3,7 +3,7 @@
 use super::sales::{mac, Shop};
 use super::*;
 use crate::store::tidy::STATEMENTS;
-use crate::store::{Kept, Owner};
+use crate::store::{Owner, RecordsSince};
 
 const DAY: u64 = 86_400;
 
@@ -19,7 +19,7 @@ impl Shop {
     /// With everything that is older than these many days forgotten.
     async fn tidied(&self, tokens: u64, settled: u64, unpaid: u64) {
         let before = |age| self.store.now().saturating_sub(days(age));
-        let kept = Kept { tokens: before(tokens), settled: before(settled), unpaid: before(unpaid) };
+        let kept = RecordsSince { tokens: before(tokens), settled: before(settled), unpaid: before(unpaid) };
         self.store.prune(kept).await.unwrap();
     }
 

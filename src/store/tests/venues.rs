@@ -18,7 +18,7 @@ fn mint(name: &str) -> MintUrl {
     MintUrl::parse(&format!("https://{name}.example")).unwrap()
 }
 
-/// Steps of a KiB at so many sats each.
+/// Steps of a KiB at a number of sats each.
 fn hall(sats: u64) -> VenuePrice {
     VenuePrice {
         venue: "hall".to_owned(),

@@ -12,33 +12,48 @@ from . import uci
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 APPLETS = (
-    "ash sh awk basename cat chmod chroot cmp cp cut dirname echo env find grep head hexdump install kill ln logger ls md5sum mkdir mount mv printf"
+    "ash sh awk basename cat chmod chroot cmp cp cut dirname echo env find grep head hexdump install kill ln "
+    "logger ls md5sum mkdir mount mv printf"
     " readlink rm rmdir sed sleep sort tail test touch tr true umask wc ["
 ).split()
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 FILES = {
-    "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n\toption ipaddr '127.0.0.1'\n"
+    "network": "config interface 'loopback'\n\toption device 'lo'\n\toption proto 'static'\n"
+    "\toption ipaddr '127.0.0.1'\n"
     "\toption netmask '255.0.0.0'\n\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n"
-    "\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n\nconfig interface 'guest'\n\toption device 'br-guest'\n"
+    "\toption ipaddr '192.168.1.1'\n\toption netmask '255.255.255.0'\n\nconfig interface 'guest'\n"
+    "\toption device 'br-guest'\n"
     "\toption proto 'static'\n\toption ipaddr '192.168.77.1'\n\toption netmask '255.255.255.0'\n\n"
     "config interface 'wan'\n\toption device 'wan'\n\toption proto 'static'\n\toption ipaddr '203.0.113.2/24'\n",
-    "firewall": "config defaults\n\toption input 'REJECT'\n\nconfig zone\n\toption name 'lan'\n\tlist network 'lan'\n\n"
+    "firewall": "config defaults\n\toption input 'REJECT'\n\n"
+    "config zone\n\toption name 'lan'\n\tlist network 'lan'\n\n"
     "config zone\n\toption name 'visitors'\n\tlist network 'guest'\n\toption input 'REJECT'\n\n"
-    "config zone\n\toption name 'wan'\n\tlist network 'wan'\n\toption input 'REJECT'\n\toption masq '1'\n\toption masq6 '1'\n\n"
-    "config rule\n\toption name 'visitors: DHCP, names, time'\n\toption src 'visitors'\n\toption proto 'tcp udp'\n\toption dest_port '53 67 123 547'\n"
-    "\toption target 'ACCEPT'\n\nconfig rule\n\toption src '*'\n\toption proto 'icmp'\n\toption target 'ACCEPT'\n\noption_placeholder\n",
-    "dhcp": "config dnsmasq\n\toption domainneeded '1'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption dhcpv4 'server'\n",
+    "config zone\n\toption name 'wan'\n\tlist network 'wan'\n\toption input 'REJECT'\n\toption masq '1'\n"
+    "\toption masq6 '1'\n\n"
+    "config rule\n\toption name 'visitors: DHCP, names, time'\n\toption src 'visitors'\n\toption proto 'tcp udp'\n"
+    "\toption dest_port '53 67 123 547'\n"
+    "\toption target 'ACCEPT'\n\nconfig rule\n\toption src '*'\n\toption proto 'icmp'\n\toption target 'ACCEPT'\n\n"
+    "option_placeholder\n",
+    "dhcp": (
+        "config dnsmasq\n\toption domainneeded '1'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n"
+        "\toption dhcpv4 'server'\n"
+    ),
     "wireless": "config wifi-device 'radio0'\n\toption type 'mac80211'\n\nconfig wifi-iface 'default_radio0'\n"
     "\toption device 'radio0'\n\toption network 'lan'\n\toption ssid 'Home'\n\toption encryption 'psk2'\n",
 }
-FILES["firewall"] = FILES["firewall"].replace("option_placeholder\n", "config forwarding\n\toption src 'lan'\n\toption dest 'wan'\n")
+FILES["firewall"] = FILES["firewall"].replace(
+    "option_placeholder\n", "config forwarding\n\toption src 'lan'\n\toption dest 'wan'\n"
+)
 
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 # Reloads when what a service gives it has changed, as since OpenWrt 24.10.
-FIREWALL = "#!/bin/sh\n# procd_add_reload_data_trigger firewall\necho \"firewall $1\" >>/tmp/reloads\n[ ! -x /sbin/fw4 ] || /sbin/fw4 \"$1\"\n"
+FIREWALL = (
+    '#!/bin/sh\n# procd_add_reload_data_trigger firewall\necho "firewall $1" >>/tmp/reloads\n'
+    '[ ! -x /sbin/fw4 ] || /sbin/fw4 "$1"\n'
+)
 # What is asked of procd and netifd past their shell functions.
 UBUS = r"""#!/bin/sh
 case "$*" in
@@ -76,8 +91,20 @@ class Root:
     def __init__(self, place, path: str) -> None:
         self.place = place
         self.path = path
-        for folder in ("bin", "sbin", "usr/bin", "usr/sbin", "etc/config", "etc/init.d", "lib/functions", "tmp", "proc", "dev",
-                       "usr/lib/opkg/info", "usr/share/libubox"):
+        for folder in (
+            "bin",
+            "sbin",
+            "usr/bin",
+            "usr/sbin",
+            "etc/config",
+            "etc/init.d",
+            "lib/functions",
+            "tmp",
+            "proc",
+            "dev",
+            "usr/lib/opkg/info",
+            "usr/share/libubox",
+        ):
             os.makedirs(self.at(folder), exist_ok=True)
         os.symlink("tmp", self.at("var"))
         os.makedirs(self.at("tmp/run"))
@@ -88,7 +115,12 @@ class Root:
         for name in ("setpriv", "unshare"):
             self.program(shutil.which(name), f"bin/{name}")
         self.program(shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"), "usr/sbin/nft")
-        for name, where in (("functions.sh", "lib"), ("rc.common", "etc"), ("procd.sh", "lib/functions"), ("ujail.sh", "lib/functions")):
+        for name, where in (
+            ("functions.sh", "lib"),
+            ("rc.common", "etc"),
+            ("procd.sh", "lib/functions"),
+            ("ujail.sh", "lib/functions"),
+        ):
             shutil.copy(os.path.join(HERE, name), self.at(where))
         os.chmod(self.at("etc/rc.common"), 0o755)
         for name in ("hosts", "resolv.conf"):
@@ -163,10 +195,22 @@ class Root:
                 os.makedirs(os.path.dirname(self.at(word)), exist_ok=True)
                 shutil.copy(word, self.at(word))
 
-    def run(self, *argv: str, check: bool = True, env: dict[str, str] | None = None, input: str = "", timeout: float = 2 * PATIENCE) -> Finished:
+    def run(
+        self,
+        *argv: str,
+        check: bool = True,
+        env: dict[str, str] | None = None,
+        input: str = "",
+        timeout: float = 2 * PATIENCE,
+    ) -> Finished:
         environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] + [f"{key}={value}" for key, value in (env or {}).items()]
         chroot = shutil.which("chroot", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-        return self.place.run([chroot, self.path, "/bin/busybox", "env", "-i", *environment, *argv], check=check, input=input, timeout=timeout)
+        return self.place.run(
+            [chroot, self.path, "/bin/busybox", "env", "-i", *environment, *argv],
+            check=check,
+            input=input,
+            timeout=timeout,
+        )
 
     def sh(self, script: str, **more) -> Finished:
         return self.run("/bin/sh", "-c", script, **more)
@@ -201,6 +245,10 @@ class Root:
         """Every file but those of /proc, /dev and /tmp."""
         found = set()
         for folder, inside, names in os.walk(self.path):
-            inside[:] = [name for name in inside if os.path.join(folder, name) not in (self.at("proc"), self.at("dev"), self.at("tmp"))]
+            inside[:] = [
+                name
+                for name in inside
+                if os.path.join(folder, name) not in (self.at("proc"), self.at("dev"), self.at("tmp"))
+            ]
             found |= {os.path.relpath(os.path.join(folder, name), self.path) for name in names}
         return found

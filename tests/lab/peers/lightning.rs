@@ -16,7 +16,7 @@ use tollgated::config::{Config, LightningKind};
 use tollgated::ecash::wallet::{self, Received, Wallet};
 use tollgated::ecash::Mints;
 use tollgated::hex;
-use tollgated::lightning::{Account, Answer, Lightning, Outcome, PaymentOrder, PaymentRef};
+use tollgated::lightning::{Account, BackendAnswer, Lightning, Outcome, PaymentOrder, PaymentRef};
 use tollgated::store::Store;
 
 struct Payer {
@@ -142,7 +142,7 @@ fn parsed(invoice: &str) -> Result<(String, Invoice), String> {
     Ok((invoice.to_ascii_lowercase(), Invoice::parse(invoice).map_err(|err| err.to_string())?))
 }
 
-fn shown(answer: Answer) -> Value {
+fn shown(answer: BackendAnswer) -> Value {
     let (outcome, preimage, fee, why) = match answer.outcome {
         Outcome::Paid { preimage, fee } => {
             ("paid", preimage.map(|preimage| hex::encode(&preimage)), fee, None)
