@@ -47,8 +47,9 @@ pub fn run(
                 ask(&mut flags, &uci, &around, input, out)?;
             }
             let plan = plan(&flags, &uci, &around)?;
-            for note in plan.notes {
-                writeln!(out, "# {note}")?;
+            let summary = if plan.changes.is_empty() { Vec::new() } else { plan.summary };
+            for line in summary.iter().chain(&plan.notes) {
+                writeln!(out, "# {line}")?;
             }
             plan.changes
         }

@@ -19,6 +19,7 @@ pub const MINT: &str = "tollgate_mint";
 /// What will be done, and what the operator should know of it.
 #[derive(Debug, Default)]
 pub struct SetupPlan {
+    pub summary: Vec<String>,
     pub notes: Vec<String>,
     pub changes: Vec<UciChange>,
 }
@@ -43,6 +44,7 @@ pub fn plan(flags: &Flags, uci: &Uci, around: &RouterFacts) -> Result<SetupPlan,
         let notes = wireless.as_ref().map(|wireless| guest::radio_notes(wireless, flags.radio.as_deref()));
         plan.notes.extend(notes.unwrap_or_default());
     }
+    plan.summary = summary(&answers, &names);
     for wanted in guest::sections(&answers, &names, before, wireless.as_ref())? {
         plan.changes.extend(wanted.changes(&package(uci, wanted.package)?)?);
     }
@@ -52,6 +54,33 @@ pub fn plan(flags: &Flags, uci: &Uci, around: &RouterFacts) -> Result<SetupPlan,
     let has_mint = answers.mint.is_some() || own.of_kind("mint").next().is_some();
     plan.changes.extend(has_mint.then(|| enabled(&own, "1")).flatten());
     Ok(plan)
+}
+
+/// What will be there, in words.
+fn summary(answers: &Answers, names: &Names) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &answers.place {
+        GuestPlace::AsItIs => {}
+        GuestPlace::Device(device) => lines.push(format!("guests of the device {device} are asked to pay")),
+        GuestPlace::Network(network) => lines.push(format!("guests of the network {network} are asked to pay")),
+        GuestPlace::Make(subnet) => lines.push(format!(
+            "guests get a network of their own, {}/{} on the bridge {} in the firewall zone {}, and are asked to pay",
+            subnet.router, subnet.prefix, names.bridge, names.zone
+        )),
+    }
+    if let Some(wifi) = &answers.wifi {
+        let radio = wifi.radio.as_deref().unwrap_or("every radio that can have one");
+        lines.push(format!("an open Wi-Fi network '{}' on {radio} leads there", wifi.ssid));
+    }
+    if let Some(mint) = &answers.mint {
+        lines.push(format!("ecash of {} is taken", mint.as_str()));
+    }
+    match answers.step {
+        Some(Step::Seconds(seconds)) => lines.push(format!("time is sold, {seconds} s at a step")),
+        Some(Step::Megabytes(megabytes)) => lines.push(format!("data is sold, {megabytes} MB at a step")),
+        None => {}
+    }
+    lines
 }
 
 /// The names of the guest network's zone and bridge, whether it is there or would be made.

@@ -25,6 +25,7 @@ def test_setup_shows_first_and_changes_nothing_on_a_dry_run(router):
     before, own = exports(router), router.read(CONFIG)
     shown = router.run(*SETUP, "--dry-run").out
     assert "uci set wireless.tollgate_radio0.ssid='Mama'\\''s; $(reboot)'" in shown and "uci commit firewall" in shown
+    assert shown.startswith("# guests get a network of their own, 192.168.78.1/24 on the bridge br-tollgate")
     assert exports(router) == before and router.read(CONFIG) == own and not router.read("tmp/reloads")
 
 
