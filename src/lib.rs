@@ -113,6 +113,21 @@
 //! - **JSON written by [`json`], errors by hand-made tables, no regex, no clap.** Each is a feature's worth of flash.
 //! - **Unit tests hold the fuzz targets** (`tests/fuzz`): they reach what is private, and run on every processor.
 #![forbid(unsafe_code)]
+// Return an error; write with `writeln!` or the log, which survive a closed pipe.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::dbg_macro
+    )
+)]
 
 // Ground.
 #[cfg(test)]

@@ -1,5 +1,13 @@
 //! Command line of tollgated: reads it, and prints what the command leaves to be printed.
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::dbg_macro
+)]
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -9,6 +9,8 @@ pub const PREFIX: &str = "tollgate_";
 /// ... and carries this option, outside our own package and the firewall's: fw4 complains of options that it does not
 /// know, so its sections are ours by the name that they show.
 pub const MARK: &str = "tollgate";
+/// The guest network that we make.
+pub const NETWORK: &str = "tollgate_guest";
 
 /// A section as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +107,7 @@ pub fn is_ours(package: &str, section: &Section) -> bool {
     section.name.starts_with(PREFIX)
         && match package {
             "tollgate" => true,
-            "firewall" => shown() || marked() || option_words(section, "network") == [super::guest::NETWORK],
+            "firewall" => shown() || marked() || option_words(section, "network") == [NETWORK],
             _ => marked(),
         }
 }

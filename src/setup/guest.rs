@@ -2,13 +2,12 @@
 //! There is no forwarding from the zone: only what carries the mark of a paid packet leaves.
 
 use super::answers::{Answers, GuestPlace, Subnet};
-use super::changes::{is_ours, option_text, WantedSection};
+use super::changes::{is_ours, option_text, WantedSection, NETWORK};
 use super::firewall::zone_name;
 use super::subnets;
 use super::SetupError;
 use crate::config::uci::{Section, UciFile};
 
-pub const NETWORK: &str = "tollgate_guest";
 const BRIDGE_SECTION: &str = "tollgate_bridge";
 const ZONE: &str = "tollgate";
 const BRIDGE: &str = "br-tollgate";

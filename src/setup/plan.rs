@@ -1,7 +1,7 @@
 //! From answers to `uci` commands: which sections are made, which venue is meant, and what the operator should know.
 
 use super::answers::{Answers, Flags, GuestPlace, Step, Subnet, Wifi};
-use super::changes::{option_text, option_words, WantedSection};
+use super::changes::{option_text, option_words, WantedSection, NETWORK};
 use super::firewall::zone_name;
 use super::guest::{self, Names};
 use super::place::RouterFacts;
@@ -94,7 +94,7 @@ pub fn taken(uci: &Uci, names: &Names, around: &RouterFacts) -> Result<Taken, Se
     let mut taken = Taken::default();
     for name in ["network", "openvpn"] {
         if let Some(file) = uci.package(name)? {
-            taken.add_file(&file, guest::NETWORK);
+            taken.add_file(&file, NETWORK);
         }
     }
     if around.up.is_some() {
@@ -123,15 +123,13 @@ fn subnet(wanted: Option<Subnet>, before: Option<Subnet>, taken: &Taken) -> Resu
 /// What keeps the DHCP and DNS servers from the guest network once its sections are made.
 fn unserved(uci: &Uci, around: &RouterFacts) -> Result<Vec<String>, SetupError> {
     let mut dhcp = package(uci, "dhcp")?;
-    if !dhcp.sections.iter().any(|section| section.name == guest::NETWORK) {
-        let made = format!(
-            "config dhcp '{0}'\n\toption interface '{0}'\n\toption dhcpv4 'server'\n",
-            guest::NETWORK
-        );
+    if !dhcp.sections.iter().any(|section| section.name == NETWORK) {
+        let made =
+            format!("config dhcp '{0}'\n\toption interface '{0}'\n\toption dhcpv4 'server'\n", NETWORK);
         dhcp.sections.extend(parse_large(made.as_bytes()).unwrap_or_default().sections);
     }
     let names_elsewhere = around.up.is_some() && dhcp::answers_at_53();
-    let lacks = dhcp::lacks(&dhcp, guest::NETWORK, &[], names_elsewhere);
+    let lacks = dhcp::lacks(&dhcp, NETWORK, &[], names_elsewhere);
     Ok(lacks.into_iter().map(|lack| format!("{}; to mend it: {}", lack.what, lack.mend)).collect())
 }
 
@@ -211,7 +209,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), S
         GuestPlace::AsItIs => wanted,
         GuestPlace::Device(device) => wanted.with_list("device", device),
         GuestPlace::Network(network) => wanted.with("network", network),
-        GuestPlace::Make(_) => wanted.with("network", guest::NETWORK),
+        GuestPlace::Make(_) => wanted.with("network", NETWORK),
     };
     plan.changes.extend(wanted.changes(own)?);
     if there.is_none() {
@@ -237,7 +235,7 @@ fn is_at(venue: &Section, place: &GuestPlace) -> bool {
         GuestPlace::AsItIs => false,
         GuestPlace::Device(device) => option_words(venue, "device").contains(&device.as_str()),
         GuestPlace::Network(network) => option_text(venue, "network") == Some(network),
-        GuestPlace::Make(_) => option_text(venue, "network") == Some(guest::NETWORK),
+        GuestPlace::Make(_) => option_text(venue, "network") == Some(NETWORK),
     }
 }
 

@@ -1,14 +1,11 @@
 //! Cards and their limits.
 
 use super::card_keys::{add_keys, counter_of, keys_of};
-use super::taps::spent_since;
+use super::taps::{spent_since, LIMIT_WINDOW};
 use super::values::money;
 use super::{KeysOwner, KeysRow, NewKeys, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension};
-
-/// What a card may spend is reckoned over this long.
-pub const LIMIT_WINDOW: Millis = Millis::from_secs(86_400);
 
 #[derive(Clone, Debug)]
 pub struct NewCard {

@@ -2,7 +2,8 @@
 
 use super::accounts::{account_of, first_ticket};
 use super::reference::Reference;
-use super::sessions::{extend_session, session_by_account, SessionRow};
+use super::session_rows::{session_by_account, SessionRow};
+use super::sessions::extend_session;
 use super::values::{money, unit_of};
 use super::{Store, StoreError};
 use crate::config::{Metric, MintUrl};

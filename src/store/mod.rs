@@ -27,6 +27,7 @@ mod parts;
 mod proofs;
 mod reference;
 mod requests;
+mod session_rows;
 mod sessions;
 mod settled;
 mod taps;
@@ -56,7 +57,7 @@ pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
 pub use reference::Reference;
 pub use requests::{NewRequest, Owner, RequestId, RequestRow};
-pub use sessions::SessionRow;
+pub use session_rows::SessionRow;
 pub use taps::{
     HistoryRow, NewPayment, NewTap, OpenPayment, ReserveResult, TapId, TapResult, TapRow, TapState,
 };

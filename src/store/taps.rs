@@ -8,13 +8,15 @@
 //! What a card buys of this router itself goes from issued to paid in one step, and there is neither an invoice
 //! nor a backend: see [`Store::spend_here`].
 
-use super::cards::LIMIT_WINDOW;
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::values::{money, money_if_any};
 use super::{time, Admission, KeysOwner, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
+
+/// What a card may spend is reckoned over this long.
+pub const LIMIT_WINDOW: Millis = Millis::from_secs(86_400);
 
 /// Names a tap and the payment that it becomes.
 pub type TapId = i64;

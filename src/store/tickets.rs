@@ -9,7 +9,7 @@
 use super::accounts::{account_by_mac, account_of};
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
-use super::sessions::{session_by_account, sessions_of_account, SessionRow};
+use super::session_rows::{session_by_account, sessions_of_account, SessionRow};
 use super::ticket::Ticket;
 use super::time::{self, Moment};
 use super::values::mac_of;

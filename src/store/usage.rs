@@ -1,6 +1,6 @@
 //! Usage: how many bytes of the sessions by bytes are used.
 
-use super::sessions::{session_of, SessionRow, SESSION_COLUMNS};
+use super::session_rows::{session_of, SessionRow, SESSION_COLUMNS};
 use super::{Store, StoreError};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};

@@ -4,7 +4,7 @@
 //! it, and buys whole steps there. A price that changed since then makes no guest richer, and what the operator gave
 //! away has no value.
 
-use super::sessions::SessionRow;
+use super::session_rows::SessionRow;
 use crate::config::{Metric, MintUrl};
 use crate::units::{Allotment, Millis, Msats, Sats};
 
