@@ -10,7 +10,19 @@ from lab.fake_clock import needs_faketime
 from lab.openwrt.root import CONFIG, SELLING
 from lab.place import wait_for
 
-SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--ssid", "Mama's; $(reboot)", "--name", "Kibanda", "--price", "3")
+SETUP = (
+    "tollgated",
+    "setup",
+    "--yes",
+    "--mint",
+    "https://mint.example.com",
+    "--ssid",
+    "Mama's; $(reboot)",
+    "--name",
+    "Kibanda",
+    "--price",
+    "3",
+)
 PACKAGES = ("network", "firewall", "dhcp", "wireless")
 
 
@@ -54,12 +66,16 @@ def test_a_guest_network_comes_without_wifi_unless_a_name_is_given(router):
     before = exports(router)
     router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--guest-network")
     after = exports(router)
-    assert after["wireless"] == before["wireless"] and all(after[name] != before[name] for name in ("network", "firewall", "dhcp"))
+    assert after["wireless"] == before["wireless"] and all(
+        after[name] != before[name] for name in ("network", "firewall", "dhcp")
+    )
     for name in PACKAGES:
         assert before[name].strip() in after[name], f"{name}: what was there is there as it was"
     router.run("tollgated", "setup", "--yes", "--ssid", "Kibanda", "--radio", "radio0")
     assert router.run("uci", "get", "wireless.tollgate_radio0.ssid").out == "Kibanda\n"
-    assert {name: exports(router)[name] for name in ("network", "firewall", "dhcp")} == {name: after[name] for name in ("network", "firewall", "dhcp")}
+    assert {name: exports(router)[name] for name in ("network", "firewall", "dhcp")} == {
+        name: after[name] for name in ("network", "firewall", "dhcp")
+    }
 
 
 def test_undo_takes_back_what_setup_made_and_nothing_else(router):
@@ -82,7 +98,9 @@ def test_undo_leaves_what_others_have_not_committed(router):
     router.run(*SETUP)
     router.run("uci", "set", "network.lan.mtu=1400")
     router.run("tollgated", "setup", "--undo", "--yes")
-    assert "tollgate_guest" not in router.read("etc/config/network") and "1400" not in router.read("etc/config/network")
+    assert "tollgate_guest" not in router.read("etc/config/network") and "1400" not in router.read(
+        "etc/config/network"
+    )
     assert router.run("uci", "changes").out == "network.lan.mtu='1400'\n"
 
 
@@ -114,8 +132,11 @@ def test_setup_does_not_commit_somebody_elses_pending_changes(router):
 def test_setup_refuses_what_would_not_work_before_it_changes_anything(router):
     before, own = exports(router), router.read(CONFIG)
     for arguments, code in (
-        (["--mint", "http://mint.example.com", "--device", "br-guest"], 2), (["--subnet", "192.168.77.2/24"], 1),
-        (["--ssid", "x", "--radio", "radio9"], 2), (["--mint", "https://mint.example.com"], 2), ([], 2),
+        (["--mint", "http://mint.example.com", "--device", "br-guest"], 2),
+        (["--subnet", "192.168.77.2/24"], 1),
+        (["--ssid", "x", "--radio", "radio9"], 2),
+        (["--mint", "https://mint.example.com"], 2),
+        ([], 2),
         (["--device", "br-guest", "--step", "999999999"], 1),
     ):
         assert router.run("tollgated", "setup", "--yes", *arguments, check=False).code == code, arguments
@@ -134,9 +155,17 @@ def test_setup_asks_and_does_nothing_without_a_yes(router):
 
 
 def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
-    answers = "\nmint.example.com\nhttps://mint.example.com\nt\nfree\n2\n60\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    answers = (
+        "\nmint.example.com\nhttps://mint.example.com\nt\nfree\n2\n60\nperhaps\ny\n192.168.1.5/24\n10.7.0.1/24\n\nn\n"
+    )
     said = router.run("tollgated", "setup", input=answers).out
-    assert said.count("Mint (https://...)") == said.count("Price of") == said.count("y/n [y]") == said.count("Its address") == 2
+    assert (
+        said.count("Mint (https://...)")
+        == said.count("Price of")
+        == said.count("y/n [y]")
+        == said.count("Its address")
+        == 2
+    )
     assert "overlaps the network 'lan'" in said and "ipaddr='10.7.0.1'" in said and "nothing was changed" in said
     assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
 
@@ -145,7 +174,10 @@ def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
 
 
 def findings(router) -> dict[str, dict]:
-    return {finding["id"]: finding for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]}
+    return {
+        finding["id"]: finding
+        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]
+    }
 
 
 def test_a_sound_router_has_no_errors(lab, router):
@@ -171,10 +203,12 @@ def test_a_forwarding_past_the_gate_is_found_with_the_command_that_removes_it(ro
 NO_DHCP = {
     "switched off": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption ignore '1'\n",
     "none": "config dnsmasq\n",
-    "odhcpd": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\nconfig odhcpd 'odhcpd'\n\toption maindhcp '1'\n",
+    "odhcpd": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\n"
+    "config odhcpd 'odhcpd'\n\toption maindhcp '1'\n",
     "bound": "config dnsmasq\n\tlist interface 'lan'\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n",
     "one address": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\toption limit '1'\n",
-    "another router": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n\tlist dhcp_option '3,192.168.77.9'\n",
+    "another router": "config dnsmasq\n\nconfig dhcp 'guest'\n\toption interface 'guest'\n"
+    "\tlist dhcp_option '3,192.168.77.9'\n",
 }
 
 
@@ -218,7 +252,9 @@ def test_offload_missing_locks_and_missing_nft_are_found(lab, router):
 
 
 def test_a_device_without_address_zone_or_existence_is_found(lab, router):
-    router.write(CONFIG, SELLING.replace("option network 'guest'", "list device 'br-none'").replace("'1'", "'0'", 1), 0o600)
+    router.write(
+        CONFIG, SELLING.replace("option network 'guest'", "list device 'br-none'").replace("'1'", "'0'", 1), 0o600
+    )
     assert findings(router)["device"]["level"] == "warning"
     lab.router.ip("link add br-none type bridge\nlink set br-none up\n")
     found = findings(router)
@@ -229,16 +265,31 @@ def test_a_device_without_address_zone_or_existence_is_found(lab, router):
 
 def test_a_kernel_without_a_module_is_found_with_the_package_that_brings_it(router):
     os.rename(router.at("usr/sbin/nft"), router.at("usr/sbin/nft.real"))
-    router.write("usr/sbin/nft", "#!/bin/sh\nscript=$(cat)\ncase $script in *fib*) echo 'Error: Could not process rule: No such file or directory' >&2; exit 1 ;; esac\n"
-                 "printf '%s\\n' \"$script\" | nft.real \"$@\"\n", 0o755)
+    router.write(
+        "usr/sbin/nft",
+        "#!/bin/sh\nscript=$(cat)\n"
+        "case $script in *fib*) echo 'Error: Could not process rule: No such file or directory' >&2; exit 1 ;; esac\n"
+        'printf \'%s\\n\' "$script" | nft.real "$@"\n',
+        0o755,
+    )
     found = findings(router)["kernel"]
-    assert found["level"] == "error" and found["mend"].endswith("install kmod-nft-fib") and "No such file" in found["message"]
+    assert (
+        found["level"] == "error"
+        and found["mend"].endswith("install kmod-nft-fib")
+        and "No such file" in found["message"]
+    )
 
 
 @needs_faketime
 def test_a_clock_that_was_never_set_is_found(router):
     router.program(FAKETIME, "lib/faketime.so")
-    done = router.run("tollgated", "check", "--system", check=False, env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"})
+    done = router.run(
+        "tollgated",
+        "check",
+        "--system",
+        check=False,
+        env={"LD_PRELOAD": "/lib/faketime.so", "FAKETIME": "1970-01-01 00:01:00"},
+    )
     assert done.code == 1 and "the clock was never set" in done.out and "sysntpd restart" in done.out
 
 
