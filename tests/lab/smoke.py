@@ -168,6 +168,8 @@ def store(tour: Tour, lab: Lab, daemon: Daemon) -> None:
 
 
 def online(tour: Tour, lab: Lab, mint: Nutshell, tls: TlsProxy, daemon: Daemon) -> None:
+    # The portal answers before the gate stands, and nothing is sold without it.
+    wait_for(lambda: not daemon.status()["data"]["not_ready"], PATIENCE, "the daemon sells again")
     tour.check(not lab.guest.online(), "a guest who has not paid passes")
     with MintProxy(lab.guest) as proxy:
         offer = proxy.request(tls.url, 10, apply=True)
