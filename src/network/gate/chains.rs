@@ -265,6 +265,11 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
     ]
 }
 
+/// The rate of a slow guest, as a part of an element. Three seconds after the guest's last packet it is forgotten.
+pub(super) fn pace() -> String {
+    format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024)
+}
+
 /// Packets through the router. The set decides here once more, in case another program changed the mark.
 fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let bit = format!("{MARK:#010x}");
@@ -273,8 +278,7 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
     let paces = plan.gives_grace && counts_here;
     let family =
         |kind: &str| [format!("meta nfproto ipv4 goto tg_{kind}4"), format!("goto tg_{kind}6")].to_vec();
-    // Three seconds after a guest's last packet as a slow one its addresses are as fast as any.
-    let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
+    let pace = pace();
     // What is learned of a packet that passes.
     let learned = |header: &str, digit: char| {
         // Where bytes are counted here an address is let in to only when it stands beside the guest's quota.
@@ -309,6 +313,9 @@ fn forwarding(plan: &Plan, counts_at: Home) -> Vec<Chain> {
         rules
     };
     let slow = |header: &str, digit: char| {
+        if !paces {
+            return vec![];
+        }
         let mut rules = vec![
             unknown(header, digit),
             format!("update @pace_at {{ iifname . ether saddr {pace} }} drop"),
@@ -371,8 +378,7 @@ fn garden(plan: &Plan, way: &str, condition: &str, verdict: &str) -> Vec<String>
 
 fn garden_of(plan: &Plan, way: &str, digit: char, condition: &str, verdict: &str) -> Vec<String> {
     let header = if digit == '4' { "ip" } else { "ip6" };
-    let has_any = plan.garden.iter().any(|range| range.is_v4() == (digit == '4'));
-    has_any
+    plan.has_garden(digit == '4')
         .then(|| format!("{condition}{header} {way} @garden{digit} {SERVED} {verdict}"))
         .into_iter()
         .collect()

@@ -5,7 +5,8 @@
 //!
 //! Not counted is what is not sold: discovery and DHCP, DNS at the router, our own ports, the garden.
 
-use super::{Plan, MARK, SLOW};
+use super::chains::pace;
+use super::{Plan, MARK};
 use crate::network::devices;
 use crate::network::nftables::{Rule, TABLE};
 use crate::set::SortedSet;
@@ -67,7 +68,7 @@ struct Way {
     /// The router's address and port.
     address: &'static str,
     port: &'static str,
-    /// So much name service is free.
+    /// The rate up to which name service is free.
     names: &'static str,
 }
 
@@ -105,10 +106,10 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     ];
     chains.push(base(&COMES, "ingress", FIRST, rules));
 
-    // Here the Ethernet header is part of the packet, which nobody bought either: so many packets had one.
+    // At this hook a packet includes its Ethernet header, which is not sold. This counts the packets that had one.
     let header = format!("{} @received accept", GOES.station);
     chains.extend(ways(plan, &GOES, &[quota(&GOES), header]));
-    // A guest says itself which MAC its address has. What was forwarded goes to one that may have it.
+    // A guest itself says which MAC its address has. Forwarded packets go only to a MAC that may have them.
     let stray = vec![
         format!("meta mark & {MARK:#010x} == 0 accept"),
         format!("{} @let_in accept", GOES.station),
@@ -128,9 +129,9 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
 fn ways(plan: &Plan, way: &Way, quota: &[String]) -> Vec<ChainSpec> {
     let Plan { portal_port, mint_proxy_port, redirect_port, .. } = plan;
     let Way { name, station, address, port, names: rate } = way;
-    let pace = format!("timeout 3s limit rate over {} kbytes/second burst 64 kbytes", SLOW / 1024);
+    let pace = pace();
     let names = |protocol: &str| {
-        // What is more than names is charged as anything else: name servers carry tunnels.
+        // Above this rate it is charged like other traffic: tunnels use name servers.
         format!(
             "{protocol} {port} 53 update @names_{name} {{ {station} timeout 1m limit rate over {rate} }} return"
         )
@@ -141,13 +142,13 @@ fn ways(plan: &Plan, way: &Way, quota: &[String]) -> Vec<ChainSpec> {
         format!("tcp {port} {{ 53, {portal_port}, {mint_proxy_port}, {redirect_port} }} accept"),
         format!("meta protocol ip udp {port} {{ 53, 67 }} accept"),
         format!("meta protocol ip6 udp {port} {{ 53, 547 }} accept"),
-        // What the router says of packets is nobody's purchase, and anybody can make it say so to others.
+        // The router's own messages are not sold, and any station can cause them to be sent to another one.
         "meta l4proto { 1, 58 } accept".to_owned(),
         "tcp flags & rst == rst accept".to_owned(),
     ];
     let family = |header: &str, digit: char| {
         let mut rules = vec![format!("{header} {address} @own{digit} jump tg_{name}_own")];
-        if plan.garden.iter().any(|range| range.is_v4() == (digit == '4')) {
+        if plan.has_garden(digit == '4') {
             rules.push(format!("{header} {address} @garden{digit} meta l4proto {{ tcp, udp }} accept"));
         }
         if digit == '6' {
@@ -185,7 +186,7 @@ pub(super) fn load(plan: &Plan, around: &Surroundings, is_needed: bool, anew: bo
     line(format_args!(
         "add set netdev {TABLE} received {{ type ifname . ether_addr; flags timeout; counter; }}"
     ));
-    // Who has paid, and whose grace it is, as the gate has it.
+    // Copies of the gate's sets of paid and of slow guests.
     for name in ["let_in", "slow"] {
         line(format_args!("add set netdev {TABLE} {name} {{ type ifname . ether_addr; flags timeout; }}"));
     }

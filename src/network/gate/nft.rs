@@ -198,16 +198,17 @@ impl NftGate {
                     "gate: table netdev tollgate cannot be brought up to date and is replaced: {line}"
                 );
                 self.run(&meter::load(plan, &around, is_needed, true))?;
+                self.copy_to_devices()?;
             }
             outcome => outcome?,
         }
         let rules = self.line.ask("the meter cannot be read back", |nft| nft.rules_of(Home::Netdev))?;
         let digests = meter::digests(plan, &around, is_needed, &rules).unwrap_or_default();
         self.meter = Meter { is_needed, around, digests };
-        self.copy_to_devices()
+        Ok(())
     }
 
-    /// The meter's copies of who has paid and who is slow, made of what the kernel has.
+    /// Makes the meter's copies of the paid and of the slow guests, from what the kernel has. Later changes keep them.
     fn copy_to_devices(&mut self) -> Result<(), GateError> {
         if self.home() == Home::Inet {
             return Ok(());

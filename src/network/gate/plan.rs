@@ -66,6 +66,11 @@ impl Plan {
         self.venues.iter().flat_map(|venue| venue.devices.iter().cloned()).collect()
     }
 
+    /// Whether anything of this family is in the garden.
+    pub(super) fn has_garden(&self, v4: bool) -> bool {
+        self.garden.iter().any(|range| range.is_v4() == v4)
+    }
+
     pub fn has_venue(&self, name: &str) -> bool {
         self.venues.iter().any(|venue| venue.name == name)
     }
