@@ -1,8 +1,10 @@
 //! The gate of a real router: `nft` loads the table; all else is asked and told the kernel over one netlink
 //! socket, one transaction per call.
 
+mod metering;
+
 use super::changes::{Changes, Key};
-use super::meter::{self, Surroundings};
+use super::meter::Surroundings;
 use super::plan::GatePlace;
 use super::quota::Quotas;
 use super::ruleset;
@@ -14,6 +16,7 @@ use crate::network::netlink::{self, KernelRefusal};
 use crate::network::nftables::{Home, Nftables};
 use crate::network::{conntrack::Connections, devices, foreign};
 use crate::set::SortedSet;
+use metering::Meter;
 use nix::errno::Errno;
 use std::ffi::OsString;
 use std::io;
@@ -34,14 +37,6 @@ pub struct NftGate {
     /// The kernel's transaction number that everything we know is true for; `None` when it is not.
     generation: Option<u32>,
     warned: bool,
-}
-
-#[derive(Default)]
-struct Meter {
-    is_needed: bool,
-    around: Surroundings,
-    /// Of its rules, as the kernel had them right after our transaction.
-    digests: Vec<u64>,
 }
 
 struct Loaded {
@@ -158,74 +153,6 @@ impl NftGate {
         let before = &self.snapshot.quotas;
         self.snapshot = self.line.ask("the sets cannot be read", |nft| Snapshot::read(nft, before))?;
         Ok(())
-    }
-
-    /// Makes sure of the table that counts at the devices, if this kernel takes such a table.
-    fn load_meter(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError> {
-        let home = match self.counts_at {
-            Some(home) => home,
-            None => match self.run(&meter::probe()) {
-                Ok(()) => Home::Netdev,
-                Err(GateError::Refused(line)) => {
-                    log::info!(
-                        "gate: bytes are counted where packets are forwarded, not at the devices: {line}"
-                    );
-                    Home::Inet
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        self.counts_at = Some(home);
-        if self.snapshot.quotas.home() != home {
-            self.snapshot = Snapshot { quotas: Quotas::none(home), ..Snapshot::default() };
-        }
-        match home {
-            Home::Inet => Ok(()),
-            Home::Netdev => {
-                let counted = self.line.ask("the quotas cannot be read", |nft| nft.quotas(home))?;
-                let is_needed = !counted.is_empty() || leases.iter().any(|lease| lease.quota.is_some());
-                self.attach(plan, is_needed)
-            }
-        }
-    }
-
-    /// Brings the meter to the devices as they are. It costs nothing while no guest is counted.
-    fn attach(&mut self, plan: &Plan, is_needed: bool) -> Result<(), GateError> {
-        let around = Surroundings::look(plan);
-        match self.run(&meter::load(plan, &around, is_needed, false)) {
-            Err(GateError::Refused(line)) => {
-                log::error!(
-                    "gate: table netdev tollgate cannot be brought up to date and is replaced: {line}"
-                );
-                self.run(&meter::load(plan, &around, is_needed, true))?;
-                self.copy_to_devices()?;
-            }
-            outcome => outcome?,
-        }
-        let rules = self.line.ask("the meter cannot be read back", |nft| nft.rules_of(Home::Netdev))?;
-        let digests = meter::digests(plan, &around, is_needed, &rules).unwrap_or_default();
-        self.meter = Meter { is_needed, around, digests };
-        Ok(())
-    }
-
-    /// Makes the meter's copies of the paid and of the slow guests, from what the kernel has. Later changes keep them.
-    fn copy_to_devices(&mut self) -> Result<(), GateError> {
-        if self.home() == Home::Inet {
-            return Ok(());
-        }
-        self.write(|_, snapshot| {
-            let mut copies = Changes::default();
-            for (place, remaining) in &snapshot.paid {
-                match remaining {
-                    Some(remaining) => copies.put(Key::LetIn(place.clone()), *remaining),
-                    None => copies.put_for_good(Key::LetIn(place.clone())),
-                }
-                if let (true, Some(remaining)) = (snapshot.slow.contains(place), remaining) {
-                    copies.put(Key::Paced(place.clone()), *remaining);
-                }
-            }
-            copies
-        })
     }
 
     fn load_table(
@@ -349,17 +276,6 @@ impl NftGate {
             }
             self.warned = true;
         }
-    }
-}
-
-impl Meter {
-    fn is_intact(&self, plan: &Plan, home: Home, nft: &mut Nftables) -> io::Result<bool> {
-        if home == Home::Inet {
-            return Ok(true);
-        }
-        let rules = nft.rules_of(Home::Netdev)?;
-        let digests = meter::digests(plan, &self.around, self.is_needed, &rules);
-        Ok(digests.as_ref() == Some(&self.digests))
     }
 }
 
