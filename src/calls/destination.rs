@@ -4,7 +4,8 @@
 //! peer has one of them at a time: its dead name takes none of those that do the work, and no other peer's. Where it
 //! fails, or takes its time, [`name_servers`] are asked.
 
-use super::{name_servers, not_sent, NoAnswer, Tls};
+use super::name_servers::{self, MAX_ADDRESSES};
+use super::{not_sent, NoAnswer, Tls};
 use crate::stream::AnyStream;
 use crate::url::Url;
 use rustls::pki_types::ServerName;
@@ -23,8 +24,6 @@ use tokio_rustls::TlsConnector;
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this the name servers are asked by ourselves as well.
 const SYSTEMS_HEAD_START: Duration = Duration::from_millis(1500);
-/// Of the addresses that a name has.
-pub(super) const MAX_ADDRESSES: usize = 32;
 
 /// A peer, and whom we trust to be it.
 pub struct Destination {

@@ -2,7 +2,6 @@
 //! the list of servers that was there when the jail was made, and it fails as a whole where a server refuses one of
 //! its two questions.
 
-use super::destination::MAX_ADDRESSES;
 use futures_util::future::{join, join_all};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,6 +15,8 @@ const LISTS: [&str; 2] = ["/etc/resolv.conf", "/tmp/resolv.conf.d/resolv.conf.au
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 53;
 const MAX_SERVERS: usize = 6;
+/// Of one host; more are not tried.
+pub(super) const MAX_ADDRESSES: usize = 32;
 const TRIES: usize = 2;
 const PATIENCE: Duration = Duration::from_millis(1200);
 const MAX_ANSWER: usize = 1500;
@@ -101,7 +102,8 @@ fn question(id: [u8; 2], host: &str, kind: u16) -> Option<Vec<u8>> {
     (host.len() <= 253).then_some(message)
 }
 
-/// The addresses in an answer to this question; `None` if it is none, or cannot be read. A refusal has no addresses.
+/// The addresses in an answer to this question; `None` if it answers another one or cannot be read. A refusal has no
+/// addresses.
 fn addresses(answer: &[u8], id: [u8; 2], kind: u16) -> Option<Vec<IpAddr>> {
     let is_answer = answer.get(2)? & 0x80 != 0;
     if answer.get(..2)? != id || !is_answer {

@@ -43,7 +43,7 @@ enum Addressee {
     Own,
     /// A browser that asks for a page of another portal (`/portal`, `/balance.html`).
     Portal,
-    /// The TollGate protocol: its own paths, and every path of a program that is none of ours.
+    /// The TollGate protocol: its own paths, and every path that a program asks for and that is not ours.
     TollGate,
 }
 

@@ -11,7 +11,6 @@ use super::Edge;
 use crate::access::Session;
 use crate::ecash::wallet::Refusal;
 use crate::ecash::{payment_request, token, TokenError};
-use crate::form::pairs;
 use crate::portal::{self, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
 use crate::sale::token::{Buyer, Receipt};
 use crate::sale::{PriceError, Retry, SaleError};
@@ -36,7 +35,7 @@ pub fn page(site: &Site, visit: &Visit) -> Answer {
 pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
-            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Ok(form) => paid(&edge.site, &visit.with_form(&form)).await,
             Err(_) => unreadable(&edge.site, &visit),
         }
     })

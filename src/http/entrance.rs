@@ -2,6 +2,7 @@
 
 use super::origin::AskedAt;
 use crate::config::{Config, Venue};
+use crate::form::pairs;
 use crate::network::devices;
 use crate::network::neighbours::Caller;
 use crate::portal::Lang;
@@ -59,6 +60,11 @@ impl Entrance {
 impl Visit {
     pub fn asked_at(&self) -> AskedAt<'_> {
         AskedAt { device: &self.caller.device, local: self.local }
+    }
+
+    /// The same request, asked by the fields of a form.
+    pub fn with_form(self, form: &str) -> Visit {
+        Visit { query: pairs(form), ..self }
     }
 
     /// The first field of that name.

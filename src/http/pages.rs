@@ -10,7 +10,6 @@ use super::sent::Sent;
 use super::show::{cannot_sell, show};
 use super::{ecash, till, ways, Edge};
 use crate::access::Session;
-use crate::form::pairs;
 use crate::portal::{self, Bought, Facts, Pay, Quantity, RequestFacts, RequestStep, ShownTicket};
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
@@ -129,7 +128,7 @@ fn request_facts<'a>(shop: &Shop, visit: &Visit, request: &'a Request, online: b
 pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
-            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Ok(form) => paid(&edge.site, &visit.with_form(&form)).await,
             Err(answer) => answer,
         }
     })

@@ -9,7 +9,6 @@ use super::sent::Sent;
 use super::show::show;
 use super::Edge;
 use crate::ecash::GUEST_PATIENCE;
-use crate::form::pairs;
 use crate::portal::{self, Asking, Notice, Pay, PayWithCard, Quantity, State};
 use crate::sale::invoice::Request;
 use crate::sale::till::{Purchase, Sold};
@@ -40,7 +39,7 @@ pub async fn page(site: &Arc<Site>, visit: &Visit) -> Answer {
 pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
-            Ok(form) => paid(&edge.site, &Visit { query: pairs(&form), ..visit }).await,
+            Ok(form) => paid(&edge.site, &visit.with_form(&form)).await,
             Err(answer) => answer,
         }
     })

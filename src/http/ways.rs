@@ -10,7 +10,6 @@ use super::show::{cannot_sell, show};
 use super::tickets::{self, with_wait};
 use super::Edge;
 use crate::access::TicketError;
-use crate::form::pairs;
 use crate::mint_proxy;
 use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
 use crate::sale::SaleError;
@@ -50,9 +49,7 @@ pub fn page(shop: &Shop, visit: &Visit, way: &str) -> Option<Answer> {
 pub fn ticket(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
-            Ok(form) if is_form(&visit.headers) => {
-                posted(&edge.site, &Visit { query: pairs(&form), ..visit }).await
-            }
+            Ok(form) if is_form(&visit.headers) => posted(&edge.site, &visit.with_form(&form)).await,
             Ok(text) => tickets::post(&edge.site, &visit, &text).await,
             Err(answer) => answer,
         }

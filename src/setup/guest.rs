@@ -38,7 +38,7 @@ impl Names {
     }
 }
 
-/// The name, or with a number behind it, that is none of these.
+/// The name, with a number behind it if it is taken.
 pub fn free(first: &str, taken: &[&str]) -> String {
     let numbered = (2..u32::MAX).map(|number| format!("{first}{number}"));
     let mut choices = std::iter::once(first.to_owned()).chain(numbered);

@@ -117,7 +117,7 @@ impl Token {
 }
 
 /// The token in what was pasted: what is sent over a chat comes with words around it, in brackets or quotes, with the
-/// full stop of a sentence, broken into lines. `None` if there is none.
+/// full stop of a sentence, broken into lines. Returns `None` if there is no token.
 pub fn found_in(pasted: &str) -> Option<String> {
     let visible: String = pasted.chars().filter(|letter| !is_invisible(*letter)).collect();
     let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| visible.find(prefix)).min()?;
