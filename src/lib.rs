@@ -136,6 +136,7 @@ pub mod units;
 pub mod bech32;
 pub mod clock;
 pub mod form;
+pub mod pasted;
 pub mod hex;
 pub mod correlation;
 pub mod json;

@@ -9,12 +9,14 @@ use super::{lock, Cards, Reason};
 use crate::bolt11::Invoice;
 use crate::config;
 use crate::hex;
+use crate::lightning::Backend;
+use crate::pasted;
 use crate::store::{NewPayment, ReserveResult, TapRow, TapState};
 use crate::units::{Millis, Msats};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{timeout_at, Instant};
 
 /// An invoice that ends sooner is refused: a payment takes some time.
 const LEFT_AT_LEAST: Millis = Millis::from_secs(30);
@@ -27,10 +29,45 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// 21 million bitcoin.
 const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
 
+/// What a callback asks for.
+enum Wish {
+    /// A new payment.
+    Pay(NewPayment, Backend),
+    /// One that is there: of this tap, or of the same card for the same invoice.
+    Again([u8; 32], TapRow),
+}
+
 impl Cards {
-    /// Pays a till's invoice for its tap, once. `Ok` when it is paid or on its way.
+    /// Pays a till's invoice for its tap, once. `Ok` when it is paid or on its way. The same card may be tapped again for
+    /// the invoice that it pays: the answer is that payment's. Tills give up soon, so the answer comes within
+    /// [`PaymentPace::patience`](super::payment::PaymentPace), whatever is slow behind it.
     pub async fn callback(&self, k1: &str, pr: &str) -> Result<(), Reason> {
         let until = Instant::now() + self.0.pace.patience;
+        let pr = pasted::one(pr);
+        // Until a payment is handed over, nobody will carry out what is given up here.
+        let wish = timeout_at(until, self.wish(k1, &pr)).await.unwrap_or(Err(Reason::NotNow))?;
+        let carrying_out = async {
+            match wish {
+                Wish::Again(k1, tap) => self.again(k1, tap, &pr, until).await,
+                Wish::Pay(payment, backend) => {
+                    let (k1, hash) = (payment.k1, payment.payment_hash);
+                    match self.take_on(payment, backend).await {
+                        Taking::On(end) => self.wait(end, until).await,
+                        Taking::Not(ReserveResult::Tap(tap)) => self.again(k1, tap, &pr, until).await,
+                        Taking::Not(refused) => match self.of_same_card(k1, hash).await {
+                            Some((k1, tap)) => self.again(k1, tap, &pr, until).await,
+                            None => Err(refusal(&refused)),
+                        },
+                        Taking::Unclear => Err(Reason::NotNow),
+                    }
+                }
+            }
+        };
+        // Given up here, it is, or may be, on its way.
+        timeout_at(until, carrying_out).await.unwrap_or(Ok(()))
+    }
+
+    async fn wish(&self, k1: &str, pr: &str) -> Result<Wish, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         if k1.is_empty() || pr.is_empty() {
             return Err(Reason::Incomplete);
@@ -44,35 +81,54 @@ impl Cards {
         }
         let tap = store.tap_of(k1).await.map_err(|_| Reason::NotNow)?.ok_or(Reason::Spent)?;
         if tap.state != TapState::Issued {
-            return self.again(k1, tap, pr, until).await;
+            return Ok(Wish::Again(k1, tap));
         }
         if tap.ends <= now {
             return Err(Reason::Spent);
         }
-        let invoice = Invoice::parse(pr.trim())?;
-        if !lock(&self.0.recent).may_try(&k1, invoice.payment_hash()) {
+        let invoice = Invoice::parse(pr)?;
+        let hash = invoice.payment_hash();
+        if !lock(&self.0.recent).may_try(&k1, hash) {
             return Err(Reason::Spent);
         }
-        let (amount, due) = self.payable(&invoice, &config)?;
+        match self.payment(k1, &invoice, pr, &config) {
+            Ok((payment, backend)) => Ok(Wish::Pay(payment, backend)),
+            Err(why) => self.of_same_card(k1, hash).await.map(|(k1, tap)| Wish::Again(k1, tap)).ok_or(why),
+        }
+    }
+
+    fn payment(
+        &self,
+        k1: [u8; 32],
+        invoice: &Invoice,
+        pr: &str,
+        config: &config::Card,
+    ) -> Result<(NewPayment, Backend), Reason> {
+        let (amount, due) = self.payable(invoice, config)?;
         let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
-        if !store.room_for_sales() {
+        if !self.0.store.room_for_sales() {
             return Err(Reason::NotNow);
         }
         invoice.payee().ok_or(Reason::Unsigned)?;
         let payment = NewPayment {
             k1,
-            invoice: pr.trim().to_ascii_lowercase(),
+            invoice: pr.to_ascii_lowercase(),
             payment_hash: invoice.payment_hash(),
             amount,
             fee_limit: backend.fee_limit,
             due,
             backend: backend.id,
         };
-        match self.take_on(payment, backend).await {
-            Taking::On(end) => self.wait(end, until).await,
-            Taking::Not(refused) => self.refused(k1, refused, pr, until).await,
-            Taking::Unclear => Err(Reason::NotNow),
-        }
+        Ok((payment, backend))
+    }
+
+    /// Another tap of the same card that pays this invoice, or has paid it, and its k1.
+    async fn of_same_card(&self, k1: [u8; 32], payment_hash: [u8; 32]) -> Option<([u8; 32], TapRow)> {
+        let found = self.0.store.other_tap_of_card(k1, payment_hash).await;
+        found.unwrap_or_else(|err| {
+            log::error!("card: a tap's card cannot be looked up: {err}");
+            None
+        })
     }
 
     /// What is checked before curve arithmetic: the amount, and when the invoice ends.
@@ -105,27 +161,9 @@ impl Cards {
         Ok((amount, store.now().saturating_add(left).saturating_add(MARGIN)))
     }
 
-    async fn refused(
-        &self,
-        k1: [u8; 32],
-        refused: ReserveResult,
-        pr: &str,
-        until: Instant,
-    ) -> Result<(), Reason> {
-        match refused {
-            // Another callback with this k1 was faster.
-            ReserveResult::Tap(tap) => self.again(k1, tap, pr, until).await,
-            ReserveResult::NoTap | ReserveResult::Reserved(_) => Err(Reason::Spent),
-            ReserveResult::Disabled => Err(Reason::Disabled),
-            ReserveResult::OverTapLimit => Err(Reason::OverTapLimit),
-            ReserveResult::OverDayLimit => Err(Reason::OverDayLimit),
-            ReserveResult::InvoiceUsed => Err(Reason::InvoiceUsed),
-        }
-    }
-
     /// A k1 that has become a payment: for the same invoice the answer is that payment's.
     async fn again(&self, k1: [u8; 32], mut tap: TapRow, pr: &str, until: Instant) -> Result<(), Reason> {
-        let hash = Invoice::parse(pr.trim()).ok().map(|invoice| invoice.payment_hash());
+        let hash = Invoice::parse(pr).ok().map(|invoice| invoice.payment_hash());
         if hash.is_none() || hash != tap.payment_hash {
             return Err(Reason::Spent);
         }
@@ -153,11 +191,21 @@ impl Cards {
 
     /// Waits for a payment's end, but not beyond what a till waits.
     async fn wait(&self, mut end: watch::Receiver<Option<End>>, until: Instant) -> Result<(), Reason> {
-        let ended = tokio::time::timeout_at(until, end.wait_for(Option::is_some)).await;
+        let ended = timeout_at(until, end.wait_for(Option::is_some)).await;
         match ended {
             Ok(Ok(end)) if *end == Some(End::Failed) => Err(Reason::PaymentFailed),
             // Paid, or on its way.
             _ => Ok(()),
         }
+    }
+}
+
+fn refusal(refused: &ReserveResult) -> Reason {
+    match refused {
+        ReserveResult::Tap(_) | ReserveResult::NoTap | ReserveResult::Reserved(_) => Reason::Spent,
+        ReserveResult::Disabled => Reason::Disabled,
+        ReserveResult::OverTapLimit => Reason::OverTapLimit,
+        ReserveResult::OverDayLimit => Reason::OverDayLimit,
+        ReserveResult::InvoiceUsed => Reason::InvoiceUsed,
     }
 }

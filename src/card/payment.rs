@@ -22,7 +22,7 @@ pub enum End {
 /// How fast things go.
 #[derive(Clone, Copy)]
 pub struct PaymentPace {
-    /// A till gets its answer within this.
+    /// A till gets its answer within this, and has it within 4 s: some give up after 5.
     pub patience: Duration,
     /// Backends end their calls themselves; this is for one that does not.
     pub pay: Duration,
@@ -34,7 +34,7 @@ pub struct PaymentPace {
 
 impl PaymentPace {
     pub const USUAL: PaymentPace = PaymentPace {
-        patience: Duration::from_secs(9),
+        patience: Duration::from_millis(3500),
         pay: Duration::from_secs(90),
         lookup: Duration::from_secs(15),
         first: Duration::from_millis(500),

@@ -12,6 +12,7 @@ use crate::store::{NewTap, TapResult};
 use crate::units::Msats;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 /// The smallest payment (msat): there is no smaller coin on the chain.
 pub const MIN_WITHDRAWABLE: u64 = 1000;
@@ -26,10 +27,11 @@ pub struct CountedTap {
 }
 
 impl Cards {
-    /// The withdraw request for a tap, or the reason for the refusal.
+    /// The withdraw request for a tap, or the reason for the refusal, in time for a till.
     pub async fn tap(&self, card: &str, p: &str, c: &str) -> Result<Value, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
-        let CountedTap { k1, hashed, most } = self.take(&config, card, p, c).await?;
+        let taking = timeout(self.0.pace.patience, self.take(&config, card, p, c));
+        let CountedTap { k1, hashed, most } = taking.await.unwrap_or(Err(Reason::NotNow))?;
         let now = self.0.store.now();
         lock(&self.0.recent).add(hashed, now.saturating_add(config.k1_life), now);
         Ok(json!({

@@ -37,7 +37,7 @@ const FAST: PaymentPace = PaymentPace {
     slowest: Duration::from_millis(40),
 };
 /// For payments that have no end for the time being.
-const HASTY: PaymentPace = PaymentPace { patience: Duration::from_millis(300), ..FAST };
+const HASTY: PaymentPace = PaymentPace { patience: Duration::from_secs(1), ..FAST };
 
 /// A router with cards; its files go away with it.
 struct Place {

@@ -8,6 +8,7 @@ mod fields;
 pub mod garden;
 pub mod netifd;
 mod payments;
+mod portals;
 mod problem;
 pub mod range;
 pub mod reach;
@@ -124,7 +125,7 @@ pub struct Venue {
     /// A `config interface` of `/etc/config/network` that names the device; see [`netifd`].
     pub network: Option<String>,
     pub metric: Metric,
-    /// One step, in the metric's unit; at least 1. Of bytes not from 1024 to 1048575.
+    /// One step, in the metric's unit; at least 1.
     pub step_size: u64,
     /// Most steps of one purchase, at least 1; `step_size` times this does not overflow.
     pub max_steps: u64,

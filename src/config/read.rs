@@ -5,8 +5,8 @@ use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
 use super::{
-    garden, payments, range, reach, values, Config, Main, Metric, MintConfig, Venue, ALL_SATS, MAX_BYTES,
-    MAX_TIME,
+    garden, payments, portals, range, reach, values, Config, Main, Metric, MintConfig, Venue, ALL_SATS,
+    MAX_BYTES, MAX_TIME,
 };
 use litemap::LiteMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,6 @@ const MAX_TRUSTED: usize = 1024;
 const MAX_GARDEN: usize = 64;
 const MAX_REACH: usize = 32;
 const MAX_UPLINKS: usize = 16;
-/// Steps of bytes that the portals of this protocol cannot show.
-const NO_PORTAL_SHOWS: std::ops::Range<u64> = 1024..1_048_576;
 
 /// Something read, and the section it comes from.
 struct Found<'a, T> {
@@ -44,6 +42,11 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     mints_differ(&mints, &mut problems);
     for mint in &mints {
         mint_fits_its_venues(mint, file, &venues, &mut problems);
+    }
+    for venue in &venues {
+        let sells = |mint: &&Found<'_, MintConfig>| mint.value.sells_in(&venue.value.id);
+        let here: Vec<_> = mints.iter().filter(sells).map(|mint| (mint.section, &mint.value)).collect();
+        portals::warn((venue.section, &venue.value), &here, &mut problems);
     }
     let state_dir = main.as_ref().map(|main| main.state_dir.as_path());
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
@@ -228,14 +231,11 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     let step_size = fields.one("step_size", values::step_size);
     let max_steps = fields.one("max_steps", values::max_steps);
     if let (Some(metric), Some(size)) = (metric, step_size) {
-        if metric == Metric::Bytes && NO_PORTAL_SHOWS.contains(&size) {
-            fields.error("step_size", "is from 1 KiB to below 1 MiB, which existing portals answer with a white page: use 1048576 or more");
-        }
         match metric {
             Metric::Milliseconds if size < 1000 => {
                 fields.warn("step_size", "is less than a second: it is in milliseconds, a minute is 60000");
             }
-            Metric::Bytes if size < NO_PORTAL_SHOWS.start => {
+            Metric::Bytes if size < 1024 => {
                 fields.warn("step_size", "is less than a kilobyte: it is in bytes, 10 MB are 10000000");
             }
             _ => {}

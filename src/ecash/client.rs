@@ -70,8 +70,16 @@ impl MintClient {
 
     /// Asks for an invoice over `amount` sat; what is paid on it can only be minted with the key of `lock` (NUT-04,
     /// NUT-20). An invoice that is asked for twice and shown once costs nothing.
-    pub async fn mint_quote(&self, amount: Sats, lock: PublicKey) -> Result<MintQuote, EcashError> {
-        let body = json!({"amount": amount.0, "unit": "sat", "pubkey": lock.to_string()});
+    pub async fn mint_quote(
+        &self,
+        amount: Sats,
+        lock: PublicKey,
+        memo: Option<String>,
+    ) -> Result<MintQuote, EcashError> {
+        let mut body = json!({"amount": amount.0, "unit": "sat", "pubkey": lock.to_string()});
+        if let Some(memo) = memo {
+            body["description"] = memo.into();
+        }
         wire::mint_quote(&self.post("/v1/mint/quote/bolt11", &body).await?)
     }
 

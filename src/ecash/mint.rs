@@ -316,18 +316,28 @@ impl Mint {
         keyset.split(amount).map(|_| keyset).ok_or(EcashError::AmountNotPossible)
     }
 
-    /// Asks for an invoice over `amount` (NUT-04), locked to the key `lock` (NUT-20). Refuses a mint that
-    /// lacks what safe minting needs, and an invoice that is not over exactly this amount.
+    /// Asks for an invoice over `amount` (NUT-04), locked to the key `lock` (NUT-20), with `memo` as its description
+    /// where the mint takes one. Refuses a mint that lacks what safe minting needs, and an invoice that is not over
+    /// exactly this amount.
     pub async fn quote(
         &self,
         amount: Sats,
         lock: PublicKey,
+        memo: String,
         urgency: Urgency,
     ) -> Result<NewQuote, EcashError> {
         self.keyset_for(amount, urgency).await?;
-        let client = self.client();
-        let asked = self.call(Path::NewQuote, urgency, async move { client.mint_quote(amount, lock).await });
-        let quote = asked.await?;
+        let takes_memo = self.kept().info.as_ref().is_some_and(|(_, info)| info.describes);
+        let ask = |memo: Option<String>| {
+            let client = self.client();
+            self.call(Path::NewQuote, urgency, async move { client.mint_quote(amount, lock, memo).await })
+        };
+        let quote = match ask(Some(memo).filter(|_| takes_memo)).await {
+            // A memo that its node does not like costs no sale.
+            Err(EcashError::Mint { .. }) if takes_memo => ask(None).await,
+            quote => quote,
+        };
+        let quote = quote?;
         checked(quote, amount, lock).map_err(|lie| self.failed(lie.into()))
     }
 

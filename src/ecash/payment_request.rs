@@ -40,10 +40,11 @@ fn write<'a>(
     Ok(())
 }
 
-/// The token of what a wallet sends to such an address, if it is that.
+/// The token of what a wallet sends to such an address, if it is that. Whether it is any good is for
+/// [`Token::parse`](super::Token::parse) to say.
 pub fn paid_with(payload: &Value) -> Option<String> {
-    let (mint, unit, proofs) = (payload.get("mint")?, payload.get("unit")?, payload.get("proofs")?);
-    Some(token::encode_json(mint, unit, proofs))
+    let (mint, proofs) = (payload.get("mint")?, payload.get("proofs")?);
+    Some(token::encode_json(mint, payload.get("unit").unwrap_or(&Value::Null), proofs))
 }
 
 #[cfg(test)]
@@ -69,14 +70,24 @@ mod tests {
 
     #[test]
     fn what_a_wallet_sends_is_a_token() {
-        let proof = json!({"amount": 2, "id": "009a1f293253e41e", "secret": "s",
-            "C": "02bc9097997d81afb2cc7346b5e4345a9346bd2a506eb7958598a72f0cf85163ea"});
-        let payload = json!({"id": "x", "mint": "https://m.example", "unit": "sat", "proofs": [proof]});
-        let token = Token::parse(&paid_with(&payload).unwrap()).unwrap();
-        assert_eq!(
-            (token.mint.as_str(), token.unit.as_str(), token.proofs.len()),
-            ("https://m.example", "sat", 1)
-        );
+        let sent = |amount: Value| {
+            let proof = json!({"amount": amount, "id": "009a1f293253e41e", "secret": "s",
+                "C": "02bc9097997d81afb2cc7346b5e4345a9346bd2a506eb7958598a72f0cf85163ea"});
+            let payload = json!({"id": "x", "memo": "m", "mint": "https://m.example", "unit": "sat", "proofs": [proof]});
+            Token::parse(&paid_with(&payload).unwrap())
+        };
+        // Numbers, and digits as cashu-ts 4 writes them.
+        for amount in [json!(2), json!("2")] {
+            let token = sent(amount).unwrap();
+            assert_eq!((token.mint.as_str(), token.unit.as_str()), ("https://m.example", "sat"));
+            assert_eq!(token.total().unwrap().0, 2);
+        }
+        for amount in ["", "-2", "+2", " 2", "2.0", "2e0", "0x2", "0", "\u{662}", "18446744073709551616"] {
+            assert!(sent(json!(amount)).is_err(), "{amount}");
+        }
+        for amount in [json!(2.0), json!(-2), json!(null), json!([2]), json!({"value": "2"}), json!(true)] {
+            assert!(sent(amount.clone()).is_err(), "{amount}");
+        }
         assert_eq!(paid_with(&json!({"kind": 21000})), None);
     }
 }

@@ -111,6 +111,8 @@ pub struct MintInfo {
     pub time: Option<UnixSeconds>,
     /// Whether, and for which amounts, it sells `sat` ecash for a BOLT 11 invoice.
     pub minting: Option<AmountLimits>,
+    /// Whether its invoices can have a description (NUT-04).
+    pub describes: bool,
     /// Whether it pays BOLT 11 invoices from `sat` ecash (NUT-05).
     pub melting: bool,
     pub restore: bool,
@@ -184,6 +186,9 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
         min: method["min_amount"].as_u64().map(Sats),
         max: method["max_amount"].as_u64().map(Sats),
     };
+    // Older mints have it beside the options.
+    let describes =
+        |method: &Value| method["options"]["description"] == true || method["description"] == true;
     let minting = methods("4").iter().find(sat).map(limits).filter(|_| nut("4")["disabled"] != true);
     let announces = |entry: &Value| {
         let commands = entry["commands"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -194,6 +199,7 @@ pub(super) fn info(body: &[u8]) -> Result<MintInfo, EcashError> {
         version: text.version.map(|version| plain(&version, 64)),
         time: text.time.as_u64().map(UnixSeconds),
         minting,
+        describes: methods("4").iter().find(sat).is_some_and(describes),
         melting: nut("5")["disabled"] != true && methods("5").iter().any(|method| sat(&method)),
         restore: supported("9"),
         dleq: supported("12"),

@@ -16,6 +16,9 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// The paths whose answers are LNURL's, their refusals too.
+pub const LNURL_PATHS: [&str; 3] = ["/ln", "/ln/callback", "/new"];
+
 /// `GET /ln?card_id=...&p=...&c=...`: a tap.
 pub fn tap(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {

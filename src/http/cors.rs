@@ -1,19 +1,28 @@
 //! Which pages of other origins may read what is answered to guests. Of the TollGate protocol: those of this
-//! router, and those of private addresses, where existing portals are served from. Of everything else, which
-//! may hold what is worth money: those of this router only.
+//! router, and those of private addresses, where existing portals are served from; of a payment's answer, in which
+//! they never find a ticket, also wallets' pages, which are anywhere. Of everything else, which may hold what is worth
+//! money: those of this router only.
 
 use super::answer::Answer;
 use super::origin::{host_of, is_own_page, origin_allowed};
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::Method;
 use std::net::IpAddr;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, Authorization");
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-TollGate-Client-MAC, X-TollGate-Mac-Claim-Ignored");
 
-/// What a page may ask and read. `origin` is answered by [`trusted_origin`] or [`own_origin`].
+/// Where wallets' apps that are web pages say they come from.
+const WALLET_APP: &str = "capacitor://localhost";
+
+/// What a page may ask and read, where the handler has not said it. `origin` is answered by [`trusted_origin`] or
+/// [`own_origin`].
 pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
     let headers = answer.headers_mut();
+    if headers.contains_key(header::ACCESS_CONTROL_ALLOW_METHODS) {
+        return;
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
@@ -21,6 +30,28 @@ pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
+}
+
+/// A wallet's page may send a payment to a payment request's address, and read what became of it.
+pub fn permit_wallet(answer: &mut Answer, origin: &HeaderValue) {
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+/// The asking page's origin, if it may be a wallet's and this is a payment or asks whether one may be sent.
+pub fn wallet_origin<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let pays = *method == Method::POST
+        || (*method == Method::OPTIONS && asked.is_some_and(|asked| asked.as_bytes() == b"POST"));
+    let origin = headers.get(header::ORIGIN).filter(|_| pays)?;
+    let text = origin.to_str().ok()?;
+    let host = text.strip_prefix("https://").unwrap_or_default();
+    let is_host = host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+        && !host.contains(['/', '@', '?', '#', ' ', '*', ',']);
+    (is_host || text == WALLET_APP).then_some(origin)
 }
 
 /// The asking page's origin, if it is a page of this router.
@@ -90,6 +121,37 @@ mod tests {
             "http://[2001:db8::1]",
         ] {
             assert_eq!(trusted_origin(&headers(origin), "lo"), None, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_wallets_page_is_any_over_https_or_an_app_and_may_only_pay() {
+        for origin in
+            ["https://wallet.cashu.me", "https://localhost", "https://[2001:db8::1]:8443", WALLET_APP]
+        {
+            let mut headers = headers(origin);
+            assert!(wallet_origin(&Method::POST, &headers).is_some(), "{origin}");
+            assert!(wallet_origin(&Method::OPTIONS, &headers).is_none(), "to ask for what it does not say");
+            for (asked, may) in [("POST", true), ("GET", false), ("PUT", false), ("post", false)] {
+                headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, asked.parse().unwrap());
+                assert_eq!(wallet_origin(&Method::OPTIONS, &headers).is_some(), may, "{origin} {asked}");
+                assert!(wallet_origin(&Method::GET, &headers).is_none());
+            }
+        }
+        for origin in [
+            "http://wallet.example",
+            "null",
+            "*",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+            "https://*",
+            "https://a, https://b",
+            "capacitor://evil",
+            "capacitor://localhost.evil",
+            "file://",
+        ] {
+            assert!(wallet_origin(&Method::POST, &headers(origin)).is_none(), "{origin}");
         }
     }
 }

@@ -11,14 +11,21 @@ use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
 use super::route::{Guard, Handler, Route, Verb};
 use super::routes::ROUTES;
 use super::sent::Sent;
-use super::{admin, show, tollgate, Edge};
+use super::{admin, head, show, tollgate, Edge};
 use crate::form::pairs;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 use std::sync::Arc;
 
+/// The path of the address in a payment request (NUT-18), see [`super::ecash`].
+const PAYMENT_REQUEST: &str = "/";
+
 pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
+    let (path, version) = (request.uri().path(), request.version());
+    if let Some(refused) = head::malformed(at.audience, path, version, request.headers()) {
+        return refused;
+    }
     match at.audience {
         Audience::TollGate => for_program(edge, at, request).await,
         Audience::Guest => match addressee(&request) {
@@ -52,8 +59,11 @@ fn addressee(request: &Request<Incoming>) -> Addressee {
     let is_browser =
         accepts_page(request.headers()) && matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
-        // Preflights are answered alike everywhere; what a page may really do is decided when it asks.
-        _ if *request.method() == Method::OPTIONS => Addressee::TollGate,
+        // Preflights are answered alike, but for paths that tills ask; what a page may really do is decided when it asks.
+        _ if *request.method() == Method::OPTIONS => match find(Audience::Guest, &Method::OPTIONS, path) {
+            Ok(_) => Addressee::Own,
+            Err(_) => Addressee::TollGate,
+        },
         // For programs it is a path like any other: only browsers come back to where a form was sent.
         "/pay" if !is_browser && *request.method() != Method::POST => Addressee::TollGate,
         _ if is_ours(path) => Addressee::Own,
@@ -143,7 +153,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
 async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
     let headers = request.headers().clone();
     let query = request.uri().query().map(pairs).unwrap_or_default();
-    let path = request.uri().path().to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let asker = Asker::find(edge, at, &headers, query);
     let subject = asker.as_ref().map(Asker::subject);
     let mut answer = match (find(Audience::TollGate, request.method(), &path), asker) {
@@ -160,7 +170,11 @@ async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>
         }
         (Ok(_), _) => not_found(),
     };
-    cors::permit(&mut answer, cors::trusted_origin(&headers, at.device()));
+    let trusted = cors::trusted_origin(&headers, at.device());
+    match cors::wallet_origin(&method, &headers).filter(|_| trusted.is_none() && path == PAYMENT_REQUEST) {
+        Some(wallet) => cors::permit_wallet(&mut answer, wallet),
+        None => cors::permit(&mut answer, trusted),
+    }
     if let Some(subject) = subject {
         subject.name_in(&mut answer, &headers);
     }

@@ -5,6 +5,7 @@ use crate::config::{Config, Venue};
 use crate::form::pairs;
 use crate::network::devices;
 use crate::network::neighbours::Caller;
+use crate::pasted::after;
 use crate::portal::Lang;
 use hyper::header::{self, HeaderMap};
 use std::net::IpAddr;
@@ -91,8 +92,17 @@ pub fn field<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
 
 /// Whether the body is what a browser makes of a form.
 pub fn is_form(headers: &HeaderMap) -> bool {
+    is_of_type(headers, "application/x-www-form-urlencoded")
+}
+
+/// Whether the body says that it is JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    is_of_type(headers, "application/json")
+}
+
+fn is_of_type(headers: &HeaderMap, name: &str) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+    after(kind, name).is_some()
 }
 
 /// Whether a page is asked for.

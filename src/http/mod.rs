@@ -16,6 +16,7 @@ mod dispatch;
 mod ecash;
 mod entrance;
 mod error_body;
+mod head;
 mod line;
 mod listeners;
 mod mint_requests;

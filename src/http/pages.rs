@@ -14,6 +14,7 @@ use crate::portal::{self, Bought, Facts, Pay, Quantity, RequestFacts, RequestSte
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
+use crate::store::TokenForm;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,7 @@ pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
 
 async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
     let begun = open_shop(site).and_then(|shop| {
-        let ask = Ask { parts: vec![chosen(visit)?], apply: true };
+        let ask = Ask { parts: vec![chosen(visit)?], apply: true, form: TokenForm::default() };
         Ok((shop, shop.invoices.begin(&visit.caller, &visit.venue, ask)?))
     });
     let (shop, begun) = match begun {

@@ -11,7 +11,6 @@ use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];
-const CARD: &[Audience] = &[Audience::Card];
 const GUEST_OR_CARD: &[Audience] = &[Audience::Guest, Audience::Card];
 const TOLLGATE: &[Audience] = &[Audience::TollGate];
 const REDIRECTED: &[Audience] = &[Audience::Redirected];
@@ -42,9 +41,9 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST_OR_CARD, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
-    row(CARD, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
+    row(GUEST_OR_CARD, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_CARD, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
-    row(CARD, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
+    row(GUEST_OR_CARD, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_CARD, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
     row(GUEST_OR_CARD, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),

@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::asker::Asker;
 use super::bodies::{ReadBody, Text, Unread};
-use super::entrance::{field, Entrance};
+use super::entrance::{field, is_json, Entrance};
 use super::refusals;
 use super::route::Answering;
 use super::sent::Sent;
@@ -117,17 +117,23 @@ async fn paid(edge: &Edge, asker: &Asker, sent: Sent) -> Reply {
         return TollGate::too_fast(wait);
     }
     let mut place = None;
-    match payment(edge, sent, &mut place).await {
-        Ok(None) => tollgate.pay(&asker.client(), None).await,
+    let is_json = is_json(sent.headers());
+    let unread = match payment(edge, sent, &mut place).await {
         Ok(Some(text)) => {
             let (text, _hold) = text.apart();
-            tollgate.pay(&asker.client(), Some(text)).await
+            return tollgate.pay(&asker.client(), Some(text)).await;
         }
+        Ok(None) => tollgate.pay(&asker.client(), None).await,
         Err(Unread::TooLong | Unread::Broken) => {
             tollgate.unreadable(&asker.client(), "it is too large, or was not sent whole")
         }
         Err(Unread::Late) => tollgate.unreadable(&asker.client(), "it did not arrive"),
         Err(Unread::Crowded) => tollgate.crowded(&asker.client()),
+    };
+    // It may be a wallet's.
+    match is_json {
+        true => unread.with_error("the payment could not be read; nothing was taken"),
+        false => unread,
     }
 }
 

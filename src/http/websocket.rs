@@ -16,9 +16,9 @@ use crate::task;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::WebSocketStream;
 
+/// Of a client's key, 16 bytes in base64, before its padding.
+const KEY_DIGITS: usize = 22;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket that has not answered two pings is gone.
 const SILENCE: Duration = Duration::from_secs(75);
@@ -53,16 +55,9 @@ pub fn upgrade(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
 }
 
 async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>) -> Answer {
-    let key = websocket_key(&visit.headers).filter(|_| request.method() == Method::GET);
-    let Some(key) = key else {
-        let mut answer = error(
-            StatusCode::UPGRADE_REQUIRED,
-            "invalid_message",
-            "this address speaks WebSocket (version 13)",
-        );
-        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return answer;
+    let key = match websocket_key(&request) {
+        Ok(key) => key,
+        Err(refused) => return refused.answer(),
     };
     let shop = match open_shop(&edge.site) {
         Ok(shop) => shop,
@@ -106,8 +101,35 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
     answer
 }
 
-/// The client's key, if the headers are those of RFC 6455.
-fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
+/// Why a request becomes no WebSocket (RFC 6455, 4.2.1).
+#[derive(Debug, PartialEq, Eq)]
+enum NoUpgrade {
+    /// It asks for none, or for another version of the protocol.
+    Unasked,
+    Malformed(&'static str),
+}
+
+impl NoUpgrade {
+    fn answer(&self) -> Answer {
+        let (status, message) = match self {
+            NoUpgrade::Unasked => {
+                (StatusCode::UPGRADE_REQUIRED, "this address speaks WebSocket (version 13)")
+            }
+            NoUpgrade::Malformed(why) => (StatusCode::BAD_REQUEST, *why),
+        };
+        let mut answer = error(status, "invalid_message", message);
+        if *self == NoUpgrade::Unasked {
+            let headers = answer.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        answer
+    }
+}
+
+/// The client's key.
+fn websocket_key<B>(request: &Request<B>) -> Result<Vec<u8>, NoUpgrade> {
+    let headers = request.headers();
     let has = |name, token: &str| {
         headers
             .get_all(name)
@@ -116,11 +138,27 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
             .flat_map(|value| value.split(','))
             .any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    let asks = has(header::UPGRADE, "websocket")
-        && has(header::CONNECTION, "upgrade")
-        && has(header::SEC_WEBSOCKET_VERSION, "13");
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?.as_bytes();
-    (asks && key.len() == 24).then(|| key.to_vec())
+    let asks = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
+    if !asks || request.method() != Method::GET {
+        return Err(NoUpgrade::Unasked);
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(NoUpgrade::Malformed("a WebSocket needs HTTP/1.1"));
+    }
+    let only = |name| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+    };
+    if only(header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(NoUpgrade::Unasked);
+    }
+    let key = only(header::SEC_WEBSOCKET_KEY).unwrap_or_default();
+    let digits = key.strip_suffix(b"==").filter(|digits| digits.len() == KEY_DIGITS);
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    match digits.is_some_and(|digits| digits.iter().all(is_base64)) {
+        true => Ok(key.to_vec()),
+        false => Err(NoUpgrade::Malformed("Sec-WebSocket-Key must be 16 bytes in base64")),
+    }
 }
 
 /// Pumps frames until either side is done. Small buffers: a thousand of these are open on 64 MiB.
@@ -265,6 +303,56 @@ async fn send(socket: &mut Socket, message: Message, place: &Arc<ConnectionPlace
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn asked(version: Version, change: &[(&'static str, &'static str)]) -> Result<Vec<u8>, NoUpgrade> {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        let usual = [
+            ("upgrade", "websocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        for (name, value) in usual.iter().filter(|(name, _)| !change.iter().any(|(other, _)| other == name)) {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        for (name, value) in change.iter().filter(|(_, value)| !value.is_empty()) {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        websocket_key(&request)
+    }
+
+    #[test]
+    fn an_upgrade_is_whole_and_of_version_13() {
+        let key = "sec-websocket-key";
+        assert_eq!(asked(Version::HTTP_11, &[]).unwrap(), b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert!(matches!(asked(Version::HTTP_10, &[]), Err(NoUpgrade::Malformed(_))));
+        for bad in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ=a",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAA",
+            "!!!!!!!!!!!!!!!!!!!!!!!!",
+            "dGhlIHNhbXBsZSBub25jZ-==",
+        ] {
+            assert!(matches!(asked(Version::HTTP_11, &[(key, bad)]), Err(NoUpgrade::Malformed(_))), "{bad}");
+        }
+        let twice = [(key, "dGhlIHNhbXBsZSBub25jZQ=="), (key, "dGhlIHNhbXBsZSBub25jZQ==")];
+        assert!(matches!(asked(Version::HTTP_11, &twice), Err(NoUpgrade::Malformed(_))));
+        for (name, value) in [
+            ("upgrade", ""),
+            ("upgrade", "h2c"),
+            ("connection", "close"),
+            ("sec-websocket-version", ""),
+            ("sec-websocket-version", "8"),
+            ("sec-websocket-version", "13, 8"),
+            ("sec-websocket-version", "013"),
+        ] {
+            assert_eq!(asked(Version::HTTP_11, &[(name, value)]), Err(NoUpgrade::Unasked), "{name}: {value}");
+        }
+    }
 
     #[test]
     fn a_burst_of_frames_is_read_at_once_and_a_flood_at_its_pace() {

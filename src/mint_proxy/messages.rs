@@ -9,7 +9,7 @@ use crate::access::{Access, Session};
 use crate::config::MintUrl;
 use crate::json::json;
 use crate::sale::invoice::{Ask, AskPart, Part, Progress, Request};
-use crate::store::{Owner, RequestId, Ticket};
+use crate::store::{Owner, RequestId, Ticket, TokenForm};
 use crate::units::{Sats, UnixSeconds};
 use serde_json::{Map, Value};
 
@@ -78,7 +78,12 @@ fn ask(object: &Map<String, Value>) -> Result<Ask, ProxyError> {
             .collect::<Result<_, _>>()?,
         Some(_) => return Err(invalid("\"mints\" must be a list of 1 to 4 mints")),
     };
-    Ok(Ask { parts, apply })
+    let form = match object.get("format") {
+        None | Some(Value::Null) => Some(TokenForm::default()),
+        Some(form) => form.as_str().and_then(TokenForm::named),
+    };
+    let form = form.ok_or_else(|| invalid("\"format\" must be cashuA or cashuB"))?;
+    Ok(Ask { parts, apply, form })
 }
 
 /// The body of `POST /ticket`: a ticket to go on with, or none to get a new one.
@@ -281,8 +286,27 @@ mod tests {
         let ask = Ask {
             parts: vec![AskPart { mint: MintUrl::parse("https://mint.example").unwrap(), amount: Sats(21) }],
             apply: false,
+            form: TokenForm::CashuB,
         };
         assert_eq!(ClientMessage::parse(text), Ok(ClientMessage::MintRequest(ask)));
+    }
+
+    #[test]
+    fn tokens_are_asked_for_in_either_form() {
+        let form = |format: &str| {
+            let text = format!(
+                r#"{{"type":"mint_request","mint_url":"https://m.example","amount":21,"format":{format}}}"#
+            );
+            match ClientMessage::parse(&text) {
+                Ok(ClientMessage::MintRequest(ask)) => Ok(ask.form),
+                other => Err(other.expect_err(&text).code.as_str()),
+            }
+        };
+        assert_eq!(form(r#""cashuA""#), Ok(TokenForm::CashuA));
+        assert_eq!((form(r#""cashuB""#), form("null")), (Ok(TokenForm::CashuB), Ok(TokenForm::CashuB)));
+        for other in [r#""cashuC""#, r#""""#, r#""CASHUA""#, "3", "true", "[]", "{}"] {
+            assert_eq!(form(other), Err("invalid_message"), "{other}");
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
 pub use reference::Reference;
-pub use requests::{NewRequest, Owner, RequestId, RequestRow};
+pub use requests::{NewRequest, Owner, RequestId, RequestRow, TokenForm};
 pub use session_rows::SessionRow;
 pub use taps::{
     HistoryRow, NewPayment, NewTap, OpenPayment, ReserveResult, TapId, TapResult, TapRow, TapState,

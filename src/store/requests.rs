@@ -27,12 +27,23 @@ pub enum Owner {
     House,
 }
 
+/// How tokens that are handed out are written (NUT-00).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenForm {
+    /// V3, JSON: for clients that read no other.
+    CashuA,
+    /// V4, CBOR.
+    #[default]
+    CashuB,
+}
+
 #[derive(Clone, Debug)]
 pub struct NewRequest {
     pub id: RequestId,
     pub mac: MacAddr,
     pub venue: String,
     pub owner: Owner,
+    pub form: TokenForm,
     pub parts: Vec<NewPart>,
 }
 
@@ -42,6 +53,7 @@ pub struct RequestRow {
     pub mac: MacAddr,
     pub venue: String,
     pub owner: Owner,
+    pub form: TokenForm,
     pub created: Millis,
     pub parts: Vec<PartRow>,
 }
@@ -52,8 +64,15 @@ impl Store {
         let (now, vault) = (self.now(), self.vault().await?);
         self.write(move |tx| {
             tx.execute(
-                "INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![request.id.0, request.mac.to_string(), request.venue, request.owner.as_str(), now],
+                "INSERT INTO requests (id, mac, venue, owner, form, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    request.id.0,
+                    request.mac.to_string(),
+                    request.venue,
+                    request.owner.as_str(),
+                    request.form.as_str(),
+                    now
+                ],
             )?;
             for (position, part) in (0u32..).zip(&request.parts) {
                 add_part(tx, &request, position, part)?;
@@ -163,19 +182,21 @@ pub(super) fn request_by_id(
     id: &RequestId,
 ) -> Result<Option<RequestRow>, StoreError> {
     let row = db
-        .prepare_cached("SELECT mac, venue, owner, created_ms FROM requests WHERE id = ?1")?
+        .prepare_cached("SELECT mac, venue, owner, form, created_ms FROM requests WHERE id = ?1")?
         .query_row([&id.0], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, String>(1)?,
                 row.get::<_, String>(2)?,
-                row.get::<_, Millis>(3)?,
+                row.get::<_, String>(3)?,
+                row.get::<_, Millis>(4)?,
             ))
         })
         .optional()?;
-    let Some((mac, venue, owner, created)) = row else { return Ok(None) };
-    let parts = parts_of(db, vault, id)?;
-    Ok(Some(RequestRow { id: id.clone(), mac: mac_of(&mac)?, venue, owner: owner.parse()?, created, parts }))
+    let Some((mac, venue, owner, form, created)) = row else { return Ok(None) };
+    let form = TokenForm::named(&form).ok_or_else(|| StoreError::unreadable("form"))?;
+    let (mac, owner, parts) = (mac_of(&mac)?, owner.parse()?, parts_of(db, vault, id)?);
+    Ok(Some(RequestRow { id: id.clone(), mac, venue, owner, form, created, parts }))
 }
 
 impl RequestId {
@@ -207,6 +228,20 @@ impl FromStr for RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TokenForm {
+    /// The prefix of such tokens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenForm::CashuA => "cashuA",
+            TokenForm::CashuB => "cashuB",
+        }
+    }
+
+    pub fn named(prefix: &str) -> Option<TokenForm> {
+        [TokenForm::CashuA, TokenForm::CashuB].into_iter().find(|form| form.as_str() == prefix)
     }
 }
 

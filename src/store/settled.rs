@@ -5,7 +5,7 @@
 
 use super::reference::Reference;
 use super::values::{mac_of, mint_of, money};
-use super::{Owner, PartRow, PartState, RequestId, RequestRow, StoreError};
+use super::{Owner, PartRow, PartState, RequestId, RequestRow, StoreError, TokenForm};
 use crate::units::Millis;
 use rusqlite::{Connection, Row, Transaction};
 
@@ -41,6 +41,7 @@ pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<
                 mac,
                 venue,
                 owner,
+                form: TokenForm::default(),
                 created,
                 parts: Vec::new(),
             })

@@ -167,6 +167,28 @@ impl Store {
         self.read(move |db| tap_by_k1(db, &k1)).await
     }
 
+    /// Another tap of the same card that pays an invoice, or has paid it, with its k1: for a fresh tap.
+    pub async fn other_tap_of_card(
+        &self,
+        k1: [u8; 32],
+        payment_hash: [u8; 32],
+    ) -> Result<Option<([u8; 32], TapRow)>, StoreError> {
+        let now = self.now();
+        self.read(move |db| {
+            let other: Option<[u8; 32]> = db
+                .prepare_cached(
+                    "SELECT other.k1 FROM card_taps mine JOIN card_taps other ON other.card = mine.card
+                     WHERE mine.k1 = ?1 AND mine.state = 'issued' AND mine.ends_ms > ?2
+                     AND other.payment_hash = ?3 AND other.state IN ('reserved', 'sent', 'paid')",
+                )?
+                .query_row(params![k1, now, payment_hash], |row| row.get(0))
+                .optional()?;
+            let Some(other) = other else { return Ok(None) };
+            Ok(tap_by_k1(db, &other)?.map(|tap| (other, tap)))
+        })
+        .await
+    }
+
     /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice not another payment's, and
     /// both limits hold with everything counted that has not proven failed.
     pub async fn reserve(&self, payment: NewPayment) -> Result<ReserveResult, StoreError> {

@@ -1,8 +1,9 @@
 //! The session ticket as a guest sees it: 128 random bits that stand for what an account has paid.
 //!
 //! Its text is Crockford's base32 in groups of four, made to be written down and typed in again: case,
-//! blanks and dashes mean nothing, letters that look like digits are read as those, and the last bits are a
-//! checksum, so that a slip of the pen is seen as one. The store keeps only a digest of it.
+//! blanks and marks mean nothing, letters that look like digits are read as those, and the last bits are a
+//! checksum, so that a slip of the pen is seen as one. The link that a ticket's picture holds is read as well. The
+//! store keeps only a digest of it.
 
 use super::StoreError;
 use sha2::{Digest, Sha256};
@@ -15,8 +16,10 @@ const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LENGTH: usize = 28;
 const GROUP: usize = 4;
 const CHECK_BITS: u32 = 12;
-/// A text with more separators than this is not read.
-const LONGEST: usize = 128;
+/// A text with more around it than this is not read.
+const LONGEST: usize = 256;
+/// What comes before it in its link.
+const IN_LINK: &str = "?ticket=";
 
 /// A ticket in clear text. Debug does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,7 +78,8 @@ impl FromStr for Ticket {
             return Err(());
         }
         let (mut bits, mut checksum, mut count) = (0u128, 0u128, 0usize);
-        for c in text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '–' | '_' | '.')) {
+        let text = text.rsplit_once(IN_LINK).map_or(text, |(_, ticket)| ticket);
+        for c in text.chars().filter(|c| c.is_alphanumeric()) {
             let c = match c.to_ascii_lowercase() {
                 'o' => '0',
                 'i' | 'l' => '1',
@@ -129,6 +133,10 @@ mod tests {
             format!("  {}\n", text.replace('-', " - ")),
             text.replace('0', "O").replace('1', "l"),
             text.replace('0', "o").replace('1', "I"),
+            format!("(\u{201c}{text}\u{201d}),"),
+            format!("*{}*.", text.replace('-', "\u{2013}\u{200b}")),
+            format!("http://192.168.77.1:2121/?ticket={text}"),
+            format!("<http://[fd77::1]:2121/?ticket={text}>"),
         ] {
             assert_eq!(typed.parse(), Ok(ticket.clone()), "{typed}");
         }
@@ -148,9 +156,17 @@ mod tests {
     #[test]
     fn what_is_no_ticket_is_refused() {
         let text = Ticket([1; 16]).to_string();
-        for other in
-            ["", "-", "u", "é", &text[1..], &format!("{text}0"), &" ".repeat(5000), &"0".repeat(5000)]
-        {
+        for other in [
+            "",
+            "-",
+            "u",
+            "é",
+            &text[1..],
+            &format!("{text}0"),
+            &" ".repeat(5000),
+            &"0".repeat(5000),
+            &format!("my {text}"),
+        ] {
             assert_eq!(other.parse::<Ticket>(), Err(()), "{other}");
         }
     }

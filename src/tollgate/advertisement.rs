@@ -22,7 +22,8 @@ impl TollGate {
             return self
                 .in_place_of_an_offer(venue, TollGateNotice { status: 200, ..TollGateNotice::from(&why) });
         }
-        Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there), ""))
+        let steps = venue.steps_as_one(config.mints_of(venue));
+        Reply::event(200, self.sign_once(&venue.id, KIND, tags(venue, &there, steps), ""))
     }
 
     fn in_place_of_an_offer(&self, venue: &Venue, why: TollGateNotice) -> Reply {
@@ -30,16 +31,17 @@ impl TollGate {
     }
 }
 
-/// All text, and six elements for each mint: the reference's own client takes nothing else.
-fn tags(venue: &Venue, mints: &[&MintConfig]) -> Tags {
+/// All text, and six elements for each mint: the reference's own client takes nothing else. So many `steps` are offered
+/// as one, of which one is enough: existing portals show a wrong price where more are needed.
+fn tags(venue: &Venue, mints: &[&MintConfig], steps: u64) -> Tags {
     let mut tags = vec![
         tag(["metric", venue.metric.as_str()]),
-        tag(["step_size", &venue.step_size.to_string()]),
+        tag(["step_size", &venue.step_size.saturating_mul(steps).to_string()]),
         tag(["tips", "1", "2"]),
     ];
     tags.extend(mints.iter().map(|mint| {
-        let (price, min_steps) = (mint.price_per_step.to_string(), mint.min_steps.to_string());
-        tag(["price_per_step", "cashu", &price, mint.unit.as_str(), mint.url.as_str(), &min_steps])
+        let price = mint.price_per_step.0.saturating_mul(steps).to_string();
+        tag(["price_per_step", "cashu", &price, mint.unit.as_str(), mint.url.as_str(), "1"])
     }));
     tags
 }
@@ -49,22 +51,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_mint_has_its_price_in_six_strings() {
-        let (config, _) = Config::from_uci(
-            "config tollgate 'main'\n\
-             config venue 'guest'\n\tlist device 'br-guest'\n\toption step_size '1000'\n\
-             config mint\n\toption url 'https://mint.example'\n\toption price_per_step '1'\n\
-             config mint\n\toption url 'https://Mint2.example/Bitcoin/'\n\toption price_per_step '2'\n\toption min_steps '3'\n",
-        )
-        .unwrap();
-        let venue = &config.venues[0];
-        let expected = [
-            vec!["metric", "milliseconds"],
-            vec!["step_size", "1000"],
-            vec!["tips", "1", "2"],
-            vec!["price_per_step", "cashu", "1", "sat", "https://mint.example", "1"],
-            vec!["price_per_step", "cashu", "2", "sat", "https://mint2.example/Bitcoin", "3"],
-        ];
-        assert_eq!(tags(venue, &config.mints_of(venue).collect::<Vec<_>>()), expected);
+    fn every_mint_has_its_price_in_six_strings_and_several_steps_are_offered_as_one_where_portals_need_it() {
+        for (least, size, prices) in [("1", "1000", ["1", "2"]), ("3", "3000", ["3", "6"])] {
+            let text = format!(
+                "config tollgate 'main'\n\
+                 config venue 'guest'\n\tlist device 'br-guest'\n\toption step_size '1000'\n\
+                 config mint\n\toption url 'https://mint.example'\n\toption price_per_step '1'\n\
+                 config mint\n\toption url 'https://Mint2.example/Bitcoin/'\n\toption price_per_step '2'\n\
+                 \toption min_steps '{least}'\n"
+            );
+            let (config, _) = Config::from_uci(&text).unwrap();
+            let venue = &config.venues[0];
+            let expected = [
+                vec!["metric", "milliseconds"],
+                vec!["step_size", size],
+                vec!["tips", "1", "2"],
+                vec!["price_per_step", "cashu", prices[0], "sat", "https://mint.example", "1"],
+                vec!["price_per_step", "cashu", prices[1], "sat", "https://mint2.example/Bitcoin", "1"],
+            ];
+            let mints: Vec<_> = config.mints_of(venue).collect();
+            assert_eq!(tags(venue, &mints, venue.steps_as_one(mints.iter().copied())), expected);
+        }
     }
 }

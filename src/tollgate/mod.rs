@@ -140,6 +140,16 @@ impl Reply {
         Reply::new(status, ReplyBody::Json(format!("{value}\n")))
     }
 
+    /// With the reason where wallets look for it (NUT-18), beside what is there.
+    pub fn with_error(self, message: &str) -> Reply {
+        let ReplyBody::Json(text) = &self.body else { return self };
+        let mut body: Value = serde_json::from_str(text).unwrap_or_default();
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("error".to_owned(), message.into());
+        }
+        Reply { body: ReplyBody::Json(format!("{body}\n")), ..self }
+    }
+
     /// A signed event, or why it could not be signed.
     fn event(status: u16, event: Result<String, &'static str>) -> Reply {
         match event {
@@ -152,5 +162,5 @@ impl Reply {
 /// The answer to what needs the store or the key, while they cannot be used.
 pub fn closed(code: &str) -> Reply {
     let message = "this router cannot sell at the moment; please tell the operator";
-    Reply::value(503, &json!({"type": "error", "code": code, "message": message}))
+    Reply::value(503, &json!({"type": "error", "code": code, "message": message, "error": message}))
 }

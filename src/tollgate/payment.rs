@@ -5,6 +5,7 @@ use super::notice::{self, TollGateNotice};
 use super::{session, Client, Reply, ReplyBody, TollGate};
 use crate::ecash::wallet::Refusal;
 use crate::ecash::{payment_request, token, TokenError};
+use crate::json;
 use crate::mac::MacAddr;
 use crate::sale::token::Buyer;
 use crate::sale::{Retry, SaleError};
@@ -37,7 +38,9 @@ impl TollGate {
             let message = "Failed to lookup MAC address: this router does not know your device";
             return self.notice(None, &TollGateNotice::new("mac-address-lookup-failed", 400, message));
         };
-        let paid = match body.map(|body| token_in(&body)) {
+        let posted = body.map(|body| posted(&body));
+        let is_wallets = posted.as_ref().is_some_and(|posted| posted.is_wallets);
+        let paid = match posted.map(|posted| posted.token) {
             Some(Some(token)) => {
                 let buyer = Buyer { venue: client.venue.clone(), mac, caller: client.caller.cloned() };
                 self.0.tokens.purchase(&buyer, &token).await
@@ -54,7 +57,9 @@ impl TollGate {
                 self.event(200, session::KIND, &session::tags(&session, ticket.as_ref()), "")
             }
             Err(why) => {
-                let reply = self.notice(Some(mac), &TollGateNotice::from(&why));
+                let notice = TollGateNotice::from(&why);
+                let reply = self.notice(Some(mac), &notice);
+                let reply = if is_wallets { reply.with_error(&notice.message) } else { reply };
                 match why.retry() {
                     Retry::After(wait) => Reply { retry_after: Some(wait.as_secs_ceil()), ..reply },
                     _ => reply,
@@ -85,19 +90,30 @@ impl TollGate {
     }
 }
 
+/// A body as it was read.
+struct Posted {
+    /// `None` where an event has no payment.
+    token: Option<String>,
+    /// It is what a wallet sends to a payment request (NUT-18), which looks for `error` in a refusal.
+    is_wallets: bool,
+}
+
 /// The token of a body: of the first `payment` tag where it is an event, of the proofs where a wallet answers a
-/// payment request, else the body itself.
-fn token_in(body: &str) -> Option<String> {
+/// payment request, else what was pasted as the body.
+fn posted(body: &str) -> Posted {
     let body = body.trim();
-    let event =
-        if body.starts_with('{') { serde_json::from_str(body).unwrap_or(Value::Null) } else { Value::Null };
-    if event["kind"].as_u64() != Some(EVENT) {
-        let pasted = || token::found_in(body).unwrap_or_else(|| body.to_owned());
-        return Some(payment_request::paid_with(&event).unwrap_or_else(pasted));
+    let found = |pasted: &str| token::found_in(pasted).unwrap_or_else(|| pasted.to_owned());
+    let object: Option<Value> =
+        Some(body).filter(|body| body.starts_with('{')).and_then(|body| json::read(body.as_bytes()));
+    let object = object.unwrap_or_default();
+    if object["kind"].as_u64() == Some(EVENT) {
+        let tags = object["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());
+        let token = payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty());
+        return Posted { token: token.map(found), is_wallets: false };
     }
-    let tags = event["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let payment = tags.iter().find(|tag| tag[0] == "payment" && tag[1].is_string());
-    payment.and_then(|tag| tag[1].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
+    let token = payment_request::paid_with(&object).unwrap_or_else(|| found(body));
+    Posted { token: Some(token), is_wallets: object.get("proofs").is_some() }
 }
 
 fn taken_off(fee: Sats) -> String {
@@ -203,7 +219,7 @@ impl From<&Refusal> for TollGateNotice {
 /// For `tests/fuzz`.
 #[cfg(test)]
 pub(crate) fn fuzz_body(body: &str) -> Option<String> {
-    token_in(body)
+    posted(body).token
 }
 
 #[cfg(test)]
@@ -221,8 +237,26 @@ mod tests {
             ("[1]", "[1]"),
             ("{", "{"),
         ] {
-            assert_eq!(token_in(body).as_deref(), Some(token), "{body}");
+            assert_eq!(posted(body).token.as_deref(), Some(token), "{body}");
         }
+    }
+
+    #[test]
+    fn what_a_wallet_sends_is_known_by_its_proofs() {
+        for body in [
+            r#"{"mint":"https://m.example","unit":"sat","proofs":[]}"#,
+            r#"{"proofs":7}"#,
+            r#" {"proofs":null} "#,
+        ] {
+            assert!(posted(body).is_wallets, "{body}");
+        }
+        for body in
+            ["cashuB", r#"{"kind":21000,"proofs":[],"tags":[["payment","cashuA"]]}"#, r#"["proofs"]"#, "{"]
+        {
+            assert!(!posted(body).is_wallets, "{body}");
+        }
+        let refused = Reply::value(402, &json::json!({"kind": 21023})).with_error("no \"money\"");
+        assert_eq!(refused, Reply::value(402, &json::json!({"kind": 21023, "error": "no \"money\""})));
     }
 
     #[test]
@@ -237,7 +271,7 @@ mod tests {
             r#"[["payment",7]]"#,
             r#"["payment","x"]"#,
         ] {
-            assert_eq!(token_in(&format!(r#"{{"kind":21000,"tags":{tags}}}"#)), None, "{tags}");
+            assert_eq!(posted(&format!(r#"{{"kind":21000,"tags":{tags}}}"#)).token, None, "{tags}");
         }
     }
 

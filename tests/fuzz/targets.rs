@@ -10,7 +10,7 @@ use crate::network::{conntrack, devices, gate, neighbours, netlink, nftables, ro
 use crate::portal::Lang;
 use crate::store::{KeyFile, RequestId, Ticket};
 use crate::url::Url;
-use crate::{bech32, commands, ecash, form, hex, http, mint_proxy, sale, setup, store, tollgate};
+use crate::{bech32, commands, ecash, form, hex, http, mint_proxy, pasted, sale, setup, store, tollgate};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use serde_json::Value;
@@ -40,6 +40,7 @@ pub static TARGETS: &[Target] = targets![
     "token" token,
     "token-v3" token_v3,
     "token-v4" token_v4,
+    "pasted" pasted_text,
     "lnurl" card_link,
     "url" url,
     "form" fields,
@@ -138,6 +139,23 @@ fn token_text(text: &str) -> u64 {
         }
     }
     outcome(&read.map(|token| (token.proofs.len().min(4), token.memo.is_some())))
+}
+
+/// What is found in a text is found again in itself.
+fn pasted_text(input: &[u8]) -> u64 {
+    let written = text(input);
+    let token = ecash::token::found_in(&written);
+    if let Some(token) = &token {
+        assert_eq!(ecash::token::found_in(token).as_ref(), Some(token));
+    }
+    let is_token = token.map(|token| Token::parse(&token).is_ok());
+    let (invoice, link) =
+        (Invoice::parse(&pasted::one(&written)).is_ok(), sale::till::fuzz_link(&written).is_empty());
+    outcome(&format_args!(
+        "{} {is_token:?} {invoice} {link} {}",
+        pasted::fuzz_pasted(&written),
+        written.parse::<Ticket>().is_ok()
+    ))
 }
 
 fn card_link(input: &[u8]) -> u64 {

@@ -278,7 +278,7 @@ class FaultMint(Melting, Server):
         return False
 
     def _info(self, _, __) -> dict:
-        methods = [{"method": "bolt11", "unit": "sat"}]
+        methods = [{"method": "bolt11", "unit": "sat", "options": {"description": True}}]
         supported = {str(number): {"supported": True} for number in (7, 8, 9, 12, 20)}
         return {
             "name": "test mint",
@@ -322,7 +322,8 @@ class FaultMint(Melting, Server):
         asked = amount + 1 if self._faulty("wrong_invoice_amount") else amount
         preimage = os.urandom(32)
         payment_hash = hashlib.sha256(preimage).hexdigest()
-        request = invoice(asked, payment_hash, self.invoice_seconds, self.private_key)
+        memo = body.get("description") or ""
+        request = invoice(asked, payment_hash, self.invoice_seconds, self.private_key, memo)
         quote = Quote(
             str(uuid.uuid4()),
             amount,
@@ -449,12 +450,12 @@ class FaultMint(Melting, Server):
         raise Refusal(12001, "keyset is not known")
 
 
-def invoice(sats: int, payment_hash: str, seconds: int, private_key: bytes) -> str:
+def invoice(sats: int, payment_hash: str, seconds: int, private_key: bytes, memo: str = "") -> str:
     """A well-formed BOLT 11 invoice, signed with the key given."""
     tags = bolt11.Tags()
     tags.add(bolt11.TagChar.payment_hash, payment_hash)
     tags.add(bolt11.TagChar.payment_secret, os.urandom(32).hex())
-    tags.add(bolt11.TagChar.description, "")
+    tags.add(bolt11.TagChar.description, memo)
     tags.add(bolt11.TagChar.expire_time, seconds)
     made = bolt11.Bolt11(currency="bc", amount_msat=bolt11.MilliSatoshi(sats * 1000), date=int(time.time()), tags=tags)
     return bolt11.encode(made, private_key.hex())

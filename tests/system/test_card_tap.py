@@ -17,7 +17,7 @@ from lab.daemon import Mint
 from lab.guest import ROUTER4
 from lab.internet import HOST4, MINT4
 from lab.issuer import BANK, Issuer, Names
-from lab.place import wait_for
+from lab.place import answer_when, wait_for
 from lab.portal_client import PORTAL
 from lab.shop import Shop
 from lab.tls_proxy import TlsProxy
@@ -97,7 +97,7 @@ def bank(open_bank, shop):
     yield open_bank
     assert not open_bank.complaints
     log = shop.daemon.log()
-    secrets = [value for path in open_bank.asked for value in parse_qs(path.partition("?")[2])["p"]] + [
+    secrets = [value for path in open_bank.asked for value in parse_qs(path.partition("?")[2]).get("p", [])] + [
         k1 for k1, _ in open_bank.given
     ]
     assert not [secret for secret in secrets if secret.lower() in log.lower()]
@@ -201,6 +201,28 @@ def test_a_link_that_another_device_has_shown_is_refused(bank, stranger, other_s
     answer = buy(link, other_stranger)
     assert (answer.status, said(answer)) == (409, "This tap was used by another device. Please tap the card again.")
     assert bank.since() == (1, 1, 1) and not other_stranger.online()
+
+
+def test_a_link_that_is_no_tap_pays_again_and_for_another_guest_too(bank, shop, stranger, other_stranger, buy):
+    link = bank.voucher()
+    first = buy(link)
+    assert first.status == 303, said(first)
+    assert buy(link).headers["location"] == first.headers["location"], "the same form sent twice"
+    assert bank.since() == (1, 1, 1)
+    assert buy(link, steps=6).status == 303, "another purchase"
+    assert buy(link, other_stranger).status == 303
+    is_online(stranger)
+    is_online(other_stranger)
+    assert bank.since() == (3, 3, 3)
+    answer_when(lambda paid: paid == (4, 4, 4), lambda: buy(link) and bank.since(), 20, "the same again, later", every=1)
+
+
+@pytest.mark.parametrize("shape", ["({}).", "\u201c{}\u201d", "Pay with {}, please", "\ufeff{}\u200b", "lightning:{}"])
+def test_a_link_is_read_with_what_stands_around_it(bank, stranger, buy, shape):
+    for link in (bank.tap(), coded(bank.tap(scheme="https"))):
+        answer = buy(shape.format(link))
+        assert answer.status == 303, said(answer)
+    is_online(stranger)
 
 
 @pytest.mark.parametrize("fault", ["cut", "html", "garbage", "list", "oversized", "redirect /elsewhere"])

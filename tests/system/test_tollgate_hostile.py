@@ -140,7 +140,8 @@ def test_what_is_malformed_is_400_at_once(stranger, name):
 def strange_proofs(mint: FaultMint, good: list[dict]) -> dict[str, str]:
     one = good[0]
     return {
-        "an amount as text": token_v3(mint.url, [one | {"amount": "1"}]),
+        "an amount as text that is no number": token_v3(mint.url, [one | {"amount": "0x1"}]),
+        "an amount as text below zero": token_v3(mint.url, [one | {"amount": "-1"}]),
         "an amount below zero": token_v3(mint.url, [one | {"amount": -1}]),
         "an amount beyond 64 bits": token_v3(mint.url, [one | {"amount": 1 << 64}]),
         "a fraction": token_v3(mint.url, [one | {"amount": 1.5}]),
@@ -329,6 +330,49 @@ def test_any_method_and_target_gets_its_answer_with_cors(stranger, method, targe
     assert f"x-tollgate-client-mac: {stranger.mac}".encode() in lines
     assert (body == b"") == (method in ("HEAD", "OPTIONS"))
     assert b"evil" not in answer and b"TRACE" not in answer, "nothing of the request comes back"
+
+
+HOSTS = {"none": "", "two": "Host: x\r\nHost: x\r\n", "two that differ": "Host: x\r\nhost: y\r\n",
+         "one with a name before it": "Host: user@x\r\n", "two in one": "Host: x, y\r\n"}
+
+
+@pytest.mark.parametrize("path", ["/", "/usage", "/mint-requests", "/mint-proxy", "/ln?p=1&c=2", "/new?a=1", "/x"])
+@pytest.mark.parametrize("hosts", HOSTS)
+def test_a_request_without_its_one_host_is_400_in_the_body_of_its_path(stranger, hosts, path):
+    answer = raw(stranger, f"GET {path} HTTP/1.1\r\n{HOSTS[hosts]}\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert statuses(head) == [400] and b"connection: close" in head.lower(), answer
+    told = json.loads(body)
+    assert told["status"] == "ERROR" and told["reason"] if path.startswith(("/ln", "/new")) else told["code"]
+
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+           "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+
+
+@pytest.mark.parametrize(
+    "version, change, status",
+    [
+        ("1.1", {"Sec-WebSocket-Key": "short"}, 400),
+        ("1.1", {"Sec-WebSocket-Key": "A" * 24}, 400),
+        ("1.1", {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"}, 400),
+        ("1.1", {"Sec-WebSocket-Key": None}, 400),
+        ("1.1", {"Sec-WebSocket-Version": "8"}, 426),
+        ("1.1", {"Sec-WebSocket-Version": "14"}, 426),
+        ("1.1", {"Sec-WebSocket-Version": None}, 426),
+        ("1.1", {"Upgrade": "h2c"}, 426),
+        ("1.1", {"Connection": "keep-alive"}, 426),
+        ("1.0", {}, 400),
+        ("1.1", {}, 101),
+    ],
+)
+def test_an_upgrade_that_is_none_is_refused_with_the_reason(stranger, version, change, status):
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (UPGRADE | change).items() if value is not None)
+    answer = raw(stranger, f"GET /mint-proxy HTTP/{version}\r\nHost: {HOST}\r\n{lines}\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert statuses(head) == [status], answer
+    assert (b"sec-websocket-version: 13" in head.lower()) == (status == 426)
+    assert status == 101 or json.loads(body)["code"] == "invalid_message"
 
 
 def test_nobody_gets_a_tunnel(stranger):

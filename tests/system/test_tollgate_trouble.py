@@ -227,14 +227,37 @@ def test_no_file_of_the_store_is_mapped_so_that_any_flash_filesystem_will_do(sho
 MEGA = 1 << 20
 
 
-def test_what_would_break_existing_portals_is_refused_with_the_reason(lab, make_daemon):
+def test_what_existing_portals_cannot_show_is_warned_of_with_what_they_show_instead(lab, make_daemon):
+    daemon = make_daemon(start=False)
+    for option, value, shown in [
+        ("step_size", 1024, "show 2048 sat for 1.04 MB"),
+        ("step_size", 500_000, "show 6 sat for 1.5 MB"),
+        ("step_size", MEGA - 1, "show 4 sat for 2.09 MB"),
+        ("step_size", MEGA, None),
+        ("min_steps", 5, "show 10 sat for 5.24 MB"),
+        ("min_steps", 1, None),
+        ("min_steps", 0, None),
+    ]:
+        options = {"min_steps": 1, "step_size": MEGA} | {option: value}
+        daemon.mints = [Mint("https://mint.example", 2, options["min_steps"])]
+        daemon.venue |= {"metric": "bytes", "step_size": options["step_size"], "max_steps": 2000}
+        daemon.write_config()
+        checked = daemon.command("check", "--json")
+        warned = [one for one in problems(checked) if one["severity"] == "warning" and one["option"] == option]
+        assert len(warned) == bool(shown), checked.out
+        assert not shown or shown in warned[0]["message"], checked.out
+
+
+def problems(checked) -> list[dict]:
+    """What `check --json` found."""
+    told = json.loads(checked.out)
+    return (told.get("data") or told)["problems"]
+
+
+def test_prices_and_steps_of_nothing_are_refused_with_the_reason(lab, make_daemon):
     daemon = make_daemon(start=False)
     for option, value, reason in [
         ("step_size", 1023, None),
-        ("step_size", 1024, "white page"),
-        ("step_size", 500_000, "white page"),
-        ("step_size", MEGA - 1, "white page"),
-        ("step_size", MEGA, None),
         ("step_size", 0, "from 1 to"),
         ("price_per_step", 0, "from 1 to"),
         ("price_per_step", "0.5", "from 1 to"),
@@ -245,8 +268,20 @@ def test_what_would_break_existing_portals_is_refused_with_the_reason(lab, make_
         daemon.venue |= {"metric": "bytes", "step_size": options["step_size"]}
         daemon.write_config()
         checked = daemon.command("check", "--json", check=False)
-        errors = [one for one in json.loads(checked.out)["problems"] if one["severity"] == "error"]
+        errors = [one for one in problems(checked) if one["severity"] == "error"]
         assert checked.code == bool(reason) and [one["option"] for one in errors] == ([option] if reason else []), (
             checked.out
         )
         assert not reason or reason in errors[0]["message"]
+
+
+def test_existing_portals_show_the_true_price_of_what_is_sold_in_several_steps(make_daemon, fault_mint, purse, stranger):
+    sold = {"metric": "bytes", "step_size": 400_000, "max_steps": 1000}
+    make_daemon(Mint(fault_mint.url, price=2, min_steps=5), venue=sold)
+    site = PortalSite(stranger)
+    offer = site.load()
+    (option,) = site.prices
+    promised = site.promised(20, option)
+    answer = site.buy(offer, purse.token(20))
+    assert site.shown(answer) == "success" and int(tag_of(answer.json(), "allotment")) == promised == 4_000_000
+    assert site.promised(option.price, option) == 5 * 400_000, "the least that there is"

@@ -149,7 +149,10 @@ fn bytes_are_sold_in_steps_that_portals_can_show() {
     }
     for size in ["1024", "60000", "1048575"] {
         let text = format!("option metric 'bytes'\n\toption step_size '{size}'");
-        assert_problem(&venue_with(&text), "white page");
+        assert_problem(
+            &venue_with(&text),
+            "4 warning step_size: is below 1 MiB, which existing portals answer",
+        );
     }
     let text = "option metric 'bytes'\n\toption step_size '1000000000000'\n\toption max_steps '1001'";
     assert_problem(&venue_with(text), "more than a million gigabytes");

@@ -3,6 +3,8 @@ use crate::ecash::seed::Seed;
 use crate::ecash::tests::fake_mint::{invoice, Answer, FakeMint, Request, INVOICE_SATS, INVOICE_TIME, QUOTE};
 use serde_json::{json, Value};
 
+const MEMO: &str = "Kibanda Wi-Fi: 1 h";
+
 fn clock() -> Clock {
     Clock::manual("boot", Millis::from_secs(1000), UnixSeconds(0))
 }
@@ -17,7 +19,7 @@ fn seed() -> Seed {
 
 async fn quote(mint: &Mint) -> Result<NewQuote, EcashError> {
     let lock = seed().lock_key(0).unwrap().public_key();
-    mint.quote(Sats(INVOICE_SATS), lock, Urgency::Guest).await
+    mint.quote(Sats(INVOICE_SATS), lock, MEMO.to_owned(), Urgency::Guest).await
 }
 
 async fn outputs(mint: &Mint) -> Arc<Outputs> {
@@ -66,6 +68,41 @@ async fn a_good_quote_is_checked_and_lives_as_long_as_quote_and_invoice_do() {
     }
 }
 
+/// A mint that says so of descriptions, and refuses quotes as `refuses` says.
+fn describing(method: Value, refuses: fn(&Value) -> bool) -> FakeMint {
+    FakeMint::start(move |request, mut answer| match request.line.as_str() {
+        "GET /v1/info" => {
+            let methods = &mut answer["nuts"]["4"]["methods"];
+            method.as_object().unwrap().iter().for_each(|(name, value)| methods[0][name] = value.clone());
+            Answer::Json(200, answer)
+        }
+        "POST /v1/mint/quote/bolt11" if refuses(&request.body["description"]) => {
+            Answer::Json(400, json!({"code": 11000, "detail": "not such a description"}))
+        }
+        _ => Answer::Json(200, answer),
+    })
+}
+
+#[tokio::test]
+async fn an_invoice_says_what_it_is_for_where_the_mint_can_write_it() {
+    for (method, has_memo) in [
+        (json!({"options": {"description": true}}), true),
+        (json!({"description": true}), true),
+        (json!({"options": {"description": false}}), false),
+        (json!({"options": null}), false),
+    ] {
+        let fake = match has_memo {
+            true => describing(method, |description| *description != MEMO),
+            false => describing(method, |description| !description.is_null()),
+        };
+        quote(&mint(&fake)).await.unwrap();
+        assert_eq!(fake.seen("POST /v1/mint/quote"), 1);
+    }
+    let fake = describing(json!({"options": {"description": true}}), |description| !description.is_null());
+    quote(&mint(&fake)).await.unwrap();
+    assert_eq!(fake.seen("POST /v1/mint/quote"), 2, "once more without it");
+}
+
 #[tokio::test]
 async fn a_quote_that_is_not_what_was_asked_for_is_a_lie() {
     let post = "POST /v1/mint/quote";
@@ -86,7 +123,8 @@ async fn an_invoice_over_another_amount_is_a_lie_and_on_record() {
     let fake = FakeMint::honest();
     let mint = mint(&fake);
     let lock = seed().lock_key(0).unwrap().public_key();
-    let refused = mint.quote(Sats(INVOICE_SATS - 1), lock, Urgency::Guest).await.unwrap_err();
+    let refused =
+        mint.quote(Sats(INVOICE_SATS - 1), lock, MEMO.to_owned(), Urgency::Guest).await.unwrap_err();
     assert_eq!(refused, EcashError::Lied(Lie::InvoiceAmount));
     assert!(mint.health().failures == 1 && mint.health().last_failure.is_some());
 }
@@ -113,7 +151,7 @@ async fn amounts_beyond_the_mints_limits_are_refused_before_the_quote() {
     let mint = mint(&fake);
     let lock = seed().lock_key(0).unwrap().public_key();
     for amount in [0, 500_001, u64::MAX] {
-        let refused = mint.quote(Sats(amount), lock, Urgency::Guest).await.unwrap_err();
+        let refused = mint.quote(Sats(amount), lock, MEMO.to_owned(), Urgency::Guest).await.unwrap_err();
         assert_eq!(refused, EcashError::AmountOutOfRange(None, Some(Sats(500_000))));
     }
     assert_eq!(fake.seen("POST"), 0);

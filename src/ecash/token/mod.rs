@@ -17,6 +17,7 @@ use super::seed::ProofSecret;
 use super::wire::spending::inputs_json;
 use crate::config::MintUrl;
 use crate::json::json;
+use crate::pasted;
 use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -116,23 +117,26 @@ impl Token {
     }
 }
 
-/// The token in what was pasted: what is sent over a chat comes with words around it, in brackets or quotes, with the
-/// full stop of a sentence, broken into lines. Returns `None` if there is no token.
+/// The token in what was [`pasted`], with words around it, broken into lines, or both. Returns `None` if there is none.
 pub fn found_in(pasted: &str) -> Option<String> {
-    let visible: String = pasted.chars().filter(|letter| !is_invisible(*letter)).collect();
-    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| visible.find(prefix)).min()?;
-    let found = visible.get(start..)?;
-    let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
-    let without_end = |text: &str| text.trim_end_matches(|letter| !is_of_token(letter)).to_owned();
-    let word = without_end(found.split_whitespace().next()?);
-    let whole = without_end(found);
-    let is_broken_into_lines = Token::parse(&word).is_err() && Token::parse(&whole).is_ok();
-    Some(if is_broken_into_lines { whole } else { word })
+    pasted::texts(pasted).iter().find_map(|text| found(text))
 }
 
-/// Marks that chats put between letters: joiners, directions, a byte order mark.
-fn is_invisible(letter: char) -> bool {
-    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+fn found(text: &str) -> Option<String> {
+    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| text.find(prefix)).min()?;
+    let found = text.get(start..)?;
+    let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
+    let end = found.find(|letter| !is_of_token(letter)).unwrap_or(found.len());
+    let word = found.get(..end)?;
+    let reads = |text: &str| Token::parse(text).is_ok();
+    let joined = |text: &str| text.chars().filter(|letter| is_of_token(*letter)).collect::<String>();
+    // Emphasis, or lines that may be followed by other words. Few tries: they cost curve arithmetic.
+    let bare = word.trim_end_matches(['_', '-', '/', '+']);
+    let paragraph = found.split("\n\n").next().unwrap_or_default();
+    let others = || [bare.to_owned(), joined(paragraph), joined(found)];
+    let is_whole = reads(word);
+    let other = (!is_whole).then(others).into_iter().flatten().find(|text| text != word && reads(text));
+    Some(other.unwrap_or_else(|| word.to_owned()))
 }
 
 /// Writes a `cashuB` token. About 310 characters per proof.

@@ -201,7 +201,8 @@ fn incomplete_evidence_is_left_out() {
 
 #[test]
 fn amounts_that_are_zero_negative_or_too_large_are_refused() {
-    for amount in [json!(0), json!(-1), json!(1.5), json!("1"), json!(null), json!(18446744073709551615u64)] {
+    for amount in [json!(0), json!(-1), json!(1.5), json!("1x"), json!(null), json!(18446744073709551615u64)]
+    {
         let mut json = vectors()["v3"]["json"].clone();
         json["token"][0]["proofs"][0]["amount"] = amount.clone();
         assert_eq!(Token::parse(&v3(&json)).unwrap_err(), TokenError::Damaged, "{amount}");
@@ -293,6 +294,11 @@ fn tokens_do_not_show_their_secrets_in_debug_output() {
     assert!(proofs.iter().all(|proof| !shown.contains(proof.secret.as_str())));
 }
 
+/// As wallets hide a token in an emoji.
+fn behind_an_emoji(text: &str) -> String {
+    text.bytes().map(|byte| char::from_u32(0xe0100 + u32::from(byte) - 16).unwrap()).collect()
+}
+
 #[test]
 fn a_token_is_found_in_what_a_chat_makes_of_it() {
     let text = vectors()["v4"][0]["token"].as_str().unwrap().to_owned();
@@ -312,11 +318,23 @@ fn a_token_is_found_in_what_a_chat_makes_of_it() {
         format!("<{text}>"),
         format!("Pay: {text}."),
         format!("{start}\u{200b}{end}\u{feff}"),
+        format!("\u{2066}{start}\u{ad}{end}\u{2069}"),
+        format!("_{text}_"),
+        format!("`{text}`"),
+        format!("[ecash]({text})"),
+        format!("Here you are: \u{1f95c}{}", behind_an_emoji(&text)),
+        behind_an_emoji(&format!("cashu:{text}")),
     ] {
         assert_eq!(found_in(&pasted).as_deref(), Some(text.as_str()), "{pasted}");
     }
-    let broken = found_in(&format!("Ecash: {start}\n{end}.")).unwrap();
-    assert_eq!(Token::parse(&broken).unwrap().total(), Token::parse(&text).unwrap().total());
+    for broken in [
+        format!("Ecash: {start}\n{end}."),
+        format!("> {start}\r\n> {end}\r\n"),
+        format!("{start}\n{end}\n\nEnjoy it."),
+        format!("\u{201c}{start}\n  {end}\u{201d}"),
+    ] {
+        assert_eq!(found_in(&broken).as_deref(), Some(text.as_str()), "{broken}");
+    }
     for pasted in ["", "lnbc1abc", "no cash here"] {
         assert_eq!(found_in(pasted), None);
     }

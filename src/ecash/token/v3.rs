@@ -1,4 +1,4 @@
-//! `cashuA`: base64 of JSON. Deprecated, so only read.
+//! `cashuA`: base64 of JSON. Deprecated, so only read. Some wallets write amounts as text.
 
 use super::{Token, TokenError, TokenProof, MAX_MEMO, MAX_MINT_URL, MAX_PROOFS, MAX_UNIT};
 use crate::ecash::curve::{Dleq, PublicKey, SecretKey};
@@ -7,6 +7,7 @@ use crate::ecash::keyset::KeysetRef;
 use crate::ecash::outputs::ProofDleq;
 use crate::units::Sats;
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct TokenText {
@@ -23,7 +24,7 @@ struct MintText {
 
 #[derive(Deserialize)]
 struct ProofText {
-    amount: u64,
+    amount: Value,
     id: String,
     secret: String,
     #[serde(rename = "C")]
@@ -62,16 +63,22 @@ pub(super) fn decode(json: &[u8]) -> Result<Token, TokenError> {
 }
 
 fn proof(text: ProofText) -> Result<TokenProof, TokenError> {
-    if text.amount == 0 {
-        return Err(TokenError::Damaged);
-    }
+    let amount = amount(&text.amount).filter(|amount| *amount > 0).ok_or(TokenError::Damaged)?;
     Ok(TokenProof {
         keyset: KeysetRef::parse(&text.id).ok_or(TokenError::OldKeyset)?,
-        amount: Sats(text.amount),
+        amount: Sats(amount),
         secret: super::checked_secret(text.secret)?,
         c: PublicKey::parse(&text.c).ok_or(TokenError::Damaged)?,
         dleq: text.dleq.and_then(dleq),
     })
+}
+
+/// A number, or its digits and nothing else.
+fn amount(written: &Value) -> Option<u64> {
+    match written {
+        Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        number => number.as_u64(),
+    }
 }
 
 fn dleq(text: DleqText) -> Option<ProofDleq> {

@@ -9,6 +9,7 @@
 
 mod delivery;
 mod looks;
+mod memo;
 mod opening;
 mod pace;
 mod presence;
@@ -30,7 +31,7 @@ use crate::config::{Config, MintUrl};
 use crate::ecash::{Mints, Seed};
 use crate::mac::MacAddr;
 use crate::pace::Pace;
-use crate::store::{Owner, RequestId, Store, StoreError};
+use crate::store::{Owner, RequestId, Store, StoreError, TokenForm};
 use crate::task;
 use crate::units::{Millis, Sats};
 use litemap::LiteMap;
@@ -72,6 +73,8 @@ pub struct Ask {
     pub parts: Vec<AskPart>,
     /// Spend the tokens straight into this guest's session.
     pub apply: bool,
+    /// How tokens that are handed out are to be written.
+    pub form: TokenForm,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,6 +325,7 @@ impl InvoiceEngine {
 
 #[cfg(test)]
 mod tests {
+    use super::request::Asked;
     use super::*;
     use crate::config::{Metric, MintUrl};
     use crate::store::{InvoiceRow, PartRow, PartState};
@@ -354,7 +358,8 @@ mod tests {
             due: Millis::ZERO,
         };
         let id = RequestId::random().unwrap();
-        let request = Request::asking(id, mac, "guest", Owner::Guest, Millis(created), vec![(mint, Sats(5))]);
+        let asked = Asked { owner: Owner::Guest, form: TokenForm::default(), parts: vec![(mint, Sats(5))] };
+        let request = Request::asking(id, mac, "guest", asked, Millis(created));
         let part = Part::invoiced(&row, answer).unwrap();
         part.set_progress(progress, Millis::ZERO);
         request.open(vec![part]);

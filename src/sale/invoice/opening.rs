@@ -1,12 +1,13 @@
 //! Opening a request: everything is checked before an invoice exists, and committed before it is shown.
 
+use super::memo::memo;
 use super::pace::{MAX_UNPAID, UNPAID_COUNTS_FOR};
-use super::request::{Part, Request};
+use super::request::{Asked, Part, Request};
 use super::{Ask, InvoiceEngine, Limit, SaleError, SaleEvent, Terms};
 use crate::config::{Metric, MintUrl, Venue};
 use crate::ecash::{EcashError, Urgency};
 use crate::network::neighbours::Caller;
-use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow};
+use crate::store::{InvoiceRow, NewPart, NewRequest, Owner, PartRow, RequestId, RequestRow, TokenForm};
 use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::future::Future;
@@ -36,6 +37,8 @@ pub(super) struct Checked {
     amount: Sats,
     metric: Metric,
     allotment: Allotment,
+    /// What its invoice says that it is for.
+    memo: String,
 }
 
 impl InvoiceEngine {
@@ -50,7 +53,7 @@ impl InvoiceEngine {
     pub fn begin(&self, caller: &Caller, venue: &Venue, ask: Ask) -> Result<Opened, SaleError> {
         let parts = self.check(venue, &ask)?;
         let owner = if ask.apply { Owner::House } else { Owner::Guest };
-        let (request, is_new) = self.enter(caller, venue, owner, &parts, Limits::Guest)?;
+        let (request, is_new) = self.enter(caller, venue, (owner, ask.form), &parts, Limits::Guest)?;
         if is_new {
             let (engine, request) = (self.clone(), request.clone());
             let (caller, venue) = (caller.clone(), venue.clone());
@@ -64,15 +67,16 @@ impl InvoiceEngine {
         &self,
         caller: &Caller,
         venue: &Venue,
-        owner: Owner,
+        (owner, form): (Owner, TokenForm),
         parts: &[Checked],
         limits: Limits,
     ) -> Result<(Arc<Request>, bool), SaleError> {
         let now = self.0.store.now();
-        let asked: Vec<(MintUrl, Sats)> = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
+        let asked_parts = parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
+        let asked = Asked { owner, form, parts: asked_parts };
         let mut table = self.table();
         let mine = || table.requests.values().filter(|request| request.mac() == caller.mac);
-        if let Some(same) = mine().find(|request| request.answers(owner, &venue.id, &asked, now)) {
+        if let Some(same) = mine().find(|request| request.answers(&venue.id, &asked, now)) {
             same.note_question(now);
             return Ok((same.clone(), false));
         }
@@ -96,7 +100,7 @@ impl InvoiceEngine {
             return Err(SaleError::TooMany(Limit::Requests));
         }
         let id = RequestId::random()?;
-        let request = Arc::new(Request::asking(id.clone(), caller.mac, &venue.id, owner, now, asked));
+        let request = Arc::new(Request::asking(id.clone(), caller.mac, &venue.id, asked, now));
         table.requests.insert(id, request.clone());
         Ok((request, true))
     }
@@ -150,6 +154,7 @@ impl InvoiceEngine {
         parts: Vec<Checked>,
     ) -> Result<Vec<Part>, SaleError> {
         let mut new_parts = Vec::with_capacity(parts.len());
+        let memos = parts.iter().map(|part| part.memo.clone()).collect();
         for part in parts {
             let mint = self.0.mints.get(&part.mint);
             // Before anything is written: an amount that the mint will not take must not cost the flash.
@@ -175,10 +180,11 @@ impl InvoiceEngine {
                 mac: request.mac(),
                 venue: request.venue.clone(),
                 owner: request.owner,
+                form: request.form,
                 parts: new_parts,
             })
             .await?;
-        let result = match tokio::join!(self.ask_all(&row), Terms::is_alone(caller.clone())) {
+        let result = match tokio::join!(self.ask_all(&row, memos), Terms::is_alone(caller.clone())) {
             (Ok(answers), Ok(())) => {
                 let rows = answers.iter().map(|(part, answer)| (part.id, answer.clone())).collect();
                 match self.0.store.invoiced(rows).await {
@@ -215,20 +221,26 @@ impl InvoiceEngine {
                 return Err(SaleError::TooMuchTogether);
             }
             let (mint, amount, metric) = (part.mint.clone(), part.amount, venue.metric);
-            parts.push(Checked { mint, amount, metric, allotment });
+            let memo = memo(venue, allotment, part, ask.apply);
+            parts.push(Checked { mint, amount, metric, allotment, memo });
         }
         Ok(parts)
     }
 
     /// Asks the mint of each part for its invoice, all at once.
-    async fn ask_all(&self, row: &RequestRow) -> Result<Vec<(PartRow, InvoiceRow)>, SaleError> {
+    async fn ask_all(
+        &self,
+        row: &RequestRow,
+        memos: Vec<String>,
+    ) -> Result<Vec<(PartRow, InvoiceRow)>, SaleError> {
         let asking: Vec<_> = row
             .parts
             .iter()
-            .map(|part| {
+            .zip(memos)
+            .map(|(part, memo)| {
                 let (engine, part, owner) = (self.clone(), part.clone(), row.owner);
                 task::start(async move {
-                    let answer = engine.ask_one(&part, owner).await?;
+                    let answer = engine.ask_one(&part, owner, memo).await?;
                     Ok((part, answer))
                 })
             })
@@ -245,7 +257,7 @@ impl InvoiceEngine {
         refused.map_or(Ok(answers), Err)
     }
 
-    async fn ask_one(&self, part: &PartRow, owner: Owner) -> Result<InvoiceRow, SaleError> {
+    async fn ask_one(&self, part: &PartRow, owner: Owner, memo: String) -> Result<InvoiceRow, SaleError> {
         let seed = self.seed(owner);
         let lock = seed.lock_key(part.lock_index).map_err(|err| {
             log::error!("lock key {}: {err}", part.lock_index);
@@ -253,7 +265,7 @@ impl InvoiceEngine {
         })?;
         let mint = self.0.mints.get(&part.mint);
         let quote = mint
-            .quote(part.amount, lock.public_key(), Urgency::Guest)
+            .quote(part.amount, lock.public_key(), memo, Urgency::Guest)
             .await
             .map_err(|err| unavailable(&part.mint, &err))?;
         // As long as the mint's own times say; our clock may be wrong.

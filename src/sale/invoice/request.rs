@@ -4,7 +4,7 @@ use super::SaleError;
 use crate::config::{Metric, MintUrl};
 use crate::ecash::QuoteId;
 use crate::mac::MacAddr;
-use crate::store::{InvoiceRow, OutputsRow, Owner, PartRow, PartState, RequestId, RequestRow};
+use crate::store::{InvoiceRow, OutputsRow, Owner, PartRow, PartState, RequestId, RequestRow, TokenForm};
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +19,7 @@ pub struct Request {
     mac: Mutex<MacAddr>,
     pub venue: String,
     pub owner: Owner,
+    pub form: TokenForm,
     /// Service time.
     pub created: Millis,
     /// When the guest last asked about it (service time).
@@ -28,6 +29,14 @@ pub struct Request {
     asked: Vec<(MintUrl, Sats)>,
     opening: watch::Sender<Opening>,
     parts: OnceLock<Vec<Part>>,
+}
+
+/// What makes two requests of a guest at a venue the same.
+#[derive(Clone)]
+pub struct Asked {
+    pub owner: Owner,
+    pub form: TokenForm,
+    pub parts: Vec<(MintUrl, Sats)>,
 }
 
 /// Whether the mints have given their invoices.
@@ -96,19 +105,14 @@ pub enum Progress {
 }
 
 impl Request {
-    pub fn asking(
-        id: RequestId,
-        mac: MacAddr,
-        venue: &str,
-        owner: Owner,
-        created: Millis,
-        asked: Vec<(MintUrl, Sats)>,
-    ) -> Request {
+    pub fn asking(id: RequestId, mac: MacAddr, venue: &str, asked: Asked, created: Millis) -> Request {
+        let Asked { owner, form, parts: asked } = asked;
         Request {
             id,
             mac: Mutex::new(mac),
             venue: venue.to_owned(),
             owner,
+            form,
             created,
             asked_about: Mutex::new(created),
             is_aside: AtomicBool::new(false),
@@ -120,8 +124,9 @@ impl Request {
 
     /// A request as the store has it; parts without an invoice were never shown and are left out.
     pub fn from_row(row: RequestRow) -> Request {
-        let asked = row.parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
-        let request = Request::asking(row.id, row.mac, &row.venue, row.owner, row.created, asked);
+        let parts = row.parts.iter().map(|part| (part.mint.clone(), part.amount)).collect();
+        let asked = Asked { owner: row.owner, form: row.form, parts };
+        let request = Request::asking(row.id, row.mac, &row.venue, asked, row.created);
         let parts = row.parts.into_iter().filter_map(|part| Part::from_row(part, row.owner)).collect();
         request.open(parts);
         request
@@ -191,8 +196,9 @@ impl Request {
     }
 
     /// The same was asked at the same venue, and nothing of it is paid or over.
-    pub fn answers(&self, owner: Owner, venue: &str, asked: &[(MintUrl, Sats)], now: Millis) -> bool {
-        let is_same = (self.owner, self.venue.as_str()) == (owner, venue) && self.asked == asked;
+    pub fn answers(&self, venue: &str, asked: &Asked, now: Millis) -> bool {
+        let is_same = (self.owner, self.form, self.venue.as_str()) == (asked.owner, asked.form, venue)
+            && self.asked == asked.parts;
         is_same
             && match self.stand_in() {
                 Some(other) => other.is_payable(now),

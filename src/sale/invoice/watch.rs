@@ -13,7 +13,7 @@ use crate::config::MintUrl;
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wallet::{prepare, takings, total};
 use crate::ecash::{token, EcashError, Mint, MintEvent, Outputs, Proof, QuoteState, Urgency};
-use crate::store::{OutputsRow, Owner, Reference, Tokens};
+use crate::store::{OutputsRow, Owner, Reference, TokenForm, Tokens};
 use crate::task;
 use crate::units::Millis;
 use std::sync::atomic::Ordering;
@@ -314,7 +314,10 @@ impl InvoiceEngine {
     /// Commits the tokens and what they buy; only then listeners are told.
     async fn keep(&self, request: &Request, part: &Part, proofs: Vec<Proof>) {
         let tokens = match request.owner {
-            Owner::Guest => Tokens::Guest(token::encode(&part.mint, "sat", &proofs)),
+            Owner::Guest => Tokens::Guest(match request.form {
+                TokenForm::CashuA => token::encode_v3(&part.mint, "sat", &proofs),
+                TokenForm::CashuB => token::encode(&part.mint, "sat", &proofs),
+            }),
             Owner::House => Tokens::House(takings(&part.mint, &proofs)),
         };
         let bought = (part.metric, part.allotment);

@@ -1,8 +1,9 @@
 //! What a card or a wallet shows a till: `lnurlw://` (LUD-17), `https://`, or `LNURL1...` (LUD-01), the latter
-//! also behind `lightning:` or in an `https` link's query. Parsed here once; nothing is resolved or asked.
+//! also in an `https` link's query, with what stands around it in a chat. Parsed here once; nothing is resolved or asked.
 
 use crate::bech32;
 use crate::hex;
+use crate::pasted::{self, after};
 use crate::url::Url;
 use sha2::{Digest, Sha256};
 
@@ -18,23 +19,21 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn parse(text: &str) -> Option<Link> {
-        let text = text.trim();
-        if text.len() > MAX_LINK {
+    /// The link in what was [`pasted`]. What can be nothing else goes before an address that may be any.
+    pub fn parse(pasted: &str) -> Option<Link> {
+        pasted::find(pasted, Link::of_lnurl).or_else(|| pasted::find(pasted, Link::of_url))
+    }
+
+    fn of_lnurl(word: &str) -> Option<Link> {
+        if word.len() > MAX_LINK {
             return None;
         }
-        let text = after(text, "lightning:").map_or(text, |rest| rest.trim_start_matches('/'));
-        if let Some(coded) = coded(text) {
-            return Link::of_url(&coded);
-        }
-        if let Some(rest) = after(text, "lnurlw://") {
-            return Link::of_url(&format!("https://{rest}"));
-        }
-        let query = text.split_once('?').map_or("", |(_, query)| query);
-        match query.split('&').filter_map(|field| after(field, "lightning=")).find_map(coded) {
-            Some(coded) => Link::of_url(&coded),
-            None => Link::of_url(text),
-        }
+        let coded = || coded(word).and_then(|url| Link::of_url(&url));
+        let plain = || {
+            let rest = after(word, "lnurlw:")?.trim_start_matches('/');
+            Link::of_url(rest).or_else(|| Link::of_url(&format!("https://{rest}")))
+        };
+        coded().or_else(plain)
     }
 
     /// `https` only, and without user info; `http` would be for onion services.
@@ -54,6 +53,15 @@ impl Link {
     /// An onion service, to which there is no way from here.
     pub fn is_onion(&self) -> bool {
         self.site.host().ends_with(".onion")
+    }
+
+    /// Whether it is one reading of a card, which counts once; any other may be asked again and again.
+    pub fn is_tap(&self) -> bool {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let has = |name| {
+            query.split('&').any(|field| field.strip_prefix(name).is_some_and(|value| !value.is_empty()))
+        };
+        has("p=") && has("c=")
     }
 
     /// Names the link without telling it.
@@ -77,17 +85,14 @@ impl Link {
     }
 }
 
-/// The text after a word, in upper or lower case.
-fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
-    let (start, rest) = text.split_at_checked(word.len())?;
-    start.eq_ignore_ascii_case(word).then_some(rest)
-}
-
-/// The address in an LNURL.
-fn coded(text: &str) -> Option<String> {
-    after(text, "lnurl1")?;
-    let (_, bytes) = bech32::decode(text).filter(|(hrp, _)| hrp == "lnurl")?;
-    String::from_utf8(bytes).ok()
+/// The address in an LNURL anywhere in a word.
+fn coded(word: &str) -> Option<String> {
+    word.to_ascii_lowercase().match_indices("lnurl1").find_map(|(start, _)| {
+        let found = word.get(start..)?;
+        let end = found.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(found.len());
+        let (_, bytes) = bech32::decode(found.get(..end)?).filter(|(hrp, _)| hrp == "lnurl")?;
+        String::from_utf8(bytes).ok()
+    })
 }
 
 /// Everything but the unreserved characters of RFC 3986 percent-encoded.
@@ -145,6 +150,20 @@ mod tests {
             format!("LIGHTNING:{}", coded.to_ascii_uppercase()),
             format!("lightning://{coded}"),
             format!("https://site.example/claim?x=1&lightning={}", coded.to_ascii_uppercase()),
+            format!("bitcoin:bc1q?amount=1&lightning={coded}"),
+            format!("lnurl:{coded}"),
+            format!("LNURL:{}", coded.to_ascii_uppercase()),
+            format!("lightning:lnurlw://bank.example/ln?card_id=7&p=00&c=11"),
+            format!("lnurlw:{coded}"),
+            "lnurlw:bank.example/ln?card_id=7&p=00&c=11".to_owned(),
+            format!("lnurlw:{url}"),
+            format!("(Pay:{coded})."),
+            format!("\u{201c}{url}\u{201d},"),
+            format!("Here: <{url}>, see you"),
+            format!("see https://other.example or {coded}!"),
+            format!("{}\n{}", &coded[..40], &coded[40..]),
+            format!("{}\r\n  {}", &url[..30], &url[30..]).replace("  ", ""),
+            format!("\u{200b}{}\u{feff}{}", &coded[..9], &coded[9..]),
         ] {
             assert_eq!(read(&text), bank(), "{text}");
         }
@@ -173,9 +192,7 @@ mod tests {
             "https:///x",
             "https://user:word@bank.example/",
             "https://bank.example\\@10.0.0.1/",
-            "https://bank.example/a b",
             "https://bank.example/\u{e9}",
-            "https://bank.example/\r\nX: y",
             "https://0x7f000001/",
             "https://2130706433/",
             "https://127.1/",
@@ -186,6 +203,22 @@ mod tests {
             &long,
         ] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_ends_where_its_word_ends() {
+        assert_eq!(read("https://bank.example/a b"), https("https://bank.example", "/a"));
+        assert_eq!(read("https://bank.example/\r\nX: y"), https("https://bank.example", "/"));
+    }
+
+    #[test]
+    fn a_tap_carries_p_and_c() {
+        let is_tap = |path: &str| Link::parse(&format!("https://bank.example{path}")).unwrap().is_tap();
+        assert!(is_tap("/ln?p=00&c=11") && is_tap("/x?c=11&a=b&p=00"));
+        for path in ["/ln", "/ln?p=00", "/ln?c=11", "/ln?p=&c=11", "/ln?xp=00&xc=11", "/p=00&c=11", "/w?k1=1"]
+        {
+            assert!(!is_tap(path), "{path}");
         }
     }
 

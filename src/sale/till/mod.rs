@@ -3,8 +3,9 @@
 //! [`Cards::spend_here`].
 //!
 //! Only the mint says that an invoice is paid, and what it buys is granted like any other request. So an answer of the
-//! issuer that is lost costs nothing: the request waits for its payment. A link that is shown twice is one payment,
-//! and another card for the same purchase gets the same invoice, which can be paid once.
+//! issuer that is lost costs nothing: the request waits for its payment. A tap that is shown twice is one payment,
+//! and another card for the same purchase gets the same invoice, which can be paid once. A link that is no tap, as a
+//! wallet shows one, is asked anew for each purchase, of any guest; the same form sent twice is one.
 //!
 //! A link is worth money until it has been asked, so it is kept as a digest only and never logged. All failures on
 //! the way to an issuer have one text, so that it does not tell what else the router could reach.
@@ -20,12 +21,13 @@ use crate::config::{MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
-use crate::store::RequestId;
+use crate::store::{RequestId, TokenForm};
 use crate::task;
 use crate::units::{Millis, Sats};
 use issuer::{CardTake, NoWithdrawal, Outside, Withdrawal};
 use link::Link;
 use litemap::LiteMap;
+use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,7 +39,9 @@ const TAPS: usize = 10;
 const WINDOW: Millis = Millis::from_secs(60);
 /// Issuers that are asked at once.
 const AT_ONCE: usize = 4;
-/// A link is known again for this long; an invoice seldom lives longer.
+/// A form with the same link comes twice within this.
+const SAME_FORM: Millis = Millis::from_secs(10);
+/// A tap is known again for this long; an invoice seldom lives longer.
 const REMEMBERED: Millis = Millis::from_secs(3600);
 /// At most this many are remembered; the oldest are forgotten.
 const MANY: usize = 256;
@@ -56,15 +60,22 @@ struct SharedTill {
     desk: Mutex<Desk>,
 }
 
-/// The links that were shown lately, by their digests.
+/// What was shown lately.
 struct Desk {
     pace: Pace,
     shown: LiteMap<[u8; 32], Shown>,
 }
 
+/// What is known again: a tap, or a form with another link.
+struct Showing {
+    digest: [u8; 32],
+    is_tap: bool,
+}
+
 struct Shown {
     mac: MacAddr,
     at: Millis,
+    is_tap: bool,
     outcome: Outcome,
 }
 
@@ -102,9 +113,9 @@ impl Till {
         link: &str,
     ) -> Result<Sold, SaleError> {
         let link = Link::parse(link).ok_or(SaleError::NoLink)?;
-        let (digest, mac) = (link.digest(), caller.mac);
+        let showing = Showing::of(&link, caller.mac, &purchase);
         let (tell, told) = watch::channel(None);
-        let mut outcome = match self.desk().enter(digest, mac, self.0.invoices.now(), &told)? {
+        let mut outcome = match self.desk().enter(showing, caller.mac, self.0.invoices.now(), &told)? {
             Some(earlier) => earlier,
             None => {
                 let (till, caller, venue) = (self.clone(), caller.clone(), venue.clone());
@@ -165,7 +176,11 @@ impl Till {
         if let Some((least, most)) = withdrawal.refuses(purchase.amount) {
             return Err(SaleError::CardAmount { least, most });
         }
-        let ask = Ask { parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }], apply: true };
+        let ask = Ask {
+            parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }],
+            apply: true,
+            form: TokenForm::default(),
+        };
         let request = self.0.invoices.open(caller, venue, ask).await?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
@@ -214,13 +229,13 @@ impl Desk {
     /// again.
     fn enter(
         &mut self,
-        digest: [u8; 32],
+        Showing { digest, is_tap }: Showing,
         mac: MacAddr,
         now: Millis,
         outcome: &Outcome,
     ) -> Result<Option<Outcome>, SaleError> {
         self.shown.retain(|_, shown| shown.is_open() || shown.at.saturating_add(REMEMBERED) > now);
-        if let Some(shown) = self.shown.get(&digest).filter(|shown| !shown.has_failed()) {
+        if let Some(shown) = self.shown.get(&digest).filter(|shown| !shown.may_come_again(now)) {
             return if shown.mac == mac { Ok(Some(shown.outcome.clone())) } else { Err(SaleError::LinkUsed) };
         }
         let open = || self.shown.values().filter(|shown| shown.is_open());
@@ -233,12 +248,32 @@ impl Desk {
                 self.shown.remove(&oldest);
             }
         }
-        self.shown.insert(digest, Shown { mac, at: now, outcome: outcome.clone() });
+        self.shown.insert(digest, Shown { mac, at: now, is_tap, outcome: outcome.clone() });
         Ok(None)
     }
 }
 
+impl Showing {
+    fn of(link: &Link, mac: MacAddr, purchase: &Purchase) -> Showing {
+        let (link, is_tap) = (link.digest(), link.is_tap());
+        let form = || {
+            let form = Sha256::new().chain_update(link).chain_update(mac.to_string());
+            form.chain_update(purchase.amount.0.to_be_bytes())
+                .chain_update(purchase.mint.as_str())
+                .finalize()
+                .into()
+        };
+        Showing { digest: if is_tap { link } else { form() }, is_tap }
+    }
+}
+
 impl Shown {
+    /// It did not pay, or may pay as often as it is asked and is not the same form again.
+    fn may_come_again(&self, now: Millis) -> bool {
+        let is_anew = !self.is_tap && !self.is_open() && self.at.saturating_add(SAME_FORM) <= now;
+        self.has_failed() || is_anew
+    }
+
     fn is_open(&self) -> bool {
         self.outcome.borrow().is_none()
     }

@@ -12,15 +12,46 @@ fn desk() -> Desk {
     Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() }
 }
 
-/// Shows link `number`; `Ok` holds what ends it, where it was taken in.
+/// Shows the tap `number`; `Ok` holds what ends it, where it was taken in.
 fn show(desk: &mut Desk, number: u8, last: u8, now: u64) -> Result<Option<Teller>, SaleError> {
+    enter(desk, Showing { digest: [number; 32], is_tap: true }, last, now)
+}
+
+fn enter(desk: &mut Desk, showing: Showing, last: u8, now: u64) -> Result<Option<Teller>, SaleError> {
     let (tell, told) = watch::channel(None);
-    let earlier = desk.enter([number; 32], mac(last), Millis::from_secs(now), &told)?;
+    let earlier = desk.enter(showing, mac(last), Millis::from_secs(now), &told)?;
     Ok(earlier.is_none().then_some(tell))
 }
 
+fn withdrawal(last: u8, amount: u64) -> Showing {
+    let link = Link::parse("lnurlw://bank.example/withdraw?id=7").unwrap();
+    let purchase = Purchase { mint: MintUrl::parse("https://mint.example").unwrap(), amount: Sats(amount) };
+    Showing::of(&link, mac(last), &purchase)
+}
+
 #[test]
-fn a_link_shown_twice_is_one_payment() {
+fn a_link_that_is_no_tap_pays_again_and_again_and_for_others_too() {
+    let mut desk = desk();
+    let pay = |desk: &mut Desk, last, amount, now| {
+        let entered = enter(desk, withdrawal(last, amount), last, now).unwrap();
+        entered.map(|outcome| outcome.send_replace(Some(Ok(Sold::Here)))).is_some()
+    };
+    assert!(pay(&mut desk, 1, 5, 0));
+    assert!(!pay(&mut desk, 1, 5, 0) && !pay(&mut desk, 1, 5, 9), "the same form again");
+    assert!(pay(&mut desk, 2, 5, 1), "another guest");
+    assert!(pay(&mut desk, 1, 6, 2), "another purchase");
+    assert!(pay(&mut desk, 1, 5, 10) && pay(&mut desk, 1, 5, 20));
+}
+
+#[test]
+fn a_form_that_is_under_way_is_the_same_however_long_it_takes() {
+    let mut desk = desk();
+    let _open = enter(&mut desk, withdrawal(1, 5), 1, 0).unwrap().unwrap();
+    assert!(enter(&mut desk, withdrawal(1, 5), 1, 60).unwrap().is_none());
+}
+
+#[test]
+fn a_tap_shown_twice_is_one_payment() {
     let mut desk = desk();
     let outcome = show(&mut desk, 1, 1, 0).unwrap().unwrap();
     assert!(show(&mut desk, 1, 1, 0).unwrap().is_none(), "while it is under way");
@@ -66,10 +97,11 @@ fn links_take_bounded_memory_and_those_under_way_are_kept() {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&number.to_be_bytes());
         let last = u8::try_from(number % 250).unwrap();
-        desk.enter(digest, mac(last), Millis::from_secs(number * 3), &told).unwrap();
+        desk.enter(Showing { digest, is_tap: true }, mac(last), Millis::from_secs(number * 3), &told)
+            .unwrap();
         drop(tell);
     }
     assert!(desk.shown.len() <= MANY && desk.shown.contains_key(&[255; 32]), "{}", desk.shown.len());
-    desk.enter([254; 32], mac(1), Millis::from_secs(10_000), &watch::channel(None).1).unwrap();
+    let _other = show(&mut desk, 254, 1, 10_000).unwrap();
     assert_eq!(desk.shown.len(), 2);
 }

@@ -24,6 +24,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0008_venues.sql"),
         include_str!("0009_outputs.sql"),
         include_str!("0010_units.sql"),
+        include_str!("0011_token_form.sql"),
     ],
 };
 

@@ -5,7 +5,7 @@ use crate::set::SortedSet;
 use crate::store::Reference;
 use crate::store::{
     InvoiceRow, NewGrant, NewPart, NewProofs, NewRequest, Owner, PartState, RecordsSince, RequestId,
-    RequestRow, Tokens,
+    RequestRow, TokenForm, Tokens,
 };
 
 const HOUR: Millis = Millis::from_secs(3600);
@@ -38,6 +38,7 @@ impl Books {
             mac: MacAddr::new([2, 0, 0, 0, 0, 1]).unwrap(),
             venue: "guest".to_owned(),
             owner,
+            form: TokenForm::default(),
             parts: vec![part; parts],
         };
         self.store.begin(request).await.unwrap()

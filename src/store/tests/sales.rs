@@ -6,7 +6,7 @@ use crate::mac::MacAddr;
 use crate::store::{Admission, Reference};
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
-    RequestRow, SessionRow, TakeOver, Ticket, Tokens,
+    RequestRow, SessionRow, TakeOver, Ticket, TokenForm, Tokens,
 };
 
 const KEYSET: &str = "00aabbccddeeff00";
@@ -49,6 +49,7 @@ impl Shop {
             mac: mac(guest),
             venue: "guest".to_owned(),
             owner,
+            form: TokenForm::default(),
             parts: (0..parts).map(part).collect(),
         };
         let row = self.store.begin(request).await.unwrap();

@@ -4,7 +4,7 @@ use crate::mac::MacAddr;
 use crate::store::Reference;
 use crate::store::{
     InvoiceRow, NewGrant, NewPart, NewRequest, Owner, RequestId, RequestRow, SessionRow, ShownAt, TakeOver,
-    Ticket, Tokens, VenuePrice, TAKE_OVER_EVERY,
+    Ticket, TokenForm, Tokens, VenuePrice, TAKE_OVER_EVERY,
 };
 
 const MINUTE: u64 = 60_000;
@@ -72,7 +72,8 @@ impl Books {
             amounts: vec![1, 4],
         };
         let (id, venue) = (RequestId::random().unwrap(), "guest".to_owned());
-        let new = NewRequest { id: id.clone(), mac: mac(guest), venue, owner, parts: vec![part] };
+        let form = TokenForm::default();
+        let new = NewRequest { id: id.clone(), mac: mac(guest), venue, owner, form, parts: vec![part] };
         let row = self.store.begin(new).await.unwrap();
         let answer = InvoiceRow {
             quote: id.to_string(),
