@@ -231,3 +231,33 @@ async fn a_copy_of_the_database_without_the_key_file_pays_nothing() {
     let refused = Vault::open(&store, KeyFile("cards")).await.err().unwrap();
     assert_eq!(refused.code(), "KEY_MISSING");
 }
+
+#[tokio::test]
+async fn the_same_card_again_for_the_invoice_that_it_pays_hears_what_became_of_that() {
+    let place = Place::at(HASTY).await;
+    let (mut card, mut other) = (place.card(1000, 1000).await, place.card(1000, 1000).await);
+    place.node.next_payment(Step::Hang(BackendAnswer::paid(Some([1; 32]), None)));
+    place.spend(&mut card, &invoice(1, 600)).await.unwrap();
+    assert_eq!(place.spend(&mut card, &invoice(1, 600)).await, Ok(()), "whatever is left of the day's limit");
+    assert_eq!(place.spend(&mut other, &invoice(1, 600)).await, Err(Reason::InvoiceUsed));
+    assert_eq!(place.spend(&mut card, &invoice(2, 600)).await, Err(Reason::OverDayLimit));
+    place.cards.enable(card.id, false).await.unwrap();
+    assert_eq!(place.tap(&mut card).await.unwrap_err(), Reason::Disabled);
+    place.node.go_on();
+    place.until_settled().await;
+    place.cards.enable(card.id, true).await.unwrap();
+    assert_eq!(place.spend(&mut card, &invoice(1, 600)).await, Ok(()), "and when it is paid");
+    assert_eq!((place.node.payments().len(), place.spent(&card).await), (1, 600_000));
+}
+
+#[tokio::test]
+async fn an_invoice_is_taken_as_wallets_write_it() {
+    let place = Place::new().await;
+    let mut card = place.card(1000, 1000).await;
+    for (number, written) in ["lightning:{}", "LIGHTNING://{}", " {}\n", "({})."].iter().enumerate() {
+        let text = invoice(u8::try_from(number).unwrap() + 1, 10);
+        let text = if written.starts_with('L') { text.to_uppercase() } else { text };
+        assert_eq!(place.spend(&mut card, &written.replace("{}", &text)).await, Ok(()), "{written}");
+    }
+    assert_eq!(place.node.payments().len(), 4);
+}

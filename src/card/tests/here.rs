@@ -97,3 +97,33 @@ async fn a_card_that_may_not_pay_buys_nothing_here_either() {
     assert_eq!(place.spend_here(&mut card, 1, 21).await, Err(Reason::Unreadable));
     assert_eq!(place.sales().await, (0, 0));
 }
+
+/// A sale in whose middle the disk stops, holds up everybody who asks the store.
+#[tokio::test]
+async fn a_till_hears_in_time_while_the_store_is_slow_and_nothing_is_paid_for_it() {
+    let place = Place::at(HASTY).await;
+    let (mut card, mut other) = (place.card(1000, 1000).await, place.card(1000, 1000).await);
+    let k1 = place.k1(&mut card).await;
+    let (go_on, stops) = std::sync::mpsc::channel::<()>();
+    let (tell, is_in) = tokio::sync::oneshot::channel();
+    let (p, c) = other.tap();
+    let (cards, id) = (place.cards.clone(), other.id.to_string());
+    let slow = tokio::spawn(async move {
+        let stopping = move |reference| {
+            let _ = tell.send(());
+            let _ = stops.recv();
+            grant(1, 1)(reference)
+        };
+        cards.spend_here([&id, &p, &c], Sats(1), stopping).await
+    });
+    is_in.await.unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Err(Reason::NotNow));
+    assert_eq!(place.tap(&mut card).await.unwrap_err(), Reason::NotNow);
+    assert!(began.elapsed() < HASTY.patience * 3, "{:?}", began.elapsed());
+    drop(go_on);
+    slow.await.unwrap().unwrap();
+    assert!(place.node.payments().is_empty(), "what was given up is not done later");
+    assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Ok(()));
+    assert_eq!(place.node.payments().len(), 1);
+}
