@@ -32,6 +32,8 @@ class Names:
     def __init__(self, place: Place, answers: dict[str, object]) -> None:
         self.answers = answers
         self.asked: dict[str, int] = {}
+        self.refuses: set[int] = set()
+        """Types of records that it does not speak of."""
         self.socket = place.udp(UPLINK4, 53)
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -55,7 +57,8 @@ class Names:
             kind = struct.unpack(">H", data[at + 1 : at + 3])[0]
             found = self._found(".".join(labels).lower()) if kind == 1 else []
             records = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(one) for one in found)
-            head = data[:2] + b"\x81\x80" + struct.pack(">HHHH", 1, len(found), 0, 0)
+            code = b"\x85" if kind in self.refuses else b"\x80"
+            head = data[:2] + b"\x81" + code + struct.pack(">HHHH", 1, len(found), 0, 0)
             self.socket.sendto(head + data[12 : at + 5] + records, peer)
 
     def _found(self, name: str) -> list[str]:

@@ -214,10 +214,13 @@ def test_a_link_that_is_no_tap_pays_again_and_for_another_guest_too(bank, shop, 
     is_online(stranger)
     is_online(other_stranger)
     assert bank.since() == (3, 3, 3)
-    answer_when(lambda paid: paid == (4, 4, 4), lambda: buy(link) and bank.since(), 20, "the same again, later", every=1)
+    again = (4, 4, 4)
+    answer_when(lambda paid: paid == again, lambda: buy(link) and bank.since(), 20, "the same again, later", every=1)
 
 
-@pytest.mark.parametrize("shape", ["({}).", "\u201c{}\u201d", "Pay with {}, please", "\ufeff{}\u200b", "lightning:{}"])
+@pytest.mark.parametrize(
+    "shape", ["({}).", "\u201c{}\u201d", "Pay with {}, please", "\ufeff{}\u200b", "lightning:{}"]
+)
 def test_a_link_is_read_with_what_stands_around_it(bank, stranger, buy, shape):
     for link in (bank.tap(), coded(bank.tap(scheme="https"))):
         answer = buy(shape.format(link))
@@ -368,6 +371,16 @@ def test_no_link_leads_inside_and_none_tells_what_is_there(bank, stranger, buy, 
     assert not inside() and bank.since() == (0, 0, 0)
 
 
+def test_a_name_server_that_refuses_to_speak_of_ipv6_hides_no_bank(bank, names, stranger, buy):
+    names.refuses = {28}
+    try:
+        answer = buy(bank.tap())
+        assert answer.status == 303, said(answer)
+    finally:
+        names.refuses = set()
+    is_online(stranger)
+
+
 def test_a_name_that_changes_its_mind_leads_nowhere(bank, names, buy, inside):
     bank.terms = {"callback": f"https://rebind.example:{bank.port}/ln/callback"}
     answer = buy(bank.tap("rebind.example"))
@@ -393,7 +406,7 @@ def test_a_callback_must_not_lead_inside_either(bank, buy, inside, callback):
 
 
 def test_what_is_no_link_is_said_to_be_none(bank, buy):
-    for link in ("", "hello", f"http://{BANK}/ln?p=1", "lnbc1", "LNURL1QQQQ", "https://a b/", "x" * 5000):
+    for link in ("", "hello", f"http://{BANK}/ln?p=1", "lnbc1", "LNURL1QQQQ", "https:// a.b/", "x" * 5000):
         answer = buy(link)
         assert (answer.status, said(answer)) == (400, NO_LINK), link
     onion = buy("lnurlw://abcdefgh.onion/ln?p=1&c=2")

@@ -275,7 +275,9 @@ def test_prices_and_steps_of_nothing_are_refused_with_the_reason(lab, make_daemo
         assert not reason or reason in errors[0]["message"]
 
 
-def test_existing_portals_show_the_true_price_of_what_is_sold_in_several_steps(make_daemon, fault_mint, purse, stranger):
+def test_existing_portals_show_the_true_price_of_what_is_sold_in_several_steps(
+    make_daemon, fault_mint, purse, stranger
+):
     sold = {"metric": "bytes", "step_size": 400_000, "max_steps": 1000}
     make_daemon(Mint(fault_mint.url, price=2, min_steps=5), venue=sold)
     site = PortalSite(stranger)

@@ -1,5 +1,5 @@
-"""What wallets, tills and people with a clipboard send: ecash for a payment request, pages of wallets, tokens and links
-as chats make them, tokens in the form that a client reads, what an invoice says that it is for."""
+"""What wallets, tills and people with a clipboard send: ecash for a payment request, pages of wallets, tokens and
+links as chats make them, tokens in the form that a client reads, what an invoice says that it is for."""
 
 import base64
 import json
@@ -61,7 +61,8 @@ def payload(purse: Purse, amount: int, **change) -> dict:
     """As cashu-ts 4 and Minibits send it: amounts are digits."""
     proofs = decode_token(purse.token(amount)).proofs
     proofs = [proof | {"amount": str(proof["amount"])} for proof in proofs]
-    return {"id": "b7a90176", "memo": "for the Wi-Fi", "mint": purse.mint.url, "unit": "sat", "proofs": proofs, **change}
+    sent = {"id": "b7a90176", "memo": "for the Wi-Fi", "mint": purse.mint.url, "unit": "sat", "proofs": proofs}
+    return sent | change
 
 
 def test_a_wallet_pays_a_payment_request_with_amounts_as_digits(purse, stranger):
@@ -141,7 +142,8 @@ def test_a_wallets_page_may_pay_and_read_the_answer_and_nothing_else(purse, stra
     assert answer.status == 200 and "ticket" not in answer.text, "a page of others is shown none"
     for method, path in [("GET", "/"), ("GET", "/usage"), ("POST", "/ln-invoice"), ("POST", "/ticket"), ("PUT", "/")]:
         assert "access-control-allow-origin" not in preflight(stranger, path, origin, method).headers, path
-        seen = stranger.request(method, TOLLGATE + path, body=None if method == "GET" else b"x", headers={"Origin": origin})
+        body = None if method == "GET" else b"x"
+        seen = stranger.request(method, TOLLGATE + path, body=body, headers={"Origin": origin})
         assert "access-control-allow-origin" not in seen.headers, path
 
 
@@ -158,7 +160,8 @@ def test_a_till_that_is_a_page_may_tap_at_the_guests_port_too(stranger, path):
     assert answer.status == 204 and answer.headers["access-control-allow-origin"] == "*"
     assert "GET" in answer.headers["access-control-allow-methods"]
     assert "content-type" in answer.headers["access-control-allow-headers"].lower()
-    assert stranger.get(PORTAL + path, {"Origin": "https://till.example"}).headers["access-control-allow-origin"] == "*"
+    asked = stranger.get(PORTAL + path, {"Origin": "https://till.example"})
+    assert asked.headers["access-control-allow-origin"] == "*"
 
 
 # What is pasted
@@ -203,7 +206,8 @@ def test_a_token_is_read_in_every_shape_by_every_form(market, lab, mint, purse, 
     text = PASTED[shape](purse.token(1))
     assert pay(stranger, text)[0].status == 200, "POST /"
     text = PASTED[shape](purse.token(1))
-    assert stranger.post(TOLLGATE + "/", sign_event(21000, [["payment", text]]), timeout=PATIENCE).status == 200, "event"
+    event = sign_event(21000, [["payment", text]])
+    assert stranger.post(TOLLGATE + "/", event, timeout=PATIENCE).status == 200, "within an event"
     text = PASTED[shape](purse.token(1))
     page = other_stranger.post(f"{PORTAL}/ecash", urlencode({"token": text}).encode(), FORM, timeout=PATIENCE)
     assert page.status == 303, page.text

@@ -22,6 +22,8 @@ use crate::units::Sats;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
+use minicbor::Decoder;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// `cashuA`, `cashuB`.
@@ -128,15 +130,23 @@ fn found(text: &str) -> Option<String> {
     let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
     let end = found.find(|letter| !is_of_token(letter)).unwrap_or(found.len());
     let word = found.get(..end)?;
-    let reads = |text: &str| Token::parse(text).is_ok();
     let joined = |text: &str| text.chars().filter(|letter| is_of_token(*letter)).collect::<String>();
-    // Emphasis, or lines that may be followed by other words. Few tries: they cost curve arithmetic.
+    // Emphasis, or lines that may be followed by other words.
     let bare = word.trim_end_matches(['_', '-', '/', '+']);
     let paragraph = found.split("\n\n").next().unwrap_or_default();
     let others = || [bare.to_owned(), joined(paragraph), joined(found)];
-    let is_whole = reads(word);
-    let other = (!is_whole).then(others).into_iter().flatten().find(|text| text != word && reads(text));
+    let other = (!is_complete(word)).then(others).into_iter().flatten().find(|text| is_complete(text));
     Some(other.unwrap_or_else(|| word.to_owned()))
+}
+
+/// Whether nothing is missing at the end of a token; nothing else is looked at, so that it costs no curve arithmetic.
+fn is_complete(text: &str) -> bool {
+    let (form, body) = text.split_at_checked(PREFIX).unwrap_or_default();
+    match unbase64(body) {
+        Ok(cbor) if form == "cashuB" => Decoder::new(&cbor).skip().is_ok(),
+        Ok(json) => serde_json::from_slice::<IgnoredAny>(&json).is_ok(),
+        Err(_) => false,
+    }
 }
 
 /// Writes a `cashuB` token. About 310 characters per proof.
