@@ -470,6 +470,7 @@ fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
         devices: venue.devices.clone(),
         trusted: venue.trusted_macs.clone(),
         reach: venue.reach.clone(),
+        is_named: venue.portal_name.is_some(),
     };
     Plan {
         venues: config.venues.iter().map(gated).collect(),
