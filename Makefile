@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk release clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk source release clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -125,6 +125,9 @@ ipk: setup-cross ## The package for opkg from the cross-built binary (TARGET=mip
 
 apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])
 	@APK="$(APK)" python3 openwrt/package.py apk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+
+source: ## The release's tarball, whose version and hash are written into openwrt/Makefile (before `make release`)
+	@python3 openwrt/package.py source
 
 release: ## A release of what is committed: boot, packages, sums, tag (.ci/release; asks nothing, refuses a dirty tree)
 	@.ci/release

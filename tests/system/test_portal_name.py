@@ -1,4 +1,4 @@
-"""The portal's name: resolved by the real dnsmasq as OpenWrt runs it, opened by guests, and what `check --system` says."""
+"""The portal's name: the real dnsmasq resolves it as on OpenWrt, guests open it, `check --system` looks at it."""
 
 import os
 import stat
@@ -28,7 +28,8 @@ def told(router) -> int:
 
 
 def of_the_name(router) -> list[str]:
-    return [line for line in router.run("tollgated", "check", "--system", check=False).out.splitlines() if NAME in line]
+    found = router.run("tollgated", "check", "--system", check=False).out
+    return [line for line in found.splitlines() if NAME in line]
 
 
 def test_guests_find_the_portal_by_its_name_until_it_is_taken_away(lab, router):

@@ -1,4 +1,4 @@
-"""What the daemon may do where no jail is around it (`procd-ujail` is not installed): three capabilities, and no more."""
+"""What the daemon may do where no jail is around it (no `procd-ujail`): three capabilities, and no more."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def status(daemon) -> dict:
 
 
 def test_every_thread_has_three_capabilities_gains_no_more_and_the_shop_works(lab, make_daemon, fault_mint):
-    """A sale needs the witness (raw sockets), the gate (netlink) and the curve (threads); a rebuilt table the program nft."""
+    """A sale needs the witness (raw sockets), the gate (netlink) and the curve (threads); a table made anew, nft."""
     daemon = make_daemon(fault_mint.url, main={"admin_listen": "127.0.0.1:120"})
     guest = lab.guest
     with MintProxy(guest) as proxy:

@@ -63,6 +63,12 @@ case "$*" in
 	[ -e "/tmp/procd/${name%?\}}" ] || exit 4
 	procd_kill "${name%?\}}"
 	;;
+'call service set {"name":"'*'","instances":{}}')
+	. /lib/functions/procd.sh
+	name=${4#*:?}
+	procd_open_service "${name%%?,*}"
+	procd_close_service
+	;;
 'call service signal {"name":"'*'","signal":1}')
 	. /lib/functions/procd.sh
 	name=${4#*:?}
