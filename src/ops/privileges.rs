@@ -44,3 +44,23 @@ fn reduce() -> Result<(), CapsError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_jail_gives_what_the_daemon_keeps() {
+        let jail: Value =
+            serde_json::from_str(include_str!("../../openwrt/files/tollgated.capabilities.json")).unwrap();
+        let mut kept = NEEDED.map(|capability| capability.index());
+        kept.sort_unstable();
+        for (set, names) in jail.as_object().unwrap() {
+            let number = |name: &Value| name.as_str().unwrap().parse::<Capability>().unwrap().index();
+            let mut given: Vec<u8> = names.as_array().unwrap().iter().map(number).collect();
+            given.sort_unstable();
+            assert_eq!(given, kept, "{set}");
+        }
+    }
+}
