@@ -43,6 +43,9 @@ impl Cards {
     /// [`PaymentPace::patience`](super::payment::PaymentPace), whatever is slow behind it.
     pub async fn callback(&self, k1: &str, pr: &str) -> Result<(), Reason> {
         let until = Instant::now() + self.0.pace.patience;
+        if k1.is_empty() || pr.is_empty() {
+            return Err(Reason::Incomplete);
+        }
         let pr = pasted::one(pr);
         // Until a payment is handed over, nobody will carry out what is given up here.
         let wish = timeout_at(until, self.wish(k1, &pr)).await.unwrap_or(Err(Reason::NotNow))?;
@@ -69,9 +72,6 @@ impl Cards {
 
     async fn wish(&self, k1: &str, pr: &str) -> Result<Wish, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
-        if k1.is_empty() || pr.is_empty() {
-            return Err(Reason::Incomplete);
-        }
         let k1: [u8; 16] = hex::decode(k1).ok_or(Reason::Spent)?;
         let k1: [u8; 32] = Sha256::digest(k1).into();
         let store = &self.0.store;
@@ -122,7 +122,7 @@ impl Cards {
         Ok((payment, backend))
     }
 
-    /// Another tap of the same card that pays this invoice, or has paid it, and its k1.
+    /// Another tap of the same card whose payment of this invoice is under way, and its k1.
     async fn of_same_card(&self, k1: [u8; 32], payment_hash: [u8; 32]) -> Option<([u8; 32], TapRow)> {
         let found = self.0.store.other_tap_of_card(k1, payment_hash).await;
         found.unwrap_or_else(|err| {

@@ -138,7 +138,9 @@ fn websocket_key<B>(request: &Request<B>) -> Result<Vec<u8>, NoUpgrade> {
             .flat_map(|value| value.split(','))
             .any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    let asks = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
+    let asks = has(header::UPGRADE, "websocket")
+        && has(header::CONNECTION, "upgrade")
+        && headers.contains_key(header::SEC_WEBSOCKET_KEY);
     if !asks || request.method() != Method::GET {
         return Err(NoUpgrade::Unasked);
     }
@@ -328,7 +330,6 @@ mod tests {
         assert_eq!(asked(Version::HTTP_11, &[]).unwrap(), b"dGhlIHNhbXBsZSBub25jZQ==");
         assert!(matches!(asked(Version::HTTP_10, &[]), Err(NoUpgrade::Malformed(_))));
         for bad in [
-            "",
             "dGhlIHNhbXBsZSBub25jZQ",
             "dGhlIHNhbXBsZSBub25jZQ=",
             "dGhlIHNhbXBsZSBub25jZQ=a",
@@ -342,6 +343,7 @@ mod tests {
         let twice = [(key, "dGhlIHNhbXBsZSBub25jZQ=="), (key, "dGhlIHNhbXBsZSBub25jZQ==")];
         assert!(matches!(asked(Version::HTTP_11, &twice), Err(NoUpgrade::Malformed(_))));
         for (name, value) in [
+            ("sec-websocket-key", ""),
             ("upgrade", ""),
             ("upgrade", "h2c"),
             ("connection", "close"),

@@ -70,7 +70,7 @@ impl Store {
                     request.mac.to_string(),
                     request.venue,
                     request.owner.as_str(),
-                    request.form.as_str(),
+                    request.form.version(),
                     now
                 ],
             )?;
@@ -188,13 +188,14 @@ pub(super) fn request_by_id(
                 row.get::<_, String>(0)?,
                 row.get::<_, String>(1)?,
                 row.get::<_, String>(2)?,
-                row.get::<_, String>(3)?,
+                row.get::<_, u8>(3)?,
                 row.get::<_, Millis>(4)?,
             ))
         })
         .optional()?;
     let Some((mac, venue, owner, form, created)) = row else { return Ok(None) };
-    let form = TokenForm::named(&form).ok_or_else(|| StoreError::unreadable("form"))?;
+    let form = TokenForm::ALL.into_iter().find(|known| known.version() == form);
+    let form = form.ok_or_else(|| StoreError::unreadable("form"))?;
     let (mac, owner, parts) = (mac_of(&mac)?, owner.parse()?, parts_of(db, vault, id)?);
     Ok(Some(RequestRow { id: id.clone(), mac, venue, owner, form, created, parts }))
 }
@@ -232,6 +233,8 @@ impl fmt::Display for RequestId {
 }
 
 impl TokenForm {
+    const ALL: [TokenForm; 2] = [TokenForm::CashuA, TokenForm::CashuB];
+
     /// The prefix of such tokens.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -241,7 +244,14 @@ impl TokenForm {
     }
 
     pub fn named(prefix: &str) -> Option<TokenForm> {
-        [TokenForm::CashuA, TokenForm::CashuB].into_iter().find(|form| form.as_str() == prefix)
+        TokenForm::ALL.into_iter().find(|form| form.as_str() == prefix)
+    }
+
+    fn version(self) -> u8 {
+        match self {
+            TokenForm::CashuA => 3,
+            TokenForm::CashuB => 4,
+        }
     }
 }
 

@@ -167,7 +167,7 @@ impl Store {
         self.read(move |db| tap_by_k1(db, &k1)).await
     }
 
-    /// Another tap of the same card that pays an invoice, or has paid it, with its k1: for a fresh tap.
+    /// Another tap of the same card whose payment of an invoice is under way, with its k1: for a fresh tap.
     pub async fn other_tap_of_card(
         &self,
         k1: [u8; 32],
@@ -179,7 +179,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT other.k1 FROM card_taps mine JOIN card_taps other ON other.card = mine.card
                      WHERE mine.k1 = ?1 AND mine.state = 'issued' AND mine.ends_ms > ?2
-                     AND other.payment_hash = ?3 AND other.state IN ('reserved', 'sent', 'paid')",
+                     AND other.payment_hash = ?3 AND other.state IN ('reserved', 'sent')",
                 )?
                 .query_row(params![k1, now, payment_hash], |row| row.get(0))
                 .optional()?;

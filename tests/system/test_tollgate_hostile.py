@@ -356,7 +356,7 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Versi
         ("1.1", {"Sec-WebSocket-Key": "short"}, 400),
         ("1.1", {"Sec-WebSocket-Key": "A" * 24}, 400),
         ("1.1", {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"}, 400),
-        ("1.1", {"Sec-WebSocket-Key": None}, 400),
+        ("1.1", {"Sec-WebSocket-Key": None}, 426),
         ("1.1", {"Sec-WebSocket-Version": "8"}, 426),
         ("1.1", {"Sec-WebSocket-Version": "14"}, 426),
         ("1.1", {"Sec-WebSocket-Version": None}, 426),

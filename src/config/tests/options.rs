@@ -267,7 +267,10 @@ fn a_mint_in_a_venue_that_is_not_there_is_refused() {
 fn a_minimum_above_the_venues_maximum_is_refused() {
     let text = format!("{VENUE}\toption max_steps 5\n{MINT}\toption min_steps 6\n");
     assert_problem(&text, "7 error min_steps: is above max_steps 5 of venue 'guest'");
-    good(&text.replace("steps 6", "steps 5"));
+    assert_problem(
+        &text.replace("steps 6", "steps 5"),
+        "7 warning min_steps: is above 1, which existing portals",
+    );
 }
 
 #[test]

@@ -1,2 +1,2 @@
--- The form that a guest wants its tokens in (NUT-00).
-ALTER TABLE requests ADD COLUMN form TEXT NOT NULL DEFAULT 'cashuB';
+-- The form that a guest wants its tokens in (NUT-00): V3 or V4.
+ALTER TABLE requests ADD COLUMN form INTEGER NOT NULL DEFAULT 4;

@@ -46,7 +46,7 @@ fn outputs(keyset: &str, counter: u32, amounts: &[u64]) -> OutputsRow {
 fn request(sale: u8, owner: Owner, state: &str, further: [&str; 2]) -> String {
     let [columns, values] = further;
     format!(
-        "INSERT INTO requests VALUES ('{id}', '{mac}', 'guest', '{owner}', 1000);
+        "INSERT INTO requests (id, mac, venue, owner, created_ms) VALUES ('{id}', '{mac}', 'guest', '{owner}', 1000);
          INSERT INTO parts (id, request, position, mint, amount, allotment, lock_index, state, quote {columns})
              VALUES ({sale}, '{id}', 0, '{mint}', 21, 60000, {sale}, '{state}', 'q{sale}' {values});",
         id = id(sale),
