@@ -153,7 +153,7 @@ mod tests {
             format!("bitcoin:bc1q?amount=1&lightning={coded}"),
             format!("lnurl:{coded}"),
             format!("LNURL:{}", coded.to_ascii_uppercase()),
-            format!("lightning:lnurlw://bank.example/ln?card_id=7&p=00&c=11"),
+            "lightning:lnurlw://bank.example/ln?card_id=7&p=00&c=11".to_owned(),
             format!("lnurlw:{coded}"),
             "lnurlw:bank.example/ln?card_id=7&p=00&c=11".to_owned(),
             format!("lnurlw:{url}"),
