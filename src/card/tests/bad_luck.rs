@@ -246,7 +246,7 @@ async fn the_same_card_again_for_the_invoice_that_it_pays_hears_what_became_of_t
     place.node.go_on();
     place.until_settled().await;
     place.cards.enable(card.id, true).await.unwrap();
-    assert_eq!(place.spend(&mut card, &invoice(1, 600)).await, Err(Reason::InvoiceUsed), "once it is paid");
+    assert_eq!(place.spend(&mut card, &invoice(1, 600)).await, Err(Reason::OverDayLimit), "once it is paid");
     assert_eq!((place.node.payments().len(), place.spent(&card).await), (1, 600_000));
 }
 
