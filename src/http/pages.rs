@@ -11,7 +11,7 @@ use super::show::{cannot_sell, show};
 use super::{ecash, till, ways, Edge};
 use crate::access::Session;
 use crate::portal::{
-    self, Bought, Facts, Late, Pay, Quantity, Receipt, RequestFacts, RequestStep, ShownTicket, State,
+    self, Bought, Facts, Late, Pay, PurchaseReceipt, Quantity, RequestFacts, RequestStep, ShownTicket, State,
 };
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
@@ -111,7 +111,7 @@ async fn receipt(shop: &Shop, visit: &Visit) -> Answer {
         Ok(Some(bought)) => {
             let reference = bought.reference.to_string();
             let name = reference.split_once(':').map_or(reference.as_str(), |(_, name)| name);
-            let receipt = Receipt {
+            let receipt = PurchaseReceipt {
                 venue: &visit.venue.name,
                 amount: bought.amount,
                 buys: Quantity { metric: bought.metric, amount: bought.allotment },

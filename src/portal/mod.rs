@@ -55,7 +55,7 @@ pub use offer::chips;
 pub use quantity::Quantity;
 pub use states::{
     Asking, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard, PayWithEcash,
-    Receipt, Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
+    PurchaseReceipt, Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
 };
 
 use assets::{SCRIPT_ADDRESS, STYLE_ADDRESS};

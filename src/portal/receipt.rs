@@ -3,12 +3,12 @@
 use super::html::Html;
 use super::lang::Lang;
 use super::links::way_location;
-use super::states::Receipt;
+use super::states::PurchaseReceipt;
 use super::view::{back, still, View};
 use crate::clock::timestamp;
 use crate::units::{Sats, Unit};
 
-pub(super) fn receipt(lang: Lang, lang_chosen: bool, page: &Receipt) -> View {
+pub(super) fn receipt(lang: Lang, lang_chosen: bool, page: &PurchaseReceipt) -> View {
     let s = lang.strings();
     let amount = match page.amount.unit {
         Unit::Sat => lang.sats(Sats(page.amount.number)),

@@ -18,7 +18,7 @@ pub enum State<'a> {
     Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
-    Receipt(Receipt<'a>),
+    Receipt(PurchaseReceipt<'a>),
 }
 
 /// The mint is asked for an invoice, or a card's bank to pay one.
@@ -244,7 +244,7 @@ pub enum ShownTicket<'a> {
 
 /// What a guest has bought last, to be kept by the one who paid.
 #[derive(Clone, Debug)]
-pub struct Receipt<'a> {
+pub struct PurchaseReceipt<'a> {
     pub venue: &'a str,
     pub amount: Amount,
     pub buys: Quantity,

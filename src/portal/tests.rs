@@ -62,8 +62,8 @@ fn trouble<'a>(reason: TroubleReason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
 
-fn bought<'a>() -> Receipt<'a> {
-    Receipt {
+fn bought<'a>() -> PurchaseReceipt<'a> {
+    PurchaseReceipt {
         venue: "Kibanda Wi-Fi",
         amount: Amount { number: 60, unit: Unit::Sat },
         buys: secs(3600),
@@ -307,7 +307,7 @@ fn hostile_text_is_never_markup() {
             kept: ShownTicket::Shown(evil),
             address: Some(evil),
         }),
-        State::Receipt(Receipt { venue: evil, code: evil, ..bought() }),
+        State::Receipt(PurchaseReceipt { venue: evil, code: evil, ..bought() }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
             token: evil,

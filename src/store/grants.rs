@@ -53,7 +53,7 @@ pub struct Sales {
 
 /// A payment as its receipt shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Purchase {
+pub struct PaidGrant {
     pub reference: Reference,
     pub amount: Amount,
     pub metric: Metric,
@@ -155,7 +155,7 @@ impl Store {
 
 impl Store {
     /// What the account of this MAC has paid last at a venue, if that was not long ago.
-    pub async fn last_purchase(&self, mac: MacAddr, venue: &str) -> Result<Option<Purchase>, StoreError> {
+    pub async fn last_purchase(&self, mac: MacAddr, venue: &str) -> Result<Option<PaidGrant>, StoreError> {
         let (mac, venue) = (mac.to_string(), venue.to_owned());
         let since = self.now().saturating_sub(RECEIPTS);
         self.read(move |db| {
@@ -166,7 +166,7 @@ impl Store {
                  ORDER BY granted_ms DESC LIMIT 1",
             )?;
             let purchase = newest.query_row(params![mac, venue, since], |row| {
-                Ok(Purchase {
+                Ok(PaidGrant {
                     reference: row.get(0)?,
                     amount: money(row, 1, 2)?,
                     metric: row.get(3)?,
