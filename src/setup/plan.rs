@@ -97,6 +97,7 @@ pub fn taken(uci: &Uci, names: &Names, around: &RouterFacts) -> Result<Taken, Se
             taken.add_file(&file, NETWORK);
         }
     }
+    taken.add_zones(&package(uci, "firewall")?);
     if around.up.is_some() {
         taken.add_up(&routes::destinations().unwrap_or_default(), &names.bridge);
     }
