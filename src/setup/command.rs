@@ -37,11 +37,14 @@ pub fn run(
     }
     let uci = Uci::at(dir);
     let around = RouterFacts::look(dir, uci.is_the_routers());
+    let mut stays = Vec::new();
     let changes = match flags.mode.undo {
         true => {
             // What was made goes, even if other changes are not committed.
             let _aside = uci.set_aside(&PACKAGES)?;
-            undo(&uci)?
+            let (changes, unread) = undo(&uci);
+            stays = unread;
+            changes
         }
         false => {
             if !flags.say_something() {
@@ -61,6 +64,7 @@ pub fn run(
         }
     };
     if changes.is_empty() {
+        stayed(&stays)?;
         writeln!(out, "nothing to do")?;
         return Ok(false);
     }
@@ -94,6 +98,7 @@ pub fn run(
                     writeln!(out, "# guests stay locked out: {why}; then 'tollgated gate release'")?;
                 }
             }
+            stayed(&stays)?;
             writeln!(out, "done; mints and what setup did not make are left as they were")?;
         }
         false => writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?,
@@ -109,7 +114,9 @@ fn apply(changes: &[UciChange], uci: &Uci) -> Result<(), SetupError> {
             return Err(SetupError::Uncommitted((*package).to_owned()));
         }
     }
-    let staged = changes.iter().try_for_each(|change| uci.stage(change)).and_then(|()| usable(uci));
+    let is_own = touched.contains(&"tollgate");
+    let staged = changes.iter().try_for_each(|change| uci.stage(change));
+    let staged = staged.and_then(|()| if is_own { usable(uci) } else { Ok(()) });
     if let Err(error) = staged {
         touched.iter().for_each(|package| uci.revert(package));
         return Err(error);
@@ -148,11 +155,19 @@ fn take_effect(out: &mut dyn Write) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// What setup made goes; mints and everything the operator wrote stay.
-fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
-    let mut changes = Vec::new();
+/// What setup made goes; mints and everything the operator wrote stay. A package that cannot be read keeps nothing else
+/// from going: why it could not is told besides.
+fn undo(uci: &Uci) -> (Vec<UciChange>, Vec<SetupError>) {
+    let (mut changes, mut unread) = (Vec::new(), Vec::new());
     for name in PACKAGES {
-        let Some(file) = uci.package(name)? else { continue };
+        let file = match uci.package(name) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) => {
+                unread.push(error);
+                continue;
+            }
+        };
         let own = file.sections.iter().filter(|section| is_ours(name, section) && section.name != MINT);
         let gone: Vec<&str> = own.map(|section| section.name.as_str()).collect();
         changes.extend(gone.iter().map(|section| UciChange::Delete(format!("{name}.{section}"))));
@@ -161,7 +176,16 @@ fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
             changes.extend(enabled(&file, "0"));
         }
     }
-    Ok(changes)
+    (changes, unread)
+}
+
+/// What was made in files that cannot be read is left there.
+fn stayed(unread: &[SetupError]) -> Result<(), SetupError> {
+    let why: Vec<String> = unread.iter().map(ToString::to_string).collect();
+    match why.is_empty() {
+        true => Ok(()),
+        false => Err(SetupError::Refused(format!("what setup made there stays: {}", why.join("; ")))),
+    }
 }
 
 /// With no venue left the locks go; with others a daemon that runs takes away those of devices that it has no more.

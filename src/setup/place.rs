@@ -39,7 +39,8 @@ impl RouterFacts {
     }
 
     fn device(&self, device: &str) -> Option<String> {
-        if let Some(bridge) = self.files.bridge_of_port(device) {
+        let in_kernel = || self.up.as_ref().and_then(|_| devices::bridge_of(device).ok().flatten());
+        if let Some(bridge) = self.files.bridge_of_port(device).or_else(in_kernel) {
             return Some(format!(
                 "{device} is a port of {bridge}: the gate sees only what the bridge receives"
             ));

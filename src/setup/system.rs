@@ -203,6 +203,14 @@ impl Found {
             }
             Err(error) => return self.not_looked_at("device", format!("{device}: {error}")),
         }
+        if let Some(bridge) = devices::bridge_of(device).ok().flatten() {
+            let what = format!("{device} is a port of {bridge}: the gate sees only what the bridge receives, and nobody there is asked to pay");
+            return self.error(
+                "port",
+                what,
+                format!("uci show network; uci show wireless; bridge link show dev {device}"),
+            );
+        }
         let addresses = devices::addresses(device).unwrap_or_default();
         if !addresses.iter().any(IpAddr::is_ipv4) {
             let mut taken = files.taken();

@@ -222,6 +222,45 @@ def test_undo_takes_also_what_others_have_deleted_and_not_committed(router):
     assert exports(router) == before
 
 
+def test_undo_takes_what_it_can_where_a_file_cannot_be_read(router):
+    before = exports(router)
+    router.run(*SETUP)
+    own = router.read(CONFIG)
+    router.write(CONFIG, own + "nonsense\n", 0o600)
+    undone = router.run("tollgated", "setup", "--undo", "--yes", check=False)
+    assert undone.code == 1 and "what setup made there stays: uci export tollgate: Parse error" in undone.out
+    assert exports(router) == before
+    router.write(CONFIG, own, 0o600)
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert "venue" not in router.read(CONFIG)
+
+
+def test_without_a_firewall_a_device_can_be_gated_all_the_same(router):
+    os.unlink(router.at("etc/config/firewall"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
+    assert router.run("uci", "get", "tollgate.tollgate_guest.device").out == "br-guest\n"
+
+
+def test_a_port_of_a_bridge_is_not_gated_whoever_put_it_there(lab, router):
+    """As hostapd does with the access points of a network."""
+    lab.router.ip("link add br-x type bridge\nlink add port1 type veth peer name port2\n"
+                  "link set port1 master br-x\n")
+    try:
+        command = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device")
+        refused = router.run(*command, "port1", check=False)
+        assert refused.code == 1 and "port1 is a port of br-x" in refused.out
+        router.run(*command, "port1", "--force")
+        found = findings(router)["port"]
+        assert found["level"] == "error" and "port1 is a port of br-x" in found["message"]
+    finally:
+        lab.router.ip("link del port1\nlink del br-x\n")
+
+
+def test_words_that_are_no_text_are_wrong_usage(router):
+    done = router.sh("tollgated setup --ssid \"$(printf '\\377')\"", check=False)
+    assert done.code == 2 and "is no UTF-8" in done.out
+
+
 # The router's check
 
 
