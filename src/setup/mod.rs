@@ -13,6 +13,7 @@ mod fw4;
 mod guest;
 mod mint;
 mod missing;
+mod names;
 mod place;
 mod plan;
 mod release;

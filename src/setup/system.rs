@@ -1,8 +1,8 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
-use super::dhcp;
 use super::firewall::Files;
+use super::{dhcp, names};
 use crate::config::check::plural;
 use crate::config::uci::parse_large;
 use crate::config::Config;
@@ -86,6 +86,9 @@ pub fn look(path: &Path) -> Vec<Finding> {
         let guests: Vec<String> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
         guests.iter().for_each(|device| found.device(device, &files));
         found.addresses_and_names(&guests, &files, dir);
+        for astray in names::astray(config) {
+            found.warn("name", astray.what, astray.mend);
+        }
         found.ways(config, &files);
         found.table(config, &files);
         found.locks(config.main.enabled, &guests);
