@@ -1,10 +1,11 @@
 //! Frames that no honest guest sends, made by hand: none is let past the meter, and none leaves under a made-up source.
 
 use super::lab::{bytes, gate, lease, sh, station, wait};
-use super::lab::{Lab, BRIDGE, INTERNET, MAC_1};
+use super::lab::{Lab, Namespace, BRIDGE, INTERNET, MAC_1, MAC_2};
 use super::{lab, text};
 use std::net::IpAddr;
 use std::time::Duration;
+use tollgated::mac::MacAddr;
 use tollgated::network::gate::{Gate, NftGate};
 
 const MUCH: u64 = 1_000_000_000;
@@ -96,9 +97,11 @@ fn discovery(source: &str, target: &str, protocol: u8, kind: u8) -> Vec<u8> {
     packet(source, target, protocol, payload, 2)
 }
 
-/// As the guest's card sends it to the router, behind these tags.
-fn frame(tags: &[u16], packet: &[u8]) -> String {
-    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0x11];
+/// As the card of this MAC sends it to the router, behind these tags.
+fn frame(mac: &str, tags: &[u16], packet: &[u8]) -> String {
+    let mac: MacAddr = mac.parse().unwrap();
+    let mut frame = vec![2, 0, 0, 0, 1, 1];
+    frame.extend(mac.octets());
     for tag in tags {
         frame.extend(tag.to_be_bytes());
         frame.extend([0, 0]);
@@ -110,8 +113,12 @@ fn frame(tags: &[u16], packet: &[u8]) -> String {
 }
 
 fn send(lab: &Lab, tags: &[u16], packet: &[u8]) {
-    let frame = frame(tags, packet);
-    assert_eq!(lab.guest.helper(&format!("frames {frame} {COUNT}")).said, "sent");
+    send_from(&lab.guest, MAC_1, tags, packet);
+}
+
+fn send_from(guest: &Namespace, mac: &str, tags: &[u16], packet: &[u8]) {
+    let frame = frame(mac, tags, packet);
+    assert_eq!(guest.helper(&format!("frames {frame} {COUNT}")).said, "sent");
 }
 
 /// Counts what comes to the internet and matches.
@@ -202,6 +209,24 @@ in_lab! {
         assert_eq!(seen(lab, "marked"), before);
         for address in INTERNET {
             assert_eq!(lab.guest.datagram(address, 443), text("echo"), "the guest itself is online");
+        }
+    }
+
+    fn who_only_listens_keeps_its_address_when_another_guest_sends_from_it(lab) {
+        let mut gate = gate();
+        for (number, address) in INTERNET.into_iter().enumerate() {
+            gate.open(&[lease(MAC_1, 600_000), lease(MAC_2, 600_000)]).unwrap();
+            let _listening = lab.guest.helper(&format!("listen {address} 443"));
+            send_from(&lab.other, MAC_2, &[], &datagram(OWN[number], address));
+            let set = ["ul4_at", "ul6_at"][number];
+            wait("what the other has sent", || {
+                sh(&format!("nft list set inet tollgate {set}")).contains(&format!("{MAC_2} . {}", OWN[number]))
+            });
+            gate.tend().unwrap();
+            gate.close(&[station(MAC_2)]).unwrap();
+            gate.tend().unwrap();
+            let before = lab.guest.received();
+            wait("the flow to go on", || lab.guest.received() - before > 20_000);
         }
     }
 }
