@@ -5,7 +5,6 @@ use super::schema::{Default, OPTIONS};
 use super::*;
 use crate::set::SortedSet;
 use crate::units::{Millis, Sats, Unit};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 const SAMPLE: &str = include_str!("../../tests/vectors/tollgate.uci");

@@ -8,7 +8,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::Instant;
 use tollgated::access::{Gatekeeper, Pass};
 use tollgated::clock::Clock;
-use tollgated::network::gate::{visit, Gate, GatedVenue, Lease, NftGate, Plan, Quota};
+use tollgated::network::gate::{visit, Gate, NftGate, Plan, Quota};
 use tollgated::units::{Allotment, Millis};
 
 /// The echo of four bytes, there and back: IPv4 and IPv6 with their headers.
@@ -273,32 +273,6 @@ in_lab! {
         assert_eq!(attached(), before + 2, "the chain of either direction");
     }
 
-    fn a_device_beside_its_own_vlan_is_counted_once(lab) {
-        vlan(lab);
-        let mut gate = NftGate::new();
-        gate.load(&Plan { venues: vec![venue(&[BRIDGE, VLAN], &[])], ..plan() }, &[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
-        for round in 1..=2 {
-            for (number, address) in INTERNET.into_iter().enumerate() {
-                echo(lab, address);
-                assert_eq!(used(&mut gate, MAC_1), round * ECHO[0] + (round - 1 + number as u64) * ECHO[1], "{address}");
-            }
-            // And without the tag.
-            lab.guest.sh("ip route replace default via 192.168.77.1 && ip -6 route replace default via fd77::1");
-        }
-    }
-
-    fn a_guest_by_bytes_on_a_vlan_needs_nothing_at_the_device_below(lab) {
-        vlan(lab);
-        let hall = GatedVenue { name: "hall".to_owned(), ..venue(&[VLAN], &[]) };
-        let mut gate = NftGate::new();
-        gate.load(&Plan { venues: vec![venue(&[BRIDGE], &[]), hall], ..plan() }, &[]).unwrap();
-        gate.open(&[Lease { venue: "hall".to_owned(), ..bytes(MAC_1, 1, MUCH, 0) }]).unwrap();
-        INTERNET.into_iter().for_each(|address| echo(lab, address));
-        let usage = gate.tend().unwrap();
-        let used: Vec<u64> = usage.values().map(|(_, used)| used.0).collect();
-        assert_eq!(used, [ECHO[0] + ECHO[1]]);
-    }
-
     fn a_session_by_time_that_goes_over_into_bytes_keeps_its_connections(lab) {
         let clock = Clock::machine();
         let until = |seconds| clock.now().saturating_add(Millis::from_secs(seconds));
@@ -353,19 +327,6 @@ in_lab! {
         let listing = sh("nft list map inet tollgate qm6");
         assert!(listing.contains("fd77::11 ") && listing.contains("fd77::111 "), "{listing}");
     }
-}
-
-const VLAN: &str = "br-guest.10";
-
-/// The guest goes on through a VLAN on its link.
-fn vlan(lab: &Lab) {
-    sh(&format!("ip link add link {BRIDGE} name {VLAN} type vlan id 10 && ip link set {VLAN} up"));
-    sh(&format!("ip addr add 192.168.78.1/24 dev {VLAN} && ip addr add fd78::1/64 dev {VLAN} nodad"));
-    lab.internet.sh("ip -6 route add fd78::/64 via 2001:db8::2");
-    lab.guest.sh("ip link add link eth0 name eth0.10 type vlan id 10 && ip link set eth0.10 up");
-    lab.guest.sh("ip addr add 192.168.78.11/24 dev eth0.10 && ip addr add fd78::11/64 dev eth0.10 nodad");
-    lab.guest.sh("ip route replace default via 192.168.78.1 && ip -6 route replace default via fd78::1");
-    wait("the guest's VLAN", || lab.guest.get("192.168.78.1", 2121) == text("portal"));
 }
 
 /// One whose `nft` knows no table at a device.

@@ -202,7 +202,7 @@ fn names() -> Vec<Chain> {
         let without_place = format!("{header} saddr != @asked{digit}");
         asks.push(format!("{tcp} {without_place} drop"));
         asks.push(format!(
-            "meta nfproto {family} meta l4proto udp {without_place} limit rate over 2/second burst 60 packets drop"
+            "meta nfproto {family} meta l4proto udp {without_place} limit rate over 2/second burst 20 packets drop"
         ));
         let answer = |protocol: &str| {
             format!(
