@@ -136,6 +136,10 @@ impl Shell<'_> {
     }
 
     fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
+        if given.command().name == "reload" {
+            // Where that fails, the daemon says that it cannot read the file.
+            let _ = config::give_to_root(self.config);
+        }
         // The daemon of another configuration than the one that was named is not asked.
         if let Err(err) = std::fs::metadata(self.config) {
             if self.config != Path::new(config::DEFAULT_PATH) {
