@@ -76,7 +76,7 @@ impl Office {
         let mut answer = answer(line, &self.desk).await;
         match answer["ok"] == true {
             true => answer["data"].take(),
-            false => answer,
+            false => json!({"code": answer["code"], "message": answer["message"]}),
         }
     }
 
