@@ -49,7 +49,7 @@ pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
 pub use error::StoreError;
-pub use grants::{Admission, NewGrant, Sales};
+pub use grants::{Admission, NewGrant, PaidGrant, Sales};
 pub use keyfile::{KeyFile, Secret};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;
