@@ -71,7 +71,13 @@ fn of_setup(error: SetupError) -> CommandError {
 fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let (text, code) = match given.has("--system") {
         true => setup::system::report(&setup::system::look(shell.config), shell.json),
-        false => check::report(shell.config, &Config::load(shell.config), shell.json),
+        false => {
+            let loaded = Config::load(shell.config);
+            let missing = loaded
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |(config, _)| setup::missing(shell.config, config));
+            check::report(shell.config, &loaded, &missing, shell.json)
+        }
     };
     Ok(Ended::Report(text, code == 0))
 }

@@ -5,10 +5,12 @@ use crate::json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// The text to print and the exit code: 0 when the file can be used, 1 when it cannot.
+/// The text to print and the exit code: 0 when the file can be used, 1 when it cannot. `missing`: what it names and the
+/// router does not have.
 pub fn report(
     path: &Path,
     result: &Result<(Config, Vec<Problem>), Vec<Problem>>,
+    missing: &[Problem],
     as_json: bool,
 ) -> (String, u8) {
     let (config, problems) = match result {
@@ -17,7 +19,7 @@ pub fn report(
     };
     let mut around: Vec<Problem> = exposed(path).into_iter().collect();
     around.extend(config.into_iter().flat_map(files));
-    let problems: Vec<&Problem> = problems.iter().chain(&around).collect();
+    let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
     let text = match as_json {
         true => json_report(config.is_some(), &problems),
         false => text_report(path, config, &problems),
@@ -106,14 +108,14 @@ mod tests {
             [("/nonexistent/macaroon", "cannot be read ("), ("/dev/null", "chmod 600 /dev/null")]
         {
             let text = format!("{}{node}\toption macaroon_file '{file}'\n", sample());
-            let (said, code) = report(Path::new("f"), &Config::from_uci(&text), false);
+            let (said, code) = report(Path::new("f"), &Config::from_uci(&text), &[], false);
             assert!(said.contains(wrong) && said.ends_with(", 1 warning\n") && code == 0, "{said}");
         }
     }
 
     #[test]
     fn each_problem_is_a_line_with_file_line_section_and_option() {
-        let (text, code) = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), false);
+        let (text, code) = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), &[], false);
         assert_eq!(code, 1);
         assert_eq!(
             text,
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_good_file_is_told_what_it_holds() {
-        let (text, code) = report(Path::new("f"), &Config::from_uci(&sample()), false);
+        let (text, code) = report(Path::new("f"), &Config::from_uci(&sample()), &[], false);
         assert_eq!((text.as_str(), code), ("f: can be used: 1 venue, 1 mint, enabled, 0 warnings\n", 0));
     }
 
@@ -137,7 +139,7 @@ mod tests {
         let mut said = Vec::new();
         for mode in [0o600, 0o640] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            said.push(report(&path, &Config::load(&path), false));
+            said.push(report(&path, &Config::load(&path), &[], false));
         }
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(said[0].0.ends_with(", 0 warnings\n") && said[0].1 == 0, "{said:?}");
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn json_has_the_same_problems() {
-        let (text, code) = report(Path::new("f"), &Config::from_uci(BROKEN), true);
+        let (text, code) = report(Path::new("f"), &Config::from_uci(BROKEN), &[], true);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((code, &json["ok"]), (1, &json!(false)));
         assert_eq!(json["problems"][0]["line"], json!(2));
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_a_problem_without_a_line() {
         let path = Path::new("/nonexistent/tollgate");
-        let (text, code) = report(path, &Config::load(path), false);
+        let (text, code) = report(path, &Config::load(path), &[], false);
         assert_eq!(code, 1);
         assert!(text.starts_with("/nonexistent/tollgate: error: cannot be read ("), "{text}");
     }
