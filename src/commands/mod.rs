@@ -108,6 +108,8 @@ pub enum Shows {
     Token,
     /// Names and values, and on a terminal the code that an app reads.
     Code,
+    /// A line for each thing that was tested.
+    Tested,
     /// What the command itself has made of it.
     Own,
 }

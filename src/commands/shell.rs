@@ -1,6 +1,6 @@
 //! A command line, carried out: here, or by the daemon at the other end of the control socket.
 
-use super::{find, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
+use super::{find, lightning, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
 use crate::config::{self, Config, Problem};
 use crate::json::json;
 use serde_json::Value;
@@ -39,6 +39,8 @@ pub struct Above {
 pub enum Ended {
     /// With an answer, to be printed as the row says.
     Answer(Value),
+    /// With an answer about something, printed likewise; `false`: that is not well.
+    Finding(Value, bool),
     /// With a text, for people or scripts as it was asked for; `false`: what it tells of is not well.
     Report(String, bool),
     /// With everything printed.
@@ -70,14 +72,17 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
         Err(error) => Err(error),
     };
     match answer {
-        Ok(Ended::Answer(data)) => {
-            Printout { out: answered(command, &data, shell.json), complaint: None, status: ExitCode::SUCCESS }
-        }
-        Ok(Ended::Report(out, is_well)) => {
-            Printout { out, complaint: None, status: ExitCode::from(u8::from(!is_well)) }
-        }
+        Ok(Ended::Answer(data)) => Printout::of(answered(command, &data, shell.json), true),
+        Ok(Ended::Finding(data, is_well)) => Printout::of(answered(command, &data, shell.json), is_well),
+        Ok(Ended::Report(out, is_well)) => Printout::of(out, is_well),
         Ok(Ended::Exit(status)) => Printout { out: String::new(), complaint: None, status },
         Err(error) => refused(&error, shell.json && !matches!(command.reach, Reach::Shell(_))),
+    }
+}
+
+impl Printout {
+    fn of(out: String, is_well: bool) -> Printout {
+        Printout { out, complaint: None, status: ExitCode::from(u8::from(!is_well)) }
     }
 }
 
@@ -168,14 +173,15 @@ impl Shell<'_> {
 
 fn answered(command: &Command, data: &Value, as_json: bool) -> String {
     if as_json {
-        // What the wallet answers is printed alone.
-        return match command.name.starts_with("wallet ") {
+        // What the wallet and the test of a node answer is printed alone.
+        return match command.name.starts_with("wallet ") || command.shows == Shows::Tested {
             true => format!("{data}\n"),
             false => format!("{}\n", json!({"ok": true, "data": data})),
         };
     }
     match (command.shows, data["token"].as_str()) {
         (Shows::Token, Some(token)) => format!("{token}\n"),
+        (Shows::Tested, _) => lightning::for_people(data),
         (Shows::Rows(what), _) => text::for_people(what, data),
         (Shows::Code, _) => format!("{}{}", text::for_people("", data), code(data).unwrap_or_default()),
         _ => text::for_people("", data),

@@ -3,6 +3,8 @@ mod payments;
 
 use super::schema::{Default, OPTIONS};
 use super::*;
+use crate::set::SortedSet;
+use crate::units::{Millis, Sats, Unit};
 use std::time::Duration;
 
 const SAMPLE: &str = include_str!("../../tests/vectors/tollgate.uci");
