@@ -135,6 +135,7 @@ mod folder;
 pub mod units;
 pub mod bech32;
 pub mod clock;
+pub mod zone;
 pub mod form;
 pub mod hex;
 pub mod correlation;

@@ -3,7 +3,7 @@
 //! The row says what it takes as its usage is printed: `MAC AMOUNT [--venue NAME]`. Capitals stand for a value, brackets
 //! hold what may be left out, and of alternatives in one pair of brackets at most one may be given.
 
-use super::{Command, CommandError};
+use super::{amounts, Command, CommandError};
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -95,6 +95,7 @@ impl Given {
             if excludes(arg, &expected, &given) {
                 return Err(given.wrong());
             }
+            amounts::check(command, arg, value)?;
             given.values.push((arg.name, value.to_owned()));
         }
         match places.any(|arg| !arg.optional) {

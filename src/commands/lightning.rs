@@ -3,7 +3,7 @@
 use super::Reach::Errand;
 use super::Role::Manager;
 use super::Shows::Own;
-use super::{Command, CommandError, Desk, Ended, Given, Shell, OTHERS};
+use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
 use crate::lightning::test_command;
 use serde_json::Value;
 
@@ -28,8 +28,9 @@ fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
             err => err.to_string(),
         }),
     };
-    let (text, good) = test_command::printed(&config, tried, shell.json);
-    Ok(Ended::Report(text, good))
+    let told = test_command::told(&config, tried);
+    let wrong = (!told.is_good).then(|| ("node_not_ready", format!("{}: see tested", told.summary)));
+    Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
 }
 
 async fn test_ecash(desk: &Desk, _: &Given) -> Result<Value, CommandError> {

@@ -9,8 +9,7 @@ mod client;
 
 pub use client::ask;
 
-use crate::commands::{by_socket, errand, CommandError, Desk};
-use crate::json::json;
+use crate::commands::{by_socket, envelope, errand, CommandError, Desk};
 use crate::task;
 use serde_json::Value;
 use std::io;
@@ -68,10 +67,7 @@ async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_LINE));
     tokio::time::timeout(LINE_TIMEOUT, reader.read_line(&mut line)).await??;
-    let answer = match carry_out(&line, desk).await {
-        Ok(data) => json!({"ok": true, "data": data}),
-        Err(error) => json!({"ok": false, "code": error.code(), "message": error.to_string()}),
-    };
+    let answer = envelope(&carry_out(&line, desk).await);
     write.write_all(format!("{answer}\n").as_bytes()).await
 }
 

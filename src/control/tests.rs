@@ -68,7 +68,9 @@ async fn desk(open: bool) -> Office {
     };
     let (reload, reloads) = mpsc::channel(1);
     let site = Site::new(config, gatekeeper, mints, shop);
-    Office { desk: Arc::new(Desk { site, reload }), reloads, dir }
+    let desk =
+        Arc::new(Desk { site, reload, file: dir.join("tollgate"), started: std::time::Instant::now() });
+    Office { desk, reloads, dir }
 }
 
 impl Office {

@@ -2,6 +2,7 @@
 
 use super::{Account, Kind, Lightning as _, Melt, Report};
 use crate::calls::Tls;
+use crate::config::check::Verdict;
 use crate::config::Config;
 use crate::ecash::wallet::Wallet;
 use crate::json::json;
@@ -30,32 +31,29 @@ pub async fn try_ecash(wallet: &Wallet) -> Value {
     as_json(&Melt::new(wallet.clone()).test().await)
 }
 
-/// What is printed of the daemon's answer or of a node's, and whether nothing is missing.
-pub fn printed(config: &Config, tried: Result<Value, String>, wants_json: bool) -> (String, bool) {
-    let mut report = tried.unwrap_or_else(|cause| as_json(&Report::silent(cause)));
+/// What is told of the daemon's answer or of a node's.
+pub fn told(config: &Config, tried: Result<Value, String>) -> Verdict {
+    let mut data = tried.unwrap_or_else(|cause| as_json(&Report::silent(cause)));
     let tested = ["answers", "may_pay", "may_look_up"];
-    let good = tested.iter().all(|what| report["tested"][what]["ok"] == true);
     let kind = config.lightning.kind.as_str();
     let url = config.lightning.url.as_ref().map(|url| url.as_str());
-    if wants_json {
-        report["ok"] = json!(good);
-        report["type"] = json!(kind);
-        report["url"] = json!(url);
-        return (format!("{report}\n"), good);
-    }
-    let mut text = format!("{kind}{}\n", url.map_or(String::new(), |url| format!(" at {url}")));
+    let summary = format!("{kind}{}", url.map_or(String::new(), |url| format!(" at {url}")));
+    let mut text = format!("{summary}\n");
     for what in tested {
-        let found = &report["tested"][what];
+        let found = &data["tested"][what];
         let verdict = match found["ok"] == true {
             true => "yes".to_owned(),
             false => format!("NO: {}", found["cause"].as_str().unwrap_or("the answer cannot be read")),
         };
         text.push_str(&format!("  {}: {verdict}\n", what.replace('_', " ")));
     }
-    let notes = report["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let notes = data["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let notes = notes.iter().filter_map(Value::as_str);
     notes.for_each(|note| text.push_str(&format!("  note: {note}\n")));
-    (text, good)
+    let is_good = tested.iter().all(|what| data["tested"][what]["ok"] == true);
+    data["type"] = json!(kind);
+    data["url"] = json!(url);
+    Verdict { text, data, summary, is_good }
 }
 
 fn as_json(report: &Report) -> Value {

@@ -5,7 +5,7 @@ use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::fw4::Accepted;
 use super::{dhcp, uplinks};
-use crate::config::check::plural;
+use crate::config::check::{plural, Verdict};
 use crate::config::uci::{parse_large, Section};
 use crate::config::Config;
 use crate::json::json;
@@ -100,30 +100,23 @@ pub fn look(path: &Path) -> Vec<Finding> {
     found.0
 }
 
-/// The text to print and the exit code: 1 when there is an error.
-pub fn report(findings: &[Finding], as_json: bool) -> (String, u8) {
-    let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
-    let text = match as_json {
-        true => {
-            let list: Value = findings.iter().map(|finding| {
-                json!({"level": finding.level.word(), "id": finding.id, "message": finding.what, "mend": finding.mend})
-            }).collect();
-            format!("{}\n", json!({"ok": errors == 0, "findings": list}))
+/// What is told of them.
+pub fn report(findings: &[Finding]) -> Verdict {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(text, "{}: {}", finding.level.word(), finding.what);
+        if !finding.mend.is_empty() {
+            let _ = writeln!(text, "    {}", finding.mend);
         }
-        false => {
-            let mut text = String::new();
-            for finding in findings {
-                let _ = writeln!(text, "{}: {}", finding.level.word(), finding.what);
-                if !finding.mend.is_empty() {
-                    let _ = writeln!(text, "    {}", finding.mend);
-                }
-            }
-            let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
-            let _ = writeln!(text, "system: {}, {}", plural(errors, "error"), plural(warnings, "warning"));
-            text
-        }
-    };
-    (text, u8::from(errors > 0))
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let errors = count(Level::Error);
+    let summary =
+        format!("system: {}, {}", plural(errors, "error"), plural(count(Level::Warning), "warning"));
+    let _ = writeln!(text, "{summary}");
+    let as_json = |found: &Finding| json!({"level": found.level.word(), "id": found.id, "message": found.what, "mend": found.mend});
+    let data = json!({"findings": findings.iter().map(as_json).collect::<Value>()});
+    Verdict { text, data, summary, is_good: errors == 0 }
 }
 
 struct Found(Vec<Finding>);

@@ -176,7 +176,9 @@ def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
 def findings(router) -> dict[str, dict]:
     return {
         finding["id"]: finding
-        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]
+        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["data"][
+            "findings"
+        ]
     }
 
 

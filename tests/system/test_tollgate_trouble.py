@@ -245,7 +245,7 @@ def test_what_would_break_existing_portals_is_refused_with_the_reason(lab, make_
         daemon.venue |= {"metric": "bytes", "step_size": options["step_size"]}
         daemon.write_config()
         checked = daemon.command("check", "--json", check=False)
-        errors = [one for one in json.loads(checked.out)["problems"] if one["severity"] == "error"]
+        errors = [one for one in json.loads(checked.out)["data"]["problems"] if one["severity"] == "error"]
         assert checked.code == bool(reason) and [one["option"] for one in errors] == ([option] if reason else []), (
             checked.out
         )
