@@ -136,6 +136,8 @@ pub struct Venue {
     pub uplinks: Vec<String>,
     /// How long a guest may use a little of the internet while its invoice is open; zero: not at all.
     pub pay_grace: Millis,
+    /// The portal's host name here, which the router's name service resolves; lower case.
+    pub portal_name: Option<String>,
 }
 
 /// What is sold, and the unit that it is counted in.

@@ -253,6 +253,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
     }
     let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);
     let pay_grace = fields.one("pay_grace", values::pay_grace);
+    let portal_name = fields.optional("portal_name", values::host_name);
     let reach = fields.many("reach", MAX_REACH, reach::parse);
     let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
     Some(Venue {
@@ -267,6 +268,7 @@ fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
         reach: range::merged(reach?),
         uplinks: uplinks?,
         pay_grace: pay_grace?,
+        portal_name: portal_name?,
     })
 }
 

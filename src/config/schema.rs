@@ -58,6 +58,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     list(VENUE, "reach", Default::Nothing),
     list(VENUE, "uplink", Default::Derived("as in tollgate")),
     one(VENUE, "pay_grace", Default::Text("0")),
+    one(VENUE, "portal_name", Default::Nothing),
     one(MINT, "url", Default::Required),
     one(MINT, "unit", Default::Text("sat")),
     one(MINT, "price_per_step", Default::Required),

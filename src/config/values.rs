@@ -14,6 +14,9 @@ const MAX_NAME: usize = 64;
 /// `control.sock` in it must fit the 108 bytes of a Unix socket's address.
 const MAX_RUN_DIR: usize = 90;
 const MAX_PATH: usize = 512;
+/// Bytes of a host name and of each of its labels (RFC 1123).
+const MAX_HOST: usize = 253;
+const MAX_LABEL: usize = 63;
 /// Beyond any invoice's own life; half a year.
 const MAX_GRACE_SECS: u64 = 15_552_000;
 /// Enough to pay with; what is longer is access for nothing.
@@ -165,6 +168,33 @@ pub fn venue_name(text: &str) -> Parsed<String> {
         return Err(format!("{} is no name: write 1 to {MAX_NAME} characters in one line", shown(text)));
     }
     Ok(name.to_owned())
+}
+
+/// A host name of at least two labels, for name service and browsers; lower case.
+pub fn host_name(text: &str) -> Parsed<String> {
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    // Browsers search the web for a single word, and read a number at the end as an address.
+    let good = name.len() <= MAX_HOST
+        && name.contains('.')
+        && name.split('.').all(is_label)
+        && !last.starts_with(|c: char| c.is_ascii_digit());
+    match (good, last) {
+        (true, "local") => {
+            Err("phones do not ask the router for names in .local: use another ending, like 'wifi.home'"
+                .to_owned())
+        }
+        (true, _) => Ok(name),
+        (false, _) => {
+            Err(format!("{} is no host name: write one of two words or more, like 'wifi.home'", shown(text)))
+        }
+    }
 }
 
 /// A Linux interface name that every tool on the router takes as it is.

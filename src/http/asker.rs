@@ -61,11 +61,12 @@ impl Asker {
             (false, Some(caller)) => (caller.device.as_str(), Some(IpAddr::from(Ipv4Addr::LOCALHOST))),
             (false, None) => ("lo", Some(IpAddr::from(Ipv4Addr::LOCALHOST))),
         };
-        let may_see_ticket = origin::may_see_ticket(headers, AskedAt { device, local });
         let venue = match (is_guest, &caller) {
             (false, None) => config.venues.first()?,
             _ => config.venue_of_device(device)?,
         };
+        let asked_at = AskedAt { device, local, name: venue.portal_name.as_deref() };
+        let may_see_ticket = origin::may_see_ticket(headers, asked_at);
         Some(Asker {
             venue: venue.clone(),
             config: config.clone(),

@@ -3,7 +3,7 @@
 //! may hold what is worth money: those of this router only.
 
 use super::answer::Answer;
-use super::origin::{host_of, is_own_page, origin_allowed};
+use super::origin::{host_of, is_own_page, origin_allowed, AskedAt};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
@@ -24,16 +24,16 @@ pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
 }
 
 /// The asking page's origin, if it is a page of this router.
-pub fn own_origin<'a>(headers: &'a HeaderMap, device: &str) -> Option<&'a HeaderValue> {
-    headers.get(header::ORIGIN).filter(|_| is_own_page(headers, device))
+pub fn own_origin<'a>(headers: &'a HeaderMap, at: AskedAt<'_>) -> Option<&'a HeaderValue> {
+    headers.get(header::ORIGIN).filter(|_| is_own_page(headers, at))
 }
 
 /// The asking page's origin, if it may read answers of the protocol.
-pub fn trusted_origin<'a>(headers: &'a HeaderMap, device: &str) -> Option<&'a HeaderValue> {
+pub fn trusted_origin<'a>(headers: &'a HeaderMap, at: AskedAt<'_>) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let (scheme, authority) = origin.to_str().ok()?.split_once("://")?;
     let is_page = matches!(scheme, "http" | "https") && !authority.contains('/');
-    (is_page && (is_private(&host_of(authority)) || origin_allowed(headers, device))).then_some(origin)
+    (is_page && (is_private(&host_of(authority)) || origin_allowed(headers, at))).then_some(origin)
 }
 
 fn is_private(host: &str) -> bool {
@@ -47,6 +47,8 @@ fn is_private(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LO: AskedAt = AskedAt { device: "lo", local: None, name: None };
 
     fn headers(origin: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -69,7 +71,7 @@ mod tests {
             "https://PORTAL.example:1",
         ] {
             let headers = headers(origin);
-            assert_eq!(trusted_origin(&headers, "lo").map(HeaderValue::as_bytes), Some(origin.as_bytes()));
+            assert_eq!(trusted_origin(&headers, LO).map(HeaderValue::as_bytes), Some(origin.as_bytes()));
         }
     }
 
@@ -89,7 +91,7 @@ mod tests {
             "http://user@evil.example",
             "http://[2001:db8::1]",
         ] {
-            assert_eq!(trusted_origin(&headers(origin), "lo"), None, "{origin}");
+            assert_eq!(trusted_origin(&headers(origin), LO), None, "{origin}");
         }
     }
 }

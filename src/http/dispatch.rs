@@ -6,7 +6,7 @@ use super::asker::Asker;
 use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
 use super::error_body::no_such_path;
-use super::origin::{may_see_ticket, origin_allowed, AskedAt};
+use super::origin::{may_see_ticket, origin_allowed};
 use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
 use super::route::{Guard, Handler, Route, Verb};
 use super::routes::ROUTES;
@@ -23,7 +23,8 @@ pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>)
         Audience::TollGate => for_program(edge, at, request).await,
         Audience::Guest => match addressee(&request) {
             Addressee::Own => {
-                let origin = cors::own_origin(request.headers(), at.device()).cloned();
+                let config = edge.site.config();
+                let origin = cors::own_origin(request.headers(), at.asked_at(&config)).cloned();
                 let mut answer = by_table(edge, at, request).await;
                 cors::permit(&mut answer, origin.as_ref());
                 answer
@@ -160,7 +161,7 @@ async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>
         }
         (Ok(_), _) => not_found(),
     };
-    cors::permit(&mut answer, cors::trusted_origin(&headers, at.device()));
+    cors::permit(&mut answer, cors::trusted_origin(&headers, at.asked_at(&edge.site.config())));
     if let Some(subject) = subject {
         subject.name_in(&mut answer, &headers);
     }
@@ -197,14 +198,16 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
 
 /// The refusal of the route's guard.
 fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -> Option<Answer> {
+    let config = edge.site.config();
+    let asked_at = at.asked_at(&config);
     let may_ask = match route.guard {
         Guard::Anyone => true,
-        Guard::Origin => origin_allowed(headers, at.device()),
-        Guard::OwnPage => may_see_ticket(headers, AskedAt { device: at.device(), local: at.local }),
+        Guard::Origin => origin_allowed(headers, asked_at),
+        Guard::OwnPage => may_see_ticket(headers, asked_at),
         Guard::TrustedPage => {
-            !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, at.device()).is_some()
+            !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, asked_at).is_some()
         }
-        Guard::Bearer => return admin::without_token(&edge.site.config().admin.token_file, headers),
+        Guard::Bearer => return admin::without_token(&config.admin.token_file, headers),
     };
     (!may_ask).then(|| match route.handler {
         Handler::TollGate(_) => tollgate::foreign_page(),

@@ -55,11 +55,18 @@ impl Entrance {
     pub fn device(&self) -> &str {
         self.device.as_deref().unwrap_or_default()
     }
+
+    pub fn asked_at<'a>(&'a self, config: &'a Config) -> AskedAt<'a> {
+        let venue = config.venue_of_device(self.device());
+        let name = venue.and_then(|venue| venue.portal_name.as_deref());
+        AskedAt { device: self.device(), local: self.local, name }
+    }
 }
 
 impl Visit {
     pub fn asked_at(&self) -> AskedAt<'_> {
-        AskedAt { device: &self.caller.device, local: self.local }
+        let name = self.venue.portal_name.as_deref();
+        AskedAt { device: &self.caller.device, local: self.local, name }
     }
 
     /// The same request, asked by the fields of a form.

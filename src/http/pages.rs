@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::entrance::Visit;
 use super::offers::{chosen, refused_purchase, stock};
-use super::origin::is_asked_by_address;
+use super::origin::is_asked_here;
 use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
@@ -77,11 +77,12 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         named: named.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
         unfinished: unfinished.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
         is_late: shop.invoices.page_is_open(mac),
-        kept: match (is_asked_by_address(&visit.headers, visit.asked_at()), &ticket) {
+        kept: match (is_asked_here(&visit.headers, visit.asked_at()), &ticket) {
             (false, _) => ShownTicket::No,
             (true, Some(ticket)) => ShownTicket::Shown(ticket),
             (true, None) => ShownTicket::Unknown,
         },
+        portal_name: visit.venue.portal_name.as_deref(),
         stock: stock(site, visit),
     };
     show(visit, StatusCode::OK, portal::page(&facts))

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::entrance::{is_form, own_address, with_host, Visit};
-use super::origin::is_asked_by_address;
+use super::origin::is_asked_here;
 use super::refusals::{open_shop, status_of};
 use super::route::Answering;
 use super::sent::Sent;
@@ -26,8 +26,8 @@ pub fn way(visit: &Visit) -> Option<&str> {
 
 /// The page of a way that has to do with tickets.
 pub fn page(shop: &Shop, visit: &Visit, way: &str) -> Option<Answer> {
-    // Tickets are for pages under our own address only; this one may be known by another name.
-    if !is_asked_by_address(&visit.headers, visit.asked_at()) {
+    // Tickets are for pages under our own address or name only; this one may be known by another.
+    if !is_asked_here(&visit.headers, visit.asked_at()) {
         let own = own_address(&visit.caller.device, None, visit.caller.address)?;
         let home = with_host(own, visit.config.main.port);
         return Some(answer::redirect(

@@ -69,7 +69,7 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
         Err(error) => return refusal(&error.into()),
     };
     let trust = Trust {
-        is_own_page: is_own_page(&visit.headers, &visit.caller.device),
+        is_own_page: is_own_page(&visit.headers, visit.asked_at()),
         may_see_ticket: may_see_ticket(&visit.headers, visit.asked_at()),
         needs_ticket: shop.mint_proxy.needs_ticket(visit.caller.mac).await,
     };

@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     /// An invoice of this guest has just ended; a late payment would still count.
     pub is_late: bool,
     pub kept: ShownTicket<'a>,
+    /// The name under which guests of this venue find the portal.
+    pub portal_name: Option<&'a str>,
     pub stock: Stock<'a>,
 }
 
@@ -93,7 +95,8 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
         return state;
     }
     if facts.is_trusted {
-        return State::Online(Online { left: None, offer: None, kept: ShownTicket::No });
+        let portal_name = facts.portal_name;
+        return State::Online(Online { left: None, offer: None, kept: ShownTicket::No, portal_name });
     }
     // A guest that was choosing another amount while this one was paid has nothing left to choose.
     let is_choosing = facts.is_choosing && request.is_none();
@@ -106,7 +109,8 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
     let offer = Offer { is_late: facts.is_late, ..facts.stock.offer(notices, unpaid_request) };
     match (online, facts.session) {
         (Some(session), _) if !is_choosing => {
-            State::Online(Online { left: Some(session.left), offer: Some(offer), kept: facts.kept })
+            let (left, offer) = (Some(session.left), Some(offer));
+            State::Online(Online { left, offer, kept: facts.kept, portal_name: facts.portal_name })
         }
         (None, Some(_)) if !is_choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -189,6 +193,7 @@ mod tests {
             unfinished: None,
             is_late: false,
             kept: ShownTicket::No,
+            portal_name: None,
             stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None },
         }
     }

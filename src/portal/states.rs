@@ -81,6 +81,8 @@ pub struct Online<'a> {
     /// What can be added.
     pub offer: Option<Offer<'a>>,
     pub kept: ShownTicket<'a>,
+    /// Where it finds this page again.
+    pub portal_name: Option<&'a str>,
 }
 
 /// Something went wrong. What became of the money is always said.

@@ -116,7 +116,8 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::NothingPaid,
         Notice::TooLittleLeft,
     ];
-    let online = |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No });
+    let online =
+        |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No, portal_name: None });
     vec![
         ("choose", State::Choose(offer())),
         ("choose-mints", State::Choose(Offer { mints: TWO_MINTS.to_vec(), notices: vec![AWAY], ..offer() })),
@@ -163,11 +164,17 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
                 left: Some(secs(3_545)),
                 offer: Some(offer()),
                 kept: ShownTicket::Shown(TICKET),
+                portal_name: Some("wifi.home"),
             }),
         ),
         (
             "online-restarted",
-            State::Online(Online { left: Some(secs(9)), offer: None, kept: ShownTicket::Unknown }),
+            State::Online(Online {
+                left: Some(secs(9)),
+                offer: None,
+                kept: ShownTicket::Unknown,
+                portal_name: None,
+            }),
         ),
         ("ecash", State::PayWithEcash(ecash(&[]))),
         (
@@ -281,7 +288,12 @@ fn hostile_text_is_never_markup() {
             offer: Offer { notices: vec![Notice::CardSaid { reason: evil }], ..offer.clone() },
             open: Some(pay.clone()),
         }),
-        State::Online(Online { left: None, offer: Some(offer), kept: ShownTicket::Shown(evil) }),
+        State::Online(Online {
+            left: None,
+            offer: Some(offer),
+            kept: ShownTicket::Shown(evil),
+            portal_name: None,
+        }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
             token: evil,
@@ -479,7 +491,12 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         State::Choose(Offer { notices: notices.to_vec(), unpaid_request: None, ..offer.clone() }),
     );
     assert!(expired.contains("href=\"/?r=5f0c9a7be1&amp;lang=sw\" lang=\"sw\""));
-    let session = State::Online(Online { left: Some(secs(60)), offer: Some(offer), kept: ShownTicket::No });
+    let session = State::Online(Online {
+        left: Some(secs(60)),
+        offer: Some(offer),
+        kept: ShownTicket::No,
+        portal_name: None,
+    });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
 
@@ -547,8 +564,12 @@ fn a_location_carries_request_and_language() {
 #[test]
 fn a_guest_by_bytes_sees_bytes_and_no_clock() {
     let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
-    let online =
-        State::Online(Online { left: Some(megabytes(843)), offer: Some(by_data()), kept: ShownTicket::No });
+    let online = State::Online(Online {
+        left: Some(megabytes(843)),
+        offer: Some(by_data()),
+        kept: ShownTicket::No,
+        portal_name: None,
+    });
     let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
     let html = shown(Lang::English, online);
     assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));

@@ -188,6 +188,35 @@ fn a_garden_is_public_and_in_order() {
 }
 
 #[test]
+fn the_portals_name_is_a_host_name_that_phones_ask_the_router_for() {
+    let name =
+        |text: &str| good(&venue_with(&format!("option portal_name '{text}'"))).venues[0].portal_name.clone();
+    assert_eq!(good(&format!("{VENUE}{MINT}")).venues[0].portal_name, None);
+    for text in ["wifi.home", "WiFi.Home", "a-1.tollgate.lan", "1.xn--p1ai"] {
+        assert_eq!(name(text), Some(text.to_ascii_lowercase()));
+    }
+    let long = format!("{}.lan", "a".repeat(64));
+    for text in [
+        "wifi",
+        "wifi.",
+        ".lan",
+        "a..b",
+        "-a.lan",
+        "a-.lan",
+        "a b.lan",
+        "ä.lan",
+        "192.168.1.1",
+        "a.1",
+        "a:80.lan",
+        "a.lan/",
+        &long,
+    ] {
+        assert_problem(&venue_with(&format!("option portal_name '{text}'")), "error portal_name: ");
+    }
+    assert_problem(&venue_with("option portal_name 'wifi.local'"), "phones do not ask the router");
+}
+
+#[test]
 fn a_grace_to_pay_in_is_a_quarter_of_an_hour_at_most() {
     assert_eq!(good(&format!("{VENUE}{MINT}")).venues[0].pay_grace, Millis::ZERO);
     assert_eq!(good(&venue_with("option pay_grace '900'")).venues[0].pay_grace, Millis::from_secs(900));
