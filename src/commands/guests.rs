@@ -64,7 +64,7 @@ pub static COMMANDS: &[Command] = &[
 async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let (config, at) = (desk.site.config(), given.text("--venue"));
     at.map(|name| known_venue(&config, name)).transpose()?;
-    let around = Around::look(desk, &config).await?;
+    let around = Around::look(desk, &config, at).await?;
     let there = around.devices.iter().map(|device| (device.mac, device.venue.id.as_str(), Some(device)));
     let away = around.running.iter().filter(|session| around.device(session.mac).is_none());
     let mut places: Vec<_> = there.collect();
@@ -96,8 +96,7 @@ async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 
 async fn sessions(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let (config, at) = (desk.site.config(), given.text("--venue"));
-    at.map(|name| known_venue(&config, name)).transpose()?;
-    let around = Around::look(desk, &config).await?;
+    let around = Around::look(desk, &config, at).await?;
     let rows = around.running.iter().filter(|session| at.is_none_or(|venue| venue == session.venue));
     Ok(rows
         .map(|session| {
@@ -141,7 +140,8 @@ struct Device<'a> {
 }
 
 impl<'a> Around<'a> {
-    async fn look(desk: &Desk, config: &'a Config) -> Result<Around<'a>, CommandError> {
+    /// `at`: at this venue only.
+    async fn look(desk: &Desk, config: &'a Config, at: Option<&str>) -> Result<Around<'a>, CommandError> {
         let shop = desk.site.shop.as_ref().ok();
         let running = shop.map(|shop| shop.access.running()).unwrap_or_default();
         let day_ago = shop.map(|shop| shop.store.now().saturating_sub(DAY)).unwrap_or_default();
@@ -152,7 +152,7 @@ impl<'a> Around<'a> {
         };
         let payments = payments.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
         let leases = leases::known(desk.file.parent().unwrap_or(Path::new("/")));
-        Ok(Around { devices: devices(config), running, leases, payments, day_ago })
+        Ok(Around { devices: devices(config, at), running, leases, payments, day_ago })
     }
 
     fn device(&self, mac: MacAddr) -> Option<&Device<'a>> {
@@ -178,10 +178,11 @@ impl<'a> Around<'a> {
     }
 }
 
-/// Every device that the router knows on a guests' interface, once: at the one where it answered last.
-fn devices(config: &Config) -> Vec<Device<'_>> {
+/// Every device that the router knows on a guests' interface, of one venue or all, once: at the one where it answered
+/// last.
+fn devices<'a>(config: &'a Config, at: Option<&str>) -> Vec<Device<'a>> {
     let mut found: Vec<Device> = Vec::new();
-    for venue in &config.venues {
+    for venue in config.venues.iter().filter(|venue| at.is_none_or(|at| at == venue.id)) {
         for name in &venue.devices {
             for caller in neighbours::guests_on(name).unwrap_or_default() {
                 match found.iter_mut().find(|known| known.mac == caller.mac && known.name == *name) {
@@ -266,7 +267,7 @@ fn mac(desk: &Desk, given: &Given) -> Result<MacAddr, CommandError> {
         Named::Address(address) => address,
     };
     let config = desk.site.config();
-    let there = devices(&config).into_iter().find(|device| device.addresses.contains(&address));
+    let there = devices(&config, None).into_iter().find(|device| device.addresses.contains(&address));
     let leased = || {
         let mut leases = leases::known(desk.file.parent().unwrap_or(Path::new("/"))).into_iter();
         leases.find(|lease| lease.address == address).map(|lease| lease.mac)

@@ -136,7 +136,7 @@ impl Store {
 
     /// The same; others see who holds it.
     pub fn open_as(holder: StoreHolder, state_dir: &Path, clock: &Clock) -> Result<Store, StoreError> {
-        Store::open_with(holder, state_dir, clock, &SCHEMA)
+        Store::open_held(holder, state_dir, clock, &SCHEMA)
     }
 
     /// Whether there is, or was, a store in this directory. Changes nothing.
@@ -144,7 +144,12 @@ impl Store {
         files::is_made(state_dir)
     }
 
-    fn open_with(
+    #[cfg(test)]
+    fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
+        Store::open_held(StoreHolder::Daemon, state_dir, clock, schema)
+    }
+
+    fn open_held(
         holder: StoreHolder,
         state_dir: &Path,
         clock: &Clock,

@@ -94,7 +94,7 @@ def test_a_device_that_is_not_known_is_no_wrong_usage(lab, daemon):
     assert refusal(daemon, "revoke", "02:00:00:00:77:77")[0] == 1
     code, said = refusal(daemon, "grant", "192.168.77.250", "1h")
     assert code == 1 and "192.168.77.250 is no device on a guest network" in said
-    assert refusal(daemon, "sessions", "--venue", "nowhere")[0] == 1
+    assert refusal(daemon, "clients", "--venue", "nowhere")[0] == 1
 
 
 def test_a_grant_takes_sums_weeks_millions_of_bytes_and_an_address(lab, daemon):

@@ -21,13 +21,12 @@ def guest(lab, fault_mint, make_daemon):
     assert answer["ok"], answer
     guest.daemon.stop()
     guest.daemon.main["enabled"] = 0
-    guest.daemon.main["log_target"] = "syslog"
     guest.daemon.write_config()
     return guest
 
 
 def switched_on(daemon):
-    daemon.main |= {"enabled": 1, "log_target": "stderr"}
+    daemon.main["enabled"] = 1
     daemon.write_config()
     return daemon
 
@@ -65,7 +64,8 @@ def test_what_was_sent_without_a_daemon_is_in_its_books(guest):
     made = guest.daemon.data("wallet", "send", "21")
     daemon = switched_on(guest.daemon)
     daemon.start()
-    assert balance(daemon) == 79 and daemon.data("wallet", "sent")[0]["token"] == made["token"]
+    (listed,) = daemon.data("wallet", "sent")
+    assert balance(daemon) == 79 and (listed["id"], listed["amount"]) == (made["id"], 21)
     assert daemon.data("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
     assert guest.check() == 100
 

@@ -121,7 +121,7 @@ async fn bytes_are_kept_beside_time_and_neither_touches_the_other() {
 async fn sessions_and_invoices_of_before_metrics_go_by_time() {
     const BEFORE: Schema = Schema { steps: &[SCHEMA.steps[0], SCHEMA.steps[1]] };
     let dir = Scratch::new();
-    let store = Store::open_with(StoreHolder::Daemon, dir.path(), &clock(), &BEFORE).unwrap();
+    let store = Store::open_with(dir.path(), &clock(), &BEFORE).unwrap();
     let ends = store.now().saturating_add(Millis(60_000));
     let sql = format!(
         "INSERT INTO accounts VALUES (7, 0); INSERT INTO account_macs VALUES ('{mac}', 7);
