@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk release clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk source release clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -37,7 +37,7 @@ setup-lightning:
 	@sh tests/lab/setup.sh lightning
 
 build: setup-build ## Build the daemon (target/debug/tollgated)
-	@echo '  building the daemon'; cargo build --locked --quiet
+	@echo '  building the daemon'; cargo build --locked
 
 run: setup-run build ## Show it: a guest pays and gets online, then the portal stays open for you (Ctrl-C ends it)
 	@$(PYTHON) -m lab.run
@@ -48,7 +48,7 @@ demo: setup-run build ## The same tour once, without staying up
 test: setup lint build ## Everything: lint, unit, integration and system tests
 	@# Side by side, because both mostly wait; what cargo says is shown when it has ended.
 	@rm -rf target/failed && mkdir -p target/failed
-	@cargo test --locked --quiet --no-run
+	@echo '  building the tests'; cargo test --locked --no-run
 	@touch target/failed/system; $(MAKE) --no-print-directory test-unit >target/failed/unit.log 2>&1 & unit=$$!; \
 	$(MAKE) --no-print-directory test-system; system=$$?; \
 	wait $$unit; unit=$$?; cat target/failed/unit.log; \
@@ -61,7 +61,7 @@ test-unit: setup-run ## Cargo's unit and integration tests, with a real mint bes
 	@RUST_TEST_THREADS=6 $(PYTHON) -m lab.with_mint -- cargo test --locked --quiet --no-fail-fast
 
 test-system: setup build ## The real daemon among real peers in network namespaces (TESTS=path, JOBS=n)
-	@cargo build --locked --quiet --example lightning
+	@cargo build --locked --example lightning
 	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) $(TESTS)
 
 test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
@@ -70,7 +70,7 @@ test-peers: setup-run build ## The money tests again, at a mint by others: cdk-m
 
 lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, papers, lines of Python
 	@cargo fmt --check
-	@cargo clippy --locked --quiet --all-targets -- -D warnings
+	@cargo clippy --locked --all-targets -- -D warnings
 	@python3 tests/lab/lint_rooms.py src
 	@python3 tests/lab/lint_crates.py
 	@python3 tests/lab/lint_papers.py
@@ -85,8 +85,8 @@ manual: setup-build ## Put the table of commands in line with the list of them, 
 	@target/debug/examples/manual table openwrt/README.md
 
 bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
-	@cargo build --locked --quiet --release
-	@cargo build --locked --quiet --example packets
+	@cargo build --locked --release
+	@cargo build --locked --example packets
 	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 
 setup-cross:
@@ -125,6 +125,9 @@ ipk: setup-cross ## The package for opkg from the cross-built binary (TARGET=mip
 
 apk: ## The package for apk, OpenWrt 25.12, where `apk mkpkg` is at hand (TARGET=, [ARCH=], [APK=program])
 	@APK="$(APK)" python3 openwrt/package.py apk --limits cross/limits --binary target/openwrt/$(TARGET)/tollgated --arch "$(or $(ARCH),$(TARGET))"
+
+source: ## The release's tarball, whose version and hash are written into openwrt/Makefile (before `make release`)
+	@python3 openwrt/package.py source
 
 release: ## A release of what is committed: boot, packages, sums, tag (.ci/release; asks nothing, refuses a dirty tree)
 	@.ci/release

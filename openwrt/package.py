@@ -4,11 +4,13 @@
 	package.py ipk --binary target/openwrt/mipsel_24kc/tollgated --arch mipsel_24kc
 	package.py apk ...            needs `apk mkpkg` (apk-tools 3) and says so where there is none
 	package.py version ipk        the version as the package manager orders it
+	package.py source             the release's tarball; its version and hash are written into `Makefile`
 
-The feed package beside this file (`Makefile`) puts the same files in the same places.
+What is in a package is said by the feed package beside this file (`Makefile`).
 """
 
 import argparse
+import gzip
 import hashlib
 import io
 import os
@@ -22,24 +24,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
 NAME = "tollgated"
-RELEASE = 1
-DEPENDS = "nftables"
-MAINTAINER = "The tollgated authors"
-SUMMARY = "Sells internet access on this router: guests pay a Lightning invoice and are online."
-
-# What is installed: mode, and where it comes from (`None`: a directory, of which no other package knows).
-FILES = {
-    "etc/config/tollgate": (0o600, "openwrt/files/tollgate.config"),
-    "etc/init.d/tollgated": (0o755, "init.d/tollgated"),
-    "etc/uci-defaults/95-tollgated": (0o755, "uci-defaults/95-tollgated"),
-    "etc/capabilities/tollgated.json": (0o644, "openwrt/files/tollgated.capabilities.json"),
-    "etc/profile.d/tollgated.sh": (0o644, "openwrt/files/tollgated.profile"),
-    "etc/tollgate": (0o700, None),
-    "lib/upgrade/keep.d/tollgated": (0o644, "openwrt/files/tollgated.keep"),
-    "lib/upgrade/tollgated.sh": (0o644, "openwrt/files/tollgated.upgrade"),
-    "usr/sbin/tollgated": (0o755, ""),  # the binary
-}
-CONFFILES = "/etc/config/tollgate\n"
+MAKEFILE = "openwrt/Makefile"
 
 # OpenWrt's own scripts around ours: they enable, start, stop and disable the service.
 IPK_POSTINST = """#!/bin/sh
@@ -61,6 +46,11 @@ export root="${IPKG_INSTROOT}"
 export pkgname="tollgated"
 """
 
+# What OpenWrt's words for it make of a file.
+MODES = {"BIN": 0o755, "CONF": 0o600, "DATA": 0o644}
+# Every file of a tarball bears this time: it is the same whoever packs it, and when.
+SOURCE_EPOCH = 1_735_689_600
+
 # What an ELF header says (class, byte order, machine) for the architecture names that start like this.
 MACHINES = {
     "x86_64": (2, 1, 62), "aarch64": (2, 1, 183), "arm_": (1, 1, 40), "mipsel": (1, 1, 8), "mips_": (1, 2, 8),
@@ -73,7 +63,7 @@ class Refused(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["ipk", "apk", "version"])
+    parser.add_argument("what", choices=["ipk", "apk", "version", "source"])
     parser.add_argument("kind", nargs="?", default="ipk", choices=["ipk", "apk"])
     parser.add_argument("--binary", default="")
     parser.add_argument("--arch", default="")
@@ -88,6 +78,9 @@ def main() -> int:
         if asked.what == "version":
             print(version(plain, asked.kind))
             return 0
+        if asked.what == "source":
+            print(make_source(plain, asked.out))
+            return 0
         binary = read_binary(asked.binary, asked.arch)
         make = make_ipk if asked.what == "ipk" else make_apk
         path = make(binary, asked.arch, version(plain, asked.what), asked.out)
@@ -100,22 +93,106 @@ def main() -> int:
     return 0
 
 
+class Feed:
+    """What `openwrt/Makefile` says of the package."""
+
+    def __init__(self) -> None:
+        text = source(MAKEFILE)
+        self.variables = dict(re.findall(r"^ *([A-Z_]+):=(.*)$", text, re.M))
+        self.defines = dict(re.findall(rf"^define Package/{NAME}/(\w+)\n(.*?)^endef$", text, re.M | re.S))
+
+    def value(self, name: str) -> str:
+        return self.variables[name]
+
+    def depends(self) -> list[str]:
+        """Packages without which it does not run. What only says where it can be built is left out."""
+        return [word[1:] for word in self.value("DEPENDS").split() if word.startswith("+")]
+
+    def summary(self) -> str:
+        return " ".join(self.defines["description"].split())
+
+    def conffiles(self) -> str:
+        return self.defines["conffiles"]
+
+    def kept(self) -> str:
+        """Folders among them: a file of sysupgrade's names them."""
+        return "".join(line + "\n" for line in self.conffiles().split() if line.endswith("/"))
+
+    def script(self, name: str) -> str:
+        return self.defines[name].replace("$$", "$")
+
+    def files(self) -> dict[str, tuple[int, str | None]]:
+        """Every installed path, its mode, and where it comes from (`None`: a folder; empty: the program)."""
+        found: dict[str, tuple[int, str | None]] = {}
+        for line in self.defines["install"].splitlines():
+            words = line.split()
+            kind = re.fullmatch(r"\$\(INSTALL_(\w+)\)", words[0])
+            path = words[-1].removeprefix("$(1)/")
+            if kind and kind[1] == "DIR":
+                if words[1].startswith("-m"):
+                    found[path] = (int(words[1][2:], 8), None)
+            elif kind and len(words) == 3 and words[1].startswith("$(PKG_BUILD_DIR)/"):
+                found[path] = (MODES[kind[1]], words[1].removeprefix("$(PKG_BUILD_DIR)/"))
+            elif kind and words[1] == f"$(PKG_INSTALL_DIR)/bin/{NAME}":
+                found[path] = (MODES[kind[1]], "")
+            else:
+                raise Refused(f"{MAKEFILE}: what does this install? {line.strip()}")
+        return found
+
+
+def make_source(plain: str, out: str) -> str:
+    name, data = tarball(plain)
+    os.makedirs(out, exist_ok=True)
+    path = os.path.join(out, f"{name}.tar.gz")
+    with open(path, "wb") as file:
+        file.write(data)
+    digest = hashlib.sha256(data).hexdigest()
+    text = source(MAKEFILE)
+    text = re.sub(r"^PKG_VERSION:=.*$", f"PKG_VERSION:={name.removeprefix(NAME + '-')}", text, flags=re.M)
+    text = re.sub(r"^PKG_HASH:=.*$", f"PKG_HASH:={digest}", text, flags=re.M)
+    with open(os.path.join(TOP, MAKEFILE), "w") as file:
+        file.write(text)
+    return f"{os.path.relpath(path)}  {len(data)} bytes  {digest}"
+
+
+def tarball(plain: str) -> tuple[str, bytes]:
+    """Its name and what is in it: everything that git knows, but for the `Makefile` that gets its hash."""
+    listed = subprocess.run(["git", "-C", TOP, "ls-files", "-s", "-z"], capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        raise Refused("the tarball is made of what git knows, and this is no checkout")
+    base = f"{NAME}-{feed_version(plain)}"
+    members: dict[str, tuple[int, bytes | None]] = {}
+    for entry in listed.stdout.split("\0"):
+        about, _, path = entry.partition("\t")
+        if path and path != MAKEFILE:
+            with open(os.path.join(TOP, path), "rb") as file:
+                members[f"{base}/{path}"] = (0o755 if about.startswith("100755") else 0o644, file.read())
+    return base, gzip.compress(tar(members, time=SOURCE_EPOCH), mtime=0)
+
+
+def feed_version(plain: str) -> str:
+    """As the feed's `Makefile` says it: in apk's form, without the release of the package."""
+    return version(plain, "apk").rsplit("-r", 1)[0]
+
+
 def make_ipk(binary: bytes, arch: str, full_version: str, out: str) -> str:
-    data = tar(payload(binary))
+    feed = Feed()
+    data = tar(payload(feed, binary))
     control = (
-        f"Package: {NAME}\nVersion: {full_version}\nDepends: {DEPENDS}\nSource: {NAME}\nSourceName: {NAME}\n"
-        f"License: MIT\nLicenseFiles: LICENSE\nSection: net\nSourceDateEpoch: {epoch()}\n"
-        f"Maintainer: {MAINTAINER}\nArchitecture: {arch}\nInstalled-Size: {len(data)}\n"
-        f"Description: {SUMMARY}\n"
+        f"Package: {NAME}\nVersion: {full_version}\nDepends: {', '.join(feed.depends())}\nSource: {NAME}\n"
+        f"SourceName: {NAME}\nLicense: {feed.value('PKG_LICENSE')}\n"
+        f"LicenseFiles: {feed.value('PKG_LICENSE_FILES')}\nSection: {feed.value('SECTION')}\n"
+        f"SourceDateEpoch: {epoch()}\nURL: {feed.value('URL')}\nMaintainer: {feed.value('PKG_MAINTAINER')}\n"
+        f"Architecture: {arch}\nInstalled-Size: {len(data)}\nDescription: {feed.summary()}\n"
     )
     scripts = {
         "postinst": IPK_POSTINST,
-        "postinst-pkg": source("openwrt/files/postinst"),
-        "postrm": source("openwrt/files/postrm"),
+        "postinst-pkg": feed.script("postinst"),
+        "postrm": feed.script("postrm"),
         "prerm": IPK_PRERM,
-        "prerm-pkg": source("openwrt/files/prerm"),
+        "prerm-pkg": feed.script("prerm"),
     }
-    members = {"control": (0o644, control.encode()), "conffiles": (0o644, CONFFILES.encode())}
+    members = {"control": (0o644, control.encode()), "conffiles": (0o644, feed.conffiles().encode())}
     members |= {name: (0o755, text.encode()) for name, text in scripts.items()}
     outer = tar(
         {
@@ -146,37 +223,40 @@ def make_apk(binary: bytes, arch: str, full_version: str, out: str) -> str:
     if os.geteuid() != 0:
         raise Refused("`apk mkpkg` takes over the owners it finds: run this as root or under fakeroot")
     os.makedirs(out, exist_ok=True)
+    feed = Feed()
     path = os.path.join(out, f"{NAME}-{full_version}-{arch}.apk")
     with tempfile.TemporaryDirectory() as work:
         root, scripts = os.path.join(work, "root"), os.path.join(work, "scripts")
-        members = payload(binary)
+        members = payload(feed, binary)
         listing = "".join(f"/{name}\n" for name in sorted(members) if members[name][1] is not None)
         about = f"lib/apk/packages/{NAME}"
         members[about + ".list"] = (0o644, listing.encode())
-        members[about + ".conffiles"] = (0o644, CONFFILES.encode())
+        members[about + ".conffiles"] = (0o644, feed.conffiles().encode())
         # Which of them were edited, `sysupgrade` sees by what they were.
-        shipped = [(path, members[path.lstrip("/")][1]) for path in CONFFILES.split()]
+        edited = [path for path in feed.conffiles().split() if not path.endswith("/")]
+        shipped = [(path, members[path.lstrip("/")][1]) for path in edited]
         static = "".join(f"{path} {hashlib.sha256(content).hexdigest()}\n" for path, content in shipped)
         members[about + ".conffiles_static"] = (0o644, static.encode())
         unfold(members, root)
         pieces = {
-            "post-install": APK_HEAD + "default_postinst\n" + script("postinst"),
+            "post-install": APK_HEAD + "default_postinst\n" + body(feed.script("postinst")),
             "post-upgrade": APK_HEAD.replace("\n", "\nexport PKG_UPGRADE=1\n", 1)
             + "default_postinst\n"
-            + script("postinst"),
-            "pre-deinstall": APK_HEAD + "default_prerm\n" + script("prerm"),
-            "post-deinstall": source("openwrt/files/postrm"),
+            + body(feed.script("postinst")),
+            "pre-deinstall": APK_HEAD + "default_prerm\n" + body(feed.script("prerm")),
+            "post-deinstall": feed.script("postrm"),
         }
         unfold({name: (0o755, text.encode()) for name, text in pieces.items()}, scripts)
         info = {
             "name": NAME,
             "version": full_version,
             "arch": arch,
-            "description": SUMMARY,
-            "license": "MIT",
+            "description": feed.summary(),
+            "license": feed.value("PKG_LICENSE"),
             "origin": NAME,
-            "maintainer": MAINTAINER,
-            "depends": DEPENDS,
+            "url": feed.value("URL"),
+            "maintainer": feed.value("PKG_MAINTAINER"),
+            "depends": " ".join(feed.depends()),
         }
         argv = [program, "mkpkg"]
         for key, value in info.items():
@@ -205,10 +285,10 @@ def check_size(path: str, kind: str, limits: str) -> None:
         )
 
 
-def payload(binary: bytes) -> dict[str, tuple[int, bytes | None]]:
+def payload(feed: Feed, binary: bytes) -> dict[str, tuple[int, bytes | None]]:
     """Every installed path with mode and content (`None`: a directory)."""
-    found: dict[str, tuple[int, bytes | None]] = {}
-    for path, (mode, name) in FILES.items():
+    found: dict[str, tuple[int, bytes | None]] = {f"lib/upgrade/keep.d/{NAME}": (0o644, feed.kept().encode())}
+    for path, (mode, name) in feed.files().items():
         if name is None:
             found[path] = (mode, None)
         else:
@@ -216,8 +296,9 @@ def payload(binary: bytes) -> dict[str, tuple[int, bytes | None]]:
     return found
 
 
-def tar(members: dict, folders: bool = True, order: list[str] | None = None) -> bytes:
+def tar(members: dict, folders: bool = True, order: list[str] | None = None, time: int | None = None) -> bytes:
     """GNU tar: sorted, owner and group 0 by number, one time for all, every folder an entry."""
+    time = epoch() if time is None else time
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
         paths = dict(members)
@@ -225,15 +306,15 @@ def tar(members: dict, folders: bool = True, order: list[str] | None = None) -> 
             for path in members:
                 while path := os.path.dirname(path):
                     paths.setdefault(path, (0o755, None))
-            add(archive, "./", 0o755, None)
+            add(archive, "./", 0o755, None, time)
         for path in order or sorted(paths):
-            add(archive, "./" + path, *paths[path])
+            add(archive, "./" + path, *paths[path], time)
     return stream.getvalue()
 
 
-def add(archive: tarfile.TarFile, path: str, mode: int, content: bytes | None) -> None:
+def add(archive: tarfile.TarFile, path: str, mode: int, content: bytes | None, time: int) -> None:
     entry = tarfile.TarInfo(path)
-    entry.mode, entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = mode, epoch(), 0, 0, "", ""
+    entry.mode, entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = mode, time, 0, 0, "", ""
     if content is None:
         entry.type = tarfile.DIRTYPE
         archive.addfile(entry)
@@ -274,7 +355,8 @@ def version(plain: str, kind: str) -> str:
             )
         )
     base, stage, number = found.groups()
-    return base + (("~" if kind == "ipk" else "_") + stage + number if stage else "") + f"-r{RELEASE}"
+    release = Feed().value("PKG_RELEASE")
+    return base + (("~" if kind == "ipk" else "_") + stage + number if stage else "") + f"-r{release}"
 
 
 def cargo_version() -> str:
@@ -309,9 +391,9 @@ def source(path: str) -> str:
         return file.read()
 
 
-def script(name: str) -> str:
-    """What is particular to us in a maintainer script."""
-    return source(f"openwrt/files/{name}").split("\n", 1)[1]
+def body(script: str) -> str:
+    """Without its first line, which says who reads it."""
+    return script.split("\n", 1)[1]
 
 
 def epoch() -> int:

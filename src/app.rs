@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
@@ -41,6 +42,12 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 const HELD_AGAIN: Duration = Duration::from_millis(100);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
+
+/// SIGHUPs come in bursts, because one change of the network is several events to procd: the configuration is read when
+/// none has come for a while.
+const QUIET: Duration = Duration::from_secs(2);
+/// The longest that a burst puts it off.
+const LONGEST_BURST: Duration = Duration::from_secs(10);
 
 /// For arithmetic on the curve and for asking the neighbours. No network call waits on one of them.
 const BLOCKING_THREADS: usize = 8;
@@ -63,6 +70,7 @@ pub fn run(path: &Path) -> ExitCode {
         log::info!("switched off in the configuration ({}: option enabled); nothing to do", path.display());
         return ExitCode::SUCCESS;
     }
+    ops::privileges::give_up(path);
     // Everything that we make is ours alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -100,6 +108,30 @@ fn begin_again() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// SIGHUPs one soon after the other.
+#[derive(Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
+impl Burst {
+    fn with_one_more(before: Option<Burst>) -> Burst {
+        let last = Instant::now();
+        Burst { first: before.map_or(last, |before| before.first), last }
+    }
+
+    /// Waits for the end of the burst, for ever if there is none.
+    async fn end(burst: Option<Burst>) {
+        match burst {
+            Some(Burst { first, last }) => {
+                tokio::time::sleep_until((last + QUIET).min(first + LONGEST_BURST)).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
 struct App {
     path: PathBuf,
     config: watch::Sender<Arc<Config>>,
@@ -109,6 +141,8 @@ struct App {
     uplinks: UplinkWatch,
     tls: Tls,
     housekeeping: Housekeeping,
+    /// SIGHUPs that were not followed yet.
+    burst: Option<Burst>,
     /// When the store was last tried.
     opened: Millis,
     clock: Clock,
@@ -179,6 +213,7 @@ impl App {
             uplinks,
             tls,
             housekeeping,
+            burst: None,
             opened: now,
             clock,
         };
@@ -196,7 +231,8 @@ impl App {
                 }
                 Some((mint, event)) = mint_events.recv() => app.on_mint_event(&mint, &event),
                 Some(reply) = reloads.recv() => app.reload(Some(reply)).await,
-                _ = hangup.recv() => app.reload(None).await,
+                _ = hangup.recv() => app.burst = Some(Burst::with_one_more(app.burst)),
+                () = Burst::end(app.burst) => app.reload(None).await,
                 _ = terminate.recv() => break End::Stopped(ExitCode::SUCCESS),
                 _ = interrupt.recv() => break End::Stopped(ExitCode::SUCCESS),
             }
@@ -271,6 +307,7 @@ impl App {
 
     /// Takes the file over as it is now; a broken one changes nothing.
     async fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
+        self.burst = None;
         match Config::load(&self.path) {
             Ok((config, warnings)) => {
                 report(&self.path, &warnings);
@@ -454,6 +491,7 @@ fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
         devices: venue.devices.clone(),
         trusted: venue.trusted_macs.clone(),
         reach: venue.reach.clone(),
+        is_named: venue.portal_name.is_some(),
     };
     Plan {
         venues: config.venues.iter().map(gated).collect(),

@@ -11,6 +11,7 @@ use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
+use crate::network::devices;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
@@ -160,7 +161,9 @@ impl Site {
             Ok(_) => {}
         }
         let gate = self.gate();
-        if self.config().venues.iter().any(|venue| gate.cannot_sell(venue.metric) == Some("FLOW_OFFLOAD")) {
+        let config = self.config();
+        reasons.extend(no_device(&config, devices::exists));
+        if config.venues.iter().any(|venue| gate.cannot_sell(venue.metric) == Some("FLOW_OFFLOAD")) {
             reasons.push("flow offloading is on, so bytes cannot be counted or sold".to_owned());
         }
         if !gate.closed_to_strangers {
@@ -169,6 +172,17 @@ impl Site {
         reasons.extend(none_open(&self.ways()));
         reasons
     }
+}
+
+/// Where guests cannot come in anywhere.
+fn no_device(config: &Config, exists: impl Fn(&str) -> bool) -> Option<String> {
+    let mut devices = config.venues.iter().flat_map(|venue| &venue.devices).peekable();
+    if devices.peek().is_none() {
+        return Some("no guest device is known: the networks of the venues have none".to_owned());
+    }
+    let named: Vec<&str> = devices.map(String::as_str).collect();
+    (!named.iter().any(|device| exists(device)))
+        .then(|| format!("no guest device is there: {}", named.join(", ")))
 }
 
 fn ways(config: &Config, a_mint_answers: bool, cards: Result<(), &Closed>) -> Vec<Way> {
@@ -235,6 +249,18 @@ mod tests {
             assert_eq!(named(&found), [("lightning", lightning), ("ecash", ecash), ("card", card)]);
             assert_eq!(none_open(&found), reasons);
         }
+    }
+
+    #[test]
+    fn it_is_ready_while_one_guest_device_is_there() {
+        let two = config(&format!("config venue 'w'\n\tlist device 'wlan1'\n\tlist device 'wlan2'\n{MINT}"));
+        assert_eq!(no_device(&two, |device| device == "wlan2"), None);
+        let gone = "no guest device is there: br-guest, wlan1, wlan2";
+        assert_eq!(no_device(&two, |_| false).as_deref(), Some(gone));
+        let unresolved = Config::from_uci(
+            "config tollgate 'main'\n\toption enabled 0\nconfig venue 'v'\n\toption network 'guest'\n",
+        );
+        assert!(no_device(&unresolved.unwrap().0, |_| true).is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod destination;
 mod line;
-mod name_servers;
+pub mod name_servers;
 mod pinned;
 mod tls;
 

@@ -209,6 +209,10 @@ impl Shell<'_> {
 
     /// Has the daemon carry out a command. An error for which [`is_nobody_there`] holds: none has heard of it.
     pub fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
+        if given.command().name == "reload" {
+            // Where that fails, the daemon says that it cannot read the file.
+            let _ = config::give_to_root(self.config);
+        }
         // The daemon of another configuration than the one that was named is not asked.
         if let Err(err) = std::fs::metadata(self.config) {
             if self.config != Path::new(config::DEFAULT_PATH) {

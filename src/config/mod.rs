@@ -26,6 +26,7 @@ use crate::units::{Millis, Sats, Unit};
 use crate::url::Url;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The address of a mint: two are the same mint exactly when they are equal.
@@ -247,6 +248,16 @@ impl Metric {
 pub fn run_dir_of(path: &Path) -> PathBuf {
     let file = read_file(path).ok().and_then(|bytes| uci::parse(&bytes).ok()).unwrap_or_default();
     read::run_dir(&file).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR))
+}
+
+/// A file that only its owner may read becomes root's, where root does this: the daemon is root without the right to
+/// read what belongs to others. Whether it did.
+pub fn give_to_root(path: &Path) -> std::io::Result<bool> {
+    let about = std::fs::metadata(path)?;
+    if !nix::unistd::geteuid().is_root() || about.uid() == 0 || about.mode() & 0o004 != 0 {
+        return Ok(false);
+    }
+    std::os::unix::fs::chown(path, Some(0), None).map(|()| true)
 }
 
 /// Never blocks on a pipe and never reads more than one byte above the limit.

@@ -1,3 +1,4 @@
-//! Running it: the log.
+//! Running it: the log, and what the process may do.
 
 pub mod log;
+pub mod privileges;

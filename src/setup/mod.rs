@@ -11,6 +11,7 @@ mod dhcp;
 pub mod firewall;
 mod fw4;
 mod guest;
+mod names;
 mod place;
 mod plan;
 mod release;

@@ -4,7 +4,7 @@
 use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::fw4::Accepted;
-use super::{dhcp, uplinks};
+use super::{dhcp, names, uplinks};
 use crate::config::check::{plural, Verdict};
 use crate::config::uci::{parse_large, Section};
 use crate::config::Config;
@@ -91,6 +91,9 @@ pub fn look(path: &Path) -> Vec<Finding> {
         let guests: Vec<String> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
         guests.iter().for_each(|device| found.device(device, &files));
         found.addresses_and_names(&guests, &files, dir);
+        for astray in names::astray(config) {
+            found.warn("name", astray.what, astray.mend);
+        }
         found.way_out(config, &files);
         found.locks(config.main.enabled, &guests);
         found.foreign(&guests);

@@ -2,7 +2,7 @@
 
 use super::changes::option_words;
 use super::firewall::{zone_name, Files};
-use super::uplinks;
+use super::{names, uplinks};
 use crate::config::uci::Section;
 use crate::config::{Config, Problem, Venue};
 use crate::network::gate::MARK;
@@ -48,6 +48,9 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     }
     for port in [main.port, main.mint_proxy_port, main.redirect_port] {
         line("port", &port);
+    }
+    for host in names::hosts(&config) {
+        line("host", &host);
     }
     for network in networks.iter().filter(|name| is_plain(name)) {
         line("network", network);

@@ -122,6 +122,25 @@ in_lab! {
         }
     }
 
+    fn where_the_portal_has_a_name_the_routers_port_80_leads_to_it_for_everybody(lab) {
+        let _pages = on_the_router("answer 80 pages");
+        let mut gate = gate();
+        gate.open(&[lease(MAC_1, 600_000)]).unwrap();
+        for address in ["192.168.77.1", "fd77::1"] {
+            assert!(lab.guest.get(address, 80).is_refused_at_once(), "{address}: not served to who has paid");
+        }
+        let named = vec![GatedVenue { is_named: true, ..venue(&[BRIDGE], &[]) }];
+        gate.load(&Plan { venues: named.clone(), ..plan() }, &[lease(MAC_1, 600_000)]).unwrap();
+        for address in ["192.168.77.1", "fd77::1"] {
+            assert_eq!(lab.guest.get(address, 80), text("portal"), "{address}: who has paid");
+            assert_eq!(lab.other.get(address, 80), text("portal"), "{address}: who has not");
+        }
+        assert_eq!(lab.guest.get(INTERNET[0], 80), text("internet"), "the internet's port 80 is another");
+        let at_80 = Plan { venues: named, portal_port: 80, ..plan() };
+        gate.load(&at_80, &[lease(MAC_1, 600_000)]).unwrap();
+        assert_eq!(lab.guest.get("192.168.77.1", 80), text("pages"), "the portal itself");
+    }
+
     fn a_program_that_sets_the_whole_mark_puts_no_paid_guest_offline(lab) {
         let mut gate = gate();
         gate.open(&[lease(MAC_1, 600_000)]).unwrap();

@@ -47,11 +47,34 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us in the background
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with contextlib.ExitStack() as stack:
+        with own_terminal(), contextlib.ExitStack() as stack:
             return demonstrate(stack, once)
     except KeyboardInterrupt:
         print("\nEverything is taken down.")
         return 0
+
+
+@contextlib.contextmanager
+def own_terminal():
+    """Takes the terminal's keys from `make`, which would end with an error where Ctrl-C ends us well."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        yield
+        return
+    before = os.getpgrp()
+    takes = before != os.getpid() and os.tcgetpgrp(terminal) == before
+    if takes:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        os.setpgid(0, 0)
+        os.tcsetpgrp(terminal, os.getpgrp())
+    try:
+        yield
+    finally:
+        if takes:
+            os.tcsetpgrp(terminal, before)
+        os.close(terminal)
 
 
 def demonstrate(stack: contextlib.ExitStack, once: bool) -> int:

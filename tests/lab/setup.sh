@@ -20,13 +20,17 @@ mkdir -p "$cache"
 
 say() { printf '  %s\n' "$*"; }
 
-# step "what" command...: one line, its output to the log, the log's end on failure
+# step "what" command...: one line, a dot every ten seconds, its output to the log, the log's end on failure
 step() {
 	what=$1
 	shift
 	printf '  %-48s' "$what ..."
 	started=$(date +%s)
-	if "$@" >>"$log" 2>&1; then
+	(while sleep 10 6>&- 7>&- 8>&- 9>&- >/dev/null 2>&1; do printf .; done) &
+	dots=$!
+	"$@" >>"$log" 2>&1 && ended=0 || ended=$?
+	kill "$dots"
+	if [ "$ended" = 0 ]; then
 		echo "ok ($(($(date +%s) - started)) s)"
 	else
 		echo "failed"
@@ -63,8 +67,18 @@ apt_install() {
 		say "please run: sudo apt-get install --no-install-recommends $*"
 		exit 1
 	fi
-	step "package lists" as_root apt-get update -q
-	step "Debian packages: $*" as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+	step "package lists" apt update -q
+	step "Debian packages: $*" apt install -y -q --no-install-recommends "$@"
+}
+
+# apt-get, when no other one holds its locks any more; that for the lists it does not wait for by itself.
+apt() {
+	tries=0
+	until as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 "$@"; do
+		[ "$tries" -lt 60 ] && tail -n 5 "$log" | grep -q 'Could not get lock' || return 1
+		tries=$((tries + 1))
+		sleep 10
+	done
 }
 
 version_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }

@@ -7,13 +7,16 @@ with the real `uci`, the real daemon and the real kernel.
 import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import random
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -25,6 +28,7 @@ from lab.place import wait_for
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACK = os.path.join(TOP, "openwrt", "package.py")
 PATH = os.environ["PATH"]
+KEPT = "lib/upgrade/keep.d/tollgated"
 
 
 SPEC = importlib.util.spec_from_file_location("package", PACK)
@@ -107,7 +111,8 @@ def test_control_says_what_opkg_needs_and_depends_on_what_is_called(ipk):
     assert (
         control["Package"] == "tollgated" and control["Version"] == "1.0.0-r1" and control["Architecture"] == "x86_64"
     )
-    assert control["Depends"] == "nftables"
+    assert control["Depends"] == "firewall4, nftables, kmod-nft-core, kmod-nft-fib, kmod-nft-nat"
+    assert re.fullmatch(r"[^<>]+ <\S+@\S+>", control["Maintainer"]) and control["URL"].startswith("https://")
     assert int(control["Installed-Size"]) == package["data_size"]
     assert set(package["scripts"]) == {"postinst", "postinst-pkg", "prerm", "prerm-pkg", "postrm"}
     assert os.path.basename(ipk("1.0.0")) == "tollgated_1.0.0-r1_x86_64.ipk"
@@ -145,7 +150,7 @@ endef
 
 
 def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_path):
-    """As `scripts/feeds` lays it out for a `src-link` feed: links to the checkout."""
+    """In the packages feed, with what the release's tarball holds and nothing of the checkout beside it."""
     for path, text in (
         ("rules.mk", BUILDROOT),
         ("include/package.mk", BUILD_PACKAGE),
@@ -153,35 +158,82 @@ def test_the_feed_package_installs_the_same_files_scripts_and_version(ipk, tmp_p
     ):
         os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
         (tmp_path / path).write_text(text)
-    os.symlink(TOP, tmp_path / "feeds/tollgate")
-    os.makedirs(tmp_path / "package/feeds/tollgate")
-    os.symlink("../../../feeds/tollgate/openwrt", tmp_path / "package/feeds/tollgate/tollgated")
+    feed = tmp_path / "feeds/packages/net/tollgated"
+    os.makedirs(feed)
+    for name in ("Makefile", "test.sh"):
+        shutil.copy(os.path.join(TOP, "openwrt", name), feed)
+    unpack(tmp_path / "build")
     subprocess.run(
-        ["make", "-s", "-C", tmp_path / "package/feeds/tollgate/tollgated", f"TOPDIR={tmp_path}", "all"],
+        ["make", "-s", "-C", feed, f"TOPDIR={tmp_path}", "all"],
         check=True,
-        env={"PATH": os.environ["PATH"], "PWD": str(tmp_path / "package/feeds/tollgate/tollgated")},
+        env={"PATH": os.environ["PATH"], "PWD": str(feed)},
     )
-    assert set(os.listdir(tmp_path / "build")) == {"Cargo.toml", "Cargo.lock", "LICENSE", "src", "install"}, (
-        "what is compiled"
-    )
+    assert {"Cargo.toml", "Cargo.lock", "LICENSE", "src", ".cargo"} <= set(os.listdir(tmp_path / "build"))
     package = opkg.read(ipk("1.0.0"))
     found = {}
     for folder, _, names in os.walk(tmp_path / "out"):
         for name in names:
             path = os.path.join(folder, name)
             found[os.path.relpath(path, tmp_path / "out")] = os.stat(path).st_mode & 0o777
-    assert found == {path: mode for path, (mode, content) in package["files"].items() if content is not None}
+    # The buildroot makes the list of what sysupgrade keeps, of the folders among the conffiles.
+    assert found | {KEPT: 0o644} == {
+        path: mode for path, (mode, content) in package["files"].items() if content is not None
+    }
     assert os.stat(tmp_path / "out/etc/tollgate").st_mode & 0o777 == 0o700
     for path, (_, content) in package["files"].items():
-        if content is not None and path != "usr/sbin/tollgated":
+        if content is not None and path not in ("usr/sbin/tollgated", KEPT):
             assert (tmp_path / "out" / path).read_bytes() == content, path
     for name, script in (("postinst", "postinst-pkg"), ("prerm", "prerm-pkg"), ("postrm", "postrm")):
         assert (tmp_path / name).read_text().strip() == package["scripts"][script].strip()
-    assert (tmp_path / "conffiles").read_text().split() == ["/etc/config/tollgate"]
+    assert (tmp_path / "conffiles").read_text().split() == ["/etc/config/tollgate", "/etc/tollgate/"]
     plain = subprocess.run(
-        [sys.executable, PACK, "version", "ipk"], capture_output=True, text=True, check=True
+        [sys.executable, PACK, "version", "apk"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    assert (tmp_path / "version").read_text().split() == [plain, "+nftables"]
+    said, *depends = (tmp_path / "version").read_text().split()
+    assert said == plain, "`make source` writes the version"
+    assert ", ".join(word.removeprefix("+") for word in depends) == package["control"]["Depends"]
+
+
+def unpack(where) -> None:
+    name, data = package_py.tarball(package_py.cargo_version())
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        archive.extractall(where.parent / "unpacked", filter="fully_trusted")
+    os.rename(where.parent / "unpacked" / name, where)
+
+
+def test_the_release_is_the_same_bytes_wherever_it_is_packed_and_without_its_own_hash():
+    once, again = (package_py.tarball("1.0.0-rc.1") for _ in range(2))
+    assert once == again and once[0] == "tollgated-1.0.0_rc1"
+    with tarfile.open(fileobj=io.BytesIO(once[1]), mode="r:gz") as archive:
+        names = {member.name.removeprefix("./tollgated-1.0.0_rc1/") for member in archive}
+        assert {(member.uid, member.gid, member.mtime) for member in archive} == {(0, 0, package_py.SOURCE_EPOCH)}
+    assert "src/main.rs" in names and "openwrt/test.sh" in names and "openwrt/Makefile" not in names
+
+
+def test_the_feeds_makefile_is_written_as_its_reviewers_ask():
+    with open(os.path.join(TOP, "openwrt", "Makefile")) as file:
+        text = file.read()
+    said = dict(re.findall(r"^([A-Z_]+):=(.*)$", text, re.M))
+    assert text.startswith("# SPDX-License-Identifier: ")
+    assert re.fullmatch(r"\d+\.\d+\.\d+(_[a-z]+\d*)?", said["PKG_VERSION"]) and said["PKG_RELEASE"] == "1"
+    assert re.fullmatch(r"[0-9a-f]{64}", said["PKG_HASH"])
+    assert re.fullmatch(r"[^<>]+ <\S+@\S+>", said["PKG_MAINTAINER"])
+    assert said["PKG_SOURCE_URL"].startswith(re.search(r"^  URL:=(.*)$", text, re.M)[1])
+    assert "include ../../lang/rust/rust-package.mk" in text and "$(CURDIR)" not in text and "$(file" not in text
+    assert "call BuildPackage,tollgated)" in text and "call BuildPackage,$(PKG_NAME)" not in text
+    with open(os.path.join(TOP, "openwrt", "test.sh")) as file:
+        assert not re.search(r"grep -\w*q", file.read()), "what was found is to be seen in their log"
+
+
+def test_the_feeds_own_test_is_content_with_what_is_installed(router, ipk):
+    Opkg(router).install(ipk(package_py.cargo_version()))
+    with open(os.path.join(TOP, "openwrt", "test.sh")) as file:
+        router.write("tmp/test.sh", file.read())
+    version = package_py.feed_version(package_py.cargo_version())
+    done = router.run("/bin/sh", "/tmp/test.sh", "tollgated", version)
+    assert f"tollgated {package_py.cargo_version()}\n" in done.out
+    assert router.run("/bin/sh", "/tmp/test.sh", "tollgated", "9.9.9", check=False).code != 0
+    assert router.run("/bin/sh", "/tmp/test.sh", "another", "9.9.9").code == 0
 
 
 def test_capabilities_are_three_in_every_set(ipk):
@@ -333,7 +385,7 @@ def test_the_apk_is_made_of_the_same_files_and_owns_its_scripts(ipk, apk_of):
     assert {name: package["info"][name] for name in ("version", "arch", "depends")} == {
         "version": "1.0.0_rc1-r1",
         "arch": "x86_64",
-        "depends": "nftables",
+        "depends": "firewall4 nftables kmod-nft-core kmod-nft-fib kmod-nft-nat",
     }
     about = "lib/apk/packages/tollgated"
     files = {
@@ -369,13 +421,14 @@ def test_apk_installs_upgrades_with_a_restart_and_removes(lab, router, apk_of):
     router.run("/etc/init.d/tollgated", "start")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
-    old = router.read("tmp/procd/tollgated.pid")
+    old, starts = router.read("tmp/procd/tollgated.pid"), router.log().count(" is up, gating ")
 
     package.install(apk_of("1.0.0"))
 
     assert router.read(CONFIG) == SELLING and router.read(CONFIG + ".apk-new").startswith("# Nothing is sold")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the new daemon answers")
     assert router.read("tmp/procd/tollgated.pid") != old
+    assert router.log().count(" is up, gating ") == starts + 1, "it is started once"
     assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out
     assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
 
@@ -407,7 +460,7 @@ def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(la
     router.run("/etc/init.d/tollgated", "start")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     router.run("tollgated", "grant", "02:00:00:00:00:77", "1h")
-    before = router.read("tmp/procd/tollgated.pid")
+    before, starts = router.read("tmp/procd/tollgated.pid"), router.log().count(" is up, gating ")
 
     package.install(ipk("1.0.0"))
 
@@ -416,6 +469,8 @@ def test_an_upgrade_keeps_the_edited_config_and_restarts_with_the_new_program(la
     assert os.stat(router.at(CONFIG)).st_mode & 0o777 == 0o600
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the new daemon answers")
     assert router.read("tmp/procd/tollgated.pid") != before
+    assert router.log().count(" is up, gating ") == starts + 1, "it is started once"
+    assert not router.read("tmp/procd/complaints") and "Command failed" not in package.output
     assert os.path.islink(router.at("etc/rc.d/S90tollgated"))
     assert "02:00:00:00:00:77" in router.run("tollgated", "sessions").out
     assert lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), "an upgrade leaves the locks"
@@ -597,4 +652,21 @@ def test_removal_of_a_selling_shop_takes_gate_and_network_back_and_keeps_money_a
     )
     assert not os.path.exists(router.at("var/run/tollgate"))
     assert "mint.example.com" in router.read(CONFIG)
+    assert not router.read("tmp/procd/complaints")
+
+
+def test_removal_releases_the_guests_of_a_venue_that_the_operator_wrote(lab, router, ipk):
+    """`setup --undo` leaves such a venue on sale."""
+    package = Opkg(router)
+    package.install(ipk("1.0.0"))
+    router.start(SELLING)
+    wait_for(lambda: lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip(), 10, "the locks are up")
+    os.makedirs(router.at("tmp/hosts"))
+    router.write("tmp/hosts/tollgated", "192.168.77.1 wifi.home\n")
+    package.remove("tollgated")
+    assert "locked out" not in package.output and "Command failed" not in package.output
+    assert not lab.router.run(["ip", "rule", "show", "pref", "90"]).out.strip()
+    assert lab.router.run(["nft", "list", "table", "inet", "tollgate"], check=False).code != 0
+    assert not router.service() and not router.service("tollgated-paid")
+    assert not os.path.exists(router.at("tmp/hosts/tollgated")), "dnsmasq knows the portal's name no more"
     assert not router.read("tmp/procd/complaints")

@@ -103,6 +103,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
             plan.redirect_port
         )
     };
+    let redirects: Vec<String> = named(plan).into_iter().chain(FAMILIES.map(redirect)).collect();
     let mut lost = vec![format!("{PAID} goto tg_pass")];
     lost.extend(garden(plan, "daddr", "", "goto tg_pass"));
     vec![
@@ -129,13 +130,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
         regular("tg_unpaid", unpaid),
         regular("tg_pass", vec![format!("meta mark set meta mark | {bit}")]),
         // Before all other programs' chains, and by the set: the first redirect of a connection counts.
-        base(
-            "tg_dstnat",
-            "type nat hook prerouting priority dstnat - 99",
-            PREROUTING,
-            -199,
-            FAMILIES.map(redirect).to_vec(),
-        ),
+        base("tg_dstnat", "type nat hook prerouting priority dstnat - 99", PREROUTING, -199, redirects),
         // Behind all other programs: a program that sets the whole mark does not put a paid guest offline.
         base(
             "tg_late",
@@ -146,6 +141,18 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
         ),
         regular("tg_lost", lost),
     ]
+}
+
+/// Leads everybody who asks the router itself by the portal's name to the portal, who has paid as well.
+fn named(plan: &Plan) -> Vec<String> {
+    // A listener of ours at port 80 answers by itself.
+    let is_served = [plan.portal_port, plan.mint_proxy_port, plan.redirect_port].contains(&80);
+    let venues = plan.venues.iter().filter(|venue| venue.is_named && !is_served);
+    // Plans with other than valid device names are refused before.
+    let redirect = |device: &String| {
+        format!("iifname \"{device}\" tcp dport 80 fib daddr type local redirect to :{}", plan.redirect_port)
+    };
+    venues.flat_map(|venue| &venue.devices).map(redirect).collect()
 }
 
 /// Drops made-up sources, except those of a station that has no address yet and asks for one.

@@ -35,6 +35,8 @@ pub struct GatedVenue {
     pub trusted: SortedSet<MacAddr>,
     /// What this venue's guests reach besides the internet when they pass.
     pub reach: Vec<AddressRange>,
+    /// The portal has a name here: what is asked of the router's own port 80 is redirected as well.
+    pub is_named: bool,
 }
 
 /// A guest's device at one venue. What was sold there opens there only.

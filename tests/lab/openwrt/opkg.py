@@ -7,6 +7,7 @@
 package goes (its
   folders, where they are empty then; its scripts), the new ones come, new `postinst configure`; scripts see
   PKG_UPGRADE;
+- a folder among the conffiles is none of opkg's business;
 - a conffile that was edited stays, the new one is put beside it as FILE-opkg; one that is unedited is replaced;
 - a lower version is not installed without `downgrade=True` (--force-downgrade): opkg says so and ends with 0; versions
 are ordered as
@@ -26,6 +27,8 @@ import re
 import tarfile
 
 INFO = "usr/lib/opkg/info"
+# What every router with fw4 has.
+ROUTERS = ("libc", "firewall4", "nftables", "kmod-nft-core", "kmod-nft-fib", "kmod-nft-nat")
 
 
 class Refused(Exception):
@@ -33,7 +36,7 @@ class Refused(Exception):
 
 
 class Opkg:
-    def __init__(self, root, arch: str = "x86_64", installed: tuple[str, ...] = ("libc", "nftables")) -> None:
+    def __init__(self, root, arch: str = "x86_64", installed: tuple[str, ...] = ROUTERS) -> None:
         self.root, self.arch, self.have = root, arch, set(installed)
         self.packages: dict[str, dict] = {}
         self.output = ""
@@ -165,7 +168,9 @@ def read(path: str) -> dict:
         for member, content in members(gzip.decompress(outer["control.tar.gz"]))
     }
     control = dict(line.split(": ", 1) for line in inside["control"].decode().splitlines())
-    conffiles = {line.lstrip("/") for line in inside.get("conffiles", b"").decode().split()}
+    named = {line.lstrip("/") for line in inside.get("conffiles", b"").decode().split()}
+    # A folder is for sysupgrade; opkg compares files only.
+    conffiles = {path for path in named if not path.endswith("/")}
     files = {}
     data = gzip.decompress(outer["data.tar.gz"])
     for member, content in members(data):

@@ -180,6 +180,12 @@ _end() {
 }
 
 procd_kill() {
+	# A script that has it said to the operator says it in the middle of an upgrade.
+	[ -e "$_out/$1" ] || {
+		echo "Command failed: ubus call service delete { \"name\": \"$1\" } (Not found)" >&2
+		echo "$1 was stopped, and is no service" >>$_out/complaints
+		return
+	}
 	local before="$(_given "$1")"
 	rm -f "$_out/$1"
 	[ -z "$before" ] || _data_changed

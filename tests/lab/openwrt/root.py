@@ -12,7 +12,7 @@ from . import uci
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 APPLETS = (
-    "ash sh awk basename cat chmod chroot cmp cp cut dirname echo env find grep head hexdump install kill ln "
+    "ash sh awk basename cat chmod chown chroot cmp cp cut dirname echo env find grep head hexdump install kill ln "
     "logger ls md5sum mkdir mount mv printf"
     " readlink rm rmdir sed sleep sort tail test touch tr true umask wc ["
 ).split()
@@ -62,6 +62,17 @@ case "$*" in
 	name=${4#*:?}
 	[ -e "/tmp/procd/${name%?\}}" ] || exit 4
 	procd_kill "${name%?\}}"
+	;;
+'call service set {"name":"'*'","instances":{}}')
+	. /lib/functions/procd.sh
+	name=${4#*:?}
+	procd_open_service "${name%%?,*}"
+	procd_close_service
+	;;
+'call service signal {"name":"'*'","signal":1}')
+	. /lib/functions/procd.sh
+	name=${4#*:?}
+	procd_send_signal "${name%%?,*}" '*' HUP || exit 4
 	;;
 '-t 3 call network.interface dump') cat /tmp/network.interface.dump 2>/dev/null || exit 4 ;;
 *)
