@@ -30,7 +30,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -192,7 +192,7 @@ impl App {
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
-        let (file, started) = (path.clone(), Instant::now());
+        let (file, started) = (path.clone(), std::time::Instant::now());
         let desk = Arc::new(Desk { site: site.clone(), reload, file, started });
         let control = match control::listen(&config.main.run_dir) {
             Ok(listener) => Some(task::spawn(control::serve(listener, desk.clone()))),

@@ -15,6 +15,7 @@ from lab.guest import ROUTER4
 from lab.internet import MINT4
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import MintProxy, post_request
+from lab.terminal import on_terminal, qr_codes
 
 AWAY = f"http://{MINT4}:9"
 """A mint that nobody reaches."""
@@ -211,3 +212,21 @@ def test_a_name_may_be_help(lab, make_daemon):
     daemon = make_daemon(AWAY, sections={"card": {"domain": "cards.example"}})
     made = daemon.data("card", "create", "help", "--tx-max", "5", "--day-max", "5")
     assert daemon.data("card", "show", str(made["card_id"]))["card_name"] == "help"
+
+
+def test_a_code_that_does_not_fit_the_terminal_is_not_drawn(lab, make_daemon):
+    daemon = make_daemon(AWAY, sections={"card": {"domain": "cards.example"}})
+    create = ("card", "create", "A", "--tx-max", "5", "--day-max", "5")
+    narrow = on_terminal(daemon, *create, columns=40)
+    (needed,) = re.findall(r"the QR code needs (\d+) columns and this terminal has 40", narrow)
+    assert not qr_codes(narrow) and "boltcard://program" in narrow, "the link is there to be pasted"
+    for columns in (0, int(needed)):
+        (link,) = qr_codes(on_terminal(daemon, *create, columns=columns))
+        assert link.startswith("boltcard://program")
+
+
+def test_rows_of_cards_name_their_unit(lab, make_daemon):
+    daemon = make_daemon(AWAY, sections={"card": {"domain": "cards.example"}})
+    daemon.command("card", "create", "A", "--tx-max", "5", "--day-max", "50")
+    (row,) = daemon.command("card", "list").out.splitlines()
+    assert "tx_max=5 sat  day_max=50 sat  spent_today=0 sat" in row, row
