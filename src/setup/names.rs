@@ -34,7 +34,7 @@ pub fn astray(config: &Config) -> Vec<Astray> {
         let own = own_addresses(device);
         let Some(server) = own.first() else { continue };
         let told = runtime.block_on(name_servers::ask_one(*server, name));
-        if !told.is_empty() && told.iter().all(|address| is_routers(address)) {
+        if !told.is_empty() && told.iter().all(is_routers) {
             continue;
         }
         let listed: Vec<String> = told.iter().map(ToString::to_string).collect();
