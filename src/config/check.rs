@@ -51,7 +51,7 @@ fn summary(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> Strin
         Some(config) => {
             let venues = plural(config.venues.len(), "venue");
             let mints = plural(config.mints.len(), "mint");
-            let state = if config.main.enabled { "enabled" } else { "switched off (option enabled)" };
+            let state = if config.main.enabled { "enabled" } else { "not enabled" };
             format!("{path}: can be used: {venues}, {mints}, {state}, {warnings}")
         }
         None => format!("{path}: cannot be used: {}, {warnings}", plural(count(Severity::Error), "error")),

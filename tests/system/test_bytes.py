@@ -17,7 +17,7 @@ from lab.internet import HOST4, HOST6, MINT4
 from lab.place import wait_for
 from lab.portal_client import PORTAL, MintProxy, post_request
 
-MB = 1_048_576
+MB = 1_000_000
 ETHERNET_HEADER = 14
 HOSTS = (HOST4, f"[{HOST6}]")
 BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
