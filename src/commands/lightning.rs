@@ -29,7 +29,10 @@ fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
         }),
     };
     let told = test_command::told(&config, tried);
-    let wrong = (!told.is_good).then(|| ("node_not_ready", format!("{}: see tested", told.summary)));
+    let causes = ["answers", "may_pay", "may_look_up"].into_iter();
+    let why = causes.filter_map(|what| told.data["tested"][what]["cause"].as_str()).next();
+    let wrong = (!told.is_good)
+        .then(|| ("node_not_ready", format!("{}: {}", told.summary, why.unwrap_or("no answer can be read"))));
     Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
 }
 

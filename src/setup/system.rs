@@ -472,11 +472,13 @@ mod tests {
     #[test]
     fn an_error_ends_with_status_1_and_a_warning_does_not() {
         let finding = |level| Finding { level, id: "x", what: "w".to_owned(), mend: "m".to_owned() };
-        assert_eq!(report(&[finding(Level::Warning)], false).1, 0);
-        let (text, code) = report(&[finding(Level::Error), finding(Level::NotLookedAt)], false);
+        assert!(report(&[finding(Level::Warning)]).is_good);
+        let said = report(&[finding(Level::Error), finding(Level::NotLookedAt)]);
+        let text = "error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n";
+        assert_eq!((said.text.as_str(), said.is_good), (text, false));
         assert_eq!(
-            (text.as_str(), code),
-            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n", 1)
+            (said.data["findings"][0]["level"].as_str(), said.summary),
+            (Some("error"), "system: 1 error, 0 warnings".to_owned())
         );
     }
 }
