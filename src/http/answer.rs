@@ -38,11 +38,23 @@ pub fn text(status: StatusCode, text: &str) -> Answer {
     plain(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
 }
 
-/// A file that belongs to the program; `version` makes browsers fetch it again after an update.
-pub fn asset(content_type: &'static str, content: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::OK, content_type, Vec::new());
-    *answer.body_mut() = Full::new(Bytes::from_static(content.as_bytes()));
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+/// A file that belongs to the program, which browsers may keep for ever where its address names the content.
+pub fn file(content_type: &'static str, content: Vec<u8>, is_named: bool) -> Answer {
+    let mut answer = plain(StatusCode::OK, content_type, content);
+    let headers = answer.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if is_named {
+        let for_ever = HeaderValue::from_static("public, max-age=31536000, immutable");
+        headers.insert(header::CACHE_CONTROL, for_ever);
+    }
+    answer
+}
+
+/// As `file`, of packed content.
+pub fn gzipped(content_type: &'static str, packed: &'static [u8], is_named: bool) -> Answer {
+    let mut answer = file(content_type, Vec::new(), is_named);
+    *answer.body_mut() = Full::new(Bytes::from_static(packed));
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     answer
 }
 

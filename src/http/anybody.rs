@@ -3,18 +3,44 @@
 use super::answer::{self, Answer};
 use super::entrance::{own_address, with_host, Entrance};
 use super::refusals::error;
+use super::route::Answering;
+use super::sent::Sent;
 use super::Edge;
 use crate::json::json;
-use crate::portal;
-use hyper::header::{self, HeaderValue};
+use crate::portal::{self, Asset};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::StatusCode;
+use std::sync::Arc;
 
-pub fn style(_: &Edge, _: &Entrance) -> Answer {
-    answer::asset("text/css; charset=utf-8", portal::STYLE)
+pub fn style(_: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move { asset(&portal::STYLE, &sent) })
 }
 
-pub fn script(_: &Edge, _: &Entrance) -> Answer {
-    answer::asset("text/javascript; charset=utf-8", portal::SCRIPT)
+pub fn script(_: Arc<Edge>, sent: Sent) -> Answering {
+    Box::pin(async move { asset(&portal::SCRIPT, &sent) })
+}
+
+/// Kept by browsers for ever where the address names the content.
+fn asset(asset: &Asset, sent: &Sent) -> Answer {
+    let is_named = sent.query() == asset.digest;
+    if takes_gzip(sent.headers()) {
+        return answer::gzipped(asset.content_type, asset.gzipped, is_named);
+    }
+    match asset.unpacked() {
+        Some(content) => answer::file(asset.content_type, content, is_named),
+        None => error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the file cannot be read"),
+    }
+}
+
+/// Whether `Accept-Encoding` names gzip (RFC 9110, section 12.5.3).
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    accepts.unwrap_or_default().split(',').any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = quality.trim().trim_start_matches("q=");
+        let is_refused = quality.starts_with('0') && quality.bytes().all(|b| matches!(b, b'0' | b'.'));
+        name.trim().eq_ignore_ascii_case("gzip") && !is_refused
+    })
 }
 
 /// At the address that a refused form leaves in the browser.
@@ -63,4 +89,28 @@ pub fn stats(edge: &Edge, _: &Entrance) -> Answer {
         Err(closed) => json!({"connections": site.connections(), "closed": closed.code}),
     };
     answer::json(StatusCode::OK, &stats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_only_to_what_names_it() {
+        for (accepts, takes) in [
+            ("gzip, deflate", true),
+            ("br;q=1.0, GZIP ;q=0.001", true),
+            ("gzip;q=1", true),
+            ("", false),
+            ("identity", false),
+            ("deflate, gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("xgzip", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, accepts.parse().unwrap());
+            assert_eq!(takes_gzip(&headers), takes, "{accepts}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
 }

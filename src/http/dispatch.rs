@@ -182,7 +182,13 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
     let headers = sent.headers().clone();
     let query = pairs(sent.query());
     match edge.neighbours.identify(at.device(), at.peer) {
-        Ok(caller) => Ok(Visit { config, venue, caller, local: at.local, headers, query }),
+        Ok(caller) => {
+            let visit = Visit { config, venue, caller, local: at.local, headers, query, remembered: None };
+            if let Some(lang) = visit.lang() {
+                edge.languages.remember(visit.caller.mac, lang);
+            }
+            Ok(Visit { remembered: edge.languages.of(visit.caller.mac), ..visit })
+        }
         Err(err) => {
             log::info!("a guest cannot be identified: {err}");
             Err(Box::new(match route.handler {

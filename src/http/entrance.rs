@@ -48,6 +48,8 @@ pub struct Visit {
     pub local: Option<IpAddr>,
     pub headers: HeaderMap,
     pub query: Vec<(String, String)>,
+    /// The language that the guest has chosen earlier.
+    pub remembered: Option<Lang>,
 }
 
 impl Entrance {
@@ -85,7 +87,7 @@ impl Visit {
         self.query.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 
-    /// The language that the guest has chosen.
+    /// The language that this request asks for.
     pub fn lang(&self) -> Option<Lang> {
         self.filled("lang").and_then(Lang::from_tag)
     }

@@ -16,6 +16,7 @@ mod dispatch;
 mod ecash;
 mod entrance;
 mod error_body;
+mod languages;
 mod line;
 mod listeners;
 mod mint_requests;
@@ -45,6 +46,7 @@ use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
+use languages::Languages;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -59,6 +61,7 @@ pub struct Edge {
     crowd: Crowd,
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
+    languages: Languages,
 }
 
 impl Edge {
@@ -69,6 +72,7 @@ impl Edge {
             customers.as_ref().map(Shop::customers).unwrap_or_default()
         });
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
-        Arc::new(Edge { site, desk, neighbours: Neighbours::default(), crowd, long_payments })
+        let (neighbours, languages) = (Neighbours::default(), Languages::default());
+        Arc::new(Edge { site, desk, neighbours, crowd, long_payments, languages })
     }
 }

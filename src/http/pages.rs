@@ -1,7 +1,7 @@
 //! The portal's page: which state of it a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
-use super::entrance::Visit;
+use super::entrance::{own_address, with_host, Visit};
 use super::offers::{chosen, refused_purchase, stock};
 use super::origin::is_asked_here;
 use super::refusals::open_shop;
@@ -10,7 +10,9 @@ use super::sent::Sent;
 use super::show::{cannot_sell, show};
 use super::{ecash, till, ways, Edge};
 use crate::access::Session;
-use crate::portal::{self, Bought, Facts, Pay, Quantity, RequestFacts, RequestStep, ShownTicket};
+use crate::portal::{
+    self, Bought, Facts, Late, Pay, PurchaseReceipt, Quantity, RequestFacts, RequestStep, ShownTicket, State,
+};
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
@@ -37,6 +39,7 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
         }
         match ways::way(&visit) {
             Some("ecash") => ecash::page(site, &visit),
+            Some("receipt") => receipt(shop, &visit).await,
             Some(way) => match ways::page(shop, &visit, way) {
                 Some(page) => page,
                 None => home(site, shop, &visit).await,
@@ -65,6 +68,9 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let (mac, venue) = (visit.caller.mac, &visit.venue);
     let unfinished = shop.invoices.unfinished_access(mac, &venue.id);
     let session = shop.access.session(mac, &venue.id);
+    shop.invoices.page_is_open(mac);
+    let late = shop.invoices.late(mac, &venue.id);
+    let address = way_back(visit);
     let ticket = shop.access.ticket(mac).map(|ticket| ticket.to_string());
     let is_online = session.as_ref().is_some_and(Session::is_running);
     let facts = Facts {
@@ -76,16 +82,47 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         is_choosing: choosing,
         named: named.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
         unfinished: unfinished.as_deref().map(|request| request_facts(shop, visit, request, is_online)),
-        is_late: shop.invoices.page_is_open(mac),
+        late: late
+            .as_ref()
+            .map(|(id, is_just_over)| Late { request_id: id.as_str(), is_just_over: *is_just_over }),
         kept: match (is_asked_here(&visit.headers, visit.asked_at()), &ticket) {
             (false, _) => ShownTicket::No,
             (true, Some(ticket)) => ShownTicket::Shown(ticket),
             (true, None) => ShownTicket::Unknown,
         },
-        portal_name: visit.venue.portal_name.as_deref(),
+        address: address.as_deref(),
         stock: stock(site, visit),
     };
     show(visit, StatusCode::OK, portal::page(&facts))
+}
+
+/// Where the guest finds the portal again: by its name, if it has one here, the redirect of port 80 leads to it.
+fn way_back(visit: &Visit) -> Option<String> {
+    let own = || own_address(&visit.caller.device, visit.local, visit.caller.address);
+    match &visit.venue.portal_name {
+        Some(name) => Some(format!("http://{name}/")),
+        None => own().map(|own| with_host(own, visit.config.main.port)),
+    }
+}
+
+/// What the guest has bought last; without it, its own page.
+async fn receipt(shop: &Shop, visit: &Visit) -> Answer {
+    match shop.store.last_purchase(visit.caller.mac, &visit.venue.id).await {
+        Ok(Some(bought)) => {
+            let reference = bought.reference.to_string();
+            let name = reference.split_once(':').map_or(reference.as_str(), |(_, name)| name);
+            let receipt = PurchaseReceipt {
+                venue: &visit.venue.name,
+                amount: bought.amount,
+                buys: Quantity { metric: bought.metric, amount: bought.allotment },
+                at: bought.wall,
+                code: name.get(..8).unwrap_or(name),
+            };
+            show(visit, StatusCode::OK, State::Receipt(receipt))
+        }
+        Ok(None) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, visit.lang())),
+        Err(error) => show(visit, StatusCode::OK, cannot_sell(&error.into(), None)),
+    }
 }
 
 fn request_facts<'a>(shop: &Shop, visit: &Visit, request: &'a Request, online: bool) -> RequestFacts<'a> {
@@ -122,6 +159,7 @@ fn request_facts<'a>(shop: &Shop, visit: &Visit, request: &'a Request, online: b
         waited: now.saturating_sub(since),
         is_payable: request.is_payable(now),
         has_expired: request.parts().iter().all(has_run_out),
+        is_watched: request.parts().iter().any(Part::awaits_payment),
     }
 }
 

@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 
 pub fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
-    render(status, &visit.venue, &visit.headers, &visit.query, state)
+    render(status, &visit.venue, &visit.headers, &visit.query, visit.remembered, state)
 }
 
 fn render(
@@ -17,10 +17,11 @@ fn render(
     venue: &Venue,
     headers: &HeaderMap,
     query: &[(String, String)],
+    remembered: Option<Lang>,
     state: State<'_>,
 ) -> Answer {
     let chosen = field(query, "lang").and_then(Lang::from_tag);
-    let lang = chosen.unwrap_or_else(|| accepted_language(headers));
+    let lang = chosen.or(remembered).unwrap_or_else(|| accepted_language(headers));
     let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), state };
     answer::html(status, portal::document(lang, &page))
 }
@@ -38,7 +39,7 @@ pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, Stri
         money: Money::NothingTaken,
         code: "unknown_device",
     });
-    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, state)
+    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, None, state)
 }
 
 /// Why nothing is sold to this guest.

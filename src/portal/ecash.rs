@@ -81,7 +81,7 @@ pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View 
     main.add(&steps(lang, [s.step_sent, s.step_confirmed, s.step_online], done, waiting));
     View {
         state: "paid",
-        step: format!("{:?}", page.at),
+        step: page.at.name().to_owned(),
         title: title.to_owned(),
         main,
         refresh: Some(3),

@@ -21,11 +21,11 @@ pub struct Facts<'a> {
     pub named: Option<RequestFacts<'a>>,
     /// The guest's request for internet that has not ended.
     pub unfinished: Option<RequestFacts<'a>>,
-    /// An invoice of this guest has just ended; a late payment would still count.
-    pub is_late: bool,
+    /// An invoice of this guest has ended, and a late payment of it is still looked for.
+    pub late: Option<Late<'a>>,
     pub kept: ShownTicket<'a>,
-    /// The name under which guests of this venue find the portal.
-    pub portal_name: Option<&'a str>,
+    /// Where the page is found again.
+    pub address: Option<&'a str>,
     pub stock: Stock<'a>,
 }
 
@@ -33,6 +33,14 @@ pub struct Facts<'a> {
 pub struct Bought {
     pub left: Quantity,
     pub is_running: bool,
+}
+
+/// A request whose invoice has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Late<'a> {
+    pub request_id: &'a str,
+    /// So lately that it is said without being asked for.
+    pub is_just_over: bool,
 }
 
 /// A request of a guest, as far as the page shows it.
@@ -48,6 +56,8 @@ pub struct RequestFacts<'a> {
     pub is_payable: bool,
     /// All invoices of it have run out.
     pub has_expired: bool,
+    /// A payment would still be found, however late.
+    pub is_watched: bool,
 }
 
 /// How far a request has come.
@@ -95,22 +105,29 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
         return state;
     }
     if facts.is_trusted {
-        let portal_name = facts.portal_name;
-        return State::Online(Online { left: None, offer: None, kept: ShownTicket::No, portal_name });
+        let address = facts.address;
+        return State::Online(Online { left: None, offer: None, kept: ShownTicket::No, address });
     }
     // A guest that was choosing another amount while this one was paid has nothing left to choose.
     let is_choosing = facts.is_choosing && request.is_none();
-    let expired = request.filter(|request| request.has_expired);
+    let is_late = facts.late.is_some() || request.is_some_and(|request| request.is_watched);
+    let expired = match (request.filter(|request| request.has_expired), facts.late) {
+        (Some(request), _) => Some(request.request_id),
+        (None, Some(late)) if late.is_just_over => Some(late.request_id),
+        (None, _) => None,
+    };
     let mut notices = facts.stock.notices();
-    if let (Some(request), None) = (expired, online) {
-        notices.insert(0, Notice::InvoiceExpired { request_id: request.request_id });
+    if let (Some(request_id), None) = (expired, online) {
+        let notice =
+            if is_late { Notice::InvoiceLate { request_id } } else { Notice::InvoiceExpired { request_id } };
+        notices.insert(0, notice);
     }
     let unpaid_request = facts.unfinished.as_ref().map(|request| request.request_id);
-    let offer = Offer { is_late: facts.is_late, ..facts.stock.offer(notices, unpaid_request) };
+    let offer = Offer { is_late, ..facts.stock.offer(notices, unpaid_request) };
     match (online, facts.session) {
         (Some(session), _) if !is_choosing => {
-            let (left, offer) = (Some(session.left), Some(offer));
-            State::Online(Online { left, offer, kept: facts.kept, portal_name: facts.portal_name })
+            let (left, kept, address) = (Some(session.left), facts.kept, facts.address);
+            State::Online(Online { left, offer: Some(offer), kept, address })
         }
         (None, Some(_)) if !is_choosing && expired.is_none() => State::Ended(offer),
         _ => State::Choose(offer),
@@ -191,9 +208,9 @@ mod tests {
             is_choosing: false,
             named: None,
             unfinished: None,
-            is_late: false,
+            late: None,
             kept: ShownTicket::No,
-            portal_name: None,
+            address: None,
             stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None },
         }
     }
@@ -205,6 +222,7 @@ mod tests {
             buys: MINUTE,
             is_payable: matches!(step, RequestStep::Unpaid(_)),
             has_expired: false,
+            is_watched: false,
             step,
             waited: Millis::ZERO,
         })
@@ -223,9 +241,17 @@ mod tests {
         }))
     }
 
-    fn expired() -> Option<RequestFacts<'static>> {
+    /// Its grace is over as well.
+    fn given_up() -> Option<RequestFacts<'static>> {
         request(RequestStep::Ended).map(|ended| RequestFacts { has_expired: true, ..ended })
     }
+
+    fn late() -> Option<RequestFacts<'static>> {
+        given_up().map(|ended| RequestFacts { is_watched: true, ..ended })
+    }
+
+    const JUST_OVER: Option<Late<'static>> = Some(Late { request_id: "r1", is_just_over: true });
+    const LONG_OVER: Option<Late<'static>> = Some(Late { request_id: "r1", is_just_over: false });
 
     fn slow(request: Option<RequestFacts<'static>>) -> Option<RequestFacts<'static>> {
         request.map(|request| RequestFacts { waited: Millis::from_secs(6), ..request })
@@ -253,11 +279,14 @@ mod tests {
     }
 
     fn with(offer: &Offer) -> &'static str {
-        match (offer.notices.first(), offer.unpaid_request) {
-            (Some(Notice::InvoiceExpired { .. }), _) => ", expired",
-            (Some(_), _) => ", noticed",
-            (None, Some(_)) => ", unpaid",
-            (None, None) => "",
+        match (offer.notices.first(), offer.unpaid_request, offer.is_late) {
+            (Some(Notice::InvoiceExpired { .. }), _, false) => ", nothing was taken",
+            (Some(Notice::InvoiceLate { .. }), _, true) => ", do not pay again",
+            (Some(_), ..) => ", noticed",
+            (None, Some(_), false) => ", unpaid",
+            (None, Some(_), true) => ", unpaid, looks on",
+            (None, None, true) => ", looks on",
+            (None, None, false) => "",
         }
     }
 
@@ -284,7 +313,9 @@ mod tests {
             ("pay r1", Facts { session: RUNNING, named: unpaid(), ..stranger() }),
             ("Received", Facts { session: RUNNING, unfinished: paid(), ..stranger() }),
             ("online", Facts { session: RUNNING, named: request(RequestStep::Ended), ..stranger() }),
-            ("online", Facts { session: RUNNING, named: expired(), ..stranger() }),
+            ("online, looks on", Facts { session: RUNNING, named: late(), ..stranger() }),
+            ("online", Facts { session: RUNNING, named: given_up(), ..stranger() }),
+            ("online, looks on", Facts { session: RUNNING, late: JUST_OVER, ..stranger() }),
             // Choosing another amount leaves what is unpaid payable.
             ("choose", Facts { is_choosing: true, session: RUNNING, ..stranger() }),
             ("choose", Facts { is_choosing: true, session: OVER, ..stranger() }),
@@ -304,9 +335,24 @@ mod tests {
                     ..stranger()
                 },
             ),
-            // An invoice that ran out is said to.
-            ("choose, expired", Facts { named: expired(), ..stranger() }),
-            ("choose, expired", Facts { named: expired(), session: OVER, ..stranger() }),
+            // What may still be paid late is never called unpaid, and is watched as long as the router does.
+            ("choose, do not pay again", Facts { named: late(), ..stranger() }),
+            ("choose, do not pay again", Facts { named: late(), late: LONG_OVER, ..stranger() }),
+            ("choose, do not pay again", Facts { named: late(), session: OVER, ..stranger() }),
+            ("choose, do not pay again", Facts { named: given_up(), late: LONG_OVER, ..stranger() }),
+            ("choose, nothing was taken", Facts { named: given_up(), ..stranger() }),
+            ("choose, nothing was taken", Facts { named: given_up(), session: OVER, ..stranger() }),
+            // The device alone leads back to it for a while, and nothing is missed afterwards.
+            ("choose, do not pay again", Facts { late: JUST_OVER, ..stranger() }),
+            ("choose, do not pay again", Facts { late: JUST_OVER, session: OVER, ..stranger() }),
+            ("choose, do not pay again", Facts { is_choosing: true, late: JUST_OVER, ..stranger() }),
+            ("choose, looks on", Facts { late: LONG_OVER, ..stranger() }),
+            ("ended, looks on", Facts { late: LONG_OVER, session: OVER, ..stranger() }),
+            ("pay r1", Facts { late: JUST_OVER, unfinished: unpaid(), ..stranger() }),
+            (
+                "choose, unpaid, looks on",
+                Facts { late: LONG_OVER, is_choosing: true, unfinished: unpaid(), ..stranger() },
+            ),
             ("ended", Facts { named: request(RequestStep::Ended), session: OVER, ..stranger() }),
         ];
         for (number, (expected, facts)) in cases.iter().enumerate() {

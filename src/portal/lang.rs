@@ -12,9 +12,9 @@ pub enum Lang {
     Swahili,
 }
 
-const KILOBYTE: u64 = 1 << 10;
-const MEGABYTE: u64 = 1 << 20;
-const GIGABYTE: u64 = 1 << 30;
+const KILOBYTE: u64 = 1_000;
+const MEGABYTE: u64 = 1_000_000;
+const GIGABYTE: u64 = 1_000_000_000;
 
 /// Ranges and bytes of an `Accept-Language` header that are looked at; the rest is ignored.
 const MOST_RANGES: usize = 16;
@@ -122,7 +122,7 @@ impl Lang {
         }
     }
 
-    /// `340 kB`, `84.3 MB`, `1.25 GB` (of 1024, 1024^2 and 1024^3 bytes); never more than it is.
+    /// `340 kB`, `84.3 MB`, `1.25 GB` (of 10^3, 10^6 and 10^9 bytes); never more than it is.
     pub(super) fn data(self, bytes: Allotment) -> String {
         let s = self.strings();
         let (unit, size, digits) = match bytes.0 {
@@ -268,17 +268,17 @@ mod tests {
     fn data_is_shown_in_the_largest_unit_and_never_as_more_than_it_is() {
         for (bytes, text) in [
             (0, "0 kB"),
-            (1023, "0 kB"),
-            (524_288, "512 kB"),
-            (1_048_575, "1,023 kB"),
-            (1_048_576, "1 MB"),
-            (1_572_864, "1.5 MB"),
-            (22_020_096, "21 MB"),
-            (104_857_599, "99.9 MB"),
-            (1_073_741_824, "1 GB"),
-            (1_342_177_280, "1.25 GB"),
-            (1_084_479_243, "1.01 GB"),
-            (u64::MAX, "17,179,869,183.99 GB"),
+            (999, "0 kB"),
+            (512_000, "512 kB"),
+            (999_999, "999 kB"),
+            (1_000_000, "1 MB"),
+            (1_500_000, "1.5 MB"),
+            (22_020_096, "22 MB"),
+            (99_999_999, "99.9 MB"),
+            (1_000_000_000, "1 GB"),
+            (1_250_000_000, "1.25 GB"),
+            (1_019_999_999, "1.01 GB"),
+            (u64::MAX, "18,446,744,073.7 GB"),
         ] {
             assert_eq!(English.data(Allotment(bytes)), text);
         }
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn the_unit_price_of_data_is_in_megabytes() {
         let data = |bytes| Quantity { metric: Metric::Bytes, amount: Allotment(bytes) };
-        assert_eq!(English.unit_price(Sats(1), data(22_020_096)), "1 sat = 21 MB");
-        assert_eq!(English.unit_price(Sats(3), data(1_048_576)), "3 sat = 1 MB");
-        assert_eq!(English.unit_price(Sats(1), data(512)), "2,048 sat = 1 MB");
+        assert_eq!(English.unit_price(Sats(1), data(21_000_000)), "1 sat = 21 MB");
+        assert_eq!(English.unit_price(Sats(3), data(1_000_000)), "3 sat = 1 MB");
+        assert_eq!(English.unit_price(Sats(1), data(500)), "2,000 sat = 1 MB");
         assert_eq!(English.unit_price(Sats(1), data(0)), "1 sat = 0 kB");
     }
 

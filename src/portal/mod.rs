@@ -13,32 +13,41 @@
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
 //! | `GET /?way=card`, `GET /?way=card&r=ID` | paying with a card: an amount, or the open invoice of ID |
 //! | `GET /?way=card&shown=1` | what became of the card that was shown last |
+//! | `GET /?way=receipt` | what the guest has bought last |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
 //! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request, `/` or where it will be seen, or the page again with the reason |
-//! | `GET /portal.css`, `GET /portal.js` | [`STYLE`], [`SCRIPT`] |
+//! | `GET /portal.css?DIGEST`, `GET /portal.js?DIGEST` | [`STYLE`], [`SCRIPT`] |
 //!
 //! `steps` may come twice (a chip's, then the number typed in): the first that is not empty counts.
 //! `lang=` in any request overrides `Accept-Language` and is passed on by every link and form.
 
+// Router builds print of a value with `{:?}` no more than its variant's name.
+#![cfg_attr(not(test), deny(clippy::use_debug))]
+
+mod assets;
 mod card;
 mod ecash;
 mod facts;
 mod html;
+mod inflate;
 mod lang;
 mod links;
 mod notice;
 mod offer;
 mod qr;
 mod quantity;
+mod receipt;
 mod states;
 mod strings;
 mod ticket;
 mod view;
 mod views;
+mod words;
 
-pub use facts::{page, Bought, Facts, RequestFacts, RequestStep, Stock, StockedMint};
+pub use assets::{Asset, SCRIPT, STYLE};
+pub use facts::{page, Bought, Facts, Late, RequestFacts, RequestStep, Stock, StockedMint};
 pub use lang::Lang;
 pub use links::{location, shown_card_location, token_location, way_location};
 pub use notice::Notice;
@@ -46,17 +55,12 @@ pub use offer::chips;
 pub use quantity::Quantity;
 pub use states::{
     Asking, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard, PayWithEcash,
-    Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
+    PurchaseReceipt, Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
 };
 
+use assets::{SCRIPT_ADDRESS, STYLE_ADDRESS};
 use html::Html;
 use links::{card_location, choosing_again};
-
-/// `/portal.css`, `text/css; charset=utf-8`.
-pub const STYLE: &str = include_str!("portal.css");
-
-/// `/portal.js`, `text/javascript; charset=utf-8`.
-pub const SCRIPT: &str = include_str!("portal.js");
 
 /// For the `Content-Security-Policy` header of the page. `data:` is the empty icon that keeps browsers
 /// from asking for `/favicon.ico`.
@@ -86,13 +90,14 @@ pub fn document(lang: Lang, page: &Page) -> String {
     html.raw("<meta name=\"referrer\" content=\"same-origin\">\n");
     html.raw("<meta name=\"format-detection\" content=\"telephone=no\">\n<title>");
     html.text(&view.title).raw(" · ").text(page.venue).raw("</title>\n<link rel=\"icon\" href=\"data:,\">\n");
-    html.raw("<link rel=\"stylesheet\" href=\"/portal.css\">\n<script src=\"/portal.js\" defer></script>\n");
+    html.raw("<link rel=\"stylesheet\"").attr("href", STYLE_ADDRESS).raw(">\n<script");
+    html.attr("src", SCRIPT_ADDRESS).raw(" defer></script>\n");
     if let Some(seconds) = view.refresh {
         html.raw("<noscript><meta http-equiv=\"refresh\"").attr("content", &seconds.to_string());
         html.raw("></noscript>\n");
     }
     html.raw("</head>\n<body")
-        .attr("data-words", &script_words(lang))
+        .attr("data-words", &words::for_script(lang))
         .raw(">\n<header><span class=\"venue\">");
     html.text(page.venue).raw("</span><a class=\"lang\"");
     html.attr("href", &page.state.in_language(lang.other())).attr("lang", lang.other().tag());
@@ -100,7 +105,9 @@ pub fn document(lang: Lang, page: &Page) -> String {
         .raw(">")
         .text(lang.other().strings().language)
         .raw("</a></header>\n");
-    html.raw("<p id=\"say\" class=\"unseen\" role=\"status\" aria-live=\"polite\"></p>\n<main id=\"main\" tabindex=\"-1\"");
+    html.raw("<p id=\"say\" class=\"unseen\" role=\"status\" aria-live=\"polite\"></p>\n");
+    html.raw("<p id=\"away\" hidden>").text(lang.strings().router_away).raw("</p>\n");
+    html.raw("<main id=\"main\" tabindex=\"-1\"");
     html.attr("class", view.state).attr("data-state", view.state).attr("data-step", &view.step);
     html.attr("data-request", request_id.unwrap_or("")).attr("data-say", &view.title);
     if let Some(seconds) = view.poll {
@@ -118,7 +125,9 @@ impl<'a> State<'a> {
             State::Choose(Offer { unpaid_request: Some(id), .. }) => choosing_again(id, Some(lang)),
             State::Choose(offer) => {
                 let expired = offer.notices.iter().find_map(|notice| match notice {
-                    Notice::InvoiceExpired { request_id } => Some(*request_id),
+                    Notice::InvoiceExpired { request_id } | Notice::InvoiceLate { request_id } => {
+                        Some(*request_id)
+                    }
                     _ => None,
                 });
                 location(expired, Some(lang))
@@ -132,6 +141,7 @@ impl<'a> State<'a> {
             }
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
+            State::Receipt(_) => way_location("receipt", Some(lang)),
             State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
             _ => location(self.request_id(), Some(lang)),
         }
@@ -149,39 +159,10 @@ impl<'a> State<'a> {
             | State::PayWithCard(_)
             | State::Receiving(_)
             | State::ShowTicket(_)
-            | State::OwnTicket(_) => None,
+            | State::OwnTicket(_)
+            | State::Receipt(_) => None,
         }
     }
-}
-
-/// The texts the script writes by itself, in the order it expects.
-fn script_words(lang: Lang) -> String {
-    let s = lang.strings();
-    [
-        s.group,
-        s.sats,
-        s.day_one,
-        s.days,
-        s.hour_one,
-        s.hours,
-        s.minute_one,
-        s.minutes,
-        s.second_one,
-        s.seconds,
-        s.last_join,
-        s.clock_days,
-        s.unit_price,
-        s.working,
-        s.copied,
-        s.copy_failed,
-        s.ends_at,
-        s.ends_tomorrow,
-        s.ends_on,
-        s.kilobytes,
-        s.megabytes,
-        s.gigabytes,
-    ]
-    .join("|")
 }
 
 #[cfg(test)]

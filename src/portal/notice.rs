@@ -23,8 +23,12 @@ pub enum Notice<'a> {
         most: Quantity,
     },
     RateLimited,
-    /// The invoice of this request ran out unpaid.
+    /// The invoice of this request ran out, and nothing came while a late payment was looked for.
     InvoiceExpired {
+        request_id: &'a str,
+    },
+    /// The invoice of this request ran out; a late payment is still looked for.
+    InvoiceLate {
         request_id: &'a str,
     },
     TicketWrong,
@@ -116,6 +120,7 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
                 .replace("{most}", &lang.quantity(*most)),
             Notice::RateLimited => s.notice_rate_limited.to_owned(),
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
+            Notice::InvoiceLate { .. } => s.notice_late.to_owned(),
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
             Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
             Notice::TicketLater { wait } | Notice::TokenLater { wait } => {

@@ -13,7 +13,7 @@ use crate::units::{Allotment, Sats};
 
 /// What most people want to buy.
 const USUAL_TIMES: [u64; 4] = [600_000, 3_600_000, 14_400_000, 86_400_000];
-const USUAL_DATA: [u64; 4] = [100 << 20, 500 << 20, 1 << 30, 5 << 30];
+const USUAL_DATA: [u64; 4] = [100_000_000, 500_000_000, 1_000_000_000, 5_000_000_000];
 
 /// The steps of the usual amounts, rounded to whole steps and moved inside the limits; ascending, each once.
 /// Empty when the limits contradict each other.
@@ -252,8 +252,8 @@ fn step_name(lang: Lang, step: Quantity) -> String {
         (Metric::Milliseconds, 3_600_000) => s.hours_name.to_owned(),
         (Metric::Milliseconds, 60_000) => s.minutes_name.to_owned(),
         (Metric::Milliseconds, 1_000) => s.seconds_name.to_owned(),
-        (Metric::Bytes, 0x4000_0000) => s.gigabytes_name.to_owned(),
-        (Metric::Bytes, 0x10_0000) => s.megabytes_name.to_owned(),
+        (Metric::Bytes, 1_000_000_000) => s.gigabytes_name.to_owned(),
+        (Metric::Bytes, 1_000_000) => s.megabytes_name.to_owned(),
         _ => s.times_name.replace("{duration}", &lang.quantity(step)),
     }
 }
@@ -281,10 +281,11 @@ mod tests {
     #[test]
     fn the_usual_data_is_100_mb_500_mb_1_gb_and_5_gb() {
         let step = |bytes| Quantity { metric: Metric::Bytes, amount: Allotment(bytes) };
-        assert_eq!(chips(step(1 << 20), 1, 10_000), [100, 500, 1024, 5120]);
-        assert_eq!(chips(step(22_020_096), 1, 1000), [5, 24, 49, 244]);
-        assert_eq!(step_name(Lang::English, step(1 << 20)), "MB");
-        assert_eq!(step_name(Lang::English, step(22_020_096)), "× 21 MB");
+        assert_eq!(chips(step(1_000_000), 1, 10_000), [100, 500, 1000, 5000]);
+        assert_eq!(chips(step(10_000_000), 1, 1000), [10, 50, 100, 500]);
+        assert_eq!(chips(step(22_020_096), 1, 1000), [5, 23, 45, 227]);
+        assert_eq!(step_name(Lang::English, step(1_000_000)), "MB");
+        assert_eq!(step_name(Lang::English, step(22_020_096)), "× 22 MB");
     }
 
     #[test]

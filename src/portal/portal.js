@@ -3,15 +3,22 @@
 (function () {
   'use strict';
 
-  var words = document.body.getAttribute('data-words').split('|');
-  var GROUP = 0, SATS = 1, UNITS = 2, LAST_JOIN = 10, CLOCK_DAYS = 11, UNIT_PRICE = 12, WORKING = 13, COPIED = 14,
-    COPY_FAILED = 15, ENDS_AT = 16, ENDS_TOMORROW = 17, ENDS_ON = 18,
-    KILOBYTES = 19;
-  var BEAT = 1000, REQUEST_TIMEOUT = 8000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
+  var words = JSON.parse(document.body.getAttribute('data-words'));
+  // One and many, from the longest to the shortest.
+  var UNITS = [[words.day_one, words.days], [words.hour_one, words.hours], [words.minute_one, words.minutes],
+    [words.second_one, words.seconds]];
+  var DATA_UNITS = [words.kilobytes, words.megabytes, words.gigabytes];
+  var BEAT = 1000, REQUEST_TIMEOUT = 5000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
+  // Seconds before the end of a session at which the guest is warned, and milliseconds by which that may be late.
+  var WARNINGS = [300, 60], WARNING_DELAY = 1500;
+  // Looks in a row after which a router that does not answer is said to be away.
+  var MISSES = 2;
 
   var clocks = [];          // [{at: element, ends: reading of now()}]
   var asking = null;        // the look that is under way
   var lastLook = now();
+  var wanted = false;       // a look is due now, also on a page that is not seen
+  var misses = 0;           // looks in a row that had no answer
   var leaving = false;      // a form is being sent:
   var sending = null;
   var socket = null, socketFor = '', live = false, socketRetryAt = 0;
@@ -24,53 +31,54 @@
   function each(list, act) { for (var i = 0; i < list.length; i++) act(list[i], i); }
   function two(n) { return n < 10 ? '0' + n : '' + n; }
   function setText(element, text) { if (element && element.textContent !== text) element.textContent = text; }
+  function say(text) { setText(document.getElementById('say'), text); }
 
   // Numbers, amounts, durations: as the server writes them.
 
   function number(n) {
     var digits = '' + n, grouped = '';
     for (var i = 0; i < digits.length; i++) {
-      if (i > 0 && (digits.length - i) % 3 === 0) grouped += words[GROUP];
+      if (i > 0 && (digits.length - i) % 3 === 0) grouped += words.group;
       grouped += digits.charAt(i);
     }
     return grouped;
   }
 
-  function sats(n) { return words[SATS].replace('{n}', number(n)); }
+  function sats(n) { return words.sats.replace('{n}', number(n)); }
 
   function duration(ms) {
     var s = Math.floor(ms / 1000);
     var counts = [Math.floor(s / 86400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60, s % 60];
     var parts = [];
     each(counts, function (count, i) {
-      if (count > 0) parts.push(words[UNITS + 2 * i + (count === 1 ? 0 : 1)].replace('{n}', number(count)));
+      if (count > 0) parts.push(UNITS[i][count === 1 ? 0 : 1].replace('{n}', number(count)));
     });
-    if (parts.length === 0) return words[UNITS + 7].replace('{n}', '0');
+    if (parts.length === 0) return words.seconds.replace('{n}', '0');
     var last = parts.pop();
-    return parts.length ? parts.join(' ') + words[LAST_JOIN] + last : last;
+    return parts.length ? parts.join(' ') + words.last_join + last : last;
   }
 
   /* Bytes in the largest of kB, MB and GB. */
   function bytes(n) {
-    var unit = n < 1048576 ? 0 : n < 1073741824 ? 1 : 2, size = Math.pow(1024, unit + 1), digits = Math.pow(10, unit);
+    var unit = n < 1e6 ? 0 : n < 1e9 ? 1 : 2, size = Math.pow(1000, unit + 1), digits = Math.pow(10, unit);
     var rest = (digits + Math.floor(n % size * digits / size) + '').substr(1).replace(/0+$/, '');
-    return words[KILOBYTES + unit].replace('{n}', number(Math.floor(n / size)) + (rest && '.' + rest));
+    return DATA_UNITS[unit].replace('{n}', number(Math.floor(n / size)) + (rest && '.' + rest));
   }
 
-  function quantity(n) { return offer().getAttribute('data-metric') === 'bytes' ? bytes(n) : duration(n); }
+  function isData() { return offer().getAttribute('data-metric') === 'bytes'; }
+  function quantity(n) { return isData() ? bytes(n) : duration(n); }
 
   function unitPrice(price, step) {
-    var isData = offer().getAttribute('data-metric') === 'bytes';
-    var shown = !isData ? 1000 : step < 1048576 ? 1048576 : 1, a = step, b = shown, rest;
+    var shown = !isData() ? 1000 : step < 1e6 ? 1e6 : 1, a = step, b = shown, rest;
     while (b > 0) { rest = a % b; a = b; b = rest; }
     var steps = shown / Math.max(a, 1);
-    return words[UNIT_PRICE].replace('{amount}', sats(price * steps)).replace('{duration}', quantity(step * steps));
+    return words.unit_price.replace('{amount}', sats(price * steps)).replace('{duration}', quantity(step * steps));
   }
 
   function countdown(seconds) {
     var days = Math.floor(seconds / 86400), hours = Math.floor(seconds / 3600) % 24;
     var rest = two(Math.floor(seconds / 60) % 60) + ':' + two(seconds % 60);
-    if (days > 0) return words[CLOCK_DAYS].replace('{n}', number(days)) + ' ' + hours + ':' + rest;
+    if (days > 0) return words.clock_days.replace('{n}', number(days)) + ' ' + hours + ':' + rest;
     return hours > 0 ? hours + ':' + rest : rest.replace(/^0/, '');
   }
 
@@ -79,22 +87,30 @@
   function startClocks() {
     clocks = [];
     each(main().querySelectorAll('[data-seconds]'), function (element) {
-      clocks.push({ at: element, ends: now() + 1000 * Number(element.getAttribute('data-seconds')) });
+      clocks.push({ at: element, ends: now() + 1000 * Number(element.getAttribute('data-seconds')), left: Infinity });
     });
     paintClocks();
     sayEnd();
   }
 
-  /* True when one has just run out. */
+  /* True when one has just run out. They stand still while the router is away: it may count otherwise. */
   function paintClocks() {
     var over = false;
+    if (isAway()) return over;
     each(clocks, function (clock) {
-      var seconds = Math.max(0, Math.ceil((clock.ends - now()) / 1000));
+      var left = clock.ends - now(), seconds = Math.max(0, Math.ceil(left / 1000));
       setText(clock.at, countdown(seconds));
       if (clock.at.className.indexOf('long') >= 0 && seconds < 86400) {
         clock.at.className = clock.at.className.replace('long', '');
       }
       if (seconds === 0) over = true;
+      if (data('state') === 'online') {
+        each(WARNINGS, function (warning) {
+          var due = 1000 * warning - WARNING_DELAY;
+          if (clock.left > due && left <= due) wanted = true;
+        });
+      }
+      clock.left = left;
     });
     return over;
   }
@@ -106,8 +122,8 @@
     var today = new Date();
     var end = new Date(today.getTime() + clocks[0].ends - now());
     var tomorrow = new Date(today.getFullYear(), today.getMonth(), today.getDate() + 1);
-    var text = end.toDateString() === today.toDateString() ? words[ENDS_AT]
-      : end.toDateString() === tomorrow.toDateString() ? words[ENDS_TOMORROW] : words[ENDS_ON];
+    var text = end.toDateString() === today.toDateString() ? words.ends_at
+      : end.toDateString() === tomorrow.toDateString() ? words.ends_tomorrow : words.ends_on;
     setText(line, text.replace('{time}', two(end.getHours()) + ':' + two(end.getMinutes()))
       .replace('{date}', end.getDate() + '/' + (end.getMonth() + 1)));
   }
@@ -116,30 +132,63 @@
 
   function look() {
     if (asking || leaving) return;
+    wanted = false;
     lastLook = now();
-    var request = new XMLHttpRequest();
-    asking = request;
-    request.open('GET', location.pathname + location.search);
-    request.setRequestHeader('Accept', 'text/html');
-    request.responseType = 'document';
-    request.timeout = REQUEST_TIMEOUT;
-    request.onloadend = function () {
+    asking = ask(location.pathname + location.search, 'document', function (page) {
       asking = null;
-      var page = request.response;
       var fresh = page && page.getElementById && page.getElementById('main');
       if (fresh && !leaving) takeOver(page, fresh);
+    });
+  }
+
+  /* Tells `then` what was answered, null if nothing was. */
+  function ask(address, type, then) {
+    var request = new XMLHttpRequest();
+    request.open('GET', address);
+    request.setRequestHeader('Accept', 'text/html');
+    request.responseType = type;
+    request.timeout = REQUEST_TIMEOUT;
+    request.onloadend = function () {
+      hear(request.status !== 0);
+      then(request.response);
     };
     request.send();
+    return request;
+  }
+
+  function isAway() { return misses >= MISSES; }
+
+  function hear(isThere) {
+    misses = isThere ? 0 : misses + 1;
+    var line = document.getElementById('away');
+    if (line.hidden !== isAway()) return;
+    line.hidden = !isAway();
+    say(isAway() ? line.textContent : data('say'));
+  }
+
+  /* Where the script of a page with this head comes from, in which language. */
+  function edition(page) {
+    return page.documentElement.lang + page.querySelector('script[src]').getAttribute('src');
   }
 
   function takeOver(page, fresh) {
     var old = main();
+    // The router has been updated, or the guest has chosen another language meanwhile.
+    if (edition(page) !== edition(document)) {
+      location.replace(location.href);
+      return;
+    }
     var same = ['state', 'step', 'request'].every(function (name) {
       return old.getAttribute('data-' + name) === fresh.getAttribute('data-' + name);
     });
     if (same) {
       var told = fresh.querySelectorAll('[data-live]');
       each(old.querySelectorAll('[data-live]'), function (line, i) { setText(line, told[i] && told[i].textContent); });
+      if (data('say') !== fresh.getAttribute('data-say')) {
+        old.setAttribute('data-say', fresh.getAttribute('data-say'));
+        document.title = page.title;
+        say(data('say'));
+      }
       var news = fresh.querySelectorAll('[data-seconds]');
       if (news.length === clocks.length) {
         each(clocks, function (clock, i) {
@@ -156,7 +205,7 @@
     if (inside) ((focused.id && document.getElementById(focused.id)) || fresh).focus();
     if (fresh.getAttribute('data-state') !== old.getAttribute('data-state')) window.scrollTo(0, 0);
     document.title = page.title;
-    setText(document.getElementById('say'), data('say'));
+    say(data('say'));
     each(document.querySelectorAll('header .lang'), function (link) {
       var other = page.querySelector('header .lang');
       if (other) link.setAttribute('href', other.getAttribute('href'));
@@ -242,7 +291,8 @@
   function turn(direction) {
     var field = offer().querySelector('#steps'), steps = within(Number(field.value));
     var at = direction < 0 ? steps - 1 : steps;
-    var jump = at < 10 ? 1 : at < 60 ? 5 : at < 240 ? 15 : 60;
+    var jump = isData() ? (at < 10 ? 1 : at < 100 ? 10 : at < 1000 ? 100 : 1000)
+      : at < 10 ? 1 : at < 60 ? 5 : at < 240 ? 15 : 60;
     var next = direction < 0 ? Math.ceil(steps / jump) * jump - jump : Math.floor(steps / jump) * jump + jump;
     field.value = within(next);
     paintOffer();
@@ -260,19 +310,32 @@
     paintOffer();
   });
 
+  /* What is in a form would be lost to a router that is away: it is sent once the router has answered. */
   document.addEventListener('submit', function (event) {
-    if (leaving) { event.preventDefault(); return; }
+    event.preventDefault();
+    if (leaving) return;
     sending = event.target;
     var field = sending.querySelector('#steps'), button = sending.querySelector('[type=submit]');
     if (field) field.value = within(Number(field.value));
     leaving = true;
-    setTimeout(function () {
-      button.disabled = true;
-      button.setAttribute('data-text', button.lastElementChild.textContent);
-      setText(button.lastElementChild, words[WORKING]);
-    }, 0);
-    setTimeout(stay, SENDING_TIMEOUT);
+    button.disabled = true;
+    button.setAttribute('data-text', button.lastElementChild.textContent);
+    setText(button.lastElementChild, words.working);
+    knock();
   });
+
+  function knock() {
+    ask('/health', 'text', function () {
+      if (misses === 0) {
+        setTimeout(stay, SENDING_TIMEOUT);
+        sending.submit();
+      } else if (isAway()) {
+        stay();
+      } else {
+        setTimeout(knock, BEAT);
+      }
+    });
+  }
 
   function stay() {
     var button = leaving && sending && sending.querySelector('[type=submit]');
@@ -292,8 +355,8 @@
     field.setSelectionRange(0, field.value.length);
     try { done = document.execCommand('copy'); } catch (e) { done = false; }
     if (done) button.focus();
-    setText(button, done ? '✓ ' + words[COPIED] : words[COPY_FAILED]);
-    setText(document.getElementById('say'), done ? words[COPIED] : words[COPY_FAILED]);
+    setText(button, done ? '✓ ' + words.copied : words.copy_failed);
+    say(done ? words.copied : words.copy_failed);
     setTimeout(function () { setText(button, label); }, 4000);
   }
 
@@ -314,12 +377,12 @@
 
   function beat() {
     var over = paintClocks();
-    if (document.hidden) return;
+    if (document.hidden && !wanted) return;
     if (wantsSocket() && !socket && now() >= socketRetryAt) connect();
     var pause = 1000 * Number(data('poll'));
     if (live && data('state') === 'pay') pause *= 5;
-    if (over) pause = SHORTEST_PAUSE;
-    if (pause && now() - lastLook >= pause - BEAT / 2) look();
+    if (over || misses) pause = SHORTEST_PAUSE;
+    if (wanted || (pause && now() - lastLook >= pause - BEAT / 2)) look();
   }
 
   function back() {
@@ -334,6 +397,7 @@
   window.addEventListener('pagehide', disconnect);
   document.addEventListener('visibilitychange', back);
   window.addEventListener('online', back);
+  window.addEventListener('offline', back);
 
   begin();
   if (wantsSocket()) connect();

@@ -2,7 +2,7 @@
 
 use super::notice::Notice;
 use super::quantity::Quantity;
-use crate::units::{Millis, Sats};
+use crate::units::{Amount, Millis, Sats, UnixSeconds};
 
 #[derive(Clone, Debug)]
 pub enum State<'a> {
@@ -18,6 +18,7 @@ pub enum State<'a> {
     Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
+    Receipt(PurchaseReceipt<'a>),
 }
 
 /// The mint is asked for an invoice, or a card's bank to pay one.
@@ -66,11 +67,31 @@ pub enum PaidStep {
     Online,
 }
 
+impl PaidStep {
+    /// Part of what the script compares.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            PaidStep::Received => "received",
+            PaidStep::Claimed => "claimed",
+            PaidStep::Online => "online",
+        }
+    }
+}
+
 /// What a payment waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
     Mint,
     Gate,
+}
+
+impl Waiting {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Waiting::Mint => "mint",
+            Waiting::Gate => "gate",
+        }
+    }
 }
 
 /// A guest that may use the internet now.
@@ -81,8 +102,8 @@ pub struct Online<'a> {
     /// What can be added.
     pub offer: Option<Offer<'a>>,
     pub kept: ShownTicket<'a>,
-    /// Where it finds this page again.
-    pub portal_name: Option<&'a str>,
+    /// Where this page is found again.
+    pub address: Option<&'a str>,
 }
 
 /// Something went wrong. What became of the money is always said.
@@ -98,9 +119,7 @@ pub struct Trouble<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TroubleReason {
     MintUnavailable,
-    InvoiceExpired,
     PaymentFailed,
-    ClaimFailed,
     RequestNotFound,
     RateLimited,
     CannotSell,
@@ -130,7 +149,7 @@ pub struct Offer<'a> {
     pub notices: Vec<Notice<'a>>,
     /// An invoice of this guest that can still be paid.
     pub unpaid_request: Option<&'a str>,
-    /// An invoice of this guest has just ended; a late payment would still count.
+    /// An invoice of this guest has ended, and a late payment of it is still looked for.
     pub is_late: bool,
 }
 
@@ -185,6 +204,17 @@ pub enum Stage {
     Gate,
 }
 
+impl Stage {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Stage::Mint => "mint",
+            Stage::SlowMint => "slow",
+            Stage::Unknown => "unknown",
+            Stage::Gate => "gate",
+        }
+    }
+}
+
 /// Where the ticket of an earlier payment is typed in.
 #[derive(Clone, Debug)]
 pub struct ShowTicket<'a> {
@@ -210,4 +240,16 @@ pub enum ShownTicket<'a> {
     /// That a new one can be made.
     Unknown,
     Shown(&'a str),
+}
+
+/// What a guest has bought last, to be kept by the one who paid.
+#[derive(Clone, Debug)]
+pub struct PurchaseReceipt<'a> {
+    pub venue: &'a str,
+    pub amount: Amount,
+    pub buys: Quantity,
+    /// By the router's clock.
+    pub at: UnixSeconds,
+    /// Under which the operator finds the payment.
+    pub code: &'a str,
 }

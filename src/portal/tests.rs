@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::config::Metric;
-use crate::units::{Allotment, Millis, Sats};
+use crate::units::{Allotment, Amount, Millis, Sats, Unit, UnixSeconds};
 
 const fn secs(secs: u64) -> Quantity {
     Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
 }
 
 const fn megabytes(number: u64) -> Quantity {
-    Quantity { metric: Metric::Bytes, amount: Allotment(number << 20) }
+    Quantity { metric: Metric::Bytes, amount: Allotment(number * 1_000_000) }
 }
 
 const MINTS: [OfferedMint; 1] =
@@ -21,6 +21,7 @@ const TWO_MINTS: [OfferedMint; 2] = [
 ];
 
 const TICKET: &str = "k3m9-0123-4567-89ab-cdef-ghjk-mnpq";
+const ADDRESS: &str = "http://wifi.kibanda/";
 const LINK: &str = "http://192.168.77.1:2121/?ticket=k3m9-0123-4567-89ab-cdef-ghjk-mnpq";
 
 /// As long as one with route hints gets.
@@ -61,6 +62,16 @@ fn trouble<'a>(reason: TroubleReason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
 
+fn bought<'a>() -> PurchaseReceipt<'a> {
+    PurchaseReceipt {
+        venue: "Kibanda Wi-Fi",
+        amount: Amount { number: 60, unit: Unit::Sat },
+        buys: secs(3600),
+        at: UnixSeconds(1_796_000_000),
+        code: "5f0c9a7b",
+    }
+}
+
 fn ecash<'a>(notices: &'a [Notice<'a>]) -> PayWithEcash<'a> {
     let step = secs(60);
     PayWithEcash {
@@ -81,9 +92,10 @@ fn receiving(name: &str, at: Stage) -> (&str, State<'_>) {
 /// Every state a guest can meet, by name.
 fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
-    const LIMITS: [Notice; 3] = [
+    const LIMITS: [Notice; 4] = [
         Notice::AmountRefused { least: secs(60), most: secs(86_400) },
         Notice::RateLimited,
+        Notice::InvoiceLate { request_id: "5f0c9a7be1" },
         Notice::InvoiceExpired { request_id: "5f0c9a7be1" },
     ];
     const MINT_URLS: [&str; 2] = ["https://mint.example.com", "https://cashu.kibera.example.org/Bitcoin"];
@@ -117,7 +129,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::TooLittleLeft,
     ];
     let online =
-        |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No, portal_name: None });
+        |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No, address: Some(ADDRESS) });
     vec![
         ("choose", State::Choose(offer())),
         ("choose-mints", State::Choose(Offer { mints: TWO_MINTS.to_vec(), notices: vec![AWAY], ..offer() })),
@@ -131,7 +143,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
                 ..offer()
             }),
         ),
-        ("choose-limits", State::Choose(Offer { notices: LIMITS.to_vec(), ..offer() })),
+        ("choose-limits", State::Choose(Offer { notices: LIMITS.to_vec(), is_late: true, ..offer() })),
         ("choose-dear", {
             const DEAR: [OfferedMint; 1] =
                 [OfferedMint { url: "https://m.example", price_per_step: Sats(2_100), min_steps: 2 }];
@@ -149,12 +161,13 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("paid-2-waiting", paid(PaidStep::Claimed, Some(Waiting::Gate))),
         ("paid-3", paid(PaidStep::Online, None)),
         ("online", online(Some(secs(3_545)), Some(offer()))),
+        ("online-ending", online(Some(secs(299)), Some(offer()))),
         ("online-days", online(Some(secs(176_945)), Some(offer()))),
-        ("choose-data", State::Choose(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+        ("choose-data", State::Choose(Offer { step: megabytes(1), max_steps: 10_000, ..offer() })),
         ("pay-data", State::Pay(Pay { buys: megabytes(500), online: true, ..pay(invoice) })),
         (
             "online-data",
-            online(Some(megabytes(843)), Some(Offer { step: megabytes(1), max_steps: 10_240, ..offer() })),
+            online(Some(megabytes(843)), Some(Offer { step: megabytes(1), max_steps: 10_000, ..offer() })),
         ),
         ("ended-data", State::Ended(Offer { step: megabytes(21), ..offer() })),
         ("online-free", online(None, None)),
@@ -164,7 +177,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
                 left: Some(secs(3_545)),
                 offer: Some(offer()),
                 kept: ShownTicket::Shown(TICKET),
-                portal_name: Some("wifi.home"),
+                address: None,
             }),
         ),
         (
@@ -173,7 +186,7 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
                 left: Some(secs(9)),
                 offer: None,
                 kept: ShownTicket::Unknown,
-                portal_name: None,
+                address: None,
             }),
         ),
         ("ecash", State::PayWithEcash(ecash(&[]))),
@@ -213,11 +226,11 @@ fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
+        ("receipt", State::Receipt(bought())),
         ("ended", State::Ended(offer())),
         ("trouble-mint", trouble(TroubleReason::MintUnavailable, Money::NothingTaken)),
-        ("trouble-expired", trouble(TroubleReason::InvoiceExpired, Money::NothingTaken)),
         ("trouble-payment", trouble(TroubleReason::PaymentFailed, Money::NothingTaken)),
-        ("trouble-claim", trouble(TroubleReason::ClaimFailed, Money::WillOpen)),
+        ("trouble-claim", trouble(TroubleReason::PaymentFailed, Money::WillOpen)),
         ("trouble-request", trouble(TroubleReason::RequestNotFound, Money::NothingTaken)),
         ("trouble-rate", trouble(TroubleReason::RateLimited, Money::NothingTaken)),
         ("trouble-shut", trouble(TroubleReason::CannotSell, Money::NothingTaken)),
@@ -249,8 +262,8 @@ fn render_all() -> Vec<(String, String)> {
 fn every_state_is_written_for_the_eye() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/portal-preview");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("portal.css"), STYLE).unwrap();
-    std::fs::write(folder.join("portal.js"), SCRIPT).unwrap();
+    std::fs::write(folder.join("portal.css"), STYLE.unpacked().unwrap()).unwrap();
+    std::fs::write(folder.join("portal.js"), SCRIPT.unpacked().unwrap()).unwrap();
     for (name, html) in render_all() {
         std::fs::write(folder.join(format!("{name}.html")), html).unwrap();
     }
@@ -289,11 +302,12 @@ fn hostile_text_is_never_markup() {
             open: Some(pay.clone()),
         }),
         State::Online(Online {
-            left: None,
+            left: Some(secs(60)),
             offer: Some(offer),
             kept: ShownTicket::Shown(evil),
-            portal_name: None,
+            address: Some(evil),
         }),
+        State::Receipt(PurchaseReceipt { venue: evil, code: evil, ..bought() }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
             token: evil,
@@ -321,7 +335,10 @@ fn nothing_needs_more_than_the_policy_allows() {
         assert!(!html.contains(" style="), "{name}");
         assert!(!html.contains("<style"), "{name}");
         assert!(!html.contains(" onclick") && !html.contains("javascript:"), "{name}");
-        assert!(html.contains("<script src=\"/portal.js\" defer></script>"), "{name}");
+        assert!(
+            html.contains(&format!("<script src=\"/portal.js?{}\" defer></script>", SCRIPT.digest)),
+            "{name}"
+        );
     }
 }
 
@@ -335,18 +352,19 @@ fn the_page_makes_three_requests() {
         assert!(!html.contains("<img") && !html.contains("url("), "{name}");
         assert_eq!(
             html.matches("http://www.w3.org/2000/svg").count(),
-            html.matches("http://").count(),
+            html.replace(ADDRESS, "").matches("http://").count(),
             "{name}"
         );
     }
-    assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+    let style = include_str!("portal.css");
+    assert!(!style.contains("url(") && !style.contains("@import"));
 }
 
 #[test]
 fn the_largest_page_with_style_and_script_stays_under_60_kilobytes() {
     let longest = "a".repeat(1_800);
     let pages = every_state(&longest).into_iter().map(|(_, state)| render(Lang::Swahili, state).len());
-    let total = pages.max().unwrap() + STYLE.len() + SCRIPT.len();
+    let total = pages.max().unwrap() + STYLE.unpacked().unwrap().len() + SCRIPT.unpacked().unwrap().len();
     assert!(total < 60_000, "{total} bytes");
 }
 
@@ -399,13 +417,17 @@ fn only_what_is_under_way_reloads_without_script() {
         let waits = match &state {
             State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
             State::Online(online) => online.left.is_some(),
-            State::Trouble(trouble) => trouble.money != Money::NothingTaken,
-            State::Choose(_)
-            | State::Ended(_)
+            State::Trouble(trouble) => {
+                trouble.money != Money::NothingTaken || trouble.reason == TroubleReason::UnknownDevice
+            }
+            // What it says of a late payment comes true.
+            State::Choose(offer) => offer.is_late && !offer.notices.is_empty(),
+            State::Ended(_)
             | State::PayWithEcash(_)
             | State::PayWithCard(_)
             | State::ShowTicket(_)
-            | State::OwnTicket(_) => false,
+            | State::OwnTicket(_)
+            | State::Receipt(_) => false,
         };
         let html = render(Lang::English, state);
         assert_eq!(html.contains("<noscript><meta http-equiv=\"refresh\""), waits, "{name}");
@@ -495,7 +517,7 @@ fn the_language_switch_keeps_the_choice_and_the_session_beside_an_open_invoice()
         left: Some(secs(60)),
         offer: Some(offer),
         kept: ShownTicket::No,
-        portal_name: None,
+        address: None,
     });
     assert!(render(Lang::English, session).contains("href=\"/?lang=sw\" lang=\"sw\""));
 }
@@ -517,7 +539,7 @@ fn a_chosen_language_is_carried_on_by_links_and_forms() {
 #[test]
 fn a_step_that_takes_long_says_what_it_waits_for_and_that_the_money_is_safe() {
     let html = render(Lang::English, paid(PaidStep::Received, Some(Waiting::Mint)));
-    assert!(html.contains("Waiting for the mint’s answer. Your money is safe."));
+    assert!(html.contains("Waiting for the payment service’s answer. Your money is safe."));
     assert_eq!(html.matches("<li class=\"done\">").count(), 1);
     assert_eq!(html.matches("<li class=\"now\"").count(), 1);
     let done = render(Lang::English, paid(PaidStep::Online, None));
@@ -563,12 +585,12 @@ fn a_location_carries_request_and_language() {
 
 #[test]
 fn a_guest_by_bytes_sees_bytes_and_no_clock() {
-    let by_data = || Offer { step: megabytes(1), max_steps: 10_240, ..offer() };
+    let by_data = || Offer { step: megabytes(1), max_steps: 10_000, ..offer() };
     let online = State::Online(Online {
         left: Some(megabytes(843)),
         offer: Some(by_data()),
         kept: ShownTicket::No,
-        portal_name: None,
+        address: None,
     });
     let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
     let html = shown(Lang::English, online);
@@ -578,7 +600,7 @@ fn a_guest_by_bytes_sees_bytes_and_no_clock() {
     assert!(
         html.contains("How much data?") && html.contains("<b>500 MB</b>") && html.contains("1 sat = 1 MB")
     );
-    assert!(html.contains("data-step=\"1048576\" data-metric=\"bytes\""));
+    assert!(html.contains("data-step=\"1000000\" data-metric=\"bytes\""));
     let html = shown(Lang::Swahili, State::Ended(by_data()));
     assert!(html.contains("Data yako imekwisha") && html.contains("<b>MB 500</b>"));
 }
@@ -628,4 +650,78 @@ fn a_grace_to_pay_in_is_told_with_what_is_left_of_it_and_redrawn_when_it_ends() 
     assert!(!without.contains("slow internet"));
     let step = |html: &str| html.split(" data-step=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert_ne!(step(&with), step(&without));
+}
+
+#[test]
+fn who_has_paid_reads_how_to_come_back() {
+    let html = render(
+        Lang::English,
+        State::Online(Online {
+            left: Some(secs(3_545)),
+            offer: Some(offer()),
+            kept: ShownTicket::No,
+            address: Some(ADDRESS),
+        }),
+    );
+    assert!(html.contains("To come back to it, open <b dir=\"ltr\">http://wifi.kibanda/</b>"));
+    assert!(html.contains("href=\"/?way=receipt\""));
+}
+
+#[test]
+fn the_end_is_announced_five_minutes_and_one_minute_before_and_nothing_is_redrawn_for_it() {
+    let shown = |left| {
+        let (kept, address) = (ShownTicket::No, None);
+        render(Lang::English, State::Online(Online { left, offer: Some(offer()), kept, address }))
+    };
+    let step = |html: &str| html.split(" data-step=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    for (left, said) in [
+        (301, "You are online"),
+        (300, "Less than 5 minutes left"),
+        (61, "Less than 5 minutes left"),
+        (60, "Less than 1 minute left"),
+        (0, "Less than 1 minute left"),
+    ] {
+        let html = shown(Some(secs(left)));
+        assert!(html.contains(&format!("<title>{said} · Kibanda Wi-Fi</title>")), "{left}");
+        assert!(html.contains(&format!(" data-say=\"{said}\"")), "{left}");
+        assert_eq!(
+            html.contains(&format!("<p class=\"ending\" data-live>{said}</p>")),
+            left <= 300,
+            "{left}"
+        );
+        assert_eq!(step(&html), step(&shown(Some(secs(3600)))), "{left}");
+    }
+    assert!(!shown(Some(megabytes(1))).contains("Less than"));
+}
+
+#[test]
+fn a_wallet_on_the_phone_is_said_to_need_data_of_its_own_unless_there_is_a_grace() {
+    let invoice = invoice();
+    let needs = |pay| render(Lang::English, State::Pay(pay)).contains("needs mobile data of its own");
+    assert!(needs(pay(&invoice)));
+    assert!(!needs(Pay { grace: Some(Millis::from_secs(173)), ..pay(&invoice) }));
+    assert!(!needs(Pay { online: true, ..pay(&invoice) }));
+}
+
+#[test]
+fn an_invoice_that_may_still_be_paid_late_is_never_said_to_have_cost_nothing() {
+    let notices = vec![Notice::InvoiceLate { request_id: "5f0c9a7be1" }];
+    let html = render(Lang::English, State::Choose(Offer { notices, is_late: true, ..offer() }));
+    assert!(html.contains("do not pay again") && !html.contains("othing was taken"));
+    assert!(html.contains(" data-poll=\"20\"") && html.contains("http-equiv=\"refresh\" content=\"60\""));
+}
+
+#[test]
+fn a_device_that_is_not_known_yet_is_looked_for_again_after_two_seconds() {
+    let html = render(Lang::English, trouble(TroubleReason::UnknownDevice, Money::NothingTaken));
+    assert!(html.contains(" data-poll=\"2\"") && html.contains("http-equiv=\"refresh\" content=\"2\""));
+}
+
+#[test]
+fn who_has_never_paid_so_finds_folded_how_it_is_done() {
+    let invoice = invoice();
+    for state in [State::Choose(offer()), State::Ended(offer()), State::Pay(pay(&invoice))] {
+        let html = render(Lang::English, state);
+        assert!(html.contains("<details class=\"how\"><summary class=\"quiet\">How do I pay?</summary>"));
+    }
 }

@@ -72,9 +72,7 @@ pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> Vi
     let s = lang.strings();
     let (happened, advice) = match trouble.reason {
         TroubleReason::MintUnavailable => (s.mint_unavailable, s.mint_unavailable_do),
-        TroubleReason::InvoiceExpired => (s.invoice_expired, s.invoice_expired_do),
         TroubleReason::PaymentFailed => (s.payment_failed, s.payment_failed_do),
-        TroubleReason::ClaimFailed => (s.claim_failed, s.claim_failed_do),
         TroubleReason::RequestNotFound => (s.request_not_found, s.request_not_found_do),
         TroubleReason::RateLimited => (s.rate_limited, s.rate_limited_do),
         TroubleReason::CannotSell => (s.cannot_sell, s.cannot_sell_do),
@@ -88,8 +86,14 @@ pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> Vi
         Money::LookedUp => s.money_looked_up,
         Money::WillOpen => s.money_will_open,
     };
-    // Money on its way: the page follows it. Otherwise it stands still until the guest acts.
+    // Money on its way: the page follows it. Otherwise it stands still until the guest acts, unless the router is
+    // about to know the device.
     let on_its_way = trouble.money != Money::NothingTaken;
+    let again = match (on_its_way, trouble.reason) {
+        (true, _) => Some(5),
+        (false, TroubleReason::UnknownDevice) => Some(2),
+        (false, _) => None,
+    };
 
     let mut main = Html::new();
     main.raw("<p class=\"seal bad\">")
@@ -110,11 +114,12 @@ pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> Vi
     main.raw("<p class=\"hint\">").text(s.staff_code).raw(": <code>").text(trouble.code).raw("</code></p>\n");
     View {
         state: "trouble",
-        step: format!("{:?} {:?}", trouble.reason, trouble.money),
+        // Each reason and each fate of the money has a sentence of its own.
+        step: format!("{happened} {money}"),
         title: happened.to_owned(),
         main,
-        refresh: on_its_way.then_some(5),
-        poll: on_its_way.then_some(5),
+        refresh: again,
+        poll: again,
     }
 }
 

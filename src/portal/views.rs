@@ -3,10 +3,11 @@
 use super::html::Html;
 use super::lang::Lang;
 use super::links::choosing_again;
+use super::notice::Notice;
 use super::quantity::Quantity;
-use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State};
+use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State, Waiting};
 use super::view::{in_trouble, steps, View, CHECK};
-use super::{card, ecash, offer, qr, ticket};
+use super::{card, ecash, offer, qr, receipt, ticket};
 use crate::config::Metric;
 use crate::units::Millis;
 
@@ -24,6 +25,7 @@ pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
         State::PayWithCard(form) => card::form(lang, lang_chosen, form),
         State::ShowTicket(form) => ticket::show_ticket(lang, lang_chosen, form),
         State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
+        State::Receipt(receipt) => receipt::receipt(lang, lang_chosen, receipt),
     }
 }
 
@@ -31,12 +33,14 @@ fn choose(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
     let title = offer::title(lang, offer);
     let mut main = Html::new();
     main.raw("<h1>").text(title).raw("</h1>\n").add(&offer::form(lang, lang_chosen, offer));
+    main.add(&how_to_pay(lang));
+    let says_late = offer.notices.iter().any(|notice| matches!(notice, Notice::InvoiceLate { .. }));
     View {
         state: "choose",
         step: offer_step(offer).to_owned(),
         title: title.to_owned(),
         main,
-        refresh: None,
+        refresh: says_late.then_some(60),
         poll: offer_poll(offer),
     }
 }
@@ -49,7 +53,7 @@ fn ended(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
         Metric::Bytes => s.data_ended_title,
     };
     main.raw("<h1>").text(title).raw("</h1>\n<p class=\"lead\">").text(s.ended_hint).raw("</p>\n");
-    main.add(&offer::form(lang, lang_chosen, offer));
+    main.add(&offer::form(lang, lang_chosen, offer)).add(&how_to_pay(lang));
     View {
         state: "ended",
         step: offer_step(offer).to_owned(),
@@ -66,6 +70,16 @@ fn offer_step(offer: &Offer) -> &'static str {
     } else {
         "closed"
     }
+}
+
+/// For who has never paid so.
+fn how_to_pay(lang: Lang) -> Html {
+    let s = lang.strings();
+    let mut html = Html::new();
+    html.raw("<details class=\"how\"><summary class=\"quiet\">").text(s.how_title).raw("</summary>\n<p>");
+    html.text(s.how_wallet).raw("</p>\n<p>").text(s.how_scan).raw("</p>\n<p>").text(s.how_somebody);
+    html.raw("</p>\n</details>\n");
+    html
 }
 
 /// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere, if need be too late.
@@ -146,13 +160,19 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
         (true, Metric::Bytes) => s.still_online_data,
         (false, _) => s.leave_hint,
     });
-    if let Some(left) = pay.grace {
-        main.raw("</p>\n<p class=\"hint\" id=\"grace\">").fill(s.pay_grace, "clock", &clock(lang, left));
+    match pay.grace {
+        Some(left) => {
+            main.raw("</p>\n<p class=\"hint\" id=\"grace\">").fill(s.pay_grace, "clock", &clock(lang, left));
+        }
+        None if !pay.online => {
+            main.raw("</p>\n<p class=\"hint\">").text(s.pay_without_grace);
+        }
+        None => {}
     }
     let again = choosing_again(pay.request_id, lang_chosen.then_some(lang));
     main.raw("</p>\n").add(&card::row(lang, lang_chosen, pay));
     main.raw("<a class=\"quiet\" id=\"again\"").attr("href", &again).raw(">").text(s.other_amount);
-    main.raw("</a>\n");
+    main.raw("</a>\n").add(&how_to_pay(lang));
 
     let by = if pay.by_card { " card" } else { "" };
     let step = format!("{}{by}{}", pay.request_id, if pay.grace.is_some() { " grace" } else { "" });
@@ -181,7 +201,7 @@ fn opening(lang: Lang, paid: &Paid) -> View {
 
     View {
         state: "paid",
-        step: format!("{:?} {:?}", paid.done, paid.waiting),
+        step: format!("{} {}", paid.done.name(), paid.waiting.map_or("", Waiting::name)),
         title: s.paid_title.to_owned(),
         main,
         refresh: Some(5),
@@ -191,6 +211,7 @@ fn opening(lang: Lang, paid: &Paid) -> View {
 
 fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
     let s = lang.strings();
+    let warning = online.left.and_then(|left| ending(lang, left)).unwrap_or_default();
     let mut main = Html::new();
     main.raw("<p class=\"seal\">").raw(CHECK).raw("</p>\n<h1>").text(s.online_title).raw("</h1>\n");
     match online.left {
@@ -206,13 +227,20 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
                 .attr("data-seconds", &seconds.to_string());
             main.raw(" role=\"timer\">")
                 .text(&lang.clock(left))
-                .raw("</p>\n<p class=\"ends\" data-ends>\u{a0}</p>\n");
+                .raw("</p>\n<p class=\"ends\" data-ends>\u{a0}</p>\n<p class=\"ending\" data-live>");
+            main.text(&warning).raw("</p>\n");
         }
         None => {
             main.raw("<p class=\"lead\">").text(s.no_end).raw("</p>\n");
         }
     }
-    main.raw("<p class=\"notice calm\">").text(s.close_page).raw("</p>\n");
+    main.raw("<p class=\"notice calm\">").text(s.close_page);
+    if let Some(address) = online.address {
+        let mut shown = Html::new();
+        shown.raw("<b dir=\"ltr\">").text(address).raw("</b>");
+        main.raw(" ").fill(s.come_back, "address", &shown);
+    }
+    main.raw("</p>\n");
     if let Some(offer) = &online.offer {
         main.raw("<details id=\"more\"><summary class=\"button second\">")
             .text(if offer.step.metric == Metric::Bytes { s.add_data } else { s.add_time })
@@ -220,6 +248,9 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
         main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
     }
     main.add(&ticket::card(lang, lang_chosen, online.kept));
+    if online.left.is_some() {
+        main.add(&receipt::row(lang, lang_chosen));
+    }
     // Without script a look once a minute keeps the time true; with it the countdown does.
     let (refresh, poll) = match online.left {
         Some(Quantity { metric: Metric::Milliseconds, amount }) => {
@@ -234,5 +265,15 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
         ShownTicket::Shown(ticket) => ticket,
     };
     let step = format!("{} {kept}", online.offer.as_ref().map_or("", offer_step));
-    View { state: "online", step, title: s.online_title.to_owned(), main, refresh, poll: Some(poll) }
+    let title = if warning.is_empty() { s.online_title.to_owned() } else { warning };
+    View { state: "online", step, title, main, refresh, poll: Some(poll) }
+}
+
+/// What a guest is told five minutes and one minute before its time is over.
+fn ending(lang: Lang, left: Quantity) -> Option<String> {
+    let seconds = Millis(left.amount.0).as_secs_ceil();
+    let warned = [60, 300].into_iter().find(|warned| seconds <= *warned)?;
+    let is_time = left.metric == Metric::Milliseconds;
+    let duration = lang.duration(Millis::from_secs(warned));
+    is_time.then(|| lang.strings().ending.replace("{duration}", &duration))
 }

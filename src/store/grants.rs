@@ -17,6 +17,8 @@ use std::ops::Deref;
 /// The wall clock may have been set back by at most this much (seconds) since a sale for the sale to stay in the
 /// day's sum.
 const SLACK: u64 = 3600;
+/// How long the receipt of a payment can be had.
+const RECEIPTS: Millis = Millis::from_secs(7 * 86_400);
 
 /// A payment to be turned into access. `reference` names the payment and counts once, ever.
 #[derive(Clone, Debug)]
@@ -72,6 +74,16 @@ impl PaidFor {
     pub fn is_for(&self, venue: &str, metric: Metric, started: Millis, ends: Millis) -> bool {
         self.venue == venue && self.metric == metric && self.at >= started && self.at <= ends
     }
+}
+
+/// A payment as its receipt shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaidGrant {
+    pub reference: Reference,
+    pub amount: Amount,
+    pub metric: Metric,
+    pub allotment: Allotment,
+    pub wall: UnixSeconds,
 }
 
 impl Admission {
@@ -183,6 +195,31 @@ impl Store {
                 Ok((mac_of(&mac)?, paid))
             })
             .collect()
+        })
+        .await
+    }
+
+    /// What the account of this MAC has paid last at a venue, if that was not long ago.
+    pub async fn last_purchase(&self, mac: MacAddr, venue: &str) -> Result<Option<PaidGrant>, StoreError> {
+        let (mac, venue) = (mac.to_string(), venue.to_owned());
+        let since = self.now().saturating_sub(RECEIPTS);
+        self.read(move |db| {
+            let mut newest = db.prepare_cached(
+                "SELECT reference, amount, unit, metric, allotment, wall
+                 FROM grants JOIN account_macs ON account_macs.account = grants.account
+                 WHERE account_macs.mac = ?1 AND venue = ?2 AND amount > 0 AND granted_ms >= ?3
+                 ORDER BY granted_ms DESC LIMIT 1",
+            )?;
+            let purchase = newest.query_row(params![mac, venue, since], |row| {
+                Ok(PaidGrant {
+                    reference: row.get(0)?,
+                    amount: money(row, 1, 2)?,
+                    metric: row.get(3)?,
+                    allotment: row.get(4)?,
+                    wall: row.get(5)?,
+                })
+            });
+            Ok(purchase.optional()?)
         })
         .await
     }

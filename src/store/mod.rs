@@ -50,7 +50,7 @@ pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
 pub use error::StoreError;
 pub use files::StoreHolder;
-pub use grants::{Admission, NewGrant, PaidFor, PaymentRow, Sales};
+pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
 pub use keyfile::{KeyFile, Secret};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;

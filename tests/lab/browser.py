@@ -39,7 +39,7 @@ NO_SOCKETS = "window.WebSocket = function () { throw new Error('sockets are not 
 
 # Chromium reports each answer of 400 and above, also where it is the page that is meant to be seen, and what was under
 # way when the lab gave its phone another address.
-EXPECTED = re.compile("the server responded with a status of|ERR_NETWORK_CHANGED")
+EXPECTED = re.compile("the server responded with a status of|ERR_NETWORK_CHANGED|ERR_INTERNET_DISCONNECTED")
 
 INTERRUPTED = re.compile("ERR_NETWORK_CHANGED|ERR_ABORTED|interrupted by another navigation")
 

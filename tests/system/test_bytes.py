@@ -423,14 +423,14 @@ def test_revoked_guest_is_out_at_once(lab, daemon):
 
 @pytest.mark.browser
 def test_portal_sells_data_and_shows_what_is_left_of_it(lab, fault_mint, make_daemon, phone):
-    daemon = make_daemon(fault_mint.url, venue=BYTES)
+    daemon = make_daemon(fault_mint.url, venue={**BYTES, "step_size": 2_000_000})
     guest = visitor(lab.guest)
     page = phone()
     page.goto(PORTAL)
     expect(page.locator("h1")).to_have_text("How much data?")
-    expect(page.locator("form .rate")).to_have_text("1 sat = 1 MB")
+    expect(page.locator("form .rate")).to_have_text("1 sat = 2 MB")
     page.locator("label[for=other]").click()
-    page.locator("#steps").fill("24")
+    page.locator("#steps").fill("12")
     expect(page.locator(".tother .time")).to_have_text("24 MB")
     page.locator("button.pay").click()
     expect(page.locator("main.pay .lead")).to_contain_text("24 MB")

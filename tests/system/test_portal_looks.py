@@ -1,11 +1,14 @@
-"""How the portal looks and what it costs: every state in light and dark, in both languages, on the narrowest phone.
+"""How the portal looks and what it costs: every state in light and dark, in both languages, on the narrowest phone,
+with text of twice the size, without JavaScript, and while the router is away.
 
 Pictures of all states go to a scratch directory; `TOLLGATED_SCREENSHOTS=1` puts those of the README into
 `tests/screenshots`, and makes a sheet of all beside the others.
 """
 
 import contextlib
+import gzip
 import os
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -52,12 +55,14 @@ class Scene:
     proxy: FaultProxy
     away: FaultMint
     make_daemon: object
+    phone: object
     page: Page
+    daemon: Daemon | None = None
 
     def open(self, *mints, **options) -> Daemon:
-        daemon = self.make_daemon(*(mints or [self.proxy.url]), **options)
+        self.daemon = self.make_daemon(*(mints or [self.proxy.url]), **options)
         self.page.goto(PORTAL)
-        return daemon
+        return self.daemon
 
     def pay(self) -> None:
         self.page.locator("button.pay").click()
@@ -157,6 +162,23 @@ def own_ticket(scene: Scene) -> None:
     expect(scene.page.locator("main.kept .qr")).to_be_visible()
 
 
+def receipt(scene: Scene) -> None:
+    online(scene)
+    scene.page.locator("#way-receipt").click()
+    expect(scene.page.locator("main.receipt")).to_be_visible()
+
+
+def ending(scene: Scene) -> None:
+    scene.open().command("grant", scene.guest.mac, "4m")
+    scene.page.goto(PORTAL)
+    expect(scene.page.locator(".ending")).to_be_visible()
+
+
+def how_to_pay(scene: Scene) -> None:
+    scene.open()
+    scene.page.locator(".how summary").click()
+
+
 def ticket(scene: Scene) -> None:
     scene.open()
     scene.page.locator("#way-ticket").click()
@@ -206,7 +228,7 @@ def receiving_unknown(scene: Scene) -> None:
 
 
 def online_data(scene: Scene) -> None:
-    scene.open(venue={"metric": "bytes", "step_size": 1_048_576, "max_steps": 5000})
+    scene.open(venue={"metric": "bytes", "step_size": 10_000_000, "max_steps": 5000})
     scene.pay_with_ecash(token_v4(scene.proxy.url, scene.proofs(300)))
     expect(scene.page.locator("main.online")).to_be_visible()
 
@@ -272,7 +294,7 @@ def cannot_sell(scene: Scene) -> None:
 
 @contextlib.contextmanager
 def unknown_device(scene: Scene):
-    scene.make_daemon(scene.mint.url)
+    scene.daemon = scene.make_daemon(scene.mint.url)
     guest, router = scene.guest, scene.lab.router
     router.ip(f"neigh replace {guest.ip} lladdr {guest.mac} dev br-guest nud noarp")
     try:
@@ -294,6 +316,9 @@ STATES = [
     paid_waiting,
     online,
     online_data,
+    ending,
+    receipt,
+    how_to_pay,
     own_ticket,
     ticket,
     ticket_refused,
@@ -323,7 +348,8 @@ def away(lab):
 
 @pytest.fixture
 def scene(lab, mint, fault_proxy, away, make_daemon, phone):
-    return Scene(lab, lab.guest, mint, fault_proxy, away, make_daemon, phone(scale=1.5 if KEEP else 1))
+    scale = 1.5 if KEEP else 1
+    return Scene(lab, lab.guest, mint, fault_proxy, away, make_daemon, phone, phone(scale=scale))
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
@@ -347,7 +373,50 @@ def test_state_is_readable_and_usable_in_both_languages_and_themes(scene, pictur
                     assert audit(page) == [], (language, theme, width)
                     if width == 360:
                         page.screenshot(path=f"{pictures}/{state.__name__}-{theme}-{language}.png", full_page=True)
-            page.emulate_media(color_scheme="light")
+                page.emulate_media(color_scheme="light")
+                assert has_room_for_large_text(page) == [], (language, width)
+                if width == 360:
+                    page.screenshot(path=f"{pictures}/{state.__name__}-large-{language}.png", full_page=True)
+                page.evaluate("document.documentElement.style.fontSize = ''")
+
+
+def has_room_for_large_text(page: Page) -> list[str]:
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    return audit(page)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_state_is_readable_without_script_and_while_the_router_is_away(scene, pictures, browser, state):
+    page = scene.page
+    with state(scene) or contextlib.nullcontext():
+        shown = page.locator("main").get_attribute("class")
+        if not page.url.endswith(("/pay", "/ticket", "/ecash")):  # the answer to a form is no page to come to
+            plain = scene.phone(script=False)
+            plain.goto(page.url)
+            assert audit(plain) == []
+            plain.screenshot(path=f"{pictures}/{state.__name__}-plain-en.png", full_page=True)
+            plain.close()
+        scene.daemon.kill()
+        for _ in range(20):
+            page.evaluate("window.dispatchEvent(new Event('offline'))")
+            if page.locator("#away").is_visible():
+                break
+            page.wait_for_timeout(100)
+        expect(page.locator("#away")).to_be_visible()
+        assert page.locator("main").get_attribute("class") == shown and audit(page) == []
+        page.screenshot(path=f"{pictures}/{state.__name__}-away-en.png", full_page=True)
+    browser.problems(page).clear()  # what was asked of a daemon that was killed
+
+
+@pytest.mark.parametrize("state", [choose_other, pay, online, paid_waiting], ids=lambda state: state.__name__)
+def test_a_page_that_is_read_from_the_right_is_mirrored(scene, pictures, state):
+    page = scene.page
+    with state(scene) or contextlib.nullcontext():
+        page.evaluate("document.documentElement.dir = 'rtl'")
+        assert audit(page) == []
+        venue, language = (page.locator(f"header .{name}").bounding_box()["x"] for name in ("venue", "lang"))
+        assert language < venue
+        page.screenshot(path=f"{pictures}/{state.__name__}-mirrored-en.png", full_page=True)
 
 
 def speaks_swahili(page: Page) -> None:
@@ -411,8 +480,26 @@ def test_the_page_is_three_requests_of_at_most_60_kb_and_nothing_from_outside(mi
     new.goto(page.url)
     expect(new.locator("main.pay")).to_be_visible()
     new.wait_for_load_state("networkidle")
-    assert sorted(browser.requests(new)) == sorted([page.url, f"{PORTAL}/portal.css", f"{PORTAL}/portal.js"])
+    files = [new.locator("link[rel=stylesheet]").get_attribute("href"), new.locator("script").get_attribute("src")]
+    assert sorted(browser.requests(new)) == sorted([page.url, *(PORTAL + file for file in files)])
     assert browser.received(new) <= 60_000
+
+
+def test_style_and_script_are_sent_small_where_that_is_understood_and_are_kept_by_their_digest(lab, mint, make_daemon):
+    make_daemon(mint.url)
+    page = lab.guest.get(PORTAL, {"Accept": "text/html"})
+    assert page.headers["cache-control"] == "no-store"
+    for name, kind in ("portal.css", "text/css"), ("portal.js", "text/javascript"):
+        address = re.search(rf'"(/{re.escape(name)}\?[0-9a-f]{{8}})"', page.text).group(1)
+        packed = lab.guest.get(PORTAL + address, {"Accept-Encoding": "gzip, deflate"})
+        plain = lab.guest.get(PORTAL + address, {"Accept-Encoding": "deflate, gzip;q=0"})
+        assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+        assert gzip.decompress(packed.body) == plain.body and 2 * len(packed.body) < len(plain.body)
+        for answer in packed, plain:
+            assert answer.headers["content-type"].startswith(kind) and answer.headers["vary"] == "accept-encoding"
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        for other in (f"/{name}", f"/{name}?00000000"):
+            assert lab.guest.get(PORTAL + other).headers["cache-control"] == "no-store", other
 
 
 def test_inline_script_and_foreign_content_are_refused(mint, make_daemon, phone, browser):
@@ -458,7 +545,7 @@ def test_a_venues_name_is_never_markup(mint, make_daemon, phone):
     assert audit(page) == []
 
 
-@pytest.mark.parametrize("metric", [{"step_size": 1000}, {"metric": "bytes", "step_size": 1_048_576}])
+@pytest.mark.parametrize("metric", [{"step_size": 1000}, {"metric": "bytes", "step_size": 10_000_000}])
 def test_long_amounts_fit_their_field_on_the_narrowest_phone(mint, make_daemon, phone, metric):
     make_daemon(mint.url, venue={"max_steps": 604_800, **metric})
     page = phone(width=320)

@@ -227,16 +227,31 @@ impl InvoiceEngine {
         }
     }
 
-    /// A guest has a page or a socket open: its late payments are looked for more often. Answers whether there are invoices of
-    /// it that have just ended.
-    pub fn page_is_open(&self, mac: MacAddr) -> bool {
+    /// A guest has a page or a socket open: payments of its invoices that have just ended are looked for more often.
+    pub fn page_is_open(&self, mac: MacAddr) {
         let now = self.0.store.now();
         let table = self.table();
         let mine = table.requests.values().filter(|request| request.mac() == mac);
-        let late = mine
-            .flat_map(|request| request.parts())
-            .filter(|part| part.progress() == Progress::Overdue && looks::is_just_over(part.due, now));
-        late.map(|part| part.poke(Wake::Page)).count() > 0
+        mine.flat_map(|request| request.parts())
+            .filter(|part| part.progress() == Progress::Overdue && looks::is_just_over(part.due, now))
+            .for_each(|part| part.poke(Wake::Page));
+    }
+
+    /// The request of this MAC for access at this venue whose invoice ended last and is still looked at; whether it has
+    /// ended just now.
+    pub fn late(&self, mac: MacAddr, venue: &str) -> Option<(RequestId, bool)> {
+        let now = self.0.store.now();
+        let table = self.table();
+        let mine = table.requests.values().filter(|request| {
+            request.mac() == mac && request.venue == venue && request.owner == Owner::House
+        });
+        let late = mine.filter_map(|request| {
+            let due =
+                request.parts().iter().filter(|part| part.awaits_payment()).map(|part| part.due).max()?;
+            (due <= now).then_some((due, request))
+        });
+        let (due, request) = late.max_by_key(|(due, _)| *due)?;
+        Some((request.id.clone(), looks::is_just_over(due, now)))
     }
 
     /// A request of this MAC, from memory or from the store.

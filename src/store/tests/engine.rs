@@ -308,7 +308,8 @@ async fn child_that_rebuilds() {
     let before = fs::write("/proc/self/clear_refs", "5").ok().and_then(|()| peak());
     store.rebuild().await.unwrap();
     if let (Some(before), Some(after)) = (before, peak()) {
-        assert!(after - before < 4_000, "{before} kB, then {after} kB, for 16,000 kB");
+        // The kernel counts with some delay: it may also have become less.
+        assert!(after.saturating_sub(before) < 4_000, "{before} kB, then {after} kB, for 16,000 kB");
     }
 }
 

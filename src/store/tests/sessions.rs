@@ -142,3 +142,25 @@ async fn sessions_and_invoices_of_before_metrics_go_by_time() {
     assert_eq!(store.sales_since(UnixSeconds(0)).await.unwrap().time, Millis(60_000));
     assert_eq!(store.grant(grant("new", 1, 1000)).await.unwrap().allotment, Allotment(61_000));
 }
+
+#[tokio::test]
+async fn a_receipt_is_of_the_guests_own_last_payment_at_this_venue() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let last = |guest: u8| store.last_purchase(mac(guest), "guest");
+    assert_eq!(last(1).await.unwrap(), None);
+    for (number, reference) in ["first", "second"].into_iter().enumerate() {
+        clock.advance(Millis(1_000));
+        drop(store.grant(grant(reference, 1, 60_000)).await.unwrap());
+        drop(store.grant(grant(&format!("other {number}"), 2, 60_000)).await.unwrap());
+    }
+    clock.advance(Millis(1_000));
+    let gift = NewGrant { amount: Sats(0).into(), ..grant("gift", 1, 60_000) };
+    drop(store.grant(gift).await.unwrap());
+    let bought = last(1).await.unwrap().unwrap();
+    assert_eq!(bought.reference, Reference::read("second"));
+    assert_eq!((bought.amount, bought.allotment), (Sats(1).into(), Allotment(60_000)));
+    assert_eq!(store.last_purchase(mac(1), "hall").await.unwrap(), None);
+    clock.advance(Millis::from_secs(8 * 86_400));
+    assert_eq!(last(1).await.unwrap(), None, "that is long ago");
+}
