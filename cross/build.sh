@@ -21,6 +21,7 @@ set -- $(awk -v name="$target" '$1 == name' cross/targets)
 	exit 1
 }
 triple=$2 gnu=$3-
+echo "  building $what for $target"
 
 # Zig knows no makers and calls 32-bit ARM by its family; soft float is its plain eabi.
 case $triple in
@@ -101,7 +102,6 @@ strip_into() {
 
 out=target/openwrt/$target
 mkdir -p "$out" "$CARGO_TARGET_DIR"
-echo "  building $what for $target"
 # shellcheck disable=SC2086 # words
 sh cross/cc.sh -Os $CFLAGS -c cross/runtime.c -o "$runtime"
 case $what in

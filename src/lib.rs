@@ -111,6 +111,9 @@
 //! - **The kernel ends sessions.** Elements with a timeout and quotas, and two locks that hold without us, so that no crash
 //!   lets somebody stay or pass.
 //! - **JSON written by [`json`], errors by hand-made tables, no regex, no clap.** Each is a feature's worth of flash.
+//! - **Markup as markup, by maud.** A page's elements stand in the source as they nest, and what is data is escaped by its place.
+//!   Tried on the tickets' pages: they read better (3.3 kB of source for 3.8), for 0.8 kB of code in the release profile and four
+//!   crates at build time. What is written anew in `portal` is written so; the other pages still add up strings (`portal/html.rs`).
 //! - **Unit tests hold the fuzz targets** (`tests/fuzz`): they reach what is private, and run on every processor.
 #![forbid(unsafe_code)]
 // Return an error; write with `writeln!` or the log, which survive a closed pipe.

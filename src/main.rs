@@ -29,7 +29,11 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    let line = match Line::read(std::env::args().skip(1)) {
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let line = match words
+        .map_err(|word| format!("{word:?} is no UTF-8"))
+        .and_then(|words| Line::read(words.into_iter()))
+    {
         Ok(line) => line,
         Err(message) => {
             let wants_json = std::env::args().any(|arg| arg == "--json");

@@ -38,6 +38,8 @@ pub struct Site {
 /// The rooms that sell.
 #[derive(Clone)]
 pub struct Shop {
+    /// What may be sold.
+    pub terms: Terms,
     pub store: Store,
     pub access: Access,
     pub invoices: InvoiceEngine,
@@ -82,8 +84,8 @@ impl Shop {
         let tokens = TokenEngine::new(terms.clone(), wallet.clone());
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
-        let till = Till::new(terms, invoices.clone(), cards.clone().ok(), tls);
-        Shop { store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate }
+        let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
+        Shop { terms, store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate }
     }
 
     /// What the rooms that sell look at again and again.

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 const TICK: Duration = Duration::from_secs(1);
+/// The time of a guest that has bytes as well ends this much later in the kernel, so that nothing is refused before the
+/// bytes are counted.
+const HANDING_OVER: Millis = Millis::from_secs(3);
 /// The gate is looked at in full this often, even if nothing seems to have changed.
 const FULL_LOOK_EVERY: u32 = 60;
 
@@ -37,14 +40,16 @@ impl Pass {
         let left = |until: Millis| Some(until.saturating_sub(now)).filter(|left| *left > Millis::ZERO);
         let lease =
             |remaining, quota, is_slow| Lease { mac: *mac, venue: venue.clone(), remaining, quota, is_slow };
-        if let Some(remaining) = self.time.and_then(left) {
-            return Some(lease(remaining, None, false));
-        }
         let counted = |data: Option<(Quota, Millis)>, is_slow| {
             let (quota, until) = data.filter(|(quota, _)| quota.used < quota.allotment)?;
             Some(lease(left(until)?, Some(quota), is_slow))
         };
-        counted(self.data, false).or_else(|| counted(self.grace, true))
+        let by_bytes = counted(self.data, false);
+        if let Some(remaining) = self.time.and_then(left) {
+            let more = by_bytes.map_or(Millis::ZERO, |_| HANDING_OVER);
+            return Some(lease(remaining.saturating_add(more), None, false));
+        }
+        by_bytes.or_else(|| counted(self.grace, true))
     }
 }
 

@@ -4,7 +4,8 @@ use super::Reach::Errand;
 use super::Role::Manager;
 use super::Shows::Own;
 use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
-use crate::lightning::test_command;
+use crate::json::json;
+use crate::lightning::{trial, Kind, Report};
 use serde_json::Value;
 
 pub static COMMANDS: &[Command] = &[Command {
@@ -16,26 +17,61 @@ pub static COMMANDS: &[Command] = &[Command {
     summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",
 }];
 
+const TESTED: [&str; 3] = ["answers", "may_pay", "may_look_up"];
+
 /// A node is asked from here; the router's own ecash is in the daemon's hands.
 fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let config = shell.loaded()?;
-    let tried = match test_command::is_the_daemons(&config) {
-        false => test_command::try_node(&config),
-        true => shell.have_done(given).map_err(|err| match err {
+    let tried = match config.lightning.kind {
+        Kind::Melt => shell.have_done(given).map_err(|err| match err {
             CommandError::Closed("no_daemon", _) => {
                 "the daemon, which has the wallet, does not answer".to_owned()
             }
             err => err.to_string(),
         }),
+        _ => trial::try_node(&config).map(|report| found(&report)),
     };
-    let told = test_command::told(&config, tried);
-    let causes = ["answers", "may_pay", "may_look_up"].into_iter();
-    let why = causes.filter_map(|what| told.data["tested"][what]["cause"].as_str()).next();
-    let wrong = (!told.is_good)
-        .then(|| ("node_not_ready", format!("{}: {}", told.summary, why.unwrap_or("no answer can be read"))));
-    Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
+    let mut answer = tried.unwrap_or_else(|cause| found(&Report::silent(cause)));
+    answer["type"] = json!(config.lightning.kind.as_str());
+    answer["url"] = json!(config.lightning.url.as_ref().map(|url| url.as_str()));
+    let is_well = TESTED.iter().all(|what| answer["tested"][what]["ok"] == true);
+    let cause = TESTED.iter().find_map(|what| answer["tested"][what]["cause"].as_str());
+    let cause = cause.unwrap_or("the answer cannot be read").to_owned();
+    let wrong = (!is_well).then_some(("node_not_ready", cause));
+    Ok(Ended::Told(Told { text: for_people(&answer), data: answer, wrong }))
 }
 
 async fn test_ecash(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
-    Ok(test_command::try_ecash(&desk.site.shop.as_ref()?.wallet).await)
+    Ok(found(&trial::try_ecash(&desk.site.shop.as_ref()?.wallet).await))
+}
+
+fn found(report: &Report) -> Value {
+    let line = |wrong: &Option<String>| json!({"ok": wrong.is_none(), "cause": wrong});
+    json!({
+        "tested": json!({
+            "answers": line(&report.answers),
+            "may_pay": line(&report.may_pay),
+            "may_look_up": line(&report.may_look_up),
+        }),
+        "notes": report.notes,
+    })
+}
+
+/// A line for each thing that was tested, and for each note.
+fn for_people(answer: &Value) -> String {
+    let word = |name: &str| answer[name].as_str();
+    let at = word("url").map_or(String::new(), |url| format!(" at {url}"));
+    let mut text = format!("{}{at}\n", word("type").unwrap_or_default());
+    for what in TESTED {
+        let found = &answer["tested"][what];
+        let verdict = match found["ok"] == true {
+            true => "yes".to_owned(),
+            false => format!("NO: {}", found["cause"].as_str().unwrap_or("the answer cannot be read")),
+        };
+        text.push_str(&format!("  {}: {verdict}\n", what.replace('_', " ")));
+    }
+    let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let notes = notes.iter().filter_map(Value::as_str);
+    notes.for_each(|note| text.push_str(&format!("  note: {note}\n")));
+    text
 }

@@ -89,8 +89,8 @@ pub fn help_of(words: &[&str]) -> Option<String> {
 }
 
 fn help_of_one(command: &'static Command) -> String {
-    let usage = wrapped(&command.line(), 0, 8);
-    let mut text = format!("usage: tollgated {usage}\n\n{}\n\n", wrapped(command.summary, 4, 4));
+    let usage = wrapped(&format!("usage: tollgated {}", command.line()), 0, 8);
+    let mut text = format!("{usage}\n\n{}\n\n", wrapped(command.summary, 4, 4));
     let args = expected(command.args);
     for (name, what) in EXPLAINED {
         let is_taken = |arg: &Arg| arg.name == name || (arg.value == Some(name));

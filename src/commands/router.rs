@@ -85,7 +85,13 @@ fn of_setup(error: SetupError) -> CommandError {
 fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let (told, code) = match given.has("--system") {
         true => (setup::system::report(&setup::system::look(shell.config)), "errors_found"),
-        false => (check::report(shell.config, &Config::load(shell.config)), INVALID_CONFIG),
+        false => {
+            let loaded = Config::load(shell.config);
+            let missing = loaded
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |(config, _)| setup::missing(shell.config, config));
+            (check::report(shell.config, &loaded, &missing), INVALID_CONFIG)
+        }
     };
     let wrong = (!told.is_good).then_some((code, told.summary));
     Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))

@@ -18,15 +18,19 @@ pub struct Verdict {
     pub is_good: bool,
 }
 
-/// What is wrong with the configuration at `path`, as it was read.
-pub fn report(path: &Path, result: &Result<(Config, Vec<Problem>), Vec<Problem>>) -> Verdict {
+/// What is wrong with the configuration at `path`, as it was read. `missing`: what it names and the router does not have.
+pub fn report(
+    path: &Path,
+    result: &Result<(Config, Vec<Problem>), Vec<Problem>>,
+    missing: &[Problem],
+) -> Verdict {
     let (config, problems) = match result {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(problems) => (None, problems),
     };
     let mut around: Vec<Problem> = exposed(path).into_iter().collect();
     around.extend(config.into_iter().flat_map(files));
-    let problems: Vec<&Problem> = problems.iter().chain(&around).collect();
+    let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
     let summary = summary(path, config, &problems);
     let mut text = String::new();
     for problem in &problems {
@@ -112,7 +116,7 @@ mod tests {
             [("/nonexistent/macaroon", "cannot be read ("), ("/dev/null", "chmod 600 /dev/null")]
         {
             let text = format!("{}{node}\toption macaroon_file '{file}'\n", sample());
-            let said = report(Path::new("f"), &Config::from_uci(&text));
+            let said = report(Path::new("f"), &Config::from_uci(&text), &[]);
             assert!(
                 said.text.contains(wrong) && said.summary.ends_with(", 1 warning") && said.is_good,
                 "{}",
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn each_problem_is_a_line_with_file_line_section_and_option() {
-        let said = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN));
+        let said = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), &[]);
         assert!(!said.is_good);
         assert_eq!(
             said.text,
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_good_file_is_told_what_it_holds() {
-        let said = report(Path::new("f"), &Config::from_uci(&sample()));
+        let said = report(Path::new("f"), &Config::from_uci(&sample()), &[]);
         let summary = "f: can be used: 1 venue, 1 mint, enabled, 0 warnings";
         assert_eq!((said.summary.as_str(), said.is_good), (summary, true));
         assert_eq!(said.text, format!("{summary}\n"));
@@ -149,7 +153,7 @@ mod tests {
         let mut said = Vec::new();
         for mode in [0o600, 0o640] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            said.push(report(&path, &Config::load(&path)));
+            said.push(report(&path, &Config::load(&path), &[]));
         }
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(said[0].summary.ends_with(", 0 warnings") && said[0].is_good, "{}", said[0].text);
@@ -161,7 +165,7 @@ mod tests {
 
     #[test]
     fn json_has_the_same_problems() {
-        let json = report(Path::new("f"), &Config::from_uci(BROKEN)).data;
+        let json = report(Path::new("f"), &Config::from_uci(BROKEN), &[]).data;
         assert_eq!(json["problems"][0]["line"], json!(2));
         assert_eq!(json["problems"][0]["section"], json!("main"));
         assert_eq!(json["problems"][0]["option"], json!("port"));
@@ -171,7 +175,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_a_problem_without_a_line() {
         let path = Path::new("/nonexistent/tollgate");
-        let said = report(path, &Config::load(path));
+        let said = report(path, &Config::load(path), &[]);
         assert!(!said.is_good);
         assert!(said.text.starts_with("/nonexistent/tollgate: error: cannot be read ("), "{}", said.text);
     }

@@ -1,25 +1,14 @@
 //! From sections to `Config`: each section by itself first, then what holds between them.
 
-use super::fields::{position_of, Fields};
+use super::fields::position_of;
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{
-    garden, payments, range, reach, values, Config, Main, Metric, MintConfig, Venue, ALL_SATS, MAX_BYTES,
-    MAX_TIME,
-};
+use super::{main, mint, payments, values, venue, Config, MintConfig, Venue, ALL_SATS, MAX_VENUES};
 use litemap::LiteMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-const MAX_VENUES: usize = 32;
 const MAX_MINTS: usize = 32;
-const MAX_DEVICES: usize = 16;
-const MAX_TRUSTED: usize = 1024;
-const MAX_GARDEN: usize = 64;
-const MAX_REACH: usize = 32;
-const MAX_UPLINKS: usize = 16;
-/// Steps of bytes that the portals of this protocol cannot show.
-const NO_PORTAL_SHOWS: std::ops::Range<u64> = 1024..1_048_576;
 
 /// Something read, and the section it comes from.
 struct Found<'a, T> {
@@ -31,9 +20,9 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mut problems = Problems::default();
     surprises(file, &mut problems);
     unknown(file, &mut problems);
-    let main = main(only(file, MAIN, &mut problems), &mut problems);
-    let venues = found(file, VENUE, MAX_VENUES, &mut problems, venue);
-    let mints = found(file, MINT, MAX_MINTS, &mut problems, mint);
+    let main = main::read(only(file, MAIN, &mut problems), &mut problems);
+    let venues = found(file, VENUE, MAX_VENUES, &mut problems, venue::read);
+    let mints = found(file, MINT, MAX_MINTS, &mut problems, mint::read);
     let section = only(file, CARD, &mut problems);
     let card = payments::card(section, &mut problems);
     if main.as_ref().is_some_and(|main| main.enabled) {
@@ -107,88 +96,6 @@ fn only<'a>(file: &'a UciFile, kind: &'a str, problems: &mut Problems) -> Option
     Some(first)
 }
 
-fn main(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
-    let mut fields = Fields::new(MAIN, section, problems);
-    let enabled = fields.one("enabled", values::boolean);
-    let state_dir = fields.one("state_dir", values::plain_path);
-    let run_dir = fields.one("run_dir", values::run_dir);
-    let port = fields.one("port", values::port);
-    let mint_proxy_port = fields.one("mint_proxy_port", values::port);
-    let redirect_port = fields.one("redirect_port", values::port);
-    let admin_listen = fields.one("admin_listen", values::admin_listen);
-    let guest_sockets = fields.one("guest_sockets", |text| values::count(text, 1024));
-    let guest_connections = fields.one("guest_connections", |text| values::count(text, 4096));
-    let log_level = fields.one("log_level", values::log_level);
-    let log_target = fields.one("log_target", values::log_target);
-    let log_format = fields.one("log_format", values::log_format);
-    let ca_file = fields.optional("ca_file", values::plain_path);
-    let invoice_grace = fields.one("invoice_grace", values::seconds);
-    let mint_proxy_auth = fields.one("mint_proxy_auth", values::mint_proxy_auth);
-    let garden = fields.many("garden", MAX_GARDEN, garden::parse);
-    let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
-
-    let ports = [
-        ("port", port),
-        ("mint_proxy_port", mint_proxy_port),
-        ("redirect_port", redirect_port),
-        ("admin_listen", admin_listen.map(|address| address.port())),
-    ];
-    ports_differ(&ports, &mut fields);
-    if guest_sockets > guest_connections {
-        fields.warn(
-            "guest_sockets",
-            "is more than guest_connections, which counts them too: raise that as well",
-        );
-    }
-    if let Some(dir) = state_dir.as_deref().filter(|dir| is_in_ram(dir)) {
-        let message = format!(
-            "{} is in memory on OpenWrt, all sales are forgotten at a reboot: use a directory on flash, like '/etc/tollgate'",
-            shown(&dir.to_string_lossy())
-        );
-        fields.warn("state_dir", message);
-    }
-    Some(Main {
-        enabled: enabled?,
-        state_dir: state_dir?,
-        run_dir: run_dir?,
-        port: port?,
-        mint_proxy_port: mint_proxy_port?,
-        redirect_port: redirect_port?,
-        admin_listen: admin_listen?,
-        guest_sockets: guest_sockets?,
-        guest_connections: guest_connections?,
-        log_level: log_level?,
-        log_target: log_target?,
-        log_format: log_format?,
-        ca_file: ca_file?,
-        invoice_grace: invoice_grace?,
-        mint_proxy_auth: mint_proxy_auth?,
-        garden: range::merged(garden?),
-        uplinks: uplinks?,
-    })
-}
-
-fn ports_differ(ports: &[(&'static str, Option<u16>)], fields: &mut Fields<'_>) {
-    for (number, (name, port)) in ports.iter().enumerate() {
-        let earlier = ports.iter().take(number).find(|(_, other)| port.is_some() && other == port);
-        if let Some((other, _)) = earlier {
-            // The option that is in the file is the one to change.
-            let culprit = if fields.is_set(name) { name } else { other };
-            fields.error(
-                culprit,
-                format!(
-                    "has the same port as '{}': choose another",
-                    if culprit == name { other } else { name }
-                ),
-            );
-        }
-    }
-}
-
-fn is_in_ram(dir: &Path) -> bool {
-    ["/tmp", "/var", "/run", "/dev/shm"].iter().any(|ram| dir.starts_with(ram))
-}
-
 fn found<'a, T>(
     file: &'a UciFile,
     kind: &'static str,
@@ -206,93 +113,6 @@ fn found<'a, T>(
         .take(most)
         .filter_map(|section| read(section, problems).map(|value| Found { section, value }))
         .collect()
-}
-
-fn venue(section: &Section, problems: &mut Problems) -> Option<Venue> {
-    if section.anonymous {
-        let message = "this venue has no name that stays: write a name behind it, like config venue 'guest'";
-        problems.warn(ConfigPosition::section(section), message);
-    }
-    let mut fields = Fields::new(VENUE, Some(section), problems);
-    let name = fields.optional("name", values::venue_name);
-    let devices = fields.many("device", MAX_DEVICES, values::device);
-    let network = fields.optional("network", values::network);
-    match (fields.is_set("device"), fields.is_set("network")) {
-        (true, true) => fields.error("network", "stands beside 'device': keep one of the two"),
-        (false, false) => {
-            fields.error("device", "is missing: add the guests' interface, like list device 'br-guest'");
-        }
-        _ => {}
-    }
-    let metric = fields.one("metric", values::metric);
-    let step_size = fields.one("step_size", values::step_size);
-    let max_steps = fields.one("max_steps", values::max_steps);
-    if let (Some(metric), Some(size)) = (metric, step_size) {
-        if metric == Metric::Bytes && NO_PORTAL_SHOWS.contains(&size) {
-            fields.error("step_size", "is from 1 KiB to below 1 MiB, which existing portals answer with a white page: use 1048576 or more");
-        }
-        match metric {
-            Metric::Milliseconds if size < 1000 => {
-                fields.warn("step_size", "is less than a second: it is in milliseconds, a minute is 60000");
-            }
-            Metric::Bytes if size < NO_PORTAL_SHOWS.start => {
-                fields.warn("step_size", "is less than a kilobyte: it is in bytes, 10 MB are 10000000");
-            }
-            _ => {}
-        }
-    }
-    if let (Some(metric), Some(size), Some(steps)) = (metric, step_size, max_steps) {
-        let (most, name) = match metric {
-            Metric::Milliseconds => (MAX_TIME, "ten years"),
-            Metric::Bytes => (MAX_BYTES, "a million gigabytes"),
-        };
-        if size.checked_mul(steps).is_none_or(|allotment| allotment > most) {
-            let message = format!("times step_size is more than {name}: lower one of the two");
-            fields.error("max_steps", message);
-        }
-    }
-    let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);
-    let pay_grace = fields.one("pay_grace", values::pay_grace);
-    let portal_name = fields.optional("portal_name", values::host_name);
-    let reach = fields.many("reach", MAX_REACH, reach::parse);
-    let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
-    Some(Venue {
-        id: section.name.clone(),
-        name: name?.unwrap_or_else(|| section.name.clone()),
-        devices: devices?,
-        network: network?,
-        metric: metric?,
-        step_size: step_size?,
-        max_steps: max_steps?,
-        trusted_macs: trusted_macs?.into_iter().collect(),
-        reach: range::merged(reach?),
-        uplinks: uplinks?,
-        pay_grace: pay_grace?,
-        portal_name: portal_name?,
-    })
-}
-
-fn mint(section: &Section, problems: &mut Problems) -> Option<MintConfig> {
-    let mut fields = Fields::new(MINT, Some(section), problems);
-    let url = fields.one("url", values::mint_url);
-    let unit = fields.one("unit", values::unit);
-    let price_per_step = fields.one("price_per_step", values::sats);
-    let min_steps = fields.one("min_steps", values::min_steps);
-    let allow_http = fields.one("allow_http", values::boolean);
-    if let (Some(url), Some(false)) = (&url, allow_http) {
-        if !url.is_https() {
-            fields.error("url", "is plain http://, which anybody on the way can change: use https://, or add option allow_http '1'");
-        }
-    }
-    let venues = fields.many("venue", MAX_VENUES, |text| Ok(text.to_owned()));
-    Some(MintConfig {
-        url: url?,
-        unit: unit?,
-        price_per_step: price_per_step?,
-        min_steps: min_steps?,
-        allow_http: allow_http?,
-        venues: venues?,
-    })
 }
 
 fn something_to_sell(

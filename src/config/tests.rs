@@ -3,6 +3,8 @@ mod payments;
 
 use super::schema::{Default, OPTIONS};
 use super::*;
+use crate::set::SortedSet;
+use crate::units::{Millis, Sats, Unit};
 use std::time::Duration;
 
 const SAMPLE: &str = include_str!("../../tests/vectors/tollgate.uci");
@@ -305,7 +307,7 @@ fn every_prefix_and_every_changed_byte_gives_a_configuration_or_problems() {
             changed[at] = byte;
             let text = String::from_utf8_lossy(&changed).into_owned();
             let path = Path::new("f");
-            let _ = check::report(path, &Config::from_uci(&text));
+            let _ = check::report(path, &Config::from_uci(&text), &[]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From the text of one option to a type that cannot be wrong. Each error says what would be right.
 
 use super::problem::shown;
-use super::{LogFormat, LogTarget, Metric, MintProxyAuth, MintUrl};
+use super::MintUrl;
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats, Unit};
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ const MAX_PAY_GRACE_SECS: u64 = 900;
 
 const MAX_STEPS: u64 = 1_000_000_000;
 
-type Parsed<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 /// OpenWrt's `get_bool`, but a word it does not know is an error instead of the default.
 pub fn boolean(text: &str) -> Parsed<bool> {
@@ -64,10 +64,6 @@ pub fn min_steps(text: &str) -> Parsed<u64> {
 
 pub fn max_steps(text: &str) -> Parsed<u64> {
     number(text, 1..=MAX_STEPS)
-}
-
-pub fn step_size(text: &str) -> Parsed<u64> {
-    number(text, 1..=super::MAX_BYTES)
 }
 
 pub fn seconds(text: &str) -> Parsed<Millis> {
@@ -134,30 +130,6 @@ pub fn log_level(text: &str) -> Parsed<log::LevelFilter> {
         "debug" => Ok(log::LevelFilter::Debug),
         "trace" => Ok(log::LevelFilter::Trace),
         _ => Err(format!("{} is no log level: use error, warn, info, debug or trace", shown(text))),
-    }
-}
-
-pub fn log_target(text: &str) -> Parsed<LogTarget> {
-    match text {
-        "syslog" => Ok(LogTarget::Syslog),
-        "stderr" => Ok(LogTarget::Stderr),
-        _ => Err(format!("{} is no log target: use syslog or stderr", shown(text))),
-    }
-}
-
-pub fn log_format(text: &str) -> Parsed<LogFormat> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("{} is no log format: use text or json", shown(text))),
-    }
-}
-
-pub fn mint_proxy_auth(text: &str) -> Parsed<MintProxyAuth> {
-    match text {
-        "none" => Ok(MintProxyAuth::Nothing),
-        "ticket" => Ok(MintProxyAuth::Ticket),
-        _ => Err(format!("{} is none of the two: use none or ticket", shown(text))),
     }
 }
 
@@ -236,10 +208,6 @@ pub fn uplink(text: &str) -> Parsed<String> {
             shown(text)
         )),
     }
-}
-
-pub fn metric(text: &str) -> Parsed<Metric> {
-    Metric::parse(text).ok_or_else(|| format!("{} is no metric: use 'milliseconds' or 'bytes'", shown(text)))
 }
 
 pub fn mac(text: &str) -> Parsed<MacAddr> {

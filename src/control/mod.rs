@@ -4,12 +4,15 @@
 //! false, "code": ..., "message": ...}`. The socket is 0600 in `run_dir`: a process that may open it may command.
 //! What is for the router's own shell is refused; the daemon's part of such a command is asked for as `{"errand":
 //! ..., "args": ...}`.
+//!
+//! An order may bring its `"request_id"`; otherwise one is made. It is in the answer, and in what is logged meanwhile.
 
 mod client;
 
 pub use client::ask;
 
 use crate::commands::{by_socket, envelope, errand, CommandError, Desk};
+use crate::correlation::{self, CorrelationId};
 use crate::task;
 use serde_json::Value;
 use std::io;
@@ -67,13 +70,21 @@ async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_LINE));
     tokio::time::timeout(LINE_TIMEOUT, reader.read_line(&mut line)).await??;
-    let answer = envelope(&carry_out(&line, desk).await);
-    write.write_all(format!("{answer}\n").as_bytes()).await
+    write.write_all(format!("{}\n", answer(&line, desk).await).as_bytes()).await
 }
 
-async fn carry_out(line: &str, desk: &Desk) -> Result<Value, CommandError> {
-    let order: Value =
-        serde_json::from_str(line).map_err(|_| CommandError::Usage("not a JSON object".to_owned()))?;
+async fn answer(line: &str, desk: &Desk) -> Value {
+    let order: Value = serde_json::from_str(line).unwrap_or_default();
+    let id = order["request_id"].as_str().and_then(CorrelationId::parse).unwrap_or_else(CorrelationId::make);
+    let mut answer = envelope(&correlation::within(id.clone(), carry_out(&order, desk)).await);
+    answer["request_id"] = id.as_str().into();
+    answer
+}
+
+async fn carry_out(order: &Value, desk: &Desk) -> Result<Value, CommandError> {
+    if !order.is_object() {
+        return Err(CommandError::Usage("not a JSON object".to_owned()));
+    }
     let text = |name: &str| order.get(name).and_then(Value::as_str);
     let args = order.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     match (text("command"), text("errand")) {

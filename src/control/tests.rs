@@ -75,9 +75,10 @@ async fn desk(open: bool) -> Office {
 
 impl Office {
     async fn say(&self, line: &str) -> Value {
-        match carry_out(line, &self.desk).await {
-            Ok(data) => data,
-            Err(error) => json!({"code": error.code(), "message": error.to_string()}),
+        let mut answer = answer(line, &self.desk).await;
+        match answer["ok"] == true {
+            true => answer["data"].take(),
+            false => json!({"code": answer["code"], "message": answer["message"]}),
         }
     }
 
@@ -119,6 +120,18 @@ async fn what_is_not_a_command_is_answered_as_wrong_usage() {
     ] {
         assert_eq!(desk.say(line).await["code"], "usage", "{line}");
     }
+}
+
+#[tokio::test]
+async fn every_answer_names_the_request() {
+    let desk = desk(false).await;
+    let ask = async |line: &str| answer(line, &desk.desk).await["request_id"].as_str().unwrap().to_owned();
+    assert_eq!(ask(r#"{"command":"status","request_id":"deploy-42"}"#).await, "deploy-42");
+    assert_eq!(ask(r#"{"command":"fly","request_id":"deploy-42"}"#).await, "deploy-42");
+    for line in [r#"{"command":"status"}"#, r#"{"command":"status","request_id":"a b"}"#, "status"] {
+        assert_eq!(ask(line).await.len(), 16, "{line}");
+    }
+    assert_ne!(ask("{}").await, ask("{}").await);
 }
 
 #[tokio::test]

@@ -9,11 +9,10 @@ use super::sent::Sent;
 use super::show::{cannot_sell, show};
 use super::Edge;
 use crate::access::Session;
-use crate::ecash::wallet::Refusal;
 use crate::ecash::{payment_request, token, TokenError};
 use crate::portal::{self, Notice, PayWithEcash, Quantity, Receiving, Stage, State};
 use crate::sale::token::{Buyer, Receipt};
-use crate::sale::{PriceError, Retry, SaleError};
+use crate::sale::{PriceError, Retry, SaleError, TokenFault};
 use crate::shop::{Shop, Site};
 use crate::units::{Millis, Sats};
 use hyper::header::{self, HeaderValue};
@@ -69,8 +68,7 @@ async fn paid(site: &Site, visit: &Visit) -> Answer {
 
 /// A form that is longer than any token, or did not arrive.
 fn unreadable(site: &Site, visit: &Visit) -> Answer {
-    let why = SaleError::Token(TokenError::Damaged.into());
-    refused(site, visit, &why, Filled::default())
+    refused(site, visit, &TokenError::Damaged.into(), Filled::default())
 }
 
 /// `GET /?token=ID`: what has become of it.
@@ -104,13 +102,13 @@ struct Filled<'a> {
 /// The form again, with the reason and the token, which is the guest's as before.
 fn refused(site: &Site, visit: &Visit, why: &SaleError, filled: Filled) -> Answer {
     let urls: Vec<&str> = visit.config.mints_of(&visit.venue).map(|mint| mint.url.as_str()).collect();
-    let (status, notice) = match why {
-        SaleError::Token(refusal) => (status_of(refusal), said(refusal)),
-        SaleError::MintNotAccepted => {
+    let (status, notice) = match (why.token_fault(), why) {
+        (Some(fault), _) => said(fault),
+        (_, SaleError::MintNotAccepted) => {
             (StatusCode::PAYMENT_REQUIRED, Notice::TokenOfOtherMint { mints: &urls })
         }
-        SaleError::Price { error, fee, .. } => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
-        SaleError::Clash => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
+        (_, SaleError::Price { error, fee, .. }) => (StatusCode::PAYMENT_REQUIRED, priced(*error, *fee)),
+        (_, SaleError::Clash) => (StatusCode::SERVICE_UNAVAILABLE, Notice::AddressClash),
         _ => (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow),
     };
     // One that is spent is good for nothing.
@@ -127,28 +125,15 @@ fn later(mut answer: Answer, wait: Millis) -> Answer {
     answer
 }
 
-fn status_of(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
-            StatusCode::BAD_REQUEST
-        }
-        Refusal::Later(_) => StatusCode::TOO_MANY_REQUESTS,
-        refusal if refusal.may_pass() => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::PAYMENT_REQUIRED,
-    }
-}
-
-fn said(refusal: &Refusal) -> Notice<'static> {
-    match refusal {
-        Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
-            Notice::TokenUnreadable
-        }
-        Refusal::Spent => Notice::TokenSpent,
-        Refusal::Unit => Notice::TokenOfOtherUnit,
-        Refusal::Locked => Notice::TokenLocked,
-        Refusal::Later(wait) => Notice::TokenLater { wait: *wait },
-        refusal if refusal.may_pass() => Notice::TokenNotNow,
-        _ => Notice::TokenRefused,
+fn said(fault: TokenFault) -> (StatusCode, Notice<'static>) {
+    match fault {
+        TokenFault::Unreadable => (StatusCode::BAD_REQUEST, Notice::TokenUnreadable),
+        TokenFault::Spent => (StatusCode::PAYMENT_REQUIRED, Notice::TokenSpent),
+        TokenFault::OtherUnit => (StatusCode::PAYMENT_REQUIRED, Notice::TokenOfOtherUnit),
+        TokenFault::Locked => (StatusCode::PAYMENT_REQUIRED, Notice::TokenLocked),
+        TokenFault::TooSoon(wait) => (StatusCode::TOO_MANY_REQUESTS, Notice::TokenLater { wait }),
+        TokenFault::NotNow => (StatusCode::SERVICE_UNAVAILABLE, Notice::TokenNotNow),
+        TokenFault::Refused => (StatusCode::PAYMENT_REQUIRED, Notice::TokenRefused),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::entrance::Visit;
-use super::refusals::status_of;
+use super::refusals::{open_shop, status_of};
 use super::show::{cannot_sell, show};
 use crate::config::MintUrl;
 use crate::portal::{Notice, OfferedMint, Quantity, State, Stock, StockedMint};
@@ -15,8 +15,8 @@ use crate::units::Allotment;
 /// What is sold at the venue of this guest.
 pub fn stock<'a>(site: &Site, visit: &'a Visit) -> Stock<'a> {
     let venue = &visit.venue;
-    let full = site.shop.as_ref().is_ok_and(|shop| !shop.store.room_for_sales());
-    let closed = site.gate().cannot_sell(venue.metric).or(full.then_some("STORE_FULL"));
+    let may_sell = open_shop(site).and_then(|shop| shop.terms.may_sell(venue.metric));
+    let closed = may_sell.err().and_then(|why| why.closed_code());
     let mints = visit.config.mints_of(venue).map(|mint| {
         let price = Price::of(venue, mint);
         let (price_per_step, min_steps) = (price.per_step, price.min_steps);

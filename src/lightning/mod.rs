@@ -17,7 +17,7 @@ mod melt;
 mod phoenixd;
 mod proof;
 mod sphinx;
-pub mod test_command;
+pub mod trial;
 
 pub use account::AccountError;
 pub use melt::Melt;
@@ -89,7 +89,7 @@ pub enum Outcome {
     Unknown(String),
 }
 
-/// What `tollgated lightning test` prints: what was tried, and what is wrong with it if anything.
+/// What was tried, and what is wrong with it if anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub answers: Option<String>,

@@ -84,7 +84,7 @@ pub(super) fn nobodys_hash() -> [u8; 32] {
 
 impl Report {
     /// Of a backend that does not answer, or not as it should.
-    pub(super) fn silent(cause: impl Into<String>) -> Report {
+    pub fn silent(cause: impl Into<String>) -> Report {
         let not_tried = Some("not tried".to_owned());
         Report {
             answers: Some(cause.into()),

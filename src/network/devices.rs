@@ -18,6 +18,8 @@ pub struct Device {
     /// The hardware address; absent on devices without one (tunnels).
     pub mac: Option<[u8; 6]>,
     pub up: bool,
+    /// The index of the bridge that it is a port of.
+    pub bridge: Option<u32>,
 }
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
@@ -64,6 +67,12 @@ pub fn all() -> io::Result<Vec<Device>> {
         RTM_NEWLINK => parse_link(payload).map(Some),
         _ => Ok(None),
     })
+}
+
+/// The bridge that a device is a port of.
+pub fn bridge_of(name: &str) -> io::Result<Option<String>> {
+    let Some(bridge) = find(name)?.and_then(|device| device.bridge) else { return Ok(None) };
+    Ok(all()?.into_iter().find(|device| device.index == bridge).map(|device| device.name))
 }
 
 /// The device's own usable addresses: IPv4 first, then global IPv6, then link-local IPv6. Empty when the
@@ -136,7 +145,9 @@ fn parse_link(payload: &[u8]) -> io::Result<Device> {
         Some(value) if value.len() == 6 => Some(netlink::octets6(value)?),
         _ => None,
     };
-    Ok(Device { name, index, mac, up: flags & IFF_UP != 0 })
+    let bridge =
+        netlink::attribute(attributes, IFLA_MASTER)?.map(|index| netlink::u32_at(index, 0)).transpose()?;
+    Ok(Device { name, index, mac, up: flags & IFF_UP != 0, bridge })
 }
 
 fn parse_address(payload: &[u8], index: u32) -> io::Result<Option<IpAddr>> {

@@ -54,6 +54,19 @@ impl Html {
     }
 }
 
+/// In the markup of a page that is written with maud.
+impl maud::Render for Html {
+    fn render_to(&self, buffer: &mut String) {
+        buffer.push_str(&self.0);
+    }
+}
+
+impl From<maud::Markup> for Html {
+    fn from(markup: maud::Markup) -> Html {
+        Html(markup.into_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

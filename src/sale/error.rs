@@ -4,6 +4,7 @@
 
 use super::price::PriceError;
 use crate::ecash::wallet::Refusal;
+use crate::ecash::TokenError;
 use crate::store::StoreError;
 use crate::units::{Millis, Sats};
 
@@ -104,6 +105,23 @@ pub enum Retry {
     Needless,
 }
 
+/// What is wrong with a token, as far as its payer can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// It is no token, or only a part of one.
+    Unreadable,
+    Spent,
+    OtherUnit,
+    /// To somebody else.
+    Locked,
+    /// Not looked at; after this time it will be.
+    TooSoon(Millis),
+    /// The mint, or this router, cannot take it now.
+    NotNow,
+    /// Anything else: it will never be taken.
+    Refused,
+}
+
 /// What became of the payer's money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -170,6 +188,31 @@ impl SaleError {
         }
     }
 
+    /// What is wrong with the token; `None` where the cause is another one.
+    pub fn token_fault(&self) -> Option<TokenFault> {
+        let SaleError::Token(refusal) = self else { return None };
+        Some(match refusal {
+            Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty) => {
+                TokenFault::Unreadable
+            }
+            Refusal::Spent => TokenFault::Spent,
+            Refusal::Unit => TokenFault::OtherUnit,
+            Refusal::Locked => TokenFault::Locked,
+            Refusal::Later(wait) => TokenFault::TooSoon(*wait),
+            refusal if refusal.may_pass() => TokenFault::NotNow,
+            _ => TokenFault::Refused,
+        })
+    }
+
+    /// Why access cannot be given at the moment, as the operator's list of codes names it (`openwrt/README.md`).
+    pub fn closed_code(&self) -> Option<&'static str> {
+        match self {
+            SaleError::Closed(code) => Some(code),
+            SaleError::GateDown => Some("GATE_DOWN"),
+            _ => None,
+        }
+    }
+
     pub fn money(&self) -> Fate {
         match self {
             SaleError::GrantPending => Fate::Taken,
@@ -198,6 +241,12 @@ impl From<Refusal> for SaleError {
     }
 }
 
+impl From<TokenError> for SaleError {
+    fn from(error: TokenError) -> SaleError {
+        SaleError::Token(error.into())
+    }
+}
+
 /// Before anything was taken.
 impl From<StoreError> for SaleError {
     fn from(error: StoreError) -> SaleError {
@@ -216,6 +265,24 @@ fn closed_because(code: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_token_says_what_its_payer_can_do() {
+        for (refusal, fault) in [
+            (TokenError::NotAToken.into(), Some(TokenFault::Unreadable)),
+            (TokenError::Damaged.into(), Some(TokenFault::Unreadable)),
+            (TokenError::TooLarge.into(), Some(TokenFault::Refused)),
+            (Refusal::Spent, Some(TokenFault::Spent)),
+            (Refusal::Unit, Some(TokenFault::OtherUnit)),
+            (Refusal::Locked, Some(TokenFault::Locked)),
+            (Refusal::Later(Millis(5)), Some(TokenFault::TooSoon(Millis(5)))),
+            (Refusal::MintAway, Some(TokenFault::NotNow)),
+            (Refusal::Forged, Some(TokenFault::Refused)),
+            (Refusal::MintNotAccepted, None),
+        ] {
+            assert_eq!(SaleError::from(refusal.clone()).token_fault(), fault, "{refusal}");
+        }
+    }
 
     #[test]
     fn what_may_have_been_paid_is_never_refused_for_good() {

@@ -32,7 +32,7 @@ mod terms;
 pub mod till;
 pub mod token;
 
-pub use error::{Fate, Limit, Retry, SaleError};
+pub use error::{Fate, Limit, Retry, SaleError, TokenFault};
 pub use event::SaleEvent;
 pub use price::{price_list, Price, PriceError};
 pub use terms::{Deal, Terms};

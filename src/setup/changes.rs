@@ -100,16 +100,22 @@ fn says(current: &Value, value: &str) -> bool {
     }
 }
 
+/// What the names of our sections in the firewall end with.
+const IN_FIREWALL: [&str; 6] = ["guest", "dhcp", "dhcpv6", "dns", "ntp", "icmp"];
+
 /// Whether we made this section.
 pub fn is_ours(package: &str, section: &Section) -> bool {
     let marked = || option_text(section, MARK) == Some("1");
     let shown = || option_text(section, "name").is_some_and(|name| name.starts_with(MARK));
-    section.name.starts_with(PREFIX)
-        && match package {
-            "tollgate" => true,
-            "firewall" => shown() || marked() || option_words(section, "network") == [NETWORK],
-            _ => marked(),
+    let Some(rest) = section.name.strip_prefix(PREFIX) else { return false };
+    match package {
+        "tollgate" => section.kind == "venue" || rest == "mint",
+        "firewall" => {
+            IN_FIREWALL.contains(&rest)
+                && (shown() || marked() || option_words(section, "network") == [NETWORK])
         }
+        _ => marked(),
+    }
 }
 
 /// The first (or only) value of an option.
@@ -179,6 +185,18 @@ mod tests {
         let text = "config zone 'tollgate_guest'\n\toption tollgate '1'\n\toption name 'tollgate'\n\
                     \toption input 'REJECT'\n\tlist network 'guest'\n";
         assert_eq!(changes(&zone(), text), ["uci delete firewall.tollgate_guest.tollgate"]);
+    }
+
+    #[test]
+    fn what_the_operator_named_as_we_do_is_not_ours() {
+        let text = "config zone 'tollgate_office'\n\toption name 'tollgate'\n\tlist network 'tollgate_office'
+config mint 'tollgate_other'\nconfig venue 'tollgate_hall'\nconfig interface 'tollgate_lan'\n";
+        let file = parse(text.as_bytes()).unwrap();
+        let ours = |package: &str, name: &str| {
+            is_ours(package, file.sections.iter().find(|section| section.name == name).unwrap())
+        };
+        assert!(!ours("firewall", "tollgate_office") && !ours("tollgate", "tollgate_other"));
+        assert!(!ours("network", "tollgate_lan") && ours("tollgate", "tollgate_hall"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
 use super::answers::{self, Flags, Step, USAGE};
-use super::changes::{is_ours, option_text};
+use super::changes::{is_ours, option_text, option_words};
 use super::place::RouterFacts;
 use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
 use super::uci::{Uci, UciChange};
-use super::{guest, release, SetupError};
+use super::{guest, mint, release, SetupError};
 use crate::config::{Config, Severity};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -37,8 +37,15 @@ pub fn run(
     }
     let uci = Uci::at(dir);
     let around = RouterFacts::look(dir, uci.is_the_routers());
+    let mut stays = Vec::new();
     let changes = match flags.mode.undo {
-        true => undo(&uci)?,
+        true => {
+            // What was made goes, even if other changes are not committed.
+            let _aside = uci.set_aside(&PACKAGES)?;
+            let (changes, unread) = undo(&uci);
+            stays = unread;
+            changes
+        }
         false => {
             if !flags.say_something() {
                 if flags.mode.yes {
@@ -48,15 +55,21 @@ pub fn run(
             }
             let plan = plan(&flags, &uci, &around)?;
             let summary = if plan.changes.is_empty() { Vec::new() } else { plan.summary };
-            for line in summary.iter().chain(&plan.notes) {
+            let named = flags.answers.mint.as_ref().filter(|_| !plan.changes.is_empty());
+            let tried = named.map(|mint| Ok::<_, SetupError>(mint::tried(mint, &package(&uci, "tollgate")?)));
+            for line in summary.iter().chain(&plan.notes).chain(&tried.transpose()?) {
                 writeln!(out, "# {line}")?;
             }
             plan.changes
         }
     };
     if changes.is_empty() {
+        stayed(&stays)?;
         writeln!(out, "nothing to do")?;
         return Ok(false);
+    }
+    for line in lost(&changes, &uci)? {
+        writeln!(out, "# {line}")?;
     }
     for change in &changes {
         writeln!(out, "{change}")?;
@@ -71,7 +84,6 @@ pub fn run(
         writeln!(out, "nothing was changed")?;
         return Ok(false);
     }
-    // What was made goes, even if other changes are not committed.
     let aside = flags.mode.undo.then(|| uci.set_aside(&PACKAGES)).transpose()?;
     apply(&changes, &uci)?;
     drop(aside);
@@ -80,12 +92,13 @@ pub fn run(
     }
     match flags.mode.undo {
         true => {
-            if uci.is_the_routers() && sells_nowhere(&uci)? {
+            if uci.is_the_routers() {
                 // Guests of a network that was there before are online again as the firewall says.
-                if let Err(why) = release(config, true) {
+                if let Err(why) = let_go(&uci, config, &changes) {
                     writeln!(out, "# guests stay locked out: {why}; then 'tollgated gate release'")?;
                 }
             }
+            stayed(&stays)?;
             writeln!(out, "done; mints and what setup did not make are left as they were")?;
         }
         false => writeln!(out, "done; 'tollgated check --system' tells what is missing yet")?,
@@ -101,7 +114,9 @@ fn apply(changes: &[UciChange], uci: &Uci) -> Result<(), SetupError> {
             return Err(SetupError::Uncommitted((*package).to_owned()));
         }
     }
-    let staged = changes.iter().try_for_each(|change| uci.stage(change)).and_then(|()| usable(uci));
+    let is_own = touched.contains(&"tollgate");
+    let staged = changes.iter().try_for_each(|change| uci.stage(change));
+    let staged = staged.and_then(|()| if is_own { usable(uci) } else { Ok(()) });
     if let Err(error) = staged {
         touched.iter().for_each(|package| uci.revert(package));
         return Err(error);
@@ -140,11 +155,19 @@ fn take_effect(out: &mut dyn Write) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// What setup made goes; mints and everything the operator wrote stay.
-fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
-    let mut changes = Vec::new();
+/// What setup made goes; mints and everything the operator wrote stay. A package that cannot be read keeps nothing else
+/// from going: why it could not is told besides.
+fn undo(uci: &Uci) -> (Vec<UciChange>, Vec<SetupError>) {
+    let (mut changes, mut unread) = (Vec::new(), Vec::new());
     for name in PACKAGES {
-        let Some(file) = uci.package(name)? else { continue };
+        let file = match uci.package(name) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) => {
+                unread.push(error);
+                continue;
+            }
+        };
         let own = file.sections.iter().filter(|section| is_ours(name, section) && section.name != MINT);
         let gone: Vec<&str> = own.map(|section| section.name.as_str()).collect();
         changes.extend(gone.iter().map(|section| UciChange::Delete(format!("{name}.{section}"))));
@@ -153,12 +176,60 @@ fn undo(uci: &Uci) -> Result<Vec<UciChange>, SetupError> {
             changes.extend(enabled(&file, "0"));
         }
     }
-    Ok(changes)
+    (changes, unread)
 }
 
-/// Whether no venue is left.
-fn sells_nowhere(uci: &Uci) -> Result<bool, SetupError> {
-    Ok(package(uci, "tollgate")?.of_kind("venue").next().is_none())
+/// What was made in files that cannot be read is left there.
+fn stayed(unread: &[SetupError]) -> Result<(), SetupError> {
+    let why: Vec<String> = unread.iter().map(ToString::to_string).collect();
+    match why.is_empty() {
+        true => Ok(()),
+        false => Err(SetupError::Refused(format!("what setup made there stays: {}", why.join("; ")))),
+    }
+}
+
+/// With no venue left the locks go; with others a daemon that runs takes away those of devices that it has no more.
+fn let_go(uci: &Uci, config: &Path, changes: &[UciChange]) -> Result<(), SetupError> {
+    let own = package(uci, "tollgate")?;
+    if own.of_kind("venue").next().is_none() {
+        return release(config, true);
+    }
+    let is_off = own.of_kind("tollgate").any(|main| option_text(main, "enabled") == Some("0"));
+    match is_off && changes.iter().any(|change| change.package() == "tollgate") {
+        true => Err(SetupError::Refused(
+            "other venues are left, and the service that tells them apart is switched off".to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What was there before and will not be, in words.
+fn lost(changes: &[UciChange], uci: &Uci) -> Result<Vec<String>, SetupError> {
+    let mut lines = Vec::new();
+    for name in packages(changes) {
+        let file = uci.package(name)?.unwrap_or_default();
+        for change in changes.iter().filter(|change| change.package() == name) {
+            let path = change.path();
+            let mut names = path.splitn(3, '.').skip(1);
+            let (section, option) = (names.next().unwrap_or_default(), names.next());
+            let Some(found) = file.sections.iter().find(|found| found.name == section) else { continue };
+            match (change, option) {
+                (UciChange::Delete(_), None) => {
+                    let options: Vec<&str> =
+                        found.options.iter().map(|option| option.name.as_str()).collect();
+                    lines.push(format!("{path} goes ({}: {})", found.kind, options.join(", ")));
+                }
+                (UciChange::Delete(_), Some(option)) => {
+                    lines.push(format!("{path} goes: it was '{}'", option_words(found, option).join(" ")));
+                }
+                (UciChange::Set(..), Some(option)) if found.option(option).is_some() => {
+                    lines.push(format!("{path} was '{}'", option_words(found, option).join(" ")));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(lines)
 }
 
 fn ask(

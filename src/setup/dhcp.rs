@@ -1,7 +1,6 @@
 //! Whether guests of a network get an address and have names resolved: what dnsmasq and odhcpd are told to do for it.
 
 use super::changes::{option_text, option_words};
-use super::firewall::is_true;
 use crate::config::uci::{Section, UciFile};
 use std::net::IpAddr;
 
@@ -120,6 +119,11 @@ fn server_lacks(lacks: &mut Lacks, at: &str, server: &Section, names_elsewhere: 
     if !names_elsewhere && option_text(server, "port").is_some_and(|port| port != "53") {
         lacks.add("has no names resolved: nothing answers at port 53", format!("uci delete {at}.port"));
     }
+}
+
+/// The words that dnsmasq's and odhcpd's scripts take for yes.
+fn is_true(word: &str) -> bool {
+    matches!(word, "1" | "yes" | "on" | "true" | "enabled")
 }
 
 /// A section as uci addresses it.

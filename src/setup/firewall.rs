@@ -8,7 +8,6 @@ use super::subnets::{self, Taken};
 use crate::config::netifd;
 use crate::config::uci::{parse_large, Section, UciFile};
 use crate::json;
-use crate::set::SortedSet;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -177,7 +176,7 @@ impl Files {
     pub fn deciding_rules<'a>(&'a self, zone: &'a str) -> impl Iterator<Item = &'a Section> + 'a {
         self.firewall.of_kind("rule").filter(move |rule| {
             let decides = option_text(rule, "target").is_some_and(|target| {
-                ["ACCEPT", "REJECT", "DROP"].iter().any(|word| word.eq_ignore_ascii_case(target))
+                is_accept(target) || ["REJECT", "DROP"].iter().any(|word| word.eq_ignore_ascii_case(target))
             });
             is_enabled(rule)
                 && option_text(rule, "src") == Some(zone)
@@ -197,18 +196,39 @@ impl Files {
                 };
                 let ports = option_words(rule, "dest_port");
                 option_text(rule, "dest").is_none()
-                    && option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
+                    && option_text(rule, "target").is_some_and(is_accept)
                     && protocols.iter().any(|word| ["all", "any", "*", protocol].contains(word))
                     && (ports.is_empty() || ports.iter().any(|ports| spans(ports, port)))
             })
     }
 
-    /// Whether all that a zone sends to the router is accepted.
+    /// Whether all that a zone sends to the router is accepted, by the zone's own word.
     pub fn accepts_all_input(&self, zone: &Section) -> bool {
-        match option_text(zone, "input") {
-            Some(word) => word.eq_ignore_ascii_case("ACCEPT"),
-            None => self.default_is("input", "ACCEPT"),
-        }
+        self.accepts(zone, "input")
+    }
+
+    /// Whether a zone's policy (`input`, `forward`), or the one for all zones, is to accept.
+    pub fn accepts(&self, zone: &Section, policy: &str) -> bool {
+        option_text(zone, policy).map_or_else(|| self.accepts_by_default(policy), is_accept)
+    }
+
+    /// Whether what no zone decides is accepted.
+    pub fn accepts_by_default(&self, policy: &str) -> bool {
+        self.firewall.of_kind("defaults").any(|section| option_text(section, policy).is_some_and(is_accept))
+    }
+
+    /// Rules that accept all that a zone sends to the router, as uci addresses them.
+    pub fn rules_in(&self, zone: &str) -> Vec<String> {
+        let narrower = ["dest_port", "dest_ip", "src_ip", "src_mac", "ipset", "mark", "icmp_type"];
+        let all = self.sections_on_zone("rule", zone).filter(|(_, rule)| {
+            let protocols = option_words(rule, "proto");
+            option_text(rule, "dest").is_none()
+                && option_text(rule, "target").is_some_and(is_accept)
+                && (protocols.is_empty()
+                    || protocols.iter().any(|word| ["all", "any", "*", "tcp"].contains(word)))
+                && narrower.iter().all(|option| rule.option(option).is_none())
+        });
+        all.map(|(address, _)| address).collect()
     }
 
     /// A zone's name that is not taken.
@@ -221,6 +241,7 @@ impl Files {
     pub fn taken(&self) -> Taken {
         let mut taken = Taken::default();
         taken.add_file(&self.network, "");
+        taken.add_zones(&self.firewall);
         taken
     }
 
@@ -231,13 +252,14 @@ impl Files {
             .collect()
     }
 
-    /// Rules that let the whole zone, paid or not, out into one of these zones or everywhere.
-    pub fn rules_out(&self, zone: &str, into: &SortedSet<String>) -> Vec<(String, String)> {
+    /// Rules that let the whole zone, paid or not, out into another or everywhere.
+    pub fn rules_out(&self, zone: &str) -> Vec<(String, String)> {
         let narrower = ["mark", "dest_ip", "ipset", "src_mac", "src_ip"];
         let out = self.sections_on_zone("rule", zone).filter(|(_, rule)| {
             let dest = option_text(rule, "dest").unwrap_or_default();
-            option_text(rule, "target").is_some_and(|target| target.eq_ignore_ascii_case("ACCEPT"))
-                && (dest == "*" || into.contains(dest))
+            option_text(rule, "target").is_some_and(is_accept)
+                && !dest.is_empty()
+                && dest != zone
                 && narrower.iter().all(|option| rule.option(option).is_none())
         });
         out.map(|(address, section)| (address, destination(section))).collect()
@@ -272,8 +294,9 @@ impl Files {
         })
     }
 
-    pub fn default_is(&self, option: &str, value: &str) -> bool {
-        self.firewall.of_kind("defaults").any(|section| option_text(section, option) == Some(value))
+    /// Whether an option for all zones is on.
+    pub fn is_on(&self, option: &str) -> bool {
+        self.firewall.of_kind("defaults").any(|section| option_text(section, option).is_some_and(is_yes))
     }
 
     /// The section of a network.
@@ -325,20 +348,27 @@ pub fn zone_name(zone: &Section) -> &str {
 
 /// Whether packets that leave through the zone get the router's address.
 pub fn masquerades(zone: &Section) -> bool {
-    option_text(zone, "masq").is_some_and(is_true) || option_text(zone, "masq6").is_some_and(is_true)
+    option_text(zone, "masq").is_some_and(is_yes) || option_text(zone, "masq6").is_some_and(is_yes)
 }
 
 fn destination(section: &Section) -> String {
     option_text(section, "dest").unwrap_or_default().to_owned()
 }
 
+/// fw4 leaves a section out whose `enabled` is none of its words.
 fn is_enabled(section: &Section) -> bool {
-    !option_text(section, "enabled")
-        .is_some_and(|word| matches!(word, "0" | "no" | "off" | "false" | "disabled"))
+    option_text(section, "enabled").is_none_or(is_yes)
 }
 
-pub fn is_true(word: &str) -> bool {
-    matches!(word, "1" | "yes" | "on" | "true" | "enabled")
+/// fw4's words for yes.
+fn is_yes(word: &str) -> bool {
+    matches!(word, "1" | "yes" | "on" | "true")
+}
+
+/// fw4 takes its words in any case, and their beginnings.
+pub fn is_accept(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    !word.is_empty() && "accept".starts_with(&word)
 }
 
 /// Whether `67`, `60-70` or `60:70` holds this port.
@@ -395,87 +425,4 @@ pub fn files(network: &str, firewall: &str) -> Files {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_zone_may_name_devices_by_their_beginning() {
-        let files = files("", "config zone\n\toption name 'visitors'\n\tlist device 'br-gu+'\n");
-        assert_eq!(files.zone_of("br-guest").map(zone_name), Some("visitors"));
-        assert_eq!(files.zone_of("br-lan"), None);
-    }
-
-    #[test]
-    fn a_zone_may_name_a_subnet_and_a_device_may_be_in_two() {
-        let network =
-            "config interface 'guest'\n\toption device 'br-guest'\n\toption ipaddr '192.168.77.1/24'\n";
-        let zones = "config zone\n\toption name 'by_subnet'\n\tlist subnet '192.168.0.0/16'
-config zone\n\toption name 'off'\n\toption enabled 'no'\n\tlist network 'guest'
-config zone\n\toption name 'by_network'\n\tlist network 'guest'
-config zone\n\toption name 'other'\n\tlist subnet '10.0.0.0/8'\n";
-        let files = files(network, zones);
-        let names: Vec<&str> = files.zones_of("br-guest").into_iter().map(zone_name).collect();
-        assert_eq!(names, ["by_subnet", "by_network"]);
-    }
-
-    #[test]
-    fn what_a_zone_may_send_to_the_router_is_its_word_or_a_rule() {
-        let zone = "config zone\n\toption name 'visitors'\n\toption input 'REJECT'\n";
-        let accepts = |more: &str, protocol: &str, port: u16| {
-            let files = files("", &format!("{zone}{more}\n"));
-            let zone = files.zone("visitors").unwrap();
-            files.accepts_input(zone, protocol, port)
-        };
-        let rule = "config rule\n\toption src 'visitors'\n\toption target 'accept'\n\toption proto 'udp'\n\toption dest_port '53 60-70'";
-        assert!(accepts(rule, "udp", 67) && accepts(rule, "udp", 53));
-        assert!(!accepts(rule, "tcp", 53) && !accepts(rule, "udp", 123) && !accepts("", "udp", 67));
-        for other in [
-            format!("{rule}\n\toption dest 'wan'"),
-            format!("{rule}\n\toption enabled '0'"),
-            rule.replace("visitors", "lan"),
-            rule.replace("accept", "DROP"),
-        ] {
-            assert!(!accepts(&other, "udp", 67), "{other}");
-        }
-        let open = files("", &zone.replace("REJECT", "accept"));
-        assert!(open.accepts_all_input(open.zone("visitors").unwrap()));
-    }
-
-    #[test]
-    fn a_network_without_a_device_has_the_one_that_netifd_gave_it() {
-        let network = "config interface 'guest'\n\toption proto 'static'\n";
-        let mut files = files(network, "config zone\n\toption name 'visitors'\n\tlist network 'guest'\n");
-        assert_eq!(files.zone_of("phy0-ap0"), None);
-        files.up = networks_up(
-            br#"{"interface":[{"interface":"guest","up":true,"l3_device":"phy0-ap0"},{"interface":"off"}]}"#,
-        );
-        assert_eq!(files.zone_of("phy0-ap0").map(zone_name), Some("visitors"));
-    }
-
-    #[test]
-    fn a_default_route_is_seen_in_the_dump_and_nonsense_is_no_dump() {
-        let dump = br#"{"interface":[
-            {"interface":"wan","l3_device":"pppoe-wan","device":"eth1","route":[{"target":"0.0.0.0","mask":0}]},
-            {"interface":"lan","l3_device":"br-lan","device":"br-lan","route":[{"target":"10.1.0.0","mask":16}]}]}"#;
-        let up = networks_up(dump);
-        assert_eq!((up[0].device.as_str(), up[0].has_default_route), ("pppoe-wan", true));
-        assert!(!up[1].has_default_route);
-        for nonsense in [&b""[..], b"{}", b"[]", b"{\"interface\":[5,{}]}"] {
-            assert_eq!(networks_up(nonsense), []);
-        }
-    }
-
-    #[test]
-    fn only_rules_that_decide_over_what_a_zone_forwards_count() {
-        let rule = |more: &str| format!("config rule\n\toption src 'visitors'\n{more}\n");
-        let text = [
-            rule("\toption dest 'wan'\n\toption dest_port '25'\n\toption target 'REJECT'"),
-            rule("\toption dest '*'\n\toption target 'drop'"),
-            rule("\toption target 'REJECT'"),
-            rule("\toption dest 'wan'\n\toption target 'MARK'"),
-            rule("\toption dest 'wan'\n\toption target 'DROP'\n\toption enabled '0'"),
-            rule("\toption dest 'wan'\n\toption target 'DROP'").replace("visitors", "lan"),
-        ];
-        assert_eq!(files("", &text.concat()).deciding_rules("visitors").count(), 2);
-    }
-}
+mod tests;

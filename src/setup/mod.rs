@@ -11,6 +11,8 @@ mod dhcp;
 pub mod firewall;
 mod fw4;
 mod guest;
+mod mint;
+mod missing;
 mod names;
 mod place;
 mod plan;
@@ -19,9 +21,11 @@ mod subnets;
 pub mod system;
 mod uci;
 pub mod uplinks;
+mod ways;
 pub mod wiring;
 
 pub use command::run;
+pub use missing::missing;
 pub use release::release;
 
 /// Why nothing was changed.

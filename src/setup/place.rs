@@ -4,6 +4,7 @@ use super::answers::GuestPlace;
 use super::changes::option_text;
 use super::firewall::{zone_name, Files};
 use super::{uplinks, SetupError};
+use crate::config::uci::Section;
 use crate::network::{devices, routes};
 use std::path::Path;
 
@@ -38,7 +39,8 @@ impl RouterFacts {
     }
 
     fn device(&self, device: &str) -> Option<String> {
-        if let Some(bridge) = self.files.bridge_of_port(device) {
+        let in_kernel = || self.up.as_ref().and_then(|_| devices::bridge_of(device).ok().flatten());
+        if let Some(bridge) = self.files.bridge_of_port(device).or_else(in_kernel) {
             return Some(format!(
                 "{device} is a port of {bridge}: the gate sees only what the bridge receives"
             ));
@@ -53,12 +55,14 @@ impl RouterFacts {
                 "{device} has a default route: gating it cuts this router off the internet"
             ));
         }
-        if let Some(why) = self.zone_purpose(device) {
+        if let Some(why) = self.files.zone_of(device).and_then(|zone| self.zone_purpose(zone)) {
             return Some(format!("{device} {why}"));
         }
         let is_up = self.up.as_ref().is_some_and(|up| up.iter().any(|name| name == device));
         let known = is_up || self.files.names_device(device);
-        (!known).then(|| format!("there is no device {device}; 'ip link' shows those that there are"))
+        (!known).then(|| {
+            format!("there is no device {device}, nobody is asked to pay until there is; 'ip link' shows those that there are")
+        })
     }
 
     fn network(&self, network: &str) -> Option<String> {
@@ -67,6 +71,10 @@ impl RouterFacts {
             return Some(format!("there is no network {network}: choose of {known}"));
         }
         if let Some(why) = self.purpose(network) {
+            return Some(format!("the network {network} {why}"));
+        }
+        let zone = self.files.zone_of_network(network);
+        if let Some(why) = zone.and_then(|zone| self.zone_purpose(zone)) {
             return Some(format!("the network {network} {why}"));
         }
         let devices = self.files.devices_of_network(network);
@@ -92,9 +100,8 @@ impl RouterFacts {
         }
     }
 
-    /// What the firewall says of a device, if it is not for guests.
-    fn zone_purpose(&self, device: &str) -> Option<String> {
-        let zone = self.files.zone_of(device)?;
+    /// What the firewall says of those in a zone, if it is not for guests.
+    fn zone_purpose(&self, zone: &Section) -> Option<String> {
         let name = zone_name(zone);
         let outside = uplinks::zones_unsaid(&self.files, &self.routes);
         if outside.contains(name) {
@@ -102,7 +109,7 @@ impl RouterFacts {
                 "is in zone {name}, which leads to the internet: gating it cuts this router off"
             ));
         }
-        let is_trusted = option_text(zone, "input").is_some_and(|input| input.eq_ignore_ascii_case("ACCEPT"))
+        let is_trusted = self.files.accepts_all_input(zone)
             && self.files.ways_out(name).iter().any(|(_, to)| outside.contains(to));
         (name == "lan" || is_trusted).then(|| OWNERS.to_owned())
     }
@@ -117,7 +124,8 @@ impl RouterFacts {
     }
 }
 
-const OWNERS: &str = "is the owner's own network: gating it cuts off the owner's computers until they pay";
+const OWNERS: &str = "is the owner's own network: gating it cuts off the owner's computers, from the internet until they pay and \
+                      from this router's SSH and web pages for good";
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use super::answers::{Answers, Flags, GuestPlace, Step, Subnet, Wifi};
 use super::changes::{option_text, option_words, WantedSection, NETWORK};
-use super::firewall::zone_name;
+use super::firewall::{zone_name, Files};
 use super::guest::{self, Names};
 use super::place::RouterFacts;
 use super::subnets::Taken;
@@ -49,7 +49,7 @@ pub fn plan(flags: &Flags, uci: &Uci, around: &RouterFacts) -> Result<SetupPlan,
         plan.changes.extend(wanted.changes(&package(uci, wanted.package)?)?);
     }
     let own = package(uci, "tollgate")?;
-    venue(&answers, &own, &mut plan)?;
+    venue(&answers, &own, &around.files, &mut plan)?;
     mint(&answers, &own, &mut plan)?;
     let has_mint = answers.mint.is_some() || own.of_kind("mint").next().is_some();
     plan.changes.extend(has_mint.then(|| enabled(&own, "1")).flatten());
@@ -85,7 +85,7 @@ fn summary(answers: &Answers, names: &Names) -> Vec<String> {
 
 /// The names of the guest network's zone and bridge, whether it is there or would be made.
 pub fn names(uci: &Uci, network: &UciFile, around: &RouterFacts) -> Result<Names, SetupError> {
-    let firewall = package(uci, "firewall")?;
+    let firewall = uci.package("firewall")?.unwrap_or_default();
     Ok(Names::choose(network, &firewall, around.up.as_deref().unwrap_or_default()))
 }
 
@@ -97,6 +97,7 @@ pub fn taken(uci: &Uci, names: &Names, around: &RouterFacts) -> Result<Taken, Se
             taken.add_file(&file, NETWORK);
         }
     }
+    taken.add_zones(&uci.package("firewall")?.unwrap_or_default());
     if around.up.is_some() {
         taken.add_up(&routes::destinations().unwrap_or_default(), &names.bridge);
     }
@@ -146,7 +147,7 @@ fn no_way_back(around: &RouterFacts) -> Option<String> {
 }
 
 /// The venue of a place. Another venue is added where there are others; none is ever moved.
-fn venue(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), SetupError> {
+fn venue(answers: &Answers, own: &UciFile, files: &Files, plan: &mut SetupPlan) -> Result<(), SetupError> {
     let venues: Vec<&Section> = own.of_kind("venue").collect();
     let there = match &answers.place {
         GuestPlace::AsItIs => {
@@ -155,7 +156,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), S
                 _ => None,
             }
         }
-        place => venues.iter().find(|venue| is_at(venue, place)).copied(),
+        place => venues.iter().find(|venue| is_at(venue, place, files)).copied(),
     };
     let says_something = answers.name.is_some() || answers.step.is_some() || answers.grace.is_some();
     if answers.place == GuestPlace::AsItIs {
@@ -206,6 +207,7 @@ fn venue(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), S
         None => wanted,
     };
     wanted = match &answers.place {
+        _ if there.is_some() => wanted,
         GuestPlace::AsItIs => wanted,
         GuestPlace::Device(device) => wanted.with_list("device", device),
         GuestPlace::Network(network) => wanted.with("network", network),
@@ -230,12 +232,21 @@ fn is_made(venue: &Section) -> bool {
     super::changes::is_ours("tollgate", venue)
 }
 
-fn is_at(venue: &Section, place: &GuestPlace) -> bool {
+/// Whether a venue is there already, by this name or as the device of that network.
+fn is_at(venue: &Section, place: &GuestPlace, files: &Files) -> bool {
+    let network = option_text(venue, "network");
+    let has_device = |device: &str| {
+        option_words(venue, "device").contains(&device)
+            || network
+                .is_some_and(|network| files.devices_of_network(network).iter().any(|own| own == device))
+    };
     match place {
         GuestPlace::AsItIs => false,
-        GuestPlace::Device(device) => option_words(venue, "device").contains(&device.as_str()),
-        GuestPlace::Network(network) => option_text(venue, "network") == Some(network),
-        GuestPlace::Make(_) => option_text(venue, "network") == Some(NETWORK),
+        GuestPlace::Device(device) => has_device(device),
+        GuestPlace::Network(named) => {
+            network == Some(named) || files.devices_of_network(named).iter().any(|device| has_device(device))
+        }
+        GuestPlace::Make(_) => network == Some(NETWORK),
     }
 }
 
@@ -311,6 +322,7 @@ pub fn package(uci: &Uci, name: &str) -> Result<UciFile, SetupError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::firewall;
     use super::*;
     use crate::config::uci::parse;
 
@@ -324,8 +336,9 @@ mod tests {
             answers.place = GuestPlace::Make(super::super::answers::subnet("192.168.77.1/24").unwrap());
         }
         let own = parse(own.as_bytes()).unwrap();
+        let files = firewall::files("config interface 'hall'\n\toption device 'br-hall'\n", "");
         let mut plan = SetupPlan::default();
-        venue(&answers, &own, &mut plan)?;
+        venue(&answers, &own, &files, &mut plan)?;
         mint(&answers, &own, &mut plan)?;
         Ok(plan)
     }
@@ -348,8 +361,8 @@ mod tests {
             ]
         );
         assert!(second.notes[0].contains("tollgate_guest stays as it is"), "{:?}", second.notes);
-        let third = made(&["--network", "hall"], &own).unwrap();
-        assert_eq!(lines(&third)[0], "uci set tollgate.tollgate_hall='venue'");
+        let third = made(&["--network", "yard"], &own).unwrap();
+        assert_eq!(lines(&third)[0], "uci set tollgate.tollgate_yard='venue'");
         let first = made(&["--device", "br-lan.20"], OWN).unwrap();
         assert_eq!(
             (lines(&first)[0].as_str(), first.notes.len()),
@@ -373,6 +386,19 @@ mod tests {
         let renamed = made(&["--guest-network", "--name", "Mama"], &own).unwrap();
         assert_eq!(lines(&renamed), ["uci set tollgate.tollgate_guest.name='Mama'"]);
         assert_eq!(lines(&made(&["--name", "Mama"], &own).unwrap()), lines(&renamed));
+    }
+
+    #[test]
+    fn a_network_and_its_device_are_the_same_place() {
+        let by_network =
+            format!("{OWN}config venue 'tollgate_guest'\n\toption name 'A'\n\toption network 'hall'\n");
+        let by_device =
+            format!("{OWN}config venue 'tollgate_guest'\n\toption name 'A'\n\tlist device 'br-hall'\n");
+        for (own, place) in [(&by_network, ["--device", "br-hall"]), (&by_device, ["--network", "hall"])] {
+            assert_eq!(lines(&made(&place, own).unwrap()), Vec::<String>::new(), "{own}");
+            let renamed = made(&[&place[..], &["--name", "B"]].concat(), own).unwrap();
+            assert_eq!(lines(&renamed), ["uci set tollgate.tollgate_guest.name='B'"]);
+        }
     }
 
     #[test]

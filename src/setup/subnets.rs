@@ -37,6 +37,16 @@ impl Taken {
         }
     }
 
+    /// Adds the subnets of the firewall's zones: who has an address there is in that zone, whatever the device.
+    pub fn add_zones(&mut self, firewall: &UciFile) {
+        for zone in firewall.of_kind("zone") {
+            for subnet in option_words(zone, "subnet").into_iter().filter_map(written) {
+                let name = option_text(zone, "name").unwrap_or(&zone.name);
+                self.add(subnet, format!("the firewall's zone {name}"));
+            }
+        }
+    }
+
     /// Adds what is up, without the device `own`.
     pub fn add_up(&mut self, destinations: &[RouteDestination], own: &str) {
         for up in destinations.iter().filter(|up| up.device != own) {
@@ -164,6 +174,15 @@ mod tests {
         let both = format!("{lan}config route\n\toption target '10.0.0.0/8'\n");
         assert_eq!(taken(&both).free(), Some(subnet("172.16.77.1/24")));
         assert_eq!(taken(&format!("{both}config route\n\toption target '172.16.0.0/12'\n")).free(), None);
+    }
+
+    #[test]
+    fn a_zone_that_is_told_by_its_subnet_has_it() {
+        let zones = "config zone\n\toption name 'inside'\n\tlist subnet '192.168.0.0/16'\n\tlist subnet '0.0.0.0/0'\n";
+        let mut taken = Taken::default();
+        taken.add_zones(&parse(zones.as_bytes()).unwrap());
+        assert_eq!(taken.clash(subnet("192.168.77.1/24")), Some("the firewall's zone inside"));
+        assert_eq!(taken.free(), Some(subnet("10.77.0.1/24")));
     }
 
     #[test]

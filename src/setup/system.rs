@@ -1,19 +1,16 @@
 //! `tollgated check --system`: what is wrong with this router, each with the command that mends it.
 //! Changes nothing, and works on any Linux: what could not be looked at is said.
 
-use super::changes::option_text;
-use super::firewall::{zone_name, Files};
-use super::fw4::Accepted;
-use super::{dhcp, names, uplinks};
+use super::firewall::Files;
+use super::{dhcp, names};
 use crate::config::check::{plural, Verdict};
-use crate::config::uci::{parse_large, Section};
+use crate::config::uci::parse_large;
 use crate::config::Config;
 use crate::json::json;
 use crate::network::foreign::ForeignAct;
 use crate::network::gate::visit;
 use crate::network::gate::{Family, GateError};
 use crate::network::{devices, gate, routes};
-use crate::set::SortedSet;
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -39,8 +36,6 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// With it earlier versions of our package made fw4 accept what is paid wherever it goes.
-const OLD_INCLUDE: &str = "/usr/share/nftables.d/chain-pre/forward/30-tollgated.nft";
 /// No router that runs this lives before it: 2025-01-01.
 const PLAUSIBLE: u64 = 1_735_689_600;
 const PACKAGE_MANAGERS: [(&str, &str); 2] =
@@ -94,7 +89,8 @@ pub fn look(path: &Path) -> Vec<Finding> {
         for astray in names::astray(config) {
             found.warn("name", astray.what, astray.mend);
         }
-        found.way_out(config, &files);
+        found.ways(config, &files);
+        found.table(config, &files);
         found.locks(config.main.enabled, &guests);
         found.foreign(&guests);
         found.offload(&guests, &files);
@@ -122,18 +118,18 @@ pub fn report(findings: &[Finding]) -> Verdict {
     Verdict { text, data, summary, is_good: errors == 0 }
 }
 
-struct Found(Vec<Finding>);
+pub(super) struct Found(Vec<Finding>);
 
 impl Found {
-    fn error(&mut self, id: &'static str, what: String, mend: String) {
+    pub(super) fn error(&mut self, id: &'static str, what: String, mend: String) {
         self.add(Finding { level: Level::Error, id, what, mend });
     }
 
-    fn warn(&mut self, id: &'static str, what: String, mend: String) {
+    pub(super) fn warn(&mut self, id: &'static str, what: String, mend: String) {
         self.add(Finding { level: Level::Warning, id, what, mend });
     }
 
-    fn not_looked_at(&mut self, id: &'static str, what: String) {
+    pub(super) fn not_looked_at(&mut self, id: &'static str, what: String) {
         self.add(Finding { level: Level::NotLookedAt, id, what, mend: String::new() });
     }
 
@@ -194,89 +190,6 @@ impl Found {
         }
     }
 
-    /// Whether what is paid gets out, through fw4, and no further than into the internet.
-    fn way_out(&mut self, config: &Config, files: &Files) {
-        if !Path::new("/usr/share/firewall4").exists() && !Path::new("/sbin/fw4").exists() {
-            return self.not_looked_at(
-                "fw4",
-                "this machine has no fw4: whether it lets paid packets through".to_owned(),
-            );
-        }
-        let routes: Vec<String> = routes::to_internet().unwrap_or_default().iter().cloned().collect();
-        let Some(accepted) = Accepted::look() else {
-            return self.error(
-                "fw4",
-                "fw4's table is not loaded, or cannot be read".to_owned(),
-                "fw4 start".to_owned(),
-            );
-        };
-        for listed in accepted.too_wide() {
-            let mend = match Path::new(OLD_INCLUDE).exists() {
-                true => format!("rm {OLD_INCLUDE}; fw4 reload"),
-                false => "fw4 reload".to_owned(),
-            };
-            let what = format!(
-                "fw4's chain {} lets those who paid into every network: {}",
-                listed.chain, listed.rule
-            );
-            self.error("wide", what, mend);
-        }
-        let mut told = SortedSet::new();
-        for venue in &config.venues {
-            let out = uplinks::zones_of(config, venue, files, &routes);
-            for name in &out.unknown {
-                let what = format!("'{name}' (list uplink) is neither a zone nor a network in one");
-                self.error(
-                    "uplink",
-                    what,
-                    "uci show firewall | grep -e '=zone' -e '.name=' -e '.network='".to_owned(),
-                );
-            }
-            if out.zones.is_empty() && out.unknown.is_empty() {
-                let mend =
-                    "uci add_list tollgate.main.uplink=wan; uci commit tollgate; reload_config".to_owned();
-                let what = "no firewall zone leads to the internet: none masquerades or has a network with a default route";
-                self.error("uplink", what.to_owned(), mend);
-            }
-            if let Some(zone) = uplinks::unmasked(&out.zones, files, &routes) {
-                // The way ahead does not know where the guests' network is.
-                let address = files.address_of_zone(zone);
-                let what = format!("zone {} leads to the internet and does not masquerade: no answers come back to guests, unless the router ahead knows their network", zone_name(zone));
-                self.warn(
-                    "masquerade",
-                    what,
-                    format!("uci set {address}.masq=1; uci commit firewall; fw4 reload"),
-                );
-            }
-            let zones = venue.devices.iter().flat_map(|device| files.zones_of(device)).map(zone_name);
-            for zone in zones.filter(|zone| told.insert((*zone).to_owned())) {
-                for (address, dest) in files.rules_out(zone, &out.zones) {
-                    let what = format!("a rule lets {zone} into {dest}, paid or not: with the gate's table gone, only the routing rule holds guests back");
-                    self.error(
-                        "bypass",
-                        what,
-                        format!("uci set {address}.enabled=0; uci commit firewall; fw4 reload"),
-                    );
-                }
-                for address in files.redirects_of(zone) {
-                    let what = format!("{address} redirects what {zone} sends");
-                    self.warn(
-                        "redirect",
-                        what,
-                        format!("uci set {address}.enabled=0; uci commit firewall; fw4 reload"),
-                    );
-                }
-                for uplink in
-                    out.zones.iter().filter(|uplink| config.main.enabled && !accepted.leads(zone, uplink))
-                {
-                    let what =
-                        format!("fw4 has no rule that lets {zone} into {uplink}: it drops what was paid for");
-                    self.error("mark", what, "/etc/init.d/tollgated restart; fw4 reload".to_owned());
-                }
-            }
-        }
-    }
-
     fn device(&mut self, device: &str, files: &Files) {
         match devices::find(device) {
             Ok(Some(_)) => {}
@@ -285,6 +198,14 @@ impl Found {
                 return self.warn("device", what, format!("ip link; uci show network | grep {device}"));
             }
             Err(error) => return self.not_looked_at("device", format!("{device}: {error}")),
+        }
+        if let Some(bridge) = devices::bridge_of(device).ok().flatten() {
+            let what = format!("{device} is a port of {bridge}: the gate sees only what the bridge receives, and nobody there is asked to pay");
+            return self.error(
+                "port",
+                what,
+                format!("uci show network; uci show wireless; bridge link show dev {device}"),
+            );
         }
         let addresses = devices::addresses(device).unwrap_or_default();
         if !addresses.iter().any(IpAddr::is_ipv4) {
@@ -326,35 +247,6 @@ impl Found {
         }
         for zone in zones {
             self.zone(zone, files);
-        }
-    }
-
-    /// Whether a zone of guests lets them do too much, or too little.
-    fn zone(&mut self, zone: &Section, files: &Files) {
-        let (name, at) = (zone_name(zone), files.address_of_zone(zone));
-        for (address, dest) in files.ways_out(name) {
-            let what = format!("fw4 forwards {name} to {dest}: with the gate's table gone, only the routing rule holds guests back");
-            self.error("bypass", what, format!("uci delete {address}; uci commit firewall; fw4 reload"));
-        }
-        if option_text(zone, "forward").is_some_and(|word| word.eq_ignore_ascii_case("ACCEPT")) {
-            let what = format!("zone {name} forwards between its own devices past the gate");
-            self.warn("zone", what, format!("uci set {at}.forward=REJECT; uci commit firewall; fw4 reload"));
-        }
-        if files.accepts_all_input(zone) {
-            let what = format!("zone {name} accepts whatever guests send to this router: its SSH and its pages are open to them");
-            self.warn("input", what, format!("uci set {at}.input=REJECT; uci commit firewall; fw4 reload"));
-        }
-        for (service, protocol, port) in [("dhcp", "udp", 67), ("dns", "udp", 53)] {
-            if !files.accepts_input(zone, protocol, port) {
-                let what =
-                    format!("zone {name} may not reach this router's {service}: guests stay without it");
-                let rule = format!("firewall.{name}_{service}");
-                let mend = format!(
-                    "uci set {rule}=rule; uci set {rule}.src={name}; uci set {rule}.proto='tcp udp'; uci set {rule}.dest_port={port}; \
-                     uci set {rule}.target=ACCEPT; uci set {rule}.enabled=1; uci commit firewall; fw4 reload"
-                );
-                self.warn("input", what, mend);
-            }
         }
     }
 
@@ -429,8 +321,7 @@ impl Found {
 
     fn offload(&mut self, guests: &[String], files: &Files) {
         let mend = "uci set firewall.@defaults[0].flow_offloading=0; uci set firewall.@defaults[0].flow_offloading_hw=0; uci commit firewall; fw4 reload".to_owned();
-        let configured =
-            ["flow_offloading", "flow_offloading_hw"].iter().any(|option| files.default_is(option, "1"));
+        let configured = ["flow_offloading", "flow_offloading_hw"].iter().any(|option| files.is_on(option));
         match visit::offloaded_devices() {
             Ok(devices) if configured || guests.iter().any(|guest| devices.contains(guest)) => {
                 self.warn(

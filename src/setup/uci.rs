@@ -146,8 +146,12 @@ impl Uci {
 
 impl UciChange {
     pub fn package(&self) -> &str {
+        self.path().split('.').next().unwrap_or_default()
+    }
+
+    pub fn path(&self) -> &str {
         let (UciChange::Set(path, _) | UciChange::AddList(path, _) | UciChange::Delete(path)) = self;
-        path.split('.').next().unwrap_or_default()
+        path
     }
 
     fn arguments(&self) -> Vec<String> {

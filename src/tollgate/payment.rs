@@ -129,8 +129,6 @@ impl From<&SaleError> for TollGateNotice {
                     format!("Payment refused: {offered} sat{fee} is {error}. The token was not taken.");
                 return TollGateNotice::new("session-error", 402, message);
             }
-            SaleError::Closed(code) => ("service-unavailable", 503, closed_because(code)),
-            SaleError::GateDown => ("service-unavailable", 503, closed_because("GATE_DOWN")),
             SaleError::Clash => (
                 "service-unavailable",
                 503,
@@ -152,8 +150,8 @@ impl From<&SaleError> for TollGateNotice {
                 503,
                 "Your payment was received, and access will open by itself. You do NOT need to pay again.",
             ),
-            // Of other ways to pay.
-            _ => ("service-unavailable", 503, closed_because(why.code())),
+            // Nothing is sold, or it is of other ways to pay.
+            _ => ("service-unavailable", 503, closed_because(why.closed_code().unwrap_or_default())),
         };
         TollGateNotice::new(code, status, message)
     }

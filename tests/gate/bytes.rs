@@ -6,7 +6,10 @@ use super::{lab, text};
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::time::Instant;
-use tollgated::network::gate::{visit, Gate, NftGate, Plan};
+use tollgated::access::{Gatekeeper, Pass};
+use tollgated::clock::Clock;
+use tollgated::network::gate::{visit, Gate, NftGate, Plan, Quota};
+use tollgated::units::{Allotment, Millis};
 
 /// The echo of four bytes, there and back: IPv4 and IPv6 with their headers.
 const ECHO: [u64; 2] = [64, 104];
@@ -268,6 +271,19 @@ in_lab! {
         gate.tend().unwrap();
         assert!(gate.inspect().unwrap().is_sound());
         assert_eq!(attached(), before + 2, "the chain of either direction");
+    }
+
+    fn a_session_by_time_that_goes_over_into_bytes_keeps_its_connections(lab) {
+        let clock = Clock::machine();
+        let until = |seconds| clock.now().saturating_add(Millis::from_secs(seconds));
+        let quota = Quota { session: 1, allotment: Allotment(MUCH * MUCH), used: Allotment::ZERO };
+        let pass = Pass { time: Some(until(4)), data: Some((quota, until(86_400))), ..Pass::default() };
+        let wanted = [(station(MAC_1), pass)].into_iter().collect();
+        let keeper = Gatekeeper::start(Box::new(NftGate::new()), clock.clone(), plan(), wanted, false);
+        wait("the gate", || keeper.status().open == 1);
+        let mut download = lab.guest.helper(&format!("download {} 9000", INTERNET[0]));
+        wait("the bytes to be counted", || keeper.used(&station(MAC_1), 1).is_some_and(|used| used.0 > 1_000_000));
+        assert!(download.is_running());
     }
 
     fn while_nobody_is_counted_no_packet_passes_the_meter(_lab) {

@@ -1,10 +1,11 @@
 //! Frames that no honest guest sends, made by hand: none is let past the meter, and none leaves under a made-up source.
 
 use super::lab::{bytes, gate, lease, sh, station, wait};
-use super::lab::{Lab, BRIDGE, INTERNET, MAC_1};
+use super::lab::{Lab, Namespace, BRIDGE, INTERNET, MAC_1, MAC_2};
 use super::{lab, text};
 use std::net::IpAddr;
 use std::time::Duration;
+use tollgated::mac::MacAddr;
 use tollgated::network::gate::{Gate, NftGate};
 
 const MUCH: u64 = 1_000_000_000;
@@ -96,12 +97,17 @@ fn discovery(source: &str, target: &str, protocol: u8, kind: u8) -> Vec<u8> {
     packet(source, target, protocol, payload, 2)
 }
 
-/// As the guest's card sends it to the router, behind these tags.
-fn frame(tags: &[u16], packet: &[u8]) -> String {
-    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0x11];
+/// A tag, and with a number behind it a VLAN.
+const TAG: u32 = 0x8100_0000;
+const OUTER_TAG: u32 = 0x88a8_0000;
+
+/// As the card of this MAC sends it to the router, behind these tags.
+fn frame(mac: &str, tags: &[u32], packet: &[u8]) -> String {
+    let mac: MacAddr = mac.parse().unwrap();
+    let mut frame = vec![2, 0, 0, 0, 1, 1];
+    frame.extend(mac.octets());
     for tag in tags {
         frame.extend(tag.to_be_bytes());
-        frame.extend([0, 0]);
     }
     let kind: u16 = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
     frame.extend(kind.to_be_bytes());
@@ -109,9 +115,13 @@ fn frame(tags: &[u16], packet: &[u8]) -> String {
     frame.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn send(lab: &Lab, tags: &[u16], packet: &[u8]) {
-    let frame = frame(tags, packet);
-    assert_eq!(lab.guest.helper(&format!("frames {frame} {COUNT}")).said, "sent");
+fn send(lab: &Lab, tags: &[u32], packet: &[u8]) {
+    send_from(&lab.guest, MAC_1, tags, packet);
+}
+
+fn send_from(guest: &Namespace, mac: &str, tags: &[u32], packet: &[u8]) {
+    let frame = frame(mac, tags, packet);
+    assert_eq!(guest.helper(&format!("frames {frame} {COUNT}")).said, "sent");
 }
 
 /// Counts what comes to the internet and matches.
@@ -132,7 +142,7 @@ fn used(gate: &mut NftGate) -> u64 {
 }
 
 /// How many of these packets have arrived; each of their bytes is counted, and none of those that did not.
-fn arrived_and_counted(lab: &Lab, gate: &mut NftGate, tags: &[u16], packet: &[u8], kind: &str) -> u64 {
+fn arrived_and_counted(lab: &Lab, gate: &mut NftGate, tags: &[u32], packet: &[u8], kind: &str) -> u64 {
     let (seen_before, used_before) = (seen(lab, "marked"), used(gate));
     send(lab, tags, packet);
     std::thread::sleep(WHILE);
@@ -152,13 +162,24 @@ in_lab! {
         // Nor does the internet say that nobody is there.
         lab.internet.sh("nft add rule inet watch w udp dport 9 drop");
         gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
-        let (one, two) = (0x8100, 0x88a8);
+        let (one, two) = (TAG, OUTER_TAG);
         for (own, address) in OWN.into_iter().zip(INTERNET) {
             let packet = datagram(own, address);
             wait("a frame without a tag", || arrived_and_counted(lab, &mut gate, &[], &packet, own) == COUNT);
-            let all: [&[u16]; 8] = [&[one], &[two], &[one, one], &[two, one], &[one, two], &[two, two], &[two, one, one], &[one, two, one]];
+            let all: [&[u32]; 8] = [&[one], &[two], &[one, one], &[two, one], &[one, two], &[two, two], &[two, one, one], &[one, two, one]];
             for tags in all {
                 arrived_and_counted(lab, &mut gate, tags, &packet, own);
+            }
+        }
+    }
+
+    fn what_is_a_vlans_is_not_counted_at_the_device_below(lab) {
+        let mut gate = gate();
+        watch(lab, "marked", &["udp dport 9".to_owned()]);
+        gate.open(&[bytes(MAC_1, 1, MUCH, 0)]).unwrap();
+        for (own, address) in OWN.into_iter().zip(INTERNET) {
+            for vlan in [TAG + 10, OUTER_TAG + 10, TAG + 0x3000 + 4094] {
+                assert_eq!(arrived_and_counted(lab, &mut gate, &[vlan], &datagram(own, address), own), 0);
             }
         }
     }
@@ -202,6 +223,24 @@ in_lab! {
         assert_eq!(seen(lab, "marked"), before);
         for address in INTERNET {
             assert_eq!(lab.guest.datagram(address, 443), text("echo"), "the guest itself is online");
+        }
+    }
+
+    fn who_only_listens_keeps_its_address_when_another_guest_sends_from_it(lab) {
+        let mut gate = gate();
+        for (number, address) in INTERNET.into_iter().enumerate() {
+            gate.open(&[lease(MAC_1, 600_000), lease(MAC_2, 600_000)]).unwrap();
+            let _listening = lab.guest.helper(&format!("listen {address} 443"));
+            send_from(&lab.other, MAC_2, &[], &datagram(OWN[number], address));
+            let set = ["ul4_at", "ul6_at"][number];
+            wait("what the other has sent", || {
+                sh(&format!("nft list set inet tollgate {set}")).contains(&format!("{MAC_2} . {}", OWN[number]))
+            });
+            gate.tend().unwrap();
+            gate.close(&[station(MAC_2)]).unwrap();
+            gate.tend().unwrap();
+            let before = lab.guest.received();
+            wait("the flow to go on", || lab.guest.received() - before > 20_000);
         }
     }
 }

@@ -361,8 +361,8 @@ pub fn play_role() {
                 let _ = socket.send_to(&[b'x'; 1000], target());
             }
         }
-        // As a resolver that knows everything, at length: by UDP and TCP.
-        "resolver" => resolver(),
+        // As a resolver that knows everything, at length: by UDP, in so many bytes, and by TCP.
+        "resolver" => resolver(words[1].parse().unwrap()),
         // Questions by UDP, each from a port of its own; how many were answered.
         "ask" => {
             let count: usize = words[3].parse().unwrap();
@@ -497,7 +497,7 @@ fn datagram(target: SocketAddr) -> String {
     }
 }
 
-fn resolver() {
+fn resolver(length: usize) {
     let socket = UdpSocket::bind("[::]:53").unwrap();
     let listener = TcpListener::bind("[::]:53").unwrap();
     std::thread::spawn(move || {
@@ -515,7 +515,7 @@ fn resolver() {
     let mut buffer = [0; 2000];
     loop {
         if let Ok((_, from)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&[b'!'; 1000], from);
+            let _ = socket.send_to(&vec![b'!'; length], from);
         }
     }
 }

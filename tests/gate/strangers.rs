@@ -68,7 +68,7 @@ in_lab! {
 
     fn names_before_paying_are_enough_for_a_phone_and_too_little_for_a_tunnel(lab) {
         let mut gate = gate();
-        let _resolver = on_the_router("resolver");
+        let _resolver = on_the_router("resolver 1000");
         for router in ROUTER {
             let _tunnel = lab.guest.helper(&format!("tunnel {router} 53"));
             let asked = lab.other.helper(&format!("ask {router} 53 60")).said.clone();
@@ -84,7 +84,7 @@ in_lab! {
 
     fn a_guest_in_its_grace_has_names_like_one_who_has_not_paid(lab) {
         let mut gate = gate();
-        let _resolver = on_the_router("resolver");
+        let _resolver = on_the_router("resolver 1000");
         gate.open(&[Lease { is_slow: true, ..bytes(MAC_1, 1, 1_000_000_000, 0) }]).unwrap();
         assert_eq!(lab.guest.datagram(INTERNET[0], 443), text("echo"));
         for router in ROUTER {
@@ -95,15 +95,17 @@ in_lab! {
 
     fn who_finds_no_place_among_those_who_have_asked_gets_no_endless_answers(lab) {
         let _gate = gate();
-        let _resolver = on_the_router("resolver");
+        // Longer than an answer to a guest that has a place there.
+        let _resolver = on_the_router("resolver 4000");
         for (number, router) in ROUTER.into_iter().enumerate() {
             let (set, start) = [("asked4", "10.9."), ("asked6", "fd99::")][number];
             let address = |n: u32| match number {
                 0 => format!("{start}{}.{}", n >> 8, n & 255),
                 _ => format!("{start}{n:x}"),
             };
-            let crowd: Vec<String> = (0..4096).map(address).collect();
+            let crowd: Vec<String> = (0..4096).map(|n| address(n) + " timeout 10m").collect();
             sh(&format!("nft 'add element inet tollgate {set} {{ {} }}'", crowd.join(",")));
+            assert_eq!(lab.other.helper(&format!("ask {router} 53 10")).said, "10", "{router}: a phone's names");
             let _tunnel = lab.guest.helper(&format!("tunnel {router} 53"));
             little_comes_through(lab, router);
             let guests = sh(&format!("nft list set inet tollgate {set}"));

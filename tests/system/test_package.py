@@ -611,10 +611,26 @@ def test_sysupgrade_closes_the_books_before_it_copies_them(router, ipk):
     router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
     wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
     hooks = "sysupgrade_init_conffiles=add_uci_conffiles; . /lib/upgrade/tollgated.sh; echo $sysupgrade_init_conffiles"
-    router.sh(f"CONF_BACKUP=/tmp/backup.tgz; {hooks}; tollgated_close")
-    assert router.run("tollgated", "status", check=False).code == 0, "a backup leaves it alone"
-    assert router.sh(f"CONF_BACKUP=; {hooks}; tollgated_close").out.startswith("add_uci_conffiles tollgated_close\n")
+    for other in ("CONF_BACKUP=/tmp/backup.tgz", "CONF_BACKUP_LIST=1", "TEST=1"):
+        router.sh(f"{other}; {hooks}; tollgated_close")
+        assert router.run("tollgated", "status", check=False).code == 0, f"{other} leaves it alone"
+    flashing = "CONF_BACKUP= CONF_BACKUP_LIST=0 TEST=0"
+    assert router.sh(f"{flashing}; {hooks}; tollgated_close").out.startswith("add_uci_conffiles tollgated_close\n")
     assert router.run("tollgated", "status", check=False).code != 0
+
+
+def test_the_first_commit_after_installation_is_applied_by_reload_config(router, ipk):
+    Opkg(router).install(ipk("1.0.0"))
+    router.sh(
+        "uci set tollgate.shop=venue; uci set tollgate.shop.network=guest; uci set tollgate.mint=mint;"
+        "uci set tollgate.mint.url=https://mint.example.com; uci set tollgate.mint.price_per_step=1;"
+        "uci set tollgate.main.enabled=1; uci commit tollgate; reload_config"
+    )
+    wait_for(lambda: router.run("tollgated", "status", check=False).code == 0, 20, "the daemon answers")
+    before = router.pid()
+    router.sh("uci set tollgate.shop.name=Kibanda; uci commit tollgate; reload_config")
+    wait_for(lambda: "configuration reloaded" in router.log(), 10, "the daemon read it")
+    assert router.pid() == before
 
 
 def test_removal_leaves_nothing(lab, router, ipk):

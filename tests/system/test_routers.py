@@ -1,134 +1,288 @@
-"""Set-up, run again, and undone, over configurations as routers in the field have them, with the real `uci`."""
+"""Set-up, run again, check, wiring and undo, over configurations as routers in the field have them
+(`tests/vectors/routers`), with the real `uci`.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
 
 import pytest
 
-from lab.openwrt.root import FILES
+from lab.openwrt.root import TOP
 
-SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--guest-network")
-PACKAGES = ("network", "firewall", "dhcp", "wireless")
+ROUTERS = os.path.join(TOP, "tests", "vectors", "routers")
+SETUP = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com")
+GUESTS = (*SETUP, "--guest-network")
+# What the lab's kernel says, and not the configuration: no service runs there, no fw4, and only the bridge of guests.
+OF_THE_LAB = {"locks", "ipv6", "table", "fw4", "device", "address", "clock", "forwarding", "foreign"}
 
-LEASE = "\nconfig host\n\toption mac '02:00:00:00:{high:02x}:{low:02x}'\n\toption ip '10.20.{high}.{low}'\n"
-LEASES = "".join(LEASE.format(high=n // 256, low=n % 256) for n in range(2100))
-WIREGUARD = (
-    "\nconfig interface 'wg0'\n\toption proto 'wireguard'\n\tlist addresses '192.168.78.1/24'\n"
-    "\nconfig wireguard_wg0\n\tlist allowed_ips '192.168.79.0/24'\n\tlist allowed_ips '0.0.0.0/0'\n"
-)
-ROUTE = "\nconfig route\n\toption interface 'lan'\n\toption target '192.168.78.0'\n\toption netmask '255.255.255.0'\n"
-WIDE_LAN = (
-    "\nconfig interface 'big'\n\toption device 'br-big'\n\toption proto 'static'\n"
-    "\toption ipaddr '192.168.0.1'\n\toption netmask '16'\n"
-)
-MESH = "".join(
-    f"\nconfig interface 'lm_net_br_lan_anygw_{number}'\n\toption device 'br-lan'\n"
-    f"\toption proto 'static'\n\toption ipaddr '10.13.{number}.1/24'\n"
-    for number in range(14)
-)
-VLANS = (
-    "\nconfig device\n\toption name 'br-lan'\n\toption type 'bridge'\n"
-    "\tlist ports 'lan1'\n\tlist ports 'lan2'\n\toption vlan_filtering '1'\n"
-    "\nconfig bridge-vlan\n\toption device 'br-lan'\n\toption vlan '20'\n\tlist ports 'lan2:u*'\n"
-    "\nconfig interface 'hall'\n\toption device 'br-lan.20'\n"
-    "\toption proto 'static'\n\toption ipaddr '192.168.20.1/24'\n"
-)
-TAKEN_ZONE = (
-    "\nconfig zone\n\toption name 'tollgate'\n\tlist network 'office'\n\toption input 'ACCEPT'\n"
-    "\nconfig forwarding\n\toption src 'tollgate'\n\toption dest 'wan'\n"
-)
-TAKEN_BRIDGE = "\nconfig device\n\toption name 'br-tollgate'\n\toption type 'bridge'\n"
-ODHCPD = "\nconfig odhcpd 'odhcpd'\n\toption maindhcp '1'\n"
 
-# What is added to a file, and what must be said or made of it.
-ROUTERS = {
-    "plain": ({}, ["network.tollgate_guest.ipaddr='192.168.78.1'"]),
-    "leases": ({"dhcp": LEASES}, ["dhcp.tollgate_guest.dhcpv4='server'"]),
-    "wireguard": ({"network": WIREGUARD}, ["network.tollgate_guest.ipaddr='192.168.80.1'"]),
-    "route": ({"network": ROUTE}, ["network.tollgate_guest.ipaddr='192.168.79.1'"]),
-    "netmask as length": ({"network": WIDE_LAN}, ["network.tollgate_guest.ipaddr='10.77.0.1'"]),
-    "mesh": ({"network": MESH}, ["network.tollgate_guest.ipaddr='192.168.78.1'"]),
-    "vlans": ({"network": VLANS}, ["network.tollgate_guest.device='br-tollgate'"]),
-    "zone taken": (
-        {"firewall": TAKEN_ZONE},
-        ["firewall.tollgate_guest.name='tollgate2'", "firewall.tollgate_dns.src='tollgate2'"],
+@dataclass
+class Place:
+    """A network that is there before: what of `wiring` is about it, and what `check --system` finds wrong with it."""
+
+    where: tuple[str, str]
+    wiring: set[str]
+    found: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Kind:
+    """What is said of the guest network that setup makes, what is found then, and places that are there before. `up`:
+    what netifd has, by network.
+    """
+
+    said: list[str]
+    found: set[str] = field(default_factory=set)
+    places: list[Place] = field(default_factory=list)
+    up: dict[str, str] = field(default_factory=dict)
+
+
+# The lab's own guests have 192.168.77.0/24.
+ADDRESS = "uci set network.tollgate_guest.ipaddr='{}'"
+KINDS = {
+    "dsa_vlans": Kind(
+        [ADDRESS.format("192.168.78.1"), "uci set wireless.tollgate_radio0.ssid='Kibanda'"],
+        places=[
+            Place(("network", "visitors"), {"zone visitors", "network visitors"}, {"bypass"}),
+            Place(("device", "br-lan.30"), {"zone things", "network things"}, {"input", "dhcp"}),
+        ],
     ),
-    "bridge taken": ({"network": TAKEN_BRIDGE}, ["network.tollgate_bridge.name='br-tollgate2'"]),
-    "odhcpd": ({"dhcp": ODHCPD}, ["dhcp.tollgate_guest.dhcpv4='server'"]),
-    "dnsmasq bound": (
-        {"dhcp": "\nconfig dnsmasq 'second'\n\tlist interface 'lan'\n"},
-        ["# the network tollgate_guest is not served by dnsmasq, which is bound to lan"],
+    "wireguard": Kind([ADDRESS.format("192.168.83.1")]),
+    "odhcpd_main": Kind([ADDRESS.format("192.168.78.1"), "uci set dhcp.tollgate_guest.dhcpv4='server'"]),
+    "access_point": Kind(
+        ["# no firewall zone leads to the internet and masquerades", "nothing answers at port 53", "# radio0 is off;"],
+        {"bypass", "dhcp", "uplink"},
     ),
-    "access point": ({"firewall": None}, ["# no firewall zone leads to the internet and masquerades"]),
+    "three_bands": Kind(
+        ["# radio1 is off;", "# radio2 is left out: at 6 GHz there are no open networks",
+         "uci set wireless.tollgate_radio0.encryption='none'"],
+        {"offload"},
+        [Place(("network", "garden"), {"zone garden", "network garden", "attached garden phy0-ap1"},
+               {"input", "offload"})],
+        {"garden": "phy0-ap1"},
+    ),
+    "zones_by_device": Kind(
+        [ADDRESS.format("10.77.0.1")],
+        places=[
+            Place(("network", "court"), {"zone yard", "network court"}),
+            Place(("device", "pool0"), {"zone hotel", "network pool"}),
+        ],
+    ),
+    "mesh": Kind(
+        [ADDRESS.format("192.168.78.1")],
+        places=[Place(("network", "cafe_on_the_hill_guests"), {"zone cafe", "network cafe_on_the_hill_guests"})],
+    ),
+    "pppoe": Kind(
+        [ADDRESS.format("192.168.78.1")],
+        places=[Place(("network", "hall"), {"network hall"}, {"zone", "dhcp"})],
+        up={"wan": "pppoe-wan", "modem": "eth1"},
+    ),
+    "modem": Kind(
+        ["uci add_list dhcp.@dnsmasq[0].interface=tollgate_guest", "uci set wireless.tollgate_radio0.mode='ap'"],
+        {"dhcp"},
+        up={"modem_1_1_2": "wwan0", "wwan": "wlan-sta0"},
+    ),
+    "multi_wan": Kind(
+        [ADDRESS.format("192.168.78.1")],
+        places=[Place(("network", "lobby"), {"zone lobby", "network lobby", "with dest sky", "with dest_port 25"})],
+    ),
+    "custom_rules": Kind(
+        [ADDRESS.format("192.168.78.1")],
+        {"bypass"},
+        [Place(("network", "kiosk"), {"zone kiosk", "zone second", "network kiosk"}, {"bypass", "redirect"})],
+    ),
+    "old": Kind(
+        [ADDRESS.format("10.78.0.1")],
+        places=[Place(("network", "cafe"), {"zone cafe", "network cafe"}, {"input", "dhcp"})],
+    ),
+    "containers": Kind(
+        [ADDRESS.format("192.168.78.1"), "uci set firewall.tollgate_guest.name='tollgate2'",
+         "uci set network.tollgate_bridge.name='br-tollgate2'"],
+        {"dhcp"},
+    ),
 }
 
 
-def exports(router) -> dict[str, str]:
-    return {name: router.run("uci", "export", name).out for name in PACKAGES}
+class Field:
+    """A router with one of the configurations; `packages` are what it has."""
+
+    def __init__(self, router, lab, text: str, up: dict[str, str] | None = None) -> None:
+        self.router, self.lab = router, lab
+        for name in ("network", "firewall", "dhcp", "wireless"):
+            os.unlink(router.at(f"etc/config/{name}"))
+        router.write("tmp/router.uci", text)
+        self.packages = [line.split()[1] for line in text.splitlines() if line.startswith("package ")]
+        for name in self.packages:
+            router.write(f"etc/config/{name}", "")
+        router.sh("uci import </tmp/router.uci && uci commit")
+        dump = [{"interface": name, "up": True, "l3_device": device} for name, device in (up or {}).items()]
+        router.write("tmp/network.interface.dump", json.dumps({"interface": dump}))
+
+    def files(self) -> dict[str, bytes]:
+        """What the operator's packages are, byte for byte."""
+        return {name: self.router.bytes(f"etc/config/{name}") for name in self.packages}
+
+    def found(self, *devices: str) -> set[str]:
+        """What `check --system` finds in the configuration while these devices are there."""
+        for device in devices:
+            self.lab.router.ip(f"link add {device} type bridge\nlink set {device} up\n")
+        try:
+            done = self.router.run("tollgated", "check", "--system", "--json", check=False)
+        finally:
+            for device in devices:
+                self.lab.router.ip(f"link del {device}\n")
+        return {finding["id"] for finding in json.loads(done.out)["findings"]} - OF_THE_LAB
+
+    def wiring(self) -> list[str]:
+        return self.router.run("tollgated", "wiring").out.splitlines()
 
 
-@pytest.mark.parametrize("kind", ROUTERS)
-def test_a_guest_network_is_made_once_and_taken_back_whole(router, kind):
-    added, expected = ROUTERS[kind]
-    for name, text in added.items():
-        router.write(f"etc/config/{name}", "config defaults\n" if text is None else FILES[name] + text)
-    before = exports(router)
-    made = router.run(*SETUP).out
-    for line in expected:
+def vector(kind: str) -> str:
+    with open(os.path.join(ROUTERS, f"{kind}.uci")) as file:
+        return file.read()
+
+
+@pytest.fixture
+def field_of(router, lab):
+    return lambda kind: Field(router, lab, vector(kind), KINDS[kind].up)
+
+
+def test_every_configuration_is_tried():
+    assert {f"{kind}.uci" for kind in KINDS} == set(os.listdir(ROUTERS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guest_network_is_made_once_and_taken_back_to_the_byte(router, field_of, kind):
+    field, expected = field_of(kind), KINDS[kind]
+    command = (*GUESTS, "--ssid", "Kibanda") if "wireless" in field.packages else GUESTS
+    before = field.files()
+    made = router.run(*command).out
+    for line in expected.said:
         assert line in made, made
-    after = exports(router)
+    after = field.files()
+    assert all(before[name] == after[name] for name in set(before) - {"network", "firewall", "dhcp", "wireless"})
     assert router.run("tollgated", "check").out.endswith("1 venue, 1 mint, enabled, 0 warnings\n")
+    bridge = router.run("uci", "get", "network.tollgate_guest.device").out.strip()
+    assert field.found(bridge) == expected.found
     zone = router.run("uci", "get", "firewall.tollgate_guest.name").out.strip()
-    assert f"zone {zone}" in router.run("tollgated", "wiring").out.splitlines()
-    assert "nothing to do" in router.run(*SETUP).out and exports(router) == after
+    assert {f"zone {zone}", "network tollgate_guest"} <= set(field.wiring())
+    assert "nothing to do" in router.run(*command).out and field.files() == after
     router.run("tollgated", "setup", "--undo", "--yes")
-    assert exports(router) == before
+    assert field.files() == before
+    assert router.run("tollgated", "setup", "--undo", "--yes").out == "nothing to do\n"
 
 
-def test_a_network_that_luci_has_saved_keeps_its_address(router):
-    router.run(*SETUP, "--subnet", "10.40.0.1/22")
-    for change in (("delete", "network.tollgate_guest.netmask"), ("delete", "network.tollgate_guest.ipaddr"),
-                   ("add_list", "network.tollgate_guest.ipaddr=10.40.0.1/22"), ("commit", "network")):
-        router.run("uci", *change)
-    before = exports(router)
-    router.run("tollgated", "setup", "--yes", "--ssid", "Two", "--radio", "radio0")
-    after = exports(router)
-    for name in ("network", "firewall", "dhcp"):
-        assert after[name] == before[name], name
+@pytest.mark.parametrize(
+    "kind, place",
+    [(kind, place) for kind, expected in KINDS.items() for place in expected.places],
+    ids=lambda value: value if isinstance(value, str) else value.where[1],
+)
+def test_a_network_that_was_there_is_gated_and_left_as_it_was(router, field_of, kind, place):
+    field = field_of(kind)
+    before = field.files()
+    command = (*SETUP, f"--{place.where[0]}", place.where[1])
+    router.run(*command)
+    assert field.files() == before, "only our own file is written"
+    assert router.run("tollgated", "check").out.endswith("1 venue, 1 mint, enabled, 0 warnings\n")
+    wiring = field.wiring()
+    assert place.wiring <= set(wiring), wiring
+    assert {line for line in wiring if line.startswith("zone ")} == {
+        line for line in place.wiring if line.startswith("zone ")
+    }
+    device = place.where[1] if place.where[0] == "device" else next(
+        (line.split()[2] for line in wiring if line.startswith(f"attached {place.where[1]} ")), None
+    ) or router.run("uci", "-q", "get", f"network.{place.where[1]}.device", check=False).out.strip()
+    assert field.found(device or f"br-{place.where[1]}") == place.found
+    assert router.run(*command).out == "nothing to do\n"
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert field.files() == before and "venue" not in router.read("etc/config/tollgate")
 
 
-@pytest.mark.parametrize("place, words", [
-    (("--network", "nowhere"), "choose of loopback, lan, guest, wan"),
-    (("--network", "loopback"), "is the router itself"),
-    (("--network", "wan"), "gating it cuts this router off"),
-    (("--device", "wan"), "gating it cuts this router off"),
-    (("--network", "lan"), "the owner's own network"),
-    (("--device", "br-lan"), "the owner's own network"),
-    (("--device", "eth0.20@eth0"), "there is no device eth0.20;"),
+LEASE = "\nconfig host\n\toption mac '02:00:00:00:{high:02x}:{low:02x}'\n\toption ip '10.20.{high}.{low}'\n"
+
+
+def test_a_router_with_2100_leases_is_set_up_and_taken_back_to_the_byte(router, lab):
+    leases = "".join(LEASE.format(high=n // 256, low=n % 256) for n in range(2100))
+    field = Field(router, lab, vector("dsa_vlans").replace("package wireless\n", leases + "\npackage wireless\n"))
+    before = field.files()
+    assert before["dhcp"].count(b"config host") == 2100
+    made = router.run(*GUESTS).out
+    assert "dhcp.tollgate_guest.dhcpv4='server'" in made
+    assert field.found("br-tollgate") == set()
+    assert router.run(*GUESTS).out == "nothing to do\n"
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert field.files() == before
+
+
+# What is not for guests
+
+
+@pytest.mark.parametrize("kind, place, words", [
+    ("dsa_vlans", ("--network", "nowhere"), "choose of loopback, lan, visitors, things, wan, wan6"),
+    ("dsa_vlans", ("--network", "loopback"), "is the router itself"),
+    ("dsa_vlans", ("--network", "wan"), "gating it cuts this router off"),
+    ("dsa_vlans", ("--network", "wan6"), "gating it cuts this router off"),
+    ("dsa_vlans", ("--device", "wan"), "gating it cuts this router off"),
+    ("dsa_vlans", ("--network", "lan"), "from this router's SSH and web pages"),
+    ("dsa_vlans", ("--device", "br-lan.1"), "the owner's own network"),
+    ("dsa_vlans", ("--device", "lan2"), "is a port of br-lan"),
+    ("dsa_vlans", ("--device", "eth0.20@eth0"), "there is no device eth0.20,"),
+    ("wireguard", ("--network", "wg0"), "gating it cuts this router off"),
+    ("access_point", ("--network", "lan"), "the owner's own network"),
+    ("pppoe", ("--device", "pppoe-wan"), "gating it cuts this router off"),
+    ("modem", ("--device", "wwan0"), "gating it cuts this router off"),
+    ("modem", ("--network", "modem_1_1_2"), "gating it cuts this router off"),
+    ("modem", ("--device", "wlan-sta0"), "gating it cuts this router off"),
+    ("zones_by_device", ("--device", "ppp0"), "gating it cuts this router off"),
+    ("zones_by_device", ("--device", "br-lan"), "the owner's own network"),
+    ("mesh", ("--network", "mesh_net_br_lan_anygw_if"), "the owner's own network"),
+    ("old", ("--device", "br-lan"), "the owner's own network"),
+    ("multi_wan", ("--network", "starlink"), "gating it cuts this router off"),
 ])
-def test_what_is_not_for_guests_is_refused_unless_forced(router, place, words):
-    before, own = exports(router), router.read("etc/config/tollgate")
-    command = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", *place)
-    refused = router.run(*command, check=False)
-    assert refused.code == 1 and words in refused.out
-    assert exports(router) == before and router.read("etc/config/tollgate") == own
-    forced = router.run(*command, "--force", "--dry-run").out
+def test_what_is_not_for_guests_is_refused_unless_forced(router, field_of, kind, place, words):
+    field = field_of(kind)
+    before, own = field.files(), router.read("etc/config/tollgate")
+    refused = router.run(*SETUP, *place, check=False)
+    assert refused.code == 1 and words in refused.out and "--force" in refused.out, refused.out
+    assert field.files() == before and router.read("etc/config/tollgate") == own
+    forced = router.run(*SETUP, *place, "--force", "--dry-run").out
     assert words in forced and "uci set tollgate.tollgate_guest='venue'" in forced
 
 
-def test_a_second_venue_is_added_and_the_first_stays(router):
-    router.run(*SETUP)
-    shown = router.run("tollgated", "setup", "--yes", "--network", "guest", "--name", "Hall").out
+# What is there already
+
+
+def test_a_network_that_luci_has_saved_keeps_its_address(router, field_of):
+    field_of("dsa_vlans")
+    router.run(*GUESTS, "--subnet", "10.40.0.1/22")
+    for change in (("delete", "network.tollgate_guest.netmask"), ("delete", "network.tollgate_guest.ipaddr"),
+                   ("add_list", "network.tollgate_guest.ipaddr=10.40.0.1/22"), ("commit", "network")):
+        router.run("uci", *change)
+    before = {name: router.bytes(f"etc/config/{name}") for name in ("network", "firewall", "dhcp")}
+    router.run("tollgated", "setup", "--yes", "--ssid", "Two", "--radio", "radio0")
+    assert {name: router.bytes(f"etc/config/{name}") for name in before} == before
+
+
+def test_a_second_venue_is_added_and_the_first_stays(router, field_of):
+    field = field_of("dsa_vlans")
+    before = field.files()
+    router.run(*GUESTS)
+    shown = router.run("tollgated", "setup", "--yes", "--network", "visitors", "--name", "Hall").out
     assert "delete" not in shown and "tollgate_guest stays as it is" in shown
     assert router.run("uci", "get", "tollgate.tollgate_guest.network").out == "tollgate_guest\n"
-    assert router.run("uci", "get", "tollgate.tollgate_guest_2.network").out == "guest\n"
+    assert router.run("uci", "get", "tollgate.tollgate_visitors.network").out == "visitors\n"
     assert router.run("tollgated", "check").out.endswith("2 venues, 1 mint, enabled, 0 warnings\n")
     router.run("tollgated", "setup", "--undo", "--yes")
-    assert "venue" not in router.read("etc/config/tollgate")
+    assert "venue" not in router.read("etc/config/tollgate") and field.files() == before
 
 
-def test_a_subnet_that_is_up_is_not_taken(lab, router):
+def test_a_subnet_that_is_up_is_not_taken(lab, router, field_of):
+    field_of("dsa_vlans")
     lab.router.ip("link add up0 type bridge\nlink set up0 up\naddr add 192.168.78.30/24 dev up0\n")
     try:
-        assert "ipaddr='192.168.79.1'" in router.run(*SETUP, "--dry-run").out
-        refused = router.run(*SETUP, "--subnet", "192.168.78.1/24", check=False)
+        assert "ipaddr='192.168.79.1'" in router.run(*GUESTS, "--dry-run").out
+        refused = router.run(*GUESTS, "--subnet", "192.168.78.1/24", check=False)
         assert refused.code == 1 and "overlaps up0" in refused.out
     finally:
         lab.router.ip("link del up0\n")

@@ -9,6 +9,7 @@ import stat
 
 import pytest
 
+from lab.internet import MINT4, UPLINK4
 from lab.openwrt.root import CONFIG, SELLING
 from lab.place import wait_for
 
@@ -123,17 +124,44 @@ def test_a_file_that_is_replaced_is_seen_from_inside_the_jail(router):
     )
 
 
-def test_name_servers_that_come_with_the_uplink_are_asked(router):
+def with_resolv_conf(router) -> None:
+    """As on OpenWrt before any uplink is up, where the router's own name server is not in the list."""
     os.makedirs(router.at("tmp/resolv.conf.d"))
     router.write("tmp/resolv.conf.d/resolv.conf.auto", "")
     router.run("ln", "-s", "/tmp/resolv.conf.d/resolv.conf.auto", "/tmp/resolv.conf")
     os.unlink(router.at("etc/resolv.conf"))
     router.run("ln", "-s", "/tmp/resolv.conf", "/etc/resolv.conf")
+
+
+def replace(router, path: str, text: str) -> None:
+    """As netifd does: a new file in the place of the old one."""
+    router.write(path + ".new", text)
+    router.run("mv", f"/{path}.new", f"/{path}")
+
+
+def test_name_servers_that_come_with_the_uplink_are_seen_from_inside_the_jail(router):
+    with_resolv_conf(router)
     router.start()
-    # As netifd does: a new file in the place of the old one.
-    router.write("tmp/resolv.conf.d/.resolv.conf.auto.tmp", "nameserver 203.0.113.99\n")
-    router.run("mv", "/tmp/resolv.conf.d/.resolv.conf.auto.tmp", "/tmp/resolv.conf.d/resolv.conf.auto")
+    replace(router, "tmp/resolv.conf.d/resolv.conf.auto", "nameserver 203.0.113.99\n")
     assert router.run("cat", in_jail(router, "/tmp/resolv.conf.d/resolv.conf.auto")).out == "nameserver 203.0.113.99\n"
+
+
+def test_a_mints_name_is_found_when_the_name_servers_come_later(lab, router, fault_mint):
+    """Started before the uplink is up: the list of name servers in the jail's /etc/resolv.conf stays the empty one."""
+    name = "mint.example.net"
+    lab._dnsmasq(
+        lab.internet, "mint-dns", f"--address=/{name}/{MINT4}", f"--listen-address={UPLINK4}", "--bind-interfaces",
+        "--no-resolv",
+    )
+    with_resolv_conf(router)
+    url = fault_mint.url.replace(MINT4, name)
+    router.start(SELLING.replace("https://mint.example.com'", f"{url}'\n\toption allow_http '1'"))
+    mint = lambda: json.loads(router.run("tollgated", "status", "--json").out)["data"]["mints"][0]
+    wait_for(lambda: mint()["last_error"], 20, "it was asked in vain")
+    assert not mint()["reachable"]
+    replace(router, "tmp/resolv.conf.d/resolv.conf.auto", f"nameserver {UPLINK4}\n")
+    wait_for(lambda: mint()["reachable"], 75, "the mint answers")
+    assert not router.run("cat", in_jail(router, "/etc/resolv.conf")).out
 
 
 def test_the_admin_token_is_made_where_the_configuration_wants_it(router):

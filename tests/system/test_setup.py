@@ -2,11 +2,13 @@
 
 import json
 import os
+import time
 
 import pytest
 
 from lab.fake_clock import PATH as FAKETIME
 from lab.fake_clock import needs_faketime
+from lab.internet import HOST4, MINT4
 from lab.openwrt.root import CONFIG, SELLING
 from lab.place import wait_for
 
@@ -170,7 +172,106 @@ def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
     assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
 
 
+# The mint is tried
+
+
+def test_setup_tries_the_mint_and_says_what_came_of_it(lab, router, fault_mint):
+    command = ("tollgated", "setup", "--dry-run", "--allow-http", "--device", "br-guest", "--mint")
+    assert f"# {fault_mint.url} answers and can be used\n" in router.run(*command, fault_mint.url).out
+    no_mint = f"http://{HOST4}"
+    assert f"# {no_mint} does not answer as a mint does (" in router.run(*command, no_mint).out
+
+
+def test_setup_goes_on_where_the_mint_cannot_be_reached(router):
+    for url in ("https://mint.example.com", f"https://{MINT4}:9"):
+        said = router.run("tollgated", "setup", "--dry-run", "--device", "br-guest", "--mint", url).out
+        assert f"# {url} could not be tried now (" in said and "uci set tollgate.tollgate_mint=" in said
+
+
+def test_setup_waits_no_longer_than_some_seconds_for_a_mint(lab, router):
+    silent = lab.internet.listen(MINT4, 3399)
+    try:
+        began = time.monotonic()
+        said = router.run(
+            "tollgated", "setup", "--dry-run", "--device", "br-guest", "--mint", f"https://{MINT4}:3399"
+        ).out
+    finally:
+        silent.close()
+    assert "could not be tried now (" in said and " 5 s): it is asked again" in said
+    assert time.monotonic() - began < 15
+
+
+def test_what_a_change_takes_away_is_said_in_words(router):
+    router.run(*SETUP)
+    said = router.run("tollgated", "setup", "--dry-run", "--name", "Mama", "--megabytes", "10").out
+    assert "# tollgate.tollgate_guest.name was 'Kibanda'\n" in said
+    undo = router.run("tollgated", "setup", "--undo", "--dry-run").out
+    for section in ("tollgate.tollgate_guest goes (venue: ", "wireless.tollgate_radio0 goes (wifi-iface: ",
+                    "firewall.tollgate_guest goes (zone: name, network, "):
+        assert f"# {section}" in undo
+    assert router.run("uci", "changes").out == ""
+
+
+def test_undo_takes_also_what_others_have_deleted_and_not_committed(router):
+    before = exports(router)
+    router.run(*SETUP)
+    router.run("uci", "delete", "network.tollgate_guest")
+    router.run("uci", "set", "network.tollgate_bridge.mtu=1400")
+    router.run("tollgated", "setup", "--undo", "--yes")
+    router.run("uci", "revert", "network")
+    assert exports(router) == before
+
+
+def test_undo_takes_what_it_can_where_a_file_cannot_be_read(router):
+    before = exports(router)
+    router.run(*SETUP)
+    own = router.read(CONFIG)
+    router.write(CONFIG, own + "nonsense\n", 0o600)
+    undone = router.run("tollgated", "setup", "--undo", "--yes", check=False)
+    assert undone.code == 1 and "what setup made there stays: uci export tollgate: Parse error" in undone.out
+    assert exports(router) == before
+    router.write(CONFIG, own, 0o600)
+    router.run("tollgated", "setup", "--undo", "--yes")
+    assert "venue" not in router.read(CONFIG)
+
+
+def test_without_a_firewall_a_device_can_be_gated_all_the_same(router):
+    os.unlink(router.at("etc/config/firewall"))
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device", "br-guest")
+    assert router.run("uci", "get", "tollgate.tollgate_guest.device").out == "br-guest\n"
+
+
+def test_a_port_of_a_bridge_is_not_gated_whoever_put_it_there(lab, router):
+    """As hostapd does with the access points of a network."""
+    lab.router.ip("link add br-x type bridge\nlink add port1 type veth peer name port2\n"
+                  "link set port1 master br-x\n")
+    try:
+        command = ("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--device")
+        refused = router.run(*command, "port1", check=False)
+        assert refused.code == 1 and "port1 is a port of br-x" in refused.out
+        router.run(*command, "port1", "--force")
+        found = findings(router)["port"]
+        assert found["level"] == "error" and "port1 is a port of br-x" in found["message"]
+    finally:
+        lab.router.ip("link del port1\nlink del br-x\n")
+
+
+def test_words_that_are_no_text_are_wrong_usage(router):
+    done = router.sh("tollgated setup --ssid \"$(printf '\\377')\"", check=False)
+    assert done.code == 2 and "is no UTF-8" in done.out
+
+
 # The router's check
+
+
+def test_what_the_configuration_names_and_the_router_has_not_is_warned_of(router):
+    router.write(CONFIG, SELLING.replace("'guest'", "'gests'"), 0o600)
+    done = router.run("tollgated", "check")
+    assert "option 'network': no network 'gests'" in done.out and done.out.endswith(", 1 warning\n")
+    router.write(CONFIG, SELLING.replace("option enabled '1'", "option enabled '1'\n\tlist uplink 'wann'"), 0o600)
+    done = router.run("tollgated", "check", "--json")
+    (problem,) = json.loads(done.out)["problems"]
+    assert problem["line"] == 3 and problem["option"] == "uplink" and "'wann'" in problem["message"]
 
 
 def findings(router) -> dict[str, dict]:

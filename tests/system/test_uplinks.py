@@ -245,6 +245,20 @@ def test_ways_past_the_gate_by_rules_and_redirects_are_found_with_the_commands_t
     assert not {"bypass", "redirect"} & set(findings(guarded))
 
 
+def test_what_files_of_the_firewall_let_past_the_gate_is_found_in_the_kernel(guarded):
+    guarded.start()
+    assert "bypass" not in findings(guarded)
+    guarded.place.nft('insert rule inet fw4 forward iifname "br-guest" oifname "wan" accept comment "mine"\n')
+    found = findings(guarded)["bypass"]
+    assert found["level"] == "error" and "in fw4's chain forward" in found["message"]
+    guarded.run("/sbin/fw4", "reload")
+    uci(guarded, "set firewall.@defaults[0].forward=accept")
+    found = findings(guarded)["bypass"]
+    assert "whatever no zone decides" in found["message"]
+    guarded.sh(found["mend"])
+    assert "bypass" not in findings(guarded)
+
+
 def test_setup_says_that_no_answers_will_come_back_where_nothing_masquerades(router):
     command = ("tollgated", "setup", "--dry-run", "--mint", "https://mint.example.com", "--guest-network")
     assert "masquerade" not in router.run(*command).out

@@ -206,7 +206,11 @@ fn names() -> Vec<Chain> {
         asks.push(format!("{tcp} add @dns_from{digit} {{ ether saddr . {header} saddr timeout 30m }}"));
         asks.push(format!("meta nfproto {family} update @asked{digit} {{ {header} saddr timeout 10s }}"));
         // For whom the set has no place: its answers would have no limit.
-        asks.push(format!("{tcp} {header} saddr != @asked{digit} drop"));
+        let without_place = format!("{header} saddr != @asked{digit}");
+        asks.push(format!("{tcp} {without_place} drop"));
+        asks.push(format!(
+            "meta nfproto {family} meta l4proto udp {without_place} limit rate over 2/second burst 20 packets drop"
+        ));
         let answer = |protocol: &str| {
             format!(
                 "oifname @ifs meta l4proto {protocol} ct original proto-dst 53 {header} daddr @asked{digit}"

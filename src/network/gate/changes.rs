@@ -58,8 +58,8 @@ impl Key {
         }
     }
 
-    /// As the kernel keeps it: names and addresses as they stand in packets, each part padded to four bytes.
-    fn octets(&self) -> Vec<u8> {
+    /// What it is made of: a place, an address, or both.
+    fn parts(&self) -> (Option<&GatePlace>, Option<IpAddr>) {
         match self {
             Key::Paid(place)
             | Key::Counted(place)
@@ -68,27 +68,26 @@ impl Key {
             | Key::Metered(place)
             | Key::Received(place)
             | Key::LetIn(place)
-            | Key::Paced(place) => place.octets(),
-            Key::Upload(place, address) => [place.octets(), netlink::octets(*address)].concat(),
-            Key::Download(address) | Key::CountedDownload(address) => netlink::octets(*address),
+            | Key::Paced(place) => (Some(place), None),
+            Key::Upload(place, address) => (Some(place), Some(*address)),
+            Key::Download(address) | Key::CountedDownload(address) => (None, Some(*address)),
         }
+    }
+
+    /// As the kernel keeps it: names and addresses as they stand in packets, each part padded to four bytes.
+    fn octets(&self) -> Vec<u8> {
+        let (place, address) = self.parts();
+        [place.map(GatePlace::octets), address.map(netlink::octets)].into_iter().flatten().flatten().collect()
     }
 }
 
 /// As nft reads it.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Paid(place)
-            | Key::Counted(place)
-            | Key::LetInByUs(place)
-            | Key::Slow(place)
-            | Key::Metered(place)
-            | Key::Received(place)
-            | Key::LetIn(place)
-            | Key::Paced(place) => place.fmt(f),
-            Key::Upload(place, address) => write!(f, "{place} . {address}"),
-            Key::Download(address) | Key::CountedDownload(address) => address.fmt(f),
+        match self.parts() {
+            (Some(place), Some(address)) => write!(f, "{place} . {address}"),
+            (Some(place), None) => place.fmt(f),
+            (None, address) => address.iter().try_for_each(|address| address.fmt(f)),
         }
     }
 }

@@ -14,10 +14,13 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Before the flowtables of others, which take packets away.
 const FIRST: i32 = -300;
 const LAST: i32 = 300;
+/// A packet with a tag is on its way to or from the device of that VLAN, which looks at it itself. A tag of no VLAN (0)
+/// is only a priority.
+const OF_A_VLAN: &str = "@ll,96,16 { 0x8100, 0x88a8 } @ll,112,16 & 0x0fff != 0 accept";
 
 /// Whether this kernel has both hooks: it takes such chains, and none of them stays.
 pub(super) fn probe() -> String {
@@ -97,6 +100,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     let quota = |way: &Way| format!("quota name {} map @metered drop", way.station);
     let mut chains = ways(plan, &COMES, &[quota(&COMES)]);
     let rules = vec![
+        OF_A_VLAN.to_owned(),
         // Who is not counted is done with here.
         format!("{} != @received accept", COMES.station),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
@@ -117,6 +121,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     ];
     chains.push(ChainSpec { name: "tg_stray".to_owned(), hook: None, rules: stray });
     let rules = vec![
+        OF_A_VLAN.to_owned(),
         format!("{} != @received goto tg_stray", GOES.station),
         "meta protocol vmap { ip : goto tg_goes4, ip6 : goto tg_goes6 }".to_owned(),
     ];

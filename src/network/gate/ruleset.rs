@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Changes whenever a rule does; it stands in each rule's comment.
-const VERSION: u32 = 9;
+const VERSION: u32 = 10;
 /// How long an uploading address stays known, and how long a trusted guest's way in stays open between looks.
 pub(in crate::network) const ADDRESS_TIMEOUT: Millis = Millis::from_secs(3600);
 

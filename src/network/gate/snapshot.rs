@@ -6,7 +6,7 @@ use super::plan::GatePlace;
 use super::quota::Quotas;
 use super::ruleset;
 use super::{Lease, Plan, Station};
-use crate::network::neighbours::Caller;
+use crate::network::neighbours::{self, Caller};
 use crate::network::netlink;
 use crate::network::nftables::{Element, Nftables};
 use crate::set::SortedSet;
@@ -27,7 +27,7 @@ pub(super) struct Snapshot {
     pub paid: LiteMap<GatePlace, Option<Millis>>,
     /// Who uploaded from where; the more is left, the shorter ago.
     pub uploads: LiteMap<(GatePlace, IpAddr), Millis>,
-    /// Every uploading address with who uploaded from it last.
+    /// Every uploading address with whose it is.
     pub holders: LiteMap<IpAddr, GatePlace>,
     pub downloads: LiteMap<IpAddr, Option<Millis>>,
     pub quotas: Quotas,
@@ -72,17 +72,33 @@ impl Snapshot {
                 uploads.extend(place.map(|place| ((place, address), remaining.unwrap_or_default())));
             }
         }
-        self.put_uploads(uploads);
+        self.put_uploads(uploads, neighbours_on);
         Ok(())
     }
 
-    fn put_uploads(&mut self, uploads: Vec<((GatePlace, IpAddr), Millis)>) {
+    fn put_uploads(
+        &mut self,
+        uploads: Vec<((GatePlace, IpAddr), Millis)>,
+        neighbours: impl Fn(&str) -> Vec<Caller>,
+    ) {
         self.uploads = uploads.into_iter().collect();
         let mut claims: Vec<(&Millis, IpAddr, &GatePlace)> =
             self.uploads.iter().map(|((place, address), left)| (left, *address, place)).collect();
         claims.sort();
+        let count = claims.len();
         // The last claim on an address counts.
         self.holders = claims.into_iter().map(|(_, address, place)| (address, place.clone())).collect();
+        if self.holders.len() == count {
+            return;
+        }
+        // But anybody can send from another's address: it is whose packets to it go to, as far as that is known.
+        let devices: SortedSet<&str> = self.uploads.keys().map(|(place, _)| place.device.as_str()).collect();
+        for caller in devices.iter().flat_map(|device| neighbours(device)) {
+            let place = place_of(&caller);
+            if self.uploads.contains_key(&(place.clone(), caller.address)) {
+                self.holders.insert(caller.address, place);
+            }
+        }
     }
 
     /// The addresses that this place holds.
@@ -140,6 +156,10 @@ impl Snapshot {
         };
         self.paid.iter().filter(move |paid| !is_planned(paid)).map(|(place, _)| place)
     }
+}
+
+fn neighbours_on(device: &str) -> Vec<Caller> {
+    neighbours::guests_on(device).unwrap_or_default()
 }
 
 /// Gives each guest its lease, and the way in to its addresses the same end. `guests` are those that the
@@ -290,7 +310,7 @@ mod tests {
         if let Some(session) = session {
             snapshot.paid.insert(place(1), session.map(Millis));
         }
-        snapshot.put_uploads(vec![((place(1), address(11)), Millis(3_599_000))]);
+        snapshot.put_uploads(vec![((place(1), address(11)), Millis(3_599_000))], |_| vec![]);
         if let Some(left) = download {
             snapshot.downloads.insert(address(11), Some(Millis(left)));
         }
@@ -314,22 +334,35 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_who_used_it_last() {
+    fn an_address_belongs_to_who_is_its_neighbour_or_else_used_it_last() {
         let mut snapshot = snapshot(Some(Some(300_000)), Some(300_000));
-        snapshot.put_uploads(vec![
-            ((place(2), address(11)), Millis(3_599_500)),
-            ((place(1), address(11)), Millis(3_599_000)),
-            ((place(1), address(12)), Millis(3_599_000)),
-        ]);
-        assert_eq!(snapshot.holders[&address(11)], place(2));
-        assert_eq!(snapshot.held_by(&place(1)).collect::<Vec<_>>(), [address(12)]);
+        let claims = || {
+            vec![
+                ((place(2), address(11)), Millis(3_599_500)),
+                ((place(1), address(11)), Millis(3_599_000)),
+                ((place(1), address(12)), Millis(3_599_000)),
+            ]
+        };
+        let held = |snapshot: &Snapshot| snapshot.held_by(&place(1)).collect::<Vec<_>>();
+        snapshot.put_uploads(claims(), |_| vec![]);
+        assert_eq!((&snapshot.holders[&address(11)], held(&snapshot)), (&place(2), vec![address(12)]));
+        let neighbour = |last, address| {
+            let GatePlace { device, mac } = place(last);
+            Caller { mac, address, device }
+        };
+        snapshot.put_uploads(claims(), |_| vec![neighbour(1, address(11)), neighbour(2, address(12))]);
+        assert_eq!(
+            held(&snapshot),
+            [address(11), address(12)],
+            "the neighbour of .12 has never sent from it"
+        );
     }
 
     #[test]
     fn a_guest_with_a_thousand_addresses_keeps_only_some_open_when_idle() {
         let mut snapshot = snapshot(Some(Some(300_000)), None);
         let many = || (0..=255).map(|n| IpAddr::from([10, 0, 0, n]));
-        snapshot.put_uploads(many().map(|address| ((place(1), address), Millis(1))).collect());
+        snapshot.put_uploads(many().map(|address| ((place(1), address), Millis(1))).collect(), |_| vec![]);
         snapshot.downloads.extend(many().map(|address| (address, Some(Millis(59_000)))));
         assert_eq!(times(&snapshot).lines().count(), ADDRESSES_PER_GUEST);
     }

@@ -8,11 +8,11 @@ mod attempt;
 
 pub use attempt::Receipt;
 
-use super::{Retry, SaleError, Terms};
+use super::{Retry, SaleError, Terms, TokenFault};
 use crate::access::Session;
 use crate::config::{MintUrl, Venue};
 use crate::ecash::wallet::{Payer, Received, Refusal, TokenOffer, Wallet};
-use crate::ecash::{TokenError, GUEST_PATIENCE};
+use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
@@ -174,9 +174,5 @@ impl TokenEngine {
 
 /// The mint was asked, and the flash written to, for nothing.
 fn is_costly(why: &SaleError) -> bool {
-    let is_no_token = matches!(
-        why,
-        SaleError::Token(Refusal::Token(TokenError::NotAToken | TokenError::Damaged | TokenError::Empty))
-    );
-    why.retry() == Retry::Useless && !is_no_token
+    why.retry() == Retry::Useless && why.token_fault() != Some(TokenFault::Unreadable)
 }

@@ -6,11 +6,33 @@
 #     the forwardings behind both;
 #   - lets a rule towards a zone end in a jump to accept_to_ZONE or reject_to_ZONE, which look at the zone's devices;
 #   - names each rule in its comment, and masquerades what leaves by a zone with `masq`.
-# Knows of the options only those that our tests use, and fails at others.
+#   - complains of options that it does not know (which fails the test), and leaves out sections whose `enabled` is none
+#     of its words for yes.
+# Of the rules' options it carries out only those that our tests use, and fails at others.
 set -e
 work=/tmp/fw4
 rm -rf $work
-mkdir -p $work
+mkdir -p $work /tmp/procd
+
+# Options by kind of section, as fw4.uc has them.
+cat >$work/known <<-EOF
+	zone enabled name family network device subnet input output forward masq masq_allow_invalid masq_src masq_dest masq6 extra extra_src extra_dest mtu_fix custom_chains log log_limit auto_helper helper counter
+	forwarding enabled name family src dest
+	rule enabled name _name family src dest device direction ipset helper set_helper proto src_ip src_mac src_port dest_ip dest_port icmp_type extra limit limit_burst utc_time start_date stop_date start_time stop_time weekdays monthdays mark set_mark set_xmark dscp set_dscp counter log log_limit target
+	redirect enabled name _name family src dest ipset helper proto src_ip src_mac src_port src_dip src_dport dest_ip dest_port extra limit limit_burst utc_time start_date stop_date start_time stop_time weekdays monthdays mark reflection reflection_src reflection_zone counter log log_limit target
+	EOF
+uci -q show firewall | awk -v known=$work/known '
+	BEGIN { while ((getline line <known) > 0) { split(line, words, " "); options[words[1]] = line " " } }
+	/^firewall\.[^.=]*=/ { split($0, part, "="); kind[substr(part[1], 10)] = part[2]; next }
+	{
+		rest = substr($0, 10); dot = index(rest, "."); section = substr(rest, 1, dot - 1)
+		option = substr(rest, dot + 1); sub(/=.*/, "", option)
+		of = kind[section]
+		if (of in options && !index(options[of], " " option " "))
+			print "[!] Section " section " specifies unknown option " option
+	}' >$work/unknown
+[ ! -s $work/unknown ] || tee -a /tmp/procd/complaints <$work/unknown >&2
+is_on() { case $1 in '' | 1 | on | true | yes) ;; *) return 1 ;; esac }
 [ "$1" != flush ] || { nft delete table inet fw4 2>/dev/null || :; exit 0; }
 
 get() { uci -q get "firewall.$1" || :; }
@@ -30,7 +52,7 @@ list() { echo "$*" | tr -s ' ' ',' | sed 's/,/, /g'; }
 # add_rule NAME, of the options in the variables of their names
 add_rule() {
 	local chain match= verdict
-	[ "$enabled" != 0 ] || return 0
+	is_on "$enabled" || return 0
 	case "$src.$dest" in
 	'*.'?*) chain=forward ;;
 	?*.?*) chain=forward_$src ;;
@@ -74,7 +96,7 @@ clear() { enabled= src= dest= proto= src_mac= dest_ip= dest_port= mark= target=;
 take() {
 	case $1 in
 	enabled | src | dest | proto | src_mac | dest_ip | dest_port | mark | target) eval "$1=\$2" ;;
-	name | type | family | tollgate) ;;
+	name | type | family) ;;
 	*) echo "fw4.sh: option $1" >&2; return 1 ;;
 	esac
 }
@@ -112,8 +134,9 @@ done
 
 number=0
 while uci -q get "firewall.@forwarding[$number]" >/dev/null; do
-	if [ "$(get "@forwarding[$number].enabled")" != 0 ]; then
-		echo "		jump accept_to_$(get "@forwarding[$number].dest")" >>$work/forward_$(get "@forwarding[$number].src")
+	if is_on "$(get "@forwarding[$number].enabled")"; then
+		src=$(get "@forwarding[$number].src") dest=$(get "@forwarding[$number].dest")
+		echo "		jump accept_to_$dest comment \"!fw4: Accept $src to $dest forwarding\"" >>$work/forward_$src
 	fi
 	number=$((number + 1))
 done
@@ -125,7 +148,7 @@ zones() {
 	while uci -q get "firewall.@zone[$number]" >/dev/null; do
 		zone=$(get "@zone[$number].name")
 		devices=$(list $(devices $number))
-		"$1" "$zone" "$number" "${devices:-\"none\"}"
+		! is_on "$(get "@zone[$number].enabled")" || "$1" "$zone" "$number" "${devices:-\"none\"}"
 		number=$((number + 1))
 	done
 }

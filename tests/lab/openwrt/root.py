@@ -54,9 +54,15 @@ FIREWALL = (
     '#!/bin/sh\n# procd_add_reload_data_trigger firewall\necho "firewall $1" >>/tmp/reloads\n'
     '[ ! -x /sbin/fw4 ] || /sbin/fw4 "$1"\n'
 )
-# What is asked of procd and netifd past their shell functions.
+# What is asked of procd and netifd past their shell functions; an event runs what the services' triggers say.
 UBUS = r"""#!/bin/sh
 case "$*" in
+"call service event {'type':'config.change',"*)
+	package=${4##*"'package':'"}
+	for service in $(grep -lx "trigger config.change ${package%%"'"*}" /tmp/procd/* 2>/dev/null); do
+		"/etc/init.d/${service##*/}" reload
+	done
+	;;
 'call service delete {"name":"'*'"}')
 	. /lib/functions/procd.sh
 	name=${4#*:?}
@@ -136,8 +142,8 @@ class Root:
         os.chmod(self.at("etc/rc.common"), 0o755)
         for name in ("hosts", "resolv.conf"):
             self.write(f"etc/{name}", "")
-        # What a reload would do is seen by the note it leaves.
-        self.write("sbin/reload_config", "#!/bin/sh\necho reload_config >>/tmp/reloads\n", 0o755)
+        with open(os.path.join(HERE, "reload_config.sh")) as file:
+            self.write("sbin/reload_config", file.read(), 0o755)
         self.write("etc/init.d/firewall", FIREWALL, 0o755)
         self.write("bin/ubus", UBUS, 0o755)
         for name, text in FILES.items():
@@ -153,6 +159,12 @@ class Root:
             place.run(["mount", "--bind", f"/dev/{name}", self.at(f"dev/{name}")])
         for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             os.symlink(f"/proc/self/{target}", self.at(f"dev/{name}"))
+        self._note_config()
+
+    def _note_config(self) -> None:
+        """As at the end of boot: what is there now is no change."""
+        self.run("/sbin/reload_config")
+        os.unlink(self.at("tmp/reloads"))
 
     def put_service(self, program: str) -> None:
         """The daemon and its files in their places; nothing is started."""
@@ -161,6 +173,7 @@ class Root:
         for path, (name, mode) in SERVICE.items():
             with open(os.path.join(TOP, name)) as file:
                 self.write(path, file.read(), mode)
+        self._note_config()
 
     def put_fw4(self) -> None:
         """The stand-in for fw4, which takes the place of the lab's base firewall at once."""
