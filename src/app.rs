@@ -38,6 +38,8 @@ use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
+/// How soon a store is tried again that a command holds.
+const HELD_AGAIN: Duration = Duration::from_millis(100);
 /// How often a store is tried that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 
@@ -65,7 +67,7 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     if !config.main.enabled {
-        log::info!("not enabled in {}; nothing to do", path.display());
+        log::info!("switched off in the configuration ({}: option enabled); nothing to do", path.display());
         return ExitCode::SUCCESS;
     }
     ops::privileges::give_up(path);
@@ -164,7 +166,25 @@ impl App {
         let mints = Mints::new(tls.clone(), clock.clone(), events);
         let uplinks = UplinkWatch::read();
         let plan = plan(&config, &uplinks);
-        let site = match open_shop(&config, &clock, &mints, tls.clone(), plan, receiver.clone()).await {
+        let mut has_waited = false;
+        let opened = loop {
+            let opening = open_shop(&config, &clock, &mints, tls.clone(), plan.clone(), receiver.clone());
+            match opening.await {
+                // What has been paid passes meanwhile, and nobody else: the kernel sees to both.
+                Err(err @ StoreError::HeldByCommand) => {
+                    if !std::mem::replace(&mut has_waited, true) {
+                        log::warn!("{}: {err}; waiting for it to end", config.main.state_dir.display());
+                    }
+                    tokio::select! {
+                        _ = tokio::time::sleep(HELD_AGAIN) => {}
+                        _ = terminate.recv() => return End::Stopped(ExitCode::SUCCESS),
+                        _ = interrupt.recv() => return End::Stopped(ExitCode::SUCCESS),
+                    }
+                }
+                opened => break opened,
+            }
+        };
+        let site = match opened {
             Ok((gatekeeper, shop)) => Site::new(receiver, gatekeeper, mints, shop),
             Err(err) => {
                 log::error!("{}: {err}", config.main.state_dir.display());
@@ -172,7 +192,8 @@ impl App {
             }
         };
         let (reload, mut reloads) = mpsc::channel(4);
-        let desk = Arc::new(Desk { site: site.clone(), reload });
+        let (file, started) = (path.clone(), std::time::Instant::now());
+        let desk = Arc::new(Desk { site: site.clone(), reload, file, started });
         let control = match control::listen(&config.main.run_dir) {
             Ok(listener) => Some(task::spawn(control::serve(listener, desk.clone()))),
             Err(err) => {
@@ -397,7 +418,7 @@ async fn open_shop(
     let gate = Box::new(NftGate::new());
     let store = match Store::open(&config.main.state_dir, clock) {
         Ok(store) => store,
-        Err(err @ StoreError::InUse) => return Err(err),
+        Err(err @ (StoreError::InUse | StoreError::HeldByCommand)) => return Err(err),
         Err(err) => {
             let gatekeeper = Gatekeeper::start(gate, clock.clone(), plan, LiteMap::new(), true);
             return Ok((gatekeeper, Err(closed(&err))));

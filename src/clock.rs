@@ -108,20 +108,51 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// `Nov  9 08:05:03`, in UTC.
-pub fn timestamp(unix: u64) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    // Years that begin in March have their leap day last; eras are 400 of them (Howard Hinnant, "chrono-compatible
-    // low-level date algorithms").
-    let day_of_era = (unix / 86_400 + 719_468) % 146_097;
+/// A day of the calendar; months and days from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date {
+    pub year: u64,
+    pub month: u64,
+    pub day: u64,
+}
+
+// Years that begin in March have their leap day last; eras are 400 of them (Howard Hinnant, "chrono-compatible low-level
+// date algorithms").
+const DAYS_OF_ERA: u64 = 146_097;
+/// From March 1 of the year 0 to 1970.
+const DAYS_BEFORE_1970: u64 = 719_468;
+
+/// The date of a number of days since 1970.
+pub fn date_of(days: u64) -> Date {
+    let days = days.saturating_add(DAYS_BEFORE_1970);
+    let (era, day_of_era) = (days / DAYS_OF_ERA, days % DAYS_OF_ERA);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = usize::try_from((month_from_march + 2) % 12).ok().and_then(|month| MONTHS.get(month));
+    let month = (month_from_march + 2) % 12 + 1;
+    Date { year: era * 400 + year_of_era + u64::from(month <= 2), month, day }
+}
+
+/// Days since 1970 at the beginning of a date.
+pub fn days_before(date: Date) -> i64 {
+    let year = date.year.saturating_sub(u64::from(date.month <= 2));
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (date.month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + date.day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era.saturating_mul(DAYS_OF_ERA).saturating_add(day_of_era);
+    i64::try_from(days).unwrap_or(i64::MAX).saturating_sub_unsigned(DAYS_BEFORE_1970)
+}
+
+/// `Nov  9 08:05:03`, in UTC.
+pub fn timestamp(unix: u64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let date = date_of(unix / 86_400);
+    let month = usize::try_from(date.month - 1).ok().and_then(|month| MONTHS.get(month));
     let (hour, minute, second) = (unix / 3600 % 24, unix / 60 % 60, unix % 60);
-    format!("{} {day:>2} {hour:02}:{minute:02}:{second:02}", month.unwrap_or(&"Jan"))
+    format!("{} {:>2} {hour:02}:{minute:02}:{second:02}", month.unwrap_or(&"Jan"), date.day)
 }
 
 #[cfg(test)]
@@ -141,6 +172,7 @@ mod tests {
             (4_107_542_400, "Mar  1 00:00:00"),
         ] {
             assert_eq!(timestamp(unix), text, "{unix}");
+            assert_eq!(days_before(date_of(unix / 86_400)), i64::try_from(unix / 86_400).unwrap());
         }
     }
 }

@@ -138,6 +138,7 @@ mod folder;
 pub mod units;
 pub mod bech32;
 pub mod clock;
+pub mod zone;
 pub mod form;
 pub mod pasted;
 pub mod hex;

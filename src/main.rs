@@ -12,7 +12,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tollgated::commands::{carry_out, is_option, manual, Above, Shell};
+use tollgated::commands::{carry_out, find, is_option, manual, wrong_usage, Above, Printout, Shell};
 use tollgated::{app, config, control, ops};
 
 const ABOVE: Above = Above {
@@ -36,20 +36,28 @@ fn main() -> ExitCode {
     {
         Ok(line) => line,
         Err(message) => {
-            complain(&format!("{message}\nTry 'tollgated --help'."));
-            return ExitCode::from(2);
+            let wants_json = std::env::args().any(|arg| arg == "--json");
+            return leave(wrong_usage(format!("{message}\nTry 'tollgated --help'."), wants_json));
         }
     };
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["--version"] => print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n")),
-        [] if !line.wants_help => {
+        ["--version"] => {
+            print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        [] if line.json => return leave(wrong_usage("what is to be done?".to_owned(), true)),
+        [] => {
             print(&manual::help());
-            return ExitCode::from(2);
+            return ExitCode::from(if line.wants_help { 0 } else { 2 });
         }
         // It lists its own flags.
-        ["setup"] if line.wants_help => return run(&line, &["setup", "--usage"]),
-        words if line.wants_help => print(&manual::help_of(words)),
+        ["setup", ..] if line.wants_help => return run(&line, &["setup", "--usage"]),
+        words if line.wants_help => match manual::help_of(words) {
+            Some(help) => {
+                print(&help);
+            }
+            None => return run(&line, words),
+        },
         words => return run(&line, words),
     }
     ExitCode::SUCCESS
@@ -59,23 +67,36 @@ fn run(line: &Line, words: &[&str]) -> ExitCode {
     let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
     let mut shell =
         Shell { config: &line.config, json: line.json, input: &mut input, out: &mut out, above: &ABOVE };
-    let left = carry_out(&mut shell, words);
-    print(&left.out);
-    if let Some(complaint) = left.complaint {
+    let printout = carry_out(&mut shell, words);
+    leave(printout)
+}
+
+fn leave(printout: Printout) -> ExitCode {
+    let is_printed = print(&printout.out);
+    if let Some(unread) = printout.unread.filter(|_| !is_printed) {
+        complain(unread);
+        return ExitCode::FAILURE;
+    }
+    if let Some(complaint) = printout.complaint {
         complain(&complaint);
     }
-    left.status
+    printout.status
 }
 
 impl Line {
-    fn read(mut args: impl Iterator<Item = String>) -> Result<Line, String> {
+    fn read(args: impl Iterator<Item = String>) -> Result<Line, String> {
         let config = PathBuf::from(config::DEFAULT_PATH);
         let mut line = Line { words: Vec::new(), config, json: false, wants_help: false };
+        let mut args = args.peekable();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "-c" => line.config = PathBuf::from(args.next().ok_or("-c needs a file")?),
                 "--json" => line.json = true,
-                "-h" | "--help" | "help" => line.wants_help = true,
+                "-h" | "--help" => line.wants_help = true,
+                // In front of a command, or alone behind a group: as a value it is one.
+                "help" if line.words.is_empty() || (args.peek().is_none() && !line.is_command()) => {
+                    line.wants_help = true;
+                }
                 "--version" => line.words = vec![arg],
                 option if line.words.is_empty() && is_option(option) => {
                     return Err(format!("there is no option {option}"));
@@ -85,11 +106,17 @@ impl Line {
         }
         Ok(line)
     }
+
+    fn is_command(&self) -> bool {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        find(&words).is_some()
+    }
 }
 
-/// A reader that has gone away is no failure.
-fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// Answers whether it could be. A reader that has gone away is mostly no failure.
+fn print(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 fn complain(text: &str) {

@@ -14,8 +14,10 @@ use crate::clock::Clock;
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::network::gate::{Gate, Plan, Quota, Station};
-use crate::store::{Admission, NewGrant, Reference, RequestId, SessionRow, Store, StoreError, UsageRow};
-use crate::units::{Allotment, Amount, Millis, Sats, UnixSeconds};
+use crate::store::{
+    Admission, NewGrant, PaidFor, Reference, RequestId, SessionRow, Store, StoreError, UsageRow,
+};
+use crate::units::{data_text, time_text, Allotment, Amount, Millis, Sats, UnixSeconds};
 use grace::Graces;
 use litemap::LiteMap;
 use std::sync::{Arc, Mutex};
@@ -38,7 +40,9 @@ pub struct Session {
     pub used: Allotment,
     /// Zero: it is over.
     pub remaining: Allotment,
-    /// When it began by the router's wall clock; a top-up changes nothing about it.
+    /// When it began, by service time; a top-up changes nothing about it.
+    pub started: Millis,
+    /// The same by the router's wall clock.
     pub started_at: UnixSeconds,
     /// When it ends by the router's wall clock; nothing for one by bytes.
     pub ends_at: Option<UnixSeconds>,
@@ -63,6 +67,8 @@ pub struct Access {
     sessions: Arc<Mutex<Rows>>,
     tickets: Arc<Tickets>,
     graces: Arc<Graces>,
+    /// Until when the ends of sessions are logged, by service time, and ended ones that others have replaced since.
+    told: Arc<Mutex<(Millis, Vec<SessionRow>)>>,
 }
 
 /// A MAC may have a session of each metric at each venue. Its time runs first, since time runs anyway.
@@ -94,6 +100,7 @@ impl Access {
             sessions: Arc::new(Mutex::new(sessions)),
             tickets: Arc::default(),
             graces: Arc::new(graces),
+            told: Arc::new(Mutex::new((now, Vec::new()))),
         })
     }
 
@@ -181,6 +188,7 @@ impl Access {
     /// drops what ended more than an hour ago.
     pub async fn tend(&self, waiting: bool) {
         self.end_used_up().await;
+        self.tell_ended().await;
         let now = self.store.now();
         let (time_runs, used) = {
             let mut sessions = self.sessions();
@@ -252,6 +260,28 @@ impl Access {
         }
     }
 
+    /// Logs the sessions that have ended since this was called last, with what was paid and what was used.
+    async fn tell_ended(&self) {
+        let now = self.store.now();
+        let (since, replaced) = std::mem::replace(&mut *self.told(), (now, Vec::new()));
+        let has_ended = |row: &&SessionRow| row.ends > since && row.ends <= now;
+        let mut ended: Vec<SessionRow> =
+            self.sessions().values().flatten().filter(has_ended).cloned().collect();
+        ended.extend(replaced.iter().filter(has_ended).cloned());
+        let Some(first) = ended.iter().map(|row| row.started).min() else { return };
+        let payments = self.store.payments_since(first).await.unwrap_or_default();
+        for row in ended {
+            let its = payments.iter().filter(|(mac, _)| *mac == row.mac).map(|(_, paid)| paid);
+            let for_it = |paid: &&PaidFor| paid.is_for(&row.venue, row.metric, row.started, row.ends);
+            let paid = PaidFor::sum(its.filter(for_it));
+            log::info!("{}", ended_text(&row, self.used(&row), paid));
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, (Millis, Vec<SessionRow>)> {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Everything that a MAC has paid for at the venue of this session and not used.
     fn pass(&self, sessions: &Rows, session: &SessionRow) -> Pass {
         let now = self.store.now();
@@ -282,6 +312,10 @@ impl Access {
         }
         if let Some(ticket) = row.ticket.take() {
             self.tickets.remember(row.mac, ticket, self.store.now());
+        }
+        let before = at(&sessions, row.mac, &row.venue).find(|known| known.metric == row.metric);
+        if let Some(before) = before.filter(|known| known.started != row.started) {
+            self.told().1.push(before.clone());
         }
         put(&mut sessions, row);
     }
@@ -328,6 +362,7 @@ impl Access {
             allotment: row.allotment,
             used: row.allotment.saturating_sub(remaining),
             remaining,
+            started: row.started,
             started_at,
             ends_at,
         }
@@ -358,6 +393,18 @@ fn station(row: &SessionRow) -> Station {
 
 fn usage(row: &SessionRow, used: Allotment) -> UsageRow {
     UsageRow { account: row.account, mac: row.mac, venue: row.venue.clone(), started: row.started, used }
+}
+
+fn ended_text(row: &SessionRow, used: Allotment, paid: Sats) -> String {
+    let (bought, used) = match row.metric {
+        Metric::Milliseconds => {
+            let lasted = row.ends.saturating_sub(row.started).0.min(row.allotment.0);
+            (time_text(row.allotment.0 / 1000), time_text(lasted / 1000))
+        }
+        Metric::Bytes => (data_text(row.allotment.0), data_text(used.0.min(row.allotment.0))),
+    };
+    let (mac, venue) = (row.mac, &row.venue);
+    format!("the session of {mac} at {venue} has ended: {bought} for {paid} sat, {used} used")
 }
 
 fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis) {

@@ -4,8 +4,9 @@
 use super::Reach::Shell as InShell;
 use super::Role::Owner;
 use super::Shows::Own;
-use super::{all, expected, find, Arg, Command, CommandError, Ended, Given, Shell};
+use super::{all, expected, find, Arg, Command, CommandError, Ended, Given, Shell, Told};
 use crate::config::Config;
+use crate::json::json;
 use serde_json::Value;
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub static COMMANDS: &[Command] = &[Command {
 
 fn completed(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     let Ok(line) = std::env::var("COMP_LINE") else {
-        return Ok(Ended::Report(TELLS_BASH.to_owned(), true));
+        let (text, data) = (TELLS_BASH.to_owned(), json!({"script": TELLS_BASH}));
+        return Ok(Ended::Told(Told { text, data, wrong: None }));
     };
     let point = std::env::var("COMP_POINT").ok().and_then(|point| point.parse().ok());
     let typed = point.and_then(|point| line.get(..point)).unwrap_or(&line);
@@ -33,8 +35,9 @@ fn completed(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
         Some(config) => values(&mut shell.of(Path::new(config)), kind),
         None => values(shell, kind),
     };
-    let text: String = candidates(typed, &mut known).iter().map(|word| format!("{word}\n")).collect();
-    Ok(Ended::Report(text, true))
+    let found = candidates(typed, &mut known);
+    let text = found.iter().map(|word| format!("{word}\n")).collect();
+    Ok(Ended::Told(Told { text, data: json!(found), wrong: None }))
 }
 
 /// What the line may go on with. `values` tells those of a kind, from the configuration that the line names.

@@ -1,19 +1,21 @@
 //! `tollgated status` and `reload`: what the daemon tells of itself (guests, sales, mints, gate, store, clock, and what is
 //! missing), and its configuration read again.
 
+use super::error::INVALID_CONFIG;
 use super::Reach::Http;
 use super::Role::{Manager, Viewer};
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::config::Config;
+use crate::ecash::Mint;
 use crate::json::json;
 use crate::network::devices;
 use crate::shop::{Site, Way};
-use crate::units::{Millis, UnixSeconds};
+use crate::store::Balance;
+use crate::units::{Amount, Millis, Sats, UnixSeconds};
+use crate::zone::Zone;
 use serde_json::Value;
 use tokio::sync::oneshot;
-
-const DAY: u64 = 86_400;
 
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -22,7 +24,8 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         reach: Http(&["GET /admin/status"], MOMENT, |desk, given| Box::pin(status(desk, given))),
         shows: Facts,
-        summary: "whether anything can be sold, and why not; guests, today's sales, mints, both locks, store, cards, clock",
+        summary: "whether anything can be sold, and why not; guests, today's sales, takings, mints and why one is away, both \
+                  locks, store, cards, clock, uptime",
     },
     Command {
         name: "reload",
@@ -40,7 +43,7 @@ async fn reload(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     desk.reload.send(reply).await.map_err(|_| gone())?;
     match answer.await.map_err(|_| gone())? {
         Ok(warnings) => Ok(json!({"reloaded": true, "warnings": warnings})),
-        Err(problems) => Err(CommandError::Refused("invalid_config", problems.join("\n"))),
+        Err(problems) => Err(CommandError::Refused(INVALID_CONFIG, problems.join("\n"))),
     }
 }
 
@@ -53,18 +56,11 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         "version": env!("CARGO_PKG_VERSION"),
         "ready": site.not_ready().is_empty(),
         "not_ready": site.not_ready(),
+        "uptime_seconds": desk.started.elapsed().as_secs(),
         "guests": guests(site),
         "sales_today": sales(site).await,
-        "mints": config.mints.iter().map(|mint| {
-            let at = site.mints.get(&mint.url);
-            let health = at.health();
-            json!({
-                "url": mint.url.as_str(),
-                "reachable": at.answers(),
-                "failures": health.failures,
-                "last_error": health.last_failure.map(|(_, error)| error),
-            })
-        }).collect::<Value>(),
+        "takings": takings(site).await,
+        "mints": config.mints.iter().map(|mint| told_of(&site.mints.get(&mint.url))).collect::<Value>(),
         "ways": ways(site),
         "gate": json!({
             "firewall_lock": gate.firewall_lock,
@@ -81,6 +77,33 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         "clock": clock(site),
         "trouble": site.trouble(),
     }))
+}
+
+/// Whether a mint answers, and why not if it does not.
+fn told_of(mint: &Mint) -> Value {
+    let (answers, health) = (mint.answers(), mint.health());
+    let last_error = health.last_failure.map(|(_, error)| error).filter(|_| !answers);
+    let silent = || (!answers).then(|| "it has not answered yet".to_owned());
+    json!({
+        "url": mint.url().as_str(),
+        "reachable": answers,
+        "failures": health.failures,
+        "last_error": last_error.or_else(silent),
+    })
+}
+
+/// What the router's own wallet holds, and what of it is bound in something that is under way.
+async fn takings(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    let balances = match shop.wallet.balances().await {
+        Ok(balances) => balances,
+        Err(err) => return json!({"error": err.code()}),
+    };
+    let sum = |amounts: &dyn Fn(&Balance) -> Amount| {
+        let sats = balances.iter().filter_map(|balance| Sats::try_from(amounts(balance)).ok());
+        sats.fold(0, |sum: u64, sats| sum.saturating_add(sats.0))
+    };
+    json!({"balance": sum(&|balance| balance.free), "held": sum(&|balance| balance.held)})
 }
 
 /// What guests can pay by, and why not where they cannot.
@@ -118,11 +141,10 @@ fn guests(site: &Site) -> Value {
     }
 }
 
-/// Today by the router's clock, in UTC.
+/// Today by the router's clock and zone.
 async fn sales(site: &Site) -> Value {
     let Ok(shop) = &site.shop else { return Value::Null };
-    let now = shop.store.wall().0;
-    let midnight = UnixSeconds(now.saturating_sub(now % DAY));
+    let midnight = UnixSeconds(Zone::local().midnight(shop.store.wall().0));
     match shop.store.sales_since(midnight).await {
         Ok(sales) => {
             let seconds = sales.time.0 / 1000;

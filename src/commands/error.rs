@@ -3,13 +3,16 @@
 use crate::card::CardError;
 use crate::shop::Closed;
 
+/// The code of a configuration that cannot be used: no wrong usage.
+pub const INVALID_CONFIG: &str = "invalid_config";
+
 /// Each has a stable code, and a sentence that names no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// No such command, or not what it takes.
     #[error("{0}")]
     Usage(String),
-    /// A value that means nothing here.
+    /// A value that cannot be one, whatever there is here.
     #[error("{1}")]
     Input(&'static str, String),
     /// The caller's role, or what it has shown of itself, is not enough.
@@ -39,6 +42,22 @@ impl CommandError {
             | CommandError::Refused(code, _)
             | CommandError::Closed(code, _) => code,
             CommandError::Answered(code, _) => code,
+        }
+    }
+
+    /// The exit status of a command line that ends so: 2 for wrong usage, of which the daemon tells by its code alone.
+    pub fn status(&self) -> u8 {
+        let is_wrong_usage = match self {
+            CommandError::Usage(_) | CommandError::Input(..) => true,
+            CommandError::Answered(code, _) => {
+                code == "usage" || (code.starts_with("invalid_") && code != INVALID_CONFIG)
+            }
+            _ => false,
+        };
+        if is_wrong_usage {
+            2
+        } else {
+            1
         }
     }
 }

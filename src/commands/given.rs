@@ -3,7 +3,7 @@
 //! The row says what it takes as its usage is printed: `MAC AMOUNT [--venue NAME]`. Capitals stand for a value, brackets
 //! hold what may be left out, and of alternatives in one pair of brackets at most one may be given.
 
-use super::{Command, CommandError};
+use super::{amounts, Command, CommandError};
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -95,6 +95,7 @@ impl Given {
             if excludes(arg, &expected, &given) {
                 return Err(given.wrong());
             }
+            amounts::check(command, arg, value)?;
             given.values.push((arg.name, value.to_owned()));
         }
         match places.any(|arg| !arg.optional) {
@@ -240,19 +241,26 @@ mod tests {
         let values = |pairs: &[(&'static str, &str)]| {
             Some(pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Vec<_>>())
         };
-        assert_eq!(read("l --mac m"), values(&[("LINK", "l"), ("--mac", "m")]));
-        assert_eq!(read("--mac m - w"), values(&[("--mac", "m"), ("LINK", "-"), ("WORDS", "w")]));
+        const MAC: &str = "02:00:00:00:00:01";
+        assert_eq!(read(&format!("l --mac {MAC}")), values(&[("LINK", "l"), ("--mac", MAC)]));
         assert_eq!(
-            read("l --twice --amount -5"),
-            values(&[("LINK", "l"), ("--twice", ""), ("--amount", "-5")])
+            read(&format!("--mac {MAC} - w")),
+            values(&[("--mac", MAC), ("LINK", "-"), ("WORDS", "w")])
+        );
+        assert_eq!(
+            read("l --twice --amount 5"),
+            values(&[("LINK", "l"), ("--twice", ""), ("--amount", "5")])
         );
         assert_eq!(read("-5m"), values(&[("LINK", "-5m")]));
         for wrong in [
             "",
-            "--mac m",
+            "--mac 02:00:00:00:00:01",
+            "l --mac m",
+            "l --amount -5",
+            "l --steps many",
             "l w x",
             "l --mac",
-            "l --mac a --mac b",
+            "l --mac 02:00:00:00:00:01 --mac 02:00:00:00:00:02",
             "l --amount 1 --steps 1",
             "l --colour",
             "l -x",
@@ -278,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_or_of_another_kind_is_wrong_usage() {
-        let given = Given::from_words(&COMMAND, &["l", "--steps", "many"]).ok().unwrap();
+        let given = Given::from_members(&COMMAND, &[], json!({"link": "l", "steps": "many"})).ok().unwrap();
         assert_eq!(given.need("LINK").ok(), Some("l"));
         assert!(given.need("--mac").is_err() && given.parsed::<u64>("--steps").is_err());
         assert!(matches!(given.parsed::<u64>("--amount"), Ok(None)));

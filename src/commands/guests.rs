@@ -1,21 +1,25 @@
 //! `tollgated clients`, `sessions`, `grant` and `revoke`: the guests, and what they may.
 
+use super::amounts::{self, Named};
 use super::place::seen;
 use super::Reach::Http;
 use super::Role::{Cashier, Manager, Viewer};
 use super::Shows::{Facts, Rows};
 use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::access::Session;
-use crate::config::{Config, Metric};
+use crate::config::{Config, Metric, Venue};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis};
+use crate::network::leases::{self, DhcpLease};
+use crate::network::neighbours;
+use crate::store::{PaidFor, PaymentRow};
+use crate::units::Millis;
 use serde_json::Value;
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-/// The operator gives at most this much at once.
-const LONGEST_GRANT: Millis = Millis::from_secs(366 * 86_400);
-const LARGEST_GRANT: Allotment = Allotment(1_000_000_000_000_000);
+const DAY: Millis = Millis::from_secs(86_400);
 /// How long a grant waits for the gate.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,7 +30,8 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         reach: Http(&["GET /admin/clients"], MOMENT, |desk, given| Box::pin(clients(desk, given))),
         shows: Rows("clients"),
-        summary: "stations on the guest devices, and who of them is online",
+        summary: "the guests' devices, one a row: name, addresses, what is left, and what it paid for that or in the last \
+                  24 hours",
     },
     Command {
         name: "sessions",
@@ -34,7 +39,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         reach: Http(&["GET /admin/sessions"], MOMENT, |desk, given| Box::pin(sessions(desk, given))),
         shows: Rows("sessions"),
-        summary: "running sessions, where, and what is left of them",
+        summary: "running sessions: whose, where, what is left of them, and what was paid for them",
     },
     Command {
         name: "grant",
@@ -42,8 +47,8 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
-        summary: "let a device through unpaid (30m, 2h, 1d, 500MB; adds to what it has), at the venue where it is now \
-                  if none is named",
+        summary: "let a device through unpaid (30m, 1h30m, 1d, 1w, 500MB; adds to what it has), at the venue where it \
+                  is now if none is named; MAC may be its address",
     },
     Command {
         name: "revoke",
@@ -51,65 +56,154 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         reach: Http(&["POST /admin/revoke"], MOMENT, |desk, given| Box::pin(revoke(desk, given))),
         shows: Facts,
-        summary: "end a device's sessions now, paid or granted; everywhere if no venue is named",
+        summary: "end a device's sessions now, paid or granted; everywhere if no venue is named; MAC may be its address",
     },
 ];
 
-/// Stations that the router knows on its gated devices, with what they have there.
+/// The devices that are there, and those that have something left without being there: a row each.
 async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (site, at) = (&desk.site, given.text("--venue"));
-    let config = site.config();
+    let (config, at) = (desk.site.config(), given.text("--venue"));
     at.map(|name| known_venue(&config, name)).transpose()?;
-    let mut list = Vec::new();
-    for venue in config.venues.iter().filter(|venue| at.is_none_or(|name| name == venue.id)) {
-        for device in &venue.devices {
-            for caller in crate::network::neighbours::guests_on(device).unwrap_or_default() {
-                let shop = site.shop.as_ref().ok();
-                let session = shop.and_then(|shop| shop.access.session(caller.mac, &venue.id));
-                let mut client = json!({
-                    "mac": caller.mac.to_string(),
-                    "address": caller.address.to_string(),
-                    "device": device,
-                    "venue": venue.id,
-                    "trusted": venue.trusted_macs.contains(&caller.mac),
-                    "remaining_seconds": Option::<u64>::None,
-                });
-                if let Some(session) = session.filter(Session::is_running) {
-                    tell_left(&mut client, &session);
-                }
-                list.push(client);
-            }
+    let around = Around::look(desk, &config, at).await?;
+    let there = around.devices.iter().map(|device| (device.mac, device.venue.id.as_str(), Some(device)));
+    let away = around.running.iter().filter(|session| around.device(session.mac).is_none());
+    let mut places: Vec<_> = there.collect();
+    for session in away {
+        if places.iter().all(|(mac, ..)| *mac != session.mac) {
+            places.push((session.mac, session.venue.as_str(), None));
         }
     }
-    Ok(Value::Array(list))
-}
-
-async fn sessions(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let at = given.text("--venue");
-    let running = desk.site.shop.as_ref().map(|shop| shop.access.running()).unwrap_or_default();
-    let rows = running.into_iter().filter(|session| at.is_none_or(|venue| venue == session.venue));
+    let rows = places.into_iter().filter(|(_, venue, _)| at.is_none_or(|at| at == *venue));
     Ok(rows
-        .map(|session| {
-            let mut row = json!({"mac": session.mac.to_string(), "venue": session.venue});
-            tell_left(&mut row, &session);
-            if let Some(row) = row.as_object_mut() {
-                match (session.metric, session.ends_at) {
-                    (Metric::Milliseconds, ends_at) => {
-                        row.insert(
-                            "allotment_seconds".into(),
-                            Millis(session.allotment.0).as_secs_ceil().into(),
-                        );
-                        row.insert("ends_at".into(), ends_at.map(|ends| ends.0).into());
-                    }
-                    (Metric::Bytes, _) => {
-                        row.insert("allotment_bytes".into(), session.allotment.0.into());
-                        row.insert("used_bytes".into(), session.used.0.into());
-                    }
-                }
-            }
+        .map(|(mac, venue, device)| {
+            let mut row = around.row(mac, venue);
+            row["device"] = json!(device.map(|device| device.name.as_str()));
+            row["remaining_seconds"] = Value::Null;
+            row["trusted"] = json!(device.is_some_and(|device| device.venue.trusted_macs.contains(&mac)));
+            let here =
+                || around.running.iter().filter(|session| session.mac == mac && session.venue == venue);
+            here().for_each(|session| tell_left(&mut row, session));
+            let for_this = |paid: &PaidFor| {
+                let mut running = around.running.iter().filter(|session| session.mac == mac);
+                let runs = |one: &Session| paid.is_for(&one.venue, one.metric, one.started, Millis(u64::MAX));
+                paid.at >= around.day_ago || running.any(runs)
+            };
+            row["paid_sat"] = json!(around.paid(mac, for_this));
             row
         })
         .collect())
+}
+
+async fn sessions(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let (config, at) = (desk.site.config(), given.text("--venue"));
+    let around = Around::look(desk, &config, at).await?;
+    let rows = around.running.iter().filter(|session| at.is_none_or(|venue| venue == session.venue));
+    Ok(rows
+        .map(|session| {
+            let mut row = around.row(session.mac, &session.venue);
+            tell_left(&mut row, session);
+            match session.metric {
+                Metric::Milliseconds => {
+                    row["allotment_seconds"] = json!(Millis(session.allotment.0).as_secs_ceil());
+                    row["ends_at"] = json!(session.ends_at.map(|ends| ends.0));
+                }
+                Metric::Bytes => {
+                    row["allotment_bytes"] = json!(session.allotment.0);
+                    row["used_bytes"] = json!(session.used.0);
+                }
+            }
+            let (venue, metric, started) = (&session.venue, session.metric, session.started);
+            let for_this = |paid: &PaidFor| paid.is_for(venue, metric, started, Millis(u64::MAX));
+            row["paid_sat"] = json!(around.paid(session.mac, for_this));
+            row
+        })
+        .collect())
+}
+
+/// What is known of the guests' devices at this moment.
+struct Around<'a> {
+    devices: Vec<Device<'a>>,
+    running: Vec<Session>,
+    leases: Vec<DhcpLease>,
+    payments: Vec<PaymentRow>,
+    /// By service time.
+    day_ago: Millis,
+}
+
+/// A guest's device that is there.
+struct Device<'a> {
+    mac: MacAddr,
+    venue: &'a Venue,
+    /// The interface that it is at.
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl<'a> Around<'a> {
+    /// `at`: at this venue only.
+    async fn look(desk: &Desk, config: &'a Config, at: Option<&str>) -> Result<Around<'a>, CommandError> {
+        let shop = desk.site.shop.as_ref().ok();
+        let running = shop.map(|shop| shop.access.running()).unwrap_or_default();
+        let day_ago = shop.map(|shop| shop.store.now().saturating_sub(DAY)).unwrap_or_default();
+        let since = running.iter().map(|session| session.started).fold(day_ago, Millis::min);
+        let payments = match shop {
+            Some(shop) => shop.store.payments_since(since).await,
+            None => Ok(Vec::new()),
+        };
+        let payments = payments.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
+        let leases = leases::known(desk.file.parent().unwrap_or(Path::new("/")));
+        Ok(Around { devices: devices(config, at), running, leases, payments, day_ago })
+    }
+
+    fn device(&self, mac: MacAddr) -> Option<&Device<'a>> {
+        self.devices.iter().find(|device| device.mac == mac)
+    }
+
+    /// What the rows of both lists begin with.
+    fn row(&self, mac: MacAddr, venue: &str) -> Value {
+        let lease = self.leases.iter().rev().find(|lease| lease.mac == mac);
+        let addresses = self.device(mac).map(|device| device.addresses.as_slice()).unwrap_or_default();
+        json!({
+            "name": lease.and_then(|lease| lease.name.as_deref()),
+            "mac": mac.to_string(),
+            "addresses": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "venue": venue,
+        })
+    }
+
+    /// The sats that a device, or one whose account it has, has paid for something.
+    fn paid(&self, mac: MacAddr, for_it: impl Fn(&PaidFor) -> bool) -> u64 {
+        let its = self.payments.iter().filter(|(payer, _)| *payer == mac).map(|(_, paid)| paid);
+        PaidFor::sum(its.filter(|paid| for_it(paid))).0
+    }
+}
+
+/// Every device that the router knows on a guests' interface, of one venue or all, once: at the one where it answered
+/// last.
+fn devices<'a>(config: &'a Config, at: Option<&str>) -> Vec<Device<'a>> {
+    let mut found: Vec<Device> = Vec::new();
+    for venue in config.venues.iter().filter(|venue| at.is_none_or(|at| at == venue.id)) {
+        for name in &venue.devices {
+            for caller in neighbours::guests_on(name).unwrap_or_default() {
+                match found.iter_mut().find(|known| known.mac == caller.mac && known.name == *name) {
+                    Some(known) => known.addresses.push(caller.address),
+                    None => {
+                        let (mac, addresses) = (caller.mac, vec![caller.address]);
+                        found.push(Device { mac, venue, name: name.clone(), addresses });
+                    }
+                }
+            }
+        }
+    }
+    let places: Vec<(MacAddr, String)> =
+        found.iter().map(|device| (device.mac, device.name.clone())).collect();
+    found.retain(|device| {
+        let is_once = places.iter().filter(|(mac, _)| *mac == device.mac).count() == 1;
+        is_once || seen(config, device.mac).is_some_and(|(_, caller)| caller.device == device.name)
+    });
+    found.iter_mut().for_each(|device| device.addresses.sort_unstable());
+    found.sort_by_key(|device| device.mac);
+    found
 }
 
 /// What is left of a session, in its metric.
@@ -125,11 +219,9 @@ fn tell_left(object: &mut Value, session: &Session) {
 
 /// At the venue that is named, or else where the MAC is, or else at the first.
 async fn grant(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (site, mac, amount) = (&desk.site, mac(given)?, given.need("AMOUNT")?);
-    let (metric, allotment) = parse_amount(amount).ok_or_else(|| {
-        let usage = "a duration is a number with s, m, h or d, like 90m, at most 366d; data with MB or GB, like 500MB";
-        CommandError::Input("invalid_duration", usage.to_owned())
-    })?;
+    let (mac, said) = (mac(desk, given)?, given.need("AMOUNT")?);
+    let (metric, allotment) = amounts::amount(said)?;
+    let site = &desk.site;
     let shop = site.shop.as_ref()?;
     let config = site.config();
     let venue = match given.text("--venue") {
@@ -147,7 +239,7 @@ async fn grant(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
             return Err(CommandError::Closed("gate_down", message.to_owned()));
         }
     };
-    log::info!("operator: {mac} may pass for {amount} more at {venue}");
+    log::info!("operator: {mac} may pass for {said} more at {venue}");
     let mut answer = json!({"mac": mac.to_string(), "venue": venue});
     tell_left(&mut answer, &session);
     Ok(answer)
@@ -155,7 +247,8 @@ async fn grant(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 
 /// At the venue that is named, or else everywhere: a device that is to go must not go on next door.
 async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (mac, at) = (mac(given)?, given.text("--venue"));
+    let (mac, at) = (mac(desk, given)?, given.text("--venue"));
+    at.map(|name| known_venue(&desk.site.config(), name).map(drop)).transpose()?;
     let shop = desk.site.shop.as_ref()?;
     let venues =
         shop.access.revoke(mac, at).await.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
@@ -167,9 +260,22 @@ async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     Ok(json!({"mac": mac.to_string(), "revoked": true, "venues": venues}))
 }
 
-fn mac(given: &Given) -> Result<MacAddr, CommandError> {
-    let mac = given.need("MAC")?;
-    mac.parse().map_err(|err| CommandError::Input("invalid_mac", format!("{mac}: {err}")))
+/// The device that is meant; one that is named by its address must be there, or have a lease.
+fn mac(desk: &Desk, given: &Given) -> Result<MacAddr, CommandError> {
+    let address = match amounts::device(given.need("MAC")?)? {
+        Named::Mac(mac) => return Ok(mac),
+        Named::Address(address) => address,
+    };
+    let config = desk.site.config();
+    let there = devices(&config, None).into_iter().find(|device| device.addresses.contains(&address));
+    let leased = || {
+        let mut leases = leases::known(desk.file.parent().unwrap_or(Path::new("/"))).into_iter();
+        leases.find(|lease| lease.address == address).map(|lease| lease.mac)
+    };
+    there.map(|device| device.mac).or_else(leased).ok_or_else(|| {
+        let message = "is no device on a guest network now; 'tollgated clients' lists who is there";
+        CommandError::Missing("unknown_device", format!("{address} {message}"))
+    })
 }
 
 fn known_venue<'a>(config: &'a Config, name: &str) -> Result<&'a str, CommandError> {
@@ -181,50 +287,4 @@ fn known_venue<'a>(config: &'a Config, name: &str) -> Result<&'a str, CommandErr
             format!("there is no venue '{name}'; there is {}", names.join(", ")),
         )
     })
-}
-
-/// A number with a unit: time like `90s`, `30m`, `2h`, `1d`, or data like `500MB`, `2GB` (of 2^20 and 2^30
-/// bytes, as all portals of this protocol show them).
-fn parse_amount(text: &str) -> Option<(Metric, Allotment)> {
-    for (unit, bytes) in [("MB", 1 << 20), ("GB", 1 << 30)] {
-        if let Some(number) = text.strip_suffix(unit) {
-            let data = Allotment(number.parse::<u64>().ok()?.checked_mul(bytes)?);
-            return (data > Allotment::ZERO && data <= LARGEST_GRANT).then_some((Metric::Bytes, data));
-        }
-    }
-    parse_duration(text).map(|time| (Metric::Milliseconds, time.into()))
-}
-
-fn parse_duration(text: &str) -> Option<Millis> {
-    let unit = text.chars().last()?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let millis = Millis(number.checked_mul(seconds)?.checked_mul(1000)?);
-    (millis > Millis::ZERO && millis <= LONGEST_GRANT).then_some(millis)
-}
-
-/// For `tests/fuzz`.
-#[cfg(test)]
-pub(crate) fn fuzz_amount(text: &str) -> String {
-    format!("{:?}", parse_amount(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_a_unit_and_a_sensible_size() {
-        assert_eq!(parse_duration("90s"), Some(Millis(90_000)));
-        assert_eq!(parse_duration("2h"), Some(Millis(7_200_000)));
-        for text in ["", "5", "h", "0m", "-1h", "1.5h", "2w", "367d", "99999999999999999999d", "1 h", "1é"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-    }
 }

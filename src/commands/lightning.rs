@@ -2,8 +2,8 @@
 
 use super::Reach::Errand;
 use super::Role::Manager;
-use super::Shows::Tested;
-use super::{Command, CommandError, Desk, Ended, Given, Shell, OTHERS};
+use super::Shows::Own;
+use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
 use crate::json::json;
 use crate::lightning::{trial, Kind, Report};
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "",
     role: Manager,
     reach: Errand(test, OTHERS, |desk, given| Box::pin(test_ecash(desk, given))),
-    shows: Tested,
+    shows: Own,
     summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",
 }];
 
@@ -32,11 +32,13 @@ fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
         _ => trial::try_node(&config).map(|report| found(&report)),
     };
     let mut answer = tried.unwrap_or_else(|cause| found(&Report::silent(cause)));
-    let is_well = TESTED.iter().all(|what| answer["tested"][what]["ok"] == true);
-    answer["ok"] = json!(is_well);
     answer["type"] = json!(config.lightning.kind.as_str());
     answer["url"] = json!(config.lightning.url.as_ref().map(|url| url.as_str()));
-    Ok(Ended::Finding(answer, is_well))
+    let is_well = TESTED.iter().all(|what| answer["tested"][what]["ok"] == true);
+    let cause = TESTED.iter().find_map(|what| answer["tested"][what]["cause"].as_str());
+    let cause = cause.unwrap_or("the answer cannot be read").to_owned();
+    let wrong = (!is_well).then_some(("node_not_ready", cause));
+    Ok(Ended::Told(Told { text: for_people(&answer), data: answer, wrong }))
 }
 
 async fn test_ecash(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
@@ -56,7 +58,7 @@ fn found(report: &Report) -> Value {
 }
 
 /// A line for each thing that was tested, and for each note.
-pub(super) fn for_people(answer: &Value) -> String {
+fn for_people(answer: &Value) -> String {
     let word = |name: &str| answer[name].as_str();
     let at = word("url").map_or(String::new(), |url| format!(" at {url}"));
     let mut text = format!("{}{at}\n", word("type").unwrap_or_default());

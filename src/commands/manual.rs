@@ -1,6 +1,6 @@
 //! What is told about the commands, made from the list: the help, the operators' table and the man page.
 
-use super::{all, Command, Reach};
+use super::{all, expected, find, Arg, Command, Reach};
 
 const WIDTH: usize = 100;
 /// Where the summaries begin.
@@ -18,7 +18,7 @@ COMMANDS
 const TAIL: &str = "
 OPTIONS
     -c FILE              configuration to use; default /etc/config/tollgate
-    --json               print JSON, for scripts (all but run, setup, wiring, gate release)
+    --json               print {\"ok\":true,\"data\"} or {\"ok\":false,\"code\",\"message\"}, for scripts
     -h, --help           this text; behind a command, what is told of that
     --version            the version
 
@@ -42,17 +42,74 @@ pub fn help() -> String {
     format!("{HEAD}{}{TAIL}", table(all()))
 }
 
-/// The help of the commands that begin with these words, or all of it.
-pub fn help_of(words: &[&str]) -> String {
-    let meant = |command: &&Command| {
-        let name: Vec<&str> = command.name.split(' ').collect();
-        let both = name.len().min(words.len());
-        both > 0 && name.get(..both) == words.get(..both)
-    };
-    match table(all().filter(meant)) {
-        empty if empty.is_empty() => help(),
-        table => table,
+/// What the words of an argument stand for, in the order in which they are explained.
+const EXPLAINED: [(&str, &str); 22] = [
+    ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
+    ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
+    ("VENUE", "the name of a venue's section in the configuration"),
+    ("ID", "a number, as the list shows it"),
+    ("TOKEN", "a Cashu token; '-': it comes from standard input, where nobody else sees it"),
+    ("WORDS", "twelve words; '-': they come from standard input, where nobody else sees them"),
+    (
+        "LINK",
+        "what the card's chip, or a wallet, shows: lnurlw://, https://, LNURL1...; '-': from standard input",
+    ),
+    ("NAME", "a name of your choice"),
+    ("SAT", "a number of satoshis"),
+    ("N", "a number"),
+    ("URL", "the address of a mint, like https://mint.example.com"),
+    ("--v3", "the token's older form, cashuA"),
+    ("--tx-max", "most that one payment may be"),
+    ("--day-max", "most that all payments of any 24 hours may be"),
+    ("--uid-privacy", "the app hides the chip's number for ever"),
+    ("--disabled", "it pays only after 'card enable'"),
+    ("--amount", "what the card pays"),
+    ("--steps", "how many steps of the venue it pays"),
+    ("--system", "looks at the router: firewall, DHCP, devices, clock"),
+    ("--wait", "gives a daemon that is stopping 20 s"),
+    ("-c FILE", "the configuration; default /etc/config/tollgate"),
+    ("--json", "the answer as {\"ok\":true,\"data\"} or {\"ok\":false,\"code\",\"message\"}"),
+];
+
+/// The help of the command, or of the commands, that begin with these words; `None` if there is none.
+pub fn help_of(words: &[&str]) -> Option<String> {
+    if let Some((command, _)) = find(words) {
+        return Some(help_of_one(command));
     }
+    let of_group = |command: &&Command| {
+        let name: Vec<&str> = command.name.split(' ').collect();
+        !words.is_empty() && name.starts_with(words)
+    };
+    match table(all().filter(of_group)) {
+        none if none.is_empty() => None,
+        table => {
+            Some(format!("{table}\nMore of one of them: tollgated {} COMMAND --help\n", words.join(" ")))
+        }
+    }
+}
+
+fn help_of_one(command: &'static Command) -> String {
+    let usage = wrapped(&format!("usage: tollgated {}", command.line()), 0, 8);
+    let mut text = format!("{usage}\n\n{}\n\n", wrapped(command.summary, 4, 4));
+    let args = expected(command.args);
+    for (name, what) in EXPLAINED {
+        let is_taken = |arg: &Arg| arg.name == name || (arg.value == Some(name));
+        let is_common = name.starts_with("-c") || name == "--json";
+        if !is_common && !args.iter().any(is_taken) {
+            continue;
+        }
+        // The wallet's amount is money.
+        let (what, shown) = match (name, command.name) {
+            ("AMOUNT", "wallet send") => ("a number of satoshis", name),
+            ("MAC", "grant" | "revoke") => {
+                ("a device: its hardware address, like 02:00:00:00:00:01, or its IP address", name)
+            }
+            _ => (what, name),
+        };
+        text.push_str(&format!("    {shown:16} {}\n", wrapped(what, 21, 21).trim_start()));
+    }
+    text.push_str("\nExit status: 0 done; 1 refused or failed; 2 wrong usage.\n");
+    text
 }
 
 /// A command a line, its summary beside it or, where that is too narrow, below.
@@ -98,9 +155,9 @@ fn reached(command: &Command) -> String {
     let role = format!("{:?}", command.role).to_lowercase();
     match command.reach {
         Reach::Shell(_) | Reach::Errand(..) => "From the router's own shell only".to_owned(),
-        Reach::Socket(..) => format!("From the shell and the control socket; {role}"),
+        _ if command.paths().is_empty() => format!("From the shell and the control socket; {role}"),
         Reach::Signed(paths, ..) => format!("Also {}, with the token only; {role}", paths.join(" or ")),
-        Reach::Http(paths, ..) => format!("Also {}; {role}", paths.join(" or ")),
+        _ => format!("Also {}; {role}", command.paths().join(" or ")),
     }
 }
 
@@ -162,14 +219,45 @@ mod tests {
     }
 
     #[test]
-    fn a_group_a_command_and_what_is_neither_have_help() {
-        assert_eq!(help_of(&["card", "show"]), "    card show ID         one card\n");
-        assert_eq!(help_of(&["card"]).matches("\n    card ").count(), 9);
-        assert!(help_of(&["grant", "x"]).starts_with("    grant MAC AMOUNT"));
-        assert_eq!((help_of(&["fly"]), help_of(&[])), (help(), help()));
+    fn a_command_tells_its_usage_and_what_its_words_mean() {
+        let grant = help_of(&["grant"]).unwrap();
+        assert!(
+            grant.starts_with("usage: tollgated grant MAC AMOUNT [--venue VENUE]\n\n    let a device"),
+            "{grant}"
+        );
+        for line in ["\n    MAC ", "\n    AMOUNT           time, like 90m", "\n    VENUE ", "\n    --json "] {
+            assert!(grant.contains(line), "{line}: {grant}");
+        }
+        assert!(!grant.contains("SAT") && help_of(&["grant", "x"]) == Some(grant));
+        assert!(help_of(&["wallet", "send"]).unwrap().contains("AMOUNT           a number of satoshis\n"));
+    }
+
+    #[test]
+    fn a_group_has_help_and_what_is_no_command_has_none() {
+        assert_eq!(help_of(&["card"]).unwrap().matches("\n    card ").count(), 9);
+        assert_eq!((help_of(&["fly"]), help_of(&["card", "fly"]), help_of(&[])), (None, None, None));
+    }
+
+    #[test]
+    fn help_fits_a_screen_and_explains_every_word() {
+        let names: Vec<&str> = EXPLAINED.iter().map(|(name, _)| *name).collect();
         for command in all() {
-            let name: Vec<&str> = command.name.split(' ').collect();
-            assert!(help_of(&name[..1]).lines().count() < 40, "{}", command.name);
+            let words: Vec<&str> = command.name.split(' ').collect();
+            for words in [&words[..1], &words[..]] {
+                let help = help_of(words).unwrap();
+                assert!(help.lines().count() < 40, "{}", command.name);
+                assert!(
+                    help.lines().all(|line| line.chars().count() <= WIDTH && line.trim_end() == line),
+                    "{help}"
+                );
+            }
+            // It lists its own.
+            let args = if command.name == "setup" { Vec::new() } else { expected(command.args) };
+            for arg in args {
+                let explained =
+                    names.contains(&arg.name) || arg.value.is_some_and(|value| names.contains(&value));
+                assert!(explained, "{}: {}", command.name, arg.name);
+            }
         }
     }
 

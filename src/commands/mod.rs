@@ -4,6 +4,7 @@
 //! names; help, the operators' table, completion and the man page are made from it. A row says how far it reaches, and
 //! cannot be called from farther away: what only the shell may do has a handler that the daemon has no use for.
 
+mod amounts;
 mod cards;
 mod completion;
 mod daemon;
@@ -15,22 +16,25 @@ pub mod manual;
 mod place;
 mod router;
 mod shell;
+mod takings;
 mod terminal;
 mod text;
 mod wallet;
 
+#[cfg(test)]
+pub(crate) use amounts::fuzz_amount;
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
-#[cfg(test)]
-pub(crate) use guests::fuzz_amount;
-pub use shell::{carry_out, Above, Ended, Printout, Shell};
+pub use shell::{carry_out, envelope, wrong_usage, Above, Ended, Printout, Shell, Told};
+pub use takings::Takings;
 
 use crate::shop::Site;
 use serde_json::Value;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
@@ -91,10 +95,14 @@ pub enum Reach {
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),
+    /// As `Http`, where paths are named, and as `Socket` otherwise, for what needs the router's own wallet only: where
+    /// no daemon runs, the shell itself opens the store and does the same.
+    Takings(&'static [&'static str], Duration, OnTakings),
 }
 
 pub type InShell = fn(&mut Shell, &Given) -> Result<Ended, CommandError>;
 pub type InDaemon = for<'a> fn(&'a Desk, &'a Given) -> Doing<'a>;
+pub type OnTakings = for<'a> fn(&'a Takings, &'a Given) -> Doing<'a>;
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
 
 /// How an answer is printed where `--json` is not said.
@@ -108,8 +116,6 @@ pub enum Shows {
     Token,
     /// Names and values, and on a terminal the code that an app reads.
     Code,
-    /// A line for each thing that was tested.
-    Tested,
     /// What the command itself has made of it.
     Own,
 }
@@ -118,6 +124,9 @@ pub enum Shows {
 pub struct Desk {
     pub site: Arc<Site>,
     pub reload: Reload,
+    /// The configuration's file; the router's other files are beside it.
+    pub file: PathBuf,
+    pub started: Instant,
 }
 
 /// Asks the app to read its configuration again; answered with what is wrong with it, if anything.
@@ -136,7 +145,7 @@ impl Command {
     /// Where it is on the operator's HTTP interface.
     pub fn paths(&self) -> &'static [&'static str] {
         match self.reach {
-            Reach::Signed(paths, ..) | Reach::Http(paths, ..) => paths,
+            Reach::Signed(paths, ..) | Reach::Http(paths, ..) | Reach::Takings(paths, ..) => paths,
             Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => &[],
         }
     }
@@ -183,6 +192,10 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
         Reach::Socket(_, handler) | Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => {
             handler(desk, &Given::from_words(command, rest)?).await
         }
+        Reach::Takings(_, _, handler) => {
+            let given = Given::from_words(command, rest)?;
+            handler(&Takings::of(desk)?, &given).await
+        }
     }
 }
 
@@ -218,22 +231,25 @@ pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(Strin
 /// Carries out a command that came over HTTP.
 pub async fn by_http(desk: &Desk, caller: Operator, given: &Given) -> Result<Value, CommandError> {
     let command = given.command();
-    let handler = match &command.reach {
-        Reach::Signed(_, _, handler) if caller.may_sign => handler,
-        Reach::Signed(..) => {
+    match &command.reach {
+        Reach::Signed(..) if !caller.may_sign => {
             let message = "this needs a signature that is not older than a minute";
             return Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()));
         }
-        Reach::Http(_, _, handler) => handler,
-        Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => {
+        _ if command.paths().is_empty() => {
             let message = format!("'{}' is not for this interface", command.name);
             return Err(CommandError::Missing("not_found", message));
         }
-    };
-    if caller.role < command.role {
-        return Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)));
+        _ if caller.role < command.role => {
+            return Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)));
+        }
+        _ => {}
     }
-    handler(desk, given).await
+    match &command.reach {
+        Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => handler(desk, given).await,
+        Reach::Takings(_, _, handler) => handler(&Takings::of(desk)?, given).await,
+        Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => Err(given.wrong()),
+    }
 }
 
 /// Does the daemon's part of a command of the shell.

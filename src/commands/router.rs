@@ -1,12 +1,15 @@
 //! `tollgated run`, `check`, `setup`, `gate release` and `wiring`: what is done on the router itself, with or without
 //! a daemon, and never from outside.
 
+use super::error::INVALID_CONFIG;
 use super::Reach::Shell as InShell;
 use super::Role::Owner;
 use super::Shows::Own;
-use super::{Command, CommandError, Ended, Given, Shell};
+use super::{Command, CommandError, Ended, Given, Shell, Told};
 use crate::config::{check, Config};
+use crate::json::json;
 use crate::setup::{self, SetupError};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 pub static COMMANDS: &[Command] = &[
@@ -33,7 +36,7 @@ pub static COMMANDS: &[Command] = &[
         name: "run",
         args: "",
         role: Owner,
-        reach: InShell(|shell, _| Ok(Ended::Exit((shell.above.daemon)(shell.config)))),
+        reach: InShell(run),
         shows: Own,
         summary: "run the daemon in the foreground (procd does this)",
     },
@@ -57,8 +60,19 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn set_up(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
-    setup::run(&given.words(), shell.config, shell.input, shell.out).map_err(of_setup)?;
-    Ok(Ended::Exit(ExitCode::SUCCESS))
+    if !shell.json {
+        setup::run(&given.words(), shell.config, shell.input, shell.out).map_err(of_setup)?;
+        return Ok(Ended::Exit(ExitCode::SUCCESS));
+    }
+    if !["--yes", "--dry-run", "--usage"].iter().any(|flag| given.has(flag)) {
+        let message =
+            "with --json setup asks nothing: it needs --yes or --dry-run, and to be told what to do";
+        return Err(CommandError::Usage(message.to_owned()));
+    }
+    let mut told = Vec::new();
+    let changes = setup::run(&given.words(), shell.config, shell.input, &mut told).map_err(of_setup)?;
+    let told = String::from_utf8_lossy(&told);
+    Ok(Ended::Answer(json!({"changes": changes, "lines": told.lines().collect::<Vec<_>>()})))
 }
 
 fn of_setup(error: SetupError) -> CommandError {
@@ -69,25 +83,40 @@ fn of_setup(error: SetupError) -> CommandError {
 }
 
 fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
-    let (text, code) = match given.has("--system") {
-        true => setup::system::report(&setup::system::look(shell.config), shell.json),
+    let (told, code) = match given.has("--system") {
+        true => (setup::system::report(&setup::system::look(shell.config)), "errors_found"),
         false => {
             let loaded = Config::load(shell.config);
             let missing = loaded
                 .as_ref()
                 .map_or_else(|_| Vec::new(), |(config, _)| setup::missing(shell.config, config));
-            check::report(shell.config, &loaded, &missing, shell.json)
+            (check::report(shell.config, &loaded, &missing), INVALID_CONFIG)
         }
     };
-    Ok(Ended::Report(text, code == 0))
+    let wrong = (!told.is_good).then_some((code, told.summary));
+    Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
+}
+
+/// The log has it, too; but who types this looks here.
+fn run(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
+    let status = (shell.above.daemon)(shell.config);
+    if std::io::stderr().is_terminal() {
+        let config = shell.loaded()?;
+        if !config.main.enabled {
+            let _ = writeln!(shell.out, "switched off in the configuration ({})", shell.config.display());
+        }
+    }
+    Ok(Ended::Exit(status))
 }
 
 fn release(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     setup::release(shell.config, given.has("--wait")).map_err(of_setup)?;
-    Ok(Ended::Exit(ExitCode::SUCCESS))
+    let data = json!({"released": true});
+    Ok(Ended::Told(Told { text: String::new(), data, wrong: None }))
 }
 
 fn wiring(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     let text = setup::wiring::wiring(shell.config).map_err(|problems| shell.broken(&problems))?;
-    Ok(Ended::Report(text, true))
+    let data = json!({"lines": text.lines().collect::<Vec<_>>()});
+    Ok(Ended::Told(Told { text, data, wrong: None }))
 }

@@ -1,8 +1,14 @@
 //! A command line, carried out: here, or by the daemon at the other end of the control socket.
+//!
+//! With `--json` every command ends with one envelope on standard output, also where it fails: `{"ok":true,"data"}` or
+//! `{"ok":false,"code","message"}`, with `data` where there is something to be told all the same. `ok` is true exactly
+//! where the exit status is 0.
 
-use super::{find, lightning, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
+use super::error::INVALID_CONFIG;
+use super::{all, find, takings, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
 use crate::config::{self, Config, Problem};
 use crate::json::json;
+use crate::zone::Zone;
 use serde_json::Value;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
@@ -15,6 +21,8 @@ const FROM_INPUT: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
 const MAX_INPUT: u64 = 70 * 1024;
 /// Somebody types and waits.
 const SOON: Duration = Duration::from_secs(2);
+
+const UNREAD_TOKEN: &str = "the token could not be printed; 'tollgated wallet sent' shows it again";
 
 /// What a command line reaches.
 pub struct Shell<'a> {
@@ -39,12 +47,19 @@ pub struct Above {
 pub enum Ended {
     /// With an answer, to be printed as the row says.
     Answer(Value),
-    /// With an answer about something, printed likewise; `false`: that is not well.
-    Finding(Value, bool),
-    /// With a text, for people or scripts as it was asked for; `false`: what it tells of is not well.
-    Report(String, bool),
+    Told(Told),
     /// With everything printed.
     Exit(ExitCode),
+}
+
+/// What was looked at and found.
+pub struct Told {
+    /// For people, with its last line's end.
+    pub text: String,
+    /// For scripts.
+    pub data: Value,
+    /// Code and sentence, where what it tells of is not well.
+    pub wrong: Option<(&'static str, String)>,
 }
 
 /// What is left to be printed, and the exit status.
@@ -53,14 +68,14 @@ pub struct Printout {
     /// For standard error.
     pub complaint: Option<String>,
     pub status: ExitCode,
+    /// What is to be said where it cannot be printed, and is worth money.
+    pub unread: Option<&'static str>,
 }
 
 /// Carries out the words of a command line.
 pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
     let Some((command, rest)) = find(words) else {
-        let message = usages_of(words)
-            .unwrap_or_else(|| format!("there is no command '{}'\nTry 'tollgated --help'.", words.join(" ")));
-        return refused(&CommandError::Usage(message), shell.json);
+        return wrong_usage(usages_of(words).unwrap_or_else(|| unknown(words)), shell.json);
     };
     let answer = match Given::from_words(command, rest).and_then(|given| shell.completed(given)) {
         Ok(given) => match &command.reach {
@@ -68,22 +83,79 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
             Reach::Socket(patience, _) | Reach::Signed(_, patience, _) | Reach::Http(_, patience, _) => {
                 shell.order("command", &given, *patience).map(Ended::Answer)
             }
+            Reach::Takings(_, patience, handler) => match shell.order("command", &given, *patience) {
+                Err(err) if is_nobody_there(&err) => takings::alone(shell, &given, *handler, *patience),
+                answer => answer,
+            }
+            .map(Ended::Answer),
         },
         Err(error) => Err(error),
     };
     match answer {
-        Ok(Ended::Answer(data)) => Printout::of(answered(command, &data, shell.json), true),
-        Ok(Ended::Finding(data, is_well)) => Printout::of(answered(command, &data, shell.json), is_well),
-        Ok(Ended::Report(out, is_well)) => Printout::of(out, is_well),
-        Ok(Ended::Exit(status)) => Printout { out: String::new(), complaint: None, status },
-        Err(error) => refused(&error, shell.json && !matches!(command.reach, Reach::Shell(_))),
+        Ok(Ended::Answer(data)) => {
+            let out = if shell.json { enveloped(&Ok(data)) } else { for_people(command, &data) };
+            let unread = (command.shows == Shows::Token).then_some(UNREAD_TOKEN);
+            Printout { unread, ..printed(out, None, 0) }
+        }
+        Ok(Ended::Told(Told { text, data, wrong })) => {
+            let status = u8::from(wrong.is_some());
+            match (shell.json, wrong) {
+                (false, _) => printed(text, None, status),
+                (true, None) => printed(enveloped(&Ok(data)), None, status),
+                (true, Some((code, message))) => {
+                    let envelope = json!({"ok": false, "code": code, "message": message, "data": data});
+                    printed(format!("{envelope}\n"), None, status)
+                }
+            }
+        }
+        Ok(Ended::Exit(status)) => Printout { status, ..printed(String::new(), None, 0) },
+        Err(error) => refused(error, shell.json),
     }
 }
 
-impl Printout {
-    fn of(out: String, is_well: bool) -> Printout {
-        Printout { out, complaint: None, status: ExitCode::from(u8::from(!is_well)) }
+/// What is printed where a line cannot be read.
+pub fn wrong_usage(message: String, as_json: bool) -> Printout {
+    refused(CommandError::Usage(message), as_json)
+}
+
+fn printed(out: String, complaint: Option<String>, status: u8) -> Printout {
+    Printout { out, complaint, status: ExitCode::from(status), unread: None }
+}
+
+fn refused(error: CommandError, as_json: bool) -> Printout {
+    let status = error.status();
+    match as_json {
+        true => printed(enveloped(&Err(error)), None, status),
+        false => printed(String::new(), Some(error.to_string()), status),
     }
+}
+
+fn enveloped(answer: &Result<Value, CommandError>) -> String {
+    format!("{}\n", envelope(answer))
+}
+
+/// The one form of every answer.
+pub fn envelope(answer: &Result<Value, CommandError>) -> Value {
+    match answer {
+        Ok(data) => json!({"ok": true, "data": data}),
+        Err(error) => json!({"ok": false, "code": error.code(), "message": error.to_string()}),
+    }
+}
+
+/// The commands that somebody may have meant who has written this.
+fn unknown(words: &[&str]) -> String {
+    let mut text = format!("there is no command '{}'", words.join(" "));
+    let has_word = |command: &&Command| command.name.split(' ').any(|known| words.first() == Some(&known));
+    let meant: Vec<&str> = all().filter(has_word).map(|command| command.name).collect();
+    if !meant.is_empty() {
+        text.push_str(&format!("; there is {}", meant.join(", ")));
+    }
+    format!("{text}\nTry 'tollgated --help'.")
+}
+
+/// Whether the order has reached no daemon.
+pub fn is_nobody_there(error: &CommandError) -> bool {
+    matches!(error, CommandError::Closed("no_daemon" | "switched_off", _))
 }
 
 impl Shell<'_> {
@@ -98,7 +170,7 @@ impl Shell<'_> {
             format!("{}:{line} {problem}", self.config.display())
         };
         let lines: Vec<String> = problems.iter().map(line).collect();
-        CommandError::Input("invalid_config", lines.join("\n"))
+        CommandError::Refused(INVALID_CONFIG, lines.join("\n"))
     }
 
     /// The same for another configuration.
@@ -135,7 +207,8 @@ impl Shell<'_> {
         Ok(given)
     }
 
-    fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
+    /// Has the daemon carry out a command. An error for which [`is_nobody_there`] holds: none has heard of it.
+    pub fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
         if given.command().name == "reload" {
             // Where that fails, the daemon says that it cannot read the file.
             let _ = config::give_to_root(self.config);
@@ -144,7 +217,7 @@ impl Shell<'_> {
         if let Err(err) = std::fs::metadata(self.config) {
             if self.config != Path::new(config::DEFAULT_PATH) {
                 let message = format!("{}: {err}", self.config.display());
-                return Err(CommandError::Input("invalid_config", message));
+                return Err(CommandError::Refused(INVALID_CONFIG, message));
             }
         }
         let run_dir = config::run_dir_of(self.config);
@@ -153,15 +226,8 @@ impl Shell<'_> {
         let args: Vec<&str> = rest.iter().copied().chain(given.words()).collect();
         let mut order = json!({"args": args});
         order[kind] = json!(first);
-        let mut answer = (self.above.ask)(&run_dir, &order, patience).map_err(|err| {
-            let hint = match err.kind() {
-                ErrorKind::PermissionDenied => "Only root may ask it.",
-                _ => "Is it running? Try '/etc/init.d/tollgated start' and 'logread -e tollgated'.",
-            };
-            let at = run_dir.join("control.sock");
-            let message = format!("the daemon does not answer at {}: {err}\n{hint}", at.display());
-            CommandError::Closed("no_daemon", message)
-        })?;
+        let mut answer = (self.above.ask)(&run_dir, &order, patience)
+            .map_err(|err| self.no_answer(&err, &run_dir.join("control.sock"), given.command()))?;
         if answer["ok"] == true {
             return Ok(answer["data"].take());
         }
@@ -169,34 +235,64 @@ impl Shell<'_> {
         let message = text("message").unwrap_or_else(|| "the daemon's answer cannot be read".to_owned());
         Err(CommandError::Answered(text("code").unwrap_or_default(), message))
     }
+
+    /// Why the daemon has not answered, as far as can be seen from here.
+    fn no_answer(&self, err: &io::Error, socket: &Path, command: &Command) -> CommandError {
+        let (socket, file) = (socket.display(), self.config.display());
+        match err.kind() {
+            ErrorKind::PermissionDenied => CommandError::Closed(
+                "not_allowed",
+                format!("the daemon does not answer at {socket}: {err}\nOnly root may ask it."),
+            ),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => match Config::load(self.config) {
+                Ok((config, _)) if !config.main.enabled => CommandError::Closed(
+                    "switched_off",
+                    format!(
+                        "tollgated is switched off in the configuration ({file}: option enabled)\nSwitch it on with \
+                         'uci set tollgate.main.enabled=1; uci commit tollgate; /etc/init.d/tollgated start'."
+                    ),
+                ),
+                Ok(_) => CommandError::Closed(
+                    "no_daemon",
+                    format!(
+                        "the daemon does not answer at {socket}: {err}\nIs it running? Try '/etc/init.d/tollgated \
+                         start' and 'logread -e tollgated'."
+                    ),
+                ),
+                Err(problems) => CommandError::Closed(
+                    "no_daemon",
+                    format!(
+                        "the daemon does not answer at {socket}: {err}\nIts configuration cannot be used:\n{}",
+                        self.broken(&problems)
+                    ),
+                ),
+            },
+            _ => {
+                // It has the order, and may have carried it out.
+                let look = match command.reach {
+                    Reach::Takings(..) => "'tollgated wallet sent' and 'tollgated wallet balance' tell",
+                    _ => "'tollgated status' tells how it is",
+                };
+                let why = match err.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => "it took too long".to_owned(),
+                    _ => err.to_string(),
+                };
+                let message = format!(
+                    "the daemon was asked and has not answered ({why}): it may have done it, or do it yet; {look}"
+                );
+                CommandError::Closed("no_answer", message)
+            }
+        }
+    }
 }
 
-fn answered(command: &Command, data: &Value, as_json: bool) -> String {
-    if as_json {
-        // What the wallet and the test of a node answer is printed alone.
-        return match command.name.starts_with("wallet ") || command.shows == Shows::Tested {
-            true => format!("{data}\n"),
-            false => format!("{}\n", json!({"ok": true, "data": data})),
-        };
-    }
+fn for_people(command: &Command, data: &Value) -> String {
+    let text = |what| text::for_people(what, data, &Zone::local());
     match (command.shows, data["token"].as_str()) {
         (Shows::Token, Some(token)) => format!("{token}\n"),
-        (Shows::Tested, _) => lightning::for_people(data),
-        (Shows::Rows(what), _) => text::for_people(what, data),
-        (Shows::Code, _) => format!("{}{}", text::for_people("", data), code(data).unwrap_or_default()),
-        _ => text::for_people("", data),
-    }
-}
-
-fn refused(error: &CommandError, as_json: bool) -> Printout {
-    let status = ExitCode::from(if error.code() == "usage" { 2 } else { 1 });
-    let is_answer = matches!(error, CommandError::Answered(..) | CommandError::Usage(_));
-    match as_json && is_answer {
-        true => {
-            let answer = json!({"ok": false, "code": error.code(), "message": error.to_string()});
-            Printout { out: format!("{answer}\n"), complaint: None, status }
-        }
-        false => Printout { out: String::new(), complaint: Some(error.to_string()), status },
+        (Shows::Rows(what), _) => text(what),
+        (Shows::Code, _) => format!("{}{}", text(""), code(data).unwrap_or_default()),
+        _ => text(""),
     }
 }
 
@@ -212,5 +308,5 @@ fn code(data: &Value) -> Option<String> {
         }
         _ => return None,
     };
-    io::stdout().is_terminal().then(|| terminal::qr(&text)).flatten()
+    io::stdout().is_terminal().then(|| terminal::code(&text, terminal::width()))
 }

@@ -1,14 +1,14 @@
 //! `tollgated wallet ...`: the takings. Tokens and words go through here to the operator and back, never into the log.
 
-use super::Reach::{Errand, Http, Socket};
+use super::shell::is_nobody_there;
+use super::Reach::{self, Errand};
 use super::Role::{Manager, Owner};
 use super::Shows::{Facts, Own, Rows, Token};
-use super::{Command, CommandError, Desk, Ended, Given, Shell, MOMENT, OTHERS};
+use super::{takings, Command, CommandError, Desk, Ended, Given, Shell, Takings, Told, MOMENT, OTHERS};
 use crate::config::MintUrl;
 use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
 use crate::ecash::{token, KeysetInfo, Urgency};
 use crate::json::json;
-use crate::shop::Shop;
 use crate::store::Balance;
 use crate::units::Sats;
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet balance",
         args: "",
         role: Manager,
-        reach: Http(&["GET /admin/wallet"], OTHERS, |desk, given| Box::pin(balance(desk, given))),
+        reach: Reach::Takings(&["GET /admin/wallet"], OTHERS, |takings, given| Box::pin(balance(takings, given))),
         shows: Facts,
         summary: "what the takings are, per mint",
     },
@@ -31,7 +31,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet info",
         args: "",
         role: Manager,
-        reach: Http(&["GET /admin/wallet/info"], OTHERS, |desk, given| Box::pin(info(desk, given))),
+        reach: Reach::Takings(&["GET /admin/wallet/info"], OTHERS, |takings, given| Box::pin(info(takings, given))),
         shows: Facts,
         summary: "more of the same: what is held, keysets, fees, what is under way",
     },
@@ -39,7 +39,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet receive",
         args: "TOKEN",
         role: Owner,
-        reach: Socket(OTHERS, |desk, given| Box::pin(receive(desk, given))),
+        reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(receive(takings, given))),
         shows: Facts,
         summary: "take a token in ('-': from standard input)",
     },
@@ -47,7 +47,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet send",
         args: "AMOUNT [--mint URL] [--v3]",
         role: Owner,
-        reach: Socket(OTHERS, |desk, given| Box::pin(send(desk, given))),
+        reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(send(takings, given))),
         shows: Token,
         summary: "print a token over that many sat; --v3 in the older form",
     },
@@ -55,7 +55,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet sent",
         args: "",
         role: Owner,
-        reach: Socket(OTHERS, |desk, given| Box::pin(sent(desk, given))),
+        reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(sent(takings, given))),
         shows: Rows("sent tokens"),
         summary: "tokens that were printed and not spent by anybody yet",
     },
@@ -63,7 +63,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet reclaim",
         args: "ID",
         role: Owner,
-        reach: Socket(OTHERS, |desk, given| Box::pin(reclaim(desk, given))),
+        reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(reclaim(takings, given))),
         shows: Facts,
         summary: "take one of them back",
     },
@@ -71,7 +71,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet restore",
         args: "[WORDS]",
         role: Owner,
-        reach: Errand(restored, RESTORE_TIMEOUT, |desk, given| Box::pin(restore(desk, given))),
+        reach: Errand(restored, RESTORE_TIMEOUT, |desk, given| Box::pin(restore_in_daemon(desk, given))),
         shows: Facts,
         summary: "look for ecash of the wallet's own words, or of others ('-': from standard input), which become the \
                   wallet's",
@@ -86,12 +86,8 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
-fn shop(desk: &Desk) -> Result<&Shop, CommandError> {
-    Ok(desk.site.shop.as_ref()?)
-}
-
-async fn balance(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
-    let balances = balances(&shop(desk)?.wallet).await?;
+async fn balance(takings: &Takings, _: &Given) -> Result<Value, CommandError> {
+    let balances = balances(&takings.wallet).await?;
     let one = |balance: &Balance| json!({"url": balance.mint.as_str(), "unit": balance.free.unit.as_str(), "balance": balance.free.number});
     Ok(json!({"mints": balances.iter().map(one).collect::<Value>()}))
 }
@@ -100,8 +96,8 @@ async fn balances(wallet: &Wallet) -> Result<Vec<Balance>, CommandError> {
     wallet.balances().await.map_err(|err| CommandError::Closed(err.code(), err.to_string()))
 }
 
-async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
-    let (site, wallet) = (&desk.site, &shop(desk)?.wallet);
+async fn info(takings: &Takings, _: &Given) -> Result<Value, CommandError> {
+    let wallet = &takings.wallet;
     let mut mints = Vec::new();
     for balance in balances(wallet).await? {
         let keyset = |keyset: &KeysetInfo| {
@@ -112,7 +108,7 @@ async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
                 "input_fee_ppk": keyset.terms.input_fee_ppk,
             })
         };
-        let keysets = site.mints.get(&balance.mint).keysets(Urgency::Guest).await;
+        let keysets = takings.mints.get(&balance.mint).keysets(Urgency::Guest).await;
         mints.push(json!({
             "url": balance.mint.as_str(),
             "unit": balance.free.unit.as_str(),
@@ -127,11 +123,11 @@ async fn info(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     Ok(json!({"mints": mints, "open": json!({"receiving": receiving, "spending": spending})}))
 }
 
-async fn receive(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let wallet = &shop(desk)?.wallet;
+async fn receive(takings: &Takings, given: &Given) -> Result<Value, CommandError> {
+    let wallet = &takings.wallet;
     let pasted = given.need("TOKEN")?;
     let token = token::found_in(pasted).unwrap_or_else(|| pasted.to_owned());
-    let offer = wallet.assess(&token, &mints(desk)).await.map_err(|err| refused(err.into()))?;
+    let offer = wallet.assess(&token, &takings.sellers).await.map_err(|err| refused(err.into()))?;
     let (mint, fee) = (offer.mint.clone(), offer.fee);
     match wallet.receive(offer, None).await {
         Received::Done { net, .. } => {
@@ -143,29 +139,26 @@ async fn receive(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     }
 }
 
-async fn send(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let usage = |message: &str| CommandError::Usage(message.to_owned());
-    let amount = given.need("AMOUNT")?.parse().ok().filter(|amount| *amount > 0);
-    let amount = amount.map(Sats).ok_or_else(|| usage("an amount is a number of sat, like 21"))?;
+async fn send(takings: &Takings, given: &Given) -> Result<Value, CommandError> {
+    let amount = given.parsed("AMOUNT")?.map(Sats).ok_or_else(|| given.wrong())?;
     let mint = given.text("--mint").map(MintUrl::parse).transpose();
-    let mint = mint.map_err(|_| usage("--mint needs the URL of a mint"))?;
-    let sent = shop(desk)?.wallet.send(amount, mint.as_ref(), given.has("--v3")).await;
+    let mint = mint.map_err(|_| CommandError::Usage("--mint needs the URL of a mint".to_owned()))?;
+    let sent = takings.wallet.send(amount, mint.as_ref(), given.has("--v3")).await;
     let sent = sent.map_err(|error| refused(error.of_sending()))?;
     Ok(described(&sent, json!({})))
 }
 
-async fn sent(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
-    let shop = shop(desk)?;
-    let now = shop.store.now();
+async fn sent(takings: &Takings, _: &Given) -> Result<Value, CommandError> {
+    let now = takings.store.now();
     let age = |sent: &SentToken| now.saturating_sub(sent.sent_at).as_secs_ceil();
-    let sent = shop.wallet.sent().await.map_err(refused)?;
+    let sent = takings.wallet.sent().await.map_err(refused)?;
     Ok(sent.iter().map(|one| described(one, json!({"seconds_ago": age(one)}))).collect())
 }
 
-async fn reclaim(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+async fn reclaim(takings: &Takings, given: &Given) -> Result<Value, CommandError> {
     let id = given.need("ID")?.parse();
     let id = id.map_err(|_| CommandError::Usage("an ID is a number of 'wallet sent'".to_owned()))?;
-    let amount = shop(desk)?.wallet.take_back(id).await.map_err(refused)?;
+    let amount = takings.wallet.take_back(id).await.map_err(refused)?;
     log::info!("operator: {amount} sat of a sent token taken back");
     Ok(json!({"reclaimed": amount.0}))
 }
@@ -178,14 +171,24 @@ fn described(sent: &SentToken, mut more: Value) -> Value {
     more
 }
 
-/// The shell's part of restoring: the wallet is the running daemon's.
+/// The shell's part of restoring: the wallet is the daemon's, if one runs.
 fn restored(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
-    shell.have_done(given).map(Ended::Answer)
+    let answer = match shell.have_done(given) {
+        Err(err) if is_nobody_there(&err) => {
+            takings::alone(shell, given, |takings, given| Box::pin(restore(takings, given)), RESTORE_TIMEOUT)
+        }
+        answer => answer,
+    };
+    answer.map(Ended::Answer)
 }
 
-async fn restore(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+async fn restore_in_daemon(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    restore(&Takings::of(desk)?, given).await
+}
+
+async fn restore(takings: &Takings, given: &Given) -> Result<Value, CommandError> {
     let words = given.text("WORDS").map(str::to_owned);
-    let restored = shop(desk)?.wallet.restore(words, &mints(desk)).await.map_err(refused)?;
+    let restored = takings.wallet.restore(words, &takings.sellers).await.map_err(refused)?;
     let trouble = restored.trouble.iter().map(|(mint, why)| format!("{mint}: {why}"));
     Ok(json!({"restored": restored.found.0, "trouble": trouble.collect::<Vec<_>>()}))
 }
@@ -197,14 +200,15 @@ fn seed(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
         return Err(CommandError::Refused("no_terminal", message.to_owned()));
     }
     let main = shell.loaded()?.main;
+    takings::must_be_made(&main.state_dir)?;
     let words = wallet::words(&main.state_dir);
     let words = words.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
     if shell.have_done(given).is_err() {
         (shell.above.log)(&main);
         note_that_it_is_shown();
     }
-    let text = if shell.json { json!({"words": words}).to_string() } else { words };
-    Ok(Ended::Report(format!("{text}\n"), true))
+    let data = json!({"words": words});
+    Ok(Ended::Told(Told { text: format!("{words}\n"), data, wrong: None }))
 }
 
 /// The words themselves never come this way.
@@ -217,10 +221,6 @@ fn note_that_it_is_shown() {
     log::warn!("operator: the wallet's twelve words are shown");
 }
 
-fn mints(desk: &Desk) -> Vec<MintUrl> {
-    desk.site.config().mints.iter().map(|mint| mint.url.clone()).collect()
-}
-
 fn refused(error: WalletError) -> CommandError {
     let message = error.to_string();
     match error {
@@ -230,7 +230,9 @@ fn refused(error: WalletError) -> CommandError {
             CommandError::Refused("try_again", message)
         }
         WalletError::Refused(_) | WalletError::NotSent(_) => CommandError::Refused("refused", message),
-        WalletError::NotKnownYet => CommandError::Refused("not_known_yet", message),
+        WalletError::NotKnownYet | WalletError::ChangeNotKnownYet => {
+            CommandError::Refused("not_known_yet", message)
+        }
         WalletError::Store(code) => CommandError::Closed(code, message),
         WalletError::FeeTooHigh(_) | WalletError::Mint(_) => CommandError::Refused("mint", message),
     }

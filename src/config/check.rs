@@ -1,18 +1,29 @@
-//! What `tollgated check` prints: one line for each problem, as compilers do, or JSON.
+//! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
 use super::{Config, Problem, Severity};
 use crate::json::json;
+use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// The text to print and the exit code: 0 when the file can be used, 1 when it cannot. `missing`: what it names and the
-/// router does not have.
+/// What was looked at, and what was found.
+pub struct Verdict {
+    /// For people.
+    pub text: String,
+    /// For scripts.
+    pub data: Value,
+    /// The last line of the text.
+    pub summary: String,
+    /// Whether there is no error.
+    pub is_good: bool,
+}
+
+/// What is wrong with the configuration at `path`, as it was read. `missing`: what it names and the router does not have.
 pub fn report(
     path: &Path,
     result: &Result<(Config, Vec<Problem>), Vec<Problem>>,
     missing: &[Problem],
-    as_json: bool,
-) -> (String, u8) {
+) -> Verdict {
     let (config, problems) = match result {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(problems) => (None, problems),
@@ -20,48 +31,45 @@ pub fn report(
     let mut around: Vec<Problem> = exposed(path).into_iter().collect();
     around.extend(config.into_iter().flat_map(files));
     let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
-    let text = match as_json {
-        true => json_report(config.is_some(), &problems),
-        false => text_report(path, config, &problems),
-    };
-    (text, u8::from(config.is_none()))
-}
-
-fn text_report(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> String {
-    let path = path.display();
+    let summary = summary(path, config, &problems);
     let mut text = String::new();
-    for problem in problems {
+    for problem in &problems {
         match problem.line {
-            Some(line) => text.push_str(&format!("{path}:{line}: {problem}\n")),
-            None => text.push_str(&format!("{path}: {problem}\n")),
+            Some(line) => text.push_str(&format!("{}:{line}: {problem}\n", path.display())),
+            None => text.push_str(&format!("{}: {problem}\n", path.display())),
         }
     }
+    text.push_str(&format!("{summary}\n"));
+    let data = json!({
+        "enabled": config.map(|config| config.main.enabled),
+        "problems": problems.iter().map(|problem| as_json(problem)).collect::<Value>(),
+    });
+    Verdict { text, data, summary, is_good: config.is_some() }
+}
+
+fn summary(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> String {
+    let path = path.display();
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let warnings = plural(count(Severity::Warning), "warning");
-    text.push_str(&match config {
+    match config {
         Some(config) => {
             let venues = plural(config.venues.len(), "venue");
             let mints = plural(config.mints.len(), "mint");
             let state = if config.main.enabled { "enabled" } else { "not enabled" };
-            format!("{path}: can be used: {venues}, {mints}, {state}, {warnings}\n")
+            format!("{path}: can be used: {venues}, {mints}, {state}, {warnings}")
         }
-        None => format!("{path}: cannot be used: {}, {warnings}\n", plural(count(Severity::Error), "error")),
-    });
-    text
+        None => format!("{path}: cannot be used: {}, {warnings}", plural(count(Severity::Error), "error")),
+    }
 }
 
-fn json_report(ok: bool, problems: &[&Problem]) -> String {
-    let problem = |problem: &&Problem| {
-        json!({
-            "line": problem.line,
-            "section": problem.section,
-            "option": problem.option,
-            "severity": problem.severity.to_string(),
-            "message": problem.message,
-        })
-    };
-    let problems: Vec<_> = problems.iter().map(problem).collect();
-    format!("{}\n", json!({ "ok": ok, "problems": problems }))
+fn as_json(problem: &Problem) -> Value {
+    json!({
+        "line": problem.line,
+        "section": problem.section,
+        "option": problem.option,
+        "severity": problem.severity.to_string(),
+        "message": problem.message,
+    })
 }
 
 /// The file holds what is worth money: keys and addresses of wallets and nodes.
@@ -108,17 +116,21 @@ mod tests {
             [("/nonexistent/macaroon", "cannot be read ("), ("/dev/null", "chmod 600 /dev/null")]
         {
             let text = format!("{}{node}\toption macaroon_file '{file}'\n", sample());
-            let (said, code) = report(Path::new("f"), &Config::from_uci(&text), &[], false);
-            assert!(said.contains(wrong) && said.ends_with(", 1 warning\n") && code == 0, "{said}");
+            let said = report(Path::new("f"), &Config::from_uci(&text), &[]);
+            assert!(
+                said.text.contains(wrong) && said.summary.ends_with(", 1 warning") && said.is_good,
+                "{}",
+                said.text
+            );
         }
     }
 
     #[test]
     fn each_problem_is_a_line_with_file_line_section_and_option() {
-        let (text, code) = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), &[], false);
-        assert_eq!(code, 1);
+        let said = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), &[]);
+        assert!(!said.is_good);
         assert_eq!(
-            text,
+            said.text,
             "/etc/config/tollgate:2: error: section 'main': option 'port': 'http' is not a whole number from 1 to 65535: write one\n\
              /etc/config/tollgate:3: warning: section 'main': option 'colour': is not known here and has no effect: check its spelling, or remove it\n\
              /etc/config/tollgate: cannot be used: 1 error, 1 warning\n"
@@ -127,8 +139,10 @@ mod tests {
 
     #[test]
     fn a_good_file_is_told_what_it_holds() {
-        let (text, code) = report(Path::new("f"), &Config::from_uci(&sample()), &[], false);
-        assert_eq!((text.as_str(), code), ("f: can be used: 1 venue, 1 mint, enabled, 0 warnings\n", 0));
+        let said = report(Path::new("f"), &Config::from_uci(&sample()), &[]);
+        let summary = "f: can be used: 1 venue, 1 mint, enabled, 0 warnings";
+        assert_eq!((said.summary.as_str(), said.is_good), (summary, true));
+        assert_eq!(said.text, format!("{summary}\n"));
     }
 
     #[test]
@@ -139,22 +153,19 @@ mod tests {
         let mut said = Vec::new();
         for mode in [0o600, 0o640] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            said.push(report(&path, &Config::load(&path), &[], false));
+            said.push(report(&path, &Config::load(&path), &[]));
         }
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(said[0].0.ends_with(", 0 warnings\n") && said[0].1 == 0, "{said:?}");
+        assert!(said[0].summary.ends_with(", 0 warnings") && said[0].is_good, "{}", said[0].text);
         let mend = format!("may read it (mode 0640): chmod 600 {}\n", path.display());
-        assert!(
-            said[1].0.contains(&mend) && said[1].0.ends_with(", 1 warning\n") && said[1].1 == 0,
-            "{said:?}"
-        );
+        let warned = &said[1];
+        assert!(warned.text.contains(&mend) && warned.is_good, "{}", warned.text);
+        assert!(warned.summary.ends_with(", 1 warning"), "{}", warned.summary);
     }
 
     #[test]
     fn json_has_the_same_problems() {
-        let (text, code) = report(Path::new("f"), &Config::from_uci(BROKEN), &[], true);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((code, &json["ok"]), (1, &json!(false)));
+        let json = report(Path::new("f"), &Config::from_uci(BROKEN), &[]).data;
         assert_eq!(json["problems"][0]["line"], json!(2));
         assert_eq!(json["problems"][0]["section"], json!("main"));
         assert_eq!(json["problems"][0]["option"], json!("port"));
@@ -164,8 +175,8 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_a_problem_without_a_line() {
         let path = Path::new("/nonexistent/tollgate");
-        let (text, code) = report(path, &Config::load(path), &[], false);
-        assert_eq!(code, 1);
-        assert!(text.starts_with("/nonexistent/tollgate: error: cannot be read ("), "{text}");
+        let said = report(path, &Config::load(path), &[]);
+        assert!(!said.is_good);
+        assert!(said.text.starts_with("/nonexistent/tollgate: error: cannot be read ("), "{}", said.text);
     }
 }

@@ -11,9 +11,8 @@ mod client;
 
 pub use client::ask;
 
-use crate::commands::{by_socket, errand, CommandError, Desk};
+use crate::commands::{by_socket, envelope, errand, CommandError, Desk};
 use crate::correlation::{self, CorrelationId};
-use crate::json::json;
 use crate::task;
 use serde_json::Value;
 use std::io;
@@ -77,10 +76,7 @@ async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
 async fn answer(line: &str, desk: &Desk) -> Value {
     let order: Value = serde_json::from_str(line).unwrap_or_default();
     let id = order["request_id"].as_str().and_then(CorrelationId::parse).unwrap_or_else(CorrelationId::make);
-    let mut answer = match correlation::within(id.clone(), carry_out(&order, desk)).await {
-        Ok(data) => json!({"ok": true, "data": data}),
-        Err(error) => json!({"ok": false, "code": error.code(), "message": error.to_string()}),
-    };
+    let mut answer = envelope(&correlation::within(id.clone(), carry_out(&order, desk)).await);
     answer["request_id"] = id.as_str().into();
     answer
 }

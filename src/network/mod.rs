@@ -5,6 +5,7 @@ pub mod devices;
 pub mod foreign;
 pub mod gate;
 pub mod internet;
+pub mod leases;
 pub mod neighbours;
 pub(crate) mod netlink;
 pub(crate) mod nftables;

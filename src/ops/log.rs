@@ -7,16 +7,21 @@ use crate::config::{LogFormat, LogTarget};
 use crate::correlation::{self, CorrelationId};
 use crate::json::json;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::Value;
 use std::fmt::Display;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::panic::Location;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use syslog::{Facility, Logger, LoggerBackend, Severity};
 
+/// Where syslog daemons listen.
+const SYSLOG: &str = "/dev/log";
+
 /// Starts logging. Without a syslog daemon the lines go to stderr, which procd forwards.
 pub fn start(target: LogTarget, format: LogFormat, level: LevelFilter) {
-    std::panic::set_hook(Box::new(|panic| report_fault(panic.location())));
+    std::panic::set_hook(Box::new(move |panic| report_fault(target, format, panic.location())));
     let sink: Box<dyn Log> = match target {
         LogTarget::Syslog => syslog_logger(format).unwrap_or_else(|| Box::new(Stderr(format))),
         LogTarget::Stderr => Box::new(Stderr(format)),
@@ -26,15 +31,29 @@ pub fn start(target: LogTarget, format: LogFormat, level: LevelFilter) {
     }
 }
 
-/// Says where the program failed, in one line. Not what about: a panic's message may hold what a guest sent. It goes to
-/// stderr, because the logger may be what failed, and procd forwards it as an error.
-fn report_fault(place: Option<&Location>) {
-    let _ = std::io::stderr().lock().write_all(fault(place).as_bytes());
+/// Says where the program failed, in one line. Not what about: a panic's message may hold what a guest sent. Not through
+/// the logger, which may be what failed. Without a syslog daemon the line goes to stderr, which procd forwards.
+fn report_fault(target: LogTarget, format: LogFormat, place: Option<&Location>) {
+    let line = match format {
+        LogFormat::Text => fault(place),
+        LogFormat::Json => as_json_line("error", &fault(place)).to_string(),
+    };
+    let sent = || UnixDatagram::unbound()?.send_to(&error_packet(&line), SYSLOG);
+    if target == LogTarget::Stderr || sent().is_err() {
+        let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+fn error_packet(line: &str) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let rfc3164 = Rfc3164 { pid: std::process::id() };
+    let _ = syslog::LogFormat::format(&rfc3164, &mut packet, Severity::LOG_ERR, line);
+    packet
 }
 
 fn fault(place: Option<&Location>) -> String {
     let place = place.map_or("an unknown place".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
-    format!("a fault of the program at {place}\n")
+    format!("a fault of the program at {place}")
 }
 
 /// Drops what the libraries say.
@@ -113,12 +132,13 @@ fn told(message: &dyn Display, request: Option<CorrelationId>) -> String {
     }
 }
 
+fn as_json_line(level: &str, message: &str) -> Value {
+    json!({"time": wall_seconds(), "level": level, "message": message})
+}
+
 fn as_json(record: &Record, request: Option<CorrelationId>) -> String {
-    let mut line = json!({
-        "time": wall_seconds(),
-        "level": record.level().as_str().to_ascii_lowercase(),
-        "message": record.args().to_string(),
-    });
+    let level = record.level().as_str().to_ascii_lowercase();
+    let mut line = as_json_line(&level, &record.args().to_string());
     if let Some(request) = request {
         line["request_id"] = request.as_str().into();
     }
@@ -177,7 +197,11 @@ mod tests {
     #[test]
     fn a_fault_is_one_line_with_its_place() {
         let (here, line) = (Location::caller(), line!());
-        assert_eq!(fault(Some(here)), format!("a fault of the program at src/ops/log.rs:{line}\n"));
-        assert_eq!(fault(None), "a fault of the program at an unknown place\n");
+        assert_eq!(fault(Some(here)), format!("a fault of the program at src/ops/log.rs:{line}"));
+        assert_eq!(fault(None), "a fault of the program at an unknown place");
+        let packet = String::from_utf8(error_packet(&fault(None))).unwrap();
+        assert!(
+            packet.starts_with("<27>") && packet.ends_with("]: a fault of the program at an unknown place")
+        );
     }
 }

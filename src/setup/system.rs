@@ -3,7 +3,7 @@
 
 use super::firewall::Files;
 use super::{dhcp, names};
-use crate::config::check::plural;
+use crate::config::check::{plural, Verdict};
 use crate::config::uci::parse_large;
 use crate::config::Config;
 use crate::json::json;
@@ -99,30 +99,23 @@ pub fn look(path: &Path) -> Vec<Finding> {
     found.0
 }
 
-/// The text to print and the exit code: 1 when there is an error.
-pub fn report(findings: &[Finding], as_json: bool) -> (String, u8) {
-    let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
-    let text = match as_json {
-        true => {
-            let list: Value = findings.iter().map(|finding| {
-                json!({"level": finding.level.word(), "id": finding.id, "message": finding.what, "mend": finding.mend})
-            }).collect();
-            format!("{}\n", json!({"ok": errors == 0, "findings": list}))
+/// What is told of them.
+pub fn report(findings: &[Finding]) -> Verdict {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(text, "{}: {}", finding.level.word(), finding.what);
+        if !finding.mend.is_empty() {
+            let _ = writeln!(text, "    {}", finding.mend);
         }
-        false => {
-            let mut text = String::new();
-            for finding in findings {
-                let _ = writeln!(text, "{}: {}", finding.level.word(), finding.what);
-                if !finding.mend.is_empty() {
-                    let _ = writeln!(text, "    {}", finding.mend);
-                }
-            }
-            let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
-            let _ = writeln!(text, "system: {}, {}", plural(errors, "error"), plural(warnings, "warning"));
-            text
-        }
-    };
-    (text, u8::from(errors > 0))
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let errors = count(Level::Error);
+    let summary =
+        format!("system: {}, {}", plural(errors, "error"), plural(count(Level::Warning), "warning"));
+    let _ = writeln!(text, "{summary}");
+    let as_json = |found: &Finding| json!({"level": found.level.word(), "id": found.id, "message": found.what, "mend": found.mend});
+    let data = json!({"findings": findings.iter().map(as_json).collect::<Value>()});
+    Verdict { text, data, summary, is_good: errors == 0 }
 }
 
 pub(super) struct Found(Vec<Finding>);
@@ -370,11 +363,13 @@ mod tests {
     #[test]
     fn an_error_ends_with_status_1_and_a_warning_does_not() {
         let finding = |level| Finding { level, id: "x", what: "w".to_owned(), mend: "m".to_owned() };
-        assert_eq!(report(&[finding(Level::Warning)], false).1, 0);
-        let (text, code) = report(&[finding(Level::Error), finding(Level::NotLookedAt)], false);
+        assert!(report(&[finding(Level::Warning)]).is_good);
+        let said = report(&[finding(Level::Error), finding(Level::NotLookedAt)]);
+        let text = "error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n";
+        assert_eq!((said.text.as_str(), said.is_good), (text, false));
         assert_eq!(
-            (text.as_str(), code),
-            ("error: w\n    m\nnot looked at: w\n    m\nsystem: 1 error, 0 warnings\n", 1)
+            (said.data["findings"][0]["level"].as_str(), said.summary),
+            (Some("error"), "system: 1 error, 0 warnings".to_owned())
         );
     }
 }

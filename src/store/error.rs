@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Another process holds the store.
     #[error("the store is in use by another process")]
     InUse,
+    /// A command does, and soon no more.
+    #[error("the store is in use by another command")]
+    HeldByCommand,
     /// No space left; the transaction was rolled back. Passes when there is space again.
     #[error("no space left for the store")]
     Full,
@@ -68,7 +71,7 @@ impl StoreError {
             StoreError::Corrupt(_) => "STORE_CORRUPT",
             StoreError::TooNew { .. } | StoreError::UnitNotKnown(_) => "STORE_TOO_NEW",
             StoreError::NoDurability(_) => "STORE_NOT_DURABLE",
-            StoreError::InUse => "STORE_IN_USE",
+            StoreError::InUse | StoreError::HeldByCommand => "STORE_IN_USE",
             StoreError::Full => "STORE_FULL",
             StoreError::KeyMissing(_) => "KEY_MISSING",
             StoreError::Closed => "STORE_CLOSED",

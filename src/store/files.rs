@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +33,29 @@ const LEFT_FREE: u64 = 1024 * 1024;
 const MADE: &[u8] =
     b"tollgated has made its database (store.db) in this directory. While this file is here, a missing\n\
 store.db counts as damage: nothing is sold, and no new database is made in its place.\n";
+
+/// Who holds a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreHolder {
+    Daemon,
+    /// Which is done with it within a minute or so.
+    Command,
+}
+
+impl StoreHolder {
+    /// What the lock's file says.
+    fn word(self) -> &'static [u8] {
+        match self {
+            StoreHolder::Daemon => b"daemon\n",
+            StoreHolder::Command => b"command\n",
+        }
+    }
+}
+
+/// Whether a database was made in this directory.
+pub(super) fn is_made(dir: &Path) -> bool {
+    ["store.db", "store.made"].iter().any(|name| dir.join(name).exists())
+}
 
 /// Where the key of this name is.
 pub(super) fn key(state_dir: &Path, name: &str) -> PathBuf {
@@ -70,8 +93,9 @@ impl DatabaseFiles {
     }
 
     /// Held until dropped; the kernel frees it if the process dies.
-    pub fn lock(&self) -> Result<Flock<File>, StoreError> {
+    pub fn lock(&self, holder: StoreHolder) -> Result<Flock<File>, StoreError> {
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
@@ -82,8 +106,19 @@ impl DatabaseFiles {
         let mut asked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
         loop {
             asked = match asked {
-                Ok(lock) => return Ok(lock),
-                Err((_, Errno::EWOULDBLOCK)) if tries == 0 => return Err(StoreError::InUse),
+                Ok(lock) => {
+                    // A lock without the word is a lock all the same: on a full flash, say.
+                    if word_of(&lock) != holder.word() {
+                        let _ = lock.set_len(0).and_then(|()| lock.write_all_at(holder.word(), 0));
+                    }
+                    return Ok(lock);
+                }
+                Err((file, Errno::EWOULDBLOCK)) if tries == 0 => {
+                    return Err(match word_of(&file) == StoreHolder::Command.word() {
+                        true => StoreError::HeldByCommand,
+                        false => StoreError::InUse,
+                    });
+                }
                 Err((file, Errno::EWOULDBLOCK)) => {
                     std::thread::sleep(LOCK_AGAIN);
                     Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -247,6 +282,14 @@ impl DatabaseFiles {
     fn sync_dir(&self) -> io::Result<()> {
         sync_dir(&self.dir)
     }
+}
+
+/// What the lock's file says of its holder.
+fn word_of(file: &File) -> Vec<u8> {
+    let mut word = vec![0; 16];
+    let length = file.read_at(&mut word, 0).unwrap_or_default();
+    word.truncate(length);
+    word
 }
 
 /// Takes the rights of group and others away, if they have any.

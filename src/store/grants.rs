@@ -4,12 +4,12 @@ use super::accounts::{account_of, first_ticket};
 use super::reference::Reference;
 use super::session_rows::{session_by_account, SessionRow};
 use super::sessions::extend_session;
-use super::values::{money, unit_of};
+use super::values::{mac_of, money, unit_of};
 use super::{Store, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Amount, Millis, Unit, UnixSeconds};
+use crate::units::{Allotment, Amount, Millis, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Transaction};
 use serde_json::Value;
 use std::ops::Deref;
@@ -49,6 +49,31 @@ pub struct Sales {
     pub time: Millis,
     /// Bytes.
     pub data: Allotment,
+}
+
+/// A payment: the MAC that has the payer's account now, and what was paid for.
+pub type PaymentRow = (MacAddr, PaidFor);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaidFor {
+    /// By service time.
+    pub at: Millis,
+    pub venue: String,
+    pub metric: Metric,
+    pub paid: Amount,
+}
+
+impl PaidFor {
+    /// The sum in whole sats.
+    pub fn sum<'a>(payments: impl Iterator<Item = &'a PaidFor>) -> Sats {
+        let msats = payments.filter_map(|one| one.paid.to_msats());
+        Sats(msats.fold(0, |sum: u64, paid| sum.saturating_add(paid.0)) / 1000)
+    }
+
+    /// Whether it went into the session at this venue that began then.
+    pub fn is_for(&self, venue: &str, metric: Metric, started: Millis, ends: Millis) -> bool {
+        self.venue == venue && self.metric == metric && self.at >= started && self.at <= ends
+    }
 }
 
 /// A payment as its receipt shows it.
@@ -154,6 +179,26 @@ impl Store {
 }
 
 impl Store {
+    /// What was paid since a service time.
+    pub async fn payments_since(&self, since: Millis) -> Result<Vec<PaymentRow>, StoreError> {
+        self.read(move |db| {
+            let mut paid = db.prepare(
+                "SELECT amount, unit, granted_ms, account_macs.mac, venue, metric
+                 FROM grants JOIN account_macs USING (account) WHERE granted_ms >= ?1 AND amount > 0",
+            )?;
+            let rows = paid.query_map([since], |row| {
+                let (mac, paid) = (row.get::<_, String>(3)?, money(row, 0, 1)?);
+                Ok((mac, PaidFor { at: row.get(2)?, venue: row.get(4)?, metric: row.get(5)?, paid }))
+            })?;
+            rows.map(|row| {
+                let (mac, paid) = row?;
+                Ok((mac_of(&mac)?, paid))
+            })
+            .collect()
+        })
+        .await
+    }
+
     /// What the account of this MAC has paid last at a venue, if that was not long ago.
     pub async fn last_purchase(&self, mac: MacAddr, venue: &str) -> Result<Option<PaidGrant>, StoreError> {
         let (mac, venue) = (mac.to_string(), venue.to_owned());

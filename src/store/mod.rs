@@ -49,7 +49,8 @@ pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
 pub use error::StoreError;
-pub use grants::{Admission, NewGrant, PaidGrant, Sales};
+pub use files::StoreHolder;
+pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
 pub use keyfile::{KeyFile, Secret};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;
@@ -130,12 +131,32 @@ impl Store {
     /// `Corrupt`, `TooNew`: nothing in the store's files has been changed. `Full` and `InUse` may pass:
     /// try again later.
     pub fn open(state_dir: &Path, clock: &Clock) -> Result<Store, StoreError> {
-        Store::open_with(state_dir, clock, &SCHEMA)
+        Store::open_as(StoreHolder::Daemon, state_dir, clock)
     }
 
+    /// The same; others see who holds it.
+    pub fn open_as(holder: StoreHolder, state_dir: &Path, clock: &Clock) -> Result<Store, StoreError> {
+        Store::open_held(holder, state_dir, clock, &SCHEMA)
+    }
+
+    /// Whether there is, or was, a store in this directory. Changes nothing.
+    pub fn is_made(state_dir: &Path) -> bool {
+        files::is_made(state_dir)
+    }
+
+    #[cfg(test)]
     fn open_with(state_dir: &Path, clock: &Clock, schema: &Schema) -> Result<Store, StoreError> {
+        Store::open_held(StoreHolder::Daemon, state_dir, clock, schema)
+    }
+
+    fn open_held(
+        holder: StoreHolder,
+        state_dir: &Path,
+        clock: &Clock,
+        schema: &Schema,
+    ) -> Result<Store, StoreError> {
         let files = DatabaseFiles::new(state_dir)?;
-        let lock = files.lock()?;
+        let lock = files.lock(holder)?;
         let counts = Arc::<Counts>::default();
         let mut database = Database::open(&files, clock, schema, counts.clone())?;
         let (time, new_boot) = work_result(database.read(work(|tx| time::resume(tx, clock)))?)?;

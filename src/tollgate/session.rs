@@ -102,7 +102,7 @@ fn running(session: Option<&Session>) -> Option<&Session> {
 mod tests {
     use super::*;
     use crate::config::Metric;
-    use crate::units::{Allotment, UnixSeconds};
+    use crate::units::{Allotment, Millis, UnixSeconds};
     use serde_json::json;
 
     fn session(used: u64) -> Session {
@@ -113,6 +113,7 @@ mod tests {
             allotment: Allotment(44_040_192),
             used: Allotment(used),
             remaining: Allotment(44_040_192 - used),
+            started: Millis(1),
             started_at: UnixSeconds(1_795_219_357),
             ends_at: None,
         }

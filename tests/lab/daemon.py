@@ -155,6 +155,12 @@ class Daemon:
         """A command with `--json`, parsed."""
         return json.loads(self.command(*argv, "--json").out)
 
+    def data(self, *argv: str):
+        """The data of a command that is carried out."""
+        answer = self.ask(*argv)
+        assert answer["ok"], answer
+        return answer["data"]
+
     def status(self) -> dict:
         return self.ask("status")
 

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import termios
 import time
 
 import zxingcpp
@@ -16,9 +17,11 @@ MODULES = {"█": (0, 0), "▀": (0, 255), "▄": (255, 0), " ": (255, 255)}
 SCALE = 4
 
 
-def on_terminal(daemon: Daemon, *argv: str, limit: float = PATIENCE) -> str:
-    """Standard output and error of an operator's command, which believes that they are a terminal."""
+def on_terminal(daemon: Daemon, *argv: str, limit: float = PATIENCE, columns: int = 0) -> str:
+    """Standard output and error of an operator's command, which believes that they are a terminal. Without `columns`
+    it does not tell its width."""
     near, far = pty.openpty()
+    termios.tcsetwinsize(far, (24, columns))
     words = " ".join(f"'{word}'" for word in [*daemon.program, *argv, "-c", daemon.config])
     process = daemon.lab.router.spawn(["sh", "-c", f"exec {words} >{os.ttyname(far)} 2>&1"])
     shown, deadline = b"", time.monotonic() + limit

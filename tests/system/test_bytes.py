@@ -17,7 +17,7 @@ from lab.internet import HOST4, HOST6, MINT4
 from lab.place import wait_for
 from lab.portal_client import PORTAL, MintProxy, post_request
 
-MB = 1_048_576
+MB = 1_000_000
 ETHERNET_HEADER = 14
 HOSTS = (HOST4, f"[{HOST6}]")
 BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
@@ -439,7 +439,7 @@ def test_portal_sells_data_and_shows_what_is_left_of_it(lab, fault_mint, make_da
     # The page itself may come out of it already.
     expect(left).to_have_text(re.compile(r"^(24|23\.\d) MB$"), timeout=60_000)
     assert page.locator("[data-ends]").count() == 0
-    load(guest, 4 * MB)
+    load(guest, 4 * 1_048_576)
     expect(left).to_have_text(re.compile(r"^19(\.\d)? MB$"), timeout=60_000)
     wait_for(lambda: load(guest, 40 * MB, timeout=3) or guest.mac not in daemon.paid_macs(), 10)
     expect(page.locator("main.ended h1")).to_have_text("Your data is used up", timeout=60_000)

@@ -276,7 +276,8 @@ def test_command_tells_what_each_mint_holds_and_whether_it_pays(shop):
     assert done.code == 0 and lines[:4] == ["melt", "  answers: yes", "  may pay: yes", "  may look up: yes"]
     assert any(shop.mint.url in line and "it pays invoices" in line for line in lines[4:])
     answer = json.loads(shop.test("--json").out)
-    assert (answer["ok"], answer["type"], answer["url"], answer["tested"]["may_pay"]) == (
+    told = answer["data"]
+    assert (answer["ok"], told["type"], told["url"], told["tested"]["may_pay"]) == (
         True,
         "melt",
         None,
@@ -293,7 +294,8 @@ def test_command_says_when_no_mint_answers_and_when_the_daemon_does_not(shop):
     done = shop.test()
     assert done.code == 1 and "NO: the daemon, which has the wallet, does not answer" in done.out
     answer = json.loads(shop.test("--json").out)
-    assert answer["ok"] is False and answer["tested"]["answers"]["ok"] is False
+    assert (answer["ok"], answer["code"]) == (False, "node_not_ready")
+    assert answer["data"]["tested"]["answers"]["ok"] is False
     for mint in (shop.mint, shop.other):
         mint.open()
     shop.daemon.start()

@@ -443,7 +443,7 @@ def test_a_card_of_another_router_pays_here(shop, elsewhere, stranger, buy):
 def test_a_card_of_this_router_pays_without_lightning(lab, shop, bank, stranger, other_stranger, buy):
     card = own_card(shop.daemon, tx_max=10, day_max=12)
     day, before = time.gmtime().tm_yday, shop.daemon.status()["data"]["sales_today"]
-    link, invoices, balance = card.tap(), shop.invoices_asked(), shop.daemon.ask("wallet", "balance")
+    link, invoices, balance = card.tap(), shop.invoices_asked(), shop.daemon.data("wallet", "balance")
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: buy(link), range(5)))
     assert {(answer.status, answer.headers.get("location")) for answer in answers} == {(303, "/")}
@@ -463,7 +463,7 @@ def test_a_card_of_this_router_pays_without_lightning(lab, shop, bank, stranger,
         assert (sales["count"] - before["count"], sales["sat"] - before["sat"]) == (1, 5)
     spent = [line for line in history(shop.daemon, card) if line["state"] == "paid"]
     assert [(line["amount_msat"], line["note"]) for line in spent] == [(5000, "spent here")]
-    assert shop.invoices_asked() == invoices and shop.daemon.ask("wallet", "balance") == balance, "no money moved"
+    assert shop.invoices_asked() == invoices and shop.daemon.data("wallet", "balance") == balance, "no money moved"
     shop.daemon.kill()
     shop.daemon.start()
     is_online(stranger)

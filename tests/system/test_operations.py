@@ -130,7 +130,8 @@ def test_check_says_what_is_wrong_and_exits_1(lab, daemon):
     code, said = refusal(daemon, "check")
     assert code == 1 and f"{daemon.config}:" in said and "error:" in said
     report = json.loads(daemon.command("check", "--json", check=False).out)
-    assert report["ok"] is False and report["problems"][0]["line"] > 0
+    assert (report["ok"], report["code"]) == (False, "invalid_config") and "cannot be used" in report["message"]
+    assert report["data"]["problems"][0]["line"] > 0
 
 
 def test_daemon_does_not_start_with_a_broken_file(lab, make_daemon):
@@ -171,9 +172,10 @@ def test_status_shows_guests_sales_mints_locks_store_and_clock(lab, seller):
 def test_clients_shows_who_is_there_and_who_has_paid(lab, daemon):
     assert lab.guest.ping(ROUTER4) and lab.guests[1].ping(ROUTER4)
     daemon.command("grant", lab.guest.mac, "30m")
-    clients = {(client["mac"], client["address"]): client for client in daemon.ask("clients")["data"]}
-    paid, unpaid = clients[lab.guest.mac, lab.guest.ip], clients[lab.guests[1].mac, lab.guests[1].ip]
+    clients = {client["mac"]: client for client in daemon.data("clients")}
+    paid, unpaid = clients[lab.guest.mac], clients[lab.guests[1].mac]
     assert 1740 < paid["remaining_seconds"] <= 1800 and unpaid["remaining_seconds"] is None
+    assert lab.guest.ip in paid["addresses"] and lab.guests[1].ip in unpaid["addresses"]
     assert paid["device"] == "br-guest" and paid["venue"] == "guest"
     assert lab.guest.mac in daemon.command("clients").out
 
@@ -228,20 +230,22 @@ def test_values_that_mean_nothing_are_refused(lab, daemon):
     for argv in (("grant", "somebody", "1h"), ("grant", lab.guest.mac, "long"), ("grant", lab.guest.mac, "0m"),
                  ("grant", "ff:ff:ff:ff:ff:ff", "1h"), ("grant", "00:00:00:00:00:00", "1h"), ("revoke", "somebody")):
         code, said = refusal(daemon, *argv)
-        assert code == 1 and said.startswith("tollgated: "), argv
+        assert code == 2 and said.startswith("tollgated: ") and "usage: " in said, argv
     assert daemon.paid_macs() == set()
 
 
 def test_an_amount_below_zero_is_told_what_an_amount_looks_like(lab, daemon):
     code, said = refusal(daemon, "grant", lab.guest.mac, "-5m")
-    assert code == 1 and "like 90m" in said
+    assert code == 2 and "like 90m" in said
 
 
 def test_people_read_durations_and_clock_times_and_scripts_numbers(lab, daemon):
     assert "remaining: 30m 0s" in daemon.command("grant", lab.guest.mac, "30m").out
     (line,) = daemon.command("sessions").out.splitlines()
     assert re.fullmatch(
-        rf"mac={lab.guest.mac}  venue=guest  remaining=(29m \d+s|30m 0s)  allotment=30m 0s  ends_at=\w+ .* UTC", line
+        rf"name=\S+  mac={lab.guest.mac}  addresses=\S+  venue=guest  remaining=(29m \d+s|30m 0s)  allotment=30m 0s  "
+        r"ends_at=\w+ .* UTC  paid=0 sat",
+        line,
     ), line
     (session,) = daemon.ask("sessions")["data"]
     assert session["allotment_seconds"] == 1800 and abs(session["ends_at"] - time.time() - 1800) < 60

@@ -277,7 +277,9 @@ def test_what_the_configuration_names_and_the_router_has_not_is_warned_of(router
 def findings(router) -> dict[str, dict]:
     return {
         finding["id"]: finding
-        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]
+        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["data"][
+            "findings"
+        ]
     }
 
 

@@ -98,8 +98,8 @@ def test_nutshells_own_wallet_pays_us_and_we_pay_it(lab, mint, make_daemon, stra
     assert (refused.status, code_of(refused)) == (402, "payment-processing-failed") and "locked" in refused.text
     assert theirs.receive(locked) == 5
     assert theirs.receive(sales.daemon.command("wallet", "send", "30").out.strip()) == 30
-    assert sales.daemon.ask("wallet", "sent") == []
-    assert sales.daemon.ask("wallet", "balance")["mints"][0]["balance"] == 4
+    assert sales.daemon.data("wallet", "sent") == []
+    assert sales.daemon.data("wallet", "balance")["mints"][0]["balance"] == 4
 
 
 @pytest.mark.parametrize("keysets", [1, 2])
@@ -116,8 +116,8 @@ def test_cashu_ts_pays_us_and_we_pay_it(lab, make_daemon, stranger, keysets):
         assert (refused.status, code_of(refused)) == (402, "payment-processing-failed") and "locked" in refused.text
         for form in ([], ["--v3"]):
             assert theirs.receive(sales.daemon.command("wallet", "send", "12", *form).out.strip()) == 11
-        assert sales.daemon.ask("wallet", "sent") == []
-        left = sales.daemon.ask("wallet", "balance")["mints"][0]["balance"]
+        assert sales.daemon.data("wallet", "sent") == []
+        left = sales.daemon.data("wallet", "balance")["mints"][0]["balance"]
         assert left == mint.value_of(Books(sales.daemon).takings(mint.url).proofs)
 
 

@@ -250,8 +250,7 @@ def test_what_existing_portals_cannot_show_is_warned_of_with_what_they_show_inst
 
 def problems(checked) -> list[dict]:
     """What `check --json` found."""
-    told = json.loads(checked.out)
-    return (told.get("data") or told)["problems"]
+    return json.loads(checked.out)["data"]["problems"]
 
 
 def test_prices_and_steps_of_nothing_are_refused_with_the_reason(lab, make_daemon):

@@ -69,7 +69,9 @@ def reaches(guest, *addresses: str, port: int = 80) -> list[bool]:
 def findings(router) -> dict[str, dict]:
     return {
         finding["id"]: finding
-        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["findings"]
+        for finding in json.loads(router.run("tollgated", "check", "--system", "--json", check=False).out)["data"][
+            "findings"
+        ]
     }
 
 

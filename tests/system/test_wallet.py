@@ -36,7 +36,7 @@ def receive(daemon, token: str, timeout: float = 60) -> dict:
 
 
 def balance(daemon, url: str) -> int:
-    (found,) = [one["balance"] for one in daemon.ask("wallet", "balance")["mints"] if one["url"] == url] or [0]
+    (found,) = [one["balance"] for one in daemon.data("wallet", "balance")["mints"] if one["url"] == url] or [0]
     return found
 
 
@@ -97,7 +97,7 @@ def test_token_of_any_form_is_received_and_counted(lab, mint, make_daemon):
             answer
         )
     assert balance(guest.daemon, mint.url) == guest.check() == 63
-    assert guest.daemon.ask("wallet", "balance") == {"mints": [{"url": mint.url, "unit": "sat", "balance": 63}]}
+    assert guest.daemon.data("wallet", "balance") == {"mints": [{"url": mint.url, "unit": "sat", "balance": 63}]}
 
 
 @pytest.mark.parametrize("keysets", ["v1", "v2"])
@@ -123,10 +123,10 @@ def test_commands_read_tokens_from_standard_input_and_print_what_a_script_reads(
     program = [*daemon.program, "wallet", "receive", "-", "-c", daemon.config]
     assert "received: 21" in daemon.lab.router.run(program, input=f"cashu:{token}\n").out
     again = json.loads(daemon.lab.router.run([*program, "--json"], input=token).out)
-    assert again["received"] == 21
+    assert again["ok"] is True and again["data"]["received"] == 21
     refused = daemon.lab.router.run(program, input="cashuBnonsense", check=False)
     assert refused.code == 1 and "damaged" in refused.out
-    info = daemon.ask("wallet", "info")
+    info = daemon.data("wallet", "info")
     assert info["mints"][0]["proofs"] == 3 and info["open"] == {"receiving": 0, "spending": 0}
     assert guest.check() == 21
     assert token not in daemon.log()
@@ -372,7 +372,7 @@ def test_outputs_that_the_mint_knows_already_are_passed_over(guest):
         ]
     )
     assert guest.check() == 24
-    assert daemon.ask("wallet", "restore") == {"restored": 109, "trouble": []}
+    assert daemon.data("wallet", "restore") == {"restored": 109, "trouble": []}
     guest.held.pop()
     assert guest.check() == 133
 
@@ -432,21 +432,21 @@ def test_sent_token_is_taken_by_another_wallet_and_struck_off(guest):
     token = daemon.command("wallet", "send", "21").out.strip()
     assert guest.wallet.receive(token) == 21
     guest.held.append(guest.wallet.proofs[-3:])
-    assert daemon.ask("wallet", "sent") == []
+    assert daemon.data("wallet", "sent") == []
     assert balance(daemon, guest.url) == guest.check() == 79
 
 
 def test_token_that_was_sent_and_lost_is_shown_again_and_taken_back(guest):
     daemon = guest.daemon
     receive(daemon, guest.token(100))
-    made = daemon.ask("wallet", "send", "21", "--mint", guest.url, "--v3")
+    made = daemon.data("wallet", "send", "21", "--mint", guest.url, "--v3")
     assert made["token"].startswith("cashuA") and made["amount"] == 21
     daemon.restart()
-    (listed,) = daemon.ask("wallet", "sent")
+    (listed,) = daemon.data("wallet", "sent")
     assert listed["id"] == made["id"] and balance(daemon, guest.url) == 79
-    assert daemon.ask("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
+    assert daemon.data("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
     assert balance(daemon, guest.url) == guest.check() == 100
-    assert daemon.ask("wallet", "sent") == []
+    assert daemon.data("wallet", "sent") == []
     too_late = daemon.control({"command": "wallet", "args": ["reclaim", str(made["id"])]})
     assert too_late["code"] == "not_found"
 
@@ -471,13 +471,13 @@ def test_killed_while_it_changes_money_for_a_send_nothing_is_lost(guest, moment)
     assert killed.wait(60)
     daemon.start()
     wait_for(lambda: settled(daemon), WITHIN)
-    for made in daemon.ask("wallet", "sent"):
+    for made in daemon.data("wallet", "sent"):
         # It was faster than the crash: a token that nobody was told of, or nobody took.
-        assert daemon.ask("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
+        assert daemon.data("wallet", "reclaim", str(made["id"])) == {"reclaimed": 21}
     token = daemon.command("wallet", "send", "21").out.strip()
     assert guest.wallet.receive(token) == 21
     guest.held.append(guest.wallet.proofs[-3:])
-    daemon.ask("wallet", "sent")
+    daemon.data("wallet", "sent")
     assert balance(daemon, guest.url) == guest.check() == 43
 
 
@@ -494,7 +494,7 @@ def test_proofs_of_a_retired_keyset_go_first(lab, make_daemon):
         assert {proof["id"] for proof in sent} == {mint.keysets[0].id}
         assert guest.wallet.receive(token) == 31
         guest.held.append(guest.wallet.proofs[-5:])
-        guest.daemon.ask("wallet", "sent")
+        guest.daemon.data("wallet", "sent")
         guest.check(fees=mint.fees)
 
 
@@ -510,12 +510,10 @@ def test_words_of_another_router_give_its_takings_to_this_one(lab, mint, make_da
     old.daemon.stop()
     new = make_daemon(mint.url)
     program = [*new.program, "wallet", "restore", "-", "--json", "-c", new.config]
-    assert json.loads(lab.router.run(program, input=words.replace(" ", "\n"), timeout=60).out) == {
-        "restored": 123,
-        "trouble": [],
-    }
+    found = json.loads(lab.router.run(program, input=words.replace(" ", "\n"), timeout=60).out)
+    assert found == {"ok": True, "data": {"restored": 123, "trouble": []}}
     assert balance(new, mint.url) == 123
-    again = json.loads(lab.router.run(program, input=words, timeout=60).out)
+    again = json.loads(lab.router.run(program, input=words, timeout=60).out)["data"]
     assert again == {"restored": 0, "trouble": []}
     assert words not in new.log() and all(len(line) < 2000 for line in new.log().splitlines())
     bad = lab.router.run(program, input="twelve words that are none", check=False, timeout=60)
@@ -567,7 +565,7 @@ def test_access_bought_by_invoice_can_be_spent_from_the_wallet(lab, fault_mint, 
     assert balance(daemon, fault_mint.url) == 21
     token = daemon.command("wallet", "send", "21").out.strip()
     assert Wallet(lab.internet, fault_mint.url).receive(token) == 21
-    assert daemon.ask("wallet", "sent") == [] and balance(daemon, fault_mint.url) == 0
+    assert daemon.data("wallet", "sent") == [] and balance(daemon, fault_mint.url) == 0
 
 
 @pytest.mark.parametrize("keysets", [1, 2])
@@ -626,12 +624,12 @@ def test_takings_in_more_proofs_than_a_request_takes_are_sent_whole(guest):
     tokens = [guest.token(10) for _ in range(105)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert all(answer["ok"] for answer in pool.map(lambda token: receive(guest.daemon, token), tokens))
-    assert guest.daemon.ask("wallet", "info")["mints"][0]["proofs"] == 210
+    assert guest.daemon.data("wallet", "info")["mints"][0]["proofs"] == 210
     refused = guest.daemon.control({"command": "wallet", "args": ["send", "1051"]})
     assert not refused["ok"] and "1050 sat can be spent" in refused["message"]
     token = guest.daemon.command("wallet", "send", "1050").out.strip()
     assert guest.wallet.receive(token) == 1050
-    assert guest.daemon.ask("wallet", "sent") == [] and balance(guest.daemon, guest.url) == 0
+    assert guest.daemon.data("wallet", "sent") == [] and balance(guest.daemon, guest.url) == 0
 
 
 def test_seed_of_the_lab_is_the_one_of_the_specification():
@@ -706,5 +704,36 @@ def test_whatever_happens_in_whatever_order_the_sum_comes_out(lab, make_daemon, 
         for token in tokens:
             received_at_last(daemon, token)
         wait_for(lambda: settled(daemon), WITHIN)
-        daemon.ask("wallet", "sent")
+        daemon.data("wallet", "sent")
         guest.check(fees=mint.fees)
+
+
+@pytest.mark.parametrize("fee_ppk", [0, 100])
+def test_hundreds_of_small_proofs_are_sent_to_the_last_sat_that_can_be(lab, make_daemon, fee_ppk):
+    """480 proofs of 2 and 8 sat take three rounds; what each costs is paid, and the error names what is left."""
+    with FaultMint(lab.internet, MINT4, fee_ppk=fee_ppk) as mint:
+        guest = Purse(lab, mint, make_daemon(mint.url))
+        made = [guest.token(10) for _ in range(240)]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert all(answer["ok"] for answer in pool.map(lambda token: receive(guest.daemon, token), made))
+        held = balance(guest.daemon, mint.url)
+        refused = guest.daemon.control({"command": "wallet", "args": ["send", str(held + 1)]}, 60)
+        most = int(refused["message"].split(" sat can be spent")[0].split()[-1])
+        assert refused["code"] == "insufficient" and held - most <= held * fee_ppk / 1000, refused
+        sent = guest.daemon.data("wallet", "send", str(most - 5))
+        assert sent["amount"] == most - 5
+        assert guest.wallet.receive(sent["token"]) >= (most - 5) * 95 // 100
+        assert guest.daemon.data("wallet", "sent") == []
+
+
+def test_a_send_whose_answer_is_lost_says_that_nothing_was_sent_and_that_is_true(guest):
+    daemon = guest.daemon
+    receive(daemon, guest.token(64))
+    guest.mint.misbehave("drop_after_commit", 1, on="swap")
+    guest.mint.misbehave("drop_before", on="check")
+    answer = daemon.control({"command": "wallet", "args": ["send", "21"]}, 60)
+    assert answer["ok"] is False and "nothing was sent" in answer["message"], answer
+    assert daemon.data("wallet", "sent") == []
+    guest.mint.behave()
+    wait_for(lambda: settled(daemon), WITHIN)
+    assert balance(daemon, guest.url) == guest.check() == 64

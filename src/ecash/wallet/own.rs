@@ -36,6 +36,12 @@ pub enum WalletError {
         "the mint has not answered in time; what became of it is being found out, look again in a minute"
     )]
     NotKnownYet,
+    /// Proofs were to be changed, so that the amount could be sent.
+    #[error(
+        "the mint has not answered in time; nothing was sent. What it has not answered for is held until it does, and \
+         comes back by itself: try again in a minute"
+    )]
+    ChangeNotKnownYet,
     #[error("the wallet cannot be used: {0}")]
     Store(&'static str),
     #[error("the mint wants a fee of {0} sat")]
@@ -56,6 +62,7 @@ impl WalletError {
     pub fn of_sending(self) -> WalletError {
         match self {
             WalletError::Refused(refusal) => WalletError::NotSent(refusal),
+            WalletError::NotKnownYet => WalletError::ChangeNotKnownYet,
             WalletError::Mint(why) => WalletError::Mint(format!("{why}; nothing was sent")),
             other => other,
         }
@@ -173,7 +180,10 @@ impl Wallet {
         if purse.rows.len() <= MOST_INPUTS || all < amount || !self.are_fewer_joined(purse, &rows).await? {
             return Err(WalletError::Insufficient(all));
         }
-        self.trade(purse, rows, |keyset, net| keyset.split(net)).await
+        // Together with the others they make the amount, which then needs no further fee.
+        let others = Sats(sum(&purse.rows).0.saturating_sub(sum(&rows).0));
+        let missing = Sats(amount.0.saturating_sub(others.0));
+        self.trade(purse, rows, |keyset, net| parted(keyset, net, missing)).await
     }
 
     /// Whether these make at most half as many when they are joined. The largest that a mint issues do not.
@@ -329,6 +339,16 @@ pub(super) async fn proof_states(
     Ok(all)
 }
 
+/// The amounts that are worth `net`, some of which are worth `part`; all of `net` where that is less.
+pub(super) fn parted(keyset: &Keyset, net: Sats, part: Sats) -> Option<Vec<Sats>> {
+    let part = part.min(net);
+    let mut amounts = Vec::new();
+    for some in [part, Sats(net.0.checked_sub(part.0)?)].into_iter().filter(|some| *some > Sats(0)) {
+        amounts.extend(keyset.split(some)?);
+    }
+    Some(amounts)
+}
+
 pub(super) fn sum(rows: &[ProofRow]) -> Sats {
     Sats(rows.iter().map(|row| row.amount.0).fold(0, u64::saturating_add))
 }
@@ -349,6 +369,8 @@ mod tests {
             let said = WalletError::Refused(refusal).of_sending().to_string();
             assert!(said.contains("nothing was sent") && !said.contains("token"), "{said}");
         }
+        let lost = WalletError::NotKnownYet.of_sending().to_string();
+        assert!(lost.contains("nothing was sent") && !lost.contains("what became of it"), "{lost}");
         let away = WalletError::Refused(Refusal::MintAway).of_sending();
         assert_eq!(away.to_string(), "the mint cannot be reached; nothing was sent");
     }

@@ -4,10 +4,12 @@
 //! again, or taken back.
 
 use super::exchange::points;
-use super::own::{proof_states, sum, Purse, WalletError, MOST_INPUTS};
+use super::offer::MAX_PROOFS;
+use super::own::{parted, proof_states, sum, Purse, WalletError, MOST_INPUTS};
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::mint::Urgency;
+use crate::ecash::outputs::Proof;
 use crate::ecash::token;
 use crate::ecash::wire::ProofState;
 use crate::store::{Balance, Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow};
@@ -52,22 +54,18 @@ impl Wallet {
         }
         loop {
             let purse = self.purse(&mint).await?;
-            if let Some(rows) = purse.exactly(amount) {
+            let exactly = purse.exactly(amount);
+            // No more than we would take ourselves, if that can be had.
+            if let Some(rows) = exactly.clone().filter(|rows| rows.len() <= MAX_PROOFS) {
                 return self.give_out(rows, amount, &mint, old_form).await;
             }
-            let Some(rows) = purse.at_least(amount) else {
+            if let Some(rows) = purse.at_least(amount) {
+                self.trade(&purse, rows, |keyset, net| parted(keyset, net, amount)).await?;
+            } else if let Some(rows) = exactly {
+                return self.give_out(rows, amount, &mint, old_form).await;
+            } else {
                 self.join_towards(&purse, amount).await?;
-                continue;
-            };
-            self.trade(&purse, rows, |keyset, net| {
-                let mut amounts = keyset.split(amount)?;
-                match net.0.checked_sub(amount.0)? {
-                    0 => {}
-                    rest => amounts.extend(keyset.split(Sats(rest))?),
-                }
-                Some(amounts)
-            })
-            .await?;
+            }
         }
     }
 
@@ -78,6 +76,8 @@ impl Wallet {
         mint: &MintUrl,
         old_form: bool,
     ) -> Result<SentToken, WalletError> {
+        // What can fail without the store comes first: once it is journaled, it is sent.
+        let proofs = self.derive(&rows).await?;
         let begun = self
             .0
             .store
@@ -95,16 +95,12 @@ impl Wallet {
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
         log::info!("wallet: {amount} sat of {mint} sent as a token");
-        self.shown(op, &rows, old_form).await
+        Ok(written(op, &proofs, old_form))
     }
 
-    async fn shown(&self, op: OpRow, rows: &[ProofRow], old_form: bool) -> Result<SentToken, WalletError> {
+    async fn shown(&self, op: OpRow, rows: &[ProofRow]) -> Result<SentToken, WalletError> {
         let proofs = self.derive(rows).await?;
-        let token = match old_form {
-            true => token::encode_v3(&op.mint, super::offer::UNIT, &proofs),
-            false => token::encode(&op.mint, super::offer::UNIT, &proofs),
-        };
-        Ok(SentToken { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token })
+        Ok(written(op, &proofs, false))
     }
 
     /// Tokens that were given out; those that the mints call spent are struck off first.
@@ -115,7 +111,7 @@ impl Wallet {
             let spent = self.spent_now(&op, &rows).await.unwrap_or_default();
             match spent.len() == rows.len() {
                 true => self.0.store.op_done(op.id, None, None).await.map(drop)?,
-                false => waiting.push(self.shown(op, &rows, false).await?),
+                false => waiting.push(self.shown(op, &rows).await?),
             }
         }
         Ok(waiting)
@@ -186,6 +182,14 @@ impl Wallet {
         }
         self.trade(&purse, rows, |keyset, net| keyset.split(net)).await.map(|()| true)
     }
+}
+
+fn written(op: OpRow, proofs: &[Proof], old_form: bool) -> SentToken {
+    let token = match old_form {
+        true => token::encode_v3(&op.mint, super::offer::UNIT, proofs),
+        false => token::encode(&op.mint, super::offer::UNIT, proofs),
+    };
+    SentToken { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token }
 }
 
 /// Proofs that had better be others.

@@ -1,0 +1,136 @@
+//! What the wallet's commands work with: the daemon's wallet or, where none runs, the same wallet opened by the shell on
+//! the same store, which it holds alone meanwhile. A daemon that is started then waits for it.
+
+use super::shell::is_nobody_there;
+use super::{CommandError, Desk, Given, OnTakings, Shell};
+use crate::calls::Tls;
+use crate::clock::Clock;
+use crate::config::{Config, LogTarget, MintUrl};
+use crate::ecash::wallet::{self, Wallet};
+use crate::ecash::Mints;
+use crate::store::{Store, StoreError, StoreHolder};
+use nix::sys::stat::{umask, Mode};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Commands that make sense where nothing was ever sold.
+const BEGIN: [&str; 2] = ["wallet receive", "wallet restore"];
+/// For what is left of calls to a mint that hangs.
+const LEFT_OVER: Duration = Duration::from_millis(200);
+/// As in the daemon, for arithmetic on the curve.
+const BLOCKING_THREADS: usize = 8;
+
+/// The router's own ecash.
+pub struct Takings {
+    pub wallet: Wallet,
+    pub store: Store,
+    pub mints: Mints,
+    /// Those of the configuration.
+    pub sellers: Vec<MintUrl>,
+}
+
+impl Takings {
+    /// The daemon's.
+    pub fn of(desk: &Desk) -> Result<Takings, CommandError> {
+        let shop = desk.site.shop.as_ref()?;
+        Ok(Takings {
+            wallet: shop.wallet.clone(),
+            store: shop.store.clone(),
+            mints: desk.site.mints.clone(),
+            sellers: sellers(&desk.site.config()),
+        })
+    }
+
+    /// As a starting daemon opens them: what is under way is taken up.
+    async fn open(config: &Config, store: Store, clock: Clock) -> Result<Takings, CommandError> {
+        let tls = tls(config)?;
+        let mints = Mints::new(tls, clock, mpsc::channel(1).0);
+        let opened = async {
+            store.catch_up().await?;
+            let seed = Arc::new(wallet::seed(&store).await?);
+            // A guest's session that a payment begins now is found in the store by the daemon's start.
+            let nobody = mpsc::channel(1).0;
+            Wallet::start(store.clone(), mints.clone(), seed, nobody).await
+        };
+        let wallet = opened.await.map_err(|err| closed(&err))?;
+        Ok(Takings { wallet, store, mints, sellers: sellers(config) })
+    }
+}
+
+/// Carries out a command without a daemon, unless one has come up in time to do it.
+pub fn alone(
+    shell: &Shell,
+    given: &Given,
+    handler: OnTakings,
+    patience: Duration,
+) -> Result<Value, CommandError> {
+    let config = shell.loaded()?;
+    let state_dir = &config.main.state_dir;
+    if !BEGIN.contains(&given.command().name) {
+        must_be_made(state_dir)?;
+    }
+    if config.main.log_target == LogTarget::Syslog {
+        (shell.above.log)(&config.main);
+    }
+    // What a store makes is its owner's alone.
+    umask(Mode::from_bits_truncate(0o077));
+    let (clock, give_up) = (Clock::machine(), Instant::now() + patience);
+    let store = loop {
+        match Store::open_as(StoreHolder::Command, state_dir, &clock) {
+            Ok(store) => break store,
+            Err(err @ (StoreError::InUse | StoreError::HeldByCommand)) => {
+                match shell.order("command", given, patience) {
+                    Err(nobody) if is_nobody_there(&nobody) && Instant::now() < give_up => {}
+                    Err(nobody) if is_nobody_there(&nobody) => return Err(closed(&err)),
+                    answer => return answer,
+                }
+            }
+            Err(err) => return Err(closed(&err)),
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|err| CommandError::Closed("no_runtime", err.to_string()))?;
+    let answer = runtime.block_on(async {
+        let answer = match Takings::open(&config, store.clone(), clock).await {
+            Ok(takings) => handler(&takings, given).await,
+            Err(error) => Err(error),
+        };
+        store.close().await;
+        answer
+    });
+    runtime.shutdown_timeout(LEFT_OVER);
+    answer
+}
+
+/// Refuses where there never was a store.
+pub fn must_be_made(state_dir: &Path) -> Result<(), CommandError> {
+    match Store::is_made(state_dir) {
+        true => Ok(()),
+        false => {
+            let message =
+                format!("there are no takings in {}: nothing was sold here yet", state_dir.display());
+            Err(CommandError::Missing("no_takings", message))
+        }
+    }
+}
+
+fn sellers(config: &Config) -> Vec<MintUrl> {
+    config.mints.iter().map(|mint| mint.url.clone()).collect()
+}
+
+fn tls(config: &Config) -> Result<Tls, CommandError> {
+    let wrong = |err: String| CommandError::Refused("ca_file", format!("ca_file: {err}"));
+    let extra = config.main.ca_file.as_ref().map(std::fs::read).transpose();
+    let extra = extra.map_err(|err| wrong(err.to_string()))?;
+    Tls::new(extra.as_deref()).map_err(|err| wrong(err.to_string()))
+}
+
+fn closed(err: &StoreError) -> CommandError {
+    CommandError::Closed(err.code(), err.to_string())
+}
