@@ -132,7 +132,7 @@ class Field:
         finally:
             for device in devices:
                 self.lab.router.ip(f"link del {device}\n")
-        return {finding["id"] for finding in json.loads(done.out)["findings"]} - OF_THE_LAB
+        return {finding["id"] for finding in json.loads(done.out)["data"]["findings"]} - OF_THE_LAB
 
     def wiring(self) -> list[str]:
         return self.router.run("tollgated", "wiring").out.splitlines()

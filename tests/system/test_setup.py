@@ -270,7 +270,7 @@ def test_what_the_configuration_names_and_the_router_has_not_is_warned_of(router
     assert "option 'network': no network 'gests'" in done.out and done.out.endswith(", 1 warning\n")
     router.write(CONFIG, SELLING.replace("option enabled '1'", "option enabled '1'\n\tlist uplink 'wann'"), 0o600)
     done = router.run("tollgated", "check", "--json")
-    (problem,) = json.loads(done.out)["problems"]
+    (problem,) = json.loads(done.out)["data"]["problems"]
     assert problem["line"] == 3 and problem["option"] == "uplink" and "'wann'" in problem["message"]
 
 
