@@ -41,7 +41,10 @@ impl Bench {
     }
 
     async fn quote(&self, amount: u64) -> NewQuote {
-        self.mint.quote(Sats(amount), self.lock.public_key(), Urgency::Guest).await.unwrap()
+        self.mint
+            .quote(Sats(amount), self.lock.public_key(), "test".to_owned(), Urgency::Guest)
+            .await
+            .unwrap()
     }
 
     async fn paid_quote(&self, amount: u64) -> NewQuote {
@@ -253,7 +256,7 @@ async fn a_mint_that_is_down_is_unreachable_and_nothing_is_unknown() {
     // Nobody listens at port 1; one that was free a moment ago may be somebody's by now.
     let mint = mint_at("http://127.0.0.1:1");
     let lock = Seed::generate().unwrap().lock_key(0).unwrap().public_key();
-    let refused = mint.quote(Sats(1), lock, Urgency::Guest).await.unwrap_err();
+    let refused = mint.quote(Sats(1), lock, "test".to_owned(), Urgency::Guest).await.unwrap_err();
     assert!(matches!(refused, EcashError::Unreachable(_)) && !refused.outcome_unknown(), "{refused:?}");
     assert_eq!(mint.health().failures, 1);
 }

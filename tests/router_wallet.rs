@@ -76,7 +76,8 @@ impl Life {
     async fn receive(&self, amount: u64) {
         let (mint, seed) = (self.mints.get(&self.url), Seed::generate().unwrap());
         let lock = seed.lock_key(0).unwrap();
-        let quote = mint.quote(Sats(amount), lock.public_key(), Urgency::Guest).await.unwrap();
+        let quote =
+            mint.quote(Sats(amount), lock.public_key(), "test".to_owned(), Urgency::Guest).await.unwrap();
         let hash: String = quote.invoice.payment_hash().iter().map(|byte| format!("{byte:02x}")).collect();
         tokio::task::spawn_blocking(move || control(&format!("/pay/{hash}"), "")).await.unwrap();
         let keyset = mint.active_keyset(Urgency::Guest).await.unwrap();

@@ -25,7 +25,7 @@ pub enum Named {
 /// Refuses a word that cannot be what the row expects there.
 pub fn check(command: &'static Command, arg: &Arg, word: &str) -> Result<(), CommandError> {
     let wrong = |what: &str| {
-        Err(CommandError::Usage(format!("{}: '{word}' is not {what}\n{}", arg.name, command.usage())))
+        Err(CommandError::Usage(format!("{}: '{word}' is not {what}\n{}", arg.member(), command.usage())))
     };
     let explained = |error: CommandError| match error {
         CommandError::Input(code, why) => CommandError::Input(code, format!("{why}\n{}", command.usage())),

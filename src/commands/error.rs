@@ -50,7 +50,7 @@ impl CommandError {
         let is_wrong_usage = match self {
             CommandError::Usage(_) | CommandError::Input(..) => true,
             CommandError::Answered(code, _) => {
-                code == "usage" || (code.starts_with("invalid_") && code != INVALID_CONFIG)
+                ["usage", "invalid_mac", "invalid_duration"].contains(&code.as_str())
             }
             _ => false,
         };

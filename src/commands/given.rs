@@ -98,9 +98,14 @@ impl Given {
             amounts::check(command, arg, value)?;
             given.values.push((arg.name, value.to_owned()));
         }
-        match places.any(|arg| !arg.optional) {
-            true => Err(given.wrong()),
-            false => Ok(given),
+        if places.any(|arg| !arg.optional) {
+            return Err(given.wrong());
+        }
+        match expected.iter().find(|arg| arg.is_option() && !arg.optional && !given.has(arg.name)) {
+            Some(arg) => {
+                Err(CommandError::Usage(format!("{} is missing\n{}", arg.member(), command.usage())))
+            }
+            None => Ok(given),
         }
     }
 
@@ -205,7 +210,7 @@ mod tests {
 
     static COMMAND: Command = Command {
         name: "card tap",
-        args: "LINK [WORDS] --mac MAC [--amount SAT | --steps N] [--twice]",
+        args: "LINK [WORDS] [--mac MAC] [--amount SAT | --steps N] [--twice]",
         role: Role::Cashier,
         reach: Reach::Socket(MOMENT, |_, _| Box::pin(std::future::ready(Ok(Value::Null)))),
         shows: Shows::Facts,
@@ -227,7 +232,7 @@ mod tests {
             [
                 ("LINK", None, false),
                 ("WORDS", None, true),
-                ("--mac", Some("MAC"), false),
+                ("--mac", Some("MAC"), true),
                 ("--amount", Some("SAT"), true),
                 told_of_steps,
                 ("--twice", None, true),
@@ -268,6 +273,14 @@ mod tests {
         ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_option_without_brackets_is_needed() {
+        let create = super::super::find(&["card", "create"]).unwrap().0;
+        let said = Given::from_words(create, &["A", "--day-max", "1"]).map(|_| ()).unwrap_err();
+        assert!(said.status() == 2 && said.to_string().starts_with("tx_max is missing\nusage: card create "));
+        assert!(Given::from_words(create, &["A", "--day-max", "1", "--tx-max", "1"]).is_ok());
     }
 
     #[test]
