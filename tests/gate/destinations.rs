@@ -188,7 +188,7 @@ in_lab! {
         sh("nft 'add table inet other; add chain inet other pre { type nat hook prerouting priority dstnat - 20; }; \
             add rule inet other pre iifname br-guest tcp dport { 80, 443 } redirect to :7892; \
             add rule inet other pre iifname br-guest udp dport 53 redirect to :53'");
-        let _resolver = on_the_router("resolver");
+        let _resolver = on_the_router("resolver 1000");
         for address in INTERNET {
             assert!(lab.guest.get(address, 443).is_refused_at_once(), "{address}");
             assert_eq!(lab.guest.get(address, 80), text("portal"), "{address}");

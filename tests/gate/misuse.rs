@@ -55,7 +55,7 @@ in_lab! {
     fn name_service_beyond_a_guests_need_is_charged(lab) {
         let mut gate = gate();
         gate.open(&[bytes(MAC_1, 1, 10_000, 0)]).unwrap();
-        let _resolver = on_the_router("resolver");
+        let _resolver = on_the_router("resolver 1000");
         assert!(matches!(lab.guest.datagram("192.168.77.1", 53), lab::Got::Text(_)));
         assert_eq!(used(&mut gate, MAC_1), 0);
         let _tunnel = lab.guest.helper("tunnel 192.168.77.1 53");
