@@ -310,6 +310,7 @@ def test_shop_that_was_closed_for_want_of_room_makes_some_by_itself(lab, small_d
         "cards": "unit",
         "card_taps": "unit",
         "sessions": "value_unit",
+        "requests": "form",
     }
     older = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in units.items()]
     sold = f"""WITH RECURSIVE sale (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM sale WHERE number < 4000)
