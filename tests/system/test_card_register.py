@@ -428,8 +428,8 @@ def test_people_read_names_amounts_and_times(cards):
     words = lambda *words: cards.daemon.command("card", *words).out
     assert (
         (
-            f"card_id={card.id}  card_name=Alice  enabled=yes  wiped=no  programmed=yes  tx_max=100  day_max=1000  "
-            "spent_today_msat=21000"
+            f"card_id={card.id}  card_name=Alice  enabled=yes  wiped=no  programmed=yes  tx_max=100 sat  "
+            "day_max=1000 sat  spent_today=21 sat"
         )
         in words("list")
     )
