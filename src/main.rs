@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     {
         Ok(line) => line,
         Err(message) => {
-            let wants_json = std::env::args().any(|arg| arg == "--json");
+            let wants_json = std::env::args_os().any(|arg| arg == "--json");
             return leave(wrong_usage(format!("{message}\nTry 'tollgated --help'."), wants_json));
         }
     };
