@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,12 @@ impl Tls {
     /// Trusts the public roots and the certificates in `extra_ca` (PEM).
     pub fn new(extra_ca: Option<&[u8]>) -> Result<Tls, TlsError> {
         Ok(Tls::of(trusting(extra_ca)?))
+    }
+
+    /// The same of the certificates in a file (`ca_file`), or what is wrong with that.
+    pub fn with_file(ca_file: Option<&Path>) -> Result<Tls, String> {
+        let extra = ca_file.map(std::fs::read).transpose().map_err(|err| format!("ca_file: {err}"))?;
+        Tls::new(extra.as_deref()).map_err(|err| format!("ca_file: {err}"))
     }
 
     pub(super) fn of(config: Arc<ClientConfig>) -> Tls {

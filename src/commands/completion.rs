@@ -26,8 +26,7 @@ pub static COMMANDS: &[Command] = &[Command {
 
 fn completed(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     let Ok(line) = std::env::var("COMP_LINE") else {
-        let (text, data) = (TELLS_BASH.to_owned(), json!({"script": TELLS_BASH}));
-        return Ok(Ended::Told(Told { text, data, wrong: None }));
+        return Ok(Told::well(TELLS_BASH.to_owned(), json!({"script": TELLS_BASH})));
     };
     let point = std::env::var("COMP_POINT").ok().and_then(|point| point.parse().ok());
     let typed = point.and_then(|point| line.get(..point)).unwrap_or(&line);
@@ -37,7 +36,7 @@ fn completed(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     };
     let found = candidates(typed, &mut known);
     let text = found.iter().map(|word| format!("{word}\n")).collect();
-    Ok(Ended::Told(Told { text, data: json!(found), wrong: None }))
+    Ok(Told::well(text, json!(found)))
 }
 
 /// What the line may go on with. `values` tells those of a kind, from the configuration that the line names.

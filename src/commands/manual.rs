@@ -71,7 +71,7 @@ const EXPLAINED: [(&str, &str); 22] = [
     ("--json", "the answer as {\"ok\":true,\"data\"} or {\"ok\":false,\"code\",\"message\"}"),
 ];
 
-/// The help of the command, or of the commands, that begin with these words; `None` if there is none.
+/// The help of the commands that begin with these words. Returns `None` if there is no such command.
 pub fn help_of(words: &[&str]) -> Option<String> {
     if let Some((command, _)) = find(words) {
         return Some(help_of_one(command));
@@ -99,14 +99,14 @@ fn help_of_one(command: &'static Command) -> String {
             continue;
         }
         // The wallet's amount is money.
-        let (what, shown) = match (name, command.name) {
-            ("AMOUNT", "wallet send") => ("a number of satoshis", name),
+        let what = match (name, command.name) {
+            ("AMOUNT", "wallet send") => "a number of satoshis",
             ("MAC", "grant" | "revoke") => {
-                ("a device: its hardware address, like 02:00:00:00:00:01, or its IP address", name)
+                "a device: its hardware address, like 02:00:00:00:00:01, or its IP address"
             }
-            _ => (what, name),
+            _ => what,
         };
-        text.push_str(&format!("    {shown:16} {}\n", wrapped(what, 21, 21).trim_start()));
+        text.push_str(&format!("    {name:16} {}\n", wrapped(what, 21, 21).trim_start()));
     }
     text.push_str("\nExit status: 0 done; 1 refused or failed; 2 wrong usage.\n");
     text

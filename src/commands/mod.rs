@@ -185,17 +185,20 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
     let Some((command, rest)) = find(words) else {
         return Err(CommandError::Usage(usages_of(words).unwrap_or_else(unknown)));
     };
-    match &command.reach {
-        Reach::Shell(_) | Reach::Errand(..) => {
-            Err(CommandError::Usage(format!("'{}' is for the router's own shell", command.name)))
-        }
+    if matches!(command.reach, Reach::Shell(_) | Reach::Errand(..)) {
+        return Err(CommandError::Usage(format!("'{}' is for the router's own shell", command.name)));
+    }
+    in_daemon(desk, &Given::from_words(command, rest)?).await
+}
+
+/// Calls a command's handler, if the daemon has one.
+async fn in_daemon(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    match &given.command().reach {
         Reach::Socket(_, handler) | Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => {
-            handler(desk, &Given::from_words(command, rest)?).await
+            handler(desk, given).await
         }
-        Reach::Takings(_, _, handler) => {
-            let given = Given::from_words(command, rest)?;
-            handler(&Takings::of(desk)?, &given).await
-        }
+        Reach::Takings(_, _, handler) => handler(&Takings::of(desk)?, given).await,
+        Reach::Shell(_) | Reach::Errand(..) => Err(given.wrong()),
     }
 }
 
@@ -234,21 +237,16 @@ pub async fn by_http(desk: &Desk, caller: Operator, given: &Given) -> Result<Val
     match &command.reach {
         Reach::Signed(..) if !caller.may_sign => {
             let message = "this needs a signature that is not older than a minute";
-            return Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()));
+            Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()))
         }
         _ if command.paths().is_empty() => {
             let message = format!("'{}' is not for this interface", command.name);
-            return Err(CommandError::Missing("not_found", message));
+            Err(CommandError::Missing("not_found", message))
         }
         _ if caller.role < command.role => {
-            return Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)));
+            Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)))
         }
-        _ => {}
-    }
-    match &command.reach {
-        Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => handler(desk, given).await,
-        Reach::Takings(_, _, handler) => handler(&Takings::of(desk)?, given).await,
-        Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => Err(given.wrong()),
+        _ => in_daemon(desk, given).await,
     }
 }
 

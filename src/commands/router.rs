@@ -97,7 +97,7 @@ fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
 }
 
-/// The log has it, too; but who types this looks here.
+/// The log says it too, but a person who types this looks at the terminal.
 fn run(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     let status = (shell.above.daemon)(shell.config);
     if std::io::stderr().is_terminal() {
@@ -111,12 +111,11 @@ fn run(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
 
 fn release(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     setup::release(shell.config, given.has("--wait")).map_err(of_setup)?;
-    let data = json!({"released": true});
-    Ok(Ended::Told(Told { text: String::new(), data, wrong: None }))
+    Ok(Told::well(String::new(), json!({"released": true})))
 }
 
 fn wiring(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
     let text = setup::wiring::wiring(shell.config).map_err(|problems| shell.broken(&problems))?;
     let data = json!({"lines": text.lines().collect::<Vec<_>>()});
-    Ok(Ended::Told(Told { text, data, wrong: None }))
+    Ok(Told::well(text, data))
 }

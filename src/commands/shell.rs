@@ -62,6 +62,13 @@ pub struct Told {
     pub wrong: Option<(&'static str, String)>,
 }
 
+impl Told {
+    /// That nothing is wrong.
+    pub fn well(text: String, data: Value) -> Ended {
+        Ended::Told(Told { text, data, wrong: None })
+    }
+}
+
 /// What is left to be printed, and the exit status.
 pub struct Printout {
     pub out: String,
@@ -83,11 +90,10 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
             Reach::Socket(patience, _) | Reach::Signed(_, patience, _) | Reach::Http(_, patience, _) => {
                 shell.order("command", &given, *patience).map(Ended::Answer)
             }
-            Reach::Takings(_, patience, handler) => match shell.order("command", &given, *patience) {
-                Err(err) if is_nobody_there(&err) => takings::alone(shell, &given, *handler, *patience),
-                answer => answer,
+            Reach::Takings(_, patience, handler) => {
+                let ask = || shell.order("command", &given, *patience);
+                takings::carry_out(shell, &given, ask, *handler, *patience).map(Ended::Answer)
             }
-            .map(Ended::Answer),
         },
         Err(error) => Err(error),
     };
@@ -142,7 +148,7 @@ pub fn envelope(answer: &Result<Value, CommandError>) -> Value {
     }
 }
 
-/// The commands that somebody may have meant who has written this.
+/// Names the commands that may have been meant.
 fn unknown(words: &[&str]) -> String {
     let mut text = format!("there is no command '{}'", words.join(" "));
     let has_word = |command: &&Command| command.name.split(' ').any(|known| words.first() == Some(&known));
@@ -151,11 +157,6 @@ fn unknown(words: &[&str]) -> String {
         text.push_str(&format!("; there is {}", meant.join(", ")));
     }
     format!("{text}\nTry 'tollgated --help'.")
-}
-
-/// Whether the order has reached no daemon.
-pub fn is_nobody_there(error: &CommandError) -> bool {
-    matches!(error, CommandError::Closed("no_daemon" | "switched_off", _))
 }
 
 impl Shell<'_> {
@@ -207,8 +208,8 @@ impl Shell<'_> {
         Ok(given)
     }
 
-    /// Has the daemon carry out a command. An error for which [`is_nobody_there`] holds: none has heard of it.
-    pub fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
+    /// Has the daemon carry out a command. `no_daemon`, `switched_off`: none has heard of it.
+    fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
         if given.command().name == "reload" {
             // Where that fails, the daemon says that it cannot read the file.
             let _ = config::give_to_root(self.config);

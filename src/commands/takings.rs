@@ -1,7 +1,6 @@
 //! What the wallet's commands work with: the daemon's wallet or, where none runs, the same wallet opened by the shell on
 //! the same store, which it holds alone meanwhile. A daemon that is started then waits for it.
 
-use super::shell::is_nobody_there;
 use super::{CommandError, Desk, Given, OnTakings, Shell};
 use crate::calls::Tls;
 use crate::clock::Clock;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Commands that make sense where nothing was ever sold.
+/// Commands that make sense before the first sale.
 const BEGIN: [&str; 2] = ["wallet receive", "wallet restore"];
 /// For what is left of calls to a mint that hangs.
 const LEFT_OVER: Duration = Duration::from_millis(200);
@@ -46,7 +45,8 @@ impl Takings {
 
     /// As a starting daemon opens them: what is under way is taken up.
     async fn open(config: &Config, store: Store, clock: Clock) -> Result<Takings, CommandError> {
-        let tls = tls(config)?;
+        let tls = Tls::with_file(config.main.ca_file.as_deref());
+        let tls = tls.map_err(|err| CommandError::Refused("ca_file", err))?;
         let mints = Mints::new(tls, clock, mpsc::channel(1).0);
         let opened = async {
             store.catch_up().await?;
@@ -60,13 +60,20 @@ impl Takings {
     }
 }
 
-/// Carries out a command without a daemon, unless one has come up in time to do it.
-pub fn alone(
+/// Has the daemon do it with `ask` or, where none runs, does it here with `handler`, unless a daemon comes up in time.
+pub fn carry_out(
     shell: &Shell,
     given: &Given,
+    ask: impl Fn() -> Result<Value, CommandError>,
     handler: OnTakings,
     patience: Duration,
 ) -> Result<Value, CommandError> {
+    let is_nobody_there =
+        |error: &CommandError| matches!(error, CommandError::Closed("no_daemon" | "switched_off", _));
+    match ask() {
+        Err(nobody) if is_nobody_there(&nobody) => {}
+        answer => return answer,
+    }
     let config = shell.loaded()?;
     let state_dir = &config.main.state_dir;
     if !BEGIN.contains(&given.command().name) {
@@ -81,13 +88,11 @@ pub fn alone(
     let store = loop {
         match Store::open_as(StoreHolder::Command, state_dir, &clock) {
             Ok(store) => break store,
-            Err(err @ (StoreError::InUse | StoreError::HeldByCommand)) => {
-                match shell.order("command", given, patience) {
-                    Err(nobody) if is_nobody_there(&nobody) && Instant::now() < give_up => {}
-                    Err(nobody) if is_nobody_there(&nobody) => return Err(closed(&err)),
-                    answer => return answer,
-                }
-            }
+            Err(err @ (StoreError::InUse | StoreError::HeldByCommand)) => match ask() {
+                Err(nobody) if is_nobody_there(&nobody) && Instant::now() < give_up => {}
+                Err(nobody) if is_nobody_there(&nobody) => return Err(closed(&err)),
+                answer => return answer,
+            },
             Err(err) => return Err(closed(&err)),
         }
     };
@@ -122,13 +127,6 @@ pub fn must_be_made(state_dir: &Path) -> Result<(), CommandError> {
 
 fn sellers(config: &Config) -> Vec<MintUrl> {
     config.mints.iter().map(|mint| mint.url.clone()).collect()
-}
-
-fn tls(config: &Config) -> Result<Tls, CommandError> {
-    let wrong = |err: String| CommandError::Refused("ca_file", format!("ca_file: {err}"));
-    let extra = config.main.ca_file.as_ref().map(std::fs::read).transpose();
-    let extra = extra.map_err(|err| wrong(err.to_string()))?;
-    Tls::new(extra.as_deref()).map_err(|err| wrong(err.to_string()))
 }
 
 fn closed(err: &StoreError) -> CommandError {

@@ -1,10 +1,11 @@
 //! `tollgated wallet ...`: the takings. Tokens and words go through here to the operator and back, never into the log.
 
-use super::shell::is_nobody_there;
 use super::Reach::{self, Errand};
 use super::Role::{Manager, Owner};
 use super::Shows::{Facts, Own, Rows, Token};
-use super::{takings, Command, CommandError, Desk, Ended, Given, Shell, Takings, Told, MOMENT, OTHERS};
+use super::{
+    takings, Command, CommandError, Desk, Ended, Given, OnTakings, Shell, Takings, Told, MOMENT, OTHERS,
+};
 use crate::config::MintUrl;
 use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
 use crate::ecash::{token, KeysetInfo, Urgency};
@@ -173,13 +174,8 @@ fn described(sent: &SentToken, mut more: Value) -> Value {
 
 /// The shell's part of restoring: the wallet is the daemon's, if one runs.
 fn restored(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
-    let answer = match shell.have_done(given) {
-        Err(err) if is_nobody_there(&err) => {
-            takings::alone(shell, given, |takings, given| Box::pin(restore(takings, given)), RESTORE_TIMEOUT)
-        }
-        answer => answer,
-    };
-    answer.map(Ended::Answer)
+    let handler: OnTakings = |takings, given| Box::pin(restore(takings, given));
+    takings::carry_out(shell, given, || shell.have_done(given), handler, RESTORE_TIMEOUT).map(Ended::Answer)
 }
 
 async fn restore_in_daemon(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
@@ -208,7 +204,7 @@ fn seed(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
         note_that_it_is_shown();
     }
     let data = json!({"words": words});
-    Ok(Ended::Told(Told { text: format!("{words}\n"), data, wrong: None }))
+    Ok(Told::well(format!("{words}\n"), data))
 }
 
 /// The words themselves never come this way.

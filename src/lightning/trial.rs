@@ -7,11 +7,7 @@ use crate::ecash::wallet::Wallet;
 
 /// Tries the configured node out. An error is the reason why there is nothing to try.
 pub fn try_node(config: &Config) -> Result<Report, String> {
-    let extra = match &config.main.ca_file {
-        Some(file) => Some(std::fs::read(file).map_err(|err| format!("ca_file: {err}"))?),
-        None => None,
-    };
-    let tls = Tls::new(extra.as_deref()).map_err(|err| format!("ca_file: {err}"))?;
+    let tls = Tls::with_file(config.main.ca_file.as_deref())?;
     let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
     let node = account.node(&tls, None).map_err(|err| err.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -6,6 +6,7 @@ use crate::calls::Tls;
 use crate::config::uci::UciFile;
 use crate::config::MintUrl;
 use crate::ecash::{EcashError, MintClient};
+use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,12 +27,10 @@ pub fn tried(mint: &MintUrl, own: &UciFile) -> String {
 
 /// Why the mint cannot be used, if so.
 fn ask(mint: &MintUrl, own: &UciFile) -> Result<Option<&'static str>, EcashError> {
-    let broken = |error: &dyn std::fmt::Display| EcashError::Unreachable(error.to_string());
     let named = own.of_kind("tollgate").find_map(|section| option_text(section, "ca_file"));
-    let extra = named.map(std::fs::read).transpose().map_err(|error| broken(&error))?;
-    let tls = Tls::new(extra.as_deref()).map_err(|error| broken(&error))?;
+    let tls = Tls::with_file(named.map(Path::new)).map_err(EcashError::Unreachable)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| broken(&error))?;
+    let runtime = runtime.map_err(|error| EcashError::Unreachable(error.to_string()))?;
     let client = MintClient::new(mint.clone(), &tls);
     let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, unsuitable(&client)).await });
     // A look-up of its name may hang in the C library.
