@@ -16,7 +16,6 @@ use crate::portal::{
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
-use crate::store::TokenForm;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +175,7 @@ pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
 
 async fn paid(site: &Arc<Site>, visit: &Visit) -> Answer {
     let begun = open_shop(site).and_then(|shop| {
-        let ask = Ask { parts: vec![chosen(visit)?], apply: true, form: TokenForm::default() };
+        let ask = Ask::for_access(chosen(visit)?);
         Ok((shop, shop.invoices.begin(&visit.caller, &visit.venue, ask)?))
     });
     let (shop, begun) = match begun {

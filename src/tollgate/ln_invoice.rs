@@ -6,7 +6,7 @@ use crate::config::MintUrl;
 use crate::json::json;
 use crate::sale::invoice::{Ask, AskPart, Part, Progress, Request};
 use crate::sale::SaleError;
-use crate::store::{Owner, RequestId, TokenForm};
+use crate::store::{Owner, RequestId};
 use crate::units::Sats;
 use serde_json::Value;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl TollGate {
         };
         let Some(caller) = client.caller else { return refused_invoice(400, NO_MAC) };
         let Ok(mint) = MintUrl::parse(&mint) else { return refused_invoice(400, NOT_CREATED) };
-        let ask = Ask { parts: vec![AskPart { mint, amount }], apply: true, form: TokenForm::default() };
+        let ask = Ask::for_access(AskPart { mint, amount });
         match self.0.invoices.open(caller, client.venue, ask).await {
             Ok(opened) => match only_part(&opened.request) {
                 Some(part) => created(&opened.request, part),

@@ -83,6 +83,13 @@ pub struct AskPart {
     pub amount: Sats,
 }
 
+impl Ask {
+    /// One payment for access; no tokens are handed out.
+    pub fn for_access(part: AskPart) -> Ask {
+        Ask { parts: vec![part], apply: true, form: TokenForm::default() }
+    }
+}
+
 /// The requests in memory.
 struct Table {
     requests: LiteMap<RequestId, Arc<Request>>,

@@ -11,7 +11,7 @@ use crate::config::{Config, MintConfig, MintUrl, Venue};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::store::{Owner, RequestId, TokenForm};
+use crate::store::{Owner, RequestId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,14 +109,9 @@ impl InvoiceEngine {
         let mint = next_of_same_price(&config, venue, &part.mint, |mint| self.0.mints.seems_reachable(mint));
         let mint = mint.filter(|_| ask.apply)?;
         log::info!("request {}: {} keeps a guest waiting; {mint} is asked", request.id, part.mint);
-        let ask = Ask {
-            parts: vec![AskPart { mint, amount: part.amount }],
-            apply: true,
-            form: TokenForm::default(),
-        };
+        let ask = Ask::for_access(AskPart { mint, amount: part.amount });
         let parts = self.check(venue, &ask).ok()?;
-        let entered =
-            self.enter(caller, venue, (Owner::House, TokenForm::default()), &parts, Limits::StandIn);
+        let entered = self.enter(caller, venue, (Owner::House, ask.form), &parts, Limits::StandIn);
         let (other, is_new) = entered.ok()?;
         if is_new {
             if let Err(error) = self.ask_mints(&other, caller, venue, parts).await {

@@ -21,7 +21,7 @@ use crate::config::{MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
-use crate::store::{RequestId, TokenForm};
+use crate::store::RequestId;
 use crate::task;
 use crate::units::{Millis, Sats};
 use issuer::{CardTake, NoWithdrawal, Outside, Withdrawal};
@@ -176,11 +176,7 @@ impl Till {
         if let Some((least, most)) = withdrawal.refuses(purchase.amount) {
             return Err(SaleError::CardAmount { least, most });
         }
-        let ask = Ask {
-            parts: vec![AskPart { mint: purchase.mint, amount: purchase.amount }],
-            apply: true,
-            form: TokenForm::default(),
-        };
+        let ask = Ask::for_access(AskPart { mint: purchase.mint, amount: purchase.amount });
         let request = self.0.invoices.open(caller, venue, ask).await?.request;
         let invoice = request.parts().first().map(|part| part.invoice.as_str()).unwrap_or_default();
         match withdrawal.give(invoice, &self.0.outside).await {
