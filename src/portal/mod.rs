@@ -31,7 +31,6 @@ mod card;
 mod ecash;
 mod facts;
 mod html;
-mod inflate;
 mod lang;
 mod links;
 mod notice;

@@ -72,7 +72,7 @@ fn offer_step(offer: &Offer) -> &'static str {
     }
 }
 
-/// For who has never paid so.
+/// For guests who have never paid in this way.
 fn how_to_pay(lang: Lang) -> Html {
     let s = lang.strings();
     let mut html = Html::new();
