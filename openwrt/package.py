@@ -119,7 +119,9 @@ class Feed:
         return "".join(line + "\n" for line in self.conffiles().split() if line.endswith("/"))
 
     def script(self, name: str) -> str:
-        return self.defines[name].replace("$$", "$")
+        named = rf"\$\(Package/{NAME}/(\w+)\)"
+        text = re.sub(named, lambda other: self.defines[other[1]].removesuffix("\n"), self.defines[name])
+        return text.replace("$$", "$")
 
     def files(self) -> dict[str, tuple[int, str | None]]:
         """Every installed path, its mode, and where it comes from (`None`: a folder; empty: the program)."""
