@@ -14,6 +14,8 @@ HOST6 = "2001:db8:80::80"
 UPLINK4 = "203.0.113.1"
 UPLINK6 = "2001:db8::1"
 MINT4 = "203.0.113.10"
+AWAY = f"http://{MINT4}:9"
+"""A mint that nobody reaches: nothing is sold with it."""
 
 
 class Internet:

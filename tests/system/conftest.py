@@ -15,7 +15,7 @@ from lab.cdk_mintd import CdkMintd
 from lab.daemon import Daemon, Mint
 from lab.fault_mint import FaultMint
 from lab.fault_proxy import FaultProxy
-from lab.internet import MINT4
+from lab.internet import AWAY, MINT4
 from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
@@ -80,6 +80,18 @@ def make_daemon(lab, request):
             print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
     if made:
         lab.clean_router()
+
+
+@pytest.fixture
+def daemon(make_daemon):
+    """A daemon whose mint is away."""
+    return make_daemon(AWAY)
+
+
+@pytest.fixture
+def seller(make_daemon, fault_mint):
+    """A daemon that sells: one minute a step, 3 sat."""
+    return make_daemon(Mint(fault_mint.url, price=3))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from lab.books import Books
 from lab.guest import ROUTER4, ROUTER6, Guest
 from lab.http_server import Server
-from lab.internet import HOST4, HOST6, MINT4
+from lab.internet import AWAY, HOST4, HOST6
 from lab.place import wait_for
 from lab.portal_client import PORTAL, MintProxy, post_request
 
@@ -21,7 +21,6 @@ MB = 1_000_000
 ETHERNET_HEADER = 14
 HOSTS = (HOST4, f"[{HOST6}]")
 BYTES = {"metric": "bytes", "step_size": 1_048_576, "max_steps": 1000}
-AWAY = f"http://{MINT4}:9"
 
 
 @pytest.fixture

@@ -12,24 +12,11 @@ import pytest
 from lab.daemon import Mint, binary
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
-from lab.internet import MINT4
+from lab.internet import AWAY, MINT4
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import MintProxy, post_request
 from lab.terminal import on_terminal, qr_codes
 
-AWAY = f"http://{MINT4}:9"
-"""A mint that nobody reaches."""
-
-
-@pytest.fixture
-def daemon(make_daemon):
-    return make_daemon(AWAY)
-
-
-@pytest.fixture
-def seller(make_daemon, fault_mint):
-    """A daemon that sells: one minute a step, 3 sat."""
-    return make_daemon(Mint(fault_mint.url, price=3))
 
 
 def refusal(daemon, *argv):

@@ -18,20 +18,13 @@ from lab.daemon import Daemon, Mint
 from lab.guest import ROUTER4, ROUTER6
 from lab.hammer import Hammer
 from lab.http_server import Server
-from lab.internet import HOST4, HOST6, MINT4
+from lab.internet import AWAY, HOST4, HOST6
 from lab.namespaces import Lab
 from lab.place import in_time, wait_for
 
 WEB4, WEB6 = f"http://{HOST4}", f"http://[{HOST6}]"
 PORTAL4, PORTAL6 = f"http://{ROUTER4}:2121/", f"http://[{ROUTER6}]:2121/"
 BROWSER = {"Accept": "text/html"}
-AWAY = f"http://{MINT4}:9"
-"""A mint that nobody reaches: nothing is sold here."""
-
-
-@pytest.fixture
-def daemon(make_daemon):
-    return make_daemon(AWAY)
 
 
 @pytest.fixture

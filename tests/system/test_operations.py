@@ -16,7 +16,7 @@ from lab import http_client
 from lab.daemon import ADMIN_PORT, Mint, binary
 from lab.fault_mint import FaultMint
 from lab.guest import ROUTER4
-from lab.internet import MINT4
+from lab.internet import AWAY, MINT4
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import post_request
 from lab.terminal import typed_at_bash
@@ -24,19 +24,6 @@ from lab.terminal import typed_at_bash
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PORTAL = f"http://{ROUTER4}:2121/"
 BROWSER = {"Accept": "text/html"}
-AWAY = f"http://{MINT4}:9"
-"""A mint that nobody reaches."""
-
-
-@pytest.fixture
-def daemon(make_daemon):
-    return make_daemon(AWAY)
-
-
-@pytest.fixture
-def seller(make_daemon, fault_mint):
-    """A daemon that sells: one minute a step, 3 sat."""
-    return make_daemon(Mint(fault_mint.url, price=3))
 
 
 def page(lab, port=2121) -> str:
