@@ -121,7 +121,7 @@ impl Burst {
         Burst { first: before.map_or(last, |before| before.first), last }
     }
 
-    /// Waits for the end of the burst, for ever if there is none.
+    /// Returns when the burst has ended; without a burst it never returns.
     async fn end(burst: Option<Burst>) {
         match burst {
             Some(Burst { first, last }) => {
@@ -170,7 +170,7 @@ impl App {
         let opened = loop {
             let opening = open_shop(&config, &clock, &mints, tls.clone(), plan.clone(), receiver.clone());
             match opening.await {
-                // What has been paid passes meanwhile, and nobody else: the kernel sees to both.
+                // Meanwhile the kernel lets through the guests who have paid, and no others.
                 Err(err @ StoreError::HeldByCommand) => {
                     if !std::mem::replace(&mut has_waited, true) {
                         log::warn!("{}: {err}; waiting for it to end", config.main.state_dir.display());

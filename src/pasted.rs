@@ -1,6 +1,6 @@
 //! What people paste: a token, a link, an invoice or a ticket as chats, wallets and keyboards make of it. With words,
 //! brackets, quotes and punctuation around it, behind the scheme that opens a wallet, broken into lines, with marks
-//! between its letters that nobody sees, or hidden behind an emoji. One reader for every form and command; whether it
+//! between its letters that are not seen, or hidden behind an emoji. One reader for every form and command; whether it
 //! is any good is for the parser of the thing to say.
 //!
 //! Not read: more than 256 KiB. Of the rest at most 64 words are looked at.
@@ -19,11 +19,8 @@ pub fn texts(pasted: &str) -> Vec<String> {
     if pasted.len() > MAX_PASTED {
         return Vec::new();
     }
-    let mut seen = pasted.to_owned();
-    let mut found = hidden(pasted).into_iter().collect::<Vec<String>>();
-    seen.retain(|letter| !is_invisible(letter));
-    found.push(seen);
-    found
+    let seen = pasted.chars().filter(|letter| !is_invisible(*letter)).collect();
+    hidden(pasted).into_iter().chain([seen]).collect()
 }
 
 /// What `read` makes of a text that is alone but for line breaks, else of the first word that it takes.
@@ -108,6 +105,16 @@ fn is_invisible(letter: char) -> bool {
     is_mark || selector(letter).is_some() || (letter.is_control() && !letter.is_whitespace())
 }
 
+/// As wallets hide a text in an emoji.
+#[cfg(test)]
+pub(crate) fn behind_an_emoji(text: &str) -> String {
+    let selector = |byte: u8| match byte {
+        0..16 => char::from_u32(0xfe00 + u32::from(byte)),
+        16.. => char::from_u32(0xe0100 + u32::from(byte) - 16),
+    };
+    format!("\u{1f95c}{}", text.bytes().filter_map(selector).collect::<String>())
+}
+
 /// For `tests/fuzz`: what is found is a part of what was pasted, and is found again in itself.
 #[cfg(test)]
 pub(crate) fn fuzz_pasted(pasted: &str) -> String {
@@ -124,15 +131,6 @@ pub(crate) fn fuzz_pasted(pasted: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// As wallets hide a text in an emoji.
-    fn behind_an_emoji(text: &str) -> String {
-        let selector = |byte: u8| match byte {
-            0..16 => char::from_u32(0xfe00 + u32::from(byte)),
-            16.. => char::from_u32(0xe0100 + u32::from(byte) - 16),
-        };
-        format!("\u{1f95c}{}", text.bytes().filter_map(selector).collect::<String>())
-    }
 
     #[test]
     fn a_word_is_read_without_what_stands_around_it() {
@@ -173,7 +171,11 @@ mod tests {
         assert_eq!(found("https://a.example/\nx?y").as_deref(), Some("https://a.example/x?y"));
         assert_eq!(found("Here you are:\nhttps://a.example/x\nBye").as_deref(), Some("https://a.example/x"));
         assert_eq!(found("nothing"), None);
-        assert_eq!(found(&format!("{}https://a.example", "x ".repeat(MAX_WORDS))), None, "so many words");
+        assert_eq!(
+            found(&format!("{}https://a.example", "x ".repeat(MAX_WORDS))),
+            None,
+            "only the first words are looked at"
+        );
     }
 
     #[test]

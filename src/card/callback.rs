@@ -47,7 +47,7 @@ impl Cards {
             return Err(Reason::Incomplete);
         }
         let pr = pasted::one(pr);
-        // Until a payment is handed over, nobody will carry out what is given up here.
+        // A wish that is given up here was handed to no one, so it is not carried out later.
         let wish = timeout_at(until, self.wish(k1, &pr)).await.unwrap_or(Err(Reason::NotNow))?;
         let carrying_out = async {
             match wish {

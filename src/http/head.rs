@@ -1,5 +1,5 @@
 //! What is wrong with a request before anybody reads what it asks for: the `Host` that every request of HTTP/1.1 has
-//! once (RFC 9112, 3.2). Which host it names is nobody's business here.
+//! once (RFC 9112, 3.2). Which host it names does not matter here.
 
 use super::answer::{self, Answer};
 use super::cards::LNURL_PATHS;
@@ -35,7 +35,7 @@ fn fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
-/// Names, addresses with brackets and zones, ports. None is there where a target has no authority.
+/// Names, addresses with brackets and zones, ports. `Host` is empty where a target has no authority.
 fn may_be_in_host(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte)
 }

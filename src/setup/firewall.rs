@@ -355,7 +355,7 @@ fn destination(section: &Section) -> String {
     option_text(section, "dest").unwrap_or_default().to_owned()
 }
 
-/// fw4 leaves a section out whose `enabled` is none of its words.
+/// fw4 leaves out a section whose `enabled` is not one of its words for yes.
 fn is_enabled(section: &Section) -> bool {
     option_text(section, "enabled").is_none_or(is_yes)
 }

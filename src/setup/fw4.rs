@@ -1,5 +1,5 @@
 //! What fw4's table holds in the kernel, as `nft` lists it: whether it lets out what is paid, and no more than that;
-//! and what of it is written by nobody's section.
+//! and which of its rules are of no section.
 
 use crate::network::gate::MARK;
 use std::process::{Command, Stdio};

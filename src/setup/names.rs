@@ -51,7 +51,7 @@ pub fn astray(config: &Config) -> Vec<Astray> {
     found
 }
 
-/// Each name with each device of its venue; none while nothing is sold.
+/// Each name with each device of its venue. Empty while the shop is switched off.
 fn named(config: &Config) -> Vec<(&str, &str)> {
     let venues = config.venues.iter().filter(|_| config.main.enabled);
     let mut found = Vec::new();

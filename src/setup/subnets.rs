@@ -37,7 +37,7 @@ impl Taken {
         }
     }
 
-    /// Adds the subnets of the firewall's zones: who has an address there is in that zone, whatever the device.
+    /// Adds the subnets of the firewall's zones: an address there is in that zone, whatever the device.
     pub fn add_zones(&mut self, firewall: &UciFile) {
         for zone in firewall.of_kind("zone") {
             for subnet in option_words(zone, "subnet").into_iter().filter_map(written) {

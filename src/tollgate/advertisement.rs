@@ -31,8 +31,8 @@ impl TollGate {
     }
 }
 
-/// All text, and six elements for each mint: the reference's own client takes nothing else. So many `steps` are offered
-/// as one, of which one is enough: existing portals show a wrong price where more are needed.
+/// All text, and six elements for each mint: the reference's own client takes nothing else. `steps` steps are offered as
+/// one, which is also the least: existing portals show a wrong price where the least is above 1.
 fn tags(venue: &Venue, mints: &[&MintConfig], steps: u64) -> Tags {
     let mut tags = vec![
         tag(["metric", venue.metric.as_str()]),

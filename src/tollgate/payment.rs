@@ -166,7 +166,7 @@ impl From<&SaleError> for TollGateNotice {
                 503,
                 "Your payment was received, and access will open by itself. You do NOT need to pay again.",
             ),
-            // Nothing is sold, or it is of other ways to pay.
+            // The shop is closed, or the error is of another way to pay.
             _ => ("service-unavailable", 503, closed_because(why.closed_code().unwrap_or_default())),
         };
         TollGateNotice::new(code, status, message)

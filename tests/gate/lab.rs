@@ -361,7 +361,7 @@ pub fn play_role() {
                 let _ = socket.send_to(&[b'x'; 1000], target());
             }
         }
-        // As a resolver that knows everything, at length: by UDP, in so many bytes, and by TCP.
+        // A resolver that answers every question: by UDP with this number of bytes, and by TCP.
         "resolver" => resolver(words[1].parse().unwrap()),
         // Questions by UDP, each from a port of its own; how many were answered.
         "ask" => {

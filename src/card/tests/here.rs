@@ -98,7 +98,7 @@ async fn a_card_that_may_not_pay_buys_nothing_here_either() {
     assert_eq!(place.sales().await, (0, 0));
 }
 
-/// A sale in whose middle the disk stops, holds up everybody who asks the store.
+/// When the disk stops in the middle of a sale, all others wait for the store.
 #[tokio::test]
 async fn a_till_hears_in_time_while_the_store_is_slow_and_nothing_is_paid_for_it() {
     let place = Place::at(HASTY).await;

@@ -119,7 +119,8 @@ impl Token {
     }
 }
 
-/// The token in what was [`pasted`], with words around it, broken into lines, or both. Returns `None` if there is none.
+/// Finds the token in what was [`pasted`], which may have words around it and line breaks in it. Returns `None` if there
+/// is no token.
 pub fn found_in(pasted: &str) -> Option<String> {
     pasted::texts(pasted).iter().find_map(|text| found(text))
 }
@@ -139,7 +140,7 @@ fn found(text: &str) -> Option<String> {
     Some(other.unwrap_or_else(|| word.to_owned()))
 }
 
-/// Whether nothing is missing at the end of a token; nothing else is looked at, so that it costs no curve arithmetic.
+/// Whether a token has its end. Checks nothing else, so it costs no curve arithmetic.
 fn is_complete(text: &str) -> bool {
     let (form, body) = text.split_at_checked(PREFIX).unwrap_or_default();
     match unbase64(body) {

@@ -2,6 +2,7 @@ use super::*;
 use crate::ecash::outputs::tests::Signer;
 use crate::ecash::outputs::Outputs;
 use crate::ecash::seed::Seed;
+use crate::pasted::behind_an_emoji;
 use serde_json::{json, Value};
 
 fn vectors() -> Value {
@@ -294,11 +295,6 @@ fn tokens_do_not_show_their_secrets_in_debug_output() {
     assert!(proofs.iter().all(|proof| !shown.contains(proof.secret.as_str())));
 }
 
-/// As wallets hide a token in an emoji.
-fn behind_an_emoji(text: &str) -> String {
-    text.bytes().map(|byte| char::from_u32(0xe0100 + u32::from(byte) - 16).unwrap()).collect()
-}
-
 #[test]
 fn a_token_is_found_in_what_a_chat_makes_of_it() {
     let text = vectors()["v4"][0]["token"].as_str().unwrap().to_owned();
@@ -322,8 +318,8 @@ fn a_token_is_found_in_what_a_chat_makes_of_it() {
         format!("_{text}_"),
         format!("`{text}`"),
         format!("[ecash]({text})"),
-        format!("Here you are: \u{1f95c}{}", behind_an_emoji(&text)),
-        behind_an_emoji(&format!("cashu:{text}")),
+        format!("Here you are: {}", behind_an_emoji(&text)),
+        behind_an_emoji(&format!("cashu:{text}")).replace('\u{1f95c}', ""),
     ] {
         assert_eq!(found_in(&pasted).as_deref(), Some(text.as_str()), "{pasted}");
     }

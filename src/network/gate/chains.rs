@@ -143,7 +143,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
     ]
 }
 
-/// Leads everybody who asks the router itself by the portal's name to the portal, who has paid as well.
+/// Leads guests, also those who have paid, to the portal when they ask the router's own port 80, as its name does.
 fn named(plan: &Plan) -> Vec<String> {
     // A listener of ours at port 80 answers by itself.
     let is_served = [plan.portal_port, plan.mint_proxy_port, plan.redirect_port].contains(&80);
