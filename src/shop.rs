@@ -4,6 +4,7 @@
 //! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::auth::Auth;
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::config::{Config, MintUrl};
@@ -50,6 +51,7 @@ pub struct Shop {
     pub till: Till,
     pub wallet: Wallet,
     pub tollgate: TollGate,
+    pub auth: Auth,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -85,7 +87,8 @@ impl Shop {
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
-        Shop { terms, store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate }
+        let auth = Auth::new(store.clone(), terms.settings());
+        Shop { terms, store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate, auth }
     }
 
     /// What the rooms that sell look at again and again.

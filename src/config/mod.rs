@@ -3,6 +3,7 @@
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
+mod auth;
 pub mod check;
 mod fields;
 pub mod garden;
@@ -20,6 +21,7 @@ pub mod uci;
 mod values;
 mod venue;
 
+pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
@@ -55,6 +57,8 @@ pub struct Config {
     /// None: no cards here.
     pub card: Option<Card>,
     pub lightning: LightningConfig,
+    /// None: nobody logs in here.
+    pub auth: Option<AuthConfig>,
 }
 
 impl Config {

@@ -2,9 +2,11 @@
 
 use super::fields::position_of;
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
-use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
+use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, VENUE};
 use super::uci::{Section, UciFile};
-use super::{main, mint, payments, portals, values, venue, Config, MintConfig, Venue, ALL_SATS, MAX_VENUES};
+use super::{
+    auth, main, mint, payments, portals, values, venue, Config, MintConfig, Venue, ALL_SATS, MAX_VENUES,
+};
 use litemap::LiteMap;
 use std::path::PathBuf;
 
@@ -48,13 +50,16 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         }
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
+    let auth = auth::auth(only(file, AUTH, &mut problems), &mut problems);
     let notes = problems.finish()?;
-    let (Some(main), Some(admin), Some(card), Some(lightning)) = (main, admin, card, lightning) else {
+    let (Some(main), Some(admin), Some(card), Some(lightning), Some(auth)) =
+        (main, admin, card, lightning, auth)
+    else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
-    Ok((Config { main, venues, mints, admin, card, lightning }, notes))
+    Ok((Config { main, venues, mints, admin, card, lightning, auth }, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.

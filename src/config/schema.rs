@@ -29,6 +29,7 @@ pub const MINT: &str = "mint";
 pub const ADMIN: &str = "admin";
 pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
+pub const AUTH: &str = "auth";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -80,11 +81,15 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(LIGHTNING, "token_file", Default::Derived("required for sphinx")),
     one(LIGHTNING, "cert_sha256", Default::Nothing),
     one(LIGHTNING, "fee_limit_msat", Default::Text("10000")),
+    one(AUTH, "domain", Default::Required),
+    one(AUTH, "url", Default::Derived("https:// and the domain")),
+    one(AUTH, "challenge_ttl", Default::Text("120")),
+    one(AUTH, "jwt_ttl", Default::Text("604800")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | AUTH)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

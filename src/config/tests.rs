@@ -108,6 +108,9 @@ fn with(section: &str, line: &str) -> String {
         schema::CARD if !line.contains("domain") => {
             format!("{}\nconfig card\noption domain 'c.example'\n{line}\n", main_with(""))
         }
+        schema::AUTH if !line.contains("domain") => {
+            format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))
+        }
         section => format!("{}\nconfig {section}\n{line}\n", main_with("")),
     }
 }

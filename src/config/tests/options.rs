@@ -76,6 +76,26 @@ fn the_admin_listener_cannot_be_reached_from_outside() {
 }
 
 #[test]
+fn wallets_reach_the_router_at_the_domain_that_they_sign_for() {
+    let auth = |lines: &str| format!("{}\nconfig auth\n{lines}\n", main_with(""));
+    let read = |lines: &str| good(&auth(lines)).auth.unwrap();
+    let plain = read("option domain 'Wifi.Example.net'");
+    assert_eq!((plain.domain.as_str(), plain.url.as_str()), ("wifi.example.net", "https://wifi.example.net"));
+    let port = read("option domain 'wifi.example.net'\noption url 'https://WIFI.example.net:2125/'");
+    assert_eq!(port.url.as_str(), "https://wifi.example.net:2125");
+    read("option domain 'abc.onion'\noption url 'http://abc.onion'");
+    assert_problem(&auth("option domain 'a.example'\noption url 'https://b.example'"), "has another host");
+    assert_problem(&auth("option domain 'a.example'\noption url 'http://a.example'"), "is plain http://");
+    assert_problem(&auth("option url 'https://a.example'"), "domain: is missing");
+    for domain in ["192.0.2.1", "localhost", "a_b.example", "wifi.example.net:2125", "wifi.local"] {
+        assert_problem(&auth(&format!("option domain '{domain}'")), "error domain");
+    }
+    assert_problem(&auth("option domain 'a.example'\noption challenge_ttl '601'"), "from 5 to 600");
+    assert_problem(&auth("option domain 'a.example'\noption jwt_ttl '59'"), "from 60 to 31536000");
+    assert_eq!(good(&main_with("")).auth, None);
+}
+
+#[test]
 fn paths_are_full_and_plain() {
     for text in ["tollgate", "/", "/etc/../tollgate", "./x", "/a\u{1}b"] {
         assert_problem(&main_with(&format!("option state_dir '{text}'")), "2 error state_dir");

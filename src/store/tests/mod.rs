@@ -4,6 +4,7 @@ mod damage;
 mod engine;
 mod full;
 mod keyfile;
+mod logins;
 mod older;
 mod power_cut;
 mod requests;
