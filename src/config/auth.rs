@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::problem::Problems;
 use super::schema::AUTH;
+use super::tls::TlsConfig;
 use super::uci::Section;
 use super::values;
 use crate::units::Millis;
@@ -21,7 +22,11 @@ pub struct AuthConfig {
     pub jwt_ttl: Millis,
 }
 
-pub(super) fn auth(section: Option<&Section>, problems: &mut Problems) -> Option<Option<AuthConfig>> {
+pub(super) fn read(
+    section: Option<&Section>,
+    tls: Option<&Option<TlsConfig>>,
+    problems: &mut Problems,
+) -> Option<Option<AuthConfig>> {
     let Some(section) = section else { return Some(None) };
     let mut fields = Fields::new(AUTH, Some(section), problems);
     let domain = fields.one("domain", values::host_name);
@@ -31,7 +36,10 @@ pub(super) fn auth(section: Option<&Section>, problems: &mut Problems) -> Option
     let domain = domain?;
     let url = match url? {
         Some(url) => url,
-        None => Url::parse(&format!("https://{domain}")).ok()?,
+        None => {
+            let own = tls.and_then(Option::as_ref).filter(|tls| tls.name == domain).map(TlsConfig::origin);
+            Url::parse(&own.unwrap_or_else(|| format!("https://{domain}"))).ok()?
+        }
     };
     if url.host() != domain {
         fields.error("url", format!("has another host than the domain, which wallets sign for: '{domain}'"));
