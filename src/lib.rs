@@ -13,6 +13,7 @@
 //! | `store`, `network`, `calls` | the machine: what survives a power cut; who is calling and who may pass; requests to others |
 //! | `ecash`, `lightning`, `card` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
+//! | `auth` | who may do what, and who did: the audit log |
 //! | `sale` | the engines, one for each way to pay, with one set of terms and one error: the rules of money |
 //! | `mint_proxy`, `tollgate` | protocols: words and sockets, no rule of money; they do not know each other |
 //! | `shop`, `setup` | what is open, and why not; the router around the daemon |
@@ -165,6 +166,7 @@ pub mod card;
 
 // What was paid, and the open gate; the engines that turn the one into the other.
 pub mod access;
+pub mod auth;
 pub mod sale;
 
 // Protocols: words and sockets. They never use each other.

@@ -9,6 +9,7 @@ pub mod garden;
 mod main;
 mod mint;
 pub mod netifd;
+mod operators;
 mod payments;
 mod portals;
 mod problem;
@@ -22,6 +23,7 @@ mod venue;
 
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
+pub use operators::Role;
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
