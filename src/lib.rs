@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `units` to `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
-//! | `store`, `network`, `calls` | the machine: what survives a power cut; who is calling and who may pass; requests to others |
+//! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
 //! | `ecash`, `lightning`, `card` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
 //! | `auth` | who may do what, and who did: the audit log |
@@ -154,10 +154,11 @@ pub mod url;
 pub mod bolt11;
 pub mod config;
 
-// The machine: what survives a power cut, the kernel, others over the network.
+// The machine: what survives a power cut, the kernel, others over the network, and what we show them.
 pub mod store;
 pub mod network;
 pub mod calls;
+pub mod certificate;
 
 // Money, which knows neither router nor gate.
 pub mod ecash;

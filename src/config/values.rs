@@ -98,8 +98,8 @@ fn path(text: &str, most: usize) -> Parsed<PathBuf> {
     }
 }
 
-/// Where the operator's interface listens: never where a stranger could knock.
-pub fn admin_listen(text: &str) -> Parsed<SocketAddr> {
+/// Where what is not for guests listens: never where a stranger could knock.
+pub fn local_address(text: &str) -> Parsed<SocketAddr> {
     let address: SocketAddr = text.parse().map_err(|_| {
         format!("{} is not an address and port: write it like '127.0.0.1:2120' or '[::1]:2120'", shown(text))
     })?;

@@ -39,7 +39,7 @@ pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>)
             Addressee::Portal => answer::redirect(StatusCode::SEE_OTHER, "/"),
             Addressee::TollGate => for_program(edge, at, request).await,
         },
-        Audience::MintProxy | Audience::Redirected | Audience::Card | Audience::Admin => {
+        Audience::MintProxy | Audience::Redirected | Audience::Public | Audience::Admin => {
             by_table(edge, at, request).await
         }
     }

@@ -42,13 +42,22 @@ fn products_that_are_too_large_are_refused() {
 }
 
 #[test]
-fn the_four_ports_differ() {
+fn the_ports_of_listeners_differ() {
     assert_problem(&main_with("option port '2122'"), "2 error port: has the same port as 'mint_proxy_port'");
     assert_problem(&main_with("option redirect_port '2121'"), "2 error redirect_port: has the same port");
     assert_problem(
         &main_with("option admin_listen '127.0.0.1:2123'"),
         "2 error admin_listen: has the same port",
     );
+    assert_problem(
+        &with(schema::TLS, "option port '2122'"),
+        "has the same port as 'mint_proxy_port' of tollgate",
+    );
+    assert_problem(
+        &with(schema::TLS, "option listen '127.0.0.1:2127'"),
+        "has the same port as 'admin_listen': ",
+    );
+    assert_problem(&main_with("option port '2124'"), "2 error port: has the same port as 'public_listen'");
 }
 
 #[test]
@@ -72,6 +81,22 @@ fn the_admin_listener_cannot_be_reached_from_outside() {
     }
     for text in ["2120", "localhost:2120", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:0", "::1:2120x"] {
         assert_problem(&main_with(&format!("option admin_listen '{text}'")), "2 error admin_listen");
+    }
+}
+
+#[test]
+fn https_has_a_name_of_its_own_and_the_files_of_its_certificate() {
+    let tls = |line: &str| good(&with(schema::TLS, line)).tls.unwrap();
+    assert_eq!(tls("option name 'WiFi.Example.NET'").origin(), "https://wifi.example.net:2125");
+    assert_eq!(tls("option port '443'").origin(), "https://w.example");
+    assert_eq!(good(&main_with("")).tls, None);
+    assert_problem(&with(schema::TLS, "option name '192.168.1.1'"), "error name: ");
+    assert_problem(&with(schema::TLS, "option key_file 'key.pem'"), "error key_file: ");
+    assert_problem(&with(schema::TLS, "option listen '0.0.0.0:2126'"), "can be reached from outside");
+    assert_problem(&with(schema::TLS, "option admin_listen '8.8.8.8:1'"), "can be reached from outside");
+    for missing in ["name", "cert_file", "key_file"] {
+        let text = with(schema::TLS, "").replace(&format!("option {missing} "), "option nothing ");
+        assert_problem(&text, &format!("error {missing}: is missing"));
     }
 }
 
