@@ -1,10 +1,11 @@
 //! Who somebody is without an account: a wallet's signature over a challenge (LNURL-auth, LUD-04), and the token that
-//! it is exchanged for.
+//! it is exchanged for. Who may do what, and who did: the audit log.
 //!
 //! Nothing here knows HTTP or a gate. Refused: a signature over a k1 that was not given out just now, whatever else is right
 //! about it; a token that was logged out; an operator's, of whom the configuration does not know.
 
-pub mod challenge;
+mod audit;
+mod challenge;
 mod error;
 mod jwt;
 mod lnurl;
@@ -15,6 +16,7 @@ mod signature;
 mod sockets;
 mod token;
 
+pub use audit::AuditLog;
 pub use challenge::{Action, CookieId, Delivery, LoginStation, SocketKey, Standing};
 pub use error::{AuthError, LoginRefusal};
 pub use jwt::{Claims, TokenId};

@@ -10,6 +10,7 @@
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
 mod accounts;
+mod audit;
 mod backends;
 mod card_keys;
 mod cards;
@@ -46,6 +47,7 @@ mod worth;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use audit::{AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};

@@ -1,5 +1,6 @@
 //! The store's promises, tried on real files.
 
+mod audit;
 mod damage;
 mod engine;
 mod full;
