@@ -15,7 +15,7 @@ use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Seve
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Audience, Edge, Listeners, WantedListener};
+use crate::http::{Edge, Listeners};
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
@@ -244,21 +244,7 @@ impl App {
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
         let config = self.site.config();
-        let main = &config.main;
-        let on_guests_devices = |device: &String| {
-            [
-                WantedListener::on_device(Audience::Guest, device, main.port),
-                WantedListener::on_device(Audience::MintProxy, device, main.mint_proxy_port),
-                WantedListener::on_device(Audience::Redirected, device, main.redirect_port),
-            ]
-        };
-        let mut wanted: Vec<WantedListener> = self.devices().iter().flat_map(on_guests_devices).collect();
-        wanted.push(WantedListener::on_device(Audience::TollGate, "lo", main.port));
-        wanted.push(WantedListener::at_address(Audience::Admin, main.admin_listen));
-        if let Some(card) = &config.card {
-            wanted.push(WantedListener::at_address(Audience::Card, card.listen));
-        }
-        let mut trouble = self.listeners.reconcile(&self.edge, &wanted);
+        let mut trouble = self.listeners.reconcile(&self.edge, &config);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
@@ -391,6 +377,7 @@ impl App {
             if !shop.access.write_usage_now() {
                 shop.store.checkpoint(true, &[]);
             }
+            shop.audit.write_counted();
             shop.store.close().await;
         }
         log::info!("stopped; sessions stay open in the kernel");

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 pub use destination::{Destination, Lookups};
 pub use line::{PeerLine, WholeAnswer};
 pub use pinned::pinned;
-pub use tls::{Tls, TlsError};
+pub use tls::{crypto_provider, Tls, TlsError};
 
 pub type CallRequest = hyper::Request<Full<Bytes>>;
 

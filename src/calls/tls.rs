@@ -73,8 +73,8 @@ fn trusting(extra_ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// What our TLS is made of. We never show a certificate, so nothing that signs is linked in (40 kB).
-pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
+/// What our TLS is made of. To others we never show a certificate, so no key is loaded by it.
+pub fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() })
 }
 

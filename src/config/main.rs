@@ -22,13 +22,15 @@ pub struct Main {
     pub state_dir: PathBuf,
     /// `control.sock`.
     pub run_dir: PathBuf,
-    /// Portal and API for guests. The four ports differ from each other.
+    /// Portal and API for guests. No two listeners have the same port.
     pub port: u16,
     pub mint_proxy_port: u16,
     /// Where nft redirects port 80 to.
     pub redirect_port: u16,
     /// The operator's interface: a loopback, private or link-local address.
     pub admin_listen: SocketAddr,
+    /// For a tunnel, a proxy or an onion service; the same kinds of addresses. See [`super::Config::public_listen`].
+    pub public_listen: SocketAddr,
     /// WebSockets per MAC address.
     pub guest_sockets: usize,
     /// TCP connections per MAC address.
@@ -70,13 +72,6 @@ pub enum LogFormat {
     Json,
 }
 
-impl Main {
-    /// The ports of our listeners.
-    pub(super) fn ports(&self) -> [u16; 4] {
-        [self.port, self.mint_proxy_port, self.redirect_port, self.admin_listen.port()]
-    }
-}
-
 pub(super) fn read(section: Option<&Section>, problems: &mut Problems) -> Option<Main> {
     let mut fields = Fields::new(MAIN, section, problems);
     let enabled = fields.one("enabled", values::boolean);
@@ -85,7 +80,8 @@ pub(super) fn read(section: Option<&Section>, problems: &mut Problems) -> Option
     let port = fields.one("port", values::port);
     let mint_proxy_port = fields.one("mint_proxy_port", values::port);
     let redirect_port = fields.one("redirect_port", values::port);
-    let admin_listen = fields.one("admin_listen", values::admin_listen);
+    let admin_listen = fields.one("admin_listen", values::local_address);
+    let public_listen = fields.one("public_listen", values::local_address);
     let guest_sockets = fields.one("guest_sockets", |text| values::count(text, 1024));
     let guest_connections = fields.one("guest_connections", |text| values::count(text, 4096));
     let log_level = fields.one("log_level", values::log_level);
@@ -97,13 +93,6 @@ pub(super) fn read(section: Option<&Section>, problems: &mut Problems) -> Option
     let garden = fields.many("garden", MAX_GARDEN, garden::parse);
     let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
 
-    let ports = [
-        ("port", port),
-        ("mint_proxy_port", mint_proxy_port),
-        ("redirect_port", redirect_port),
-        ("admin_listen", admin_listen.map(|address| address.port())),
-    ];
-    ports_differ(&ports, &mut fields);
     if guest_sockets > guest_connections {
         fields.warn(
             "guest_sockets",
@@ -125,6 +114,7 @@ pub(super) fn read(section: Option<&Section>, problems: &mut Problems) -> Option
         mint_proxy_port: mint_proxy_port?,
         redirect_port: redirect_port?,
         admin_listen: admin_listen?,
+        public_listen: public_listen?,
         guest_sockets: guest_sockets?,
         guest_connections: guest_connections?,
         log_level: log_level?,
@@ -136,23 +126,6 @@ pub(super) fn read(section: Option<&Section>, problems: &mut Problems) -> Option
         garden: range::merged(garden?),
         uplinks: uplinks?,
     })
-}
-
-fn ports_differ(ports: &[(&'static str, Option<u16>)], fields: &mut Fields<'_>) {
-    for (number, (name, port)) in ports.iter().enumerate() {
-        let earlier = ports.iter().take(number).find(|(_, other)| port.is_some() && other == port);
-        if let Some((other, _)) = earlier {
-            // The option that is in the file is the one to change.
-            let culprit = if fields.is_set(name) { name } else { other };
-            fields.error(
-                culprit,
-                format!(
-                    "has the same port as '{}': choose another",
-                    if culprit == name { other } else { name }
-                ),
-            );
-        }
-    }
 }
 
 fn is_in_ram(dir: &Path) -> bool {

@@ -3,32 +3,40 @@
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
+mod auth;
 pub mod check;
 mod fields;
 pub mod garden;
 mod main;
 mod mint;
 pub mod netifd;
+mod operators;
 mod payments;
 mod portals;
+mod ports;
 mod problem;
 pub mod range;
 pub mod reach;
 mod read;
 mod schema;
+mod tls;
 pub mod uci;
 mod values;
 mod venue;
 
+pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
+pub use operators::Role;
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
+pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
 
 use crate::url::Url;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +63,10 @@ pub struct Config {
     /// None: no cards here.
     pub card: Option<Card>,
     pub lightning: LightningConfig,
+    /// None: no https.
+    pub tls: Option<TlsConfig>,
+    /// None: nobody logs in here.
+    pub auth: Option<AuthConfig>,
 }
 
 impl Config {
@@ -88,6 +100,11 @@ impl Config {
             true => &self.main.uplinks,
             false => &venue.uplinks,
         }
+    }
+
+    /// Where tills and wallets ask, through a tunnel, a proxy or an onion service.
+    pub fn public_listen(&self) -> SocketAddr {
+        self.card.as_ref().and_then(|card| card.listen).unwrap_or(self.main.public_listen)
     }
 
     /// The venue with this id.

@@ -35,8 +35,8 @@ pub struct Card {
     pub network: Network,
     /// How long a tap may be turned into a payment.
     pub k1_life: Millis,
-    /// For a tunnel, a proxy or an onion service: loopback, private or link-local.
-    pub listen: SocketAddr,
+    /// In place of `public_listen`.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `config lightning`; without one it is the router's own ecash.
@@ -122,7 +122,7 @@ pub(super) fn card(section: Option<&Section>, problems: &mut Problems) -> Option
     };
     let network = fields.one("network", network);
     let k1_life = fields.one("k1_life", |text| values::number(text, 5..=600).map(Millis::from_secs));
-    let listen = fields.one("listen", values::admin_listen);
+    let listen = fields.optional("listen", values::local_address);
     let card = Card { domain: domain?, network: network?, k1_life: k1_life?, listen: listen? };
     Some(enabled?.then_some(card))
 }

@@ -2,9 +2,12 @@
 
 use super::fields::position_of;
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
-use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, VENUE};
+use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, TLS, VENUE};
 use super::uci::{Section, UciFile};
-use super::{main, mint, payments, portals, values, venue, Config, MintConfig, Venue, ALL_SATS, MAX_VENUES};
+use super::{
+    auth, main, mint, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue, ALL_SATS,
+    MAX_VENUES,
+};
 use litemap::LiteMap;
 use std::path::PathBuf;
 
@@ -23,8 +26,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let main = main::read(only(file, MAIN, &mut problems), &mut problems);
     let venues = found(file, VENUE, MAX_VENUES, &mut problems, venue::read);
     let mints = found(file, MINT, MAX_MINTS, &mut problems, mint::read);
-    let section = only(file, CARD, &mut problems);
-    let card = payments::card(section, &mut problems);
+    let card = payments::card(only(file, CARD, &mut problems), &mut problems);
     if main.as_ref().is_some_and(|main| main.enabled) {
         let serves_cards = !matches!(card, Some(None));
         something_to_sell(file, &venues, &mints, serves_cards, &mut problems);
@@ -41,20 +43,21 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     }
     let state_dir = main.as_ref().map(|main| main.state_dir.as_path());
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
-    if let (Some(main), Some(Some(card))) = (&main, &card) {
-        if main.ports().contains(&card.listen.port()) {
-            problems
-                .error(position_of(section, "listen"), "has the port of another listener: choose another");
-        }
+    let tls = tls::read(only(file, TLS, &mut problems), &mut problems);
+    if let (Some(main), Some(card), Some(tls)) = (&main, &card, &tls) {
+        ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
+    let auth = auth::read(only(file, AUTH, &mut problems), tls.as_ref(), &mut problems);
     let notes = problems.finish()?;
-    let (Some(main), Some(admin), Some(card), Some(lightning)) = (main, admin, card, lightning) else {
+    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth)) =
+        (main, admin, card, lightning, tls, auth)
+    else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
-    Ok((Config { main, venues, mints, admin, card, lightning }, notes))
+    Ok((Config { main, venues, mints, admin, card, lightning, tls, auth }, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.

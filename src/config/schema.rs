@@ -29,6 +29,8 @@ pub const MINT: &str = "mint";
 pub const ADMIN: &str = "admin";
 pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
+pub const TLS: &str = "tls";
+pub const AUTH: &str = "auth";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -38,6 +40,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "mint_proxy_port", Default::Text("2122")),
     one(MAIN, "redirect_port", Default::Text("2123")),
     one(MAIN, "admin_listen", Default::Text("127.0.0.1:2120")),
+    one(MAIN, "public_listen", Default::Text("127.0.0.1:2124")),
     one(MAIN, "guest_sockets", Default::Text("16")),
     one(MAIN, "guest_connections", Default::Text("64")),
     one(MAIN, "log_level", Default::Text("info")),
@@ -70,7 +73,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(CARD, "domain", Default::Required),
     one(CARD, "network", Default::Text("mainnet")),
     one(CARD, "k1_life", Default::Text("60")),
-    one(CARD, "listen", Default::Text("127.0.0.1:2124")),
+    one(CARD, "listen", Default::Derived("public_listen of tollgate")),
     one(LIGHTNING, "type", Default::Text("melt")),
     one(LIGHTNING, "url", Default::Derived("required, not for melt")),
     one(LIGHTNING, "macaroon_file", Default::Derived("required for lnd")),
@@ -80,11 +83,21 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(LIGHTNING, "token_file", Default::Derived("required for sphinx")),
     one(LIGHTNING, "cert_sha256", Default::Nothing),
     one(LIGHTNING, "fee_limit_msat", Default::Text("10000")),
+    one(TLS, "name", Default::Required),
+    one(TLS, "cert_file", Default::Required),
+    one(TLS, "key_file", Default::Required),
+    one(TLS, "port", Default::Text("2125")),
+    one(TLS, "listen", Default::Text("127.0.0.1:2126")),
+    one(TLS, "admin_listen", Default::Text("127.0.0.1:2127")),
+    one(AUTH, "domain", Default::Required),
+    one(AUTH, "url", Default::Derived("https at the domain")),
+    one(AUTH, "challenge_ttl", Default::Text("120")),
+    one(AUTH, "jwt_ttl", Default::Text("604800")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

@@ -64,6 +64,7 @@ fn the_file_that_says_everything_reads_as_it_says() {
             mint_proxy_port: 2122,
             redirect_port: 2123,
             admin_listen: "127.0.0.1:2120".parse().unwrap(),
+            public_listen: "127.0.0.1:2124".parse().unwrap(),
             guest_sockets: 16,
             guest_connections: 64,
             log_level: log::LevelFilter::Info,
@@ -107,6 +108,15 @@ fn with(section: &str, line: &str) -> String {
         schema::MINT => mint_with(line),
         schema::CARD if !line.contains("domain") => {
             format!("{}\nconfig card\noption domain 'c.example'\n{line}\n", main_with(""))
+        }
+        schema::TLS => {
+            let all = [("name", "w.example"), ("cert_file", "/c"), ("key_file", "/k")];
+            let others = all.iter().filter(|(name, _)| !line.contains(&format!("option {name} ")));
+            let others: String = others.map(|(name, value)| format!("option {name} '{value}'\n")).collect();
+            format!("{}\nconfig tls\n{others}{line}\n", main_with(""))
+        }
+        schema::AUTH if !line.contains("domain") => {
+            format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))
         }
         section => format!("{}\nconfig {section}\n{line}\n", main_with("")),
     }

@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not a WebSocket ends after this; a browser opens another one.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// At the cards' own listener, from one address.
+/// At the public listener, from one address.
 const MAX_TILLS: usize = 512;
 /// Shorter answers fit into what a connection costs.
 const SHORT_ANSWER: usize = 1024;
@@ -43,7 +43,7 @@ pub fn serve(
     let address = neighbours::normalise(peer.ip());
     let at = Entrance { audience, device, peer: address, local: None };
     let station = match audience {
-        Audience::TollGate | Audience::Card | Audience::Admin => ConnectionHolder::House(address),
+        Audience::TollGate | Audience::Public | Audience::Admin => ConnectionHolder::House(address),
         Audience::Guest | Audience::MintProxy | Audience::Redirected => {
             let caller = edge.neighbours.identify(at.device(), address);
             caller.map_or(ConnectionHolder::Address(address), |caller| ConnectionHolder::Mac(caller.mac))
@@ -51,7 +51,7 @@ pub fn serve(
     };
     let limit = match audience {
         // All tills come through one tunnel or proxy.
-        Audience::Card => MAX_TILLS,
+        Audience::Public => MAX_TILLS,
         _ => edge.site.config().main.guest_connections,
     };
     let Some(place) = edge.crowd.admit(station, limit, WAITING) else {
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(id(Audience::Admin, &headers), "4bf92f3577b34da6a3ce929d0e0e4736");
         headers.insert("x-request-id", "deploy-42".parse().unwrap());
         assert_eq!(id(Audience::Admin, &headers), "deploy-42");
-        for audience in [Audience::Guest, Audience::TollGate, Audience::MintProxy, Audience::Card] {
+        for audience in [Audience::Guest, Audience::TollGate, Audience::MintProxy, Audience::Public] {
             assert_eq!(id(audience, &headers).len(), 16);
         }
         headers.insert("x-request-id", "short".parse().unwrap());

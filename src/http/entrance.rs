@@ -23,10 +23,25 @@ pub enum Audience {
     MintProxy,
     /// What nft has redirected from port 80: it is shown the way to the portal.
     Redirected,
-    /// Tills and programmer apps, through a tunnel, a proxy or an onion service.
-    Card,
+    /// What is asked from anywhere, through a tunnel, a proxy or an onion service: tills, programmer apps.
+    Public,
     /// The operator's machine.
     Admin,
+}
+
+#[cfg(test)]
+impl Audience {
+    /// As the tables call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Audience::Guest => "guest",
+            Audience::TollGate => "tollgate",
+            Audience::MintProxy => "mint_proxy",
+            Audience::Redirected => "redirected",
+            Audience::Public => "public",
+            Audience::Admin => "admin",
+        }
+    }
 }
 
 /// The socket that a request came to, and the addresses at the two ends of its connection.

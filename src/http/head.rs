@@ -17,7 +17,7 @@ pub fn malformed(audience: Audience, path: &str, version: Version, headers: &Hea
     let status = StatusCode::BAD_REQUEST;
     let mut answer = match audience {
         Audience::Admin => ErrorBody { code: "invalid_request", message: why, details: &[] }.answer(status),
-        Audience::Card => answer::json(status, &json!({"status": "ERROR", "reason": why})),
+        Audience::Public => answer::json(status, &json!({"status": "ERROR", "reason": why})),
         _ if LNURL_PATHS.contains(&path) => answer::json(status, &json!({"status": "ERROR", "reason": why})),
         _ => error(status, "invalid_message", why),
     };
@@ -78,7 +78,7 @@ mod tests {
             let refused = malformed(audience, path, Version::HTTP_11, &headers(&[])).unwrap();
             (refused.status().as_u16(), refused.headers()[header::CONNECTION].to_str().unwrap().to_owned())
         };
-        for audience in [Audience::Guest, Audience::TollGate, Audience::Card, Audience::Admin] {
+        for audience in [Audience::Guest, Audience::TollGate, Audience::Public, Audience::Admin] {
             assert_eq!(status(audience, "/ln"), (400, "close".to_owned()));
         }
         assert!(malformed(Audience::Guest, "/", Version::HTTP_11, &headers(&["x"])).is_none());

@@ -5,7 +5,9 @@
 
 use super::connections;
 use super::entrance::Audience;
+use super::listening::wanted;
 use super::Edge;
+use crate::config::Config;
 use crate::network::devices;
 use crate::task;
 use litemap::LiteMap;
@@ -54,7 +56,8 @@ struct Running {
 
 impl Listeners {
     /// Opens what is missing and closes what is no longer wanted. Answers what could not be opened.
-    pub fn reconcile(&mut self, edge: &Arc<Edge>, wanted: &[WantedListener]) -> Vec<String> {
+    pub fn reconcile(&mut self, edge: &Arc<Edge>, config: &Config) -> Vec<String> {
+        let wanted = wanted(config);
         self.running.retain(|spec, running| {
             let keep = wanted.contains(spec)
                 && running.device_index == device_index(spec)
@@ -65,7 +68,7 @@ impl Listeners {
             keep
         });
         self.complaints.retain(|spec, _| wanted.contains(spec));
-        for spec in wanted {
+        for spec in &wanted {
             if self.running.contains_key(spec) {
                 continue;
             }

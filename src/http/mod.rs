@@ -20,6 +20,7 @@ mod head;
 mod languages;
 mod line;
 mod listeners;
+mod listening;
 mod mint_requests;
 mod offers;
 mod origin;
@@ -36,10 +37,9 @@ mod ways;
 mod websocket;
 
 pub use admin::make_token;
-pub use entrance::Audience;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
-pub use listeners::{Listeners, WantedListener};
+pub use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use origin::host_of;
 

@@ -11,7 +11,7 @@ use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];
-const GUEST_OR_CARD: &[Audience] = &[Audience::Guest, Audience::Card];
+const GUEST_OR_PUBLIC: &[Audience] = &[Audience::Guest, Audience::Public];
 const TOLLGATE: &[Audience] = &[Audience::TollGate];
 const REDIRECTED: &[Audience] = &[Audience::Redirected];
 const ADMIN: &[Audience] = &[Audience::Admin];
@@ -40,12 +40,12 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Get, "/mint-requests/**", Anyone, NO_BODY, Client(mint_requests::look)),
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
-    row(GUEST_OR_CARD, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
-    row(GUEST_OR_CARD, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
-    row(GUEST_OR_CARD, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
-    row(GUEST_OR_CARD, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
-    row(GUEST_OR_CARD, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
-    row(GUEST_OR_CARD, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
+    row(GUEST_OR_PUBLIC, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
+    row(GUEST_OR_PUBLIC, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
+    row(GUEST_OR_PUBLIC, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
+    row(GUEST_OR_PUBLIC, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
+    row(GUEST_OR_PUBLIC, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
+    row(GUEST_OR_PUBLIC, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
     // The TollGate protocol.
@@ -92,14 +92,6 @@ mod tests {
     use crate::commands::{all, at_path};
 
     fn cells(route: &Route) -> String {
-        let name = |audience: &Audience| match audience {
-            Audience::Guest => "guest",
-            Audience::TollGate => "tollgate",
-            Audience::MintProxy => "mint_proxy",
-            Audience::Redirected => "redirected",
-            Audience::Card => "card",
-            Audience::Admin => "admin",
-        };
         let guard = match route.guard {
             Anyone => "anyone",
             Origin => "origin",
@@ -107,7 +99,7 @@ mod tests {
             TrustedPage => "trusted page",
             Bearer => "bearer",
         };
-        let audience: Vec<&str> = route.audience.iter().map(name).collect();
+        let audience: Vec<&str> = route.audience.iter().map(|audience| audience.as_str()).collect();
         let (method, path, limit) = (route.method.as_str(), route.path, route.limit);
         format!("| {} | {method} | `{path}` | {guard} | {limit} |", audience.join(", "))
     }

@@ -3,6 +3,7 @@
 
 use super::firewall::Files;
 use super::{dhcp, names};
+use crate::clock::{Clock, PLAUSIBLE};
 use crate::config::check::{plural, Verdict};
 use crate::config::uci::parse_large;
 use crate::config::Config;
@@ -15,7 +16,6 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -36,8 +36,6 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// No router that runs this lives before it: 2025-01-01.
-const PLAUSIBLE: u64 = 1_735_689_600;
 const PACKAGE_MANAGERS: [(&str, &str); 2] =
     [("/usr/bin/apk", "apk add"), ("/bin/opkg", "opkg update; opkg install")];
 
@@ -167,8 +165,7 @@ impl Found {
     }
 
     fn clock(&mut self) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if now < PLAUSIBLE {
+        if Clock::machine().wall() < PLAUSIBLE {
             let mend = "/etc/init.d/sysntpd enable; /etc/init.d/sysntpd restart".to_owned();
             self.error(
                 "clock",

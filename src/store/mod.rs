@@ -10,6 +10,7 @@
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
 mod accounts;
+mod audit;
 mod backends;
 mod card_keys;
 mod cards;
@@ -21,6 +22,7 @@ mod error;
 mod files;
 mod grants;
 mod keyfile;
+mod logins;
 mod migrations;
 mod moves;
 mod older;
@@ -49,6 +51,7 @@ mod worth;
 pub(crate) mod tests;
 
 pub use accounts::{making_room, AccountKey};
+pub use audit::{AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
@@ -56,7 +59,8 @@ pub use claims::Claim;
 pub use error::StoreError;
 pub use files::StoreHolder;
 pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
-pub use keyfile::{KeyFile, Secret};
+pub use keyfile::{KeyFile, RenewableKey, Secret};
+pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;

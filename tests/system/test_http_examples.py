@@ -111,7 +111,7 @@ class Client:
         path, body = self.filled(example.path), self.filled(example.body).encode() or None
         if example.audience == "admin":
             return self.shop.api(example.method, path, body)
-        if example.audience == "card":
+        if example.audience == "public":
             return self.shop.get(path, None, example.method, body)
         socket = self.lab.guest.connect(ROUTER4, PORTS[example.audience])
         host = f"{ROUTER4}:{PORTS[example.audience]}"

@@ -42,13 +42,22 @@ fn products_that_are_too_large_are_refused() {
 }
 
 #[test]
-fn the_four_ports_differ() {
+fn the_ports_of_listeners_differ() {
     assert_problem(&main_with("option port '2122'"), "2 error port: has the same port as 'mint_proxy_port'");
     assert_problem(&main_with("option redirect_port '2121'"), "2 error redirect_port: has the same port");
     assert_problem(
         &main_with("option admin_listen '127.0.0.1:2123'"),
         "2 error admin_listen: has the same port",
     );
+    assert_problem(
+        &with(schema::TLS, "option port '2122'"),
+        "has the same port as 'mint_proxy_port' of tollgate",
+    );
+    assert_problem(
+        &with(schema::TLS, "option listen '127.0.0.1:2127'"),
+        "has the same port as 'admin_listen': ",
+    );
+    assert_problem(&main_with("option port '2124'"), "2 error port: has the same port as 'public_listen'");
 }
 
 #[test]
@@ -72,6 +81,46 @@ fn the_admin_listener_cannot_be_reached_from_outside() {
     }
     for text in ["2120", "localhost:2120", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:0", "::1:2120x"] {
         assert_problem(&main_with(&format!("option admin_listen '{text}'")), "2 error admin_listen");
+    }
+}
+
+#[test]
+fn wallets_reach_the_router_at_the_domain_that_they_sign_for() {
+    let auth = |lines: &str| format!("{}\nconfig auth\n{lines}\n", main_with(""));
+    let read = |lines: &str| good(&auth(lines)).auth.unwrap();
+    let plain = read("option domain 'Wifi.Example.net'");
+    assert_eq!((plain.domain.as_str(), plain.url.as_str()), ("wifi.example.net", "https://wifi.example.net"));
+    let port = read("option domain 'wifi.example.net'\noption url 'https://WIFI.example.net:2125/'");
+    assert_eq!(port.url.as_str(), "https://wifi.example.net:2125");
+    let tls = "config tls\noption name 'w.example'\noption cert_file '/c'\noption key_file '/k'\n";
+    let with_tls = |domain: &str| read(&format!("option domain '{domain}'\n{tls}")).url.to_string();
+    assert_eq!(with_tls("w.example"), "https://w.example:2125");
+    assert_eq!(with_tls("other.example"), "https://other.example");
+    read("option domain 'abc.onion'\noption url 'http://abc.onion'");
+    assert_problem(&auth("option domain 'a.example'\noption url 'https://b.example'"), "has another host");
+    assert_problem(&auth("option domain 'a.example'\noption url 'http://a.example'"), "is plain http://");
+    assert_problem(&auth("option url 'https://a.example'"), "domain: is missing");
+    for domain in ["192.0.2.1", "localhost", "a_b.example", "wifi.example.net:2125", "wifi.local"] {
+        assert_problem(&auth(&format!("option domain '{domain}'")), "error domain");
+    }
+    assert_problem(&auth("option domain 'a.example'\noption challenge_ttl '601'"), "from 5 to 600");
+    assert_problem(&auth("option domain 'a.example'\noption jwt_ttl '59'"), "from 60 to 31536000");
+    assert_eq!(good(&main_with("")).auth, None);
+}
+
+#[test]
+fn https_has_a_name_of_its_own_and_the_files_of_its_certificate() {
+    let tls = |line: &str| good(&with(schema::TLS, line)).tls.unwrap();
+    assert_eq!(tls("option name 'WiFi.Example.NET'").origin(), "https://wifi.example.net:2125");
+    assert_eq!(tls("option port '443'").origin(), "https://w.example");
+    assert_eq!(good(&main_with("")).tls, None);
+    assert_problem(&with(schema::TLS, "option name '192.168.1.1'"), "error name: ");
+    assert_problem(&with(schema::TLS, "option key_file 'key.pem'"), "error key_file: ");
+    assert_problem(&with(schema::TLS, "option listen '0.0.0.0:2126'"), "can be reached from outside");
+    assert_problem(&with(schema::TLS, "option admin_listen '8.8.8.8:1'"), "can be reached from outside");
+    for missing in ["name", "cert_file", "key_file"] {
+        let text = with(schema::TLS, "").replace(&format!("option {missing} "), "option nothing ");
+        assert_problem(&text, &format!("error {missing}: is missing"));
     }
 }
 
