@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, Transaction};
 
 /// The one tenant of a router's store.
-const THIS_SHOP: &str = "main";
+const THIS_SHOP: &str = "local";
 
 /// A transaction, bound to a tenant.
 pub(super) struct Door<'a> {
@@ -28,7 +28,7 @@ pub(super) enum Datum {
 
 /// A row that was found: its columns in their order, from zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found(Vec<Datum>);
+pub(super) struct DoorRow(Vec<Datum>);
 
 impl<'a> Door<'a> {
     pub fn of(tx: &'a Transaction<'_>) -> Door<'a> {
@@ -41,14 +41,14 @@ impl<'a> Door<'a> {
     }
 
     /// Runs a statement that answers rows. `values` are `$2`, `$3`, ...
-    pub fn query(&self, statement: &str, values: &[Datum]) -> Result<Vec<Found>, StoreError> {
+    pub fn query(&self, statement: &str, values: &[Datum]) -> Result<Vec<DoorRow>, StoreError> {
         let mut statement = self.prepare(statement, values)?;
         let columns = statement.column_count();
         let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let data = (0..columns).map(|at| Datum::read(row.get_ref(at)?));
-            found.push(Found(data.collect::<Result<_, _>>()?));
+            found.push(DoorRow(data.collect::<Result<_, _>>()?));
         }
         Ok(found)
     }
@@ -81,7 +81,7 @@ impl Datum {
     }
 }
 
-impl Found {
+impl DoorRow {
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
         match self.0.get(column) {
             Some(Datum::Text(text)) => Ok(text),
@@ -131,7 +131,7 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch(
             "CREATE TABLE things (tenant TEXT, name TEXT, size INTEGER, PRIMARY KEY (tenant, name)) STRICT;
-             INSERT INTO things VALUES ('main', 'own', 1), ('other', 'theirs', 2)",
+             INSERT INTO things VALUES ('local', 'own', 1), ('other', 'theirs', 2)",
         )
         .unwrap();
         f(&db.transaction().unwrap());
@@ -142,11 +142,11 @@ mod tests {
         with_rows(|tx| {
             let door = Door::of(tx);
             let all = "SELECT name, size FROM things WHERE tenant = $1";
-            assert_eq!(door.query(all, &[]).unwrap(), [Found(vec!["own".into(), 1.into()])]);
+            assert_eq!(door.query(all, &[]).unwrap(), [DoorRow(vec!["own".into(), 1.into()])]);
             let grow = "UPDATE things SET size = size + $2 WHERE tenant = $1";
             assert_eq!(door.execute(grow, &[5.into()]).unwrap(), 1);
             let other = Door { db: tx, tenant: "other" };
-            assert_eq!(other.query(all, &[]).unwrap(), [Found(vec!["theirs".into(), 2.into()])]);
+            assert_eq!(other.query(all, &[]).unwrap(), [DoorRow(vec!["theirs".into(), 2.into()])]);
         });
     }
 
@@ -158,7 +158,7 @@ mod tests {
             assert_eq!(door.execute(insert, &["new".into(), Datum::Nothing]).unwrap(), 1);
             let found =
                 door.query("SELECT size FROM things WHERE name = $2 AND tenant = $1", &["new".into()]);
-            assert_eq!(found.unwrap(), [Found(vec![Datum::Nothing])]);
+            assert_eq!(found.unwrap(), [DoorRow(vec![Datum::Nothing])]);
         });
     }
 

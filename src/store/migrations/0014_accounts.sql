@@ -2,7 +2,7 @@
 ALTER TABLE account_macs ADD COLUMN attached_ms INTEGER NOT NULL DEFAULT 0;
 -- What others call it: 128 random bits, once something was linked to it. Most never need it.
 ALTER TABLE accounts ADD COLUMN name TEXT;
-ALTER TABLE accounts ADD COLUMN tenant TEXT NOT NULL DEFAULT 'main';
+ALTER TABLE accounts ADD COLUMN tenant TEXT NOT NULL DEFAULT 'local';
 -- When a device was detached, since the last move; and when a link has last made one go, which is no move.
 ALTER TABLE accounts ADD COLUMN left_ms INTEGER;
 ALTER TABLE accounts ADD COLUMN merged_ms INTEGER;
