@@ -15,7 +15,8 @@ pub static COMMANDS: &[Command] = &[Command {
     audited: true,
     reach: Socket(MOMENT, |desk, given| Box::pin(rotate(desk, given))),
     shows: Facts,
-    summary: "sign logins with a new key; who is logged in stays so, and the old key goes when its last login ends",
+    summary:
+        "sign logins with a new key; who is logged in stays so, and the old key goes when its last login ends",
 }];
 
 async fn rotate(desk: &Desk, _: &Given) -> Result<Value, CommandError> {

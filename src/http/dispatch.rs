@@ -324,8 +324,20 @@ mod tests {
             let proves_itself = matches!(route.path, "/new" | "/" | "*");
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }
-        let operators =
-            rows(&config(CONFIG), Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
+        let config = config(CONFIG);
+        let operators = rows(&config, Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
         assert!(operators.into_iter().all(|route| route.guard == Guard::Bearer && route.audience.len() == 1));
+    }
+
+    #[test]
+    fn what_needs_a_section_is_not_there_without_it() {
+        let with = config(&format!("{CONFIG}config auth\n\toption domain 'w.example'\n"));
+        let count = |config: &Config, audience| rows(config, audience).count();
+        for (audience, more) in [(Audience::Guest, 13), (Audience::Public, 4), (Audience::Admin, 9)] {
+            assert_eq!(count(&with, audience), count(&config(CONFIG), audience) + more, "{audience:?}");
+        }
+        for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws"] {
+            assert!(is_ours(&with, path) && !is_ours(&config(CONFIG), path), "{path}");
+        }
     }
 }

@@ -25,7 +25,6 @@ from lab.shop import Shop
 from lab.tls_proxy import TlsProxy
 from lab.websocket import BINARY, PING, PONG, TEXT, Closed, Refused
 
-WAN4 = "203.0.113.2"
 WEEK = 604_800
 
 
@@ -33,7 +32,7 @@ WEEK = 604_800
 def tunnel(lab):
     """What stands before the public listener: TLS, with a name."""
     with TlsProxy(
-        lab.router, WAN4, upstream=LOOPBACK, upstream_port=PUBLIC_PORT, dir=lab.path("tunnel"), port=0, names=[DOMAIN]
+        lab.router, LOOPBACK, upstream_port=PUBLIC_PORT, dir=lab.path("tunnel"), port=0, names=[DOMAIN]
     ) as made:
         yield made
 
@@ -159,7 +158,7 @@ def test_a_wallet_of_python_logs_in(lab, browser, tunnel, environment, form):
         pytest.skip(f"no {environment} here")
     if (environment, form) == ("lightning/lnbits", "keyauth"):
         pytest.skip("lnurl 0.8 does not read it")
-    wallet = PythonLnurl(lab.internet, python, WAN4, tunnel.ca_file)
+    wallet = PythonLnurl(lab.router, python, LOOPBACK, tunnel.ca_file)
     asked = browser.ask()
     done = wallet.log_in(asked[form])
     assert done["ok"], done
