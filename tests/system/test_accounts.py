@@ -188,7 +188,9 @@ def test_nobody_without_a_proof_attaches_anything(place, stranger, other_strange
     assert place.open() == {stranger.mac}
 
 
-@pytest.mark.parametrize("body", ["[]", "null", "{", '{"ticket":5}', '{"card":{}}', '{"ticket":"x","card":"y"}', "\xff"])
+@pytest.mark.parametrize(
+    "body", ["[]", "null", "{", '{"ticket":5}', '{"card":{}}', '{"ticket":"x","card":"y"}', "\xff"]
+)
 def test_what_is_no_message_is_refused(place, stranger, body):
     answer = stranger.post(f"{PORTAL}/session/attach", body.encode("latin-1"))
     assert refusal(answer) == (400, "invalid_input")
