@@ -16,6 +16,7 @@ mod dispatch;
 mod ecash;
 mod entrance;
 mod error_body;
+mod handshakes;
 mod head;
 mod languages;
 mod line;
@@ -35,6 +36,7 @@ mod till;
 mod tollgate;
 mod ways;
 mod websocket;
+mod wire;
 
 pub use admin::make_token;
 #[cfg(test)]
@@ -47,6 +49,7 @@ use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
+use handshakes::Handshakes;
 use languages::Languages;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -60,6 +63,7 @@ pub struct Edge {
     desk: Arc<Desk>,
     neighbours: Neighbours,
     crowd: Crowd,
+    handshakes: Handshakes,
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
     languages: Languages,
@@ -74,6 +78,7 @@ impl Edge {
         });
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
         let (neighbours, languages) = (Neighbours::default(), Languages::default());
-        Arc::new(Edge { site, desk, neighbours, crowd, long_payments, languages })
+        let handshakes = Handshakes::default();
+        Arc::new(Edge { site, desk, neighbours, crowd, handshakes, long_payments, languages })
     }
 }
