@@ -381,6 +381,7 @@ impl App {
             if !shop.access.write_usage_now() {
                 shop.store.checkpoint(true, &[]);
             }
+            shop.audit.write_counted();
             shop.store.close().await;
         }
         log::info!("stopped; sessions stay open in the kernel");

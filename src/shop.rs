@@ -4,6 +4,7 @@
 //! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
+use crate::auth::{AuditLog, Auth};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::certificate::OwnCertificate;
@@ -53,6 +54,8 @@ pub struct Shop {
     pub till: Till,
     pub wallet: Wallet,
     pub tollgate: TollGate,
+    pub audit: AuditLog,
+    pub auth: Auth,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -88,7 +91,21 @@ impl Shop {
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
-        Shop { terms, store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate }
+        let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
+        Shop {
+            terms,
+            store,
+            access,
+            invoices,
+            tokens,
+            mint_proxy,
+            cards,
+            till,
+            wallet,
+            tollgate,
+            audit,
+            auth,
+        }
     }
 
     /// What the rooms that sell look at again and again.
@@ -96,6 +113,7 @@ impl Shop {
         self.access.tend(self.invoices.counts().1 > 0).await;
         self.invoices.tend_graces();
         self.invoices.forget_finished();
+        self.audit.tend();
     }
 
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {

@@ -1,10 +1,10 @@
 //! `tollgated card ...`: the operator's words for what the card room does.
 
 use super::Reach::{Http, Signed, Socket};
-use super::Role::{Cashier, Manager, Owner, Viewer};
 use super::Shows::{Code, Facts, Rows};
 use super::{Command, CommandError, Desk, Given, MOMENT, OTHERS};
 use crate::card::{CardError, Cards};
+use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::sale::invoice::{Part, Progress};
@@ -24,6 +24,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card create",
         args: "NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled]",
         role: Owner,
+        audited: true,
         reach: Signed(&["POST /admin/cards", "POST /api/createboltcard"], MOMENT, |desk, given| {
             Box::pin(create(desk, given))
         }),
@@ -34,6 +35,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card list",
         args: "",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/cards"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Rows("cards"),
         summary: "the cards, their limits and what they spent",
@@ -42,6 +44,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card show",
         args: "ID",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/cards/ID"], MOMENT, |desk, given| Box::pin(show(desk, given))),
         shows: Facts,
         summary: "one card",
@@ -50,6 +53,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card history",
         args: "ID",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/cards/ID/history"], MOMENT, |desk, given| Box::pin(history(desk, given))),
         shows: Rows("taps"),
         summary: "what a card was tapped for: pending, paid or failed, and the fee",
@@ -58,6 +62,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card enable",
         args: "ID",
         role: Manager,
+        audited: true,
         reach: Http(&["POST /admin/cards/ID/enable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, true))
         }),
@@ -68,6 +73,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card disable",
         args: "ID",
         role: Manager,
+        audited: true,
         reach: Http(&["POST /admin/cards/ID/disable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, false))
         }),
@@ -78,6 +84,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card limits",
         args: "ID [--tx-max SAT] [--day-max SAT]",
         role: Manager,
+        audited: true,
         reach: Http(&["POST /admin/cards/ID/limits"], MOMENT, |desk, given| Box::pin(limits(desk, given))),
         shows: Facts,
         summary: "change what a card may pay at once and in any 24 hours",
@@ -86,6 +93,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card wipe",
         args: "ID",
         role: Owner,
+        audited: true,
         reach: Signed(&["POST /admin/cards/ID/wipe"], MOMENT, |desk, given| Box::pin(wipe(desk, given))),
         shows: Code,
         summary: "end a card; shows what the app needs to make the chip blank",
@@ -94,6 +102,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card reprogram",
         args: "ID",
         role: Owner,
+        audited: true,
         reach: Signed(&["POST /admin/cards/ID/reprogram"], MOMENT, |desk, given| {
             Box::pin(reprogram(desk, given))
         }),
@@ -104,6 +113,7 @@ pub static COMMANDS: &[Command] = &[
         name: "card tap",
         args: "LINK --mac MAC [--amount SAT | --steps N]",
         role: Cashier,
+        audited: true,
         reach: Socket(OTHERS, |desk, given| Box::pin(tap(desk, given))),
         shows: Facts,
         summary:

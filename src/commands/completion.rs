@@ -2,10 +2,10 @@
 //! BusyBox's ash completes the names of programs and files only.
 
 use super::Reach::Shell as InShell;
-use super::Role::Owner;
 use super::Shows::Own;
 use super::{all, expected, find, Arg, Command, CommandError, Ended, Given, Shell, Told};
 use crate::config::Config;
+use crate::config::Role::Owner;
 use crate::json::json;
 use serde_json::Value;
 use std::path::Path;
@@ -19,6 +19,7 @@ pub static COMMANDS: &[Command] = &[Command {
     name: "completion",
     args: "",
     role: Owner,
+    audited: false,
     reach: InShell(completed),
     shows: Own,
     summary: "what has bash complete these commands: eval \"$(tollgated completion)\"; the package does it at login",

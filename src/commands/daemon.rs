@@ -3,10 +3,10 @@
 
 use super::error::INVALID_CONFIG;
 use super::Reach::Http;
-use super::Role::{Manager, Viewer};
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::config::Config;
+use crate::config::Role::{Manager, Viewer};
 use crate::ecash::Mint;
 use crate::json::json;
 use crate::network::devices;
@@ -22,6 +22,7 @@ pub static COMMANDS: &[Command] = &[
         name: "status",
         args: "",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/status"], MOMENT, |desk, given| Box::pin(status(desk, given))),
         shows: Facts,
         summary: "whether anything can be sold, and why not; guests, today's sales, takings, mints and why one is away, both \
@@ -31,6 +32,7 @@ pub static COMMANDS: &[Command] = &[
         name: "reload",
         args: "",
         role: Manager,
+        audited: true,
         reach: Http(&["POST /admin/reload"], MOMENT, |desk, given| Box::pin(reload(desk, given))),
         shows: Facts,
         summary: "make the running daemon read its configuration again; a broken file changes nothing",

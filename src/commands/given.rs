@@ -3,7 +3,7 @@
 //! The row says what it takes as its usage is printed: `MAC AMOUNT [--venue NAME]`. Capitals stand for a value, brackets
 //! hold what may be left out, and of alternatives in one pair of brackets at most one may be given.
 
-use super::{amounts, Command, CommandError};
+use super::{amounts, Command, CommandError, Operator};
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -58,6 +58,9 @@ fn is_value_of(word: &str) -> bool {
     !word.starts_with(['[', '-'])
 }
 
+/// Arguments that are worth money, or are found in no log for another reason.
+pub const SECRET: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
+
 /// Whether a word is an option. A number below zero is an argument, if a wrong one: the command says what it takes.
 pub fn is_option(word: &str) -> bool {
     word.strip_prefix('-')
@@ -71,12 +74,13 @@ pub struct Given {
     values: Vec<(&'static str, String)>,
     /// The JSON object that was sent, if it was one and not words.
     body: Option<Value>,
+    operator: Operator,
 }
 
 impl Given {
     /// Reads the words behind a command's name.
     pub fn from_words(command: &'static Command, words: &[&str]) -> Result<Given, CommandError> {
-        let mut given = Given { command, values: Vec::new(), body: None };
+        let mut given = Given::nothing(command);
         let expected = expected(command.args);
         let mut places = expected.iter().filter(|arg| !arg.is_option());
         let mut words = words.iter();
@@ -115,7 +119,7 @@ impl Given {
         named: &[(String, String)],
         body: Value,
     ) -> Result<Given, CommandError> {
-        let mut given = Given { command, values: Vec::new(), body: None };
+        let mut given = Given::nothing(command);
         let expected = expected(command.args);
         for arg in &expected {
             let member = arg.member();
@@ -136,8 +140,21 @@ impl Given {
         Ok(given)
     }
 
+    fn nothing(command: &'static Command) -> Given {
+        Given { command, values: Vec::new(), body: None, operator: Operator::of_shell() }
+    }
+
+    /// The same, called by somebody else than the shell.
+    pub fn by(self, operator: Operator) -> Given {
+        Given { operator, ..self }
+    }
+
     pub fn command(&self) -> &'static Command {
         self.command
+    }
+
+    pub fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     /// The answer to what the command cannot make sense of.
@@ -182,13 +199,23 @@ impl Given {
 
     /// As words again, which [`Given::from_words`] reads alike.
     pub fn words(&self) -> Vec<&str> {
+        self.words_with(|_, value| value)
+    }
+
+    /// As words for a log: what is worth money is `-`.
+    pub fn told(&self) -> String {
+        self.words_with(|name, value| if SECRET.contains(&name) { "-" } else { value }).join(" ")
+    }
+
+    fn words_with<'a>(&'a self, shown: impl Fn(&str, &'a str) -> &'a str) -> Vec<&'a str> {
         let expected = expected(self.command.args);
         let is_flag = |name: &str| expected.iter().any(|arg| arg.name == name && arg.value.is_none());
         let mut words = Vec::new();
         for (name, value) in &self.values {
+            let value = shown(name, value);
             let is_option = name.starts_with("--");
             words.extend(is_option.then_some(*name));
-            words.extend((!is_option || !is_flag(name)).then_some(value.as_str()));
+            words.extend((!is_option || !is_flag(name)).then_some(value));
         }
         words
     }
@@ -205,13 +232,15 @@ fn excludes(arg: &Arg, expected: &[Arg], given: &Given) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::{Reach, Role, Shows, MOMENT};
+    use crate::commands::{Reach, Shows, MOMENT};
+    use crate::config::Role;
     use serde_json::json;
 
     static COMMAND: Command = Command {
         name: "card tap",
         args: "LINK [WORDS] [--mac MAC] [--amount SAT | --steps N] [--twice]",
         role: Role::Cashier,
+        audited: true,
         reach: Reach::Socket(MOMENT, |_, _| Box::pin(std::future::ready(Ok(Value::Null)))),
         shows: Shows::Facts,
         summary: "",
@@ -288,6 +317,7 @@ mod tests {
         let words = ["l", "--steps", "3", "--twice"];
         let given = Given::from_words(&COMMAND, &words).ok().unwrap();
         assert_eq!(given.words(), words);
+        assert_eq!(given.told(), "- --steps 3 --twice");
         assert!(given.body().is_none());
         let body = json!({"steps": 3, "twice": true, "mac": null, "colour": "red"});
         let path = [("link".to_owned(), "l".to_owned())];

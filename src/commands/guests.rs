@@ -3,10 +3,10 @@
 use super::amounts::{self, Named};
 use super::place::seen;
 use super::Reach::Http;
-use super::Role::{Cashier, Manager, Viewer};
 use super::Shows::{Facts, Rows};
 use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::access::Session;
+use crate::config::Role::{Cashier, Manager, Viewer};
 use crate::config::{Config, Metric, Venue};
 use crate::json::json;
 use crate::mac::MacAddr;
@@ -28,6 +28,7 @@ pub static COMMANDS: &[Command] = &[
         name: "clients",
         args: "[--venue VENUE]",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/clients"], MOMENT, |desk, given| Box::pin(clients(desk, given))),
         shows: Rows("clients"),
         summary: "the guests' devices, one a row: name, addresses, what is left, and what it paid for that or in the last \
@@ -37,6 +38,7 @@ pub static COMMANDS: &[Command] = &[
         name: "sessions",
         args: "[--venue VENUE]",
         role: Viewer,
+        audited: false,
         reach: Http(&["GET /admin/sessions"], MOMENT, |desk, given| Box::pin(sessions(desk, given))),
         shows: Rows("sessions"),
         summary: "running sessions: whose, where, what is left of them, and what was paid for them",
@@ -45,6 +47,7 @@ pub static COMMANDS: &[Command] = &[
         name: "grant",
         args: "MAC AMOUNT [--venue VENUE]",
         role: Cashier,
+        audited: true,
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
         summary: "let a device through unpaid (30m, 1h30m, 1d, 1w, 500MB; adds to what it has), at the venue where it \
@@ -54,6 +57,7 @@ pub static COMMANDS: &[Command] = &[
         name: "revoke",
         args: "MAC [--venue VENUE]",
         role: Manager,
+        audited: true,
         reach: Http(&["POST /admin/revoke"], MOMENT, |desk, given| Box::pin(revoke(desk, given))),
         shows: Facts,
         summary: "end a device's sessions now, paid or granted; everywhere if no venue is named; MAC may be its address",

@@ -1,9 +1,9 @@
 //! `tollgated lightning test`: whether what pays invoices answers, may pay, and may look payments up.
 
 use super::Reach::Errand;
-use super::Role::Manager;
 use super::Shows::Own;
 use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
+use crate::config::Role::Manager;
 use crate::json::json;
 use crate::lightning::{trial, Kind, Report};
 use serde_json::Value;
@@ -12,6 +12,7 @@ pub static COMMANDS: &[Command] = &[Command {
     name: "lightning test",
     args: "",
     role: Manager,
+    audited: false,
     reach: Errand(test, OTHERS, |desk, given| Box::pin(test_ecash(desk, given))),
     shows: Own,
     summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",

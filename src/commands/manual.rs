@@ -43,7 +43,7 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 22] = [
+const EXPLAINED: [(&str, &str); 24] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
@@ -58,6 +58,8 @@ const EXPLAINED: [(&str, &str); 22] = [
     ("SAT", "a number of satoshis"),
     ("N", "a number"),
     ("URL", "the address of a mint, like https://mint.example.com"),
+    ("TIME", "like 2026-11-30 or 2026-11-30T16:00 (UTC), seconds since 1970, or 90m or 2d: so long ago"),
+    ("--verify", "looks at all rows: whether each is as it was written"),
     ("--v3", "the token's older form, cashuA"),
     ("--tx-max", "most that one payment may be"),
     ("--day-max", "most that all payments of any 24 hours may be"),
@@ -152,7 +154,7 @@ pub fn page() -> String {
 
 /// From where a command can be called, in words.
 fn reached(command: &Command) -> String {
-    let role = format!("{:?}", command.role).to_lowercase();
+    let role = command.role.as_str();
     match command.reach {
         Reach::Shell(_) | Reach::Errand(..) => "From the router's own shell only".to_owned(),
         _ if command.paths().is_empty() => format!("From the shell and the control socket; {role}"),

@@ -5,6 +5,7 @@
 //! cannot be called from farther away: what only the shell may do has a handler that the daemon has no use for.
 
 mod amounts;
+mod audit;
 mod cards;
 mod completion;
 mod daemon;
@@ -13,6 +14,7 @@ mod given;
 mod guests;
 mod lightning;
 pub mod manual;
+mod operator;
 mod place;
 mod router;
 mod shell;
@@ -25,9 +27,12 @@ mod wallet;
 pub(crate) use amounts::fuzz_amount;
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
+pub use operator::Operator;
 pub use shell::{carry_out, envelope, wrong_usage, Above, Ended, Printout, Shell, Told};
 pub use takings::Takings;
 
+use crate::auth::AuditLog;
+use crate::config::Role;
 use crate::shop::Site;
 use serde_json::Value;
 use std::future::Future;
@@ -38,12 +43,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 7] = [
+pub static GROUPS: [&[Command]; 8] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     wallet::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
+    audit::COMMANDS,
     router::COMMANDS,
     completion::COMMANDS,
 ];
@@ -61,24 +67,14 @@ pub struct Command {
     pub args: &'static str,
     /// The least role that may call it.
     pub role: Role,
+    /// Whether a call is a row of the audit log, because it changes something or shows a secret. A refused call is one in
+    /// any case; what needs neither daemon nor store is none.
+    pub audited: bool,
     pub reach: Reach,
     /// How its answer is printed for people.
     pub shows: Shows,
     /// What it does and how it is told, for the help.
     pub summary: &'static str,
-}
-
-/// What an operator may do; each may what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Looks.
-    Viewer,
-    /// Lets guests in.
-    Cashier,
-    /// Sends guests away, and limits cards.
-    Manager,
-    /// Has the money and the keys.
-    Owner,
 }
 
 /// From where a command can be called, and what is called then. There is no default.
@@ -98,11 +94,14 @@ pub enum Reach {
     /// As `Http`, where paths are named, and as `Socket` otherwise, for what needs the router's own wallet only: where
     /// no daemon runs, the shell itself opens the store and does the same.
     Takings(&'static [&'static str], Duration, OnTakings),
+    /// As `Takings`, for what needs the audit log only.
+    AuditLog(&'static [&'static str], Duration, OnAuditLog),
 }
 
 pub type InShell = fn(&mut Shell, &Given) -> Result<Ended, CommandError>;
 pub type InDaemon = for<'a> fn(&'a Desk, &'a Given) -> Doing<'a>;
 pub type OnTakings = for<'a> fn(&'a Takings, &'a Given) -> Doing<'a>;
+pub type OnAuditLog = for<'a> fn(&'a AuditLog, &'a Given) -> Doing<'a>;
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
 
 /// How an answer is printed where `--json` is not said.
@@ -132,6 +131,13 @@ pub struct Desk {
 /// Asks the app to read its configuration again; answered with what is wrong with it, if anything.
 pub type Reload = mpsc::Sender<oneshot::Sender<Result<Vec<String>, Vec<String>>>>;
 
+impl Desk {
+    /// Nothing is written down where the store cannot be used.
+    fn audit_log(&self) -> Option<&AuditLog> {
+        self.site.shop.as_ref().ok().map(|shop| &shop.audit)
+    }
+}
+
 impl Command {
     /// `card show ID`
     pub fn line(&self) -> String {
@@ -145,7 +151,10 @@ impl Command {
     /// Where it is on the operator's HTTP interface.
     pub fn paths(&self) -> &'static [&'static str] {
         match self.reach {
-            Reach::Signed(paths, ..) | Reach::Http(paths, ..) | Reach::Takings(paths, ..) => paths,
+            Reach::Signed(paths, ..)
+            | Reach::Http(paths, ..)
+            | Reach::Takings(paths, ..)
+            | Reach::AuditLog(paths, ..) => paths,
             Reach::Shell(_) | Reach::Errand(..) | Reach::Socket(..) => &[],
         }
     }
@@ -188,7 +197,9 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
     if matches!(command.reach, Reach::Shell(_) | Reach::Errand(..)) {
         return Err(CommandError::Usage(format!("'{}' is for the router's own shell", command.name)));
     }
-    in_daemon(desk, &Given::from_words(command, rest)?).await
+    let given = Given::from_words(command, rest)?;
+    let done = in_daemon(desk, &given).await;
+    audit::noted(desk.audit_log(), &given, done).await
 }
 
 /// Calls a command's handler, if the daemon has one.
@@ -198,16 +209,9 @@ async fn in_daemon(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
             handler(desk, given).await
         }
         Reach::Takings(_, _, handler) => handler(&Takings::of(desk)?, given).await,
+        Reach::AuditLog(_, _, handler) => handler(&desk.site.shop.as_ref()?.audit, given).await,
         Reach::Shell(_) | Reach::Errand(..) => Err(given.wrong()),
     }
-}
-
-/// The operator who calls a command over HTTP.
-#[derive(Clone, Copy, Debug)]
-pub struct Operator {
-    pub role: Role,
-    /// Whether it has shown just now that it may move money: it has the token.
-    pub may_sign: bool,
 }
 
 /// The command at a path of the operator's HTTP interface, and its arguments that the path names.
@@ -231,30 +235,36 @@ pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(Strin
     })
 }
 
-/// Carries out a command that came over HTTP.
-pub async fn by_http(desk: &Desk, caller: Operator, given: &Given) -> Result<Value, CommandError> {
-    let command = given.command();
-    match &command.reach {
-        Reach::Signed(..) if !caller.may_sign => {
-            let message = "this needs a signature that is not older than a minute";
-            Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()))
-        }
+/// Carries out a command that its operator calls over HTTP.
+pub async fn by_http(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let (command, caller) = (given.command(), given.operator());
+    let done = match &command.reach {
         _ if command.paths().is_empty() => {
             let message = format!("'{}' is not for this interface", command.name);
             Err(CommandError::Missing("not_found", message))
         }
         _ if caller.role < command.role => {
-            Err(CommandError::Forbidden("forbidden", format!("'{}' is for others", command.name)))
+            let message = format!("'{}' needs the role {}", command.name, command.role.as_str());
+            Err(CommandError::Forbidden("forbidden", message))
+        }
+        Reach::Signed(..) if !caller.may_sign => {
+            let message = "this needs a signature that is not older than a minute";
+            Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()))
         }
         _ => in_daemon(desk, given).await,
-    }
+    };
+    audit::noted(desk.audit_log(), given, done).await
 }
 
 /// Does the daemon's part of a command of the shell.
 pub async fn errand(desk: &Desk, words: &[&str]) -> Result<Value, CommandError> {
     match find(words) {
         Some((command, rest)) => match &command.reach {
-            Reach::Errand(_, _, handler) => handler(desk, &Given::from_words(command, rest)?).await,
+            Reach::Errand(_, _, handler) => {
+                let given = Given::from_words(command, rest)?;
+                let done = handler(desk, &given).await;
+                audit::noted(desk.audit_log(), &given, done).await
+            }
             _ => Err(CommandError::Usage(format!("'{}' is no errand", command.name))),
         },
         None => Err(CommandError::Usage("there is no such errand".to_owned())),

@@ -3,9 +3,9 @@
 
 use super::error::INVALID_CONFIG;
 use super::Reach::Shell as InShell;
-use super::Role::Owner;
 use super::Shows::Own;
 use super::{Command, CommandError, Ended, Given, Shell, Told};
+use crate::config::Role::Owner;
 use crate::config::{check, Config};
 use crate::json::json;
 use crate::setup::{self, SetupError};
@@ -19,6 +19,7 @@ pub static COMMANDS: &[Command] = &[
                [--megabytes MB] [--grace SECONDS] \
                [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME] [--force]",
         role: Owner,
+        audited: false,
         reach: InShell(set_up),
         shows: Own,
         summary: "make this router ready to sell; asks first (--usage: what may be said beforehand)",
@@ -27,6 +28,7 @@ pub static COMMANDS: &[Command] = &[
         name: "check",
         args: "[--system]",
         role: Owner,
+        audited: false,
         reach: InShell(checked),
         shows: Own,
         summary: "say what is wrong with the configuration, with line numbers; --system: with this router, and the \
@@ -36,6 +38,7 @@ pub static COMMANDS: &[Command] = &[
         name: "run",
         args: "",
         role: Owner,
+        audited: false,
         reach: InShell(run),
         shows: Own,
         summary: "run the daemon in the foreground (procd does this)",
@@ -44,6 +47,7 @@ pub static COMMANDS: &[Command] = &[
         name: "gate release",
         args: "[--wait]",
         role: Owner,
+        audited: false,
         reach: InShell(release),
         shows: Own,
         summary: "take the locks away, the daemon being stopped: guests pass as the firewall says. For removal only; \
@@ -53,6 +57,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wiring",
         args: "",
         role: Owner,
+        audited: false,
         reach: InShell(wiring),
         shows: Own,
         summary: "what the init script tells procd, one 'name value' a line",

@@ -5,6 +5,7 @@
 //! where the exit status is 0.
 
 use super::error::INVALID_CONFIG;
+use super::given::SECRET;
 use super::{all, find, takings, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
 use crate::config::{self, Config, Problem};
 use crate::json::json;
@@ -15,9 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Arguments that are read from standard input where the line says `-`: it is worth money, and others see a command's
-/// line.
-const FROM_INPUT: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
+/// What is read from standard input where the line says `-`, because others see a command's line.
 const MAX_INPUT: u64 = 70 * 1024;
 /// Somebody types and waits.
 const SOON: Duration = Duration::from_secs(2);
@@ -93,6 +92,10 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
             Reach::Takings(_, patience, handler) => {
                 let ask = || shell.order("command", &given, *patience);
                 takings::carry_out(shell, &given, ask, *handler, *patience).map(Ended::Answer)
+            }
+            Reach::AuditLog(_, patience, handler) => {
+                let ask = || shell.order("command", &given, *patience);
+                takings::look_at_log(shell, &given, ask, *handler, *patience).map(Ended::Answer)
             }
         },
         Err(error) => Err(error),
@@ -197,7 +200,7 @@ impl Shell<'_> {
 
     /// Fills in the argument that standard input holds.
     fn completed(&mut self, mut given: Given) -> Result<Given, CommandError> {
-        let Some(name) = FROM_INPUT.into_iter().find(|name| given.text(name) == Some("-")) else {
+        let Some(name) = SECRET.into_iter().find(|name| given.text(name) == Some("-")) else {
             return Ok(given);
         };
         let mut text = String::new();

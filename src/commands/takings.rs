@@ -1,7 +1,8 @@
 //! What the wallet's commands work with: the daemon's wallet or, where none runs, the same wallet opened by the shell on
 //! the same store, which it holds alone meanwhile. A daemon that is started then waits for it.
 
-use super::{CommandError, Desk, Given, OnTakings, Shell};
+use super::{audit, CommandError, Desk, Doing, Given, OnAuditLog, OnTakings, Shell};
+use crate::auth::AuditLog;
 use crate::calls::Tls;
 use crate::clock::Clock;
 use crate::config::{Config, LogTarget, MintUrl};
@@ -68,6 +69,53 @@ pub fn carry_out(
     handler: OnTakings,
     patience: Duration,
 ) -> Result<Value, CommandError> {
+    let is_made = |dir: &Path| match BEGIN.contains(&given.command().name) {
+        true => Ok(()),
+        false => must_be_made(dir),
+    };
+    let work: Work<'_> = &|config, store, clock, given| {
+        Box::pin(async move {
+            let done = match Takings::open(config, store.clone(), clock).await {
+                Ok(takings) => handler(&takings, given).await,
+                Err(error) => Err(error),
+            };
+            audit::noted(Some(&AuditLog::new(store)), given, done).await
+        })
+    };
+    with_store(shell, given, &ask, &is_made, work, patience)
+}
+
+/// The same for what needs the audit log only.
+pub fn look_at_log(
+    shell: &Shell,
+    given: &Given,
+    ask: impl Fn() -> Result<Value, CommandError>,
+    handler: OnAuditLog,
+    patience: Duration,
+) -> Result<Value, CommandError> {
+    let is_made = |dir: &Path| match Store::is_made(dir) {
+        true => Ok(()),
+        false => {
+            let message = format!("there is no store in {}: nothing was done here yet", dir.display());
+            Err(CommandError::Missing("no_store", message))
+        }
+    };
+    let work: Work<'_> =
+        &|_, store, _, given| Box::pin(async move { handler(&AuditLog::new(store), given).await });
+    with_store(shell, given, &ask, &is_made, work, patience)
+}
+
+/// What is done with a store that this process has opened.
+type Work<'w> = &'w dyn for<'a> Fn(&'a Config, Store, Clock, &'a Given) -> Doing<'a>;
+
+fn with_store(
+    shell: &Shell,
+    given: &Given,
+    ask: &dyn Fn() -> Result<Value, CommandError>,
+    is_made: &dyn Fn(&Path) -> Result<(), CommandError>,
+    work: Work<'_>,
+    patience: Duration,
+) -> Result<Value, CommandError> {
     let is_nobody_there =
         |error: &CommandError| matches!(error, CommandError::Closed("no_daemon" | "switched_off", _));
     match ask() {
@@ -76,9 +124,7 @@ pub fn carry_out(
     }
     let config = shell.loaded()?;
     let state_dir = &config.main.state_dir;
-    if !BEGIN.contains(&given.command().name) {
-        must_be_made(state_dir)?;
-    }
+    is_made(state_dir)?;
     if config.main.log_target == LogTarget::Syslog {
         (shell.above.log)(&config.main);
     }
@@ -102,10 +148,7 @@ pub fn carry_out(
         .build()
         .map_err(|err| CommandError::Closed("no_runtime", err.to_string()))?;
     let answer = runtime.block_on(async {
-        let answer = match Takings::open(&config, store.clone(), clock).await {
-            Ok(takings) => handler(&takings, given).await,
-            Err(error) => Err(error),
-        };
+        let answer = work(&config, store.clone(), clock, given).await;
         store.close().await;
         answer
     });

@@ -1,12 +1,12 @@
 //! `tollgated wallet ...`: the takings. Tokens and words go through here to the operator and back, never into the log.
 
 use super::Reach::{self, Errand};
-use super::Role::{Manager, Owner};
 use super::Shows::{Facts, Own, Rows, Token};
 use super::{
     takings, Command, CommandError, Desk, Ended, Given, OnTakings, Shell, Takings, Told, MOMENT, OTHERS,
 };
 use crate::config::MintUrl;
+use crate::config::Role::{Manager, Owner};
 use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
 use crate::ecash::{token, KeysetInfo, Urgency};
 use crate::json::json;
@@ -24,6 +24,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet balance",
         args: "",
         role: Manager,
+        audited: false,
         reach: Reach::Takings(&["GET /admin/wallet"], OTHERS, |takings, given| Box::pin(balance(takings, given))),
         shows: Facts,
         summary: "what the takings are, per mint",
@@ -32,6 +33,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet info",
         args: "",
         role: Manager,
+        audited: false,
         reach: Reach::Takings(&["GET /admin/wallet/info"], OTHERS, |takings, given| Box::pin(info(takings, given))),
         shows: Facts,
         summary: "more of the same: what is held, keysets, fees, what is under way",
@@ -40,6 +42,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet receive",
         args: "TOKEN",
         role: Owner,
+        audited: true,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(receive(takings, given))),
         shows: Facts,
         summary: "take a token in ('-': from standard input)",
@@ -48,6 +51,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet send",
         args: "AMOUNT [--mint URL] [--v3]",
         role: Owner,
+        audited: true,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(send(takings, given))),
         shows: Token,
         summary: "print a token over that many sat; --v3 in the older form",
@@ -56,6 +60,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet sent",
         args: "",
         role: Owner,
+        audited: true,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(sent(takings, given))),
         shows: Rows("sent tokens"),
         summary: "tokens that were printed and not spent by anybody yet",
@@ -64,6 +69,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet reclaim",
         args: "ID",
         role: Owner,
+        audited: true,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(reclaim(takings, given))),
         shows: Facts,
         summary: "take one of them back",
@@ -72,6 +78,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet restore",
         args: "[WORDS]",
         role: Owner,
+        audited: true,
         reach: Errand(restored, RESTORE_TIMEOUT, |desk, given| Box::pin(restore_in_daemon(desk, given))),
         shows: Facts,
         summary: "look for ecash of the wallet's own words, or of others ('-': from standard input), which become the \
@@ -81,6 +88,7 @@ pub static COMMANDS: &[Command] = &[
         name: "wallet seed",
         args: "",
         role: Owner,
+        audited: true,
         reach: Errand(seed, MOMENT, |desk, given| Box::pin(seed_is_shown(desk, given))),
         shows: Own,
         summary: "print the twelve words that the takings are made from; to a terminal only",

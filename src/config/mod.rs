@@ -3,12 +3,14 @@
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
+mod auth;
 pub mod check;
 mod fields;
 pub mod garden;
 mod main;
 mod mint;
 pub mod netifd;
+mod operators;
 mod payments;
 mod portals;
 mod ports;
@@ -22,8 +24,10 @@ pub mod uci;
 mod values;
 mod venue;
 
+pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
+pub use operators::Role;
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
@@ -61,6 +65,8 @@ pub struct Config {
     pub lightning: LightningConfig,
     /// None: no https.
     pub tls: Option<TlsConfig>,
+    /// None: nobody logs in here.
+    pub auth: Option<AuthConfig>,
 }
 
 impl Config {

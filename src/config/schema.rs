@@ -30,6 +30,7 @@ pub const ADMIN: &str = "admin";
 pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
 pub const TLS: &str = "tls";
+pub const AUTH: &str = "auth";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -88,11 +89,17 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(TLS, "port", Default::Text("2125")),
     one(TLS, "listen", Default::Text("127.0.0.1:2126")),
     one(TLS, "admin_listen", Default::Text("127.0.0.1:2127")),
+    one(AUTH, "domain", Default::Required),
+    one(AUTH, "url", Default::Derived("https at the domain")),
+    one(AUTH, "challenge_ttl", Default::Text("120")),
+    one(AUTH, "jwt_ttl", Default::Text("604800")),
+    one(AUTH, "max_devices", Default::Text("1")),
+    one(AUTH, "move_cooldown", Default::Text("60")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

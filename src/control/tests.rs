@@ -5,8 +5,8 @@ use crate::access::{Access, Gatekeeper};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::clock::Clock;
-use crate::commands::{all, by_http, Command, Given, Operator, Reach, Role};
-use crate::config::Config;
+use crate::commands::{all, by_http, Command, Given, Operator, Reach};
+use crate::config::{Config, Role};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
@@ -204,7 +204,8 @@ async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
     desk.reloads.close();
     let ask = async |command: &'static Command, role, may_sign| {
         let given = Given::from_members(command, &[], json!({})).unwrap();
-        let done = by_http(&desk.desk, Operator { role, may_sign }, &given).await;
+        let operator = Operator { name: "alice".to_owned(), role, may_sign };
+        let done = by_http(&desk.desk, &given.by(operator)).await;
         done.err().map_or_else(String::new, |error| error.code().to_owned())
     };
     for command in all() {
@@ -229,6 +230,45 @@ async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
             assert_eq!(by_viewer == "forbidden", command.role > Role::Viewer, "{}", command.name);
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_changed_or_refused_is_in_the_audit_log_and_what_was_looked_at_is_not() {
+    let desk = desk(true).await;
+    desk.order("grant", &[MAC, "90m"]).await;
+    desk.order("sessions", &[]).await;
+    desk.order("grant", &[MAC, "soon"]).await;
+    desk.order("revoke", &["02:00:00:00:00:12"]).await;
+    desk.order("wallet", &["receive", "cashuAsecret"]).await;
+    let by = |name: &str, role| Operator { name: name.to_owned(), role, may_sign: false };
+    let over_http = async |line: &str, operator| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (command, args) = crate::commands::find(&words).unwrap();
+        drop(by_http(&desk.desk, &Given::from_words(command, args).unwrap().by(operator)).await);
+    };
+    over_http("revoke 02:00:00:00:00:11", by("bob", Role::Cashier)).await;
+    over_http("card wipe 1", by("alice", Role::Owner)).await;
+    over_http("revoke 02:00:00:00:00:11", by("carol", Role::Manager)).await;
+    over_http("status", by("bob", Role::Viewer)).await;
+    let rows = desk.order("audit", &[]).await;
+    let told = |row: &Value| {
+        let texts =
+            ["who", "role", "what", "target", "result"].map(|name| row[name].as_str().unwrap().to_owned());
+        texts.join(" | ")
+    };
+    let told: Vec<String> = rows.as_array().unwrap().iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            "shell | owner | grant | 02:00:00:00:00:11 90m | ok",
+            "shell | owner | wallet receive | - | refused",
+            "bob | cashier | revoke | 02:00:00:00:00:11 | forbidden",
+            "alice | owner | card wipe | 1 | fresh_signature_needed",
+            "carol | manager | revoke | 02:00:00:00:00:11 | ok",
+        ]
+    );
+    assert_eq!(desk.order("audit", &["--verify"]).await, json!({"verified": true, "rows": 5}));
+    assert_eq!(desk.order("audit", &["--since", "1900-01-01"]).await["code"], "usage");
 }
 
 #[tokio::test]

@@ -2,14 +2,17 @@
 //! of the admin listener, for the bearer of the token in `token_file`.
 
 use super::answer::{self, Answer};
+use super::entrance::Entrance;
 use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator, Role};
+use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator};
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
+use crate::store::NewAuditRow;
+use crate::task;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -25,9 +28,14 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
+/// How the audit log names whoever has not signed in, and the role that it has.
+const STRANGER: &str = "stranger";
+const NO_ROLE: &str = "-";
+
 /// A command of the operator's list, at its path.
-pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
+pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
+        let Some(operator) = sent.operator.take() else { return unauthorized() };
         let method = match *sent.method() == Method::HEAD {
             true => Method::GET,
             false => sent.method().clone(),
@@ -36,7 +44,7 @@ pub fn command(edge: Arc<Edge>, sent: Sent) -> Answering {
             let message = "there is nothing here, or it takes another method";
             return error(StatusCode::NOT_FOUND, "not_found", message);
         };
-        match carried_out(&edge, command, named, sent).await {
+        match carried_out(&edge, command, named, operator, sent).await {
             Ok(value) => answer::json(StatusCode::OK, &value),
             // Cards were there before the one body of errors.
             Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
@@ -59,6 +67,7 @@ async fn carried_out(
     edge: &Edge,
     command: &'static Command,
     mut named: Vec<(String, String)>,
+    operator: Operator,
     sent: Sent,
 ) -> Result<Value, Refusal> {
     let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
@@ -68,9 +77,14 @@ async fn carried_out(
             json!({})
         }
     };
-    let owner = Operator { role: Role::Owner, may_sign: true };
     let done = match Given::from_members(command, &named, body) {
-        Ok(given) => by_http(&edge.desk, owner, &given).await,
+        Ok(given) => {
+            let (desk, given) = (edge.desk.clone(), given.by(operator));
+            // What has begun comes to its end, and into the audit log, if the caller goes away, too.
+            let doing = task::start(async move { by_http(&desk, &given).await });
+            let stopped = |_| CommandError::Closed("stopping", "the daemon is stopping".to_owned());
+            doing.await.map_err(stopped).and_then(|done| done)
+        }
         Err(error) => Err(error),
     };
     done.map_err(|error| Refusal {
@@ -110,8 +124,23 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
 }
 
+/// Who has signed in, or the answer to whoever has not.
+pub fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operator, Box<Answer>> {
+    let config = edge.site.config();
+    let Some(refused) = without_token(&config.admin.token_file, sent.headers()) else {
+        return Ok(Operator::with_token());
+    };
+    if let (StatusCode::UNAUTHORIZED, Ok(shop)) = (refused.status(), &edge.site.shop) {
+        // Of the path only what we know ourselves: it may hold anything.
+        let command = at_path(sent.method().as_str(), sent.path()).map(|(command, _)| command.name);
+        let (what, from) = (command.unwrap_or("an unknown path"), at.peer.to_string());
+        shop.audit.refused(NewAuditRow::new(STRANGER, NO_ROLE, what, &from, "unauthorized"));
+    }
+    Err(Box::new(refused))
+}
+
 /// The answer to a caller that does not have the token.
-pub fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
@@ -122,12 +151,14 @@ pub fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     };
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-    if shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice()))) {
-        return None;
-    }
+    let is_it = shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice())));
+    (!is_it).then(unauthorized)
+}
+
+fn unauthorized() -> Answer {
     let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed");
     answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Some(answer)
+    answer
 }
 
 /// The token as it is in the file now, so that a new one counts at once.

@@ -125,7 +125,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         }
         Err(answer) => return *answer,
     };
-    let sent = Sent::new(request, route.limit, rest.to_owned());
+    let mut sent = Sent::new(request, route.limit, rest.to_owned());
     let visit = match route.handler {
         Handler::Page(_) | Handler::Client(_) | Handler::PageOrClient(_) | Handler::Socket(_) => {
             match visit(edge, at, route, &sent) {
@@ -135,6 +135,12 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         }
         Handler::Same(_) | Handler::Anonymous(_) | Handler::TollGate(_) => None,
     };
+    if route.guard == Guard::Bearer {
+        match admin::signed_in(edge, at, &sent) {
+            Ok(operator) => sent.operator = Some(operator),
+            Err(refused) => return *refused,
+        }
+    }
     if let Some(refused) = turned_away(edge, at, route, sent.headers()) {
         return refused;
     }
@@ -223,13 +229,13 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     let config = edge.site.config();
     let asked_at = at.asked_at(&config);
     let may_ask = match route.guard {
-        Guard::Anyone => true,
+        // Who is signed in was found out before.
+        Guard::Anyone | Guard::Bearer => true,
         Guard::Origin => origin_allowed(headers, asked_at),
         Guard::OwnPage => may_see_ticket(headers, asked_at),
         Guard::TrustedPage => {
             !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, asked_at).is_some()
         }
-        Guard::Bearer => return admin::without_token(&config.admin.token_file, headers),
     };
     (!may_ask).then(|| match route.handler {
         Handler::TollGate(_) => tollgate::foreign_page(),

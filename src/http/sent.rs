@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::bodies::{self, ReadBody, Text, Unread};
 use super::refusals::error;
+use crate::commands::Operator;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode};
@@ -12,11 +13,13 @@ pub struct Sent {
     limit: usize,
     /// What the path has in place of the route's `*`.
     pub rest: String,
+    /// Who has signed in, where that is asked for.
+    pub operator: Option<Operator>,
 }
 
 impl Sent {
     pub fn new(request: Request<Incoming>, limit: usize, rest: String) -> Sent {
-        Sent { request, limit, rest }
+        Sent { request, limit, rest, operator: None }
     }
 
     pub fn method(&self) -> &Method {

@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use super::lang::Lang;
-use super::links::{location, token_location, way_location};
+use super::links::location;
 use super::notice::{host, notices};
 use super::offer;
 use super::states::{Money, PaidStep, PayWithEcash, Receiving, Stage, Trouble, TroubleReason, Waiting};
@@ -86,13 +86,5 @@ pub(super) fn receiving(lang: Lang, lang_chosen: bool, page: Receiving) -> View 
         main,
         refresh: Some(3),
         poll: Some(2),
-    }
-}
-
-/// Where the same is shown in another language.
-pub(super) fn in_other_language(id: Option<&str>, lang: Lang) -> String {
-    match id {
-        Some(id) => token_location(id, Some(lang)),
-        None => way_location("ecash", Some(lang)),
     }
 }

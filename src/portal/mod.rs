@@ -52,14 +52,10 @@ pub use links::{location, shown_card_location, token_location, way_location};
 pub use notice::Notice;
 pub use offer::chips;
 pub use quantity::Quantity;
-pub use states::{
-    Asking, Money, Offer, OfferedMint, Online, OwnTicket, Paid, PaidStep, Pay, PayWithCard, PayWithEcash,
-    PurchaseReceipt, Receiving, ShowTicket, ShownTicket, Stage, State, Trouble, TroubleReason, Waiting,
-};
+pub use states::*;
 
 use assets::{SCRIPT_ADDRESS, STYLE_ADDRESS};
 use html::Html;
-use links::{card_location, choosing_again};
 
 /// For the `Content-Security-Policy` header of the page. `data:` is the empty icon that keeps browsers
 /// from asking for `/favicon.ico`.
@@ -115,53 +111,6 @@ pub fn document(lang: Lang, page: &Page) -> String {
     html.raw(">\n").add(&view.main).raw("</main>\n");
     html.raw("</body>\n</html>\n");
     html.into_string()
-}
-
-impl<'a> State<'a> {
-    /// Where the same state is shown in another language.
-    fn in_language(&self, lang: Lang) -> String {
-        match self {
-            State::Choose(Offer { unpaid_request: Some(id), .. }) => choosing_again(id, Some(lang)),
-            State::Choose(offer) => {
-                let expired = offer.notices.iter().find_map(|notice| match notice {
-                    Notice::InvoiceExpired { request_id } | Notice::InvoiceLate { request_id } => {
-                        Some(*request_id)
-                    }
-                    _ => None,
-                });
-                location(expired, Some(lang))
-            }
-            // What is unpaid beside a session would be shown instead of it.
-            State::Online(_) => location(None, Some(lang)),
-            State::PayWithEcash(form) => ecash::in_other_language(form.id, lang),
-            State::Receiving(token) => token_location(token.id, Some(lang)),
-            State::PayWithCard(card) => {
-                card_location(card.open.as_ref().map(|pay| pay.request_id), Some(lang))
-            }
-            State::ShowTicket(_) => way_location("ticket", Some(lang)),
-            State::OwnTicket(_) => way_location("kept", Some(lang)),
-            State::Receipt(_) => way_location("receipt", Some(lang)),
-            State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
-            _ => location(self.request_id(), Some(lang)),
-        }
-    }
-
-    fn request_id(&self) -> Option<&'a str> {
-        match self {
-            State::Choose(offer) | State::Ended(offer) => offer.unpaid_request,
-            State::Asking(asking) => asking.request_id,
-            State::Pay(pay) => Some(pay.request_id),
-            State::Paid(paid) => Some(paid.request_id),
-            State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
-            State::Trouble(trouble) => trouble.request_id,
-            State::PayWithEcash(_)
-            | State::PayWithCard(_)
-            | State::Receiving(_)
-            | State::ShowTicket(_)
-            | State::OwnTicket(_)
-            | State::Receipt(_) => None,
-        }
-    }
 }
 
 #[cfg(test)]

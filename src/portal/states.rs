@@ -1,8 +1,12 @@
-//! Every state of the page as plain facts: what is shown in it, and nothing of how.
+//! Every state of the page as plain facts: what is shown in it, where it is found again, and nothing of how it looks.
 
+use super::lang::Lang;
+use super::links::{
+    card_location, choosing_again, location, shown_card_location, token_location, way_location,
+};
 use super::notice::Notice;
 use super::quantity::Quantity;
-use crate::units::{Amount, Millis, Sats, UnixSeconds};
+use crate::units::{Amount, Millis, Sats};
 
 #[derive(Clone, Debug)]
 pub enum State<'a> {
@@ -19,6 +23,55 @@ pub enum State<'a> {
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
+}
+
+impl<'a> State<'a> {
+    /// Where the same state is shown in another language.
+    pub(super) fn in_language(&self, lang: Lang) -> String {
+        match self {
+            State::Choose(Offer { unpaid_request: Some(id), .. }) => choosing_again(id, Some(lang)),
+            State::Choose(offer) => {
+                let expired = offer.notices.iter().find_map(|notice| match notice {
+                    Notice::InvoiceExpired { request_id } | Notice::InvoiceLate { request_id } => {
+                        Some(*request_id)
+                    }
+                    _ => None,
+                });
+                location(expired, Some(lang))
+            }
+            // What is unpaid beside a session would be shown instead of it.
+            State::Online(_) => location(None, Some(lang)),
+            State::PayWithEcash(PayWithEcash { id: None, .. }) => way_location("ecash", Some(lang)),
+            State::PayWithEcash(PayWithEcash { id: Some(id), .. })
+            | State::Receiving(Receiving { id, .. }) => token_location(id, Some(lang)),
+            State::PayWithCard(card) => {
+                card_location(card.open.as_ref().map(|pay| pay.request_id), Some(lang))
+            }
+            State::ShowTicket(_) => way_location("ticket", Some(lang)),
+            State::OwnTicket(_) => way_location("kept", Some(lang)),
+            State::Receipt(_) => way_location("receipt", Some(lang)),
+            State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
+            _ => location(self.request_id(), Some(lang)),
+        }
+    }
+
+    /// The request that the script follows, and that the page is found again by.
+    pub(super) fn request_id(&self) -> Option<&'a str> {
+        match self {
+            State::Choose(offer) | State::Ended(offer) => offer.unpaid_request,
+            State::Asking(asking) => asking.request_id,
+            State::Pay(pay) => Some(pay.request_id),
+            State::Paid(paid) => Some(paid.request_id),
+            State::Online(online) => online.offer.as_ref().and_then(|offer| offer.unpaid_request),
+            State::Trouble(trouble) => trouble.request_id,
+            State::PayWithEcash(_)
+            | State::PayWithCard(_)
+            | State::Receiving(_)
+            | State::ShowTicket(_)
+            | State::OwnTicket(_)
+            | State::Receipt(_) => None,
+        }
+    }
 }
 
 /// The mint is asked for an invoice, or a card's bank to pay one.
@@ -248,8 +301,8 @@ pub struct PurchaseReceipt<'a> {
     pub venue: &'a str,
     pub amount: Amount,
     pub buys: Quantity,
-    /// By the router's clock.
-    pub at: UnixSeconds,
+    /// By the router's clock and in its time zone: `Nov  9 08:05:03 EAT`.
+    pub at: &'a str,
     /// Under which the operator finds the payment.
     pub code: &'a str,
 }

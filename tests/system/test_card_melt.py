@@ -322,6 +322,7 @@ def test_real_mint_pays_pends_and_gives_change(shop, mint):
     card, invoice = card_of(shop), make(600)
     mint.know(invoice.payment_hash, invoice.preimage)
     assert shop.spend(card, invoice) == OK
+    shop.wait_for_states(card, "paid", limit=40)
     (line,) = shop.history(card)
     left = Books(shop.daemon).takings(mint.url)
     # The reserve is a hundredth, what the payee's way costs is one sat.

@@ -1,8 +1,6 @@
 //! English.
 
-use super::Strings;
-
-pub(in super::super) static EN: Strings = Strings {
+strings! { EN:
     language: "English",
 
     group: ",",
@@ -176,4 +174,4 @@ pub(in super::super) static EN: Strings = Strings {
     money_will_open: "Paid: it will open by itself.",
     staff_code: "Code for the staff",
     choose_again: "Choose again",
-};
+}

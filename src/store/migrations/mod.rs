@@ -25,6 +25,9 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0009_outputs.sql"),
         include_str!("0010_units.sql"),
         include_str!("0011_token_form.sql"),
+        include_str!("0012_audit.sql"),
+        include_str!("0013_logins.sql"),
+        include_str!("0014_accounts.sql"),
     ],
 };
 

@@ -1,9 +1,11 @@
 //! The store's promises, tried on real files.
 
+mod audit;
 mod damage;
 mod engine;
 mod full;
 mod keyfile;
+mod logins;
 mod older;
 mod power_cut;
 mod requests;

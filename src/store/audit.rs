@@ -1,0 +1,266 @@
+//! The audit log: who did what, when, with which result.
+//!
+//! Each row has the hash of the one before it, so that a row that is changed, removed or put in between shows. The
+//! last [`KEPT`] rows stay; of those before them the hash of the last one does, which the first row goes on from. Whoever
+//! may write the database can still write the whole chain anew.
+
+use super::{Store, StoreError};
+use crate::hex;
+use crate::json::json;
+use crate::units::UnixSeconds;
+use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use sha2::{Digest, Sha256};
+
+/// Rows that stay.
+pub const KEPT: i64 = 10_000;
+/// Rows that one look at the store reads, so that guests do not wait behind it.
+const AT_ONCE: i64 = 256;
+/// Characters of each of the short texts of a row, and of its target.
+const LONGEST: usize = 64;
+const LONGEST_TARGET: usize = 200;
+/// The router's own rows, until there are others.
+const TENANT: &str = "main";
+
+/// A SHA-256 in hex.
+type Hash = String;
+/// What the first row goes on from.
+const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What is to be written down. No text of it holds a secret, and none a control character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAuditRow {
+    pub who: String,
+    pub role: String,
+    pub what: String,
+    pub target: String,
+    /// `ok`, or the code of an error.
+    pub result: String,
+    /// How often it happened.
+    pub count: u32,
+}
+
+/// A row of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    pub seq: i64,
+    /// By the router's wall clock.
+    pub at: UnixSeconds,
+    pub row: NewAuditRow,
+    pub prev: Hash,
+    pub hash: Hash,
+}
+
+/// What became of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditVerdict {
+    /// It is as it was written; so many rows.
+    Whole { rows: i64 },
+    /// The first row that is not as it was written.
+    Bad { seq: i64, fault: AuditFault },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuditFault {
+    #[error("is missing")]
+    Missing,
+    #[error("was changed")]
+    Changed,
+    #[error("does not go on from the row before it")]
+    Torn,
+}
+
+struct Ends {
+    dropped: i64,
+    dropped_hash: Hash,
+    last: i64,
+    last_hash: Hash,
+}
+
+impl NewAuditRow {
+    pub fn new(who: &str, role: &str, what: &str, target: &str, result: &str) -> NewAuditRow {
+        NewAuditRow {
+            who: clean(who, LONGEST),
+            role: clean(role, LONGEST),
+            what: clean(what, LONGEST),
+            target: clean(target, LONGEST_TARGET),
+            result: clean(result, LONGEST),
+            count: 1,
+        }
+    }
+}
+
+/// What a text of others may be in a row.
+fn clean(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
+}
+
+impl AuditRow {
+    /// SHA-256 of the JSON text `[prev,seq,at,who,role,what,target,result,count]`, without blanks.
+    fn reckoned(&self) -> Hash {
+        let NewAuditRow { who, role, what, target, result, count } = &self.row;
+        let fields = [
+            json!(self.prev),
+            json!(self.seq),
+            json!(self.at.0),
+            json!(who),
+            json!(role),
+            json!(what),
+            json!(target),
+            json!(result),
+            json!(count),
+        ];
+        hex::encode(&Sha256::digest(json!(fields).to_string()))
+    }
+}
+
+impl Store {
+    /// Writes a row down, behind all others.
+    pub async fn audit(&self, row: NewAuditRow) -> Result<(), StoreError> {
+        let at = self.wall();
+        self.write(move |tx| append(tx, row, at)).await
+    }
+
+    /// The same without waiting for it.
+    pub fn audit_later(&self, row: NewAuditRow) {
+        let at = self.wall();
+        self.write_later("a row of the audit log", move |tx| append(tx, row, at));
+    }
+
+    /// At most `most` rows: the newest or, since a wall time, the first from then on. Oldest first.
+    pub async fn audit_rows(
+        &self,
+        since: Option<UnixSeconds>,
+        most: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.read(move |db| {
+            let order = if since.is_some() { "" } else { "DESC" };
+            let wanted = format!("at >= $2 ORDER BY seq {order} LIMIT $3");
+            let since = i64::try_from(since.unwrap_or_default().0).unwrap_or(i64::MAX);
+            let mut rows = select(db, &wanted, since, i64::from(most))?;
+            rows.sort_by_key(|row| row.seq);
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Looks at every row, a few at a time.
+    pub async fn verify_audit(&self) -> Result<AuditVerdict, StoreError> {
+        let mut looked_at = Looked { seq: 0, hash: NOTHING.to_owned(), rows: 0 };
+        loop {
+            let from = looked_at.seq;
+            let (ends, rows) = self
+                .read(move |db| {
+                    let ends = ends(db)?;
+                    let from = ends.dropped.max(from);
+                    // What is before the first row, or behind the last, belongs to nothing.
+                    let wanted = if from == ends.dropped { "seq < $2 OR seq > $2" } else { "seq > $2" };
+                    let rows = select(db, &format!("({wanted}) ORDER BY seq LIMIT $3"), from, AT_ONCE)?;
+                    Ok((ends, rows))
+                })
+                .await?;
+            if looked_at.seq < ends.dropped || looked_at.rows == 0 {
+                looked_at = Looked { seq: ends.dropped, hash: ends.dropped_hash.clone(), ..looked_at };
+            }
+            if let Some(verdict) = looked_at.go_on(&ends, &rows) {
+                return Ok(verdict);
+            }
+        }
+    }
+}
+
+/// How far a look at the chain has come.
+struct Looked {
+    seq: i64,
+    hash: Hash,
+    rows: i64,
+}
+
+impl Looked {
+    /// Looks at the next rows. `None`: there are more.
+    fn go_on(&mut self, ends: &Ends, rows: &[AuditRow]) -> Option<AuditVerdict> {
+        let bad = |seq, fault| Some(AuditVerdict::Bad { seq, fault });
+        for row in rows {
+            let next = self.seq.saturating_add(1);
+            match row.seq {
+                seq if seq <= ends.dropped || seq > ends.last => return bad(seq, AuditFault::Torn),
+                seq if seq != next => return bad(next, AuditFault::Missing),
+                seq if row.hash != row.reckoned() => return bad(seq, AuditFault::Changed),
+                seq if row.prev != self.hash => return bad(seq, AuditFault::Torn),
+                seq => *self = Looked { seq, hash: row.hash.clone(), rows: self.rows.saturating_add(1) },
+            }
+        }
+        match rows.is_empty() {
+            false => None,
+            true if self.seq < ends.last => bad(self.seq.saturating_add(1), AuditFault::Missing),
+            true if self.hash != ends.last_hash => bad(self.seq, AuditFault::Changed),
+            true => Some(AuditVerdict::Whole { rows: self.rows }),
+        }
+    }
+}
+
+fn ends(db: &Connection) -> Result<Ends, StoreError> {
+    let known = db
+        .prepare_cached("SELECT dropped, dropped_hash, last, last_hash FROM audit_ends WHERE tenant = $1")?
+        .query_row([TENANT], |row| {
+            Ok(Ends {
+                dropped: row.get(0)?,
+                dropped_hash: row.get(1)?,
+                last: row.get(2)?,
+                last_hash: row.get(3)?,
+            })
+        })
+        .optional()?;
+    let nothing = || NOTHING.to_owned();
+    Ok(known.unwrap_or_else(|| Ends { dropped: 0, dropped_hash: nothing(), last: 0, last_hash: nothing() }))
+}
+
+/// `wanted` knows `$2`, a sequence number or a time, and `$3`, the most rows.
+fn select(db: &Connection, wanted: &str, from: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+    let mut rows = db.prepare_cached(&format!(
+        "SELECT seq, at, who, role, what, target, result, count, prev, hash FROM audit
+         WHERE tenant = $1 AND {wanted}"
+    ))?;
+    let rows = rows.query_map(params![TENANT, from, most], row_of)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn row_of(row: &Row) -> rusqlite::Result<AuditRow> {
+    let new = NewAuditRow {
+        who: row.get(2)?,
+        role: row.get(3)?,
+        what: row.get(4)?,
+        target: row.get(5)?,
+        result: row.get(6)?,
+        count: row.get(7)?,
+    };
+    Ok(AuditRow { seq: row.get(0)?, at: row.get(1)?, row: new, prev: row.get(8)?, hash: row.get(9)? })
+}
+
+fn append(tx: &Transaction, new: NewAuditRow, at: UnixSeconds) -> Result<(), StoreError> {
+    let before = ends(tx)?;
+    let seq = before.last.checked_add(1).ok_or_else(|| StoreError::unreadable("last"))?;
+    let mut row = AuditRow { seq, at, row: new, prev: before.last_hash, hash: String::new() };
+    row.hash = row.reckoned();
+    let NewAuditRow { who, role, what, target, result, count } = &row.row;
+    tx.prepare_cached(
+        "INSERT INTO audit (tenant, seq, at, who, role, what, target, result, count, prev, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )?
+    .execute(params![TENANT, seq, at, who, role, what, target, result, count, row.prev, row.hash])?;
+    let (mut dropped, mut dropped_hash) = (before.dropped, before.dropped_hash);
+    let old = seq.saturating_sub(KEPT);
+    if old > dropped {
+        let hash = tx
+            .prepare_cached("DELETE FROM audit WHERE tenant = $1 AND seq = $2 RETURNING hash")?
+            .query_row(params![TENANT, old], |row| row.get(0))
+            .optional()?;
+        // Where it is gone already, the chain shows it from here on.
+        (dropped, dropped_hash) = (old, hash.unwrap_or_else(|| NOTHING.to_owned()));
+    }
+    tx.prepare_cached(
+        "INSERT INTO audit_ends (tenant, dropped, dropped_hash, last, last_hash) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant) DO UPDATE SET dropped = $2, dropped_hash = $3, last = $4, last_hash = $5",
+    )?
+    .execute(params![TENANT, dropped, dropped_hash, seq, row.hash])?;
+    Ok(())
+}

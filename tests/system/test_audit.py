@@ -1,0 +1,113 @@
+"""The audit log: what was done and refused, over the socket, over HTTP and without a daemon; whether it was tampered
+with; and what a flood of refusals costs.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+
+import pytest
+
+from lab import http_client
+from lab.daemon import ADMIN_PORT
+from lab.guest import ROUTER4
+
+STRANGERS = 60
+
+
+@pytest.fixture
+def operator(lab, daemon):
+    """Asks the operator's interface, with the token or another."""
+    with open(os.path.join(daemon.state_dir, "admin.token")) as file:
+        token = file.read().strip()
+
+    def ask(method, path, body=None, token=token):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        sent = json.dumps(body).encode() if body is not None else None
+        socket = lab.router.connect("127.0.0.1", ADMIN_PORT)
+        return http_client.exchange(socket, method, path, "127.0.0.1", headers, sent)
+
+    return ask
+
+
+def told(rows) -> list[tuple]:
+    return [(row["who"], row["what"], row["target"], row["result"]) for row in rows]
+
+
+def test_changes_and_refusals_are_rows_and_looks_are_not(lab, daemon, operator):
+    mac = lab.guest.mac
+    daemon.command("grant", mac, "1h")
+    daemon.command("status")
+    daemon.command("sessions")
+    assert operator("POST", "/admin/revoke", {"mac": mac}).status == 200
+    assert operator("GET", "/admin/sessions").status == 200
+    assert operator("GET", "/admin/nothing", token="0" * 64).status == 401
+    assert operator("POST", "/admin/grant", {"mac": mac, "amount": "1h"}, token=None).status == 401
+    rows = daemon.data("audit")
+    assert told(rows) == [
+        ("shell", "grant", f"{mac} 1h", "ok"),
+        ("token", "revoke", mac, "ok"),
+        ("stranger", "an unknown path", "127.0.0.1", "unauthorized"),
+        ("stranger", "grant", "127.0.0.1", "unauthorized"),
+    ]
+    assert [row["role"] for row in rows] == ["owner", "owner", "-", "-"]
+    assert [row["count"] for row in rows] == [1, 1, 1, 1]
+    assert operator("GET", "/admin/audit").json() == rows == daemon.data("audit", "--since", "1d")
+    assert operator("GET", f"/admin/audit?since={rows[0]['at'] + 86400}").json() == []
+    assert operator("GET", "/admin/audit?verify=1").json() == {"verified": True, "rows": 4}
+
+
+def test_the_chain_can_be_reckoned_again_by_others(lab, daemon):
+    for amount in ("1h", "2h", "3h"):
+        daemon.command("grant", lab.guest.mac, amount)
+    before = "0" * 64
+    for row in daemon.data("audit"):
+        names = ("prev", "seq", "at", "who", "role", "what", "target", "result", "count")
+        text = json.dumps([row[name] for name in names], separators=(",", ":"), ensure_ascii=False)
+        assert row["prev"] == before
+        before = hashlib.sha256(text.encode()).hexdigest()
+        assert row["hash"] == before
+
+
+def test_without_a_daemon_it_is_read_and_verified_and_the_first_bad_row_is_named(lab, daemon):
+    for amount in ("1h", "2h", "3h"):
+        daemon.command("grant", lab.guest.mac, amount)
+    daemon.stop()
+    assert daemon.data("audit", "--verify") == {"verified": True, "rows": 3}
+    assert len(daemon.data("audit")) == 3
+    with sqlite3.connect(os.path.join(daemon.state_dir, "store.db")) as db:
+        db.execute("UPDATE audit SET target = 'nobody' WHERE seq = 2")
+    db.close()
+    bad = daemon.command("audit", "--verify", check=False)
+    assert bad.code == 1 and "row 2 of the audit log was changed" in bad.out
+    answer = json.loads(daemon.command("audit", "--verify", "--json", check=False).out)
+    assert (answer["ok"], answer["code"]) == (False, "audit_damaged")
+    daemon.start()
+    assert daemon.command("audit", "--verify", check=False).code == 1
+
+
+def test_a_flood_of_refusals_is_ten_rows_and_one_with_a_count(daemon, operator):
+    before = daemon.status()["data"]["store"]["commits"]
+    for _ in range(STRANGERS):
+        assert operator("GET", "/admin/status", token="wrong").status == 401
+    assert daemon.status()["data"]["store"]["commits"] - before <= 12
+    rows = daemon.data("audit")
+    assert [row["count"] for row in rows] == [1] * 10 + [STRANGERS - 10]
+    assert {row["result"] for row in rows} == {"unauthorized"}
+
+
+def test_a_flood_is_not_forgotten_when_the_daemon_stops(daemon, operator):
+    for _ in range(30):
+        operator("GET", "/admin/status", token="wrong")
+    daemon.stop()
+    assert sum(row["count"] for row in daemon.data("audit")) == 30
+
+
+def test_no_secret_is_in_it(lab, daemon, operator):
+    secret = "cashuAeyJ0b2tlbiI6W119secret"
+    daemon.command("wallet", "receive", secret, check=False)
+    operator("GET", f"/admin/{secret}?token={secret}", token=secret)
+    lab.guest.get(f"http://{ROUTER4}:2121/admin/{secret}")
+    rows = json.dumps(daemon.data("audit"))
+    assert "wallet receive" in rows and "secret" not in rows
