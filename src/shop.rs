@@ -13,6 +13,7 @@ use crate::ecash::{MintEvent, Mints};
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
+use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
@@ -52,6 +53,7 @@ pub struct Shop {
     pub wallet: Wallet,
     pub tollgate: TollGate,
     pub audit: AuditLog,
+    pub invites: InviteEngine,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -88,7 +90,21 @@ impl Shop {
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
         let audit = AuditLog::new(store.clone());
-        Shop { terms, store, access, invoices, tokens, mint_proxy, cards, till, wallet, tollgate, audit }
+        let invites = InviteEngine::new(terms.clone());
+        Shop {
+            terms,
+            store,
+            access,
+            invoices,
+            tokens,
+            mint_proxy,
+            cards,
+            till,
+            wallet,
+            tollgate,
+            audit,
+            invites,
+        }
     }
 
     /// What the rooms that sell look at again and again.

@@ -30,6 +30,7 @@ pub const ADMIN: &str = "admin";
 pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
 pub const TLS: &str = "tls";
+pub const OPERATOR: &str = "operator";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -68,6 +69,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MINT, "allow_http", Default::Text("0")),
     list(MINT, "venue", Default::Derived("every venue")),
     one(ADMIN, "token_file", Default::Derived("admin.token in state_dir")),
+    one(ADMIN, "token", Default::Text("1")),
+    one(OPERATOR, "name", Default::Required),
+    one(OPERATOR, "pubkey", Default::Required),
+    one(OPERATOR, "role", Default::Required),
     one(CARD, "enabled", Default::Text("1")),
     one(CARD, "domain", Default::Required),
     one(CARD, "network", Default::Text("mainnet")),
@@ -92,7 +97,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | OPERATOR)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

@@ -17,6 +17,7 @@ mod ecash;
 mod entrance;
 mod error_body;
 mod head;
+mod invites;
 mod languages;
 mod line;
 mod listeners;

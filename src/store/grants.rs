@@ -253,8 +253,9 @@ pub(super) fn add_grant(
         extend_session(tx, account, grant, now)?;
     }
     let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
-    // What the operator gives away reaches no guest that could keep a ticket.
-    if new == 1 && grant.amount.number > 0 {
+    // What the operator gives to a device reaches no guest that could keep a ticket.
+    let is_asked_for = grant.amount.number > 0 || matches!(grant.reference, Reference::Invite(..));
+    if new == 1 && is_asked_for {
         session.ticket = first_ticket(tx, account)?;
     }
     Ok(Admission(session))
