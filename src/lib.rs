@@ -13,7 +13,7 @@
 //! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
 //! | `ecash`, `lightning`, `card` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
-//! | `auth` | who may do what, and who did: the audit log |
+//! | `auth` | who somebody is (wallets' signatures, tokens), who may do what, and who did (the audit log) |
 //! | `sale` | the engines, one for each way to pay, with one set of terms and one error: the rules of money |
 //! | `mint_proxy`, `tollgate` | protocols: words and sockets, no rule of money; they do not know each other |
 //! | `shop`, `setup` | what is open, and why not; the router around the daemon |
@@ -151,6 +151,7 @@ pub mod set;
 pub mod stream;
 pub mod task;
 pub mod url;
+pub mod ecdsa;
 pub mod bolt11;
 pub mod config;
 

@@ -4,7 +4,7 @@
 //! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
-use crate::auth::AuditLog;
+use crate::auth::{AuditLog, Auth};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::config::{Config, MintUrl};
@@ -54,6 +54,7 @@ pub struct Shop {
     pub tollgate: TollGate,
     pub audit: AuditLog,
     pub invites: InviteEngine,
+    pub auth: Auth,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -89,7 +90,7 @@ impl Shop {
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
-        let audit = AuditLog::new(store.clone());
+        let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         let invites = InviteEngine::new(terms.clone());
         Shop {
             terms,
@@ -104,6 +105,7 @@ impl Shop {
             tollgate,
             audit,
             invites,
+            auth,
         }
     }
 

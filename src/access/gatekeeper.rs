@@ -206,6 +206,7 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, inbox: Receiver<Order>) {
+        self.close_departed();
         let _ = self.put_back();
         let mut next_tick = std::time::Instant::now() + TICK;
         loop {
@@ -383,6 +384,17 @@ impl Keeper {
         result
     }
 
+    /// Before anybody comes in at a start: closes those whose place another has now. A crash may have come between the
+    /// end of the one and the opening for the other.
+    fn close_departed(&mut self) {
+        let passing = if self.adopt { Vec::new() } else { self.gate.passing(&self.plan).unwrap_or_default() };
+        let departed: Vec<Station> =
+            passing.into_iter().filter(|station| self.is_stranger(station)).collect();
+        if !departed.is_empty() && self.gate.load(&self.plan, &[]).is_ok() {
+            let _ = self.close(&departed);
+        }
+    }
+
     fn close_strangers(&mut self) -> Result<(), GateError> {
         let report = self.gate.inspect()?;
         self.show(&report);
@@ -396,9 +408,11 @@ impl Keeper {
     /// that did not reach the kernel.
     fn strangers(&self, report: &GateReport) -> Vec<Station> {
         let paid = report.paid.iter().map(|(station, _)| station);
-        paid.filter(|station| !self.wanted.contains_key(station) && !self.plan.is_trusted(station))
-            .cloned()
-            .collect()
+        paid.filter(|station| self.is_stranger(station)).cloned().collect()
+    }
+
+    fn is_stranger(&self, station: &Station) -> bool {
+        !self.wanted.contains_key(station) && !self.plan.is_trusted(station)
     }
 
     /// Takes over the stations that the kernel lets through, for as long as it does. Loading the gate has closed none

@@ -1,14 +1,16 @@
 //! The centre: a payment becomes a session, a session opens the gate and ends at its second.
 //!
 //! The store is the truth; the gate and the table of sessions in memory follow it. Refuses to grant the same payment
-//! twice, to any caller. What was sold at a venue opens there only: see `tickets` for how it moves.
+//! twice, to any caller. What was sold at a venue opens there only: see `moves` for how it moves.
 
 mod gatekeeper;
 mod grace;
+mod moves;
 mod tickets;
 
 pub use gatekeeper::{GateStatus, Gatekeeper, Pass};
-pub use tickets::{TakenOver, TicketError};
+pub use moves::{Belongings, LinkedAccount, Place, TakenOver};
+pub use tickets::TicketError;
 
 use crate::clock::Clock;
 use crate::config::Metric;
@@ -17,6 +19,7 @@ use crate::network::gate::{Gate, Plan, Quota, Station};
 use crate::store::{
     Admission, NewGrant, PaidFor, Reference, RequestId, SessionRow, Store, StoreError, UsageRow,
 };
+use crate::task;
 use crate::units::{data_text, time_text, Allotment, Amount, Millis, Sats, UnixSeconds};
 use grace::Graces;
 use litemap::LiteMap;
@@ -67,6 +70,8 @@ pub struct Access {
     sessions: Arc<Mutex<Rows>>,
     tickets: Arc<Tickets>,
     graces: Arc<Graces>,
+    /// Devices whose account has changed lately, and when: a row of before must not open for one that has gone.
+    moved: Arc<Mutex<LiteMap<MacAddr, Millis>>>,
     /// Until when the ends of sessions are logged, by service time, and ended ones that others have replaced since.
     told: Arc<Mutex<(Millis, Vec<SessionRow>)>>,
 }
@@ -99,6 +104,7 @@ impl Access {
             gatekeeper,
             sessions: Arc::new(Mutex::new(sessions)),
             tickets: Arc::default(),
+            moved: Arc::default(),
             graces: Arc::new(graces),
             told: Arc::new(Mutex::new((now, Vec::new()))),
         })
@@ -131,16 +137,34 @@ impl Access {
     /// Follows a session that the store has just changed: returns when the gate is open for it. The gate
     /// being refused by the machine does not lose the session: it is tried again until it works or is over.
     pub async fn admit(&self, admission: Admission) -> Session {
-        self.open_for(admission.into_row()).await
+        let (row, others) = admission.into_rows();
+        for other in others {
+            let access = self.clone();
+            task::spawn(async move { drop(access.open_unless_moved(other).await) });
+        }
+        self.open_unless_moved(row).await
+    }
+
+    async fn open_unless_moved(&self, row: SessionRow) -> Session {
+        let has_moved = self.moved().contains_key(&row.mac);
+        match has_moved {
+            false => self.open_for(row).await,
+            true => match self.as_it_is_now(row.clone()).await {
+                Some(current) => self.open_for(current).await,
+                None => self.view(&row),
+            },
+        }
     }
 
     async fn open_for(&self, row: SessionRow) -> Session {
+        self.take_from_others(&row).await;
         self.follow(row.clone());
         loop {
             let (session, pass) = {
                 let sessions = self.sessions();
                 // The account may be with another MAC by now; or the session over for an hour.
-                let current = sessions.values().flatten().find(|known| known.is_same_session(&row));
+                let same = || sessions.values().flatten().filter(|known| known.is_same_session(&row));
+                let current = same().find(|known| known.mac == row.mac).or_else(|| same().next());
                 let Some(current) = current else { return self.view(&row) };
                 (self.view(current), self.pass(&sessions, current))
             };
@@ -148,6 +172,35 @@ impl Access {
                 return session;
             }
             tokio::time::sleep(GATE_RETRY).await;
+        }
+    }
+
+    /// Bytes are one device's: the one that they were bought on last has them, and the one that had them no more.
+    async fn take_from_others(&self, row: &SessionRow) {
+        if row.metric != Metric::Bytes {
+            return;
+        }
+        let is_theirs = |known: &SessionRow| {
+            known.is_same_session(row) && known.mac != row.mac && known.revision < row.revision
+        };
+        let theirs: Vec<Station> = {
+            let mut sessions = self.sessions();
+            let theirs = sessions.values().flatten().filter(|known| is_theirs(known)).map(station).collect();
+            sessions.iter_mut().for_each(|(_, rows)| rows.retain(|known| !is_theirs(known)));
+            theirs
+        };
+        for station in theirs {
+            let other = {
+                let sessions = self.sessions();
+                let other =
+                    at(&sessions, station.mac, &station.venue).find(|row| row.ends > self.store.now());
+                other.map(|other| self.pass(&sessions, other))
+            };
+            match other {
+                // What is not written now is put right at the next look.
+                Some(pass) => drop(self.gatekeeper.open(station, pass).await),
+                None => self.close_surely(station).await,
+            }
         }
     }
 
@@ -166,17 +219,19 @@ impl Access {
         Ok(self.admit(row).await)
     }
 
-    /// Ends the sessions of a MAC now, those at one venue or all; answers the venues where one was running.
+    /// Ends the sessions of a MAC's account now, those at one venue or all, on all its devices; answers the venues where one was running.
     pub async fn revoke(&self, mac: MacAddr, venue: Option<&str>) -> Result<Vec<String>, StoreError> {
         let ended = self.store.revoke(mac, venue.map(str::to_owned)).await?;
         let mut venues: Vec<String> = ended.iter().map(|row| row.venue.clone()).collect();
         venues.sort_unstable();
         venues.dedup();
+        let mut closing: Vec<Station> = ended.iter().map(station).collect();
         ended.into_iter().for_each(|row| self.follow(row));
-        let mut closing = venues.clone();
-        closing.extend(self.graces.end(mac, venue));
-        for venue in closing {
-            if let Err(err) = self.gatekeeper.close(Station { mac, venue }).await {
+        closing.extend(self.graces.end(mac, venue).map(|venue| Station { mac, venue }));
+        closing.sort_unstable();
+        closing.dedup();
+        for station in closing {
+            if let Err(err) = self.gatekeeper.close(station).await {
                 log::error!("{mac} is revoked, but the gate could not be closed yet: {err}");
             }
         }
@@ -197,6 +252,7 @@ impl Access {
             });
             sessions.retain(|_, rows| !rows.is_empty());
             self.tickets.forget(|mac| sessions.contains_key(&mac), now);
+            self.moved().retain(|_, at| at.saturating_add(REMEMBER_ENDED) > now);
             self.gatekeeper.forget_usage(|station, session| {
                 let mut of_station = at(&sessions, station.mac, &station.venue);
                 !of_station.any(|row| row.metric == Metric::Bytes && row.started.0 == session)
@@ -276,6 +332,10 @@ impl Access {
             let paid = PaidFor::sum(its.filter(for_it));
             log::info!("{}", ended_text(&row, self.used(&row), paid));
         }
+    }
+
+    fn moved(&self) -> std::sync::MutexGuard<'_, LiteMap<MacAddr, Millis>> {
+        self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, (Millis, Vec<SessionRow>)> {

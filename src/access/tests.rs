@@ -5,9 +5,11 @@ use crate::folder::fresh_folder;
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::GatedVenue;
 use crate::network::neighbours::Caller;
+use crate::store::{AccountKey, Claim, MoveRules, NewDevice, ShownAt};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod moves;
 mod venues;
 
 const MINUTE: Millis = Millis::from_secs(60);
@@ -167,7 +169,11 @@ async fn paid(access: &Access, guest: &Caller) -> String {
 }
 
 async fn shown(access: &Access, guest: &Caller, ticket: &str) -> Result<TakenOver, TicketError> {
-    access.take_over(guest, &[], venues::shown_at("guest", MINUTE), ticket, drop).await
+    access.take_over(guest, place(venues::shown_at("guest", MINUTE)), ticket, |_| ()).await
+}
+
+fn place(at: ShownAt) -> Place {
+    Place { devices: Vec::new(), at, rules: MoveRules::default(), wants_something: false }
 }
 
 #[tokio::test]
@@ -177,7 +183,7 @@ async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
     let ticket = paid(&access, &guest(1)).await;
     clock.advance(Millis::from_secs(20));
     let taken = shown(&access, &guest(2), &ticket.to_uppercase().replace('-', " ")).await.unwrap();
-    assert_eq!(taken.from, Some(guest(1).mac));
+    assert_eq!(taken.detached, [guest(1).mac]);
     assert_eq!(taken.session.unwrap().remaining, Allotment(40_000));
     assert_eq!(gate.closed(), [guest(1).mac]);
     assert_eq!(gate.leases(), [(guest(2).mac, Millis::from_secs(40))].into());
@@ -185,7 +191,7 @@ async fn a_ticket_closes_the_old_mac_and_opens_the_new_one_for_the_rest() {
     assert_eq!(access.ticket(guest(2).mac).unwrap().to_string(), ticket);
 
     let again = shown(&access, &guest(2), &ticket).await.unwrap();
-    assert_eq!(again.from, None, "the answer was lost, perhaps");
+    assert_eq!(again.detached, [], "the answer was lost, perhaps");
     assert!(matches!(shown(&access, &guest(3), &ticket).await, Err(TicketError::TooSoon(_))));
 }
 
@@ -210,7 +216,15 @@ async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_o
     let ticket: crate::store::Ticket = paid(&access, &guest(1)).await.parse().unwrap();
     access
         .store
-        .take_over(&ticket, guest(1).mac, guest(2).mac, venues::shown_at("guest", MINUTE))
+        .attach(
+            &AccountKey::Ticket(ticket.clone()),
+            NewDevice {
+                mac: guest(2).mac,
+                leaving: vec![guest(1).mac],
+                at: venues::shown_at("guest", MINUTE),
+                rules: MoveRules::default(),
+            },
+        )
         .await
         .unwrap();
     access.store.clone().close().await;
@@ -222,7 +236,7 @@ async fn after_a_crash_between_commit_and_gate_the_new_mac_is_open_and_the_old_o
     }
     assert_eq!(gate.leases(), [(guest(2).mac, MINUTE)].into());
     let taken = shown(&access, &guest(2), &ticket.to_string()).await.unwrap();
-    assert_eq!((taken.from, taken.session.unwrap().mac), (None, guest(2).mac));
+    assert_eq!((taken.detached, taken.session.unwrap().mac), (Vec::new(), guest(2).mac));
 }
 
 #[tokio::test]

@@ -1,5 +1,109 @@
-//! Who may do what, and who did: the audit log.
+//! Who somebody is without an account: a wallet's signature over a challenge (LNURL-auth, LUD-04), and the token that
+//! it is exchanged for. Who may do what, and who did: the audit log.
+//!
+//! Nothing here knows HTTP or a gate. Refused: a signature over a k1 that was not given out just now, whatever else is right
+//! about it; a token that was logged out; an operator's, of whom the configuration does not know.
 
 mod audit;
+mod challenge;
+mod error;
+mod jwt;
+mod lnurl;
+mod login;
+mod rate;
+mod ring;
+mod signature;
+mod sockets;
+mod token;
 
 pub use audit::AuditLog;
+pub use challenge::{Action, CookieId, Delivery, LoginStation, SocketKey, Standing};
+pub use error::{AuthError, LoginRefusal};
+pub use jwt::{Claims, TokenId};
+pub use login::{user, Answered, Callback, ConfirmRefusal, NewChallenge};
+pub use signature::WalletKey;
+pub use sockets::{LoginSocket, LoginSockets};
+pub use token::{Issued, Rotated};
+
+use crate::config::{AuthConfig, Config};
+use crate::store::Store;
+use crate::units::Millis;
+use challenge::Challenges;
+use rate::Rate;
+use ring::KeyRing;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{watch, Semaphore};
+
+/// Challenges of a station: at once, and how often one more.
+const CHALLENGES: Rate<LoginStation> = Rate::new(60, Millis::from_secs(1));
+/// Signatures of an address.
+const CALLBACKS: Rate<IpAddr> = Rate::new(60, Millis(500));
+/// Signatures that are looked at side by side: other arithmetic goes on besides.
+const LOOKING: usize = 2;
+
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Auth(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    config: watch::Receiver<Arc<Config>>,
+    /// Read when it is needed first.
+    ring: tokio::sync::Mutex<Option<KeyRing>>,
+    challenges: Mutex<Challenges>,
+    asking: Mutex<Rate<LoginStation>>,
+    calling: Mutex<Rate<IpAddr>>,
+    looking: Semaphore,
+    sockets: LoginSockets,
+}
+
+impl Auth {
+    pub fn new(store: Store, config: watch::Receiver<Arc<Config>>) -> Auth {
+        Auth(Arc::new(Shared {
+            store,
+            config,
+            ring: tokio::sync::Mutex::default(),
+            challenges: Mutex::default(),
+            asking: Mutex::new(CHALLENGES),
+            calling: Mutex::new(CALLBACKS),
+            looking: Semaphore::new(LOOKING),
+            sockets: LoginSockets::default(),
+        }))
+    }
+
+    pub fn sockets(&self) -> &LoginSockets {
+        &self.0.sockets
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.0.config.borrow().clone()
+    }
+
+    fn challenges(&self) -> MutexGuard<'_, Challenges> {
+        lock(&self.0.challenges)
+    }
+}
+
+/// The section, where it is there.
+fn section(config: &Config) -> Result<&AuthConfig, AuthError> {
+    config.auth.as_ref().ok_or(AuthError::Off)
+}
+
+/// The role of the operator with this key; an empty list is nobody.
+fn role_of(config: &Config, key: &WalletKey) -> Option<String> {
+    config.operator(&key.to_bytes()).map(|operator| operator.role.as_str().to_owned())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], AuthError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| AuthError::Store(crate::store::StoreError::NoRandomness))?;
+    Ok(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
+mod auth;
 pub mod check;
 mod fields;
 pub mod garden;
@@ -23,6 +24,7 @@ pub mod uci;
 mod values;
 mod venue;
 
+pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
 pub use operators::{OperatorConfig, OperatorKey, Role};
@@ -65,6 +67,8 @@ pub struct Config {
     pub lightning: LightningConfig,
     /// None: no https.
     pub tls: Option<TlsConfig>,
+    /// None: nobody logs in here.
+    pub auth: Option<AuthConfig>,
 }
 
 impl Config {

@@ -3,11 +3,11 @@
 use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
-use super::schema::{self, ADMIN, CARD, LIGHTNING, MAIN, MINT, OPERATOR, TLS, VENUE};
+use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, OPERATOR, TLS, VENUE};
 use super::uci::{Section, UciFile};
 use super::{
-    main, mint, operators, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue, ALL_SATS,
-    MAX_VENUES,
+    auth, main, mint, operators, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue,
+    ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -59,16 +59,17 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
+    let auth = auth::read(only(file, AUTH, &mut problems), tls.as_ref(), &mut problems);
     let notes = problems.finish()?;
-    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls)) =
-        (main, admin, card, lightning, tls)
+    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth)) =
+        (main, admin, card, lightning, tls, auth)
     else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
     let operators = operators.into_iter().map(|one| one.value).collect();
-    Ok((Config { main, venues, mints, admin, operators, card, lightning, tls }, notes))
+    Ok((Config { main, venues, mints, admin, operators, card, lightning, tls, auth }, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.

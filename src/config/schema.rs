@@ -31,6 +31,7 @@ pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
 pub const TLS: &str = "tls";
 pub const OPERATOR: &str = "operator";
+pub const AUTH: &str = "auth";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -93,11 +94,15 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(TLS, "port", Default::Text("2125")),
     one(TLS, "listen", Default::Text("127.0.0.1:2126")),
     one(TLS, "admin_listen", Default::Text("127.0.0.1:2127")),
+    one(AUTH, "domain", Default::Required),
+    one(AUTH, "url", Default::Derived("https at the domain")),
+    one(AUTH, "challenge_ttl", Default::Text("120")),
+    one(AUTH, "jwt_ttl", Default::Text("604800")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | OPERATOR)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH | OPERATOR)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

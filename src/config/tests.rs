@@ -116,6 +116,9 @@ fn with(section: &str, line: &str) -> String {
             let others: String = others.map(|(name, value)| format!("option {name} '{value}'\n")).collect();
             format!("{}\nconfig tls\n{others}{line}\n", main_with(""))
         }
+        schema::AUTH if !line.contains("domain") => {
+            format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))
+        }
         section => format!("{}\nconfig {section}\n{line}\n", main_with("")),
     }
 }

@@ -4,6 +4,7 @@ use super::problem::shown;
 use super::MintUrl;
 use crate::mac::MacAddr;
 use crate::units::{Millis, Sats, Unit};
+use crate::url::Url;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -217,6 +218,17 @@ pub fn mac(text: &str) -> Parsed<MacAddr> {
 /// The text is not repeated in the error: it may hold a password.
 pub fn mint_url(text: &str) -> Parsed<MintUrl> {
     MintUrl::parse(text).map_err(|error| error.to_string())
+}
+
+/// Where wallets call back: they refuse plain http, but to an onion service (LUD-01).
+pub fn wallet_url(text: &str) -> Parsed<Url> {
+    let url = Url::parse(text).map_err(|_| {
+        "is no address: write it like 'https://wifi.example.net:2125', without user, query or fragment"
+    })?;
+    match url.is_https() || url.host().ends_with(".onion") {
+        true => Ok(url),
+        false => Err("is plain http://, which wallets refuse: use https://".to_owned()),
+    }
 }
 
 pub fn unit(text: &str) -> Parsed<Unit> {

@@ -16,6 +16,7 @@ use crate::portal::{
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
+use crate::zone::Zone;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,11 +112,12 @@ async fn receipt(shop: &Shop, visit: &Visit) -> Answer {
         Ok(Some(bought)) => {
             let reference = bought.reference.to_string();
             let name = reference.split_once(':').map_or(reference.as_str(), |(_, name)| name);
+            let at = Zone::local().timestamp(bought.wall.0);
             let receipt = PurchaseReceipt {
                 venue: &visit.venue.name,
                 amount: bought.amount,
                 buys: Quantity { metric: bought.metric, amount: bought.allotment },
-                at: bought.wall,
+                at: &at,
                 code: name.get(..8).unwrap_or(name),
             };
             show(visit, StatusCode::OK, State::Receipt(receipt))

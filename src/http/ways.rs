@@ -85,7 +85,9 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         TicketError::Wrong => Notice::TicketWrong,
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
         TicketError::TooSoon(wait) | TicketError::TooMany(wait) => Notice::TicketLater { wait: *wait },
-        TicketError::NothingPaid => Notice::NothingPaid,
+        TicketError::NothingPaid | TicketError::NothingLeft | TicketError::TooManyClaims => {
+            Notice::NothingPaid
+        }
         TicketError::TooLittle => Notice::TooLittleLeft,
         TicketError::Clash(_) => Notice::AddressClash,
         TicketError::Store(error) => {

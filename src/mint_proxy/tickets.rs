@@ -34,8 +34,8 @@ pub fn refused_ticket(error: &TicketError) -> ProxyError {
     let code = match error {
         TicketError::Wrong => Code::InvalidTicket,
         TicketError::InUse(_) => Code::TicketInUse,
-        TicketError::TooSoon(_) | TicketError::TooMany(_) => Code::RateLimited,
-        TicketError::NothingPaid => Code::RequestNotFound,
+        TicketError::TooSoon(_) | TicketError::TooMany(_) | TicketError::TooManyClaims => Code::RateLimited,
+        TicketError::NothingPaid | TicketError::NothingLeft => Code::RequestNotFound,
         TicketError::TooLittle => Code::TooLittle,
         TicketError::Clash(clash) => {
             log::warn!("a ticket is refused: {clash}");

@@ -5,7 +5,6 @@ use super::lang::Lang;
 use super::links::way_location;
 use super::states::PurchaseReceipt;
 use super::view::{back, still, View};
-use crate::clock::timestamp;
 use crate::units::{Sats, Unit};
 
 pub(super) fn receipt(lang: Lang, lang_chosen: bool, page: &PurchaseReceipt) -> View {
@@ -17,7 +16,7 @@ pub(super) fn receipt(lang: Lang, lang_chosen: bool, page: &PurchaseReceipt) -> 
     let lines = [
         page.venue.to_owned(),
         format!("{amount} · {}", s.buys.replace("{duration}", &lang.quantity(page.buys))),
-        format!("{} UTC", timestamp(page.at.0)),
+        page.at.to_owned(),
         format!("{}: {}", s.receipt_code, page.code),
     ];
     let mut main = Html::new();

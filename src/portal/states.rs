@@ -6,7 +6,7 @@ use super::links::{
 };
 use super::notice::Notice;
 use super::quantity::Quantity;
-use crate::units::{Amount, Millis, Sats, UnixSeconds};
+use crate::units::{Amount, Millis, Sats};
 
 #[derive(Clone, Debug)]
 pub enum State<'a> {
@@ -301,8 +301,8 @@ pub struct PurchaseReceipt<'a> {
     pub venue: &'a str,
     pub amount: Amount,
     pub buys: Quantity,
-    /// By the router's clock.
-    pub at: UnixSeconds,
+    /// By the router's clock and in its time zone: `Nov  9 08:05:03 EAT`.
+    pub at: &'a str,
     /// Under which the operator finds the payment.
     pub code: &'a str,
 }

@@ -1,6 +1,8 @@
 //! Cards and their limits.
 
 use super::card_keys::{add_keys, counter_of, keys_of};
+use super::claims::{drop_claim, Claim};
+use super::door::Door;
 use super::taps::{spent_since, LIMIT_WINDOW};
 use super::values::money;
 use super::{KeysOwner, KeysRow, NewKeys, Store, StoreError};
@@ -100,6 +102,8 @@ impl Store {
                 return Ok(None);
             }
             tx.execute("UPDATE card_keys SET code = NULL WHERE card = ?1", [id])?;
+            // Its chip may be somebody else's next.
+            drop_claim(&Door::of(tx), &Claim::Card(id))?;
             let keys = tx
                 .prepare(
                     "SELECT card, version, sealed, uid, counter FROM card_keys

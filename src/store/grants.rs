@@ -2,7 +2,7 @@
 
 use super::accounts::{account_of, first_ticket};
 use super::reference::Reference;
-use super::session_rows::{session_by_account, SessionRow};
+use super::session_rows::{session_on_devices, SessionRow};
 use super::sessions::extend_session;
 use super::values::{mac_of, money, unit_of};
 use super::{Store, StoreError};
@@ -38,7 +38,11 @@ pub struct NewGrant {
 /// A grant that is written down: the session that it went into, for which the gate is still to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "the gate stays closed until `Access::admit` has it"]
-pub struct Admission(SessionRow);
+pub struct Admission {
+    row: SessionRow,
+    /// The same session as the account's other devices have it.
+    others: Vec<SessionRow>,
+}
 
 /// What was sold since a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,8 +91,19 @@ pub struct PaidGrant {
 }
 
 impl Admission {
+    /// `None` where no device has the session.
+    fn of(rows: Vec<SessionRow>) -> Option<Admission> {
+        let mut rows = rows.into_iter();
+        rows.next().map(|row| Admission { row, others: rows.collect() })
+    }
+
     pub fn into_row(self) -> SessionRow {
-        self.0
+        self.row
+    }
+
+    /// The session as the device has it that has paid, and as the account's other devices have it.
+    pub fn into_rows(self) -> (SessionRow, Vec<SessionRow>) {
+        (self.row, self.others)
     }
 }
 
@@ -96,7 +111,7 @@ impl Deref for Admission {
     type Target = SessionRow;
 
     fn deref(&self) -> &SessionRow {
-        &self.0
+        &self.row
     }
 }
 
@@ -252,13 +267,14 @@ pub(super) fn add_grant(
     if new == 1 {
         extend_session(tx, account, grant, now)?;
     }
-    let mut session = session_by_account(tx, account, &grant.venue, grant.metric)?.ok_or(StoreError::Gone)?;
+    let rows = session_on_devices(tx, account, &grant.venue, grant.metric, &mac)?;
+    let mut admission = Admission::of(rows).ok_or(StoreError::Gone)?;
     // What the operator gives to a device reaches no guest that could keep a ticket.
     let is_asked_for = grant.amount.number > 0 || matches!(grant.reference, Reference::Invite(..));
     if new == 1 && is_asked_for {
-        session.ticket = first_ticket(tx, account)?;
+        admission.row.ticket = first_ticket(tx, account)?;
     }
-    Ok(Admission(session))
+    Ok(admission)
 }
 
 /// The session that this payment went into, as it is now; `None` if the payment was never granted.
@@ -276,13 +292,16 @@ pub(super) fn known_grant<M: TryFrom<Amount>>(
 ) -> Result<Option<(M, Option<Admission>)>, StoreError> {
     let granted = db
         .query_row(
-            "SELECT amount, account, venue, metric, unit FROM grants WHERE reference = ?1",
+            "SELECT amount, account, venue, metric, unit, mac FROM grants WHERE reference = ?1",
             [reference],
-            |row| Ok((money(row, 0, 4)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?)),
+            |row| {
+                let (venue, mac) = (row.get::<_, String>(2)?, row.get::<_, String>(5)?);
+                Ok((money(row, 0, 4)?, row.get(1)?, venue, row.get(3)?, mac))
+            },
         )
         .optional()?;
-    let Some((amount, account, venue, metric)) = granted else { return Ok(None) };
-    Ok(Some((amount, session_by_account(db, account, &venue, metric)?.map(Admission))))
+    let Some((amount, account, venue, metric, mac)) = granted else { return Ok(None) };
+    Ok(Some((amount, Admission::of(session_on_devices(db, account, &venue, metric, &mac)?))))
 }
 
 /// Notes which keyset the proofs are of that came for a grant.

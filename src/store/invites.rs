@@ -2,19 +2,17 @@
 //!
 //! A use and what it is worth are one commit, under a reference of its own: `uses_left` is what makes it count once.
 
+use super::door::{random_id, Datum, Door, DoorRow};
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::{Admission, RequestId, Store, StoreError};
 use crate::hex;
 use crate::units::Millis;
-use rusqlite::types::ToSql;
-use rusqlite::{params, OptionalExtension, Row, Transaction};
 
 /// Invites that a store holds, used ones too.
 pub const MOST_INVITES: i64 = 10_000;
 /// Rows that one transaction removes.
-const AT_ONCE: usize = 128;
-const TENANT: &str = "main";
+const AT_ONCE: i64 = 128;
 
 /// What a store knows a code by.
 pub type InviteHash = [u8; 32];
@@ -85,6 +83,8 @@ pub enum InviteUse {
     Refused(Option<InviteRow>),
 }
 
+/// What has no end ends then.
+const NEVER: i64 = i64::MAX;
 const COLUMNS: &str = "id, kind, amount, uses_left, ends_ms, note, created_by";
 
 impl Store {
@@ -96,37 +96,34 @@ impl Store {
     ) -> Result<Option<Vec<RequestId>>, StoreError> {
         let now = self.now();
         self.write(move |tx| {
-            let there: i64 =
-                tx.query_row("SELECT COUNT(*) FROM invites WHERE tenant = $1", [TENANT], |row| row.get(0))?;
+            let door = Door::of(tx);
             let new = i64::try_from(hashes.len()).unwrap_or(i64::MAX);
-            if there.saturating_add(new) > MOST_INVITES {
+            if count(&door)?.saturating_add(new) > MOST_INVITES {
                 return Ok(None);
             }
-            let ends = order.lasts.map(|lasts| now.saturating_add(lasts));
+            let ends = order.lasts.map_or(Ok(NEVER), |lasts| number(now.saturating_add(lasts).0))?;
             let (kind, amount) = order.worth.parts();
-            let amount = i64::try_from(amount).map_err(|_| StoreError::unreadable("amount"))?;
-            let mut insert = tx.prepare_cached(
-                "INSERT INTO invites
-                     (tenant, id, hash, kind, amount, uses_left, ends_ms, created_ms, changed_ms, note, created_by)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10)",
-            )?;
+            let (amount, now) = (number(amount)?, number(now.0)?);
             let made = hashes.iter().map(|hash| {
-                let id = RequestId::random()?;
-                let (hash, uses) = (hex::encode(hash), order.uses);
-                let values: [&dyn ToSql; 10] = [
-                    &TENANT,
-                    &id.as_str(),
-                    &hash,
-                    &kind,
-                    &amount,
-                    &uses,
-                    &ends,
-                    &now,
-                    &order.note,
-                    &order.created_by,
+                let id = random_id()?;
+                let values = [
+                    id.as_str().into(),
+                    hex::encode(hash).as_str().into(),
+                    kind.into(),
+                    amount.into(),
+                    i64::from(order.uses).into(),
+                    ends.into(),
+                    now.into(),
+                    order.note.as_str().into(),
+                    order.created_by.as_str().into(),
                 ];
-                insert.execute(values.as_slice())?;
-                Ok(id)
+                door.execute(
+                    "INSERT INTO invites (tenant, id, hash, kind, amount, uses_left, used, ends_ms, created_ms,
+                                          changed_ms, note, created_by)
+                     VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10)",
+                    &values,
+                )?;
+                id_of(&id)
             });
             made.collect::<Result<_, _>>().map(Some)
         })
@@ -137,27 +134,26 @@ impl Store {
     pub async fn invites(&self, skip: u64, most: u32) -> Result<(Vec<InviteRow>, i64), StoreError> {
         let skip = i64::try_from(skip).unwrap_or(i64::MAX);
         self.read(move |db| {
-            let mut rows = db.prepare_cached(&format!(
+            let door = Door::of(db);
+            let statement = format!(
                 "SELECT {COLUMNS} FROM invites WHERE tenant = $1
                  ORDER BY created_ms DESC, id LIMIT $2 OFFSET $3"
-            ))?;
-            let rows = rows.query_map(params![TENANT, most, skip], |row| Ok(row_of(row)))?;
-            let rows = rows.map(|row| row?).collect::<Result<_, _>>()?;
-            let total = "SELECT COUNT(*) FROM invites WHERE tenant = $1";
-            Ok((rows, db.query_row(total, [TENANT], |row| row.get(0))?))
+            );
+            let rows = door.query(&statement, &[i64::from(most).into(), skip.into()])?;
+            Ok((rows.iter().map(row_of).collect::<Result<_, _>>()?, count(&door)?))
         })
         .await
     }
 
     pub async fn invite(&self, hash: InviteHash) -> Result<Option<InviteRow>, StoreError> {
-        self.read(move |tx| find(tx, &hex::encode(&hash))).await
+        self.read(move |tx| find(&Door::of(tx), &hex::encode(&hash))).await
     }
 
     /// Whether it was there.
     pub async fn delete_invite(&self, id: RequestId) -> Result<bool, StoreError> {
         self.write(move |tx| {
             let deleted = "DELETE FROM invites WHERE tenant = $1 AND id = $2";
-            Ok(tx.execute(deleted, [TENANT, id.as_str()])? == 1)
+            Ok(Door::of(tx).execute(deleted, &[id.as_str().into()])? == 1)
         })
         .await
     }
@@ -166,18 +162,16 @@ impl Store {
     pub async fn use_invite(&self, hash: InviteHash, grant: NewGrant) -> Result<InviteUse, StoreError> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
-            let hash = hex::encode(&hash);
-            let used: Option<(String, u32)> = tx
-                .prepare_cached(
-                    // The parameters are numbered in the order in which they stand here.
-                    "UPDATE invites SET uses_left = uses_left - 1, used = used + 1, changed_ms = $1
-                     WHERE tenant = $2 AND hash = $3 AND uses_left > 0 AND (ends_ms IS NULL OR ends_ms > $1)
-                     RETURNING id, used",
-                )?
-                .query_row(params![now, TENANT, hash], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((id, number)) = used else { return Ok(InviteUse::Refused(find(tx, &hash)?)) };
-            let reference = Reference::Invite(id_of(&id)?, number);
+            let (door, hash) = (Door::of(tx), hex::encode(&hash));
+            let used = door.query(
+                "UPDATE invites SET uses_left = uses_left - 1, used = used + 1, changed_ms = $3
+                 WHERE tenant = $1 AND hash = $2 AND uses_left > 0 AND ends_ms > $3
+                 RETURNING id, used",
+                &[hash.as_str().into(), number(now.0)?.into()],
+            )?;
+            let Some(used) = used.first() else { return Ok(InviteUse::Refused(find(&door, &hash)?)) };
+            let time = u32::try_from(used.number(1)?).map_err(|_| StoreError::unreadable("used"))?;
+            let reference = Reference::Invite(id_of(used.text(0)?)?, time);
             add_grant(tx, &NewGrant { reference, ..grant }, now, wall).map(InviteUse::Granted)
         })
         .await
@@ -187,39 +181,49 @@ impl Store {
     pub async fn forget_invites(&self, since: Millis) -> Result<(), StoreError> {
         loop {
             let removed = self.write(move |tx| {
-                let mut delete = tx.prepare_cached(
+                Door::of(tx).execute(
                     "DELETE FROM invites WHERE tenant = $1 AND id IN
                      (SELECT id FROM invites WHERE tenant = $1 AND changed_ms < $2
                       AND (uses_left = 0 OR ends_ms < $2) LIMIT $3)",
-                )?;
-                Ok(delete.execute(params![TENANT, since, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)])?)
+                    &[number(since.0)?.into(), AT_ONCE.into()],
+                )
             });
-            if removed.await? < AT_ONCE {
+            if i64::try_from(removed.await?).unwrap_or(i64::MAX) < AT_ONCE {
                 return Ok(());
             }
         }
     }
 }
 
-fn find(tx: &Transaction, hash: &str) -> Result<Option<InviteRow>, StoreError> {
-    let mut row =
-        tx.prepare_cached(&format!("SELECT {COLUMNS} FROM invites WHERE tenant = $1 AND hash = $2"))?;
-    row.query_row([TENANT, hash], |row| Ok(row_of(row))).optional()?.transpose()
+fn count(door: &Door) -> Result<i64, StoreError> {
+    let counted = door.query("SELECT COUNT(*) FROM invites WHERE tenant = $1", &[])?;
+    counted.first().map_or(Ok(0), |row| row.number(0))
 }
 
-fn row_of(row: &Row) -> Result<InviteRow, StoreError> {
-    let (kind, amount): (String, i64) = (row.get(1)?, row.get(2)?);
-    let amount = u64::try_from(amount).map_err(|_| StoreError::unreadable("amount"))?;
+fn find(door: &Door, hash: &str) -> Result<Option<InviteRow>, StoreError> {
+    let statement = format!("SELECT {COLUMNS} FROM invites WHERE tenant = $1 AND hash = $2");
+    door.query(&statement, &[Datum::from(hash)])?.first().map(row_of).transpose()
+}
+
+fn row_of(row: &DoorRow) -> Result<InviteRow, StoreError> {
+    let amount = u64::try_from(row.number(2)?).map_err(|_| StoreError::unreadable("amount"))?;
+    let ends = Some(row.number(4)?).filter(|ends| *ends != NEVER);
+    let ends =
+        ends.map(|ends| u64::try_from(ends).map(Millis).map_err(|_| StoreError::unreadable("ends_ms")));
     Ok(InviteRow {
-        id: id_of(&row.get::<_, String>(0)?)?,
-        worth: InviteWorth::of(&kind, amount).ok_or_else(|| StoreError::unreadable("kind"))?,
-        uses_left: row.get(3)?,
-        ends: row.get(4)?,
-        note: row.get(5)?,
-        created_by: row.get(6)?,
+        id: id_of(row.text(0)?)?,
+        worth: InviteWorth::of(row.text(1)?, amount).ok_or_else(|| StoreError::unreadable("kind"))?,
+        uses_left: u32::try_from(row.number(3)?).map_err(|_| StoreError::unreadable("uses_left"))?,
+        ends: ends.transpose()?,
+        note: row.text(5)?.to_owned(),
+        created_by: row.text(6)?.to_owned(),
     })
 }
 
 fn id_of(text: &str) -> Result<RequestId, StoreError> {
     text.parse().map_err(|()| StoreError::unreadable("id"))
+}
+
+fn number(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::unreadable("number"))
 }

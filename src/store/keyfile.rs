@@ -112,6 +112,24 @@ impl KeyFile {
     }
 }
 
+/// A key by its name, like [`KeyFile`], that may be changed or made anew at any time: it is worth nothing by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RenewableKey(pub &'static str);
+
+impl RenewableKey {
+    /// What the file holds; `None` if there is none.
+    pub async fn load(self, store: &Store) -> Result<Option<Secret>, StoreError> {
+        let path = store.0.files.key(self.0);
+        store.read(move |_| read(&path)).await
+    }
+
+    /// Puts this in place of the file; after a power cut it is there whole, or the one before it.
+    pub async fn replace(self, store: &Store, secret: Secret) -> Result<(), StoreError> {
+        let files = store.0.files.clone();
+        store.read(move |_| Ok(files.write_durably(&files.key(self.0), secret.expose())?)).await
+    }
+}
+
 /// `None` when there is no file, or none with a key in it.
 fn read(path: &Path) -> Result<Option<Secret>, StoreError> {
     let file = match File::open(path) {

@@ -14,14 +14,18 @@ mod audit;
 mod backends;
 mod card_keys;
 mod cards;
+mod claims;
 mod counters;
 mod database;
+mod door;
 mod error;
 mod files;
 mod grants;
 mod invites;
 mod keyfile;
+mod logins;
 mod migrations;
+mod moves;
 mod older;
 mod operations;
 mod outputs;
@@ -47,15 +51,19 @@ mod worth;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use accounts::{making_room, AccountKey};
 pub use audit::{AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
+pub use claims::Claim;
 pub use error::StoreError;
 pub use files::StoreHolder;
 pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
 pub use invites::{InviteHash, InviteRow, InviteUse, InviteWorth, NewInvites};
-pub use keyfile::{KeyFile, Secret};
+pub use keyfile::{KeyFile, RenewableKey, Secret};
+pub use logins::{LoginAudience, LoginRow};
+pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
@@ -67,7 +75,6 @@ pub use taps::{
     HistoryRow, NewPayment, NewTap, OpenPayment, ReserveResult, TapId, TapResult, TapRow, TapState,
 };
 pub use ticket::Ticket;
-pub use tickets::{ShownAt, TakeOver, TAKE_OVER_EVERY};
 pub use tidy::RecordsSince;
 pub use usage::UsageRow;
 pub use vault::Vault;

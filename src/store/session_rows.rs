@@ -6,11 +6,12 @@ use super::{StoreError, Ticket};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
-use rusqlite::{params, Connection, OptionalExtension, Row};
+use rusqlite::{params, Connection, Row};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
     pub account: i64,
+    /// The device that it is read for; others of the account may have it too.
     pub mac: MacAddr,
     pub venue: String,
     pub metric: Metric,
@@ -29,7 +30,7 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
-    /// Whether both are rows of one session, or of the sessions that followed each other on one account.
+    /// Whether both are rows of one session, on any device, or of the sessions that followed each other on one account.
     pub fn is_same_session(&self, other: &SessionRow) -> bool {
         (self.account, self.metric, &self.venue) == (other.account, other.metric, &other.venue)
     }
@@ -44,29 +45,61 @@ impl SessionRow {
     }
 }
 
+/// Of a session `s` as the device `m` has it.
 pub(super) const SESSION_COLUMNS: &str =
-    "account, mac, venue, metric, allotment, used, started_ms, ends_ms, revision, value, value_of, mint, value_unit";
+    "s.account, m.mac, s.venue, s.metric, s.allotment, s.used, s.started_ms,
+    s.ends_ms, s.revision, s.value, s.value_of, s.mint, s.value_unit";
 
-pub(super) fn sessions_of_account(db: &Connection, account: i64) -> Result<Vec<SessionRow>, StoreError> {
-    db.prepare(&format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE account = ?1"))?
+/// Sessions with the devices that have them: every one of the account's, but of bytes only the one in `sessions.mac`.
+pub(super) const ON_DEVICES: &str = "sessions s JOIN account_macs m ON m.account = s.account
+    AND (s.metric != 'bytes' OR m.mac = s.mac)";
+
+/// An account's sessions, each once for every device that has it.
+pub(super) fn sessions_on_devices(db: &Connection, account: i64) -> Result<Vec<SessionRow>, StoreError> {
+    db.prepare_cached(&format!("SELECT {SESSION_COLUMNS} FROM {ON_DEVICES} WHERE s.account = ?1"))?
         .query_map([account], |row| Ok(session_of(row)))?
         .map(|session| session?)
         .collect()
 }
 
+/// An account's sessions, each once, as if this device had them.
+pub(super) fn sessions_of_account(
+    db: &Connection,
+    account: i64,
+    mac: &str,
+) -> Result<Vec<SessionRow>, StoreError> {
+    let all = "FROM sessions s, (SELECT ?2 AS mac) m WHERE s.account = ?1";
+    db.prepare_cached(&format!("SELECT {SESSION_COLUMNS} {all}"))?
+        .query_map(params![account, mac], |row| Ok(session_of(row)))?
+        .map(|session| session?)
+        .collect()
+}
+
+/// One of an account's sessions as if this device had it.
 pub(super) fn session_by_account(
     db: &Connection,
     account: i64,
     venue: &str,
     metric: Metric,
+    mac: &str,
 ) -> Result<Option<SessionRow>, StoreError> {
-    db.query_row(
-        &format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE account = ?1 AND venue = ?2 AND metric = ?3"),
-        params![account, venue, metric],
-        |row| Ok(session_of(row)),
-    )
-    .optional()?
-    .transpose()
+    let sessions = sessions_of_account(db, account, mac)?;
+    Ok(sessions.into_iter().find(|row| row.venue == venue && row.metric == metric))
+}
+
+/// One of an account's sessions for each device that has it: first this one, then the others.
+pub(super) fn session_on_devices(
+    db: &Connection,
+    account: i64,
+    venue: &str,
+    metric: Metric,
+    first: &str,
+) -> Result<Vec<SessionRow>, StoreError> {
+    let is_it = "s.account = ?1 AND s.venue = ?2 AND s.metric = ?3 ORDER BY m.mac != ?4";
+    db.prepare_cached(&format!("SELECT {SESSION_COLUMNS} FROM {ON_DEVICES} WHERE {is_it}"))?
+        .query_map(params![account, venue, metric, first], |row| Ok(session_of(row)))?
+        .map(|session| session?)
+        .collect()
 }
 
 pub(super) fn session_of(row: &Row) -> Result<SessionRow, StoreError> {

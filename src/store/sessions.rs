@@ -4,8 +4,11 @@
 //! at a service time; a grant after its end begins a new one. One by bytes also ends when it is used up (see `usage`),
 //! and else a year after its last grant.
 
+use super::accounts::account_by_mac;
 use super::grants::NewGrant;
-use super::session_rows::{session_by_account, session_of, SessionRow, SESSION_COLUMNS};
+use super::session_rows::{
+    session_by_account, session_of, session_on_devices, SessionRow, ON_DEVICES, SESSION_COLUMNS,
+};
 use super::worth::Worth;
 use super::{time, Store, StoreError};
 use crate::config::{Metric, MintUrl};
@@ -17,28 +20,37 @@ use rusqlite::{params, Transaction};
 const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
 
 impl Store {
-    /// Ends the sessions of a MAC now, those of one venue or all. Answers those that were running.
+    /// Ends the sessions of a MAC's account now, those of one venue or all. Answers those that were running, for each
+    /// device that had them.
     pub async fn revoke(&self, mac: MacAddr, venue: Option<String>) -> Result<Vec<SessionRow>, StoreError> {
         let now = self.now();
         let moment = self.0.time.moment();
         self.write(move |tx| {
             // Or a reboot would begin before this end, and give the session its last seconds again.
             time::note(tx, &moment)?;
-            let sql = "UPDATE sessions SET ends_ms = ?2, revision = revision + 1
-                       WHERE mac = ?1 AND ends_ms > ?2 AND (?3 IS NULL OR venue = ?3) RETURNING ";
-            tx.prepare(&format!("{sql} {SESSION_COLUMNS}"))?
-                .query_map(params![mac.to_string(), now, venue], |row| Ok(session_of(row)))?
-                .map(|session| session?)
-                .collect()
+            let mac = mac.to_string();
+            let Some(account) = account_by_mac(tx, &mac)? else { return Ok(Vec::new()) };
+            let ended = tx
+                .prepare(
+                    "UPDATE sessions SET ends_ms = ?2, revision = revision + 1
+                     WHERE account = ?1 AND ends_ms > ?2 AND (?3 IS NULL OR venue = ?3) RETURNING venue, metric",
+                )?
+                .query_map(params![account, now, venue], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<Vec<(String, Metric)>, _>>()?;
+            let mut rows = Vec::new();
+            for (venue, metric) in ended {
+                rows.extend(session_on_devices(tx, account, &venue, metric, &mac)?);
+            }
+            Ok(rows)
         })
         .await
     }
 
-    /// Sessions that end after `since`, soonest first.
+    /// Sessions that end after `since`, soonest first, each for every device that has it.
     pub async fn sessions_ending_after(&self, since: Millis) -> Result<Vec<SessionRow>, StoreError> {
         self.read(move |db| {
             db.prepare(&format!(
-                "SELECT {SESSION_COLUMNS} FROM sessions WHERE ends_ms > ?1 ORDER BY ends_ms"
+                "SELECT {SESSION_COLUMNS} FROM {ON_DEVICES} WHERE s.ends_ms > ?1 ORDER BY s.ends_ms"
             ))?
             .query_map([since], |row| Ok(session_of(row)))?
             .map(|session| session?)
@@ -59,7 +71,8 @@ pub(super) fn extend_session(
         Metric::Milliseconds => Millis(grant.allotment.0),
         Metric::Bytes => BYTES_KEPT,
     };
-    let before = session_by_account(tx, account, &grant.venue, grant.metric)?;
+    let mac = grant.mac.to_string();
+    let before = session_by_account(tx, account, &grant.venue, grant.metric, &mac)?;
     let left = before.map(|row| row.worth.left(row.remaining(now))).unwrap_or_default();
     let value = grant.value.to_msats().unwrap_or_default();
     let worth = left.plus(Worth { value, of: grant.allotment, mint: grant.mint.clone() });
@@ -76,7 +89,7 @@ pub(super) fn extend_session(
         params![
             account,
             grant.metric,
-            grant.mac.to_string(),
+            mac,
             grant.venue,
             grant.allotment,
             now,

@@ -23,8 +23,11 @@ pub(super) fn settle_request(tx: &Transaction, request: &str) -> Result<(), Stor
 /// A settled request as it was, without what is not needed any more.
 pub(super) fn settled_request(db: &Connection, id: &RequestId) -> Result<Option<RequestRow>, StoreError> {
     let mut grants = db.prepare_cached(
-        "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint, m.mac, g.venue, g.granted_ms, g.unit
-         FROM grants g JOIN wallet_keysets k ON k.id = g.keyset JOIN account_macs m ON m.account = g.account
+        "SELECT g.reference, g.amount, g.metric, g.allotment, k.mint,
+             COALESCE((SELECT mac FROM account_macs m WHERE m.account = g.account
+                 ORDER BY m.mac != g.mac, m.attached_ms DESC LIMIT 1), g.mac),
+             g.venue, g.granted_ms, g.unit
+         FROM grants g JOIN wallet_keysets k ON k.id = g.keyset
          WHERE g.reference > ?1 || '/' AND g.reference < ?1 || '0'",
     )?;
     let rows = grants.query_map([id.as_str()], |row| {

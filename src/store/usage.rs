@@ -1,7 +1,8 @@
 //! Usage: how many bytes of the sessions by bytes are used.
 
-use super::session_rows::{session_of, SessionRow, SESSION_COLUMNS};
+use super::session_rows::{session_on_devices, SessionRow};
 use super::{Store, StoreError};
+use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
 use rusqlite::{params, Transaction};
@@ -23,12 +24,18 @@ impl Store {
         let now = self.now();
         self.write(move |tx| {
             note_usage(tx, &usage)?;
-            let sql = "UPDATE sessions SET ends_ms = ?1, revision = revision + 1
-                       WHERE metric = 'bytes' AND used >= allotment AND ends_ms > ?1 RETURNING ";
-            tx.prepare(&format!("{sql} {SESSION_COLUMNS}"))?
-                .query_map([now], |row| Ok(session_of(row)))?
-                .map(|session| session?)
-                .collect()
+            let ended = tx
+                .prepare(
+                    "UPDATE sessions SET ends_ms = ?1, revision = revision + 1
+                     WHERE metric = 'bytes' AND used >= allotment AND ends_ms > ?1 RETURNING account, venue, mac",
+                )?
+                .query_map([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<Vec<(i64, String, String)>, _>>()?;
+            let mut rows = Vec::new();
+            for (account, venue, mac) in ended {
+                rows.extend(session_on_devices(tx, account, &venue, Metric::Bytes, &mac)?);
+            }
+            Ok(rows)
         })
         .await
     }

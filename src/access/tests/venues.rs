@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::MintUrl;
-use crate::store::{RequestId, ShownAt, VenuePrice};
+use crate::store::{RequestId, VenuePrice};
 
 /// As `start`, with three venues.
 async fn start(dir: &Scratch, clock: &Clock, gate: &RecordingGate) -> Access {
@@ -61,7 +61,7 @@ async fn pay_in_the_yard(
 }
 
 async fn show(access: &Access, guest: &Caller, at: ShownAt, ticket: &str) -> Result<TakenOver, TicketError> {
-    access.take_over(guest, &[], at, ticket, drop).await
+    access.take_over(guest, place(at), ticket, |_| ()).await
 }
 
 fn at(last: u8, venue: &str) -> Station {
@@ -107,7 +107,10 @@ async fn the_ticket_moves_the_value_of_what_is_left_and_nothing_twice() {
     // 7.5 sat are left: three steps of 2 sat.
     let taken = show(&access, &guest(1), by_bytes("hall", 2), &ticket).await.unwrap();
     let session = taken.session.unwrap();
-    assert_eq!((taken.from, session.venue.as_str(), session.remaining), (None, "hall", Allotment(3000)));
+    assert_eq!(
+        (taken.detached, session.venue.as_str(), session.remaining),
+        (vec![], "hall", Allotment(3000))
+    );
     assert_eq!(gate.stations_closed(), [at(1, "yard")]);
     assert_eq!((gate.leases_at("yard").len(), gate.leases_at("hall").len()), (0, 1));
     assert!(!access.session(guest(1).mac, "yard").unwrap().is_running());
@@ -120,14 +123,14 @@ async fn the_ticket_moves_the_value_of_what_is_left_and_nothing_twice() {
 
 #[tokio::test]
 async fn bytes_that_pass_right_before_a_move_are_not_valued_again() {
-    for (shower, from) in [(1, None), (2, Some(guest(1).mac))] {
+    for (shower, from) in [(1, vec![]), (2, vec![guest(1).mac])] {
         let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
         let access = start(&dir, &clock, &gate).await;
         let ticket = pay_in_the_yard(&access, &guest(1), Metric::Bytes, Allotment(10_000), 10).await;
         gate.pass(guest(1).mac, 6500);
         // 3.5 sat are left, whether or not the gate was looked at since.
         let taken = show(&access, &guest(shower), by_bytes("hall", 1), &ticket).await.unwrap();
-        assert_eq!((taken.from, taken.session.unwrap().remaining), (from, Allotment(3000)));
+        assert_eq!((taken.detached, taken.session.unwrap().remaining), (from, Allotment(3000)));
     }
 }
 
@@ -161,7 +164,7 @@ async fn a_changed_mac_at_another_venue_gets_the_value_there() {
     let access = start(&dir, &clock, &gate).await;
     let ticket = minutes(&access, &guest(1), 10).await;
     let taken = show(&access, &guest(2), by_bytes("hall", 3), &ticket).await.unwrap();
-    assert_eq!((taken.from, taken.session.unwrap().remaining), (Some(guest(1).mac), Allotment(3000)));
+    assert_eq!((taken.detached, taken.session.unwrap().remaining), (vec![guest(1).mac], Allotment(3000)));
     assert_eq!(gate.stations_closed(), [at(1, "yard")]);
     assert!(gate.leases_at("yard").is_empty());
     assert_eq!(gate.leases_at("hall").into_keys().collect::<Vec<_>>(), [guest(2).mac]);
@@ -213,7 +216,7 @@ async fn after_a_crash_between_commit_and_gate_the_new_venue_is_open_and_the_old
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
     let ticket: crate::store::Ticket = minutes(&access, &guest(1), 10).await.parse().unwrap();
-    access.store.bring(&ticket, guest(1).mac, by_bytes("hall", 1).price).await.unwrap();
+    access.store.bring(&AccountKey::Ticket(ticket), guest(1).mac, by_bytes("hall", 1).price).await.unwrap();
     access.store.clone().close().await;
     // The kernel still has what the old daemon told it.
     let access = start(&dir, &clock, &gate).await;

@@ -1,12 +1,9 @@
 //! Invoices for tests, signed.
 
 use super::super::{checksum, CHARSET};
-use crate::hex;
-use k256::elliptic_curve::group::CurveAffine;
-use k256::elliptic_curve::ops::Reduce;
-use k256::elliptic_curve::point::AffineCoordinates;
+use crate::ecdsa::tests::sign;
 use k256::elliptic_curve::sec1::ToSec1Point;
-use k256::{FieldBytes, ProjectivePoint, Scalar, SecretKey};
+use k256::SecretKey;
 use sha2::{Digest, Sha256};
 
 /// What an invoice says; the rest is as a node writes it.
@@ -67,7 +64,7 @@ impl Maker {
         }
         let digest =
             Sha256::new().chain_update(&hrp).chain_update(super::super::padded_bytes(&words)).finalize();
-        let mut signature = sign(&digest.into());
+        let mut signature = sign(&key(), &digest.into());
         if !self.signed {
             signature[..32].fill(0xff);
         }
@@ -84,22 +81,6 @@ impl Maker {
     pub fn paying(&self, preimage: [u8; 32]) -> Maker {
         Maker { payment_hash: Sha256::digest(preimage).into(), ..self.clone() }
     }
-}
-
-fn sign(digest: &[u8; 32]) -> [u8; 65] {
-    let key = *key().to_nonzero_scalar();
-    let nonce: [u8; 32] =
-        Sha256::new().chain_update(hex::encode(digest)).chain_update(b"nonce").finalize().into();
-    let nonce = Scalar::reduce(&FieldBytes::from(nonce));
-    let point = (ProjectivePoint::GENERATOR * nonce).to_affine();
-    assert!(!bool::from(point.is_identity()));
-    let r = Scalar::reduce(&point.x());
-    let s = nonce.invert_vartime().unwrap() * (Scalar::reduce(&FieldBytes::from(*digest)) + r * key);
-    let mut bytes = [0; 65];
-    bytes[..32].copy_from_slice(&r.to_bytes());
-    bytes[32..64].copy_from_slice(&s.to_bytes());
-    bytes[64] = u8::from(bool::from(point.y_is_odd()));
-    bytes
 }
 
 fn number(number: u64) -> Vec<u8> {

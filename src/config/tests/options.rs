@@ -85,6 +85,30 @@ fn the_admin_listener_cannot_be_reached_from_outside() {
 }
 
 #[test]
+fn wallets_reach_the_router_at_the_domain_that_they_sign_for() {
+    let auth = |lines: &str| format!("{}\nconfig auth\n{lines}\n", main_with(""));
+    let read = |lines: &str| good(&auth(lines)).auth.unwrap();
+    let plain = read("option domain 'Wifi.Example.net'");
+    assert_eq!((plain.domain.as_str(), plain.url.as_str()), ("wifi.example.net", "https://wifi.example.net"));
+    let port = read("option domain 'wifi.example.net'\noption url 'https://WIFI.example.net:2125/'");
+    assert_eq!(port.url.as_str(), "https://wifi.example.net:2125");
+    let tls = "config tls\noption name 'w.example'\noption cert_file '/c'\noption key_file '/k'\n";
+    let with_tls = |domain: &str| read(&format!("option domain '{domain}'\n{tls}")).url.to_string();
+    assert_eq!(with_tls("w.example"), "https://w.example:2125");
+    assert_eq!(with_tls("other.example"), "https://other.example");
+    read("option domain 'abc.onion'\noption url 'http://abc.onion'");
+    assert_problem(&auth("option domain 'a.example'\noption url 'https://b.example'"), "has another host");
+    assert_problem(&auth("option domain 'a.example'\noption url 'http://a.example'"), "is plain http://");
+    assert_problem(&auth("option url 'https://a.example'"), "domain: is missing");
+    for domain in ["192.0.2.1", "localhost", "a_b.example", "wifi.example.net:2125", "wifi.local"] {
+        assert_problem(&auth(&format!("option domain '{domain}'")), "error domain");
+    }
+    assert_problem(&auth("option domain 'a.example'\noption challenge_ttl '601'"), "from 5 to 600");
+    assert_problem(&auth("option domain 'a.example'\noption jwt_ttl '59'"), "from 60 to 31536000");
+    assert_eq!(good(&main_with("")).auth, None);
+}
+
+#[test]
 fn https_has_a_name_of_its_own_and_the_files_of_its_certificate() {
     let tls = |line: &str| good(&with(schema::TLS, line)).tls.unwrap();
     assert_eq!(tls("option name 'WiFi.Example.NET'").origin(), "https://wifi.example.net:2125");

@@ -144,6 +144,10 @@ pub trait Gate: Send {
     /// locks are up as far as the kernel allowed.
     fn load(&mut self, plan: &Plan, leases: &[Lease]) -> Result<(), GateError>;
 
+    /// Whom the kernel lets through now, at the places of `plan`. Needs no `load` before; a table that is not as this
+    /// gate loads it says nothing.
+    fn passing(&mut self, plan: &Plan) -> Result<Vec<Station>, GateError>;
+
     /// Sets what these guests have left, more or less than before, exact to some milliseconds. Trusted
     /// guests are left alone.
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError>;

@@ -328,6 +328,18 @@ impl Gate for NftGate {
         table.and(locks)
     }
 
+    fn passing(&mut self, plan: &Plan) -> Result<Vec<Station>, GateError> {
+        let before = &self.snapshot.quotas;
+        self.line.ask("the sets cannot be read", |nft| {
+            let sets = nft.sets()?;
+            if sets.is_empty() || ruleset::is_outdated(&sets) || !ruleset::sets_fit(&sets) {
+                return Ok(Vec::new());
+            }
+            let passing = Snapshot::read(nft, before)?.passing(plan);
+            Ok(passing.into_iter().map(|(station, _)| station).collect())
+        })
+    }
+
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {
         if leases.iter().any(|lease| lease.is_slow) && !self.plan()?.gives_grace {
             let plan = self.plan()?.clone();

@@ -19,6 +19,7 @@ struct State {
     changed: bool,
     refuses: bool,
     leases: BTreeMap<Station, Millis>,
+    most_open: usize,
     quotas: BTreeMap<Station, Quota>,
     slow: SortedSet<Station>,
     closed: Vec<Station>,
@@ -39,6 +40,11 @@ impl RecordingGate {
         let state = self.state();
         let here = state.leases.iter().filter(|(station, _)| station.venue == venue);
         here.map(|(station, left)| (station.mac, *left)).collect()
+    }
+
+    /// How many leases there ever were at a time.
+    pub fn most_open(&self) -> usize {
+        self.state().most_open
     }
 
     /// The guests that are counted, with what they used.
@@ -128,6 +134,7 @@ impl State {
                 true => self.slow.insert(station.clone()),
                 false => self.slow.remove(&station),
             };
+            self.most_open = self.most_open.max(self.leases.len());
             let counted = self.quotas.remove(&station);
             if let Some(quota) = lease.quota {
                 let counted = counted.filter(|counted| counted.session == quota.session);
@@ -146,6 +153,10 @@ impl Gate for RecordingGate {
         (state.is_there, state.changed) = (true, false);
         state.put(leases);
         Ok(())
+    }
+
+    fn passing(&mut self, _: &Plan) -> Result<Vec<Station>, GateError> {
+        Ok(self.state().leases.keys().cloned().collect())
     }
 
     fn open(&mut self, leases: &[Lease]) -> Result<(), GateError> {

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::config::Metric;
-use crate::units::{Allotment, Amount, Millis, Sats, Unit, UnixSeconds};
+use crate::units::{Allotment, Amount, Millis, Sats, Unit};
 
 pub(super) const fn secs(secs: u64) -> Quantity {
     Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
@@ -67,7 +67,7 @@ pub(super) fn bought<'a>() -> PurchaseReceipt<'a> {
         venue: "Kibanda Wi-Fi",
         amount: Amount { number: 60, unit: Unit::Sat },
         buys: secs(3600),
-        at: UnixSeconds(1_796_000_000),
+        at: "Nov  9 08:05:03 EAT",
         code: "5f0c9a7b",
     }
 }

@@ -1,13 +1,23 @@
-//! The session ticket: a guest's requests, and the tokens that wait, go with its account.
+//! A guest's requests, and the tokens that wait, go with its account.
 
 use super::InvoiceEngine;
-use crate::access::{TakenOver, TicketError};
+use crate::access::{Access, LinkedAccount, Place, TakenOver, TicketError};
 use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::sale::price_list;
-use crate::store::{ShownAt, StoreError};
+use crate::store::{Claim, MoveRules, ShownAt, StoreError};
 use crate::task;
+use std::future::Future;
+
+/// What a device shows to go on with an account.
+#[derive(Clone)]
+pub enum Shown {
+    /// A ticket's text.
+    Ticket(String),
+    /// A card that was tapped, or a wallet that has logged in.
+    Claim(Claim),
+}
 
 impl InvoiceEngine {
     /// Takes the account of a ticket over for this caller at this venue, with its sessions and its requests. With
@@ -20,23 +30,68 @@ impl InvoiceEngine {
         ticket: &str,
         is_wish: bool,
     ) -> Result<TakenOver, TicketError> {
-        let (engine, caller, ticket) = (self.clone(), caller.clone(), ticket.to_owned());
-        let at = ShownAt { price: price_list(&self.0.config.borrow(), venue), is_wish };
-        let taking = task::start(async move {
-            let config = engine.0.config.borrow().clone();
-            let devices: Vec<_> = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
-            let moved = |from| engine.moved(from, caller.mac);
-            engine.0.access.take_over(&caller, &devices, at, &ticket, moved).await
-        });
-        taking.await.unwrap_or(Err(TicketError::Store(StoreError::Closed)))
+        self.take(caller, venue, Shown::Ticket(ticket.to_owned()), is_wish, false).await
     }
 
-    fn moved(&self, from: MacAddr, to: MacAddr) {
-        let table = self.table();
-        table
-            .requests
-            .values()
-            .filter(|request| request.mac() == from)
-            .for_each(|request| request.move_to(to));
+    /// The same for whatever stands for an account, wished for, and refused where nothing is left.
+    pub async fn attach(
+        &self,
+        caller: &Caller,
+        venue: &Venue,
+        shown: Shown,
+    ) -> Result<TakenOver, TicketError> {
+        self.take(caller, venue, shown, true, true).await
     }
+
+    /// Lets a card or a wallet claim the account of this MAC; see [`Access::link`].
+    pub async fn link(&self, mac: MacAddr, claim: Claim) -> Result<LinkedAccount, TicketError> {
+        let engine = self.clone();
+        to_its_end(async move {
+            let moved = |gone: &[MacAddr]| engine.moved(gone, mac);
+            engine.0.access.link(mac, claim, engine.move_rules(), moved).await
+        })
+        .await
+    }
+
+    async fn take(
+        &self,
+        caller: &Caller,
+        venue: &Venue,
+        shown: Shown,
+        is_wish: bool,
+        wants_something: bool,
+    ) -> Result<TakenOver, TicketError> {
+        let (engine, caller) = (self.clone(), caller.clone());
+        let at = ShownAt { price: price_list(&self.0.config.borrow(), venue), is_wish };
+        to_its_end(async move {
+            let config = engine.0.config.borrow().clone();
+            let devices = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
+            let place = Place { devices, at, rules: engine.move_rules(), wants_something };
+            let moved = |gone: &[MacAddr]| engine.moved(gone, caller.mac);
+            let access: &Access = &engine.0.access;
+            match shown {
+                Shown::Ticket(text) => access.take_over(&caller, place, &text, moved).await,
+                Shown::Claim(claim) => access.take_over_claimed(&caller, place, claim, moved).await,
+            }
+        })
+        .await
+    }
+
+    fn move_rules(&self) -> MoveRules {
+        MoveRules::default()
+    }
+
+    /// What these have asked for is the business of `to` now.
+    fn moved(&self, gone: &[MacAddr], to: MacAddr) {
+        let table = self.table();
+        let theirs = table.requests.values().filter(|request| gone.contains(&request.mac()));
+        theirs.for_each(|request| request.move_to(to));
+    }
+}
+
+/// A caller that stops waiting does not stop it.
+async fn to_its_end<T: Send + 'static>(
+    moving: impl Future<Output = Result<T, TicketError>> + Send + 'static,
+) -> Result<T, TicketError> {
+    task::start(moving).await.unwrap_or(Err(TicketError::Store(StoreError::Closed)))
 }

@@ -6,6 +6,7 @@ mod engine;
 mod full;
 mod invites;
 mod keyfile;
+mod logins;
 mod older;
 mod power_cut;
 mod requests;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::store::{Admission, Reference};
+use crate::store::{AccountKey, Admission, Reference};
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
     RequestRow, SessionRow, TakeOver, Ticket, TokenForm, Tokens,
@@ -166,11 +166,8 @@ async fn settled_sale_is_still_answered_for() {
 async fn settled_sale_goes_with_its_guests_account() {
     let shop = Shop::new();
     let (row, ticket) = shop.sell(1).await;
-    let taken = shop
-        .store
-        .take_over(&ticket.unwrap(), mac(1), mac(2), tickets::shown_at("guest", true))
-        .await
-        .unwrap();
+    let taken =
+        shop.store.attach(&AccountKey::Ticket(ticket.unwrap()), tickets::in_place_of(1, 2)).await.unwrap();
     assert!(matches!(taken, TakeOver::Done(_)));
     assert_eq!(shop.store.request(&row.id).await.unwrap().unwrap().mac, mac(2));
 }

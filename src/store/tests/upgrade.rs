@@ -73,7 +73,7 @@ async fn outputs_of_parts_move_into_their_rows() {
                  (6, '00aa', 10, '21');
              INSERT INTO wallet_keysets (id, mint, keyset, unit) VALUES (7, '{mint}', '00aa', 'sat');
              INSERT INTO accounts (id, created_ms) VALUES (1, 1000);
-             INSERT INTO account_macs VALUES ('{mac}', 1);
+             INSERT INTO account_macs (mac, account) VALUES ('{mac}', 1);
              INSERT INTO grants (reference, account, mac, venue, amount, allotment, granted_ms, wall) VALUES
                  ('{adopted}/0', 1, '{mac}', 'guest', 21, 60000, 1000, 1800000000),
                  ('{sold}/0', 1, '{mac}', 'guest', 21, 60000, 1000, 1800000000);
@@ -112,7 +112,7 @@ async fn outputs_of_parts_move_into_their_rows() {
 fn amounts() -> String {
     let rows = format!(
         "INSERT INTO accounts (id, created_ms) VALUES (1, 1000);
-         INSERT INTO account_macs VALUES ('{mac}', 1);
+         INSERT INTO account_macs (mac, account) VALUES ('{mac}', 1);
          INSERT INTO wallet_keysets (id, mint, keyset, unit) VALUES (7, '{mint}', '00aa', 'sat');
          INSERT INTO proofs (keyset, counter, amount, c) VALUES (7, 0, 16, x'02'), (7, 1, 4, x'02');
          INSERT INTO grants (reference, account, mac, venue, amount, allotment, granted_ms, wall, keyset) VALUES

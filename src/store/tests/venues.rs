@@ -4,7 +4,9 @@ use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::Reference;
-use crate::store::{NewGrant, RequestId, SessionRow, TakeOver, Ticket, UsageRow, VenuePrice, Worth};
+use crate::store::{
+    AccountKey, Moved, NewGrant, RequestId, SessionRow, TakeOver, Ticket, UsageRow, VenuePrice, Worth,
+};
 use crate::units::Msats;
 
 const MINUTE: u64 = 60_000;
@@ -47,7 +49,7 @@ async fn minutes(store: &Store, minutes: u64, sats: u64) -> SessionRow {
 }
 
 async fn bring(store: &Store, ticket: &Ticket, price: VenuePrice) -> TakeOver {
-    store.bring(ticket, mac(), price).await.unwrap()
+    store.bring(&AccountKey::Ticket(ticket.clone()), mac(), price).await.unwrap()
 }
 
 /// Venue and what is left of it, by venue.
@@ -115,7 +117,7 @@ async fn what_is_left_moves_as_whole_steps_and_counts_as_no_sale() {
     let store = Store::open(dir.path(), &clock).unwrap();
     let ticket = minutes(&store, 10, 20).await.ticket.unwrap();
     clock.advance(Millis(2 * MINUTE + 1));
-    let TakeOver::Done(rows) = bring(&store, &ticket, hall(3)).await else { panic!() };
+    let TakeOver::Done(Moved { rows, .. }) = bring(&store, &ticket, hall(3)).await else { panic!() };
     assert_eq!(rows.len(), 2);
     // Less than 16 sat were left.
     assert_eq!(left(&store).await, [("hall".to_owned(), 5 * KIB)]);
@@ -157,7 +159,8 @@ async fn of_fifty_moves_at_once_the_value_is_there_once() {
     let store = Store::open(dir.path(), &clock()).unwrap();
     let ticket = minutes(&store, 10, 10).await.ticket.unwrap();
     let venue = |number: u32| VenuePrice { venue: format!("venue{}", number % 5), ..hall(1) };
-    let moves = (0..50).map(|number| store.bring(&ticket, mac(), venue(number)));
+    let key = AccountKey::Ticket(ticket);
+    let moves = (0..50).map(|number| store.bring(&key, mac(), venue(number)));
     futures_util::future::join_all(moves).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     let left = left(&store).await;
     assert_eq!(left.iter().map(|(_, left)| left).sum::<u64>(), 10 * KIB, "{left:?}");

@@ -1,0 +1,58 @@
+//! Why somebody is not let in. What the caller sees names no cause that helps to guess.
+
+use super::jwt::JwtFault;
+use crate::store::StoreError;
+use crate::units::Millis;
+
+/// Of tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// There is no section `auth`.
+    #[error("nobody logs in here")]
+    Off,
+    #[error("the token {0}")]
+    Token(#[from] JwtFault),
+    #[error("the token is for another place")]
+    OtherAudience,
+    /// The key is not an operator's.
+    #[error("the key is not allowed here")]
+    NotAllowed,
+    /// Too many challenges; wait this long.
+    #[error("too many logins were begun on this device")]
+    TooMany(Millis),
+    /// The page's socket is not there.
+    #[error("there is no such socket on this device")]
+    NoSocket,
+    /// Operators are let in only where the time is known.
+    #[error("the router's clock is not set yet")]
+    NoClock,
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Of a wallet's callback; each has the status and the sentence that wallets show (LUD-04).
+#[derive(Debug, thiserror::Error)]
+pub enum LoginRefusal {
+    /// Never given out, used, or over.
+    #[error("k1 unknown, expired or used")]
+    K1,
+    #[error("bad parameter: {0}")]
+    Parameter(&'static str),
+    #[error("invalid signature")]
+    Signature,
+    #[error("key not allowed")]
+    NotAllowed,
+    #[error("too many logins, try again later")]
+    TooMany(Millis),
+    #[error("not possible now, try again later")]
+    Closed(#[source] AuthError),
+}
+
+impl From<AuthError> for LoginRefusal {
+    fn from(error: AuthError) -> LoginRefusal {
+        match error {
+            AuthError::NotAllowed => LoginRefusal::NotAllowed,
+            error => LoginRefusal::Closed(error),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The open WebSockets of pages that log in, each by a name that we make: what a client says of itself is not heard.
+//!
+//! A socket hears what concerns its own page, and nothing that another one has sent.
+
+use super::challenge::{LoginStation, SocketKey};
+use super::jwt::TokenId;
+use super::signature::WalletKey;
+use crate::hex;
+use crate::json::json;
+use litemap::LiteMap;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Messages that may wait for a socket to read them. One that has more is closed.
+const BACKLOG: usize = 8;
+
+/// All of them. The table holds the only lasting sender of each: taking it out ends the socket.
+#[derive(Clone, Default)]
+pub struct LoginSockets(Arc<Mutex<LiteMap<SocketKey, Seat>>>);
+
+struct Seat {
+    station: LoginStation,
+    outbox: mpsc::Sender<Arc<str>>,
+    /// Of the page's token, if it has one.
+    user: Option<(WalletKey, TokenId)>,
+}
+
+/// One socket's place, for as long as it is kept.
+pub struct LoginSocket {
+    pub outbox: mpsc::Receiver<Arc<str>>,
+    key: SocketKey,
+    sockets: LoginSockets,
+}
+
+impl LoginSockets {
+    /// A place for one more socket of a station, if it has fewer than `limit`. The first message says its name.
+    pub fn join(
+        &self,
+        key: SocketKey,
+        station: LoginStation,
+        limit: usize,
+        user: Option<(WalletKey, TokenId)>,
+    ) -> Option<LoginSocket> {
+        let (outbox, inbox) = mpsc::channel(BACKLOG);
+        let greeting = json!({"type": 1, "msg": "user_connect", "body": hex::encode(&key)});
+        outbox.try_send(greeting.to_string().into()).ok()?;
+        let mut table = self.table();
+        if table.values().filter(|seat| seat.station == station).count() >= limit {
+            return None;
+        }
+        table.insert(key, Seat { station, outbox, user });
+        drop(table);
+        Some(LoginSocket { outbox: inbox, key, sockets: self.clone() })
+    }
+
+    /// Whether a station has a socket of this name.
+    pub fn has(&self, key: &SocketKey, station: LoginStation) -> bool {
+        self.table().get(key).is_some_and(|seat| seat.station == station && !seat.outbox.is_closed())
+    }
+
+    /// False where it is gone, or does not read.
+    pub fn tell(&self, key: &SocketKey, message: &Value) -> bool {
+        let mut table = self.table();
+        let told =
+            table.get(key).is_some_and(|seat| seat.outbox.try_send(message.to_string().into()).is_ok());
+        if !told {
+            table.remove(key);
+        }
+        told
+    }
+
+    /// Closes those of a token that was logged out, or of all tokens of a key.
+    pub fn close(&self, key: &WalletKey, token: Option<&TokenId>) {
+        let is_meant = |user: &(WalletKey, TokenId)| user.0 == *key && token.is_none_or(|id| user.1 == *id);
+        self.table().retain(|_, seat| !seat.user.as_ref().is_some_and(is_meant));
+    }
+
+    fn table(&self) -> MutexGuard<'_, LiteMap<SocketKey, Seat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LoginSocket {
+    fn drop(&mut self) {
+        self.sockets.table().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn station(last: u8) -> LoginStation {
+        LoginStation::Address([127, 0, 0, last].into())
+    }
+
+    #[test]
+    fn a_socket_is_known_by_our_name_to_its_own_station_while_it_is_open() {
+        let sockets = LoginSockets::default();
+        let mut socket = sockets.join([1; 16], station(1), 2, None).unwrap();
+        let greeting: Value = serde_json::from_str(&socket.outbox.try_recv().unwrap()).unwrap();
+        assert_eq!(greeting, serde_json::json!({"type": 1, "msg": "user_connect", "body": "01".repeat(16)}));
+        assert!(sockets.has(&[1; 16], station(1)));
+        assert!(!sockets.has(&[1; 16], station(2)) && !sockets.has(&[2; 16], station(1)));
+        assert!(sockets.tell(&[1; 16], &json!({"msg": "x"})));
+        assert_eq!(&*socket.outbox.try_recv().unwrap(), "{\"msg\":\"x\"}");
+        drop(socket);
+        assert!(!sockets.has(&[1; 16], station(1)) && !sockets.tell(&[1; 16], &json!({})));
+    }
+
+    #[test]
+    fn a_station_has_a_limit_and_who_does_not_read_is_closed() {
+        let sockets = LoginSockets::default();
+        let mut one = sockets.join([1; 16], station(1), 1, None).unwrap();
+        assert!(sockets.join([2; 16], station(1), 1, None).is_none());
+        assert!(sockets.join([2; 16], station(2), 1, None).is_some());
+        assert_eq!((0..20).filter(|_| sockets.tell(&[1; 16], &json!({}))).count(), BACKLOG - 1);
+        let mut read = 0;
+        while one.outbox.try_recv().is_ok() {
+            read += 1;
+        }
+        assert_eq!(read, BACKLOG);
+        assert!(one.outbox.is_closed());
+    }
+
+    #[test]
+    fn logging_out_closes_the_sockets_of_the_token_or_of_the_key() {
+        let sockets = LoginSockets::default();
+        let key = WalletKey::from_bytes([2; 33]).unwrap();
+        let joined: Vec<LoginSocket> = (1..=3u8)
+            .map(|number| sockets.join([number; 16], station(1), 9, Some((key, [number; 16]))).unwrap())
+            .collect();
+        sockets.close(&key, Some(&[1; 16]));
+        assert!(!sockets.has(&[1; 16], station(1)) && sockets.has(&[2; 16], station(1)));
+        sockets.close(&key, None);
+        assert!(joined.iter().all(|socket| !sockets.has(&socket.key, station(1))));
+    }
+}

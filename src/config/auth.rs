@@ -1,0 +1,54 @@
+//! `config auth`: how wallets reach this router to log in, and how long that lasts.
+
+use super::fields::Fields;
+use super::problem::Problems;
+use super::schema::AUTH;
+use super::tls::TlsConfig;
+use super::uci::Section;
+use super::values;
+use crate::units::Millis;
+use crate::url::Url;
+
+/// `config auth`, where it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthConfig {
+    /// The host that wallets derive their keys from (LUD-05); lower case.
+    pub domain: String,
+    /// Where wallets reach this router; its host is the domain.
+    pub url: Url,
+    /// How long a challenge may be answered.
+    pub challenge_ttl: Millis,
+    /// How long a guest stays logged in.
+    pub jwt_ttl: Millis,
+}
+
+pub(super) fn read(
+    section: Option<&Section>,
+    tls: Option<&Option<TlsConfig>>,
+    problems: &mut Problems,
+) -> Option<Option<AuthConfig>> {
+    let Some(section) = section else { return Some(None) };
+    let mut fields = Fields::new(AUTH, Some(section), problems);
+    let domain = fields.one("domain", values::host_name);
+    let url = fields.optional("url", values::wallet_url);
+    let challenge_ttl = fields.one("challenge_ttl", |text| values::number(text, 5..=600));
+    let jwt_ttl = fields.one("jwt_ttl", |text| values::number(text, 60..=31_536_000));
+    let domain = domain?;
+    let url = match url? {
+        Some(url) => url,
+        None => {
+            let own = tls.and_then(Option::as_ref).filter(|tls| tls.name == domain).map(TlsConfig::origin);
+            Url::parse(&own.unwrap_or_else(|| format!("https://{domain}"))).ok()?
+        }
+    };
+    if url.host() != domain {
+        fields.error("url", format!("has another host than the domain, which wallets sign for: '{domain}'"));
+        return None;
+    }
+    Some(Some(AuthConfig {
+        domain,
+        url,
+        challenge_ttl: Millis::from_secs(challenge_ttl?),
+        jwt_ttl: Millis::from_secs(jwt_ttl?),
+    }))
+}

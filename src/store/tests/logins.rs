@@ -1,0 +1,68 @@
+//! Who is logged in.
+
+use super::*;
+use crate::store::{LoginAudience, LoginRow};
+use crate::units::Millis;
+
+fn row(store: &Store, number: u16, pubkey: u8, audience: LoginAudience) -> LoginRow {
+    let mut jti = [0; 16];
+    jti[..2].copy_from_slice(&number.to_be_bytes());
+    let began = store.now();
+    let ends = began.saturating_add(Millis::from_secs(60));
+    LoginRow { jti, pubkey: [pubkey; 33], audience, kid: "k1".to_owned(), began, ends }
+}
+
+#[tokio::test]
+async fn a_login_lasts_over_a_restart_and_no_longer_than_it_may() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let login = row(&store, 1, 2, LoginAudience::Client);
+    store.begin_login(login.clone()).await.unwrap();
+    store.begin_login(row(&store, 2, 2, LoginAudience::Admin)).await.unwrap();
+    assert!(store.end_login([0; 16]).await.is_ok_and(|ended| !ended));
+    store.close().await;
+    let store = Store::open(dir.path(), &clock).unwrap();
+    assert_eq!(store.login(login.jti).await.unwrap(), Some(login.clone()));
+    clock.advance(Millis::from_secs(60));
+    assert_eq!(store.login(login.jti).await.unwrap(), None);
+    assert_eq!(store.kids_in_use().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_logged_out_or_renewed_counts_no_more() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let [one, two, three] = [1, 2, 3].map(|number| row(&store, number, 2, LoginAudience::Client));
+    let other = row(&store, 4, 3, LoginAudience::Client);
+    for login in [&one, &two, &other] {
+        store.begin_login(login.clone()).await.unwrap();
+    }
+    assert!(store.renew_login(one.jti, three.clone()).await.unwrap());
+    assert!(!store.renew_login(one.jti, three.clone()).await.unwrap(), "once");
+    assert_eq!(store.login(one.jti).await.unwrap(), None);
+    assert_eq!(store.login(three.jti).await.unwrap(), Some(three.clone()));
+    assert!(store.end_login(two.jti).await.unwrap());
+    store.end_logins_of(three.pubkey).await.unwrap();
+    assert_eq!(store.login(three.jti).await.unwrap(), None);
+    assert_eq!(store.login(other.jti).await.unwrap(), Some(other));
+}
+
+#[tokio::test]
+async fn the_oldest_logins_of_a_key_go_when_there_are_too_many() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let logins: Vec<LoginRow> = (0..20)
+        .map(|number| {
+            clock.advance(Millis(1));
+            row(&store, number, 2, LoginAudience::Client)
+        })
+        .collect();
+    let before = store.commits();
+    for login in &logins {
+        store.begin_login(login.clone()).await.unwrap();
+    }
+    assert_eq!(store.commits() - before, logins.len(), "a login is one write");
+    for (number, login) in logins.iter().enumerate() {
+        assert_eq!(store.login(login.jti).await.unwrap().is_some(), number >= 4, "{number}");
+    }
+}
