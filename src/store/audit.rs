@@ -153,7 +153,7 @@ impl Store {
                     let ends = ends(&door)?;
                     let from = ends.dropped.max(from);
                     // What is before the first row, or behind the last, belongs to nothing.
-                    let wanted = if from == ends.dropped { "seq < $2 OR seq > $2" } else { "seq > $2" };
+                    let wanted = if from == ends.dropped { "seq <= $2 OR seq > $2" } else { "seq > $2" };
                     let rows = select(&door, &format!("({wanted}) ORDER BY seq LIMIT $3"), from, AT_ONCE)?;
                     Ok((ends, rows))
                 })

@@ -156,10 +156,9 @@ def test_what_is_no_order_is_refused(office):
         assert office.ask("GET", f"/connectioncodes/list?{query}").status == 400, query
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"code":7}', '{"code":null}', "code=x", "\x00"])
-def test_what_is_no_code_is_refused(lab, daemon, body):
-    headers = {"Content-Type": "application/json"}
-    assert lab.guest.request("POST", REDEEM, headers, body.encode()).status == 400
+def test_what_is_no_code_is_refused(lab, daemon):
+    for body in (b"", b"[]", b"{}", b'{"code":7}', b'{"code":null}', b"code=x", b"\x00"):
+        assert lab.guest.post(REDEEM, body).status == 400, body
 
 
 def test_the_shell_makes_lists_and_deletes_codes(lab, daemon):
