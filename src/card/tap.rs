@@ -44,6 +44,17 @@ impl Cards {
         }))
     }
 
+    /// The card that a tap is of, if it may pay; the tap is used up, and nothing is paid.
+    pub async fn recognise(&self, [card, p, c]: [&str; 3]) -> Result<i64, Reason> {
+        let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
+        let taking = timeout(self.0.pace.patience, self.take(&config, card, p, c));
+        match taking.await.unwrap_or(Err(Reason::NotNow)) {
+            // A limit is for paying.
+            Ok(_) | Err(Reason::NoLimit) => card.parse().map_err(|_| Reason::Unreadable),
+            Err(reason) => Err(reason),
+        }
+    }
+
     /// Checks a tap and uses its counter up.
     pub(super) async fn take(
         &self,

@@ -20,6 +20,10 @@ pub struct AuthConfig {
     pub challenge_ttl: Millis,
     /// How long a guest stays logged in.
     pub jwt_ttl: Millis,
+    /// Devices that an account may have at a time.
+    pub max_devices: usize,
+    /// How long an account stays where it has moved to.
+    pub move_cooldown: Millis,
 }
 
 pub(super) fn read(
@@ -33,6 +37,8 @@ pub(super) fn read(
     let url = fields.optional("url", values::wallet_url);
     let challenge_ttl = fields.one("challenge_ttl", |text| values::number(text, 5..=600));
     let jwt_ttl = fields.one("jwt_ttl", |text| values::number(text, 60..=31_536_000));
+    let max_devices = fields.one("max_devices", |text| values::number(text, 1..=16));
+    let move_cooldown = fields.one("move_cooldown", |text| values::number(text, 0..=86_400));
     let domain = domain?;
     let url = match url? {
         Some(url) => url,
@@ -50,5 +56,7 @@ pub(super) fn read(
         url,
         challenge_ttl: Millis::from_secs(challenge_ttl?),
         jwt_ttl: Millis::from_secs(jwt_ttl?),
+        max_devices: usize::try_from(max_devices?).ok()?,
+        move_cooldown: Millis::from_secs(move_cooldown?),
     }))
 }

@@ -98,6 +98,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(AUTH, "url", Default::Derived("https at the domain")),
     one(AUTH, "challenge_ttl", Default::Text("120")),
     one(AUTH, "jwt_ttl", Default::Text("604800")),
+    one(AUTH, "max_devices", Default::Text("1")),
+    one(AUTH, "move_cooldown", Default::Text("60")),
 ];
 
 /// Whether sections of this type mean anything.

@@ -7,6 +7,7 @@ mod admin;
 mod answer;
 mod anybody;
 mod asker;
+mod attach;
 mod bodies;
 mod cards;
 mod connections;

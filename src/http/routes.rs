@@ -6,7 +6,9 @@ use super::route::Guard::{Anyone, Bearer, Origin, OwnPage, TrustedPage};
 use super::route::Handler::{Anonymous, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Route, Verb};
-use super::{admin, anybody, cards, ecash, invites, mint_requests, pages, till, tollgate, ways, websocket};
+use super::{
+    admin, anybody, attach, cards, ecash, invites, mint_requests, pages, till, tollgate, ways, websocket,
+};
 use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
@@ -41,6 +43,9 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST, Post, "/connectioncodes/redeem", Origin, MESSAGE, Client(invites::redeem)),
+    row(GUEST, Post, "/session/attach", OwnPage, MESSAGE, Client(attach::attach)),
+    row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),
+    row(GUEST, Post, "/session/link", OwnPage, MESSAGE, Client(attach::link)),
     row(GUEST_OR_PUBLIC, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
     row(GUEST_OR_PUBLIC, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_PUBLIC, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),

@@ -105,6 +105,8 @@ fn wallets_reach_the_router_at_the_domain_that_they_sign_for() {
     }
     assert_problem(&auth("option domain 'a.example'\noption challenge_ttl '601'"), "from 5 to 600");
     assert_problem(&auth("option domain 'a.example'\noption jwt_ttl '59'"), "from 60 to 31536000");
+    assert_problem(&auth("option domain 'a.example'\noption max_devices '17'"), "from 1 to 16");
+    assert_problem(&auth("option domain 'a.example'\noption move_cooldown '86401'"), "from 0 to 86400");
     assert_eq!(good(&main_with("")).auth, None);
 }
 

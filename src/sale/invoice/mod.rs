@@ -23,6 +23,7 @@ pub use delivery::{HeldTokens, HELD_AT_A_TIME};
 pub use opening::Opened;
 pub use presence::Presence;
 pub use request::{Part, Progress, Request};
+pub use tickets::Shown;
 
 use super::event::{SaleEvent, SaleListeners};
 use super::{Limit, SaleError, Terms};

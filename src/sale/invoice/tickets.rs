@@ -78,7 +78,10 @@ impl InvoiceEngine {
     }
 
     fn move_rules(&self) -> MoveRules {
-        MoveRules::default()
+        self.0.config.borrow().auth.as_ref().map_or_else(MoveRules::default, |auth| MoveRules {
+            max_devices: auth.max_devices,
+            cooldown: auth.move_cooldown,
+        })
     }
 
     /// What these have asked for is the business of `to` now.

@@ -16,7 +16,7 @@ mod link;
 use super::invoice::{Ask, AskPart, InvoiceEngine};
 use super::{Limit, SaleError, Terms};
 use crate::calls::Tls;
-use crate::card::Cards;
+use crate::card::{Cards, Reason};
 use crate::config::{MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
@@ -97,6 +97,19 @@ pub enum Sold {
     Given(RequestId),
 }
 
+/// Why a card that was tapped stands for nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrecognised {
+    #[error("this is no card's link; it begins with lnurlw://, https:// or LNURL1")]
+    NoLink,
+    #[error("this card is not of this router")]
+    Foreign,
+    #[error("too many cards were shown; try again in a minute")]
+    TooMany,
+    #[error("{0}")]
+    Refused(Reason),
+}
+
 impl Till {
     pub fn new(terms: Terms, invoices: InvoiceEngine, cards: Option<Cards>, tls: Tls) -> Till {
         let desk = Mutex::new(Desk { pace: Pace::new(TAPS, WINDOW), shown: LiteMap::new() });
@@ -132,6 +145,20 @@ impl Till {
         };
         let ended = outcome.wait_for(Option::is_some).await;
         ended.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(SaleError::IssuerAway))
+    }
+
+    /// The card of this router behind a link, which this MAC has tapped; the tap is used up, and nothing is paid.
+    pub async fn recognise(&self, mac: MacAddr, link: &str) -> Result<i64, Unrecognised> {
+        let link = Link::parse(link).ok_or(Unrecognised::NoLink)?;
+        if !self.desk().pace.admit(mac, self.0.invoices.now()) {
+            return Err(Unrecognised::TooMany);
+        }
+        let config = self.0.terms.config();
+        let own = config.card.as_ref().and_then(|card| link.own_tap(&card.domain));
+        match (own, &self.0.cards) {
+            (Some(tap), Some(cards)) => cards.recognise(tap).await.map_err(Unrecognised::Refused),
+            _ => Err(Unrecognised::Foreign),
+        }
     }
 
     /// When this MAC last showed a card, and the outcome: `None` while it is under way.

@@ -1,0 +1,283 @@
+"""What was paid belongs to an account: tickets, cards and logins attach devices to it, and nobody has more for it."""
+
+import threading
+import time
+
+import pytest
+
+from lab.counter import own_card
+from lab.crash import at_commit
+from lab.fault_mint import FaultMint
+from lab.guest import Guest
+from lab.http_client import Answer
+from lab.internet import MINT4
+from lab.place import PATIENCE, wait_for
+from lab.portal_client import PORTAL, MintProxy
+from lab.tickets import WRONG, change_mac, forget_packets, show
+
+MINUTE = 60_000
+CARDS = {"domain": "cards.example.com", "network": "mainnet"}
+
+
+class Place:
+    """A shop with cards, at which a minute is a sat."""
+
+    def __init__(self, make, mint: FaultMint, **auth) -> None:
+        sections = {"card": CARDS} | ({"auth": {"domain": "wifi.example.net", **auth}} if auth else {})
+        self.mint = mint
+        self.daemon = make(mint.url, sections=sections)
+
+    def buy(self, guest: Guest, steps: int = 5) -> dict:
+        """Pays for so many minutes; the daemon's `session_granted`."""
+        with MintProxy(guest) as proxy:
+            ready = proxy.request(self.mint.url, steps, apply=True)
+            self.mint.pay(ready["invoice"])
+            return proxy.wait("session_granted")
+
+    def open(self) -> set[str]:
+        return self.daemon.paid_macs()
+
+
+@pytest.fixture(scope="module")
+def mint(lab):
+    with FaultMint(lab.internet, MINT4) as made:
+        yield made
+
+
+@pytest.fixture
+def place(make_daemon, mint):
+    return Place(make_daemon, mint)
+
+
+@pytest.fixture
+def at_once(make_daemon, mint):
+    """The same without a cool-down."""
+    return Place(make_daemon, mint, move_cooldown="0")
+
+
+def ask(guest: Guest, what: str, body: dict | None = None, **headers) -> Answer:
+    return guest.post(f"{PORTAL}/session/{what}", body or {}, headers=headers, timeout=PATIENCE)
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    error = answer.json()["error"]
+    assert error["message"] and error["request_id"] == answer.headers["x-request-id"]
+    return answer.status, error["code"]
+
+
+def left(answer: Answer) -> int:
+    assert answer.status == 200, answer.text
+    assert answer.json()["remaining"]["metric"] == "milliseconds"
+    return answer.json()["remaining"]["amount"]
+
+
+# Cards
+
+
+def test_a_linked_card_moves_the_rest_at_once_and_nothing_is_paid(place, stranger, other_stranger):
+    granted, card = place.buy(stranger), own_card(place.daemon)
+    linked = ask(stranger, "link", {"card": card.tap()})
+    assert linked.json()["mac"] == stranger.mac and linked.json()["detached"] == []
+    assert len(bytes.fromhex(linked.json()["account"])) == 16
+    assert stranger.online() and not other_stranger.online()
+    moved = ask(other_stranger, "attach", {"card": card.tap()})
+    assert 4.5 * MINUTE < left(moved) <= 5 * MINUTE
+    assert moved.json()["detached"] == [stranger.mac] and moved.json()["mac"] == other_stranger.mac
+    assert other_stranger.online() and other_stranger.online(six=True) and not stranger.online()
+    assert place.open() == {other_stranger.mac}
+    assert place.daemon.ask("card", "history", str(card.id))["data"][0]["state"] == "tapped", "nothing was paid"
+    assert left(ask(other_stranger, "attach", {"card": card.tap()})) > 4 * MINUTE, "an answer that was lost"
+    assert show(other_stranger, granted["ticket"]).status == 200, "the ticket stands for it as well"
+
+
+def test_a_tap_counts_once(place, stranger, other_stranger):
+    place.buy(stranger)
+    card = own_card(place.daemon)
+    tap = card.tap()
+    assert ask(stranger, "link", {"card": tap}).status == 200
+    for what in ("link", "attach"):
+        assert refusal(ask(other_stranger, what, {"card": tap})) == (403, "card_refused")
+    assert place.open() == {stranger.mac}
+
+
+def test_a_card_that_is_linked_to_nothing_moves_nothing(place, stranger):
+    assert refusal(ask(stranger, "attach", {"card": own_card(place.daemon).tap()})) == (404, "nothing_to_move")
+
+
+def test_a_card_that_was_disabled_or_wiped_claims_nothing(place, stranger, other_stranger):
+    place.buy(stranger)
+    card = own_card(place.daemon)
+    ask(stranger, "link", {"card": card.tap()})
+    place.daemon.ask("card", "disable", str(card.id))
+    assert refusal(ask(other_stranger, "attach", {"card": card.tap()})) == (403, "card_refused")
+    place.daemon.ask("card", "wipe", str(card.id))
+    assert refusal(ask(other_stranger, "attach", {"card": card.tap()})) == (403, "card_refused")
+    assert place.open() == {stranger.mac}
+
+
+@pytest.mark.parametrize(
+    "card, status, code",
+    [
+        ("x", 400, "invalid_link"),
+        ("lnurlw://other.example.com/ln?card_id=1&p=00&c=00", 403, "forbidden"),
+        (f"lnurlw://cards.example.com/ln?card_id=1&p={'00' * 16}&c={'00' * 8}", 403, "card_refused"),
+    ],
+)
+def test_what_is_no_card_of_ours_is_refused(place, stranger, card, status, code):
+    for what in ("attach", "link"):
+        assert refusal(ask(stranger, what, {"card": card})) == (status, code)
+
+
+def test_cards_are_tried_at_a_pace(place, stranger, other_stranger):
+    wrong = f"lnurlw://cards.example.com/ln?card_id=1&p={'00' * 16}&c={'00' * 8}"
+    codes = [refusal(ask(stranger, "attach", {"card": wrong})) for _ in range(11)]
+    assert codes == [(403, "card_refused")] * 10 + [(429, "too_many")]
+    assert refusal(ask(other_stranger, "attach", {"card": wrong})) == (403, "card_refused")
+
+
+def test_a_card_with_an_account_of_its_own_makes_both_one(at_once, stranger, other_stranger):
+    card = own_card(at_once.daemon)
+    at_once.buy(stranger, 5)
+    ask(stranger, "link", {"card": card.tap()})
+    kept = at_once.buy(other_stranger, 7)["ticket"]
+    linked = ask(other_stranger, "link", {"card": card.tap()})
+    assert 11.5 * MINUTE < left(linked) <= 12 * MINUTE and linked.json()["detached"] == [stranger.mac]
+    assert at_once.open() == {other_stranger.mac} and show(other_stranger, kept).status == 200
+
+
+# Tickets
+
+
+def test_a_ticket_attaches_when_the_old_device_is_gone(place, stranger, other_stranger):
+    ticket = place.buy(stranger)["ticket"]
+    assert stranger.online()
+    refused = ask(other_stranger, "attach", {"ticket": ticket})
+    assert refusal(refused) == (409, "ticket_in_use") and 1 <= int(refused.headers["retry-after"]) <= 30
+    stranger.leave()
+    forget_packets(place.daemon.lab)
+    moved = ask(other_stranger, "attach", {"ticket": ticket})
+    assert 4.5 * MINUTE < left(moved) <= 5 * MINUTE and moved.json()["detached"] == [stranger.mac]
+    assert other_stranger.online() and place.open() == {other_stranger.mac}
+
+
+def test_a_wrong_ticket_attaches_nothing(place, stranger):
+    assert refusal(ask(stranger, "attach", {"ticket": WRONG})) == (403, "invalid_ticket")
+
+
+def test_an_account_stays_for_the_cooldown_where_it_went(place, stranger):
+    card = own_card(place.daemon)
+    place.buy(stranger)
+    ask(stranger, "link", {"card": card.tap()})
+    change_mac(place.daemon.lab, stranger)
+    assert ask(stranger, "attach", {"card": card.tap()}).status == 200, "payment and link are no moves"
+    change_mac(place.daemon.lab, stranger)
+    refused = ask(stranger, "attach", {"card": card.tap()})
+    assert refusal(refused) == (409, "cooldown") and 50 < int(refused.headers["retry-after"]) <= 60
+    assert not stranger.online()
+
+
+# Who asks for what
+
+
+def test_nobody_without_a_proof_attaches_anything(place, stranger, other_stranger):
+    place.buy(stranger)
+    for headers in ({}, {"x-jwt": "a.b.c"}, {"Authorization": "Bearer a.b.c"}):
+        assert refusal(ask(other_stranger, "attach", **headers)) == (401, "unauthorized")
+    assert refusal(ask(other_stranger, "detach", {"mac": stranger.mac})) == (403, "forbidden")
+    assert refusal(ask(other_stranger, "detach")) == (404, "nothing_to_move")
+    assert place.open() == {stranger.mac}
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "null", "{", '{"ticket":5}', '{"card":{}}', '{"ticket":"x","card":"y"}', "\xff"]
+)
+def test_what_is_no_message_is_refused(place, stranger, body):
+    answer = stranger.post(f"{PORTAL}/session/attach", body.encode("latin-1"))
+    assert refusal(answer) == (400, "invalid_input")
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_pages_of_others_move_nothing(place, stranger, headers):
+    place.buy(stranger)
+    for what in ("attach", "detach", "link"):
+        assert ask(stranger, what, **headers).status == 403
+    assert place.open() == {stranger.mac}
+
+
+def test_a_detached_device_is_out_and_the_rest_waits(place, stranger):
+    ticket = place.buy(stranger)["ticket"]
+    assert ask(stranger, "detach").json() == {"mac": stranger.mac, "detached": [stranger.mac]}
+    assert not stranger.online() and place.open() == set()
+    time.sleep(1)
+    back = ask(stranger, "attach", {"ticket": ticket})
+    assert 4.5 * MINUTE < left(back) <= 5 * MINUTE - 1000, "time runs on"
+    assert stranger.online()
+
+
+def test_neither_tickets_nor_taps_are_logged(place, stranger):
+    ticket, card = place.buy(stranger)["ticket"], own_card(place.daemon)
+    taps = [card.tap(), card.tap()]
+    ask(stranger, "link", {"card": taps[0]})
+    ask(stranger, "attach", {"card": taps[1]})
+    ask(stranger, "attach", {"ticket": ticket})
+    log = place.daemon.log()
+    assert ticket not in log
+    assert not [tap for tap in taps if tap.rsplit("p=")[1] in log]
+
+
+# Several devices
+
+
+def test_two_devices_share_what_was_paid_and_the_longest_attached_goes(make_daemon, mint, stranger, other_stranger):
+    place = Place(make_daemon, mint, max_devices="2", move_cooldown="0")
+    card = own_card(place.daemon)
+    place.buy(stranger)
+    ask(stranger, "link", {"card": card.tap()})
+    second = ask(other_stranger, "attach", {"card": card.tap()})
+    assert second.json()["detached"] == [] and left(second) > 4 * MINUTE
+    assert stranger.online() and other_stranger.online()
+    place.buy(other_stranger, 5)
+    assert 9 * MINUTE < left(ask(stranger, "attach", {"card": card.tap()})) <= 10 * MINUTE, "for both"
+    before = other_stranger.mac
+    change_mac(place.daemon.lab, other_stranger)
+    third = ask(other_stranger, "attach", {"card": card.tap()})
+    assert third.json()["detached"] == [stranger.mac]
+    assert place.open() == {before, other_stranger.mac} and not stranger.online()
+    place.daemon.restart()
+    wait_for(lambda: place.open() == {before, other_stranger.mac}, PATIENCE, "both come back")
+
+
+# kill -9
+
+
+@pytest.mark.parametrize("after", [0, 0.001, 0.003, 0.006, 0.01, 0.02, 0.04])
+def test_a_crash_leaves_at_most_one_device_open_and_nothing_is_lost(at_once, stranger, other_stranger, after):
+    place, card = at_once, own_card(at_once.daemon)
+    place.buy(stranger)
+    ask(stranger, "link", {"card": card.tap()})
+    both = {stranger.mac, other_stranger.mac}
+    # The tap is a commit, and the move is another one.
+    dead = at_commit(place.daemon, 2, place.daemon.kill, after, limit=5)
+    try:
+        ask(other_stranger, "attach", {"card": card.tap()})
+    except OSError:
+        pass
+    assert dead.wait(PATIENCE)
+    assert len(place.open() & both) <= 1
+    seen, watched = [], threading.Event()
+
+    def watch() -> None:
+        while not watched.is_set():
+            seen.append(place.open() & both)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        place.daemon.start()
+        wait_for(lambda: len(place.open() & both) == 1, PATIENCE, "one of them is open")
+    finally:
+        watched.set()
+        watcher.join()
+    assert max(map(len, seen)) <= 1, seen
+    assert left(ask(other_stranger, "attach", {"card": card.tap()})) > 4 * MINUTE
+    assert other_stranger.online() and place.open() == {other_stranger.mac}
