@@ -14,6 +14,7 @@ use crate::ecash::{MintEvent, Mints};
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
+use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
@@ -55,6 +56,7 @@ pub struct Shop {
     pub wallet: Wallet,
     pub tollgate: TollGate,
     pub audit: AuditLog,
+    pub invites: InviteEngine,
     pub auth: Auth,
 }
 
@@ -92,6 +94,7 @@ impl Shop {
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
+        let invites = InviteEngine::new(terms.clone());
         Shop {
             terms,
             store,
@@ -104,6 +107,7 @@ impl Shop {
             wallet,
             tollgate,
             audit,
+            invites,
             auth,
         }
     }

@@ -27,7 +27,7 @@ mod venue;
 pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
-pub use operators::Role;
+pub use operators::{OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
@@ -60,6 +60,8 @@ pub struct Config {
     /// In the order of the file; no two have the same URL.
     pub mints: Vec<MintConfig>,
     pub admin: Admin,
+    /// Who may sign in at the operator's interface; nobody, where it is empty. No two have the same name or key.
+    pub operators: Vec<OperatorConfig>,
     /// None: no cards here.
     pub card: Option<Card>,
     pub lightning: LightningConfig,
@@ -116,6 +118,11 @@ impl Config {
     /// Where tills and wallets ask, through a tunnel, a proxy or an onion service.
     pub fn public_listen(&self) -> SocketAddr {
         self.card.as_ref().and_then(|card| card.listen).unwrap_or(self.main.public_listen)
+    }
+
+    /// The operator with this key.
+    pub fn operator(&self, key: &OperatorKey) -> Option<&OperatorConfig> {
+        self.operators.iter().find(|operator| operator.key == *key)
     }
 
     /// The venue with this id.

@@ -19,6 +19,7 @@ mod entrance;
 mod error_body;
 mod handshakes;
 mod head;
+mod invites;
 mod languages;
 mod line;
 mod listeners;
