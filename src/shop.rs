@@ -7,12 +7,14 @@ use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::auth::{AuditLog, Auth};
 use crate::calls::Tls;
 use crate::card::Cards;
+use crate::certificate::OwnCertificate;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
+use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
@@ -30,6 +32,8 @@ pub struct Site {
     pub mints: Mints,
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
+    /// For https.
+    pub certificate: OwnCertificate,
     /// Guests' TCP connections, which the listeners count.
     connections: Arc<AtomicUsize>,
     /// What the machine refuses at the moment, for status.
@@ -52,6 +56,7 @@ pub struct Shop {
     pub wallet: Wallet,
     pub tollgate: TollGate,
     pub audit: AuditLog,
+    pub invites: InviteEngine,
     pub auth: Auth,
 }
 
@@ -89,6 +94,7 @@ impl Shop {
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
+        let invites = InviteEngine::new(terms.clone());
         Shop {
             terms,
             store,
@@ -101,6 +107,7 @@ impl Shop {
             wallet,
             tollgate,
             audit,
+            invites,
             auth,
         }
     }
@@ -132,8 +139,8 @@ impl Site {
         mints: Mints,
         shop: Result<Shop, Closed>,
     ) -> Arc<Site> {
-        let (connections, trouble) = Default::default();
-        Arc::new(Site { config, gatekeeper, mints, shop, connections, trouble })
+        let (certificate, connections, trouble) = Default::default();
+        Arc::new(Site { config, gatekeeper, mints, shop, certificate, connections, trouble })
     }
 
     pub fn config(&self) -> Arc<Config> {
