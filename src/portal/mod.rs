@@ -33,6 +33,7 @@ mod facts;
 mod html;
 mod lang;
 mod links;
+mod login_code;
 mod notice;
 mod offer;
 mod qr;

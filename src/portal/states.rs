@@ -23,6 +23,8 @@ pub enum State<'a> {
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
+    /// Two digits, below 100.
+    LoginCode(u8),
 }
 
 impl<'a> State<'a> {
@@ -69,7 +71,8 @@ impl<'a> State<'a> {
             | State::Receiving(_)
             | State::ShowTicket(_)
             | State::OwnTicket(_)
-            | State::Receipt(_) => None,
+            | State::Receipt(_)
+            | State::LoginCode(_) => None,
         }
     }
 }

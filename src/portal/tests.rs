@@ -184,7 +184,9 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
+            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) | State::LoginCode(_) => {
+                true
+            }
             State::Online(online) => online.left.is_some(),
             State::Trouble(trouble) => {
                 trouble.money != Money::NothingTaken || trouble.reason == TroubleReason::UnknownDevice

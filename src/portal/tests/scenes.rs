@@ -227,6 +227,7 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("receipt", State::Receipt(bought())),
+        ("login", State::LoginCode(7)),
         ("ended", State::Ended(offer())),
         ("trouble-mint", trouble(TroubleReason::MintUnavailable, Money::NothingTaken)),
         ("trouble-payment", trouble(TroubleReason::PaymentFailed, Money::NothingTaken)),
