@@ -5,6 +5,7 @@
 
 mod cards;
 mod housekeeping;
+mod operators;
 mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
@@ -26,6 +27,7 @@ use crate::task;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
+use operators::OperatorWatch;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -139,6 +141,7 @@ struct App {
     edge: Arc<Edge>,
     listeners: Listeners,
     uplinks: UplinkWatch,
+    operators: OperatorWatch,
     tls: Tls,
     housekeeping: Housekeeping,
     /// SIGHUPs that were not followed yet.
@@ -204,6 +207,7 @@ impl App {
         let now = clock.now();
         let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
+        let operators = OperatorWatch::default();
         let mut app = App {
             path,
             config: sender,
@@ -211,6 +215,7 @@ impl App {
             edge,
             listeners,
             uplinks,
+            operators,
             tls,
             housekeeping,
             burst: None,
@@ -243,6 +248,7 @@ impl App {
 
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
+        self.operators.look(&self.path, &self.config);
         let config = self.site.config();
         let mut trouble = self.listeners.reconcile(&self.edge, &config);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));

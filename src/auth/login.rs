@@ -6,6 +6,7 @@ use super::challenge::{
 use super::lnurl::LoginLinks;
 use super::signature::{SignedBy, WalletKey};
 use super::{lock, random, section, Action, Auth, AuthError, LoginRefusal, SocketKey};
+use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
 use crate::mac::MacAddr;
@@ -37,11 +38,13 @@ pub struct Callback<'a> {
 }
 
 /// What a wallet is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
     LoggedIn,
     /// Its holder types these digits into the browser.
     Code(u8),
+    /// Its key is this operator's, once that is written down.
+    Enrols(OperatorConfig),
 }
 
 /// Why two digits were not taken.
@@ -98,13 +101,17 @@ impl Auth {
         section(&self.config())?;
         let k1: K1 = sent.k1.and_then(hex::decode).ok_or(LoginRefusal::Parameter("k1"))?;
         let now = self.0.store.now();
-        if !self.challenges().is_pending(&k1, now) {
+        let is_enrolment = lock(&self.0.enrolments).is_wanted(&k1, now);
+        if !is_enrolment && !self.challenges().is_pending(&k1, now) {
             return Err(LoginRefusal::K1);
         }
         lock(&self.0.calling).admit(sent.address, now).map_err(LoginRefusal::TooMany)?;
         let signed = SignedBy::parse(sent.key.unwrap_or_default(), sent.sig.unwrap_or_default())
             .map_err(LoginRefusal::Parameter)?;
         let key = signed.key;
+        if is_enrolment {
+            return self.enrolled(signed, &k1).await;
+        }
         self.challenges().begin(&k1, now).map_err(not_pending)?;
         if !self.is_signed(signed, k1).await? {
             let over = self.challenges().wrong(&k1);
@@ -203,7 +210,7 @@ impl Auth {
         }
     }
 
-    async fn is_signed(&self, signed: SignedBy, k1: K1) -> Result<bool, AuthError> {
+    pub(super) async fn is_signed(&self, signed: SignedBy, k1: K1) -> Result<bool, AuthError> {
         let _place = self.0.looking.acquire().await;
         let looked = task::blocking(move || signed.has_signed(&k1)).await;
         looked.map_err(|_| StoreError::Closed.into())

@@ -30,6 +30,7 @@ pub(crate) use amounts::fuzz_amount;
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
 pub use operator::Operator;
+pub use operators::write_down;
 pub use shell::{carry_out, envelope, wrong_usage, Above, Ended, Printout, Shell, Told};
 pub use takings::Takings;
 
