@@ -10,7 +10,7 @@ use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::store::{LoginAudience, StoreError};
+use crate::store::{LoginAudience, NewAuditRow, StoreError};
 use crate::task;
 use crate::units::Millis;
 use serde_json::Value;
@@ -192,6 +192,10 @@ impl Auth {
     async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         let issued = self.issue(key, asked.audience).await?;
         log::info!("{} logged in by key {}", asked.audience.as_str(), key.short());
+        if let Some(operator) = self.config().operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
+            let (name, role) = (&operator.name, operator.role.as_str());
+            self.0.store.audit_later(NewAuditRow::new(name, role, "login", asked.action.as_str(), "ok"));
+        }
         let delivery = Delivery { token: issued.token, key, role: issued.claims.role };
         let told = asked.socket.is_some_and(|socket| self.0.sockets.tell(&socket, &success(k1, &delivery)));
         self.challenges().finish(k1, (!told).then_some(delivery));

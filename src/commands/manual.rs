@@ -171,7 +171,9 @@ fn reached(command: &Command) -> String {
     match command.reach {
         Reach::Shell(_) | Reach::Errand(..) => "From the router's own shell only".to_owned(),
         _ if command.paths().is_empty() => format!("From the shell and the control socket; {role}"),
-        Reach::Signed(paths, ..) => format!("Also {}, with the token only; {role}", paths.join(" or ")),
+        Reach::Signed(paths, ..) => {
+            format!("Also {}, with the token or a fresh signature; {role}", paths.join(" or "))
+        }
         _ => format!("Also {}; {role}", command.paths().join(" or ")),
     }
 }
@@ -303,9 +305,9 @@ mod tests {
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         let all = ["NAME", "SYNOPSIS", "COMMANDS", "OPTIONS", "EXIT STATUS", "FILES", "EXAMPLES"];
         assert_eq!(sections, all);
-        assert!(
-            page.contains("Also POST /admin/cards or POST /api/createboltcard, with the token only; owner.")
-        );
+        assert!(page.contains(
+            "Also POST /admin/cards or POST /api/createboltcard, with the token or a fresh signature; owner."
+        ));
         assert_eq!(page.matches("\n.nf\n").count(), page.matches("\n.fi\n").count());
     }
 }

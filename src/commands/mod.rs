@@ -6,6 +6,7 @@
 
 mod amounts;
 mod audit;
+mod auth;
 mod cards;
 mod completion;
 mod daemon;
@@ -46,7 +47,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 10] = [
+pub static GROUPS: [&[Command]; 11] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
@@ -54,6 +55,7 @@ pub static GROUPS: [&[Command]; 10] = [
     cards::COMMANDS,
     lightning::COMMANDS,
     operators::COMMANDS,
+    auth::COMMANDS,
     audit::COMMANDS,
     router::COMMANDS,
     completion::COMMANDS,
@@ -91,8 +93,8 @@ pub enum Reach {
     Errand(InShell, Duration, InDaemon),
     /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
-    /// Those, and the operator's HTTP interface at these methods and paths, only for the bearer of the token of
-    /// `token_file`: it moves money or shows a key, which needs more than signing in: a fresh signature.
+    /// Those, and the operator's HTTP interface at these methods and paths: it moves money or shows a key, which needs more
+    /// than having logged in: a signature of this minute, or the token of `token_file`.
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),

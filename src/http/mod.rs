@@ -21,6 +21,8 @@ mod head;
 mod invites;
 mod languages;
 mod line;
+mod login;
+mod login_socket;
 mod listeners;
 mod listening;
 mod mint_requests;
