@@ -55,11 +55,12 @@ impl Auth {
             enrolments().challenges.wrong(k1);
             return Err(LoginRefusal::Signature);
         }
-        if self.config().operator(&key.to_bytes()).is_some() {
-            return Err(LoginRefusal::NotAllowed);
+        let operator = enrolments().take(k1, key, self.0.store.now()).ok_or(LoginRefusal::K1)?;
+        // A key is one operator's.
+        match self.config().operator(&operator.key) {
+            Some(_) => Err(LoginRefusal::NotAllowed),
+            None => Ok(Answered::Enrols(operator)),
         }
-        let operator = enrolments().take(k1, key, self.0.store.now());
-        operator.map(Answered::Enrols).ok_or(LoginRefusal::K1)
     }
 }
 
