@@ -7,6 +7,7 @@ use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::auth::{AuditLog, Auth};
 use crate::calls::Tls;
 use crate::card::Cards;
+use crate::certificate::OwnCertificate;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
@@ -32,6 +33,8 @@ pub struct Site {
     pub mints: Mints,
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
+    /// For https.
+    pub certificate: OwnCertificate,
     /// Guests' TCP connections, which the listeners count.
     connections: Arc<AtomicUsize>,
     /// What the machine refuses at the moment, for status.
@@ -137,8 +140,8 @@ impl Site {
         mints: Mints,
         shop: Result<Shop, Closed>,
     ) -> Arc<Site> {
-        let (connections, trouble) = Default::default();
-        Arc::new(Site { config, gatekeeper, mints, shop, connections, trouble })
+        let (certificate, connections, trouble) = Default::default();
+        Arc::new(Site { config, gatekeeper, mints, shop, certificate, connections, trouble })
     }
 
     pub fn config(&self) -> Arc<Config> {

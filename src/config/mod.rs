@@ -106,6 +106,17 @@ impl Config {
         }
     }
 
+    /// Where the operator's interface is.
+    pub fn operators_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        [Some(self.main.admin_listen), self.tls.as_ref().map(|tls| tls.admin_listen)].into_iter().flatten()
+    }
+
+    /// The router's own names for the guests of a venue: the portal's, and the certificate's.
+    pub fn names_at<'a>(&'a self, venue: Option<&'a Venue>) -> [Option<&'a str>; 2] {
+        let portal = venue.and_then(|venue| venue.portal_name.as_deref());
+        [portal, self.tls.as_ref().map(|tls| tls.name.as_str())]
+    }
+
     /// Where tills and wallets ask, through a tunnel, a proxy or an onion service.
     pub fn public_listen(&self) -> SocketAddr {
         self.card.as_ref().and_then(|card| card.listen).unwrap_or(self.main.public_listen)
