@@ -204,7 +204,10 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
     let query = pairs(sent.query());
     match edge.neighbours.identify(at.device(), at.peer) {
         Ok(caller) => {
-            let visit = Visit { config, venue, caller, local: at.local, headers, query, remembered: None };
+            let shop = edge.site.shop.as_ref().ok().filter(|_| config.auth.is_some());
+            let digits = shop.and_then(|shop| shop.auth.code_for(caller.mac));
+            let local = at.local;
+            let visit = Visit { config, venue, caller, local, headers, query, remembered: None, digits };
             if let Some(lang) = visit.lang() {
                 edge.languages.remember(visit.caller.mac, lang);
             }

@@ -10,7 +10,7 @@ use scenes::{
 };
 
 fn render(lang: Lang, state: State) -> String {
-    document(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, state })
+    document(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, digits: None, state })
 }
 
 fn render_all() -> Vec<(String, String)> {
