@@ -6,6 +6,7 @@
 
 mod amounts;
 mod audit;
+mod auth;
 mod cards;
 mod completion;
 mod daemon;
@@ -43,12 +44,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 8] = [
+pub static GROUPS: [&[Command]; 9] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     wallet::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
+    auth::COMMANDS,
     audit::COMMANDS,
     router::COMMANDS,
     completion::COMMANDS,

@@ -5,13 +5,14 @@ use super::answer::{self, Answer};
 use super::asker::Asker;
 use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
-use super::error_body::no_such_path;
+use super::error_body::{no_such_path, ErrorBody};
 use super::origin::{may_see_ticket, origin_allowed};
 use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
 use super::route::{Guard, Handler, Route, Verb};
 use super::routes::ROUTES;
 use super::sent::Sent;
 use super::{admin, head, show, tollgate, Edge};
+use crate::config::Config;
 use crate::form::pairs;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -22,15 +23,15 @@ use std::sync::Arc;
 const PAYMENT_REQUEST: &str = "/";
 
 pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
+    let config = edge.site.config();
     let (path, version) = (request.uri().path(), request.version());
     if let Some(refused) = head::malformed(at.audience, path, version, request.headers()) {
         return refused;
     }
     match at.audience {
         Audience::TollGate => for_program(edge, at, request).await,
-        Audience::Guest => match addressee(&request) {
+        Audience::Guest => match addressee(&config, &request) {
             Addressee::Own => {
-                let config = edge.site.config();
                 let origin = cors::own_origin(request.headers(), at.asked_at(&config)).cloned();
                 let mut answer = by_table(edge, at, request).await;
                 cors::permit(&mut answer, origin.as_ref());
@@ -55,49 +56,52 @@ enum Addressee {
     TollGate,
 }
 
-fn addressee(request: &Request<Incoming>) -> Addressee {
+fn addressee(config: &Config, request: &Request<Incoming>) -> Addressee {
     let path = request.uri().path();
     let is_browser =
         accepts_page(request.headers()) && matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
         // Preflights are answered alike, but for paths that tills ask; what a page may really do is decided when it asks.
-        _ if *request.method() == Method::OPTIONS => match find(Audience::Guest, &Method::OPTIONS, path) {
-            Ok(_) => Addressee::Own,
-            Err(_) => Addressee::TollGate,
-        },
+        _ if *request.method() == Method::OPTIONS => {
+            match find(config, Audience::Guest, &Method::OPTIONS, path) {
+                Ok(_) => Addressee::Own,
+                Err(_) => Addressee::TollGate,
+            }
+        }
         // For programs it is a path like any other: only browsers come back to where a form was sent.
         "/pay" if !is_browser && *request.method() != Method::POST => Addressee::TollGate,
-        _ if is_ours(path) => Addressee::Own,
-        _ if !is_browser || is_of_tollgate(path) => Addressee::TollGate,
+        _ if is_ours(config, path) => Addressee::Own,
+        _ if !is_browser || is_of_tollgate(config, path) => Addressee::TollGate,
         "/" => Addressee::Own,
         _ => Addressee::Portal,
     }
 }
 
-fn rows(audience: Audience) -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(move |route| route.audience.contains(&audience))
+fn rows(config: &Config, audience: Audience) -> impl Iterator<Item = &'static Route> + '_ {
+    ROUTES.iter().filter(move |route| route.audience.contains(&audience) && route.needs.are_met(config))
 }
 
 /// Whether the first part of a path is one of our own interfaces, whose mistakes are said to be mistakes.
-fn is_ours(path: &str) -> bool {
+fn is_ours(config: &Config, path: &str) -> bool {
     let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
     let own = first(path);
-    own == "admin" || (!own.is_empty() && rows(Audience::Guest).any(|route| first(route.path) == own))
+    own == "admin" || (!own.is_empty() && rows(config, Audience::Guest).any(|route| first(route.path) == own))
 }
 
 /// Whether a path means the same to a browser and to a program. On other paths a browser is shown the portal.
-fn is_of_tollgate(path: &str) -> bool {
-    path != "/" && rows(Audience::TollGate).any(|route| route.path == path)
+fn is_of_tollgate(config: &Config, path: &str) -> bool {
+    path != "/" && rows(config, Audience::TollGate).any(|route| route.path == path)
 }
 
 /// The row, and what the path has for its `*`; or the answer that says that there is no such row.
 fn find<'a>(
+    config: &Config,
     audience: Audience,
     method: &Method,
     path: &'a str,
 ) -> Result<(&'static Route, &'a str), Box<Answer>> {
     let mut allowed = Vec::new();
-    for route in rows(audience) {
+    for route in rows(config, audience) {
         let Some(rest) = route.rest(path) else { continue };
         if route.is_for_all_others() && !allowed.is_empty() {
             break;
@@ -118,7 +122,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         Audience::Admin => without_empty_parts(request.uri().path()),
         _ => request.uri().path().to_owned(),
     };
-    let (route, rest) = match find(at.audience, request.method(), &path) {
+    let (route, rest) = match find(&edge.site.config(), at.audience, request.method(), &path) {
         Ok(found) => found,
         Err(answer) if at.audience == Audience::Admin && answer.status() == StatusCode::NOT_FOUND => {
             return no_such_path();
@@ -133,7 +137,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
                 Err(answer) => return *answer,
             }
         }
-        Handler::Same(_) | Handler::Anonymous(_) | Handler::TollGate(_) => None,
+        Handler::Same(_) | Handler::Anonymous(_) | Handler::At(_) | Handler::TollGate(_) => None,
     };
     if route.guard == Guard::Bearer {
         match admin::signed_in(edge, at, &sent) {
@@ -147,6 +151,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
     match (route.handler, visit) {
         (Handler::Same(handler), _) => handler(edge, at),
         (Handler::Anonymous(handler), _) => handler(edge.clone(), sent).await,
+        (Handler::At(handler), _) => handler(edge.clone(), at.clone(), sent).await,
         (Handler::Page(handler), Some(visit))
         | (Handler::Client(handler), Some(visit))
         | (Handler::PageOrClient(handler), Some(visit))
@@ -163,7 +168,7 @@ async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let asker = Asker::find(edge, at, &headers, query);
     let subject = asker.as_ref().map(Asker::subject);
-    let mut answer = match (find(Audience::TollGate, request.method(), &path), asker) {
+    let mut answer = match (find(&edge.site.config(), Audience::TollGate, request.method(), &path), asker) {
         (Err(refused), _) => *refused,
         (Ok((Route { handler: Handler::Same(handler), .. }, _)), _) => handler(edge, at),
         (Ok((route @ Route { handler: Handler::TollGate(handler), .. }, rest)), Some(asker)) => {
@@ -241,6 +246,10 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     };
     (!may_ask).then(|| match route.handler {
         Handler::TollGate(_) => tollgate::foreign_page(),
+        Handler::At(_) => {
+            let message = "only pages of this router may ask";
+            ErrorBody { code: "forbidden", message, details: &[] }.answer(StatusCode::FORBIDDEN)
+        }
         Handler::Socket(_) => foreign_origin("connect"),
         _ => foreign_origin("ask"),
     })
@@ -250,8 +259,14 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
 mod tests {
     use super::*;
 
+    const CONFIG: &str = "config tollgate\n\toption enabled '0'\n";
+
+    fn config(text: &str) -> Config {
+        Config::from_uci(text).unwrap().0
+    }
+
     fn path_of(audience: Audience, method: Method, path: &str) -> Result<&'static str, (StatusCode, String)> {
-        find(audience, &method, path).map(|(route, _)| route.path).map_err(|refused| {
+        find(&config(CONFIG), audience, &method, path).map(|(route, _)| route.path).map_err(|refused| {
             let allowed = refused.headers().get(header::ALLOW).map(|value| value.to_str().unwrap());
             (refused.status(), allowed.unwrap_or_default().to_owned())
         })
@@ -275,7 +290,8 @@ mod tests {
         for path in ["/pay-me", "/x/y", "/portal"] {
             assert_eq!(program(Method::GET, path), Ok("*"), "{path}");
             assert_eq!(program(Method::OPTIONS, path), Ok("**"), "{path}");
-            assert!(rows(Audience::TollGate).any(|route| route.path == "*" && route.method == Verb::Post));
+            assert!(rows(&config(CONFIG), Audience::TollGate)
+                .any(|route| route.path == "*" && route.method == Verb::Post));
         }
         assert_eq!(program(Method::OPTIONS, "/usage"), Ok("**"));
         assert_eq!(program(Method::GET, "/"), Ok("/"));
@@ -292,7 +308,9 @@ mod tests {
 
     #[test]
     fn what_is_the_operators_is_seen_by_its_first_part() {
-        let guard = |path: &str| find(Audience::Admin, &Method::GET, path).map(|(route, _)| route.guard).ok();
+        let guard = |path: &str| {
+            find(&config(CONFIG), Audience::Admin, &Method::GET, path).map(|(route, _)| route.guard).ok()
+        };
         for path in ["/api", "/api/", "/api/x", "/admin/cards", "/admin", "/admin/cards/7/nothing"] {
             assert_eq!(guard(path), Some(Guard::Bearer), "{path}");
         }
@@ -309,7 +327,20 @@ mod tests {
             let proves_itself = matches!(route.path, "/new" | "/" | "*");
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }
-        let operators = rows(Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
+        let config = config(CONFIG);
+        let operators = rows(&config, Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
         assert!(operators.into_iter().all(|route| route.guard == Guard::Bearer && route.audience.len() == 1));
+    }
+
+    #[test]
+    fn what_needs_a_section_is_not_there_without_it() {
+        let with = config(&format!("{CONFIG}config auth\n\toption domain 'w.example'\n"));
+        let count = |config: &Config, audience| rows(config, audience).count();
+        for (audience, more) in [(Audience::Guest, 13), (Audience::Public, 4), (Audience::Admin, 9)] {
+            assert_eq!(count(&with, audience), count(&config(CONFIG), audience) + more, "{audience:?}");
+        }
+        for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws"] {
+            assert!(is_ours(&with, path) && !is_ours(&config(CONFIG), path), "{path}");
+        }
     }
 }

@@ -18,7 +18,9 @@ pub fn malformed(audience: Audience, path: &str, version: Version, headers: &Hea
     let mut answer = match audience {
         Audience::Admin => ErrorBody { code: "invalid_request", message: why, details: &[] }.answer(status),
         Audience::Public => answer::json(status, &json!({"status": "ERROR", "reason": why})),
-        _ if LNURL_PATHS.contains(&path) => answer::json(status, &json!({"status": "ERROR", "reason": why})),
+        _ if LNURL_PATHS.contains(&path) || path.starts_with("/lnauth_login") => {
+            answer::json(status, &json!({"status": "ERROR", "reason": why}))
+        }
         _ => error(status, "invalid_message", why),
     };
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -20,6 +20,8 @@ mod error_body;
 mod head;
 mod languages;
 mod line;
+mod login;
+mod login_socket;
 mod listeners;
 mod listening;
 mod mint_requests;

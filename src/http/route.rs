@@ -5,6 +5,7 @@ use super::asker::Asker;
 use super::entrance::{Audience, Entrance, Visit};
 use super::sent::Sent;
 use super::Edge;
+use crate::config::Config;
 use hyper::Method;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +20,24 @@ pub struct Route {
     /// At most this many bytes of the body are read; zero: the body is not read.
     pub limit: usize,
     pub handler: Handler,
+    pub needs: Needs,
+}
+
+/// What the configuration must say for a path to be there. Without it, it is as a path that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// A section `auth`.
+    Auth,
+}
+
+impl Needs {
+    pub fn are_met(self, config: &Config) -> bool {
+        match self {
+            Needs::Nothing => true,
+            Needs::Auth => config.auth.is_some(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +74,8 @@ pub enum Handler {
     Same(fn(&Edge, &Entrance) -> Answer),
     /// Nothing: what is sent says enough.
     Anonymous(fn(Arc<Edge>, Sent) -> Answering),
+    /// At which socket it is asked, and from where.
+    At(fn(Arc<Edge>, Entrance, Sent) -> Answering),
     /// Which guest asks; one that is not known is told so by a page.
     Page(fn(Arc<Edge>, Visit, Sent) -> Answering),
     /// Which guest asks; one that is not known is told so by JSON.

@@ -3,10 +3,12 @@
 
 use super::entrance::Audience;
 use super::route::Guard::{Anyone, Bearer, Origin, OwnPage, TrustedPage};
-use super::route::Handler::{Anonymous, Client, Page, PageOrClient, Same, Socket, TollGate};
+use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Get, Options, Post};
-use super::route::{Guard, Handler, Route, Verb};
-use super::{admin, anybody, attach, cards, ecash, mint_requests, pages, till, tollgate, ways, websocket};
+use super::route::{Guard, Handler, Needs, Route, Verb};
+use super::{
+    admin, anybody, attach, cards, ecash, login, login_socket, mint_requests, pages, till, tollgate, ways, websocket,
+};
 use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
@@ -51,6 +53,20 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_PUBLIC, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
+    // Logging in with a wallet.
+    login(GUEST, Get, "/lnauth", OwnPage, NO_BODY, At(login::challenge)),
+    login(GUEST, Get, "/lnauth_status", OwnPage, NO_BODY, At(login::status)),
+    login(GUEST, Post, "/lnauth_confirm", OwnPage, MESSAGE, At(login::confirm)),
+    login(GUEST_OR_PUBLIC, Get, "/lnauth_login", Anyone, NO_BODY, At(login::callback)),
+    login(GUEST_OR_PUBLIC, Get, "/lnauth_login/**", Anyone, NO_BODY, At(login::callback)),
+    login(GUEST_OR_PUBLIC, Options, "/lnauth_login", Anyone, NO_BODY, Same(cards::preflight)),
+    login(GUEST_OR_PUBLIC, Options, "/lnauth_login/**", Anyone, NO_BODY, Same(cards::preflight)),
+    login(GUEST, Get, "/websocket", OwnPage, NO_BODY, At(login_socket::upgrade)),
+    login(GUEST, Get, "/ws", OwnPage, NO_BODY, At(login_socket::upgrade)),
+    login(GUEST, Get, "/me", OwnPage, NO_BODY, At(login::me)),
+    login(GUEST, Get, "/refresh_jwt", OwnPage, NO_BODY, At(login::refresh)),
+    login(GUEST, Post, "/logout", OwnPage, NO_BODY, At(login::log_out)),
+    login(GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
     // The TollGate protocol.
     row(TOLLGATE, Options, "**", Anyone, NO_BODY, Same(tollgate::preflight)),
     row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay)),
@@ -71,6 +87,15 @@ pub const ROUTES: &[Route] = &[
     // The operator's.
     row(ADMIN, Get, "/health/live", Anyone, NO_BODY, Same(anybody::live)),
     row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Same(anybody::ready)),
+    login(ADMIN, Get, "/lnauth", Origin, NO_BODY, At(login::challenge)),
+    login(ADMIN, Get, "/lnauth_status", Origin, NO_BODY, At(login::status)),
+    login(ADMIN, Post, "/lnauth_confirm", Origin, MESSAGE, At(login::confirm)),
+    login(ADMIN, Get, "/websocket", Origin, NO_BODY, At(login_socket::upgrade)),
+    login(ADMIN, Get, "/ws", Origin, NO_BODY, At(login_socket::upgrade)),
+    login(ADMIN, Get, "/me", Origin, NO_BODY, At(login::me)),
+    login(ADMIN, Get, "/refresh_jwt", Origin, NO_BODY, At(login::refresh)),
+    login(ADMIN, Post, "/logout", Origin, NO_BODY, At(login::log_out)),
+    login(ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
     // The paths behind these are in the list of commands.
     row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::command)),
     row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
@@ -86,7 +111,19 @@ const fn row(
     limit: usize,
     handler: Handler,
 ) -> Route {
-    Route { audience, method, path, guard, limit, handler }
+    Route { audience, method, path, guard, limit, handler, needs: Needs::Nothing }
+}
+
+/// A row that is there with a section `auth` only.
+const fn login(
+    audience: &'static [Audience],
+    method: Verb,
+    path: &'static str,
+    guard: Guard,
+    limit: usize,
+    handler: Handler,
+) -> Route {
+    Route { audience, method, path, guard, limit, handler, needs: Needs::Auth }
 }
 
 #[cfg(test)]

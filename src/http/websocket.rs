@@ -20,7 +20,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -34,9 +35,9 @@ use tokio_tungstenite::WebSocketStream;
 
 /// Of a client's key, 16 bytes in base64, before its padding.
 const KEY_DIGITS: usize = 22;
-const PING_EVERY: Duration = Duration::from_secs(30);
+pub const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket that has not answered two pings is gone.
-const SILENCE: Duration = Duration::from_secs(75);
+pub const SILENCE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest whose frames were refused has to read the reason.
 const LINGER: Duration = Duration::from_secs(2);
@@ -57,7 +58,7 @@ pub fn upgrade(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
 async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>) -> Answer {
     let key = match websocket_key(&request) {
         Ok(key) => key,
-        Err(refused) => return refused.answer(),
+        Err(refused) => return refused.answer(error),
     };
     let shop = match open_shop(&edge.site) {
         Ok(shop) => shop,
@@ -82,11 +83,26 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
         return error(StatusCode::SERVICE_UNAVAILABLE, "internal_error", "this is no connection of a guest");
     };
     let place = line.place.clone();
+    let talk = |upgraded| -> Talking {
+        Box::pin(async move { converse(upgraded, conversation, &edge, &caller, &line).await })
+    };
+    switch(request, &key, &place, Box::new(talk))
+}
+
+type Talking = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Switches protocols; what goes on then is `talk`.
+pub fn switch(
+    mut request: Request<Incoming>,
+    key: &[u8],
+    place: &Arc<ConnectionPlace>,
+    talk: Box<dyn FnOnce(Upgraded) -> Talking + Send>,
+) -> Answer {
     let task = task::spawn(async move {
         // The guest may never finish the upgrade.
         if let Ok(Ok(upgraded)) = tokio::time::timeout(SEND_TIMEOUT, hyper::upgrade::on(&mut request)).await {
             drop(request);
-            converse(upgraded, conversation, &edge, &caller, &line).await;
+            talk(upgraded).await;
         }
     });
     place.is_held_by(task.abort_handle());
@@ -95,7 +111,7 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
     let headers = answer.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(&key)) {
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key)) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     answer
@@ -103,14 +119,15 @@ async fn upgraded(edge: Arc<Edge>, visit: Visit, mut request: Request<Incoming>)
 
 /// Why a request becomes no WebSocket (RFC 6455, 4.2.1).
 #[derive(Debug, PartialEq, Eq)]
-enum NoUpgrade {
+pub enum NoUpgrade {
     /// It asks for none, or for another version of the protocol.
     Unasked,
     Malformed(&'static str),
 }
 
 impl NoUpgrade {
-    fn answer(&self) -> Answer {
+    /// `error` makes the body.
+    pub fn answer(&self, error: fn(StatusCode, &str, &str) -> Answer) -> Answer {
         let (status, message) = match self {
             NoUpgrade::Unasked => {
                 (StatusCode::UPGRADE_REQUIRED, "this address speaks WebSocket (version 13)")
@@ -128,7 +145,7 @@ impl NoUpgrade {
 }
 
 /// The client's key.
-fn websocket_key<B>(request: &Request<B>) -> Result<Vec<u8>, NoUpgrade> {
+pub fn websocket_key<B>(request: &Request<B>) -> Result<Vec<u8>, NoUpgrade> {
     let headers = request.headers();
     let has = |name, token: &str| {
         headers
@@ -171,14 +188,7 @@ async fn converse(
     caller: &Caller,
     line: &GuestLine,
 ) {
-    let limits = WebSocketConfig::default()
-        .read_buffer_size(1024)
-        .write_buffer_size(0)
-        .max_write_buffer_size(MAX_UNSENT)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let stream: AnyStream = Box::new(TokioIo::new(upgraded));
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await;
+    let mut socket = socket(upgraded, MAX_MESSAGE).await;
     let mut heard = Instant::now();
     let mut ping_at = heard + PING_EVERY;
     let mut reading = Reading::new(heard);
@@ -232,18 +242,30 @@ async fn converse(
     part(socket, farewell, &line.place).await;
 }
 
+/// A socket whose messages may be this long (bytes).
+pub async fn socket(upgraded: Upgraded, longest: usize) -> Socket {
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNSENT)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
+    let stream: AnyStream = Box::new(TokioIo::new(upgraded));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await
+}
+
 /// How fast the frames of a socket are read.
-struct Reading {
+pub struct Reading {
     /// When all that was read has been made up for by its `BREATH` each.
     rested: Instant,
 }
 
 impl Reading {
-    fn new(now: Instant) -> Reading {
+    pub fn new(now: Instant) -> Reading {
         Reading { rested: now }
     }
 
-    fn has_read(&mut self, now: Instant) {
+    pub fn has_read(&mut self, now: Instant) {
         self.rested = self.rested.max(now) + BREATH;
     }
 
@@ -253,14 +275,14 @@ impl Reading {
     }
 
     /// Waits until then.
-    async fn turn(&self) {
+    pub async fn turn(&self) {
         if let Some(next) = self.next().filter(|next| *next > Instant::now()) {
             tokio::time::sleep_until(next).await;
         }
     }
 }
 
-type Socket = WebSocketStream<AnyStream>;
+pub type Socket = WebSocketStream<AnyStream>;
 
 /// The reason that a guest is told when its frames are refused. `None` if the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
@@ -274,7 +296,11 @@ fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
 
 /// Says goodbye, with the reason if there is one. What still comes in is read for a moment: a connection that
 /// is closed with unread bytes is reset, and the reason with it.
-async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, place: &Arc<ConnectionPlace>) {
+pub async fn part(
+    mut socket: Socket,
+    reason: Option<(CloseCode, &'static str)>,
+    place: &Arc<ConnectionPlace>,
+) {
     let Some((code, reason)) = reason else {
         // Where the guest closed first, the answer to it is all that is left to go out.
         let goodbye = async { (socket.close(None).await.ok(), socket.flush().await.ok()) };
@@ -282,9 +308,20 @@ async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, pla
         return;
     };
     let error = ProxyError::new(Code::InvalidMessage, reason).to_socket();
+    if send(&mut socket, Message::text(error.to_string()), place).await {
+        turn_away(socket, code, reason, place).await;
+    }
+}
+
+/// Closes a socket with a reason, and gives its guest a moment to read it.
+pub async fn turn_away(
+    mut socket: Socket,
+    code: CloseCode,
+    reason: &'static str,
+    place: &Arc<ConnectionPlace>,
+) {
     let farewell = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    let error = Message::text(error.to_string());
-    if send(&mut socket, error, place).await && send(&mut socket, farewell, place).await {
+    if send(&mut socket, farewell, place).await {
         let mut rest = [0; 512];
         let drained = async { while matches!(socket.get_mut().read(&mut rest).await, Ok(1..)) {} };
         let _ = tokio::time::timeout(LINGER, drained).await;
@@ -292,7 +329,7 @@ async fn part(mut socket: Socket, reason: Option<(CloseCode, &'static str)>, pla
 }
 
 /// A guest that does not read at once needs room for what waits meanwhile.
-async fn send(socket: &mut Socket, message: Message, place: &Arc<ConnectionPlace>) -> bool {
+pub async fn send(socket: &mut Socket, message: Message, place: &Arc<ConnectionPlace>) -> bool {
     let mut sending = socket.send(message);
     let at_once = poll_fn(|cx| Poll::Ready(sending.poll_unpin(cx))).await;
     if let Poll::Ready(sent) = at_once {

@@ -88,6 +88,13 @@ impl DoorRow {
             _ => Err(unreadable()),
         }
     }
+
+    pub fn number(&self, column: usize) -> Result<i64, StoreError> {
+        match self.0.get(column) {
+            Some(Datum::Number(number)) => Ok(*number),
+            _ => Err(unreadable()),
+        }
+    }
 }
 
 fn unreadable() -> StoreError {

@@ -1,18 +1,17 @@
 //! Who is logged in: a row for each token that counts, so that what was logged out stays so after a restart, and a
 //! signing key alone is worth nothing.
 //!
-//! A login is one write, and takes away what is over. Strangers make as many keys as they like, so there are limits for a
+//! A login is one write, and takes away what is over. All statements go through the [`Door`]. Strangers make as many keys as they like, so there are limits for a
 //! key and for all guests together: the oldest logins go.
 
+use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
+use crate::hex;
 use crate::units::Millis;
-use rusqlite::{params, OptionalExtension, Transaction};
 
 /// Logins of one key at a time, and of all guests.
-const OF_ONE_KEY: u32 = 16;
-const OF_ALL_GUESTS: u32 = 4096;
-/// The router's own rows, until there are others.
-const TENANT: &str = "local";
+const OF_ONE_KEY: i64 = 16;
+const OF_ALL_GUESTS: i64 = 4096;
 /// Beside an offset, for "all the rest".
 const ALL: i64 = i64::MAX;
 
@@ -53,32 +52,58 @@ pub struct LoginRow {
     pub ends: Millis,
 }
 
+impl LoginRow {
+    fn read(row: &DoorRow) -> Result<LoginRow, StoreError> {
+        let unreadable = || StoreError::unreadable("of logins");
+        let time =
+            |column| Ok::<_, StoreError>(Millis(row.number(column)?.try_into().map_err(|_| unreadable())?));
+        Ok(LoginRow {
+            jti: hex::decode(row.text(0)?).ok_or_else(unreadable)?,
+            pubkey: hex::decode(row.text(1)?).ok_or_else(unreadable)?,
+            audience: LoginAudience::parse(row.text(2)?).ok_or_else(unreadable)?,
+            kid: row.text(3)?.to_owned(),
+            began: time(4)?,
+            ends: time(5)?,
+        })
+    }
+}
+
 impl Store {
     /// Adds a login, and takes away those that are over or too many.
     pub async fn begin_login(&self, login: LoginRow) -> Result<(), StoreError> {
         let now = self.now();
         self.write(move |tx| {
-            insert(tx, &login)?;
-            let (count, first_end): (u32, Millis) = tx.query_row(
-                "SELECT count(*), min(ends_ms) FROM logins WHERE tenant = ?1",
-                [TENANT],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+            let door = Door::of(tx);
+            let pubkey = text(&login.pubkey);
+            door.execute(
+                "INSERT INTO logins (tenant, jti, pubkey, audience, kid, began_ms, ends_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                &[
+                    text(&login.jti),
+                    pubkey.clone(),
+                    login.audience.as_str().into(),
+                    login.kid.as_str().into(),
+                    time(login.began),
+                    time(login.ends),
+                ],
             )?;
-            if first_end <= now {
-                tx.execute("DELETE FROM logins WHERE tenant = ?1 AND ends_ms <= ?2", params![TENANT, now])?;
+            let counted = door.query("SELECT count(*), min(ends_ms) FROM logins WHERE tenant = $1", &[])?;
+            let counted = counted.first().ok_or(StoreError::Gone)?;
+            if counted.number(1)? <= number(now) {
+                door.execute("DELETE FROM logins WHERE tenant = $1 AND ends_ms <= $2", &[time(now)])?;
             }
-            tx.execute(
-                "DELETE FROM logins WHERE tenant = ?1 AND jti IN
-                     (SELECT jti FROM logins WHERE tenant = ?1 AND pubkey = ?2
-                      ORDER BY began_ms DESC, jti LIMIT ?3 OFFSET ?4)",
-                params![TENANT, login.pubkey, ALL, OF_ONE_KEY],
+            door.execute(
+                "DELETE FROM logins WHERE tenant = $1 AND jti IN
+                     (SELECT jti FROM logins WHERE tenant = $1 AND pubkey = $2
+                      ORDER BY began_ms DESC, jti LIMIT $3 OFFSET $4)",
+                &[pubkey, ALL.into(), OF_ONE_KEY.into()],
             )?;
-            if count > OF_ALL_GUESTS {
-                tx.execute(
-                    "DELETE FROM logins WHERE tenant = ?1 AND jti IN
-                         (SELECT jti FROM logins WHERE tenant = ?1 AND audience = 'client'
-                          ORDER BY began_ms DESC, jti LIMIT ?2 OFFSET ?3)",
-                    params![TENANT, ALL, OF_ALL_GUESTS],
+            if counted.number(0)? > OF_ALL_GUESTS {
+                door.execute(
+                    "DELETE FROM logins WHERE tenant = $1 AND jti IN
+                         (SELECT jti FROM logins WHERE tenant = $1 AND audience = 'client'
+                          ORDER BY began_ms DESC, jti LIMIT $2 OFFSET $3)",
+                    &[ALL.into(), OF_ALL_GUESTS.into()],
                 )?;
             }
             Ok(())
@@ -89,17 +114,32 @@ impl Store {
     /// The login of a token, unless it is over.
     pub async fn login(&self, jti: [u8; 16]) -> Result<Option<LoginRow>, StoreError> {
         let now = self.now();
-        self.read(move |tx| login_of(tx, jti, now)).await
+        self.read(move |tx| {
+            let found = Door::of(tx).query(
+                "SELECT jti, pubkey, audience, kid, began_ms, ends_ms FROM logins
+                 WHERE tenant = $1 AND jti = $2 AND ends_ms > $3",
+                &[text(&jti), time(now)],
+            )?;
+            found.first().map(LoginRow::read).transpose()
+        })
+        .await
     }
 
     /// Puts a new token in the place of one; false if that does not count any more.
     pub async fn renew_login(&self, old: [u8; 16], new: LoginRow) -> Result<bool, StoreError> {
         let now = self.now();
         self.write(move |tx| {
-            let renewed = tx.execute(
-                "UPDATE logins SET jti = ?3, kid = ?4, began_ms = ?5, ends_ms = ?6
-                 WHERE tenant = ?1 AND jti = ?2 AND ends_ms > ?7",
-                params![TENANT, old, new.jti, new.kid, new.began, new.ends, now],
+            let renewed = Door::of(tx).execute(
+                "UPDATE logins SET jti = $3, kid = $4, began_ms = $5, ends_ms = $6
+                 WHERE tenant = $1 AND jti = $2 AND ends_ms > $7",
+                &[
+                    text(&old),
+                    text(&new.jti),
+                    new.kid.as_str().into(),
+                    time(new.began),
+                    time(new.ends),
+                    time(now),
+                ],
             )?;
             Ok(renewed == 1)
         })
@@ -110,7 +150,7 @@ impl Store {
     pub async fn end_login(&self, jti: [u8; 16]) -> Result<bool, StoreError> {
         self.write(move |tx| {
             let ended =
-                tx.execute("DELETE FROM logins WHERE tenant = ?1 AND jti = ?2", params![TENANT, jti])?;
+                Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND jti = $2", &[text(&jti)])?;
             Ok(ended == 1)
         })
         .await
@@ -119,7 +159,7 @@ impl Store {
     /// Ends all logins of a wallet's key.
     pub async fn end_logins_of(&self, pubkey: [u8; 33]) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute("DELETE FROM logins WHERE tenant = ?1 AND pubkey = ?2", params![TENANT, pubkey])?;
+            Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND pubkey = $2", &[text(&pubkey)])?;
             Ok(())
         })
         .await
@@ -129,34 +169,22 @@ impl Store {
     pub async fn kids_in_use(&self) -> Result<Vec<String>, StoreError> {
         let now = self.now();
         self.read(move |tx| {
-            let mut kids =
-                tx.prepare("SELECT DISTINCT kid FROM logins WHERE tenant = ?1 AND ends_ms > ?2")?;
-            let kids = kids.query_map(params![TENANT, now], |row| row.get(0))?;
-            Ok(kids.collect::<Result<Vec<String>, _>>()?)
+            let kids = "SELECT DISTINCT kid FROM logins WHERE tenant = $1 AND ends_ms > $2";
+            let kids = Door::of(tx).query(kids, &[time(now)])?;
+            kids.iter().map(|row| row.text(0).map(str::to_owned)).collect()
         })
         .await
     }
 }
 
-fn insert(tx: &Transaction<'_>, login: &LoginRow) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO logins (tenant, jti, pubkey, audience, kid, began_ms, ends_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![TENANT, login.jti, login.pubkey, login.audience.as_str(), login.kid, login.began, login.ends],
-    )?;
-    Ok(())
+fn text(bytes: &[u8]) -> Datum {
+    hex::encode(bytes).as_str().into()
 }
 
-fn login_of(tx: &Transaction<'_>, jti: [u8; 16], now: Millis) -> Result<Option<LoginRow>, StoreError> {
-    let found = tx
-        .query_row(
-            "SELECT pubkey, audience, kid, began_ms, ends_ms FROM logins
-             WHERE tenant = ?1 AND jti = ?2 AND ends_ms > ?3",
-            params![TENANT, jti, now],
-            |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
-        )
-        .optional()?;
-    let Some((pubkey, audience, kid, began, ends)) = found else { return Ok(None) };
-    let audience = LoginAudience::parse(&audience).ok_or_else(|| StoreError::unreadable("audience"))?;
-    Ok(Some(LoginRow { jti, pubkey, audience, kid, began, ends }))
+fn time(time: Millis) -> Datum {
+    number(time).into()
+}
+
+fn number(time: Millis) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
 }

@@ -206,6 +206,19 @@ if wants lab all smoke boot; then
 		step "another wallet (cashu-ts)" npm_ci "$cashu_ts"
 		echo "$stamp" >"$cashu_ts/.stamp"
 	fi
+	# Wallets that log in. The older httpx keeps the query of an address that it adds to, the newer one drops it.
+	for wallet in lnurl:0.27.2 lnurl-httpx28:0.28.1; do
+		wants lab all || break
+		at=$cache/${wallet%%:*}
+		set -- lnurl==2.0.2 "httpx==${wallet##*:}" bitstring==4.2.3
+		if [ "$(cat "$at/.stamp" 2>/dev/null)" != "$*" ]; then
+			rm -rf "$at"
+			step "Python environment for a wallet" python3 -m venv "$at"
+			step "a wallet that logs in (lnurl, httpx ${wallet##*:})" \
+				"$at/bin/pip" install -q --disable-pip-version-check "$@"
+			echo "$*" >"$at/.stamp"
+		fi
+	done
 	if [ "$want" = all ]; then
 		PYTHONPATH=$here/.. python3 -c 'import os, sys; from lab.openwrt import uci; sys.exit(not os.path.exists(uci.kept()))' ||
 			PYTHONPATH=$here/.. step "uci, as routers have it" python3 -c 'from lab.openwrt import uci; uci.binary()'

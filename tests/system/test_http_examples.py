@@ -12,12 +12,15 @@ from lab.card_shop import CARD_PORT, DOMAIN, LOOPBACK, CardShop
 from lab.daemon import ADMIN_PORT, Mint
 from lab.guest import ROUTER4
 from lab.http_client import Answer
+from lab.login import DOMAIN as LOGIN_DOMAIN
+from lab.login import LoginBrowser, LoginWallet
 from lab.place import wait_for
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PORTS = {"guest": 2121, "tollgate": 2121, "mint_proxy": 2122, "redirected": 2123}
 PAID = "# <(.*)> is paid"
 TAPPED = "# the card is tapped"
+SIGNED = "# a wallet signs <(.*)>"
 
 
 @dataclass
@@ -93,6 +96,7 @@ class Client:
     def __init__(self, lab, shop: CardShop, mint) -> None:
         self.lab, self.shop, self.mint = lab, shop, mint
         self.words = {"mint": mint.url}
+        self.browser = LoginBrowser(lab.guest)
 
     def happen(self, what: str) -> None:
         if paid := re.fullmatch(PAID, what):
@@ -104,6 +108,9 @@ class Client:
                 field.split("=") for field in BoltCard({**self.keys, **keys}).path().split("?")[1].split("&")
             )
             self.words |= {"p": fields["p"], "c": fields["c"], "pr": self.shop.invoice(21).request}
+        elif signed := re.fullmatch(SIGNED, what):
+            wallet = LoginWallet(7)
+            self.words |= {"sig": wallet.sign(self.words[signed.group(1)]), "key": wallet.key}
         else:
             assert not what, what
 
@@ -113,10 +120,12 @@ class Client:
             return self.shop.api(example.method, path, body)
         if example.audience == "public":
             return self.shop.get(path, None, example.method, body)
+        headers = {name: self.filled(value) for name, value in example.headers.items()}
+        if example.audience == "guest":
+            return self.browser.request(example.method, path, body, {"Accept": "text/html"} | headers)
         socket = self.lab.guest.connect(ROUTER4, PORTS[example.audience])
         host = f"{ROUTER4}:{PORTS[example.audience]}"
-        headers = {"Accept": "text/html"} if example.audience == "guest" else {}
-        return http_client.exchange(socket, example.method, path, host, headers | example.headers, body)
+        return http_client.exchange(socket, example.method, path, host, headers, body)
 
     def check(self, example: Example) -> bool:
         """A look may find that what it waits for is under way yet."""
@@ -159,6 +168,7 @@ class Client:
 def client(lab, fault_mint):
     shop = CardShop(lab, name="examples")
     shop.daemon.mints = [Mint(fault_mint.url)]
+    shop.daemon.sections["auth"] = {"domain": LOGIN_DOMAIN}
     shop.daemon.write_config()
     with shop:
         yield Client(lab, shop, fault_mint)

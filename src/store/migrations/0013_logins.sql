@@ -2,8 +2,8 @@
 -- service time.
 CREATE TABLE logins (
     tenant   TEXT    NOT NULL,
-    jti      BLOB    NOT NULL,
-    pubkey   BLOB    NOT NULL,
+    jti      TEXT    NOT NULL,
+    pubkey   TEXT    NOT NULL,
     audience TEXT    NOT NULL,
     kid      TEXT    NOT NULL,
     began_ms INTEGER NOT NULL,
