@@ -36,6 +36,7 @@ mod show;
 mod tickets;
 mod till;
 mod tollgate;
+mod wallets;
 mod ways;
 mod websocket;
 
