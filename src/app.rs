@@ -26,6 +26,7 @@ use crate::task;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -244,6 +245,7 @@ impl App {
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
         let config = self.site.config();
+        self.site.certificate.tend(config.tls.as_ref(), &self.clock);
         let mut trouble = self.listeners.reconcile(&self.edge, &config);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
         self.site.set_trouble(trouble);
@@ -335,7 +337,9 @@ impl App {
         let named = {
             let files = |config: &Config| {
                 let secret = config.lightning.secret_file.clone();
-                [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())]
+                let tls = config.tls.as_ref().map(|tls| [tls.cert_file.clone(), tls.key_file.clone()]);
+                let others = [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())];
+                others.into_iter().chain(tls.into_iter().flatten().map(Some)).collect::<Vec<_>>()
             };
             let (before, now) = (files(&old), files(&new));
             let known = |file: &Path| {
@@ -473,12 +477,13 @@ fn devices(config: &Config) -> Vec<String> {
 }
 
 fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
+    let is_reachable = |at: &SocketAddr| !at.ip().to_canonical().is_loopback();
     let gated = |venue: &Venue| GatedVenue {
         name: venue.id.clone(),
         devices: venue.devices.clone(),
         trusted: venue.trusted_macs.clone(),
         reach: venue.reach.clone(),
-        is_named: venue.portal_name.is_some(),
+        is_named: config.names_at(Some(venue)).iter().any(Option::is_some),
     };
     Plan {
         venues: config.venues.iter().map(gated).collect(),
@@ -486,6 +491,8 @@ fn plan(config: &Config, uplinks: &UplinkWatch) -> Plan {
         portal_port: config.main.port,
         mint_proxy_port: config.main.mint_proxy_port,
         redirect_port: config.main.redirect_port,
+        tls_port: config.tls.as_ref().map(|tls| tls.port),
+        operators_ports: config.operators_addresses().filter(is_reachable).map(|at| at.port()).collect(),
         garden: config.main.garden.clone(),
         gives_grace: config.venues.iter().any(|venue| venue.pay_grace != Millis::ZERO),
     }

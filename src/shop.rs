@@ -7,6 +7,7 @@ use crate::access::{Access, GateStatus, Gatekeeper};
 use crate::auth::{AuditLog, Auth, LoginStation};
 use crate::calls::Tls;
 use crate::card::Cards;
+use crate::certificate::OwnCertificate;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
@@ -14,6 +15,7 @@ use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
+use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
@@ -31,6 +33,8 @@ pub struct Site {
     pub mints: Mints,
     /// Closed when the store or a key cannot be used: then nothing is sold.
     pub shop: Result<Shop, Closed>,
+    /// For https.
+    pub certificate: OwnCertificate,
     /// Guests' TCP connections, which the listeners count.
     connections: Arc<AtomicUsize>,
     /// What the machine refuses at the moment, for status.
@@ -53,6 +57,7 @@ pub struct Shop {
     pub wallet: Wallet,
     pub tollgate: TollGate,
     pub audit: AuditLog,
+    pub invites: InviteEngine,
     pub auth: Auth,
 }
 
@@ -91,6 +96,7 @@ impl Shop {
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
+        let invites = InviteEngine::new(terms.clone());
         Shop {
             terms,
             store,
@@ -103,6 +109,7 @@ impl Shop {
             wallet,
             tollgate,
             audit,
+            invites,
             auth,
         }
     }
@@ -134,8 +141,8 @@ impl Site {
         mints: Mints,
         shop: Result<Shop, Closed>,
     ) -> Arc<Site> {
-        let (connections, trouble) = Default::default();
-        Arc::new(Site { config, gatekeeper, mints, shop, connections, trouble })
+        let (certificate, connections, trouble) = Default::default();
+        Arc::new(Site { config, gatekeeper, mints, shop, certificate, connections, trouble })
     }
 
     pub fn config(&self) -> Arc<Config> {

@@ -64,6 +64,7 @@ impl Housekeeping {
 
 async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     forget_records(&shop.store, shop.cards.as_ref().ok()).await?;
+    shop.store.forget_invites(shop.store.now().saturating_sub(KEEP)).await?;
     match idle_too {
         true => shop.store.forget_idle(shop.store.now().saturating_sub(KEEP)).await,
         false => Ok(()),

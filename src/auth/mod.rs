@@ -106,9 +106,9 @@ fn section(config: &Config) -> Result<&AuthConfig, AuthError> {
     config.auth.as_ref().ok_or(AuthError::Off)
 }
 
-/// The role of an operator with this key. There is no list of operators yet, and an empty list is nobody.
-fn role_of(_: &Config, _: &WalletKey) -> Option<String> {
-    None
+/// The role of the operator with this key; an empty list is nobody.
+fn role_of(config: &Config, key: &WalletKey) -> Option<String> {
+    config.operator(&key.to_bytes()).map(|operator| operator.role.as_str().to_owned())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], AuthError> {

@@ -77,6 +77,7 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         "store": store(site),
         "cards": cards(site),
         "clock": clock(site),
+        "tls": tls(site),
         "trouble": site.trouble(),
     }))
 }
@@ -185,6 +186,21 @@ fn cards(site: &Site) -> Value {
         }),
         Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
     }
+}
+
+/// `null` where there is no https.
+fn tls(site: &Site) -> Value {
+    let config = site.config();
+    let Some((tls, standing)) = config.tls.as_ref().zip(site.certificate.standing()) else {
+        return Value::Null;
+    };
+    json!({
+        "ok": standing.in_service && standing.fault.is_none(),
+        "reason": standing.fault.map(|fault| fault.to_string()),
+        "name": tls.name.as_str(),
+        "not_after": standing.not_after.map(|end| end.0),
+        "admin_listen": tls.admin_listen.to_string(),
+    })
 }
 
 fn clock(site: &Site) -> Value {

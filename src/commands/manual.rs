@@ -43,7 +43,7 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 24] = [
+const EXPLAINED: [(&str, &str); 34] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
@@ -57,6 +57,16 @@ const EXPLAINED: [(&str, &str); 24] = [
     ("NAME", "a name of your choice"),
     ("SAT", "a number of satoshis"),
     ("N", "a number"),
+    ("SECONDS", "a number of seconds"),
+    ("TEXT", "words of your choice, up to 200 letters"),
+    ("--number", "how many codes, 1 to 500"),
+    ("--seconds", "a code is worth this much time"),
+    ("--bytes", "a code is worth this much data"),
+    ("--sats", "a code is worth what this many satoshis buy"),
+    ("--uses", "how often each code lets somebody in, once if not said"),
+    ("--expires", "from now on; without it codes last for ever"),
+    ("--page", "which page of the list, from 1"),
+    ("--limit", "codes on a page, up to 100"),
     ("URL", "the address of a mint, like https://mint.example.com"),
     ("TIME", "like 2026-11-30 or 2026-11-30T16:00 (UTC), seconds since 1970, or 90m or 2d: so long ago"),
     ("--verify", "looks at all rows: whether each is as it was written"),
@@ -106,6 +116,7 @@ fn help_of_one(command: &'static Command) -> String {
             ("MAC", "grant" | "revoke") => {
                 "a device: its hardware address, like 02:00:00:00:00:01, or its IP address"
             }
+            ("ID", "invite delete") => "32 letters and digits, as the list shows them; not the code itself",
             _ => what,
         };
         text.push_str(&format!("    {name:16} {}\n", wrapped(what, 21, 21).trim_start()));

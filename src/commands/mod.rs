@@ -13,9 +13,11 @@ mod daemon;
 mod error;
 mod given;
 mod guests;
+mod invites;
 mod lightning;
 pub mod manual;
 mod operator;
+mod operators;
 mod place;
 mod router;
 mod shell;
@@ -44,13 +46,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 9] = [
+pub static GROUPS: [&[Command]; 11] = [
     daemon::COMMANDS,
     guests::COMMANDS,
+    invites::COMMANDS,
     wallet::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
     auth::COMMANDS,
+    operators::COMMANDS,
     audit::COMMANDS,
     router::COMMANDS,
     completion::COMMANDS,

@@ -89,7 +89,8 @@ fn files(config: &Config) -> Vec<Problem> {
         let message = format!("{} cannot be read ({error})", file.display());
         Some(Problem { severity: Severity::Warning, ..Problem::of_file(message) })
     });
-    unreadable.chain(secret.and_then(exposed)).collect()
+    let keys = [secret, config.tls.as_ref().map(|tls| tls.key_file.as_path())];
+    unreadable.chain(keys.into_iter().flatten().filter_map(exposed)).collect()
 }
 
 /// `1 error`, `2 errors`.

@@ -27,7 +27,7 @@ mod venue;
 pub use auth::AuthConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
-pub use operators::Role;
+pub use operators::{OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
@@ -60,6 +60,8 @@ pub struct Config {
     /// In the order of the file; no two have the same URL.
     pub mints: Vec<MintConfig>,
     pub admin: Admin,
+    /// Who may sign in at the operator's interface; nobody, where it is empty. No two have the same name or key.
+    pub operators: Vec<OperatorConfig>,
     /// None: no cards here.
     pub card: Option<Card>,
     pub lightning: LightningConfig,
@@ -102,9 +104,25 @@ impl Config {
         }
     }
 
+    /// Where the operator's interface is.
+    pub fn operators_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        [Some(self.main.admin_listen), self.tls.as_ref().map(|tls| tls.admin_listen)].into_iter().flatten()
+    }
+
+    /// The router's own names for the guests of a venue: the portal's, and the certificate's.
+    pub fn names_at<'a>(&'a self, venue: Option<&'a Venue>) -> [Option<&'a str>; 2] {
+        let portal = venue.and_then(|venue| venue.portal_name.as_deref());
+        [portal, self.tls.as_ref().map(|tls| tls.name.as_str())]
+    }
+
     /// Where tills and wallets ask, through a tunnel, a proxy or an onion service.
     pub fn public_listen(&self) -> SocketAddr {
         self.card.as_ref().and_then(|card| card.listen).unwrap_or(self.main.public_listen)
+    }
+
+    /// The operator with this key.
+    pub fn operator(&self, key: &OperatorKey) -> Option<&OperatorConfig> {
+        self.operators.iter().find(|operator| operator.key == *key)
     }
 
     /// The venue with this id.

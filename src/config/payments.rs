@@ -24,6 +24,8 @@ const NO_EFFECT: &str =
 pub struct Admin {
     /// Holds the bearer token of the admin listener; made if absent.
     pub token_file: PathBuf,
+    /// Whether that token lets its bearer in.
+    pub token: bool,
 }
 
 /// `config card`, where it is there and enabled.
@@ -109,7 +111,8 @@ pub(super) fn admin(
 ) -> Option<Admin> {
     let mut fields = Fields::new(ADMIN, section, problems);
     let token_file = fields.optional("token_file", values::plain_path)?;
-    Some(Admin { token_file: token_file.or_else(|| Some(state_dir?.join("admin.token")))? })
+    let token = fields.one("token", values::boolean);
+    Some(Admin { token_file: token_file.or_else(|| Some(state_dir?.join("admin.token")))?, token: token? })
 }
 
 pub(super) fn card(section: Option<&Section>, problems: &mut Problems) -> Option<Option<Card>> {

@@ -1,12 +1,13 @@
 //! From sections to `Config`: each section by itself first, then what holds between them.
 
 use super::fields::position_of;
+use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
-use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, TLS, VENUE};
+use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, OPERATOR, TLS, VENUE};
 use super::uci::{Section, UciFile};
 use super::{
-    auth, main, mint, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue, ALL_SATS,
-    MAX_VENUES,
+    auth, main, mint, operators, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue,
+    ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -43,6 +44,16 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     }
     let state_dir = main.as_ref().map(|main| main.state_dir.as_path());
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
+    let operators = found(file, OPERATOR, operators::MOST, &mut problems, operators::read);
+    operators_differ(&operators, &mut problems);
+    if admin.as_ref().is_some_and(|admin| !admin.token) {
+        let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
+        if !operators.iter().any(is_owner) {
+            let message =
+                "would let nobody in as owner: add a section config operator with role 'owner' first";
+            problems.error(position_of(file.of_kind(ADMIN).next(), "token"), message);
+        }
+    }
     let tls = tls::read(only(file, TLS, &mut problems), &mut problems);
     if let (Some(main), Some(card), Some(tls)) = (&main, &card, &tls) {
         ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
@@ -57,7 +68,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
-    Ok((Config { main, venues, mints, admin, card, lightning, tls, auth }, notes))
+    let operators = operators.into_iter().map(|one| one.value).collect();
+    Ok((Config { main, venues, mints, admin, operators, card, lightning, tls, auth }, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.
@@ -182,6 +194,21 @@ fn mints_differ(mints: &[Found<'_, MintConfig>], problems: &mut Problems) {
             None => {
                 first_lines.insert(url, mint.section.line);
             }
+        }
+    }
+}
+
+/// One name is one operator, and so is one key: or a role would depend on the order of the file.
+fn operators_differ(operators: &[Found<'_, OperatorConfig>], problems: &mut Problems) {
+    for (at, Found { section, value }) in operators.iter().enumerate() {
+        let earlier = || operators.iter().take(at).map(|one| &one.value);
+        if earlier().any(|other| other.name == value.name) {
+            let message = format!("{} is another operator already: choose another name", shown(&value.name));
+            problems.error(position_of(Some(section), "name"), message);
+        }
+        if let Some(other) = earlier().find(|other| other.key == value.key) {
+            let message = format!("is the key of {} already: remove one of the two", shown(&other.name));
+            problems.error(position_of(Some(section), "pubkey"), message);
         }
     }
 }

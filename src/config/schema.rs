@@ -30,6 +30,7 @@ pub const ADMIN: &str = "admin";
 pub const CARD: &str = "card";
 pub const LIGHTNING: &str = "lightning";
 pub const TLS: &str = "tls";
+pub const OPERATOR: &str = "operator";
 pub const AUTH: &str = "auth";
 
 pub const OPTIONS: &[OptionSpec] = &[
@@ -69,6 +70,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MINT, "allow_http", Default::Text("0")),
     list(MINT, "venue", Default::Derived("every venue")),
     one(ADMIN, "token_file", Default::Derived("admin.token in state_dir")),
+    one(ADMIN, "token", Default::Text("1")),
+    one(OPERATOR, "name", Default::Required),
+    one(OPERATOR, "pubkey", Default::Required),
+    one(OPERATOR, "role", Default::Required),
     one(CARD, "enabled", Default::Text("1")),
     one(CARD, "domain", Default::Required),
     one(CARD, "network", Default::Text("mainnet")),
@@ -99,7 +104,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH)
+    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH | OPERATOR)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

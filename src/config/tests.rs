@@ -1,3 +1,4 @@
+mod operators;
 mod options;
 mod payments;
 

@@ -45,7 +45,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
             return error(StatusCode::NOT_FOUND, "not_found", message);
         };
         match carried_out(&edge, command, named, operator, sent).await {
-            Ok(value) => answer::json(StatusCode::OK, &value),
+            Ok(value) => answer::json(done(command), &value),
             // Cards were there before the one body of errors.
             Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
                 error(status, &code, &message)
@@ -55,6 +55,14 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
             }
         }
     })
+}
+
+/// Cards were there before it was told that something is made.
+fn done(command: &Command) -> StatusCode {
+    match command.name {
+        "invite create" => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    }
 }
 
 struct Refusal {
@@ -126,10 +134,12 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 
 /// Who has signed in, or the answer to whoever has not.
 pub fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operator, Box<Answer>> {
-    let config = edge.site.config();
-    let Some(refused) = without_token(&config.admin.token_file, sent.headers()) else {
-        return Ok(Operator::with_token());
+    let admin = &edge.site.config().admin;
+    let refused = match admin.token {
+        true => without_token(&admin.token_file, sent.headers()),
+        false => Some(unauthorized()),
     };
+    let Some(refused) = refused else { return Ok(Operator::with_token()) };
     if let (StatusCode::UNAUTHORIZED, Ok(shop)) = (refused.status(), &edge.site.shop) {
         // Of the path only what we know ourselves: it may hold anything.
         let command = at_path(sent.method().as_str(), sent.path()).map(|(command, _)| command.name);

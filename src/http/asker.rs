@@ -65,7 +65,7 @@ impl Asker {
             (false, None) => config.venues.first()?,
             _ => config.venue_of_device(device)?,
         };
-        let asked_at = AskedAt { device, local, name: venue.portal_name.as_deref() };
+        let asked_at = AskedAt { device, local, names: config.names_at(Some(venue)) };
         let may_see_ticket = origin::may_see_ticket(headers, asked_at);
         Some(Asker {
             venue: venue.clone(),

@@ -5,6 +5,7 @@ use super::crowd::{ConnectionHolder, ConnectionPlace, Hold};
 use super::dispatch;
 use super::entrance::{Audience, Entrance};
 use super::line::{FirstHead, GuestLine, GuestStream, MAX_HEAD, SERVED, SOCKET, WAITING};
+use super::wire::{Wire, TLS};
 use super::Edge;
 use crate::correlation::{self, CorrelationId};
 use crate::network::neighbours;
@@ -16,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -37,11 +39,15 @@ pub fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     edge: &Arc<Edge>,
-    audience: Audience,
+    (audience, is_tls): (Audience, bool),
     device: Option<Arc<str>>,
 ) {
+    let server = is_tls.then(|| edge.site.certificate.server());
+    if matches!(server, Some(None)) {
+        return;
+    }
     let address = neighbours::normalise(peer.ip());
-    let at = Entrance { audience, device, peer: address, local: None };
+    let at = Entrance { audience, is_tls, device, peer: address, local: None };
     let station = match audience {
         Audience::TollGate | Audience::Public | Audience::Admin => ConnectionHolder::House(address),
         Audience::Guest | Audience::MintProxy | Audience::Redirected => {
@@ -59,34 +65,56 @@ pub fn serve(
         return;
     };
     let place = Arc::new(place);
-    let conversation = converse(stream, at, edge.clone(), place.clone());
+    let conversation = converse(stream, server.flatten(), at, edge.clone(), place.clone());
     place.is_held_by(task::spawn(conversation).abort_handle());
 }
 
 /// What the whole connection costs is taken only when its first head has come.
-async fn converse(stream: TcpStream, at: Entrance, edge: Arc<Edge>, place: Arc<ConnectionPlace>) {
+async fn converse(
+    stream: TcpStream,
+    server: Option<Arc<ServerConfig>>,
+    at: Entrance,
+    edge: Arc<Edge>,
+    place: Arc<ConnectionPlace>,
+) {
     // Answers are small and written at once: waiting to fill a segment only costs time.
     let _ = stream.set_nodelay(true);
-    let first = tokio::time::timeout(HEAD_TIMEOUT, FirstHead::read(&stream, &place)).await;
-    let Ok(Some(first)) = first else { return };
-    if place.costs(SERVED) {
+    let begin = async {
+        let mut wire = match server {
+            Some(server) => edge.handshakes.shake(stream, server, &edge.crowd, &place, WAITING).await?,
+            None => Wire::Plain(stream),
+        };
+        let first = FirstHead::read(&mut wire, &place).await?;
+        Some((first, wire))
+    };
+    let Ok(Some((first, wire))) = tokio::time::timeout(HEAD_TIMEOUT, begin).await else { return };
+    if place.costs(cost(SERVED, at.is_tls)) {
         // Those that were closed for it are dropped meanwhile.
         tokio::task::yield_now().await;
-        answer_all(first, stream, at, edge, place).await;
+        answer_all(first, wire, at, edge, place).await;
+    }
+}
+
+/// What a connection costs (bytes), with or without TLS.
+fn cost(plain: usize, is_tls: bool) -> usize {
+    if is_tls {
+        plain.saturating_add(TLS)
+    } else {
+        plain
     }
 }
 
 fn answer_all(
     first: FirstHead,
-    stream: TcpStream,
+    wire: Wire,
     at: Entrance,
     edge: Arc<Edge>,
     place: Arc<ConnectionPlace>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    let local = stream.local_addr().ok().map(|local| neighbours::normalise(local.ip()));
+    let local = wire.local_address().ok().map(|local| neighbours::normalise(local.ip()));
     let at = Arc::new(Entrance { local, ..at });
     let line = GuestLine::new(place);
-    let stream = GuestStream::new(first, stream, line.clone());
+    let stream = GuestStream::new(first, wire, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
         Box::pin(answer_one(edge.clone(), at.clone(), line.clone(), request))
     });
@@ -129,7 +157,7 @@ async fn answer_one(
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();
-        line.place.costs(SOCKET);
+        line.place.costs(cost(SOCKET, at.is_tls));
         return Ok(answer);
     }
     line.begin_head();

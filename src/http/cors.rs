@@ -79,7 +79,7 @@ fn is_private(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LO: AskedAt = AskedAt { device: "lo", local: None, name: None };
+    const LO: AskedAt = AskedAt { device: "lo", local: None, names: [None; 2] };
 
     fn headers(origin: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -161,6 +161,13 @@ impl Crowd {
         })
     }
 
+    /// Whether a station has a session or an open request, or had one a second ago.
+    pub fn is_customer(&self, holder: ConnectionHolder) -> bool {
+        let mut table = self.0.table();
+        self.0.learn_customers(&mut table);
+        table.kind(holder) == Kind::Customers
+    }
+
     /// Closes one idle connection: something else than memory is short.
     pub fn close_one(&self) {
         let nobody =
@@ -174,14 +181,20 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn learn_customers(&self, table: &mut Table) {
+        if table.customers.0.is_none_or(|asked| asked.elapsed() > CUSTOMERS_KNOWN) {
+            let mut customers = (self.customers)();
+            customers.sort_unstable();
+            table.customers = (Some(Instant::now()), customers);
+        }
+    }
+
     /// Changes the table, with the customers known as far as they are needed, and ends what was closed.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table();
         let is_tight = table.bytes >= table.budget.guaranteed() || table.count() >= table.budget.connections;
-        if is_tight && table.customers.0.is_none_or(|asked| asked.elapsed() > CUSTOMERS_KNOWN) {
-            let mut customers = (self.customers)();
-            customers.sort_unstable();
-            table.customers = (Some(Instant::now()), customers);
+        if is_tight {
+            self.learn_customers(&mut table);
         }
         let result = change(&mut table);
         let closed = std::mem::take(&mut table.closed);
@@ -330,6 +343,10 @@ pub struct ConnectionPlace {
 }
 
 impl ConnectionPlace {
+    pub fn holder(&self) -> ConnectionHolder {
+        self.holder
+    }
+
     /// The task that is ended when the place is needed.
     pub fn is_held_by(&self, task: AbortHandle) {
         self.with_seat(|seat| seat.task = Some(task));

@@ -211,8 +211,9 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
         Ok(caller) => {
             let shop = edge.site.shop.as_ref().ok().filter(|_| config.auth.is_some());
             let digits = shop.and_then(|shop| shop.auth.code_for(caller.mac));
-            let local = at.local;
-            let visit = Visit { config, venue, caller, local, headers, query, remembered: None, digits };
+            let (is_tls, local) = (at.is_tls, at.local);
+            let visit =
+                Visit { config, venue, caller, is_tls, local, headers, query, remembered: None, digits };
             if let Some(lang) = visit.lang() {
                 edge.languages.remember(visit.caller.mac, lang);
             }

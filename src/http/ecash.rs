@@ -1,7 +1,7 @@
 //! Paying with a token on the portal: the form, and what has become of a token that was posted by it.
 
 use super::answer::{self, Answer};
-use super::entrance::{own_address, with_host, Visit};
+use super::entrance::Visit;
 use super::offers::stock;
 use super::refusals::open_shop;
 use super::route::Answering;
@@ -151,11 +151,9 @@ fn form(site: &Site, visit: &Visit, status: StatusCode, filled: &Filled) -> Answ
     let mints = stock.mints();
     let notices: Vec<Notice> = stock.notices().into_iter().chain(filled.notice).collect();
     let accepted: Vec<_> = visit.config.mints_of(&visit.venue).map(|mint| &mint.url).collect();
-    let own = own_address(&visit.caller.device, None, visit.caller.address);
-    let request = own.map(|own| {
-        let post_to = with_host(own, visit.config.main.port);
-        payment_request::encode(accepted.into_iter(), &visit.venue.name, &post_to)
-    });
+    let request = visit
+        .home(None)
+        .map(|post_to| payment_request::encode(accepted.into_iter(), &visit.venue.name, &post_to));
     let shop = site.shop.as_ref().ok();
     let session = shop.and_then(|shop| shop.access.session(visit.caller.mac, &visit.venue.id));
     let left = session

@@ -48,6 +48,7 @@ impl Audience {
 #[derive(Clone, Debug)]
 pub struct Entrance {
     pub audience: Audience,
+    pub is_tls: bool,
     /// The device that the socket is bound to.
     pub device: Option<Arc<str>>,
     pub peer: IpAddr,
@@ -60,6 +61,7 @@ pub struct Visit {
     pub config: Arc<Config>,
     pub venue: Venue,
     pub caller: Caller,
+    pub is_tls: bool,
     /// The address that was asked.
     pub local: Option<IpAddr>,
     pub headers: HeaderMap,
@@ -77,16 +79,25 @@ impl Entrance {
     }
 
     pub fn asked_at<'a>(&'a self, config: &'a Config) -> AskedAt<'a> {
-        let venue = config.venue_of_device(self.device());
-        let name = venue.and_then(|venue| venue.portal_name.as_deref());
-        AskedAt { device: self.device(), local: self.local, name }
+        let names = config.names_at(config.venue_of_device(self.device()));
+        AskedAt { device: self.device(), local: self.local, names }
     }
 }
 
 impl Visit {
     pub fn asked_at(&self) -> AskedAt<'_> {
-        let name = self.venue.portal_name.as_deref();
-        AskedAt { device: &self.caller.device, local: self.local, name }
+        let names = self.config.names_at(Some(&self.venue));
+        AskedAt { device: &self.caller.device, local: self.local, names }
+    }
+
+    /// The address of the portal for this guest: over https by the certificate's name, else the router's address.
+    /// `local`: the one that was asked, if that is best.
+    pub fn home(&self, local: Option<IpAddr>) -> Option<String> {
+        match self.config.tls.as_ref().filter(|_| self.is_tls) {
+            Some(tls) => Some(format!("{}/", tls.origin())),
+            None => own_address(&self.caller.device, local, self.caller.address)
+                .map(|own| with_host(own, self.config.main.port)),
+        }
     }
 
     /// The same request, asked by the fields of a form.

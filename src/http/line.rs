@@ -2,12 +2,13 @@
 //! counted until it is a whole message.
 
 use super::crowd::{ConnectionPlace, Hold};
+use super::wire::Wire;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{ready, Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Longer heads are refused by hyper.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -98,26 +99,28 @@ pub struct FirstHead {
 impl FirstHead {
     /// Reads until the head is whole, or cannot be one: why not is for hyper to say. `None` when the connection has
     /// ended, or no room is left.
-    pub async fn read(stream: &TcpStream, place: &Arc<ConnectionPlace>) -> Option<FirstHead> {
+    pub async fn read(wire: &mut Wire, place: &Arc<ConnectionPlace>) -> Option<FirstHead> {
         let mut head = FirstHead { bytes: Vec::new(), hold: None };
         while !is_whole_head(&head.bytes) {
-            stream.readable().await.ok()?;
-            match head.take(stream, place) {
-                Ok(true) => {}
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(false) | Err(_) => return None,
+            let has_room = poll_fn(|cx| {
+                // Not a part of the task while nothing comes.
+                let mut buffer = [0; 2048];
+                let mut buffer = ReadBuf::new(&mut buffer);
+                ready!(Pin::new(&mut *wire).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok::<_, io::Error>(head.take(buffer.filled(), place)))
+            });
+            if !has_room.await.ok()? {
+                return None;
             }
         }
         Some(head)
     }
 
     /// Takes what has come. `false` at the end, or where no room is left.
-    fn take(&mut self, stream: &TcpStream, place: &Arc<ConnectionPlace>) -> io::Result<bool> {
-        let mut buffer = [0; 2048];
-        let came = stream.try_read(&mut buffer)?;
-        let length = self.bytes.len().saturating_add(came);
-        if came == 0 {
-            return Ok(false);
+    fn take(&mut self, came: &[u8], place: &Arc<ConnectionPlace>) -> bool {
+        let length = self.bytes.len().saturating_add(came.len());
+        if came.is_empty() {
+            return false;
         }
         if length > self.bytes.capacity() {
             let capacity = length.next_power_of_two();
@@ -131,12 +134,12 @@ impl FirstHead {
                 }
             };
             if !has_room {
-                return Ok(false);
+                return false;
             }
             self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
         }
-        self.bytes.extend_from_slice(buffer.get(..came).unwrap_or_default());
-        Ok(true)
+        self.bytes.extend_from_slice(came);
+        true
     }
 }
 
@@ -156,12 +159,12 @@ pub struct GuestStream {
     first: FirstHead,
     /// How much of it was read.
     read: usize,
-    stream: TcpStream,
+    stream: Wire,
     line: Arc<GuestLine>,
 }
 
 impl GuestStream {
-    pub fn new(first: FirstHead, stream: TcpStream, line: Arc<GuestLine>) -> GuestStream {
+    pub fn new(first: FirstHead, stream: Wire, line: Arc<GuestLine>) -> GuestStream {
         GuestStream { first, read: 0, stream, line }
     }
 }

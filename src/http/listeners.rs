@@ -25,19 +25,20 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WantedListener {
     audience: Audience,
+    is_tls: bool,
     device: Option<Arc<str>>,
     address: SocketAddr,
 }
 
 impl WantedListener {
     /// Bound to a device, at every address of it.
-    pub fn on_device(audience: Audience, device: &str, port: u16) -> WantedListener {
+    pub fn on_device(audience: Audience, is_tls: bool, device: &str, port: u16) -> WantedListener {
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        WantedListener { audience, device: Some(device.into()), address }
+        WantedListener { audience, is_tls, device: Some(device.into()), address }
     }
 
-    pub fn at_address(audience: Audience, address: SocketAddr) -> WantedListener {
-        WantedListener { audience, device: None, address }
+    pub fn at_address(audience: Audience, is_tls: bool, address: SocketAddr) -> WantedListener {
+        WantedListener { audience, is_tls, device: None, address }
     }
 }
 
@@ -57,7 +58,7 @@ struct Running {
 impl Listeners {
     /// Opens what is missing and closes what is no longer wanted. Answers what could not be opened.
     pub fn reconcile(&mut self, edge: &Arc<Edge>, config: &Config) -> Vec<String> {
-        let wanted = wanted(config);
+        let wanted = wanted(config, edge.site.certificate.server().is_some());
         self.running.retain(|spec, running| {
             let keep = wanted.contains(spec)
                 && running.device_index == device_index(spec)
@@ -158,7 +159,9 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
 async fn accept(listener: TcpListener, edge: Arc<Edge>, spec: WantedListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connections::serve(stream, peer, &edge, spec.audience, spec.device.clone()),
+            Ok((stream, peer)) => {
+                connections::serve(stream, peer, &edge, (spec.audience, spec.is_tls), spec.device.clone())
+            }
             Err(err) => {
                 // Out of descriptors or memory, most likely: others have to end first.
                 log::debug!("accept: {err}");

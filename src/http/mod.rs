@@ -17,7 +17,9 @@ mod dispatch;
 mod ecash;
 mod entrance;
 mod error_body;
+mod handshakes;
 mod head;
+mod invites;
 mod languages;
 mod line;
 mod login;
@@ -39,6 +41,7 @@ mod tollgate;
 mod wallets;
 mod ways;
 mod websocket;
+mod wire;
 
 pub use admin::make_token;
 #[cfg(test)]
@@ -51,6 +54,7 @@ use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;
 use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
+use handshakes::Handshakes;
 use languages::Languages;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -64,6 +68,7 @@ pub struct Edge {
     desk: Arc<Desk>,
     neighbours: Neighbours,
     crowd: Crowd,
+    handshakes: Handshakes,
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
     languages: Languages,
@@ -78,6 +83,7 @@ impl Edge {
         });
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
         let (neighbours, languages) = (Neighbours::default(), Languages::default());
-        Arc::new(Edge { site, desk, neighbours, crowd, long_payments, languages })
+        let handshakes = Handshakes::default();
+        Arc::new(Edge { site, desk, neighbours, crowd, handshakes, long_payments, languages })
     }
 }

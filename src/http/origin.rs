@@ -3,7 +3,7 @@
 //! Any website may be open in a guest's browser, and its owner can point its name at the router at any moment (DNS
 //! rebinding): then its requests are of the same origin. Such a page may do what does no harm; what is worth
 //! something is only for pages under an address or a name that the router knows to be its own. A session ticket is
-//! worth most: it is only for pages under the router's address or the venue's `portal_name`, because a name of the
+//! worth most: it is only for pages under the router's address, the venue's `portal_name` or the certificate's name, because a name of the
 //! router that others can guess (`openwrt.lan`) may have led to another host a moment ago.
 
 use crate::network::{devices, neighbours};
@@ -16,8 +16,8 @@ pub struct AskedAt<'a> {
     pub device: &'a str,
     /// The address that was asked.
     pub local: Option<IpAddr>,
-    /// The portal's name at this venue.
-    pub name: Option<&'a str>,
+    /// The router's own names there.
+    pub names: [Option<&'a str>; 2],
 }
 
 /// May ask: no page, a page of the host that is asked, or of one of the router's own addresses or names, on
@@ -61,7 +61,7 @@ fn is_sent_across_sites(headers: &HeaderMap) -> bool {
 
 /// An address of the router at this place, or its name there.
 fn is_here(host: &str, at: AskedAt<'_>) -> bool {
-    let Ok(address) = host.parse::<IpAddr>() else { return at.name == Some(host) };
+    let Ok(address) = host.parse::<IpAddr>() else { return at.names.contains(&Some(host)) };
     let address = neighbours::normalise(address);
     at.local == Some(address) || devices::addresses(at.device).unwrap_or_default().contains(&address)
 }
@@ -92,7 +92,7 @@ pub fn host_of(authority: &str) -> String {
 mod tests {
     use super::*;
 
-    const LO: AskedAt = AskedAt { device: "lo", local: None, name: None };
+    const LO: AskedAt = AskedAt { device: "lo", local: None, names: [None; 2] };
 
     fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -165,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn the_portals_name_at_a_venue_is_the_routers_own_there() {
-        let at = AskedAt { name: Some("wifi.home"), ..LO };
-        for host in ["wifi.home:2121", "WiFi.home"] {
+    fn the_portals_and_the_certificates_name_are_the_routers_own_there() {
+        let at = AskedAt { names: [Some("wifi.home"), Some("wifi.example.net")], ..LO };
+        for host in ["wifi.home:2121", "WiFi.home", "wifi.example.net:2125"] {
             let page = headers(host, Some(&format!("http://{host}")));
             assert!(
                 may_see_ticket(&page, at) && is_own_page(&page, at) && is_asked_here(&page, at),

@@ -1,7 +1,7 @@
 //! The portal's page: which state of it a guest is shown, from the facts of the other rooms.
 
 use super::answer::{self, Answer};
-use super::entrance::{own_address, with_host, Visit};
+use super::entrance::Visit;
 use super::offers::{chosen, refused_purchase, stock};
 use super::origin::is_asked_here;
 use super::refusals::open_shop;
@@ -112,10 +112,9 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
 
 /// Where the guest finds the portal again: by its name, if it has one here, the redirect of port 80 leads to it.
 fn way_back(visit: &Visit) -> Option<String> {
-    let own = || own_address(&visit.caller.device, visit.local, visit.caller.address);
     match &visit.venue.portal_name {
-        Some(name) => Some(format!("http://{name}/")),
-        None => own().map(|own| with_host(own, visit.config.main.port)),
+        Some(name) if !visit.is_tls => Some(format!("http://{name}/")),
+        _ => visit.home(visit.local),
     }
 }
 

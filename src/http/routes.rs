@@ -7,8 +7,8 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, login, login_socket, mint_requests, pages, till, tollgate, wallets,
-    ways, websocket,
+    admin, anybody, attach, cards, ecash, invites, login, login_socket, mint_requests, pages, till, tollgate,
+    wallets, ways, websocket,
 };
 use crate::mint_proxy::MAX_MESSAGE;
 
@@ -43,6 +43,7 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Get, "/mint-requests/**", Anyone, NO_BODY, Client(mint_requests::look)),
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
+    row(GUEST, Post, "/connectioncodes/redeem", Origin, MESSAGE, Client(invites::redeem)),
     row(GUEST, Post, "/session/attach", OwnPage, MESSAGE, Client(attach::attach)),
     row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),
     row(GUEST, Post, "/session/link", OwnPage, MESSAGE, Client(attach::link)),
@@ -104,6 +105,8 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
     row(ADMIN, Any, "/api", Bearer, NO_BODY, Anonymous(admin::command)),
     row(ADMIN, Any, "/api/**", Bearer, MESSAGE, Anonymous(admin::command)),
+    row(ADMIN, Any, "/connectioncodes", Bearer, MESSAGE, Anonymous(admin::command)),
+    row(ADMIN, Any, "/connectioncodes/**", Bearer, NO_BODY, Anonymous(admin::command)),
 ];
 
 const fn row(

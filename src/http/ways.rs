@@ -1,7 +1,7 @@
 //! The portal's pages for tickets, and the forms on them.
 
 use super::answer::{self, Answer};
-use super::entrance::{is_form, own_address, with_host, Visit};
+use super::entrance::{is_form, Visit};
 use super::origin::is_asked_here;
 use super::refusals::{open_shop, status_of};
 use super::route::Answering;
@@ -28,8 +28,7 @@ pub fn way(visit: &Visit) -> Option<&str> {
 pub fn page(shop: &Shop, visit: &Visit, way: &str) -> Option<Answer> {
     // Tickets are for pages under our own address or name only; this one may be known by another.
     if !is_asked_here(&visit.headers, visit.asked_at()) {
-        let own = own_address(&visit.caller.device, None, visit.caller.address)?;
-        let home = with_host(own, visit.config.main.port);
+        let home = visit.home(None)?;
         return Some(answer::redirect(
             StatusCode::FOUND,
             &format!("{home}?way={}", if way == "kept" { way } else { "ticket" }),
@@ -105,6 +104,8 @@ pub fn notice_of(error: &TicketError) -> Result<Notice<'static>, SaleError> {
 fn own_ticket(shop: &Shop, visit: &Visit, status: StatusCode, notices: &[Notice]) -> Answer {
     let ticket = shop.access.ticket(visit.caller.mac).map(|ticket| ticket.to_string());
     let host = visit.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let link = format!("http://{host}/?ticket={}", ticket.as_deref().unwrap_or_default());
+    let asked = || format!("http://{host}/");
+    let home = visit.home(None).filter(|_| visit.is_tls).unwrap_or_else(asked);
+    let link = format!("{home}?ticket={}", ticket.as_deref().unwrap_or_default());
     show(visit, status, State::OwnTicket(OwnTicket { ticket: ticket.as_deref(), link: &link, notices }))
 }

@@ -91,7 +91,7 @@ fn hostile_text_is_never_markup() {
         State::Paid(paid),
         State::Trouble(trouble),
     ] {
-        let html = document(Lang::English, &Page { venue: evil, lang_chosen: true, state });
+        let html = document(Lang::English, &Page { venue: evil, lang_chosen: true, digits: None, state });
         assert!(!html.contains("<script>") && !html.contains("</script>&"), "{html}");
         assert!(!html.contains("\"'>"), "{html}");
         assert_eq!(html.matches("<script").count(), 1, "{html}");
@@ -186,6 +186,7 @@ fn only_what_is_under_way_reloads_without_script() {
         let waits = match &state {
             State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
             State::Online(online) => online.left.is_some(),
+            State::Login(login) => matches!(login.at, LoginStep::Sign { .. }),
             State::Trouble(trouble) => {
                 trouble.money != Money::NothingTaken || trouble.reason == TroubleReason::UnknownDevice
             }
@@ -220,6 +221,35 @@ fn the_choice_posts_steps_and_mint() {
     }
     assert!(html.contains("id=\"s1\" value=\"60\" checked>"));
     assert!(html.contains("1 sat = 1 minute"));
+}
+
+#[test]
+fn a_wallet_is_shown_one_address_in_every_form_and_the_digits_go_into_a_form() {
+    let sign = LoginStep::Sign { k1: "ab", lnurl: "LNURL1DP68", keyauth: "keyauth://a.example/x" };
+    let asked = |at| State::Login(Login { purpose: Purpose::Keep, at, notices: &[] });
+    let html = render(Lang::Swahili, asked(sign));
+    for part in [
+        "href=\"lightning:LNURL1DP68\"",
+        "href=\"keyauth://a.example/x\"",
+        "data-copies=\"lnurl\"",
+        ">LNURL1DP68</textarea>",
+        "href=\"/?way=keep&amp;k1=ab&amp;lang=en\"",
+        "data-poll=\"2\"",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let html = render(Lang::English, asked(LoginStep::Digits { k1: "ab" }));
+    assert!(html.contains("action=\"/wallet\"") && html.contains("name=\"k1\" value=\"ab\""));
+    assert!(!html.contains("data-poll"), "nothing moves under the finger");
+}
+
+#[test]
+fn a_device_whose_wallet_has_signed_elsewhere_shows_the_digits_above_whatever_it_shows() {
+    let invoice = invoice();
+    for (name, state) in every_state(&invoice) {
+        let html = document(Lang::English, &Page { venue: "v", lang_chosen: false, digits: Some(7), state });
+        assert!(html.contains("type 07 into the page"), "{name}");
+    }
 }
 
 #[test]
@@ -361,7 +391,7 @@ fn a_guest_by_bytes_sees_bytes_and_no_clock() {
         kept: ShownTicket::No,
         address: None,
     });
-    let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
+    let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, digits: None, state });
     let html = shown(Lang::English, online);
     assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));
     assert!(!html.contains("data-seconds") && !html.contains("data-ends"), "{html}");

@@ -26,6 +26,7 @@
 
 mod error;
 mod event;
+pub mod invite;
 pub mod invoice;
 mod price;
 mod terms;

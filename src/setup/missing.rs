@@ -1,18 +1,21 @@
-//! What the configuration names and the router does not have: networks without a device, uplinks that are no zone.
+//! What the configuration names and the router does not have: networks without a device, uplinks that are no zone, a
+//! certificate that can be used.
 
 use super::firewall::Files;
 use super::uplinks;
+use crate::certificate;
+use crate::clock::Clock;
 use crate::config::uci::{parse, UciFile};
 use crate::config::{Config, Problem, Severity};
 use std::path::Path;
 
 /// A warning for each, with its line in the file at `path`. Networks and zones are read from the files beside it;
-/// where there are none, this is no router.
+/// where there are none, this is no router, and they are not looked at.
 pub fn missing(path: &Path, config: &Config) -> Vec<Problem> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let (files, _) = Files::read_and_ask(dir);
     let own = std::fs::read(path).ok().and_then(|bytes| parse(&bytes).ok()).unwrap_or_default();
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = certificate(config, &own).into_iter().collect();
     if files.network_names().is_empty() {
         return problems;
     }
@@ -46,6 +49,19 @@ pub fn missing(path: &Path, config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// What is wrong with the certificate for https. Sales go on without it.
+fn certificate(config: &Config, own: &UciFile) -> Option<Problem> {
+    let fault = certificate::check(config.tls.as_ref()?, &Clock::machine())?;
+    let section = own.of_kind("tls").next()?;
+    Some(Problem {
+        line: Some(section.line),
+        section: Some(section.name.clone()),
+        option: None,
+        message: format!("https: {fault}"),
+        severity: Severity::Warning,
+    })
 }
 
 /// Where an option, or this value of its list, stands.

@@ -1,4 +1,5 @@
-//! The portal's names: what dnsmasq is told of them, and whether guests are led here by them.
+//! The router's names for guests, the portal's and the certificate's: what dnsmasq is told of them, and whether guests are
+//! led here by them.
 
 use crate::calls::name_servers;
 use crate::config::Config;
@@ -9,7 +10,7 @@ use std::path::Path;
 /// Where the init script writes them; dnsmasq reads every file of this folder.
 const FILE: &str = "/tmp/hosts/tollgated";
 
-/// The lines of a hosts file: the router's addresses at each venue that has a name, and the name.
+/// The lines of a hosts file: the router's addresses at each venue, and its names there.
 pub fn hosts(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, device) in named(config) {
@@ -42,8 +43,10 @@ pub fn astray(config: &Config) -> Vec<Astray> {
             true => "is not resolved".to_owned(),
             false => format!("leads to {}", listed.join(", ")),
         };
+        let is_tls = config.tls.as_ref().is_some_and(|tls| tls.name == name);
+        let of = if is_tls { "certificate's" } else { "portal's" };
         let what = format!(
-            "the portal's name {name} {leads} for guests of {device}: dnsmasq learns it from {FILE}; \
+            "the {of} name {name} {leads} for guests of {device}: dnsmasq learns it from {FILE}; \
              tell another name server there that it is {server}"
         );
         found.push(Astray { what, mend: mend(name) });
@@ -56,8 +59,10 @@ fn named(config: &Config) -> Vec<(&str, &str)> {
     let venues = config.venues.iter().filter(|_| config.main.enabled);
     let mut found = Vec::new();
     for venue in venues {
-        let name = venue.portal_name.as_deref();
-        found.extend(venue.devices.iter().filter_map(|device| Some((name?, device.as_str()))));
+        let [portal, certificate] = config.names_at(Some(venue));
+        for name in [portal, certificate.filter(|name| portal != Some(*name))].into_iter().flatten() {
+            found.extend(venue.devices.iter().map(|device| (name, device.as_str())));
+        }
     }
     found
 }

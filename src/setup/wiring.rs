@@ -37,8 +37,13 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     line("run_dir", &main.run_dir.display());
     // What lies in the state directory is seen with it.
     let elsewhere = |file: &&PathBuf| !file.starts_with(&main.state_dir);
-    for file in [&main.ca_file, &config.lightning.secret_file].into_iter().flatten().filter(elsewhere) {
-        line("file", &file.display());
+    let tls = config.tls.iter().flat_map(|tls| [&tls.cert_file, &tls.key_file]);
+    for file in [&main.ca_file, &config.lightning.secret_file].into_iter().flatten().chain(tls) {
+        // What renews certificates leaves links: their folder must be seen too.
+        let target = std::fs::canonicalize(file).ok().filter(|target| target != file);
+        for file in [Some(file.clone()), target].into_iter().flatten().filter(|file| elsewhere(&file)) {
+            line("file", &file.display());
+        }
     }
     if let Some(file) = Some(&config.admin.token_file).filter(elsewhere) {
         line("token_file", &file.display());
@@ -46,7 +51,8 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     for (network, device) in attached(&config, &files) {
         line("attached", &format_args!("{network} {device}"));
     }
-    for port in [main.port, main.mint_proxy_port, main.redirect_port] {
+    let ports = [main.port, main.mint_proxy_port, main.redirect_port];
+    for port in ports.into_iter().chain(config.tls.as_ref().map(|tls| tls.port)) {
         line("port", &port);
     }
     for host in names::hosts(&config) {

@@ -4,11 +4,12 @@
 //! last [`KEPT`] rows stay; of those before them the hash of the last one does, which the first row goes on from. Whoever
 //! may write the database can still write the whole chain anew.
 
+use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
 use crate::hex;
 use crate::json::json;
 use crate::units::UnixSeconds;
-use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+use rusqlite::Transaction;
 use sha2::{Digest, Sha256};
 
 /// Rows that stay.
@@ -18,8 +19,6 @@ const AT_ONCE: i64 = 256;
 /// Characters of each of the short texts of a row, and of its target.
 const LONGEST: usize = 64;
 const LONGEST_TARGET: usize = 200;
-/// The router's own rows, until there are others.
-const TENANT: &str = "main";
 
 /// A SHA-256 in hex.
 type Hash = String;
@@ -136,7 +135,7 @@ impl Store {
             let order = if since.is_some() { "" } else { "DESC" };
             let wanted = format!("at >= $2 ORDER BY seq {order} LIMIT $3");
             let since = i64::try_from(since.unwrap_or_default().0).unwrap_or(i64::MAX);
-            let mut rows = select(db, &wanted, since, i64::from(most))?;
+            let mut rows = select(&Door::of(db), &wanted, since, i64::from(most))?;
             rows.sort_by_key(|row| row.seq);
             Ok(rows)
         })
@@ -150,11 +149,12 @@ impl Store {
             let from = looked_at.seq;
             let (ends, rows) = self
                 .read(move |db| {
-                    let ends = ends(db)?;
+                    let door = Door::of(db);
+                    let ends = ends(&door)?;
                     let from = ends.dropped.max(from);
                     // What is before the first row, or behind the last, belongs to nothing.
-                    let wanted = if from == ends.dropped { "seq < $2 OR seq > $2" } else { "seq > $2" };
-                    let rows = select(db, &format!("({wanted}) ORDER BY seq LIMIT $3"), from, AT_ONCE)?;
+                    let wanted = if from == ends.dropped { "seq <= $2 OR seq > $2" } else { "seq > $2" };
+                    let rows = select(&door, &format!("({wanted}) ORDER BY seq LIMIT $3"), from, AT_ONCE)?;
                     Ok((ends, rows))
                 })
                 .await?;
@@ -198,69 +198,82 @@ impl Looked {
     }
 }
 
-fn ends(db: &Connection) -> Result<Ends, StoreError> {
-    let known = db
-        .prepare_cached("SELECT dropped, dropped_hash, last, last_hash FROM audit_ends WHERE tenant = $1")?
-        .query_row([TENANT], |row| {
-            Ok(Ends {
-                dropped: row.get(0)?,
-                dropped_hash: row.get(1)?,
-                last: row.get(2)?,
-                last_hash: row.get(3)?,
-            })
-        })
-        .optional()?;
+fn ends(door: &Door) -> Result<Ends, StoreError> {
+    let known =
+        door.query("SELECT dropped, dropped_hash, last, last_hash FROM audit_ends WHERE tenant = $1", &[])?;
     let nothing = || NOTHING.to_owned();
-    Ok(known.unwrap_or_else(|| Ends { dropped: 0, dropped_hash: nothing(), last: 0, last_hash: nothing() }))
+    match known.first() {
+        None => Ok(Ends { dropped: 0, dropped_hash: nothing(), last: 0, last_hash: nothing() }),
+        Some(row) => Ok(Ends {
+            dropped: row.number(0)?,
+            dropped_hash: row.text(1)?.to_owned(),
+            last: row.number(2)?,
+            last_hash: row.text(3)?.to_owned(),
+        }),
+    }
 }
 
 /// `wanted` knows `$2`, a sequence number or a time, and `$3`, the most rows.
-fn select(db: &Connection, wanted: &str, from: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
-    let mut rows = db.prepare_cached(&format!(
+fn select(door: &Door, wanted: &str, from: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+    let statement = format!(
         "SELECT seq, at, who, role, what, target, result, count, prev, hash FROM audit
          WHERE tenant = $1 AND {wanted}"
-    ))?;
-    let rows = rows.query_map(params![TENANT, from, most], row_of)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    );
+    door.query(&statement, &[from.into(), most.into()])?.iter().map(row_of).collect()
 }
 
-fn row_of(row: &Row) -> rusqlite::Result<AuditRow> {
+fn row_of(row: &DoorRow) -> Result<AuditRow, StoreError> {
+    let text = |column| row.text(column).map(str::to_owned);
     let new = NewAuditRow {
-        who: row.get(2)?,
-        role: row.get(3)?,
-        what: row.get(4)?,
-        target: row.get(5)?,
-        result: row.get(6)?,
-        count: row.get(7)?,
+        who: text(2)?,
+        role: text(3)?,
+        what: text(4)?,
+        target: text(5)?,
+        result: text(6)?,
+        count: u32::try_from(row.number(7)?).map_err(|_| StoreError::unreadable("count"))?,
     };
-    Ok(AuditRow { seq: row.get(0)?, at: row.get(1)?, row: new, prev: row.get(8)?, hash: row.get(9)? })
+    let at = u64::try_from(row.number(1)?).map_err(|_| StoreError::unreadable("at"))?;
+    Ok(AuditRow { seq: row.number(0)?, at: UnixSeconds(at), row: new, prev: text(8)?, hash: text(9)? })
 }
 
 fn append(tx: &Transaction, new: NewAuditRow, at: UnixSeconds) -> Result<(), StoreError> {
-    let before = ends(tx)?;
+    let door = Door::of(tx);
+    let before = ends(&door)?;
     let seq = before.last.checked_add(1).ok_or_else(|| StoreError::unreadable("last"))?;
     let mut row = AuditRow { seq, at, row: new, prev: before.last_hash, hash: String::new() };
     row.hash = row.reckoned();
+    let text = |text: &str| Datum::from(text);
     let NewAuditRow { who, role, what, target, result, count } = &row.row;
-    tx.prepare_cached(
+    let values = [
+        seq.into(),
+        i64::try_from(at.0).unwrap_or(i64::MAX).into(),
+        text(who),
+        text(role),
+        text(what),
+        text(target),
+        text(result),
+        i64::from(*count).into(),
+        text(&row.prev),
+        text(&row.hash),
+    ];
+    door.execute(
         "INSERT INTO audit (tenant, seq, at, who, role, what, target, result, count, prev, hash)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )?
-    .execute(params![TENANT, seq, at, who, role, what, target, result, count, row.prev, row.hash])?;
+        &values,
+    )?;
     let (mut dropped, mut dropped_hash) = (before.dropped, before.dropped_hash);
     let old = seq.saturating_sub(KEPT);
     if old > dropped {
-        let hash = tx
-            .prepare_cached("DELETE FROM audit WHERE tenant = $1 AND seq = $2 RETURNING hash")?
-            .query_row(params![TENANT, old], |row| row.get(0))
-            .optional()?;
+        let gone =
+            door.query("DELETE FROM audit WHERE tenant = $1 AND seq = $2 RETURNING hash", &[old.into()])?;
         // Where it is gone already, the chain shows it from here on.
-        (dropped, dropped_hash) = (old, hash.unwrap_or_else(|| NOTHING.to_owned()));
+        let hash = gone.first().map_or(Ok(NOTHING), |row| row.text(0))?;
+        (dropped, dropped_hash) = (old, hash.to_owned());
     }
-    tx.prepare_cached(
+    door.execute(
         "INSERT INTO audit_ends (tenant, dropped, dropped_hash, last, last_hash) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (tenant) DO UPDATE SET dropped = $2, dropped_hash = $3, last = $4, last_hash = $5",
-    )?
-    .execute(params![TENANT, dropped, dropped_hash, seq, row.hash])?;
+        &[dropped.into(), text(&dropped_hash), seq.into(), text(&row.hash)],
+    )?;
     Ok(())
 }

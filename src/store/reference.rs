@@ -22,6 +22,8 @@ pub enum Reference {
     Operator(RequestId),
     /// What was left at another venue: `moved:<random>`.
     Moved(RequestId),
+    /// The n-th use of an invite: `invite:<invite>.<n>`.
+    Invite(RequestId, u32),
     /// In no form that this version has: kept as it is.
     Other(String),
 }
@@ -31,6 +33,7 @@ const MELT: &str = "melt:";
 const CARD: &str = "card:";
 const OPERATOR: &str = "operator:";
 const MOVED: &str = "moved:";
+const INVITE: &str = "invite:";
 
 impl Reference {
     /// Reads the text of a store.
@@ -53,6 +56,10 @@ fn known(text: &str) -> Option<Reference> {
         CARD => Reference::Card(name.parse().ok()?),
         OPERATOR => Reference::Operator(name.parse().ok()?),
         MOVED => Reference::Moved(name.parse().ok()?),
+        INVITE => {
+            let (invite, number) = name.split_once('.')?;
+            Reference::Invite(invite.parse().ok()?, number.parse().ok()?)
+        }
         _ => return None,
     })
 }
@@ -66,6 +73,7 @@ impl fmt::Display for Reference {
             Reference::Card(tap) => write!(f, "{CARD}{tap}"),
             Reference::Operator(id) => write!(f, "{OPERATOR}{id}"),
             Reference::Moved(id) => write!(f, "{MOVED}{id}"),
+            Reference::Invite(id, number) => write!(f, "{INVITE}{id}.{number}"),
             Reference::Other(text) => f.write_str(text),
         }
     }
@@ -97,6 +105,7 @@ mod tests {
             (Reference::Card(12), "card:12".to_owned()),
             (Reference::Operator(id()), "operator:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Moved(id()), "moved:00112233445566778899aabbccddeeff".to_owned()),
+            (Reference::Invite(id(), 7), "invite:00112233445566778899aabbccddeeff.7".to_owned()),
         ] {
             assert_eq!(reference.to_string(), text);
             assert_eq!(Reference::read(&text), reference);

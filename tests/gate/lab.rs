@@ -142,6 +142,8 @@ pub fn plan() -> Plan {
         portal_port: 2121,
         mint_proxy_port: 2122,
         redirect_port: 2123,
+        tls_port: Some(2125),
+        operators_ports: vec![2120],
         gives_grace: true,
         ..Plan::default()
     }

@@ -19,7 +19,7 @@ table inet fw4 {{
 		ip protocol icmp accept
 		ip6 nexthdr 58 accept
 		iifname "br-guest" udp dport {{ 53, 67, 123, 547 }} accept
-		iifname "br-guest" tcp dport {{ 53, 2121, 2122, 2123 }} accept
+		iifname "br-guest" tcp dport {{ 53, 443, 2121-2123, 2125 }} accept
 	}}
 	chain forward {{
 		type filter hook forward priority filter; policy drop;

@@ -13,16 +13,6 @@ HOSTS = "tmp/hosts/tollgated"
 NAMED = SELLING.replace("option network 'guest'", f"option network 'guest'\n\toption portal_name '{NAME}'")
 
 
-def start_dnsmasq(lab, router) -> None:
-    """It reads the folder of hosts files, and procd knows it."""
-    os.makedirs(router.at("tmp/hosts"))
-    os.makedirs(router.at("tmp/procd"), exist_ok=True)
-    server = lab.start_dnsmasq(f"--addn-hosts={router.at('tmp/hosts')}", "--localise-queries")
-    with open(f"/proc/{server.host_pid}/status") as file:
-        inside = next(line.split()[-1] for line in file if line.startswith("NSpid:"))
-    router.write("tmp/procd/dnsmasq.pid", inside)
-
-
 def told(router) -> int:
     return router.read("tmp/procd/dnsmasq.signals").count("HUP")
 
@@ -34,7 +24,7 @@ def of_the_name(router) -> list[str]:
 
 def test_guests_find_the_portal_by_its_name_until_it_is_taken_away(lab, router):
     guest, unpaid = lab.guests
-    start_dnsmasq(lab, router)
+    router.start_dnsmasq(lab)
     router.start(NAMED)
     wait_for(lambda: guest.resolve(NAME) == ROUTER4, 10, "dnsmasq has read the name")
     assert guest.resolve(NAME, six=True) == ROUTER6

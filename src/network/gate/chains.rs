@@ -146,7 +146,8 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
 /// Leads guests, also those who have paid, to the portal when they ask the router's own port 80, as its name does.
 fn named(plan: &Plan) -> Vec<String> {
     // A listener of ours at port 80 answers by itself.
-    let is_served = [plan.portal_port, plan.mint_proxy_port, plan.redirect_port].contains(&80);
+    let ours = [Some(plan.portal_port), Some(plan.mint_proxy_port), Some(plan.redirect_port), plan.tls_port];
+    let is_served = ours.contains(&Some(80));
     let venues = plan.venues.iter().filter(|venue| venue.is_named && !is_served);
     // Plans with other than valid device names are refused before.
     let redirect = |device: &String| {
@@ -234,7 +235,7 @@ fn names() -> Vec<Chain> {
 
 /// Packets to the router itself: their stations are written down, and paying opens only what is served.
 fn at_the_router(plan: &Plan) -> Vec<Chain> {
-    let ports = format!("{}, {}, {}", plan.portal_port, plan.mint_proxy_port, plan.redirect_port);
+    let ports = plan.served_ports();
     // Established only: a forged first packet is no witness.
     let seen = |(family, header, digit): (&str, &str, char)| {
         format!(
@@ -242,8 +243,12 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
              update @seen{digit} {{ {header} saddr . ether saddr timeout 10m }}"
         )
     };
-    // A guest in its grace has paid for nothing yet, so its names are limited like any unpaid guest's.
     let mut rules = Vec::new();
+    if !plan.operators_ports.is_empty() {
+        let ports: Vec<String> = plan.operators_ports.iter().map(u16::to_string).collect();
+        rules.push(format!("iifname @ifs tcp dport {{ {} }} goto tg_refuse", ports.join(", ")));
+    }
+    // A guest in its grace has paid for nothing yet, so its names are limited like any unpaid guest's.
     if plan.gives_grace {
         rules.push("iifname . ether saddr @slow_at jump tg_router".to_owned());
     }

@@ -132,7 +132,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
 /// The chains for one way: what is between the guest and the router, and by family the `quota` of all that was
 /// bought.
 fn ways(plan: &Plan, way: &Way, quota: &[String]) -> Vec<ChainSpec> {
-    let Plan { portal_port, mint_proxy_port, redirect_port, .. } = plan;
+    let served = plan.served_ports();
     let Way { name, station, address, port, names: rate } = way;
     let pace = pace();
     let names = |protocol: &str| {
@@ -144,7 +144,7 @@ fn ways(plan: &Plan, way: &Way, quota: &[String]) -> Vec<ChainSpec> {
     let own = vec![
         names("tcp"),
         names("udp"),
-        format!("tcp {port} {{ 53, {portal_port}, {mint_proxy_port}, {redirect_port} }} accept"),
+        format!("tcp {port} {{ 53, {served} }} accept"),
         format!("meta protocol ip udp {port} {{ 53, 67 }} accept"),
         format!("meta protocol ip6 udp {port} {{ 53, 547 }} accept"),
         // The router's own messages are not sold, and any station can cause them to be sent to another one.

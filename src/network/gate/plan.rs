@@ -18,6 +18,10 @@ pub struct Plan {
     pub mint_proxy_port: u16,
     /// Where port 80 of unpaid guests ends up.
     pub redirect_port: u16,
+    /// The portal's over https.
+    pub tls_port: Option<u16>,
+    /// What only the operator may ask, at addresses that guests could reach.
+    pub operators_ports: Vec<u16>,
     /// What every guest reaches by TCP and UDP, uncounted; ranges that neither overlap nor touch.
     pub garden: Vec<AddressRange>,
     /// Some guests are let through at a low rate.
@@ -61,6 +65,13 @@ impl Plan {
             Some(name) => Err(GateError::DeviceName(name.clone())),
             None => Ok(()),
         }
+    }
+
+    /// The ports where guests are served, as nft lists them.
+    pub(super) fn served_ports(&self) -> String {
+        let plain = [self.portal_port, self.mint_proxy_port, self.redirect_port];
+        let all: Vec<String> = plain.into_iter().chain(self.tls_port).map(|port| port.to_string()).collect();
+        all.join(", ")
     }
 
     /// The gated devices of all venues.

@@ -4,6 +4,7 @@ mod audit;
 mod damage;
 mod engine;
 mod full;
+mod invites;
 mod keyfile;
 mod logins;
 mod older;

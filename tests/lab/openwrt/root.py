@@ -242,6 +242,15 @@ class Root:
     def init(self, command: str) -> Finished:
         return self.run("/etc/init.d/tollgated", command)
 
+    def start_dnsmasq(self, lab) -> None:
+        """It reads the folder of hosts files, and procd knows it."""
+        os.makedirs(self.at("tmp/hosts"))
+        os.makedirs(self.at("tmp/procd"), exist_ok=True)
+        server = lab.start_dnsmasq(f"--addn-hosts={self.at('tmp/hosts')}", "--localise-queries")
+        with open(f"/proc/{server.host_pid}/status") as file:
+            inside = next(line.split()[-1] for line in file if line.startswith("NSpid:"))
+        self.write("tmp/procd/dnsmasq.pid", inside)
+
     def start(self, config: str = SELLING) -> str:
         """The service with this configuration; the PID of the daemon, which answers."""
         self.write(CONFIG, config, 0o600)

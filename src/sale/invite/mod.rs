@@ -1,0 +1,326 @@
+//! Invites: a code that the operator gave away, in for a session. Refused: a code that nobody made, that is used up or
+//! has expired, one whose worth this venue does not sell, and whoever tries too many.
+//!
+//! A code is used, and what it is worth granted, in one commit; then the gate opens, then the guest is told.
+
+mod code;
+
+pub use code::InviteCode;
+
+use super::{Price, SaleError, Terms};
+use crate::access::Session;
+use crate::config::{Config, Metric, MintUrl, Venue};
+use crate::mac::MacAddr;
+use crate::network::neighbours::Caller;
+use crate::pace::Pace;
+use crate::store::{
+    InviteHash, InviteRow, InviteUse, InviteWorth, KeyFile, NewGrant, NewInvites, Reference, RequestId,
+    Secret, StoreError,
+};
+use crate::task;
+use crate::units::{Allotment, Millis, Sats};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Makes the hashes of codes; made with the first code.
+const KEY: KeyFile = KeyFile("invites");
+const KEY_LEN: usize = 32;
+/// Codes that are no good, of a MAC and of all together, within a minute.
+const OF_ONE: usize = 10;
+const OF_ALL: usize = 60;
+const MINUTE: Millis = Millis::from_secs(60);
+/// The gate opens in much less, or later by itself.
+const GATE: Duration = Duration::from_secs(5);
+
+/// Why a code lets nobody in, or an order makes none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InviteError {
+    #[error("there is no such code")]
+    Unknown,
+    #[error("this code was used already")]
+    Used,
+    #[error("this code has expired")]
+    Expired,
+    /// It can still be used, elsewhere.
+    #[error("what this code is worth is not sold here; it can still be used elsewhere")]
+    WrongMetric,
+    /// For so long.
+    #[error("too many wrong codes; please wait")]
+    TooMany(Millis),
+    /// It is used; access opens by itself.
+    #[error("your code is taken, and access will open by itself; do not use another one")]
+    GrantPending,
+    #[error("{0}")]
+    Sale(SaleError),
+    /// Of an order.
+    #[error("no venue sells that")]
+    NowhereSold,
+    #[error("there are too many codes already: delete some")]
+    Full,
+}
+
+impl InviteError {
+    pub fn code(&self) -> &'static str {
+        match self {
+            InviteError::Unknown => "unknown_code",
+            InviteError::Used => "code_used",
+            InviteError::Expired => "code_expired",
+            InviteError::WrongMetric => "wrong_metric",
+            InviteError::TooMany(_) => "too_many",
+            InviteError::GrantPending => "grant_pending",
+            InviteError::Sale(error) => error.code(),
+            InviteError::NowhereSold => "invalid_input",
+            InviteError::Full => "too_many_codes",
+        }
+    }
+
+    /// Whether it was no good code, as guesses are.
+    fn is_a_guess(&self) -> bool {
+        matches!(self, InviteError::Unknown | InviteError::Used | InviteError::Expired)
+    }
+}
+
+impl From<StoreError> for InviteError {
+    fn from(error: StoreError) -> InviteError {
+        InviteError::Sale(error.into())
+    }
+}
+
+impl From<SaleError> for InviteError {
+    fn from(error: SaleError) -> InviteError {
+        InviteError::Sale(error)
+    }
+}
+
+/// A code that was made, which is shown only now.
+pub struct MadeInvite {
+    pub id: RequestId,
+    pub code: InviteCode,
+}
+
+/// Makes codes, and lets in who shows one. Clones share everything.
+#[derive(Clone)]
+pub struct InviteEngine(Arc<SharedInvites>);
+
+struct SharedInvites {
+    terms: Terms,
+    key: tokio::sync::OnceCell<Secret>,
+    guesses: Mutex<Guesses>,
+}
+
+impl InviteEngine {
+    pub fn new(terms: Terms) -> InviteEngine {
+        let guesses = Mutex::new(Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() });
+        InviteEngine(Arc::new(SharedInvites { terms, key: tokio::sync::OnceCell::new(), guesses }))
+    }
+
+    /// Makes `number` codes.
+    pub async fn make(&self, order: NewInvites, number: usize) -> Result<Vec<MadeInvite>, InviteError> {
+        let terms = &self.0.terms;
+        let config = terms.config();
+        if !config.venues.iter().any(|venue| Worth::at(&config, venue, order.worth).is_some()) {
+            return Err(InviteError::NowhereSold);
+        }
+        terms.has_space()?;
+        let key = self.key().await?;
+        let codes: Option<Vec<InviteCode>> = (0..number).map(|_| InviteCode::random()).collect();
+        let codes = codes.ok_or(StoreError::NoRandomness)?;
+        let hashes: Option<Vec<InviteHash>> = codes.iter().map(|code| hash(key, code)).collect();
+        let hashes = hashes.ok_or(SaleError::Internal)?;
+        let ids = terms.store.make_invites(order, hashes).await?.ok_or(InviteError::Full)?;
+        Ok(ids.into_iter().zip(codes).map(|(id, code)| MadeInvite { id, code }).collect())
+    }
+
+    /// Lets a guest in for a code. A caller that stops waiting does not stop it.
+    pub async fn redeem(&self, caller: &Caller, venue: &Venue, code: &str) -> Result<Session, InviteError> {
+        self.0.terms.may_sell(venue.metric)?;
+        self.guesses().admit(caller.mac, self.0.terms.store.now()).map_err(InviteError::TooMany)?;
+        let (engine, caller, venue) = (self.clone(), caller.clone(), venue.clone());
+        let code = Zeroizing::new(code.to_owned());
+        let redeeming = task::start(async move {
+            let redeemed = engine.redeem_counted(&caller, &venue, &code).await;
+            if !redeemed.as_ref().is_err_and(InviteError::is_a_guess) {
+                engine.guesses().take_back(caller.mac);
+            }
+            redeemed
+        });
+        redeeming.await.unwrap_or(Err(InviteError::Sale(SaleError::Internal)))
+    }
+
+    async fn redeem_counted(
+        &self,
+        caller: &Caller,
+        venue: &Venue,
+        code: &str,
+    ) -> Result<Session, InviteError> {
+        let terms = &self.0.terms;
+        let code: InviteCode = code.parse().map_err(|()| InviteError::Unknown)?;
+        let hash = hash(self.key().await?, &code).ok_or(SaleError::Internal)?;
+        let row = self.usable(terms.store.invite(hash).await?)?;
+        let worth = Worth::at(&terms.config(), venue, row.worth).ok_or(InviteError::WrongMetric)?;
+        Terms::seems_alone(caller.clone()).await?;
+        let grant = worth.grant(&row, caller.mac, venue);
+        let admission = match terms.store.use_invite(hash, grant).await? {
+            InviteUse::Granted(admission) => admission,
+            InviteUse::Refused(row) => return Err(self.usable(row).err().unwrap_or(InviteError::Used)),
+        };
+        log::info!("{} is let in by invite {}", caller.mac, row.id);
+        let access = terms.access.clone();
+        let admitting = task::start(async move { access.admit(admission).await });
+        match tokio::time::timeout(GATE, admitting).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(_)) | Err(_) => Err(InviteError::GrantPending),
+        }
+    }
+
+    /// The invite, if it is there and can be used.
+    fn usable(&self, row: Option<InviteRow>) -> Result<InviteRow, InviteError> {
+        match row {
+            None => Err(InviteError::Unknown),
+            Some(row) if row.has_expired(self.0.terms.store.now()) => Err(InviteError::Expired),
+            Some(row) if row.uses_left == 0 => Err(InviteError::Used),
+            Some(row) => Ok(row),
+        }
+    }
+
+    async fn key(&self) -> Result<&Secret, StoreError> {
+        let store = &self.0.terms.store;
+        let open = || async {
+            let mut fresh = Zeroizing::new([0u8; KEY_LEN]);
+            getrandom::fill(&mut *fresh).map_err(|_| StoreError::NoRandomness)?;
+            KEY.load_or_create(store, move || Secret::new(fresh.to_vec())).await
+        };
+        self.0.key.get_or_try_init(open).await
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.0.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `None` never: any key will do.
+fn hash(key: &Secret, code: &InviteCode) -> Option<InviteHash> {
+    let mac = Hmac::<Sha256>::new_from_slice(key.expose()).ok()?;
+    Some(mac.chain_update(code.digits()).finalize().into_bytes().into())
+}
+
+/// What an invite is worth at a venue.
+struct Worth {
+    allotment: Allotment,
+    /// What that costs there; nothing where it was given away as time or bytes.
+    value: Sats,
+    mint: Option<MintUrl>,
+}
+
+impl Worth {
+    /// `None`: the venue does not sell it.
+    fn at(config: &Config, venue: &Venue, worth: InviteWorth) -> Option<Worth> {
+        let given = |allotment| Worth { allotment, value: Sats(0), mint: None };
+        match (worth, venue.metric) {
+            (InviteWorth::Seconds(seconds), Metric::Milliseconds) => {
+                seconds.checked_mul(1000).map(|millis| given(Allotment(millis)))
+            }
+            (InviteWorth::Bytes(bytes), Metric::Bytes) => Some(given(Allotment(bytes))),
+            (InviteWorth::Sats(sats), _) => {
+                let mint = config.mints_of(venue).next()?;
+                let price = Price::of(venue, mint);
+                let steps = sats.checked_div(price.per_step.0).filter(|steps| *steps > 0)?;
+                let (allotment, value) = (price.step.checked_mul(steps)?, price.cost(steps));
+                Some(Worth { allotment, value, mint: Some(mint.url.clone()) })
+            }
+            _ => None,
+        }
+    }
+
+    /// No sale: nothing was paid here.
+    fn grant(self, row: &InviteRow, mac: MacAddr, venue: &Venue) -> NewGrant {
+        NewGrant {
+            reference: Reference::Invite(row.id.clone(), 0),
+            mac,
+            venue: venue.id.clone(),
+            amount: Sats(0).into(),
+            metric: venue.metric,
+            allotment: self.allotment,
+            value: self.value.into(),
+            mint: self.mint,
+        }
+    }
+}
+
+/// Codes that were shown lately and were no good.
+struct Guesses {
+    of_one: Pace,
+    of_all: VecDeque<Millis>,
+}
+
+impl Guesses {
+    /// Counts one; else how long until one more may be tried.
+    fn admit(&mut self, mac: MacAddr, now: Millis) -> Result<(), Millis> {
+        self.of_all.retain(|at| at.saturating_add(MINUTE) > now);
+        let wait_of_all = match self.of_all.front() {
+            Some(first) if self.of_all.len() >= OF_ALL => first.saturating_add(MINUTE).saturating_sub(now),
+            _ => Millis::ZERO,
+        };
+        let wait = self.of_one.wait(mac, now).max(wait_of_all);
+        if wait > Millis::ZERO || !self.of_one.admit(mac, now) {
+            return Err(wait.max(Millis(1)));
+        }
+        self.of_all.push_back(now);
+        Ok(())
+    }
+
+    /// The last one was a good code.
+    fn take_back(&mut self, mac: MacAddr) {
+        self.of_one.take_back(mac);
+        self.of_all.pop_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> MacAddr {
+        MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
+    }
+
+    #[test]
+    fn ten_guesses_of_one_and_sixty_of_all_are_let_through_in_a_minute() {
+        let mut guesses = Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() };
+        assert_eq!((0..20).filter(|_| guesses.admit(mac(1), Millis(0)).is_ok()).count(), 10);
+        let others =
+            (2..100).map(|last| (0..10).filter(|_| guesses.admit(mac(last), Millis(0)).is_ok()).count());
+        assert_eq!(others.sum::<usize>(), 50);
+        assert_eq!(guesses.admit(mac(200), Millis::from_secs(50)), Err(Millis::from_secs(10)));
+        assert_eq!(guesses.admit(mac(200), Millis::from_secs(60)), Ok(()));
+    }
+
+    #[test]
+    fn good_codes_are_not_counted() {
+        let mut guesses = Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() };
+        for _ in 0..200 {
+            assert_eq!(guesses.admit(mac(1), Millis(0)), Ok(()));
+            guesses.take_back(mac(1));
+        }
+    }
+
+    #[test]
+    fn sats_are_worth_the_steps_that_they_buy() {
+        let text = "config tollgate 'main'\nconfig venue 'v'\n\tlist device 'br-guest'\n\toption step_size '60000'\n\
+                    config mint\n\toption url 'https://m.example'\n\toption price_per_step '3'\n";
+        let config = Config::from_uci(text).unwrap().0;
+        let at = |worth| {
+            Worth::at(&config, &config.venues[0], worth).map(|worth| (worth.allotment.0, worth.value.0))
+        };
+        assert_eq!(at(InviteWorth::Sats(2)), None);
+        assert_eq!(at(InviteWorth::Sats(8)), Some((120_000, 6)));
+        assert_eq!(at(InviteWorth::Sats(u64::MAX)), None);
+        assert_eq!(at(InviteWorth::Seconds(90)), Some((90_000, 0)));
+        assert_eq!(at(InviteWorth::Seconds(u64::MAX)), None);
+        assert_eq!(at(InviteWorth::Bytes(1)), None);
+    }
+}
