@@ -209,11 +209,8 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
     let query = pairs(sent.query());
     match edge.neighbours.identify(at.device(), at.peer) {
         Ok(caller) => {
-            let shop = edge.site.shop.as_ref().ok().filter(|_| config.auth.is_some());
-            let digits = shop.and_then(|shop| shop.auth.code_for(caller.mac));
             let (is_tls, local) = (at.is_tls, at.local);
-            let visit =
-                Visit { config, venue, caller, is_tls, local, headers, query, remembered: None, digits };
+            let visit = Visit { config, venue, caller, is_tls, local, headers, query, remembered: None };
             if let Some(lang) = visit.lang() {
                 edge.languages.remember(visit.caller.mac, lang);
             }

@@ -68,8 +68,6 @@ pub struct Visit {
     pub query: Vec<(String, String)>,
     /// The language that the guest has chosen earlier.
     pub remembered: Option<Lang>,
-    /// Two digits that this guest's wallet was told, to be typed in elsewhere.
-    pub digits: Option<u8>,
 }
 
 impl Entrance {

@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::StatusCode;
 
 pub fn show(visit: &Visit, status: StatusCode, state: State<'_>) -> Answer {
-    render(status, &visit.venue, &visit.headers, &visit.query, (visit.remembered, visit.digits), state)
+    render(status, &visit.venue, &visit.headers, &visit.query, visit.remembered, state)
 }
 
 fn render(
@@ -17,12 +17,12 @@ fn render(
     venue: &Venue,
     headers: &HeaderMap,
     query: &[(String, String)],
-    (remembered, digits): (Option<Lang>, Option<u8>),
+    remembered: Option<Lang>,
     state: State<'_>,
 ) -> Answer {
     let chosen = field(query, "lang").and_then(Lang::from_tag);
     let lang = chosen.or(remembered).unwrap_or_else(|| accepted_language(headers));
-    let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), digits, state };
+    let page = Page { venue: &venue.name, lang_chosen: chosen.is_some(), state };
     answer::html(status, portal::document(lang, &page))
 }
 
@@ -39,7 +39,7 @@ pub fn unknown_device(venue: &Venue, headers: &HeaderMap, query: &[(String, Stri
         money: Money::NothingTaken,
         code: "unknown_device",
     });
-    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, (None, None), state)
+    render(StatusCode::SERVICE_UNAVAILABLE, venue, headers, query, None, state)
 }
 
 /// Why nothing is sold to this guest.

@@ -88,12 +88,3 @@ pub(super) fn row(lang: Lang, lang_chosen: bool) -> Html {
     let link = login_location(Purpose::Keep, None, lang_chosen.then_some(lang));
     html! { a class="quiet" id="way-keep" href=(link) { (lang.strings().keep_title) } }.into()
 }
-
-/// The page of a device whose holder has to type two digits in elsewhere.
-pub(super) fn told(lang: Lang, digits: u8, view: View) -> View {
-    let (digits, mut main) = (format!("{digits:02}"), Html::new());
-    main.raw("<p class=\"notice\" id=\"digits\">")
-        .text(&lang.strings().login_code.replace("{code}", &digits));
-    main.raw("</p>\n").add(&view.main);
-    View { step: format!("{} {digits}", view.step), main, ..view }
-}

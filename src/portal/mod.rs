@@ -72,17 +72,12 @@ pub struct Page<'a> {
     pub venue: &'a str,
     /// The language came from `?lang=` and has to be carried on, because nothing is stored on the phone.
     pub lang_chosen: bool,
-    /// Two digits that the holder of this device is to type in elsewhere.
-    pub digits: Option<u8>,
     pub state: State<'a>,
 }
 
 /// The complete HTML document.
 pub fn document(lang: Lang, page: &Page) -> String {
-    let mut view = views::view(lang, page.lang_chosen, &page.state);
-    if let Some(digits) = page.digits {
-        view = login::told(lang, digits, view);
-    }
+    let view = views::view(lang, page.lang_chosen, &page.state);
     let request_id = page.state.request_id();
 
     let mut html = Html::new();

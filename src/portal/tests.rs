@@ -10,7 +10,7 @@ use scenes::{
 };
 
 fn render(lang: Lang, state: State) -> String {
-    document(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, digits: None, state })
+    document(lang, &Page { venue: "Kibanda Wi-Fi", lang_chosen: lang == Lang::Swahili, state })
 }
 
 fn render_all() -> Vec<(String, String)> {
@@ -91,7 +91,7 @@ fn hostile_text_is_never_markup() {
         State::Paid(paid),
         State::Trouble(trouble),
     ] {
-        let html = document(Lang::English, &Page { venue: evil, lang_chosen: true, digits: None, state });
+        let html = document(Lang::English, &Page { venue: evil, lang_chosen: true, state });
         assert!(!html.contains("<script>") && !html.contains("</script>&"), "{html}");
         assert!(!html.contains("\"'>"), "{html}");
         assert_eq!(html.matches("<script").count(), 1, "{html}");
@@ -244,15 +244,6 @@ fn a_wallet_is_shown_one_address_in_every_form_and_the_digits_go_into_a_form() {
 }
 
 #[test]
-fn a_device_whose_wallet_has_signed_elsewhere_shows_the_digits_above_whatever_it_shows() {
-    let invoice = invoice();
-    for (name, state) in every_state(&invoice) {
-        let html = document(Lang::English, &Page { venue: "v", lang_chosen: false, digits: Some(7), state });
-        assert!(html.contains("type 07 into the page"), "{name}");
-    }
-}
-
-#[test]
 fn a_price_that_depends_on_the_mint_waits_for_the_script() {
     let html = render(Lang::English, State::Choose(Offer { mints: TWO_MINTS.to_vec(), ..offer() }));
     assert!(html.contains("<span class=\"price script-only\""));
@@ -391,7 +382,7 @@ fn a_guest_by_bytes_sees_bytes_and_no_clock() {
         kept: ShownTicket::No,
         address: None,
     });
-    let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, digits: None, state });
+    let shown = |lang, state| document(lang, &Page { venue: "v", lang_chosen: false, state });
     let html = shown(Lang::English, online);
     assert!(html.contains("Data left") && html.contains("data-live>843 MB<") && html.contains("Add data"));
     assert!(!html.contains("data-seconds") && !html.contains("data-ends"), "{html}");

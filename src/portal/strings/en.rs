@@ -153,7 +153,6 @@ strings! { EN:
     login_wrong: "These are not the digits that your wallet shows.",
     login_over: "This took too long, or it was begun on another device.",
     login_nothing: "Nothing is left for this wallet, or it was not kept with it.",
-    login_code: "Your wallet has signed. To go on, type {code} into the page where you began. If that was not you, tell nobody.",
     ticket_wrong: "This ticket is not valid. Please check what you have typed.",
     ticket_in_use:
         "The device that has paid is still in use here. Turn its Wi-Fi off, then try again in {duration}.",

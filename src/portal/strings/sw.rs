@@ -156,7 +156,6 @@ pub(in super::super) static SW: Strings = Strings {
     login_wrong: "Hizi si tarakimu ambazo pochi yako inaonyesha.",
     login_over: "Imechukua muda mrefu mno, au ilianzishwa kwenye kifaa kingine.",
     login_nothing: "Hakuna kilichobaki kwa pochi hii, au muda haukutunzwa nayo.",
-    login_code: "Pochi yako imesaini. Ili kuendelea, andika {code} kwenye ukurasa ulioanzia. Ikiwa si wewe uliyeanza, usimwambie mtu yeyote.",
     ticket_wrong: "Tiketi hii si sahihi. Tafadhali angalia ulichoandika.",
     ticket_in_use:
         "Kifaa kilicholipa bado kinatumika hapa. Zima Wi-Fi yake, kisha ujaribu tena baada ya {duration}.",
