@@ -26,6 +26,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 const COOKIE: &str = "lnauth";
+/// Over https: what is set over http is not taken for it (RFC 6265bis, 4.1.3.2).
+const SECURE_COOKIE: &str = "__Host-lnauth";
 /// Cookies of that name that are looked at.
 const COOKIES: usize = 4;
 /// More fields than anybody sends: what stands behind them is not read, and could be a second of a kind.
@@ -40,7 +42,7 @@ pub fn challenge(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         match asked {
             Ok(made) => {
                 let mut answer = answer::json(StatusCode::OK, &told(&made));
-                give_cookie(&mut answer, &made);
+                give_cookie(&mut answer, at.is_tls, &made);
                 answer
             }
             Err(refused) => *refused,
@@ -49,9 +51,8 @@ pub fn challenge(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
 }
 
 /// What the browser shows from now on.
-pub fn give_cookie(answer: &mut Answer, made: &NewChallenge) {
-    let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", hex::encode(&made.cookie));
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+pub fn give_cookie(answer: &mut Answer, is_tls: bool, made: &NewChallenge) {
+    if let Ok(cookie) = HeaderValue::from_str(&set_cookie(is_tls, &made.cookie)) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }
 }
@@ -84,7 +85,7 @@ fn begun(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<NewChallenge, Box<An
         None => None,
     };
     let station = station(edge, at)?;
-    let made = auth(edge)?.challenge((station, &cookies(sent.headers())), (own, action), socket);
+    let made = auth(edge)?.challenge((station, &cookies(at.is_tls, sent.headers())), (own, action), socket);
     made.map_err(|error| refused(&error))
 }
 
@@ -97,7 +98,7 @@ pub fn status(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             let k1 =
                 field(&query, "k1").and_then(hex::decode).ok_or_else(|| bad("k1 must be 64 hex digits"))?;
             let station = station(&edge, &at)?;
-            Ok::<_, Box<Answer>>(auth(&edge)?.standing(&k1, (station, &cookies(sent.headers()))))
+            Ok::<_, Box<Answer>>(auth(&edge)?.standing(&k1, (station, &cookies(at.is_tls, sent.headers()))))
         };
         let status = |status: &str| answer::json(StatusCode::OK, &json!({"status": status}));
         match stands() {
@@ -127,7 +128,7 @@ pub fn confirm(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             let station = station?;
             let (k1, code) =
                 digits(&text).ok_or_else(|| bad("send k1, of 64 hex digits, and code, of two digits"))?;
-            let done = auth(&edge)?.confirm(&k1, (station, &cookies(&headers)), code).await;
+            let done = auth(&edge)?.confirm(&k1, (station, &cookies(at.is_tls, &headers)), code).await;
             done.map_err(|why| match &why {
                 ConfirmRefusal::Foreign => foreign(),
                 ConfirmRefusal::Wrong => error(StatusCode::FORBIDDEN, "wrong_code", &why.to_string()),
@@ -366,11 +367,24 @@ pub fn auth(edge: &Edge) -> Result<&Auth, Box<Answer>> {
     }
 }
 
+fn cookie_name(is_tls: bool) -> &'static str {
+    match is_tls {
+        true => SECURE_COOKIE,
+        false => COOKIE,
+    }
+}
+
+fn set_cookie(is_tls: bool, id: &CookieId) -> String {
+    let secure = if is_tls { "; Secure" } else { "" };
+    format!("{}={}; HttpOnly; SameSite=Strict; Path=/{secure}", cookie_name(is_tls), hex::encode(id))
+}
+
 /// What our cookies say, in a browser that may have several.
-pub fn cookies(headers: &HeaderMap) -> Vec<CookieId> {
+pub fn cookies(is_tls: bool, headers: &HeaderMap) -> Vec<CookieId> {
+    let own = cookie_name(is_tls);
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == COOKIE).filter_map(|(_, id)| hex::decode(id)).take(COOKIES).collect()
+    pairs.filter(|(name, _)| *name == own).filter_map(|(_, id)| hex::decode(id)).take(COOKIES).collect()
 }
 
 /// The answer to a token that is missing, or refused.
@@ -474,8 +488,12 @@ mod tests {
             format!("x{COOKIE}={two}; {COOKIE}={two}"),
         ];
         let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
-        assert_eq!(cookies(&with("cookie", &sent)), [[1; 16], [2; 16]]);
-        assert!(cookies(&HeaderMap::new()).is_empty());
+        assert_eq!(cookies(false, &with("cookie", &sent)), [[1; 16], [2; 16]]);
+        assert!(cookies(false, &HeaderMap::new()).is_empty());
+        assert!(cookies(true, &with("cookie", &sent)).is_empty(), "set over http");
+        let set = set_cookie(true, &[1; 16]);
+        assert_eq!(set, format!("__Host-lnauth={one}; HttpOnly; SameSite=Strict; Path=/; Secure"));
+        assert_eq!(cookies(true, &with("cookie", &[set.as_str()])), [[1; 16]]);
     }
 
     #[test]
@@ -495,6 +513,7 @@ mod tests {
     fn only_a_proxy_on_this_router_says_who_calls() {
         let at = |audience, peer: &str| Entrance {
             audience,
+            is_tls: false,
             device: None,
             peer: peer.parse().unwrap(),
             local: None,

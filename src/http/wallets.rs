@@ -34,7 +34,7 @@ pub async fn page(shop: &Shop, visit: &Visit, purpose: Purpose) -> Option<Answer
     let Some((text, k1)) = visit.filled("k1").and_then(|text| Some((text, hex::decode(text)?))) else {
         return Some(begin(shop, visit, purpose));
     };
-    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(&visit.headers)[..]);
+    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(visit.is_tls, &visit.headers)[..]);
     Some(match (shop.auth.standing(&k1, browser), purpose) {
         (Standing::Pending, _) => {
             let links = LoginLinks::of(&auth.url, &k1, action(purpose));
@@ -75,7 +75,7 @@ async fn typed(shop: &Shop, visit: &Visit) -> Answer {
     let code = visit.get("code").map(str::trim).filter(|code| code.len() == 2);
     // What is no number is a wrong one.
     let code = code.and_then(|code| code.parse().ok()).unwrap_or(u8::MAX);
-    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(&visit.headers)[..]);
+    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(visit.is_tls, &visit.headers)[..]);
     match shop.auth.confirm(&k1, browser, code).await {
         Ok(()) => {
             let there = portal::login_location(purpose, Some(text), visit.lang());
@@ -91,13 +91,13 @@ async fn typed(shop: &Shop, visit: &Visit) -> Answer {
 }
 
 fn begin(shop: &Shop, visit: &Visit, purpose: Purpose) -> Answer {
-    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(&visit.headers)[..]);
+    let browser = (LoginStation::Mac(visit.caller.mac), &cookies(visit.is_tls, &visit.headers)[..]);
     let what = (LoginAudience::Client, action(purpose));
     match shop.auth.challenge(browser, what, None) {
         Ok(made) => {
             let there = portal::login_location(purpose, Some(&made.k1), visit.lang());
             let mut answer = answer::redirect(StatusCode::SEE_OTHER, &there);
-            give_cookie(&mut answer, &made);
+            give_cookie(&mut answer, visit.is_tls, &made);
             answer
         }
         Err(error) => closed(visit, purpose, error),

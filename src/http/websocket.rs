@@ -243,7 +243,7 @@ async fn converse(
 }
 
 /// A socket whose messages may be this long (bytes).
-pub async fn socket(upgraded: Upgraded, longest: usize) -> Socket {
+pub async fn socket(upgraded: Upgraded, longest: usize) -> GuestSocket {
     let limits = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
@@ -282,7 +282,7 @@ impl Reading {
     }
 }
 
-pub type Socket = WebSocketStream<AnyStream>;
+pub type GuestSocket = WebSocketStream<AnyStream>;
 
 /// The reason that a guest is told when its frames are refused. `None` if the connection itself has failed.
 fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
@@ -297,7 +297,7 @@ fn reason_of(error: &WsError) -> Option<(CloseCode, &'static str)> {
 /// Says goodbye, with the reason if there is one. What still comes in is read for a moment: a connection that
 /// is closed with unread bytes is reset, and the reason with it.
 pub async fn part(
-    mut socket: Socket,
+    mut socket: GuestSocket,
     reason: Option<(CloseCode, &'static str)>,
     place: &Arc<ConnectionPlace>,
 ) {
@@ -315,7 +315,7 @@ pub async fn part(
 
 /// Closes a socket with a reason, and gives its guest a moment to read it.
 pub async fn turn_away(
-    mut socket: Socket,
+    mut socket: GuestSocket,
     code: CloseCode,
     reason: &'static str,
     place: &Arc<ConnectionPlace>,
@@ -329,7 +329,7 @@ pub async fn turn_away(
 }
 
 /// A guest that does not read at once needs room for what waits meanwhile.
-pub async fn send(socket: &mut Socket, message: Message, place: &Arc<ConnectionPlace>) -> bool {
+pub async fn send(socket: &mut GuestSocket, message: Message, place: &Arc<ConnectionPlace>) -> bool {
     let mut sending = socket.send(message);
     let at_once = poll_fn(|cx| Poll::Ready(sending.poll_unpin(cx))).await;
     if let Poll::Ready(sent) = at_once {
