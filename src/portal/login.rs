@@ -76,7 +76,7 @@ fn digits(lang: Lang, lang_chosen: bool, purpose: Purpose, k1: &str) -> Html {
             input type="hidden" name="way" value=(purpose.way());
             input type="hidden" name="k1" value=(k1);
             label class="rate" for="code" { (s.login_digits) }
-            input id="code" class="paste" name="code" inputmode="numeric" pattern="[0-9]{2}" maxlength="2" required;
+            input id="code" class="paste" name="code" inputmode="numeric" pattern="[0-9][0-9]" maxlength="2" required;
             button class="button" type="submit" { span { (s.login_go_on) } }
         }
     };

@@ -336,7 +336,8 @@ def test_time_is_kept_with_a_wallet_and_gone_on_with_on_the_next_device(at_once,
     assert "way=keep" in old.get("/").text and "way=mine" in new.get("/").text
     there, k1 = old.begin("keep")
     page = old.get(there).text
-    assert re.search(r'href="lightning:LNURL1[0-9A-Z]+"', page) and f'href="keyauth://{DOMAIN}/lnauth_login/{k1}' in page
+    assert re.search(r'href="lightning:LNURL1[0-9A-Z]+"', page)
+    assert f'href="keyauth://{DOMAIN}/lnauth_login/{k1}' in page
     assert '<meta http-equiv="refresh"' in page and "data-copies" in page
     assert wallet.answer(stranger, k1).json() == {"status": "OK"}
     assert "Your wallet stands for it now" in old.get(there).text
