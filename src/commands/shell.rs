@@ -62,7 +62,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// That nothing is wrong.
+    /// Nothing is wrong.
     pub fn well(text: String, data: Value) -> Ended {
         Ended::Told(Told { text, data, wrong: None })
     }
@@ -224,7 +224,9 @@ impl Shell<'_> {
                 return Err(CommandError::Refused(INVALID_CONFIG, message));
             }
         }
-        let run_dir = config::run_dir_of(self.config);
+        let Some(run_dir) = config::run_dir_of(self.config) else {
+            return Err(self.loaded().err().unwrap_or_else(|| self.broken(&[])));
+        };
         let name: Vec<&str> = given.command().name.split(' ').collect();
         let (first, rest) = name.split_first().unwrap_or((&"", &[]));
         let args: Vec<&str> = rest.iter().copied().chain(given.words()).collect();
@@ -300,10 +302,12 @@ fn for_people(command: &Command, data: &Value) -> String {
     }
 }
 
-/// What an app reads with a phone's camera: the link to a card's keys, or the keys of one to be wiped. Only on a
+/// What an app reads with a phone's camera: the link to a card's keys, the keys of one to be wiped, or what a wallet is to
+/// sign. Only on a
 /// terminal: in a file it is of no use.
 fn code(data: &Value) -> Option<String> {
-    let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
+    let link = data["deep_link"].as_str().or(data["encode"].as_str());
+    let text = match (link, data["action"].as_str()) {
         (Some(link), _) => link.to_owned(),
         (None, Some("wipe")) => {
             let mut keys = data.clone();
