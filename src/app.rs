@@ -5,6 +5,7 @@
 
 mod cards;
 mod housekeeping;
+mod operators;
 mod uplinks;
 
 use crate::access::{Access, Gatekeeper};
@@ -26,6 +27,7 @@ use crate::task;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
 use litemap::LiteMap;
+use operators::OperatorWatch;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -140,6 +142,7 @@ struct App {
     edge: Arc<Edge>,
     listeners: Listeners,
     uplinks: UplinkWatch,
+    operators: OperatorWatch,
     tls: Tls,
     housekeeping: Housekeeping,
     /// SIGHUPs that were not followed yet.
@@ -205,6 +208,7 @@ impl App {
         let now = clock.now();
         let (edge, listeners) = (Edge::new(desk), Listeners::default());
         let housekeeping = Housekeeping::new(now);
+        let operators = OperatorWatch::default();
         let mut app = App {
             path,
             config: sender,
@@ -212,6 +216,7 @@ impl App {
             edge,
             listeners,
             uplinks,
+            operators,
             tls,
             housekeeping,
             burst: None,
@@ -244,6 +249,7 @@ impl App {
 
     /// Everything that is looked at again and again.
     async fn tend(&mut self) {
+        self.operators.look(&self.path, &self.config);
         let config = self.site.config();
         self.site.certificate.tend(config.tls.as_ref(), &self.clock);
         let mut trouble = self.listeners.reconcile(&self.edge, &config);

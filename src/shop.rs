@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// This router as a place where internet is sold.
@@ -145,6 +146,14 @@ impl Site {
 
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
+    }
+
+    /// Returns when the configuration is as it is waited for; false if that takes longer than `patience`.
+    pub async fn is_soon(&self, wanted: impl Fn(&Config) -> bool, patience: Duration) -> bool {
+        let mut config = self.config.clone();
+        let waiting = config.wait_for(|config| wanted(config));
+        let is_so = tokio::time::timeout(patience, waiting).await.is_ok_and(|seen| seen.is_ok());
+        is_so
     }
 
     pub fn gate(&self) -> GateStatus {

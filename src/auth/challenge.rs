@@ -87,6 +87,12 @@ pub struct AskedLogin {
     pub socket: Option<SocketKey>,
 }
 
+impl AskedLogin {
+    pub fn is_operators(&self) -> bool {
+        self.audience == LoginAudience::Admin
+    }
+}
+
 /// 128 random bits that name a socket.
 pub type SocketKey = [u8; 16];
 

@@ -6,10 +6,11 @@ use super::challenge::{
 use super::lnurl::LoginLinks;
 use super::signature::{SignedBy, WalletKey};
 use super::{lock, random, section, Action, Auth, AuthError, LoginRefusal, SocketKey};
+use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::store::{LoginAudience, StoreError};
+use crate::store::{LoginAudience, NewAuditRow, StoreError};
 use crate::task;
 use crate::units::Millis;
 use serde_json::Value;
@@ -37,11 +38,13 @@ pub struct Callback<'a> {
 }
 
 /// What a wallet is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
     LoggedIn,
     /// Its holder types these digits into the browser.
     Code(u8),
+    /// Its key is this operator's, once that is written down.
+    Enrols(OperatorConfig),
 }
 
 /// Why two digits were not taken.
@@ -98,13 +101,17 @@ impl Auth {
         section(&self.config())?;
         let k1: K1 = sent.k1.and_then(hex::decode).ok_or(LoginRefusal::Parameter("k1"))?;
         let now = self.0.store.now();
-        if !self.challenges().is_pending(&k1, now) {
+        let is_enrolment = lock(&self.0.enrolments).is_wanted(&k1, now);
+        if !is_enrolment && !self.challenges().is_pending(&k1, now) {
             return Err(LoginRefusal::K1);
         }
         lock(&self.0.calling).admit(sent.address, now).map_err(LoginRefusal::TooMany)?;
         let signed = SignedBy::parse(sent.key.unwrap_or_default(), sent.sig.unwrap_or_default())
             .map_err(LoginRefusal::Parameter)?;
         let key = signed.key;
+        if is_enrolment {
+            return self.enrolled(signed, &k1).await;
+        }
         self.challenges().begin(&k1, now).map_err(not_pending)?;
         if !self.is_signed(signed, k1).await? {
             let over = self.challenges().wrong(&k1);
@@ -185,6 +192,10 @@ impl Auth {
     async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         let issued = self.issue(key, asked.audience).await?;
         log::info!("{} logged in by key {}", asked.audience.as_str(), key.short());
+        if let Some(operator) = self.config().operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
+            let (name, role) = (&operator.name, operator.role.as_str());
+            self.0.store.audit_later(NewAuditRow::new(name, role, "login", asked.action.as_str(), "ok"));
+        }
         let delivery = Delivery { token: issued.token, key, role: issued.claims.role };
         let told = asked.socket.is_some_and(|socket| self.0.sockets.tell(&socket, &success(k1, &delivery)));
         self.challenges().finish(k1, (!told).then_some(delivery));
@@ -203,7 +214,7 @@ impl Auth {
         }
     }
 
-    async fn is_signed(&self, signed: SignedBy, k1: K1) -> Result<bool, AuthError> {
+    pub(super) async fn is_signed(&self, signed: SignedBy, k1: K1) -> Result<bool, AuthError> {
         let _place = self.0.looking.acquire().await;
         let looked = task::blocking(move || signed.has_signed(&k1)).await;
         looked.map_err(|_| StoreError::Closed.into())

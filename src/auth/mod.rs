@@ -6,6 +6,7 @@
 
 mod audit;
 mod challenge;
+mod enroll;
 mod error;
 mod jwt;
 mod lnurl;
@@ -18,6 +19,7 @@ mod token;
 
 pub use audit::AuditLog;
 pub use challenge::{Action, CookieId, Delivery, LoginStation, SocketKey, Standing};
+pub use enroll::NewEnrolment;
 pub use error::{AuthError, LoginRefusal};
 pub use jwt::{Claims, TokenId};
 pub use login::{user, Answered, Callback, ConfirmRefusal, NewChallenge};
@@ -29,6 +31,7 @@ use crate::config::{AuthConfig, Config};
 use crate::store::Store;
 use crate::units::Millis;
 use challenge::Challenges;
+use enroll::Enrolments;
 use rate::Rate;
 use ring::KeyRing;
 use std::net::IpAddr;
@@ -52,6 +55,7 @@ struct Shared {
     /// Read when it is needed first.
     ring: tokio::sync::Mutex<Option<KeyRing>>,
     challenges: Mutex<Challenges>,
+    enrolments: Mutex<Enrolments>,
     asking: Mutex<Rate<LoginStation>>,
     calling: Mutex<Rate<IpAddr>>,
     looking: Semaphore,
@@ -65,6 +69,7 @@ impl Auth {
             config,
             ring: tokio::sync::Mutex::default(),
             challenges: Mutex::default(),
+            enrolments: Mutex::default(),
             asking: Mutex::new(CHALLENGES),
             calling: Mutex::new(CALLBACKS),
             looking: Semaphore::new(LOOKING),

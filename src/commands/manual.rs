@@ -43,7 +43,7 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 34] = [
+const EXPLAINED: [(&str, &str); 36] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
@@ -67,6 +67,8 @@ const EXPLAINED: [(&str, &str); 34] = [
     ("--expires", "from now on; without it codes last for ever"),
     ("--page", "which page of the list, from 1"),
     ("--limit", "codes on a page, up to 100"),
+    ("ROLE", "viewer, cashier, manager or owner"),
+    ("--role", "what the operator may do; an owner may do everything"),
     ("URL", "the address of a mint, like https://mint.example.com"),
     ("TIME", "like 2026-11-30 or 2026-11-30T16:00 (UTC), seconds since 1970, or 90m or 2d: so long ago"),
     ("--verify", "looks at all rows: whether each is as it was written"),
@@ -169,7 +171,9 @@ fn reached(command: &Command) -> String {
     match command.reach {
         Reach::Shell(_) | Reach::Errand(..) => "From the router's own shell only".to_owned(),
         _ if command.paths().is_empty() => format!("From the shell and the control socket; {role}"),
-        Reach::Signed(paths, ..) => format!("Also {}, with the token only; {role}", paths.join(" or ")),
+        Reach::Signed(paths, ..) => {
+            format!("Also {}, with the token or a fresh signature; {role}", paths.join(" or "))
+        }
         _ => format!("Also {}; {role}", command.paths().join(" or ")),
     }
 }
@@ -301,9 +305,9 @@ mod tests {
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         let all = ["NAME", "SYNOPSIS", "COMMANDS", "OPTIONS", "EXIT STATUS", "FILES", "EXAMPLES"];
         assert_eq!(sections, all);
-        assert!(
-            page.contains("Also POST /admin/cards or POST /api/createboltcard, with the token only; owner.")
-        );
+        assert!(page.contains(
+            "Also POST /admin/cards or POST /api/createboltcard, with the token or a fresh signature; owner."
+        ));
         assert_eq!(page.matches("\n.nf\n").count(), page.matches("\n.fi\n").count());
     }
 }

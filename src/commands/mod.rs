@@ -31,6 +31,7 @@ pub(crate) use amounts::fuzz_amount;
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};
 pub use operator::Operator;
+pub use operators::write_down;
 pub use shell::{carry_out, envelope, wrong_usage, Above, Ended, Printout, Shell, Told};
 pub use takings::Takings;
 
@@ -92,8 +93,8 @@ pub enum Reach {
     Errand(InShell, Duration, InDaemon),
     /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
-    /// Those, and the operator's HTTP interface at these methods and paths, only for the bearer of the token of
-    /// `token_file`: it moves money or shows a key, which needs more than signing in: a fresh signature.
+    /// Those, and the operator's HTTP interface at these methods and paths: it moves money or shows a key, which needs more
+    /// than having logged in: a signature of this minute, or the token of `token_file`.
     Signed(&'static [&'static str], Duration, InDaemon),
     /// Those, and the operator's HTTP interface at these methods and paths, whose parts in capitals are arguments.
     Http(&'static [&'static str], Duration, InDaemon),

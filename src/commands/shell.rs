@@ -300,10 +300,12 @@ fn for_people(command: &Command, data: &Value) -> String {
     }
 }
 
-/// What an app reads with a phone's camera: the link to a card's keys, or the keys of one to be wiped. Only on a
+/// What an app reads with a phone's camera: the link to a card's keys, the keys of one to be wiped, or what a wallet is to
+/// sign. Only on a
 /// terminal: in a file it is of no use.
 fn code(data: &Value) -> Option<String> {
-    let text = match (data["deep_link"].as_str(), data["action"].as_str()) {
+    let link = data["deep_link"].as_str().or(data["encode"].as_str());
+    let text = match (link, data["action"].as_str()) {
         (Some(link), _) => link.to_owned(),
         (None, Some("wipe")) => {
             let mut keys = data.clone();

@@ -5,6 +5,7 @@
 
 mod auth;
 pub mod check;
+mod enroll;
 mod fields;
 pub mod garden;
 mod main;
@@ -25,9 +26,10 @@ mod values;
 mod venue;
 
 pub use auth::AuthConfig;
+pub use enroll::{enroll, EnrolError};
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
-pub use operators::{OperatorConfig, OperatorKey, Role};
+pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;

@@ -39,6 +39,16 @@ pub enum Role {
     Owner,
 }
 
+impl OperatorConfig {
+    /// Its section, after an empty line.
+    pub(super) fn to_uci(&self) -> String {
+        let (name, key, role) = (&self.name, hex::encode(&self.key), self.role.as_str());
+        format!(
+            "\nconfig operator\n\toption name '{name}'\n\toption pubkey '{key}'\n\toption role '{role}'\n"
+        )
+    }
+}
+
 impl Role {
     pub fn as_str(self) -> &'static str {
         match self {

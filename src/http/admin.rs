@@ -1,17 +1,18 @@
 //! The operator's interface over HTTP: the commands of the list whose reach includes HTTP, under `/api` and `/admin`
-//! of the admin listener, for the bearer of the token in `token_file`.
+//! of the admin listener, for the bearer of the token in `token_file` and for operators who have logged in with their wallet.
 
 use super::answer::{self, Answer};
 use super::entrance::Entrance;
 use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
-use super::Edge;
+use super::{login, Edge};
+use crate::auth::AuthError;
 use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator};
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::store::NewAuditRow;
+use crate::store::{LoginAudience, NewAuditRow};
 use crate::task;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -28,9 +29,8 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 4096;
 const SHORTEST: usize = 16;
 
-/// How the audit log names whoever has not signed in, and the role that it has.
-const STRANGER: &str = "stranger";
-const NO_ROLE: &str = "-";
+/// How long after a wallet has signed what moves money, or shows a secret, is done for it (seconds).
+const FRESH: u64 = 60;
 
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
@@ -133,20 +133,46 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// Who has signed in, or the answer to whoever has not.
-pub fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operator, Box<Answer>> {
-    let admin = &edge.site.config().admin;
-    let refused = match admin.token {
-        true => without_token(&admin.token_file, sent.headers()),
+pub async fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operator, Box<Answer>> {
+    let config = edge.site.config();
+    let without_token = match config.admin.token {
+        true => without_token(&config.admin.token_file, sent.headers()),
         false => Some(unauthorized()),
     };
-    let Some(refused) = refused else { return Ok(Operator::with_token()) };
-    if let (StatusCode::UNAUTHORIZED, Ok(shop)) = (refused.status(), &edge.site.shop) {
+    let Some(without_token) = without_token else { return Ok(Operator::with_token()) };
+    let refused = match logged_in(edge, sent.headers()).await {
+        Some(Ok(operator)) => return Ok(operator),
+        Some(Err(AuthError::Token(_))) | None => Box::new(without_token),
+        Some(Err(error)) => login::refused(&error),
+    };
+    let code = match refused.status() {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        _ => return Err(refused),
+    };
+    if let Ok(shop) = &edge.site.shop {
         // Of the path only what we know ourselves: it may hold anything.
         let command = at_path(sent.method().as_str(), sent.path()).map(|(command, _)| command.name);
-        let (what, from) = (command.unwrap_or("an unknown path"), at.peer.to_string());
-        shop.audit.refused(NewAuditRow::new(STRANGER, NO_ROLE, what, &from, "unauthorized"));
+        let what = command.unwrap_or("an unknown path");
+        shop.audit.refused(NewAuditRow::of_stranger(what, at.peer, code));
     }
-    Err(Box::new(refused))
+    Err(refused)
+}
+
+/// The operator who has logged in with a wallet. `None`: there is no token of a login, or nobody logs in here.
+async fn logged_in(edge: &Edge, headers: &HeaderMap) -> Option<Result<Operator, AuthError>> {
+    let token = login::token(headers).filter(|token| token.split('.').count() == 3)?;
+    let shop = edge.site.shop.as_ref().ok()?;
+    let claims = match shop.auth.identify(token, LoginAudience::Admin).await {
+        Ok(claims) => claims,
+        Err(AuthError::Off) => return None,
+        Err(error) => return Some(Err(error)),
+    };
+    let config = edge.site.config();
+    // Taken off the list at this moment.
+    let operator = config.operator(&claims.key.to_bytes())?;
+    let age = shop.store.wall().0.saturating_sub(claims.auth_time.0);
+    Some(Ok(Operator { name: operator.name.clone(), role: operator.role, may_sign: age <= FRESH }))
 }
 
 /// The answer to a caller that does not have the token.

@@ -140,7 +140,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         Handler::Same(_) | Handler::Anonymous(_) | Handler::At(_) | Handler::TollGate(_) => None,
     };
     if route.guard == Guard::Bearer {
-        match admin::signed_in(edge, at, &sent) {
+        match admin::signed_in(edge, at, &sent).await {
             Ok(operator) => sent.operator = Some(operator),
             Err(refused) => return *refused,
         }

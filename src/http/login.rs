@@ -13,10 +13,11 @@ use crate::auth::{
     user, Action, Answered, Auth, AuthError, Callback, Claims, ConfirmRefusal, CookieId, LoginRefusal,
     LoginStation, NewChallenge, Standing,
 };
+use crate::commands::write_down;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::store::LoginAudience;
+use crate::store::{LoginAudience, NewAuditRow};
 use crate::units::Millis;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -163,7 +164,26 @@ pub fn callback(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             Ok(Answered::Code(code)) => {
                 lnurl(StatusCode::OK, &json!({"status": "OK", "message": format!("Code {code:02}")}))
             }
-            Err(why) => lnurl_refusal(&why),
+            Ok(Answered::Enrols(operator)) => match write_down(&edge.desk, operator).await {
+                Ok(()) => lnurl(StatusCode::OK, &json!({"status": "OK"})),
+                Err(why) => {
+                    log::error!("nobody is enrolled: {why}");
+                    let reason = "the router could not write it down";
+                    lnurl(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "ERROR", "reason": reason}))
+                }
+            },
+            Err(why) => {
+                let code = match &why {
+                    LoginRefusal::NotAllowed => Some("forbidden"),
+                    LoginRefusal::Signature => Some("invalid_signature"),
+                    _ => None,
+                };
+                if let (Ok(shop), Some(code)) = (&edge.site.shop, code) {
+                    let from = caller_address(&at, sent.headers());
+                    shop.audit.refused(NewAuditRow::of_stranger("login", from, code));
+                }
+                lnurl_refusal(&why)
+            }
         }
     })
 }

@@ -11,6 +11,7 @@ use crate::json::json;
 use crate::units::UnixSeconds;
 use rusqlite::Transaction;
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 
 /// Rows that stay.
 pub const KEPT: i64 = 10_000;
@@ -85,6 +86,11 @@ impl NewAuditRow {
             result: clean(result, LONGEST),
             count: 1,
         }
+    }
+
+    /// What somebody was refused who has not signed in.
+    pub fn of_stranger(what: &str, from: IpAddr, result: &str) -> NewAuditRow {
+        NewAuditRow::new("stranger", "-", what, &from.to_string(), result)
     }
 }
 

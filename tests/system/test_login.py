@@ -426,4 +426,4 @@ def test_without_operators_nobody_gets_in_as_one(lab, shop, browser):
     assert admin.get("/lnauth?aud=client").status == 403
     token = browser.log_in(LoginWallet(121))
     assert admin.with_token(token).status == 403
-    assert admin.request("GET", "/admin/status", headers={"Authorization": f"Bearer {token}"}).status == 401
+    assert admin.request("GET", "/admin/status", headers={"Authorization": f"Bearer {token}"}).status == 403

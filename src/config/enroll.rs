@@ -1,0 +1,102 @@
+//! Writes an operator into the configuration's file. Everything that is there stays, comments too.
+
+use super::operators::OperatorConfig;
+use super::{read_file, Config};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// How often a file is read again that others write at the same time.
+const TRIES: usize = 3;
+
+/// Why an operator is not in the file.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    /// With it the file could not be used.
+    #[error("{0}")]
+    Problem(String),
+    #[error("the file is changed again and again")]
+    Busy,
+}
+
+/// Adds an operator's section to the file, behind all that is there. The file is replaced as a whole, or not at all.
+pub fn enroll(path: &Path, operator: &OperatorConfig) -> Result<(), EnrolError> {
+    // A file that is a link stays one.
+    let path = &std::fs::canonicalize(path)?;
+    for _ in 0..TRIES {
+        let before = read_file(path)?;
+        let mut text = String::from_utf8(before.clone())
+            .map_err(|_| EnrolError::Problem("the configuration is not UTF-8".to_owned()))?;
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&operator.to_uci());
+        Config::from_uci(&text).map_err(|problems| {
+            EnrolError::Problem(problems.first().map(ToString::to_string).unwrap_or_default())
+        })?;
+        let (new, about) = (path.with_file_name(".tollgate.new"), std::fs::metadata(path)?);
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(about.permissions().mode() & 0o777)
+            .open(&new)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        // Whoever has written it meanwhile is not undone.
+        let is_as_it_was = written.and_then(|()| Ok(read_file(path)? == before));
+        match is_as_it_was {
+            Ok(true) => {
+                std::fs::rename(&new, path)?;
+                return Ok(path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())?);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let _ = std::fs::remove_file(&new);
+                return Err(error.into());
+            }
+        }
+    }
+    Err(EnrolError::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+
+    const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    fn operator(name: &str) -> OperatorConfig {
+        OperatorConfig { name: name.to_owned(), key: crate::hex::decode(KEY).unwrap(), role: Role::Owner }
+    }
+
+    #[test]
+    fn a_section_is_added_and_all_that_is_there_stays() {
+        let dir = crate::folder::fresh_folder();
+        let (file, link) = (dir.join("tollgate"), dir.join("link"));
+        let text = "# mine\nconfig tollgate\n\toption enabled '0' # not yet";
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        enroll(&link, &operator("alice")).unwrap();
+        let written = std::fs::read_to_string(&file).unwrap();
+        let section = format!(
+            "config operator\n\toption name 'alice'\n\toption pubkey '{KEY}'\n\toption role 'owner'\n"
+        );
+        assert_eq!(written, format!("{text}\n\n{section}"));
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(Config::load(&file).unwrap().0.operators, [operator("alice")]);
+        assert!(matches!(enroll(&file, &operator("bob")), Err(EnrolError::Problem(_))), "the same key");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+        let names = std::fs::read_dir(&dir).unwrap().count();
+        assert_eq!(names, 2, "nothing is left over");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
