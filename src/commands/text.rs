@@ -7,8 +7,8 @@ use crate::zone::Zone;
 use serde_json::Value;
 
 /// The fields that come first; all others follow by name.
-const ORDER: &str = "ready not_ready trouble guests sales_today takings mints ways gate store cards tls clock uptime_seconds \
-    version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
+const ORDER: &str = "ready not_ready trouble guests sales_today takings mints ways gate store cards clock uptime_seconds \
+    tls version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
     allotment_bytes ends_at paid_sat \
     seq who role what target result count url state reachable cause online count sat balance held \
     card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";
@@ -184,7 +184,8 @@ mod tests {
         assert_eq!(
             shown("status", &state),
             "ready: yes\nnot_ready: none\nsales_today\n  count: 2\n  sat: 7\n  data: 1.0 kB\n  time: 1m 30s\nstore: -\n\
-             tls\n  name: w.example\n  not_after: Mar  1 00:00:00 UTC\nclock\n  service: 2d 4h\n  wall: Mar  1 00:00:00 UTC\nuptime: 1m 1s\nversion: 1.0.0\n"
+             clock\n  service: 2d 4h\n  wall: Mar  1 00:00:00 UTC\nuptime: 1m 1s\n\
+             tls\n  name: w.example\n  not_after: Mar  1 00:00:00 UTC\nversion: 1.0.0\n"
         );
     }
 
