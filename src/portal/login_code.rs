@@ -18,5 +18,5 @@ pub(super) fn login_code(lang: Lang, lang_chosen: bool, code: u8) -> View {
         p class="hint" { (s.login_warning) }
         a class="quiet" href=(choosing(lang_chosen.then_some(lang))) { (s.back) }
     };
-    View { step: digits, refresh: AGAIN, poll: AGAIN, ..still("login", s.login_title, main.into()) }
+    View { step: digits, refresh: AGAIN, poll: AGAIN, ..still("login-code", s.login_title, main.into()) }
 }

@@ -174,8 +174,8 @@ def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
 
 @pytest.mark.parametrize("place", [["--guest-network"], ["--network", "guest"]], ids=["made", "there before"])
 def test_setup_asked_again_keeps_what_was_answered(router, place):
-    said = ["--name", "Kibanda", "--mint", "https://mint.example.com", "--price", "7", "--step", "300", "--grace", "60"]
-    router.run("tollgated", "setup", "--yes", *said, *place)
+    said = ["--name", "Kibanda", "--mint", "https://mint.example.com", "--price", "7", "--step", "300"]
+    router.run("tollgated", "setup", "--yes", *said, "--grace", "60", *place)
     before, own = exports(router), router.read(CONFIG)
     again = router.run("tollgated", "setup", input="\n" * 9).out
     assert "Price of 300 s in sat [7]" in again and "nothing to do" in again, again
