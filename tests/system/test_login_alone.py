@@ -1,10 +1,37 @@
-"""Logins of a daemon of their own: one with another time, one without any."""
+"""Logins of a daemon of their own: over the router's own https, with another time, and where there are none."""
 
+import re
 import time
 
+import pytest
+
+from lab.authority import PORT, Authority
 from lab.daemon import ADMIN_PORT
+from lab.guest import ROUTER4
 from lab.internet import AWAY
-from lab.login import DOMAIN, LoginBrowser, LoginWallet, through_tunnel
+from lab.login import DOMAIN, LoginBrowser, LoginWallet, PythonLnurl, through_tunnel
+
+
+@pytest.mark.parametrize("environment", ["lnurl", "lnurl-httpx28"])
+def test_a_wallet_on_the_guests_own_phone_logs_in_over_https(make_daemon, lab, environment):
+    python = PythonLnurl.environment(environment)
+    if python is None:
+        pytest.skip(f"no {environment} here")
+    authority = Authority(lab.path(f"login-{environment}"))
+    authority.issue()
+    make_daemon(AWAY, sections={"tls": authority.section, "auth": {"domain": DOMAIN}})
+    asked = authority.get(lab.guest, "/lnauth")
+    cookie = re.fullmatch(
+        "(__Host-lnauth=[0-9a-f]{32}); HttpOnly; SameSite=Strict; Path=/; Secure", asked.headers["set-cookie"]
+    )[1]
+    assert asked.json()["url"].startswith(f"https://{DOMAIN}:{PORT}/lnauth_login/")
+    wallet = PythonLnurl(lab.guest, python, ROUTER4, authority.ca_file)
+    assert wallet.log_in(asked.json()["encode"])["ok"]
+    look = f"/lnauth_status?k1={asked.json()['k1']}"
+    assert lab.guest.get(f"http://{ROUTER4}:2121{look}", {"Cookie": cookie}).status == 403
+    assert authority.get(lab.guest, look, Cookie=cookie.removeprefix("__Host-")).status == 403, "it is set over http"
+    told = authority.get(lab.guest, look, Cookie=cookie)
+    assert told.json()["status"] == "ok" and told.json()["user"]["role"] == "client"
 
 
 def test_a_challenge_ends_with_its_time(make_daemon, lab, stranger):
