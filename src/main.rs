@@ -45,7 +45,9 @@ fn main() -> ExitCode {
         ["--version"] => {
             print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
         }
-        [] if line.json => return leave(wrong_usage("what is to be done?".to_owned(), true)),
+        [] if line.json && !line.wants_help => {
+            return leave(wrong_usage("what is to be done?".to_owned(), true))
+        }
         [] => {
             print(&manual::help());
             return ExitCode::from(if line.wants_help { 0 } else { 2 });

@@ -68,12 +68,17 @@ fn without_marks(word: &str) -> &str {
     inner.trim_end_matches(|letter| !may_end(letter))
 }
 
-/// The text in the variation selectors behind an emoji: each stands for a byte. `None` if it is not printable ASCII.
-fn hidden(pasted: &str) -> Option<String> {
-    let bytes = pasted.chars().filter_map(selector);
-    let text: String = bytes.map(char::from).collect();
-    let is_text = text.len() >= LEAST_HIDDEN && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    is_text.then_some(text)
+/// The texts in the variation selectors behind emojis: each selector stands for a byte. One that says how its emoji looks
+/// may come before them. What is not printable ASCII is no text.
+fn hidden(pasted: &str) -> Vec<String> {
+    let is_text = |byte: &u8| matches!(byte, b' '..=b'~');
+    let bytes: Vec<Option<u8>> = pasted.chars().map(selector).collect();
+    let text = |run: &[Option<u8>]| {
+        let text: Vec<u8> = run.iter().flatten().copied().skip_while(|byte| !is_text(byte)).collect();
+        let is_hidden = text.len() >= LEAST_HIDDEN && text.iter().all(is_text);
+        is_hidden.then(|| text.into_iter().map(char::from).collect())
+    };
+    bytes.split(Option::is_none).filter_map(text).collect()
 }
 
 /// The byte of a variation selector.
@@ -183,6 +188,14 @@ mod tests {
         let hiding = behind_an_emoji("cashuBo2F0gaJhaUgA");
         assert_eq!(texts(&format!("see {hiding}!")), ["cashuBo2F0gaJhaUgA", "see \u{1f95c}!"]);
         assert_eq!(one(&hiding), "cashuBo2F0gaJhaUgA");
+        let selectors = hiding.trim_start_matches('\u{1f95c}');
+        for among_others in [
+            format!("\u{2764}\u{fe0f} take {hiding}"),
+            format!("{hiding} \u{2764}\u{fe0f}"),
+            format!("\u{2764}\u{fe0f}{selectors}"),
+        ] {
+            assert_eq!(one(&among_others), "cashuBo2F0gaJhaUgA", "{among_others}");
+        }
         for plain in [
             "\u{2764}\u{fe0f} thanks",
             &behind_an_emoji("short"),

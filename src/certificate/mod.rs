@@ -287,5 +287,11 @@ fn server(key: CertifiedKey) -> Option<Arc<ServerConfig>> {
     Some(Arc::new(config))
 }
 
+/// For `tests/fuzz`.
+#[cfg(test)]
+pub(crate) fn fuzz_dates(certificate: &[u8]) -> Option<(UnixSeconds, UnixSeconds)> {
+    Validity::of(certificate).map(|validity| (validity.not_before, validity.not_after))
+}
+
 #[cfg(test)]
 mod tests;

@@ -51,7 +51,7 @@ pub static COMMANDS: &[Command] = &[
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
         summary: "let a device through unpaid (30m, 1h30m, 1d, 1w, 500MB; adds to what it has), at the venue where it \
-                  is now if none is named; MAC may be its address",
+                  is now, or else at the first, if none is named; MAC may be its address",
     },
     Command {
         name: "revoke",
@@ -70,23 +70,26 @@ async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     at.map(|name| known_venue(&config, name)).transpose()?;
     let around = Around::look(desk, &config, at).await?;
     let there = around.devices.iter().map(|device| (device.mac, device.venue.id.as_str(), Some(device)));
-    let away = around.running.iter().filter(|session| around.device(session.mac).is_none());
+    let is_away = |session: &&Session| around.device(session.mac).is_none();
+    let away = around.running.iter().filter(is_away).filter(|one| at.is_none_or(|at| at == one.venue));
     let mut places: Vec<_> = there.collect();
     for session in away {
         if places.iter().all(|(mac, ..)| *mac != session.mac) {
             places.push((session.mac, session.venue.as_str(), None));
         }
     }
-    let rows = places.into_iter().filter(|(_, venue, _)| at.is_none_or(|at| at == *venue));
-    Ok(rows
+    Ok(places
+        .into_iter()
         .map(|(mac, venue, device)| {
             let mut row = around.row(mac, venue);
             row["device"] = json!(device.map(|device| device.name.as_str()));
-            row["remaining_seconds"] = Value::Null;
             row["trusted"] = json!(device.is_some_and(|device| device.venue.trusted_macs.contains(&mac)));
             let here =
                 || around.running.iter().filter(|session| session.mac == mac && session.venue == venue);
             here().for_each(|session| tell_left(&mut row, session));
+            if here().next().is_none() {
+                row["remaining_seconds"] = Value::Null;
+            }
             let for_this = |paid: &PaidFor| {
                 let mut running = around.running.iter().filter(|session| session.mac == mac);
                 let runs = |one: &Session| paid.is_for(&one.venue, one.metric, one.started, Millis(u64::MAX));

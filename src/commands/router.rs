@@ -5,8 +5,9 @@ use super::error::INVALID_CONFIG;
 use super::Reach::Shell as InShell;
 use super::Shows::Own;
 use super::{Command, CommandError, Ended, Given, Shell, Told};
+use crate::config::check::{self, Verdict};
+use crate::config::Config;
 use crate::config::Role::Owner;
-use crate::config::{check, Config};
 use crate::json::json;
 use crate::setup::{self, SetupError};
 use std::io::IsTerminal;
@@ -89,7 +90,7 @@ fn of_setup(error: SetupError) -> CommandError {
 
 fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let (told, code) = match given.has("--system") {
-        true => (setup::system::report(&setup::system::look(shell.config)), "errors_found"),
+        true => (of_the_system(shell), "errors_found"),
         false => {
             let loaded = Config::load(shell.config);
             let missing = loaded
@@ -100,6 +101,19 @@ fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     };
     let wrong = (!told.is_good).then_some((code, told.summary));
     Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
+}
+
+/// Nothing of the router may be wrong, and nothing be sold: why stands before what is wrong, for who looks here first.
+fn of_the_system(shell: &Shell) -> Verdict {
+    let why: Vec<String> = match shell.answer_of("status") {
+        Some(status) => serde_json::from_value(status["not_ready"].clone()).unwrap_or_default(),
+        None => vec!["the daemon does not answer; 'tollgated status' says more".to_owned()],
+    };
+    let mut told = setup::system::report(&setup::system::look(shell.config));
+    let lines: String = why.iter().map(|why| format!("nothing is sold now: {why}\n")).collect();
+    told.text.insert_str(0, &lines);
+    told.data["not_ready"] = why.into();
+    told
 }
 
 /// The log says it too, but a person who types this looks at the terminal.

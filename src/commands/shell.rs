@@ -62,7 +62,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// That nothing is wrong.
+    /// Nothing is wrong.
     pub fn well(text: String, data: Value) -> Ended {
         Ended::Told(Told { text, data, wrong: None })
     }
@@ -224,7 +224,9 @@ impl Shell<'_> {
                 return Err(CommandError::Refused(INVALID_CONFIG, message));
             }
         }
-        let run_dir = config::run_dir_of(self.config);
+        let Some(run_dir) = config::run_dir_of(self.config) else {
+            return Err(self.loaded().err().unwrap_or_else(|| self.broken(&[])));
+        };
         let name: Vec<&str> = given.command().name.split(' ').collect();
         let (first, rest) = name.split_first().unwrap_or((&"", &[]));
         let args: Vec<&str> = rest.iter().copied().chain(given.words()).collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// The fields that come first; all others follow by name.
 const ORDER: &str = "ready not_ready trouble guests sales_today takings mints ways gate store cards clock uptime_seconds \
-    version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
+    tls version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
     allotment_bytes ends_at paid_sat \
     seq who role what target result count url state reachable cause online count sat balance held \
     card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";
@@ -85,7 +85,7 @@ impl Page<'_> {
             (_, "bytes") => (start, data_text(number)),
             (_, "sat") if !start.is_empty() => (start, format!("{number} sat")),
             (_, "msat") if !start.is_empty() => (start, msats(number)),
-            (_, "at") | ("", "wall" | "created") => (name, self.zone.timestamp(number)),
+            (_, "at") | ("not", "after") | ("", "wall" | "created") => (name, self.zone.timestamp(number)),
             _ if IN_SATS.split(' ').any(|known| known == name) => (name, format!("{number} sat")),
             _ => (name, plain(value)),
         }
@@ -179,12 +179,13 @@ mod tests {
         let state = json!({
             "version": "1.0.0", "clock": {"wall": 951_868_800, "service_seconds": 187_200}, "not_ready": [],
             "ready": true, "sales_today": {"count": 2, "sat": 7, "seconds": 90, "bytes": 1000}, "store": null,
-            "uptime_seconds": 61,
+            "uptime_seconds": 61, "tls": {"not_after": 951_868_800, "name": "w.example"},
         });
         assert_eq!(
             shown("status", &state),
             "ready: yes\nnot_ready: none\nsales_today\n  count: 2\n  sat: 7\n  data: 1.0 kB\n  time: 1m 30s\nstore: -\n\
-             clock\n  service: 2d 4h\n  wall: Mar  1 00:00:00 UTC\nuptime: 1m 1s\nversion: 1.0.0\n"
+             clock\n  service: 2d 4h\n  wall: Mar  1 00:00:00 UTC\nuptime: 1m 1s\n\
+             tls\n  name: w.example\n  not_after: Mar  1 00:00:00 UTC\nversion: 1.0.0\n"
         );
     }
 

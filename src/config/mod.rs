@@ -148,10 +148,14 @@ impl Config {
 }
 
 /// The `run_dir` that a file names, also where the file has other faults; else [`DEFAULT_RUN_DIR`].
-/// So that `status` finds a daemon which still runs with an older state of the file.
-pub fn run_dir_of(path: &Path) -> PathBuf {
-    let file = read_file(path).ok().and_then(|bytes| uci::parse(&bytes).ok()).unwrap_or_default();
-    read::run_dir(&file).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR))
+/// So that `status` finds a daemon which still runs with an older state of the file. `None` if the file cannot be read at
+/// all and is not the router's own: its daemon is another one.
+pub fn run_dir_of(path: &Path) -> Option<PathBuf> {
+    let file = match read_file(path).ok().and_then(|bytes| uci::parse(&bytes).ok()) {
+        None if path != Path::new(DEFAULT_PATH) => return None,
+        file => file.unwrap_or_default(),
+    };
+    Some(read::run_dir(&file).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR)))
 }
 
 /// A file that only its owner may read becomes root's, where root does this: the daemon is root without the right to

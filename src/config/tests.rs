@@ -301,9 +301,11 @@ fn a_file_is_read_from_disk_and_refused_where_it_is_no_text_file() {
     assert!(Config::load(&path).unwrap_err()[0].message.contains("file too large"));
     assert!(Config::load(&dir).unwrap_err()[0].message.contains("not a regular file"));
     std::fs::write(&path, "config tollgate\n\toption run_dir '/run/t'\n\toption port 'x'\n").unwrap();
-    assert_eq!(run_dir_of(&path), Path::new("/run/t"));
+    assert_eq!(run_dir_of(&path), Some("/run/t".into()));
+    std::fs::write(&path, "config tollgate\n").unwrap();
+    assert_eq!(run_dir_of(&path), Some(DEFAULT_RUN_DIR.into()));
     std::fs::write(&path, "x").unwrap();
-    assert_eq!(run_dir_of(&path), Path::new(DEFAULT_RUN_DIR));
+    assert_eq!(run_dir_of(&path), None, "that of another daemon is not taken for it");
     std::fs::remove_dir_all(&dir).unwrap();
 }
 

@@ -32,7 +32,9 @@ fn fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_11 => Some("the request has no Host"),
         (_, Some(_)) => Some("the request has more than one Host"),
-        (Some(host), None) if !host.as_bytes().iter().all(may_be_in_host) => Some("the Host is none"),
+        (Some(host), None) if !host.as_bytes().iter().all(may_be_in_host) => {
+            Some("the Host is no name or address")
+        }
         _ => None,
     }
 }

@@ -169,7 +169,12 @@ pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
             Ok(form) => paid(&edge.site, &visit.with_form(&form)).await,
-            Err(answer) => answer,
+            // The choice again: a browser has no use for another answer.
+            Err(unread) => {
+                let mut page = refused_purchase(&edge.site, &visit, &SaleError::NoAmount, None);
+                *page.status_mut() = unread.status();
+                page
+            }
         }
     })
 }

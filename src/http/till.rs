@@ -40,7 +40,11 @@ pub fn pay(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match sent.text().await {
             Ok(form) => paid(&edge.site, &visit.with_form(&form)).await,
-            Err(answer) => answer,
+            Err(unread) => {
+                let mut page = ended(&edge.site, &visit, None, Err(SaleError::NoLink));
+                *page.status_mut() = unread.status();
+                page
+            }
         }
     })
 }

@@ -168,10 +168,12 @@ pub fn addresses_of(device: &str, mac: MacAddr) -> io::Result<Vec<IpAddr>> {
     Ok(entries.into_iter().filter(|e| e.usable() == Some(mac)).map(|e| e.address).collect())
 }
 
-/// Every guest the neighbour table has on `device`, in no order.
+/// Every guest the neighbour table has on `device`, in no order. The router hears itself there too, by multicast.
 pub fn guests_on(device: &str) -> io::Result<Vec<Caller>> {
+    let own = devices::find(device)?.and_then(|device| device.mac);
     let caller = |entry: Entry| {
-        Some(Caller { mac: entry.usable()?, address: entry.address, device: device.to_owned() })
+        let mac = entry.usable().filter(|_| entry.mac != own)?;
+        Some(Caller { mac, address: entry.address, device: device.to_owned() })
     };
     Ok(list(device)?.into_iter().filter_map(caller).collect())
 }

@@ -134,6 +134,9 @@ impl Flags {
             return Err(usage("--radio needs --ssid"));
         }
         flags.make_network |= flags.subnet.is_some() || flags.ssid.is_some();
+        if flags.mode.undo && flags.say_something() {
+            return Err(usage("--undo takes back all that setup made, and nothing else is done with it"));
+        }
         if flags.make_network && flags.answers.place != GuestPlace::AsItIs {
             return Err(usage(
                 "a network is made (--guest-network, --subnet, --ssid) or there is one (--device, --network)",
@@ -142,9 +145,10 @@ impl Flags {
         Ok(flags)
     }
 
-    /// Whether anything was said beside the mode.
+    /// Whether anything was said beside the mode, and beside which answers may be given.
     pub fn say_something(&self) -> bool {
-        self.answers != Answers::default() || self.make_network
+        let nothing = Answers { allows_http: self.answers.allows_http, ..Answers::default() };
+        self.answers != nothing || self.make_network
     }
 
     fn step(&mut self, step: Step) -> Result<(), SetupError> {
@@ -290,6 +294,7 @@ mod tests {
             &["--mint", "http://mint.example.com"],
             &["--step", "60", "--megabytes", "10"],
             &["--grace", "901"],
+            &["--undo", "--yes", "--price", "3"],
             &["--subnet", "192.168.77.0/24"],
             &["--subnet", "192.168.77.255/24"],
             &["--subnet", "8.8.8.8/24"],

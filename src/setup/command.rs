@@ -1,11 +1,12 @@
 //! `tollgated setup`: asks, shows, makes the changes in one go or not at all.
 
-use super::answers::{self, Flags, Step, USAGE};
+use super::answers::{Flags, USAGE};
 use super::changes::{is_ours, option_text, option_words};
 use super::place::RouterFacts;
-use super::plan::{enabled, names, package, plan, taken, GRACE, MINT};
+use super::plan::{enabled, package, plan, MINT};
+use super::questions::ask;
 use super::uci::{Uci, UciChange};
-use super::{guest, mint, release, SetupError};
+use super::{mint, release, SetupError};
 use crate::config::{Config, Severity};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -13,8 +14,6 @@ use std::process::{Command, Stdio};
 
 /// The packages in which setup leaves anything, in the order of undoing.
 const PACKAGES: [&str; 5] = ["tollgate", "wireless", "dhcp", "firewall", "network"];
-/// What is offered at once where data is sold.
-const MEGABYTES: u64 = 10;
 const OWN_INIT: &str = "/etc/init.d/tollgated";
 
 /// Runs `tollgated setup ARGUMENTS`. True when something was changed, or would be.
@@ -232,121 +231,14 @@ fn lost(changes: &[UciChange], uci: &Uci) -> Result<Vec<String>, SetupError> {
     Ok(lines)
 }
 
-fn ask(
-    flags: &mut Flags,
-    uci: &Uci,
-    around: &RouterFacts,
-    input: &mut dyn BufRead,
-    out: &mut dyn Write,
-) -> Result<(), SetupError> {
-    let mut question = |text: &str, default: &str, take: Take| question(input, out, text, default, take);
-    let answers = &mut flags.answers;
-    question("Name that guests see", "Wi-Fi", &mut |text| {
-        answers.name = Some(answers::name(text)?);
-        Ok(())
-    })?;
-    let own = package(uci, "tollgate")?;
-    let known = own.of_kind("mint").find_map(|section| option_text(section, "url")).unwrap_or_default();
-    question("Mint (https://...)", known, &mut |text| {
-        answers.mint = Some(answers::mint(text, answers.allows_http)?);
-        Ok(())
-    })?;
-    question("Sell time or data? t/d", "t", &mut |text| {
-        answers.step = match text.chars().next() {
-            Some('t' | 'T') => None,
-            Some('d' | 'D') => Some(Step::Megabytes(MEGABYTES)),
-            _ => return Err(SetupError::Usage("t or d".to_owned())),
-        };
-        Ok(())
-    })?;
-    let sold = match answers.step {
-        Some(Step::Megabytes(megabytes)) => format!("{megabytes} MB"),
-        _ => "a minute".to_owned(),
-    };
-    question(&format!("Price of {sold} in sat"), "1", &mut |text| {
-        answers.price = Some(answers::amount("price", text)?);
-        Ok(())
-    })?;
-    question(
-        "Seconds that a guest with an open invoice is online to pay it (0 for none)",
-        GRACE,
-        &mut |text| {
-            answers.grace = Some(answers::grace(text)?);
-            Ok(())
-        },
-    )?;
-    question("Make a guest network for it? y/n", "y", &mut |text| {
-        flags.make_network = match text.chars().next() {
-            Some('y' | 'Y') => true,
-            Some('n' | 'N') => false,
-            _ => return Err(SetupError::Usage("y or n".to_owned())),
-        };
-        Ok(())
-    })?;
-    if flags.make_network {
-        let network = package(uci, "network")?;
-        let taken = taken(uci, &names(uci, &network, around)?, around)?;
-        let before = guest::subnet_before(&network);
-        let offered = before.or_else(|| taken.free()).map(|net| format!("{}/{}", net.router, net.prefix));
-        question("Its address", &offered.unwrap_or_default(), &mut |text| {
-            let subnet = answers::subnet(text)?;
-            if let Some(other) = taken.clash(subnet).filter(|_| before != Some(subnet)) {
-                return Err(SetupError::Usage(format!("{text} overlaps {other}")));
-            }
-            flags.subnet = Some(subnet);
-            Ok(())
-        })?;
-        question("Name of an open Wi-Fi network into it (- for none)", "-", &mut |text| {
-            flags.ssid = if text == "-" { None } else { Some(answers::ssid(text)?) };
-            Ok(())
-        })
-    } else {
-        question("Device the guests come in by (as in 'ip link')", "br-guest", &mut |text| {
-            let place = Flags::parse(&["--device", text])?.answers.place;
-            if let Some(why) = around.objection(&place) {
-                return Err(SetupError::Usage(why));
-            }
-            flags.answers.place = place;
-            Ok(())
-        })
-    }
-}
-
-/// What becomes of an answer. `SetupError::Usage` asks for another one.
-type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), SetupError>;
-
-/// Asks until the answer can be used; an empty one is `default`.
-fn question(
-    input: &mut dyn BufRead,
-    out: &mut dyn Write,
-    text: &str,
-    default: &str,
-    take: Take,
-) -> Result<(), SetupError> {
-    loop {
-        match default {
-            "" => write!(out, "{text}: ")?,
-            default => write!(out, "{text} [{default}]: ")?,
-        }
-        out.flush()?;
-        let mut line = String::new();
-        if input.read_line(&mut line)? == 0 {
-            return Err(SetupError::Refused("no answer: nothing was changed".to_owned()));
-        }
-        let line = line.trim();
-        match take(if line.is_empty() { default } else { line }) {
-            Err(SetupError::Usage(why)) => writeln!(out, "{why}")?,
-            done => return done,
-        }
-    }
-}
-
 fn confirmed(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<bool, SetupError> {
     write!(out, "Do this? y/n [n]: ")?;
     out.flush()?;
     let mut line = String::new();
-    input.read_line(&mut line)?;
-    Ok(line.trim_start().starts_with(['y', 'Y']))
+    match input.read_line(&mut line)? {
+        0 => Err(SetupError::Refused("no answer: nothing was changed".to_owned())),
+        _ => Ok(line.trim_start().starts_with(['y', 'Y'])),
+    }
 }
 
 fn packages(changes: &[UciChange]) -> Vec<&str> {

@@ -16,6 +16,7 @@ mod missing;
 mod names;
 mod place;
 mod plan;
+mod questions;
 mod release;
 mod subnets;
 pub mod system;

@@ -80,6 +80,14 @@ fn summary(answers: &Answers, names: &Names) -> Vec<String> {
         Some(Step::Megabytes(megabytes)) => lines.push(format!("data is sold, {megabytes} MB at a step")),
         None => {}
     }
+    if let Some(price) = answers.price {
+        lines.push(format!("a step costs {price} sat"));
+    }
+    match answers.grace {
+        Some(0) => lines.push("guests need another way to the internet to pay an invoice".to_owned()),
+        Some(seconds) => lines.push(format!("who has an open invoice is online for {seconds} s to pay it")),
+        None => {}
+    }
     lines
 }
 
@@ -172,10 +180,15 @@ fn venue(answers: &Answers, own: &UciFile, files: &Files, plan: &mut SetupPlan) 
         Some(venue) if is_made(venue) => venue.name.clone(),
         Some(_) if !says_something => return Ok(()),
         None if answers.place != GuestPlace::AsItIs => free_id(&answers.place, own),
-        _ => {
+        Some(venue) => {
+            return Err(SetupError::Refused(format!(
+                "the venue {} was added by hand: change it in /etc/config/tollgate",
+                venue.name
+            )))
+        }
+        None => {
             return Err(SetupError::Refused(
-                "which venue is meant? name its --device or --network; one that setup did not make is changed in the configuration"
-                    .to_owned(),
+                "which venue is meant? name its --device or --network".to_owned(),
             ))
         }
     };
@@ -276,8 +289,9 @@ fn mint(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), Se
             let is_foreign = |section: &Section| {
                 section.name != MINT && option_text(section, "url") == Some(mint.as_str())
             };
-            if own.of_kind("mint").any(is_foreign) {
-                return Ok(());
+            if let Some(by_hand) = own.of_kind("mint").find(|section| is_foreign(section)) {
+                let stays = price.is_none() || price.as_deref() == option_text(by_hand, "price_per_step");
+                return if stays { Ok(()) } else { Err(by_hand_refused(mint.as_str())) };
             }
             let before = known.and_then(|section| option_text(section, "url"));
             if let Some(before) = before.filter(|before| *before != mint.as_str()) {
@@ -293,13 +307,24 @@ fn mint(answers: &Answers, own: &UciFile, plan: &mut SetupPlan) -> Result<(), Se
             }
         }
         None => match price {
-            Some(_) if known.is_none() => return Err(SetupError::Usage("--price needs --mint".to_owned())),
+            Some(_) if known.is_none() => {
+                return match own.of_kind("mint").next().and_then(|section| option_text(section, "url")) {
+                    Some(url) => Err(by_hand_refused(url)),
+                    None => Err(SetupError::Usage("--price needs --mint".to_owned())),
+                }
+            }
             Some(price) => wanted.with("price_per_step", price),
             None => return Ok(()),
         },
     };
     plan.changes.extend(wanted.changes(own)?);
     Ok(())
+}
+
+fn by_hand_refused(url: &str) -> SetupError {
+    SetupError::Refused(format!(
+        "the mint {url} was added by hand: change its price_per_step in /etc/config/tollgate"
+    ))
 }
 
 /// Switches selling on or off.
@@ -441,5 +466,14 @@ mod tests {
         let other = made(&["--mint", "https://b.example"], &own).unwrap();
         assert_eq!(lines(&other), ["uci set tollgate.tollgate_mint.url='https://b.example'"]);
         assert!(other.notes[0].contains("https://a.example is replaced"));
+        let by_hand = own.replace("'tollgate_mint'", "").replace("price_per_step '7'", "price_per_step '1'");
+        assert_eq!(
+            lines(&made(&["--mint", "https://a.example", "--price", "1"], &by_hand).unwrap()).len(),
+            0
+        );
+        for priced in [&["--mint", "https://a.example", "--price", "9"][..], &["--price", "9"]] {
+            let refused = made(priced, &by_hand).unwrap_err().to_string();
+            assert!(refused.contains("https://a.example was added by hand"), "{refused}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `tollgated gate release`: both locks away, when the program leaves the router.
 
 use super::SetupError;
-use crate::config::{run_dir_of, Config};
+use crate::config::{run_dir_of, Config, DEFAULT_RUN_DIR};
 use crate::network::gate::visit;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -36,5 +36,6 @@ fn daemon_runs(config: &Path) -> bool {
     let held = File::open(state_dir.join("lock")).is_ok_and(|file| {
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
     });
-    held || UnixStream::connect(run_dir_of(config).join("control.sock")).is_ok()
+    let run_dir = run_dir_of(config).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR));
+    held || UnixStream::connect(run_dir.join("control.sock")).is_ok()
 }

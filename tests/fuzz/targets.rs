@@ -10,7 +10,9 @@ use crate::network::{conntrack, devices, gate, neighbours, netlink, nftables, ro
 use crate::portal::Lang;
 use crate::store::{KeyFile, RequestId, Ticket};
 use crate::url::Url;
-use crate::{bech32, commands, ecash, form, hex, http, mint_proxy, pasted, sale, setup, store, tollgate};
+use crate::{
+    bech32, certificate, commands, ecash, form, hex, http, mint_proxy, pasted, sale, setup, store, tollgate,
+};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use serde_json::Value;
@@ -55,6 +57,7 @@ pub static TARGETS: &[Target] = targets![
     "arp-table" arp_table,
     "wal" write_ahead_log,
     "keyfile" key_file,
+    "certificate" certificate_dates,
 ];
 
 fn uci_text(input: &[u8]) -> u64 {
@@ -180,6 +183,11 @@ fn fields(input: &[u8]) -> u64 {
     let pairs = form::pairs(&written);
     let lengths: Vec<_> = pairs.iter().map(|(name, value)| (name.len().min(9), value.len().min(9))).collect();
     outcome(&lengths)
+}
+
+/// What is read has a date for each end.
+fn certificate_dates(input: &[u8]) -> u64 {
+    outcome(&certificate::fuzz_dates(input).map(|(begins, ends)| ends >= begins))
 }
 
 /// A head that is whole stays so, whatever comes behind it; its lines are given to those who read headers.

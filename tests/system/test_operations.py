@@ -208,6 +208,22 @@ def test_the_daemon_of_another_configuration_than_the_named_one_is_not_asked(lab
         assert done.code == 1 and f"{daemon.config}.typo: No such file" in done.out
 
 
+def test_the_daemon_of_a_configuration_that_is_no_configuration_is_not_guessed(lab, daemon, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("foo\n")
+    done = lab.router.run([binary(), "grant", lab.guest.mac, "1h", "-c", str(other)], check=False)
+    assert done.code == 1 and f"{other}:1: error" in done.out, done.out
+
+
+def test_check_of_the_system_says_what_the_daemon_says(lab, daemon):
+    def looked(*json_too):
+        return lab.router.run([binary(), "check", "--system", "-c", daemon.config, *json_too], check=False).out
+
+    assert json.loads(looked("--json"))["data"]["not_ready"] == daemon.data("status")["not_ready"]
+    daemon.stop()
+    assert looked().startswith("nothing is sold now: the daemon does not answer")
+
+
 def test_a_configuration_that_cannot_be_read_is_named(lab, daemon):
     done = lab.router.run([binary(), "wiring", "-c", f"{daemon.config}.typo"], check=False)
     assert done.code == 1 and f"{daemon.config}.typo: error: cannot be read" in done.out

@@ -172,6 +172,26 @@ def test_setup_asks_again_after_an_answer_that_cannot_be_used(router):
     assert router.run("tollgated", "setup", input="\nnonsense\n", check=False).code == 1, "no more answers"
 
 
+@pytest.mark.parametrize("place", [["--guest-network"], ["--network", "guest"]], ids=["made", "there before"])
+def test_setup_asked_again_keeps_what_was_answered(router, place):
+    said = ["--name", "Kibanda", "--mint", "https://mint.example.com", "--price", "7", "--step", "300"]
+    router.run("tollgated", "setup", "--yes", *said, "--grace", "60", *place)
+    before, own = exports(router), router.read(CONFIG)
+    again = router.run("tollgated", "setup", input="\n" * 9).out
+    assert "Price of 300 s in sat [7]" in again and "nothing to do" in again, again
+    assert exports(router) == before and router.read(CONFIG) == own
+    data = router.run("tollgated", "setup", input="\n\nd\n" + "\n" * 6 + "n\n").out
+    assert "Price of 10 MB in sat [7]" in data and ".metric='bytes'" in data and ".name" not in data, data
+
+
+def test_setup_says_where_a_price_has_no_effect(router):
+    router.run("tollgated", "setup", "--yes", "--mint", "https://mint.example.com", "--network", "guest")
+    router.write(CONFIG, router.read(CONFIG).replace("'tollgate_mint'", "'by_hand'"))
+    for arguments in (["--mint", "https://mint.example.com", "--price", "9"], ["--price", "9"]):
+        done = router.run("tollgated", "setup", "--yes", *arguments, check=False)
+        assert done.code == 1 and "was added by hand" in done.out, done
+
+
 # The mint is tried
 
 

@@ -14,6 +14,8 @@ from lab.guest import ROUTER4, ROUTER6
 from lab.openwrt.root import SELLING
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import post_request
+from lab.stations import Stations, forget_peak, peak_kib
+from lab.websocket import WebSocket
 
 LOOPBACK = "127.0.0.1"
 PAGE = {"Accept": "text/html"}
@@ -62,6 +64,19 @@ def test_a_guest_pays_over_https_and_its_pages_lead_to_the_name(lab, https, faul
     assert authority.get(guest, "/whoami").text == f"mac={guest.mac}"
     over_http = guest.get(f"http://{ROUTER4}:2121/", headers=PAGE).text
     assert f"http://{ROUTER4}:2121/" in over_http and home not in over_http
+
+
+def test_the_pages_socket_works_over_https(lab, https, fault_mint, authority):
+    guest, origin = lab.guests[1], f"https://{NAME}:{PORT}"
+    socket = WebSocket.connect(authority.connect(guest), "/mint-proxy", f"{NAME}:{PORT}", origin)
+    with contextlib.closing(socket):
+        socket.send({"type": "mint_request", "mint_url": fault_mint.url, "amount": 5, "apply": True})
+        offer = socket.receive_json(PATIENCE)
+        fault_mint.pay(offer["invoice"])
+        while (message := socket.receive_json(PATIENCE))["type"] != "session_granted":
+            assert message["type"] != "error", message
+        assert message["ticket"], "a page under the certificate's name is the router's own"
+    wait_for(guest.online, PATIENCE, "the guest is online")
 
 
 def test_a_page_of_another_name_over_https_is_not_the_routers(lab, https, authority):
@@ -234,6 +249,20 @@ def test_guests_who_never_finish_their_handshake_keep_nobody_out(lab, https, aut
     for sock in held:
         sock.close()
     assert https.running
+
+
+def test_many_stations_that_begin_handshakes_keep_nobody_out_and_cost_bounded_memory(lab, https, authority):
+    guest, other = lab.guests
+    hello = _client_hello(authority)
+    too_long = b"\x16\x03\x01\x40\x00\x01\x00\xff\x00" + b"x" * 15000
+    before = forget_peak(https)
+    with Stations(guest, 48) as many:
+        for said in (hello[:100], hello, too_long):
+            for number in range(48 * 16):
+                many.send(number % 48, said, PORT)
+            begun = time.monotonic()
+            assert authority.get(other, "/health").text == "OK" and time.monotonic() - begun < 5
+    assert peak_kib(https) - before < 16 * 1024
 
 
 def _client_hello(authority) -> bytes:

@@ -29,6 +29,8 @@ use serde_json::Value;
 /// `cashuA`, `cashuB`.
 const PREFIX: usize = 6;
 const MAX_TEXT: usize = 64 * 1024;
+/// How many places of a text that might begin a token are looked at: a sentence may name the form before the token.
+const MAX_STARTS: usize = 4;
 const MAX_PROOFS: usize = 256;
 /// Secrets with spending conditions (NUT-10) are longer than the usual 64 characters.
 const MAX_SECRET: usize = 4096;
@@ -126,8 +128,17 @@ pub fn found_in(pasted: &str) -> Option<String> {
 }
 
 fn found(text: &str) -> Option<String> {
-    let start = ["cashuA", "cashuB"].iter().filter_map(|prefix| text.find(prefix)).min()?;
-    let found = text.get(start..)?;
+    let starts = text.match_indices("cashu").filter_map(|(at, _)| text.get(at..));
+    let mut found: Vec<String> = starts.filter_map(begun).take(MAX_STARTS).collect();
+    let whole = found.iter().position(|token| is_complete(token)).unwrap_or(0);
+    (whole < found.len()).then(|| found.swap_remove(whole))
+}
+
+/// The token that a text begins with, as far as it goes.
+fn begun(found: &str) -> Option<String> {
+    if !["cashuA", "cashuB"].iter().any(|form| found.starts_with(form)) {
+        return None;
+    }
     let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "+/-_=".contains(letter);
     let end = found.find(|letter| !is_of_token(letter)).unwrap_or(found.len());
     let word = found.get(..end)?;

@@ -313,6 +313,7 @@ fn a_token_is_found_in_what_a_chat_makes_of_it() {
         format!("*{text}*"),
         format!("<{text}>"),
         format!("Pay: {text}."),
+        format!("Here is a cashuB token, no cashuA: {text}"),
         format!("{start}\u{200b}{end}\u{feff}"),
         format!("\u{2066}{start}\u{ad}{end}\u{2069}"),
         format!("_{text}_"),
