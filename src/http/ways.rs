@@ -91,7 +91,15 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
 /// The page again, with the reason.
 fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notice]) -> Answer) -> Answer {
     let status = status_of(mint_proxy::refused_ticket(error).code);
-    let notice = match error {
+    match notice_of(error) {
+        Ok(notice) => with_wait(page(status, &[notice]), error),
+        Err(closed) => show(visit, status, cannot_sell(&closed, None)),
+    }
+}
+
+/// Why nothing moves, or why nothing works here at all.
+pub fn notice_of(error: &TicketError) -> Result<Notice<'static>, SaleError> {
+    Ok(match error {
         TicketError::Wrong => Notice::TicketWrong,
         TicketError::InUse(wait) => Notice::TicketInUse { wait: *wait },
         TicketError::TooSoon(wait) | TicketError::TooMany(wait) => Notice::TicketLater { wait: *wait },
@@ -100,12 +108,8 @@ fn refused(visit: &Visit, error: &TicketError, page: impl Fn(StatusCode, &[Notic
         }
         TicketError::TooLittle => Notice::TooLittleLeft,
         TicketError::Clash(_) => Notice::AddressClash,
-        TicketError::Store(error) => {
-            let closed = SaleError::Closed(error.code());
-            return show(visit, status, cannot_sell(&closed, None));
-        }
-    };
-    with_wait(page(status, &[notice]), error)
+        TicketError::Store(error) => return Err(SaleError::Closed(error.code())),
+    })
 }
 
 /// The form again, with the reason why an invite's code lets nobody in.

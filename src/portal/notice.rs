@@ -48,6 +48,12 @@ pub enum Notice<'a> {
     NothingPaid,
     /// What was paid elsewhere buys nothing here.
     TooLittleLeft,
+    /// The wallet that has signed stands for nothing that is left.
+    LoginNothing,
+    /// These are not the digits that the wallet shows.
+    LoginWrong,
+    /// The wallet was not asked here, or has not answered in time.
+    LoginOver,
     /// Not a token, or damaged.
     TokenUnreadable,
     TokenSpent,
@@ -134,6 +140,9 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             }
             Notice::NothingPaid => s.nothing_paid.to_owned(),
             Notice::TooLittleLeft => s.too_little_left.to_owned(),
+            Notice::LoginNothing => s.login_nothing.to_owned(),
+            Notice::LoginWrong => s.login_wrong.to_owned(),
+            Notice::LoginOver => s.login_over.to_owned(),
             Notice::TokenUnreadable => s.token_unreadable.to_owned(),
             Notice::TokenSpent => s.token_spent.to_owned(),
             Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),
