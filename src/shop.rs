@@ -4,13 +4,14 @@
 //! state of a sale, and knows nothing of callers and protocols.
 
 use crate::access::{Access, GateStatus, Gatekeeper};
-use crate::auth::{AuditLog, Auth};
+use crate::auth::{AuditLog, Auth, LoginStation};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::certificate::OwnCertificate;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
+use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
@@ -18,7 +19,7 @@ use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
-use crate::sale::Terms;
+use crate::sale::{SaleEvent, Terms};
 use crate::store::Store;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,6 +96,7 @@ impl Shop {
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
+        join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
         Shop {
             terms,
@@ -208,6 +210,21 @@ impl Site {
         reasons.extend(none_open(&self.ways()));
         reasons
     }
+}
+
+/// What was paid and who logs in: a wallet's link is carried out, and a page hears when its device had to go.
+fn join(auth: &Auth, invoices: &InvoiceEngine) {
+    let engine = invoices.clone();
+    auth.link_by(Box::new(move |mac, claim| {
+        let engine = engine.clone();
+        Box::pin(async move { engine.link(mac, claim).await })
+    }));
+    let sockets = auth.sockets().clone();
+    invoices.listen(move |event| {
+        let SaleEvent::Gone { devices, to } = event else { return };
+        let message = json!({"msg": "session_moved", "mac": to.to_string()});
+        devices.iter().for_each(|mac| sockets.tell_station(LoginStation::Mac(*mac), &message));
+    });
 }
 
 /// Where guests cannot come in anywhere.

@@ -102,6 +102,8 @@ pub struct Delivery {
     pub token: String,
     pub key: WalletKey,
     pub role: String,
+    /// The account that the key stands for, if it stands for one.
+    pub account: Option<String>,
 }
 
 enum State {

@@ -1,6 +1,7 @@
 //! Why somebody is not let in. What the caller sees names no cause that helps to guess.
 
 use super::jwt::JwtFault;
+use crate::access::TicketError;
 use crate::store::StoreError;
 use crate::units::Millis;
 
@@ -26,6 +27,9 @@ pub enum AuthError {
     /// Operators are let in only where the time is known.
     #[error("the router's clock is not set yet")]
     NoClock,
+    /// The key cannot stand for what was paid on this device.
+    #[error("{0}")]
+    NotLinked(#[source] TicketError),
     #[error("{0}")]
     Store(#[from] StoreError),
 }

@@ -10,7 +10,7 @@ use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::store::{LoginAudience, NewAuditRow, StoreError};
+use crate::store::{Claim, LoginAudience, NewAuditRow, StoreError};
 use crate::task;
 use crate::units::Millis;
 use serde_json::Value;
@@ -190,16 +190,40 @@ impl Auth {
 
     /// The one place where a proven key becomes a login.
     async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
+        self.link(asked, key).await?;
         let issued = self.issue(key, asked.audience).await?;
         log::info!("{} logged in by key {}", asked.audience.as_str(), key.short());
         if let Some(operator) = self.config().operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
             let (name, role) = (&operator.name, operator.role.as_str());
             self.0.store.audit_later(NewAuditRow::new(name, role, "login", asked.action.as_str(), "ok"));
         }
-        let delivery = Delivery { token: issued.token, key, role: issued.claims.role };
+        let account = self.account_of(&key, asked.audience).await?;
+        let delivery = Delivery { token: issued.token, key, role: issued.claims.role, account };
         let told = asked.socket.is_some_and(|socket| self.0.sockets.tell(&socket, &success(k1, &delivery)));
         self.challenges().finish(k1, (!told).then_some(delivery));
         Ok(())
+    }
+
+    /// Where that is what was signed for: from now on the key stands for what was paid on the device that asked.
+    async fn link(&self, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
+        match (asked.action, asked.audience, asked.browser.station, self.0.linker.get()) {
+            (Action::Link, LoginAudience::Client, LoginStation::Mac(mac), Some(link)) => {
+                link(mac, Claim::Key(key.to_string())).await.map(drop).map_err(AuthError::NotLinked)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of the account that a guest's key stands for.
+    pub async fn account_of(
+        &self,
+        key: &WalletKey,
+        audience: LoginAudience,
+    ) -> Result<Option<String>, AuthError> {
+        match audience {
+            LoginAudience::Client => Ok(self.0.store.claimed_account(&Claim::Key(key.to_string())).await?),
+            LoginAudience::Admin => Ok(None),
+        }
     }
 
     fn give_up(&self, k1: &K1, asked: &AskedLogin) {
@@ -236,9 +260,9 @@ fn two_digits() -> Result<u8, AuthError> {
     }
 }
 
-/// Who has logged in, as clients read it. There are no accounts yet.
-pub fn user(key: &WalletKey, role: &str) -> Value {
-    json!({"pubkey": key.to_string(), "role": role, "account": Value::Null})
+/// Who has logged in, as clients read it.
+pub fn user(key: &WalletKey, role: &str, account: Option<&str>) -> Value {
+    json!({"pubkey": key.to_string(), "role": role, "account": account})
 }
 
 fn success(k1: &K1, delivery: &Delivery) -> Value {
@@ -247,6 +271,6 @@ fn success(k1: &K1, delivery: &Delivery) -> Value {
         "k1": hex::encode(k1),
         "status": true,
         "jwt": delivery.token,
-        "user": user(&delivery.key, &delivery.role),
+        "user": user(&delivery.key, &delivery.role, delivery.account.as_deref()),
     })
 }

@@ -22,20 +22,25 @@ pub use challenge::{Action, CookieId, Delivery, LoginStation, SocketKey, Standin
 pub use enroll::NewEnrolment;
 pub use error::{AuthError, LoginRefusal};
 pub use jwt::{Claims, TokenId};
+pub use lnurl::LoginLinks;
 pub use login::{user, Answered, Callback, ConfirmRefusal, NewChallenge};
 pub use signature::WalletKey;
 pub use sockets::{LoginSocket, LoginSockets};
 pub use token::{Issued, Rotated};
 
+use crate::access::{LinkedAccount, TicketError};
 use crate::config::{AuthConfig, Config};
-use crate::store::Store;
+use crate::mac::MacAddr;
+use crate::store::{Claim, Store};
 use crate::units::Millis;
 use challenge::Challenges;
 use enroll::Enrolments;
 use rate::Rate;
 use ring::KeyRing;
+use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Semaphore};
 
 /// Challenges of a station: at once, and how often one more.
@@ -60,7 +65,12 @@ struct Shared {
     calling: Mutex<Rate<IpAddr>>,
     looking: Semaphore,
     sockets: LoginSockets,
+    linker: OnceLock<Box<Linker>>,
 }
+
+/// Lets a claim stand for what was paid on a device.
+pub type Linker = dyn Fn(MacAddr, Claim) -> Linking + Send + Sync;
+type Linking = Pin<Box<dyn Future<Output = Result<LinkedAccount, TicketError>> + Send>>;
 
 impl Auth {
     pub fn new(store: Store, config: watch::Receiver<Arc<Config>>) -> Auth {
@@ -74,7 +84,13 @@ impl Auth {
             calling: Mutex::new(CALLBACKS),
             looking: Semaphore::new(LOOKING),
             sockets: LoginSockets::default(),
+            linker: OnceLock::new(),
         }))
+    }
+
+    /// What carries out `action=link`; the first that is given counts.
+    pub fn link_by(&self, linker: Box<Linker>) {
+        let _ = self.0.linker.set(linker);
     }
 
     pub fn sockets(&self) -> &LoginSockets {

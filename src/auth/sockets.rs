@@ -70,6 +70,12 @@ impl LoginSockets {
         told
     }
 
+    /// Tells every socket of a station.
+    pub fn tell_station(&self, station: LoginStation, message: &Value) {
+        let text: Arc<str> = message.to_string().into();
+        self.table().retain(|_, seat| seat.station != station || seat.outbox.try_send(text.clone()).is_ok());
+    }
+
     /// Closes those of a token that was logged out, or of all tokens of a key.
     pub fn close(&self, key: &WalletKey, token: Option<&TokenId>) {
         let is_meant = |user: &(WalletKey, TokenId)| user.0 == *key && token.is_none_or(|id| user.1 == *id);
@@ -105,6 +111,10 @@ mod tests {
         assert!(!sockets.has(&[1; 16], station(2)) && !sockets.has(&[2; 16], station(1)));
         assert!(sockets.tell(&[1; 16], &json!({"msg": "x"})));
         assert_eq!(&*socket.outbox.try_recv().unwrap(), "{\"msg\":\"x\"}");
+        sockets.tell_station(station(2), &json!({"msg": "theirs"}));
+        sockets.tell_station(station(1), &json!({"msg": "own"}));
+        assert_eq!(&*socket.outbox.try_recv().unwrap(), "{\"msg\":\"own\"}");
+        assert!(socket.outbox.try_recv().is_err());
         drop(socket);
         assert!(!sockets.has(&[1; 16], station(1)) && !sockets.tell(&[1; 16], &json!({})));
     }

@@ -4,6 +4,7 @@
 use super::answer::{self, Answer};
 use super::entrance::Visit;
 use super::error_body::ErrorBody;
+use super::login::token;
 use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
@@ -125,14 +126,6 @@ async fn logged_in(shop: &Shop, headers: &HeaderMap) -> Result<Option<Claim>, Re
         Err(AuthError::Store(error)) => Err(TicketError::Store(error).into()),
         Err(error) => Err(Refused::new(StatusCode::FORBIDDEN, "forbidden", &error.to_string())),
     }
-}
-
-fn token(headers: &HeaderMap) -> Option<&str> {
-    if let Some(token) = headers.get("x-jwt") {
-        return token.to_str().ok();
-    }
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// What is left where the caller is.

@@ -334,10 +334,10 @@ mod tests {
     fn what_needs_a_section_is_not_there_without_it() {
         let with = config(&format!("{CONFIG}config auth\n\toption domain 'w.example'\n"));
         let count = |config: &Config, audience| rows(config, audience).count();
-        for (audience, more) in [(Audience::Guest, 13), (Audience::Public, 4), (Audience::Admin, 9)] {
+        for (audience, more) in [(Audience::Guest, 15), (Audience::Public, 4), (Audience::Admin, 9)] {
             assert_eq!(count(&with, audience), count(&config(CONFIG), audience) + more, "{audience:?}");
         }
-        for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws"] {
+        for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws", "/wallet"] {
             assert!(is_ours(&with, path) && !is_ours(&config(CONFIG), path), "{path}");
         }
     }

@@ -9,6 +9,7 @@ use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
+use crate::access::Belongings;
 use crate::auth::{
     user, Action, Answered, Auth, AuthError, Callback, Claims, ConfirmRefusal, CookieId, LoginRefusal,
     LoginStation, NewChallenge, Standing,
@@ -17,8 +18,8 @@ use crate::commands::write_down;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::store::{LoginAudience, NewAuditRow};
-use crate::units::Millis;
+use crate::store::{AccountKey, Claim, LoginAudience, NewAuditRow};
+use crate::units::{Allotment, Millis};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -41,16 +42,20 @@ pub fn challenge(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         let asked = begun(&edge, &at, &sent);
         match asked {
             Ok(made) => {
-                let cookie = set_cookie(at.is_tls, &made.cookie);
                 let mut answer = answer::json(StatusCode::OK, &told(&made));
-                if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                    answer.headers_mut().insert(header::SET_COOKIE, cookie);
-                }
+                give_cookie(&mut answer, at.is_tls, &made);
                 answer
             }
             Err(refused) => *refused,
         }
     })
+}
+
+/// What the browser shows from now on.
+pub fn give_cookie(answer: &mut Answer, is_tls: bool, made: &NewChallenge) {
+    if let Ok(cookie) = HeaderValue::from_str(&set_cookie(is_tls, &made.cookie)) {
+        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
 }
 
 fn told(made: &NewChallenge) -> Value {
@@ -103,7 +108,7 @@ pub fn status(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             Ok(Standing::Expired) => status("expired"),
             Ok(Standing::Ok(None)) => status("ok"),
             Ok(Standing::Ok(Some(delivery))) => {
-                let user = user(&delivery.key, &delivery.role);
+                let user = user(&delivery.key, &delivery.role, delivery.account.as_deref());
                 answer::json(StatusCode::OK, &json!({"status": "ok", "jwt": delivery.token, "user": user}))
             }
             Ok(Standing::Foreign) => *foreign(),
@@ -259,16 +264,35 @@ fn lnurl(status: StatusCode, value: &Value) -> Answer {
 /// `GET /me`: who the bearer of the token is.
 pub fn me(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
-        match bearer(&edge, &at, sent.headers()).await {
-            Ok(claims) => {
-                let mut me = user(&claims.key, &claims.role);
-                me["macs"] = Value::Array(Vec::new());
-                me["remaining"] = Value::Null;
-                answer::json(StatusCode::OK, &me)
-            }
-            Err(refused) => *refused,
-        }
+        let told = async {
+            let claims = bearer(&edge, &at, sent.headers()).await?;
+            who(&edge, &at, &claims).await
+        };
+        told.await.map_or_else(|refused| *refused, |me| answer::json(StatusCode::OK, &me))
     })
+}
+
+/// With the account that the key stands for, and what is left of it where it is asked.
+async fn who(edge: &Edge, at: &Entrance, claims: &Claims) -> Result<Value, Box<Answer>> {
+    let auth = auth(edge)?;
+    let account = auth.account_of(&claims.key, claims.audience).await.map_err(|error| refused(&error))?;
+    let mut me = user(&claims.key, &claims.role, account.as_deref());
+    (me["macs"], me["remaining"]) = (Value::Array(Vec::new()), Value::Null);
+    let config = edge.site.config();
+    let venue = config.venue_of_device(at.device());
+    let (Some(_), Some(venue), LoginStation::Mac(mac), Ok(shop)) =
+        (account, venue, station(edge, at)?, &edge.site.shop)
+    else {
+        return Ok(me);
+    };
+    let key = AccountKey::Claim(Claim::Key(claims.key.to_string()));
+    let belongings = shop.access.belongings(&key, mac, &venue.id).await;
+    if let Some(Belongings { macs, remaining }) = belongings.map_err(|error| refused(&error.into()))? {
+        let (metric, amount) = remaining.unwrap_or((venue.metric, Allotment::ZERO));
+        me["macs"] = macs.iter().map(|mac| Value::from(mac.to_string())).collect();
+        me["remaining"] = json!({"metric": metric.as_str(), "amount": amount.0});
+    }
+    Ok(me)
 }
 
 /// `GET /refresh_jwt`: a new token in place of this one.
@@ -277,11 +301,17 @@ pub fn refresh(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         let renewed = async {
             must_read(&sent)?;
             let token = token(sent.headers()).ok_or_else(unauthorized)?;
-            auth(&edge)?.refresh(token, audience(&at)).await.map_err(|error| refused(&error))
+            let auth = auth(&edge)?;
+            let renewed = async {
+                let issued = auth.refresh(token, audience(&at)).await?;
+                let account = auth.account_of(&issued.claims.key, issued.claims.audience).await?;
+                Ok((issued, account))
+            };
+            renewed.await.map_err(|error| refused(&error))
         };
         match renewed.await {
-            Ok(issued) => {
-                let user = user(&issued.claims.key, &issued.claims.role);
+            Ok((issued, account)) => {
+                let user = user(&issued.claims.key, &issued.claims.role, account.as_deref());
                 let told = json!({"k1": "", "status": true, "jwt": issued.token, "user": user});
                 answer::json(StatusCode::OK, &told)
             }
@@ -370,7 +400,7 @@ fn set_cookie(is_tls: bool, id: &CookieId) -> String {
 }
 
 /// What our cookies say, in a browser that may have several.
-fn cookies(is_tls: bool, headers: &HeaderMap) -> Vec<CookieId> {
+pub fn cookies(is_tls: bool, headers: &HeaderMap) -> Vec<CookieId> {
     let own = cookie_name(is_tls);
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -392,6 +422,13 @@ pub fn refused(why: &AuthError) -> Box<Answer> {
         AuthError::TooMany(wait) => {
             let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "too_many", &message);
             come_back(&mut answer, *wait);
+            answer
+        }
+        AuthError::NotLinked(cause) => {
+            let mut answer = error(StatusCode::CONFLICT, "cooldown", &message);
+            if let Some(wait) = cause.wait() {
+                come_back(&mut answer, wait);
+            }
             answer
         }
         AuthError::Off => error(StatusCode::NOT_FOUND, "not_found", &message),

@@ -38,6 +38,7 @@ mod show;
 mod tickets;
 mod till;
 mod tollgate;
+mod wallets;
 mod ways;
 mod websocket;
 mod wire;

@@ -24,7 +24,8 @@ pub fn stock<'a>(site: &Site, visit: &'a Visit) -> Stock<'a> {
         StockedMint { mint: mint_offered, seems_reachable: site.mints.seems_reachable(&mint.url) }
     });
     let step = Quantity { metric: venue.metric, amount: Allotment(venue.step_size) };
-    Stock { step, max_steps: venue.max_steps, mints: mints.collect(), closed }
+    let has_login = visit.config.auth.is_some();
+    Stock { step, max_steps: venue.max_steps, mints: mints.collect(), closed, has_login }
 }
 
 /// The mint and the amount that a form names.

@@ -8,10 +8,11 @@ use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
 use super::show::{cannot_sell, show};
-use super::{ecash, till, ways, Edge};
+use super::{ecash, till, wallets, ways, Edge};
 use crate::access::Session;
 use crate::portal::{
-    self, Bought, Facts, Late, Pay, PurchaseReceipt, Quantity, RequestFacts, RequestStep, ShownTicket, State,
+    self, Bought, Facts, Late, Pay, PurchaseReceipt, Purpose, Quantity, RequestFacts, RequestStep,
+    ShownTicket, State,
 };
 use crate::sale::invoice::{Ask, Part, Progress, Request};
 use crate::sale::SaleError;
@@ -41,6 +42,8 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
         match ways::way(&visit) {
             Some("ecash") => ecash::page(site, &visit),
             Some("receipt") => receipt(shop, &visit).await,
+            Some("keep") => wallet_or_home(site, shop, &visit, Purpose::Keep).await,
+            Some("mine") => wallet_or_home(site, shop, &visit, Purpose::Resume).await,
             Some(way) => match ways::page(shop, &visit, way) {
                 Some(page) => page,
                 None => home(site, shop, &visit).await,
@@ -50,8 +53,22 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
     })
 }
 
+/// The page that asks a wallet, where there is one for this guest, under an address of the router's own.
+async fn wallet_or_home(site: &Arc<Site>, shop: &Shop, visit: &Visit, purpose: Purpose) -> Answer {
+    let is_ours = is_asked_here(&visit.headers, visit.asked_at());
+    let page = if is_ours { wallets::page(shop, visit, purpose).await } else { None };
+    match page {
+        Some(page) => page,
+        None => home(site, shop, visit).await,
+    }
+}
+
 async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let choosing = visit.get("choose").is_some();
+    let code = shop.auth.code_for(visit.caller.mac).filter(|_| !choosing && visit.get("r").is_none());
+    if let Some(code) = code {
+        return show(visit, StatusCode::OK, State::LoginCode(code));
+    }
     let named = match visit.get("r").and_then(|id| id.parse().ok()) {
         Some(id) => match shop.invoices.glance(visit.caller.mac, &id).await {
             // Another mint was faster.

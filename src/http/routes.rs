@@ -8,7 +8,7 @@ use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
     admin, anybody, attach, cards, ecash, invites, login, login_socket, mint_requests, pages, till, tollgate,
-    ways, websocket,
+    wallets, ways, websocket,
 };
 use crate::mint_proxy::MAX_MESSAGE;
 
@@ -69,6 +69,8 @@ pub const ROUTES: &[Route] = &[
     login(GUEST, Get, "/refresh_jwt", OwnPage, NO_BODY, At(login::refresh)),
     login(GUEST, Post, "/logout", OwnPage, NO_BODY, At(login::log_out)),
     login(GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
+    login(GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
+    login(GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
     // The TollGate protocol.
     row(TOLLGATE, Options, "**", Anyone, NO_BODY, Same(tollgate::preflight)),
     row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay)),

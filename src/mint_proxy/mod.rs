@@ -110,6 +110,8 @@ fn tell(sockets: &Sockets, access: &Access, event: &SaleEvent<'_>) {
                 sockets.tell(request.mac(), Some(&request.id), &message);
             }
         }
+        // Its requests are told of where they are now.
+        SaleEvent::Gone { .. } => {}
         SaleEvent::ClaimRefused(request) => {
             sockets.tell(request.mac(), Some(&request.id), &messages::claim_failed(request));
         }

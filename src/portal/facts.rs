@@ -83,6 +83,8 @@ pub struct Stock<'a> {
     pub mints: Vec<StockedMint<'a>>,
     /// Why the router could not honour a sale now.
     pub closed: Option<&'a str>,
+    /// Wallets can log in.
+    pub has_login: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -187,8 +189,8 @@ impl<'a> Stock<'a> {
 
     /// The offer, with these notices and the guest's request that can still be paid.
     pub fn offer(&self, notices: Vec<Notice<'a>>, unpaid_request: Option<&'a str>) -> Offer<'a> {
-        let (step, max_steps, mints) = (self.step, self.max_steps, self.mints());
-        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false }
+        let (step, max_steps, mints, has_login) = (self.step, self.max_steps, self.mints(), self.has_login);
+        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false, has_login }
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
             late: None,
             kept: ShownTicket::No,
             address: None,
-            stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None },
+            stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None, has_login: false },
         }
     }
 

@@ -1,6 +1,7 @@
 //! The addresses of the page's states.
 
 use super::lang::Lang;
+use super::states::Purpose;
 use crate::form::query_value;
 
 /// Where a guest goes to see a request, or `/`; with the language when the guest chose it.
@@ -19,10 +20,22 @@ pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
     }
 }
 
+/// Where there is the choice, whatever else could be shown.
+pub(super) fn choosing(lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?choose=1{lang}")
+}
+
 /// Where one of the other ways is gone.
 pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
     format!("/?way={way}{lang}")
+}
+
+/// Where a wallet is asked for a signature: a new one, or that of `k1`.
+pub fn login_location(purpose: Purpose, k1: Option<&str>, lang: Option<Lang>) -> String {
+    let k1 = k1.map(|k1| format!("&k1={}", query_value(k1))).unwrap_or_default();
+    way_location(&format!("{}{k1}", purpose.way()), lang)
 }
 
 /// Where a card is shown, for an open request or for a new one.

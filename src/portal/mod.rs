@@ -13,6 +13,8 @@
 //! | `GET /?way=ecash`, `?way=ticket`, `?way=kept` | paying with a token, showing a ticket, the guest's own ticket |
 //! | `GET /?way=card`, `GET /?way=card&r=ID` | paying with a card: an amount, or the open invoice of ID |
 //! | `GET /?way=card&shown=1` | what became of the card that was shown last |
+//! | `GET /?way=keep`, `?way=mine`, `&k1=K` | asking a wallet to keep what is left, or to go on with it here; 303 to the address with K1 |
+//! | `POST /wallet` with `way`, `k1` and `code` | two digits: 303 to where the login goes on, or the page again with the reason |
 //! | `GET /?way=receipt` | what the guest has bought last |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
@@ -33,6 +35,8 @@ mod facts;
 mod html;
 mod lang;
 mod links;
+mod login;
+mod login_code;
 mod notice;
 mod offer;
 mod qr;
@@ -48,7 +52,7 @@ mod words;
 pub use assets::{Asset, SCRIPT, STYLE};
 pub use facts::{page, Bought, Facts, Late, RequestFacts, RequestStep, Stock, StockedMint};
 pub use lang::Lang;
-pub use links::{location, shown_card_location, token_location, way_location};
+pub use links::{location, login_location, shown_card_location, token_location, way_location};
 pub use notice::Notice;
 pub use offer::chips;
 pub use quantity::Quantity;

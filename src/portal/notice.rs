@@ -32,6 +32,10 @@ pub enum Notice<'a> {
         request_id: &'a str,
     },
     TicketWrong,
+    /// The code of an invite that lets nobody in any more.
+    CodeUsed,
+    /// The code of an invite that is good at another venue.
+    CodeElsewhere,
     /// The MAC that the ticket is with was heard of so lately.
     TicketInUse {
         wait: Millis,
@@ -44,6 +48,12 @@ pub enum Notice<'a> {
     NothingPaid,
     /// What was paid elsewhere buys nothing here.
     TooLittleLeft,
+    /// The wallet that has signed stands for nothing that is left.
+    LoginNothing,
+    /// These are not the digits that the wallet shows.
+    LoginWrong,
+    /// The wallet was not asked here, or has not answered in time.
+    LoginOver,
     /// Not a token, or damaged.
     TokenUnreadable,
     TokenSpent,
@@ -122,12 +132,17 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
             Notice::InvoiceLate { .. } => s.notice_late.to_owned(),
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
+            Notice::CodeUsed => s.code_used.to_owned(),
+            Notice::CodeElsewhere => s.code_elsewhere.to_owned(),
             Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
             Notice::TicketLater { wait } | Notice::TokenLater { wait } => {
                 s.ticket_later.replace("{duration}", &lang.wait(*wait))
             }
             Notice::NothingPaid => s.nothing_paid.to_owned(),
             Notice::TooLittleLeft => s.too_little_left.to_owned(),
+            Notice::LoginNothing => s.login_nothing.to_owned(),
+            Notice::LoginWrong => s.login_wrong.to_owned(),
+            Notice::LoginOver => s.login_over.to_owned(),
             Notice::TokenUnreadable => s.token_unreadable.to_owned(),
             Notice::TokenSpent => s.token_spent.to_owned(),
             Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),

@@ -93,18 +93,19 @@ pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
         html.raw("<a class=\"quiet\"").attr("href", &location(Some(id), lang_chosen.then_some(lang)));
         html.raw(">").text(s.back_to_invoice).raw("</a>\n");
     }
-    html.add(&rows(lang, lang_chosen, offer.is_open()));
+    html.add(&rows(lang, lang_chosen, offer));
     html
 }
 
 /// The rows below an offer.
-fn rows(lang: Lang, lang_chosen: bool, is_open: bool) -> Html {
-    let s = lang.strings();
+fn rows(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
+    let (s, is_open) = (lang.strings(), offer.is_open());
     let mut html = Html::new();
     let ways = [
         ("ecash", s.ecash_title, is_open),
         ("card", s.card_title, is_open),
         ("ticket", s.ticket_title, true),
+        ("mine", s.mine_title, offer.has_login),
     ];
     for (way, title, _) in ways.into_iter().filter(|(.., is_offered)| *is_offered) {
         html.raw("<a class=\"quiet way\"").attr("id", &format!("way-{way}"));
@@ -319,6 +320,7 @@ mod tests {
             notices: vec![],
             unpaid_request: None,
             is_late: false,
+            has_login: false,
         };
         let (_, chips) = offer.sellable().unwrap();
         assert_eq!(chips.iter().map(|chip| chip.steps).collect::<Vec<_>>(), [10, 60]);

@@ -2,7 +2,8 @@
 
 use super::lang::Lang;
 use super::links::{
-    card_location, choosing_again, location, shown_card_location, token_location, way_location,
+    card_location, choosing_again, location, login_location, shown_card_location, token_location,
+    way_location,
 };
 use super::notice::Notice;
 use super::quantity::Quantity;
@@ -23,6 +24,9 @@ pub enum State<'a> {
     ShowTicket(ShowTicket<'a>),
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
+    Login(Login<'a>),
+    /// Two digits, below 100.
+    LoginCode(u8),
 }
 
 impl<'a> State<'a> {
@@ -50,6 +54,7 @@ impl<'a> State<'a> {
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             State::Receipt(_) => way_location("receipt", Some(lang)),
+            State::Login(login) => login_location(login.purpose, login.at.k1(), Some(lang)),
             State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
             _ => location(self.request_id(), Some(lang)),
         }
@@ -69,7 +74,9 @@ impl<'a> State<'a> {
             | State::Receiving(_)
             | State::ShowTicket(_)
             | State::OwnTicket(_)
-            | State::Receipt(_) => None,
+            | State::Receipt(_)
+            | State::Login(_)
+            | State::LoginCode(_) => None,
         }
     }
 }
@@ -204,6 +211,8 @@ pub struct Offer<'a> {
     pub unpaid_request: Option<&'a str>,
     /// An invoice of this guest has ended, and a late payment of it is still looked for.
     pub is_late: bool,
+    /// Wallets can keep and resume what was paid.
+    pub has_login: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +292,62 @@ pub struct OwnTicket<'a> {
     /// The address that shows it here: what the code says to a camera.
     pub link: &'a str,
     pub notices: &'a [Notice<'a>],
+}
+
+/// A wallet is asked for a signature.
+#[derive(Clone, Debug)]
+pub struct Login<'a> {
+    pub purpose: Purpose,
+    pub at: LoginStep<'a>,
+    pub notices: &'a [Notice<'a>],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To stand for what is left on this device.
+    Keep,
+    /// To go on here with what it stands for.
+    Resume,
+}
+
+impl Purpose {
+    /// As the page's address says it.
+    pub fn way(self) -> &'static str {
+        match self {
+            Purpose::Keep => "keep",
+            Purpose::Resume => "mine",
+        }
+    }
+
+    pub fn of_way(way: &str) -> Option<Purpose> {
+        [Purpose::Keep, Purpose::Resume].into_iter().find(|purpose| purpose.way() == way)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum LoginStep<'a> {
+    /// The wallet signs `k1`.
+    Sign {
+        k1: &'a str,
+        /// The address that it calls, as LNURL (LUD-01), and for what opens a wallet (LUD-17).
+        lnurl: &'a str,
+        keyauth: &'a str,
+    },
+    /// It has signed, on another device; two digits are asked for.
+    Digits { k1: &'a str },
+    /// It stands for what is left.
+    Kept,
+    /// It can be begun again.
+    Over,
+}
+
+impl<'a> LoginStep<'a> {
+    pub(super) fn k1(&self) -> Option<&'a str> {
+        match self {
+            LoginStep::Sign { k1, .. } | LoginStep::Digits { k1 } => Some(k1),
+            LoginStep::Kept | LoginStep::Over => None,
+        }
+    }
 }
 
 /// What an online guest is shown of its ticket.

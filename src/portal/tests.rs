@@ -184,8 +184,11 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
+            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) | State::LoginCode(_) => {
+                true
+            }
             State::Online(online) => online.left.is_some(),
+            State::Login(login) => matches!(login.at, LoginStep::Sign { .. }),
             State::Trouble(trouble) => {
                 trouble.money != Money::NothingTaken || trouble.reason == TroubleReason::UnknownDevice
             }
@@ -220,6 +223,26 @@ fn the_choice_posts_steps_and_mint() {
     }
     assert!(html.contains("id=\"s1\" value=\"60\" checked>"));
     assert!(html.contains("1 sat = 1 minute"));
+}
+
+#[test]
+fn a_wallet_is_shown_one_address_in_every_form_and_the_digits_go_into_a_form() {
+    let sign = LoginStep::Sign { k1: "ab", lnurl: "LNURL1DP68", keyauth: "keyauth://a.example/x" };
+    let asked = |at| State::Login(Login { purpose: Purpose::Keep, at, notices: &[] });
+    let html = render(Lang::Swahili, asked(sign));
+    for part in [
+        "href=\"lightning:LNURL1DP68\"",
+        "href=\"keyauth://a.example/x\"",
+        "data-copies=\"lnurl\"",
+        ">LNURL1DP68</textarea>",
+        "href=\"/?way=keep&amp;k1=ab&amp;lang=en\"",
+        "data-poll=\"2\"",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let html = render(Lang::English, asked(LoginStep::Digits { k1: "ab" }));
+    assert!(html.contains("action=\"/wallet\"") && html.contains("name=\"k1\" value=\"ab\""));
+    assert!(!html.contains("data-poll"), "nothing moves under the finger");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::notice::Notice;
 use super::quantity::Quantity;
 use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State, Waiting};
 use super::view::{in_trouble, steps, View, CHECK};
-use super::{card, ecash, offer, qr, receipt, ticket};
+use super::{card, ecash, login, login_code, offer, qr, receipt, ticket};
 use crate::config::Metric;
 use crate::units::Millis;
 
@@ -26,6 +26,8 @@ pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
         State::ShowTicket(form) => ticket::show_ticket(lang, lang_chosen, form),
         State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
         State::Receipt(receipt) => receipt::receipt(lang, lang_chosen, receipt),
+        State::Login(asked) => login::page(lang, lang_chosen, asked),
+        State::LoginCode(code) => login_code::login_code(lang, lang_chosen, *code),
     }
 }
 
@@ -248,6 +250,9 @@ fn passing(lang: Lang, lang_chosen: bool, online: &Online) -> View {
         main.add(&offer::form(lang, lang_chosen, offer)).raw("</details>\n");
     }
     main.add(&ticket::card(lang, lang_chosen, online.kept));
+    if online.kept != ShownTicket::No && online.offer.as_ref().is_some_and(|offer| offer.has_login) {
+        main.add(&login::row(lang, lang_chosen));
+    }
     if online.left.is_some() {
         main.add(&receipt::row(lang, lang_chosen));
     }

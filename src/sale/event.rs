@@ -1,6 +1,7 @@
 //! The events of an engine. The engine does not know its listeners, and never waits for them.
 
 use super::invoice::{Part, Progress, Request};
+use crate::mac::MacAddr;
 use std::sync::{PoisonError, RwLock};
 
 /// Something that guests should hear of. It is committed already.
@@ -11,6 +12,8 @@ pub enum SaleEvent<'a> {
     Moved { request: &'a Request, part: &'a Part, from: Progress },
     /// The mint has the payment of a request and refuses to hand out its tokens; it is asked again.
     ClaimRefused(&'a Request),
+    /// These devices had to go: what they had is at `to` now.
+    Gone { devices: &'a [MacAddr], to: MacAddr },
 }
 
 type Listener = Box<dyn Fn(&SaleEvent<'_>) + Send + Sync>;

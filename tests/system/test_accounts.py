@@ -1,5 +1,6 @@
 """What was paid belongs to an account: tickets, cards and logins attach devices to it, and nobody has more for it."""
 
+import re
 import threading
 import time
 
@@ -11,6 +12,7 @@ from lab.fault_mint import FaultMint
 from lab.guest import Guest
 from lab.http_client import Answer
 from lab.internet import MINT4
+from lab.login import DOMAIN, LoginBrowser, LoginWallet
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import PORTAL, MintProxy
 from lab.tickets import WRONG, change_mac, forget_packets, show
@@ -23,7 +25,7 @@ class Place:
     """A shop with cards, at which a minute is a sat."""
 
     def __init__(self, make, mint: FaultMint, **auth) -> None:
-        sections = {"card": CARDS} | ({"auth": {"domain": "wifi.example.net", **auth}} if auth else {})
+        sections = {"card": CARDS} | ({"auth": {"domain": DOMAIN, **auth}} if auth else {})
         self.mint = mint
         self.daemon = make(mint.url, sections=sections)
 
@@ -223,6 +225,168 @@ def test_neither_tickets_nor_taps_are_logged(place, stranger):
     log = place.daemon.log()
     assert ticket not in log
     assert not [tap for tap in taps if tap.rsplit("p=")[1] in log]
+
+
+# Logins
+
+
+def linked(guest: Guest, wallet: LoginWallet) -> LoginBrowser:
+    """A browser in which the wallet was tied to what is paid on this device."""
+    browser = LoginBrowser(guest)
+    k1 = browser.ask("?action=link")["k1"]
+    assert wallet.answer(guest, k1).json() == {"status": "OK"}
+    browser.token = browser.status(k1)["jwt"]
+    return browser
+
+
+def me(browser: LoginBrowser, token: str) -> dict:
+    answer = browser.with_token(token)
+    assert answer.status == 200, answer.text
+    return answer.json()
+
+
+def test_a_login_finds_what_was_linked_and_attaches_another_device(at_once, stranger, other_stranger):
+    wallet = LoginWallet(501)
+    at_once.buy(stranger)
+    browser = linked(stranger, wallet)
+    own = me(browser, browser.token)
+    assert own["macs"] == [stranger.mac] and len(bytes.fromhex(own["account"])) == 16
+    assert own["remaining"]["metric"] == "milliseconds" and own["remaining"]["amount"] > 4 * MINUTE
+    other = LoginBrowser(other_stranger)
+    token = other.log_in(wallet)
+    assert me(other, token)["account"] == own["account"]
+    socket, _ = browser.websocket()
+    moved = ask(other_stranger, "attach", **{"x-jwt": token})
+    assert left(moved) > 4 * MINUTE and moved.json()["detached"] == [stranger.mac]
+    assert socket.receive_json() == {"msg": "session_moved", "mac": other_stranger.mac}
+    assert other_stranger.online() and not stranger.online()
+    assert me(other, token)["macs"] == [other_stranger.mac]
+    back = ask(stranger, "attach", Authorization=f"Bearer {browser.token}")
+    assert left(back) > 4 * MINUTE and at_once.open() == {stranger.mac}
+    assert ask(other_stranger, "detach", {"mac": stranger.mac}, **{"x-jwt": token}).status == 200
+    assert at_once.open() == set() and me(other, token)["macs"] == []
+
+
+def test_a_login_that_finds_no_account_makes_none(at_once, stranger):
+    browser, wallet = LoginBrowser(stranger), LoginWallet(502)
+    token = browser.log_in(wallet)
+    assert me(browser, token) == {
+        "pubkey": wallet.key,
+        "role": "client",
+        "account": None,
+        "macs": [],
+        "remaining": None,
+    }
+    assert refusal(ask(stranger, "attach", **{"x-jwt": token})) == (404, "nothing_to_move")
+    at_once.buy(stranger)
+    assert me(browser, token)["account"] is None, "nobody has linked it"
+
+
+def test_a_token_that_was_logged_out_moves_nothing(at_once, stranger, other_stranger):
+    wallet = LoginWallet(503)
+    at_once.buy(stranger)
+    linked(stranger, wallet)
+    other = LoginBrowser(other_stranger)
+    token = other.log_in(wallet)
+    assert other.with_token(token, "POST", "/logout").status == 204
+    assert refusal(ask(other_stranger, "attach", **{"x-jwt": token})) == (401, "unauthorized")
+    assert at_once.open() == {stranger.mac}
+
+
+def test_a_link_does_not_pass_an_account_to_and_fro(make_daemon, mint, stranger, other_stranger):
+    place, wallet = Place(make_daemon, mint, move_cooldown="60"), LoginWallet(504)
+    place.buy(stranger)
+    linked(stranger, wallet)
+    linked(other_stranger, wallet)
+    assert place.open() == {other_stranger.mac}
+    browser = LoginBrowser(stranger)
+    k1 = browser.ask("?action=link")["k1"]
+    assert wallet.answer(stranger, k1).json()["status"] == "ERROR"
+    assert browser.status(k1) == {"status": "expired"} and place.open() == {other_stranger.mac}
+
+
+# The portal, without script
+
+
+class Page:
+    """A browser that knows no script."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.browser = LoginBrowser(guest)
+
+    def get(self, path: str) -> Answer:
+        return self.browser.get(path, Accept="text/html")
+
+    def begin(self, way: str) -> tuple[str, str]:
+        """Where it is looked at, and the k1."""
+        answer = self.get(f"/?way={way}")
+        assert answer.status == 303, answer.text
+        there = answer.headers["location"]
+        return there, there.split("k1=")[1]
+
+    def type(self, way: str, k1: str, code: str) -> Answer:
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
+        return self.browser.request("POST", "/wallet", f"way={way}&k1={k1}&code={code}".encode(), form)
+
+
+def test_time_is_kept_with_a_wallet_and_gone_on_with_on_the_next_device(at_once, stranger, other_stranger):
+    wallet = LoginWallet(505)
+    at_once.buy(stranger)
+    old, new = Page(stranger), Page(other_stranger)
+    assert "way=keep" in old.get("/").text and "way=mine" in new.get("/").text
+    there, k1 = old.begin("keep")
+    page = old.get(there).text
+    assert re.search(r'href="lightning:LNURL1[0-9A-Z]+"', page)
+    assert f'href="keyauth://{DOMAIN}/lnauth_login/{k1}' in page
+    assert '<meta http-equiv="refresh"' in page and "data-copies" in page
+    assert wallet.answer(stranger, k1).json() == {"status": "OK"}
+    assert "Your wallet stands for it now" in old.get(there).text
+    there, k1 = new.begin("mine")
+    assert "Waiting for your wallet" in new.get(there).text
+    assert wallet.answer(other_stranger, k1).json() == {"status": "OK"}
+    moved = new.get(there)
+    assert (moved.status, moved.headers["location"]) == (303, "/")
+    assert "You are online" in new.get("/").text and other_stranger.online() and not stranger.online()
+    assert new.get(there).status == 303, "an answer that was lost"
+
+
+def test_a_wallet_on_another_device_is_asked_for_two_digits(at_once, stranger, other_stranger):
+    wallet = LoginWallet(506)
+    at_once.buy(stranger)
+    page = Page(stranger)
+    there, k1 = page.begin("keep")
+    code = wallet.answer(other_stranger, k1).json()["message"].removeprefix("Code ")
+    shown = page.get(there).text
+    assert 'action="/wallet"' in shown and code not in re.findall(r"\b\d\d\b", shown.split("<main")[1])
+    wrong = page.type("keep", k1, f"{(int(code) + 1) % 100:02}")
+    assert wrong.status == 403 and "not the digits" in wrong.text
+    assert page.type("keep", k1, code).headers["location"] == there
+    assert "Your wallet stands for it now" in page.get(there).text
+
+
+def test_a_page_of_another_browser_says_nothing(at_once, stranger, other_stranger):
+    at_once.buy(stranger)
+    there, k1 = Page(stranger).begin("keep")
+    for page in (Page(stranger), Page(other_stranger)):
+        shown = page.get(there.replace("keep", "mine"))
+        assert "begun on another device" in shown.text and "LNURL1" not in shown.text
+        assert page.type("mine", k1, "00").status == 403
+
+
+def test_nothing_is_kept_before_paying_and_nothing_resumed_that_was_not_kept(at_once, stranger):
+    page = Page(stranger)
+    assert "How much time?" in page.get("/?way=keep").text
+    there, k1 = page.begin("mine")
+    assert LoginWallet(507).answer(stranger, k1).json() == {"status": "OK"}
+    refused = page.get(there)
+    assert refused.status == 404 and "Nothing is left for this wallet" in refused.text
+
+
+def test_without_logins_the_portal_offers_none(place, stranger):
+    place.buy(stranger)
+    page = Page(stranger)
+    assert "way=keep" not in page.get("/").text and "way=mine" not in page.get("/").text
+    assert "You are online" in page.get("/?way=keep").text
 
 
 # Several devices

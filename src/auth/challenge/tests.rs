@@ -25,7 +25,7 @@ fn key() -> WalletKey {
 }
 
 fn delivery() -> Delivery {
-    Delivery { token: "t".to_owned(), key: key(), role: "client".to_owned() }
+    Delivery { token: "t".to_owned(), key: key(), role: "client".to_owned(), account: None }
 }
 
 fn one() -> Challenges {

@@ -37,6 +37,7 @@ pub(super) fn offer<'a>() -> Offer<'a> {
         notices: vec![],
         unpaid_request: None,
         is_late: false,
+        has_login: true,
     }
 }
 
@@ -89,6 +90,17 @@ fn receiving(name: &str, at: Stage) -> (&str, State<'_>) {
     (name, State::Receiving(Receiving { id: "5f0c9a7be1", at }))
 }
 
+const K1: &str = "e2af6254a8df433264fa23f67eb8188635d15ce883e8fc020989d5f82ae6f11e";
+const SIGN: LoginStep = LoginStep::Sign {
+    k1: K1,
+    lnurl: "LNURL1DP68GURN8GHJ7CT4W35ZUETCV9KHQMR99EHX2AP0D3HXZAT5DP0KCMM8D9HR7ARPVU7KCMM8D9HZV6E385CRQVP3XQERQVESXSCR2VPKXQMNQWPS8YCXZVRZXP3NQEPSV5CXVVFSXYCNZV33XVCNGVF4XYMRZDE38QCNJVTPX93RZCE3VSCK2VTXYESKXARFDAHR6MR0VA5KUTMMVUN",
+    keyauth: "keyauth://auth.example.net/lnauth_login?tag=login",
+};
+
+fn asked<'a>(purpose: Purpose, at: LoginStep<'a>) -> State<'a> {
+    State::Login(Login { purpose, at, notices: &[] })
+}
+
 /// Every state a guest can meet, by name.
 pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
     const AWAY: Notice = Notice::MintAway { url: "https://mint.away.example" };
@@ -128,6 +140,7 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::NothingPaid,
         Notice::TooLittleLeft,
     ];
+    const LOGINS: [Notice; 3] = [Notice::LoginNothing, Notice::LoginWrong, Notice::LoginOver];
     let online =
         |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No, address: Some(ADDRESS) });
     vec![
@@ -227,6 +240,15 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("receipt", State::Receipt(bought())),
+        ("keep", asked(Purpose::Keep, SIGN)),
+        ("keep-digits", asked(Purpose::Keep, LoginStep::Digits { k1: K1 })),
+        ("keep-done", asked(Purpose::Keep, LoginStep::Kept)),
+        ("mine", asked(Purpose::Resume, SIGN)),
+        (
+            "mine-over",
+            State::Login(Login { purpose: Purpose::Resume, at: LoginStep::Over, notices: &LOGINS }),
+        ),
+        ("login-code", State::LoginCode(7)),
         ("ended", State::Ended(offer())),
         ("trouble-mint", trouble(TroubleReason::MintUnavailable, Money::NothingTaken)),
         ("trouble-payment", trouble(TroubleReason::PaymentFailed, Money::NothingTaken)),

@@ -5,6 +5,7 @@ use crate::access::{Access, LinkedAccount, Place, TakenOver, TicketError};
 use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
+use crate::sale::event::SaleEvent;
 use crate::sale::price_list;
 use crate::store::{Claim, MoveRules, ShownAt, StoreError};
 use crate::task;
@@ -89,6 +90,10 @@ impl InvoiceEngine {
         let table = self.table();
         let theirs = table.requests.values().filter(|request| gone.contains(&request.mac()));
         theirs.for_each(|request| request.move_to(to));
+        drop(table);
+        if !gone.is_empty() {
+            self.0.listeners.tell(&SaleEvent::Gone { devices: gone, to });
+        }
     }
 }
 
