@@ -64,6 +64,7 @@
 //! | allotment | what a session may have in all: milliseconds or bytes |
 //! | caller | a guest as the router itself knows it: MAC, address, device |
 //! | card | an NFC card that pays Lightning invoices by a link; ours, or another's |
+//! | challenge | what a wallet is asked to sign, to log in |
 //! | claim | to have the outputs of a paid quote signed |
 //! | counter | how many outputs were derived of a keyset; also the number in a card's tap |
 //! | desk | what commands work with in the daemon |
@@ -78,6 +79,7 @@
 //! | keyset | a mint's keys, one for each amount |
 //! | lease | a guest's right to pass, as the gate is told it |
 //! | lock | the routing rule that keeps out who is not paid, without the table |
+//! | login | a wallet's key that has signed a challenge, and the JWT that shows it; a token is ecash elsewhere |
 //! | melt | to have a mint pay an invoice for ecash |
 //! | mint | who issues ecash; the bank |
 //! | operation | one exchange of the wallet's with a mint, journalled |

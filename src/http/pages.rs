@@ -65,6 +65,10 @@ async fn wallet_or_home(site: &Arc<Site>, shop: &Shop, visit: &Visit, purpose: P
 
 async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let choosing = visit.get("choose").is_some();
+    let code = shop.auth.code_for(visit.caller.mac).filter(|_| !choosing && visit.get("r").is_none());
+    if let Some(code) = code {
+        return show(visit, StatusCode::OK, State::LoginCode(code));
+    }
     let named = match visit.get("r").and_then(|id| id.parse().ok()) {
         Some(id) => match shop.invoices.glance(visit.caller.mac, &id).await {
             // Another mint was faster.

@@ -20,6 +20,12 @@ pub fn location(request_id: Option<&str>, lang: Option<Lang>) -> String {
     }
 }
 
+/// Where there is the choice, whatever else could be shown.
+pub(super) fn choosing(lang: Option<Lang>) -> String {
+    let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();
+    format!("/?choose=1{lang}")
+}
+
 /// Where one of the other ways is gone.
 pub fn way_location(way: &str, lang: Option<Lang>) -> String {
     let lang = lang.map(|lang| format!("&lang={}", lang.tag())).unwrap_or_default();

@@ -36,6 +36,7 @@ mod html;
 mod lang;
 mod links;
 mod login;
+mod login_code;
 mod notice;
 mod offer;
 mod qr;

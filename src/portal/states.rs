@@ -25,6 +25,8 @@ pub enum State<'a> {
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
     Login(Login<'a>),
+    /// Two digits, below 100.
+    LoginCode(u8),
 }
 
 impl<'a> State<'a> {
@@ -73,7 +75,8 @@ impl<'a> State<'a> {
             | State::ShowTicket(_)
             | State::OwnTicket(_)
             | State::Receipt(_)
-            | State::Login(_) => None,
+            | State::Login(_)
+            | State::LoginCode(_) => None,
         }
     }
 }

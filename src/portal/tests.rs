@@ -184,7 +184,9 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) => true,
+            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) | State::LoginCode(_) => {
+                true
+            }
             State::Online(online) => online.left.is_some(),
             State::Login(login) => matches!(login.at, LoginStep::Sign { .. }),
             State::Trouble(trouble) => {

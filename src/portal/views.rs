@@ -7,7 +7,7 @@ use super::notice::Notice;
 use super::quantity::Quantity;
 use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State, Waiting};
 use super::view::{in_trouble, steps, View, CHECK};
-use super::{card, ecash, login, offer, qr, receipt, ticket};
+use super::{card, ecash, login, login_code, offer, qr, receipt, ticket};
 use crate::config::Metric;
 use crate::units::Millis;
 
@@ -27,6 +27,7 @@ pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
         State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
         State::Receipt(receipt) => receipt::receipt(lang, lang_chosen, receipt),
         State::Login(asked) => login::page(lang, lang_chosen, asked),
+        State::LoginCode(code) => login_code::login_code(lang, lang_chosen, *code),
     }
 }
 

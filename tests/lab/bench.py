@@ -9,6 +9,7 @@ import time
 
 from . import bench_ecash
 from .bench_card import cards
+from .bench_login import logins
 from .bench_packets import forwarding
 from .bench_sessions import sessions
 from .bench_table import Row, over, p95, say, show, tried
@@ -35,6 +36,7 @@ def main() -> int:
         "sessions": sessions,
         "packets": forwarding,
         "cards": cards,
+        "logins": logins,
         "access": bench_ecash.access,
         "many": bench_ecash.many,
         "crowd": bench_ecash.crowd,

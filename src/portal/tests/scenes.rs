@@ -248,6 +248,7 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
             "mine-over",
             State::Login(Login { purpose: Purpose::Resume, at: LoginStep::Over, notices: &LOGINS }),
         ),
+        ("login-code", State::LoginCode(7)),
         ("ended", State::Ended(offer())),
         ("trouble-mint", trouble(TroubleReason::MintUnavailable, Money::NothingTaken)),
         ("trouble-payment", trouble(TroubleReason::PaymentFailed, Money::NothingTaken)),
