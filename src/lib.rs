@@ -29,7 +29,7 @@
 //! | P2 | No token, quote, hash or link grants or pays out twice. | unique rows: `store/grants.rs`, `store/operations.rs`, `store/taps.rs` | `store/tests/sales.rs`, `tests/system/test_money.py`, `tests/system/test_card_races.py` |
 //! | P3 | A payment that was made reaches its end by itself; its secrets are stored before an invoice is shown. | `sale/invoice/watch.rs`, `ecash/wallet/mod.rs`, `card/payment.rs` | `tests/system/test_fault_mint.py`, `tests/system/test_fault_proxy.py` |
 //! | P4 | Nobody unpaid passes, whatever becomes of the daemon; paid is the internet only. | `network/gate/chains.rs`, `network/gate/lock.rs` | `tests/gate/main.rs`, `tests/system/test_gate.py`, `tests/system/test_uplinks.py` |
-//! | P5 | Who has paid keeps it, through restarts, reloads, outages, and a changed MAC address. | `access/gatekeeper.rs`, `access/tickets.rs`, `store/time.rs` | `tests/system/test_ticket.py`, `tests/system/test_service.py` |
+//! | P5 | Who has paid keeps it, through restarts, reloads, outages, and a changed MAC address. | `access/gatekeeper.rs`, `access/moves.rs`, `store/time.rs` | `tests/system/test_ticket.py`, `tests/system/test_accounts.py`, `tests/system/test_service.py` |
 //! | P6 | A damaged or newer store is never replaced: nothing is sold, who has paid goes on. | `store/wal.rs`, `store/files.rs` | `store/tests/damage.rs`, `tests/system/test_store.py` |
 //! | P7 | Bad input gets one clear error, costs little memory, and is no panic. | types that parse; `http/crowd.rs`, `json.rs`; `tests/lab/lint_rooms.py` | `tests/fuzz/mod.rs`, `tests/system/test_hostile_peers.py`, `tests/system/test_crowd.py` |
 //!
@@ -59,7 +59,8 @@
 //!
 //! | word | what it means |
 //! | --- | --- |
-//! | account | what paid time belongs to; MAC addresses attach to it |
+//! | account | what paid time belongs to; devices attach to it, each by its MAC address |
+//! | attach | to let a device have what an account has; a ticket, a card or a login stands for the account |
 //! | allotment | what a session may have in all: milliseconds or bytes |
 //! | caller | a guest as the router itself knows it: MAC, address, device |
 //! | card | an NFC card that pays Lightning invoices by a link; ours, or another's |

@@ -157,6 +157,7 @@ impl Access {
         self.settle_for_a_move().await;
         match self.store.link(mac, claim, rules).await? {
             Linked::TooMany => Err(TicketError::TooManyClaims),
+            Linked::NothingPaid => Err(TicketError::NothingPaid),
             Linked::TooSoon(wait) => Err(TicketError::TooSoon(wait)),
             Linked::Done { account, detached, moved: now_is } => {
                 log::info!("{mac} has linked its account, which has {} devices", now_is.devices.len());

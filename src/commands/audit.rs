@@ -108,6 +108,11 @@ pub async fn noted(
     done
 }
 
+/// The same for what the shell has done by itself.
+pub async fn noted_here(log: AuditLog, given: &Given) -> Result<Value, CommandError> {
+    noted(Some(&log), given, Ok(Value::Null)).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,6 +105,15 @@ pub fn look_at_log(
     with_store(shell, given, &ask, &is_made, work, patience)
 }
 
+/// Writes down that the shell has done this by itself. Where the store cannot be had, it stays undone.
+pub fn note_done(shell: &Shell, given: &Given) {
+    let nobody = || Err(CommandError::Closed("no_daemon", String::new()));
+    let work: Work<'_> = &|_, store, _, given| Box::pin(audit::noted_here(AuditLog::new(store), given));
+    if let Err(error) = with_store(shell, given, &nobody, &must_be_made, work, Duration::ZERO) {
+        log::warn!("the audit log lacks a row: {error}");
+    }
+}
+
 /// What is done with a store that this process has opened.
 type Work<'w> = &'w dyn for<'a> Fn(&'a Config, Store, Clock, &'a Given) -> Doing<'a>;
 

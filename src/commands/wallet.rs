@@ -210,6 +210,7 @@ fn seed(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     if shell.have_done(given).is_err() {
         (shell.above.log)(&main);
         note_that_it_is_shown();
+        takings::note_done(shell, given);
     }
     let data = json!({"words": words});
     Ok(Told::well(format!("{words}\n"), data))

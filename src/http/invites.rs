@@ -43,17 +43,22 @@ pub fn redeem(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     })
 }
 
-fn refusal(error: &InviteError) -> Answer {
-    let status = match error {
+/// The status of a code that lets nobody in.
+pub fn status_of(error: &InviteError) -> StatusCode {
+    match error {
         InviteError::Unknown => StatusCode::NOT_FOUND,
         InviteError::Used | InviteError::Expired => StatusCode::GONE,
         InviteError::WrongMetric | InviteError::Full => StatusCode::CONFLICT,
         InviteError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         InviteError::NowhereSold => StatusCode::BAD_REQUEST,
         InviteError::GrantPending | InviteError::Sale(_) => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    }
+}
+
+fn refusal(error: &InviteError) -> Answer {
     let message = error.to_string();
-    let mut answer = ErrorBody { code: error.code(), message: &message, details: &[] }.answer(status);
+    let body = ErrorBody { code: error.code(), message: &message, details: &[] };
+    let mut answer = body.answer(status_of(error));
     if let InviteError::TooMany(wait) = error {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil()));
     }

@@ -9,7 +9,7 @@ use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
-use crate::access::Belongings;
+use crate::access::{Belongings, TicketError};
 use crate::auth::{
     user, Action, Answered, Auth, AuthError, Callback, Claims, ConfirmRefusal, CookieId, LoginRefusal,
     LoginStation, NewChallenge, Standing,
@@ -425,7 +425,13 @@ pub fn refused(why: &AuthError) -> Box<Answer> {
             answer
         }
         AuthError::NotLinked(cause) => {
-            let mut answer = error(StatusCode::CONFLICT, "cooldown", &message);
+            let (status, code) = match cause {
+                TicketError::TooSoon(_) => (StatusCode::CONFLICT, "cooldown"),
+                TicketError::TooManyClaims => (StatusCode::CONFLICT, "too_many"),
+                TicketError::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+                _ => (StatusCode::NOT_FOUND, "nothing_to_move"),
+            };
+            let mut answer = error(status, code, &message);
             if let Some(wait) = cause.wait() {
                 come_back(&mut answer, wait);
             }

@@ -1,7 +1,8 @@
-//! The portal's pages for tickets, and the forms on them.
+//! The portal's pages for tickets and the codes of invites, and the forms on them.
 
 use super::answer::{self, Answer};
 use super::entrance::{is_form, Visit};
+use super::invites;
 use super::origin::is_asked_here;
 use super::refusals::{open_shop, status_of};
 use super::route::Answering;
@@ -12,6 +13,7 @@ use super::Edge;
 use crate::access::TicketError;
 use crate::mint_proxy;
 use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
+use crate::sale::invite::{InviteCode, InviteError};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
 use hyper::header;
@@ -69,6 +71,15 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
         };
     }
     let typed = visit.get("ticket").unwrap_or_default();
+    // Of another length than any ticket.
+    if typed.parse::<InviteCode>().is_ok() {
+        return match shop.invites.redeem(&visit.caller, &visit.venue, typed).await {
+            Ok(_) | Err(InviteError::GrantPending) => {
+                answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang))
+            }
+            Err(error) => refused_code(visit, &error),
+        };
+    }
     match shop.invoices.take_over(&visit.caller, &visit.venue, typed, true).await {
         Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
         Err(error) => refused(visit, &error, |status, notices| {
@@ -99,6 +110,21 @@ pub fn notice_of(error: &TicketError) -> Result<Notice<'static>, SaleError> {
         TicketError::Clash(_) => Notice::AddressClash,
         TicketError::Store(error) => return Err(SaleError::Closed(error.code())),
     })
+}
+
+/// The form again, with the reason why an invite's code lets nobody in.
+fn refused_code(visit: &Visit, error: &InviteError) -> Answer {
+    let status = invites::status_of(error);
+    let notice = match error {
+        InviteError::Used | InviteError::Expired => Notice::CodeUsed,
+        InviteError::WrongMetric => Notice::CodeElsewhere,
+        InviteError::TooMany(wait) => Notice::TicketLater { wait: *wait },
+        InviteError::Sale(SaleError::Clash) => Notice::AddressClash,
+        InviteError::Sale(error) => return show(visit, status, cannot_sell(error, None)),
+        _ => Notice::TicketWrong,
+    };
+    let typed = visit.get("ticket").unwrap_or_default();
+    show(visit, status, State::ShowTicket(ShowTicket { typed, notices: &[notice] }))
 }
 
 fn own_ticket(shop: &Shop, visit: &Visit, status: StatusCode, notices: &[Notice]) -> Answer {

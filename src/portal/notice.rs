@@ -32,6 +32,10 @@ pub enum Notice<'a> {
         request_id: &'a str,
     },
     TicketWrong,
+    /// The code of an invite that lets nobody in any more.
+    CodeUsed,
+    /// The code of an invite that is good at another venue.
+    CodeElsewhere,
     /// The MAC that the ticket is with was heard of so lately.
     TicketInUse {
         wait: Millis,
@@ -128,6 +132,8 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::InvoiceExpired { .. } => s.notice_expired.to_owned(),
             Notice::InvoiceLate { .. } => s.notice_late.to_owned(),
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
+            Notice::CodeUsed => s.code_used.to_owned(),
+            Notice::CodeElsewhere => s.code_elsewhere.to_owned(),
             Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
             Notice::TicketLater { wait } | Notice::TokenLater { wait } => {
                 s.ticket_later.replace("{duration}", &lang.wait(*wait))

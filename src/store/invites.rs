@@ -35,8 +35,8 @@ impl InviteWorth {
         }
     }
 
-    pub fn of(kind: &str, number: u64) -> Option<InviteWorth> {
-        match kind {
+    pub fn of(unit: &str, number: u64) -> Option<InviteWorth> {
+        match unit {
             "seconds" => Some(InviteWorth::Seconds(number)),
             "bytes" => Some(InviteWorth::Bytes(number)),
             "sats" => Some(InviteWorth::Sats(number)),
@@ -85,7 +85,7 @@ pub enum InviteUse {
 
 /// What has no end ends then.
 const NEVER: i64 = i64::MAX;
-const COLUMNS: &str = "id, kind, amount, uses_left, ends_ms, note, created_by";
+const COLUMNS: &str = "id, unit, amount, uses_left, ends_ms, note, created_by";
 
 impl Store {
     /// One invite for each hash; their ids, in that order. `None`: there would be more than [`MOST_INVITES`].
@@ -102,14 +102,14 @@ impl Store {
                 return Ok(None);
             }
             let ends = order.lasts.map_or(Ok(NEVER), |lasts| number(now.saturating_add(lasts).0))?;
-            let (kind, amount) = order.worth.parts();
+            let (unit, amount) = order.worth.parts();
             let (amount, now) = (number(amount)?, number(now.0)?);
             let made = hashes.iter().map(|hash| {
                 let id = random_id()?;
                 let values = [
                     id.as_str().into(),
                     hex::encode(hash).as_str().into(),
-                    kind.into(),
+                    unit.into(),
                     amount.into(),
                     i64::from(order.uses).into(),
                     ends.into(),
@@ -118,7 +118,7 @@ impl Store {
                     order.created_by.as_str().into(),
                 ];
                 door.execute(
-                    "INSERT INTO invites (tenant, id, hash, kind, amount, uses_left, used, ends_ms, created_ms,
+                    "INSERT INTO invites (tenant, id, hash, unit, amount, uses_left, used, ends_ms, created_ms,
                                           changed_ms, note, created_by)
                      VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10)",
                     &values,
@@ -212,7 +212,7 @@ fn row_of(row: &DoorRow) -> Result<InviteRow, StoreError> {
         ends.map(|ends| u64::try_from(ends).map(Millis).map_err(|_| StoreError::unreadable("ends_ms")));
     Ok(InviteRow {
         id: id_of(row.text(0)?)?,
-        worth: InviteWorth::of(row.text(1)?, amount).ok_or_else(|| StoreError::unreadable("kind"))?,
+        worth: InviteWorth::of(row.text(1)?, amount).ok_or_else(|| StoreError::unreadable("unit"))?,
         uses_left: u32::try_from(row.number(3)?).map_err(|_| StoreError::unreadable("uses_left"))?,
         ends: ends.transpose()?,
         note: row.text(5)?.to_owned(),

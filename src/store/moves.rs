@@ -21,6 +21,9 @@ use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use rusqlite::{params, Transaction};
 
+/// Accounts that were made for a link, without anything paid: keys cost strangers nothing.
+const MOST_EMPTY: u32 = 256;
+
 /// How accounts may move here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoveRules {
@@ -84,6 +87,8 @@ pub enum Linked {
     TooMany,
     /// A device would have to go, and one has lately: wait this long.
     TooSoon(Millis),
+    /// The MAC has no account, and there are enough that nobody has paid for.
+    NothingPaid,
 }
 
 /// Where a device wants to go on.
@@ -237,6 +242,9 @@ impl Store {
         let now = self.now();
         self.write(move |tx| {
             let (door, text) = (Door::of(tx), mac.to_string());
+            if account_by_mac(tx, &text)?.is_none() && has_many_empty(tx)? {
+                return Ok(Linked::NothingPaid);
+            }
             let account = account_of(tx, &text, now)?;
             let name = name_of(tx, account)?;
             let other = claimed(&door, &claim)?.filter(|other| *other != name);
@@ -304,6 +312,15 @@ fn last_change(tx: &Transaction, account: i64) -> Result<Option<Millis>, StoreEr
         "SELECT MAX(COALESCE(moved_ms, merged_ms), COALESCE(merged_ms, moved_ms)) FROM accounts WHERE id = ?1",
     )?;
     Ok(last.query_row([account], |row| row.get(0))?)
+}
+
+/// Whether strangers have made as many accounts as they may: those that never had a session.
+fn has_many_empty(tx: &Transaction) -> Result<bool, StoreError> {
+    let mut empty = tx.prepare_cached(
+        "SELECT COUNT(*) >= ?1 FROM (SELECT 1 FROM accounts a
+         WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE account = a.id) LIMIT ?1)",
+    )?;
+    Ok(empty.query_row([MOST_EMPTY], |row| row.get(0))?)
 }
 
 fn account_row(tx: &Transaction, account: i64, mac: &str) -> Result<AccountRow, StoreError> {

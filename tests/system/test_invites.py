@@ -161,6 +161,21 @@ def test_what_is_no_code_is_refused(lab, daemon):
         assert lab.guest.post(REDEEM, body).status == 400, body
 
 
+def test_the_portal_takes_a_code_where_it_takes_a_ticket(lab, daemon, office):
+    code = office.code(seconds=600)
+
+    def typed(guest, text):
+        headers = {"Accept": "text/html", "Content-Type": "application/x-www-form-urlencoded"}
+        return guest.post(f"http://{ROUTER4}:2121/ticket", f"ticket={text.replace(' ', '+')}".encode(), headers)
+
+    assert "ticket or a code" in lab.guest.get(f"http://{ROUTER4}:2121/?way=ticket", {"Accept": "text/html"}).text
+    assert typed(lab.guest, NOBODYS).status == 404 and not lab.guest.online()
+    done = typed(lab.guest, code.lower().replace("-", " "))
+    assert (done.status, done.headers["location"]) == (303, "/") and lab.guest.online()
+    again = typed(lab.guests[1], code)
+    assert again.status == 410 and "used already" in again.text and not lab.guests[1].online()
+
+
 def test_the_shell_makes_lists_and_deletes_codes(lab, daemon):
     made = daemon.data("invite", "create", "--seconds", "90", "--number", "2", "--uses", "3", "--note", "a word")
     assert len(made["codes"]) == 2 and made["codes"][0].keys() == {"id", "code"}

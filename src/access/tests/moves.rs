@@ -280,6 +280,23 @@ async fn a_start_after_a_crash_in_between_closes_before_it_opens() {
 }
 
 #[tokio::test]
+async fn strangers_make_a_few_accounts_by_linking_and_who_has_paid_links_always() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    let stranger = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        MacAddr::new([2, 0, 0, 1, high, low]).unwrap()
+    };
+    for number in 0..256 {
+        access.link(stranger(number), Claim::Card(number.into()), rules(1), |_| ()).await.unwrap();
+    }
+    let refused = access.link(stranger(256), Claim::Card(256), rules(1), |_| ()).await;
+    assert!(matches!(refused, Err(TicketError::NothingPaid)));
+    paid(&access, &guest(1)).await;
+    link(&access, 1, key(), 1).await;
+}
+
+#[tokio::test]
 async fn an_account_is_claimed_by_a_few_only() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;

@@ -1,10 +1,10 @@
--- Codes that let guests in. `hash` is a keyed hash of the code; the key is a file beside the store. `amount` is in the
--- unit that `kind` says: seconds, bytes or sats. `changed_ms` is when it was made or used last.
+-- Codes that let guests in. `hash` is a keyed hash of the code; the key is a file beside the store. `unit` is seconds, bytes
+-- or sats. `changed_ms` is when it was made or used last.
 CREATE TABLE invites (
     tenant     TEXT    NOT NULL,
     id         TEXT    NOT NULL,
     hash       TEXT    NOT NULL,
-    kind       TEXT    NOT NULL,
+    unit       TEXT    NOT NULL,
     amount     INTEGER NOT NULL,
     uses_left  INTEGER NOT NULL,
     used       INTEGER NOT NULL,
