@@ -35,6 +35,10 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     line("enabled", &u8::from(main.enabled));
     line("state_dir", &main.state_dir.display());
     line("run_dir", &main.run_dir.display());
+    if config.auth.is_some() {
+        // Who signs as an operator for the first time is written into the configuration.
+        line("enrols", &1);
+    }
     // What lies in the state directory is seen with it.
     let elsewhere = |file: &&PathBuf| !file.starts_with(&main.state_dir);
     let tls = config.tls.iter().flat_map(|tls| [&tls.cert_file, &tls.key_file]);

@@ -80,6 +80,12 @@ def test_in_its_jail_the_daemon_sees_what_it_needs_and_nothing_else(router):
         router.run("touch", jail + path)
 
 
+def test_the_configuration_is_written_from_the_jail_only_where_operators_enrol(router):
+    router.start(SELLING + "\nconfig auth\n\toption domain 'wifi.example.net'\n")
+    assert "mount rw /etc/config" in router.service() and "mount ro /etc/config" not in router.service()
+    router.run("touch", in_jail(router, "/etc/config/written"))
+
+
 @pytest.mark.parametrize(
     "kind, option",
     [
