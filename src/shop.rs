@@ -121,6 +121,7 @@ impl Shop {
         self.invoices.tend_graces();
         self.invoices.forget_finished();
         self.audit.tend();
+        self.auth.tend().await;
     }
 
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {

@@ -137,6 +137,11 @@ impl Access {
     pub async fn detach(&self, key: &AccountKey, mac: MacAddr) -> Result<(), TicketError> {
         self.may_show(mac)?;
         let _moving = self.tickets.moving.lock().await;
+        // Nothing is written for whoever has nothing.
+        let account = self.store.account(key, mac).await?;
+        if !account.is_some_and(|account| account.devices.contains(&mac)) {
+            return Err(TicketError::NothingLeft);
+        }
         self.settle_for_a_move().await;
         let moved = self.store.detach(key, mac).await?.ok_or(TicketError::NothingLeft)?;
         log::info!("{mac} is detached from its account");

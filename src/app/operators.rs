@@ -28,7 +28,8 @@ impl OperatorWatch {
             return;
         };
         let taken = config.send_if_modified(|config| {
-            let token = new.admin.token;
+            // Where nobody can sign in, the token stays the way in until a reload.
+            let token = new.admin.token || config.auth.is_none();
             if config.operators == new.operators && config.admin.token == token {
                 return false;
             }

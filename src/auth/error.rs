@@ -18,8 +18,8 @@ pub enum AuthError {
     /// The key is not an operator's.
     #[error("the key is not allowed here")]
     NotAllowed,
-    /// Too many challenges; wait this long.
-    #[error("too many logins were begun on this device")]
+    /// Too many challenges, or new tokens of a key; wait this long.
+    #[error("too many logins, try again later")]
     TooMany(Millis),
     /// The page's socket is not there.
     #[error("there is no such socket on this device")]

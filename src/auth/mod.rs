@@ -29,7 +29,7 @@ pub use sockets::{LoginSocket, LoginSockets};
 pub use token::{Issued, Rotated};
 
 use crate::access::{LinkedAccount, TicketError};
-use crate::config::{AuthConfig, Config};
+use crate::config::{AuthConfig, Config, OperatorKey};
 use crate::mac::MacAddr;
 use crate::store::{Claim, Store};
 use crate::units::Millis;
@@ -47,6 +47,8 @@ use tokio::sync::{watch, Semaphore};
 const CHALLENGES: Rate<LoginStation> = Rate::new(60, Millis::from_secs(1));
 /// Signatures of an address.
 const CALLBACKS: Rate<IpAddr> = Rate::new(60, Millis(500));
+/// New tokens of a key in the place of older ones: each is a write, and a page needs one a day.
+const RENEWALS: Rate<OperatorKey> = Rate::new(10, Millis::from_secs(60));
 /// Signatures that are looked at side by side: other arithmetic goes on besides.
 const LOOKING: usize = 2;
 
@@ -63,6 +65,9 @@ struct Shared {
     enrolments: Mutex<Enrolments>,
     asking: Mutex<Rate<LoginStation>>,
     calling: Mutex<Rate<IpAddr>>,
+    renewing: Mutex<Rate<OperatorKey>>,
+    /// Whose operators' logins were left when those of others were ended last.
+    operators: Mutex<Option<Vec<OperatorKey>>>,
     looking: Semaphore,
     sockets: LoginSockets,
     linker: OnceLock<Box<Linker>>,
@@ -82,6 +87,8 @@ impl Auth {
             enrolments: Mutex::default(),
             asking: Mutex::new(CHALLENGES),
             calling: Mutex::new(CALLBACKS),
+            renewing: Mutex::new(RENEWALS),
+            operators: Mutex::default(),
             looking: Semaphore::new(LOOKING),
             sockets: LoginSockets::default(),
             linker: OnceLock::new(),
@@ -91,6 +98,20 @@ impl Auth {
     /// What carries out `action=link`; the first that is given counts.
     pub fn link_by(&self, linker: Box<Linker>) {
         let _ = self.0.linker.set(linker);
+    }
+
+    /// To be called every few seconds: ends the sessions of whoever is no operator any more, so that they stay ended if
+    /// the key comes back.
+    pub async fn tend(&self) {
+        let keys: Vec<OperatorKey> = self.config().operators.iter().map(|operator| operator.key).collect();
+        if lock(&self.0.operators).as_ref() == Some(&keys) {
+            return;
+        }
+        self.0.sockets.close_operators_but(&keys);
+        match self.0.store.end_operators_but(&keys).await {
+            Ok(()) => *lock(&self.0.operators) = Some(keys),
+            Err(error) => log::error!("sessions of operators who were taken off the list go on: {error}"),
+        }
     }
 
     pub fn sockets(&self) -> &LoginSockets {

@@ -5,8 +5,10 @@
 use super::challenge::{LoginStation, SocketKey};
 use super::jwt::TokenId;
 use super::signature::WalletKey;
+use crate::config::OperatorKey;
 use crate::hex;
 use crate::json::json;
+use crate::store::LoginAudience;
 use litemap::LiteMap;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +25,11 @@ struct Seat {
     station: LoginStation,
     outbox: mpsc::Sender<Arc<str>>,
     /// Of the page's token, if it has one.
-    user: Option<(WalletKey, TokenId)>,
+    user: Option<SocketUser>,
 }
+
+/// Whose key and token, and what for.
+pub type SocketUser = (WalletKey, TokenId, LoginAudience);
 
 /// One socket's place, for as long as it is kept.
 pub struct LoginSocket {
@@ -40,7 +45,7 @@ impl LoginSockets {
         key: SocketKey,
         station: LoginStation,
         limit: usize,
-        user: Option<(WalletKey, TokenId)>,
+        user: Option<SocketUser>,
     ) -> Option<LoginSocket> {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
         let greeting = json!({"type": 1, "msg": "user_connect", "body": hex::encode(&key)});
@@ -78,8 +83,16 @@ impl LoginSockets {
 
     /// Closes those of a token that was logged out, or of all tokens of a key.
     pub fn close(&self, key: &WalletKey, token: Option<&TokenId>) {
-        let is_meant = |user: &(WalletKey, TokenId)| user.0 == *key && token.is_none_or(|id| user.1 == *id);
+        let is_meant = |user: &SocketUser| user.0 == *key && token.is_none_or(|id| user.1 == *id);
         self.table().retain(|_, seat| !seat.user.as_ref().is_some_and(is_meant));
+    }
+
+    /// Closes operators' sockets of all keys but these.
+    pub fn close_operators_but(&self, kept: &[OperatorKey]) {
+        let goes = |(key, _, audience): &SocketUser| {
+            *audience == LoginAudience::Admin && !kept.contains(&key.to_bytes())
+        };
+        self.table().retain(|_, seat| !seat.user.as_ref().is_some_and(goes));
     }
 
     fn table(&self) -> MutexGuard<'_, LiteMap<SocketKey, Seat>> {
@@ -139,11 +152,22 @@ mod tests {
         let sockets = LoginSockets::default();
         let key = WalletKey::from_bytes([2; 33]).unwrap();
         let joined: Vec<LoginSocket> = (1..=3u8)
-            .map(|number| sockets.join([number; 16], station(1), 9, Some((key, [number; 16]))).unwrap())
+            .map(|number| {
+                sockets
+                    .join([number; 16], station(1), 9, Some((key, [number; 16], LoginAudience::Client)))
+                    .unwrap()
+            })
             .collect();
+        sockets.close_operators_but(&[]);
         sockets.close(&key, Some(&[1; 16]));
         assert!(!sockets.has(&[1; 16], station(1)) && sockets.has(&[2; 16], station(1)));
         sockets.close(&key, None);
         assert!(joined.iter().all(|socket| !sockets.has(&socket.key, station(1))));
+        let user = Some((key, [4; 16], LoginAudience::Admin));
+        let operators = sockets.join([4; 16], station(1), 9, user).unwrap();
+        sockets.close_operators_but(&[key.to_bytes()]);
+        assert!(sockets.has(&operators.key, station(1)));
+        sockets.close_operators_but(&[]);
+        assert!(!sockets.has(&operators.key, station(1)));
     }
 }

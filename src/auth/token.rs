@@ -3,7 +3,7 @@
 use super::jwt::{Claims, JwtFault};
 use super::ring::{KeyRing, RingKey};
 use super::signature::WalletKey;
-use super::{random, role_of, section, Auth, AuthError};
+use super::{lock, random, role_of, section, Auth, AuthError};
 use crate::config::AuthConfig;
 use crate::store::{LoginAudience, LoginRow, RenewableKey, StoreError};
 use crate::units::{Millis, UnixSeconds};
@@ -73,6 +73,8 @@ impl Auth {
     /// A new token for the bearer of this one, which counts no more.
     pub async fn refresh(&self, token: &str, audience: LoginAudience) -> Result<Issued, AuthError> {
         let (claims, row) = self.look_up(token, audience).await?;
+        let renewing = lock(&self.0.renewing).admit(claims.key.to_bytes(), self.0.store.now());
+        renewing.map_err(AuthError::TooMany)?;
         let config = self.config();
         let (auth, ring) = (section(&config)?, self.ring().await?);
         let who = (claims.key, audience, claims.role);

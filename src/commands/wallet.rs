@@ -6,7 +6,7 @@ use super::{
     takings, Command, CommandError, Desk, Ended, Given, OnTakings, Shell, Takings, Told, MOMENT, OTHERS,
 };
 use crate::config::MintUrl;
-use crate::config::Role::{Manager, Owner};
+use crate::config::Role::Owner;
 use crate::ecash::wallet::{self, Received, SentToken, Wallet, WalletError};
 use crate::ecash::{token, KeysetInfo, Urgency};
 use crate::json::json;
@@ -23,7 +23,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "wallet balance",
         args: "",
-        role: Manager,
+        role: Owner,
         audited: false,
         reach: Reach::Takings(&["GET /admin/wallet"], OTHERS, |takings, given| Box::pin(balance(takings, given))),
         shows: Facts,
@@ -32,7 +32,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "wallet info",
         args: "",
-        role: Manager,
+        role: Owner,
         audited: false,
         reach: Reach::Takings(&["GET /admin/wallet/info"], OTHERS, |takings, given| Box::pin(info(takings, given))),
         shows: Facts,

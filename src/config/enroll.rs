@@ -6,7 +6,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+/// Two at a time would write over each other's new file.
+static WRITING: Mutex<()> = Mutex::new(());
 /// How often a file is read again that others write at the same time.
 const TRIES: usize = 3;
 
@@ -24,6 +27,7 @@ pub enum EnrolError {
 
 /// Adds an operator's section to the file, behind all that is there. The file is replaced as a whole, or not at all.
 pub fn enroll(path: &Path, operator: &OperatorConfig) -> Result<(), EnrolError> {
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     // A file that is a link stays one.
     let path = &std::fs::canonicalize(path)?;
     for _ in 0..TRIES {
@@ -47,7 +51,9 @@ pub fn enroll(path: &Path, operator: &OperatorConfig) -> Result<(), EnrolError> 
             .create_new(true)
             .mode(about.permissions().mode() & 0o777)
             .open(&new)?;
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        // Whatever the umask leaves of the mode above.
+        let written = file.set_permissions(about.permissions());
+        let written = written.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
         // Whoever has written it meanwhile is not undone.
         let is_as_it_was = written.and_then(|()| Ok(read_file(path)? == before));
         match is_as_it_was {
@@ -55,7 +61,7 @@ pub fn enroll(path: &Path, operator: &OperatorConfig) -> Result<(), EnrolError> 
                 std::fs::rename(&new, path)?;
                 return Ok(path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())?);
             }
-            Ok(false) => {}
+            Ok(false) => std::fs::remove_file(&new)?,
             Err(error) => {
                 let _ = std::fs::remove_file(&new);
                 return Err(error.into());

@@ -79,7 +79,7 @@ pub(super) fn read(section: &Section, problems: &mut Problems) -> Option<Operato
 /// A name for lines and logs.
 pub fn operator_name(text: &str) -> Result<String, String> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@');
-    if TAKEN.contains(&text) {
+    if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(text)) {
         return Err(format!("{} is what the audit log calls others: choose another name", shown(text)));
     }
     match (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(is_plain) {

@@ -46,20 +46,24 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let admin = payments::admin(only(file, ADMIN, &mut problems), state_dir, &mut problems);
     let operators = found(file, OPERATOR, operators::MOST, &mut problems, operators::read);
     operators_differ(&operators, &mut problems);
-    if admin.as_ref().is_some_and(|admin| !admin.token) {
-        let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
-        if !operators.iter().any(is_owner) {
-            let message =
-                "would let nobody in as owner: add a section config operator with role 'owner' first";
-            problems.error(position_of(file.of_kind(ADMIN).next(), "token"), message);
-        }
-    }
     let tls = tls::read(only(file, TLS, &mut problems), &mut problems);
     if let (Some(main), Some(card), Some(tls)) = (&main, &card, &tls) {
         ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
     let auth = auth::read(only(file, AUTH, &mut problems), tls.as_ref(), &mut problems);
+    if admin.as_ref().is_some_and(|admin| !admin.token) {
+        let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
+        let position = || position_of(file.of_kind(ADMIN).next(), "token");
+        let lets_nobody_in = "would let nobody in as owner";
+        if !operators.iter().any(is_owner) {
+            let add = "add a section config operator with role 'owner' first";
+            problems.error(position(), format!("{lets_nobody_in}: {add}"));
+        } else if matches!(auth, Some(None)) {
+            let add = "operators sign in only where there is a section config auth";
+            problems.warn(position(), format!("{lets_nobody_in} but the shell: {add}"));
+        }
+    }
     let notes = problems.finish()?;
     let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth)) =
         (main, admin, card, lightning, tls, auth)

@@ -142,6 +142,10 @@ pub async fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operat
     let Some(without_token) = without_token else { return Ok(Operator::with_token()) };
     let refused = match logged_in(edge, sent.headers()).await {
         Some(Ok(operator)) => return Ok(operator),
+        // Paths that are newer than the one body of errors have that.
+        Some(Err(AuthError::Token(_))) | None if sent.path().starts_with("/connectioncodes") => {
+            Box::new(in_one_body(&without_token))
+        }
         Some(Err(AuthError::Token(_))) | None => Box::new(without_token),
         Some(Err(error)) => login::refused(&error),
     };
@@ -189,6 +193,16 @@ fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
     let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
     let is_it = shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice())));
     (!is_it).then(unauthorized)
+}
+
+fn in_one_body(refused: &Answer) -> Answer {
+    let (code, message) = match refused.status() {
+        StatusCode::UNAUTHORIZED => ("unauthorized", "a bearer token is needed"),
+        _ => ("no_token", "the token file cannot be read"),
+    };
+    let mut answer = ErrorBody { code, message, details: &[] }.answer(refused.status());
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 fn unauthorized() -> Answer {

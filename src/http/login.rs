@@ -132,7 +132,10 @@ pub fn confirm(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             let done = auth(&edge)?.confirm(&k1, (station, &cookies(at.is_tls, &headers)), code).await;
             done.map_err(|why| match &why {
                 ConfirmRefusal::Foreign => foreign(),
-                ConfirmRefusal::Wrong => error(StatusCode::FORBIDDEN, "wrong_code", &why.to_string()),
+                ConfirmRefusal::Wrong => {
+                    note_refused(&edge, &at, "login", "wrong_code");
+                    error(StatusCode::FORBIDDEN, "wrong_code", &why.to_string())
+                }
                 ConfirmRefusal::Unasked => error(StatusCode::BAD_REQUEST, "code_expired", &why.to_string()),
                 ConfirmRefusal::Closed(error) => refused(error),
             })
@@ -325,7 +328,9 @@ pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let done = async {
             let claims = bearer(&edge, &at, sent.headers()).await?;
-            auth(&edge)?.log_out(&claims).await.map_err(|error| refused(&error))
+            auth(&edge)?.log_out(&claims).await.map_err(|error| refused(&error))?;
+            note_done(&edge, &claims, "logout").await;
+            Ok::<_, Box<Answer>>(())
         };
         done.await.map_or_else(|refused| *refused, |()| answer::empty(StatusCode::NO_CONTENT))
     })
@@ -336,7 +341,9 @@ pub fn log_out_all(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let done = async {
             let claims = bearer(&edge, &at, sent.headers()).await?;
-            auth(&edge)?.log_out_all(&claims).await.map_err(|error| refused(&error))
+            auth(&edge)?.log_out_all(&claims).await.map_err(|error| refused(&error))?;
+            note_done(&edge, &claims, "logout_all").await;
+            Ok::<_, Box<Answer>>(())
         };
         done.await.map_or_else(|refused| *refused, |()| answer::empty(StatusCode::NO_CONTENT))
     })
@@ -345,7 +352,28 @@ pub fn log_out_all(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
 /// Who bears the token in the headers.
 pub async fn bearer(edge: &Edge, at: &Entrance, headers: &HeaderMap) -> Result<Claims, Box<Answer>> {
     let token = token(headers).ok_or_else(unauthorized)?;
-    auth(edge)?.identify(token, audience(at)).await.map_err(|error| refused(&error))
+    let claims = auth(edge)?.identify(token, audience(at)).await;
+    claims.map_err(|error| {
+        note_refused(edge, at, "login", "unauthorized");
+        refused(&error)
+    })
+}
+
+/// What was refused at the operator's interface is in the audit log.
+fn note_refused(edge: &Edge, at: &Entrance, what: &str, result: &str) {
+    if let (LoginAudience::Admin, Ok(shop)) = (audience(at), &edge.site.shop) {
+        shop.audit.refused(NewAuditRow::of_stranger(what, at.peer, result));
+    }
+}
+
+/// And so is what an operator has done to the own login.
+async fn note_done(edge: &Edge, claims: &Claims, what: &str) {
+    let (config, Ok(shop)) = (edge.site.config(), &edge.site.shop) else { return };
+    let operator = config.operator(&claims.key.to_bytes());
+    if let Some(operator) = operator.filter(|_| claims.audience == LoginAudience::Admin) {
+        let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, "", "ok");
+        shop.audit.done(row).await;
+    }
 }
 
 /// The token in `x-jwt`, or in `Authorization: Bearer`.
@@ -463,7 +491,7 @@ fn error(status: StatusCode, code: &str, message: &str) -> Box<Answer> {
     Box::new(ErrorBody { code, message, details: &[] }.answer(status))
 }
 
-fn come_back(answer: &mut Answer, wait: Millis) {
+pub fn come_back(answer: &mut Answer, wait: Millis) {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil()));
 }
 

@@ -12,6 +12,7 @@ use super::websocket::{self, Reading, PING_EVERY, SILENCE};
 use super::Edge;
 use crate::auth::{LoginSocket, SocketKey};
 use crate::form::pairs;
+use crate::units::Millis;
 use futures_util::StreamExt;
 use hyper::body::Bytes;
 use hyper::upgrade::Upgraded;
@@ -25,6 +26,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 /// Of what a client may send (bytes): a ping has 125 at most.
 const LONGEST: usize = 4096;
+/// When a station that has too many may ask for one more.
+const A_WHILE: Millis = Millis::from_secs(10);
 const SAYS_NOTHING: &str = "clients send nothing here";
 
 /// `GET /websocket`, with a token in a header or, as pages cannot set those, in `?token=`.
@@ -42,7 +45,7 @@ async fn joined(edge: &Edge, at: &Entrance, sent: Sent) -> Result<Answer, Box<An
         Some(token) => {
             let claims = auth.identify(&token, login::audience(at)).await;
             let claims = claims.map_err(|why| login::refused(&why))?;
-            Some((claims.key, claims.id))
+            Some((claims.key, claims.id, claims.audience))
         }
         None => None,
     };
@@ -51,7 +54,9 @@ async fn joined(edge: &Edge, at: &Entrance, sent: Sent) -> Result<Answer, Box<An
     let limit = edge.site.config().main.guest_sockets;
     let socket = auth.sockets().join(name, station, limit, user).ok_or_else(|| {
         let message = "too many sockets are open on this device";
-        Box::new(error(StatusCode::TOO_MANY_REQUESTS, "too_many", message))
+        let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "too_many", message);
+        login::come_back(&mut answer, A_WHILE);
+        Box::new(answer)
     })?;
     let line = request.extensions_mut().remove::<Arc<GuestLine>>().ok_or_else(closed)?;
     let place = line.place.clone();

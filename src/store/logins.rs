@@ -165,6 +165,26 @@ impl Store {
         .await
     }
 
+    /// Ends operators' logins of all keys but these. Writes only where there are some.
+    pub async fn end_operators_but(&self, kept: &[[u8; 33]]) -> Result<(), StoreError> {
+        let keys = "SELECT DISTINCT pubkey FROM logins WHERE tenant = $1 AND audience = 'admin'";
+        let known = self.read(move |tx| {
+            let known = Door::of(tx).query(keys, &[])?;
+            known.iter().map(|row| row.text(0).map(str::to_owned)).collect::<Result<Vec<String>, _>>()
+        });
+        let kept: Vec<String> = kept.iter().map(|key| hex::encode(key)).collect();
+        let gone: Vec<String> = known.await?.into_iter().filter(|key| !kept.contains(key)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let end = "DELETE FROM logins WHERE tenant = $1 AND audience = 'admin' AND pubkey = $2";
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            gone.iter().try_for_each(|key| door.execute(end, &[key.as_str().into()]).map(drop))
+        })
+        .await
+    }
+
     /// The names of the keys that signed what still counts.
     pub async fn kids_in_use(&self) -> Result<Vec<String>, StoreError> {
         let now = self.now();

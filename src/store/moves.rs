@@ -251,7 +251,8 @@ impl Store {
             let other = other.map_or(Ok(None), |other| account_by_name(tx, &other))?;
             let devices = devices_of_both(tx, account, other.unwrap_or(account))?;
             let detached = making_room(&devices, mac, rules.max_devices);
-            if !detached.is_empty() {
+            // One that was left on purpose may be anywhere: to come back to it so is as good as a move.
+            if !detached.is_empty() || other.map_or(Ok(false), |other| was_left(tx, other))? {
                 let lately =
                     last_change(tx, account)?.max(other.map_or(Ok(None), |other| last_change(tx, other))?);
                 let until = lately.map_or(Millis::ZERO, |lately| lately.saturating_add(rules.cooldown));
@@ -304,6 +305,12 @@ impl Store {
     fn moment_of_writing(&self) -> Now {
         Now { service: self.now(), wall: self.wall(), moment: self.0.time.moment() }
     }
+}
+
+/// Whether a device was detached from an account since its last move.
+fn was_left(tx: &Transaction, account: i64) -> Result<bool, StoreError> {
+    let mut left = tx.prepare_cached("SELECT left_ms IS NOT NULL FROM accounts WHERE id = ?1")?;
+    Ok(left.query_row([account], |row| row.get(0))?)
 }
 
 /// When a device of an account had to go last.
