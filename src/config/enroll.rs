@@ -83,6 +83,26 @@ mod tests {
     }
 
     #[test]
+    fn those_who_come_at_once_are_all_written() {
+        let dir = crate::folder::fresh_folder();
+        let file = dir.join("tollgate");
+        std::fs::write(&file, "config tollgate\n\toption enabled '0'\n").unwrap();
+        let added = &|number: u8| {
+            let secret = k256::SecretKey::from_slice(&[number; 32]).unwrap();
+            let key = secret.public_key().to_sec1_bytes()[..].try_into().unwrap();
+            let operator = OperatorConfig { name: format!("number-{number}"), key, role: Role::Viewer };
+            enroll(&file, &operator).unwrap();
+        };
+        std::thread::scope(|scope| {
+            for number in 1..=8 {
+                scope.spawn(move || added(number));
+            }
+        });
+        assert_eq!(Config::load(&file).unwrap().0.operators.len(), 8);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn a_section_is_added_and_all_that_is_there_stays() {
         let dir = crate::folder::fresh_folder();
         let (file, link) = (dir.join("tollgate"), dir.join("link"));

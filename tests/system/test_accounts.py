@@ -216,6 +216,14 @@ def test_a_detached_device_is_out_and_the_rest_waits(place, stranger):
     assert stranger.online()
 
 
+def test_nothing_is_written_for_who_has_nothing_to_detach(place, stranger, other_stranger):
+    place.buy(stranger)
+    before = place.daemon.status()["data"]["store"]["commits"]
+    for _ in range(5):
+        assert refusal(ask(other_stranger, "detach")) == (404, "nothing_to_move")
+    assert place.daemon.status()["data"]["store"]["commits"] == before
+
+
 def test_neither_tickets_nor_taps_are_logged(place, stranger):
     ticket, card = place.buy(stranger)["ticket"], own_card(place.daemon)
     taps = [card.tap(), card.tap()]
@@ -303,6 +311,10 @@ def test_a_link_does_not_pass_an_account_to_and_fro(make_daemon, mint, stranger,
     k1 = browser.ask("?action=link")["k1"]
     assert wallet.answer(stranger, k1).json()["status"] == "ERROR"
     assert browser.status(k1) == {"status": "expired"} and place.open() == {other_stranger.mac}
+    assert ask(other_stranger, "detach").status == 200
+    k1 = browser.ask("?action=link")["k1"]
+    assert wallet.answer(stranger, k1).json()["status"] == "ERROR", "nor where it was left for that"
+    assert place.open() == set()
 
 
 # The portal, without script

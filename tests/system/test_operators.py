@@ -12,6 +12,7 @@ from lab.daemon import ADMIN_PORT
 from lab.internet import AWAY
 from lab.login import DOMAIN, LoginBrowser, LoginWallet
 from lab.place import wait_for
+from lab.websocket import Closed
 
 ROLES = ("viewer", "cashier", "manager", "owner")
 WALLETS = {role: LoginWallet(200 + number) for number, role in enumerate(ROLES)}
@@ -128,11 +129,21 @@ def test_who_is_taken_off_the_list_is_out_within_five_seconds(lab, start):
     daemon = start("owner", "viewer")
     owner, viewer = (Operator(lab, WALLETS[role]).sign_in() for role in ("owner", "viewer"))
     assert viewer.ask("GET", "/admin/status").status == 200
-    del daemon.sections["operator viewer"]
+    socket, _ = viewer.browser.websocket(f"/websocket?token={viewer.token}")
+    gone = daemon.sections.pop("operator viewer")
     daemon.write_config()
     wait_for(lambda: viewer.ask("GET", "/admin/status").status == 401, 5)
     assert viewer.ask("GET", "/me").status == 401
+    with pytest.raises(Closed):
+        socket.receive()
     assert owner.ask("GET", "/admin/status").status == 200
+    # A session that has ended does not come back with the key, nor with more rights.
+    daemon.sections["operator viewer"] = gone | {"role": "owner"}
+    daemon.write_config()
+    wait_for(lambda: "a-viewer" in daemon.command("operator", "list").out, 5)
+    time.sleep(3)
+    assert viewer.ask("GET", "/admin/status").status == 401
+    assert Operator(lab, WALLETS["viewer"]).sign_in().ask("GET", "/admin/wallet").status == 200
     daemon.sections["operator owner"]["role"] = "viewer"
     daemon.write_config()
     wait_for(lambda: owner.ask("GET", "/admin/wallet").status == 403, 5)

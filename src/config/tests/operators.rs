@@ -63,6 +63,8 @@ fn the_token_is_switched_off_only_where_there_is_an_owner() {
     let refused = "error token: would let nobody in as owner";
     assert_problem(&file(off), refused);
     assert_problem(&file(&(off.to_owned() + &operator("bob", BOB, "manager"))), refused);
-    assert!(!good(&file(&(off.to_owned() + &operator("alice", ALICE, "owner")))).admin.token);
+    let owner = off.to_owned() + &operator("alice", ALICE, "owner");
+    assert_problem(&file(&owner), "warning token: would let nobody in as owner but the shell");
+    assert!(!good(&file(&(owner + "config auth\n\toption domain 'wifi.example.net'\n"))).admin.token);
     assert!(good(&main_with("")).admin.token);
 }
