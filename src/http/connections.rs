@@ -81,7 +81,10 @@ async fn converse(
     let _ = stream.set_nodelay(true);
     let begin = async {
         let mut wire = match server {
-            Some(server) => edge.handshakes.shake(stream, server, &edge.crowd, &place, WAITING).await?,
+            Some(server) => {
+                // In a box of its own, which goes when it is done: this task lasts as long as the connection.
+                Box::pin(edge.handshakes.shake(stream, server, &edge.crowd, &place, WAITING)).await?
+            }
             None => Wire::Plain(stream),
         };
         let first = FirstHead::read(&mut wire, &place).await?;
