@@ -137,7 +137,7 @@ impl Access {
     pub async fn detach(&self, key: &AccountKey, mac: MacAddr) -> Result<(), TicketError> {
         self.may_show(mac)?;
         let _moving = self.tickets.moving.lock().await;
-        // Nothing is written for whoever has nothing.
+        // Without this look, a refusal would write the meter down.
         let account = self.store.account(key, mac).await?;
         if !account.is_some_and(|account| account.devices.contains(&mac)) {
             return Err(TicketError::NothingLeft);
@@ -178,7 +178,7 @@ impl Access {
         self.store.claimed_account(claim).await
     }
 
-    /// What the account has that this stands for, to be shown to `mac` at a venue; `None`: there is none.
+    /// The devices of an account and what is left, to be shown to `mac` at a venue. `None` if there is no such account.
     pub async fn belongings(
         &self,
         key: &AccountKey,

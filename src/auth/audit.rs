@@ -1,5 +1,5 @@
-//! What the audit log is told. A refusal costs whoever it meets nothing, so that strangers could wear the flash out with
-//! them: from the eleventh within a minute on they are counted, and written as one row a minute.
+//! What goes into the audit log. A stranger can cause refusals for free, and each row wears the flash: from the eleventh
+//! refusal in a minute on, they are counted, and written as one row a minute.
 
 use crate::store::{AuditRow, AuditVerdict, NewAuditRow, Store, StoreError};
 use crate::units::{Millis, UnixSeconds};

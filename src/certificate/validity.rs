@@ -46,7 +46,7 @@ fn element(der: &[u8]) -> Option<Element<'_>> {
     let (&[tag, first], rest) = der.split_first_chunk()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
-        // The length in so many bytes. A certificate is no longer than 16 MiB.
+        // The number of bytes of the length that follows. A certificate is at most 16 MiB long.
         0x81..=0x83 => {
             let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             let length = digits

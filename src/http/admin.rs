@@ -35,7 +35,7 @@ const FRESH: u64 = 60;
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
-        let Some(operator) = sent.operator.take() else { return unauthorized() };
+        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(sent.path()) };
         let method = match *sent.method() == Method::HEAD {
             true => Method::GET,
             false => sent.method().clone(),
@@ -137,16 +137,12 @@ pub async fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operat
     let config = edge.site.config();
     let without_token = match config.admin.token {
         true => without_token(&config.admin.token_file, sent.headers()),
-        false => Some(unauthorized()),
+        false => Some(NoToken::Needed),
     };
     let Some(without_token) = without_token else { return Ok(Operator::with_token()) };
     let refused = match logged_in(edge, sent.headers()).await {
         Some(Ok(operator)) => return Ok(operator),
-        // Paths that are newer than the one body of errors have that.
-        Some(Err(AuthError::Token(_))) | None if sent.path().starts_with("/connectioncodes") => {
-            Box::new(in_one_body(&without_token))
-        }
-        Some(Err(AuthError::Token(_))) | None => Box::new(without_token),
+        Some(Err(AuthError::Token(_))) | None => Box::new(without_token.answer(sent.path())),
         Some(Err(error)) => login::refused(&error),
     };
     let code = match refused.status() {
@@ -179,36 +175,48 @@ async fn logged_in(edge: &Edge, headers: &HeaderMap) -> Option<Result<Operator, 
     Some(Ok(Operator { name: operator.name.clone(), role: operator.role, may_sign: age <= FRESH }))
 }
 
-/// The answer to a caller that does not have the token.
-fn without_token(file: &Path, headers: &HeaderMap) -> Option<Answer> {
+/// Why a caller is not let in by the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoToken {
+    /// It was not shown, or is not the one.
+    Needed,
+    /// The router itself cannot read it.
+    Unreadable,
+}
+
+impl NoToken {
+    /// Paths that are newer than the one body of errors have that.
+    fn answer(self, path: &str) -> Answer {
+        let (status, code, message) = match self {
+            NoToken::Needed => (StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed"),
+            NoToken::Unreadable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_token", "the token file cannot be read")
+            }
+        };
+        let mut answer = match path.starts_with("/connectioncodes") {
+            true => ErrorBody { code, message, details: &[] }.answer(status),
+            false => error(status, code, message),
+        };
+        if self == NoToken::Needed {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+/// Why the caller is not the bearer of the token in the file, if it is not.
+fn without_token(file: &Path, headers: &HeaderMap) -> Option<NoToken> {
     let token = match load_token(file) {
         Ok(token) => token,
         Err(err) => {
             log::error!("{}: {err}", file.display());
-            let message = "the token file cannot be read";
-            return Some(error(StatusCode::SERVICE_UNAVAILABLE, "no_token", message));
+            return Some(NoToken::Unreadable);
         }
     };
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
     let is_it = shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice())));
-    (!is_it).then(unauthorized)
-}
-
-fn in_one_body(refused: &Answer) -> Answer {
-    let (code, message) = match refused.status() {
-        StatusCode::UNAUTHORIZED => ("unauthorized", "a bearer token is needed"),
-        _ => ("no_token", "the token file cannot be read"),
-    };
-    let mut answer = ErrorBody { code, message, details: &[] }.answer(refused.status());
-    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
-}
-
-fn unauthorized() -> Answer {
-    let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed");
-    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
+    (!is_it).then_some(NoToken::Needed)
 }
 
 /// The token as it is in the file now, so that a new one counts at once.
@@ -278,13 +286,13 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = without_token(&path, &with(bad)).unwrap();
+            let answer = without_token(&path, &with(bad)).unwrap().answer("/admin");
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
         assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(
-            without_token(&path, &with("Bearer short")).unwrap().status(),
+            without_token(&path, &with("Bearer short")).unwrap().answer("/admin").status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -129,7 +129,7 @@ const fn login(
     limit: usize,
     handler: Handler,
 ) -> Route {
-    Route { audience, method, path, guard, limit, handler, needs: Needs::Auth }
+    Route { needs: Needs::Auth, ..row(audience, method, path, guard, limit, handler) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Who is logged in: a row for each token that counts, so that what was logged out stays so after a restart, and a
 //! signing key alone is worth nothing.
 //!
-//! A login is one write, and takes away what is over. All statements go through the [`Door`]. Strangers make as many keys as they like, so there are limits for a
-//! key and for all guests together: the oldest logins go.
+//! A login is one write, which also removes logins that are over. All statements go through the [`Door`]. Strangers can make
+//! any number of keys, so the logins of one key and of all guests are limited: the oldest go.
 
 use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
