@@ -1,5 +1,5 @@
-"""`daraja-mock` of the registry, by others: a peer that accepts everything, never calls back, and says of payments that
-it never heard of that they were made. Good for showing that the daemon does not believe it.
+"""`daraja-mock` of the registry, by others: a peer that accepts everything, never calls back, and says of payments
+that it never heard of that they were made. Good for showing that the daemon does not believe it.
 
 	with DarajaMock(lab.router, lab.path("mock")) as mock:
 	    mock.url

@@ -101,7 +101,7 @@ SCENARIOS = {
     "b2c_dup": _plain(callbacks=2),
     "airtime_none_sent": _plain(sent=0, status="Failed", code="never"),
 }
-"""`late(120 s)` of the reference is `{"scenario": "late", "delay": 120}`; `{"scenario": "result", "code": 17}` any other."""
+"""The reference's `late(120 s)` is `{"scenario": "late", "delay": 120}`; others `{"scenario": "result", "code": 17}`."""
 
 
 def plan(order: dict | str) -> Plan:

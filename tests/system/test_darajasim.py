@@ -64,7 +64,8 @@ class Client:
     def b2c(self, ours="tg-1", **fields):
         body = {"OriginatorConversationID": ours, "InitiatorName": "testapi", "CommandID": "BusinessPayment"}
         body |= {"SecurityCredential": "bm90LWEtcmVhbC1jcmVkZW50aWFs", "Amount": "127", "PartyA": "600992"}
-        body |= {"PartyB": PHONE, "Remarks": "sale", "Occassion": "", "ResultURL": CALLBACK, "QueueTimeOutURL": CALLBACK}
+        body |= {"PartyB": PHONE, "Remarks": "sale", "Occassion": ""}
+        body |= {"ResultURL": CALLBACK, "QueueTimeOutURL": CALLBACK}
         return self.ask("POST", "/mpesa/b2c/v3/paymentrequest", body | fields)
 
 
