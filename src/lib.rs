@@ -11,7 +11,7 @@
 //! | `units` to `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
 //! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
-//! | `ecash`, `lightning`, `card` | money: it knows neither router nor gate |
+//! | `ecash`, `lightning`, `card`, `vouchers` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
 //! | `auth` | who somebody is (wallets' signatures, tokens), who may do what, and who did (the audit log) |
 //! | `sale` | the engines, one for each way to pay, with one set of terms and one error: the rules of money |
@@ -95,8 +95,10 @@
 //! | takings | the router's own ecash |
 //! | tap | one reading of a card |
 //! | ticket | what moves a session to another device |
+//! | tenant | an operator of the router, who sees only own vouchers; one, where the configuration names none |
 //! | token | ecash as text, for somebody |
 //! | venue | a guest network with its own price |
+//! | voucher | a code that is worth time, bytes or sats at one venue, once |
 //! | witness | another way than the neighbour table to know who holds an address |
 //!
 //! # Decisions
@@ -154,6 +156,7 @@ pub mod set;
 pub mod stream;
 pub mod task;
 pub mod url;
+pub mod uuid;
 pub mod ecdsa;
 pub mod bolt11;
 pub mod config;
@@ -168,6 +171,7 @@ pub mod certificate;
 pub mod ecash;
 pub mod lightning;
 pub mod card;
+pub mod vouchers;
 
 // What was paid, and the open gate; the engines that turn the one into the other.
 pub mod access;

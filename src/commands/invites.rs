@@ -7,7 +7,7 @@ use crate::config::Role::{Cashier, Viewer};
 use crate::json::json;
 use crate::sale::invite::InviteError;
 use crate::sale::SaleError;
-use crate::store::{InviteRow, InviteWorth, NewInvites, RequestId, Store};
+use crate::store::{CodeWorth, InviteRow, NewInvites, RequestId, Store};
 use crate::units::Millis;
 use serde_json::Value;
 use std::ops::RangeInclusive;
@@ -73,11 +73,11 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     Ok(json!({"codes": codes.collect::<Value>()}))
 }
 
-fn worth(given: &Given) -> Result<InviteWorth, CommandError> {
+fn worth(given: &Given) -> Result<CodeWorth, CommandError> {
     let all = [
-        whole(given, "--seconds", 1..=LONGEST)?.map(InviteWorth::Seconds),
-        whole(given, "--bytes", 1..=LARGEST)?.map(InviteWorth::Bytes),
-        whole(given, "--sats", 1..=ALL_SATS)?.map(InviteWorth::Sats),
+        whole(given, "--seconds", 1..=LONGEST)?.map(CodeWorth::Seconds),
+        whole(given, "--bytes", 1..=LARGEST)?.map(CodeWorth::Bytes),
+        whole(given, "--sats", 1..=ALL_SATS)?.map(CodeWorth::Sats),
     ];
     let mut all = all.into_iter().flatten();
     match (all.next(), all.next()) {

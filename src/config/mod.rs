@@ -20,6 +20,7 @@ pub mod range;
 pub mod reach;
 mod read;
 mod schema;
+mod tenant;
 mod tls;
 pub mod uci;
 mod values;
@@ -33,6 +34,7 @@ pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
+pub use tenant::Tenant;
 pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
 

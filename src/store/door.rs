@@ -4,23 +4,35 @@
 //! that SQLite and PostgreSQL share, over texts and whole numbers: parameters are `$1`, `$2`, ..., and the first is
 //! always the tenant. Refused: a statement that does not mention it, or that is given more or fewer values than it has.
 
-use super::StoreError;
+use super::grants::{add_grant, Admission, NewGrant};
+use super::{Store, StoreError};
+use crate::config::Tenant;
 use crate::hex;
+use crate::units::{Millis, UnixSeconds};
+use crate::uuid::Uuid;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, ToSql, Transaction};
+use rusqlite::{CachedStatement, ToSql, Transaction};
+use std::str::FromStr;
 
-/// The one tenant of a router's store.
+/// Whose the rows are that belong to the router as a whole: its invites, logins and audit log.
 const THIS_SHOP: &str = "local";
 
 /// A transaction, bound to a tenant.
-pub(super) struct Door<'a> {
-    db: &'a Connection,
+pub struct Door<'a> {
+    db: &'a Transaction<'a>,
     tenant: &'a str,
+}
+
+/// The store as a tenant has it: the one way to the rows of a tenant, from rooms above this one too. Clones share it.
+#[derive(Clone)]
+pub struct TenantStore {
+    store: Store,
+    tenant: Tenant,
 }
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Datum {
+pub enum Datum {
     Text(String),
     Number(i64),
     Nothing,
@@ -28,10 +40,49 @@ pub(super) enum Datum {
 
 /// A row that was found: its columns in their order, from zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DoorRow(Vec<Datum>);
+pub struct DoorRow(Vec<Datum>);
+
+impl Store {
+    /// The rows of a tenant.
+    pub fn of_tenant(&self, tenant: &Tenant) -> TenantStore {
+        TenantStore { store: self.clone(), tenant: tenant.clone() }
+    }
+}
+
+impl TenantStore {
+    /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of `f` undoes
+    /// all that it did.
+    pub async fn write<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let tenant = self.tenant.clone();
+        self.store.write(move |tx| f(&Door { db: tx, tenant: tenant.as_str() })).await
+    }
+
+    /// Runs `f` on one consistent state of the store.
+    pub async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let tenant = self.tenant.clone();
+        self.store.read(move |tx| f(&Door { db: tx, tenant: tenant.as_str() })).await
+    }
+
+    /// What all tenants share: clocks, key files, free space.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+}
 
 impl<'a> Door<'a> {
-    pub fn of(tx: &'a Transaction<'_>) -> Door<'a> {
+    pub(super) fn of(tx: &'a Transaction<'_>) -> Door<'a> {
         Door { db: tx, tenant: THIS_SHOP }
     }
 
@@ -51,6 +102,11 @@ impl<'a> Door<'a> {
             found.push(DoorRow(data.collect::<Result<_, _>>()?));
         }
         Ok(found)
+    }
+
+    /// Grants access in the same commit.
+    pub fn grant(&self, grant: &NewGrant, now: Millis, wall: UnixSeconds) -> Result<Admission, StoreError> {
+        add_grant(self.db, grant, now, wall)
     }
 
     fn prepare(&self, statement: &str, values: &[Datum]) -> Result<CachedStatement<'_>, StoreError> {
@@ -95,6 +151,21 @@ impl DoorRow {
             _ => Err(unreadable()),
         }
     }
+
+    /// A number that is never below zero.
+    pub fn count(&self, column: usize) -> Result<u64, StoreError> {
+        u64::try_from(self.number(column)?).map_err(|_| unreadable())
+    }
+
+    /// `None` where the column is empty.
+    pub fn filled(&self, column: usize) -> Option<&Datum> {
+        self.0.get(column).filter(|datum| **datum != Datum::Nothing)
+    }
+
+    /// A text of a form of its own.
+    pub fn parsed<T: FromStr>(&self, column: usize) -> Result<T, StoreError> {
+        self.text(column)?.parse().map_err(|_| unreadable())
+    }
 }
 
 fn unreadable() -> StoreError {
@@ -104,6 +175,31 @@ fn unreadable() -> StoreError {
 impl From<&str> for Datum {
     fn from(text: &str) -> Datum {
         Datum::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Datum {
+    fn from(text: String) -> Datum {
+        Datum::Text(text)
+    }
+}
+
+/// What is more than SQL's numbers hold is the greatest of them; no amount that was checked is.
+impl From<u64> for Datum {
+    fn from(number: u64) -> Datum {
+        Datum::Number(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<UnixSeconds> for Datum {
+    fn from(at: UnixSeconds) -> Datum {
+        at.0.into()
+    }
+}
+
+impl From<Uuid> for Datum {
+    fn from(id: Uuid) -> Datum {
+        Datum::Text(id.to_string())
     }
 }
 
@@ -133,6 +229,7 @@ pub(super) fn random_id() -> Result<String, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
 
     fn with_rows(f: impl FnOnce(&Transaction)) {
         let mut db = Connection::open_in_memory().unwrap();
@@ -149,11 +246,11 @@ mod tests {
         with_rows(|tx| {
             let door = Door::of(tx);
             let all = "SELECT name, size FROM things WHERE tenant = $1";
-            assert_eq!(door.query(all, &[]).unwrap(), [DoorRow(vec!["own".into(), 1.into()])]);
+            assert_eq!(door.query(all, &[]).unwrap(), [DoorRow(vec!["own".into(), 1i64.into()])]);
             let grow = "UPDATE things SET size = size + $2 WHERE tenant = $1";
-            assert_eq!(door.execute(grow, &[5.into()]).unwrap(), 1);
+            assert_eq!(door.execute(grow, &[5i64.into()]).unwrap(), 1);
             let other = Door { db: tx, tenant: "other" };
-            assert_eq!(other.query(all, &[]).unwrap(), [DoorRow(vec!["theirs".into(), 2.into()])]);
+            assert_eq!(other.query(all, &[]).unwrap(), [DoorRow(vec!["theirs".into(), 2i64.into()])]);
         });
     }
 

@@ -19,27 +19,27 @@ pub type InviteHash = [u8; 32];
 
 /// What an invite is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InviteWorth {
+pub enum CodeWorth {
     Seconds(u64),
     Bytes(u64),
     Sats(u64),
 }
 
-impl InviteWorth {
+impl CodeWorth {
     /// The name of the unit, and the number.
     pub fn parts(self) -> (&'static str, u64) {
         match self {
-            InviteWorth::Seconds(number) => ("seconds", number),
-            InviteWorth::Bytes(number) => ("bytes", number),
-            InviteWorth::Sats(number) => ("sats", number),
+            CodeWorth::Seconds(number) => ("seconds", number),
+            CodeWorth::Bytes(number) => ("bytes", number),
+            CodeWorth::Sats(number) => ("sats", number),
         }
     }
 
-    pub fn of(unit: &str, number: u64) -> Option<InviteWorth> {
+    pub fn of(unit: &str, number: u64) -> Option<CodeWorth> {
         match unit {
-            "seconds" => Some(InviteWorth::Seconds(number)),
-            "bytes" => Some(InviteWorth::Bytes(number)),
-            "sats" => Some(InviteWorth::Sats(number)),
+            "seconds" => Some(CodeWorth::Seconds(number)),
+            "bytes" => Some(CodeWorth::Bytes(number)),
+            "sats" => Some(CodeWorth::Sats(number)),
             _ => None,
         }
     }
@@ -48,7 +48,7 @@ impl InviteWorth {
 /// What all invites of one order have in common.
 #[derive(Clone, Debug)]
 pub struct NewInvites {
-    pub worth: InviteWorth,
+    pub worth: CodeWorth,
     /// How often each may be used, at least once.
     pub uses: u32,
     /// How long, from now on; without it for ever.
@@ -60,7 +60,7 @@ pub struct NewInvites {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteRow {
     pub id: RequestId,
-    pub worth: InviteWorth,
+    pub worth: CodeWorth,
     pub uses_left: u32,
     /// By service time.
     pub ends: Option<Millis>,
@@ -212,7 +212,7 @@ fn row_of(row: &DoorRow) -> Result<InviteRow, StoreError> {
         ends.map(|ends| u64::try_from(ends).map(Millis).map_err(|_| StoreError::unreadable("ends_ms")));
     Ok(InviteRow {
         id: id_of(row.text(0)?)?,
-        worth: InviteWorth::of(row.text(1)?, amount).ok_or_else(|| StoreError::unreadable("unit"))?,
+        worth: CodeWorth::of(row.text(1)?, amount).ok_or_else(|| StoreError::unreadable("unit"))?,
         uses_left: u32::try_from(row.number(3)?).map_err(|_| StoreError::unreadable("uses_left"))?,
         ends: ends.transpose()?,
         note: row.text(5)?.to_owned(),

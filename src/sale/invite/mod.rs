@@ -14,8 +14,8 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{
-    InviteHash, InviteRow, InviteUse, InviteWorth, KeyFile, NewGrant, NewInvites, Reference, RequestId,
-    Secret, StoreError,
+    CodeWorth, InviteHash, InviteRow, InviteUse, KeyFile, NewGrant, NewInvites, Reference, RequestId, Secret,
+    StoreError,
 };
 use crate::task;
 use crate::units::{Allotment, Millis, Sats};
@@ -218,14 +218,14 @@ struct Worth {
 
 impl Worth {
     /// `None`: the venue does not sell it.
-    fn at(config: &Config, venue: &Venue, worth: InviteWorth) -> Option<Worth> {
+    fn at(config: &Config, venue: &Venue, worth: CodeWorth) -> Option<Worth> {
         let given = |allotment| Worth { allotment, value: Sats(0), mint: None };
         match (worth, venue.metric) {
-            (InviteWorth::Seconds(seconds), Metric::Milliseconds) => {
+            (CodeWorth::Seconds(seconds), Metric::Milliseconds) => {
                 seconds.checked_mul(1000).map(|millis| given(Allotment(millis)))
             }
-            (InviteWorth::Bytes(bytes), Metric::Bytes) => Some(given(Allotment(bytes))),
-            (InviteWorth::Sats(sats), _) => {
+            (CodeWorth::Bytes(bytes), Metric::Bytes) => Some(given(Allotment(bytes))),
+            (CodeWorth::Sats(sats), _) => {
                 let mint = config.mints_of(venue).next()?;
                 let price = Price::of(venue, mint);
                 let steps = sats.checked_div(price.per_step.0).filter(|steps| *steps > 0)?;
@@ -316,11 +316,11 @@ mod tests {
         let at = |worth| {
             Worth::at(&config, &config.venues[0], worth).map(|worth| (worth.allotment.0, worth.value.0))
         };
-        assert_eq!(at(InviteWorth::Sats(2)), None);
-        assert_eq!(at(InviteWorth::Sats(8)), Some((120_000, 6)));
-        assert_eq!(at(InviteWorth::Sats(u64::MAX)), None);
-        assert_eq!(at(InviteWorth::Seconds(90)), Some((90_000, 0)));
-        assert_eq!(at(InviteWorth::Seconds(u64::MAX)), None);
-        assert_eq!(at(InviteWorth::Bytes(1)), None);
+        assert_eq!(at(CodeWorth::Sats(2)), None);
+        assert_eq!(at(CodeWorth::Sats(8)), Some((120_000, 6)));
+        assert_eq!(at(CodeWorth::Sats(u64::MAX)), None);
+        assert_eq!(at(CodeWorth::Seconds(90)), Some((90_000, 0)));
+        assert_eq!(at(CodeWorth::Seconds(u64::MAX)), None);
+        assert_eq!(at(CodeWorth::Bytes(1)), None);
     }
 }

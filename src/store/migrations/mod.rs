@@ -29,6 +29,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0013_logins.sql"),
         include_str!("0014_accounts.sql"),
         include_str!("0015_invites.sql"),
+        include_str!("0016_vouchers.sql"),
     ],
 };
 

@@ -3,13 +3,13 @@
 use super::sales::mac;
 use super::*;
 use crate::config::Metric;
-use crate::store::{InviteUse, InviteWorth, NewGrant, NewInvites, Reference, RequestId};
+use crate::store::{CodeWorth, InviteUse, NewGrant, NewInvites, Reference, RequestId};
 
 const HASH: [u8; 32] = [7; 32];
 
 fn order(uses: u32, lasts: Option<Millis>) -> NewInvites {
     let (note, created_by) = ("for the band".to_owned(), "alice".to_owned());
-    NewInvites { worth: InviteWorth::Seconds(60), uses, lasts, note, created_by }
+    NewInvites { worth: CodeWorth::Seconds(60), uses, lasts, note, created_by }
 }
 
 /// What a use is worth here; its reference is the store's to make.
