@@ -17,7 +17,7 @@ override TARGET := $(or $(firstword $(filter $(TARGET) $(TARGET)_%,$(TARGETS))),
 
 export TOLLGATED_BIN ?= $(CURDIR)/target/debug/tollgated
 
-.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory size ipk apk source release clean
+.PHONY: help setup setup-run setup-build setup-lab setup-lightning build run demo test test-again test-unit test-system test-peers lint fuzz manual bench setup-cross cross cross-all smoke boot memory crash size ipk apk source release clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -116,6 +116,11 @@ memory: setup-cross ## What the x86-64 router build keeps resident, idle and bus
 	@sh tests/lab/setup.sh smoke
 	@[ -e target/openwrt/x86_64/tollgated ] || sh cross/build.sh x86_64
 	@$(PYTHON) -m lab.memory $(CURDIR)/target/openwrt/x86_64/tollgated
+
+crash: setup-cross ## The power is cut on paper at STATES=5000 moments of a shop's work, on the x86-64 router build
+	@sh tests/lab/setup.sh smoke
+	@[ -e target/openwrt/x86_64/tollgated ] || sh cross/build.sh x86_64
+	@$(PYTHON) -m lab.crash_states $(CURDIR)/target/openwrt/x86_64/tollgated --states $(or $(STATES),5000)
 
 size: cross-all ## What was built for routers against its limits (cross/limits), and what it is made of
 	@python3 cross/size.py $(TARGETS)

@@ -144,7 +144,7 @@ if wants cross; then
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || packages="${packages}ca-certificates "
 fi
 if wants smoke; then
-	packages="$packages$(missing qemu-mips-static:qemu-user-static)"
+	packages="$packages$(missing qemu-mips-static:qemu-user-static strace:strace)"
 fi
 if wants boot; then
 	packages="$packages$(missing qemu-system-mipsel:qemu-system-mips qemu-system-aarch64:qemu-system-arm dpkg-deb:dpkg)"
