@@ -23,7 +23,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 
-from .card_shop import CARD_PORT, DOMAIN, LOOPBACK, CardShop
+from .card_shop import CardShop
 from .daemon import Mint
 from .internet import MINT4
 from .namespaces import Lab
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 def record(binary: str, scratch: str):
-    """The state directory and what it held before, the trace's steps, what was done, a configuration to open states."""
+    """The state directory, what it held before, the trace's steps, what was done, a configuration to open states."""
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(guests=1))
         mint = stack.enter_context(Nutshell(lab.internet, MINT4, dir=lab.path("mint")))
@@ -243,7 +243,7 @@ def plain(text: str) -> bytes:
 
 
 class Replay:
-    """`states(count)` are (files, what was answered by then, where it was cut), the same for the same seed."""
+    """`states(count)` are (files, what was answered by then, where it was cut): the same for a seed."""
 
     def __init__(
         self, state: str, before: dict[str, bytes], steps: list[Step], effects: list[Effect], seed: int
