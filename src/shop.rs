@@ -191,6 +191,13 @@ impl Site {
 
     /// Why no sale could be honoured now; empty when ready.
     pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = self.not_serving();
+        reasons.extend(none_open(&self.ways()));
+        reasons
+    }
+
+    /// Why what was paid could not be honoured now, also with every mint away; empty when it is.
+    pub fn not_serving(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         match &self.shop {
             Err(closed) => reasons.push(format!("{}: {}", closed.code, closed.cause)),
@@ -208,7 +215,6 @@ impl Site {
         if !gate.closed_to_strangers {
             reasons.push(gate.trouble.unwrap_or_else(|| "the gate is not in place yet".to_owned()));
         }
-        reasons.extend(none_open(&self.ways()));
         reasons
     }
 }

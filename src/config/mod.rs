@@ -21,6 +21,7 @@ pub mod reach;
 mod read;
 mod schema;
 mod tenant;
+mod services;
 mod tls;
 pub mod uci;
 mod values;
@@ -35,6 +36,9 @@ pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
 pub use tenant::Tenant;
+pub use services::{
+    ApprovalConfig, Funding, HmacKeyConfig, LimitConfig, ProductConfig, ProductWorth, WebhookConfig,
+};
 pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
 
@@ -73,6 +77,14 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// None: nobody logs in here.
     pub auth: Option<AuthConfig>,
+    /// No two have the same id.
+    pub hmac_keys: Vec<HmacKeyConfig>,
+    pub webhooks: Vec<WebhookConfig>,
+    /// No two of one tenant have the same id.
+    pub products: Vec<ProductConfig>,
+    pub limits: Vec<LimitConfig>,
+    /// None: what is over a limit is refused.
+    pub approval: Option<ApprovalConfig>,
 }
 
 impl Config {

@@ -3,11 +3,14 @@
 use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
-use super::schema::{self, ADMIN, AUTH, CARD, LIGHTNING, MAIN, MINT, OPERATOR, TLS, VENUE};
+use super::schema::{
+    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT, TLS, VENUE,
+    WEBHOOK,
+};
 use super::uci::{Section, UciFile};
 use super::{
-    auth, main, mint, operators, payments, portals, ports, tls, values, venue, Config, MintConfig, Venue,
-    ALL_SATS, MAX_VENUES,
+    auth, main, mint, operators, payments, portals, ports, services, tls, values, venue, Config, MintConfig,
+    Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -64,16 +67,52 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
             problems.warn(position(), format!("{lets_nobody_in} but the shell: {add}"));
         }
     }
+    let hmac_keys = found(file, HMAC_KEY, services::MOST, &mut problems, services::hmac_key);
+    differ(&hmac_keys, "id", |key| &key.id, &mut problems);
+    let webhooks = found(file, WEBHOOK, services::MOST, &mut problems, services::webhook);
+    let products = found(file, PRODUCT, services::MOST, &mut problems, services::product);
+    differ(&products, "id", |product| (&product.id, &product.tenant), &mut problems);
+    for product in &products {
+        if !venues.iter().any(|venue| venue.value.id == product.value.venue) {
+            let place = position_of(Some(product.section), "venue");
+            let venue = shown(&product.value.venue);
+            problems.error(
+                place,
+                format!("{venue} is no venue of this file: write the name of a section config venue"),
+            );
+        }
+    }
+    let limits = found(file, LIMIT, services::MOST, &mut problems, services::limit);
+    differ(&limits, "operator", |limit| &limit.operator, &mut problems);
+    let approval = services::approval(only(file, APPROVAL, &mut problems), &mut problems);
     let notes = problems.finish()?;
-    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth)) =
-        (main, admin, card, lightning, tls, auth)
+    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth), Some(approval)) =
+        (main, admin, card, lightning, tls, auth, approval)
     else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
     let operators = operators.into_iter().map(|one| one.value).collect();
-    Ok((Config { main, venues, mints, admin, operators, card, lightning, tls, auth }, notes))
+    let (hmac_keys, webhooks) = (values_of(hmac_keys), values_of(webhooks));
+    let (products, limits) = (values_of(products), values_of(limits));
+    let config = Config {
+        main,
+        venues,
+        mints,
+        admin,
+        operators,
+        card,
+        lightning,
+        tls,
+        auth,
+        hmac_keys,
+        webhooks,
+        products,
+        limits,
+        approval,
+    };
+    Ok((config, notes))
 }
 
 /// The `run_dir` of the main section, if it is usable.
@@ -198,6 +237,26 @@ fn mints_differ(mints: &[Found<'_, MintConfig>], problems: &mut Problems) {
             None => {
                 first_lines.insert(url, mint.section.line);
             }
+        }
+    }
+}
+
+fn values_of<T>(found: Vec<Found<'_, T>>) -> Vec<T> {
+    found.into_iter().map(|one| one.value).collect()
+}
+
+/// No two sections of a type are the same by `key`, which is in this option.
+fn differ<'f, T, K: PartialEq>(
+    found: &'f [Found<'_, T>],
+    option: &'static str,
+    key: impl Fn(&'f T) -> K,
+    problems: &mut Problems,
+) {
+    for (at, one) in found.iter().enumerate() {
+        let same = |other: &&'f Found<'_, T>| key(&other.value) == key(&one.value);
+        if let Some(other) = found.iter().take(at).find(same) {
+            let message = format!("is that of line {} once more: remove one of the two", other.section.line);
+            problems.error(position_of(Some(one.section), option), message);
         }
     }
 }

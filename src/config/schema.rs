@@ -32,6 +32,11 @@ pub const LIGHTNING: &str = "lightning";
 pub const TLS: &str = "tls";
 pub const OPERATOR: &str = "operator";
 pub const AUTH: &str = "auth";
+pub const HMAC_KEY: &str = "hmac_key";
+pub const WEBHOOK: &str = "webhook";
+pub const PRODUCT: &str = "product";
+pub const LIMIT: &str = "limit";
+pub const APPROVAL: &str = "approval";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -100,11 +105,31 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(AUTH, "jwt_ttl", Default::Text("604800")),
     one(AUTH, "max_devices", Default::Text("1")),
     one(AUTH, "move_cooldown", Default::Text("60")),
+    one(HMAC_KEY, "id", Default::Required),
+    one(HMAC_KEY, "secret_file", Default::Required),
+    one(HMAC_KEY, "tenant", Default::Nothing),
+    one(WEBHOOK, "secret_file", Default::Required),
+    one(WEBHOOK, "tenant", Default::Nothing),
+    one(PRODUCT, "id", Default::Required),
+    one(PRODUCT, "name", Default::Derived("its id")),
+    one(PRODUCT, "venue", Default::Required),
+    one(PRODUCT, "time", Default::Derived("required, or bytes or sat")),
+    one(PRODUCT, "bytes", Default::Derived("required, or time or sat")),
+    one(PRODUCT, "sat", Default::Derived("required, or time or bytes")),
+    one(PRODUCT, "funding", Default::Text("none")),
+    one(PRODUCT, "max_supply", Default::Text("0")),
+    one(PRODUCT, "tenant", Default::Nothing),
+    one(LIMIT, "tx", Default::Nothing),
+    one(LIMIT, "hour", Default::Nothing),
+    one(LIMIT, "day", Default::Nothing),
+    one(LIMIT, "operator", Default::Derived("everybody together")),
+    one(APPROVAL, "above", Default::Required),
+    one(APPROVAL, "required", Default::Text("2")),
 ];
 
 /// Whether sections of this type mean anything.
 pub fn is_section(kind: &str) -> bool {
-    matches!(kind, MAIN | VENUE | MINT | ADMIN | CARD | LIGHTNING | TLS | AUTH | OPERATOR)
+    OPTIONS.iter().any(|option| option.section == kind)
 }
 
 pub fn find(section: &str, name: &str) -> Option<&'static OptionSpec> {

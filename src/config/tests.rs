@@ -119,6 +119,17 @@ fn with(section: &str, line: &str) -> String {
         schema::AUTH if !line.contains("domain") => {
             format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))
         }
+        schema::HMAC_KEY | schema::WEBHOOK | schema::PRODUCT | schema::APPROVAL => {
+            let all: &[(&str, &str)] = match section {
+                schema::HMAC_KEY => &[("id", "shop"), ("secret_file", "/s")],
+                schema::WEBHOOK => &[("secret_file", "/s")],
+                schema::APPROVAL => &[("above", "100")],
+                _ => &[("id", "hour"), ("venue", "guest"), ("time", "1h")],
+            };
+            let others = all.iter().filter(|(name, _)| !line.contains(&format!("option {name} ")));
+            let others: String = others.map(|(name, value)| format!("option {name} '{value}'\n")).collect();
+            format!("{}\nconfig {section}\n{others}{line}\n", main_with(""))
+        }
         section => format!("{}\nconfig {section}\n{line}\n", main_with("")),
     }
 }

@@ -7,8 +7,9 @@ use super::error_body::ErrorBody;
 use super::route::Answering;
 use super::sent::Sent;
 use super::{login, Edge};
-use crate::auth::AuthError;
+use crate::auth::{secret, AuthError};
 use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator};
+use crate::config::Role;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
@@ -17,16 +18,15 @@ use crate::task;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// The longest token file that is read, and the shortest token that is taken (bytes).
-const LONGEST: u64 = 4096;
+/// The shortest token that is taken (bytes).
 const SHORTEST: usize = 16;
 
 /// How long after a wallet has signed what moves money, or shows a secret, is done for it (seconds).
@@ -35,7 +35,7 @@ const FRESH: u64 = 60;
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
-        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(sent.path()) };
+        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(false) };
         let method = match *sent.method() == Method::HEAD {
             true => Method::GET,
             false => sent.method().clone(),
@@ -132,8 +132,24 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
 }
 
+/// To somebody whose role is not enough.
+pub fn role_needed(edge: &Edge, operator: &Operator, what: &str, role: Role) -> Answer {
+    if let Ok(shop) = &edge.site.shop {
+        let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, "", "forbidden");
+        shop.audit.refused(row);
+    }
+    let message = format!("this needs the role {}", role.as_str());
+    ErrorBody { code: "forbidden", message: &message, details: &[] }.answer(StatusCode::FORBIDDEN)
+}
+
 /// Who has signed in, or the answer to whoever has not.
-pub async fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operator, Box<Answer>> {
+/// `newer`: the path has the one body of errors.
+pub async fn signed_in(
+    edge: &Edge,
+    at: &Entrance,
+    sent: &Sent,
+    newer: bool,
+) -> Result<Operator, Box<Answer>> {
     let config = edge.site.config();
     let without_token = match config.admin.token {
         true => without_token(&config.admin.token_file, sent.headers()),
@@ -142,7 +158,9 @@ pub async fn signed_in(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Operat
     let Some(without_token) = without_token else { return Ok(Operator::with_token()) };
     let refused = match logged_in(edge, sent.headers()).await {
         Some(Ok(operator)) => return Ok(operator),
-        Some(Err(AuthError::Token(_))) | None => Box::new(without_token.answer(sent.path())),
+        Some(Err(AuthError::Token(_))) | None => {
+            Box::new(without_token.answer(newer || sent.path().starts_with("/connectioncodes")))
+        }
         Some(Err(error)) => login::refused(&error),
     };
     let code = match refused.status() {
@@ -186,14 +204,14 @@ enum NoToken {
 
 impl NoToken {
     /// Paths that are newer than the one body of errors have that.
-    fn answer(self, path: &str) -> Answer {
+    fn answer(self, newer: bool) -> Answer {
         let (status, code, message) = match self {
             NoToken::Needed => (StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed"),
             NoToken::Unreadable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_token", "the token file cannot be read")
             }
         };
-        let mut answer = match path.starts_with("/connectioncodes") {
+        let mut answer = match newer {
             true => ErrorBody { code, message, details: &[] }.answer(status),
             false => error(status, code, message),
         };
@@ -206,7 +224,7 @@ impl NoToken {
 
 /// Why the caller is not the bearer of the token in the file, if it is not.
 fn without_token(file: &Path, headers: &HeaderMap) -> Option<NoToken> {
-    let token = match load_token(file) {
+    let token = match secret(file, SHORTEST) {
         Ok(token) => token,
         Err(err) => {
             log::error!("{}: {err}", file.display());
@@ -217,22 +235,6 @@ fn without_token(file: &Path, headers: &HeaderMap) -> Option<NoToken> {
     let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
     let is_it = shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice())));
     (!is_it).then_some(NoToken::Needed)
-}
-
-/// The token as it is in the file now, so that a new one counts at once.
-fn load_token(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    // The operator may have made it; others have no business with it.
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(LONGEST).read_to_end(&mut bytes)?;
-    let token = Zeroizing::new(bytes.trim_ascii().to_vec());
-    if token.len() < SHORTEST {
-        return Err(std::io::Error::new(ErrorKind::InvalidData, "the token is shorter than 16 characters"));
-    }
-    Ok(token)
 }
 
 /// Makes the token file if it is missing: 256 random bits in hex.
@@ -257,6 +259,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn with(token: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -286,13 +289,13 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = without_token(&path, &with(bad)).unwrap().answer("/admin");
+            let answer = without_token(&path, &with(bad)).unwrap().answer(false);
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
         assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(
-            without_token(&path, &with("Bearer short")).unwrap().answer("/admin").status(),
+            without_token(&path, &with("Bearer short")).unwrap().answer(false).status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

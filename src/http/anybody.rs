@@ -59,16 +59,6 @@ pub fn to_the_portal(edge: &Edge, at: &Entrance) -> Answer {
     answer
 }
 
-pub fn live(_: &Edge, _: &Entrance) -> Answer {
-    answer::json(StatusCode::OK, &json!({"live": true}))
-}
-
-pub fn ready(edge: &Edge, _: &Entrance) -> Answer {
-    let reasons = edge.site.not_ready();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer::json(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}))
-}
-
 pub fn health(_: &Edge, _: &Entrance) -> Answer {
     answer::text(StatusCode::OK, "OK")
 }

@@ -5,7 +5,7 @@ use super::answer::{self, Answer};
 use super::asker::Asker;
 use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
-use super::error_body::{no_such_path, ErrorBody};
+use super::error_body::{no_such_path, other_method, ErrorBody};
 use super::origin::{may_see_ticket, origin_allowed};
 use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
 use super::route::{Guard, Handler, Route, Verb};
@@ -127,6 +127,14 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         Err(answer) if at.audience == Audience::Admin && answer.status() == StatusCode::NOT_FOUND => {
             return no_such_path();
         }
+        Err(answer) if at.audience == Audience::Admin => {
+            let sent = Sent::new(request, 0, String::new());
+            // Who is not signed in hears nothing of what there is.
+            let is_open = !path.starts_with("/admin");
+            let signed_in =
+                if is_open { Ok(()) } else { admin::signed_in(edge, at, &sent, true).await.map(drop) };
+            return signed_in.map_or_else(|refused| *refused, |()| other_method(&answer));
+        }
         Err(answer) => return *answer,
     };
     let mut sent = Sent::new(request, route.limit, rest.to_owned());
@@ -139,10 +147,15 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         }
         Handler::Same(_) | Handler::Anonymous(_) | Handler::At(_) | Handler::TollGate(_) => None,
     };
-    if route.guard == Guard::Bearer {
-        match admin::signed_in(edge, at, &sent).await {
+    if let Guard::Bearer | Guard::Operator(_) = route.guard {
+        match admin::signed_in(edge, at, &sent, route.guard != Guard::Bearer).await {
             Ok(operator) => sent.operator = Some(operator),
             Err(refused) => return *refused,
+        }
+    }
+    if let (Guard::Operator(role), Some(operator)) = (route.guard, &sent.operator) {
+        if operator.role < role {
+            return admin::role_needed(edge, operator, route.path, role);
         }
     }
     if let Some(refused) = turned_away(edge, at, route, sent.headers()) {
@@ -235,7 +248,7 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     let asked_at = at.asked_at(&config);
     let may_ask = match route.guard {
         // Who is signed in was found out before.
-        Guard::Anyone | Guard::Bearer => true,
+        Guard::Anyone | Guard::Bearer | Guard::Operator(_) => true,
         Guard::Origin => origin_allowed(headers, asked_at),
         Guard::OwnPage => may_see_ticket(headers, asked_at),
         Guard::TrustedPage => {
@@ -326,8 +339,9 @@ mod tests {
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }
         let config = config(CONFIG);
-        let operators = rows(&config, Audience::Admin).filter(|route| !route.path.starts_with("/health/"));
-        assert!(operators.into_iter().all(|route| route.guard == Guard::Bearer && route.audience.len() == 1));
+        let operators = rows(&config, Audience::Admin).filter(|route| !route.path.starts_with("/health"));
+        let is_guarded = |route: &Route| matches!(route.guard, Guard::Bearer | Guard::Operator(_));
+        assert!(operators.into_iter().all(|route| is_guarded(route) && route.audience.len() == 1));
     }
 
     #[test]

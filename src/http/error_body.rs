@@ -5,7 +5,7 @@
 use super::answer::{self, Answer};
 use crate::correlation;
 use crate::json::json;
-use hyper::StatusCode;
+use hyper::{header, StatusCode};
 use serde_json::Value;
 
 pub struct ErrorBody<'a> {
@@ -38,6 +38,17 @@ impl ErrorBody<'_> {
         }
         json!({ "error": error })
     }
+}
+
+/// To a path that takes other methods, which this answer names.
+pub fn other_method(named: &Answer) -> Answer {
+    let message = "this path does not take that method";
+    let mut answer = ErrorBody { code: "method_not_allowed", message, details: &[] }
+        .answer(StatusCode::METHOD_NOT_ALLOWED);
+    if let Some(allow) = named.headers().get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    answer
 }
 
 /// To a path that there is not.

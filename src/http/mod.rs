@@ -19,6 +19,7 @@ mod entrance;
 mod error_body;
 mod handshakes;
 mod head;
+mod health;
 mod invites;
 mod languages;
 mod line;
@@ -56,6 +57,7 @@ use crate::shop::{Shop, Site};
 use crowd::{Budget, Crowd};
 use handshakes::Handshakes;
 use languages::Languages;
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -72,6 +74,8 @@ pub struct Edge {
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
     languages: Languages,
+    /// What a start does was done once.
+    has_started: AtomicBool,
 }
 
 impl Edge {
@@ -84,6 +88,7 @@ impl Edge {
         let long_payments = Arc::new(Semaphore::new(LONG_PAYMENTS));
         let (neighbours, languages) = (Neighbours::default(), Languages::default());
         let handshakes = Handshakes::default();
-        Arc::new(Edge { site, desk, neighbours, crowd, handshakes, long_payments, languages })
+        let has_started = AtomicBool::default();
+        Arc::new(Edge { site, desk, neighbours, crowd, handshakes, long_payments, languages, has_started })
     }
 }

@@ -5,7 +5,7 @@ use super::asker::Asker;
 use super::entrance::{Audience, Entrance, Visit};
 use super::sent::Sent;
 use super::Edge;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use hyper::Method;
 use std::future::Future;
 use std::pin::Pin;
@@ -63,6 +63,8 @@ pub enum Guard {
     TrustedPage,
     /// The operator's token.
     Bearer,
+    /// The same, of somebody who has this role or a higher one.
+    Operator(Role),
 }
 
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -113,8 +115,15 @@ impl Verb {
 /// The path of a route for all that no other route of its audience names.
 const ALL_OTHERS: &str = "*";
 
+/// Whether a part of a route's path stands for any other.
+fn is_argument(part: &str) -> bool {
+    let part = part.trim_end_matches('/');
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_uppercase())
+}
+
 impl Route {
-    /// Whether this is the route's path, and what stands in it for the route's `**` (all the rest).
+    /// Whether this is the route's path, and what stands in it for the route's `**` (all the rest), or from its first
+    /// argument on.
     pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         if self.path == ALL_OTHERS {
             return Some(path);
@@ -122,17 +131,27 @@ impl Route {
         if let Some(before) = self.path.strip_suffix("**") {
             return path.strip_prefix(before);
         }
-        (self.path == path).then_some("")
+        let Some(at) = self.path.split_inclusive('/').position(is_argument) else {
+            return (self.path == path).then_some("");
+        };
+        let same_length = self.path.split('/').count() == path.split('/').count();
+        let mut pairs = self.path.split('/').zip(path.split('/'));
+        let is_it = same_length
+            && pairs.all(|(known, part)| known == part || (is_argument(known) && !part.is_empty()));
+        let before: usize = path.split_inclusive('/').take(at).map(str::len).sum();
+        path.get(before..).filter(|_| is_it)
     }
 
     pub fn is_for_all_others(&self) -> bool {
         self.path == ALL_OTHERS
+            || (self.method == Verb::Any && self.path.starts_with("/") && self.path.ends_with("/**"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::routes::ROUTES;
+    use super::*;
 
     fn rest(route: &str, path: &'static str) -> Option<&'static str> {
         ROUTES.iter().find(|known| known.path == route).unwrap().rest(path)
@@ -146,5 +165,21 @@ mod tests {
         assert_eq!(rest("/admin", "/admin/cards"), None);
         assert_eq!(rest("/admin/**", "/administer"), None);
         assert_eq!(rest("/pay", "/pay/"), None);
+    }
+
+    #[test]
+    fn capitals_stand_for_one_part() {
+        let route = Route { path: "/admin/reconcile/VENUE/fix", ..copy(&ROUTES[0]) };
+        assert_eq!(route.rest("/admin/reconcile/lobby/fix"), Some("lobby/fix"));
+        for other in
+            ["/admin/reconcile//fix", "/admin/reconcile/fix", "/admin/reconcile/a/b/fix", "/admin/x/a/fix"]
+        {
+            assert_eq!(route.rest(other), None, "{other}");
+        }
+    }
+
+    fn copy(route: &Route) -> Route {
+        let Route { audience, method, path, guard, limit, handler, needs } = *route;
+        Route { audience, method, path, guard, limit, handler, needs }
     }
 }

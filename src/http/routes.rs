@@ -2,14 +2,15 @@
 //! that fits counts; the operator's commands have their paths in their own list. `README.md` beside this file says the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
-use super::route::Guard::{Anyone, Bearer, Origin, OwnPage, TrustedPage};
+use super::route::Guard::{Anyone, Bearer, Operator, Origin, OwnPage, TrustedPage};
 use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, invites, login, login_socket, mint_requests, pages, till, tollgate,
-    wallets, ways, websocket,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, till,
+    tollgate, wallets, ways, websocket,
 };
+use crate::config::Role::Viewer;
 use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
@@ -89,8 +90,11 @@ pub const ROUTES: &[Route] = &[
     // What was asked of others.
     row(REDIRECTED, Any, "**", Anyone, NO_BODY, Same(anybody::to_the_portal)),
     // The operator's.
-    row(ADMIN, Get, "/health/live", Anyone, NO_BODY, Same(anybody::live)),
-    row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Same(anybody::ready)),
+    row(ADMIN, Get, "/health", Anyone, NO_BODY, Same(health::health)),
+    row(ADMIN, Get, "/health/live", Anyone, NO_BODY, Anonymous(health::live)),
+    row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Anonymous(health::ready)),
+    row(ADMIN, Get, "/health/startup", Anyone, NO_BODY, Anonymous(health::startup)),
+    row(ADMIN, Get, "/health/full", Operator(Viewer), NO_BODY, Anonymous(health::full)),
     login(ADMIN, Get, "/lnauth", Origin, NO_BODY, At(login::challenge)),
     login(ADMIN, Get, "/lnauth_status", Origin, NO_BODY, At(login::status)),
     login(ADMIN, Post, "/lnauth_confirm", Origin, MESSAGE, At(login::confirm)),
@@ -144,6 +148,7 @@ mod tests {
             OwnPage => "own page",
             TrustedPage => "trusted page",
             Bearer => "bearer",
+            Operator(role) => role.as_str(),
         };
         let audience: Vec<&str> = route.audience.iter().map(|audience| audience.as_str()).collect();
         let (method, path, limit) = (route.method.as_str(), route.path, route.limit);

@@ -6,6 +6,7 @@
 
 mod code;
 
+pub use crate::config::Funding;
 pub use code::VoucherCode;
 
 use crate::uuid::Uuid;
@@ -16,37 +17,6 @@ use std::str::FromStr;
 pub type TicketId = Uuid;
 /// What was ordered together.
 pub type BatchId = Uuid;
-
-/// What stands behind a voucher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Funding {
-    /// The operator's own promise: cash at the counter, perhaps.
-    Promise,
-    /// Ecash that was split off the router's takings.
-    Treasury,
-    /// Ecash that a reseller's invoice paid for.
-    Invoice,
-}
-
-impl Funding {
-    pub const ALL: [Funding; 3] = [Funding::Promise, Funding::Treasury, Funding::Invoice];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Funding::Promise => "none",
-            Funding::Treasury => "treasury",
-            Funding::Invoice => "invoice",
-        }
-    }
-}
-
-impl FromStr for Funding {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Funding, ()> {
-        Funding::ALL.into_iter().find(|funding| funding.as_str() == text).ok_or(())
-    }
-}
 
 /// How far a voucher has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -415,20 +415,31 @@ def ask_as_operator(lab, path, headers=None, host="127.0.0.1"):
 
 
 def health(lab, what, host="127.0.0.1"):
-    return ask_as_operator(lab, f"/health/{what}", host=host)
+    return ask_as_operator(lab, f"/health/{what}".rstrip("/"), host=host)
 
 
-def test_ready_says_why_not_while_the_mint_is_away(lab, make_daemon):
+def test_a_mint_that_is_away_makes_the_router_degraded_and_neither_unready_nor_dead(lab, make_daemon):
     with FaultMint(lab.internet, MINT4) as mint:
         mint.close()
-        make_daemon(mint.url)
-        assert health(lab, "live").status == 200
-        answer = health(lab, "ready")
-        assert answer.status == 503 and any("mint" in reason for reason in answer.json()["reasons"])
+        daemon = make_daemon(mint.url)
+        told = health(lab, "").json()
+        assert (told["status"], told["service"]) == ("ok", "tollgate") and "version" not in told
+        assert health(lab, "live").json() == {"status": "alive", "live": True}
+        assert health(lab, "startup").json() == {"status": "started"}
+        assert health(lab, "ready").json() == {"status": "ready", "ready": True, "reasons": []}
+        assert any("mint" in reason for reason in daemon.data("status")["not_ready"])
+        assert health(lab, "full").status == 401, "it tells more than strangers are to know"
+        with open(os.path.join(daemon.state_dir, "admin.token")) as file:
+            bearer = {"Authorization": f"Bearer {file.read().strip()}"}
+        told = ask_as_operator(lab, "/health/full", bearer).json()
+        assert told["status"] == "degraded"
+        assert told["checks"][f"mint:{mint.url}"]["status"] == "fail"
+        assert told["checks"]["store"]["status"] == told["checks"]["firewall"]["status"] == "pass"
         mint.open()
         assert post_request(lab.guest, mint.url, 5).status == 201, "a guest's own request asks at once"
-        wait_for(lambda: health(lab, "ready").status == 200, 5)
-        assert health(lab, "ready").json() == {"ready": True, "reasons": []}
+        wait_for(lambda: ask_as_operator(lab, "/health/full", bearer).json()["status"] == "healthy", 5)
+        connection = lab.router.connect("127.0.0.1", ADMIN_PORT)
+        assert http_client.exchange(connection, "POST", "/health/ready", "127.0.0.1").status == 405
 
 
 def test_admin_listener_is_not_reachable_by_guests(lab, daemon):

@@ -125,7 +125,7 @@ def test_a_tunnel_gets_what_is_for_anybody_and_the_operator_its_own(lab, https, 
     assert tapped.status == 200 and tapped.json()["status"] == "ERROR"
     for path in ("/", "/whoami", "/mint-proxy", "/admin/status"):
         assert authority.get(router, path, port=2126, host=LOOPBACK).status == 404, path
-    assert authority.get(router, "/health/live", port=2127, host=LOOPBACK).json() == {"live": True}
+    assert authority.get(router, "/health/live", port=2127, host=LOOPBACK).json() == {"status": "alive", "live": True}
     assert authority.get(router, "/admin/status", port=2127, host=LOOPBACK).status == 401
     with open(os.path.join(https.state_dir, "admin.token")) as file:
         bearer = {"Authorization": f"Bearer {file.read().strip()}"}

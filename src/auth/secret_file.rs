@@ -1,0 +1,27 @@
+//! A secret in a file of its own, that the operator or the program has made.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The longest file that is read (bytes).
+const LONGEST: u64 = 4096;
+
+/// What the file holds, without blanks at its ends, as it is now: a new one counts at once.
+pub fn secret(path: &Path, shortest: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    // The operator may have made it; others have no business with it.
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    let secret = Zeroizing::new(bytes.trim_ascii().to_vec());
+    if secret.len() < shortest {
+        let message = format!("the secret is shorter than {shortest} characters");
+        return Err(std::io::Error::new(ErrorKind::InvalidData, message));
+    }
+    Ok(secret)
+}
