@@ -35,10 +35,10 @@ pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
-pub use tenant::Tenant;
 pub use services::{
     ApprovalConfig, Funding, HmacKeyConfig, LimitConfig, ProductConfig, ProductWorth, WebhookConfig,
 };
+pub use tenant::Tenant;
 pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
 
