@@ -252,7 +252,7 @@ class Replay:
 
     def states(self, count: int):
         chance = random.Random(self.seed)
-        # Everywhere: nothing and everything of what was not synced; then any part of it, as often as there is room for.
+        # Everywhere: nothing and everything of what was not synced; then any part of it, as often as is asked for.
         rounds = max(1, -(-count // len(self.steps)))
         wanted = set(chance.sample(range(len(self.steps)), count)) if rounds == 1 else None
         given = 0
