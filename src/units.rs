@@ -208,3 +208,30 @@ impl fmt::Display for Millis {
         write!(f, "{}", self.0)
     }
 }
+
+const TIMES: [(&str, u64); 5] = [("w", 7 * 86_400), ("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+const SIZES: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
+
+/// Time as people write it: `90m`, `1h30m`, `30d`.
+pub fn parse_time(text: &str) -> Option<Millis> {
+    parts(text, &TIMES).and_then(|seconds| seconds.checked_mul(1000)).map(Millis)
+}
+
+/// Data as people write it: `500MB`.
+pub fn parse_size(text: &str) -> Option<Allotment> {
+    parts(text, &SIZES).map(Allotment)
+}
+
+/// The sum of numbers with units, the larger unit first and each once: `1h30m`. `None` where it is nothing else, and
+/// where the sum is 0 or too large.
+fn parts(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (mut rest, mut units, mut sum) = (text, units.iter(), 0u64);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, behind) = rest.split_at_checked(digits)?;
+        let (left, size) = units.find_map(|(unit, size)| Some((behind.strip_prefix(unit)?, *size)))?;
+        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(size)?)?;
+        rest = left;
+    }
+    (sum > 0).then_some(sum)
+}

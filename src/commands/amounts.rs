@@ -5,15 +5,12 @@
 use super::{Arg, Command, CommandError};
 use crate::config::Metric;
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Millis};
+use crate::units::{parse_size, parse_time, Allotment, Millis};
 use std::net::IpAddr;
 
 /// The operator gives at most this much at once.
 const LONGEST_GRANT: Millis = Millis::from_secs(366 * 86_400);
 const LARGEST_GRANT: Allotment = Allotment(1_000_000_000_000_000);
-
-const TIMES: [(&str, u64); 5] = [("w", 7 * 86_400), ("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
-const SIZES: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
 
 /// A device as the operator names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,28 +67,12 @@ pub fn amount(text: &str) -> Result<(Metric, Allotment), CommandError> {
 }
 
 fn parse_amount(text: &str) -> Option<(Metric, Allotment)> {
-    let data = parts(text, &SIZES).map(Allotment).filter(|data| *data <= LARGEST_GRANT);
-    let time = || parts(text, &TIMES).and_then(|seconds| seconds.checked_mul(1000)).map(Millis);
-    match data {
+    match parse_size(text).filter(|data| *data <= LARGEST_GRANT) {
         Some(data) => Some((Metric::Bytes, data)),
-        None => time()
+        None => parse_time(text)
             .filter(|time| *time <= LONGEST_GRANT)
             .map(|time| (Metric::Milliseconds, Allotment::from(time))),
     }
-}
-
-/// The sum of numbers with units, the larger unit first and each once: `1h30m`. `None` where it is nothing else, and
-/// where the sum is 0 or too large.
-fn parts(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let (mut rest, mut units, mut sum) = (text, units.iter(), 0u64);
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = rest.split_at_checked(digits)?;
-        let (left, size) = units.find_map(|(unit, size)| Some((behind.strip_prefix(unit)?, *size)))?;
-        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(size)?)?;
-        rest = left;
-    }
-    (sum > 0).then_some(sum)
 }
 
 /// For `tests/fuzz`.

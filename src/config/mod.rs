@@ -26,6 +26,7 @@ mod tls;
 pub mod uci;
 mod values;
 mod venue;
+mod vouchers;
 
 pub use auth::AuthConfig;
 pub use enroll::{enroll, EnrolError};
@@ -35,12 +36,11 @@ pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
-pub use services::{
-    ApprovalConfig, Funding, HmacKeyConfig, LimitConfig, ProductConfig, ProductWorth, WebhookConfig,
-};
-pub use tenant::Tenant;
+pub use services::{ApprovalConfig, Funding, HmacKeyConfig, LimitConfig, WebhookConfig};
+pub use tenant::{Tenant, TenantConfig};
 pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
+pub use vouchers::{ProductConfig, ProductWorth, VoucherConfig};
 
 use crate::url::Url;
 use std::io::Read;
@@ -80,11 +80,14 @@ pub struct Config {
     /// No two have the same id.
     pub hmac_keys: Vec<HmacKeyConfig>,
     pub webhooks: Vec<WebhookConfig>,
-    /// No two of one tenant have the same id.
-    pub products: Vec<ProductConfig>,
     pub limits: Vec<LimitConfig>,
     /// None: what is over a limit is refused.
     pub approval: Option<ApprovalConfig>,
+    pub voucher: VoucherConfig,
+    /// No two have the same id.
+    pub products: Vec<ProductConfig>,
+    /// No two share a name, a venue or an operator; empty: the router is one operator's.
+    pub tenants: Vec<TenantConfig>,
 }
 
 impl Config {
@@ -139,6 +142,31 @@ impl Config {
     /// The operator with this key.
     pub fn operator(&self, key: &OperatorKey) -> Option<&OperatorConfig> {
         self.operators.iter().find(|operator| operator.key == *key)
+    }
+
+    /// Whose venue it is. Where tenants are configured, what is left over belongs to the platform.
+    pub fn tenant_of_venue(&self, id: &str) -> Tenant {
+        let owner = self.tenants.iter().find(|tenant| tenant.venues.iter().any(|venue| venue == id));
+        owner.map_or_else(Tenant::main, |owner| owner.tenant.clone())
+    }
+
+    /// Whom an operator works for; `None`: for nobody of those that are configured.
+    pub fn tenant_of_operator(&self, name: &str) -> Option<Tenant> {
+        if self.tenants.is_empty() {
+            return Some(Tenant::main());
+        }
+        let employer = self.tenants.iter().find(|tenant| tenant.operators.iter().any(|one| one == name));
+        employer.map(|tenant| tenant.tenant.clone())
+    }
+
+    /// The tenant of this name; `None`: there is none.
+    pub fn tenant_named(&self, name: &str) -> Option<Tenant> {
+        self.all_tenants().into_iter().find(|tenant| tenant.as_str() == name)
+    }
+
+    /// Every tenant, the main one first.
+    pub fn all_tenants(&self) -> Vec<Tenant> {
+        std::iter::once(Tenant::main()).chain(self.tenants.iter().map(|one| one.tenant.clone())).collect()
     }
 
     /// The venue with this id.

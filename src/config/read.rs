@@ -4,13 +4,13 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT, TLS, VENUE,
-    WEBHOOK,
+    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT, TENANT,
+    TLS, VENUE, VOUCHER, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, main, mint, operators, payments, portals, ports, services, tls, values, venue, Config, MintConfig,
-    Venue, ALL_SATS, MAX_VENUES,
+    auth, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue, vouchers,
+    Config, MintConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -70,32 +70,33 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let hmac_keys = found(file, HMAC_KEY, services::MOST, &mut problems, services::hmac_key);
     differ(&hmac_keys, "id", |key| &key.id, &mut problems);
     let webhooks = found(file, WEBHOOK, services::MOST, &mut problems, services::webhook);
-    let products = found(file, PRODUCT, services::MOST, &mut problems, services::product);
-    differ(&products, "id", |product| (&product.id, &product.tenant), &mut problems);
-    for product in &products {
-        if !venues.iter().any(|venue| venue.value.id == product.value.venue) {
-            let place = position_of(Some(product.section), "venue");
-            let venue = shown(&product.value.venue);
-            problems.error(
-                place,
-                format!("{venue} is no venue of this file: write the name of a section config venue"),
-            );
-        }
-    }
     let limits = found(file, LIMIT, services::MOST, &mut problems, services::limit);
     differ(&limits, "operator", |limit| &limit.operator, &mut problems);
     let approval = services::approval(only(file, APPROVAL, &mut problems), &mut problems);
+    let voucher = vouchers::read(only(file, VOUCHER, &mut problems), &mut problems);
+    let mut products = found(file, PRODUCT, vouchers::MOST_PRODUCTS, &mut problems, vouchers::product);
+    let tenants = found(file, TENANT, tenant::MOST, &mut problems, tenant::read);
+    tenants_share_nothing(&tenants, &venues, &operators, &mut problems);
+    products_fit(&mut products, file, &tenants, &mut problems);
     let notes = problems.finish()?;
-    let (Some(main), Some(admin), Some(card), Some(lightning), Some(tls), Some(auth), Some(approval)) =
-        (main, admin, card, lightning, tls, auth, approval)
+    let (
+        Some(main),
+        Some(admin),
+        Some(card),
+        Some(lightning),
+        Some(tls),
+        Some(auth),
+        Some(voucher),
+        Some(approval),
+    ) = (main, admin, card, lightning, tls, auth, voucher, approval)
     else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
     let operators = operators.into_iter().map(|one| one.value).collect();
-    let (hmac_keys, webhooks) = (values_of(hmac_keys), values_of(webhooks));
-    let (products, limits) = (values_of(products), values_of(limits));
+    let (hmac_keys, webhooks, limits) = (values_of(hmac_keys), values_of(webhooks), values_of(limits));
+    let (products, tenants) = (values_of(products), values_of(tenants));
     let config = Config {
         main,
         venues,
@@ -108,9 +109,11 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         auth,
         hmac_keys,
         webhooks,
-        products,
         limits,
         approval,
+        voucher,
+        products,
+        tenants,
     };
     Ok((config, notes))
 }
@@ -198,6 +201,11 @@ fn something_to_sell(
             problems.warn(enabled, message);
             return;
         }
+        if file.of_kind(VENUE).next().is_some() {
+            let message = "no mint says what a step costs, so guests cannot buy; vouchers are redeemed: add a section config mint to sell too";
+            problems.warn(enabled, message);
+            return;
+        }
         problems.error(enabled, "no mint to sell for: add a section config mint with option url and option price_per_step, or write enabled '0'");
         return;
     }
@@ -273,6 +281,68 @@ fn operators_differ(operators: &[Found<'_, OperatorConfig>], problems: &mut Prob
             let message = format!("is the key of {} already: remove one of the two", shown(&other.name));
             problems.error(position_of(Some(section), "pubkey"), message);
         }
+    }
+}
+
+/// A venue or an operator of two tenants would show the one what is the other's.
+fn tenants_share_nothing(
+    tenants: &[Found<'_, TenantConfig>],
+    venues: &[Found<'_, Venue>],
+    operators: &[Found<'_, OperatorConfig>],
+    problems: &mut Problems,
+) {
+    let mut owners: LiteMap<(&str, &str), &str> = LiteMap::new();
+    for Found { section, value } in tenants {
+        let name = value.tenant.as_str();
+        let members = std::iter::once(("name", name))
+            .chain(value.venues.iter().map(|venue| ("venue", venue.as_str())))
+            .chain(value.operators.iter().map(|operator| ("operator", operator.as_str())));
+        for (option, member) in members {
+            let known = match option {
+                "venue" => venues.iter().any(|venue| venue.value.id == member),
+                "operator" => operators.iter().any(|one| one.value.name == member),
+                _ => true,
+            };
+            if !known {
+                let message = format!("{} is no {option} of this file: check its spelling", shown(member));
+                problems.error(position_of(Some(section), option), message);
+            }
+            if let Some(owner) = owners.insert((option, member), name) {
+                let message = format!(
+                    "{} belongs to tenant {} already: remove it from one",
+                    shown(member),
+                    shown(owner)
+                );
+                problems.error(position_of(Some(section), option), message);
+            }
+        }
+    }
+}
+
+/// Each product has an id of its own, a venue of the file, and the tenant of that venue.
+fn products_fit(
+    products: &mut [Found<'_, ProductConfig>],
+    file: &UciFile,
+    tenants: &[Found<'_, TenantConfig>],
+    problems: &mut Problems,
+) {
+    let mut ids = Vec::new();
+    for Found { section, value } in products {
+        if ids.contains(&value.id) {
+            problems.error(position_of(Some(section), "id"), "is the id of another product: choose another");
+        }
+        ids.push(value.id.clone());
+        if !file.of_kind(VENUE).any(|venue| venue.name == value.venue) {
+            let message = format!("{} is no venue of this file: check its spelling", shown(&value.venue));
+            problems.error(position_of(Some(section), "venue"), message);
+        }
+        let owner = tenants.iter().find(|one| one.value.venues.contains(&value.venue));
+        let owner = owner.map_or_else(super::Tenant::main, |one| one.value.tenant.clone());
+        if value.named_tenant.as_ref().is_some_and(|named| named != owner.as_str()) {
+            let message = format!("is not the tenant of its venue, which is {}", shown(owner.as_str()));
+            problems.error(position_of(Some(section), "tenant"), message);
+        }
+        value.tenant = owner;
     }
 }
 

@@ -34,9 +34,11 @@ pub const OPERATOR: &str = "operator";
 pub const AUTH: &str = "auth";
 pub const HMAC_KEY: &str = "hmac_key";
 pub const WEBHOOK: &str = "webhook";
-pub const PRODUCT: &str = "product";
 pub const LIMIT: &str = "limit";
 pub const APPROVAL: &str = "approval";
+pub const VOUCHER: &str = "voucher";
+pub const PRODUCT: &str = "product";
+pub const TENANT: &str = "tenant";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -68,6 +70,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     list(VENUE, "uplink", Default::Derived("as in tollgate")),
     one(VENUE, "pay_grace", Default::Text("0")),
     one(VENUE, "portal_name", Default::Nothing),
+    one(VENUE, "id", Default::Derived("made from the router's identity and the section's name")),
     one(MINT, "url", Default::Required),
     one(MINT, "unit", Default::Text("sat")),
     one(MINT, "price_per_step", Default::Required),
@@ -110,21 +113,30 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(HMAC_KEY, "tenant", Default::Nothing),
     one(WEBHOOK, "secret_file", Default::Required),
     one(WEBHOOK, "tenant", Default::Nothing),
-    one(PRODUCT, "id", Default::Required),
-    one(PRODUCT, "name", Default::Derived("its id")),
-    one(PRODUCT, "venue", Default::Required),
-    one(PRODUCT, "time", Default::Derived("required, or bytes or sat")),
-    one(PRODUCT, "bytes", Default::Derived("required, or time or sat")),
-    one(PRODUCT, "sat", Default::Derived("required, or time or bytes")),
-    one(PRODUCT, "funding", Default::Text("none")),
-    one(PRODUCT, "max_supply", Default::Text("0")),
-    one(PRODUCT, "tenant", Default::Nothing),
     one(LIMIT, "tx", Default::Nothing),
     one(LIMIT, "hour", Default::Nothing),
     one(LIMIT, "day", Default::Nothing),
     one(LIMIT, "operator", Default::Derived("everybody together")),
     one(APPROVAL, "above", Default::Required),
     one(APPROVAL, "required", Default::Text("2")),
+    one(VOUCHER, "code_life", Default::Text("365d")),
+    one(VOUCHER, "offline_max", Default::Text("1000")),
+    one(VOUCHER, "offline_total", Default::Text("10000")),
+    one(VOUCHER, "notify_url", Default::Nothing),
+    one(VOUCHER, "notify_secret_file", Default::Derived("required with notify_url")),
+    one(VOUCHER, "allow_http", Default::Text("0")),
+    one(PRODUCT, "id", Default::Required),
+    one(PRODUCT, "name", Default::Derived("the section's name")),
+    one(PRODUCT, "venue", Default::Required),
+    one(PRODUCT, "time", Default::Derived("required, or bytes or sat")),
+    one(PRODUCT, "bytes", Default::Nothing),
+    one(PRODUCT, "sat", Default::Nothing),
+    one(PRODUCT, "funding", Default::Text("treasury")),
+    one(PRODUCT, "max_supply", Default::Text("0")),
+    one(PRODUCT, "tenant", Default::Derived("the one of its venue")),
+    one(TENANT, "name", Default::Derived("the section's name")),
+    list(TENANT, "venue", Default::Nothing),
+    list(TENANT, "operator", Default::Nothing),
 ];
 
 /// Whether sections of this type mean anything.

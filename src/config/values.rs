@@ -3,8 +3,9 @@
 use super::problem::shown;
 use super::MintUrl;
 use crate::mac::MacAddr;
-use crate::units::{Millis, Sats, Unit};
+use crate::units::{parse_size, parse_time, Allotment, Millis, Sats, Unit};
 use crate::url::Url;
+use crate::uuid::Uuid;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -22,6 +23,10 @@ const MAX_LABEL: usize = 63;
 const MAX_GRACE_SECS: u64 = 15_552_000;
 /// Enough to pay with; what is longer is access for nothing.
 const MAX_PAY_GRACE_SECS: u64 = 900;
+
+/// Ten years (milliseconds), and a petabyte.
+const MAX_LIFE: u64 = 3_650 * 86_400_000;
+const MAX_DATA: u64 = 1_000_000_000_000_000;
 
 const MAX_STEPS: u64 = 1_000_000_000;
 
@@ -73,6 +78,32 @@ pub fn seconds(text: &str) -> Parsed<Millis> {
 
 pub fn pay_grace(text: &str) -> Parsed<Millis> {
     number(text, 0..=MAX_PAY_GRACE_SECS).map(Millis::from_secs)
+}
+
+pub fn uuid(text: &str) -> Parsed<Uuid> {
+    text.parse().map_err(|()| {
+        let such = "write one like 5b1c0f0e-1111-4aaa-8bbb-000000000001";
+        format!("{} is no UUID: {such}", shown(text))
+    })
+}
+
+/// A length of time of at most ten years: `365d`, `1h30m`.
+pub fn life(text: &str) -> Parsed<Millis> {
+    let life = parse_time(text).filter(|life| life.0 <= MAX_LIFE);
+    life.ok_or_else(|| {
+        format!("{} is no length of time up to ten years: write one like '365d' or '1h30m'", shown(text))
+    })
+}
+
+/// An amount of data: `500MB`.
+pub fn data(text: &str) -> Parsed<Allotment> {
+    let data = parse_size(text).filter(|data| data.0 <= MAX_DATA);
+    data.ok_or_else(|| format!("{} is no amount of data: write one like '500MB' or '2GB'", shown(text)))
+}
+
+/// Satoshis, or none.
+pub fn sats_or_none(text: &str) -> Parsed<Sats> {
+    number(text, 0..=super::ALL_SATS).map(Sats)
 }
 
 pub fn run_dir(text: &str) -> Parsed<PathBuf> {

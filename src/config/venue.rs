@@ -10,6 +10,7 @@ use super::{range, reach, values, AddressRange};
 use crate::mac::MacAddr;
 use crate::set::SortedSet;
 use crate::units::Millis;
+use crate::uuid::Uuid;
 
 const MAX_DEVICES: usize = 16;
 const MAX_TRUSTED: usize = 1024;
@@ -44,6 +45,8 @@ pub struct Venue {
     pub uplinks: Vec<String>,
     /// How long a guest may use a little of the internet while its invoice is open; zero: not at all.
     pub pay_grace: Millis,
+    /// What others know it by; `None`: by an id made of the router's identity and the section's name.
+    pub own_uuid: Option<Uuid>,
     /// The portal's host name here, which the router's name service resolves; lower case.
     pub portal_name: Option<String>,
 }
@@ -111,6 +114,7 @@ pub(super) fn read(section: &Section, problems: &mut Problems) -> Option<Venue> 
     }
     let trusted_macs = fields.many("trusted_mac", MAX_TRUSTED, values::mac);
     let pay_grace = fields.one("pay_grace", values::pay_grace);
+    let own_uuid = fields.optional("id", values::uuid);
     let portal_name = fields.optional("portal_name", values::host_name);
     let reach = fields.many("reach", MAX_REACH, reach::parse);
     let uplinks = fields.many("uplink", MAX_UPLINKS, values::uplink);
@@ -126,6 +130,7 @@ pub(super) fn read(section: &Section, problems: &mut Problems) -> Option<Venue> 
         reach: range::merged(reach?),
         uplinks: uplinks?,
         pay_grace: pay_grace?,
+        own_uuid: own_uuid?,
         portal_name: portal_name?,
     })
 }
