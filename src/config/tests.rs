@@ -1,6 +1,7 @@
 mod operators;
 mod options;
 mod payments;
+mod vouchers;
 
 use super::schema::{Default, OPTIONS};
 use super::*;

@@ -24,6 +24,7 @@
 //! retry and fate; a field and a way in `shop.rs`; then its section, its path and its view. Neither another engine nor a
 //! protocol changes.
 
+mod code_value;
 mod error;
 mod event;
 pub mod invite;
@@ -32,6 +33,7 @@ mod price;
 mod terms;
 pub mod till;
 pub mod token;
+pub mod voucher;
 
 pub use error::{Fate, Limit, Retry, SaleError, TokenFault};
 pub use event::SaleEvent;

@@ -270,7 +270,8 @@ pub(super) fn add_grant(
     let rows = session_on_devices(tx, account, &grant.venue, grant.metric, &mac)?;
     let mut admission = Admission::of(rows).ok_or(StoreError::Gone)?;
     // What the operator gives to a device reaches no guest that could keep a ticket.
-    let is_asked_for = grant.amount.number > 0 || matches!(grant.reference, Reference::Invite(..));
+    let is_asked_for =
+        grant.amount.number > 0 || matches!(grant.reference, Reference::Invite(..) | Reference::Voucher(_));
     if new == 1 && is_asked_for {
         admission.row.ticket = first_ticket(tx, account)?;
     }

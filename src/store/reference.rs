@@ -4,6 +4,7 @@
 
 use super::{RequestId, TapId};
 use crate::hex;
+use crate::uuid::Uuid;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use std::fmt;
 
@@ -24,6 +25,8 @@ pub enum Reference {
     Moved(RequestId),
     /// The n-th use of an invite: `invite:<invite>.<n>`.
     Invite(RequestId, u32),
+    /// A voucher that was redeemed: `voucher:<uuid>`.
+    Voucher(Uuid),
     /// In no form that this version has: kept as it is.
     Other(String),
 }
@@ -34,6 +37,7 @@ const CARD: &str = "card:";
 const OPERATOR: &str = "operator:";
 const MOVED: &str = "moved:";
 const INVITE: &str = "invite:";
+const VOUCHER: &str = "voucher:";
 
 impl Reference {
     /// Reads the text of a store.
@@ -56,6 +60,7 @@ fn known(text: &str) -> Option<Reference> {
         CARD => Reference::Card(name.parse().ok()?),
         OPERATOR => Reference::Operator(name.parse().ok()?),
         MOVED => Reference::Moved(name.parse().ok()?),
+        VOUCHER => Reference::Voucher(name.parse().ok()?),
         INVITE => {
             let (invite, number) = name.split_once('.')?;
             Reference::Invite(invite.parse().ok()?, number.parse().ok()?)
@@ -74,6 +79,7 @@ impl fmt::Display for Reference {
             Reference::Operator(id) => write!(f, "{OPERATOR}{id}"),
             Reference::Moved(id) => write!(f, "{MOVED}{id}"),
             Reference::Invite(id, number) => write!(f, "{INVITE}{id}.{number}"),
+            Reference::Voucher(id) => write!(f, "{VOUCHER}{id}"),
             Reference::Other(text) => f.write_str(text),
         }
     }
@@ -106,6 +112,10 @@ mod tests {
             (Reference::Operator(id()), "operator:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Moved(id()), "moved:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Invite(id(), 7), "invite:00112233445566778899aabbccddeeff.7".to_owned()),
+            (
+                Reference::Voucher("00112233-4455-6677-8899-aabbccddeeff".parse().unwrap()),
+                "voucher:00112233-4455-6677-8899-aabbccddeeff".to_owned(),
+            ),
         ] {
             assert_eq!(reference.to_string(), text);
             assert_eq!(Reference::read(&text), reference);

@@ -21,9 +21,13 @@ impl Vault {
         let mut fresh = Zeroizing::new([0u8; KEY_LEN]);
         getrandom::fill(&mut *fresh).map_err(|_| StoreError::NoRandomness)?;
         let key = file.load_or_create(store, move || Secret::new(fresh.to_vec())).await?;
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key.expose())
-            .map_err(|_| StoreError::KeyMissing(file.0.to_owned()))?;
-        Ok(Vault(Arc::new(LessSafeKey::new(key))))
+        Vault::of_key(key.expose()).ok_or_else(|| StoreError::KeyMissing(file.0.to_owned()))
+    }
+
+    /// The vault of a key of 32 bytes; `None` where it has another length.
+    pub fn of_key(key: &[u8]) -> Option<Vault> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key).ok()?;
+        Some(Vault(Arc::new(LessSafeKey::new(key))))
     }
 
     /// `owner` names the row that it is for.

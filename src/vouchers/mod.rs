@@ -4,10 +4,16 @@
 //! It knows neither gate nor guest: what a code opens is `sale`'s. All statements are in the SQL of the narrow door
 //! ([`crate::store::Door`]), so that other programs run them elsewhere.
 
+mod book;
 mod code;
+mod keys;
+pub mod rows;
 
 pub use crate::config::Funding;
+pub use book::VoucherBook;
 pub use code::VoucherCode;
+pub use keys::CodeKey;
+pub use rows::{Cause, NewBatch, NewTicket, VoucherRow, VoucherStep};
 
 use crate::uuid::Uuid;
 use std::fmt;

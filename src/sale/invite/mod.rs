@@ -7,18 +7,18 @@ mod code;
 
 pub use code::InviteCode;
 
-use super::{Price, SaleError, Terms};
+use super::code_value::CodeValue;
+use super::{SaleError, Terms};
 use crate::access::Session;
-use crate::config::{Config, Metric, MintUrl, Venue};
+use crate::config::Venue;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{
-    CodeWorth, InviteHash, InviteRow, InviteUse, KeyFile, NewGrant, NewInvites, Reference, RequestId, Secret,
-    StoreError,
+    InviteHash, InviteRow, InviteUse, KeyFile, NewInvites, Reference, RequestId, Secret, StoreError,
 };
 use crate::task;
-use crate::units::{Allotment, Millis, Sats};
+use crate::units::Millis;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::collections::VecDeque;
@@ -122,7 +122,7 @@ impl InviteEngine {
     pub async fn make(&self, order: NewInvites, number: usize) -> Result<Vec<MadeInvite>, InviteError> {
         let terms = &self.0.terms;
         let config = terms.config();
-        if !config.venues.iter().any(|venue| Worth::at(&config, venue, order.worth).is_some()) {
+        if !config.venues.iter().any(|venue| CodeValue::at(&config, venue, order.worth).is_some()) {
             return Err(InviteError::NowhereSold);
         }
         terms.has_space()?;
@@ -161,9 +161,9 @@ impl InviteEngine {
         let code: InviteCode = code.parse().map_err(|()| InviteError::Unknown)?;
         let hash = hash(self.key().await?, &code).ok_or(SaleError::Internal)?;
         let row = self.usable(terms.store.invite(hash).await?)?;
-        let worth = Worth::at(&terms.config(), venue, row.worth).ok_or(InviteError::WrongMetric)?;
+        let value = CodeValue::at(&terms.config(), venue, row.worth).ok_or(InviteError::WrongMetric)?;
         Terms::seems_alone(caller.clone()).await?;
-        let grant = worth.grant(&row, caller.mac, venue);
+        let grant = value.grant(Reference::Invite(row.id.clone(), 0), caller.mac, venue);
         let admission = match terms.store.use_invite(hash, grant).await? {
             InviteUse::Granted(admission) => admission,
             InviteUse::Refused(row) => return Err(self.usable(row).err().unwrap_or(InviteError::Used)),
@@ -206,49 +206,6 @@ impl InviteEngine {
 fn hash(key: &Secret, code: &InviteCode) -> Option<InviteHash> {
     let mac = Hmac::<Sha256>::new_from_slice(key.expose()).ok()?;
     Some(mac.chain_update(code.digits()).finalize().into_bytes().into())
-}
-
-/// What an invite is worth at a venue.
-struct Worth {
-    allotment: Allotment,
-    /// What that costs there; nothing where it was given away as time or bytes.
-    value: Sats,
-    mint: Option<MintUrl>,
-}
-
-impl Worth {
-    /// `None`: the venue does not sell it.
-    fn at(config: &Config, venue: &Venue, worth: CodeWorth) -> Option<Worth> {
-        let given = |allotment| Worth { allotment, value: Sats(0), mint: None };
-        match (worth, venue.metric) {
-            (CodeWorth::Seconds(seconds), Metric::Milliseconds) => {
-                seconds.checked_mul(1000).map(|millis| given(Allotment(millis)))
-            }
-            (CodeWorth::Bytes(bytes), Metric::Bytes) => Some(given(Allotment(bytes))),
-            (CodeWorth::Sats(sats), _) => {
-                let mint = config.mints_of(venue).next()?;
-                let price = Price::of(venue, mint);
-                let steps = sats.checked_div(price.per_step.0).filter(|steps| *steps > 0)?;
-                let (allotment, value) = (price.step.checked_mul(steps)?, price.cost(steps));
-                Some(Worth { allotment, value, mint: Some(mint.url.clone()) })
-            }
-            _ => None,
-        }
-    }
-
-    /// No sale: nothing was paid here.
-    fn grant(self, row: &InviteRow, mac: MacAddr, venue: &Venue) -> NewGrant {
-        NewGrant {
-            reference: Reference::Invite(row.id.clone(), 0),
-            mac,
-            venue: venue.id.clone(),
-            amount: Sats(0).into(),
-            metric: venue.metric,
-            allotment: self.allotment,
-            value: self.value.into(),
-            mint: self.mint,
-        }
-    }
 }
 
 /// Codes that were shown lately and were no good.
@@ -306,21 +263,5 @@ mod tests {
             assert_eq!(guesses.admit(mac(1), Millis(0)), Ok(()));
             guesses.take_back(mac(1));
         }
-    }
-
-    #[test]
-    fn sats_are_worth_the_steps_that_they_buy() {
-        let text = "config tollgate 'main'\nconfig venue 'v'\n\tlist device 'br-guest'\n\toption step_size '60000'\n\
-                    config mint\n\toption url 'https://m.example'\n\toption price_per_step '3'\n";
-        let config = Config::from_uci(text).unwrap().0;
-        let at = |worth| {
-            Worth::at(&config, &config.venues[0], worth).map(|worth| (worth.allotment.0, worth.value.0))
-        };
-        assert_eq!(at(CodeWorth::Sats(2)), None);
-        assert_eq!(at(CodeWorth::Sats(8)), Some((120_000, 6)));
-        assert_eq!(at(CodeWorth::Sats(u64::MAX)), None);
-        assert_eq!(at(CodeWorth::Seconds(90)), Some((90_000, 0)));
-        assert_eq!(at(CodeWorth::Seconds(u64::MAX)), None);
-        assert_eq!(at(CodeWorth::Bytes(1)), None);
     }
 }
