@@ -60,6 +60,8 @@ pub struct Shop {
     pub audit: AuditLog,
     pub invites: InviteEngine,
     pub auth: Auth,
+    /// Whose certificates are trusted.
+    pub tls: Tls,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -94,7 +96,7 @@ impl Shop {
         let tokens = TokenEngine::new(terms.clone(), wallet.clone());
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
-        let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls);
+        let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls.clone());
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
@@ -112,6 +114,7 @@ impl Shop {
             audit,
             invites,
             auth,
+            tls,
         }
     }
 

@@ -36,8 +36,12 @@ pub async fn open(
 
 /// Takes over what pays now; the credentials are read anew. Payments on their way stay where they are.
 pub async fn configure(backends: &Backends, config: &Config) {
-    if let Err(err) = make_token(&config.admin.token_file) {
-        log::error!("{}: {err}", config.admin.token_file.display());
+    let sphinx = config.auth.as_ref().and_then(|auth| auth.sphinx.as_ref());
+    let connection_token = sphinx.map(|sphinx| &sphinx.connection_token_file);
+    for file in [Some(&config.admin.token_file), connection_token].into_iter().flatten() {
+        if let Err(err) = make_token(file) {
+            log::error!("{}: {err}", file.display());
+        }
     }
     if config.card.is_some() {
         let account = Account::load(&config.lightning).map_err(|err| err.to_string());

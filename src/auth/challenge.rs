@@ -1,9 +1,9 @@
 //! What wallets are asked to sign: each k1 with the browser that asked for it, from its making to the token's delivery.
 //!
-//! A plain table, in memory only: it knows no curve, store or clock. A k1 is of use once: whoever takes it out of `Pending`
-//! first has it. It is bound to the browser, which alone learns what became of it. Where the wallet is not on the browser's
-//! own device, the browser has to say two digits that only the wallet's side was told: in a relay it is the attacker
-//! who asks, and the victim's wallet that signs.
+//! A table in memory, without curve, store or clock. A k1 can be used once: the first caller that takes it out of `Pending`
+//! has it. It belongs to the browser that asked, and only that browser learns what became of it. If the wallet is on another
+//! device, the browser has to send two digits that only the wallet's side was told: in a relay the attacker asks, and the
+//! victim's wallet signs.
 //!
 //! The table is bounded. Where it is full, the station that holds the most loses its oldest row.
 
@@ -60,6 +60,8 @@ pub enum Action {
     Link,
     /// To show again, just now, that the key is at hand.
     Auth,
+    /// To log in with a token of Sphinx Tribes; no wallet signs this.
+    Ask,
 }
 
 impl Action {
@@ -69,6 +71,7 @@ impl Action {
             Action::Login => "login",
             Action::Link => "link",
             Action::Auth => "auth",
+            Action::Ask => "ask",
         }
     }
 
@@ -188,9 +191,11 @@ impl Challenges {
         self.rows.values().any(|row| row.asked.browser.is_same(browser))
     }
 
-    /// Whether a signature over this k1 is worth looking at. Costs no arithmetic.
-    pub fn is_pending(&self, k1: &K1, now: Millis) -> bool {
-        self.rows.get(k1).is_some_and(|row| row.is_pending(now))
+    /// Whose challenge it is, if an answer to it is worth looking at: a wallet's, or a token of Sphinx Tribes where that was
+    /// asked for. Costs no arithmetic.
+    pub fn pending(&self, k1: &K1, is_sphinx: bool, now: Millis) -> Option<LoginStation> {
+        let row = self.rows.get(k1).filter(|row| row.is_pending(now))?;
+        ((row.asked.action == Action::Ask) == is_sphinx).then_some(row.asked.browser.station)
     }
 
     /// Permits one signature to be looked at.
@@ -341,7 +346,13 @@ impl Challenge {
     }
 
     fn is_of(&self, station: LoginStation, cookies: &[CookieId]) -> bool {
-        cookies.iter().any(|cookie| self.asked.browser.is_same(&Browser { station, cookie: *cookie }))
+        let own = self.asked.browser;
+        match self.asked.action {
+            Action::Ask => {
+                own.station == station || cookies.iter().any(|cookie| own.cookie.ct_eq(cookie).into())
+            }
+            _ => cookies.iter().any(|cookie| own.is_same(&Browser { station, cookie: *cookie })),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ impl Auth {
 impl Enrolments {
     fn add(&mut self, k1: K1, asked: AskedLogin, who: (String, Role), now: Millis) -> Result<(), AuthError> {
         let (challenges, wanted) = (&self.challenges, &mut self.wanted);
-        wanted.retain(|k1, (name, _)| *name != who.0 && challenges.is_pending(k1, now));
+        wanted.retain(|k1, (name, _)| *name != who.0 && challenges.pending(k1, false, now).is_some());
         if wanted.len() >= MOST {
             return Err(AuthError::TooMany(LIFE));
         }
@@ -78,7 +78,7 @@ impl Enrolments {
 
     /// Whether a signature over this k1 makes an operator.
     pub fn is_wanted(&self, k1: &K1, now: Millis) -> bool {
-        self.wanted.contains_key(k1) && self.challenges.is_pending(k1, now)
+        self.wanted.contains_key(k1) && self.challenges.pending(k1, false, now).is_some()
     }
 
     /// The operator that a right signature over it makes: once.

@@ -48,6 +48,9 @@ pub enum LoginRefusal {
     NotAllowed,
     #[error("too many logins, try again later")]
     TooMany(Millis),
+    /// The key cannot stand for what was paid on the device that asked.
+    #[error("{0}")]
+    NotLinked(#[source] TicketError),
     #[error("not possible now, try again later")]
     Closed(#[source] AuthError),
 }
@@ -56,6 +59,8 @@ impl From<AuthError> for LoginRefusal {
     fn from(error: AuthError) -> LoginRefusal {
         match error {
             AuthError::NotAllowed => LoginRefusal::NotAllowed,
+            AuthError::NotLinked(TicketError::Store(cause)) => LoginRefusal::Closed(cause.into()),
+            AuthError::NotLinked(cause) => LoginRefusal::NotLinked(cause),
             error => LoginRefusal::Closed(error),
         }
     }

@@ -5,7 +5,7 @@ use super::challenge::{
 };
 use super::lnurl::LoginLinks;
 use super::signature::{SignedBy, WalletKey};
-use super::{lock, random, section, Action, Auth, AuthError, LoginRefusal, SocketKey};
+use super::{lock, random, section, sphinx, Action, Auth, AuthError, LoginRefusal, SocketKey};
 use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
@@ -34,6 +34,7 @@ pub struct Callback<'a> {
     pub key: Option<&'a str>,
     /// The wallet's own device, if it is a guest here.
     pub mac: Option<MacAddr>,
+    /// Of the wallet. Loopback: a proxy passes everybody's answers on, and does not say whose.
     pub address: IpAddr,
 }
 
@@ -102,10 +103,11 @@ impl Auth {
         let k1: K1 = sent.k1.and_then(hex::decode).ok_or(LoginRefusal::Parameter("k1"))?;
         let now = self.0.store.now();
         let is_enrolment = lock(&self.0.enrolments).is_wanted(&k1, now);
-        if !is_enrolment && !self.challenges().is_pending(&k1, now) {
-            return Err(LoginRefusal::K1);
-        }
-        lock(&self.0.calling).admit(sent.address, now).map_err(LoginRefusal::TooMany)?;
+        let asker = match is_enrolment {
+            true => LoginStation::Address(sent.address),
+            false => self.challenges().pending(&k1, false, now).ok_or(LoginRefusal::K1)?,
+        };
+        self.admit_call(sent.address, asker).map_err(LoginRefusal::TooMany)?;
         let signed = SignedBy::parse(sent.key.unwrap_or_default(), sent.sig.unwrap_or_default())
             .map_err(LoginRefusal::Parameter)?;
         let key = signed.key;
@@ -126,6 +128,13 @@ impl Auth {
             self.give_up(&k1, &asked);
         }
         done.map_err(LoginRefusal::from)
+    }
+
+    /// Counts an answer to a challenge: of its sender or, where that is not known, of who asked, so that one guest uses up
+    /// no other's.
+    pub(super) fn admit_call(&self, sender: IpAddr, asker: LoginStation) -> Result<(), Millis> {
+        let who = if sender.is_loopback() { asker } else { LoginStation::Address(sender) };
+        lock(&self.0.calling).admit(who, self.0.store.now())
     }
 
     /// A key that has signed: its challenge is ours alone now.
@@ -189,9 +198,10 @@ impl Auth {
     }
 
     /// The one place where a proven key becomes a login.
-    async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
+    pub(super) async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         self.link(asked, key).await?;
-        let issued = self.issue(key, asked.audience).await?;
+        let replaces = asked.action == Action::Auth && asked.is_operators();
+        let issued = self.issue(key, asked.audience, replaces).await?;
         log::info!("{} logged in by key {}", asked.audience.as_str(), key.short());
         if let Some(operator) = self.config().operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
             let (name, role) = (&operator.name, operator.role.as_str());
@@ -199,7 +209,16 @@ impl Auth {
         }
         let account = self.account_of(&key, asked.audience).await?;
         let delivery = Delivery { token: issued.token, key, role: issued.claims.role, account };
-        let told = asked.socket.is_some_and(|socket| self.0.sockets.tell(&socket, &success(k1, &delivery)));
+        let told = asked.socket.is_some_and(|socket| {
+            let success = json!({
+                "msg": "lnauth_success",
+                "k1": hex::encode(k1),
+                "status": true,
+                "jwt": delivery.token,
+                "user": self.user(&delivery.key, &delivery.role, delivery.account.as_deref()),
+            });
+            self.0.sockets.tell(&socket, &success)
+        });
         self.challenges().finish(k1, (!told).then_some(delivery));
         Ok(())
     }
@@ -226,7 +245,16 @@ impl Auth {
         }
     }
 
-    fn give_up(&self, k1: &K1, asked: &AskedLogin) {
+    /// Who has logged in, as clients read it.
+    pub fn user(&self, key: &WalletKey, role: &str, account: Option<&str>) -> Value {
+        let mut user = json!({"pubkey": key.to_string(), "role": role, "account": account});
+        if self.config().auth.as_ref().is_some_and(|auth| auth.sphinx.is_some()) {
+            sphinx::fill_in(&mut user);
+        }
+        user
+    }
+
+    pub(super) fn give_up(&self, k1: &K1, asked: &AskedLogin) {
         self.challenges().end(k1);
         self.tell(asked, k1, "lnauth_expired");
     }
@@ -258,19 +286,4 @@ fn two_digits() -> Result<u8, AuthError> {
             return Ok(byte % 100);
         }
     }
-}
-
-/// Who has logged in, as clients read it.
-pub fn user(key: &WalletKey, role: &str, account: Option<&str>) -> Value {
-    json!({"pubkey": key.to_string(), "role": role, "account": account})
-}
-
-fn success(k1: &K1, delivery: &Delivery) -> Value {
-    json!({
-        "msg": "lnauth_success",
-        "k1": hex::encode(k1),
-        "status": true,
-        "jwt": delivery.token,
-        "user": user(&delivery.key, &delivery.role, delivery.account.as_deref()),
-    })
 }

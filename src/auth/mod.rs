@@ -16,6 +16,7 @@ mod ring;
 mod secret_file;
 mod signature;
 mod sockets;
+mod sphinx;
 mod token;
 
 pub use audit::AuditLog;
@@ -24,10 +25,11 @@ pub use enroll::NewEnrolment;
 pub use error::{AuthError, LoginRefusal};
 pub use jwt::{Claims, TokenId};
 pub use lnurl::LoginLinks;
-pub use login::{user, Answered, Callback, ConfirmRefusal, NewChallenge};
+pub use login::{Answered, Callback, ConfirmRefusal, NewChallenge};
 pub use secret_file::secret;
 pub use signature::WalletKey;
 pub use sockets::{LoginSocket, LoginSockets};
+pub use sphinx::SphinxRefusal;
 pub use token::{Issued, Rotated};
 
 use crate::access::{LinkedAccount, TicketError};
@@ -40,15 +42,14 @@ use enroll::Enrolments;
 use rate::Rate;
 use ring::KeyRing;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{watch, Semaphore};
 
 /// Challenges of a station: at once, and how often one more.
 const CHALLENGES: Rate<LoginStation> = Rate::new(60, Millis::from_secs(1));
-/// Signatures of an address.
-const CALLBACKS: Rate<IpAddr> = Rate::new(60, Millis(500));
+/// Answers to challenges: of an address or, where a proxy hides that, of who asked.
+const CALLBACKS: Rate<LoginStation> = Rate::new(60, Millis(500));
 /// New tokens of a key in the place of older ones: each is a write, and a page needs one a day.
 const RENEWALS: Rate<OperatorKey> = Rate::new(10, Millis::from_secs(60));
 /// Signatures that are looked at side by side: other arithmetic goes on besides.
@@ -66,7 +67,7 @@ struct Shared {
     challenges: Mutex<Challenges>,
     enrolments: Mutex<Enrolments>,
     asking: Mutex<Rate<LoginStation>>,
-    calling: Mutex<Rate<IpAddr>>,
+    calling: Mutex<Rate<LoginStation>>,
     renewing: Mutex<Rate<OperatorKey>>,
     /// Whose operators' logins were left when those of others were ended last.
     operators: Mutex<Option<Vec<OperatorKey>>>,

@@ -57,7 +57,7 @@ impl SignedBy {
     /// From hex, in either case. Says which of the two is none: `key` or `sig`.
     pub fn parse(key: &str, sig: &str) -> Result<SignedBy, &'static str> {
         let key = WalletKey::parse(key).ok_or("key")?;
-        let bytes = bytes(sig).ok_or("sig")?;
+        let bytes = hex::bytes(sig).filter(|_| sig.len() <= LONGEST).ok_or("sig")?;
         Ok(SignedBy { key, signature: EcdsaSignature::from_der(&bytes).ok_or("sig")? })
     }
 
@@ -66,15 +66,6 @@ impl SignedBy {
     pub fn has_signed(&self, k1: &[u8; 32]) -> bool {
         self.signature.is_by(&self.key.0, k1)
     }
-}
-
-/// The bytes of a signature's hex.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    if text.len() > LONGEST || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| hex::decode::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte)).collect()
 }
 
 #[cfg(test)]

@@ -61,12 +61,18 @@ impl Auth {
     }
 
     /// A token for a key that has just signed. `NotAllowed`: it is no operator's.
-    pub(super) async fn issue(&self, key: WalletKey, audience: LoginAudience) -> Result<Issued, AuthError> {
+    /// `replaces`: the key's other tokens of this audience count no more.
+    pub(super) async fn issue(
+        &self,
+        key: WalletKey,
+        audience: LoginAudience,
+        replaces: bool,
+    ) -> Result<Issued, AuthError> {
         let config = self.config();
         let (auth, role) = (section(&config)?, self.role(&key, audience)?);
         let (ring, now) = (self.ring().await?, self.0.store.now());
         let (row, issued) = self.made(auth, &ring, (key, audience, role), (now, self.0.store.wall()))?;
-        self.0.store.begin_login(row).await?;
+        self.0.store.begin_login(row, replaces).await?;
         Ok(issued)
     }
 

@@ -3,12 +3,15 @@
 use super::Reach::Http;
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, MOMENT};
-use crate::config::Role::{Cashier, Viewer};
+use crate::config::Config;
+use crate::config::Role::{Cashier, Owner, Viewer};
 use crate::json::json;
+use crate::lightning::{BotsInvite, Sphinx};
 use crate::sale::invite::InviteError;
 use crate::sale::SaleError;
+use crate::shop::Shop;
 use crate::store::{CodeWorth, InviteRow, NewInvites, RequestId, Store};
-use crate::units::Millis;
+use crate::units::{Millis, Msats};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
@@ -22,6 +25,9 @@ const MOST_USES: u64 = 1_000_000;
 /// Ten years.
 const LAST_EXPIRY: u64 = 3650 * 86_400;
 const LONGEST_NOTE: usize = 200;
+/// Invites that the bot is asked for at once, and what it pays for one where nothing is said.
+const MOST_OF_BOT: u64 = 20;
+const LEAST_OF_BOT: Msats = Msats(100);
 /// Codes of one page of the list.
 const PAGE: u64 = 100;
 
@@ -57,6 +63,11 @@ pub static COMMANDS: &[Command] = &[
 
 async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let shop = desk.site.shop.as_ref()?;
+    let config = desk.site.config();
+    let is_sphinx = config.auth.as_ref().is_some_and(|auth| auth.sphinx.is_some());
+    if is_sphinx && given.body().is_some_and(|body| body["sphinx"] == true) {
+        return create_at_bot(shop, &config, given).await;
+    }
     let number = whole(given, "--number", 1..=MOST)?.unwrap_or(1);
     let uses = whole(given, "--uses", 1..=MOST_USES)?.unwrap_or(1);
     let order = NewInvites {
@@ -71,6 +82,52 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     log::info!("operator: {} makes {} invites", given.operator().name, made.len());
     let codes = made.iter().map(|one| json!({"id": one.id.as_str(), "code": one.code.to_string()}));
     Ok(json!({"codes": codes.collect::<Value>()}))
+}
+
+/// Invites of the Sphinx bot, to be handed out beside our own codes.
+async fn create_at_bot(shop: &Shop, config: &Config, given: &Given) -> Result<Value, CommandError> {
+    let number = whole(given, "--number", 1..=MOST_OF_BOT)?.unwrap_or(1);
+    let sats = match whole(given, "--sats", 1..=ALL_SATS)? {
+        None => whole(given, "sats_amount", 1..=ALL_SATS)?,
+        sats => sats,
+    };
+    if sats.is_some() && !(given.operator().role == Owner && given.operator().may_sign) {
+        let message = "the bot pays for this: it needs an owner's signature that is not older than a minute";
+        return Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()));
+    }
+    let text = |name: &str| given.body().and_then(|body| body[name].as_str()).map(str::to_owned);
+    let inviter = match (text("pubkey"), text("route_hint")) {
+        (Some(key), Some(hint)) => Some((key, hint)),
+        (None, None) => None,
+        _ => return Err(invalid("pubkey and route_hint belong together".to_owned())),
+    };
+    let amount = sats.map_or(LEAST_OF_BOT, |sats| Msats(sats.saturating_mul(1000)));
+    let order = BotsInvite { amount, inviter };
+    let mut codes: Vec<Value> = Vec::new();
+    for _ in 0..number {
+        let store_is_full =
+            || CommandError::Refused("too_many_codes", "there are too many invites".to_owned());
+        let has_room = shop.store.has_room_for_bots_invites().await;
+        let asked = match has_room.map_err(|err| refused(err.into()))? {
+            true => Sphinx::invite(config, &shop.tls, &order).await,
+            false if codes.is_empty() => return Err(store_is_full()),
+            false => break,
+        };
+        match asked {
+            Ok(code) => {
+                let id =
+                    shop.store.keep_bots_invite(code.clone()).await.map_err(|err| refused(err.into()))?;
+                codes.push(json!({"id": id.ok_or_else(store_is_full)?, "code": code}));
+            }
+            Err(why) if codes.is_empty() => return Err(CommandError::Closed("bot_unavailable", why)),
+            // What there is was paid for.
+            Err(why) => {
+                log::warn!("of {number} invites the bot has made {}: {why}", codes.len());
+                break;
+            }
+        }
+    }
+    Ok(json!({"codes": codes.into_iter().collect::<Value>()}))
 }
 
 fn worth(given: &Given) -> Result<CodeWorth, CommandError> {

@@ -8,6 +8,7 @@ use super::uci::Section;
 use super::values;
 use crate::units::Millis;
 use crate::url::Url;
+use std::path::{Path, PathBuf};
 
 /// `config auth`, where it is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +25,22 @@ pub struct AuthConfig {
     pub max_devices: usize,
     /// How long an account stays where it has moved to.
     pub move_cooldown: Millis,
+    /// The domain that may be given up, with the wallets' keys that were linked under it.
+    pub former_domain: Option<String>,
+    /// Sphinx Tribes' interface; none, where it is off.
+    pub sphinx: Option<SphinxConfig>,
+}
+
+/// What programs that know Sphinx Tribes' interface are served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SphinxConfig {
+    /// Who shows the token in this file is given codes that nobody has used; made if absent.
+    pub connection_token_file: PathBuf,
 }
 
 pub(super) fn read(
     section: Option<&Section>,
+    state_dir: Option<&Path>,
     tls: Option<&Option<TlsConfig>>,
     problems: &mut Problems,
 ) -> Option<Option<AuthConfig>> {
@@ -39,6 +52,9 @@ pub(super) fn read(
     let jwt_ttl = fields.one("jwt_ttl", |text| values::number(text, 60..=31_536_000));
     let max_devices = fields.one("max_devices", |text| values::number(text, 1..=16));
     let move_cooldown = fields.one("move_cooldown", |text| values::number(text, 0..=86_400));
+    let former_domain = fields.optional("former_domain", values::host_name);
+    let sphinx_compat = fields.one("sphinx_compat", values::boolean);
+    let connection_token_file = fields.optional("connection_token_file", values::plain_path);
     let domain = domain?;
     let url = match url? {
         Some(url) => url,
@@ -58,5 +74,15 @@ pub(super) fn read(
         jwt_ttl: Millis::from_secs(jwt_ttl?),
         max_devices: usize::try_from(max_devices?).ok()?,
         move_cooldown: Millis::from_secs(move_cooldown?),
+        former_domain: former_domain?,
+        sphinx: match sphinx_compat? {
+            true => Some(SphinxConfig {
+                connection_token_file: match connection_token_file? {
+                    Some(file) => file,
+                    None => state_dir?.join("connection.token"),
+                },
+            }),
+            false => None,
+        },
     }))
 }

@@ -28,7 +28,7 @@ mod values;
 mod venue;
 mod vouchers;
 
-pub use auth::AuthConfig;
+pub use auth::{AuthConfig, SphinxConfig};
 pub use enroll::{enroll, EnrolError};
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;

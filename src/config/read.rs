@@ -54,7 +54,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
-    let auth = auth::read(only(file, AUTH, &mut problems), tls.as_ref(), &mut problems);
+    let auth = auth::read(only(file, AUTH, &mut problems), state_dir, tls.as_ref(), &mut problems);
     if admin.as_ref().is_some_and(|admin| !admin.token) {
         let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
         let position = || position_of(file.of_kind(ADMIN).next(), "token");

@@ -123,6 +123,7 @@ fn status_of(error: &CommandError) -> StatusCode {
         CommandError::Forbidden(..) => StatusCode::FORBIDDEN,
         CommandError::Missing(..) => StatusCode::NOT_FOUND,
         CommandError::Refused(..) | CommandError::Answered(..) => StatusCode::CONFLICT,
+        CommandError::Closed("bot_unavailable", _) => StatusCode::BAD_GATEWAY,
         CommandError::Closed(..) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -151,8 +152,9 @@ pub async fn signed_in(
     newer: bool,
 ) -> Result<Operator, Box<Answer>> {
     let config = edge.site.config();
+    let is_sphinx = config.auth.as_ref().is_some_and(|auth| auth.sphinx.is_some());
     let without_token = match config.admin.token {
-        true => without_token(&config.admin.token_file, sent.headers()),
+        true => without_token(&config.admin.token_file, shown(sent.headers(), is_sphinx)),
         false => Some(NoToken::Needed),
     };
     let Some(without_token) = without_token else { return Ok(Operator::with_token()) };
@@ -222,8 +224,21 @@ impl NoToken {
     }
 }
 
+/// The token that the caller shows: as a bearer does or, where programs of Sphinx Tribes ask, as those do.
+fn shown(headers: &HeaderMap, is_sphinx: bool) -> &[u8] {
+    let bytes = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let bearer = bytes("authorization").and_then(|value| value.split_at_checked(7));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, token)| token);
+    bearer.or_else(|| bytes("x-api-token").filter(|_| is_sphinx)).unwrap_or_default()
+}
+
+/// Whether this is the token in a file.
+pub fn is_token(file: &Path, shown: &[u8]) -> bool {
+    without_token(file, shown).is_none()
+}
+
 /// Why the caller is not the bearer of the token in the file, if it is not.
-fn without_token(file: &Path, headers: &HeaderMap) -> Option<NoToken> {
+fn without_token(file: &Path, shown: &[u8]) -> Option<NoToken> {
     let token = match secret(file, SHORTEST) {
         Ok(token) => token,
         Err(err) => {
@@ -231,9 +246,7 @@ fn without_token(file: &Path, headers: &HeaderMap) -> Option<NoToken> {
             return Some(NoToken::Unreadable);
         }
     };
-    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    let shown = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-    let is_it = shown.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_slice())));
+    let is_it = bool::from(shown.trim_ascii().ct_eq(token.as_slice()));
     (!is_it).then_some(NoToken::Needed)
 }
 
@@ -252,7 +265,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
         let _ = std::fs::remove_file(path);
         return Err(err);
     }
-    log::info!("{}: made, the token of the admin interface", path.display());
+    log::info!("{}: made, a token of the admin interface", path.display());
     Ok(())
 }
 
@@ -278,6 +291,7 @@ mod tests {
         make_token(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
         let token = token.trim();
+        let without_token = |path: &Path, headers: &HeaderMap| without_token(path, shown(headers, false));
         assert!(without_token(&path, &with(&format!("Bearer {token}"))).is_none());
         assert!(without_token(&path, &with(&format!("bearer  {token}"))).is_none());
         for bad in [

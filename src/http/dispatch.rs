@@ -335,7 +335,7 @@ mod tests {
     fn what_moves_money_or_shows_a_ticket_is_guarded() {
         for route in ROUTES.iter().filter(|route| route.method == Verb::Post) {
             // A card, a one-time code or a token proves itself what it may do; the refused posts do nothing.
-            let proves_itself = matches!(route.path, "/new" | "/" | "*");
+            let proves_itself = matches!(route.path, "/new" | "/" | "*" | "/verify/**");
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }
         let config = config(CONFIG);

@@ -11,7 +11,7 @@ use super::sent::Sent;
 use super::Edge;
 use crate::access::{Belongings, TicketError};
 use crate::auth::{
-    user, Action, Answered, Auth, AuthError, Callback, Claims, ConfirmRefusal, CookieId, LoginRefusal,
+    Action, Answered, Auth, AuthError, Callback, Claims, ConfirmRefusal, CookieId, LoginRefusal,
     LoginStation, NewChallenge, Standing,
 };
 use crate::commands::write_down;
@@ -108,7 +108,9 @@ pub fn status(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             Ok(Standing::Expired) => status("expired"),
             Ok(Standing::Ok(None)) => status("ok"),
             Ok(Standing::Ok(Some(delivery))) => {
-                let user = user(&delivery.key, &delivery.role, delivery.account.as_deref());
+                let user = edge.site.shop.as_ref().map_or(Value::Null, |shop| {
+                    shop.auth.user(&delivery.key, &delivery.role, delivery.account.as_deref())
+                });
                 answer::json(StatusCode::OK, &json!({"status": "ok", "jwt": delivery.token, "user": user}))
             }
             Ok(Standing::Foreign) => *foreign(),
@@ -164,8 +166,12 @@ fn digits(text: &str) -> Option<([u8; 32], u8)> {
 /// `GET /lnauth_login[/K1]?tag&k1&action&sig&key`: a wallet's answer (LUD-04). One object of JSON, whatever happens.
 pub fn callback(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
-        if *sent.method() == Method::HEAD {
-            return answer::text(StatusCode::METHOD_NOT_ALLOWED, "");
+        if *sent.method() != Method::GET {
+            let reason = "this path takes GET";
+            let mut answer =
+                lnurl(StatusCode::METHOD_NOT_ALLOWED, &json!({"status": "ERROR", "reason": reason}));
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return answer;
         }
         match answered(&edge, &at, &sent).await {
             Ok(Answered::LoggedIn) => lnurl(StatusCode::OK, &json!({"status": "OK"})),
@@ -228,7 +234,7 @@ async fn answered(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Answered, L
 }
 
 /// Who calls, where a proxy on this router passes that on: what is nearest to us is last.
-fn caller_address(at: &Entrance, headers: &HeaderMap) -> IpAddr {
+pub fn caller_address(at: &Entrance, headers: &HeaderMap) -> IpAddr {
     let passed_on = || {
         let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
         last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
@@ -244,6 +250,7 @@ fn lnurl_refusal(why: &LoginRefusal) -> Answer {
         LoginRefusal::K1 | LoginRefusal::Parameter(_) => StatusCode::BAD_REQUEST,
         LoginRefusal::Signature => StatusCode::UNAUTHORIZED,
         LoginRefusal::NotAllowed => StatusCode::FORBIDDEN,
+        LoginRefusal::NotLinked(_) => StatusCode::CONFLICT,
         LoginRefusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         LoginRefusal::Closed(cause) => {
             log::warn!("no login: {cause}");
@@ -251,9 +258,12 @@ fn lnurl_refusal(why: &LoginRefusal) -> Answer {
         }
     };
     let mut answer = lnurl(status, &json!({"status": "ERROR", "reason": why.to_string()}));
-    if let LoginRefusal::TooMany(wait) = why {
-        come_back(&mut answer, *wait);
-    }
+    let wait = match why {
+        LoginRefusal::TooMany(wait) => Some(*wait),
+        LoginRefusal::NotLinked(cause) => cause.wait(),
+        _ => None,
+    };
+    wait.into_iter().for_each(|wait| come_back(&mut answer, wait));
     answer
 }
 
@@ -279,7 +289,7 @@ pub fn me(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
 async fn who(edge: &Edge, at: &Entrance, claims: &Claims) -> Result<Value, Box<Answer>> {
     let auth = auth(edge)?;
     let account = auth.account_of(&claims.key, claims.audience).await.map_err(|error| refused(&error))?;
-    let mut me = user(&claims.key, &claims.role, account.as_deref());
+    let mut me = auth.user(&claims.key, &claims.role, account.as_deref());
     (me["macs"], me["remaining"]) = (Value::Array(Vec::new()), Value::Null);
     let config = edge.site.config();
     let venue = config.venue_of_device(at.device());
@@ -308,13 +318,13 @@ pub fn refresh(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             let renewed = async {
                 let issued = auth.refresh(token, audience(&at)).await?;
                 let account = auth.account_of(&issued.claims.key, issued.claims.audience).await?;
-                Ok((issued, account))
+                let user = auth.user(&issued.claims.key, &issued.claims.role, account.as_deref());
+                Ok((issued, user))
             };
             renewed.await.map_err(|error| refused(&error))
         };
         match renewed.await {
-            Ok((issued, account)) => {
-                let user = user(&issued.claims.key, &issued.claims.role, account.as_deref());
+            Ok((issued, user)) => {
                 let told = json!({"k1": "", "status": true, "jwt": issued.token, "user": user});
                 answer::json(StatusCode::OK, &told)
             }
@@ -479,7 +489,7 @@ fn unauthorized() -> Box<Answer> {
     answer
 }
 
-fn foreign() -> Box<Answer> {
+pub fn foreign() -> Box<Answer> {
     error(StatusCode::FORBIDDEN, "forbidden", "this login was begun elsewhere")
 }
 
@@ -487,7 +497,7 @@ fn bad(message: &str) -> Box<Answer> {
     error(StatusCode::BAD_REQUEST, "invalid_input", message)
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Box<Answer> {
+pub fn error(status: StatusCode, code: &str, message: &str) -> Box<Answer> {
     Box::new(ErrorBody { code, message, details: &[] }.answer(status))
 }
 
@@ -495,7 +505,7 @@ pub fn come_back(answer: &mut Answer, wait: Millis) {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil()));
 }
 
-fn must_read(sent: &Sent) -> Result<(), Box<Answer>> {
+pub fn must_read(sent: &Sent) -> Result<(), Box<Answer>> {
     match *sent.method() == Method::HEAD {
         true => Err(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes GET")),
         false => Ok(()),

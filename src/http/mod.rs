@@ -36,6 +36,7 @@ mod route;
 mod routes;
 mod sent;
 mod show;
+mod sphinx;
 mod tickets;
 mod till;
 mod tollgate;

@@ -29,6 +29,8 @@ pub enum Needs {
     Nothing,
     /// A section `auth`.
     Auth,
+    /// Its `sphinx_compat`.
+    Sphinx,
 }
 
 impl Needs {
@@ -36,6 +38,7 @@ impl Needs {
         match self {
             Needs::Nothing => true,
             Needs::Auth => config.auth.is_some(),
+            Needs::Sphinx => config.auth.as_ref().is_some_and(|auth| auth.sphinx.is_some()),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, till,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, sphinx, till,
     tollgate, wallets, ways, websocket,
 };
 use crate::config::Role::Viewer;
@@ -60,10 +60,11 @@ pub const ROUTES: &[Route] = &[
     login(GUEST, Get, "/lnauth", OwnPage, NO_BODY, At(login::challenge)),
     login(GUEST, Get, "/lnauth_status", OwnPage, NO_BODY, At(login::status)),
     login(GUEST, Post, "/lnauth_confirm", OwnPage, MESSAGE, At(login::confirm)),
-    login(GUEST_OR_PUBLIC, Get, "/lnauth_login", Anyone, NO_BODY, At(login::callback)),
-    login(GUEST_OR_PUBLIC, Get, "/lnauth_login/**", Anyone, NO_BODY, At(login::callback)),
     login(GUEST_OR_PUBLIC, Options, "/lnauth_login", Anyone, NO_BODY, Same(cards::preflight)),
     login(GUEST_OR_PUBLIC, Options, "/lnauth_login/**", Anyone, NO_BODY, Same(cards::preflight)),
+    // Wallets read the refusal of another method, too.
+    login(GUEST_OR_PUBLIC, Any, "/lnauth_login", Anyone, NO_BODY, At(login::callback)),
+    login(GUEST_OR_PUBLIC, Any, "/lnauth_login/**", Anyone, NO_BODY, At(login::callback)),
     login(GUEST, Get, "/websocket", OwnPage, NO_BODY, At(login_socket::upgrade)),
     login(GUEST, Get, "/ws", OwnPage, NO_BODY, At(login_socket::upgrade)),
     login(GUEST, Get, "/me", OwnPage, NO_BODY, At(login::me)),
@@ -72,6 +73,9 @@ pub const ROUTES: &[Route] = &[
     login(GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
     login(GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
     login(GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
+    sphinx(GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
+    sphinx(GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
+    sphinx(GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),
     // The TollGate protocol.
     row(TOLLGATE, Options, "**", Anyone, NO_BODY, Same(tollgate::preflight)),
     row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay)),
@@ -104,6 +108,7 @@ pub const ROUTES: &[Route] = &[
     login(ADMIN, Get, "/refresh_jwt", Origin, NO_BODY, At(login::refresh)),
     login(ADMIN, Post, "/logout", Origin, NO_BODY, At(login::log_out)),
     login(ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
+    sphinx(ADMIN, Get, "/connectioncodes", Anyone, NO_BODY, At(sphinx::code)),
     // The paths behind these are in the list of commands.
     row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::command)),
     row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
@@ -134,6 +139,18 @@ const fn login(
     handler: Handler,
 ) -> Route {
     Route { needs: Needs::Auth, ..row(audience, method, path, guard, limit, handler) }
+}
+
+/// A row that is there with `sphinx_compat` only.
+const fn sphinx(
+    audience: &'static [Audience],
+    method: Verb,
+    path: &'static str,
+    guard: Guard,
+    limit: usize,
+    handler: Handler,
+) -> Route {
+    Route { needs: Needs::Sphinx, ..row(audience, method, path, guard, limit, handler) }
 }
 
 #[cfg(test)]

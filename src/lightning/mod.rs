@@ -21,6 +21,7 @@ pub mod trial;
 
 pub use account::AccountError;
 pub use melt::Melt;
+pub use sphinx::{BotsInvite, Sphinx};
 
 pub use crate::config::LightningKind as Kind;
 pub use backends::{Backend, Backends, Opener};

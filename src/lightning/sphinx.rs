@@ -4,13 +4,16 @@
 
 use super::call::{CallBody, Peer, LOOK_TIMEOUT, PAY_TIMEOUT};
 use super::proof::{is_hash, never_looked_at, plain, settled};
-use super::{Account, BackendAnswer, Call, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
+use super::{Account, BackendAnswer, Call, Kind, Lightning, Outcome, PaymentOrder, PaymentRef, Report};
 use crate::calls::{NoAnswer, Tls};
+use crate::config::Config;
 use crate::json::json;
+use crate::units::Msats;
 use hyper::Method;
 use serde_json::Value;
 
 const MAX_TAG: usize = 128;
+const MAX_INVITE: usize = 1024;
 
 pub struct Sphinx {
     peer: Peer,
@@ -74,14 +77,22 @@ impl Lightning for Sphinx {
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
-            match self.peer.ask(Method::GET, "/account", CallBody::None, LOOK_TIMEOUT).await {
-                Ok((200, account)) if account.is_object() => {}
+            let account = match self.peer.ask(Method::GET, "/account", CallBody::None, LOOK_TIMEOUT).await {
+                Ok((200, account)) if account.is_object() => account,
                 Ok((401 | 403, _)) => return Report::silent("the token is refused"),
                 Ok((status, _)) => return Report::silent(format!("HTTP {status}: this is not the bot")),
                 Err(none) => return Report::silent(none.cause()),
-            }
+            };
+            let told = |name: &str| plain(account[name].as_str().unwrap_or("-"));
             Report {
                 notes: vec![
+                    format!(
+                        "the account: contact_info {}, alias {}, img {}, network {}",
+                        told("contact_info"),
+                        told("alias"),
+                        told("img"),
+                        told("network")
+                    ),
                     "the token is accepted; whether the bot pays cannot be tried without paying".to_owned(),
                     "fee_limit_msat has no effect: the bot takes none".to_owned(),
                     "a payment whose first answer is lost cannot be looked up, and counts as spent"
@@ -91,6 +102,44 @@ impl Lightning for Sphinx {
             }
         })
     }
+}
+
+/// What an invite of the bot's is to be.
+pub struct BotsInvite {
+    /// What the bot pays its new user.
+    pub amount: Msats,
+    /// Whom the new user is a contact of: a key, and the hint of a route to it.
+    pub inviter: Option<(String, String)>,
+}
+
+impl Sphinx {
+    /// Asks the bot of the configuration for an invite. The error is for the operator. Not asked twice: the bot pays for each.
+    pub async fn invite(config: &Config, tls: &Tls, order: &BotsInvite) -> Result<String, String> {
+        if config.lightning.kind != Kind::Sphinx {
+            return Err("no Sphinx bot is configured".to_owned());
+        }
+        let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
+        let bot = Sphinx::new(&account, tls).ok_or("the bot's address or token cannot be used")?;
+        let mut body = json!({"amt_msat": order.amount.0, "alias": "new_user"});
+        if let Some((key, hint)) = &order.inviter {
+            body["inviter_pubkey"] = key.as_str().into();
+            body["inviter_route_hint"] = hint.as_str().into();
+        }
+        match bot.peer.ask(Method::POST, "/invite", CallBody::Json(body), LOOK_TIMEOUT).await {
+            Ok((200, answer)) => {
+                let invite = answer["invite"].as_str().filter(|text| is_invite(text));
+                invite.map(str::to_owned).ok_or_else(|| "the bot's answer has no invite".to_owned())
+            }
+            Ok((401 | 403, _)) => Err("the bot refuses the token".to_owned()),
+            Ok((status, _)) => Err(format!("the bot answers HTTP {status}")),
+            Err(none) => Err(format!("the bot does not answer: {}", none.cause())),
+        }
+    }
+}
+
+/// One word that can be shown.
+fn is_invite(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_INVITE && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn tag(answer: &Value) -> Option<String> {

@@ -5,7 +5,8 @@
 use super::door::{random_id, Datum, Door, DoorRow};
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
-use super::{Admission, RequestId, Store, StoreError};
+use super::unused_codes::{keep, owner};
+use super::{Admission, RequestId, Secret, Store, StoreError};
 use crate::hex;
 use crate::units::Millis;
 
@@ -89,12 +90,14 @@ const COLUMNS: &str = "id, unit, amount, uses_left, ends_ms, note, created_by";
 
 impl Store {
     /// One invite for each hash; their ids, in that order. `None`: there would be more than [`MOST_INVITES`].
+    /// `unused`: their codes, where those are kept for [`Store::take_unused_code`], or nothing.
     pub async fn make_invites(
         &self,
         order: NewInvites,
         hashes: Vec<InviteHash>,
+        unused: Vec<Secret>,
     ) -> Result<Option<Vec<RequestId>>, StoreError> {
-        let now = self.now();
+        let (now, wall, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
             let door = Door::of(tx);
             let new = i64::try_from(hashes.len()).unwrap_or(i64::MAX);
@@ -104,6 +107,7 @@ impl Store {
             let ends = order.lasts.map_or(Ok(NEVER), |lasts| number(now.saturating_add(lasts).0))?;
             let (unit, amount) = order.worth.parts();
             let (amount, now) = (number(amount)?, number(now.0)?);
+            let mut unused = unused.into_iter();
             let made = hashes.iter().map(|hash| {
                 let id = random_id()?;
                 let values = [
@@ -123,6 +127,9 @@ impl Store {
                      VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9, $10)",
                     &values,
                 )?;
+                if let Some(code) = unused.next() {
+                    keep(&door, &id, &vault.seal(&owner(&id), code.expose())?, false, wall)?;
+                }
                 id_of(&id)
             });
             made.collect::<Result<_, _>>().map(Some)
@@ -152,8 +159,12 @@ impl Store {
     /// Whether it was there.
     pub async fn delete_invite(&self, id: RequestId) -> Result<bool, StoreError> {
         self.write(move |tx| {
-            let deleted = "DELETE FROM invites WHERE tenant = $1 AND id = $2";
-            Ok(Door::of(tx).execute(deleted, &[id.as_str().into()])? == 1)
+            let delete = |table| {
+                let statement = format!("DELETE FROM {table} WHERE tenant = $1 AND id = $2");
+                Door::of(tx).execute(&statement, &[id.as_str().into()])
+            };
+            let deleted = [delete("unused_codes")?, delete("invites")?];
+            Ok(deleted.contains(&1))
         })
         .await
     }
@@ -171,6 +182,7 @@ impl Store {
             )?;
             let Some(used) = used.first() else { return Ok(InviteUse::Refused(find(&door, &hash)?)) };
             let time = u32::try_from(used.number(1)?).map_err(|_| StoreError::unreadable("used"))?;
+            door.execute("DELETE FROM unused_codes WHERE tenant = $1 AND id = $2", &[used.text(0)?.into()])?;
             let reference = Reference::Invite(id_of(used.text(0)?)?, time);
             add_grant(tx, &NewGrant { reference, ..grant }, now, wall).map(InviteUse::Granted)
         })
@@ -181,12 +193,16 @@ impl Store {
     pub async fn forget_invites(&self, since: Millis) -> Result<(), StoreError> {
         loop {
             let removed = self.write(move |tx| {
-                Door::of(tx).execute(
-                    "DELETE FROM invites WHERE tenant = $1 AND id IN
-                     (SELECT id FROM invites WHERE tenant = $1 AND changed_ms < $2
-                      AND (uses_left = 0 OR ends_ms < $2) LIMIT $3)",
-                    &[number(since.0)?.into(), AT_ONCE.into()],
-                )
+                let forget = |table| {
+                    let statement = format!(
+                        "DELETE FROM {table} WHERE tenant = $1 AND id IN
+                         (SELECT id FROM invites WHERE tenant = $1 AND changed_ms < $2
+                          AND (uses_left = 0 OR ends_ms < $2) LIMIT $3)"
+                    );
+                    Door::of(tx).execute(&statement, &[number(since.0)?.into(), AT_ONCE.into()])
+                };
+                forget("unused_codes")?;
+                forget("invites")
             });
             if i64::try_from(removed.await?).unwrap_or(i64::MAX) < AT_ONCE {
                 return Ok(());

@@ -2,7 +2,8 @@
 //! signing key alone is worth nothing.
 //!
 //! A login is one write, which also removes logins that are over. All statements go through the [`Door`]. Strangers can make
-//! any number of keys, so the logins of one key and of all guests are limited: the oldest go.
+//! any number of keys, so the logins of one key and of all guests are limited: the oldest go, and those first whose key
+//! stands for nothing that was paid.
 
 use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
@@ -12,6 +13,8 @@ use crate::units::Millis;
 /// Logins of one key at a time, and of all guests.
 const OF_ONE_KEY: i64 = 16;
 const OF_ALL_GUESTS: i64 = 4096;
+/// Tokens of others that were used within their life of five minutes.
+const MOST_SPENT: i64 = 4096;
 /// Beside an offset, for "all the rest".
 const ALL: i64 = i64::MAX;
 
@@ -69,12 +72,17 @@ impl LoginRow {
 }
 
 impl Store {
-    /// Adds a login, and takes away those that are over or too many.
-    pub async fn begin_login(&self, login: LoginRow) -> Result<(), StoreError> {
+    /// Adds a login, and takes away those that are over or too many. `replaces`: the key's others of its audience count no
+    /// more.
+    pub async fn begin_login(&self, login: LoginRow, replaces: bool) -> Result<(), StoreError> {
         let now = self.now();
         self.write(move |tx| {
             let door = Door::of(tx);
             let pubkey = text(&login.pubkey);
+            if replaces {
+                let others = "DELETE FROM logins WHERE tenant = $1 AND pubkey = $2 AND audience = $3";
+                door.execute(others, &[pubkey.clone(), login.audience.as_str().into()])?;
+            }
             door.execute(
                 "INSERT INTO logins (tenant, jti, pubkey, audience, kid, began_ms, ends_ms)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -101,12 +109,29 @@ impl Store {
             if counted.number(0)? > OF_ALL_GUESTS {
                 door.execute(
                     "DELETE FROM logins WHERE tenant = $1 AND jti IN
-                         (SELECT jti FROM logins WHERE tenant = $1 AND audience = 'client'
-                          ORDER BY began_ms DESC, jti LIMIT $2 OFFSET $3)",
+                         (SELECT jti FROM logins l WHERE tenant = $1 AND audience = 'client'
+                          ORDER BY EXISTS (SELECT 1 FROM account_claims WHERE tenant = $1 AND kind = 'key'
+                              AND subject = l.pubkey) DESC, began_ms DESC, jti LIMIT $2 OFFSET $3)",
                     &[ALL.into(), OF_ALL_GUESTS.into()],
                 )?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Notes that a token of others, known by this hash, is used. False: it was used already, or too many were lately.
+    pub async fn spend_token(&self, token: [u8; 32], lasts: Millis) -> Result<bool, StoreError> {
+        let now = self.now();
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            door.execute("DELETE FROM spent_tokens WHERE tenant = $1 AND ends_ms <= $2", &[time(now)])?;
+            let spent = door.execute(
+                "INSERT INTO spent_tokens (tenant, token, ends_ms) SELECT $1, $2, $3
+                 WHERE (SELECT count(*) FROM spent_tokens WHERE tenant = $1) < $4 ON CONFLICT DO NOTHING",
+                &[text(&token), time(now.saturating_add(lasts)), MOST_SPENT.into()],
+            )?;
+            Ok(spent == 1)
         })
         .await
     }

@@ -42,6 +42,7 @@ mod tickets;
 mod tidy;
 mod time;
 mod tokens;
+mod unused_codes;
 mod usage;
 mod values;
 mod vault;
@@ -77,6 +78,7 @@ pub use taps::{
 };
 pub use ticket::Ticket;
 pub use tidy::RecordsSince;
+pub use unused_codes::UnusedCode;
 pub use usage::UsageRow;
 pub use vault::Vault;
 #[cfg(test)]

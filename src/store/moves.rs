@@ -46,7 +46,7 @@ pub struct AccountRow {
     pub devices: Vec<MacAddr>,
     /// Its sessions, also ended ones, as if the device had them that asks.
     pub sessions: Vec<SessionRow>,
-    /// When it moved last, by service time.
+    /// When it moved last, or a link has made a device go; by service time.
     moved: Option<Millis>,
     /// A device was detached since then.
     was_left: bool,
@@ -241,39 +241,16 @@ impl Store {
     pub async fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> Result<Linked, StoreError> {
         let now = self.now();
         self.write(move |tx| {
-            let (door, text) = (Door::of(tx), mac.to_string());
-            if account_by_mac(tx, &text)?.is_none() && has_many_empty(tx)? {
+            let is_new = account_by_mac(tx, &mac.to_string())?.is_none();
+            if is_new && has_many_empty(tx)? {
                 return Ok(Linked::NothingPaid);
             }
-            let account = account_of(tx, &text, now)?;
-            let name = name_of(tx, account)?;
-            let other = claimed(&door, &claim)?.filter(|other| *other != name);
-            let other = other.map_or(Ok(None), |other| account_by_name(tx, &other))?;
-            let devices = devices_of_both(tx, account, other.unwrap_or(account))?;
-            let detached = making_room(&devices, mac, rules.max_devices);
-            // One that was left on purpose may be anywhere: to come back to it so is as good as a move.
-            if !detached.is_empty() || other.map_or(Ok(false), |other| was_left(tx, other))? {
-                let lately =
-                    last_change(tx, account)?.max(other.map_or(Ok(None), |other| last_change(tx, other))?);
-                let until = lately.map_or(Millis::ZERO, |lately| lately.saturating_add(rules.cooldown));
-                if until > now {
-                    return Ok(Linked::TooSoon(until.saturating_sub(now)));
-                }
-                tx.execute("UPDATE accounts SET merged_ms = ?2 WHERE id = ?1", params![account, now])?;
+            let account = account_of(tx, &mac.to_string(), now)?;
+            let linked = link(tx, account, mac, &claim, rules, now)?;
+            if is_new && !matches!(linked, Linked::Done { .. }) {
+                tx.execute("DELETE FROM accounts WHERE id = ?1", [account])?;
             }
-            match other {
-                Some(other) => {
-                    merge_notes(tx, account, other)?;
-                    absorb(tx, account, other, &text, now)?;
-                }
-                None if claimed(&door, &claim)?.is_some() => {}
-                None if !add_claim(&door, &name, &claim, now)? => return Ok(Linked::TooMany),
-                None => {}
-            }
-            make_room(tx, account, &detached, &text)?;
-            hold(tx, account, &text)?;
-            let moved = Moved { devices, rows: sessions_on_devices(tx, account)? };
-            Ok(Linked::Done { account: name, detached, moved })
+            Ok(linked)
         })
         .await
     }
@@ -307,6 +284,45 @@ impl Store {
     }
 }
 
+/// Lets a claim the account of `mac`, see [`Store::link`].
+fn link(
+    tx: &Transaction,
+    account: i64,
+    mac: MacAddr,
+    claim: &Claim,
+    rules: MoveRules,
+    now: Millis,
+) -> Result<Linked, StoreError> {
+    let (door, text) = (Door::of(tx), mac.to_string());
+    let name = name_of(tx, account)?;
+    let other = claimed(&door, claim)?.filter(|other| *other != name);
+    let other = other.map_or(Ok(None), |other| account_by_name(tx, &other))?;
+    let devices = devices_of_both(tx, account, other.unwrap_or(account))?;
+    let detached = making_room(&devices, mac, rules.max_devices);
+    // One that was left on purpose may be anywhere: to come back to it so is as good as a move.
+    if !detached.is_empty() || other.map_or(Ok(false), |other| was_left(tx, other))? {
+        let lately = last_change(tx, account)?.max(other.map_or(Ok(None), |other| last_change(tx, other))?);
+        let until = lately.map_or(Millis::ZERO, |lately| lately.saturating_add(rules.cooldown));
+        if until > now {
+            return Ok(Linked::TooSoon(until.saturating_sub(now)));
+        }
+        tx.execute("UPDATE accounts SET merged_ms = ?2 WHERE id = ?1", params![account, now])?;
+    }
+    match other {
+        Some(other) => {
+            merge_notes(tx, account, other)?;
+            absorb(tx, account, other, &text, now)?;
+        }
+        None if claimed(&door, claim)?.is_some() => {}
+        None if !add_claim(&door, &name, claim, now)? => return Ok(Linked::TooMany),
+        None => {}
+    }
+    make_room(tx, account, &detached, &text)?;
+    hold(tx, account, &text)?;
+    let moved = Moved { devices, rows: sessions_on_devices(tx, account)? };
+    Ok(Linked::Done { account: name, detached, moved })
+}
+
 /// Whether a device was detached from an account since its last move.
 fn was_left(tx: &Transaction, account: i64) -> Result<bool, StoreError> {
     let mut left = tx.prepare_cached("SELECT left_ms IS NOT NULL FROM accounts WHERE id = ?1")?;
@@ -331,9 +347,7 @@ fn has_many_empty(tx: &Transaction) -> Result<bool, StoreError> {
 }
 
 fn account_row(tx: &Transaction, account: i64, mac: &str) -> Result<AccountRow, StoreError> {
-    let (moved, was_left) = tx
-        .prepare_cached("SELECT moved_ms, left_ms IS NOT NULL FROM accounts WHERE id = ?1")?
-        .query_row([account], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (moved, was_left) = (last_change(tx, account)?, was_left(tx, account)?);
     let (devices, sessions) = (devices_of(tx, account)?, sessions_of_account(tx, account, mac)?);
     Ok(AccountRow { devices, sessions, moved, was_left })
 }

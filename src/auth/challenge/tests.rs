@@ -48,8 +48,8 @@ fn standing(challenges: &mut Challenges, now: u64) -> &'static str {
 #[test]
 fn a_k1_that_was_not_given_out_is_not_pending() {
     let mut challenges = one();
-    assert!(challenges.is_pending(&K, Millis(0)));
-    assert!(!challenges.is_pending(&[8; 32], Millis(0)));
+    assert!(challenges.pending(&K, false, Millis(0)).is_some());
+    assert!(!challenges.pending(&[8; 32], false, Millis(0)).is_some());
     assert_eq!(challenges.begin(&[8; 32], Millis(0)), Err(NotPending));
     assert!(challenges.take(&[8; 32], Millis(0)).is_err());
 }
@@ -62,7 +62,10 @@ fn of_fifty_right_signatures_at_once_one_has_the_challenge() {
     let taken = (0..begun).filter(|_| challenges.take(&K, Millis(2)).is_ok()).count();
     assert_eq!(taken, 1);
     challenges.finish(&K, Some(delivery()));
-    assert!(challenges.take(&K, Millis(3)).is_err() && !challenges.is_pending(&K, Millis(3)), "replayed");
+    assert!(
+        challenges.take(&K, Millis(3)).is_err() && !challenges.pending(&K, false, Millis(3)).is_some(),
+        "replayed"
+    );
     assert_eq!(standing(&mut challenges, 4), "token");
     assert_eq!(standing(&mut challenges, 5), "ok", "the token comes once");
 }
@@ -70,8 +73,8 @@ fn of_fifty_right_signatures_at_once_one_has_the_challenge() {
 #[test]
 fn it_ends_with_its_time_and_is_forgotten_later() {
     let mut challenges = one();
-    assert!(challenges.is_pending(&K, Millis(119_999)));
-    assert!(!challenges.is_pending(&K, Millis(120_000)));
+    assert!(challenges.pending(&K, false, Millis(119_999)).is_some());
+    assert!(!challenges.pending(&K, false, Millis(120_000)).is_some());
     assert!(challenges.take(&K, Millis(120_000)).is_err());
     assert_eq!(standing(&mut challenges, 120_000), "expired");
     challenges.add([9; 32], asked(1), Millis(180_000), LIFE);
@@ -169,8 +172,11 @@ fn many_challenges_of_one_station_push_out_its_own_only() {
         challenges.add(k1(number), asked(2), Millis(1), LIFE);
     }
     assert_eq!(challenges.rows.len(), MOST);
-    assert!(challenges.is_pending(&K, Millis(2)) && challenges.is_pending(&k1(1999), Millis(2)));
-    assert!(!challenges.is_pending(&k1(0), Millis(2)));
+    assert!(
+        challenges.pending(&K, false, Millis(2)).is_some()
+            && challenges.pending(&k1(1999), false, Millis(2)).is_some()
+    );
+    assert!(!challenges.pending(&k1(0), false, Millis(2)).is_some());
     let crowd = |number: u64| AskedLogin {
         browser: Browser { station: station(number.to_be_bytes()[7]), cookie: [0; 16] },
         ..asked(1)

@@ -28,7 +28,7 @@ fn signatures_are_judged_as_the_vectors_say() {
 fn a_flipped_bit_anywhere_is_no_signature() {
     let [_, _, k1, sig, key] = vectors().next().unwrap();
     let k1 = hex::decode(k1).unwrap();
-    let sig = bytes(sig).unwrap();
+    let sig = hex::bytes(sig).unwrap();
     for bit in 0..sig.len() * 8 {
         let mut sig = sig.clone();
         sig[bit / 8] ^= 1 << (bit % 8);

@@ -30,6 +30,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0014_accounts.sql"),
         include_str!("0015_invites.sql"),
         include_str!("0016_vouchers.sql"),
+        include_str!("0017_sphinx.sql"),
     ],
 };
 

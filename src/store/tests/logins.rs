@@ -17,8 +17,8 @@ async fn a_login_lasts_over_a_restart_and_no_longer_than_it_may() {
     let (dir, clock) = (Scratch::new(), clock());
     let store = Store::open(dir.path(), &clock).unwrap();
     let login = row(&store, 1, 2, LoginAudience::Client);
-    store.begin_login(login.clone()).await.unwrap();
-    store.begin_login(row(&store, 2, 2, LoginAudience::Admin)).await.unwrap();
+    store.begin_login(login.clone(), false).await.unwrap();
+    store.begin_login(row(&store, 2, 2, LoginAudience::Admin), false).await.unwrap();
     assert!(store.end_login([0; 16]).await.is_ok_and(|ended| !ended));
     store.close().await;
     let store = Store::open(dir.path(), &clock).unwrap();
@@ -35,7 +35,7 @@ async fn what_is_logged_out_or_renewed_counts_no_more() {
     let [one, two, three] = [1, 2, 3].map(|number| row(&store, number, 2, LoginAudience::Client));
     let other = row(&store, 4, 3, LoginAudience::Client);
     for login in [&one, &two, &other] {
-        store.begin_login(login.clone()).await.unwrap();
+        store.begin_login(login.clone(), false).await.unwrap();
     }
     assert!(store.renew_login(one.jti, three.clone()).await.unwrap());
     assert!(!store.renew_login(one.jti, three.clone()).await.unwrap(), "once");
@@ -59,10 +59,41 @@ async fn the_oldest_logins_of_a_key_go_when_there_are_too_many() {
         .collect();
     let before = store.commits();
     for login in &logins {
-        store.begin_login(login.clone()).await.unwrap();
+        store.begin_login(login.clone(), false).await.unwrap();
     }
     assert_eq!(store.commits() - before, logins.len(), "a login is one write");
     for (number, login) in logins.iter().enumerate() {
         assert_eq!(store.login(login.jti).await.unwrap().is_some(), number >= 4, "{number}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_replaces_others_ends_those_of_its_key_and_audience() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let [old, new] = [1, 2].map(|number| row(&store, number, 2, LoginAudience::Admin));
+    let guests = row(&store, 3, 2, LoginAudience::Client);
+    let other = row(&store, 4, 3, LoginAudience::Admin);
+    for (login, replaces) in [(&old, false), (&guests, false), (&other, false), (&new, true)] {
+        store.begin_login(login.clone(), replaces).await.unwrap();
+    }
+    assert_eq!(store.login(old.jti).await.unwrap(), None);
+    for login in [new, guests, other] {
+        assert_eq!(store.login(login.jti).await.unwrap(), Some(login));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_others_is_spent_once_over_a_restart_until_it_is_too_old() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let life = Millis::from_secs(305);
+    assert!(store.spend_token([1; 32], life).await.unwrap());
+    assert!(store.spend_token([2; 32], life).await.unwrap());
+    assert!(!store.spend_token([1; 32], life).await.unwrap());
+    store.close().await;
+    let store = Store::open(dir.path(), &clock).unwrap();
+    assert!(!store.spend_token([1; 32], life).await.unwrap());
+    clock.advance(life);
+    assert!(store.spend_token([1; 32], life).await.unwrap());
 }

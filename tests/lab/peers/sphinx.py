@@ -1,5 +1,5 @@
-"""A stand-in for the Sphinx V2 bot: `pay_invoice`, `sends/TAG` and `account`, as its users' code reads them. Not the
-real thing.
+"""A stand-in for the Sphinx V2 bot: `pay_invoice`, `sends/TAG`, `account` and `invite`, as its users' code reads them.
+Not the real thing.
 
 `answers_status`: whether the answer to a payment names its state; clients of it disagree on that."""
 
@@ -15,6 +15,8 @@ class Sphinx(Node):
 
     def __init__(self, *where, **how) -> None:
         self.answers_status, self.as_list = True, True
+        self.invites: list[dict] = []
+        """What was asked for, and the invite that was made for it."""
         super().__init__(*where, **how)
 
     def handle(self, request: Request) -> None:
@@ -22,6 +24,8 @@ class Sphinx(Node):
             return request.answer(401, "unauthorized", "text/plain")
         if (request.method, request.path) == ("GET", "/account"):
             return request.answer(200, {"contact_info": "02ab_cd", "alias": "bot", "img": "", "network": "regtest"})
+        if (request.method, request.path) == ("POST", "/invite"):
+            return self.on_invite(request)
         if (request.method, request.path) == ("POST", "/pay_invoice"):
             return self.on_pay(request)
         if request.method == "GET" and request.path.startswith("/sends/"):
@@ -48,6 +52,17 @@ class Sphinx(Node):
         if self.answers_status:
             answer["status"] = self.status(payment)
         return self.reply(request, "pay", 200, answer, spoil={"preimage": "preimage", "hash": "payment_hash"})
+
+    def on_invite(self, request: Request) -> None:
+        wanted = {"amt_msat": lambda msat: type(msat) is int and msat > 0, "alias": lambda alias: alias == "new_user"}
+        if b"inviter" in request.body:
+            is_text = lambda text: isinstance(text, str) and text != ""
+            wanted |= {"inviter_pubkey": is_text, "inviter_route_hint": is_text}
+        if wrong := exactly(request, wanted):
+            return self.complain(request, wrong)
+        invite = secrets.token_urlsafe(60)
+        self.invites.append({**json.loads(request.body), "invite": invite})
+        return request.answer(200, {"invite": invite})
 
     def on_look(self, request: Request, tag: str) -> None:
         payment = next((payment for payment in list(self.ledger.values()) if payment.tag == tag), None)
