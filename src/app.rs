@@ -145,6 +145,8 @@ struct App {
     operators: OperatorWatch,
     tls: Tls,
     housekeeping: Housekeeping,
+    /// The file's domain was not taken at the start, and why.
+    kept: Option<String>,
     /// SIGHUPs that were not followed yet.
     burst: Option<Burst>,
     /// When the store was last tried.
@@ -153,7 +155,7 @@ struct App {
 }
 
 impl App {
-    async fn live(path: PathBuf, config: Config) -> End {
+    async fn live(path: PathBuf, mut config: Config) -> End {
         let failed = End::Stopped(ExitCode::FAILURE);
         // Before all else: a reload that comes while we start must not end us.
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
@@ -163,6 +165,8 @@ impl App {
             return failed;
         };
         let clock = Clock::machine();
+        let kept = config.keep_domain();
+        report(&path, kept.as_slice());
         let config = Arc::new(resolved(config));
         let (sender, receiver) = watch::channel(config.clone());
         let (events, mut mint_events) = mpsc::channel(256);
@@ -210,7 +214,7 @@ impl App {
         let housekeeping = Housekeeping::new(now);
         let operators = OperatorWatch::default();
         let mut app = App {
-            path,
+            path: path.clone(),
             config: sender,
             site,
             edge,
@@ -219,6 +223,7 @@ impl App {
             operators,
             tls,
             housekeeping,
+            kept: kept.map(|problem| text(&path, &problem)),
             burst: None,
             opened: now,
             clock,
@@ -254,6 +259,7 @@ impl App {
         self.site.certificate.tend(config.tls.as_ref(), &self.clock);
         let mut trouble = self.listeners.reconcile(&self.edge, &config);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
+        trouble.extend(self.kept.clone());
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
         self.site.mints.probe_silent(&mints);
@@ -302,8 +308,9 @@ impl App {
     /// Takes the file over as it is now; a broken one changes nothing.
     async fn reload(&mut self, reply: Option<oneshot::Sender<Result<Vec<String>, Vec<String>>>>) {
         self.burst = None;
-        match Config::load(&self.path) {
+        match Config::load_keeping(&self.path) {
             Ok((config, warnings)) => {
+                self.kept = None;
                 report(&self.path, &warnings);
                 let (config, waiting) = self.take_over(resolved(config));
                 self.uplinks = UplinkWatch::read();

@@ -143,6 +143,21 @@ pub(crate) mod tests {
         der(&integer(&signature[..32]), &integer(&signature[32..64]))
     }
 
+    /// What is read is the one form of what it says.
+    pub fn fuzz_der(input: &[u8]) -> bool {
+        let Some(read) = EcdsaSignature::from_der(input) else { return false };
+        let integer = |number: Scalar| {
+            let digits: Vec<u8> = number.to_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
+            if digits[0] >= 0x80 {
+                [&[0], &digits[..]].concat()
+            } else {
+                digits
+            }
+        };
+        assert_eq!(der(&integer(read.r), &integer(read.s)), input);
+        true
+    }
+
     #[test]
     fn what_is_signed_is_verified_and_leads_to_its_key() {
         for seed in 1..=20 {

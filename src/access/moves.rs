@@ -1,6 +1,6 @@
-//! What an account has moves to another device: that of a guest whose MAC address changed, or its next one. Who shows the
-//! account's ticket, taps a card that is linked to it, or logs in with a wallet that is, goes on with what is left of it; at
-//! another venue with its value, at the price there.
+//! Moves what an account has to another device: after a change of the MAC address, or to the guest's next device. A ticket,
+//! a linked card or the login of a linked wallet stands for the account. At another venue its value goes on, at the price
+//! there.
 //!
 //! The order is always: commit, close, open. A device that goes is out of the gate before another comes in, and after a
 //! crash in between the start closes first as well. Refused: a second move right after the first.
@@ -132,8 +132,8 @@ impl Access {
         Ok(TakenOver { detached: leaving, session: self.session(mac, &venue) })
     }
 
-    /// Ends that a device is attached to the account that this stands for. What is left stays with the account: time
-    /// runs on, bytes wait.
+    /// Detaches a device from the account that this stands for. What is left stays with the account: time runs on, bytes
+    /// wait.
     pub async fn detach(&self, key: &AccountKey, mac: MacAddr) -> Result<(), TicketError> {
         self.may_show(mac)?;
         let _moving = self.tickets.moving.lock().await;
@@ -205,7 +205,7 @@ impl Access {
         }))
     }
 
-    /// A session as it is now for a device of which others may have taken it; `None`: it has it no more.
+    /// The current row of a session; `None` if the device has lost it to another one.
     pub(super) async fn as_it_is_now(&self, row: SessionRow) -> Option<SessionRow> {
         let _moving = self.tickets.moving.lock().await;
         let current = self.store.sessions_of_device(row.mac).await.unwrap_or_default();
@@ -288,7 +288,7 @@ fn done(outcome: TakeOver) -> Result<Moved, TicketError> {
     }
 }
 
-/// Whether these have left, and the caller is who it seems to be.
+/// Whether these devices have left, and the caller's address is its own.
 async fn look_around(caller: Caller, devices: Vec<String>, gone: Vec<MacAddr>) -> Result<(), TicketError> {
     let looked = task::blocking(move || {
         let last = gone.into_iter().filter_map(|mac| witness::last_sign(&devices, mac)).min();

@@ -1,5 +1,6 @@
 //! What goes into the audit log. A stranger can cause refusals for free, and each row wears the flash: from the eleventh
-//! refusal in a minute on, they are counted, and written as one row a minute.
+//! refusal in a minute on, they are counted, and written as one row a minute. Once refusals have made 60 rows in an hour, there
+//! is one row for ten minutes, until the hour is over. Whoever reads the log is shown what is counted, and causes no write.
 
 use crate::store::{AuditRow, AuditVerdict, NewAuditRow, Store, StoreError};
 use crate::units::{Millis, UnixSeconds};
@@ -9,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Refusals that have a row each within a minute.
 const APART: usize = 10;
 const MINUTE: Millis = Millis::from_secs(60);
+/// Rows that refusals make within an hour, before they are counted for longer.
+const OF_AN_HOUR: usize = 60;
+const HOUR: Millis = Millis::from_secs(3600);
+const TEN_MINUTES: Millis = Millis::from_secs(600);
 /// What differs between refusals that are one row.
 const SEVERAL: &str = "several";
 
@@ -43,10 +48,15 @@ impl AuditLog {
         row.into_iter().for_each(|row| self.store.audit_later(row));
     }
 
-    /// Writes down what was counted so far. A read that is asked for later finds it.
+    /// Writes down what was counted so far: the daemon stops.
     pub fn write_counted(&self) {
         let row = self.flood().held.take().map(|held| held.row);
         row.into_iter().for_each(|row| self.store.audit_later(row));
+    }
+
+    /// What is counted and not written yet.
+    pub fn counted(&self) -> Option<NewAuditRow> {
+        self.flood().held.as_ref().map(|held| held.row.clone())
     }
 
     /// The clock that rows are dated by.
@@ -56,12 +66,10 @@ impl AuditLog {
 
     /// At most `most` rows: the newest or, since a wall time, the first from then on. Oldest first.
     pub async fn rows(&self, since: Option<UnixSeconds>, most: u32) -> Result<Vec<AuditRow>, StoreError> {
-        self.write_counted();
         self.store.audit_rows(since, most).await
     }
 
     pub async fn verify(&self) -> Result<AuditVerdict, StoreError> {
-        self.write_counted();
         self.store.verify_audit().await
     }
 
@@ -75,6 +83,8 @@ impl AuditLog {
 struct Flood {
     /// When the last ten were.
     recent: VecDeque<Millis>,
+    /// When the rows of the last hour were written.
+    rows: VecDeque<Millis>,
     held: Option<Held>,
 }
 
@@ -93,18 +103,29 @@ impl Flood {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
+        let is_flood = is_flood || self.has_many_rows(now);
         match &mut self.held {
             Some(held) => add(&mut held.row, &row),
             None if is_flood => self.held = Some(Held { since: now, row }),
-            None => return Some(row),
+            None => {
+                self.rows.push_back(now);
+                return Some(row);
+            }
         }
         None
     }
 
-    /// The row of what was counted, once that is a minute ago.
+    fn has_many_rows(&mut self, now: Millis) -> bool {
+        self.rows.retain(|at| at.saturating_add(HOUR) > now);
+        self.rows.len() >= OF_AN_HOUR
+    }
+
+    /// The row of what was counted, once that has lasted long enough.
     fn over(&mut self, now: Millis) -> Option<NewAuditRow> {
-        let is_over = self.held.as_ref().is_some_and(|held| held.since.saturating_add(MINUTE) <= now);
-        is_over.then(|| self.held.take().map(|held| held.row)).flatten()
+        let lasts = if self.has_many_rows(now) { TEN_MINUTES } else { MINUTE };
+        let held = self.held.take_if(|held| held.since.saturating_add(lasts) <= now)?;
+        self.rows.push_back(now);
+        Some(held.row)
     }
 }
 
@@ -159,6 +180,21 @@ mod tests {
             together += usize::from(flood.over(now).is_some());
         }
         assert_eq!((apart, together), (10, 9));
+    }
+
+    #[test]
+    fn refusals_that_never_end_are_a_hundred_rows_in_the_first_hour_and_six_in_each_after_it() {
+        for pause in [1, 6, 7, 30] {
+            let mut flood = Flood::default();
+            let mut rows = [0; 6];
+            for second in 0..6 * 3600u64 {
+                let now = Millis::from_secs(second);
+                let refused = second % pause == 0 && flood.refused(refusal("a"), now).is_some();
+                let counted = flood.over(now).is_some();
+                rows[usize::try_from(second / 3600).unwrap()] += usize::from(refused) + usize::from(counted);
+            }
+            assert!(rows.iter().all(|rows| *rows <= 66), "{pause}: {rows:?}");
+        }
     }
 
     #[test]

@@ -49,10 +49,19 @@ pub enum LoginRefusal {
     #[error("too many logins, try again later")]
     TooMany(Millis),
     /// The key cannot stand for what was paid on the device that asked.
-    #[error("{0}")]
+    #[error("{}", not_linked(.0))]
     NotLinked(#[source] TicketError),
     #[error("not possible now, try again later")]
     Closed(#[source] AuthError),
+}
+
+fn not_linked(cause: &TicketError) -> String {
+    match cause {
+        TicketError::TooSoon(wait) => {
+            format!("what was paid has moved a moment ago, try again in {} s", wait.as_secs_ceil())
+        }
+        cause => cause.to_string(),
+    }
 }
 
 impl From<AuthError> for LoginRefusal {

@@ -168,4 +168,4 @@ fn keyed(secret: &Zeroizing<[u8; 32]>, signed: &str) -> Option<Hmac<Sha256>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

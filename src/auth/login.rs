@@ -10,7 +10,7 @@ use crate::config::OperatorConfig;
 use crate::hex;
 use crate::json::json;
 use crate::mac::MacAddr;
-use crate::store::{Claim, LoginAudience, NewAuditRow, StoreError};
+use crate::store::{with_change, Claim, LoginAudience, NewAuditRow, StoreError};
 use crate::task;
 use crate::units::Millis;
 use serde_json::Value;
@@ -201,12 +201,17 @@ impl Auth {
     pub(super) async fn log_in(&self, k1: &K1, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         self.link(asked, key).await?;
         let replaces = asked.action == Action::Auth && asked.is_operators();
-        let issued = self.issue(key, asked.audience, replaces).await?;
+        let issuing = Box::pin(self.issue(key, asked.audience, replaces));
+        let config = self.config();
+        let issued = match config.operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
+            Some(operator) => {
+                let (name, role) = (&operator.name, operator.role.as_str());
+                let row = NewAuditRow::new(name, role, "login", asked.action.as_str(), "ok");
+                with_change(row, issuing).await.0?
+            }
+            None => issuing.await?,
+        };
         log::info!("{} logged in by key {}", asked.audience.as_str(), key.short());
-        if let Some(operator) = self.config().operator(&key.to_bytes()).filter(|_| asked.is_operators()) {
-            let (name, role) = (&operator.name, operator.role.as_str());
-            self.0.store.audit_later(NewAuditRow::new(name, role, "login", asked.action.as_str(), "ok"));
-        }
         let account = self.account_of(&key, asked.audience).await?;
         let delivery = Delivery { token: issued.token, key, role: issued.claims.role, account };
         let told = asked.socket.is_some_and(|socket| {
@@ -227,6 +232,8 @@ impl Auth {
     async fn link(&self, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         match (asked.action, asked.audience, asked.browser.station, self.0.linker.get()) {
             (Action::Link, LoginAudience::Client, LoginStation::Mac(mac), Some(link)) => {
+                let note = section(&self.config())?.note();
+                self.0.store.note_domain(note, true).await?;
                 link(mac, Claim::Key(key.to_string())).await.map(drop).map_err(AuthError::NotLinked)
             }
             _ => Ok(()),

@@ -71,6 +71,8 @@ struct Shared {
     renewing: Mutex<Rate<OperatorKey>>,
     /// Whose operators' logins were left when those of others were ended last.
     operators: Mutex<Option<Vec<OperatorKey>>>,
+    /// What wallets are linked under, as far as it was looked at.
+    noted: Mutex<String>,
     looking: Semaphore,
     sockets: LoginSockets,
     linker: OnceLock<Box<Linker>>,
@@ -92,6 +94,7 @@ impl Auth {
             calling: Mutex::new(CALLBACKS),
             renewing: Mutex::new(RENEWALS),
             operators: Mutex::default(),
+            noted: Mutex::default(),
             looking: Semaphore::new(LOOKING),
             sockets: LoginSockets::default(),
             linker: OnceLock::new(),
@@ -104,8 +107,14 @@ impl Auth {
     }
 
     /// To be called every few seconds: ends the sessions of whoever is no operator any more, so that they stay ended if
-    /// the key comes back.
+    /// the key comes back. What wallets are linked under stays noted as it is.
     pub async fn tend(&self) {
+        let note = self.config().auth.as_ref().map(|auth| auth.note());
+        if let Some(note) = note.filter(|note| *lock(&self.0.noted) != *note) {
+            if self.0.store.note_domain(note.clone(), false).await.is_ok() {
+                *lock(&self.0.noted) = note;
+            }
+        }
         let keys: Vec<OperatorKey> = self.config().operators.iter().map(|operator| operator.key).collect();
         if lock(&self.0.operators).as_ref() == Some(&keys) {
             return;
@@ -149,6 +158,9 @@ fn random<const N: usize>() -> Result<[u8; N], AuthError> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+pub(crate) use {jwt::tests::fuzz_jwt, sphinx::SphinxToken};
 
 #[cfg(test)]
 mod tests;

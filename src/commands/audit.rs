@@ -2,13 +2,13 @@
 
 use super::Reach::AuditLog as OfLog;
 use super::Shows::Rows;
-use super::{amounts, Command, CommandError, Given, OTHERS};
+use super::{amounts, Command, CommandError, Doing, Given, Reach, OTHERS};
 use crate::auth::AuditLog;
 use crate::clock::{days_before, Date};
 use crate::config::Metric;
 use crate::config::Role::Manager;
 use crate::json::json;
-use crate::store::{AuditRow, AuditVerdict, NewAuditRow, StoreError};
+use crate::store::{with_change, AuditRow, AuditVerdict, NewAuditRow, StoreError};
 use crate::units::UnixSeconds;
 use serde_json::Value;
 
@@ -37,10 +37,17 @@ async fn audit(log: &AuditLog, given: &Given) -> Result<Value, CommandError> {
     }
     let since = given.text("--since").map(|text| moment(text, log.wall()).ok_or_else(|| given.wrong()));
     let rows = log.rows(since.transpose()?, AT_ONCE).await.map_err(closed)?;
-    Ok(rows.iter().map(told).collect())
+    let is_all = rows.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX) || !given.has("--since");
+    let counted = log.counted().filter(|_| is_all);
+    let rows =
+        rows.iter().map(|AuditRow { seq, at, row, prev, hash }| told(row, *at, Some((seq, prev, hash))));
+    Ok(rows.chain(counted.iter().map(|row| told(row, log.wall(), None))).collect())
 }
 
-fn told(AuditRow { seq, at, row, prev, hash }: &AuditRow) -> Value {
+/// Without a place in the chain it is still counted, and not written yet.
+fn told(row: &NewAuditRow, at: UnixSeconds, place: Option<(&i64, &String, &String)>) -> Value {
+    let (seq, prev, hash) =
+        place.map_or((None, None, None), |(seq, prev, hash)| (Some(seq), Some(prev), Some(hash)));
     json!({
         "seq": seq,
         "at": at.0,
@@ -84,14 +91,18 @@ fn moment(text: &str, now: UnixSeconds) -> Option<UnixSeconds> {
     is_over.then_some(UnixSeconds(days.checked_mul(86_400)?.checked_add(seconds)?))
 }
 
-/// Writes down what came of a call, if that is to be known.
-pub async fn noted(
-    log: Option<&AuditLog>,
-    given: &Given,
-    done: Result<Value, CommandError>,
-) -> Result<Value, CommandError> {
+/// Carries a call out, and writes down what came of it, if that is to be known: where it is one change of the store, in the
+/// same commit.
+pub async fn noted(log: Option<&AuditLog>, given: &Given, doing: Doing<'_>) -> Result<Value, CommandError> {
     let (command, caller) = (given.command(), given.operator());
-    let Some(log) = log else { return done };
+    let Some(log) = log else { return doing.await };
+    let row =
+        |result| NewAuditRow::new(&caller.name, caller.role.as_str(), command.name, &given.told(), result);
+    let is_one_change = command.audited && matches!(command.reach, Reach::Http(..) | Reach::Signed(..));
+    let (done, is_written) = match is_one_change {
+        true => with_change(row("ok"), doing).await,
+        false => (doing.await, false),
+    };
     let is_refused = matches!(done, Err(CommandError::Forbidden(..)));
     let result = match &done {
         Ok(_) => "ok",
@@ -99,18 +110,17 @@ pub async fn noted(
         Err(CommandError::Usage(_) | CommandError::Input(..) | CommandError::Missing(..)) => return done,
         Err(error) => error.code(),
     };
-    let row = || NewAuditRow::new(&caller.name, caller.role.as_str(), command.name, &given.told(), result);
     if is_refused {
-        log.refused(row());
-    } else if command.audited {
-        log.done(row()).await;
+        log.refused(row(result));
+    } else if command.audited && !(is_written && done.is_ok()) {
+        log.done(row(result)).await;
     }
     done
 }
 
 /// The same for what the shell has done by itself.
 pub async fn noted_here(log: AuditLog, given: &Given) -> Result<Value, CommandError> {
-    noted(Some(&log), given, Ok(Value::Null)).await
+    noted(Some(&log), given, Box::pin(std::future::ready(Ok(Value::Null)))).await
 }
 
 #[cfg(test)]

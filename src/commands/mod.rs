@@ -205,8 +205,7 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
         return Err(CommandError::Usage(format!("'{}' is for the router's own shell", command.name)));
     }
     let given = Given::from_words(command, rest)?;
-    let done = in_daemon(desk, &given).await;
-    audit::noted(desk.audit_log(), &given, done).await
+    audit::noted(desk.audit_log(), &given, Box::pin(in_daemon(desk, &given))).await
 }
 
 /// Calls a command's handler, if the daemon has one.
@@ -245,22 +244,26 @@ pub fn at_path(method: &str, path: &str) -> Option<(&'static Command, Vec<(Strin
 /// Carries out a command that its operator calls over HTTP.
 pub async fn by_http(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let (command, caller) = (given.command(), given.operator());
-    let done = match &command.reach {
+    let doing = match &command.reach {
         _ if command.paths().is_empty() => {
             let message = format!("'{}' is not for this interface", command.name);
-            Err(CommandError::Missing("not_found", message))
+            refused(CommandError::Missing("not_found", message))
         }
         _ if caller.role < command.role => {
             let message = format!("'{}' needs the role {}", command.name, command.role.as_str());
-            Err(CommandError::Forbidden("forbidden", message))
+            refused(CommandError::Forbidden("forbidden", message))
         }
         Reach::Signed(..) if !caller.may_sign => {
             let message = "this needs a signature that is not older than a minute";
-            Err(CommandError::Forbidden("fresh_signature_needed", message.to_owned()))
+            refused(CommandError::Forbidden("fresh_signature_needed", message.to_owned()))
         }
-        _ => in_daemon(desk, given).await,
+        _ => Box::pin(in_daemon(desk, given)),
     };
-    audit::noted(desk.audit_log(), given, done).await
+    audit::noted(desk.audit_log(), given, doing).await
+}
+
+fn refused<'a>(why: CommandError) -> Doing<'a> {
+    Box::pin(std::future::ready(Err(why)))
 }
 
 /// Does the daemon's part of a command of the shell.
@@ -269,8 +272,7 @@ pub async fn errand(desk: &Desk, words: &[&str]) -> Result<Value, CommandError> 
         Some((command, rest)) => match &command.reach {
             Reach::Errand(_, _, handler) => {
                 let given = Given::from_words(command, rest)?;
-                let done = handler(desk, &given).await;
-                audit::noted(desk.audit_log(), &given, done).await
+                audit::noted(desk.audit_log(), &given, handler(desk, &given)).await
             }
             _ => Err(CommandError::Usage(format!("'{}' is no errand", command.name))),
         },

@@ -92,7 +92,7 @@ fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let (told, code) = match given.has("--system") {
         true => (of_the_system(shell), "errors_found"),
         false => {
-            let loaded = Config::load(shell.config);
+            let loaded = Config::load_keeping(shell.config);
             let missing = loaded
                 .as_ref()
                 .map_or_else(|_| Vec::new(), |(config, _)| setup::missing(shell.config, config));

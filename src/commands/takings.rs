@@ -79,7 +79,7 @@ pub fn carry_out(
                 Ok(takings) => handler(&takings, given).await,
                 Err(error) => Err(error),
             };
-            audit::noted(Some(&AuditLog::new(store)), given, done).await
+            audit::noted(Some(&AuditLog::new(store)), given, Box::pin(std::future::ready(done))).await
         })
     };
     with_store(shell, given, &ask, &is_made, work, patience)

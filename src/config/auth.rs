@@ -1,13 +1,15 @@
 //! `config auth`: how wallets reach this router to log in, and how long that lasts.
 
 use super::fields::Fields;
-use super::problem::Problems;
+use super::problem::{Problem, Problems};
 use super::schema::AUTH;
 use super::tls::TlsConfig;
 use super::uci::Section;
 use super::values;
+use super::Config;
 use crate::units::Millis;
 use crate::url::Url;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// `config auth`, where it is there.
@@ -36,6 +38,53 @@ pub struct AuthConfig {
 pub struct SphinxConfig {
     /// Who shows the token in this file is given codes that nobody has used; made if absent.
     pub connection_token_file: PathBuf,
+}
+
+/// In `state_dir`: the domain and the address that wallets were linked under.
+pub const DOMAIN_NOTE: &str = "auth.domain";
+/// The longest note that is read (bytes).
+const LONGEST_NOTE: u64 = 1024;
+
+impl AuthConfig {
+    /// What is noted when a wallet is linked to what was paid.
+    pub fn note(&self) -> String {
+        format!("{} {}\n", self.domain, self.url)
+    }
+}
+
+impl Config {
+    /// As [`Config::load`]; a domain that would give up the wallets that are linked, without saying so, is an error.
+    pub fn load_keeping(path: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let (mut config, mut problems) = Config::load(path)?;
+        match config.keep_domain() {
+            None => Ok((config, problems)),
+            Some(problem) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Keeps the domain and the address that wallets are linked under, where the file has others without saying that they
+    /// are given up; tells of it.
+    pub fn keep_domain(&mut self) -> Option<Problem> {
+        let auth = self.auth.as_mut()?;
+        let mut note = String::new();
+        let file = std::fs::File::open(self.main.state_dir.join(DOMAIN_NOTE)).ok()?;
+        file.take(LONGEST_NOTE).read_to_string(&mut note).ok()?;
+        let (domain, url) = note.trim().split_once(' ')?;
+        if [Some(&auth.domain), auth.former_domain.as_ref()].contains(&Some(&domain.to_owned())) {
+            return None;
+        }
+        let message = format!(
+            "'{}' is another name than '{domain}', which wallets are linked under: their links would be lost; if you mean \
+             it, add option former_domain '{domain}'",
+            auth.domain
+        );
+        (auth.domain, auth.url) = (domain.to_owned(), Url::parse(url).ok()?);
+        let (section, option) = (Some(AUTH.to_owned()), Some("domain".to_owned()));
+        Some(Problem { section, option, ..Problem::of_file(message) })
+    }
 }
 
 pub(super) fn read(

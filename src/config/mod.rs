@@ -28,7 +28,7 @@ mod values;
 mod venue;
 mod vouchers;
 
-pub use auth::{AuthConfig, SphinxConfig};
+pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;

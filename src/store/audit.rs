@@ -4,6 +4,7 @@
 //! last [`KEPT`] rows stay; of those before them the hash of the last one does, which the first row goes on from. Whoever
 //! may write the database can still write the whole chain anew.
 
+use super::database::Work;
 use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
 use crate::hex;
@@ -11,7 +12,10 @@ use crate::json::json;
 use crate::units::UnixSeconds;
 use rusqlite::Transaction;
 use sha2::{Digest, Sha256};
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that stay.
 pub const KEPT: i64 = 10_000;
@@ -116,6 +120,36 @@ impl AuditRow {
         ];
         hex::encode(&Sha256::digest(json!(fields).to_string()))
     }
+}
+
+tokio::task_local! {
+    /// What the next change of this task is written down as, in the same commit.
+    static WITH_CHANGE: Arc<Mutex<Option<NewAuditRow>>>;
+}
+
+/// What somebody does that changes the store.
+pub type Changing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Has `doing` write this row in the commit of its first change, so that no power cut parts the two. Whether it did.
+pub async fn with_change<T>(row: NewAuditRow, doing: Changing<'_, T>) -> (T, bool) {
+    let row = Arc::new(Mutex::new(Some(row)));
+    let done = WITH_CHANGE.scope(row.clone(), doing).await;
+    let is_written = row.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+    (done, is_written)
+}
+
+/// A write, with the row that this task has for it.
+pub(super) fn noting(write: Work<'static>, at: UnixSeconds) -> Work<'static> {
+    let Ok(row) = WITH_CHANGE.try_with(Arc::clone) else { return write };
+    Box::new(move |tx| {
+        let before = tx.total_changes();
+        let value = write(tx)?;
+        let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
+        if tx.total_changes() != before {
+            row.take().map_or(Ok(()), |row| append(tx, row, at))?;
+        }
+        Ok(value)
+    })
 }
 
 impl Store {

@@ -92,6 +92,10 @@ impl DatabaseFiles {
         key(&self.dir, name)
     }
 
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Held until dropped; the kernel frees it if the process dies.
     pub fn lock(&self, holder: StoreHolder) -> Result<Flock<File>, StoreError> {
         let file = OpenOptions::new()

@@ -7,6 +7,7 @@
 
 use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreError};
+use crate::config::DOMAIN_NOTE;
 use crate::hex;
 use crate::units::Millis;
 
@@ -132,6 +133,24 @@ impl Store {
                 &[text(&token), time(now.saturating_add(lasts)), MOST_SPENT.into()],
             )?;
             Ok(spent == 1)
+        })
+        .await
+    }
+
+    /// Notes what wallets are linked under in a file beside the database, where commands read it. `is_first`: where nothing
+    /// is noted yet, too.
+    pub async fn note_domain(&self, note: String, is_first: bool) -> Result<(), StoreError> {
+        let files = self.0.files.clone();
+        self.read(move |_| {
+            let file = files.beside(DOMAIN_NOTE);
+            let is_due = match std::fs::read_to_string(&file) {
+                Ok(noted) => noted != note,
+                Err(_) => is_first,
+            };
+            match is_due {
+                true => Ok(files.write_durably(&file, note.as_bytes())?),
+                false => Ok(()),
+            }
         })
         .await
     }

@@ -53,7 +53,7 @@ mod worth;
 pub(crate) mod tests;
 
 pub use accounts::{making_room, AccountKey};
-pub use audit::{AuditRow, AuditVerdict, NewAuditRow};
+pub use audit::{with_change, AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
 pub use cards::{CardRow, NewCard};
@@ -202,7 +202,8 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        work_result(self.ask(Piece::Write(work(f))).await?)
+        let write = audit::noting(work(f), self.wall());
+        work_result(self.ask(Piece::Write(write)).await?)
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.

@@ -1,8 +1,7 @@
 //! What an account has moves with it: a device is attached or detached, and two accounts become one.
 //!
-//! Everything that hangs on it moves in one commit: sessions, requests with their tokens of a device whose place is taken, and
-//! what the new device has paid itself is added. What was sold at other venues ends there in the same commit that begins what
-//! its value buys here.
+//! One commit moves everything: the account's sessions, and the requests and tokens of a device that has to go. What the new
+//! device has paid itself is added. What was sold at other venues ends there in the commit that grants what its value buys here.
 
 use super::accounts::{
     account_by_mac, account_by_name, account_of, attach, detach, devices_of, devices_of_both, known_name,
@@ -44,7 +43,7 @@ impl Default for MoveRules {
 pub struct AccountRow {
     /// The longest attached first.
     pub devices: Vec<MacAddr>,
-    /// Its sessions, also ended ones, as if the device had them that asks.
+    /// Its sessions, also ended ones, each as the asking device has it.
     pub sessions: Vec<SessionRow>,
     /// When it moved last, or a link has made a device go; by service time.
     moved: Option<Millis>,
@@ -235,9 +234,9 @@ impl Store {
         .await
     }
 
-    /// Lets this claim the account of a MAC, which is made if there is none. If it claims another one already, both
-    /// become one: what is left is added, and devices beyond the limit go, never this one. That is no move, but may not
-    /// serve as one: no device goes by it within the cool-down of either.
+    /// Lets this claim the account of a MAC, which is made if there is none. If it claims another account already, both
+    /// become one: what is left is added, and devices beyond the limit go, never this one. That is no move; but within the
+    /// cool-down of either account no device may go by it. A refusal leaves no account behind.
     pub async fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> Result<Linked, StoreError> {
         let now = self.now();
         self.write(move |tx| {
@@ -299,7 +298,7 @@ fn link(
     let other = other.map_or(Ok(None), |other| account_by_name(tx, &other))?;
     let devices = devices_of_both(tx, account, other.unwrap_or(account))?;
     let detached = making_room(&devices, mac, rules.max_devices);
-    // One that was left on purpose may be anywhere: to come back to it so is as good as a move.
+    // A device that was detached on purpose may be anywhere: to link its account from here is as good as a move.
     if !detached.is_empty() || other.map_or(Ok(false), |other| was_left(tx, other))? {
         let lately = last_change(tx, account)?.max(other.map_or(Ok(None), |other| last_change(tx, other))?);
         let until = lately.map_or(Millis::ZERO, |lately| lately.saturating_add(rules.cooldown));
@@ -383,8 +382,8 @@ fn hold_on(tx: &Transaction, account: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What of the account `other` an account keeps that takes its place: its ticket, if it has none itself, and the later of
-/// both last moves.
+/// An account that takes the place of `other` keeps the other's ticket, if it has none itself, and the later of both last
+/// moves.
 fn merge_notes(tx: &Transaction, account: i64, other: i64) -> Result<(), StoreError> {
     let kept: (Option<Vec<u8>>, Option<Millis>) =
         tx.query_row("SELECT ticket, moved_ms FROM accounts WHERE id = ?1", [other], |row| {

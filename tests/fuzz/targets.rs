@@ -11,7 +11,8 @@ use crate::portal::Lang;
 use crate::store::{KeyFile, RequestId, Ticket};
 use crate::url::Url;
 use crate::{
-    bech32, certificate, commands, ecash, form, hex, http, mint_proxy, pasted, sale, setup, store, tollgate,
+    auth, bech32, certificate, commands, ecash, ecdsa, form, hex, http, mint_proxy, pasted, sale, setup,
+    store, tollgate,
 };
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
@@ -58,6 +59,8 @@ pub static TARGETS: &[Target] = targets![
     "wal" write_ahead_log,
     "keyfile" key_file,
     "certificate" certificate_dates,
+    "jwt" login_token,
+    "der" signature,
 ];
 
 fn uci_text(input: &[u8]) -> u64 {
@@ -94,6 +97,17 @@ fn invoice(input: &[u8]) -> u64 {
         })
     };
     outcome(&(look(&written), mended.as_deref().map(look)))
+}
+
+/// Signed, and as a token of Sphinx Tribes.
+fn login_token(input: &[u8]) -> u64 {
+    let text = text(input);
+    let read = auth::fuzz_jwt(&text).map(|claims| (claims.audience, claims.role.len().min(8)));
+    outcome(&(read, auth::SphinxToken::parse(&text).is_some()))
+}
+
+fn signature(input: &[u8]) -> u64 {
+    u64::from(ecdsa::tests::fuzz_der(input))
 }
 
 fn bech32_text(input: &[u8]) -> u64 {

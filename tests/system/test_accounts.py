@@ -1,6 +1,7 @@
 """What was paid belongs to an account: tickets, cards and logins attach devices to it, and nobody has more for it."""
 
 import re
+import sqlite3
 import threading
 import time
 
@@ -301,6 +302,40 @@ def test_a_token_that_was_logged_out_moves_nothing(at_once, stranger, other_stra
     assert at_once.open() == {stranger.mac}
 
 
+def accounts(daemon) -> int:
+    with sqlite3.connect(f"file:{daemon.state_dir}/store.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT count(*) FROM accounts").fetchone()[0]
+
+
+def test_the_name_that_wallets_are_linked_under_stays_until_it_is_given_up(at_once, stranger):
+    daemon, wallet = at_once.daemon, LoginWallet(505)
+    other = {"domain": "other.example.net"}
+    change = lambda **auth: daemon.sections.update(auth=auth | {"move_cooldown": "0"}) or daemon.write_config()
+    domain = lambda: LoginBrowser(stranger).ask()["url"].split("/")[2]
+    change(**other)
+    assert daemon.ask("reload")["ok"] and domain() == "other.example.net", "nobody is linked yet"
+    change(domain=DOMAIN)
+    assert daemon.ask("reload")["ok"]
+    at_once.buy(stranger)
+    linked(stranger, wallet)
+    change(**other)
+    for command in ("reload", "check"):
+        refused = daemon.command(command, check=False)
+        assert refused.code == 1 and f"add option former_domain '{DOMAIN}'" in refused.out, command
+    assert domain() == DOMAIN
+    daemon.kill()
+    daemon.start()
+    assert domain() == DOMAIN and stranger.online(), "the old one is kept, and the shop goes on"
+    assert "former_domain" in str(daemon.status()["data"]["trouble"])
+    change(**other, former_domain=DOMAIN)
+    assert daemon.command("check").code == 0
+    assert daemon.ask("reload")["ok"] and domain() == "other.example.net"
+    wait_for(lambda: open(f"{daemon.state_dir}/auth.domain").read().startswith("other.example.net "), PATIENCE)
+    change(**other)
+    assert daemon.ask("reload")["ok"], "it is noted"
+    assert daemon.status()["data"]["trouble"] == []
+
+
 def test_a_link_does_not_pass_an_account_to_and_fro(make_daemon, mint, stranger, other_stranger):
     place, wallet = Place(make_daemon, mint, move_cooldown="60"), LoginWallet(504)
     place.buy(stranger)
@@ -309,7 +344,10 @@ def test_a_link_does_not_pass_an_account_to_and_fro(make_daemon, mint, stranger,
     assert place.open() == {other_stranger.mac}
     browser = LoginBrowser(stranger)
     k1 = browser.ask("?action=link")["k1"]
-    assert wallet.answer(stranger, k1).json()["status"] == "ERROR"
+    refused = wallet.answer(stranger, k1)
+    assert (refused.status, refused.json()["status"]) == (409, "ERROR")
+    assert "moved" in refused.json()["reason"] and 50 < int(refused.headers["retry-after"]) <= 60
+    assert accounts(place.daemon) == 1, "a refused link leaves none"
     assert browser.status(k1) == {"status": "expired"} and place.open() == {other_stranger.mac}
     assert ask(other_stranger, "detach").status == 200
     k1 = browser.ask("?action=link")["k1"]

@@ -94,7 +94,21 @@ def test_a_flood_of_refusals_is_ten_rows_and_one_with_a_count(daemon, operator):
     assert daemon.status()["data"]["store"]["commits"] - before <= 12
     rows = daemon.data("audit")
     assert [row["count"] for row in rows] == [1] * 10 + [STRANGERS - 10]
+    assert (rows[-1]["seq"], rows[-1]["hash"]) == (None, None), "it is counted yet"
+    assert daemon.data("audit") == rows and daemon.data("audit", "--verify") == {"verified": True, "rows": 10}
+    assert daemon.status()["data"]["store"]["commits"] - before <= 12, "whoever reads writes nothing"
     assert {row["result"] for row in rows} == {"unauthorized"}
+
+
+def test_what_was_done_and_its_row_are_one_commit(lab, daemon, operator):
+    made = operator("POST", "/connectioncodes", {"seconds": 60}).json()["codes"]
+    made += operator("POST", "/connectioncodes", {"seconds": 60}).json()["codes"]
+    for one in made:
+        assert operator("DELETE", f"/connectioncodes/{one['id']}").status == 200
+    daemon.kill()
+    daemon.start()
+    assert [row["what"] for row in daemon.data("audit")] == ["invite create"] * 2 + ["invite delete"] * 2
+    assert daemon.data("audit", "--verify") == {"verified": True, "rows": 4}
 
 
 def test_a_flood_is_not_forgotten_when_the_daemon_stops(daemon, operator):

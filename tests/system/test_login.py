@@ -19,7 +19,9 @@ from lab import http_client
 from lab.card_shop import LOOPBACK
 from lab.daemon import ADMIN_PORT
 from lab.guest import ROUTER4
-from lab.login import DOMAIN, PUBLIC_PORT, LoginBrowser, LoginWallet, PythonLnurl, high, of_javascript
+from lab.login import (
+    DOMAIN, PUBLIC_PORT, LoginBrowser, LoginWallet, PythonLnurl, high, of_javascript, through_tunnel,
+)
 from lab.place import PATIENCE
 from lab.shop import Shop
 from lab.tls_proxy import TlsProxy
@@ -256,6 +258,30 @@ def test_four_wrong_signatures_leave_the_challenge_and_the_fifth_ends_it(browser
     assert answers(browser, wallet.path(k1, sig=hashed)) == (401, "invalid signature")
     assert browser.status(k1) == {"status": "expired"}
     assert answers(browser, wallet.path(k1))[0] == 400
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
+def test_another_method_is_refused_as_wallets_read_it(browser, method):
+    wallet, k1 = LoginWallet(161), browser.ask()["k1"]
+    for path in (wallet.path(k1), "/lnauth_login?tag=login"):
+        refused = browser.request(method, path)
+        assert (refused.status, refused.headers["allow"]) == (405, "GET")
+        assert refused.headers["content-type"] == "application/json"
+        assert method == "HEAD" or refused.json() == {"status": "ERROR", "reason": "this path takes GET"}
+    assert browser.status(k1) == {"status": "pending"}
+
+
+def test_a_proxy_that_hides_who_answers_lets_nobody_use_up_the_others(browser, lab):
+    mine, k1 = LoginWallet(162), browser.ask()["k1"]
+    other = LoginBrowser(lab.guests[1])
+    answers = []
+    for _ in range(90):
+        k1_of_other = other.ask()["k1"] if len(answers) % 4 == 0 else k1_of_other
+        answers.append(through_tunnel(lab.router, mine.path(k1_of_other, sig="00")).status)
+        if answers[-1] == 429:
+            break
+    assert answers[-1] == 429
+    assert mine.answer_through_tunnel(lab.router, k1).status == 200
 
 
 def test_of_fifty_parallel_callbacks_one_gets_in(browser, lab):

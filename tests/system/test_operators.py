@@ -161,7 +161,9 @@ def test_what_shows_a_key_needs_a_signature_of_this_minute(lab, start):
         assert (stale.status, code_of(stale)) == (403, "fresh_signature_needed")
     owner.token = owner.ask("GET", "/refresh_jwt").json()["jwt"]
     assert owner.ask("POST", "/admin/cards", order).status == 403, "a renewed token is no new signature"
+    before = owner.token
     owner.sign_in("auth")
+    assert owner.browser.request("GET", "/admin/cards", None, {"x-jwt": before}).status == 401, "it is replaced"
     assert owner.ask("POST", "/admin/cards", order).status == 200
     assert with_token(lab, daemon, "POST", "/admin/cards", order).status == 200, "the token file needs none"
 

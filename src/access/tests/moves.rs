@@ -195,6 +195,9 @@ async fn links_do_not_pass_an_account_to_and_fro() {
     let again = || access.link(guest(1).mac, key(), rules(1), |_| ());
     assert!(matches!(again().await, Err(TicketError::TooSoon(COOLDOWN))));
     assert_eq!(open(&gate), [2]);
+    let refused = attach(&access, 3, key(), 1).await;
+    assert!(matches!(refused, Err(TicketError::TooSoon(COOLDOWN))), "a link has made a device go");
+    clock.advance(COOLDOWN);
     attach(&access, 3, key(), 1).await.unwrap();
     clock.advance(Millis(59_999));
     assert!(matches!(again().await, Err(TicketError::TooSoon(Millis(1)))));

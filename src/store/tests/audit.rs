@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::store::audit::{AuditFault, KEPT};
-use crate::store::{AuditVerdict, NewAuditRow};
+use crate::store::{with_change, AuditVerdict, NewAuditRow};
+use crate::units::Millis;
 use rusqlite::Connection;
 
 fn row(target: &str) -> NewAuditRow {
@@ -95,4 +96,24 @@ async fn old_rows_go_and_the_chain_holds() {
     drop(db);
     let bad = AuditVerdict::Bad { seq: 9, fault: AuditFault::Missing };
     assert_eq!(logged(&scratch, 0).await.verify_audit().await.unwrap(), bad);
+}
+
+#[tokio::test]
+async fn a_row_is_in_the_commit_of_the_change_that_it_tells_of_and_of_no_other() {
+    let scratch = Scratch::new();
+    let store = logged(&scratch, 0).await;
+    let before = store.commits();
+    let spend = |token| {
+        let store = store.clone();
+        Box::pin(async move { store.spend_token([token; 32], Millis::from_secs(60)).await.unwrap() })
+    };
+    assert_eq!(with_change(row("first"), spend(1)).await, (true, true));
+    assert_eq!(store.commits() - before, 1);
+    assert_eq!(with_change(row("nothing changed"), spend(1)).await, (false, false));
+    let two = Box::pin(async { (spend(2).await, spend(3).await) });
+    assert_eq!(with_change(row("once"), two).await, ((true, true), true));
+    assert!(spend(4).await);
+    let rows = store.audit_rows(None, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.row.clone()).collect::<Vec<_>>(), [row("first"), row("once")]);
+    assert_eq!(store.verify_audit().await.unwrap(), AuditVerdict::Whole { rows: 2 });
 }
