@@ -7,8 +7,8 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, sphinx, till,
-    tollgate, wallets, ways, websocket,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, sphinx,
+    till, tollgate, wallets, ways, websocket,
 };
 use crate::config::Role::Viewer;
 use crate::mint_proxy::MAX_MESSAGE;

@@ -1,4 +1,4 @@
-"""Sphinx Tribes' interface (`sphinx_compat`): its names and wire formats, without what the reference lets everybody do."""
+"""Sphinx Tribes' interface (`sphinx_compat`): its names and wire formats, without the reference's holes."""
 
 import base64
 import concurrent.futures
