@@ -93,6 +93,7 @@ impl Shop {
     ) -> Shop {
         let (store, access) = (terms.store.clone(), terms.access.clone());
         let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), terms.settings());
+        wallet.keep_vouchers();
         let tokens = TokenEngine::new(terms.clone(), wallet.clone());
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
@@ -123,8 +124,26 @@ impl Shop {
         self.access.tend(self.invoices.counts().1 > 0).await;
         self.invoices.tend_graces();
         self.invoices.forget_finished();
+        self.end_losses().await;
         self.audit.tend();
         self.auth.tend().await;
+    }
+
+    /// Ends the sessions of those who paid with ecash that was taken without its mint, and that it calls spent.
+    async fn end_losses(&self) {
+        for loss in self.wallet.losses_to_end() {
+            match self.access.revoke(loss.mac, Some(&loss.venue)).await {
+                Ok(_) => {
+                    log::warn!(
+                        "{}: what it paid with is spent; its session at {} is ended",
+                        loss.mac,
+                        loss.venue
+                    );
+                    self.wallet.loss_ended(&loss).await;
+                }
+                Err(err) => log::error!("{}: its session is not ended yet: {err}", loss.mac),
+            }
+        }
     }
 
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {

@@ -4,6 +4,7 @@
 //! What matters most is said by the error: whether the request may have left. Until a connection (and, with
 //! `https`, a TLS session) stands, no byte of it has.
 
+mod breaker;
 mod destination;
 mod line;
 pub mod name_servers;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use breaker::{Breaker, BreakerState};
 pub use destination::{Destination, Lookups};
 pub use line::{PeerLine, WholeAnswer};
 pub use pinned::pinned;

@@ -91,6 +91,7 @@ fn told_of(mint: &Mint) -> Value {
         "url": mint.url().as_str(),
         "reachable": answers,
         "failures": health.failures,
+        "breaker": mint.breaker().as_str(),
         "last_error": last_error.or_else(silent),
     })
 }

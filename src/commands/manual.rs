@@ -43,11 +43,12 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 36] = [
+const EXPLAINED: [(&str, &str); 37] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
     ("ID", "a number, as the list shows it"),
+    ("CLASS", "which keys: venue, or refund"),
     ("TOKEN", "a Cashu token; '-': it comes from standard input, where nobody else sees it"),
     ("WORDS", "twelve words; '-': they come from standard input, where nobody else sees them"),
     (

@@ -14,6 +14,7 @@ mod error;
 mod given;
 mod guests;
 mod invites;
+mod keys;
 mod lightning;
 pub mod manual;
 mod operator;
@@ -47,11 +48,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 11] = [
+pub static GROUPS: [&[Command]; 12] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
     wallet::COMMANDS,
+    keys::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
     operators::COMMANDS,

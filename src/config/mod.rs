@@ -8,6 +8,7 @@ pub mod check;
 mod enroll;
 mod fields;
 pub mod garden;
+mod keys;
 mod main;
 mod mint;
 pub mod netifd;

@@ -4,13 +4,13 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT, TENANT,
-    TLS, VENUE, VOUCHER, WEBHOOK,
+    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT,
+    TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue, vouchers,
-    Config, MintConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
+    auth, keys, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue,
+    vouchers, Config, MintConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -75,6 +75,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let approval = services::approval(only(file, APPROVAL, &mut problems), &mut problems);
     let voucher = vouchers::read(only(file, VOUCHER, &mut problems), &mut problems);
     let mut products = found(file, PRODUCT, vouchers::MOST_PRODUCTS, &mut problems, vouchers::product);
+    let keys = keys::check(only(file, KEYS, &mut problems), &mut problems);
     let tenants = found(file, TENANT, tenant::MOST, &mut problems, tenant::read);
     tenants_share_nothing(&tenants, &venues, &operators, &mut problems);
     products_fit(&mut products, file, &tenants, &mut problems);
@@ -88,7 +89,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         Some(auth),
         Some(voucher),
         Some(approval),
-    ) = (main, admin, card, lightning, tls, auth, voucher, approval)
+        Some(()),
+    ) = (main, admin, card, lightning, tls, auth, voucher, approval, keys)
     else {
         return Err(notes);
     };

@@ -39,6 +39,7 @@ pub const APPROVAL: &str = "approval";
 pub const VOUCHER: &str = "voucher";
 pub const PRODUCT: &str = "product";
 pub const TENANT: &str = "tenant";
+pub const KEYS: &str = "keys";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -140,6 +141,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(TENANT, "name", Default::Derived("the section's name")),
     list(TENANT, "venue", Default::Nothing),
     list(TENANT, "operator", Default::Nothing),
+    one(KEYS, "provider", Default::Text("file")),
+    one(KEYS, "address", Default::Nothing),
+    one(KEYS, "role_id_file", Default::Nothing),
+    one(KEYS, "secret_id_file", Default::Nothing),
+    one(KEYS, "transit_key", Default::Nothing),
+    one(KEYS, "allow_http", Default::Text("0")),
 ];
 
 /// Whether sections of this type mean anything.

@@ -24,6 +24,11 @@ impl Tenant {
         Tenant("main".into())
     }
 
+    /// By the name in a row of the store.
+    pub fn named(name: &str) -> Tenant {
+        Tenant(name.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

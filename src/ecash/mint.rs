@@ -11,7 +11,7 @@ use super::keyset::{Keyset, KeysetId};
 use super::outputs::{Outputs, Proof};
 use super::wire::{AmountLimits, InvoiceText, KeysetInfo, MintInfo, MintQuote, ProofState, QuoteId};
 use crate::bolt11::Invoice;
-use crate::calls::Tls;
+use crate::calls::{Breaker, BreakerState, Tls};
 use crate::clock::Clock;
 use crate::config::MintUrl;
 use crate::task;
@@ -100,6 +100,8 @@ struct Kept {
     /// When they were read anew for one that was not among them.
     read_anew: Vec<Millis>,
     keys: HashMap<KeysetId, Arc<Keyset>>,
+    /// Decides whether an invoice is asked for.
+    breaker: Breaker,
     looks: together::WaitingLooks,
     back_off: HashMap<Path, Millis>,
     health: MintHealth,
@@ -286,6 +288,11 @@ impl Mint {
         Ok(keyset)
     }
 
+    /// The keysets whose keys are known without asking the mint.
+    pub fn known_keysets(&self) -> Vec<Arc<Keyset>> {
+        self.kept().keys.values().cloned().collect()
+    }
+
     /// The keyset for new outputs: active, in sat, not expired by the mint's clock, with the lowest fee.
     pub async fn active_keyset(&self, urgency: Urgency) -> Result<Arc<Keyset>, EcashError> {
         let mint_time = self.mint_time();
@@ -326,7 +333,16 @@ impl Mint {
         memo: String,
         urgency: Urgency,
     ) -> Result<NewQuote, EcashError> {
-        self.keyset_for(amount, urgency).await?;
+        if !self.breaker_admits() {
+            return Err(EcashError::Unreachable("it failed again and again, and is left alone".to_owned()));
+        }
+        if let Err(error) = self.keyset_for(amount, urgency).await {
+            if matches!(error, EcashError::AmountOutOfRange(..) | EcashError::AmountNotPossible) {
+                let now = self.now();
+                self.kept().breaker.heard(now);
+            }
+            return Err(error);
+        }
         let takes_memo = self.kept().info.as_ref().is_some_and(|(_, info)| info.describes);
         let ask = |memo: Option<String>| {
             let client = self.client();
@@ -455,6 +471,7 @@ impl Mint {
 
     fn record(&self, path: Path, took: Millis, failure: Option<&EcashError>) {
         let now = self.now();
+        let path_is_probe = matches!(path, Path::Info);
         let serves_guests = matches!(path, Path::NewQuote | Path::Mint | Path::Swap | Path::Melt);
         let mut kept = self.kept();
         match failure {
@@ -468,6 +485,20 @@ impl Mint {
                 kept.back_off.remove(&path);
             }
             Some(_) => {}
+        }
+        let is_ill = matches!(
+            failure,
+            Some(
+                EcashError::Unreachable(_)
+                    | EcashError::NoAnswer(_)
+                    | EcashError::Malformed(_)
+                    | EcashError::Lied(_)
+            )
+        );
+        match (path_is_probe, is_ill) {
+            // That it says who it is does not say that it does its work: that shows in the next call.
+            (true, false) => kept.breaker.heard(now),
+            _ => kept.breaker.ended(now, is_ill, getrandom::u32().unwrap_or(0)),
         }
         match failure {
             Some(
@@ -491,6 +522,17 @@ impl Mint {
                 }
             }
         }
+    }
+
+    /// How its breaker stands.
+    pub fn breaker(&self) -> BreakerState {
+        let now = self.now();
+        self.kept().breaker.state(now)
+    }
+
+    fn breaker_admits(&self) -> bool {
+        let now = self.now();
+        self.kept().breaker.admit(now)
     }
 
     fn failed(&self, error: EcashError) -> EcashError {

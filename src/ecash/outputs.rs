@@ -6,6 +6,7 @@
 use super::curve::{self, Dleq, PublicKey, SecretKey};
 use super::error::{EcashError, Lie};
 use super::keyset::{Keyset, KeysetId};
+use super::lock::Lock;
 use super::seed::{ProofSecret, Seed, SeedError};
 use crate::units::Sats;
 
@@ -48,6 +49,8 @@ pub struct Proof {
     pub secret: ProofSecret,
     pub c: PublicKey,
     pub dleq: Option<ProofDleq>,
+    /// What unlocks it, once it is to be spent.
+    pub witness: Option<String>,
 }
 
 /// What lets a receiver check a proof without asking the mint (NUT-12).
@@ -66,6 +69,33 @@ impl Outputs {
         first_counter: u32,
         amounts: &[Sats],
     ) -> Result<Outputs, EcashError> {
+        Outputs::made(seed, keyset, first_counter, amounts, None)
+    }
+
+    /// The same, locked; what would be a proof's secret makes it one of its own.
+    pub fn prepare_locked(
+        seed: &Seed,
+        keyset: KeysetId,
+        first_counter: u32,
+        amounts: &[Sats],
+        lock: &Lock,
+    ) -> Result<Outputs, EcashError> {
+        Outputs::made(seed, keyset, first_counter, amounts, Some(lock))
+    }
+
+    /// These and then those, for one request; `None` where they are too many, or of two keysets.
+    pub fn followed_by(mut self, others: Outputs) -> Option<Outputs> {
+        self.outputs.extend(others.outputs);
+        (self.keyset == others.keyset && self.outputs.len() <= MAX_OUTPUTS).then_some(self)
+    }
+
+    fn made(
+        seed: &Seed,
+        keyset: KeysetId,
+        first_counter: u32,
+        amounts: &[Sats],
+        lock: Option<&Lock>,
+    ) -> Result<Outputs, EcashError> {
         if amounts.is_empty() || amounts.len() > MAX_OUTPUTS {
             return Err(EcashError::AmountNotPossible);
         }
@@ -76,6 +106,7 @@ impl Outputs {
         for amount in amounts {
             let counter = next.ok_or(SeedError::NoSuchKey)?;
             let (secret, r) = seed.secret(&keyset, counter)?;
+            let secret = lock.map_or(secret.clone(), |lock| lock.secret(secret.as_str()));
             let blinded = curve::blind(secret.as_str().as_bytes(), &r).ok_or(SeedError::NoSuchKey)?;
             outputs.push(Output { counter, amount, secret, r, blinded });
             next = counter.checked_add(1);
@@ -161,6 +192,7 @@ impl Outputs {
             secret: output.secret.clone(),
             c: curve::unblind(signature.c_, &output.r, mint_key).ok_or(Lie::BadDleq)?,
             dleq: Some(ProofDleq { dleq, r: output.r.clone() }),
+            witness: None,
         })
     }
 }

@@ -103,6 +103,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         late: late
             .as_ref()
             .map(|(id, is_just_over)| Late { request_id: id.as_str(), is_just_over: *is_just_over }),
+        has_lost: shop.wallet.has_lost(mac, &venue.id),
         kept: match (is_asked_here(&visit.headers, visit.asked_at()), &ticket) {
             (false, _) => ShownTicket::No,
             (true, Some(ticket)) => ShownTicket::Shown(ticket),

@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub unfinished: Option<RequestFacts<'a>>,
     /// An invoice of this guest has ended, and a late payment of it is still looked for.
     pub late: Option<Late<'a>>,
+    /// What it paid with turned out to be spent.
+    pub has_lost: bool,
     pub kept: ShownTicket<'a>,
     /// Where the page is found again.
     pub address: Option<&'a str>,
@@ -124,6 +126,9 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
             if is_late { Notice::InvoiceLate { request_id } } else { Notice::InvoiceExpired { request_id } };
         notices.insert(0, notice);
     }
+    if facts.has_lost && online.is_none() {
+        notices.insert(0, Notice::TokenLost);
+    }
     let unpaid_request = facts.unfinished.as_ref().map(|request| request.request_id);
     let offer = Offer { is_late, ..facts.stock.offer(notices, unpaid_request) };
     match (online, facts.session) {
@@ -211,6 +216,7 @@ mod tests {
             named: None,
             unfinished: None,
             late: None,
+            has_lost: false,
             kept: ShownTicket::No,
             address: None,
             stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None, has_login: false },

@@ -57,6 +57,8 @@ pub enum Notice<'a> {
     /// Not a token, or damaged.
     TokenUnreadable,
     TokenSpent,
+    /// What was paid with was taken without its mint, and is spent: the session has ended.
+    TokenLost,
     TokenTooLittle {
         least: Sats,
     },
@@ -144,6 +146,7 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::LoginWrong => s.login_wrong.to_owned(),
             Notice::LoginOver => s.login_over.to_owned(),
             Notice::TokenUnreadable => s.token_unreadable.to_owned(),
+            Notice::TokenLost => s.token_lost.to_owned(),
             Notice::TokenSpent => s.token_spent.to_owned(),
             Notice::TokenTooLittle { least } => s.token_too_little.replace("{amount}", &lang.sats(*least)),
             Notice::TokenTooMuch { most } => s.token_too_much.replace("{amount}", &lang.sats(*most)),

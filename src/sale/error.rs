@@ -197,7 +197,7 @@ impl SaleError {
             }
             Refusal::Spent => TokenFault::Spent,
             Refusal::Unit => TokenFault::OtherUnit,
-            Refusal::Locked => TokenFault::Locked,
+            Refusal::Locked | Refusal::OtherVenue | Refusal::LockOver => TokenFault::Locked,
             Refusal::Later(wait) => TokenFault::TooSoon(*wait),
             refusal if refusal.may_pass() => TokenFault::NotNow,
             _ => TokenFault::Refused,

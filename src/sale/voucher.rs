@@ -10,12 +10,13 @@ use super::code_value::{price_of, CodeValue};
 use super::{SaleError, Terms};
 use crate::access::Session;
 use crate::config::{Config, Metric, Tenant, Venue};
+use crate::ecash::wallet::{BackError, Backing, BatchInvoice, Wallet};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{Admission, CodeWorth, Reference, StoreError};
 use crate::task;
-use crate::units::{Allotment, Millis, UnixSeconds};
+use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use crate::uuid::Uuid;
 use crate::vouchers::{
     rows, BatchId, Cause, Funding, NewBatch, NewTicket, TicketId, VoucherBook, VoucherCode, VoucherRow,
@@ -32,6 +33,8 @@ const OF_ALL: usize = 60;
 const MINUTE: Millis = Millis::from_secs(60);
 /// The gate opens in much less, or later by itself.
 const GATE: Duration = Duration::from_secs(5);
+/// So long (seconds) after a voucher its ecash can be redeemed: one that is taken offline on its last day is swapped in time.
+const AFTER_EXPIRY: u64 = 86_400;
 /// The shortest life of a code.
 const SHORTEST: Millis = Millis::from_secs(1);
 
@@ -71,6 +74,9 @@ pub enum VoucherError {
     NoVenue,
     #[error("there are too many vouchers already")]
     Full,
+    /// No ecash stands behind them, so none were made.
+    #[error("no vouchers were made: {0}")]
+    NotBacked(BackError),
 }
 
 impl VoucherError {
@@ -82,6 +88,7 @@ impl VoucherError {
             VoucherError::Revoked => "voucher_revoked",
             VoucherError::Failed => "voucher_failed",
             VoucherError::OtherVenue(_) => "voucher_other_venue",
+            VoucherError::NotBacked(error) => error.code(),
             VoucherError::NotReady => "voucher_not_ready",
             VoucherError::WrongMetric => "wrong_metric",
             VoucherError::TooMany(_) => "too_many",
@@ -127,6 +134,10 @@ pub struct VoucherBatch {
     pub worth: CodeWorth,
     pub expires_at: UnixSeconds,
     pub vouchers: Vec<(TicketId, VoucherCode)>,
+    /// Those that are backed by now, as ecash.
+    pub tokens: Vec<(TicketId, String)>,
+    /// What somebody is to pay, before they can be redeemed.
+    pub invoice: Option<BatchInvoice>,
 }
 
 /// A code that was taken.
@@ -144,14 +155,15 @@ pub struct VoucherEngine(Arc<SharedVouchers>);
 struct SharedVouchers {
     terms: Terms,
     book: VoucherBook,
+    wallet: Wallet,
     guesses: Mutex<WrongCodes>,
 }
 
 impl VoucherEngine {
-    pub fn new(terms: Terms) -> VoucherEngine {
+    pub fn new(terms: Terms, wallet: Wallet) -> VoucherEngine {
         let guesses = Mutex::new(WrongCodes { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() });
         let book = VoucherBook::new(terms.store.clone());
-        VoucherEngine(Arc::new(SharedVouchers { terms, book, guesses }))
+        VoucherEngine(Arc::new(SharedVouchers { terms, book, wallet, guesses }))
     }
 
     pub fn book(&self) -> &VoucherBook {
@@ -163,11 +175,6 @@ impl VoucherEngine {
         let (terms, book) = (&self.0.terms, &self.0.book);
         let config = terms.config();
         terms.has_space()?;
-        if order.funding != Funding::Promise {
-            return Err(VoucherError::Order(
-                "these are made for what stands behind them elsewhere; use funding none".to_owned(),
-            ));
-        }
         let venue = venue_for(&config, owners, &order)?.clone();
         let lasts = order.lasts.unwrap_or(config.voucher.code_life).max(SHORTEST);
         let expires_at = UnixSeconds(terms.store.wall().0.saturating_add(lasts.as_secs_ceil()));
@@ -179,7 +186,11 @@ impl VoucherEngine {
             worth: order.worth,
             face: price_of(&config, &venue, order.worth),
             funding: order.funding,
-            state: VoucherState::Ready,
+            state: match order.funding {
+                Funding::Promise => VoucherState::Ready,
+                Funding::Treasury => VoucherState::Minting,
+                Funding::Invoice => VoucherState::AwaitingPayment,
+            },
             note: order.note,
             created_by: order.created_by,
             expires_at,
@@ -191,10 +202,68 @@ impl VoucherEngine {
         let tickets: Result<Vec<NewTicket>, VoucherError> = (0..order.number).map(ticket).collect();
         let tickets = tickets?;
         let vouchers = tickets.iter().map(|ticket| (ticket.id, ticket.code.clone())).collect();
-        let id = batch.id;
-        match book.add(&config.tenant_of_venue(&venue.id), batch, tickets).await? {
-            true => Ok(VoucherBatch { batch: id, venue, worth: order.worth, expires_at, vouchers }),
+        let (id, face) = (batch.id, batch.face);
+        if order.funding != Funding::Promise && face == Sats(0) {
+            return Err(VoucherError::Order("ecash stands behind what costs at least a sat".to_owned()));
+        }
+        let tenant = config.tenant_of_venue(&venue.id);
+        let backing = |ticket: &NewTicket| Backing {
+            id: ticket.id.to_string(),
+            venue: venue.id.clone(),
+            amount: face,
+            locktime: UnixSeconds(expires_at.0.saturating_add(AFTER_EXPIRY)),
+        };
+        let backings: Vec<Backing> = tickets.iter().map(backing).collect();
+        match book.add(&tenant, batch, tickets).await? {
+            true => {
+                let (tokens, invoice) = self.fund(&tenant, id, order.funding, &venue, backings).await?;
+                Ok(VoucherBatch {
+                    batch: id,
+                    venue,
+                    worth: order.worth,
+                    expires_at,
+                    vouchers,
+                    tokens,
+                    invoice,
+                })
+            }
             false => Err(VoucherError::Full),
+        }
+    }
+
+    /// Has ecash stand behind the vouchers of a batch. What cannot be had is not promised: they have failed then.
+    async fn fund(
+        &self,
+        tenant: &Tenant,
+        batch: BatchId,
+        funding: Funding,
+        venue: &Venue,
+        backings: Vec<Backing>,
+    ) -> Result<(Vec<(TicketId, String)>, Option<BatchInvoice>), VoucherError> {
+        let (wallet, name) = (&self.0.wallet, batch.to_string());
+        let ids: Vec<String> = backings.iter().map(|backing| backing.id.clone()).collect();
+        match funding {
+            Funding::Promise => Ok((Vec::new(), None)),
+            Funding::Treasury => match wallet.back(tenant, &name, None, backings).await {
+                Ok(()) => {
+                    let backed = wallet.tokens_of(tenant, &ids).await.unwrap_or_default();
+                    let tokens = backed.into_iter().filter_map(|one| Some((one.id.parse().ok()?, one.token)));
+                    Ok((tokens.collect(), None))
+                }
+                // They become ready by themselves.
+                Err(BackError::NotKnownYet) => Ok((Vec::new(), None)),
+                Err(error) => {
+                    wallet.drop_backing(tenant, &name, &error).await;
+                    Err(VoucherError::NotBacked(error))
+                }
+            },
+            Funding::Invoice => {
+                let config = self.0.terms.config();
+                let mint = config.mints_of(venue).next().map(|mint| mint.url.clone());
+                let mint = mint.ok_or(VoucherError::NotBacked(BackError::MintAway))?;
+                let invoice = wallet.invoice(tenant, &name, &mint, backings).await;
+                Ok((Vec::new(), Some(invoice.map_err(VoucherError::NotBacked)?)))
+            }
         }
     }
 
@@ -261,6 +330,7 @@ impl VoucherEngine {
             })
             .await?;
         let admission = used.map_err(|row| usable(&row, wall).err().unwrap_or(VoucherError::Used))?;
+        self.0.wallet.collect();
         log::info!("{} is let in by voucher {id}", caller.mac);
         let access = terms.access.clone();
         let admitting = task::start(async move { access.admit(admission).await });

@@ -4,16 +4,19 @@
 use super::{Owner, StoreError};
 use rusqlite::{params, Transaction};
 
+/// Whose counters those of vouchers' ecash are: it has a seed of its own, as each [`Owner`] has.
+pub(super) const VOUCHERS: &str = "voucher";
+
 pub(super) fn take_counter(
     tx: &Transaction,
-    owner: Owner,
+    owner: &str,
     keyset: &str,
     count: u32,
 ) -> Result<u32, StoreError> {
     let next: u32 = tx.query_row(
         "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET next = next + ?3 RETURNING next",
-        params![owner.as_str(), keyset, count],
+        params![owner, keyset, count],
         |row| row.get(0),
     )?;
     // Derivation indices end at 2^31 (BIP 32).

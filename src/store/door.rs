@@ -86,6 +86,11 @@ impl<'a> Door<'a> {
         Door { db: tx, tenant: THIS_SHOP }
     }
 
+    /// In a transaction that is about more than a tenant's rows.
+    pub(super) fn for_tenant(tx: &'a Transaction<'_>, tenant: &'a Tenant) -> Door<'a> {
+        Door { db: tx, tenant: tenant.as_str() }
+    }
+
     /// Runs a statement that changes rows; answers how many. `values` are `$2`, `$3`, ...
     pub fn execute(&self, statement: &str, values: &[Datum]) -> Result<usize, StoreError> {
         Ok(self.prepare(statement, values)?.raw_execute()?)

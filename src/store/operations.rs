@@ -9,6 +9,7 @@ use super::grants::{add_grant, known_grant, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::reference::Reference;
+use super::taken::{take, take_done, LockedTaking};
 use super::tokens::Holder;
 use super::values::{mint_of, money};
 use super::{Admission, Owner, Store, StoreError, Vault};
@@ -57,6 +58,8 @@ pub struct NewOp {
     pub outputs: Option<(String, Vec<u64>)>,
     pub quote: Option<String>,
     pub grant: Option<NewGrant>,
+    /// Locked proofs that it takes.
+    pub takes: Option<LockedTaking>,
 }
 
 #[derive(Clone)]
@@ -73,6 +76,8 @@ pub struct OpRow {
     pub quote: Option<String>,
     pub result: Option<String>,
     pub created: Millis,
+    /// Its guest has been let in before it was over.
+    pub is_granted: bool,
 }
 
 /// What is known of a reference.
@@ -94,47 +99,14 @@ impl Store {
     /// Journals an operation: its counters are taken and its proofs held for good. `Gone` where a proof that it
     /// would spend is not free.
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
-        let (now, vault) = (self.now(), self.vault().await?);
+        let (now, at, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
-            if let Some(known) = op.reference.as_ref().map(|r| known(tx, &vault, r)).transpose()?.flatten() {
-                return Ok(Begun::Known(known));
+            let takes = op.takes.clone();
+            let begun = begin_op(tx, &vault, now, op)?;
+            if let (Begun::New(op), Some(takes)) = (&begun, takes) {
+                take(tx, &takes, op.id, at)?;
             }
-            if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
-                return Ok(Begun::Full);
-            }
-            let id = new_operation_number(tx)?;
-            let sealed = op.token.as_deref().map(|token| Holder::Operation(id).seal(&vault, token));
-            let outputs = op.outputs.as_ref();
-            let outputs =
-                outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House, keyset, amounts, 0));
-            tx.execute(
-                "INSERT INTO wallet_ops
-                     (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms)
-                 VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                params![
-                    id,
-                    op.kind.as_str(),
-                    op.mint.as_str(),
-                    op.reference,
-                    op.amount,
-                    Unit::Sat,
-                    sealed.transpose()?,
-                    outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
-                    op.quote,
-                    op.grant.as_ref().map(NewGrant::to_text),
-                    now
-                ],
-            )?;
-            for key in &op.spends {
-                let held = tx.execute(
-                    "UPDATE proofs SET op = ?1 WHERE keyset = ?2 AND counter = ?3 AND op IS NULL",
-                    params![id, key.keyset, key.counter],
-                )?;
-                if held != 1 {
-                    return Err(StoreError::Gone);
-                }
-            }
-            Ok(Begun::New(op_by_id(tx, &vault, id)?.ok_or(StoreError::Gone)?))
+            Ok(begun)
         })
         .await
     }
@@ -206,6 +178,7 @@ impl Store {
                 .optional()?;
             let Some((access, reference)) = row else { return Ok(None) };
             tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
+            take_done(tx, op)?;
             if let Some(came) = &came {
                 add_proofs(tx, came)?;
             }
@@ -259,14 +232,57 @@ impl Store {
     }
 }
 
-fn add_outputs(
+/// Journals an operation in a transaction that does more.
+pub(super) fn begin_op(tx: &Transaction, vault: &Vault, now: Millis, op: NewOp) -> Result<Begun, StoreError> {
+    if let Some(known) = op.reference.as_ref().map(|r| known(tx, vault, r)).transpose()?.flatten() {
+        return Ok(Begun::Known(known));
+    }
+    if op.kind == OpKind::Receive && open_count(tx)? >= MOST_OPEN {
+        return Ok(Begun::Full);
+    }
+    let id = new_operation_number(tx)?;
+    let sealed = op.token.as_deref().map(|token| Holder::Operation(id).seal(vault, token));
+    let outputs = op.outputs.as_ref();
+    let outputs =
+        outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House.as_str(), keyset, amounts, 0));
+    tx.execute(
+        "INSERT INTO wallet_ops
+             (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms)
+         VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            id,
+            op.kind.as_str(),
+            op.mint.as_str(),
+            op.reference,
+            op.amount,
+            Unit::Sat,
+            sealed.transpose()?,
+            outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
+            op.quote,
+            op.grant.as_ref().map(NewGrant::to_text),
+            now
+        ],
+    )?;
+    for key in &op.spends {
+        let held = tx.execute(
+            "UPDATE proofs SET op = ?1 WHERE keyset = ?2 AND counter = ?3 AND op IS NULL",
+            params![id, key.keyset, key.counter],
+        )?;
+        if held != 1 {
+            return Err(StoreError::Gone);
+        }
+    }
+    Ok(Begun::New(op_by_id(tx, vault, id)?.ok_or(StoreError::Gone)?))
+}
+
+pub(super) fn add_outputs(
     tx: &Transaction,
     op: i64,
     keyset: &str,
     amounts: &[u64],
     skip: u32,
 ) -> Result<OutputsRow, StoreError> {
-    let outputs = OutputsRow::take(tx, Owner::House, keyset, amounts, skip)?;
+    let outputs = OutputsRow::take(tx, Owner::House.as_str(), keyset, amounts, skip)?;
     let changed = tx.execute(
         "UPDATE wallet_ops SET outputs = outputs || ?2 WHERE id = ?1 AND state IN ('open', 'cancelling')",
         params![op, outputs.to_line()],
@@ -279,7 +295,8 @@ fn add_outputs(
 
 fn open_count(tx: &Transaction) -> Result<u32, StoreError> {
     Ok(tx.query_row(
-        "SELECT COUNT(*) FROM wallet_ops WHERE state IN ('open', 'cancelling') AND kind = 'receive'",
+        "SELECT COUNT(*) FROM wallet_ops WHERE state IN ('open', 'cancelling') AND kind = 'receive'
+         AND granted = 0",
         [],
         |row| row.get(0),
     )?)
@@ -301,7 +318,7 @@ fn known(db: &Connection, vault: &Vault, reference: &Reference) -> Result<Option
 }
 
 const OP: &str =
-    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit, granted
      FROM wallet_ops";
 
 fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {
@@ -322,6 +339,7 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         quote: row.get(8)?,
         result: row.get(9)?,
         created: row.get(10)?,
+        is_granted: row.get(13)?,
     })
 }
 

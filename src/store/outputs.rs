@@ -4,7 +4,7 @@
 //! As a column, each set is a line `keyset counter amount,amount`; the newest is last.
 
 use super::counters::take_counter;
-use super::{Owner, StoreError};
+use super::StoreError;
 use rusqlite::Transaction;
 
 /// One set of blinded outputs.
@@ -21,7 +21,7 @@ impl OutputsRow {
     /// Takes fresh counters of the owner's seed, `skip` further on.
     pub(super) fn take(
         tx: &Transaction,
-        owner: Owner,
+        owner: &str,
         keyset: &str,
         amounts: &[u64],
         skip: u32,
@@ -43,7 +43,11 @@ impl OutputsRow {
     fn from_line(line: &str) -> Option<OutputsRow> {
         let (keyset, rest) = line.split_once(' ')?;
         let (counter, amounts) = rest.split_once(' ')?;
-        let amounts = amounts.split(',').map(|amount| amount.parse().ok()).collect::<Option<_>>()?;
+        let amounts = amounts
+            .split(',')
+            .filter(|amount| !amount.is_empty())
+            .map(|amount| amount.parse().ok())
+            .collect::<Option<_>>()?;
         Some(OutputsRow { keyset: keyset.to_owned(), counter: counter.parse().ok()?, amounts })
     }
 }

@@ -139,7 +139,7 @@ impl Store {
         skip: u32,
     ) -> Result<OutputsRow, StoreError> {
         self.write(move |tx| {
-            let outputs = OutputsRow::take(tx, owner, &keyset, &amounts, skip)?;
+            let outputs = OutputsRow::take(tx, owner.as_str(), &keyset, &amounts, skip)?;
             let append = "UPDATE parts SET outputs = outputs || ?2 WHERE id = ?1";
             match tx.execute(append, params![part, outputs.to_line()])? {
                 1 => Ok(outputs),
@@ -290,8 +290,8 @@ pub(super) fn add_part(
     position: u32,
     part: &NewPart,
 ) -> Result<(), StoreError> {
-    let lock_index = take_counter(tx, request.owner, "lock", 1)?;
-    let outputs = OutputsRow::take(tx, request.owner, &part.keyset, &part.amounts, 0)?;
+    let lock_index = take_counter(tx, request.owner.as_str(), "lock", 1)?;
+    let outputs = OutputsRow::take(tx, request.owner.as_str(), &part.keyset, &part.amounts, 0)?;
     tx.execute(
         "INSERT INTO parts (id, request, position, mint, amount, unit, metric, allotment, lock_index, state, outputs)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'asking', ?10)",

@@ -27,6 +27,8 @@ pub enum Reference {
     Invite(RequestId, u32),
     /// A voucher that was redeemed: `voucher:<uuid>`.
     Voucher(Uuid),
+    /// Ecash of a voucher that is put back into the takings: `backing:<64 hex digits>`.
+    Backing([u8; 32]),
     /// In no form that this version has: kept as it is.
     Other(String),
 }
@@ -38,6 +40,7 @@ const OPERATOR: &str = "operator:";
 const MOVED: &str = "moved:";
 const INVITE: &str = "invite:";
 const VOUCHER: &str = "voucher:";
+const BACKING: &str = "backing:";
 
 impl Reference {
     /// Reads the text of a store.
@@ -56,6 +59,7 @@ fn known(text: &str) -> Option<Reference> {
     let (form, name) = text.split_at(text.find(':')?.checked_add(1)?);
     Some(match form {
         TOKEN => Reference::Token(hex::decode(name)?),
+        BACKING => Reference::Backing(hex::decode(name)?),
         MELT => Reference::Melt(name.to_owned()),
         CARD => Reference::Card(name.parse().ok()?),
         OPERATOR => Reference::Operator(name.parse().ok()?),
@@ -74,6 +78,7 @@ impl fmt::Display for Reference {
         match self {
             Reference::Invoice(request, position) => write!(f, "{request}/{position}"),
             Reference::Token(hash) => write!(f, "{TOKEN}{}", hex::encode(hash)),
+            Reference::Backing(hash) => write!(f, "{BACKING}{}", hex::encode(hash)),
             Reference::Melt(name) => write!(f, "{MELT}{name}"),
             Reference::Card(tap) => write!(f, "{CARD}{tap}"),
             Reference::Operator(id) => write!(f, "{OPERATOR}{id}"),

@@ -202,6 +202,8 @@ impl From<&Refusal> for TollGateNotice {
             Refusal::Token(_)
             | Refusal::Unit
             | Refusal::Locked
+            | Refusal::OtherVenue
+            | Refusal::LockOver
             | Refusal::Duplicate
             | Refusal::Amount
             | Refusal::FeeTooHigh

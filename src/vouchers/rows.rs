@@ -4,7 +4,7 @@
 
 use super::{BatchId, CodeKey, Funding, TicketId, VoucherCode, VoucherState};
 use crate::config::Tenant;
-use crate::store::{CodeWorth, Datum, Door, DoorRow, StoreError};
+use crate::store::{take_backing, CodeWorth, Datum, Door, DoorRow, StoreError};
 use crate::units::{Sats, UnixSeconds};
 
 /// Vouchers that a tenant has, ended ones too.
@@ -207,6 +207,10 @@ pub fn change(
     cause: Cause,
 ) -> Result<bool, StoreError> {
     let Some(row) = by_id(door, id)?.filter(|row| from.contains(&row.state)) else { return Ok(false) };
+    // Its ecash goes back into the takings, unless it was taken as a token just now.
+    if to == VoucherState::Revoked && !take_backing(door, &id.to_string(), cause.at)? {
+        return Ok(false);
+    }
     let changed = door.execute(
         "UPDATE vouchers SET state = $3, changed_at = $4, sealed = CASE WHEN $5 = 1 THEN NULL ELSE sealed END
          WHERE tenant = $1 AND id = $2 AND state = $6",
@@ -233,6 +237,9 @@ pub fn redeem(door: &Door, row: &VoucherRow, by: &str, cause: Cause) -> Result<b
     )?;
     if used == 1 {
         note(door, row.id, VoucherState::Ready, VoucherState::Redeemed, cause)?;
+    }
+    if used == 1 && !take_backing(door, &row.id.to_string(), cause.at)? {
+        return Err(StoreError::Gone);
     }
     Ok(used == 1)
 }
@@ -283,7 +290,8 @@ pub fn forget_some(door: &Door, since: UnixSeconds) -> Result<u64, StoreError> {
     let old = door.query(
         "SELECT id FROM vouchers WHERE tenant = $1 AND changed_at < $2
          AND state IN ('redeemed', 'failed', 'expired', 'revoked', 'refunded')
-         AND NOT EXISTS (SELECT 1 FROM voucher_proofs WHERE tenant = $1 AND voucher = vouchers.id) LIMIT $3",
+         AND NOT EXISTS (SELECT 1 FROM locked WHERE tenant = $1 AND id = vouchers.id
+                         AND state NOT IN ('swapped', 'lost', 'failed')) LIMIT $3",
         &[since.into(), AT_ONCE.into()],
     )?;
     for row in &old {

@@ -115,7 +115,7 @@ impl Token {
         let full = |proof: TokenProof| {
             let keyset = proof.keyset.resolve(known).ok_or(TokenError::UnknownKeyset)?;
             let TokenProof { amount, secret, c, dleq, .. } = proof;
-            Ok(Proof { counter: None, keyset, amount, secret, c, dleq })
+            Ok(Proof { counter: None, keyset, amount, secret, c, dleq, witness: None })
         };
         self.proofs.into_iter().map(full).collect()
     }

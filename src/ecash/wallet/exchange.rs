@@ -6,8 +6,10 @@
 //! outputs are made only where the mint says that the old ones cannot be used, and the old ones stay on record. A
 //! request that was sent twice, as its connection was closed under it, and then refused is looked up at once.
 
+use super::locked_offer::LockedOffer;
 use super::offer::Refusal;
 use super::Wallet;
+use crate::config::Tenant;
 use crate::ecash::curve::PublicKey;
 use crate::ecash::error::EcashError;
 use crate::ecash::keyset::KeysetId;
@@ -15,7 +17,7 @@ use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::{Outputs, Proof};
 use crate::ecash::retry::{self, LEAST_PAUSE, MOST_OUTPUT_SETS, PROMPT_OUTPUT_SETS, RATE_LIMIT_PAUSE};
 use crate::ecash::wire::ProofState;
-use crate::store::{OpRow, OutputsRow};
+use crate::store::{LockedRow, OpRow, OutputsRow};
 use crate::task;
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
@@ -40,6 +42,10 @@ pub(super) struct Exchange {
     pub is_suspect: bool,
     /// The mint has named a cause for which it will never take the inputs.
     pub is_hopeless: bool,
+    /// Vouchers whose ecash its outputs begin with; what follows is change.
+    pub locking: Option<(Tenant, Vec<LockedRow>)>,
+    /// The inputs are locked to a key of ours.
+    pub locked: Option<LockedOffer>,
 }
 
 enum Step {
@@ -65,12 +71,19 @@ impl Exchange {
             seems_lost: false,
             is_suspect: false,
             is_hopeless: false,
+            locking: None,
+            locked: None,
         }
     }
 
     /// For an operation of before this start: it may have been sent.
     pub fn resumed(op: OpRow, mint: Mint, inputs: Vec<Proof>, now: Millis) -> Exchange {
         Exchange { unclear: Some(now), ..Exchange::new(op, mint, inputs) }
+    }
+
+    /// A request of ours may be under way: what became of it is asked first.
+    pub fn unclear(&mut self, now: Millis) {
+        self.unclear = Some(now);
     }
 }
 
@@ -85,6 +98,10 @@ impl Wallet {
         waits: impl Fn(Option<Duration>),
     ) -> Result<Vec<Proof>, Refusal> {
         let mut attempts = 0usize;
+        match self.unlocked(swap.inputs.clone()).await {
+            Ok(inputs) => swap.inputs = inputs,
+            Err(err) => log::error!("wallet: {err}"),
+        }
         loop {
             let (err, is_fresh) = match self.attempt(swap, urgency).await {
                 Step::Done(proofs) => return Ok(proofs),
@@ -123,8 +140,10 @@ impl Wallet {
                 return step;
             }
         }
-        let Some(newest) = swap.op.outputs.last() else { return Step::Refused(Refusal::MintRefuses) };
-        let sent = match self.outputs(newest).await {
+        let Some(newest) = swap.op.outputs.len().checked_sub(1) else {
+            return Step::Refused(Refusal::MintRefuses);
+        };
+        let sent = match self.outputs(swap, newest).await {
             Ok(outputs) => swap.mint.swap(swap.inputs.clone(), outputs, urgency).await,
             Err(err) => Err(err),
         };
@@ -212,8 +231,8 @@ impl Wallet {
     }
 
     async fn recover(&self, swap: &mut Exchange, urgency: Urgency) -> Step {
-        for claim in swap.op.outputs.iter().rev() {
-            let restored = match self.outputs(claim).await {
+        for set in (0..swap.op.outputs.len()).rev() {
+            let restored = match self.outputs(swap, set).await {
                 Ok(outputs) => swap.mint.restore(outputs, urgency).await,
                 Err(err) => Err(err),
             };
@@ -242,10 +261,22 @@ impl Wallet {
         let same = swap.op.outputs.last().map(|last| last.amounts.clone()).unwrap_or_default();
         let amounts = match same.iter().all(|amount| keyset.key(Sats(*amount)).is_some()) {
             true => Some(same),
+            false if swap.locking.is_some() => None,
             false => keyset.split(swap.op.amount).map(|parts| parts.iter().map(|part| part.0).collect()),
         };
         let Some(amounts) = amounts else { return self.not_possible(swap, EcashError::AmountNotPossible) };
-        match self.0.store.op_outputs(swap.op.id, keyset.id().to_string(), amounts, skip).await {
+        let (op, keyset) = (swap.op.id, keyset.id().to_string());
+        let taken = match &mut swap.locking {
+            Some((tenant, rows)) => {
+                let taken = self.0.store.lock_again(op, tenant, keyset, amounts, skip).await;
+                taken.map(|(outputs, anew)| {
+                    *rows = anew;
+                    outputs
+                })
+            }
+            None => self.0.store.op_outputs(op, keyset, amounts, skip).await,
+        };
+        match taken {
             Ok(outputs) => {
                 swap.op.outputs.push(outputs);
                 Step::Fresh(cause)
@@ -257,9 +288,13 @@ impl Wallet {
         }
     }
 
-    /// Derives the outputs of a line of the journal again.
-    pub(super) async fn outputs(&self, claim: &OutputsRow) -> Result<Arc<Outputs>, EcashError> {
-        prepare(self.0.seed.clone(), claim).await
+    /// Derives a set of outputs again, from what the journal has of it.
+    async fn outputs(&self, swap: &Exchange, set: usize) -> Result<Arc<Outputs>, EcashError> {
+        let claim = swap.op.outputs.get(set).ok_or(EcashError::AmountNotPossible)?;
+        match &swap.locking {
+            None => prepare(self.0.seed.clone(), claim).await,
+            Some((_, rows)) => self.locked_outputs(rows, set, Some(claim)).await,
+        }
     }
 }
 

@@ -176,6 +176,7 @@ impl Wallet {
                 outputs: (blanks > 0).then(|| (keyset.id().to_string(), vec![0; blanks])),
                 quote: Some(offer.quote.as_str().to_owned()),
                 grant: None,
+                takes: None,
             })
             .await?;
         Ok(match begun {

@@ -6,7 +6,12 @@
 //!
 //! Proofs come from the takings' seed only; customers' money in transit has another seed and is never touched.
 
+mod back;
+mod collect;
 mod exchange;
+mod funding;
+mod locked_offer;
+mod locks;
 mod melt;
 mod offer;
 mod own;
@@ -15,27 +20,32 @@ mod restore;
 mod send;
 mod suspects;
 
+pub use back::{BackError, Backed, Backing};
 pub use exchange::{prepare, total};
+pub use funding::{BatchInvoice, Estimate};
 pub use melt::{MeltOffer, Melted};
-pub use offer::{Payer, Refusal, TokenOffer};
+pub use offer::{Payer, Refusal, TokenFrom, TokenOffer};
 pub use own::WalletError;
 pub use receive::{takings, Received};
 pub use restore::Restored;
 pub use send::SentToken;
 
+use super::curve::SecretKey;
 use super::mints::Mints;
 use super::seed::Seed;
 use super::subscribe::MintEvent;
 use super::token::Token;
+use super::wire::QuoteId;
 use crate::config::MintUrl;
-use crate::store::{Admission, Balance, KeyFile, NewProofs, OpKind, PartRow, Store, StoreError};
+use crate::store::{Admission, Balance, KeyFile, Loss, NewProofs, OpKind, PartRow, Store, StoreError};
 use crate::task;
+use crate::units::UnixSeconds;
 use litemap::LiteMap;
 use receive::Running;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use suspects::Suspects;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, Notify};
 
 /// Cheap to clone; all clones are one wallet.
 #[derive(Clone)]
@@ -51,7 +61,18 @@ struct Shared {
     suspects: Arc<Suspects>,
     /// Held while proofs of ours are chosen and put to use.
     spending: tokio::sync::Mutex<()>,
+    lock_seed: tokio::sync::OnceCell<Arc<Seed>>,
+    lock_secrets: Mutex<LiteMap<u32, SecretKey>>,
+    /// Wakes what puts vouchers' ecash back into the takings.
+    collecting: Notify,
+    /// Quotes that others are to pay, and what wakes those who look at them.
+    fundings: Mutex<LiteMap<QuoteId, (MintUrl, Arc<Notify>)>>,
+    /// Tokens that were taken without their mint and are spent, of the last day.
+    losses: Mutex<Vec<Loss>>,
 }
+
+/// How long (seconds) a guest is told why a session has ended.
+const LOSSES_SHOWN: u64 = 86_400;
 
 /// The file of the takings' seed.
 const KEY: KeyFile = KeyFile("takings");
@@ -78,12 +99,31 @@ impl Wallet {
     ) -> Result<Wallet, StoreError> {
         let open = store.open_ops().await?;
         let to_adopt = store.parts_to_adopt().await?;
+        let losses =
+            Mutex::new(store.losses(UnixSeconds(store.wall().0.saturating_sub(LOSSES_SHOWN))).await?);
         let (running, suspects, spending) = Default::default();
-        let wallet = Wallet(Arc::new(Shared { store, mints, seed, sessions, running, suspects, spending }));
+        let (lock_seed, lock_secrets, collecting, fundings) = Default::default();
+        let wallet = Wallet(Arc::new(Shared {
+            store,
+            mints,
+            seed,
+            sessions,
+            running,
+            suspects,
+            spending,
+            lock_seed,
+            lock_secrets,
+            collecting,
+            fundings,
+            losses,
+        }));
         for op in open {
             match op.kind {
                 OpKind::Receive => wallet.resume_receipt(op),
-                OpKind::Swap => wallet.resume_trade(op).await?,
+                OpKind::Swap => match wallet.0.store.locking(op.id).await? {
+                    Some((tenant, rows)) => wallet.resume_locking(op, tenant, rows).await?,
+                    None => wallet.resume_trade(op).await?,
+                },
                 OpKind::Melt => wallet.resume_melt(op).await?,
                 OpKind::Send => {}
             }
@@ -110,9 +150,11 @@ impl Wallet {
 
     /// A mint is there again: what is open with it is asked about at once.
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
+        self.on_funding_event(mint, event);
         if matches!(event, MintEvent::Back | MintEvent::Resubscribed) {
             let running = self.running();
             running.values().filter(|one| one.mint == *mint).for_each(|one| one.wake.notify_one());
+            self.0.collecting.notify_one();
         }
     }
 

@@ -2,25 +2,30 @@
 //!
 //! Cheap looks come first: text and shape, then what the journal knows of it, then the mint's terms; the curve last.
 
+use super::locked_offer::{LockedOffer, Weighed};
 use super::Wallet;
 use crate::config::MintUrl;
 use crate::ecash::keyset::{Keyset, KeysetId};
+use crate::ecash::lock::{is_condition, Lock};
 use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::{self, Token, TokenError};
 use crate::ecash::wire::KeysetInfo;
 use crate::ecash::EcashError;
 use crate::set::SortedSet;
-use crate::store::{Known, Reference, StoreError};
+use crate::store::{Known, OfflineLimits, Reference, StoreError};
 use crate::task;
 use crate::units::{Millis, Sats, Unit};
 use litemap::{Entry, LiteMap};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) const UNIT: &str = Unit::Sat.as_str();
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
 pub(super) const MAX_PROOFS: usize = 100;
+/// So long a mint is waited for that a token may be taken without.
+const MINT_FIRST: Duration = Duration::from_secs(2);
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].
 #[derive(Clone, Debug)]
@@ -40,6 +45,18 @@ pub struct TokenOffer {
     /// A stranger's without evidence: it may be made up.
     pub(super) is_suspect: bool,
     pub(super) proofs: Vec<Proof>,
+    /// It is locked to a venue of ours.
+    pub(super) locked: Option<LockedOffer>,
+}
+
+/// Who hands a token in, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenFrom<'a> {
+    pub payer: Payer,
+    /// The venue; `None`: any of ours.
+    pub venue: Option<&'a str>,
+    /// How much may be taken without its mint, if it is locked to the venue.
+    pub offline: Option<OfflineLimits>,
 }
 
 /// Who hands a token in.
@@ -63,6 +80,12 @@ pub enum Refusal {
     /// A spending condition (NUT-10): another person's key, or a secret, is needed to spend it.
     #[error("the token is locked to somebody else")]
     Locked,
+    /// To another venue of this router.
+    #[error("the token is locked to another place than this")]
+    OtherVenue,
+    /// Its issuer may take it back by now.
+    #[error("the token is locked, and its time is over")]
+    LockOver,
     #[error("the token contains the same ecash twice")]
     Duplicate,
     /// The mint has no key for one of its amounts.
@@ -182,7 +205,7 @@ impl Wallet {
     /// Looks whether a token of one of these mints can be taken, and what would arrive. No money moves, and a token
     /// that was received before is known without asking its mint.
     pub async fn assess(&self, text: &str, accepted: &[MintUrl]) -> Result<TokenOffer, Refusal> {
-        self.assess_from(text, accepted, Payer::Known).await
+        self.assess_from(text, accepted, TokenFrom { payer: Payer::Known, venue: None, offline: None }).await
     }
 
     /// As `assess`, for a token that may be a stranger's.
@@ -190,7 +213,7 @@ impl Wallet {
         &self,
         text: &str,
         accepted: &[MintUrl],
-        payer: Payer,
+        from: TokenFrom<'_>,
     ) -> Result<TokenOffer, Refusal> {
         let token = Token::parse(text)?;
         let reference = shape(&token)?;
@@ -216,6 +239,7 @@ impl Wallet {
                 is_known: true,
                 is_suspect,
                 proofs,
+                locked: None,
             });
         }
         let now = self.0.store.now();
@@ -229,22 +253,47 @@ impl Wallet {
             return Err(Refusal::MintNotAccepted);
         }
         // Evidence is looked at below, and false evidence refused.
-        let is_suspect = payer == Payer::Stranger && token.proofs.iter().any(|proof| proof.dleq.is_none());
+        let is_suspect =
+            from.payer == Payer::Stranger && token.proofs.iter().any(|proof| proof.dleq.is_none());
         if is_suspect {
             self.0.suspects.check(&mint, now)?;
         }
+        let mut locked = self.locked_to_us(&token, &from).await?;
         let at = self.0.mints.get(&mint);
-        if let Some(why) = at.info(Urgency::Guest).await?.unsafe_to_take() {
-            return Err(Refusal::MintUnsuitable(why));
-        }
-        let (proofs, listed) = resolve(&at, token).await?;
-        let fee = fee_of(&proofs, &listed).ok_or(TokenError::Damaged)?;
+        let weighed = match &mut locked {
+            Some(locked) if locked.limits.is_some() => {
+                let asked = tokio::time::timeout(MINT_FIRST, weigh(&at, token.clone()));
+                match asked.await.unwrap_or(Err(Refusal::MintAway)) {
+                    Err(Refusal::MintAway | Refusal::MintBusy) => {
+                        self.weigh_offline(&at, token, locked).await?
+                    }
+                    weighed => weighed?,
+                }
+            }
+            _ => weigh(&at, token).await?,
+        };
+        let Weighed { proofs, fee } = weighed;
         let net = amount.0.checked_sub(fee.0).filter(|net| *net > 0).map(Sats);
         let net = net.ok_or(Refusal::FeeTooHigh)?;
-        let proofs = check_evidence(&at, proofs).await?;
         let unit = UNIT.to_owned();
-        Ok(TokenOffer { mint, unit, amount, fee, net, reference, is_known: false, is_suspect, proofs })
+        let is_known = false;
+        Ok(TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs, locked })
     }
+}
+
+/// What its mint says of a token.
+async fn weigh(at: &Mint, token: Token) -> Result<Weighed, Refusal> {
+    if let Some(why) = at.info(Urgency::Guest).await?.unsafe_to_take() {
+        return Err(Refusal::MintUnsuitable(why));
+    }
+    let (proofs, listed) = resolve(at, token).await?;
+    let fee = fee_of(&proofs, &listed).ok_or(TokenError::Damaged)?;
+    Ok(Weighed { proofs: check_evidence(at, proofs).await?, fee })
+}
+
+/// The powers of two that an amount is the sum of.
+pub(super) fn powers(amount: Sats) -> Vec<u64> {
+    (0..u64::BITS).map(|bit| amount.0 & (1 << bit)).filter(|part| *part > 0).collect()
 }
 
 /// What can be refused by looking at the token alone; answers its reference.
@@ -256,7 +305,7 @@ fn shape(token: &Token) -> Result<Reference, Refusal> {
     if secrets.len() != token.proofs.len() {
         return Err(Refusal::Duplicate);
     }
-    if secrets.iter().any(|secret| is_condition(secret)) {
+    if secrets.iter().any(|secret| is_condition(secret) && Lock::of(secret).is_none()) {
         return Err(Refusal::Locked);
     }
     Ok(reference_of(secrets.into_iter()))
@@ -267,11 +316,6 @@ pub(super) fn reference_of<'a>(secrets: impl Iterator<Item = &'a str>) -> Refere
     let sorted: SortedSet<&str> = secrets.collect();
     let hash = sorted.iter().fold(Sha256::new(), |hash, secret| hash.chain_update(Sha256::digest(secret)));
     Reference::Token(hash.finalize().into())
-}
-
-/// A well-known secret (NUT-10) is a JSON array of its kind and what it asks for.
-fn is_condition(secret: &str) -> bool {
-    matches!(serde_json::from_str(secret), Ok(serde_json::Value::Array(_)))
 }
 
 /// The proofs with their keysets in full, and the mint's keysets; those are read anew for a keyset that we have not

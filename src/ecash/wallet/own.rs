@@ -221,6 +221,7 @@ impl Wallet {
                 outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
                 quote: None,
                 grant: None,
+                takes: None,
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
@@ -318,7 +319,15 @@ impl Wallet {
                 let keyset = KeysetId::parse(&row.keyset).ok_or(EcashError::KeysetInactive)?;
                 let (secret, _) = seed.secret(&keyset, row.counter)?;
                 let c = PublicKey::from_bytes(&row.c).ok_or(EcashError::Malformed("a proof of the store"))?;
-                Ok(Proof { counter: Some(row.counter), keyset, amount: row.amount, secret, c, dleq: None })
+                Ok(Proof {
+                    counter: Some(row.counter),
+                    keyset,
+                    amount: row.amount,
+                    secret,
+                    c,
+                    dleq: None,
+                    witness: None,
+                })
             };
             rows.iter().map(one).collect()
         });

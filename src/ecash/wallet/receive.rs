@@ -4,7 +4,8 @@
 //! caller waits for at most eight seconds, and a session that begins without a waiting caller is sent to `sessions`.
 
 use super::exchange::{points, Exchange};
-use super::offer::{reference_of, Refusal, TokenOffer};
+use super::locked_offer::LockedOffer;
+use super::offer::{powers, reference_of, Refusal, TokenOffer};
 use super::suspects::SuspectUnderWay;
 use super::Wallet;
 use crate::config::MintUrl;
@@ -13,7 +14,9 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::ecash::wire::ProofState;
-use crate::store::{Admission, Begun, Known, NewGrant, NewOp, NewProofs, OpKind, OpRow, Reference};
+use crate::store::{
+    Admission, Begun, Known, NewGrant, NewOp, NewProofs, OfflineLimits, OpKind, OpRow, Reference, StoreError,
+};
 use crate::task;
 use crate::units::Sats;
 use litemap::LiteMap;
@@ -26,6 +29,10 @@ use tokio::sync::{mpsc, watch, Notify};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A guest waits meanwhile.
 const PATIENCE_FOR_STATES: Duration = Duration::from_secs(2);
+/// So long a mint is asked first about a token that only we can spend.
+const MINT_FIRST: Duration = Duration::from_secs(3);
+/// Between attempts to swap a token whose guest is in, after a refusal.
+const PAUSE_OF_GRANTED: Duration = Duration::from_secs(60);
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How receiving a token ended, as far as is known.
@@ -49,6 +56,12 @@ pub(super) struct Running {
     news: NewsReceiver,
 }
 
+impl Running {
+    pub fn news(&self) -> NewsReceiver {
+        self.news.clone()
+    }
+}
+
 pub(super) type NewsReceiver = watch::Receiver<News>;
 
 #[derive(Clone)]
@@ -59,6 +72,8 @@ pub(super) enum News {
     },
     /// The next attempt is this far away.
     Waiting(Duration),
+    /// The guest is let in, and it goes on.
+    Granted(Received),
     Ended(Received),
 }
 
@@ -181,8 +196,14 @@ impl Wallet {
             return Err(refused(Refusal::Closed("STORE_FULL")));
         }
         let mint = self.0.mints.get(&offer.mint);
-        let keyset = mint.active_keyset(Urgency::Guest).await.map_err(|err| refused(err.into()))?;
-        let amounts = keyset.split(offer.net).ok_or(refused(Refusal::MintRefuses))?;
+        let outputs = match &offer.locked {
+            Some(LockedOffer { offline: Some(keyset), .. }) => (keyset.clone(), powers(offer.net)),
+            _ => {
+                let keyset = mint.active_keyset(Urgency::Guest).await.map_err(|err| refused(err.into()))?;
+                let amounts = keyset.split(offer.net).ok_or(refused(Refusal::MintRefuses))?;
+                (keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())
+            }
+        };
         let begun = self
             .0
             .store
@@ -193,15 +214,22 @@ impl Wallet {
                 amount: offer.net,
                 token: Some(offer.text()),
                 spends: Vec::new(),
-                outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
+                outputs: Some(outputs),
                 quote: None,
                 grant: grant.map(|grant| NewGrant { reference: offer.reference, ..grant }),
+                takes: offer.locked.as_ref().map(|locked| locked.taking.clone()),
             })
             .await;
-        match begun.map_err(|err| refused(err.into()))? {
+        let begun = match begun {
+            // One of its proofs was taken before, with its voucher's code or in another token.
+            Err(StoreError::Gone) if offer.locked.is_some() => return Err(refused(Refusal::Spent)),
+            begun => begun.map_err(|err| refused(err.into()))?,
+        };
+        match begun {
             Begun::New(op) => {
                 let mut swap = Exchange::new(op, mint, offer.proofs);
                 swap.is_suspect = offer.is_suspect;
+                swap.locked = offer.locked;
                 Ok(swap)
             }
             Begun::Known(known) => self.known(known),
@@ -233,8 +261,67 @@ impl Wallet {
 
     /// Brings a journaled receipt to its end.
     async fn take(&self, swap: &mut Exchange, urgency: Urgency, teller: &Teller) -> Received {
-        let waits = |pause| teller.tell(pause);
-        match self.bring_about(swap, urgency, &teller.wake, waits).await {
+        if let Some(limits) = swap.locked.as_ref().and_then(|locked| locked.limits) {
+            if let Some(ended) = self.take_locked(swap, limits, urgency, teller).await {
+                return ended;
+            }
+        }
+        loop {
+            let waits = |pause| teller.tell(pause);
+            let ended = self.bring_about(swap, urgency, &teller.wake, waits).await;
+            match ended {
+                // The guest is in, so it is not given up for anything that may pass.
+                Err(refusal) if swap.op.is_granted && refusal != Refusal::Spent => {
+                    log::warn!(
+                        "wallet: {}: a token that was taken is not swapped yet: {refusal}",
+                        swap.op.mint
+                    );
+                    swap.unclear(self.0.store.now());
+                    tokio::time::sleep(PAUSE_OF_GRANTED).await;
+                }
+                ended => return self.end(swap, ended).await,
+            }
+        }
+    }
+
+    /// A token that only we can spend lets its guest in when its mint does not answer in a moment. `None`: it goes on.
+    async fn take_locked(
+        &self,
+        swap: &mut Exchange,
+        limits: OfflineLimits,
+        urgency: Urgency,
+        teller: &Teller,
+    ) -> Option<Received> {
+        let is_offline = swap.locked.as_ref().is_some_and(|locked| locked.offline.is_some());
+        let mut refused = is_offline.then_some(Refusal::MintAway);
+        if !is_offline {
+            let trying = self.bring_about(swap, urgency, &teller.wake, |pause| teller.tell(pause));
+            match tokio::time::timeout(MINT_FIRST, trying).await {
+                Ok(Err(refusal @ (Refusal::MintAway | Refusal::MintBusy))) => refused = Some(refusal),
+                Ok(ended) => return Some(self.end(swap, ended).await),
+                Err(_) => swap.unclear(self.0.store.now()),
+            }
+        }
+        match self.0.store.op_granted(swap.op.id, limits).await {
+            Ok(Some(session)) => {
+                log::info!("wallet: {} sat of {} taken without asking it", swap.op.amount, swap.op.mint);
+                swap.op.is_granted = true;
+                swap.unclear(self.0.store.now());
+                teller.granted(Received::Done { net: swap.op.amount, session: Some(session.clone()) });
+                if teller.news.receiver_count() == 0 {
+                    let _ = self.0.sessions.send(session).await;
+                }
+                None
+            }
+            Ok(None) | Err(_) => match refused {
+                Some(refusal) => Some(self.end(swap, Err(refusal)).await),
+                None => None,
+            },
+        }
+    }
+
+    async fn end(&self, swap: &mut Exchange, ended: Result<Vec<Proof>, Refusal>) -> Received {
+        match ended {
             Ok(proofs) => {
                 if swap.is_suspect {
                     self.0.suspects.taken(&swap.op.mint);
@@ -246,7 +333,10 @@ impl Wallet {
             Err(refusal) => {
                 log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
                 self.note_refusal(swap, &refusal).await;
-                self.give_up(swap.op.id, Vec::new(), &refusal.to_string()).await;
+                match self.0.store.op_refused(swap.op.id, refusal == Refusal::Spent).await {
+                    Ok(loss) => loss.into_iter().for_each(|loss| self.lost(loss)),
+                    Err(err) => log::error!("wallet: {err}"),
+                }
                 Received::Refused(refusal)
             }
         }
@@ -293,7 +383,19 @@ impl Wallet {
 
 impl Teller {
     pub fn tell(&self, pause: Option<Duration>) {
-        self.news.send_replace(pause.map_or(News::Working { again: true }, News::Waiting));
+        let news = pause.map_or(News::Working { again: true }, News::Waiting);
+        // Whoever comes after its guest was let in is told so.
+        self.news.send_if_modified(|now| {
+            let changes = !matches!(now, News::Granted(_));
+            if changes {
+                *now = news;
+            }
+            changes
+        });
+    }
+
+    fn granted(&self, received: Received) {
+        self.news.send_replace(News::Granted(received));
     }
 }
 
@@ -313,7 +415,7 @@ impl Waiter {
         loop {
             let left = give_up.saturating_duration_since(tokio::time::Instant::now());
             match self.news.borrow_and_update().clone() {
-                News::Ended(received) => return received,
+                News::Ended(received) | News::Granted(received) => return received,
                 News::Waiting(pause) if !is_stale && pause >= left => return Received::Unknown,
                 News::Working { .. } | News::Waiting(_) => {}
             }
@@ -326,7 +428,7 @@ impl Waiter {
         }
         let last = self.news.borrow().clone();
         match last {
-            News::Ended(received) => received,
+            News::Ended(received) | News::Granted(received) => received,
             News::Working { again: false } if !self.is_first => Received::InFlight,
             News::Working { .. } | News::Waiting(_) => Received::Unknown,
         }
@@ -335,7 +437,9 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let News::Ended(Received::Done { session: Some(session), .. }) = &*self.news.borrow() {
+        if let News::Ended(Received::Done { session: Some(session), .. })
+        | News::Granted(Received::Done { session: Some(session), .. }) = &*self.news.borrow()
+        {
             if !self.told {
                 let _ = self.sessions.try_send(session.clone());
             }

@@ -109,7 +109,9 @@ impl Wallet {
             let reference = reference_of(proofs.iter().map(|proof| proof.secret.as_str()));
             let (mint, unit) = (mint.clone(), UNIT.to_owned());
             let (is_known, is_suspect) = (false, false);
-            let offer = TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs };
+            let locked = None;
+            let offer =
+                TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs, locked };
             match self.receive(offer, None).await {
                 Received::Done { net, .. } => sum = Sats(sum.0.saturating_add(net.0)),
                 Received::Refused(refusal) => return Err(refusal.into()),

@@ -91,6 +91,7 @@ impl Wallet {
                 outputs: None,
                 quote: None,
                 grant: None,
+                takes: None,
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
@@ -144,7 +145,7 @@ impl Wallet {
         Ok(spent.map(|(row, _)| row.key).collect())
     }
 
-    async fn richest(&self) -> Result<MintUrl, WalletError> {
+    pub(super) async fn richest(&self) -> Result<MintUrl, WalletError> {
         let balances = self.balances().await?;
         let sats = |balance: Balance| Some((Sats::try_from(balance.free).ok()?, balance.mint));
         let most = balances.into_iter().filter_map(sats).max_by_key(|(free, _)| *free);

@@ -38,12 +38,16 @@ pub struct MeltQuote {
 /// Without the DLEQ evidence: its blinding factor would let the mint link a proof to its making.
 pub(in crate::ecash) fn inputs_json(proofs: &[Proof]) -> Value {
     let one = |proof: &Proof| {
-        json!({
+        let mut input = json!({
             "amount": proof.amount.0,
             "id": proof.keyset.to_string(),
             "secret": proof.secret.as_str(),
             "C": proof.c.to_string(),
-        })
+        });
+        if let Some(witness) = &proof.witness {
+            input["witness"] = witness.as_str().into();
+        }
+        input
     };
     proofs.iter().map(one).collect()
 }

@@ -162,6 +162,7 @@ strings! { EN:
     nothing_paid: "This device has not paid here yet.",
     too_little_left: "What is left of your payment is not enough for one step here. It stays where you paid.",
     token_unreadable: "This is not ecash, or a part of it is missing. Nothing was taken.",
+    token_lost: "What this device paid with turned out to be spent already, so its access has ended.",
     token_spent: "This ecash has been spent already. It cannot pay again.",
     token_too_little: "This ecash is worth too little: pay at least {amount}.",
     token_too_much: "That is more than can be bought at once: pay at most {amount}.",

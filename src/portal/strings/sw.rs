@@ -165,6 +165,7 @@ pub(in super::super) static SW: Strings = Strings {
     nothing_paid: "Kifaa hiki bado hakijalipa hapa.",
     too_little_left: "Kilichobaki cha malipo yako hakitoshi hatua moja hapa. Kinabaki pale ulipolipa.",
     token_unreadable: "Hii si ecash, au sehemu yake inakosekana. Hakuna kilichochukuliwa.",
+    token_lost: "Ilibainika kuwa malipo ya kifaa hiki yalikuwa yametumika tayari, kwa hiyo intaneti yake imekoma.",
     token_spent: "Ecash hii imeshatumika. Haiwezi kulipa tena.",
     token_too_little: "Ecash hii ni kidogo mno: lipa angalau {amount}.",
     token_too_much: "Hicho ni zaidi ya kinachouzwa kwa mara moja: lipa {amount} au chini yake.",

@@ -11,12 +11,12 @@ pub use attempt::Receipt;
 use super::{Retry, SaleError, Terms, TokenFault};
 use crate::access::Session;
 use crate::config::{MintUrl, Venue};
-use crate::ecash::wallet::{Payer, Received, Refusal, TokenOffer, Wallet};
+use crate::ecash::wallet::{Payer, Received, Refusal, TokenFrom, TokenOffer, Wallet};
 use crate::ecash::GUEST_PATIENCE;
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
-use crate::store::{NewGrant, Ticket};
+use crate::store::{NewGrant, OfflineLimits, Ticket};
 use crate::task;
 use crate::units::Millis;
 use attempt::Attempts;
@@ -103,8 +103,11 @@ impl TokenEngine {
             true => Payer::Known,
             false => Payer::Stranger,
         };
+        let offline =
+            Some(OfflineLimits { token: config.voucher.offline_max, total: config.voucher.offline_total });
+        let from = TokenFrom { payer, venue: Some(&venue.id), offline };
         let assessed =
-            tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, payer)).await;
+            tokio::time::timeout_at(deadline, self.0.wallet.assess_from(token, &accepted, from)).await;
         let offer = assessed.unwrap_or_else(|_| {
             self.0.wallet.kept_a_guest_waiting(token);
             Err(Refusal::MintAway)

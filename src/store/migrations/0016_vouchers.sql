@@ -91,49 +91,6 @@ CREATE TABLE voucher_orders (
     PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
--- Exchanges with a mint that back vouchers: what was asked, stored (sealed, hex) before it was asked.
-CREATE TABLE voucher_mintings (
-    tenant     TEXT    NOT NULL,
-    id         TEXT    NOT NULL,
-    batch      TEXT    NOT NULL,
-    chunk      INTEGER NOT NULL,
-    kind       TEXT    NOT NULL,
-    state      TEXT    NOT NULL,
-    mint       TEXT    NOT NULL,
-    quote      TEXT,
-    keyset     TEXT    NOT NULL,
-    sats       INTEGER NOT NULL,
-    request    TEXT    NOT NULL,
-    outputs    TEXT    NOT NULL,
-    tries      INTEGER NOT NULL,
-    error_code TEXT,
-    created_at INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL,
-    PRIMARY KEY (tenant, id),
-    UNIQUE (tenant, batch, chunk)
-) STRICT, WITHOUT ROWID;
-
--- The ecash behind a voucher. `sealed` (hex) holds its secret; `lock` is the key that may spend it until `locktime`.
-CREATE TABLE voucher_proofs (
-    tenant     TEXT    NOT NULL,
-    y          TEXT    NOT NULL,
-    voucher    TEXT    NOT NULL,
-    position   INTEGER NOT NULL,
-    mint       TEXT    NOT NULL,
-    keyset     TEXT    NOT NULL,
-    sats       INTEGER NOT NULL,
-    sealed     TEXT    NOT NULL,
-    c          TEXT    NOT NULL,
-    dleq       TEXT    NOT NULL,
-    lock       TEXT    NOT NULL,
-    locktime   INTEGER NOT NULL,
-    state      TEXT    NOT NULL,
-    changed_at INTEGER NOT NULL,
-    PRIMARY KEY (tenant, y)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX voucher_proofs_by_voucher ON voucher_proofs (tenant, voucher, position);
-CREATE INDEX voucher_proofs_by_state ON voucher_proofs (tenant, state);
-
 -- What was answered under an Idempotency-Key, or how far it has come. `answer` is sealed (hex) where it holds codes.
 CREATE TABLE idempotency_keys (
     tenant      TEXT    NOT NULL,

@@ -239,6 +239,7 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
         outputs: None,
         quote: None,
         grant: None,
+        takes: None,
     };
     shop.store.op_begin(op).await.map(drop).unwrap();
     assert!(shop.tells("mint0.example") && !shop.tells("cashu"), "in the log");
@@ -297,6 +298,7 @@ async fn number_of_an_operation_that_is_over_is_never_given_to_another() {
             outputs: None,
             quote: None,
             grant: None,
+            takes: None,
         };
         match shop.store.op_begin(op).await.unwrap() {
             Begun::New(op) => op.id,

@@ -1,0 +1,326 @@
+//! Backing vouchers with what a reseller pays: one invoice for the batch (NUT-04), whose ecash is locked to the venue as it is
+//! made. A batch has one invoice, ever; nobody pays it in time, and its vouchers have failed.
+
+use super::back::{locked_proofs, BackError, Backing};
+use super::{total, Wallet};
+use crate::config::{MintUrl, Tenant};
+use crate::ecash::error::EcashError;
+use crate::ecash::mint::{Mint, Urgency};
+use crate::ecash::outputs::Proof;
+use crate::ecash::schedule::LookSchedule;
+use crate::ecash::wire::{QuoteId, QuoteState};
+use crate::ecash::{retry, Keyset, MintEvent};
+use crate::store::{FundingRow, LockedRow, LockedState, StoreError};
+use crate::task;
+use crate::units::{Sats, UnixSeconds};
+use std::sync::{Arc, PoisonError};
+use tokio::sync::Notify;
+
+/// What one request makes at most.
+const MOST_OUTPUTS: usize = 900;
+/// So long (seconds) after its end an invoice is still looked at: a payment may have been on its way.
+const GRACE: u64 = 120;
+
+/// What a reseller is to pay.
+#[derive(Clone, Debug)]
+pub struct BatchInvoice {
+    pub invoice: String,
+    pub amount: Sats,
+    pub mint: MintUrl,
+    pub expires_at: UnixSeconds,
+}
+
+/// What a batch would cost, as far as that is known without asking its mint.
+#[derive(Clone, Debug, Default)]
+pub struct Estimate {
+    pub keyset: Option<String>,
+    pub final_expiry: Option<UnixSeconds>,
+    pub input_fee: Sats,
+    pub outputs: usize,
+    /// What can be spent of the takings.
+    pub balance: Sats,
+}
+
+impl Wallet {
+    /// The invoice that pays for a batch; the same for the same batch. The vouchers' rows have been written before.
+    pub async fn invoice(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        mint: &MintUrl,
+        vouchers: Vec<Backing>,
+    ) -> Result<BatchInvoice, BackError> {
+        let known = self.0.store.funding(tenant, batch).await?;
+        let funding = match known {
+            Some(funding) => funding,
+            None => match self.new_funding(tenant, batch, mint, vouchers).await {
+                Ok(funding) => funding,
+                Err(error) => {
+                    self.0.store.funding_expired(tenant, batch, error.code()).await?;
+                    return Err(error);
+                }
+            },
+        };
+        self.watch_funding(&funding);
+        let FundingRow { invoice, amount, mint, expires_at, .. } = funding;
+        Ok(BatchInvoice { invoice, amount, mint, expires_at })
+    }
+
+    async fn new_funding(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        mint: &MintUrl,
+        vouchers: Vec<Backing>,
+    ) -> Result<FundingRow, BackError> {
+        let impossible = || BackError::Refused(EcashError::AmountNotPossible.to_string());
+        let outputs: u32 = vouchers.iter().map(|one| one.amount.0.count_ones()).sum();
+        let amount = vouchers.iter().try_fold(Sats(0), |sum, one| sum.checked_add(one.amount));
+        let amount = amount.ok_or_else(impossible)?;
+        if usize::try_from(outputs).is_ok_and(|outputs| outputs > MOST_OUTPUTS) {
+            return Err(BackError::Refused("these are too many for one invoice".to_owned()));
+        }
+        self.plan(tenant, batch, Some(mint.clone()), vouchers, LockedState::Awaiting).await?;
+        let lock = self.0.store.quote_key().await?;
+        let key = self.lock_secret(lock).await.map_err(|_| BackError::Store("KEY_MISSING"))?;
+        let at = self.0.mints.get(mint);
+        let asked = at.quote(amount, key.public_key(), String::new(), Urgency::Guest);
+        let quote = asked.await.map_err(|error| match error {
+            EcashError::AmountNotPossible
+            | EcashError::AmountOutOfRange(..)
+            | EcashError::Unsuitable(_)
+            | EcashError::LoginNeeded
+            | EcashError::Mint { .. } => BackError::Refused(error.to_string()),
+            error => {
+                log::warn!("vouchers: {mint}: {error}");
+                BackError::MintAway
+            }
+        })?;
+        let funding = FundingRow {
+            tenant: tenant.clone(),
+            batch: batch.to_owned(),
+            mint: mint.clone(),
+            amount,
+            lock,
+            quote: quote.id.as_str().to_owned(),
+            invoice: quote.invoice_text.as_str().to_owned(),
+            expires_at: UnixSeconds(self.0.store.wall().0.saturating_add(quote.lifetime.0 / 1000)),
+            is_open: true,
+        };
+        Ok(self.0.store.funding_begin(funding).await?)
+    }
+
+    /// Goes on with the invoices of before this start.
+    pub(super) async fn resume_fundings(&self) -> Result<(), StoreError> {
+        for (tenant, batch) in self.0.store.open_fundings().await? {
+            if let Some(funding) = self.0.store.funding(&tenant, &batch).await? {
+                self.watch_funding(&funding);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the quote of a batch until it is paid, and claimed, or over.
+    fn watch_funding(&self, funding: &FundingRow) {
+        let Some(quote) = QuoteId::parse(&funding.quote).filter(|_| funding.is_open) else { return };
+        let wake = Arc::new(Notify::new());
+        {
+            let mut watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
+            if watched.contains_key(&quote) {
+                return;
+            }
+            watched.insert(quote.clone(), (funding.mint.clone(), wake.clone()));
+        }
+        self.0.mints.watch(&funding.mint, quote.clone());
+        let (wallet, funding) = (self.clone(), funding.clone());
+        task::spawn(async move {
+            wallet.bring_funding_about(&funding, &quote, &wake).await;
+            wallet.0.mints.forget(&funding.mint, quote.clone());
+            wallet.0.fundings.lock().unwrap_or_else(PoisonError::into_inner).remove(&quote);
+        });
+    }
+
+    pub(super) fn on_funding_event(&self, mint: &MintUrl, event: &MintEvent) {
+        let watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
+        for (quote, (at, wake)) in watched.iter() {
+            let concerns = match event {
+                MintEvent::Quote(id, state) => id == quote && *state != QuoteState::Unpaid,
+                MintEvent::Back | MintEvent::Resubscribed => at == mint,
+                MintEvent::Unsupported => false,
+            };
+            if concerns {
+                wake.notify_one();
+            }
+        }
+    }
+
+    async fn bring_funding_about(&self, funding: &FundingRow, quote: &QuoteId, wake: &Notify) {
+        let mint = self.0.mints.get(&funding.mint);
+        let mut looks = LookSchedule::resumed(self.0.store.now());
+        let mut attempts = 0usize;
+        loop {
+            let wait = looks.next_look().saturating_sub(self.0.store.now());
+            let _ = tokio::time::timeout(wait.as_duration(), wake.notified()).await;
+            let state = mint.quote_state(quote, Urgency::Background).await.map(|quote| quote.state);
+            looks.looked(self.0.store.now());
+            let outcome = match state {
+                Ok(QuoteState::Paid | QuoteState::Issued) => self.claim_funding(funding, quote, &mint).await,
+                Ok(QuoteState::Unpaid | QuoteState::Pending) => self.expire_funding(funding).await,
+                Err(error @ (EcashError::RateLimited | EcashError::BackingOff(_))) => {
+                    looks.refused(self.0.store.now());
+                    Err(error)
+                }
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(true) => return,
+                Ok(false) => attempts = 0,
+                Err(error) => {
+                    log::warn!("vouchers: the invoice of a batch at {}: {error}", funding.mint);
+                    tokio::time::sleep(retry::pause(attempts)).await;
+                    attempts = attempts.saturating_add(1);
+                    looks.look_now(self.0.store.now());
+                }
+            }
+        }
+    }
+
+    /// Whether it is over.
+    async fn expire_funding(&self, funding: &FundingRow) -> Result<bool, EcashError> {
+        if self.0.store.wall().0 < funding.expires_at.0.saturating_add(GRACE) {
+            return Ok(false);
+        }
+        log::info!("vouchers: a batch was not paid for in time");
+        self.0
+            .store
+            .funding_expired(&funding.tenant, &funding.batch, "invoice_expired")
+            .await
+            .map_err(stored)?;
+        Ok(true)
+    }
+
+    /// Has the locked ecash made that was paid for; the outputs are on record before, and what a lost answer held is restored.
+    async fn claim_funding(
+        &self,
+        funding: &FundingRow,
+        quote: &QuoteId,
+        mint: &Mint,
+    ) -> Result<bool, EcashError> {
+        let key = self.lock_secret(funding.lock).await?;
+        let rows = self.0.store.locked_of_batch(&funding.tenant, &funding.batch).await.map_err(stored)?;
+        let mut rows: Vec<LockedRow> =
+            rows.into_iter().filter(|row| row.state == LockedState::Awaiting).collect();
+        let mut skip = 0;
+        if sets(&rows) == 0 {
+            rows = self.funding_outputs(funding, &rows, mint, skip).await?;
+        } else if let Some(proofs) = self.restored_funding(funding, &rows, mint).await? {
+            return self.keep_funding(funding, rows, proofs).await;
+        }
+        while sets(&rows) <= retry::MOST_OUTPUT_SETS {
+            let newest = sets(&rows).saturating_sub(1);
+            let outputs = self.locked_outputs(&rows, newest, None).await?;
+            match mint.mint(quote, outputs, key.clone(), Urgency::Background).await {
+                Ok(proofs) => return self.keep_funding(funding, rows, proofs).await,
+                Err(EcashError::KeysetInactive) => {}
+                Err(
+                    EcashError::OutputsAlreadySigned | EcashError::OutputsPending | EcashError::AlreadyIssued,
+                ) => {
+                    if let Some(proofs) = self.restored_funding(funding, &rows, mint).await? {
+                        return self.keep_funding(funding, rows, proofs).await;
+                    }
+                    skip = retry::skipped(sets(&rows));
+                }
+                Err(error) => return Err(error),
+            }
+            rows = self.funding_outputs(funding, &rows, mint, skip).await?;
+        }
+        Err(EcashError::OutputsAlreadySigned)
+    }
+
+    /// What one of the earlier sets of outputs was signed for, if one was.
+    async fn restored_funding(
+        &self,
+        funding: &FundingRow,
+        rows: &[LockedRow],
+        mint: &Mint,
+    ) -> Result<Option<Vec<Proof>>, EcashError> {
+        for set in (0..sets(rows)).rev() {
+            let outputs = self.locked_outputs(rows, set, None).await?;
+            let proofs = mint.restore(outputs, Urgency::Background).await?;
+            if total(&proofs) == funding.amount {
+                return Ok(Some(proofs));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn funding_outputs(
+        &self,
+        funding: &FundingRow,
+        rows: &[LockedRow],
+        mint: &Mint,
+        skip: u32,
+    ) -> Result<Vec<LockedRow>, EcashError> {
+        let keyset = mint.active_keyset(Urgency::Background).await?;
+        let amounts = |row: &LockedRow| Some((row.id.clone(), split(&keyset, row.amount)?));
+        let amounts: Option<Vec<_>> = rows.iter().map(amounts).collect();
+        let terms = (keyset.id().to_string(), keyset.terms().input_fee_ppk);
+        let amounts = amounts.ok_or(EcashError::AmountNotPossible)?;
+        let taken = self.0.store.funding_outputs(&funding.tenant, &funding.batch, terms, amounts, skip);
+        taken.await.map_err(stored)
+    }
+
+    async fn keep_funding(
+        &self,
+        funding: &FundingRow,
+        rows: Vec<LockedRow>,
+        proofs: Vec<Proof>,
+    ) -> Result<bool, EcashError> {
+        let locked = task::blocking(move || locked_proofs(&rows, &proofs)).await;
+        let locked = locked.ok().flatten().ok_or(EcashError::Busy)?;
+        self.0.store.funding_done(&funding.tenant, &funding.batch, locked).await.map_err(stored)?;
+        log::info!("vouchers: a batch was paid for, {} sat at {}", funding.amount, funding.mint);
+        Ok(true)
+    }
+
+    /// What vouchers of these amounts would cost at a mint.
+    pub async fn estimate(&self, mint: &MintUrl, amounts: &[Sats]) -> Result<Estimate, StoreError> {
+        let keysets = self.0.mints.get(mint).known_keysets();
+        let keyset = keysets.iter().min_by_key(|keyset| keyset.terms().input_fee_ppk);
+        let outputs: u32 = amounts.iter().map(|amount| amount.0.count_ones()).sum();
+        let total = amounts.iter().fold(Sats(0), |sum, amount| Sats(sum.0.saturating_add(amount.0)));
+        let mut free = self.0.store.free_proofs(mint).await?;
+        let balance = super::own::sum(&free);
+        free.sort_by_key(|row| std::cmp::Reverse(row.amount));
+        let mut inputs = 0u64;
+        let mut worth = 0u64;
+        for row in &free {
+            if worth >= total.0 {
+                break;
+            }
+            worth = worth.saturating_add(row.amount.0);
+            inputs = inputs.saturating_add(1);
+        }
+        let ppk = keyset.map_or(0, |keyset| keyset.terms().input_fee_ppk);
+        Ok(Estimate {
+            keyset: keyset.map(|keyset| keyset.id().to_string()),
+            final_expiry: keyset.and_then(|keyset| keyset.terms().final_expiry),
+            input_fee: Sats(inputs.saturating_mul(ppk).div_ceil(1000)),
+            outputs: usize::try_from(outputs).unwrap_or(usize::MAX),
+            balance,
+        })
+    }
+}
+
+fn split(keyset: &Keyset, amount: Sats) -> Option<Vec<u64>> {
+    Some(keyset.split(amount)?.iter().map(|part| part.0).collect())
+}
+
+fn sets(rows: &[LockedRow]) -> usize {
+    rows.iter().map(|row| row.outputs.len()).min().unwrap_or(0)
+}
+
+fn stored(error: StoreError) -> EcashError {
+    log::error!("vouchers: {error}");
+    EcashError::Busy
+}

@@ -1,0 +1,156 @@
+//! Batches of vouchers that somebody else pays for, by one invoice each: the quote and its key are written down before the
+//! invoice is shown, and the outputs before it is claimed.
+
+use super::counters::VOUCHERS;
+use super::door::Door;
+use super::locked::{add_locked_proofs, become_ready, fail, rows, LockedProof, LockedRow};
+use super::outputs::OutputsRow;
+use super::values::mint_of;
+use super::{Store, StoreError};
+use crate::config::{MintUrl, Tenant};
+use crate::units::{Sats, UnixSeconds};
+
+#[derive(Clone, Debug)]
+pub struct FundingRow {
+    pub tenant: Tenant,
+    pub batch: String,
+    pub mint: MintUrl,
+    pub amount: Sats,
+    /// The number of the key that locks the quote.
+    pub lock: u32,
+    pub quote: String,
+    pub invoice: String,
+    pub expires_at: UnixSeconds,
+    /// Neither paid for and made, nor given up.
+    pub is_open: bool,
+}
+
+impl Store {
+    /// Notes an invoice before it is shown; where the batch has one already, that one.
+    pub async fn funding_begin(&self, new: FundingRow) -> Result<FundingRow, StoreError> {
+        let at = self.wall();
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &new.tenant);
+            let values = [
+                new.batch.as_str().into(),
+                new.mint.as_str().into(),
+                new.amount.0.into(),
+                i64::from(new.lock).into(),
+                new.quote.as_str().into(),
+                new.invoice.as_str().into(),
+                new.expires_at.into(),
+                at.into(),
+            ];
+            door.execute(
+                "INSERT INTO fundings (tenant, batch, mint, sats, lock, quote, invoice, expires_at, state, changed_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9) ON CONFLICT (tenant, batch) DO NOTHING",
+                &values,
+            )?;
+            funding(&door, &new.tenant, &new.batch)?.ok_or(StoreError::Gone)
+        })
+        .await
+    }
+
+    pub async fn funding(&self, tenant: &Tenant, batch: &str) -> Result<Option<FundingRow>, StoreError> {
+        let (tenant, batch) = (tenant.clone(), batch.to_owned());
+        self.read(move |tx| funding(&Door::for_tenant(tx, &tenant), &tenant, &batch)).await
+    }
+
+    pub async fn open_fundings(&self) -> Result<Vec<(Tenant, String)>, StoreError> {
+        self.read(|tx| {
+            tx.prepare("SELECT tenant, batch FROM fundings WHERE state = 'open'")?
+                .query_map([], |row| Ok((Tenant::named(&row.get::<_, String>(0)?), row.get(1)?)))?
+                .map(|row| Ok(row?))
+                .collect()
+        })
+        .await
+    }
+
+    /// Takes counters for the outputs of a paid batch's vouchers, `skip` further on; those that were taken stay on record.
+    pub async fn funding_outputs(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        (keyset, ppk): (String, u64),
+        amounts: Vec<(String, Vec<u64>)>,
+        skip: u32,
+    ) -> Result<Vec<LockedRow>, StoreError> {
+        let (tenant, batch) = (tenant.clone(), batch.to_owned());
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            let mut skip = skip;
+            for (id, amounts) in amounts {
+                let outputs = OutputsRow::take(tx, VOUCHERS, &keyset, &amounts, std::mem::take(&mut skip))?;
+                door.execute(
+                    "UPDATE locked SET outputs = outputs || $3, ppk = $4
+                     WHERE tenant = $1 AND id = $2 AND state = 'awaiting'",
+                    &[id.into(), outputs.to_line().into(), ppk.into()],
+                )?;
+            }
+            rows(&door, "batch = $2 AND state = 'awaiting'", &batch)
+        })
+        .await
+    }
+
+    /// It was paid, and its vouchers are backed.
+    pub async fn funding_done(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        proofs: Vec<LockedProof>,
+    ) -> Result<(), StoreError> {
+        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            add_locked_proofs(&door, &proofs)?;
+            for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
+                become_ready(&door, &row.id, at)?;
+            }
+            close(&door, &batch, "done", at)
+        })
+        .await
+    }
+
+    /// Nobody has paid in time.
+    pub async fn funding_expired(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
+                fail(&door, &row.id, why, at)?;
+            }
+            close(&door, &batch, "expired", at)
+        })
+        .await
+    }
+}
+
+fn close(door: &Door<'_>, batch: &str, state: &str, at: UnixSeconds) -> Result<(), StoreError> {
+    let closed = "UPDATE fundings SET state = $3, changed_at = $4 WHERE tenant = $1 AND batch = $2";
+    door.execute(closed, &[batch.into(), state.into(), at.into()]).map(drop)
+}
+
+fn funding(door: &Door<'_>, tenant: &Tenant, batch: &str) -> Result<Option<FundingRow>, StoreError> {
+    let found = door.query(
+        "SELECT mint, sats, lock, quote, invoice, expires_at, state = 'open' FROM fundings
+         WHERE tenant = $1 AND batch = $2",
+        &[batch.into()],
+    )?;
+    let Some(row) = found.first() else { return Ok(None) };
+    Ok(Some(FundingRow {
+        tenant: tenant.clone(),
+        batch: batch.to_owned(),
+        mint: mint_of(row.text(0)?)?,
+        amount: Sats(row.count(1)?),
+        lock: u32::try_from(row.number(2)?).map_err(|_| StoreError::unreadable("lock"))?,
+        quote: row.text(3)?.to_owned(),
+        invoice: row.text(4)?.to_owned(),
+        expires_at: UnixSeconds(row.count(5)?),
+        is_open: row.number(6)? == 1,
+    }))
+}

@@ -1,0 +1,474 @@
+//! Ecash that is locked to a venue for a voucher: planned, asked for in one exchange for many vouchers, and then its proofs.
+//!
+//! Everything that the exchange is made of is written down with its operation, before a mint hears of it; the vouchers become
+//! ready in the commit in which their proofs are ours.
+
+use super::counters::VOUCHERS;
+use super::door::{Door, DoorRow};
+use super::operations::{add_outputs, begin_op, Begun, NewOp};
+use super::outputs::{outputs_of, OutputsRow};
+use super::proofs::{add_proofs, NewProofs, ProofKey};
+use super::values::mint_of;
+use super::{Store, StoreError};
+use crate::config::{MintUrl, Tenant};
+use crate::units::{Sats, UnixSeconds};
+
+/// What is to be locked for a voucher, and by which keys.
+#[derive(Clone, Debug)]
+pub struct NewLocked {
+    /// The voucher's.
+    pub id: String,
+    pub venue: String,
+    pub amount: Sats,
+    pub locktime: UnixSeconds,
+    pub lock: u32,
+    pub refund: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockedState {
+    /// To be asked for.
+    Planned,
+    /// To be paid for by somebody else.
+    Awaiting,
+    /// Its operation is under way.
+    Minting,
+    /// There, and unspent.
+    Ready,
+    /// To be put back into the takings.
+    Taken,
+    /// Back in the takings.
+    Swapped,
+    /// Spent by somebody else.
+    Lost,
+    /// It never came to be.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+pub struct LockedRow {
+    pub id: String,
+    pub batch: String,
+    pub venue: String,
+    pub mint: Option<MintUrl>,
+    pub amount: Sats,
+    pub lock: u32,
+    pub refund: u32,
+    pub locktime: UnixSeconds,
+    pub op: i64,
+    /// The newest is last.
+    pub outputs: Vec<OutputsRow>,
+    /// What the mint takes for spending one of its proofs, in thousandths of a sat.
+    pub ppk: u64,
+    pub state: LockedState,
+    pub error: Option<String>,
+}
+
+/// A proof of such ecash: points and scalars in hex.
+#[derive(Clone, Debug)]
+pub struct LockedProof {
+    pub y: String,
+    pub voucher: String,
+    pub keyset: String,
+    pub counter: u32,
+    pub amount: Sats,
+    pub c: String,
+    /// `e` and `s` (NUT-12), 64 digits each.
+    pub dleq: String,
+    pub is_taken: bool,
+}
+
+/// One exchange that locks ecash for vouchers.
+#[derive(Clone)]
+pub struct NewLocking {
+    pub tenant: Tenant,
+    /// Voucher, and the amounts of its outputs.
+    pub vouchers: Vec<(String, Vec<u64>)>,
+    pub keyset: String,
+    pub ppk: u64,
+}
+
+impl LockedState {
+    const ALL: [LockedState; 8] = [
+        LockedState::Planned,
+        LockedState::Awaiting,
+        LockedState::Minting,
+        LockedState::Ready,
+        LockedState::Taken,
+        LockedState::Swapped,
+        LockedState::Lost,
+        LockedState::Failed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LockedState::Planned => "planned",
+            LockedState::Awaiting => "awaiting",
+            LockedState::Minting => "minting",
+            LockedState::Ready => "ready",
+            LockedState::Taken => "taken",
+            LockedState::Swapped => "swapped",
+            LockedState::Lost => "lost",
+            LockedState::Failed => "failed",
+        }
+    }
+}
+
+impl Store {
+    /// Writes down what is to be locked for the vouchers of a batch; those that are there already stay as they are.
+    pub async fn plan_locked(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        mint: Option<MintUrl>,
+        vouchers: Vec<NewLocked>,
+        state: LockedState,
+    ) -> Result<(), StoreError> {
+        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            let mint = mint.as_ref().map_or("", MintUrl::as_str);
+            for new in &vouchers {
+                let values = [
+                    new.id.as_str().into(),
+                    batch.as_str().into(),
+                    new.venue.as_str().into(),
+                    mint.into(),
+                    new.amount.0.into(),
+                    i64::from(new.lock).into(),
+                    i64::from(new.refund).into(),
+                    new.locktime.into(),
+                    at.into(),
+                    state.as_str().into(),
+                ];
+                door.execute(
+                    "INSERT INTO locked (tenant, id, batch, venue, mint, sats, lock, refund, locktime, op, outputs,
+                                         ppk, state, changed_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, '', 0, $11, $10)
+                     ON CONFLICT (tenant, id) DO NOTHING",
+                    &values,
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is locked, or to be, for the vouchers of a batch, in the order of their ids.
+    pub async fn locked_of_batch(&self, tenant: &Tenant, batch: &str) -> Result<Vec<LockedRow>, StoreError> {
+        let (tenant, batch) = (tenant.clone(), batch.to_owned());
+        self.read(move |tx| rows(&Door::for_tenant(tx, &tenant), "batch = $2", &batch)).await
+    }
+
+    pub async fn locked(&self, tenant: &Tenant, id: &str) -> Result<Option<LockedRow>, StoreError> {
+        let (tenant, id) = (tenant.clone(), id.to_owned());
+        self.read(move |tx| Ok(rows(&Door::for_tenant(tx, &tenant), "id = $2", &id)?.pop())).await
+    }
+
+    /// The proofs of a voucher, those that are left of them.
+    pub async fn locked_proofs(
+        &self,
+        tenant: &Tenant,
+        voucher: &str,
+    ) -> Result<Vec<LockedProof>, StoreError> {
+        let (tenant, voucher) = (tenant.clone(), voucher.to_owned());
+        self.read(move |tx| proofs_of(&Door::for_tenant(tx, &tenant), "voucher = $2 AND c != ''", &voucher))
+            .await
+    }
+
+    /// Journals an exchange that locks ecash: the operation, and in the same commit the counters of all its outputs.
+    pub async fn lock_begin(&self, op: NewOp, new: NewLocking) -> Result<Begun, StoreError> {
+        let (now, at, vault) = (self.now(), self.wall(), self.vault().await?);
+        self.write(move |tx| {
+            let mint = op.mint.clone();
+            let begun = begin_op(tx, &vault, now, op)?;
+            let Begun::New(op) = &begun else { return Ok(begun) };
+            let door = Door::for_tenant(tx, &new.tenant);
+            for (id, amounts) in &new.vouchers {
+                let outputs = OutputsRow::take(tx, VOUCHERS, &new.keyset, amounts, 0)?;
+                let changed = door.execute(
+                    "UPDATE locked SET state = 'minting', op = $3, outputs = $4, mint = $5, ppk = $6, changed_at = $7
+                     WHERE tenant = $1 AND id = $2 AND state = 'planned'",
+                    &[
+                        id.as_str().into(),
+                        op.id.into(),
+                        outputs.to_line().into(),
+                        mint.as_str().into(),
+                        new.ppk.into(),
+                        at.into(),
+                    ],
+                )?;
+                if changed != 1 {
+                    return Err(StoreError::Gone);
+                }
+            }
+            Ok(begun)
+        })
+        .await
+    }
+
+    /// Whose exchange an operation is, and for what; nothing where it locks nothing.
+    pub async fn locking(&self, op: i64) -> Result<Option<(Tenant, Vec<LockedRow>)>, StoreError> {
+        self.read(move |tx| {
+            let mut found = tx.prepare(
+                "SELECT tenant FROM locked WHERE op = ?1 AND op != 0 AND state = 'minting' LIMIT 1",
+            )?;
+            let mut tenants = found.query_map([op], |row| row.get::<_, String>(0))?;
+            let Some(tenant) = tenants.next().transpose()? else { return Ok(None) };
+            let tenant = Tenant::named(&tenant);
+            let rows = of_op(&Door::for_tenant(tx, &tenant), op)?;
+            Ok(Some((tenant, rows)))
+        })
+        .await
+    }
+
+    /// Takes fresh counters for all outputs of an exchange whose earlier ones cannot be used: the change, and its vouchers'.
+    pub async fn lock_again(
+        &self,
+        op: i64,
+        tenant: &Tenant,
+        keyset: String,
+        change: Vec<u64>,
+        skip: u32,
+    ) -> Result<(OutputsRow, Vec<LockedRow>), StoreError> {
+        let tenant = tenant.clone();
+        self.write(move |tx| {
+            let change = add_outputs(tx, op, &keyset, &change, skip)?;
+            let door = Door::for_tenant(tx, &tenant);
+            let mut skip = skip;
+            for row in of_op(&door, op)? {
+                let amounts = row.outputs.last().map(|last| last.amounts.clone()).unwrap_or_default();
+                let outputs = OutputsRow::take(tx, VOUCHERS, &keyset, &amounts, std::mem::take(&mut skip))?;
+                door.execute(
+                    "UPDATE locked SET outputs = outputs || $3 WHERE tenant = $1 AND id = $2",
+                    &[row.id.into(), outputs.to_line().into()],
+                )?;
+            }
+            Ok((change, of_op(&door, op)?))
+        })
+        .await
+    }
+
+    /// An exchange has taken place: its inputs are gone, the change is ours, and its vouchers are backed, and ready.
+    pub async fn lock_done(
+        &self,
+        op: i64,
+        tenant: &Tenant,
+        change: NewProofs,
+        proofs: Vec<LockedProof>,
+    ) -> Result<(), StoreError> {
+        let (tenant, at) = (tenant.clone(), self.wall());
+        self.write(move |tx| {
+            if tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])? != 1 {
+                return Ok(());
+            }
+            tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
+            add_proofs(tx, &change)?;
+            let door = Door::for_tenant(tx, &tenant);
+            add_locked_proofs(&door, &proofs)?;
+            for row in of_op(&door, op)? {
+                become_ready(&door, &row.id, at)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// An exchange did not take place. `spent` are inputs that turned out to be; with `why`, its vouchers will never be backed,
+    /// else they are planned again.
+    pub async fn lock_failed(
+        &self,
+        op: i64,
+        tenant: &Tenant,
+        spent: Vec<ProofKey>,
+        why: Option<&'static str>,
+    ) -> Result<(), StoreError> {
+        let (tenant, at) = (tenant.clone(), self.wall());
+        self.write(move |tx| {
+            for key in &spent {
+                tx.execute(
+                    "DELETE FROM proofs WHERE keyset = ?1 AND counter = ?2 AND op = ?3",
+                    (key.keyset, key.counter, op),
+                )?;
+            }
+            tx.execute("UPDATE proofs SET op = NULL WHERE op = ?1", [op])?;
+            tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])?;
+            let door = Door::for_tenant(tx, &tenant);
+            for row in of_op(&door, op)? {
+                match why {
+                    Some(code) => fail(&door, &row.id, code, at)?,
+                    None => set_state(&door, &row.id, LockedState::Planned, at)?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is planned will not be asked for any more: its vouchers have failed.
+    pub async fn drop_planned(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            let planned = rows(&door, "batch = $2 AND state = 'planned'", &batch)?;
+            planned.iter().try_for_each(|row| fail(&door, &row.id, why, at))
+        })
+        .await
+    }
+}
+
+pub(super) fn add_locked_proofs(door: &Door<'_>, proofs: &[LockedProof]) -> Result<(), StoreError> {
+    for proof in proofs {
+        let values = [
+            proof.y.as_str().into(),
+            proof.voucher.as_str().into(),
+            proof.keyset.as_str().into(),
+            i64::from(proof.counter).into(),
+            proof.amount.0.into(),
+            proof.c.as_str().into(),
+            proof.dleq.as_str().into(),
+        ];
+        door.execute(
+            "INSERT INTO locked_proofs (tenant, y, voucher, keyset, counter, sats, c, dleq, op, state)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 'ready') ON CONFLICT (tenant, y) DO NOTHING",
+            &values,
+        )?;
+    }
+    Ok(())
+}
+
+/// The ecash is there: so is its voucher. One that was given up meanwhile is not, and its ecash goes back.
+pub(super) fn become_ready(door: &Door<'_>, id: &str, at: UnixSeconds) -> Result<(), StoreError> {
+    set_state(door, id, LockedState::Ready, at)?;
+    let is_ready = note_voucher(door, id, &["minting", "awaiting_payment", "queued"], "ready", None, at)?;
+    if !is_ready && voucher_state(door, id)?.is_some_and(|state| state != "ready") {
+        set_state(door, id, LockedState::Taken, at)?;
+    }
+    Ok(())
+}
+
+pub(super) fn fail(door: &Door<'_>, id: &str, code: &str, at: UnixSeconds) -> Result<(), StoreError> {
+    door.execute(
+        "UPDATE locked SET state = 'failed', op = 0, error_code = $3, changed_at = $4 WHERE tenant = $1 AND id = $2",
+        &[id.into(), code.into(), at.into()],
+    )?;
+    note_voucher(door, id, &["minting", "awaiting_payment", "queued"], "failed", Some(code), at).map(drop)
+}
+
+pub(super) fn set_state(
+    door: &Door<'_>,
+    id: &str,
+    state: LockedState,
+    at: UnixSeconds,
+) -> Result<(), StoreError> {
+    door.execute(
+        "UPDATE locked SET state = $3, op = 0, changed_at = $4 WHERE tenant = $1 AND id = $2",
+        &[id.into(), state.as_str().into(), at.into()],
+    )
+    .map(drop)
+}
+
+/// Moves a voucher on, and writes its history; false where it is in none of the states `from`.
+pub(super) fn note_voucher(
+    door: &Door<'_>,
+    id: &str,
+    from: &[&str],
+    to: &str,
+    error: Option<&str>,
+    at: UnixSeconds,
+) -> Result<bool, StoreError> {
+    let Some(was) = voucher_state(door, id)?.filter(|state| from.contains(&state.as_str())) else {
+        return Ok(false);
+    };
+    let sealed = if matches!(to, "ready") { "sealed" } else { "NULL" };
+    let redeemed = if to == "redeemed" { ", redeemed_at = $4, redeemed_by = 'token'" } else { "" };
+    door.execute(
+        &format!(
+            "UPDATE vouchers SET state = $3, changed_at = $4, error_code = $5, sealed = {sealed}{redeemed}
+             WHERE tenant = $1 AND id = $2"
+        ),
+        &[id.into(), to.into(), at.into(), error.map_or(super::Datum::Nothing, |error| error.into())],
+    )?;
+    door.execute(
+        "INSERT INTO voucher_history (tenant, voucher, seq, at, was, became, reason, who, request_id)
+         SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, '', '' FROM voucher_history
+         WHERE tenant = $1 AND voucher = $2",
+        &[id.into(), at.into(), was.into(), to.into(), error.unwrap_or_default().into()],
+    )?;
+    Ok(true)
+}
+
+pub(super) fn voucher_state(door: &Door<'_>, id: &str) -> Result<Option<String>, StoreError> {
+    let found = door.query("SELECT state FROM vouchers WHERE tenant = $1 AND id = $2", &[id.into()])?;
+    found.first().map(|row| row.text(0).map(str::to_owned)).transpose()
+}
+
+fn of_op(door: &Door<'_>, op: i64) -> Result<Vec<LockedRow>, StoreError> {
+    let found =
+        door.query(&format!("{LOCKED} WHERE tenant = $1 AND op = $2 AND op != 0 ORDER BY id"), &[op.into()])?;
+    found.iter().map(locked_of).collect()
+}
+
+pub(super) fn rows(door: &Door<'_>, condition: &str, value: &str) -> Result<Vec<LockedRow>, StoreError> {
+    let statement = format!("{LOCKED} WHERE tenant = $1 AND {condition} ORDER BY id");
+    door.query(&statement, &[value.into()])?.iter().map(locked_of).collect()
+}
+
+pub(super) fn proofs_of(
+    door: &Door<'_>,
+    condition: &str,
+    value: &str,
+) -> Result<Vec<LockedProof>, StoreError> {
+    let statement = format!(
+        "SELECT y, voucher, keyset, counter, sats, c, dleq, state FROM locked_proofs
+         WHERE tenant = $1 AND {condition} ORDER BY keyset, counter"
+    );
+    let proof = |row: &DoorRow| {
+        Ok(LockedProof {
+            y: row.text(0)?.to_owned(),
+            voucher: row.text(1)?.to_owned(),
+            keyset: row.text(2)?.to_owned(),
+            counter: number(row, 3)?,
+            amount: Sats(row.count(4)?),
+            c: row.text(5)?.to_owned(),
+            dleq: row.text(6)?.to_owned(),
+            is_taken: row.text(7)? != "ready",
+        })
+    };
+    door.query(&statement, &[value.into()])?.iter().map(proof).collect()
+}
+
+const LOCKED: &str =
+    "SELECT id, batch, venue, mint, sats, lock, refund, locktime, op, outputs, ppk, state, error_code
+     FROM locked";
+
+fn locked_of(row: &DoorRow) -> Result<LockedRow, StoreError> {
+    let (mint, state) = (row.text(3)?, row.text(11)?);
+    Ok(LockedRow {
+        id: row.text(0)?.to_owned(),
+        batch: row.text(1)?.to_owned(),
+        venue: row.text(2)?.to_owned(),
+        mint: if mint.is_empty() { None } else { Some(mint_of(mint)?) },
+        amount: Sats(row.count(4)?),
+        lock: number(row, 5)?,
+        refund: number(row, 6)?,
+        locktime: UnixSeconds(row.count(7)?),
+        op: row.number(8)?,
+        outputs: outputs_of(row.text(9)?)?,
+        ppk: row.count(10)?,
+        state: LockedState::ALL
+            .into_iter()
+            .find(|known| known.as_str() == state)
+            .ok_or_else(|| StoreError::unreadable("state"))?,
+        error: row.filled(12).and_then(|_| row.text(12).ok()).map(str::to_owned),
+    })
+}
+
+fn number(row: &DoorRow, column: usize) -> Result<u32, StoreError> {
+    u32::try_from(row.number(column)?).map_err(|_| StoreError::unreadable("number"))
+}
