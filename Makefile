@@ -67,6 +67,7 @@ test-system: setup build ## The real daemon among real peers in network namespac
 test-peers: setup-run build ## The money tests again, at a mint by others: cdk-mintd, whose first build takes many minutes
 	@sh tests/lab/setup.sh peers
 	@TOLLGATED_MINT=cdk-mintd $(PYTHON) -m pytest -c tests/pytest.ini --rootdir . -n $(JOBS) -k "not rotated" $(TESTS)/test_takings.py $(TESTS)/test_takings_mints.py $(TESTS)/test_wallet.py
+	@$(PYTHON) -m pytest -c tests/pytest.ini --rootdir . $(TESTS)/test_login_browser.py
 
 lint: setup-build ## Formatting, clippy with warnings denied, order of the rooms, licences and sources, papers, lines of Python
 	@cargo fmt --check

@@ -111,8 +111,10 @@ impl Store {
                 door.execute(
                     "DELETE FROM logins WHERE tenant = $1 AND jti IN
                          (SELECT jti FROM logins l WHERE tenant = $1 AND audience = 'client'
-                          ORDER BY EXISTS (SELECT 1 FROM account_claims WHERE tenant = $1 AND kind = 'key'
-                              AND subject = l.pubkey) DESC, began_ms DESC, jti LIMIT $2 OFFSET $3)",
+                          ORDER BY EXISTS (SELECT 1 FROM account_claims c JOIN accounts a ON a.name = c.account
+                              JOIN sessions s ON s.account = a.id
+                              WHERE c.tenant = $1 AND c.kind = 'key' AND c.subject = l.pubkey) DESC,
+                              began_ms DESC, jti LIMIT $2 OFFSET $3)",
                     &[ALL.into(), OF_ALL_GUESTS.into()],
                 )?;
             }

@@ -6,7 +6,9 @@
 	authority.get(lab.guest, "/")
 """
 
+import base64
 import datetime
+import hashlib
 import os
 import ssl
 
@@ -40,6 +42,13 @@ class Authority:
     def section(self) -> dict:
         """Options of `config tls`."""
         return {"name": NAME, "cert_file": self.cert_file, "key_file": self.key_file}
+
+    def flags(self, address: str) -> list[str]:
+        """A Chromium that trusts this authority alone, and finds the name at this address."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        key = self.key.public_key().public_bytes(serialization.Encoding.DER, form)
+        pin = base64.b64encode(hashlib.sha256(key).digest()).decode()
+        return [f"--ignore-certificate-errors-spki-list={pin}", f"--host-resolver-rules=MAP {NAME} {address}"]
 
     def _builder(self, subject, key, begins: float, ends: float) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)

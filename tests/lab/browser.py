@@ -65,7 +65,9 @@ class Record:
 
 
 class Browser:
-    def __init__(self, guest: Guest) -> None:
+    """`flags` are Chromium's own, beside those of every test."""
+
+    def __init__(self, guest: Guest, flags: list[str] | None = None) -> None:
         self.dir = tempfile.mkdtemp(prefix="tollgated-browser-")
         self.records: dict[BrowserContext, Record] = {}
         executable = self._launcher(guest)
@@ -74,7 +76,7 @@ class Browser:
             self.chromium = self.playwright.chromium.launch(
                 executable_path=executable,
                 headless=True,
-                args=["--no-sandbox", *QUIET],
+                args=["--no-sandbox", *QUIET, *(flags or [])],
                 env={**os.environ, "HOME": self.dir},
                 timeout=3 * PATIENCE,
             )

@@ -9,6 +9,7 @@
 import http.cookies
 import json
 import os
+import ssl
 
 import coincurve
 
@@ -141,6 +142,27 @@ def of_javascript(place: Place, link: str) -> dict | None:
 
 def cache() -> str:
     return os.environ.get("TOLLGATED_CACHE") or os.path.expanduser("~/.cache/tollgated")
+
+
+class RustLnurl:
+    """The crate `lnurl-rs`, as a program that trusts one authority. `None` from `found`: not here."""
+
+    def __init__(self, place: Place, program: str, address: str, ca_file: str) -> None:
+        self.place, self.program, self.address = place, program, address
+        self.ca_file = ca_file + ".der"
+        with open(ca_file) as pem, open(self.ca_file, "wb") as der:
+            der.write(ssl.PEM_cert_to_DER_cert(pem.read()))
+
+    @staticmethod
+    def found() -> str | None:
+        program = os.path.join(cache(), "lnurl-rs", "lnurl-wallet")
+        return program if os.path.exists(program) else None
+
+    def log_in(self, link: str) -> tuple[str, str]:
+        """The key, and what the wallet makes of the answer."""
+        done = self.place.run([self.program, link, self.address, self.ca_file], timeout=2 * PATIENCE)
+        key, _, answer = done.out.strip().partition(" ")
+        return key, answer
 
 
 class PythonLnurl:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings a Debian machine to the point where the lab runs; does nothing that has been done.
 # Usage: setup.sh [lab|build|all|cross|smoke|boot|lightning|peers]; `cross` builds for routers, `smoke` is the lab and the emulators of
-# a single program, `boot` the lab and those of a whole machine, `lightning` the nodes that pay invoices in the tests, `peers` a second kind of mint.
+# a single program, `boot` the lab and those of a whole machine, `lightning` the nodes that pay invoices in the tests, `peers` a second kind of mint, and a wallet.
 # What it makes lives outside the checkout, in ${TOLLGATED_CACHE:-~/.cache/tollgated}, and is made anew when its recipe changes.
 set -eu
 
@@ -281,5 +281,16 @@ if wants peers; then
 		mv "$peers/build/root/bin" "$peers/bin"
 		echo "$cdk_mintd" >"$peers/bin/.stamp"
 		rm -rf "$peers/build"
+	fi
+	lnurl_rs=$cache/lnurl-rs
+	stamp=$(cat "$here"/lnurl-rs/Cargo.* "$here"/lnurl-rs/src/* | sha256sum | cut -c1-16)
+	if [ "$(cat "$lnurl_rs/.stamp" 2>/dev/null)" != "$stamp" ]; then
+		rm -rf "$lnurl_rs"
+		mkdir -p "$lnurl_rs"
+		step "a wallet that logs in (lnurl-rs), some minutes" \
+			cargo build -q --locked --manifest-path "$here/lnurl-rs/Cargo.toml" --target-dir "$lnurl_rs/build"
+		mv "$lnurl_rs/build/debug/lnurl-wallet" "$lnurl_rs/"
+		rm -rf "$lnurl_rs/build"
+		echo "$stamp" >"$lnurl_rs/.stamp"
 	fi
 fi

@@ -13,7 +13,7 @@ fn order(uses: u32, lasts: Option<Millis>) -> NewInvites {
 }
 
 /// What a use is worth here; its reference is the store's to make.
-fn minute(last: u16) -> NewGrant {
+pub fn minute(last: u16) -> NewGrant {
     NewGrant {
         reference: Reference::Invite(RequestId::random().unwrap(), 0),
         mac: mac(last),

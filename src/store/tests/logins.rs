@@ -1,7 +1,7 @@
 //! Who is logged in.
 
 use super::*;
-use crate::store::{LoginAudience, LoginRow};
+use crate::store::{Claim, Linked, LoginAudience, LoginRow, MoveRules};
 use crate::units::Millis;
 
 fn row(store: &Store, number: u16, pubkey: u8, audience: LoginAudience) -> LoginRow {
@@ -65,6 +65,28 @@ async fn the_oldest_logins_of_a_key_go_when_there_are_too_many() {
     for (number, login) in logins.iter().enumerate() {
         assert_eq!(store.login(login.jti).await.unwrap().is_some(), number >= 4, "{number}");
     }
+}
+
+#[tokio::test]
+async fn logins_of_keys_that_cost_nothing_push_out_none_that_stands_for_what_was_paid() {
+    let (dir, clock) = (Scratch::new(), clock());
+    let store = Store::open(dir.path(), &clock).unwrap();
+    let (paid, linked) = (row(&store, 1, 2, LoginAudience::Client), row(&store, 2, 3, LoginAudience::Client));
+    for (login, device) in [(&paid, 1), (&linked, 2)] {
+        if login == &paid {
+            drop(store.grant(super::invites::minute(device)).await.unwrap());
+        }
+        let claim = Claim::Key(crate::hex::encode(&login.pubkey));
+        let linked = store.link(super::sales::mac(device), claim, MoveRules::default()).await.unwrap();
+        assert!(matches!(linked, Linked::Done { .. }));
+        store.begin_login(login.clone(), false).await.unwrap();
+    }
+    let strangers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4095)
+        INSERT INTO logins SELECT 'local', 'made up ' || n, 'made up ' || n, 'client', 'k', 9000000000 + n, 9000000000000 FROM n";
+    store.write(|tx| Ok(tx.execute(strangers, [])?)).await.unwrap();
+    store.begin_login(row(&store, 3, 4, LoginAudience::Client), false).await.unwrap();
+    assert_eq!(store.login(paid.jti).await.unwrap(), Some(paid));
+    assert_eq!(store.login(linked.jti).await.unwrap(), None, "nothing was paid for it");
 }
 
 #[tokio::test]
