@@ -450,7 +450,8 @@ async fn open_shop(
     let shop = match selling.await {
         Ok((terms, invoices, wallet)) => {
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
-            Ok(Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await)
+            let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await;
+            shop.map_err(|err| closed(&err))
         }
         Err(err) => Err(closed(&err)),
     };

@@ -11,7 +11,7 @@
 //! | `units` to `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
 //! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
-//! | `ecash`, `lightning`, `card`, `vouchers` | money: it knows neither router nor gate |
+//! | `ecash`, `lightning`, `card`, `vouchers`, `fiat` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
 //! | `auth` | who somebody is (wallets' signatures, tokens), who may do what, and who did (the audit log) |
 //! | `sale` | the engines, one for each way to pay, with one set of terms and one error: the rules of money |
@@ -172,6 +172,7 @@ pub mod ecash;
 pub mod lightning;
 pub mod card;
 pub mod vouchers;
+pub mod fiat;
 
 // What was paid, and the open gate; the engines that turn the one into the other.
 pub mod access;

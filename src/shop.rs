@@ -17,10 +17,11 @@ use crate::mint_proxy::MintProxy;
 use crate::network::devices;
 use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
+use crate::sale::mpesa::MpesaEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
 use crate::sale::{SaleEvent, Terms};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +60,7 @@ pub struct Shop {
     pub tollgate: TollGate,
     pub audit: AuditLog,
     pub invites: InviteEngine,
+    pub mpesa: MpesaEngine,
     pub auth: Auth,
     /// Whose certificates are trusted.
     pub tls: Tls,
@@ -76,7 +78,7 @@ pub struct Closed {
 /// A way to pay that is configured here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// `lightning`, `ecash` or `card`.
+    /// `lightning`, `ecash`, `card` or `mpesa`.
     pub name: &'static str,
     /// Why it cannot be used now.
     pub closed: Option<Closed>,
@@ -90,7 +92,7 @@ impl Shop {
         mints: Mints,
         cards: Result<Cards, Closed>,
         tls: Tls,
-    ) -> Shop {
+    ) -> Result<Shop, StoreError> {
         let (store, access) = (terms.store.clone(), terms.access.clone());
         let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), terms.settings());
         wallet.keep_vouchers();
@@ -98,10 +100,11 @@ impl Shop {
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls.clone());
+        let mpesa = MpesaEngine::start(terms.clone(), invoices.clone(), tls.clone()).await?;
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
-        Shop {
+        Ok(Shop {
             terms,
             store,
             access,
@@ -114,9 +117,10 @@ impl Shop {
             tollgate,
             audit,
             invites,
+            mpesa,
             auth,
             tls,
-        }
+        })
     }
 
     /// What the rooms that sell look at again and again.
@@ -208,7 +212,8 @@ impl Site {
         let config = self.config();
         let cards = self.shop.as_ref().ok().map(|shop| shop.cards.as_ref().map(|_| ()));
         let mints: Vec<_> = config.mints.iter().map(|mint| mint.url.clone()).collect();
-        ways(&config, self.mints.any_answers(&mints), cards.unwrap_or(Ok(())))
+        let mpesa = self.shop.as_ref().ok().and_then(|shop| shop.mpesa.trouble());
+        ways(&config, self.mints.any_answers(&mints), cards.unwrap_or(Ok(())), mpesa)
     }
 
     /// Why no sale could be honoured now; empty when ready.
@@ -267,7 +272,12 @@ fn no_device(config: &Config, exists: impl Fn(&str) -> bool) -> Option<String> {
         .then(|| format!("no guest device is there: {}", named.join(", ")))
 }
 
-fn ways(config: &Config, a_mint_answers: bool, cards: Result<(), &Closed>) -> Vec<Way> {
+fn ways(
+    config: &Config,
+    a_mint_answers: bool,
+    cards: Result<(), &Closed>,
+    mpesa_trouble: Option<String>,
+) -> Vec<Way> {
     let closed = |code, cause: &str| Closed { code, cause: cause.to_owned() };
     let no_mint = || (!a_mint_answers).then(|| closed("NO_MINT", "no mint has answered yet"));
     let has_price = !config.mints.is_empty();
@@ -278,7 +288,11 @@ fn ways(config: &Config, a_mint_answers: bool, cards: Result<(), &Closed>) -> Ve
             || (!has_price).then(|| closed("NO_PRICE", "no mint's section says what a step costs"));
         Way { name: "card", closed: cards.err().cloned().or_else(no_price) }
     });
-    by_mint.into_iter().chain([by_card]).flatten().collect()
+    let by_mpesa = config.mpesa.as_ref().filter(|_| !config.prices.is_empty()).map(|_| {
+        let closed = mpesa_trouble.map(|cause| Closed { code: "MPESA", cause });
+        Way { name: "mpesa", closed }
+    });
+    by_mint.into_iter().chain([by_card, by_mpesa]).flatten().collect()
 }
 
 /// The different causes, if no way is open.
@@ -327,7 +341,7 @@ mod tests {
             ),
         ];
         for (answers, cards, [lightning, ecash, card], reasons) in table {
-            let found = ways(&both, answers, cards);
+            let found = ways(&both, answers, cards, None);
             assert_eq!(named(&found), [("lightning", lightning), ("ecash", ecash), ("card", card)]);
             assert_eq!(none_open(&found), reasons);
         }
@@ -347,7 +361,7 @@ mod tests {
 
     #[test]
     fn only_what_is_configured_is_a_way() {
-        assert_eq!(named(&ways(&config(MINT), true, Ok(()))), [("lightning", None), ("ecash", None)]);
-        assert_eq!(named(&ways(&config(CARD), false, Ok(()))), [("card", Some("NO_PRICE"))]);
+        assert_eq!(named(&ways(&config(MINT), true, Ok(()), None)), [("lightning", None), ("ecash", None)]);
+        assert_eq!(named(&ways(&config(CARD), false, Ok(()), None)), [("card", Some("NO_PRICE"))]);
     }
 }

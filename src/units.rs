@@ -14,11 +14,16 @@ pub struct Sats(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Msats(pub u64);
 
+/// Kenyan shillings, whole ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kes(pub u64);
+
 /// What money is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
     Sat,
     Msat,
+    Kes,
 }
 
 /// Money in the unit that it was paid in.
@@ -55,13 +60,14 @@ impl Sats {
 }
 
 impl Unit {
-    pub const ALL: [Unit; 2] = [Unit::Sat, Unit::Msat];
+    pub const ALL: [Unit; 3] = [Unit::Sat, Unit::Msat, Unit::Kes];
 
     /// The name that mints and the store have for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Unit::Sat => "sat",
             Unit::Msat => "msat",
+            Unit::Kes => "kes",
         }
     }
 
@@ -71,11 +77,12 @@ impl Unit {
 }
 
 impl Amount {
-    /// `None` where it is too much.
+    /// `None` where it is too much, or no bitcoin.
     pub fn to_msats(self) -> Option<Msats> {
         match self.unit {
             Unit::Sat => Sats(self.number).to_msats(),
             Unit::Msat => Some(Msats(self.number)),
+            Unit::Kes => None,
         }
     }
 }
@@ -89,6 +96,12 @@ impl From<Sats> for Amount {
 impl From<Msats> for Amount {
     fn from(amount: Msats) -> Amount {
         Amount { number: amount.0, unit: Unit::Msat }
+    }
+}
+
+impl From<Kes> for Amount {
+    fn from(amount: Kes) -> Amount {
+        Amount { number: amount.0, unit: Unit::Kes }
     }
 }
 
@@ -192,6 +205,12 @@ pub fn data_text(bytes: u64) -> String {
 }
 
 impl fmt::Display for Sats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Kes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

@@ -13,8 +13,8 @@ use crate::network::gate::Station;
 use crate::network::neighbours::Caller;
 use crate::network::witness;
 use crate::store::{
-    making_room, AccountKey, AccountRow, Claim, Linked, MoveRules, Moved, NewDevice, SessionRow, ShownAt,
-    StoreError, TakeOver, Ticket,
+    making_room, AccountKey, AccountRow, Claim, Linked, MoveRules, Moved, NewDevice, Reference, SessionRow,
+    ShownAt, StoreError, TakeOver, Ticket,
 };
 use crate::task;
 use crate::units::{Allotment, Millis};
@@ -91,6 +91,18 @@ impl Access {
     ) -> Result<TakenOver, TicketError> {
         self.may_show(caller.mac)?;
         self.attach(caller, place, &AccountKey::Claim(claim), moved).await
+    }
+
+    /// The same for the account that something was paid for.
+    pub async fn take_over_paid(
+        &self,
+        caller: &Caller,
+        place: Place,
+        paid: Reference,
+        moved: impl FnOnce(&[MacAddr]),
+    ) -> Result<TakenOver, TicketError> {
+        self.may_show(caller.mac)?;
+        self.attach(caller, place, &AccountKey::Payment(paid), moved).await
     }
 
     async fn attach(

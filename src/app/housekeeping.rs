@@ -7,7 +7,7 @@ use crate::card::Cards;
 use crate::shop::Shop;
 use crate::store::{RecordsSince, Store, StoreError};
 use crate::task;
-use crate::units::Millis;
+use crate::units::{Millis, UnixSeconds};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -65,6 +65,9 @@ impl Housekeeping {
 async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     forget_records(&shop.store, shop.cards.as_ref().ok()).await?;
     shop.store.forget_invites(shop.store.now().saturating_sub(KEEP)).await?;
+    let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.wall());
+    let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.0 / 1000));
+    shop.store.forget_orders(old, old_wall).await?;
     match idle_too {
         true => shop.store.forget_idle(shop.store.now().saturating_sub(KEEP)).await,
         false => Ok(()),

@@ -33,8 +33,10 @@ pub fn check(command: &'static Command, arg: &Arg, word: &str) -> Result<(), Com
         ("MAC", false) => device(word).map(drop).map_err(explained),
         ("AMOUNT", _) if command.name == "grant" => amount(word).map(drop).map_err(explained),
         ("AMOUNT" | "SAT" | "N", _) if !is_positive(word) => wrong("a number above 0, like 21"),
-        // An invite's is no number.
-        ("ID", _) if command.name != "invite delete" && word.parse::<i64>().is_err() => {
+        // An invite's is no number, and no order's.
+        ("ID", _)
+            if !matches!(command.name, "invite delete" | "fiat order") && word.parse::<i64>().is_err() =>
+        {
             wrong("a number, as the list shows it")
         }
         _ => Ok(()),

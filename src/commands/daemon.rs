@@ -17,6 +17,9 @@ use crate::zone::Zone;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+/// Of the jobs, those that are told one by one.
+const MOST_JOBS: usize = 50;
+
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "status",
@@ -76,6 +79,8 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         }),
         "store": store(site),
         "cards": cards(site),
+        "mpesa": mpesa(site),
+        "jobs": jobs(site).await,
         "clock": clock(site),
         "tls": tls(site),
         "trouble": site.trouble(),
@@ -187,6 +192,46 @@ fn cards(site: &Site) -> Value {
         }),
         Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
     }
+}
+
+/// `null` where nothing is sold for M-Pesa.
+fn mpesa(site: &Site) -> Value {
+    let (config, Ok(shop)) = (site.config(), &site.shop) else { return Value::Null };
+    let Some(mpesa) = &config.mpesa else { return Value::Null };
+    let trouble = shop.mpesa.trouble();
+    json!({
+        "ok": trouble.is_none(),
+        "mode": mpesa.mode.as_str(),
+        "trouble": trouble,
+        "last_error": shop.mpesa.last_error(),
+        "open": shop.mpesa.followed().len(),
+    })
+}
+
+/// What is still to be done, whatever happens in between.
+async fn jobs(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    let rows = match shop.store.jobs().await {
+        Ok(rows) => rows,
+        Err(err) => return json!({"error": err.code()}),
+    };
+    let (now, followed) = (shop.store.now(), shop.mpesa.followed());
+    let told = rows.iter().take(MOST_JOBS).map(|row| {
+        let known = followed.iter().find(|(id, ..)| *id == row.subject);
+        let (tries, wait, error) = match known {
+            Some((_, tries, wait, error)) => ((*tries).max(row.tries), *wait, error.as_str()),
+            None => (row.tries, row.due.saturating_sub(now), row.error.as_str()),
+        };
+        json!({
+            "kind": row.kind,
+            "subject": row.subject,
+            "tries": tries,
+            "next_seconds": wait.as_secs_ceil(),
+            "age_seconds": now.saturating_sub(row.created).as_secs_ceil(),
+            "error": Some(error).filter(|error| !error.is_empty()),
+        })
+    });
+    json!({"count": rows.len(), "rows": told.collect::<Value>()})
 }
 
 /// `null` where there is no https.

@@ -11,6 +11,7 @@ mod cards;
 mod completion;
 mod daemon;
 mod error;
+mod fiat;
 mod given;
 mod guests;
 mod invites;
@@ -48,12 +49,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 12] = [
+pub static GROUPS: [&[Command]; 13] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
     wallet::COMMANDS,
     keys::COMMANDS,
+    fiat::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
     operators::COMMANDS,

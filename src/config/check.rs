@@ -1,6 +1,7 @@
 //! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
-use super::{Config, Problem, Severity};
+use super::schema::{FIAT, MPESA};
+use super::{Config, MpesaMode, Problem, Severity};
 use crate::json::json;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +31,7 @@ pub fn report(
     };
     let mut around: Vec<Problem> = exposed(path).into_iter().collect();
     around.extend(config.into_iter().flat_map(files));
+    around.extend(config.into_iter().flat_map(credentials));
     let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
     let summary = summary(path, config, &problems);
     let mut text = String::new();
@@ -40,11 +42,12 @@ pub fn report(
         }
     }
     text.push_str(&format!("{summary}\n"));
+    let has_error = problems.iter().any(|problem| problem.severity == Severity::Error);
     let data = json!({
         "enabled": config.map(|config| config.main.enabled),
         "problems": problems.iter().map(|problem| as_json(problem)).collect::<Value>(),
     });
-    Verdict { text, data, summary, is_good: config.is_some() }
+    Verdict { text, data, summary, is_good: config.is_some() && !has_error }
 }
 
 fn summary(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> String {
@@ -52,13 +55,13 @@ fn summary(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> Strin
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let warnings = plural(count(Severity::Warning), "warning");
     match config {
-        Some(config) => {
+        Some(config) if count(Severity::Error) == 0 => {
             let venues = plural(config.venues.len(), "venue");
             let mints = plural(config.mints.len(), "mint");
             let state = if config.main.enabled { "enabled" } else { "not enabled" };
             format!("{path}: can be used: {venues}, {mints}, {state}, {warnings}")
         }
-        None => format!("{path}: cannot be used: {}, {warnings}", plural(count(Severity::Error), "error")),
+        _ => format!("{path}: cannot be used: {}, {warnings}", plural(count(Severity::Error), "error")),
     }
 }
 
@@ -91,6 +94,36 @@ fn files(config: &Config) -> Vec<Problem> {
     });
     let keys = [secret, config.tls.as_ref().map(|tls| tls.key_file.as_path())];
     unreadable.chain(keys.into_iter().flatten().filter_map(exposed)).collect()
+}
+
+/// Without what these files hold, every guest's order would fail.
+fn credentials(config: &Config) -> Vec<Problem> {
+    let mpesa = config.mpesa.iter().flat_map(|mpesa| {
+        let relay = mpesa.relay_key_file.as_ref().filter(|_| mpesa.mode == MpesaMode::Relay);
+        let files = mpesa.credential_files().into_iter().chain(relay.map(|file| ("relay_key_file", file)));
+        files.map(|(option, file)| (MPESA, option, file))
+    });
+    let pays_out = config.fiat.iter().filter(|fiat| fiat.sell || fiat.bills);
+    let fiat =
+        pays_out.flat_map(|fiat| fiat.credential_file.as_ref().map(|file| (FIAT, "credential_file", file)));
+    let faults = mpesa.chain(fiat).filter_map(|(section, option, file)| {
+        let name = file.display();
+        let message = match std::fs::metadata(file) {
+            Err(error) => {
+                format!("{name} cannot be read ({error}): write the secret there, and chmod 600 {name}")
+            }
+            Ok(about) if about.permissions().mode() & 0o077 != 0 => {
+                format!("others than its owner may read {name}: chmod 600 {name}")
+            }
+            Ok(about) if !about.is_file() || about.len() == 0 => {
+                format!("{name} is empty: write the secret there")
+            }
+            Ok(_) => return None,
+        };
+        let (section, option) = (Some(section.to_owned()), Some(option.to_owned()));
+        Some(Problem { line: None, section, option, message, severity: Severity::Error })
+    });
+    faults.collect()
 }
 
 /// `1 error`, `2 errors`.

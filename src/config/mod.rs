@@ -6,6 +6,7 @@
 mod auth;
 pub mod check;
 mod enroll;
+pub mod fiat;
 mod fields;
 pub mod garden;
 mod keys;
@@ -31,6 +32,7 @@ mod vouchers;
 
 pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
+pub use fiat::{DarajaAccount, FiatConfig, MpesaConfig, MpesaMode, PriceConfig};
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
 pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
@@ -89,6 +91,12 @@ pub struct Config {
     pub products: Vec<ProductConfig>,
     /// No two share a name, a venue or an operator; empty: the router is one operator's.
     pub tenants: Vec<TenantConfig>,
+    /// None: nothing is sold for M-Pesa.
+    pub mpesa: Option<MpesaConfig>,
+    /// What is sold for shillings, in the order of the file; no two have the same id.
+    pub prices: Vec<PriceConfig>,
+    /// None: shillings buy access only.
+    pub fiat: Option<FiatConfig>,
 }
 
 impl Config {
@@ -182,6 +190,12 @@ impl Config {
     /// The mints that sell in a venue, in the order of the file.
     pub fn mints_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a MintConfig> + 'a {
         self.mints.iter().filter(|mint| mint.sells_in(&venue.id))
+    }
+
+    /// What is sold for shillings in a venue, in the order of the file.
+    pub fn prices_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a PriceConfig> + 'a {
+        let sells = self.mpesa.is_some();
+        self.prices.iter().filter(move |price| sells && price.sells_in(&venue.id))
     }
 
     /// The mint with this URL, if it sells in the venue.

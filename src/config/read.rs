@@ -4,18 +4,19 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, OPERATOR, PRODUCT,
-    TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
+    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, MPESA, OPERATOR,
+    PRICE, PRODUCT, TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, keys, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue,
-    vouchers, Config, MintConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
+    auth, fiat, keys, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue,
+    vouchers, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
 
 const MAX_MINTS: usize = 32;
+const MAX_PRICES: usize = 32;
 
 /// Something read, and the section it comes from.
 struct Found<'a, T> {
@@ -32,8 +33,10 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mints = found(file, MINT, MAX_MINTS, &mut problems, mint::read);
     let card = payments::card(only(file, CARD, &mut problems), &mut problems);
     if main.as_ref().is_some_and(|main| main.enabled) {
-        let serves_cards = !matches!(card, Some(None));
-        something_to_sell(file, &venues, &mints, serves_cards, &mut problems);
+        let has_prices = file.of_kind(MPESA).next().is_some() && file.of_kind(PRICE).next().is_some();
+        let sells_else = if has_prices { Some(Elsewhere::Mpesa) } else { None };
+        let sells_else = sells_else.or((!matches!(card, Some(None))).then_some(Elsewhere::Cards));
+        something_to_sell(file, &venues, &mints, sells_else, &mut problems);
     }
     venues_share_nothing(&venues, &mut problems);
     mints_differ(&mints, &mut problems);
@@ -55,6 +58,11 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     }
     let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
     let auth = auth::read(only(file, AUTH, &mut problems), state_dir, tls.as_ref(), &mut problems);
+    let mpesa = fiat::mpesa(only(file, MPESA, &mut problems), &mut problems);
+    let prices = found(file, PRICE, MAX_PRICES, &mut problems, fiat::price);
+    prices_fit(&prices, file, &venues, &mut problems);
+    let mpesa_read = mpesa.as_ref().and_then(Option::as_ref);
+    let fiat = fiat::fiat(only(file, FIAT, &mut problems), mpesa_read, &mut problems);
     if admin.as_ref().is_some_and(|admin| !admin.token) {
         let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
         let position = || position_of(file.of_kind(ADMIN).next(), "token");
@@ -94,11 +102,15 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
+    let (Some(mpesa), Some(fiat)) = (mpesa, fiat) else {
+        return Err(notes);
+    };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
     let mints = mints.into_iter().map(|mint| mint.value).collect();
     let operators = operators.into_iter().map(|one| one.value).collect();
     let (hmac_keys, webhooks, limits) = (values_of(hmac_keys), values_of(webhooks), values_of(limits));
     let (products, tenants) = (values_of(products), values_of(tenants));
+    let prices = values_of(prices);
     let config = Config {
         main,
         venues,
@@ -116,6 +128,9 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         voucher,
         products,
         tenants,
+        mpesa,
+        prices,
+        fiat,
     };
     Ok((config, notes))
 }
@@ -183,11 +198,19 @@ fn found<'a, T>(
         .collect()
 }
 
+/// What is sold without a mint.
+enum Elsewhere {
+    /// Access, for shillings.
+    Mpesa,
+    /// Nothing here, but cards are served.
+    Cards,
+}
+
 fn something_to_sell(
     file: &UciFile,
     venues: &[Found<'_, Venue>],
     mints: &[Found<'_, MintConfig>],
-    serves_cards: bool,
+    elsewhere: Option<Elsewhere>,
     problems: &mut Problems,
 ) {
     let enabled = position_of(file.of_kind(MAIN).next(), "enabled");
@@ -198,7 +221,10 @@ fn something_to_sell(
         );
     }
     if file.of_kind(MINT).next().is_none() {
-        if serves_cards {
+        if let Some(Elsewhere::Mpesa) = elsewhere {
+            return;
+        }
+        if elsewhere.is_some() {
             let message = "no mint says what a step costs, so guests cannot buy; cards are served: add a section config mint to sell too";
             problems.warn(enabled, message);
             return;
@@ -213,7 +239,8 @@ fn something_to_sell(
     }
     let all_read = mints.len() == file.of_kind(MINT).count();
     for venue in venues.iter().filter(|_| all_read) {
-        if !mints.iter().any(|mint| mint.value.sells_in(&venue.value.id)) {
+        let has_price = matches!(elsewhere, Some(Elsewhere::Mpesa));
+        if !has_price && !mints.iter().any(|mint| mint.value.sells_in(&venue.value.id)) {
             let message = format!("no mint sells here: add list venue {} to a mint", shown(&venue.value.id));
             problems.warn(ConfigPosition::section(venue.section), message);
         }
@@ -345,6 +372,42 @@ fn products_fit(
             problems.error(position_of(Some(section), "tenant"), message);
         }
         value.tenant = owner;
+    }
+}
+
+/// Each price is of one id, and of venues where it is not more than one purchase may be.
+fn prices_fit(
+    prices: &[Found<'_, PriceConfig>],
+    file: &UciFile,
+    venues: &[Found<'_, Venue>],
+    problems: &mut Problems,
+) {
+    for (at, Found { section, value }) in prices.iter().enumerate() {
+        if prices.iter().take(at).any(|earlier| earlier.value.id == value.id) {
+            let message = format!("{} is another price already: choose another id", shown(&value.id));
+            problems.error(position_of(Some(section), "id"), message);
+        }
+        for item in section.option("venue").map_or(&[][..], |value| value.items()) {
+            if !file.of_kind(VENUE).any(|venue| venue.name == item.text) {
+                let message = format!(
+                    "{} is no venue of this file: write the name of a section config venue",
+                    shown(&item.text)
+                );
+                problems.error(ConfigPosition::section(section).option("venue", item.line), message);
+            }
+        }
+        for venue in venues.iter().map(|venue| &venue.value).filter(|venue| value.sells_in(&venue.id)) {
+            if value.steps > venue.max_steps {
+                let id = shown(&venue.id);
+                let message =
+                    format!("is above max_steps {} of venue {id}: lower it, or raise that", venue.max_steps);
+                problems.error(position_of(Some(section), "steps"), message);
+            }
+        }
+    }
+    if let Some(Found { section, .. }) = prices.first().filter(|_| file.of_kind(MPESA).next().is_none()) {
+        let message = "has no effect without a section config mpesa: add one, or remove this";
+        problems.warn(ConfigPosition::section(section), message);
     }
 }
 

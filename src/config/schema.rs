@@ -40,6 +40,9 @@ pub const VOUCHER: &str = "voucher";
 pub const PRODUCT: &str = "product";
 pub const TENANT: &str = "tenant";
 pub const KEYS: &str = "keys";
+pub const MPESA: &str = "mpesa";
+pub const PRICE: &str = "price";
+pub const FIAT: &str = "fiat";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -147,6 +150,36 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(KEYS, "secret_id_file", Default::Nothing),
     one(KEYS, "transit_key", Default::Nothing),
     one(KEYS, "allow_http", Default::Text("0")),
+    one(MPESA, "base_url", Default::Text("https://api.safaricom.co.ke")),
+    one(MPESA, "allow_http", Default::Text("0")),
+    one(MPESA, "shortcode", Default::Required),
+    one(MPESA, "type", Default::Text("paybill")),
+    one(MPESA, "till", Default::Nothing),
+    one(MPESA, "consumer_key_file", Default::Text("/etc/tollgate/mpesa.key")),
+    one(MPESA, "consumer_secret_file", Default::Text("/etc/tollgate/mpesa.secret")),
+    one(MPESA, "passkey_file", Default::Text("/etc/tollgate/mpesa.passkey")),
+    one(MPESA, "mode", Default::Text("poll")),
+    one(MPESA, "callback_url", Default::Required),
+    one(MPESA, "relay_url", Default::Nothing),
+    one(MPESA, "relay_key_file", Default::Nothing),
+    one(MPESA, "orders_per_phone", Default::Text("10")),
+    one(MPESA, "utc_offset", Default::Text("180")),
+    one(MPESA, "pull", Default::Text("0")),
+    one(MPESA, "pace", Default::Text("1")),
+    one(PRICE, "id", Default::Required),
+    one(PRICE, "name", Default::Derived("the id")),
+    one(PRICE, "amount", Default::Required),
+    one(PRICE, "steps", Default::Required),
+    list(PRICE, "venue", Default::Derived("every venue")),
+    one(FIAT, "operator_licensed", Default::Text("0")),
+    one(FIAT, "buy", Default::Text("0")),
+    one(FIAT, "sell", Default::Text("0")),
+    one(FIAT, "airtime", Default::Text("0")),
+    one(FIAT, "bills", Default::Text("0")),
+    one(FIAT, "day_max_kes", Default::Text("100000")),
+    one(FIAT, "shortcode", Default::Nothing),
+    one(FIAT, "initiator", Default::Nothing),
+    one(FIAT, "credential_file", Default::Nothing),
 ];
 
 /// Whether sections of this type mean anything.

@@ -1,3 +1,4 @@
+mod fiat;
 mod operators;
 mod options;
 mod payments;
@@ -116,6 +117,20 @@ fn with(section: &str, line: &str) -> String {
             let others = all.iter().filter(|(name, _)| !line.contains(&format!("option {name} ")));
             let others: String = others.map(|(name, value)| format!("option {name} '{value}'\n")).collect();
             format!("{}\nconfig tls\n{others}{line}\n", main_with(""))
+        }
+        schema::MPESA | schema::PRICE | schema::FIAT => {
+            let of = |kind: &str, all: &[(&str, &str)]| {
+                let others = all
+                    .iter()
+                    .filter(|(name, _)| kind != section || !line.contains(&format!("option {name} ")));
+                let others: String =
+                    others.map(|(name, value)| format!("option {name} '{value}'\n")).collect();
+                format!("config {kind}\n{others}{}\n", if kind == section { line } else { "" })
+            };
+            let daraja = [("shortcode", "174379"), ("callback_url", "https://relay.example.net/cb/r1")];
+            let price = [("id", "1h"), ("amount", "20"), ("steps", "60")];
+            let fiat = if section == schema::FIAT { of(schema::FIAT, &[]) } else { String::new() };
+            format!("{}\n{}{}{fiat}", main_with(""), of(schema::MPESA, &daraja), of(schema::PRICE, &price))
         }
         schema::AUTH if !line.contains("domain") => {
             format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))

@@ -147,7 +147,7 @@ pub fn local_address(text: &str) -> Parsed<SocketAddr> {
     }
 }
 
-fn is_local(address: IpAddr) -> bool {
+pub fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),

@@ -60,7 +60,7 @@ async fn desk(open: bool) -> Office {
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
         let tls = Tls::new(None).unwrap();
-        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await;
+        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await.unwrap();
         (access.gatekeeper().clone(), Ok(shop))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };

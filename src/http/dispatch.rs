@@ -8,10 +8,10 @@ use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
 use super::error_body::{no_such_path, other_method, ErrorBody};
 use super::origin::{may_see_ticket, origin_allowed};
 use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
-use super::route::{Guard, Handler, Route, Verb};
+use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::routes::ROUTES;
 use super::sent::Sent;
-use super::{admin, head, show, tollgate, Edge};
+use super::{admin, head, mpesa, show, tollgate, Edge};
 use crate::config::Config;
 use crate::form::pairs;
 use hyper::body::Incoming;
@@ -236,6 +236,7 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
                 Handler::PageOrClient(_) if is_form(&headers) => {
                     show::unknown_device(&venue, &headers, &query)
                 }
+                _ if route.needs == Needs::Mpesa => mpesa::unknown_device(),
                 _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
             }))
         }
@@ -335,7 +336,7 @@ mod tests {
     fn what_moves_money_or_shows_a_ticket_is_guarded() {
         for route in ROUTES.iter().filter(|route| route.method == Verb::Post) {
             // A card, a one-time code or a token proves itself what it may do; the refused posts do nothing.
-            let proves_itself = matches!(route.path, "/new" | "/" | "*" | "/verify/**");
+            let proves_itself = matches!(route.path, "/new" | "/" | "*" | "/verify/**" | "/cb/**");
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }
         let config = config(CONFIG);

@@ -28,6 +28,7 @@ mod login_socket;
 mod listeners;
 mod listening;
 mod mint_requests;
+mod mpesa;
 mod offers;
 mod origin;
 mod pages;

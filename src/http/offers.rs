@@ -5,7 +5,7 @@ use super::entrance::Visit;
 use super::refusals::{open_shop, status_of};
 use super::show::{cannot_sell, show};
 use crate::config::MintUrl;
-use crate::portal::{Notice, OfferedMint, Quantity, State, Stock, StockedMint};
+use crate::portal::{MpesaOffer, Notice, OfferedMint, OfferedPrice, Quantity, State, Stock, StockedMint};
 use crate::sale::invoice::AskPart;
 use crate::sale::{Price, SaleError};
 use crate::shop::Site;
@@ -25,7 +25,17 @@ pub fn stock<'a>(site: &Site, visit: &'a Visit) -> Stock<'a> {
     });
     let step = Quantity { metric: venue.metric, amount: Allotment(venue.step_size) };
     let has_login = visit.config.auth.is_some();
-    Stock { step, max_steps: venue.max_steps, mints: mints.collect(), closed, has_login }
+    let (max_steps, mints, mpesa) = (venue.max_steps, mints.collect(), mpesa_offer(visit));
+    Stock { step, max_steps, mints, closed, has_login, mpesa }
+}
+
+/// What is sold for shillings at the venue of this guest.
+pub fn mpesa_offer(visit: &Visit) -> Option<MpesaOffer<'_>> {
+    let knows_receipts = visit.config.mpesa.as_ref()?.knows_receipts();
+    let prices = visit.config.prices_of(&visit.venue);
+    let prices: Vec<_> =
+        prices.map(|price| OfferedPrice { id: &price.id, name: &price.name, amount: price.amount }).collect();
+    (!prices.is_empty()).then_some(MpesaOffer { prices, phone: "", knows_receipts })
 }
 
 /// The mint and the amount that a form names.

@@ -42,6 +42,10 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
         match ways::way(&visit) {
             Some("ecash") => ecash::page(site, &visit),
             Some("receipt") => receipt(shop, &visit).await,
+            Some("mpesa") => match super::mpesa::claim_page(&visit) {
+                Some(page) => page,
+                None => home(site, shop, &visit).await,
+            },
             Some("keep") => wallet_or_home(site, shop, &visit, Purpose::Keep).await,
             Some("mine") => wallet_or_home(site, shop, &visit, Purpose::Resume).await,
             Some(way) => match ways::page(shop, &visit, way) {
@@ -91,6 +95,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let address = way_back(visit);
     let ticket = shop.access.ticket(mac).map(|ticket| ticket.to_string());
     let is_online = session.as_ref().is_some_and(Session::is_running);
+    let order = shop.mpesa.of_guest(mac).await;
     let facts = Facts {
         is_trusted: venue.trusted_macs.contains(&mac),
         session: session.map(|session| Bought {
@@ -109,6 +114,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
             (true, Some(ticket)) => ShownTicket::Shown(ticket),
             (true, None) => ShownTicket::Unknown,
         },
+        mpesa: order.as_ref().and_then(|order| super::mpesa::facts(order, is_online)),
         address: address.as_deref(),
         stock: stock(site, visit),
     };

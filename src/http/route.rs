@@ -5,7 +5,7 @@ use super::asker::Asker;
 use super::entrance::{Audience, Entrance, Visit};
 use super::sent::Sent;
 use super::Edge;
-use crate::config::{Config, Role};
+use crate::config::{Config, MpesaMode, Role};
 use hyper::Method;
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +31,10 @@ pub enum Needs {
     Auth,
     /// Its `sphinx_compat`.
     Sphinx,
+    /// A section `mpesa`.
+    Mpesa,
+    /// One whose callbacks come to this router.
+    MpesaCallbacks,
 }
 
 impl Needs {
@@ -39,6 +43,10 @@ impl Needs {
             Needs::Nothing => true,
             Needs::Auth => config.auth.is_some(),
             Needs::Sphinx => config.auth.as_ref().is_some_and(|auth| auth.sphinx.is_some()),
+            Needs::Mpesa => config.mpesa.is_some(),
+            Needs::MpesaCallbacks => {
+                config.mpesa.as_ref().is_some_and(|mpesa| mpesa.mode == MpesaMode::Direct)
+            }
         }
     }
 }

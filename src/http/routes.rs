@@ -7,14 +7,15 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, pages, sphinx,
-    till, tollgate, wallets, ways, websocket,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa, pages,
+    sphinx, till, tollgate, wallets, ways, websocket,
 };
 use crate::config::Role::Viewer;
 use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];
+const PUBLIC: &[Audience] = &[Audience::Public];
 const GUEST_OR_PUBLIC: &[Audience] = &[Audience::Guest, Audience::Public];
 const TOLLGATE: &[Audience] = &[Audience::TollGate];
 const REDIRECTED: &[Audience] = &[Audience::Redirected];
@@ -28,6 +29,8 @@ const MESSAGE: usize = MAX_MESSAGE;
 const TOKEN_FORM: usize = 128 * 1024;
 /// Nothing longer is a payment; what is longer than any token is read and not kept.
 const PAYMENT: usize = 1 << 20;
+/// Nothing that Daraja calls with is longer.
+const CALLBACK: usize = 64 * 1024;
 
 pub const ROUTES: &[Route] = &[
     row(GUEST, Get, "/", Anyone, NO_BODY, Page(pages::portal)),
@@ -48,6 +51,16 @@ pub const ROUTES: &[Route] = &[
     row(GUEST, Post, "/session/attach", OwnPage, MESSAGE, Client(attach::attach)),
     row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),
     row(GUEST, Post, "/session/link", OwnPage, MESSAGE, Client(attach::link)),
+    // M-Pesa.
+    of_mpesa(GUEST, Post, "/mpesa", Origin, MESSAGE, PageOrClient(mpesa::order)),
+    of_mpesa(GUEST, Get, "/mpesa", Anyone, NO_BODY, Same(anybody::form_again)),
+    of_mpesa(GUEST, Post, "/mpesa/claim", Origin, MESSAGE, PageOrClient(mpesa::claim)),
+    of_mpesa(GUEST, Get, "/mpesa/claim", Anyone, NO_BODY, Same(anybody::form_again)),
+    of_mpesa(GUEST, Get, "/mpesa/**", Anyone, NO_BODY, Client(mpesa::look)),
+    Route {
+        needs: Needs::MpesaCallbacks,
+        ..row(PUBLIC, Post, "/cb/**", Anyone, CALLBACK, Anonymous(mpesa::called_back))
+    },
     row(GUEST_OR_PUBLIC, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
     row(GUEST_OR_PUBLIC, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_PUBLIC, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
@@ -151,6 +164,18 @@ const fn sphinx(
     handler: Handler,
 ) -> Route {
     Route { needs: Needs::Sphinx, ..row(audience, method, path, guard, limit, handler) }
+}
+
+/// A row that is there with a section `mpesa` only.
+const fn of_mpesa(
+    audience: &'static [Audience],
+    method: Verb,
+    path: &'static str,
+    guard: Guard,
+    limit: usize,
+    handler: Handler,
+) -> Route {
+    Route { needs: Needs::Mpesa, ..row(audience, method, path, guard, limit, handler) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use super::notice::Notice;
 use super::quantity::Quantity;
-use super::states::{Asking, Offer, OfferedMint, Online, Paid, PaidStep, Pay, ShownTicket, State, Waiting};
+use super::states::{
+    Asking, MpesaOffer, MpesaStep, MpesaWait, Offer, OfferedMint, Online, Paid, PaidStep, Pay, ShownTicket,
+    State, Waiting,
+};
 use crate::units::{Allotment, Millis, Sats};
 
 /// A step that takes longer says what it waits for.
@@ -25,10 +28,21 @@ pub struct Facts<'a> {
     pub late: Option<Late<'a>>,
     /// What it paid with turned out to be spent.
     pub has_lost: bool,
+    /// The order that it has made last, to be paid with M-Pesa.
+    pub mpesa: Option<MpesaFacts<'a>>,
     pub kept: ShownTicket<'a>,
     /// Where the page is found again.
     pub address: Option<&'a str>,
     pub stock: Stock<'a>,
+}
+
+/// An order of a guest, as far as the page shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum MpesaFacts<'a> {
+    /// It is under way.
+    Waiting(MpesaWait<'a>),
+    /// It has come to nothing, which is said above the choice.
+    Over(Notice<'a>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +101,8 @@ pub struct Stock<'a> {
     pub closed: Option<&'a str>,
     /// Wallets can log in.
     pub has_login: bool,
+    /// What is sold for shillings.
+    pub mpesa: Option<MpesaOffer<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +124,18 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
     if let Some(state) = request.and_then(RequestFacts::state) {
         return state;
     }
+    let is_asking_phone = match facts.mpesa {
+        Some(MpesaFacts::Waiting(wait))
+            if !facts.is_choosing && facts.named.is_none() && !facts.is_trusted =>
+        {
+            // Who is online may wait for an answer that was lost without being kept from what is left.
+            (online.is_none() || wait.step != MpesaStep::Unknown).then_some(wait)
+        }
+        _ => None,
+    };
+    if let Some(wait) = is_asking_phone {
+        return State::Mpesa(wait);
+    }
     if facts.is_trusted {
         let address = facts.address;
         return State::Online(Online { left: None, offer: None, kept: ShownTicket::No, address });
@@ -128,6 +156,9 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
     }
     if facts.has_lost && online.is_none() {
         notices.insert(0, Notice::TokenLost);
+    }
+    if let (Some(MpesaFacts::Over(notice)), None) = (facts.mpesa, online) {
+        notices.insert(0, notice);
     }
     let unpaid_request = facts.unfinished.as_ref().map(|request| request.request_id);
     let offer = Offer { is_late, ..facts.stock.offer(notices, unpaid_request) };
@@ -176,6 +207,9 @@ impl<'a> Stock<'a> {
             return vec![Notice::CannotSell { code }];
         }
         let away = || self.mints.iter().filter(|stocked| !stocked.seems_reachable);
+        if self.mints.is_empty() && self.mpesa.is_some() {
+            return Vec::new();
+        }
         if away().count() == self.mints.len() {
             return vec![Notice::NoMint];
         }
@@ -195,7 +229,8 @@ impl<'a> Stock<'a> {
     /// The offer, with these notices and the guest's request that can still be paid.
     pub fn offer(&self, notices: Vec<Notice<'a>>, unpaid_request: Option<&'a str>) -> Offer<'a> {
         let (step, max_steps, mints, has_login) = (self.step, self.max_steps, self.mints(), self.has_login);
-        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false, has_login }
+        let mpesa = self.mpesa.clone().filter(|_| self.closed.is_none());
+        Offer { step, max_steps, mints, notices, unpaid_request, is_late: false, has_login, mpesa }
     }
 }
 
@@ -217,9 +252,10 @@ mod tests {
             unfinished: None,
             late: None,
             has_lost: false,
+            mpesa: None,
             kept: ShownTicket::No,
             address: None,
-            stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None, has_login: false },
+            stock: Stock { step: MINUTE, max_steps: 60, mints, closed: None, has_login: false, mpesa: None },
         }
     }
 

@@ -3,7 +3,7 @@
 use super::quantity::Quantity;
 use super::strings::{Strings, EN, SW};
 use crate::config::Metric;
-use crate::units::{Allotment, Millis, Sats};
+use crate::units::{Allotment, Kes, Millis, Sats};
 
 /// A language the portal speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,11 @@ impl Lang {
     /// `60 sat`.
     pub(super) fn sats(self, amount: Sats) -> String {
         self.strings().sats.replace("{n}", &self.number(amount.0))
+    }
+
+    /// `KES 20`.
+    pub(super) fn kes(self, amount: Kes) -> String {
+        self.strings().kes.replace("{n}", &self.number(amount.0))
     }
 
     /// `1 day 2 hours 5 minutes`, down to whole seconds; never longer than it is.

@@ -19,6 +19,7 @@
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
+//! | `POST /mpesa` with `price` and `phone`; `POST /mpesa/claim` with `receipt` and `phone`, of `?way=mpesa` | 303 to `/`, or the page again with the reason |
 //! | `POST /card` with `link`, and `r` or `steps` and `mint` | 303 to the request, `/` or where it will be seen, or the page again with the reason |
 //! | `GET /portal.css?DIGEST`, `GET /portal.js?DIGEST` | [`STYLE`], [`SCRIPT`] |
 //!
@@ -37,6 +38,7 @@ mod lang;
 mod links;
 mod login;
 mod login_code;
+mod mpesa;
 mod notice;
 mod offer;
 mod qr;
@@ -50,10 +52,10 @@ mod views;
 mod words;
 
 pub use assets::{Asset, SCRIPT, STYLE};
-pub use facts::{page, Bought, Facts, Late, RequestFacts, RequestStep, Stock, StockedMint};
+pub use facts::{page, Bought, Facts, Late, MpesaFacts, RequestFacts, RequestStep, Stock, StockedMint};
 pub use lang::Lang;
 pub use links::{location, login_location, shown_card_location, token_location, way_location};
-pub use notice::Notice;
+pub use notice::{MpesaFault, Notice};
 pub use offer::chips;
 pub use quantity::Quantity;
 pub use states::*;

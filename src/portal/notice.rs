@@ -98,6 +98,32 @@ pub enum Notice<'a> {
     },
     /// Another device uses the same network address: nothing is sold to either.
     AddressClash,
+    /// An order came to nothing.
+    MpesaFailed(MpesaFault),
+    BadPhone,
+    /// This phone was asked a moment ago.
+    PhoneBusy {
+        wait: Millis,
+    },
+    PhoneLimit,
+    OrderOpen,
+    ClockNotSet,
+    NoSuchPayment,
+}
+
+/// Why an order came to nothing, as far as a guest can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MpesaFault {
+    Cancelled,
+    WrongPin,
+    NoFunds,
+    Unreachable,
+    Limit,
+    NoPrompt,
+    Service,
+    NotPaid,
+    /// Another amount came.
+    Refund,
 }
 
 impl Notice<'_> {
@@ -157,6 +183,24 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::TokenLocked => s.token_locked.to_owned(),
             Notice::TokenOfOtherUnit => s.token_other_unit.to_owned(),
             Notice::AddressClash => s.address_clash.to_owned(),
+            Notice::MpesaFailed(fault) => match fault {
+                MpesaFault::Cancelled => s.mpesa_cancelled,
+                MpesaFault::WrongPin => s.mpesa_wrong_pin,
+                MpesaFault::NoFunds => s.mpesa_no_funds,
+                MpesaFault::Unreachable => s.mpesa_unreachable,
+                MpesaFault::Limit => s.mpesa_limit,
+                MpesaFault::NoPrompt => s.mpesa_no_prompt,
+                MpesaFault::Service => s.mpesa_away,
+                MpesaFault::NotPaid => s.mpesa_not_paid,
+                MpesaFault::Refund => s.mpesa_refund,
+            }
+            .to_owned(),
+            Notice::BadPhone => s.mpesa_bad_phone.to_owned(),
+            Notice::PhoneBusy { wait } => s.mpesa_busy.replace("{duration}", &lang.wait(*wait)),
+            Notice::PhoneLimit => s.mpesa_day.to_owned(),
+            Notice::OrderOpen => s.mpesa_open.to_owned(),
+            Notice::ClockNotSet => s.mpesa_clock.to_owned(),
+            Notice::NoSuchPayment => s.mpesa_no_payment.to_owned(),
             Notice::TokenNotNow => s.token_not_now.to_owned(),
             Notice::TokenRefused => s.token_refused.to_owned(),
             Notice::CardUnreadable => s.card_no_link.to_owned(),

@@ -4,6 +4,7 @@
 use super::html::Html;
 use super::lang::Lang;
 use super::links::{location, way_location};
+use super::mpesa;
 use super::notice::{host, notices};
 use super::quantity::Quantity;
 use super::states::{Offer, OfferedMint};
@@ -80,10 +81,14 @@ pub(super) fn title(lang: Lang, offer: &Offer) -> &'static str {
 pub(super) fn form(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
     let s = lang.strings();
     let mut html = notices(lang, &offer.notices);
+    if let Some(of_mpesa) = &offer.mpesa {
+        html.add(&mpesa::form(lang, lang_chosen, of_mpesa));
+    }
     match offer.sellable() {
         Some((mint, chips)) => {
             html.add(&purchase(lang, lang_chosen, offer, mint, &chips));
         }
+        None if offer.mpesa.is_some() => {}
         None => {
             html.raw("<a class=\"button\"").attr("href", &location(None, lang_chosen.then_some(lang)));
             html.raw(">").text(s.try_again).raw("</a>\n");
@@ -321,6 +326,7 @@ mod tests {
             unpaid_request: None,
             is_late: false,
             has_login: false,
+            mpesa: None,
         };
         let (_, chips) = offer.sellable().unwrap();
         assert_eq!(chips.iter().map(|chip| chip.steps).collect::<Vec<_>>(), [10, 60]);

@@ -5,12 +5,13 @@ use super::lang::Lang;
 use super::links::way_location;
 use super::states::PurchaseReceipt;
 use super::view::{back, still, View};
-use crate::units::{Sats, Unit};
+use crate::units::{Kes, Sats, Unit};
 
 pub(super) fn receipt(lang: Lang, lang_chosen: bool, page: &PurchaseReceipt) -> View {
     let s = lang.strings();
     let amount = match page.amount.unit {
         Unit::Sat => lang.sats(Sats(page.amount.number)),
+        Unit::Kes => lang.kes(Kes(page.amount.number)),
         unit => format!("{} {}", lang.number(page.amount.number), unit.as_str()),
     };
     let lines = [

@@ -7,7 +7,7 @@ use super::links::{
 };
 use super::notice::Notice;
 use super::quantity::Quantity;
-use crate::units::{Amount, Millis, Sats};
+use crate::units::{Amount, Kes, Millis, Sats};
 
 #[derive(Clone, Debug)]
 pub enum State<'a> {
@@ -25,6 +25,8 @@ pub enum State<'a> {
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
     Login(Login<'a>),
+    Mpesa(MpesaWait<'a>),
+    PaidAlready(PaidAlready<'a>),
     /// Two digits, below 100.
     LoginCode(u8),
 }
@@ -54,6 +56,7 @@ impl<'a> State<'a> {
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             State::Receipt(_) => way_location("receipt", Some(lang)),
+            State::PaidAlready(_) => way_location("mpesa", Some(lang)),
             State::Login(login) => login_location(login.purpose, login.at.k1(), Some(lang)),
             State::Asking(Asking { request_id: None, .. }) => shown_card_location(Some(lang)),
             _ => location(self.request_id(), Some(lang)),
@@ -75,6 +78,8 @@ impl<'a> State<'a> {
             | State::ShowTicket(_)
             | State::OwnTicket(_)
             | State::Receipt(_)
+            | State::Mpesa(_)
+            | State::PaidAlready(_)
             | State::Login(_)
             | State::LoginCode(_) => None,
         }
@@ -213,6 +218,8 @@ pub struct Offer<'a> {
     pub is_late: bool,
     /// Wallets can keep and resume what was paid.
     pub has_login: bool,
+    /// What is sold for shillings.
+    pub mpesa: Option<MpesaOffer<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +227,50 @@ pub struct OfferedMint<'a> {
     pub url: &'a str,
     pub price_per_step: Sats,
     pub min_steps: u64,
+}
+
+/// What is sold for shillings; at least one price.
+#[derive(Clone, Debug)]
+pub struct MpesaOffer<'a> {
+    pub prices: Vec<OfferedPrice<'a>>,
+    /// What was typed and not taken.
+    pub phone: &'a str,
+    /// What was paid can be found by its receipt.
+    pub knows_receipts: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OfferedPrice<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub amount: Kes,
+}
+
+/// A phone is asked to pay.
+#[derive(Clone, Copy, Debug)]
+pub struct MpesaWait<'a> {
+    pub id: &'a str,
+    pub amount: Kes,
+    pub buys: Quantity,
+    pub phone_tail: &'a str,
+    pub step: MpesaStep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MpesaStep {
+    Sending,
+    Asked,
+    /// It is not known whether the phone was asked.
+    Unknown,
+    Paid,
+}
+
+/// Where the receipt of something that was paid with M-Pesa is typed in.
+#[derive(Clone, Debug)]
+pub struct PaidAlready<'a> {
+    pub receipt: &'a str,
+    pub phone: &'a str,
+    pub notices: &'a [Notice<'a>],
 }
 
 /// Where the link of a card is pasted.

@@ -5,8 +5,8 @@ mod scenes;
 use super::*;
 use crate::units::{Millis, Sats};
 use scenes::{
-    bought, ecash, every_state, invoice, megabytes, offer, paid, pay, secs, trouble, ADDRESS, LINK, TICKET,
-    TWO_MINTS,
+    asked_phone, bought, ecash, every_state, invoice, megabytes, offer, paid, pay, secs, trouble, ADDRESS,
+    LINK, TICKET, TWO_MINTS,
 };
 
 fn render(lang: Lang, state: State) -> String {
@@ -76,6 +76,8 @@ fn hostile_text_is_never_markup() {
             kept: ShownTicket::Shown(evil),
             address: Some(evil),
         }),
+        State::PaidAlready(PaidAlready { receipt: evil, phone: evil, notices: &[] }),
+        State::Mpesa(MpesaWait { id: evil, phone_tail: evil, ..asked_phone(MpesaStep::Asked) }),
         State::Receipt(PurchaseReceipt { venue: evil, code: evil, ..bought() }),
         State::PayWithEcash(PayWithEcash {
             mints: &mints,
@@ -184,9 +186,12 @@ fn only_what_is_under_way_reloads_without_script() {
     let invoice = invoice();
     for (name, state) in every_state(&invoice) {
         let waits = match &state {
-            State::Asking(_) | State::Pay(_) | State::Paid(_) | State::Receiving(_) | State::LoginCode(_) => {
-                true
-            }
+            State::Asking(_)
+            | State::Pay(_)
+            | State::Paid(_)
+            | State::Receiving(_)
+            | State::LoginCode(_)
+            | State::Mpesa(_) => true,
             State::Online(online) => online.left.is_some(),
             State::Login(login) => matches!(login.at, LoginStep::Sign { .. }),
             State::Trouble(trouble) => {
@@ -199,7 +204,8 @@ fn only_what_is_under_way_reloads_without_script() {
             | State::PayWithCard(_)
             | State::ShowTicket(_)
             | State::OwnTicket(_)
-            | State::Receipt(_) => false,
+            | State::Receipt(_)
+            | State::PaidAlready(_) => false,
         };
         let html = render(Lang::English, state);
         assert_eq!(html.contains("<noscript><meta http-equiv=\"refresh\""), waits, "{name}");

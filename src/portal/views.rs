@@ -7,7 +7,7 @@ use super::notice::Notice;
 use super::quantity::Quantity;
 use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State, Waiting};
 use super::view::{in_trouble, steps, View, CHECK};
-use super::{card, ecash, login, login_code, offer, qr, receipt, ticket};
+use super::{card, ecash, login, login_code, mpesa, offer, qr, receipt, ticket};
 use crate::config::Metric;
 use crate::units::Millis;
 
@@ -27,6 +27,8 @@ pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
         State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
         State::Receipt(receipt) => receipt::receipt(lang, lang_chosen, receipt),
         State::Login(asked) => login::page(lang, lang_chosen, asked),
+        State::Mpesa(wait) => mpesa::waiting(lang, lang_chosen, wait),
+        State::PaidAlready(page) => mpesa::already(lang, lang_chosen, page),
         State::LoginCode(code) => login_code::login_code(lang, lang_chosen, *code),
     }
 }
@@ -35,7 +37,9 @@ fn choose(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
     let title = offer::title(lang, offer);
     let mut main = Html::new();
     main.raw("<h1>").text(title).raw("</h1>\n").add(&offer::form(lang, lang_chosen, offer));
-    main.add(&how_to_pay(lang));
+    if offer.is_open() {
+        main.add(&how_to_pay(lang));
+    }
     let says_late = offer.notices.iter().any(|notice| matches!(notice, Notice::InvoiceLate { .. }));
     View {
         state: "choose",
@@ -67,7 +71,7 @@ fn ended(lang: Lang, lang_chosen: bool, offer: &Offer) -> View {
 }
 
 fn offer_step(offer: &Offer) -> &'static str {
-    if offer.is_open() {
+    if offer.is_open() || offer.mpesa.is_some() {
         "open"
     } else {
         "closed"
@@ -86,7 +90,7 @@ fn how_to_pay(lang: Lang) -> Html {
 
 /// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere, if need be too late.
 fn offer_poll(offer: &Offer) -> Option<u64> {
-    if !offer.is_open() {
+    if !offer.is_open() && offer.mpesa.is_none() {
         Some(5)
     } else {
         offer.unpaid_request.map(|_| 10).or(offer.is_late.then_some(20))

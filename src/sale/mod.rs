@@ -27,8 +27,10 @@
 mod code_value;
 mod error;
 mod event;
+mod guesses;
 pub mod invite;
 pub mod invoice;
+pub mod mpesa;
 mod price;
 mod terms;
 pub mod till;

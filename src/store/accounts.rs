@@ -5,7 +5,7 @@ use super::claims::{claimed, Claim};
 use super::door::{random_id, Door};
 use super::ticket::TicketDigest;
 use super::values::mac_of;
-use super::{StoreError, Ticket};
+use super::{Reference, StoreError, Ticket};
 use crate::mac::MacAddr;
 use crate::units::Millis;
 use rusqlite::{params, OptionalExtension, Transaction};
@@ -17,6 +17,8 @@ pub enum AccountKey {
     Claim(Claim),
     /// A device that is attached to it.
     Device(MacAddr),
+    /// Something that was paid for it.
+    Payment(Reference),
 }
 
 impl AccountKey {
@@ -28,6 +30,10 @@ impl AccountKey {
                 None => Ok(None),
             },
             AccountKey::Device(mac) => account_by_mac(tx, &mac.to_string()),
+            AccountKey::Payment(reference) => {
+                let mut paid = tx.prepare_cached("SELECT account FROM grants WHERE reference = ?1")?;
+                Ok(paid.query_row([reference], |row| row.get(0)).optional()?)
+            }
         }
     }
 }

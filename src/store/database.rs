@@ -276,8 +276,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     expect(&conn, "locking_mode", "exclusive")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "temp_store", "memory")?;
-    // What is removed from a page that is written anyway is overwritten.
-    conn.pragma_update_and_check(None, "secure_delete", "fast", |_| Ok(()))?;
+    // What is removed is overwritten: phone numbers among it.
+    conn.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     conn.pragma_update(None, "cache_size", -256)?; // KiB
     Ok(conn)
 }

@@ -29,7 +29,7 @@ pub struct NewGrant {
     pub amount: Amount,
     pub metric: Metric,
     pub allotment: Allotment,
-    /// What the allotment costs, in the unit of the amount: all of it but for a rest that bought nothing.
+    /// What the allotment costs: all of the amount but for a rest that bought nothing. Of shillings, what it costs in bitcoin.
     pub value: Amount,
     /// At whose price.
     pub mint: Option<MintUrl>,
@@ -118,7 +118,7 @@ impl Deref for Admission {
 impl NewGrant {
     /// As a column of a journal that grants later.
     pub(super) fn to_text(&self) -> String {
-        json!({
+        let mut text = json!({
             "reference": self.reference.to_string(),
             "mac": self.mac.to_string(),
             "venue": self.venue,
@@ -128,8 +128,11 @@ impl NewGrant {
             "allotment": self.allotment.0,
             "value": self.value.number,
             "mint": self.mint.as_ref().map(MintUrl::as_str),
-        })
-        .to_string()
+        });
+        if self.value.unit != self.amount.unit {
+            text["value_unit"] = self.value.unit.as_str().into();
+        }
+        text.to_string()
     }
 
     pub(super) fn from_text(text: &str) -> Result<NewGrant, StoreError> {
@@ -142,6 +145,7 @@ impl NewGrant {
             Value::Null => Unit::Sat,
             unit => unit_of(unit.as_str().ok_or_else(unreadable)?)?,
         };
+        let value_unit = json["value_unit"].as_str().map_or(Ok(unit), unit_of)?;
         let number_paid = number("amount")?;
         Ok(NewGrant {
             reference: Reference::read(field("reference")?),
@@ -150,7 +154,7 @@ impl NewGrant {
             amount: Amount { number: number_paid, unit },
             metric: Metric::parse(field("metric")?).ok_or_else(unreadable)?,
             allotment: Allotment(number("allotment")?),
-            value: Amount { number: json["value"].as_u64().unwrap_or(number_paid), unit },
+            value: Amount { number: json["value"].as_u64().unwrap_or(number_paid), unit: value_unit },
             mint: json["mint"].as_str().and_then(|url| MintUrl::parse(url).ok()),
         })
     }

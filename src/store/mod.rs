@@ -23,14 +23,17 @@ mod files;
 mod fundings;
 mod grants;
 mod invites;
+mod jobs;
 mod keyfile;
 mod lock_keys;
 mod locked;
+mod ledger;
 mod logins;
 mod migrations;
 mod moves;
 mod older;
 mod operations;
+mod orders;
 mod outputs;
 mod parts;
 mod proofs;
@@ -68,12 +71,18 @@ pub use files::StoreHolder;
 pub use fundings::FundingRow;
 pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
 pub use invites::{CodeWorth, InviteHash, InviteRow, InviteUse, NewInvites};
+pub use jobs::JobRow;
 pub use keyfile::{KeyFile, RenewableKey, Secret};
+pub use ledger::{BookBalance, BookEntry, KES};
 pub use lock_keys::{LockClass, LockKeyRow, PublicOf};
 pub use locked::{LockedProof, LockedRow, LockedState, NewLocked, NewLocking};
 pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
+pub use orders::{
+    HeardCallback, NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, PromptRules, Settled, SuspenseRow,
+    ORDER_JOB,
+};
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};

@@ -29,6 +29,8 @@ pub enum Reference {
     Voucher(Uuid),
     /// Ecash of a voucher that is put back into the takings: `backing:<64 hex digits>`.
     Backing([u8; 32]),
+    /// An order that was paid in shillings: `mpesa:<order>`.
+    Mpesa(String),
     /// In no form that this version has: kept as it is.
     Other(String),
 }
@@ -41,6 +43,7 @@ const MOVED: &str = "moved:";
 const INVITE: &str = "invite:";
 const VOUCHER: &str = "voucher:";
 const BACKING: &str = "backing:";
+const MPESA: &str = "mpesa:";
 
 impl Reference {
     /// Reads the text of a store.
@@ -69,6 +72,7 @@ fn known(text: &str) -> Option<Reference> {
             let (invite, number) = name.split_once('.')?;
             Reference::Invite(invite.parse().ok()?, number.parse().ok()?)
         }
+        MPESA => Reference::Mpesa(name.to_owned()),
         _ => return None,
     })
 }
@@ -85,6 +89,7 @@ impl fmt::Display for Reference {
             Reference::Moved(id) => write!(f, "{MOVED}{id}"),
             Reference::Invite(id, number) => write!(f, "{INVITE}{id}.{number}"),
             Reference::Voucher(id) => write!(f, "{VOUCHER}{id}"),
+            Reference::Mpesa(order) => write!(f, "{MPESA}{order}"),
             Reference::Other(text) => f.write_str(text),
         }
     }
@@ -116,6 +121,7 @@ mod tests {
             (Reference::Card(12), "card:12".to_owned()),
             (Reference::Operator(id()), "operator:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Moved(id()), "moved:00112233445566778899aabbccddeeff".to_owned()),
+            (Reference::Mpesa("TG7K3M9QX2".to_owned()), "mpesa:TG7K3M9QX2".to_owned()),
             (Reference::Invite(id(), 7), "invite:00112233445566778899aabbccddeeff.7".to_owned()),
             (
                 Reference::Voucher("00112233-4455-6677-8899-aabbccddeeff".parse().unwrap()),

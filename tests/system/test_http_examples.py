@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab import http_client
+from lab import http_client, shillings
 from lab.bolt_card import BoltCard
 from lab.card_shop import CARD_PORT, DOMAIN, LOOPBACK, CardShop
 from lab.daemon import ADMIN_PORT, Mint
@@ -169,6 +169,7 @@ def client(lab, fault_mint):
     shop = CardShop(lab, name="examples")
     shop.daemon.mints = [Mint(fault_mint.url)]
     shop.daemon.sections["auth"] = {"domain": LOGIN_DOMAIN}
+    shop.daemon.sections |= shillings.sections(lab, "http://127.0.0.1:9", mode="direct", pace=1)
     shop.daemon.write_config()
     with shop:
         yield Client(lab, shop, fault_mint)

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::config::Metric;
-use crate::units::{Allotment, Amount, Millis, Sats, Unit};
+use crate::units::{Allotment, Amount, Kes, Millis, Sats, Unit};
 
 pub(super) const fn secs(secs: u64) -> Quantity {
     Quantity { metric: Metric::Milliseconds, amount: Allotment(secs * 1000) }
@@ -38,6 +38,7 @@ pub(super) fn offer<'a>() -> Offer<'a> {
         unpaid_request: None,
         is_late: false,
         has_login: true,
+        mpesa: None,
     }
 }
 
@@ -62,6 +63,34 @@ pub(super) fn paid<'a>(done: PaidStep, waiting: Option<Waiting>) -> State<'a> {
 pub(super) fn trouble<'a>(reason: TroubleReason, money: Money) -> State<'a> {
     State::Trouble(Trouble { request_id: Some("5f0c9a7be1"), reason, money, code: "k3f9-22" })
 }
+
+pub(super) fn shillings<'a>() -> MpesaOffer<'a> {
+    let price = |id, name, amount| OfferedPrice { id, name, amount: Kes(amount) };
+    let prices = vec![price("1h", "1 hour", 20), price("day", "1 day", 100)];
+    MpesaOffer { prices, phone: "", knows_receipts: true }
+}
+
+pub(super) fn asked_phone<'a>(step: MpesaStep) -> MpesaWait<'a> {
+    MpesaWait { id: "TG7K3M9QX2", amount: Kes(20), buys: secs(3600), phone_tail: "678", step }
+}
+
+/// Everything that may be said above the form.
+const SHILLINGS: [Notice; 14] = [
+    Notice::MpesaFailed(MpesaFault::Cancelled),
+    Notice::MpesaFailed(MpesaFault::WrongPin),
+    Notice::MpesaFailed(MpesaFault::NoFunds),
+    Notice::MpesaFailed(MpesaFault::Unreachable),
+    Notice::MpesaFailed(MpesaFault::Limit),
+    Notice::MpesaFailed(MpesaFault::NoPrompt),
+    Notice::MpesaFailed(MpesaFault::Service),
+    Notice::MpesaFailed(MpesaFault::NotPaid),
+    Notice::MpesaFailed(MpesaFault::Refund),
+    Notice::BadPhone,
+    Notice::PhoneBusy { wait: Millis::from_secs(42) },
+    Notice::OrderOpen,
+    Notice::ClockNotSet,
+    Notice::NoSuchPayment,
+];
 
 pub(super) fn bought<'a>() -> PurchaseReceipt<'a> {
     PurchaseReceipt {
@@ -240,6 +269,17 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("receipt", State::Receipt(bought())),
+        ("mpesa", State::Choose(Offer { mpesa: Some(shillings()), ..offer() })),
+        ("mpesa-alone", State::Choose(Offer { mpesa: Some(shillings()), mints: vec![], ..offer() })),
+        (
+            "mpesa-refused",
+            State::Choose(Offer { notices: SHILLINGS.to_vec(), mpesa: Some(shillings()), ..offer() }),
+        ),
+        ("mpesa-sending", State::Mpesa(asked_phone(MpesaStep::Sending))),
+        ("mpesa-asked", State::Mpesa(asked_phone(MpesaStep::Asked))),
+        ("mpesa-unknown", State::Mpesa(asked_phone(MpesaStep::Unknown))),
+        ("mpesa-paid", State::Mpesa(asked_phone(MpesaStep::Paid))),
+        ("mpesa-already", State::PaidAlready(PaidAlready { receipt: "", phone: "", notices: &[] })),
         ("keep", asked(Purpose::Keep, SIGN)),
         ("keep-digits", asked(Purpose::Keep, LoginStep::Digits { k1: K1 })),
         ("keep-done", asked(Purpose::Keep, LoginStep::Kept)),

@@ -8,12 +8,11 @@ mod code;
 pub use code::InviteCode;
 
 use super::code_value::CodeValue;
+use super::guesses::Guesses;
 use super::{SaleError, Terms};
 use crate::access::Session;
 use crate::config::Venue;
-use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
-use crate::pace::Pace;
 use crate::store::{
     InviteHash, InviteRow, InviteUse, KeyFile, NewInvites, Reference, RequestId, Secret, StoreError,
 };
@@ -21,7 +20,6 @@ use crate::task;
 use crate::units::Millis;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -29,9 +27,7 @@ use zeroize::Zeroizing;
 /// Makes the hashes of codes; made with the first code.
 const KEY: KeyFile = KeyFile("invites");
 const KEY_LEN: usize = 32;
-/// Codes that are no good, of a MAC and of all together, within a minute.
-const OF_ONE: usize = 10;
-const OF_ALL: usize = 60;
+/// Codes that are no good are few within it.
 const MINUTE: Millis = Millis::from_secs(60);
 /// The gate opens in much less, or later by itself.
 const GATE: Duration = Duration::from_secs(5);
@@ -114,7 +110,7 @@ struct SharedInvites {
 
 impl InviteEngine {
     pub fn new(terms: Terms) -> InviteEngine {
-        let guesses = Mutex::new(Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() });
+        let guesses = Mutex::new(Guesses::new(MINUTE));
         InviteEngine(Arc::new(SharedInvites { terms, key: tokio::sync::OnceCell::new(), guesses }))
     }
 
@@ -210,62 +206,4 @@ impl InviteEngine {
 fn hash(key: &Secret, code: &InviteCode) -> Option<InviteHash> {
     let mac = Hmac::<Sha256>::new_from_slice(key.expose()).ok()?;
     Some(mac.chain_update(code.digits()).finalize().into_bytes().into())
-}
-
-/// Codes that were shown lately and were no good.
-struct Guesses {
-    of_one: Pace,
-    of_all: VecDeque<Millis>,
-}
-
-impl Guesses {
-    /// Counts one; else how long until one more may be tried.
-    fn admit(&mut self, mac: MacAddr, now: Millis) -> Result<(), Millis> {
-        self.of_all.retain(|at| at.saturating_add(MINUTE) > now);
-        let wait_of_all = match self.of_all.front() {
-            Some(first) if self.of_all.len() >= OF_ALL => first.saturating_add(MINUTE).saturating_sub(now),
-            _ => Millis::ZERO,
-        };
-        let wait = self.of_one.wait(mac, now).max(wait_of_all);
-        if wait > Millis::ZERO || !self.of_one.admit(mac, now) {
-            return Err(wait.max(Millis(1)));
-        }
-        self.of_all.push_back(now);
-        Ok(())
-    }
-
-    /// The last one was a good code.
-    fn take_back(&mut self, mac: MacAddr) {
-        self.of_one.take_back(mac);
-        self.of_all.pop_back();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mac(last: u8) -> MacAddr {
-        MacAddr::new([2, 0, 0, 0, 0, last]).unwrap()
-    }
-
-    #[test]
-    fn ten_guesses_of_one_and_sixty_of_all_are_let_through_in_a_minute() {
-        let mut guesses = Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() };
-        assert_eq!((0..20).filter(|_| guesses.admit(mac(1), Millis(0)).is_ok()).count(), 10);
-        let others =
-            (2..100).map(|last| (0..10).filter(|_| guesses.admit(mac(last), Millis(0)).is_ok()).count());
-        assert_eq!(others.sum::<usize>(), 50);
-        assert_eq!(guesses.admit(mac(200), Millis::from_secs(50)), Err(Millis::from_secs(10)));
-        assert_eq!(guesses.admit(mac(200), Millis::from_secs(60)), Ok(()));
-    }
-
-    #[test]
-    fn good_codes_are_not_counted() {
-        let mut guesses = Guesses { of_one: Pace::new(OF_ONE, MINUTE), of_all: VecDeque::new() };
-        for _ in 0..200 {
-            assert_eq!(guesses.admit(mac(1), Millis(0)), Ok(()));
-            guesses.take_back(mac(1));
-        }
-    }
 }

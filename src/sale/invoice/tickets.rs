@@ -7,8 +7,9 @@ use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::sale::event::SaleEvent;
 use crate::sale::price_list;
-use crate::store::{Claim, MoveRules, ShownAt, StoreError};
+use crate::store::{Claim, MoveRules, Reference, ShownAt, StoreError};
 use crate::task;
+use crate::units::Millis;
 use std::future::Future;
 
 /// What a device shows to go on with an account.
@@ -18,6 +19,8 @@ pub enum Shown {
     Ticket(String),
     /// A card that was tapped, or a wallet that has logged in.
     Claim(Claim),
+    /// The receipt of something that was paid for: it moves any number of times, to one device at a time.
+    Payment(Reference),
 }
 
 impl InvoiceEngine {
@@ -67,12 +70,17 @@ impl InvoiceEngine {
         to_its_end(async move {
             let config = engine.0.config.borrow().clone();
             let devices = config.venues.iter().flat_map(|venue| venue.devices.clone()).collect();
-            let place = Place { devices, at, rules: engine.move_rules(), wants_something };
+            let rules = match &shown {
+                Shown::Payment(_) => MoveRules { max_devices: 1, cooldown: Millis::ZERO },
+                _ => engine.move_rules(),
+            };
+            let place = Place { devices, at, rules, wants_something };
             let moved = |gone: &[MacAddr]| engine.moved(gone, caller.mac);
             let access: &Access = &engine.0.access;
             match shown {
                 Shown::Ticket(text) => access.take_over(&caller, place, &text, moved).await,
                 Shown::Claim(claim) => access.take_over_claimed(&caller, place, claim, moved).await,
+                Shown::Payment(paid) => access.take_over_paid(&caller, place, paid, moved).await,
             }
         })
         .await

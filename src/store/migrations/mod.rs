@@ -32,6 +32,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0016_vouchers.sql"),
         include_str!("0017_sphinx.sql"),
         include_str!("0018_locked.sql"),
+        include_str!("0019_orders.sql"),
     ],
 };
 

@@ -198,36 +198,36 @@ async fn amount_in_a_newer_unit_is_refused_and_never_added() {
     }
     fn refused<T>(read: Result<T, StoreError>) {
         let error = read.err().unwrap();
-        assert!(matches!(&error, StoreError::UnitNotKnown(unit) if unit == "kes"), "{error}");
+        assert!(matches!(&error, StoreError::UnitNotKnown(unit) if unit == "usd"), "{error}");
         assert_eq!(error.code(), "STORE_TOO_NEW");
     }
-    let shop = shop_with("UPDATE parts SET unit = 'kes'").await;
+    let shop = shop_with("UPDATE parts SET unit = 'usd'").await;
     refused(shop.store.request(&id(1)).await);
     refused(shop.store.open_requests(9).await);
-    let shop = shop_with("UPDATE grants SET unit = 'kes'").await;
+    let shop = shop_with("UPDATE grants SET unit = 'usd'").await;
     refused(shop.store.sales_since(UnixSeconds(0)).await);
     refused(shop.store.request(&id(2)).await);
     refused(shop.store.op_known(Reference::read("token:2")).await);
-    let shop = shop_with("UPDATE grants SET unit = 'kes' WHERE reference = 'token:2'").await;
+    let shop = shop_with("UPDATE grants SET unit = 'usd' WHERE reference = 'token:2'").await;
     refused(shop.store.sales_since(UnixSeconds(0)).await);
-    let shop = shop_with("UPDATE sessions SET value_unit = 'kes'").await;
+    let shop = shop_with("UPDATE sessions SET value_unit = 'usd'").await;
     refused(shop.store.sessions_ending_after(Millis::ZERO).await);
     refused(shop.store.grant(spending(Reference::read(""))).await);
-    let shop = shop_with("UPDATE wallet_ops SET unit = 'kes'").await;
+    let shop = shop_with("UPDATE wallet_ops SET unit = 'usd'").await;
     refused(shop.store.open_ops().await);
     let shop = shop_with(
-        "UPDATE wallet_ops SET access = replace(access, '\"amount\"', '\"unit\":\"kes\",\"amount\"')",
+        "UPDATE wallet_ops SET access = replace(access, '\"amount\"', '\"unit\":\"usd\",\"amount\"')",
     )
     .await;
     refused(shop.store.op_done(1, None, None).await);
-    let shop = shop_with("UPDATE wallet_keysets SET unit = 'kes'").await;
+    let shop = shop_with("UPDATE wallet_keysets SET unit = 'usd'").await;
     refused(shop.store.balances().await);
     refused(shop.store.free_proofs(&mint(0)).await);
-    let shop = shop_with("UPDATE cards SET unit = 'kes'").await;
+    let shop = shop_with("UPDATE cards SET unit = 'usd'").await;
     refused(shop.store.card(1).await);
     refused(shop.store.tap(tap()).await);
     refused(shop.store.spend_here(FRESH, Msats(1000), spending).await);
-    let shop = shop_with("UPDATE card_taps SET unit = 'kes' WHERE amount > 0").await;
+    let shop = shop_with("UPDATE card_taps SET unit = 'usd' WHERE amount > 0").await;
     refused(shop.store.card(1).await);
     refused(shop.store.card_history(1, 9).await);
     refused(shop.store.spend_here(FRESH, Msats(1000), spending).await);

@@ -1,0 +1,122 @@
+//! `tollgated fiat`: orders that are paid in shillings, the books, and money that belongs to no order.
+
+use super::Reach::Socket;
+use super::Shows::Facts;
+use super::{Command, CommandError, Desk, Given, MOMENT};
+use crate::config::Role::Manager;
+use crate::fiat::masked;
+use crate::json::json;
+use crate::store::{OrderRow, Store, StoreError, KES};
+use serde_json::Value;
+
+/// Rows that are shown.
+const MOST: u32 = 1000;
+
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "fiat orders",
+        args: "",
+        role: Manager,
+        audited: false,
+        reach: Socket(MOMENT, |desk, _| Box::pin(orders(desk))),
+        shows: Facts,
+        summary: "what guests have ordered for shillings, and what became of it; the newest first",
+    },
+    Command {
+        name: "fiat order",
+        args: "ID",
+        role: Manager,
+        audited: false,
+        reach: Socket(MOMENT, |desk, given| Box::pin(order(desk, given))),
+        shows: Facts,
+        summary: "one order, with every state that it was in",
+    },
+    Command {
+        name: "fiat ledger",
+        args: "",
+        role: Manager,
+        audited: false,
+        reach: Socket(MOMENT, |desk, _| Box::pin(ledger(desk))),
+        shows: Facts,
+        summary: "the books: what is in every account, what we own positive, and the newest entries",
+    },
+    Command {
+        name: "fiat suspense",
+        args: "",
+        role: Manager,
+        audited: false,
+        reach: Socket(MOMENT, |desk, _| Box::pin(suspense(desk))),
+        shows: Facts,
+        summary: "money that came in and belongs to no order, or not as it was ordered",
+    },
+];
+
+async fn orders(desk: &Desk) -> Result<Value, CommandError> {
+    let rows = store(desk)?.orders(MOST).await.map_err(refused)?;
+    Ok(json!({"orders": rows.iter().map(told).collect::<Value>()}))
+}
+
+async fn order(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let (store, id) = (store(desk)?, given.need("ID")?.trim().to_ascii_uppercase());
+    let unknown = || CommandError::Missing("unknown_order", "there is no order with this id".to_owned());
+    let row = store.order(id.clone()).await.map_err(refused)?.ok_or_else(unknown)?;
+    let steps = store.order_steps(id).await.map_err(refused)?;
+    let mut told = told(&row);
+    told["history"] =
+        steps.iter().map(|step| json!({"state": step.state, "code": step.code, "at": step.at.0})).collect();
+    Ok(told)
+}
+
+fn told(row: &OrderRow) -> Value {
+    json!({
+        "order": row.id,
+        "kind": row.kind,
+        "state": row.state.as_str(),
+        "amount": row.amount.0,
+        "unit": KES,
+        "phone": masked(&row.phone_tail),
+        "receipt": row.receipt,
+        "code": Some(&row.code).filter(|code| !code.is_empty()),
+        "at": row.at.0,
+    })
+}
+
+async fn ledger(desk: &Desk) -> Result<Value, CommandError> {
+    let (balances, entries) = store(desk)?.books(MOST).await.map_err(refused)?;
+    let balance =
+        balances.iter().map(|one| json!({"account": one.account, "unit": one.unit, "balance": one.balance}));
+    let entry = entries.iter().map(|one| {
+        json!({
+            "txn": one.txn,
+            "account": one.account,
+            "unit": one.unit,
+            "delta": one.delta,
+            "order": one.order,
+            "at": one.at.0,
+        })
+    });
+    Ok(json!({"balances": balance.collect::<Value>(), "entries": entry.collect::<Value>()}))
+}
+
+async fn suspense(desk: &Desk) -> Result<Value, CommandError> {
+    let rows = store(desk)?.suspense(MOST).await.map_err(refused)?;
+    let one = rows.iter().map(|row| {
+        json!({
+            "receipt": row.receipt,
+            "amount": row.amount.0,
+            "unit": KES,
+            "at": row.at.0,
+            "reason": row.reason,
+            "order": Some(&row.order).filter(|order| !order.is_empty()),
+        })
+    });
+    Ok(json!({"suspense": one.collect::<Value>()}))
+}
+
+fn store(desk: &Desk) -> Result<&Store, CommandError> {
+    Ok(&desk.site.shop.as_ref()?.store)
+}
+
+fn refused(error: StoreError) -> CommandError {
+    CommandError::Closed(error.code(), error.to_string())
+}

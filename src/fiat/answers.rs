@@ -1,0 +1,222 @@
+//! What an answer of Daraja means. The text is looked at before the code: one code stands for opposites.
+
+use crate::json;
+use serde_json::Value;
+
+/// Why something was certainly not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DarajaRefusal {
+    pub why: Why,
+    /// Daraja's own code.
+    pub code: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Key, secret or passkey is wrong.
+    Credentials,
+    /// Another prompt is open on that phone.
+    PhoneBusy,
+    /// Too much is asked: again in a while.
+    Busy,
+    /// It cannot be reached: nothing left.
+    Away,
+    /// The request is wrong, or what the operator has configured.
+    Request,
+}
+
+/// What a query says of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromptVerdict {
+    Paid,
+    Pending,
+    /// Not paid so far, by this code. Where money is concerned it is not final.
+    Failed(String),
+    /// Asked too often.
+    Busy,
+    /// It cannot be told from the answer.
+    Unclear(String),
+}
+
+/// An answer: its status, and its body where that is JSON of a bearable size and depth.
+pub(super) struct DarajaReply {
+    pub status: u16,
+    pub body: Option<Value>,
+}
+
+impl DarajaReply {
+    pub fn new(status: u16, body: &[u8]) -> DarajaReply {
+        DarajaReply { status, body: json::read(body).filter(Value::is_object) }
+    }
+
+    /// A member as text, also where it is a number.
+    pub fn text(&self, name: &str) -> String {
+        text_of(self.body.as_ref().map_or(&Value::Null, |body| &body[name]))
+    }
+
+    fn message(&self) -> String {
+        self.text("errorMessage").to_ascii_lowercase()
+    }
+
+    /// Whether the token is dead, which is said in many ways.
+    pub fn is_dead_token(&self) -> bool {
+        let code = self.text("errorCode");
+        self.status == 401
+            || ["404.001.03", "400.003.01", "401.003.01"].contains(&code.as_str())
+            || self.message().contains("access token")
+    }
+
+    /// The refusal, if it is a sure one.
+    pub fn refused(&self) -> Option<DarajaRefusal> {
+        let (code, message) = (self.text("errorCode"), self.message());
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        let why = if code.is_empty() {
+            match self.status {
+                429 => Why::Busy,
+                _ => return None,
+            }
+        } else if says(&["being processed", "under processing"]) {
+            return None;
+        } else if says(&["unable to lock subscriber"]) {
+            Why::PhoneBusy
+        } else if says(&["wrong credentials", "invalid authentication", "invalid credentials"]) {
+            Why::Credentials
+        } else if says(&["spike arrest", "system is busy", "quota"]) || code.starts_with("500.003.") {
+            Why::Busy
+        } else if says(&["does not exist", "bad request", "invalid"]) || (400..500).contains(&self.status) {
+            Why::Request
+        } else {
+            return None;
+        };
+        Some(DarajaRefusal { why, code: told(&code) })
+    }
+
+    /// What it says of the prompt with this id.
+    pub fn verdict(&self, checkout: &str) -> PromptVerdict {
+        let message = self.message();
+        let is_pending = |text: &str| text.contains("being processed") || text.contains("under processing");
+        if is_pending(&message) {
+            return PromptVerdict::Pending;
+        }
+        if let Some(refused) = self.refused() {
+            return match refused.why {
+                Why::Busy => PromptVerdict::Busy,
+                _ => PromptVerdict::Unclear(refused.code),
+            };
+        }
+        if self.status != 200 || self.body.is_none() {
+            return PromptVerdict::Unclear(format!("HTTP {}", self.status));
+        }
+        // One that speaks of another prompt, or of none, lies.
+        if self.text("CheckoutRequestID") != checkout {
+            return PromptVerdict::Unclear("an answer about another payment".to_owned());
+        }
+        let (code, text) = (self.text("ResultCode"), self.text("ResultDesc").to_ascii_lowercase());
+        match code.as_str() {
+            _ if is_pending(&text) => PromptVerdict::Pending,
+            "4999" => PromptVerdict::Pending,
+            "" => PromptVerdict::Unclear("no result".to_owned()),
+            "0" => PromptVerdict::Paid,
+            code => PromptVerdict::Failed(told(code)),
+        }
+    }
+}
+
+/// Text, or a number as text.
+pub(super) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A code of theirs, as far as it can be one.
+pub(super) fn told(code: &str) -> String {
+    code.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).take(24).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, text: &str) -> DarajaReply {
+        DarajaReply::new(status, text.as_bytes())
+    }
+
+    fn error(status: u16, code: &str, message: &str) -> DarajaReply {
+        reply(status, &format!(r#"{{"requestId":"1","errorCode":"{code}","errorMessage":"{message}"}}"#))
+    }
+
+    fn result(code: &str, text: &str) -> PromptVerdict {
+        let body = format!(
+            r#"{{"ResponseCode":"0","CheckoutRequestID":"ws_CO_1","ResultCode":{code},"ResultDesc":"{text}"}}"#
+        );
+        reply(200, &body).verdict("ws_CO_1")
+    }
+
+    #[test]
+    fn pending_has_three_shapes() {
+        let being = error(500, "500.001.1001", "The transaction is being processed");
+        assert_eq!((being.verdict("x"), being.refused()), (PromptVerdict::Pending, None));
+        for code in ["\"4999\"", "4999", "\"1037\"", "\"1\""] {
+            assert_eq!(
+                result(code, "The transaction is still under processing"),
+                PromptVerdict::Pending,
+                "{code}"
+            );
+        }
+        assert_eq!(result("4999", ""), PromptVerdict::Pending);
+    }
+
+    #[test]
+    fn a_result_is_read_as_text_or_number_and_of_the_asked_payment_only() {
+        for code in ["0", "\"0\""] {
+            assert_eq!(result(code, "The service request is processed successfully."), PromptVerdict::Paid);
+        }
+        assert_eq!(result("\"SFC_IC0003\"", "no"), PromptVerdict::Failed("SFC_IC0003".to_owned()));
+        assert_eq!(result("1032", "Request cancelled by user"), PromptVerdict::Failed("1032".to_owned()));
+        let other = reply(200, r#"{"CheckoutRequestID":"ws_CO_2","ResultCode":"0","ResultDesc":"ok"}"#);
+        assert!(matches!(other.verdict("ws_CO_1"), PromptVerdict::Unclear(_)));
+        assert!(matches!(reply(200, r#"{"ResultCode":"0"}"#).verdict("ws_CO_1"), PromptVerdict::Unclear(_)));
+        assert!(matches!(result("null", ""), PromptVerdict::Unclear(_)));
+    }
+
+    #[test]
+    fn what_is_no_json_says_nothing() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for text in ["", "<html>502</html>", "{\"ResultCode\":\"0\"", "[]", "7", deep.as_str()] {
+            assert!(matches!(reply(200, text).verdict("x"), PromptVerdict::Unclear(_)), "{text:.20}");
+            assert_eq!(reply(502, text).refused(), None);
+        }
+    }
+
+    #[test]
+    fn one_code_with_four_texts_is_four_things() {
+        let why = |message: &str| error(500, "500.001.1001", message).refused().map(|refused| refused.why);
+        assert_eq!(why("Wrong credentials"), Some(Why::Credentials));
+        assert_eq!(
+            why("[MpesaCB - ]Unable to lock subscriber, a transaction is already in process"),
+            Some(Why::PhoneBusy)
+        );
+        assert_eq!(why("Merchant does not exist"), Some(Why::Request));
+        assert_eq!(why("The transaction is being processed"), None);
+        assert_eq!(why("Something else"), None);
+        let spike = error(500, "500.003.02", "Error Occurred: Spike Arrest Violation");
+        assert_eq!(spike.refused().map(|refused| refused.why), Some(Why::Busy));
+        assert_eq!(spike.verdict("x"), PromptVerdict::Busy);
+        assert_eq!(
+            error(400, "400.002.02", "Bad Request - Invalid Amount").refused().unwrap().why,
+            Why::Request
+        );
+    }
+
+    #[test]
+    fn a_dead_token_is_known_in_every_way_it_is_said() {
+        assert!(error(404, "404.001.03", "Invalid Access Token").is_dead_token());
+        assert!(error(400, "400.003.01", "x").is_dead_token());
+        assert!(error(403, "1", "Invalid access token").is_dead_token());
+        assert!(reply(401, "").is_dead_token());
+        assert!(!error(404, "404.001.01", "Resource not found").is_dead_token());
+    }
+}

@@ -1,0 +1,907 @@
+//! Orders that are paid in shillings: each a state machine, every step of which is one commit together with the money that it
+//! moves. Refused: a step back. What is paid never becomes failed; what has failed may still become paid.
+//!
+//! A step is a conditional statement: of two that come at once, one counts.
+
+use super::door::{Datum, Door, DoorRow};
+use super::grants::{add_grant, NewGrant};
+use super::jobs::{add_job, end_job};
+use super::keyfile::Secret;
+use super::ledger::{book, BookAccount, KES};
+use super::values::mac_of;
+use super::{Admission, Store, StoreError};
+use crate::mac::MacAddr;
+use crate::units::{Kes, Millis, UnixSeconds};
+
+/// Open orders of all guests together.
+const MOST_OPEN: usize = 256;
+/// Rows that one transaction removes.
+const AT_ONCE: i64 = 64;
+/// The job of an order that is not at its end.
+pub const ORDER_JOB: &str = "order";
+const ACCESS: &str = "access";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderState {
+    /// Nothing has left this router.
+    Created,
+    /// A prompt is being sent, or was when this program ended.
+    Sending,
+    /// The prompt is on the phone.
+    Pending,
+    /// It may be: the answer was lost.
+    Unknown,
+    /// The money is here, and what it buys is granted; the gate is not open yet.
+    Paid,
+    Granted,
+    /// Not paid so far.
+    Failed,
+    /// Paid after the guest had left: to be had when it comes back.
+    LatePaid,
+    /// Paid otherwise than ordered.
+    RefundDue,
+}
+
+impl OrderState {
+    const ALL: [OrderState; 9] = [
+        OrderState::Created,
+        OrderState::Sending,
+        OrderState::Pending,
+        OrderState::Unknown,
+        OrderState::Paid,
+        OrderState::Granted,
+        OrderState::Failed,
+        OrderState::LatePaid,
+        OrderState::RefundDue,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OrderState::Created => "created",
+            OrderState::Sending => "sending",
+            OrderState::Pending => "pending",
+            OrderState::Unknown => "unknown",
+            OrderState::Paid => "paid",
+            OrderState::Granted => "granted",
+            OrderState::Failed => "failed",
+            OrderState::LatePaid => "late_paid",
+            OrderState::RefundDue => "refund_due",
+        }
+    }
+}
+
+/// What a guest wants to buy.
+#[derive(Clone)]
+pub struct NewOrder {
+    /// Also what M-Pesa shows the customer: ten letters and digits.
+    pub id: String,
+    pub amount: Kes,
+    /// The whole number.
+    pub phone: Secret,
+    pub phone_hash: String,
+    pub phone_tail: String,
+    pub price: String,
+    /// What it buys, for whom.
+    pub access: NewGrant,
+    /// What makes this question and another one the same; empty: nothing does.
+    pub asked: String,
+}
+
+/// How often a phone may be prompted.
+#[derive(Clone, Copy, Debug)]
+pub struct PromptRules {
+    /// After any prompt,
+    pub pause: Millis,
+    /// and after one for the same amount, or one whose answer was lost.
+    pub long_pause: Millis,
+    pub most_a_day: u32,
+    pub day: Millis,
+    /// An order whose answer was lost stands in the way of another one this long.
+    pub open_for: Millis,
+}
+
+/// What came of an order.
+pub enum OpenedOrder {
+    New(OrderRow),
+    /// It is there already.
+    Again(OrderRow),
+    /// The question was asked before with other words.
+    OtherQuestion,
+    /// The guest has another open order.
+    OtherOrder,
+    PhoneBusy(Millis),
+    PhoneLimit(Millis),
+    Crowded,
+}
+
+#[derive(Clone)]
+pub struct OrderRow {
+    pub id: String,
+    pub kind: String,
+    pub state: OrderState,
+    pub amount: Kes,
+    /// Until the order is closed.
+    pub phone: Option<Secret>,
+    pub phone_hash: String,
+    pub phone_tail: String,
+    pub mac: MacAddr,
+    pub price: String,
+    pub access: NewGrant,
+    /// The CheckoutRequestID, which ends in the customer's number.
+    pub checkout: Option<Secret>,
+    pub receipt: Option<String>,
+    pub code: String,
+    /// A callback has spoken of it,
+    pub is_heard: bool,
+    /// and said that it is paid.
+    pub is_said_paid: bool,
+    /// When a prompt was, or may have been, sent to the phone; zero: never.
+    pub prompted: Millis,
+    pub created: Millis,
+    pub changed: Millis,
+    pub at: UnixSeconds,
+}
+
+/// One state that an order was in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderStep {
+    pub state: String,
+    pub code: String,
+    pub at: UnixSeconds,
+}
+
+/// What a callback says, of the order whose token it has.
+#[derive(Clone)]
+pub struct HeardCallback {
+    pub checkout: Secret,
+    pub checkout_hash: String,
+    pub code: String,
+    pub amount: Option<Kes>,
+    pub receipt: Option<String>,
+}
+
+/// What came of money that was found for an order.
+pub enum Settled {
+    /// The gate is to be opened.
+    Granted(Admission),
+    /// It waits for its guest.
+    Credit,
+    /// It was settled before, or cannot be.
+    Nothing,
+}
+
+/// Money without an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuspenseRow {
+    pub receipt: String,
+    pub amount: Kes,
+    pub order: String,
+    pub reason: String,
+    pub at: UnixSeconds,
+}
+
+const COLUMNS: &str =
+    "id, kind, state, amount, phone, phone_hash, phone_tail, mac, price, access, checkout, receipt, code, \
+                       heard_code, prompted_ms, created_ms, changed_ms, at";
+
+impl Store {
+    /// Opens an order, or finds the one that is meant.
+    pub async fn open_order(&self, new: NewOrder, rules: PromptRules) -> Result<OpenedOrder, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let mac = new.access.mac.to_string();
+            let is_same = |row: &OrderRow| row.price == new.price && row.phone_hash == new.phone_hash;
+            if !new.asked.is_empty() {
+                let known = find(&door, "mac = $2 AND asked = $3", &[mac.as_str().into(), new.asked.as_str().into()])?;
+                if let Some(row) = known {
+                    return Ok(if is_same(&row) { OpenedOrder::Again(row) } else { OpenedOrder::OtherQuestion });
+                }
+            }
+            let open = "mac = $2 AND (state IN ('created', 'sending', 'pending') OR (state = 'unknown' AND created_ms > $3))";
+            let since = number(now.saturating_sub(rules.open_for).0)?;
+            if let Some(row) = find(&door, open, &[mac.as_str().into(), since.into()])? {
+                return Ok(if is_same(&row) { OpenedOrder::Again(row) } else { OpenedOrder::OtherOrder });
+            }
+            let (pause, limit) = waits(&door, &new, rules, now)?;
+            if limit > Millis::ZERO {
+                return Ok(OpenedOrder::PhoneLimit(limit));
+            }
+            if pause > Millis::ZERO {
+                return Ok(OpenedOrder::PhoneBusy(pause));
+            }
+            let open = "SELECT 1 FROM jobs WHERE tenant = $1 AND kind = $2";
+            if door.query(open, &[ORDER_JOB.into()])?.len() >= MOST_OPEN {
+                return Ok(OpenedOrder::Crowded);
+            }
+            let phone = std::str::from_utf8(new.phone.expose()).map_err(|_| StoreError::unreadable("phone"))?;
+            let values = [
+                new.id.as_str().into(),
+                ACCESS.into(),
+                number(new.amount.0)?.into(),
+                KES.into(),
+                phone.into(),
+                new.phone_hash.as_str().into(),
+                new.phone_tail.as_str().into(),
+                mac.as_str().into(),
+                new.price.as_str().into(),
+                new.access.to_text().as_str().into(),
+                new.asked.as_str().into(),
+                number(now.0)?.into(),
+                number(wall.0)?.into(),
+            ];
+            door.execute(
+                "INSERT INTO orders (tenant, id, kind, state, amount, unit, phone, phone_hash, phone_tail, mac, price, access,
+                     asked, token_hash, checkout, checkout_hash, receipt, code, heard_code, heard_amount, heard_receipt,
+                     prompted_ms, is_lost, created_ms, changed_ms, at)
+                 VALUES ($1, $2, $3, 'created', $4, $5, $6, $7, $8, $9, $10, $11, $12, '', '', '', '', '', '', 0, '', $13, 0,
+                     $13, $13, $14)",
+                &values,
+            )?;
+            note_step(&door, &new.id, OrderState::Created, "", wall)?;
+            add_job(&door, ORDER_JOB, &new.id, now)?;
+            find_by_id(&door, &new.id)?.map(OpenedOrder::New).ok_or(StoreError::Gone)
+        })
+        .await
+    }
+
+    pub async fn order(&self, id: String) -> Result<Option<OrderRow>, StoreError> {
+        self.read(move |tx| find_by_id(&Door::of(tx), &id)).await
+    }
+
+    /// Those of the newest first.
+    pub async fn orders(&self, most: u32) -> Result<Vec<OrderRow>, StoreError> {
+        self.read(move |tx| {
+            let statement = format!(
+                "SELECT {COLUMNS} FROM orders WHERE tenant = $1 ORDER BY created_ms DESC, id LIMIT $2"
+            );
+            Door::of(tx).query(&statement, &[i64::from(most).into()])?.iter().map(row_of).collect()
+        })
+        .await
+    }
+
+    /// Those that are not at their end, or that were made since.
+    pub async fn orders_to_follow(&self, since: Millis) -> Result<Vec<OrderRow>, StoreError> {
+        self.read(move |tx| {
+            let statement = format!(
+                "SELECT {COLUMNS} FROM orders WHERE tenant = $1 AND (created_ms > $2
+                 OR id IN (SELECT subject FROM jobs WHERE tenant = $1 AND kind = $3)) ORDER BY created_ms"
+            );
+            let values = [number(since.0)?.into(), ORDER_JOB.into()];
+            Door::of(tx).query(&statement, &values)?.iter().map(row_of).collect()
+        })
+        .await
+    }
+
+    /// The states that it was in.
+    pub async fn order_steps(&self, id: String) -> Result<Vec<OrderStep>, StoreError> {
+        self.read(move |tx| {
+            let steps =
+                "SELECT state, code, at FROM order_steps WHERE tenant = $1 AND order_id = $2 ORDER BY seq";
+            let step = |row: &DoorRow| {
+                let (state, code) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+                Ok(OrderStep { state, code, at: seconds(row.number(2)?) })
+            };
+            Door::of(tx).query(steps, &[id.as_str().into()])?.iter().map(step).collect()
+        })
+        .await
+    }
+
+    /// The order that this receipt belongs to, paid from this phone.
+    pub async fn order_by_receipt(
+        &self,
+        receipt: String,
+        phone_hash: String,
+    ) -> Result<Option<OrderRow>, StoreError> {
+        self.read(move |tx| {
+            let values = [receipt.as_str().into(), phone_hash.as_str().into()];
+            find(&Door::of(tx), "receipt = $2 AND phone_hash = $3", &values)
+        })
+        .await
+    }
+
+    /// Before a prompt is sent. False: it is not `created` any more.
+    pub async fn order_sending(&self, id: String, token_hash: String) -> Result<bool, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let sent = door.execute(
+                "UPDATE orders SET state = 'sending', token_hash = $3, prompted_ms = $4, changed_ms = $4
+                 WHERE tenant = $1 AND id = $2 AND state = 'created'",
+                &[id.as_str().into(), token_hash.as_str().into(), number(now.0)?.into()],
+            )?;
+            if sent == 1 {
+                note_step(&door, &id, OrderState::Sending, "", wall)?;
+            }
+            Ok(sent == 1)
+        })
+        .await
+    }
+
+    /// The prompt was certainly not sent, and may be later.
+    pub async fn order_unsent(&self, id: String) -> Result<(), StoreError> {
+        self.step(id, &["sending"], OrderState::Created, String::new()).await.map(drop)
+    }
+
+    /// Daraja has it, under this id.
+    pub async fn order_accepted(
+        &self,
+        id: String,
+        checkout: Secret,
+        checkout_hash: String,
+    ) -> Result<bool, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let accepted = door.execute(
+                "UPDATE orders SET state = 'pending', checkout = $3, checkout_hash = $4, is_lost = 0, changed_ms = $5
+                 WHERE tenant = $1 AND id = $2 AND state IN ('sending', 'unknown')",
+                &[id.as_str().into(), text(&checkout)?, checkout_hash.as_str().into(), number(now.0)?.into()],
+            )?;
+            if accepted == 1 {
+                note_step(&door, &id, OrderState::Pending, "", wall)?;
+            }
+            Ok(accepted == 1)
+        })
+        .await
+    }
+
+    /// The answer was lost: a prompt may be on the phone.
+    pub async fn order_lost(&self, id: String) -> Result<bool, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let lost = door.execute(
+                "UPDATE orders SET state = 'unknown', is_lost = 1, prompted_ms = $3, changed_ms = $3
+                 WHERE tenant = $1 AND id = $2 AND state = 'sending'",
+                &[id.as_str().into(), number(now.0)?.into()],
+            )?;
+            if lost == 1 {
+                note_step(&door, &id, OrderState::Unknown, "", wall)?;
+                // A callback was faster than the answer, and has told its id.
+                let told = door.execute(
+                    "UPDATE orders SET state = 'pending', is_lost = 0
+                     WHERE tenant = $1 AND id = $2 AND state = 'unknown' AND checkout != ''",
+                    &[id.as_str().into()],
+                )?;
+                if told == 1 {
+                    note_step(&door, &id, OrderState::Pending, "", wall)?;
+                }
+            }
+            Ok(lost == 1)
+        })
+        .await
+    }
+
+    /// No prompt was sent, and none will be.
+    pub async fn order_refused(&self, id: String, code: String) -> Result<(), StoreError> {
+        self.write({
+            let (now, wall) = (self.now(), self.wall());
+            move |tx| {
+                let door = Door::of(tx);
+                let refused = door.execute(
+                    "UPDATE orders SET state = 'failed', code = $3, prompted_ms = 0, phone = '', changed_ms = $4
+                     WHERE tenant = $1 AND id = $2 AND state IN ('created', 'sending')",
+                    &[id.as_str().into(), code.as_str().into(), number(now.0)?.into()],
+                )?;
+                if refused == 1 {
+                    note_step(&door, &id, OrderState::Failed, &code, wall)?;
+                }
+                end_job(&door, ORDER_JOB, &id)
+            }
+        })
+        .await
+    }
+
+    /// Not paid so far, by Daraja's code. It is still followed.
+    pub async fn order_failed(&self, id: String, code: String) -> Result<bool, StoreError> {
+        self.step(id, &["pending"], OrderState::Failed, code).await
+    }
+
+    /// Nothing more is asked about it by itself.
+    pub async fn order_given_up(&self, id: String) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            door.execute(
+                "UPDATE orders SET phone = '' WHERE tenant = $1 AND id = $2 AND state NOT IN ('created', 'sending')",
+                &[id.as_str().into()],
+            )?;
+            end_job(&door, ORDER_JOB, &id)
+        })
+        .await
+    }
+
+    /// It is paid: one commit with the books and what it buys. `is_late`: it waits for its guest instead.
+    pub async fn settle_order(
+        &self,
+        id: String,
+        receipt: Option<String>,
+        is_late: bool,
+    ) -> Result<Settled, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let Some(row) = find_by_id(&door, &id)? else { return Ok(Settled::Nothing) };
+            let to = if is_late { OrderState::LatePaid } else { OrderState::Paid };
+            let receipt = receipt.unwrap_or_default();
+            let settled = door.execute(
+                "UPDATE orders SET state = $3, code = '0', changed_ms = $4,
+                     receipt = CASE WHEN receipt = '' THEN CASE WHEN heard_receipt = '' THEN $5 ELSE heard_receipt END
+                                    ELSE receipt END
+                 WHERE tenant = $1 AND id = $2 AND state IN ('sending', 'pending', 'unknown', 'failed')
+                   AND (heard_amount = 0 OR heard_amount = amount)",
+                &[id.as_str().into(), to.as_str().into(), number(now.0)?.into(), receipt.as_str().into()],
+            )?;
+            if settled == 0 {
+                return Ok(Settled::Nothing);
+            }
+            note_step(&door, &id, to, "0", wall)?;
+            // A callback may have told of the money before it was believed.
+            let was_aside = door.execute("DELETE FROM suspense WHERE tenant = $1 AND order_id = $2", &[id.as_str().into()])?;
+            let came_from = if was_aside > 0 { BookAccount::Suspense } else { BookAccount::MpesaUtility };
+            let paid = (BookAccount::Orders, came_from);
+            book(&door, &format!("{id}/paid"), paid, row.amount.0, &id, wall)?;
+            if is_late {
+                let owed = (BookAccount::Claims, BookAccount::Orders);
+                book(&door, &format!("{id}/late"), owed, row.amount.0, &id, wall)?;
+                close(&door, &id)?;
+                return Ok(Settled::Credit);
+            }
+            let sold = (BookAccount::AccessSales, BookAccount::Orders);
+            book(&door, &format!("{id}/sold"), sold, row.amount.0, &id, wall)?;
+            add_grant(tx, &row.access, now, wall).map(Settled::Granted)
+        })
+        .await
+    }
+
+    /// Gives a guest who has come back what it had paid late.
+    pub async fn grant_late_order(&self, id: String, mac: MacAddr) -> Result<Settled, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let Some(row) = find_by_id(&door, &id)? else { return Ok(Settled::Nothing) };
+            let granted = door.execute(
+                "UPDATE orders SET state = 'paid', changed_ms = $3 WHERE tenant = $1 AND id = $2 AND state = 'late_paid'",
+                &[id.as_str().into(), number(now.0)?.into()],
+            )?;
+            if granted == 0 {
+                return Ok(Settled::Nothing);
+            }
+            note_step(&door, &id, OrderState::Paid, "0", wall)?;
+            let sold = (BookAccount::AccessSales, BookAccount::Claims);
+            book(&door, &format!("{id}/sold"), sold, row.amount.0, &id, wall)?;
+            add_job(&door, ORDER_JOB, &id, now)?;
+            add_grant(tx, &NewGrant { mac, ..row.access }, now, wall).map(Settled::Granted)
+        })
+        .await
+    }
+
+    /// The gate is open for it. From now on only hashes are kept of what names the customer.
+    pub async fn order_granted(&self, id: String) -> Result<(), StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let granted = door.execute(
+                "UPDATE orders SET state = 'granted', changed_ms = $3 WHERE tenant = $1 AND id = $2 AND state = 'paid'",
+                &[id.as_str().into(), number(now.0)?.into()],
+            )?;
+            if granted == 1 {
+                note_step(&door, &id, OrderState::Granted, "0", wall)?;
+            }
+            close(&door, &id)
+        })
+        .await
+    }
+
+    /// The session of an order that is paid.
+    pub async fn admission_of_order(&self, access: NewGrant) -> Result<Option<Admission>, StoreError> {
+        self.read(move |tx| super::grants::granted_session(tx, &access.reference)).await
+    }
+
+    /// Writes down what was called with this token. Answers the order as it is then; `None`: no order has that token.
+    pub async fn hear_callback(
+        &self,
+        token_hash: String,
+        heard: Option<HeardCallback>,
+    ) -> Result<Option<OrderRow>, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let Some(row) = find(&door, "token_hash = $2", &[token_hash.as_str().into()])? else {
+                return Ok(None);
+            };
+            if let Some(heard) = heard {
+                hear(&door, &row, &heard, (now, wall))?;
+            }
+            find_by_id(&door, &row.id)
+        })
+        .await
+    }
+
+    /// Money that was found in the list of payments: its order's, or nobody's. Answers the order that it may settle.
+    pub async fn found_payment(
+        &self,
+        receipt: String,
+        amount: Kes,
+        reference: String,
+    ) -> Result<Option<OrderRow>, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            if is_known(&door, &receipt)? {
+                return Ok(None);
+            }
+            let row = find_by_id(&door, &reference)?.filter(|row| row.prompted > Millis::ZERO);
+            let Some(row) = row.filter(|row| row.receipt.is_none()) else {
+                suspend(&door, &receipt, amount.0, ("no order", ""), wall)?;
+                return Ok(None);
+            };
+            match row.state {
+                OrderState::Paid | OrderState::Granted | OrderState::LatePaid if row.amount == amount => {
+                    door.execute(
+                        "UPDATE orders SET receipt = $3 WHERE tenant = $1 AND id = $2 AND receipt = ''",
+                        &[row.id.as_str().into(), receipt.as_str().into()],
+                    )?;
+                    Ok(None)
+                }
+                OrderState::Sending | OrderState::Pending | OrderState::Unknown | OrderState::Failed
+                    if row.amount == amount =>
+                {
+                    Ok(Some(row))
+                }
+                _ => {
+                    differs(&door, &row, Some(&receipt), amount, (now, wall))?;
+                    Ok(None)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Money that a callback tells of, and Daraja does not confirm: it stands aside until it does.
+    pub async fn put_heard_aside(&self, id: String) -> Result<(), StoreError> {
+        let wall = self.wall();
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let heard = door.query(
+                "SELECT heard_receipt, heard_amount FROM orders WHERE tenant = $1 AND id = $2 AND heard_code = '0'
+                 AND heard_receipt != '' AND heard_amount > 0 AND state IN ('sending', 'pending', 'unknown', 'failed')",
+                &[id.as_str().into()],
+            )?;
+            let Some(heard) = heard.first() else { return Ok(()) };
+            suspend(&door, heard.text(0)?, kes(heard.number(1)?)?.0, ("not confirmed", &id), wall)
+        })
+        .await
+    }
+
+    pub async fn suspense(&self, most: u32) -> Result<Vec<SuspenseRow>, StoreError> {
+        self.read(move |tx| {
+            let rows = Door::of(tx).query(
+                "SELECT receipt, amount, order_id, reason, at FROM suspense WHERE tenant = $1
+                 ORDER BY at DESC, receipt LIMIT $2",
+                &[i64::from(most).into()],
+            )?;
+            let one = |row: &DoorRow| {
+                Ok(SuspenseRow {
+                    receipt: row.text(0)?.to_owned(),
+                    amount: kes(row.number(1)?)?,
+                    order: row.text(2)?.to_owned(),
+                    reason: row.text(3)?.to_owned(),
+                    at: seconds(row.number(4)?),
+                })
+            };
+            rows.iter().map(one).collect()
+        })
+        .await
+    }
+
+    /// Forgets orders that came to their end before this, and sums up their entries in the books.
+    pub async fn forget_orders(&self, before: Millis, wall: UnixSeconds) -> Result<(), StoreError> {
+        loop {
+            let removed = self.write(move |tx| {
+                let door = Door::of(tx);
+                let old = "SELECT id FROM orders WHERE tenant = $1 AND changed_ms < $2 AND state NOT IN ('late_paid', 'refund_due')
+                           AND id NOT IN (SELECT subject FROM jobs WHERE tenant = $1 AND kind = $3) LIMIT $4";
+                let values = [number(before.0)?.into(), ORDER_JOB.into(), AT_ONCE.into()];
+                let old = door.query(old, &values)?;
+                for row in &old {
+                    for table in ["order_steps WHERE tenant = $1 AND order_id", "orders WHERE tenant = $1 AND id"] {
+                        door.execute(&format!("DELETE FROM {table} = $2"), &[row.text(0)?.into()])?;
+                    }
+                }
+                Ok(old.len())
+            });
+            if i64::try_from(removed.await?).unwrap_or(i64::MAX) < AT_ONCE {
+                break;
+            }
+        }
+        self.carry_books(wall).await
+    }
+
+    async fn step(
+        &self,
+        id: String,
+        from: &'static [&'static str],
+        to: OrderState,
+        code: String,
+    ) -> Result<bool, StoreError> {
+        let (now, wall) = (self.now(), self.wall());
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let Some(row) = find_by_id(&door, &id)?.filter(|row| from.contains(&row.state.as_str())) else {
+                return Ok(false);
+            };
+            let values = [
+                id.as_str().into(),
+                to.as_str().into(),
+                code.as_str().into(),
+                number(now.0)?.into(),
+                row.state.as_str().into(),
+            ];
+            let changed = door.execute(
+                "UPDATE orders SET state = $3, code = $4, changed_ms = $5 WHERE tenant = $1 AND id = $2 AND state = $6",
+                &values,
+            )?;
+            if changed == 1 {
+                note_step(&door, &id, to, &code, wall)?;
+            }
+            Ok(changed == 1)
+        })
+        .await
+    }
+}
+
+/// How long until the phone may be prompted for this, and until it may be at all.
+fn waits(
+    door: &Door,
+    new: &NewOrder,
+    rules: PromptRules,
+    now: Millis,
+) -> Result<(Millis, Millis), StoreError> {
+    let since = number(now.saturating_sub(rules.day.max(rules.long_pause)).0)?;
+    let rows = door.query(
+        "SELECT prompted_ms, amount, is_lost FROM orders WHERE tenant = $1 AND phone_hash = $2 AND prompted_ms > $3
+         ORDER BY prompted_ms",
+        &[new.phone_hash.as_str().into(), since.into()],
+    )?;
+    let (mut pause, mut today) = (Millis::ZERO, Vec::new());
+    for row in &rows {
+        let at = millis(row.number(0)?);
+        let is_long = row.number(2)? != 0 || kes(row.number(1)?)? == new.amount;
+        let until = at.saturating_add(if is_long { rules.long_pause } else { rules.pause });
+        pause = pause.max(until.saturating_sub(now));
+        if at.saturating_add(rules.day) > now {
+            today.push(at);
+        }
+    }
+    let most = usize::try_from(rules.most_a_day).unwrap_or(usize::MAX);
+    let first = today.len().checked_sub(most).and_then(|at| today.get(at));
+    Ok((pause, first.map_or(Millis::ZERO, |first| first.saturating_add(rules.day).saturating_sub(now))))
+}
+
+fn hear(
+    door: &Door,
+    row: &OrderRow,
+    heard: &HeardCallback,
+    (now, wall): (Millis, UnixSeconds),
+) -> Result<(), StoreError> {
+    let holder = find(door, "checkout_hash = $2", &[heard.checkout_hash.as_str().into()])?;
+    let is_its_own = match &holder {
+        Some(holder) => holder.id == row.id,
+        // Its own id is known, and this is another; or a prompt of which only this callback tells.
+        None => row.checkout.is_none() && matches!(row.state, OrderState::Sending | OrderState::Unknown),
+    };
+    if !is_its_own {
+        return Ok(());
+    }
+    let receipt = match &heard.receipt {
+        Some(receipt) if heard.code == "0" && !is_known(door, receipt)? => receipt.as_str(),
+        _ => "",
+    };
+    let is_open = !matches!(
+        row.state,
+        OrderState::Paid | OrderState::Granted | OrderState::LatePaid | OrderState::RefundDue
+    );
+    let differs_by = heard.amount.filter(|amount| heard.code == "0" && *amount != row.amount);
+    if let (Some(amount), false) = (differs_by, row.state == OrderState::RefundDue) {
+        return match (&heard.receipt, receipt) {
+            // A receipt that is known already was counted already.
+            (Some(_), "") => Ok(()),
+            (known, _) => differs(door, row, known.as_deref(), amount, (now, wall)),
+        };
+    }
+    if is_open {
+        let amount = heard.amount.filter(|_| heard.code == "0").map_or(0, |amount| amount.0);
+        door.execute(
+            "UPDATE orders SET heard_code = $3, heard_amount = $4, heard_receipt = $5, checkout = $6, checkout_hash = $7
+             WHERE tenant = $1 AND id = $2 AND (heard_code = '' OR heard_code != '0')",
+            &[
+                row.id.as_str().into(),
+                heard.code.as_str().into(),
+                number(amount)?.into(),
+                receipt.into(),
+                text(&heard.checkout)?,
+                heard.checkout_hash.as_str().into(),
+            ],
+        )?;
+        if row.state == OrderState::Unknown {
+            door.execute(
+                "UPDATE orders SET state = 'pending', is_lost = 0, changed_ms = $3
+                 WHERE tenant = $1 AND id = $2 AND state = 'unknown'",
+                &[row.id.as_str().into(), number(now.0)?.into()],
+            )?;
+            note_step(door, &row.id, OrderState::Pending, "", wall)?;
+        }
+        add_job(door, ORDER_JOB, &row.id, now)?;
+    } else if !receipt.is_empty() {
+        door.execute(
+            "UPDATE orders SET receipt = $3 WHERE tenant = $1 AND id = $2 AND receipt = ''",
+            &[row.id.as_str().into(), receipt.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Another amount than the order's came in: all of it waits for the operator; of an order that is served, what differs.
+fn differs(
+    door: &Door,
+    row: &OrderRow,
+    receipt: Option<&str>,
+    amount: Kes,
+    (now, wall): (Millis, UnixSeconds),
+) -> Result<(), StoreError> {
+    let receipt = receipt.map_or_else(|| format!("{}-unknown", row.id), str::to_owned);
+    let is_settled = matches!(row.state, OrderState::Paid | OrderState::Granted | OrderState::LatePaid);
+    if is_settled {
+        if row.receipt.is_some() {
+            return suspend(door, &receipt, amount.0, ("paid twice", &row.id), wall);
+        }
+        // Its own payment: the books have the order's amount of it.
+        let more = amount.0.checked_sub(row.amount.0);
+        let (from, to, difference) = match more {
+            Some(more) => (BookAccount::Suspense, BookAccount::MpesaUtility, more),
+            None => (BookAccount::MpesaUtility, BookAccount::Suspense, row.amount.0.saturating_sub(amount.0)),
+        };
+        door.execute(
+            "UPDATE orders SET receipt = $3 WHERE tenant = $1 AND id = $2",
+            &[row.id.as_str().into(), receipt.as_str().into()],
+        )?;
+        return book(door, &format!("{}/differs", row.id), (from, to), difference, &row.id, wall);
+    }
+    let due = door.execute(
+        "UPDATE orders SET state = 'refund_due', code = 'amount', receipt = $3, changed_ms = $4
+         WHERE tenant = $1 AND id = $2 AND state NOT IN ('paid', 'granted', 'late_paid', 'refund_due')",
+        &[row.id.as_str().into(), receipt.as_str().into(), number(now.0)?.into()],
+    )?;
+    if due == 1 {
+        note_step(door, &row.id, OrderState::RefundDue, "amount", wall)?;
+        put_aside(door, &receipt, amount.0, ("another amount than ordered", &row.id), wall)?;
+        close(door, &row.id)?;
+    }
+    Ok(())
+}
+
+/// What names the customer goes, but for hashes; nothing is left to be done.
+fn close(door: &Door, id: &str) -> Result<(), StoreError> {
+    door.execute("UPDATE orders SET phone = '', checkout = '' WHERE tenant = $1 AND id = $2", &[id.into()])?;
+    end_job(door, ORDER_JOB, id)
+}
+
+/// Puts money aside that belongs to no order, once.
+fn suspend(
+    door: &Door,
+    receipt: &str,
+    amount: u64,
+    why: (&str, &str),
+    wall: UnixSeconds,
+) -> Result<(), StoreError> {
+    match is_known(door, receipt)? {
+        true => Ok(()),
+        false => put_aside(door, receipt, amount, why, wall),
+    }
+}
+
+fn put_aside(
+    door: &Door,
+    receipt: &str,
+    amount: u64,
+    (reason, order): (&str, &str),
+    wall: UnixSeconds,
+) -> Result<(), StoreError> {
+    door.execute(
+        "INSERT INTO suspense (tenant, receipt, amount, unit, order_id, reason, at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &[
+            receipt.into(),
+            number(amount)?.into(),
+            KES.into(),
+            order.into(),
+            reason.into(),
+            number(wall.0)?.into(),
+        ],
+    )?;
+    let aside = (BookAccount::Suspense, BookAccount::MpesaUtility);
+    book(door, &format!("suspense/{receipt}"), aside, amount, order, wall)
+}
+
+/// Whether a payment was counted already.
+fn is_known(door: &Door, receipt: &str) -> Result<bool, StoreError> {
+    let known = "SELECT 1 FROM orders WHERE tenant = $1 AND receipt = $2
+                 UNION ALL SELECT 1 FROM suspense WHERE tenant = $1 AND receipt = $2 LIMIT 1";
+    Ok(!door.query(known, &[receipt.into()])?.is_empty())
+}
+
+fn note_step(
+    door: &Door,
+    id: &str,
+    state: OrderState,
+    code: &str,
+    wall: UnixSeconds,
+) -> Result<(), StoreError> {
+    door.execute(
+        "INSERT INTO order_steps (tenant, order_id, seq, state, code, at)
+         SELECT $1, $2, COUNT(*), $3, $4, $5 FROM order_steps WHERE tenant = $1 AND order_id = $2",
+        &[id.into(), state.as_str().into(), code.into(), number(wall.0)?.into()],
+    )
+    .map(drop)
+}
+
+fn find_by_id(door: &Door, id: &str) -> Result<Option<OrderRow>, StoreError> {
+    find(door, "id = $2", &[id.into()])
+}
+
+fn find(door: &Door, which: &str, values: &[Datum]) -> Result<Option<OrderRow>, StoreError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM orders WHERE tenant = $1 AND {which} ORDER BY created_ms DESC LIMIT 1"
+    );
+    door.query(&statement, values)?.first().map(row_of).transpose()
+}
+
+fn row_of(row: &DoorRow) -> Result<OrderRow, StoreError> {
+    let state = row.text(2)?;
+    let state = OrderState::ALL.into_iter().find(|known| known.as_str() == state);
+    let secret = |column| {
+        let text = row.text(column)?;
+        Ok::<_, StoreError>((!text.is_empty()).then(|| Secret::new(text.as_bytes().to_vec())))
+    };
+    Ok(OrderRow {
+        id: row.text(0)?.to_owned(),
+        kind: row.text(1)?.to_owned(),
+        state: state.ok_or_else(|| StoreError::unreadable("state"))?,
+        amount: kes(row.number(3)?)?,
+        phone: secret(4)?,
+        phone_hash: row.text(5)?.to_owned(),
+        phone_tail: row.text(6)?.to_owned(),
+        mac: mac_of(row.text(7)?)?,
+        price: row.text(8)?.to_owned(),
+        access: NewGrant::from_text(row.text(9)?)?,
+        checkout: secret(10)?,
+        receipt: Some(row.text(11)?.to_owned()).filter(|receipt| !receipt.is_empty()),
+        code: row.text(12)?.to_owned(),
+        is_heard: !row.text(13)?.is_empty(),
+        is_said_paid: row.text(13)? == "0",
+        prompted: millis(row.number(14)?),
+        created: millis(row.number(15)?),
+        changed: millis(row.number(16)?),
+        at: seconds(row.number(17)?),
+    })
+}
+
+fn text(secret: &Secret) -> Result<Datum, StoreError> {
+    std::str::from_utf8(secret.expose()).map(Datum::from).map_err(|_| StoreError::unreadable("checkout"))
+}
+
+fn number(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::unreadable("number"))
+}
+
+fn millis(number: i64) -> Millis {
+    Millis(u64::try_from(number).unwrap_or(0))
+}
+
+fn seconds(number: i64) -> UnixSeconds {
+    UnixSeconds(u64::try_from(number).unwrap_or(0))
+}
+
+fn kes(number: i64) -> Result<Kes, StoreError> {
+    u64::try_from(number).map(Kes).map_err(|_| StoreError::unreadable("amount"))
+}
