@@ -6,6 +6,7 @@
 mod cards;
 mod housekeeping;
 mod operators;
+pub mod relay;
 mod uplinks;
 
 use crate::access::{Access, Gatekeeper};

@@ -182,6 +182,7 @@ pub mod sale;
 // Protocols: words and sockets. They never use each other.
 pub mod mint_proxy;
 pub mod tollgate;
+pub mod relay;
 
 // The shop as a whole, and its edges.
 pub mod shop;

@@ -17,6 +17,7 @@ use tollgated::{app, config, control, ops};
 
 const ABOVE: Above = Above {
     daemon: |config| app::run(config),
+    relay: |path, config| app::relay::run(path, config),
     ask: control::ask,
     log: |main| ops::log::start(main.log_target, main.log_format, main.log_level),
 };

@@ -11,6 +11,7 @@ use crate::certificate::OwnCertificate;
 use crate::config::{Config, MintUrl};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
+use crate::fiat::Rates;
 use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
@@ -22,6 +23,7 @@ use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
 use crate::sale::{SaleEvent, Terms};
 use crate::store::{Store, StoreError};
+use crate::task;
 use crate::tollgate::TollGate;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +66,7 @@ pub struct Shop {
     pub auth: Auth,
     /// Whose certificates are trusted.
     pub tls: Tls,
+    pub rates: Rates,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -100,6 +103,7 @@ impl Shop {
         let engines = (invoices.clone(), tokens.clone());
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls.clone());
+        let rates = Rates::new(terms.settings(), tls.clone());
         let mpesa = MpesaEngine::start(terms.clone(), invoices.clone(), tls.clone()).await?;
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
@@ -120,6 +124,7 @@ impl Shop {
             mpesa,
             auth,
             tls,
+            rates,
         })
     }
 
@@ -131,6 +136,9 @@ impl Shop {
         self.end_losses().await;
         self.audit.tend();
         self.auth.tend().await;
+        let rates = self.rates.clone();
+        // A feed that hangs holds nobody up.
+        task::spawn(async move { rates.tend().await });
     }
 
     /// Ends the sessions of those who paid with ecash that was taken without its mint, and that it calls spent.

@@ -204,6 +204,7 @@ fn mpesa(site: &Site) -> Value {
         "mode": mpesa.mode.as_str(),
         "trouble": trouble,
         "last_error": shop.mpesa.last_error(),
+        "relay_trouble": shop.mpesa.relay_trouble(),
         "open": shop.mpesa.followed().len(),
     })
 }

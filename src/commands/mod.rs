@@ -21,6 +21,7 @@ pub mod manual;
 mod operator;
 mod operators;
 mod place;
+mod quotes;
 mod router;
 mod shell;
 mod takings;
@@ -49,13 +50,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 13] = [
+pub static GROUPS: [&[Command]; 14] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
     wallet::COMMANDS,
     keys::COMMANDS,
     fiat::COMMANDS,
+    quotes::COMMANDS,
     cards::COMMANDS,
     lightning::COMMANDS,
     operators::COMMANDS,

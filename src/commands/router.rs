@@ -6,8 +6,8 @@ use super::Reach::Shell as InShell;
 use super::Shows::Own;
 use super::{Command, CommandError, Ended, Given, Shell, Told};
 use crate::config::check::{self, Verdict};
-use crate::config::Config;
 use crate::config::Role::Owner;
+use crate::config::{Config, RelayConfig};
 use crate::json::json;
 use crate::setup::{self, SetupError};
 use std::io::IsTerminal;
@@ -43,6 +43,16 @@ pub static COMMANDS: &[Command] = &[
         reach: InShell(run),
         shows: Own,
         summary: "run the daemon in the foreground (procd does this)",
+    },
+    Command {
+        name: "relay",
+        args: "",
+        role: Owner,
+        audited: false,
+        reach: InShell(relay),
+        shows: Own,
+        summary: "run a relay in the foreground, on a server: it takes Daraja's calls for routers that nobody can call \
+                  (config relay)",
     },
     Command {
         name: "gate release",
@@ -91,6 +101,9 @@ fn of_setup(error: SetupError) -> CommandError {
 fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let (told, code) = match given.has("--system") {
         true => (of_the_system(shell), "errors_found"),
+        false if RelayConfig::is_in(shell.config) => {
+            (check::report_relay(shell.config, &RelayConfig::load(shell.config)), INVALID_CONFIG)
+        }
         false => {
             let loaded = Config::load_keeping(shell.config);
             let missing = loaded
@@ -126,6 +139,15 @@ fn run(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
         }
     }
     Ok(Ended::Exit(status))
+}
+
+/// What is wrong with the file is told here: no log is there yet.
+fn relay(shell: &mut Shell, _: &Given) -> Result<Ended, CommandError> {
+    let (config, warnings) = RelayConfig::load(shell.config).map_err(|problems| shell.broken(&problems))?;
+    for warning in &warnings {
+        let _ = writeln!(shell.out, "{}: {warning}", shell.config.display());
+    }
+    Ok(Ended::Exit((shell.above.relay)(shell.config, config)))
 }
 
 fn release(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {

@@ -7,7 +7,7 @@
 use super::error::INVALID_CONFIG;
 use super::given::SECRET;
 use super::{all, find, takings, terminal, text, usages_of, Command, CommandError, Given, Reach, Shows};
-use crate::config::{self, Config, Problem};
+use crate::config::{self, Config, Problem, RelayConfig};
 use crate::json::json;
 use crate::zone::Zone;
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub struct Shell<'a> {
 pub struct Above {
     /// Runs the daemon until it is told to stop.
     pub daemon: fn(&Path) -> ExitCode,
+    /// Runs a relay until it is told to stop.
+    pub relay: fn(&Path, RelayConfig) -> ExitCode,
     /// Sends an order to the daemon of this `run_dir`; its answer comes within the time.
     pub ask: fn(&Path, &Value, Duration) -> io::Result<Value>,
     /// Starts logging as the configuration says.

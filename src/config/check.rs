@@ -1,11 +1,11 @@
 //! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
-use super::schema::{FIAT, MPESA};
-use super::{Config, MpesaMode, Problem, Severity};
+use super::schema::{FIAT, MPESA, RELAY};
+use super::{Config, MpesaMode, Problem, RelayConfig, Severity};
 use crate::json::json;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was looked at, and what was found.
 pub struct Verdict {
@@ -34,8 +34,42 @@ pub fn report(
     around.extend(config.into_iter().flat_map(credentials));
     let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
     let summary = summary(path, config, &problems);
+    told(path, &problems, summary, config.map(|config| config.main.enabled), config.is_some())
+}
+
+/// The same for a relay's.
+pub fn report_relay(path: &Path, result: &Result<(RelayConfig, Vec<Problem>), Vec<Problem>>) -> Verdict {
+    let (config, problems) = match result {
+        Ok((config, warnings)) => (Some(config), warnings),
+        Err(problems) => (None, problems),
+    };
+    let mut around: Vec<Problem> = exposed(path).into_iter().collect();
+    around.extend(config.into_iter().flat_map(relays_files));
+    let problems: Vec<&Problem> = problems.iter().chain(&around).collect();
+    let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let warnings = plural(count(Severity::Warning), "warning");
+    let shown = path.display();
+    let summary = match config {
+        Some(config) if count(Severity::Error) == 0 => {
+            format!(
+                "{shown}: can be used: a relay for {}, {warnings}",
+                plural(config.routers.len(), "router")
+            )
+        }
+        _ => format!("{shown}: cannot be used: {}, {warnings}", plural(count(Severity::Error), "error")),
+    };
+    told(path, &problems, summary, config.map(|_| true), config.is_some())
+}
+
+fn told(
+    path: &Path,
+    problems: &[&Problem],
+    summary: String,
+    enabled: Option<bool>,
+    is_good: bool,
+) -> Verdict {
     let mut text = String::new();
-    for problem in &problems {
+    for problem in problems {
         match problem.line {
             Some(line) => text.push_str(&format!("{}:{line}: {problem}\n", path.display())),
             None => text.push_str(&format!("{}: {problem}\n", path.display())),
@@ -44,10 +78,10 @@ pub fn report(
     text.push_str(&format!("{summary}\n"));
     let has_error = problems.iter().any(|problem| problem.severity == Severity::Error);
     let data = json!({
-        "enabled": config.map(|config| config.main.enabled),
+        "enabled": enabled,
         "problems": problems.iter().map(|problem| as_json(problem)).collect::<Value>(),
     });
-    Verdict { text, data, summary, is_good: config.is_some() && !has_error }
+    Verdict { text, data, summary, is_good: is_good && !has_error }
 }
 
 fn summary(path: &Path, config: Option<&Config>, problems: &[&Problem]) -> String {
@@ -106,24 +140,34 @@ fn credentials(config: &Config) -> Vec<Problem> {
     let pays_out = config.fiat.iter().filter(|fiat| fiat.sell || fiat.bills);
     let fiat =
         pays_out.flat_map(|fiat| fiat.credential_file.as_ref().map(|file| (FIAT, "credential_file", file)));
-    let faults = mpesa.chain(fiat).filter_map(|(section, option, file)| {
-        let name = file.display();
-        let message = match std::fs::metadata(file) {
-            Err(error) => {
-                format!("{name} cannot be read ({error}): write the secret there, and chmod 600 {name}")
-            }
-            Ok(about) if about.permissions().mode() & 0o077 != 0 => {
-                format!("others than its owner may read {name}: chmod 600 {name}")
-            }
-            Ok(about) if !about.is_file() || about.len() == 0 => {
-                format!("{name} is empty: write the secret there")
-            }
-            Ok(_) => return None,
-        };
-        let (section, option) = (Some(section.to_owned()), Some(option.to_owned()));
-        Some(Problem { line: None, section, option, message, severity: Severity::Error })
-    });
-    faults.collect()
+    mpesa.chain(fiat).filter_map(fault_of).collect()
+}
+
+fn relays_files(config: &RelayConfig) -> Vec<Problem> {
+    let account = &config.account;
+    let account = [("consumer_key_file", &account.key_file), ("consumer_secret_file", &account.secret_file)];
+    let account = account.into_iter().map(|(option, file)| (MPESA, option, file));
+    let routers = config.routers.iter().map(|router| (RELAY, "router", &router.key_file));
+    account.chain(routers).filter_map(fault_of).collect()
+}
+
+/// Why the file that an option names gives no secret.
+fn fault_of((section, option, file): (&str, &str, &PathBuf)) -> Option<Problem> {
+    let name = file.display();
+    let message = match std::fs::metadata(file) {
+        Err(error) => {
+            format!("{name} cannot be read ({error}): write the secret there, and chmod 600 {name}")
+        }
+        Ok(about) if about.permissions().mode() & 0o077 != 0 => {
+            format!("others than its owner may read {name}: chmod 600 {name}")
+        }
+        Ok(about) if !about.is_file() || about.len() == 0 => {
+            format!("{name} is empty: write the secret there")
+        }
+        Ok(_) => return None,
+    };
+    let (section, option) = (Some(section.to_owned()), Some(option.to_owned()));
+    Some(Problem { line: None, section, option, message, severity: Severity::Error })
 }
 
 /// `1 error`, `2 errors`.

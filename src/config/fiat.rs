@@ -271,7 +271,7 @@ fn service_url(text: &str) -> Parsed<Url> {
 }
 
 /// What anybody on the way could read is for this machine and its own network, and only where that is said.
-fn plain_http(url: &Url, allowed: bool) -> Parsed<()> {
+pub(super) fn plain_http(url: &Url, allowed: bool) -> Parsed<()> {
     let wrong = match (url.is_https(), allowed, is_near(url)) {
         (true, ..) | (false, true, true) => return Ok(()),
         (false, _, false) => "is plain http:// to a public address or a name: use https://",

@@ -19,8 +19,10 @@ mod portals;
 mod ports;
 mod problem;
 pub mod range;
+mod rate;
 pub mod reach;
 mod read;
+mod relay;
 mod schema;
 mod tenant;
 mod services;
@@ -39,6 +41,8 @@ pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
 pub use payments::{Admin, Card, LightningConfig, LightningKind};
 pub use problem::{Problem, Severity};
 pub use range::AddressRange;
+pub use rate::{RateConfig, RateSource, BASIS_POINTS};
+pub use relay::{RelayConfig, RelayRouter};
 pub use services::{ApprovalConfig, Funding, HmacKeyConfig, LimitConfig, WebhookConfig};
 pub use tenant::{Tenant, TenantConfig};
 pub use tls::TlsConfig;
@@ -97,6 +101,8 @@ pub struct Config {
     pub prices: Vec<PriceConfig>,
     /// None: shillings buy access only.
     pub fiat: Option<FiatConfig>,
+    /// None: there is no rate.
+    pub rate: Option<RateConfig>,
 }
 
 impl Config {

@@ -5,12 +5,13 @@ use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
     self, ADMIN, APPROVAL, AUTH, CARD, FIAT, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, MPESA, OPERATOR,
-    PRICE, PRODUCT, TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
+    PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, fiat, keys, main, mint, operators, payments, portals, ports, services, tenant, tls, values, venue,
-    vouchers, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue, ALL_SATS, MAX_VENUES,
+    auth, fiat, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant, tls,
+    values, venue, vouchers, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue, ALL_SATS,
+    MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let prices = found(file, PRICE, MAX_PRICES, &mut problems, fiat::price);
     prices_fit(&prices, file, &venues, &mut problems);
     let mpesa_read = mpesa.as_ref().and_then(Option::as_ref);
+    let rate = rate::read(only(file, RATE, &mut problems), &mut problems);
+    relay::section(only(file, RELAY, &mut problems), &mut problems);
     let fiat = fiat::fiat(only(file, FIAT, &mut problems), mpesa_read, &mut problems);
     if admin.as_ref().is_some_and(|admin| !admin.token) {
         let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
@@ -102,7 +105,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
-    let (Some(mpesa), Some(fiat)) = (mpesa, fiat) else {
+    let (Some(mpesa), Some(fiat), Some(rate)) = (mpesa, fiat, rate) else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
@@ -131,6 +134,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         mpesa,
         prices,
         fiat,
+        rate,
     };
     Ok((config, notes))
 }
@@ -141,7 +145,7 @@ pub fn run_dir(file: &UciFile) -> Option<PathBuf> {
     values::run_dir(&item.text).ok()
 }
 
-fn surprises(file: &UciFile, problems: &mut Problems) {
+pub(super) fn surprises(file: &UciFile, problems: &mut Problems) {
     for surprise in &file.surprises {
         problems.add(Problem {
             line: Some(surprise.line),
@@ -151,7 +155,7 @@ fn surprises(file: &UciFile, problems: &mut Problems) {
     }
 }
 
-fn unknown(file: &UciFile, problems: &mut Problems) {
+pub(super) fn unknown(file: &UciFile, problems: &mut Problems) {
     for section in &file.sections {
         if !schema::is_section(&section.kind) {
             let kind = shown(&section.kind);
@@ -169,7 +173,7 @@ fn unknown(file: &UciFile, problems: &mut Problems) {
     }
 }
 
-fn only<'a>(file: &'a UciFile, kind: &'a str, problems: &mut Problems) -> Option<&'a Section> {
+pub(super) fn only<'a>(file: &'a UciFile, kind: &'a str, problems: &mut Problems) -> Option<&'a Section> {
     let mut sections = file.of_kind(kind);
     let first = sections.next()?;
     for more in sections {

@@ -40,6 +40,8 @@ pub const VOUCHER: &str = "voucher";
 pub const PRODUCT: &str = "product";
 pub const TENANT: &str = "tenant";
 pub const KEYS: &str = "keys";
+pub const RATE: &str = "rate";
+pub const RELAY: &str = "relay";
 pub const MPESA: &str = "mpesa";
 pub const PRICE: &str = "price";
 pub const FIAT: &str = "fiat";
@@ -180,6 +182,19 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(FIAT, "shortcode", Default::Nothing),
     one(FIAT, "initiator", Default::Nothing),
     one(FIAT, "credential_file", Default::Nothing),
+    one(RATE, "source", Default::Text("fixed")),
+    one(RATE, "kes_per_btc", Default::Nothing),
+    one(RATE, "url", Default::Nothing),
+    one(RATE, "pointer", Default::Nothing),
+    one(RATE, "allow_http", Default::Text("0")),
+    one(RATE, "max_age", Default::Text("300")),
+    one(RATE, "max_jump_bp", Default::Text("500")),
+    one(RATE, "min", Default::Text("1")),
+    one(RATE, "max", Default::Text("1000000000000")),
+    one(RATE, "spread_buy_bp", Default::Text("0")),
+    one(RATE, "spread_sell_bp", Default::Text("0")),
+    one(RELAY, "listen", Default::Text("127.0.0.1:8190")),
+    list(RELAY, "router", Default::Nothing),
 ];
 
 /// Whether sections of this type mean anything.

@@ -132,6 +132,12 @@ fn with(section: &str, line: &str) -> String {
             let fiat = if section == schema::FIAT { of(schema::FIAT, &[]) } else { String::new() };
             format!("{}\n{}{}{fiat}", main_with(""), of(schema::MPESA, &daraja), of(schema::PRICE, &price))
         }
+        schema::RATE if !line.contains("kes_per_btc") => {
+            format!("{}\nconfig rate\noption kes_per_btc '13000000'\n{line}\n", main_with(""))
+        }
+        schema::RELAY if !line.contains("router") => {
+            format!("{}\nconfig relay\nlist router 'r1 /etc/tollgate/r1.key'\n{line}\n", main_with(""))
+        }
         schema::AUTH if !line.contains("domain") => {
             format!("{}\nconfig auth\noption domain 'wifi.example.net'\n{line}\n", main_with(""))
         }

@@ -7,6 +7,7 @@ use super::answers::{DarajaRefusal, DarajaReply, PromptVerdict, Why};
 use super::credentials::{read_secret, CredentialError};
 use super::phone::Phone;
 use super::pull::{rows, PulledRow};
+use super::relayed::RelayLine;
 use super::stamp::{password, timestamp};
 use crate::calls::{in_time, request, CallRequest, Connection, Destination, NoAnswer, Tls};
 use crate::config::{DarajaAccount, MpesaConfig};
@@ -64,6 +65,8 @@ pub struct Daraja {
     kind: &'static str,
     passkey: Secret,
     utc_offset: i32,
+    /// Who holds the token, where it is shared.
+    relay: Option<RelayLine>,
     token: tokio::sync::Mutex<Option<Token>>,
 }
 
@@ -119,6 +122,7 @@ impl Daraja {
             kind: if till.is_some() { "CustomerBuyGoodsOnline" } else { "CustomerPayBillOnline" },
             passkey: read_secret(&config.passkey_file)?,
             utc_offset: config.utc_offset,
+            relay: RelayLine::of(config, tls)?,
             token: tokio::sync::Mutex::default(),
         })
     }
@@ -232,7 +236,15 @@ impl Daraja {
             return Ok(token.text.clone());
         }
         *kept = None;
-        let (text, life) = fresh_token(&self.to, &self.basic).await?;
+        let shared = match &self.relay {
+            Some(relay) => relay.token(dead.as_ref().map(|dead| dead.as_str())).await.ok(),
+            None => None,
+        };
+        // Where the relay is away, the router helps itself, and others have to fetch theirs anew.
+        let (text, life) = match shared {
+            Some(shared) => shared,
+            None => fresh_token(&self.to, &self.basic).await?,
+        };
         let life = Duration::from_secs(life.min(86_400));
         let ends = Instant::now() + life.checked_sub(BEFORE_END).unwrap_or(life / 2);
         *kept = Some(Token { text: text.clone(), ends });

@@ -10,6 +10,8 @@ mod credentials;
 mod daraja;
 mod phone;
 mod pull;
+mod rate;
+mod relayed;
 mod stamp;
 
 pub use answers::{DarajaRefusal, PromptVerdict, Why};
@@ -18,3 +20,5 @@ pub use credentials::{read_secret, CredentialError};
 pub use daraja::{basic_of, fresh_token, Daraja, Prompt, Pushed};
 pub use phone::{masked, Phone};
 pub use pull::PulledRow;
+pub use rate::{Quote, RateStale, Rates};
+pub use relayed::RelayLine;

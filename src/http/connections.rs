@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not a WebSocket ends after this; a browser opens another one.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// At the public listener, from one address.
@@ -94,7 +94,14 @@ async fn converse(
     if place.costs(cost(SERVED, at.is_tls)) {
         // Those that were closed for it are dropped meanwhile.
         tokio::task::yield_now().await;
-        answer_all(first, wire, at, edge, place).await;
+        let local = wire.local_address().ok().map(|local| neighbours::normalise(local.ip()));
+        let at = Arc::new(Entrance { local, ..at });
+        let (audience, is_tls) = (at.audience, at.is_tls);
+        let responder: Responder = Box::new(move |request| {
+            let (edge, at) = (edge.clone(), at.clone());
+            Box::pin(async move { dispatch::answer(&edge, &at, request).await })
+        });
+        answer_all(first, wire, (audience, is_tls), responder, place).await;
     }
 }
 
@@ -107,19 +114,23 @@ fn cost(plain: usize, is_tls: bool) -> usize {
     }
 }
 
-fn answer_all(
+/// What answers the requests of a connection. Boxed: hyper is compiled once for all that serve.
+pub type Responder = Box<dyn Fn(Request<Incoming>) -> Responding + Send + Sync>;
+pub type Responding = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Answers requests until the connection ends. `at`: who is served, and whether over TLS.
+pub fn answer_all(
     first: FirstHead,
     wire: Wire,
-    at: Entrance,
-    edge: Arc<Edge>,
+    at: (Audience, bool),
+    responder: Responder,
     place: Arc<ConnectionPlace>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    let local = wire.local_address().ok().map(|local| neighbours::normalise(local.ip()));
-    let at = Arc::new(Entrance { local, ..at });
+    let responder = Arc::new(responder);
     let line = GuestLine::new(place);
     let stream = GuestStream::new(first, wire, line.clone());
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
-        Box::pin(answer_one(edge.clone(), at.clone(), line.clone(), request))
+        Box::pin(answer_one(responder.clone(), at, line.clone(), request))
     });
     Box::pin(async move {
         let connection = http1::Builder::new()
@@ -144,8 +155,8 @@ fn answer_all(
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 async fn answer_one(
-    edge: Arc<Edge>,
-    at: Arc<Entrance>,
+    responder: Arc<Responder>,
+    (audience, is_tls): (Audience, bool),
     line: Arc<GuestLine>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
@@ -154,13 +165,13 @@ async fn answer_one(
         line.place.begin();
     }
     request.extensions_mut().insert(line.clone());
-    let id = request_id(at.audience, request.headers());
-    let mut answer = correlation::within(id.clone(), dispatch::answer(&edge, &at, request)).await;
+    let id = request_id(audience, request.headers());
+    let mut answer = correlation::within(id.clone(), responder(request)).await;
     answer::complete(&mut answer, &id);
     line.place.end();
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.begin_frame();
-        line.place.costs(cost(SOCKET, at.is_tls));
+        line.place.costs(cost(SOCKET, is_tls));
         return Ok(answer);
     }
     line.begin_head();

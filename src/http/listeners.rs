@@ -134,7 +134,7 @@ mod libc_codes {
     pub const EADDRNOTAVAIL: i32 = nix::errno::Errno::EADDRNOTAVAIL as i32;
 }
 
-fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd: OwnedFd = socket::socket(family, SockType::Stream, flags, None)?;

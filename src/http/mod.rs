@@ -33,6 +33,7 @@ mod offers;
 mod origin;
 mod pages;
 mod refusals;
+mod relay;
 mod route;
 mod routes;
 mod sent;
@@ -52,6 +53,7 @@ pub(crate) use line::fuzz_head;
 pub use listeners::Listeners;
 #[cfg(test)]
 pub(crate) use origin::host_of;
+pub use relay::RelayListener;
 
 use crate::commands::Desk;
 use crate::network::neighbours::Neighbours;

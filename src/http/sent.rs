@@ -41,18 +41,12 @@ impl Sent {
 
     /// The body, which must be UTF-8, or the answer that says what is wrong with it.
     pub async fn text(self) -> Result<Text, Answer> {
-        let (status, message) = match bodies::read(self.request, self.limit).await.map(ReadBody::into_text) {
-            Ok(Ok(text)) => return Ok(text),
-            Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
-            Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-            Err(Unread::Broken) => (StatusCode::BAD_REQUEST, "the body was not sent whole"),
-            Err(Unread::Late) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
-            Err(Unread::Crowded) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again")
-            }
-        };
-        let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
-        Err(error(status, code, message))
+        read_by(bodies::read(self.request, self.limit).await.map(ReadBody::into_text))
+    }
+
+    /// As `text`; bytes that are not UTF-8 are replaced.
+    pub async fn lossy_text(self) -> Result<Text, Answer> {
+        read_by(bodies::read(self.request, self.limit).await.map(|body| Ok(body.into_text_lossy())))
     }
 
     /// The body as far as `keep` says, see [`bodies::read_if`].
@@ -67,4 +61,17 @@ impl Sent {
     pub fn into_request(self) -> Request<Incoming> {
         self.request
     }
+}
+
+fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Answer> {
+    let (status, message) = match read {
+        Ok(Ok(text)) => return Ok(text),
+        Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
+        Err(Unread::TooLong) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Err(Unread::Broken) => (StatusCode::BAD_REQUEST, "the body was not sent whole"),
+        Err(Unread::Late) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
+        Err(Unread::Crowded) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again"),
+    };
+    let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
+    Err(error(status, code, message))
 }

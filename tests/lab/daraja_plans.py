@@ -101,7 +101,7 @@ SCENARIOS = {
     "b2c_dup": _plain(callbacks=2),
     "airtime_none_sent": _plain(sent=0, status="Failed", code="never"),
 }
-"""The reference's `late(120 s)` is `{"scenario": "late", "delay": 120}`; others `{"scenario": "result", "code": 17}`."""
+"""The reference's `late(120 s)` is `{"scenario": "late", "delay": 120}`; `result` ends with any `code`."""
 
 
 def plan(order: dict | str) -> Plan:

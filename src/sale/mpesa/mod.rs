@@ -6,6 +6,7 @@
 //! money is concerned: what has failed may still turn out paid, and gives access then, or waits for its guest.
 
 mod claim;
+mod collect;
 mod error;
 mod follow;
 mod plan;
@@ -89,6 +90,7 @@ struct Line {
     refused: Option<(String, Millis)>,
     last_pull: Option<Millis>,
     last_error: Option<String>,
+    relay_trouble: Option<String>,
 }
 
 impl MpesaEngine {
@@ -108,6 +110,7 @@ impl MpesaEngine {
         engine.resume().await?;
         let working = engine.clone();
         task::spawn(async move { working.work().await });
+        task::spawn(engine.clone().collect());
         Ok(engine)
     }
 
@@ -269,7 +272,8 @@ impl MpesaEngine {
         let mut line = self.line();
         if !line.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &config)) {
             let (of, last_pull) = (Some(config.clone()), line.last_pull);
-            *line = Line { of, last_pull, ..Line::default() };
+            let relay_trouble = line.relay_trouble.take();
+            *line = Line { of, last_pull, relay_trouble, ..Line::default() };
         }
         let now = self.0.terms.store.now();
         if line.refused.as_ref().is_some_and(|(_, until)| *until <= now) {
@@ -309,6 +313,11 @@ impl MpesaEngine {
     /// The last thing that went wrong with Daraja.
     pub fn last_error(&self) -> Option<String> {
         self.line().last_error.clone()
+    }
+
+    /// Why the relay gives nothing, where one is asked.
+    pub fn relay_trouble(&self) -> Option<String> {
+        self.line().relay_trouble.clone()
     }
 
     /// Orders that are followed: id, tries that came to nothing, how long until the next one, and the last error.

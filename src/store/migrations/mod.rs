@@ -33,6 +33,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0017_sphinx.sql"),
         include_str!("0018_locked.sql"),
         include_str!("0019_orders.sql"),
+        include_str!("0020_relay.sql"),
     ],
 };
 

@@ -1,0 +1,103 @@
+//! A relay, as its router asks it: for what Daraja called, and for the token that several routers share. It is believed
+//! nothing but the token, which Daraja tells whether it is one.
+
+use super::credentials::{read_secret, CredentialError};
+use crate::calls::{in_time, request, Connection, Destination, NoAnswer, Tls};
+use crate::config::{MpesaConfig, MpesaMode};
+use crate::form::query_value;
+use crate::store::Secret;
+use http_body_util::Full;
+use hyper::header::{HeaderValue, AUTHORIZATION};
+use serde_json::Value;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long the relay waits for news.
+const WAIT: u64 = 25;
+const TIMEOUT: Duration = Duration::from_secs(40);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// A relay gives 256 KiB of bodies at once, or one of 64 KiB, each byte of which may take six in JSON.
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
+const MAX_TOKEN: usize = 16 * 1024;
+
+pub struct RelayLine {
+    to: Destination,
+    bearer: HeaderValue,
+}
+
+/// What the relay was called with.
+pub struct RelayedCall {
+    pub token: String,
+    pub body: String,
+}
+
+/// One answer.
+pub struct RelayedCalls {
+    pub calls: Vec<RelayedCall>,
+    /// What to ask behind the next time.
+    pub next: i64,
+}
+
+impl RelayLine {
+    /// `None` in another mode. Reads the file of the key.
+    pub fn of(config: &MpesaConfig, tls: &Tls) -> Result<Option<RelayLine>, CredentialError> {
+        let (MpesaMode::Relay, Some(url), Some(file)) =
+            (config.mode, &config.relay_url, &config.relay_key_file)
+        else {
+            return Ok(None);
+        };
+        let key: Secret = read_secret(file)?;
+        let mut value = Zeroizing::new(b"Bearer ".to_vec());
+        value.extend_from_slice(key.expose());
+        let bearer = HeaderValue::from_bytes(&value);
+        let mut bearer = bearer.map_err(|_| CredentialError::NoSecret(file.display().to_string()))?;
+        bearer.set_sensitive(true);
+        Ok(Some(RelayLine { to: Destination::new(url.clone(), tls.clone()), bearer }))
+    }
+
+    /// What was called behind `after`; comes when there is something, or after a while.
+    pub async fn calls(&self, after: i64) -> Result<RelayedCalls, String> {
+        let path = format!("/v1/events?after={after}&wait={WAIT}");
+        let answer = self.ask(&path, TIMEOUT, MAX_ANSWER).await?;
+        let odd = || "its answer cannot be read".to_owned();
+        let events = answer["events"].as_array().ok_or_else(odd)?;
+        let text = |event: &Value, name: &str| event[name].as_str().map(str::to_owned);
+        let call = |event: &Value| {
+            Some(RelayedCall { token: text(event, "token")?, body: text(event, "body").unwrap_or_default() })
+        };
+        let next = answer["next"].as_i64().ok_or_else(odd)?;
+        // A relay that was made anew counts from the beginning.
+        let newest = answer["newest"].as_i64().unwrap_or(next);
+        Ok(RelayedCalls { calls: events.iter().filter_map(call).collect(), next: next.min(newest).max(0) })
+    }
+
+    /// The shared token and how many seconds it lives; another one than `dead`.
+    pub async fn token(&self, dead: Option<&str>) -> Result<(Zeroizing<String>, u64), String> {
+        let path = match dead {
+            Some(dead) => Zeroizing::new(format!("/v1/token?dead={}", query_value(dead))),
+            None => Zeroizing::new("/v1/token".to_owned()),
+        };
+        let answer = self.ask(&path, TOKEN_TIMEOUT, MAX_TOKEN).await?;
+        let token = answer["access_token"].as_str().unwrap_or_default();
+        let is_one = (1..=4096).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+        let odd = || "its answer has no token".to_owned();
+        let token = is_one.then(|| Zeroizing::new(token.to_owned())).ok_or_else(odd)?;
+        Ok((token, answer["expires_in"].as_u64().unwrap_or(0)))
+    }
+
+    async fn ask(&self, path: &str, limit: Duration, most: usize) -> Result<Value, String> {
+        let asked = request(self.to.url(), path).header(AUTHORIZATION, self.bearer.clone());
+        let asked = asked.body(Full::default()).map_err(|_| "the question cannot be put".to_owned())?;
+        let answered = async {
+            let mut answer = Connection::over(self.to.open().await?).await?.send(asked, most).await?;
+            let body = answer.all().await?;
+            Ok((answer.status, body))
+        };
+        let (status, body) =
+            in_time(limit, answered).await.map_err(|none: NoAnswer| none.cause().to_owned())?;
+        match status {
+            200 => serde_json::from_slice(&body).map_err(|_| "its answer is no JSON".to_owned()),
+            status => Err(format!("it answers {status}")),
+        }
+    }
+}
