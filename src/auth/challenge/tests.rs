@@ -63,7 +63,7 @@ fn of_fifty_right_signatures_at_once_one_has_the_challenge() {
     assert_eq!(taken, 1);
     challenges.finish(&K, Some(delivery()));
     assert!(
-        challenges.take(&K, Millis(3)).is_err() && !challenges.pending(&K, false, Millis(3)).is_some(),
+        challenges.take(&K, Millis(3)).is_err() && challenges.pending(&K, false, Millis(3)).is_none(),
         "replayed"
     );
     assert_eq!(standing(&mut challenges, 4), "token");
@@ -74,7 +74,7 @@ fn of_fifty_right_signatures_at_once_one_has_the_challenge() {
 fn it_ends_with_its_time_and_is_forgotten_later() {
     let mut challenges = one();
     assert!(challenges.pending(&K, false, Millis(119_999)).is_some());
-    assert!(!challenges.pending(&K, false, Millis(120_000)).is_some());
+    assert!(challenges.pending(&K, false, Millis(120_000)).is_none());
     assert!(challenges.take(&K, Millis(120_000)).is_err());
     assert_eq!(standing(&mut challenges, 120_000), "expired");
     challenges.add([9; 32], asked(1), Millis(180_000), LIFE);
@@ -176,7 +176,7 @@ fn many_challenges_of_one_station_push_out_its_own_only() {
         challenges.pending(&K, false, Millis(2)).is_some()
             && challenges.pending(&k1(1999), false, Millis(2)).is_some()
     );
-    assert!(!challenges.pending(&k1(0), false, Millis(2)).is_some());
+    assert!(challenges.pending(&k1(0), false, Millis(2)).is_none());
     let crowd = |number: u64| AskedLogin {
         browser: Browser { station: station(number.to_be_bytes()[7]), cookie: [0; 16] },
         ..asked(1)
