@@ -49,7 +49,7 @@ fn standing(challenges: &mut Challenges, now: u64) -> &'static str {
 fn a_k1_that_was_not_given_out_is_not_pending() {
     let mut challenges = one();
     assert!(challenges.pending(&K, false, Millis(0)).is_some());
-    assert!(!challenges.pending(&[8; 32], false, Millis(0)).is_some());
+    assert!(challenges.pending(&[8; 32], false, Millis(0)).is_none());
     assert_eq!(challenges.begin(&[8; 32], Millis(0)), Err(NotPending));
     assert!(challenges.take(&[8; 32], Millis(0)).is_err());
 }
