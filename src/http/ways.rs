@@ -14,8 +14,13 @@ use crate::access::TicketError;
 use crate::mint_proxy;
 use crate::portal::{self, Notice, OwnTicket, ShowTicket, State};
 use crate::sale::invite::{InviteCode, InviteError};
+use crate::sale::invoice::Shown;
+use crate::sale::till::Unrecognised;
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
+use crate::store::Claim;
+use crate::task;
+use crate::units::Millis;
 use hyper::header;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -57,7 +62,7 @@ pub fn ticket(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     })
 }
 
-/// A form: with a ticket to go on with it, with `new` for a new one.
+/// A form: with a ticket, a code or the link of a linked card to go on with it, with `new` for a new ticket.
 async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
     let shop = match open_shop(site) {
         Ok(shop) => shop,
@@ -80,11 +85,25 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
             Err(error) => refused_code(visit, &error),
         };
     }
-    match shop.invoices.take_over(&visit.caller, &visit.venue, typed, true).await {
-        Ok(_) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
-        Err(error) => refused(visit, &error, |status, notices| {
-            show(visit, status, State::ShowTicket(ShowTicket { typed, notices }))
-        }),
+    let form =
+        |status, notices: &[Notice]| show(visit, status, State::ShowTicket(ShowTicket { typed, notices }));
+    let moved = match shop.till.recognise(visit.caller.mac, typed).await {
+        Ok(card) => {
+            let shown = Shown::Claim(Claim::Card(card));
+            let attached = shop.invoices.attach(&visit.caller, &visit.venue, shown).await;
+            let (proxy, mac) = (shop.mint_proxy.clone(), visit.caller.mac);
+            task::spawn(async move { proxy.deliver(mac).await });
+            attached.map(drop)
+        }
+        Err(Unrecognised::NoLink) => {
+            shop.invoices.take_over(&visit.caller, &visit.venue, typed, true).await.map(drop)
+        }
+        Err(Unrecognised::TooMany) => Err(TicketError::TooMany(Millis::from_secs(60))),
+        Err(Unrecognised::Foreign | Unrecognised::Refused(_)) => Err(TicketError::Wrong),
+    };
+    match moved {
+        Ok(()) => answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, lang)),
+        Err(error) => refused(visit, &error, form),
     }
 }
 

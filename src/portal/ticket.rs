@@ -18,7 +18,7 @@ pub(super) fn show_ticket(lang: Lang, lang_chosen: bool, page: &ShowTicket) -> V
         form method="post" action="/ticket" autocomplete="off" {
             (in_language(lang, lang_chosen))
             label class="rate" for="ticket" { (s.ticket_label) }
-            textarea id="ticket" class="paste groups" name="ticket" rows="2" maxlength="120" required
+            textarea id="ticket" class="paste groups" name="ticket" rows="2" maxlength="512" required
                 spellcheck="false" autocapitalize="off" { (page.typed) }
             button class="button" type="submit" { span { (s.ticket_button) } }
             p class="hint" { (s.ticket_hint) }

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -92,6 +93,22 @@ def test_a_linked_card_moves_the_rest_at_once_and_nothing_is_paid(place, strange
     assert place.daemon.ask("card", "history", str(card.id))["data"][0]["state"] == "tapped", "nothing was paid"
     assert left(ask(other_stranger, "attach", {"card": card.tap()})) > 4 * MINUTE, "an answer that was lost"
     assert show(other_stranger, granted["ticket"]).status == 200, "the ticket stands for it as well"
+
+
+def test_the_portals_form_takes_a_linked_card_where_it_takes_a_ticket(place, stranger, other_stranger):
+    place.buy(stranger)
+    card = own_card(place.daemon)
+    show_form = lambda text: LoginBrowser(other_stranger).request(
+        "POST", "/ticket", urllib.parse.urlencode({"ticket": text}).encode(),
+        {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"},
+    )
+    assert show_form(card.tap()).status == 404, "it is linked to nothing"
+    tap = card.tap()
+    assert ask(stranger, "link", {"card": tap}).status == 200
+    assert show_form(tap).status == 403 and place.open() == {stranger.mac}, "used"
+    moved = show_form(card.tap())
+    assert (moved.status, moved.headers["location"]) == (303, "/")
+    assert place.open() == {other_stranger.mac}
 
 
 def test_a_tap_counts_once(place, stranger, other_stranger):

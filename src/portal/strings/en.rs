@@ -129,7 +129,7 @@ strings! { EN:
     step_sent: "Ecash received",
     step_confirmed: "Confirmed by its payment service",
     ticket_title: "I have a ticket or a code",
-    ticket_label: "Type or paste your ticket or your code",
+    ticket_label: "Type or paste your ticket, your code, or the link of your card",
     ticket_button: "Go on with it",
     ticket_hint: "What is left moves to this device. The old one goes offline.",
     kept_title: "Your ticket",

@@ -132,7 +132,7 @@ pub(in super::super) static SW: Strings = Strings {
     step_sent: "Ecash imepokelewa",
     step_confirmed: "Imethibitishwa na huduma yake ya malipo",
     ticket_title: "Nina tiketi au msimbo",
-    ticket_label: "Andika au bandika tiketi au msimbo wako",
+    ticket_label: "Andika au bandika tiketi, msimbo au kiungo cha kadi yako",
     ticket_button: "Endelea nayo",
     ticket_hint: "Kilichobaki kitahamia kwenye kifaa hiki. Kile cha zamani kitakatwa.",
     kept_title: "Tiketi yako",
