@@ -353,7 +353,8 @@ impl App {
                 let secret = config.lightning.secret_file.clone();
                 let tls = config.tls.as_ref().map(|tls| [tls.cert_file.clone(), tls.key_file.clone()]);
                 let others = [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())];
-                others.into_iter().chain(tls.into_iter().flatten().map(Some)).collect::<Vec<_>>()
+                let mpesa = config.mpesa_files().cloned().map(Some);
+                others.into_iter().chain(tls.into_iter().flatten().map(Some)).chain(mpesa).collect::<Vec<_>>()
             };
             let (before, now) = (files(&old), files(&new));
             let known = |file: &Path| {

@@ -297,7 +297,7 @@ fn ways(
         Way { name: "card", closed: cards.err().cloned().or_else(no_price) }
     });
     let by_mpesa = config.mpesa.as_ref().filter(|_| !config.prices.is_empty()).map(|_| {
-        let closed = mpesa_trouble.map(|cause| Closed { code: "MPESA", cause });
+        let closed = mpesa_trouble.map(|cause| Closed { code: "NO_MPESA", cause });
         Way { name: "mpesa", closed }
     });
     by_mint.into_iter().chain([by_card, by_mpesa]).flatten().collect()

@@ -198,6 +198,14 @@ impl Config {
         self.mints.iter().filter(|mint| mint.sells_in(&venue.id))
     }
 
+    /// The files with secrets of M-Pesa.
+    pub fn mpesa_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_mpesa = self.mpesa.iter().flat_map(|mpesa| {
+            mpesa.credential_files().into_iter().map(|(_, file)| file).chain(mpesa.relay_key_file.as_ref())
+        });
+        of_mpesa.chain(self.fiat.iter().filter_map(|fiat| fiat.credential_file.as_ref()))
+    }
+
     /// What is sold for shillings in a venue, in the order of the file.
     pub fn prices_of<'a>(&'a self, venue: &'a Venue) -> impl Iterator<Item = &'a PriceConfig> + 'a {
         let sells = self.mpesa.is_some();

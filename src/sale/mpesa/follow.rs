@@ -140,7 +140,10 @@ impl MpesaEngine {
                 let hash = self.keyed("checkout", checkout.as_bytes()).await?;
                 store.order_accepted(id(), Secret::new(checkout.into_bytes()), hash).await?;
                 log::info!("order {}: {phone} is asked", row.id);
-                Ok(pace.next_look(Millis::ZERO).map(|wait| store.now().saturating_add(wait)))
+                // Its end may have been told before its beginning.
+                let is_heard = store.order(id()).await?.is_some_and(|row| row.is_heard);
+                let wait = pace.next_look(Millis::ZERO).filter(|_| !is_heard).unwrap_or_default();
+                Ok(Some(store.now().saturating_add(wait)))
             }
             Pushed::Refused(refused) => self.not_sent(row, refused, pace).await,
             Pushed::Unknown(cause) => {

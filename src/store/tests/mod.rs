@@ -8,6 +8,7 @@ mod invites;
 mod keyfile;
 mod logins;
 mod older;
+mod orders;
 mod power_cut;
 mod requests;
 mod sales;

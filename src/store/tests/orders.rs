@@ -1,0 +1,192 @@
+//! Orders that are paid in shillings: what is paid counts once, in one commit with the books, and no step goes back.
+
+use super::sales::mac;
+use super::*;
+use crate::config::Metric;
+use crate::store::{
+    HeardCallback, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, PromptRules, Reference, Secret,
+    Settled,
+};
+use crate::units::Kes;
+
+const RULES: PromptRules = PromptRules {
+    pause: Millis::from_secs(60),
+    long_pause: Millis::from_secs(120),
+    most_a_day: 3,
+    day: Millis::from_secs(86_400),
+    open_for: Millis::from_secs(900),
+};
+
+fn order(id: &str, guest: u16, phone: &str, amount: u64) -> NewOrder {
+    let access = NewGrant {
+        reference: Reference::Mpesa(id.to_owned()),
+        mac: mac(guest),
+        venue: "guest".to_owned(),
+        amount: Kes(amount).into(),
+        metric: Metric::Milliseconds,
+        allotment: Allotment(3_600_000),
+        value: Sats(0).into(),
+        mint: None,
+    };
+    NewOrder {
+        id: id.to_owned(),
+        amount: Kes(amount),
+        phone: Secret::new(phone.as_bytes().to_vec()),
+        phone_hash: format!("hash of {phone}"),
+        phone_tail: "678".to_owned(),
+        price: format!("{amount}"),
+        access,
+        asked: String::new(),
+    }
+}
+
+fn opened() -> (Scratch, Clock, Store) {
+    let scratch = Scratch::new();
+    let clock = Clock::manual("boot", Millis::from_secs(100_000), UnixSeconds(1_800_000_000));
+    let store = Store::open(scratch.path(), &clock).unwrap();
+    (scratch, clock, store)
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
+/// An order whose prompt is on the phone.
+async fn pending(store: &Store, id: &str) -> OrderRow {
+    assert!(matches!(store.open_order(order(id, 1, "p1", 20), RULES).await.unwrap(), OpenedOrder::New(_)));
+    assert!(store.order_sending(id.to_owned(), format!("token of {id}")).await.unwrap());
+    assert!(!store.order_sending(id.to_owned(), "again".to_owned()).await.unwrap(), "never twice");
+    store.order_accepted(id.to_owned(), secret("ws_CO_1"), "hash of ws_CO_1".to_owned()).await.unwrap();
+    store.order(id.to_owned()).await.unwrap().unwrap()
+}
+
+fn heard(code: &str, amount: u64, receipt: &str) -> Option<HeardCallback> {
+    Some(HeardCallback {
+        checkout: secret("ws_CO_1"),
+        checkout_hash: "hash of ws_CO_1".to_owned(),
+        code: code.to_owned(),
+        amount: Some(Kes(amount)),
+        receipt: Some(receipt.to_owned()),
+    })
+}
+
+/// Account by account; the books are even.
+async fn books(store: &Store) -> Vec<(String, i64)> {
+    let (balances, entries) = store.books(1000).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.delta).sum::<i64>(), 0);
+    balances.into_iter().map(|one| (one.account, one.balance)).filter(|(_, balance)| *balance != 0).collect()
+}
+
+fn named(accounts: &[(&str, i64)]) -> Vec<(String, i64)> {
+    accounts.iter().map(|(name, balance)| ((*name).to_owned(), *balance)).collect()
+}
+
+#[tokio::test]
+async fn of_many_at_once_one_settles_and_what_is_paid_never_fails() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R1")).await.unwrap().unwrap();
+    let settles = (0..50).map(|_| store.settle_order("TG1".to_owned(), None, false));
+    let settled = futures_util::future::join_all(settles).await;
+    assert_eq!(settled.iter().filter(|one| matches!(one, Ok(Settled::Granted(_)))).count(), 1);
+    assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]));
+    assert!(!store.order_failed("TG1".to_owned(), "1032".to_owned()).await.unwrap());
+    store.order_granted("TG1".to_owned()).await.unwrap();
+    store.order_refused("TG1".to_owned(), "x".to_owned()).await.unwrap();
+    let row = store.order("TG1".to_owned()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.receipt.as_deref()), (OrderState::Granted, Some("R1")));
+    assert!(row.phone.is_none() && row.checkout.is_none(), "only hashes are left");
+    assert!(store.jobs().await.unwrap().is_empty());
+    let found = store.order_by_receipt("R1".to_owned(), "hash of p1".to_owned()).await.unwrap();
+    assert!(found.is_some());
+    assert!(store.order_by_receipt("R1".to_owned(), "hash of p2".to_owned()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn another_amount_waits_for_the_operator_whatever_is_said_later() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    let row = store.hear_callback("token of TG1".to_owned(), heard("0", 7, "R1")).await.unwrap().unwrap();
+    assert_eq!(row.state, OrderState::RefundDue);
+    store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R2")).await.unwrap().unwrap();
+    assert!(matches!(store.settle_order("TG1".to_owned(), None, false).await.unwrap(), Settled::Nothing));
+    assert_eq!(books(&store).await, named(&[("mpesa_utility", 7), ("suspense", -7)]));
+    let suspense = store.suspense(10).await.unwrap();
+    assert_eq!((suspense.len(), suspense[0].receipt.as_str(), suspense[0].amount), (1, "R1", Kes(7)));
+}
+
+#[tokio::test]
+async fn a_callback_with_another_token_or_of_another_payment_is_no_orders() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    assert!(store.hear_callback("nobody's".to_owned(), heard("0", 20, "R1")).await.unwrap().is_none());
+    let other =
+        heard("0", 20, "R1").map(|heard| HeardCallback { checkout_hash: "other".to_owned(), ..heard });
+    let row = store.hear_callback("token of TG1".to_owned(), other).await.unwrap().unwrap();
+    assert!(!row.is_heard && row.state == OrderState::Pending);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_adopted_by_its_token_and_a_found_payment_counts_once() {
+    let (_scratch, clock, store) = opened();
+    store.open_order(order("TG1", 1, "p1", 20), RULES).await.unwrap();
+    store.order_sending("TG1".to_owned(), "token".to_owned()).await.unwrap();
+    store.order_lost("TG1".to_owned()).await.unwrap();
+    clock.advance(Millis::from_secs(61));
+    let again = store.open_order(order("TG2", 2, "p1", 50), RULES).await.unwrap();
+    assert!(
+        matches!(again, OpenedOrder::PhoneBusy(wait) if wait == Millis::from_secs(59)),
+        "an answer was lost"
+    );
+    let row = store.hear_callback("token".to_owned(), heard("0", 20, "R1")).await.unwrap().unwrap();
+    assert!(row.state == OrderState::Pending && row.checkout.is_some());
+    store.settle_order("TG1".to_owned(), None, false).await.unwrap();
+    assert!(store.found_payment("R1".to_owned(), Kes(20), "TG1".to_owned()).await.unwrap().is_none());
+    assert!(store.found_payment("R2".to_owned(), Kes(9), "nobody".to_owned()).await.unwrap().is_none());
+    assert!(store.found_payment("R2".to_owned(), Kes(9), "nobody".to_owned()).await.unwrap().is_none());
+    assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 29), ("suspense", -9)]));
+}
+
+#[tokio::test]
+async fn a_phone_is_asked_after_a_pause_and_so_often_a_day() {
+    let (_scratch, clock, store) = opened();
+    for (number, amount) in [(1u16, 20), (2, 21), (3, 22)] {
+        let id = format!("TG{number}");
+        assert!(matches!(
+            store.open_order(order(&id, number, "p1", amount), RULES).await.unwrap(),
+            OpenedOrder::New(_)
+        ));
+        store.order_sending(id.clone(), id.clone()).await.unwrap();
+        let busy = store.open_order(order("TG9", 9, "p1", 30), RULES).await.unwrap();
+        assert!(matches!(busy, OpenedOrder::PhoneBusy(_) | OpenedOrder::PhoneLimit(_)));
+        clock.advance(Millis::from_secs(60));
+    }
+    let limited = store.open_order(order("TG9", 9, "p1", 30), RULES).await.unwrap();
+    assert!(matches!(limited, OpenedOrder::PhoneLimit(_)));
+    let other = store.open_order(order("TG9", 9, "p2", 30), RULES).await.unwrap();
+    assert!(matches!(other, OpenedOrder::New(_)));
+    let same = store.open_order(order("TG8", 9, "p2", 30), RULES).await.unwrap();
+    assert!(matches!(same, OpenedOrder::Again(row) if row.id == "TG9"));
+    assert!(matches!(
+        store.open_order(order("TG8", 9, "p3", 30), RULES).await.unwrap(),
+        OpenedOrder::OtherOrder
+    ));
+}
+
+#[tokio::test]
+async fn money_that_is_told_and_not_confirmed_stands_aside_until_it_is() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R1")).await.unwrap().unwrap();
+    for _ in 0..2 {
+        store.put_heard_aside("TG1".to_owned()).await.unwrap();
+        assert_eq!(books(&store).await, named(&[("mpesa_utility", 20), ("suspense", -20)]));
+    }
+    assert!(matches!(store.settle_order("TG1".to_owned(), None, true).await.unwrap(), Settled::Credit));
+    assert_eq!(books(&store).await, named(&[("claims", -20), ("mpesa_utility", 20)]));
+    assert!(matches!(store.grant_late_order("TG1".to_owned(), mac(1)).await.unwrap(), Settled::Granted(_)));
+    assert!(matches!(store.grant_late_order("TG1".to_owned(), mac(1)).await.unwrap(), Settled::Nothing));
+    assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]));
+    store.carry_books(UnixSeconds(u64::from(u32::MAX))).await.unwrap();
+    assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]), "carried on");
+}
