@@ -42,11 +42,13 @@ impl Sent {
     /// The body, which must be UTF-8, or the answer that says what is wrong with it.
     pub async fn text(self) -> Result<Text, Answer> {
         read_by(bodies::read(self.request, self.limit).await.map(ReadBody::into_text))
+            .map_err(|refused| *refused)
     }
 
     /// As `text`; bytes that are not UTF-8 are replaced.
     pub async fn lossy_text(self) -> Result<Text, Answer> {
-        read_by(bodies::read(self.request, self.limit).await.map(|body| Ok(body.into_text_lossy())))
+        let read = bodies::read(self.request, self.limit).await.map(|body| Ok(body.into_text_lossy()));
+        read_by(read).map_err(|refused| *refused)
     }
 
     /// The body as far as `keep` says, see [`bodies::read_if`].
@@ -63,7 +65,7 @@ impl Sent {
     }
 }
 
-fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Answer> {
+fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Box<Answer>> {
     let (status, message) = match read {
         Ok(Ok(text)) => return Ok(text),
         Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
@@ -73,5 +75,5 @@ fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Answer> 
         Err(Unread::Crowded) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again"),
     };
     let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
-    Err(error(status, code, message))
+    Err(Box::new(error(status, code, message)))
 }
