@@ -157,6 +157,7 @@ pub mod stream;
 pub mod task;
 pub mod url;
 pub mod uuid;
+pub mod qr;
 pub mod ecdsa;
 pub mod bolt11;
 pub mod config;

@@ -8,7 +8,7 @@ use crate::auth::{AuditLog, Auth, LoginStation};
 use crate::calls::Tls;
 use crate::card::Cards;
 use crate::certificate::OwnCertificate;
-use crate::config::{Config, MintUrl};
+use crate::config::{Config, MintUrl, Venue};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
 use crate::fiat::Rates;
@@ -21,10 +21,12 @@ use crate::sale::invoice::InvoiceEngine;
 use crate::sale::mpesa::MpesaEngine;
 use crate::sale::till::Till;
 use crate::sale::token::TokenEngine;
+use crate::sale::voucher::VoucherEngine;
 use crate::sale::{SaleEvent, Terms};
 use crate::store::{Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
+use crate::uuid::Uuid;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +65,7 @@ pub struct Shop {
     pub audit: AuditLog,
     pub invites: InviteEngine,
     pub mpesa: MpesaEngine,
+    pub vouchers: VoucherEngine,
     pub auth: Auth,
     /// Whose certificates are trusted.
     pub tls: Tls,
@@ -108,6 +111,7 @@ impl Shop {
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
+        let vouchers = VoucherEngine::new(terms.clone(), wallet.clone());
         Ok(Shop {
             terms,
             store,
@@ -122,6 +126,7 @@ impl Shop {
             audit,
             invites,
             mpesa,
+            vouchers,
             auth,
             tls,
             rates,
@@ -161,6 +166,11 @@ impl Shop {
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         self.invoices.on_mint_event(mint, event);
         self.wallet.on_mint_event(mint, event);
+    }
+
+    /// What other programs know a venue by.
+    pub fn venue_id(&self, venue: &Venue) -> Uuid {
+        venue.own_uuid.unwrap_or_else(|| Uuid::named(self.tollgate.public().as_bytes(), &venue.id))
     }
 
     /// The MACs that have a running session, or a request that awaits its money.

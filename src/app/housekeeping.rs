@@ -68,6 +68,10 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.wall());
     let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.0 / 1000));
     shop.store.forget_orders(old, old_wall).await?;
+    let since = shop.store.wall().0.saturating_sub(KEEP.as_secs_ceil());
+    for tenant in shop.terms.config().all_tenants() {
+        shop.vouchers.book().tidy(&tenant, UnixSeconds(since)).await?;
+    }
     match idle_too {
         true => shop.store.forget_idle(shop.store.now().saturating_sub(KEEP)).await,
         false => Ok(()),

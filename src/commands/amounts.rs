@@ -6,6 +6,7 @@ use super::{Arg, Command, CommandError};
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{parse_size, parse_time, Allotment, Millis};
+use crate::uuid::Uuid;
 use std::net::IpAddr;
 
 /// The operator gives at most this much at once.
@@ -33,6 +34,10 @@ pub fn check(command: &'static Command, arg: &Arg, word: &str) -> Result<(), Com
         ("MAC", false) => device(word).map(drop).map_err(explained),
         ("AMOUNT", _) if command.name == "grant" => amount(word).map(drop).map_err(explained),
         ("AMOUNT" | "SAT" | "N", _) if !is_positive(word) => wrong("a number above 0, like 21"),
+        ("ID", _) if command.name.starts_with("voucher ") => match word.parse::<Uuid>() {
+            Ok(_) => Ok(()),
+            Err(()) => wrong("the id of a voucher, as the list shows it"),
+        },
         // An invite's is no number, and no order's.
         ("ID", _)
             if !matches!(command.name, "invite delete" | "fiat order") && word.parse::<i64>().is_err() =>

@@ -5,14 +5,15 @@ use super::error::INVALID_CONFIG;
 use super::Reach::Http;
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, MOMENT};
-use crate::config::Config;
 use crate::config::Role::{Manager, Viewer};
+use crate::config::{Config, Venue};
 use crate::ecash::Mint;
 use crate::json::json;
 use crate::network::devices;
-use crate::shop::{Site, Way};
+use crate::shop::{Shop, Site, Way};
 use crate::store::Balance;
 use crate::units::{Amount, Millis, Sats, UnixSeconds};
+use crate::vouchers::rows;
 use crate::zone::Zone;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -77,6 +78,7 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
             "times_put_back": gate.healed,
             "open": gate.open,
         }),
+        "venues": venues(site),
         "store": store(site),
         "cards": cards(site),
         "mpesa": mpesa(site),
@@ -161,10 +163,37 @@ async fn sales(site: &Site) -> Value {
             for amount in sales.amounts {
                 told[amount.unit.as_str()] = amount.number.into();
             }
+            told["vouchers"] = vouchers(shop, midnight).await;
             told
         }
         Err(err) => json!({"error": err.code()}),
     }
+}
+
+/// What was let in today on the operator's own promise, and what it cost when its code was made.
+async fn vouchers(shop: &Shop, midnight: UnixSeconds) -> Value {
+    let (mut count, mut sats) = (0u64, 0u64);
+    for tenant in shop.terms.config().all_tenants() {
+        let rows = shop.vouchers.book().of(&tenant);
+        match rows.read(move |door| rows::redeemed_since(door, midnight)).await {
+            Ok((more, worth)) => {
+                (count, sats) = (count.saturating_add(more), sats.saturating_add(worth.0));
+            }
+            Err(err) => return json!({"error": err.code()}),
+        }
+    }
+    json!({"count": count, "face_sat": sats})
+}
+
+/// The venues as people and as other programs know them.
+fn venues(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    let config = site.config();
+    let one = |venue: &Venue| {
+        let id = shop.venue_id(venue).to_string();
+        json!({"name": venue.name, "venue": venue.id, "id": id})
+    };
+    config.venues.iter().map(one).collect()
 }
 
 fn store(site: &Site) -> Value {

@@ -27,6 +27,7 @@ mod shell;
 mod takings;
 mod terminal;
 mod text;
+mod vouchers;
 mod wallet;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub static GROUPS: [&[Command]; 14] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
+    vouchers::COMMANDS,
     wallet::COMMANDS,
     keys::COMMANDS,
     fiat::COMMANDS,
@@ -128,6 +130,8 @@ pub enum Shows {
     Token,
     /// Names and values, and on a terminal the code that an app reads.
     Code,
+    /// The page alone, to be printed.
+    Page,
     /// What the command itself has made of it.
     Own,
 }

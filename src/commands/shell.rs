@@ -11,7 +11,9 @@ use crate::config::{self, Config, Problem, RelayConfig};
 use crate::json::json;
 use crate::zone::Zone;
 use serde_json::Value;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,7 +87,12 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
     let Some((command, rest)) = find(words) else {
         return wrong_usage(usages_of(words).unwrap_or_else(|| unknown(words)), shell.json);
     };
-    let answer = match Given::from_words(command, rest).and_then(|given| shell.completed(given)) {
+    let mut page = None;
+    let given = Given::from_words(command, rest).and_then(|given| shell.completed(given));
+    let answer = match given.and_then(|given| {
+        page = given.text("--print").map(PageFile::open).transpose()?;
+        Ok(given)
+    }) {
         Ok(given) => match &command.reach {
             Reach::Shell(handler) | Reach::Errand(handler, ..) => handler(shell, &given),
             Reach::Socket(patience, _) | Reach::Signed(_, patience, _) | Reach::Http(_, patience, _) => {
@@ -101,6 +108,10 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
             }
         },
         Err(error) => Err(error),
+    };
+    let answer = match (answer, page) {
+        (Ok(Ended::Answer(mut data)), Some(page)) => page.take(&mut data).map(|()| Ended::Answer(data)),
+        (answer, _) => answer,
     };
     match answer {
         Ok(Ended::Answer(data)) => {
@@ -127,6 +138,36 @@ pub fn carry_out(shell: &mut Shell, words: &[&str]) -> Printout {
 /// What is printed where a line cannot be read.
 pub fn wrong_usage(message: String, as_json: bool) -> Printout {
     refused(CommandError::Usage(message), as_json)
+}
+
+/// The file that a page goes to, for its owner only: it may have codes on it.
+struct PageFile {
+    file: File,
+    name: String,
+}
+
+impl PageFile {
+    /// Before anything is made that is to be on the page.
+    fn open(name: &str) -> Result<PageFile, CommandError> {
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(name);
+        match opened {
+            Ok(file) => Ok(PageFile { file, name: name.to_owned() }),
+            Err(err) => Err(CommandError::Refused("not_written", format!("{name}: {err}"))),
+        }
+    }
+
+    /// Moves the page from the answer to the file.
+    fn take(mut self, data: &mut Value) -> Result<(), CommandError> {
+        let page = data["page"].take();
+        data.as_object_mut().map(|data| data.remove("page"));
+        self.file.write_all(page.as_str().unwrap_or_default().as_bytes()).map_err(|err| {
+            let again = format!(
+                "; 'tollgated voucher sheet {}' prints it again",
+                data["batch"].as_str().unwrap_or_default()
+            );
+            CommandError::Refused("not_written", format!("{}: {err}{again}", self.name))
+        })
+    }
 }
 
 fn printed(out: String, complaint: Option<String>, status: u8) -> Printout {
@@ -298,6 +339,7 @@ fn for_people(command: &Command, data: &Value) -> String {
     let text = |what| text::for_people(what, data, &Zone::local());
     match (command.shows, data["token"].as_str()) {
         (Shows::Token, Some(token)) => format!("{token}\n"),
+        (Shows::Page, _) => data["page"].as_str().unwrap_or_default().to_owned(),
         (Shows::Rows(what), _) => text(what),
         (Shows::Code, _) => format!("{}{}", text(""), code(data).unwrap_or_default()),
         _ => text(""),

@@ -42,6 +42,7 @@ mod sphinx;
 mod tickets;
 mod till;
 mod tollgate;
+mod vouchers;
 mod wallets;
 mod ways;
 mod websocket;

@@ -8,7 +8,7 @@ use super::refusals::open_shop;
 use super::route::Answering;
 use super::sent::Sent;
 use super::show::{cannot_sell, show};
-use super::{ecash, till, wallets, ways, Edge};
+use super::{ecash, till, vouchers, wallets, ways, Edge};
 use crate::access::Session;
 use crate::portal::{
     self, Bought, Facts, Late, Pay, PurchaseReceipt, Purpose, Quantity, RequestFacts, RequestStep,
@@ -48,6 +48,7 @@ pub fn portal(edge: Arc<Edge>, visit: Visit, _: Sent) -> Answering {
             },
             Some("keep") => wallet_or_home(site, shop, &visit, Purpose::Keep).await,
             Some("mine") => wallet_or_home(site, shop, &visit, Purpose::Resume).await,
+            Some("voucher") => vouchers::page(&visit),
             Some(way) => match ways::page(shop, &visit, way) {
                 Some(page) => page,
                 None => home(site, shop, &visit).await,

@@ -8,7 +8,7 @@ use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
     admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa, pages,
-    sphinx, till, tollgate, wallets, ways, websocket,
+    sphinx, till, tollgate, vouchers, wallets, ways, websocket,
 };
 use crate::config::Role::Viewer;
 use crate::mint_proxy::MAX_MESSAGE;
@@ -47,6 +47,8 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Get, "/mint-requests/**", Anyone, NO_BODY, Client(mint_requests::look)),
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
+    row(GUEST, Post, "/voucher", Origin, MESSAGE, PageOrClient(vouchers::redeem)),
+    row(GUEST, Get, "/voucher", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST, Post, "/connectioncodes/redeem", Origin, MESSAGE, Client(invites::redeem)),
     row(GUEST, Post, "/session/attach", OwnPage, MESSAGE, Client(attach::attach)),
     row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),

@@ -27,8 +27,11 @@ use std::sync::Arc;
 
 /// The way to pay that `?way=` or `?ticket=` asks for.
 pub fn way(visit: &Visit) -> Option<&str> {
-    let typed = visit.get("ticket").unwrap_or_default();
-    visit.get("way").or((!typed.is_empty()).then_some("ticket"))
+    let typed = |name| visit.get(name).is_some_and(|typed| !typed.is_empty());
+    visit
+        .get("way")
+        .or_else(|| typed("ticket").then_some("ticket"))
+        .or_else(|| typed("voucher").then_some("voucher"))
 }
 
 /// The page of a way that has to do with tickets.

@@ -54,6 +54,14 @@ pub fn token_location(id: &str, lang: Option<Lang>) -> String {
     format!("/?token={}{lang}", query_value(id))
 }
 
+/// Where a voucher's code is typed in, or stands already.
+pub(super) fn voucher_location(typed: &str, lang: Option<Lang>) -> String {
+    match typed {
+        "" => way_location("voucher", lang),
+        typed => way_location("", lang).replacen("way=", &format!("voucher={}", query_value(typed)), 1),
+    }
+}
+
 /// Where a guest chooses again while the invoice of a request stays payable.
 pub(super) fn choosing_again(request_id: &str, lang: Option<Lang>) -> String {
     location(Some(request_id), lang).replacen('?', "?choose=1&", 1)

@@ -16,6 +16,8 @@
 //! | `GET /?way=keep`, `?way=mine`, `&k1=K` | asking a wallet to keep what is left, or to go on with it here; 303 to the address with K1 |
 //! | `POST /wallet` with `way`, `k1` and `code` | two digits: 303 to where the login goes on, or the page again with the reason |
 //! | `GET /?way=receipt` | what the guest has bought last |
+//! | `GET /?way=voucher`, `GET /?voucher=C` | where a voucher's code is typed in; with C in the field |
+//! | `POST /voucher` with `code` | 303 to `/` once it is taken, or the page again with the reason |
 //! | `GET /?ticket=T` | as `?way=ticket`, with T in the field |
 //! | `GET /?token=ID` | what became of a token that was posted |
 //! | `POST /ecash` with `token`; `POST /ticket` with `ticket`, or `new=1` | 303, or the page again with the reason |
@@ -49,6 +51,7 @@ mod strings;
 mod ticket;
 mod view;
 mod views;
+mod voucher;
 mod words;
 
 pub use assets::{Asset, SCRIPT, STYLE};

@@ -36,6 +36,18 @@ pub enum Notice<'a> {
     CodeUsed,
     /// The code of an invite that is good at another venue.
     CodeElsewhere,
+    /// A code of a voucher that nobody made.
+    VoucherWrong,
+    VoucherUsed,
+    VoucherExpired,
+    /// It was taken back, or could not be made good.
+    VoucherRevoked,
+    /// It is good at this venue, which has this name.
+    VoucherElsewhere {
+        venue: &'a str,
+    },
+    /// Nobody has paid for it yet.
+    VoucherNotReady,
     /// The MAC that the ticket is with was heard of so lately.
     TicketInUse {
         wait: Millis,
@@ -162,6 +174,12 @@ pub(super) fn notices(lang: Lang, notices: &[Notice]) -> Html {
             Notice::TicketWrong => s.ticket_wrong.to_owned(),
             Notice::CodeUsed => s.code_used.to_owned(),
             Notice::CodeElsewhere => s.code_elsewhere.to_owned(),
+            Notice::VoucherWrong => s.voucher_wrong.to_owned(),
+            Notice::VoucherUsed => s.voucher_used.to_owned(),
+            Notice::VoucherExpired => s.voucher_expired.to_owned(),
+            Notice::VoucherRevoked => s.voucher_revoked.to_owned(),
+            Notice::VoucherElsewhere { venue } => s.voucher_elsewhere.replace("{venue}", venue),
+            Notice::VoucherNotReady => s.voucher_not_ready.to_owned(),
             Notice::TicketInUse { wait } => s.ticket_in_use.replace("{duration}", &lang.wait(*wait)),
             Notice::TicketLater { wait } | Notice::TokenLater { wait } => {
                 s.ticket_later.replace("{duration}", &lang.wait(*wait))

@@ -109,6 +109,7 @@ fn rows(lang: Lang, lang_chosen: bool, offer: &Offer) -> Html {
     let ways = [
         ("ecash", s.ecash_title, is_open),
         ("card", s.card_title, is_open),
+        ("voucher", s.voucher_title, true),
         ("ticket", s.ticket_title, true),
         ("mine", s.mine_title, offer.has_login),
     ];

@@ -2,13 +2,8 @@
 //! an invoice's alphabet and what would make modules too small for a cheap camera.
 
 use super::html::Html;
-use qrcodegen::{QrCode, QrCodeEcc, QrSegment, Version};
-
-/// Modules of white around the code; ISO/IEC 18004 asks for 4.
-const QUIET_ZONE: i32 = 4;
-
-/// 117 modules across: 2 CSS pixels each on the narrowest phone.
-const LARGEST: u8 = 25;
+use crate::qr::svg_of;
+use qrcodegen::QrSegment;
 
 /// More characters than the largest version holds with the lowest error correction.
 const LONGEST_INVOICE: usize = 1_800;
@@ -35,50 +30,13 @@ pub(super) fn of_text(text: &str, label: &str) -> Option<Html> {
 }
 
 fn draw(segment: QrSegment, label: Option<&str>) -> Option<Html> {
-    // Error correction is raised as far as the version allows.
-    let (least, most) = (Version::MIN, Version::new(LARGEST));
-    let code = QrCode::encode_segments_advanced(&[segment], QrCodeEcc::Low, least, most, None, true).ok()?;
-    let side = code.size().checked_add(QUIET_ZONE.checked_mul(2)?)?;
-
-    let mut svg = Html::new();
-    svg.raw(
-        "<svg class=\"qr\" role=\"img\" shape-rendering=\"crispEdges\" xmlns=\"http://www.w3.org/2000/svg\"",
-    );
-    if let Some(label) = label {
-        svg.attr("aria-label", label);
-    }
-    svg.attr("viewBox", &format!("0 0 {side} {side}"));
-    svg.raw(" width=\"264\" height=\"264\"><path fill=\"#fff\"").attr("d", &format!("M0 0h{side}v{side}H0z"));
-    svg.raw("/><path fill=\"none\" stroke=\"#000\"").attr("d", &strokes(&code)).raw("/></svg>");
-    Some(svg)
-}
-
-/// Every run of dark modules as a stroke along its middle, with relative moves: a third of the bytes of
-/// rectangles.
-fn strokes(code: &QrCode) -> String {
-    let mut path = format!("M{QUIET_ZONE} {QUIET_ZONE}.5");
-    let (mut pen_x, mut pen_y) = (0, 0);
-    for y in 0..code.size() {
-        let mut x = 0;
-        while x < code.size() {
-            if !code.get_module(x, y) {
-                x += 1;
-                continue;
-            }
-            let start = x;
-            while code.get_module(x, y) {
-                x += 1;
-            }
-            path.push_str(&format!("m{} {}h{}", start - pen_x, y - pen_y, x - start));
-            (pen_x, pen_y) = (x, y);
-        }
-    }
-    path
+    svg_of(segment, label).map(Html::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qrcodegen::{QrCode, QrCodeEcc};
 
     /// Draws the path again, module by module.
     fn drawn(svg: &str) -> Vec<Vec<bool>> {

@@ -3,7 +3,7 @@
 use super::lang::Lang;
 use super::links::{
     card_location, choosing_again, location, login_location, shown_card_location, token_location,
-    way_location,
+    voucher_location, way_location,
 };
 use super::notice::Notice;
 use super::quantity::Quantity;
@@ -22,6 +22,7 @@ pub enum State<'a> {
     PayWithCard(PayWithCard<'a>),
     Receiving(Receiving<'a>),
     ShowTicket(ShowTicket<'a>),
+    ShowVoucher(ShowVoucher<'a>),
     OwnTicket(OwnTicket<'a>),
     Receipt(PurchaseReceipt<'a>),
     Login(Login<'a>),
@@ -54,6 +55,7 @@ impl<'a> State<'a> {
                 card_location(card.open.as_ref().map(|pay| pay.request_id), Some(lang))
             }
             State::ShowTicket(_) => way_location("ticket", Some(lang)),
+            State::ShowVoucher(page) => voucher_location(page.typed, Some(lang)),
             State::OwnTicket(_) => way_location("kept", Some(lang)),
             State::Receipt(_) => way_location("receipt", Some(lang)),
             State::PaidAlready(_) => way_location("mpesa", Some(lang)),
@@ -76,6 +78,7 @@ impl<'a> State<'a> {
             | State::PayWithCard(_)
             | State::Receiving(_)
             | State::ShowTicket(_)
+            | State::ShowVoucher(_)
             | State::OwnTicket(_)
             | State::Receipt(_)
             | State::Mpesa(_)
@@ -331,6 +334,13 @@ impl Stage {
 /// Where the ticket of an earlier payment is typed in.
 #[derive(Clone, Debug)]
 pub struct ShowTicket<'a> {
+    pub typed: &'a str,
+    pub notices: &'a [Notice<'a>],
+}
+
+/// Where the code of a voucher is typed in.
+#[derive(Clone, Debug)]
+pub struct ShowVoucher<'a> {
     pub typed: &'a str,
     pub notices: &'a [Notice<'a>],
 }

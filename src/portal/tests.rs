@@ -88,6 +88,7 @@ fn hostile_text_is_never_markup() {
         }),
         State::Receiving(Receiving { id: evil, at: Stage::Unknown }),
         State::ShowTicket(ShowTicket { typed: evil, notices: &[] }),
+        State::ShowVoucher(ShowVoucher { typed: evil, notices: &[Notice::VoucherElsewhere { venue: evil }] }),
         State::OwnTicket(OwnTicket { ticket: Some(evil), link: evil, notices: &[] }),
         State::Pay(pay),
         State::Paid(paid),
@@ -203,6 +204,7 @@ fn only_what_is_under_way_reloads_without_script() {
             | State::PayWithEcash(_)
             | State::PayWithCard(_)
             | State::ShowTicket(_)
+            | State::ShowVoucher(_)
             | State::OwnTicket(_)
             | State::Receipt(_)
             | State::PaidAlready(_) => false,

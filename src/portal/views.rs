@@ -7,7 +7,7 @@ use super::notice::Notice;
 use super::quantity::Quantity;
 use super::states::{Asking, Offer, Online, Paid, Pay, ShownTicket, State, Waiting};
 use super::view::{in_trouble, steps, View, CHECK};
-use super::{card, ecash, login, login_code, mpesa, offer, qr, receipt, ticket};
+use super::{card, ecash, login, login_code, mpesa, offer, qr, receipt, ticket, voucher};
 use crate::config::Metric;
 use crate::units::Millis;
 
@@ -24,6 +24,7 @@ pub(super) fn view(lang: Lang, lang_chosen: bool, state: &State) -> View {
         State::Receiving(token) => ecash::receiving(lang, lang_chosen, *token),
         State::PayWithCard(form) => card::form(lang, lang_chosen, form),
         State::ShowTicket(form) => ticket::show_ticket(lang, lang_chosen, form),
+        State::ShowVoucher(form) => voucher::show_voucher(lang, lang_chosen, form),
         State::OwnTicket(own) => ticket::own_ticket(lang, lang_chosen, own),
         State::Receipt(receipt) => receipt::receipt(lang, lang_chosen, receipt),
         State::Login(asked) => login::page(lang, lang_chosen, asked),

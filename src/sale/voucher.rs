@@ -132,6 +132,8 @@ pub struct VoucherBatch {
     pub batch: BatchId,
     pub venue: Venue,
     pub worth: CodeWorth,
+    /// What one of them costs there now.
+    pub face: Sats,
     pub expires_at: UnixSeconds,
     pub vouchers: Vec<(TicketId, VoucherCode)>,
     /// Those that are backed by now, as ecash.
@@ -221,6 +223,7 @@ impl VoucherEngine {
                     batch: id,
                     venue,
                     worth: order.worth,
+                    face,
                     expires_at,
                     vouchers,
                     tokens,

@@ -98,6 +98,11 @@ impl TollGate {
         Some(format!("{code}: the key that signs for TollGate clients cannot be used; they are not served"))
     }
 
+    /// The key that it is known by, in hex; empty where it cannot be used.
+    pub fn public(&self) -> &str {
+        self.0.identity.as_ref().map_or("", |identity| &identity.public)
+    }
+
     /// The body of `GET /identity`.
     pub fn identity(&self) -> Reply {
         match &self.0.identity {

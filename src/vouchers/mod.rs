@@ -8,6 +8,7 @@ mod book;
 mod code;
 mod keys;
 pub mod rows;
+pub mod sheet;
 
 pub use crate::config::Funding;
 pub use book::VoucherBook;

@@ -169,6 +169,15 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         Notice::NothingPaid,
         Notice::TooLittleLeft,
     ];
+
+    const VOUCHERS: [Notice; 6] = [
+        Notice::VoucherWrong,
+        Notice::VoucherUsed,
+        Notice::VoucherExpired,
+        Notice::VoucherRevoked,
+        Notice::VoucherElsewhere { venue: "Hoteli" },
+        Notice::VoucherNotReady,
+    ];
     const LOGINS: [Notice; 3] = [Notice::LoginNothing, Notice::LoginWrong, Notice::LoginOver];
     let online =
         |left, offer| State::Online(Online { left, offer, kept: ShownTicket::No, address: Some(ADDRESS) });
@@ -266,6 +275,8 @@ pub(super) fn every_state(invoice: &str) -> Vec<(&'static str, State<'_>)> {
         ),
         ("ticket", State::ShowTicket(ShowTicket { typed: "", notices: &[] })),
         ("ticket-refused", State::ShowTicket(ShowTicket { typed: TICKET, notices: &TICKETS })),
+        ("voucher", State::ShowVoucher(ShowVoucher { typed: "", notices: &[] })),
+        ("voucher-refused", State::ShowVoucher(ShowVoucher { typed: "K7QM-3XHD-9WPT", notices: &VOUCHERS })),
         ("kept", State::OwnTicket(OwnTicket { ticket: Some(TICKET), link: LINK, notices: &[] })),
         ("kept-not", State::OwnTicket(OwnTicket { ticket: None, link: LINK, notices: &TICKETS[3..] })),
         ("receipt", State::Receipt(bought())),

@@ -13,6 +13,7 @@ mod power_cut;
 mod requests;
 mod sales;
 mod sessions;
+mod tenants;
 mod tickets;
 mod tidy;
 mod time;

@@ -1,0 +1,67 @@
+//! No statement of this program names a table of tenants' rows without the tenant.
+
+use super::SCHEMA;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tables whose rows belong to a tenant.
+fn tables() -> Vec<String> {
+    let steps = SCHEMA.steps.iter().flat_map(|step| step.split("CREATE TABLE ").skip(1));
+    let of_tenants = steps.filter(|table| table.split(") STRICT").next().unwrap().contains("tenant "));
+    of_tenants.map(|table| table.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        match path.is_dir() {
+            true if name != "tests" => sources(&path, found),
+            false if name.ends_with(".rs") && name != "tests.rs" => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// The string that stands around this byte of a source.
+fn literal(text: &str, at: usize) -> &str {
+    let is_quote = |(_, pair): &(usize, &[u8])| pair[1] == b'"' && pair[0] != b'\\';
+    let before =
+        text.as_bytes()[..at].windows(2).enumerate().filter(is_quote).last().map_or(0, |(at, _)| at + 2);
+    let after = text.as_bytes()[at..]
+        .windows(2)
+        .enumerate()
+        .find(is_quote)
+        .map_or(text.len(), |(more, _)| at + more + 1);
+    &text[before..after]
+}
+
+#[test]
+fn every_statement_on_a_table_of_tenants_has_the_tenant_as_its_first_parameter() {
+    let tables = tables();
+    assert!(tables.iter().any(|table| table == "vouchers") && tables.iter().any(|table| table == "audit"));
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let mut seen = 0;
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        // Tests make rows of other tenants.
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for (table, word) in
+            tables.iter().flat_map(|table| ["FROM ", "INTO ", "UPDATE ", "JOIN "].map(|word| (table, word)))
+        {
+            let named = format!("{word}{table}");
+            for (at, _) in text.match_indices(&named) {
+                let next = text[at + named.len()..].chars().next();
+                if next.is_some_and(|next| next.is_alphanumeric() || next == '_') {
+                    continue;
+                }
+                seen += 1;
+                let statement = literal(text, at);
+                let has_tenant = statement.contains("tenant") && statement.contains("$1");
+                assert!(has_tenant, "{}: {statement}", file.display());
+            }
+        }
+    }
+    assert!(seen > 20, "{seen} statements");
+}
