@@ -1,6 +1,6 @@
 //! QR codes as SVG: one path, dark on white on any page.
 
-use maud::{html, Markup};
+use maud::{html, Markup, PreEscaped};
 use qrcodegen::{QrCode, QrCodeEcc, QrSegment, Version};
 
 /// Modules of white around the code; ISO/IEC 18004 asks for 4.
@@ -18,8 +18,9 @@ pub fn svg_of(segment: QrSegment, label: Option<&str>) -> Option<Markup> {
     Some(html! {
         svg class="qr" role="img" shape-rendering="crispEdges" xmlns="http://www.w3.org/2000/svg" aria-label=[label]
             viewBox=(format!("0 0 {side} {side}")) width="264" height="264" {
-            path fill="#fff" d=(format!("M0 0h{side}v{side}H0z")) {}
-            path fill="none" stroke="#000" d=(strokes(&code)) {}
+            // Numbers and moves only. maud closes no element by itself.
+            (PreEscaped(format!("<path fill=\"#fff\" d=\"M0 0h{side}v{side}H0z\"/>")))
+            (PreEscaped(format!("<path fill=\"none\" stroke=\"#000\" d=\"{}\"/>", strokes(&code))))
         }
     })
 }

@@ -43,7 +43,7 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 39] = [
+const EXPLAINED: [(&str, &str); 45] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
@@ -61,6 +61,12 @@ const EXPLAINED: [(&str, &str); 39] = [
     ("SAT", "a number of satoshis"),
     ("N", "a number"),
     ("SECONDS", "a number of seconds"),
+    ("DURATION", "like 90m, 1h30m, 2d or 1w"),
+    ("SIZE", "like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
+    ("FUNDING", "none (your own promise, if not said), treasury or invoice"),
+    ("BATCH", "the id of an order, as 'voucher create' and 'voucher list' show it"),
+    ("--strip", "the page is for a receipt printer, not A4"),
+    ("--print", "the page goes to this file, for its owner only"),
     ("TEXT", "words of your choice, up to 200 letters"),
     ("--number", "how many codes, 1 to 500"),
     ("--seconds", "a code is worth this much time"),
@@ -121,6 +127,11 @@ fn help_of_one(command: &'static Command) -> String {
             ("MAC", "grant" | "revoke") => {
                 "a device: its hardware address, like 02:00:00:00:00:01, or its IP address"
             }
+            ("ID", command) if command.starts_with("voucher ") => "a voucher's id, as the list shows it",
+            ("--expires", "voucher create") => {
+                "from now on; without it as code_life in the configuration says"
+            }
+            ("N", "voucher create") => "how many, 1 to 500; one if not said",
             ("ID", "invite delete") => "32 letters and digits, as the list shows them; not the code itself",
             _ => what,
         };

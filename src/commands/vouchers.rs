@@ -35,8 +35,8 @@ const PAGE: u64 = 100;
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "voucher create",
-        args: "[N] [--time TIME | --bytes SIZE | --sat SAT] [--venue VENUE] [--funding FUNDING] \
-               [--expires TIME] [--note TEXT] [--strip] [--print FILE]",
+        args: "[N] [--time DURATION | --bytes SIZE | --sat SAT] [--venue VENUE] [--funding FUNDING] \
+               [--expires DURATION] [--note TEXT] [--strip] [--print FILE]",
         role: Cashier,
         audited: true,
         reach: Http(&["POST /admin/vouchers"], MOMENT, |desk, given| {
