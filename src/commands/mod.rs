@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Every command, in the order of the help.
-pub static GROUPS: [&[Command]; 14] = [
+pub static GROUPS: [&[Command]; 15] = [
     daemon::COMMANDS,
     guests::COMMANDS,
     invites::COMMANDS,
