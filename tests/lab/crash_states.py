@@ -1,9 +1,10 @@
 """`make crash`: what the store holds after a power cut at any moment of a shop's work.
 
-The router's binary sells under strace: tokens, cards' taps, grants. From the trace come its writes, truncations,
-renames and syncs in the state directory, and its answers. Then the power is cut on paper, at every step: what was
-synced is there; of what was written since, nothing, everything, or any pieces of 512 bytes; the same for names in the
-directory. The binary must open each such state, and everything that it had answered by then must be in it.
+The router's binary sells under strace: tokens, cards' taps, vouchers in batches and one by one, grants. From the trace
+come its writes, truncations, renames and syncs in the state directory, and its answers. Then the power is cut on
+paper, at every step: what was synced is there; of what was written since, nothing, everything, or any pieces of 512
+bytes; the same for names in the directory. The binary must open each such state, and everything that it had answered
+by then must be in it.
 
 The tool proves itself: with the syncs left out of the trace, answered work must be missing.
 
@@ -35,7 +36,7 @@ from .wallet import Wallet
 
 TORN = 512
 """What a flash writes whole."""
-SALES, TAPS, GRANTS = 6, 5, 5
+SALES, TAPS, GRANTS, VOUCHERS = 6, 5, 5, 6
 CALLS = (
     "openat,open,creat,write,writev,pwrite64,pwritev,sendto,sendmsg,ftruncate,"
     "unlink,unlinkat,rename,renameat,renameat2,fsync,fdatasync"
@@ -129,13 +130,14 @@ def record(binary: str, scratch: str):
         wallet = Wallet(lab.internet, mint.url)
         tokens = [token_v4(mint.url, wallet.buy(mint, 3 + number)) for number in range(SALES)]
         invoices = [shop.invoice(20 + number) for number in range(TAPS)]
+        codes = [made["code"] for made in shop.daemon.data("voucher", "create", str(VOUCHERS), *WORTH)["vouchers"]]
         shop.daemon.stop()
         state = shop.daemon.state_dir
         before = {name: read(os.path.join(state, name)) for name in os.listdir(state)}
         trace = os.path.join(scratch, "trace")
         shop.trace_to(trace)
         effects: list[Effect] = []
-        work(shop, lab.guest, tokens, card, invoices, effects)
+        work(shop, lab.guest, tokens, card, invoices, codes, effects)
         shop.daemon.stop()
         wait_for(lambda: b"+++ exited" in read(trace)[-4096:], 30, "strace has ended")
         steps = steps_of(trace, state)
@@ -150,16 +152,16 @@ def record(binary: str, scratch: str):
         return state, before, steps, effects, config
 
 
-def work(shop: CrashShop, guest, tokens, card, invoices, effects: list[Effect]) -> None:
+def work(shop: CrashShop, guest, tokens, card, invoices, codes, effects: list[Effect]) -> None:
     """One thing after another, each answered before the next is asked: answers are told apart by their order."""
-    sold = taps = paid = granted = 0
+    sold = taps = paid = granted = redeemed = made = 0
 
     def done(effect: Effect, ok: bool, said) -> None:
         if not ok:
             raise TourFailed(f"{effect.name} failed: {said}")
         effects.append(effect)
 
-    for number in range(max(SALES, TAPS, GRANTS)):
+    for number in range(max(SALES, TAPS, GRANTS, VOUCHERS)):
         if number < SALES:
             answer = guest.post(TOLLGATE, tokens[number].encode())
             sold += 1
@@ -176,6 +178,12 @@ def work(shop: CrashShop, guest, tokens, card, invoices, effects: list[Effect]) 
             shop.daemon.data("grant", f"02:00:00:00:aa:{number:02x}", "1h")
             granted += 1
             done(Effect("a grant", GRANTED, granted), True, "")
+        if number < VOUCHERS:
+            made += len(shop.daemon.data("voucher", "create", "3", *WORTH)["vouchers"])
+            done(Effect("a batch", "SELECT COUNT(*) FROM vouchers", VOUCHERS + made), True, "")
+            answer = guest.post(f"{TOLLGATE}/voucher", {"code": codes[number]})
+            redeemed += 1
+            done(Effect("a voucher", REDEEMED, redeemed), answer.status == 200, answer.text)
 
 
 # Reading the trace
@@ -328,9 +336,11 @@ class Replay:
 
 # Looking
 
+WORTH = ["--time", "10m"]
 STATE, RUN = "@STATE@", "@RUN@"
 PROOF = 400
 TOKENS = "SELECT COUNT(*) FROM grants WHERE reference LIKE 'token:%'"
+REDEEMED = "SELECT COUNT(*) FROM vouchers WHERE state = 'redeemed' AND sealed IS NULL"
 GRANTED = "SELECT COUNT(*) FROM sessions WHERE mac LIKE '02:00:00:00:aa:%'"
 
 
