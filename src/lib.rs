@@ -16,6 +16,7 @@
 //! | `auth` | who somebody is (wallets' signatures, tokens), who may do what, and who did (the audit log) |
 //! | `sale` | the engines, one for each way to pay, with one set of terms and one error: the rules of money |
 //! | `mint_proxy`, `tollgate` | protocols: words and sockets, no rule of money; they do not know each other |
+//! | `relay` | on a server: what Daraja calls for routers that nobody can call, and the token that they share |
 //! | `shop`, `setup` | what is open, and why not; the router around the daemon |
 //! | `commands` | every operator's command, once; the command line, the socket and `/admin` read the one list |
 //! | `portal`, `http`, `control`, `ops` | edges: facts to a page; TCP; the control socket; the log |

@@ -5,6 +5,7 @@ use super::challenge::{
 };
 use super::lnurl::LoginLinks;
 use super::signature::{SignedBy, WalletKey};
+use super::token::Issued;
 use super::{lock, random, section, sphinx, Action, Auth, AuthError, LoginRefusal, SocketKey};
 use crate::config::OperatorConfig;
 use crate::hex;
@@ -114,20 +115,54 @@ impl Auth {
         if is_enrolment {
             return self.enrolled(signed, &k1).await;
         }
-        self.challenges().begin(&k1, now).map_err(not_pending)?;
-        if !self.is_signed(signed, k1).await? {
-            let over = self.challenges().wrong(&k1);
-            log::info!("a wrong signature for a login by key {}", key.short());
-            over.inspect(|asked| self.tell(asked, &k1, "lnauth_expired"));
-            return Err(LoginRefusal::Signature);
-        }
-        let asked = self.challenges().take(&k1, self.0.store.now()).map_err(not_pending)?;
+        let asked = self.taken(&k1, signed).await?;
         let done = self.signed(&k1, &asked, key, sent.mac).await;
         if let Err(error) = &done {
             log::info!("no login by key {}: {error}", key.short());
             self.give_up(&k1, &asked);
         }
         done.map_err(LoginRefusal::from)
+    }
+
+    /// An app that is wallet and browser in one: it has asked for a challenge, signs it, and has the token at once. Guests
+    /// only; what a wallet signs elsewhere comes to [`Auth::callback`], whose token goes to the browser that asked.
+    pub async fn sign_in(&self, sent: Callback<'_>) -> Result<Issued, LoginRefusal> {
+        section(&self.config())?;
+        let k1: K1 = sent.k1.and_then(hex::decode).ok_or(LoginRefusal::Parameter("k1"))?;
+        let asker = self.challenges().pending(&k1, false, self.0.store.now()).ok_or(LoginRefusal::K1)?;
+        self.admit_call(sent.address, asker).map_err(LoginRefusal::TooMany)?;
+        let signed = SignedBy::parse(sent.key.unwrap_or_default(), sent.sig.unwrap_or_default())
+            .map_err(LoginRefusal::Parameter)?;
+        let key = signed.key;
+        let asked = self.taken(&k1, signed).await?;
+        let issued = match asked.audience {
+            LoginAudience::Client => self.issue(key, LoginAudience::Client, false).await,
+            LoginAudience::Admin => Err(AuthError::OtherAudience),
+        };
+        match issued {
+            Ok(issued) => {
+                log::info!("an app logged in by key {}", key.short());
+                self.challenges().finish(&k1, None);
+                Ok(issued)
+            }
+            Err(error) => {
+                self.give_up(&k1, &asked);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The challenge, for who has signed it: the first one to do so has it.
+    async fn taken(&self, k1: &K1, signed: SignedBy) -> Result<AskedLogin, LoginRefusal> {
+        let key = signed.key;
+        self.challenges().begin(k1, self.0.store.now()).map_err(not_pending)?;
+        if !self.is_signed(signed, *k1).await? {
+            let over = self.challenges().wrong(k1);
+            log::info!("a wrong signature for a login by key {}", key.short());
+            over.inspect(|asked| self.tell(asked, k1, "lnauth_expired"));
+            return Err(LoginRefusal::Signature);
+        }
+        self.challenges().take(k1, self.0.store.now()).map_err(not_pending)
     }
 
     /// Counts an answer to a challenge: of its sender or, where that is not known, of who asked, so that one guest uses up

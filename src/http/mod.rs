@@ -43,6 +43,7 @@ mod tickets;
 mod till;
 mod tollgate;
 mod vouchers;
+mod wallet_api;
 mod wallets;
 mod ways;
 mod websocket;

@@ -8,7 +8,7 @@ use super::route::Verb::{Any, Connect, Get, Options, Post};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
     admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa, pages,
-    sphinx, till, tollgate, vouchers, wallets, ways, websocket,
+    sphinx, till, tollgate, vouchers, wallet_api, wallets, ways, websocket,
 };
 use crate::config::Role::Viewer;
 use crate::mint_proxy::MAX_MESSAGE;
@@ -88,6 +88,10 @@ pub const ROUTES: &[Route] = &[
     login(GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
     login(GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
     login(GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
+    // Of apps.
+    login(GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
+    login(GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
+    login(GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
     sphinx(GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
     sphinx(GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
     sphinx(GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),

@@ -10,6 +10,7 @@ mod logins;
 mod older;
 mod orders;
 mod power_cut;
+mod relay;
 mod requests;
 mod sales;
 mod sessions;

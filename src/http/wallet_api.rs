@@ -1,0 +1,185 @@
+//! The wallet API of apps: logging in by a wallet's signature, under the paths and in the envelope that SatsConnect's clients
+//! know. Where there is https, over that only; never at the operator's socket, nor at the plain public one.
+
+use super::answer::{self, Answer};
+use super::entrance::{Audience, Entrance};
+use super::login::{self, caller_address, token};
+use super::route::Answering;
+use super::sent::Sent;
+use super::Edge;
+use crate::auth::{Action, Auth, AuthError, Callback, Issued, LoginRefusal, LoginStation};
+use crate::correlation;
+use crate::json::json;
+use crate::store::LoginAudience;
+use crate::units::Millis;
+use hyper::header::{self, HeaderValue};
+use hyper::StatusCode;
+use serde_json::Value;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Why something is not done: status, code, sentence, and when to come again.
+struct Refusal(StatusCode, &'static str, String, Option<Millis>);
+
+type Told = Result<Value, Refusal>;
+
+/// `POST /api/auth/login` of `{}`: something to sign (LUD-04); of `{"k1","key","sig"}`: the token.
+pub fn log_in(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move { enveloped(logged_in(&edge, &at, sent).await) })
+}
+
+/// `POST /api/auth/refresh`: a new token in place of this one.
+pub fn refresh(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let renewed = async {
+            let (auth, token) = bearer(&edge, &at, &sent)?;
+            let issued = auth.refresh(token, LoginAudience::Client).await.map_err(of_auth)?;
+            Ok(json!({"token": issued.token, "expires_at": issued.claims.expires.0}))
+        };
+        enveloped(renewed.await)
+    })
+}
+
+/// `POST /api/auth/logout`: this token counts no more.
+pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let done = async {
+            let (auth, token) = bearer(&edge, &at, &sent)?;
+            let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
+            auth.log_out(&claims).await.map_err(of_auth)?;
+            Ok(json!({}))
+        };
+        enveloped(done.await)
+    })
+}
+
+async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> Told {
+    let auth = door(edge, at)?;
+    let address = caller_address(at, sent.headers());
+    let text = match sent.text().await {
+        Ok(text) => text,
+        Err(unread) => {
+            let message = "the body is too large, no text, or does not come";
+            return Err(refusal(unread.status(), "invalid_input", message));
+        }
+    };
+    let fields: Value = match text.trim() {
+        "" => json!({}),
+        text => serde_json::from_str(text).ok().filter(Value::is_object).ok_or_else(no_object)?,
+    };
+    let named = ["k1", "key", "sig"].map(|name| fields.get(name));
+    if named.iter().all(Option::is_none) {
+        return challenge(auth, station(edge, at, address)?);
+    }
+    let [Some(k1), Some(key), Some(sig)] = named.map(|value| value.and_then(Value::as_str)) else {
+        let message = "send k1, key and sig, each as a text, or nothing to be given a k1";
+        return Err(refusal(StatusCode::BAD_REQUEST, "invalid_input", message));
+    };
+    let sent = Callback { k1: Some(k1), sig: Some(sig), key: Some(key), mac: None, address };
+    let Issued { token, claims } = auth.sign_in(sent).await.map_err(of_login)?;
+    let account = auth.account_of(&claims.key, LoginAudience::Client).await.map_err(of_auth)?;
+    let user = auth.user(&claims.key, &claims.role, account.as_deref());
+    Ok(json!({"token": token, "expires_at": claims.expires.0, "user": user}))
+}
+
+fn challenge(auth: &Auth, station: LoginStation) -> Told {
+    let what = (LoginAudience::Client, Action::Login);
+    let made = auth.challenge((station, &[]), what, None).map_err(of_auth)?;
+    Ok(json!({
+        "k1": made.k1,
+        "encode": made.links.encode,
+        "url": made.links.url,
+        "keyauth": made.links.keyauth,
+        "expires_in": made.expires_in.as_secs_ceil(),
+    }))
+}
+
+/// The token that is borne, which is asked for before anything else.
+fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth, &'a str), Refusal> {
+    let token = token(sent.headers()).filter(|token| !token.is_empty());
+    let token =
+        token.ok_or_else(|| refusal(StatusCode::UNAUTHORIZED, "unauthorized", "Access token required"))?;
+    Ok((door(edge, at)?, token))
+}
+
+/// Whether a token may be shown here, and who knows it.
+fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, Refusal> {
+    if at.audience == Audience::Public && !at.is_tls {
+        return Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"));
+    }
+    if !at.is_tls && edge.site.config().tls.is_some() {
+        let message = "anybody on this network could read it: use https";
+        return Err(refusal(StatusCode::FORBIDDEN, "tls_required", message));
+    }
+    match &edge.site.shop {
+        Ok(shop) => Ok(&shop.auth),
+        Err(closed) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, closed.code, "nothing works here now")),
+    }
+}
+
+/// A guest is known by its device, who comes from elsewhere by the address.
+fn station(edge: &Edge, at: &Entrance, address: IpAddr) -> Result<LoginStation, Refusal> {
+    if at.audience == Audience::Public {
+        return Ok(LoginStation::Address(address));
+    }
+    login::station(edge, at).map_err(|_| {
+        refusal(StatusCode::BAD_REQUEST, "unknown_device", "the router does not know this device")
+    })
+}
+
+fn of_auth(error: AuthError) -> Refusal {
+    let message = error.to_string();
+    match error {
+        AuthError::Token(fault) => {
+            log::info!("a token {fault}");
+            refusal(StatusCode::UNAUTHORIZED, "unauthorized", "Invalid or expired token")
+        }
+        AuthError::OtherAudience | AuthError::NotAllowed => {
+            refusal(StatusCode::FORBIDDEN, "forbidden", &message)
+        }
+        AuthError::TooMany(wait) => Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait)),
+        error => {
+            log::warn!("no login: {error}");
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not possible now, try again later")
+        }
+    }
+}
+
+/// A signature that is none, and a k1 that is none any more, are 401 alike.
+fn of_login(why: LoginRefusal) -> Refusal {
+    let message = why.to_string();
+    match why {
+        LoginRefusal::K1 | LoginRefusal::Parameter(_) | LoginRefusal::Signature => {
+            refusal(StatusCode::UNAUTHORIZED, "unauthorized", &message)
+        }
+        LoginRefusal::NotAllowed => refusal(StatusCode::FORBIDDEN, "forbidden", &message),
+        LoginRefusal::TooMany(wait) => {
+            Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait))
+        }
+        LoginRefusal::NotLinked(_) => refusal(StatusCode::CONFLICT, "not_linked", &message),
+        LoginRefusal::Closed(error) => of_auth(error),
+    }
+}
+
+fn no_object() -> Refusal {
+    refusal(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object")
+}
+
+fn refusal(status: StatusCode, code: &'static str, message: &str) -> Refusal {
+    Refusal(status, code, message.to_owned(), None)
+}
+
+/// `{"success":true,"data"}`, or `{"success":false,"error","code","request_id"}`.
+fn enveloped(told: Told) -> Answer {
+    let Refusal(status, code, message, wait) = match told {
+        Ok(data) => return answer::json(StatusCode::OK, &json!({"success": true, "data": data})),
+        Err(refusal) => refusal,
+    };
+    let request_id = correlation::current().map(|id| id.to_string());
+    let body = json!({"success": false, "error": message, "code": code, "request_id": request_id});
+    let mut answer = answer::json(status, &body);
+    if let Some(wait) = wait {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil().max(1)));
+    }
+    answer
+}

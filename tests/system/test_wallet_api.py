@@ -1,0 +1,114 @@
+"""The wallet API's door: an app logs in by a signature, and what it is given counts where it may be shown."""
+
+import concurrent.futures
+
+import pytest
+
+from lab import http_client
+from lab.authority import NAME, Authority
+from lab.daemon import ADMIN_PORT
+from lab.guest import ROUTER4
+from lab.internet import AWAY
+from lab.login import LOOPBACK, PUBLIC_PORT, LoginWallet
+from lab.place import PATIENCE
+
+AUTH = {"domain": NAME}
+
+
+@pytest.fixture
+def app(lab, make_daemon):
+    return App(lab, make_daemon(AWAY, sections={"auth": AUTH}))
+
+
+class App:
+    def __init__(self, lab, daemon) -> None:
+        self.lab, self.daemon, self.place, self.host, self.port = lab, daemon, lab.guest, ROUTER4, 2121
+
+    def post(self, path, body=None, token=None, **headers):
+        sent = headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        sock = self.place.connect(self.host, self.port, PATIENCE)
+        return http_client.exchange(sock, "POST", path, f"{self.host}:{self.port}", sent, {} if body is None else body)
+
+    def log_in(self, wallet=None):
+        wallet = wallet or LoginWallet(7)
+        k1 = data(self.post("/api/auth/login"))["k1"]
+        return self.post("/api/auth/login", {"k1": k1, "key": wallet.key, "sig": wallet.sign(k1)})
+
+
+def data(answer):
+    assert answer.status == 200, answer
+    body = answer.json()
+    assert body["success"] is True and set(body) == {"success", "data"}
+    return body["data"]
+
+
+def error(answer):
+    body = answer.json()
+    assert body["success"] is False and set(body) == {"success", "error", "code", "request_id"} and body["error"]
+    return answer.status, body["code"]
+
+
+def test_an_app_logs_in_by_a_signature_renews_its_token_and_logs_out(app):
+    asked = data(app.post("/api/auth/login"))
+    assert set(asked) == {"k1", "encode", "url", "keyauth", "expires_in"} and asked["encode"].startswith("LNURL1")
+    told = data(app.log_in())
+    assert set(told) == {"token", "expires_at", "user"} and told["user"]["pubkey"] == LoginWallet(7).key
+    token = told["token"]
+    me = app.lab.guest.get(f"http://{ROUTER4}:2121/me", {"Authorization": f"Bearer {token}"})
+    assert me.status == 200 and me.json()["pubkey"] == LoginWallet(7).key
+    new = data(app.post("/api/auth/refresh", token=token))["token"]
+    assert error(app.post("/api/auth/refresh", token=token)) == (401, "unauthorized")
+    assert data(app.post("/api/auth/logout", token=new)) == {}
+    assert error(app.post("/api/auth/logout", token=new)) == (401, "unauthorized")
+
+
+def test_without_a_token_nothing_else_is_said(app):
+    for path in ("/api/auth/refresh", "/api/auth/logout"):
+        assert error(app.post(path)) == (401, "unauthorized")
+        assert error(app.post(path, token="x.y.z")) == (401, "unauthorized")
+
+
+def test_what_is_not_signed_lets_nobody_in_and_a_k1_counts_once(app):
+    wallet, k1 = LoginWallet(9), data(app.post("/api/auth/login"))["k1"]
+    good = {"k1": k1, "key": wallet.key, "sig": wallet.sign(k1)}
+    other = data(app.post("/api/auth/login"))["k1"]
+    for change in ({"sig": wallet.sign(other)}, {"key": LoginWallet(10).key}, {"sig": "00"}, {"k1": "ab" * 32}):
+        assert error(app.post("/api/auth/login", good | change)) == (401, "unauthorized"), change
+    for bad in ({"k1": k1}, {"k1": 1, "key": 2, "sig": 3}):
+        assert error(app.post("/api/auth/login", bad)) == (400, "invalid_input")
+    for raw in (b"[]", b"{", b"\xff"):
+        assert error(app.post("/api/auth/login", raw))[0] == 400
+    with concurrent.futures.ThreadPoolExecutor(50) as crowd:
+        answers = list(crowd.map(lambda _: app.post("/api/auth/login", good), range(50)))
+    assert [answer.status for answer in answers].count(200) == 1
+    assert {answer.status for answer in answers} <= {200, 401, 429}
+
+
+def test_a_page_of_another_host_cannot_ask(app):
+    assert app.post("/api/auth/login", {}, Origin="https://evil.example").status == 403
+
+
+def test_it_is_not_at_the_operators_nor_at_the_plain_public_socket(app):
+    app.place, app.host, app.port = app.lab.router, LOOPBACK, PUBLIC_PORT
+    assert error(app.post("/api/auth/login")) == (404, "not_found")
+    app.port = ADMIN_PORT
+    assert app.post("/api/auth/login").status in (401, 404)
+
+
+def test_where_there_is_https_it_is_there_over_https_only(lab, make_daemon, app):
+    authority = Authority(lab.path("wallet-api-https"))
+    authority.issue()
+    daemon = app.daemon
+    daemon.sections["tls"] = authority.section
+    daemon.write_config()
+    daemon.restart()
+    assert error(app.post("/api/auth/login")) == (403, "tls_required")
+    assert error(app.post("/api/auth/refresh")) == (401, "unauthorized")
+    assert error(app.post("/api/auth/refresh", token="x.y.z")) == (403, "tls_required")
+    wallet = LoginWallet(11)
+    for place, more in ((lab.guest, {}), (lab.router, {"port": 2126, "host": LOOPBACK})):
+        k1 = data(authority.request(place, "POST", "/api/auth/login", {}, **more))["k1"]
+        signed = {"k1": k1, "key": wallet.key, "sig": wallet.sign(k1)}
+        token = data(authority.request(place, "POST", "/api/auth/login", signed, **more))["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        data(authority.request(place, "POST", "/api/auth/logout", {}, headers=headers, **more))
