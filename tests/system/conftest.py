@@ -250,6 +250,7 @@ PARTS = {
     "test_portal_looks": 2,
     "test_store": 2,
     "test_crowd": 3,
+    "test_mpesa": 3,
 }
 # The longest begin first: with the last of them begun last, all other workers would wait for one.
 LONGEST = (

@@ -365,8 +365,10 @@ def test_a_forged_callback_opens_nothing(direct, lab):
     for place in ((ROUTER4, 2121), (ROUTER4, 2122)):
         sock = lab.guest.connect(*place)
         assert http_client.exchange(sock, "POST", f"/cb/{token}", "x", {}, b"{}").status in (404, 405)
+    assert direct.call_back(token, callback(payment.checkout)).status == 200, "all of it right, and not true"
     time.sleep(1)
     assert direct.look(lab.guest, order)["state"] == "pending" and not lab.guest.online()
+    assert direct.balances() == {}, "what is not confirmed is in no book"
 
 
 def test_fifty_callbacks_at_once_count_once(direct, lab):

@@ -210,10 +210,11 @@ impl MpesaEngine {
         }
         // It may have come while we asked.
         let row = &store.order(id()).await?.unwrap_or_else(|| row.clone());
-        if row.is_said_paid {
+        let next = pace.next_look(now.saturating_sub(row.prompted)).map(|wait| now.saturating_add(wait));
+        // A callback says so, and Daraja says otherwise: what is not known yet is no contradiction.
+        if row.is_said_paid && (matches!(verdict, PromptVerdict::Failed(_)) || next.is_none()) {
             store.put_heard_aside(id()).await?;
         }
-        let next = pace.next_look(now.saturating_sub(row.prompted)).map(|wait| now.saturating_add(wait));
         match verdict {
             PromptVerdict::Failed(code)
                 if row.state == OrderState::Pending && (OrderFault::is_known(&code) || next.is_none()) =>

@@ -306,6 +306,11 @@ impl MpesaEngine {
         if !self.0.terms.store.wall_is_plausible() {
             return Some("the clock is not set".to_owned());
         }
+        // A file that is missing is told before the first guest asks.
+        let is_used = self.0.terms.config().mpesa.is_some();
+        if is_used {
+            let _ = self.daraja();
+        }
         let line = self.line();
         line.refused.as_ref().map(|(why, _)| why.clone())
     }
