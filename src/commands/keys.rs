@@ -64,7 +64,7 @@ async fn rotate(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let wanted = given.need("CLASS")?;
     let no_class = || {
         let message = "no such class of keys: venue and refund can be rotated".to_owned();
-        CommandError::Input("invalid_request", message)
+        CommandError::Usage(message)
     };
     let class = LockClass::parse(wanted).ok_or_else(no_class)?;
     let rotated = shop.wallet.rotate_lock_keys(class).await.map_err(closed)?;

@@ -150,6 +150,9 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let mut told = json!({"batch": made.batch.to_string(), "vouchers": made.vouchers.iter().map(one).collect::<Value>()});
     if let Some(invoice) = &made.invoice {
         told["invoice"] = json!(invoice.invoice);
+        told["status"] = json!("awaiting_payment");
+        told["amount"] = json!(invoice.amount.0);
+        told["pay_until"] = json!(invoice.expires_at.0);
     }
     if given.has("--print") {
         let codes: Vec<VoucherCode> = made.vouchers.into_iter().map(|(_, code)| code).collect();

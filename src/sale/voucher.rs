@@ -10,7 +10,7 @@ use super::code_value::{price_of, CodeValue};
 use super::{SaleError, Terms};
 use crate::access::Session;
 use crate::config::{Config, Metric, Tenant, Venue};
-use crate::ecash::wallet::{BackError, Backing, BatchInvoice, Wallet};
+use crate::ecash::wallet::{BackError, Backing, BatchInvoice, Wallet, AFTER_EXPIRY};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
@@ -33,8 +33,6 @@ const OF_ALL: usize = 60;
 const MINUTE: Millis = Millis::from_secs(60);
 /// The gate opens in much less, or later by itself.
 const GATE: Duration = Duration::from_secs(5);
-/// So long (seconds) after a voucher its ecash can be redeemed: one that is taken offline on its last day is swapped in time.
-const AFTER_EXPIRY: u64 = 86_400;
 /// The shortest life of a code.
 const SHORTEST: Millis = Millis::from_secs(1);
 

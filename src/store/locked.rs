@@ -78,6 +78,17 @@ pub struct LockedProof {
     pub is_taken: bool,
 }
 
+/// A voucher that is to be backed, and nothing of that is written down.
+#[derive(Clone, Debug)]
+pub struct Unplanned {
+    pub tenant: Tenant,
+    pub batch: String,
+    pub id: String,
+    pub venue: String,
+    pub amount: Sats,
+    pub expires_at: UnixSeconds,
+}
+
 /// One exchange that locks ecash for vouchers.
 #[derive(Clone)]
 pub struct NewLocking {
@@ -259,10 +270,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (tenant, at) = (tenant.clone(), self.wall());
         self.write(move |tx| {
+            tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
             if tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])? != 1 {
                 return Ok(());
             }
-            tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
             add_proofs(tx, &change)?;
             let door = Door::for_tenant(tx, &tenant);
             add_locked_proofs(&door, &proofs)?;
@@ -301,6 +312,30 @@ impl Store {
                 }
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Vouchers that were to be backed from the takings, and that were cut off before that was planned: tenant, batch, and what
+    /// was to stand behind each of them by when it expires.
+    pub async fn unplanned(&self) -> Result<Vec<Unplanned>, StoreError> {
+        self.read(|tx| {
+            tx.prepare(
+                "SELECT tenant, batch, id, venue, face_sat, expires_at FROM vouchers v
+                 WHERE state = 'minting' AND funding = 'treasury' AND face_sat > 0
+                 AND NOT EXISTS (SELECT 1 FROM locked l WHERE l.tenant = v.tenant AND l.id = v.id)
+                 ORDER BY tenant, batch, position",
+            )?
+            .query_map([], |row| {
+                let (tenant, sats): (String, i64) = (row.get(0)?, row.get(4)?);
+                Ok((tenant, row.get(1)?, row.get(2)?, row.get(3)?, sats, row.get(5)?))
+            })?
+            .map(|row| {
+                let (tenant, batch, id, venue, sats, expires_at) = row?;
+                let amount = Sats(u64::try_from(sats).map_err(|_| StoreError::unreadable("face_sat"))?);
+                Ok(Unplanned { tenant: Tenant::named(&tenant), batch, id, venue, amount, expires_at })
+            })
+            .collect()
         })
         .await
     }

@@ -76,7 +76,7 @@ pub use jobs::JobRow;
 pub use keyfile::{KeyFile, RenewableKey, Secret};
 pub use ledger::{BookBalance, BookEntry, KES};
 pub use lock_keys::{LockClass, LockKeyRow, PublicOf};
-pub use locked::{LockedProof, LockedRow, LockedState, NewLocked, NewLocking};
+pub use locked::{LockedProof, LockedRow, LockedState, NewLocked, NewLocking, Unplanned};
 pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};

@@ -29,6 +29,8 @@ use std::sync::Arc;
 /// What one exchange makes at most. Mints sign a thousand outputs at once, and the change is among them.
 const MOST_OUTPUTS: usize = 600;
 const MOST_VOUCHERS: usize = 100;
+/// So long (seconds) after a voucher its ecash can be redeemed: what is taken offline on its last day is swapped in time.
+pub const AFTER_EXPIRY: u64 = 86_400;
 
 /// What is to stand behind a voucher.
 #[derive(Clone, Debug)]

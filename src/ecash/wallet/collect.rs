@@ -1,7 +1,7 @@
 //! What goes on with vouchers' ecash while nobody waits: what codes have redeemed, and what nobody has redeemed in time, is put
 //! back into the takings; what is planned and could not be asked for is.
 
-use super::back::{collected_as, BackError};
+use super::back::{collected_as, BackError, Backing, AFTER_EXPIRY};
 use super::exchange::total;
 use super::offer::{TokenOffer, UNIT};
 use super::receive::Received;
@@ -10,7 +10,7 @@ use crate::config::Tenant;
 use crate::mac::MacAddr;
 use crate::store::{LockedRow, LockedState, Loss, StoreError};
 use crate::task;
-use crate::units::Sats;
+use crate::units::{Sats, UnixSeconds};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ impl Wallet {
             if let Err(err) = wallet.resume_fundings().await {
                 log::error!("vouchers: {err}");
             }
+            if let Err(err) = wallet.plan_cut_off().await {
+                log::error!("vouchers: {err}");
+            }
             loop {
                 if let Err(err) = wallet.tend_vouchers().await {
                     log::error!("vouchers: {err}");
@@ -32,6 +35,24 @@ impl Wallet {
                 let _ = tokio::time::timeout(EVERY, wallet.0.collecting.notified()).await;
             }
         });
+    }
+
+    /// What was ordered before this start, and no more than ordered, is backed.
+    async fn plan_cut_off(&self) -> Result<(), StoreError> {
+        for one in self.0.store.unplanned().await? {
+            let locktime = UnixSeconds(one.expires_at.0.saturating_add(AFTER_EXPIRY));
+            let backing = Backing { id: one.id, venue: one.venue, amount: one.amount, locktime };
+            let mint = match self.richest().await {
+                Ok(mint) => Some(mint),
+                Err(_) => return Ok(()),
+            };
+            if let Err(err) =
+                self.plan(&one.tenant, &one.batch, mint, vec![backing], LockedState::Planned).await
+            {
+                log::error!("vouchers: {err}");
+            }
+        }
+        Ok(())
     }
 
     /// A voucher's ecash was taken by its code.

@@ -20,7 +20,7 @@ mod restore;
 mod send;
 mod suspects;
 
-pub use back::{BackError, Backed, Backing};
+pub use back::{BackError, Backed, Backing, AFTER_EXPIRY};
 pub use exchange::{prepare, total};
 pub use funding::{BatchInvoice, Estimate};
 pub use melt::{MeltOffer, Melted};

@@ -90,6 +90,14 @@ impl Wallet {
     ///
     /// A caller that goes on with the session must not be cancelled between the answer and `Access::admit`.
     pub async fn receive(&self, offer: TokenOffer, grant: Option<NewGrant>) -> Received {
+        // Perhaps its guest is in, and it is still to be swapped.
+        if offer.is_known {
+            if let Ok(Some(Known::Done { amount, session, .. })) =
+                self.0.store.op_known(offer.reference.clone()).await
+            {
+                return Received::Done { net: amount, session };
+            }
+        }
         let place = match self.queue(&offer).await {
             Ok(place) => place,
             Err(refusal) => return Received::Refused(refusal),
