@@ -27,6 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
 use crate::uuid::Uuid;
+use crate::vouchers::MintDesk;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,7 @@ pub struct Shop {
     pub auth: Auth,
     /// Whose certificates are trusted.
     pub tls: Tls,
+    pub minting: MintDesk,
     pub rates: Rates,
 }
 
@@ -112,6 +114,7 @@ impl Shop {
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
         let vouchers = VoucherEngine::new(terms.clone(), wallet.clone());
+        let minting = MintDesk::new(vouchers.book().clone(), wallet.clone());
         Ok(Shop {
             terms,
             store,
@@ -129,6 +132,7 @@ impl Shop {
             vouchers,
             auth,
             tls,
+            minting,
             rates,
         })
     }

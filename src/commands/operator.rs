@@ -2,6 +2,8 @@
 
 use crate::config::Role;
 
+const TOKEN: &str = "token";
+
 /// Whoever calls a command, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
@@ -18,8 +20,13 @@ impl Operator {
         Operator { name: "shell".to_owned(), role: Role::Owner, may_sign: true }
     }
 
+    /// Whether it is the bearer of the token of `token_file`: no operator has that name.
+    pub fn is_token(&self) -> bool {
+        self.name == TOKEN
+    }
+
     /// The bearer of the token of `token_file`.
     pub fn with_token() -> Operator {
-        Operator { name: "token".to_owned(), role: Role::Owner, may_sign: true }
+        Operator { name: TOKEN.to_owned(), role: Role::Owner, may_sign: true }
     }
 }

@@ -56,6 +56,8 @@ pub enum Verb {
     /// `HEAD` too.
     Get,
     Post,
+    Put,
+    Delete,
     Options,
     Connect,
     Any,
@@ -76,6 +78,8 @@ pub enum Guard {
     Bearer,
     /// The same, of somebody who has this role or a higher one.
     Operator(Role),
+    /// A service's signature of the body, which the handler checks before all else.
+    Signature,
 }
 
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -106,6 +110,8 @@ impl Verb {
         match self {
             Verb::Get => matches!(*method, Method::GET | Method::HEAD),
             Verb::Post => *method == Method::POST,
+            Verb::Put => *method == Method::PUT,
+            Verb::Delete => *method == Method::DELETE,
             Verb::Options => *method == Method::OPTIONS,
             Verb::Connect => *method == Method::CONNECT,
             Verb::Any => true,
@@ -116,6 +122,8 @@ impl Verb {
         match self {
             Verb::Get => "GET",
             Verb::Post => "POST",
+            Verb::Put => "PUT",
+            Verb::Delete => "DELETE",
             Verb::Options => "OPTIONS",
             Verb::Connect => "CONNECT",
             Verb::Any => "any",

@@ -2,21 +2,23 @@
 //! that fits counts; the operator's commands have their paths in their own list. `README.md` beside this file says the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
-use super::route::Guard::{Anyone, Bearer, Operator, Origin, OwnPage, TrustedPage};
+use super::route::Guard::{Anyone, Bearer, Operator, Origin, OwnPage, Signature, TrustedPage};
 use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
-use super::route::Verb::{Any, Connect, Get, Options, Post};
+use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa, pages,
-    sphinx, till, tollgate, vouchers, wallet_api, wallets, ways, websocket,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa,
+    notices, office, orders, pages, sphinx, till, tollgate, vouchers, wallet_api, wallets, ways, websocket,
 };
-use crate::config::Role::Viewer;
+use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;
 
 const GUEST: &[Audience] = &[Audience::Guest];
 const GUEST_OR_MINT_PROXY: &[Audience] = &[Audience::Guest, Audience::MintProxy];
 const PUBLIC: &[Audience] = &[Audience::Public];
 const GUEST_OR_PUBLIC: &[Audience] = &[Audience::Guest, Audience::Public];
+const SHOPS: &[Audience] = &[Audience::Public, Audience::Admin];
+const TICKET: &[Audience] = &[Audience::Guest, Audience::Public, Audience::Admin];
 const TOLLGATE: &[Audience] = &[Audience::TollGate];
 const REDIRECTED: &[Audience] = &[Audience::Redirected];
 const ADMIN: &[Audience] = &[Audience::Admin];
@@ -27,6 +29,8 @@ const NO_BODY: usize = 0;
 const MESSAGE: usize = MAX_MESSAGE;
 /// Twice the longest token that is read: a form escapes some of its letters.
 const TOKEN_FORM: usize = 128 * 1024;
+/// Orders of vouchers and what goes with them; what is longer is read and not kept.
+const ORDER: usize = 256 * 1024;
 /// Nothing longer is a payment; what is longer than any token is read and not kept.
 const PAYMENT: usize = 1 << 20;
 /// Nothing that Daraja calls with is longer.
@@ -69,6 +73,9 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_PUBLIC, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_PUBLIC, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
     row(GUEST_OR_PUBLIC, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
+    row(TICKET, Get, "/tickets/TICKET/status", Anyone, NO_BODY, At(notices::ticket_status)),
+    row(SHOPS, Post, "/webhook/payment-completed", Signature, ORDER, At(notices::paid)),
+    row(SHOPS, Post, "/webhook/payment-complete", Signature, ORDER, At(notices::paid)),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
     // Logging in with a wallet.
@@ -128,6 +135,24 @@ pub const ROUTES: &[Route] = &[
     login(ADMIN, Post, "/logout", Origin, NO_BODY, At(login::log_out)),
     login(ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
     sphinx(ADMIN, Get, "/connectioncodes", Anyone, NO_BODY, At(sphinx::code)),
+    // Vouchers.
+    row(ADMIN, Post, "/admin/batch-mint", Operator(Cashier), ORDER, Anonymous(orders::batch_mint)),
+    row(ADMIN, Get, "/admin/batch-mint/estimate", Operator(Viewer), NO_BODY, Anonymous(office::estimate)),
+    row(ADMIN, Get, "/admin/dashboard", Operator(Viewer), NO_BODY, Anonymous(office::dashboard)),
+    row(ADMIN, Get, "/admin/mints", Operator(Viewer), NO_BODY, Anonymous(office::mints)),
+    row(ADMIN, Get, "/admin/mints/TICKET", Operator(Viewer), NO_BODY, Anonymous(office::mint)),
+    row(ADMIN, Get, "/admin/stats/VENUE", Operator(Viewer), NO_BODY, Anonymous(office::stats)),
+    row(ADMIN, Get, "/admin/system/status", Operator(Viewer), NO_BODY, Anonymous(office::system_status)),
+    row(ADMIN, Get, "/admin/cache/stats", Operator(Viewer), NO_BODY, Anonymous(office::cache_stats)),
+    row(ADMIN, Delete, "/admin/cache/clear", Operator(Manager), NO_BODY, Anonymous(office::cache_clear)),
+    row(ADMIN, Delete, "/admin/cache/TICKET", Operator(Manager), NO_BODY, Anonymous(office::cache_forget)),
+    row(ADMIN, Put, "/admin/limits", Operator(Owner), ORDER, Anonymous(office::put_limits)),
+    row(ADMIN, Post, "/admin/approvals/ID/approve", Operator(Manager), ORDER, Anonymous(office::approve)),
+    row(ADMIN, Post, "/admin/approvals/ID/reject", Operator(Manager), ORDER, Anonymous(office::reject)),
+    row(ADMIN, Post, "/internal/mint-tickets", Signature, ORDER, At(orders::mint_tickets)),
+    row(ADMIN, Post, "/internal/mint", Signature, ORDER, At(orders::mint_tickets)),
+    row(ADMIN, Get, "/internal/mint/status/TICKET", Signature, NO_BODY, At(notices::service_status)),
+    row(ADMIN, Post, "/internal/mint/batch", Signature, ORDER, At(orders::mint_tickets)),
     // The paths behind these are in the list of commands.
     row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::command)),
     row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
@@ -197,6 +222,7 @@ mod tests {
             TrustedPage => "trusted page",
             Bearer => "bearer",
             Operator(role) => role.as_str(),
+            Signature => "signature",
         };
         let audience: Vec<&str> = route.audience.iter().map(|audience| audience.as_str()).collect();
         let (method, path, limit) = (route.method.as_str(), route.path, route.limit);

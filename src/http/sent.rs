@@ -8,6 +8,9 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode};
 
+/// What is longer is not even read.
+const DRAINED: usize = 16 << 20;
+
 pub struct Sent {
     request: Request<Incoming>,
     limit: usize,
@@ -57,6 +60,13 @@ impl Sent {
         keep: impl FnMut(usize) -> Result<bool, Unread>,
     ) -> Result<Option<ReadBody>, Unread> {
         bodies::read_if(self.request, self.limit, keep).await
+    }
+
+    /// The body, if it is no longer than the route takes; a longer one is read, so that its sender hears the answer, and
+    /// not kept: `None`.
+    pub async fn whole(self) -> Result<Option<ReadBody>, Unread> {
+        let limit = self.limit;
+        bodies::read_if(self.request, DRAINED, |length| Ok(length <= limit)).await
     }
 
     /// For a connection that goes on as something else.

@@ -48,8 +48,13 @@ impl CodeValue {
     }
 }
 
+/// Whether a venue sells what a code is worth.
+pub fn buys(config: &Config, venue: &Venue, worth: CodeWorth) -> bool {
+    CodeValue::at(config, venue, worth).is_some()
+}
+
 /// What it costs there to buy as much; nothing where no mint says a price.
-pub(super) fn price_of(config: &Config, venue: &Venue, worth: CodeWorth) -> Sats {
+pub fn price_of(config: &Config, venue: &Venue, worth: CodeWorth) -> Sats {
     let Some(mint) = config.mints_of(venue).next() else { return Sats(0) };
     let price = Price::of(venue, mint);
     let amount = match worth {

@@ -37,6 +37,7 @@ pub mod till;
 pub mod token;
 pub mod voucher;
 
+pub use code_value::{buys, price_of};
 pub use error::{Fate, Limit, Retry, SaleError, TokenFault};
 pub use event::SaleEvent;
 pub use price::{price_list, Price, PriceError};

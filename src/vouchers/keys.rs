@@ -55,6 +55,18 @@ impl CodeKey {
         let code = std::str::from_utf8(letters.expose()).ok().and_then(|letters| letters.parse().ok());
         code.ok_or_else(damaged)
     }
+
+    /// Any text that may hold codes; `owner` says what it is.
+    pub fn seal_text(&self, owner: &str, text: &str) -> Result<String, StoreError> {
+        self.vault.seal(owner, text.as_bytes()).map(|sealed| hex::encode(&sealed))
+    }
+
+    /// `Corrupt` when it was not sealed as that.
+    pub fn unseal_text(&self, owner: &str, sealed: &str) -> Result<String, StoreError> {
+        let damaged = || StoreError::Corrupt("the column answer cannot be read".to_owned());
+        let opened = self.vault.unseal(owner, &hex::bytes(sealed).ok_or_else(damaged)?)?;
+        String::from_utf8(opened.expose().to_vec()).map_err(|_| damaged())
+    }
 }
 
 fn owner(tenant: &Tenant, id: TicketId) -> String {

@@ -4,16 +4,28 @@
 //! It knows neither gate nor guest: what a code opens is `sale`'s. All statements are in the SQL of the narrow door
 //! ([`crate::store::Door`]), so that other programs run them elsewhere.
 
+pub mod approvals;
 mod book;
 mod code;
+pub mod counts;
+mod idempotency;
+pub mod input;
 mod keys;
+pub mod limits;
+mod minting;
+mod refusal;
 pub mod rows;
 pub mod sheet;
 
 pub use crate::config::Funding;
 pub use book::VoucherBook;
 pub use code::VoucherCode;
+pub use idempotency::{begin_key, key_of, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
 pub use keys::CodeKey;
+pub use minting::{
+    waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault, TicketResult,
+};
+pub use refusal::VoucherRefusal;
 pub use rows::{Cause, NewBatch, NewTicket, VoucherRow, VoucherStep};
 
 use crate::uuid::Uuid;

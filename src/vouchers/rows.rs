@@ -101,25 +101,34 @@ pub struct Cause<'a> {
     pub request_id: &'a str,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, batch, venue, product, owner, unit, amount, face_sat, funding, state, note, label, notify, \
      created_by, created_at, changed_at, expires_at, redeemed_at, redeemed_by, error_code, sealed";
 
 /// Writes an order down. False: the tenant would have more than [`MOST_VOUCHERS`]; nothing is written then.
 pub fn add_batch(
     door: &Door,
-    (key, tenant): (&CodeKey, &Tenant),
+    key: (&CodeKey, &Tenant),
     batch: &NewBatch,
     tickets: &[NewTicket],
     now: UnixSeconds,
 ) -> Result<bool, StoreError> {
-    let size = u64::try_from(tickets.len()).unwrap_or(u64::MAX);
+    if !insert_batch(door, batch, u64::try_from(tickets.len()).unwrap_or(u64::MAX), now)? {
+        return Ok(false);
+    }
+    for (position, ticket) in (0u64..).zip(tickets) {
+        insert_ticket(door, key, batch, position, ticket, now)?;
+    }
+    Ok(true)
+}
+
+/// Writes down what all `size` vouchers of an order have in common. False: there would be too many.
+pub fn insert_batch(door: &Door, batch: &NewBatch, size: u64, now: UnixSeconds) -> Result<bool, StoreError> {
     let known = door.query("SELECT COUNT(*) FROM vouchers WHERE tenant = $1", &[])?;
     let known = known.first().map_or(Ok(0), |row| row.count(0))?;
     if known.saturating_add(size) > MOST_VOUCHERS {
         return Ok(false);
     }
-    let (unit, amount) = batch.worth.parts();
     door.execute(
         "INSERT INTO voucher_batches (tenant, id, venue, product, funding, state, size, face_sat, note, created_by,
                                       created_at, expires_at)
@@ -138,36 +147,47 @@ pub fn add_batch(
             batch.expires_at.into(),
         ],
     )?;
-    for (position, ticket) in (0u64..).zip(tickets) {
-        door.execute(
-            "INSERT INTO vouchers (tenant, id, batch, position, hash, sealed, key_no, venue, product, owner, unit, amount,
-                                   face_sat, funding, state, note, label, notify, created_by, created_at, changed_at,
-                                   expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)",
-            &[
-                ticket.id.into(),
-                batch.id.into(),
-                position.into(),
-                key.hash(&ticket.code)?.into(),
-                key.seal(tenant, ticket.id, &ticket.code)?.into(),
-                batch.venue.as_str().into(),
-                batch.product.as_str().into(),
-                batch.owner.as_str().into(),
-                unit.into(),
-                amount.into(),
-                batch.face.0.into(),
-                batch.funding.as_str().into(),
-                batch.state.as_str().into(),
-                batch.note.as_str().into(),
-                ticket.label.as_str().into(),
-                ticket.notify.as_str().into(),
-                batch.created_by.as_str().into(),
-                now.into(),
-                batch.expires_at.into(),
-            ],
-        )?;
-    }
     Ok(true)
+}
+
+/// Writes one voucher down; what the order says of its worth may differ from that of the others.
+pub fn insert_ticket(
+    door: &Door,
+    (key, tenant): (&CodeKey, &Tenant),
+    batch: &NewBatch,
+    position: u64,
+    ticket: &NewTicket,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let (unit, amount) = batch.worth.parts();
+    door.execute(
+        "INSERT INTO vouchers (tenant, id, batch, position, hash, sealed, key_no, venue, product, owner, unit, amount,
+                               face_sat, funding, state, note, label, notify, created_by, created_at, changed_at,
+                               expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)",
+        &[
+            ticket.id.into(),
+            batch.id.into(),
+            position.into(),
+            key.hash(&ticket.code)?.into(),
+            key.seal(tenant, ticket.id, &ticket.code)?.into(),
+            batch.venue.as_str().into(),
+            batch.product.as_str().into(),
+            batch.owner.as_str().into(),
+            unit.into(),
+            amount.into(),
+            batch.face.0.into(),
+            batch.funding.as_str().into(),
+            batch.state.as_str().into(),
+            batch.note.as_str().into(),
+            ticket.label.as_str().into(),
+            ticket.notify.as_str().into(),
+            batch.created_by.as_str().into(),
+            now.into(),
+            batch.expires_at.into(),
+        ],
+    )?;
+    Ok(())
 }
 
 pub fn by_id(door: &Door, id: TicketId) -> Result<Option<VoucherRow>, StoreError> {
@@ -341,7 +361,7 @@ fn note(
     Ok(())
 }
 
-fn row_of(row: &DoorRow) -> Result<VoucherRow, StoreError> {
+pub(super) fn row_of(row: &DoorRow) -> Result<VoucherRow, StoreError> {
     let text = |column| row.text(column).map(str::to_owned);
     let worth = CodeWorth::of(row.text(5)?, row.count(6)?);
     let optional = |column| match row.filled(column) {

@@ -1,0 +1,263 @@
+//! What shops and buyers ask about vouchers: the notice that an order was paid, and what became of a ticket.
+
+use super::answer::{self, Answer};
+use super::entrance::Entrance;
+use super::keyed::{self, refused};
+use super::orders::{
+    not_believed, nowhere, product_of, product_order, service, shop, target, tenant_of_key, webhook_order,
+};
+use super::route::Answering;
+use super::sent::Sent;
+use super::Edge;
+use crate::config::Config;
+use crate::hex;
+use crate::json::json;
+use crate::shop::Shop;
+use crate::store::{Datum, TenantStore};
+use crate::units::{Millis, UnixSeconds};
+use crate::uuid::Uuid;
+use crate::vouchers::input::{self, needed, optional, Field, Kind};
+use crate::vouchers::{rows, KeptAnswer, OrderTerms, VoucherCode, VoucherRefusal, VoucherRow, VoucherState};
+use hyper::header::{self, HeaderValue};
+use hyper::StatusCode;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+const ALL_SATS: u64 = 2_100_000_000_000_000;
+const PAID_TICKET: &[Field] = &[needed("id", Kind::Uuid)];
+const PAID: &[Field] = &[
+    needed("id", Kind::Name),
+    needed("orderId", Kind::Name),
+    needed("tickets", Kind::Objects(100, PAID_TICKET)),
+    needed("eventId", Kind::Name),
+    needed("userId", Kind::Name),
+    needed("amount", Kind::Number(0, ALL_SATS)),
+    needed("currency", Kind::OneOf(&["SAT"])),
+    optional("tenantId", Kind::Name),
+];
+
+/// `POST /webhook/payment-completed`
+pub fn paid(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move { webhook(&edge, &at, sent).await.unwrap_or_else(|refusal| refused(&refusal)) })
+}
+
+async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, VoucherRefusal> {
+    let (shop, config) = (shop(edge)?.clone(), edge.site.config());
+    let header =
+        |name: &str| sent.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (signature, timestamp) = (header("x-webhook-signature"), header("x-webhook-timestamp"));
+    let text = keyed::text(sent).await?;
+    let signed = shop.auth.webhook(signature.as_deref(), timestamp.as_deref(), text.as_bytes());
+    let number = signed.map_err(|refusal| not_believed(&shop, at, &refusal))?;
+    let named = config.webhooks.get(number).and_then(|webhook| webhook.tenant.clone());
+    let tenant = tenant_of_key(&config, named.as_deref())?;
+    let body = input::body(&text, PAID)?;
+    if body["tenantId"].as_str().is_some_and(|named| named != tenant.as_str()) {
+        return Err(VoucherRefusal::new(403, "other_tenant", "the notice names another tenant than its key"));
+    }
+    let rows = shop.minting.book.of(&tenant);
+    let word = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let (event, order_id) = (word("id"), word("orderId"));
+    if let Some(at) = processed(&rows, &event).await? {
+        let message = "this notice came before";
+        let told =
+            json!({"status": "already_processed", "eventId": event, "processedAt": at, "message": message});
+        return Ok(answer::json(StatusCode::OK, &told));
+    }
+    let unknown = || VoucherRefusal::new(404, "product_unknown", "there is no such product");
+    let product = product_of(&config, &tenant, &word("eventId")).ok_or_else(unknown)?;
+    let ids = body["tickets"].as_array().into_iter().flatten();
+    let ids: Vec<Uuid> = ids.filter_map(|ticket| ticket["id"].as_str()?.parse().ok()).collect();
+    let (venue, funding, items) = product_order((&shop, &config), product, &ids, word("userId"))?;
+    let price = items.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
+    if body["amount"].as_u64() != Some(price) {
+        let message = format!("these tickets cost {price} sat");
+        return Err(VoucherRefusal::new(409, "amount_mismatch", message));
+    }
+    // An order is of the same tickets whenever it is told of, and its vouchers have its name.
+    let mut sorted: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    sorted.sort();
+    let fingerprint = hex::encode(&Sha256::digest(format!("{} {}", product.id, sorted.join(" "))));
+    let id = order_of(&rows, (&order_id, &fingerprint), shop.store.wall()).await?;
+    let order = webhook_order((&shop, venue), &text, id, (funding, items));
+    let terms = OrderTerms {
+        config: Arc::new(Config { approval: None, ..Config::clone(&config) }),
+        tenant: tenant.clone(),
+        shape: |_, _, _| Value::Null,
+        approval: None,
+        place: None,
+    };
+    let desk = shop.minting.clone();
+    let done: KeptAnswer = desk.carry_out(order, terms, None).await?;
+    let now = shop.store.wall();
+    let message = format!("Minting initiated for {} tickets", ids.len());
+    let mut told =
+        json!({"success": true, "message": message, "jobIds": [id.to_string()], "eventId": event.as_str()});
+    if done.status == 202 {
+        let waits: Value = crate::json::read(done.body.as_bytes()).unwrap_or_default();
+        told["invoice"] = waits["invoice"].clone();
+    }
+    let kept = told.to_string();
+    let noted = rows.write(move |door| {
+        door.execute(
+            "INSERT INTO webhook_events (tenant, id, fingerprint, order_id, batch, answer, processed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            &[event.into(), fingerprint.into(), order_id.into(), id.into(), kept.into(), Datum::from(now)],
+        )
+    });
+    noted.await?;
+    Ok(answer::json(StatusCode::OK, &told))
+}
+
+/// When this event was processed.
+async fn processed(rows: &TenantStore, event: &str) -> Result<Option<u64>, VoucherRefusal> {
+    let event = event.to_owned();
+    let found = rows.read(move |door| {
+        let found = door.query(
+            "SELECT processed_at FROM webhook_events WHERE tenant = $1 AND id = $2",
+            &[event.into()],
+        )?;
+        found.first().map(|row| row.count(0)).transpose()
+    });
+    Ok(found.await?)
+}
+
+/// The batch of an order, the same whenever it is told of.
+async fn order_of(
+    rows: &TenantStore,
+    (order, fingerprint): (&str, &str),
+    now: UnixSeconds,
+) -> Result<Uuid, VoucherRefusal> {
+    let id = super::orders::new_id()?;
+    let (order, print) = (order.to_owned(), fingerprint.to_owned());
+    let known = rows.write(move |door| {
+        door.execute(
+            "INSERT INTO voucher_orders (tenant, id, fingerprint, batch, made_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT DO NOTHING",
+            &[order.as_str().into(), print.into(), id.into(), Datum::from(now)],
+        )?;
+        let found = door.query(
+            "SELECT fingerprint, batch FROM voucher_orders WHERE tenant = $1 AND id = $2",
+            &[order.into()],
+        )?;
+        found.first().map(|row| Ok((row.text(0)?.to_owned(), row.parsed::<Uuid>(1)?))).transpose()
+    });
+    match known.await? {
+        Some((known, batch)) if known == fingerprint => Ok(batch),
+        _ => Err(VoucherRefusal::new(409, "order_mismatch", "this order was told of with other tickets")),
+    }
+}
+
+/// `GET /tickets/TICKET/status`: for whoever has the voucher's code, or its token.
+pub fn ticket_status(edge: Arc<Edge>, _: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let claim = sent.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let claim = claim
+            .and_then(|claim| claim.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let claim = claim.map(|(_, claim)| claim.trim().to_owned()).unwrap_or_default();
+        let id = sent.rest.split('/').next().unwrap_or_default().to_owned();
+        let tag = sent.headers().get(header::IF_NONE_MATCH).cloned();
+        match told_of(&edge, &id, &claim).await {
+            Ok(told) => {
+                let mark = hex::encode(&Sha256::digest(told.to_string()));
+                let mark = mark.get(..16).map(|mark| format!("\"{mark}\"")).unwrap_or_default();
+                let is_same = tag.is_some_and(|tag| tag.as_bytes() == mark.as_bytes());
+                let mut answer = match is_same {
+                    true => answer::empty(StatusCode::NOT_MODIFIED),
+                    false => answer::json(StatusCode::OK, &told),
+                };
+                if let Ok(mark) = HeaderValue::from_str(&mark) {
+                    answer.headers_mut().insert(header::ETAG, mark);
+                }
+                answer
+            }
+            Err(refusal) => refused(&refusal),
+        }
+    })
+}
+
+/// What became of a ticket. Nobody, and nobody's business: the same words, after the same work.
+pub async fn told_of(edge: &Edge, id: &str, claim: &str) -> Result<Value, VoucherRefusal> {
+    let (shop, config) = (shop(edge)?, edge.site.config());
+    let id = id.parse::<Uuid>().ok();
+    let code: Option<VoucherCode> = claim.parse().ok();
+    let nobodys = VoucherCode::random().ok_or_else(nowhere)?;
+    let hash = shop.minting.book.key().await?.hash(code.as_ref().unwrap_or(&nobodys))?;
+    let mut found: Option<VoucherRow> = None;
+    for tenant in config.all_tenants() {
+        let (rows, hash) = (shop.minting.book.of(&tenant), hash.clone());
+        let by_code = rows.read(move |door| rows::by_hash(door, &hash)).await?;
+        let mut row = by_code.filter(|row| Some(row.id) == id);
+        if row.is_none() && claim.starts_with("cashu") {
+            row = by_token(shop, &rows, id, claim).await?;
+        }
+        found = found.or(row);
+    }
+    let row = found.ok_or_else(nowhere)?;
+    let now = shop.store.wall();
+    let state = row.state_at(now);
+    let venue = config.venue(&row.venue).map_or(row.venue.as_str(), |venue| venue.name.as_str());
+    let mut told = json!({
+        "ticketId": row.id.to_string(),
+        "status": state.as_str(),
+        "venueName": venue,
+        "amount": row.face.0,
+        "unit": "sat",
+        "updatedAt": row.changed_at.0,
+        "expiresAt": row.expires_at.0,
+    });
+    if matches!(state, VoucherState::Queued | VoucherState::AwaitingPayment | VoucherState::Minting) {
+        told["retryAfter"] = json!(Millis::from_secs(5).as_secs_ceil());
+    }
+    if state == VoucherState::Failed {
+        let message = "this voucher could not be made; please ask where you bought it";
+        let code = row.error_code.as_deref().unwrap_or("failed");
+        told["failure"] = json!({"code": code, "message": message, "refund": Value::Null});
+    }
+    Ok(told)
+}
+
+/// The ticket whose ecash the claim is.
+async fn by_token(
+    shop: &Shop,
+    rows: &TenantStore,
+    id: Option<Uuid>,
+    claim: &str,
+) -> Result<Option<VoucherRow>, VoucherRefusal> {
+    let Some(id) = id else { return Ok(None) };
+    let tokens = shop.wallet.tokens_of(rows.tenant(), &[id.to_string()]).await.unwrap_or_default();
+    let is_it = |token: &str| {
+        bool::from(subtle::ConstantTimeEq::ct_eq(
+            Sha256::digest(token).as_slice(),
+            Sha256::digest(claim).as_slice(),
+        ))
+    };
+    match tokens.iter().any(|known| is_it(&known.token)) {
+        true => Ok(rows.read(move |door| rows::by_id(door, id)).await?),
+        false => Ok(None),
+    }
+}
+
+/// `POST` or `GET /internal/mint/status/TICKET`: for a service that has signed.
+pub fn service_status(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let told = async {
+            let headers = sent.headers().clone();
+            let (method, target, rest) = (sent.method().to_string(), target(&sent), sent.rest.clone());
+            let (_, tenant) = service(&edge, &at, (&headers, &method, &target), b"").await?;
+            let id: Uuid = rest.parse().map_err(|()| nowhere())?;
+            let (shop, rows) = (shop(&edge)?, shop(&edge)?.minting.book.of(&tenant));
+            let row = rows.read(move |door| rows::by_id(door, id)).await?.ok_or_else(nowhere)?;
+            Ok::<_, VoucherRefusal>(json!({
+                "ticketId": id.to_string(),
+                "status": row.state_at(shop.store.wall()).as_str(),
+                "error": row.error_code,
+                "updatedAt": row.changed_at.0,
+                "expiresAt": row.expires_at.0,
+            }))
+        };
+        told.await.map_or_else(|refusal| refused(&refusal), |told| answer::json(StatusCode::OK, &told))
+    })
+}

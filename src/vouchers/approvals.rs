@@ -1,0 +1,159 @@
+//! What waits for others to agree: a request that is over a limit, or a limit that is to be raised. Each vote is for one
+//! request, named by its hash. Refused: a vote of whoever has asked, one for another request, and one that comes too late.
+
+use super::VoucherRefusal;
+use crate::store::{Door, StoreError};
+use crate::uuid::Uuid;
+
+/// How long others may take (seconds), and how many requests may wait.
+const LIFE: u64 = 2 * 3600;
+const MOST: u64 = 200;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    pub id: Uuid,
+    /// `batch_mint`, `mint_tickets` or `limits`.
+    pub kind: String,
+    /// `pending`, `approved` (and not done yet), `executed` or `rejected`.
+    pub state: String,
+    /// Who has asked.
+    pub principal: String,
+    pub request_hash: String,
+    /// What is to be done, as whoever has asked has written it.
+    pub work: String,
+    pub required: u64,
+    pub approvals: u64,
+    pub expires_at: u64,
+}
+
+/// Lets a request wait. `None`: too many do.
+pub fn ask(
+    door: &Door,
+    (kind, principal): (&str, &str),
+    (request_hash, work): (&str, &str),
+    required: u64,
+    now: u64,
+) -> Result<Option<Approval>, StoreError> {
+    door.execute(
+        "DELETE FROM approvals WHERE tenant = $1 AND expires_at < $2",
+        &[now.saturating_sub(86_400).into()],
+    )?;
+    door.execute(
+        "DELETE FROM approval_votes WHERE tenant = $1
+         AND approval NOT IN (SELECT id FROM approvals WHERE tenant = $1)",
+        &[],
+    )?;
+    if pending(door, now)? >= MOST {
+        return Ok(None);
+    }
+    let id = Uuid::random().ok_or(StoreError::NoRandomness)?;
+    let expires_at = now.saturating_add(LIFE);
+    door.execute(
+        "INSERT INTO approvals
+             (tenant, id, kind, state, principal, request_hash, work, required, created_at, expires_at)
+         VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9)",
+        &[
+            id.into(),
+            kind.into(),
+            principal.into(),
+            request_hash.into(),
+            work.into(),
+            required.into(),
+            now.into(),
+            expires_at.into(),
+        ],
+    )?;
+    find(door, id)
+}
+
+/// How many wait.
+pub fn pending(door: &Door, now: u64) -> Result<u64, StoreError> {
+    let counted = door.query(
+        "SELECT count(*) FROM approvals WHERE tenant = $1 AND state = 'pending' AND expires_at > $2",
+        &[now.into()],
+    )?;
+    counted.first().map_or(Ok(0), |row| row.count(0))
+}
+
+pub fn find(door: &Door, id: Uuid) -> Result<Option<Approval>, StoreError> {
+    let found = door.query(
+        "SELECT kind, state, principal, request_hash, work, required, expires_at,
+                (SELECT count(*) FROM approval_votes WHERE tenant = $1 AND approval = $2 AND vote = 'approve')
+         FROM approvals WHERE tenant = $1 AND id = $2",
+        &[id.into()],
+    )?;
+    let Some(row) = found.first() else { return Ok(None) };
+    let text = |column| row.text(column).map(str::to_owned);
+    Ok(Some(Approval {
+        id,
+        kind: text(0)?,
+        state: text(1)?,
+        principal: text(2)?,
+        request_hash: text(3)?,
+        work: text(4)?,
+        required: row.count(5)?,
+        expires_at: row.count(6)?,
+        approvals: row.count(7)?,
+    }))
+}
+
+/// Takes a vote. The approval as it is then: `approved` once the last vote is in, and until it is done.
+pub fn vote(
+    door: &Door,
+    (id, request_hash): (Uuid, &str),
+    (voter, approves): (&str, bool),
+    now: u64,
+) -> Result<Result<Approval, VoucherRefusal>, StoreError> {
+    let Some(approval) = find(door, id)? else {
+        return Ok(Err(VoucherRefusal::new(404, "not_found", "there is no such request")));
+    };
+    let refused = |status, code, message: &str| Ok(Err(VoucherRefusal::new(status, code, message)));
+    if approval.principal == voter {
+        return refused(403, "initiator_cannot_vote", "others have to agree to what one has asked for");
+    }
+    if !approval.request_hash.eq_ignore_ascii_case(request_hash) {
+        return refused(409, "request_hash_mismatch", "the vote is for another request");
+    }
+    let votes = door.query(
+        "SELECT vote FROM approval_votes WHERE tenant = $1 AND approval = $2 AND voter = $3",
+        &[id.into(), voter.into()],
+    )?;
+    let vote = if approves { "approve" } else { "reject" };
+    let has_voted_so = votes.first().map(|row| row.text(0)).transpose()? == Some(vote);
+    if approval.state != "pending" {
+        // The same vote again is no other decision.
+        return match has_voted_so && approval.state != "rejected" {
+            true => Ok(Ok(approval)),
+            false => refused(409, "already_decided", "it was decided already"),
+        };
+    }
+    if approval.expires_at <= now {
+        return refused(410, "approval_expired", "it was not decided in time");
+    }
+    door.execute(
+        "INSERT INTO approval_votes (tenant, approval, voter, vote, at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant, approval, voter) DO UPDATE SET vote = $4, at = $5",
+        &[id.into(), voter.into(), vote.into(), now.into()],
+    )?;
+    let counted = find(door, id)?.ok_or(StoreError::Gone)?;
+    let becomes = match approves {
+        false => "rejected",
+        true if counted.approvals >= counted.required => "approved",
+        true => return Ok(Ok(counted)),
+    };
+    door.execute(
+        "UPDATE approvals SET state = $3, decided_at = $4 WHERE tenant = $1 AND id = $2 AND state = 'pending'",
+        &[id.into(), becomes.into(), now.into()],
+    )?;
+    find(door, id)?.map(Ok).ok_or(StoreError::Gone)
+}
+
+/// Uses a decision up, in the commit that carries it out. False: that was done already.
+pub fn consume(door: &Door, id: Uuid) -> Result<bool, StoreError> {
+    let used = door.execute(
+        "UPDATE approvals SET state = 'executed' WHERE tenant = $1 AND id = $2 AND state = 'approved'",
+        &[id.into()],
+    )?;
+    Ok(used == 1)
+}

@@ -1,0 +1,513 @@
+//! Orders of vouchers, carried out once: what was asked for is checked against supply and limits and written down in one
+//! commit, together with the key of its request; what stands behind it is asked for after that, and is found again after a
+//! crash by the order's own id. Refused: more than there may be, and a ticket that is another order's.
+
+use super::approvals::{self, Approval};
+use super::idempotency::{begin_key, end_key, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
+use super::limits::{self, OverLimit};
+use super::rows::{self, NewBatch, NewTicket, VoucherRow};
+use super::{BatchId, CodeKey, Funding, TicketId, VoucherBook, VoucherCode, VoucherRefusal, VoucherState};
+use crate::config::{Config, MintUrl, Tenant};
+use crate::ecash::wallet::{BackError, Backed, Backing, Wallet};
+use crate::json::json;
+use crate::store::{CodeWorth, Door, StoreError, TenantStore};
+use crate::units::{Millis, Sats, UnixSeconds};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long (seconds) after its end a voucher can be taken that was shown on its last day.
+const DAY: u64 = 86_400;
+
+/// What is asked for, checked and priced.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub id: BatchId,
+    /// `batch_mint`, `mint_tickets` or `webhook`.
+    pub kind: &'static str,
+    /// The section of the venue, and the id that others know it by.
+    pub venue: String,
+    pub venue_id: String,
+    pub mint: Option<MintUrl>,
+    pub funding: Funding,
+    /// Who asks, whose limits count.
+    pub principal: String,
+    pub note: String,
+    pub request_id: String,
+    /// Of the request, for those who have to agree.
+    pub request_hash: String,
+    /// The request as it was sent.
+    pub request: String,
+    pub items: Vec<OrderItem>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OrderItem {
+    pub id: TicketId,
+    pub product: String,
+    /// How many of the product there may be; 0: any number.
+    pub max_supply: u64,
+    pub owner: String,
+    pub worth: CodeWorth,
+    pub face: Sats,
+    pub expires_at: UnixSeconds,
+    pub label: String,
+    pub notify: String,
+}
+
+/// What became of one ticket.
+#[derive(Clone)]
+pub struct TicketResult {
+    pub id: TicketId,
+    /// `None`: it was not made; see `fault`.
+    pub made: Option<MadeTicket>,
+    pub fault: Option<TicketFault>,
+}
+
+#[derive(Clone, Default)]
+pub struct MadeTicket {
+    pub code: Option<String>,
+    /// An earlier request has made it.
+    pub already: bool,
+    pub backing: Option<Backed>,
+    pub expires_at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct TicketFault {
+    pub code: String,
+    /// The same may go well later.
+    pub retryable: bool,
+}
+
+/// What became of an order.
+pub struct OrderOutcome {
+    pub results: Vec<TicketResult>,
+    pub took: Duration,
+}
+
+/// The answer that an order gets, in the words of its route.
+pub type Shape = fn(&Order, &OrderOutcome, UnixSeconds) -> Value;
+
+/// What carries orders out; clones share it.
+#[derive(Clone)]
+pub struct MintDesk {
+    pub book: VoucherBook,
+    pub running: RunningKeys,
+    wallet: Wallet,
+}
+
+/// What the first commit of an order has come to.
+enum Begun {
+    Refused(VoucherRefusal),
+    Waits(Approval),
+    /// The tickets of this order, and those that are others'.
+    Made {
+        own: Vec<TicketId>,
+        faults: Vec<(TicketId, TicketFault)>,
+    },
+}
+
+/// What an order is carried out with.
+#[derive(Clone)]
+pub struct OrderTerms {
+    pub config: Arc<Config>,
+    pub tenant: Tenant,
+    pub shape: Shape,
+    /// A request that others have agreed to.
+    pub approval: Option<BatchId>,
+    /// Where the answer is kept, if the request has a key.
+    pub place: Option<KeyPlace>,
+}
+
+impl MintDesk {
+    pub fn new(book: VoucherBook, wallet: Wallet) -> MintDesk {
+        MintDesk { book, running: RunningKeys::default(), wallet }
+    }
+
+    /// Whose turn it is; what was kept is opened.
+    pub async fn turn(
+        &self,
+        rows: &TenantStore,
+        place: KeyPlace,
+        body: &[u8],
+    ) -> Result<KeyTurn, StoreError> {
+        match self.running.turn(rows, place, body).await? {
+            KeyTurn::Replay(KeptAnswer { status, body }) => {
+                let body = self.book.key().await?.unseal_text("answer", &body)?;
+                Ok(KeyTurn::Replay(KeptAnswer { status, body }))
+            }
+            turn => Ok(turn),
+        }
+    }
+
+    /// Keeps the answer of a key, sealed: it may hold codes.
+    pub async fn keep(
+        &self,
+        rows: &TenantStore,
+        place: KeyPlace,
+        answer: &KeptAnswer,
+    ) -> Result<(), StoreError> {
+        let kept = sealed(self.book.key().await?, answer)?;
+        rows.write(move |door| end_key(door, &place, &kept)).await
+    }
+
+    /// Carries an order out, or goes on with it.
+    pub async fn carry_out(
+        &self,
+        order: Order,
+        terms: OrderTerms,
+        running: Option<&RunningRequest>,
+    ) -> Result<KeptAnswer, VoucherRefusal> {
+        let began = Instant::now();
+        let (rows, key) = (self.book.of(&terms.tenant), self.book.key().await?.clone());
+        let store = rows.store().clone();
+        let (now, service) = (store.wall(), store.now());
+        if !store.room_for_sales() {
+            return Err(VoucherRefusal::new(
+                503,
+                "store_full",
+                "there is no room left to write vouchers down",
+            ));
+        }
+        let marks = running.map(|running| (running.place.clone(), running.fingerprint.clone()));
+        let (own_order, own_terms, own_key) = (order.clone(), terms.clone(), key.clone());
+        let begun = rows.write(move |door| {
+            let (order, terms) = (&own_order, &own_terms);
+            let begun = begin(door, (order, terms), &own_key, (now, service))?;
+            if let (Some((place, fingerprint)), false) = (&marks, matches!(begun, Begun::Refused(_))) {
+                begin_key(door, place, fingerprint, order.id, now.0)?;
+            }
+            match (&begun, &terms.place) {
+                (Begun::Waits(approval), Some(place)) => {
+                    end_key(door, place, &sealed(&own_key, &waits(approval))?)?;
+                }
+                (Begun::Made { own, faults }, Some(place)) if order.funding == Funding::Promise => {
+                    let outcome = outcome(door, (order, terms), &own_key, (own, faults), began)?;
+                    let answer = answer_of(order, terms, &outcome, now);
+                    end_key(door, place, &sealed(&own_key, &answer)?)?;
+                    return Ok((begun, Some(answer)));
+                }
+                _ => {}
+            }
+            Ok((begun, None))
+        });
+        let (own, faults) = match begun.await? {
+            (Begun::Refused(refusal), _) => return Err(refusal),
+            (Begun::Waits(approval), _) => return Ok(waits(&approval)),
+            (_, Some(answer)) => return Ok(answer),
+            (Begun::Made { own, faults }, None) => (own, faults),
+        };
+        let funded = self.fund(&order, &terms, &own).await?;
+        let refused = matches!(funded, Funded::Never).then(|| price_of(&order, &own));
+        let answer = rows.write(move |door| {
+            if let Some(sats) = refused {
+                limits::give_back(door, &order.principal, sats, service)?;
+            }
+            let answer = match &funded {
+                Funded::AwaitsPayment(answer) => answer.clone(),
+                Funded::Backed(backed) => {
+                    let mut outcome = outcome(door, (&order, &terms), &key, (&own, &faults), began)?;
+                    outcome.back(backed);
+                    answer_of(&order, &terms, &outcome, now)
+                }
+                Funded::Never => {
+                    let outcome = outcome(door, (&order, &terms), &key, (&own, &faults), began)?;
+                    answer_of(&order, &terms, &outcome, now)
+                }
+            };
+            if let Some(place) = &terms.place {
+                end_key(door, place, &sealed(&key, &answer)?)?;
+            }
+            Ok(answer)
+        });
+        Ok(answer.await?)
+    }
+
+    /// Has the ecash made that stands behind the tickets; the same again goes on where it was. What cannot be told yet is
+    /// refused for now, and the request's key stays good for it.
+    async fn fund(
+        &self,
+        order: &Order,
+        terms: &OrderTerms,
+        own: &[TicketId],
+    ) -> Result<Funded, VoucherRefusal> {
+        let (wallet, tenant, name) = (&self.wallet, &terms.tenant, order.id.to_string());
+        let items = order.items.iter().filter(|item| own.contains(&item.id));
+        let backings: Vec<Backing> = items
+            .map(|item| Backing {
+                id: item.id.to_string(),
+                venue: order.venue.clone(),
+                amount: item.face,
+                locktime: UnixSeconds(item.expires_at.0.saturating_add(DAY)),
+            })
+            .collect();
+        let ids: Vec<String> = backings.iter().map(|backing| backing.id.clone()).collect();
+        if ids.is_empty() || order.funding == Funding::Promise {
+            return Ok(Funded::Backed(Vec::new()));
+        }
+        if order.funding == Funding::Treasury {
+            return match wallet.back(tenant, &name, order.mint.clone(), backings).await {
+                Ok(()) => {
+                    let tokens = wallet.tokens_of(tenant, &ids).await;
+                    let later = |error| BackError::from(error);
+                    tokens.map(Funded::Backed).map_err(|error| unsettled(&later(error)))
+                }
+                Err(error) if error.goes_on() => Err(unsettled(&error)),
+                Err(error) => {
+                    wallet.drop_backing(tenant, &name, &error).await;
+                    Ok(Funded::Never)
+                }
+            };
+        }
+        let venue = terms.config.venue(&order.venue);
+        let first =
+            || venue.and_then(|venue| terms.config.mints_of(venue).next()).map(|mint| mint.url.clone());
+        let Some(mint) = order.mint.clone().or_else(first) else {
+            wallet.drop_backing(tenant, &name, &BackError::Refused("no mint".to_owned())).await;
+            return Ok(Funded::Never);
+        };
+        match wallet.invoice(tenant, &name, &mint, backings).await {
+            Ok(invoice) => {
+                let body = json!({
+                    "status": "awaiting_payment",
+                    "batchId": name,
+                    "invoice": invoice.invoice,
+                    "amount": invoice.amount.0,
+                    "expiresAt": invoice.expires_at.0,
+                });
+                Ok(Funded::AwaitsPayment(KeptAnswer { status: 202, body: format!("{body}\n") }))
+            }
+            Err(_) => Ok(Funded::Never),
+        }
+    }
+}
+
+/// What came of the ecash behind an order.
+enum Funded {
+    Backed(Vec<Backed>),
+    AwaitsPayment(KeptAnswer),
+    /// There will be none.
+    Never,
+}
+
+impl OrderOutcome {
+    /// Puts the ecash to its tickets.
+    fn back(&mut self, backed: &[Backed]) {
+        for result in &mut self.results {
+            let id = result.id.to_string();
+            if let Some(made) = &mut result.made {
+                made.backing = backed.iter().find(|one| one.id == id).cloned();
+            }
+        }
+    }
+}
+
+/// It goes on by itself, or when the same request comes again.
+fn unsettled(error: &BackError) -> VoucherRefusal {
+    let wait = Some(Millis::from_secs(10));
+    VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), error.to_string()) }
+}
+
+fn price_of(order: &Order, own: &[TicketId]) -> u64 {
+    let items = order.items.iter().filter(|item| own.contains(&item.id));
+    items.fold(0, |sum: u64, item| sum.saturating_add(item.face.0))
+}
+
+fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {
+    Ok(KeptAnswer { status: answer.status, body: key.seal_text("answer", &answer.body)? })
+}
+
+fn answer_of(order: &Order, terms: &OrderTerms, outcome: &OrderOutcome, now: UnixSeconds) -> KeptAnswer {
+    KeptAnswer { status: 200, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
+}
+
+/// 202, to somebody whose request waits for others.
+pub fn waits(approval: &Approval) -> KeptAnswer {
+    let body = json!({
+        "status": "pending_approval",
+        "approvalId": approval.id.to_string(),
+        "requestHash": approval.request_hash,
+        "required": approval.required,
+        "approvals": approval.approvals,
+        "expiresAt": approval.expires_at,
+    });
+    KeptAnswer { status: 202, body: format!("{body}\n") }
+}
+
+/// Everything that is decided before anybody else is asked, in one commit.
+fn begin(
+    door: &Door,
+    (order, terms): (&Order, &OrderTerms),
+    key: &CodeKey,
+    (now, service): (UnixSeconds, Millis),
+) -> Result<Begun, StoreError> {
+    let (mut own, mut faults, mut new) = (Vec::new(), Vec::new(), Vec::new());
+    let mut made: Vec<(&str, u64)> = Vec::new();
+    for item in &order.items {
+        match rows::by_id(door, item.id)? {
+            Some(row) if row.batch == order.id => own.push(item.id),
+            Some(_) => faults.push((item.id, fault("ticket_exists", false))),
+            None if has_supply(door, item, &mut made)? => new.push(item),
+            None => faults.push((item.id, fault("max_supply_reached", false))),
+        }
+    }
+    if new.is_empty() {
+        return Ok(Begun::Made { own, faults });
+    }
+    let sats = new.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
+    let over = |window: &str, who: &str, most: u64| {
+        let whose = if who.is_empty() { "everybody's" } else { "your" };
+        let message = format!("{sats} sat are over {whose} limit of {most} sat ({window})");
+        VoucherRefusal::new(403, "limit_exceeded", message)
+    };
+    match terms.approval {
+        // Once, whoever comes first.
+        Some(approval) if !approvals::consume(door, approval)? => return Err(StoreError::Gone),
+        Some(_) => drop(limits::reserve(door, &terms.config, &order.principal, sats, service, true)?),
+        None => {
+            let asks = terms.config.approval.as_ref();
+            let is_much = asks.is_some_and(|approval| sats > approval.above);
+            let limit = limits::over(door, &terms.config, &order.principal, sats, service)?;
+            match (asks, limit) {
+                (None, Some(OverLimit { window, who, most })) => {
+                    return Ok(Begun::Refused(over(window, &who, most)));
+                }
+                (Some(asks), limit) if is_much || limit.is_some() => {
+                    let who = (order.kind, order.principal.as_str());
+                    let what = (order.request_hash.as_str(), order_text(order, terms));
+                    let asked = approvals::ask(door, who, (what.0, &what.1), asks.required, now.0)?;
+                    let too_many =
+                        || VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already");
+                    return Ok(asked.map_or_else(|| Begun::Refused(too_many()), Begun::Waits));
+                }
+                _ => drop(limits::reserve(door, &terms.config, &order.principal, sats, service, false)?),
+            }
+        }
+    }
+    write_down(door, (order, terms), key, &new, now)?;
+    own.extend(new.iter().map(|item| item.id));
+    Ok(Begun::Made { own, faults })
+}
+
+/// What others have to agree to, so that it can be carried out then.
+fn order_text(order: &Order, terms: &OrderTerms) -> String {
+    let place = terms.place.as_ref().map(|place| {
+        json!({"principal": place.principal, "method": place.method, "path": place.path, "name": place.name})
+    });
+    json!({"order": order.id.to_string(), "request": order.request, "key": place}).to_string()
+}
+
+/// Whether there may be one more of the product. `made`: what this order has of each already.
+fn has_supply<'o>(
+    door: &Door,
+    item: &'o OrderItem,
+    made: &mut Vec<(&'o str, u64)>,
+) -> Result<bool, StoreError> {
+    if item.max_supply == 0 {
+        return Ok(true);
+    }
+    if !made.iter().any(|(product, _)| *product == item.product) {
+        let found = door.query(
+            "SELECT made FROM voucher_series WHERE tenant = $1 AND product = $2",
+            &[item.product.as_str().into()],
+        )?;
+        made.push((&item.product, found.first().map_or(Ok(0), |row| row.count(0))?));
+    }
+    let count = made.iter_mut().find(|(product, _)| *product == item.product);
+    Ok(count.is_some_and(|(_, count)| {
+        let has_room = *count < item.max_supply;
+        *count = count.saturating_add(u64::from(has_room));
+        has_room
+    }))
+}
+
+fn write_down(
+    door: &Door,
+    (order, terms): (&Order, &OrderTerms),
+    key: &CodeKey,
+    new: &[&OrderItem],
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    let state = match order.funding {
+        Funding::Promise => VoucherState::Ready,
+        Funding::Treasury => VoucherState::Minting,
+        Funding::Invoice => VoucherState::AwaitingPayment,
+    };
+    for (position, item) in (0u64..).zip(new) {
+        let batch = NewBatch {
+            id: order.id,
+            venue: order.venue.clone(),
+            product: item.product.clone(),
+            owner: item.owner.clone(),
+            worth: item.worth,
+            face: item.face,
+            funding: order.funding,
+            state,
+            note: order.note.clone(),
+            created_by: order.principal.clone(),
+            expires_at: item.expires_at,
+        };
+        if position == 0 {
+            let size = u64::try_from(new.len()).unwrap_or(u64::MAX);
+            if !rows::insert_batch(door, &batch, size, now)? {
+                return Err(StoreError::Full);
+            }
+        }
+        let code = VoucherCode::random().ok_or(StoreError::NoRandomness)?;
+        let (label, notify) = (item.label.clone(), item.notify.clone());
+        let ticket = NewTicket { id: item.id, code, label, notify };
+        rows::insert_ticket(door, (key, &terms.tenant), &batch, position, &ticket, now)?;
+        if !item.product.is_empty() {
+            door.execute(
+                "INSERT INTO voucher_series (tenant, product, made) VALUES ($1, $2, 1)
+                 ON CONFLICT (tenant, product) DO UPDATE SET made = voucher_series.made + 1",
+                &[item.product.as_str().into()],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// What has become of the tickets, in the order in which they were asked for.
+fn outcome(
+    door: &Door,
+    (order, terms): (&Order, &OrderTerms),
+    key: &CodeKey,
+    (own, faults): (&[TicketId], &[(TicketId, TicketFault)]),
+    began: Instant,
+) -> Result<OrderOutcome, StoreError> {
+    let mut results = Vec::new();
+    for item in &order.items {
+        let known = rows::by_id(door, item.id)?;
+        let exists = |row: &VoucherRow| own.contains(&item.id) || row.batch == order.id;
+        let result = match (&known, faults.iter().find(|(id, _)| *id == item.id)) {
+            (Some(row), _) if exists(row) => told(key, &terms.tenant, row)?,
+            (Some(row), Some(_)) if order.kind != "batch_mint" => {
+                let mut result = told(key, &terms.tenant, row)?;
+                result.made.iter_mut().for_each(|made| made.already = true);
+                result
+            }
+            (_, Some((id, fault))) => TicketResult { id: *id, made: None, fault: Some(fault.clone()) },
+            (_, None) => TicketResult { id: item.id, made: None, fault: Some(fault("failed", true)) },
+        };
+        results.push(result);
+    }
+    Ok(OrderOutcome { results, took: began.elapsed() })
+}
+
+fn told(key: &CodeKey, tenant: &Tenant, row: &VoucherRow) -> Result<TicketResult, StoreError> {
+    let code = row.sealed.as_ref().map(|sealed| key.unseal(tenant, row.id, sealed)).transpose()?;
+    let has_failed = row.state == VoucherState::Failed;
+    let fault = has_failed.then(|| fault(row.error_code.as_deref().unwrap_or("failed"), false));
+    let made = (!has_failed).then(|| MadeTicket {
+        code: code.map(|code| code.to_string()),
+        expires_at: row.expires_at.0,
+        ..MadeTicket::default()
+    });
+    Ok(TicketResult { id: row.id, made, fault })
+}
+
+fn fault(code: &str, retryable: bool) -> TicketFault {
+    TicketFault { code: code.to_owned(), retryable }
+}

@@ -1,0 +1,302 @@
+"""The routes of vouchers for operators and services: orders that are carried out once, limits, votes, signatures, and
+what hostile input gets."""
+
+import concurrent.futures
+import hashlib
+import hmac
+import json
+import os
+import time
+import uuid
+
+import pytest
+
+from lab import http_client
+from lab.daemon import ADMIN_PORT
+from lab.internet import AWAY
+
+SECRET = "0123456789abcdef0123456789abcdef"
+PRODUCT = "2f6c1f8e-7c0d-4a5b-8b77-5f0f5b1d2e10"
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class Office:
+    """The operator's interface of a daemon, and a service that signs."""
+
+    def __init__(self, lab, daemon) -> None:
+        self.lab, self.daemon = lab, daemon
+        with open(os.path.join(daemon.state_dir, "admin.token")) as file:
+            self.token = file.read().strip()
+
+    def raw(self, method, path, sent=None, headers=None, port=ADMIN_PORT, timeout=20.0):
+        socket = self.lab.router.connect("127.0.0.1", port)
+        socket.settimeout(timeout)
+        return http_client.exchange(socket, method, path, "127.0.0.1", headers or {}, sent)
+
+    def ask(self, method, path, body=None, key=None, **headers):
+        sent = json.dumps(body).encode() if body is not None else None
+        headers = {"Authorization": f"Bearer {self.token}", **headers}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return self.raw(method, path, sent, headers)
+
+    def batch(self, *tickets, key=None, **body):
+        order = {"venueId": "guest", "funding": "none", "tickets": list(tickets), **body}
+        return self.ask("POST", "/admin/batch-mint", order, key or new_id())
+
+    def signed(self, path, body, *, at=None, nonce=None, key=None, secret=SECRET, **changed):
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        at = str(int(time.time() * 1000) if at is None else at)
+        nonce = nonce or new_id()
+        digest = hashlib.sha256(sent).hexdigest()
+        text = f"payment-service:{at}:{nonce}:POST:{path}:{digest}"
+        headers = {
+            "x-internal-service": "payment-service",
+            "x-internal-key-id": "shop",
+            "x-internal-timestamp": at,
+            "x-internal-nonce": nonce,
+            "x-internal-body-hash": digest,
+            "x-internal-signature": hmac.new(secret.encode(), text.encode(), "sha256").hexdigest(),
+            "Idempotency-Key": key or new_id(),
+            **{name.replace("_", "-"): value for name, value in changed.items()},
+        }
+        headers = {name: value for name, value in headers.items() if value is not None}
+        return self.raw("POST", path, sent, headers)
+
+
+def ticket(amount=10, **more):
+    return {"id": new_id(), "amount": amount, **more}
+
+
+def error(answer) -> tuple[int, str]:
+    return answer.status, answer.json()["error"]["code"]
+
+
+@pytest.fixture
+def make_office(lab, make_daemon):
+    def make(mint=AWAY, **sections):
+        secret = lab.path("service-secret")
+        with open(secret, "w") as file:
+            file.write(SECRET + "\n")
+        named = {
+            "hmac_key": {"id": "shop", "secret_file": secret},
+            "webhook": {"secret_file": secret},
+            "product hour": {"id": PRODUCT, "venue": "guest", "sat": 10, "funding": "none", "max_supply": 50},
+        }
+        kinds = {kind.replace("__", " "): options for kind, options in sections.items()}
+        return Office(lab, make_daemon(mint, sections={**named, **kinds}))
+
+    return make
+
+
+@pytest.fixture
+def office(make_office):
+    return make_office()
+
+
+def test_a_batch_is_made_once_and_replayed_byte_for_byte(office):
+    key, tickets = new_id(), [ticket(label="room 12"), ticket(eventId=PRODUCT)]
+    first = office.batch(*tickets, key=key)
+    assert first.status == 200, first
+    told = first.json()
+    assert [made["ticketId"] for made in told["successful"]] == [one["id"] for one in tickets]
+    assert told["summary"]["total"] == told["summary"]["succeeded"] == 2 and told["failed"] == []
+    code = told["successful"][0]["code"]
+    assert len(code) == 14 and code.count("-") == 2
+    again = office.batch(*tickets, key=f'"{key}"')
+    assert again.body == first.body and again.headers["idempotent-replayed"] == "true"
+    office.daemon.kill()
+    office.daemon.start()
+    assert office.batch(*tickets, key=key).body == first.body
+    assert error(office.batch(tickets[0], key=key)) == (422, "idempotency_key_reused")
+    (failed,) = office.batch(tickets[0]).json()["failed"]
+    assert (failed["ticketId"], failed["error"], failed["retryable"]) == (tickets[0]["id"], "ticket_exists", False)
+    for name in os.listdir(office.daemon.state_dir):
+        with open(os.path.join(office.daemon.state_dir, name), "rb") as file:
+            held = file.read()
+        assert code.encode() not in held and code.replace("-", "").encode() not in held, name
+
+
+def test_a_refused_request_does_not_use_its_key_up(office):
+    key = new_id()
+    assert error(office.ask("POST", "/admin/batch-mint", {}, None)) == (400, "idempotency_key_missing")
+    assert error(office.batch({"id": "x"}, key=key)) == (400, "invalid_input")
+    assert error(office.batch(ticket(), key=key, venueId="nowhere")) == (404, "venue_unknown")
+    assert error(office.batch(ticket(eventId="nothing"), key=key)) == (404, "product_unknown")
+    assert office.batch(ticket(), key=key).status == 200
+
+
+def test_of_fifty_parallel_batches_exactly_ten_are_within_the_limit(make_office):
+    office = make_office(limit={"day": 100})
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: office.batch(ticket(10)), range(50)))
+    statuses = sorted(answer.status for answer in answers)
+    assert statuses == [200] * 10 + [403] * 40
+    assert {error(answer) for answer in answers if answer.status == 403} == {(403, "limit_exceeded")}
+
+
+def test_parallel_requests_with_one_key_make_one_batch(office):
+    key, tickets = new_id(), [ticket() for _ in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: office.batch(*tickets, key=key), range(20)))
+    assert {answer.status for answer in answers} <= {200, 409}
+    assert len({answer.body for answer in answers if answer.status == 200}) == 1
+
+
+def test_a_service_is_believed_once_and_its_tickets_are_made_once(office):
+    body = {"ticketIds": [new_id(), new_id()], "eventId": PRODUCT, "userId": new_id()}
+    path = "/internal/mint-tickets"
+    nonce, at = new_id(), int(time.time() * 1000) + 59_000
+    wrong = office.signed(path, body, nonce=nonce, at=at, x_internal_signature="00" * 32)
+    assert error(wrong) == (401, "INVALID_SIGNATURE")
+    made = office.signed(path, body, nonce=nonce, at=at)
+    assert made.status == 200, made
+    told = made.json()
+    assert told["success"] and told["summary"] == {"total": 2, "successful": 2, "failed": 0}
+    assert error(office.signed(path, body, nonce=nonce, at=at)) == (401, "NONCE_REUSED")
+    office.daemon.restart()
+    assert error(office.signed(path, body, nonce=nonce, at=at)) == (401, "NONCE_REUSED")
+    again = office.signed(path, body).json()
+    assert [result.get("alreadyMinted") for result in again["results"]] == [True, True] and again["success"]
+    assert [result["code"] for result in again["results"]] == [result["code"] for result in told["results"]]
+    spaced = json.dumps(body).encode().replace(b", ", b",  ", 1)
+    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    assert office.signed(path, spaced, x_internal_body_hash=digest).status == 401
+    for name in ("service", "key_id", "timestamp", "nonce", "signature", "body_hash"):
+        assert error(office.signed(path, body, **{f"x_internal_{name}": None})) == (401, "MISSING_HEADERS"), name
+    assert error(office.signed(path, body, x_tenant_id="other")) == (403, "other_tenant")
+    assert error(office.signed(path, {**body, "tenantId": "other"})) == (403, "other_tenant")
+    assert error(office.signed(path, {**body, "eventId": "other"})) == (404, "product_unknown")
+    queued = office.signed(path, {**body, "ticketIds": [new_id()], "queue": True})
+    assert queued.status == 202 and uuid.UUID(queued.json()["jobId"])
+
+
+def test_no_more_of_a_product_than_there_may_be(office):
+    ids = [new_id() for _ in range(60)]
+    told = office.signed("/internal/mint", {"ticketIds": ids, "eventId": PRODUCT, "userId": "u"}).json()
+    assert told["summary"] == {"total": 60, "successful": 50, "failed": 10}
+    assert told["results"][-1]["error"] == "max_supply_reached"
+
+
+def webhook(office, body, at=None, port=ADMIN_PORT, path="/webhook/payment-completed", sign=True):
+    sent, at = json.dumps(body).encode(), int(time.time()) if at is None else at
+    v1 = hmac.new(SECRET.encode(), f"{at}.".encode() + sent, "sha256").hexdigest()
+    headers = {"x-webhook-signature": f"t={at},v1={v1}"} if sign else {}
+    return office.raw("POST", path, sent, headers, port)
+
+
+def test_a_paid_order_is_carried_out_once(office):
+    ids = [{"id": new_id()}, {"id": new_id()}]
+    body = {"id": "evt-1", "orderId": "o-1", "tickets": ids, "eventId": PRODUCT, "userId": "u-1"}
+    body |= {"amount": 20, "currency": "SAT"}
+    assert webhook(office, body, sign=False).status == 401
+    assert error(webhook(office, body, at=int(time.time()) - 400)) == (401, "TIMESTAMP_EXPIRED")
+    assert error(webhook(office, {**body, "amount": 10})) == (409, "amount_mismatch")
+    done = webhook(office, body, port=2124)
+    assert done.status == 200 and done.json()["success"], done
+    assert done.json()["message"] == "Minting initiated for 2 tickets"
+    assert webhook(office, body).json()["status"] == "already_processed"
+    assert webhook(office, {**body, "id": "evt-2"}, path="/webhook/payment-complete").status == 200
+    other = {**body, "id": "evt-3", "tickets": [{"id": new_id()}], "amount": 10}
+    assert error(webhook(office, other)) == (409, "order_mismatch")
+    assert office.ask("GET", "/admin/dashboard").json()["totalMints"] == 2
+
+
+def test_what_was_made_is_listed_counted_and_revealed_but_never_with_its_code(office):
+    tickets = [ticket(10 + number) for number in range(3)]
+    made = office.batch(*tickets).json()["successful"]
+    told = office.ask("GET", "/admin/mints?limit=2")
+    assert made[0]["code"] not in told.body.decode()
+    first, cursor = told.json()["mints"], told.json()["nextCursor"]
+    rest = office.ask("GET", f"/admin/mints?limit=2&cursor={cursor}").json()
+    assert {row["ticketId"] for row in first + rest["mints"]} == {one["id"] for one in tickets}
+    assert rest["nextCursor"] is None and first[0]["status"] == "ready"
+    id = tickets[0]["id"]
+    shown = office.ask("GET", f"/admin/mints/{id}").json()
+    assert "code" not in shown and shown["history"][0]["to"] == "created"
+    assert office.ask("GET", f"/admin/mints/{id}?reveal=token").json()["code"] == made[0]["code"]
+    assert any(row["what"] == "reveal a voucher" for row in office.ask("GET", "/admin/audit").json())
+    board = office.ask("GET", "/admin/dashboard").json()
+    assert (board["totalMints"], board["outstandingSat"], len(board["recentMints"])) == (3, 33, 3)
+    stats = office.ask("GET", "/admin/stats/guest").json()
+    assert (stats["successfulMints"], stats["successRate"], stats["outstandingSat"]) == (3, 100, 33)
+    assert error(office.ask("GET", f"/admin/stats/{new_id()}")) == (404, "venue_unknown")
+    status = office.ask("GET", "/admin/system/status").json()
+    assert status["database"] == {"connected": True} and status["outbox"]["depth"] == 0
+    told = office.ask("GET", "/admin/batch-mint/estimate?count=250&amount=3").json()
+    assert (told["faceValue"], told["batchCount"], told["withinLimits"]) == (750, 3, True)
+    for query in ("", "?count=0", "?count=10001", "?count=1e3", "?count=-1", "?count=1&x=1"):
+        assert office.ask("GET", f"/admin/batch-mint/estimate{query}").status == 400, query
+    assert office.ask("DELETE", "/admin/cache/clear").json()["message"] == "All cache cleared"
+    assert office.ask("DELETE", f"/admin/cache/{id}").json()["ticketId"] == id
+    assert office.ask("DELETE", "/admin/cache/x").status == 400
+    wrong = office.ask("DELETE", "/admin/batch-mint")
+    assert wrong.status == 405 and wrong.headers["allow"] == "POST" and error(wrong)[1] == "method_not_allowed"
+
+
+def test_the_bearer_of_a_code_sees_what_became_of_it_and_nobody_else(office):
+    one = ticket(210)
+    code = office.batch(one).json()["successful"][0]["code"]
+
+    def status(id, claim, port=ADMIN_PORT, **headers):
+        headers |= {"Authorization": f"Bearer {claim}"} if claim else {}
+        return office.raw("GET", f"/tickets/{id}/status", None, headers, port)
+
+    told = status(one["id"], code.lower())
+    assert (told.status, told.json()["status"], told.json()["amount"]) == (200, "ready", 210)
+    assert status(one["id"], code, 2124).status == 200
+    assert status(one["id"], code, **{"If-None-Match": told.headers["etag"]}).status == 304
+    wrong = [(one["id"], "2222-2222-2222"), (new_id(), code), (one["id"], None), ("x", code)]
+    refusals = [status(id, claim) for id, claim in wrong]
+    assert {error(refusal) for refusal in refusals} == {(404, "not_found")}
+
+
+def test_over_a_limit_others_agree_and_the_first_request_is_answered(make_office):
+    office = make_office(limit={"tx": 50}, approval={"above": 1000, "required": 1})
+    key, one = new_id(), ticket(60)
+    first = office.batch(one, key=key)
+    waits = first.json()
+    assert (first.status, waits["status"], waits["required"], waits["approvals"]) == (202, "pending_approval", 1, 0)
+    path = f"/admin/approvals/{waits['approvalId']}/approve"
+    own = office.ask("POST", path, {"requestHash": waits["requestHash"]}, new_id())
+    assert error(own) == (403, "initiator_cannot_vote")
+    assert office.ask("POST", path, {"requestHash": "00"}, new_id()).status == 400
+    assert office.batch(one, key=key).json() == waits
+    assert office.ask("PUT", "/admin/limits", {"tx": 500}).status == 202
+    assert office.ask("GET", "/admin/dashboard").json()["pendingApprovals"] == 2
+
+
+HOSTILE = [
+    b"",
+    b"null",
+    b"[]",
+    b"{",
+    b'{"venueId":"guest","tickets":{}}',
+    b'{"venueId":7,"tickets":[]}',
+    b'{"venueId":"../../etc","tickets":[{"id":"..","amount":1}]}',
+    b'{"venueId":"guest\\u0000","tickets":[{"id":"x","amount":1e400}]}',
+    b'{"venueId":"guest","tickets":[{"id":"7b0f2f0e-6a52-4a0e-9c3b-0c6f0a3b9a01","amount":-1}]}',
+    b'{"venueId":"guest","tickets":[{"id":"7b0f2f0e-6a52-4a0e-9c3b-0c6f0a3b9a01","amount":9223372036854775808}]}',
+    b'{"venueId":"guest","colour":1,"tickets":[{"id":"7b0f2f0e-6a52-4a0e-9c3b-0c6f0a3b9a01","amount":1}]}',
+    b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("path", ["/admin/batch-mint", "/admin/limits", f"/admin/approvals/{PRODUCT}/approve"])
+def test_hostile_bodies_get_one_clear_error(office, path):
+    method = "PUT" if path.endswith("limits") else "POST"
+    many = {"venueId": "guest", "funding": "none", "tickets": [ticket() for _ in range(101)]}
+    twice = {**many, "tickets": [ticket()] * 2}
+    bodies = [*HOSTILE, json.dumps(many).encode(), json.dumps(twice).encode()]
+    headers = {"Authorization": f"Bearer {office.token}"}
+    for body in bodies:
+        answer = office.raw(method, path, body, headers | {"Idempotency-Key": new_id()})
+        assert 400 <= answer.status < 500 and answer.json()["error"]["request_id"], (body[:80], answer)
+    answer = office.raw(method, path, b"x" * 10_000_000, headers | {"Idempotency-Key": new_id()})
+    assert error(answer) == (413, "body_too_large")
+    assert office.daemon.running and "panicked" not in office.daemon.log()
