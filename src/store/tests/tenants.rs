@@ -27,7 +27,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn literal(text: &str, at: usize) -> &str {
     let is_quote = |(_, pair): &(usize, &[u8])| pair[1] == b'"' && pair[0] != b'\\';
     let before =
-        text.as_bytes()[..at].windows(2).enumerate().filter(is_quote).last().map_or(0, |(at, _)| at + 2);
+        text.as_bytes()[..at].windows(2).enumerate().filter(is_quote).next_back().map_or(0, |(at, _)| at + 2);
     let after = text.as_bytes()[at..]
         .windows(2)
         .enumerate()
