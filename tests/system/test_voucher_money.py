@@ -84,7 +84,7 @@ def test_a_voucher_of_the_treasury_is_ecash_until_its_code_puts_it_back(lab, tre
     treasury.daemon.data("wallet", "restore")
     assert treasury.takings() == 1000 - 2 * 21, "a voucher's ecash is not the takings'"
     too_much = treasury.daemon.command("voucher", "create", "2", "--sat", "900", "--funding", "treasury", check=False)
-    assert too_much.code == 1 and "not enough" in too_much.err
+    assert too_much.code == 1 and "not enough" in too_much.out
     assert treasury.takings() == 1000 - 2 * 21 and treasury.locked("ready") == 2 * 21
 
 
