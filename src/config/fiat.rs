@@ -230,6 +230,8 @@ pub(super) fn fiat(
                 name,
                 "pays out, whose result Daraja calls with: it needs mode relay or direct in mpesa",
             );
+        } else if on == Some(true) && operator_licensed == Some(true) {
+            fields.warn(name, "does nothing in this version: shillings buy access only");
         }
         on
     };

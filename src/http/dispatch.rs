@@ -352,7 +352,7 @@ mod tests {
     fn what_needs_a_section_is_not_there_without_it() {
         let with = config(&format!("{CONFIG}config auth\n\toption domain 'w.example'\n"));
         let count = |config: &Config, audience| rows(config, audience).count();
-        for (audience, more) in [(Audience::Guest, 18), (Audience::Public, 7), (Audience::Admin, 9)] {
+        for (audience, more) in [(Audience::Guest, 22), (Audience::Public, 11), (Audience::Admin, 9)] {
             assert_eq!(count(&with, audience), count(&config(CONFIG), audience) + more, "{audience:?}");
         }
         for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws", "/wallet"] {

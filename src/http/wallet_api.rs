@@ -1,5 +1,5 @@
 //! The wallet API of apps: logging in by a wallet's signature, under the paths and in the envelope that SatsConnect's clients
-//! know. Where there is https, over that only; never at the operator's socket, nor at the plain public one.
+//! know. Nothing is held for anybody, so what moves a balance is refused. Where there is https, over that only; never at the operator's socket, nor at the plain public one.
 
 use super::answer::{self, Answer};
 use super::entrance::{Audience, Entrance};
@@ -8,12 +8,14 @@ use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
 use crate::auth::{Action, Auth, AuthError, Callback, Issued, LoginRefusal, LoginStation};
+use crate::config::fiat::MOST_KES;
+use crate::config::FiatConfig;
 use crate::correlation;
 use crate::json::json;
 use crate::store::LoginAudience;
 use crate::units::Millis;
 use hyper::header::{self, HeaderValue};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -51,6 +53,57 @@ pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         };
         enveloped(done.await)
     })
+}
+
+/// `/api/fiat/**`: what shillings do beside access. Each is switched off unless `config fiat` says otherwise, and what is
+/// switched on is refused as long as this program cannot do it: no money is taken for it.
+pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let asked = async {
+            known(&edge, &at, &sent).await?;
+            let config = edge.site.config();
+            let fiat = config.fiat.as_ref().filter(|fiat| fiat.operator_licensed);
+            let is_on = |switch: fn(&FiatConfig) -> bool| fiat.is_some_and(switch);
+            let is_on = match (sent.method() == Method::GET, sent.rest.as_str()) {
+                (false, "mpesa/buy") => is_on(|fiat| fiat.buy),
+                (false, "mpesa/sell" | "mpesa/payout") => is_on(|fiat| fiat.sell),
+                (false, "airtime/buy" | "airtime") => is_on(|fiat| fiat.airtime),
+                (false, "bills/pay") => is_on(|fiat| fiat.bills),
+                (true, "mpesa/limits") => {
+                    let daily = fiat.map_or(0, |fiat| fiat.day_max.0);
+                    return Ok(json!({"min": 1, "max": MOST_KES, "daily": daily}));
+                }
+                _ => return Err(refusal(StatusCode::NOT_FOUND, "not_found", "Transaction not found")),
+            };
+            Err(match is_on {
+                true => unavailable(),
+                false => refusal(StatusCode::FORBIDDEN, "switched_off", "this is switched off here"),
+            })
+        };
+        enveloped(asked.await)
+    })
+}
+
+/// `/api/wallet/**`, and the other paths of such wallets: nothing is held for anybody here.
+pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let asked = async {
+            known(&edge, &at, &sent).await?;
+            Err(unavailable())
+        };
+        enveloped(asked.await)
+    })
+}
+
+/// Refuses who is not logged in.
+async fn known(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<(), Refusal> {
+    let (auth, token) = bearer(edge, at, sent)?;
+    auth.identify(token, LoginAudience::Client).await.map(drop).map_err(of_auth)
+}
+
+fn unavailable() -> Refusal {
+    let message = "this router cannot do that: it sells access for shillings, and holds no balances";
+    refusal(StatusCode::NOT_IMPLEMENTED, "unavailable", message)
 }
 
 async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> Told {

@@ -112,3 +112,23 @@ def test_where_there_is_https_it_is_there_over_https_only(lab, make_daemon, app)
         token = data(authority.request(place, "POST", "/api/auth/login", signed, **more))["token"]
         headers = {"Authorization": f"Bearer {token}"}
         data(authority.request(place, "POST", "/api/auth/logout", {}, headers=headers, **more))
+
+
+def test_what_is_switched_off_or_not_there_is_refused_to_who_is_logged_in_and_401_to_all_others(app):
+    token = data(app.log_in())["token"]
+    off = ["mpesa/buy", "mpesa/sell", "mpesa/payout", "airtime/buy", "airtime", "bills/pay"]
+    paths = [f"/api/fiat/{path}" for path in off]
+    others = ["/api/wallet/invoice", "/api/wallet/invoice/new", "/api/wallet/send", "/api/payments/process"]
+    for path in paths + others:
+        assert error(app.post(path)) == (401, "unauthorized"), path
+        assert error(app.post(path, token="x.y.z")) == (401, "unauthorized"), path
+    for path in paths:
+        assert error(app.post(path, {"phoneNumber": "0712345678", "amount": 100}, token)) == (403, "switched_off")
+    for path in others:
+        assert error(app.post(path, {"amount_sats": 100}, token)) == (501, "unavailable")
+    get = app.lab.guest.get
+    for path in ("wallet/balance", "wallet/transactions", "fiat/transaction/1", "fiat/mpesa/limits"):
+        assert error(get(f"http://{ROUTER4}:2121/api/{path}")) == (401, "unauthorized")
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert error(get(f"http://{ROUTER4}:2121/api/fiat/transaction/1", bearer)) == (404, "not_found")
+    assert data(get(f"http://{ROUTER4}:2121/api/fiat/mpesa/limits", bearer))["max"] == 250_000

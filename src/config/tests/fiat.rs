@@ -75,7 +75,10 @@ fn trade_needs_a_licence_and_paying_out_a_way_to_be_called() {
     for switch in ["buy", "sell", "airtime", "bills"] {
         assert_problem(&fiat(&format!("option {switch} '1'")), &format!("error {switch}: needs a licence"));
     }
-    good(&fiat("option operator_licensed '1'\noption buy '1'\noption airtime '1'"));
+    for switch in ["buy", "airtime"] {
+        let text = fiat(&format!("option operator_licensed '1'\noption {switch} '1'"));
+        assert_problem(&text, &format!("warning {switch}: does nothing in this version"));
+    }
     for switch in ["sell", "bills"] {
         let text = fiat(&format!("option operator_licensed '1'\noption {switch} '1'"));
         assert_problem(&text, &format!("error {switch}: pays out"));
