@@ -36,6 +36,7 @@ mod office;
 mod orders;
 mod origin;
 mod pages;
+mod reconcile;
 mod refusals;
 mod relay;
 mod route;

@@ -46,7 +46,7 @@ const STATES: &[&str] = &[
     "revoked",
     "refunded",
 ];
-const TENANT: Field = optional("tenant_id", Kind::Name);
+pub const TENANT: Field = optional("tenant_id", Kind::Name);
 const PENDING: [VoucherState; 3] =
     [VoucherState::Queued, VoucherState::AwaitingPayment, VoucherState::Minting];
 
@@ -63,10 +63,15 @@ pub struct Question {
     pub now: UnixSeconds,
 }
 
-type Told = Pin<Box<dyn Future<Output = Result<Value, VoucherRefusal>> + Send>>;
+pub type Told = Pin<Box<dyn Future<Output = Result<Value, VoucherRefusal>> + Send>>;
 
 /// The frame of every question: who asks, whose it is, and that the query is one.
-fn asked(edge: Arc<Edge>, mut sent: Sent, fields: &'static [Field], work: fn(Question) -> Told) -> Answering {
+pub fn asked(
+    edge: Arc<Edge>,
+    mut sent: Sent,
+    fields: &'static [Field],
+    work: fn(Question) -> Told,
+) -> Answering {
     Box::pin(async move {
         let prepared = (|| {
             let operator = signed_in(&mut sent)?;

@@ -8,7 +8,8 @@ use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
     admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa,
-    notices, office, orders, pages, sphinx, till, tollgate, vouchers, wallet_api, wallets, ways, websocket,
+    notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets, ways,
+    websocket,
 };
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;
@@ -145,6 +146,16 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Get, "/admin/dashboard", Operator(Viewer), NO_BODY, Anonymous(office::dashboard)),
     row(ADMIN, Get, "/admin/mints", Operator(Viewer), NO_BODY, Anonymous(office::mints)),
     row(ADMIN, Get, "/admin/mints/TICKET", Operator(Viewer), NO_BODY, Anonymous(office::mint)),
+    row(ADMIN, Post, "/admin/reconcile/VENUE", Operator(Cashier), ORDER, Anonymous(reconcile::run)),
+    row(ADMIN, Post, "/admin/reconcile/VENUE/fix", Operator(Manager), ORDER, Anonymous(reconcile::fix)),
+    row(
+        ADMIN,
+        Get,
+        "/admin/reconcile/VENUE/history",
+        Operator(Viewer),
+        NO_BODY,
+        Anonymous(reconcile::history),
+    ),
     row(ADMIN, Get, "/admin/stats/VENUE", Operator(Viewer), NO_BODY, Anonymous(office::stats)),
     row(ADMIN, Get, "/admin/system/status", Operator(Viewer), NO_BODY, Anonymous(office::system_status)),
     row(ADMIN, Get, "/admin/cache/stats", Operator(Viewer), NO_BODY, Anonymous(office::cache_stats)),

@@ -237,6 +237,23 @@ def test_what_was_made_is_listed_counted_and_revealed_but_never_with_its_code(of
     assert wrong.status == 405 and wrong.headers["allow"] == "POST" and error(wrong)[1] == "method_not_allowed"
 
 
+def test_a_report_is_kept_and_a_repair_makes_nothing_twice(office):
+    one = ticket()
+    office.batch(one)
+    assert error(office.ask("POST", "/admin/reconcile/guest")) == (400, "idempotency_key_missing")
+    report = office.ask("POST", "/admin/reconcile/guest", None, new_id()).json()
+    assert (report["totalChecked"], report["confirmed"], report["discrepancies"]) == (1, 1, [])
+    wanted = {"ticketIds": [one["id"], new_id()], "reportId": report["reportId"]}
+    fixed = office.ask("POST", "/admin/reconcile/guest/fix", wanted, new_id()).json()
+    assert (fixed["attempted"], fixed["fixed"], fixed["failed"]) == (2, 0, 1)
+    assert [result["outcome"] for result in fixed["results"]] == ["consistent", "not_found"]
+    unknown = office.ask("POST", "/admin/reconcile/guest/fix", {**wanted, "reportId": new_id()}, new_id())
+    assert error(unknown) == (404, "report_unknown")
+    (kept,) = office.ask("GET", "/admin/reconcile/guest/history").json()["reports"]
+    assert kept["reportId"] == report["reportId"]
+    assert error(office.ask("GET", "/admin/reconcile/nowhere/history")) == (404, "venue_unknown")
+
+
 def test_the_bearer_of_a_code_sees_what_became_of_it_and_nobody_else(office):
     one = ticket(210)
     code = office.batch(one).json()["successful"][0]["code"]
