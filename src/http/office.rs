@@ -63,14 +63,14 @@ pub struct Question {
     pub now: UnixSeconds,
 }
 
-pub type Told = Pin<Box<dyn Future<Output = Result<Value, VoucherRefusal>> + Send>>;
+pub type ToldLater = Pin<Box<dyn Future<Output = Result<Value, VoucherRefusal>> + Send>>;
 
 /// The frame of every question: who asks, whose it is, and that the query is one.
 pub fn asked(
     edge: Arc<Edge>,
     mut sent: Sent,
     fields: &'static [Field],
-    work: fn(Question) -> Told,
+    work: fn(Question) -> ToldLater,
 ) -> Answering {
     Box::pin(async move {
         let prepared = (|| {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Characters of a key.
-const LENGTHS: std::ops::RangeInclusive<usize> = 1..=255;
+const LENGTHS: std::ops::RangeInclusive<usize> = 16..=255;
 /// How long an answer is kept (seconds), and how many of a tenant: the oldest that are done go first.
 const KEPT: u64 = 2 * 86_400;
 const MOST: u64 = 5000;
