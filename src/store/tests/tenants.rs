@@ -31,8 +31,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The string that stands around this byte of a source.
 fn literal(text: &str, at: usize) -> &str {
     let is_quote = |(_, pair): &(usize, &[u8])| pair[1] == b'"' && pair[0] != b'\\';
-    let before =
-        text.as_bytes()[..at].windows(2).enumerate().filter(is_quote).next_back().map_or(0, |(at, _)| at + 2);
+    let before = text.as_bytes()[..at].windows(2).enumerate().rfind(is_quote).map_or(0, |(at, _)| at + 2);
     let after = text.as_bytes()[at..]
         .windows(2)
         .enumerate()
