@@ -4,6 +4,7 @@
 //! hold what may be left out, and of alternatives in one pair of brackets at most one may be given.
 
 use super::{amounts, Command, CommandError, Operator};
+use crate::config::Tenant;
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -75,6 +76,8 @@ pub struct Given {
     /// The JSON object that was sent, if it was one and not words.
     body: Option<Value>,
     operator: Operator,
+    /// For whom the operator works here, where that matters.
+    tenant: Option<Tenant>,
 }
 
 impl Given {
@@ -141,12 +144,22 @@ impl Given {
     }
 
     fn nothing(command: &'static Command) -> Given {
-        Given { command, values: Vec::new(), body: None, operator: Operator::of_shell() }
+        Given { command, values: Vec::new(), body: None, operator: Operator::of_shell(), tenant: None }
     }
 
     /// The same, called by somebody else than the shell.
     pub fn by(self, operator: Operator) -> Given {
         Given { operator, ..self }
+    }
+
+    /// The same, for one tenant only.
+    pub fn of(self, tenant: Option<Tenant>) -> Given {
+        Given { tenant, ..self }
+    }
+
+    /// `None`: whoever calls it is nobody's.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
     }
 
     pub fn command(&self) -> &'static Command {

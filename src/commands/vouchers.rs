@@ -13,6 +13,7 @@ use crate::sale::SaleError;
 use crate::shop::Shop;
 use crate::store::{CodeWorth, StoreError, TenantStore};
 use crate::units::{data_text, parse_size, parse_time, time_text, Millis, UnixSeconds};
+use crate::uuid::Uuid;
 use crate::vouchers::sheet::{self, Sheet};
 use crate::vouchers::{rows, BatchId, Cause, Funding, VoucherCode, VoucherRow, VoucherState};
 use crate::zone::Zone;
@@ -116,7 +117,7 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let funding = funding.unwrap_or(Ok(Funding::Promise));
     let expires = given.text("--expires").map(|text| parse_time(text).filter(|life| *life <= LAST_EXPIRY));
     let order = VoucherOrder {
-        venue: given.text("--venue").map(str::to_owned),
+        venue: given.text("--venue").map(|named| section_of(shop, &config, named)),
         worth: worth(given)?,
         funding: funding.map_err(|()| invalid("funding is none, treasury or invoice"))?,
         lasts: match expires {
@@ -161,6 +162,13 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
         told["page"] = json!(page_of(desk, &made.venue, &on_card, given.has("--strip"), &codes));
     }
     Ok(told)
+}
+
+/// The section of a venue that is named by it, or by the id that other programs know.
+fn section_of(shop: &Shop, config: &Config, named: &str) -> String {
+    let id = named.parse::<Uuid>().ok();
+    let is_named = |venue: &&Venue| venue.id == named || id == Some(shop.venue_id(venue));
+    config.venues.iter().find(is_named).map_or_else(|| named.to_owned(), |venue| venue.id.clone())
 }
 
 fn number(given: &Given) -> Result<usize, CommandError> {
@@ -378,12 +386,9 @@ fn wifi_name(file: &Path, venue: &Venue) -> Option<String> {
     found
 }
 
-/// Whose vouchers the caller may see and make: the router's own shell and token have all.
+/// Whose vouchers the caller may see and make: the one tenant of a request over HTTP; the router's own shell has all.
 fn tenants(config: &Config, given: &Given) -> Vec<Tenant> {
-    match given.operator().name.as_str() {
-        "shell" | "token" => config.all_tenants(),
-        name => config.tenant_of_operator(name).into_iter().collect(),
-    }
+    given.tenant().map_or_else(|| config.all_tenants(), |tenant| vec![tenant.clone()])
 }
 
 /// The voucher of an id, and the rows that it is among. One of another tenant is as unknown as one that never was.
@@ -446,6 +451,7 @@ fn refused(error: VoucherError) -> CommandError {
     match error {
         VoucherError::Order(message) => invalid(&message),
         VoucherError::NoVenue => CommandError::Missing("venue_unknown", message),
+        VoucherError::OverLimit(message) => CommandError::Forbidden("limit_exceeded", message),
         VoucherError::Sale(SaleError::Closed(code)) => CommandError::Closed(code, message),
         error => CommandError::Refused(error.code(), message),
     }

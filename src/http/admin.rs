@@ -4,6 +4,7 @@
 use super::answer::{self, Answer};
 use super::entrance::Entrance;
 use super::error_body::ErrorBody;
+use super::orders::tenant_of;
 use super::route::Answering;
 use super::sent::Sent;
 use super::{login, Edge};
@@ -78,6 +79,14 @@ async fn carried_out(
     operator: Operator,
     sent: Sent,
 ) -> Result<Value, Refusal> {
+    let tenant = match command.name.starts_with("voucher ") {
+        true => Some(tenant_of(&edge.site.config(), &operator, sent.query()).map_err(|refusal| Refusal {
+            status: StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN),
+            code: refusal.code.to_owned(),
+            message: refusal.message,
+        })?),
+        false => None,
+    };
     let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
         true => json_body(sent).await?,
         false => {
@@ -87,7 +96,7 @@ async fn carried_out(
     };
     let done = match Given::from_members(command, &named, body) {
         Ok(given) => {
-            let (desk, given) = (edge.desk.clone(), given.by(operator));
+            let (desk, given) = (edge.desk.clone(), given.by(operator).of(tenant));
             // What has begun comes to its end, and into the audit log, if the caller goes away, too.
             let doing = task::start(async move { by_http(&desk, &given).await });
             let stopped = |_| CommandError::Closed("stopping", "the daemon is stopping".to_owned());

@@ -19,8 +19,8 @@ use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use crate::uuid::Uuid;
 use crate::vouchers::{
-    rows, BatchId, Cause, Funding, NewBatch, NewTicket, TicketId, VoucherBook, VoucherCode, VoucherRow,
-    VoucherState,
+    rows, BatchId, Cause, Funding, NewBatch, NewTicket, NotAdded, TicketId, VoucherBook, VoucherCode,
+    VoucherRow, VoucherState,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,9 @@ pub enum VoucherError {
     NoVenue,
     #[error("there are too many vouchers already")]
     Full,
+    /// Of who ordered, or of all together.
+    #[error("{0}")]
+    OverLimit(String),
     /// No ecash stands behind them, so none were made.
     #[error("no vouchers were made: {0}")]
     NotBacked(BackError),
@@ -95,6 +98,7 @@ impl VoucherError {
             VoucherError::Order(_) => "invalid_input",
             VoucherError::NoVenue => "venue_unknown",
             VoucherError::Full => "too_many_vouchers",
+            VoucherError::OverLimit(_) => "limit_exceeded",
         }
     }
 }
@@ -114,7 +118,7 @@ impl From<SaleError> for VoucherError {
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub struct VoucherOrder {
-    /// The venue's id or name; without one the only venue that sells such a thing.
+    /// The venue's section; without one the only venue that sells such a thing.
     pub venue: Option<String>,
     pub worth: CodeWorth,
     pub funding: Funding,
@@ -214,22 +218,19 @@ impl VoucherEngine {
             locktime: UnixSeconds(expires_at.0.saturating_add(AFTER_EXPIRY)),
         };
         let backings: Vec<Backing> = tickets.iter().map(backing).collect();
-        match book.add(&tenant, batch, tickets).await? {
-            true => {
-                let (tokens, invoice) = self.fund(&tenant, id, order.funding, &venue, backings).await?;
-                Ok(VoucherBatch {
-                    batch: id,
-                    venue,
-                    worth: order.worth,
-                    face,
-                    expires_at,
-                    vouchers,
-                    tokens,
-                    invoice,
-                })
-            }
-            false => Err(VoucherError::Full),
+        let (who, reserved) = (batch.created_by.clone(), terms.store.now());
+        match book.add((&tenant, config.clone()), batch, tickets, reserved).await? {
+            Ok(()) => {}
+            Err(NotAdded::Full) => return Err(VoucherError::Full),
+            Err(NotAdded::Over(sats, over)) => return Err(VoucherError::OverLimit(over.message(sats))),
         }
+        let funded = self.fund(&tenant, id, order.funding, &venue, backings).await;
+        if funded.is_err() {
+            book.give_back(&tenant, id, who, reserved).await?;
+        }
+        let (tokens, invoice) = funded?;
+        let worth = order.worth;
+        Ok(VoucherBatch { batch: id, venue, worth, face, expires_at, vouchers, tokens, invoice })
     }
 
     /// Has ecash stand behind the vouchers of a batch. What cannot be had is not promised: they have failed then.
@@ -261,7 +262,11 @@ impl VoucherEngine {
             Funding::Invoice => {
                 let config = self.0.terms.config();
                 let mint = config.mints_of(venue).next().map(|mint| mint.url.clone());
-                let mint = mint.ok_or(VoucherError::NotBacked(BackError::MintAway))?;
+                let Some(mint) = mint else {
+                    let error = BackError::Refused("the venue has no mint".to_owned());
+                    wallet.drop_backing(tenant, &name, &error).await;
+                    return Err(VoucherError::NotBacked(error));
+                };
                 let invoice = wallet.invoice(tenant, &name, &mint, backings).await;
                 Ok((Vec::new(), Some(invoice.map_err(VoucherError::NotBacked)?)))
             }
@@ -373,10 +378,7 @@ fn venue_for<'a>(
     let refused = |message: &str| Err(VoucherError::Order(message.to_owned()));
     let own = || config.venues.iter().filter(|venue| owners.contains(&config.tenant_of_venue(&venue.id)));
     if let Some(name) = &order.venue {
-        let is_named = |venue: &&Venue| {
-            venue.id == *name || venue.own_uuid.is_some_and(|id| id.to_string().eq_ignore_ascii_case(name))
-        };
-        let venue = own().find(is_named).ok_or(VoucherError::NoVenue)?;
+        let venue = own().find(|venue| venue.id == *name).ok_or(VoucherError::NoVenue)?;
         return match CodeValue::at(config, venue, order.worth) {
             Some(_) => Ok(venue),
             None => refused(why_not_sold(config, venue, order.worth)),

@@ -3,7 +3,7 @@
 
 use super::counters::VOUCHERS;
 use super::door::Door;
-use super::locked::{add_locked_proofs, become_ready, fail, rows, LockedProof, LockedRow};
+use super::locked::{add_locked_proofs, become_ready, fail, fail_unplanned, rows, LockedProof, LockedRow};
 use super::outputs::OutputsRow;
 use super::values::mint_of;
 use super::{Store, StoreError};
@@ -124,6 +124,7 @@ impl Store {
             for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
                 fail(&door, &row.id, why, at)?;
             }
+            fail_unplanned(&door, &batch, why, at)?;
             close(&door, &batch, "expired", at)
         })
         .await

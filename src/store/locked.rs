@@ -340,7 +340,7 @@ impl Store {
         .await
     }
 
-    /// What is planned will not be asked for any more: its vouchers have failed.
+    /// What is planned, or was to be, will not be asked for any more: its vouchers have failed.
     pub async fn drop_planned(
         &self,
         tenant: &Tenant,
@@ -351,10 +351,30 @@ impl Store {
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
             let planned = rows(&door, "batch = $2 AND state = 'planned'", &batch)?;
-            planned.iter().try_for_each(|row| fail(&door, &row.id, why, at))
+            planned.iter().try_for_each(|row| fail(&door, &row.id, why, at))?;
+            fail_unplanned(&door, &batch, why, at)
         })
         .await
     }
+}
+
+/// The vouchers of a batch that wait for ecash which nobody has planned, or ever will.
+pub(super) fn fail_unplanned(
+    door: &Door<'_>,
+    batch: &str,
+    code: &str,
+    at: UnixSeconds,
+) -> Result<(), StoreError> {
+    let waiting = ["minting", "awaiting_payment"];
+    let found = door.query(
+        "SELECT id FROM vouchers WHERE tenant = $1 AND batch = $2 AND state IN ('minting', 'awaiting_payment')
+         AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.tenant = $1 AND locked.id = vouchers.id)",
+        &[batch.into()],
+    )?;
+    for row in &found {
+        note_voucher(door, row.text(0)?, &waiting, "failed", Some(code), at)?;
+    }
+    Ok(())
 }
 
 pub(super) fn add_locked_proofs(door: &Door<'_>, proofs: &[LockedProof]) -> Result<(), StoreError> {

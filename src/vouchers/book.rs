@@ -1,12 +1,21 @@
 //! The book of vouchers: the store as a tenant has it, with the key of the codes.
 
+use super::limits::{self, OverLimit};
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
-use super::{CodeKey, VoucherCode};
-use crate::config::Tenant;
+use super::{BatchId, CodeKey, VoucherCode, VoucherState};
+use crate::config::{Config, Tenant};
 use crate::store::{Store, StoreError, TenantStore};
-use crate::units::UnixSeconds;
+use crate::units::{Millis, UnixSeconds};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+
+/// Why an order is not written down.
+pub enum NotAdded {
+    /// There are too many vouchers.
+    Full,
+    /// So much (sat) is over a limit.
+    Over(u64, OverLimit),
+}
 
 /// Clones share it.
 #[derive(Clone)]
@@ -30,15 +39,48 @@ impl VoucherBook {
         self.key.get_or_try_init(|| async { CodeKey::open(&self.store).await.map(Arc::new) }).await
     }
 
-    /// Writes an order down, in one commit. False: there are too many vouchers.
+    /// Writes an order down, and reserves what it is worth of its maker's limits, in one commit. `reserved`: when that is.
     pub async fn add(
         &self,
-        tenant: &Tenant,
+        (tenant, config): (&Tenant, Arc<Config>),
         batch: NewBatch,
         tickets: Vec<NewTicket>,
-    ) -> Result<bool, StoreError> {
+        reserved: Millis,
+    ) -> Result<Result<(), NotAdded>, StoreError> {
         let (key, owner, now) = (self.key().await?.clone(), tenant.clone(), self.store.wall());
-        self.of(tenant).write(move |door| rows::add_batch(door, (&key, &owner), &batch, &tickets, now)).await
+        let number = u64::try_from(tickets.len()).unwrap_or(u64::MAX);
+        let sats = batch.face.0.saturating_mul(number);
+        let own = self.of(tenant);
+        let adding = own.write(move |door| {
+            let who = &batch.created_by;
+            if let Some(over) = limits::reserve(door, &config, who, sats, reserved, false)? {
+                return Ok(Err(NotAdded::Over(sats, over)));
+            }
+            if rows::add_batch(door, (&key, &owner), &batch, &tickets, now)? {
+                return Ok(Ok(()));
+            }
+            limits::give_back(door, who, sats, reserved)?;
+            Ok(Err(NotAdded::Full))
+        });
+        adding.await
+    }
+
+    /// Gives back what the vouchers of an order have taken of a limit that have failed.
+    pub async fn give_back(
+        &self,
+        tenant: &Tenant,
+        batch: BatchId,
+        who: String,
+        reserved: Millis,
+    ) -> Result<(), StoreError> {
+        let own = self.of(tenant);
+        let giving = own.write(move |door| {
+            let rows = rows::of_batch(door, batch)?;
+            let failed = rows.iter().filter(|row| row.state == VoucherState::Failed);
+            let sats = failed.fold(0u64, |sum, row| sum.saturating_add(row.face.0));
+            limits::give_back(door, &who, sats, reserved)
+        });
+        giving.await
     }
 
     /// The voucher of a code.

@@ -18,6 +18,15 @@ pub struct OverLimit {
     pub most: u64,
 }
 
+impl OverLimit {
+    /// What is said to whoever asked for so much.
+    pub fn message(&self, sats: u64) -> String {
+        let OverLimit { window, who, most } = self;
+        let whose = if who.is_empty() { "everybody's" } else { "your" };
+        format!("{sats} sat are over {whose} limit of {most} sat ({window})")
+    }
+}
+
 /// Whose limits a request counts against, with what the configuration says of them.
 fn limits_of<'c>(config: &'c Config, who: &'c str) -> [(&'c str, Option<&'c LimitConfig>); 2] {
     let find = |name: Option<&str>| config.limits.iter().find(|limit| limit.operator.as_deref() == name);

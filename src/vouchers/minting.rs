@@ -4,7 +4,7 @@
 
 use super::approvals::{self, Approval};
 use super::idempotency::{begin_key, end_key, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
-use super::limits::{self, OverLimit};
+use super::limits;
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
 use super::{BatchId, CodeKey, Funding, TicketId, VoucherBook, VoucherCode, VoucherRefusal, VoucherState};
 use crate::config::{Config, MintUrl, Tenant};
@@ -105,6 +105,8 @@ enum Begun {
     Made {
         own: Vec<TicketId>,
         faults: Vec<(TicketId, TicketFault)>,
+        /// Those whose reservation is this run's, to be given back for what fails.
+        reserved: Vec<TicketId>,
     },
 }
 
@@ -182,7 +184,7 @@ impl MintDesk {
                 (Begun::Waits(approval), Some(place)) => {
                     end_key(door, place, &sealed(&own_key, &waits(approval))?)?;
                 }
-                (Begun::Made { own, faults }, Some(place)) if order.funding == Funding::Promise => {
+                (Begun::Made { own, faults, .. }, Some(place)) if order.funding == Funding::Promise => {
                     let outcome = outcome(door, (order, terms), &own_key, (own, faults), began)?;
                     let answer = answer_of(order, terms, &outcome, now);
                     end_key(door, place, &sealed(&own_key, &answer)?)?;
@@ -192,27 +194,23 @@ impl MintDesk {
             }
             Ok((begun, None))
         });
-        let (own, faults) = match begun.await? {
+        let (own, faults, reserved) = match begun.await? {
             (Begun::Refused(refusal), _) => return Err(refusal),
             (Begun::Waits(approval), _) => return Ok(waits(&approval)),
             (_, Some(answer)) => return Ok(answer),
-            (Begun::Made { own, faults }, None) => (own, faults),
+            (Begun::Made { own, faults, reserved }, None) => (own, faults, reserved),
         };
         let funded = self.fund(&order, &terms, &own).await?;
-        let refused = matches!(funded, Funded::Never).then(|| price_of(&order, &own));
         let answer = rows.write(move |door| {
-            if let Some(sats) = refused {
-                limits::give_back(door, &order.principal, sats, service)?;
+            let failed = failed_of(door, order.id, &reserved)?;
+            if failed > 0 {
+                limits::give_back(door, &order.principal, failed, service)?;
             }
             let answer = match &funded {
                 Funded::AwaitsPayment(answer) => answer.clone(),
                 Funded::Backed(backed) => {
                     let mut outcome = outcome(door, (&order, &terms), &key, (&own, &faults), began)?;
                     outcome.back(backed);
-                    answer_of(&order, &terms, &outcome, now)
-                }
-                Funded::Never => {
-                    let outcome = outcome(door, (&order, &terms), &key, (&own, &faults), began)?;
                     answer_of(&order, &terms, &outcome, now)
                 }
             };
@@ -256,7 +254,9 @@ impl MintDesk {
                 Err(error) if error.goes_on() => Err(unsettled(&error)),
                 Err(error) => {
                     wallet.drop_backing(tenant, &name, &error).await;
-                    Ok(Funded::Never)
+                    // What was backed before that is good.
+                    let backed = wallet.tokens_of(tenant, &ids).await;
+                    backed.map(Funded::Backed).map_err(|error| unsettled(&BackError::from(error)))
                 }
             };
         }
@@ -265,7 +265,7 @@ impl MintDesk {
             || venue.and_then(|venue| terms.config.mints_of(venue).next()).map(|mint| mint.url.clone());
         let Some(mint) = order.mint.clone().or_else(first) else {
             wallet.drop_backing(tenant, &name, &BackError::Refused("no mint".to_owned())).await;
-            return Ok(Funded::Never);
+            return Ok(Funded::Backed(Vec::new()));
         };
         match wallet.invoice(tenant, &name, &mint, backings).await {
             Ok(invoice) => {
@@ -278,17 +278,16 @@ impl MintDesk {
                 });
                 Ok(Funded::AwaitsPayment(KeptAnswer { status: 202, body: format!("{body}\n") }))
             }
-            Err(_) => Ok(Funded::Never),
+            Err(_) => Ok(Funded::Backed(Vec::new())),
         }
     }
 }
 
 /// What came of the ecash behind an order.
 enum Funded {
+    /// All there will be; the tickets that have none have failed.
     Backed(Vec<Backed>),
     AwaitsPayment(KeptAnswer),
-    /// There will be none.
-    Never,
 }
 
 impl OrderOutcome {
@@ -309,9 +308,11 @@ fn unsettled(error: &BackError) -> VoucherRefusal {
     VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), error.to_string()) }
 }
 
-fn price_of(order: &Order, own: &[TicketId]) -> u64 {
-    let items = order.items.iter().filter(|item| own.contains(&item.id));
-    items.fold(0, |sum: u64, item| sum.saturating_add(item.face.0))
+/// What those of these tickets are worth (sat) that have failed.
+fn failed_of(door: &Door, batch: BatchId, tickets: &[TicketId]) -> Result<u64, StoreError> {
+    let rows = rows::of_batch(door, batch)?;
+    let failed = rows.iter().filter(|row| row.state == VoucherState::Failed && tickets.contains(&row.id));
+    Ok(failed.fold(0, |sum: u64, row| sum.saturating_add(row.face.0)))
 }
 
 fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {
@@ -352,15 +353,12 @@ fn begin(
             None => faults.push((item.id, fault("max_supply_reached", false))),
         }
     }
+    // What was reserved with a key is given back once, with the answer that is kept; without one only what is new is.
+    let mut reserved = if terms.place.is_some() { own.clone() } else { Vec::new() };
     if new.is_empty() {
-        return Ok(Begun::Made { own, faults });
+        return Ok(Begun::Made { own, faults, reserved });
     }
     let sats = new.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
-    let over = |window: &str, who: &str, most: u64| {
-        let whose = if who.is_empty() { "everybody's" } else { "your" };
-        let message = format!("{sats} sat are over {whose} limit of {most} sat ({window})");
-        VoucherRefusal::new(403, "limit_exceeded", message)
-    };
     match terms.approval {
         // Once, whoever comes first.
         Some(approval) if !approvals::consume(door, approval)? => return Err(StoreError::Gone),
@@ -370,8 +368,9 @@ fn begin(
             let is_much = asks.is_some_and(|approval| sats > approval.above);
             let limit = limits::over(door, &terms.config, &order.principal, sats, service)?;
             match (asks, limit) {
-                (None, Some(OverLimit { window, who, most })) => {
-                    return Ok(Begun::Refused(over(window, &who, most)));
+                (None, Some(over)) => {
+                    let refusal = VoucherRefusal::new(403, "limit_exceeded", over.message(sats));
+                    return Ok(Begun::Refused(refusal));
                 }
                 (Some(asks), limit) if is_much || limit.is_some() => {
                     let who = (order.kind, order.principal.as_str());
@@ -387,7 +386,8 @@ fn begin(
     }
     write_down(door, (order, terms), key, &new, now)?;
     own.extend(new.iter().map(|item| item.id));
-    Ok(Begun::Made { own, faults })
+    reserved.extend(new.iter().map(|item| item.id));
+    Ok(Begun::Made { own, faults, reserved })
 }
 
 /// What others have to agree to, so that it can be carried out then.
@@ -498,9 +498,15 @@ fn outcome(
 
 fn told(key: &CodeKey, tenant: &Tenant, row: &VoucherRow) -> Result<TicketResult, StoreError> {
     let code = row.sealed.as_ref().map(|sealed| key.unseal(tenant, row.id, sealed)).transpose()?;
-    let has_failed = row.state == VoucherState::Failed;
-    let fault = has_failed.then(|| fault(row.error_code.as_deref().unwrap_or("failed"), false));
-    let made = (!has_failed).then(|| MadeTicket {
+    let fault = match row.state {
+        VoucherState::Failed => Some(fault(row.error_code.as_deref().unwrap_or("failed"), false)),
+        // Nobody knows yet whether it will be.
+        VoucherState::Queued | VoucherState::AwaitingPayment | VoucherState::Minting => {
+            Some(fault(row.state.as_str(), true))
+        }
+        _ => None,
+    };
+    let made = fault.is_none().then(|| MadeTicket {
         code: code.map(|code| code.to_string()),
         expires_at: row.expires_at.0,
         ..MadeTicket::default()

@@ -18,7 +18,7 @@ pub mod rows;
 pub mod sheet;
 
 pub use crate::config::Funding;
-pub use book::VoucherBook;
+pub use book::{NotAdded, VoucherBook};
 pub use code::VoucherCode;
 pub use idempotency::{begin_key, key_of, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
 pub use keys::CodeKey;

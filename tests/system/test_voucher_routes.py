@@ -138,6 +138,34 @@ def test_of_fifty_parallel_batches_exactly_ten_are_within_the_limit(make_office)
     assert {error(answer) for answer in answers if answer.status == 403} == {(403, "limit_exceeded")}
 
 
+def test_what_no_takings_can_back_has_failed_and_is_given_back(make_office):
+    office = make_office(limit={"day": 100})
+    for _ in range(3):
+        one = ticket(60)
+        told = office.batch(one, funding="treasury").json()
+        (failed,) = told["failed"]
+        assert told["successful"] == [] and failed["ticketId"] == one["id"], told
+        assert (failed["error"], failed["retryable"]) == ("insufficient_treasury", False)
+        assert office.ask("GET", f"/admin/mints/{one['id']}").json()["status"] == "failed"
+    order = ("voucher", "create", "2", "--sat", "50", "--funding", "treasury")
+    assert office.daemon.command(*order, check=False).code == 1
+    listed = office.daemon.data("voucher", "list")["vouchers"]
+    assert {(row["state"], row["error_code"]) for row in listed} == {("failed", "insufficient_treasury")}
+    assert office.batch(ticket(100)).status == 200
+
+
+def test_vouchers_of_the_counter_count_against_its_limits(make_office):
+    office = make_office(limit={"day": 100}, limit__till={"tx": 5, "operator": "shell"})
+    assert error(office.ask("POST", "/admin/vouchers", {"n": 2, "sat": 60})) == (403, "limit_exceeded")
+    assert office.ask("POST", "/admin/vouchers", {"n": 2, "sat": 40}).status == 200
+    assert error(office.ask("POST", "/admin/vouchers", {"sat": 21})) == (403, "limit_exceeded")
+    assert error(office.batch(ticket(21))) == (403, "limit_exceeded")
+    assert office.daemon.command("voucher", "create", "--sat", "6", check=False).code == 1
+    assert len(office.daemon.data("voucher", "create", "--sat", "5")["vouchers"]) == 1
+    assert office.ask("POST", "/admin/vouchers", {"sat": 15}).status == 200
+    assert office.daemon.data("voucher", "list")["total"] == 4
+
+
 def test_parallel_requests_with_one_key_make_one_batch(office):
     key, tickets = new_id(), [ticket() for _ in range(20)]
     with concurrent.futures.ThreadPoolExecutor(20) as pool:

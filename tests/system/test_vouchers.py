@@ -274,11 +274,29 @@ def test_what_is_one_tenants_is_unknown_to_another(lab, make_daemon):
             "tenant club": {"venue": ["hall"]},
         },
     )
-    hall = create(daemon, "1", "--time", "1h", "--venue", "hall")["vouchers"][0]
+    (id,) = [venue["id"] for venue in daemon.data("status")["venues"] if venue["venue"] == "hall"]
+    hall = create(daemon, "1", "--time", "1h", "--venue", id)["vouchers"][0]
+    assert hall["venue"] == "hall"
     own = create(daemon, "1", "--time", "1h", "--venue", "guest")["vouchers"][0]
     assert error(redeem(lab.guest, hall["code"])) == (404, "voucher_unknown")
     assert redeem(lab.guest, own["code"]).status == 200
     assert daemon.data("voucher", "list")["total"] == 2
+    with open(os.path.join(daemon.state_dir, "admin.token")) as file:
+        bearer = {"Authorization": f"Bearer {file.read().strip()}"}
+
+    def ask(method, path, body=None):
+        socket = lab.router.connect("127.0.0.1", ADMIN_PORT)
+        sent = json.dumps(body).encode() if body is not None else None
+        return http_client.exchange(socket, method, path, "127.0.0.1", bearer, sent)
+
+    order = {"time": "1h", "venue": id}
+    for method, body in (("GET", None), ("POST", order)):
+        assert error(ask(method, "/admin/vouchers", body)) == (401, "no_tenant")
+        assert error(ask(method, "/admin/vouchers?tenant_id=inn", body)) == (404, "not_found")
+    assert error(ask("POST", "/admin/vouchers?tenant_id=hotel", order)) == (404, "venue_unknown")
+    listed = ask("GET", "/admin/vouchers?tenant_id=club").json()["vouchers"]
+    assert [row["id"] for row in listed] == [hall["id"]]
+    assert error(ask("GET", f"/admin/vouchers/{hall['id']}?tenant_id=hotel")) == (404, "voucher_unknown")
     daemon.stop()
     rows = sqlite3.connect(os.path.join(daemon.state_dir, "store.db"))
     assert sorted(rows.execute("SELECT tenant, venue FROM vouchers")) == [("club", "hall"), ("hotel", "guest")]
