@@ -1,7 +1,7 @@
 //! `tollgated voucher ...`: codes that are worth time, data or money at one venue, once, and what became of them. A code is
 //! shown where it is made and on its sheet, in no list and in no log.
 
-use super::Reach::Http;
+use super::Reach::{Http, Signed};
 use super::Shows::{Facts, Page};
 use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::config::Role::{Cashier, Manager, Viewer};
@@ -100,7 +100,7 @@ pub static COMMANDS: &[Command] = &[
         args: "BATCH [--strip] [--print FILE]",
         role: Cashier,
         audited: true,
-        reach: Http(
+        reach: Signed(
             &["GET /admin/vouchers/BATCH/sheet"],
             MOMENT,
             |desk, given| Box::pin(sheet_again(desk, given)),

@@ -19,7 +19,7 @@ const KIND: &str = "P2PK";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
     pub key: PublicKey,
-    /// From then on the refund key may spend it; without one, the key alone for ever.
+    /// From then on the refund key may spend it; without one, anybody (NUT-11).
     pub locktime: Option<UnixSeconds>,
     pub refund: Option<PublicKey>,
 }

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Vouchers of one comparison, the newest.
 const MOST: u64 = 10_000;
+/// What a report lists of what is wrong.
+const LISTED: usize = 1000;
 /// What is under way for longer is told (seconds).
 const STUCK: u64 = 600;
 const FIX: &[Field] = &[needed("ticketIds", Kind::Uuids(1000)), needed("reportId", Kind::Uuid)];
@@ -93,7 +95,7 @@ fn compare(door: &Door, (venue, id): (&str, Uuid), now: UnixSeconds) -> Result<V
     let pending = count(&[VoucherState::Queued, VoucherState::AwaitingPayment, VoucherState::Minting]);
     let failed = count(&[VoucherState::Failed]);
     let confirmed = found.len().saturating_sub(pending).saturating_sub(failed);
-    let wrong = found.iter().filter_map(|row| Some((row, class_of(row, now)?)));
+    let wrong = found.iter().filter_map(|row| Some((row, class_of(row, now)?))).take(LISTED);
     let wrong: Vec<Value> = wrong
         .map(|(row, class)| {
             json!({
@@ -118,6 +120,13 @@ fn compare(door: &Door, (venue, id): (&str, Uuid), now: UnixSeconds) -> Result<V
         "errors": 0,
         "discrepancies": wrong,
     });
+    // The newest fifty of a venue are kept.
+    door.execute(
+        "DELETE FROM reconcile_reports WHERE tenant = $1 AND id IN
+             (SELECT id FROM reconcile_reports WHERE tenant = $1 AND venue = $2
+              ORDER BY made_at DESC, id LIMIT 100000 OFFSET 49)",
+        &[venue.into()],
+    )?;
     let number = |number: usize| Datum::from(u64::try_from(number).unwrap_or(u64::MAX));
     door.execute(
         "INSERT INTO reconcile_reports (tenant, id, venue, state, made_at, checked, confirmed, not_found, pending,

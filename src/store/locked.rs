@@ -440,7 +440,8 @@ pub(super) fn note_voucher(
     let Some(was) = voucher_state(door, id)?.filter(|state| from.contains(&state.as_str())) else {
         return Ok(false);
     };
-    let sealed = if matches!(to, "ready") { "sealed" } else { "NULL" };
+    // One that is taken as a token may come back; `taken` erases its code when it does not.
+    let sealed = if matches!(to, "ready" | "redeemed") { "sealed" } else { "NULL" };
     let redeemed = if to == "redeemed" { ", redeemed_at = $4, redeemed_by = 'token'" } else { "" };
     door.execute(
         &format!(

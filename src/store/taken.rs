@@ -92,6 +92,9 @@ pub(super) fn take(
 
 /// What an operation took is ours.
 pub(super) fn take_done(tx: &Transaction<'_>, op: i64) -> Result<(), StoreError> {
+    if let Some(tenant) = tenant_of(tx, op)? {
+        forget_codes(&Door::for_tenant(tx, &tenant), op)?;
+    }
     tx.execute(
         "UPDATE locked SET state = 'swapped', op = 0 WHERE op = ?1 AND op != 0 AND state = 'taken'",
         [op],
@@ -269,6 +272,15 @@ fn vouchers_of(door: &Door<'_>, op: i64) -> Result<Vec<String>, StoreError> {
     door.query(found, &[op.into()])?.iter().map(|row| row.text(0).map(str::to_owned)).collect()
 }
 
+/// Vouchers that were taken as tokens do not come back: nobody needs their codes any more.
+fn forget_codes(door: &Door<'_>, op: i64) -> Result<(), StoreError> {
+    for id in vouchers_of(door, op)? {
+        let forget = "UPDATE vouchers SET sealed = NULL WHERE tenant = $1 AND id = $2";
+        door.execute(forget, &[id.as_str().into()])?;
+    }
+    Ok(())
+}
+
 fn give_back(tx: &Transaction<'_>, op: i64, at: UnixSeconds) -> Result<(), StoreError> {
     let Some(tenant) = tenant_of(tx, op)? else { return Ok(()) };
     let door = Door::for_tenant(tx, &tenant);
@@ -288,6 +300,7 @@ fn give_back(tx: &Transaction<'_>, op: i64, at: UnixSeconds) -> Result<(), Store
 fn lose(tx: &Transaction<'_>, op: i64, at: UnixSeconds) -> Result<Option<Loss>, StoreError> {
     let Some(tenant) = tenant_of(tx, op)? else { return Ok(None) };
     let door = Door::for_tenant(tx, &tenant);
+    forget_codes(&door, op)?;
     for id in vouchers_of(&door, op)? {
         set_state(&door, &id, LockedState::Lost, at)?;
     }

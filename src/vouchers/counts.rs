@@ -47,7 +47,7 @@ const STATE_NOW: &str = "CASE WHEN state = 'ready' AND expires_at <= $2 THEN 'ex
 pub fn count(door: &Door, wanted: &Wanted, now: UnixSeconds) -> Result<VoucherCounts, StoreError> {
     let counted = door.query(
         &format!(
-            "SELECT {STATE_NOW}, COUNT(*), COALESCE(SUM(face_sat), 0) FROM vouchers
+            "SELECT {STATE_NOW}, COUNT(*), COALESCE(SUM(CASE WHEN face_sat > 100000000000000 THEN 100000000000000 ELSE face_sat END), 0) FROM vouchers
              WHERE tenant = $1 AND ($3 = '' OR venue = $3) AND created_at >= $4 AND created_at < $5
              GROUP BY 1"
         ),

@@ -483,7 +483,12 @@ fn outcome(
         let exists = |row: &VoucherRow| own.contains(&item.id) || row.batch == order.id;
         let result = match (&known, faults.iter().find(|(id, _)| *id == item.id)) {
             (Some(row), _) if exists(row) => told(key, &terms.tenant, row)?,
-            (Some(row), Some(_)) if order.kind != "batch_mint" => {
+            // A service sees again what it has ordered itself, and nobody else's codes.
+            (Some(row), Some(_))
+                if order.kind != "batch_mint"
+                    && row.created_by == order.principal
+                    && row.product == item.product =>
+            {
                 let mut result = told(key, &terms.tenant, row)?;
                 result.made.iter_mut().for_each(|made| made.already = true);
                 result

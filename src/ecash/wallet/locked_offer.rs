@@ -8,7 +8,7 @@ use crate::ecash::keyset::{Keyset, KeysetId};
 use crate::ecash::lock::{is_condition, Lock};
 use crate::ecash::mint::Mint;
 use crate::ecash::outputs::Proof;
-use crate::ecash::token::{Token, TokenError};
+use crate::ecash::token::{Token, TokenError, TokenProof};
 use crate::store::{LockClass, LockedProof, LockedTaking, OfflineLimits};
 use crate::task;
 use crate::units::{Sats, UnixSeconds};
@@ -31,6 +31,22 @@ pub(super) struct LockedOffer {
 pub(super) struct Weighed {
     pub proofs: Vec<Proof>,
     pub fee: Sats,
+}
+
+impl LockedOffer {
+    /// Whether each proof has evidence, or is one that we made. Whether the evidence holds is looked at elsewhere.
+    pub(super) fn is_proven(&self, token: &Token) -> bool {
+        let known = &self.taking.proofs;
+        let is_ours = |proof: &TokenProof, known: &LockedProof| {
+            !known.c.is_empty()
+                && known.c == proof.c.to_string()
+                && known.amount == proof.amount
+                && proof.keyset.full().is_some_and(|id| id.to_string() == known.keyset)
+        };
+        let mut pairs = token.proofs.iter().zip(known);
+        token.proofs.len() == known.len()
+            && pairs.all(|(proof, known)| proof.dleq.is_some() || is_ours(proof, known))
+    }
 }
 
 impl Wallet {
@@ -63,7 +79,8 @@ impl Wallet {
         if from.venue.is_some_and(|venue| venue != key.owner) {
             return Err(Refusal::OtherVenue);
         }
-        let ends = locks.iter().filter(|lock| lock.refund.is_some()).filter_map(|lock| lock.locktime).min();
+        // Without a refund key anybody may spend it from its locktime on (NUT-11).
+        let ends = locks.iter().filter_map(|lock| lock.locktime).min();
         if ends.is_some_and(|ends| ends <= now) {
             return Err(Refusal::LockOver);
         }
@@ -87,7 +104,7 @@ impl Wallet {
         let ys = hashed.await.map_err(|_| Refusal::TooMany)?;
         let known = self.0.store.locked_by_points(tenant, ys.clone()).await?;
         let pairs = token.proofs.iter().zip(ys).filter(|(proof, _)| is_condition(proof.secret.as_str()));
-        let one = |(proof, y): (&crate::ecash::TokenProof, String)| {
+        let one = |(proof, y): (&TokenProof, String)| {
             let made_here = known.iter().find(|known| known.y == y).cloned();
             made_here.unwrap_or_else(|| LockedProof {
                 y,
@@ -139,7 +156,10 @@ fn holding(
     keysets: &[Arc<Keyset>],
 ) -> Result<Vec<Proof>, Refusal> {
     for (proof, known) in proofs.iter_mut().zip(known) {
-        let is_ours = !known.c.is_empty() && known.c == proof.c.to_string() && known.amount == proof.amount;
+        let is_ours = !known.c.is_empty()
+            && known.c == proof.c.to_string()
+            && known.amount == proof.amount
+            && known.keyset == proof.keyset.to_string();
         if !is_ours {
             let keys = keysets.iter().find(|keyset| keyset.id() == proof.keyset).ok_or(Refusal::MintAway)?;
             match proof.dleq_holds(keys) {

@@ -262,12 +262,17 @@ impl Wallet {
         let at = self.0.mints.get(&mint);
         let weighed = match &mut locked {
             Some(locked) if locked.limits.is_some() => {
+                let is_proven = locked.is_proven(&token);
                 let asked = tokio::time::timeout(MINT_FIRST, weigh(&at, token.clone()));
                 match asked.await.unwrap_or(Err(Refusal::MintAway)) {
                     Err(Refusal::MintAway | Refusal::MintBusy) => {
                         self.weigh_offline(&at, token, locked).await?
                     }
-                    weighed => weighed?,
+                    weighed => {
+                        // The mint's terms may come from memory: without evidence only the mint knows a forgery.
+                        locked.limits = locked.limits.filter(|_| is_proven);
+                        weighed?
+                    }
                 }
             }
             _ => weigh(&at, token).await?,

@@ -279,7 +279,7 @@ impl Wallet {
             let ended = self.bring_about(swap, urgency, &teller.wake, waits).await;
             match ended {
                 // The guest is in, so it is not given up for anything that may pass.
-                Err(refusal) if swap.op.is_granted && refusal != Refusal::Spent => {
+                Err(refusal) if swap.op.is_granted && refusal != Refusal::Spent && !swap.is_hopeless => {
                     log::warn!(
                         "wallet: {}: a token that was taken is not swapped yet: {refusal}",
                         swap.op.mint
@@ -341,7 +341,9 @@ impl Wallet {
             Err(refusal) => {
                 log::info!("wallet: {} sat of {} not received: {refusal}", swap.op.amount, swap.op.mint);
                 self.note_refusal(swap, &refusal).await;
-                match self.0.store.op_refused(swap.op.id, refusal == Refusal::Spent).await {
+                // What the mint will never take is lost like what is spent: the session ends.
+                let is_lost = refusal == Refusal::Spent || (swap.op.is_granted && swap.is_hopeless);
+                match self.0.store.op_refused(swap.op.id, is_lost).await {
                     Ok(loss) => loss.into_iter().for_each(|loss| self.lost(loss)),
                     Err(err) => log::error!("wallet: {err}"),
                 }
