@@ -185,13 +185,13 @@ async fn vouchers(shop: &Shop, midnight: UnixSeconds) -> Value {
     json!({"count": count, "face_sat": sats})
 }
 
-/// The venues as people and as other programs know them.
+/// The venues by the name of their section and their id, as paths take them, with the title that guests see.
 fn venues(site: &Site) -> Value {
     let Ok(shop) = &site.shop else { return Value::Null };
     let config = site.config();
     let one = |venue: &Venue| {
         let id = shop.venue_id(venue).to_string();
-        json!({"name": venue.name, "venue": venue.id, "id": id})
+        json!({"name": venue.id, "id": id, "title": venue.name})
     };
     config.venues.iter().map(one).collect()
 }

@@ -38,8 +38,12 @@ pub fn order(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
             return unreadable(StatusCode::BAD_REQUEST);
         };
         let [price, phone] = asked.map(Option::unwrap_or_default);
-        let question = visit.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
-        let question = question.filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
+        let question = visit.headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default());
+        if question.is_some_and(|key| !(1..=LONGEST_KEY).contains(&key.len())) {
+            let message = format!("Idempotency-Key is 1 to {LONGEST_KEY} plain characters");
+            return ErrorBody { code: "idempotency_key_invalid", message: &message, details: &[] }
+                .answer(StatusCode::BAD_REQUEST);
+        }
         let ordered = match open_shop(&edge.site) {
             Ok(shop) => shop.mpesa.order(&visit.caller, &visit.venue, (&price, &phone), question).await,
             Err(error) => Err(error.into()),

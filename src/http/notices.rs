@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::hex;
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::{Datum, TenantStore};
+use crate::store::{Datum, Door, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
@@ -59,7 +59,12 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     let rows = shop.minting.book.of(&tenant);
     let word = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let (event, order_id) = (word("id"), word("orderId"));
-    if let Some(at) = processed(&rows, &event).await? {
+    let print = hex::encode(&Sha256::digest(&text));
+    if let Some((at, known)) = processed(&rows, &event).await? {
+        if known != print {
+            let message = "another notice came with this id";
+            return Err(VoucherRefusal::new(422, "event_id_reused", message));
+        }
         let message = "this notice came before";
         let told =
             json!({"status": "already_processed", "eventId": event, "processedAt": at, "message": message});
@@ -79,19 +84,27 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     let mut sorted: Vec<String> = ids.iter().map(Uuid::to_string).collect();
     sorted.sort();
     let fingerprint = hex::encode(&Sha256::digest(format!("{} {}", product.id, sorted.join(" "))));
-    let id = order_of(&rows, (&order_id, &fingerprint), shop.store.wall()).await?;
+    let named = NamedOrder { name: order_id, fingerprint, ids };
+    let id = order_of(&rows, named.clone(), shop.store.wall()).await?;
     let order = webhook_order((&shop, venue), &text, id, (funding, items));
     let terms = OrderTerms {
         config: Arc::new(Config { approval: None, ..Config::clone(&config) }),
         tenant: tenant.clone(),
         shape: |_, _, _| Value::Null,
+        status: 200,
         approval: None,
         place: None,
     };
     let desk = shop.minting.clone();
-    let done: KeptAnswer = desk.carry_out(order, terms, None).await?;
+    let done: KeptAnswer = match desk.carry_out(order, terms, None).await {
+        Err(refusal) if refusal.status < 500 => {
+            rows.write(move |door| forget(door, &named.name, id)).await?;
+            return Err(refusal);
+        }
+        done => done?,
+    };
     let now = shop.store.wall();
-    let message = format!("Minting initiated for {} tickets", ids.len());
+    let message = format!("Minting initiated for {} tickets", named.ids.len());
     let mut told =
         json!({"success": true, "message": message, "jobIds": [id.to_string()], "eventId": event.as_str()});
     if done.status == 202 {
@@ -100,53 +113,89 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     }
     let kept = told.to_string();
     let noted = rows.write(move |door| {
+        // The same order may have been refused meanwhile.
+        bind(door, &named, id, now)?;
         door.execute(
             "INSERT INTO webhook_events (tenant, id, fingerprint, order_id, batch, answer, processed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            &[event.into(), fingerprint.into(), order_id.into(), id.into(), kept.into(), Datum::from(now)],
+            &[event.into(), print.into(), named.name.into(), id.into(), kept.into(), Datum::from(now)],
         )
     });
     noted.await?;
     Ok(answer::json(StatusCode::OK, &told))
 }
 
-/// When this event was processed.
-async fn processed(rows: &TenantStore, event: &str) -> Result<Option<u64>, VoucherRefusal> {
+/// When this event was processed, and the hash of its body.
+async fn processed(rows: &TenantStore, event: &str) -> Result<Option<(u64, String)>, VoucherRefusal> {
     let event = event.to_owned();
     let found = rows.read(move |door| {
         let found = door.query(
-            "SELECT processed_at FROM webhook_events WHERE tenant = $1 AND id = $2",
+            "SELECT processed_at, fingerprint FROM webhook_events WHERE tenant = $1 AND id = $2",
             &[event.into()],
         )?;
-        found.first().map(|row| row.count(0)).transpose()
+        found.first().map(|row| Ok((row.count(0)?, row.text(1)?.to_owned()))).transpose()
     });
     Ok(found.await?)
 }
 
+/// An order by its shop's name, and the tickets it is of.
+#[derive(Clone)]
+struct NamedOrder {
+    name: String,
+    fingerprint: String,
+    ids: Vec<Uuid>,
+}
+
 /// The batch of an order, the same whenever it is told of.
-async fn order_of(
-    rows: &TenantStore,
-    (order, fingerprint): (&str, &str),
-    now: UnixSeconds,
-) -> Result<Uuid, VoucherRefusal> {
+async fn order_of(rows: &TenantStore, order: NamedOrder, now: UnixSeconds) -> Result<Uuid, VoucherRefusal> {
     let id = super::orders::new_id()?;
-    let (order, print) = (order.to_owned(), fingerprint.to_owned());
     let known = rows.write(move |door| {
-        door.execute(
-            "INSERT INTO voucher_orders (tenant, id, fingerprint, batch, made_at) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT DO NOTHING",
-            &[order.as_str().into(), print.into(), id.into(), Datum::from(now)],
-        )?;
         let found = door.query(
             "SELECT fingerprint, batch FROM voucher_orders WHERE tenant = $1 AND id = $2",
-            &[order.into()],
+            &[order.name.as_str().into()],
         )?;
-        found.first().map(|row| Ok((row.text(0)?.to_owned(), row.parsed::<Uuid>(1)?))).transpose()
+        if let Some(row) = found.first() {
+            let is_same = row.text(0)? == order.fingerprint;
+            let refusal = || order_mismatch("this order was told of with other tickets");
+            return Ok(if is_same { Ok(row.parsed::<Uuid>(1)?) } else { Err(refusal()) });
+        }
+        for ticket in &order.ids {
+            let Some(row) = rows::by_id(door, *ticket)? else { continue };
+            let others = door.query(
+                "SELECT id FROM voucher_orders WHERE tenant = $1 AND batch = $2",
+                &[row.batch.into()],
+            )?;
+            if !others.is_empty() {
+                return Ok(Err(order_mismatch("another order has one of these tickets")));
+            }
+        }
+        bind(door, &order, id, now)?;
+        Ok(Ok(id))
     });
-    match known.await? {
-        Some((known, batch)) if known == fingerprint => Ok(batch),
-        _ => Err(VoucherRefusal::new(409, "order_mismatch", "this order was told of with other tickets")),
-    }
+    known.await?
+}
+
+fn order_mismatch(message: &str) -> VoucherRefusal {
+    VoucherRefusal::new(409, "order_mismatch", message)
+}
+
+fn bind(door: &Door, order: &NamedOrder, batch: Uuid, now: UnixSeconds) -> Result<(), StoreError> {
+    door.execute(
+        "INSERT INTO voucher_orders (tenant, id, fingerprint, batch, made_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
+        &[order.name.as_str().into(), order.fingerprint.as_str().into(), batch.into(), Datum::from(now)],
+    )?;
+    Ok(())
+}
+
+/// An order of which nothing was made may come again with other tickets.
+fn forget(door: &Door, order: &str, batch: Uuid) -> Result<(), StoreError> {
+    door.execute(
+        "DELETE FROM voucher_orders WHERE tenant = $1 AND id = $2 AND batch = $3
+         AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND batch = $3)",
+        &[order.into(), batch.into()],
+    )?;
+    Ok(())
 }
 
 /// `GET /tickets/TICKET/status`: for whoever has the voucher's code, or its token.

@@ -479,6 +479,7 @@ const LIMITS: &[Field] = &[
     optional("hour", Kind::Number(0, ALL_SATS)),
     optional("day", Kind::Number(0, ALL_SATS)),
 ];
+const WINDOWS: [&str; 3] = ["tx", "hour", "day"];
 
 /// `PUT /admin/limits`: raises limits, once others have agreed.
 pub fn put_limits(edge: Arc<Edge>, sent: Sent) -> Answering {
@@ -491,12 +492,15 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
     let tenant = tenant_of(&config, &operator, sent.query())?;
     let text = keyed::text(sent).await?;
     let body = input::body(&text, LIMITS)?;
+    if WINDOWS.iter().all(|window| body[*window].is_null()) {
+        return Err(VoucherRefusal::field("tx", "is missing, or hour, or day"));
+    }
     let who = body["operator"].as_str().unwrap_or(EVERYBODY).to_owned();
     let named = body["operator"].as_str();
     let limit = config.limits.iter().find(|limit| limit.operator.as_deref() == named);
     let limit =
         limit.ok_or_else(|| VoucherRefusal::new(404, "limit_unknown", "there is no such limit to raise"))?;
-    for window in ["tx", "hour", "day"] {
+    for window in WINDOWS {
         if body[window].is_u64() && limits::configured(limit, window).is_none() {
             return Err(VoucherRefusal::field(window, "is not limited there"));
         }
@@ -622,6 +626,7 @@ async fn decided(
         config: config.clone(),
         tenant: tenant.clone(),
         shape,
+        status: 200,
         approval: Some(approval.id),
         place,
     };
@@ -642,7 +647,7 @@ async fn raised(
         if !approvals::consume(door, id)? {
             return Ok(());
         }
-        for window in ["tx", "hour", "day"] {
+        for window in WINDOWS {
             if let Some(most) = body[window].as_u64() {
                 limits::raise(door, &who, window, most, now)?;
             }

@@ -82,7 +82,8 @@ async fn batch(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
             let order = batch_order((&shop, &config), &owner, (&operator.name, &order_text), id)?;
             let count = order.items.len();
             let place = running.as_ref().map(|running| running.place.clone());
-            let terms = OrderTerms { config, tenant: owner, shape: batch_shape, approval: None, place };
+            let terms =
+                OrderTerms { config, tenant: owner, shape: batch_shape, status: 200, approval: None, place };
             let done = shop.minting.carry_out(order, terms, running.as_ref()).await;
             let result = done.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
             audit(&own, &operator, "batch-mint", &format!("{count} tickets {id}"), result).await;
@@ -252,12 +253,12 @@ async fn internal(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer,
             let id = running.as_ref().map_or_else(new_id, |running| Ok(running.work))?;
             let order = tickets_order((&shop, &config), &owner, (&service, &order_text), id)?;
             let place = running.as_ref().map(|running| running.place.clone());
-            let shape: Shape = if body["queue"] == true { queued_shape } else { tickets_shape };
-            let terms = OrderTerms { config, tenant: owner, shape, approval: None, place };
-            let queued = body["queue"] == true;
-            let mut done = shop.minting.carry_out(order, terms, running.as_ref()).await?;
-            done.status = if queued && done.status == 200 { 202 } else { done.status };
-            Ok(done)
+            let (shape, status): (Shape, _) = match body["queue"] == true {
+                true => (queued_shape, 202),
+                false => (tickets_shape, 200),
+            };
+            let terms = OrderTerms { config, tenant: owner, shape, status, approval: None, place };
+            shop.minting.carry_out(order, terms, running.as_ref()).await
         })
     });
     keyed::once(&edge_desk(edge)?, &tenant, place, &text, work).await

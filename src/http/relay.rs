@@ -5,10 +5,11 @@ use super::answer::{self, Answer};
 use super::connections::{self, Responder, HEAD_TIMEOUT};
 use super::crowd::{Budget, ConnectionHolder, ConnectionPlace, Crowd};
 use super::entrance::Audience;
-use super::error_body::{no_such_path, ErrorBody};
+use super::error_body::{no_such_path, other_method, ErrorBody};
 use super::line::{FirstHead, SERVED, WAITING};
 use super::listeners::bind;
 use super::login;
+use super::refusals;
 use super::sent::Sent;
 use super::wire::Wire;
 use crate::form::pairs;
@@ -18,6 +19,7 @@ use crate::relay::{NotTaken, Relay, MOST_BODY};
 use crate::store::{RelayedEvent, StoreError};
 use crate::task;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use std::io;
@@ -29,6 +31,8 @@ use tokio::task::JoinHandle;
 
 /// All come from the proxy's address.
 const MOST_CONNECTIONS: usize = 1024;
+/// Until a router has collected what is kept for it, most likely (seconds).
+const TOO_MANY_WAIT: u64 = 60;
 
 /// The open socket; closed when it is dropped.
 pub struct RelayListener(JoinHandle<()>);
@@ -88,9 +92,7 @@ async fn answered(relay: Arc<Relay>, request: Request<Incoming>) -> Answer {
         _ => return no_such_path(),
     };
     if *sent.method() != allowed {
-        let message = "this path takes another method";
-        return ErrorBody { code: "method_not_allowed", message, details: &[] }
-            .answer(StatusCode::METHOD_NOT_ALLOWED);
+        return other_method(&refusals::method_not_allowed(std::iter::once(allowed.as_str())));
     }
     match parts.as_slice() {
         ["cb", router, token] => called(&relay, router, token, sent).await,
@@ -114,7 +116,11 @@ async fn called(relay: &Relay, router: &str, token: &str, sent: Sent) -> Answer 
     match relay.take(router, token, body).await {
         Ok(()) => answer::json(StatusCode::OK, &json!({"ResultCode": 0, "ResultDesc": "Accepted"})),
         Err(NotTaken::Unknown) => answer::empty(StatusCode::NOT_FOUND),
-        Err(NotTaken::TooMany) => answer::empty(StatusCode::TOO_MANY_REQUESTS),
+        Err(NotTaken::TooMany) => {
+            let mut answer = answer::empty(StatusCode::TOO_MANY_REQUESTS);
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(TOO_MANY_WAIT));
+            answer
+        }
         Err(NotTaken::Store(err)) => unavailable(&err),
     }
 }

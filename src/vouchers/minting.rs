@@ -116,6 +116,8 @@ pub struct OrderTerms {
     pub config: Arc<Config>,
     pub tenant: Tenant,
     pub shape: Shape,
+    /// The status of that answer.
+    pub status: u16,
     /// A request that others have agreed to.
     pub approval: Option<BatchId>,
     /// Where the answer is kept, if the request has a key.
@@ -320,7 +322,7 @@ fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> 
 }
 
 fn answer_of(order: &Order, terms: &OrderTerms, outcome: &OrderOutcome, now: UnixSeconds) -> KeptAnswer {
-    KeptAnswer { status: 200, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
+    KeptAnswer { status: terms.status, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
 }
 
 /// 202, to somebody whose request waits for others.

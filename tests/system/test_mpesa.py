@@ -232,6 +232,9 @@ def test_the_same_question_is_one_order(till, lab):
     order = till.ordered(lab.guest, headers=key)
     assert till.ordered(lab.guest, headers=key) == order and till.ordered(lab.guest) == order
     assert error(till.order(lab.guest, OTHER_TYPED, headers=key)) == (409, "idempotency_conflict")
+    for bad in ("q" * 256, ""):
+        refused = till.order(lab.guest, headers={"Idempotency-Key": bad})
+        assert error(refused) == (400, "idempotency_key_invalid")
     assert error(till.order(lab.guest, price="day")) == (409, "order_open")
     assert error(till.order(lab.guests[1])) == (429, "phone_busy")
     till.becomes(lab.guest, order, "pending")

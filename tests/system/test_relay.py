@@ -63,7 +63,10 @@ def _all(relay, router):
 def test_strangers_are_told_nothing_and_fill_nothing(relay):
     assert relay.call("nobody", "t", {}) == 404
     assert relay.call("r1", "a.b", {}) == 404 and relay.ask("POST", "/cb/r1", {}).status == 404
-    assert relay.ask("GET", "/cb/r1/t").status == 405
+    other = relay.ask("GET", "/cb/r1/t")
+    assert other.status == 405 and other.headers["allow"] == "POST"
+    other = relay.ask("POST", "/v1/token", {})
+    assert other.status == 405 and other.headers["allow"] == "GET"
     assert relay.ask("POST", "/cb/r1/t", b"x" * (64 * 1024)).status == 200
     assert relay.ask("POST", "/cb/r1/t", b"x" * (64 * 1024 + 1)).status == 413
     assert relay.ask("POST", "/cb/r1/u", b"\xff\xfe").status == 200
@@ -75,6 +78,7 @@ def test_strangers_are_told_nothing_and_fill_nothing(relay):
     with ThreadPoolExecutor(50) as crowd:
         statuses = list(crowd.map(lambda _: relay.call("r1", "same", {"again": 1}), range(100)))
     assert statuses.count(200) == 32 and statuses.count(429) == 68
+    assert int(relay.ask("POST", "/cb/r1/same", {}).headers["retry-after"]) > 0
     assert relay.call("r1", "another", {}) == 200 and len(_all(relay, "r1")) == 35
     assert _all(relay, "r2") == []
 

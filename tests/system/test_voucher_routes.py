@@ -198,8 +198,11 @@ def test_a_service_is_believed_once_and_its_tickets_are_made_once(office):
     assert error(office.signed(path, body, x_tenant_id="other")) == (403, "other_tenant")
     assert error(office.signed(path, {**body, "tenantId": "other"})) == (403, "other_tenant")
     assert error(office.signed(path, {**body, "eventId": "other"})) == (404, "product_unknown")
-    queued = office.signed(path, {**body, "ticketIds": [new_id()], "queue": True})
+    key, later = new_id(), {**body, "ticketIds": [new_id()], "queue": True}
+    queued = office.signed(path, later, key=key)
     assert queued.status == 202 and uuid.UUID(queued.json()["jobId"])
+    again = office.signed(path, later, key=key)
+    assert (again.status, again.body) == (202, queued.body) and again.headers["idempotent-replayed"] == "true"
 
 
 def test_no_more_of_a_product_than_there_may_be(office):
@@ -227,10 +230,24 @@ def test_a_paid_order_is_carried_out_once(office):
     assert done.status == 200 and done.json()["success"], done
     assert done.json()["message"] == "Minting initiated for 2 tickets"
     assert webhook(office, body).json()["status"] == "already_processed"
+    assert error(webhook(office, {**body, "userId": "u-2"})) == (422, "event_id_reused")
     assert webhook(office, {**body, "id": "evt-2"}, path="/webhook/payment-complete").status == 200
     other = {**body, "id": "evt-3", "tickets": [{"id": new_id()}], "amount": 10}
     assert error(webhook(office, other)) == (409, "order_mismatch")
+    shared = {**body, "id": "evt-4", "orderId": "o-2", "tickets": [ids[0], {"id": new_id()}]}
+    assert error(webhook(office, shared)) == (409, "order_mismatch")
     assert office.ask("GET", "/admin/dashboard").json()["totalMints"] == 2
+    assert webhook(office, {**other, "orderId": "o-2"}).status == 200, "a refused order is not bound"
+
+
+def test_an_order_that_a_limit_refuses_may_come_again_with_other_tickets(make_office):
+    office = make_office(limit={"tx": 15})
+    many = [{"id": new_id()}, {"id": new_id()}]
+    body = {"id": "evt-1", "orderId": "o-1", "tickets": many, "eventId": PRODUCT, "userId": "u-1"}
+    body |= {"amount": 20, "currency": "SAT"}
+    assert error(webhook(office, body)) == (403, "limit_exceeded")
+    done = webhook(office, {**body, "tickets": many[:1], "amount": 10})
+    assert done.status == 200 and done.json()["message"] == "Minting initiated for 1 tickets"
 
 
 def test_what_was_made_is_listed_counted_and_revealed_but_never_with_its_code(office):
@@ -308,8 +325,10 @@ def test_over_a_limit_others_agree_and_the_first_request_is_answered(make_office
     path = f"/admin/approvals/{waits['approvalId']}/approve"
     own = office.ask("POST", path, {"requestHash": waits["requestHash"]}, new_id())
     assert error(own) == (403, "initiator_cannot_vote")
-    assert office.ask("POST", path, {"requestHash": "00"}, new_id()).status == 400
+    assert office.ask("POST", path, {"requestHash": 0}, new_id()).status == 400
+    assert office.ask("POST", path, {}, new_id()).status == 400
     assert office.batch(one, key=key).json() == waits
+    assert error(office.ask("PUT", "/admin/limits", {})) == (400, "invalid_input")
     assert office.ask("PUT", "/admin/limits", {"tx": 500}).status == 202
     assert office.ask("GET", "/admin/dashboard").json()["pendingApprovals"] == 2
 

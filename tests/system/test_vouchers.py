@@ -75,7 +75,7 @@ def test_a_voucher_lets_a_guest_in_once_without_any_mint(lab, counter):
     steps = [(step["from"], step["to"]) for step in counter.data("voucher", "history", one["id"])["history"]]
     assert steps == [(None, "created"), ("ready", "redeemed")]
     (venue,) = counter.data("status")["venues"]
-    assert venue["name"] == "Kibanda Wi-Fi" and len(venue["id"]) == 36
+    assert (venue["name"], venue["title"]) == ("guest", "Kibanda Wi-Fi") and len(venue["id"]) == 36
     counter.restart()
     assert counter.data("status")["venues"] == [venue]
 
