@@ -5,7 +5,7 @@
 
 use crate::card::Cards;
 use crate::shop::Shop;
-use crate::store::{RecordsSince, Store, StoreError};
+use crate::store::{OrdersSince, RecordsSince, Store, StoreError};
 use crate::task;
 use crate::units::{Millis, UnixSeconds};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +21,8 @@ const KEEP: Millis = Millis::from_secs(90 * 86_400);
 const KEEP_WHEN_SHORT: [Millis; 2] = [Millis::from_secs(30 * 86_400), Millis::from_secs(7 * 86_400)];
 /// Requests that were never paid, and are not watched any more, are kept this long: strangers can make many.
 const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
+/// Orders that nobody has paid, likewise, for longer than Daraja tells of late payments; and those of which no phone has heard.
+const KEEP_ORDERS: (Millis, Millis) = (Millis::from_secs(3 * 86_400), EVERY);
 
 /// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.
 pub struct Housekeeping {
@@ -67,7 +69,9 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     shop.store.forget_invites(shop.store.now().saturating_sub(KEEP)).await?;
     let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.wall());
     let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.0 / 1000));
-    shop.store.forget_orders(old, old_wall).await?;
+    let before = |age| shop.store.now().saturating_sub(age);
+    let orders = OrdersSince { closed: old, unpaid: before(KEEP_ORDERS.0), unsent: before(KEEP_ORDERS.1) };
+    shop.store.forget_orders(orders, old_wall).await?;
     let since = shop.store.wall().0.saturating_sub(KEEP.as_secs_ceil());
     for tenant in shop.terms.config().all_tenants() {
         shop.vouchers.book().tidy(&tenant, UnixSeconds(since)).await?;

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Items of one callback that are looked at.
 const MOST_ITEMS: usize = 32;
+/// Far above what M-Pesa moves at once, and what every book can add up.
+const MOST: u64 = 1_000_000_000;
 
 /// A callback that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +51,14 @@ pub fn receipt_of(text: &str) -> Option<String> {
     good.then_some(receipt)
 }
 
-/// `20`, `20.0`, `20.00`: M-Pesa has whole shillings only.
+/// `20`, `20.0`, `20.00`: M-Pesa has whole shillings only. What nobody has paid ever is the most that is counted.
 pub fn whole(text: &str) -> Option<Kes> {
     let (whole, cents) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     if !is_number(whole) || !is_number(cents) || cents.bytes().any(|b| b != b'0') {
         return None;
     }
-    whole.parse().ok().map(Kes)
+    Some(Kes(whole.parse().unwrap_or(MOST).min(MOST)))
 }
 
 #[cfg(test)]
@@ -92,6 +94,14 @@ mod tests {
         {
             assert_eq!(with_items("0", odd).unwrap().amount, None, "{odd}");
         }
+    }
+
+    #[test]
+    fn an_amount_that_nobody_can_pay_is_another_one_than_ordered() {
+        for huge in ["9999999999", "18446744073709551615", "99999999999999999999999"] {
+            assert_eq!(whole(huge), Some(Kes(MOST)), "{huge}");
+        }
+        assert_eq!(whole("250000.00"), Some(Kes(250_000)));
     }
 
     #[test]

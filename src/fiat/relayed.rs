@@ -59,16 +59,7 @@ impl RelayLine {
     pub async fn calls(&self, after: i64) -> Result<RelayedCalls, String> {
         let path = format!("/v1/events?after={after}&wait={WAIT}");
         let answer = self.ask(&path, TIMEOUT, MAX_ANSWER).await?;
-        let odd = || "its answer cannot be read".to_owned();
-        let events = answer["events"].as_array().ok_or_else(odd)?;
-        let text = |event: &Value, name: &str| event[name].as_str().map(str::to_owned);
-        let call = |event: &Value| {
-            Some(RelayedCall { token: text(event, "token")?, body: text(event, "body").unwrap_or_default() })
-        };
-        let next = answer["next"].as_i64().ok_or_else(odd)?;
-        // A relay that was made anew counts from the beginning.
-        let newest = answer["newest"].as_i64().unwrap_or(next);
-        Ok(RelayedCalls { calls: events.iter().filter_map(call).collect(), next: next.min(newest).max(0) })
+        read_calls(&answer, after).ok_or_else(|| "its answer cannot be read".to_owned())
     }
 
     /// The shared token and how many seconds it lives; another one than `dead`.
@@ -99,5 +90,42 @@ impl RelayLine {
             200 => serde_json::from_slice(&body).map_err(|_| "its answer is no JSON".to_owned()),
             status => Err(format!("it answers {status}")),
         }
+    }
+}
+
+fn read_calls(answer: &Value, after: i64) -> Option<RelayedCalls> {
+    let text = |event: &Value, name: &str| event[name].as_str().map(str::to_owned);
+    let call = |event: &Value| {
+        Some(RelayedCall { token: text(event, "token")?, body: text(event, "body").unwrap_or_default() })
+    };
+    let calls = answer["events"].as_array()?.iter().filter_map(call).collect();
+    let next = answer["next"].as_i64()?;
+    // A relay that was made anew counts from the beginning: all that it has is asked for.
+    let is_anew = answer["newest"].as_i64().is_some_and(|newest| newest < after);
+    Some(RelayedCalls { calls, next: if is_anew { 0 } else { next.max(0) } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_relay_that_was_made_anew_is_asked_for_all_that_it_has() {
+        let read = |next: i64, newest: Value, after: i64| {
+            let answer = json!({"events": [], "next": next, "newest": newest});
+            read_calls(&answer, after).map(|came| came.next)
+        };
+        assert_eq!(read(100, json!(3), 100), Some(0));
+        assert_eq!(read(100, json!(100), 100), Some(100));
+        assert_eq!(read(103, json!(200), 100), Some(103));
+        assert_eq!(read(-1, Value::Null, 100), Some(0));
+        assert!(read_calls(&json!({"next": 1}), 0).is_none());
+        let answer =
+            json!({"events": [{"token": "t", "body": "b"}, {"body": "nobody's"}], "next": 2, "newest": 2});
+        let came = read_calls(&answer, 0).unwrap();
+        assert!(
+            matches!(came.calls.as_slice(), [one] if (one.token.as_str(), one.body.as_str()) == ("t", "b"))
+        );
     }
 }

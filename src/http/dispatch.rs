@@ -234,7 +234,11 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
             Err(Box::new(match route.handler {
                 Handler::Page(_) => show::unknown_device(&venue, &headers, &query),
                 Handler::PageOrClient(_) if is_form(&headers) => {
-                    show::unknown_device(&venue, &headers, &query)
+                    let mut page = show::unknown_device(&venue, &headers, &query);
+                    if route.needs == Needs::Mpesa {
+                        *page.status_mut() = StatusCode::FORBIDDEN;
+                    }
+                    page
                 }
                 _ if route.needs == Needs::Mpesa => mpesa::unknown_device(),
                 _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),

@@ -89,6 +89,7 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
         None => None,
     };
     let (mac, venue) = (visit.caller.mac, &visit.venue);
+    let order = shop.mpesa.of_guest(mac).await;
     let unfinished = shop.invoices.unfinished_access(mac, &venue.id);
     let session = shop.access.session(mac, &venue.id);
     shop.invoices.page_is_open(mac);
@@ -96,7 +97,6 @@ async fn home(site: &Arc<Site>, shop: &Shop, visit: &Visit) -> Answer {
     let address = way_back(visit);
     let ticket = shop.access.ticket(mac).map(|ticket| ticket.to_string());
     let is_online = session.as_ref().is_some_and(Session::is_running);
-    let order = shop.mpesa.of_guest(mac).await;
     let facts = Facts {
         is_trusted: venue.trusted_macs.contains(&mac),
         session: session.map(|session| Bought {

@@ -81,8 +81,8 @@ pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use orders::{
-    HeardCallback, NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, PromptRules, Settled, SuspenseRow,
-    ORDER_JOB,
+    HeardCallback, NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, OrdersSince, PromptRules, Settled,
+    SuspenseRow, ORDER_JOB,
 };
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};

@@ -170,6 +170,16 @@ pub enum Settled {
     Nothing,
 }
 
+/// From when on orders are kept, by service time.
+#[derive(Clone, Copy, Debug)]
+pub struct OrdersSince {
+    pub closed: Millis,
+    /// Those that nobody has paid, by all that is known,
+    pub unpaid: Millis,
+    /// and those that were never sent.
+    pub unsent: Millis,
+}
+
 /// Money without an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspenseRow {
@@ -269,6 +279,14 @@ impl Store {
             );
             let values = [number(since.0)?.into(), ORDER_JOB.into()];
             Door::of(tx).query(&statement, &values)?.iter().map(row_of).collect()
+        })
+        .await
+    }
+
+    /// What this guest has paid late, and has not had yet.
+    pub async fn late_order_of(&self, mac: MacAddr) -> Result<Option<OrderRow>, StoreError> {
+        self.read(move |tx| {
+            find(&Door::of(tx), "mac = $2 AND state = 'late_paid'", &[mac.to_string().as_str().into()])
         })
         .await
     }
@@ -380,7 +398,7 @@ impl Store {
             move |tx| {
                 let door = Door::of(tx);
                 let refused = door.execute(
-                    "UPDATE orders SET state = 'failed', code = $3, prompted_ms = 0, phone = '', changed_ms = $4
+                    "UPDATE orders SET state = 'failed', code = $3, prompted_ms = 0, phone = '', checkout = '', changed_ms = $4
                      WHERE tenant = $1 AND id = $2 AND state IN ('created', 'sending')",
                     &[id.as_str().into(), code.as_str().into(), number(now.0)?.into()],
                 )?;
@@ -398,12 +416,12 @@ impl Store {
         self.step(id, &["pending"], OrderState::Failed, code).await
     }
 
-    /// Nothing more is asked about it by itself.
+    /// Nothing more is asked about it by itself. A callback that names its payment brings back whose hash is kept.
     pub async fn order_given_up(&self, id: String) -> Result<(), StoreError> {
         self.write(move |tx| {
             let door = Door::of(tx);
             door.execute(
-                "UPDATE orders SET phone = '' WHERE tenant = $1 AND id = $2 AND state NOT IN ('created', 'sending')",
+                "UPDATE orders SET phone = '', checkout = '' WHERE tenant = $1 AND id = $2 AND state NOT IN ('created', 'sending')",
                 &[id.as_str().into()],
             )?;
             end_job(&door, ORDER_JOB, &id)
@@ -528,10 +546,20 @@ impl Store {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
-            if is_known(&door, &receipt)? {
+            if is_known(&door, &receipt)? && !is_unconfirmed(&door, &receipt, (&reference, amount))? {
                 return Ok(None);
             }
             let row = find_by_id(&door, &reference)?.filter(|row| row.prompted > Millis::ZERO);
+            if let Some(row) = row.as_ref().filter(|row| row.receipt == Some(unknown_receipt(&row.id))) {
+                // A callback has told of it without its number, and it was counted then.
+                for table in ["orders", "suspense"] {
+                    let rename =
+                        format!("UPDATE {table} SET receipt = $3 WHERE tenant = $1 AND receipt = $2");
+                    let known = unknown_receipt(&row.id);
+                    door.execute(&rename, &[known.as_str().into(), receipt.as_str().into()])?;
+                }
+                return Ok(None);
+            }
             let Some(row) = row.filter(|row| row.receipt.is_none()) else {
                 suspend(&door, &receipt, amount.0, ("no order", ""), wall)?;
                 return Ok(None);
@@ -595,17 +623,29 @@ impl Store {
         .await
     }
 
-    /// Forgets orders that came to their end before this, and sums up their entries in the books.
-    pub async fn forget_orders(&self, before: Millis, wall: UnixSeconds) -> Result<(), StoreError> {
+    /// Forgets orders that came to their end before these, and sums up entries in the books before `wall`.
+    pub async fn forget_orders(&self, since: OrdersSince, wall: UnixSeconds) -> Result<(), StoreError> {
         loop {
             let removed = self.write(move |tx| {
                 let door = Door::of(tx);
-                let old = "SELECT id FROM orders WHERE tenant = $1 AND changed_ms < $2 AND state NOT IN ('late_paid', 'refund_due')
+                let old =
+                    "SELECT id FROM orders WHERE tenant = $1 AND state NOT IN ('late_paid', 'refund_due')
+                           AND (changed_ms < $2
+                                OR (changed_ms < $5 AND state IN ('failed', 'unknown') AND heard_code != '0')
+                                OR (changed_ms < $6 AND state = 'failed' AND prompted_ms = 0))
                            AND id NOT IN (SELECT subject FROM jobs WHERE tenant = $1 AND kind = $3) LIMIT $4";
-                let values = [number(before.0)?.into(), ORDER_JOB.into(), AT_ONCE.into()];
+                let values = [
+                    number(since.closed.0)?.into(),
+                    ORDER_JOB.into(),
+                    AT_ONCE.into(),
+                    number(since.unpaid.0)?.into(),
+                    number(since.unsent.0)?.into(),
+                ];
                 let old = door.query(old, &values)?;
                 for row in &old {
-                    for table in ["order_steps WHERE tenant = $1 AND order_id", "orders WHERE tenant = $1 AND id"] {
+                    for table in
+                        ["order_steps WHERE tenant = $1 AND order_id", "orders WHERE tenant = $1 AND id"]
+                    {
                         door.execute(&format!("DELETE FROM {table} = $2"), &[row.text(0)?.into()])?;
                     }
                 }
@@ -724,6 +764,10 @@ fn hear(
                 heard.checkout_hash.as_str().into(),
             ],
         )?;
+        door.execute(
+            "UPDATE orders SET checkout = $3 WHERE tenant = $1 AND id = $2 AND checkout = '' AND checkout_hash = $4",
+            &[row.id.as_str().into(), text(&heard.checkout)?, heard.checkout_hash.as_str().into()],
+        )?;
         if row.state == OrderState::Unknown {
             door.execute(
                 "UPDATE orders SET state = 'pending', is_lost = 0, changed_ms = $3
@@ -750,7 +794,7 @@ fn differs(
     amount: Kes,
     (now, wall): (Millis, UnixSeconds),
 ) -> Result<(), StoreError> {
-    let receipt = receipt.map_or_else(|| format!("{}-unknown", row.id), str::to_owned);
+    let receipt = receipt.map_or_else(|| unknown_receipt(&row.id), str::to_owned);
     let is_settled = matches!(row.state, OrderState::Paid | OrderState::Granted | OrderState::LatePaid);
     if is_settled {
         if row.receipt.is_some() {
@@ -828,6 +872,18 @@ fn is_known(door: &Door, receipt: &str) -> Result<bool, StoreError> {
     let known = "SELECT 1 FROM orders WHERE tenant = $1 AND receipt = $2
                  UNION ALL SELECT 1 FROM suspense WHERE tenant = $1 AND receipt = $2 LIMIT 1";
     Ok(!door.query(known, &[receipt.into()])?.is_empty())
+}
+
+/// Whether a payment stands aside for this order only because Daraja has not confirmed what a callback told of it.
+fn is_unconfirmed(door: &Door, receipt: &str, (order, amount): (&str, Kes)) -> Result<bool, StoreError> {
+    let aside = "SELECT 1 FROM suspense WHERE tenant = $1 AND receipt = $2 AND order_id = $3 AND amount = $4
+                 AND reason = 'not confirmed'";
+    Ok(!door.query(aside, &[receipt.into(), order.into(), number(amount.0)?.into()])?.is_empty())
+}
+
+/// Stands for the receipt of a payment whose number nobody has told.
+fn unknown_receipt(order: &str) -> String {
+    format!("{order}-unknown")
 }
 
 fn note_step(

@@ -223,6 +223,35 @@ def test_money_that_comes_after_all_looks_waits_for_its_guest(make_till, lab):
     assert till.balances()["claims"] == 0
 
 
+def test_daraja_that_is_away_for_all_looks_is_asked_until_it_has_answered(make_till, lab):
+    till = make_till(pace=100)
+    till.sim.script(PHONE, {"scenario": "ok", "delay": 30})
+    order = till.ordered(lab.guest)
+    till.becomes(lab.guest, order, "pending")
+    wait_for(lambda: till.history(order)[-1] == "pending", 5, "the phone is asked")
+    till.sim.close()
+    wait_for(lambda: till.row(order)["state"] == "failed", 15, "all looks came to nothing")
+    till.sim.open()
+    till.becomes(lab.guest, order, "granted")
+    assert lab.guest.online() and till.pushes() == 1
+    assert till.history(order)[2:] == ["pending", "failed", "late_paid", "paid", "granted"]
+    assert till.balances()["access_sales"] == -20
+
+
+def test_money_that_came_late_is_given_after_a_restart_and_another_order(make_till, lab):
+    till = make_till(mode="direct", pace=100)
+    till.sim.script(PHONE, {"scenario": "late", "delay": 120})
+    till.sim.script(OTHER, "never")
+    order = till.ordered(lab.guest)
+    wait_for(lambda: till.row(order)["state"] == "late_paid", 25, "it is paid late")
+    till.ordered(lab.guest, OTHER_TYPED)
+    till.daemon.restart()
+    assert not lab.guest.online()
+    lab.guest.get(PORTAL + "/", {"Accept": "text/html"})
+    wait_for(lab.guest.online, 5, "the guest has what it paid for")
+    wait_for(lambda: till.row(order)["state"] == "granted", 5, "the order is over")
+
+
 # One order, one prompt.
 
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// After one answer without anything, and after a fault.
 const AGAIN: Duration = Duration::from_millis(100);
+/// While the clock is not set, nothing leaves this router.
+const CLOCK_AGAIN: Duration = Duration::from_secs(2);
 const LATER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 impl MpesaEngine {
@@ -25,6 +27,10 @@ impl MpesaEngine {
                 }
                 continue;
             };
+            if !self.0.terms.store.wall_is_plausible() {
+                tokio::time::sleep(CLOCK_AGAIN).await;
+                continue;
+            }
             let line = match RelayLine::of(mpesa, &self.0.tls) {
                 Ok(Some(line)) => Ok(line),
                 Ok(None) => Err("no relay is named".to_owned()),

@@ -82,8 +82,10 @@ impl MpesaEngine {
         let store = &self.0.terms.store;
         let Some(row) = store.order(id.to_owned()).await? else { return Ok(None) };
         if row.state == OrderState::Paid {
-            if let Some(admission) = store.admission_of_order(row.access.clone()).await? {
-                self.admit(&row.id, admission).await;
+            match store.admission_of_order(row.access.clone()).await? {
+                Some(admission) => self.admit(&row.id, admission).await,
+                // Its time is over already: there is no gate to open.
+                None => store.order_granted(row.id.clone()).await?,
             }
             return Ok(None);
         }
@@ -113,7 +115,9 @@ impl MpesaEngine {
     /// Sends the prompt: its state is on the flash before, and this happens once.
     async fn send(&self, row: &OrderRow, mpesa: &MpesaConfig) -> Result<Again, StoreError> {
         let (store, pace, id) = (&self.0.terms.store, pace_of(mpesa), || row.id.clone());
-        if row.created.saturating_add(pace.of(UNSENT)) < store.now() {
+        // Service time stands still without power, and the guest does not.
+        let unsent_until = row.at.0.saturating_add(pace.of(UNSENT).as_secs_ceil());
+        if row.created.saturating_add(pace.of(UNSENT)) < store.now() || unsent_until < store.wall().0 {
             store.order_refused(id(), "dropped".to_owned()).await?;
             return Ok(None);
         }
@@ -210,17 +214,22 @@ impl MpesaEngine {
         }
         // It may have come while we asked.
         let row = &store.order(id()).await?.unwrap_or_else(|| row.clone());
-        let next = pace.next_look(now.saturating_sub(row.prompted)).map(|wait| now.saturating_add(wait));
+        let age = now.saturating_sub(row.prompted);
+        let mut next = pace.next_look(age).map(|wait| now.saturating_add(wait));
+        // Unanswered, or a callback says otherwise than Daraja: nothing is known yet.
+        let is_open = matches!(verdict, PromptVerdict::Unclear(_)) || row.is_said_paid;
         // A callback says so, and Daraja says otherwise: what is not known yet is no contradiction.
         if row.is_said_paid && (matches!(verdict, PromptVerdict::Failed(_)) || next.is_none()) {
             store.put_heard_aside(id()).await?;
         }
+        let mut is_failed = row.state == OrderState::Failed;
         match verdict {
             PromptVerdict::Failed(code)
                 if row.state == OrderState::Pending && (OrderFault::is_known(&code) || next.is_none()) =>
             {
                 log::info!("order {}: not paid: {code}", row.id);
                 store.order_failed(id(), code).await?;
+                is_failed = true;
             }
             PromptVerdict::Busy => {
                 let wait = self.table().slow_down(now, pace);
@@ -233,9 +242,17 @@ impl MpesaEngine {
             }
             _ => {}
         }
+        let rarely = now.saturating_add(pace.of(PULL_AGAIN));
         if next.is_none() {
             store.order_failed(id(), "timeout".to_owned()).await?;
+            if is_open && age < pace.of(PULL_LIFE) {
+                return Ok(Some(rarely));
+            }
             store.order_given_up(id()).await?;
+        }
+        if is_failed && !row.is_said_paid {
+            // Those that may be paid at any moment go first.
+            next = next.map(|next| next.max(rarely));
         }
         Ok(next)
     }
@@ -257,7 +274,10 @@ impl MpesaEngine {
         pace: OrderPace,
     ) -> Result<Again, StoreError> {
         let store = &self.0.terms.store;
-        let is_late = row.prompted.saturating_add(pace.of(LIFE)) < store.now();
+        let until = row.prompted.saturating_add(pace.of(LIFE));
+        let until_wall = row.at.0.saturating_add(until.saturating_sub(row.created).as_secs_ceil());
+        // Service time stands still without power, and the guest does not.
+        let is_late = until < store.now() || until_wall < store.wall().0;
         match store.settle_order(row.id.clone(), receipt, is_late).await? {
             Settled::Granted(admission) => {
                 log::info!("order {}: {} KES are paid", row.id, row.amount);

@@ -205,8 +205,20 @@ impl MpesaEngine {
         self.seen(row.ok_or(MpesaError::NoSuchOrder)?).await
     }
 
-    /// The order that this guest has made last, if it is worth being shown.
+    /// The order that this guest has made last, if it is worth being shown. What the guest had paid late before is given
+    /// first, also after a restart.
     pub async fn of_guest(&self, mac: MacAddr) -> Option<OrderView> {
+        // A shop without M-Pesa reads nothing for its pages.
+        let sells = self.0.terms.config().mpesa.is_some();
+        let late = if sells { self.0.terms.store.late_order_of(mac).await.ok().flatten() } else { None };
+        let late = match late {
+            Some(late) => self.seen(late).await.ok(),
+            None => None,
+        };
+        self.last_of_guest(mac).await.or(late)
+    }
+
+    async fn last_of_guest(&self, mac: MacAddr) -> Option<OrderView> {
         let id = self.table().of_guest(mac)?.to_owned();
         let row = self.0.terms.store.order(id).await.ok()??;
         let is_over = matches!(row.state, OrderState::Granted | OrderState::Failed);

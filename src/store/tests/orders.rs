@@ -4,8 +4,8 @@ use super::sales::mac;
 use super::*;
 use crate::config::Metric;
 use crate::store::{
-    HeardCallback, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, PromptRules, Reference, Secret,
-    Settled,
+    HeardCallback, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, OrdersSince, PromptRules,
+    Reference, Secret, Settled,
 };
 use crate::units::Kes;
 
@@ -189,4 +189,89 @@ async fn money_that_is_told_and_not_confirmed_stands_aside_until_it_is() {
     assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]));
     store.carry_books(UnixSeconds(u64::from(u32::MAX))).await.unwrap();
     assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]), "carried on");
+}
+
+async fn found(store: &Store, receipt: &str, amount: u64, order: &str) -> Option<OrderRow> {
+    store.found_payment(receipt.to_owned(), Kes(amount), order.to_owned()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_not_confirmed_is_settled_by_the_list_of_payments() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R1")).await.unwrap().unwrap();
+    store.put_heard_aside("TG1".to_owned()).await.unwrap();
+    assert!(found(&store, "R1", 21, "TG1").await.is_none() && found(&store, "R1", 20, "TG2").await.is_none());
+    let row = found(&store, "R1", 20, "TG1").await.unwrap();
+    store.settle_order(row.id, Some("R1".to_owned()), false).await.unwrap();
+    assert_eq!(books(&store).await, named(&[("access_sales", -20), ("mpesa_utility", 20)]));
+    assert!(found(&store, "R1", 20, "TG1").await.is_none() && store.suspense(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_payment_whose_receipt_comes_later_counts_once() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    let nameless = heard("0", 7, "").map(|heard| HeardCallback { receipt: None, ..heard });
+    store.hear_callback("token of TG1".to_owned(), nameless).await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert!(found(&store, "R1", 7, "TG1").await.is_none());
+        assert_eq!(books(&store).await, named(&[("mpesa_utility", 7), ("suspense", -7)]));
+    }
+    let suspense = store.suspense(10).await.unwrap();
+    assert_eq!((suspense.len(), suspense[0].receipt.as_str()), (1, "R1"));
+    let row = store.order("TG1".to_owned()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.receipt.as_deref()), (OrderState::RefundDue, Some("R1")));
+}
+
+#[tokio::test]
+async fn an_order_that_is_given_up_keeps_hashes_and_is_found_again_by_its_callback() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    store.order_failed("TG1".to_owned(), "timeout".to_owned()).await.unwrap();
+    store.order_given_up("TG1".to_owned()).await.unwrap();
+    let row = store.order("TG1".to_owned()).await.unwrap().unwrap();
+    assert!(row.phone.is_none() && row.checkout.is_none() && store.jobs().await.unwrap().is_empty());
+    let other =
+        heard("0", 20, "R1").map(|heard| HeardCallback { checkout_hash: "other".to_owned(), ..heard });
+    let row = store.hear_callback("token of TG1".to_owned(), other).await.unwrap().unwrap();
+    assert!(row.checkout.is_none() && !row.is_heard);
+    for _ in 0..2 {
+        let row =
+            store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R1")).await.unwrap().unwrap();
+        assert!(row.checkout.is_some() && row.is_said_paid && store.jobs().await.unwrap().len() == 1);
+        store.order_given_up("TG1".to_owned()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn orders_that_nobody_has_paid_are_forgotten_soon() {
+    let (_scratch, clock, store) = opened();
+    pending(&store, "TG1").await;
+    store.order_failed("TG1".to_owned(), "1032".to_owned()).await.unwrap();
+    store.order_given_up("TG1".to_owned()).await.unwrap();
+    store.open_order(order("TG2", 2, "p2", 20), RULES).await.unwrap();
+    store.order_refused("TG2".to_owned(), "busy".to_owned()).await.unwrap();
+    store.open_order(order("TG3", 3, "p3", 20), RULES).await.unwrap();
+    let ids = || async { store.orders(10).await.unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>() };
+    for (hours, left) in [(0, 3), (2, 2), (71, 1)] {
+        clock.advance(Millis::from_secs(3600 * hours));
+        let before = |hours: u64| store.now().saturating_sub(Millis::from_secs(3600 * hours));
+        let since = OrdersSince { closed: before(90 * 24), unpaid: before(72), unsent: before(1) };
+        store.forget_orders(since, UnixSeconds(0)).await.unwrap();
+        assert_eq!(ids().await.len(), left, "{:?}", ids().await);
+    }
+    assert_eq!(ids().await, ["TG3"], "what is open stays");
+}
+
+#[tokio::test]
+async fn what_was_paid_late_is_found_by_its_guest() {
+    let (_scratch, _, store) = opened();
+    pending(&store, "TG1").await;
+    assert!(store.late_order_of(mac(1)).await.unwrap().is_none());
+    store.settle_order("TG1".to_owned(), None, true).await.unwrap();
+    assert_eq!(store.late_order_of(mac(1)).await.unwrap().map(|row| row.id).as_deref(), Some("TG1"));
+    assert!(store.late_order_of(mac(2)).await.unwrap().is_none());
+    store.grant_late_order("TG1".to_owned(), mac(1)).await.unwrap();
+    assert!(store.late_order_of(mac(1)).await.unwrap().is_none());
 }
