@@ -10,7 +10,7 @@ use crate::config::{Config, Venue};
 use crate::ecash::Mint;
 use crate::json::json;
 use crate::network::devices;
-use crate::shop::{Shop, Site, Way};
+use crate::shop::{Site, Way};
 use crate::store::Balance;
 use crate::units::{Amount, Millis, Sats, UnixSeconds};
 use crate::vouchers::rows;
@@ -65,6 +65,7 @@ async fn status(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         "uptime_seconds": desk.started.elapsed().as_secs(),
         "guests": guests(site),
         "sales_today": sales(site).await,
+        "vouchers_today": vouchers(site).await,
         "takings": takings(site).await,
         "mints": config.mints.iter().map(|mint| told_of(&site.mints.get(&mint.url))).collect::<Value>(),
         "ways": ways(site),
@@ -163,7 +164,6 @@ async fn sales(site: &Site) -> Value {
             for amount in sales.amounts {
                 told[amount.unit.as_str()] = amount.number.into();
             }
-            told["vouchers"] = vouchers(shop, midnight).await;
             told
         }
         Err(err) => json!({"error": err.code()}),
@@ -171,7 +171,9 @@ async fn sales(site: &Site) -> Value {
 }
 
 /// What was let in today on the operator's own promise, and what it cost when its code was made.
-async fn vouchers(shop: &Shop, midnight: UnixSeconds) -> Value {
+async fn vouchers(site: &Site) -> Value {
+    let Ok(shop) = &site.shop else { return Value::Null };
+    let midnight = UnixSeconds(Zone::local().midnight(shop.store.wall().0));
     let (mut count, mut sats) = (0u64, 0u64);
     for tenant in shop.terms.config().all_tenants() {
         let rows = shop.vouchers.book().of(&tenant);

@@ -7,8 +7,8 @@ use crate::zone::Zone;
 use serde_json::Value;
 
 /// The fields that come first; all others follow by name.
-const ORDER: &str = "ready not_ready trouble guests sales_today takings mints ways gate store cards clock uptime_seconds \
-    tls version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
+const ORDER: &str = "ready not_ready trouble guests sales_today vouchers_today takings mints ways gate venues store cards \
+    mpesa jobs clock uptime_seconds tls version name mac addresses venue device trusted remaining_seconds remaining_bytes used_bytes allotment_seconds \
     allotment_bytes ends_at paid_sat \
     seq who role what target result count url state reachable cause online count sat balance held \
     card_id card_name enabled wiped programmed tx_max day_max spent_today_msat at amount_msat fee_msat";

@@ -26,8 +26,6 @@ impl Store {
         let now = self.now();
         let moment = self.0.time.moment();
         self.write(move |tx| {
-            // Or a reboot would begin before this end, and give the session its last seconds again.
-            time::note(tx, &moment)?;
             let mac = mac.to_string();
             let Some(account) = account_by_mac(tx, &mac)? else { return Ok(Vec::new()) };
             let ended = tx
@@ -37,6 +35,10 @@ impl Store {
                 )?
                 .query_map(params![account, now, venue], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<Vec<(String, Metric)>, _>>()?;
+            if !ended.is_empty() {
+                // Or a reboot would begin before this end, and give the session its last seconds again.
+                time::note(tx, &moment)?;
+            }
             let mut rows = Vec::new();
             for (venue, metric) in ended {
                 rows.extend(session_on_devices(tx, account, &venue, metric, &mac)?);

@@ -68,8 +68,8 @@ def test_a_voucher_lets_a_guest_in_once_without_any_mint(lab, counter):
     for guest in lab.guests[:2]:
         assert error(redeem(guest, one["code"])) == (410, "voucher_used")
     assert not lab.guests[1].online()
-    sold = counter.data("status")["sales_today"]
-    assert sold["vouchers"] == {"count": 1, "face_sat": 0} and sold["count"] == 0
+    state = counter.data("status")
+    assert state["vouchers_today"] == {"count": 1, "face_sat": 0} and state["sales_today"]["count"] == 0
     shown = counter.data("voucher", "show", one["id"])
     assert (shown["state"], shown["redeemed_by"], shown["note"]) == ("redeemed", lab.guest.mac, "room 12")
     steps = [(step["from"], step["to"]) for step in counter.data("voucher", "history", one["id"])["history"]]
@@ -88,7 +88,7 @@ def test_what_a_voucher_costs_is_its_price_when_it_was_made(lab, make_daemon):
     hour = create(daemon, "1", "--time", "1h")["vouchers"][0]
     assert daemon.data("voucher", "show", hour["id"])["face_sat"] == 180
     assert redeem(lab.guests[1], hour["code"]).status == 200, "the mint is away"
-    assert daemon.data("status")["sales_today"]["vouchers"] == {"count": 2, "face_sat": 188}
+    assert daemon.data("status")["vouchers_today"] == {"count": 2, "face_sat": 188}
 
 
 def test_a_voucher_that_is_over_says_so(lab, make_daemon):
