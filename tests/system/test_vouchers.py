@@ -274,7 +274,7 @@ def test_what_is_one_tenants_is_unknown_to_another(lab, make_daemon):
             "tenant club": {"venue": ["hall"]},
         },
     )
-    (id,) = [venue["id"] for venue in daemon.data("status")["venues"] if venue["venue"] == "hall"]
+    (id,) = [venue["id"] for venue in daemon.data("status")["venues"] if venue["name"] == "hall"]
     hall = create(daemon, "1", "--time", "1h", "--venue", id)["vouchers"][0]
     assert hall["venue"] == "hall"
     own = create(daemon, "1", "--time", "1h", "--venue", "guest")["vouchers"][0]
