@@ -59,11 +59,11 @@ pub const ROUTES: &[Route] = &[
     row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),
     row(GUEST, Post, "/session/link", OwnPage, MESSAGE, Client(attach::link)),
     // M-Pesa.
-    of_mpesa(GUEST, Post, "/mpesa", Origin, MESSAGE, PageOrClient(mpesa::order)),
-    of_mpesa(GUEST, Get, "/mpesa", Anyone, NO_BODY, Same(anybody::form_again)),
-    of_mpesa(GUEST, Post, "/mpesa/claim", Origin, MESSAGE, PageOrClient(mpesa::claim)),
-    of_mpesa(GUEST, Get, "/mpesa/claim", Anyone, NO_BODY, Same(anybody::form_again)),
-    of_mpesa(GUEST, Get, "/mpesa/**", Anyone, NO_BODY, Client(mpesa::look)),
+    only(Needs::Mpesa, GUEST, Post, "/mpesa", Origin, MESSAGE, PageOrClient(mpesa::order)),
+    only(Needs::Mpesa, GUEST, Get, "/mpesa", Anyone, NO_BODY, Same(anybody::form_again)),
+    only(Needs::Mpesa, GUEST, Post, "/mpesa/claim", Origin, MESSAGE, PageOrClient(mpesa::claim)),
+    only(Needs::Mpesa, GUEST, Get, "/mpesa/claim", Anyone, NO_BODY, Same(anybody::form_again)),
+    only(Needs::Mpesa, GUEST, Get, "/mpesa/**", Anyone, NO_BODY, Client(mpesa::look)),
     Route {
         needs: Needs::MpesaCallbacks,
         ..row(PUBLIC, Post, "/cb/**", Anyone, CALLBACK, Anonymous(mpesa::called_back))
@@ -80,33 +80,33 @@ pub const ROUTES: &[Route] = &[
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
     // Logging in with a wallet.
-    login(GUEST, Get, "/lnauth", OwnPage, NO_BODY, At(login::challenge)),
-    login(GUEST, Get, "/lnauth_status", OwnPage, NO_BODY, At(login::status)),
-    login(GUEST, Post, "/lnauth_confirm", OwnPage, MESSAGE, At(login::confirm)),
-    login(GUEST_OR_PUBLIC, Options, "/lnauth_login", Anyone, NO_BODY, Same(cards::preflight)),
-    login(GUEST_OR_PUBLIC, Options, "/lnauth_login/**", Anyone, NO_BODY, Same(cards::preflight)),
+    only(Needs::Auth, GUEST, Get, "/lnauth", OwnPage, NO_BODY, At(login::challenge)),
+    only(Needs::Auth, GUEST, Get, "/lnauth_status", OwnPage, NO_BODY, At(login::status)),
+    only(Needs::Auth, GUEST, Post, "/lnauth_confirm", OwnPage, MESSAGE, At(login::confirm)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Options, "/lnauth_login", Anyone, NO_BODY, Same(cards::preflight)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Options, "/lnauth_login/**", Anyone, NO_BODY, Same(cards::preflight)),
     // Wallets read the refusal of another method, too.
-    login(GUEST_OR_PUBLIC, Any, "/lnauth_login", Anyone, NO_BODY, At(login::callback)),
-    login(GUEST_OR_PUBLIC, Any, "/lnauth_login/**", Anyone, NO_BODY, At(login::callback)),
-    login(GUEST, Get, "/websocket", OwnPage, NO_BODY, At(login_socket::upgrade)),
-    login(GUEST, Get, "/ws", OwnPage, NO_BODY, At(login_socket::upgrade)),
-    login(GUEST, Get, "/me", OwnPage, NO_BODY, At(login::me)),
-    login(GUEST, Get, "/refresh_jwt", OwnPage, NO_BODY, At(login::refresh)),
-    login(GUEST, Post, "/logout", OwnPage, NO_BODY, At(login::log_out)),
-    login(GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
-    login(GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
-    login(GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/lnauth_login", Anyone, NO_BODY, At(login::callback)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/lnauth_login/**", Anyone, NO_BODY, At(login::callback)),
+    only(Needs::Auth, GUEST, Get, "/websocket", OwnPage, NO_BODY, At(login_socket::upgrade)),
+    only(Needs::Auth, GUEST, Get, "/ws", OwnPage, NO_BODY, At(login_socket::upgrade)),
+    only(Needs::Auth, GUEST, Get, "/me", OwnPage, NO_BODY, At(login::me)),
+    only(Needs::Auth, GUEST, Get, "/refresh_jwt", OwnPage, NO_BODY, At(login::refresh)),
+    only(Needs::Auth, GUEST, Post, "/logout", OwnPage, NO_BODY, At(login::log_out)),
+    only(Needs::Auth, GUEST, Post, "/logout_all", OwnPage, NO_BODY, At(login::log_out_all)),
+    only(Needs::Auth, GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
+    only(Needs::Auth, GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
     // Of apps.
-    login(GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
-    login(GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
-    login(GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
-    login(GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, MESSAGE, At(wallet_api::fiat)),
-    login(GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(wallet_api::wallet)),
-    login(GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(wallet_api::wallet)),
-    login(GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(wallet_api::wallet)),
-    sphinx(GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
-    sphinx(GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
-    sphinx(GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, MESSAGE, At(wallet_api::fiat)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(wallet_api::wallet)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(wallet_api::wallet)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(wallet_api::wallet)),
+    only(Needs::Sphinx, GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
+    only(Needs::Sphinx, GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
+    only(Needs::Sphinx, GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),
     // The TollGate protocol.
     row(TOLLGATE, Options, "**", Anyone, NO_BODY, Same(tollgate::preflight)),
     row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay)),
@@ -130,16 +130,16 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Get, "/health/ready", Anyone, NO_BODY, Anonymous(health::ready)),
     row(ADMIN, Get, "/health/startup", Anyone, NO_BODY, Anonymous(health::startup)),
     row(ADMIN, Get, "/health/full", Operator(Viewer), NO_BODY, Anonymous(health::full)),
-    login(ADMIN, Get, "/lnauth", Origin, NO_BODY, At(login::challenge)),
-    login(ADMIN, Get, "/lnauth_status", Origin, NO_BODY, At(login::status)),
-    login(ADMIN, Post, "/lnauth_confirm", Origin, MESSAGE, At(login::confirm)),
-    login(ADMIN, Get, "/websocket", Origin, NO_BODY, At(login_socket::upgrade)),
-    login(ADMIN, Get, "/ws", Origin, NO_BODY, At(login_socket::upgrade)),
-    login(ADMIN, Get, "/me", Origin, NO_BODY, At(login::me)),
-    login(ADMIN, Get, "/refresh_jwt", Origin, NO_BODY, At(login::refresh)),
-    login(ADMIN, Post, "/logout", Origin, NO_BODY, At(login::log_out)),
-    login(ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
-    sphinx(ADMIN, Get, "/connectioncodes", Anyone, NO_BODY, At(sphinx::code)),
+    only(Needs::Auth, ADMIN, Get, "/lnauth", Origin, NO_BODY, At(login::challenge)),
+    only(Needs::Auth, ADMIN, Get, "/lnauth_status", Origin, NO_BODY, At(login::status)),
+    only(Needs::Auth, ADMIN, Post, "/lnauth_confirm", Origin, MESSAGE, At(login::confirm)),
+    only(Needs::Auth, ADMIN, Get, "/websocket", Origin, NO_BODY, At(login_socket::upgrade)),
+    only(Needs::Auth, ADMIN, Get, "/ws", Origin, NO_BODY, At(login_socket::upgrade)),
+    only(Needs::Auth, ADMIN, Get, "/me", Origin, NO_BODY, At(login::me)),
+    only(Needs::Auth, ADMIN, Get, "/refresh_jwt", Origin, NO_BODY, At(login::refresh)),
+    only(Needs::Auth, ADMIN, Post, "/logout", Origin, NO_BODY, At(login::log_out)),
+    only(Needs::Auth, ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
+    only(Needs::Sphinx, ADMIN, Get, "/connectioncodes", Anyone, NO_BODY, At(sphinx::code)),
     // Vouchers.
     row(ADMIN, Post, "/admin/batch-mint", Operator(Cashier), ORDER, Anonymous(orders::batch_mint)),
     row(ADMIN, Get, "/admin/batch-mint/estimate", Operator(Viewer), NO_BODY, Anonymous(office::estimate)),
@@ -188,8 +188,9 @@ const fn row(
     Route { audience, method, path, guard, limit, handler, needs: Needs::Nothing }
 }
 
-/// A row that is there with a section `auth` only.
-const fn login(
+/// A row that is there only where what it needs is configured.
+const fn only(
+    needs: Needs,
     audience: &'static [Audience],
     method: Verb,
     path: &'static str,
@@ -197,31 +198,7 @@ const fn login(
     limit: usize,
     handler: Handler,
 ) -> Route {
-    Route { needs: Needs::Auth, ..row(audience, method, path, guard, limit, handler) }
-}
-
-/// A row that is there with `sphinx_compat` only.
-const fn sphinx(
-    audience: &'static [Audience],
-    method: Verb,
-    path: &'static str,
-    guard: Guard,
-    limit: usize,
-    handler: Handler,
-) -> Route {
-    Route { needs: Needs::Sphinx, ..row(audience, method, path, guard, limit, handler) }
-}
-
-/// A row that is there with a section `mpesa` only.
-const fn of_mpesa(
-    audience: &'static [Audience],
-    method: Verb,
-    path: &'static str,
-    guard: Guard,
-    limit: usize,
-    handler: Handler,
-) -> Route {
-    Route { needs: Needs::Mpesa, ..row(audience, method, path, guard, limit, handler) }
+    Route { needs, ..row(audience, method, path, guard, limit, handler) }
 }
 
 #[cfg(test)]

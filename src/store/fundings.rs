@@ -3,7 +3,7 @@
 
 use super::counters::VOUCHERS;
 use super::door::Door;
-use super::locked::{add_locked_proofs, become_ready, fail, fail_unplanned, rows, LockedProof, LockedRow};
+use super::locked::{add_locked_proofs, become_ready, fail_batch, rows, LockedProof, LockedRow, LockedState};
 use super::outputs::OutputsRow;
 use super::values::mint_of;
 use super::{Store, StoreError};
@@ -121,10 +121,7 @@ impl Store {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
-                fail(&door, &row.id, why, at)?;
-            }
-            fail_unplanned(&door, &batch, why, at)?;
+            fail_batch(&door, (&batch, LockedState::Awaiting), why, at)?;
             close(&door, &batch, "expired", at)
         })
         .await

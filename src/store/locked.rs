@@ -350,21 +350,22 @@ impl Store {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            let planned = rows(&door, "batch = $2 AND state = 'planned'", &batch)?;
-            planned.iter().try_for_each(|row| fail(&door, &row.id, why, at))?;
-            fail_unplanned(&door, &batch, why, at)
+            fail_batch(&door, (&batch, LockedState::Planned), why, at)
         })
         .await
     }
 }
 
-/// The vouchers of a batch that wait for ecash which nobody has planned, or ever will.
-pub(super) fn fail_unplanned(
+/// The vouchers of a batch fail: those whose ecash is in this state, and those for which none was ever planned.
+pub(super) fn fail_batch(
     door: &Door<'_>,
-    batch: &str,
+    (batch, state): (&str, LockedState),
     code: &str,
     at: UnixSeconds,
 ) -> Result<(), StoreError> {
+    for row in rows(door, &format!("batch = $2 AND state = '{}'", state.as_str()), batch)? {
+        fail(door, &row.id, code, at)?;
+    }
     let waiting = ["minting", "awaiting_payment"];
     let found = door.query(
         "SELECT id FROM vouchers WHERE tenant = $1 AND batch = $2 AND state IN ('minting', 'awaiting_payment')

@@ -258,7 +258,7 @@ impl Wallet {
             return Err(BackError::NotKnownYet);
         };
         let (_, vouchers) = self.0.store.locking(op.id).await?.ok_or(BackError::NotKnownYet)?;
-        Ok(self.launch_locking(op, rows, (tenant.clone(), vouchers), Urgency::Guest))
+        Ok(self.launch_trade(op, rows, Some((tenant.clone(), vouchers)), Urgency::Guest))
     }
 
     /// Proofs of ours that are worth this and the fee for spending them.
@@ -280,38 +280,11 @@ impl Wallet {
         vouchers: Vec<LockedRow>,
     ) -> Result<(), StoreError> {
         let rows = self.0.store.held_proofs(op.id).await?;
-        self.launch_locking(op, rows, (tenant, vouchers), Urgency::Background);
+        self.launch_trade(op, rows, Some((tenant, vouchers)), Urgency::Background);
         Ok(())
     }
 
-    fn launch_locking(
-        &self,
-        op: OpRow,
-        rows: Vec<ProofRow>,
-        locking: (Tenant, Vec<LockedRow>),
-        urgency: Urgency,
-    ) -> NewsReceiver {
-        let (name, mint, wallet) = (format!("op:{}", op.id), op.mint.clone(), self.clone());
-        self.launch(&mut self.running(), name, mint, |teller| async move {
-            match wallet.derive(&rows).await {
-                Ok(inputs) => {
-                    let mint = wallet.0.mints.get(&op.mint);
-                    let mut swap = match urgency {
-                        Urgency::Guest => Exchange::new(op, mint, inputs),
-                        Urgency::Background => Exchange::resumed(op, mint, inputs, wallet.0.store.now()),
-                    };
-                    swap.locking = Some(locking);
-                    wallet.bring_locking_about(&mut swap, &rows, urgency, &teller).await
-                }
-                Err(err) => {
-                    log::error!("vouchers: {err}");
-                    Received::Unknown
-                }
-            }
-        })
-    }
-
-    async fn bring_locking_about(
+    pub(super) async fn bring_locking_about(
         &self,
         swap: &mut Exchange,
         rows: &[ProofRow],

@@ -5,14 +5,14 @@
 use super::exchange::{points, Exchange};
 use super::receive::{NewsReceiver, Received, Teller};
 use super::{Refusal, Wallet};
-use crate::config::MintUrl;
+use crate::config::{MintUrl, Tenant};
 use crate::ecash::error::EcashError;
 use crate::ecash::keyset::{Keyset, KeysetId};
 use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::ecash::{curve::PublicKey, retry};
-use crate::store::{Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow, StoreError};
+use crate::store::{Begun, LockedRow, NewOp, OpKind, OpRow, ProofKey, ProofRow, StoreError};
 use crate::task;
 use crate::units::Sats;
 use std::cmp::Reverse;
@@ -225,7 +225,7 @@ impl Wallet {
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
-        let news = self.launch_trade(op, rows, Urgency::Guest);
+        let news = self.launch_trade(op, rows, None, Urgency::Guest);
         match self.wait_for(news, true).await {
             Received::Done { .. } => Ok(()),
             Received::Refused(refusal) => Err(refusal.into()),
@@ -236,11 +236,18 @@ impl Wallet {
     /// Takes up a trade of before this start.
     pub(super) async fn resume_trade(&self, op: OpRow) -> Result<(), StoreError> {
         let rows = self.0.store.held_proofs(op.id).await?;
-        self.launch_trade(op, rows, Urgency::Background);
+        self.launch_trade(op, rows, None, Urgency::Background);
         Ok(())
     }
 
-    fn launch_trade(&self, op: OpRow, rows: Vec<ProofRow>, urgency: Urgency) -> NewsReceiver {
+    /// `locking`: the vouchers that what comes back is to stand behind.
+    pub(super) fn launch_trade(
+        &self,
+        op: OpRow,
+        rows: Vec<ProofRow>,
+        locking: Option<(Tenant, Vec<LockedRow>)>,
+        urgency: Urgency,
+    ) -> NewsReceiver {
         let (name, mint, wallet) = (format!("op:{}", op.id), op.mint.clone(), self.clone());
         self.launch(&mut self.running(), name, mint, |teller| async move {
             match wallet.derive(&rows).await {
@@ -250,7 +257,11 @@ impl Wallet {
                         Urgency::Guest => Exchange::new(op, mint, inputs),
                         Urgency::Background => Exchange::resumed(op, mint, inputs, wallet.0.store.now()),
                     };
-                    wallet.bring_trade_about(&mut swap, &rows, urgency, &teller).await
+                    swap.locking = locking;
+                    match swap.locking.is_some() {
+                        true => wallet.bring_locking_about(&mut swap, &rows, urgency, &teller).await,
+                        false => wallet.bring_trade_about(&mut swap, &rows, urgency, &teller).await,
+                    }
                 }
                 Err(err) => {
                     // Nothing was sent; the next start tries again.
