@@ -1,6 +1,6 @@
 //! What goes into the audit log. A stranger can cause refusals for free, and each row wears the flash: from the eleventh
 //! refusal in a minute on, they are counted, and written as one row a minute. Once refusals have made 60 rows in an hour, there
-//! is one row for ten minutes, until the hour is over. Whoever reads the log is shown what is counted, and causes no write.
+//! is one row for ten minutes, until the hour is over. A reader of the log also sees what is still counted; reading writes nothing.
 
 use crate::store::{AuditRow, AuditVerdict, NewAuditRow, Store, StoreError};
 use crate::units::{Millis, UnixSeconds};

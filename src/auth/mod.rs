@@ -108,8 +108,8 @@ impl Auth {
         let _ = self.0.linker.set(linker);
     }
 
-    /// To be called every few seconds: ends the sessions of whoever is no operator any more, so that they stay ended if
-    /// the key comes back. What wallets are linked under stays noted as it is.
+    /// To be called every few seconds: ends the sessions of former operators, so that they stay ended if the key comes
+    /// back. The name that wallets were linked under stays noted as it is.
     pub async fn tend(&self) {
         let note = self.config().auth.as_ref().map(|auth| auth.note());
         if let Some(note) = note.filter(|note| *lock(&self.0.noted) != *note) {

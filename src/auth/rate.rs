@@ -1,4 +1,4 @@
-//! How often each may do something: so many at once, and one more each `period`. Knows no clock.
+//! How often each caller may do something: `at_once` together, then one more each `period`. The caller passes the time.
 
 use crate::units::Millis;
 use litemap::LiteMap;

@@ -54,7 +54,7 @@ pub struct SignedBy {
 }
 
 impl SignedBy {
-    /// From hex, in either case. Says which of the two is none: `key` or `sig`.
+    /// From hex, in either case. The error names the part that is wrong: `key` or `sig`.
     pub fn parse(key: &str, sig: &str) -> Result<SignedBy, &'static str> {
         let key = WalletKey::parse(key).ok_or("key")?;
         let bytes = hex::bytes(sig).filter(|_| sig.len() <= LONGEST).ok_or("sig")?;
