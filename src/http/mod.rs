@@ -5,6 +5,7 @@
 
 mod admin;
 mod answer;
+mod approvals;
 mod anybody;
 mod asker;
 mod attach;

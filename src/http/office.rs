@@ -1,11 +1,8 @@
-//! What the operator sees of vouchers, and decides: dashboard, lists, counts, limits, votes.
+//! What the operator sees of vouchers: dashboard, lists, counts, and what an order would take.
 
-use super::answer::{self, Answer};
-use super::keyed::{self, fresh, refused, KeyedWork};
-use super::orders::{
-    audit, batch_order, batch_shape, new_id, nowhere, place, shop, signed_in, tenant_of, tickets_order,
-    tickets_shape, venue_of,
-};
+use super::answer;
+use super::keyed::refused;
+use super::orders::{audit, shop, signed_in, tenant_of, venue_of};
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
@@ -17,21 +14,18 @@ use crate::json::json;
 use crate::shop::Shop;
 use crate::units::{Sats, UnixSeconds};
 use crate::uuid::Uuid;
-use crate::vouchers::approvals::{self, Approval};
+use crate::vouchers::approvals;
 use crate::vouchers::counts::{self, Wanted};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
-use crate::vouchers::limits::{self, EVERYBODY};
-use crate::vouchers::{
-    rows, waits, KeptAnswer, KeyPlace, OrderTerms, Shape, VoucherRefusal, VoucherRow, VoucherState,
-};
+use crate::vouchers::limits;
+use crate::vouchers::{rows, VoucherRefusal, VoucherRow, VoucherState};
 use hyper::StatusCode;
 use serde_json::Value;
-use sha2::Digest;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-const ALL_SATS: u64 = 2_100_000_000_000_000;
+pub const ALL_SATS: u64 = 2_100_000_000_000_000;
 const LAST_SECOND: u64 = 253_402_300_799;
 /// Vouchers of one request, for an estimate.
 const BATCH: u64 = 100;
@@ -471,188 +465,4 @@ pub fn estimate(edge: Arc<Edge>, sent: Sent) -> Answering {
             }))
         })
     })
-}
-
-const LIMITS: &[Field] = &[
-    optional("operator", Kind::Name),
-    optional("tx", Kind::Number(0, ALL_SATS)),
-    optional("hour", Kind::Number(0, ALL_SATS)),
-    optional("day", Kind::Number(0, ALL_SATS)),
-];
-const WINDOWS: [&str; 3] = ["tx", "hour", "day"];
-
-/// `PUT /admin/limits`: raises limits, once others have agreed.
-pub fn put_limits(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move { raise(&edge, sent).await.unwrap_or_else(|refusal| refused(&refusal)) })
-}
-
-async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusal> {
-    let operator = signed_in(&mut sent)?;
-    let (shop, config) = (shop(edge)?.clone(), edge.site.config());
-    let tenant = tenant_of(&config, &operator, sent.query())?;
-    let text = keyed::text(sent).await?;
-    let body = input::body(&text, LIMITS)?;
-    if WINDOWS.iter().all(|window| body[*window].is_null()) {
-        return Err(VoucherRefusal::field("tx", "is missing, or hour, or day"));
-    }
-    let who = body["operator"].as_str().unwrap_or(EVERYBODY).to_owned();
-    let named = body["operator"].as_str();
-    let limit = config.limits.iter().find(|limit| limit.operator.as_deref() == named);
-    let limit =
-        limit.ok_or_else(|| VoucherRefusal::new(404, "limit_unknown", "there is no such limit to raise"))?;
-    for window in WINDOWS {
-        if body[window].is_u64() && limits::configured(limit, window).is_none() {
-            return Err(VoucherRefusal::field(window, "is not limited there"));
-        }
-    }
-    let required = config.approval.as_ref().map(|asks| asks.required).ok_or_else(|| {
-        VoucherRefusal::new(
-            403,
-            "approval_not_configured",
-            "others have to agree: add a section config approval",
-        )
-    })?;
-    let (now, hash) = (shop.store.wall().0, crate::hex::encode(&sha2::Sha256::digest(&text)));
-    let (name, work) = (operator.name.clone(), json!({"request": text, "who": who}).to_string());
-    let rows = shop.minting.book.of(&tenant);
-    let asked =
-        rows.write(move |door| approvals::ask(door, ("limits", &name), (&hash, &work), required, now));
-    let asked = asked.await?;
-    let asked = asked
-        .ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))?;
-    audit(edge, &operator, "limits", &asked.id.to_string(), "pending_approval").await;
-    Ok(keyed::kept_answer(waits(&asked)))
-}
-
-const VOTE: &[Field] = &[needed("requestHash", Kind::Hash)];
-
-/// `POST /admin/approvals/ID/approve`
-pub fn approve(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move { vote(&edge, sent, true).await.unwrap_or_else(|refusal| refused(&refusal)) })
-}
-
-/// `POST /admin/approvals/ID/reject`
-pub fn reject(edge: Arc<Edge>, sent: Sent) -> Answering {
-    Box::pin(async move { vote(&edge, sent, false).await.unwrap_or_else(|refusal| refused(&refusal)) })
-}
-
-async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer, VoucherRefusal> {
-    let operator = signed_in(&mut sent)?;
-    let (shop, config) = (shop(edge)?.clone(), edge.site.config());
-    let tenant = tenant_of(&config, &operator, sent.query())?;
-    let key = keyed::key(sent.headers(), true)?;
-    let place = key.map(|name| place(&operator.name, &sent, name));
-    let id: Uuid = sent.rest.split('/').next().and_then(|id| id.parse().ok()).ok_or_else(nowhere)?;
-    if !operator.may_sign {
-        let message = "this needs a signature that is not older than a minute";
-        return Err(VoucherRefusal::new(403, "fresh_signature_needed", message));
-    }
-    let text = keyed::text(sent).await?;
-    let desk = shop.minting.clone();
-    let (edge, owner, sent_text) = (edge.clone(), tenant.clone(), text.clone());
-    let work: KeyedWork = Box::new(move |running| {
-        Box::pin(async move {
-            let body = input::body(&sent_text, VOTE)?;
-            let hash = body["requestHash"].as_str().unwrap_or_default().to_owned();
-            let (rows, now, voter) =
-                (shop.minting.book.of(&owner), shop.store.wall().0, operator.name.clone());
-            let voted = rows.write(move |door| approvals::vote(door, (id, &hash), (&voter, approves), now));
-            let voted = voted.await?;
-            let what = if approves { "approve" } else { "reject" };
-            let result = voted.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&edge, &operator, what, &id.to_string(), result).await;
-            let approval = voted?;
-            decided((&shop, &config), &owner, &approval).await?;
-            let read = rows.read(move |door| approvals::find(door, id)).await?.ok_or_else(nowhere)?;
-            let answer = fresh(
-                200,
-                &json!({
-                    "approvalId": id.to_string(),
-                    "approvals": read.approvals,
-                    "required": read.required,
-                    "status": read.state,
-                }),
-            );
-            if let Some(running) = &running {
-                let (place, print, work) = (running.place.clone(), running.fingerprint.clone(), running.work);
-                let begun =
-                    rows.write(move |door| crate::vouchers::begin_key(door, &place, &print, work, now));
-                begun.await?;
-                shop.minting.keep(&rows, running.place.clone(), &answer).await?;
-            }
-            Ok(answer)
-        })
-    });
-    keyed::once(&desk, &tenant, place, &text, work).await
-}
-
-/// Carries out what was agreed to, and keeps what came of it for whoever has asked.
-async fn decided(
-    (shop, config): (&Shop, &Arc<Config>),
-    tenant: &Tenant,
-    approval: &Approval,
-) -> Result<(), VoucherRefusal> {
-    let work: Value = crate::json::read(approval.work.as_bytes()).unwrap_or_default();
-    let text = work["request"].as_str().unwrap_or_default();
-    let key = &work["key"];
-    let part = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
-    let place = key.is_object().then(|| KeyPlace {
-        principal: part("principal"),
-        method: part("method"),
-        path: part("path"),
-        name: part("name"),
-    });
-    let rows = shop.minting.book.of(tenant);
-    if approval.state == "rejected" {
-        let Some(place) = place else { return Ok(()) };
-        let message = "the request was rejected";
-        let body = json!({"error": json!({"code": "approval_rejected", "message": message, "request_id": Value::Null})});
-        shop.minting.keep(&rows, place, &fresh(403, &body)).await?;
-        return Ok(());
-    }
-    if approval.state != "approved" {
-        return Ok(());
-    }
-    if approval.kind == "limits" {
-        return raised((shop, &rows), approval, text).await;
-    }
-    let id = work["order"].as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;
-    let principal = (approval.principal.as_str(), text);
-    let (order, shape): (_, Shape) = match approval.kind.as_str() {
-        "batch_mint" => (batch_order((shop, config), tenant, principal, id)?, batch_shape),
-        _ => (tickets_order((shop, config), tenant, principal, id)?, tickets_shape),
-    };
-    let terms = OrderTerms {
-        config: config.clone(),
-        tenant: tenant.clone(),
-        shape,
-        status: 200,
-        approval: Some(approval.id),
-        place,
-    };
-    let done: Result<KeptAnswer, VoucherRefusal> = shop.minting.carry_out(order, terms, None).await;
-    done.map(drop)
-}
-
-/// Raises limits that others have agreed to raise.
-async fn raised(
-    (shop, rows): (&Shop, &crate::store::TenantStore),
-    approval: &Approval,
-    text: &str,
-) -> Result<(), VoucherRefusal> {
-    let body = input::body(text, LIMITS)?;
-    let who = body["operator"].as_str().unwrap_or(EVERYBODY).to_owned();
-    let (id, now) = (approval.id, shop.store.wall().0);
-    let done = rows.write(move |door| {
-        if !approvals::consume(door, id)? {
-            return Ok(());
-        }
-        for window in WINDOWS {
-            if let Some(most) = body[window].as_u64() {
-                limits::raise(door, &who, window, most, now)?;
-            }
-        }
-        Ok(())
-    });
-    Ok(done.await?)
 }

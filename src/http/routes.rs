@@ -7,9 +7,9 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa,
-    notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets, ways,
-    websocket,
+    admin, anybody, approvals, attach, cards, ecash, health, invites, login, login_socket, mint_requests,
+    mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets,
+    ways, websocket,
 };
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;
@@ -161,9 +161,9 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Get, "/admin/cache/stats", Operator(Viewer), NO_BODY, Anonymous(office::cache_stats)),
     row(ADMIN, Delete, "/admin/cache/clear", Operator(Manager), NO_BODY, Anonymous(office::cache_clear)),
     row(ADMIN, Delete, "/admin/cache/TICKET", Operator(Manager), NO_BODY, Anonymous(office::cache_forget)),
-    row(ADMIN, Put, "/admin/limits", Operator(Owner), ORDER, Anonymous(office::put_limits)),
-    row(ADMIN, Post, "/admin/approvals/ID/approve", Operator(Manager), ORDER, Anonymous(office::approve)),
-    row(ADMIN, Post, "/admin/approvals/ID/reject", Operator(Manager), ORDER, Anonymous(office::reject)),
+    row(ADMIN, Put, "/admin/limits", Operator(Owner), ORDER, Anonymous(approvals::put_limits)),
+    row(ADMIN, Post, "/admin/approvals/ID/approve", Operator(Manager), ORDER, Anonymous(approvals::approve)),
+    row(ADMIN, Post, "/admin/approvals/ID/reject", Operator(Manager), ORDER, Anonymous(approvals::reject)),
     row(ADMIN, Post, "/internal/mint-tickets", Signature, ORDER, At(orders::mint_tickets)),
     row(ADMIN, Post, "/internal/mint", Signature, ORDER, At(orders::mint_tickets)),
     row(ADMIN, Get, "/internal/mint/status/TICKET", Signature, NO_BODY, At(notices::service_status)),

@@ -36,6 +36,7 @@ mod operations;
 mod orders;
 mod outputs;
 mod parts;
+mod payments;
 mod proofs;
 mod reference;
 mod relay;
@@ -81,11 +82,11 @@ pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use orders::{
-    HeardCallback, NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, OrdersSince, PromptRules, Settled,
-    SuspenseRow, ORDER_JOB,
+    NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, OrdersSince, PromptRules, Settled, ORDER_JOB,
 };
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
+pub use payments::{HeardCallback, SuspenseRow};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow};
 pub use reference::Reference;
 pub use relay::RelayedEvent;
