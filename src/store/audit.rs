@@ -6,7 +6,7 @@
 
 use super::database::Work;
 use super::door::{Datum, Door, DoorRow};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::hex;
 use crate::json::json;
 use crate::units::UnixSeconds;
@@ -154,9 +154,9 @@ pub(super) fn noting(write: Work<'static>, at: UnixSeconds) -> Work<'static> {
 
 impl Store {
     /// Writes a row down, behind all others.
-    pub async fn audit(&self, row: NewAuditRow) -> Result<(), StoreError> {
+    pub fn audit(&self, row: NewAuditRow) -> Asked<()> {
         let at = self.wall();
-        self.write(move |tx| append(tx, row, at)).await
+        self.write(move |tx| append(tx, row, at))
     }
 
     /// The same without waiting for it.
@@ -166,11 +166,7 @@ impl Store {
     }
 
     /// At most `most` rows: the newest or, since a wall time, the first from then on. Oldest first.
-    pub async fn audit_rows(
-        &self,
-        since: Option<UnixSeconds>,
-        most: u32,
-    ) -> Result<Vec<AuditRow>, StoreError> {
+    pub fn audit_rows(&self, since: Option<UnixSeconds>, most: u32) -> Asked<Vec<AuditRow>> {
         self.read(move |db| {
             let order = if since.is_some() { "" } else { "DESC" };
             let wanted = format!("at >= $2 ORDER BY seq {order} LIMIT $3");
@@ -179,7 +175,6 @@ impl Store {
             rows.sort_by_key(|row| row.seq);
             Ok(rows)
         })
-        .await
     }
 
     /// Looks at every row, a few at a time.

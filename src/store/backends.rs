@@ -1,6 +1,6 @@
 //! What pays the invoices of taps, or has paid: kept as long as a payment may have to be looked up there.
 
-use super::{Store, StoreError};
+use super::{Asked, Store};
 use rusqlite::params;
 
 /// What pays, with its credentials sealed.
@@ -14,7 +14,7 @@ pub struct BackendRow {
 }
 
 impl Store {
-    pub async fn backends(&self) -> Result<Vec<BackendRow>, StoreError> {
+    pub fn backends(&self) -> Asked<Vec<BackendRow>> {
         self.read(|db| {
             let rows = db
                 .prepare("SELECT id, kind, url, pin, sealed FROM backends")?
@@ -30,11 +30,10 @@ impl Store {
                 .collect::<Result<_, _>>();
             Ok(rows?)
         })
-        .await
     }
 
     /// Keeps a backend and answers its id; that of the row given is not looked at.
-    pub async fn add_backend(&self, backend: BackendRow) -> Result<i64, StoreError> {
+    pub fn add_backend(&self, backend: BackendRow) -> Asked<i64> {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO backends (kind, url, pin, sealed) VALUES (?1, ?2, ?3, ?4)",
@@ -42,6 +41,5 @@ impl Store {
             )?;
             Ok(tx.last_insert_rowid())
         })
-        .await
     }
 }

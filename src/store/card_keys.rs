@@ -4,7 +4,7 @@
 //! nothing. New keys are a new row and begin with a counter of their own.
 
 use super::cards::card_by_id;
-use super::{CardRow, Store, StoreError};
+use super::{Asked, CardRow, Store, StoreError};
 use crate::units::Millis;
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 
@@ -47,7 +47,7 @@ pub enum TakenKeys {
 
 impl Store {
     /// New keys for a card; the old ones pay no more. `None`: no such card.
-    pub async fn renew_card_keys(&self, card: i64, keys: NewKeys) -> Result<Option<KeysOwner>, StoreError> {
+    pub fn renew_card_keys(&self, card: i64, keys: NewKeys) -> Asked<Option<KeysOwner>> {
         self.write(move |tx| {
             if tx.execute("UPDATE cards SET wiped = 0 WHERE id = ?1", [card])? == 0 {
                 return Ok(None);
@@ -57,12 +57,11 @@ impl Store {
             tx.execute("UPDATE card_taps SET ends_ms = 0 WHERE card = ?1 AND state = 'issued'", [card])?;
             add_keys(tx, card, keys).map(Some)
         })
-        .await
     }
 
     /// Hands out the keys behind a code (its SHA-256), once. With the UID that a programmer names, only that
     /// chip pays with them, and only if it is not another card that lives.
-    pub async fn take_card_keys(&self, code: [u8; 32], uid: Option<String>) -> Result<TakenKeys, StoreError> {
+    pub fn take_card_keys(&self, code: [u8; 32], uid: Option<String>) -> Asked<TakenKeys> {
         let now = self.now();
         self.write(move |tx| {
             let other = tx
@@ -89,11 +88,10 @@ impl Store {
             let found = card_by_id(tx, owner.card, now)?.zip(keys_by_owner(tx, owner)?);
             Ok(found.map_or(TakenKeys::None, TakenKeys::Handed))
         })
-        .await
     }
 
     /// The newest keys of every card that is not wiped.
-    pub async fn live_card_keys(&self) -> Result<Vec<KeysRow>, StoreError> {
+    pub fn live_card_keys(&self) -> Asked<Vec<KeysRow>> {
         self.read(|db| {
             let rows = db
                 .prepare(
@@ -105,7 +103,6 @@ impl Store {
                 .collect::<Result<_, _>>();
             Ok(rows?)
         })
-        .await
     }
 }
 

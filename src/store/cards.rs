@@ -5,7 +5,7 @@ use super::claims::{drop_claim, Claim};
 use super::door::Door;
 use super::taps::{spent_since, LIMIT_WINDOW};
 use super::values::money;
-use super::{KeysOwner, KeysRow, NewKeys, Store, StoreError};
+use super::{Asked, KeysOwner, KeysRow, NewKeys, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension};
 
@@ -38,7 +38,7 @@ pub struct CardRow {
 
 impl Store {
     /// A card and its first keys.
-    pub async fn add_card(&self, card: NewCard, keys: NewKeys) -> Result<KeysOwner, StoreError> {
+    pub fn add_card(&self, card: NewCard, keys: NewKeys) -> Asked<KeysOwner> {
         let wall = self.wall();
         self.write(move |tx| {
             tx.execute(
@@ -56,15 +56,14 @@ impl Store {
             )?;
             add_keys(tx, tx.last_insert_rowid(), keys)
         })
-        .await
     }
 
-    pub async fn card(&self, id: i64) -> Result<Option<CardRow>, StoreError> {
+    pub fn card(&self, id: i64) -> Asked<Option<CardRow>> {
         let now = self.now();
-        self.read(move |db| card_by_id(db, id, now)).await
+        self.read(move |db| card_by_id(db, id, now))
     }
 
-    pub async fn cards(&self) -> Result<Vec<CardRow>, StoreError> {
+    pub fn cards(&self) -> Asked<Vec<CardRow>> {
         let now = self.now();
         self.read(move |db| {
             let ids = db
@@ -73,29 +72,26 @@ impl Store {
                 .collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().filter_map(|id| card_by_id(db, id, now).transpose()).collect()
         })
-        .await
     }
 
     /// False: no such card.
-    pub async fn enable_card(&self, id: i64, enabled: bool) -> Result<bool, StoreError> {
+    pub fn enable_card(&self, id: i64, enabled: bool) -> Asked<bool> {
         self.write(move |tx| {
             Ok(tx.execute("UPDATE cards SET enabled = ?2 WHERE id = ?1", params![id, enabled])? == 1)
         })
-        .await
     }
 
     /// False: no such card.
-    pub async fn limit_card(&self, id: i64, tx_max: Sats, day_max: Sats) -> Result<bool, StoreError> {
+    pub fn limit_card(&self, id: i64, tx_max: Sats, day_max: Sats) -> Asked<bool> {
         self.write(move |tx| {
             let set = "UPDATE cards SET tx_max = ?2, day_max = ?3, unit = ?4 WHERE id = ?1";
             Ok(tx.execute(set, params![id, tx_max, day_max, Unit::Sat])? == 1)
         })
-        .await
     }
 
     /// Ends a card: its keys pay no more and codes of it are void. Answers all keys that were handed out, the
     /// newest first; outside, `None`: no such card.
-    pub async fn wipe_card(&self, id: i64) -> Result<Option<(CardRow, Vec<KeysRow>)>, StoreError> {
+    pub fn wipe_card(&self, id: i64) -> Asked<Option<(CardRow, Vec<KeysRow>)>> {
         let now = self.now();
         self.write(move |tx| {
             if tx.execute("UPDATE cards SET wiped = 1 WHERE id = ?1", [id])? == 0 {
@@ -113,7 +109,6 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             Ok(card_by_id(tx, id, now)?.map(|card| (card, keys)))
         })
-        .await
     }
 }
 

@@ -5,7 +5,7 @@
 //! always the tenant. Refused: a statement that does not mention it, or that is given more or fewer values than it has.
 
 use super::grants::{add_grant, Admission, NewGrant};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::Tenant;
 use crate::hex;
 use crate::units::{Millis, UnixSeconds};
@@ -52,23 +52,23 @@ impl Store {
 impl TenantStore {
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of `f` undoes
     /// all that it did.
-    pub async fn write<T, F>(&self, f: F) -> Result<T, StoreError>
+    pub fn write<T, F>(&self, f: F) -> Asked<T>
     where
         F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         let tenant = self.tenant.clone();
-        self.store.write(move |tx| f(&Door { db: tx, tenant: tenant.as_str() })).await
+        self.store.write(move |tx| f(&Door { db: tx, tenant: tenant.as_str() }))
     }
 
     /// Runs `f` on one consistent state of the store.
-    pub async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
+    pub fn read<T, F>(&self, f: F) -> Asked<T>
     where
         F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         let tenant = self.tenant.clone();
-        self.store.read(move |tx| f(&Door { db: tx, tenant: tenant.as_str() })).await
+        self.store.read(move |tx| f(&Door { db: tx, tenant: tenant.as_str() }))
     }
 
     /// What all tenants share: clocks, key files, free space.

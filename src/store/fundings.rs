@@ -6,7 +6,7 @@ use super::door::Door;
 use super::locked::{add_locked_proofs, become_ready, fail_batch, rows, LockedProof, LockedRow, LockedState};
 use super::outputs::OutputsRow;
 use super::values::mint_of;
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::{MintUrl, Tenant};
 use crate::units::{Sats, UnixSeconds};
 
@@ -27,7 +27,7 @@ pub struct FundingRow {
 
 impl Store {
     /// Notes an invoice before it is shown; where the batch has one already, that one.
-    pub async fn funding_begin(&self, new: FundingRow) -> Result<FundingRow, StoreError> {
+    pub fn funding_begin(&self, new: FundingRow) -> Asked<FundingRow> {
         let at = self.wall();
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &new.tenant);
@@ -48,33 +48,31 @@ impl Store {
             )?;
             funding(&door, &new.tenant, &new.batch)?.ok_or(StoreError::Gone)
         })
-        .await
     }
 
-    pub async fn funding(&self, tenant: &Tenant, batch: &str) -> Result<Option<FundingRow>, StoreError> {
+    pub fn funding(&self, tenant: &Tenant, batch: &str) -> Asked<Option<FundingRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
-        self.read(move |tx| funding(&Door::for_tenant(tx, &tenant), &tenant, &batch)).await
+        self.read(move |tx| funding(&Door::for_tenant(tx, &tenant), &tenant, &batch))
     }
 
-    pub async fn open_fundings(&self) -> Result<Vec<(Tenant, String)>, StoreError> {
+    pub fn open_fundings(&self) -> Asked<Vec<(Tenant, String)>> {
         self.read(|tx| {
             tx.prepare("SELECT tenant, batch FROM fundings WHERE state = 'open'")?
                 .query_map([], |row| Ok((Tenant::named(&row.get::<_, String>(0)?), row.get(1)?)))?
                 .map(|row| Ok(row?))
                 .collect()
         })
-        .await
     }
 
     /// Takes counters for the outputs of a paid batch's vouchers, `skip` further on; those that were taken stay on record.
-    pub async fn funding_outputs(
+    pub fn funding_outputs(
         &self,
         tenant: &Tenant,
         batch: &str,
         (keyset, ppk): (String, u64),
         amounts: Vec<(String, Vec<u64>)>,
         skip: u32,
-    ) -> Result<Vec<LockedRow>, StoreError> {
+    ) -> Asked<Vec<LockedRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -89,16 +87,10 @@ impl Store {
             }
             rows(&door, "batch = $2 AND state = 'awaiting'", &batch)
         })
-        .await
     }
 
     /// It was paid, and its vouchers are backed.
-    pub async fn funding_done(
-        &self,
-        tenant: &Tenant,
-        batch: &str,
-        proofs: Vec<LockedProof>,
-    ) -> Result<(), StoreError> {
+    pub fn funding_done(&self, tenant: &Tenant, batch: &str, proofs: Vec<LockedProof>) -> Asked<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -108,23 +100,16 @@ impl Store {
             }
             close(&door, &batch, "done", at)
         })
-        .await
     }
 
     /// Nobody has paid in time.
-    pub async fn funding_expired(
-        &self,
-        tenant: &Tenant,
-        batch: &str,
-        why: &'static str,
-    ) -> Result<(), StoreError> {
+    pub fn funding_expired(&self, tenant: &Tenant, batch: &str, why: &'static str) -> Asked<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
             fail_batch(&door, (&batch, LockedState::Awaiting), why, at)?;
             close(&door, &batch, "expired", at)
         })
-        .await
     }
 }
 

@@ -6,7 +6,7 @@ use super::door::{random_id, Datum, Door, DoorRow};
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::unused_codes::{keep, owner};
-use super::{Admission, RequestId, Secret, Store, StoreError};
+use super::{Admission, Asked, RequestId, Secret, Store, StoreError};
 use crate::hex;
 use crate::units::Millis;
 
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Of the newest first, those behind the first `skip`, and how many there are in all.
-    pub async fn invites(&self, skip: u64, most: u32) -> Result<(Vec<InviteRow>, i64), StoreError> {
+    pub fn invites(&self, skip: u64, most: u32) -> Asked<(Vec<InviteRow>, i64)> {
         let skip = i64::try_from(skip).unwrap_or(i64::MAX);
         self.read(move |db| {
             let door = Door::of(db);
@@ -149,15 +149,14 @@ impl Store {
             let rows = door.query(&statement, &[i64::from(most).into(), skip.into()])?;
             Ok((rows.iter().map(row_of).collect::<Result<_, _>>()?, count(&door)?))
         })
-        .await
     }
 
-    pub async fn invite(&self, hash: InviteHash) -> Result<Option<InviteRow>, StoreError> {
-        self.read(move |tx| find(&Door::of(tx), &hex::encode(&hash))).await
+    pub fn invite(&self, hash: InviteHash) -> Asked<Option<InviteRow>> {
+        self.read(move |tx| find(&Door::of(tx), &hex::encode(&hash)))
     }
 
     /// Whether it was there.
-    pub async fn delete_invite(&self, id: RequestId) -> Result<bool, StoreError> {
+    pub fn delete_invite(&self, id: RequestId) -> Asked<bool> {
         self.write(move |tx| {
             let delete = |table| {
                 let statement = format!("DELETE FROM {table} WHERE tenant = $1 AND id = $2");
@@ -166,11 +165,10 @@ impl Store {
             let deleted = [delete("unused_codes")?, delete("invites")?];
             Ok(deleted.contains(&1))
         })
-        .await
     }
 
     /// Uses an invite once, for what `grant` says; its reference is made here.
-    pub async fn use_invite(&self, hash: InviteHash, grant: NewGrant) -> Result<InviteUse, StoreError> {
+    pub fn use_invite(&self, hash: InviteHash, grant: NewGrant) -> Asked<InviteUse> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let (door, hash) = (Door::of(tx), hex::encode(&hash));
@@ -186,7 +184,6 @@ impl Store {
             let reference = Reference::Invite(id_of(used.text(0)?)?, time);
             add_grant(tx, &NewGrant { reference, ..grant }, now, wall).map(InviteUse::Granted)
         })
-        .await
     }
 
     /// Forgets those that nobody can use and nobody has used since.

@@ -8,7 +8,7 @@
 //! over.
 
 use super::files::{self, close_to_others};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use rusqlite::{OptionalExtension, Transaction};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -48,13 +48,13 @@ pub struct KeyFile(pub &'static str);
 impl KeyFile {
     /// The key, made with `make` (whose result must not be empty) if the store has never used one of this
     /// name. Errors: `KeyMissing` as above, `Full`, and what the file system says.
-    pub async fn load_or_create(
+    pub fn load_or_create(
         self,
         store: &Store,
         make: impl FnOnce() -> Secret + Send + 'static,
-    ) -> Result<Secret, StoreError> {
+    ) -> Asked<Secret> {
         let shared = store.clone();
-        store.write(move |tx| self.load_or_create_in(tx, &shared, make)).await
+        store.write(move |tx| self.load_or_create_in(tx, &shared, make))
     }
 
     /// The key of a state directory as it stands there, without its store; `None` if there is none.
@@ -118,15 +118,15 @@ pub struct RenewableKey(pub &'static str);
 
 impl RenewableKey {
     /// What the file holds; `None` if there is none.
-    pub async fn load(self, store: &Store) -> Result<Option<Secret>, StoreError> {
+    pub fn load(self, store: &Store) -> Asked<Option<Secret>> {
         let path = store.0.files.key(self.0);
-        store.read(move |_| read(&path)).await
+        store.read(move |_| read(&path))
     }
 
     /// Puts this in place of the file; after a power cut it is there whole, or the one before it.
-    pub async fn replace(self, store: &Store, secret: Secret) -> Result<(), StoreError> {
+    pub fn replace(self, store: &Store, secret: Secret) -> Asked<()> {
         let files = store.0.files.clone();
-        store.read(move |_| Ok(files.write_durably(&files.key(self.0), secret.expose())?)).await
+        store.read(move |_| Ok(files.write_durably(&files.key(self.0), secret.expose())?))
     }
 }
 

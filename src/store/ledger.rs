@@ -4,7 +4,7 @@
 //! that would have written it.
 
 use super::door::{Door, DoorRow};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::units::UnixSeconds;
 
 /// What entries older than a moment are summed up under.
@@ -59,7 +59,7 @@ pub struct BookEntry {
 
 impl Store {
     /// What is in every account, and the newest entries.
-    pub async fn books(&self, most: u32) -> Result<(Vec<BookBalance>, Vec<BookEntry>), StoreError> {
+    pub fn books(&self, most: u32) -> Asked<(Vec<BookBalance>, Vec<BookEntry>)> {
         self.read(move |tx| {
             let door = Door::of(tx);
             let sums = door.query(
@@ -90,11 +90,10 @@ impl Store {
             let entries: Result<Vec<_>, StoreError> = entries.iter().map(entry).collect();
             Ok((balances?, entries?))
         })
-        .await
     }
 
     /// Sums up what is older than this: the balances stay.
-    pub async fn carry_books(&self, before: UnixSeconds) -> Result<(), StoreError> {
+    pub fn carry_books(&self, before: UnixSeconds) -> Asked<()> {
         let before = i64::try_from(before.0).unwrap_or(0);
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -120,7 +119,6 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::counters::{take_counter, VOUCHERS};
 use super::door::Door;
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::Tenant;
 use rusqlite::{params, OptionalExtension, Transaction};
 
@@ -50,13 +50,13 @@ pub type PublicOf = Box<dyn FnOnce(u32) -> Option<String> + Send>;
 
 impl Store {
     /// The number of the current key, which is made where there is none.
-    pub async fn lock_key(
+    pub fn lock_key(
         &self,
         tenant: &Tenant,
         class: LockClass,
         owner: &str,
         public_of: PublicOf,
-    ) -> Result<u32, StoreError> {
+    ) -> Asked<u32> {
         let (tenant, owner, at) = (tenant.clone(), owner.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -70,17 +70,16 @@ impl Store {
                 None => add(tx, &door, class, &owner, public_of, at.0),
             }
         })
-        .await
     }
 
     /// Makes a new current key. Answers its number; `None` where there was none before.
-    pub async fn rotate_lock_key(
+    pub fn rotate_lock_key(
         &self,
         tenant: &Tenant,
         class: LockClass,
         owner: &str,
         public_of: PublicOf,
-    ) -> Result<Option<u32>, StoreError> {
+    ) -> Asked<Option<u32>> {
         let (tenant, owner, at) = (tenant.clone(), owner.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -94,11 +93,10 @@ impl Store {
                 _ => add(tx, &door, class, &owner, public_of, at.0).map(Some),
             }
         })
-        .await
     }
 
     /// All keys of this router, whoever's they are.
-    pub async fn lock_keys(&self) -> Result<Vec<LockKeyRow>, StoreError> {
+    pub fn lock_keys(&self) -> Asked<Vec<LockKeyRow>> {
         self.read(|tx| {
             tx.prepare(
                 "SELECT k.tenant, k.class, k.owner, k.number, k.public, k.state = 'current',
@@ -127,16 +125,15 @@ impl Store {
             })
             .collect()
         })
-        .await
     }
 
     /// A number for a key that locks a quote.
-    pub async fn quote_key(&self) -> Result<u32, StoreError> {
-        self.write(|tx| take_counter(tx, VOUCHERS, NUMBERS, 1)).await
+    pub fn quote_key(&self) -> Asked<u32> {
+        self.write(|tx| take_counter(tx, VOUCHERS, NUMBERS, 1))
     }
 
     /// Whether there has ever been a key that something is locked to.
-    pub async fn has_lock_keys(&self) -> Result<bool, StoreError> {
+    pub fn has_lock_keys(&self) -> Asked<bool> {
         self.read(|tx| {
             let found = tx.query_row(
                 "SELECT 1 FROM counters WHERE owner = ?1 AND keyset = ?2",
@@ -145,7 +142,6 @@ impl Store {
             );
             Ok(found.optional()?.is_some())
         })
-        .await
     }
 }
 

@@ -9,7 +9,7 @@ use super::operations::{add_outputs, begin_op, Begun, NewOp};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
 use super::values::mint_of;
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::{MintUrl, Tenant};
 use crate::units::{Sats, UnixSeconds};
 
@@ -127,14 +127,14 @@ impl LockedState {
 
 impl Store {
     /// Writes down what is to be locked for the vouchers of a batch; those that are there already stay as they are.
-    pub async fn plan_locked(
+    pub fn plan_locked(
         &self,
         tenant: &Tenant,
         batch: &str,
         mint: Option<MintUrl>,
         vouchers: Vec<NewLocked>,
         state: LockedState,
-    ) -> Result<(), StoreError> {
+    ) -> Asked<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -162,29 +162,23 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 
     /// What is locked, or to be, for the vouchers of a batch, in the order of their ids.
-    pub async fn locked_of_batch(&self, tenant: &Tenant, batch: &str) -> Result<Vec<LockedRow>, StoreError> {
+    pub fn locked_of_batch(&self, tenant: &Tenant, batch: &str) -> Asked<Vec<LockedRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
-        self.read(move |tx| rows(&Door::for_tenant(tx, &tenant), "batch = $2", &batch)).await
+        self.read(move |tx| rows(&Door::for_tenant(tx, &tenant), "batch = $2", &batch))
     }
 
-    pub async fn locked(&self, tenant: &Tenant, id: &str) -> Result<Option<LockedRow>, StoreError> {
+    pub fn locked(&self, tenant: &Tenant, id: &str) -> Asked<Option<LockedRow>> {
         let (tenant, id) = (tenant.clone(), id.to_owned());
-        self.read(move |tx| Ok(rows(&Door::for_tenant(tx, &tenant), "id = $2", &id)?.pop())).await
+        self.read(move |tx| Ok(rows(&Door::for_tenant(tx, &tenant), "id = $2", &id)?.pop()))
     }
 
     /// The proofs of a voucher, those that are left of them.
-    pub async fn locked_proofs(
-        &self,
-        tenant: &Tenant,
-        voucher: &str,
-    ) -> Result<Vec<LockedProof>, StoreError> {
+    pub fn locked_proofs(&self, tenant: &Tenant, voucher: &str) -> Asked<Vec<LockedProof>> {
         let (tenant, voucher) = (tenant.clone(), voucher.to_owned());
         self.read(move |tx| proofs_of(&Door::for_tenant(tx, &tenant), "voucher = $2 AND c != ''", &voucher))
-            .await
     }
 
     /// Journals an exchange that locks ecash: the operation, and in the same commit the counters of all its outputs.
@@ -219,7 +213,7 @@ impl Store {
     }
 
     /// Whose exchange an operation is, and for what; nothing where it locks nothing.
-    pub async fn locking(&self, op: i64) -> Result<Option<(Tenant, Vec<LockedRow>)>, StoreError> {
+    pub fn locking(&self, op: i64) -> Asked<Option<(Tenant, Vec<LockedRow>)>> {
         self.read(move |tx| {
             let mut found = tx.prepare(
                 "SELECT tenant FROM locked WHERE op = ?1 AND op != 0 AND state = 'minting' LIMIT 1",
@@ -230,18 +224,17 @@ impl Store {
             let rows = of_op(&Door::for_tenant(tx, &tenant), op)?;
             Ok(Some((tenant, rows)))
         })
-        .await
     }
 
     /// Takes fresh counters for all outputs of an exchange whose earlier ones cannot be used: the change, and its vouchers'.
-    pub async fn lock_again(
+    pub fn lock_again(
         &self,
         op: i64,
         tenant: &Tenant,
         keyset: String,
         change: Vec<u64>,
         skip: u32,
-    ) -> Result<(OutputsRow, Vec<LockedRow>), StoreError> {
+    ) -> Asked<(OutputsRow, Vec<LockedRow>)> {
         let tenant = tenant.clone();
         self.write(move |tx| {
             let change = add_outputs(tx, op, &keyset, &change, skip)?;
@@ -257,17 +250,16 @@ impl Store {
             }
             Ok((change, of_op(&door, op)?))
         })
-        .await
     }
 
     /// An exchange has taken place: its inputs are gone, the change is ours, and its vouchers are backed, and ready.
-    pub async fn lock_done(
+    pub fn lock_done(
         &self,
         op: i64,
         tenant: &Tenant,
         change: NewProofs,
         proofs: Vec<LockedProof>,
-    ) -> Result<(), StoreError> {
+    ) -> Asked<()> {
         let (tenant, at) = (tenant.clone(), self.wall());
         self.write(move |tx| {
             tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
@@ -282,18 +274,17 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 
     /// An exchange did not take place. `spent` are inputs that turned out to be; with `why`, its vouchers will never be backed,
     /// else they are planned again.
-    pub async fn lock_failed(
+    pub fn lock_failed(
         &self,
         op: i64,
         tenant: &Tenant,
         spent: Vec<ProofKey>,
         why: Option<&'static str>,
-    ) -> Result<(), StoreError> {
+    ) -> Asked<()> {
         let (tenant, at) = (tenant.clone(), self.wall());
         self.write(move |tx| {
             for key in &spent {
@@ -313,12 +304,11 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 
     /// Vouchers that were to be backed from the takings, and that were cut off before that was planned: tenant, batch, and what
     /// was to stand behind each of them by when it expires.
-    pub async fn unplanned(&self) -> Result<Vec<Unplanned>, StoreError> {
+    pub fn unplanned(&self) -> Asked<Vec<Unplanned>> {
         self.read(|tx| {
             tx.prepare(
                 "SELECT tenant, batch, id, venue, face_sat, expires_at FROM vouchers v
@@ -337,22 +327,15 @@ impl Store {
             })
             .collect()
         })
-        .await
     }
 
     /// What is planned, or was to be, will not be asked for any more: its vouchers have failed.
-    pub async fn drop_planned(
-        &self,
-        tenant: &Tenant,
-        batch: &str,
-        why: &'static str,
-    ) -> Result<(), StoreError> {
+    pub fn drop_planned(&self, tenant: &Tenant, batch: &str, why: &'static str) -> Asked<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
             fail_batch(&door, (&batch, LockedState::Planned), why, at)
         })
-        .await
     }
 }
 

@@ -6,7 +6,7 @@
 //! stands for nothing that was paid.
 
 use super::door::{Datum, Door, DoorRow};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::DOMAIN_NOTE;
 use crate::hex;
 use crate::units::Millis;
@@ -75,7 +75,7 @@ impl LoginRow {
 impl Store {
     /// Adds a login, and takes away those that are over or too many. `replaces`: the key's others of its audience count no
     /// more.
-    pub async fn begin_login(&self, login: LoginRow, replaces: bool) -> Result<(), StoreError> {
+    pub fn begin_login(&self, login: LoginRow, replaces: bool) -> Asked<()> {
         let now = self.now();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -120,11 +120,10 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 
     /// Notes that a token of others, known by this hash, is used. False: it was used already, or too many were lately.
-    pub async fn spend_token(&self, token: [u8; 32], lasts: Millis) -> Result<bool, StoreError> {
+    pub fn spend_token(&self, token: [u8; 32], lasts: Millis) -> Asked<bool> {
         let now = self.now();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -136,12 +135,11 @@ impl Store {
             )?;
             Ok(spent == 1)
         })
-        .await
     }
 
     /// Notes what wallets are linked under in a file beside the database, where commands read it. `is_first`: where nothing
     /// is noted yet, too.
-    pub async fn note_domain(&self, note: String, is_first: bool) -> Result<(), StoreError> {
+    pub fn note_domain(&self, note: String, is_first: bool) -> Asked<()> {
         let files = self.0.files.clone();
         self.read(move |_| {
             let file = files.beside(DOMAIN_NOTE);
@@ -154,11 +152,10 @@ impl Store {
                 false => Ok(()),
             }
         })
-        .await
     }
 
     /// The login of a token, unless it is over.
-    pub async fn login(&self, jti: [u8; 16]) -> Result<Option<LoginRow>, StoreError> {
+    pub fn login(&self, jti: [u8; 16]) -> Asked<Option<LoginRow>> {
         let now = self.now();
         self.read(move |tx| {
             let found = Door::of(tx).query(
@@ -168,11 +165,10 @@ impl Store {
             )?;
             found.first().map(LoginRow::read).transpose()
         })
-        .await
     }
 
     /// Puts a new token in the place of one; false if that does not count any more.
-    pub async fn renew_login(&self, old: [u8; 16], new: LoginRow) -> Result<bool, StoreError> {
+    pub fn renew_login(&self, old: [u8; 16], new: LoginRow) -> Asked<bool> {
         let now = self.now();
         self.write(move |tx| {
             let renewed = Door::of(tx).execute(
@@ -189,26 +185,23 @@ impl Store {
             )?;
             Ok(renewed == 1)
         })
-        .await
     }
 
     /// Ends the login of a token; false if there was none.
-    pub async fn end_login(&self, jti: [u8; 16]) -> Result<bool, StoreError> {
+    pub fn end_login(&self, jti: [u8; 16]) -> Asked<bool> {
         self.write(move |tx| {
             let ended =
                 Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND jti = $2", &[text(&jti)])?;
             Ok(ended == 1)
         })
-        .await
     }
 
     /// Ends all logins of a wallet's key.
-    pub async fn end_logins_of(&self, pubkey: [u8; 33]) -> Result<(), StoreError> {
+    pub fn end_logins_of(&self, pubkey: [u8; 33]) -> Asked<()> {
         self.write(move |tx| {
             Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND pubkey = $2", &[text(&pubkey)])?;
             Ok(())
         })
-        .await
     }
 
     /// Ends operators' logins of all keys but these. Writes only where there are some.
@@ -232,14 +225,13 @@ impl Store {
     }
 
     /// The names of the keys that signed what still counts.
-    pub async fn kids_in_use(&self) -> Result<Vec<String>, StoreError> {
+    pub fn kids_in_use(&self) -> Asked<Vec<String>> {
         let now = self.now();
         self.read(move |tx| {
             let kids = "SELECT DISTINCT kid FROM logins WHERE tenant = $1 AND ends_ms > $2";
             let kids = Door::of(tx).query(kids, &[time(now)])?;
             kids.iter().map(|row| row.text(0).map(str::to_owned)).collect()
         })
-        .await
     }
 }
 

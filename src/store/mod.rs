@@ -10,6 +10,7 @@
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
 mod accounts;
+mod asked;
 mod audit;
 mod backends;
 mod card_keys;
@@ -62,6 +63,7 @@ mod worth;
 pub(crate) mod tests;
 
 pub use accounts::{making_room, AccountKey};
+pub use asked::Asked;
 pub use audit::{with_change, AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use card_keys::{KeysOwner, KeysRow, NewKeys, TakenKeys};
@@ -107,6 +109,7 @@ pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
 use crate::task::AnyResult;
+use asked::Waiting;
 use database::{work, work_result, Counts, Database, Piece};
 use files::DatabaseFiles;
 use migrations::{Schema, SCHEMA};
@@ -217,22 +220,21 @@ impl Store {
 
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
     /// `f` rolls back. A caller that stops waiting does not stop the write.
-    pub(in crate::store) async fn write<T, F>(&self, f: F) -> Result<T, StoreError>
+    pub(in crate::store) fn write<T, F>(&self, f: F) -> Asked<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        let write = audit::noting(work(f), self.wall());
-        work_result(self.ask(Piece::Write(write)).await?)
+        self.ask(Piece::Write(audit::noting(work(f), self.wall()))).into_asked()
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
-    pub(in crate::store) async fn read<T, F>(&self, f: F) -> Result<T, StoreError>
+    pub(in crate::store) fn read<T, F>(&self, f: F) -> Asked<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        work_result(self.ask(Piece::Read(work(f))).await?)
+        self.ask(Piece::Read(work(f))).into_asked()
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
@@ -290,10 +292,8 @@ impl Store {
         told.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn ask(&self, piece: Piece<'static>) -> Answer {
-        let (tell, answered) = oneshot::channel();
-        self.0.jobs.send(Job::Do(piece, Asker::Waits(tell))).map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+    fn ask(&self, piece: Piece<'static>) -> Waiting {
+        Waiting::Unasked(self.0.jobs.clone(), Some(piece))
     }
 }
 

@@ -14,7 +14,7 @@ use super::reference::Reference;
 use super::session_rows::{session_by_account, sessions_of_account, sessions_on_devices, SessionRow};
 use super::time::{self, Moment};
 use super::worth::{Moving, VenuePrice};
-use super::{RequestId, Store, StoreError};
+use super::{Asked, RequestId, Store, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
@@ -136,23 +136,22 @@ impl AccountRow {
 
 impl Store {
     /// The account that this stands for, as `mac` sees it.
-    pub async fn account(&self, key: &AccountKey, mac: MacAddr) -> Result<Option<AccountRow>, StoreError> {
+    pub fn account(&self, key: &AccountKey, mac: MacAddr) -> Asked<Option<AccountRow>> {
         let key = key.clone();
         self.read(move |tx| match key.account(tx)? {
             Some(account) => account_row(tx, account, &mac.to_string()).map(Some),
             None => Ok(None),
         })
-        .await
     }
 
     /// The name of the account that this claims.
-    pub async fn claimed_account(&self, claim: &Claim) -> Result<Option<String>, StoreError> {
+    pub fn claimed_account(&self, claim: &Claim) -> Asked<Option<String>> {
         let claim = claim.clone();
-        self.read(move |tx| claimed(&Door::of(tx), &claim)).await
+        self.read(move |tx| claimed(&Door::of(tx), &claim))
     }
 
     /// The sessions that a device has.
-    pub async fn sessions_of_device(&self, mac: MacAddr) -> Result<Vec<SessionRow>, StoreError> {
+    pub fn sessions_of_device(&self, mac: MacAddr) -> Asked<Vec<SessionRow>> {
         self.read(move |tx| match account_by_mac(tx, &mac.to_string())? {
             Some(account) => {
                 let rows = sessions_on_devices(tx, account)?;
@@ -160,13 +159,12 @@ impl Store {
             }
             None => Ok(Vec::new()),
         })
-        .await
     }
 
     /// Attaches a device to an account that it is not attached to, and brings what the account has at other venues to
     /// where the device is. What the device's own account has is added, unless other devices use it as well; of both
     /// tickets the account's stays valid.
-    pub async fn attach(&self, key: &AccountKey, new: NewDevice) -> Result<TakeOver, StoreError> {
+    pub fn attach(&self, key: &AccountKey, new: NewDevice) -> Asked<TakeOver> {
         let (when, key) = (self.moment_of_writing(), key.clone());
         self.write(move |tx| {
             let (now, mac) = (when.service, new.mac.to_string());
@@ -214,12 +212,11 @@ impl Store {
             }
             Ok(TakeOver::Done(moved))
         })
-        .await
     }
 
     /// Detaches a device from the account that this stands for; what the account has stays with it. `None`: it is not
     /// attached to it.
-    pub async fn detach(&self, key: &AccountKey, mac: MacAddr) -> Result<Option<Moved>, StoreError> {
+    pub fn detach(&self, key: &AccountKey, mac: MacAddr) -> Asked<Option<Moved>> {
         let (now, key) = (self.now(), key.clone());
         self.write(move |tx| {
             let Some(account) = key.account(tx)? else { return Ok(None) };
@@ -231,13 +228,12 @@ impl Store {
             hold_on(tx, account)?;
             Ok(Some(Moved { devices, rows: sessions_on_devices(tx, account)? }))
         })
-        .await
     }
 
     /// Lets this claim the account of a MAC, which is made if there is none. If it claims another account already, both
     /// become one: what is left is added, and devices beyond the limit go, never this one. That is no move; but within the
     /// cool-down of either account no device may go by it. A refusal leaves no account behind.
-    pub async fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> Result<Linked, StoreError> {
+    pub fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> Asked<Linked> {
         let now = self.now();
         self.write(move |tx| {
             let is_new = account_by_mac(tx, &mac.to_string())?.is_none();
@@ -251,16 +247,10 @@ impl Store {
             }
             Ok(linked)
         })
-        .await
     }
 
     /// Moves what an account has at other venues to this one, for a device that is attached to it.
-    pub async fn bring(
-        &self,
-        key: &AccountKey,
-        mac: MacAddr,
-        price: VenuePrice,
-    ) -> Result<TakeOver, StoreError> {
+    pub fn bring(&self, key: &AccountKey, mac: MacAddr, price: VenuePrice) -> Asked<TakeOver> {
         let (when, key) = (self.moment_of_writing(), key.clone());
         self.write(move |tx| {
             let Some(account) = key.account(tx)? else { return Ok(TakeOver::Changed) };
@@ -275,7 +265,6 @@ impl Store {
             bring(tx, account, mac, &price, moving, &when)?;
             Ok(TakeOver::Done(Moved { devices: row.devices, rows: sessions_on_devices(tx, account)? }))
         })
-        .await
     }
 
     fn moment_of_writing(&self) -> Now {

@@ -12,7 +12,7 @@ use super::reference::Reference;
 use super::taken::{take, take_done, LockedTaking};
 use super::tokens::Holder;
 use super::values::{mint_of, money};
-use super::{Admission, Owner, Store, StoreError, Vault};
+use super::{Admission, Asked, Owner, Store, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -112,23 +112,12 @@ impl Store {
     }
 
     /// Takes fresh counters, `skip` further on, for an open operation whose earlier outputs cannot be used.
-    pub async fn op_outputs(
-        &self,
-        op: i64,
-        keyset: String,
-        amounts: Vec<u64>,
-        skip: u32,
-    ) -> Result<OutputsRow, StoreError> {
-        self.write(move |tx| add_outputs(tx, op, &keyset, &amounts, skip)).await
+    pub fn op_outputs(&self, op: i64, keyset: String, amounts: Vec<u64>, skip: u32) -> Asked<OutputsRow> {
+        self.write(move |tx| add_outputs(tx, op, &keyset, &amounts, skip))
     }
 
     /// From now on the proofs of a melt are traded away, on outputs of this keyset.
-    pub async fn op_cancel(
-        &self,
-        op: i64,
-        keyset: String,
-        amounts: Vec<u64>,
-    ) -> Result<OutputsRow, StoreError> {
+    pub fn op_cancel(&self, op: i64, keyset: String, amounts: Vec<u64>) -> Asked<OutputsRow> {
         self.write(move |tx| {
             let changed = tx.execute(
                 "UPDATE wallet_ops SET state = 'cancelling' WHERE id = ?1 AND state = 'open' AND kind = 'melt'",
@@ -139,7 +128,6 @@ impl Store {
                 _ => Err(StoreError::Gone),
             }
         })
-        .await
     }
 
     /// An operation has taken place: the received proofs are kept, the sent ones are gone, and what it paid for is
@@ -158,13 +146,13 @@ impl Store {
         self.op_end(op, Some(came), OpState::Failed, Some(why)).await.map(drop)
     }
 
-    async fn op_end(
+    fn op_end(
         &self,
         op: i64,
         came: Option<NewProofs>,
         state: OpState,
         result: Option<String>,
-    ) -> Result<Option<Admission>, StoreError> {
+    ) -> Asked<Option<Admission>> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
@@ -189,12 +177,11 @@ impl Store {
             }
             grant.map(|grant| add_grant(tx, &grant, now, wall)).transpose()
         })
-        .await
     }
 
     /// An operation did not take place: its proofs are free again, but for those that turned out to be `spent`.
     /// A payment stays known as failed, for this reason; everything else is forgotten.
-    pub async fn op_failed(&self, op: i64, spent: Vec<ProofKey>, why: String) -> Result<(), StoreError> {
+    pub fn op_failed(&self, op: i64, spent: Vec<ProofKey>, why: String) -> Asked<()> {
         self.write(move |tx| {
             for key in &spent {
                 tx.execute(
@@ -211,7 +198,6 @@ impl Store {
             tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])?;
             Ok(())
         })
-        .await
     }
 
     pub async fn op_known(&self, reference: Reference) -> Result<Option<Known>, StoreError> {

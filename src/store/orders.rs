@@ -9,7 +9,7 @@ use super::jobs::{add_job, end_job};
 use super::keyfile::Secret;
 use super::ledger::{book, BookAccount, KES};
 use super::values::mac_of;
-use super::{Admission, Store, StoreError};
+use super::{Admission, Asked, Store, StoreError};
 use crate::mac::MacAddr;
 use crate::units::{Kes, Millis, UnixSeconds};
 
@@ -176,7 +176,7 @@ const COLUMNS: &str =
 
 impl Store {
     /// Opens an order, or finds the one that is meant.
-    pub async fn open_order(&self, new: NewOrder, rules: PromptRules) -> Result<OpenedOrder, StoreError> {
+    pub fn open_order(&self, new: NewOrder, rules: PromptRules) -> Asked<OpenedOrder> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -232,26 +232,24 @@ impl Store {
             add_job(&door, ORDER_JOB, &new.id, now)?;
             find_by_id(&door, &new.id)?.map(OpenedOrder::New).ok_or(StoreError::Gone)
         })
-        .await
     }
 
-    pub async fn order(&self, id: String) -> Result<Option<OrderRow>, StoreError> {
-        self.read(move |tx| find_by_id(&Door::of(tx), &id)).await
+    pub fn order(&self, id: String) -> Asked<Option<OrderRow>> {
+        self.read(move |tx| find_by_id(&Door::of(tx), &id))
     }
 
     /// Those of the newest first.
-    pub async fn orders(&self, most: u32) -> Result<Vec<OrderRow>, StoreError> {
+    pub fn orders(&self, most: u32) -> Asked<Vec<OrderRow>> {
         self.read(move |tx| {
             let statement = format!(
                 "SELECT {COLUMNS} FROM orders WHERE tenant = $1 ORDER BY created_ms DESC, id LIMIT $2"
             );
             Door::of(tx).query(&statement, &[i64::from(most).into()])?.iter().map(row_of).collect()
         })
-        .await
     }
 
     /// Those that are not at their end, or that were made since.
-    pub async fn orders_to_follow(&self, since: Millis) -> Result<Vec<OrderRow>, StoreError> {
+    pub fn orders_to_follow(&self, since: Millis) -> Asked<Vec<OrderRow>> {
         self.read(move |tx| {
             let statement = format!(
                 "SELECT {COLUMNS} FROM orders WHERE tenant = $1 AND (created_ms > $2
@@ -260,19 +258,17 @@ impl Store {
             let values = [number(since.0)?.into(), ORDER_JOB.into()];
             Door::of(tx).query(&statement, &values)?.iter().map(row_of).collect()
         })
-        .await
     }
 
     /// What this guest has paid late, and has not had yet.
-    pub async fn late_order_of(&self, mac: MacAddr) -> Result<Option<OrderRow>, StoreError> {
+    pub fn late_order_of(&self, mac: MacAddr) -> Asked<Option<OrderRow>> {
         self.read(move |tx| {
             find(&Door::of(tx), "mac = $2 AND state = 'late_paid'", &[mac.to_string().as_str().into()])
         })
-        .await
     }
 
     /// The states that it was in.
-    pub async fn order_steps(&self, id: String) -> Result<Vec<OrderStep>, StoreError> {
+    pub fn order_steps(&self, id: String) -> Asked<Vec<OrderStep>> {
         self.read(move |tx| {
             let steps =
                 "SELECT state, code, at FROM order_steps WHERE tenant = $1 AND order_id = $2 ORDER BY seq";
@@ -282,24 +278,18 @@ impl Store {
             };
             Door::of(tx).query(steps, &[id.as_str().into()])?.iter().map(step).collect()
         })
-        .await
     }
 
     /// The order that this receipt belongs to, paid from this phone.
-    pub async fn order_by_receipt(
-        &self,
-        receipt: String,
-        phone_hash: String,
-    ) -> Result<Option<OrderRow>, StoreError> {
+    pub fn order_by_receipt(&self, receipt: String, phone_hash: String) -> Asked<Option<OrderRow>> {
         self.read(move |tx| {
             let values = [receipt.as_str().into(), phone_hash.as_str().into()];
             find(&Door::of(tx), "receipt = $2 AND phone_hash = $3", &values)
         })
-        .await
     }
 
     /// Before a prompt is sent. False: it is not `created` any more.
-    pub async fn order_sending(&self, id: String, token_hash: String) -> Result<bool, StoreError> {
+    pub fn order_sending(&self, id: String, token_hash: String) -> Asked<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -313,7 +303,6 @@ impl Store {
             }
             Ok(sent == 1)
         })
-        .await
     }
 
     /// The prompt was certainly not sent, and may be later.
@@ -322,12 +311,7 @@ impl Store {
     }
 
     /// Daraja has it, under this id.
-    pub async fn order_accepted(
-        &self,
-        id: String,
-        checkout: Secret,
-        checkout_hash: String,
-    ) -> Result<bool, StoreError> {
+    pub fn order_accepted(&self, id: String, checkout: Secret, checkout_hash: String) -> Asked<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -341,11 +325,10 @@ impl Store {
             }
             Ok(accepted == 1)
         })
-        .await
     }
 
     /// The answer was lost: a prompt may be on the phone.
-    pub async fn order_lost(&self, id: String) -> Result<bool, StoreError> {
+    pub fn order_lost(&self, id: String) -> Asked<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -368,11 +351,10 @@ impl Store {
             }
             Ok(lost == 1)
         })
-        .await
     }
 
     /// No prompt was sent, and none will be.
-    pub async fn order_refused(&self, id: String, code: String) -> Result<(), StoreError> {
+    pub fn order_refused(&self, id: String, code: String) -> Asked<()> {
         self.write({
             let (now, wall) = (self.now(), self.wall());
             move |tx| {
@@ -388,7 +370,6 @@ impl Store {
                 end_job(&door, ORDER_JOB, &id)
             }
         })
-        .await
     }
 
     /// Not paid so far, by Daraja's code. It is still followed.
@@ -397,7 +378,7 @@ impl Store {
     }
 
     /// Nothing more is asked about it by itself. A callback that names its payment brings back whose hash is kept.
-    pub async fn order_given_up(&self, id: String) -> Result<(), StoreError> {
+    pub fn order_given_up(&self, id: String) -> Asked<()> {
         self.write(move |tx| {
             let door = Door::of(tx);
             door.execute(
@@ -406,16 +387,10 @@ impl Store {
             )?;
             end_job(&door, ORDER_JOB, &id)
         })
-        .await
     }
 
     /// It is paid: one commit with the books and what it buys. `is_late`: it waits for its guest instead.
-    pub async fn settle_order(
-        &self,
-        id: String,
-        receipt: Option<String>,
-        is_late: bool,
-    ) -> Result<Settled, StoreError> {
+    pub fn settle_order(&self, id: String, receipt: Option<String>, is_late: bool) -> Asked<Settled> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -449,11 +424,10 @@ impl Store {
             book(&door, &format!("{id}/sold"), sold, row.amount.0, &id, wall)?;
             add_grant(tx, &row.access, now, wall).map(Settled::Granted)
         })
-        .await
     }
 
     /// Gives a guest who has come back what it had paid late.
-    pub async fn grant_late_order(&self, id: String, mac: MacAddr) -> Result<Settled, StoreError> {
+    pub fn grant_late_order(&self, id: String, mac: MacAddr) -> Asked<Settled> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -471,11 +445,10 @@ impl Store {
             add_job(&door, ORDER_JOB, &id, now)?;
             add_grant(tx, &NewGrant { mac, ..row.access }, now, wall).map(Settled::Granted)
         })
-        .await
     }
 
     /// The gate is open for it. From now on only hashes are kept of what names the customer.
-    pub async fn order_granted(&self, id: String) -> Result<(), StoreError> {
+    pub fn order_granted(&self, id: String) -> Asked<()> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -488,12 +461,11 @@ impl Store {
             }
             close(&door, &id)
         })
-        .await
     }
 
     /// The session of an order that is paid.
-    pub async fn admission_of_order(&self, access: NewGrant) -> Result<Option<Admission>, StoreError> {
-        self.read(move |tx| super::grants::granted_session(tx, &access.reference)).await
+    pub fn admission_of_order(&self, access: NewGrant) -> Asked<Option<Admission>> {
+        self.read(move |tx| super::grants::granted_session(tx, &access.reference))
     }
 
     /// Forgets orders that came to their end before these, and sums up entries in the books before `wall`.
@@ -531,13 +503,7 @@ impl Store {
         self.carry_books(wall).await
     }
 
-    async fn step(
-        &self,
-        id: String,
-        from: &'static [&'static str],
-        to: OrderState,
-        code: String,
-    ) -> Result<bool, StoreError> {
+    fn step(&self, id: String, from: &'static [&'static str], to: OrderState, code: String) -> Asked<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -560,7 +526,6 @@ impl Store {
             }
             Ok(changed == 1)
         })
-        .await
     }
 }
 

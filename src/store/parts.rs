@@ -11,7 +11,7 @@ use super::requests::request_by_id;
 use super::settled::settle_request;
 use super::tokens::Holder;
 use super::values::{mac_of, mint_of, money};
-use super::{Admission, NewRequest, Owner, RequestId, Store, StoreError, Vault};
+use super::{Admission, Asked, NewRequest, Owner, RequestId, Store, StoreError, Vault};
 use crate::config::{Metric, MintUrl};
 use crate::units::{Allotment, Millis, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, Row, Transaction};
@@ -96,7 +96,7 @@ pub struct InvoiceRow {
 
 impl Store {
     /// The mints' invoices (part, answer), committed before they are shown.
-    pub async fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> Result<(), StoreError> {
+    pub fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> Asked<()> {
         self.write(move |tx| {
             for (part, answer) in &answers {
                 let changed = tx.execute(
@@ -110,7 +110,6 @@ impl Store {
             }
             Ok(())
         })
-        .await
     }
 
     /// Notes that the mint reports a part as paid. Not waited for: the mint remembers it as well.
@@ -130,14 +129,14 @@ impl Store {
     }
 
     /// Takes fresh counters, `skip` further on, for a part whose earlier outputs cannot be used any more.
-    pub async fn claim_again(
+    pub fn claim_again(
         &self,
         part: i64,
         owner: Owner,
         keyset: String,
         amounts: Vec<u64>,
         skip: u32,
-    ) -> Result<OutputsRow, StoreError> {
+    ) -> Asked<OutputsRow> {
         self.write(move |tx| {
             let outputs = OutputsRow::take(tx, owner.as_str(), &keyset, &amounts, skip)?;
             let append = "UPDATE parts SET outputs = outputs || ?2 WHERE id = ?1";
@@ -146,7 +145,6 @@ impl Store {
                 _ => Err(StoreError::Gone),
             }
         })
-        .await
     }
 
     /// The tokens of a part are here: keeps them and, with `grant`, turns them into access, in one commit.
@@ -201,46 +199,38 @@ impl Store {
         self.all_expired(vec![part]).await
     }
 
-    pub async fn all_expired(&self, parts: Vec<i64>) -> Result<(), StoreError> {
+    pub fn all_expired(&self, parts: Vec<i64>) -> Asked<()> {
         self.write(move |tx| {
             for part in &parts {
                 tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
             }
             Ok(())
         })
-        .await
     }
 
     /// The guest has the tokens of these parts (or spent them): they are not pushed again.
-    pub async fn acked(&self, parts: Vec<i64>) -> Result<(), StoreError> {
+    pub fn acked(&self, parts: Vec<i64>) -> Asked<()> {
         self.write(move |tx| {
             for part in &parts {
                 tx.execute("UPDATE parts SET acked = 1 WHERE id = ?1 AND state = 'claimed'", [part])?;
             }
             Ok(())
         })
-        .await
     }
 
     /// The mints of invoices that wait for their payment, or whose payment waits for us.
-    pub async fn open_mints(&self) -> Result<Vec<MintUrl>, StoreError> {
+    pub fn open_mints(&self) -> Asked<Vec<MintUrl>> {
         self.read(|db| {
             db.prepare("SELECT DISTINCT mint FROM parts WHERE state IN ('asking', 'unpaid', 'paid')")?
                 .query_map([], |row| row.get::<_, String>(0))?
                 .map(|mint| mint_of(&mint?))
                 .collect()
         })
-        .await
     }
 
     /// Invoices of a mint that wait for their payment or whose payment waits for us: at most `most`, with numbers above
     /// `after`, in their order.
-    pub async fn open_parts(
-        &self,
-        mint: &MintUrl,
-        after: i64,
-        most: usize,
-    ) -> Result<Vec<OpenPart>, StoreError> {
+    pub fn open_parts(&self, mint: &MintUrl, after: i64, most: usize) -> Asked<Vec<OpenPart>> {
         let mint = mint.as_str().to_owned();
         self.read(move |db| {
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -257,7 +247,6 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })
-        .await
     }
 
     /// Parts of the house whose tokens are not proofs of the takings yet.

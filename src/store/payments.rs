@@ -8,7 +8,7 @@ use super::ledger::{book, BookAccount, KES};
 use super::orders::{
     close, find, find_by_id, kes, note_step, number, seconds, text, OrderRow, OrderState, ORDER_JOB,
 };
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::units::{Kes, Millis, UnixSeconds};
 
 /// What a callback says, of the order whose token it has.
@@ -33,11 +33,7 @@ pub struct SuspenseRow {
 
 impl Store {
     /// Writes down what was called with this token. Answers the order as it is then; `None`: no order has that token.
-    pub async fn hear_callback(
-        &self,
-        token_hash: String,
-        heard: Option<HeardCallback>,
-    ) -> Result<Option<OrderRow>, StoreError> {
+    pub fn hear_callback(&self, token_hash: String, heard: Option<HeardCallback>) -> Asked<Option<OrderRow>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -49,16 +45,10 @@ impl Store {
             }
             find_by_id(&door, &row.id)
         })
-        .await
     }
 
     /// Money that was found in the list of payments: its order's, or nobody's. Answers the order that it may settle.
-    pub async fn found_payment(
-        &self,
-        receipt: String,
-        amount: Kes,
-        reference: String,
-    ) -> Result<Option<OrderRow>, StoreError> {
+    pub fn found_payment(&self, receipt: String, amount: Kes, reference: String) -> Asked<Option<OrderRow>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -99,11 +89,10 @@ impl Store {
                 }
             }
         })
-        .await
     }
 
     /// Money that a callback tells of, and Daraja does not confirm: it stands aside until it does.
-    pub async fn put_heard_aside(&self, id: String) -> Result<(), StoreError> {
+    pub fn put_heard_aside(&self, id: String) -> Asked<()> {
         let wall = self.wall();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -115,10 +104,9 @@ impl Store {
             let Some(heard) = heard.first() else { return Ok(()) };
             suspend(&door, heard.text(0)?, kes(heard.number(1)?)?.0, ("not confirmed", &id), wall)
         })
-        .await
     }
 
-    pub async fn suspense(&self, most: u32) -> Result<Vec<SuspenseRow>, StoreError> {
+    pub fn suspense(&self, most: u32) -> Asked<Vec<SuspenseRow>> {
         self.read(move |tx| {
             let rows = Door::of(tx).query(
                 "SELECT receipt, amount, order_id, reason, at FROM suspense WHERE tenant = $1
@@ -136,7 +124,6 @@ impl Store {
             };
             rows.iter().map(one).collect()
         })
-        .await
     }
 }
 

@@ -5,7 +5,7 @@ use super::grants::note_keyset;
 use super::reference::Reference;
 use super::settled::settle_request;
 use super::values::{mint_of, money};
-use super::{Owner, RequestId, Store, StoreError};
+use super::{Asked, Owner, RequestId, Store, StoreError};
 use crate::config::MintUrl;
 use crate::units::{Amount, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -58,18 +58,18 @@ pub struct Balance {
 
 impl Store {
     /// The proofs that an operation holds.
-    pub async fn held_proofs(&self, op: i64) -> Result<Vec<ProofRow>, StoreError> {
-        self.read(move |db| proofs_where(db, "p.op = ?1", op)).await
+    pub fn held_proofs(&self, op: i64) -> Asked<Vec<ProofRow>> {
+        self.read(move |db| proofs_where(db, "p.op = ?1", op))
     }
 
     /// The proofs of a mint that may be spent.
-    pub async fn free_proofs(&self, mint: &MintUrl) -> Result<Vec<ProofRow>, StoreError> {
+    pub fn free_proofs(&self, mint: &MintUrl) -> Asked<Vec<ProofRow>> {
         let mint = mint.as_str().to_owned();
-        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint)).await
+        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint))
     }
 
     /// What is held, per mint and unit.
-    pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
+    pub fn balances(&self) -> Asked<Vec<Balance>> {
         self.read(|db| {
             db.prepare(
                 "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
@@ -85,11 +85,10 @@ impl Store {
             })
             .collect()
         })
-        .await
     }
 
     /// Mint and keyset of everything that was ever held.
-    pub async fn wallet_keysets(&self) -> Result<Vec<(MintUrl, String)>, StoreError> {
+    pub fn wallet_keysets(&self) -> Asked<Vec<(MintUrl, String)>> {
         self.read(|db| {
             db.prepare("SELECT mint, keyset FROM wallet_keysets ORDER BY id")?
                 .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?
@@ -98,12 +97,11 @@ impl Store {
                 })
                 .collect()
         })
-        .await
     }
 
     /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
     /// it was not known.
-    pub async fn restored(&self, found: NewProofs, next_counter: u32) -> Result<Sats, StoreError> {
+    pub fn restored(&self, found: NewProofs, next_counter: u32) -> Asked<Sats> {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
@@ -112,11 +110,10 @@ impl Store {
             )?;
             add_proofs(tx, &found)
         })
-        .await
     }
 
     /// The tokens of a house's part become proofs of the takings.
-    pub async fn adopt(&self, part: i64, takings: NewProofs) -> Result<(), StoreError> {
+    pub fn adopt(&self, part: i64, takings: NewProofs) -> Asked<()> {
         self.write(move |tx| {
             let adopted = tx
                 .query_row(
@@ -132,7 +129,6 @@ impl Store {
             note_keyset(tx, &reference, &takings.mint, &takings.keyset)?;
             settle_request(tx, request.as_str())
         })
-        .await
     }
 }
 

@@ -3,7 +3,7 @@
 //! Collected ones stay for a router that has lost its place, as long as there is room for new ones. Those that nobody
 //! collects go after a week.
 
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::units::{Millis, UnixSeconds};
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -31,7 +31,7 @@ pub struct RelayedEvent {
 
 impl Store {
     /// Keeps an event; `false` where there is no room for another one of this token or router.
-    pub async fn keep_event(&self, router: &str, token: &str, body: String) -> Result<bool, StoreError> {
+    pub fn keep_event(&self, router: &str, token: &str, body: String) -> Asked<bool> {
         let (now, wall) = (self.now(), self.wall());
         let (router, token) = (router.to_owned(), token.to_owned());
         self.write(move |tx| {
@@ -57,7 +57,6 @@ impl Store {
             )?;
             Ok(true)
         })
-        .await
     }
 
     /// The next events behind `after`, which says that those before are collected.
@@ -87,37 +86,34 @@ impl Store {
     }
 
     /// The greatest number that an event was ever given here.
-    pub async fn newest_event(&self) -> Result<i64, StoreError> {
+    pub fn newest_event(&self) -> Asked<i64> {
         self.read(|tx| {
             let newest = "SELECT seq FROM sqlite_sequence WHERE name = 'relay_events'";
             Ok(tx.query_row(newest, [], |row| row.get(0)).optional()?.unwrap_or(0))
         })
-        .await
     }
 
     /// Up to where this router has collected from a relay.
-    pub async fn relay_cursor(&self, relay: &str) -> Result<i64, StoreError> {
+    pub fn relay_cursor(&self, relay: &str) -> Asked<i64> {
         let relay = relay.to_owned();
         self.read(move |tx| {
             let seq = "SELECT seq FROM relay_cursor WHERE relay = ?1";
             Ok(tx.query_row(seq, [relay], |row| row.get(0)).optional()?.unwrap_or(0))
         })
-        .await
     }
 
     /// Keeps one row: of the relay that is asked now.
-    pub async fn set_relay_cursor(&self, relay: &str, seq: i64) -> Result<(), StoreError> {
+    pub fn set_relay_cursor(&self, relay: &str, seq: i64) -> Asked<()> {
         let relay = relay.to_owned();
         self.write(move |tx| {
             tx.execute("DELETE FROM relay_cursor WHERE relay != ?1", [&relay])?;
             tx.execute("INSERT OR REPLACE INTO relay_cursor (relay, seq) VALUES (?1, ?2)", (&relay, seq))?;
             Ok(())
         })
-        .await
     }
 
     /// Forgets what was collected long ago, or will not be.
-    pub async fn forget_events(&self) -> Result<(), StoreError> {
+    pub fn forget_events(&self) -> Asked<()> {
         let now = self.now();
         self.write(move |tx| {
             let ago = |kept: Millis| number(now.saturating_sub(kept).0);
@@ -128,7 +124,6 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 }
 

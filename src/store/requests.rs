@@ -7,7 +7,7 @@
 use super::parts::{add_part, parts_of, NewPart, PartRow};
 use super::settled::settled_request;
 use super::values::mac_of;
-use super::{Store, StoreError, Vault};
+use super::{Asked, Store, StoreError, Vault};
 use crate::mac::MacAddr;
 use crate::units::Millis;
 use rusqlite::{params, Connection, OptionalExtension, Row};
@@ -84,7 +84,7 @@ impl Store {
 
     /// No usable invoice came: the request is forgotten before anything was shown, and its counters stay taken. It
     /// leaves no row behind: a guest can make a mint refuse as often as it likes.
-    pub async fn not_invoiced(&self, request: &RequestId) -> Result<(), StoreError> {
+    pub fn not_invoiced(&self, request: &RequestId) -> Asked<()> {
         let id = request.0.clone();
         self.write(move |tx| {
             tx.execute(
@@ -94,11 +94,10 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
     /// Forgets the requests that a mint was being asked for: nothing was shown of them.
-    pub async fn forget_asking(&self) -> Result<(), StoreError> {
+    pub fn forget_asking(&self) -> Asked<()> {
         self.write(|tx| {
             tx.execute(
                 "DELETE FROM requests WHERE id IN
@@ -109,7 +108,6 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
     /// Requests that still have work to do, at most `most`: the paid ones first, then the newest unpaid.
@@ -129,7 +127,7 @@ impl Store {
     }
 
     /// The guests that have asked for invoices since this service time, and when last.
-    pub async fn asked_after(&self, since: Millis) -> Result<Vec<(MacAddr, Millis)>, StoreError> {
+    pub fn asked_after(&self, since: Millis) -> Asked<Vec<(MacAddr, Millis)>> {
         self.read(move |db| {
             // A request that was settled has left its grant.
             let mut asked = db.prepare(
@@ -141,11 +139,10 @@ impl Store {
             let read = |(mac, at): (String, Millis)| Some((mac.parse().ok()?, at));
             Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(read).collect())
         })
-        .await
     }
 
     /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
-    pub async fn undelivered(&self, of: Option<MacAddr>) -> Result<Vec<RequestId>, StoreError> {
+    pub fn undelivered(&self, of: Option<MacAddr>) -> Asked<Vec<RequestId>> {
         self.read(move |db| {
             let requests = "SELECT id FROM requests WHERE owner = 'guest' AND id IN
                 (SELECT request FROM parts WHERE state = 'claimed' AND NOT acked)";
@@ -162,7 +159,6 @@ impl Store {
             };
             Ok(ids?)
         })
-        .await
     }
 
     /// A request; of one that is settled, what is still known of it.

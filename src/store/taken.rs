@@ -4,7 +4,7 @@
 use super::door::Door;
 use super::grants::{add_grant, NewGrant};
 use super::locked::{note_voucher, proofs_of, rows, set_state, LockedProof, LockedRow, LockedState};
-use super::{Admission, Store, StoreError};
+use super::{Admission, Asked, Store, StoreError};
 use crate::config::Tenant;
 use crate::mac::MacAddr;
 use crate::units::{Sats, UnixSeconds};
@@ -105,7 +105,7 @@ pub(super) fn take_done(tx: &Transaction<'_>, op: i64) -> Result<(), StoreError>
 
 impl Store {
     /// A receipt did not take place. What it took may be taken again, unless it is `lost`: spent by somebody else.
-    pub async fn op_refused(&self, op: i64, is_lost: bool) -> Result<Option<Loss>, StoreError> {
+    pub fn op_refused(&self, op: i64, is_lost: bool) -> Asked<Option<Loss>> {
         let at = self.wall();
         self.write(move |tx| {
             let loss = match is_lost {
@@ -118,11 +118,10 @@ impl Store {
             tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])?;
             Ok(loss)
         })
-        .await
     }
 
     /// Lets the guest of an open receipt in before it is over, as its mint is away. `None`: that would be too much.
-    pub async fn op_granted(&self, op: i64, limits: OfflineLimits) -> Result<Option<Admission>, StoreError> {
+    pub fn op_granted(&self, op: i64, limits: OfflineLimits) -> Asked<Option<Admission>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let row = tx
@@ -146,11 +145,10 @@ impl Store {
             tx.execute("UPDATE wallet_ops SET granted = 1 WHERE id = ?1", [op])?;
             add_grant(tx, &NewGrant::from_text(&access)?, now, wall).map(Some)
         })
-        .await
     }
 
     /// Locked ecash that is to be put back into the takings: taken by its voucher's code, or not redeemed in time.
-    pub async fn locked_to_collect(&self, most: u32) -> Result<Vec<(Tenant, LockedRow)>, StoreError> {
+    pub fn locked_to_collect(&self, most: u32) -> Asked<Vec<(Tenant, LockedRow)>> {
         let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let mut found = tx.prepare(
@@ -169,22 +167,20 @@ impl Store {
             }
             Ok(all)
         })
-        .await
     }
 
     /// Whose batches have something planned, each with its mint where one is named.
-    pub async fn planned_batches(&self) -> Result<Vec<(Tenant, String)>, StoreError> {
+    pub fn planned_batches(&self) -> Asked<Vec<(Tenant, String)>> {
         self.read(|tx| {
             tx.prepare("SELECT DISTINCT tenant, batch FROM locked WHERE state = 'planned'")?
                 .query_map([], |row| Ok((Tenant::named(&row.get::<_, String>(0)?), row.get(1)?)))?
                 .map(|row| Ok(row?))
                 .collect()
         })
-        .await
     }
 
     /// Nobody may redeem it from now on: its time is over, and it is being taken back.
-    pub async fn take_expired(&self, tenant: &Tenant, id: &str) -> Result<bool, StoreError> {
+    pub fn take_expired(&self, tenant: &Tenant, id: &str) -> Asked<bool> {
         let (tenant, id, at) = (tenant.clone(), id.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -194,11 +190,10 @@ impl Store {
             }
             Ok(taken)
         })
-        .await
     }
 
     /// What was to be put back is there, or `lost`.
-    pub async fn collected(&self, tenant: &Tenant, id: &str, is_lost: bool) -> Result<(), StoreError> {
+    pub fn collected(&self, tenant: &Tenant, id: &str, is_lost: bool) -> Asked<()> {
         let (tenant, id, at) = (tenant.clone(), id.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -206,15 +201,10 @@ impl Store {
             let forget = "UPDATE locked_proofs SET c = '', dleq = '' WHERE tenant = $1 AND voucher = $2";
             door.execute(forget, &[id.as_str().into()]).map(drop)
         })
-        .await
     }
 
     /// The proofs of these points that were made or taken here.
-    pub async fn locked_by_points(
-        &self,
-        tenant: &Tenant,
-        ys: Vec<String>,
-    ) -> Result<Vec<LockedProof>, StoreError> {
+    pub fn locked_by_points(&self, tenant: &Tenant, ys: Vec<String>) -> Asked<Vec<LockedProof>> {
         let tenant = tenant.clone();
         self.read(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -224,10 +214,9 @@ impl Store {
             }
             Ok(found)
         })
-        .await
     }
 
-    pub async fn losses(&self, since: UnixSeconds) -> Result<Vec<Loss>, StoreError> {
+    pub fn losses(&self, since: UnixSeconds) -> Asked<Vec<Loss>> {
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let mut found =
@@ -246,16 +235,14 @@ impl Store {
                 })
                 .collect()
         })
-        .await
     }
 
-    pub async fn loss_ended(&self, loss: &Loss) -> Result<(), StoreError> {
+    pub fn loss_ended(&self, loss: &Loss) -> Asked<()> {
         let (tenant, op) = (loss.tenant.clone(), loss.op);
         self.write(move |tx| {
             let ended = "UPDATE losses SET ended = 1 WHERE tenant = $1 AND op = $2";
             Door::for_tenant(tx, &tenant).execute(ended, &[op.into()]).map(drop)
         })
-        .await
     }
 }
 

@@ -11,7 +11,7 @@
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::values::{money, money_if_any};
-use super::{time, Admission, KeysOwner, Store, StoreError};
+use super::{time, Admission, Asked, KeysOwner, Store, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
 
@@ -124,7 +124,7 @@ const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
 
 impl Store {
     /// Takes a tap: its counter counts once, and only forward. The chip is bound by its first tap.
-    pub async fn tap(&self, tap: NewTap) -> Result<TapResult, StoreError> {
+    pub fn tap(&self, tap: NewTap) -> Asked<TapResult> {
         let (now, wall, moment) = (self.now(), self.wall(), self.0.time.moment());
         self.write(move |tx| {
             let KeysOwner { card, version } = tap.owner;
@@ -160,19 +160,18 @@ impl Store {
             time::note(tx, &moment)?;
             Ok(TapResult::Accepted { tx_max })
         })
-        .await
     }
 
-    pub async fn tap_of(&self, k1: [u8; 32]) -> Result<Option<TapRow>, StoreError> {
-        self.read(move |db| tap_by_k1(db, &k1)).await
+    pub fn tap_of(&self, k1: [u8; 32]) -> Asked<Option<TapRow>> {
+        self.read(move |db| tap_by_k1(db, &k1))
     }
 
     /// Another tap of the same card whose payment of an invoice is under way, with its k1: for a fresh tap.
-    pub async fn other_tap_of_card(
+    pub fn other_tap_of_card(
         &self,
         k1: [u8; 32],
         payment_hash: [u8; 32],
-    ) -> Result<Option<([u8; 32], TapRow)>, StoreError> {
+    ) -> Asked<Option<([u8; 32], TapRow)>> {
         let now = self.now();
         self.read(move |db| {
             let other: Option<[u8; 32]> = db
@@ -186,12 +185,11 @@ impl Store {
             let Some(other) = other else { return Ok(None) };
             Ok(tap_by_k1(db, &other)?.map(|tap| (other, tap)))
         })
-        .await
     }
 
     /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice not another payment's, and
     /// both limits hold with everything counted that has not proven failed.
-    pub async fn reserve(&self, payment: NewPayment) -> Result<ReserveResult, StoreError> {
+    pub fn reserve(&self, payment: NewPayment) -> Asked<ReserveResult> {
         let now = self.now();
         self.write(move |tx| {
             let since = now.saturating_sub(LIMIT_WINDOW);
@@ -223,18 +221,17 @@ impl Store {
             };
             why_not(tx, &payment.k1, payment.amount, now)
         })
-        .await
     }
 
     /// Pays for access at this router out of a tap, under the conditions of [`Store::reserve`]: the tap is used,
     /// the amount counts against the card's limits, and the access is granted, all in one commit. `grant` is given the
     /// tap's reference. `fee` and backend stay empty: no money moves.
-    pub async fn spend_here(
+    pub fn spend_here(
         &self,
         k1: [u8; 32],
         amount: Msats,
         grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
-    ) -> Result<Result<Admission, ReserveResult>, StoreError> {
+    ) -> Asked<Result<Admission, ReserveResult>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let spent = tx
@@ -247,20 +244,18 @@ impl Store {
             let Some(id): Option<TapId> = spent else { return why_not(tx, &k1, amount, now).map(Err) };
             add_grant(tx, &grant(Reference::Card(id)), now, wall).map(Ok)
         })
-        .await
     }
 
     /// From now on the backend may have the payment. False: it is not reserved.
-    pub async fn payment_sent(&self, id: TapId) -> Result<bool, StoreError> {
+    pub fn payment_sent(&self, id: TapId) -> Asked<bool> {
         self.write(move |tx| {
             let set = "UPDATE card_taps SET state = 'sent' WHERE id = ?1 AND state = 'reserved'";
             Ok(tx.execute(set, [id])? == 1)
         })
-        .await
     }
 
     /// What the backend calls a payment.
-    pub async fn payment_named(&self, id: TapId, reference: String) -> Result<(), StoreError> {
+    pub fn payment_named(&self, id: TapId, reference: String) -> Asked<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET reference = ?2 WHERE id = ?1 AND state = 'sent'",
@@ -268,15 +263,9 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
-    pub async fn payment_paid(
-        &self,
-        id: TapId,
-        preimage: Option<[u8; 32]>,
-        fee: Option<Msats>,
-    ) -> Result<(), StoreError> {
+    pub fn payment_paid(&self, id: TapId, preimage: Option<[u8; 32]>, fee: Option<Msats>) -> Asked<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'paid', preimage = ?2, fee = ?3, invoice = NULL
@@ -285,11 +274,10 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
     /// Proven: the money counts no longer.
-    pub async fn payment_failed(&self, id: TapId, note: String) -> Result<(), StoreError> {
+    pub fn payment_failed(&self, id: TapId, note: String) -> Asked<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'failed', note = ?2, invoice = NULL
@@ -298,12 +286,11 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
     /// At start, before anything is paid: what was reserved when the last process ended was never sent.
     /// Answers what was sent and has no end yet.
-    pub async fn resume_payments(&self) -> Result<Vec<OpenPayment>, StoreError> {
+    pub fn resume_payments(&self) -> Asked<Vec<OpenPayment>> {
         self.write(|tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'failed', note = 'never sent', invoice = NULL
@@ -327,11 +314,10 @@ impl Store {
             .map(|payment| Ok(payment?))
             .collect()
         })
-        .await
     }
 
     /// The newest taps of a card, newest first.
-    pub async fn card_history(&self, card: i64, most: u32) -> Result<Vec<HistoryRow>, StoreError> {
+    pub fn card_history(&self, card: i64, most: u32) -> Asked<Vec<HistoryRow>> {
         self.read(move |db| {
             db.prepare(
                 "SELECT id, wall, counter, state, payment_hash, amount, fee, note, unit FROM card_taps
@@ -356,7 +342,6 @@ impl Store {
             .map(|row| row.and_then(|(row, state)| Ok(HistoryRow { state: TapState::parse(&state)?, ..row })))
             .collect()
         })
-        .await
     }
 
     /// Forgets taps without a payment and payments that ended before `kept_since`, and backends that no payment

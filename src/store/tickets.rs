@@ -3,20 +3,19 @@
 
 use super::accounts::account_of;
 use super::ticket::Ticket;
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::mac::MacAddr;
 use rusqlite::params;
 
 impl Store {
     /// Whether the account of this MAC has a ticket.
-    pub async fn has_ticket(&self, mac: MacAddr) -> Result<bool, StoreError> {
+    pub fn has_ticket(&self, mac: MacAddr) -> Asked<bool> {
         self.read(move |tx| {
             let mut known = tx.prepare_cached(
                 "SELECT 1 FROM account_macs JOIN accounts ON id = account WHERE mac = ?1 AND ticket IS NOT NULL",
             )?;
             Ok(known.exists([mac.to_string()])?)
         })
-        .await
     }
 
     /// A new ticket for a MAC that has paid, for access or for tokens; an earlier one is void. Nothing for a MAC

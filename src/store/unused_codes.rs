@@ -4,7 +4,7 @@
 //! meanwhile is handed to nobody.
 
 use super::door::{random_id, Door};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::hex;
 use crate::units::UnixSeconds;
 
@@ -35,8 +35,8 @@ impl Store {
     }
 
     /// Whether one more invite of the bot can be kept.
-    pub async fn has_room_for_bots_invites(&self) -> Result<bool, StoreError> {
-        self.read(|tx| has_room(&Door::of(tx))).await
+    pub fn has_room_for_bots_invites(&self) -> Asked<bool> {
+        self.read(|tx| has_room(&Door::of(tx)))
     }
 
     /// Takes the oldest one out: no other caller gets it.

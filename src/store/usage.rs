@@ -1,7 +1,7 @@
 //! Usage: how many bytes of the sessions by bytes are used.
 
 use super::session_rows::{session_on_devices, SessionRow};
-use super::{Store, StoreError};
+use super::{Asked, Store, StoreError};
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
@@ -20,7 +20,7 @@ pub struct UsageRow {
 
 impl Store {
     /// Writes down what was used, and ends the sessions of which nothing is left. Answers those that ended.
-    pub async fn used(&self, usage: Vec<UsageRow>) -> Result<Vec<SessionRow>, StoreError> {
+    pub fn used(&self, usage: Vec<UsageRow>) -> Asked<Vec<SessionRow>> {
         let now = self.now();
         self.write(move |tx| {
             note_usage(tx, &usage)?;
@@ -37,7 +37,6 @@ impl Store {
             }
             Ok(rows)
         })
-        .await
     }
 }
 
