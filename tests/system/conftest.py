@@ -20,6 +20,7 @@ from lab.lnbits import Lnbits
 from lab.lnd import LightningPair
 from lab.namespaces import Lab
 from lab.nutshell import Nutshell
+from lab.office import PRODUCT, Office, secret_file
 from lab.openwrt.root import Root
 from lab.place import HOST, free_ports
 from lab.shop import Shop
@@ -86,6 +87,23 @@ def make_daemon(lab, request):
 def daemon(make_daemon):
     """A daemon whose mint is away."""
     return make_daemon(AWAY)
+
+
+@pytest.fixture
+def make_office(lab, make_daemon):
+    """`make_office(mint, limit={"tx": 50})`: a daemon with a service that signs, and a product of 10 sat."""
+
+    def make(mint=AWAY, **sections) -> Office:
+        secret = secret_file(lab)
+        named = {
+            "hmac_key": {"id": "shop", "secret_file": secret},
+            "webhook": {"secret_file": secret},
+            "product hour": {"id": PRODUCT, "venue": "guest", "sat": 10, "funding": "none", "max_supply": 50},
+        }
+        kinds = {kind.replace("__", " "): options for kind, options in sections.items()}
+        return Office(lab, make_daemon(mint, sections={**named, **kinds}))
+
+    return make
 
 
 @pytest.fixture

@@ -11,85 +11,8 @@ import uuid
 
 import pytest
 
-from lab import http_client
 from lab.daemon import ADMIN_PORT
-from lab.internet import AWAY
-
-SECRET = "0123456789abcdef0123456789abcdef"
-PRODUCT = "2f6c1f8e-7c0d-4a5b-8b77-5f0f5b1d2e10"
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
-
-
-class Office:
-    """The operator's interface of a daemon, and a service that signs."""
-
-    def __init__(self, lab, daemon) -> None:
-        self.lab, self.daemon = lab, daemon
-        with open(os.path.join(daemon.state_dir, "admin.token")) as file:
-            self.token = file.read().strip()
-
-    def raw(self, method, path, sent=None, headers=None, port=ADMIN_PORT, timeout=20.0):
-        socket = self.lab.router.connect("127.0.0.1", port)
-        socket.settimeout(timeout)
-        return http_client.exchange(socket, method, path, "127.0.0.1", headers or {}, sent)
-
-    def ask(self, method, path, body=None, key=None, **headers):
-        sent = json.dumps(body).encode() if body is not None else None
-        headers = {"Authorization": f"Bearer {self.token}", **headers}
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        return self.raw(method, path, sent, headers)
-
-    def batch(self, *tickets, key=None, **body):
-        order = {"venueId": "guest", "funding": "none", "tickets": list(tickets), **body}
-        return self.ask("POST", "/admin/batch-mint", order, key or new_id())
-
-    def signed(self, path, body, *, at=None, nonce=None, key=None, secret=SECRET, **changed):
-        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-        at = str(int(time.time() * 1000) if at is None else at)
-        nonce = nonce or new_id()
-        digest = hashlib.sha256(sent).hexdigest()
-        text = f"payment-service:{at}:{nonce}:POST:{path}:{digest}"
-        headers = {
-            "x-internal-service": "payment-service",
-            "x-internal-key-id": "shop",
-            "x-internal-timestamp": at,
-            "x-internal-nonce": nonce,
-            "x-internal-body-hash": digest,
-            "x-internal-signature": hmac.new(secret.encode(), text.encode(), "sha256").hexdigest(),
-            "Idempotency-Key": key or new_id(),
-            **{name.replace("_", "-"): value for name, value in changed.items()},
-        }
-        headers = {name: value for name, value in headers.items() if value is not None}
-        return self.raw("POST", path, sent, headers)
-
-
-def ticket(amount=10, **more):
-    return {"id": new_id(), "amount": amount, **more}
-
-
-def error(answer) -> tuple[int, str]:
-    return answer.status, answer.json()["error"]["code"]
-
-
-@pytest.fixture
-def make_office(lab, make_daemon):
-    def make(mint=AWAY, **sections):
-        secret = lab.path("service-secret")
-        with open(secret, "w") as file:
-            file.write(SECRET + "\n")
-        named = {
-            "hmac_key": {"id": "shop", "secret_file": secret},
-            "webhook": {"secret_file": secret},
-            "product hour": {"id": PRODUCT, "venue": "guest", "sat": 10, "funding": "none", "max_supply": 50},
-        }
-        kinds = {kind.replace("__", " "): options for kind, options in sections.items()}
-        return Office(lab, make_daemon(mint, sections={**named, **kinds}))
-
-    return make
+from lab.office import PRODUCT, SECRET, error, new_id, ticket
 
 
 @pytest.fixture
