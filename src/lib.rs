@@ -8,7 +8,7 @@
 //!
 //! | rooms | what they are |
 //! | --- | --- |
-//! | `units` to `bolt11` | the ground: types, texts and clocks that know nothing of a shop |
+//! | `units` to `shared_secret` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
 //! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
 //! | `ecash`, `lightning`, `card`, `vouchers`, `fiat` | money: it knows neither router nor gate |
@@ -161,6 +161,7 @@ pub mod uuid;
 pub mod qr;
 pub mod ecdsa;
 pub mod bolt11;
+pub mod shared_secret;
 pub mod config;
 
 // The machine: what survives a power cut, the kernel, others over the network, and what we show them.

@@ -7,8 +7,8 @@
 use super::{secret, Auth};
 use crate::config::{Config, Tenant};
 use crate::hex;
+use crate::shared_secret::mac;
 use crate::store::{Store, StoreError};
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -241,12 +241,6 @@ fn in_time(at: u64, now: u64, window: u64) -> Result<(), ServiceRefusal> {
         (_, true) => Err(ServiceRefusal::Expired),
         _ => Ok(()),
     }
-}
-
-fn mac(secret: &[u8], parts: &[&[u8]]) -> Option<[u8; 32]> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-    parts.iter().for_each(|part| mac.update(part));
-    Some(mac.finalize().into_bytes().into())
 }
 
 #[cfg(test)]

@@ -43,8 +43,17 @@ impl Destination {
 
     /// A stream to it, with TLS where its URL is an `https` one.
     pub async fn open(&self) -> Result<AnyStream, NoAnswer> {
+        self.open_where(|_| true).await
+    }
+
+    /// The same, if its name leads to no address but such ones.
+    pub async fn open_where(&self, is_allowed: fn(IpAddr) -> bool) -> Result<AnyStream, NoAnswer> {
         let host = self.url.host();
-        let stream = reach(&self.lookups.addresses(host, self.url.port()).await?).await?;
+        let found = self.lookups.addresses(host, self.url.port()).await?;
+        if !found.iter().all(|address| is_allowed(address.ip())) {
+            return Err(not_sent("it is not out there"));
+        }
+        let stream = reach(&found).await?;
         match self.url.is_https() {
             true => secure(stream, host, self.tls.config()).await,
             false => Ok(Box::new(stream)),

@@ -1,5 +1,8 @@
-//! A secret in a file of its own, that the operator or the program has made.
+//! A secret that is shared with another program, in a file of its own that the operator or the program has made; and what is
+//! signed with it.
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -24,4 +27,11 @@ pub fn secret(path: &Path, shortest: usize) -> std::io::Result<Zeroizing<Vec<u8>
         return Err(std::io::Error::new(ErrorKind::InvalidData, message));
     }
     Ok(secret)
+}
+
+/// HMAC-SHA-256 over the parts, one behind the other.
+pub fn mac(secret: &[u8], parts: &[&[u8]]) -> Option<[u8; 32]> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+    parts.iter().for_each(|part| mac.update(part));
+    Some(mac.finalize().into_bytes().into())
 }
