@@ -3,7 +3,9 @@
 
 use super::counters::VOUCHERS;
 use super::door::Door;
-use super::locked::{add_locked_proofs, become_ready, fail_batch, rows, LockedProof, LockedRow, LockedState};
+use super::locked::{
+    add_locked_proofs, become_ready, fail_batch, report_failed, rows, LockedProof, LockedRow, LockedState,
+};
 use super::outputs::OutputsRow;
 use super::values::mint_of;
 use super::{Asked, Store, StoreError};
@@ -103,13 +105,21 @@ impl Store {
     }
 
     /// Nobody has paid in time.
-    pub fn funding_expired(&self, tenant: &Tenant, batch: &str, why: &'static str) -> Asked<()> {
-        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
-        self.write(move |tx| {
+    pub async fn funding_expired(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            fail_batch(&door, (&batch, LockedState::Awaiting), why, at)?;
-            close(&door, &batch, "expired", at)
-        })
+            let failed = fail_batch(&door, (&name, LockedState::Awaiting), why, at)?;
+            close(&door, &name, "expired", at)?;
+            Ok(failed)
+        });
+        report_failed(batch, failing.await?, why);
+        Ok(())
     }
 }
 

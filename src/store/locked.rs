@@ -5,6 +5,7 @@
 
 use super::counters::VOUCHERS;
 use super::door::{Door, DoorRow};
+use super::notices::{note_step, ChangedState};
 use super::operations::{add_outputs, begin_op, Begun, NewOp};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey};
@@ -278,15 +279,15 @@ impl Store {
 
     /// An exchange did not take place. `spent` are inputs that turned out to be; with `why`, its vouchers will never be backed,
     /// else they are planned again.
-    pub fn lock_failed(
+    pub async fn lock_failed(
         &self,
         op: i64,
         tenant: &Tenant,
         spent: Vec<ProofKey>,
         why: Option<&'static str>,
-    ) -> Asked<()> {
+    ) -> Result<(), StoreError> {
         let (tenant, at) = (tenant.clone(), self.wall());
-        self.write(move |tx| {
+        let failing = self.write(move |tx| {
             for key in &spent {
                 tx.execute(
                     "DELETE FROM proofs WHERE keyset = ?1 AND counter = ?2 AND op = ?3",
@@ -296,14 +297,20 @@ impl Store {
             tx.execute("UPDATE proofs SET op = NULL WHERE op = ?1", [op])?;
             tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])?;
             let door = Door::for_tenant(tx, &tenant);
-            for row in of_op(&door, op)? {
+            let rows = of_op(&door, op)?;
+            for row in &rows {
                 match why {
                     Some(code) => fail(&door, &row.id, code, at)?,
                     None => set_state(&door, &row.id, LockedState::Planned, at)?,
                 }
             }
-            Ok(())
-        })
+            Ok(rows)
+        });
+        let (rows, code) = (failing.await?, why.unwrap_or_default());
+        if let (Some(row), Some(_)) = (rows.first(), why) {
+            report_failed(&row.batch, rows.len(), code);
+        }
+        Ok(())
     }
 
     /// Vouchers that were to be backed from the takings, and that were cut off before that was planned: tenant, batch, and what
@@ -330,23 +337,31 @@ impl Store {
     }
 
     /// What is planned, or was to be, will not be asked for any more: its vouchers have failed.
-    pub fn drop_planned(&self, tenant: &Tenant, batch: &str, why: &'static str) -> Asked<()> {
-        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
-        self.write(move |tx| {
+    pub async fn drop_planned(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            fail_batch(&door, (&batch, LockedState::Planned), why, at)
-        })
+            fail_batch(&door, (&name, LockedState::Planned), why, at)
+        });
+        report_failed(batch, failing.await?, why);
+        Ok(())
     }
 }
 
-/// The vouchers of a batch fail: those whose ecash is in this state, and those for which none was ever planned.
+/// The vouchers of a batch fail: those whose ecash is in this state, and those for which none was ever planned. How many.
 pub(super) fn fail_batch(
     door: &Door<'_>,
     (batch, state): (&str, LockedState),
     code: &str,
     at: UnixSeconds,
-) -> Result<(), StoreError> {
-    for row in rows(door, &format!("batch = $2 AND state = '{}'", state.as_str()), batch)? {
+) -> Result<usize, StoreError> {
+    let locked = rows(door, &format!("batch = $2 AND state = '{}'", state.as_str()), batch)?;
+    for row in &locked {
         fail(door, &row.id, code, at)?;
     }
     let waiting = ["minting", "awaiting_payment"];
@@ -358,7 +373,14 @@ pub(super) fn fail_batch(
     for row in &found {
         note_voucher(door, row.text(0)?, &waiting, "failed", Some(code), at)?;
     }
-    Ok(())
+    Ok(locked.len().saturating_add(found.len()))
+}
+
+/// Tells the operator's log of vouchers that will never be, once that is written down.
+pub(super) fn report_failed(batch: &str, failed: usize, code: &str) {
+    if failed > 0 {
+        log::error!("vouchers: {failed} of batch {batch} could not be made: {code}");
+    }
 }
 
 pub(super) fn add_locked_proofs(door: &Door<'_>, proofs: &[LockedProof]) -> Result<(), StoreError> {
@@ -434,12 +456,9 @@ pub(super) fn note_voucher(
         ),
         &[id.into(), to.into(), at.into(), error.map_or(super::Datum::Nothing, |error| error.into())],
     )?;
-    door.execute(
-        "INSERT INTO voucher_history (tenant, voucher, seq, at, was, became, reason, who, request_id)
-         SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, '', '' FROM voucher_history
-         WHERE tenant = $1 AND voucher = $2",
-        &[id.into(), at.into(), was.into(), to.into(), error.unwrap_or_default().into()],
-    )?;
+    let (voucher, reason, nobody) = (id, error.unwrap_or_default(), "");
+    let step = ChangedState { voucher, was: &was, became: to, reason, who: nobody, request_id: nobody, at };
+    note_step(door, &step)?;
     Ok(true)
 }
 

@@ -32,6 +32,7 @@ mod ledger;
 mod logins;
 mod migrations;
 mod moves;
+mod notices;
 mod older;
 mod operations;
 mod orders;
@@ -82,6 +83,7 @@ pub use lock_keys::{LockClass, LockKeyRow, PublicOf};
 pub use locked::{LockedProof, LockedRow, LockedState, NewLocked, NewLocking, Unplanned};
 pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
+pub use notices::{add_voucher_job, note_notice, note_step, ChangedState};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
 pub use orders::{
     NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, OrdersSince, PromptRules, Settled, ORDER_JOB,
@@ -94,7 +96,7 @@ pub use reference::Reference;
 pub use relay::RelayedEvent;
 pub use requests::{NewRequest, Owner, RequestId, RequestRow, TokenForm};
 pub use session_rows::SessionRow;
-pub use taken::{take_backing, LockedTaking, Loss, OfflineLimits};
+pub use taken::{forget_backing, take_backing, LockedTaking, Loss, OfflineLimits};
 pub use taps::{
     HistoryRow, NewPayment, NewTap, OpenPayment, ReserveResult, TapId, TapResult, TapRow, TapState,
 };

@@ -16,6 +16,8 @@ pub struct LockedTaking {
     pub tenant: Tenant,
     /// Of others' making where they are of no voucher.
     pub proofs: Vec<LockedProof>,
+    /// When they cannot be taken without their mint any more, if ever.
+    pub ends: Option<UnixSeconds>,
 }
 
 /// How much may be taken without asking its mint.
@@ -54,6 +56,39 @@ pub fn take_backing(door: &Door<'_>, id: &str, at: UnixSeconds) -> Result<bool, 
     Ok(true)
 }
 
+/// Forgets some of what stood behind vouchers and is over since before `since`: ecash that is back in the takings, lost, or never
+/// came to be, once its voucher is forgotten and nobody could show it without its mint any more; invoices that are closed; losses
+/// whose session has ended. Answers how many.
+pub fn forget_backing(door: &Door<'_>, since: UnixSeconds, most: u64) -> Result<usize, StoreError> {
+    let values = [since.into(), most.into()];
+    let over = door.query(
+        "SELECT id FROM locked WHERE tenant = $1 AND state IN ('swapped', 'lost', 'failed') AND locktime < $2
+         AND changed_at < $2 AND op = 0
+         AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND id = locked.id) LIMIT $3",
+        &values,
+    )?;
+    for row in &over {
+        let id = [row.text(0)?.into()];
+        door.execute("DELETE FROM locked_proofs WHERE tenant = $1 AND voucher = $2", &id)?;
+        door.execute("DELETE FROM locked WHERE tenant = $1 AND id = $2", &id)?;
+    }
+    let mut gone = over.len();
+    for statement in [
+        "DELETE FROM locked_proofs WHERE tenant = $1 AND y IN
+         (SELECT y FROM locked_proofs WHERE tenant = $1 AND ends_at > 0 AND ends_at < $2 AND voucher = ''
+          AND state = 'taken' AND op = 0 LIMIT $3)",
+        "DELETE FROM fundings WHERE tenant = $1 AND batch IN
+         (SELECT batch FROM fundings f WHERE tenant = $1 AND state != 'open' AND changed_at < $2
+          AND NOT EXISTS (SELECT 1 FROM locked WHERE tenant = $1 AND batch = f.batch)
+          AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND batch = f.batch) LIMIT $3)",
+        "DELETE FROM losses WHERE tenant = $1 AND op IN
+         (SELECT op FROM losses WHERE tenant = $1 AND ended = 1 AND at < $2 LIMIT $3)",
+    ] {
+        gone = gone.saturating_add(door.execute(statement, &values)?);
+    }
+    Ok(gone)
+}
+
 /// Takes the proofs of a token for an operation that begins. `Gone` where one of them was taken before.
 pub(super) fn take(
     tx: &Transaction<'_>,
@@ -70,10 +105,11 @@ pub(super) fn take(
             i64::from(proof.counter).into(),
             proof.amount.0.into(),
             op.into(),
+            taking.ends.map_or(0, |ends| ends.0).into(),
         ];
         let taken = door.execute(
-            "INSERT INTO locked_proofs (tenant, y, voucher, keyset, counter, sats, c, dleq, op, state)
-             VALUES ($1, $2, $3, $4, $5, $6, '', '', $7, 'taken')
+            "INSERT INTO locked_proofs (tenant, y, voucher, keyset, counter, sats, c, dleq, op, state, ends_at)
+             VALUES ($1, $2, $3, $4, $5, $6, '', '', $7, 'taken', $8)
              ON CONFLICT (tenant, y) DO UPDATE SET state = 'taken', op = $7 WHERE locked_proofs.state = 'ready'",
             &values,
         )?;

@@ -91,7 +91,10 @@ impl Wallet {
         if proofs.iter().any(|proof| proof.is_taken) {
             return Err(Refusal::Spent);
         }
-        let taking = LockedTaking { tenant: key.tenant.clone(), proofs };
+        // One without a locktime can be shown for ever.
+        let all: Option<Vec<UnixSeconds>> = locks.iter().map(|lock| lock.locktime).collect();
+        let ends = all.and_then(|all| all.into_iter().max());
+        let taking = LockedTaking { tenant: key.tenant.clone(), proofs, ends };
         Ok(Some(LockedOffer { taking, limits, offline: None }))
     }
 

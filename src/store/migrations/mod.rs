@@ -34,6 +34,8 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0018_locked.sql"),
         include_str!("0019_orders.sql"),
         include_str!("0020_relay.sql"),
+        include_str!("0021_notices.sql"),
+        include_str!("0022_proof_ends.sql"),
     ],
 };
 

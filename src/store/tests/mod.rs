@@ -1,6 +1,7 @@
 //! The store's promises, tried on real files.
 
 mod audit;
+mod backing;
 mod damage;
 mod engine;
 mod full;

@@ -1,0 +1,98 @@
+//! What stood behind vouchers is forgotten when nothing can come of it any more, and not before.
+
+use super::*;
+use crate::config::Tenant;
+use crate::store::{forget_backing, note_step, ChangedState};
+
+const DAY: u64 = 86_400;
+/// Now, and since when what is over is kept.
+const NOW: u64 = 1_800_000_000;
+const SINCE: UnixSeconds = UnixSeconds(NOW - 90 * DAY);
+
+async fn with_rows(statements: &'static str) -> (Scratch, Store) {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.path(), &clock()).unwrap();
+    store.write(move |tx| Ok(tx.execute_batch(statements)?)).await.unwrap();
+    (scratch, store)
+}
+
+async fn texts(store: &Store, query: &'static str) -> Vec<String> {
+    let read = store.read(move |tx| {
+        let mut statement = tx.prepare(query)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
+async fn ecash_is_forgotten_after_its_voucher_and_its_locktime() {
+    let (_scratch, store) = with_rows(
+        "INSERT INTO vouchers VALUES ('main', 'known', 'b', 0, 'h', NULL, 1, 'v', '', '', 'sats', 1, 1, 'treasury',
+             'redeemed', '', '', '', '', 0, 0, 0, NULL, NULL, NULL);
+         INSERT INTO locked VALUES
+             ('main', 'over', 'b1', 'v', 'm', 1, 1, 2, 5, 0, '', 0, 'swapped', 5, NULL),
+             ('main', 'known', 'b2', 'v', 'm', 1, 1, 2, 5, 0, '', 0, 'swapped', 5, NULL),
+             ('main', 'long', 'b3', 'v', 'm', 1, 1, 2, 1799999999, 0, '', 0, 'swapped', 5, NULL),
+             ('main', 'late', 'b4', 'v', 'm', 1, 1, 2, 5, 0, '', 0, 'lost', 1799999999, NULL),
+             ('main', 'open', 'b5', 'v', 'm', 1, 1, 2, 5, 0, '', 0, 'ready', 5, NULL),
+             ('main', 'under way', 'b6', 'v', 'm', 1, 1, 2, 5, 7, '', 0, 'taken', 5, NULL),
+             ('other', 'over', 'b1', 'v', 'm', 1, 1, 2, 5, 0, '', 0, 'swapped', 5, NULL);
+         INSERT INTO locked_proofs VALUES
+             ('main', 'y1', 'over', 'k', 1, 1, '', '', 0, 'taken', 0), ('main', 'y2', 'known', 'k', 2, 1, '', '', 0, 'taken', 0),
+             ('main', 'y3', '', 'k', 0, 1, '', '', 0, 'taken', 5), ('main', 'y4', '', 'k', 0, 1, '', '', 0, 'taken', 0),
+             ('main', 'y5', '', 'k', 0, 1, '', '', 9, 'taken', 5), ('main', 'y6', '', 'k', 0, 1, '', '', 0, 'taken', 1799999999);
+         INSERT INTO fundings VALUES
+             ('main', 'b1', 'm', 1, 1, 'q', 'i', 5, 'done', 5), ('main', 'b3', 'm', 1, 1, 'q', 'i', 5, 'done', 5),
+             ('main', 'b9', 'm', 1, 1, 'q', 'i', 5, 'open', 5);
+         INSERT INTO losses VALUES ('main', 1, 'x', 'v', 1, 5, 1), ('main', 2, 'x', 'v', 1, 5, 0),
+             ('main', 3, 'x', 'v', 1, 1799999999, 1);",
+    )
+    .await;
+    let own = store.of_tenant(&Tenant::main());
+    while own.write(|door| forget_backing(door, SINCE, 2)).await.unwrap() > 0 {}
+    let left = "SELECT id FROM locked WHERE tenant = 'main' ORDER BY id";
+    assert_eq!(texts(&store, left).await, ["known", "late", "long", "open", "under way"]);
+    assert_eq!(texts(&store, "SELECT y FROM locked_proofs ORDER BY y").await, ["y2", "y4", "y5", "y6"]);
+    assert_eq!(texts(&store, "SELECT batch FROM fundings ORDER BY batch").await, ["b3", "b9"]);
+    assert_eq!(texts(&store, "SELECT CAST(op AS TEXT) FROM losses ORDER BY op").await, ["2", "3"]);
+    assert_eq!(texts(&store, "SELECT id FROM locked WHERE tenant = 'other'").await, ["over"]);
+}
+
+#[tokio::test]
+async fn a_change_is_told_to_who_is_named_and_to_the_configured_address_and_to_nobody_else() {
+    let (_scratch, store) = with_rows(
+        "INSERT INTO vouchers VALUES
+             ('main', 'quiet', 'b', 0, 'h1', NULL, 1, 'v', '', '', 'sats', 1, 1, 'none', 'ready', '', '', '', '', 0, 0, 9,
+              NULL, NULL, NULL),
+             ('main', 'named', 'b', 1, 'h2', NULL, 1, 'v', '', 'u', 'sats', 1, 7, 'none', 'ready', '', '', 'https://a.example',
+              '', 0, 0, 9, NULL, NULL, NULL),
+             ('loud', 'quiet', 'b', 0, 'h1', NULL, 1, 'v', '', '', 'sats', 1, 1, 'none', 'ready', '', '', '', '', 0, 0, 9,
+              NULL, NULL, NULL);
+         INSERT INTO notice_defaults VALUES ('loud');",
+    )
+    .await;
+    for (tenant, voucher) in [("main", "quiet"), ("main", "named"), ("loud", "quiet")] {
+        for (was, became) in [("queued", "minting"), ("minting", "failed")] {
+            let step = ChangedState {
+                voucher,
+                was,
+                became,
+                reason: "mint_refused",
+                who: "",
+                request_id: "",
+                at: UnixSeconds(5),
+            };
+            let own = store.of_tenant(&Tenant::of_test(tenant));
+            own.write(move |door| note_step(door, &step)).await.unwrap();
+        }
+    }
+    let told = "SELECT tenant || ' ' || about || ' ' || target FROM voucher_jobs ORDER BY tenant";
+    assert_eq!(texts(&store, told).await, ["loud quiet ", "main named https://a.example"]);
+    let work = texts(&store, "SELECT work FROM voucher_jobs WHERE tenant = 'main'").await;
+    let work: serde_json::Value = serde_json::from_str(&work[0]).unwrap();
+    let id = texts(&store, "SELECT id FROM voucher_jobs WHERE tenant = 'main'").await;
+    assert_eq!((&work["id"], &work["status"]), (&id[0].as_str().into(), &"failed".into()));
+    assert_eq!((&work["code"], &work["amount"]), (&"mint_refused".into(), &7.into()));
+    assert_eq!(texts(&store, "SELECT voucher FROM voucher_history").await.len(), 6);
+}
