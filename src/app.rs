@@ -17,7 +17,7 @@ use crate::config::{netifd, Config, LogFormat, LogTarget, MintUrl, Problem, Seve
 use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
-use crate::http::{Edge, Listeners};
+use crate::http::{self, Edge, Listeners};
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
@@ -273,6 +273,7 @@ impl App {
         let Ok(shop) = self.site.shop.clone() else { return };
         let now = self.clock.now();
         shop.tend().await;
+        http::go_on(&self.edge);
         self.housekeeping.tend(&shop, now);
     }
 

@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
 use crate::uuid::Uuid;
-use crate::vouchers::MintDesk;
+use crate::vouchers::{MintDesk, Notices};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub struct Shop {
     /// Whose certificates are trusted.
     pub tls: Tls,
     pub minting: MintDesk,
+    /// Tells others what became of vouchers.
+    pub notices: Notices,
     pub rates: Rates,
 }
 
@@ -102,7 +104,11 @@ impl Shop {
         tls: Tls,
     ) -> Result<Shop, StoreError> {
         let (store, access) = (terms.store.clone(), terms.access.clone());
-        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), terms.settings());
+        let vouchers = VoucherEngine::new(terms.clone(), wallet.clone());
+        let minting = MintDesk::new(vouchers.book().clone(), wallet.clone());
+        let mint_proxy = MintProxy::new(invoices.clone(), access.clone(), terms.settings(), minting.clone());
+        let notices = Notices::new(vouchers.book().clone(), terms.settings(), tls.clone());
+        notices.note().await?;
         wallet.keep_vouchers();
         let tokens = TokenEngine::new(terms.clone(), wallet.clone());
         let engines = (invoices.clone(), tokens.clone());
@@ -113,8 +119,6 @@ impl Shop {
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
-        let vouchers = VoucherEngine::new(terms.clone(), wallet.clone());
-        let minting = MintDesk::new(vouchers.book().clone(), wallet.clone());
         Ok(Shop {
             terms,
             store,
@@ -133,6 +137,7 @@ impl Shop {
             auth,
             tls,
             minting,
+            notices,
             rates,
         })
     }
@@ -145,6 +150,7 @@ impl Shop {
         self.end_losses().await;
         self.audit.tend();
         self.auth.tend().await;
+        self.notices.tend().await;
         let rates = self.rates.clone();
         // A feed that hangs holds nobody up.
         task::spawn(async move { rates.tend().await });

@@ -14,11 +14,14 @@ use super::Edge;
 use crate::config::{Config, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
+use crate::task;
+use crate::units::Millis;
 use crate::uuid::Uuid;
 use crate::vouchers::approvals::{self, Approval};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
+use crate::vouchers::jobs;
 use crate::vouchers::limits::{self, EVERYBODY};
-use crate::vouchers::{waits, KeptAnswer, KeyPlace, OrderTerms, Shape, VoucherRefusal};
+use crate::vouchers::{waits, KeyPlace, OrderTerms, Shape, VoucherRefusal};
 use serde_json::Value;
 use sha2::Digest;
 use std::sync::Arc;
@@ -29,6 +32,11 @@ const LIMITS: &[Field] = &[
     optional("hour", Kind::Number(0, ALL_SATS)),
     optional("day", Kind::Number(0, ALL_SATS)),
 ];
+/// Decisions that are looked at together, how soon one is tried again, and how often where it has begun and the configuration
+/// does not know it any more.
+const AT_ONCE: u64 = 8;
+const AGAIN: Millis = Millis::from_secs(10);
+const MOST_TRIES: u64 = 100;
 const WINDOWS: [&str; 3] = ["tx", "hour", "day"];
 
 /// `PUT /admin/limits`: raises limits, once others have agreed.
@@ -111,8 +119,8 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
             let what = if approves { "approve" } else { "reject" };
             let result = voted.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
             audit(&edge, &operator, what, &id.to_string(), result).await;
-            let approval = voted?;
-            decided((&shop, &config), &owner, &approval).await?;
+            voted?;
+            drive((&shop, &config), &owner, (id, 0)).await?;
             let read = rows.read(move |door| approvals::find(door, id)).await?.ok_or_else(nowhere)?;
             let answer = fresh(
                 200,
@@ -136,22 +144,85 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
     keyed::once(&desk, &tenant, place, &text, work).await
 }
 
-/// Carries out what was agreed to, and keeps what came of it for whoever has asked.
+/// Goes on with what was decided and not carried out to its end: nobody has to ask again.
+pub fn go_on(edge: &Edge) {
+    let Ok(shop) = shop(edge).cloned() else { return };
+    let config = edge.site.config();
+    task::spawn(async move {
+        for tenant in config.all_tenants() {
+            let (rows, now) = (shop.minting.book.of(&tenant), shop.store.now());
+            let due = rows.read(move |door| jobs::due(door, approvals::DECISION, now, AT_ONCE)).await;
+            for job in due.unwrap_or_default() {
+                let Ok(id) = job.about.parse() else { continue };
+                if let Err(refusal) = drive((&shop, &config), &tenant, (id, job.tries)).await {
+                    log::warn!("approval {id}: {}", refusal.message);
+                }
+            }
+        }
+    });
+}
+
+/// Carries out what was decided, if that is still to be done, and keeps what came of it for whoever has asked. What cannot be
+/// done yet is tried again later. An error is the store's.
+async fn drive(
+    (shop, config): (&Shop, &Arc<Config>),
+    tenant: &Tenant,
+    (id, tries): (Uuid, u64),
+) -> Result<(), VoucherRefusal> {
+    let Some(_alone) = shop.minting.underway.begin(id) else { return Ok(()) };
+    let rows = shop.minting.book.of(tenant);
+    let found = rows.read(move |door| Ok((approvals::is_open(door, id)?, approvals::find(door, id)?)));
+    let (true, Some(approval)) = found.await? else { return Ok(()) };
+    let refusal = match decided((shop, config), tenant, &approval).await {
+        Ok(()) => return Ok(rows.write(move |door| approvals::finish(door, id)).await?),
+        Err(refusal) => refusal,
+    };
+    // What has begun comes to its end, whatever the configuration says by then.
+    if refusal.status < 500 && (approval.state == "approved" || tries > MOST_TRIES) {
+        let code = json!({"code": refusal.code, "message": refusal.message, "request_id": Value::Null});
+        if let Some(place) = Work::of(&approval).place {
+            shop.minting.keep(&rows, place, &fresh(refusal.status, &json!({"error": code}))).await?;
+        }
+        return Ok(rows.write(move |door| approvals::finish(door, id)).await?);
+    }
+    if tries == 0 {
+        log::info!("approval {id} is not carried out yet: {}", refusal.message);
+    }
+    let at = shop.store.wall();
+    let due = shop.store.now().saturating_add(AGAIN);
+    let again = rows.write(move |door| jobs::again(door, &id.to_string(), due, refusal.code, at));
+    Ok(again.await?)
+}
+
+/// What is to be done, and where its answer is kept.
+struct Work {
+    order: Value,
+    text: String,
+    place: Option<KeyPlace>,
+}
+
+impl Work {
+    fn of(approval: &Approval) -> Work {
+        let mut work: Value = crate::json::read(approval.work.as_bytes()).unwrap_or_default();
+        let key = work["key"].take();
+        let part = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
+        let place = key.is_object().then(|| KeyPlace {
+            principal: part("principal"),
+            method: part("method"),
+            path: part("path"),
+            name: part("name"),
+        });
+        let text = work["request"].as_str().unwrap_or_default().to_owned();
+        Work { order: work["order"].take(), text, place }
+    }
+}
+
 async fn decided(
     (shop, config): (&Shop, &Arc<Config>),
     tenant: &Tenant,
     approval: &Approval,
 ) -> Result<(), VoucherRefusal> {
-    let work: Value = crate::json::read(approval.work.as_bytes()).unwrap_or_default();
-    let text = work["request"].as_str().unwrap_or_default();
-    let key = &work["key"];
-    let part = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
-    let place = key.is_object().then(|| KeyPlace {
-        principal: part("principal"),
-        method: part("method"),
-        path: part("path"),
-        name: part("name"),
-    });
+    let Work { order, text, place } = Work::of(approval);
     let rows = shop.minting.book.of(tenant);
     if approval.state == "rejected" {
         let Some(place) = place else { return Ok(()) };
@@ -160,14 +231,11 @@ async fn decided(
         shop.minting.keep(&rows, place, &fresh(403, &body)).await?;
         return Ok(());
     }
-    if approval.state != "approved" {
-        return Ok(());
-    }
     if approval.kind == "limits" {
-        return raised((shop, &rows), approval, text).await;
+        return raised((shop, &rows), approval, &text).await;
     }
-    let id = work["order"].as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;
-    let principal = (approval.principal.as_str(), text);
+    let id = order.as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;
+    let principal = (approval.principal.as_str(), text.as_str());
     let (order, shape): (_, Shape) = match approval.kind.as_str() {
         "batch_mint" => (batch_order((shop, config), tenant, principal, id)?, batch_shape),
         _ => (tickets_order((shop, config), tenant, principal, id)?, tickets_shape),
@@ -180,8 +248,7 @@ async fn decided(
         approval: Some(approval.id),
         place,
     };
-    let done: Result<KeptAnswer, VoucherRefusal> = shop.minting.carry_out(order, terms, None).await;
-    done.map(drop)
+    shop.minting.carry_out(order, terms, None).await.map(drop)
 }
 
 /// Raises limits that others have agreed to raise.

@@ -56,6 +56,7 @@ mod websocket;
 mod wire;
 
 pub use admin::make_token;
+pub use approvals::go_on;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
 pub use listeners::Listeners;

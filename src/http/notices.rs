@@ -12,12 +12,11 @@ use super::Edge;
 use crate::config::Config;
 use crate::hex;
 use crate::json::json;
-use crate::shop::Shop;
 use crate::store::{Datum, Door, StoreError, TenantStore};
-use crate::units::{Millis, UnixSeconds};
+use crate::units::UnixSeconds;
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
-use crate::vouchers::{rows, KeptAnswer, OrderTerms, VoucherCode, VoucherRefusal, VoucherRow, VoucherState};
+use crate::vouchers::{rows, KeptAnswer, OrderTerms, VoucherRefusal};
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 use serde_json::Value;
@@ -35,6 +34,7 @@ const PAID: &[Field] = &[
     needed("amount", Kind::Number(0, ALL_SATS)),
     needed("currency", Kind::OneOf(&["SAT"])),
     optional("tenantId", Kind::Name),
+    optional("notify", Kind::Address),
 ];
 
 /// `POST /webhook/payment-completed`
@@ -74,7 +74,8 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     let product = product_of(&config, &tenant, &word("eventId")).ok_or_else(unknown)?;
     let ids = body["tickets"].as_array().into_iter().flatten();
     let ids: Vec<Uuid> = ids.filter_map(|ticket| ticket["id"].as_str()?.parse().ok()).collect();
-    let (venue, funding, items) = product_order((&shop, &config), product, &ids, word("userId"))?;
+    let who = (word("userId"), &body["notify"]);
+    let (venue, funding, items) = product_order((&shop, &config), product, &ids, who)?;
     let price = items.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
     if body["amount"].as_u64() != Some(price) {
         let message = format!("these tickets cost {price} sat");
@@ -208,7 +209,11 @@ pub fn ticket_status(edge: Arc<Edge>, _: Entrance, sent: Sent) -> Answering {
         let claim = claim.map(|(_, claim)| claim.trim().to_owned()).unwrap_or_default();
         let id = sent.rest.split('/').next().unwrap_or_default().to_owned();
         let tag = sent.headers().get(header::IF_NONE_MATCH).cloned();
-        match told_of(&edge, &id, &claim).await {
+        let told = match shop(&edge) {
+            Ok(shop) => shop.minting.told_of(&edge.site.config(), &id, &claim).await,
+            Err(refusal) => Err(refusal),
+        };
+        match told {
             Ok(told) => {
                 let mark = hex::encode(&Sha256::digest(told.to_string()));
                 let mark = mark.get(..16).map(|mark| format!("\"{mark}\"")).unwrap_or_default();
@@ -225,68 +230,6 @@ pub fn ticket_status(edge: Arc<Edge>, _: Entrance, sent: Sent) -> Answering {
             Err(refusal) => refused(&refusal),
         }
     })
-}
-
-/// What became of a ticket. Nobody, and nobody's business: the same words, after the same work.
-pub async fn told_of(edge: &Edge, id: &str, claim: &str) -> Result<Value, VoucherRefusal> {
-    let (shop, config) = (shop(edge)?, edge.site.config());
-    let id = id.parse::<Uuid>().ok();
-    let code: Option<VoucherCode> = claim.parse().ok();
-    let nobodys = VoucherCode::random().ok_or_else(nowhere)?;
-    let hash = shop.minting.book.key().await?.hash(code.as_ref().unwrap_or(&nobodys))?;
-    let mut found: Option<VoucherRow> = None;
-    for tenant in config.all_tenants() {
-        let (rows, hash) = (shop.minting.book.of(&tenant), hash.clone());
-        let by_code = rows.read(move |door| rows::by_hash(door, &hash)).await?;
-        let mut row = by_code.filter(|row| Some(row.id) == id);
-        if row.is_none() && claim.starts_with("cashu") {
-            row = by_token(shop, &rows, id, claim).await?;
-        }
-        found = found.or(row);
-    }
-    let row = found.ok_or_else(nowhere)?;
-    let now = shop.store.wall();
-    let state = row.state_at(now);
-    let venue = config.venue(&row.venue).map_or(row.venue.as_str(), |venue| venue.name.as_str());
-    let mut told = json!({
-        "ticketId": row.id.to_string(),
-        "status": state.as_str(),
-        "venueName": venue,
-        "amount": row.face.0,
-        "unit": "sat",
-        "updatedAt": row.changed_at.0,
-        "expiresAt": row.expires_at.0,
-    });
-    if matches!(state, VoucherState::Queued | VoucherState::AwaitingPayment | VoucherState::Minting) {
-        told["retryAfter"] = json!(Millis::from_secs(5).as_secs_ceil());
-    }
-    if state == VoucherState::Failed {
-        let message = "this voucher could not be made; please ask where you bought it";
-        let code = row.error_code.as_deref().unwrap_or("failed");
-        told["failure"] = json!({"code": code, "message": message, "refund": Value::Null});
-    }
-    Ok(told)
-}
-
-/// The ticket whose ecash the claim is.
-async fn by_token(
-    shop: &Shop,
-    rows: &TenantStore,
-    id: Option<Uuid>,
-    claim: &str,
-) -> Result<Option<VoucherRow>, VoucherRefusal> {
-    let Some(id) = id else { return Ok(None) };
-    let tokens = shop.wallet.tokens_of(rows.tenant(), &[id.to_string()]).await.unwrap_or_default();
-    let is_it = |token: &str| {
-        bool::from(subtle::ConstantTimeEq::ct_eq(
-            Sha256::digest(token).as_slice(),
-            Sha256::digest(claim).as_slice(),
-        ))
-    };
-    match tokens.iter().any(|known| is_it(&known.token)) {
-        true => Ok(rows.read(move |door| rows::by_id(door, id)).await?),
-        false => Ok(None),
-    }
 }
 
 /// `POST` or `GET /internal/mint/status/TICKET`: for a service that has signed.

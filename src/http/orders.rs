@@ -18,10 +18,12 @@ use crate::sale::{buys, price_of};
 use crate::shop::Shop;
 use crate::store::{CodeWorth, NewAuditRow};
 use crate::units::{Millis, Sats, UnixSeconds};
+use crate::url::Url;
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
 use crate::vouchers::{
-    KeyPlace, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketResult, VoucherRefusal,
+    may_be_told, KeyPlace, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketResult,
+    VoucherRefusal,
 };
 use hyper::header::HeaderMap;
 use serde_json::Value;
@@ -60,6 +62,7 @@ const MINT_TICKETS: &[Field] = &[
     optional("tenantId", Kind::Name),
     optional("queue", Kind::Yes),
     optional("orderId", Kind::Name),
+    optional("notify", Kind::Address),
 ];
 
 /// `POST /admin/batch-mint`
@@ -136,7 +139,7 @@ pub fn batch_order(
         items.push(OrderItem {
             expires_at: expires_at.map_or_else(|| usual_end(config, now), UnixSeconds),
             label: owned(&ticket["label"]),
-            notify: owned(&ticket["notify"]),
+            notify: notify_of(config, &ticket["notify"]).map_err(|what| wrong("notify", what))?,
             ..item((uuid(&ticket["id"])?, owned(&ticket["userId"])), product, worth, face)
         });
     }
@@ -274,7 +277,8 @@ pub fn tickets_order(
     let product = body["eventId"].as_str().and_then(|id| product_of(config, tenant, id));
     let ids = body["ticketIds"].as_array().into_iter().flatten().map(uuid);
     let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
-    product_order((shop, config), product.ok_or_else(no_product)?, &ids, owned(&body["userId"])).map(
+    let who = (owned(&body["userId"]), &body["notify"]);
+    product_order((shop, config), product.ok_or_else(no_product)?, &ids, who).map(
         |(venue, funding, items)| Order {
             funding,
             items,
@@ -293,13 +297,24 @@ pub fn webhook_order(
     Order { funding, items, ..order("webhook", (shop, venue), ("webhook", text), id) }
 }
 
-/// So many vouchers of a product.
+/// Where a ticket's buyer is told what becomes of it, if anywhere of its own.
+fn notify_of(config: &Config, named: &Value) -> Result<String, &'static str> {
+    let Some(named) = named.as_str() else { return Ok(String::new()) };
+    let url = Url::parse(named).map_err(|_| "is no address like https://example.com")?;
+    match may_be_told(&url, config.voucher.allow_http) {
+        true => Ok(url.to_string()),
+        false => Err("is plain http://, which anybody on the way can read: use https://"),
+    }
+}
+
+/// So many vouchers of a product, for somebody who is told of them at an address of the order's own, if it has one.
 pub fn product_order<'c>(
     (shop, config): (&Shop, &'c Config),
     product: &ProductConfig,
     ids: &[Uuid],
-    owner: String,
+    (owner, notify): (String, &Value),
 ) -> Result<(&'c Venue, Funding, Vec<OrderItem>), VoucherRefusal> {
+    let notify = notify_of(config, notify).map_err(|what| VoucherRefusal::field("notify", what))?;
     let venue = config.venue(&product.venue).ok_or_else(no_product)?;
     let worth = worth_of(product);
     let face = price_of(config, venue, worth);
@@ -311,7 +326,11 @@ pub fn product_order<'c>(
         ));
     }
     let expires_at = usual_end(config, shop.store.wall());
-    let one = |id: &Uuid| OrderItem { expires_at, ..item((*id, owner.clone()), Some(product), worth, face) };
+    let one = |id: &Uuid| OrderItem {
+        expires_at,
+        notify: notify.clone(),
+        ..item((*id, owner.clone()), Some(product), worth, face)
+    };
     Ok((venue, product.funding, ids.iter().map(one).collect()))
 }
 
@@ -423,7 +442,7 @@ fn other_tenant() -> VoucherRefusal {
 }
 
 pub fn nowhere() -> VoucherRefusal {
-    VoucherRefusal::new(404, "not_found", "there is nothing here")
+    VoucherRefusal::nowhere()
 }
 
 fn no_product() -> VoucherRefusal {

@@ -43,7 +43,7 @@ pub fn refusal(error: &ProxyError) -> Answer {
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::InvalidMint | Code::InvalidMessage => StatusCode::BAD_REQUEST,
-        Code::RequestNotFound => StatusCode::NOT_FOUND,
+        Code::RequestNotFound | Code::VoucherNotFound => StatusCode::NOT_FOUND,
         Code::InvalidTicket => StatusCode::FORBIDDEN,
         Code::TicketInUse | Code::TooLittle => StatusCode::CONFLICT,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,

@@ -22,6 +22,8 @@ pub enum Code {
     InvalidTicket,
     /// The ticket's account is with a MAC that is still there.
     TicketInUse,
+    /// No voucher has this id and this claim.
+    VoucherNotFound,
     /// What the ticket stands for is at another venue, and buys no step at this one.
     TooLittle,
     /// Nothing can be sold: the store is damaged (`STORE_CORRUPT`, `STORE_TOO_NEW`, ...). A socket is told
@@ -52,6 +54,7 @@ impl Code {
             Code::InternalError | Code::AddressClash => "internal_error",
             Code::InvalidTicket => "invalid_ticket",
             Code::TicketInUse => "ticket_in_use",
+            Code::VoucherNotFound => "not_found",
             Code::TooLittle => "too_little_left",
             Code::Closed(code) => code,
         }

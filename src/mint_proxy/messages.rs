@@ -1,7 +1,8 @@
 //! The mint proxy's messages: what a client may send, what it is answered.
 //!
-//! Client: `mint_request`, `resume`/`status`, `ack`, `auth`, `ping`/`pong`. Server: `invoice_ready`,
-//! `tokens_ready`, `error`, `auth_ok`, and for requests with `apply` also `payment_received` and `session_granted`.
+//! Client: `mint_request`, `resume`/`status`, `ack`, `auth`, `subscribe_ticket`, `ping`/`pong`. Server: `invoice_ready`,
+//! `tokens_ready`, `error`, `auth_ok`, `ticket_status`, and for requests with `apply` also `payment_received` and
+//! `session_granted`.
 //! Unknown fields are ignored; a field of the wrong type is `invalid_message`.
 
 use super::error::{Code, ProxyError};
@@ -29,6 +30,8 @@ pub enum ClientMessage {
     Pong,
     /// The session ticket: of this MAC's account, or of one that moves to it.
     Auth(String),
+    /// A voucher whose changes this socket is told of: its id, and its code or token.
+    SubscribeTicket(String, String),
 }
 
 fn invalid(message: impl Into<String>) -> ProxyError {
@@ -48,6 +51,13 @@ impl ClientMessage {
                 Some(ticket) => Ok(ClientMessage::Auth(ticket.to_owned())),
                 None => Err(invalid("\"ticket\" is required")),
             },
+            Some("subscribe_ticket") => {
+                let text = |name: &str| match object.get(name).and_then(Value::as_str) {
+                    Some(text) => Ok(text.to_owned()),
+                    None => Err(invalid(format!("\"{name}\" is required"))),
+                };
+                Ok(ClientMessage::SubscribeTicket(text("ticket_id")?, text("claim")?))
+            }
             Some(_) => {
                 Err(invalid("unknown message type; send mint_request, resume, status, ack, auth or ping"))
             }

@@ -7,6 +7,7 @@ mod error;
 mod messages;
 mod sockets;
 mod tickets;
+mod vouchers;
 
 pub use error::{Code, ProxyError};
 #[cfg(test)]
@@ -23,10 +24,12 @@ use crate::network::neighbours::Caller;
 use crate::sale::invoice::{Ask, InvoiceEngine, Opened, Request, HELD_AT_A_TIME};
 use crate::sale::{SaleError, SaleEvent};
 use crate::store::RequestId;
+use crate::vouchers::MintDesk;
 use serde_json::Value;
 use sockets::Sockets;
 use std::sync::Arc;
 use tokio::sync::watch;
+use vouchers::VoucherWatches;
 
 /// Clones share the sockets.
 #[derive(Clone)]
@@ -37,15 +40,24 @@ struct SharedProxy {
     access: Access,
     config: watch::Receiver<Arc<Config>>,
     sockets: Arc<Sockets>,
+    desk: MintDesk,
+    /// Whom changes of vouchers are told.
+    vouchers: VoucherWatches,
 }
 
 impl MintProxy {
     /// Listens to the engine from now on, and tells the guests' sockets what it hears.
-    pub fn new(invoices: InvoiceEngine, access: Access, config: watch::Receiver<Arc<Config>>) -> MintProxy {
+    pub fn new(
+        invoices: InvoiceEngine,
+        access: Access,
+        config: watch::Receiver<Arc<Config>>,
+        desk: MintDesk,
+    ) -> MintProxy {
         let sockets = Arc::new(Sockets::default());
         let (told, of) = (sockets.clone(), access.clone());
         invoices.listen(move |event| tell(&told, &of, event));
-        MintProxy(Arc::new(SharedProxy { invoices, access, config, sockets }))
+        let vouchers = VoucherWatches::default();
+        MintProxy(Arc::new(SharedProxy { invoices, access, config, sockets, desk, vouchers }))
     }
 
     /// Opens a request for this caller, or finds the identical one that is still unpaid; returns when the invoices are

@@ -30,7 +30,7 @@ const AT_A_TIME: usize = 8;
 const NAMED: usize = 64;
 
 /// Where the messages to one socket are put, for as long as the table has it.
-type Outbox = mpsc::WeakSender<Arc<str>>;
+pub type Outbox = mpsc::WeakSender<Arc<str>>;
 
 /// All open sockets. The table holds the only lasting sender of each: taking it out ends the conversation.
 #[derive(Default)]
@@ -270,6 +270,9 @@ impl Speaker {
                 self.ear.names(&request.id);
                 messages::of_request(&request, access)
             }),
+            ClientMessage::SubscribeTicket(id, claim) => {
+                self.proxy.subscribe(&self.outbox, &id, &claim).await.map(|told| vec![told])
+            }
             ClientMessage::Ack(id, part) => {
                 self.proxy.ack(self.caller.mac, &id, part).await.map(|()| Vec::new())
             }

@@ -1,9 +1,14 @@
 //! What waits for others to agree: a request that is over a limit, or a limit that is to be raised. Each vote is for one
 //! request, named by its hash. Refused: a vote of whoever has asked, one for another request, and one that comes too late.
 
-use super::VoucherRefusal;
-use crate::store::{Door, StoreError};
+use super::{jobs, VoucherRefusal};
+use crate::store::{add_voucher_job, Door, StoreError};
+use crate::units::UnixSeconds;
 use crate::uuid::Uuid;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The kind of job that a decision is.
+pub const DECISION: &str = "order";
 
 /// How long others may take (seconds), and how many requests may wait.
 const LIFE: u64 = 2 * 3600;
@@ -27,6 +32,31 @@ pub struct Approval {
     pub expires_at: u64,
 }
 
+/// Decisions that are being carried out, each by one at a time; clones share it.
+#[derive(Clone, Default)]
+pub struct Underway(Arc<Mutex<Vec<Uuid>>>);
+
+/// It may be taken up again once this is dropped.
+pub struct CarryingOut(Underway, Uuid);
+
+impl Underway {
+    /// `None`: somebody else carries it out.
+    pub fn begin(&self, id: Uuid) -> Option<CarryingOut> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains(&id) {
+            return None;
+        }
+        all.push(id);
+        Some(CarryingOut(self.clone(), id))
+    }
+}
+
+impl Drop for CarryingOut {
+    fn drop(&mut self) {
+        self.0 .0.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.1);
+    }
+}
+
 /// Lets a request wait. `None`: too many do.
 pub fn ask(
     door: &Door,
@@ -36,7 +66,8 @@ pub fn ask(
     now: u64,
 ) -> Result<Option<Approval>, StoreError> {
     door.execute(
-        "DELETE FROM approvals WHERE tenant = $1 AND expires_at < $2",
+        "DELETE FROM approvals WHERE tenant = $1 AND expires_at < $2
+         AND NOT EXISTS (SELECT 1 FROM voucher_jobs WHERE tenant = $1 AND about = approvals.id)",
         &[now.saturating_sub(86_400).into()],
     )?;
     door.execute(
@@ -146,7 +177,21 @@ pub fn vote(
         "UPDATE approvals SET state = $3, decided_at = $4 WHERE tenant = $1 AND id = $2 AND state = 'pending'",
         &[id.into(), becomes.into(), now.into()],
     )?;
+    // Whatever comes now, it is carried out.
+    let job = id.to_string();
+    add_voucher_job(door, (&job, DECISION), (&job, ""), "", UnixSeconds(now))?;
     find(door, id)?.map(Ok).ok_or(StoreError::Gone)
+}
+
+/// Whether a decision is still to be carried out to its end.
+pub fn is_open(door: &Door, id: Uuid) -> Result<bool, StoreError> {
+    jobs::about(door, DECISION, &id.to_string())
+}
+
+/// A decision was carried out to its end, and whoever has asked has the answer: in the commit that keeps it.
+pub fn finish(door: &Door, id: Uuid) -> Result<(), StoreError> {
+    consume(door, id)?;
+    jobs::done(door, &id.to_string())
 }
 
 /// Uses a decision up, in the commit that carries it out. False: that was done already.

@@ -4,10 +4,13 @@ use super::limits::{self, OverLimit};
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
 use super::{BatchId, CodeKey, VoucherCode, VoucherState};
 use crate::config::{Config, Tenant};
-use crate::store::{Store, StoreError, TenantStore};
+use crate::store::{forget_backing, Store, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+
+/// Rows that one transaction forgets of a table.
+const AT_ONCE: u64 = 128;
 
 /// Why an order is not written down.
 pub enum NotAdded {
@@ -32,6 +35,11 @@ impl VoucherBook {
     /// The rows of a tenant.
     pub fn of(&self, tenant: &Tenant) -> TenantStore {
         self.store.of_tenant(tenant)
+    }
+
+    /// What all tenants share.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What codes are known by.
@@ -104,6 +112,8 @@ impl VoucherBook {
         let (rows, now) = (self.of(tenant), self.store.wall());
         while rows.write(move |door| rows::expire_some(door, now)).await? > 0 {}
         while rows.write(move |door| rows::forget_some(door, since)).await? > 0 {}
+        while rows.write(move |door| rows::forget_orders(door, since)).await? > 0 {}
+        while rows.write(move |door| forget_backing(door, since, AT_ONCE)).await? > 0 {}
         Ok(())
     }
 }

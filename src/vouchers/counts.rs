@@ -112,7 +112,7 @@ pub type Jobs = (u64, Option<u64>, Vec<(String, String, String)>);
 
 pub fn jobs(door: &Door) -> Result<Jobs, StoreError> {
     let waiting = door.query(
-        "SELECT COUNT(*), MIN(created_at) FROM voucher_jobs WHERE tenant = $1 AND state NOT IN ('done', 'dead')",
+        "SELECT COUNT(*), MIN(created_at) FROM voucher_jobs WHERE tenant = $1 AND kind = 'notice' AND state = 'open'",
         &[],
     )?;
     let (depth, oldest) = match waiting.first() {
@@ -120,8 +120,8 @@ pub fn jobs(door: &Door) -> Result<Jobs, StoreError> {
         None => (0, None),
     };
     let dead = door.query(
-        "SELECT id, about, COALESCE(error_code, '') FROM voucher_jobs WHERE tenant = $1 AND state = 'dead'
-         ORDER BY changed_at DESC LIMIT 100",
+        "SELECT id, about, COALESCE(error_code, '') FROM voucher_jobs
+         WHERE tenant = $1 AND kind = 'notice' AND state = 'dead' ORDER BY changed_at DESC LIMIT 100",
         &[],
     )?;
     let dead = dead

@@ -2,7 +2,7 @@
 //! commit, together with the key of its request; what stands behind it is asked for after that, and is found again after a
 //! crash by the order's own id. Refused: more than there may be, and a ticket that is another order's.
 
-use super::approvals::{self, Approval};
+use super::approvals::{self, Approval, Underway};
 use super::idempotency::{begin_key, end_key, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
 use super::limits;
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
@@ -94,7 +94,9 @@ pub type Shape = fn(&Order, &OrderOutcome, UnixSeconds) -> Value;
 pub struct MintDesk {
     pub book: VoucherBook,
     pub running: RunningKeys,
-    wallet: Wallet,
+    /// Decisions that are being carried out.
+    pub underway: Underway,
+    pub(super) wallet: Wallet,
 }
 
 /// What the first commit of an order has come to.
@@ -126,7 +128,7 @@ pub struct OrderTerms {
 
 impl MintDesk {
     pub fn new(book: VoucherBook, wallet: Wallet) -> MintDesk {
-        MintDesk { book, running: RunningKeys::default(), wallet }
+        MintDesk { book, running: RunningKeys::default(), underway: Underway::default(), wallet }
     }
 
     /// Whose turn it is; what was kept is opened.
@@ -190,6 +192,7 @@ impl MintDesk {
                     let outcome = outcome(door, (order, terms), &own_key, (own, faults), began)?;
                     let answer = answer_of(order, terms, &outcome, now);
                     end_key(door, place, &sealed(&own_key, &answer)?)?;
+                    terms.approval.map_or(Ok(()), |approval| approvals::finish(door, approval))?;
                     return Ok((begun, Some(answer)));
                 }
                 _ => {}
@@ -219,6 +222,7 @@ impl MintDesk {
             if let Some(place) = &terms.place {
                 end_key(door, place, &sealed(&key, &answer)?)?;
             }
+            terms.approval.map_or(Ok(()), |approval| approvals::finish(door, approval))?;
             Ok(answer)
         });
         Ok(answer.await?)
@@ -354,6 +358,10 @@ fn begin(
             None if has_supply(door, item, &mut made)? => new.push(item),
             None => faults.push((item.id, fault("max_supply_reached", false))),
         }
+    }
+    // What was agreed to is begun once.
+    if terms.approval.is_some() && !own.is_empty() {
+        faults.extend(new.drain(..).map(|item: &OrderItem| (item.id, fault("max_supply_reached", false))));
     }
     // What was reserved with a key is given back once, with the answer that is kept; without one only what is new is.
     let mut reserved = if terms.place.is_some() { own.clone() } else { Vec::new() };

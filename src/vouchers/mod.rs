@@ -10,12 +10,15 @@ mod code;
 pub mod counts;
 mod idempotency;
 pub mod input;
+pub mod jobs;
 mod keys;
 pub mod limits;
 mod minting;
+mod notify;
 mod refusal;
 pub mod rows;
 pub mod sheet;
+mod status;
 
 pub use crate::config::Funding;
 pub use book::{NotAdded, VoucherBook};
@@ -25,8 +28,10 @@ pub use keys::CodeKey;
 pub use minting::{
     waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault, TicketResult,
 };
+pub use notify::{may_be_told, Notices};
 pub use refusal::VoucherRefusal;
 pub use rows::{Cause, NewBatch, NewTicket, VoucherRow, VoucherStep};
+pub use status::TicketWatch;
 
 use crate::uuid::Uuid;
 use std::fmt;

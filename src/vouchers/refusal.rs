@@ -21,6 +21,11 @@ impl VoucherRefusal {
         VoucherRefusal { status, code, message: message.into(), details: Vec::new(), wait: None }
     }
 
+    /// Nobody's, and somebody else's: the same words.
+    pub fn nowhere() -> VoucherRefusal {
+        VoucherRefusal::new(404, "not_found", "there is nothing here")
+    }
+
     /// The input cannot be right, whatever there is here.
     pub fn input(details: Vec<(String, String)>) -> VoucherRefusal {
         let message = match details.first() {

@@ -4,7 +4,9 @@
 
 use super::{BatchId, CodeKey, Funding, TicketId, VoucherCode, VoucherState};
 use crate::config::Tenant;
-use crate::store::{take_backing, CodeWorth, Datum, Door, DoorRow, StoreError};
+use crate::store::{
+    note_notice, note_step, take_backing, ChangedState, CodeWorth, Datum, Door, DoorRow, StoreError,
+};
 use crate::units::{Sats, UnixSeconds};
 
 /// Vouchers that a tenant has, ended ones too.
@@ -187,7 +189,7 @@ pub fn insert_ticket(
             batch.expires_at.into(),
         ],
     )?;
-    Ok(())
+    note_notice(door, &ticket.id.to_string(), batch.state.as_str(), None, now)
 }
 
 pub fn by_id(door: &Door, id: TicketId) -> Result<Option<VoucherRow>, StoreError> {
@@ -327,6 +329,26 @@ pub fn forget_some(door: &Door, since: UnixSeconds) -> Result<u64, StoreError> {
     Ok(u64::try_from(old.len()).unwrap_or(u64::MAX))
 }
 
+/// Forgets some of what shops have ordered and told of before `since`, once nothing of it is left that would refuse the same
+/// again; and notices that nobody could be told before then. Answers how many.
+pub fn forget_orders(door: &Door, since: UnixSeconds) -> Result<usize, StoreError> {
+    let mut gone = 0usize;
+    for statement in [
+        "DELETE FROM webhook_events WHERE tenant = $1 AND id IN
+         (SELECT id FROM webhook_events e WHERE tenant = $1 AND processed_at < $2
+          AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND batch = e.batch) LIMIT $3)",
+        "DELETE FROM voucher_orders WHERE tenant = $1 AND id IN
+         (SELECT id FROM voucher_orders o WHERE tenant = $1 AND made_at < $2
+          AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND batch = o.batch)
+          AND NOT EXISTS (SELECT 1 FROM webhook_events WHERE tenant = $1 AND order_id = o.id) LIMIT $3)",
+        "DELETE FROM voucher_jobs WHERE tenant = $1 AND id IN
+         (SELECT id FROM voucher_jobs WHERE tenant = $1 AND state = 'dead' AND changed_at < $2 LIMIT $3)",
+    ] {
+        gone = gone.saturating_add(door.execute(statement, &[since.into(), AT_ONCE.into()])?);
+    }
+    Ok(gone)
+}
+
 /// How many were redeemed since then on the operator's own promise, and what they cost when they were made.
 pub fn redeemed_since(door: &Door, since: UnixSeconds) -> Result<(u64, Sats), StoreError> {
     let counted = door.query(
@@ -344,21 +366,9 @@ fn note(
     became: VoucherState,
     cause: Cause,
 ) -> Result<(), StoreError> {
-    door.execute(
-        "INSERT INTO voucher_history (tenant, voucher, seq, at, was, became, reason, who, request_id)
-         SELECT $1, $2, COALESCE(MAX(seq), 0) + 1, $3, $4, $5, $6, $7, $8 FROM voucher_history
-         WHERE tenant = $1 AND voucher = $2",
-        &[
-            id.into(),
-            cause.at.into(),
-            was.as_str().into(),
-            became.as_str().into(),
-            cause.reason.into(),
-            cause.who.into(),
-            cause.request_id.into(),
-        ],
-    )?;
-    Ok(())
+    let Cause { at, reason, who, request_id } = cause;
+    let (was, became, id) = (was.as_str(), became.as_str(), id.to_string());
+    note_step(door, &ChangedState { voucher: &id, was, became, reason, who, request_id, at })
 }
 
 pub(super) fn row_of(row: &DoorRow) -> Result<VoucherRow, StoreError> {
