@@ -23,7 +23,7 @@ use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{Admission, KeyFile, Store, StoreError};
+use crate::store::{Admission, KeyFile, PurseName, Store, StoreError};
 use crate::task;
 use crate::units::Millis;
 use housekeeping::Housekeeping;
@@ -445,7 +445,8 @@ async fn open_shop(
         let (guests, takings) = seeds(&store).await?;
         let takings = Arc::new(takings);
         let late = admit_late(&access);
-        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await?;
+        let wallet =
+            Wallet::start(store.clone(), mints.clone(), (PurseName::House, takings.clone()), late).await?;
         let terms = Terms::new(store.clone(), access.clone(), receiver.clone());
         let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await?;
         Ok::<_, StoreError>((terms, invoices, wallet))

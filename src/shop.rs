@@ -16,6 +16,7 @@ use crate::json::json;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
+use crate::sale::balance::Balances;
 use crate::sale::invite::InviteEngine;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::mpesa::MpesaEngine;
@@ -26,12 +27,16 @@ use crate::sale::{SaleEvent, Terms};
 use crate::store::{Store, StoreError};
 use crate::task;
 use crate::tollgate::TollGate;
+use crate::units::Millis;
 use crate::uuid::Uuid;
 use crate::vouchers::{MintDesk, Notices};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// How often it is looked at whether balances are backed.
+const BACKED_AGAIN: Millis = Millis::from_secs(60);
 
 /// This router as a place where internet is sold.
 pub struct Site {
@@ -74,6 +79,8 @@ pub struct Shop {
     /// Tells others what became of vouchers.
     pub notices: Notices,
     pub rates: Rates,
+    /// What is held for accounts of the wallet API.
+    pub balances: Balances,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -112,10 +119,12 @@ impl Shop {
         wallet.keep_vouchers();
         let tokens = TokenEngine::new(terms.clone(), wallet.clone());
         let engines = (invoices.clone(), tokens.clone());
+        let balances = Balances::start(terms.clone(), wallet.clone(), mints.clone()).await?;
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls.clone());
         let rates = Rates::new(terms.settings(), tls.clone());
         let mpesa = MpesaEngine::start(terms.clone(), invoices.clone(), tls.clone()).await?;
+        back_what_is_bought(mpesa.clone(), balances.clone());
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));
         join(&auth, &invoices);
         let invites = InviteEngine::new(terms.clone());
@@ -139,6 +148,7 @@ impl Shop {
             minting,
             notices,
             rates,
+            balances,
         })
     }
 
@@ -176,6 +186,7 @@ impl Shop {
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
         self.invoices.on_mint_event(mint, event);
         self.wallet.on_mint_event(mint, event);
+        self.balances.on_mint_event(mint, event);
     }
 
     /// What other programs know a venue by.
@@ -272,6 +283,16 @@ impl Site {
         }
         reasons
     }
+}
+
+/// What balances have got for shillings is backed by ecash of theirs; also what was cut off before this start.
+fn back_what_is_bought(mpesa: MpesaEngine, balances: Balances) {
+    task::spawn(async move {
+        loop {
+            balances.back().await;
+            mpesa.has_bought(BACKED_AGAIN).await;
+        }
+    });
 }
 
 /// What was paid and who logs in: a wallet's link is carried out, and a page hears when its device had to go.

@@ -15,7 +15,7 @@ use tollgated::clock::Clock;
 use tollgated::config::MintUrl;
 use tollgated::ecash::wallet::{self, Melted, Received, Wallet, WalletError};
 use tollgated::ecash::{token, MintEvent, Mints, Outputs, Seed, Urgency};
-use tollgated::store::Store;
+use tollgated::store::{PurseName, Store};
 use tollgated::units::Sats;
 
 /// The mint's Lightning wallet is set for all.
@@ -56,7 +56,9 @@ impl Router {
             let mints = Mints::new(Tls::new(None).unwrap(), Clock::machine(), events);
             let seed = Arc::new(wallet::seed(&store).await.unwrap());
             let (sessions, _kept) = mpsc::channel(64);
-            let wallet = Wallet::start(store.clone(), mints.clone(), seed, sessions).await.unwrap();
+            let wallet = Wallet::start(store.clone(), mints.clone(), (PurseName::House, seed), sessions)
+                .await
+                .unwrap();
             let url = MintUrl::parse(&env("TOLLGATED_TEST_MINT")).unwrap();
             let outcome = life(Life { wallet, mints, url }).await;
             store.close().await;

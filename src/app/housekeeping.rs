@@ -59,6 +59,7 @@ impl Housekeeping {
             task::spawn(async move {
                 shop.invoices.tidy().await;
                 shop.wallet.tidy().await;
+                shop.balances.tidy().await;
             });
         }
     }
@@ -72,6 +73,8 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     let before = |age| shop.store.now().saturating_sub(age);
     let orders = OrdersSince { closed: old, unpaid: before(KEEP_ORDERS.0), unsent: before(KEEP_ORDERS.1) };
     shop.store.forget_orders(orders, old_wall).await?;
+    shop.store.forget_balance_moves(old_wall).await?;
+    shop.store.forget_topups(old_wall).await?;
     let since = shop.store.wall().0.saturating_sub(KEEP.as_secs_ceil());
     for tenant in shop.terms.config().all_tenants() {
         shop.vouchers.book().tidy(&tenant, UnixSeconds(since)).await?;

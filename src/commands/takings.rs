@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogTarget, MintUrl};
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::Mints;
-use crate::store::{Store, StoreError, StoreHolder};
+use crate::store::{PurseName, Store, StoreError, StoreHolder};
 use nix::sys::stat::{umask, Mode};
 use serde_json::Value;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Takings {
             let seed = Arc::new(wallet::seed(&store).await?);
             // A guest's session that a payment begins now is found in the store by the daemon's start.
             let nobody = mpsc::channel(1).0;
-            Wallet::start(store.clone(), mints.clone(), seed, nobody).await
+            Wallet::start(store.clone(), mints.clone(), (PurseName::House, seed), nobody).await
         };
         let wallet = opened.await.map_err(|err| closed(&err))?;
         Ok(Takings { wallet, store, mints, sellers: sellers(config) })

@@ -1,6 +1,6 @@
 //! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
-use super::schema::{FIAT, MPESA, RELAY};
+use super::schema::{AUTH, FIAT, MPESA, RELAY};
 use super::{Config, MpesaMode, Problem, RelayConfig, Severity};
 use crate::json::json;
 use serde_json::Value;
@@ -32,6 +32,7 @@ pub fn report(
     let mut around: Vec<Problem> = exposed(path).into_iter().collect();
     around.extend(config.into_iter().flat_map(files));
     around.extend(config.into_iter().flat_map(credentials));
+    around.extend(config.and_then(plain_balances));
     let problems: Vec<&Problem> = problems.iter().chain(missing).chain(&around).collect();
     let summary = summary(path, config, &problems);
     told(path, &problems, summary, config.map(|config| config.main.enabled), config.is_some())
@@ -115,6 +116,16 @@ fn exposed(path: &Path) -> Option<Problem> {
     let path = path.display();
     let message = format!("others than its owner may read it (mode {mode:04o}): chmod 600 {path}");
     (mode & 0o077 != 0).then(|| Problem { severity: Severity::Warning, ..Problem::of_file(message) })
+}
+
+/// What apps show to spend a balance can be read by everybody on a network without https.
+fn plain_balances(config: &Config) -> Option<Problem> {
+    (config.auth.is_some() && config.tls.is_none()).then(|| {
+        let message = "apps log in and spend their balances over plain http here, where anybody on the network can read what \
+                       they show: add a section config tls";
+        let section = Some(AUTH.to_owned());
+        Problem { severity: Severity::Warning, section, ..Problem::of_file(message) }
+    })
 }
 
 /// What is wrong with the files that the configuration names.

@@ -31,6 +31,7 @@ pub mod uci;
 mod values;
 mod venue;
 mod vouchers;
+mod wallet;
 
 pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
@@ -48,6 +49,7 @@ pub use tenant::{Tenant, TenantConfig};
 pub use tls::TlsConfig;
 pub use venue::{Metric, Venue};
 pub use vouchers::{ProductConfig, ProductWorth, VoucherConfig};
+pub use wallet::WalletConfig;
 
 use crate::url::Url;
 use std::io::Read;
@@ -91,6 +93,7 @@ pub struct Config {
     /// None: what is over a limit is refused.
     pub approval: Option<ApprovalConfig>,
     pub voucher: VoucherConfig,
+    pub wallet: WalletConfig,
     /// No two have the same id.
     pub products: Vec<ProductConfig>,
     /// No two share a name, a venue or an operator; empty: the router is one operator's.

@@ -5,13 +5,13 @@ use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
     self, ADMIN, APPROVAL, AUTH, CARD, FIAT, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, MPESA, OPERATOR,
-    PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WEBHOOK,
+    PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
     auth, fiat, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant, tls,
-    values, venue, vouchers, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue, ALL_SATS,
-    MAX_VENUES,
+    values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue,
+    ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -85,6 +85,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     differ(&limits, "operator", |limit| &limit.operator, &mut problems);
     let approval = services::approval(only(file, APPROVAL, &mut problems), &mut problems);
     let voucher = vouchers::read(only(file, VOUCHER, &mut problems), &mut problems);
+    let wallet = wallet::read(only(file, WALLET, &mut problems), &mut problems);
     let mut products = found(file, PRODUCT, vouchers::MOST_PRODUCTS, &mut problems, vouchers::product);
     let keys = keys::check(only(file, KEYS, &mut problems), &mut problems);
     let tenants = found(file, TENANT, tenant::MOST, &mut problems, tenant::read);
@@ -105,7 +106,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
-    let (Some(mpesa), Some(fiat), Some(rate)) = (mpesa, fiat, rate) else {
+    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet)) = (mpesa, fiat, rate, wallet) else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
@@ -129,6 +130,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         limits,
         approval,
         voucher,
+        wallet,
         products,
         tenants,
         mpesa,

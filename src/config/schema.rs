@@ -40,6 +40,7 @@ pub const VOUCHER: &str = "voucher";
 pub const PRODUCT: &str = "product";
 pub const TENANT: &str = "tenant";
 pub const KEYS: &str = "keys";
+pub const WALLET: &str = "wallet";
 pub const RATE: &str = "rate";
 pub const RELAY: &str = "relay";
 pub const MPESA: &str = "mpesa";
@@ -182,6 +183,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(FIAT, "shortcode", Default::Nothing),
     one(FIAT, "initiator", Default::Nothing),
     one(FIAT, "credential_file", Default::Nothing),
+    one(WALLET, "day_max", Default::Text("1000000")),
+    one(WALLET, "sign_above", Default::Text("100000")),
     one(RATE, "source", Default::Text("fixed")),
     one(RATE, "kes_per_btc", Default::Nothing),
     one(RATE, "url", Default::Nothing),

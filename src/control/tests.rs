@@ -16,7 +16,7 @@ use crate::network::gate::Plan;
 use crate::sale::invoice::InvoiceEngine;
 use crate::sale::Terms;
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{KeyFile, Store, Vault};
+use crate::store::{KeyFile, PurseName, Store, Vault};
 use crate::units::{Millis, UnixSeconds};
 use litemap::LiteMap;
 use serde_json::json;
@@ -52,7 +52,9 @@ async fn desk(open: bool) -> Office {
         let access = Access::start(store.clone(), clock, gate, Plan::default()).await.unwrap();
         let (guests, takings) = (Seed::generate().unwrap(), Arc::new(Seed::generate().unwrap()));
         let late = mpsc::channel(1).0;
-        let wallet = Wallet::start(store.clone(), mints.clone(), takings.clone(), late).await.unwrap();
+        let wallet = Wallet::start(store.clone(), mints.clone(), (PurseName::House, takings.clone()), late)
+            .await
+            .unwrap();
         let terms = Terms::new(store.clone(), access.clone(), config.clone());
         let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await.unwrap();
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();

@@ -232,15 +232,16 @@ fn unreadable(status: StatusCode) -> Answer {
     ErrorBody { code: "invalid_input", message, details: &[] }.answer(status)
 }
 
-fn status_of(error: &MpesaError) -> StatusCode {
+pub(super) fn status_of(error: &MpesaError) -> StatusCode {
     use crate::access::TicketError;
     match error {
-        MpesaError::BadPhone | MpesaError::BadPrice => StatusCode::BAD_REQUEST,
+        MpesaError::BadPhone | MpesaError::BadPrice | MpesaError::BadAmount => StatusCode::BAD_REQUEST,
         MpesaError::SwitchedOff => StatusCode::FORBIDDEN,
         MpesaError::OrderOpen | MpesaError::OtherQuestion => StatusCode::CONFLICT,
-        MpesaError::PhoneBusy(_) | MpesaError::PhoneLimit(_) | MpesaError::TooMany(_) => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+        MpesaError::PhoneBusy(_)
+        | MpesaError::PhoneLimit(_)
+        | MpesaError::DayLimit
+        | MpesaError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         MpesaError::NoSuchOrder | MpesaError::NoSuchPayment => StatusCode::NOT_FOUND,
         MpesaError::Move(TicketError::NothingLeft | TicketError::NothingPaid | TicketError::Wrong) => {
             StatusCode::NOT_FOUND
@@ -248,7 +249,9 @@ fn status_of(error: &MpesaError) -> StatusCode {
         MpesaError::Move(TicketError::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
         MpesaError::Move(TicketError::Clash(_) | TicketError::Store(_)) => StatusCode::SERVICE_UNAVAILABLE,
         MpesaError::Move(_) => StatusCode::CONFLICT,
-        MpesaError::ClockNotSet | MpesaError::Sale(_) => StatusCode::SERVICE_UNAVAILABLE,
+        MpesaError::ClockNotSet | MpesaError::FloatTooSmall | MpesaError::RateStale | MpesaError::Sale(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -275,7 +278,12 @@ fn notice_of(error: &MpesaError) -> Result<Notice<'static>, SaleError> {
         MpesaError::TooMany(wait) => Notice::TicketLater { wait: *wait },
         MpesaError::ClockNotSet => Notice::ClockNotSet,
         MpesaError::NoSuchOrder | MpesaError::NoSuchPayment => Notice::NoSuchPayment,
-        MpesaError::BadPrice | MpesaError::SwitchedOff => Notice::MpesaFailed(MpesaFault::Service),
+        MpesaError::BadPrice
+        | MpesaError::SwitchedOff
+        | MpesaError::BadAmount
+        | MpesaError::DayLimit
+        | MpesaError::FloatTooSmall
+        | MpesaError::RateStale => Notice::MpesaFailed(MpesaFault::Service),
         MpesaError::Move(error) => return super::ways::notice_of(error),
         MpesaError::Sale(SaleError::Clash) => Notice::AddressClash,
         MpesaError::Sale(error) => return Err(error.clone()),

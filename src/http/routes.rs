@@ -7,9 +7,9 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::{
-    admin, anybody, approvals, attach, cards, ecash, health, invites, login, login_socket, mint_requests,
-    mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets,
-    ways, websocket,
+    admin, anybody, approvals, attach, balances, cards, ecash, health, invites, login, login_socket,
+    mint_requests, mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers,
+    wallet_api, wallets, ways, websocket,
 };
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;
@@ -101,9 +101,9 @@ pub const ROUTES: &[Route] = &[
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, MESSAGE, At(wallet_api::fiat)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(wallet_api::wallet)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(wallet_api::wallet)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(wallet_api::wallet)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(balances::wallet)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(balances::wallet)),
+    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(balances::wallet)),
     only(Needs::Sphinx, GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
     only(Needs::Sphinx, GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
     only(Needs::Sphinx, GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),

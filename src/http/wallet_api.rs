@@ -1,19 +1,19 @@
 //! The wallet API of apps: logging in by a wallet's signature, under the paths and in the envelope that SatsConnect's clients
-//! know. Nothing is held for anybody, so what moves a balance is refused. Where there is https, over that only; never at the operator's socket, nor at the plain public one.
+//! know. Where there is https, over that only; never at the operator's socket, nor at the plain public one.
 
 use super::answer::{self, Answer};
 use super::entrance::{Audience, Entrance};
 use super::login::{self, caller_address, token};
 use super::route::Answering;
 use super::sent::Sent;
-use super::Edge;
+use super::{buys, Edge};
 use crate::auth::{Action, Auth, AuthError, Callback, Issued, LoginRefusal, LoginStation};
 use crate::config::fiat::MOST_KES;
 use crate::config::FiatConfig;
 use crate::correlation;
 use crate::json::json;
 use crate::store::LoginAudience;
-use crate::units::Millis;
+use crate::units::{Millis, UnixSeconds};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -21,9 +21,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Why something is not done: status, code, sentence, and when to come again.
-struct Refusal(StatusCode, &'static str, String, Option<Millis>);
+pub(super) struct ApiRefusal(StatusCode, &'static str, String, Option<Millis>);
 
-type Told = Result<Value, Refusal>;
+pub(super) type ApiTold = Result<Value, ApiRefusal>;
 
 /// `POST /api/auth/login` of `{}`: something to sign (LUD-04); of `{"k1","key","sig"}`: the token.
 pub fn log_in(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
@@ -60,12 +60,15 @@ pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
 pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let asked = async {
-            known(&edge, &at, &sent).await?;
+            let holder = holder(&edge, &at, &sent).await?;
             let config = edge.site.config();
             let fiat = config.fiat.as_ref().filter(|fiat| fiat.operator_licensed);
             let is_on = |switch: fn(&FiatConfig) -> bool| fiat.is_some_and(switch);
             let is_on = match (sent.method() == Method::GET, sent.rest.as_str()) {
-                (false, "mpesa/buy") => is_on(|fiat| fiat.buy),
+                (false, "mpesa/buy") if is_on(|fiat| fiat.buy) => {
+                    return buys::buy(&edge, &holder, sent).await
+                }
+                (false, "mpesa/buy") => false,
                 (false, "mpesa/sell" | "mpesa/payout") => is_on(|fiat| fiat.sell),
                 (false, "airtime/buy" | "airtime") => is_on(|fiat| fiat.airtime),
                 (false, "bills/pay") => is_on(|fiat| fiat.bills),
@@ -73,7 +76,12 @@ pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
                     let daily = fiat.map_or(0, |fiat| fiat.day_max.0);
                     return Ok(json!({"min": 1, "max": MOST_KES, "daily": daily}));
                 }
-                _ => return Err(refusal(StatusCode::NOT_FOUND, "not_found", "Transaction not found")),
+                (true, path) => {
+                    return buys::transaction(&edge, &holder, path.strip_prefix("transaction/")).await
+                }
+                _ => {
+                    return Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+                }
             };
             Err(match is_on {
                 true => unavailable(),
@@ -84,42 +92,29 @@ pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     })
 }
 
-/// `/api/wallet/**`, and the other paths of such wallets: nothing is held for anybody here.
-pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
-    Box::pin(async move {
-        let asked = async {
-            known(&edge, &at, &sent).await?;
-            Err(unavailable())
-        };
-        enveloped(asked.await)
-    })
+/// Who has logged in: whose balance it is, and when the wallet has signed.
+pub(super) struct AccountHolder {
+    /// The wallet's key, in hex.
+    pub account: String,
+    pub signed: UnixSeconds,
 }
 
 /// Refuses who is not logged in.
-async fn known(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<(), Refusal> {
+pub(super) async fn holder(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<AccountHolder, ApiRefusal> {
     let (auth, token) = bearer(edge, at, sent)?;
-    auth.identify(token, LoginAudience::Client).await.map(drop).map_err(of_auth)
+    let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
+    Ok(AccountHolder { account: claims.key.to_string(), signed: claims.auth_time })
 }
 
-fn unavailable() -> Refusal {
-    let message = "this router cannot do that: it sells access for shillings, and holds no balances";
+fn unavailable() -> ApiRefusal {
+    let message = "this router cannot do that";
     refusal(StatusCode::NOT_IMPLEMENTED, "unavailable", message)
 }
 
-async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> Told {
+async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> ApiTold {
     let auth = door(edge, at)?;
     let address = caller_address(at, sent.headers());
-    let text = match sent.text().await {
-        Ok(text) => text,
-        Err(unread) => {
-            let message = "the body is too large, no text, or does not come";
-            return Err(refusal(unread.status(), "invalid_input", message));
-        }
-    };
-    let fields: Value = match text.trim() {
-        "" => json!({}),
-        text => serde_json::from_str(text).ok().filter(Value::is_object).ok_or_else(no_object)?,
-    };
+    let fields = body(sent).await?;
     let named = ["k1", "key", "sig"].map(|name| fields.get(name));
     if named.iter().all(Option::is_none) {
         return challenge(auth, station(edge, at, address)?);
@@ -135,7 +130,22 @@ async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> Told {
     Ok(json!({"token": token, "expires_at": claims.expires.0, "user": user}))
 }
 
-fn challenge(auth: &Auth, station: LoginStation) -> Told {
+/// The JSON object that was sent; none is an empty one.
+pub(super) async fn body(sent: Sent) -> ApiTold {
+    let text = match sent.text().await {
+        Ok(text) => text,
+        Err(unread) => {
+            let message = "the body is too large, no text, or does not come";
+            return Err(refusal(unread.status(), "invalid_input", message));
+        }
+    };
+    match text.trim() {
+        "" => Ok(json!({})),
+        text => serde_json::from_str(text).ok().filter(Value::is_object).ok_or_else(no_object),
+    }
+}
+
+fn challenge(auth: &Auth, station: LoginStation) -> ApiTold {
     let what = (LoginAudience::Client, Action::Login);
     let made = auth.challenge((station, &[]), what, None).map_err(of_auth)?;
     Ok(json!({
@@ -148,7 +158,7 @@ fn challenge(auth: &Auth, station: LoginStation) -> Told {
 }
 
 /// The token that is borne, which is asked for before anything else.
-fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth, &'a str), Refusal> {
+fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth, &'a str), ApiRefusal> {
     let token = token(sent.headers()).filter(|token| !token.is_empty());
     let token =
         token.ok_or_else(|| refusal(StatusCode::UNAUTHORIZED, "unauthorized", "Access token required"))?;
@@ -156,7 +166,7 @@ fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth
 }
 
 /// Whether a token may be shown here, and who knows it.
-fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, Refusal> {
+fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, ApiRefusal> {
     if at.audience == Audience::Public && !at.is_tls {
         return Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"));
     }
@@ -171,7 +181,7 @@ fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, Refusal> {
 }
 
 /// A guest is known by its device, who comes from elsewhere by the address.
-fn station(edge: &Edge, at: &Entrance, address: IpAddr) -> Result<LoginStation, Refusal> {
+fn station(edge: &Edge, at: &Entrance, address: IpAddr) -> Result<LoginStation, ApiRefusal> {
     if at.audience == Audience::Public {
         return Ok(LoginStation::Address(address));
     }
@@ -180,7 +190,7 @@ fn station(edge: &Edge, at: &Entrance, address: IpAddr) -> Result<LoginStation, 
     })
 }
 
-fn of_auth(error: AuthError) -> Refusal {
+fn of_auth(error: AuthError) -> ApiRefusal {
     let message = error.to_string();
     match error {
         AuthError::Token(fault) => {
@@ -190,7 +200,9 @@ fn of_auth(error: AuthError) -> Refusal {
         AuthError::OtherAudience | AuthError::NotAllowed => {
             refusal(StatusCode::FORBIDDEN, "forbidden", &message)
         }
-        AuthError::TooMany(wait) => Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait)),
+        AuthError::TooMany(wait) => {
+            ApiRefusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait))
+        }
         error => {
             log::warn!("no login: {error}");
             refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not possible now, try again later")
@@ -199,7 +211,7 @@ fn of_auth(error: AuthError) -> Refusal {
 }
 
 /// A signature that is none, and a k1 that is none any more, are 401 alike.
-fn of_login(why: LoginRefusal) -> Refusal {
+fn of_login(why: LoginRefusal) -> ApiRefusal {
     let message = why.to_string();
     match why {
         LoginRefusal::K1 | LoginRefusal::Parameter(_) | LoginRefusal::Signature => {
@@ -207,25 +219,39 @@ fn of_login(why: LoginRefusal) -> Refusal {
         }
         LoginRefusal::NotAllowed => refusal(StatusCode::FORBIDDEN, "forbidden", &message),
         LoginRefusal::TooMany(wait) => {
-            Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait))
+            ApiRefusal(StatusCode::TOO_MANY_REQUESTS, "too_many", message, Some(wait))
         }
         LoginRefusal::NotLinked(_) => refusal(StatusCode::CONFLICT, "not_linked", &message),
         LoginRefusal::Closed(error) => of_auth(error),
     }
 }
 
-fn no_object() -> Refusal {
+fn no_object() -> ApiRefusal {
     refusal(StatusCode::BAD_REQUEST, "invalid_input", "the body is no JSON object")
 }
 
-fn refusal(status: StatusCode, code: &'static str, message: &str) -> Refusal {
-    Refusal(status, code, message.to_owned(), None)
+pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> ApiRefusal {
+    ApiRefusal(status, code, message.to_owned(), None)
+}
+
+/// The same, with how long to wait.
+pub(super) fn waiting(refusal: ApiRefusal, wait: Option<Millis>) -> ApiRefusal {
+    ApiRefusal(refusal.0, refusal.1, refusal.2, wait)
 }
 
 /// `{"success":true,"data"}`, or `{"success":false,"error","code","request_id"}`.
-fn enveloped(told: Told) -> Answer {
-    let Refusal(status, code, message, wait) = match told {
-        Ok(data) => return answer::json(StatusCode::OK, &json!({"success": true, "data": data})),
+pub(super) fn enveloped(told: ApiTold) -> Answer {
+    answered(StatusCode::OK, told)
+}
+
+/// The same, 201 where it is done.
+pub(super) fn created(told: ApiTold) -> Answer {
+    answered(StatusCode::CREATED, told)
+}
+
+fn answered(done: StatusCode, told: ApiTold) -> Answer {
+    let ApiRefusal(status, code, message, wait) = match told {
+        Ok(data) => return answer::json(done, &json!({"success": true, "data": data})),
         Err(refusal) => refusal,
     };
     let request_id = correlation::current().map(|id| id.to_string());

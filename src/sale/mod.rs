@@ -24,6 +24,7 @@
 //! retry and fate; a field and a way in `shop.rs`; then its section, its path and its view. Neither another engine nor a
 //! protocol changes.
 
+pub mod balance;
 mod code_value;
 mod error;
 mod event;

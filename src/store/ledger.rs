@@ -22,6 +22,18 @@ pub enum BookAccount {
     AccessSales,
     /// Money that belongs to no order.
     Suspense,
+    /// What is held for accounts of the wallet API: the ecash of their seed.
+    Customers,
+    /// The same, reserved for what is under way.
+    CustomersHeld,
+    /// What came in and went out by Lightning for those accounts,
+    Lightning,
+    /// and what went out as tokens.
+    Tokens,
+    /// The takings, as far as they go into balances.
+    EcashFloat,
+    /// What was exchanged, in both units.
+    Trading,
 }
 
 impl BookAccount {
@@ -32,12 +44,20 @@ impl BookAccount {
             BookAccount::Claims => "claims",
             BookAccount::AccessSales => "access_sales",
             BookAccount::Suspense => "suspense",
+            BookAccount::Customers => "customers",
+            BookAccount::CustomersHeld => "customers_held",
+            BookAccount::Lightning => "lightning",
+            BookAccount::Tokens => "tokens",
+            BookAccount::EcashFloat => "ecash_float",
+            BookAccount::Trading => "trading",
         }
     }
 }
 
 /// The unit of shillings in the books.
 pub const KES: &str = "KES";
+/// The unit of ecash in the books.
+pub const MSAT: &str = "msat";
 
 /// An account and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +146,19 @@ impl Store {
 pub(super) fn book(
     door: &Door,
     txn: &str,
+    accounts: (BookAccount, BookAccount),
+    amount: u64,
+    order: &str,
+    at: UnixSeconds,
+) -> Result<(), StoreError> {
+    book_in(KES, door, txn, accounts, amount, order, at)
+}
+
+/// The same in any unit.
+pub(super) fn book_in(
+    unit: &str,
+    door: &Door,
+    txn: &str,
     (from, to): (BookAccount, BookAccount),
     amount: u64,
     order: &str,
@@ -138,7 +171,7 @@ pub(super) fn book(
         door.execute(
             "INSERT INTO ledger (tenant, txn, account, unit, delta, order_id, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            &[txn.into(), account.as_str().into(), KES.into(), delta.into(), order.into(), at.into()],
+            &[txn.into(), account.as_str().into(), unit.into(), delta.into(), order.into(), at.into()],
         )?;
     }
     Ok(())

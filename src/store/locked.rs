@@ -8,7 +8,7 @@ use super::door::{Door, DoorRow};
 use super::notices::{note_step, ChangedState};
 use super::operations::{add_outputs, begin_op, Begun, NewOp};
 use super::outputs::{outputs_of, OutputsRow};
-use super::proofs::{add_proofs, NewProofs, ProofKey};
+use super::proofs::{add_proofs, NewProofs, ProofKey, PurseName};
 use super::values::mint_of;
 use super::{Asked, Store, StoreError};
 use crate::config::{MintUrl, Tenant};
@@ -267,7 +267,7 @@ impl Store {
             if tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])? != 1 {
                 return Ok(());
             }
-            add_proofs(tx, &change)?;
+            add_proofs(tx, PurseName::House, &change)?;
             let door = Door::for_tenant(tx, &tenant);
             add_locked_proofs(&door, &proofs)?;
             for row in of_op(&door, op)? {

@@ -4,17 +4,20 @@
 //! ends in one commit with its effects: proofs that came, proofs that went, the access they paid for. Proofs that
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
+use super::balances::{credit, settle, NewMove};
 use super::counters::new_operation_number;
+use super::door::Door;
 use super::grants::{add_grant, known_grant, NewGrant};
+use super::ledger::BookAccount;
 use super::outputs::{outputs_of, OutputsRow};
-use super::proofs::{add_proofs, NewProofs, ProofKey};
+use super::proofs::{add_proofs, NewProofs, ProofKey, PurseName};
 use super::reference::Reference;
 use super::taken::{take, take_done, LockedTaking};
 use super::tokens::Holder;
 use super::values::{mint_of, money};
-use super::{Admission, Asked, Owner, Store, StoreError, Vault};
+use super::{Admission, Asked, Store, StoreError, Vault};
 use crate::config::MintUrl;
-use crate::units::{Millis, Sats, Unit};
+use crate::units::{Millis, Msats, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 use std::fmt;
 
@@ -46,6 +49,8 @@ pub enum OpState {
 #[derive(Clone)]
 pub struct NewOp {
     pub kind: OpKind,
+    /// Whose ecash it moves.
+    pub purse: PurseName,
     pub mint: MintUrl,
     /// Names what must happen once, ever.
     pub reference: Option<Reference>,
@@ -60,12 +65,17 @@ pub struct NewOp {
     pub grant: Option<NewGrant>,
     /// Locked proofs that it takes.
     pub takes: Option<LockedTaking>,
+    /// What was reserved of a balance, and is spent at this cost as it begins.
+    pub settles: Option<(String, Msats)>,
+    /// The account whose balance what arrives is added to.
+    pub credits: Option<String>,
 }
 
 #[derive(Clone)]
 pub struct OpRow {
     pub id: i64,
     pub kind: OpKind,
+    pub purse: PurseName,
     pub state: OpState,
     pub mint: MintUrl,
     pub reference: Option<Reference>,
@@ -101,10 +111,15 @@ impl Store {
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
         let (now, at, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
-            let takes = op.takes.clone();
+            let (takes, settles) = (op.takes.clone(), op.settles.clone());
             let begun = begin_op(tx, &vault, now, op)?;
             if let (Begun::New(op), Some(takes)) = (&begun, takes) {
                 take(tx, &takes, op.id, at)?;
+            }
+            if let (Begun::New(_), Some((reference, cost))) = (&begun, settles) {
+                if !settle(&Door::of(tx), &reference, cost, BookAccount::Tokens, at)? {
+                    return Err(StoreError::Gone);
+                }
             }
             Ok(begun)
         })
@@ -159,16 +174,29 @@ impl Store {
             let row = tx
                 .query_row(
                     "UPDATE wallet_ops SET state = ?2, token = NULL, sealed = NULL, outputs = '', result = ?3
-                     WHERE id = ?1 AND state IN ('open', 'cancelling') RETURNING access, reference",
+                     WHERE id = ?1 AND state IN ('open', 'cancelling') RETURNING access, reference, purse, credits, amount, unit",
                     params![op, state.as_str(), result],
-                    |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<Reference>>(1)?)),
+                    |row| {
+                        let reference = row.get::<_, Option<Reference>>(1)?;
+                        let credits = match row.get::<_, Option<String>>(3)? {
+                            Some(account) => Some((account, money::<Sats>(row, 4, 5)?)),
+                            None => None,
+                        };
+                        Ok((row.get::<_, Option<String>>(0)?, reference, row.get::<_, PurseName>(2)?, credits))
+                    },
                 )
                 .optional()?;
-            let Some((access, reference)) = row else { return Ok(None) };
+            let Some((access, reference, purse, credits)) = row else { return Ok(None) };
             tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
             take_done(tx, op)?;
             if let Some(came) = &came {
-                add_proofs(tx, came)?;
+                add_proofs(tx, purse, came)?;
+            }
+            if let (Some((account, amount)), Some(reference)) = (credits, &reference) {
+                let amount = amount.to_msats().ok_or_else(|| StoreError::unreadable("amount"))?;
+                let (reference, detail) = (reference.to_string(), String::new());
+                let new = NewMove { account, reference, kind: "deposit", amount, detail };
+                credit(&Door::of(tx), &new, BookAccount::Tokens, wall)?;
             }
             let grant = access.as_deref().map(NewGrant::from_text).transpose()?;
             if grant.is_some() || reference.is_none() {
@@ -205,12 +233,12 @@ impl Store {
         self.read(move |db| known(db, &vault, &reference)).await
     }
 
-    /// Operations that are not over, oldest first.
-    pub async fn open_ops(&self) -> Result<Vec<OpRow>, StoreError> {
+    /// Operations of a purse that are not over, oldest first.
+    pub async fn open_ops(&self, purse: PurseName) -> Result<Vec<OpRow>, StoreError> {
         let vault = self.vault().await?;
         self.read(move |db| {
-            db.prepare(&format!("{OP} WHERE state IN ('open', 'cancelling') ORDER BY id"))?
-                .query_map([], |row| Ok(op_of(row, &vault)))?
+            db.prepare(&format!("{OP} WHERE state IN ('open', 'cancelling') AND purse = ?1 ORDER BY id"))?
+                .query_map([purse.as_str()], |row| Ok(op_of(row, &vault)))?
                 .map(|op| op?)
                 .collect()
         })
@@ -230,11 +258,11 @@ pub(super) fn begin_op(tx: &Transaction, vault: &Vault, now: Millis, op: NewOp) 
     let sealed = op.token.as_deref().map(|token| Holder::Operation(id).seal(vault, token));
     let outputs = op.outputs.as_ref();
     let outputs =
-        outputs.map(|(keyset, amounts)| OutputsRow::take(tx, Owner::House.as_str(), keyset, amounts, 0));
+        outputs.map(|(keyset, amounts)| OutputsRow::take(tx, op.purse.as_str(), keyset, amounts, 0));
     tx.execute(
         "INSERT INTO wallet_ops
-             (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms)
-         VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             (id, kind, state, mint, reference, amount, unit, sealed, outputs, quote, access, created_ms, purse, credits)
+         VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             id,
             op.kind.as_str(),
@@ -246,7 +274,9 @@ pub(super) fn begin_op(tx: &Transaction, vault: &Vault, now: Millis, op: NewOp) 
             outputs.transpose()?.map(|outputs| outputs.to_line()).unwrap_or_default(),
             op.quote,
             op.grant.as_ref().map(NewGrant::to_text),
-            now
+            now,
+            op.purse.as_str(),
+            op.credits
         ],
     )?;
     for key in &op.spends {
@@ -268,7 +298,9 @@ pub(super) fn add_outputs(
     amounts: &[u64],
     skip: u32,
 ) -> Result<OutputsRow, StoreError> {
-    let outputs = OutputsRow::take(tx, Owner::House.as_str(), keyset, amounts, skip)?;
+    let purse: PurseName =
+        tx.query_row("SELECT purse FROM wallet_ops WHERE id = ?1", [op], |row| row.get(0))?;
+    let outputs = OutputsRow::take(tx, purse.as_str(), keyset, amounts, skip)?;
     let changed = tx.execute(
         "UPDATE wallet_ops SET outputs = outputs || ?2 WHERE id = ?1 AND state IN ('open', 'cancelling')",
         params![op, outputs.to_line()],
@@ -304,7 +336,7 @@ fn known(db: &Connection, vault: &Vault, reference: &Reference) -> Result<Option
 }
 
 const OP: &str =
-    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit, granted
+    "SELECT id, kind, state, mint, reference, amount, token, outputs, quote, result, created_ms, sealed, unit, granted, purse
      FROM wallet_ops";
 
 fn op_by_id(db: &Connection, vault: &Vault, id: i64) -> Result<Option<OpRow>, StoreError> {
@@ -326,6 +358,7 @@ fn op_of(row: &Row, vault: &Vault) -> Result<OpRow, StoreError> {
         result: row.get(9)?,
         created: row.get(10)?,
         is_granted: row.get(13)?,
+        purse: row.get(14)?,
     })
 }
 

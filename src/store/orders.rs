@@ -3,6 +3,7 @@
 //!
 //! A step is a conditional statement: of two that come at once, one counts.
 
+use super::buys::{may_buy, note_buy, settle_buy, NewBuy, NoBuy, BUY};
 use super::door::{Datum, Door, DoorRow};
 use super::grants::{add_grant, NewGrant};
 use super::jobs::{add_job, end_job};
@@ -85,6 +86,8 @@ pub struct NewOrder {
     pub access: NewGrant,
     /// What makes this question and another one the same; empty: nothing does.
     pub asked: String,
+    /// It adds to a balance instead: `access` is not granted.
+    pub buys: Option<NewBuy>,
 }
 
 /// How often a phone may be prompted.
@@ -112,6 +115,10 @@ pub enum OpenedOrder {
     PhoneBusy(Millis),
     PhoneLimit(Millis),
     Crowded,
+    /// The takings do not cover what it would promise.
+    FloatTooSmall,
+    /// As many shillings as may be moved in a day.
+    DayLimit,
 }
 
 #[derive(Clone)]
@@ -142,6 +149,16 @@ pub struct OrderRow {
     pub at: UnixSeconds,
 }
 
+impl OrderRow {
+    /// Who has ordered, for the log.
+    pub fn who(&self) -> String {
+        match self.kind == BUY {
+            true => "an account".to_owned(),
+            false => self.mac.to_string(),
+        }
+    }
+}
+
 /// One state that an order was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderStep {
@@ -156,6 +173,8 @@ pub enum Settled {
     Granted(Admission),
     /// It waits for its guest.
     Credit,
+    /// A balance has it.
+    Bought,
     /// It was settled before, or cannot be.
     Nothing,
 }
@@ -204,10 +223,15 @@ impl Store {
             if door.query(open, &[ORDER_JOB.into()])?.len() >= MOST_OPEN {
                 return Ok(OpenedOrder::Crowded);
             }
+            match new.buys.as_ref().map(|buys| may_buy(tx, buys, new.amount, wall)).transpose()?.flatten() {
+                Some(NoBuy::FloatTooSmall) => return Ok(OpenedOrder::FloatTooSmall),
+                Some(NoBuy::DayLimit) => return Ok(OpenedOrder::DayLimit),
+                None => {}
+            }
             let phone = std::str::from_utf8(new.phone.expose()).map_err(|_| StoreError::unreadable("phone"))?;
             let values = [
                 new.id.as_str().into(),
-                ACCESS.into(),
+                (if new.buys.is_some() { BUY } else { ACCESS }).into(),
                 number(new.amount.0)?.into(),
                 KES.into(),
                 phone.into(),
@@ -228,6 +252,9 @@ impl Store {
                      $13, $13, $14)",
                 &values,
             )?;
+            if let Some(buys) = &new.buys {
+                note_buy(&door, &new.id, buys)?;
+            }
             note_step(&door, &new.id, OrderState::Created, "", wall)?;
             add_job(&door, ORDER_JOB, &new.id, now)?;
             find_by_id(&door, &new.id)?.map(OpenedOrder::New).ok_or(StoreError::Gone)
@@ -395,6 +422,7 @@ impl Store {
         self.write(move |tx| {
             let door = Door::of(tx);
             let Some(row) = find_by_id(&door, &id)? else { return Ok(Settled::Nothing) };
+            let is_late = is_late && row.kind != BUY;
             let to = if is_late { OrderState::LatePaid } else { OrderState::Paid };
             let receipt = receipt.unwrap_or_default();
             let settled = door.execute(
@@ -414,6 +442,10 @@ impl Store {
             let came_from = if was_aside > 0 { BookAccount::Suspense } else { BookAccount::MpesaUtility };
             let paid = (BookAccount::Orders, came_from);
             book(&door, &format!("{id}/paid"), paid, row.amount.0, &id, wall)?;
+            if row.kind == BUY {
+                settle_buy(&door, &row, wall)?;
+                return Ok(Settled::Bought);
+            }
             if is_late {
                 let owed = (BookAccount::Claims, BookAccount::Orders);
                 book(&door, &format!("{id}/late"), owed, row.amount.0, &id, wall)?;
@@ -488,9 +520,11 @@ impl Store {
                 ];
                 let old = door.query(old, &values)?;
                 for row in &old {
-                    for table in
-                        ["order_steps WHERE tenant = $1 AND order_id", "orders WHERE tenant = $1 AND id"]
-                    {
+                    for table in [
+                        "order_steps WHERE tenant = $1 AND order_id",
+                        "buys WHERE tenant = $1 AND order_id",
+                        "orders WHERE tenant = $1 AND id",
+                    ] {
                         door.execute(&format!("DELETE FROM {table} = $2"), &[row.text(0)?.into()])?;
                     }
                 }

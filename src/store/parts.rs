@@ -6,7 +6,7 @@
 use super::counters::{new_part_number, take_counter};
 use super::grants::{add_grant, granted_session, note_keyset, NewGrant};
 use super::outputs::{outputs_of, OutputsRow};
-use super::proofs::{add_proofs, NewProofs};
+use super::proofs::{add_proofs, NewProofs, PurseName};
 use super::requests::request_by_id;
 use super::settled::settle_request;
 use super::tokens::Holder;
@@ -174,7 +174,7 @@ impl Store {
             )?;
             if changed == 1 {
                 if let Tokens::House(proofs) = &tokens {
-                    add_proofs(tx, proofs)?;
+                    add_proofs(tx, PurseName::House, proofs)?;
                 }
             }
             let Some(grant) = grant else { return Ok(None) };

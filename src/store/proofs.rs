@@ -5,10 +5,38 @@ use super::grants::note_keyset;
 use super::reference::Reference;
 use super::settled::settle_request;
 use super::values::{mint_of, money};
-use super::{Asked, Owner, RequestId, Store, StoreError};
+use super::{Asked, RequestId, Store, StoreError};
 use crate::config::MintUrl;
 use crate::units::{Amount, Sats, Unit};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
+
+/// Ecash of one seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurseName {
+    /// The takings.
+    House,
+    /// What is held for accounts of the wallet API.
+    Balances,
+}
+
+impl PurseName {
+    /// Also whose counters they are.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PurseName::House => "house",
+            PurseName::Balances => "balances",
+        }
+    }
+}
+
+impl FromSql for PurseName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<PurseName> {
+        let text = value.as_str()?;
+        let known = [PurseName::House, PurseName::Balances].into_iter().find(|purse| purse.as_str() == text);
+        known.ok_or(FromSqlError::InvalidType)
+    }
+}
 
 /// Names a proof of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,21 +90,26 @@ impl Store {
         self.read(move |db| proofs_where(db, "p.op = ?1", op))
     }
 
-    /// The proofs of a mint that may be spent.
-    pub fn free_proofs(&self, mint: &MintUrl) -> Asked<Vec<ProofRow>> {
+    /// The proofs of a mint in a purse that may be spent.
+    pub fn free_proofs(&self, purse: PurseName, mint: &MintUrl) -> Asked<Vec<ProofRow>> {
         let mint = mint.as_str().to_owned();
-        self.read(move |db| proofs_where(db, "p.op IS NULL AND k.mint = ?1", mint))
+        let which = match purse {
+            PurseName::Balances => "p.op IS NULL AND k.mint = ?1 AND k.purse = 'balances'",
+            PurseName::House => "p.op IS NULL AND k.mint = ?1 AND k.purse = 'house'",
+        };
+        self.read(move |db| proofs_where(db, which, mint))
     }
 
-    /// What is held, per mint and unit.
-    pub fn balances(&self) -> Asked<Vec<Balance>> {
-        self.read(|db| {
+    /// What is held in a purse, per mint and unit.
+    pub fn balances(&self, purse: PurseName) -> Asked<Vec<Balance>> {
+        self.read(move |db| {
             db.prepare(
                 "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
                         COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NOT NULL), 0), COUNT(*)
-                 FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset GROUP BY k.mint, k.unit ORDER BY k.mint",
+                 FROM proofs p JOIN wallet_keysets k ON k.id = p.keyset WHERE k.purse = ?1
+                 GROUP BY k.mint, k.unit ORDER BY k.mint",
             )?
-            .query_map([], |row| {
+            .query_map([purse.as_str()], |row| {
                 Ok((row.get::<_, String>(0)?, money(row, 2, 1)?, money(row, 3, 1)?, row.get(4)?))
             })?
             .map(|row| {
@@ -87,28 +120,26 @@ impl Store {
         })
     }
 
-    /// Mint and keyset of everything that was ever held.
-    pub fn wallet_keysets(&self) -> Asked<Vec<(MintUrl, String)>> {
-        self.read(|db| {
-            db.prepare("SELECT mint, keyset FROM wallet_keysets ORDER BY id")?
-                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?
-                .map(|row| {
-                    row.map_err(StoreError::from).and_then(|(mint, keyset)| Ok((mint_of(&mint)?, keyset)))
-                })
+    /// The mints of everything that was ever held in a purse.
+    pub fn wallet_mints(&self, purse: PurseName) -> Asked<Vec<MintUrl>> {
+        self.read(move |db| {
+            db.prepare("SELECT DISTINCT mint FROM wallet_keysets WHERE purse = ?1")?
+                .query_map([purse.as_str()], |row| row.get::<_, String>(0))?
+                .map(|mint| mint_of(&mint?))
                 .collect()
         })
     }
 
     /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
     /// it was not known.
-    pub fn restored(&self, found: NewProofs, next_counter: u32) -> Asked<Sats> {
+    pub fn restored(&self, purse: PurseName, found: NewProofs, next_counter: u32) -> Asked<Sats> {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET next = MAX(next, ?3)",
-                params![Owner::House.as_str(), found.keyset, next_counter],
+                params![purse.as_str(), found.keyset, next_counter],
             )?;
-            add_proofs(tx, &found)
+            add_proofs(tx, purse, &found)
         })
     }
 
@@ -124,7 +155,7 @@ impl Store {
                 )
                 .optional()?;
             let Some((request, position)) = adopted else { return Ok(()) };
-            add_proofs(tx, &takings)?;
+            add_proofs(tx, PurseName::House, &takings)?;
             let reference = Reference::Invoice(request.clone(), position);
             note_keyset(tx, &reference, &takings.mint, &takings.keyset)?;
             settle_request(tx, request.as_str())
@@ -133,18 +164,18 @@ impl Store {
 }
 
 /// Adds what is not there yet; answers its sum.
-pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, StoreError> {
+pub(super) fn add_proofs(tx: &Transaction, purse: PurseName, new: &NewProofs) -> Result<Sats, StoreError> {
     if new.proofs.is_empty() {
         return Ok(Sats(0));
     }
-    let mint = new.mint.as_str();
+    let (mint, named) = (new.mint.as_str(), named_in(purse, &new.keyset));
     tx.execute(
-        "INSERT INTO wallet_keysets (mint, keyset, unit) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![mint, new.keyset, Unit::Sat],
+        "INSERT INTO wallet_keysets (mint, keyset, unit, purse) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        params![mint, named, Unit::Sat, purse.as_str()],
     )?;
     let keyset: i64 = tx.query_row(
         "SELECT id FROM wallet_keysets WHERE mint = ?1 AND keyset = ?2",
-        params![mint, new.keyset],
+        params![mint, named],
         |row| row.get(0),
     )?;
     let mut sum = Sats(0);
@@ -159,6 +190,16 @@ pub(super) fn add_proofs(tx: &Transaction, new: &NewProofs) -> Result<Sats, Stor
     }
     Ok(sum)
 }
+
+/// What a keyset is called in the table, where each is once: in another purse than the house's with the purse's name.
+fn named_in(purse: PurseName, keyset: &str) -> String {
+    match purse {
+        PurseName::Balances => format!("{BALANCES}{keyset}"),
+        PurseName::House => keyset.to_owned(),
+    }
+}
+
+const BALANCES: &str = "balances:";
 
 fn proofs_where(
     db: &Connection,
@@ -175,13 +216,13 @@ fn proofs_where(
 }
 
 fn proof_of(row: &Row) -> Result<ProofRow, StoreError> {
-    let counter = row.get(1)?;
+    let (counter, keyset) = (row.get(1)?, row.get::<_, String>(5)?);
     Ok(ProofRow {
         key: ProofKey { keyset: row.get(0)?, counter },
         counter,
         amount: money(row, 2, 6)?,
         c: row.get(3)?,
         mint: mint_of(&row.get::<_, String>(4)?)?,
-        keyset: row.get(5)?,
+        keyset: keyset.strip_prefix(BALANCES).map(str::to_owned).unwrap_or(keyset),
     })
 }

@@ -31,6 +31,8 @@ pub enum Reference {
     Backing([u8; 32]),
     /// An order that was paid in shillings: `mpesa:<order>`.
     Mpesa(String),
+    /// What is done with the ecash of a balance: `balance:<name>`.
+    Balance(String),
     /// In no form that this version has: kept as it is.
     Other(String),
 }
@@ -44,6 +46,7 @@ const INVITE: &str = "invite:";
 const VOUCHER: &str = "voucher:";
 const BACKING: &str = "backing:";
 const MPESA: &str = "mpesa:";
+const BALANCE: &str = "balance:";
 
 impl Reference {
     /// Reads the text of a store.
@@ -73,6 +76,7 @@ fn known(text: &str) -> Option<Reference> {
             Reference::Invite(invite.parse().ok()?, number.parse().ok()?)
         }
         MPESA => Reference::Mpesa(name.to_owned()),
+        BALANCE => Reference::Balance(name.to_owned()),
         _ => return None,
     })
 }
@@ -90,6 +94,7 @@ impl fmt::Display for Reference {
             Reference::Invite(id, number) => write!(f, "{INVITE}{id}.{number}"),
             Reference::Voucher(id) => write!(f, "{VOUCHER}{id}"),
             Reference::Mpesa(order) => write!(f, "{MPESA}{order}"),
+            Reference::Balance(name) => write!(f, "{BALANCE}{name}"),
             Reference::Other(text) => f.write_str(text),
         }
     }
@@ -122,6 +127,7 @@ mod tests {
             (Reference::Operator(id()), "operator:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Moved(id()), "moved:00112233445566778899aabbccddeeff".to_owned()),
             (Reference::Mpesa("TG7K3M9QX2".to_owned()), "mpesa:TG7K3M9QX2".to_owned()),
+            (Reference::Balance("token:ab".to_owned()), "balance:token:ab".to_owned()),
             (Reference::Invite(id(), 7), "invite:00112233445566778899aabbccddeeff.7".to_owned()),
             (
                 Reference::Voucher("00112233-4455-6677-8899-aabbccddeeff".parse().unwrap()),

@@ -19,7 +19,7 @@ use crate::hex;
 use crate::set::SortedSet;
 use crate::store::{
     Begun, LockClass, LockedProof, LockedRow, LockedState, NewLocked, NewLocking, NewOp, OpKind, OpRow,
-    OutputsRow, ProofRow, Reference, StoreError,
+    OutputsRow, ProofRow, PurseName, Reference, StoreError,
 };
 use crate::task;
 use crate::units::{Sats, UnixSeconds};
@@ -243,6 +243,7 @@ impl Wallet {
         let (keyset, ppk) = (keyset.id().to_string(), keyset.terms().input_fee_ppk);
         let op = NewOp {
             kind: OpKind::Swap,
+            purse: PurseName::House,
             mint,
             reference: None,
             amount: net,
@@ -252,6 +253,8 @@ impl Wallet {
             quote: None,
             grant: None,
             takes: None,
+            settles: None,
+            credits: None,
         };
         let new = NewLocking { tenant: tenant.clone(), vouchers: some, keyset, ppk };
         let Begun::New(op) = self.0.store.lock_begin(op, new).await? else {

@@ -125,6 +125,7 @@ impl Wallet {
             is_known: false,
             is_suspect: false,
             proofs,
+            credits: None,
             locked: None,
         };
         let is_lost = match self.receive(offer, None).await {

@@ -289,7 +289,7 @@ impl Wallet {
         let keyset = keysets.iter().min_by_key(|keyset| keyset.terms().input_fee_ppk);
         let outputs: u32 = amounts.iter().map(|amount| amount.0.count_ones()).sum();
         let total = amounts.iter().fold(Sats(0), |sum, amount| Sats(sum.0.saturating_add(amount.0)));
-        let mut free = self.0.store.free_proofs(mint).await?;
+        let mut free = self.0.store.free_proofs(self.0.purse, mint).await?;
         let balance = super::own::sum(&free);
         free.sort_by_key(|row| std::cmp::Reverse(row.amount));
         let mut inputs = 0u64;

@@ -17,7 +17,9 @@ use crate::ecash::retry::{self, LEAST_PAUSE};
 use crate::ecash::wire::spending::{MeltQuote, MeltState};
 use crate::ecash::wire::{ProofState, QuoteId};
 use crate::json::json;
-use crate::store::{Begun, Known, NewOp, OpKind, OpRow, OpState, ProofKey, ProofRow, Reference, StoreError};
+use crate::store::{
+    Begun, Known, NewOp, OpKind, OpRow, OpState, ProofKey, ProofRow, PurseName, Reference, StoreError,
+};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ const SEND_AGAIN: Millis = Millis::from_secs(60);
 /// Change that the mint does not hand out is asked for at most this often; later `restore` finds it.
 const CHANGE_ATTEMPTS: usize = 8;
 const STORE_PAUSE: Duration = Duration::from_secs(2);
+/// So long ecash is waited for that other payments hold, and how often it is looked for.
+const FREE_SOON: Duration = Duration::from_secs(6);
+const FREE_AGAIN: Duration = Duration::from_millis(150);
 
 /// What a mint wants for paying an invoice.
 #[derive(Clone, Debug)]
@@ -108,7 +113,7 @@ impl Wallet {
     /// Has an invoice paid, once for this name. Answers within about eight seconds; `Unknown` is found out by itself
     /// and can be asked for with [`Wallet::melted`]. The same name again is answered with the outcome.
     pub async fn melt(&self, offer: &MeltOffer, name: &str) -> Melted {
-        match self.begin_melt(offer, name).await {
+        match self.begin_patiently(offer, name).await {
             Ok(Some(news)) => {
                 self.wait_for(news, true).await;
             }
@@ -119,6 +124,25 @@ impl Wallet {
         match self.melted(name).await {
             Ok(Some(melted)) => melted,
             _ => Melted::Unknown,
+        }
+    }
+
+    /// Accounts share the ecash of the balances: what one's payment holds for a moment, another's waits for.
+    async fn begin_patiently(
+        &self,
+        offer: &MeltOffer,
+        name: &str,
+    ) -> Result<Option<NewsReceiver>, WalletError> {
+        let give_up = tokio::time::Instant::now() + FREE_SOON;
+        loop {
+            match self.begin_melt(offer, name).await {
+                Err(WalletError::Insufficient(_))
+                    if self.0.purse == PurseName::Balances && tokio::time::Instant::now() < give_up =>
+                {
+                    tokio::time::sleep(FREE_AGAIN).await;
+                }
+                begun => return begun,
+            }
         }
     }
 
@@ -168,6 +192,7 @@ impl Wallet {
             .store
             .op_begin(NewOp {
                 kind: OpKind::Melt,
+                purse: self.0.purse,
                 mint: offer.mint.clone(),
                 reference: Some(reference(name)),
                 amount: offer.amount,
@@ -177,6 +202,8 @@ impl Wallet {
                 quote: Some(offer.quote.as_str().to_owned()),
                 grant: None,
                 takes: None,
+                settles: None,
+                credits: None,
             })
             .await?;
         Ok(match begun {

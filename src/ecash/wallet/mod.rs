@@ -1,10 +1,11 @@
-//! The router's own wallet: what guests pay with ecash, and what their invoices brought in (the takings).
+//! The router's own wallet: what guests pay with ecash, and what their invoices brought in (the takings). What is held for
+//! accounts of the wallet API is another purse of the same kind, with a seed of its own.
 //!
 //! Every call that moves money is in the journal before it leaves (`store::wallet`), with all that it takes to
 //! send it again or to find out what became of it. What was open when the program stopped is taken up at the next
 //! start. Nothing is received twice, nothing is sent again unless the mint says that it did not happen.
 //!
-//! Proofs come from the takings' seed only; customers' money in transit has another seed and is never touched.
+//! Proofs come from the seed of their purse only; customers' money in transit has another seed and is never touched.
 
 mod back;
 mod collect;
@@ -19,6 +20,7 @@ mod receive;
 mod restore;
 mod send;
 mod suspects;
+mod topup;
 
 pub use back::{BackError, Backed, Backing, AFTER_EXPIRY};
 pub use exchange::{prepare, total};
@@ -37,7 +39,9 @@ use super::subscribe::MintEvent;
 use super::token::Token;
 use super::wire::QuoteId;
 use crate::config::MintUrl;
-use crate::store::{Admission, Balance, KeyFile, Loss, NewProofs, OpKind, PartRow, Store, StoreError};
+use crate::store::{
+    Admission, Balance, KeyFile, Loss, NewProofs, OpKind, PartRow, PurseName, Store, StoreError,
+};
 use crate::task;
 use crate::units::UnixSeconds;
 use litemap::LiteMap;
@@ -54,6 +58,7 @@ pub struct Wallet(Arc<Shared>);
 struct Shared {
     store: Store,
     mints: Mints,
+    purse: PurseName,
     seed: Arc<Seed>,
     /// Gets the sessions whose caller stopped waiting for them.
     sessions: mpsc::Sender<Admission>,
@@ -77,9 +82,17 @@ const LOSSES_SHOWN: u64 = 86_400;
 /// The file of the takings' seed.
 const KEY: KeyFile = KeyFile("takings");
 
+/// The file of the balances' seed.
+const BALANCES_KEY: KeyFile = KeyFile("balances");
+
 /// The seed of the takings, made if the store has never used one.
 pub async fn seed(store: &Store) -> Result<Seed, StoreError> {
     Seed::of_file(KEY, store).await
+}
+
+/// The seed of what is held for accounts, likewise.
+pub async fn balances_seed(store: &Store) -> Result<Seed, StoreError> {
+    Seed::of_file(BALANCES_KEY, store).await
 }
 
 /// The twelve words of the takings in a state directory, whether or not the daemon runs.
@@ -90,15 +103,16 @@ pub fn words(state_dir: &Path) -> Result<String, StoreError> {
 }
 
 impl Wallet {
-    /// Takes up what was open when the program stopped. `seed` is that of the takings.
+    /// Takes up what was open when the program stopped. `seed` is that of the purse.
     pub async fn start(
         store: Store,
         mints: Mints,
-        seed: Arc<Seed>,
+        (purse, seed): (PurseName, Arc<Seed>),
         sessions: mpsc::Sender<Admission>,
     ) -> Result<Wallet, StoreError> {
-        let open = store.open_ops().await?;
-        let to_adopt = store.parts_to_adopt().await?;
+        let open = store.open_ops(purse).await?;
+        let is_house = purse == PurseName::House;
+        let to_adopt = if is_house { store.parts_to_adopt().await? } else { Vec::new() };
         let losses =
             Mutex::new(store.losses(UnixSeconds(store.wall().0.saturating_sub(LOSSES_SHOWN))).await?);
         let (running, suspects, spending) = Default::default();
@@ -106,6 +120,7 @@ impl Wallet {
         let wallet = Wallet(Arc::new(Shared {
             store,
             mints,
+            purse,
             seed,
             sessions,
             running,
@@ -137,12 +152,12 @@ impl Wallet {
 
     /// What is held, per mint and unit.
     pub async fn balances(&self) -> Result<Vec<Balance>, StoreError> {
-        self.0.store.balances().await
+        self.0.store.balances(self.0.purse).await
     }
 
     /// How many operations are open whose outcome is not known: receipts, and those that spend what is ours.
     pub async fn open(&self) -> Result<(usize, usize), StoreError> {
-        let open = self.0.store.open_ops().await?;
+        let open = self.0.store.open_ops(self.0.purse).await?;
         let receiving = open.iter().filter(|op| op.kind == OpKind::Receive).count();
         let spending = open.iter().filter(|op| matches!(op.kind, OpKind::Swap | OpKind::Melt)).count();
         Ok((receiving, spending))

@@ -45,6 +45,8 @@ pub struct TokenOffer {
     /// A stranger's without evidence: it may be made up.
     pub(super) is_suspect: bool,
     pub(super) proofs: Vec<Proof>,
+    /// The account whose balance it is added to.
+    pub credits: Option<String>,
     /// It is locked to a venue of ours.
     pub(super) locked: Option<LockedOffer>,
 }
@@ -239,6 +241,7 @@ impl Wallet {
                 is_known: true,
                 is_suspect,
                 proofs,
+                credits: None,
                 locked: None,
             });
         }
@@ -282,7 +285,20 @@ impl Wallet {
         let net = net.ok_or(Refusal::FeeTooHigh)?;
         let unit = UNIT.to_owned();
         let is_known = false;
-        Ok(TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs, locked })
+        let credits = None;
+        Ok(TokenOffer {
+            mint,
+            unit,
+            amount,
+            fee,
+            net,
+            reference,
+            is_known,
+            is_suspect,
+            proofs,
+            credits,
+            locked,
+        })
     }
 }
 

@@ -163,7 +163,7 @@ impl Purse {
 
 impl Wallet {
     pub(super) async fn purse(&self, mint: &MintUrl) -> Result<Purse, WalletError> {
-        let rows = self.0.store.free_proofs(mint).await?;
+        let rows = self.0.store.free_proofs(self.0.purse, mint).await?;
         let mint = self.0.mints.get(mint);
         let listed = mint.keysets(Urgency::Guest).await?;
         let mut purse = Purse { mint, rows: Vec::new(), listed };
@@ -213,6 +213,7 @@ impl Wallet {
             .store
             .op_begin(NewOp {
                 kind: OpKind::Swap,
+                purse: self.0.purse,
                 mint: purse.mint.url().clone(),
                 reference: None,
                 amount: net,
@@ -222,6 +223,8 @@ impl Wallet {
                 quote: None,
                 grant: None,
                 takes: None,
+                settles: None,
+                credits: None,
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };

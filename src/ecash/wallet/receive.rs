@@ -217,6 +217,7 @@ impl Wallet {
             .store
             .op_begin(NewOp {
                 kind: OpKind::Receive,
+                purse: self.0.purse,
                 mint: offer.mint.clone(),
                 reference: Some(offer.reference.clone()),
                 amount: offer.net,
@@ -226,6 +227,8 @@ impl Wallet {
                 quote: None,
                 grant: grant.map(|grant| NewGrant { reference: offer.reference, ..grant }),
                 takes: offer.locked.as_ref().map(|locked| locked.taking.clone()),
+                settles: None,
+                credits: offer.credits,
             })
             .await;
         let begun = match begun {
@@ -248,6 +251,8 @@ impl Wallet {
     fn known(&self, known: Known) -> Result<Exchange, Box<Received>> {
         let ended = match known {
             Known::Done { amount, session, .. } => Received::Done { net: amount, session },
+            // Somebody hands the same in for access.
+            Known::Open(op) if op.purse != self.0.purse => Received::InFlight,
             Known::Open(op) => match self.resumed(op) {
                 Ok(exchange) => return Ok(exchange),
                 Err(refusal) => Received::Refused(refusal),

@@ -17,7 +17,7 @@ use crate::ecash::retry::RATE_LIMIT_PAUSE;
 use crate::ecash::seed::Seed;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::set::SortedSet;
-use crate::store::OutputsRow;
+use crate::store::{OutputsRow, RenewableKey};
 use crate::task;
 use crate::units::{Millis, Sats};
 use std::sync::Arc;
@@ -29,6 +29,9 @@ const EMPTY_BATCHES: u32 = 3;
 const LEFT_OUT: u32 = 100;
 /// How often a mint that limits requests is waited for.
 const PATIENCE: u32 = 5;
+
+/// The files of this router's seeds.
+const PURSES: [&str; 3] = ["takings", "customers", "balances"];
 
 /// What a search brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +62,10 @@ impl Wallet {
             }
         };
         let is_ours = seed.entropy() == own.entropy();
-        let known = self.0.store.wallet_keysets().await?.into_iter().map(|(mint, _)| mint);
+        if !is_ours && self.is_another_purse(&seed).await? {
+            return Err(WalletError::Mint("these words are of another purse of this router".to_owned()));
+        }
+        let known = self.0.store.wallet_mints(self.0.purse).await?.into_iter();
         let mints: SortedSet<MintUrl> = known.chain(mints.iter().cloned()).collect();
         let mut restored = Restored::default();
         for url in mints {
@@ -87,11 +93,22 @@ impl Wallet {
         Ok(restored)
     }
 
+    /// Whether these are the words of what this router holds for others, or has itself.
+    async fn is_another_purse(&self, seed: &Seed) -> Result<bool, WalletError> {
+        for name in PURSES {
+            let key = RenewableKey(name).load(&self.0.store).await?;
+            if key.is_some_and(|key| *key.expose() == seed.entropy()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn add(&self, mint: &MintUrl, keyset: &KeysetInfo, found: Found) -> Result<Sats, WalletError> {
         let Some(next) = found.next else { return Ok(Sats(0)) };
         let mut proofs = takings(mint, &found.unspent);
         proofs.keyset = keyset.id.to_string();
-        Ok(self.0.store.restored(proofs, next).await?)
+        Ok(self.0.store.restored(self.0.purse, proofs, next).await?)
     }
 
     /// Has proofs of another seed traded for ours.
@@ -109,9 +126,20 @@ impl Wallet {
             let reference = reference_of(proofs.iter().map(|proof| proof.secret.as_str()));
             let (mint, unit) = (mint.clone(), UNIT.to_owned());
             let (is_known, is_suspect) = (false, false);
-            let locked = None;
-            let offer =
-                TokenOffer { mint, unit, amount, fee, net, reference, is_known, is_suspect, proofs, locked };
+            let (credits, locked) = (None, None);
+            let offer = TokenOffer {
+                mint,
+                unit,
+                amount,
+                fee,
+                net,
+                reference,
+                is_known,
+                is_suspect,
+                proofs,
+                credits,
+                locked,
+            };
             match self.receive(offer, None).await {
                 Received::Done { net, .. } => sum = Sats(sum.0.saturating_add(net.0)),
                 Received::Refused(refusal) => return Err(refusal.into()),

@@ -12,8 +12,8 @@ use crate::ecash::mint::Urgency;
 use crate::ecash::outputs::Proof;
 use crate::ecash::token;
 use crate::ecash::wire::ProofState;
-use crate::store::{Balance, Begun, NewOp, OpKind, OpRow, ProofKey, ProofRow};
-use crate::units::{Millis, Sats};
+use crate::store::{Balance, Begun, Known, NewOp, OpKind, OpRow, ProofKey, ProofRow, Reference};
+use crate::units::{Millis, Msats, Sats};
 use std::sync::Arc;
 
 /// Each sale leaves a handful of small proofs. More of one mint than this are joined when no payment is under way and
@@ -44,6 +44,17 @@ impl Wallet {
         mint: Option<&MintUrl>,
         old_form: bool,
     ) -> Result<SentToken, WalletError> {
+        self.send_for(None, amount, mint, old_form).await
+    }
+
+    /// The same under a name, by which it is found again; with a cost, what was reserved of a balance under this name is spent.
+    pub async fn send_for(
+        &self,
+        named: Option<(&str, Option<Msats>)>,
+        amount: Sats,
+        mint: Option<&MintUrl>,
+        old_form: bool,
+    ) -> Result<SentToken, WalletError> {
         let _alone = self.0.spending.lock().await;
         let mint = match mint {
             Some(mint) => mint.clone(),
@@ -57,12 +68,12 @@ impl Wallet {
             let exactly = purse.exactly(amount);
             // No more than we would take ourselves, if that can be had.
             if let Some(rows) = exactly.clone().filter(|rows| rows.len() <= MAX_PROOFS) {
-                return self.give_out(rows, amount, &mint, old_form).await;
+                return self.give_out(named, rows, amount, &mint, old_form).await;
             }
             if let Some(rows) = purse.at_least(amount) {
                 self.trade(&purse, rows, |keyset, net| parted(keyset, net, amount)).await?;
             } else if let Some(rows) = exactly {
-                return self.give_out(rows, amount, &mint, old_form).await;
+                return self.give_out(named, rows, amount, &mint, old_form).await;
             } else {
                 self.join_towards(&purse, amount).await?;
             }
@@ -71,11 +82,13 @@ impl Wallet {
 
     async fn give_out(
         &self,
-        rows: Vec<ProofRow>,
+        named: Option<(&str, Option<Msats>)>,
+        mut rows: Vec<ProofRow>,
         amount: Sats,
         mint: &MintUrl,
         old_form: bool,
     ) -> Result<SentToken, WalletError> {
+        in_order(&mut rows);
         // What can fail without the store comes first: once it is journaled, it is sent.
         let proofs = self.derive(&rows).await?;
         let begun = self
@@ -83,8 +96,9 @@ impl Wallet {
             .store
             .op_begin(NewOp {
                 kind: OpKind::Send,
+                purse: self.0.purse,
                 mint: mint.clone(),
-                reference: None,
+                reference: named.map(|(name, _)| Reference::Balance(name.to_owned())),
                 amount,
                 token: None,
                 spends: rows.iter().map(|row| row.key).collect(),
@@ -92,6 +106,8 @@ impl Wallet {
                 quote: None,
                 grant: None,
                 takes: None,
+                settles: named.and_then(|(name, cost)| Some((name.to_owned(), cost?))),
+                credits: None,
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };
@@ -100,14 +116,39 @@ impl Wallet {
     }
 
     async fn shown(&self, op: OpRow, rows: &[ProofRow]) -> Result<SentToken, WalletError> {
-        let proofs = self.derive(rows).await?;
+        let mut rows = rows.to_vec();
+        in_order(&mut rows);
+        let proofs = self.derive(&rows).await?;
         Ok(written(op, &proofs, false))
+    }
+
+    /// The token that was given out under this name. `None`: there was none, or somebody has taken it.
+    pub async fn sent_for(&self, name: &str) -> Result<Option<SentToken>, WalletError> {
+        let known = self.0.store.op_known(Reference::Balance(name.to_owned())).await?;
+        let Some(Known::Open(op)) = known else { return Ok(None) };
+        let rows = self.0.store.held_proofs(op.id).await?;
+        Ok(Some(self.shown(op, &rows).await?))
+    }
+
+    /// Tokens that were given out under names that begin like this.
+    pub async fn sent_under(&self, prefix: &str) -> Result<Vec<SentToken>, WalletError> {
+        let mut found = Vec::new();
+        for op in self.0.store.open_ops(self.0.purse).await? {
+            let is_named =
+                matches!(&op.reference, Some(Reference::Balance(name)) if name.starts_with(prefix));
+            if is_named && op.kind == OpKind::Send {
+                let rows = self.0.store.held_proofs(op.id).await?;
+                found.push(self.shown(op, &rows).await?);
+            }
+        }
+        Ok(found)
     }
 
     /// Tokens that were given out; those that the mints call spent are struck off first.
     pub async fn sent(&self) -> Result<Vec<SentToken>, WalletError> {
         let mut waiting = Vec::new();
-        for op in self.0.store.open_ops().await?.into_iter().filter(|op| op.kind == OpKind::Send) {
+        for op in self.0.store.open_ops(self.0.purse).await?.into_iter().filter(|op| op.kind == OpKind::Send)
+        {
             let rows = self.0.store.held_proofs(op.id).await?;
             let spent = self.spent_now(&op, &rows).await.unwrap_or_default();
             match spent.len() == rows.len() {
@@ -121,7 +162,7 @@ impl Wallet {
     /// Takes back an unspent token; returns what came back.
     pub async fn take_back(&self, id: i64) -> Result<Sats, WalletError> {
         let _alone = self.0.spending.lock().await;
-        let open = self.0.store.open_ops().await?;
+        let open = self.0.store.open_ops(self.0.purse).await?;
         let op = open.into_iter().find(|op| op.id == id && op.kind == OpKind::Send);
         let op = op.ok_or(WalletError::NotFound)?;
         let rows = self.0.store.held_proofs(id).await?;
@@ -183,6 +224,11 @@ impl Wallet {
         }
         self.trade(&purse, rows, |keyset, net| keyset.split(net)).await.map(|()| true)
     }
+}
+
+/// A token that is shown again is the same text.
+fn in_order(rows: &mut [ProofRow]) {
+    rows.sort_by(|one, other| (&one.keyset, one.counter).cmp(&(&other.keyset, other.counter)));
 }
 
 fn written(op: OpRow, proofs: &[Proof], old_form: bool) -> SentToken {

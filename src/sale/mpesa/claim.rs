@@ -7,7 +7,7 @@ use crate::config::Venue;
 use crate::fiat::{receipt_of, Phone};
 use crate::network::neighbours::Caller;
 use crate::sale::invoice::Shown;
-use crate::store::{OrderRow, OrderState, Reference, Settled, StoreError};
+use crate::store::{OrderRow, OrderState, Reference, Settled, StoreError, BUY};
 use crate::task;
 use std::sync::PoisonError;
 
@@ -37,8 +37,10 @@ impl MpesaEngine {
         };
         let hash = self.keyed("phone", phone.expose().as_bytes()).await?;
         let row = self.0.terms.store.order_by_receipt(receipt, hash).await?;
-        Ok(row
-            .filter(|row| matches!(row.state, OrderState::Paid | OrderState::Granted | OrderState::LatePaid)))
+        let is_paid = |row: &OrderRow| {
+            matches!(row.state, OrderState::Paid | OrderState::Granted | OrderState::LatePaid)
+        };
+        Ok(row.filter(|row| row.kind != BUY && is_paid(row)))
     }
 
     async fn move_paid(

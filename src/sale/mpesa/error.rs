@@ -27,6 +27,14 @@ pub enum MpesaError {
     NoSuchOrder,
     #[error("no payment with this receipt was made from this phone")]
     NoSuchPayment,
+    #[error("this router has not enough ecash for that now; nothing was taken")]
+    FloatTooSmall,
+    #[error("as much as may be bought in a day is bought; nothing was taken")]
+    DayLimit,
+    #[error("there is no rate now; nothing was taken, try again later")]
+    RateStale,
+    #[error("the amount is a whole number of shillings from 1 to 250000")]
+    BadAmount,
     #[error("nothing is sold for M-Pesa here")]
     SwitchedOff,
     #[error("{0}")]
@@ -47,6 +55,10 @@ impl MpesaError {
             MpesaError::PhoneLimit(_) => "phone_limit",
             MpesaError::TooMany(_) => "too_many",
             MpesaError::NoSuchOrder | MpesaError::NoSuchPayment => "not_found",
+            MpesaError::FloatTooSmall => "float_too_small",
+            MpesaError::DayLimit => "day_limit",
+            MpesaError::RateStale => "rate_stale",
+            MpesaError::BadAmount => "bad_amount",
             MpesaError::SwitchedOff => "switched_off",
             MpesaError::Move(TicketError::NothingLeft | TicketError::NothingPaid | TicketError::Wrong) => {
                 "nothing_to_move"

@@ -284,6 +284,10 @@ impl MpesaEngine {
                 self.admit(&row.id, admission).await;
             }
             Settled::Credit => log::info!("order {}: paid late, it waits for its guest", row.id),
+            Settled::Bought => {
+                log::info!("order {}: {} KES are paid, a balance has it", row.id, row.amount);
+                self.0.bought.notify_one();
+            }
             Settled::Nothing => {}
         }
         Ok(None)

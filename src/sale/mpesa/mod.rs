@@ -5,6 +5,7 @@
 //! what became of it is asked about, and what a callback says is a reason to ask, never an answer. Nothing is final where
 //! money is concerned: what has failed may still turn out paid, and gives access then, or waits for its guest.
 
+mod buy;
 mod claim;
 mod collect;
 mod error;
@@ -28,7 +29,7 @@ use crate::network::neighbours::Caller;
 use crate::pace::Pace;
 use crate::store::{
     HeardCallback, KeyFile, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, PromptRules, Reference,
-    Secret, Settled, StoreError,
+    Secret, Settled, StoreError, BUY,
 };
 use crate::task;
 use crate::units::{Allotment, Millis, Sats};
@@ -77,6 +78,8 @@ struct SharedMpesa {
     line: Mutex<Line>,
     table: Mutex<OrderTable>,
     wake: Notify,
+    /// A balance has got something.
+    bought: Notify,
     guesses: Mutex<Guesses>,
     orders: Mutex<Pace>,
 }
@@ -104,6 +107,7 @@ impl MpesaEngine {
             line: Mutex::default(),
             table: Mutex::default(),
             wake: Notify::new(),
+            bought: Notify::new(),
             guesses: Mutex::new(Guesses::new(GUESSING)),
             orders: Mutex::new(Pace::new(ORDERS.0, ORDERS.1)),
         }));
@@ -140,6 +144,17 @@ impl MpesaEngine {
         }
         Terms::seems_alone(caller.clone()).await?;
         let new = self.new_order(&config, venue, caller.mac, (price, &phone), question).await?;
+        let row = self.opened(mpesa, new, &phone).await?;
+        Ok(OrderView::of(&row, pace_of(mpesa).of(LIFE), self.0.terms.store.now()))
+    }
+
+    /// Opens an order, or finds the one that is meant.
+    async fn opened(
+        &self,
+        mpesa: &MpesaConfig,
+        new: NewOrder,
+        phone: &Phone,
+    ) -> Result<OrderRow, MpesaError> {
         let pace = pace_of(mpesa);
         let rules = PromptRules {
             pause: pace.of(PAUSES.0),
@@ -148,20 +163,21 @@ impl MpesaEngine {
             day: DAY,
             open_for: pace.of(LIFE),
         };
-        let row = match self.0.terms.store.open_order(new, rules).await? {
+        match self.0.terms.store.open_order(new, rules).await? {
             OpenedOrder::New(row) => {
-                log::info!("{} orders {} for {} KES, to be paid by {phone}", row.mac, row.id, row.amount);
+                log::info!("{} orders {} for {} KES, to be paid by {phone}", row.who(), row.id, row.amount);
                 self.follow(&row, true);
-                row
+                Ok(row)
             }
-            OpenedOrder::Again(row) => row,
-            OpenedOrder::OtherQuestion => return Err(MpesaError::OtherQuestion),
-            OpenedOrder::OtherOrder => return Err(MpesaError::OrderOpen),
-            OpenedOrder::PhoneBusy(wait) => return Err(MpesaError::PhoneBusy(wait)),
-            OpenedOrder::PhoneLimit(wait) => return Err(MpesaError::PhoneLimit(wait)),
-            OpenedOrder::Crowded => return Err(MpesaError::TooMany(pace.of(PAUSES.0))),
-        };
-        Ok(OrderView::of(&row, pace.of(LIFE), self.0.terms.store.now()))
+            OpenedOrder::Again(row) => Ok(row),
+            OpenedOrder::OtherQuestion => Err(MpesaError::OtherQuestion),
+            OpenedOrder::OtherOrder => Err(MpesaError::OrderOpen),
+            OpenedOrder::PhoneBusy(wait) => Err(MpesaError::PhoneBusy(wait)),
+            OpenedOrder::PhoneLimit(wait) => Err(MpesaError::PhoneLimit(wait)),
+            OpenedOrder::Crowded => Err(MpesaError::TooMany(pace.of(PAUSES.0))),
+            OpenedOrder::FloatTooSmall => Err(MpesaError::FloatTooSmall),
+            OpenedOrder::DayLimit => Err(MpesaError::DayLimit),
+        }
     }
 
     async fn new_order(
@@ -196,12 +212,14 @@ impl MpesaEngine {
             price: price.id.clone(),
             access,
             asked: asked.unwrap_or_default(),
+            buys: None,
         })
     }
 
     /// What became of an order of this guest: another's is as unknown as one that never was.
     pub async fn look(&self, mac: MacAddr, id: &str) -> Result<OrderView, MpesaError> {
-        let row = self.0.terms.store.order(id.to_owned()).await?.filter(|row| row.mac == mac);
+        let row =
+            self.0.terms.store.order(id.to_owned()).await?.filter(|row| row.mac == mac && row.kind != BUY);
         self.seen(row.ok_or(MpesaError::NoSuchOrder)?).await
     }
 
@@ -223,7 +241,7 @@ impl MpesaEngine {
         let row = self.0.terms.store.order(id).await.ok()??;
         let is_over = matches!(row.state, OrderState::Granted | OrderState::Failed);
         let is_old = row.changed.saturating_add(SHOWN) < self.0.terms.store.now();
-        if row.mac != mac || (is_over && is_old) {
+        if row.mac != mac || row.kind == BUY || (is_over && is_old) {
             return None;
         }
         self.seen(row).await.ok()

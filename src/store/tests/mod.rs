@@ -2,6 +2,7 @@
 
 mod audit;
 mod backing;
+mod balances;
 mod damage;
 mod engine;
 mod full;

@@ -3,6 +3,7 @@
 use super::full::on_a_disk_of;
 use super::sales::{mac, Shop};
 use super::*;
+use crate::store::PurseName;
 use crate::store::{Owner, PartState, RequestId};
 use std::io::Write;
 use std::time::Duration;
@@ -57,7 +58,8 @@ async fn check(shop: &Shop) {
         let tokens = shop.store.request(&id_of(sale, Owner::Guest)).await.unwrap().unwrap();
         assert_eq!(tokens.parts[0].token, Some(format!("cashuBguest{sale}")));
     }
-    let [op] = shop.store.open_ops().await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
+    let [op] =
+        shop.store.open_ops(PurseName::House).await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
     assert_eq!(op.token.as_deref(), Some("cashuBunderway"));
 }
 

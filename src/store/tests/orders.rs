@@ -37,6 +37,7 @@ fn order(id: &str, guest: u16, phone: &str, amount: u64) -> NewOrder {
         price: format!("{amount}"),
         access,
         asked: String::new(),
+        buys: None,
     }
 }
 
@@ -274,4 +275,67 @@ async fn what_was_paid_late_is_found_by_its_guest() {
     assert!(store.late_order_of(mac(2)).await.unwrap().is_none());
     store.grant_late_order("TG1".to_owned(), mac(1)).await.unwrap();
     assert!(store.late_order_of(mac(1)).await.unwrap().is_none());
+}
+
+/// Ecash of the takings.
+async fn with_float(store: &Store, sats: u64) {
+    let mint = crate::config::MintUrl::parse("https://mint.example").unwrap();
+    let proofs = vec![(0, Sats(sats), vec![2; 33])];
+    let came = crate::store::NewProofs { mint, keyset: "00aa".to_owned(), proofs };
+    store.restored(crate::store::PurseName::House, came, 1).await.unwrap();
+}
+
+fn buying(id: &str, guest: u16, kes: u64, msat: u64) -> NewOrder {
+    let buys = crate::store::NewBuy {
+        account: "a".to_owned(),
+        amount: crate::units::Msats(msat),
+        rate: 13_000_000,
+        spread_bp: 0,
+        day_max: Kes(1000),
+        margin: Sats(1),
+    };
+    NewOrder { buys: Some(buys), ..order(id, guest, &format!("phone of {id}"), kes) }
+}
+
+#[tokio::test]
+async fn what_is_paid_for_a_balance_is_in_it_once_and_in_the_books_and_grants_nothing() {
+    let (_scratch, _, store) = opened();
+    with_float(&store, 1000).await;
+    assert!(matches!(
+        store.open_order(buying("B1", 1, 100, 769_230), RULES).await.unwrap(),
+        OpenedOrder::New(_)
+    ));
+    assert!(store.order_sending("B1".to_owned(), "token".to_owned()).await.unwrap());
+    store.order_accepted("B1".to_owned(), secret("ws"), "hash of ws".to_owned()).await.unwrap();
+    for is_late in [true, false] {
+        let settled = store.settle_order("B1".to_owned(), None, is_late).await.unwrap();
+        assert_eq!(matches!(settled, Settled::Bought), is_late, "once, and never late");
+    }
+    let row = store.order("B1".to_owned()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.phone.is_none()), (OrderState::Granted, true));
+    assert_eq!(store.balance_of("a".to_owned()).await.unwrap().0, crate::units::Msats(769_230));
+    assert_eq!(store.missing_backing().await.unwrap(), Sats(770));
+    let (balances, entries) = store.books(100).await.unwrap();
+    let of = |account: &str, unit: &str| {
+        balances.iter().find(|one| one.account == account && one.unit == unit).map_or(0, |one| one.balance)
+    };
+    assert_eq!((of("mpesa_utility", "KES"), of("orders", "KES"), of("trading", "KES")), (100, 0, -100));
+    assert_eq!((of("customers", "msat"), of("trading", "msat")), (769_230, -769_230));
+    assert_eq!(entries.iter().filter(|entry| entry.unit == "KES").map(|entry| entry.delta).sum::<i64>(), 0);
+}
+
+#[tokio::test]
+async fn no_more_is_promised_than_the_takings_hold_and_a_day_allows() {
+    let (_scratch, _, store) = opened();
+    let opened = async |id: &str, guest, kes, msat| {
+        store.open_order(buying(id, guest, kes, msat), RULES).await.unwrap()
+    };
+    assert!(matches!(opened("B1", 1, 10, 1000).await, OpenedOrder::FloatTooSmall));
+    with_float(&store, 101).await;
+    assert!(matches!(opened("B1", 1, 10, 60_000).await, OpenedOrder::New(_)));
+    assert!(matches!(opened("B2", 2, 10, 40_001).await, OpenedOrder::FloatTooSmall), "and a margin of one");
+    assert!(matches!(opened("B2", 2, 10, 40_000).await, OpenedOrder::New(_)));
+    assert!(matches!(opened("B3", 3, 981, 1).await, OpenedOrder::DayLimit));
+    store.order_refused("B1".to_owned(), "dropped".to_owned()).await.unwrap();
+    assert!(matches!(opened("B4", 4, 10, 60_000).await, OpenedOrder::New(_)), "what failed is not promised");
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
+use crate::store::PurseName;
 use crate::store::{AccountKey, Admission, Reference};
 use crate::store::{
     Begun, InvoiceRow, NewGrant, NewOp, NewPart, NewProofs, NewRequest, OpKind, Owner, PartState, RequestId,
@@ -230,6 +231,9 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     let row = shop.asked(1, Owner::Guest, 1).await;
     shop.claim(&row, 0).await;
     let op = NewOp {
+        purse: PurseName::House,
+        settles: None,
+        credits: None,
         kind: OpKind::Receive,
         mint: mint(0),
         reference: Some(Reference::read("token:1")),
@@ -243,7 +247,8 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     };
     shop.store.op_begin(op).await.map(drop).unwrap();
     assert!(shop.tells("mint0.example") && !shop.tells("cashu"), "in the log");
-    let (open, waiting) = (shop.store.open_ops().await.unwrap(), shop.store.request(&row.id).await.unwrap());
+    let (open, waiting) =
+        (shop.store.open_ops(PurseName::House).await.unwrap(), shop.store.request(&row.id).await.unwrap());
     assert_eq!(open[0].token.as_deref(), Some(TOKEN));
     assert_eq!(waiting.unwrap().parts[0].token.as_deref(), Some(TOKEN));
     shop.store.clone().close().await;
@@ -257,7 +262,7 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
         } else {
             let store = Store::open(shop.dir.path(), &shop.clock).unwrap();
             assert_eq!(store.catch_up().await.unwrap_err().code(), "KEY_MISSING");
-            assert_eq!(store.open_ops().await.unwrap_err().code(), "KEY_MISSING");
+            assert_eq!(store.open_ops(PurseName::House).await.unwrap_err().code(), "KEY_MISSING");
             store.close().await;
             fs::write(shop.dir.file("tokens.key"), &kept).unwrap();
             continue;
@@ -268,7 +273,7 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     }
     fs::write(shop.dir.file("tokens.key"), kept).unwrap();
     let store = Store::open(shop.dir.path(), &shop.clock).unwrap();
-    assert_eq!(store.open_ops().await.unwrap()[0].token.as_deref(), Some(TOKEN));
+    assert_eq!(store.open_ops(PurseName::House).await.unwrap()[0].token.as_deref(), Some(TOKEN));
 }
 
 #[tokio::test]
@@ -289,6 +294,9 @@ async fn number_of_an_operation_that_is_over_is_never_given_to_another() {
     let shop = Shop::new();
     let begin = || async {
         let op = NewOp {
+            purse: PurseName::House,
+            settles: None,
+            credits: None,
             kind: OpKind::Receive,
             mint: mint(0),
             reference: None,
@@ -311,5 +319,8 @@ async fn number_of_an_operation_that_is_over_is_never_given_to_another() {
     assert!(second > first);
     // A look that began before the first was over.
     shop.store.op_done(first, None, None).await.unwrap();
-    assert_eq!(shop.store.open_ops().await.unwrap().iter().map(|op| op.id).collect::<Vec<_>>(), [second]);
+    assert_eq!(
+        shop.store.open_ops(PurseName::House).await.unwrap().iter().map(|op| op.id).collect::<Vec<_>>(),
+        [second]
+    );
 }

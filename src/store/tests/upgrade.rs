@@ -3,6 +3,7 @@
 use super::sales::{mac, mint, Shop};
 use super::*;
 use crate::config::Metric;
+use crate::store::PurseName;
 use crate::store::Reference;
 use crate::store::{
     KeysOwner, NewGrant, NewProofs, NewTap, OpState, OutputsRow, Owner, PartState, RequestId, RequestRow,
@@ -94,7 +95,8 @@ async fn outputs_of_parts_move_into_their_rows() {
     assert_eq!(sets(shop.known(4).await), [], "its token is here");
     assert_eq!(sets(shop.known(5).await), [outputs("00bb", 7, &[1, 4, 16])], "they tell its counters");
     assert_eq!(sets(shop.known(7).await), []);
-    let [op] = shop.store.open_ops().await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
+    let [op] =
+        shop.store.open_ops(PurseName::House).await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
     assert_eq!(op.state, OpState::Open);
     assert_eq!(op.outputs, [outputs("00aa", 5, &[1, 4]), outputs("00ff", 0, &[5])]);
 
@@ -168,11 +170,11 @@ async fn amounts_of_before_units_are_satoshis_and_of_cards_payments_millisatoshi
     assert_eq!((sales.count, sales.amounts), (2, vec![Sats(26).into()]));
     let [session] = store.sessions_ending_after(Millis::ZERO).await.unwrap().try_into().unwrap();
     assert_eq!(session.worth.value, Msats(26_000));
-    let [op] = store.open_ops().await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
+    let [op] = store.open_ops(PurseName::House).await.unwrap().try_into().unwrap_or_else(|_| panic!("one"));
     assert_eq!(op.amount, Sats(8));
-    let [balance] = store.balances().await.unwrap().try_into().unwrap();
+    let [balance] = store.balances(PurseName::House).await.unwrap().try_into().unwrap();
     assert_eq!((balance.free, balance.held), (Sats(20).into(), Sats(0).into()));
-    let proofs = store.free_proofs(&mint(0)).await.unwrap();
+    let proofs = store.free_proofs(PurseName::House, &mint(0)).await.unwrap();
     assert_eq!(proofs.iter().map(|proof| proof.amount).collect::<Vec<_>>(), [Sats(16), Sats(4)]);
     let card = store.card(1).await.unwrap().unwrap();
     assert_eq!((card.tx_max, card.day_max, card.spent), (Sats(100), Sats(150), Msats(90_500)));
@@ -214,15 +216,15 @@ async fn amount_in_a_newer_unit_is_refused_and_never_added() {
     refused(shop.store.sessions_ending_after(Millis::ZERO).await);
     refused(shop.store.grant(spending(Reference::read(""))).await);
     let shop = shop_with("UPDATE wallet_ops SET unit = 'usd'").await;
-    refused(shop.store.open_ops().await);
+    refused(shop.store.open_ops(PurseName::House).await);
     let shop = shop_with(
         "UPDATE wallet_ops SET access = replace(access, '\"amount\"', '\"unit\":\"usd\",\"amount\"')",
     )
     .await;
     refused(shop.store.op_done(1, None, None).await);
     let shop = shop_with("UPDATE wallet_keysets SET unit = 'usd'").await;
-    refused(shop.store.balances().await);
-    refused(shop.store.free_proofs(&mint(0)).await);
+    refused(shop.store.balances(PurseName::House).await);
+    refused(shop.store.free_proofs(PurseName::House, &mint(0)).await);
     let shop = shop_with("UPDATE cards SET unit = 'usd'").await;
     refused(shop.store.card(1).await);
     refused(shop.store.tap(tap()).await);

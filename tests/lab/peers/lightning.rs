@@ -17,7 +17,7 @@ use tollgated::ecash::wallet::{self, Received, Wallet};
 use tollgated::ecash::Mints;
 use tollgated::hex;
 use tollgated::lightning::{Account, BackendAnswer, Lightning, Outcome, PaymentOrder, PaymentRef};
-use tollgated::store::Store;
+use tollgated::store::{PurseName, Store};
 
 struct Payer {
     config: Config,
@@ -128,7 +128,9 @@ async fn open_wallet(config: &Config, tls: &Tls) -> Result<Wallet, String> {
     let mints = Mints::new(tls.clone(), clock, events);
     let seed = Arc::new(wallet::seed(&store).await.map_err(|err| err.to_string())?);
     let (sessions, _) = tokio::sync::mpsc::channel(1);
-    let wallet = Wallet::start(store, mints, seed, sessions).await.map_err(|err| err.to_string())?;
+    let wallet = Wallet::start(store, mints, (PurseName::House, seed), sessions)
+        .await
+        .map_err(|err| err.to_string())?;
     let listener = wallet.clone();
     tokio::spawn(async move {
         while let Some((mint, event)) = heard.recv().await {

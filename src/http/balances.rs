@@ -1,0 +1,212 @@
+//! The wallet API of apps, what is about their balances: what they have, an invoice that adds to it, and spending it. The
+//! protocol's fields are taken in both spellings that such apps have.
+
+use super::entrance::Entrance;
+use super::route::Answering;
+use super::sent::Sent;
+use super::wallet_api::{body, created, enveloped, holder, refusal, AccountHolder, ApiRefusal, ApiTold};
+use super::Edge;
+use crate::config::WalletConfig;
+use crate::form::pairs;
+use crate::json::json;
+use crate::sale::balance::{amount_of, BalanceError, Balances};
+use crate::store::{BalanceMove, MoveState};
+use crate::units::{Sats, UnixSeconds};
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Rows of a page of changes.
+const MOST: u32 = 100;
+const USUAL: u32 = 50;
+/// So old (seconds) is a signature that is not fresh any more.
+const FRESH: u64 = 60;
+const LONGEST_KEY: usize = 255;
+
+/// `/api/wallet/**`, and the other paths of such wallets.
+pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
+    Box::pin(async move {
+        let holder = match holder(&edge, &at, &sent).await {
+            Ok(holder) => holder,
+            Err(refusal) => return enveloped(Err(refusal)),
+        };
+        let path = sent.path().trim_end_matches('/').to_owned();
+        let path = path.strip_prefix("/api/").unwrap_or_default();
+        let is_below = |of: &str| path.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
+        match (sent.method() == Method::GET, path) {
+            (true, "wallet/balance") => enveloped(balance(&edge, &holder).await),
+            (true, _) if is_below("wallet/balance") || is_below("bitcoin/balance") => {
+                enveloped(balance(&edge, &holder).await)
+            }
+            (true, "wallet/transactions") => enveloped(transactions(&edge, &holder, sent.query()).await),
+            (true, _) if is_below("bitcoin/transactions") => {
+                enveloped(transactions(&edge, &holder, sent.query()).await)
+            }
+            (false, "wallet/invoice" | "wallet/invoice/new") => created(invoice(&edge, &holder, sent).await),
+            (false, "wallet/send" | "wallet/payment/send") => enveloped(send(&edge, &holder, sent).await),
+            _ => enveloped(Err(unavailable())),
+        }
+    })
+}
+
+fn unavailable() -> ApiRefusal {
+    refusal(StatusCode::NOT_IMPLEMENTED, "unavailable", "this router cannot do that")
+}
+
+async fn balance(edge: &Edge, holder: &AccountHolder) -> ApiTold {
+    let (free, held) = balances(edge)?.of(&holder.account).await.map_err(refused)?;
+    Ok(json!({"sats": free.0 / 1000, "pending_sats": held.0.div_ceil(1000)}))
+}
+
+async fn invoice(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+    let fields = body(sent).await?;
+    let amount = sats(&fields)?;
+    let memo = match &fields["memo"] {
+        Value::Null => "",
+        memo => memo.as_str().ok_or_else(|| invalid("memo is a text"))?,
+    };
+    let row = balances(edge)?.invoice(&holder.account, amount, memo).await.map_err(refused)?;
+    let (invoice, expires_at) = (row.invoice, row.expires_at.0);
+    Ok(json!({"invoice": invoice, "payment_hash": row.payment_hash, "expires_at": expires_at}))
+}
+
+async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+    let key = key(&sent)?;
+    let fields = body(sent).await?;
+    let balances = balances(edge)?;
+    let invoice = either(&fields, "invoice", "lightningInvoice");
+    if fields["as"] == "token" {
+        if !invoice.is_null() {
+            return Err(invalid("send an invoice, or amount_sats as a token"));
+        }
+        let amount = sats(&fields)?;
+        must_be_fresh(edge, holder, amount)?;
+        let token = balances.token(&holder.account, amount, key.as_deref()).await.map_err(refused)?;
+        return Ok(json!({"token": token}));
+    }
+    let invoice = invoice.as_str().ok_or_else(|| invalid("send an invoice, or amount_sats as a token"))?;
+    // What it asks for is looked at again where it is paid.
+    let asked = crate::bolt11::Invoice::parse(invoice.trim()).ok().and_then(|invoice| invoice.amount());
+    must_be_fresh(edge, holder, Sats(asked.map_or(0, |amount| amount.0.div_ceil(1000))))?;
+    let paid = balances.pay(&holder.account, invoice).await.map_err(refused)?;
+    let (status, fee) = (paid.state.as_str(), paid.fee.0);
+    Ok(json!({"status": status, "payment_hash": paid.payment_hash, "fee_sats": fee}))
+}
+
+async fn transactions(edge: &Edge, holder: &AccountHolder, query: &str) -> ApiTold {
+    let (mut most, mut before) = (USUAL, i64::MAX);
+    for (name, value) in pairs(query) {
+        match &*name {
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                most = limit.ok_or_else(|| invalid("limit is a number from 1 to 100"))?;
+            }
+            "cursor" if !value.is_empty() => {
+                before = value.parse().map_err(|_| invalid("cursor is the next_cursor of another page"))?;
+            }
+            _ => {}
+        }
+    }
+    let balances = balances(edge)?;
+    // One more tells whether there is another page.
+    let mut rows =
+        balances.changes(&holder.account, before, most.saturating_add(1)).await.map_err(refused)?;
+    let page = usize::try_from(most).unwrap_or(usize::MAX);
+    let is_last = rows.len() <= page;
+    rows.truncate(page);
+    let next = rows.last().filter(|_| !is_last).map(|row| row.seq.to_string());
+    let mut told = Vec::new();
+    for row in &rows {
+        told.push(transaction(row, balances.token_of(row).await));
+    }
+    Ok(json!({"transactions": told, "next_cursor": next}))
+}
+
+fn transaction(row: &BalanceMove, token: Option<String>) -> Value {
+    let detail: Value = serde_json::from_str(&row.detail).unwrap_or_default();
+    let state = match row.state {
+        MoveState::Held => "pending",
+        MoveState::Done => "paid",
+        MoveState::Returned => "failed",
+    };
+    let amount = if row.is_debit { amount_of(row) } else { Sats(row.amount.0 / 1000) };
+    let fee = match (row.is_debit, row.state) {
+        (true, MoveState::Done) => (row.cost.0 / 1000).saturating_sub(amount.0),
+        _ => 0,
+    };
+    json!({
+        "id": row.reference,
+        "kind": row.kind,
+        "direction": if row.is_debit { "out" } else { "in" },
+        "state": state,
+        "amount_sats": amount.0,
+        "fee_sats": fee,
+        "payment_hash": detail["payment_hash"],
+        "memo": detail["memo"],
+        "token": token,
+        "at": row.at.0,
+    })
+}
+
+fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
+    match &edge.site.shop {
+        Ok(shop) => Ok(&shop.balances),
+        Err(closed) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, closed.code, "nothing works here now")),
+    }
+}
+
+/// Who moves much signs anew, as an operator does.
+pub(super) fn must_be_fresh(edge: &Edge, holder: &AccountHolder, amount: Sats) -> Result<(), ApiRefusal> {
+    let WalletConfig { sign_above, .. } = edge.site.config().wallet;
+    let now = edge.site.shop.as_ref().map_or(UnixSeconds(u64::MAX), |shop| shop.store.wall());
+    if amount <= sign_above || now.0.saturating_sub(holder.signed.0) <= FRESH {
+        return Ok(());
+    }
+    let message = "this needs a signature that is not older than a minute: log in again";
+    Err(refusal(StatusCode::FORBIDDEN, "fresh_signature_needed", message))
+}
+
+/// A field by either of its names.
+pub(super) fn either<'a>(fields: &'a Value, name: &str, other: &str) -> &'a Value {
+    match &fields[name] {
+        Value::Null => &fields[other],
+        value => value,
+    }
+}
+
+fn sats(fields: &Value) -> Result<Sats, ApiRefusal> {
+    let amount = either(fields, "amount_sats", "amountSats").as_u64().filter(|amount| *amount > 0);
+    amount.map(Sats).ok_or_else(|| invalid("amount_sats is a whole number of satoshis"))
+}
+
+pub(super) fn key(sent: &Sent) -> Result<Option<String>, ApiRefusal> {
+    let Some(value) = sent.headers().get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
+    let message = "Idempotency-Key is a text of 1 to 255 characters";
+    key.map(|key| Some(key.to_owned()))
+        .ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "idempotency_key_invalid", message))
+}
+
+pub(super) fn invalid(message: &str) -> ApiRefusal {
+    refusal(StatusCode::BAD_REQUEST, "invalid_input", message)
+}
+
+pub(super) fn refused(error: BalanceError) -> ApiRefusal {
+    let status = match &error {
+        BalanceError::TooLittle(_) => StatusCode::PAYMENT_REQUIRED,
+        BalanceError::DayLimit | BalanceError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        BalanceError::BadInvoice(_) | BalanceError::BadAmount | BalanceError::Token(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        BalanceError::InvoiceTaken | BalanceError::OtherQuestion | BalanceError::TokenTaken => {
+            StatusCode::CONFLICT
+        }
+        BalanceError::TokenUnclear
+        | BalanceError::NoMint
+        | BalanceError::FeeTooHigh(_)
+        | BalanceError::FloatTooSmall
+        | BalanceError::NotNow(_)
+        | BalanceError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refusal(status, error.code(), &error.to_string())
+}

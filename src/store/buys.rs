@@ -1,0 +1,123 @@
+//! Orders whose shillings add to a balance: what each promises, at the rate that is frozen in it. Refused: to promise more than
+//! the takings hold, and more shillings in a day than is allowed.
+
+use super::balances::{credit, missing_backing, NewMove};
+use super::door::Door;
+use super::ledger::{book, BookAccount};
+use super::orders::{close, note_step, number, OrderRow, OrderState};
+use super::{Store, StoreError};
+use crate::units::{Kes, Msats, Sats, UnixSeconds};
+use rusqlite::Transaction;
+
+/// The kind of such orders.
+pub const BUY: &str = "buy";
+const DAY: u64 = 86_400;
+
+/// What an order is to add to a balance.
+#[derive(Clone, Debug)]
+pub struct NewBuy {
+    pub account: String,
+    pub amount: Msats,
+    pub rate: u64,
+    pub spread_bp: u64,
+    /// Most that is bought in a day, by all together.
+    pub day_max: Kes,
+    /// What moving ecash may cost beside.
+    pub margin: Sats,
+}
+
+/// What an order adds to whose balance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuyRow {
+    pub account: String,
+    pub amount: Msats,
+}
+
+/// Why an order is not opened.
+pub(super) enum NoBuy {
+    FloatTooSmall,
+    DayLimit,
+}
+
+impl Store {
+    pub async fn buy(&self, order: String) -> Result<Option<BuyRow>, StoreError> {
+        self.read(move |tx| buy(&Door::of(tx), &order)).await
+    }
+}
+
+/// Whether the router may promise this beside what it has promised.
+pub(super) fn may_buy(
+    tx: &Transaction,
+    new: &NewBuy,
+    paid: Kes,
+    wall: UnixSeconds,
+) -> Result<Option<NoBuy>, StoreError> {
+    let door = Door::of(tx);
+    let since = number(wall.0.saturating_sub(DAY))?;
+    let today = door.query(
+        "SELECT COALESCE(SUM(o.amount), 0) FROM buys b JOIN orders o ON o.tenant = $1 AND o.id = b.order_id
+         WHERE b.tenant = $1 AND o.at > $2 AND o.state != 'failed'",
+        &[since.into()],
+    )?;
+    let today = today.first().ok_or(StoreError::Gone)?.count(0)?;
+    if today.saturating_add(paid.0) > new.day_max.0 {
+        return Ok(Some(NoBuy::DayLimit));
+    }
+    let promised = door.query(
+        "SELECT COALESCE(SUM(b.msat), 0) FROM buys b JOIN orders o ON o.tenant = $1 AND o.id = b.order_id
+         WHERE b.tenant = $1 AND o.state IN ('created', 'sending', 'pending', 'unknown')",
+        &[],
+    )?;
+    let promised = promised.first().ok_or(StoreError::Gone)?.count(0)?.saturating_add(new.amount.0);
+    let needed = promised.div_ceil(1000).saturating_add(missing_backing(tx)?.0).saturating_add(new.margin.0);
+    let float: i64 = tx.query_row(
+        "SELECT COALESCE(MAX(sum), 0) FROM (SELECT SUM(p.amount) AS sum FROM proofs p
+             JOIN wallet_keysets k ON k.id = p.keyset WHERE k.purse = 'house' AND p.op IS NULL GROUP BY k.mint)",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok((number(needed)? > float).then_some(NoBuy::FloatTooSmall))
+}
+
+pub(super) fn note_buy(door: &Door, order: &str, new: &NewBuy) -> Result<(), StoreError> {
+    let values = [
+        order.into(),
+        new.account.as_str().into(),
+        number(new.amount.0)?.into(),
+        number(new.rate)?.into(),
+        number(new.spread_bp)?.into(),
+    ];
+    door.execute(
+        "INSERT INTO buys (tenant, order_id, account, msat, rate, spread_bp) VALUES ($1, $2, $3, $4, $5, $6)",
+        &values,
+    )
+    .map(drop)
+}
+
+/// An order is paid, and its balance has what it promised: it is at its end.
+pub(super) fn settle_buy(door: &Door, row: &OrderRow, wall: UnixSeconds) -> Result<(), StoreError> {
+    let promised = buy(door, &row.id)?.ok_or_else(|| StoreError::unreadable("of an order"))?;
+    let sold = (BookAccount::Trading, BookAccount::Orders);
+    book(door, &format!("{}/sold", row.id), sold, row.amount.0, &row.id, wall)?;
+    let new = NewMove {
+        account: promised.account,
+        reference: format!("{BUY}:{}", row.id),
+        kind: BUY,
+        amount: promised.amount,
+        detail: String::new(),
+    };
+    credit(door, &new, BookAccount::Trading, wall)?;
+    door.execute(
+        "UPDATE orders SET state = 'granted' WHERE tenant = $1 AND id = $2",
+        &[row.id.as_str().into()],
+    )?;
+    note_step(door, &row.id, OrderState::Granted, "0", wall)?;
+    close(door, &row.id)
+}
+
+fn buy(door: &Door, order: &str) -> Result<Option<BuyRow>, StoreError> {
+    let found =
+        door.query("SELECT account, msat FROM buys WHERE tenant = $1 AND order_id = $2", &[order.into()])?;
+    let Some(row) = found.first() else { return Ok(None) };
+    Ok(Some(BuyRow { account: row.text(0)?.to_owned(), amount: Msats(row.count(1)?) }))
+}

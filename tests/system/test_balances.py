@@ -1,0 +1,307 @@
+"""Balances of the wallet API, at a real mint and at one that misbehaves: what comes in by an invoice goes out by
+Lightning, as a token and for access, each once. After each test what the accounts have is what the books have.
+"""
+
+import concurrent.futures
+import os
+import stat
+import time
+
+import pytest
+
+from lab import invoices
+from lab.authority import NAME
+from lab.internet import AWAY
+from lab.login import LoginWallet
+from lab.place import PATIENCE, wait_for
+from lab.tollgate_client import TOLLGATE
+from lab.wallet import Wallet, decode_token
+from lab.wallet_app import App, data, error
+
+AUTH = {"domain": NAME}
+FRESH = 60
+
+
+class Bank:
+    """A daemon whose accounts are checked against its books."""
+
+    def __init__(self, lab, daemon) -> None:
+        self.lab, self.daemon, self.apps = lab, daemon, {}
+
+    def app(self, number: int = 7) -> App:
+        if number not in self.apps:
+            self.apps[number] = App(self.lab.guest).log_in(LoginWallet(number))
+        return self.apps[number]
+
+    def fill(self, mint, sats: int, number: int = 7) -> App:
+        app = self.app(number)
+        before = app.balance()[0]
+        mint.pay(app.invoice(sats)["invoice"])
+        wait_for(lambda: app.balance()[0] == before + sats, PATIENCE, "the invoice is credited")
+        return app
+
+    def books(self) -> dict[str, int]:
+        ledger = self.daemon.ask("fiat", "ledger")["data"]
+        assert sum(entry["delta"] for entry in ledger["entries"]) == 0
+        return {one["account"]: one["balance"] for one in ledger["balances"] if one["unit"] == "msat"}
+
+    def check(self) -> None:
+        balances = [app.balance() for app in self.apps.values()]
+        books = self.books()
+        assert books.get("customers", 0) == sum(free for free, _ in balances) * 1000
+        assert books.get("customers_held", 0) == sum(held for _, held in balances) * 1000
+
+
+@pytest.fixture
+def bank(lab, mint, make_daemon):
+    made = Bank(lab, make_daemon(mint.url, sections={"auth": AUTH}))
+    yield made
+    made.check()
+
+
+@pytest.fixture
+def proxied(lab, mint, fault_proxy, make_daemon):
+    """At the real mint, which the router sees through the proxy."""
+    made = Bank(lab, make_daemon(fault_proxy.url, sections={"auth": AUTH}))
+    yield made
+    made.check()
+
+
+@pytest.fixture
+def faulty(lab, fault_mint, make_daemon):
+    made = Bank(lab, make_daemon(fault_mint.url, sections={"auth": AUTH}))
+    yield made
+    made.check()
+
+
+def at_once(work, items) -> list:
+    with concurrent.futures.ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(work, items))
+
+
+def send(app, made) -> dict:
+    return data(app.post("/api/wallet/send", {"invoice": made.request}))
+
+
+def test_an_invoice_is_credited_once_and_its_account_s_alone(bank, mint):
+    app, other = bank.app(7), bank.app(8)
+    assert app.balance() == (0, 0)
+    asked = app.invoice(100, memo="for tea")
+    assert set(asked) == {"invoice", "payment_hash", "expires_at"} and asked["expires_at"] > time.time()
+    mint.pay(asked["invoice"])
+    wait_for(lambda: app.balance() == (100, 0), PATIENCE, "it is credited")
+    assert other.balance() == (0, 0) and other.transactions()["transactions"] == []
+    (one,) = app.transactions()["transactions"]
+    assert (one["kind"], one["state"], one["amount_sats"], one["memo"]) == ("invoice", "paid", 100, "for tea")
+    assert one["payment_hash"] == asked["payment_hash"] and one["direction"] == "in"
+    key = os.path.join(bank.daemon.state_dir, "balances.key")
+    assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
+    assert bank.daemon.ask("wallet", "balance")["data"]["mints"] == []
+
+
+def test_an_invoice_that_is_paid_while_the_router_is_off_is_credited_after_its_start(bank, mint):
+    app = bank.app()
+    asked = app.invoice(64)
+    bank.daemon.kill()
+    mint.pay(asked["invoice"])
+    bank.daemon.start()
+    wait_for(lambda: app.balance() == (64, 0), PATIENCE, "it is credited")
+
+
+def test_a_token_is_given_out_and_again_for_its_key_until_it_is_taken(bank, mint):
+    app = bank.fill(mint, 100)
+    key = {"Idempotency-Key": "one"}
+    asked = {"amount_sats": 21, "as": "token"}
+    answer = data(app.post("/api/wallet/send", asked, **key))
+    assert set(answer) == {"token"} and decode_token(answer["token"]).amount == 21
+    assert data(app.post("/api/wallet/send", asked, **key)) == answer and app.balance() == (79, 0)
+    assert app.transactions("?limit=1")["transactions"][0]["token"] == answer["token"]
+    assert error(app.post("/api/wallet/send", asked | {"amount_sats": 22}, **key)) == (409, "idempotency_key_reused")
+    assert Wallet(bank.lab.internet, mint.url).receive(answer["token"]) == 21
+    bank.daemon.restart()
+    wait_for(lambda: app.balance() == (79, 0), PATIENCE, "it is there after a start")
+    assert data(app.post("/api/wallet/send", {"amount_sats": 1, "as": "token"}, **key | {"Idempotency-Key": "two"}))
+
+
+def test_a_balance_is_access(bank, mint, stranger):
+    app = bank.fill(mint, 10)
+    token = data(app.post("/api/wallet/send", {"amount_sats": 10, "as": "token"}))["token"]
+    assert stranger.post(TOLLGATE + "/", token.encode()).status == 200
+    assert app.balance() == (0, 0)
+
+
+def test_lightning_is_paid_once_for_an_invoice(bank, mint):
+    app, other = bank.fill(mint, 200), bank.fill(mint, 50, 8)
+    made = invoices.make(40)
+    answers = at_once(lambda _: send(app, made), range(5))
+    assert {answer["payment_hash"] for answer in answers} == {made.payment_hash}
+    told = send(app, made)
+    assert told["status"] == "SUCCEEDED" and set(told) == {"status", "payment_hash", "fee_sats"}
+    assert app.balance() == (160 - told["fee_sats"], 0) and mint.asked_to_pay(made.payment_hash) == 1
+    assert error(other.post("/api/wallet/send", {"invoice": made.request})) == (409, "invoice_taken")
+    too_much = other.post("/api/wallet/send", {"invoice": invoices.make(51).request})
+    assert error(too_much) == (402, "insufficient_balance")
+
+
+def test_of_fifty_at_once_the_balance_pays_ten(bank, mint):
+    app = bank.fill(mint, 100)
+    answers = at_once(lambda _: app.post("/api/wallet/send", {"amount_sats": 10, "as": "token"}), range(50))
+    tokens = {answer.json()["data"]["token"] for answer in answers if answer.status == 200}
+    refused = {error(answer) for answer in answers if answer.status != 200}
+    assert len(tokens) == 10 and refused == {(402, "insufficient_balance")} and app.balance() == (0, 0)
+    wallet = Wallet(bank.lab.internet, mint.url)
+    assert sum(wallet.receive(token) for token in tokens) == 100
+
+
+def test_of_fifty_payments_at_once_the_balance_pays_what_it_has(bank, mint):
+    app = bank.fill(mint, 128)
+    made = [invoices.make(10) for _ in range(50)]
+    answers = at_once(lambda one: app.post("/api/wallet/send", {"invoice": one.request}), made)
+    wait_for(lambda: app.balance()[1] == 0, PATIENCE, "all are over")
+    paid = sum(mint.asked_to_pay(one.payment_hash) for one in made)
+    told = [answer.json()["data"] for answer in answers if answer.status == 200]
+    fees = sum(one["fee_sats"] for one in told if one["status"] == "SUCCEEDED")
+    assert 0 < paid <= 12 and app.balance()[0] == 128 - 10 * paid - fees
+
+
+def test_a_payment_that_fails_gives_back_and_may_be_tried_again(faulty, fault_mint):
+    app, made = faulty.fill(fault_mint, 100), invoices.make(30)
+    fault_mint.melts = "failed"
+    assert send(app, made)["status"] == "FAILED" and app.balance() == (100, 0)
+    assert app.transactions()["transactions"][0]["state"] == "failed"
+    fault_mint.melts = "paid"
+    told = send(app, made)
+    assert told["status"] == "SUCCEEDED" and app.balance() == (70 - told["fee_sats"], 0)
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_a_payment_whose_outcome_is_not_known_is_pending_until_it_is(faulty, fault_mint, paid):
+    app, made = faulty.fill(fault_mint, 100), invoices.make(30)
+    fault_mint.melts = "pending"
+    assert send(app, made)["status"] == "PENDING"
+    free, held = app.balance()
+    assert free + held == 100 and held >= 30
+    faulty.check()
+    faulty.daemon.kill()
+    faulty.daemon.start()
+    wait_for(lambda: app.balance() == (free, held), PATIENCE, "it is still pending")
+    assert send(app, made)["status"] == "PENDING" and fault_mint.melted.get(made.payment_hash, 0) == 0
+    fault_mint.melts = "paid"
+    fault_mint.end_melt(made.payment_hash, paid=paid)
+    wait_for(lambda: app.balance()[1] == 0, 60, "its outcome is known")
+    left = app.balance()[0]
+    assert left == 100 if not paid else 70 - 2 <= left <= 70
+    assert fault_mint.melted.get(made.payment_hash, 0) == int(paid)
+
+
+@pytest.mark.parametrize("moment", ["arrived", "done", "answered"])
+@pytest.mark.parametrize("endpoint", ["mint", "swap", "melt"])
+def test_killed_between_two_effects_nothing_is_lost_and_nothing_is_paid_twice(faulty, fault_mint, endpoint, moment):
+    app = faulty.app()
+    fault_mint.pay(app.invoice(100)["invoice"])
+    if endpoint != "mint":
+        wait_for(lambda: app.balance()[0] == 100, PATIENCE, "the invoice is credited")
+    made, token = invoices.make(30), {"amount_sats": 21, "as": "token"}
+    dead = fault_mint.when(endpoint, moment, faulty.daemon.kill)
+    try:
+        if endpoint == "melt":
+            send(app, made)
+        if endpoint == "swap":
+            app.post("/api/wallet/send", token, **{"Idempotency-Key": "one"})
+    except (OSError, ValueError):
+        pass
+    assert dead.wait(PATIENCE)
+    fault_mint.moments.clear()
+    wait_for(lambda: not faulty.daemon.running, PATIENCE, "it is dead")
+    faulty.daemon.start()
+    if endpoint == "mint":
+        return wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited once")
+    wait_for(lambda: app.balance()[1] == 0, 90, "nothing is reserved any more")
+    if endpoint == "swap":
+        wait_for(lambda: app.balance() == (100, 0), PATIENCE, "what was not given out is there")
+        told = data(app.post("/api/wallet/send", token, **{"Idempotency-Key": "one"}))
+        return Wallet(faulty.lab.internet, fault_mint.url).receive(told["token"])
+    times = fault_mint.melted.get(made.payment_hash, 0)
+    assert times <= 1 and app.balance()[0] == 100 - times * 31
+    send(app, made)
+    assert fault_mint.melted[made.payment_hash] == 1 and app.balance() == (69, 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/mint/bolt11", "/v1/swap", "/v1/melt/bolt11"])
+def test_an_answer_of_the_mint_that_is_cut_costs_nothing(proxied, mint, fault_proxy, path):
+    app = proxied.app()
+    if "mint" not in path:
+        proxied.fill(mint, 100)
+    fault_proxy.fault(path + "$", cut_answer=True, times=1)
+    if "mint" in path:
+        mint.pay(app.invoice(100)["invoice"])
+        return wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited")
+    if "swap" in path:
+        app.post("/api/wallet/send", {"amount_sats": 21, "as": "token"}, **{"Idempotency-Key": "one"})
+        wait_for(lambda: app.balance()[1] == 0, 60, "nothing is reserved any more")
+        told = data(app.post("/api/wallet/send", {"amount_sats": 21, "as": "token"}, **{"Idempotency-Key": "one"}))
+        assert Wallet(proxied.lab.internet, mint.url).receive(told["token"]) == 21
+        return wait_for(lambda: app.balance() == (79, 0), PATIENCE, "once")
+    made = invoices.make(30)
+    send(app, made)
+    wait_for(lambda: app.balance()[1] == 0, 60, "its outcome is known")
+    assert send(app, made)["status"] == "SUCCEEDED" and mint.asked_to_pay(made.payment_hash) == 1
+
+
+def test_much_in_a_day_is_refused_and_much_at_once_is_signed_anew(lab, mint, make_daemon):
+    limits = {"day_max": 50, "sign_above": 40}
+    bank = Bank(lab, make_daemon(mint.url, sections={"auth": AUTH, "wallet": limits}))
+    app = bank.fill(mint, 200)
+    token = lambda sats: app.post("/api/wallet/send", {"amount_sats": sats, "as": "token"})
+    assert error(token(51)) == (429, "day_limit")
+    data(token(30))
+    assert error(token(21)) == (429, "day_limit")
+    data(token(20))
+    bank.daemon.sections["wallet"] = {"day_max": 1000, "sign_above": 40}
+    bank.daemon.write_config()
+    bank.daemon.command("reload")
+    data(token(41))
+    time.sleep(FRESH + 1)
+    assert error(token(41)) == (403, "fresh_signature_needed")
+    stale = app.post("/api/wallet/send", {"invoice": invoices.make(41).request})
+    assert error(stale) == (403, "fresh_signature_needed")
+    data(token(40))
+    app.log_in(LoginWallet(7))
+    data(token(41))
+    bank.check()
+
+
+def test_pages_of_transactions_are_all_of_them_the_newest_first(bank, mint):
+    app = bank.fill(mint, 100)
+    for _ in range(5):
+        data(app.post("/api/wallet/payment/send", {"amountSats": 1, "as": "token"}))
+    every = app.transactions()
+    kinds = [one["kind"] for one in every["transactions"]]
+    assert every["next_cursor"] is None and kinds == ["token"] * 5 + ["invoice"]
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = app.transactions(f"?limit=4&cursor={cursor}")
+        seen, cursor = seen + page["transactions"], page["next_cursor"]
+    assert seen == every["transactions"]
+    for bad in ("?limit=0", "?limit=101", "?limit=x", "?cursor=x"):
+        assert error(app.ask("GET", "/api/wallet/transactions" + bad)) == (400, "invalid_input")
+
+
+def test_what_is_wrong_is_refused_before_anything_moves(bank, mint):
+    app = bank.fill(mint, 10)
+    bad_amounts = [0, -1, 1.5, "5", None, True, 2**63, 2**64, [1]]
+    for amount in bad_amounts:
+        assert app.post("/api/wallet/send", {"amount_sats": amount, "as": "token"}).status in (400, 402), amount
+        assert app.post("/api/wallet/invoice", {"amount_sats": amount}).status in (400, 503), amount
+    for invoice in (None, 1, "lnbc1", "x" * 9000, invoices.make(msat=0).request):
+        assert app.post("/api/wallet/send", {"invoice": invoice}).status == 400, invoice
+    assert error(app.post("/api/wallet/send", {"invoice": invoices.make(5, age=7200).request})) == (400, "bad_invoice")
+    assert error(app.post("/api/wallet/invoice", {"amount_sats": 5, "memo": "a\nb"})) == (400, "bad_amount")
+    assert app.balance() == (10, 0)
+
+
+def test_without_a_mint_there_are_no_invoices_and_balances_are_told(lab, make_daemon):
+    bank = Bank(lab, make_daemon(AWAY, sections={"auth": AUTH}))
+    app = bank.app()
+    assert app.balance() == (0, 0) and error(app.post("/api/wallet/invoice", {"amount_sats": 5}))[0] == 503
+    bank.check()
