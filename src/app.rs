@@ -351,11 +351,14 @@ impl App {
         let moved = fixed(&old.main) != fixed(&new.main);
         let named = {
             let files = |config: &Config| {
-                let secret = config.lightning.secret_file.clone();
                 let tls = config.tls.as_ref().map(|tls| [tls.cert_file.clone(), tls.key_file.clone()]);
-                let others = [config.main.ca_file.clone(), secret, Some(config.admin.token_file.clone())];
-                let mpesa = config.mpesa_files().cloned().map(Some);
-                others.into_iter().chain(tls.into_iter().flatten().map(Some)).chain(mpesa).collect::<Vec<_>>()
+                let others = [config.main.ca_file.clone(), Some(config.admin.token_file.clone())];
+                let secrets = config.mpesa_files().chain(config.lightning_files()).cloned().map(Some);
+                others
+                    .into_iter()
+                    .chain(tls.into_iter().flatten().map(Some))
+                    .chain(secrets)
+                    .collect::<Vec<_>>()
             };
             let (before, now) = (files(&old), files(&new));
             let known = |file: &Path| {

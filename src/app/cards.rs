@@ -44,7 +44,8 @@ pub async fn configure(backends: &Backends, config: &Config) {
         }
     }
     if config.card.is_some() {
-        let account = Account::load(&config.lightning).map_err(|err| err.to_string());
-        backends.configure(account, config.lightning.fee_limit).await;
+        let load = |section| Account::load(section).map_err(|err| err.to_string());
+        let accounts = config.lightning.iter().map(|section| (load(section), section.fee_limit));
+        backends.configure(accounts.collect()).await;
     }
 }

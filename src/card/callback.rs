@@ -32,7 +32,7 @@ const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
 /// What a callback asks for.
 enum Wish {
     /// A new payment.
-    Pay(NewPayment, Backend),
+    Pay(NewPayment, Vec<Backend>),
     /// One that is there: of this tap, or of the same card for the same invoice.
     Again([u8; 32], TapRow),
 }
@@ -52,9 +52,9 @@ impl Cards {
         let carrying_out = async {
             match wish {
                 Wish::Again(k1, tap) => self.again(k1, tap, &pr, until).await,
-                Wish::Pay(payment, backend) => {
+                Wish::Pay(payment, backends) => {
                     let (k1, hash) = (payment.k1, payment.payment_hash);
-                    match self.take_on(payment, backend).await {
+                    match self.take_on(payment, backends).await {
                         Taking::On(end) => self.wait(end, until).await,
                         Taking::Not(ReserveResult::Tap(tap)) => self.again(k1, tap, &pr, until).await,
                         Taking::Not(refused) => match self.of_same_card(k1, hash).await {
@@ -92,7 +92,7 @@ impl Cards {
             return Err(Reason::Spent);
         }
         match self.payment(k1, &invoice, pr, &config) {
-            Ok((payment, backend)) => Ok(Wish::Pay(payment, backend)),
+            Ok((payment, backends)) => Ok(Wish::Pay(payment, backends)),
             Err(why) => self.of_same_card(k1, hash).await.map(|(k1, tap)| Wish::Again(k1, tap)).ok_or(why),
         }
     }
@@ -103,9 +103,10 @@ impl Cards {
         invoice: &Invoice,
         pr: &str,
         config: &config::Card,
-    ) -> Result<(NewPayment, Backend), Reason> {
+    ) -> Result<(NewPayment, Vec<Backend>), Reason> {
         let (amount, due) = self.payable(invoice, config)?;
-        let backend = self.0.backends.current().map_err(|_| Reason::NotNow)?;
+        let backends = self.0.backends.current().map_err(|_| Reason::NotNow)?;
+        let first = backends.first().ok_or(Reason::NotNow)?;
         if !self.0.store.room_for_sales() {
             return Err(Reason::NotNow);
         }
@@ -115,11 +116,11 @@ impl Cards {
             invoice: pr.to_ascii_lowercase(),
             payment_hash: invoice.payment_hash(),
             amount,
-            fee_limit: backend.fee_limit,
+            fee_limit: first.fee_limit,
             due,
-            backend: backend.id,
+            backend: first.id,
         };
-        Ok((payment, backend))
+        Ok((payment, backends))
     }
 
     /// Another tap of the same card whose payment of this invoice is under way, and its k1.

@@ -106,8 +106,7 @@ impl Cards {
 
     /// Forgets taps and payments that ended before `kept_since`.
     pub async fn tidy(&self, kept_since: Millis) -> Result<(), StoreError> {
-        let current = self.0.backends.current().ok().map(|backend| backend.id);
-        self.0.store.prune_taps(kept_since, current).await
+        self.0.store.prune_taps(kept_since, self.0.backends.opened_ones()).await
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It runs in a task of its own, so that a till that goes away changes nothing. The store knows each step
 //! before the next begins: what is `reserved` was never sent, what is `sent` is looked up, also after a power
-//! cut, until the backend says what became of it.
+//! cut, until the backend says what became of it. A backend that never took it on is followed by the next of the
+//! configuration, which is noted first; one that may have it is the only one that is ever asked.
 
 use super::{lock, Cards};
 use crate::lightning::{Backend, BackendAnswer, Outcome, PaymentOrder, PaymentRef};
@@ -51,22 +52,22 @@ pub enum Taking {
 }
 
 impl Cards {
-    /// Reserves a payment and pays it, whether or not the caller stays to hear of it.
-    pub async fn take_on(&self, payment: NewPayment, backend: Backend) -> Taking {
+    /// Reserves a payment, which names the first of these backends, and pays it, whether or not the caller stays to hear of it.
+    pub async fn take_on(&self, payment: NewPayment, backends: Vec<Backend>) -> Taking {
         let (tell, told) = oneshot::channel();
         let cards = self.clone();
-        task::spawn(async move { cards.pay(payment, backend, tell).await });
+        task::spawn(async move { cards.pay(payment, backends, tell).await });
         told.await.unwrap_or(Taking::Unclear)
     }
 
-    async fn pay(self, payment: NewPayment, backend: Backend, tell: oneshot::Sender<Taking>) {
+    async fn pay(self, payment: NewPayment, backends: Vec<Backend>, tell: oneshot::Sender<Taking>) {
         let order = PaymentOrder {
             invoice: payment.invoice.clone(),
             payment_hash: payment.payment_hash,
             amount: payment.amount,
             fee_limit: payment.fee_limit,
         };
-        let due = payment.due;
+        let (due, backend) = (payment.due, payment.backend);
         let id = match self.0.store.reserve(payment).await {
             Ok(ReserveResult::Reserved(id)) => id,
             Ok(refused) => {
@@ -79,12 +80,12 @@ impl Cards {
                 return;
             }
         };
-        let open = OpenPayment {
+        let mut open = OpenPayment {
             id,
             invoice: order.invoice.clone(),
             payment_hash: order.payment_hash,
             due,
-            backend: backend.id,
+            backend,
             reference: None,
         };
         let (tell_end, end) = watch::channel(None);
@@ -95,9 +96,35 @@ impl Cards {
             self.never_sent(id).await;
             return self.ended(id, &tell_end, End::Failed);
         }
-        let paying = tokio::time::timeout(self.0.pace.pay, backend.node.pay(&order));
-        let answer = paying.await.unwrap_or_else(|_| BackendAnswer::unknown("no answer in time"));
+        let answer = self.hand_over(&mut open, order, backends).await;
         self.follow(open, Some(answer), &tell_end).await;
+    }
+
+    /// Gives a payment to one backend after the other, until one of them may have taken it on.
+    async fn hand_over(
+        &self,
+        open: &mut OpenPayment,
+        mut order: PaymentOrder,
+        backends: Vec<Backend>,
+    ) -> BackendAnswer {
+        let mut refused = BackendAnswer::refused("no backend");
+        for backend in backends {
+            if backend.id != open.backend {
+                let passed =
+                    self.0.store.payment_passed_on(open.id, open.backend, backend.id, backend.fee_limit);
+                if !matches!(passed.await, Ok(true)) {
+                    log::error!("card: payment {}: that another backend gets it cannot be noted", open.id);
+                    return refused;
+                }
+                (open.backend, order.fee_limit) = (backend.id, backend.fee_limit);
+            }
+            let paying = tokio::time::timeout(self.0.pace.pay, backend.node.pay(&order));
+            let answer = paying.await.unwrap_or_else(|_| BackendAnswer::unknown("no answer in time"));
+            let Outcome::Refused(why) = &answer.outcome else { return answer };
+            log::info!("card: payment {} is not taken on by {}: {why}", open.id, backend.kind.as_str());
+            refused = answer;
+        }
+        refused
     }
 
     /// A payment of an earlier run that was sent and has no end.
@@ -172,7 +199,7 @@ impl Cards {
                 log::info!("card: payment {id} is paid");
                 Ok(Some(End::Paid))
             }
-            Outcome::Failed(why) => {
+            Outcome::Failed(why) | Outcome::Refused(why) => {
                 store.payment_failed(id, why.clone()).await?;
                 log::info!("card: payment {id} failed: {why}");
                 Ok(Some(End::Failed))

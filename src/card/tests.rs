@@ -4,6 +4,7 @@ mod bad_luck;
 mod here;
 mod limits;
 mod registering;
+mod several;
 mod tapping;
 
 use super::chip::tests::tap;
@@ -28,6 +29,9 @@ use tokio::sync::watch;
 const NOW: u64 = 1_800_000_000;
 const CONFIG: &str = "config tollgate 'main'\noption enabled '0'\n\nconfig card\noption domain 'c.example'\noption network 'regtest'\n";
 
+/// Where the second of two nodes is.
+const SECOND: &str = "http://127.0.0.1:2";
+
 /// What is not answered is looked up soon. A till waits for its answer, however busy machine and disk are.
 const FAST: PaymentPace = PaymentPace {
     patience: Duration::from_secs(60),
@@ -46,6 +50,8 @@ struct Place {
     store: Store,
     cards: Cards,
     node: Scripted,
+    /// What pays at [`SECOND`].
+    second: Scripted,
     config: watch::Sender<Arc<Config>>,
     pace: PaymentPace,
 }
@@ -82,25 +88,28 @@ impl Place {
 
     async fn at(pace: PaymentPace) -> Place {
         let clock = Clock::manual("boot-1", Millis::from_secs(1000), UnixSeconds(NOW));
-        Place::on(Folder::new(), clock, Scripted::default(), pace).await
+        Place::on(Folder::new(), clock, Default::default(), pace).await
     }
 
-    async fn on(dir: Folder, clock: Clock, node: Scripted, pace: PaymentPace) -> Place {
+    async fn on(dir: Folder, clock: Clock, nodes: [Scripted; 2], pace: PaymentPace) -> Place {
         let store = Store::open(&dir.0, &clock).unwrap();
         let vault = Vault::open(&store, KeyFile("cards")).await.unwrap();
         let (config, receiver) = watch::channel(Arc::new(Config::from_uci(CONFIG).unwrap().0));
-        let opened = node.clone();
-        let open = Box::new(move |_: &Account| Ok(Arc::new(opened.clone()) as Arc<_>));
+        let [node, second] = nodes.clone();
+        let open = Box::new(move |account: &Account| {
+            let [node, second] = &nodes;
+            Ok(Arc::new(if account.url == SECOND { second.clone() } else { node.clone() }) as Arc<_>)
+        });
         let backends = Backends::new(store.clone(), vault.clone(), open);
-        backends.configure(Ok(account("http://127.0.0.1:1")), Msats(10_000)).await;
+        backends.configure(vec![(Ok(account("http://127.0.0.1:1")), Msats(10_000))]).await;
         let cards = Cards::start_at(store.clone(), vault, backends, receiver, pace).await.unwrap();
-        Place { dir, clock, store, cards, node, config, pace }
+        Place { dir, clock, store, cards, node, second, config, pace }
     }
 
     /// The router after a power cut at this moment, in a new boot.
     async fn after_power_cut(&self) -> Place {
         let clock = Clock::manual("boot-2", Millis(0), self.clock.wall());
-        Place::on(self.dir.copy(), clock, self.node.clone(), self.pace).await
+        Place::on(self.dir.copy(), clock, [self.node.clone(), self.second.clone()], self.pace).await
     }
 
     fn dir(&self) -> &Path {

@@ -219,7 +219,7 @@ fn cards(site: &Site) -> Value {
         Ok(cards) => json!({
             "count": cards.count(),
             "pending_payments": cards.open_payments(),
-            "trouble": cards.backends().current().err(),
+            "trouble": cards.backends().trouble(),
         }),
         Err(closed) => json!({"state": closed.code, "cause": closed.cause}),
     }

@@ -3,7 +3,7 @@
 use super::Reach::Errand;
 use super::Shows::Own;
 use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
-use crate::config::Role::Manager;
+use crate::config::{Config, LightningConfig, Role::Manager};
 use crate::json::json;
 use crate::lightning::{trial, Kind, Report};
 use serde_json::Value;
@@ -20,26 +20,44 @@ pub static COMMANDS: &[Command] = &[Command {
 
 const TESTED: [&str; 3] = ["answers", "may_pay", "may_look_up"];
 
-/// A node is asked from here; the router's own ecash is in the daemon's hands.
+/// All that may be given a payment; what is tried first is told first, the others follow under `next`.
 fn test(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     let config = shell.loaded()?;
-    let tried = match config.lightning.kind {
+    let tested = config.lightning.iter().map(|node| test_one(shell, given, &config, node));
+    let mut tested: Vec<(Value, Option<String>)> = tested.collect();
+    let wrong = tested.iter().find_map(|(_, cause)| cause.clone());
+    let text = tested.iter().map(|(answer, _)| for_people(answer)).collect();
+    let next: Value = tested.drain(1..).map(|(answer, _)| answer).collect();
+    let mut data = tested.pop().map(|(answer, _)| answer).unwrap_or_default();
+    if config.lightning.len() > 1 {
+        data["next"] = next;
+    }
+    Ok(Ended::Told(Told { text, data, wrong: wrong.map(|cause| ("node_not_ready", cause)) }))
+}
+
+/// A node is asked from here; the router's own ecash is in the daemon's hands. What was found, and the first thing wrong.
+fn test_one(
+    shell: &mut Shell,
+    given: &Given,
+    config: &Config,
+    node: &LightningConfig,
+) -> (Value, Option<String>) {
+    let tried = match node.kind {
         Kind::Melt => shell.have_done(given).map_err(|err| match err {
             CommandError::Closed("no_daemon", _) => {
                 "the daemon, which has the wallet, does not answer".to_owned()
             }
             err => err.to_string(),
         }),
-        _ => trial::try_node(&config).map(|report| found(&report)),
+        _ => trial::try_node(config, node).map(|report| found(&report)),
     };
     let mut answer = tried.unwrap_or_else(|cause| found(&Report::silent(cause)));
-    answer["type"] = json!(config.lightning.kind.as_str());
-    answer["url"] = json!(config.lightning.url.as_ref().map(|url| url.as_str()));
+    answer["type"] = json!(node.kind.as_str());
+    answer["url"] = json!(node.url.as_ref().map(|url| url.as_str()));
     let is_well = TESTED.iter().all(|what| answer["tested"][what]["ok"] == true);
     let cause = TESTED.iter().find_map(|what| answer["tested"][what]["cause"].as_str());
     let cause = cause.unwrap_or("the answer cannot be read").to_owned();
-    let wrong = (!is_well).then_some(("node_not_ready", cause));
-    Ok(Ended::Told(Told { text: for_people(&answer), data: answer, wrong }))
+    (answer, (!is_well).then_some(cause))
 }
 
 async fn test_ecash(desk: &Desk, _: &Given) -> Result<Value, CommandError> {

@@ -130,15 +130,15 @@ fn plain_balances(config: &Config) -> Option<Problem> {
 
 /// What is wrong with the files that the configuration names.
 fn files(config: &Config) -> Vec<Problem> {
-    let secret = config.lightning.secret_file.as_deref();
-    let named = [config.main.ca_file.as_deref(), secret].into_iter().flatten();
+    let secrets = || config.lightning_files().map(PathBuf::as_path);
+    let named = config.main.ca_file.as_deref().into_iter().chain(secrets());
     let unreadable = named.filter_map(|file| {
         let error = std::fs::File::open(file).err()?;
         let message = format!("{} cannot be read ({error})", file.display());
         Some(Problem { severity: Severity::Warning, ..Problem::of_file(message) })
     });
-    let keys = [secret, config.tls.as_ref().map(|tls| tls.key_file.as_path())];
-    unreadable.chain(keys.into_iter().flatten().filter_map(exposed)).collect()
+    let keys = secrets().chain(config.tls.as_ref().map(|tls| tls.key_file.as_path()));
+    unreadable.chain(keys.filter_map(exposed)).collect()
 }
 
 /// Without what these files hold, every guest's order would fail.

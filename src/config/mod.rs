@@ -81,7 +81,8 @@ pub struct Config {
     pub operators: Vec<OperatorConfig>,
     /// None: no cards here.
     pub card: Option<Card>,
-    pub lightning: LightningConfig,
+    /// What pays invoices, in the order in which it is tried; never empty.
+    pub lightning: Vec<LightningConfig>,
     /// None: no https.
     pub tls: Option<TlsConfig>,
     /// None: nobody logs in here.
@@ -205,6 +206,11 @@ impl Config {
     pub fn mpesa_files(&self) -> impl Iterator<Item = &PathBuf> {
         let of_mpesa = self.mpesa.iter().flat_map(|mpesa| {
             mpesa.credential_files().into_iter().map(|(_, file)| file).chain(mpesa.relay_key_file.as_ref())
+    /// The files with secrets of what pays invoices.
+    pub fn lightning_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.lightning.iter().filter_map(|section| section.secret_file.as_ref())
+    }
+
         });
         of_mpesa.chain(self.fiat.iter().filter_map(|fiat| fiat.credential_file.as_ref()))
     }

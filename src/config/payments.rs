@@ -1,9 +1,9 @@
 //! The sections of cards and what pays for them: `admin`, `card`, `lightning`.
 
 use super::fields::Fields;
-use super::problem::{shown, Problems};
+use super::problem::{shown, ConfigPosition, Problems};
 use super::schema::{ADMIN, CARD, LIGHTNING};
-use super::uci::Section;
+use super::uci::{Section, UciFile};
 use super::values;
 use crate::bolt11::Network;
 use crate::hex;
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const MAX_DOMAIN: usize = 150;
 /// All bitcoin there will ever be.
 const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
+/// Sections that say what pays invoices.
+const MOST_LIGHTNING: usize = 8;
 const NO_EFFECT: &str =
     "has no effect with this type: change option type ('melt' if it is missing), or remove this";
 
@@ -41,7 +43,7 @@ pub struct Card {
     pub listen: Option<SocketAddr>,
 }
 
-/// `config lightning`; without one it is the router's own ecash.
+/// `config lightning`, of which there may be several; without one it is the router's own ecash.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LightningConfig {
     pub kind: LightningKind,
@@ -130,7 +132,22 @@ pub(super) fn card(section: Option<&Section>, problems: &mut Problems) -> Option
     Some(enabled?.then_some(card))
 }
 
-pub(super) fn lightning(section: Option<&Section>, problems: &mut Problems) -> Option<LightningConfig> {
+/// What pays, in the order of the file.
+pub(super) fn lightning(file: &UciFile, problems: &mut Problems) -> Option<Vec<LightningConfig>> {
+    if let Some(section) = file.of_kind(LIGHTNING).nth(MOST_LIGHTNING) {
+        let message = format!("more than {MOST_LIGHTNING} sections {LIGHTNING}: remove some");
+        problems.error(ConfigPosition::section(section), message);
+    }
+    let mut sections: Vec<_> = file.of_kind(LIGHTNING).take(MOST_LIGHTNING).map(Some).collect();
+    if sections.is_empty() {
+        sections.push(None);
+    }
+    // All of them are read, so that every fault is told.
+    let read: Vec<_> = sections.into_iter().map(|section| backend(section, problems)).collect();
+    read.into_iter().collect()
+}
+
+fn backend(section: Option<&Section>, problems: &mut Problems) -> Option<LightningConfig> {
     let mut fields = Fields::new(LIGHTNING, section, problems);
     let kind = fields.one("type", kind);
     let url = fields.optional("url", node_url);

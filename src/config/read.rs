@@ -57,7 +57,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     if let (Some(main), Some(card), Some(tls)) = (&main, &card, &tls) {
         ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
     }
-    let lightning = payments::lightning(only(file, LIGHTNING, &mut problems), &mut problems);
+    let lightning = payments::lightning(file, &mut problems);
     let auth = auth::read(only(file, AUTH, &mut problems), state_dir, tls.as_ref(), &mut problems);
     let mpesa = fiat::mpesa(only(file, MPESA, &mut problems), &mut problems);
     let prices = found(file, PRICE, MAX_PRICES, &mut problems, fiat::price);

@@ -1,4 +1,4 @@
-//! Which backend pays now, and those that still owe us the end of a payment.
+//! Which backends pay now, and those that still owe us the end of a payment.
 //!
 //! Each backend is a row of the store with its credentials sealed; a payment names the row it was given to.
 //! So a new configuration changes only what is paid from then on.
@@ -22,10 +22,16 @@ struct Shared {
     vault: Vault,
     open: Opener,
     opened: Mutex<LiteMap<i64, Arc<dyn Lightning>>>,
-    current: Mutex<Result<Backend, String>>,
+    current: Mutex<Current>,
 }
 
-/// What pays now.
+/// What pays now, in the order of the configuration, and why the others do not.
+struct Current {
+    usable: Vec<Backend>,
+    trouble: Option<String>,
+}
+
+/// One that pays now.
 #[derive(Clone)]
 pub struct Backend {
     pub id: i64,
@@ -38,29 +44,53 @@ pub struct Backend {
 impl Backends {
     /// Nothing pays until `configure` says what.
     pub fn new(store: Store, vault: Vault, open: Opener) -> Backends {
-        let current = Mutex::new(Err("no backend is configured yet".to_owned()));
+        let trouble = Some("no backend is configured yet".to_owned());
+        let current = Mutex::new(Current { usable: Vec::new(), trouble });
         Backends(Arc::new(Shared { store, vault, open, opened: Mutex::default(), current }))
     }
 
-    /// Takes over what the configuration says; an account that cannot be had stops new payments, and only those.
-    pub async fn configure(&self, account: Result<Account, String>, fee_limit: Msats) {
-        let current = match account {
-            Ok(account) => self.row_of(&account).await.map(|(id, node)| Backend {
-                id,
-                kind: account.kind,
-                node,
-                fee_limit,
-            }),
-            Err(why) => Err(why),
-        };
-        if let Err(why) = &current {
-            log::error!("lightning: nothing can be paid: {why}");
+    /// Takes over what the configuration says: accounts and the most that each spends on fees, in the order in which
+    /// they are tried. One that cannot be had pays nothing new, and does not stop the others.
+    pub async fn configure(&self, accounts: Vec<(Result<Account, String>, Msats)>) {
+        let mut current = Current { usable: Vec::new(), trouble: None };
+        for (account, fee_limit) in accounts {
+            let had = match account {
+                Ok(account) => self.row_of(&account).await.map(|(id, node)| (id, account.kind, node)),
+                Err(why) => Err(why),
+            };
+            match had {
+                // The same account twice is one.
+                Ok((id, ..)) if current.usable.iter().any(|backend| backend.id == id) => {}
+                Ok((id, kind, node)) => current.usable.push(Backend { id, kind, node, fee_limit }),
+                Err(why) => {
+                    log::error!("lightning: a backend cannot be used: {why}");
+                    current.trouble.get_or_insert(why);
+                }
+            }
+        }
+        if current.usable.is_empty() {
+            log::error!("lightning: nothing can be paid");
         }
         *lock(&self.0.current) = current;
     }
 
-    pub fn current(&self) -> Result<Backend, String> {
-        lock(&self.0.current).clone()
+    /// What may be given a payment, in the order in which it is tried; never empty.
+    pub fn current(&self) -> Result<Vec<Backend>, String> {
+        let current = lock(&self.0.current);
+        match current.usable.is_empty() {
+            true => Err(current.trouble.clone().unwrap_or_default()),
+            false => Ok(current.usable.clone()),
+        }
+    }
+
+    /// Why one of those that are configured pays nothing, if so.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.0.current).trouble.clone()
+    }
+
+    /// Those that have been opened, to pay or to be asked.
+    pub fn opened_ones(&self) -> Vec<i64> {
+        lock(&self.0.opened).keys().copied().collect()
     }
 
     /// The backend that a payment was given to.

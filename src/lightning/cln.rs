@@ -58,14 +58,14 @@ impl Lightning for Cln {
             let params =
                 json!({"bolt11": order.invoice, "maxfee": order.fee_limit.0, "retry_for": RETRY_SECS});
             let (status, answer) = match self.call("pay", params, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::refused(cause),
                 Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             let error = error(&answer);
             let why = said(status, &error["message"]);
             if never_looked_at(status) {
-                return BackendAnswer::failed(why);
+                return BackendAnswer::refused(why);
             }
             let ours = is_hash(&answer["payment_hash"], &order.payment_hash);
             if matches!(status, 200 | 201) && ours && answer["status"] == "complete" {

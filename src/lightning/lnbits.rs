@@ -43,14 +43,14 @@ impl Lightning for Lnbits {
         Box::pin(async move {
             let body = CallBody::Json(json!({"out": true, "bolt11": order.invoice}));
             let answer = match self.peer.ask(Method::POST, PAYMENTS, body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::refused(cause),
                 Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             let (status, answer) = answer;
             let why = said(status, &answer["detail"]);
             if never_looked_at(status) {
-                return BackendAnswer::failed(why);
+                return BackendAnswer::refused(why);
             }
             let known = self.look(&order.payment_hash).await;
             match answer["status"] == "failed" {

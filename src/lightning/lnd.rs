@@ -117,13 +117,13 @@ impl Lightning for Lnd {
         Box::pin(async move {
             let why = match in_time(PAY_TIMEOUT, self.send(order)).await {
                 Ok(Line::Payment(payment)) => return state(&order.payment_hash, &payment).into(),
-                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::refused(cause),
                 Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(Line::Nothing) => return BackendAnswer::unknown("the answer ended without a state"),
                 Ok(Line::Error { message, .. }) => plain(&message),
             };
             if NEVER_TRIED.iter().any(|refusal| why.starts_with(refusal)) {
-                return BackendAnswer::failed(why);
+                return BackendAnswer::refused(why);
             }
             refused_by_backend(why, self.look(&order.payment_hash).await)
         })

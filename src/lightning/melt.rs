@@ -65,7 +65,7 @@ impl Melt {
                 _ => return BackendAnswer::unknown("the journal cannot be read"),
             }
         }
-        BackendAnswer::failed(plain(&why))
+        BackendAnswer::refused(plain(&why))
     }
 
     /// What the mints that hold enough would take, the cheapest first. A mint that made the invoice itself takes

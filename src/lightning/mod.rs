@@ -84,6 +84,8 @@ pub enum Outcome {
     Paid { preimage: Option<[u8; 32]>, fee: Option<Msats> },
     /// Proven: nothing left, and nothing is on its way. The text is for the operator.
     Failed(String),
+    /// Proven: the backend never took the payment on. Only to `pay`; another backend may be given it.
+    Refused(String),
     /// The backend answers that it knows no such payment. Proof only once the invoice cannot be paid any more.
     Absent,
     /// Anything else. The text is for the operator.
@@ -122,6 +124,10 @@ impl BackendAnswer {
         BackendAnswer::from(Outcome::Failed(why.into()))
     }
 
+    pub fn refused(why: impl Into<String>) -> BackendAnswer {
+        BackendAnswer::from(Outcome::Refused(why.into()))
+    }
+
     pub fn unknown(why: impl Into<String>) -> BackendAnswer {
         BackendAnswer::from(Outcome::Unknown(why.into()))
     }
@@ -139,6 +145,7 @@ impl fmt::Debug for Outcome {
         match self {
             Outcome::Paid { fee, .. } => write!(f, "Paid(fee {fee:?})"),
             Outcome::Failed(why) => write!(f, "Failed({why})"),
+            Outcome::Refused(why) => write!(f, "Refused({why})"),
             Outcome::Absent => f.write_str("Absent"),
             Outcome::Unknown(why) => write!(f, "Unknown({why})"),
         }

@@ -58,12 +58,12 @@ impl Lightning for Phoenixd {
             // An invoice is letters and digits, so nothing of it needs escaping.
             let body = CallBody::Form(format!("invoice={}", order.invoice));
             let (status, answer) = match self.peer.ask(Method::POST, PAY, body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::refused(cause),
                 Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok(answer) => answer,
             };
             if never_looked_at(status) {
-                return BackendAnswer::failed(format!("HTTP {status}"));
+                return BackendAnswer::refused(format!("HTTP {status}"));
             }
             let ours = is_hash(&answer["paymentHash"], &order.payment_hash);
             if status == 200 && ours && answer["paymentPreimage"].is_string() {

@@ -32,10 +32,10 @@ impl Lightning for Sphinx {
         Box::pin(async move {
             let body = CallBody::Json(json!({"bolt11": order.invoice, "wait": true}));
             let (status, sent) = match self.peer.ask(Method::POST, "/pay_invoice", body, PAY_TIMEOUT).await {
-                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::failed(cause),
+                Err(NoAnswer::NotSent(cause)) => return BackendAnswer::refused(cause),
                 Err(NoAnswer::Lost(cause)) => return BackendAnswer::unknown(cause),
                 Ok((status, _)) if never_looked_at(status) => {
-                    return BackendAnswer::failed(format!("HTTP {status}"))
+                    return BackendAnswer::refused(format!("HTTP {status}"))
                 }
                 Ok(answer) => answer,
             };
@@ -115,10 +115,9 @@ pub struct BotsInvite {
 impl Sphinx {
     /// Asks the bot of the configuration for an invite. The error is for the operator. Not asked twice: the bot pays for each.
     pub async fn invite(config: &Config, tls: &Tls, order: &BotsInvite) -> Result<String, String> {
-        if config.lightning.kind != Kind::Sphinx {
-            return Err("no Sphinx bot is configured".to_owned());
-        }
-        let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
+        let section = config.lightning.iter().find(|section| section.kind == Kind::Sphinx);
+        let section = section.ok_or("no Sphinx bot is configured")?;
+        let account = Account::load(section).map_err(|err| err.to_string())?;
         let bot = Sphinx::new(&account, tls).ok_or("the bot's address or token cannot be used")?;
         let mut body = json!({"amt_msat": order.amount.0, "alias": "new_user"});
         if let Some((key, hint)) = &order.inviter {

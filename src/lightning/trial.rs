@@ -2,13 +2,13 @@
 
 use super::{Account, Lightning as _, Melt, Report};
 use crate::calls::Tls;
-use crate::config::Config;
+use crate::config::{Config, LightningConfig};
 use crate::ecash::wallet::Wallet;
 
-/// Tries the configured node out. An error is the reason why there is nothing to try.
-pub fn try_node(config: &Config) -> Result<Report, String> {
+/// Tries a configured node out. An error is the reason why there is nothing to try.
+pub fn try_node(config: &Config, node: &LightningConfig) -> Result<Report, String> {
     let tls = Tls::with_file(config.main.ca_file.as_deref())?;
-    let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
+    let account = Account::load(node).map_err(|err| err.to_string())?;
     let node = account.node(&tls, None).map_err(|err| err.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let mut report = runtime.map_err(|err| err.to_string())?.block_on(node.test());

@@ -42,7 +42,7 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     // What lies in the state directory is seen with it.
     let elsewhere = |file: &&PathBuf| !file.starts_with(&main.state_dir);
     let tls = config.tls.iter().flat_map(|tls| [&tls.cert_file, &tls.key_file]);
-    let named = [&main.ca_file, &config.lightning.secret_file].into_iter().flatten();
+    let named = main.ca_file.iter().chain(config.lightning_files());
     for file in named.chain(tls).chain(config.mpesa_files()) {
         // What renews certificates leaves links: their folder must be seen too.
         let target = std::fs::canonicalize(file).ok().filter(|target| target != file);

@@ -254,6 +254,22 @@ impl Store {
         })
     }
 
+    /// A backend never took a payment on: from now on another one may have it. False: it is not with that backend.
+    pub async fn payment_passed_on(
+        &self,
+        id: TapId,
+        from: i64,
+        to: i64,
+        fee_limit: Msats,
+    ) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let set = "UPDATE card_taps SET backend = ?3, fee_limit = ?4
+                       WHERE id = ?1 AND backend = ?2 AND state = 'sent' AND reference IS NULL";
+            Ok(tx.execute(set, params![id, from, to, fee_limit])? == 1)
+        })
+        .await
+    }
+
     /// What the backend calls a payment.
     pub fn payment_named(&self, id: TapId, reference: String) -> Asked<()> {
         self.write(move |tx| {
@@ -345,15 +361,20 @@ impl Store {
     }
 
     /// Forgets taps without a payment and payments that ended before `kept_since`, and backends that no payment
-    /// needs, but for `current` and the newest, which may be about to become it.
-    pub async fn prune_taps(&self, kept_since: Millis, current: Option<i64>) -> Result<(), StoreError> {
+    /// needs, but for those in use and the newest, which may be about to be.
+    pub async fn prune_taps(&self, kept_since: Millis, in_use: Vec<i64>) -> Result<(), StoreError> {
         self.remove_taps(self.now().saturating_sub(LIMIT_WINDOW), kept_since).await?;
         self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM backends WHERE id IS NOT ?1 AND id < (SELECT MAX(id) FROM backends)
-                 AND NOT EXISTS (SELECT 1 FROM card_taps WHERE backend = backends.id)",
-                [current],
-            )?;
+            let unneeded: Vec<i64> = tx
+                .prepare(
+                    "SELECT id FROM backends WHERE id < (SELECT MAX(id) FROM backends)
+                     AND NOT EXISTS (SELECT 1 FROM card_taps WHERE backend = backends.id)",
+                )?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for id in unneeded.into_iter().filter(|id| !in_use.contains(id)) {
+                tx.execute("DELETE FROM backends WHERE id = ?1", [id])?;
+            }
             Ok(())
         })
         .await

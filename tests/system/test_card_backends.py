@@ -227,3 +227,94 @@ def test_without_a_backend_nothing_is_paid_and_no_tap_used_up(cards):
         cards.secret("phoenixd", CardNode.password)
         cards.daemon.command("reload")
     assert cards.callback(k1, invoice.request) == OK
+
+
+# Several nodes, tried in their order
+
+
+class Two:
+    """The shop's node, and another that is tried after it."""
+
+    def __init__(self, cards, other) -> None:
+        self.cards, self.other = cards, other
+        other.password = "0" * 64
+        self.section = {
+            "type": "phoenixd",
+            "url": other.url,
+            "password_file": cards.secret("other", other.password),
+        }
+        self.configure(True)
+
+    def configure(self, on: bool) -> None:
+        sections = self.cards.daemon.sections
+        sections.pop("lightning second", None)
+        if on:
+            sections["lightning second"] = self.section
+        self.cards.daemon.write_config()
+        self.cards.daemon.command("reload")
+
+    def invoice(self):
+        made = self.cards.invoice()
+        self.other.know(made.request, made.payment_hash, made.preimage, 21_000)
+        return made
+
+
+@pytest.fixture(name="two")
+def two_nodes(cards):
+    with CardNode(cards.lab.router, LOOPBACK) as other:
+        made = Two(cards, other)
+        try:
+            yield made
+            assert not other.complaints
+        finally:
+            cards.secret("phoenixd", CardNode.password)
+            made.configure(False)
+
+
+def test_second_node_pays_what_the_first_does_not_take_on(two):
+    cards, card, invoice = two.cards, two.cards.card(), two.invoice()
+    cards.secret("phoenixd", "1" * 64)
+    cards.daemon.command("reload")
+    assert cards.spend(card, invoice) == OK
+    assert (cards.node.asked, two.other.asked) == ([], [invoice.request])
+    assert cards.states(card) == ["paid"]
+    cards.secret("phoenixd", CardNode.password)
+    cards.daemon.command("reload")
+    later = two.invoice()
+    assert cards.spend(card, later) == OK
+    assert (cards.node.asked, two.other.asked) == ([later.request], [invoice.request])
+
+
+def test_second_node_never_gets_what_the_first_may_have(two):
+    cards, card, invoice = two.cards, two.cards.card(), two.invoice()
+    cards.node.next(pay="pending", fault="cut")
+    cards.begin(card, invoice)
+    cards.wait_for_pending((card, invoice))
+    cards.daemon.sections["lightning"], kept = two.section, cards.daemon.sections["lightning"]
+    try:
+        cards.daemon.write_config()
+        cards.daemon.command("reload")
+        cards.daemon.kill()
+        cards.daemon.start()
+        assert cards.states(card) == ["pending"]
+        cards.node.settle(invoice.payment_hash)
+        cards.wait_for_states(card, "paid")
+    finally:
+        cards.daemon.sections["lightning"] = kept
+    assert (cards.node.asked, two.other.asked) == ([invoice.request], [])
+
+
+def test_second_node_does_not_get_what_the_first_could_not_pay(two):
+    cards, card, invoice = two.cards, two.cards.card(), two.invoice()
+    cards.node.next(pay="failed")
+    assert cards.spend(card, invoice) == FAILED
+    assert two.other.asked == [] and cards.states(card) == ["failed"]
+
+
+def test_all_nodes_are_tried_out_by_the_command(two):
+    data = two.cards.daemon.data("lightning", "test")
+    assert data["url"] == two.cards.node.url and data["tested"]["answers"]["ok"]
+    assert [(one["url"], one["tested"]["may_pay"]["ok"]) for one in data["next"]] == [(two.other.url, True)]
+    two.cards.secret("other", "2" * 64)
+    done = two.cards.daemon.command("lightning", "test", check=False)
+    assert done.code == 1 and done.out.count("phoenixd at http://") == 2 and "the password is refused" in done.out

@@ -140,7 +140,7 @@ async fn reserve(place: &Place, k1: &str, invoice: &str) -> TapId {
         amount: Msats(1_000_000),
         fee_limit: Msats(0),
         due: place.store.now(),
-        backend: place.cards.backends().current().unwrap().id,
+        backend: place.cards.backends().current().unwrap()[0].id,
     };
     let ReserveResult::Reserved(id) = place.store.reserve(payment).await.unwrap() else { panic!() };
     id
@@ -180,7 +180,7 @@ async fn what_was_only_reserved_when_the_power_went_was_never_sent() {
 async fn a_payment_is_looked_up_where_it_was_sent_whatever_the_configuration_says_now() {
     let place = Place::at(HASTY).await;
     let mut card = place.card(1000, 1000).await;
-    let first = place.cards.backends().current().unwrap().id;
+    let first = place.cards.backends().current().unwrap()[0].id;
     place.node.next_payment(Step::Answer(BackendAnswer {
         outcome: Outcome::Unknown("cut".to_owned()),
         reference: Some("tag 5".to_owned()),
@@ -188,8 +188,8 @@ async fn a_payment_is_looked_up_where_it_was_sent_whatever_the_configuration_say
     place.spend(&mut card, &invoice(1, 10)).await.unwrap();
     // Its name is in the store by then.
     until("a lookup", || !place.node.lookups().is_empty()).await;
-    place.cards.backends().configure(Ok(account("http://127.0.0.1:2")), Msats(0)).await;
-    assert_ne!(place.cards.backends().current().unwrap().id, first);
+    place.cards.backends().configure(vec![(Ok(account("http://127.0.0.1:2")), Msats(0))]).await;
+    assert_ne!(place.cards.backends().current().unwrap()[0].id, first);
     place.cards.tidy(place.store.now().saturating_add(Millis(1))).await.unwrap();
     let again = place.after_power_cut().await;
     let rows = again.store.backends().await.unwrap();
@@ -197,7 +197,7 @@ async fn a_payment_is_looked_up_where_it_was_sent_whatever_the_configuration_say
     let [open] = &again.store.resume_payments().await.unwrap()[..] else { panic!() };
     assert_eq!((open.backend, open.reference.as_deref()), (first, Some("tag 5")));
     // The same configuration again is the same backend.
-    again.cards.backends().configure(Ok(account("http://127.0.0.1:2")), Msats(0)).await;
+    again.cards.backends().configure(vec![(Ok(account("http://127.0.0.1:2")), Msats(0))]).await;
     assert_eq!(again.store.backends().await.unwrap().len(), rows.len());
 }
 
@@ -206,9 +206,9 @@ async fn without_a_backend_nothing_is_paid_and_no_tap_used_up() {
     let place = Place::new().await;
     let mut card = place.card(1000, 1000).await;
     let k1 = place.k1(&mut card).await;
-    place.cards.backends().configure(Err("no macaroon".to_owned()), Msats(0)).await;
+    place.cards.backends().configure(vec![(Err("no macaroon".to_owned()), Msats(0))]).await;
     assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Err(Reason::NotNow));
-    place.cards.backends().configure(Ok(account("http://127.0.0.1:1")), Msats(0)).await;
+    place.cards.backends().configure(vec![(Ok(account("http://127.0.0.1:1")), Msats(0))]).await;
     assert_eq!(place.cards.callback(&k1, &invoice(1, 10)).await, Ok(()));
 }
 

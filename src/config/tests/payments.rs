@@ -12,7 +12,7 @@ fn lightning(lines: &str) -> String {
 fn without_their_sections_there_are_no_cards_and_the_routers_own_ecash_pays() {
     let config = good(&main_with(""));
     assert_eq!(config.card, None);
-    assert_eq!((config.lightning.kind, config.lightning.url), (LightningKind::Melt, None));
+    assert_eq!((config.lightning[0].kind, config.lightning[0].url.as_ref()), (LightningKind::Melt, None));
     assert_eq!(config.admin.token_file, PathBuf::from("/etc/tollgate/admin.token"));
     assert_eq!(good(&card("option enabled '0'")).card, None);
 }
@@ -54,7 +54,9 @@ fn the_domain_of_cards_is_a_host_that_fits_on_a_card() {
 #[test]
 fn a_node_has_an_address_and_a_file_with_its_credentials() {
     let lnd = "option type 'lnd'\noption url 'https://127.0.0.1:8080'\noption macaroon_file '/etc/m'\n";
-    let read = good(&lightning(&format!("{lnd}option cert_sha256 '{}'", "aB:".repeat(31) + "00"))).lightning;
+    let read = good(&lightning(&format!("{lnd}option cert_sha256 '{}'", "aB:".repeat(31) + "00")))
+        .lightning
+        .remove(0);
     assert_eq!((read.kind, read.secret_file), (LightningKind::Lnd, Some("/etc/m".into())));
     assert_eq!(read.cert_sha256.map(|pin| (pin[0], pin[31])), Some((0xab, 0)));
     for bad in [
@@ -74,4 +76,21 @@ fn a_node_has_an_address_and_a_file_with_its_credentials() {
         let text = format!("option type 'phoenixd'\noption password_file '/etc/p'\noption url '{here}'");
         assert!(Config::from_uci(&lightning(&text)).is_ok(), "{here}");
     }
+}
+
+#[test]
+fn several_nodes_stand_in_the_order_in_which_they_are_tried() {
+    let node = |port: usize| {
+        format!("config lightning\noption type 'phoenixd'\noption password_file '/etc/p'\noption url 'http://127.0.0.1:{port}'\n")
+    };
+    let all = |count: usize| (1..=count).map(node).collect::<String>();
+    let read = good(&format!("{}\n{}config lightning\n", main_with(""), all(2))).lightning;
+    let urls: Vec<_> = read.iter().map(|node| node.url.as_ref().map(|url| url.as_str())).collect();
+    assert_eq!(urls, [Some("http://127.0.0.1:1"), Some("http://127.0.0.1:2"), None]);
+    assert_eq!(good(&format!("{}\n{}", main_with(""), all(8))).lightning.len(), 8);
+    assert_problem(&format!("{}\n{}", main_with(""), all(9)), "more than 8 sections lightning: remove some");
+    let bad =
+        format!("{}\nconfig lightning\noption type 'a'\nconfig lightning\noption type 'b'\n", main_with(""));
+    assert_problem(&bad, "'a' is no backend");
+    assert_problem(&bad, "'b' is no backend");
 }

@@ -68,11 +68,11 @@ impl Payer {
         let extra = config.main.ca_file.as_deref().map(std::fs::read).transpose();
         let extra = extra.map_err(|err| err.to_string())?;
         let tls = Tls::new(extra.as_deref()).map_err(|err| err.to_string())?;
-        let wallet = match config.lightning.kind {
+        let wallet = match config.lightning[0].kind {
             LightningKind::Melt => Some(open_wallet(&config, &tls).await?),
             _ => None,
         };
-        let account = Account::load(&config.lightning).map_err(|err| err.to_string())?;
+        let account = Account::load(&config.lightning[0]).map_err(|err| err.to_string())?;
         let node = account.node(&tls, wallet.as_ref()).map_err(|err| err.to_string())?;
         Ok(Payer { config, node, wallet })
     }
@@ -82,7 +82,7 @@ impl Payer {
             ["pay", invoice] => {
                 let (invoice, read) = parsed(invoice)?;
                 let amount = read.amount().ok_or("an invoice without amount")?;
-                let (payment_hash, fee_limit) = (read.payment_hash(), self.config.lightning.fee_limit);
+                let (payment_hash, fee_limit) = (read.payment_hash(), self.config.lightning[0].fee_limit);
                 Ok(shown(self.node.pay(&PaymentOrder { invoice, payment_hash, amount, fee_limit }).await))
             }
             ["lookup", invoice, reference @ ..] => {
@@ -149,7 +149,7 @@ fn shown(answer: BackendAnswer) -> Value {
         Outcome::Paid { preimage, fee } => {
             ("paid", preimage.map(|preimage| hex::encode(&preimage)), fee, None)
         }
-        Outcome::Failed(why) => ("failed", None, None, Some(why)),
+        Outcome::Failed(why) | Outcome::Refused(why) => ("failed", None, None, Some(why)),
         Outcome::Absent => ("absent", None, None, None),
         Outcome::Unknown(why) => ("unknown", None, None, Some(why)),
     };
