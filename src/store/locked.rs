@@ -468,13 +468,12 @@ pub(super) fn voucher_state(door: &Door<'_>, id: &str) -> Result<Option<String>,
 }
 
 fn of_op(door: &Door<'_>, op: i64) -> Result<Vec<LockedRow>, StoreError> {
-    let found =
-        door.query(&format!("{LOCKED} WHERE tenant = $1 AND op = $2 AND op != 0 ORDER BY id"), &[op.into()])?;
+    let found = door.query(&format!("{LOCKED} AND op = $2 AND op != 0 ORDER BY id"), &[op.into()])?;
     found.iter().map(locked_of).collect()
 }
 
 pub(super) fn rows(door: &Door<'_>, condition: &str, value: &str) -> Result<Vec<LockedRow>, StoreError> {
-    let statement = format!("{LOCKED} WHERE tenant = $1 AND {condition} ORDER BY id");
+    let statement = format!("{LOCKED} AND {condition} ORDER BY id");
     door.query(&statement, &[value.into()])?.iter().map(locked_of).collect()
 }
 
@@ -504,7 +503,7 @@ pub(super) fn proofs_of(
 
 const LOCKED: &str =
     "SELECT id, batch, venue, mint, sats, lock, refund, locktime, op, outputs, ppk, state, error_code
-     FROM locked";
+     FROM locked WHERE tenant = $1";
 
 fn locked_of(row: &DoorRow) -> Result<LockedRow, StoreError> {
     let (mint, state) = (row.text(3)?, row.text(11)?);
