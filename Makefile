@@ -86,7 +86,7 @@ manual: setup-build ## Put the table of commands in line with the list of them, 
 	@target/debug/examples/manual table openwrt/README.md
 
 bench: setup-run ## Speed and memory of the release build against their budgets, as a table (PARTS="cards usage", say)
-	@cargo build --locked --release
+	@cargo build --locked --release --no-default-features
 	@cargo build --locked --example packets
 	@TOLLGATED_BIN=$(CURDIR)/target/release/tollgated $(PYTHON) -m lab.bench $(PARTS)
 

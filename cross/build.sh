@@ -84,7 +84,7 @@ export CARGO_PROFILE_RELEASE_STRIP=none
 
 # The tests' library is made in any case: so the tests need the same crates, and build no second time what the daemon has built.
 build() {
-	/usr/bin/cargo "$@" --locked --quiet --release --target "$triple" \
+	/usr/bin/cargo "$@" --locked --quiet --release --no-default-features --target "$triple" \
 		-Z build-std=std,panic_abort,test -Z build-std-features=optimize_for_size
 }
 

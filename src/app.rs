@@ -142,6 +142,8 @@ struct App {
     site: Arc<Site>,
     edge: Arc<Edge>,
     listeners: Listeners,
+    #[cfg(feature = "grpc")]
+    grpc: crate::grpc::GrpcListener,
     uplinks: UplinkWatch,
     operators: OperatorWatch,
     tls: Tls,
@@ -220,6 +222,8 @@ impl App {
             site,
             edge,
             listeners,
+            #[cfg(feature = "grpc")]
+            grpc: crate::grpc::GrpcListener::default(),
             uplinks,
             operators,
             tls,
@@ -260,6 +264,8 @@ impl App {
         self.site.certificate.tend(config.tls.as_ref(), &self.clock);
         let mut trouble = self.listeners.reconcile(&self.edge, &config);
         trouble.extend(self.site.shop.as_ref().ok().and_then(|shop| shop.tollgate.trouble()));
+        #[cfg(feature = "grpc")]
+        trouble.extend(self.grpc.reconcile(&self.site));
         trouble.extend(self.kept.clone());
         self.site.set_trouble(trouble);
         let mints: Vec<MintUrl> = config.mints.iter().map(|mint| mint.url.clone()).collect();
@@ -391,6 +397,8 @@ impl App {
     /// Stops selling; the kernel goes on letting the paid guests through.
     async fn drain(mut self, control: Option<tokio::task::JoinHandle<()>>) {
         self.listeners.stop();
+        #[cfg(feature = "grpc")]
+        self.grpc.stop();
         if let Some(control) = control {
             control.abort();
         }

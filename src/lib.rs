@@ -19,7 +19,7 @@
 //! | `relay` | on a server: what Daraja calls for routers that nobody can call, and the token that they share |
 //! | `shop`, `setup` | what is open, and why not; the router around the daemon |
 //! | `commands` | every operator's command, once; the command line, the socket and `/admin` read the one list |
-//! | `portal`, `http`, `control`, `ops` | edges: facts to a page; TCP; the control socket; the log |
+//! | `portal`, `http`, `control`, `grpc`, `ops` | edges: facts to a page; TCP; the control socket; the operator's programs; the log |
 //! | `app` | `Config` to a running program, until a signal |
 //!
 //! # Promises
@@ -194,6 +194,8 @@ pub mod commands;
 pub mod portal;
 pub mod http;
 pub mod control;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod ops;
 
 pub mod app;

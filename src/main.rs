@@ -22,6 +22,12 @@ const ABOVE: Above = Above {
     log: |main| ops::log::start(main.log_target, main.log_format, main.log_level),
 };
 
+/// What is built in that a router's build leaves out.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "grpc")]
+    "grpc",
+];
+
 struct Line {
     words: Vec<String>,
     config: PathBuf,
@@ -44,7 +50,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["--version"] => {
-            print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
+            print(concat!("tollgated ", env!("CARGO_PKG_VERSION")));
+            if !FEATURES.is_empty() {
+                print(&format!(" ({})", FEATURES.join(", ")));
+            }
+            print("\n");
         }
         [] if line.json && !line.wants_help => {
             return leave(wrong_usage("what is to be done?".to_owned(), true))

@@ -9,6 +9,7 @@ mod enroll;
 pub mod fiat;
 mod fields;
 pub mod garden;
+mod grpc;
 mod keys;
 mod main;
 mod mint;
@@ -36,6 +37,7 @@ mod wallet;
 pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
 pub use fiat::{DarajaAccount, FiatConfig, MpesaConfig, MpesaMode, PriceConfig};
+pub use grpc::GrpcConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
 pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
@@ -107,6 +109,8 @@ pub struct Config {
     pub fiat: Option<FiatConfig>,
     /// None: there is no rate.
     pub rate: Option<RateConfig>,
+    /// None: no gRPC.
+    pub grpc: Option<GrpcConfig>,
 }
 
 impl Config {
@@ -202,15 +206,15 @@ impl Config {
         self.mints.iter().filter(|mint| mint.sells_in(&venue.id))
     }
 
-    /// The files with secrets of M-Pesa.
-    pub fn mpesa_files(&self) -> impl Iterator<Item = &PathBuf> {
-        let of_mpesa = self.mpesa.iter().flat_map(|mpesa| {
-            mpesa.credential_files().into_iter().map(|(_, file)| file).chain(mpesa.relay_key_file.as_ref())
     /// The files with secrets of what pays invoices.
     pub fn lightning_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.lightning.iter().filter_map(|section| section.secret_file.as_ref())
     }
 
+    /// The files with secrets of M-Pesa.
+    pub fn mpesa_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_mpesa = self.mpesa.iter().flat_map(|mpesa| {
+            mpesa.credential_files().into_iter().map(|(_, file)| file).chain(mpesa.relay_key_file.as_ref())
         });
         of_mpesa.chain(self.fiat.iter().filter_map(|fiat| fiat.credential_file.as_ref()))
     }

@@ -2,9 +2,9 @@
 
 use super::fields::position_of;
 use super::problem::Problems;
-use super::schema::{CARD, MAIN, TLS};
+use super::schema::{CARD, GRPC, MAIN, TLS};
 use super::uci::UciFile;
-use super::{Card, Main, TlsConfig};
+use super::{Card, GrpcConfig, Main, TlsConfig};
 
 /// A listener's port, and the option that it is from.
 struct Port {
@@ -17,10 +17,12 @@ pub fn differ(
     file: &UciFile,
     main: &Main,
     card: Option<&Card>,
-    tls: Option<&TlsConfig>,
+    (tls, grpc): (Option<&TlsConfig>, Option<&GrpcConfig>),
     problems: &mut Problems,
 ) {
-    let ports = ports(main, card, tls);
+    let mut ports = ports(main, card, tls);
+    let of_grpc = |grpc: &GrpcConfig| Port { section: GRPC, option: "listen", number: grpc.listen.port() };
+    ports.extend(grpc.map(of_grpc));
     let is_set = |port: &Port| {
         file.of_kind(port.section).next().is_some_and(|found| found.option(port.option).is_some())
     };

@@ -4,12 +4,12 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, HMAC_KEY, KEYS, LIGHTNING, LIMIT, MAIN, MINT, MPESA, OPERATOR,
+    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, GRPC, HMAC_KEY, KEYS, LIMIT, MAIN, MINT, MPESA, OPERATOR,
     PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, fiat, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant, tls,
+    auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant, tls,
     values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue,
     ALL_SATS, MAX_VENUES,
 };
@@ -54,8 +54,10 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let operators = found(file, OPERATOR, operators::MOST, &mut problems, operators::read);
     operators_differ(&operators, &mut problems);
     let tls = tls::read(only(file, TLS, &mut problems), &mut problems);
-    if let (Some(main), Some(card), Some(tls)) = (&main, &card, &tls) {
-        ports::differ(file, main, card.as_ref(), tls.as_ref(), &mut problems);
+    let tls_read = tls.as_ref().and_then(Option::as_ref);
+    let grpc = grpc::read(only(file, GRPC, &mut problems), state_dir, tls_read, &mut problems);
+    if let (Some(main), Some(card), Some(tls), Some(grpc)) = (&main, &card, &tls, &grpc) {
+        ports::differ(file, main, card.as_ref(), (tls.as_ref(), grpc.as_ref()), &mut problems);
     }
     let lightning = payments::lightning(file, &mut problems);
     let auth = auth::read(only(file, AUTH, &mut problems), state_dir, tls.as_ref(), &mut problems);
@@ -106,7 +108,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
-    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet)) = (mpesa, fiat, rate, wallet) else {
+    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet), Some(grpc)) = (mpesa, fiat, rate, wallet, grpc) else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();
@@ -137,6 +139,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         prices,
         fiat,
         rate,
+        grpc,
     };
     Ok((config, notes))
 }

@@ -46,6 +46,7 @@ pub const RELAY: &str = "relay";
 pub const MPESA: &str = "mpesa";
 pub const PRICE: &str = "price";
 pub const FIAT: &str = "fiat";
+pub const GRPC: &str = "grpc";
 
 pub const OPTIONS: &[OptionSpec] = &[
     one(MAIN, "enabled", Default::Text("1")),
@@ -198,6 +199,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(RATE, "spread_sell_bp", Default::Text("0")),
     one(RELAY, "listen", Default::Text("127.0.0.1:8190")),
     list(RELAY, "router", Default::Nothing),
+    one(GRPC, "listen", Default::Text("127.0.0.1:50051")),
+    one(GRPC, "token_file", Default::Derived("grpc.token in state_dir")),
 ];
 
 /// Whether sections of this type mean anything.

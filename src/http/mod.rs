@@ -57,11 +57,11 @@ mod ways;
 mod websocket;
 mod wire;
 
-pub use admin::make_token;
+pub use admin::{is_token, make_token};
 pub use approvals::go_on;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
-pub use listeners::Listeners;
+pub use listeners::{bind, Listeners};
 #[cfg(test)]
 pub(crate) use origin::host_of;
 pub use relay::RelayListener;

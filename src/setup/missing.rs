@@ -16,11 +16,17 @@ pub fn missing(path: &Path, config: &Config) -> Vec<Problem> {
     let (files, _) = Files::read_and_ask(dir);
     let own = std::fs::read(path).ok().and_then(|bytes| parse(&bytes).ok()).unwrap_or_default();
     let mut problems: Vec<Problem> = certificate(config, &own).into_iter().collect();
-    if files.network_names().is_empty() {
+    let mut config = config.clone();
+    let is_router = !files.network_names().is_empty();
+    let unresolved = match is_router {
+        true => config.resolve_networks(&dir.join("network"), &|network| files.attached(network)),
+        false => Vec::new(),
+    };
+    #[cfg(feature = "grpc")]
+    problems.extend(super::programs::misplaced(&config, &files, &own));
+    if !is_router {
         return problems;
     }
-    let mut config = config.clone();
-    let unresolved = config.resolve_networks(&dir.join("network"), &|network| files.attached(network));
     problems.extend(unresolved.into_iter().map(|problem| {
         let section = problem.section.clone().unwrap_or_default();
         Problem { line: line(&own, &section, "network", None), ..problem }

@@ -16,6 +16,8 @@ mod missing;
 mod names;
 mod place;
 mod plan;
+#[cfg(feature = "grpc")]
+mod programs;
 mod questions;
 mod release;
 mod subnets;
@@ -27,6 +29,8 @@ pub mod wiring;
 
 pub use command::run;
 pub use missing::missing;
+#[cfg(feature = "grpc")]
+pub use programs::unfit_for_programs;
 pub use release::release;
 
 /// Why nothing was changed.

@@ -25,6 +25,8 @@ mod error;
 mod files;
 mod fundings;
 mod grants;
+#[cfg(feature = "grpc")]
+mod grpc_payments;
 mod invites;
 mod jobs;
 mod keyfile;
@@ -80,6 +82,8 @@ pub use error::StoreError;
 pub use files::StoreHolder;
 pub use fundings::FundingRow;
 pub use grants::{Admission, NewGrant, PaidFor, PaidGrant, PaymentRow, Sales};
+#[cfg(feature = "grpc")]
+pub use grpc_payments::{GrpcBegun, GrpcOrder, GrpcPayment, GrpcState};
 pub use invites::{CodeWorth, InviteHash, InviteRow, InviteUse, NewInvites};
 pub use jobs::JobRow;
 pub use keyfile::{KeyFile, RenewableKey, Secret};

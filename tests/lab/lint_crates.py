@@ -46,7 +46,8 @@ def main() -> int:
     packages = {package["id"]: package for package in metadata["packages"]}
     root = metadata["resolve"]["root"]
     macros = {one for one, package in packages.items() if is_macro(package)}
-    shipped = reached_from(root, {node["id"]: node for node in metadata["resolve"]["nodes"]}, macros)
+    routers = ask("metadata", "--format-version", "1", "--filter-platform", host(), "--no-default-features")
+    shipped = reached_from(root, {node["id"]: node for node in routers["resolve"]["nodes"]}, macros)
     problems = []
     for package in packages.values():
         name = f"{package['name']} {package['version']}"

@@ -1,0 +1,225 @@
+//! The methods: who may call, how long one may take, and what the wallet's are answered.
+
+use super::framing::{self, Body};
+use super::messages::{
+    CreateWalletRequest, CreateWalletResponse, GetBalanceRequest, GetBalanceResponse, NewInvoiceRequest,
+    NewInvoiceResponse, PaymentResponse, PaymentUpdate, SendPaymentRequest, SendPaymentResponse,
+};
+use super::payments::Payments;
+use super::status::{GrpcCode, Status};
+use crate::hex;
+use crate::http::is_token;
+use crate::shop::{Closed, Shop, Site};
+use crate::store::GrpcState;
+use crate::units::Sats;
+use futures_util::stream::Stream;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, AUTHORIZATION};
+use hyper::{Method, Request, Response};
+use prost::Message;
+use std::any::Any;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A call ends after this, whatever its caller allows; what it has begun goes on.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Streams of payments at a time, of all connections together.
+const STREAMS: usize = 32;
+const WALLET: &str = "satsconnect.wallet.v1.WalletService";
+const PAYMENT: &str = "satsconnect.payment.v1.PaymentService";
+
+type Done<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<PaymentUpdate, Status>> + Send>>;
+
+/// What calls are answered from.
+pub struct Office {
+    site: Arc<Site>,
+    /// None while the shop is closed.
+    payments: Option<Payments>,
+    token_file: PathBuf,
+    streams: Arc<Semaphore>,
+}
+
+impl Office {
+    pub fn new(site: Arc<Site>, payments: Option<Payments>, token_file: PathBuf) -> Office {
+        Office { site, payments, token_file, streams: Arc::new(Semaphore::new(STREAMS)) }
+    }
+
+    fn shop(&self) -> Result<&Shop, Status> {
+        let closed = |closed: &Closed| Status::unavailable(format!("closed: {}", closed.code));
+        self.site.shop.as_ref().map_err(closed)
+    }
+
+    fn payments(&self) -> Result<&Payments, Status> {
+        self.shop()?;
+        self.payments.as_ref().ok_or_else(|| Status::unavailable("not open yet"))
+    }
+
+    async fn balance(&self) -> Result<GetBalanceResponse, Status> {
+        let balances = self.shop()?.wallet.balances().await;
+        let balances = balances.map_err(|err| Status::unavailable(err.code()))?;
+        let sats = balances.into_iter().filter_map(|balance| Sats::try_from(balance.free).ok());
+        let confirmed_sats = sats.map(|sats| sats.0).fold(0, u64::saturating_add);
+        Ok(GetBalanceResponse { confirmed_sats, lightning_sats: 0 })
+    }
+
+    async fn new_invoice(&self, asked: NewInvoiceRequest) -> Result<NewInvoiceResponse, Status> {
+        self.payments()?.new_invoice(Sats(asked.amount_sats), asked.memo).await
+    }
+
+    async fn send_payment(&self, asked: SendPaymentRequest) -> Result<SendPaymentResponse, Status> {
+        let payment = self.payments()?.send(&asked.invoice).await?;
+        let status = match payment.state {
+            GrpcState::Pending => "PENDING",
+            GrpcState::Failed => "FAILED",
+            GrpcState::Completed | GrpcState::Refunding | GrpcState::Refunded => "SUCCEEDED",
+        };
+        let payment_hash = hex::encode(&payment.order.payment_hash);
+        Ok(SendPaymentResponse { payment_hash, status: status.to_owned() })
+    }
+}
+
+/// Answers one call. `call` is dropped when its answer has been sent, or is not wanted any more.
+pub async fn answer(
+    office: Arc<Office>,
+    request: Request<Incoming>,
+    call: Box<dyn Any + Send>,
+) -> Response<Body> {
+    if !is_bearer(&office, request.headers()) {
+        return framing::refused(&Status::new(GrpcCode::Unauthenticated, "a bearer token is needed"));
+    }
+    let path = request.uri().path().to_owned();
+    let named = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    let Some((service, method)) = named.filter(|_| request.method() == Method::POST) else {
+        return framing::refused(&unknown());
+    };
+    match (service, method) {
+        (WALLET, "CreateWallet") => {
+            unary(request, |_: CreateWalletRequest| Box::pin(async { no_new_wallet() })).await
+        }
+        (WALLET, "GetBalance") => {
+            unary(request, |_: GetBalanceRequest| Box::pin(async move { office.balance().await })).await
+        }
+        (WALLET, "NewInvoice") => {
+            unary(request, |asked| Box::pin(async move { office.new_invoice(asked).await })).await
+        }
+        (WALLET, "SendPayment") => {
+            unary(request, |asked| Box::pin(async move { office.send_payment(asked).await })).await
+        }
+        (PAYMENT, "ProcessPayment") => {
+            unary(request, |asked| {
+                Box::pin(async move { office.payments()?.process(asked).await.map(PaymentResponse::from) })
+            })
+            .await
+        }
+        (PAYMENT, "GetPaymentStatus") => {
+            unary(request, |asked| {
+                Box::pin(async move { office.payments()?.status(asked).await.map(PaymentResponse::from) })
+            })
+            .await
+        }
+        (PAYMENT, "ProcessRefund") => {
+            unary(request, |asked| {
+                Box::pin(async move { office.payments()?.refund(asked).await.map(PaymentResponse::from) })
+            })
+            .await
+        }
+        (PAYMENT, "PaymentStream") => streamed(office, request, call).await,
+        _ => framing::refused(&unknown()),
+    }
+}
+
+fn unknown() -> Status {
+    Status::new(GrpcCode::Unimplemented, "there is no such method")
+}
+
+/// The stream of payments, which holds its place until it ends.
+async fn streamed(
+    office: Arc<Office>,
+    request: Request<Incoming>,
+    call: Box<dyn Any + Send>,
+) -> Response<Body> {
+    let Ok(place) = office.streams.clone().try_acquire_owned() else {
+        return framing::refused(&Status::resource_exhausted("there are too many streams"));
+    };
+    let kept: Box<dyn Any + Send> = Box::new((place, call));
+    let opening = async {
+        let asked = framing::read(request.into_body()).await?;
+        office.payments()?.stream(asked, kept).await
+    };
+    match tokio::time::timeout(LONGEST, opening).await {
+        Ok(Ok(updates)) => framing::many(updates),
+        Ok(Err(status)) => framing::refused(&status),
+        Err(_) => framing::refused(&too_late()),
+    }
+}
+
+fn no_new_wallet() -> Result<CreateWalletResponse, Status> {
+    let message = "the router makes its wallet by itself, and takes no words over the wire";
+    Err(Status::failed_precondition(message))
+}
+
+/// Whether the caller shows the token.
+fn is_bearer(office: &Office, headers: &HeaderMap) -> bool {
+    let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let shown = shown.and_then(|value| value.split_at_checked(7));
+    let token = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, token)| token);
+    is_token(&office.token_file, token.unwrap_or_default())
+}
+
+/// Answers a call that has one message, in the time that its caller has.
+async fn unary<Q, A>(request: Request<Incoming>, answer: impl FnOnce(Q) -> Done<A> + Send) -> Response<Body>
+where
+    Q: Message + Default,
+    A: Message + 'static,
+{
+    let limit = caller_waits(request.headers()).map_or(LONGEST, |time| time.min(LONGEST));
+    let answering = async { answer(framing::read(request.into_body()).await?).await };
+    framing::one(tokio::time::timeout(limit, answering).await.unwrap_or_else(|_| Err(too_late())))
+}
+
+fn too_late() -> Status {
+    Status::new(GrpcCode::DeadlineExceeded, "not done in time; what was begun goes on")
+}
+
+/// `grpc-timeout`: up to eight digits, and a unit.
+fn caller_waits(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
+        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_time_is_read_as_the_protocol_writes_it() {
+        let waits = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            caller_waits(&headers)
+        };
+        for (text, time) in
+            [("1H", 3_600_000), ("2M", 120_000), ("3S", 3000), ("250m", 250), ("99999999u", 99_999)]
+        {
+            assert_eq!(waits(text).map(|time| time.as_millis()), Some(time), "{text}");
+        }
+        for bad in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S"] {
+            assert_eq!(waits(bad), None, "{bad}");
+        }
+    }
+}
