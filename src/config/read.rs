@@ -4,14 +4,14 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, GRPC, HMAC_KEY, KEYS, LIMIT, MAIN, MINT, MPESA, OPERATOR,
-    PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
+    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, GRPC, HMAC_KEY, KEYS, LIMIT, MAIN, MINT, MPESA, OPERATOR, PRICE,
+    PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant, tls,
-    values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig, Venue,
-    ALL_SATS, MAX_VENUES,
+    auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant,
+    tls, values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig,
+    Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -108,7 +108,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
-    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet), Some(grpc)) = (mpesa, fiat, rate, wallet, grpc) else {
+    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet), Some(grpc)) = (mpesa, fiat, rate, wallet, grpc)
+    else {
         return Err(notes);
     };
     let venues = venues.into_iter().map(|venue| venue.value).collect();

@@ -10,12 +10,13 @@ use super::status::{GrpcCode, Status};
 use crate::bolt11::Invoice;
 use crate::clock::date_of;
 use crate::config::{Config, LightningKind};
-use crate::ecash::wallet::{Melted, Wallet};
+use crate::ecash::wallet::{Melted, Wallet, WalletError};
 use crate::hex;
 use crate::lightning::{BackendAnswer, Lightning as _, Melt, Outcome, PaymentOrder, PaymentRef};
 use crate::pasted;
+use crate::sale::balance::BalanceError;
 use crate::shop::Shop;
-use crate::store::{GrpcBegun, GrpcOrder, GrpcPayment, GrpcState, Store, StoreError};
+use crate::store::{BookAccount, GrpcBegun, GrpcOrder, GrpcPayment, GrpcState, NewMove, Store, StoreError};
 use crate::task;
 use crate::units::{Msats, Sats, UnixSeconds};
 use futures_util::stream::{self, StreamExt};
@@ -28,6 +29,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 /// The longest id, and name of whose payment it is (bytes).
 const MAX_NAME: usize = 128;
 const MAX_DESCRIPTION: usize = 1024;
+const MAX_MEMO: usize = 200;
+/// Whom an invoice for the takings credits: no account.
+const TAKINGS: &str = "";
 /// What a payment is known by that has no id.
 const BY_INVOICE: &str = "invoice:";
 /// A caller is told what is known after this; most mints have paid by then.
@@ -58,13 +62,22 @@ impl Payments {
             Payments(Arc::new(Shared { shop: shop.clone(), melt: Melt::new(shop.wallet.clone()), news }));
         let resuming = payments.clone();
         task::spawn(async move {
-            let open = resuming.store().grpc_payments(GrpcState::Pending).await;
-            match open {
-                Ok(open) => open.into_iter().for_each(|payment| resuming.take_up(payment)),
-                Err(err) => log::error!("gRPC: open payments cannot be read: {err}"),
+            if let Err(err) = resuming.resume().await {
+                log::error!("gRPC: what was open cannot be read: {err}");
             }
         });
         payments
+    }
+
+    async fn resume(&self) -> Result<(), StoreError> {
+        let pending = self.store().grpc_payments(GrpcState::Pending).await?;
+        pending.into_iter().for_each(|payment| self.take_up(payment));
+        for payment in self.store().grpc_payments(GrpcState::Refunding).await? {
+            if let Err(status) = self.pay_back(payment).await {
+                log::error!("gRPC: a refund: {}", status.message);
+            }
+        }
+        self.wallet().resume_topups(self.0.shop.terms.config().main.invoice_grace).await
     }
 
     fn store(&self) -> &Store {
@@ -125,21 +138,85 @@ impl Payments {
     }
 
     /// An invoice that tops the takings up.
-    pub async fn new_invoice(&self, _: Sats, _: String) -> Result<NewInvoiceResponse, Status> {
-        Err(Status::new(GrpcCode::Unimplemented, "the takings cannot be topped up yet"))
-    }
-
-    /// Pays a completed payment of an account back into its balance.
-    pub async fn refund(&self, asked: ProcessRefundRequest) -> Result<GrpcPayment, Status> {
-        let id = named(&asked.payment_id, "payment_id")?;
-        let known = self.store().grpc_payment(id).await.map_err(unavailable)?;
-        let payment = known.ok_or_else(|| Status::new(GrpcCode::NotFound, "there is no such payment"))?;
-        if payment.state != GrpcState::Completed || asked.amount_sats > payment.order.amount.0 {
-            return Err(Status::failed_precondition(
-                "only a COMPLETED payment is paid back, and at most its amount",
+    pub async fn new_invoice(&self, amount: Sats, memo: String) -> Result<NewInvoiceResponse, Status> {
+        if !(1..=ALL_SATS).contains(&amount.0) {
+            return Err(Status::invalid_argument(
+                "amount_sats is 1 or more: a mint's invoice names its amount",
             ));
         }
-        Err(Status::failed_precondition("the payment is not an account's"))
+        if memo.len() > MAX_MEMO || memo.contains(char::is_control) {
+            return Err(Status::invalid_argument(format!("memo is at most {MAX_MEMO} bytes of text")));
+        }
+        if !self.store().room_for_sales() {
+            return Err(Status::unavailable("less than 1 MiB free for the store"));
+        }
+        let config: Arc<Config> = self.0.shop.terms.config();
+        let (grace, mut last) = (config.main.invoice_grace, Status::unavailable("no mint is configured"));
+        for mint in &config.mints {
+            let (wallet, mint, memo) = (self.wallet().clone(), mint.url.clone(), memo.clone());
+            // An invoice that the mint has made is watched, if the caller goes away.
+            let asking = task::start(async move { wallet.topup(TAKINGS, &mint, amount, memo, grace).await });
+            match asking.await.map_err(|_| Status::unavailable("stopping"))? {
+                Ok(row) => {
+                    return Ok(NewInvoiceResponse { invoice: row.invoice, payment_hash: row.payment_hash })
+                }
+                Err(WalletError::Refused(_)) => {
+                    return Err(Status::resource_exhausted("too many invoices wait for their payment"))
+                }
+                Err(error) => last = Status::unavailable(error.to_string()),
+            }
+        }
+        Err(last)
+    }
+
+    /// Pays a completed payment of an account back into its balance, once.
+    pub async fn refund(&self, asked: ProcessRefundRequest) -> Result<GrpcPayment, Status> {
+        let id = named(&asked.payment_id, "payment_id")?;
+        let known = self.store().grpc_payment(id.clone()).await.map_err(unavailable)?;
+        let payment = known.ok_or_else(|| Status::new(GrpcCode::NotFound, "there is no such payment"))?;
+        let amount = match asked.amount_sats {
+            0 => payment.order.amount,
+            some => Sats(some),
+        };
+        let wrong =
+            || Status::failed_precondition("a COMPLETED payment is paid back, once and at most its amount");
+        if payment.state != GrpcState::Completed || amount > payment.order.amount {
+            return Err(wrong());
+        }
+        if !self.store().grpc_knows(payment.order.wallet.clone()).await.map_err(unavailable)? {
+            return Err(Status::failed_precondition("the payment's wallet_id is no account here"));
+        }
+        let begun = self.store().grpc_refund(id, amount).await.map_err(unavailable)?.ok_or_else(wrong)?;
+        let payments = self.clone();
+        let paying = task::start(async move { payments.pay_back(begun).await });
+        paying.await.map_err(|_| Status::unavailable("stopping"))?
+    }
+
+    /// Brings a refund that is on record to its end. The balance is credited once by the payment's id.
+    async fn pay_back(&self, payment: GrpcPayment) -> Result<GrpcPayment, Status> {
+        let id = payment.order.id.clone();
+        let new = NewMove {
+            account: payment.order.wallet.clone(),
+            reference: format!("refund:{id}"),
+            kind: "refund",
+            amount: payment.refunded.to_msats().unwrap_or_default(),
+            detail: String::new(),
+        };
+        let funded = self.0.shop.balances.fund(new, BookAccount::EcashFloat).await;
+        // Nothing was credited where the takings are too small; anything else is tried again by the next start.
+        let is_done = match &funded {
+            Ok(_) => true,
+            Err(BalanceError::FloatTooSmall) => false,
+            Err(error) => return Err(Status::unavailable(error.to_string())),
+        };
+        let ended = self.store().grpc_refunded(id, is_done).await.map_err(unavailable)?;
+        let ended = ended.ok_or_else(|| Status::unavailable("the refund is not written"))?;
+        if let Err(error) = funded {
+            return Err(Status::failed_precondition(error.to_string()));
+        }
+        log::info!("gRPC: {} sat of payment {} are paid back", ended.refunded, ended.order.id);
+        self.tell(&ended);
+        Ok(ended)
     }
 
     /// What is pending now, then every change.

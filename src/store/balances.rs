@@ -161,7 +161,7 @@ impl Store {
         self.read(|tx| {
             let door = Door::of(tx);
             let held = door.query("SELECT 1 FROM balances WHERE tenant = $1 LIMIT 1", &[])?;
-            let due = door.query("SELECT 1 FROM topups WHERE tenant = $1 AND state = 'open' LIMIT 1", &[])?;
+            let due = door.query("SELECT 1 FROM topups WHERE tenant = $1 AND state = 'open' AND account != '' LIMIT 1", &[])?;
             let open = "SELECT COUNT(*) FROM wallet_ops WHERE purse = 'balances' AND state IN ('open', 'cancelling')";
             let open: i64 = tx.query_row(open, [], |row| row.get(0))?;
             Ok(!held.is_empty() || !due.is_empty() || open > 0)

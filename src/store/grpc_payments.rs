@@ -157,6 +157,44 @@ impl Store {
         })
         .await
     }
+
+    /// A completed payment is about to be paid back. `None`: it is not completed, or is smaller.
+    pub async fn grpc_refund(&self, id: String, amount: Sats) -> Result<Option<GrpcPayment>, StoreError> {
+        let wall = self.wall();
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let begun = door.execute(
+                "UPDATE grpc_payments SET state = 'refunding', refunded = $3, at = $4
+                 WHERE tenant = $1 AND id = $2 AND state = 'completed' AND sats >= $3",
+                &[id.as_str().into(), amount.0.into(), wall.into()],
+            )?;
+            Ok(find(&door, &id)?.filter(|_| begun == 1))
+        })
+        .await
+    }
+
+    /// It was paid back, or nothing was. `None`: it was not about to be.
+    pub async fn grpc_refunded(&self, id: String, is_done: bool) -> Result<Option<GrpcPayment>, StoreError> {
+        let wall = self.wall();
+        self.write(move |tx| {
+            let to = if is_done { GrpcState::Refunded } else { GrpcState::Completed };
+            step(&Door::of(tx), &id, GrpcState::Refunding, (to, ""), wall)
+        })
+        .await
+    }
+
+    /// Whether there is an account of this wallet's key.
+    pub async fn grpc_knows(&self, key: String) -> Result<bool, StoreError> {
+        self.read(move |tx| knows(&Door::of(tx), &key)).await
+    }
+}
+
+/// Whether this wallet's key has logged in here, or has had a balance.
+fn knows(door: &Door, key: &str) -> Result<bool, StoreError> {
+    let rows = |query| Ok::<_, StoreError>(!door.query(query, &[key.into()])?.is_empty());
+    Ok(rows("SELECT 1 FROM balances WHERE tenant = $1 AND account = $2")?
+        || rows("SELECT 1 FROM logins WHERE tenant = $1 AND pubkey = $2 AND audience = 'client' LIMIT 1")?
+        || rows("SELECT 1 FROM account_claims WHERE tenant = $1 AND kind = 'key' AND subject = $2")?)
 }
 
 /// Takes a payment from one state to another. `None`: it is not in that state.

@@ -26,6 +26,7 @@ const AT_ONCE: i64 = 64;
 pub struct TopupRow {
     /// 64 hex digits.
     pub payment_hash: String,
+    /// Empty: none, it tops the takings up.
     pub account: String,
     pub mint: MintUrl,
     pub amount: Sats,
@@ -48,7 +49,7 @@ impl Store {
     /// A number of a key for a quote of the balances. `None`: too many invoices of the account, or of all, are open.
     pub async fn topup_lock(&self, account: String) -> Result<Option<u32>, StoreError> {
         self.write(move |tx| match has_room(&Door::of(tx), &account)? {
-            true => take_counter(tx, PurseName::Balances.as_str(), "quote key", 1).map(Some),
+            true => take_counter(tx, purse_of(&account).as_str(), "quote key", 1).map(Some),
             false => Ok(None),
         })
         .await
@@ -93,10 +94,13 @@ impl Store {
         self.read(move |tx| topup(&Door::of(tx), &payment_hash)).await
     }
 
-    pub async fn open_topups(&self) -> Result<Vec<TopupRow>, StoreError> {
-        self.read(|tx| {
+    /// Of a purse, not over.
+    pub async fn open_topups(&self, purse: PurseName) -> Result<Vec<TopupRow>, StoreError> {
+        self.read(move |tx| {
             let statement = format!("SELECT {COLUMNS} FROM topups WHERE tenant = $1 AND state = 'open'");
-            Door::of(tx).query(&statement, &[])?.iter().map(row_of).collect()
+            let rows: Result<Vec<_>, StoreError> =
+                Door::of(tx).query(&statement, &[])?.iter().map(row_of).collect();
+            Ok(rows?.into_iter().filter(|row| purse_of(&row.account) == purse).collect())
         })
         .await
     }
@@ -110,8 +114,9 @@ impl Store {
         skip: u32,
     ) -> Result<TopupRow, StoreError> {
         self.write(move |tx| {
-            let outputs = OutputsRow::take(tx, PurseName::Balances.as_str(), &keyset, &amounts, skip)?;
             let door = Door::of(tx);
+            let row = topup(&door, &payment_hash)?.ok_or(StoreError::Gone)?;
+            let outputs = OutputsRow::take(tx, purse_of(&row.account).as_str(), &keyset, &amounts, skip)?;
             door.execute(
                 "UPDATE topups SET outputs = outputs || $3
                  WHERE tenant = $1 AND payment_hash = $2 AND state = 'open'",
@@ -160,6 +165,14 @@ fn has_room(door: &Door, account: &str) -> Result<bool, StoreError> {
     Ok(open.count(0)? < OF_ALL && open.count(1)? < OF_ONE)
 }
 
+/// Whose ecash is made: an invoice of no account is the takings'.
+fn purse_of(account: &str) -> PurseName {
+    match account.is_empty() {
+        true => PurseName::House,
+        false => PurseName::Balances,
+    }
+}
+
 fn finish(
     tx: &Transaction,
     payment_hash: &str,
@@ -171,7 +184,10 @@ fn finish(
     if !close(&door, payment_hash, "paid")? {
         return Ok(());
     }
-    add_proofs(tx, PurseName::Balances, came)?;
+    add_proofs(tx, purse_of(&row.account), came)?;
+    if row.account.is_empty() {
+        return Ok(());
+    }
     let amount = row.amount.to_msats().ok_or_else(|| StoreError::unreadable("amount"))?;
     let new = NewMove {
         account: row.account,

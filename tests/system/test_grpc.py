@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+import bolt11
 import grpc
 import pytest
 
@@ -21,6 +22,7 @@ from lab.grpc_client import PORT, GrpcClient, code, modules
 from lab.guest import ROUTER4
 from lab.internet import AWAY, MINT4
 from lab.invoices import Made, make
+from lab.login import LoginWallet
 from lab.place import wait_for
 from lab.wallet import Wallet, encode_token
 
@@ -237,6 +239,26 @@ def test_what_is_no_payable_invoice_is_refused(office, bad):
     assert code(lambda: office.client.payment("ProcessPayment", **fields)) == "INVALID_ARGUMENT"
 
 
+def test_invoice_tops_the_takings_up_once(office):
+    before = office.client.wallet("GetBalance").confirmed_sats
+    made = office.client.wallet("NewInvoice", amount_sats=500, memo="float")
+    assert made.payment_hash == bolt11.decode(made.invoice).payment_hash
+    office.daemon.kill()
+    office.mint.pay(made.invoice)
+    office.daemon.start()
+    wait_for(lambda: office.client.wallet("GetBalance").confirmed_sats == before + 500, 40, "it is there", every=0.2)
+    office.put_in += 500
+    office.daemon.restart()
+    time.sleep(1)
+    assert office.client.wallet("GetBalance").confirmed_sats == before + 500
+    assert not any(entry["account"] == "customers" for entry in office.daemon.data("fiat", "ledger")["entries"])
+
+
+@pytest.mark.parametrize("bad", [{"amount_sats": 0}, {"amount_sats": 2**63}, {"amount_sats": 1, "memo": "m" * 201}])
+def test_invoice_that_cannot_be_made_is_refused(office, bad):
+    assert code(lambda: office.client.wallet("NewInvoice", **bad)) == "INVALID_ARGUMENT"
+
+
 # Payments
 
 
@@ -328,6 +350,93 @@ def test_callers_deadline_is_kept_and_the_payment_goes_on(office):
     office.mint.end_melt(invoice.payment_hash)
     office.wait_for_status("order-1", "COMPLETED")
     assert office.times_paid(invoice) == 1
+
+
+# Refunds
+
+
+class Customer:
+    """Who has logged in at the wallet API."""
+
+    def __init__(self, lab, number: int = 7) -> None:
+        self.lab, self.wallet = lab, LoginWallet(number)
+        k1 = self.ask("POST", "/api/auth/login", {})["k1"]
+        signed = {"k1": k1, "key": self.wallet.key, "sig": self.wallet.sign(k1)}
+        self.token = self.ask("POST", "/api/auth/login", signed)["token"]
+
+    def ask(self, method: str, path: str, body=None, **headers):
+        sock = self.lab.guest.connect(ROUTER4, 2121, 20)
+        answer = http_client.exchange(sock, method, path, f"{ROUTER4}:2121", headers, body)
+        assert answer.status == 200, answer
+        return answer.json()["data"]
+
+    def sats(self) -> int:
+        return self.ask("GET", "/api/wallet/balance", Authorization=f"Bearer {self.token}")["sats"]
+
+
+@pytest.fixture
+def bank(lab, make_daemon):
+    """An office whose customers have accounts. What is paid back leaves the takings: its books are the daemon's own."""
+    with FaultMint(lab.internet, MINT4) as mint:
+        opened = Office(lab, mint, make_daemon(mint.url, sections={"grpc": {}, "auth": {"domain": NAME}}))
+        yield opened
+        opened.client.close()
+        assert opened.daemon.running and "panicked" not in opened.daemon.log()
+
+
+def refund(office, id: str, sats: int = 0):
+    return office.client.payment("ProcessRefund", payment_id=id, amount_sats=sats)
+
+
+def customers(office) -> int:
+    balances = office.daemon.data("fiat", "ledger")["balances"]
+    return sum(one["balance"] for one in balances if (one["account"], one["unit"]) == ("customers", "msat"))
+
+
+def test_completed_payment_of_an_account_is_paid_back_once_and_at_most_its_amount(lab, bank):
+    customer = Customer(lab)
+    assert bank.pay("order-1", bank.invoice(600), customer.wallet.key).status == "COMPLETED"
+    assert code(lambda: refund(bank, "order-1", 601)) == "FAILED_PRECONDITION"
+    listener = Listener(bank.client, customer.wallet.key)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        tried = list(pool.map(lambda _: code(lambda: refund(bank, "order-1", 400)), range(6)))
+    assert sorted(tried) == ["FAILED_PRECONDITION"] * 5 + ["OK"]
+    paid_back = bank.client.payment("GetPaymentStatus", payment_id="order-1")
+    assert (paid_back.status, paid_back.amount_sats) == ("REFUNDED", 400)
+    assert (customer.sats(), customers(bank)) == (400, 400_000)
+    bank.daemon.kill()
+    bank.daemon.start()
+    assert code(lambda: refund(bank, "order-1", 200)) == "FAILED_PRECONDITION"
+    assert (customer.sats(), customers(bank)) == (400, 400_000)
+    assert ("order-1", "REFUNDED") in listener.heard
+
+
+def test_all_of_a_payment_is_paid_back_where_nothing_is_said(lab, bank):
+    customer = Customer(lab, 8)
+    bank.pay("order-1", bank.invoice(600), customer.wallet.key)
+    assert refund(bank, "order-1").amount_sats == 600
+    assert customer.sats() == 600
+
+
+def test_other_payments_are_not_paid_back(lab, bank):
+    customer = Customer(lab, 9)
+    assert code(lambda: refund(bank, "nothing")) == "NOT_FOUND"
+    for id, wallet_id in (("a", ""), ("b", "shop"), ("c", "02" + "ab" * 32)):
+        bank.pay(id, bank.invoice(100), wallet_id)
+        assert code(lambda: refund(bank, id)) == "FAILED_PRECONDITION", wallet_id
+        assert bank.status(id) == "COMPLETED"
+    bank.pay("d", bank.invoice(STOCK * 2), customer.wallet.key)
+    assert bank.status("d") == "FAILED" and code(lambda: refund(bank, "d")) == "FAILED_PRECONDITION"
+    assert (customer.sats(), customers(bank)) == (0, 0)
+
+
+def test_refund_that_the_takings_do_not_cover_changes_nothing(lab, bank):
+    customer = Customer(lab, 10)
+    bank.pay("order-1", bank.invoice(STOCK * 6 // 10), customer.wallet.key)
+    assert code(lambda: refund(bank, "order-1")) == "FAILED_PRECONDITION"
+    assert (bank.status("order-1"), customer.sats()) == ("COMPLETED", 0)
+    assert refund(bank, "order-1", 1000).status == "REFUNDED"
+    assert customer.sats() == 1000
 
 
 # The stream

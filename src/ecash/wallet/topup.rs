@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::Notify;
 
 impl Wallet {
-    /// An invoice that credits an account once it is paid.
+    /// An invoice that credits an account once it is paid; without an account it tops the takings up.
     pub async fn topup(
         &self,
         account: &str,
@@ -56,7 +56,7 @@ impl Wallet {
 
     /// Goes on with the invoices of before this start.
     pub async fn resume_topups(&self, grace: Millis) -> Result<(), StoreError> {
-        for row in self.0.store.open_topups().await? {
+        for row in self.0.store.open_topups(self.0.purse).await? {
             self.watch_topup(row, grace);
         }
         Ok(())
