@@ -7,7 +7,7 @@ use crate::units::{Millis, UnixSeconds};
 /// Notices that nobody could be told and that are kept to be shown.
 const MOST_DEAD: u64 = 100;
 /// How many of one kind may wait; the oldest are given up.
-const MOST_WAITING: u64 = 5000;
+pub const MOST_WAITING: u64 = 5000;
 
 /// One piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,16 @@ pub fn due(door: &Door, kind: &str, now: Millis, most: u64) -> Result<Vec<Vouche
     one.collect()
 }
 
-/// The open work of a kind that is about this.
+/// How much of a kind waits.
+pub fn waiting(door: &Door, kind: &str) -> Result<u64, StoreError> {
+    let counted = door.query(
+        "SELECT COUNT(*) FROM voucher_jobs WHERE tenant = $1 AND kind = $2 AND state = 'open'",
+        &[kind.into()],
+    )?;
+    counted.first().map_or(Ok(0), |row| row.count(0))
+}
+
+/// Whether there is open work of a kind that is about this.
 pub fn about(door: &Door, kind: &str, about: &str) -> Result<bool, StoreError> {
     let found = door.query(
         "SELECT id FROM voucher_jobs WHERE tenant = $1 AND about = $2 AND kind = $3 AND state = 'open' LIMIT 1",

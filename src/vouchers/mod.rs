@@ -109,3 +109,6 @@ impl fmt::Display for VoucherState {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,15 +124,15 @@ impl Outbox {
 
     async fn round_of(self: &Arc<Outbox>, tenant: &Tenant, config: &VoucherConfig) -> Result<(), StoreError> {
         let (rows, now, at) = (self.book.of(tenant), self.book.store().now(), self.book.store().wall());
-        let due = rows.read(move |door| jobs::due(door, KIND, now, AT_ONCE)).await?;
+        let read =
+            rows.read(move |door| Ok((jobs::due(door, KIND, now, AT_ONCE)?, jobs::waiting(door, KIND)?)));
+        let (due, waiting) = read.await?;
         if due.is_empty() {
             return Ok(());
         }
-        if u64::try_from(due.len()) == Ok(AT_ONCE) {
+        if waiting > jobs::MOST_WAITING {
             let given_up = rows.write(move |door| jobs::bound(door, KIND, at)).await?;
-            if given_up > 0 {
-                log::error!("notices: too many wait; the oldest {given_up} are given up");
-            }
+            log::error!("notices: too many wait; the oldest {given_up} are given up");
         }
         let mut places: Vec<(String, Vec<VoucherJob>)> = Vec::new();
         for job in due {

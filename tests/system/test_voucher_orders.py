@@ -12,7 +12,7 @@ from lab.fake_clock import FakeClock, needs_faketime
 from lab.guest import ROUTER4
 from lab.internet import AWAY
 from lab.login import DOMAIN, LoginWallet
-from lab.office import Office, error, new_id, secret_file, ticket
+from lab.office import Office, Receiver, error, new_id, secret_file, ticket
 from lab.place import wait_for
 from lab.purse import Customers
 from lab.wallet import decode_token
@@ -246,6 +246,22 @@ def test_a_token_that_turns_out_to_be_spent_ends_its_session_and_the_portal_says
     till.daemon.restart()
     assert stranger.mac not in till.daemon.paid_macs()
     assert "turned out to be spent already" in stranger.get(f"{PORTAL}/", headers={"Accept": "text/html"}).text
+
+
+def test_a_mint_that_refuses_fails_its_tickets_and_their_buyers_are_told(lab, fault_mint, make_till):
+    with Receiver(lab.internet) as shop:
+        told_by = {"notify_url": shop.url, "notify_secret_file": secret_file(lab), "allow_http": 1}
+        till = make_till(fault_mint, voucher=told_by, limit={"day": 50})
+        fault_mint.misbehave("unprocessable", on="swap")
+        one = ticket(40)
+        answer = till.office.batch(one, funding="treasury")
+        assert (answer.status, answer.json()["failed"][0]["error"]) == (200, "mint_refused"), answer
+        told = shop.wait(lambda told: told["ticketId"] == one["id"])
+        assert (told["status"], told["code"]) == ("failed", "mint_refused")
+        fault_mint.behave()
+        # What failed was given back: of the takings, and of the limit.
+        assert till.takings() == 500
+        assert till.office.batch(ticket(40), funding="treasury").json()["summary"]["succeeded"] == 1
 
 
 @needs_faketime
