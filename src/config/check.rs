@@ -1,6 +1,6 @@
 //! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
-use super::schema::{AUTH, FIAT, MPESA, RELAY};
+use super::schema::{AIRTIME, AUTH, FIAT, MPESA, RELAY};
 use super::{Config, MpesaMode, Problem, RelayConfig, Severity};
 use crate::json::json;
 use serde_json::Value;
@@ -151,7 +151,10 @@ fn credentials(config: &Config) -> Vec<Problem> {
     let pays_out = config.fiat.iter().filter(|fiat| fiat.sell || fiat.bills);
     let fiat =
         pays_out.flat_map(|fiat| fiat.credential_file.as_ref().map(|file| (FIAT, "credential_file", file)));
-    mpesa.chain(fiat).filter_map(fault_of).collect()
+    let sells_airtime = config.fiat.as_ref().is_some_and(|fiat| fiat.airtime);
+    let airtime = config.airtime.iter().filter(|_| sells_airtime);
+    let airtime = airtime.map(|airtime| (AIRTIME, "key_file", &airtime.key_file));
+    mpesa.chain(fiat).chain(airtime).filter_map(fault_of).collect()
 }
 
 fn relays_files(config: &RelayConfig) -> Vec<Problem> {

@@ -211,9 +211,17 @@ pub(super) fn price(section: &Section, problems: &mut Problems) -> Option<PriceC
     })
 }
 
+/// What else the file has, on which `config fiat` depends.
+#[derive(Clone, Copy)]
+pub(super) struct Around {
+    pub mode: Option<MpesaMode>,
+    pub has_airtime: bool,
+    pub has_rate: bool,
+}
+
 pub(super) fn fiat(
     section: Option<&Section>,
-    mpesa: Option<&MpesaConfig>,
+    around: Around,
     problems: &mut Problems,
 ) -> Option<Option<FiatConfig>> {
     let Some(section) = section else { return Some(None) };
@@ -221,17 +229,23 @@ pub(super) fn fiat(
     let operator_licensed = fields.one("operator_licensed", values::boolean);
     let mut switch = |name| {
         let on = fields.one(name, values::boolean);
-        if on == Some(true) && operator_licensed == Some(false) {
+        if on != Some(true) {
+            return on;
+        }
+        if operator_licensed == Some(false) {
             fields.error(name, "needs a licence: see operator_licensed");
         }
-        let pays_out = matches!(name, "sell" | "bills");
-        if on == Some(true) && pays_out && mpesa.is_none_or(|mpesa| mpesa.mode == MpesaMode::Poll) {
+        if matches!(name, "sell" | "bills") && matches!(around.mode, None | Some(MpesaMode::Poll)) {
             fields.error(
                 name,
                 "pays out, whose result Daraja calls with: it needs mode relay or direct in mpesa",
             );
-        } else if on == Some(true) && operator_licensed == Some(true) {
-            fields.warn(name, "does nothing in this version: shillings buy access only");
+        }
+        if name == "airtime" && !around.has_airtime {
+            fields.error(name, "needs a section config airtime, which says who sells it");
+        }
+        if !around.has_rate {
+            fields.warn(name, "needs a section config rate: until there is one, nothing of it is done");
         }
         on
     };
@@ -245,6 +259,17 @@ pub(super) fn fiat(
             false => Err("is no name: write the initiator's name as Daraja knows it".to_owned()),
         });
     let credential_file = fields.optional("credential_file", values::plain_path);
+    if sell == Some(true) || bills == Some(true) {
+        if shortcode == Some(None) {
+            fields.error("shortcode", "is missing: write the short code that pays out");
+        }
+        if initiator.as_ref().is_some_and(|name| name.as_deref().unwrap_or_default().is_empty()) {
+            fields.error("initiator", "is missing: write who pays out, as Daraja knows the name");
+        }
+        if credential_file == Some(None) {
+            fields.error("credential_file", "is missing: it holds the initiator's SecurityCredential");
+        }
+    }
     Some(Some(FiatConfig {
         operator_licensed: operator_licensed?,
         buy: buy?,
@@ -267,7 +292,7 @@ fn unless_empty<T>(text: &str, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<Opti
 }
 
 /// The text is not repeated in the error: it may hold a password.
-fn service_url(text: &str) -> Parsed<Url> {
+pub(super) fn service_url(text: &str) -> Parsed<Url> {
     let wrong = "is no address: write it like 'https://api.safaricom.co.ke', without user, query or fragment";
     Url::parse(text).map_err(|_| wrong.to_owned())
 }

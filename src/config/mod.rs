@@ -3,6 +3,7 @@
 //!
 //! Reads files and nothing else. Options that do not exist here are warned about and have no effect.
 
+mod airtime;
 mod auth;
 pub mod check;
 mod enroll;
@@ -34,6 +35,7 @@ mod venue;
 mod vouchers;
 mod wallet;
 
+pub use airtime::AirtimeConfig;
 pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
 pub use fiat::{DarajaAccount, FiatConfig, MpesaConfig, MpesaMode, PriceConfig};
@@ -107,6 +109,8 @@ pub struct Config {
     pub prices: Vec<PriceConfig>,
     /// None: shillings buy access only.
     pub fiat: Option<FiatConfig>,
+    /// None: no airtime is sold.
+    pub airtime: Option<AirtimeConfig>,
     /// None: there is no rate.
     pub rate: Option<RateConfig>,
     /// None: no gRPC.
@@ -216,7 +220,8 @@ impl Config {
         let of_mpesa = self.mpesa.iter().flat_map(|mpesa| {
             mpesa.credential_files().into_iter().map(|(_, file)| file).chain(mpesa.relay_key_file.as_ref())
         });
-        of_mpesa.chain(self.fiat.iter().filter_map(|fiat| fiat.credential_file.as_ref()))
+        let credential = self.fiat.iter().filter_map(|fiat| fiat.credential_file.as_ref());
+        of_mpesa.chain(credential).chain(self.airtime.iter().map(|airtime| &airtime.key_file))
     }
 
     /// What is sold for shillings in a venue, in the order of the file.

@@ -4,14 +4,14 @@ use super::fields::position_of;
 use super::operators::{OperatorConfig, Role};
 use super::problem::{shown, ConfigPosition, Problem, Problems, Severity};
 use super::schema::{
-    self, ADMIN, APPROVAL, AUTH, CARD, FIAT, GRPC, HMAC_KEY, KEYS, LIMIT, MAIN, MINT, MPESA, OPERATOR, PRICE,
-    PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
+    self, ADMIN, AIRTIME, APPROVAL, AUTH, CARD, FIAT, GRPC, HMAC_KEY, KEYS, LIMIT, MAIN, MINT, MPESA,
+    OPERATOR, PRICE, PRODUCT, RATE, RELAY, TENANT, TLS, VENUE, VOUCHER, WALLET, WEBHOOK,
 };
 use super::uci::{Section, UciFile};
 use super::{
-    auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services, tenant,
-    tls, values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig, TenantConfig,
-    Venue, ALL_SATS, MAX_VENUES,
+    airtime, auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services,
+    tenant, tls, values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig,
+    TenantConfig, Venue, ALL_SATS, MAX_VENUES,
 };
 use litemap::LiteMap;
 use std::path::PathBuf;
@@ -67,7 +67,13 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mpesa_read = mpesa.as_ref().and_then(Option::as_ref);
     let rate = rate::read(only(file, RATE, &mut problems), &mut problems);
     relay::section(only(file, RELAY, &mut problems), &mut problems);
-    let fiat = fiat::fiat(only(file, FIAT, &mut problems), mpesa_read, &mut problems);
+    let airtime = airtime::read(only(file, AIRTIME, &mut problems), &mut problems);
+    let around = fiat::Around {
+        mode: mpesa_read.map(|mpesa| mpesa.mode),
+        has_airtime: !matches!(airtime, Some(None)),
+        has_rate: !matches!(rate, Some(None)),
+    };
+    let fiat = fiat::fiat(only(file, FIAT, &mut problems), around, &mut problems);
     if admin.as_ref().is_some_and(|admin| !admin.token) {
         let is_owner = |one: &Found<'_, OperatorConfig>| one.value.role == Role::Owner;
         let position = || position_of(file.of_kind(ADMIN).next(), "token");
@@ -108,7 +114,8 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     else {
         return Err(notes);
     };
-    let (Some(mpesa), Some(fiat), Some(rate), Some(wallet), Some(grpc)) = (mpesa, fiat, rate, wallet, grpc)
+    let (Some(mpesa), Some(fiat), Some(airtime), Some(rate), Some(wallet), Some(grpc)) =
+        (mpesa, fiat, airtime, rate, wallet, grpc)
     else {
         return Err(notes);
     };
@@ -139,6 +146,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         mpesa,
         prices,
         fiat,
+        airtime,
         rate,
         grpc,
     };

@@ -46,6 +46,7 @@ pub const RELAY: &str = "relay";
 pub const MPESA: &str = "mpesa";
 pub const PRICE: &str = "price";
 pub const FIAT: &str = "fiat";
+pub const AIRTIME: &str = "airtime";
 pub const GRPC: &str = "grpc";
 
 pub const OPTIONS: &[OptionSpec] = &[
@@ -184,6 +185,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(FIAT, "shortcode", Default::Nothing),
     one(FIAT, "initiator", Default::Nothing),
     one(FIAT, "credential_file", Default::Nothing),
+    one(AIRTIME, "base_url", Default::Text("https://api.africastalking.com")),
+    one(AIRTIME, "allow_http", Default::Text("0")),
+    one(AIRTIME, "username", Default::Required),
+    one(AIRTIME, "key_file", Default::Text("/etc/tollgate/airtime.key")),
+    one(AIRTIME, "min", Default::Text("10")),
+    one(AIRTIME, "max", Default::Text("10000")),
+    one(AIRTIME, "status_path", Default::Text("/query/transaction/find")),
     one(WALLET, "day_max", Default::Text("1000000")),
     one(WALLET, "sign_above", Default::Text("100000")),
     one(RATE, "source", Default::Text("fixed")),

@@ -135,6 +135,9 @@ fn with(section: &str, line: &str) -> String {
         schema::RATE if !line.contains("kes_per_btc") => {
             format!("{}\nconfig rate\noption kes_per_btc '13000000'\n{line}\n", main_with(""))
         }
+        schema::AIRTIME if !line.contains("username") => {
+            format!("{}\nconfig airtime\noption username 'sandbox'\n{line}\n", main_with(""))
+        }
         schema::RELAY if !line.contains("router") => {
             format!("{}\nconfig relay\nlist router 'r1 /etc/tollgate/r1.key'\n{line}\n", main_with(""))
         }

@@ -211,7 +211,12 @@ impl Daraja {
         }
     }
 
-    async fn call(&self, method: Method, path: &str, body: &Value) -> Result<DarajaReply, Failure> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<DarajaReply, Failure> {
         let mut dead = None;
         for _ in 0..TOKENS {
             let token = self.token(dead.take()).await.map_err(Failure::Refused)?;
@@ -252,7 +257,7 @@ impl Daraja {
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// Certainly not carried out.
     Refused(DarajaRefusal),
     Lost(String),

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 /// Millisatoshis.
 const ONE_BTC: u128 = 100_000_000_000;
+const ONE_SAT: u128 = 1000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 256 * 1024;
 /// How often a feed is asked, at most and at least.
@@ -44,6 +45,14 @@ impl Quote {
         let numerator = u128::from(sold.0).checked_mul(u128::from(self.rate))?.checked_mul(self.kept()?)?;
         let kes = numerator.checked_div(u128::from(BASIS_POINTS).checked_mul(ONE_BTC)?)?;
         u64::try_from(kes).ok().map(Kes)
+    }
+
+    /// The fewest whole satoshis for which so many shillings are paid.
+    pub fn cost_of(self, paid: Kes) -> Option<Msats> {
+        let numerator = u128::from(paid.0).checked_mul(ONE_BTC)?.checked_mul(u128::from(BASIS_POINTS))?;
+        let per_sat = u128::from(self.rate).checked_mul(self.kept()?)?.checked_mul(ONE_SAT)?;
+        let sats = numerator.checked_add(per_sat.checked_sub(1)?)?.checked_div(per_sat)?;
+        u64::try_from(sats.checked_mul(ONE_SAT)?).ok().map(Msats)
     }
 
     fn kept(self) -> Option<u128> {
@@ -240,12 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn what_shillings_cost_is_the_least_that_pays_them() {
+        assert_eq!(quote(200).cost_of(Kes(10)), Some(Msats(79_000)));
+        assert_eq!(quote(0).cost_of(Kes(130)), Some(Msats(1_000_000)));
+        for (kes, bp) in [(1, 0), (127, 200), (250_000, 137), (99_999, 4999)] {
+            let cost = quote(bp).cost_of(Kes(kes)).unwrap();
+            assert!(quote(bp).paid_for(cost).unwrap() >= Kes(kes), "{kes} {bp}");
+            assert!(quote(bp).paid_for(Msats(cost.0 - 1000)).unwrap() < Kes(kes), "{kes} {bp}");
+        }
+    }
+
+    #[test]
     fn the_largest_amounts_overflow_nothing() {
         for spread_bp in [0, 5000, BASIS_POINTS, BASIS_POINTS + 1] {
             let quote = Quote { rate: 1, spread_bp };
             let _ = (quote.bought_with(Kes(u64::MAX)), quote.paid_for(Msats(u64::MAX)));
+            let _ = quote.cost_of(Kes(u64::MAX));
         }
         assert_eq!(Quote { rate: 0, spread_bp: 0 }.bought_with(Kes(1)), None);
+        assert_eq!(Quote { rate: 0, spread_bp: 0 }.cost_of(Kes(1)), None);
     }
 
     #[test]

@@ -74,15 +74,47 @@ fn trade_needs_a_licence_and_paying_out_a_way_to_be_called() {
     let fiat = |line: &str| with(schema::FIAT, line);
     for switch in ["buy", "sell", "airtime", "bills"] {
         assert_problem(&fiat(&format!("option {switch} '1'")), &format!("error {switch}: needs a licence"));
-    }
-    for switch in ["buy", "airtime"] {
         let text = fiat(&format!("option operator_licensed '1'\noption {switch} '1'"));
-        assert_problem(&text, &format!("warning {switch}: does nothing in this version"));
+        assert_problem(&text, &format!("warning {switch}: needs a section config rate"));
     }
+    assert_problem(
+        &fiat("option operator_licensed '1'\noption airtime '1'"),
+        "error airtime: needs a section",
+    );
     for switch in ["sell", "bills"] {
         let text = fiat(&format!("option operator_licensed '1'\noption {switch} '1'"));
-        assert_problem(&text, &format!("error {switch}: pays out"));
+        for wrong in [
+            format!("error {switch}: pays out"),
+            "error shortcode: is missing".to_owned(),
+            "error initiator: is missing".to_owned(),
+            "error credential_file: is missing".to_owned(),
+        ] {
+            assert_problem(&text, &wrong);
+        }
     }
+    let who = "option shortcode '600992'\noption initiator 'testapi'\noption credential_file '/c'";
+    let sells = fiat(&format!("option operator_licensed '1'\noption sell '1'\n{who}"));
+    let direct = sells.replace("config mpesa", "config mpesa\noption mode 'direct'");
+    let read = good(&format!("{direct}\nconfig rate\noption kes_per_btc '13000000'\n")).fiat.unwrap();
+    assert!(read.sell && !read.bills && read.shortcode == "600992" && read.initiator == "testapi");
+}
+
+#[test]
+fn airtime_is_bought_as_the_file_says() {
+    let airtime = |line: &str| with(schema::AIRTIME, line);
+    let read = good(&airtime("")).airtime.unwrap();
+    assert_eq!(read.base_url.as_str(), "https://api.africastalking.com");
+    assert_eq!((read.min.0, read.max.0, read.username.as_str()), (10, 10_000, "sandbox"));
+    assert_problem(&airtime("option min '4'"), "error min: ");
+    assert_problem(&airtime("option max '10001'"), "error max: ");
+    assert_problem(&airtime("option min '50'\noption max '40'"), "error min: is above max");
+    assert_problem(&airtime("option username ''"), "error username: ");
+    assert_problem(&airtime("option status_path 'x y'"), "error status_path: ");
+    let near = "option base_url 'http://127.0.0.1:8600'";
+    assert_problem(&airtime(near), "error base_url: is plain http://, which anybody");
+    good(&airtime(&format!("{near}\noption allow_http '1'")));
+    let far = "option base_url 'http://api.africastalking.com'\noption allow_http '1'";
+    assert_problem(&airtime(far), "error base_url: is plain http:// to a public");
 }
 
 #[test]
