@@ -34,6 +34,10 @@ pub enum BookAccount {
     EcashFloat,
     /// What was exchanged, in both units.
     Trading,
+    /// The account of the short code that pays out,
+    MpesaB2c,
+    /// and that at who sells airtime.
+    Airtime,
 }
 
 impl BookAccount {
@@ -50,6 +54,8 @@ impl BookAccount {
             BookAccount::Tokens => "tokens",
             BookAccount::EcashFloat => "ecash_float",
             BookAccount::Trading => "trading",
+            BookAccount::MpesaB2c => "mpesa_b2c",
+            BookAccount::Airtime => "airtime",
         }
     }
 }

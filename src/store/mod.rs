@@ -43,6 +43,8 @@ mod orders;
 mod outputs;
 mod parts;
 mod payments;
+mod payout_rows;
+mod payouts;
 mod proofs;
 mod reference;
 mod relay;
@@ -100,6 +102,8 @@ pub use orders::{
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use payments::{HeardCallback, SuspenseRow};
+pub use payout_rows::{NewPayout, PaidBy, PayoutKind, PayoutRow, PayoutState};
+pub use payouts::{OpenedPayout, PayoutEnd, PayoutRules, PAYOUT_JOB};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow, PurseName};
 pub use reference::Reference;
 pub use relay::RelayedEvent;

@@ -604,10 +604,21 @@ pub(super) fn note_step(
     code: &str,
     wall: UnixSeconds,
 ) -> Result<(), StoreError> {
+    note_step_named(door, id, state.as_str(), code, wall)
+}
+
+/// The same for what has states of its own.
+pub(super) fn note_step_named(
+    door: &Door,
+    id: &str,
+    state: &str,
+    code: &str,
+    wall: UnixSeconds,
+) -> Result<(), StoreError> {
     door.execute(
         "INSERT INTO order_steps (tenant, order_id, seq, state, code, at)
          SELECT $1, $2, COUNT(*), $3, $4, $5 FROM order_steps WHERE tenant = $1 AND order_id = $2",
-        &[id.into(), state.as_str().into(), code.into(), number(wall.0)?.into()],
+        &[id.into(), state.into(), code.into(), number(wall.0)?.into()],
     )
     .map(drop)
 }
@@ -661,7 +672,7 @@ pub(super) fn number(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::unreadable("number"))
 }
 
-fn millis(number: i64) -> Millis {
+pub(super) fn millis(number: i64) -> Millis {
     Millis(u64::try_from(number).unwrap_or(0))
 }
 

@@ -38,6 +38,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0022_proof_ends.sql"),
         include_str!("0025_balances.sql"),
         include_str!("0026_purses.sql"),
+        include_str!("0027_payouts.sql"),
         include_str!("0029_grpc.sql"),
     ],
 };

@@ -11,6 +11,7 @@ mod keyfile;
 mod logins;
 mod older;
 mod orders;
+mod payouts;
 mod power_cut;
 mod relay;
 mod requests;
