@@ -75,6 +75,7 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     shop.store.forget_orders(orders, old_wall).await?;
     shop.store.forget_balance_moves(old_wall).await?;
     shop.store.forget_topups(old_wall).await?;
+    shop.store.forget_payouts(old).await?;
     let since = shop.store.wall().0.saturating_sub(KEEP.as_secs_ceil());
     for tenant in shop.terms.config().all_tenants() {
         shop.vouchers.book().tidy(&tenant, UnixSeconds(since)).await?;

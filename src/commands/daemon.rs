@@ -236,6 +236,7 @@ fn mpesa(site: &Site) -> Value {
         "trouble": trouble,
         "last_error": shop.mpesa.last_error(),
         "relay_trouble": shop.mpesa.relay_trouble(),
+        "payouts_paused": shop.mpesa.payouts_paused(),
         "open": shop.mpesa.followed().len(),
     })
 }

@@ -6,7 +6,7 @@ use super::{Command, CommandError, Desk, Given, MOMENT};
 use crate::config::Role::Manager;
 use crate::fiat::masked;
 use crate::json::json;
-use crate::store::{OrderRow, Store, StoreError, KES};
+use crate::store::{OrderRow, PayoutRow, Store, StoreError, KES};
 use serde_json::Value;
 
 /// Rows that are shown.
@@ -20,7 +20,7 @@ pub static COMMANDS: &[Command] = &[
         audited: false,
         reach: Socket(MOMENT, |desk, _| Box::pin(orders(desk))),
         shows: Facts,
-        summary: "what guests have ordered for shillings, and what became of it; the newest first",
+        summary: "what was ordered for shillings, and what is paid out; the newest first",
     },
     Command {
         name: "fiat order",
@@ -52,16 +52,23 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 async fn orders(desk: &Desk) -> Result<Value, CommandError> {
-    let rows = store(desk)?.orders(MOST).await.map_err(refused)?;
-    Ok(json!({"orders": rows.iter().map(told).collect::<Value>()}))
+    let orders = store(desk)?.orders(MOST).await.map_err(refused)?;
+    let payouts = store(desk)?.payouts(MOST).await.map_err(refused)?;
+    let mut rows: Vec<(u64, Value)> = orders.iter().map(|row| (row.at.0, told(row))).collect();
+    rows.extend(payouts.iter().map(|row| (row.at.0, told_of_payout(row))));
+    rows.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let newest = rows.into_iter().take(usize::try_from(MOST).unwrap_or(usize::MAX));
+    Ok(json!({"orders": newest.map(|(_, row)| row).collect::<Value>()}))
 }
 
 async fn order(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let (store, id) = (store(desk)?, given.need("ID")?.trim().to_ascii_uppercase());
     let unknown = || CommandError::Missing("unknown_order", "there is no order with this id".to_owned());
-    let row = store.order(id.clone()).await.map_err(refused)?.ok_or_else(unknown)?;
+    let mut told = match store.order(id.clone()).await.map_err(refused)? {
+        Some(row) => told(&row),
+        None => told_of_payout(&store.payout(id.clone()).await.map_err(refused)?.ok_or_else(unknown)?),
+    };
     let steps = store.order_steps(id).await.map_err(refused)?;
-    let mut told = told(&row);
     told["history"] =
         steps.iter().map(|step| json!({"state": step.state, "code": step.code, "at": step.at.0})).collect();
     Ok(told)
@@ -75,6 +82,21 @@ fn told(row: &OrderRow) -> Value {
         "amount": row.amount.0,
         "unit": KES,
         "phone": masked(&row.phone_tail),
+        "receipt": row.receipt,
+        "code": Some(&row.code).filter(|code| !code.is_empty()),
+        "at": row.at.0,
+    })
+}
+
+/// A bill has no phone.
+fn told_of_payout(row: &PayoutRow) -> Value {
+    json!({
+        "order": row.id,
+        "kind": row.kind.as_str(),
+        "state": row.state.as_str(),
+        "amount": row.amount.0,
+        "unit": KES,
+        "phone": Some(masked(&row.phone_tail)).filter(|_| !row.phone_tail.is_empty()),
         "receipt": row.receipt,
         "code": Some(&row.code).filter(|code| !code.is_empty()),
         "at": row.at.0,

@@ -2,6 +2,7 @@
 
 use super::balances::{either, invalid};
 use super::mpesa;
+use super::payouts::told;
 use super::sent::Sent;
 use super::wallet_api::{body, refusal, waiting, AccountHolder, ApiRefusal, ApiTold};
 use super::Edge;
@@ -40,6 +41,9 @@ pub(super) async fn transaction(edge: &Edge, holder: &AccountHolder, id: Option<
         log::error!("{error}");
         refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "nothing works here now")
     };
+    if let Some(row) = store.payout(id.clone()).await.map_err(closed)? {
+        return if row.account == holder.account { Ok(told(&row)) } else { Err(unknown()) };
+    }
     let bought = store.buy(id.clone()).await.map_err(closed)?;
     let bought = bought.filter(|bought| bought.account == holder.account).ok_or_else(unknown)?;
     let order = store.order(id).await.map_err(closed)?.ok_or_else(unknown)?;
@@ -65,7 +69,7 @@ fn state_of(state: OrderState) -> &'static str {
     }
 }
 
-fn shop(edge: &Edge) -> Result<&Shop, ApiRefusal> {
+pub(super) fn shop(edge: &Edge) -> Result<&Shop, ApiRefusal> {
     let closed = |code| refusal(StatusCode::SERVICE_UNAVAILABLE, code, "nothing works here now");
     edge.site.shop.as_ref().map_err(|why| closed(why.code))
 }

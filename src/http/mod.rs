@@ -39,6 +39,7 @@ mod office;
 mod orders;
 mod origin;
 mod pages;
+mod payouts;
 mod reconcile;
 mod refusals;
 mod relay;

@@ -6,10 +6,9 @@ use super::entrance::{Audience, Entrance};
 use super::login::{self, caller_address, token};
 use super::route::Answering;
 use super::sent::Sent;
-use super::{buys, Edge};
+use super::{buys, payouts, Edge};
 use crate::auth::{Action, Auth, AuthError, Callback, Issued, LoginRefusal, LoginStation};
 use crate::config::fiat::MOST_KES;
-use crate::config::FiatConfig;
 use crate::correlation;
 use crate::json::json;
 use crate::store::LoginAudience;
@@ -55,38 +54,34 @@ pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     })
 }
 
-/// `/api/fiat/**`: what shillings do beside access. Each is switched off unless `config fiat` says otherwise, and what is
-/// switched on is refused as long as this program cannot do it: no money is taken for it.
+/// `/api/fiat/**`: what shillings do beside access. Each is switched off unless `config fiat` says otherwise.
 pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let asked = async {
             let holder = holder(&edge, &at, &sent).await?;
             let config = edge.site.config();
             let fiat = config.fiat.as_ref().filter(|fiat| fiat.operator_licensed);
-            let is_on = |switch: fn(&FiatConfig) -> bool| fiat.is_some_and(switch);
-            let is_on = match (sent.method() == Method::GET, sent.rest.as_str()) {
-                (false, "mpesa/buy") if is_on(|fiat| fiat.buy) => {
-                    return buys::buy(&edge, &holder, sent).await
+            let path = sent.rest.clone();
+            if sent.method() == Method::GET {
+                return match path.as_str() {
+                    "mpesa/limits" => {
+                        let daily = fiat.map_or(0, |fiat| fiat.day_max.0);
+                        Ok(json!({"min": 1, "max": MOST_KES, "daily": daily}))
+                    }
+                    "airtime/providers" => Ok(payouts::providers(&config)),
+                    path => buys::transaction(&edge, &holder, path.strip_prefix("transaction/")).await,
+                };
+            }
+            match (path.as_str(), payouts::kind_of(&path)) {
+                (_, Some(kind)) => payouts::pay_out(&edge, &holder, kind, sent).await,
+                ("mpesa/buy", _) if fiat.is_some_and(|fiat| fiat.buy) => {
+                    buys::buy(&edge, &holder, sent).await
                 }
-                (false, "mpesa/buy") => false,
-                (false, "mpesa/sell" | "mpesa/payout") => is_on(|fiat| fiat.sell),
-                (false, "airtime/buy" | "airtime") => is_on(|fiat| fiat.airtime),
-                (false, "bills/pay") => is_on(|fiat| fiat.bills),
-                (true, "mpesa/limits") => {
-                    let daily = fiat.map_or(0, |fiat| fiat.day_max.0);
-                    return Ok(json!({"min": 1, "max": MOST_KES, "daily": daily}));
+                ("mpesa/buy", _) => {
+                    Err(refusal(StatusCode::FORBIDDEN, "switched_off", "this is switched off here"))
                 }
-                (true, path) => {
-                    return buys::transaction(&edge, &holder, path.strip_prefix("transaction/")).await
-                }
-                _ => {
-                    return Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
-                }
-            };
-            Err(match is_on {
-                true => unavailable(),
-                false => refusal(StatusCode::FORBIDDEN, "switched_off", "this is switched off here"),
-            })
+                _ => Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")),
+            }
         };
         enveloped(asked.await)
     })
@@ -104,11 +99,6 @@ pub(super) async fn holder(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Ac
     let (auth, token) = bearer(edge, at, sent)?;
     let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
     Ok(AccountHolder { account: claims.key.to_string(), signed: claims.auth_time })
-}
-
-fn unavailable() -> ApiRefusal {
-    let message = "this router cannot do that";
-    refusal(StatusCode::NOT_IMPLEMENTED, "unavailable", message)
 }
 
 async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> ApiTold {

@@ -393,6 +393,11 @@ async fn check_evidence(mint: &Mint, mut proofs: Vec<Proof>) -> Result<Vec<Proof
 }
 
 impl TokenOffer {
+    /// Only we, or its issuer, can spend it.
+    pub fn is_locked(&self) -> bool {
+        self.locked.is_some()
+    }
+
     /// What the journal keeps to send the request again.
     pub(super) fn text(&self) -> String {
         token::encode(&self.mint, UNIT, &self.proofs)

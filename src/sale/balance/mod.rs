@@ -7,6 +7,7 @@
 
 mod backing;
 mod error;
+mod sold;
 mod spend;
 
 pub use error::BalanceError;

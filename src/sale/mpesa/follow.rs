@@ -3,7 +3,7 @@
 use super::plan::{OrderPace, CALLBACK, LIFE, PULL_AGAIN, PULL_FIRST, PULL_IDLE, PULL_LIFE, SENDING, UNSENT};
 use super::table::Turn;
 use super::view::OrderFault;
-use super::{pace_of, token_hash, MpesaEngine};
+use super::{pace_of, payout, token_hash, MpesaEngine};
 use crate::config::{MpesaConfig, MpesaMode};
 use crate::fiat::{Daraja, DarajaRefusal, Phone, Prompt, PromptVerdict, Pushed, Why};
 use crate::hex;
@@ -26,7 +26,7 @@ const REMEMBERED: Millis = Millis::from_secs(3600);
 const PAGES: usize = 20;
 
 /// When an order is dealt with again; `None`: it is at its end, as far as we go by ourselves.
-type Again = Option<Millis>;
+pub(super) type Again = Option<Millis>;
 
 impl MpesaEngine {
     /// After a start: what was being sent may have been sent.
@@ -79,6 +79,9 @@ impl MpesaEngine {
     }
 
     async fn dealt_with(&self, id: &str) -> Result<Again, StoreError> {
+        if id.starts_with(payout::MARK) {
+            return self.deal_with_payout(id).await;
+        }
         let store = &self.0.terms.store;
         let Some(row) = store.order(id.to_owned()).await? else { return Ok(None) };
         if row.state == OrderState::Paid {

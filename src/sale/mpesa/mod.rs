@@ -10,6 +10,7 @@ mod claim;
 mod collect;
 mod error;
 mod follow;
+pub mod payout;
 mod plan;
 mod table;
 mod view;
@@ -32,7 +33,7 @@ use crate::store::{
     Secret, Settled, StoreError, BUY,
 };
 use crate::task;
-use crate::units::{Allotment, Millis, Sats};
+use crate::units::{Allotment, Kes, Millis, Sats};
 use hmac::{Hmac, KeyInit, Mac};
 use plan::{OrderPace, CREDENTIALS, LIFE};
 use sha2::{Digest, Sha256};
@@ -46,6 +47,8 @@ const KEY: KeyFile = KeyFile("phones");
 const KEY_LEN: usize = 32;
 /// Digits of Crockford's base32.
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Ids of orders begin with it.
+const MARK: &str = "TG";
 /// Orders of a MAC within ten minutes.
 const ORDERS: (usize, Millis) = (60, GUESSING);
 /// Receipts that are no good are few within it.
@@ -94,6 +97,10 @@ struct Line {
     last_pull: Option<Millis>,
     last_error: Option<String>,
     relay_trouble: Option<String>,
+    /// Why nothing is paid out.
+    paused: Option<String>,
+    /// What is at the short code that pays out, and when that was told.
+    funds: Option<(Kes, Millis)>,
 }
 
 impl MpesaEngine {
@@ -112,6 +119,7 @@ impl MpesaEngine {
             orders: Mutex::new(Pace::new(ORDERS.0, ORDERS.1)),
         }));
         engine.resume().await?;
+        engine.resume_payouts().await?;
         let working = engine.clone();
         task::spawn(async move { working.work().await });
         task::spawn(engine.clone().collect());
@@ -280,7 +288,7 @@ impl MpesaEngine {
             None => None,
         };
         let row = self.0.terms.store.hear_callback(token_hash(token), callback).await?;
-        let Some(row) = row else { return Ok(Heard::Unknown) };
+        let Some(row) = row else { return self.heard_of_payout(token_hash(token), body).await };
         if matches!(row.state, OrderState::Pending | OrderState::Failed) && row.checkout.is_some() {
             self.follow(&row, false);
         }
@@ -391,13 +399,17 @@ fn pace_of(mpesa: &MpesaConfig) -> OrderPace {
     OrderPace(mpesa.account.pace)
 }
 
-/// `TG` and 40 random bits: what a customer reads at M-Pesa.
 fn order_id() -> Option<String> {
+    digits(MARK)
+}
+
+/// A mark and 40 random bits: what a customer reads at M-Pesa.
+fn digits(mark: &str) -> Option<String> {
     let mut bytes = [0u8; 8];
     getrandom::fill(&mut bytes).ok()?;
     let digit = |byte: &u8| DIGITS.get(usize::from(byte & 31)).map(|digit| char::from(*digit));
     let digits: Option<String> = bytes.iter().map(digit).collect();
-    digits.map(|digits| format!("TG{digits}"))
+    digits.map(|digits| format!("{mark}{digits}"))
 }
 
 /// Of the random part of a callback's path.

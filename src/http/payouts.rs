@@ -1,0 +1,110 @@
+//! Paying out of a balance, or of what is brought: shillings to a phone, airtime, a bill. Who asks is known by then.
+
+use super::balances::{self, either, invalid, must_be_fresh};
+use super::buys::shop;
+use super::sent::Sent;
+use super::wallet_api::{body, refusal, waiting, AccountHolder, ApiRefusal, ApiTold};
+use super::Edge;
+use crate::config::Config;
+use crate::json::json;
+use crate::sale::mpesa::payout::{PayoutError, PayoutWish, PROVIDERS};
+use crate::store::{PaidBy, PayoutKind, PayoutRow};
+use crate::units::{Kes, Sats};
+use hyper::StatusCode;
+use serde_json::Value;
+
+/// `POST` of one of these paths, with its aliases.
+pub fn kind_of(path: &str) -> Option<PayoutKind> {
+    match path {
+        "mpesa/sell" | "mpesa/payout" => Some(PayoutKind::Sell),
+        "airtime/buy" | "airtime" => Some(PayoutKind::Airtime),
+        "bills/pay" => Some(PayoutKind::Bill),
+        _ => None,
+    }
+}
+
+/// Pays out for who has logged in: `{"id","kind","state","amount_kes","amount_sats"[,"invoice"]}`.
+pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent: Sent) -> ApiTold {
+    let (shop, config) = (shop(edge)?, edge.site.config());
+    shop.mpesa.may_pay_out(&config, kind).map_err(refused)?;
+    let key = balances::key(&sent)?;
+    let fields = body(sent).await?;
+    let text = |name, other| either(&fields, name, other).as_str().unwrap_or_default().trim();
+    let number = |name, other| {
+        let number = either(&fields, name, other).as_u64().filter(|number| *number > 0);
+        let message = format!("{name} is a whole number above zero");
+        number.ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "bad_amount", &message))
+    };
+    let (phone, token, via) =
+        (text("phoneNumber", "phone_number"), text("token", "cashuToken"), text("via", "via"));
+    let (account, rates) = (holder.account.as_str(), &shop.rates);
+    let wish = match kind {
+        PayoutKind::Sell if !token.is_empty() => {
+            let sold = shop.mpesa.sell_token(account, (phone, token), (&shop.balances, rates)).await;
+            return sold.map(|row| told(&row)).map_err(refused);
+        }
+        PayoutKind::Sell if via == "lightning" => {
+            let sold = (phone, Sats(number("amount_sats", "amountSats")?));
+            let asked = shop.mpesa.sell_by_invoice(account, sold, (&shop.balances, rates), key.as_deref());
+            let (row, invoice) = asked.await.map_err(refused)?;
+            let mut told = told(&row);
+            told["invoice"] = invoice.into();
+            return Ok(told);
+        }
+        PayoutKind::Sell if matches!(via, "" | "balance") => {
+            let sold = Sats(number("amount_sats", "amountSats")?);
+            PayoutWish::Sell { phone, sold, via: PaidBy::Balance }
+        }
+        PayoutKind::Sell => return Err(invalid("via is balance or lightning")),
+        PayoutKind::Airtime => {
+            let amount = Kes(number("amount", "amountKes")?);
+            PayoutWish::Airtime { phone, amount, provider: text("provider", "provider") }
+        }
+        PayoutKind::Bill => {
+            let (paybill, account) = (text("paybill", "paybillNumber"), text("account", "accountNumber"));
+            PayoutWish::Bill { paybill, account, amount: Kes(number("amount", "amountKes")?) }
+        }
+    };
+    let cost = shop.mpesa.cost_of(wish, rates).await.map_err(refused)?;
+    must_be_fresh(edge, holder, Sats(cost.0.div_ceil(1000)))?;
+    let row = shop.mpesa.open_payout(account, wish, rates, key.as_deref()).await;
+    row.map(|row| told(&row)).map_err(refused)
+}
+
+/// `{"id","kind","state","amount_kes","amount_sats"}`, as `GET /api/fiat/transaction/ID` tells it.
+pub fn told(row: &PayoutRow) -> Value {
+    json!({
+        "id": row.id,
+        "kind": row.kind.as_str(),
+        "state": row.state.told(),
+        "amount_kes": row.amount.0,
+        "amount_sats": row.cost.0.div_ceil(1000),
+    })
+}
+
+/// `GET /api/fiat/airtime/providers`.
+pub fn providers(config: &Config) -> Value {
+    let (min, max) = config.airtime.as_ref().map_or((0, 0), |airtime| (airtime.min.0, airtime.max.0));
+    let one = |name: &&str| json!({"id": name, "name": name, "min": min, "max": max});
+    json!({"providers": PROVIDERS.iter().filter(|_| max > 0).map(one).collect::<Value>()})
+}
+
+fn refused(error: PayoutError) -> ApiRefusal {
+    let status = match error {
+        PayoutError::SwitchedOff => StatusCode::FORBIDDEN,
+        PayoutError::BadPhone
+        | PayoutError::BadAmount(..)
+        | PayoutError::BadProvider
+        | PayoutError::BadBill => StatusCode::BAD_REQUEST,
+        PayoutError::OtherQuestion => StatusCode::CONFLICT,
+        PayoutError::DayLimit | PayoutError::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
+        PayoutError::Balance(error) => return balances::refused(error),
+        PayoutError::ClockNotSet
+        | PayoutError::RateStale(_)
+        | PayoutError::FloatTooSmall
+        | PayoutError::Paused
+        | PayoutError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let wait = if let PayoutError::Crowded(wait) = error { Some(wait) } else { None };
+    waiting(refusal(status, error.code(), &error.to_string()), wait)
+}

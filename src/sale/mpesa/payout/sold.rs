@@ -1,0 +1,81 @@
+//! Selling what is no balance yet: ecash that is brought with the question, or an invoice that somebody pays. Either becomes the
+//! account's balance first, and is paid out of it; whatever comes in between, it is there.
+
+use super::{hashed, MpesaEngine, PayoutEnd, PayoutError, PayoutWish};
+use crate::ecash::wallet::Refusal;
+use crate::fiat::{Phone, Rates};
+use crate::sale::balance::{BalanceError, Balances};
+use crate::store::{PaidBy, PayoutKind, PayoutRow, PayoutState};
+use crate::units::Sats;
+
+impl MpesaEngine {
+    /// Sells a token. One that is refused is not taken; the same again is the same payout.
+    pub async fn sell_token(
+        &self,
+        account: &str,
+        (phone, token): (&str, &str),
+        (balances, rates): (&Balances, &Rates),
+    ) -> Result<PayoutRow, PayoutError> {
+        let config = self.0.terms.config();
+        self.may_pay_out(&config, PayoutKind::Sell)?;
+        phone.parse::<Phone>().map_err(|()| PayoutError::BadPhone)?;
+        let store = &self.0.terms.store;
+        let offer = balances.look(token).await?;
+        let wallet = offer.reference.to_string();
+        if let Some(known) = store.payout_asked_for(account.to_owned(), hashed(&wallet)).await? {
+            return Ok(known);
+        }
+        if offer.is_known {
+            return Err(BalanceError::Token(Refusal::Spent).into());
+        }
+        if offer.is_locked() {
+            return Err(BalanceError::Token(Refusal::Locked).into());
+        }
+        let wish = PayoutWish::Sell { phone, sold: offer.net, via: PaidBy::Token };
+        let row = self.open_payout_by(account, wish, rates, (Some(&wallet), &wallet)).await?;
+        if row.state != PayoutState::Awaiting {
+            return Ok(row);
+        }
+        match balances.deposit(account, token).await {
+            Ok(_) => {
+                store.payout_funded(row.id.clone()).await?;
+                self.follow_payout(&row.id, true);
+                Ok(store.payout(row.id.clone()).await?.unwrap_or(row))
+            }
+            // It goes on by itself once that is known.
+            Err(BalanceError::TokenUnclear) => Ok(row),
+            Err(error) => {
+                self.end_payout(&row, PayoutEnd::Failed(error.code().to_owned())).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sells what an invoice brings once it is paid; the payout and the invoice.
+    pub async fn sell_by_invoice(
+        &self,
+        account: &str,
+        (phone, sold): (&str, Sats),
+        (balances, rates): (&Balances, &Rates),
+        question: Option<&str>,
+    ) -> Result<(PayoutRow, String), PayoutError> {
+        let store = &self.0.terms.store;
+        let wish = PayoutWish::Sell { phone, sold, via: PaidBy::Lightning };
+        let row = self.open_payout(account, wish, rates, question).await?;
+        if let Some((_, hash)) = row.wallet.split_once(':') {
+            let known = store.topup(hash.to_owned()).await?;
+            return Ok((row, known.map(|known| known.invoice).unwrap_or_default()));
+        }
+        match balances.invoice(account, sold, &format!("M-Pesa {}", row.id)).await {
+            Ok(made) => {
+                let wallet = format!("invoice:{}", made.payment_hash);
+                store.payout_awaits(row.id.clone(), wallet).await?;
+                Ok((row, made.invoice))
+            }
+            Err(error) => {
+                self.end_payout(&row, PayoutEnd::Failed(error.code().to_owned())).await?;
+                Err(error.into())
+            }
+        }
+    }
+}
