@@ -269,6 +269,7 @@ PARTS = {
     "test_store": 2,
     "test_crowd": 3,
     "test_mpesa": 3,
+    "test_payouts": 4,
 }
 # The longest begin first: with the last of them begun last, all other workers would wait for one.
 LONGEST = (
