@@ -89,6 +89,12 @@ impl Zone {
         format!("{} {}", timestamp(moved(unix, kind.offset)), kind.name)
     }
 
+    /// `2026-11-09`
+    pub fn date(&self, unix: u64) -> String {
+        let date = date_of(moved(unix, self.kind_at(unix).offset) / 86_400);
+        format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
+    }
+
     /// When the day of this moment began here.
     pub fn midnight(&self, unix: u64) -> u64 {
         let local = moved(unix, self.kind_at(unix).offset);

@@ -5,6 +5,7 @@
 
 use super::{amounts, Command, CommandError, Operator};
 use crate::config::Tenant;
+use crate::vouchers::WorkRequest;
 use serde_json::Value;
 use std::str::FromStr;
 
@@ -78,6 +79,8 @@ pub struct Given {
     operator: Operator,
     /// For whom the operator works here, where that matters.
     tenant: Option<Tenant>,
+    /// The request over HTTP that it came with, where that is more than its members.
+    request: Option<WorkRequest>,
 }
 
 impl Given {
@@ -144,7 +147,14 @@ impl Given {
     }
 
     fn nothing(command: &'static Command) -> Given {
-        Given { command, values: Vec::new(), body: None, operator: Operator::of_shell(), tenant: None }
+        Given {
+            command,
+            values: Vec::new(),
+            body: None,
+            operator: Operator::of_shell(),
+            tenant: None,
+            request: None,
+        }
     }
 
     /// The same, called by somebody else than the shell.
@@ -155,6 +165,15 @@ impl Given {
     /// The same, for one tenant only.
     pub fn of(self, tenant: Option<Tenant>) -> Given {
         Given { tenant, ..self }
+    }
+
+    /// The same, of a request that may be sent again.
+    pub fn asked_by(self, request: Option<WorkRequest>) -> Given {
+        Given { request, ..self }
+    }
+
+    pub fn request(&self) -> Option<&WorkRequest> {
+        self.request.as_ref()
     }
 
     /// `None`: whoever calls it is nobody's.

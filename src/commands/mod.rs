@@ -38,6 +38,7 @@ pub use operator::Operator;
 pub use operators::write_down;
 pub use shell::{carry_out, envelope, wrong_usage, Above, Ended, Printout, Shell, Told};
 pub use takings::Takings;
+pub use vouchers::make_agreed;
 
 use crate::auth::AuditLog;
 use crate::config::Role;

@@ -3,19 +3,21 @@
 
 use super::Reach::{Http, Signed};
 use super::Shows::{Facts, Page};
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{at_path, Command, CommandError, Desk, Given, Operator, MOMENT};
 use crate::config::Role::{Cashier, Manager, Viewer};
 use crate::config::{uci, Config, Tenant, Venue};
 use crate::json::json;
 use crate::network::devices;
-use crate::sale::voucher::{VoucherError, VoucherOrder};
+use crate::sale::voucher::{VoucherBatch, VoucherError, VoucherOrder};
 use crate::sale::SaleError;
 use crate::shop::Shop;
 use crate::store::{CodeWorth, StoreError, TenantStore};
 use crate::units::{data_text, parse_size, parse_time, time_text, Millis, UnixSeconds};
 use crate::uuid::Uuid;
 use crate::vouchers::sheet::{self, Sheet};
-use crate::vouchers::{rows, BatchId, Cause, Funding, VoucherCode, VoucherRow, VoucherState};
+use crate::vouchers::{
+    rows, waits, BatchId, Cause, Funding, VoucherCode, VoucherRow, VoucherState, WorkRequest,
+};
 use crate::zone::Zone;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -110,14 +112,77 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// Members of the body that `POST /admin/vouchers` takes, and of which kind: a flag, a text, or what may be a number, too.
+const MEMBERS: [(&str, [bool; 3]); 12] = [
+    ("n", [false, true, true]),
+    ("number", [false, false, true]),
+    ("count", [false, false, true]),
+    ("time", [false, true, true]),
+    ("bytes", [false, true, true]),
+    ("sat", [false, true, true]),
+    ("venue", [false, true, false]),
+    ("funding", [false, true, false]),
+    ("expires", [false, true, false]),
+    ("note", [false, true, false]),
+    ("strip", [true, false, false]),
+    ("print", [true, true, false]),
+];
+
 async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let shop = desk.site.shop.as_ref()?;
     let config = desk.site.config();
+    let order = ordered(shop, &config, given)?;
+    let note = order.note.clone();
+    let made = match shop.vouchers.make(&tenants(&config, given), order).await {
+        Err(VoucherError::Waits(approval)) => {
+            let waits = waits(&approval).body;
+            return serde_json::from_str(&waits).map_err(|_| failed(StoreError::Gone));
+        }
+        made => made.map_err(refused)?,
+    };
+    log::info!("operator: {} makes {} vouchers", given.operator().name, made.vouchers.len());
+    let mut told = told_batch(&made);
+    if given.has("--print") {
+        let codes: Vec<VoucherCode> = made.vouchers.into_iter().map(|(_, code)| code).collect();
+        let on_card =
+            OnCard { face: made.face.0, worth: made.worth, expires_at: made.expires_at, note: &note };
+        told["page"] = json!(page_of(desk, &made.venue, &on_card, given.has("--strip"), &codes));
+    }
+    Ok(told)
+}
+
+/// Makes what somebody has ordered over HTTP and others have agreed to.
+pub async fn make_agreed(
+    shop: &Shop,
+    config: &Config,
+    tenant: &Tenant,
+    principal: &str,
+    request: WorkRequest,
+) -> Result<Value, CommandError> {
+    let (command, _) = at_path("POST", "/admin/vouchers").ok_or_else(unknown)?;
+    let body = serde_json::from_str(&request.text).map_err(|_| invalid("the body is no JSON object"))?;
+    let operator = Operator { name: principal.to_owned(), ..Operator::of_shell() };
+    let given = Given::from_members(command, &[], body)?.by(operator).asked_by(Some(request));
+    let order = ordered(shop, config, &given)?;
+    let made = shop.vouchers.make(std::slice::from_ref(tenant), order).await.map_err(refused)?;
+    Ok(told_batch(&made))
+}
+
+fn ordered(shop: &Shop, config: &Config, given: &Given) -> Result<VoucherOrder, CommandError> {
+    for (name, value) in given.body().and_then(Value::as_object).into_iter().flatten() {
+        let known = MEMBERS.iter().find(|(known, _)| known == name);
+        let kind = [value.is_boolean(), value.is_string(), value.is_u64()];
+        let is_taken = |(_, takes): &&(_, [bool; 3])| takes.iter().zip(kind).any(|(takes, is)| *takes && is);
+        if !value.is_null() && known.filter(is_taken).is_none() {
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(32).collect();
+            return Err(invalid(&format!("{name} is not known here, or is of another kind")));
+        }
+    }
     let funding = given.text("--funding").map(|text| text.parse::<Funding>());
     let funding = funding.unwrap_or(Ok(Funding::Promise));
     let expires = given.text("--expires").map(|text| parse_time(text).filter(|life| *life <= LAST_EXPIRY));
-    let order = VoucherOrder {
-        venue: given.text("--venue").map(|named| section_of(shop, &config, named)),
+    Ok(VoucherOrder {
+        venue: given.text("--venue").map(|named| section_of(shop, config, named)),
         worth: worth(given)?,
         funding: funding.map_err(|()| invalid("funding is none, treasury or invoice"))?,
         lasts: match expires {
@@ -128,10 +193,11 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
         note: note(given)?,
         created_by: given.operator().name.clone(),
         number: number(given)?,
-    };
-    let note = order.note.clone();
-    let made = shop.vouchers.make(&tenants(&config, given), order).await.map_err(refused)?;
-    log::info!("operator: {} makes {} vouchers", given.operator().name, made.vouchers.len());
+        request: given.request().cloned(),
+    })
+}
+
+fn told_batch(made: &VoucherBatch) -> Value {
     let (metric, amount) = told_worth(made.worth);
     let one = |(id, code): &(_, VoucherCode)| {
         let id: &BatchId = id;
@@ -155,13 +221,7 @@ async fn create(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
         told["amount"] = json!(invoice.amount.0);
         told["pay_until"] = json!(invoice.expires_at.0);
     }
-    if given.has("--print") {
-        let codes: Vec<VoucherCode> = made.vouchers.into_iter().map(|(_, code)| code).collect();
-        let on_card =
-            OnCard { face: made.face.0, worth: made.worth, expires_at: made.expires_at, note: &note };
-        told["page"] = json!(page_of(desk, &made.venue, &on_card, given.has("--strip"), &codes));
-    }
-    Ok(told)
+    told
 }
 
 /// The section of a venue that is named by it, or by the id that other programs know.
@@ -263,11 +323,13 @@ async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let shop = desk.site.shop.as_ref()?;
     let (rows, row) = find(desk, shop, given).await?;
     let (id, at, who) = (row.id, shop.store.wall(), given.operator().name.clone());
+    let mark = given.request().and_then(|request| request.mark.clone());
     let row = rows
         .write(move |door| {
             let cause = Cause { at, reason: "revoked", who: &who, request_id: "" };
             if row.state_at(at) == VoucherState::Ready {
                 rows::change(door, id, &[VoucherState::Ready], VoucherState::Revoked, cause)?;
+                mark.map_or(Ok(()), |mark| mark.begin(door, at.0))?;
             }
             rows::by_id(door, id)
         })
@@ -331,7 +393,7 @@ fn page_of(desk: &Desk, venue: &Venue, card: &OnCard, is_strip: bool, codes: &[V
         _ => format!("{} sat", card.face),
     };
     let (wifi, portal) = (wifi_name(&desk.file, venue), portal_address(&config, venue));
-    let until = Zone::local().timestamp(card.expires_at.0);
+    let until = format!("until {}", Zone::local().date(card.expires_at.0));
     let sheet = Sheet {
         venue: &venue.name,
         wifi: wifi.as_deref(),
@@ -452,6 +514,7 @@ fn refused(error: VoucherError) -> CommandError {
         VoucherError::Order(message) => invalid(&message),
         VoucherError::NoVenue => CommandError::Missing("venue_unknown", message),
         VoucherError::OverLimit(message) => CommandError::Forbidden("limit_exceeded", message),
+        VoucherError::Crowded => CommandError::Closed("too_many_approvals", message),
         VoucherError::Sale(SaleError::Closed(code)) => CommandError::Closed(code, message),
         error => CommandError::Refused(error.code(), message),
     }

@@ -186,6 +186,12 @@ impl MintClient {
         wire::states(&self.post("/v1/checkstate", &json!({"Ys": texts})).await?, ys)
     }
 
+    /// What spent proofs were spent with (NUT-07), in the order of `ys`; empty where the mint does not say.
+    pub async fn proof_witnesses(&self, ys: &[PublicKey]) -> Result<Vec<String>, EcashError> {
+        let texts: Vec<String> = ys.iter().map(PublicKey::to_string).collect();
+        wire::witnesses(&self.post("/v1/checkstate", &json!({"Ys": texts})).await?, &texts)
+    }
+
     async fn get(&self, path: &str) -> Result<Vec<u8>, EcashError> {
         self.ask(Method::GET, path, String::new()).await.1
     }

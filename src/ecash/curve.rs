@@ -9,6 +9,7 @@ use k256::elliptic_curve::group::CurveAffine;
 use k256::elliptic_curve::ops::{LinearCombination, MulByGeneratorVartime, Reduce};
 use k256::elliptic_curve::sec1::ToSec1Point;
 use k256::elliptic_curve::PrimeField;
+use k256::schnorr::signature::hazmat::PrehashVerifier;
 use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -41,6 +42,16 @@ impl PublicKey {
             *to = *from;
         }
         bytes
+    }
+
+    /// Whether this is a BIP-340 signature with the key; of a key that is known by its x only.
+    pub fn verifies(self, digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+        let [_, x @ ..] = self.to_bytes();
+        let key = k256::schnorr::VerifyingKey::from_slice(&x);
+        let signature = k256::schnorr::Signature::try_from(&signature[..]);
+        key.ok()
+            .zip(signature.ok())
+            .is_some_and(|(key, signature)| key.verify_prehash(digest, &signature).is_ok())
     }
 
     fn from_point(point: ProjectivePoint) -> Option<PublicKey> {

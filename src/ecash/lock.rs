@@ -14,6 +14,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const KIND: &str = "P2PK";
+/// That are looked at in a witness.
+const MOST_SIGNATURES: usize = 4;
 
 /// What a secret is locked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,15 @@ pub fn witness(secret: &str, key: &SecretKey) -> Option<String> {
     Some(json!({"signatures": [hex::encode(&signature)]}).to_string())
 }
 
+/// Whether a proof was spent with this key, as its witness tells.
+pub fn is_signed_by(secret: &str, witness: &str, key: &PublicKey) -> bool {
+    let said: Value = serde_json::from_str(witness).unwrap_or_default();
+    let digest: [u8; 32] = Sha256::digest(secret).into();
+    let signatures = said["signatures"].as_array().into_iter().flatten().take(MOST_SIGNATURES);
+    let mut signatures = signatures.filter_map(Value::as_str).filter_map(hex::decode::<64>);
+    signatures.any(|signature| key.verifies(&digest, &signature))
+}
+
 /// Signs those of the proofs that one of these keys can spend now.
 pub fn sign_all(proofs: &mut [Proof], keys: &[SecretKey], now: UnixSeconds) {
     for proof in proofs.iter_mut().filter(|proof| is_condition(proof.secret.as_str())) {
@@ -112,6 +123,17 @@ mod tests {
 
     fn key(byte: u8) -> SecretKey {
         SecretKey::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_witness_tells_which_key_has_spent_a_proof() {
+        let secret = lock().secret("00");
+        let spent = witness(secret.as_str(), &key(1)).unwrap();
+        let by = |text: &str, byte| is_signed_by(secret.as_str(), text, &key(byte).public_key());
+        assert!(by(&spent, 1) && !by(&spent, 2) && !is_signed_by("another", &spent, &key(1).public_key()));
+        for wrong in ["", "[]", "{}", r#"{"signatures":7}"#, r#"{"signatures":["00"]}"#] {
+            assert!(!by(wrong, 1), "{wrong}");
+        }
     }
 
     fn lock() -> Lock {

@@ -419,6 +419,16 @@ impl Mint {
         self.call(Path::States, urgency, async move { client.proof_states(&ys).await }).await
     }
 
+    /// What spent proofs were spent with; see [`MintClient::proof_witnesses`].
+    pub async fn proof_witnesses(
+        &self,
+        ys: Vec<PublicKey>,
+        urgency: Urgency,
+    ) -> Result<Vec<String>, EcashError> {
+        let client = self.client();
+        self.call(Path::States, urgency, async move { client.proof_witnesses(&ys).await }).await
+    }
+
     /// Makes one call, when it may and a slot is free.
     async fn call<T: Send + 'static>(
         &self,

@@ -314,6 +314,17 @@ pub(super) fn states(body: &[u8], asked: &[PublicKey]) -> Result<Vec<ProofState>
     asked.iter().map(find).collect()
 }
 
+/// What the proofs asked for were spent with, in the order asked; empty where that is not said.
+pub(super) fn witnesses(body: &[u8], asked: &[String]) -> Result<Vec<String>, EcashError> {
+    let said: Value = parse(body)?;
+    let of = |y: &String| {
+        let mut all = said["states"].as_array().into_iter().flatten();
+        let one = all.find(|one| one["Y"].as_str().is_some_and(|said| said.eq_ignore_ascii_case(y)));
+        one.and_then(|one| one["witness"].as_str()).unwrap_or_default().to_owned()
+    };
+    Ok(asked.iter().map(of).collect())
+}
+
 /// The state of a quote in a NUT-17 event.
 pub(super) fn quote_event(payload: &Value) -> Option<(QuoteId, QuoteState)> {
     let id = QuoteId::parse(payload["quote"].as_str()?)?;

@@ -3,8 +3,10 @@
 
 use super::answer::{self, Answer};
 use super::entrance::Entrance;
-use super::error_body::ErrorBody;
-use super::orders::tenant_of;
+use super::error_body::{no_such_path, other_method, ErrorBody};
+use super::keyed::{self, fresh, KeyedWork};
+use super::orders::{place, shop, tenant_of};
+use super::refusals;
 use super::route::Answering;
 use super::sent::Sent;
 use super::{login, Edge};
@@ -13,9 +15,10 @@ use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator};
 use crate::config::Role;
 use crate::form::pairs;
 use crate::hex;
-use crate::json::json;
+use crate::json::{self, json};
 use crate::store::{LoginAudience, NewAuditRow};
 use crate::task;
+use crate::vouchers::{RunningRequest, VoucherRefusal, WorkRequest};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -42,9 +45,16 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
             false => sent.method().clone(),
         };
         let Some((command, named)) = at_path(method.as_str(), sent.path()) else {
+            if is_of_vouchers(sent.path()) {
+                return nothing_at(sent.path());
+            }
             let message = "there is nothing here, or it takes another method";
             return error(StatusCode::NOT_FOUND, "not_found", message);
         };
+        if command.name.starts_with("voucher ") && method == Method::POST {
+            let done = asked_once(&edge, command, named, operator, sent).await;
+            return done.unwrap_or_else(|refusal| keyed::refused(&refusal));
+        }
         match carried_out(&edge, command, named, operator, sent).await {
             Ok(value) => answer::json(done(command), &value),
             // Cards were there before the one body of errors.
@@ -64,6 +74,85 @@ fn done(command: &Command) -> StatusCode {
         "invite create" => StatusCode::CREATED,
         _ => StatusCode::OK,
     }
+}
+
+/// Paths of commands that are newer than the one body of errors.
+pub fn is_of_vouchers(path: &str) -> bool {
+    let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(2).collect();
+    path == ["admin", "vouchers"]
+}
+
+/// To a path of no command, or of one that takes another method.
+fn nothing_at(path: &str) -> Answer {
+    let methods = ["GET", "POST"].into_iter().filter(|method| at_path(method, path).is_some());
+    let methods: Vec<&str> = methods.collect();
+    match methods.is_empty() {
+        true => no_such_path(),
+        false => other_method(&refusals::method_not_allowed(methods.into_iter())),
+    }
+}
+
+/// A command that makes or ends vouchers: with an `Idempotency-Key` it is carried out once.
+async fn asked_once(
+    edge: &Arc<Edge>,
+    command: &'static Command,
+    named: Vec<(String, String)>,
+    operator: Operator,
+    sent: Sent,
+) -> Result<Answer, VoucherRefusal> {
+    let (shop, config) = (shop(edge)?.clone(), edge.site.config());
+    let tenant = tenant_of(&config, &operator, sent.query())?;
+    let key = keyed::key(sent.headers(), false)?.filter(|_| operator.role >= command.role);
+    let place = key.map(|name| place(&operator.name, &sent, name));
+    let text = keyed::text(sent).await?;
+    let (desk, owner, sent_text) = (edge.desk.clone(), tenant.clone(), text.clone());
+    let minting = shop.minting.clone();
+    let work: KeyedWork = Box::new(move |running| {
+        Box::pin(async move {
+            let body = match command.takes_more_than(&named) {
+                true => Some(json::read::<Value>(sent_text.as_bytes()).unwrap_or_default()),
+                false => None,
+            };
+            if body.as_ref().is_some_and(|body| !body.is_object()) {
+                return Err(VoucherRefusal::new(400, "invalid_input", "the body is no JSON object"));
+            }
+            let mark = running.as_ref().map(RunningRequest::mark);
+            let work = mark.as_ref().map(|mark| mark.work);
+            let request = WorkRequest { text: sent_text, work, mark: mark.clone(), approval: None };
+            let given = Given::from_members(command, &named, body.unwrap_or_else(|| json!({})));
+            let given = given.map_err(of_command)?.by(operator).of(Some(owner.clone()));
+            let done = by_http(&desk, &given.asked_by(Some(request))).await.map_err(of_command);
+            let answer = match &done {
+                Ok(told) if told["status"] == "pending_approval" => return Ok(fresh(202, told)),
+                Ok(told) => fresh(200, told),
+                Err(refusal) => fresh(refusal.status, &keyed::body_of(refusal)),
+            };
+            if let Some(mark) = mark.filter(|_| answer.status < 500) {
+                let (rows, now, is_done) = (shop.minting.book.of(&owner), shop.store.wall().0, done.is_ok());
+                let begun = mark.clone();
+                // A refusal uses a key up that its work has used up already.
+                rows.write(move |door| if is_done { begun.begin(door, now) } else { Ok(()) }).await?;
+                shop.minting.keep(&rows, mark.place, &answer).await?;
+            }
+            done.map(|_| answer)
+        })
+    });
+    keyed::once(&minting, &tenant, place, &text, work).await
+}
+
+pub fn of_command(error: CommandError) -> VoucherRefusal {
+    let (status, message) = (status_of(&error).as_u16(), error.to_string());
+    let code = match error {
+        CommandError::Usage(_) => "usage",
+        CommandError::Input(code, _)
+        | CommandError::Forbidden(code, _)
+        | CommandError::Missing(code, _)
+        | CommandError::Refused(code, _)
+        | CommandError::Closed(code, _) => code,
+        CommandError::Answered(..) => "refused",
+    };
+    let status = if code == "too_many_approvals" { 429 } else { status };
+    VoucherRefusal::new(status, code, message)
 }
 
 struct Refusal {

@@ -1,6 +1,7 @@
 //! What several operators decide together: limits that are raised, and orders above what one may do alone. Refused: a vote of
 //! one's own order, a second one, and one for another request than was asked.
 
+use super::admin::of_command;
 use super::answer::Answer;
 use super::keyed::{self, fresh, refused, KeyedWork};
 use super::office::ALL_SATS;
@@ -11,6 +12,7 @@ use super::orders::{
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
+use crate::commands::make_agreed;
 use crate::config::{Config, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
@@ -21,7 +23,7 @@ use crate::vouchers::approvals::{self, Approval};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
 use crate::vouchers::jobs;
 use crate::vouchers::limits::{self, EVERYBODY};
-use crate::vouchers::{waits, KeyPlace, OrderTerms, Shape, VoucherRefusal};
+use crate::vouchers::{waits, KeyPlace, OrderTerms, Shape, VoucherRefusal, WorkRequest, VOUCHERS};
 use serde_json::Value;
 use sha2::Digest;
 use std::sync::Arc;
@@ -235,6 +237,10 @@ async fn decided(
         return raised((shop, &rows), approval, &text).await;
     }
     let id = order.as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;
+    if approval.kind == VOUCHERS {
+        let request = WorkRequest { text, work: Some(id), mark: None, approval: Some(approval.id) };
+        return agreed_vouchers((shop, config), tenant, (approval, request), place).await;
+    }
     let principal = (approval.principal.as_str(), text.as_str());
     let (order, shape): (_, Shape) = match approval.kind.as_str() {
         "batch_mint" => (batch_order((shop, config), tenant, principal, id)?, batch_shape),
@@ -249,6 +255,26 @@ async fn decided(
         place,
     };
     shop.minting.carry_out(order, terms, None).await.map(drop)
+}
+
+/// Makes what was ordered at the counter. What came of it is kept, if it was asked for under a key.
+async fn agreed_vouchers(
+    (shop, config): (&Shop, &Arc<Config>),
+    tenant: &Tenant,
+    (approval, request): (&Approval, WorkRequest),
+    place: Option<KeyPlace>,
+) -> Result<(), VoucherRefusal> {
+    let made = make_agreed(shop, config, tenant, &approval.principal, request).await.map_err(of_command);
+    let answer = match made {
+        Ok(told) => fresh(200, &told),
+        // Nothing could be put behind them, and nothing will be.
+        Err(refusal) if refusal.status == 409 => fresh(409, &keyed::body_of(&refusal)),
+        Err(refusal) => return Err(refusal),
+    };
+    match place {
+        Some(place) => Ok(shop.minting.keep(&shop.minting.book.of(tenant), place, &answer).await?),
+        None => Ok(()),
+    }
 }
 
 /// Raises limits that others have agreed to raise.

@@ -148,7 +148,8 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         Handler::Same(_) | Handler::Anonymous(_) | Handler::At(_) | Handler::TollGate(_) => None,
     };
     if let Guard::Bearer | Guard::Operator(_) = route.guard {
-        match admin::signed_in(edge, at, &sent, route.guard != Guard::Bearer).await {
+        let is_newer = route.guard != Guard::Bearer || admin::is_of_vouchers(&path);
+        match admin::signed_in(edge, at, &sent, is_newer).await {
             Ok(operator) => sent.operator = Some(operator),
             Err(refused) => return *refused,
         }

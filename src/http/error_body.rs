@@ -29,7 +29,7 @@ impl ErrorBody<'_> {
     }
 
     /// Names the request that is being answered.
-    fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let request_id = correlation::current().map(|id| id.to_string());
         let mut error = json!({"code": self.code, "message": self.message, "request_id": request_id});
         if !self.details.is_empty() {

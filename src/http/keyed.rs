@@ -11,6 +11,7 @@ use crate::task;
 use crate::vouchers::{key_of, KeptAnswer, KeyPlace, KeyTurn, MintDesk, RunningRequest, VoucherRefusal};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::StatusCode;
+use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -18,13 +19,16 @@ pub type KeyedDoing = Pin<Box<dyn Future<Output = Result<KeptAnswer, VoucherRefu
 /// What is done where it is this request's turn; it gets the key, if there is one.
 pub type KeyedWork = Box<dyn FnOnce(Option<RunningRequest>) -> KeyedDoing + Send>;
 
-/// The refusal as the one body of errors.
-pub fn refused(refusal: &VoucherRefusal) -> Answer {
+/// The refusal in the one body of errors.
+pub fn body_of(refusal: &VoucherRefusal) -> Value {
     let details: Vec<FieldError<'_>> =
         refusal.details.iter().map(|(field, message)| FieldError { field, message }).collect();
+    ErrorBody { code: refusal.code, message: &refusal.message, details: &details }.to_json()
+}
+
+pub fn refused(refusal: &VoucherRefusal) -> Answer {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer =
-        ErrorBody { code: refusal.code, message: &refusal.message, details: &details }.answer(status);
+    let mut answer = answer::json(status, &body_of(refusal));
     if let Some(wait) = refusal.wait {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil().max(1)));
     }
@@ -100,6 +104,6 @@ pub fn kept_answer(kept: KeptAnswer) -> Answer {
 }
 
 /// An answer that nobody keeps.
-pub fn fresh(status: u16, value: &serde_json::Value) -> KeptAnswer {
+pub fn fresh(status: u16, value: &Value) -> KeptAnswer {
     KeptAnswer { status, body: format!("{}\n", json!(value)) }
 }

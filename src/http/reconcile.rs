@@ -1,5 +1,5 @@
-//! Vouchers compared with what stands behind them: what was promised is there, what is under way moves. A repair asks again
-//! what became of an exchange; nothing here has anything made a second time.
+//! Vouchers compared with what stands behind them, and a repair of what is not as it should be. A repair asks again what became
+//! of an exchange; nothing here has anything made a second time.
 
 use super::answer::Answer;
 use super::keyed::{self, fresh, refused, KeyedWork};
@@ -8,22 +8,24 @@ use super::orders::{audit, new_id, place, shop, signed_in, tenant_of, venue_of};
 use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
+use crate::commands::Operator;
+use crate::config::Tenant;
 use crate::json::json;
-use crate::store::{Datum, Door, StoreError};
-use crate::units::UnixSeconds;
+use crate::shop::Shop;
+use crate::store::{Door, TenantStore};
 use crate::uuid::Uuid;
-use crate::vouchers::counts::{self, Wanted};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
-use crate::vouchers::{begin_key, rows, VoucherRefusal, VoucherRow, VoucherState};
+use crate::vouchers::reconcile::{self, RepairStep};
+use crate::vouchers::{rows, KeptAnswer, KeyMark, RunningRequest, VoucherRefusal};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Vouchers of one comparison, the newest.
-const MOST: u64 = 10_000;
-/// What a report lists of what is wrong.
-const LISTED: usize = 1000;
-/// What is under way for longer is told (seconds).
-const STUCK: u64 = 600;
+/// So long mints are asked; what they have not said by then is not known.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So long a repair goes on; what takes longer goes on by itself.
+const REPAIR: Duration = Duration::from_secs(25);
 const FIX: &[Field] = &[needed("ticketIds", Kind::Uuids(1000)), needed("reportId", Kind::Uuid)];
 const HISTORY: &[Field] =
     &[TENANT, optional("limit", Kind::Number(1, 100)), optional("before", Kind::Number(0, 253_402_300_799))];
@@ -38,6 +40,14 @@ pub fn fix(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move { once(&edge, sent, true).await.unwrap_or_else(|refusal| refused(&refusal)) })
 }
 
+/// A venue of somebody, to be looked at.
+struct Place {
+    shop: Shop,
+    tenant: Tenant,
+    own: TenantStore,
+    venue: String,
+}
+
 async fn once(edge: &Arc<Edge>, mut sent: Sent, fixes: bool) -> Result<Answer, VoucherRefusal> {
     let operator = signed_in(&mut sent)?;
     let (shop, config) = (shop(edge)?.clone(), edge.site.config());
@@ -47,7 +57,9 @@ async fn once(edge: &Arc<Edge>, mut sent: Sent, fixes: bool) -> Result<Answer, V
     let key = keyed::key(sent.headers(), true)?;
     let place = key.map(|name| place(&operator.name, &sent, name));
     let text = keyed::text(sent).await?;
-    let (edge, owner, sent_text, desk) = (edge.clone(), tenant.clone(), text.clone(), shop.minting.clone());
+    let (edge, sent_text, desk) = (edge.clone(), text.clone(), shop.minting.clone());
+    let own = desk.book.of(&tenant);
+    let at = Place { shop, tenant: tenant.clone(), own, venue };
     let work: KeyedWork = Box::new(move |running| {
         Box::pin(async move {
             let body = match (fixes, sent_text.trim()) {
@@ -55,131 +67,104 @@ async fn once(edge: &Arc<Edge>, mut sent: Sent, fixes: bool) -> Result<Answer, V
                 (false, "") => Value::Null,
                 (false, _) => input::body(&sent_text, &[])?,
             };
-            let (id, now) = (new_id()?, shop.store.wall());
-            let own = shop.minting.book.of(&owner);
-            let at = venue.clone();
-            let told = match fixes {
-                false => own.write(move |door| compare(door, (&at, id), now).map(Ok)).await?,
-                true => own.read(move |door| repair(door, &at, &body, now)).await?,
+            let held = at.shop.minting.venues.hold(at.tenant.as_str(), &at.venue);
+            let running_already = || {
+                let message = "the vouchers of this venue are being looked at; try again in a moment";
+                VoucherRefusal::new(409, "reconcile_running", message)
+            };
+            let _held = held.ok_or_else(running_already)?;
+            let mark = running.as_ref().map(RunningRequest::mark);
+            let done = match (fixes, mark) {
+                (false, mark) => compare(&at, mark).await,
+                (true, Some(mark)) => repair(&edge, &operator, &at, &body, mark).await,
+                (true, None) => Err(VoucherRefusal::new(400, "idempotency_key_missing", "a key is needed")),
             };
             let what = if fixes { "reconcile fix" } else { "reconcile" };
-            let result = told.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&edge, &operator, what, &venue, result).await;
-            // What is under way is asked for anew.
-            shop.wallet.collect();
-            let answer = fresh(200, &told?);
-            if let Some(running) = &running {
-                let (place, print, work) = (running.place.clone(), running.fingerprint.clone(), running.work);
-                own.write(move |door| begin_key(door, &place, &print, work, now.0)).await?;
-                shop.minting.keep(&own, running.place.clone(), &answer).await?;
-            }
-            Ok(answer)
+            let result = done.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
+            audit(&edge, &operator, what, &at.venue, result).await;
+            done
         })
     });
     keyed::once(&desk, &tenant, place, &text, work).await
 }
 
-/// The class of a voucher that is not as it should be.
-fn class_of(row: &VoucherRow, now: UnixSeconds) -> Option<&'static str> {
-    let is_old = row.changed_at.0.saturating_add(STUCK) <= now.0;
-    match row.state {
-        VoucherState::Minting | VoucherState::Queued if is_old => Some("pending_stuck"),
-        _ => None,
-    }
-}
-
-fn compare(door: &Door, (venue, id): (&str, Uuid), now: UnixSeconds) -> Result<Value, StoreError> {
-    let wanted = Wanted { venue: venue.to_owned(), ..Wanted::default() };
-    let found = counts::page(door, &wanted, None, MOST, now)?;
-    let count = |states: &[VoucherState]| found.iter().filter(|row| states.contains(&row.state)).count();
-    let pending = count(&[VoucherState::Queued, VoucherState::AwaitingPayment, VoucherState::Minting]);
-    let failed = count(&[VoucherState::Failed]);
-    let confirmed = found.len().saturating_sub(pending).saturating_sub(failed);
-    let wrong = found.iter().filter_map(|row| Some((row, class_of(row, now)?))).take(LISTED);
-    let wrong: Vec<Value> = wrong
-        .map(|(row, class)| {
-            json!({
-                "ticketId": row.id.to_string(),
-                "dbStatus": row.state.as_str(),
-                "blockchainStatus": "pending",
-                "mintState": "PENDING",
-                "class": class,
-                "signature": Value::Null,
-                "discrepancy": true,
-                "details": "under way for more than ten minutes",
-                "checkedAt": now.0,
-            })
-        })
-        .collect();
-    let report = json!({
-        "reportId": id.to_string(),
-        "totalChecked": found.len(),
-        "confirmed": confirmed,
-        "notFound": failed,
-        "pending": pending,
-        "errors": 0,
-        "discrepancies": wrong,
+async fn compare(at: &Place, mark: Option<KeyMark>) -> Result<KeptAnswer, VoucherRefusal> {
+    let now = at.shop.store.wall();
+    let venue = at.venue.clone();
+    let found = at.own.read(move |door| reconcile::of_venue(door, &venue, now)).await?;
+    let ids = found.iter().map(|row| row.id.to_string()).collect();
+    let compared = at.shop.wallet.compare(&at.tenant, ids, Instant::now() + PATIENCE).await?;
+    let id = mark.as_ref().map_or_else(new_id, |mark| Ok(mark.work))?;
+    let (told, classes) = reconcile::report(id, &found, &compared, now);
+    let answer = fresh(200, &told);
+    let (venue, kept, key) = (at.venue.clone(), answer.clone(), at.shop.minting.book.key().await?.clone());
+    let keeping = at.own.write(move |door| {
+        let under = (mark.as_ref(), key.as_ref(), &kept);
+        reconcile::keep_report(door, &venue, (&told, &classes), under, now)
     });
-    // The newest fifty of a venue are kept.
-    door.execute(
-        "DELETE FROM reconcile_reports WHERE tenant = $1 AND id IN
-             (SELECT id FROM reconcile_reports WHERE tenant = $1 AND venue = $2
-              ORDER BY made_at DESC, id LIMIT 100000 OFFSET 49)",
-        &[venue.into()],
-    )?;
-    let number = |number: usize| Datum::from(u64::try_from(number).unwrap_or(u64::MAX));
-    door.execute(
-        "INSERT INTO reconcile_reports (tenant, id, venue, state, made_at, checked, confirmed, not_found, pending,
-                                        errors, discrepancies, report)
-         VALUES ($1, $2, $3, 'done', $4, $5, $6, $7, $8, 0, $9, $10)",
-        &[
-            id.into(),
-            venue.into(),
-            now.into(),
-            number(found.len()),
-            number(confirmed),
-            number(failed),
-            number(pending),
-            number(wrong.len()),
-            report.to_string().into(),
-        ],
-    )?;
-    Ok(report)
+    keeping.await?;
+    Ok(answer)
 }
 
-fn repair(
-    door: &Door,
-    venue: &str,
+/// Brings tickets in order, one after the other. Each is looked at anew: what the report has said may be over.
+async fn repair(
+    edge: &Arc<Edge>,
+    operator: &Operator,
+    at: &Place,
     body: &Value,
-    now: UnixSeconds,
-) -> Result<Result<Value, VoucherRefusal>, StoreError> {
+    mark: KeyMark,
+) -> Result<KeptAnswer, VoucherRefusal> {
+    let until = Instant::now() + REPAIR;
     let report = body["reportId"].as_str().unwrap_or_default().to_ascii_lowercase();
-    let known = door.query(
-        "SELECT id FROM reconcile_reports WHERE tenant = $1 AND id = $2 AND venue = $3",
-        &[report.into(), venue.into()],
-    )?;
-    if known.is_empty() {
-        return Ok(Err(VoucherRefusal::new(404, "report_unknown", "there is no such report")));
-    }
-    let mut results = Vec::new();
-    for id in body["ticketIds"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let Ok(ticket) = id.parse::<Uuid>() else { continue };
-        let row = rows::by_id(door, ticket)?.filter(|row| row.venue == venue);
-        let class = row.as_ref().and_then(|row| class_of(row, now));
-        let (action, outcome) = match (&row, class) {
-            (None, _) => ("none", "not_found"),
-            (Some(_), None) => ("none", "consistent"),
-            (Some(_), Some(_)) => ("poll", "waits"),
+    let (venue, begun, now) = (at.venue.clone(), mark.clone(), at.shop.store.wall().0);
+    let begin = move |door: &Door<'_>| reconcile::begin_repair(door, (&venue, &report), &begun, now);
+    let unknown = || VoucherRefusal::new(404, "report_unknown", "there is no such report");
+    let done = at.own.write(begin).await?.ok_or_else(unknown)?;
+    let ids = body["ticketIds"].as_array().into_iter().flatten();
+    let ids: Vec<Uuid> = ids.filter_map(|id| id.as_str()?.parse().ok()).collect();
+    let left: Vec<Uuid> =
+        ids.iter().filter(|id| !done.iter().any(|(known, ..)| *known == id.to_string())).copied().collect();
+    let names = left.iter().map(Uuid::to_string).collect();
+    let compared = at.shop.wallet.compare(&at.tenant, names, until).await?;
+    let mut steps = done;
+    for id in left {
+        let name = id.to_string();
+        let (venue, ticket) = (at.venue.clone(), id);
+        let known =
+            at.own.read(move |door| rows::by_id(door, ticket)).await?.filter(|row| row.venue == venue);
+        let found = compared.iter().find(|(known, _)| *known == name).map(|(_, compared)| *compared);
+        let step: RepairStep = match (known, found) {
+            (None, _) => (name, String::new(), "none".to_owned(), "not_found".to_owned()),
+            (Some(_), Some(compared)) if compared.found.is_some() => {
+                let Some(class) = compared.found else { continue };
+                let repaired = at.shop.wallet.repair(&at.tenant, &name, class, until).await?;
+                if repaired.is_of_concern() {
+                    audit(edge, operator, class.as_str(), &name, repaired.as_str()).await;
+                }
+                (name, class.as_str().to_owned(), class.action().to_owned(), repaired.as_str().to_owned())
+            }
+            (Some(_), Some(compared)) if compared.is_unknown => {
+                (name, String::new(), "none".to_owned(), "mint_unavailable".to_owned())
+            }
+            _ => (name, String::new(), "none".to_owned(), "consistent".to_owned()),
         };
-        results.push(json!({
-            "ticketId": ticket.to_string(),
-            "class": class,
-            "action": action,
-            "outcome": outcome,
-        }));
+        let (kept, work) = (step.clone(), mark.work);
+        at.own.write(move |door| reconcile::keep_step(door, work, &kept, now)).await?;
+        steps.push(step);
     }
-    let failed = results.iter().filter(|result| result["outcome"] == "not_found").count();
-    Ok(Ok(json!({"attempted": results.len(), "fixed": 0, "failed": failed, "results": results})))
+    let place = |(name, ..): &RepairStep| ids.iter().position(|id| id.to_string() == *name);
+    steps.sort_by_key(place);
+    let answer = fresh(200, &reconcile::repaired(&steps));
+    let (kept, key) = (answer.clone(), at.shop.minting.book.key().await?.clone());
+    at.own.write(move |door| reconcile::end_repair(door, &mark, (&key, &kept))).await?;
+    at.shop.wallet.collect();
+    Ok(answer)
+}
+
+/// How many a report has of each class. Those of earlier versions are not counted so.
+fn by_class(kept: &str) -> Value {
+    let counted: Option<Value> = crate::json::read(kept.as_bytes());
+    counted.filter(|counted| counted["reportId"].is_null()).unwrap_or_default()
 }
 
 /// `GET /admin/reconcile/VENUE/history`
@@ -193,7 +178,8 @@ pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
             let own = asked.shop.minting.book.of(&asked.tenant);
             let found = own.read(move |door| {
                 door.query(
-                    "SELECT id, made_at, checked, confirmed, not_found, pending, errors, discrepancies
+                    "SELECT id, made_at, checked, confirmed, not_found, pending, errors, discrepancies,
+                            report
                      FROM reconcile_reports WHERE tenant = $1 AND venue = $2 AND made_at < $3
                      ORDER BY made_at DESC, id LIMIT $4",
                     &[venue.into(), before.into(), most.into()],
@@ -212,6 +198,7 @@ pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
                     "pending": row.count(5)?,
                     "errors": row.count(6)?,
                     "discrepancyCount": row.count(7)?,
+                    "classes": by_class(row.text(8)?),
                 }));
             }
             let is_full = u64::try_from(reports.len()).is_ok_and(|length| length == most);

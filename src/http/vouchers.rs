@@ -94,7 +94,7 @@ fn status_of(error: &VoucherError) -> StatusCode {
         | VoucherError::Full => StatusCode::CONFLICT,
         VoucherError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         VoucherError::Order(_) => StatusCode::BAD_REQUEST,
-        VoucherError::OverLimit(_) => StatusCode::FORBIDDEN,
+        VoucherError::OverLimit(_) | VoucherError::Waits(_) | VoucherError::Crowded => StatusCode::FORBIDDEN,
         VoucherError::GrantPending | VoucherError::NotBacked(_) | VoucherError::Sale(_) => {
             StatusCode::SERVICE_UNAVAILABLE
         }

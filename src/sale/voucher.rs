@@ -18,9 +18,10 @@ use crate::store::{Admission, CodeWorth, Reference, StoreError};
 use crate::task;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
 use crate::uuid::Uuid;
+use crate::vouchers::approvals::Approval;
 use crate::vouchers::{
-    rows, BatchId, Cause, Funding, NewBatch, NewTicket, NotAdded, TicketId, VoucherBook, VoucherCode,
-    VoucherRow, VoucherState,
+    rows, Added, BatchId, Cause, Funding, NewBatch, NewTicket, NotAdded, TicketId, VoucherBook, VoucherCode,
+    VoucherRow, VoucherState, WorkRequest,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,11 @@ pub enum VoucherError {
     /// Of who ordered, or of all together.
     #[error("{0}")]
     OverLimit(String),
+    /// Others have to agree first.
+    #[error("others have to agree to it first")]
+    Waits(Box<Approval>),
+    #[error("too many requests wait for others already")]
+    Crowded,
     /// No ecash stands behind them, so none were made.
     #[error("no vouchers were made: {0}")]
     NotBacked(BackError),
@@ -99,6 +105,8 @@ impl VoucherError {
             VoucherError::NoVenue => "venue_unknown",
             VoucherError::Full => "too_many_vouchers",
             VoucherError::OverLimit(_) => "limit_exceeded",
+            VoucherError::Waits(_) => "pending_approval",
+            VoucherError::Crowded => "too_many_approvals",
         }
     }
 }
@@ -127,6 +135,8 @@ pub struct VoucherOrder {
     pub note: String,
     pub created_by: String,
     pub number: usize,
+    /// The request over HTTP that it is of.
+    pub request: Option<WorkRequest>,
 }
 
 /// What was made.
@@ -181,9 +191,10 @@ impl VoucherEngine {
         terms.has_space()?;
         let venue = venue_for(&config, owners, &order)?.clone();
         let lasts = order.lasts.unwrap_or(config.voucher.code_life).max(SHORTEST);
-        let expires_at = UnixSeconds(terms.store.wall().0.saturating_add(lasts.as_secs_ceil()));
+        let mut expires_at = UnixSeconds(terms.store.wall().0.saturating_add(lasts.as_secs_ceil()));
+        let request = order.request.clone().unwrap_or_default();
         let batch = NewBatch {
-            id: new_id()?,
+            id: request.work.map_or_else(new_id, Ok)?,
             venue: venue.id.clone(),
             product: String::new(),
             owner: String::new(),
@@ -205,32 +216,51 @@ impl VoucherEngine {
         };
         let tickets: Result<Vec<NewTicket>, VoucherError> = (0..order.number).map(ticket).collect();
         let tickets = tickets?;
-        let vouchers = tickets.iter().map(|ticket| (ticket.id, ticket.code.clone())).collect();
+        let mut vouchers: Vec<_> = tickets.iter().map(|ticket| (ticket.id, ticket.code.clone())).collect();
         let (id, face) = (batch.id, batch.face);
         if order.funding != Funding::Promise && face == Sats(0) {
             return Err(VoucherError::Order("ecash stands behind what costs at least a sat".to_owned()));
         }
         let tenant = config.tenant_of_venue(&venue.id);
-        let backing = |ticket: &NewTicket| Backing {
-            id: ticket.id.to_string(),
+        let (who, reserved) = (batch.created_by.clone(), terms.store.now());
+        match book.add((&tenant, config.clone()), batch, tickets, reserved, order.request).await? {
+            Ok(Added::New) => {}
+            Ok(Added::Known(rows)) => {
+                vouchers = self.codes_of(&tenant, &rows).await?;
+                expires_at = rows.first().map_or(expires_at, |row| row.expires_at);
+            }
+            Err(NotAdded::Full) => return Err(VoucherError::Full),
+            Err(NotAdded::Over(sats, over)) => return Err(VoucherError::OverLimit(over.message(sats))),
+            Err(NotAdded::Waits(approval)) => return Err(VoucherError::Waits(Box::new(approval))),
+            Err(NotAdded::Crowded) => return Err(VoucherError::Crowded),
+        }
+        let backing = |(ticket, _): &(TicketId, VoucherCode)| Backing {
+            id: ticket.to_string(),
             venue: venue.id.clone(),
             amount: face,
             locktime: UnixSeconds(expires_at.0.saturating_add(AFTER_EXPIRY)),
         };
-        let backings: Vec<Backing> = tickets.iter().map(backing).collect();
-        let (who, reserved) = (batch.created_by.clone(), terms.store.now());
-        match book.add((&tenant, config.clone()), batch, tickets, reserved).await? {
-            Ok(()) => {}
-            Err(NotAdded::Full) => return Err(VoucherError::Full),
-            Err(NotAdded::Over(sats, over)) => return Err(VoucherError::OverLimit(over.message(sats))),
-        }
+        let backings: Vec<Backing> = vouchers.iter().map(backing).collect();
         let funded = self.fund(&tenant, id, order.funding, &venue, backings).await;
         if funded.is_err() {
-            book.give_back(&tenant, id, who, reserved).await?;
+            book.give_back(&tenant, id, who, reserved, request.mark.map(|mark| mark.place)).await?;
         }
         let (tokens, invoice) = funded?;
         let worth = order.worth;
         Ok(VoucherBatch { batch: id, venue, worth, face, expires_at, vouchers, tokens, invoice })
+    }
+
+    /// Those that can still be used.
+    async fn codes_of(
+        &self,
+        tenant: &Tenant,
+        rows: &[VoucherRow],
+    ) -> Result<Vec<(TicketId, VoucherCode)>, VoucherError> {
+        let mut codes = Vec::new();
+        for row in rows {
+            codes.extend(self.0.book.code_of(tenant, row).await?.map(|code| (row.id, code)));
+        }
+        Ok(codes)
     }
 
     /// Has ecash stand behind the vouchers of a batch. What cannot be had is not promised: they have failed then.

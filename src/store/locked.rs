@@ -98,6 +98,8 @@ pub struct NewLocking {
     pub vouchers: Vec<(String, Vec<u64>)>,
     pub keyset: String,
     pub ppk: u64,
+    /// They are backed already, by what this exchange spends beside the takings.
+    pub again: bool,
 }
 
 impl LockedState {
@@ -192,9 +194,13 @@ impl Store {
             let door = Door::for_tenant(tx, &new.tenant);
             for (id, amounts) in &new.vouchers {
                 let outputs = OutputsRow::take(tx, VOUCHERS, &new.keyset, amounts, 0)?;
+                let from = if new.again { LockedState::Ready } else { LockedState::Planned };
+                if new.again && !spend_again(&door, id, op.id)? {
+                    return Err(StoreError::Gone);
+                }
                 let changed = door.execute(
                     "UPDATE locked SET state = 'minting', op = $3, outputs = $4, mint = $5, ppk = $6, changed_at = $7
-                     WHERE tenant = $1 AND id = $2 AND state = 'planned'",
+                     WHERE tenant = $1 AND id = $2 AND state = $8",
                     &[
                         id.as_str().into(),
                         op.id.into(),
@@ -202,6 +208,7 @@ impl Store {
                         mint.as_str().into(),
                         new.ppk.into(),
                         at.into(),
+                        from.as_str().into(),
                     ],
                 )?;
                 if changed != 1 {
@@ -269,6 +276,13 @@ impl Store {
             }
             add_proofs(tx, PurseName::House, &change)?;
             let door = Door::for_tenant(tx, &tenant);
+            // Those before them are known as taken, and of no voucher.
+            door.execute(
+                "UPDATE locked_proofs SET c = '', dleq = '', op = 0, ends_at = COALESCE((SELECT locktime FROM locked
+                     WHERE tenant = $1 AND id = locked_proofs.voucher), 0), voucher = ''
+                 WHERE tenant = $1 AND op = $2 AND op != 0",
+                &[op.into()],
+            )?;
             add_locked_proofs(&door, &proofs)?;
             for row in of_op(&door, op)? {
                 become_ready(&door, &row.id, at)?;
@@ -297,9 +311,15 @@ impl Store {
             tx.execute("UPDATE proofs SET op = NULL WHERE op = ?1", [op])?;
             tx.execute("DELETE FROM wallet_ops WHERE id = ?1 AND state = 'open'", [op])?;
             let door = Door::for_tenant(tx, &tenant);
+            let freed = door.execute(
+                "UPDATE locked_proofs SET state = 'ready', op = 0 WHERE tenant = $1 AND op = $2 AND op != 0",
+                &[op.into()],
+            )?;
             let rows = of_op(&door, op)?;
             for row in &rows {
                 match why {
+                    // It is backed as it was.
+                    _ if freed > 0 => set_state(&door, &row.id, LockedState::Ready, at)?,
                     Some(code) => fail(&door, &row.id, code, at)?,
                     None => set_state(&door, &row.id, LockedState::Planned, at)?,
                 }
@@ -351,6 +371,17 @@ impl Store {
         report_failed(batch, failing.await?, why);
         Ok(())
     }
+}
+
+/// Has an exchange spend what stands behind a voucher. False: somebody is taking it.
+fn spend_again(door: &Door<'_>, id: &str, op: i64) -> Result<bool, StoreError> {
+    let taken = door.execute(
+        "UPDATE locked_proofs SET state = 'taken', op = $3
+         WHERE tenant = $1 AND voucher = $2 AND state = 'ready' AND op = 0",
+        &[id.into(), op.into()],
+    )?;
+    let all = proofs_of(door, "voucher = $2", id)?;
+    Ok(taken > 0 && taken == all.len() && voucher_state(door, id)?.is_some_and(|state| state == "ready"))
 }
 
 /// The vouchers of a batch fail: those whose ecash is in this state, and those for which none was ever planned. How many.

@@ -1,11 +1,17 @@
 //! The book of vouchers: the store as a tenant has it, with the key of the codes.
 
+use super::approvals::{self, Approval};
+use super::idempotency::{end_key, return_once, KeyPlace, WorkRequest};
 use super::limits::{self, OverLimit};
+use super::minting::{sealed, waits};
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
 use super::{BatchId, CodeKey, VoucherCode, VoucherState};
 use crate::config::{Config, Tenant};
-use crate::store::{forget_backing, Store, StoreError, TenantStore};
+use crate::hex;
+use crate::json::json;
+use crate::store::{forget_backing, Door, Store, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -18,7 +24,21 @@ pub enum NotAdded {
     Full,
     /// So much (sat) is over a limit.
     Over(u64, OverLimit),
+    /// Others have to agree to it first.
+    Waits(Approval),
+    /// Too many requests wait for that.
+    Crowded,
 }
+
+/// An order that is written down.
+pub enum Added {
+    New,
+    /// It was before, under the key of its request.
+    Known(Vec<VoucherRow>),
+}
+
+/// The kind of approvals of what the counter makes.
+pub const VOUCHERS: &str = "vouchers";
 
 /// Clones share it.
 #[derive(Clone)]
@@ -47,25 +67,44 @@ impl VoucherBook {
         self.key.get_or_try_init(|| async { CodeKey::open(&self.store).await.map(Arc::new) }).await
     }
 
-    /// Writes an order down, and reserves what it is worth of its maker's limits, in one commit. `reserved`: when that is.
+    /// Writes an order down, and reserves what it is worth of its maker's limits, in one commit. `reserved`: when that is. An
+    /// order of a request has its batch's id by the request's key, and may wait for others.
     pub async fn add(
         &self,
         (tenant, config): (&Tenant, Arc<Config>),
         batch: NewBatch,
         tickets: Vec<NewTicket>,
         reserved: Millis,
-    ) -> Result<Result<(), NotAdded>, StoreError> {
+        request: Option<WorkRequest>,
+    ) -> Result<Result<Added, NotAdded>, StoreError> {
         let (key, owner, now) = (self.key().await?.clone(), tenant.clone(), self.store.wall());
         let number = u64::try_from(tickets.len()).unwrap_or(u64::MAX);
         let sats = batch.face.0.saturating_mul(number);
         let own = self.of(tenant);
         let adding = own.write(move |door| {
-            let who = &batch.created_by;
-            if let Some(over) = limits::reserve(door, &config, who, sats, reserved, false)? {
+            let known = rows::of_batch(door, batch.id)?;
+            if !known.is_empty() {
+                return Ok(Ok(Added::Known(known)));
+            }
+            let (who, approval) = (&batch.created_by, request.as_ref().and_then(|request| request.approval));
+            if let (Some(request), None) = (&request, approval) {
+                if let Some(why) =
+                    waits_for_others(door, (&config, &key), (&batch, request, sats), (now, reserved))?
+                {
+                    return Ok(Err(why));
+                }
+            }
+            // Once, whoever comes first.
+            if !approval.map_or(Ok(true), |id| approvals::consume(door, id))? {
+                return Err(StoreError::Gone);
+            }
+            if let Some(over) = limits::reserve(door, &config, who, sats, reserved, approval.is_some())? {
                 return Ok(Err(NotAdded::Over(sats, over)));
             }
             if rows::add_batch(door, (&key, &owner), &batch, &tickets, now)? {
-                return Ok(Ok(()));
+                let mark = request.as_ref().and_then(|request| request.mark.as_ref());
+                mark.map_or(Ok(()), |mark| mark.begin(door, now.0))?;
+                return Ok(Ok(Added::New));
             }
             limits::give_back(door, who, sats, reserved)?;
             Ok(Err(NotAdded::Full))
@@ -73,16 +112,20 @@ impl VoucherBook {
         adding.await
     }
 
-    /// Gives back what the vouchers of an order have taken of a limit that have failed.
+    /// Gives back what the vouchers of an order have taken of a limit that have failed; once under a key.
     pub async fn give_back(
         &self,
         tenant: &Tenant,
         batch: BatchId,
         who: String,
         reserved: Millis,
+        place: Option<KeyPlace>,
     ) -> Result<(), StoreError> {
         let own = self.of(tenant);
         let giving = own.write(move |door| {
+            if !place.map_or(Ok(true), |place| return_once(door, &place))? {
+                return Ok(());
+            }
             let rows = rows::of_batch(door, batch)?;
             let failed = rows.iter().filter(|row| row.state == VoucherState::Failed);
             let sats = failed.fold(0u64, |sum, row| sum.saturating_add(row.face.0));
@@ -116,4 +159,31 @@ impl VoucherBook {
         while rows.write(move |door| forget_backing(door, since, AT_ONCE)).await? > 0 {}
         Ok(())
     }
+}
+
+/// Why an order of a request is not carried out now: others have to agree to it.
+fn waits_for_others(
+    door: &Door,
+    (config, key): (&Config, &CodeKey),
+    (batch, request, sats): (&NewBatch, &WorkRequest, u64),
+    (now, reserved): (UnixSeconds, Millis),
+) -> Result<Option<NotAdded>, StoreError> {
+    let Some(asks) = &config.approval else { return Ok(None) };
+    let who = batch.created_by.as_str();
+    if sats <= asks.above && limits::over(door, config, who, sats, reserved)?.is_none() {
+        return Ok(None);
+    }
+    let place = request.mark.as_ref().map(|mark| &mark.place);
+    let named = place.map(|place| {
+        json!({"principal": place.principal, "method": place.method, "path": place.path, "name": place.name})
+    });
+    let work = json!({"order": batch.id.to_string(), "request": request.text, "key": named}).to_string();
+    let hash = hex::encode(&Sha256::digest(&request.text));
+    let asked = approvals::ask(door, (VOUCHERS, who), (&hash, &work), asks.required, now.0)?;
+    let Some(approval) = asked else { return Ok(Some(NotAdded::Crowded)) };
+    if let Some(mark) = &request.mark {
+        mark.begin(door, now.0)?;
+        end_key(door, &mark.place, &sealed(key, &waits(&approval))?)?;
+    }
+    Ok(Some(NotAdded::Waits(approval)))
 }

@@ -52,6 +52,26 @@ pub struct RunningRequest {
     tenant: String,
 }
 
+/// A request's key, as those have it who do its work.
+#[derive(Clone, Debug)]
+pub struct KeyMark {
+    pub place: KeyPlace,
+    pub fingerprint: String,
+    pub work: Uuid,
+}
+
+/// What of a request goes with the work that it asks for.
+#[derive(Clone, Debug, Default)]
+pub struct WorkRequest {
+    /// As it was sent.
+    pub text: String,
+    /// What the work is named by, if it may come again.
+    pub work: Option<Uuid>,
+    pub mark: Option<KeyMark>,
+    /// Others have agreed to it.
+    pub approval: Option<Uuid>,
+}
+
 /// The keys of requests that are being carried out; clones share it.
 #[derive(Clone, Default)]
 pub struct RunningKeys(Arc<Mutex<Vec<(String, KeyPlace)>>>);
@@ -115,6 +135,20 @@ impl RunningKeys {
     }
 }
 
+impl RunningRequest {
+    pub fn mark(&self) -> KeyMark {
+        let RunningRequest { place, fingerprint, work, .. } = self;
+        KeyMark { place: place.clone(), fingerprint: fingerprint.clone(), work: *work }
+    }
+}
+
+impl KeyMark {
+    /// Uses the key up; see [`begin_key`].
+    pub fn begin(&self, door: &Door, now: u64) -> Result<(), StoreError> {
+        begin_key(door, &self.place, &self.fingerprint, self.work, now)
+    }
+}
+
 impl Drop for RunningRequest {
     fn drop(&mut self) {
         let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,6 +180,16 @@ pub fn begin_key(
         &values,
     )?;
     Ok(())
+}
+
+/// Takes back what a key's work has reserved: true once, whatever cuts it short.
+pub fn return_once(door: &Door, place: &KeyPlace) -> Result<bool, StoreError> {
+    let returned = door.execute(
+        "UPDATE idempotency_keys SET step = 'returned'
+         WHERE tenant = $1 AND principal = $2 AND method = $3 AND path = $4 AND name = $5 AND step = 'begun'",
+        &key(place),
+    )?;
+    Ok(returned == 1)
 }
 
 /// Keeps the answer of a key; the one before it goes.

@@ -5,6 +5,7 @@
 use super::approvals::{self, Approval, Underway};
 use super::idempotency::{begin_key, end_key, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
 use super::limits;
+use super::reconcile::RunningVenues;
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
 use super::{BatchId, CodeKey, Funding, TicketId, VoucherBook, VoucherCode, VoucherRefusal, VoucherState};
 use crate::config::{Config, MintUrl, Tenant};
@@ -96,6 +97,8 @@ pub struct MintDesk {
     pub running: RunningKeys,
     /// Decisions that are being carried out.
     pub underway: Underway,
+    /// Venues whose vouchers are being compared, or repaired.
+    pub venues: RunningVenues,
     pub(super) wallet: Wallet,
 }
 
@@ -128,7 +131,8 @@ pub struct OrderTerms {
 
 impl MintDesk {
     pub fn new(book: VoucherBook, wallet: Wallet) -> MintDesk {
-        MintDesk { book, running: RunningKeys::default(), underway: Underway::default(), wallet }
+        let (running, underway, venues) = Default::default();
+        MintDesk { book, running, underway, venues, wallet }
     }
 
     /// Whose turn it is; what was kept is opened.
@@ -175,6 +179,13 @@ impl MintDesk {
                 "store_full",
                 "there is no room left to write vouchers down",
             ));
+        }
+        if self.is_mint_left_alone(&order, &terms).await {
+            let id = order.id;
+            let begun = rows.read(move |door| rows::of_batch(door, id)).await?;
+            if begun.is_empty() {
+                return Err(unsettled(&BackError::MintAway));
+            }
         }
         let marks = running.map(|running| (running.place.clone(), running.fingerprint.clone()));
         let (own_order, own_terms, own_key) = (order.clone(), terms.clone(), key.clone());
@@ -226,6 +237,17 @@ impl MintDesk {
             Ok(answer)
         });
         Ok(answer.await?)
+    }
+
+    /// Whether nothing new is begun with the order's mint for now.
+    async fn is_mint_left_alone(&self, order: &Order, terms: &OrderTerms) -> bool {
+        let venue = terms.config.venue(&order.venue);
+        let first = venue.and_then(|venue| terms.config.mints_of(venue).next()).map(|mint| &mint.url);
+        match order.funding {
+            Funding::Promise => false,
+            Funding::Treasury => self.wallet.leaves_alone(order.mint.as_ref()).await,
+            Funding::Invoice => self.wallet.leaves_alone(order.mint.as_ref().or(first)).await,
+        }
     }
 
     /// Has the ecash made that stands behind the tickets; the same again goes on where it was. What cannot be told yet is
@@ -321,7 +343,7 @@ fn failed_of(door: &Door, batch: BatchId, tickets: &[TicketId]) -> Result<u64, S
     Ok(failed.fold(0, |sum: u64, row| sum.saturating_add(row.face.0)))
 }
 
-fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {
+pub(super) fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {
     Ok(KeptAnswer { status: answer.status, body: key.seal_text("answer", &answer.body)? })
 }
 

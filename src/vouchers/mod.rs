@@ -15,15 +15,18 @@ mod keys;
 pub mod limits;
 mod minting;
 mod notify;
+pub mod reconcile;
 mod refusal;
 pub mod rows;
 pub mod sheet;
 mod status;
 
 pub use crate::config::Funding;
-pub use book::{NotAdded, VoucherBook};
+pub use book::{Added, NotAdded, VoucherBook, VOUCHERS};
 pub use code::VoucherCode;
-pub use idempotency::{begin_key, key_of, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
+pub use idempotency::{
+    begin_key, key_of, KeptAnswer, KeyMark, KeyPlace, KeyTurn, RunningKeys, RunningRequest, WorkRequest,
+};
 pub use keys::CodeKey;
 pub use minting::{
     waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault, TicketResult,

@@ -13,6 +13,7 @@ from .bench_login import logins
 from .bench_packets import forwarding
 from .bench_sessions import sessions
 from .bench_table import Row, over, p95, say, show, tried
+from .bench_vouchers import vouchers
 from .curve import PrivateKey
 from .daemon import Daemon, Mint, binary
 from .internet import MINT4
@@ -42,6 +43,7 @@ def main() -> int:
         "crowd": bench_ecash.crowd,
         "usage": bench_ecash.usage,
         "wallets": bench_ecash.wallets,
+        "vouchers": vouchers,
     }
     asked = sys.argv[1:] or list(parts)
     if unknown := [name for name in asked if name not in parts]:

@@ -123,6 +123,8 @@ class FaultMint(Melting, Server):
         """Every output ever signed, by its B_ (NUT-09)."""
         self.spent: set[str] = set()
         """Y of every proof taken."""
+        self.witnesses: dict[str, str] = {}
+        """What some of them were spent with, by their Y."""
         self.issued = 0
         """Sats in signatures for paid quotes, whether or not the answer arrived."""
         self.paid = 0
@@ -368,12 +370,13 @@ class FaultMint(Melting, Server):
             raise Refusal(11005, "inputs and outputs are not balanced")
         signatures = self._sign(outputs)
         self.spent.update(ys)
+        self.witnesses.update({y: proof["witness"] for y, proof in zip(ys, inputs) if proof.get("witness")})
         self.fees += fee
         return {"signatures": self._spoiled(signatures)}
 
     def _check(self, _, body) -> dict:
         state = lambda y: "SPENT" if y in self.spent else "PENDING" if y in self.pending else "UNSPENT"
-        return {"states": [{"Y": y, "state": state(y), "witness": None} for y in body["Ys"]]}
+        return {"states": [{"Y": y, "state": state(y), "witness": self.witnesses.get(y)} for y in body["Ys"]]}
 
     def _restore(self, _, body) -> dict:
         known = [output for output in body["outputs"] if output["B_"] in self.signed]

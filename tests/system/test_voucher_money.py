@@ -3,49 +3,16 @@ and without the mint. What was there is there afterwards, to the sat.
 """
 
 import concurrent.futures
-import os
 import random
-import shutil
-import sqlite3
 import time
 
 import pytest
 
 from lab.daemon import Mint
-from lab.guest import ROUTER4
 from lab.place import wait_for
-from lab.purse import Customers, code_of
+from lab.purse import code_of
+from lab.treasury import Treasury
 from lab.wallet import Wallet, decode_token
-
-PORTAL = f"http://{ROUTER4}:2121"
-STEP = 60_000
-
-
-class Treasury(Customers):
-    """A router that has takings."""
-
-    def __init__(self, lab, mint, daemon, filled: int) -> None:
-        super().__init__(lab, mint, daemon, STEP)
-        assert daemon.data("wallet", "receive", self.token(filled))
-
-    def create(self, number: int, *order) -> dict:
-        return self.daemon.data("voucher", "create", str(number), *order)
-
-    def rows(self, query: str) -> list[tuple]:
-        copy = os.path.join(self.daemon.dir, "copy")
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self.daemon.state_dir, copy)
-        with sqlite3.connect(os.path.join(copy, "store.db")) as db:
-            return db.execute(query).fetchall()
-
-    def takings(self) -> int:
-        return sum(row["balance"] for row in self.daemon.data("wallet", "balance")["mints"])
-
-    def locked(self, state: str) -> int:
-        return sum(sats for (sats,) in self.rows(f"SELECT sats FROM locked WHERE state = '{state}'"))
-
-    def redeem(self, guest, code):
-        return guest.post(f"{PORTAL}/voucher", {"code": code}, timeout=20)
 
 
 @pytest.fixture

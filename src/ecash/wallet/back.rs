@@ -8,6 +8,7 @@ use super::exchange::{prepare, Exchange};
 use super::own::{Purse, WalletError};
 use super::receive::{takings, NewsReceiver, Received, Teller};
 use super::{Refusal, Wallet};
+use crate::calls::BreakerState;
 use crate::config::{MintUrl, Tenant};
 use crate::ecash::curve::PublicKey;
 use crate::ecash::error::EcashError;
@@ -143,6 +144,15 @@ impl Wallet {
         self.back_planned(tenant, batch).await
     }
 
+    /// Whether this mint (`None`: the richest) has failed so often that nothing new is begun with it.
+    pub async fn leaves_alone(&self, mint: Option<&MintUrl>) -> bool {
+        let mint = match mint {
+            Some(mint) => Some(mint.clone()),
+            None => self.richest().await.ok(),
+        };
+        mint.is_some_and(|mint| self.0.mints.get(&mint).breaker() == BreakerState::Open)
+    }
+
     /// Writes down what is to be locked.
     pub(super) async fn plan(
         &self,
@@ -256,7 +266,7 @@ impl Wallet {
             settles: None,
             credits: None,
         };
-        let new = NewLocking { tenant: tenant.clone(), vouchers: some, keyset, ppk };
+        let new = NewLocking { tenant: tenant.clone(), vouchers: some, keyset, ppk, again: false };
         let Begun::New(op) = self.0.store.lock_begin(op, new).await? else {
             return Err(BackError::NotKnownYet);
         };

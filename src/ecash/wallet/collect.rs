@@ -38,7 +38,7 @@ impl Wallet {
     }
 
     /// What was ordered before this start, and no more than ordered, is backed.
-    async fn plan_cut_off(&self) -> Result<(), StoreError> {
+    pub(super) async fn plan_cut_off(&self) -> Result<(), StoreError> {
         for one in self.0.store.unplanned().await? {
             let locktime = UnixSeconds(one.expires_at.0.saturating_add(AFTER_EXPIRY));
             let backing = Backing { id: one.id, venue: one.venue, amount: one.amount, locktime };
@@ -89,7 +89,7 @@ impl Wallet {
     }
 
     /// Whether its end is known.
-    async fn collect_one(&self, tenant: &Tenant, row: LockedRow) -> Result<bool, StoreError> {
+    pub(super) async fn collect_one(&self, tenant: &Tenant, row: LockedRow) -> Result<bool, StoreError> {
         if row.state == LockedState::Ready && !self.0.store.take_expired(tenant, &row.id).await? {
             return Ok(false);
         }

@@ -121,7 +121,7 @@ impl Wallet {
     }
 
     /// Looks at the quote of a batch until it is paid, and claimed, or over.
-    fn watch_funding(&self, funding: &FundingRow) {
+    pub(super) fn watch_funding(&self, funding: &FundingRow) {
         let Some(quote) = QuoteId::parse(&funding.quote).filter(|_| funding.is_open) else { return };
         let wake = Arc::new(Notify::new());
         {
@@ -186,7 +186,7 @@ impl Wallet {
     }
 
     /// Whether it is over.
-    async fn expire_funding(&self, funding: &FundingRow) -> Result<bool, EcashError> {
+    pub(super) async fn expire_funding(&self, funding: &FundingRow) -> Result<bool, EcashError> {
         if self.0.store.wall().0 < funding.expires_at.0.saturating_add(GRACE) {
             return Ok(false);
         }

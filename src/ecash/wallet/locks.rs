@@ -65,7 +65,7 @@ impl Wallet {
         Ok(rotated)
     }
 
-    async fn public_of(&self) -> Result<PublicOf, StoreError> {
+    pub(super) async fn public_of(&self) -> Result<PublicOf, StoreError> {
         let seed = self.lock_seed().await?;
         Ok(Box::new(move |number| Some(seed.lock_key(number).ok()?.public_key().to_string())))
     }

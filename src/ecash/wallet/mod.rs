@@ -8,6 +8,7 @@
 //! Proofs come from the seed of their purse only; customers' money in transit has another seed and is never touched.
 
 mod back;
+mod check;
 mod collect;
 mod exchange;
 mod funding;
@@ -17,18 +18,21 @@ mod melt;
 mod offer;
 mod own;
 mod receive;
+mod repair;
 mod restore;
 mod send;
 mod suspects;
 mod topup;
 
 pub use back::{BackError, Backed, Backing, AFTER_EXPIRY};
+pub use check::{Compared, Discrepancy};
 pub use exchange::{prepare, total};
 pub use funding::{BatchInvoice, Estimate};
 pub use melt::{MeltOffer, Melted};
 pub use offer::{Payer, Refusal, TokenFrom, TokenOffer};
 pub use own::WalletError;
 pub use receive::{takings, Received};
+pub use repair::Repaired;
 pub use restore::Restored;
 pub use send::SentToken;
 

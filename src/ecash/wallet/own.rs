@@ -85,8 +85,13 @@ pub(super) struct Purse {
 impl Purse {
     /// What the mint takes for spending these together (NUT-02).
     pub fn fee(&self, rows: &[ProofRow]) -> Sats {
+        Sats(self.ppk(rows).div_ceil(1000))
+    }
+
+    /// The same in thousandths of a sat, not rounded.
+    pub fn ppk(&self, rows: &[ProofRow]) -> u64 {
         let ppk = |row: &ProofRow| self.keyset(row).map_or(0, |keyset| keyset.terms.input_fee_ppk);
-        Sats(rows.iter().map(ppk).fold(0, u64::saturating_add).div_ceil(1000))
+        rows.iter().map(ppk).fold(0, u64::saturating_add)
     }
 
     /// Proofs that make exactly `amount`. Amounts are powers of two, so taking the largest that fit finds them.
@@ -261,6 +266,11 @@ impl Wallet {
                         Urgency::Background => Exchange::resumed(op, mint, inputs, wallet.0.store.now()),
                     };
                     swap.locking = locking;
+                    if let Err(err) = wallet.add_locked_inputs(&mut swap).await {
+                        // As below.
+                        log::error!("wallet: {err}");
+                        return Received::Unknown;
+                    }
                     match swap.locking.is_some() {
                         true => wallet.bring_locking_about(&mut swap, &rows, urgency, &teller).await,
                         false => wallet.bring_trade_about(&mut swap, &rows, urgency, &teller).await,
