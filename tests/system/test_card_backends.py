@@ -276,13 +276,13 @@ def test_second_node_pays_what_the_first_does_not_take_on(two):
     cards.secret("phoenixd", "1" * 64)
     cards.daemon.command("reload")
     assert cards.spend(card, invoice) == OK
-    assert (cards.node.asked, two.other.asked) == ([], [invoice.request])
+    assert (cards.node.asked.count(invoice.request), two.other.asked) == (0, [invoice.request])
     assert cards.states(card) == ["paid"]
     cards.secret("phoenixd", CardNode.password)
     cards.daemon.command("reload")
     later = two.invoice()
     assert cards.spend(card, later) == OK
-    assert (cards.node.asked, two.other.asked) == ([later.request], [invoice.request])
+    assert (cards.node.asked.count(later.request), two.other.asked) == (1, [invoice.request])
 
 
 def test_second_node_never_gets_what_the_first_may_have(two):
@@ -301,7 +301,7 @@ def test_second_node_never_gets_what_the_first_may_have(two):
         cards.wait_for_states(card, "paid")
     finally:
         cards.daemon.sections["lightning"] = kept
-    assert (cards.node.asked, two.other.asked) == ([invoice.request], [])
+    assert (cards.node.asked.count(invoice.request), two.other.asked) == (1, [])
 
 
 def test_second_node_does_not_get_what_the_first_could_not_pay(two):

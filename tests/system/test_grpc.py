@@ -376,7 +376,7 @@ class Customer:
 
 @pytest.fixture
 def bank(lab, make_daemon):
-    """An office whose customers have accounts. What is paid back leaves the takings: its books are the daemon's own."""
+    """An office with customers. What is paid back leaves the takings: the books are the daemon's own."""
     with FaultMint(lab.internet, MINT4) as mint:
         opened = Office(lab, mint, make_daemon(mint.url, sections={"grpc": {}, "auth": {"domain": NAME}}))
         yield opened
