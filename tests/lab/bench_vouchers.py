@@ -26,12 +26,8 @@ def vouchers() -> list[Row]:
 
 def redeemed() -> list[Row]:
     """No mint is asked. The answer comes when the gate is open, which is in these numbers, too."""
-    with Lab(guests=1) as lab, Daemon(lab, [], main={"log_level": "info"}) as daemon:
-        few, cost_of_few = codes_shown(lab, daemon, FEW)
-        for made in range(0, MANY, AT_ONCE):
-            daemon.data("voucher", "create", str(AT_ONCE), "--time", "1m")
-            say(f"voucher {made} of {MANY}")
-        many, cost_of_many = codes_shown(lab, daemon, 0)
+    few, cost_of_few = beside(FEW)
+    many, cost_of_many = beside(MANY)
     growth = cost_of_many / cost_of_few
     own = few[1]
     return [
@@ -43,11 +39,18 @@ def redeemed() -> list[Row]:
     ]
 
 
-def codes_shown(lab: Lab, daemon: Daemon, beside: int) -> tuple[tuple[list[float], list[float]], float]:
+def beside(others: int) -> tuple[tuple[list[float], list[float]], float]:
+    """In a lab of its own: an address that another device had a moment ago is looked at for a quarter of a second."""
+    with Lab(guests=1) as lab, Daemon(lab, [], main={"log_level": "info"}) as daemon:
+        for made in range(0, others, AT_ONCE):
+            daemon.data("voucher", "create", str(min(AT_ONCE, others)), "--time", "1m")
+            say(f"voucher {made} of {others}")
+        return codes_shown(lab, daemon)
+
+
+def codes_shown(lab: Lab, daemon: Daemon) -> tuple[tuple[list[float], list[float]], float]:
     """Seconds of each, in all and without waits; and the processor's of one, in the middle."""
     codes = [one["code"] for one in daemon.data("voucher", "create", str(REDEEMS + 2), "--time", "1m")["vouchers"]]
-    if beside:
-        daemon.data("voucher", "create", str(beside), "--time", "1m")
     whole, own, cost = [], [], []
     for number, code in enumerate(codes):
         lab.guest.become_stranger()
