@@ -63,6 +63,7 @@
 //! | account | what paid time belongs to; devices attach to it, each by its MAC address |
 //! | attach | to let a device have what an account has; a ticket, a card or a login stands for the account |
 //! | allotment | what a session may have in all: milliseconds or bytes |
+//! | balance | what an account of the wallet API has here, in ecash; that account is its wallet's key, and no device's |
 //! | caller | a guest as the router itself knows it: MAC, address, device |
 //! | card | an NFC card that pays Lightning invoices by a link; ours, or another's |
 //! | challenge | what a wallet is asked to sign, to log in |
@@ -87,6 +88,7 @@
 //! | part | one mint's share of a request |
 //! | preimage | what proves that an invoice was paid |
 //! | proof | one piece of ecash |
+//! | purse | ecash of one seed: the takings, or what all balances are |
 //! | quote | a mint's offer: an invoice to be paid, or to pay |
 //! | reach | what paid guests reach beside the internet; of a command, from how far it may be called |
 //! | request | what a guest has asked an invoice for |

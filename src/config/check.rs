@@ -218,6 +218,13 @@ mod tests {
     }
 
     #[test]
+    fn logins_over_plain_http_are_warned_of() {
+        let auth = "\nconfig auth\n\toption domain 'wifi.example.net'\n";
+        let warned = |text: &str| plain_balances(&Config::from_uci(text).unwrap().0).is_some();
+        assert!(warned(&format!("{}{auth}", sample())) && !warned(&sample()));
+    }
+
+    #[test]
     fn each_problem_is_a_line_with_file_line_section_and_option() {
         let said = report(Path::new("/etc/config/tollgate"), &Config::from_uci(BROKEN), &[]);
         assert!(!said.is_good);

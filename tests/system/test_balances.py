@@ -8,6 +8,7 @@ import stat
 import time
 
 import pytest
+from mnemonic import Mnemonic
 
 from lab import invoices
 from lab.authority import NAME
@@ -197,13 +198,12 @@ def test_a_payment_whose_outcome_is_not_known_is_pending_until_it_is(faulty, fau
 @pytest.mark.parametrize("moment", ["arrived", "done", "answered"])
 @pytest.mark.parametrize("endpoint", ["mint", "swap", "melt"])
 def test_killed_between_two_effects_nothing_is_lost_and_nothing_is_paid_twice(faulty, fault_mint, endpoint, moment):
-    app = faulty.app()
-    fault_mint.pay(app.invoice(100)["invoice"])
-    if endpoint != "mint":
-        wait_for(lambda: app.balance()[0] == 100, PATIENCE, "the invoice is credited")
+    app = faulty.app() if endpoint == "mint" else faulty.fill(fault_mint, 100)
     made, token = invoices.make(30), {"amount_sats": 21, "as": "token"}
     dead = fault_mint.when(endpoint, moment, faulty.daemon.kill)
     try:
+        if endpoint == "mint":
+            fault_mint.pay(app.invoice(100)["invoice"])
         if endpoint == "melt":
             send(app, made)
         if endpoint == "swap":
@@ -220,7 +220,8 @@ def test_killed_between_two_effects_nothing_is_lost_and_nothing_is_paid_twice(fa
     if endpoint == "swap":
         wait_for(lambda: app.balance() == (100, 0), PATIENCE, "what was not given out is there")
         told = data(app.post("/api/wallet/send", token, **{"Idempotency-Key": "one"}))
-        return Wallet(faulty.lab.internet, fault_mint.url).receive(told["token"])
+        assert Wallet(faulty.lab.internet, fault_mint.url).receive(told["token"]) == 21
+        return
     times = fault_mint.melted.get(made.payment_hash, 0)
     assert times <= 1 and app.balance()[0] == 100 - times * 31
     send(app, made)
@@ -298,6 +299,16 @@ def test_what_is_wrong_is_refused_before_anything_moves(bank, mint):
     assert error(app.post("/api/wallet/send", {"invoice": invoices.make(5, age=7200).request})) == (400, "bad_invoice")
     assert error(app.post("/api/wallet/invoice", {"amount_sats": 5, "memo": "a\nb"})) == (400, "bad_amount")
     assert app.balance() == (10, 0)
+
+
+def test_the_balances_are_never_restored_as_takings(bank, mint):
+    app = bank.fill(mint, 100)
+    with open(os.path.join(bank.daemon.state_dir, "balances.key"), "rb") as key:
+        words = Mnemonic("english").to_mnemonic(key.read())
+    done = bank.daemon.command("wallet", "restore", words, check=False)
+    assert done.code == 1 and "another purse" in done.out
+    assert bank.daemon.data("wallet", "restore")["restored"] == 0
+    assert bank.daemon.data("wallet", "balance")["mints"] == [] and app.balance() == (100, 0)
 
 
 def test_without_a_mint_there_are_no_invoices_and_balances_are_told(lab, make_daemon):
