@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The store has used this key before, and its file is gone or another one. Never made anew.
     #[error("the key file {0} is missing or is not the one this store has used")]
     KeyMissing(String),
+    /// The key files are sealed, and what opens them has not come yet. Passes.
+    #[error("the key files are sealed: a Vault has to open them first")]
+    Sealed,
     /// The store has been closed, or its thread is gone.
     #[error("the store is closed")]
     Closed,
@@ -74,6 +77,7 @@ impl StoreError {
             StoreError::InUse | StoreError::HeldByCommand => "STORE_IN_USE",
             StoreError::Full => "STORE_FULL",
             StoreError::KeyMissing(_) => "KEY_MISSING",
+            StoreError::Sealed => "SEALED",
             StoreError::Closed => "STORE_CLOSED",
             StoreError::Gone
             | StoreError::CounterExhausted

@@ -57,6 +57,66 @@ impl KeyFile {
         store.write(move |tx| self.load_or_create_in(tx, &shared, make))
     }
 
+    /// Puts another key in place of the one that is used, which `change` is given. A power cut leaves the one or the other,
+    /// and the store knows both until it is over.
+    pub async fn replace(
+        self,
+        store: &Store,
+        change: impl FnOnce(&Secret) -> Result<Secret, StoreError> + Send + 'static,
+    ) -> Result<Secret, StoreError> {
+        let (first, second) = (store.clone(), store.clone());
+        let next = store.write(move |tx| {
+            let held = self.held(&first)?.ok_or_else(|| self.missing())?;
+            self.settle(tx, &held)?;
+            let next = change(&held)?;
+            self.remember(tx, &self.next_record(), &next)?;
+            Ok(next)
+        });
+        let next = next.await?;
+        store
+            .write(move |tx| {
+                let written = second.written(self, &next)?;
+                let files = &second.0.files;
+                files.write_durably(&files.key(self.0), written.expose())?;
+                self.settle(tx, &next)?;
+                Ok(next)
+            })
+            .await
+    }
+
+    /// Returns when the file can be read, where it is sealed.
+    pub async fn opened(self, store: &Store) {
+        #[cfg(feature = "vault")]
+        store.0.seal.opened(self).await;
+        #[cfg(not(feature = "vault"))]
+        let _ = store;
+    }
+
+    /// What the file holds.
+    fn held(self, store: &Store) -> Result<Option<Secret>, StoreError> {
+        let held = read(&store.0.files.key(self.0))?;
+        held.map(|held| store.opened(self, held)).transpose()
+    }
+
+    /// Makes the key that is in the file the one that is known. `KeyMissing`: it is neither the known one nor the one that
+    /// was to follow it.
+    fn settle(self, tx: &Transaction<'_>, held: &Secret) -> Result<(), StoreError> {
+        let print = self.fingerprint(held);
+        if self.known(tx, &self.record())?.as_ref() == Some(&print) {
+            return Ok(());
+        }
+        if self.known(tx, &self.next_record())?.as_ref() != Some(&print) {
+            return Err(self.missing());
+        }
+        self.remember(tx, &self.record(), held)?;
+        tx.execute("DELETE FROM meta WHERE key = ?1", [self.next_record()])?;
+        Ok(())
+    }
+
+    fn missing(self) -> StoreError {
+        StoreError::KeyMissing(self.0.to_owned())
+    }
+
     /// The key of a state directory as it stands there, without its store; `None` if there is none.
     pub fn stored(self, state_dir: &Path) -> Result<Option<Secret>, StoreError> {
         read(&files::key(state_dir, self.0))
@@ -69,40 +129,45 @@ impl KeyFile {
         make: impl FnOnce() -> Secret,
     ) -> Result<Secret, StoreError> {
         let files = &store.0.files;
-        let path = files.key(self.0);
-        let known = self.known_fingerprint(tx)?;
-        match (read(&path)?, known) {
-            (Some(secret), Some(known)) if self.fingerprint(&secret) == known => Ok(secret),
-            (_, Some(_)) => Err(StoreError::KeyMissing(self.0.to_owned())),
+        match (self.held(store)?, self.known(tx, &self.record())?) {
+            (Some(secret), Some(_)) => {
+                self.settle(tx, &secret)?;
+                Ok(secret)
+            }
+            (None, Some(_)) => Err(self.missing()),
             (Some(secret), None) => {
-                self.remember(tx, &secret)?;
+                self.remember(tx, &self.record(), &secret)?;
                 Ok(secret)
             }
             (None, None) => {
                 let secret = make();
-                files.write_durably(&path, secret.expose())?;
-                self.remember(tx, &secret)?;
+                files.write_durably(&files.key(self.0), store.written(self, &secret)?.expose())?;
+                self.remember(tx, &self.record(), &secret)?;
                 Ok(secret)
             }
         }
     }
 
-    fn known_fingerprint(self, tx: &Transaction<'_>) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(tx
-            .query_row("SELECT value FROM meta WHERE key = ?1", [self.record()], |row| row.get(0))
-            .optional()?)
+    fn known(self, tx: &Transaction<'_>, record: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(tx.query_row("SELECT value FROM meta WHERE key = ?1", [record], |row| row.get(0)).optional()?)
     }
 
-    fn remember(self, tx: &Transaction<'_>, secret: &Secret) -> Result<(), StoreError> {
+    fn remember(self, tx: &Transaction<'_>, record: &str, secret: &Secret) -> Result<(), StoreError> {
         tx.execute(
-            "INSERT INTO meta (key, value) VALUES (?1, ?2)",
-            (self.record(), self.fingerprint(secret)),
+            "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)",
+            (record, self.fingerprint(secret)),
         )?;
         Ok(())
     }
 
-    fn record(self) -> String {
+    /// Under which name the store knows it.
+    pub(super) fn record(self) -> String {
         format!("key {}", self.0)
+    }
+
+    /// Of the one that is to follow it.
+    fn next_record(self) -> String {
+        format!("next key {}", self.0)
     }
 
     /// Eight bytes: enough to tell files apart, nothing to find a key with.
@@ -130,8 +195,35 @@ impl RenewableKey {
     }
 }
 
+#[cfg(feature = "vault")]
+impl Store {
+    fn opened(&self, file: KeyFile, held: Secret) -> Result<Secret, StoreError> {
+        self.0.seal.read(file, held)
+    }
+
+    fn written(&self, file: KeyFile, secret: &Secret) -> Result<Secret, StoreError> {
+        self.0.seal.written(file, secret)
+    }
+}
+
+/// Without a Vault a file is as it is.
+#[cfg(not(feature = "vault"))]
+impl Store {
+    fn opened(&self, _: KeyFile, held: Secret) -> Result<Secret, StoreError> {
+        Ok(held)
+    }
+
+    fn written(&self, _: KeyFile, secret: &Secret) -> Result<Secret, StoreError> {
+        Ok(secret.clone())
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        false
+    }
+}
+
 /// `None` when there is no file, or none with a key in it.
-fn read(path: &Path) -> Result<Option<Secret>, StoreError> {
+pub(super) fn read(path: &Path) -> Result<Option<Secret>, StoreError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,

@@ -127,6 +127,25 @@ impl Store {
         })
     }
 
+    /// The numbers of the keys that vouchers' codes are known by, whoever's they are.
+    pub async fn voucher_keys_in_use(&self) -> Result<Vec<u32>, StoreError> {
+        self.read(|tx| {
+            let mut found = tx.prepare("SELECT DISTINCT tenant, key_no FROM vouchers")?;
+            let found = found.query_map([], |row| row.get(1))?;
+            found.map(|number| number_of(number?)).collect()
+        })
+        .await
+    }
+
+    /// Whether there has ever been a key that codes are known by.
+    pub async fn has_voucher_key(&self) -> Result<bool, StoreError> {
+        self.read(|tx| {
+            let known = tx.query_row("SELECT 1 FROM meta WHERE key = 'key vouchers'", [], |_| Ok(()));
+            Ok(known.optional()?.is_some())
+        })
+        .await
+    }
+
     /// A number for a key that locks a quote.
     pub fn quote_key(&self) -> Asked<u32> {
         self.write(|tx| take_counter(tx, VOUCHERS, NUMBERS, 1))

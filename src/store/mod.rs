@@ -50,6 +50,8 @@ mod proofs;
 mod reference;
 mod relay;
 mod requests;
+#[cfg(feature = "vault")]
+mod seal;
 mod session_rows;
 mod sessions;
 mod settled;
@@ -159,6 +161,17 @@ struct Shared {
     time: Timekeeper,
     /// What seals tokens, once it was needed.
     vault: OnceLock<Vault>,
+    #[cfg(feature = "vault")]
+    seal: seal::Seal,
+}
+
+/// How a store is kept.
+pub struct StoreFacts {
+    /// Number of the last step of its schema.
+    pub schema_version: u32,
+    /// As SQLite names it: `wal`, or `truncate`.
+    pub journal_mode: String,
+    pub synchronous: &'static str,
 }
 
 enum Job {
@@ -233,7 +246,15 @@ impl Store {
                 let _ = waiting.send(());
             }
         })?;
-        Ok(Store(Arc::new(Shared { jobs, counts, files, time, vault: OnceLock::new() })))
+        Ok(Store(Arc::new(Shared {
+            jobs,
+            counts,
+            files,
+            time,
+            vault: OnceLock::new(),
+            #[cfg(feature = "vault")]
+            seal: seal::Seal::default(),
+        })))
     }
 
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
@@ -278,6 +299,19 @@ impl Store {
     /// Transactions that have written something since the store was opened.
     pub fn commits(&self) -> usize {
         self.0.counts.commits.load(Ordering::Relaxed)
+    }
+
+    /// How the store is kept.
+    pub async fn facts(&self) -> Result<StoreFacts, StoreError> {
+        self.read(|tx| {
+            let synchronous: i64 = tx.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            Ok(StoreFacts {
+                schema_version: migrations::user_version(tx)?,
+                journal_mode: tx.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
+                synchronous: if synchronous == 2 { "full" } else { "less than full" },
+            })
+        })
+        .await
     }
 
     /// Bytes free for us on the file system that holds the store.
