@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `units` to `shared_secret` | the ground: types, texts and clocks that know nothing of a shop |
 //! | `config` | UCI text to a typed `Config`: parsed once, never checked again |
-//! | `store`, `network`, `calls`, `certificate` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate |
+//! | `store`, `network`, `calls`, `certificate`, `kms` | the machine: what survives a power cut; who is calling and who may pass; requests to others; our own certificate; what opens key files |
 //! | `ecash`, `lightning`, `card`, `vouchers`, `fiat` | money: it knows neither router nor gate |
 //! | `access` | the centre: accounts, sessions, tickets, and the gatekeeper that makes the gate follow them |
 //! | `auth` | who somebody is (wallets' signatures, tokens), who may do what, and who did (the audit log) |
@@ -171,6 +171,7 @@ pub mod store;
 pub mod network;
 pub mod calls;
 pub mod certificate;
+pub mod kms;
 
 // Money, which knows neither router nor gate.
 pub mod ecash;

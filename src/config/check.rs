@@ -1,6 +1,6 @@
 //! What `tollgated check` tells: one line for each problem, as compilers do, and the same as JSON.
 
-use super::schema::{AIRTIME, AUTH, FIAT, MPESA, RELAY};
+use super::schema::{AIRTIME, AUTH, FIAT, KEYS, MPESA, RELAY};
 use super::{Config, MpesaMode, Problem, RelayConfig, Severity};
 use crate::json::json;
 use serde_json::Value;
@@ -141,7 +141,7 @@ fn files(config: &Config) -> Vec<Problem> {
     unreadable.chain(keys.filter_map(exposed)).collect()
 }
 
-/// Without what these files hold, every guest's order would fail.
+/// Without what these files hold, every guest's order would fail, or the keys stay sealed.
 fn credentials(config: &Config) -> Vec<Problem> {
     let mpesa = config.mpesa.iter().flat_map(|mpesa| {
         let relay = mpesa.relay_key_file.as_ref().filter(|_| mpesa.mode == MpesaMode::Relay);
@@ -154,7 +154,9 @@ fn credentials(config: &Config) -> Vec<Problem> {
     let sells_airtime = config.fiat.as_ref().is_some_and(|fiat| fiat.airtime);
     let airtime = config.airtime.iter().filter(|_| sells_airtime);
     let airtime = airtime.map(|airtime| (AIRTIME, "key_file", &airtime.key_file));
-    mpesa.chain(fiat).chain(airtime).filter_map(fault_of).collect()
+    let vault = config.keys.iter().flat_map(|vault| vault.files());
+    let vault = vault.map(|(option, file)| (KEYS, option, file));
+    mpesa.chain(fiat).chain(airtime).chain(vault).filter_map(fault_of).collect()
 }
 
 fn relays_files(config: &RelayConfig) -> Vec<Problem> {

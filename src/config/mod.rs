@@ -40,6 +40,7 @@ pub use auth::{AuthConfig, SphinxConfig, DOMAIN_NOTE};
 pub use enroll::{enroll, EnrolError};
 pub use fiat::{DarajaAccount, FiatConfig, MpesaConfig, MpesaMode, PriceConfig};
 pub use grpc::GrpcConfig;
+pub use keys::VaultConfig;
 pub use main::{LogFormat, LogTarget, Main, MintProxyAuth};
 pub use mint::MintConfig;
 pub use operators::{operator_name, OperatorConfig, OperatorKey, Role};
@@ -99,6 +100,8 @@ pub struct Config {
     pub approval: Option<ApprovalConfig>,
     pub voucher: VoucherConfig,
     pub wallet: WalletConfig,
+    /// None: keys are in files of this router, as they are.
+    pub keys: Option<VaultConfig>,
     /// No two have the same id.
     pub products: Vec<ProductConfig>,
     /// No two share a name, a venue or an operator; empty: the router is one operator's.

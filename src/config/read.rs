@@ -95,7 +95,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let voucher = vouchers::read(only(file, VOUCHER, &mut problems), &mut problems);
     let wallet = wallet::read(only(file, WALLET, &mut problems), &mut problems);
     let mut products = found(file, PRODUCT, vouchers::MOST_PRODUCTS, &mut problems, vouchers::product);
-    let keys = keys::check(only(file, KEYS, &mut problems), &mut problems);
+    let keys = keys::read(only(file, KEYS, &mut problems), &mut problems);
     let tenants = found(file, TENANT, tenant::MOST, &mut problems, tenant::read);
     tenants_share_nothing(&tenants, &venues, &operators, &mut problems);
     products_fit(&mut products, file, &tenants, &mut problems);
@@ -109,7 +109,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         Some(auth),
         Some(voucher),
         Some(approval),
-        Some(()),
+        Some(keys),
     ) = (main, admin, card, lightning, tls, auth, voucher, approval, keys)
     else {
         return Err(notes);
@@ -149,6 +149,7 @@ pub fn config(file: &UciFile) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         airtime,
         rate,
         grpc,
+        keys,
     };
     Ok((config, notes))
 }

@@ -43,7 +43,8 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     let elsewhere = |file: &&PathBuf| !file.starts_with(&main.state_dir);
     let tls = config.tls.iter().flat_map(|tls| [&tls.cert_file, &tls.key_file]);
     let named = main.ca_file.iter().chain(config.lightning_files());
-    for file in named.chain(tls).chain(config.mpesa_files()) {
+    let vault = config.keys.iter().flat_map(|vault| [&vault.role_id_file, &vault.secret_id_file]);
+    for file in named.chain(tls).chain(config.mpesa_files()).chain(vault) {
         // What renews certificates leaves links: their folder must be seen too.
         let target = std::fs::canonicalize(file).ok().filter(|target| target != file);
         for file in [Some(file.clone()), target].into_iter().flatten().filter(|file| elsewhere(&file)) {

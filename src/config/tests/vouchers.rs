@@ -32,3 +32,37 @@ fn what_is_told_elsewhere_is_signed_and_encrypted() {
     assert_problem(&with("\toption code_life '365'\n"), "is no length of time");
     assert_eq!(good(&with("")).voucher.code_life, Millis::from_secs(365 * 86_400));
 }
+
+#[test]
+fn a_vault_that_keeps_keys_is_named_whole() {
+    let with = |lines: &str| format!("{}\nconfig keys\n{lines}", main_with(""));
+    let line = |name: &str, value: &str| format!("\toption {name} '{value}'\n");
+    assert_eq!(good(&with("")).keys, None);
+    assert_problem(&with(&line("provider", "awskms")), "is no keeper of keys");
+    assert_problem(&with(&line("address", "http://vault.example:8200")), "is plain http://");
+    assert_problem(&with(&line("transit_key", "../sys/seal")), "is no name of a key");
+    let whole = [
+        line("provider", "vault"),
+        line("address", "https://vault.example:8200"),
+        line("role_id_file", "/etc/tollgate/role"),
+        line("secret_id_file", "/etc/tollgate/secret"),
+        line("transit_key", "router-7"),
+    ];
+    if !cfg!(feature = "vault") {
+        return assert_problem(&with(&whole.concat()), "is not in this build");
+    }
+    let vault = good(&with(&whole.concat())).keys.unwrap();
+    assert_eq!(
+        (vault.address.as_str(), vault.transit_key.as_str()),
+        ("https://vault.example:8200", "router-7")
+    );
+    for missing in 1..whole.len() {
+        let rest: Vec<&str> = whole
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != missing)
+            .map(|(_, line)| line.as_str())
+            .collect();
+        assert_problem(&with(&rest.concat()), "is missing: provider 'vault' needs it");
+    }
+}
