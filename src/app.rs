@@ -18,6 +18,7 @@ use crate::control;
 use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Seed};
 use crate::http::{self, Edge, Listeners};
+use crate::kms::Keeper;
 use crate::network::gate::{GatedVenue, NftGate, Plan};
 use crate::ops;
 use crate::sale::invoice::InvoiceEngine;
@@ -359,7 +360,9 @@ impl App {
             let files = |config: &Config| {
                 let tls = config.tls.as_ref().map(|tls| [tls.cert_file.clone(), tls.key_file.clone()]);
                 let others = [config.main.ca_file.clone(), Some(config.admin.token_file.clone())];
-                let secrets = config.mpesa_files().chain(config.lightning_files()).cloned().map(Some);
+                let vault = config.keys.iter().flat_map(|vault| vault.files().map(|(_, file)| file));
+                let secrets = config.mpesa_files().chain(config.lightning_files()).chain(vault);
+                let secrets = secrets.cloned().map(Some);
                 others
                     .into_iter()
                     .chain(tls.into_iter().flatten().map(Some))
@@ -453,6 +456,7 @@ async fn open_shop(
     let gatekeeper = access.gatekeeper().clone();
     let selling = async {
         store.catch_up().await?;
+        let keeper = Keeper::start(&store, receiver.clone(), tls.clone()).await?;
         let (guests, takings) = seeds(&store).await?;
         let takings = Arc::new(takings);
         let late = admit_late(&access);
@@ -460,12 +464,12 @@ async fn open_shop(
             Wallet::start(store.clone(), mints.clone(), (PurseName::House, takings.clone()), late).await?;
         let terms = Terms::new(store.clone(), access.clone(), receiver.clone());
         let invoices = InvoiceEngine::start(terms.clone(), mints.clone(), guests, takings).await?;
-        Ok::<_, StoreError>((terms, invoices, wallet))
+        Ok::<_, StoreError>((terms, invoices, wallet, keeper))
     };
     let shop = match selling.await {
-        Ok((terms, invoices, wallet)) => {
+        Ok((terms, invoices, wallet, keeper)) => {
             let cards = cards::open(&store, tls.clone(), wallet.clone(), receiver).await;
-            let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await;
+            let shop = Shop::new(terms, (invoices, wallet), mints.clone(), (cards, keeper), tls).await;
             shop.map_err(|err| closed(&err))
         }
         Err(err) => Err(closed(&err)),

@@ -26,6 +26,8 @@ const ABOVE: Above = Above {
 const FEATURES: &[&str] = &[
     #[cfg(feature = "grpc")]
     "grpc",
+    #[cfg(feature = "vault")]
+    "vault",
 ];
 
 struct Line {

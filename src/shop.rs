@@ -13,6 +13,7 @@ use crate::ecash::wallet::Wallet;
 use crate::ecash::{MintEvent, Mints};
 use crate::fiat::Rates;
 use crate::json::json;
+use crate::kms::Keeper;
 use crate::mac::MacAddr;
 use crate::mint_proxy::MintProxy;
 use crate::network::devices;
@@ -81,6 +82,8 @@ pub struct Shop {
     pub rates: Rates,
     /// What is held for accounts of the wallet API.
     pub balances: Balances,
+    /// What opens the key files.
+    pub keeper: Keeper,
 }
 
 /// Why something cannot be sold, or paid with.
@@ -107,7 +110,7 @@ impl Shop {
         terms: Terms,
         (invoices, wallet): (InvoiceEngine, Wallet),
         mints: Mints,
-        cards: Result<Cards, Closed>,
+        (cards, keeper): (Result<Cards, Closed>, Keeper),
         tls: Tls,
     ) -> Result<Shop, StoreError> {
         let (store, access) = (terms.store.clone(), terms.access.clone());
@@ -149,6 +152,7 @@ impl Shop {
             notices,
             rates,
             balances,
+            keeper,
         })
     }
 
@@ -269,6 +273,9 @@ impl Site {
             Err(closed) => reasons.push(format!("{}: {}", closed.code, closed.cause)),
             Ok(shop) if !shop.store.room_for_sales() => {
                 reasons.push("less than 1 MiB free for the store".to_owned())
+            }
+            Ok(shop) if shop.store.is_sealed() => {
+                reasons.push(format!("SEALED: {}", StoreError::Sealed));
             }
             Ok(_) => {}
         }

@@ -98,6 +98,12 @@ impl KeyRing {
         self.earlier.iter().chain([&self.newest]).find(|key| key.kid == kid)
     }
 
+    /// The names of all, the newest first.
+    pub fn kids(&self) -> Vec<String> {
+        let all = [&self.newest].into_iter().chain(self.earlier.iter().rev());
+        all.map(|key| key.kid.clone()).collect()
+    }
+
     /// How many keys verify.
     pub fn count(&self) -> usize {
         self.earlier.len().saturating_add(1)

@@ -105,6 +105,12 @@ impl Auth {
         Ok(())
     }
 
+    /// The names of the keys that verify, the newest first.
+    pub async fn kids(&self) -> Result<Vec<String>, AuthError> {
+        section(&self.config())?;
+        Ok(self.ring().await?.kids())
+    }
+
     /// Signs with a new key from now on.
     pub async fn rotate(&self) -> Result<Rotated, AuthError> {
         section(&self.config())?;

@@ -107,7 +107,7 @@ impl Cards {
         let (amount, due) = self.payable(invoice, config)?;
         let backends = self.0.backends.current().map_err(|_| Reason::NotNow)?;
         let first = backends.first().ok_or(Reason::NotNow)?;
-        if !self.0.store.room_for_sales() {
+        if self.0.store.is_sealed() || !self.0.store.room_for_sales() {
             return Err(Reason::NotNow);
         }
         invoice.payee().ok_or(Reason::Unsigned)?;

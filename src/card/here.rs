@@ -22,7 +22,7 @@ impl Cards {
     ) -> Result<Admission, Reason> {
         let config = self.0.config.borrow().card.clone().ok_or(Reason::NoCards)?;
         let store = &self.0.store;
-        if !store.room_for_sales() {
+        if store.is_sealed() || !store.room_for_sales() {
             return Err(Reason::NotNow);
         }
         let amount = amount.to_msats().filter(|amount| amount.0 >= MIN_WITHDRAWABLE);

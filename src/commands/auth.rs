@@ -19,7 +19,7 @@ pub static COMMANDS: &[Command] = &[Command {
         "sign logins with a new key; who is logged in stays so, and the old key goes when its last login ends",
 }];
 
-async fn rotate(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+pub(super) async fn rotate(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
     let rotated = desk.site.shop.as_ref()?.auth.rotate().await.map_err(|error| match error {
         AuthError::Off => {
             CommandError::Refused("no_logins", "nobody logs in here; add a 'config auth'".to_owned())

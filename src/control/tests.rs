@@ -10,6 +10,7 @@ use crate::config::{Config, Role};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
+use crate::kms::Keeper;
 use crate::lightning::{Account, Backends};
 use crate::network::gate::recording::RecordingGate;
 use crate::network::gate::Plan;
@@ -62,7 +63,8 @@ async fn desk(open: bool) -> Office {
         let backends = Backends::new(store.clone(), vault.clone(), nothing);
         let cards = Ok(Cards::start(store.clone(), vault, backends, config.clone()).await.unwrap());
         let tls = Tls::new(None).unwrap();
-        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), cards, tls).await.unwrap();
+        let keeper = Keeper::start(&store, config.clone(), tls.clone()).await.unwrap();
+        let shop = Shop::new(terms, (invoices, wallet), mints.clone(), (cards, keeper), tls).await.unwrap();
         (access.gatekeeper().clone(), Ok(shop))
     } else {
         let closed = Closed { code: "STORE_CORRUPT", cause: "the store is damaged: page 3".to_owned() };

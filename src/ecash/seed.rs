@@ -52,6 +52,7 @@ impl Seed {
     pub async fn of_file(file: KeyFile, store: &Store) -> Result<Seed, StoreError> {
         let fresh = Seed::generate().map_err(|_| StoreError::NoRandomness)?;
         let make = move || store::Secret::new(fresh.entropy().to_vec());
+        file.opened(store).await;
         let key = file.load_or_create(store, make).await?;
         Seed::of_key(&key).ok_or_else(|| StoreError::KeyMissing(file.0.to_owned()))
     }

@@ -257,6 +257,7 @@ impl From<StoreError> for SaleError {
 fn closed_because(code: &str) -> &'static str {
     match code {
         "STORE_FULL" => "this router has no space left to sell",
+        "SEALED" => "this router waits for its keys",
         "FLOW_OFFLOAD" => "this router cannot count bytes at the moment",
         _ => "this router cannot sell at the moment",
     }

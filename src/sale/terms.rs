@@ -55,8 +55,22 @@ impl Terms {
         }
     }
 
-    /// Whether access of this metric can be given now: there is space, and the gate is in place and can count.
+    /// Whether there is nothing that has to be opened before money is taken.
+    pub fn is_unsealed(&self) -> Result<(), SaleError> {
+        match self.store.is_sealed() {
+            true => Err(SaleError::Closed("SEALED")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether something can be sold now: keys are open, and access can be given.
     pub fn may_sell(&self, metric: Metric) -> Result<(), SaleError> {
+        self.is_unsealed()?;
+        self.may_admit(metric)
+    }
+
+    /// Whether access of this metric can be given now: there is space, and the gate is in place and can count.
+    pub fn may_admit(&self, metric: Metric) -> Result<(), SaleError> {
         self.has_space()?;
         match self.access.gatekeeper().status().cannot_sell(metric) {
             None => Ok(()),

@@ -188,6 +188,7 @@ impl VoucherEngine {
     pub async fn make(&self, owners: &[Tenant], order: VoucherOrder) -> Result<VoucherBatch, VoucherError> {
         let (terms, book) = (&self.0.terms, &self.0.book);
         let config = terms.config();
+        terms.is_unsealed()?;
         terms.has_space()?;
         let venue = venue_for(&config, owners, &order)?.clone();
         let lasts = order.lasts.unwrap_or(config.voucher.code_life).max(SHORTEST);

@@ -125,6 +125,7 @@ fn taken_off(fee: Sats) -> String {
 
 fn closed_because(code: &str) -> &'static str {
     match code {
+        "SEALED" => "This router waits for its keys. Nothing was taken; please try again later.",
         "STORE_FULL" => "This router has no space left to sell. Nothing was taken; please tell the operator.",
         "GATE_DOWN" => "This router cannot open the way to the internet at the moment. Nothing was taken.",
         "FLOW_OFFLOAD" => {

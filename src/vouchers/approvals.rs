@@ -2,7 +2,7 @@
 //! request, named by its hash. Refused: a vote of whoever has asked, one for another request, and one that comes too late.
 
 use super::{jobs, VoucherRefusal};
-use crate::store::{add_voucher_job, Door, StoreError};
+use crate::store::{add_voucher_job, Door, DoorRow, StoreError};
 use crate::units::UnixSeconds;
 use crate::uuid::Uuid;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,9 @@ pub const DECISION: &str = "order";
 /// How long others may take (seconds), and how many requests may wait.
 const LIFE: u64 = 2 * 3600;
 const MOST: u64 = 200;
+
+const COLUMNS: &str = "id, kind, state, principal, request_hash, work, required, created_at, expires_at, \
+     (SELECT count(*) FROM approval_votes WHERE tenant = $1 AND approval = a.id AND vote = 'approve')";
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub struct Approval {
     pub work: String,
     pub required: u64,
     pub approvals: u64,
+    pub created_at: u64,
     pub expires_at: u64,
 }
 
@@ -108,25 +112,33 @@ pub fn pending(door: &Door, now: u64) -> Result<u64, StoreError> {
 }
 
 pub fn find(door: &Door, id: Uuid) -> Result<Option<Approval>, StoreError> {
-    let found = door.query(
-        "SELECT kind, state, principal, request_hash, work, required, expires_at,
-                (SELECT count(*) FROM approval_votes WHERE tenant = $1 AND approval = $2 AND vote = 'approve')
-         FROM approvals WHERE tenant = $1 AND id = $2",
-        &[id.into()],
-    )?;
-    let Some(row) = found.first() else { return Ok(None) };
+    let found = format!("SELECT {COLUMNS} FROM approvals a WHERE tenant = $1 AND id = $2");
+    door.query(&found, &[id.into()])?.first().map(row_of).transpose()
+}
+
+/// Those that wait, the newest first.
+pub fn waiting(door: &Door, now: u64) -> Result<Vec<Approval>, StoreError> {
+    let found = format!(
+        "SELECT {COLUMNS} FROM approvals a WHERE tenant = $1 AND state = 'pending' AND expires_at > $2
+         ORDER BY created_at DESC, id"
+    );
+    door.query(&found, &[now.into()])?.iter().map(row_of).collect()
+}
+
+fn row_of(row: &DoorRow) -> Result<Approval, StoreError> {
     let text = |column| row.text(column).map(str::to_owned);
-    Ok(Some(Approval {
-        id,
-        kind: text(0)?,
-        state: text(1)?,
-        principal: text(2)?,
-        request_hash: text(3)?,
-        work: text(4)?,
-        required: row.count(5)?,
-        expires_at: row.count(6)?,
-        approvals: row.count(7)?,
-    }))
+    Ok(Approval {
+        id: row.parsed(0)?,
+        kind: text(1)?,
+        state: text(2)?,
+        principal: text(3)?,
+        request_hash: text(4)?,
+        work: text(5)?,
+        required: row.count(6)?,
+        created_at: row.count(7)?,
+        expires_at: row.count(8)?,
+        approvals: row.count(9)?,
+    })
 }
 
 /// Takes a vote. The approval as it is then: `approved` once the last vote is in, and until it is done.

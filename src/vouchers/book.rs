@@ -13,7 +13,7 @@ use crate::store::{forget_backing, Door, Store, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 /// Rows that one transaction forgets of a table.
 const AT_ONCE: u64 = 128;
@@ -44,12 +44,13 @@ pub const VOUCHERS: &str = "vouchers";
 #[derive(Clone)]
 pub struct VoucherBook {
     store: Store,
-    key: Arc<OnceCell<Arc<CodeKey>>>,
+    /// Once it was needed.
+    key: Arc<Mutex<Option<Arc<CodeKey>>>>,
 }
 
 impl VoucherBook {
     pub fn new(store: Store) -> VoucherBook {
-        VoucherBook { store, key: Arc::new(OnceCell::new()) }
+        VoucherBook { store, key: Arc::default() }
     }
 
     /// The rows of a tenant.
@@ -62,9 +63,34 @@ impl VoucherBook {
         &self.store
     }
 
-    /// What codes are known by.
-    pub async fn key(&self) -> Result<&Arc<CodeKey>, StoreError> {
-        self.key.get_or_try_init(|| async { CodeKey::open(&self.store).await.map(Arc::new) }).await
+    /// Whether what vouchers need cannot be read yet.
+    pub fn is_sealed(&self) -> bool {
+        self.store.is_sealed()
+    }
+
+    /// What codes are known by. `Sealed` while it cannot be read.
+    pub async fn key(&self) -> Result<Arc<CodeKey>, StoreError> {
+        if self.store.is_sealed() {
+            return Err(StoreError::Sealed);
+        }
+        let mut known = self.key.lock().await;
+        if let Some(key) = &*known {
+            return Ok(key.clone());
+        }
+        let key = Arc::new(CodeKey::open(&self.store).await?);
+        *known = Some(key.clone());
+        Ok(key)
+    }
+
+    /// New codes are known by a new key from now on; it is made where there was none. Answers its number.
+    pub async fn rotate_key(&self) -> Result<u32, StoreError> {
+        self.key().await?;
+        let mut known = self.key.lock().await;
+        let needed = self.store.voucher_keys_in_use().await?;
+        let key = CodeKey::rotate(&self.store, needed).await?;
+        let number = key.number()?;
+        *known = Some(Arc::new(key));
+        Ok(number)
     }
 
     /// Writes an order down, and reserves what it is worth of its maker's limits, in one commit. `reserved`: when that is. An
@@ -77,7 +103,7 @@ impl VoucherBook {
         reserved: Millis,
         request: Option<WorkRequest>,
     ) -> Result<Result<Added, NotAdded>, StoreError> {
-        let (key, owner, now) = (self.key().await?.clone(), tenant.clone(), self.store.wall());
+        let (key, owner, now) = (self.key().await?, tenant.clone(), self.store.wall());
         let number = u64::try_from(tickets.len()).unwrap_or(u64::MAX);
         let sats = batch.face.0.saturating_mul(number);
         let own = self.of(tenant);
@@ -136,8 +162,8 @@ impl VoucherBook {
 
     /// The voucher of a code.
     pub async fn find(&self, tenant: &Tenant, code: &VoucherCode) -> Result<Option<VoucherRow>, StoreError> {
-        let hash = self.key().await?.hash(code)?;
-        self.of(tenant).read(move |door| rows::by_hash(door, &hash)).await
+        let hashes = self.key().await?.hashes(code)?;
+        self.of(tenant).read(move |door| rows::by_hashes(door, &hashes)).await
     }
 
     /// The code of a voucher that can still be used.

@@ -158,7 +158,7 @@ impl MintDesk {
         place: KeyPlace,
         answer: &KeptAnswer,
     ) -> Result<(), StoreError> {
-        let kept = sealed(self.book.key().await?, answer)?;
+        let kept = sealed(&*self.book.key().await?, answer)?;
         rows.write(move |door| end_key(door, &place, &kept)).await
     }
 
@@ -170,7 +170,7 @@ impl MintDesk {
         running: Option<&RunningRequest>,
     ) -> Result<KeptAnswer, VoucherRefusal> {
         let began = Instant::now();
-        let (rows, key) = (self.book.of(&terms.tenant), self.book.key().await?.clone());
+        let (rows, key) = (self.book.of(&terms.tenant), self.book.key().await?);
         let store = rows.store().clone();
         let (now, service) = (store.wall(), store.now());
         if !store.room_for_sales() {

@@ -45,6 +45,9 @@ impl From<StoreError> for VoucherRefusal {
     fn from(error: StoreError) -> VoucherRefusal {
         log::warn!("vouchers: {error}");
         let wait = Some(Millis::from_secs(5));
+        if matches!(error, StoreError::Sealed) {
+            return VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), error.to_string()) };
+        }
         VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), "not possible now, try again later") }
     }
 }

@@ -166,7 +166,7 @@ pub fn insert_ticket(
         "INSERT INTO vouchers (tenant, id, batch, position, hash, sealed, key_no, venue, product, owner, unit, amount,
                                face_sat, funding, state, note, label, notify, created_by, created_at, changed_at,
                                expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)",
+         VALUES ($1, $2, $3, $4, $5, $6, $21, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)",
         &[
             ticket.id.into(),
             batch.id.into(),
@@ -187,6 +187,7 @@ pub fn insert_ticket(
             batch.created_by.as_str().into(),
             now.into(),
             batch.expires_at.into(),
+            u64::from(key.number()?).into(),
         ],
     )?;
     note_notice(door, &ticket.id.to_string(), batch.state.as_str(), None, now)
@@ -197,10 +198,15 @@ pub fn by_id(door: &Door, id: TicketId) -> Result<Option<VoucherRow>, StoreError
     door.query(&found, &[id.into()])?.first().map(row_of).transpose()
 }
 
-/// By the keyed hash of its code.
-pub fn by_hash(door: &Door, hash: &str) -> Result<Option<VoucherRow>, StoreError> {
+/// By the keyed hashes that its code may have.
+pub fn by_hashes(door: &Door, hashes: &[String]) -> Result<Option<VoucherRow>, StoreError> {
     let found = format!("SELECT {COLUMNS} FROM vouchers WHERE tenant = $1 AND hash = $2");
-    door.query(&found, &[hash.into()])?.first().map(row_of).transpose()
+    for hash in hashes {
+        if let Some(row) = door.query(&found, &[hash.as_str().into()])?.first() {
+            return row_of(row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// All of one order, in its order.

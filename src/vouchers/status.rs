@@ -121,11 +121,11 @@ impl MintDesk {
         let id = id.parse::<Uuid>().ok();
         let code: Option<VoucherCode> = claim.parse().ok();
         let nobodys = VoucherCode::random().ok_or_else(VoucherRefusal::nowhere)?;
-        let hash = self.book.key().await?.hash(code.as_ref().unwrap_or(&nobodys))?;
+        let hashes = self.book.key().await?.hashes(code.as_ref().unwrap_or(&nobodys))?;
         let mut found = None;
         for tenant in config.all_tenants() {
-            let (rows, hash) = (self.book.of(&tenant), hash.clone());
-            let by_code = rows.read(move |door| rows::by_hash(door, &hash)).await?;
+            let (rows, hashes) = (self.book.of(&tenant), hashes.clone());
+            let by_code = rows.read(move |door| rows::by_hashes(door, &hashes)).await?;
             let mut row = by_code.filter(|row| Some(row.id) == id);
             if row.is_none() && claim.starts_with("cashu") {
                 row = self.by_token(&rows, id, claim).await?;

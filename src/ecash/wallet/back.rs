@@ -388,6 +388,10 @@ impl Wallet {
 
     /// The tokens of vouchers that are backed and not redeemed.
     pub async fn tokens_of(&self, tenant: &Tenant, ids: &[String]) -> Result<Vec<Backed>, WalletError> {
+        // Whoever asks waits for no Vault.
+        if self.0.store.is_sealed() {
+            return Err(WalletError::Store(StoreError::Sealed.code()));
+        }
         let mut all = Vec::new();
         for id in ids {
             let Some(row) = self.0.store.locked(tenant, id).await? else { continue };

@@ -137,7 +137,7 @@ impl InviteEngine {
 
     /// Lets a guest in for a code. A caller that stops waiting does not stop it.
     pub async fn redeem(&self, caller: &Caller, venue: &Venue, code: &str) -> Result<Session, InviteError> {
-        self.0.terms.may_sell(venue.metric)?;
+        self.0.terms.may_admit(venue.metric)?;
         self.guesses().admit(caller.mac, self.0.terms.store.now()).map_err(InviteError::TooMany)?;
         let (engine, caller, venue) = (self.clone(), caller.clone(), venue.clone());
         let code = Zeroizing::new(code.to_owned());

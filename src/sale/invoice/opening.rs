@@ -82,7 +82,10 @@ impl InvoiceEngine {
         }
         match owner {
             // Tokens can be had while the gate is down.
-            Owner::Guest => self.0.terms.has_space()?,
+            Owner::Guest => {
+                self.0.terms.is_unsealed()?;
+                self.0.terms.has_space()?
+            }
             Owner::House => self.0.terms.may_sell(venue.metric)?,
         }
         let unpaid = mine()

@@ -20,7 +20,7 @@ impl MpesaEngine {
         venue: &Venue,
         (receipt, phone): (&str, &str),
     ) -> Result<Option<Session>, MpesaError> {
-        self.0.terms.may_sell(venue.metric)?;
+        self.0.terms.may_admit(venue.metric)?;
         let now = self.0.terms.store.now();
         let guesses = || self.0.guesses.lock().unwrap_or_else(PoisonError::into_inner);
         guesses().admit(caller.mac, now).map_err(MpesaError::TooMany)?;
