@@ -4,7 +4,7 @@
 use super::admin::of_command;
 use super::answer::Answer;
 use super::keyed::{self, fresh, refused, KeyedWork};
-use super::office::ALL_SATS;
+use super::office::{asked, ALL_SATS, TENANT};
 use super::orders::{
     audit, batch_order, batch_shape, new_id, nowhere, place, shop, signed_in, tenant_of, tickets_order,
     tickets_shape,
@@ -82,6 +82,30 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
         .ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))?;
     audit(edge, &operator, "limits", &asked.id.to_string(), "pending_approval").await;
     Ok(keyed::kept_answer(waits(&asked)))
+}
+
+/// `GET /admin/approvals`: what waits for others to agree.
+pub fn waiting(edge: Arc<Edge>, sent: Sent) -> Answering {
+    asked(edge, sent, &[TENANT], |asked| {
+        Box::pin(async move {
+            let (rows, now) = (asked.shop.minting.book.of(&asked.tenant), asked.now.0);
+            let waiting = rows.read(move |door| approvals::waiting(door, now)).await?;
+            let one = |approval: &Approval| {
+                json!({
+                    "approvalId": approval.id.to_string(),
+                    "kind": approval.kind,
+                    "status": approval.state,
+                    "principal": approval.principal,
+                    "requestHash": approval.request_hash,
+                    "approvals": approval.approvals,
+                    "required": approval.required,
+                    "createdAt": approval.created_at,
+                    "expiresAt": approval.expires_at,
+                })
+            };
+            Ok(json!({"approvals": waiting.iter().map(one).collect::<Value>()}))
+        })
+    })
 }
 
 const VOTE: &[Field] = &[needed("requestHash", Kind::Hash)];

@@ -59,6 +59,7 @@ pub fn startup(edge: Arc<Edge>, _: Sent) -> Answering {
         let step = match &edge.site.shop {
             _ if edge.has_started.load(Ordering::Relaxed) => None,
             Err(_) => Some("store"),
+            Ok(shop) if shop.store.is_sealed() => Some("unseal"),
             Ok(_) if !edge.site.gate().closed_to_strangers => Some("firewall"),
             Ok(_) => None,
         };
@@ -108,6 +109,11 @@ pub fn full(edge: Arc<Edge>, _: Sent) -> Answering {
             }
         };
         check("store", began, true, store_fault);
+        if let Ok(shop) = &site.shop {
+            let facts = shop.keeper.facts();
+            let sealed = || facts.trouble.clone().unwrap_or_else(|| "the key files are sealed".to_owned());
+            check("kms", began, facts.is_sealed, (facts.is_sealed || facts.trouble.is_some()).then(sealed));
+        }
         check("disk", began, false, disk_fault);
         check("clock", began, false, clock_fault);
         let gate = site.gate();

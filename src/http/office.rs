@@ -329,6 +329,7 @@ pub fn system_status(edge: Arc<Edge>, sent: Sent) -> Answering {
                 .iter()
                 .map(|(id, about, code)| json!({"id": id, "ticketId": about, "error": code}))
                 .collect();
+            let facts = store.facts().await?;
             let monitor =
                 json!({"balance": balance, "sufficient": balance > 0, "minRequired": 0, "lastCheck": now.0});
             Ok(json!({
@@ -337,7 +338,7 @@ pub fn system_status(edge: Arc<Edge>, sent: Sent) -> Answering {
                 "database": json!({"connected": true}),
                 "timestamp": now.0,
                 "breakers": breakers(&asked),
-                "kms": json!({"provider": "file", "sealed": false, "keyVersions": json!({"voucher": 1})}),
+                "kms": kms(&asked).await?,
                 "clock": json!({
                     "synced": store.wall_is_plausible(),
                     "offsetMs": Value::Null,
@@ -345,7 +346,10 @@ pub fn system_status(edge: Arc<Edge>, sent: Sent) -> Answering {
                 }),
                 "store": json!({
                     "kind": "sqlite",
-                    "synchronous": "full",
+                    "schemaVersion": facts.schema_version,
+                    "journalMode": facts.journal_mode,
+                    "synchronous": facts.synchronous,
+                    // What is damaged is not opened.
                     "integrity": "ok",
                     "freeBytes": store.free_bytes().ok(),
                 }),
@@ -359,6 +363,29 @@ pub fn system_status(edge: Arc<Edge>, sent: Sent) -> Answering {
             }))
         })
     })
+}
+
+/// What keeps the keys of vouchers, and which versions of each class are there.
+async fn kms(asked: &Question) -> Result<Value, VoucherRefusal> {
+    let (shop, facts) = (&asked.shop, asked.shop.keeper.facts());
+    let mut versions = json!({});
+    for key in shop.store.lock_keys().await?.iter().filter(|key| key.tenant == asked.tenant && key.is_current)
+    {
+        let class = key.class.as_str();
+        versions[class] = json!(versions[class].as_u64().unwrap_or(0).max(u64::from(key.number)));
+    }
+    if !facts.is_sealed && shop.store.has_voucher_key().await? {
+        versions["voucher"] = json!(shop.minting.book.key().await?.number()?);
+    }
+    if let Some(version) = facts.wrapped_by {
+        versions["data"] = json!(version);
+    }
+    Ok(json!({
+        "provider": facts.provider,
+        "sealed": facts.is_sealed,
+        "keyVersions": versions,
+        "trouble": facts.trouble,
+    }))
 }
 
 /// Nothing of vouchers is kept in memory: every answer is read from the store.

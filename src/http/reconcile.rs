@@ -97,7 +97,7 @@ async fn compare(at: &Place, mark: Option<KeyMark>) -> Result<KeptAnswer, Vouche
     let id = mark.as_ref().map_or_else(new_id, |mark| Ok(mark.work))?;
     let (told, classes) = reconcile::report(id, &found, &compared, now);
     let answer = fresh(200, &told);
-    let (venue, kept, key) = (at.venue.clone(), answer.clone(), at.shop.minting.book.key().await?.clone());
+    let (venue, kept, key) = (at.venue.clone(), answer.clone(), at.shop.minting.book.key().await?);
     let keeping = at.own.write(move |door| {
         let under = (mark.as_ref(), key.as_ref(), &kept);
         reconcile::keep_report(door, &venue, (&told, &classes), under, now)
@@ -155,7 +155,7 @@ async fn repair(
     let place = |(name, ..): &RepairStep| ids.iter().position(|id| id.to_string() == *name);
     steps.sort_by_key(place);
     let answer = fresh(200, &reconcile::repaired(&steps));
-    let (kept, key) = (answer.clone(), at.shop.minting.book.key().await?.clone());
+    let (kept, key) = (answer.clone(), at.shop.minting.book.key().await?);
     at.own.write(move |door| reconcile::end_repair(door, &mark, (&key, &kept))).await?;
     at.shop.wallet.collect();
     Ok(answer)

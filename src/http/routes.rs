@@ -162,6 +162,7 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Delete, "/admin/cache/clear", Operator(Manager), NO_BODY, Anonymous(office::cache_clear)),
     row(ADMIN, Delete, "/admin/cache/TICKET", Operator(Manager), NO_BODY, Anonymous(office::cache_forget)),
     row(ADMIN, Put, "/admin/limits", Operator(Owner), ORDER, Anonymous(approvals::put_limits)),
+    row(ADMIN, Get, "/admin/approvals", Operator(Viewer), NO_BODY, Anonymous(approvals::waiting)),
     row(ADMIN, Post, "/admin/approvals/ID/approve", Operator(Manager), ORDER, Anonymous(approvals::approve)),
     row(ADMIN, Post, "/admin/approvals/ID/reject", Operator(Manager), ORDER, Anonymous(approvals::reject)),
     row(ADMIN, Post, "/internal/mint-tickets", Signature, ORDER, At(orders::mint_tickets)),
