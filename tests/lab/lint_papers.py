@@ -12,7 +12,7 @@ import sys
 OPERATORS = "openwrt/README.md"
 RECIPES = "src/README.md"
 ESSAY = "src/lib.rs"
-CODE = re.compile(r'"([A-Z]+(?:_[A-Z]+)+)"')
+CODE = re.compile(r'"([A-Z]+(?:_[A-Z]+)+|SEALED)"')
 # Upper case for other reasons: of the environment, a state and a prefix that others' nodes use, and a word of NUT-11.
 NO_CODES = re.compile(
     r"CARGO_|OUT_DIR$|PORTAL_\w+_DIGEST$|LC_ALL$|COMP_|SERVER_ACTIVE$|FAILURE_REASON_|IN_FLIGHT$|SIG_INPUTS$"

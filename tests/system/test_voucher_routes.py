@@ -194,6 +194,10 @@ def test_what_was_made_is_listed_counted_and_revealed_but_never_with_its_code(of
     assert error(office.ask("GET", f"/admin/stats/{new_id()}")) == (404, "venue_unknown")
     status = office.ask("GET", "/admin/system/status").json()
     assert status["database"] == {"connected": True} and status["outbox"]["depth"] == 0
+    assert status["kms"] == {"provider": "file", "sealed": False, "keyVersions": {"voucher": 1}, "trouble": None}
+    store = status["store"]
+    assert (store["kind"], store["journalMode"], store["synchronous"]) == ("sqlite", "wal", "full")
+    assert store["schemaVersion"] >= 20 and store["integrity"] == "ok" and store["freeBytes"] > 0
     told = office.ask("GET", "/admin/batch-mint/estimate?count=250&amount=3").json()
     assert (told["faceValue"], told["batchCount"], told["withinLimits"]) == (750, 3, True)
     for query in ("", "?count=0", "?count=10001", "?count=1e3", "?count=-1", "?count=1&x=1"):
@@ -246,6 +250,10 @@ def test_over_a_limit_others_agree_and_the_first_request_is_answered(make_office
     waits = first.json()
     assert (first.status, waits["status"], waits["required"], waits["approvals"]) == (202, "pending_approval", 1, 0)
     path = f"/admin/approvals/{waits['approvalId']}/approve"
+    (listed,) = office.ask("GET", "/admin/approvals").json()["approvals"]
+    assert (listed["approvalId"], listed["requestHash"]) == (waits["approvalId"], waits["requestHash"])
+    assert (listed["kind"], listed["status"], listed["required"]) == ("batch_mint", "pending", 1)
+    assert "work" not in listed and "request" not in listed
     own = office.ask("POST", path, {"requestHash": waits["requestHash"]}, new_id())
     assert error(own) == (403, "initiator_cannot_vote")
     assert office.ask("POST", path, {"requestHash": 0}, new_id()).status == 400
