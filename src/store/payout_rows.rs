@@ -176,7 +176,7 @@ impl PayoutRow {
 /// The code of a payout of which Daraja says that it takes too long.
 pub(super) const OVERDUE: &str = "timeout";
 pub(super) const COLUMNS: &str =
-    "id, account, kind, via, state, amount, msat, phone, phone_tail, paybill, bill, wallet, \
+    "id, account, kind, via, state, kes, msat, phone, phone_tail, paybill, bill, wallet, \
                        originator, conversation, receipt, code, is_lost, sent_ms, created_ms, changed_ms, at";
 
 pub(super) fn by_id(door: &Door, id: &str) -> Result<Option<PayoutRow>, StoreError> {

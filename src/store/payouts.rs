@@ -285,8 +285,8 @@ fn open(
         return Ok(known);
     }
     let sums = door.query(
-        "SELECT COALESCE(SUM(amount), 0), COALESCE(SUM(CASE WHEN kind != 'airtime' AND state NOT IN ('paid')
-             THEN amount ELSE 0 END), 0), COALESCE(SUM(CASE WHEN state NOT IN ('paid') THEN 1 ELSE 0 END), 0)
+        "SELECT COALESCE(SUM(kes), 0), COALESCE(SUM(CASE WHEN kind != 'airtime' AND state NOT IN ('paid')
+             THEN kes ELSE 0 END), 0), COALESCE(SUM(CASE WHEN state NOT IN ('paid') THEN 1 ELSE 0 END), 0)
          FROM payouts WHERE tenant = $1 AND state NOT IN ('refunded', 'failed') AND (at > $2 OR state != 'paid')",
         &[number(wall.0.saturating_sub(DAY))?.into()],
     )?;
@@ -371,7 +371,7 @@ fn insert(
         number(wall.0)?.into(),
     ];
     door.execute(
-        "INSERT INTO payouts (tenant, id, account, kind, via, state, amount, msat, rate, spread_bp, phone, phone_hash,
+        "INSERT INTO payouts (tenant, id, account, kind, via, state, kes, msat, rate, spread_bp, phone, phone_hash,
              phone_tail, paybill, bill, wallet, asked, question, originator, conversation, receipt, code, is_lost,
              sent_ms, created_ms, changed_ms, at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, '', '', '', 0,

@@ -9,7 +9,7 @@ CREATE TABLE payouts (
     kind         TEXT    NOT NULL,
     via          TEXT    NOT NULL,
     state        TEXT    NOT NULL,
-    amount       INTEGER NOT NULL,
+    kes          INTEGER NOT NULL,
     msat         INTEGER NOT NULL,
     rate         INTEGER NOT NULL,
     spread_bp    INTEGER NOT NULL,
