@@ -6,7 +6,7 @@
 
 use super::database::Work;
 use super::door::{Datum, Door, DoorRow};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::hex;
 use crate::json::json;
 use crate::units::UnixSeconds;
@@ -154,7 +154,7 @@ pub(super) fn noting(write: Work<'static>, at: UnixSeconds) -> Work<'static> {
 
 impl Store {
     /// Writes a row down, behind all others.
-    pub fn audit(&self, row: NewAuditRow) -> Asked<()> {
+    pub fn audit(&self, row: NewAuditRow) -> StoreAnswer<()> {
         let at = self.wall();
         self.write(move |tx| append(tx, row, at))
     }
@@ -166,7 +166,7 @@ impl Store {
     }
 
     /// At most `most` rows: the newest or, since a wall time, the first from then on. Oldest first.
-    pub fn audit_rows(&self, since: Option<UnixSeconds>, most: u32) -> Asked<Vec<AuditRow>> {
+    pub fn audit_rows(&self, since: Option<UnixSeconds>, most: u32) -> StoreAnswer<Vec<AuditRow>> {
         self.read(move |db| {
             let order = if since.is_some() { "" } else { "DESC" };
             let wanted = format!("at >= $2 ORDER BY seq {order} LIMIT $3");

@@ -1,6 +1,6 @@
 //! What pays the invoices of taps, or has paid: kept as long as a payment may have to be looked up there.
 
-use super::{Asked, Store};
+use super::{Store, StoreAnswer};
 use rusqlite::params;
 
 /// What pays, with its credentials sealed.
@@ -14,7 +14,7 @@ pub struct BackendRow {
 }
 
 impl Store {
-    pub fn backends(&self) -> Asked<Vec<BackendRow>> {
+    pub fn backends(&self) -> StoreAnswer<Vec<BackendRow>> {
         self.read(|db| {
             let rows = db
                 .prepare("SELECT id, kind, url, pin, sealed FROM backends")?
@@ -33,7 +33,7 @@ impl Store {
     }
 
     /// Keeps a backend and answers its id; that of the row given is not looked at.
-    pub fn add_backend(&self, backend: BackendRow) -> Asked<i64> {
+    pub fn add_backend(&self, backend: BackendRow) -> StoreAnswer<i64> {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO backends (kind, url, pin, sealed) VALUES (?1, ?2, ?3, ?4)",

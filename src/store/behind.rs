@@ -3,7 +3,7 @@
 
 use super::door::Door;
 use super::locked::{note_voucher, proofs_of, rows, set_state, LockedRow, LockedState};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::Tenant;
 use crate::units::UnixSeconds;
 
@@ -24,7 +24,7 @@ pub struct BehindRow {
 
 impl Store {
     /// Those of these vouchers that ecash stands behind, or is to.
-    pub fn behind(&self, tenant: &Tenant, ids: Vec<String>) -> Asked<Vec<BehindRow>> {
+    pub fn behind(&self, tenant: &Tenant, ids: Vec<String>) -> StoreAnswer<Vec<BehindRow>> {
         let tenant = tenant.clone();
         self.read(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -42,7 +42,7 @@ impl Store {
         tenant: &Tenant,
         id: &str,
         (becomes, code): (&'static str, &'static str),
-    ) -> Asked<bool> {
+    ) -> StoreAnswer<bool> {
         let (tenant, id, at) = (tenant.clone(), id.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// A batch was paid for after it was given up: its vouchers are to be had after all. False: it is not given up.
-    pub fn funding_reopened(&self, tenant: &Tenant, batch: &str) -> Asked<bool> {
+    pub fn funding_reopened(&self, tenant: &Tenant, batch: &str) -> StoreAnswer<bool> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);

@@ -4,7 +4,7 @@
 //! nothing. New keys are a new row and begin with a counter of their own.
 
 use super::cards::card_by_id;
-use super::{Asked, CardRow, Store, StoreError};
+use super::{CardRow, Store, StoreAnswer, StoreError};
 use crate::units::Millis;
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
 
@@ -47,7 +47,7 @@ pub enum TakenKeys {
 
 impl Store {
     /// New keys for a card; the old ones pay no more. `None`: no such card.
-    pub fn renew_card_keys(&self, card: i64, keys: NewKeys) -> Asked<Option<KeysOwner>> {
+    pub fn renew_card_keys(&self, card: i64, keys: NewKeys) -> StoreAnswer<Option<KeysOwner>> {
         self.write(move |tx| {
             if tx.execute("UPDATE cards SET wiped = 0 WHERE id = ?1", [card])? == 0 {
                 return Ok(None);
@@ -61,7 +61,7 @@ impl Store {
 
     /// Hands out the keys behind a code (its SHA-256), once. With the UID that a programmer names, only that
     /// chip pays with them, and only if it is not another card that lives.
-    pub fn take_card_keys(&self, code: [u8; 32], uid: Option<String>) -> Asked<TakenKeys> {
+    pub fn take_card_keys(&self, code: [u8; 32], uid: Option<String>) -> StoreAnswer<TakenKeys> {
         let now = self.now();
         self.write(move |tx| {
             let other = tx
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// The newest keys of every card that is not wiped.
-    pub fn live_card_keys(&self) -> Asked<Vec<KeysRow>> {
+    pub fn live_card_keys(&self) -> StoreAnswer<Vec<KeysRow>> {
         self.read(|db| {
             let rows = db
                 .prepare(

@@ -5,7 +5,7 @@ use super::claims::{drop_claim, Claim};
 use super::door::Door;
 use super::taps::{spent_since, LIMIT_WINDOW};
 use super::values::money;
-use super::{Asked, KeysOwner, KeysRow, NewKeys, Store, StoreError};
+use super::{KeysOwner, KeysRow, NewKeys, Store, StoreAnswer, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension};
 
@@ -38,7 +38,7 @@ pub struct CardRow {
 
 impl Store {
     /// A card and its first keys.
-    pub fn add_card(&self, card: NewCard, keys: NewKeys) -> Asked<KeysOwner> {
+    pub fn add_card(&self, card: NewCard, keys: NewKeys) -> StoreAnswer<KeysOwner> {
         let wall = self.wall();
         self.write(move |tx| {
             tx.execute(
@@ -58,12 +58,12 @@ impl Store {
         })
     }
 
-    pub fn card(&self, id: i64) -> Asked<Option<CardRow>> {
+    pub fn card(&self, id: i64) -> StoreAnswer<Option<CardRow>> {
         let now = self.now();
         self.read(move |db| card_by_id(db, id, now))
     }
 
-    pub fn cards(&self) -> Asked<Vec<CardRow>> {
+    pub fn cards(&self) -> StoreAnswer<Vec<CardRow>> {
         let now = self.now();
         self.read(move |db| {
             let ids = db
@@ -75,14 +75,14 @@ impl Store {
     }
 
     /// False: no such card.
-    pub fn enable_card(&self, id: i64, enabled: bool) -> Asked<bool> {
+    pub fn enable_card(&self, id: i64, enabled: bool) -> StoreAnswer<bool> {
         self.write(move |tx| {
             Ok(tx.execute("UPDATE cards SET enabled = ?2 WHERE id = ?1", params![id, enabled])? == 1)
         })
     }
 
     /// False: no such card.
-    pub fn limit_card(&self, id: i64, tx_max: Sats, day_max: Sats) -> Asked<bool> {
+    pub fn limit_card(&self, id: i64, tx_max: Sats, day_max: Sats) -> StoreAnswer<bool> {
         self.write(move |tx| {
             let set = "UPDATE cards SET tx_max = ?2, day_max = ?3, unit = ?4 WHERE id = ?1";
             Ok(tx.execute(set, params![id, tx_max, day_max, Unit::Sat])? == 1)
@@ -91,7 +91,7 @@ impl Store {
 
     /// Ends a card: its keys pay no more and codes of it are void. Answers all keys that were handed out, the
     /// newest first; outside, `None`: no such card.
-    pub fn wipe_card(&self, id: i64) -> Asked<Option<(CardRow, Vec<KeysRow>)>> {
+    pub fn wipe_card(&self, id: i64) -> StoreAnswer<Option<(CardRow, Vec<KeysRow>)>> {
         let now = self.now();
         self.write(move |tx| {
             if tx.execute("UPDATE cards SET wiped = 1 WHERE id = ?1", [id])? == 0 {

@@ -5,7 +5,7 @@
 //! always the tenant. Refused: a statement that does not mention it, or that is given more or fewer values than it has.
 
 use super::grants::{add_grant, Admission, NewGrant};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::Tenant;
 use crate::hex;
 use crate::units::{Millis, UnixSeconds};
@@ -52,7 +52,7 @@ impl Store {
 impl TenantStore {
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of `f` undoes
     /// all that it did.
-    pub fn write<T, F>(&self, f: F) -> Asked<T>
+    pub fn write<T, F>(&self, f: F) -> StoreAnswer<T>
     where
         F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
@@ -62,7 +62,7 @@ impl TenantStore {
     }
 
     /// Runs `f` on one consistent state of the store.
-    pub fn read<T, F>(&self, f: F) -> Asked<T>
+    pub fn read<T, F>(&self, f: F) -> StoreAnswer<T>
     where
         F: FnOnce(&Door<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,

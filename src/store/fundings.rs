@@ -8,7 +8,7 @@ use super::locked::{
 };
 use super::outputs::OutputsRow;
 use super::values::mint_of;
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::{MintUrl, Tenant};
 use crate::units::{Sats, UnixSeconds};
 
@@ -29,7 +29,7 @@ pub struct FundingRow {
 
 impl Store {
     /// Notes an invoice before it is shown; where the batch has one already, that one.
-    pub fn funding_begin(&self, new: FundingRow) -> Asked<FundingRow> {
+    pub fn funding_begin(&self, new: FundingRow) -> StoreAnswer<FundingRow> {
         let at = self.wall();
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &new.tenant);
@@ -52,12 +52,12 @@ impl Store {
         })
     }
 
-    pub fn funding(&self, tenant: &Tenant, batch: &str) -> Asked<Option<FundingRow>> {
+    pub fn funding(&self, tenant: &Tenant, batch: &str) -> StoreAnswer<Option<FundingRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
         self.read(move |tx| funding(&Door::for_tenant(tx, &tenant), &tenant, &batch))
     }
 
-    pub fn open_fundings(&self) -> Asked<Vec<(Tenant, String)>> {
+    pub fn open_fundings(&self) -> StoreAnswer<Vec<(Tenant, String)>> {
         self.read(|tx| {
             tx.prepare("SELECT tenant, batch FROM fundings WHERE state = 'open'")?
                 .query_map([], |row| Ok((Tenant::named(&row.get::<_, String>(0)?), row.get(1)?)))?
@@ -74,7 +74,7 @@ impl Store {
         (keyset, ppk): (String, u64),
         amounts: Vec<(String, Vec<u64>)>,
         skip: u32,
-    ) -> Asked<Vec<LockedRow>> {
+    ) -> StoreAnswer<Vec<LockedRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// It was paid, and its vouchers are backed.
-    pub fn funding_done(&self, tenant: &Tenant, batch: &str, proofs: Vec<LockedProof>) -> Asked<()> {
+    pub fn funding_done(&self, tenant: &Tenant, batch: &str, proofs: Vec<LockedProof>) -> StoreAnswer<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);

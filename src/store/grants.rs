@@ -5,7 +5,7 @@ use super::reference::Reference;
 use super::session_rows::{session_on_devices, SessionRow};
 use super::sessions::extend_session;
 use super::values::{mac_of, money, unit_of};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::json::json;
 use crate::mac::MacAddr;
@@ -162,14 +162,14 @@ impl NewGrant {
 
 impl Store {
     /// Grants access for a payment; the same reference again changes nothing and answers the session as it is.
-    pub fn grant(&self, grant: NewGrant) -> Asked<Admission> {
+    pub fn grant(&self, grant: NewGrant) -> StoreAnswer<Admission> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| add_grant(tx, &grant, now, wall))
     }
 
     /// Payments since a wall time; what the operator gave away is not counted.
-    pub fn sales_since(&self, wall: UnixSeconds) -> Asked<Sales> {
+    pub fn sales_since(&self, wall: UnixSeconds) -> StoreAnswer<Sales> {
         // Service time is never ahead of the wall clock: what is that old by the one is so by the other.
         let age = Millis::from_secs(self.wall().0.saturating_sub(wall.0).saturating_add(SLACK));
         let since = self.now().saturating_sub(age);
@@ -198,7 +198,7 @@ impl Store {
 
 impl Store {
     /// What was paid since a service time.
-    pub fn payments_since(&self, since: Millis) -> Asked<Vec<PaymentRow>> {
+    pub fn payments_since(&self, since: Millis) -> StoreAnswer<Vec<PaymentRow>> {
         self.read(move |db| {
             let mut paid = db.prepare(
                 "SELECT amount, unit, granted_ms, account_macs.mac, venue, metric
@@ -217,7 +217,7 @@ impl Store {
     }
 
     /// What the account of this MAC has paid last at a venue, if that was not long ago.
-    pub fn last_purchase(&self, mac: MacAddr, venue: &str) -> Asked<Option<PaidGrant>> {
+    pub fn last_purchase(&self, mac: MacAddr, venue: &str) -> StoreAnswer<Option<PaidGrant>> {
         let (mac, venue) = (mac.to_string(), venue.to_owned());
         let since = self.now().saturating_sub(RECEIPTS);
         self.read(move |db| {

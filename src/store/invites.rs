@@ -6,7 +6,7 @@ use super::door::{random_id, Datum, Door, DoorRow};
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::unused_codes::{keep, owner};
-use super::{Admission, Asked, RequestId, Secret, Store, StoreError};
+use super::{Admission, RequestId, Secret, Store, StoreAnswer, StoreError};
 use crate::hex;
 use crate::units::Millis;
 
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Of the newest first, those behind the first `skip`, and how many there are in all.
-    pub fn invites(&self, skip: u64, most: u32) -> Asked<(Vec<InviteRow>, i64)> {
+    pub fn invites(&self, skip: u64, most: u32) -> StoreAnswer<(Vec<InviteRow>, i64)> {
         let skip = i64::try_from(skip).unwrap_or(i64::MAX);
         self.read(move |db| {
             let door = Door::of(db);
@@ -151,12 +151,12 @@ impl Store {
         })
     }
 
-    pub fn invite(&self, hash: InviteHash) -> Asked<Option<InviteRow>> {
+    pub fn invite(&self, hash: InviteHash) -> StoreAnswer<Option<InviteRow>> {
         self.read(move |tx| find(&Door::of(tx), &hex::encode(&hash)))
     }
 
     /// Whether it was there.
-    pub fn delete_invite(&self, id: RequestId) -> Asked<bool> {
+    pub fn delete_invite(&self, id: RequestId) -> StoreAnswer<bool> {
         self.write(move |tx| {
             let delete = |table| {
                 let statement = format!("DELETE FROM {table} WHERE tenant = $1 AND id = $2");
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// Uses an invite once, for what `grant` says; its reference is made here.
-    pub fn use_invite(&self, hash: InviteHash, grant: NewGrant) -> Asked<InviteUse> {
+    pub fn use_invite(&self, hash: InviteHash, grant: NewGrant) -> StoreAnswer<InviteUse> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let (door, hash) = (Door::of(tx), hex::encode(&hash));

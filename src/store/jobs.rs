@@ -2,7 +2,7 @@
 //! one that has done it.
 
 use super::door::Door;
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::units::Millis;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct JobRow {
 
 impl Store {
     /// All of them, the next one first.
-    pub fn jobs(&self) -> Asked<Vec<JobRow>> {
+    pub fn jobs(&self) -> StoreAnswer<Vec<JobRow>> {
         self.read(|tx| {
             let rows = Door::of(tx).query(
                 "SELECT kind, subject, tries, due_ms, created_ms, error FROM jobs WHERE tenant = $1
@@ -43,7 +43,13 @@ impl Store {
     }
 
     /// One more try came to nothing for this reason; the next one is due then.
-    pub fn job_failed(&self, kind: &'static str, subject: String, due: Millis, error: String) -> Asked<()> {
+    pub fn job_failed(
+        &self,
+        kind: &'static str,
+        subject: String,
+        due: Millis,
+        error: String,
+    ) -> StoreAnswer<()> {
         self.write(move |tx| {
             let due = i64::try_from(due.0).unwrap_or(i64::MAX);
             Door::of(tx).execute(

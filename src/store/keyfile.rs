@@ -8,7 +8,7 @@
 //! over.
 
 use super::files::{self, close_to_others};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use rusqlite::{OptionalExtension, Transaction};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -52,7 +52,7 @@ impl KeyFile {
         self,
         store: &Store,
         make: impl FnOnce() -> Secret + Send + 'static,
-    ) -> Asked<Secret> {
+    ) -> StoreAnswer<Secret> {
         let shared = store.clone();
         store.write(move |tx| self.load_or_create_in(tx, &shared, make))
     }
@@ -183,13 +183,13 @@ pub struct RenewableKey(pub &'static str);
 
 impl RenewableKey {
     /// What the file holds; `None` if there is none.
-    pub fn load(self, store: &Store) -> Asked<Option<Secret>> {
+    pub fn load(self, store: &Store) -> StoreAnswer<Option<Secret>> {
         let path = store.0.files.key(self.0);
         store.read(move |_| read(&path))
     }
 
     /// Puts this in place of the file; after a power cut it is there whole, or the one before it.
-    pub fn replace(self, store: &Store, secret: Secret) -> Asked<()> {
+    pub fn replace(self, store: &Store, secret: Secret) -> StoreAnswer<()> {
         let files = store.0.files.clone();
         store.read(move |_| Ok(files.write_durably(&files.key(self.0), secret.expose())?))
     }

@@ -4,7 +4,7 @@
 //! that would have written it.
 
 use super::door::{Door, DoorRow};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::units::UnixSeconds;
 
 /// What entries older than a moment are summed up under.
@@ -85,7 +85,7 @@ pub struct BookEntry {
 
 impl Store {
     /// What is in every account, and the newest entries.
-    pub fn books(&self, most: u32) -> Asked<(Vec<BookBalance>, Vec<BookEntry>)> {
+    pub fn books(&self, most: u32) -> StoreAnswer<(Vec<BookBalance>, Vec<BookEntry>)> {
         self.read(move |tx| {
             let door = Door::of(tx);
             let sums = door.query(
@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Sums up what is older than this: the balances stay.
-    pub fn carry_books(&self, before: UnixSeconds) -> Asked<()> {
+    pub fn carry_books(&self, before: UnixSeconds) -> StoreAnswer<()> {
         let before = i64::try_from(before.0).unwrap_or(0);
         self.write(move |tx| {
             let door = Door::of(tx);

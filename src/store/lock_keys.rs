@@ -3,7 +3,7 @@
 
 use super::counters::{take_counter, VOUCHERS};
 use super::door::Door;
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::Tenant;
 use rusqlite::{params, OptionalExtension, Transaction};
 
@@ -56,7 +56,7 @@ impl Store {
         class: LockClass,
         owner: &str,
         public_of: PublicOf,
-    ) -> Asked<u32> {
+    ) -> StoreAnswer<u32> {
         let (tenant, owner, at) = (tenant.clone(), owner.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -79,7 +79,7 @@ impl Store {
         class: LockClass,
         owner: &str,
         public_of: PublicOf,
-    ) -> Asked<Option<u32>> {
+    ) -> StoreAnswer<Option<u32>> {
         let (tenant, owner, at) = (tenant.clone(), owner.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// All keys of this router, whoever's they are.
-    pub fn lock_keys(&self) -> Asked<Vec<LockKeyRow>> {
+    pub fn lock_keys(&self) -> StoreAnswer<Vec<LockKeyRow>> {
         self.read(|tx| {
             tx.prepare(
                 "SELECT k.tenant, k.class, k.owner, k.number, k.public, k.state = 'current',
@@ -147,12 +147,12 @@ impl Store {
     }
 
     /// A number for a key that locks a quote.
-    pub fn quote_key(&self) -> Asked<u32> {
+    pub fn quote_key(&self) -> StoreAnswer<u32> {
         self.write(|tx| take_counter(tx, VOUCHERS, NUMBERS, 1))
     }
 
     /// Whether there has ever been a key that something is locked to.
-    pub fn has_lock_keys(&self) -> Asked<bool> {
+    pub fn has_lock_keys(&self) -> StoreAnswer<bool> {
         self.read(|tx| {
             let found = tx.query_row(
                 "SELECT 1 FROM counters WHERE owner = ?1 AND keyset = ?2",

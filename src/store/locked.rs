@@ -10,7 +10,7 @@ use super::operations::{add_outputs, begin_op, Begun, NewOp};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey, PurseName};
 use super::values::mint_of;
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::{MintUrl, Tenant};
 use crate::units::{Sats, UnixSeconds};
 
@@ -137,7 +137,7 @@ impl Store {
         mint: Option<MintUrl>,
         vouchers: Vec<NewLocked>,
         state: LockedState,
-    ) -> Asked<()> {
+    ) -> StoreAnswer<()> {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -168,18 +168,18 @@ impl Store {
     }
 
     /// What is locked, or to be, for the vouchers of a batch, in the order of their ids.
-    pub fn locked_of_batch(&self, tenant: &Tenant, batch: &str) -> Asked<Vec<LockedRow>> {
+    pub fn locked_of_batch(&self, tenant: &Tenant, batch: &str) -> StoreAnswer<Vec<LockedRow>> {
         let (tenant, batch) = (tenant.clone(), batch.to_owned());
         self.read(move |tx| rows(&Door::for_tenant(tx, &tenant), "batch = $2", &batch))
     }
 
-    pub fn locked(&self, tenant: &Tenant, id: &str) -> Asked<Option<LockedRow>> {
+    pub fn locked(&self, tenant: &Tenant, id: &str) -> StoreAnswer<Option<LockedRow>> {
         let (tenant, id) = (tenant.clone(), id.to_owned());
         self.read(move |tx| Ok(rows(&Door::for_tenant(tx, &tenant), "id = $2", &id)?.pop()))
     }
 
     /// The proofs of a voucher, those that are left of them.
-    pub fn locked_proofs(&self, tenant: &Tenant, voucher: &str) -> Asked<Vec<LockedProof>> {
+    pub fn locked_proofs(&self, tenant: &Tenant, voucher: &str) -> StoreAnswer<Vec<LockedProof>> {
         let (tenant, voucher) = (tenant.clone(), voucher.to_owned());
         self.read(move |tx| proofs_of(&Door::for_tenant(tx, &tenant), "voucher = $2 AND c != ''", &voucher))
     }
@@ -221,7 +221,7 @@ impl Store {
     }
 
     /// Whose exchange an operation is, and for what; nothing where it locks nothing.
-    pub fn locking(&self, op: i64) -> Asked<Option<(Tenant, Vec<LockedRow>)>> {
+    pub fn locking(&self, op: i64) -> StoreAnswer<Option<(Tenant, Vec<LockedRow>)>> {
         self.read(move |tx| {
             let mut found = tx.prepare(
                 "SELECT tenant FROM locked WHERE op = ?1 AND op != 0 AND state = 'minting' LIMIT 1",
@@ -242,7 +242,7 @@ impl Store {
         keyset: String,
         change: Vec<u64>,
         skip: u32,
-    ) -> Asked<(OutputsRow, Vec<LockedRow>)> {
+    ) -> StoreAnswer<(OutputsRow, Vec<LockedRow>)> {
         let tenant = tenant.clone();
         self.write(move |tx| {
             let change = add_outputs(tx, op, &keyset, &change, skip)?;
@@ -267,7 +267,7 @@ impl Store {
         tenant: &Tenant,
         change: NewProofs,
         proofs: Vec<LockedProof>,
-    ) -> Asked<()> {
+    ) -> StoreAnswer<()> {
         let (tenant, at) = (tenant.clone(), self.wall());
         self.write(move |tx| {
             tx.execute("DELETE FROM proofs WHERE op = ?1", [op])?;
@@ -335,7 +335,7 @@ impl Store {
 
     /// Vouchers that were to be backed from the takings, and that were cut off before that was planned: tenant, batch, and what
     /// was to stand behind each of them by when it expires.
-    pub fn unplanned(&self) -> Asked<Vec<Unplanned>> {
+    pub fn unplanned(&self) -> StoreAnswer<Vec<Unplanned>> {
         self.read(|tx| {
             tx.prepare(
                 "SELECT tenant, batch, id, venue, face_sat, expires_at FROM vouchers v

@@ -6,7 +6,7 @@
 //! stands for nothing that was paid.
 
 use super::door::{Datum, Door, DoorRow};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::DOMAIN_NOTE;
 use crate::hex;
 use crate::units::Millis;
@@ -75,7 +75,7 @@ impl LoginRow {
 impl Store {
     /// Adds a login, and takes away those that are over or too many. `replaces`: the key's others of its audience count no
     /// more.
-    pub fn begin_login(&self, login: LoginRow, replaces: bool) -> Asked<()> {
+    pub fn begin_login(&self, login: LoginRow, replaces: bool) -> StoreAnswer<()> {
         let now = self.now();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// Notes that a token of others, known by this hash, is used. False: it was used already, or too many were lately.
-    pub fn spend_token(&self, token: [u8; 32], lasts: Millis) -> Asked<bool> {
+    pub fn spend_token(&self, token: [u8; 32], lasts: Millis) -> StoreAnswer<bool> {
         let now = self.now();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -139,7 +139,7 @@ impl Store {
 
     /// Notes what wallets are linked under in a file beside the database, where commands read it. `is_first`: where nothing
     /// is noted yet, too.
-    pub fn note_domain(&self, note: String, is_first: bool) -> Asked<()> {
+    pub fn note_domain(&self, note: String, is_first: bool) -> StoreAnswer<()> {
         let files = self.0.files.clone();
         self.read(move |_| {
             let file = files.beside(DOMAIN_NOTE);
@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// The login of a token, unless it is over.
-    pub fn login(&self, jti: [u8; 16]) -> Asked<Option<LoginRow>> {
+    pub fn login(&self, jti: [u8; 16]) -> StoreAnswer<Option<LoginRow>> {
         let now = self.now();
         self.read(move |tx| {
             let found = Door::of(tx).query(
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// Puts a new token in the place of one; false if that does not count any more.
-    pub fn renew_login(&self, old: [u8; 16], new: LoginRow) -> Asked<bool> {
+    pub fn renew_login(&self, old: [u8; 16], new: LoginRow) -> StoreAnswer<bool> {
         let now = self.now();
         self.write(move |tx| {
             let renewed = Door::of(tx).execute(
@@ -188,7 +188,7 @@ impl Store {
     }
 
     /// Ends the login of a token; false if there was none.
-    pub fn end_login(&self, jti: [u8; 16]) -> Asked<bool> {
+    pub fn end_login(&self, jti: [u8; 16]) -> StoreAnswer<bool> {
         self.write(move |tx| {
             let ended =
                 Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND jti = $2", &[text(&jti)])?;
@@ -197,7 +197,7 @@ impl Store {
     }
 
     /// Ends all logins of a wallet's key.
-    pub fn end_logins_of(&self, pubkey: [u8; 33]) -> Asked<()> {
+    pub fn end_logins_of(&self, pubkey: [u8; 33]) -> StoreAnswer<()> {
         self.write(move |tx| {
             Door::of(tx).execute("DELETE FROM logins WHERE tenant = $1 AND pubkey = $2", &[text(&pubkey)])?;
             Ok(())
@@ -225,7 +225,7 @@ impl Store {
     }
 
     /// The names of the keys that signed what still counts.
-    pub fn kids_in_use(&self) -> Asked<Vec<String>> {
+    pub fn kids_in_use(&self) -> StoreAnswer<Vec<String>> {
         let now = self.now();
         self.read(move |tx| {
             let kids = "SELECT DISTINCT kid FROM logins WHERE tenant = $1 AND ends_ms > $2";

@@ -10,7 +10,7 @@
 //! write, as conditional statements whose row count is tested; never read in one call and write in another.
 
 mod accounts;
-mod asked;
+mod answer;
 mod audit;
 mod backends;
 mod balances;
@@ -74,7 +74,7 @@ mod worth;
 pub(crate) mod tests;
 
 pub use accounts::{making_room, AccountKey};
-pub use asked::Asked;
+pub use answer::StoreAnswer;
 pub use audit::{with_change, AuditRow, AuditVerdict, NewAuditRow};
 pub use backends::BackendRow;
 pub use balances::{BalanceMove, MoveState, NewMove, Reserved};
@@ -129,7 +129,7 @@ pub use worth::{VenuePrice, Worth};
 
 use crate::clock::Clock;
 use crate::task::AnyResult;
-use asked::Waiting;
+use answer::AnyAnswer;
 use database::{work, work_result, Counts, Database, Piece};
 use files::DatabaseFiles;
 use migrations::{Schema, SCHEMA};
@@ -259,21 +259,21 @@ impl Store {
 
     /// Runs `f` in a transaction and commits it; the answer comes after COMMIT has returned. An error of
     /// `f` rolls back. A caller that stops waiting does not stop the write.
-    pub(in crate::store) fn write<T, F>(&self, f: F) -> Asked<T>
+    pub(in crate::store) fn write<T, F>(&self, f: F) -> StoreAnswer<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.ask(Piece::Write(audit::noting(work(f), self.wall()))).into_asked()
+        self.ask(Piece::Write(audit::noting(work(f), self.wall()))).typed()
     }
 
     /// Runs `f` on one consistent state of the store. Whatever `f` changes is rolled back.
-    pub(in crate::store) fn read<T, F>(&self, f: F) -> Asked<T>
+    pub(in crate::store) fn read<T, F>(&self, f: F) -> StoreAnswer<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.ask(Piece::Read(work(f))).into_asked()
+        self.ask(Piece::Read(work(f))).typed()
     }
 
     /// Queues a write behind those already queued and does not wait for it. A failure is only logged, so
@@ -344,8 +344,8 @@ impl Store {
         told.await.map_err(|_| StoreError::Closed)?
     }
 
-    fn ask(&self, piece: Piece<'static>) -> Waiting {
-        Waiting::Unasked(self.0.jobs.clone(), Some(piece))
+    fn ask(&self, piece: Piece<'static>) -> AnyAnswer {
+        AnyAnswer::Unasked(self.0.jobs.clone(), Some(piece))
     }
 }
 

@@ -14,7 +14,7 @@ use super::reference::Reference;
 use super::session_rows::{session_by_account, sessions_of_account, sessions_on_devices, SessionRow};
 use super::time::{self, Moment};
 use super::worth::{Moving, VenuePrice};
-use super::{Asked, RequestId, Store, StoreError};
+use super::{RequestId, Store, StoreAnswer, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis, Sats, UnixSeconds};
@@ -136,7 +136,7 @@ impl AccountRow {
 
 impl Store {
     /// The account that this stands for, as `mac` sees it.
-    pub fn account(&self, key: &AccountKey, mac: MacAddr) -> Asked<Option<AccountRow>> {
+    pub fn account(&self, key: &AccountKey, mac: MacAddr) -> StoreAnswer<Option<AccountRow>> {
         let key = key.clone();
         self.read(move |tx| match key.account(tx)? {
             Some(account) => account_row(tx, account, &mac.to_string()).map(Some),
@@ -145,13 +145,13 @@ impl Store {
     }
 
     /// The name of the account that this claims.
-    pub fn claimed_account(&self, claim: &Claim) -> Asked<Option<String>> {
+    pub fn claimed_account(&self, claim: &Claim) -> StoreAnswer<Option<String>> {
         let claim = claim.clone();
         self.read(move |tx| claimed(&Door::of(tx), &claim))
     }
 
     /// The sessions that a device has.
-    pub fn sessions_of_device(&self, mac: MacAddr) -> Asked<Vec<SessionRow>> {
+    pub fn sessions_of_device(&self, mac: MacAddr) -> StoreAnswer<Vec<SessionRow>> {
         self.read(move |tx| match account_by_mac(tx, &mac.to_string())? {
             Some(account) => {
                 let rows = sessions_on_devices(tx, account)?;
@@ -164,7 +164,7 @@ impl Store {
     /// Attaches a device to an account that it is not attached to, and brings what the account has at other venues to
     /// where the device is. What the device's own account has is added, unless other devices use it as well; of both
     /// tickets the account's stays valid.
-    pub fn attach(&self, key: &AccountKey, new: NewDevice) -> Asked<TakeOver> {
+    pub fn attach(&self, key: &AccountKey, new: NewDevice) -> StoreAnswer<TakeOver> {
         let (when, key) = (self.moment_of_writing(), key.clone());
         self.write(move |tx| {
             let (now, mac) = (when.service, new.mac.to_string());
@@ -216,7 +216,7 @@ impl Store {
 
     /// Detaches a device from the account that this stands for; what the account has stays with it. `None`: it is not
     /// attached to it.
-    pub fn detach(&self, key: &AccountKey, mac: MacAddr) -> Asked<Option<Moved>> {
+    pub fn detach(&self, key: &AccountKey, mac: MacAddr) -> StoreAnswer<Option<Moved>> {
         let (now, key) = (self.now(), key.clone());
         self.write(move |tx| {
             let Some(account) = key.account(tx)? else { return Ok(None) };
@@ -233,7 +233,7 @@ impl Store {
     /// Lets this claim the account of a MAC, which is made if there is none. If it claims another account already, both
     /// become one: what is left is added, and devices beyond the limit go, never this one. That is no move; but within the
     /// cool-down of either account no device may go by it. A refusal leaves no account behind.
-    pub fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> Asked<Linked> {
+    pub fn link(&self, mac: MacAddr, claim: Claim, rules: MoveRules) -> StoreAnswer<Linked> {
         let now = self.now();
         self.write(move |tx| {
             let is_new = account_by_mac(tx, &mac.to_string())?.is_none();
@@ -250,7 +250,7 @@ impl Store {
     }
 
     /// Moves what an account has at other venues to this one, for a device that is attached to it.
-    pub fn bring(&self, key: &AccountKey, mac: MacAddr, price: VenuePrice) -> Asked<TakeOver> {
+    pub fn bring(&self, key: &AccountKey, mac: MacAddr, price: VenuePrice) -> StoreAnswer<TakeOver> {
         let (when, key) = (self.moment_of_writing(), key.clone());
         self.write(move |tx| {
             let Some(account) = key.account(tx)? else { return Ok(TakeOver::Changed) };

@@ -15,7 +15,7 @@ use super::reference::Reference;
 use super::taken::{take, take_done, LockedTaking};
 use super::tokens::Holder;
 use super::values::{mint_of, money};
-use super::{Admission, Asked, Store, StoreError, Vault};
+use super::{Admission, Store, StoreAnswer, StoreError, Vault};
 use crate::config::MintUrl;
 use crate::units::{Millis, Msats, Sats, Unit};
 use rusqlite::{params, Connection, OptionalExtension, Row, Transaction};
@@ -127,12 +127,18 @@ impl Store {
     }
 
     /// Takes fresh counters, `skip` further on, for an open operation whose earlier outputs cannot be used.
-    pub fn op_outputs(&self, op: i64, keyset: String, amounts: Vec<u64>, skip: u32) -> Asked<OutputsRow> {
+    pub fn op_outputs(
+        &self,
+        op: i64,
+        keyset: String,
+        amounts: Vec<u64>,
+        skip: u32,
+    ) -> StoreAnswer<OutputsRow> {
         self.write(move |tx| add_outputs(tx, op, &keyset, &amounts, skip))
     }
 
     /// From now on the proofs of a melt are traded away, on outputs of this keyset.
-    pub fn op_cancel(&self, op: i64, keyset: String, amounts: Vec<u64>) -> Asked<OutputsRow> {
+    pub fn op_cancel(&self, op: i64, keyset: String, amounts: Vec<u64>) -> StoreAnswer<OutputsRow> {
         self.write(move |tx| {
             let changed = tx.execute(
                 "UPDATE wallet_ops SET state = 'cancelling' WHERE id = ?1 AND state = 'open' AND kind = 'melt'",
@@ -167,7 +173,7 @@ impl Store {
         came: Option<NewProofs>,
         state: OpState,
         result: Option<String>,
-    ) -> Asked<Option<Admission>> {
+    ) -> StoreAnswer<Option<Admission>> {
         let now = self.now();
         let wall = self.wall();
         self.write(move |tx| {
@@ -209,7 +215,7 @@ impl Store {
 
     /// An operation did not take place: its proofs are free again, but for those that turned out to be `spent`.
     /// A payment stays known as failed, for this reason; everything else is forgotten.
-    pub fn op_failed(&self, op: i64, spent: Vec<ProofKey>, why: String) -> Asked<()> {
+    pub fn op_failed(&self, op: i64, spent: Vec<ProofKey>, why: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             for key in &spent {
                 tx.execute(

@@ -10,7 +10,7 @@ use super::jobs::{add_job, end_job};
 use super::keyfile::Secret;
 use super::ledger::{book, BookAccount, KES};
 use super::values::mac_of;
-use super::{Admission, Asked, Store, StoreError};
+use super::{Admission, Store, StoreAnswer, StoreError};
 use crate::mac::MacAddr;
 use crate::units::{Kes, Millis, UnixSeconds};
 
@@ -195,7 +195,7 @@ const COLUMNS: &str =
 
 impl Store {
     /// Opens an order, or finds the one that is meant.
-    pub fn open_order(&self, new: NewOrder, rules: PromptRules) -> Asked<OpenedOrder> {
+    pub fn open_order(&self, new: NewOrder, rules: PromptRules) -> StoreAnswer<OpenedOrder> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -261,12 +261,12 @@ impl Store {
         })
     }
 
-    pub fn order(&self, id: String) -> Asked<Option<OrderRow>> {
+    pub fn order(&self, id: String) -> StoreAnswer<Option<OrderRow>> {
         self.read(move |tx| find_by_id(&Door::of(tx), &id))
     }
 
     /// Those of the newest first.
-    pub fn orders(&self, most: u32) -> Asked<Vec<OrderRow>> {
+    pub fn orders(&self, most: u32) -> StoreAnswer<Vec<OrderRow>> {
         self.read(move |tx| {
             let statement = format!(
                 "SELECT {COLUMNS} FROM orders WHERE tenant = $1 ORDER BY created_ms DESC, id LIMIT $2"
@@ -276,7 +276,7 @@ impl Store {
     }
 
     /// Those that are not at their end, or that were made since.
-    pub fn orders_to_follow(&self, since: Millis) -> Asked<Vec<OrderRow>> {
+    pub fn orders_to_follow(&self, since: Millis) -> StoreAnswer<Vec<OrderRow>> {
         self.read(move |tx| {
             let statement = format!(
                 "SELECT {COLUMNS} FROM orders WHERE tenant = $1 AND (created_ms > $2
@@ -288,14 +288,14 @@ impl Store {
     }
 
     /// What this guest has paid late, and has not had yet.
-    pub fn late_order_of(&self, mac: MacAddr) -> Asked<Option<OrderRow>> {
+    pub fn late_order_of(&self, mac: MacAddr) -> StoreAnswer<Option<OrderRow>> {
         self.read(move |tx| {
             find(&Door::of(tx), "mac = $2 AND state = 'late_paid'", &[mac.to_string().as_str().into()])
         })
     }
 
     /// The states that it was in.
-    pub fn order_steps(&self, id: String) -> Asked<Vec<OrderStep>> {
+    pub fn order_steps(&self, id: String) -> StoreAnswer<Vec<OrderStep>> {
         self.read(move |tx| {
             let steps =
                 "SELECT state, code, at FROM order_steps WHERE tenant = $1 AND order_id = $2 ORDER BY seq";
@@ -308,7 +308,7 @@ impl Store {
     }
 
     /// The order that this receipt belongs to, paid from this phone.
-    pub fn order_by_receipt(&self, receipt: String, phone_hash: String) -> Asked<Option<OrderRow>> {
+    pub fn order_by_receipt(&self, receipt: String, phone_hash: String) -> StoreAnswer<Option<OrderRow>> {
         self.read(move |tx| {
             let values = [receipt.as_str().into(), phone_hash.as_str().into()];
             find(&Door::of(tx), "receipt = $2 AND phone_hash = $3", &values)
@@ -316,7 +316,7 @@ impl Store {
     }
 
     /// Before a prompt is sent. False: it is not `created` any more.
-    pub fn order_sending(&self, id: String, token_hash: String) -> Asked<bool> {
+    pub fn order_sending(&self, id: String, token_hash: String) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -338,7 +338,7 @@ impl Store {
     }
 
     /// Daraja has it, under this id.
-    pub fn order_accepted(&self, id: String, checkout: Secret, checkout_hash: String) -> Asked<bool> {
+    pub fn order_accepted(&self, id: String, checkout: Secret, checkout_hash: String) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -355,7 +355,7 @@ impl Store {
     }
 
     /// The answer was lost: a prompt may be on the phone.
-    pub fn order_lost(&self, id: String) -> Asked<bool> {
+    pub fn order_lost(&self, id: String) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -381,7 +381,7 @@ impl Store {
     }
 
     /// No prompt was sent, and none will be.
-    pub fn order_refused(&self, id: String, code: String) -> Asked<()> {
+    pub fn order_refused(&self, id: String, code: String) -> StoreAnswer<()> {
         self.write({
             let (now, wall) = (self.now(), self.wall());
             move |tx| {
@@ -405,7 +405,7 @@ impl Store {
     }
 
     /// Nothing more is asked about it by itself. A callback that names its payment brings back whose hash is kept.
-    pub fn order_given_up(&self, id: String) -> Asked<()> {
+    pub fn order_given_up(&self, id: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             let door = Door::of(tx);
             door.execute(
@@ -417,7 +417,7 @@ impl Store {
     }
 
     /// It is paid: one commit with the books and what it buys. `is_late`: it waits for its guest instead.
-    pub fn settle_order(&self, id: String, receipt: Option<String>, is_late: bool) -> Asked<Settled> {
+    pub fn settle_order(&self, id: String, receipt: Option<String>, is_late: bool) -> StoreAnswer<Settled> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -459,7 +459,7 @@ impl Store {
     }
 
     /// Gives a guest who has come back what it had paid late.
-    pub fn grant_late_order(&self, id: String, mac: MacAddr) -> Asked<Settled> {
+    pub fn grant_late_order(&self, id: String, mac: MacAddr) -> StoreAnswer<Settled> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -480,7 +480,7 @@ impl Store {
     }
 
     /// The gate is open for it. From now on only hashes are kept of what names the customer.
-    pub fn order_granted(&self, id: String) -> Asked<()> {
+    pub fn order_granted(&self, id: String) -> StoreAnswer<()> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -496,7 +496,7 @@ impl Store {
     }
 
     /// The session of an order that is paid.
-    pub fn admission_of_order(&self, access: NewGrant) -> Asked<Option<Admission>> {
+    pub fn admission_of_order(&self, access: NewGrant) -> StoreAnswer<Option<Admission>> {
         self.read(move |tx| super::grants::granted_session(tx, &access.reference))
     }
 
@@ -537,7 +537,13 @@ impl Store {
         self.carry_books(wall).await
     }
 
-    fn step(&self, id: String, from: &'static [&'static str], to: OrderState, code: String) -> Asked<bool> {
+    fn step(
+        &self,
+        id: String,
+        from: &'static [&'static str],
+        to: OrderState,
+        code: String,
+    ) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);

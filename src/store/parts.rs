@@ -11,7 +11,7 @@ use super::requests::request_by_id;
 use super::settled::settle_request;
 use super::tokens::Holder;
 use super::values::{mac_of, mint_of, money};
-use super::{Admission, Asked, NewRequest, Owner, RequestId, Store, StoreError, Vault};
+use super::{Admission, NewRequest, Owner, RequestId, Store, StoreAnswer, StoreError, Vault};
 use crate::config::{Metric, MintUrl};
 use crate::units::{Allotment, Millis, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, Row, Transaction};
@@ -96,7 +96,7 @@ pub struct InvoiceRow {
 
 impl Store {
     /// The mints' invoices (part, answer), committed before they are shown.
-    pub fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> Asked<()> {
+    pub fn invoiced(&self, answers: Vec<(i64, InvoiceRow)>) -> StoreAnswer<()> {
         self.write(move |tx| {
             for (part, answer) in &answers {
                 let changed = tx.execute(
@@ -136,7 +136,7 @@ impl Store {
         keyset: String,
         amounts: Vec<u64>,
         skip: u32,
-    ) -> Asked<OutputsRow> {
+    ) -> StoreAnswer<OutputsRow> {
         self.write(move |tx| {
             let outputs = OutputsRow::take(tx, owner.as_str(), &keyset, &amounts, skip)?;
             let append = "UPDATE parts SET outputs = outputs || ?2 WHERE id = ?1";
@@ -199,7 +199,7 @@ impl Store {
         self.all_expired(vec![part]).await
     }
 
-    pub fn all_expired(&self, parts: Vec<i64>) -> Asked<()> {
+    pub fn all_expired(&self, parts: Vec<i64>) -> StoreAnswer<()> {
         self.write(move |tx| {
             for part in &parts {
                 tx.execute("UPDATE parts SET state = 'expired' WHERE id = ?1 AND state = 'unpaid'", [part])?;
@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// The guest has the tokens of these parts (or spent them): they are not pushed again.
-    pub fn acked(&self, parts: Vec<i64>) -> Asked<()> {
+    pub fn acked(&self, parts: Vec<i64>) -> StoreAnswer<()> {
         self.write(move |tx| {
             for part in &parts {
                 tx.execute("UPDATE parts SET acked = 1 WHERE id = ?1 AND state = 'claimed'", [part])?;
@@ -219,7 +219,7 @@ impl Store {
     }
 
     /// The mints of invoices that wait for their payment, or whose payment waits for us.
-    pub fn open_mints(&self) -> Asked<Vec<MintUrl>> {
+    pub fn open_mints(&self) -> StoreAnswer<Vec<MintUrl>> {
         self.read(|db| {
             db.prepare("SELECT DISTINCT mint FROM parts WHERE state IN ('asking', 'unpaid', 'paid')")?
                 .query_map([], |row| row.get::<_, String>(0))?
@@ -230,7 +230,7 @@ impl Store {
 
     /// Invoices of a mint that wait for their payment or whose payment waits for us: at most `most`, with numbers above
     /// `after`, in their order.
-    pub fn open_parts(&self, mint: &MintUrl, after: i64, most: usize) -> Asked<Vec<OpenPart>> {
+    pub fn open_parts(&self, mint: &MintUrl, after: i64, most: usize) -> StoreAnswer<Vec<OpenPart>> {
         let mint = mint.as_str().to_owned();
         self.read(move |db| {
             let most = i64::try_from(most).unwrap_or(i64::MAX);

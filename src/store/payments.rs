@@ -8,7 +8,7 @@ use super::ledger::{book, BookAccount, KES};
 use super::orders::{
     close, find, find_by_id, kes, note_step, number, seconds, text, OrderRow, OrderState, ORDER_JOB,
 };
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, UnixSeconds};
 
 /// What a callback says, of the order whose token it has.
@@ -33,7 +33,11 @@ pub struct SuspenseRow {
 
 impl Store {
     /// Writes down what was called with this token. Answers the order as it is then; `None`: no order has that token.
-    pub fn hear_callback(&self, token_hash: String, heard: Option<HeardCallback>) -> Asked<Option<OrderRow>> {
+    pub fn hear_callback(
+        &self,
+        token_hash: String,
+        heard: Option<HeardCallback>,
+    ) -> StoreAnswer<Option<OrderRow>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -48,7 +52,12 @@ impl Store {
     }
 
     /// Money that was found in the list of payments: its order's, or nobody's. Answers the order that it may settle.
-    pub fn found_payment(&self, receipt: String, amount: Kes, reference: String) -> Asked<Option<OrderRow>> {
+    pub fn found_payment(
+        &self,
+        receipt: String,
+        amount: Kes,
+        reference: String,
+    ) -> StoreAnswer<Option<OrderRow>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -92,7 +101,7 @@ impl Store {
     }
 
     /// Money that a callback tells of, and Daraja does not confirm: it stands aside until it does.
-    pub fn put_heard_aside(&self, id: String) -> Asked<()> {
+    pub fn put_heard_aside(&self, id: String) -> StoreAnswer<()> {
         let wall = self.wall();
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -106,7 +115,7 @@ impl Store {
         })
     }
 
-    pub fn suspense(&self, most: u32) -> Asked<Vec<SuspenseRow>> {
+    pub fn suspense(&self, most: u32) -> StoreAnswer<Vec<SuspenseRow>> {
         self.read(move |tx| {
             let rows = Door::of(tx).query(
                 "SELECT receipt, amount, order_id, reason, at FROM suspense WHERE tenant = $1

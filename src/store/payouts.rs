@@ -11,7 +11,7 @@ use super::orders::{note_step_named, number};
 use super::payout_rows::{
     by_id, row_of, NewPayout, PaidBy, PayoutKind, PayoutRow, PayoutState, COLUMNS, OVERDUE,
 };
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, Msats, UnixSeconds};
 
 /// Open payouts together.
@@ -61,17 +61,17 @@ pub enum PayoutEnd {
 
 impl Store {
     /// Opens a payout: where a balance pays, what it costs is reserved in the same commit.
-    pub fn open_payout(&self, new: NewPayout, rules: PayoutRules) -> Asked<OpenedPayout> {
+    pub fn open_payout(&self, new: NewPayout, rules: PayoutRules) -> StoreAnswer<OpenedPayout> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| open(&Door::of(tx), &new, rules, (now, wall)))
     }
 
-    pub fn payout(&self, id: String) -> Asked<Option<PayoutRow>> {
+    pub fn payout(&self, id: String) -> StoreAnswer<Option<PayoutRow>> {
         self.read(move |tx| by_id(&Door::of(tx), &id))
     }
 
     /// What an account has asked for in these words before.
-    pub fn payout_asked_for(&self, account: String, asked: String) -> Asked<Option<PayoutRow>> {
+    pub fn payout_asked_for(&self, account: String, asked: String) -> StoreAnswer<Option<PayoutRow>> {
         self.read(move |tx| {
             let door = Door::of(tx);
             let known = known_question(&door, &account, &asked)?;
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// The newest first.
-    pub fn payouts(&self, most: u32) -> Asked<Vec<PayoutRow>> {
+    pub fn payouts(&self, most: u32) -> StoreAnswer<Vec<PayoutRow>> {
         self.read(move |tx| {
             let statement =
                 format!("SELECT {COLUMNS} FROM payouts WHERE tenant = $1 ORDER BY at DESC, id LIMIT $2");
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Those that are not at their end.
-    pub fn open_payouts(&self) -> Asked<Vec<PayoutRow>> {
+    pub fn open_payouts(&self) -> StoreAnswer<Vec<PayoutRow>> {
         self.read(move |tx| {
             let statement = format!(
                 "SELECT {COLUMNS} FROM payouts WHERE tenant = $1 AND state NOT IN ('paid', 'refunded', 'failed')
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// The payout that this hash of a path's end belongs to, and what is called there.
-    pub fn payout_called(&self, token_hash: String) -> Asked<Option<(PayoutRow, String)>> {
+    pub fn payout_called(&self, token_hash: String) -> StoreAnswer<Option<(PayoutRow, String)>> {
         self.read(move |tx| {
             let door = Door::of(tx);
             let known = door.query(
@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// What it awaits its money by: an invoice's payment hash.
-    pub fn payout_awaits(&self, id: String, wallet: String) -> Asked<()> {
+    pub fn payout_awaits(&self, id: String, wallet: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             Door::of(tx).execute(
                 "UPDATE payouts SET wallet = $3 WHERE tenant = $1 AND id = $2 AND state = 'awaiting'",
@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// What it awaited is in the account's balance: it is reserved there. False: there is too little, and it has failed.
-    pub fn payout_funded(&self, id: String) -> Asked<bool> {
+    pub fn payout_funded(&self, id: String) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Before it is sent, with the hashes of the paths' ends that Daraja will call. False: it is over, or was taken already.
-    pub fn payout_sending(&self, id: String, tokens: Vec<(&'static str, String)>) -> Asked<bool> {
+    pub fn payout_sending(&self, id: String, tokens: Vec<(&'static str, String)>) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// It was certainly not sent, and may be later.
-    pub fn payout_unsent(&self, id: String) -> Asked<()> {
+    pub fn payout_unsent(&self, id: String) -> StoreAnswer<()> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// Its answer was lost: it may be done.
-    pub fn payout_lost(&self, id: String) -> Asked<()> {
+    pub fn payout_lost(&self, id: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             Door::of(tx).execute(
                 "UPDATE payouts SET is_lost = 1 WHERE tenant = $1 AND id = $2 AND state = 'sending'",
@@ -192,7 +192,7 @@ impl Store {
     }
 
     /// It was taken, under this id of theirs.
-    pub fn payout_accepted(&self, id: String, conversation: String) -> Asked<()> {
+    pub fn payout_accepted(&self, id: String, conversation: String) -> StoreAnswer<()> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// Daraja says that it takes too long.
-    pub fn payout_overdue(&self, id: String) -> Asked<()> {
+    pub fn payout_overdue(&self, id: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             Door::of(tx).execute(
                 "UPDATE payouts SET code = $3 WHERE tenant = $1 AND id = $2 AND state IN ('sending', 'pending')",
@@ -220,7 +220,7 @@ impl Store {
     }
 
     /// It is asked about: the hash of the end of the path where its state will be told.
-    pub fn payout_asked(&self, id: String, token_hash: String) -> Asked<()> {
+    pub fn payout_asked(&self, id: String, token_hash: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             let door = Door::of(tx);
             add_token(&door, &id, "status", &token_hash)?;
@@ -234,7 +234,7 @@ impl Store {
 
     /// It is over: the balance has paid, or has its money back, and the books say so. False: it was over before, or what is
     /// told cannot be.
-    pub fn end_payout(&self, id: String, ended: PayoutEnd) -> Asked<bool> {
+    pub fn end_payout(&self, id: String, ended: PayoutEnd) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);

@@ -5,7 +5,7 @@ use super::grants::note_keyset;
 use super::reference::Reference;
 use super::settled::settle_request;
 use super::values::{mint_of, money};
-use super::{Asked, RequestId, Store, StoreError};
+use super::{RequestId, Store, StoreAnswer, StoreError};
 use crate::config::MintUrl;
 use crate::units::{Amount, Sats, Unit};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
@@ -86,12 +86,12 @@ pub struct Balance {
 
 impl Store {
     /// The proofs that an operation holds.
-    pub fn held_proofs(&self, op: i64) -> Asked<Vec<ProofRow>> {
+    pub fn held_proofs(&self, op: i64) -> StoreAnswer<Vec<ProofRow>> {
         self.read(move |db| proofs_where(db, "p.op = ?1", op))
     }
 
     /// The proofs of a mint in a purse that may be spent.
-    pub fn free_proofs(&self, purse: PurseName, mint: &MintUrl) -> Asked<Vec<ProofRow>> {
+    pub fn free_proofs(&self, purse: PurseName, mint: &MintUrl) -> StoreAnswer<Vec<ProofRow>> {
         let mint = mint.as_str().to_owned();
         let which = match purse {
             PurseName::Balances => "p.op IS NULL AND k.mint = ?1 AND k.purse = 'balances'",
@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// What is held in a purse, per mint and unit.
-    pub fn balances(&self, purse: PurseName) -> Asked<Vec<Balance>> {
+    pub fn balances(&self, purse: PurseName) -> StoreAnswer<Vec<Balance>> {
         self.read(move |db| {
             db.prepare(
                 "SELECT k.mint, k.unit, COALESCE(SUM(p.amount) FILTER (WHERE p.op IS NULL), 0),
@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// The mints of everything that was ever held in a purse.
-    pub fn wallet_mints(&self, purse: PurseName) -> Asked<Vec<MintUrl>> {
+    pub fn wallet_mints(&self, purse: PurseName) -> StoreAnswer<Vec<MintUrl>> {
         self.read(move |db| {
             db.prepare("SELECT DISTINCT mint FROM wallet_keysets WHERE purse = ?1")?
                 .query_map([purse.as_str()], |row| row.get::<_, String>(0))?
@@ -132,7 +132,7 @@ impl Store {
 
     /// Proofs that were found again at a mint, and the first counter that is certainly unused. Answers how much of
     /// it was not known.
-    pub fn restored(&self, purse: PurseName, found: NewProofs, next_counter: u32) -> Asked<Sats> {
+    pub fn restored(&self, purse: PurseName, found: NewProofs, next_counter: u32) -> StoreAnswer<Sats> {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO counters (owner, keyset, next) VALUES (?1, ?2, ?3)
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// The tokens of a house's part become proofs of the takings.
-    pub fn adopt(&self, part: i64, takings: NewProofs) -> Asked<()> {
+    pub fn adopt(&self, part: i64, takings: NewProofs) -> StoreAnswer<()> {
         self.write(move |tx| {
             let adopted = tx
                 .query_row(

@@ -3,7 +3,7 @@
 //! Collected ones stay for a router that has lost its place, as long as there is room for new ones. Those that nobody
 //! collects go after a week.
 
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Millis, UnixSeconds};
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -31,7 +31,7 @@ pub struct RelayedEvent {
 
 impl Store {
     /// Keeps an event; `false` where there is no room for another one of this token or router.
-    pub fn keep_event(&self, router: &str, token: &str, body: String) -> Asked<bool> {
+    pub fn keep_event(&self, router: &str, token: &str, body: String) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         let (router, token) = (router.to_owned(), token.to_owned());
         self.write(move |tx| {
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// The greatest number that an event was ever given here.
-    pub fn newest_event(&self) -> Asked<i64> {
+    pub fn newest_event(&self) -> StoreAnswer<i64> {
         self.read(|tx| {
             let newest = "SELECT seq FROM sqlite_sequence WHERE name = 'relay_events'";
             Ok(tx.query_row(newest, [], |row| row.get(0)).optional()?.unwrap_or(0))
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// Up to where this router has collected from a relay.
-    pub fn relay_cursor(&self, relay: &str) -> Asked<i64> {
+    pub fn relay_cursor(&self, relay: &str) -> StoreAnswer<i64> {
         let relay = relay.to_owned();
         self.read(move |tx| {
             let seq = "SELECT seq FROM relay_cursor WHERE relay = ?1";
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Keeps one row: of the relay that is asked now.
-    pub fn set_relay_cursor(&self, relay: &str, seq: i64) -> Asked<()> {
+    pub fn set_relay_cursor(&self, relay: &str, seq: i64) -> StoreAnswer<()> {
         let relay = relay.to_owned();
         self.write(move |tx| {
             tx.execute("DELETE FROM relay_cursor WHERE relay != ?1", [&relay])?;
@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// Forgets what was collected long ago, or will not be.
-    pub fn forget_events(&self) -> Asked<()> {
+    pub fn forget_events(&self) -> StoreAnswer<()> {
         let now = self.now();
         self.write(move |tx| {
             let ago = |kept: Millis| number(now.saturating_sub(kept).0);

@@ -7,7 +7,7 @@
 use super::parts::{add_part, parts_of, NewPart, PartRow};
 use super::settled::settled_request;
 use super::values::mac_of;
-use super::{Asked, Store, StoreError, Vault};
+use super::{Store, StoreAnswer, StoreError, Vault};
 use crate::mac::MacAddr;
 use crate::units::Millis;
 use rusqlite::{params, Connection, OptionalExtension, Row};
@@ -84,7 +84,7 @@ impl Store {
 
     /// No usable invoice came: the request is forgotten before anything was shown, and its counters stay taken. It
     /// leaves no row behind: a guest can make a mint refuse as often as it likes.
-    pub fn not_invoiced(&self, request: &RequestId) -> Asked<()> {
+    pub fn not_invoiced(&self, request: &RequestId) -> StoreAnswer<()> {
         let id = request.0.clone();
         self.write(move |tx| {
             tx.execute(
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Forgets the requests that a mint was being asked for: nothing was shown of them.
-    pub fn forget_asking(&self) -> Asked<()> {
+    pub fn forget_asking(&self) -> StoreAnswer<()> {
         self.write(|tx| {
             tx.execute(
                 "DELETE FROM requests WHERE id IN
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// The guests that have asked for invoices since this service time, and when last.
-    pub fn asked_after(&self, since: Millis) -> Asked<Vec<(MacAddr, Millis)>> {
+    pub fn asked_after(&self, since: Millis) -> StoreAnswer<Vec<(MacAddr, Millis)>> {
         self.read(move |db| {
             // A request that was settled has left its grant.
             let mut asked = db.prepare(
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Requests with tokens that are not yet safe with their guest, oldest first: those of one MAC, or all.
-    pub fn undelivered(&self, of: Option<MacAddr>) -> Asked<Vec<RequestId>> {
+    pub fn undelivered(&self, of: Option<MacAddr>) -> StoreAnswer<Vec<RequestId>> {
         self.read(move |db| {
             let requests = "SELECT id FROM requests WHERE owner = 'guest' AND id IN
                 (SELECT request FROM parts WHERE state = 'claimed' AND NOT acked)";

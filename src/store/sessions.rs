@@ -10,7 +10,7 @@ use super::session_rows::{
     session_by_account, session_of, session_on_devices, SessionRow, ON_DEVICES, SESSION_COLUMNS,
 };
 use super::worth::Worth;
-use super::{time, Asked, Store, StoreError};
+use super::{time, Store, StoreAnswer, StoreError};
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::units::{Millis, Unit};
@@ -22,7 +22,7 @@ const BYTES_KEPT: Millis = Millis::from_secs(365 * 86_400);
 impl Store {
     /// Ends the sessions of a MAC's account now, those of one venue or all. Answers those that were running, for each
     /// device that had them.
-    pub fn revoke(&self, mac: MacAddr, venue: Option<String>) -> Asked<Vec<SessionRow>> {
+    pub fn revoke(&self, mac: MacAddr, venue: Option<String>) -> StoreAnswer<Vec<SessionRow>> {
         let now = self.now();
         let moment = self.0.time.moment();
         self.write(move |tx| {
@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// Sessions that end after `since`, soonest first, each for every device that has it.
-    pub fn sessions_ending_after(&self, since: Millis) -> Asked<Vec<SessionRow>> {
+    pub fn sessions_ending_after(&self, since: Millis) -> StoreAnswer<Vec<SessionRow>> {
         self.read(move |db| {
             db.prepare(&format!(
                 "SELECT {SESSION_COLUMNS} FROM {ON_DEVICES} WHERE s.ends_ms > ?1 ORDER BY s.ends_ms"

@@ -4,7 +4,7 @@
 use super::door::Door;
 use super::grants::{add_grant, NewGrant};
 use super::locked::{note_voucher, proofs_of, rows, set_state, LockedProof, LockedRow, LockedState};
-use super::{Admission, Asked, Store, StoreError};
+use super::{Admission, Store, StoreAnswer, StoreError};
 use crate::config::Tenant;
 use crate::mac::MacAddr;
 use crate::units::{Sats, UnixSeconds};
@@ -141,7 +141,7 @@ pub(super) fn take_done(tx: &Transaction<'_>, op: i64) -> Result<(), StoreError>
 
 impl Store {
     /// A receipt did not take place. What it took may be taken again, unless it is `lost`: spent by somebody else.
-    pub fn op_refused(&self, op: i64, is_lost: bool) -> Asked<Option<Loss>> {
+    pub fn op_refused(&self, op: i64, is_lost: bool) -> StoreAnswer<Option<Loss>> {
         let at = self.wall();
         self.write(move |tx| {
             let loss = match is_lost {
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// Lets the guest of an open receipt in before it is over, as its mint is away. `None`: that would be too much.
-    pub fn op_granted(&self, op: i64, limits: OfflineLimits) -> Asked<Option<Admission>> {
+    pub fn op_granted(&self, op: i64, limits: OfflineLimits) -> StoreAnswer<Option<Admission>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let row = tx
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// Locked ecash that is to be put back into the takings: taken by its voucher's code, or not redeemed in time.
-    pub fn locked_to_collect(&self, most: u32) -> Asked<Vec<(Tenant, LockedRow)>> {
+    pub fn locked_to_collect(&self, most: u32) -> StoreAnswer<Vec<(Tenant, LockedRow)>> {
         let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let mut found = tx.prepare(
@@ -206,7 +206,7 @@ impl Store {
     }
 
     /// Whose batches have something planned, each with its mint where one is named.
-    pub fn planned_batches(&self) -> Asked<Vec<(Tenant, String)>> {
+    pub fn planned_batches(&self) -> StoreAnswer<Vec<(Tenant, String)>> {
         self.read(|tx| {
             tx.prepare("SELECT DISTINCT tenant, batch FROM locked WHERE state = 'planned'")?
                 .query_map([], |row| Ok((Tenant::named(&row.get::<_, String>(0)?), row.get(1)?)))?
@@ -216,7 +216,7 @@ impl Store {
     }
 
     /// Nobody may redeem it from now on: its time is over, and it is being taken back.
-    pub fn take_expired(&self, tenant: &Tenant, id: &str) -> Asked<bool> {
+    pub fn take_expired(&self, tenant: &Tenant, id: &str) -> StoreAnswer<bool> {
         let (tenant, id, at) = (tenant.clone(), id.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -229,7 +229,7 @@ impl Store {
     }
 
     /// What was to be put back is there, or `lost`.
-    pub fn collected(&self, tenant: &Tenant, id: &str, is_lost: bool) -> Asked<()> {
+    pub fn collected(&self, tenant: &Tenant, id: &str, is_lost: bool) -> StoreAnswer<()> {
         let (tenant, id, at) = (tenant.clone(), id.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -240,7 +240,7 @@ impl Store {
     }
 
     /// The proofs of these points that were made or taken here.
-    pub fn locked_by_points(&self, tenant: &Tenant, ys: Vec<String>) -> Asked<Vec<LockedProof>> {
+    pub fn locked_by_points(&self, tenant: &Tenant, ys: Vec<String>) -> StoreAnswer<Vec<LockedProof>> {
         let tenant = tenant.clone();
         self.read(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
@@ -252,7 +252,7 @@ impl Store {
         })
     }
 
-    pub fn losses(&self, since: UnixSeconds) -> Asked<Vec<Loss>> {
+    pub fn losses(&self, since: UnixSeconds) -> StoreAnswer<Vec<Loss>> {
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let mut found =
@@ -273,7 +273,7 @@ impl Store {
         })
     }
 
-    pub fn loss_ended(&self, loss: &Loss) -> Asked<()> {
+    pub fn loss_ended(&self, loss: &Loss) -> StoreAnswer<()> {
         let (tenant, op) = (loss.tenant.clone(), loss.op);
         self.write(move |tx| {
             let ended = "UPDATE losses SET ended = 1 WHERE tenant = $1 AND op = $2";

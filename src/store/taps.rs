@@ -11,7 +11,7 @@
 use super::grants::{add_grant, NewGrant};
 use super::reference::Reference;
 use super::values::{money, money_if_any};
-use super::{time, Admission, Asked, KeysOwner, Store, StoreError};
+use super::{time, Admission, KeysOwner, Store, StoreAnswer, StoreError};
 use crate::units::{Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::{params, Connection, OptionalExtension, Row};
 
@@ -124,7 +124,7 @@ const MAY_SPEND: &str = "k1 = ?1 AND state = 'issued' AND ends_ms > ?2
 
 impl Store {
     /// Takes a tap: its counter counts once, and only forward. The chip is bound by its first tap.
-    pub fn tap(&self, tap: NewTap) -> Asked<TapResult> {
+    pub fn tap(&self, tap: NewTap) -> StoreAnswer<TapResult> {
         let (now, wall, moment) = (self.now(), self.wall(), self.0.time.moment());
         self.write(move |tx| {
             let KeysOwner { card, version } = tap.owner;
@@ -162,7 +162,7 @@ impl Store {
         })
     }
 
-    pub fn tap_of(&self, k1: [u8; 32]) -> Asked<Option<TapRow>> {
+    pub fn tap_of(&self, k1: [u8; 32]) -> StoreAnswer<Option<TapRow>> {
         self.read(move |db| tap_by_k1(db, &k1))
     }
 
@@ -171,7 +171,7 @@ impl Store {
         &self,
         k1: [u8; 32],
         payment_hash: [u8; 32],
-    ) -> Asked<Option<([u8; 32], TapRow)>> {
+    ) -> StoreAnswer<Option<([u8; 32], TapRow)>> {
         let now = self.now();
         self.read(move |db| {
             let other: Option<[u8; 32]> = db
@@ -189,7 +189,7 @@ impl Store {
 
     /// Turns a tap into a payment, once: the tap is fresh, its card enabled, the invoice not another payment's, and
     /// both limits hold with everything counted that has not proven failed.
-    pub fn reserve(&self, payment: NewPayment) -> Asked<ReserveResult> {
+    pub fn reserve(&self, payment: NewPayment) -> StoreAnswer<ReserveResult> {
         let now = self.now();
         self.write(move |tx| {
             let since = now.saturating_sub(LIMIT_WINDOW);
@@ -231,7 +231,7 @@ impl Store {
         k1: [u8; 32],
         amount: Msats,
         grant: impl FnOnce(Reference) -> NewGrant + Send + 'static,
-    ) -> Asked<Result<Admission, ReserveResult>> {
+    ) -> StoreAnswer<Result<Admission, ReserveResult>> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let spent = tx
@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// From now on the backend may have the payment. False: it is not reserved.
-    pub fn payment_sent(&self, id: TapId) -> Asked<bool> {
+    pub fn payment_sent(&self, id: TapId) -> StoreAnswer<bool> {
         self.write(move |tx| {
             let set = "UPDATE card_taps SET state = 'sent' WHERE id = ?1 AND state = 'reserved'";
             Ok(tx.execute(set, [id])? == 1)
@@ -271,7 +271,7 @@ impl Store {
     }
 
     /// What the backend calls a payment.
-    pub fn payment_named(&self, id: TapId, reference: String) -> Asked<()> {
+    pub fn payment_named(&self, id: TapId, reference: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET reference = ?2 WHERE id = ?1 AND state = 'sent'",
@@ -281,7 +281,7 @@ impl Store {
         })
     }
 
-    pub fn payment_paid(&self, id: TapId, preimage: Option<[u8; 32]>, fee: Option<Msats>) -> Asked<()> {
+    pub fn payment_paid(&self, id: TapId, preimage: Option<[u8; 32]>, fee: Option<Msats>) -> StoreAnswer<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'paid', preimage = ?2, fee = ?3, invoice = NULL
@@ -293,7 +293,7 @@ impl Store {
     }
 
     /// Proven: the money counts no longer.
-    pub fn payment_failed(&self, id: TapId, note: String) -> Asked<()> {
+    pub fn payment_failed(&self, id: TapId, note: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'failed', note = ?2, invoice = NULL
@@ -306,7 +306,7 @@ impl Store {
 
     /// At start, before anything is paid: what was reserved when the last process ended was never sent.
     /// Answers what was sent and has no end yet.
-    pub fn resume_payments(&self) -> Asked<Vec<OpenPayment>> {
+    pub fn resume_payments(&self) -> StoreAnswer<Vec<OpenPayment>> {
         self.write(|tx| {
             tx.execute(
                 "UPDATE card_taps SET state = 'failed', note = 'never sent', invoice = NULL
@@ -333,7 +333,7 @@ impl Store {
     }
 
     /// The newest taps of a card, newest first.
-    pub fn card_history(&self, card: i64, most: u32) -> Asked<Vec<HistoryRow>> {
+    pub fn card_history(&self, card: i64, most: u32) -> StoreAnswer<Vec<HistoryRow>> {
         self.read(move |db| {
             db.prepare(
                 "SELECT id, wall, counter, state, payment_hash, amount, fee, note, unit FROM card_taps

@@ -3,13 +3,13 @@
 
 use super::accounts::account_of;
 use super::ticket::Ticket;
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::mac::MacAddr;
 use rusqlite::params;
 
 impl Store {
     /// Whether the account of this MAC has a ticket.
-    pub fn has_ticket(&self, mac: MacAddr) -> Asked<bool> {
+    pub fn has_ticket(&self, mac: MacAddr) -> StoreAnswer<bool> {
         self.read(move |tx| {
             let mut known = tx.prepare_cached(
                 "SELECT 1 FROM account_macs JOIN accounts ON id = account WHERE mac = ?1 AND ticket IS NOT NULL",

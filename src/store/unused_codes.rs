@@ -4,7 +4,7 @@
 //! meanwhile is handed to nobody.
 
 use super::door::{random_id, Door};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::hex;
 use crate::units::UnixSeconds;
 
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// Whether one more invite of the bot can be kept.
-    pub fn has_room_for_bots_invites(&self) -> Asked<bool> {
+    pub fn has_room_for_bots_invites(&self) -> StoreAnswer<bool> {
         self.read(|tx| has_room(&Door::of(tx)))
     }
 

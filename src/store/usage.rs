@@ -1,7 +1,7 @@
 //! Usage: how many bytes of the sessions by bytes are used.
 
 use super::session_rows::{session_on_devices, SessionRow};
-use super::{Asked, Store, StoreError};
+use super::{Store, StoreAnswer, StoreError};
 use crate::config::Metric;
 use crate::mac::MacAddr;
 use crate::units::{Allotment, Millis};
@@ -20,7 +20,7 @@ pub struct UsageRow {
 
 impl Store {
     /// Writes down what was used, and ends the sessions of which nothing is left. Answers those that ended.
-    pub fn used(&self, usage: Vec<UsageRow>) -> Asked<Vec<SessionRow>> {
+    pub fn used(&self, usage: Vec<UsageRow>) -> StoreAnswer<Vec<SessionRow>> {
         let now = self.now();
         self.write(move |tx| {
             note_usage(tx, &usage)?;

@@ -14,43 +14,43 @@ use tokio::sync::oneshot;
 
 /// A write or a read. It is queued when it is first waited for, and done from then on, even if nobody waits any longer.
 #[must_use = "nothing is asked before it is awaited"]
-pub struct Asked<T> {
-    waiting: Waiting,
+pub struct StoreAnswer<T> {
+    waiting: AnyAnswer,
     answer: PhantomData<fn() -> T>,
 }
 
 /// The same without the type of the answer.
-pub(super) enum Waiting {
+pub(super) enum AnyAnswer {
     Unasked(mpsc::Sender<Job>, Option<Piece<'static>>),
-    Asked(oneshot::Receiver<Answer>),
+    Coming(oneshot::Receiver<Answer>),
 }
 
-impl Waiting {
-    pub fn into_asked<T>(self) -> Asked<T> {
-        Asked { waiting: self, answer: PhantomData }
+impl AnyAnswer {
+    pub fn typed<T>(self) -> StoreAnswer<T> {
+        StoreAnswer { waiting: self, answer: PhantomData }
     }
 
     /// `Closed` where the store has gone without an answer.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
-        if let Waiting::Unasked(jobs, piece) = self {
+        if let AnyAnswer::Unasked(jobs, piece) = self {
             let (tell, told) = oneshot::channel();
             if let Some(piece) = piece.take() {
                 // Where the store is closed the job is dropped, and with it what would tell the answer.
                 let _ = jobs.send(Job::Do(piece, Asker::Waits(tell)));
             }
-            *self = Waiting::Asked(told);
+            *self = AnyAnswer::Coming(told);
         }
         match self {
-            Waiting::Asked(told) => {
+            AnyAnswer::Coming(told) => {
                 let told = ready!(Pin::new(told).poll(context));
                 Poll::Ready(told.unwrap_or(Err(StoreError::Closed)))
             }
-            Waiting::Unasked(..) => Poll::Ready(Err(StoreError::Closed)),
+            AnyAnswer::Unasked(..) => Poll::Ready(Err(StoreError::Closed)),
         }
     }
 }
 
-impl<T: 'static> Future for Asked<T> {
+impl<T: 'static> Future for StoreAnswer<T> {
     type Output = Result<T, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
