@@ -94,3 +94,26 @@ fn several_nodes_stand_in_the_order_in_which_they_are_tried() {
     assert_problem(&bad, "'a' is no backend");
     assert_problem(&bad, "'b' is no backend");
 }
+
+#[cfg(feature = "grpc")]
+#[test]
+fn programs_are_served_on_loopback_or_over_tls_and_never_everywhere() {
+    const TLS: &str = "\nconfig tls\noption name 'w.example'\noption cert_file '/c'\noption key_file '/k'\n";
+    let grpc =
+        |listen: &str, tls: &str| format!("{}{tls}\nconfig grpc\noption listen '{listen}'\n", main_with(""));
+    let read = good(&format!("{}\nconfig grpc\n", main_with(""))).grpc.unwrap();
+    assert_eq!((read.listen.to_string().as_str(), read.is_tls()), ("127.0.0.1:50051", false));
+    assert_eq!(read.token_file, PathBuf::from("/etc/tollgate/grpc.token"));
+    assert_eq!(good(&main_with("")).grpc, None);
+    for vpn in ["10.8.0.1:50051", "100.64.1.2:50051", "[fd00::1]:50051"] {
+        assert!(good(&grpc(vpn, TLS)).grpc.unwrap().is_tls(), "{vpn}");
+        assert_problem(&grpc(vpn, ""), "needs a section config tls");
+    }
+    for everywhere in ["0.0.0.0:50051", "[::]:50051", "[::ffff:0.0.0.0]:50051"] {
+        assert_problem(&grpc(everywhere, TLS), "is every address");
+    }
+    for outside in ["203.0.113.7:50051", "100.128.0.1:50051", "10.8.0.1:0", "10.8.0.1"] {
+        assert!(Config::from_uci(&grpc(outside, TLS)).is_err(), "{outside}");
+    }
+    assert_problem(&grpc("127.0.0.1:2121", ""), "has the same port as");
+}

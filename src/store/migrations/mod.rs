@@ -36,11 +36,11 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0020_relay.sql"),
         include_str!("0021_notices.sql"),
         include_str!("0022_proof_ends.sql"),
-        include_str!("0024_reconcile.sql"),
-        include_str!("0025_balances.sql"),
-        include_str!("0026_purses.sql"),
-        include_str!("0027_payouts.sql"),
-        include_str!("0029_grpc.sql"),
+        include_str!("0023_reconcile.sql"),
+        include_str!("0024_balances.sql"),
+        include_str!("0025_purses.sql"),
+        include_str!("0026_payouts.sql"),
+        include_str!("0027_grpc.sql"),
     ],
 };
 
