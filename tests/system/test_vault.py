@@ -330,7 +330,7 @@ def test_a_changed_key_of_codes_finds_and_shows_the_old_ones(lab, make_daemon):
 @pytest.mark.parametrize("kind", ["voucher", "data"])
 def test_a_rotation_that_is_killed_loses_nothing(lab, vault, shop, kind):
     codes = [one["code"] for one in shop.create(8)]
-    for number, code in enumerate(codes):
+    for number, code in enumerate(codes[:]):
         rotating = threading.Thread(target=lambda: shop.daemon.command("keys", "rotate", kind, check=False))
         rotating.start()
         time.sleep(random.uniform(0.0, 0.12) if number else 0.02)
