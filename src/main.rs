@@ -52,11 +52,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["--version"] => {
-            print(concat!("tollgated ", env!("CARGO_PKG_VERSION")));
+            print(concat!("tollgated ", env!("CARGO_PKG_VERSION"), "\n"));
             if !FEATURES.is_empty() {
-                print(&format!(" ({})", FEATURES.join(", ")));
+                print(&format!("with {}\n", FEATURES.join(", ")));
             }
-            print("\n");
         }
         [] if line.json && !line.wants_help => {
             return leave(wrong_usage("what is to be done?".to_owned(), true))

@@ -159,9 +159,11 @@ def test_of_fifty_payments_at_once_the_balance_pays_what_it_has(bank, mint):
     made = [invoices.make(10) for _ in range(50)]
     answers = at_once(lambda one: app.post("/api/wallet/send", {"invoice": one.request}), made)
     wait_for(lambda: app.balance()[1] == 0, PATIENCE, "all are over")
+    told = [(one, answer.json()["data"]) for one, answer in zip(made, answers) if answer.status == 200]
+    # On a busy machine some are told to be pending first.
+    told = [send(app, one) if said["status"] == "PENDING" else said for one, said in told]
     paid = sum(mint.asked_to_pay(one.payment_hash) for one in made)
-    told = [answer.json()["data"] for answer in answers if answer.status == 200]
-    fees = sum(one["fee_sats"] for one in told if one["status"] == "SUCCEEDED")
+    fees = sum(said["fee_sats"] for said in told if said["status"] == "SUCCEEDED")
     assert 0 < paid <= 12 and app.balance()[0] == 128 - 10 * paid - fees
 
 

@@ -327,7 +327,8 @@ def test_shop_that_was_closed_for_want_of_room_makes_some_by_itself(lab, small_d
     older = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in units.items()]
     # Logins, accounts on several devices, invites and the audit log came later still, and vouchers and orders.
     older += [f"DROP TABLE {table}" for table in tables_since(12)]
-    older += ["ALTER TABLE wallet_ops DROP COLUMN granted"]
+    older += [f"ALTER TABLE wallet_ops DROP COLUMN {column}" for column in ("granted", "purse", "credits")]
+    older += ["ALTER TABLE wallet_keysets DROP COLUMN purse"]
     older += ["DROP INDEX accounts_by_name", "ALTER TABLE account_macs DROP COLUMN attached_ms"]
     older += [f"ALTER TABLE accounts DROP COLUMN {column}" for column in ("name", "tenant", "left_ms", "merged_ms")]
     sold = f"""WITH RECURSIVE sale (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM sale WHERE number < 4000)
