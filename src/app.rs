@@ -474,6 +474,10 @@ async fn open_shop(
         }
         Err(err) => Err(closed(&err)),
     };
+    if shop.is_err() {
+        // Whatever holds it already: it is to be opened anew, see `may_open`.
+        store.close().await;
+    }
     Ok((gatekeeper, shop))
 }
 
