@@ -363,17 +363,27 @@ def pid_of(pidfd: int) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of the host's loopback that are free now, and that neither an outgoing connection nor another worker
-    takes meanwhile.
+    """TCP ports of the host's loopback for peers that this process starts, and may start again: until it ends nobody
+    else is given them, by us or by the kernel.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw")) % 8
-    found: list[int] = []
-    while len(found) < count:
-        port = 16_384 + 2048 * worker + random.SystemRandom().randrange(2048)
-        with contextlib.suppress(OSError):
-            HOST.listen("127.0.0.1", port).close()
-            found += [port] if port not in found else []
-    return found
+    ports: list[int] = []
+    while len(ports) < count:
+        # Below those from which the kernel serves outgoing connections.
+        port = random.SystemRandom().randrange(16_384, 32_768)
+        held = HOST.socket(socket.AF_INET)
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        # Bound without this it refused a second holder; with it the peer, who sets it as well, may listen beside us.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _HELD.append(held)
+        ports.append(port)
+    return ports
+
+
+_HELD: list[socket.socket] = []
 
 
 def reset_on_close(made: socket.socket) -> None:
