@@ -1,7 +1,7 @@
 //! Airtime, bought at Africa's Talking: a form goes out, JSON comes back. `Sent` is not delivered, so what became of it is asked
 //! for; a request that was sent twice with the same key is one.
 
-use super::answers::{told, DarajaRefusal, DarajaReply, Why};
+use super::answers::{id_of, told, DarajaRefusal, DarajaReply, Why};
 use super::credentials::{read_secret, CredentialError};
 use super::payout::PaidOut;
 use super::phone::Phone;
@@ -22,7 +22,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 * 1024;
 const SEND: &str = "/version1/airtime/send";
 const FORM: &str = "application/x-www-form-urlencoded";
-const LONGEST_ID: usize = 100;
 
 /// An account at Africa's Talking.
 pub struct AirtimeSeller {
@@ -134,11 +133,8 @@ fn sent(reply: &DarajaReply) -> PaidOut {
             refused(Why::Request, &why.unwrap_or_else(|| "none_sent".to_owned()).replace(' ', "_"))
         }
         "1" => {
-            let id = of_one("requestId");
-            let is_id = (1..=LONGEST_ID).contains(&id.len())
-                && id.bytes().all(|b| b.is_ascii_graphic())
-                && id != "None";
-            PaidOut::Accepted(if is_id { id } else { String::new() })
+            let id = id_of(&of_one("requestId")).filter(|id| id != "None");
+            PaidOut::Accepted(id.unwrap_or_default())
         }
         _ => PaidOut::Unknown("no answer that can be read".to_owned()),
     }

@@ -3,6 +3,9 @@
 use crate::json;
 use serde_json::Value;
 
+/// The longest id of others that is kept.
+pub(super) const LONGEST_ID: usize = 100;
+
 /// Why something was certainly not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DarajaRefusal {
@@ -129,6 +132,12 @@ pub(super) fn text_of(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         _ => String::new(),
     }
+}
+
+/// An id of theirs, where it can be one.
+pub(super) fn id_of(text: &str) -> Option<String> {
+    let is_id = (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    is_id.then(|| text.to_owned())
 }
 
 /// A code of theirs, as far as it can be one.

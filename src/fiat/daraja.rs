@@ -3,7 +3,7 @@
 //! One OAuth token is kept as long as it lives. Another router with the same consumer key kills it by asking for its own; a
 //! request that was refused for that was not carried out, and goes again with a new one.
 
-use super::answers::{DarajaRefusal, DarajaReply, PromptVerdict, Why};
+use super::answers::{id_of, told, DarajaRefusal, DarajaReply, PromptVerdict, Why};
 use super::credentials::{read_secret, CredentialError};
 use super::phone::Phone;
 use super::pull::{rows, PulledRow};
@@ -149,14 +149,13 @@ impl Daraja {
             Err(Failure::Refused(refused)) => return Pushed::Refused(refused),
             Err(Failure::Lost(cause)) => return Pushed::Unknown(cause),
         };
-        let checkout = reply.text("CheckoutRequestID");
-        let is_id = (1..=100).contains(&checkout.len()) && checkout.bytes().all(|b| b.is_ascii_graphic());
-        match (reply.status, reply.text("ResponseCode").as_str()) {
-            (200, "0") if is_id => Pushed::Accepted(checkout),
-            (200, code) if !code.is_empty() && code != "0" => {
-                Pushed::Refused(DarajaRefusal { why: Why::Request, code: super::answers::told(code) })
+        let checkout = id_of(&reply.text("CheckoutRequestID"));
+        match (reply.status, reply.text("ResponseCode").as_str(), checkout) {
+            (200, "0", Some(checkout)) => Pushed::Accepted(checkout),
+            (200, code, _) if !code.is_empty() && code != "0" => {
+                Pushed::Refused(DarajaRefusal { why: Why::Request, code: told(code) })
             }
-            (status, _) => match reply.refused() {
+            (status, ..) => match reply.refused() {
                 Some(refused) => Pushed::Refused(refused),
                 None => Pushed::Unknown(format!("HTTP {status}, and no answer that can be read")),
             },
@@ -203,9 +202,7 @@ impl Daraja {
             json!({"ShortCode": self.shortcode, "StartDate": since, "EndDate": until, "OffSetValue": skip});
         match self.call(Method::GET, &format!("{PULL}?{}", query.join("&")), &body).await {
             Ok(reply) if reply.status == 200 => Ok(rows(&reply)),
-            Ok(reply) => {
-                Err(format!("HTTP {} {}", reply.status, super::answers::told(&reply.text("errorCode"))))
-            }
+            Ok(reply) => Err(format!("HTTP {} {}", reply.status, told(&reply.text("errorCode")))),
             Err(Failure::Refused(refused)) => Err(refused.code),
             Err(Failure::Lost(cause)) => Err(cause),
         }

@@ -4,7 +4,7 @@
 //! A request to a phone carries an id of ours, by which a second one is known as the first. Daraja promises no such thing for
 //! bills: who has sent one, and not heard, asks.
 
-use super::answers::{told, DarajaRefusal, Why};
+use super::answers::{id_of, told, DarajaRefusal, Why};
 use super::credentials::{read_secret, CredentialError};
 use super::daraja::{Daraja, Failure};
 use super::phone::Phone;
@@ -18,7 +18,6 @@ use serde_json::Value;
 const B2C: &str = "/mpesa/b2c/v3/paymentrequest";
 const B2B: &str = "/mpesa/b2b/v1/paymentrequest";
 const STATUS: &str = "/mpesa/transactionstatus/v1/query";
-const LONGEST_ID: usize = 100;
 
 /// Who pays out: the short code, and who acts for it.
 pub struct Initiator {
@@ -143,10 +142,8 @@ impl Daraja {
         if reply.text("errorCode") == "500.002.1001" || message.contains("duplicate originator") {
             return PaidOut::Accepted(String::new());
         }
-        let id = reply.text("ConversationID");
-        let is_id = id.len() <= LONGEST_ID && id.bytes().all(|b| b.is_ascii_graphic());
         match (reply.status, reply.text("ResponseCode").as_str()) {
-            (200, "0") => PaidOut::Accepted(if is_id { id } else { String::new() }),
+            (200, "0") => PaidOut::Accepted(id_of(&reply.text("ConversationID")).unwrap_or_default()),
             (200, code) if !code.is_empty() => {
                 PaidOut::Refused(DarajaRefusal { why: Why::Request, code: told(code) })
             }

@@ -1,7 +1,7 @@
 //! What Daraja calls with when a payment out is over, or when its state was asked for. It carries no signature: what makes it
 //! Daraja's is the path that it comes to, which nobody else was told.
 
-use super::answers::{text_of, told};
+use super::answers::{text_of, told, LONGEST_ID};
 use super::callback::{receipt_of, whole};
 use crate::json;
 use crate::units::Kes;
@@ -9,7 +9,6 @@ use serde_json::Value;
 
 /// Parameters of one result that are looked at.
 const MOST_PARAMETERS: usize = 32;
-const LONGEST_ID: usize = 100;
 
 /// A result that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

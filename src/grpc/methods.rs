@@ -8,13 +8,13 @@ use super::messages::{
 use super::payments::Payments;
 use super::status::{GrpcCode, Status};
 use crate::hex;
-use crate::http::is_token;
+use crate::http::{borne, is_token};
 use crate::shop::{Closed, Shop, Site};
 use crate::store::GrpcState;
 use crate::units::Sats;
 use futures_util::stream::Stream;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue, AUTHORIZATION};
+use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response};
 use prost::Message;
 use std::any::Any;
@@ -165,10 +165,7 @@ fn no_new_wallet() -> Result<CreateWalletResponse, Status> {
 
 /// Whether the caller shows the token.
 fn is_bearer(office: &Office, headers: &HeaderMap) -> bool {
-    let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let shown = shown.and_then(|value| value.split_at_checked(7));
-    let token = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, token)| token);
-    is_token(&office.token_file, token.unwrap_or_default())
+    is_token(&office.token_file, borne(headers).unwrap_or_default())
 }
 
 /// Answers a call that has one message, in the time that its caller has.

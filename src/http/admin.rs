@@ -324,10 +324,14 @@ impl NoToken {
 
 /// The token that the caller shows: as a bearer does or, where programs of Sphinx Tribes ask, as those do.
 fn shown(headers: &HeaderMap, is_sphinx: bool) -> &[u8] {
-    let bytes = |name| headers.get(name).map(HeaderValue::as_bytes);
-    let bearer = bytes("authorization").and_then(|value| value.split_at_checked(7));
-    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, token)| token);
-    bearer.or_else(|| bytes("x-api-token").filter(|_| is_sphinx)).unwrap_or_default()
+    let of_sphinx = || headers.get("x-api-token").filter(|_| is_sphinx).map(HeaderValue::as_bytes);
+    borne(headers).or_else(of_sphinx).unwrap_or_default()
+}
+
+/// What stands behind `Authorization: Bearer`.
+pub fn borne(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
 /// Whether this is the token in a file.

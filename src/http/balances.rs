@@ -4,7 +4,9 @@
 use super::entrance::Entrance;
 use super::route::Answering;
 use super::sent::Sent;
-use super::wallet_api::{body, created, enveloped, holder, refusal, AccountHolder, ApiRefusal, ApiTold};
+use super::wallet_api::{
+    body, created, enveloped, holder, refusal, shop, AccountHolder, ApiRefusal, ApiTold,
+};
 use super::Edge;
 use crate::config::WalletConfig;
 use crate::form::pairs;
@@ -149,10 +151,7 @@ fn transaction(row: &BalanceMove, token: Option<String>) -> Value {
 }
 
 fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
-    match &edge.site.shop {
-        Ok(shop) => Ok(&shop.balances),
-        Err(closed) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, closed.code, "nothing works here now")),
-    }
+    Ok(&shop(edge)?.balances)
 }
 
 /// Who moves much signs anew, as an operator does.

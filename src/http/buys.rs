@@ -4,11 +4,10 @@ use super::balances::{either, invalid};
 use super::mpesa;
 use super::payouts::told;
 use super::sent::Sent;
-use super::wallet_api::{body, refusal, waiting, AccountHolder, ApiRefusal, ApiTold};
+use super::wallet_api::{body, refusal, shop, waiting, AccountHolder, ApiRefusal, ApiTold};
 use super::Edge;
 use crate::json::json;
 use crate::sale::mpesa::MpesaError;
-use crate::shop::Shop;
 use crate::store::OrderState;
 use crate::units::{Kes, Sats};
 use hyper::StatusCode;
@@ -67,11 +66,6 @@ fn state_of(state: OrderState) -> &'static str {
         | OrderState::Unknown
         | OrderState::RefundDue => "pending",
     }
-}
-
-pub(super) fn shop(edge: &Edge) -> Result<&Shop, ApiRefusal> {
-    let closed = |code| refusal(StatusCode::SERVICE_UNAVAILABLE, code, "nothing works here now");
-    edge.site.shop.as_ref().map_err(|why| closed(why.code))
 }
 
 fn refused(error: &MpesaError) -> ApiRefusal {

@@ -58,7 +58,7 @@ mod ways;
 mod websocket;
 mod wire;
 
-pub use admin::{is_token, make_token};
+pub use admin::{borne, is_token, make_token};
 pub use approvals::go_on;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;

@@ -1,9 +1,8 @@
 //! Paying out of a balance, or of what is brought: shillings to a phone, airtime, a bill. Who asks is known by then.
 
 use super::balances::{self, either, invalid, must_be_fresh};
-use super::buys::shop;
 use super::sent::Sent;
-use super::wallet_api::{body, refusal, waiting, AccountHolder, ApiRefusal, ApiTold};
+use super::wallet_api::{body, refusal, shop, waiting, AccountHolder, ApiRefusal, ApiTold};
 use super::Edge;
 use crate::config::Config;
 use crate::json::json;

@@ -11,6 +11,7 @@ use crate::auth::{Action, Auth, AuthError, Callback, Issued, LoginRefusal, Login
 use crate::config::fiat::MOST_KES;
 use crate::correlation;
 use crate::json::json;
+use crate::shop::Shop;
 use crate::store::LoginAudience;
 use crate::units::{Millis, UnixSeconds};
 use hyper::header::{self, HeaderValue};
@@ -164,10 +165,12 @@ fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, ApiRefusal> {
         let message = "anybody on this network could read it: use https";
         return Err(refusal(StatusCode::FORBIDDEN, "tls_required", message));
     }
-    match &edge.site.shop {
-        Ok(shop) => Ok(&shop.auth),
-        Err(closed) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, closed.code, "nothing works here now")),
-    }
+    Ok(&shop(edge)?.auth)
+}
+
+pub(super) fn shop(edge: &Edge) -> Result<&Shop, ApiRefusal> {
+    let closed = |code| refusal(StatusCode::SERVICE_UNAVAILABLE, code, "nothing works here now");
+    edge.site.shop.as_ref().map_err(|why| closed(why.code))
 }
 
 /// A guest is known by its device, who comes from elsewhere by the address.

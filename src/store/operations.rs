@@ -71,6 +71,27 @@ pub struct NewOp {
     pub credits: Option<String>,
 }
 
+impl NewOp {
+    /// With nothing of what only some operations have.
+    pub fn new(kind: OpKind, purse: PurseName, mint: MintUrl, amount: Sats) -> NewOp {
+        NewOp {
+            kind,
+            purse,
+            mint,
+            reference: None,
+            amount,
+            token: None,
+            spends: Vec::new(),
+            outputs: None,
+            quote: None,
+            grant: None,
+            takes: None,
+            settles: None,
+            credits: None,
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct OpRow {
     pub id: i64,

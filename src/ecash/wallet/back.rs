@@ -252,19 +252,9 @@ impl Wallet {
         let change = keyset.split(Sats(net.0.saturating_sub(total.0))).unwrap_or_default();
         let (keyset, ppk) = (keyset.id().to_string(), keyset.terms().input_fee_ppk);
         let op = NewOp {
-            kind: OpKind::Swap,
-            purse: PurseName::House,
-            mint,
-            reference: None,
-            amount: net,
-            token: None,
             spends: rows.iter().map(|row| row.key).collect(),
             outputs: Some((keyset.clone(), change.iter().map(|amount| amount.0).collect())),
-            quote: None,
-            grant: None,
-            takes: None,
-            settles: None,
-            credits: None,
+            ..NewOp::new(OpKind::Swap, PurseName::House, mint, net)
         };
         let new = NewLocking { tenant: tenant.clone(), vouchers: some, keyset, ppk, again: false };
         let Begun::New(op) = self.0.store.lock_begin(op, new).await? else {

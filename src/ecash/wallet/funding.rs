@@ -1,20 +1,18 @@
 //! Backing vouchers with what a reseller pays: one invoice for the batch (NUT-04), whose ecash is locked to the venue as it is
 //! made. A batch has one invoice, ever; nobody pays it in time, and its vouchers have failed.
 
+use super::awaited::Awaited;
 use super::back::{locked_proofs, BackError, Backing};
 use super::{total, Wallet};
 use crate::config::{MintUrl, Tenant};
 use crate::ecash::error::EcashError;
 use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
-use crate::ecash::schedule::LookSchedule;
-use crate::ecash::wire::{QuoteId, QuoteState};
-use crate::ecash::{retry, Keyset, MintEvent};
+use crate::ecash::wire::QuoteId;
+use crate::ecash::{retry, Keyset};
 use crate::store::{FundingRow, LockedRow, LockedState, StoreError};
 use crate::task;
 use crate::units::{Sats, UnixSeconds};
-use std::sync::{Arc, PoisonError};
-use tokio::sync::Notify;
 
 /// What one request makes at most.
 const MOST_OUTPUTS: usize = 900;
@@ -61,8 +59,8 @@ impl Wallet {
                 }
             },
         };
-        self.watch_funding(&funding);
-        let FundingRow { invoice, amount, mint, expires_at, .. } = funding;
+        let FundingRow { invoice, amount, mint, expires_at, .. } = funding.clone();
+        self.watch_funding(funding);
         Ok(BatchInvoice { invoice, amount, mint, expires_at })
     }
 
@@ -114,74 +112,16 @@ impl Wallet {
     pub(super) async fn resume_fundings(&self) -> Result<(), StoreError> {
         for (tenant, batch) in self.0.store.open_fundings().await? {
             if let Some(funding) = self.0.store.funding(&tenant, &batch).await? {
-                self.watch_funding(&funding);
+                self.watch_funding(funding);
             }
         }
         Ok(())
     }
 
     /// Looks at the quote of a batch until it is paid, and claimed, or over.
-    pub(super) fn watch_funding(&self, funding: &FundingRow) {
-        let Some(quote) = QuoteId::parse(&funding.quote).filter(|_| funding.is_open) else { return };
-        let wake = Arc::new(Notify::new());
-        {
-            let mut watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
-            if watched.contains_key(&quote) {
-                return;
-            }
-            watched.insert(quote.clone(), (funding.mint.clone(), wake.clone()));
-        }
-        self.0.mints.watch(&funding.mint, quote.clone());
-        let (wallet, funding) = (self.clone(), funding.clone());
-        task::spawn(async move {
-            wallet.bring_funding_about(&funding, &quote, &wake).await;
-            wallet.0.mints.forget(&funding.mint, quote.clone());
-            wallet.0.fundings.lock().unwrap_or_else(PoisonError::into_inner).remove(&quote);
-        });
-    }
-
-    pub(super) fn on_funding_event(&self, mint: &MintUrl, event: &MintEvent) {
-        let watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
-        for (quote, (at, wake)) in watched.iter() {
-            let concerns = match event {
-                MintEvent::Quote(id, state) => id == quote && *state != QuoteState::Unpaid,
-                MintEvent::Back | MintEvent::Resubscribed => at == mint,
-                MintEvent::Unsupported => false,
-            };
-            if concerns {
-                wake.notify_one();
-            }
-        }
-    }
-
-    async fn bring_funding_about(&self, funding: &FundingRow, quote: &QuoteId, wake: &Notify) {
-        let mint = self.0.mints.get(&funding.mint);
-        let mut looks = LookSchedule::resumed(self.0.store.now());
-        let mut attempts = 0usize;
-        loop {
-            let wait = looks.next_look().saturating_sub(self.0.store.now());
-            let _ = tokio::time::timeout(wait.as_duration(), wake.notified()).await;
-            let state = mint.quote_state(quote, Urgency::Background).await.map(|quote| quote.state);
-            looks.looked(self.0.store.now());
-            let outcome = match state {
-                Ok(QuoteState::Paid | QuoteState::Issued) => self.claim_funding(funding, quote, &mint).await,
-                Ok(QuoteState::Unpaid | QuoteState::Pending) => self.expire_funding(funding).await,
-                Err(error @ (EcashError::RateLimited | EcashError::BackingOff(_))) => {
-                    looks.refused(self.0.store.now());
-                    Err(error)
-                }
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(true) => return,
-                Ok(false) => attempts = 0,
-                Err(error) => {
-                    log::warn!("vouchers: the invoice of a batch at {}: {error}", funding.mint);
-                    tokio::time::sleep(retry::pause(attempts)).await;
-                    attempts = attempts.saturating_add(1);
-                    looks.look_now(self.0.store.now());
-                }
-            }
+    pub(super) fn watch_funding(&self, funding: FundingRow) {
+        if funding.is_open {
+            self.watch(Awaited::Batch(funding));
         }
     }
 
@@ -200,7 +140,7 @@ impl Wallet {
     }
 
     /// Has the locked ecash made that was paid for; the outputs are on record before, and what a lost answer held is restored.
-    async fn claim_funding(
+    pub(super) async fn claim_funding(
         &self,
         funding: &FundingRow,
         quote: &QuoteId,

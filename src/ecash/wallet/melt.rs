@@ -191,19 +191,11 @@ impl Wallet {
             .0
             .store
             .op_begin(NewOp {
-                kind: OpKind::Melt,
-                purse: self.0.purse,
-                mint: offer.mint.clone(),
                 reference: Some(reference(name)),
-                amount: offer.amount,
-                token: None,
                 spends: rows.iter().map(|row| row.key).collect(),
                 outputs: (blanks > 0).then(|| (keyset.id().to_string(), vec![0; blanks])),
                 quote: Some(offer.quote.as_str().to_owned()),
-                grant: None,
-                takes: None,
-                settles: None,
-                credits: None,
+                ..NewOp::new(OpKind::Melt, self.0.purse, offer.mint.clone(), offer.amount)
             })
             .await?;
         Ok(match begun {

@@ -7,6 +7,7 @@
 //!
 //! Proofs come from the seed of their purse only; customers' money in transit has another seed and is never touched.
 
+mod awaited;
 mod back;
 mod check;
 mod collect;
@@ -75,7 +76,7 @@ struct Shared {
     /// Wakes what puts vouchers' ecash back into the takings.
     collecting: Notify,
     /// Quotes that others are to pay, and what wakes those who look at them.
-    fundings: Mutex<LiteMap<QuoteId, (MintUrl, Arc<Notify>)>>,
+    awaited: Mutex<LiteMap<QuoteId, (MintUrl, Arc<Notify>)>>,
     /// Tokens that were taken without their mint and are spent, of the last day.
     losses: Mutex<Vec<Loss>>,
 }
@@ -120,7 +121,7 @@ impl Wallet {
         let losses =
             Mutex::new(store.losses(UnixSeconds(store.wall().0.saturating_sub(LOSSES_SHOWN))).await?);
         let (running, suspects, spending) = Default::default();
-        let (lock_seed, lock_secrets, collecting, fundings) = Default::default();
+        let (lock_seed, lock_secrets, collecting, awaited) = Default::default();
         let wallet = Wallet(Arc::new(Shared {
             store,
             mints,
@@ -133,7 +134,7 @@ impl Wallet {
             lock_seed,
             lock_secrets,
             collecting,
-            fundings,
+            awaited,
             losses,
         }));
         for op in open {
@@ -169,7 +170,7 @@ impl Wallet {
 
     /// A mint is there again: what is open with it is asked about at once.
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {
-        self.on_funding_event(mint, event);
+        self.wake_awaited(mint, event);
         if matches!(event, MintEvent::Back | MintEvent::Resubscribed) {
             let running = self.running();
             running.values().filter(|one| one.mint == *mint).for_each(|one| one.wake.notify_one());

@@ -217,19 +217,9 @@ impl Wallet {
             .0
             .store
             .op_begin(NewOp {
-                kind: OpKind::Swap,
-                purse: self.0.purse,
-                mint: purse.mint.url().clone(),
-                reference: None,
-                amount: net,
-                token: None,
                 spends: rows.iter().map(|row| row.key).collect(),
                 outputs: Some((keyset.id().to_string(), amounts.iter().map(|amount| amount.0).collect())),
-                quote: None,
-                grant: None,
-                takes: None,
-                settles: None,
-                credits: None,
+                ..NewOp::new(OpKind::Swap, self.0.purse, purse.mint.url().clone(), net)
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };

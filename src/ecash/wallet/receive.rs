@@ -216,19 +216,13 @@ impl Wallet {
             .0
             .store
             .op_begin(NewOp {
-                kind: OpKind::Receive,
-                purse: self.0.purse,
-                mint: offer.mint.clone(),
                 reference: Some(offer.reference.clone()),
-                amount: offer.net,
                 token: Some(offer.text()),
-                spends: Vec::new(),
                 outputs: Some(outputs),
-                quote: None,
                 grant: grant.map(|grant| NewGrant { reference: offer.reference, ..grant }),
                 takes: offer.locked.as_ref().map(|locked| locked.taking.clone()),
-                settles: None,
                 credits: offer.credits,
+                ..NewOp::new(OpKind::Receive, self.0.purse, offer.mint.clone(), offer.net)
             })
             .await;
         let begun = match begun {

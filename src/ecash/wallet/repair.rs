@@ -102,9 +102,10 @@ impl Wallet {
         let Some(funding) = self.0.store.funding(tenant, &row.batch).await? else {
             return Ok(Repaired::NotPossible("no_quote"));
         };
-        self.watch_funding(&funding);
-        if let Some(quote) = QuoteId::parse(&funding.quote) {
-            let watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
+        let quote = QuoteId::parse(&funding.quote);
+        self.watch_funding(funding);
+        if let Some(quote) = quote {
+            let watched = self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner);
             watched.get(&quote).into_iter().for_each(|(_, wake)| wake.notify_one());
         }
         let is_there = |row: &BehindRow| {
@@ -290,19 +291,9 @@ impl Wallet {
         let net = locked.amount.0.checked_add(change.iter().map(|amount| amount.0).sum()).map(Sats);
         let (keyset, ppk) = (keyset.id().to_string(), keyset.terms().input_fee_ppk);
         let op = NewOp {
-            kind: OpKind::Swap,
-            purse: PurseName::House,
-            mint,
-            reference: None,
-            amount: net.ok_or(BackError::MintAway)?,
-            token: None,
             spends: rows.iter().map(|row| row.key).collect(),
             outputs: Some((keyset.clone(), change.iter().map(|amount| amount.0).collect())),
-            quote: None,
-            grant: None,
-            takes: None,
-            settles: None,
-            credits: None,
+            ..NewOp::new(OpKind::Swap, PurseName::House, mint, net.ok_or(BackError::MintAway)?)
         };
         let vouchers = vec![(locked.id.clone(), amounts.iter().map(|amount| amount.0).collect())];
         let new = NewLocking { tenant: tenant.clone(), vouchers, keyset, ppk, again: true };

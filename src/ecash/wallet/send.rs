@@ -95,19 +95,10 @@ impl Wallet {
             .0
             .store
             .op_begin(NewOp {
-                kind: OpKind::Send,
-                purse: self.0.purse,
-                mint: mint.clone(),
                 reference: named.map(|(name, _)| Reference::Balance(name.to_owned())),
-                amount,
-                token: None,
                 spends: rows.iter().map(|row| row.key).collect(),
-                outputs: None,
-                quote: None,
-                grant: None,
-                takes: None,
                 settles: named.and_then(|(name, cost)| Some((name.to_owned(), cost?))),
-                credits: None,
+                ..NewOp::new(OpKind::Send, self.0.purse, mint.clone(), amount)
             })
             .await?;
         let Begun::New(op) = begun else { return Err(WalletError::NotFound) };

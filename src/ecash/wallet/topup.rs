@@ -1,6 +1,7 @@
 //! Ecash for a balance from an invoice that anybody pays (NUT-04). The invoice is watched until it is paid or long over, also
 //! by the next start, and is claimed once.
 
+use super::awaited::Awaited;
 use super::own::WalletError;
 use super::receive::takings;
 use super::{prepare, total, Wallet};
@@ -10,14 +11,11 @@ use crate::ecash::error::EcashError;
 use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
 use crate::ecash::retry;
-use crate::ecash::schedule::LookSchedule;
-use crate::ecash::wire::{QuoteId, QuoteState};
+use crate::ecash::wire::QuoteId;
 use crate::hex;
 use crate::store::{StoreError, TopupRow};
 use crate::task;
 use crate::units::{Millis, Sats, UnixSeconds};
-use std::sync::{Arc, PoisonError};
-use tokio::sync::Notify;
 
 impl Wallet {
     /// An invoice that credits an account once it is paid; without an account it tops the takings up.
@@ -50,14 +48,14 @@ impl Wallet {
         if !self.0.store.topup_begin(row.clone()).await? {
             return Err(too_many());
         }
-        self.watch_topup(row.clone(), grace);
+        self.watch(Awaited::Topup(row.clone(), grace));
         Ok(row)
     }
 
     /// Goes on with the invoices of before this start.
     pub async fn resume_topups(&self, grace: Millis) -> Result<(), StoreError> {
         for row in self.0.store.open_topups(self.0.purse).await? {
-            self.watch_topup(row, grace);
+            self.watch(Awaited::Topup(row, grace));
         }
         Ok(())
     }
@@ -67,58 +65,8 @@ impl Wallet {
         Ok(task::blocking(move || seed.lock_key(lock)).await.map_err(|_| EcashError::Busy)??)
     }
 
-    fn watch_topup(&self, row: TopupRow, grace: Millis) {
-        let Some(quote) = QuoteId::parse(&row.quote) else { return };
-        let wake = Arc::new(Notify::new());
-        {
-            let mut watched = self.0.fundings.lock().unwrap_or_else(PoisonError::into_inner);
-            if watched.contains_key(&quote) {
-                return;
-            }
-            watched.insert(quote.clone(), (row.mint.clone(), wake.clone()));
-        }
-        self.0.mints.watch(&row.mint, quote.clone());
-        let wallet = self.clone();
-        task::spawn(async move {
-            wallet.bring_topup_about(&row, &quote, &wake, grace).await;
-            wallet.0.mints.forget(&row.mint, quote.clone());
-            wallet.0.fundings.lock().unwrap_or_else(PoisonError::into_inner).remove(&quote);
-        });
-    }
-
-    async fn bring_topup_about(&self, row: &TopupRow, quote: &QuoteId, wake: &Notify, grace: Millis) {
-        let mint = self.0.mints.get(&row.mint);
-        let mut looks = LookSchedule::resumed(self.0.store.now());
-        let mut attempts = 0usize;
-        loop {
-            let wait = looks.next_look().saturating_sub(self.0.store.now());
-            let _ = tokio::time::timeout(wait.as_duration(), wake.notified()).await;
-            let state = mint.quote_state(quote, Urgency::Background).await.map(|quote| quote.state);
-            looks.looked(self.0.store.now());
-            let outcome = match state {
-                Ok(QuoteState::Paid | QuoteState::Issued) => self.claim_topup(row, quote, &mint).await,
-                Ok(QuoteState::Unpaid | QuoteState::Pending) => self.expire_topup(row, grace).await,
-                Err(error @ (EcashError::RateLimited | EcashError::BackingOff(_))) => {
-                    looks.refused(self.0.store.now());
-                    Err(error)
-                }
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(true) => return,
-                Ok(false) => attempts = 0,
-                Err(error) => {
-                    log::warn!("balances: an invoice at {}: {error}", row.mint);
-                    tokio::time::sleep(retry::pause(attempts)).await;
-                    attempts = attempts.saturating_add(1);
-                    looks.look_now(self.0.store.now());
-                }
-            }
-        }
-    }
-
     /// Whether it is over.
-    async fn expire_topup(&self, row: &TopupRow, grace: Millis) -> Result<bool, EcashError> {
+    pub(super) async fn expire_topup(&self, row: &TopupRow, grace: Millis) -> Result<bool, EcashError> {
         let over = row.expires_at.0.saturating_add(grace.as_secs_ceil());
         if !self.0.store.wall_is_plausible() || self.0.store.wall().0 < over {
             return Ok(false);
@@ -128,7 +76,12 @@ impl Wallet {
     }
 
     /// Has the ecash made that was paid for; the outputs are on record before, and what a lost answer held is restored.
-    async fn claim_topup(&self, row: &TopupRow, quote: &QuoteId, mint: &Mint) -> Result<bool, EcashError> {
+    pub(super) async fn claim_topup(
+        &self,
+        row: &TopupRow,
+        quote: &QuoteId,
+        mint: &Mint,
+    ) -> Result<bool, EcashError> {
         let key = self.topup_key(row.lock).await?;
         let known = self.0.store.topup(row.payment_hash.clone()).await.map_err(stored)?;
         let Some(mut row) = known.filter(|row| row.is_open) else { return Ok(true) };

@@ -231,19 +231,9 @@ async fn copy_of_the_store_without_its_key_shows_no_token() {
     let row = shop.asked(1, Owner::Guest, 1).await;
     shop.claim(&row, 0).await;
     let op = NewOp {
-        purse: PurseName::House,
-        settles: None,
-        credits: None,
-        kind: OpKind::Receive,
-        mint: mint(0),
         reference: Some(Reference::read("token:1")),
-        amount: Sats(5),
         token: Some(TOKEN.to_owned()),
-        spends: Vec::new(),
-        outputs: None,
-        quote: None,
-        grant: None,
-        takes: None,
+        ..NewOp::new(OpKind::Receive, PurseName::House, mint(0), Sats(5))
     };
     shop.store.op_begin(op).await.map(drop).unwrap();
     assert!(shop.tells("mint0.example") && !shop.tells("cashu"), "in the log");
@@ -293,21 +283,7 @@ async fn token_that_was_put_into_another_row_is_not_opened() {
 async fn number_of_an_operation_that_is_over_is_never_given_to_another() {
     let shop = Shop::new();
     let begin = || async {
-        let op = NewOp {
-            purse: PurseName::House,
-            settles: None,
-            credits: None,
-            kind: OpKind::Receive,
-            mint: mint(0),
-            reference: None,
-            amount: Sats(1),
-            token: None,
-            spends: Vec::new(),
-            outputs: None,
-            quote: None,
-            grant: None,
-            takes: None,
-        };
+        let op = NewOp::new(OpKind::Receive, PurseName::House, mint(0), Sats(1));
         match shop.store.op_begin(op).await.unwrap() {
             Begun::New(op) => op.id,
             Begun::Known(_) | Begun::Full => panic!("not a new one"),
