@@ -204,4 +204,24 @@ mod tests {
             packet.starts_with("<27>") && packet.ends_with("]: a fault of the program at an unknown place")
         );
     }
+
+    #[test]
+    fn child_that_panics() {
+        if std::env::var_os("PANICS").is_some() {
+            start(LogTarget::Stderr, LogFormat::Text, LevelFilter::Info);
+            panic!("what a guest sent");
+        }
+    }
+
+    #[test]
+    fn a_panic_tells_its_place_and_not_its_message() {
+        let mut child = std::process::Command::new(std::env::args_os().next().unwrap());
+        child.args(["--exact", "ops::log::tests::child_that_panics", "--nocapture", "--test-threads=1"]);
+        child.args(["-Zunstable-options", "--force-run-in-process"]).env("RUSTC_BOOTSTRAP", "1");
+        let ended = child.env("PANICS", "1").output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        let ours = told.lines().filter(|line| line.starts_with("a fault of the program at src/ops/log.rs:"));
+        assert_eq!(ours.count(), 1, "{told}");
+        assert!(!ended.status.success() && !told.contains("what a guest sent"), "{told}");
+    }
 }

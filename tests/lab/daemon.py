@@ -33,6 +33,11 @@ def binary() -> str:
     return os.environ.get("TOLLGATED_BIN") or os.path.join(root, "target", "debug", "tollgated")
 
 
+def faults_in(log: str) -> list[str]:
+    """What a log says of panics; the program has a line of its own for them."""
+    return [line for line in log.splitlines() if "a fault of the program" in line or "panicked at" in line]
+
+
 class Daemon:
     """Not started until told. `main` and `venue` are UCI options over the defaults here; a list becomes `list` lines.
     `sections` are further ones, by their type, or by type and name: `{"venue hall": {...}}`.
@@ -76,6 +81,7 @@ class Daemon:
 
     def __exit__(self, *_) -> None:
         self.stop()
+        self.must_be_sound()
 
     # Configuration
 
@@ -125,6 +131,11 @@ class Daemon:
         process, self.process = self.process, None
         if process:
             process.kill()
+
+    def must_be_sound(self) -> None:
+        """No part of it has panicked, ever. In this build the others go on, so that nothing else may show it."""
+        faults = faults_in(self.log())
+        assert not faults, f"{self.dir}: {faults}"
 
     def restart(self) -> "Daemon":
         self.stop()

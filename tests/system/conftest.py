@@ -81,6 +81,8 @@ def make_daemon(lab, request):
             print(f"--- log of {daemon.dir}\n{daemon.log()[-6000:]}")
     if made:
         lab.clean_router()
+    for daemon in made:
+        daemon.must_be_sound()
 
 
 @pytest.fixture
@@ -132,7 +134,8 @@ def shop(open_shop, request):
     log = open_shop.daemon.log()[log_before:]
     if getattr(request.node, "failed", False):
         print(f"--- log of {open_shop.daemon.dir}\n{log[-6000:]}")
-    assert open_shop.daemon.running and "panicked" not in log
+    assert open_shop.daemon.running
+    open_shop.daemon.must_be_sound()
 
 
 @pytest.fixture
@@ -167,7 +170,8 @@ def cards(open_card_shop, request):
     log = shop.daemon.log()[log_before:]
     if getattr(request.node, "failed", False):
         print(f"--- log of {shop.daemon.dir}\n{log[-6000:]}")
-    assert shop.daemon.running and "panicked" not in log
+    assert shop.daemon.running
+    shop.daemon.must_be_sound()
     assert not shop.node.complaints, shop.node.complaints
 
 

@@ -217,12 +217,16 @@ def test_killed_between_two_effects_nothing_is_lost_and_nothing_is_paid_twice(fa
     wait_for(lambda: not faulty.daemon.running, PATIENCE, "it is dead")
     faulty.daemon.start()
     if endpoint == "mint":
-        return wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited once")
+        wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited once")
+        return
     wait_for(lambda: app.balance()[1] == 0, 90, "nothing is reserved any more")
     if endpoint == "swap":
-        wait_for(lambda: app.balance() == (100, 0), PATIENCE, "what was not given out is there")
+        # Once the mint has answered, the token may have been given out before the end came; its key shows it again.
+        possible = [(100, 0), (79, 0)] if moment == "answered" else [(100, 0)]
+        wait_for(lambda: app.balance() in possible, PATIENCE, "what was not given out is there")
         told = data(app.post("/api/wallet/send", token, **{"Idempotency-Key": "one"}))
         assert Wallet(faulty.lab.internet, fault_mint.url).receive(told["token"]) == 21
+        assert app.balance() == (79, 0)
         return
     times = fault_mint.melted.get(made.payment_hash, 0)
     assert times <= 1 and app.balance()[0] == 100 - times * 31
@@ -238,13 +242,15 @@ def test_an_answer_of_the_mint_that_is_cut_costs_nothing(proxied, mint, fault_pr
     fault_proxy.fault(path + "$", cut_answer=True, times=1)
     if "mint" in path:
         mint.pay(app.invoice(100)["invoice"])
-        return wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited")
+        wait_for(lambda: app.balance() == (100, 0), PATIENCE, "the invoice is credited")
+        return
     if "swap" in path:
         app.post("/api/wallet/send", {"amount_sats": 21, "as": "token"}, **{"Idempotency-Key": "one"})
         wait_for(lambda: app.balance()[1] == 0, 60, "nothing is reserved any more")
         told = data(app.post("/api/wallet/send", {"amount_sats": 21, "as": "token"}, **{"Idempotency-Key": "one"}))
         assert Wallet(proxied.lab.internet, mint.url).receive(told["token"]) == 21
-        return wait_for(lambda: app.balance() == (79, 0), PATIENCE, "once")
+        wait_for(lambda: app.balance() == (79, 0), PATIENCE, "once")
+        return
     made = invoices.make(30)
     send(app, made)
     wait_for(lambda: app.balance()[1] == 0, 60, "its outcome is known")

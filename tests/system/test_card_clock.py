@@ -29,7 +29,7 @@ def shop(lab):
         yield made
     finally:
         made.__exit__()
-        assert "panicked" not in made.daemon.log()
+        made.daemon.must_be_sound()
 
 
 def set_life(shop, seconds: int) -> None:

@@ -113,7 +113,8 @@ def upright(shop, never_arrived):
         if not (node.process and node.process.poll() is None):
             node.start()
     shop.pair.wait_routable()
-    assert shop.daemon.running and "panicked" not in shop.daemon.log()
+    assert shop.daemon.running
+    shop.daemon.must_be_sound()
 
 
 def test_card_pays_a_real_invoice_once(shop):

@@ -107,7 +107,8 @@ def shop(open_shop, request):
     log = shop.daemon.log()[log_before:]
     if getattr(request.node, "failed", False):
         print(log[-6000:])
-    assert shop.daemon.running and "panicked" not in log
+    assert shop.daemon.running
+    shop.daemon.must_be_sound()
     shop.check()
 
 

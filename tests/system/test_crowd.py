@@ -59,7 +59,8 @@ def daemon(market, request):
     log = daemon.log()[before:]
     if getattr(request.node, "failed", False):
         print(f"--- log\n{log[-6000:]}")
-    assert daemon.running and "panicked" not in log
+    assert daemon.running
+    daemon.must_be_sound()
     wait_for(lambda: open_now(daemon) == 0, 60, "all connections are closed")
 
 

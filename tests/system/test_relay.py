@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lab.daemon import binary
+from lab.daemon import binary, faults_in
 from lab.darajasim import DarajaSim
 from lab.place import HOST, PATIENCE, wait_for
 from lab.relay import Relay
@@ -25,7 +25,7 @@ def relay(sim, tmp_path):
         yield made
         with open(made.log, errors="replace") as log:
             text = log.read()
-        assert "panicked" not in text and "key-of-" not in text and "test-consumer" not in text
+        assert not faults_in(text) and "key-of-" not in text and "test-consumer" not in text
 
 
 def test_what_was_acknowledged_is_there_after_a_kill_and_each_router_has_its_own(relay):

@@ -68,7 +68,8 @@ def survives(market, request):
     yield
     if getattr(request.node, "failed", False):
         print(f"--- log\n{market.daemon.log()[-6000:]}")
-    assert market.daemon.running and "panicked" not in market.daemon.log()
+    assert market.daemon.running
+    market.daemon.must_be_sound()
 
 
 # Whole purchases

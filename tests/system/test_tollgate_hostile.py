@@ -53,7 +53,8 @@ def survives(market, other_stranger, request):
     log = daemon.log()[before:]
     if getattr(request.node, "failed", False):
         print(f"--- log\n{log[-6000:]}")
-    assert daemon.running and "panicked" not in log
+    assert daemon.running
+    daemon.must_be_sound()
     in_time(2, lambda: is_served(other_stranger))
 
 
