@@ -64,9 +64,11 @@ pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent
             PayoutWish::Bill { paybill, account, amount: Kes(number("amount", "amountKes")?) }
         }
     };
-    let cost = shop.mpesa.cost_of(wish, rates).await.map_err(refused)?;
+    // What is looked at here is what is paid: a rate of a moment later may be another.
+    let quote = rates.selling().await.map_err(|stale| refused(stale.into()))?;
+    let cost = shop.mpesa.cost_of(wish, quote).map_err(refused)?;
     must_be_fresh(edge, holder, Sats(cost.0.div_ceil(1000)))?;
-    let row = shop.mpesa.open_payout(account, wish, rates, key.as_deref()).await;
+    let row = shop.mpesa.open_payout(account, wish, quote, key.as_deref()).await;
     row.map(|row| told(&row)).map_err(refused)
 }
 

@@ -1,7 +1,7 @@
-//! Orders whose shillings add to a balance: what each promises, at the rate that is frozen in it. Refused: to promise more than
-//! the takings hold, and more shillings in a day than is allowed.
+//! What the takings are to add to balances: what orders that are paid in shillings promise, each at the rate that is frozen in it,
+//! and what the router pays by itself. Refused: to promise more than the takings hold, and more shillings in a day than is allowed.
 
-use super::balances::{credit, missing_backing, NewMove};
+use super::balances::{balance_move, credit, missing_backing, NewMove};
 use super::door::Door;
 use super::ledger::{book, BookAccount};
 use super::orders::{close, note_step, number, OrderRow, OrderState};
@@ -43,6 +43,27 @@ impl Store {
     pub async fn buy(&self, order: String) -> Result<Option<BuyRow>, StoreError> {
         self.read(move |tx| buy(&Door::of(tx), &order)).await
     }
+
+    /// Adds to a balance what the takings pay, once by its reference. `margin`: what moving the ecash may cost. False: they do
+    /// not have it beside what they have promised.
+    pub async fn fund_balance(
+        &self,
+        new: NewMove,
+        from: BookAccount,
+        margin: Sats,
+    ) -> Result<bool, StoreError> {
+        let wall = self.wall();
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let is_known = balance_move(&door, &new.reference)?.is_some();
+            let is_there = is_known || covers(tx, new.amount, margin)?;
+            if is_there {
+                credit(&door, &new, from, wall)?;
+            }
+            Ok(is_there)
+        })
+        .await
+    }
 }
 
 /// Whether the router may promise this beside what it has promised.
@@ -63,20 +84,25 @@ pub(super) fn may_buy(
     if today.saturating_add(paid.0) > new.day_max.0 {
         return Ok(Some(NoBuy::DayLimit));
     }
-    let promised = door.query(
+    Ok((!covers(tx, new.amount, new.margin)?).then_some(NoBuy::FloatTooSmall))
+}
+
+/// Whether the takings hold this at one mint, beside what balances lack already and what open orders have promised.
+fn covers(tx: &Transaction, amount: Msats, margin: Sats) -> Result<bool, StoreError> {
+    let promised = Door::of(tx).query(
         "SELECT COALESCE(SUM(b.msat), 0) FROM buys b JOIN orders o ON o.tenant = $1 AND o.id = b.order_id
          WHERE b.tenant = $1 AND o.state IN ('created', 'sending', 'pending', 'unknown')",
         &[],
     )?;
-    let promised = promised.first().ok_or(StoreError::Gone)?.count(0)?.saturating_add(new.amount.0);
-    let needed = promised.div_ceil(1000).saturating_add(missing_backing(tx)?.0).saturating_add(new.margin.0);
+    let promised = promised.first().ok_or(StoreError::Gone)?.count(0)?.saturating_add(amount.0);
+    let needed = promised.div_ceil(1000).saturating_add(missing_backing(tx)?.0).saturating_add(margin.0);
     let float: i64 = tx.query_row(
         "SELECT COALESCE(MAX(sum), 0) FROM (SELECT SUM(p.amount) AS sum FROM proofs p
              JOIN wallet_keysets k ON k.id = p.keyset WHERE k.purse = 'house' AND p.op IS NULL GROUP BY k.mint)",
         [],
         |row| row.get(0),
     )?;
-    Ok((number(needed)? > float).then_some(NoBuy::FloatTooSmall))
+    Ok(number(needed)? <= float)
 }
 
 pub(super) fn note_buy(door: &Door, order: &str, new: &NewBuy) -> Result<(), StoreError> {

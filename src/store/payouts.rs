@@ -60,10 +60,15 @@ pub enum PayoutEnd {
 }
 
 impl Store {
-    /// Opens a payout: where a balance pays, what it costs is reserved in the same commit.
-    pub fn open_payout(&self, new: NewPayout, rules: PayoutRules) -> StoreAnswer<OpenedPayout> {
+    /// Opens a payout: where a balance pays, what it costs is reserved in the same commit. `rules` are asked for within it: what
+    /// is at the short code then is without what has ended by then.
+    pub fn open_payout(
+        &self,
+        new: NewPayout,
+        rules: impl FnOnce() -> PayoutRules + Send + 'static,
+    ) -> StoreAnswer<OpenedPayout> {
         let (now, wall) = (self.now(), self.wall());
-        self.write(move |tx| open(&Door::of(tx), &new, rules, (now, wall)))
+        self.write(move |tx| open(&Door::of(tx), &new, rules(), (now, wall)))
     }
 
     pub fn payout(&self, id: String) -> StoreAnswer<Option<PayoutRow>> {

@@ -140,16 +140,15 @@ impl Balances {
         }
     }
 
-    /// Adds to a balance what the router pays, once by its reference; false: that was done before. Refused where the takings do
-    /// not have it; the ecash follows by itself.
-    pub async fn fund(&self, new: NewMove, from: BookAccount) -> Result<bool, BalanceError> {
-        let store = &self.0.terms.store;
-        if store.balance_move(new.reference.clone()).await?.is_none() {
-            self.has_float(new.amount).await?;
+    /// Adds to a balance what the router pays, once by its reference. Refused where the takings do not have it; the ecash
+    /// follows by itself.
+    pub async fn fund(&self, new: NewMove, from: BookAccount) -> Result<(), BalanceError> {
+        let margin = self.float_margin().await.unwrap_or_default();
+        if !self.0.terms.store.fund_balance(new, from, margin).await? {
+            return Err(BalanceError::FloatTooSmall);
         }
-        let is_new = store.credit_balance(new, from).await?;
         self.back_soon();
-        Ok(is_new)
+        Ok(())
     }
 
     /// What moving ecash from the takings may cost.
@@ -159,19 +158,6 @@ impl Balances {
             most = most.max(self.spending_fee(&held.mint).await?);
         }
         Ok(most)
-    }
-
-    /// Whether the takings cover this beside what balances lack already.
-    pub async fn has_float(&self, amount: Msats) -> Result<(), BalanceError> {
-        let missing = self.0.terms.store.missing_backing().await?;
-        let needed = amount.0.div_ceil(1000).saturating_add(missing.0);
-        for held in self.0.takings.balances().await? {
-            let fee = self.spending_fee(&held.mint).await.unwrap_or_default();
-            if held.free.number >= needed.saturating_add(fee.0) {
-                return Ok(());
-            }
-        }
-        Err(BalanceError::FloatTooSmall)
     }
 
     pub fn on_mint_event(&self, mint: &MintUrl, event: &MintEvent) {

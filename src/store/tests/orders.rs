@@ -339,3 +339,48 @@ async fn no_more_is_promised_than_the_takings_hold_and_a_day_allows() {
     store.order_refused("B1".to_owned(), "dropped".to_owned()).await.unwrap();
     assert!(matches!(opened("B4", 4, 10, 60_000).await, OpenedOrder::New(_)), "what failed is not promised");
 }
+
+#[tokio::test]
+async fn of_fifty_at_once_no_more_is_promised_or_paid_than_the_takings_hold() {
+    let (_scratch, _, store) = opened();
+    with_float(&store, 106).await;
+    let refunds = (0..25).map(|number| {
+        let new = crate::store::NewMove {
+            account: "a".to_owned(),
+            reference: format!("refund:{number}"),
+            kind: "refund",
+            amount: crate::units::Msats(10_000),
+            detail: String::new(),
+        };
+        store.fund_balance(new, crate::store::BookAccount::EcashFloat, Sats(1))
+    });
+    let orders =
+        (0..25).map(|guest| store.open_order(buying(&format!("B{guest}"), guest, 10, 10_000), RULES));
+    let at_once = futures_util::future::join(
+        futures_util::future::join_all(refunds),
+        futures_util::future::join_all(orders),
+    );
+    let (refunded, promised) = at_once.await;
+    let refunded = refunded.into_iter().filter(|done| *done.as_ref().unwrap()).count();
+    let promised = promised.iter().filter(|one| matches!(one, Ok(OpenedOrder::New(_)))).count();
+    let owed = Sats(u64::try_from(refunded).unwrap() * 10);
+    assert_eq!((refunded + promised, store.missing_backing().await.unwrap()), (10, owed));
+}
+
+#[tokio::test]
+async fn what_the_takings_pay_counts_once_by_its_reference_also_when_they_are_empty() {
+    let (_scratch, _, store) = opened();
+    with_float(&store, 11).await;
+    let new = crate::store::NewMove {
+        account: "a".to_owned(),
+        reference: "refund:1".to_owned(),
+        kind: "refund",
+        amount: crate::units::Msats(10_000),
+        detail: String::new(),
+    };
+    for _ in 0..2 {
+        let funded = store.fund_balance(new.clone(), crate::store::BookAccount::EcashFloat, Sats(1));
+        assert!(funded.await.unwrap());
+    }
+    assert_eq!(store.balance_of("a".to_owned()).await.unwrap().0, crate::units::Msats(10_000));
+}

@@ -52,7 +52,7 @@ async fn credit(store: &Store, reference: &str, sats: u64) {
 }
 
 async fn opened(store: &Store, new: NewPayout) -> PayoutRow {
-    match store.open_payout(new, RULES).await.unwrap() {
+    match store.open_payout(new, || RULES).await.unwrap() {
         OpenedPayout::New(row) => row,
         _ => panic!("not opened"),
     }
@@ -167,7 +167,7 @@ async fn a_receipt_counts_once() {
 #[tokio::test]
 async fn more_than_there_is_or_than_goes_out_in_a_day_is_refused_and_nothing_is_taken() {
     let (_scratch, store) = with_balance(10_000).await;
-    let open = |new, rules| store.open_payout(new, rules);
+    let open = |new, rules: PayoutRules| store.open_payout(new, move || rules);
     let too_dear = payout("TP0", 100, 10_001);
     assert!(matches!(open(too_dear, RULES).await.unwrap(), OpenedPayout::TooLittle(Msats(10_000_000))));
     opened(&store, payout("TP1", 600, 1000)).await;
@@ -184,6 +184,39 @@ async fn more_than_there_is_or_than_goes_out_in_a_day_is_refused_and_nothing_is_
 }
 
 #[tokio::test]
+async fn of_fifty_at_once_no_more_goes_out_than_in_a_day_and_than_there_is() {
+    let account = PayoutRules { account_day_max: Some(Msats(500_000)), ..RULES };
+    for rules in
+        [PayoutRules { day_max: Kes(509), ..RULES }, PayoutRules { funds: Some(Kes(509)), ..RULES }, account]
+    {
+        let (_scratch, store) = with_balance(10_000).await;
+        let asked =
+            (0..50).map(|number| store.open_payout(payout(&format!("TP{number}"), 50, 50), move || rules));
+        let opened = futures_util::future::join_all(asked).await;
+        let count = opened.iter().filter(|one| matches!(one, Ok(OpenedPayout::New(_)))).count();
+        assert_eq!((count, balance(&store).await), (10, (9500, 500)), "{rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_at_the_short_code_is_asked_for_when_the_payout_is_opened() {
+    let (_scratch, store) = with_balance(1000).await;
+    opened(&store, payout("TP1", 60, 60)).await;
+    sent(&store, "TP1").await;
+    // Paid and told of in between: what was there before would count it neither as paid nor as promised.
+    let funds = std::sync::Arc::new(std::sync::Mutex::new(Kes(100)));
+    let known = funds.clone();
+    let ending = store.end_payout("TP1".to_owned(), paid("SAAAAAAAA1"));
+    let opening = store.open_payout(payout("TP2", 60, 60), move || PayoutRules {
+        funds: Some(*known.lock().unwrap()),
+        ..RULES
+    });
+    *funds.lock().unwrap() = Kes(40);
+    assert!(ending.await.unwrap());
+    assert!(matches!(opening.await.unwrap(), OpenedPayout::FloatTooSmall));
+}
+
+#[tokio::test]
 async fn the_same_question_is_one_payout() {
     let (_scratch, store) = with_balance(1000).await;
     let asked = |id: &str, question: &str| NewPayout {
@@ -192,10 +225,10 @@ async fn the_same_question_is_one_payout() {
         ..payout(id, 10, 77)
     };
     opened(&store, asked("TP1", "a")).await;
-    let again = store.open_payout(asked("TP2", "a"), RULES).await.unwrap();
+    let again = store.open_payout(asked("TP2", "a"), || RULES).await.unwrap();
     assert!(matches!(again, OpenedPayout::Again(row) if row.id == "TP1"));
     assert!(matches!(
-        store.open_payout(asked("TP3", "b"), RULES).await.unwrap(),
+        store.open_payout(asked("TP3", "b"), || RULES).await.unwrap(),
         OpenedPayout::OtherQuestion
     ));
     assert_eq!(balance(&store).await, (923, 77));

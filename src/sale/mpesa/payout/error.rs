@@ -1,5 +1,6 @@
 //! Why nothing is paid out: each cause with its code and one sentence. Nothing was taken then.
 
+use crate::fiat::RateStale;
 use crate::sale::balance::BalanceError;
 use crate::store::StoreError;
 use crate::units::{Kes, Millis};
@@ -60,6 +61,12 @@ impl PayoutError {
 impl From<StoreError> for PayoutError {
     fn from(error: StoreError) -> PayoutError {
         PayoutError::Store(error)
+    }
+}
+
+impl From<RateStale> for PayoutError {
+    fn from(stale: RateStale) -> PayoutError {
+        PayoutError::RateStale(stale.to_string())
     }
 }
 

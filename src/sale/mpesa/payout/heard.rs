@@ -5,6 +5,7 @@ use super::{MpesaEngine, PayoutEnd};
 use crate::fiat::PayoutResult;
 use crate::sale::mpesa::Heard;
 use crate::store::{PayoutKind, PayoutRow, StoreError};
+use crate::units::Kes;
 
 /// What is called at a path.
 pub const RESULT: &str = "result";
@@ -51,10 +52,6 @@ impl MpesaEngine {
             return Ok(());
         }
         if told.code == "0" {
-            let now = self.0.terms.store.now();
-            if let Some(funds) = told.funds {
-                self.line().funds = Some((funds, now));
-            }
             return self.is_paid(row, &told).await;
         }
         if told.code == NO_FUNDS {
@@ -82,7 +79,20 @@ impl MpesaEngine {
             log::error!("payout {}: a result of another amount is not believed", row.id);
             return Ok(());
         }
+        if !row.state.is_over() {
+            self.note_funds(row, told.funds);
+        }
         self.end_payout(row, PayoutEnd::Paid { receipt: told.receipt.clone() }).await.map(drop)
+    }
+
+    /// What is at the short code now that this is paid: noted before it ends, so that it is counted twice rather than not at all.
+    fn note_funds(&self, row: &PayoutRow, told: Option<Kes>) {
+        let now = self.0.terms.store.now();
+        let mut line = self.line();
+        line.funds = match (told, line.funds) {
+            (Some(funds), _) => Some((funds, now)),
+            (None, known) => known.map(|(funds, at)| (Kes(funds.0.saturating_sub(row.amount.0)), at)),
+        };
     }
 
     /// Ends a payout. False: it was over before.

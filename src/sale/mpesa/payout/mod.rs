@@ -17,7 +17,7 @@ use super::plan::OrderPace;
 use super::{digits, pace_of, MpesaEngine};
 use crate::config::fiat::MOST_KES;
 use crate::config::{Config, FiatConfig};
-use crate::fiat::{Phone, Quote, Rates};
+use crate::fiat::{Phone, Quote};
 use crate::hex;
 use crate::sale::balance::BalanceError;
 use crate::store::{
@@ -72,10 +72,10 @@ impl MpesaEngine {
         &self,
         account: &str,
         wish: PayoutWish<'_>,
-        rates: &Rates,
+        quote: Quote,
         question: Option<&str>,
     ) -> Result<PayoutRow, PayoutError> {
-        self.open_payout_by(account, wish, rates, (question, "")).await
+        self.open_payout_by(account, wish, quote, (question, "")).await
     }
 
     /// `wallet`: what brings its money.
@@ -83,13 +83,12 @@ impl MpesaEngine {
         &self,
         account: &str,
         wish: PayoutWish<'_>,
-        rates: &Rates,
+        quote: Quote,
         (question, wallet): (Option<&str>, &str),
     ) -> Result<PayoutRow, PayoutError> {
         let config = self.0.terms.config();
         let fiat = self.may_pay_out(&config, wish.kind())?;
         let (phone, paybill, bill) = addressed(wish)?;
-        let quote = rates.selling().await.map_err(|stale| PayoutError::RateStale(stale.to_string()))?;
         let (amount, cost) = priced(&config, wish, quote)?;
         let phone_hash = match &phone {
             Some(phone) => self.keyed("phone", phone.expose().as_bytes()).await?,
@@ -125,8 +124,9 @@ impl MpesaEngine {
             asked,
             question: asks,
         };
-        let account_day_max = config.wallet.day_max.to_msats();
-        let rules = PayoutRules { day_max: fiat.day_max, funds: self.funds(), account_day_max };
+        let (engine, day_max, account_day_max) =
+            (self.clone(), fiat.day_max, config.wallet.day_max.to_msats());
+        let rules = move || PayoutRules { day_max, funds: engine.funds(), account_day_max };
         let row = match self.0.terms.store.open_payout(new, rules).await? {
             OpenedPayout::New(row) => row,
             OpenedPayout::Again(row) => return Ok(row),
@@ -147,9 +147,8 @@ impl MpesaEngine {
         Ok(row)
     }
 
-    /// What it costs the account, as the rate is now.
-    pub async fn cost_of(&self, wish: PayoutWish<'_>, rates: &Rates) -> Result<Msats, PayoutError> {
-        let quote = rates.selling().await.map_err(|stale| PayoutError::RateStale(stale.to_string()))?;
+    /// What it costs the account at this rate.
+    pub fn cost_of(&self, wish: PayoutWish<'_>, quote: Quote) -> Result<Msats, PayoutError> {
         priced(&self.0.terms.config(), wish, quote).map(|(_, cost)| cost)
     }
 

@@ -32,7 +32,8 @@ impl MpesaEngine {
             return Err(BalanceError::Token(Refusal::Locked).into());
         }
         let wish = PayoutWish::Sell { phone, sold: offer.net, via: PaidBy::Token };
-        let row = self.open_payout_by(account, wish, rates, (Some(&wallet), &wallet)).await?;
+        let quote = rates.selling().await?;
+        let row = self.open_payout_by(account, wish, quote, (Some(&wallet), &wallet)).await?;
         if row.state != PayoutState::Awaiting {
             return Ok(row);
         }
@@ -61,7 +62,7 @@ impl MpesaEngine {
     ) -> Result<(PayoutRow, String), PayoutError> {
         let store = &self.0.terms.store;
         let wish = PayoutWish::Sell { phone, sold, via: PaidBy::Lightning };
-        let row = self.open_payout(account, wish, rates, question).await?;
+        let row = self.open_payout(account, wish, rates.selling().await?, question).await?;
         if let Some((_, hash)) = row.wallet.split_once(':') {
             let known = store.topup(hash.to_owned()).await?;
             return Ok((row, known.map(|known| known.invoice).unwrap_or_default()));
