@@ -5,16 +5,16 @@ use super::entrance::Entrance;
 use super::route::Answering;
 use super::sent::Sent;
 use super::wallet_api::{
-    body, created, enveloped, holder, refusal, shop, AccountHolder, ApiRefusal, ApiTold,
+    body, created, enveloped, holder, nothing_there, refusal, shop, AccountHolder, ApiRefusal, ApiTold,
 };
-use super::Edge;
+use super::{bitcoin, payments, payouts, Edge};
 use crate::config::WalletConfig;
 use crate::form::pairs;
 use crate::json::json;
 use crate::sale::balance::{amount_of, BalanceError, Balances};
-use crate::store::{BalanceMove, MoveState};
+use crate::store::{BalanceMove, MoveState, PayoutKind};
 use crate::units::{Sats, UnixSeconds};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -34,25 +34,47 @@ pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         };
         let path = sent.path().trim_end_matches('/').to_owned();
         let path = path.strip_prefix("/api/").unwrap_or_default();
-        let is_below = |of: &str| path.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
-        match (sent.method() == Method::GET, path) {
-            (true, "wallet/balance") => enveloped(balance(&edge, &holder).await),
-            (true, _) if is_below("wallet/balance") || is_below("bitcoin/balance") => {
+        let parts: Vec<&str> = path.split('/').collect();
+        match (sent.method().as_str(), parts.as_slice()) {
+            ("GET", ["wallet", "balance"] | ["wallet" | "bitcoin", "balance", _]) => {
                 enveloped(balance(&edge, &holder).await)
             }
-            (true, "wallet/transactions") => enveloped(transactions(&edge, &holder, sent.query()).await),
-            (true, _) if is_below("bitcoin/transactions") => {
+            ("GET", ["wallet", "transactions"] | ["bitcoin", "transactions", _]) => {
                 enveloped(transactions(&edge, &holder, sent.query()).await)
             }
-            (false, "wallet/invoice" | "wallet/invoice/new") => created(invoice(&edge, &holder, sent).await),
-            (false, "wallet/send" | "wallet/payment/send") => enveloped(send(&edge, &holder, sent).await),
-            _ => enveloped(Err(unavailable())),
+            ("POST", ["wallet", "create"]) => created(wallet_of(&holder, sent).await),
+            ("POST", ["wallet", "invoice"] | ["wallet", "invoice", "new"]) => {
+                created(invoice(&edge, &holder, sent).await)
+            }
+            ("POST", ["wallet", "send"] | ["wallet", "payment", "send"]) => {
+                enveloped(send(&edge, &holder, sent).await)
+            }
+            ("POST", ["wallet", "airtime", "buy"] | ["bitcoin", "purchase-airtime"]) => {
+                enveloped(payouts::pay_out(&edge, &holder, PayoutKind::Airtime, sent).await)
+            }
+            ("POST", ["payments", "process"]) => created(payments::process(&edge, &holder, sent).await),
+            ("GET", ["payments", id, "status"]) => enveloped(payments::status(&edge, &holder, id).await),
+            // Only an operator gives anything away.
+            ("POST", ["payments", _, "refund"] | ["bitcoin", "credit"]) => enveloped(Err(operators())),
+            ("GET", ["bitcoin", "status" | "exchange-rate"]) => enveloped(bitcoin::rate(&edge).await),
+            ("POST", ["bitcoin", "convert", "kes-to-sats"]) => enveloped(bitcoin::bought(&edge, sent).await),
+            ("POST", ["bitcoin", "convert", "sats-to-kes"]) => enveloped(bitcoin::sold(&edge, sent).await),
+            _ => enveloped(Err(nothing_there())),
         }
     })
 }
 
-fn unavailable() -> ApiRefusal {
-    refusal(StatusCode::NOT_IMPLEMENTED, "unavailable", "this router cannot do that")
+fn operators() -> ApiRefusal {
+    refusal(StatusCode::FORBIDDEN, "forbidden", "this is the operator's to do, and no account's")
+}
+
+/// `{"node_id","address"}` of the account's wallet, which is there since it has logged in. Words of another one are refused, so
+/// that nobody believes that they restore this one.
+async fn wallet_of(holder: &AccountHolder, sent: Sent) -> ApiTold {
+    match &body(sent).await?["mnemonic"] {
+        Value::Null => Ok(json!({"node_id": holder.account, "address": holder.account})),
+        _ => Err(invalid("the router takes no words: the wallet that has logged in is the account's")),
+    }
 }
 
 async fn balance(edge: &Edge, holder: &AccountHolder) -> ApiTold {
@@ -150,7 +172,7 @@ fn transaction(row: &BalanceMove, token: Option<String>) -> Value {
     })
 }
 
-fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
+pub(super) fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
     Ok(&shop(edge)?.balances)
 }
 

@@ -68,6 +68,6 @@ fn state_of(state: OrderState) -> &'static str {
     }
 }
 
-fn refused(error: &MpesaError) -> ApiRefusal {
+pub(super) fn refused(error: &MpesaError) -> ApiRefusal {
     waiting(refusal(mpesa::status_of(error), error.code(), &error.to_string()), error.wait())
 }

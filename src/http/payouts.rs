@@ -56,8 +56,14 @@ pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent
         }
         PayoutKind::Sell => return Err(invalid("via is balance or lightning")),
         PayoutKind::Airtime => {
-            let amount = Kes(number("amount", "amountKes")?);
-            PayoutWish::Airtime { phone, amount, provider: text("provider", "provider") }
+            let provider = text("provider", "provider");
+            match either(&fields, "amount", "amountKes") {
+                Value::Null if !either(&fields, "amount_sats", "amountSats").is_null() => {
+                    let sold = Sats(number("amount_sats", "amountSats")?);
+                    PayoutWish::AirtimeFor { phone, sold, provider }
+                }
+                _ => PayoutWish::Airtime { phone, amount: Kes(number("amount", "amountKes")?), provider },
+            }
         }
         PayoutKind::Bill => {
             let (paybill, account) = (text("paybill", "paybillNumber"), text("account", "accountNumber"));

@@ -81,7 +81,7 @@ pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
                 ("mpesa/buy", _) => {
                     Err(refusal(StatusCode::FORBIDDEN, "switched_off", "this is switched off here"))
                 }
-                _ => Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")),
+                _ => Err(nothing_there()),
             }
         };
         enveloped(asked.await)
@@ -159,7 +159,7 @@ fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth
 /// Whether a token may be shown here, and who knows it.
 fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, ApiRefusal> {
     if at.audience == Audience::Public && !at.is_tls {
-        return Err(refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"));
+        return Err(nothing_there());
     }
     if !at.is_tls && edge.site.config().tls.is_some() {
         let message = "anybody on this network could read it: use https";
@@ -217,6 +217,10 @@ fn of_login(why: LoginRefusal) -> ApiRefusal {
         LoginRefusal::NotLinked(_) => refusal(StatusCode::CONFLICT, "not_linked", &message),
         LoginRefusal::Closed(error) => of_auth(error),
     }
+}
+
+pub(super) fn nothing_there() -> ApiRefusal {
+    refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
 }
 
 fn no_object() -> ApiRefusal {

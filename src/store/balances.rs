@@ -94,14 +94,29 @@ impl Store {
         self.write(move |tx| credit(&Door::of(tx), &new, from, wall)).await
     }
 
-    /// See [`reserve`].
+    /// See [`reserve`]. `asked`: the payment that is known by it to its account is answered instead.
     pub async fn reserve_balance(
         &self,
         new: NewMove,
+        asked: Option<String>,
         day_max: Option<Msats>,
     ) -> Result<Reserved, StoreError> {
         let wall = self.wall();
-        self.write(move |tx| reserve(&Door::of(tx), &new, day_max, wall)).await
+        self.write(move |tx| {
+            let door = Door::of(tx);
+            let known = asked.map_or(Ok(None), |asked| payment_asked(&door, &new.account, &asked))?;
+            known.map_or_else(|| reserve(&door, &new, day_max, wall), |known| Ok(Reserved::Known(known)))
+        })
+        .await
+    }
+
+    /// The payment of an account in whose detail this is `asked`.
+    pub async fn payment_asked(
+        &self,
+        account: String,
+        asked: String,
+    ) -> Result<Option<BalanceMove>, StoreError> {
+        self.read(move |tx| payment_asked(&Door::of(tx), &account, &asked)).await
     }
 
     /// See [`settle`].
@@ -295,6 +310,15 @@ pub(super) fn give_back(door: &Door, reference: &str, wall: UnixSeconds) -> Resu
 pub(super) fn balance_move(door: &Door, reference: &str) -> Result<Option<BalanceMove>, StoreError> {
     let statement = format!("SELECT {COLUMNS} FROM balance_moves WHERE tenant = $1 AND reference = $2");
     door.query(&statement, &[reference.into()])?.first().map(row_of).transpose()
+}
+
+fn payment_asked(door: &Door, account: &str, asked: &str) -> Result<Option<BalanceMove>, StoreError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM balance_moves
+         WHERE tenant = $1 AND account = $2 AND kind = 'send' AND instr(detail, $3) > 0"
+    );
+    let named = format!("\"asked\":\"{asked}\"");
+    door.query(&statement, &[account.into(), named.as_str().into()])?.first().map(row_of).transpose()
 }
 
 fn balance_of(door: &Door, account: &str) -> Result<(Msats, Msats), StoreError> {

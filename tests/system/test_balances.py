@@ -144,6 +144,83 @@ def test_lightning_is_paid_once_for_an_invoice(bank, mint):
     assert error(too_much) == (402, "insufficient_balance")
 
 
+PROCESS = "/api/payments/process"
+
+
+def process(app, id, made, **more) -> dict:
+    answer = app.post(PROCESS, {"payment_id": id, "invoice": made.request} | more)
+    assert answer.status == 201, answer
+    return answer.json()["data"]
+
+
+def status(app, id) -> dict:
+    return data(app.ask("GET", f"/api/payments/{id}/status"))
+
+
+def test_a_payment_is_made_once_for_its_id_and_told_to_its_account_alone(bank, mint):
+    app, other = bank.fill(mint, 200), bank.fill(mint, 200, 8)
+    made, another = invoices.make(40), invoices.make(41)
+    answers = at_once(lambda _: process(app, "order-1", made, amount_sats=40), range(5))
+    assert {answer["payment_hash"] for answer in answers} == {made.payment_hash}
+    told = process(app, "order-1", made, amount_sats=40)
+    assert set(told) == {"payment_id", "status", "amount_sats", "fee_sats", "payment_hash"}
+    assert (told["payment_id"], told["status"], told["amount_sats"]) == ("order-1", "COMPLETED", 40)
+    assert status(app, "order-1") == told and mint.asked_to_pay(made.payment_hash) == 1
+    assert app.balance() == (160 - told["fee_sats"], 0)
+    asked = {"payment_id": "order-1", "invoice": made.request, "amount_sats": 40}
+    amounts = ({"amount_sats": 41}, {"amount_sats": None})
+    for change in ({"invoice": another.request}, *amounts, {"wallet_id": "w"}, {"description": "tea"}):
+        assert error(app.post(PROCESS, asked | change)) == (409, "idempotency_key_reused"), change
+    for one, id in ((app, "order-2"), (other, "order-1")):
+        assert error(one.post(PROCESS, {"payment_id": id, "invoice": made.request})) == (409, "invoice_taken")
+        assert error(one.ask("GET", f"/api/payments/{id}/status")) == (404, "not_found"), id
+    assert process(other, "order-1", another)["status"] == "COMPLETED", "another account's id is another one"
+    assert send(app, made)["status"] == "SUCCEEDED" and app.balance() == (160 - told["fee_sats"], 0)
+
+
+def test_of_fifty_invoices_under_one_id_one_is_paid(bank, mint):
+    app = bank.fill(mint, 512)
+    made = [invoices.make(10) for _ in range(50)]
+    answers = at_once(lambda one: app.post(PROCESS, {"payment_id": "p", "invoice": one.request}), made)
+    refused = {error(answer) for answer in answers if answer.status != 201}
+    paid = [answer.json()["data"] for answer in answers if answer.status == 201]
+    assert len(paid) == 1 and refused == {(409, "idempotency_key_reused")}
+    assert sum(mint.asked_to_pay(one.payment_hash) for one in made) == 1
+    wait_for(lambda: app.balance() == (502 - status(app, "p")["fee_sats"], 0), PATIENCE, "one is paid")
+
+
+def test_a_payment_under_an_id_that_fails_stays_failed(faulty, fault_mint):
+    app = faulty.fill(fault_mint, 128)
+    made = invoices.make(20)
+    fault_mint.melts = "failed"
+    assert process(app, "a", made)["status"] == "FAILED" and app.balance() == (128, 0)
+    fault_mint.melts = "paid"
+    assert process(app, "a", made)["status"] == status(app, "a")["status"] == "FAILED"
+    assert process(app, "b", made)["status"] == "COMPLETED" and fault_mint.melted == {made.payment_hash: 1}
+
+
+def test_what_is_no_payment_with_an_id_is_refused_and_nothing_is_taken(bank, mint):
+    app, made = bank.fill(mint, 100), invoices.make(10).request
+    for id in ("", "a/b", "a b", "x" * 129, None, 7):
+        assert error(app.post(PROCESS, {"payment_id": id, "invoice": made})) == (400, "invalid_input"), id
+    for wrong in ({"amount_sats": 11}, {"amount_sats": "10"}, {"description": 7}, {"wallet_id": "w" * 2000}):
+        assert error(app.post(PROCESS, {"payment_id": "a", "invoice": made} | wrong)) == (400, "invalid_input"), wrong
+    assert error(app.post(PROCESS, {"payment_id": "a", "invoice": "lnbc1"})) == (400, "bad_invoice")
+    assert error(app.post(PROCESS, {"payment_id": "a", "invoice": invoices.make(101).request}))[0] == 402
+    assert app.balance() == (100, 0)
+    assert process(app, "a", invoices.make(10))["status"] == "COMPLETED", "what was refused has used no id up"
+
+
+def test_the_wallet_is_there_and_takes_and_gives_no_words(bank):
+    app = bank.app()
+    created = app.post("/api/wallet/create", {"label": "mine"})
+    key = LoginWallet(7).key
+    assert (created.status, created.json()["data"]) == (201, {"node_id": key, "address": key})
+    words = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+    assert error(app.post("/api/wallet/create", {"label": "x", "mnemonic": words})) == (400, "invalid_input")
+    assert "sausage" not in bank.daemon.log()
+
+
 def test_of_fifty_at_once_the_balance_pays_ten(bank, mint):
     app = bank.fill(mint, 100)
     answers = at_once(lambda _: app.post("/api/wallet/send", {"amount_sats": 10, "as": "token"}), range(50))

@@ -225,6 +225,36 @@ def test_aliases_take_both_spellings_of_a_field(desk):
     assert [one["id"] for one in providers] == ["safaricom", "airtel", "telkom"]
 
 
+@pytest.mark.parametrize("path", ["/api/wallet/airtime/buy", "/api/bitcoin/purchase-airtime", "/api/fiat/airtime"])
+def test_airtime_is_bought_for_an_amount_of_satoshis(desk, path):
+    # 1000 sat are 127 KES, and 997 sat are the fewest for which that is so.
+    body = {"phone_number": TYPED, "amount_sats": 1000, "provider": "Safaricom", "walletAddress": desk.wallet.key}
+    key = {"Idempotency-Key": path}
+    told = data(desk.ask("POST", path, body, headers=key))
+    assert (told["kind"], told["amount_kes"], told["amount_sats"]) == ("airtime", 127, 997)
+    assert data(desk.ask("POST", path, body, headers=key))["id"] == told["id"]
+    desk.becomes(told["id"], "paid")
+    assert (desk.balance(), desk.sim.airtime_sent) == (100_000 - 997, 127)
+    assert error(desk.ask("POST", path, {"phoneNumber": TYPED, "amountSats": 70}))[0] == 400, "under 10 KES"
+    both = {"phoneNumber": TYPED, "amount": 1000, "provider": ""}
+    assert error(desk.ask("POST", path, both, headers=key)) == (409, "idempotency_key_reused")
+
+
+def test_the_rate_is_told_and_what_amounts_are_worth_here(desk):
+    rate = data(desk.ask("GET", "/api/bitcoin/exchange-rate"))
+    assert (rate["rate"], rate["source"]) == (13_000_000, "fixed")
+    status = data(desk.ask("GET", "/api/bitcoin/status"))
+    assert (status["status"], status["exchangeRate"]) == ("operational", 13_000_000)
+    worth = lambda way, body: data(desk.ask("POST", f"/api/bitcoin/convert/{way}", body))
+    assert worth("sats-to-kes", {"amountSats": 1000}) == {
+        "amountSats": 1000, "amountKes": 127, "exchangeRate": 13_000_000
+    }
+    assert worth("kes-to-sats", {"amountKes": 130})["amountSats"] == 1000, "the spread is of who sells"
+    for bad in ({}, {"amountKes": 0, "amountSats": 0}, {"amountKes": 1.5, "amountSats": "1"}, {"amountSats": 2**63}):
+        for way in ("kes-to-sats", "sats-to-kes"):
+            assert error(desk.ask("POST", f"/api/bitcoin/convert/{way}", bad)) == (400, "bad_amount"), bad
+
+
 def test_the_same_question_is_one_payout(desk):
     key = {"Idempotency-Key": "question-0001"}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -95,15 +95,27 @@ def test_what_is_switched_off_or_not_there_is_refused_to_who_is_logged_in_and_40
     token = data(log_in(app))["token"]
     off = ["mpesa/buy", "mpesa/sell", "mpesa/payout", "airtime/buy", "airtime", "bills/pay"]
     paths = [f"/api/fiat/{path}" for path in off]
-    others = ["/api/wallet/invoice", "/api/wallet/invoice/new", "/api/wallet/send", "/api/payments/process"]
-    for path in paths + others:
+    payouts = ["/api/wallet/airtime/buy", "/api/bitcoin/purchase-airtime"]
+    forbidden = ["/api/payments/1/refund", "/api/bitcoin/credit"]
+    missing = ["/api/bitcoin/webhook/mpesa", "/api/payments/1", "/api/wallet/anything", "/api/bitcoin/convert"]
+    rates = ["/api/bitcoin/convert/kes-to-sats", "/api/bitcoin/convert/sats-to-kes"]
+    others = ["/api/wallet/invoice", "/api/wallet/invoice/new", "/api/wallet/send", "/api/wallet/create"]
+    for path in paths + payouts + forbidden + missing + rates + others + ["/api/payments/process"]:
         assert error(app.post(path)) == (401, "unauthorized"), path
         assert error(app.post(path, token="x.y.z")) == (401, "unauthorized"), path
-    for path in paths:
+    for path in paths + payouts:
         assert error(app.post(path, {"phoneNumber": "0712345678", "amount": 100}, token)) == (403, "switched_off")
-    assert error(app.post("/api/payments/process", {"amount_sats": 100}, token)) == (501, "unavailable")
+    for path in forbidden:
+        assert error(app.post(path, {"amount_sats": 1}, token)) == (403, "forbidden")
+    for path in missing:
+        assert error(app.post(path, {}, token)) == (404, "not_found"), path
+    for path in rates:
+        assert error(app.post(path, {"amountKes": 1, "amountSats": 1}, token)) == (503, "rate_stale")
+    for method in ("PUT", "DELETE", "GET"):
+        assert error(app.ask(method, "/api/wallet/send", {}, token)) == (404, "not_found")
     get = app.lab.guest.get
-    for path in ("wallet/balance", "wallet/transactions", "fiat/transaction/1", "fiat/mpesa/limits"):
+    known = ("wallet/balance", "wallet/transactions", "fiat/transaction/1", "fiat/mpesa/limits")
+    for path in known + ("bitcoin/status", "bitcoin/exchange-rate", "bitcoin/balance/1", "payments/1/status"):
         assert error(get(f"http://{ROUTER4}:2121/api/{path}")) == (401, "unauthorized")
     bearer = {"Authorization": f"Bearer {token}"}
     assert error(get(f"http://{ROUTER4}:2121/api/fiat/transaction/1", bearer)) == (404, "not_found")

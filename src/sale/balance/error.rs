@@ -12,11 +12,11 @@ pub enum BalanceError {
     DayLimit,
     #[error("this is no invoice that can be paid: {0}")]
     BadInvoice(&'static str),
-    #[error("another account has paid this invoice")]
+    #[error("this invoice is another payment's")]
     InvoiceTaken,
     #[error("the amount is not possible")]
     BadAmount,
-    #[error("the same key came with another amount before")]
+    #[error("the same key, or payment_id, came with something else before")]
     OtherQuestion,
     #[error("the token was taken by somebody already")]
     TokenTaken,

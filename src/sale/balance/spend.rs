@@ -1,5 +1,5 @@
 //! Spending a balance: an invoice is paid, or a token is given out. Each once, by a name: an invoice's is its payment hash, a
-//! token's the key that its caller sends.
+//! token's the key that its caller sends. A payment may have a name of its caller's beside.
 
 use super::{BalanceError, Balances};
 use crate::bolt11::Invoice;
@@ -35,8 +35,16 @@ const FEE_LEAST: u64 = 10;
 pub struct PaidInvoice {
     pub state: PaidState,
     pub payment_hash: String,
+    pub amount: Sats,
     /// Above the amount.
     pub fee: Sats,
+}
+
+/// What a caller knows a payment by.
+struct PaymentName {
+    asked: String,
+    /// What is wanted under it.
+    said: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +67,42 @@ impl PaidState {
 impl Balances {
     /// Pays an invoice, once: one that is under way or paid is answered with its outcome.
     pub async fn pay(&self, account: &str, invoice: &str) -> Result<PaidInvoice, BalanceError> {
+        self.pay_as(account, invoice, None).await
+    }
+
+    /// Pays an invoice under an id of the account's, for good: what comes under the id again is answered with what became of it,
+    /// also where that is nothing. `said`: what else was asked, and may not be another.
+    pub async fn pay_once(
+        &self,
+        account: &str,
+        (id, said): (&str, &str),
+        invoice: &str,
+    ) -> Result<PaidInvoice, BalanceError> {
+        let said = hex::encode(&Sha256::digest(format!("{said}\0{invoice}")));
+        let name = PaymentName { asked: asked_by(account, id)?, said };
+        match self.0.terms.store.payment_asked(account.to_owned(), name.asked.clone()).await? {
+            Some(known) => known_to(account, Some(&name), &known),
+            None => self.pay_as(account, invoice, Some(name)).await,
+        }
+    }
+
+    /// What became of a payment under an id of the account's.
+    pub async fn paid_once(&self, account: &str, id: &str) -> Result<Option<PaidInvoice>, BalanceError> {
+        let known = self.0.terms.store.payment_asked(account.to_owned(), asked_by(account, id)?).await?;
+        Ok(known.map(|known| paid(&known)))
+    }
+
+    async fn pay_as(
+        &self,
+        account: &str,
+        invoice: &str,
+        name: Option<PaymentName>,
+    ) -> Result<PaidInvoice, BalanceError> {
         let asked = read(invoice)?;
         let hash = hex::encode(&asked.payment_hash());
         let reference = match self.free_name(&format!("{SEND}:{hash}")).await? {
             Ok(reference) => reference,
-            Err(known) if known.account == account => return Ok(paid(&hash, &known)),
-            Err(_) => return Err(BalanceError::InvoiceTaken),
+            Err(known) => return known_to(account, name.as_ref(), &known),
         };
         let store = &self.0.terms.store;
         let (now, expires) = (store.wall(), asked.expires_at());
@@ -79,34 +117,37 @@ impl Balances {
         let purse = self.purse().await?.clone();
         let offer = self.offer(&purse, invoice, Sats(amount.0.div_ceil(1000))).await?;
         let most = offer.amount.checked_add(offer.fee_limit).and_then(Sats::to_msats);
-        let detail = json!({"payment_hash": hash, "sats": offer.amount.0}).to_string();
+        let mut detail = json!({"payment_hash": hash, "sats": offer.amount.0});
+        if let Some(name) = &name {
+            detail["asked"] = name.asked.as_str().into();
+            detail["said"] = name.said.as_str().into();
+        }
         let new = NewMove {
             account: account.to_owned(),
             reference: reference.clone(),
             kind: SEND,
             amount: most.ok_or(BalanceError::BadAmount)?,
-            detail,
+            detail: detail.to_string(),
         };
-        match self.reserve(new).await? {
-            Reserved::Known(known) if known.account == account => return Ok(paid(&hash, &known)),
-            Reserved::Known(_) => return Err(BalanceError::InvoiceTaken),
+        match self.reserve(new, name.as_ref().map(|name| name.asked.clone())).await? {
+            Reserved::Known(known) => return known_to(account, name.as_ref(), &known),
             Reserved::TooLittle(free) => return Err(BalanceError::TooLittle(free)),
             Reserved::DayLimit => return Err(BalanceError::DayLimit),
             Reserved::New(_) => {}
         }
         let (tell, told) = oneshot::channel();
-        let (balances, name) = (self.clone(), reference.clone());
+        let (balances, sent) = (self.clone(), reference.clone());
         task::spawn(async move {
-            let melted = purse.melt(&offer, &name).await;
-            let is_over = balances.melted(&name, offer.amount, &melted).await;
+            let melted = purse.melt(&offer, &sent).await;
+            let is_over = balances.melted(&sent, offer.amount, &melted).await;
             let _ = tell.send(());
             if !is_over {
-                balances.follow(&purse, &name, offer.amount).await;
+                balances.follow(&purse, &sent, offer.amount).await;
             }
         });
         let _ = tokio::time::timeout(PATIENCE, told).await;
         let known = self.0.terms.store.balance_move(reference).await?;
-        known.map(|known| paid(&hash, &known)).ok_or(BalanceError::Closed("GONE"))
+        known.map(|known| paid(&known)).ok_or(BalanceError::Closed("GONE"))
     }
 
     /// A token over this amount. `key`: the same again is the same token, as long as nobody has taken it.
@@ -137,7 +178,7 @@ impl Balances {
             amount: cost,
             detail: json!({"sats": amount.0}).to_string(),
         };
-        match self.reserve(new).await? {
+        match self.reserve(new, None).await? {
             Reserved::Known(known) => return self.token_again(&purse, &known, amount).await,
             Reserved::TooLittle(free) => return Err(BalanceError::TooLittle(free)),
             Reserved::DayLimit => return Err(BalanceError::DayLimit),
@@ -185,9 +226,9 @@ impl Balances {
         }
     }
 
-    async fn reserve(&self, new: NewMove) -> Result<Reserved, BalanceError> {
+    async fn reserve(&self, new: NewMove, asked: Option<String>) -> Result<Reserved, BalanceError> {
         let day_max = self.0.terms.config().wallet.day_max.to_msats().unwrap_or(Msats(u64::MAX));
-        Ok(self.0.terms.store.reserve_balance(new, Some(day_max)).await?)
+        Ok(self.0.terms.store.reserve_balance(new, asked, Some(day_max)).await?)
     }
 
     /// A name that was not used yet; or the change under it that took place, or is under way.
@@ -324,20 +365,44 @@ fn named(account: &str, key: Option<&str>) -> Result<String, BalanceError> {
     Ok(hex::encode(&hash))
 }
 
-fn paid(hash: &str, known: &BalanceMove) -> PaidInvoice {
+/// What a payment is known by under its caller's id: never what a token is.
+fn asked_by(account: &str, id: &str) -> Result<String, BalanceError> {
+    named(account, Some(&format!("payment {id}")))
+}
+
+/// What became of a payment, for the account that has asked for it, and in the words in which it has.
+fn known_to(
+    account: &str,
+    name: Option<&PaymentName>,
+    known: &BalanceMove,
+) -> Result<PaidInvoice, BalanceError> {
+    let detail = detail_of(known);
+    match name {
+        _ if known.account != account => Err(BalanceError::InvoiceTaken),
+        Some(name) if detail["asked"] != name.asked => Err(BalanceError::InvoiceTaken),
+        Some(name) if detail["said"] != name.said => Err(BalanceError::OtherQuestion),
+        _ => Ok(paid(known)),
+    }
+}
+
+fn paid(known: &BalanceMove) -> PaidInvoice {
     let (state, cost) = match known.state {
         MoveState::Held => (PaidState::Pending, known.amount),
         MoveState::Done => (PaidState::Succeeded, known.cost),
         MoveState::Returned => (PaidState::Failed, Msats(0)),
     };
-    let sats = sats_of(known).unwrap_or_default();
-    let fee = Sats((cost.0 / 1000).saturating_sub(sats.0));
-    PaidInvoice { state, payment_hash: hash.to_owned(), fee }
+    let amount = sats_of(known).unwrap_or_default();
+    let fee = Sats((cost.0 / 1000).saturating_sub(amount.0));
+    let payment_hash = detail_of(known)["payment_hash"].as_str().unwrap_or_default().to_owned();
+    PaidInvoice { state, payment_hash, amount, fee }
 }
 
 fn sats_of(change: &BalanceMove) -> Option<Sats> {
-    let detail: Value = serde_json::from_str(&change.detail).ok()?;
-    detail["sats"].as_u64().map(Sats)
+    detail_of(change)["sats"].as_u64().map(Sats)
+}
+
+fn detail_of(change: &BalanceMove) -> Value {
+    serde_json::from_str(&change.detail).unwrap_or_default()
 }
 
 /// How much of a change is not its fee.

@@ -26,7 +26,7 @@ async fn credit(store: &Store, account: &str, reference: &str, amount: u64) -> b
 }
 
 async fn reserve(store: &Store, reference: &str, amount: u64) -> Reserved {
-    store.reserve_balance(of("a", reference, amount), None).await.unwrap()
+    store.reserve_balance(of("a", reference, amount), None, None).await.unwrap()
 }
 
 /// What may be spent and what is reserved, once it is seen that the books have the same.
@@ -81,7 +81,7 @@ async fn nobody_spends_more_than_there_is_or_what_is_another_s() {
     assert_eq!(reserve(&store, "s:1", 1001).await, Reserved::TooLittle(Msats(1000)));
     let asked = (0..50).map(|number| {
         let (store, new) = (store.clone(), of("a", &format!("s:{number}"), 100));
-        tokio::spawn(async move { store.reserve_balance(new, None).await.unwrap() })
+        tokio::spawn(async move { store.reserve_balance(new, None, None).await.unwrap() })
     });
     let mut answers = Vec::new();
     for task in asked.collect::<Vec<_>>() {
@@ -97,12 +97,37 @@ async fn a_day_s_limit_counts_what_is_spent_and_reserved_and_not_what_came_back(
     let (_scratch, store) = opened();
     credit(&store, "a", "in:1", 10_000).await;
     let most = Some(Msats(5000));
-    let limited = |reference: &str, amount| store.reserve_balance(of("a", reference, amount), most);
+    let limited = |reference: &str, amount| store.reserve_balance(of("a", reference, amount), None, most);
     assert_eq!(limited("s:1", 5001).await.unwrap(), Reserved::DayLimit);
     assert!(matches!(limited("s:1", 3000).await.unwrap(), Reserved::New(_)));
     assert_eq!(limited("s:2", 2001).await.unwrap(), Reserved::DayLimit);
     assert!(store.give_balance_back("s:1".to_owned()).await.unwrap());
     assert!(matches!(limited("s:2", 5000).await.unwrap(), Reserved::New(_)));
+}
+
+#[tokio::test]
+async fn what_an_account_asks_for_under_one_name_is_one_payment_of_fifty_at_once() {
+    let (_scratch, store) = opened();
+    credit(&store, "a", "in:1", 10_000).await;
+    credit(&store, "b", "in:2", 10_000).await;
+    let asked = |account: &str, number: usize| {
+        let detail = r#"{"asked":"aa","sats":1}"#.to_owned();
+        let new = NewMove { detail, ..of(account, &format!("send:{account}{number}"), 100) };
+        store.reserve_balance(new, Some("aa".to_owned()), None)
+    };
+    let answers = futures_util::future::join_all((0..50).map(|number| asked("a", number))).await;
+    let made = answers.iter().filter(|one| matches!(one, Ok(Reserved::New(_)))).count();
+    assert_eq!((made, held(&store, "a").await), (1, (9900, 100)));
+    assert!(
+        matches!(asked("b", 0).await.unwrap(), Reserved::New(_)),
+        "another account's name is another one"
+    );
+    let known = store.payment_asked("a".to_owned(), "aa".to_owned()).await.unwrap().unwrap();
+    assert!(store.give_balance_back(known.reference.clone()).await.unwrap());
+    assert!(
+        matches!(asked("a", 50).await.unwrap(), Reserved::Known(row) if row.state == MoveState::Returned)
+    );
+    assert!(store.payment_asked("a".to_owned(), "ab".to_owned()).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -28,7 +28,6 @@ use sha2::{Digest, Sha256};
 
 /// The least that M-Pesa sends to a phone.
 pub const LEAST_KES: u64 = 10;
-const ONE_SAT: u64 = 1000;
 pub const PROVIDERS: [&str; 3] = ["safaricom", "airtel", "telkom"];
 const LONGEST_BILL: usize = 13;
 /// Ids of payouts begin with it.
@@ -48,6 +47,12 @@ pub enum PayoutWish<'a> {
         amount: Kes,
         provider: &'a str,
     },
+    /// As much airtime as this pays for.
+    AirtimeFor {
+        phone: &'a str,
+        sold: Sats,
+        provider: &'a str,
+    },
     Bill {
         paybill: &'a str,
         account: &'a str,
@@ -59,7 +64,7 @@ impl PayoutWish<'_> {
     pub fn kind(&self) -> PayoutKind {
         match self {
             PayoutWish::Sell { .. } => PayoutKind::Sell,
-            PayoutWish::Airtime { .. } => PayoutKind::Airtime,
+            PayoutWish::Airtime { .. } | PayoutWish::AirtimeFor { .. } => PayoutKind::Airtime,
             PayoutWish::Bill { .. } => PayoutKind::Bill,
         }
     }
@@ -98,7 +103,11 @@ impl MpesaEngine {
         let number = phone.as_ref().map_or("", Phone::expose);
         let (asked, asks) = match question {
             Some(question) => {
-                let amount = if let PayoutWish::Sell { sold, .. } = wish { sold.0 } else { amount.0 };
+                let amount = match wish {
+                    PayoutWish::Sell { sold, .. } => sold.0.to_string(),
+                    PayoutWish::AirtimeFor { sold, .. } => format!("{} sat", sold.0),
+                    PayoutWish::Airtime { .. } | PayoutWish::Bill { .. } => amount.0.to_string(),
+                };
                 let said =
                     format!("{}:{}:{number}:{paybill}:{bill}:{amount}", wish.kind().as_str(), via.as_str());
                 (hashed(question), hashed(&said))
@@ -212,7 +221,8 @@ fn addressed<'a>(wish: PayoutWish<'a>) -> Result<(Option<Phone>, &'a str, &'a st
     let phone = |text: &str| text.parse::<Phone>().map_err(|()| PayoutError::BadPhone);
     match wish {
         PayoutWish::Sell { phone: to, .. } => Ok((Some(phone(to)?), "", "")),
-        PayoutWish::Airtime { phone: to, provider, .. } => {
+        PayoutWish::Airtime { phone: to, provider, .. }
+        | PayoutWish::AirtimeFor { phone: to, provider, .. } => {
             let is_known = PROVIDERS.iter().any(|known| known.eq_ignore_ascii_case(provider));
             match is_known || provider.is_empty() {
                 true => Ok((Some(phone(to)?), "", "")),
@@ -247,18 +257,19 @@ fn priced(config: &Config, wish: PayoutWish<'_>, quote: Quote) -> Result<(Kes, M
             false => Err(PayoutError::BadAmount(Kes(least), Kes(most))),
         }
     };
-    match wish {
+    let paid_for = |sold: Sats| {
+        let paid = sold.to_msats().and_then(|cost| quote.paid_for(cost));
+        least(paid.map_or(u64::MAX, |paid| paid.0))
+    };
+    let amount = match wish {
         PayoutWish::Sell { sold, .. } => {
-            let cost = sold.0.checked_mul(ONE_SAT).map(Msats);
-            let paid = cost.and_then(|cost| quote.paid_for(cost)).map_or(u64::MAX, |paid| paid.0);
-            Ok((least(paid)?, cost.unwrap_or_default()))
+            return Ok((paid_for(sold)?, sold.to_msats().unwrap_or_default()));
         }
-        PayoutWish::Airtime { amount, .. } | PayoutWish::Bill { amount, .. } => {
-            let amount = least(amount.0)?;
-            let stale = || PayoutError::RateStale("there is no rate that can be used".to_owned());
-            Ok((amount, quote.cost_of(amount).ok_or_else(stale)?))
-        }
-    }
+        PayoutWish::AirtimeFor { sold, .. } => paid_for(sold)?,
+        PayoutWish::Airtime { amount, .. } | PayoutWish::Bill { amount, .. } => least(amount.0)?,
+    };
+    let stale = || PayoutError::RateStale("there is no rate that can be used".to_owned());
+    Ok((amount, quote.cost_of(amount).ok_or_else(stale)?))
 }
 
 fn hashed(text: &str) -> String {
