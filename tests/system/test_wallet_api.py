@@ -1,6 +1,7 @@
 """The wallet API's door: an app logs in by a signature, and what it is given counts where it may be shown."""
 
 import concurrent.futures
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ from lab.internet import AWAY
 from lab.login import LOOPBACK, PUBLIC_PORT, LoginWallet
 from lab.wallet_app import App, data, error
 
+README = os.path.join(os.path.dirname(__file__), "../../src/http/README.md")
 AUTH = {"domain": NAME}
 
 
@@ -72,13 +74,40 @@ def test_it_is_not_at_the_operators_nor_at_the_plain_public_socket(app):
     assert app.post("/api/auth/login").status in (401, 404)
 
 
-def test_where_there_is_https_it_is_there_over_https_only(lab, make_daemon, app):
-    authority = Authority(lab.path("wallet-api-https"))
-    authority.issue()
-    daemon = app.daemon
-    daemon.sections["tls"] = authority.section
-    daemon.write_config()
-    daemon.restart()
+@pytest.fixture
+def authority(lab, app):
+    """A daemon that has https."""
+    made = Authority(lab.path("wallet-api-https"))
+    made.issue()
+    app.daemon.sections["tls"] = made.section
+    app.daemon.write_config()
+    app.daemon.restart()
+    return made
+
+
+def routes() -> list[tuple[str, str]]:
+    """Method and path of every row of the wallet API, as the table of paths has them."""
+    with open(README) as file:
+        of_apps = [line for line in file if line.startswith("| guest, public |")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in of_apps]
+    found = [(row[1], row[2].strip("`")) for row in rows if row[2].startswith("`/api/")]
+    assert len(found) >= 7 and all(method in ("POST", "any") for method, _ in found), found
+    ways = {"POST": ("POST",), "any": ("GET", "POST", "PUT")}
+    asked = [(way, path) for method, path in found for way in ways[method]]
+    return [(way, path.replace("**", tail)) for way, path in asked for tail in ("anything", "any/thing")]
+
+
+def test_no_route_of_it_is_there_over_plain_http_where_there_is_https(app, authority):
+    k1 = data(authority.request(app.lab.guest, "POST", "/api/auth/login", {}))["k1"]
+    signed = {"k1": k1, "key": LoginWallet(12).key, "sig": LoginWallet(12).sign(k1)}
+    token = data(authority.request(app.lab.guest, "POST", "/api/auth/login", signed))["token"]
+    for method, path in routes():
+        assert error(app.ask(method, path, {}, token)) == (403, "tls_required"), (method, path)
+        shown = {} if path.endswith("/login") else {"Authorization": f"Bearer {token}x"}
+        assert authority.request(app.lab.guest, method, path, {}, headers=shown).status != 403, (method, path)
+
+
+def test_where_there_is_https_it_is_there_over_https_only(lab, app, authority):
     assert error(app.post("/api/auth/login")) == (403, "tls_required")
     assert error(app.post("/api/auth/refresh")) == (401, "unauthorized")
     assert error(app.post("/api/auth/refresh", token="x.y.z")) == (403, "tls_required")
