@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Calls {
 }
 
 /// Serves a connection until it ends; with `server` over TLS.
-pub async fn serve(stream: TcpStream, server: Option<Arc<ServerConfig>>, office: Arc<Office>) {
+pub async fn serve(stream: TcpStream, from: IpAddr, server: Option<Arc<ServerConfig>>, office: Arc<Office>) {
     // Frames are small and written at once: waiting to fill a segment costs 40 ms a call.
     let _ = stream.set_nodelay(true);
     let stream: AnyStream = match server {
@@ -79,7 +80,7 @@ pub async fn serve(stream: TcpStream, server: Option<Arc<ServerConfig>>, office:
     let of_service = calls.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (office, call) = (office.clone(), of_service.begin());
-        async move { Ok::<_, Infallible>(methods::answer(office, request, Box::new(call)).await) }
+        async move { Ok::<_, Infallible>(methods::answer(office, request, from, Box::new(call)).await) }
     });
     let connection = http2::Builder::new(Tasks)
         .timer(TokioTimer::new())

@@ -3,14 +3,16 @@
 use super::framing::{self, Body};
 use super::messages::{
     CreateWalletRequest, CreateWalletResponse, GetBalanceRequest, GetBalanceResponse, NewInvoiceRequest,
-    NewInvoiceResponse, PaymentResponse, PaymentUpdate, SendPaymentRequest, SendPaymentResponse,
+    NewInvoiceResponse, PaymentResponse, PaymentUpdate, ProcessPaymentRequest, ProcessRefundRequest,
+    SendPaymentRequest, SendPaymentResponse,
 };
-use super::payments::Payments;
+use super::payments::{payable, Payments};
 use super::status::{GrpcCode, Status};
+use crate::config::Role::Owner;
 use crate::hex;
 use crate::http::{borne, is_token};
 use crate::shop::{Closed, Shop, Site};
-use crate::store::GrpcState;
+use crate::store::{with_change, GrpcState, NewAuditRow};
 use crate::units::Sats;
 use futures_util::stream::Stream;
 use hyper::body::Incoming;
@@ -19,6 +21,7 @@ use hyper::{Method, Request, Response};
 use prost::Message;
 use std::any::Any;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,11 +71,54 @@ impl Office {
     }
 
     async fn new_invoice(&self, asked: NewInvoiceRequest) -> Result<NewInvoiceResponse, Status> {
-        self.payments()?.new_invoice(Sats(asked.amount_sats), asked.memo).await
+        let amount = Sats(asked.amount_sats);
+        let made = self.payments()?.new_invoice(amount, asked.memo).await;
+        let result = made.as_ref().map_or_else(|status| status.code.noted(), |_| Some("ok"));
+        if let Some(result) = result {
+            let hash = made.as_ref().map_or("", |made| &made.payment_hash);
+            self.shop()?
+                .audit
+                .done(row("NewInvoice", format!("{} sat {hash}", amount.0).trim(), result))
+                .await;
+        }
+        made
+    }
+
+    async fn process(&self, asked: ProcessPaymentRequest) -> Result<PaymentResponse, Status> {
+        let target = asked.payment_id.clone();
+        let paying = async { self.payments()?.process(asked).await.map(PaymentResponse::from) };
+        self.noted("ProcessPayment", &target, paying).await
+    }
+
+    async fn refund(&self, asked: ProcessRefundRequest) -> Result<PaymentResponse, Status> {
+        let target = match asked.amount_sats {
+            0 => asked.payment_id.clone(),
+            some => format!("{} {some} sat", asked.payment_id),
+        };
+        let refunding = async { self.payments()?.refund(asked).await.map(PaymentResponse::from) };
+        self.noted("ProcessRefund", &target, refunding).await
+    }
+
+    /// Carries a call out, and has what it changes written down, in the same commit; what changes nothing, as a question that is
+    /// asked again, is no row.
+    async fn noted<T>(
+        &self,
+        what: &str,
+        target: &str,
+        doing: impl Future<Output = Result<T, Status>> + Send,
+    ) -> Result<T, Status> {
+        let shop = self.shop()?;
+        let (done, _) = with_change(row(what, target, "ok"), Box::pin(doing)).await;
+        if let Some(result) = done.as_ref().err().and_then(|status| status.code.noted()) {
+            shop.audit.done(row(what, target, result)).await;
+        }
+        done
     }
 
     async fn send_payment(&self, asked: SendPaymentRequest) -> Result<SendPaymentResponse, Status> {
-        let payment = self.payments()?.send(&asked.invoice).await?;
+        let (read, _) = payable(&asked.invoice)?;
+        let sending = async { self.payments()?.send(&asked.invoice).await };
+        let payment = self.noted("SendPayment", &hex::encode(&read.1), sending).await?;
         let status = match payment.state {
             GrpcState::Pending => "PENDING",
             GrpcState::Failed => "FAILED",
@@ -87,9 +133,13 @@ impl Office {
 pub async fn answer(
     office: Arc<Office>,
     request: Request<Incoming>,
+    from: IpAddr,
     call: Box<dyn Any + Send>,
 ) -> Response<Body> {
     if !is_bearer(&office, request.headers()) {
+        if let Ok(shop) = &office.site.shop {
+            shop.audit.refused(NewAuditRow::of_stranger("a gRPC call", from, "unauthorized"));
+        }
         return framing::refused(&Status::new(GrpcCode::Unauthenticated, "a bearer token is needed"));
     }
     let path = request.uri().path().to_owned();
@@ -111,10 +161,7 @@ pub async fn answer(
             unary(request, |asked| Box::pin(async move { office.send_payment(asked).await })).await
         }
         (PAYMENT, "ProcessPayment") => {
-            unary(request, |asked| {
-                Box::pin(async move { office.payments()?.process(asked).await.map(PaymentResponse::from) })
-            })
-            .await
+            unary(request, |asked| Box::pin(async move { office.process(asked).await })).await
         }
         (PAYMENT, "GetPaymentStatus") => {
             unary(request, |asked| {
@@ -123,14 +170,16 @@ pub async fn answer(
             .await
         }
         (PAYMENT, "ProcessRefund") => {
-            unary(request, |asked| {
-                Box::pin(async move { office.payments()?.refund(asked).await.map(PaymentResponse::from) })
-            })
-            .await
+            unary(request, |asked| Box::pin(async move { office.refund(asked).await })).await
         }
         (PAYMENT, "PaymentStream") => streamed(office, request, call).await,
         _ => framing::refused(&unknown()),
     }
+}
+
+/// A row of the audit log: who has the token is an owner.
+fn row(what: &str, target: &str, result: &str) -> NewAuditRow {
+    NewAuditRow::new("grpc", Owner.as_str(), what, target, result)
 }
 
 fn unknown() -> Status {

@@ -120,7 +120,7 @@ async fn accept(listener: TcpListener, site: Arc<Site>, is_tls: bool, office: Ar
         };
         let office = office.clone();
         open.spawn(async move {
-            connection::serve(stream, server.flatten(), office).await;
+            connection::serve(stream, peer.ip(), server.flatten(), office).await;
             drop(place);
         });
     }

@@ -363,7 +363,7 @@ impl Payments {
 }
 
 /// The invoice in lower case with its payment hash, and its amount, in whole satoshis.
-fn payable(text: &str) -> Result<((String, [u8; 32]), Sats), Status> {
+pub(super) fn payable(text: &str) -> Result<((String, [u8; 32]), Sats), Status> {
     let text = pasted::one(text);
     let invoice = Invoice::parse(&text).map_err(|err| Status::invalid_argument(err.to_string()))?;
     let amount = invoice.amount().map(|amount| Sats(amount.0.div_ceil(1000)));

@@ -22,6 +22,19 @@ pub enum GrpcCode {
     Unauthenticated = 16,
 }
 
+impl GrpcCode {
+    /// What the audit log has of a call that ended so. `None`: there was nothing to be done, and what was said may be anything.
+    pub fn noted(self) -> Option<&'static str> {
+        match self {
+            GrpcCode::AlreadyExists => Some("already_exists"),
+            GrpcCode::ResourceExhausted => Some("resource_exhausted"),
+            GrpcCode::FailedPrecondition => Some("failed_precondition"),
+            GrpcCode::Unavailable => Some("unavailable"),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub code: GrpcCode,

@@ -441,6 +441,60 @@ def test_refund_that_the_takings_do_not_cover_changes_nothing(lab, bank):
     assert customer.sats() == 1000
 
 
+# The audit log
+
+
+def audited(office) -> list[tuple]:
+    rows = office.daemon.data("audit")
+    return [(row["role"], row["what"], row["target"], row["result"]) for row in rows if row["who"] == "grpc"]
+
+
+def test_what_is_changed_is_in_the_audit_log_once_and_looks_are_not(lab, bank):
+    customer = Customer(lab, 11)
+    first, second = bank.invoice(600), bank.invoice(50)
+    made = bank.client.wallet("NewInvoice", amount_sats=21, memo="tea")
+    for _ in range(3):
+        assert bank.pay("order-1", first, customer.wallet.key).status == "COMPLETED"
+        assert bank.client.wallet("SendPayment", invoice=second.request).status == "SUCCEEDED"
+    bank.client.wallet("GetBalance")
+    bank.status("order-1")
+    assert code(lambda: bank.pay("order-1", second)) == "ALREADY_EXISTS"
+    assert code(lambda: bank.pay("", second)) == "INVALID_ARGUMENT"
+    assert refund(bank, "order-1", 400).status == "REFUNDED"
+    assert code(lambda: refund(bank, "order-1")) == "FAILED_PRECONDITION"
+    assert audited(bank) == [
+        ("owner", "NewInvoice", f"21 sat {made.payment_hash}", "ok"),
+        ("owner", "ProcessPayment", "order-1", "ok"),
+        ("owner", "SendPayment", second.payment_hash, "ok"),
+        ("owner", "ProcessPayment", "order-1", "already_exists"),
+        ("owner", "ProcessRefund", "order-1 400 sat", "ok"),
+        ("owner", "ProcessRefund", "order-1", "failed_precondition"),
+    ]
+    assert bank.daemon.data("audit", "--verify")["verified"] is True
+
+
+def test_a_payment_s_row_is_there_after_a_kill_as_the_payment_is(office):
+    invoice = office.invoice(600)
+    office.mint.melts = "pending"
+    assert code(lambda: office.pay("order-1", invoice, timeout=2)) == "DEADLINE_EXCEEDED"
+    wait_for(lambda: office.mint.pending, 20, "the mint has the payment")
+    office.daemon.kill()
+    office.daemon.start()
+    assert audited(office) == [("owner", "ProcessPayment", "order-1", "ok")]
+    office.mint.end_melt(invoice.payment_hash)
+    office.wait_for_status("order-1", "COMPLETED", 90)
+
+
+def test_calls_without_the_token_are_refusals_like_others(lab, make_daemon):
+    daemon = make_daemon(AWAY, sections={"grpc": {}})
+    with GrpcClient(lab.router, token="wrong") as client:
+        for _ in range(30):
+            assert code(lambda: client.wallet("GetBalance")) == "UNAUTHENTICATED"
+    rows = [row for row in daemon.data("audit") if row["what"] == "a gRPC call"]
+    assert {(row["who"], row["target"], row["result"]) for row in rows} == {("stranger", "127.0.0.1", "unauthorized")}
+    assert (len(rows), sum(row["count"] for row in rows)) == (11, 30)
+
+
 # The stream
 
 
