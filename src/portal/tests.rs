@@ -5,8 +5,8 @@ mod scenes;
 use super::*;
 use crate::units::{Millis, Sats};
 use scenes::{
-    asked_phone, bought, ecash, every_state, invoice, megabytes, offer, paid, pay, secs, trouble, ADDRESS,
-    LINK, TICKET, TWO_MINTS,
+    asked_phone, bought, ecash, every_state, invoice, megabytes, offer, paid, pay, secs, shillings, trouble,
+    ADDRESS, LINK, TICKET, TWO_MINTS,
 };
 
 fn render(lang: Lang, state: State) -> String {
@@ -523,5 +523,14 @@ fn who_has_never_paid_so_finds_folded_how_it_is_done() {
     for state in [State::Choose(offer()), State::Ended(offer()), State::Pay(pay(&invoice))] {
         let html = render(Lang::English, state);
         assert!(html.contains("<details class=\"how\"><summary class=\"quiet\">How do I pay?</summary>"));
+    }
+}
+
+#[test]
+fn paying_with_shillings_adds_less_than_6_kb_to_a_page() {
+    for lang in [Lang::English, Lang::Swahili] {
+        let size = |mpesa| render(lang, State::Choose(Offer { mpesa, ..offer() })).len();
+        let added = size(Some(shillings())).saturating_sub(size(None));
+        assert!((500..6 * 1024).contains(&added), "{added}");
     }
 }

@@ -6,7 +6,7 @@
 
 use super::door::{Door, DoorRow};
 use super::ledger::{book_in, BookAccount, MSAT};
-use super::orders::number;
+use super::values::number;
 use super::{Store, StoreError};
 use crate::units::{Msats, Sats, UnixSeconds};
 use rusqlite::Transaction;

@@ -4,7 +4,9 @@
 use super::balances::{balance_move, credit, missing_backing, NewMove};
 use super::door::Door;
 use super::ledger::{book, BookAccount};
-use super::orders::{close, note_step, number, OrderRow, OrderState};
+use super::order_rows::{OrderRow, OrderState};
+use super::orders::{close, note_step};
+use super::values::number;
 use super::{Store, StoreError};
 use crate::units::{Kes, Msats, Sats, UnixSeconds};
 use rusqlite::Transaction;

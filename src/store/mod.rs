@@ -40,6 +40,7 @@ mod moves;
 mod notices;
 mod older;
 mod operations;
+mod order_rows;
 mod orders;
 mod outputs;
 mod parts;
@@ -100,9 +101,8 @@ pub use logins::{LoginAudience, LoginRow};
 pub use moves::{AccountRow, Linked, MoveRules, Moved, NewDevice, ShownAt, TakeOver};
 pub use notices::{add_voucher_job, note_notice, note_step, ChangedState};
 pub use operations::{Begun, Known, NewOp, OpKind, OpRow, OpState};
-pub use orders::{
-    NewOrder, OpenedOrder, OrderRow, OrderState, OrderStep, OrdersSince, PromptRules, Settled, ORDER_JOB,
-};
+pub use order_rows::{OrderRow, OrderState, OrderStep};
+pub use orders::{NewOrder, OpenedOrder, OrdersSince, PromptRules, Settled, ORDER_JOB};
 pub use outputs::OutputsRow;
 pub use parts::{InvoiceRow, NewPart, OpenPart, PartRow, PartState, Tokens};
 pub use payments::{HeardCallback, SuspenseRow};

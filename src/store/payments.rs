@@ -5,9 +5,9 @@ use super::door::{Door, DoorRow};
 use super::jobs::add_job;
 use super::keyfile::Secret;
 use super::ledger::{book, BookAccount, KES};
-use super::orders::{
-    close, find, find_by_id, kes, note_step, number, seconds, text, OrderRow, OrderState, ORDER_JOB,
-};
+use super::order_rows::{find, find_by_id, OrderRow, OrderState};
+use super::orders::{close, note_step, text, ORDER_JOB};
+use super::values::{kes, number, seconds};
 use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, UnixSeconds};
 

@@ -3,7 +3,7 @@
 use super::door::{Door, DoorRow};
 use super::keyfile::Secret;
 use super::ledger::BookAccount;
-use super::orders::{kes, millis, seconds};
+use super::values::{kes, millis, seconds};
 use super::StoreError;
 use crate::units::{Kes, Millis, Msats, UnixSeconds};
 

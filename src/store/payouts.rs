@@ -7,10 +7,11 @@ use super::balances::{give_back, reserve, settle, NewMove, Reserved};
 use super::door::{Datum, Door};
 use super::jobs::{add_job, end_job};
 use super::ledger::{book, BookAccount};
-use super::orders::{note_step_named, number};
+use super::orders::note_step_named;
 use super::payout_rows::{
     by_id, row_of, NewPayout, PaidBy, PayoutKind, PayoutRow, PayoutState, COLUMNS, OVERDUE,
 };
+use super::values::number;
 use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, Msats, UnixSeconds};
 

@@ -1,10 +1,10 @@
-//! Amounts, times and addresses as columns. An amount is two: its number, and its unit beside it. SQLite's integers are signed: what does not fit is an error, never a
-//! wrapped number.
+//! Amounts, times and addresses as columns. An amount is two: its number, and its unit beside it. SQLite's integers are
+//! signed: what does not fit is an error, never a wrapped number.
 
 use super::StoreError;
 use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
-use crate::units::{Allotment, Amount, Millis, Msats, Sats, Unit, UnixSeconds};
+use crate::units::{Allotment, Amount, Kes, Millis, Msats, Sats, Unit, UnixSeconds};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::Row;
 
@@ -112,4 +112,22 @@ pub(super) fn mac_of(text: &str) -> Result<MacAddr, StoreError> {
 
 pub(super) fn mint_of(text: &str) -> Result<MintUrl, StoreError> {
     MintUrl::parse(text).map_err(|_| StoreError::unreadable("mint"))
+}
+
+// The same through the narrow door, whose numbers are plain.
+
+pub(super) fn number(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::unreadable("number"))
+}
+
+pub(super) fn millis(number: i64) -> Millis {
+    Millis(u64::try_from(number).unwrap_or(0))
+}
+
+pub(super) fn seconds(number: i64) -> UnixSeconds {
+    UnixSeconds(u64::try_from(number).unwrap_or(0))
+}
+
+pub(super) fn kes(number: i64) -> Result<Kes, StoreError> {
+    u64::try_from(number).map(Kes).map_err(|_| StoreError::unreadable("amount"))
 }
