@@ -115,6 +115,7 @@ impl Auth {
     pub async fn rotate(&self) -> Result<Rotated, AuthError> {
         section(&self.config())?;
         let ring = self.ring().await?;
+        self.0.store.note_change_elsewhere().await?;
         let mut held = self.0.ring.lock().await;
         // Another caller may have rotated meanwhile.
         let ring = held.take().unwrap_or(ring);

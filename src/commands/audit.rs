@@ -91,28 +91,36 @@ fn moment(text: &str, now: UnixSeconds) -> Option<UnixSeconds> {
     is_over.then_some(UnixSeconds(days.checked_mul(86_400)?.checked_add(seconds)?))
 }
 
-/// Carries a call out, and writes down what came of it, if that is to be known: where it is one change of the store, in the
-/// same commit.
+/// What a row says of a change that takes more than one commit, from the first of them on.
+pub const BEGUN: &str = "begun";
+
+/// Carries a call out, and writes down what came of it, if that is to be known.
+///
+/// Commands of the HTTP interface change the store in one commit, and their row is part of it. What the others change is
+/// more than that: a mint's books, a key's file. Their first commit has a row that says [`BEGUN`], and a second row says how
+/// it ended. After a crash between the two the first one is there alone.
 pub async fn noted(log: Option<&AuditLog>, given: &Given, doing: Doing<'_>) -> Result<Value, CommandError> {
     let (command, caller) = (given.command(), given.operator());
     let Some(log) = log else { return doing.await };
     let row =
         |result| NewAuditRow::new(&caller.name, caller.role.as_str(), command.name, &given.told(), result);
-    let is_one_change = command.audited && matches!(command.reach, Reach::Http(..) | Reach::Signed(..));
-    let (done, is_written) = match is_one_change {
-        true => with_change(row("ok"), doing).await,
+    let is_one_change = matches!(command.reach, Reach::Http(..) | Reach::Signed(..));
+    let (done, is_written) = match command.audited {
+        true => with_change(row(if is_one_change { "ok" } else { BEGUN }), doing).await,
         false => (doing.await, false),
     };
     let is_refused = matches!(done, Err(CommandError::Forbidden(..)));
     let result = match &done {
         Ok(_) => "ok",
         // There was nothing to be done, and what was said may be anything.
-        Err(CommandError::Usage(_) | CommandError::Input(..) | CommandError::Missing(..)) => return done,
+        Err(CommandError::Usage(_) | CommandError::Input(..) | CommandError::Missing(..)) if !is_written => {
+            return done
+        }
         Err(error) => error.code(),
     };
     if is_refused {
         log.refused(row(result));
-    } else if command.audited && !(is_written && done.is_ok()) {
+    } else if command.audited && !(is_one_change && is_written && done.is_ok()) {
         log.done(row(result)).await;
     }
     done

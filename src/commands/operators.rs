@@ -1,5 +1,6 @@
 //! `tollgated operator ...`: who may sign in at the operator's interface.
 
+use super::audit::BEGUN;
 use super::Reach::Http;
 use super::Reach::Socket;
 use super::Shows::{Code, Rows};
@@ -78,6 +79,7 @@ async fn enroll(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 
 /// Writes down the operator whose wallet has signed its link. Returns when it may sign in.
 pub async fn write_down(desk: &Desk, operator: OperatorConfig) -> Result<(), String> {
+    note(desk, &operator, BEGUN).await;
     let (file, new) = (desk.file.clone(), operator.clone());
     let written = task::blocking(move || config::enroll(&file, &new)).await;
     let outcome = match written {
@@ -91,10 +93,13 @@ pub async fn write_down(desk: &Desk, operator: OperatorConfig) -> Result<(), Str
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the daemon is stopping".to_owned()),
     };
-    let result = if outcome.is_ok() { "ok" } else { "not_written" };
-    if let Some(log) = desk.audit_log() {
-        let role = operator.role.as_str();
-        log.done(NewAuditRow::new(&operator.name, role, "enrolled", &operator.name, result)).await;
-    }
+    note(desk, &operator, if outcome.is_ok() { "ok" } else { "not_written" }).await;
     outcome
+}
+
+/// In the audit log. The file and the log cannot change in one commit.
+async fn note(desk: &Desk, OperatorConfig { name, role, .. }: &OperatorConfig, result: &str) {
+    if let Some(log) = desk.audit_log() {
+        log.done(NewAuditRow::new(name, role.as_str(), "enrolled", name, result)).await;
+    }
 }

@@ -75,11 +75,9 @@ pub fn carry_out(
     };
     let work: Work<'_> = &|config, store, clock, given| {
         Box::pin(async move {
-            let done = match Takings::open(config, store.clone(), clock).await {
-                Ok(takings) => handler(&takings, given).await,
-                Err(error) => Err(error),
-            };
-            audit::noted(Some(&AuditLog::new(store)), given, Box::pin(std::future::ready(done))).await
+            let takings = Takings::open(config, store.clone(), clock).await;
+            let doing = Box::pin(async move { handler(&takings?, given).await });
+            audit::noted(Some(&AuditLog::new(store)), given, doing).await
         })
     };
     with_store(shell, given, &ask, &is_made, work, patience)

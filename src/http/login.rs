@@ -18,7 +18,7 @@ use crate::commands::write_down;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
-use crate::store::{AccountKey, Claim, LoginAudience, NewAuditRow};
+use crate::store::{with_change, AccountKey, Changing, Claim, LoginAudience, NewAuditRow};
 use crate::units::{Allotment, Millis};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -338,9 +338,8 @@ pub fn log_out(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let done = async {
             let claims = bearer(&edge, &at, sent.headers()).await?;
-            auth(&edge)?.log_out(&claims).await.map_err(|error| refused(&error))?;
-            note_done(&edge, &claims, "logout").await;
-            Ok::<_, Box<Answer>>(())
+            let ending = Box::pin(auth(&edge)?.log_out(&claims));
+            ended(&edge, &claims, "logout", ending).await
         };
         done.await.map_or_else(|refused| *refused, |()| answer::empty(StatusCode::NO_CONTENT))
     })
@@ -351,9 +350,8 @@ pub fn log_out_all(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let done = async {
             let claims = bearer(&edge, &at, sent.headers()).await?;
-            auth(&edge)?.log_out_all(&claims).await.map_err(|error| refused(&error))?;
-            note_done(&edge, &claims, "logout_all").await;
-            Ok::<_, Box<Answer>>(())
+            let ending = Box::pin(auth(&edge)?.log_out_all(&claims));
+            ended(&edge, &claims, "logout_all", ending).await
         };
         done.await.map_or_else(|refused| *refused, |()| answer::empty(StatusCode::NO_CONTENT))
     })
@@ -376,14 +374,23 @@ fn note_refused(edge: &Edge, at: &Entrance, what: &str, result: &str) {
     }
 }
 
-/// And so is what an operator has done to the own login.
-async fn note_done(edge: &Edge, claims: &Claims, what: &str) {
-    let (config, Ok(shop)) = (edge.site.config(), &edge.site.shop) else { return };
+/// Ends logins. Where an operator ends the own ones, that is in the audit log by the same commit.
+async fn ended(
+    edge: &Edge,
+    claims: &Claims,
+    what: &str,
+    ending: Changing<'_, Result<(), AuthError>>,
+) -> Result<(), Box<Answer>> {
+    let config = edge.site.config();
     let operator = config.operator(&claims.key.to_bytes());
-    if let Some(operator) = operator.filter(|_| claims.audience == LoginAudience::Admin) {
-        let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, "", "ok");
-        shop.audit.done(row).await;
-    }
+    let done = match operator.filter(|_| claims.audience == LoginAudience::Admin) {
+        Some(operator) => {
+            let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, "", "ok");
+            with_change(row, ending).await.0
+        }
+        None => ending.await,
+    };
+    done.map_err(|error| refused(&error))
 }
 
 /// The token in `x-jwt`, or in `Authorization: Bearer`.

@@ -198,6 +198,7 @@ impl Keeper {
     }
 
     async fn keep(&self, wrapped: &[Wrapped]) -> Result<(), KeeperError> {
+        self.0.store.note_change_elsewhere().await?;
         let lines: String = wrapped.iter().map(|one| format!("{}\n", one.as_str())).collect();
         WRAPPED.replace(&self.0.store, Secret::new(lines.into_bytes())).await?;
         self.note_version(wrapped);

@@ -138,6 +138,14 @@ pub async fn with_change<T>(row: NewAuditRow, doing: Changing<'_, T>) -> (T, boo
     (done, is_written)
 }
 
+/// Work for a task of its own: it has the row of the task that starts it.
+pub fn with_same_row(work: Changing<'static, ()>) -> Changing<'static, ()> {
+    match WITH_CHANGE.try_with(Arc::clone) {
+        Ok(row) => Box::pin(WITH_CHANGE.scope(row, work)),
+        Err(_) => work,
+    }
+}
+
 /// A write, with the row that this task has for it.
 pub(super) fn noting(write: Work<'static>, at: UnixSeconds) -> Work<'static> {
     let Ok(row) = WITH_CHANGE.try_with(Arc::clone) else { return write };
@@ -153,6 +161,15 @@ pub(super) fn noting(write: Work<'static>, at: UnixSeconds) -> Work<'static> {
 }
 
 impl Store {
+    /// Writes down the row that this task has for its next change, which is made elsewhere: in a file, or by others.
+    pub async fn note_change_elsewhere(&self) -> Result<(), StoreError> {
+        let row = WITH_CHANGE.try_with(|row| row.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match row.ok().flatten() {
+            Some(row) => self.audit(row).await,
+            None => Ok(()),
+        }
+    }
+
     /// Writes a row down, behind all others.
     pub fn audit(&self, row: NewAuditRow) -> StoreAnswer<()> {
         let at = self.wall();

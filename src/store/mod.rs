@@ -76,7 +76,7 @@ pub(crate) mod tests;
 
 pub use accounts::{making_room, AccountKey};
 pub use answer::StoreAnswer;
-pub use audit::{with_change, AuditRow, AuditVerdict, NewAuditRow};
+pub use audit::{with_change, with_same_row, AuditRow, AuditVerdict, Changing, NewAuditRow};
 pub use backends::BackendRow;
 pub use balances::{BalanceMove, MoveState, NewMove, Reserved};
 pub use behind::BehindRow;

@@ -9,9 +9,14 @@ import sqlite3
 
 import pytest
 
-from lab import http_client
+from lab import books, http_client
+from lab.crash import at_commit
 from lab.daemon import ADMIN_PORT
 from lab.guest import ROUTER4
+from lab.internet import AWAY
+from lab.login import DOMAIN
+from lab.place import PATIENCE, wait_for
+from lab.purse import WITHIN, Purse
 
 STRANGERS = 60
 
@@ -110,6 +115,69 @@ def test_what_was_done_and_its_row_are_one_commit(lab, daemon, operator):
     daemon.start()
     assert [row["what"] for row in daemon.data("audit")] == ["invite create"] * 2 + ["invite delete"] * 2
     assert daemon.data("audit", "--verify") == {"verified": True, "rows": 4}
+
+
+def of(daemon, what: str) -> list[str]:
+    """The results of a command's rows."""
+    assert daemon.data("audit", "--verify")["verified"]
+    return [row["result"] for row in daemon.data("audit") if row["what"] == what]
+
+
+@pytest.fixture
+def purse(lab, fault_mint, make_daemon):
+    return Purse(lab, fault_mint, make_daemon(fault_mint.url))
+
+
+def settled(daemon) -> bool:
+    return not books.rows(daemon, "SELECT id FROM wallet_ops WHERE state != 'done' AND kind != 'send'")
+
+
+def test_what_is_killed_while_a_mint_changes_money_is_a_row_that_has_begun(purse):
+    daemon, token = purse.daemon, purse.token(100)
+    for what, words in (("wallet receive", [token]), ("wallet send", ["21"])):
+        killed = purse.mint.when("swap", "arrived", daemon.kill)
+        daemon.command(*what.split(), *words, check=False)
+        assert killed.wait(PATIENCE)
+        daemon.start()
+        assert of(daemon, what) == ["begun"], what
+        wait_for(lambda: settled(daemon), WITHIN)
+    made = daemon.data("wallet", "send", "21")
+    assert of(daemon, "wallet send") == ["begun", "begun", "ok"]
+    daemon.data("wallet", "reclaim", str(made["id"]))
+    assert of(daemon, "wallet reclaim") == ["begun", "ok"]
+    daemon.command("wallet", "send", "1000", check=False)
+    assert of(daemon, "wallet send")[3:] == ["insufficient"], "nothing was begun"
+    assert token not in json.dumps(daemon.data("audit")) and purse.check() == 100
+
+
+def test_the_same_is_true_without_a_daemon(purse):
+    daemon, running = purse.daemon, []
+    daemon.data("wallet", "receive", purse.token(100))
+    daemon.stop()
+    killed = purse.mint.when("swap", "arrived", lambda: wait_for(lambda: running)[0].kill())
+    argv = [*daemon.program, "wallet", "send", "21", "-c", daemon.config]
+    running.append(daemon.lab.router.spawn(argv, log=f"{daemon.dir}/spawned"))
+    assert killed.wait(PATIENCE)
+    running[0].wait()
+    assert of(daemon, "wallet send") == ["begun"]
+    daemon.data("wallet", "send", "21")
+    assert of(daemon, "wallet send") == ["begun", "begun", "ok"]
+
+
+def test_a_key_that_is_changed_in_a_file_has_a_row_before(make_daemon):
+    daemon = make_daemon(AWAY, sections={"auth": {"domain": DOMAIN}})
+    keys = lambda: [key["public"] for key in daemon.data("keys", "list")["keys"] if key["class"] == "login"]
+    first = keys()
+    daemon.data("auth", "rotate")
+    assert of(daemon, "auth rotate") == ["begun", "ok"]
+    second = keys()
+    assert second[0] != first[0]
+    dead = at_commit(daemon, 1, daemon.kill)
+    daemon.command("auth", "rotate", check=False)
+    assert dead.wait(PATIENCE)
+    daemon.start()
+    rows = of(daemon, "auth rotate")[2:]
+    assert rows[:1] == ["begun"] or (rows, keys()) == ([], second), "no key without a row"
 
 
 def test_a_flood_is_not_forgotten_when_the_daemon_stops(daemon, operator):

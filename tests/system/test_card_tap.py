@@ -488,6 +488,8 @@ def test_a_reader_at_the_counter_lets_a_device_in(lab, shop, bank, stranger, oth
     code, out = tap(card.tap(), other_stranger.mac, "--json")
     assert code == 0 and '"paid_by":"this router\'s card"' in out and '"sat":2' in out, out
     is_online(other_stranger)
+    told = [row["result"] for row in shop.daemon.data("audit") if row["what"] == "card tap"]
+    assert told == ["begun", "ok"] * 2, "paid by a bank, and here"
     assert tap(card.tap(), "02:00:00:00:77:77") == (
         1,
         (

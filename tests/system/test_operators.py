@@ -196,6 +196,21 @@ def test_what_an_operator_does_is_written_under_its_name(lab, start):
     ]
 
 
+@pytest.mark.parametrize("path", ["/logout", "/logout_all"])
+def test_an_operators_logout_and_its_row_are_one_commit(lab, start, path):
+    daemon = start("owner")
+    owner = Operator(lab, WALLETS["owner"]).sign_in()
+    commits = lambda: daemon.status()["data"]["store"]["commits"]
+    before = commits()
+    assert owner.ask("POST", path).status == 204
+    assert commits() - before == 1
+    daemon.kill()
+    daemon.start()
+    rows = [(row["who"], row["what"], row["result"]) for row in daemon.data("audit")]
+    assert rows == [("a-owner", "login", "ok"), ("a-owner", path[1:], "ok")]
+    assert owner.ask("GET", "/me").status == 401
+
+
 def enrolled(daemon, name, *more) -> str:
     link = daemon.data("operator", "enroll", name, *more)
     assert link["encode"].startswith("LNURL1") and link["expires_in"] == 600
@@ -223,7 +238,8 @@ def test_the_wallet_that_signs_the_shells_link_is_an_owner(lab, start):
     assert alice.ask("GET", "/me").json()["role"] == "owner"
     assert STRANGER.answer_through_tunnel(lab.router, k1).status == 400, "once"
     told = [(row["who"], row["what"], row["target"], row["result"]) for row in daemon.data("audit")]
-    assert told[:2] == [("shell", "operator enroll", "alice", "ok"), ("alice", "enrolled", "alice", "ok")]
+    assert told[0] == ("shell", "operator enroll", "alice", "ok")
+    assert told[1:3] == [("alice", "enrolled", "alice", result) for result in ("begun", "ok")]
     assert k1 not in daemon.log() and STRANGER.key not in daemon.log()
     daemon.restart()
     assert [one["name"] for one in daemon.data("operator", "list")] == ["alice"]

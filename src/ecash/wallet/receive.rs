@@ -15,7 +15,8 @@ use crate::ecash::outputs::Proof;
 use crate::ecash::token::Token;
 use crate::ecash::wire::ProofState;
 use crate::store::{
-    Admission, Begun, Known, NewGrant, NewOp, NewProofs, OfflineLimits, OpKind, OpRow, Reference, StoreError,
+    with_same_row, Admission, Begun, Known, NewGrant, NewOp, NewProofs, OfflineLimits, OpKind, OpRow,
+    Reference, StoreError,
 };
 use crate::task;
 use crate::units::Sats;
@@ -163,7 +164,7 @@ impl Wallet {
         running.insert(name.clone(), Running { mint, wake: wake.clone(), news: news.clone() });
         let teller = Arc::new(Teller { news: sender, wake });
         let (wallet, work) = (self.clone(), work(teller.clone()));
-        task::spawn(async move {
+        task::spawn(with_same_row(Box::pin(async move {
             let received = work.await;
             wallet.running().remove(&name);
             teller.news.send_replace(News::Ended(received.clone()));
@@ -172,7 +173,7 @@ impl Wallet {
             {
                 let _ = wallet.0.sessions.send(session).await;
             }
-        });
+        })));
         news
     }
 

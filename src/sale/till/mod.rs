@@ -21,7 +21,7 @@ use crate::config::{MintUrl, Venue};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
-use crate::store::RequestId;
+use crate::store::{with_same_row, RequestId};
 use crate::task;
 use crate::units::{Millis, Sats};
 use issuer::{CardTake, NoWithdrawal, Outside, Withdrawal};
@@ -132,14 +132,14 @@ impl Till {
             Some(earlier) => earlier,
             None => {
                 let (till, caller, venue) = (self.clone(), caller.clone(), venue.clone());
-                task::spawn(async move {
+                task::spawn(with_same_row(Box::pin(async move {
                     let sold = till.carry_out(&caller, &venue, purchase, &link).await;
                     if let Err(why) = &sold {
                         // Its words may repeat the link.
                         log::info!("{}: a card does not pay: {}", caller.mac, why.code());
                     }
                     tell.send_replace(Some(sold));
-                });
+                })));
                 told
             }
         };
@@ -196,6 +196,7 @@ impl Till {
             log::info!("card of {issuer}: {why}");
             SaleError::IssuerAway
         };
+        self.0.terms.store.note_change_elsewhere().await?;
         let withdrawal = Withdrawal::ask(link, &self.0.outside).await.map_err(|why| match why {
             NoWithdrawal::Useless(why) => unreachable(why),
             NoWithdrawal::Refused(reason) => SaleError::CardSays(reason),
