@@ -156,8 +156,8 @@ impl Access {
         }
     }
 
-    async fn open_for(&self, row: SessionRow) -> Session {
-        self.take_from_others(&row).await;
+    async fn open_for(&self, mut row: SessionRow) -> Session {
+        self.take_from_others(&mut row).await;
         self.follow(row.clone());
         loop {
             let (session, pass) = {
@@ -175,17 +175,28 @@ impl Access {
         }
     }
 
-    /// Bytes are one device's: the one that they were bought on last has them, and the one that had them no more.
-    async fn take_from_others(&self, row: &SessionRow) {
+    /// The bytes of an account belong to one device, the one that they were bought on last. Takes them from the device that
+    /// had them before; what that one has used, counted up to now, is used of the row as well.
+    async fn take_from_others(&self, row: &mut SessionRow) {
         if row.metric != Metric::Bytes {
             return;
         }
+        let new = row.clone();
         let is_theirs = |known: &SessionRow| {
-            known.is_same_session(row) && known.mac != row.mac && known.revision < row.revision
+            known.is_same_session(&new) && known.mac != new.mac && known.revision < new.revision
         };
+        if !self.sessions().values().flatten().any(is_theirs) {
+            return;
+        }
+        self.settle_for_a_move().await;
         let theirs: Vec<Station> = {
             let mut sessions = self.sessions();
-            let theirs = sessions.values().flatten().filter(|known| is_theirs(known)).map(station).collect();
+            let theirs: Vec<&SessionRow> =
+                sessions.values().flatten().filter(|known| is_theirs(known)).collect();
+            for known in theirs.iter().filter(|known| known.started == row.started) {
+                row.used = row.used.max(self.used(known));
+            }
+            let theirs = theirs.into_iter().map(station).collect();
             sessions.iter_mut().for_each(|(_, rows)| rows.retain(|known| !is_theirs(known)));
             theirs
         };

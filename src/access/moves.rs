@@ -246,7 +246,7 @@ impl Access {
     /// last count does not know would be had twice. The kernel is asked again rather than closed first, because a move
     /// may still be refused, and closing would have cut the guest's connections for nothing. What passes while the move
     /// is committed is the guest's.
-    async fn settle_for_a_move(&self) {
+    pub(super) async fn settle_for_a_move(&self) {
         self.gatekeeper().count_now().await;
         self.write_usage_now();
     }

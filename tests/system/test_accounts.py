@@ -14,23 +14,24 @@ from lab.crash import at_commit
 from lab.fault_mint import FaultMint
 from lab.guest import Guest
 from lab.http_client import Answer
-from lab.internet import MINT4
+from lab.internet import HOST4, MINT4
 from lab.login import DOMAIN, LoginBrowser, LoginWallet
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import PORTAL, MintProxy
 from lab.tickets import WRONG, change_mac, forget_packets, show
 
 MINUTE = 60_000
+MB = 1_000_000
 CARDS = {"domain": "cards.example.com", "network": "mainnet"}
 
 
 class Place:
     """A shop with cards, at which a minute is a sat."""
 
-    def __init__(self, make, mint: FaultMint, **auth) -> None:
+    def __init__(self, make, mint: FaultMint, venue: dict | None = None, **auth) -> None:
         sections = {"card": CARDS} | ({"auth": {"domain": DOMAIN, **auth}} if auth else {})
         self.mint = mint
-        self.daemon = make(mint.url, sections=sections)
+        self.daemon = make(mint.url, sections=sections, venue=venue or {})
 
     def buy(self, guest: Guest, steps: int = 5) -> dict:
         """Pays for so many minutes; the daemon's `session_granted`."""
@@ -474,6 +475,30 @@ def test_two_devices_share_what_was_paid_and_the_longest_attached_goes(make_daem
     assert place.open() == {before, other_stranger.mac} and not stranger.online()
     place.daemon.restart()
     wait_for(lambda: place.open() == {before, other_stranger.mac}, PATIENCE, "both come back")
+
+
+def test_no_more_bytes_pass_than_were_paid_whichever_device_has_them(make_daemon, mint, stranger, other_stranger):
+    venue = {"metric": "bytes", "step_size": MB, "max_steps": 100}
+    place = Place(make_daemon, mint, venue, max_devices="2", move_cooldown="0")
+    session = lambda: place.daemon.data("sessions")[0]
+    card, passed, paid = own_card(place.daemon), 0, 8
+    place.buy(stranger, paid)
+    ask(stranger, "link", {"card": card.tap()})
+    assert ask(other_stranger, "attach", {"card": card.tap()}).json()["detached"] == []
+    devices = [other_stranger, stranger]
+    assert place.open() == {other_stranger.mac}, "one has them"
+    for _ in range(4):
+        has, pays = devices
+        assert len(has.get(f"http://{HOST4}/bytes/{MB}", timeout=PATIENCE).body) == MB
+        passed += MB
+        place.buy(pays, 1)
+        paid += 1
+        assert place.open() == {pays.mac} and session()["mac"] == pays.mac, "who paid last has them"
+        assert passed < session()["used_bytes"] < 1.3 * passed, "what the other has used, with its packets' headers"
+        devices.reverse()
+    place.daemon.restart()
+    wait_for(lambda: place.open() == {devices[0].mac}, PATIENCE, "it goes on")
+    assert session()["used_bytes"] > passed and session()["allotment_bytes"] == paid * MB
 
 
 # kill -9

@@ -167,6 +167,26 @@ async fn bytes_are_one_devices_and_go_with_who_comes_pays_or_stays() {
 }
 
 #[tokio::test]
+async fn bytes_that_another_device_has_used_are_used_when_they_go_with_who_pays() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    bytes(&access, 1, 5000).await;
+    link(&access, 1, key(), 2).await;
+    attach(&access, 2, key(), 2).await.unwrap();
+    for (payer, user, left) in [(1, 2, 6000), (2, 1, 7000)] {
+        gate.pass(guest(user).mac, 4000);
+        bytes(&access, payer, 5000).await;
+        let session = access.session(guest(payer).mac, "guest").unwrap();
+        assert_eq!((open(&gate), session.remaining), (vec![payer], Allotment(left)));
+        let quota = gate.quotas()[&guest(payer).mac];
+        assert_eq!(quota.allotment.saturating_sub(quota.used), Allotment(left));
+    }
+    access.store.clone().close().await;
+    let access = start(&dir, &clock, &RecordingGate::new()).await;
+    assert_eq!(access.session(guest(2).mac, "guest").unwrap().remaining, Allotment(7000));
+}
+
+#[tokio::test]
 async fn a_key_that_has_an_account_makes_both_one() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
