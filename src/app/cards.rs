@@ -37,9 +37,11 @@ pub async fn open(
 /// Takes over what pays now; the credentials are read anew. Payments on their way stay where they are.
 pub async fn configure(backends: &Backends, config: &Config) {
     let sphinx = config.auth.as_ref().and_then(|auth| auth.sphinx.as_ref());
-    let connection_token = sphinx.map(|sphinx| &sphinx.connection_token_file);
-    for file in [Some(&config.admin.token_file), connection_token].into_iter().flatten() {
-        if let Err(err) = make_token(file) {
+    let connection =
+        sphinx.map(|sphinx| (&sphinx.connection_token_file, "the token that fetches connection codes"));
+    let admin = (&config.admin.token_file, "the token of the admin interface");
+    for (file, what) in [Some(admin), connection].into_iter().flatten() {
+        if let Err(err) = make_token(file, what) {
             log::error!("{}: {err}", file.display());
         }
     }

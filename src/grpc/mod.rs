@@ -81,7 +81,7 @@ impl GrpcListener {
     }
 
     fn open(&mut self, wanted: &GrpcConfig, site: &Arc<Site>) -> std::io::Result<()> {
-        make_token(&wanted.token_file)?;
+        make_token(&wanted.token_file, "the token of the gRPC services")?;
         let listener = bind(wanted.listen, None)?;
         let office = Arc::new(Office::new(site.clone(), self.payments.clone(), wanted.token_file.clone()));
         log::info!("gRPC is served at {}", wanted.listen);

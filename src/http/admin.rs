@@ -352,8 +352,8 @@ fn without_token(file: &Path, shown: &[u8]) -> Option<NoToken> {
     (!is_it).then_some(NoToken::Needed)
 }
 
-/// Makes the token file if it is missing: 256 random bits in hex.
-pub fn make_token(path: &Path) -> std::io::Result<()> {
+/// Makes the token file if it is missing: 256 random bits in hex. `what`, in the log: what the token is for.
+pub fn make_token(path: &Path, what: &str) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
         Err(err) if err.kind() == ErrorKind::AlreadyExists => return Ok(()),
@@ -367,7 +367,7 @@ pub fn make_token(path: &Path) -> std::io::Result<()> {
         let _ = std::fs::remove_file(path);
         return Err(err);
     }
-    log::info!("{}: made, a token of the admin interface", path.display());
+    log::info!("{}: made, {what}", path.display());
     Ok(())
 }
 
@@ -386,11 +386,11 @@ mod tests {
     fn only_the_tokens_bearer_is_let_in() {
         let dir = crate::folder::fresh_folder();
         let path = dir.join("admin.token");
-        make_token(&path).unwrap();
+        make_token(&path, "a token").unwrap();
         let token = std::fs::read_to_string(&path).unwrap();
         assert_eq!(token.trim().len(), 64);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        make_token(&path).unwrap();
+        make_token(&path, "a token").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), token, "an existing one stays");
         let token = token.trim();
         let without_token = |path: &Path, headers: &HeaderMap| without_token(path, shown(headers, false));
