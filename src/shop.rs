@@ -250,6 +250,11 @@ impl Site {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether money rests, because nobody has opened the key files.
+    pub fn is_sealed(&self) -> bool {
+        self.shop.as_ref().is_ok_and(|shop| shop.store.is_sealed())
+    }
+
     /// Every way to pay that is configured, and whether it works.
     pub fn ways(&self) -> Vec<Way> {
         let config = self.config();

@@ -20,6 +20,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "[--verify | --since TIME]",
     role: Manager,
     audited: false,
+    moves_money: false,
     reach: OfLog(&["GET /admin/audit"], OTHERS, |log, given| Box::pin(audit(log, given))),
     shows: Rows("rows"),
     summary: "who did what, when, with which result: the newest 1000 rows, or the first 1000 since a time; --verify: whether \

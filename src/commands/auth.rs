@@ -13,6 +13,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "",
     role: Owner,
     audited: true,
+    moves_money: false,
     reach: Socket(MOMENT, |desk, given| Box::pin(rotate(desk, given))),
     shows: Facts,
     summary:

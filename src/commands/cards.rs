@@ -25,6 +25,7 @@ pub static COMMANDS: &[Command] = &[
         args: "NAME --tx-max SAT --day-max SAT [--uid-privacy] [--disabled]",
         role: Owner,
         audited: true,
+        moves_money: false,
         reach: Signed(&["POST /admin/cards", "POST /api/createboltcard"], MOMENT, |desk, given| {
             Box::pin(create(desk, given))
         }),
@@ -36,6 +37,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/cards"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Rows("cards"),
         summary: "the cards, their limits and what they spent",
@@ -45,6 +47,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/cards/ID"], MOMENT, |desk, given| Box::pin(show(desk, given))),
         shows: Facts,
         summary: "one card",
@@ -54,6 +57,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/cards/ID/history"], MOMENT, |desk, given| Box::pin(history(desk, given))),
         shows: Rows("taps"),
         summary: "what a card was tapped for: pending, paid or failed, and the fee",
@@ -63,6 +67,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Manager,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/cards/ID/enable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, true))
         }),
@@ -74,6 +79,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Manager,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/cards/ID/disable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, false))
         }),
@@ -85,6 +91,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID [--tx-max SAT] [--day-max SAT]",
         role: Manager,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/cards/ID/limits"], MOMENT, |desk, given| Box::pin(limits(desk, given))),
         shows: Facts,
         summary: "change what a card may pay at once and in any 24 hours",
@@ -94,6 +101,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Owner,
         audited: true,
+        moves_money: false,
         reach: Signed(&["POST /admin/cards/ID/wipe"], MOMENT, |desk, given| Box::pin(wipe(desk, given))),
         shows: Code,
         summary: "end a card; shows what the app needs to make the chip blank",
@@ -103,6 +111,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Owner,
         audited: true,
+        moves_money: false,
         reach: Signed(&["POST /admin/cards/ID/reprogram"], MOMENT, |desk, given| {
             Box::pin(reprogram(desk, given))
         }),
@@ -114,6 +123,7 @@ pub static COMMANDS: &[Command] = &[
         args: "LINK --mac MAC [--amount SAT | --steps N]",
         role: Cashier,
         audited: true,
+        moves_money: true,
         reach: Socket(OTHERS, |desk, given| Box::pin(tap(desk, given))),
         shows: Facts,
         summary:

@@ -20,6 +20,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "",
     role: Owner,
     audited: false,
+    moves_money: false,
     reach: InShell(completed),
     shows: Own,
     summary: "what has bash complete these commands: eval \"$(tollgated completion)\"; the package does it at login",

@@ -27,6 +27,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/status"], MOMENT, |desk, given| Box::pin(status(desk, given))),
         shows: Facts,
         summary: "whether anything can be sold, and why not; guests, today's sales, takings, mints and why one is away, both \
@@ -37,6 +38,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Manager,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/reload"], MOMENT, |desk, given| Box::pin(reload(desk, given))),
         shows: Facts,
         summary: "make the running daemon read its configuration again; a broken file changes nothing",

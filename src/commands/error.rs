@@ -2,6 +2,7 @@
 
 use crate::card::CardError;
 use crate::shop::Closed;
+use crate::store::StoreError;
 
 /// The code of a configuration that cannot be used: no wrong usage.
 pub const INVALID_CONFIG: &str = "invalid_config";
@@ -33,6 +34,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// The key files are sealed, and what was asked for moves money.
+    pub fn sealed() -> CommandError {
+        CommandError::Closed(StoreError::Sealed.code(), StoreError::Sealed.to_string())
+    }
+
     pub fn code(&self) -> &str {
         match self {
             CommandError::Usage(_) => "usage",

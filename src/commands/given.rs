@@ -273,6 +273,7 @@ mod tests {
         args: "LINK [WORDS] [--mac MAC] [--amount SAT | --steps N] [--twice]",
         role: Role::Cashier,
         audited: true,
+        moves_money: true,
         reach: Reach::Socket(MOMENT, |_, _| Box::pin(std::future::ready(Ok(Value::Null)))),
         shows: Shows::Facts,
         summary: "",

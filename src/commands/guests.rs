@@ -29,6 +29,7 @@ pub static COMMANDS: &[Command] = &[
         args: "[--venue VENUE]",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/clients"], MOMENT, |desk, given| Box::pin(clients(desk, given))),
         shows: Rows("clients"),
         summary: "the guests' devices, one a row: name, addresses, what is left, and what it paid for that or in the last \
@@ -39,6 +40,7 @@ pub static COMMANDS: &[Command] = &[
         args: "[--venue VENUE]",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/sessions"], MOMENT, |desk, given| Box::pin(sessions(desk, given))),
         shows: Rows("sessions"),
         summary: "running sessions: whose, where, what is left of them, and what was paid for them",
@@ -48,6 +50,7 @@ pub static COMMANDS: &[Command] = &[
         args: "MAC AMOUNT [--venue VENUE]",
         role: Cashier,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
         summary: "let a device through unpaid (30m, 1h30m, 1d, 1w, 500MB; adds to what it has), at the venue where it \
@@ -58,6 +61,7 @@ pub static COMMANDS: &[Command] = &[
         args: "MAC [--venue VENUE]",
         role: Manager,
         audited: true,
+        moves_money: false,
         reach: Http(&["POST /admin/revoke"], MOMENT, |desk, given| Box::pin(revoke(desk, given))),
         shows: Facts,
         summary: "end a device's sessions now, paid or granted; everywhere if no venue is named; MAC may be its address",

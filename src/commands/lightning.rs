@@ -13,6 +13,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "",
     role: Manager,
     audited: false,
+    moves_money: false,
     reach: Errand(test, OTHERS, |desk, given| Box::pin(test_ecash(desk, given))),
     shows: Own,
     summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",

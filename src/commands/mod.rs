@@ -86,6 +86,8 @@ pub struct Command {
     /// Whether a call is a row of the audit log, because it changes something or shows a secret. A refused call is one in
     /// any case; what needs neither daemon nor store is none.
     pub audited: bool,
+    /// Whether it moves money, or makes or ends what is worth some: not while the key files are sealed.
+    pub moves_money: bool,
     pub reach: Reach,
     /// How its answer is printed for people.
     pub shows: Shows,
@@ -219,8 +221,17 @@ pub async fn by_socket(desk: &Desk, words: &[&str]) -> Result<Value, CommandErro
     audit::noted(desk.audit_log(), &given, Box::pin(in_daemon(desk, &given))).await
 }
 
+/// Refuses what moves money while the key files are sealed.
+fn may_be_done(desk: &Desk, command: &Command) -> Result<(), CommandError> {
+    match command.moves_money && desk.site.is_sealed() {
+        true => Err(CommandError::sealed()),
+        false => Ok(()),
+    }
+}
+
 /// Calls a command's handler, if the daemon has one.
 async fn in_daemon(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    may_be_done(desk, given.command())?;
     match &given.command().reach {
         Reach::Socket(_, handler) | Reach::Signed(_, _, handler) | Reach::Http(_, _, handler) => {
             handler(desk, given).await
@@ -283,7 +294,11 @@ pub async fn errand(desk: &Desk, words: &[&str]) -> Result<Value, CommandError> 
         Some((command, rest)) => match &command.reach {
             Reach::Errand(_, _, handler) => {
                 let given = Given::from_words(command, rest)?;
-                audit::noted(desk.audit_log(), &given, handler(desk, &given)).await
+                let doing = match may_be_done(desk, command) {
+                    Ok(()) => handler(desk, &given),
+                    Err(sealed) => refused(sealed),
+                };
+                audit::noted(desk.audit_log(), &given, doing).await
             }
             _ => Err(CommandError::Usage(format!("'{}' is no errand", command.name))),
         },

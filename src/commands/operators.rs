@@ -24,6 +24,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/operators"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Rows("operators"),
         summary: "who may sign in, by which wallet's key and in which role",
@@ -33,6 +34,7 @@ pub static COMMANDS: &[Command] = &[
         args: "NAME [--role ROLE]",
         role: Owner,
         audited: true,
+        moves_money: false,
         reach: Socket(MOMENT, |desk, given| Box::pin(enroll(desk, given))),
         shows: Code,
         summary: "a link, good for ten minutes: the wallet that signs it is an operator from then on, an owner if not \

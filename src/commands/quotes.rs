@@ -15,6 +15,7 @@ pub static COMMANDS: &[Command] = &[Command {
     args: "WAY NUMBER",
     role: Viewer,
     audited: false,
+    moves_money: false,
     reach: Socket(MOMENT, |desk, given| Box::pin(quote(desk, given))),
     shows: Facts,
     summary: "what so many shillings buy now, or so many satoshis are sold for (config rate)",

@@ -21,6 +21,7 @@ pub static COMMANDS: &[Command] = &[
                [--guest-network] [--subnet ADDRESS] [--ssid TEXT] [--radio NAME] [--device NAME] [--network NAME] [--force]",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(set_up),
         shows: Own,
         summary: "make this router ready to sell; asks first (--usage: what may be said beforehand)",
@@ -30,6 +31,7 @@ pub static COMMANDS: &[Command] = &[
         args: "[--system]",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(checked),
         shows: Own,
         summary: "say what is wrong with the configuration, with line numbers; --system: with this router, and the \
@@ -40,6 +42,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(run),
         shows: Own,
         summary: "run the daemon in the foreground (procd does this)",
@@ -49,6 +52,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(relay),
         shows: Own,
         summary: "run a relay in the foreground, on a server: it takes Daraja's calls for routers that nobody can call \
@@ -59,6 +63,7 @@ pub static COMMANDS: &[Command] = &[
         args: "[--wait]",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(release),
         shows: Own,
         summary: "take the locks away, the daemon being stopped: guests pass as the firewall says. For removal only; \
@@ -69,6 +74,7 @@ pub static COMMANDS: &[Command] = &[
         args: "",
         role: Owner,
         audited: false,
+        moves_money: false,
         reach: InShell(wiring),
         shows: Own,
         summary: "what the init script tells procd, one 'name value' a line",

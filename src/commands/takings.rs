@@ -76,7 +76,12 @@ pub fn carry_out(
     let work: Work<'_> = &|config, store, clock, given| {
         Box::pin(async move {
             let takings = Takings::open(config, store.clone(), clock).await;
-            let doing = Box::pin(async move { handler(&takings?, given).await });
+            // Nobody opens what is sealed where no daemon runs.
+            let is_sealed = store.has_sealed_keys().await.map_err(|err| closed(&err))?;
+            let doing: Doing<'_> = match is_sealed && given.command().moves_money {
+                true => Box::pin(std::future::ready(Err(CommandError::sealed()))),
+                false => Box::pin(async move { handler(&takings?, given).await }),
+            };
             audit::noted(Some(&AuditLog::new(store)), given, doing).await
         })
     };

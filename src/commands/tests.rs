@@ -63,6 +63,36 @@ fn what_moves_money_or_shows_a_key_is_not_for_who_has_only_signed_in() {
     }
 }
 
+/// What changes something and moves no money. A new command has to be thought of: it is here, or it moves some.
+#[test]
+fn what_changes_something_moves_money_or_is_known_to_move_none() {
+    const RESTS: [&str; 18] = [
+        "auth rotate",
+        "card create",
+        "card enable",
+        "card disable",
+        "card limits",
+        "card wipe",
+        "card reprogram",
+        "reload",
+        // What the operator gives away, and takes back.
+        "grant",
+        "revoke",
+        "invite create",
+        "invite delete",
+        "keys rotate",
+        "keys rewrap",
+        "operator enroll",
+        "voucher sheet",
+        "wallet sent",
+        "wallet seed",
+    ];
+    for command in all() {
+        let rests = !command.audited || RESTS.contains(&command.name);
+        assert_eq!(command.moves_money, !rests, "{}", command.name);
+    }
+}
+
 #[test]
 fn paths_are_the_operators_and_lead_to_one_command() {
     let every: Vec<&str> = all().flat_map(Command::paths).copied().collect();

@@ -42,6 +42,7 @@ pub static COMMANDS: &[Command] = &[
                [--expires DURATION] [--note TEXT] [--strip] [--print FILE]",
         role: Cashier,
         audited: true,
+        moves_money: true,
         reach: Http(&["POST /admin/vouchers"], MOMENT, |desk, given| {
             Box::pin(create(desk, given))
         }),
@@ -54,6 +55,7 @@ pub static COMMANDS: &[Command] = &[
         args: "[--page N] [--limit N]",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/vouchers"], MOMENT, |desk, given| {
             Box::pin(list(desk, given))
         }),
@@ -65,6 +67,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(&["GET /admin/vouchers/ID"], MOMENT, |desk, given| {
             Box::pin(show(desk, given))
         }),
@@ -76,6 +79,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Manager,
         audited: true,
+        moves_money: true,
         reach: Http(
             &["POST /admin/vouchers/ID/revoke"],
             MOMENT,
@@ -89,6 +93,7 @@ pub static COMMANDS: &[Command] = &[
         args: "ID",
         role: Viewer,
         audited: false,
+        moves_money: false,
         reach: Http(
             &["GET /admin/vouchers/ID/history"],
             MOMENT,
@@ -102,6 +107,7 @@ pub static COMMANDS: &[Command] = &[
         args: "BATCH [--strip] [--print FILE]",
         role: Cashier,
         audited: true,
+        moves_money: false,
         reach: Signed(
             &["GET /admin/vouchers/BATCH/sheet"],
             MOMENT,

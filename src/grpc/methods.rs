@@ -12,7 +12,7 @@ use crate::config::Role::Owner;
 use crate::hex;
 use crate::http::{borne, is_token};
 use crate::shop::{Closed, Shop, Site};
-use crate::store::{with_change, GrpcState, NewAuditRow};
+use crate::store::{with_change, GrpcState, NewAuditRow, StoreError};
 use crate::units::Sats;
 use futures_util::stream::Stream;
 use hyper::body::Incoming;
@@ -34,6 +34,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 const STREAMS: usize = 32;
 const WALLET: &str = "satsconnect.wallet.v1.WalletService";
 const PAYMENT: &str = "satsconnect.payment.v1.PaymentService";
+
+/// All others are refused while the key files are sealed.
+const MOVE_NO_MONEY: [&str; 4] = ["CreateWallet", "GetBalance", "GetPaymentStatus", "PaymentStream"];
 
 type Done<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<PaymentUpdate, Status>> + Send>>;
@@ -147,6 +150,9 @@ pub async fn answer(
     let Some((service, method)) = named.filter(|_| request.method() == Method::POST) else {
         return framing::refused(&unknown());
     };
+    if !MOVE_NO_MONEY.contains(&method) && office.site.is_sealed() {
+        return framing::refused(&Status::unavailable(StoreError::Sealed.code()));
+    }
     match (service, method) {
         (WALLET, "CreateWallet") => {
             unary(request, |_: CreateWalletRequest| Box::pin(async { no_new_wallet() })).await

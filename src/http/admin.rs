@@ -16,7 +16,7 @@ use crate::config::Role;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::{self, json};
-use crate::store::{LoginAudience, NewAuditRow};
+use crate::store::{LoginAudience, NewAuditRow, StoreError};
 use crate::task;
 use crate::vouchers::{RunningRequest, VoucherRefusal, WorkRequest};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -141,6 +141,9 @@ async fn asked_once(
 }
 
 pub fn of_command(error: CommandError) -> VoucherRefusal {
+    if error.code() == StoreError::Sealed.code() {
+        return StoreError::Sealed.into();
+    }
     let (status, message) = (status_of(&error).as_u16(), error.to_string());
     let code = match error {
         CommandError::Usage(_) => "usage",

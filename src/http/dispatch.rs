@@ -7,7 +7,7 @@ use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
 use super::error_body::{no_such_path, other_method, ErrorBody};
 use super::origin::{may_see_ticket, origin_allowed};
-use super::refusals::{error, foreign_origin, method_not_allowed, not_found};
+use super::refusals::{error, foreign_origin, method_not_allowed, not_found, sealed};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::routes::ROUTES;
 use super::sent::Sent;
@@ -161,6 +161,9 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
     }
     if let Some(refused) = turned_away(edge, at, route, sent.headers()) {
         return refused;
+    }
+    if route.needs_keys(sent.method()) && edge.site.is_sealed() {
+        return sealed(route.path);
     }
     match (route.handler, visit) {
         (Handler::Same(handler), _) => handler(edge, at),

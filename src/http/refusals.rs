@@ -1,10 +1,12 @@
 //! What is answered where nothing else can be: unknown paths and methods, pages of others, a closed shop.
 
 use super::answer::{self, Answer};
+use super::{keyed, wallet_api};
 use crate::json::json;
 use crate::mint_proxy::{Code, ProxyError};
 use crate::sale::SaleError;
 use crate::shop::{Shop, Site};
+use crate::store::StoreError;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 
@@ -24,6 +26,15 @@ pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer 
 
 pub fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
+}
+
+/// To what moves money, while the key files are sealed.
+pub fn sealed(path: &str) -> Answer {
+    let refusal = StoreError::Sealed.into();
+    match path.starts_with("/api/") {
+        true => wallet_api::closed(refusal),
+        false => keyed::refused(&refusal),
+    }
 }
 
 /// To a page that is not the router's own. `what` it wants to do: `ask`, or `connect`.

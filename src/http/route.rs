@@ -21,6 +21,18 @@ pub struct Route {
     pub limit: usize,
     pub handler: Handler,
     pub needs: Needs,
+    pub money: MoneyPath,
+}
+
+/// What a path does with money, which decides what it answers while the key files are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoneyPath {
+    /// None is moved, or only what was paid before: it goes on.
+    Rests,
+    /// Every method but GET moves some, or makes what is worth some: 503 `SEALED`, from the table itself.
+    Moves,
+    /// A guest pays: the engine says it, in the words of the page or the protocol.
+    Buys,
 }
 
 /// What the configuration must say for a path to be there. Without it, it is as a path that nobody knows.
@@ -161,6 +173,11 @@ impl Route {
         path.get(before..).filter(|_| is_it)
     }
 
+    /// Whether a request of this method moves money, and is refused here while the key files are sealed.
+    pub fn needs_keys(&self, method: &Method) -> bool {
+        self.money == MoneyPath::Moves && !Verb::Get.takes(method)
+    }
+
     pub fn is_for_all_others(&self) -> bool {
         self.path == ALL_OTHERS
             || (self.method == Verb::Any && self.path.starts_with("/") && self.path.ends_with("/**"))
@@ -198,7 +215,7 @@ mod tests {
     }
 
     fn copy(route: &Route) -> Route {
-        let Route { audience, method, path, guard, limit, handler, needs } = *route;
-        Route { audience, method, path, guard, limit, handler, needs }
+        let Route { audience, method, path, guard, limit, handler, needs, money } = *route;
+        Route { audience, method, path, guard, limit, handler, needs, money }
     }
 }

@@ -1,11 +1,12 @@
-//! Every path of the program, one row for each method: audience, method, path, guard, limit, handler. The first row
-//! that fits counts; the operator's commands have their paths in their own list. `README.md` beside this file says the same to those who write clients, and a test compares the two.
+//! Every path of the program, one row for each method: audience, method, path, guard, limit, handler, and whether it moves money.
+//! The first row that fits counts; the operator's commands have their paths in their own list. `README.md` beside this file says
+//! the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
 use super::route::Guard::{Anyone, Bearer, Operator, Origin, OwnPage, Signature, TrustedPage};
 use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
-use super::route::{Guard, Handler, Needs, Route, Verb};
+use super::route::{Guard, Handler, MoneyPath, Needs, Route, Verb};
 use super::{
     admin, anybody, approvals, attach, balances, cards, ecash, health, invites, login, login_socket,
     mint_requests, mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers,
@@ -39,27 +40,27 @@ const CALLBACK: usize = 64 * 1024;
 
 pub const ROUTES: &[Route] = &[
     row(GUEST, Get, "/", Anyone, NO_BODY, Page(pages::portal)),
-    row(GUEST, Post, "/pay", Origin, MESSAGE, Page(pages::pay)),
+    buys(row(GUEST, Post, "/pay", Origin, MESSAGE, Page(pages::pay))),
     row(GUEST, Get, "/pay", Anyone, NO_BODY, Same(anybody::form_again)),
-    row(GUEST, Post, "/card", Origin, MESSAGE, Page(till::pay)),
+    buys(row(GUEST, Post, "/card", Origin, MESSAGE, Page(till::pay))),
     row(GUEST, Get, "/card", Anyone, NO_BODY, Same(anybody::form_again)),
-    row(GUEST, Post, "/ecash", Origin, TOKEN_FORM, Page(ecash::pay)),
+    buys(row(GUEST, Post, "/ecash", Origin, TOKEN_FORM, Page(ecash::pay))),
     row(GUEST, Get, "/ecash", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST, Get, "/portal.css", Anyone, NO_BODY, Anonymous(anybody::style)),
     row(GUEST, Get, "/portal.js", Anyone, NO_BODY, Anonymous(anybody::script)),
-    row(GUEST_OR_MINT_PROXY, Get, "/mint-proxy", Origin, NO_BODY, Socket(websocket::upgrade)),
-    row(GUEST_OR_MINT_PROXY, Post, "/mint-requests", Origin, MESSAGE, Client(mint_requests::open)),
+    buys(row(GUEST_OR_MINT_PROXY, Get, "/mint-proxy", Origin, NO_BODY, Socket(websocket::upgrade))),
+    buys(row(GUEST_OR_MINT_PROXY, Post, "/mint-requests", Origin, MESSAGE, Client(mint_requests::open))),
     row(GUEST_OR_MINT_PROXY, Get, "/mint-requests/**", Anyone, NO_BODY, Client(mint_requests::look)),
     row(GUEST_OR_MINT_PROXY, Post, "/ticket", OwnPage, MESSAGE, PageOrClient(ways::ticket)),
     row(GUEST, Get, "/ticket", Anyone, NO_BODY, Same(anybody::form_again)),
-    row(GUEST, Post, "/voucher", Origin, MESSAGE, PageOrClient(vouchers::redeem)),
+    buys(row(GUEST, Post, "/voucher", Origin, MESSAGE, PageOrClient(vouchers::redeem))),
     row(GUEST, Get, "/voucher", Anyone, NO_BODY, Same(anybody::form_again)),
     row(GUEST, Post, "/connectioncodes/redeem", Origin, MESSAGE, Client(invites::redeem)),
     row(GUEST, Post, "/session/attach", OwnPage, MESSAGE, Client(attach::attach)),
     row(GUEST, Post, "/session/detach", OwnPage, MESSAGE, Client(attach::detach)),
     row(GUEST, Post, "/session/link", OwnPage, MESSAGE, Client(attach::link)),
     // M-Pesa.
-    only(Needs::Mpesa, GUEST, Post, "/mpesa", Origin, MESSAGE, PageOrClient(mpesa::order)),
+    buys(only(Needs::Mpesa, GUEST, Post, "/mpesa", Origin, MESSAGE, PageOrClient(mpesa::order))),
     only(Needs::Mpesa, GUEST, Get, "/mpesa", Anyone, NO_BODY, Same(anybody::form_again)),
     only(Needs::Mpesa, GUEST, Post, "/mpesa/claim", Origin, MESSAGE, PageOrClient(mpesa::claim)),
     only(Needs::Mpesa, GUEST, Get, "/mpesa/claim", Anyone, NO_BODY, Same(anybody::form_again)),
@@ -70,13 +71,13 @@ pub const ROUTES: &[Route] = &[
     },
     row(GUEST_OR_PUBLIC, Get, "/ln", Anyone, NO_BODY, Anonymous(cards::tap)),
     row(GUEST_OR_PUBLIC, Options, "/ln", Anyone, NO_BODY, Same(cards::preflight)),
-    row(GUEST_OR_PUBLIC, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback)),
+    buys(row(GUEST_OR_PUBLIC, Get, "/ln/callback", Anyone, NO_BODY, Anonymous(cards::callback))),
     row(GUEST_OR_PUBLIC, Options, "/ln/callback", Anyone, NO_BODY, Same(cards::preflight)),
     row(GUEST_OR_PUBLIC, Get, "/new", Anyone, NO_BODY, Anonymous(cards::keys)),
     row(GUEST_OR_PUBLIC, Post, "/new", Anyone, MESSAGE, Anonymous(cards::keys_of)),
     row(TICKET, Get, "/tickets/TICKET/status", Anyone, NO_BODY, At(notices::ticket_status)),
-    row(SHOPS, Post, "/webhook/payment-completed", Signature, ORDER, At(notices::paid)),
-    row(SHOPS, Post, "/webhook/payment-complete", Signature, ORDER, At(notices::paid)),
+    moves(row(SHOPS, Post, "/webhook/payment-completed", Signature, ORDER, At(notices::paid))),
+    moves(row(SHOPS, Post, "/webhook/payment-complete", Signature, ORDER, At(notices::paid))),
     row(GUEST_OR_MINT_PROXY, Get, "/health", Anyone, NO_BODY, Same(anybody::health)),
     row(GUEST_OR_MINT_PROXY, Get, "/stats", Anyone, NO_BODY, Same(anybody::stats)),
     // Logging in with a wallet.
@@ -100,23 +101,23 @@ pub const ROUTES: &[Route] = &[
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, MESSAGE, At(wallet_api::fiat)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(balances::wallet)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(balances::wallet)),
-    only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(balances::wallet)),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, MESSAGE, At(wallet_api::fiat))),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/wallet/**", Origin, MESSAGE, At(balances::wallet))),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(balances::wallet))),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(balances::wallet))),
     only(Needs::Sphinx, GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
     only(Needs::Sphinx, GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
     only(Needs::Sphinx, GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),
     // The TollGate protocol.
     row(TOLLGATE, Options, "**", Anyone, NO_BODY, Same(tollgate::preflight)),
-    row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay)),
+    buys(row(TOLLGATE, Post, "/", Anyone, PAYMENT, TollGate(tollgate::pay))),
     row(TOLLGATE, Any, "/", Anyone, NO_BODY, TollGate(tollgate::advertisement)),
     row(TOLLGATE, Get, "/whoami", Anyone, NO_BODY, TollGate(tollgate::whoami)),
     row(TOLLGATE, Any, "/usage", Anyone, NO_BODY, TollGate(tollgate::usage)),
     row(TOLLGATE, Get, "/balance", Anyone, NO_BODY, TollGate(tollgate::balance)),
     row(TOLLGATE, Get, "/session-state", Anyone, NO_BODY, TollGate(tollgate::session_state)),
     row(TOLLGATE, Get, "/identity", Anyone, NO_BODY, TollGate(tollgate::identity)),
-    row(TOLLGATE, Post, "/ln-invoice", TrustedPage, MESSAGE, TollGate(tollgate::new_invoice)),
+    buys(row(TOLLGATE, Post, "/ln-invoice", TrustedPage, MESSAGE, TollGate(tollgate::new_invoice))),
     row(TOLLGATE, Get, "/ln-invoice", Anyone, NO_BODY, TollGate(tollgate::invoice)),
     // Existing clients ask in many ways; what no path is meant for gets the offer, as from other TollGates.
     row(TOLLGATE, Post, "*", Anyone, NO_BODY, Same(tollgate::nothing)),
@@ -141,13 +142,20 @@ pub const ROUTES: &[Route] = &[
     only(Needs::Auth, ADMIN, Post, "/logout_all", Origin, NO_BODY, At(login::log_out_all)),
     only(Needs::Sphinx, ADMIN, Get, "/connectioncodes", Anyone, NO_BODY, At(sphinx::code)),
     // Vouchers.
-    row(ADMIN, Post, "/admin/batch-mint", Operator(Cashier), ORDER, Anonymous(orders::batch_mint)),
+    moves(row(ADMIN, Post, "/admin/batch-mint", Operator(Cashier), ORDER, Anonymous(orders::batch_mint))),
     row(ADMIN, Get, "/admin/batch-mint/estimate", Operator(Viewer), NO_BODY, Anonymous(office::estimate)),
     row(ADMIN, Get, "/admin/dashboard", Operator(Viewer), NO_BODY, Anonymous(office::dashboard)),
     row(ADMIN, Get, "/admin/mints", Operator(Viewer), NO_BODY, Anonymous(office::mints)),
     row(ADMIN, Get, "/admin/mints/TICKET", Operator(Viewer), NO_BODY, Anonymous(office::mint)),
-    row(ADMIN, Post, "/admin/reconcile/VENUE", Operator(Cashier), ORDER, Anonymous(reconcile::run)),
-    row(ADMIN, Post, "/admin/reconcile/VENUE/fix", Operator(Manager), ORDER, Anonymous(reconcile::fix)),
+    moves(row(ADMIN, Post, "/admin/reconcile/VENUE", Operator(Cashier), ORDER, Anonymous(reconcile::run))),
+    moves(row(
+        ADMIN,
+        Post,
+        "/admin/reconcile/VENUE/fix",
+        Operator(Manager),
+        ORDER,
+        Anonymous(reconcile::fix),
+    )),
     row(
         ADMIN,
         Get,
@@ -163,12 +171,26 @@ pub const ROUTES: &[Route] = &[
     row(ADMIN, Delete, "/admin/cache/TICKET", Operator(Manager), NO_BODY, Anonymous(office::cache_forget)),
     row(ADMIN, Put, "/admin/limits", Operator(Owner), ORDER, Anonymous(approvals::put_limits)),
     row(ADMIN, Get, "/admin/approvals", Operator(Viewer), NO_BODY, Anonymous(approvals::waiting)),
-    row(ADMIN, Post, "/admin/approvals/ID/approve", Operator(Manager), ORDER, Anonymous(approvals::approve)),
-    row(ADMIN, Post, "/admin/approvals/ID/reject", Operator(Manager), ORDER, Anonymous(approvals::reject)),
-    row(ADMIN, Post, "/internal/mint-tickets", Signature, ORDER, At(orders::mint_tickets)),
-    row(ADMIN, Post, "/internal/mint", Signature, ORDER, At(orders::mint_tickets)),
+    moves(row(
+        ADMIN,
+        Post,
+        "/admin/approvals/ID/approve",
+        Operator(Manager),
+        ORDER,
+        Anonymous(approvals::approve),
+    )),
+    moves(row(
+        ADMIN,
+        Post,
+        "/admin/approvals/ID/reject",
+        Operator(Manager),
+        ORDER,
+        Anonymous(approvals::reject),
+    )),
+    moves(row(ADMIN, Post, "/internal/mint-tickets", Signature, ORDER, At(orders::mint_tickets))),
+    moves(row(ADMIN, Post, "/internal/mint", Signature, ORDER, At(orders::mint_tickets))),
     row(ADMIN, Get, "/internal/mint/status/TICKET", Signature, NO_BODY, At(notices::service_status)),
-    row(ADMIN, Post, "/internal/mint/batch", Signature, ORDER, At(orders::mint_tickets)),
+    moves(row(ADMIN, Post, "/internal/mint/batch", Signature, ORDER, At(orders::mint_tickets))),
     // The paths behind these are in the list of commands.
     row(ADMIN, Any, "/admin", Bearer, NO_BODY, Anonymous(admin::command)),
     row(ADMIN, Any, "/admin/**", Bearer, MESSAGE, Anonymous(admin::command)),
@@ -186,7 +208,17 @@ const fn row(
     limit: usize,
     handler: Handler,
 ) -> Route {
-    Route { audience, method, path, guard, limit, handler, needs: Needs::Nothing }
+    Route { audience, method, path, guard, limit, handler, needs: Needs::Nothing, money: MoneyPath::Rests }
+}
+
+/// A row that moves money.
+const fn moves(row: Route) -> Route {
+    Route { money: MoneyPath::Moves, ..row }
+}
+
+/// A row by which a guest pays.
+const fn buys(row: Route) -> Route {
+    Route { money: MoneyPath::Buys, ..row }
 }
 
 /// A row that is there only where what it needs is configured.
@@ -219,7 +251,12 @@ mod tests {
         };
         let audience: Vec<&str> = route.audience.iter().map(|audience| audience.as_str()).collect();
         let (method, path, limit) = (route.method.as_str(), route.path, route.limit);
-        format!("| {} | {method} | `{path}` | {guard} | {limit} |", audience.join(", "))
+        let money = match route.money {
+            MoneyPath::Rests => "",
+            MoneyPath::Moves => "moves",
+            MoneyPath::Buys => "buys",
+        };
+        format!("| {} | {method} | `{path}` | {guard} | {limit} | {money}", audience.join(", "))
     }
 
     /// What is behind the operator's rows.
@@ -230,7 +267,8 @@ mod tests {
                 let (_, named) = at_path(method, path).unwrap();
                 let limit =
                     if method == "GET" || !command.takes_more_than(&named) { NO_BODY } else { MESSAGE };
-                format!("| admin | {method} | `{path}` | bearer | {limit}")
+                let money = if command.moves_money { "moves" } else { "" };
+                format!("| admin | {method} | `{path}` | bearer | {limit} | {money}")
             })
         })
     }
@@ -239,12 +277,62 @@ mod tests {
     fn the_readme_has_every_path_in_the_same_order() {
         let rows = include_str!("README.md").lines().skip_while(|line| !line.starts_with("| ")).skip(2);
         let rows = rows.take_while(|line| line.starts_with("| "));
-        let rows: Vec<&str> = rows.map(|line| line.rsplitn(3, '|').last().unwrap().trim_end()).collect();
-        let mut table: Vec<String> =
-            ROUTES.iter().map(|route| cells(route).trim_end_matches(" |").to_owned()).collect();
+        // Where no money moves the cell is empty.
+        let filled = |cells: &str| cells.trim_end_matches([' ', '|']).to_owned();
+        let rows: Vec<String> = rows.map(|line| filled(line.rsplitn(3, '|').last().unwrap())).collect();
+        let mut table: Vec<String> = ROUTES.iter().map(cells).collect();
         let before_operators = ROUTES.iter().position(|route| route.path == "/admin").unwrap();
         table.splice(before_operators..before_operators, commands());
-        assert_eq!(rows, table);
+        assert_eq!(rows, table.iter().map(|row| filled(row)).collect::<Vec<_>>());
+    }
+
+    /// What changes something and moves no money. A new row has to be thought of: it is here, or it moves some.
+    #[test]
+    fn what_is_sent_moves_money_or_is_known_to_move_none() {
+        const RESTS: [&str; 30] = [
+            "/ticket",
+            "/connectioncodes/redeem",
+            "/session/attach",
+            "/session/detach",
+            "/session/link",
+            // Of what is paid already.
+            "/mpesa/claim",
+            "/cb/**",
+            "/new",
+            "/lnauth_confirm",
+            "/lnauth_login",
+            "/lnauth_login/**",
+            "/logout",
+            "/logout_all",
+            "/wallet",
+            "/api/auth/login",
+            "/api/auth/refresh",
+            "/api/auth/logout",
+            "/verify/**",
+            "/usage",
+            "*",
+            "**",
+            // Others have to agree to more, and their votes count as money.
+            "/admin/limits",
+            "/admin/cache/clear",
+            "/admin/cache/TICKET",
+            // The commands behind these say it in their own list.
+            "/admin",
+            "/admin/**",
+            "/api",
+            "/api/**",
+            "/connectioncodes",
+            "/connectioncodes/**",
+        ];
+        for route in ROUTES.iter().filter(|route| !matches!(route.method, Get | Options | Connect)) {
+            let is_offer = route.path == "/" && route.method == Any;
+            let rests = is_offer || RESTS.contains(&route.path);
+            assert_eq!(route.money == MoneyPath::Rests, rests, "{} {}", route.method.as_str(), route.path);
+        }
+        // The table answers these itself, in the body of programs.
+        for route in ROUTES.iter().filter(|route| route.money == MoneyPath::Moves) {
+            assert!(matches!(route.handler, At(_) | Anonymous(_)), "{}", route.path);
+        }
     }
 
     #[test]

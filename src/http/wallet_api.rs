@@ -14,6 +14,7 @@ use crate::json::json;
 use crate::shop::Shop;
 use crate::store::LoginAudience;
 use crate::units::{Millis, UnixSeconds};
+use crate::vouchers::VoucherRefusal;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -234,6 +235,11 @@ pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> 
 /// The same, with how long to wait.
 pub(super) fn waiting(refusal: ApiRefusal, wait: Option<Millis>) -> ApiRefusal {
     ApiRefusal(refusal.0, refusal.1, refusal.2, wait)
+}
+
+/// As the rooms of vouchers refuse.
+pub(super) fn closed(VoucherRefusal { code, message, wait, .. }: VoucherRefusal) -> Answer {
+    enveloped(Err(ApiRefusal(StatusCode::SERVICE_UNAVAILABLE, code, message, wait)))
 }
 
 /// `{"success":true,"data"}`, or `{"success":false,"error","code","request_id"}`.

@@ -220,6 +220,10 @@ impl Store {
     pub fn is_sealed(&self) -> bool {
         false
     }
+
+    pub async fn has_sealed_keys(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// `None` when there is no file, or none with a key in it.

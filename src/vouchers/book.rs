@@ -63,11 +63,6 @@ impl VoucherBook {
         &self.store
     }
 
-    /// Whether what vouchers need cannot be read yet.
-    pub fn is_sealed(&self) -> bool {
-        self.store.is_sealed()
-    }
-
     /// What codes are known by. `Sealed` while it cannot be read.
     pub async fn key(&self) -> Result<Arc<CodeKey>, StoreError> {
         if self.store.is_sealed() {

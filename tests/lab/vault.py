@@ -5,6 +5,7 @@ as a Vault does is checked with hvac, a client by others (test_vault.py).
 
 import base64
 import binascii
+import os
 import secrets
 import time
 
@@ -63,6 +64,16 @@ class Vault(Server):
         self.sealed, self.lying, self.hung = False, False, False
         self.counts: dict[str, int] = {}
         super().__init__(place, host, port)
+
+    def section(self, lab) -> dict:
+        """`config keys` of a daemon that signs in here."""
+        options = {"provider": "vault", "address": self.url, "transit_key": self.key, "allow_http": 1}
+        for name, value in (("role_id", self.role_id), ("secret_id", self.secret_id)):
+            path = lab.path(f"{name}-{secrets.token_hex(4)}")
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(value + "\n")
+            options[f"{name}_file"] = path
+        return options
 
     def handle(self, request: Request) -> None:
         path = request.path.removeprefix("/v1/").partition("?")[0]

@@ -1,6 +1,5 @@
 """The examples of `src/http/README.md`: each is sent, in their order, and every path of the table has one."""
 
-import os
 import re
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from lab.http_client import Answer
 from lab.login import DOMAIN as LOGIN_DOMAIN
 from lab.login import LoginBrowser, LoginWallet
 from lab.place import wait_for
+from lab.table import Row, readme, rows
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PORTS = {"guest": 2121, "tollgate": 2121, "mint_proxy": 2122, "redirected": 2123}
 PAID = "# <(.*)> is paid"
 TAPPED = "# the card is tapped"
@@ -35,11 +34,6 @@ class Example:
     location: str
     before: str
     """What happens between the last example and this one."""
-
-
-def readme() -> str:
-    with open(os.path.join(TOP, "src", "http", "README.md")) as file:
-        return file.read()
 
 
 def examples() -> list[Example]:
@@ -67,20 +61,12 @@ def apart(line: str) -> tuple[str, str]:
     return match.group(1), match.group(2) or ""
 
 
-def rows() -> list[tuple[list[str], str, str]]:
-    """The table: audiences, method, path."""
-    table = [line.split("|")[1:4] for line in readme().splitlines() if line.startswith("| ")]
-    rows = [[cell.strip() for cell in row] for row in table]
-    return [(who.split(", "), method, path.strip("`")) for who, method, path in rows if path.startswith("`")]
-
-
-def row_of(example: Example) -> tuple[list[str], str, str] | None:
+def row_of(example: Example) -> Row | None:
     path = example.path.partition("?")[0]
     for row in rows():
-        who, method, pattern = row
-        words = re.sub(r"[A-Z]{2,}", "[^/]+", re.escape(pattern).replace(r"\*\*", ".*"))
-        fits = pattern == "*" or re.fullmatch(words, path)
-        if example.audience in who and method in (example.method, "any") and fits:
+        words = re.sub(r"[A-Z]{2,}", "[^/]+", re.escape(row.path).replace(r"\*\*", ".*"))
+        fits = row.path == "*" or re.fullmatch(words, path)
+        if example.audience in row.audiences and row.method in (example.method, "any") and fits:
             return row
     return None
 

@@ -71,20 +71,10 @@ class SealedShop:
         wait_for(lambda: not self.is_sealed(), 40, "the keys are open")
 
 
-def credentials(lab, vault) -> dict:
-    options = {"provider": "vault", "address": vault.url, "transit_key": vault.key, "allow_http": 1}
-    for name, value in (("role_id", vault.role_id), ("secret_id", vault.secret_id)):
-        path = lab.path(f"{name}-{random.randrange(1 << 40)}")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(value + "\n")
-        options[f"{name}_file"] = path
-    return options
-
-
 @pytest.fixture
 def make_sealed(lab, vault, make_daemon):
     def make(mint=AWAY, **options) -> SealedShop:
-        daemon = make_daemon(mint, sections={"keys": credentials(lab, vault)}, **options)
+        daemon = make_daemon(mint, sections={"keys": vault.section(lab)}, **options)
         return SealedShop(lab, vault, daemon)
 
     return make
@@ -246,7 +236,7 @@ def test_files_are_sealed_by_a_reload_and_unsealed_by_another(lab, vault, make_d
     first, second, third = shop.create(3)
     plain = shop.file("vouchers.key")
     assert not plain.startswith(MARK) and len(plain) == 64
-    shop.daemon.sections["keys"] = credentials(lab, vault)
+    shop.daemon.sections["keys"] = vault.section(lab)
     shop.daemon.write_config()
     shop.daemon.command("reload")
     wait_for(lambda: shop.file("vouchers.key").startswith(MARK), 20, "it is sealed")
