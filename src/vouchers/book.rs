@@ -171,10 +171,16 @@ impl VoucherBook {
         self.key().await?.unseal(tenant, row.id, sealed).map(Some)
     }
 
-    /// Ends what has expired, and forgets what has ended before `since`.
-    pub async fn tidy(&self, tenant: &Tenant, since: UnixSeconds) -> Result<(), StoreError> {
+    /// Ends what has expired by now. Where nothing has, it is one look at an index.
+    pub async fn expire(&self, tenant: &Tenant) -> Result<(), StoreError> {
         let (rows, now) = (self.of(tenant), self.store.wall());
         while rows.write(move |door| rows::expire_some(door, now)).await? > 0 {}
+        Ok(())
+    }
+
+    /// Forgets what has ended before `since`.
+    pub async fn tidy(&self, tenant: &Tenant, since: UnixSeconds) -> Result<(), StoreError> {
+        let rows = self.of(tenant);
         while rows.write(move |door| rows::forget_some(door, since)).await? > 0 {}
         while rows.write(move |door| rows::forget_orders(door, since)).await? > 0 {}
         while rows.write(move |door| forget_backing(door, since, AT_ONCE)).await? > 0 {}

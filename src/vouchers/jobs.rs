@@ -89,6 +89,15 @@ pub fn give_up(door: &Door, id: &str, why: &str, at: UnixSeconds) -> Result<(), 
     .map(drop)
 }
 
+/// What was given up of a kind has its last try once more.
+pub fn once_more(door: &Door, kind: &str, tries: u64, at: UnixSeconds) -> Result<usize, StoreError> {
+    door.execute(
+        "UPDATE voucher_jobs SET state = 'open', tries = $3, due_ms = 0, changed_at = $4
+         WHERE tenant = $1 AND kind = $2 AND state = 'dead'",
+        &[kind.into(), tries.into(), at.into()],
+    )
+}
+
 /// Gives the oldest of a kind up where too many wait; answers how many.
 pub fn bound(door: &Door, kind: &str, at: UnixSeconds) -> Result<usize, StoreError> {
     let surplus = door.query(

@@ -79,19 +79,20 @@ impl Notices {
         });
     }
 
-    /// Notes in the store whether there is a configured address, where that has changed.
+    /// Notes in the store whether there is a configured address, where that has changed. What was given up is sent once more
+    /// after a reload: the operator has put something right, perhaps.
     pub async fn note(&self) -> Result<(), StoreError> {
         let config = self.0.config.borrow().clone();
-        let is_noted = {
-            let noted = self.0.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            noted.as_ref().is_some_and(|noted| Arc::ptr_eq(noted, &config))
-        };
-        if is_noted {
+        let noted = self.0.noted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if noted.as_ref().is_some_and(|noted| Arc::ptr_eq(noted, &config)) {
             return Ok(());
         }
         let is_told = config.voucher.notify_url.is_some();
         for tenant in config.all_tenants() {
-            let rows = self.0.book.of(&tenant);
+            let (rows, at) = (self.0.book.of(&tenant), self.0.book.store().wall());
+            if noted.is_some() {
+                rows.write(move |door| jobs::once_more(door, KIND, MOST_TRIES.saturating_sub(1), at)).await?;
+            }
             let known =
                 rows.read(|door| door.query("SELECT tenant FROM notice_defaults WHERE tenant = $1", &[]));
             if known.await?.is_empty() != is_told {
@@ -110,12 +111,15 @@ impl Notices {
 
 impl Outbox {
     async fn round(self: &Arc<Outbox>) -> Result<(), StoreError> {
-        let store = self.book.store();
+        let config = self.config.borrow().clone();
+        // Who holds a voucher, and who sold it, are told in the moment when it expires.
+        for tenant in config.all_tenants() {
+            self.book.expire(&tenant).await?;
+        }
         // Whoever is told compares the time of the signature.
-        if !store.wall_is_plausible() {
+        if !self.book.store().wall_is_plausible() {
             return Ok(());
         }
-        let config = self.config.borrow().clone();
         for tenant in config.all_tenants() {
             self.round_of(&tenant, &config.voucher).await?;
         }

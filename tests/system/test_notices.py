@@ -5,10 +5,12 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from lab.daemon import Mint
+from lab.fake_clock import FakeClock, needs_faketime
 from lab.office import Receiver, error, new_id, secret_file, ticket
 from lab.place import wait_for
 from lab.portal_client import MINT_PROXY, MINT_PROXY_ALIAS, MintProxy
@@ -105,6 +107,31 @@ def test_what_nobody_takes_is_given_up_and_shown(lab, office, receiver):
     office.batch(late)
     assert receiver.wait(lambda told: told["ticketId"] == late["id"])
     assert len(receiver.told) == 1, "what was given up is tried no more"
+    # Until the operator says so: a reload has it sent once more.
+    receiver.status = 500
+    assert office.daemon.command("reload").code == 0
+    wait_for(lambda: len(receiver.told) == 4, 20, "each is sent")
+    wait_for(lambda: len(office.outbox()["dead"]) == 3, 20, "and given up again")
+    assert {one["error"] for one in office.outbox()["dead"]} == {"http_500"}
+    receiver.status = 200
+    assert office.daemon.command("reload").code == 0
+    wait_for(lambda: office.outbox() == {"depth": 0, "oldestSeconds": None, "dead": []}, 20, "all were taken")
+    assert len(receiver.told) == 7
+
+
+@needs_faketime
+def test_a_voucher_that_expires_is_told_of_then_and_its_code_goes(lab, office, receiver):
+    clock = FakeClock(lab)
+    office.daemon.stop()
+    office.daemon.start(env=clock.env)
+    one, other = (ticket(notify=receiver.url, expiresAt=int(time.time()) + life) for life in (100, 3000))
+    office.batch(one, other)
+    wait_for(lambda: [told["status"] for told in receiver.told] == ["ready", "ready"], 20, "both are there")
+    clock.later(120)
+    told = receiver.wait(lambda told: told["status"] == "expired", 15)
+    assert told["ticketId"] == one["id"] and told["updatedAt"] - told["expiresAt"] < 40
+    kept = "SELECT id, state FROM vouchers WHERE sealed IS NOT NULL"
+    assert rows(office.daemon, kept) == [(other["id"], "ready")]
 
 
 def test_one_dead_receiver_keeps_no_other_waiting(lab, office, receiver):
