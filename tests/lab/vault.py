@@ -1,6 +1,9 @@
 """A stand-in for HashiCorp's Vault: AppRole, tokens that end, the transit engine, and nothing else. It is strict: what
 a policy does not allow is 403, what no path is meant for 404, and everything is 503 while it is sealed. That it speaks
 as a Vault does is checked with hvac, a client by others (test_vault.py).
+
+No server by others stands in its place: rusty_vault, up to 0.2.1 the only one that a registry has, signs in by AppRole
+but has no transit engine (its modules are kv, pki and system), so a router could not have its data key opened there.
 """
 
 import base64
