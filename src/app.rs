@@ -43,9 +43,9 @@ use uplinks::UplinkWatch;
 
 /// How often listeners and devices are brought in line.
 const TEND_EVERY: Duration = Duration::from_secs(2);
-/// How soon a store is tried again that a command holds.
+/// How soon to try again to open a store that a command holds.
 const HELD_AGAIN: Duration = Duration::from_millis(100);
-/// How often a store is tried that could not be opened for a reason that may pass.
+/// How often to try to open a store that could not be opened for a reason that may pass.
 const REOPEN_EVERY: Millis = Millis::from_secs(5);
 
 /// SIGHUPs come in bursts, because one change of the network is several events to procd: the configuration is read when
@@ -105,7 +105,7 @@ enum End {
     Again,
 }
 
-/// This program again, in this process: nothing of the closed shop is left over.
+/// Executes this program anew in this process, so that nothing of the closed shop is left over.
 fn begin_again() -> ExitCode {
     let program = std::env::current_exe().unwrap_or_else(|_| "tollgated".into());
     let err = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
@@ -347,7 +347,7 @@ impl App {
         }
     }
 
-    /// The configuration as it is used from now on, and what of the file is used after a restart only.
+    /// The configuration as it is used from now on, and the options of the file that take effect only after a restart.
     fn take_over(&mut self, mut new: Config) -> (Arc<Config>, impl Iterator<Item = &'static str>) {
         let old = self.site.config();
         let disabled = !new.main.enabled;
@@ -475,7 +475,7 @@ async fn open_shop(
         Err(err) => Err(closed(&err)),
     };
     if shop.is_err() {
-        // Whatever holds it already: it is to be opened anew, see `may_open`.
+        // Closed even if others hold a handle already: it has to be opened anew, see `may_open`.
         store.close().await;
     }
     Ok((gatekeeper, shop))
@@ -494,7 +494,7 @@ fn admit_late(access: &Access) -> mpsc::Sender<Admission> {
     sender
 }
 
-/// The guests' and the takings'.
+/// The seed of the guests' money in transit, and that of the takings.
 async fn seeds(store: &Store) -> Result<(Seed, Seed), StoreError> {
     Ok((Seed::of_file(KeyFile("customers"), store).await?, wallet::seed(store).await?))
 }

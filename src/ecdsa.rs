@@ -13,7 +13,7 @@ use k256::{FieldBytes, ProjectivePoint, PublicKey, Scalar};
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 
-/// r, as it stands there too, and s.
+/// r and s; r also as bytes.
 pub struct EcdsaSignature {
     r_bytes: [u8; 32],
     r: Scalar,
@@ -143,7 +143,7 @@ pub(crate) mod tests {
         der(&integer(&signature[..32]), &integer(&signature[32..64]))
     }
 
-    /// What is read is the one form of what it says.
+    /// For `tests/fuzz`: what can be read is written in the one form that it has.
     pub fn fuzz_der(input: &[u8]) -> bool {
         let Some(read) = EcdsaSignature::from_der(input) else { return false };
         let integer = |number: Scalar| {

@@ -29,9 +29,9 @@
 //! | P1 | What was acknowledged is there after a power cut at any instant. | `store/database.rs`: an answer comes after COMMIT | `store/tests/power_cut.rs`, `tests/system/test_crash.py` |
 //! | P2 | No token, quote, hash or link grants or pays out twice. | unique rows: `store/grants.rs`, `store/operations.rs`, `store/taps.rs` | `store/tests/sales.rs`, `tests/system/test_money.py`, `tests/system/test_card_races.py` |
 //! | P3 | A payment that was made reaches its end by itself; its secrets are stored before an invoice is shown. | `sale/invoice/watch.rs`, `ecash/wallet/mod.rs`, `card/payment.rs` | `tests/system/test_fault_mint.py`, `tests/system/test_fault_proxy.py` |
-//! | P4 | Nobody unpaid passes, whatever becomes of the daemon; paid is the internet only. | `network/gate/chains.rs`, `network/gate/lock.rs` | `tests/gate/main.rs`, `tests/system/test_gate.py`, `tests/system/test_uplinks.py` |
-//! | P5 | Who has paid keeps it, through restarts, reloads, outages, and a changed MAC address. | `access/gatekeeper.rs`, `access/moves.rs`, `store/time.rs` | `tests/system/test_ticket.py`, `tests/system/test_accounts.py`, `tests/system/test_service.py` |
-//! | P6 | A damaged or newer store is never replaced: nothing is sold, who has paid goes on. | `store/wal.rs`, `store/files.rs` | `store/tests/damage.rs`, `tests/system/test_store.py` |
+//! | P4 | Nobody passes without paying, whatever becomes of the daemon; paying opens the internet only. | `network/gate/chains.rs`, `network/gate/lock.rs` | `tests/gate/main.rs`, `tests/system/test_gate.py`, `tests/system/test_uplinks.py` |
+//! | P5 | A guest who has paid keeps what was paid for, through restarts, reloads, outages, and a changed MAC address. | `access/gatekeeper.rs`, `access/moves.rs`, `store/time.rs` | `tests/system/test_ticket.py`, `tests/system/test_accounts.py`, `tests/system/test_service.py` |
+//! | P6 | A damaged or newer store is never replaced: nothing is sold, and guests who have paid go on. | `store/wal.rs`, `store/files.rs` | `store/tests/damage.rs`, `tests/system/test_store.py` |
 //! | P7 | Bad input gets one clear error, costs little memory, and is no panic. | types that parse; `http/crowd.rs`, `json.rs`; `tests/lab/lint_rooms.py` | `tests/fuzz/mod.rs`, `tests/system/test_hostile_peers.py`, `tests/system/test_crowd.py` |
 //!
 //! # The life of a payment
@@ -90,7 +90,7 @@
 //! | proof | one piece of ecash |
 //! | purse | ecash of one seed: the takings, or what all balances are |
 //! | quote | a mint's offer: an invoice to be paid, or to pay |
-//! | reach | what paid guests reach beside the internet; of a command, from how far it may be called |
+//! | reach | what paid guests reach beside the internet; of a command, from where it may be called |
 //! | request | what a guest has asked an invoice for |
 //! | service time | the store's clock: goes on after a reboot where it was last noted |
 //! | session | what runs for a guest at a venue |
@@ -98,7 +98,7 @@
 //! | takings | the router's own ecash |
 //! | tap | one reading of a card |
 //! | ticket | what moves a session to another device |
-//! | tenant | an operator of the router, who sees only own vouchers; one, where the configuration names none |
+//! | tenant | an operator of the router, who sees only vouchers of its own; there is one if the configuration names none |
 //! | token | ecash as text, for somebody |
 //! | venue | a guest network with its own price |
 //! | voucher | a code that is worth time, bytes or sats at one venue, once |

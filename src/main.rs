@@ -107,7 +107,7 @@ impl Line {
                 "-c" => line.config = PathBuf::from(args.next().ok_or("-c needs a file")?),
                 "--json" => line.json = true,
                 "-h" | "--help" => line.wants_help = true,
-                // In front of a command, or alone behind a group: as a value it is one.
+                // It asks for help before a command, or alone behind a group; elsewhere it is a value.
                 "help" if line.words.is_empty() || (args.peek().is_none() && !line.is_command()) => {
                     line.wants_help = true;
                 }

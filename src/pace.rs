@@ -38,7 +38,7 @@ impl Pace {
         may
     }
 
-    /// The last one that was counted was none.
+    /// Takes back the last one that was counted.
     pub fn take_back(&mut self, mac: MacAddr) {
         if let Some((_, count)) = self.recent.get_mut(&mac).and_then(VecDeque::back_mut) {
             *count = count.saturating_sub(1);

@@ -1,7 +1,7 @@
-//! What people paste: a token, a link, an invoice or a ticket as chats, wallets and keyboards make of it. With words,
-//! brackets, quotes and punctuation around it, behind the scheme that opens a wallet, broken into lines, with marks
-//! between its letters that are not seen, or hidden behind an emoji. One reader for every form and command; whether it
-//! is any good is for the parser of the thing to say.
+//! What people paste: a token, a link, an invoice or a ticket, in the form that chats, wallets and keyboards give it.
+//! With words, brackets, quotes and punctuation around it, behind the scheme that opens a wallet, broken into lines,
+//! with marks between its letters that are not seen, or hidden behind an emoji. There is one reader for every form and
+//! command; whether what it finds is any good is for the parser of that thing to say.
 //!
 //! Not read: more than 256 KiB. Of the rest at most 64 words are looked at.
 
@@ -23,7 +23,7 @@ pub fn texts(pasted: &str) -> Vec<String> {
     hidden(pasted).into_iter().chain([seen]).collect()
 }
 
-/// What `read` makes of a text that is alone but for line breaks, else of the first word that it takes.
+/// What `read` makes of the whole text without its line breaks, or else of the first word that it takes.
 pub fn find<T>(pasted: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     texts(pasted).iter().find_map(|text| {
         let text = text.trim();

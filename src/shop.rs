@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How often it is looked at whether balances are backed.
+/// How often to look whether balances are backed.
 const BACKED_AGAIN: Millis = Millis::from_secs(60);
 
 /// This router as a place where internet is sold.

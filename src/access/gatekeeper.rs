@@ -35,7 +35,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// What the kernel is to be told now; nothing when all of it is over.
+    /// What the kernel is to be told now; `None` when all of it is over.
     fn lease(&self, Station { mac, venue }: &Station, now: Millis) -> Option<Lease> {
         let left = |until: Millis| Some(until.saturating_sub(now)).filter(|left| *left > Millis::ZERO);
         let lease =
@@ -384,8 +384,8 @@ impl Keeper {
         result
     }
 
-    /// Before anybody comes in at a start: closes those whose place another has now. A crash may have come between the
-    /// end of the one and the opening for the other.
+    /// At a start, before anybody is let in: closes the stations whose place another station has taken. The daemon may
+    /// have crashed after that was committed and before the gate followed.
     fn close_departed(&mut self) {
         let passing = if self.adopt { Vec::new() } else { self.gate.passing(&self.plan).unwrap_or_default() };
         let departed: Vec<Station> =

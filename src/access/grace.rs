@@ -25,12 +25,12 @@ pub(super) struct Graces(Mutex<LiteMap<MacAddr, Grace>>);
 struct Grace {
     asked: Millis,
     ends: Millis,
-    /// Empty for one of before the start.
+    /// Empty for a grace from before the start.
     venue: String,
 }
 
 impl Graces {
-    /// With when each MAC has last asked for an invoice.
+    /// `asked`: when each MAC last asked for an invoice.
     pub fn new(asked: Vec<(MacAddr, Millis)>) -> Graces {
         let had = |(mac, asked)| (mac, Grace { asked, ends: Millis::ZERO, venue: String::new() });
         Graces(Mutex::new(asked.into_iter().map(had).collect()))
@@ -41,7 +41,7 @@ impl Graces {
         now.saturating_sub(EACH)
     }
 
-    /// False where it may not be.
+    /// False if this guest may not have one now.
     fn begin(&self, station: &Station, asked: Millis, ends: Millis, now: Millis) -> bool {
         let mut graces = self.lock();
         graces.retain(|_, grace| grace.asked.saturating_add(EACH) > now || grace.ends > now);
@@ -54,7 +54,7 @@ impl Graces {
         may
     }
 
-    /// Ends the grace of a MAC, at one venue or wherever it is; the venue where one was running.
+    /// Ends the grace of a MAC, at one venue or at any. Returns the venue where one was running.
     pub fn end(&self, mac: MacAddr, venue: Option<&str>) -> Option<String> {
         let mut graces = self.lock();
         let grace = graces.get_mut(&mac).filter(|grace| venue.is_none_or(|venue| venue == grace.venue))?;

@@ -47,7 +47,7 @@ pub struct Session {
     pub started: Millis,
     /// The same by the router's wall clock.
     pub started_at: UnixSeconds,
-    /// When it ends by the router's wall clock; nothing for one by bytes.
+    /// When it ends by the router's wall clock; `None` for a session by bytes.
     pub ends_at: Option<UnixSeconds>,
 }
 
@@ -70,9 +70,11 @@ pub struct Access {
     sessions: Arc<Mutex<Rows>>,
     tickets: Arc<Tickets>,
     graces: Arc<Graces>,
-    /// Devices whose account has changed lately, and when: a row of before must not open for one that has gone.
+    /// Devices whose account has changed lately, and when: an older row must not open the gate for a device that has
+    /// gone.
     moved: Arc<Mutex<LiteMap<MacAddr, Millis>>>,
-    /// Until when the ends of sessions are logged, by service time, and ended ones that others have replaced since.
+    /// The service time up to which ended sessions are logged, and the ended sessions that newer ones have replaced
+    /// since then.
     told: Arc<Mutex<(Millis, Vec<SessionRow>)>>,
 }
 
@@ -319,7 +321,7 @@ impl Access {
         if over.is_empty() {
             return;
         }
-        // The others' come along in the same commit.
+        // What the other sessions have used goes into the same commit.
         over.extend(self.newly_used(&self.sessions()));
         match self.store.used(over).await {
             Ok(rows) => rows.into_iter().for_each(|row| self.follow(row)),
@@ -444,14 +446,14 @@ impl Access {
     }
 }
 
-/// The sessions of a MAC at a venue, by time before by bytes.
+/// The sessions of a MAC at a venue: the one by time before the one by bytes.
 fn at<'a>(sessions: &'a Rows, mac: MacAddr, venue: &'a str) -> impl Iterator<Item = &'a SessionRow> {
     let rows = sessions.get(&mac).map(Vec::as_slice).unwrap_or_default();
     let of = move |metric| rows.iter().find(|row| row.metric == metric && row.venue == venue);
     [Metric::Milliseconds, Metric::Bytes].into_iter().filter_map(of)
 }
 
-/// A session, in the place of an earlier one.
+/// Puts a session in the place of an earlier one.
 fn put(sessions: &mut Rows, row: SessionRow) {
     let rows = sessions.entry(row.mac).or_default();
     rows.retain(|known| (known.metric, &known.venue) != (row.metric, &row.venue));
@@ -488,7 +490,7 @@ fn add_to_pass(pass: &mut Pass, row: &SessionRow, used: Allotment, ends: Millis)
     }
 }
 
-/// The monotonic time of a service time.
+/// Turns a service time into monotonic time.
 fn monotonic(clock: &Clock, service_now: Millis, service: Millis) -> Millis {
     clock.now().saturating_add(service.saturating_sub(service_now))
 }

@@ -33,14 +33,14 @@ pub struct Place {
     pub devices: Vec<String>,
     pub at: ShownAt,
     pub rules: MoveRules,
-    /// Refused where nothing is left.
+    /// The move is refused if nothing is left.
     pub wants_something: bool,
 }
 
 /// The result of a right ticket, card or login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenOver {
-    /// The devices that had to go; none, if the account is this caller's already.
+    /// The devices that had to go; empty if the account is this caller's already.
     pub detached: Vec<MacAddr>,
     pub session: Option<Session>,
 }
@@ -59,7 +59,7 @@ pub struct LinkedAccount {
 pub struct Belongings {
     /// The longest attached first.
     pub macs: Vec<MacAddr>,
-    /// What is left: where the guest is, if there is something there.
+    /// What is left at the guest's venue or, if that is nothing, at another one.
     pub remaining: Option<(Metric, Allotment)>,
 }
 
@@ -251,8 +251,8 @@ impl Access {
         self.write_usage_now();
     }
 
-    /// Brings table and gate in line with what was just committed: closes what is nobody's any more, then opens what
-    /// runs, last of all for `newest`.
+    /// Brings table and gate in line with what was just committed: closes the stations that have nothing any more, then
+    /// opens those that have something, `newest` last.
     async fn follow_move(&self, moved: Moved, gone: &[MacAddr], newest: MacAddr) {
         let Moved { devices, mut rows } = moved;
         let mut closing: Vec<Station> = devices.iter().flat_map(|mac| self.stations(*mac)).collect();

@@ -1,6 +1,6 @@
-//! Session tickets: who shows one goes on with what its account has; see `moves` for how.
+//! Session tickets: a guest who shows one goes on with what its account has; see `moves` for how.
 //!
-//! Refused: a ticket where a device would have to go that is still there, since then the ticket was copied; and
+//! Refused: a ticket for which a device would have to go that is still there, since then the ticket was copied; and
 //! guessing. The paying MAC can have a new ticket, which voids the old one.
 
 use super::Access;
@@ -12,8 +12,7 @@ use crate::units::Millis;
 use litemap::LiteMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Wrong tickets per MAC. With 128 random bits it is our work that is limited, and a guest's slips of the pen
-/// must pass.
+/// Wrong tickets per MAC. Nobody can guess 128 random bits: this limits our work, and leaves room for typing errors.
 const GUESSES: (usize, Millis) = (10, Millis::from_secs(300));
 /// Tickets shown per MAC, right ones too: each costs a look into the kernel.
 const SHOWN: (usize, Millis) = (60, Millis::from_secs(60));
@@ -165,7 +164,7 @@ impl Access {
             if wait > Millis::ZERO {
                 return Err(TicketError::TooMany(wait));
             }
-            // Counted before it is looked up, so that many at once are no more than many.
+            // Counted before it is looked up, so that attempts made at the same time are all counted.
             table.shown.admit(mac, now);
             table.guesses.admit(mac, now);
         }

@@ -21,7 +21,8 @@ const KEEP: Millis = Millis::from_secs(90 * 86_400);
 const KEEP_WHEN_SHORT: [Millis; 2] = [Millis::from_secs(30 * 86_400), Millis::from_secs(7 * 86_400)];
 /// Requests that were never paid, and are not watched any more, are kept this long: strangers can make many.
 const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
-/// Orders that nobody has paid, likewise, for longer than Daraja tells of late payments; and those of which no phone has heard.
+/// How long orders are kept that nobody has paid (longer than Daraja reports late payments), and orders that never reached a
+/// phone.
 const KEEP_ORDERS: (Millis, Millis) = (Millis::from_secs(3 * 86_400), EVERY);
 
 /// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.

@@ -1,5 +1,5 @@
-//! The operators of the configuration's file, looked at again and again: who is taken off it is out within seconds, and
-//! who has enrolled is in, without a reload. All else of the file waits for one.
+//! Watches the operators in the configuration file: an operator who is removed from it is out within seconds, and a
+//! newly enrolled one is in, without a reload. Everything else in the file waits for a reload.
 
 use crate::config::Config;
 use std::os::unix::fs::MetadataExt;

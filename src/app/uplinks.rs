@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub struct UplinkWatch {
     files: Files,
-    /// The devices of the default routes that there were last.
+    /// The devices of the default routes when there last were any.
     routes: SortedSet<String>,
 }
 

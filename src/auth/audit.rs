@@ -14,7 +14,7 @@ const MINUTE: Millis = Millis::from_secs(60);
 const OF_AN_HOUR: usize = 60;
 const HOUR: Millis = Millis::from_secs(3600);
 const TEN_MINUTES: Millis = Millis::from_secs(600);
-/// What differs between refusals that are one row.
+/// Stands for a text in which the refusals of one row differ.
 const SEVERAL: &str = "several";
 
 /// The audit log of a store; clones share it.
@@ -29,7 +29,7 @@ impl AuditLog {
         AuditLog { store, flood: Arc::default() }
     }
 
-    /// Writes down what was done, and returns when it is on the flash. What was done stays done where that fails.
+    /// Writes down what was done, and returns when it is on the flash. What was done stays done even if this fails.
     pub async fn done(&self, row: NewAuditRow) {
         if let Err(err) = self.store.audit(row).await {
             log::error!("the audit log lacks a row: {err}");
@@ -81,7 +81,7 @@ impl AuditLog {
 /// The refusals of the last minute, of all callers together.
 #[derive(Default)]
 struct Flood {
-    /// When the last ten were.
+    /// When the last ten refusals were.
     recent: VecDeque<Millis>,
     /// When the rows of the last hour were written.
     rows: VecDeque<Millis>,

@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 const MOST: usize = 512;
 /// A row stays for this long after its end, so that its browser can be told of it.
 const KEPT: Millis = Millis::from_secs(60);
-/// How long a browser has at least for the digits.
+/// The least time that a browser has for sending the digits.
 const TYPING: Millis = Millis::from_secs(60);
 /// Signatures that are looked at, and wrong codes that are taken, before a challenge ends.
 const SIGNATURES: u8 = 5;
@@ -235,7 +235,7 @@ impl Challenges {
         }
     }
 
-    /// What was taken has come to a token, or it was delivered already.
+    /// A challenge that was taken has come to a token. `None`: the token was delivered already.
     pub fn finish(&mut self, k1: &K1, delivery: Option<Delivery>) {
         if let Some(row) = self.rows.get_mut(k1) {
             row.state = State::Done(delivery);
@@ -249,7 +249,7 @@ impl Challenges {
         }
     }
 
-    /// For the browser with one of these cookies.
+    /// What became of a challenge, for the browser with one of these cookies.
     pub fn standing(
         &mut self,
         k1: &K1,
@@ -272,7 +272,7 @@ impl Challenges {
         }
     }
 
-    /// Two digits, of the browser with one of these cookies.
+    /// Checks the two digits that the browser with one of these cookies has sent.
     pub fn confirm(
         &mut self,
         k1: &K1,

@@ -31,12 +31,12 @@ pub struct NewEnrolment {
 }
 
 impl Auth {
-    /// A link for the wallet of an operator to be. An older one for the same name is good no more.
+    /// A link for the wallet of an operator to be. It replaces an older link for the same name.
     pub fn enroll(&self, name: &str, role: Role) -> Result<NewEnrolment, AuthError> {
         let config = self.config();
         let auth = section(&config)?;
         let (k1, now): (K1, _) = (random()?, self.0.store.now());
-        // Nobody asks after it: the shell has no cookie.
+        // No browser asks what became of it: the shell has no cookie.
         let station = LoginStation::Address(IpAddr::from(Ipv4Addr::LOCALHOST));
         let browser = Browser { station, cookie: random()? };
         let asked =
@@ -56,7 +56,7 @@ impl Auth {
             return Err(LoginRefusal::Signature);
         }
         let operator = enrolments().take(k1, key, self.0.store.now()).ok_or(LoginRefusal::K1)?;
-        // A key is one operator's.
+        // A key belongs to one operator only.
         match self.config().operator(&operator.key) {
             Some(_) => Err(LoginRefusal::NotAllowed),
             None => Ok(Answered::Enrols(operator)),
@@ -81,7 +81,7 @@ impl Enrolments {
         self.wanted.contains_key(k1) && self.challenges.pending(k1, false, now).is_some()
     }
 
-    /// The operator that a right signature over it makes: once.
+    /// The operator that a right signature over this k1 makes. The k1 is used up.
     pub fn take(&mut self, k1: &K1, key: WalletKey, now: Millis) -> Option<OperatorConfig> {
         self.challenges.take(k1, now).ok()?;
         let (name, role) = self.wanted.remove(k1)?;

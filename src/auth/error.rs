@@ -5,7 +5,7 @@ use crate::access::TicketError;
 use crate::store::StoreError;
 use crate::units::Millis;
 
-/// Of tokens.
+/// Why a token, or a request for one, is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// There is no section `auth`.
@@ -34,7 +34,7 @@ pub enum AuthError {
     Store(#[from] StoreError),
 }
 
-/// Of a wallet's callback; each has the status and the sentence that wallets show (LUD-04).
+/// Why a wallet's callback is refused. Each has the status and the sentence that wallets show (LUD-04).
 #[derive(Debug, thiserror::Error)]
 pub enum LoginRefusal {
     /// Never given out, used, or over.

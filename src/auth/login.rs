@@ -35,7 +35,7 @@ pub struct Callback<'a> {
     pub key: Option<&'a str>,
     /// The wallet's own device, if it is a guest here.
     pub mac: Option<MacAddr>,
-    /// Of the wallet. Loopback: a proxy passes everybody's answers on, and does not say whose.
+    /// The wallet's address. Loopback means a proxy that passes everybody's answers on and does not say whose they are.
     pub address: IpAddr,
 }
 
@@ -152,7 +152,7 @@ impl Auth {
         }
     }
 
-    /// The challenge, for who has signed it: the first one to do so has it.
+    /// Takes the challenge for the wallet that has signed it. Only the first one to sign gets it.
     async fn taken(&self, k1: &K1, signed: SignedBy) -> Result<AskedLogin, LoginRefusal> {
         let key = signed.key;
         self.challenges().begin(k1, self.0.store.now()).map_err(not_pending)?;
@@ -172,7 +172,7 @@ impl Auth {
         lock(&self.0.calling).admit(who, self.0.store.now())
     }
 
-    /// A key that has signed: its challenge is ours alone now.
+    /// Goes on with a key that has signed; nobody else has its challenge now.
     async fn signed(
         &self,
         k1: &K1,
@@ -263,7 +263,7 @@ impl Auth {
         Ok(())
     }
 
-    /// Where that is what was signed for: from now on the key stands for what was paid on the device that asked.
+    /// If the signature is for `link`: from now on the key stands for what was paid on the device that asked.
     async fn link(&self, asked: &AskedLogin, key: WalletKey) -> Result<(), AuthError> {
         match (asked.action, asked.audience, asked.browser.station, self.0.linker.get()) {
             (Action::Link, LoginAudience::Client, LoginStation::Mac(mac), Some(link)) => {

@@ -2,7 +2,7 @@
 //! it is exchanged for. Who may do what, and who did: the audit log.
 //!
 //! Nothing here knows HTTP or a gate. Refused: a signature over a k1 that was not given out just now, whatever else is right
-//! about it; a token that was logged out; an operator's, of whom the configuration does not know.
+//! about it; a token that was logged out; the token of an operator who is not in the configuration.
 
 mod audit;
 mod challenge;
@@ -70,9 +70,9 @@ struct Shared {
     asking: Mutex<Rate<LoginStation>>,
     calling: Mutex<Rate<LoginStation>>,
     renewing: Mutex<Rate<OperatorKey>>,
-    /// Whose operators' logins were left when those of others were ended last.
+    /// The operators' keys whose logins were left alone when the logins of all others were last ended.
     operators: Mutex<Option<Vec<OperatorKey>>>,
-    /// What wallets are linked under, as far as it was looked at.
+    /// What wallets are linked under, as it was when it was last looked at.
     noted: Mutex<String>,
     looking: Semaphore,
     sockets: LoginSockets,
@@ -102,7 +102,7 @@ impl Auth {
         }))
     }
 
-    /// What carries out `action=link`; the first that is given counts.
+    /// Sets what carries out `action=link`. Only the first call counts.
     pub fn link_by(&self, linker: Box<Linker>) {
         let _ = self.0.linker.set(linker);
     }
@@ -145,7 +145,7 @@ fn section(config: &Config) -> Result<&AuthConfig, AuthError> {
     config.auth.as_ref().ok_or(AuthError::Off)
 }
 
-/// The role of the operator with this key; an empty list is nobody.
+/// The role of the operator with this key; `None` if it is no operator's.
 fn role_of(config: &Config, key: &WalletKey) -> Option<String> {
     config.operator(&key.to_bytes()).map(|operator| operator.role.as_str().to_owned())
 }

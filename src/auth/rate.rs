@@ -9,7 +9,7 @@ const MOST: usize = 4096;
 pub struct Rate<K> {
     at_once: u64,
     period: Millis,
-    /// When each has made up for all that it did; who has is not counted.
+    /// When each caller has rested for everything that it did. A caller that has rested is not listed.
     rested: LiteMap<K, Millis>,
 }
 

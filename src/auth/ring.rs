@@ -7,7 +7,7 @@ use crate::hex;
 use crate::store::Secret;
 use zeroize::Zeroizing;
 
-/// Keys at a time; who changes them more often than this within a token's life ends tokens.
+/// The most keys at a time. Changing them more often than this within a token's life ends tokens.
 const MOST: usize = 16;
 /// Hex digits of a key's name.
 const KID: usize = 16;
@@ -32,7 +32,7 @@ pub struct KeyRing {
 pub struct NotARing;
 
 impl RingKey {
-    /// A key that there was never before.
+    /// A new random key.
     pub fn random() -> Result<RingKey, getrandom::Error> {
         let (mut kid, mut secret) = ([0; KID / 2], Zeroizing::new([0; 32]));
         getrandom::fill(&mut kid)?;
@@ -79,7 +79,7 @@ impl KeyRing {
         Secret::new(text.as_bytes().to_vec())
     }
 
-    /// With a new key that signs from now on. Of the others those stay that have signed what still counts.
+    /// With a new key that signs from now on. Of the earlier keys, only those `in_use` stay.
     pub fn rotated(self, newest: RingKey, in_use: &[String]) -> KeyRing {
         let KeyRing { newest: before, mut earlier } = self;
         earlier.push(before);

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 /// How far a service's clock may be from ours (ms), and how far a webhook's.
 const WINDOW: u64 = 60_000;
 const WEBHOOK_WINDOW: u64 = 300_000;
-/// Secrets that are shorter are none.
+/// A shorter secret is not accepted.
 const SHORTEST: usize = 32;
 const SHORTEST_NONCE: usize = 16;
 const LONGEST_WORD: usize = 128;
@@ -105,7 +105,7 @@ impl Auth {
         let (service, nonce, at) = signed_by(&config, &request)?;
         let now = now(store)?;
         in_time(at, now, WINDOW)?;
-        // As long as the time itself would let it pass, by the clock that judges that.
+        // The nonce is kept for as long as the request's time would pass, by the clock that judges the time.
         let until = at.saturating_add(WINDOW).saturating_add(1000);
         let is_new = use_nonce(store, service.id.clone(), nonce, (now / 1000, until.div_ceil(1000))).await?;
         is_new.then_some(service).ok_or(ServiceRefusal::NonceReused)

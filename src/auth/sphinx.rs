@@ -52,7 +52,7 @@ pub enum SphinxRefusal {
     /// Never given out, used, or over.
     #[error("challenge unknown, expired or used")]
     Challenge,
-    /// No token, a wrong, old or used one: which of these is nobody's business.
+    /// No token, or one that is wrong, old or used. The answer does not say which.
     #[error("the token does not count")]
     Token,
     #[error("{0}")]
@@ -65,7 +65,7 @@ impl From<StoreError> for SphinxRefusal {
     }
 }
 
-/// What the reference has and we hold nothing of; the key stands under its other name as well.
+/// Adds what the reference tells and we do not know, as null, and the key under its other name.
 pub fn fill_in(user: &mut Value) {
     for name in OTHER_KEYS {
         user[name] = Value::Null;
@@ -105,7 +105,7 @@ impl Auth {
         };
         let asked = self.challenges().take(&k1, self.0.store.now()).map_err(unknown)?;
         let logged_in = async {
-            // Before the login: a token that is lost in between harms nobody.
+            // Spent before the login: after a crash in between only the token is lost.
             match self.0.store.spend_token(id, REMEMBERED).await? {
                 true => Ok(self.log_in(&k1, &asked, key).await?),
                 false => Err(SphinxRefusal::Token),

@@ -13,7 +13,7 @@ const KEYS: RenewableKey = RenewableKey("jwt");
 /// How long an operator's token lasts without another one, and how long after the signature others are to be had.
 const ADMIN_IDLE: Millis = Millis::from_secs(3600);
 const ADMIN_LIFE: Millis = Millis::from_secs(12 * 3600);
-/// As the token's own end has.
+/// The same as at a token's own end.
 const GRACE: Millis = Millis::from_secs(60);
 const CLIENT: &str = "client";
 
@@ -23,7 +23,7 @@ pub struct Issued {
     pub claims: Claims,
 }
 
-/// What became of the keys.
+/// The keys after a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotated {
     /// The name of the key that signs now.
@@ -54,7 +54,7 @@ impl Auth {
         }
         if audience == LoginAudience::Admin {
             wall.ok_or(AuthError::NoClock)?;
-            // Who is taken off the list is out at once, and a role is what it is now.
+            // An operator who is taken off the list is out at once, and a role is what it is now.
             claims.role = role_of(&config, &claims.key).ok_or(JwtFault::LoggedOut)?;
         }
         Ok((claims, row))
@@ -171,7 +171,7 @@ impl Auth {
         Ok((row, Issued { token: claims.sign(auth.url.as_str(), ring), claims }))
     }
 
-    /// The keys. Where there are none yet, or no more, new ones: that ends tokens, and nothing else.
+    /// The keys. Makes new ones if there are none, or if the file is gone: that ends all tokens, and nothing else.
     async fn ring(&self) -> Result<KeyRing, AuthError> {
         let mut held = self.0.ring.lock().await;
         if let Some(ring) = &*held {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 const IN_A_ROW: u32 = 5;
 const WINDOW: Millis = Millis::from_secs(60);
 const LEAST_CALLS: usize = 10;
-/// Calls that are remembered; older ones count as if they were not.
+/// Calls that are remembered; older ones do not count.
 const MOST_CALLS: usize = 64;
 const FIRST_PAUSE: Millis = Millis::from_secs(15);
 const LONGEST_PAUSE: Millis = Millis::from_secs(300);

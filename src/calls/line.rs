@@ -47,7 +47,7 @@ impl PeerLine {
         match self.ask_once(request.clone()).await {
             Err(Failed::Cut(cause)) => {
                 log::debug!("{}: sent again: {cause}", self.to.url());
-                // What else was kept is as old.
+                // The other kept connections are as old.
                 self.kept().clear();
                 match self.ask_once(request).await.map_err(NoAnswer::from) {
                     Ok(answer) => Ok(WholeAnswer { sent_twice: true, ..answer }),
@@ -63,14 +63,14 @@ impl PeerLine {
     async fn ask_once(&self, request: CallRequest) -> Result<WholeAnswer, Failed> {
         let mut reply = match self.idle() {
             Some(connection) => match connection.try_send(request.clone(), self.most).await {
-                // It was closed before.
+                // It had been closed already.
                 Err(Failed::Other(NoAnswer::NotSent(_))) => self.send_anew(request).await?,
                 outcome => outcome?,
             },
             None => self.send_anew(request).await?,
         };
         let (status, body) = (reply.status, reply.all().await);
-        // How an error is described is not worth another error.
+        // If the body of an error cannot be read, its status is enough.
         let body = if (200..400).contains(&status) { body? } else { body.unwrap_or_default() };
         self.keep(reply.into_connection());
         Ok(WholeAnswer { status, body, sent_twice: false })

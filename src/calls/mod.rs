@@ -112,7 +112,7 @@ impl Ration {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// False where it does not last.
+    /// False if fewer than these are left.
     fn take(&self, bytes: usize) -> bool {
         let left = self.left().checked_sub(bytes);
         self.is(left.unwrap_or(0));

@@ -79,7 +79,7 @@ impl Deck {
         Ok(deck)
     }
 
-    /// Never older keys in place of newer ones.
+    /// Adds the keys of a card, unless newer ones are there already.
     pub fn put(&mut self, row: &KeysRow, keys: &CardKeys) {
         if self.get(row.owner.card).is_some_and(|hand| hand.owner.version > row.owner.version) {
             return;

@@ -154,7 +154,8 @@ impl Cards {
                 Err(StoreError::Closed) => return,
                 Err(err) => log::error!("card: payment {}: its end is not written: {err}", payment.id),
             }
-            // Once more right when a backend that knows nothing has proven that nothing was sent.
+            // Look once more at the very moment from which a backend that knows nothing of the payment proves that
+            // nothing was sent.
             let left = payment.due.saturating_sub(self.0.store.now()).as_duration();
             tokio::time::sleep(if left.is_zero() { wait } else { wait.min(left) }).await;
             wait = wait.saturating_mul(2).min(self.0.pace.slowest);
@@ -220,8 +221,8 @@ impl Cards {
         }
     }
 
-    /// Gives the money of a payment back that did not get beyond its reservation. What cannot be written now
-    /// is, at the latest, by the next start.
+    /// Releases the money of a payment that did not get beyond its reservation. If that cannot be written now, the next
+    /// start does it at the latest.
     async fn never_sent(&self, id: TapId) {
         loop {
             match self.0.store.payment_failed(id, "never sent".to_owned()).await {

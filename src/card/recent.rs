@@ -12,15 +12,15 @@ const KEPT: Millis = Millis::from_secs(600);
 const MANY: usize = 256;
 /// Looks into the store for k1 that are not remembered, per second.
 const STRANGERS: u32 = 20;
-/// Invoices that are looked at for one tap, as each costs curve arithmetic; and how often one is again, for a till
-/// that asks many times at once.
+/// How many invoices are looked at for one tap, since each costs curve arithmetic; and how often the same one, for a
+/// till that asks many times at once.
 const TRIES: u8 = 10;
 const REPEATS: u8 = 200;
 
 #[derive(Default)]
 pub struct Recent {
     taps: LiteMap<[u8; 32], Tap>,
-    /// The second that is counted, and how often in it.
+    /// The second that is being counted, and the looks in it.
     strangers: (u64, u32),
 }
 

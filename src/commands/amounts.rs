@@ -38,7 +38,7 @@ pub fn check(command: &'static Command, arg: &Arg, word: &str) -> Result<(), Com
             Ok(_) => Ok(()),
             Err(()) => wrong("the id of a voucher, as the list shows it"),
         },
-        // An invite's is no number, and no order's.
+        // The ID of an invite, or of an order, is not a number.
         ("ID", _)
             if !matches!(command.name, "invite delete" | "fiat order") && word.parse::<i64>().is_err() =>
         {

@@ -12,7 +12,7 @@ use crate::store::{with_change, AuditRow, AuditVerdict, NewAuditRow, StoreError}
 use crate::units::UnixSeconds;
 use serde_json::Value;
 
-/// Rows of one answer. Who wants more asks for those since the last of them.
+/// Rows of one answer. For more, ask for those since the last one.
 const AT_ONCE: u32 = 1000;
 
 pub static COMMANDS: &[Command] = &[Command {
@@ -45,7 +45,7 @@ async fn audit(log: &AuditLog, given: &Given) -> Result<Value, CommandError> {
     Ok(rows.chain(counted.iter().map(|row| told(row, log.wall(), None))).collect())
 }
 
-/// Without a place in the chain it is still counted, and not written yet.
+/// A row without a place in the chain is still being counted and not written yet.
 fn told(row: &NewAuditRow, at: UnixSeconds, place: Option<(&i64, &String, &String)>) -> Value {
     let (seq, prev, hash) =
         place.map_or((None, None, None), |(seq, prev, hash)| (Some(seq), Some(prev), Some(hash)));
@@ -67,7 +67,7 @@ fn closed(error: StoreError) -> CommandError {
     CommandError::Closed(error.code(), error.to_string())
 }
 
-/// What a `TIME` names: `2026-11-30`, `2026-11-30T16:00:00Z`, seconds since 1970, or `2h`, so long before `now`.
+/// What a `TIME` names: `2026-11-30`, `2026-11-30T16:00:00Z`, seconds since 1970, or `2h`, that long before `now`.
 fn moment(text: &str, now: UnixSeconds) -> Option<UnixSeconds> {
     if let Ok(seconds) = text.parse() {
         return Some(UnixSeconds(seconds));

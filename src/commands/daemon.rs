@@ -18,7 +18,7 @@ use crate::zone::Zone;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-/// Of the jobs, those that are told one by one.
+/// How many jobs are listed one by one.
 const MOST_JOBS: usize = 50;
 
 pub static COMMANDS: &[Command] = &[

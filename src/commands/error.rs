@@ -13,7 +13,7 @@ pub enum CommandError {
     /// No such command, or not what it takes.
     #[error("{0}")]
     Usage(String),
-    /// A value that cannot be one, whatever there is here.
+    /// A value that is malformed, whatever exists on this router.
     #[error("{1}")]
     Input(&'static str, String),
     /// The caller's role, or what it has shown of itself, is not enough.
@@ -51,7 +51,8 @@ impl CommandError {
         }
     }
 
-    /// The exit status of a command line that ends so: 2 for wrong usage, of which the daemon tells by its code alone.
+    /// The exit status of a command line that ends so: 2 for wrong usage. In the daemon's answer only the code shows
+    /// that.
     pub fn status(&self) -> u8 {
         let is_wrong_usage = match self {
             CommandError::Usage(_) | CommandError::Input(..) => true,

@@ -60,10 +60,11 @@ fn is_value_of(word: &str) -> bool {
     !word.starts_with(['[', '-'])
 }
 
-/// Arguments that are worth money, or are found in no log for another reason.
+/// Arguments that must not be in a log, because they are worth money or for another reason.
 pub const SECRET: [&str; 3] = ["TOKEN", "LINK", "WORDS"];
 
-/// Whether a word is an option. A number below zero is an argument, if a wrong one: the command says what it takes.
+/// Whether a word is an option. A negative number is an argument, though a wrong one: the command then says what it
+/// takes.
 pub fn is_option(word: &str) -> bool {
     word.strip_prefix('-')
         .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -157,7 +158,7 @@ impl Given {
         }
     }
 
-    /// The same, called by somebody else than the shell.
+    /// The same, called by this operator instead of the shell.
     pub fn by(self, operator: Operator) -> Given {
         Given { operator, ..self }
     }
@@ -176,7 +177,7 @@ impl Given {
         self.request.as_ref()
     }
 
-    /// `None`: whoever calls it is nobody's.
+    /// The tenant that the caller is limited to; `None` if it is limited to none, as the shell is.
     pub fn tenant(&self) -> Option<&Tenant> {
         self.tenant.as_ref()
     }
@@ -203,7 +204,7 @@ impl Given {
         self.text(name).ok_or_else(|| self.wrong())
     }
 
-    /// A value that must be of its kind where it is given; wrong usage else.
+    /// A value that must be of its kind if it is given; otherwise it is wrong usage.
     pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, CommandError> {
         self.text(name).map(|text| text.parse().map_err(|_| self.wrong())).transpose()
     }
@@ -229,7 +230,7 @@ impl Given {
         }
     }
 
-    /// As words again, which [`Given::from_words`] reads alike.
+    /// The words that [`Given::from_words`] would read the same values from.
     pub fn words(&self) -> Vec<&str> {
         self.words_with(|_, value| value)
     }
@@ -253,7 +254,7 @@ impl Given {
     }
 }
 
-/// Whether something was given already that leaves no room for this: itself, or an alternative.
+/// Whether this argument, or an alternative to it, was given already.
 fn excludes(arg: &Arg, expected: &[Arg], given: &Given) -> bool {
     let rival = |other: &&Arg| {
         other.name == arg.name || (arg.optional && other.brackets == arg.brackets && other.optional)

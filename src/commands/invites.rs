@@ -123,7 +123,7 @@ async fn create_at_bot(shop: &Shop, config: &Config, given: &Given) -> Result<Va
                 codes.push(json!({"id": id.ok_or_else(store_is_full)?, "code": code}));
             }
             Err(why) if codes.is_empty() => return Err(CommandError::Closed("bot_unavailable", why)),
-            // What there is was paid for.
+            // The invites that the bot has made are paid for.
             Err(why) => {
                 log::warn!("of {number} invites the bot has made {}: {why}", codes.len());
                 break;

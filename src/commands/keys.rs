@@ -62,7 +62,7 @@ async fn list(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         keys.push(shown(key.class.as_str(), owner, key.number, Some(&key.public), state));
     }
     let state = |at: usize| if at == 0 { "current" } else { "old" };
-    // What was never used is not made for this.
+    // A key that was never used is not made just to be listed.
     if shop.store.has_voucher_key().await.map_err(closed)? && !facts.is_sealed {
         let numbers = shop.vouchers.book().key().await.map_err(closed)?.numbers();
         let of = |(at, number): (usize, &u32)| shown(VOUCHER, ("", ""), *number, None, state(at));

@@ -83,8 +83,8 @@ pub struct Command {
     pub args: &'static str,
     /// The least role that may call it.
     pub role: Role,
-    /// Whether a call is a row of the audit log, because it changes something or shows a secret. A refused call is one in
-    /// any case; what needs neither daemon nor store is none.
+    /// Whether a call is written to the audit log, because it changes something or shows a secret. A refused call always
+    /// is; a command that needs neither daemon nor store never is.
     pub audited: bool,
     /// Whether it moves money, or makes or ends what is worth some: not while the key files are sealed.
     pub moves_money: bool,
@@ -99,8 +99,8 @@ pub struct Command {
 pub enum Reach {
     /// The router's shell, which needs no daemon.
     Shell(InShell),
-    /// The router's shell, which has the daemon do a part, within this time. What hands commands on to the socket for
-    /// others cannot ask for that part: it is an errand there, not a command.
+    /// The router's shell, which asks the daemon to do a part of it, within this time. A program that passes commands
+    /// on to the socket for others cannot ask for that part: on the socket it is an errand, not a command.
     Errand(InShell, Duration, InDaemon),
     /// The shell, and every process that may open the control socket.
     Socket(Duration, InDaemon),
@@ -122,7 +122,7 @@ pub type OnTakings = for<'a> fn(&'a Takings, &'a Given) -> Doing<'a>;
 pub type OnAuditLog = for<'a> fn(&'a AuditLog, &'a Given) -> Doing<'a>;
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
 
-/// How an answer is printed where `--json` is not said.
+/// How an answer is printed without `--json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
     /// A line for each row; the name of the rows if there are none.
@@ -152,7 +152,7 @@ pub struct Desk {
 pub type Reload = mpsc::Sender<oneshot::Sender<Result<Vec<String>, Vec<String>>>>;
 
 impl Desk {
-    /// Nothing is written down where the store cannot be used.
+    /// `None` if the store cannot be used: then nothing is written down.
     fn audit_log(&self) -> Option<&AuditLog> {
         self.site.shop.as_ref().ok().map(|shop| &shop.audit)
     }
@@ -201,7 +201,7 @@ pub fn find<'w, 'l>(words: &'l [&'w str]) -> Option<(&'static Command, &'l [&'w 
     all().find_map(|command| Some((command, command.rest(words)?)))
 }
 
-/// The usages of the commands that begin with the line's first word, and else `None`.
+/// The usages of the commands that begin with the line's first word; `None` if there are none.
 pub fn usages_of(words: &[&str]) -> Option<String> {
     let first = words.first()?;
     let meant = all().filter(|command| command.name.split(' ').next() == Some(first));

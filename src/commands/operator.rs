@@ -4,13 +4,13 @@ use crate::config::Role;
 
 const TOKEN: &str = "token";
 
-/// Whoever calls a command, as far as that is known.
+/// The caller of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// Of its section, or one of those below.
+    /// The name of the operator's section, or `shell` or `token`.
     pub name: String,
     pub role: Role,
-    /// Whether it has shown just now that it may move money, or has the token.
+    /// Whether it may move money: it has signed within the last minute, or has the token.
     pub may_sign: bool,
 }
 
@@ -20,7 +20,7 @@ impl Operator {
         Operator { name: "shell".to_owned(), role: Role::Owner, may_sign: true }
     }
 
-    /// Whether it is the bearer of the token of `token_file`: no operator has that name.
+    /// Whether it is the bearer of the token of `token_file`: no operator can have that name.
     pub fn is_token(&self) -> bool {
         self.name == TOKEN
     }

@@ -15,7 +15,7 @@ use crate::task;
 use serde_json::Value;
 use std::time::Duration;
 
-/// For the daemon to see what it has written.
+/// How long the daemon may take to see what it has written.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 pub static COMMANDS: &[Command] = &[

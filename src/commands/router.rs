@@ -122,7 +122,8 @@ fn checked(shell: &mut Shell, given: &Given) -> Result<Ended, CommandError> {
     Ok(Ended::Told(Told { text: told.text, data: told.data, wrong }))
 }
 
-/// Nothing of the router may be wrong, and nothing be sold: why stands before what is wrong, for who looks here first.
+/// The shop may be closed although nothing is wrong with the router. The reason comes first, because people look here
+/// first.
 fn of_the_system(shell: &Shell) -> Verdict {
     let why: Vec<String> = match shell.answer_of("status") {
         Some(status) => serde_json::from_value(status["not_ready"].clone()).unwrap_or_default(),

@@ -61,7 +61,7 @@ pub struct Told {
     pub text: String,
     /// For scripts.
     pub data: Value,
-    /// Code and sentence, where what it tells of is not well.
+    /// Code and sentence, if something is wrong.
     pub wrong: Option<(&'static str, String)>,
 }
 
@@ -78,7 +78,7 @@ pub struct Printout {
     /// For standard error.
     pub complaint: Option<String>,
     pub status: ExitCode,
-    /// What is to be said where it cannot be printed, and is worth money.
+    /// What to say if `out` is worth money and cannot be printed.
     pub unread: Option<&'static str>,
 }
 
@@ -147,7 +147,7 @@ struct PageFile {
 }
 
 impl PageFile {
-    /// Before anything is made that is to be on the page.
+    /// Opened before anything is made that goes onto the page.
     fn open(name: &str) -> Result<PageFile, CommandError> {
         let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(name);
         match opened {
@@ -254,7 +254,7 @@ impl Shell<'_> {
         Ok(given)
     }
 
-    /// Has the daemon carry out a command. `no_daemon`, `switched_off`: none has heard of it.
+    /// Has the daemon carry out a command. After `no_daemon` and `switched_off` no daemon has received it.
     fn order(&self, kind: &str, given: &Given, patience: Duration) -> Result<Value, CommandError> {
         if given.command().name == "reload" {
             // Where that fails, the daemon says that it cannot read the file.
@@ -347,8 +347,7 @@ fn for_people(command: &Command, data: &Value) -> String {
 }
 
 /// What an app reads with a phone's camera: the link to a card's keys, the keys of one to be wiped, or what a wallet is to
-/// sign. Only on a
-/// terminal: in a file it is of no use.
+/// sign. Only on a terminal: in a file it is of no use.
 fn code(data: &Value) -> Option<String> {
     let link = data["deep_link"].as_str().or(data["encode"].as_str());
     let text = match (link, data["action"].as_str()) {

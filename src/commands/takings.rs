@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 /// Commands that make sense before the first sale.
 const BEGIN: [&str; 2] = ["wallet receive", "wallet restore"];
-/// For what is left of calls to a mint that hangs.
+/// How long to wait, at the end, for calls to a mint that hangs.
 const LEFT_OVER: Duration = Duration::from_millis(200);
 /// As in the daemon, for arithmetic on the curve.
 const BLOCKING_THREADS: usize = 8;
@@ -52,7 +52,7 @@ impl Takings {
         let opened = async {
             store.catch_up().await?;
             let seed = Arc::new(wallet::seed(&store).await?);
-            // A guest's session that a payment begins now is found in the store by the daemon's start.
+            // Needs no receiver: a session that a payment begins now is found in the store when the daemon starts.
             let nobody = mpsc::channel(1).0;
             Wallet::start(store.clone(), mints.clone(), (PurseName::House, seed), nobody).await
         };
@@ -108,7 +108,7 @@ pub fn look_at_log(
     with_store(shell, given, &ask, &is_made, work, patience)
 }
 
-/// Writes down that the shell has done this by itself. Where the store cannot be had, it stays undone.
+/// Writes down that the shell has done this by itself. If the store cannot be opened, nothing is written.
 pub fn note_done(shell: &Shell, given: &Given) {
     let nobody = || Err(CommandError::Closed("no_daemon", String::new()));
     let work: Work<'_> = &|_, store, _, given| Box::pin(audit::noted_here(AuditLog::new(store), given));

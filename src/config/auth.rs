@@ -36,7 +36,7 @@ pub struct AuthConfig {
 /// What programs that know Sphinx Tribes' interface are served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SphinxConfig {
-    /// Who shows the token in this file is given codes that nobody has used; made if absent.
+    /// Holds the token for which unused codes are given out; made if absent.
     pub connection_token_file: PathBuf,
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Two at a time would write over each other's new file.
 static WRITING: Mutex<()> = Mutex::new(());
-/// How often a file is read again that others write at the same time.
+/// How often to start again if others write the file at the same time.
 const TRIES: usize = 3;
 
 /// Why an operator is not in the file.
@@ -18,7 +18,7 @@ const TRIES: usize = 3;
 pub enum EnrolError {
     #[error("{0}")]
     File(#[from] std::io::Error),
-    /// With it the file could not be used.
+    /// With the new section the file would be invalid.
     #[error("{0}")]
     Problem(String),
     #[error("the file is changed again and again")]
@@ -51,10 +51,10 @@ pub fn enroll(path: &Path, operator: &OperatorConfig) -> Result<(), EnrolError> 
             .create_new(true)
             .mode(about.permissions().mode() & 0o777)
             .open(&new)?;
-        // Whatever the umask leaves of the mode above.
+        // Set again, because the umask may have taken bits from the mode above.
         let written = file.set_permissions(about.permissions());
         let written = written.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
-        // Whoever has written it meanwhile is not undone.
+        // What others have written meanwhile must not be lost.
         let is_as_it_was = written.and_then(|()| Ok(read_file(path)? == before));
         match is_as_it_was {
             Ok(true) => {

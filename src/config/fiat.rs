@@ -58,7 +58,7 @@ impl MpesaMode {
 pub struct MpesaConfig {
     pub account: DarajaAccount,
     pub shortcode: String,
-    /// The till that is paid, where it is none of a paybill.
+    /// The till that is paid; `None` for a paybill.
     pub till: Option<String>,
     pub passkey_file: PathBuf,
     pub mode: MpesaMode,
@@ -66,16 +66,16 @@ pub struct MpesaConfig {
     pub callback_url: Url,
     pub relay_url: Option<Url>,
     pub relay_key_file: Option<PathBuf>,
-    /// A day.
+    /// How many orders a phone may make in a day.
     pub orders_per_phone: u32,
-    /// Minutes ahead of UTC, of the time in a request.
+    /// How many minutes the time in a request is ahead of UTC.
     pub utc_offset: i32,
     /// The list of payments may be asked for.
     pub pull: bool,
 }
 
 impl MpesaConfig {
-    /// Whether a payment's receipt comes to be known.
+    /// Whether we come to know the receipts of payments.
     pub fn knows_receipts(&self) -> bool {
         self.pull || self.mode != MpesaMode::Poll
     }
@@ -89,7 +89,7 @@ impl MpesaConfig {
     }
 }
 
-/// `config price`: so many steps for so many shillings.
+/// `config price`: a number of steps for a number of shillings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PriceConfig {
     pub id: String,
@@ -211,7 +211,7 @@ pub(super) fn price(section: &Section, problems: &mut Problems) -> Option<PriceC
     })
 }
 
-/// What else the file has, on which `config fiat` depends.
+/// The other sections that `config fiat` depends on.
 #[derive(Clone, Copy)]
 pub(super) struct Around {
     pub mode: Option<MpesaMode>,
@@ -283,7 +283,7 @@ pub(super) fn fiat(
     }))
 }
 
-/// An option that is there and says nothing is as one that is not there.
+/// An empty option counts as absent.
 fn unless_empty<T>(text: &str, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     match text {
         "" => Ok(None),
@@ -297,7 +297,7 @@ pub(super) fn service_url(text: &str) -> Parsed<Url> {
     Url::parse(text).map_err(|_| wrong.to_owned())
 }
 
-/// What anybody on the way could read is for this machine and its own network, and only where that is said.
+/// Anybody on the way can read plain http, so it is only for this machine and its own network, and only if `allowed`.
 pub(super) fn plain_http(url: &Url, allowed: bool) -> Parsed<()> {
     let wrong = match (url.is_https(), allowed, is_near(url)) {
         (true, ..) | (false, true, true) => return Ok(()),

@@ -18,7 +18,7 @@ pub struct GrpcConfig {
 }
 
 impl GrpcConfig {
-    /// Elsewhere than on this machine it is served over TLS.
+    /// Whether it is served over TLS: everywhere except on loopback.
     pub fn is_tls(&self) -> bool {
         !self.listen.ip().to_canonical().is_loopback()
     }

@@ -1,5 +1,5 @@
-//! `config keys`: what keeps the keys of vouchers' codes and of the ecash that stands behind them. Files of this router do, or
-//! those files are sealed with a key that only a Vault unwraps. Refused: a Vault in a build that knows none.
+//! `config keys`: what keeps the keys of vouchers' codes and of the ecash that stands behind them. They are in files of this
+//! router, either as they are or sealed with a key that only a Vault unwraps. Refused: a Vault in a build that knows none.
 
 use super::fields::Fields;
 use super::problem::{shown, Problems};

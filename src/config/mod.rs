@@ -82,7 +82,7 @@ pub struct Config {
     /// In the order of the file; no two have the same URL.
     pub mints: Vec<MintConfig>,
     pub admin: Admin,
-    /// Who may sign in at the operator's interface; nobody, where it is empty. No two have the same name or key.
+    /// Who may sign in at the operator's interface; empty: nobody. No two have the same name or key.
     pub operators: Vec<OperatorConfig>,
     /// None: no cards here.
     pub card: Option<Card>,
@@ -100,7 +100,7 @@ pub struct Config {
     pub approval: Option<ApprovalConfig>,
     pub voucher: VoucherConfig,
     pub wallet: WalletConfig,
-    /// None: keys are in files of this router, as they are.
+    /// None: keys are in files of this router, unsealed.
     pub keys: Option<VaultConfig>,
     /// No two have the same id.
     pub products: Vec<ProductConfig>,
@@ -180,7 +180,7 @@ impl Config {
         owner.map_or_else(Tenant::main, |owner| owner.tenant.clone())
     }
 
-    /// Whom an operator works for; `None`: for nobody of those that are configured.
+    /// The tenant that an operator works for; `None` if that is none of the configured ones.
     pub fn tenant_of_operator(&self, name: &str) -> Option<Tenant> {
         if self.tenants.is_empty() {
             return Some(Tenant::main());
@@ -239,9 +239,9 @@ impl Config {
     }
 }
 
-/// The `run_dir` that a file names, also where the file has other faults; else [`DEFAULT_RUN_DIR`].
-/// So that `status` finds a daemon which still runs with an older state of the file. `None` if the file cannot be read at
-/// all and is not the router's own: its daemon is another one.
+/// The `run_dir` that a file names, also if the file has other faults; otherwise [`DEFAULT_RUN_DIR`]. So `status` finds a
+/// daemon that still runs with an older state of the file. `None` if the file cannot be read at all and is not the
+/// router's own: its daemon is another one.
 pub fn run_dir_of(path: &Path) -> Option<PathBuf> {
     let file = match read_file(path).ok().and_then(|bytes| uci::parse(&bytes).ok()) {
         None if path != Path::new(DEFAULT_PATH) => return None,
@@ -250,8 +250,8 @@ pub fn run_dir_of(path: &Path) -> Option<PathBuf> {
     Some(read::run_dir(&file).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN_DIR)))
 }
 
-/// A file that only its owner may read becomes root's, where root does this: the daemon is root without the right to
-/// read what belongs to others. Whether it did.
+/// If root calls this, gives root a file that only its owner may read: the daemon is root, but without the right to
+/// read what belongs to others. Returns whether the file was given.
 pub fn give_to_root(path: &Path) -> std::io::Result<bool> {
     let about = std::fs::metadata(path)?;
     if !nix::unistd::geteuid().is_root() || about.uid() == 0 || about.mode() & 0o004 != 0 {

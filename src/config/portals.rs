@@ -1,6 +1,6 @@
-//! What existing portals of the TollGate protocol can show. They take a price for that of `min_steps` steps, so they
-//! show a wrong one, and a wrong amount, where that is above 1; and amounts of less than a MiB of data they answer with
-//! a white page. So they are offered several steps as one: then what they show is true.
+//! What existing portals of the TollGate protocol can show. They take the price of one step for that of `min_steps`
+//! steps, so they show a wrong price and a wrong amount if that is above 1; below a MiB of data they show a white page.
+//! Therefore several steps are offered to them as one, which they show correctly.
 
 use super::fields::position_of;
 use super::problem::Problems;

@@ -3,7 +3,7 @@
 use super::uci::{Section, UciError};
 use std::fmt;
 
-/// A file with more is told so, and the rest is left out.
+/// If a file has more, that is said, and the rest is left out.
 const MAX_PROBLEMS: usize = 200;
 const MAX_SHOWN: usize = 60;
 

@@ -1,4 +1,5 @@
-//! `config rate`: how many shillings a bitcoin is, for what is bought and sold in both. There is no rate that nobody has set.
+//! `config rate`: how many shillings a bitcoin is, for what is bought and sold in both. Without this section there is no
+//! rate.
 
 use super::fiat;
 use super::fields::Fields;
@@ -12,13 +13,13 @@ use crate::url::Url;
 /// Shillings that a bitcoin may be.
 const RATES: std::ops::RangeInclusive<u64> = 1..=1_000_000_000_000;
 const LONGEST_POINTER: usize = 200;
-/// A hundredth of a percent is one.
+/// A basis point is a hundredth of a percent.
 pub const BASIS_POINTS: u64 = 10_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateConfig {
     pub source: RateSource,
-    /// An older value is none.
+    /// An older value is not used.
     pub max_age: Millis,
     /// How far a value may be from the last one, in hundredths of a percent.
     pub max_jump_bp: u64,

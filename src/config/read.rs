@@ -317,7 +317,7 @@ fn differ<'f, T, K: PartialEq>(
     }
 }
 
-/// One name is one operator, and so is one key: or a role would depend on the order of the file.
+/// No two operators have the same name or key; otherwise a role would depend on the order of the file.
 fn operators_differ(operators: &[Found<'_, OperatorConfig>], problems: &mut Problems) {
     for (at, Found { section, value }) in operators.iter().enumerate() {
         let earlier = || operators.iter().take(at).map(|one| &one.value);
@@ -332,7 +332,7 @@ fn operators_differ(operators: &[Found<'_, OperatorConfig>], problems: &mut Prob
     }
 }
 
-/// A venue or an operator of two tenants would show the one what is the other's.
+/// No venue or operator belongs to two tenants; it would show one of them what is the other's.
 fn tenants_share_nothing(
     tenants: &[Found<'_, TenantConfig>],
     venues: &[Found<'_, Venue>],
@@ -394,7 +394,8 @@ fn products_fit(
     }
 }
 
-/// Each price is of one id, and of venues where it is not more than one purchase may be.
+/// Each price has an id of its own, names venues of the file, and is for no more steps than one purchase there may
+/// have.
 fn prices_fit(
     prices: &[Found<'_, PriceConfig>],
     file: &UciFile,

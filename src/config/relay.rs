@@ -1,5 +1,5 @@
 //! `config relay`: what `tollgated relay` takes callbacks for. Its file has `config tollgate`, for the state and the log, and
-//! of `config mpesa` the account whose token the routers share; a venue it needs none.
+//! of `config mpesa` the account whose token the routers share. It needs no venue.
 
 use super::fields::Fields;
 use super::problem::{shown, Problem, Problems};

@@ -65,7 +65,7 @@ impl FromStr for Funding {
 /// `config limit`: how much may be made, in sat of face value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
-    /// Whose; without it everybody's together.
+    /// The operator it is for; without one, for all of them together.
     pub operator: Option<String>,
     pub tx: Option<u64>,
     pub hour: Option<u64>,
@@ -77,7 +77,7 @@ pub struct LimitConfig {
 pub struct ApprovalConfig {
     /// Requests of more than this, in sat.
     pub above: u64,
-    /// How many others.
+    /// How many others have to agree.
     pub required: u64,
 }
 

@@ -130,7 +130,7 @@ fn path(text: &str, most: usize) -> Parsed<PathBuf> {
     }
 }
 
-/// Where what is not for guests listens: never where a stranger could knock.
+/// The address of a listener that is not for guests: never one that a stranger could reach.
 pub fn local_address(text: &str) -> Parsed<SocketAddr> {
     let address: SocketAddr = text.parse().map_err(|_| {
         format!("{} is not an address and port: write it like '127.0.0.1:2120' or '[::1]:2120'", shown(text))

@@ -15,7 +15,7 @@ use crate::uuid::Uuid;
 const MAX_DEVICES: usize = 16;
 const MAX_TRUSTED: usize = 1024;
 const MAX_REACH: usize = 32;
-/// Of fewer bytes a step is most likely meant in another unit.
+/// A step of fewer bytes is most likely meant in another unit.
 const LEAST_LIKELY: u64 = 1024;
 /// Most that one purchase can be: ten years of milliseconds, or a million gigabytes.
 const MAX_TIME: u64 = 315_360_000_000;

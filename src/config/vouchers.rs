@@ -23,7 +23,7 @@ pub struct VoucherConfig {
     pub offline_max: Sats,
     /// The same of all that are not swapped yet.
     pub offline_total: Sats,
-    /// Where it is told what became of vouchers that name no place of their own.
+    /// Where to report what became of vouchers that name no address of their own.
     pub notify_url: Option<Url>,
     /// Signs what is told.
     pub notify_secret_file: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct ProductConfig {
     pub venue: String,
     pub sells: ProductWorth,
     pub funding: Funding,
-    /// Vouchers that are ever made of it; zero: as many as are asked for.
+    /// The most vouchers that are ever made of it; zero: no limit.
     pub max_supply: u64,
     /// Whose venue it is.
     pub tenant: Tenant,

@@ -1,4 +1,4 @@
-//! `config wallet`: how much an account of the wallet API may spend, and from what on its wallet signs anew.
+//! `config wallet`: how much an account of the wallet API may spend, and above which amount its wallet must sign anew.
 
 use super::fields::Fields;
 use super::problem::Problems;

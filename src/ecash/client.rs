@@ -201,7 +201,8 @@ impl MintClient {
         self.ask(Method::POST, path, body.to_string()).await.1
     }
 
-    /// For what is not. Where it was sent twice, a no to the second may come of the mint having done the first.
+    /// For what is not safe to repeat. If it was sent twice, the second may be refused because the mint has carried out
+    /// the first.
     async fn post_once(&self, path: &str, body: &Value) -> Result<(Vec<u8>, bool), EcashError> {
         match self.ask(Method::POST, path, body.to_string()).await {
             (sent_twice, Ok(answer)) => Ok((answer, sent_twice)),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const KIND: &str = "P2PK";
-/// That are looked at in a witness.
+/// Signatures that are looked at in a witness.
 const MOST_SIGNATURES: usize = 4;
 
 /// What a secret is locked by.
@@ -27,7 +27,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The secret that is locked so; `nonce` makes it one of its own.
+    /// A secret with this lock; `nonce` makes it unlike all others.
     pub fn secret(&self, nonce: &str) -> ProofSecret {
         let mut tags = vec![json!(["sigflag", "SIG_INPUTS"])];
         tags.extend(self.locktime.map(|at| json!(["locktime", &at.0.to_string()])));

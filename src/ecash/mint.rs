@@ -192,7 +192,8 @@ impl Mint {
         Ok(info)
     }
 
-    /// Of many guests who need the same at once one asks, and the others hear from what is kept, or fail with it.
+    /// Of many guests who need the same at once, one asks; the others are answered from what was kept then, or fail as
+    /// that one did.
     async fn turn(&self, urgency: Urgency) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, EcashError> {
         if urgency == Urgency::Background {
             return Ok(None);
@@ -248,7 +249,7 @@ impl Mint {
         let asked = self.now();
         let kept = || {
             let kept = self.kept();
-            // As new as the question will do, too.
+            // What came after the question was asked is new enough, too.
             let is_new = |at: Millis| self.age(at) < max_age || at > asked;
             kept.keysets.as_ref().filter(|(at, _)| is_new(*at)).map(|(_, keysets)| keysets.clone())
         };
@@ -506,7 +507,7 @@ impl Mint {
             )
         );
         match (path_is_probe, is_ill) {
-            // That it says who it is does not say that it does its work: that shows in the next call.
+            // Its info shows only that it is there. Whether it does its work shows in the next call.
             (true, false) => kept.breaker.heard(now),
             _ => kept.breaker.ended(now, is_ill, getrandom::u32().unwrap_or(0)),
         }
@@ -523,7 +524,7 @@ impl Mint {
                     kept.health.away_until = now.saturating_add(AWAY_FOR);
                 }
             }
-            // One that limits our requests is there.
+            // A mint that limits our requests is there.
             _ => {
                 kept.health.last_answer = Some(now);
                 kept.health.failures = 0;

@@ -42,7 +42,7 @@ pub struct BlindSignature {
 /// Money: a secret with the mint's signature on it. Debug output shows neither secret nor blinding factor.
 #[derive(Clone, Debug)]
 pub struct Proof {
-    /// Which counter of our seed it was made from; nothing for what others made.
+    /// Which counter of our seed it was made from; `None` for what others made.
     pub counter: Option<u32>,
     pub keyset: KeysetId,
     pub amount: Sats,
@@ -72,7 +72,7 @@ impl Outputs {
         Outputs::made(seed, keyset, first_counter, amounts, None)
     }
 
-    /// The same, locked; what would be a proof's secret makes it one of its own.
+    /// The same, locked. What would be the proof's secret is the lock's nonce.
     pub fn prepare_locked(
         seed: &Seed,
         keyset: KeysetId,
@@ -83,7 +83,7 @@ impl Outputs {
         Outputs::made(seed, keyset, first_counter, amounts, Some(lock))
     }
 
-    /// These and then those, for one request; `None` where they are too many, or of two keysets.
+    /// These outputs followed by `others`, for one request; `None` if they are too many, or of two keysets.
     pub fn followed_by(mut self, others: Outputs) -> Option<Outputs> {
         self.outputs.extend(others.outputs);
         (self.keyset == others.keyset && self.outputs.len() <= MAX_OUTPUTS).then_some(self)

@@ -29,7 +29,7 @@ impl LookSchedule {
         schedule
     }
 
-    /// For a quote of before this start: one look at once, then as for a new one.
+    /// For a quote from before this start: one look at once, then as for a new one.
     pub fn resumed(now: Millis) -> LookSchedule {
         LookSchedule { next: now, ..LookSchedule::new(now) }
     }

@@ -245,8 +245,7 @@ pub(super) fn keysets(body: &[u8]) -> Result<Vec<KeysetInfo>, EcashError> {
     Ok(text.keysets.into_iter().filter_map(known).take(MAX_KEYSETS).collect())
 }
 
-/// The keys of keyset `listed`, checked against its id. KeysetTerms that this answer leaves out are those of the
-/// list.
+/// The keys of keyset `listed`, checked against its id. Terms that this answer leaves out are taken from the list.
 pub(super) fn keys(body: &[u8], listed: &KeysetInfo) -> Result<Keyset, EcashError> {
     let text: KeysetsText = parse(body)?;
     let id = listed.id.to_string();

@@ -21,7 +21,7 @@ pub struct StkCallback {
 }
 
 impl StkCallback {
-    /// `None`: it is none.
+    /// `None` if it is not a callback.
     pub fn read(body: &[u8]) -> Option<StkCallback> {
         let body: Value = json::read(body)?;
         let callback = &body["Body"]["stkCallback"];
@@ -51,7 +51,7 @@ pub fn receipt_of(text: &str) -> Option<String> {
     good.then_some(receipt)
 }
 
-/// `20`, `20.0`, `20.00`: M-Pesa has whole shillings only. What nobody has paid ever is the most that is counted.
+/// `20`, `20.0`, `20.00`: M-Pesa has whole shillings only. A sum that nobody has ever paid counts as `MOST`.
 pub fn whole(text: &str) -> Option<Kes> {
     let (whole, cents) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

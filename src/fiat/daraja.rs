@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 256 * 1024;
-/// A token is renewed so long before its end.
+/// How long before its end a token is renewed.
 const BEFORE_END: Duration = Duration::from_secs(60);
 /// Tokens that are tried for one request.
 const TOKENS: usize = 3;
@@ -222,7 +222,7 @@ impl Daraja {
             let sent = Zeroizing::new(body.to_string());
             let reply = ask(&self.to, method.clone(), path, &value, Some(sent.as_bytes())).await;
             match reply.map_err(Failure::from)? {
-                // It was turned away at the door.
+                // The request was refused before it was carried out.
                 reply if reply.is_dead_token() => dead = Some(token),
                 reply => return Ok(reply),
             }
@@ -242,7 +242,7 @@ impl Daraja {
             Some(relay) => relay.token(dead.as_ref().map(|dead| dead.as_str())).await.ok(),
             None => None,
         };
-        // Where the relay is away, the router helps itself, and others have to fetch theirs anew.
+        // If the relay is away, the router fetches a token itself, and the others have to fetch theirs anew.
         let (text, life) = match shared {
             Some(shared) => shared,
             None => fresh_token(&self.to, &self.basic).await?,

@@ -2,7 +2,7 @@
 //! by a call to a ResultURL; what is said at once is only whether the request was taken.
 //!
 //! A request to a phone carries an id of ours, by which a second one is known as the first. Daraja promises no such thing for
-//! bills: who has sent one, and not heard, asks.
+//! bills: if one was sent and nothing is heard of it, its state is asked for.
 
 use super::answers::{id_of, told, DarajaRefusal, Why};
 use super::credentials::{read_secret, CredentialError};

@@ -33,21 +33,21 @@ pub struct Quote {
 }
 
 impl Quote {
-    /// What is given for so many shillings. `None`: it is more than there can be.
+    /// What is given for this many shillings. `None` if that is more than there can be.
     pub fn bought_with(self, paid: Kes) -> Option<Msats> {
         let numerator = u128::from(paid.0).checked_mul(ONE_BTC)?.checked_mul(self.kept()?)?;
         let msats = numerator.checked_div(u128::from(BASIS_POINTS).checked_mul(u128::from(self.rate))?)?;
         u64::try_from(msats).ok().map(Msats)
     }
 
-    /// Whole shillings that are paid for so many millisatoshis.
+    /// Whole shillings that are paid for this many millisatoshis.
     pub fn paid_for(self, sold: Msats) -> Option<Kes> {
         let numerator = u128::from(sold.0).checked_mul(u128::from(self.rate))?.checked_mul(self.kept()?)?;
         let kes = numerator.checked_div(u128::from(BASIS_POINTS).checked_mul(ONE_BTC)?)?;
         u64::try_from(kes).ok().map(Kes)
     }
 
-    /// The fewest whole satoshis for which so many shillings are paid.
+    /// The fewest whole satoshis for which this many shillings are paid.
     pub fn cost_of(self, paid: Kes) -> Option<Msats> {
         let numerator = u128::from(paid.0).checked_mul(ONE_BTC)?.checked_mul(u128::from(BASIS_POINTS))?;
         let per_sat = u128::from(self.rate).checked_mul(self.kept()?)?.checked_mul(ONE_SAT)?;

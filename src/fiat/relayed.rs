@@ -1,5 +1,5 @@
-//! A relay, as its router asks it: for what Daraja called, and for the token that several routers share. It is believed
-//! nothing but the token, which Daraja tells whether it is one.
+//! A relay, as its router asks it: for what Daraja called, and for the token that several routers share. Nothing that
+//! it says is believed, except the token, and whether that is one is for Daraja to say.
 
 use super::credentials::{read_secret, CredentialError};
 use crate::calls::{in_time, request, Connection, Destination, NoAnswer, Tls};
@@ -34,7 +34,7 @@ pub struct RelayedCall {
 /// One answer.
 pub struct RelayedCalls {
     pub calls: Vec<RelayedCall>,
-    /// What to ask behind the next time.
+    /// The number behind which to ask the next time.
     pub next: i64,
 }
 
@@ -55,7 +55,7 @@ impl RelayLine {
         Ok(Some(RelayLine { to: Destination::new(url.clone(), tls.clone()), bearer }))
     }
 
-    /// What was called behind `after`; comes when there is something, or after a while.
+    /// What was called behind number `after`. Returns when there is something, or after a while.
     pub async fn calls(&self, after: i64) -> Result<RelayedCalls, String> {
         let path = format!("/v1/events?after={after}&wait={WAIT}");
         let answer = self.ask(&path, TIMEOUT, MAX_ANSWER).await?;

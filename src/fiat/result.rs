@@ -26,7 +26,7 @@ pub struct PayoutResult {
 }
 
 impl PayoutResult {
-    /// `None`: it is none.
+    /// `None` if it is not a result.
     pub fn read(body: &[u8]) -> Option<PayoutResult> {
         let body: Value = json::read(body)?;
         let result = &body["Result"];

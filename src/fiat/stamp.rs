@@ -6,7 +6,7 @@ use crate::units::UnixSeconds;
 use base64::prelude::{Engine, BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// `YYYYMMDDHHmmss`, so many minutes ahead of UTC.
+/// `YYYYMMDDHHmmss`, this many minutes ahead of UTC.
 pub fn timestamp(wall: UnixSeconds, offset: i32) -> String {
     let shifted = wall.0.saturating_add_signed(i64::from(offset).saturating_mul(60));
     let (date, second) = (date_of(shifted / 86_400), shifted % 86_400);

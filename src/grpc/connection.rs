@@ -26,7 +26,7 @@ const MAX_HEAD: u32 = 8 * 1024;
 const WINDOW: u32 = 64 * 1024;
 /// How long a new connection may say nothing.
 const SILENT: Duration = Duration::from_secs(10);
-/// One without a call ends after this many times as long.
+/// A connection without a call ends after this many times `SILENT`.
 const IDLE: usize = 60;
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 const ALIVE_WITHIN: Duration = Duration::from_secs(20);

@@ -183,7 +183,7 @@ pub async fn answer(
     }
 }
 
-/// A row of the audit log: who has the token is an owner.
+/// A row of the audit log. The bearer of the token is an owner.
 fn row(what: &str, target: &str, result: &str) -> NewAuditRow {
     NewAuditRow::new("grpc", Owner.as_str(), what, target, result)
 }

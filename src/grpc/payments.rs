@@ -32,7 +32,7 @@ const MAX_DESCRIPTION: usize = 1024;
 const MAX_MEMO: usize = 200;
 /// Whom an invoice for the takings credits: no account.
 const TAKINGS: &str = "";
-/// What a payment is known by that has no id.
+/// What the name of a payment begins with that has no id.
 const BY_INVOICE: &str = "invoice:";
 /// A caller is told what is known after this; most mints have paid by then.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -225,7 +225,7 @@ impl Payments {
         asked: PaymentStreamRequest,
         kept: Box<dyn Any + Send>,
     ) -> Result<Updates, Status> {
-        // Before the payments are read: what changes in between is told twice, and not never.
+        // Before the payments are read: what changes in between is told twice rather than not at all.
         let news = self.0.news.subscribe();
         let open = self.store().grpc_payments(GrpcState::Pending).await.map_err(unavailable)?;
         let is_asked = move |payment: &GrpcPayment| {

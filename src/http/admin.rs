@@ -57,7 +57,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
         }
         match carried_out(&edge, command, named, operator, sent).await {
             Ok(value) => answer::json(done(command), &value),
-            // Cards were there before the one body of errors.
+            // The commands of cards are older than the one body of errors.
             Err(Refusal { status, code, message }) if command.name.starts_with("card ") => {
                 error(status, &code, &message)
             }
@@ -68,7 +68,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     })
 }
 
-/// Cards were there before it was told that something is made.
+/// The commands of cards are older than the status for what is made.
 fn done(command: &Command) -> StatusCode {
     match command.name {
         "invite create" => StatusCode::CREATED,
@@ -130,7 +130,7 @@ async fn asked_once(
             if let Some(mark) = mark.filter(|_| answer.status < 500) {
                 let (rows, now, is_done) = (shop.minting.book.of(&owner), shop.store.wall().0, done.is_ok());
                 let begun = mark.clone();
-                // A refusal uses a key up that its work has used up already.
+                // A refusal does not use up the key, unless the work has done so already.
                 rows.write(move |door| if is_done { begun.begin(door, now) } else { Ok(()) }).await?;
                 shop.minting.keep(&rows, mark.place, &answer).await?;
             }
@@ -234,7 +234,7 @@ fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
 }
 
-/// To somebody whose role is not enough.
+/// The answer to an operator whose role is not enough.
 pub fn role_needed(edge: &Edge, operator: &Operator, what: &str, role: Role) -> Answer {
     if let Ok(shop) = &edge.site.shop {
         let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, "", "forbidden");
@@ -244,8 +244,7 @@ pub fn role_needed(edge: &Edge, operator: &Operator, what: &str, role: Role) -> 
     ErrorBody { code: "forbidden", message: &message, details: &[] }.answer(StatusCode::FORBIDDEN)
 }
 
-/// Who has signed in, or the answer to whoever has not.
-/// `newer`: the path has the one body of errors.
+/// The operator who has signed in, or the answer to a caller who has not. `newer`: the path has the one body of errors.
 pub async fn signed_in(
     edge: &Edge,
     at: &Entrance,

@@ -34,8 +34,8 @@ const LIMITS: &[Field] = &[
     optional("hour", Kind::Number(0, ALL_SATS)),
     optional("day", Kind::Number(0, ALL_SATS)),
 ];
-/// Decisions that are looked at together, how soon one is tried again, and how often where it has begun and the configuration
-/// does not know it any more.
+/// How many decisions are looked at together, how soon one is tried again, and how often if it has begun and the
+/// configuration does not know it any more.
 const AT_ONCE: u64 = 8;
 const AGAIN: Millis = Millis::from_secs(10);
 const MOST_TRIES: u64 = 100;
@@ -188,7 +188,7 @@ pub fn go_on(edge: &Edge) {
     });
 }
 
-/// Carries out what was decided, if that is still to be done, and keeps what came of it for whoever has asked. What cannot be
+/// Carries out what was decided, if that is still to be done, and keeps what came of it for the one who asked. What cannot be
 /// done yet is tried again later. An error is the store's.
 async fn drive(
     (shop, config): (&Shop, &Arc<Config>),

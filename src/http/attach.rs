@@ -1,5 +1,5 @@
-//! `/session/*`: what was paid goes on at the caller's device, leaves it, or is tied to a card. Who shows a ticket or a tapped
-//! card needs no login.
+//! `/session/*`: what was paid goes on at the caller's device, leaves it, or is tied to a card. A caller who shows a ticket
+//! or a tapped card needs no login.
 
 use super::answer::{self, Answer};
 use super::entrance::Visit;
@@ -24,7 +24,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// `POST /session/attach` of `{"ticket"}`, `{"card"}`, or of who is logged in.
+/// `POST /session/attach` of `{"ticket"}`, `{"card"}`, or of a caller who is logged in.
 pub fn attach(edge: Arc<Edge>, visit: Visit, sent: Sent) -> Answering {
     Box::pin(async move {
         match attached(&edge, &visit, sent).await {
@@ -148,7 +148,7 @@ fn shop(edge: &Edge) -> Result<&Shop, Refused> {
     })
 }
 
-/// The object that was sent; nothing is one without fields.
+/// The object that was sent; an empty body is an object without fields.
 async fn body(sent: Sent) -> Result<Map<String, Value>, Refused> {
     let text = sent.text().await.map_err(|answer| {
         Refused::new(answer.status(), "invalid_input", "the body cannot be read: send one small JSON object")

@@ -1,5 +1,5 @@
-//! The wallet API of apps, what is about their balances: what they have, an invoice that adds to it, and spending it. The
-//! protocol's fields are taken in both spellings that such apps have.
+//! The part of the apps' wallet API that is about balances: what an account has, an invoice that adds to it, and spending
+//! it. The protocol's fields are taken in both spellings that such apps have.
 
 use super::entrance::Entrance;
 use super::route::Answering;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Rows of a page of changes.
 const MOST: u32 = 100;
 const USUAL: u32 = 50;
-/// So old (seconds) is a signature that is not fresh any more.
+/// The age (seconds) at which a signature is not fresh any more.
 const FRESH: u64 = 60;
 const LONGEST_KEY: usize = 255;
 
@@ -176,7 +176,7 @@ pub(super) fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
     Ok(&shop(edge)?.balances)
 }
 
-/// Who moves much signs anew, as an operator does.
+/// Moving a large amount needs a fresh signature, as it does for an operator.
 pub(super) fn must_be_fresh(edge: &Edge, holder: &AccountHolder, amount: Sats) -> Result<(), ApiRefusal> {
     let WalletConfig { sign_above, .. } = edge.site.config().wallet;
     let now = edge.site.shop.as_ref().map_or(UnixSeconds(u64::MAX), |shop| shop.store.wall());

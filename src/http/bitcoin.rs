@@ -24,7 +24,7 @@ pub(super) async fn rate(edge: &Edge) -> ApiTold {
     Ok(json!({"status": "operational", "rate": rate, "exchangeRate": rate, "source": source}))
 }
 
-/// `POST /api/bitcoin/convert/kes-to-sats`: what so many shillings buy here.
+/// `POST /api/bitcoin/convert/kes-to-sats`: what an amount of shillings buys here.
 pub(super) async fn bought(edge: &Edge, sent: Sent) -> ApiTold {
     let kes = amount(&body(sent).await?, "amountKes", "amount_kes")?;
     let quote = shop(edge)?.rates.buying().await.map_err(stale)?;
@@ -32,7 +32,7 @@ pub(super) async fn bought(edge: &Edge, sent: Sent) -> ApiTold {
     Ok(json!({"amountKes": kes, "amountSats": bought.0 / 1000, "exchangeRate": quote.rate}))
 }
 
-/// `POST /api/bitcoin/convert/sats-to-kes`: what so many satoshis are sold for here.
+/// `POST /api/bitcoin/convert/sats-to-kes`: what an amount of satoshis is sold for here.
 pub(super) async fn sold(edge: &Edge, sent: Sent) -> ApiTold {
     let sats = amount(&body(sent).await?, "amountSats", "amount_sats")?;
     let quote = shop(edge)?.rates.selling().await.map_err(stale)?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Grown by no less, so that one that dribbles is not copied for every byte.
+/// A body grows by at least this, so that one that comes byte by byte is not copied for every byte.
 const STEP: usize = 512;
 /// Where more comes, hyper doubles its buffer.
 const LONG: usize = 4 * 1024;

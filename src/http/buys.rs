@@ -31,7 +31,7 @@ pub(super) async fn buy(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiT
     Ok(json!({"id": order.id, "state": state_of(order.state), "amount_msat": msat}))
 }
 
-/// `GET /api/fiat/transaction/ID`: `{"id","kind","state","amount_kes","amount_sats"}`; another account's is none.
+/// `GET /api/fiat/transaction/ID`: `{"id","kind","state","amount_kes","amount_sats"}`; another account's is unknown.
 pub(super) async fn transaction(edge: &Edge, holder: &AccountHolder, id: Option<&str>) -> ApiTold {
     let unknown = || refusal(StatusCode::NOT_FOUND, "not_found", "Transaction not found");
     let id = id.filter(|id| !id.is_empty() && id.len() <= 64).ok_or_else(unknown)?.to_owned();

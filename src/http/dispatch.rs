@@ -129,7 +129,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         }
         Err(answer) if at.audience == Audience::Admin => {
             let sent = Sent::new(request, 0, String::new());
-            // Who is not signed in hears nothing of what there is.
+            // A caller who is not signed in does not learn what there is.
             let is_open = !path.starts_with("/admin");
             let signed_in =
                 if is_open { Ok(()) } else { admin::signed_in(edge, at, &sent, true).await.map(drop) };
@@ -256,7 +256,7 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     let config = edge.site.config();
     let asked_at = at.asked_at(&config);
     let may_ask = match route.guard {
-        // Who is signed in was found out before.
+        // These guards have been checked before.
         Guard::Anyone | Guard::Bearer | Guard::Operator(_) | Guard::Signature => true,
         Guard::Origin => origin_allowed(headers, asked_at),
         Guard::OwnPage => may_see_ticket(headers, asked_at),
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn what_moves_money_or_shows_a_ticket_is_guarded() {
         for route in ROUTES.iter().filter(|route| route.method == Verb::Post) {
-            // A card, a one-time code or a token proves itself what it may do; the refused posts do nothing.
+            // A card, a one-time code or a token is its own proof; the posts that are refused do nothing.
             let proves_itself = matches!(route.path, "/new" | "/" | "*" | "/verify/**" | "/cb/**");
             assert_eq!(route.guard == Guard::Anyone, proves_itself, "{}", route.path);
         }

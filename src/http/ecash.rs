@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How long a form waits for its answer; then the page says what is going on, and follows it.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A mint that takes longer is said to.
+/// If a mint takes longer, the page says so.
 const SLOW: Millis = Millis::from_secs(5);
 
 /// The form, empty.

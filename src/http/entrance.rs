@@ -71,7 +71,7 @@ pub struct Visit {
 }
 
 impl Entrance {
-    /// The device, or nothing that any guest is on.
+    /// The device; if it is not known, an empty name, which no device has.
     pub fn device(&self) -> &str {
         self.device.as_deref().unwrap_or_default()
     }

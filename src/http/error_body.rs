@@ -40,7 +40,7 @@ impl ErrorBody<'_> {
     }
 }
 
-/// To a path that takes other methods, which this answer names.
+/// The answer at a path that takes other methods, which `named` lists.
 pub fn other_method(named: &Answer) -> Answer {
     let message = "this path does not take that method";
     let mut answer = ErrorBody { code: "method_not_allowed", message, details: &[] }
@@ -51,7 +51,7 @@ pub fn other_method(named: &Answer) -> Answer {
     answer
 }
 
-/// To a path that there is not.
+/// The answer at an unknown path.
 pub fn no_such_path() -> Answer {
     ErrorBody { code: "not_found", message: "there is nothing at this path", details: &[] }
         .answer(StatusCode::NOT_FOUND)

@@ -26,13 +26,13 @@ const AHEAD: Duration = Duration::from_millis(200);
 /// All handshakes that are under way.
 #[derive(Default)]
 pub struct Handshakes {
-    /// Of strangers, of customers, and of the house.
+    /// One lane each for strangers, customers, and the house.
     lanes: [Lane; 3],
     under_way: Mutex<LiteMap<ConnectionHolder, usize>>,
 }
 
 impl Handshakes {
-    /// The connection when hands are shaken. `None` if they cannot be, or if there is no room.
+    /// The connection after its handshake. `None` if that fails, or if there is no room.
     pub async fn shake(
         &self,
         stream: TcpStream,
@@ -41,7 +41,7 @@ impl Handshakes {
         place: &Arc<ConnectionPlace>,
         waiting: usize,
     ) -> Option<Wire> {
-        // Who says nothing costs no more than without TLS.
+        // A client that says nothing costs no more than without TLS.
         stream.readable().await.ok()?;
         let _one = self.begin(place.holder())?;
         if !place.costs(SHAKING) {

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A program that does not come to this within that time does nothing else either.
+/// If this is not reached within that time, the program does nothing else either.
 const TICK: Duration = Duration::from_secs(10);
 /// How long one check may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -136,7 +136,7 @@ pub fn full(edge: Arc<Edge>, _: Sent) -> Answering {
     })
 }
 
-/// What the router is worth as things are.
+/// How well the router serves, as things are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     Fine,

@@ -4,7 +4,7 @@ use crate::mac::MacAddr;
 use crate::portal::Lang;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Guests whose choice is remembered; of more, those who chose last.
+/// Guests whose choice is remembered: those who chose last.
 const MOST: usize = 512;
 
 /// In memory only: it is lost with a restart, and costs no flash.

@@ -11,7 +11,7 @@ struct Listener {
     place: Place,
 }
 
-/// Where a listener is, and that it is over TLS where [`TlsConfig`] says where.
+/// Where a listener is. Those whose place is in [`TlsConfig`] are served over TLS.
 #[derive(Clone, Copy)]
 enum Place {
     /// Every gated device, at all of its addresses.

@@ -402,7 +402,7 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Whose place a socket is.
+/// Whom a socket is for: operators or guests.
 pub fn audience(at: &Entrance) -> LoginAudience {
     match at.audience {
         Audience::Admin => LoginAudience::Admin,

@@ -24,9 +24,9 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-/// Of what a client may send (bytes): a ping has 125 at most.
+/// The longest message of a client (bytes): a ping has 125 at most.
 const LONGEST: usize = 4096;
-/// When a station that has too many may ask for one more.
+/// How long a station that has too many sockets is told to wait.
 const A_WHILE: Millis = Millis::from_secs(10);
 const SAYS_NOTHING: &str = "clients send nothing here";
 

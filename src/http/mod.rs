@@ -92,7 +92,7 @@ pub struct Edge {
     /// Places for payments that are longer than usual.
     long_payments: Arc<Semaphore>,
     languages: Languages,
-    /// What a start does was done once.
+    /// Everything that a start does has been done.
     has_started: AtomicBool,
 }
 

@@ -23,7 +23,7 @@ use hyper::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Of an Idempotency-Key.
+/// Characters of an Idempotency-Key.
 const LONGEST_KEY: usize = 255;
 
 /// `POST /mpesa` of `price` and `phone`, as a form or as JSON: 201 `{"order","state","amount","phone","expires_at"}`, before
@@ -147,7 +147,7 @@ pub fn claim_page(visit: &Visit) -> Option<Answer> {
     knows.then(|| show(visit, StatusCode::OK, State::PaidAlready(page)))
 }
 
-/// `POST /cb/TOKEN`: what Daraja calls. Whoever has no order's token is told nothing.
+/// `POST /cb/TOKEN`: what Daraja calls. A caller without an order's token is told nothing.
 pub fn called_back(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
         let token = sent.rest.clone();

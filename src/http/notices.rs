@@ -199,7 +199,7 @@ fn forget(door: &Door, order: &str, batch: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// `GET /tickets/TICKET/status`: for whoever has the voucher's code, or its token.
+/// `GET /tickets/TICKET/status`: for a caller who has the voucher's code, or its token.
 pub fn ticket_status(edge: Arc<Edge>, _: Entrance, sent: Sent) -> Answering {
     Box::pin(async move {
         let claim = sent.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

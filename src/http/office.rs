@@ -59,7 +59,7 @@ pub struct Question {
 
 pub type ToldLater = Pin<Box<dyn Future<Output = Result<Value, VoucherRefusal>> + Send>>;
 
-/// The frame of every question: who asks, whose it is, and that the query is one.
+/// What all questions have in common: who asks, for which tenant, and a query that is well-formed.
 pub fn asked(
     edge: Arc<Edge>,
     mut sent: Sent,

@@ -307,7 +307,8 @@ fn notify_of(config: &Config, named: &Value) -> Result<String, &'static str> {
     }
 }
 
-/// So many vouchers of a product, for somebody who is told of them at an address of the order's own, if it has one.
+/// The venue of a product, what stands behind its vouchers, and the item of an order for each of these ids. The buyer
+/// is told of them at an address of the order's own, if it has one.
 pub fn product_order<'c>(
     (shop, config): (&Shop, &'c Config),
     product: &ProductConfig,

@@ -20,8 +20,8 @@ pub struct AskedAt<'a> {
     pub names: [Option<&'a str>; 2],
 }
 
-/// May ask: no page, a page of the host that is asked, or of one of the router's own addresses or names, on
-/// any port.
+/// Whether a request may ask: it comes from no page, from a page of the host that is asked, or from one of the router's
+/// own addresses or names, on any port.
 pub fn origin_allowed(headers: &HeaderMap, at: AskedAt<'_>) -> bool {
     if is_sent_across_sites(headers) {
         return false;
@@ -32,7 +32,7 @@ pub fn origin_allowed(headers: &HeaderMap, at: AskedAt<'_>) -> bool {
     asked.as_deref() == Some(&origin) || is_own(&origin, at)
 }
 
-/// No page, or one under the router's own address or name.
+/// Whether it comes from no page, or from one under the router's own address or name.
 pub fn is_own_page(headers: &HeaderMap, at: AskedAt<'_>) -> bool {
     let is_own = |value| host_of_origin(value).is_some_and(|host| is_own(&host, at));
     !is_sent_across_sites(headers) && headers.get(header::ORIGIN).is_none_or(is_own)

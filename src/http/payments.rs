@@ -47,7 +47,7 @@ pub(super) async fn process(edge: &Edge, holder: &AccountHolder, sent: Sent) -> 
     paid.map(|paid| told(id, &paid)).map_err(refused)
 }
 
-/// `GET /api/payments/ID/status`; another account's is none.
+/// `GET /api/payments/ID/status`; another account's is unknown.
 pub(super) async fn status(edge: &Edge, holder: &AccountHolder, id: &str) -> ApiTold {
     let known = balances(edge)?.paid_once(&holder.account, id).await.map_err(refused)?;
     let unknown = || refusal(StatusCode::NOT_FOUND, "not_found", "Transaction not found");

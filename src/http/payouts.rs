@@ -1,4 +1,4 @@
-//! Paying out of a balance, or of what is brought: shillings to a phone, airtime, a bill. Who asks is known by then.
+//! Paying out of a balance, or of what is brought: shillings to a phone, airtime, a bill. The caller is known by then.
 
 use super::balances::{self, either, invalid, must_be_fresh};
 use super::sent::Sent;
@@ -22,7 +22,7 @@ pub fn kind_of(path: &str) -> Option<PayoutKind> {
     }
 }
 
-/// Pays out for who has logged in: `{"id","kind","state","amount_kes","amount_sats"[,"invoice"]}`.
+/// Pays out for the account that has logged in: `{"id","kind","state","amount_kes","amount_sats"[,"invoice"]}`.
 pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent: Sent) -> ApiTold {
     let (shop, config) = (shop(edge)?, edge.site.config());
     shop.mpesa.may_pay_out(&config, kind).map_err(refused)?;

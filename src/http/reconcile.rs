@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So long mints are asked; what they have not said by then is not known.
+/// How long mints are asked; what they have not said by then counts as unknown.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So long a repair goes on; what takes longer goes on by itself.
+/// How long a request waits for a repair; what takes longer goes on by itself.
 const REPAIR: Duration = Duration::from_secs(25);
 const FIX: &[Field] = &[needed("ticketIds", Kind::Uuids(1000)), needed("reportId", Kind::Uuid)];
 const HISTORY: &[Field] =
@@ -40,7 +40,7 @@ pub fn fix(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move { once(&edge, sent, true).await.unwrap_or_else(|refusal| refused(&refusal)) })
 }
 
-/// A venue of somebody, to be looked at.
+/// A tenant's venue that is to be looked at.
 struct Place {
     shop: Shop,
     tenant: Tenant,

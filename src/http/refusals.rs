@@ -28,7 +28,7 @@ pub fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
 }
 
-/// To what moves money, while the key files are sealed.
+/// The answer to what moves money, while the key files are sealed.
 pub fn sealed(path: &str) -> Answer {
     let refusal = StoreError::Sealed.into();
     match path.starts_with("/api/") {
@@ -37,7 +37,7 @@ pub fn sealed(path: &str) -> Answer {
     }
 }
 
-/// To a page that is not the router's own. `what` it wants to do: `ask`, or `connect`.
+/// The answer to a page that is not the router's own. `what`: what it wants to do, `ask` or `connect`.
 pub fn foreign_origin(what: &str) -> Answer {
     error(StatusCode::FORBIDDEN, "foreign_origin", &format!("only pages of this router may {what}"))
 }

@@ -105,7 +105,7 @@ async fn answered(relay: Arc<Relay>, request: Request<Incoming>) -> Answer {
 
 /// Daraja is told that it was taken when it is kept, and never why not: it may be anybody.
 async fn called(relay: &Relay, router: &str, token: &str, sent: Sent) -> Answer {
-    // Nothing is read for a name that there is not.
+    // For an unknown name nothing is read.
     if !relay.knows(router) {
         return answer::empty(StatusCode::NOT_FOUND);
     }

@@ -18,7 +18,7 @@ use crate::units::Millis;
 use hyper::StatusCode;
 use std::sync::Arc;
 
-/// A card that takes longer is said to.
+/// If a card takes longer, the page says so.
 const SLOW: Millis = Millis::from_secs(5);
 
 /// `?way=card`, with `r` for an invoice that is open, or `shown` for the card that was shown last.

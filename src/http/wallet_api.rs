@@ -96,7 +96,7 @@ pub(super) struct AccountHolder {
     pub signed: UnixSeconds,
 }
 
-/// Refuses who is not logged in.
+/// Refuses a caller who is not logged in.
 pub(super) async fn holder(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<AccountHolder, ApiRefusal> {
     let (auth, token) = bearer(edge, at, sent)?;
     let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
@@ -122,7 +122,7 @@ async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> ApiTold {
     Ok(json!({"token": token, "expires_at": claims.expires.0, "user": user}))
 }
 
-/// The JSON object that was sent; none is an empty one.
+/// The JSON object that was sent; no body is an empty object.
 pub(super) async fn body(sent: Sent) -> ApiTold {
     let text = match sent.text().await {
         Ok(text) => text,
@@ -149,7 +149,7 @@ fn challenge(auth: &Auth, station: LoginStation) -> ApiTold {
     }))
 }
 
-/// The token that is borne, which is asked for before anything else.
+/// The bearer's token, which is asked for before anything else.
 fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth, &'a str), ApiRefusal> {
     let token = token(sent.headers()).filter(|token| !token.is_empty());
     let token =
@@ -157,7 +157,7 @@ fn bearer<'a>(edge: &'a Edge, at: &Entrance, sent: &'a Sent) -> Result<(&'a Auth
     Ok((door(edge, at)?, token))
 }
 
-/// Whether a token may be shown here, and who knows it.
+/// What checks tokens. Refuses if a token must not be shown here.
 fn door<'a>(edge: &'a Edge, at: &Entrance) -> Result<&'a Auth, ApiRefusal> {
     if at.audience == Audience::Public && !at.is_tls {
         return Err(nothing_there());
@@ -174,7 +174,7 @@ pub(super) fn shop(edge: &Edge) -> Result<&Shop, ApiRefusal> {
     edge.site.shop.as_ref().map_err(|why| closed(why.code))
 }
 
-/// A guest is known by its device, who comes from elsewhere by the address.
+/// A guest is known by its device, anybody else by the address.
 fn station(edge: &Edge, at: &Entrance, address: IpAddr) -> Result<LoginStation, ApiRefusal> {
     if at.audience == Audience::Public {
         return Ok(LoginStation::Address(address));
@@ -204,7 +204,7 @@ fn of_auth(error: AuthError) -> ApiRefusal {
     }
 }
 
-/// A signature that is none, and a k1 that is none any more, are 401 alike.
+/// A signature that is not valid, and a k1 that is not valid any more, are both 401.
 fn of_login(why: LoginRefusal) -> ApiRefusal {
     let message = why.to_string();
     match why {

@@ -47,7 +47,7 @@ pub async fn page(shop: &Shop, visit: &Visit, purpose: Purpose) -> Option<Answer
         (Standing::Ok(Some(login)), Purpose::Resume) => {
             resumed(shop, visit, Claim::Key(login.key.to_string())).await
         }
-        // It was attached when that was told first.
+        // It was attached when this was told for the first time.
         (Standing::Ok(None), Purpose::Resume) => {
             answer::redirect(StatusCode::SEE_OTHER, &portal::location(None, visit.lang()))
         }
@@ -73,7 +73,7 @@ async fn typed(shop: &Shop, visit: &Visit) -> Answer {
     let k1 = visit.filled("k1").and_then(|text| Some((text, hex::decode(text)?)));
     let Some((text, k1)) = k1 else { return over(visit, StatusCode::BAD_REQUEST, purpose) };
     let code = visit.get("code").map(str::trim).filter(|code| code.len() == 2);
-    // What is no number is a wrong one.
+    // What is not a number counts as wrong digits.
     let code = code.and_then(|code| code.parse().ok()).unwrap_or(u8::MAX);
     let browser = (LoginStation::Mac(visit.caller.mac), &cookies(visit.is_tls, &visit.headers)[..]);
     match shop.auth.confirm(&k1, browser, code).await {

@@ -79,7 +79,7 @@ async fn posted(site: &Arc<Site>, visit: &Visit) -> Answer {
         };
     }
     let typed = visit.get("ticket").unwrap_or_default();
-    // Of another length than any ticket.
+    // A code has another length than any ticket.
     if typed.parse::<InviteCode>().is_ok() {
         return match shop.invites.redeem(&visit.caller, &visit.venue, typed).await {
             Ok(_) | Err(InviteError::GrantPending) => {

@@ -1,4 +1,4 @@
-//! Has the key files open, whatever becomes of the Vault meanwhile.
+//! Keeps the key files open, whatever becomes of the Vault meanwhile.
 
 use super::server::{VaultSession, Wrapped};
 use super::{Keeper, KeeperError, KeeperFacts};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const WRAPPED: RenewableKey = RenewableKey("sealing");
 /// How long a start waits for the Vault.
 const AT_START: Duration = Duration::from_secs(3);
-/// A Vault that was away is asked again after this, and at last every so long.
+/// How soon a Vault that was away is asked again: at first, and at most.
 const SOON: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(15);
 

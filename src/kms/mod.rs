@@ -1,5 +1,5 @@
-//! What opens the key files of vouchers: nothing, where they are as they are; or a Vault, which unwraps the data key that they
-//! are sealed with. Refused: to make a new data key where files are sealed with one.
+//! What opens the key files of vouchers: nothing, if they are not sealed; or a Vault, which unwraps the data key that they
+//! are sealed with. Refused: making a new data key while files are sealed with another one.
 //!
 //! Once they are open, a Vault that goes away changes nothing: what it unwrapped is kept in memory, and nowhere else.
 
@@ -12,7 +12,7 @@ mod server;
 
 use crate::store::StoreError;
 
-/// Has the key files open. Clones share everything.
+/// Keeps the key files open. Clones share everything.
 #[derive(Clone)]
 pub struct Keeper(#[cfg(feature = "vault")] std::sync::Arc<keeper::KeeperState>);
 

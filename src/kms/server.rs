@@ -1,4 +1,5 @@
-//! The Vault as we ask it: signing in with AppRole, and its transit engine. Whoever signs in signs out: no token is kept.
+//! The Vault as we ask it: signing in with AppRole, and its transit engine. Each session signs out at its end: no token
+//! is kept.
 
 use super::KeeperError;
 use crate::calls::{in_time, request, CallRequest, Connection, Destination, NoAnswer, Tls};
@@ -25,7 +26,7 @@ const LONGEST_WRAPPED: usize = 512;
 /// Bytes of a data key.
 const KEY: usize = 32;
 
-/// Somebody who is signed in.
+/// A session that has signed in.
 pub struct VaultSession {
     to: Destination,
     key: String,

@@ -85,7 +85,7 @@ impl Lightning for Cln {
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
-            // No invoice; a rune that does not allow the call is told so first.
+            // Not an invoice: if the rune does not allow the call, that is said first.
             let may_pay = match self.call("pay", json!({"bolt11": "nothing"}), LOOK_TIMEOUT).await {
                 Err(none) => return Report::silent(none.cause()),
                 Ok((status, answer)) => match error(&answer)["code"].as_i64() {

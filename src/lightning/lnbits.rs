@@ -66,7 +66,7 @@ impl Lightning for Lnbits {
 
     fn test(&self) -> Call<'_, Report> {
         Box::pin(async move {
-            // A payment of nothing; that the key may not pay is said first.
+            // Pays nothing: if the key may not pay, LNbits says that first.
             let order = CallBody::Json(json!({"out": true}));
             let may_pay = match self.peer.ask(Method::POST, PAYMENTS, order, LOOK_TIMEOUT).await {
                 Err(none) => return Report::silent(none.cause()),

@@ -147,7 +147,7 @@ impl Lightning for Lnd {
                 }
                 Err(none) => return Report::silent(none.cause()),
             }
-            // No invoice, so nothing can be paid; a macaroon that may not pay is told so first.
+            // Not an invoice, so nothing can be paid: if the macaroon may not pay, that is said first.
             let order =
                 json!({"payment_request": "nothing", "timeout_seconds": 1, "no_inflight_updates": true});
             let refused = async {

@@ -52,7 +52,7 @@ impl Melt {
         match self.wallet.melted(&name).await {
             Ok(None) => {}
             Ok(Some(melted)) => return answer(melted, &order.payment_hash, &order.invoice),
-            // Nothing was begun by this order; by an earlier one, a look will tell.
+            // This order has begun nothing. Whether an earlier one has, a look will tell.
             Err(err) => return BackendAnswer::unknown(err.to_string()),
         }
         let mut why = String::new();

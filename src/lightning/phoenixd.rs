@@ -40,7 +40,7 @@ impl Phoenixd {
         }
     }
 
-    /// What is wrong with a call that lacks what it needs, if not just that.
+    /// Makes a call that lacks what it needs. Returns what is wrong besides that, if anything.
     async fn permission(&self, method: Method, path: &str, refused: &str) -> Option<String> {
         let body = if method == Method::POST { CallBody::Form(String::new()) } else { CallBody::None };
         match self.peer.ask(method, path, body, LOOK_TIMEOUT).await {

@@ -41,7 +41,7 @@ struct SharedProxy {
     config: watch::Receiver<Arc<Config>>,
     sockets: Arc<Sockets>,
     desk: MintDesk,
-    /// Whom changes of vouchers are told.
+    /// Who is told of changes of vouchers.
     vouchers: VoucherWatches,
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 const OF_ONE: usize = 16;
 const OF_ALL: usize = 256;
 const EVERY: Duration = Duration::from_millis(400);
-/// Without any write a voucher may still expire: every so many rounds all are looked at.
+/// A voucher may expire without any write: after this many rounds all are looked at.
 const IDLE_ROUNDS: u32 = 25;
 
 /// All of them; nobody looks while there are none.

@@ -31,8 +31,9 @@ pub fn start(target: LogTarget, format: LogFormat, level: LevelFilter) {
     }
 }
 
-/// Says where the program failed, in one line. Not what about: a panic's message may hold what a guest sent. Not through
-/// the logger, which may be what failed. Without a syslog daemon the line goes to stderr, which procd forwards.
+/// Says where the program failed, in one line. It does not say why: a panic's message may hold what a guest sent. It
+/// does not use the logger, which may be what failed. Without a syslog daemon the line goes to stderr, which procd
+/// forwards.
 fn report_fault(target: LogTarget, format: LogFormat, place: Option<&Location>) {
     let line = match format {
         LogFormat::Text => fault(place),

@@ -55,7 +55,7 @@ pub struct Bought {
 #[derive(Clone, Copy, Debug)]
 pub struct Late<'a> {
     pub request_id: &'a str,
-    /// So lately that it is said without being asked for.
+    /// It ended a moment ago, so that it is said without being asked for.
     pub is_just_over: bool,
 }
 
@@ -128,7 +128,7 @@ pub fn page<'a>(facts: &Facts<'a>) -> State<'a> {
         Some(MpesaFacts::Waiting(wait))
             if !facts.is_choosing && facts.named.is_none() && !facts.is_trusted =>
         {
-            // Who is online may wait for an answer that was lost without being kept from what is left.
+            // A guest who is online is not kept from what is left by an answer that was lost.
             (online.is_none() || wait.step != MpesaStep::Unknown).then_some(wait)
         }
         _ => None,

@@ -5,7 +5,7 @@ use super::links::choosing;
 use super::view::{still, View};
 use maud::html;
 
-/// Goes by itself when the digits were typed.
+/// Seconds until the page is loaded again: it goes away once the digits were typed.
 const AGAIN: Option<u64> = Some(3);
 
 pub(super) fn login_code(lang: Lang, lang_chosen: bool, code: u8) -> View {

@@ -48,7 +48,7 @@ pub enum Notice<'a> {
     },
     /// Nobody has paid for it yet.
     VoucherNotReady,
-    /// The MAC that the ticket is with was heard of so lately.
+    /// The MAC that the ticket is with was heard of this long ago.
     TicketInUse {
         wait: Millis,
     },

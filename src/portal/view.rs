@@ -107,7 +107,7 @@ pub(super) fn in_trouble(lang: Lang, lang_chosen: bool, trouble: &Trouble) -> Vi
     if !on_its_way {
         main.raw("<a class=\"button\" id=\"again\"")
             .attr("href", &location(None, lang_chosen.then_some(lang)));
-        // Who could not choose yet cannot choose again.
+        // A guest who could not choose yet cannot choose again.
         let shut = matches!(trouble.reason, TroubleReason::UnknownDevice | TroubleReason::CannotSell);
         main.raw(">").text(if shut { s.try_again } else { s.choose_again }).raw("</a>\n");
     }

@@ -89,7 +89,7 @@ fn how_to_pay(lang: Lang) -> Html {
     html
 }
 
-/// A choice stands still, unless a mint may come back or an invoice may be paid elsewhere, if need be too late.
+/// A choice stands still, unless a mint may come back, or an invoice may be paid elsewhere, perhaps too late.
 fn offer_poll(offer: &Offer) -> Option<u64> {
     if !offer.is_open() && offer.mpesa.is_none() {
         Some(5)
@@ -138,7 +138,7 @@ fn waiting_for_payment(lang: Lang, lang_chosen: bool, pay: &Pay) -> View {
     waiting.text(if pay.by_card { s.card_waiting } else { s.waiting_for_payment }).raw(" <small>");
     waiting.fill(s.expires_in, "clock", &clock(lang, pay.expires_in)).raw("</small></span></p>\n");
 
-    // What a card pays need not be paid, but may be.
+    // A card pays this; the guest need not, but may.
     if pay.by_card {
         main.add(&waiting).raw("<details><summary class=\"button second\">").text(s.pay_button);
         main.raw("</summary>\n");

@@ -8,7 +8,7 @@ use crate::units::{Allotment, Sats};
 
 pub(super) struct CodeValue {
     pub allotment: Allotment,
-    /// What that costs there; nothing where it was given away as time or bytes.
+    /// What that costs there; zero if it was given away as time or bytes.
     value: Sats,
     mint: Option<MintUrl>,
 }
@@ -53,7 +53,7 @@ pub fn buys(config: &Config, venue: &Venue, worth: CodeWorth) -> bool {
     CodeValue::at(config, venue, worth).is_some()
 }
 
-/// What it costs there to buy as much; nothing where no mint says a price.
+/// What it costs there to buy as much; zero if no mint has a price.
 pub fn price_of(config: &Config, venue: &Venue, worth: CodeWorth) -> Sats {
     let Some(mint) = config.mints_of(venue).next() else { return Sats(0) };
     let price = Price::of(venue, mint);

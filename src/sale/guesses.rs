@@ -1,4 +1,4 @@
-//! Guesses of what is a secret: ten of a MAC and sixty of all guests together, within a while. Knows no clock.
+//! Guesses at a secret: ten per MAC and sixty of all guests together, within a while. Knows no clock.
 
 use crate::mac::MacAddr;
 use crate::pace::Pace;
@@ -20,7 +20,7 @@ impl Guesses {
         Guesses { window, of_one: Pace::new(OF_ONE, window), of_all: VecDeque::new() }
     }
 
-    /// Counts one; else how long until one more may be tried.
+    /// Counts one, or says how long until one more may be tried.
     pub fn admit(&mut self, mac: MacAddr, now: Millis) -> Result<(), Millis> {
         let window = self.window;
         self.of_all.retain(|at| at.saturating_add(window) > now);
@@ -36,7 +36,7 @@ impl Guesses {
         Ok(())
     }
 
-    /// The last one was good.
+    /// Takes the last guess back: it was right.
     pub fn take_back(&mut self, mac: MacAddr) {
         self.of_one.take_back(mac);
         self.of_all.pop_back();

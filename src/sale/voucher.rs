@@ -1,5 +1,5 @@
 //! Vouchers: a code that was sold or promised, in for a session, once. Refused: a code that nobody made, that is used,
-//! expired, revoked, not paid yet, or good at another venue; an order for what no venue sells; and whoever guesses.
+//! expired, revoked, not paid yet, or good at another venue; an order for what no venue sells; and guessing.
 //!
 //! A code is used, and what it is worth granted, in one commit; then the gate opens, then the guest is told. No mint is asked.
 //!
@@ -58,7 +58,7 @@ pub enum VoucherError {
     NotReady,
     #[error("what this voucher is worth is not sold here at the moment; it stays good")]
     WrongMetric,
-    /// For so long.
+    /// For this long.
     #[error("too many wrong codes; please wait")]
     TooMany(Millis),
     /// It is used; access opens by itself.
@@ -162,7 +162,7 @@ pub struct RedeemedVoucher {
     pub session: Session,
 }
 
-/// Makes vouchers, and lets in who shows one. Clones share everything.
+/// Makes vouchers, and lets a guest in who shows one. Clones share everything.
 #[derive(Clone)]
 pub struct VoucherEngine(Arc<SharedVouchers>);
 
@@ -445,7 +445,7 @@ struct WrongCodes {
 }
 
 impl WrongCodes {
-    /// Counts one; else how long until one more is answered.
+    /// Counts one, or says how long until one more is answered.
     fn count(&mut self, mac: MacAddr, now: Millis) -> Result<(), Millis> {
         self.of_all.retain(|at| at.saturating_add(MINUTE) > now);
         let wait_of_all = match self.of_all.front() {

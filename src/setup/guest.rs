@@ -20,7 +20,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Those of the guest network that is there; new ones are no names of other zones or devices, written or up.
+    /// The names of the guest network that is there, or else new ones that no other zone or device has, in the files or
+    /// up.
     pub fn choose(network: &UciFile, firewall: &UciFile, up: &[String]) -> Names {
         let ours = |package: &str, file: &UciFile, name: &str| {
             let found = file.sections.iter().find(|section| section.name == name)?;

@@ -24,7 +24,7 @@ pub struct SetupPlan {
     pub changes: Vec<UciChange>,
 }
 
-/// Carries the flags out in thought; writes nothing.
+/// Works out what the flags would do; writes nothing.
 pub fn plan(flags: &Flags, uci: &Uci, around: &RouterFacts) -> Result<SetupPlan, SetupError> {
     let mut plan = SetupPlan::default();
     let mut answers = flags.answers.clone();

@@ -36,7 +36,7 @@ pub fn wiring(path: &Path) -> Result<String, Vec<Problem>> {
     line("state_dir", &main.state_dir.display());
     line("run_dir", &main.run_dir.display());
     if config.auth.is_some() {
-        // Who signs as an operator for the first time is written into the configuration.
+        // An operator who signs for the first time is written into the configuration.
         line("enrols", &1);
     }
     // What lies in the state directory is seen with it.

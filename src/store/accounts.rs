@@ -112,7 +112,7 @@ pub(super) fn attach(tx: &Transaction, account: i64, mac: &str, now: Millis) -> 
     Ok(())
 }
 
-/// Ends that a MAC is attached to this account. False: it was not.
+/// Detaches a MAC from this account. False if it was not attached.
 pub(super) fn detach(tx: &Transaction, account: i64, mac: &str) -> Result<bool, StoreError> {
     let gone =
         tx.execute("DELETE FROM account_macs WHERE mac = ?1 AND account = ?2", params![mac, account])?;

@@ -1,8 +1,8 @@
 //! The audit log: who did what, when, with which result.
 //!
-//! Each row has the hash of the one before it, so that a row that is changed, removed or put in between shows. The
-//! last [`KEPT`] rows stay; of those before them the hash of the last one does, which the first row goes on from. Whoever
-//! may write the database can still write the whole chain anew.
+//! Each row has the hash of the one before it, so that a row that is changed, removed or put in between shows. The last
+//! [`KEPT`] rows stay; of those before them the hash of the last one does, which the first row goes on from. A program
+//! that may write to the database can still write the whole chain anew.
 
 use super::database::Work;
 use super::door::{Datum, Door, DoorRow};
@@ -57,7 +57,7 @@ pub struct AuditRow {
 /// What became of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditVerdict {
-    /// It is as it was written; so many rows.
+    /// It is as it was written, and has this many rows.
     Whole { rows: i64 },
     /// The first row that is not as it was written.
     Bad { seq: i64, fault: AuditFault },
@@ -92,7 +92,7 @@ impl NewAuditRow {
         }
     }
 
-    /// What somebody was refused who has not signed in.
+    /// What a caller was refused who has not signed in.
     pub fn of_stranger(what: &str, from: IpAddr, result: &str) -> NewAuditRow {
         NewAuditRow::new("stranger", "-", what, &from.to_string(), result)
     }
@@ -130,7 +130,8 @@ tokio::task_local! {
 /// What somebody does that changes the store.
 pub type Changing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Has `doing` write this row in the commit of its first change, so that no power cut parts the two. Whether it did.
+/// Has `doing` write this row in the commit of its first change, so that no power cut parts the two. Returns whether
+/// the row was written.
 pub async fn with_change<T>(row: NewAuditRow, doing: Changing<'_, T>) -> (T, bool) {
     let row = Arc::new(Mutex::new(Some(row)));
     let done = WITH_CHANGE.scope(row.clone(), doing).await;

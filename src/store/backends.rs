@@ -32,7 +32,7 @@ impl Store {
         })
     }
 
-    /// Keeps a backend and answers its id; that of the row given is not looked at.
+    /// Keeps a backend and answers its id. The id in `backend` is ignored.
     pub fn add_backend(&self, backend: BackendRow) -> StoreAnswer<i64> {
         self.write(move |tx| {
             tx.execute(

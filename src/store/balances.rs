@@ -74,7 +74,7 @@ pub enum Reserved {
     New(BalanceMove),
     /// It was made before, perhaps by another account.
     Known(BalanceMove),
-    /// So much may be spent.
+    /// Only this much may be spent.
     TooLittle(Msats),
     /// With it, more than the account may spend in a day.
     DayLimit,

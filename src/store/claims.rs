@@ -68,7 +68,7 @@ pub(super) fn hand_over(door: &Door, from: &str, to: &str) -> Result<(), StoreEr
     .map(drop)
 }
 
-/// This claims nothing any more.
+/// From now on this claims nothing.
 pub(super) fn drop_claim(door: &Door, claim: &Claim) -> Result<(), StoreError> {
     door.execute("DELETE FROM account_claims WHERE tenant = $1 AND kind = $2 AND subject = $3", &claim.data())
         .map(drop)

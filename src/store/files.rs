@@ -38,7 +38,7 @@ store.db counts as damage: nothing is sold, and no new database is made in its p
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreHolder {
     Daemon,
-    /// Which is done with it within a minute or so.
+    /// A command, which is done with it within a minute or so.
     Command,
 }
 

@@ -10,7 +10,7 @@ use crate::units::{Sats, UnixSeconds};
 const MOST: i64 = 10_000;
 /// Of them, without an end.
 const MOST_OPEN: i64 = 64;
-/// So long (seconds) one that has ended is known by its id at least.
+/// How long (seconds) one that has ended is known by its id, at least.
 const KEPT: u64 = 90 * 86_400;
 const COLUMNS: &str = "id, wallet, sats, invoice, payment_hash, description, state, message, refunded, at";
 

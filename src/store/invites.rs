@@ -84,7 +84,7 @@ pub enum InviteUse {
     Refused(Option<InviteRow>),
 }
 
-/// What has no end ends then.
+/// The end of what has no end.
 const NEVER: i64 = i64::MAX;
 const COLUMNS: &str = "id, unit, amount, uses_left, ends_ms, note, created_by";
 

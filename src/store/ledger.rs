@@ -36,7 +36,7 @@ pub enum BookAccount {
     Trading,
     /// The account of the short code that pays out,
     MpesaB2c,
-    /// and that at who sells airtime.
+    /// and the account with the seller of airtime.
     Airtime,
 }
 

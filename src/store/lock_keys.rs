@@ -95,7 +95,7 @@ impl Store {
         })
     }
 
-    /// All keys of this router, whoever's they are.
+    /// All keys of this router, of all tenants.
     pub fn lock_keys(&self) -> StoreAnswer<Vec<LockKeyRow>> {
         self.read(|tx| {
             tx.prepare(
@@ -127,7 +127,7 @@ impl Store {
         })
     }
 
-    /// The numbers of the keys that vouchers' codes are known by, whoever's they are.
+    /// The numbers of the keys that vouchers' codes are known by, of all tenants.
     pub async fn voucher_keys_in_use(&self) -> Result<Vec<u32>, StoreError> {
         self.read(|tx| {
             let mut found = tx.prepare("SELECT DISTINCT tenant, key_no FROM vouchers")?;

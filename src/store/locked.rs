@@ -220,7 +220,7 @@ impl Store {
         .await
     }
 
-    /// Whose exchange an operation is, and for what; nothing where it locks nothing.
+    /// Whose exchange an operation is, and for what; `None` if it locks nothing.
     pub fn locking(&self, op: i64) -> StoreAnswer<Option<(Tenant, Vec<LockedRow>)>> {
         self.read(move |tx| {
             let mut found = tx.prepare(

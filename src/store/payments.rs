@@ -51,7 +51,8 @@ impl Store {
         })
     }
 
-    /// Money that was found in the list of payments: its order's, or nobody's. Answers the order that it may settle.
+    /// Money that was found in the list of payments: it belongs to an order, or to none. Answers the order that it may
+    /// settle.
     pub fn found_payment(
         &self,
         receipt: String,

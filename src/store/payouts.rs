@@ -42,7 +42,7 @@ pub enum OpenedPayout {
     Again(PayoutRow),
     /// The same was asked before with other words.
     OtherQuestion,
-    /// The balance has so much.
+    /// The balance has only this much.
     TooLittle(Msats),
     /// With it, more than goes out in a day.
     DayLimit,
@@ -338,7 +338,7 @@ fn asked_before(door: &Door, new: &NewPayout) -> Result<Option<OpenedPayout>, St
     }
 }
 
-/// The payout that was asked for so, and what was asked.
+/// The payout that was asked for in these words, and what was asked.
 fn known_question(door: &Door, account: &str, asked: &str) -> Result<Option<(String, String)>, StoreError> {
     let known = door.query(
         "SELECT id, question FROM payouts WHERE tenant = $1 AND account = $2 AND asked = $3",

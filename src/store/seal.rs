@@ -1,5 +1,5 @@
-//! Key files that are sealed: what they hold is encrypted with a data key that is nowhere on this router, but for a form that
-//! only a Vault unwraps. So a router that was stolen redeems nothing, once the Vault refuses it.
+//! Key files that are sealed: what they hold is encrypted with a data key that is on this router only in a form that only a
+//! Vault unwraps. So a router that was stolen redeems nothing, once the Vault refuses it.
 //!
 //! Sealed are the files of vouchers: what their codes are known by, and the seed of the keys that ecash is locked to. Until
 //! the data key is there, whoever needs one of them waits, or is told `SEALED`.
@@ -99,7 +99,7 @@ impl Store {
         self.0.seal.is_sealed()
     }
 
-    /// From now on key files are sealed, and nobody has what opens them. Nothing where they are open.
+    /// From now on key files are sealed, and what opens them is not here. Changes nothing if they are open.
     pub fn seal_keys(&self) {
         self.0.seal.0.send_if_modified(|state| {
             let was_plain = matches!(state, State::Plain);

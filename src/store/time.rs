@@ -19,8 +19,8 @@ use crate::units::{Millis, UnixSeconds};
 use rusqlite::{Connection, Transaction};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often a moment is noted while something runs out: what a power cut can cost us, and a commit it
-/// costs the flash.
+/// How often a moment is noted while something runs out. It is the most that a power cut can cost us, and each note
+/// costs the flash a commit.
 const EVERY: Millis = Millis::from_secs(60);
 /// How often while nothing does.
 const EVERY_IDLE: Millis = Millis::from_secs(3600);

@@ -11,7 +11,7 @@ use crate::units::Sats;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Until one of several waiting invoices counts no more.
+/// How long (seconds) until one of several waiting invoices counts no more.
 const RETRY_AFTER_SECS: u64 = 60;
 
 const NOT_CREATED: &str = "failed to create lightning invoice";

@@ -12,13 +12,13 @@ use crate::sale::{Retry, SaleError};
 use crate::units::{Millis, Sats};
 use serde_json::Value;
 
-/// Before the same token is worth another try.
+/// How long (seconds) until the same token is worth another try.
 const RETRY_AFTER_SECS: u64 = 5;
 /// The event around a token (kind 21000) that existing portals send.
 const EVENT: u64 = 21000;
 
 impl TollGate {
-    /// Counts one more payment of this client; else how long until it may post one, which costs nothing.
+    /// Counts one more payment of this client, or says how long until it may post one; to be refused costs nothing.
     pub fn may_pay(&self, mac: MacAddr) -> Result<(), Millis> {
         self.0.tokens.may_pay(mac)
     }

@@ -1,5 +1,5 @@
 //! What waits for others to agree: a request that is over a limit, or a limit that is to be raised. Each vote is for one
-//! request, named by its hash. Refused: a vote of whoever has asked, one for another request, and one that comes too late.
+//! request, named by its hash. Refused: a vote of the one who asked, one for another request, and one that comes too late.
 
 use super::{jobs, VoucherRefusal};
 use crate::store::{add_voucher_job, Door, DoorRow, StoreError};
@@ -28,7 +28,7 @@ pub struct Approval {
     /// Who has asked.
     pub principal: String,
     pub request_hash: String,
-    /// What is to be done, as whoever has asked has written it.
+    /// What is to be done, as the one who asked has written it.
     pub work: String,
     pub required: u64,
     pub approvals: u64,
@@ -200,7 +200,7 @@ pub fn is_open(door: &Door, id: Uuid) -> Result<bool, StoreError> {
     jobs::about(door, DECISION, &id.to_string())
 }
 
-/// A decision was carried out to its end, and whoever has asked has the answer: in the commit that keeps it.
+/// A decision was carried out to its end, and the one who asked has the answer: in the commit that keeps it.
 pub fn finish(door: &Door, id: Uuid) -> Result<(), StoreError> {
     consume(door, id)?;
     jobs::done(door, &id.to_string())

@@ -22,7 +22,7 @@ const AT_ONCE: u64 = 128;
 pub enum NotAdded {
     /// There are too many vouchers.
     Full,
-    /// So much (sat) is over a limit.
+    /// This much (sat) is over a limit.
     Over(u64, OverLimit),
     /// Others have to agree to it first.
     Waits(Approval),
@@ -115,7 +115,7 @@ impl VoucherBook {
                     return Ok(Err(why));
                 }
             }
-            // Once, whoever comes first.
+            // Once, by the first who comes.
             if !approval.map_or(Ok(true), |id| approvals::consume(door, id))? {
                 return Err(StoreError::Gone);
             }

@@ -104,7 +104,7 @@ impl RunningKeys {
             is_free
         };
         let work = Uuid::random().ok_or(StoreError::NoRandomness)?;
-        // Gives the key back whatever comes.
+        // Gives the key back in any case.
         let mut running = is_free.then(|| {
             let (place, fingerprint) = (place.clone(), fingerprint.clone());
             RunningRequest { place, fingerprint, work, all: self.clone(), tenant }

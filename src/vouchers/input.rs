@@ -22,7 +22,7 @@ pub enum Kind {
     Uuid,
     /// A name that is safe in a path and a line: 1 to 64 letters, digits or . _ : @ -
     Name,
-    /// One line of at most so many characters.
+    /// One line of at most this many characters.
     Text(usize),
     /// A whole number of this range.
     Number(u64, u64),
@@ -33,9 +33,9 @@ pub enum Kind {
     Hash,
     /// Anything that is an object; it is not looked into.
     Object,
-    /// Different UUIDs, at least one and at most so many.
+    /// Different UUIDs, at least one and at most this many.
     Uuids(usize),
-    /// Objects with different `id`, at least one and at most so many.
+    /// Objects with different `id`, at least one and at most this many.
     Objects(usize, &'static [Field]),
 }
 

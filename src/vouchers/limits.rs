@@ -19,7 +19,7 @@ pub struct OverLimit {
 }
 
 impl OverLimit {
-    /// What is said to whoever asked for so much.
+    /// What a caller is told who asked for this much.
     pub fn message(&self, sats: u64) -> String {
         let OverLimit { window, who, most } = self;
         let whose = if who.is_empty() { "everybody's" } else { "your" };
@@ -69,7 +69,7 @@ pub fn spent(door: &Door, who: &str, window: &str, now: Millis) -> Result<u64, S
     found.first().map_or(Ok(0), |row| row.count(0))
 }
 
-/// The first limit that so much more would be over.
+/// The first limit that this much more would exceed.
 pub fn over(
     door: &Door,
     config: &Config,
@@ -93,7 +93,8 @@ pub fn over(
     Ok(None)
 }
 
-/// VoucherCounts what is begun, if every window has room for it; one statement for each. Nothing is counted where one has not.
+/// Counts what is begun, if every window has room for it, with one statement for each window. Nothing is counted where one
+/// has not.
 pub fn reserve(
     door: &Door,
     config: &Config,

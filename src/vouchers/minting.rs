@@ -392,7 +392,7 @@ fn begin(
     }
     let sats = new.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
     match terms.approval {
-        // Once, whoever comes first.
+        // Once, by the first who comes.
         Some(approval) if !approvals::consume(door, approval)? => return Err(StoreError::Gone),
         Some(_) => drop(limits::reserve(door, &terms.config, &order.principal, sats, service, true)?),
         None => {

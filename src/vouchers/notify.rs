@@ -29,9 +29,9 @@ const AT_ONCE: u64 = 64;
 const PLACES: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 16 * 1024;
-/// Secrets that are shorter are none.
+/// A shorter secret is not accepted.
 const SHORTEST: usize = 16;
-/// So often a notice is tried; the pause before the next try doubles.
+/// How often a notice is tried; the pause before the next try doubles.
 const MOST_TRIES: u64 = 12;
 const FIRST_PAUSE: Millis = Millis::from_secs(2);
 const LONGEST_PAUSE: Millis = Millis::from_secs(1800);
@@ -112,11 +112,11 @@ impl Notices {
 impl Outbox {
     async fn round(self: &Arc<Outbox>) -> Result<(), StoreError> {
         let config = self.config.borrow().clone();
-        // Who holds a voucher, and who sold it, are told in the moment when it expires.
+        // The holder of a voucher, and its seller, are told at the moment when it expires.
         for tenant in config.all_tenants() {
             self.book.expire(&tenant).await?;
         }
-        // Whoever is told compares the time of the signature.
+        // The receiver compares the time of the signature.
         if !self.book.store().wall_is_plausible() {
             return Ok(());
         }

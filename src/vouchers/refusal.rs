@@ -21,7 +21,7 @@ impl VoucherRefusal {
         VoucherRefusal { status, code, message: message.into(), details: Vec::new(), wait: None }
     }
 
-    /// Nobody's, and somebody else's: the same words.
+    /// The same words for what does not exist and for what is somebody else's.
     pub fn nowhere() -> VoucherRefusal {
         VoucherRefusal::new(404, "not_found", "there is nothing here")
     }

@@ -1,4 +1,4 @@
-//! Rows of vouchers and what becomes of them: every statement, in the transaction of whoever calls.
+//! Rows of vouchers and what becomes of them: every statement, in the caller's transaction.
 //!
 //! A step is conditional on the state before it, and its row count is what makes it happen once.
 
@@ -69,7 +69,7 @@ pub struct VoucherRow {
     pub redeemed_at: Option<UnixSeconds>,
     pub redeemed_by: Option<String>,
     pub error_code: Option<String>,
-    /// The code, for whoever has the key; gone once it can be used no more.
+    /// The code, readable with the key; gone once it can be used no more.
     pub sealed: Option<String>,
 }
 

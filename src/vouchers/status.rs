@@ -1,5 +1,5 @@
-//! What became of a ticket, for whoever has its code or its token: asked once, or told of each change. Refused: a claim that is
-//! not this ticket's, in the words and after the work of one that nobody has.
+//! What became of a ticket, for the bearer of its code or its token: asked once, or told of each change. Refused: a claim
+//! that is not this ticket's, in the words and after the work of one that nobody has.
 
 use super::minting::MintDesk;
 use super::rows::{self, VoucherRow};
@@ -12,7 +12,7 @@ use crate::uuid::Uuid;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// After so many seconds it is worth asking again for what is under way.
+/// After this many seconds it is worth asking again about what is under way.
 const ASK_AGAIN: u64 = 5;
 
 /// A ticket that somebody is told of, and how much of its history was told.
@@ -111,7 +111,7 @@ impl MintDesk {
         read.await
     }
 
-    /// Nobody's, and nobody's business: the same words, after the same work.
+    /// A ticket that does not exist, and one that is not the caller's: the same words, after the same work.
     async fn ticket_of(
         &self,
         config: &Config,

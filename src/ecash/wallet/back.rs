@@ -30,7 +30,8 @@ use std::sync::Arc;
 /// What one exchange makes at most. Mints sign a thousand outputs at once, and the change is among them.
 const MOST_OUTPUTS: usize = 600;
 const MOST_VOUCHERS: usize = 100;
-/// So long (seconds) after a voucher its ecash can be redeemed: what is taken offline on its last day is swapped in time.
+/// How long (seconds) after a voucher's end its ecash is still ours alone: what is taken offline on the last day can
+/// still be swapped.
 pub const AFTER_EXPIRY: u64 = 86_400;
 
 /// What is to stand behind a voucher.
@@ -205,14 +206,14 @@ impl Wallet {
         }
     }
 
-    /// What of a batch could not be asked for yet will not be.
+    /// Gives up the vouchers of a batch whose ecash was not asked for yet.
     pub async fn drop_backing(&self, tenant: &Tenant, batch: &str, why: &BackError) {
         if let Err(error) = self.0.store.drop_planned(tenant, batch, why.code()).await {
             log::error!("vouchers: {error}");
         }
     }
 
-    /// What will never be backed has failed.
+    /// Marks the planned vouchers of a batch as failed, if this error is final.
     async fn not_backed(&self, tenant: &Tenant, batch: &str, error: BackError) -> Result<(), BackError> {
         if !error.goes_on() {
             self.0.store.drop_planned(tenant, batch, error.code()).await?;
@@ -275,7 +276,7 @@ impl Wallet {
         }
     }
 
-    /// Takes up an exchange of before this start.
+    /// Takes up an exchange from before this start.
     pub(super) async fn resume_locking(
         &self,
         op: OpRow,
@@ -378,7 +379,7 @@ impl Wallet {
 
     /// The tokens of vouchers that are backed and not redeemed.
     pub async fn tokens_of(&self, tenant: &Tenant, ids: &[String]) -> Result<Vec<Backed>, WalletError> {
-        // Whoever asks waits for no Vault.
+        // The caller must not wait for a Vault.
         if self.0.store.is_sealed() {
             return Err(WalletError::Store(StoreError::Sealed.code()));
         }
@@ -414,7 +415,7 @@ fn joined(all: Option<Outputs>, more: Outputs) -> Result<Outputs, EcashError> {
     }
 }
 
-/// Whose the proofs are, which came in the order of the vouchers.
+/// Gives each voucher its proofs, which came in the order of the vouchers.
 pub(super) fn locked_proofs(vouchers: &[LockedRow], proofs: &[Proof]) -> Option<Vec<LockedProof>> {
     let mut proofs = proofs.iter();
     let mut all = Vec::new();
@@ -428,7 +429,7 @@ pub(super) fn locked_proofs(vouchers: &[LockedRow], proofs: &[Proof]) -> Option<
     Some(all)
 }
 
-/// What ecash is known by that is put back into the takings.
+/// The reference under which a voucher's ecash is put back into the takings.
 pub(super) fn collected_as(tenant: &Tenant, id: &str) -> Reference {
     let hash = Sha256::new().chain_update("voucher\0").chain_update(tenant.as_str()).chain_update("\0");
     Reference::Backing(hash.chain_update(id).finalize().into())

@@ -1,7 +1,7 @@
 //! Vouchers compared with their mints: what was promised is there and unspent, what is under way moves, what was paid for came.
 //!
-//! A mint calls also what it never signed unspent (NUT-07), so that alone proves nothing: the state of a quote and the outputs
-//! that are on record here (NUT-09) are asked for as well. Knows no request, and changes nothing.
+//! A mint calls even what it never signed unspent (NUT-07), so that alone proves nothing: the state of a quote and the
+//! outputs that are on record here (NUT-09) are asked for as well. Knows no request, and changes nothing.
 
 use super::{total, Wallet};
 use crate::config::{MintUrl, Tenant};
@@ -15,10 +15,10 @@ use crate::units::UnixSeconds;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// What is under way for longer (seconds) is told; what has changed just now may be under way.
+/// What has been under way for longer than this (seconds) is reported.
 const STUCK: u64 = 600;
 const JUST_NOW: u64 = 5;
-/// A keyset that ends so soon (seconds) ends too soon.
+/// A keyset that ends within this (seconds) ends too soon.
 const SOON: u64 = 30 * 86_400;
 /// Proofs of one question, rows of one look at the store, and quotes and exchanges that are asked for.
 const PROOFS: usize = 500;
@@ -117,8 +117,8 @@ struct Look {
 }
 
 impl Wallet {
-    /// Compares these vouchers with their mints; those that nothing stands behind are left out. What is not answered by then is
-    /// not known.
+    /// Compares these vouchers with their mints; those that nothing stands behind are left out. What is not answered by
+    /// `until` counts as unknown.
     pub async fn compare(
         &self,
         tenant: &Tenant,

@@ -1,5 +1,5 @@
-//! What goes on with vouchers' ecash while nobody waits: what codes have redeemed, and what nobody has redeemed in time, is put
-//! back into the takings; what is planned and could not be asked for is.
+//! What goes on with vouchers' ecash while nobody waits: what codes have redeemed, and what nobody has redeemed in time, is
+//! put back into the takings; what was planned and could not be asked for yet is asked for.
 
 use super::back::{collected_as, BackError, Backing, AFTER_EXPIRY};
 use super::exchange::total;
@@ -37,7 +37,8 @@ impl Wallet {
         });
     }
 
-    /// What was ordered before this start, and no more than ordered, is backed.
+    /// Plans the backing of vouchers that were ordered before this start, where the program stopped before that was
+    /// planned.
     pub(super) async fn plan_cut_off(&self) -> Result<(), StoreError> {
         for one in self.0.store.unplanned().await? {
             let locktime = UnixSeconds(one.expires_at.0.saturating_add(AFTER_EXPIRY));

@@ -76,7 +76,7 @@ impl Exchange {
         }
     }
 
-    /// For an operation of before this start: it may have been sent.
+    /// For an operation from before this start: it may have been sent.
     pub fn resumed(op: OpRow, mint: Mint, inputs: Vec<Proof>, now: Millis) -> Exchange {
         Exchange { unclear: Some(now), ..Exchange::new(op, mint, inputs) }
     }
@@ -195,8 +195,8 @@ impl Wallet {
         match swap.unclear {
             Some(at) if self.0.store.now().saturating_sub(at) < LATEST_ARRIVAL => Step::Again(err),
             _ => {
-                // Only what is said of the proofs is said for good. Without a code it may be a gateway's word, and code 0 is a
-                // mint's own trouble.
+                // Only a refusal of the proofs themselves is final. Without a code it may come from a gateway, and code 0 is
+                // the mint's own trouble.
                 swap.is_hopeless = matches!(err, EcashError::Mint { code: Some(10_000..=10_999), .. });
                 Step::Refused(err.into())
             }

@@ -1,5 +1,5 @@
-//! Backing vouchers with what a reseller pays: one invoice for the batch (NUT-04), whose ecash is locked to the venue as it is
-//! made. A batch has one invoice, ever; nobody pays it in time, and its vouchers have failed.
+//! Backing vouchers with what a reseller pays: one invoice for the batch (NUT-04), whose ecash is locked to the venue as it
+//! is made. A batch has only one invoice ever. If nobody pays it in time, its vouchers have failed.
 
 use super::awaited::Awaited;
 use super::back::{locked_proofs, BackError, Backing};
@@ -16,7 +16,7 @@ use crate::units::{Sats, UnixSeconds};
 
 /// What one request makes at most.
 const MOST_OUTPUTS: usize = 900;
-/// So long (seconds) after its end an invoice is still looked at: a payment may have been on its way.
+/// How long (seconds) after its end an invoice is still looked at: a payment may have been on its way.
 const GRACE: u64 = 120;
 
 /// What a reseller is to pay.
@@ -108,7 +108,7 @@ impl Wallet {
         Ok(self.0.store.funding_begin(funding).await?)
     }
 
-    /// Goes on with the invoices of before this start.
+    /// Goes on with the invoices from before this start.
     pub(super) async fn resume_fundings(&self) -> Result<(), StoreError> {
         for (tenant, batch) in self.0.store.open_fundings().await? {
             if let Some(funding) = self.0.store.funding(&tenant, &batch).await? {

@@ -14,7 +14,7 @@ use crate::task;
 use crate::units::{Sats, UnixSeconds};
 use std::sync::Arc;
 
-/// So long (seconds) before its locktime a token is not taken without its mint any more.
+/// A token that is this close (seconds) to its locktime is not taken without its mint.
 const LATEST: u64 = 3600;
 
 /// What is known of a locked token besides what it is worth.
@@ -98,7 +98,7 @@ impl Wallet {
         Ok(Some(LockedOffer { taking, limits, offline: None }))
     }
 
-    /// The locked proofs of a token as the store knows them, or would.
+    /// The locked proofs of a token as the store knows them, or would know them.
     async fn known_points(&self, tenant: &Tenant, token: &Token) -> Result<Vec<LockedProof>, Refusal> {
         let secrets: Vec<_> = token.proofs.iter().map(|proof| proof.secret.clone()).collect();
         let hashed = task::blocking(move || {

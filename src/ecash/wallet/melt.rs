@@ -30,7 +30,7 @@ const SEND_AGAIN: Millis = Millis::from_secs(60);
 /// Change that the mint does not hand out is asked for at most this often; later `restore` finds it.
 const CHANGE_ATTEMPTS: usize = 8;
 const STORE_PAUSE: Duration = Duration::from_secs(2);
-/// So long ecash is waited for that other payments hold, and how often it is looked for.
+/// How long to wait for ecash that other payments hold, and how often to look for it.
 const FREE_SOON: Duration = Duration::from_secs(6);
 const FREE_AGAIN: Duration = Duration::from_millis(150);
 
@@ -69,7 +69,7 @@ struct Payment {
     unclear: bool,
     /// The mint has tried to pay.
     was_tried: bool,
-    /// The mint's no to the only request that was made.
+    /// The mint's refusal of the only request that was made.
     refused: Option<EcashError>,
     seems_lost: bool,
 }
@@ -205,7 +205,7 @@ impl Wallet {
         })
     }
 
-    /// Takes up a payment of before this start.
+    /// Takes up a payment from before this start.
     pub(super) async fn resume_melt(&self, op: OpRow) -> Result<(), StoreError> {
         let rows = self.0.store.held_proofs(op.id).await?;
         self.launch_melt(op, rows, true);

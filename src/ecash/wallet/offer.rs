@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(super) const UNIT: &str = Unit::Sat.as_str();
 /// Checking the evidence of one proof takes a small router a fiftieth of a second.
 pub(super) const MAX_PROOFS: usize = 100;
-/// So long a mint is waited for that a token may be taken without.
+/// How long to wait for a mint if its token may be taken without it.
 const MINT_FIRST: Duration = Duration::from_secs(2);
 
 /// A token that can be taken, and what it is worth. Made only by [`Wallet::assess`].

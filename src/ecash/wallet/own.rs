@@ -231,7 +231,7 @@ impl Wallet {
         }
     }
 
-    /// Takes up a trade of before this start.
+    /// Takes up a trade from before this start.
     pub(super) async fn resume_trade(&self, op: OpRow) -> Result<(), StoreError> {
         let rows = self.0.store.held_proofs(op.id).await?;
         self.launch_trade(op, rows, None, Urgency::Background);
@@ -257,7 +257,7 @@ impl Wallet {
                     };
                     swap.locking = locking;
                     if let Err(err) = wallet.add_locked_inputs(&mut swap).await {
-                        // As below.
+                        // Nothing was sent; the next start tries again.
                         log::error!("wallet: {err}");
                         return Received::Unknown;
                     }

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch, Notify};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A guest waits meanwhile.
 const PATIENCE_FOR_STATES: Duration = Duration::from_secs(2);
-/// So long a mint is asked first about a token that only we can spend.
+/// How long the mint is asked first about a token that only we can spend.
 const MINT_FIRST: Duration = Duration::from_secs(3);
 /// Between attempts to swap a token whose guest is in, after a refusal.
 const PAUSE_OF_GRANTED: Duration = Duration::from_secs(60);
@@ -139,7 +139,7 @@ impl Wallet {
         (news, true)
     }
 
-    /// Takes up a receipt of before this start.
+    /// Takes up a receipt from before this start.
     pub(super) fn resume_receipt(&self, op: OpRow) {
         let Some(reference) = op.reference.as_ref().map(Reference::to_string) else { return };
         let (mint, wallet) = (op.mint.clone(), self.clone());
@@ -365,7 +365,7 @@ impl Wallet {
         if let (true, Some(reference)) = (swap.is_hopeless || !spent.is_empty(), &swap.op.reference) {
             self.0.suspects.bury(reference, refusal.clone(), now);
         }
-        // Else each other choice of spent proofs would be another token.
+        // Otherwise each other selection of spent proofs would pass as another token.
         for proof in spent {
             self.0.suspects.bury(&reference_of(std::iter::once(proof)), Refusal::Spent, now);
         }
@@ -394,7 +394,7 @@ impl Wallet {
 impl Teller {
     pub fn tell(&self, pause: Option<Duration>) {
         let news = pause.map_or(News::Working { again: true }, News::Waiting);
-        // Whoever comes after its guest was let in is told so.
+        // A caller that joins after the guest was let in is told so.
         self.news.send_if_modified(|now| {
             let changes = !matches!(now, News::Granted(_));
             if changes {
@@ -409,7 +409,7 @@ impl Teller {
     }
 }
 
-/// Somebody who waits for a receipt. One who goes away just when it ends leaves its session to `sessions`.
+/// A caller that waits for a receipt. If it goes away just when the receipt ends, the session goes to `sessions`.
 struct Waiter {
     news: NewsReceiver,
     is_first: bool,
@@ -420,7 +420,7 @@ struct Waiter {
 impl Waiter {
     async fn outcome(&mut self) -> Received {
         let give_up = tokio::time::Instant::now() + PATIENCE;
-        // What was waited for when we came is interrupted by our coming.
+        // The pause that was running when we joined ends because we joined.
         let mut is_stale = matches!(*self.news.borrow_and_update(), News::Waiting(_));
         loop {
             let left = give_up.saturating_duration_since(tokio::time::Instant::now());

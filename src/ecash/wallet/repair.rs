@@ -55,7 +55,7 @@ impl Repaired {
 }
 
 impl Wallet {
-    /// Brings one voucher in order, as far as that comes to its end until then.
+    /// Brings one voucher in order, as far as that ends before `until`.
     pub async fn repair(
         &self,
         tenant: &Tenant,
@@ -126,7 +126,7 @@ impl Wallet {
         })
     }
 
-    /// Asks once more whether an invoice was paid; nobody has, and it is over.
+    /// Asks once more whether an invoice was paid. If not, it is over.
     async fn close_unpaid(&self, tenant: &Tenant, batch: &str) -> Result<Repaired, StoreError> {
         let Some(funding) = self.0.store.funding(tenant, batch).await? else { return Ok(Repaired::Fixed) };
         let Some(quote) = QuoteId::parse(&funding.quote) else {
@@ -305,7 +305,7 @@ impl Wallet {
         Ok(self.wait_for(news, true).await)
     }
 
-    /// What an exchange spends that its vouchers were backed by so far.
+    /// Adds the ecash that its vouchers were backed by so far to what an exchange spends.
     pub(super) async fn add_locked_inputs(&self, swap: &mut Exchange) -> Result<(), EcashError> {
         let Some((tenant, rows)) = swap.locking.clone() else { return Ok(()) };
         for row in &rows {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// the mint wants (next to) nothing for it; more than that at any time.
 const SOME_PROOFS: usize = 64;
 const MANY_PROOFS: usize = 256;
-/// Where nothing presses, joining may cost this part of what is joined.
+/// Where nothing presses, joining may cost one part in this many of what is joined.
 const SMALL_FEE: u64 = 50;
 /// Requests of one round, which begins anew every hour.
 const MOST_TRADES: usize = 16;
@@ -230,7 +230,7 @@ fn written(op: OpRow, proofs: &[Proof], old_form: bool) -> SentToken {
     SentToken { id: op.id, mint: op.mint, amount: op.amount, sent_at: op.created, token }
 }
 
-/// Proofs that had better be others.
+/// Proofs that are better traded for others.
 fn worth_trading(purse: &Purse, is_quiet: bool) -> Option<Vec<ProofRow>> {
     let retired: Vec<ProofRow> =
         purse.rows.iter().filter(|row| purse.is_retired(row)).take(MOST_INPUTS).cloned().collect();

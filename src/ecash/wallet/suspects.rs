@@ -22,7 +22,7 @@ const WINDOW: Millis = Millis::from_secs(60);
 const WIDEST: usize = 32;
 /// How long a token waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long it is known which tokens were refused for good, and of how many tokens.
+/// How long tokens that were refused for good are remembered, and how many of them.
 const REMEMBERED: Millis = Millis::from_secs(3600);
 const MANY: usize = 1024;
 
@@ -173,7 +173,7 @@ impl Line {
         }
         let room = match self.refused.len() {
             0 => self.width,
-            // Were all of them refused, it would be as many as may be.
+            // If all that are under way were refused, there would be as many refusals as are allowed.
             some => REFUSALS.saturating_sub(some),
         };
         if self.under_way >= room {

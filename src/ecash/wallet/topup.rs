@@ -52,7 +52,7 @@ impl Wallet {
         Ok(row)
     }
 
-    /// Goes on with the invoices of before this start.
+    /// Goes on with the invoices from before this start.
     pub async fn resume_topups(&self, grace: Millis) -> Result<(), StoreError> {
         for row in self.0.store.open_topups(self.0.purse).await? {
             self.watch(Awaited::Topup(row, grace));

@@ -49,7 +49,7 @@ fn place(crowd: &Crowd) -> Arc<ConnectionPlace> {
     Arc::new(crowd.admit(ConnectionHolder::Address(IpAddr::from([192, 0, 2, 1])), 100, KIB).unwrap())
 }
 
-/// Both ends after the handshake, with so much room for all connections.
+/// Both ends after the handshake, with this much room for all connections.
 async fn shaken(kib: usize) -> (Wire, tokio_rustls::client::TlsStream<TcpStream>) {
     let (ours, theirs) = connection().await;
     let (crowd, handshakes) = (crowd(kib), Handshakes::default());

@@ -72,7 +72,7 @@ fn on_arrival(plan: &Plan) -> Vec<Chain> {
     let paid = |header: &str, digit: char| {
         vec![
             format!("{header} daddr @closed{digit} goto tg_near"),
-            // Also what belongs to no connection, which nothing gives another source on its way out.
+            // Also packets that belong to no connection: nothing gives them another source address on their way out.
             format!("ct state & (established | related) == 0 {MADE_UP}"),
             format!("meta mark set meta mark | {bit}"),
         ]
@@ -165,7 +165,7 @@ fn from_nowhere() -> Vec<String> {
     ]
 }
 
-/// A refusal quotes the packet, so only a few are told: each station's, and all together.
+/// A refusal quotes the packet, so only a few are sent: to each station, and in all.
 fn refusals() -> Vec<Chain> {
     let per_station = |set: &str, rate: &str| {
         format!("update @{set} {{ ether saddr timeout 1m limit rate over {rate} packets }} drop")
@@ -260,7 +260,7 @@ fn at_the_router(plan: &Plan) -> Vec<Chain> {
         format!("tcp dport {{ 53, {ports} }} accept"),
         "udp dport { 53, 67, 123, 547 } accept".to_owned(),
         "ct status dnat meta l4proto { tcp, udp } ct original proto-dst 53 accept".to_owned(),
-        // A proxy's: what the guest asked for is the internet.
+        // A proxy's packets: what the guest asked for is the internet.
         "ct status dnat ct original ip daddr != @closed4 accept".to_owned(),
         "ct status dnat ct original ip6 daddr != @closed6 accept".to_owned(),
         "fib daddr type multicast accept".to_owned(),

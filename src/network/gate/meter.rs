@@ -101,7 +101,7 @@ fn chains(plan: &Plan) -> Vec<ChainSpec> {
     let mut chains = ways(plan, &COMES, &[quota(&COMES)]);
     let rules = vec![
         OF_A_VLAN.to_owned(),
-        // Who is not counted is done with here.
+        // A guest who is not counted is done with here.
         format!("{} != @received accept", COMES.station),
         "meta pkttype { broadcast, multicast } accept".to_owned(),
         // Tags within tags the kernel takes off behind this hook.

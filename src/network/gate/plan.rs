@@ -123,7 +123,7 @@ impl fmt::Display for GatePlace {
 }
 
 impl GatePlace {
-    /// Of the device's name in a key, and of all of it: parts are padded to four bytes.
+    /// Bytes of the device's name in a key, and of the whole key: parts are padded to four bytes.
     const NAME: usize = 16;
     pub const LENGTH: usize = 24;
 

@@ -35,7 +35,7 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// None, and they are to be in this table.
+    /// No quotas yet; they will be in this table.
     pub fn none(home: Home) -> Quotas {
         Quotas { home, ..Quotas::default() }
     }
@@ -44,7 +44,7 @@ impl Quotas {
         self.home
     }
 
-    /// As they are now. `before` knows of some what their limits stand for.
+    /// The quotas as they are now. `before` knows what the limits of some of them stand for.
     pub fn read(nft: &mut Nftables, before: &Quotas) -> io::Result<Quotas> {
         let mut quotas = Quotas::none(before.home);
         let counts = nft.quotas(before.home)?;

@@ -78,7 +78,7 @@ const SETS: [SetSpec; 35] = [
     set("fresh", "type ether_addr; flags dynamic,timeout; size 4096;", ETHER, 6, TIMEOUT | DYNAMIC),
     set("dl4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("dl6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
-    // Of whom nothing need be learned for the moment.
+    // Addresses of which nothing needs to be learned for the moment.
     set("recent4", "type ipv4_addr; flags dynamic,timeout; size 4096;", IPV4, 4, TIMEOUT | DYNAMIC),
     set("recent6", "type ipv6_addr; flags dynamic,timeout; size 8192;", IPV6, 16, TIMEOUT | DYNAMIC),
     // Whose bytes are counted, by MAC for what they send and by address for what they are sent.

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, OnceCell};
 
 /// Inputs whose fee is reserved.
 const INPUTS: u64 = 16;
-/// So long after its end an invoice is still looked at.
+/// How long after its end an invoice is still looked at.
 const GRACE: Millis = Millis::from_secs(3600);
 /// The longest memo of an invoice (bytes).
 const LONGEST_MEMO: usize = 200;

@@ -19,11 +19,11 @@ const SEND: &str = "send";
 const TOKEN: &str = "token";
 /// Payments of one invoice that may fail before it is refused.
 const MOST_ATTEMPTS: u32 = 20;
-/// So long its caller waits for a payment.
+/// How long the caller of a payment waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a payment that is not over.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// So long ecash on its way is waited for.
+/// How long to wait for ecash that is on its way.
 const BACKED_SOON: Duration = Duration::from_secs(8);
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 /// Of the amount, what a payment may cost in fees; and what it may cost in any case (sat).

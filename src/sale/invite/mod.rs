@@ -1,5 +1,5 @@
 //! Invites: a code that the operator gave away, in for a session. Refused: a code that nobody made, that is used up or
-//! has expired, one whose worth this venue does not sell, and whoever tries too many.
+//! has expired, one whose worth this venue does not sell, and a caller who tries too many.
 //!
 //! A code is used, and what it is worth granted, in one commit; then the gate opens, then the guest is told.
 
@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 /// Makes the hashes of codes; made with the first code.
 const KEY: KeyFile = KeyFile("invites");
 const KEY_LEN: usize = 32;
-/// Codes that are no good are few within it.
+/// Only a few wrong codes may be tried within this.
 const MINUTE: Millis = Millis::from_secs(60);
 /// The gate opens in much less, or later by itself.
 const GATE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub enum InviteError {
     /// It can still be used, elsewhere.
     #[error("what this code is worth is not sold here; it can still be used elsewhere")]
     WrongMetric,
-    /// For so long.
+    /// For this long.
     #[error("too many wrong codes; please wait")]
     TooMany(Millis),
     /// It is used; access opens by itself.
@@ -98,7 +98,7 @@ pub struct MadeInvite {
     pub code: InviteCode,
 }
 
-/// Makes codes, and lets in who shows one. Clones share everything.
+/// Makes codes, and lets a guest in who shows one. Clones share everything.
 #[derive(Clone)]
 pub struct InviteEngine(Arc<SharedInvites>);
 
@@ -202,7 +202,7 @@ impl InviteEngine {
     }
 }
 
-/// `None` never: any key will do.
+/// Never `None`: any key will do.
 fn hash(key: &Secret, code: &InviteCode) -> Option<InviteHash> {
     let mac = Hmac::<Sha256>::new_from_slice(key.expose()).ok()?;
     Some(mac.chain_update(code.digits()).finalize().into_bytes().into())

@@ -51,7 +51,7 @@ impl Looks {
         Looks::by(LookSchedule::new(now), due, now)
     }
 
-    /// For an invoice of before this start of the daemon: a payment may have been missed.
+    /// For an invoice from before this start of the daemon: a payment may have been missed.
     pub fn resumed(due: Millis, now: Millis) -> Looks {
         Looks::by(LookSchedule::resumed(now), due, now)
     }

@@ -15,7 +15,7 @@ const OVER: &str = "over";
 
 pub struct Request {
     pub id: RequestId,
-    /// Whose it is; changes when the guest does its MAC.
+    /// Whose it is; changes when the guest changes its MAC.
     mac: Mutex<MacAddr>,
     pub venue: String,
     pub owner: Owner,

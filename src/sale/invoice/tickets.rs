@@ -37,7 +37,8 @@ impl InvoiceEngine {
         self.take(caller, venue, Shown::Ticket(ticket.to_owned()), is_wish, false).await
     }
 
-    /// The same for whatever stands for an account, wished for, and refused where nothing is left.
+    /// The same for anything that stands for an account. It counts as the guest's wish, and is refused if nothing is
+    /// left.
     pub async fn attach(
         &self,
         caller: &Caller,
@@ -93,7 +94,7 @@ impl InvoiceEngine {
         })
     }
 
-    /// What these have asked for is the business of `to` now.
+    /// What these devices have asked for belongs to `to` now.
     fn moved(&self, gone: &[MacAddr], to: MacAddr) {
         let table = self.table();
         let theirs = table.requests.values().filter(|request| gone.contains(&request.mac()));

@@ -26,7 +26,7 @@ const LEAST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 const REPORTED_REFUSAL: usize = 2;
 const MANY_REFUSALS: usize = 30;
 const PAUSE_AFTER_MANY: Duration = Duration::from_secs(600);
-/// A page that asked so lately is still open.
+/// A page that asked within this time is still open.
 const PAGE_IS_OPEN: Millis = Millis::from_secs(60);
 
 /// How waiting for a payment ended.
@@ -357,7 +357,7 @@ impl InvoiceEngine {
     }
 }
 
-/// The mint answered, and it was a no: other than being away, that may last.
+/// Whether the mint answered with a refusal: unlike its being away, that may last.
 fn is_refusal(err: &EcashError) -> bool {
     matches!(
         err,

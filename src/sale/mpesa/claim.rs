@@ -1,5 +1,5 @@
-//! `already paid?`: who shows the receipt and the phone goes on with what was paid, on this device. Refused: a pair that
-//! belongs to no order, and who guesses.
+//! `already paid?`: a guest who shows the receipt and the phone goes on with what was paid, on this device. Refused: a
+//! pair that belongs to no order, and guessing.
 
 use super::{MpesaEngine, MpesaError};
 use crate::access::{Session, TicketError};

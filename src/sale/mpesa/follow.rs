@@ -12,7 +12,7 @@ use crate::task;
 use crate::units::Millis;
 use std::time::Duration;
 
-/// The scheduler looks at the clock at least so often.
+/// The scheduler looks at the clock at least this often.
 const LONGEST: Millis = Millis::from_secs(10);
 /// A store that cannot be written to is tried again.
 const STORE_AGAIN: Millis = Millis::from_secs(5);
@@ -305,7 +305,7 @@ impl MpesaEngine {
                 log::error!("order {id} is open, which is not written yet: {error}");
             }
         });
-        // It goes on by itself; who waits sees it in most cases.
+        // It goes on by itself; a caller who waits sees it in most cases.
         let _ = tokio::time::timeout(Duration::from_secs(5), admitting).await;
     }
 
@@ -330,7 +330,7 @@ impl MpesaEngine {
         Ok(Some(store.now().saturating_add(pace.of(PULL_AGAIN))))
     }
 
-    /// Asks for the list of payments now and then, where it is wanted; else how long until then.
+    /// Asks for the list of payments now and then, if it is wanted, or says how long until then.
     fn pull_when_idle(&self, now: Millis, pace: OrderPace) -> Option<Millis> {
         let config = self.0.terms.config();
         config.mpesa.as_ref().filter(|mpesa| mpesa.pull && self.0.terms.store.wall_is_plausible())?;

@@ -1,5 +1,5 @@
-//! M-Pesa: a prompt on the guest's phone, the PIN there, and the internet here. Refused: a price that is not on the list, a
-//! number that is none, a phone that was asked a moment ago, and everything while the clock is not set.
+//! M-Pesa: a prompt on the guest's phone, the PIN there, and the internet here. Refused: a price that is not on the list,
+//! what is not a phone number, a phone that was asked a moment ago, and everything while the clock is not set.
 //!
 //! Journal, prompt, look, one commit of money and access, gate, answer. A prompt is sent once for an order and never again:
 //! what became of it is asked about, and what a callback says is a reason to ask, never an answer. Nothing is final where
@@ -51,7 +51,7 @@ const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const MARK: &str = "TG";
 /// Orders of a MAC within ten minutes.
 const ORDERS: (usize, Millis) = (60, GUESSING);
-/// Receipts that are no good are few within it.
+/// Only a few wrong receipts may be tried within this.
 const GUESSING: Millis = Millis::from_secs(600);
 const DAY: Millis = Millis::from_secs(86_400);
 /// A prompt follows another one to the same phone after the first, one for the same amount after the second.
@@ -92,7 +92,7 @@ struct SharedMpesa {
 struct Line {
     of: Option<Arc<Config>>,
     daraja: Option<Result<Arc<Daraja>, String>>,
-    /// Daraja refuses what we show it, for so long.
+    /// Why Daraja refuses what we show it, and until when it is not asked again.
     refused: Option<(String, Millis)>,
     last_pull: Option<Millis>,
     last_error: Option<String>,
@@ -373,7 +373,7 @@ impl MpesaEngine {
         table.followed().map(one).collect()
     }
 
-    /// A hash that nobody can find the text of without our key, not even a phone number's.
+    /// A keyed hash: without our key nobody can find its text, not even if that is a phone number.
     async fn keyed(&self, what: &str, text: &[u8]) -> Result<String, StoreError> {
         let store = &self.0.terms.store;
         let open = || async {

@@ -13,12 +13,12 @@ pub const CREDENTIALS: Millis = Millis::from_secs(120);
 /// Between two calls.
 pub const BUCKET: Millis = Millis::from_secs(1);
 pub const LONGEST_BACKOFF: Millis = Millis::from_secs(60);
-/// The list of payments is asked for so long after an answer was lost, then so often,
+/// The list of payments is asked for this long after an answer was lost, then this often,
 pub const PULL_FIRST: Millis = Millis::from_secs(30);
 pub const PULL_AGAIN: Millis = Millis::from_secs(60);
-/// and so often without any open order,
+/// and this often without any open order,
 pub const PULL_IDLE: Millis = Millis::from_secs(300);
-/// and so long.
+/// and for this long.
 pub const PULL_LIFE: Millis = Millis::from_secs(48 * 3600);
 /// A callback that comes with the money has this time to say how much it was.
 pub const CALLBACK: Millis = Millis::from_secs(2);
@@ -46,7 +46,7 @@ impl OrderPace {
         Some(self.of(wait).max(Millis(1)))
     }
 
-    /// How long to wait after so many tries that came to nothing.
+    /// How long to wait after this many tries that came to nothing.
     pub fn backoff(self, tries: u32) -> Millis {
         let wait = Millis::from_secs(1u64.checked_shl(tries.min(10)).unwrap_or(1)).min(LONGEST_BACKOFF);
         self.of(wait).max(Millis(1))

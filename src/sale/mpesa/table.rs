@@ -65,7 +65,7 @@ impl OrderTable {
         self.of_guests.get(&mac).map(|(id, _)| id.as_str())
     }
 
-    /// Whose turn it is, which is marked so, or how long nobody's.
+    /// The order whose turn it is, which is marked as being dealt with; or how long to wait until there is one.
     pub fn turn(&mut self, now: Millis, pace: OrderPace, longest: Millis) -> Turn {
         if self.orders.values().filter(|one| one.is_under_way).count() >= MOST_AT_ONCE {
             return Turn::Wait(longest);

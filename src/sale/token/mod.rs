@@ -70,7 +70,7 @@ impl TokenEngine {
         }))
     }
 
-    /// Counts one more payment of this client; else how long until it may post one, which costs nothing.
+    /// Counts one more payment of this client, or says how long until it may post one; to be refused costs nothing.
     pub fn may_pay(&self, mac: MacAddr) -> Result<(), Millis> {
         let now = self.0.terms.store.now();
         let mut pace = self.pace();

@@ -4,8 +4,8 @@ use super::SCHEMA;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The wallet goes on with its own operations, whoever's vouchers they are for. Statements without a tenant as their
-/// parameter are in these files only; nobody's request reaches them.
+/// The wallet goes on with its own operations, whichever tenant's vouchers they are for. Statements without a tenant as
+/// their parameter are in these files only; nobody's request reaches them.
 const OF_THE_WALLET: [&str; 4] = ["fundings.rs", "taken.rs", "lock_keys.rs", "locked.rs"];
 
 /// Whether a statement of the wallet's tells with each row whose it is, before all else, or is about the rows that one of its

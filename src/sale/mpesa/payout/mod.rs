@@ -1,5 +1,5 @@
-//! Paying out: shillings to a phone, airtime, a bill, of what an account has. Refused: what is switched off, a number that is
-//! none, an amount that nobody pays, and everything while payouts are stopped.
+//! Paying out: shillings to a phone, airtime, a bill, of what an account has. Refused: what is switched off, what is not a
+//! phone number, an amount that nobody pays, and everything while payouts are stopped.
 //!
 //! Journal, reserve, send, hear, one commit of balance and books. A payout has one id at Daraja, the same at every try. An answer
 //! that was lost is never a failure: the payout is sent again under its id, or asked about, until its result is known; only a
@@ -36,7 +36,7 @@ pub(super) const MARK: &str = "TP";
 /// What an account wants to have paid.
 #[derive(Clone, Copy, Debug)]
 pub enum PayoutWish<'a> {
-    /// So much of what it has, in shillings, to a phone.
+    /// This much of what it has, as shillings, to a phone.
     Sell {
         phone: &'a str,
         sold: Sats,

@@ -9,20 +9,20 @@ pub const UNSENT: Millis = Millis::from_secs(300);
 pub const RESENDING: Millis = Millis::from_secs(3600);
 /// A result has this time to come by itself.
 pub const RESULT: Millis = Millis::from_secs(60);
-/// Airtime that was sent is asked about so soon,
+/// Airtime that was sent is asked about after this,
 pub const AIRTIME: Millis = Millis::from_secs(5);
-/// and counts as delivered where nobody can say what became of it for so long: it cannot be called back.
+/// and counts as delivered if nobody can say what became of it by then: it cannot be called back.
 pub const AIRTIME_SURE: Millis = Millis::from_secs(600);
-/// What was told of the money at the short code counts so long.
+/// How long what was told of the money at the short code counts.
 pub const FUNDS_LIFE: Millis = Millis::from_secs(600);
 /// While payouts are stopped, or the clock is not set.
 pub const LATER: Millis = Millis::from_secs(5);
 /// Where too many are under way.
 pub const CROWDED: Millis = Millis::from_secs(60);
-/// What is awaited is looked for so often.
+/// How often what is awaited is looked for.
 pub const AWAITED: Millis = Millis::from_secs(3);
 
-/// How long until a payout is asked about again that was sent so long ago.
+/// How long until a payout that was sent this long ago is asked about again.
 pub fn next_question(pace: OrderPace, age: Millis) -> Millis {
     let age = Millis(age.0.saturating_mul(pace.0));
     let wait = match age.0 {
