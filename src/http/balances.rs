@@ -49,6 +49,7 @@ pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             ("POST", ["wallet", "send"] | ["wallet", "payment", "send"]) => {
                 enveloped(send(&edge, &holder, sent).await)
             }
+            ("POST", ["wallet", "receive"]) => enveloped(receive(&edge, &holder, sent).await),
             ("POST", ["wallet", "airtime", "buy"] | ["bitcoin", "purchase-airtime"]) => {
                 enveloped(payouts::pay_out(&edge, &holder, PayoutKind::Airtime, sent).await)
             }
@@ -115,6 +116,16 @@ async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     let paid = balances.pay(&holder.account, invoice).await.map_err(refused)?;
     let (status, fee) = (paid.state.as_str(), paid.fee.0);
     Ok(json!({"status": status, "payment_hash": paid.payment_hash, "fee_sats": fee}))
+}
+
+/// `{"token"}`: ecash that is brought.
+async fn receive(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+    let fields = body(sent).await?;
+    let token = either(&fields, "token", "cashuToken").as_str().ok_or_else(|| invalid("token is a text"))?;
+    let balances = balances(edge)?;
+    let offer = balances.look(token).await.map_err(refused)?;
+    let added = balances.deposit(&holder.account, offer).await.map_err(refused)?;
+    Ok(json!({"amount_sats": added.0 / 1000}))
 }
 
 async fn transactions(edge: &Edge, holder: &AccountHolder, query: &str) -> ApiTold {

@@ -3,6 +3,7 @@ Lightning, as a token and for access, each once. After each test what the accoun
 """
 
 import concurrent.futures
+import json
 import os
 import stat
 import time
@@ -16,7 +17,7 @@ from lab.internet import AWAY
 from lab.login import LoginWallet
 from lab.place import PATIENCE, wait_for
 from lab.tollgate_client import TOLLGATE
-from lab.wallet import Wallet, decode_token
+from lab.wallet import Wallet, decode_token, encode_token
 from lab.wallet_app import App, data, error
 
 AUTH = {"domain": NAME}
@@ -142,6 +143,57 @@ def test_lightning_is_paid_once_for_an_invoice(bank, mint):
     assert error(other.post("/api/wallet/send", {"invoice": made.request})) == (409, "invoice_taken")
     too_much = other.post("/api/wallet/send", {"invoice": invoices.make(51).request})
     assert error(too_much) == (402, "insufficient_balance")
+
+
+def receive(app, token: str):
+    return app.post("/api/wallet/receive", {"token": token})
+
+
+def test_ecash_that_is_brought_is_credited_once_to_one_account(bank, mint):
+    app, other = bank.app(7), bank.app(8)
+    wallet = Wallet(bank.lab.internet, mint.url)
+    token = encode_token(mint.url, wallet.buy(mint, 100))
+    for answer in at_once(lambda _: receive(app, token), range(8)):
+        assert data(answer) == {"amount_sats": 100}
+    assert error(receive(other, token)) == (400, "bad_token")
+    bank.daemon.restart()
+    assert data(receive(app, token)) == {"amount_sats": 100}
+    assert app.balance() == (100, 0) and other.balance() == (0, 0)
+    (one,) = app.transactions()["transactions"]
+    assert (one["kind"], one["direction"], one["state"], one["amount_sats"]) == ("deposit", "in", "paid", 100)
+    assert set(wallet.states(token)) == {"SPENT"}
+    given = data(app.post("/api/wallet/send", {"amount_sats": 100, "as": "token"}))["token"]
+    assert data(receive(other, given)) == {"amount_sats": 100} and app.balance() == (0, 0), "from one to the other"
+
+
+def test_ecash_that_is_refused_is_not_taken(bank, mint):
+    app, wallet = bank.app(), Wallet(bank.lab.internet, mint.url)
+    spent = encode_token(mint.url, wallet.buy(mint, 50))
+    Wallet(bank.lab.internet, mint.url).receive(spent)
+    foreign = encode_token("https://mint.example.net", wallet.buy(mint, 50))
+    lock = ["P2PK", {"nonce": "00" * 16, "data": "02" + "11" * 32, "tags": []}]
+    locked = encode_token(mint.url, [wallet.buy(mint, 64)[0] | {"secret": json.dumps(lock)}])
+    for token in (spent, foreign, locked, "cashuBgarbage", ""):
+        assert error(receive(app, token)) == (400, "bad_token"), token
+    for wrong in ({}, {"token": 7}, {"token": None}):
+        assert error(app.post("/api/wallet/receive", wrong)) == (400, "invalid_input")
+    assert app.balance() == (0, 0) and app.transactions()["transactions"] == []
+
+
+def test_a_token_whose_swap_is_cut_is_credited_once_the_mint_is_heard_again(proxied, mint, fault_proxy):
+    app, wallet = proxied.app(), Wallet(proxied.lab.internet, mint.url)
+    token = encode_token(fault_proxy.url, wallet.buy(mint, 100))
+    fault_proxy.fault("/v1/swap$", cut_answer=True, times=1)
+    answer = receive(app, token)
+    assert answer.status == 200 or error(answer) == (503, "token_unclear")
+    wait_for(lambda: app.balance() == (100, 0), PATIENCE, "it is credited")
+    assert data(receive(app, token)) == {"amount_sats": 100} and app.balance() == (100, 0)
+
+
+def test_a_token_of_a_mint_that_is_away_is_as_good_as_before(lab, mint, make_daemon):
+    bank = Bank(lab, make_daemon(AWAY, sections={"auth": AUTH}))
+    token = encode_token(AWAY, Wallet(lab.internet, mint.url).buy(mint, 100))
+    assert error(receive(bank.app(), token)) == (503, "try_again")
 
 
 PROCESS = "/api/payments/process"

@@ -71,6 +71,22 @@ impl From<StoreError> for BalanceError {
     }
 }
 
+impl From<Refusal> for BalanceError {
+    fn from(refusal: Refusal) -> BalanceError {
+        match refusal {
+            Refusal::Closed(code) => BalanceError::Closed(code),
+            // The token is as good as before.
+            Refusal::MintAway
+            | Refusal::MintBusy
+            | Refusal::BeingSpent
+            | Refusal::TermsChanged
+            | Refusal::Later(_)
+            | Refusal::TooMany => BalanceError::NotNow(refusal.to_string()),
+            refusal => BalanceError::Token(refusal),
+        }
+    }
+}
+
 impl From<WalletError> for BalanceError {
     fn from(error: WalletError) -> BalanceError {
         match error {

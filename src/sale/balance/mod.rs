@@ -6,8 +6,8 @@
 //! the ecash; the books say how much of it is whose.
 
 mod backing;
+mod brought;
 mod error;
-mod sold;
 mod spend;
 
 pub use error::BalanceError;
@@ -15,7 +15,7 @@ pub use spend::{amount_of, PaidInvoice, PaidState};
 
 use super::Terms;
 use crate::config::MintUrl;
-use crate::ecash::wallet::{self, Received, Refusal, Wallet};
+use crate::ecash::wallet::{self, Wallet};
 use crate::ecash::{MintEvent, Mints, Urgency};
 use crate::store::{BalanceMove, BookAccount, NewMove, PurseName, StoreError, TopupRow};
 use crate::task;
@@ -118,26 +118,6 @@ impl Balances {
             }
         }
         Err(last)
-    }
-
-    /// Adds a token to an account's balance, once; what was added. The same token again is answered alike, by the same account
-    /// only.
-    pub async fn deposit(&self, account: &str, token: &str) -> Result<Msats, BalanceError> {
-        let mints: Vec<MintUrl> = self.0.terms.config().mints.iter().map(|mint| mint.url.clone()).collect();
-        let purse = self.purse().await?.clone();
-        let mut offer = purse.assess(token, &mints).await.map_err(BalanceError::Token)?;
-        offer.credits = Some(account.to_owned());
-        let reference = offer.reference.to_string();
-        let receiving = task::start(async move { purse.receive(offer, None).await });
-        match receiving.await.map_err(|_| BalanceError::Closed("STOPPING"))? {
-            Received::Done { .. } => {
-                let added = self.0.terms.store.balance_move(reference).await?;
-                let added = added.filter(|added| added.account == account);
-                added.map(|added| added.amount).ok_or(BalanceError::Token(Refusal::Spent))
-            }
-            Received::Refused(refusal) => Err(BalanceError::Token(refusal)),
-            Received::Unknown | Received::InFlight => Err(BalanceError::TokenUnclear),
-        }
     }
 
     /// Adds to a balance what the router pays, once by its reference. Refused where the takings do not have it; the ecash

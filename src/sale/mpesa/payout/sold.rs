@@ -28,16 +28,13 @@ impl MpesaEngine {
         if offer.is_known {
             return Err(BalanceError::Token(Refusal::Spent).into());
         }
-        if offer.is_locked() {
-            return Err(BalanceError::Token(Refusal::Locked).into());
-        }
         let wish = PayoutWish::Sell { phone, sold: offer.net, via: PaidBy::Token };
         let quote = rates.selling().await?;
         let row = self.open_payout_by(account, wish, quote, (Some(&wallet), &wallet)).await?;
         if row.state != PayoutState::Awaiting {
             return Ok(row);
         }
-        match balances.deposit(account, token).await {
+        match balances.deposit(account, offer).await {
             Ok(_) => {
                 store.payout_funded(row.id.clone()).await?;
                 self.follow_payout(&row.id, true);
