@@ -72,6 +72,8 @@ pub struct MpesaConfig {
     pub utc_offset: i32,
     /// The list of payments may be asked for.
     pub pull: bool,
+    /// Of the operator's, by which the short code is registered for that; `None`: it is registered otherwise.
+    pub pull_number: Option<String>,
 }
 
 impl MpesaConfig {
@@ -179,6 +181,8 @@ pub(super) fn mpesa(section: Option<&Section>, problems: &mut Problems) -> Optio
     let orders_per_phone = fields.one("orders_per_phone", |text| values::number(text, 1..=1000));
     let utc_offset = fields.one("utc_offset", minutes);
     let pull = fields.one("pull", values::boolean);
+    let pull_number =
+        fields.optional("pull_number", |text| unless_empty(text, pull_number)).map(Option::flatten);
     Some(Some(MpesaConfig {
         account: account?,
         shortcode: shortcode?,
@@ -191,6 +195,7 @@ pub(super) fn mpesa(section: Option<&Section>, problems: &mut Problems) -> Optio
         orders_per_phone: u32::try_from(orders_per_phone?).ok()?,
         utc_offset: utc_offset?,
         pull: pull?,
+        pull_number: pull_number?,
     }))
 }
 
@@ -312,6 +317,13 @@ pub(super) fn plain_http(url: &Url, allowed: bool) -> Parsed<()> {
 /// Loopback or a private address, as a number.
 fn is_near(url: &Url) -> bool {
     url.host().parse::<IpAddr>().is_ok_and(|address| is_local(address.to_canonical()))
+}
+
+fn pull_number(text: &str) -> Parsed<String> {
+    let is_number = |rest: &str| rest.len() == 9 && rest.bytes().all(|b| b.is_ascii_digit());
+    let rest = text.strip_prefix("254").filter(|rest| is_number(rest) && rest.starts_with(['1', '7']));
+    rest.map(|_| text.to_owned())
+        .ok_or_else(|| "is no Kenyan mobile number: write it like '254712345678'".to_owned())
 }
 
 fn callback_url(text: &str) -> Parsed<Url> {

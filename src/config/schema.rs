@@ -170,6 +170,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(MPESA, "orders_per_phone", Default::Text("10")),
     one(MPESA, "utc_offset", Default::Text("180")),
     one(MPESA, "pull", Default::Text("0")),
+    one(MPESA, "pull_number", Default::Nothing),
     one(MPESA, "pace", Default::Text("1")),
     one(PRICE, "id", Default::Required),
     one(PRICE, "name", Default::Derived("the id")),

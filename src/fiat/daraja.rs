@@ -35,6 +35,7 @@ const TOKEN: &str = "/oauth/v1/generate?grant_type=client_credentials";
 const PUSH: &str = "/mpesa/stkpush/v1/processrequest";
 const QUERY: &str = "/mpesa/stkpushquery/v1/query";
 const PULL: &str = "/pulltransactions/v1/query";
+const PULL_REGISTER: &str = "/pulltransactions/v1/register";
 
 /// What one prompt asks for.
 pub struct Prompt<'a> {
@@ -203,6 +204,24 @@ impl Daraja {
         match self.call(Method::GET, &format!("{PULL}?{}", query.join("&")), &body).await {
             Ok(reply) if reply.status == 200 => Ok(rows(&reply)),
             Ok(reply) => Err(format!("HTTP {} {}", reply.status, told(&reply.text("errorCode")))),
+            Err(Failure::Refused(refused)) => Err(refused.code),
+            Err(Failure::Lost(cause)) => Err(cause),
+        }
+    }
+
+    /// Has the list of payments kept for the short code. One that is registered already stays so.
+    pub async fn register_list(&self, number: &str, callback_url: &str) -> Result<(), String> {
+        let body = json!({
+            "ShortCode": self.shortcode,
+            "RequestType": "Pull",
+            "NominatedNumber": number,
+            "CallBackURL": callback_url,
+        });
+        match self.call(Method::POST, PULL_REGISTER, &body).await {
+            Ok(reply) => match (reply.status, reply.text("ResponseStatus").as_str()) {
+                (200, "1000" | "1001") => Ok(()),
+                (status, code) => Err(format!("HTTP {status} {}", super::answers::told(code))),
+            },
             Err(Failure::Refused(refused)) => Err(refused.code),
             Err(Failure::Lost(cause)) => Err(cause),
         }

@@ -65,6 +65,7 @@ class Settings:
     spike: int = 5
     """Requests a second, of real time."""
     pull: bool = True
+    """The short code is registered for the list of payments."""
     airtime_username: str = "sandbox"
     airtime_key: str = "test-airtime-key"
     http_callbacks: bool = False
@@ -342,8 +343,16 @@ class DarajaSim(Payouts, Server):
         body = self._body(request)
         if str(body.get("ShortCode")) != self.settings.shortcode:
             raise bad("ShortCode")
+        if body.get("RequestType") != "Pull":
+            raise bad("RequestType")
+        phone_number(body, "NominatedNumber")
         self._url(body, "CallBackURL")
-        return {"ResponseRefID": "sim", "ResponseStatus": "1000", "ResponseDescription": "ShortCode Registered"}, None
+        if set(body) != {"ShortCode", "RequestType", "NominatedNumber", "CallBackURL"}:
+            raise bad("fields")
+        status, text = ("1001", "already ") if self.settings.pull else ("1000", "")
+        self.settings.pull = True
+        answer = {"ResponseRefID": "sim", "ResponseStatus": status, "ShortCode": self.settings.shortcode}
+        return answer | {"ResponseDescription": f"ShortCode {text}Registered"}, None
 
     def pull(self, request: Request, query: dict) -> tuple:
         self._bearer(request)

@@ -243,6 +243,18 @@ def test_what_came_in_can_be_pulled(client, sim):
     ]
 
 
+def test_a_short_code_is_registered_for_the_list_once(client, sim):
+    sim.settings.pull, sim.settings.spike = False, 100
+    assert client.ask("GET", "/pulltransactions/v1/query?ShortCode=174379&OffSetValue=0").status == 400
+    good = {"ShortCode": "174379", "RequestType": "Pull", "NominatedNumber": PHONE, "CallBackURL": CALLBACK}
+    bad = [{"ShortCode": "1"}, {"RequestType": "pull"}, {"NominatedNumber": "0712345678"}, {"CallBackURL": "http://x"}]
+    for change in bad:
+        assert client.ask("POST", "/pulltransactions/v1/register", good | change).status == 400, change
+    for status in ("1000", "1001"):
+        assert client.ask("POST", "/pulltransactions/v1/register", good).json()["ResponseStatus"] == status
+    assert client.ask("GET", "/pulltransactions/v1/query?ShortCode=174379&OffSetValue=0").status == 200
+
+
 def test_airtime_is_form_encoded_with_a_plus_and_may_send_nothing_with_200(client, sim):
     def send(phone="+254712345678", key="test-airtime-key"):
         recipients = json.dumps([{"phoneNumber": phone, "amount": "KES 10"}])

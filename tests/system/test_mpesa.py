@@ -310,6 +310,32 @@ def test_a_lost_answer_is_found_in_the_list_of_payments(make_till, lab):
     assert till.pushes() == 1 and till.row(order)["receipt"]
 
 
+def test_the_list_of_payments_is_registered_once_by_the_operator_s_number(make_till, lab):
+    till = make_till(pull=1, pull_number="254722000000")
+    till.sim.settings.pull = False
+    till.sim.script(PHONE, "drop_response_after_accept")
+    till.becomes(lab.guest, till.ordered(lab.guest), "granted")
+    registered = lambda: [seen.body for seen in till.sim.requests if "pulltransactions/v1/register" in seen.path]
+    wanted = {"ShortCode": "174379", "RequestType": "Pull", "NominatedNumber": "254722000000", "CallBackURL": CALLBACK}
+    assert registered() == [wanted]
+    till.daemon.command("reload")
+    till.sim.script(OTHER, "drop_response_after_accept")
+    till.becomes(lab.guests[1], till.ordered(lab.guests[1], OTHER_TYPED), "granted")
+    assert registered() == [wanted], "not again after a reload"
+
+
+def test_without_a_number_the_list_is_registered_by_nobody(make_till, lab):
+    till = make_till(pull=1)
+    till.sim.settings.pull = False
+    till.sim.script(PHONE, "drop_response_after_accept")
+    order = till.ordered(lab.guest)
+    asked = lambda: [seen for seen in till.sim.requests if "pulltransactions" in seen.path]
+    wait_for(asked, 30, "the list is asked for")
+    assert {seen.status for seen in asked()} == {400} and not [seen for seen in asked() if "register" in seen.path]
+    till.sim.settings.pull = True
+    till.becomes(lab.guest, order, "granted")
+
+
 def test_money_without_an_order_is_put_aside(make_till, lab):
     till = make_till(pull=1)
     till.sim.script(PHONE, "drop_response_after_accept")

@@ -42,6 +42,11 @@ fn what_daraja_would_refuse_is_refused_with_the_options_name() {
     assert_problem(&mpesa("option mode 'relay'"), "error relay_url: is missing");
     assert_problem(&mpesa("option mode 'relay'"), "error relay_key_file: is missing");
     assert_problem(&mpesa("option utc_offset '900'"), "error utc_offset: ");
+    for number in ["0712345678", "+254712345678", "254212345678", "25471234567x"] {
+        assert_problem(&mpesa(&format!("option pull_number '{number}'")), "error pull_number: ");
+    }
+    let known = good(&mpesa("option pull_number '254712345678'")).mpesa.unwrap().pull_number;
+    assert_eq!(known.as_deref(), Some("254712345678"));
     assert_problem(&with(schema::PRICE, "option amount '0'"), "error amount: ");
     assert_problem(&with(schema::PRICE, "option amount '1.5'"), "error amount: ");
     assert_problem(&with(schema::PRICE, "option steps '1441'"), "error steps: is above max_steps");

@@ -352,9 +352,28 @@ impl MpesaEngine {
         None
     }
 
+    /// Has the list of payments kept, once, where the configuration says by which number.
+    async fn register_list(&self, daraja: &Daraja) {
+        let config = self.0.terms.config();
+        let Some(mpesa) = &config.mpesa else { return };
+        let Some(number) = &mpesa.pull_number else { return };
+        let by = [mpesa.shortcode.clone(), number.clone(), mpesa.callback_url.as_str().to_owned()];
+        if self.line().registered.as_ref() == Some(&by) {
+            return;
+        }
+        match daraja.register_list(number, mpesa.callback_url.as_str()).await {
+            Ok(()) => self.line().registered = Some(by),
+            Err(cause) => {
+                log::warn!("the list of payments cannot be registered: {cause}");
+                self.line().last_error = Some(cause);
+            }
+        }
+    }
+
     async fn pull(&self, daraja: &Daraja, pace: OrderPace) -> Result<(), StoreError> {
         let store = &self.0.terms.store;
         self.line().last_pull = Some(store.now());
+        self.register_list(daraja).await;
         let mut seen = 0usize;
         for _ in 0..PAGES {
             let rows = match daraja.payments(seen, store.wall()).await {

@@ -95,6 +95,8 @@ struct Line {
     /// Why Daraja refuses what we show it, and until when it is not asked again.
     refused: Option<(String, Millis)>,
     last_pull: Option<Millis>,
+    /// By which the list of payments was registered: short code, number and address.
+    registered: Option<[String; 3]>,
     last_error: Option<String>,
     relay_trouble: Option<String>,
     /// Why nothing is paid out.
@@ -310,8 +312,8 @@ impl MpesaEngine {
         let mut line = self.line();
         if !line.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &config)) {
             let (of, last_pull) = (Some(config.clone()), line.last_pull);
-            let relay_trouble = line.relay_trouble.take();
-            *line = Line { of, last_pull, relay_trouble, ..Line::default() };
+            let (relay_trouble, registered) = (line.relay_trouble.take(), line.registered.take());
+            *line = Line { of, last_pull, registered, relay_trouble, ..Line::default() };
         }
         let now = self.0.terms.store.now();
         if line.refused.as_ref().is_some_and(|(_, until)| *until <= now) {
