@@ -8,6 +8,7 @@ use super::messages::{
 };
 use super::payments::{payable, Payments};
 use super::status::{GrpcCode, Status};
+use crate::commands::BEGUN;
 use crate::config::Role::Owner;
 use crate::hex;
 use crate::http::{borne, is_token};
@@ -90,7 +91,7 @@ impl Office {
     async fn process(&self, asked: ProcessPaymentRequest) -> Result<PaymentResponse, Status> {
         let target = asked.payment_id.clone();
         let paying = async { self.payments()?.process(asked).await.map(PaymentResponse::from) };
-        self.noted("ProcessPayment", &target, paying).await
+        self.noted(("ProcessPayment", &target), "ok", paying).await
     }
 
     async fn refund(&self, asked: ProcessRefundRequest) -> Result<PaymentResponse, Status> {
@@ -99,21 +100,23 @@ impl Office {
             some => format!("{} {some} sat", asked.payment_id),
         };
         let refunding = async { self.payments()?.refund(asked).await.map(PaymentResponse::from) };
-        self.noted("ProcessRefund", &target, refunding).await
+        self.noted(("ProcessRefund", &target), BEGUN, refunding).await
     }
 
-    /// Carries a call out, and has what it changes written down, in the same commit; what changes nothing, as a question that is
-    /// asked again, is no row.
+    /// Carries a call out, and has what it changes written down, with its first change; what changes nothing, as a question that
+    /// is asked again, is no row. `first`: [`BEGUN`] where another row is to tell the end.
     async fn noted<T>(
         &self,
-        what: &str,
-        target: &str,
+        (what, target): (&str, &str),
+        first: &str,
         doing: impl Future<Output = Result<T, Status>> + Send,
     ) -> Result<T, Status> {
         let shop = self.shop()?;
-        let (done, _) = with_change(row(what, target, "ok"), Box::pin(doing)).await;
-        if let Some(result) = done.as_ref().err().and_then(|status| status.code.noted()) {
-            shop.audit.done(row(what, target, result)).await;
+        let (done, _) = with_change(row(what, target, first), Box::pin(doing)).await;
+        let end =
+            done.as_ref().map_or_else(|status| status.code.noted(), |_| (first == BEGUN).then_some("ok"));
+        if let Some(end) = end {
+            shop.audit.done(row(what, target, end)).await;
         }
         done
     }
@@ -121,7 +124,7 @@ impl Office {
     async fn send_payment(&self, asked: SendPaymentRequest) -> Result<SendPaymentResponse, Status> {
         let (read, _) = payable(&asked.invoice)?;
         let sending = async { self.payments()?.send(&asked.invoice).await };
-        let payment = self.noted("SendPayment", &hex::encode(&read.1), sending).await?;
+        let payment = self.noted(("SendPayment", &hex::encode(&read.1)), "ok", sending).await?;
         let status = match payment.state {
             GrpcState::Pending => "PENDING",
             GrpcState::Failed => "FAILED",

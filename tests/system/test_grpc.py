@@ -437,6 +437,8 @@ def test_refund_that_the_takings_do_not_cover_changes_nothing(lab, bank):
     bank.pay("order-1", bank.invoice(STOCK * 6 // 10), customer.wallet.key)
     assert code(lambda: refund(bank, "order-1")) == "FAILED_PRECONDITION"
     assert (bank.status("order-1"), customer.sats()) == ("COMPLETED", 0)
+    rows = [row[1:] for row in audited(bank) if row[1] == "ProcessRefund"]
+    assert rows == [("ProcessRefund", "order-1", "begun"), ("ProcessRefund", "order-1", "failed_precondition")]
     assert refund(bank, "order-1", 1000).status == "REFUNDED"
     assert customer.sats() == 1000
 
@@ -467,6 +469,7 @@ def test_what_is_changed_is_in_the_audit_log_once_and_looks_are_not(lab, bank):
         ("owner", "ProcessPayment", "order-1", "ok"),
         ("owner", "SendPayment", second.payment_hash, "ok"),
         ("owner", "ProcessPayment", "order-1", "already_exists"),
+        ("owner", "ProcessRefund", "order-1 400 sat", "begun"),
         ("owner", "ProcessRefund", "order-1 400 sat", "ok"),
         ("owner", "ProcessRefund", "order-1", "failed_precondition"),
     ]
