@@ -57,11 +57,12 @@ class MintProxy:
         self.socket.close()
 
 
-def post_request(guest: Guest, mint_url: str, amount: int, port: int = 2121, **more) -> Answer:
+def post_request(
+    guest: Guest, mint_url: str, amount: int, port: int = 2121, timeout: float = PATIENCE, **more
+) -> Answer:
     """`POST /mint-requests`."""
-    return guest.post(
-        f"http://{ROUTER4}:{port}/mint-requests", {"mint_url": mint_url, "amount": amount, **more}, timeout=PATIENCE
-    )
+    body = {"mint_url": mint_url, "amount": amount, **more}
+    return guest.post(f"http://{ROUTER4}:{port}/mint-requests", body, timeout=timeout)
 
 
 def read_request(guest: Guest, request_id: str, port: int = 2121) -> Answer:

@@ -136,16 +136,21 @@ async fn a_station_has_a_few_handshakes_under_way_and_others_have_theirs() {
 
 #[tokio::test]
 async fn a_lane_works_at_once_what_comes_at_once_and_then_its_share_of_the_time() {
-    let lane = Lane::default();
     let piece = Duration::from_millis(10);
-    let begun = Instant::now();
-    for _ in 0..3 {
-        lane.take_turn(async { tokio::time::sleep(piece).await }).await;
+    let mut fews = Vec::new();
+    // A busy machine may stretch the pieces themselves.
+    while fews.last().is_none_or(|few| *few >= AHEAD) {
+        assert!(fews.len() < 20, "{fews:?}");
+        let lane = Lane::default();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            lane.take_turn(async { tokio::time::sleep(piece).await }).await;
+        }
+        fews.push(begun.elapsed());
+        for _ in 0..22 {
+            lane.take_turn(async { tokio::time::sleep(piece).await }).await;
+        }
+        let all = begun.elapsed();
+        assert!(all >= 24 * piece * SHARE - AHEAD, "{all:?}");
     }
-    let few = begun.elapsed();
-    for _ in 0..22 {
-        lane.take_turn(async { tokio::time::sleep(piece).await }).await;
-    }
-    let all = begun.elapsed();
-    assert!(few < AHEAD && all >= 24 * piece * SHARE - AHEAD, "{few:?}, {all:?}");
 }
