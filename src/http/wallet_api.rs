@@ -74,6 +74,9 @@ pub fn fiat(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
                     path => buys::transaction(&edge, &holder, path.strip_prefix("transaction/")).await,
                 };
             }
+            if sent.method() != Method::POST {
+                return Err(nothing_there());
+            }
             match (path.as_str(), payouts::kind_of(&path)) {
                 (_, Some(kind)) => payouts::pay_out(&edge, &holder, kind, sent).await,
                 ("mpesa/buy", _) if fiat.is_some_and(|fiat| fiat.buy) => {

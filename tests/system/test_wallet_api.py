@@ -141,7 +141,8 @@ def test_what_is_switched_off_or_not_there_is_refused_to_who_is_logged_in_and_40
     for path in rates:
         assert error(app.post(path, {"amountKes": 1, "amountSats": 1}, token)) == (503, "rate_stale")
     for method in ("PUT", "DELETE", "GET"):
-        assert error(app.ask(method, "/api/wallet/send", {}, token)) == (404, "not_found")
+        for path in ("/api/wallet/send", "/api/fiat/mpesa/sell"):
+            assert error(app.ask(method, path, {}, token)) == (404, "not_found"), (method, path)
     get = app.lab.guest.get
     known = ("wallet/balance", "wallet/transactions", "fiat/transaction/1", "fiat/mpesa/limits")
     for path in known + ("bitcoin/status", "bitcoin/exchange-rate", "bitcoin/balance/1", "payments/1/status"):
