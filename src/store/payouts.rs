@@ -15,8 +15,8 @@ use super::values::number;
 use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, Msats, UnixSeconds};
 
-/// Open payouts together.
-const MOST_OPEN: usize = 256;
+/// Open payouts together, and beside them those that await their money.
+const MOST_OPEN: u64 = 256;
 const AT_ONCE: i64 = 64;
 /// The job of a payout that is not at its end.
 pub const PAYOUT_JOB: &str = "payout";
@@ -58,6 +58,8 @@ pub enum PayoutEnd {
     },
     /// For good; the code of why.
     Failed(String),
+    /// What it awaits does not come; the code of why. One that has it goes on.
+    NotPaid(String),
 }
 
 impl Store {
@@ -119,19 +121,24 @@ impl Store {
         })
     }
 
-    /// What it awaits its money by: an invoice's payment hash.
+    /// What it awaits its money by, for good: an invoice's payment hash.
     pub fn payout_awaits(&self, id: String, wallet: String) -> StoreAnswer<()> {
         self.write(move |tx| {
             Door::of(tx).execute(
-                "UPDATE payouts SET wallet = $3 WHERE tenant = $1 AND id = $2 AND state = 'awaiting'",
+                "UPDATE payouts SET wallet = $3 WHERE tenant = $1 AND id = $2 AND state = 'awaiting' AND wallet = ''",
                 &[id.as_str().into(), wallet.as_str().into()],
             )?;
             Ok(())
         })
     }
 
-    /// What it awaited is in the account's balance: it is reserved there. False: there is too little, and it has failed.
-    pub fn payout_funded(&self, id: String) -> StoreAnswer<bool> {
+    /// What it awaited is in the account's balance: it is reserved there. False: there is too little, or no more goes out now,
+    /// and it has failed.
+    pub fn payout_funded(
+        &self,
+        id: String,
+        rules: impl FnOnce() -> PayoutRules + Send + 'static,
+    ) -> StoreAnswer<bool> {
         let (now, wall) = (self.now(), self.wall());
         self.write(move |tx| {
             let door = Door::of(tx);
@@ -139,8 +146,14 @@ impl Store {
             if row.state != PayoutState::Awaiting {
                 return Ok(row.state != PayoutState::Failed);
             }
-            if !take(&door, &row.id, &row.account, row.kind, row.cost, wall)? {
-                end(&door, &row, PayoutEnd::Failed("too_little".to_owned()), (now, wall))?;
+            let why = match out_of_bounds(&door, row.kind, row.amount, &rules(), wall)? {
+                Some(OpenedPayout::DayLimit) => "day_limit",
+                Some(_) => "float_too_small",
+                None if !take(&door, &row.id, &row.account, row.kind, row.cost, wall)? => "too_little",
+                None => "",
+            };
+            if !why.is_empty() {
+                end(&door, &row, PayoutEnd::NotPaid(why.to_owned()), (now, wall))?;
                 return Ok(false);
             }
             step(&door, &row, PayoutState::Created, "", (now, wall))?;
@@ -290,23 +303,16 @@ fn open(
     if let Some(known) = asked_before(door, new)? {
         return Ok(known);
     }
-    let sums = door.query(
-        "SELECT COALESCE(SUM(kes), 0), COALESCE(SUM(CASE WHEN kind != 'airtime' AND state NOT IN ('paid')
-             THEN kes ELSE 0 END), 0), COALESCE(SUM(CASE WHEN state NOT IN ('paid') THEN 1 ELSE 0 END), 0)
-         FROM payouts WHERE tenant = $1 AND state NOT IN ('refunded', 'failed') AND (at > $2 OR state != 'paid')",
-        &[number(wall.0.saturating_sub(DAY))?.into()],
+    if let Some(refused) = out_of_bounds(door, new.kind, new.amount, &rules, wall)? {
+        return Ok(refused);
+    }
+    let awaits = i64::from(new.via != PaidBy::Balance);
+    let open = door.query(
+        "SELECT COUNT(*) FROM payouts WHERE tenant = $1 AND state NOT IN ('paid', 'refunded', 'failed')
+         AND (CASE WHEN state = 'awaiting' THEN 1 ELSE 0 END) = $2",
+        &[awaits.into()],
     )?;
-    let sum = |column| sums.first().map_or(Ok(0), |row| row.count(column));
-    if sum(0)?.saturating_add(new.amount.0) > rules.day_max.0 {
-        return Ok(OpenedPayout::DayLimit);
-    }
-    let is_short = |funds: Kes| sum(1).map(|promised| promised.saturating_add(new.amount.0) > funds.0);
-    if let (Some(funds), true) = (rules.funds, new.kind != PayoutKind::Airtime) {
-        if is_short(funds)? {
-            return Ok(OpenedPayout::FloatTooSmall);
-        }
-    }
-    if sum(2)? >= u64::try_from(MOST_OPEN).unwrap_or(u64::MAX) {
+    if open.first().ok_or(StoreError::Gone)?.count(0)? >= MOST_OPEN {
         return Ok(OpenedPayout::Crowded);
     }
     let mut state = PayoutState::Awaiting;
@@ -325,6 +331,32 @@ fn open(
     book(door, &format!("{}/promised", new.id), promised, new.amount.0, &new.id, wall)?;
     add_job(door, PAYOUT_JOB, &new.id, now)?;
     by_id(door, &new.id)?.map(OpenedPayout::New).ok_or(StoreError::Gone)
+}
+
+/// Why it may not go out beside what goes out already. What awaits its money is not counted: anybody may ask for that, and need
+/// not pay.
+fn out_of_bounds(
+    door: &Door,
+    kind: PayoutKind,
+    amount: Kes,
+    rules: &PayoutRules,
+    wall: UnixSeconds,
+) -> Result<Option<OpenedPayout>, StoreError> {
+    let sums = door.query(
+        "SELECT COALESCE(SUM(kes), 0),
+             COALESCE(SUM(CASE WHEN kind != 'airtime' AND state != 'paid' THEN kes ELSE 0 END), 0)
+         FROM payouts WHERE tenant = $1 AND state NOT IN ('refunded', 'failed', 'awaiting')
+             AND (at > $2 OR state != 'paid')",
+        &[number(wall.0.saturating_sub(DAY))?.into()],
+    )?;
+    let sums = sums.first().ok_or(StoreError::Gone)?;
+    let with = |column| sums.count(column).map(|sum| sum.saturating_add(amount.0));
+    if with(0)? > rules.day_max.0 {
+        return Ok(Some(OpenedPayout::DayLimit));
+    }
+    let funds = rules.funds.filter(|_| kind != PayoutKind::Airtime);
+    let is_short = with(1)? > funds.map_or(u64::MAX, |funds| funds.0);
+    Ok(is_short.then_some(OpenedPayout::FloatTooSmall))
 }
 
 fn asked_before(door: &Door, new: &NewPayout) -> Result<Option<OpenedPayout>, StoreError> {
@@ -449,7 +481,8 @@ fn end(
             let paid = (row.kind.purse(), OWED);
             book(door, &format!("{id}/paid"), paid, amount, id, wall)?;
         }
-        PayoutEnd::Failed(code) => {
+        PayoutEnd::NotPaid(_) if row.state != PayoutState::Awaiting => return Ok(false),
+        PayoutEnd::Failed(code) | PayoutEnd::NotPaid(code) => {
             let to = match row.state {
                 PayoutState::Awaiting => PayoutState::Failed,
                 _ if is_reserved => PayoutState::Refunded,

@@ -6,6 +6,7 @@ satoshi is lost.
 import concurrent.futures
 import itertools
 import json
+import threading
 
 import pytest
 
@@ -115,13 +116,13 @@ class Desk:
 def make_desk(lab, make_daemon, mint):
     made = []
 
-    def make(*, rate=None, fiat=None, funds=0, b2c=FUNDS, **options) -> Desk:
+    def make(*, rate=None, fiat=None, funds=0, b2c=FUNDS, at=mint, **options) -> Desk:
         sim = DarajaSim(lab.router, "127.0.0.1", speed=PACE, b2c_funds=b2c)
         sim.started_with = b2c
         sim.routes[CALLBACK.removesuffix("/cb")] = PUBLIC
         options = {"mode": "direct"} | options
         all_sections = sections(lab, sim.url, **options) | payout_sections(lab, sim.url, fiat or {}, rate or {})
-        desk = Desk(lab, make_daemon(Mint(mint.url), sections=all_sections), sim, mint)
+        desk = Desk(lab, make_daemon(Mint(at.url), sections=all_sections), sim, at)
         made.append(desk)
         desk.token = desk.log_in()
         if funds:
@@ -439,6 +440,26 @@ def test_ecash_is_sold_once(desk, mint):
     assert set(wallet.states(token)) == {"SPENT"}
 
 
+def test_ecash_that_several_accounts_bring_at_once_is_paid_out_once_and_of_nobodys_balance(make_desk, fault_mint):
+    desk = make_desk(funds=2000, at=fault_mint)
+    tokens = [desk.token] + [desk.log_in(LoginWallet(next(NUMBERS))) for _ in range(5)]
+    ecash = encode_token(fault_mint.url, Wallet(desk.lab.internet, fault_mint.url).buy(fault_mint, 1000))
+    sold, answer = {"phoneNumber": TYPED, "token": ecash}, threading.Event()
+    # Nobody is told yet whose it is.
+    fault_mint.when("swap", "arrived", lambda: answer.wait(PATIENCE))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = [pool.submit(desk.ask, "POST", "/api/fiat/mpesa/sell", sold, token) for token in tokens]
+        concurrent.futures.wait(asked, timeout=12)
+        answer.set()
+        answers = [one.result() for one in asked]
+    refused = {error(one) for one in answers if one.status != 200}
+    assert refused <= {(400, "bad_token")}
+    ids = [data(one)["id"] for one in answers if one.status == 200]
+    wait_for(lambda: {desk.row(id)["state"] for id in ids} <= {"paid", "failed"}, PATIENCE, "all are over")
+    assert [desk.row(id)["state"] for id in ids].count("paid") == 1
+    assert (desk.balance(), desk.held(), desk.sim.paid_out) == (2000, 0, 127)
+
+
 def test_refused_ecash_is_not_taken(desk, mint):
     wallet = Wallet(desk.lab.internet, mint.url)
 
@@ -475,6 +496,25 @@ def test_an_invoice_is_sold_once_it_is_paid(desk, mint):
     mint.pay(told["invoice"])
     desk.becomes(told["id"], "paid")
     assert desk.balance() == 100_000 and desk.sim.paid_out == 127
+
+
+def test_the_same_question_at_once_is_one_invoice(desk, mint):
+    key = {"Idempotency-Key": "sold once"}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(desk.sell, headers=key, via="lightning") for _ in range(8)]
+        told = [data(one.result()) for one in asked]
+    assert len({(one["id"], one["invoice"]) for one in told}) == 1
+    mint.pay(told[0]["invoice"])
+    desk.becomes(told[0]["id"], "paid")
+
+
+def test_invoices_that_nobody_pays_keep_no_payout_from_others(make_desk):
+    desk = make_desk(funds=2000, fiat={"day_max_kes": 400}, b2c=300)
+    other = desk.log_in(LoginWallet(next(NUMBERS)))
+    wish = {"phoneNumber": TYPED, "amount_sats": 2000, "via": "lightning"}
+    for _ in range(8):
+        data(desk.ask("POST", "/api/fiat/mpesa/sell", wish, other))
+    desk.becomes(desk.sold(), "paid")
 
 
 def test_an_invoice_that_nobody_pays_costs_nothing(make_desk):

@@ -249,14 +249,47 @@ async fn what_awaits_its_money_takes_it_once_it_is_there() {
     assert!(!store.payout_sending("TP1".to_owned(), Vec::new()).await.unwrap(), "nothing was paid");
     credit(&store, "invoice:2", 770).await;
     for _ in 0..2 {
-        assert!(store.payout_funded("TP1".to_owned()).await.unwrap());
+        assert!(store.payout_funded("TP1".to_owned(), || RULES).await.unwrap());
         assert_eq!(balance(&store).await, (100, 770));
     }
     opened(&store, by_invoice("TP2")).await;
-    assert!(!store.payout_funded("TP2".to_owned()).await.unwrap(), "somebody has spent it");
+    assert!(!store.payout_funded("TP2".to_owned(), || RULES).await.unwrap(), "somebody has spent it");
     let failed = store.payout("TP2".to_owned()).await.unwrap().unwrap();
     assert_eq!((failed.state.told(), failed.code.as_str()), ("failed", "too_little"));
     assert_eq!(book(&store, "orders", "KES").await, -100);
+}
+
+#[tokio::test]
+async fn what_nobody_pays_for_takes_nothing_from_the_day_and_counts_once_it_is_paid() {
+    let (_scratch, store) = with_balance(1000).await;
+    let by_invoice = |id: &str| NewPayout { via: PaidBy::Lightning, ..payout(id, 600, 400) };
+    for number in 0..256 {
+        opened(&store, by_invoice(&format!("TP{number}"))).await;
+    }
+    let crowded = store.open_payout(by_invoice("TP256"), || RULES).await.unwrap();
+    assert!(matches!(crowded, OpenedPayout::Crowded));
+    assert!(store.payout_funded("TP0".to_owned(), || RULES).await.unwrap());
+    assert!(!store.payout_funded("TP1".to_owned(), || RULES).await.unwrap(), "the day is full");
+    let failed = store.payout("TP1".to_owned()).await.unwrap().unwrap();
+    assert_eq!((failed.state.told(), failed.code.as_str()), ("failed", "day_limit"));
+    opened(&store, payout("TP257", 400, 100)).await;
+    assert_eq!(balance(&store).await, (500, 500));
+}
+
+#[tokio::test]
+async fn what_has_its_money_does_not_end_as_not_paid() {
+    let (_scratch, store) = with_balance(1000).await;
+    let by_token = |id: &str| NewPayout { via: PaidBy::Token, ..payout(id, 100, 770) };
+    let not_paid = || PayoutEnd::NotPaid("token_spent".to_owned());
+    opened(&store, by_token("TP1")).await;
+    assert!(store.payout_funded("TP1".to_owned(), || RULES).await.unwrap());
+    sent(&store, "TP1").await;
+    assert!(!store.end_payout("TP1".to_owned(), not_paid()).await.unwrap(), "it may be paid out by now");
+    assert_eq!(balance(&store).await, (230, 770));
+    opened(&store, by_token("TP2")).await;
+    assert!(store.end_payout("TP2".to_owned(), not_paid()).await.unwrap());
+    assert!(!store.payout_funded("TP2".to_owned(), || RULES).await.unwrap());
+    assert_eq!((balance(&store).await, book(&store, "orders", "KES").await), ((230, 770), -100));
 }
 
 #[tokio::test]

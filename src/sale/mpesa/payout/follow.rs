@@ -237,8 +237,16 @@ impl MpesaEngine {
     /// What pays for it is looked for in its account's balance. What comes later than it is waited for stays there.
     async fn await_money(&self, row: &PayoutRow) -> Result<Again, StoreError> {
         let (store, pace) = (&self.0.terms.store, self.payout_pace());
-        if !row.wallet.is_empty() && store.balance_move(row.wallet.clone()).await?.is_some() {
-            let is_funded = store.payout_funded(row.id.clone()).await?;
+        let came = match row.wallet.is_empty() {
+            true => None,
+            false => store.balance_move(row.wallet.clone()).await?,
+        };
+        if let Some(came) = came {
+            if came.account != row.account {
+                self.end_payout(row, PayoutEnd::NotPaid("token_spent".to_owned())).await?;
+                return Ok(None);
+            }
+            let is_funded = store.payout_funded(row.id.clone(), self.rules()).await?;
             return Ok(is_funded.then(|| store.now()));
         }
         let life = match (row.via, row.wallet.is_empty()) {
@@ -254,7 +262,7 @@ impl MpesaEngine {
             _ => false,
         };
         if !is_open && row.created.saturating_add(pace.of(life)) < store.now() {
-            self.end_payout(row, PayoutEnd::Failed("not_paid".to_owned())).await?;
+            self.end_payout(row, PayoutEnd::NotPaid("not_paid".to_owned())).await?;
             return Ok(None);
         }
         Ok(Some(store.now().saturating_add(pace.of(AWAITED))))

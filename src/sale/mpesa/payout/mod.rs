@@ -92,7 +92,7 @@ impl MpesaEngine {
         (question, wallet): (Option<&str>, &str),
     ) -> Result<PayoutRow, PayoutError> {
         let config = self.0.terms.config();
-        let fiat = self.may_pay_out(&config, wish.kind())?;
+        self.may_pay_out(&config, wish.kind())?;
         let (phone, paybill, bill) = addressed(wish)?;
         let (amount, cost) = priced(&config, wish, quote)?;
         let phone_hash = match &phone {
@@ -133,10 +133,7 @@ impl MpesaEngine {
             asked,
             question: asks,
         };
-        let (engine, day_max, account_day_max) =
-            (self.clone(), fiat.day_max, config.wallet.day_max.to_msats());
-        let rules = move || PayoutRules { day_max, funds: engine.funds(), account_day_max };
-        let row = match self.0.terms.store.open_payout(new, rules).await? {
+        let row = match self.0.terms.store.open_payout(new, self.rules()).await? {
             OpenedPayout::New(row) => row,
             OpenedPayout::Again(row) => return Ok(row),
             OpenedPayout::OtherQuestion => return Err(PayoutError::OtherQuestion),
@@ -162,11 +159,7 @@ impl MpesaEngine {
     }
 
     /// Whether this may be paid out now, before anything is looked at.
-    pub fn may_pay_out<'a>(
-        &self,
-        config: &'a Config,
-        kind: PayoutKind,
-    ) -> Result<&'a FiatConfig, PayoutError> {
+    pub fn may_pay_out(&self, config: &Config, kind: PayoutKind) -> Result<(), PayoutError> {
         let is_on = |fiat: &&FiatConfig| {
             fiat.operator_licensed
                 && match kind {
@@ -175,13 +168,13 @@ impl MpesaEngine {
                     PayoutKind::Bill => fiat.bills,
                 }
         };
-        let fiat = config.fiat.as_ref().filter(is_on).ok_or(PayoutError::SwitchedOff)?;
+        config.fiat.as_ref().filter(is_on).ok_or(PayoutError::SwitchedOff)?;
         if !self.0.terms.store.wall_is_plausible() {
             return Err(PayoutError::ClockNotSet);
         }
         match self.payouts_paused() {
             Some(_) => Err(PayoutError::Paused),
-            None => Ok(fiat),
+            None => Ok(()),
         }
     }
 
@@ -195,6 +188,16 @@ impl MpesaEngine {
     fn pause_payouts(&self, why: String) {
         log::error!("payouts are stopped until the configuration is read again: {why}");
         self.line().paused = Some(why);
+    }
+
+    /// What bounds payouts now; what is at the short code is looked up when it is asked for.
+    fn rules(&self) -> impl FnOnce() -> PayoutRules + Send + 'static {
+        let (engine, config) = (self.clone(), self.0.terms.config());
+        move || PayoutRules {
+            day_max: config.fiat.as_ref().map_or(Kes(0), |fiat| fiat.day_max),
+            funds: engine.funds(),
+            account_day_max: config.wallet.day_max.to_msats(),
+        }
     }
 
     /// What is at the short code, where a result has told it lately.

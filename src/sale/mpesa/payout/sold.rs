@@ -36,16 +36,17 @@ impl MpesaEngine {
         }
         match balances.deposit(account, offer).await {
             Ok(_) => {
-                store.payout_funded(row.id.clone()).await?;
+                store.payout_funded(row.id.clone(), self.rules()).await?;
                 self.follow_payout(&row.id, true);
                 Ok(store.payout(row.id.clone()).await?.unwrap_or(row))
             }
             // It goes on by itself once that is known.
             Err(BalanceError::TokenUnclear) => Ok(row),
-            Err(error) => {
-                self.end_payout(&row, PayoutEnd::Failed(error.code().to_owned())).await?;
-                Err(error.into())
-            }
+            Err(error) => match self.end_payout(&row, PayoutEnd::NotPaid(error.code().to_owned())).await? {
+                true => Err(error.into()),
+                // Another request has brought the same.
+                false => Ok(store.payout(row.id.clone()).await?.unwrap_or(row)),
+            },
         }
     }
 
@@ -60,20 +61,22 @@ impl MpesaEngine {
         let store = &self.0.terms.store;
         let wish = PayoutWish::Sell { phone, sold, via: PaidBy::Lightning };
         let row = self.open_payout(account, wish, rates.selling().await?, question).await?;
-        if let Some((_, hash)) = row.wallet.split_once(':') {
-            let known = store.topup(hash.to_owned()).await?;
-            return Ok((row, known.map(|known| known.invoice).unwrap_or_default()));
-        }
-        match balances.invoice(account, sold, &format!("M-Pesa {}", row.id)).await {
-            Ok(made) => {
-                let wallet = format!("invoice:{}", made.payment_hash);
-                store.payout_awaits(row.id.clone(), wallet).await?;
-                Ok((row, made.invoice))
-            }
-            Err(error) => {
-                self.end_payout(&row, PayoutEnd::Failed(error.code().to_owned())).await?;
-                Err(error.into())
+        if row.wallet.is_empty() {
+            match balances.invoice(account, sold, &format!("M-Pesa {}", row.id)).await {
+                Ok(made) => {
+                    let wallet = format!("invoice:{}", made.payment_hash);
+                    store.payout_awaits(row.id.clone(), wallet).await?;
+                }
+                Err(error) => {
+                    self.end_payout(&row, PayoutEnd::NotPaid(error.code().to_owned())).await?;
+                    return Err(error.into());
+                }
             }
         }
+        // The same question at the same time may have had another invoice made: the payout awaits one of the two.
+        let row = store.payout(row.id.clone()).await?.unwrap_or(row);
+        let hash = row.wallet.split_once(':').map(|(_, hash)| hash.to_owned()).unwrap_or_default();
+        let known = store.topup(hash).await?;
+        Ok((row, known.map(|known| known.invoice).unwrap_or_default()))
     }
 }
