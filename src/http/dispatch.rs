@@ -163,7 +163,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         return refused;
     }
     if route.needs_keys(sent.method()) && edge.site.is_sealed() {
-        return sealed(route.path);
+        return sealed();
     }
     match (route.handler, visit) {
         (Handler::Same(handler), _) => handler(edge, at),
@@ -258,7 +258,7 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     let may_ask = match route.guard {
         // These guards have been checked before.
         Guard::Anyone | Guard::Bearer | Guard::Operator(_) | Guard::Signature => true,
-        Guard::Origin => origin_allowed(headers, asked_at),
+        Guard::Origin | Guard::Account => origin_allowed(headers, asked_at),
         Guard::OwnPage => may_see_ticket(headers, asked_at),
         Guard::TrustedPage => {
             !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, asked_at).is_some()

@@ -29,7 +29,8 @@ pub struct Route {
 pub enum MoneyPath {
     /// None is moved, or only what was paid before: it goes on.
     Rests,
-    /// Every method but GET moves some, or makes what is worth some: 503 `SEALED`, from the table itself.
+    /// Every method but GET moves some, or makes what is worth some: 503 `SEALED`, from the table itself where it is not an
+    /// account's.
     Moves,
     /// A guest pays: the engine says it, in the words of the page or the protocol.
     Buys,
@@ -82,6 +83,8 @@ pub enum Guard {
     Anyone,
     /// No page of another host: [`origin_allowed`](super::origin::origin_allowed).
     Origin,
+    /// An account's token, which the handler asks for before all else; and no page of another host.
+    Account,
     /// No page but one under the router's own address: [`may_see_ticket`](super::origin::may_see_ticket).
     OwnPage,
     /// No page but one that may read the TollGate protocol: [`trusted_origin`](super::cors::trusted_origin).
@@ -173,9 +176,10 @@ impl Route {
         path.get(before..).filter(|_| is_it)
     }
 
-    /// Whether a request of this method moves money, and is refused here while the key files are sealed.
+    /// Whether a request of this method moves money, and is refused by the table while the key files are sealed. An account's
+    /// handler does that itself: whoever has no token does not hear it.
     pub fn needs_keys(&self, method: &Method) -> bool {
-        self.money == MoneyPath::Moves && !Verb::Get.takes(method)
+        self.money == MoneyPath::Moves && self.guard != Guard::Account && !Verb::Get.takes(method)
     }
 
     pub fn is_for_all_others(&self) -> bool {

@@ -3,7 +3,7 @@
 //! the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
-use super::route::Guard::{Anyone, Bearer, Operator, Origin, OwnPage, Signature, TrustedPage};
+use super::route::Guard::{Account, Anyone, Bearer, Operator, Origin, OwnPage, Signature, TrustedPage};
 use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, MoneyPath, Needs, Route, Verb};
@@ -101,18 +101,26 @@ pub const ROUTES: &[Route] = &[
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),
-    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Origin, TOKEN_FORM, At(wallet_api::fiat))),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/fiat/**", Account, TOKEN_FORM, At(wallet_api::fiat))),
     moves(only(
         Needs::Auth,
         GUEST_OR_PUBLIC,
         Any,
         "/api/wallet/**",
-        Origin,
+        Account,
         TOKEN_FORM,
         At(balances::wallet),
     )),
-    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/payments/**", Origin, MESSAGE, At(balances::wallet))),
-    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Origin, MESSAGE, At(balances::wallet))),
+    moves(only(
+        Needs::Auth,
+        GUEST_OR_PUBLIC,
+        Any,
+        "/api/payments/**",
+        Account,
+        MESSAGE,
+        At(balances::wallet),
+    )),
+    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Account, MESSAGE, At(balances::wallet))),
     only(Needs::Sphinx, GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
     only(Needs::Sphinx, GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
     only(Needs::Sphinx, GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),
@@ -251,6 +259,7 @@ mod tests {
         let guard = match route.guard {
             Anyone => "anyone",
             Origin => "origin",
+            Account => "account",
             OwnPage => "own page",
             TrustedPage => "trusted page",
             Bearer => "bearer",

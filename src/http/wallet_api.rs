@@ -12,7 +12,7 @@ use crate::config::fiat::MOST_KES;
 use crate::correlation;
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::LoginAudience;
+use crate::store::{LoginAudience, StoreError};
 use crate::units::{Millis, UnixSeconds};
 use crate::vouchers::VoucherRefusal;
 use hyper::header::{self, HeaderValue};
@@ -99,11 +99,21 @@ pub(super) struct AccountHolder {
     pub signed: UnixSeconds,
 }
 
-/// Refuses a caller who is not logged in.
+/// Refuses a caller who is not logged in, and while the key files are sealed what moves money.
 pub(super) async fn holder(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<AccountHolder, ApiRefusal> {
     let (auth, token) = bearer(edge, at, sent)?;
     let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
+    if moves_money(sent) && edge.site.is_sealed() {
+        return Err(sealed());
+    }
     Ok(AccountHolder { account: claims.key.to_string(), signed: claims.auth_time })
+}
+
+/// What is sent moves some, but for what only tells something.
+fn moves_money(sent: &Sent) -> bool {
+    let path = sent.path().trim_end_matches('/');
+    let tells = path == "/api/wallet/create" || path.starts_with("/api/bitcoin/convert/");
+    !tells && !matches!(*sent.method(), Method::GET | Method::HEAD)
 }
 
 async fn logged_in(edge: &Edge, at: &Entrance, sent: Sent) -> ApiTold {
@@ -241,8 +251,9 @@ pub(super) fn waiting(refusal: ApiRefusal, wait: Option<Millis>) -> ApiRefusal {
 }
 
 /// As the rooms of vouchers refuse.
-pub(super) fn closed(VoucherRefusal { code, message, wait, .. }: VoucherRefusal) -> Answer {
-    enveloped(Err(ApiRefusal(StatusCode::SERVICE_UNAVAILABLE, code, message, wait)))
+fn sealed() -> ApiRefusal {
+    let VoucherRefusal { code, message, wait, .. } = StoreError::Sealed.into();
+    ApiRefusal(StatusCode::SERVICE_UNAVAILABLE, code, message, wait)
 }
 
 /// `{"success":true,"data"}`, or `{"success":false,"error","code","request_id"}`.
