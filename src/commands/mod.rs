@@ -32,7 +32,6 @@ mod wallet;
 
 #[cfg(test)]
 pub(crate) use amounts::fuzz_amount;
-#[cfg(feature = "grpc")]
 pub use audit::BEGUN;
 pub use error::CommandError;
 pub use given::{expected, is_option, Arg, Given};

@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::keyed::{self, fresh, refused, KeyedWork};
 use super::office::{asked, ALL_SATS, TENANT};
 use super::orders::{
-    audit, batch_order, batch_shape, new_id, nowhere, place, shop, signed_in, tenant_of, tickets_order,
+    audit, batch_order, batch_shape, new_id, nowhere, place, row, shop, signed_in, tenant_of, tickets_order,
     tickets_shape,
 };
 use super::route::Answering;
@@ -16,6 +16,7 @@ use crate::commands::make_agreed;
 use crate::config::{Config, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
+use crate::store::with_change;
 use crate::task;
 use crate::units::Millis;
 use crate::uuid::Uuid;
@@ -140,11 +141,16 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
             let hash = body["requestHash"].as_str().unwrap_or_default().to_owned();
             let (rows, now, voter) =
                 (shop.minting.book.of(&owner), shop.store.wall().0, operator.name.clone());
-            let voted = rows.write(move |door| approvals::vote(door, (id, &hash), (&voter, approves), now));
-            let voted = voted.await?;
-            let what = if approves { "approve" } else { "reject" };
-            let result = voted.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&edge, &operator, what, &id.to_string(), result).await;
+            let (what, target) = (if approves { "approve" } else { "reject" }, id.to_string());
+            let voting = Box::pin(async {
+                rows.write(move |door| approvals::vote(door, (id, &hash), (&voter, approves), now)).await
+            });
+            let (voted, is_noted) = with_change(row(&operator, what, &target, "ok"), voting).await;
+            let voted = voted?;
+            if !is_noted {
+                let result = voted.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
+                audit(&edge, &operator, what, &target, result).await;
+            }
             voted?;
             drive((&shop, &config), &owner, (id, 0)).await?;
             let read = rows.read(move |door| approvals::find(door, id)).await?.ok_or_else(nowhere)?;

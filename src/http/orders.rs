@@ -8,7 +8,7 @@ use super::route::Answering;
 use super::sent::Sent;
 use super::Edge;
 use crate::auth::{ServiceRefusal, ServiceRequest};
-use crate::commands::Operator;
+use crate::commands::{Operator, BEGUN};
 use crate::config::{Config, Funding, MintUrl, ProductConfig, ProductWorth, Tenant, Venue};
 use crate::correlation;
 use crate::form::pairs;
@@ -16,7 +16,7 @@ use crate::hex;
 use crate::json::json;
 use crate::sale::{buys, price_of};
 use crate::shop::Shop;
-use crate::store::{CodeWorth, NewAuditRow};
+use crate::store::{with_change, CodeWorth, NewAuditRow};
 use crate::units::{Millis, Sats, UnixSeconds};
 use crate::url::Url;
 use crate::uuid::Uuid;
@@ -87,9 +87,11 @@ async fn batch(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
             let place = running.as_ref().map(|running| running.place.clone());
             let terms =
                 OrderTerms { config, tenant: owner, shape: batch_shape, status: 200, approval: None, place };
-            let done = shop.minting.carry_out(order, terms, running.as_ref()).await;
+            let (what, target) = ("batch-mint", format!("{count} tickets {id}"));
+            let making = Box::pin(shop.minting.carry_out(order, terms, running.as_ref()));
+            let (done, _) = with_change(row(&operator, what, &target, BEGUN), making).await;
             let result = done.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&own, &operator, "batch-mint", &format!("{count} tickets {id}"), result).await;
+            audit(&own, &operator, what, &target, result).await;
             done
         })
     });
@@ -527,7 +529,10 @@ pub fn target(sent: &Sent) -> String {
 
 pub async fn audit(edge: &Edge, operator: &Operator, what: &str, target: &str, result: &str) {
     if let Ok(shop) = &edge.site.shop {
-        let row = NewAuditRow::new(&operator.name, operator.role.as_str(), what, target, result);
-        shop.audit.done(row).await;
+        shop.audit.done(row(operator, what, target, result)).await;
     }
+}
+
+pub fn row(operator: &Operator, what: &str, target: &str, result: &str) -> NewAuditRow {
+    NewAuditRow::new(&operator.name, operator.role.as_str(), what, target, result)
 }

@@ -7,13 +7,14 @@ import json
 import coincurve
 import pytest
 
+from lab.crash import at_commit
 from lab.daemon import Mint
 from lab.fake_clock import FakeClock, needs_faketime
 from lab.guest import ROUTER4
 from lab.internet import AWAY
 from lab.login import DOMAIN, LoginWallet
 from lab.office import Office, Receiver, error, new_id, secret_file, ticket
-from lab.place import wait_for
+from lab.place import PATIENCE, wait_for
 from lab.purse import Customers
 from lab.wallet import decode_token
 from test_operators import Operator
@@ -53,6 +54,10 @@ def make_till(lab, make_daemon):
     return make
 
 
+def results(till, what) -> list[str]:
+    return [row["result"] for row in till.daemon.data("audit") if row["what"] == what]
+
+
 def vote(office, waits, decision="approve", key=None):
     path = f"/admin/approvals/{waits['approvalId']}/{decision}"
     return office.ask("POST", path, {"requestHash": waits["requestHash"]}, key or new_id())
@@ -86,6 +91,21 @@ def test_a_batch_of_the_treasury_is_ecash_that_the_venue_takes(lab, mint, make_t
     poor = till.office.ask("POST", "/admin/batch-mint", {"venueId": "guest", "tickets": [ticket(501)]}, new_id())
     assert (poor.status, poor.json()["failed"][0]["error"]) == (200, "insufficient_treasury")
     assert till.takings() == 500
+    assert results(till, "batch-mint")[:2] == ["begun", "ok"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_batch_that_a_crash_cuts_short_is_in_the_audit_log(mint, make_till, number):
+    till, one = make_till(mint), ticket(21)
+    dead = at_commit(till.daemon, number, till.crash, limit=3)
+    try:
+        till.office.batch(one, funding="treasury")
+    except (OSError, ValueError):
+        pass
+    assert dead.wait(PATIENCE)
+    till.revive()
+    is_made = till.office.ask("GET", f"/admin/mints/{one['id']}").status == 200
+    assert results(till, "batch-mint")[:1] == ["begun"] or not is_made
 
 
 def y_of(proof) -> str:
@@ -158,6 +178,7 @@ def test_a_vote_that_was_counted_before_a_crash_is_carried_out_after_it(lab, min
     wait_for(lambda: serve(office, *ids, key=key).status == 200, 60, "it is carried out")
     assert serve(office, *ids, key=key).json()["success"]
     wait_for(lambda: till.takings() == 480, 30, "once")
+    assert results(till, "approve")[:1] == ["ok"], "no vote without a row"
 
 
 def kill_soon(till, seconds):
@@ -219,6 +240,7 @@ def test_the_last_of_several_votes_executes_an_operators_batch(lab, mint, make_t
     final = batch(key, one)
     assert final.status == 200 and final.json()["summary"]["succeeded"] == 1, final
     assert till.takings() == 460 and batch(key, one).body == final.body
+    assert results(till, "approve") == ["ok", "ok", "ok"] and results(till, "batch-mint")[0] == "begun"
 
 
 def test_a_token_that_turns_out_to_be_spent_ends_its_session_and_the_portal_says_why(
