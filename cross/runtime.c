@@ -32,6 +32,16 @@ NEVER(_Unwind_VRS_Set)
 NEVER(__gnu_unwind_frame)
 #endif
 
+/* Zig's copies a byte at a time. One instruction is shorter, and fast for what is long, too. */
+#ifdef __x86_64__
+void *memcpy(void *to, const void *from, unsigned long count)
+{
+	void *start = to;
+	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+	return start;
+}
+#endif
+
 /* GCC's MIPS16 code asks its own library for this; the instruction is one of MIPS32. */
 #ifdef __mips__
 void barrier(void) __asm__("__sync_synchronize");
