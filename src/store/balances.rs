@@ -14,6 +14,8 @@ use rusqlite::Transaction;
 /// Rows that one transaction removes.
 const AT_ONCE: i64 = 64;
 const DAY: u64 = 86_400;
+/// Debits of an account in a day: one satoshi that goes out and comes back again and again must not fill the flash.
+const MOST_A_DAY: u64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveState {
@@ -76,7 +78,7 @@ pub enum Reserved {
     Known(BalanceMove),
     /// Only this much may be spent.
     TooLittle(Msats),
-    /// With it, more than the account may spend in a day.
+    /// With it, more than the account may spend in a day, or more often.
     DayLimit,
 }
 
@@ -260,12 +262,12 @@ pub(super) fn reserve(
     if let Some(most) = day_max {
         let since = number(wall.0.saturating_sub(DAY))?;
         let spent = door.query(
-            "SELECT COALESCE(SUM(CASE WHEN state = 'held' THEN msat ELSE cost END), 0) FROM balance_moves
-             WHERE tenant = $1 AND account = $2 AND is_debit = 1 AND state != 'returned' AND at > $3",
+            "SELECT COALESCE(SUM(CASE WHEN state = 'held' THEN msat ELSE cost END), 0), COUNT(*) FROM balance_moves
+             WHERE tenant = $1 AND account = $2 AND is_debit = 1 AND at > $3",
             &[new.account.as_str().into(), since.into()],
         )?;
-        let spent = spent.first().map_or(Ok(0), |row| row.count(0))?;
-        if spent.saturating_add(new.amount.0) > most.0 {
+        let spent = spent.first().ok_or(StoreError::Gone)?;
+        if spent.count(0)?.saturating_add(new.amount.0) > most.0 || spent.count(1)? >= MOST_A_DAY {
             return Ok(Reserved::DayLimit);
         }
     }

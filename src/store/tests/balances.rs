@@ -1,8 +1,9 @@
 //! Balances: each change counts once, none goes below zero, and the books have the same.
 
 use super::*;
-use crate::store::{BookAccount, MoveState, NewMove, Reserved};
-use crate::units::Msats;
+use crate::config::MintUrl;
+use crate::store::{BookAccount, MoveState, NewMove, Reserved, TopupRow};
+use crate::units::{Msats, Sats};
 
 fn opened() -> (Scratch, Store) {
     let scratch = Scratch::new();
@@ -103,6 +104,52 @@ async fn a_day_s_limit_counts_what_is_spent_and_reserved_and_not_what_came_back(
     assert_eq!(limited("s:2", 2001).await.unwrap(), Reserved::DayLimit);
     assert!(store.give_balance_back("s:1".to_owned()).await.unwrap());
     assert!(matches!(limited("s:2", 5000).await.unwrap(), Reserved::New(_)));
+}
+
+#[tokio::test]
+async fn a_satoshi_that_goes_out_and_comes_back_does_so_five_hundred_times_a_day() {
+    let (_scratch, store) = opened();
+    for number in 0..501 {
+        credit(&store, "a", &format!("in:{number}"), 1000).await;
+        let sent = of("a", &format!("s:{number}"), 1000);
+        let reserved = store.reserve_balance(sent, None, Some(Msats(u64::MAX))).await.unwrap();
+        assert_eq!(matches!(reserved, Reserved::New(_)), number < 500, "{number}: {reserved:?}");
+        if number % 2 == 0 {
+            store.settle_balance(format!("s:{number}"), Msats(1000), BookAccount::Tokens).await.unwrap();
+        } else {
+            store.give_balance_back(format!("s:{number}")).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn invoices_of_strangers_keep_none_from_an_account_that_has_something_and_from_the_takings() {
+    let (_scratch, store) = opened();
+    credit(&store, "known", "in:1", 1000).await;
+    let invoice = |account: &str, number: usize| TopupRow {
+        payment_hash: format!("{account}{number}"),
+        account: account.to_owned(),
+        mint: MintUrl::parse("https://mint.example").unwrap(),
+        amount: Sats(1),
+        memo: String::new(),
+        lock: 0,
+        quote: String::new(),
+        invoice: String::new(),
+        outputs: Vec::new(),
+        is_open: true,
+        expires_at: UnixSeconds(1_800_000_600),
+    };
+    for stranger in 0..16 {
+        for number in 0..16 {
+            assert!(store.topup_begin(invoice(&format!("s{stranger}-"), number)).await.unwrap());
+        }
+        assert!(!store.topup_begin(invoice(&format!("s{stranger}-"), 16)).await.unwrap());
+    }
+    assert!(!store.topup_begin(invoice("another", 0)).await.unwrap());
+    assert_eq!(store.topup_lock("another".to_owned()).await.unwrap(), None);
+    for account in ["known", ""] {
+        assert!(store.topup_begin(invoice(account, 0)).await.unwrap(), "{account}");
+    }
 }
 
 #[tokio::test]
