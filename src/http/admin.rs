@@ -175,7 +175,7 @@ async fn carried_out(
         true => Some(tenant_of(&edge.site.config(), &operator, sent.query()).map_err(|refusal| Refusal {
             status: StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN),
             code: refusal.code.to_owned(),
-            message: refusal.message,
+            message: refusal.message.clone(),
         })?),
         false => None,
     };

@@ -402,9 +402,11 @@ pub fn not_believed(shop: &Shop, at: &Entrance, refusal: &ServiceRefusal) -> Vou
     if !refusal.is_ours() {
         shop.audit.refused(NewAuditRow::of_stranger("a signed request", at.peer, refusal.code()));
     }
-    let status = if refusal.is_ours() { 503 } else { 401 };
-    let wait = refusal.is_ours().then_some(Millis::from_secs(5));
-    VoucherRefusal { wait, ..VoucherRefusal::new(status, refusal.code(), refusal.to_string()) }
+    let refused = |status| VoucherRefusal::new(status, refusal.code(), refusal.to_string());
+    match refusal.is_ours() {
+        true => refused(503).after(Millis::from_secs(5)),
+        false => refused(401),
+    }
 }
 
 /// The tenant of a credential that names it.

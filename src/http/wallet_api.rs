@@ -252,8 +252,8 @@ pub(super) fn waiting(refusal: ApiRefusal, wait: Option<Millis>) -> ApiRefusal {
 
 /// As the rooms of vouchers refuse.
 fn sealed() -> ApiRefusal {
-    let VoucherRefusal { code, message, wait, .. } = StoreError::Sealed.into();
-    ApiRefusal(StatusCode::SERVICE_UNAVAILABLE, code, message, wait)
+    let refusal = VoucherRefusal::from(StoreError::Sealed);
+    ApiRefusal(StatusCode::SERVICE_UNAVAILABLE, refusal.code, refusal.message.clone(), refusal.wait)
 }
 
 /// `{"success":true,"data"}`, or `{"success":false,"error","code","request_id"}`.

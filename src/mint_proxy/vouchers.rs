@@ -120,6 +120,6 @@ fn message(mut told: Value) -> Value {
 fn refused(refusal: VoucherRefusal) -> ProxyError {
     match refusal.status {
         404 => ProxyError::new(Code::VoucherNotFound, "no voucher has this id and claim"),
-        _ => ProxyError::new(Code::Closed(refusal.code), refusal.message),
+        _ => ProxyError::new(Code::Closed(refusal.code), refusal.message.clone()),
     }
 }

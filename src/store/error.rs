@@ -47,8 +47,9 @@ pub enum StoreError {
     NoRandomness,
     #[error("store: {0}")]
     Io(std::io::Error),
+    /// Boxed, because it is twice as large as all others, and nearly every function of this room returns one.
     #[error("store: {0}")]
-    Sqlite(rusqlite::Error),
+    Sqlite(Box<rusqlite::Error>),
 }
 
 impl StoreError {
@@ -101,7 +102,7 @@ impl From<rusqlite::Error> for StoreError {
             }
             Some(ErrorCode::DiskFull) => StoreError::Full,
             Some(ErrorCode::DatabaseBusy) => StoreError::InUse,
-            _ => StoreError::Sqlite(error),
+            _ => StoreError::Sqlite(Box::new(error)),
         }
     }
 }

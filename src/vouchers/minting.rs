@@ -332,8 +332,7 @@ impl OrderOutcome {
 
 /// It goes on by itself, or when the same request comes again.
 fn unsettled(error: &BackError) -> VoucherRefusal {
-    let wait = Some(Millis::from_secs(10));
-    VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), error.to_string()) }
+    VoucherRefusal::new(503, error.code(), error.to_string()).after(Millis::from_secs(10))
 }
 
 /// What those of these tickets are worth (sat) that have failed.

@@ -2,10 +2,15 @@
 
 use crate::store::StoreError;
 use crate::units::Millis;
+use std::ops::Deref;
 
-/// Becomes the one body of errors.
+/// Becomes the one body of errors. Boxed, because most functions of the desk return one or else something small.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VoucherRefusal {
+pub struct VoucherRefusal(Box<RefusedVoucher>);
+
+/// What the body says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedVoucher {
     /// As HTTP has it.
     pub status: u16,
     pub code: &'static str,
@@ -18,7 +23,14 @@ pub struct VoucherRefusal {
 
 impl VoucherRefusal {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> VoucherRefusal {
-        VoucherRefusal { status, code, message: message.into(), details: Vec::new(), wait: None }
+        let message = message.into();
+        VoucherRefusal(Box::new(RefusedVoucher { status, code, message, details: Vec::new(), wait: None }))
+    }
+
+    /// The same, to be tried again after this time.
+    pub fn after(mut self, wait: Millis) -> VoucherRefusal {
+        self.0.wait = Some(wait);
+        self
     }
 
     /// The same words for what does not exist and for what is somebody else's.
@@ -32,7 +44,9 @@ impl VoucherRefusal {
             Some((field, what)) => format!("{field} {what}"),
             None => "the input is not what is taken here".to_owned(),
         };
-        VoucherRefusal { details, ..VoucherRefusal::new(400, "invalid_input", message) }
+        let mut refusal = VoucherRefusal::new(400, "invalid_input", message);
+        refusal.0.details = details;
+        refusal
     }
 
     /// One field of it.
@@ -41,13 +55,21 @@ impl VoucherRefusal {
     }
 }
 
+impl Deref for VoucherRefusal {
+    type Target = RefusedVoucher;
+
+    fn deref(&self) -> &RefusedVoucher {
+        &self.0
+    }
+}
+
 impl From<StoreError> for VoucherRefusal {
     fn from(error: StoreError) -> VoucherRefusal {
         log::warn!("vouchers: {error}");
-        let wait = Some(Millis::from_secs(5));
-        if matches!(error, StoreError::Sealed) {
-            return VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), error.to_string()) };
-        }
-        VoucherRefusal { wait, ..VoucherRefusal::new(503, error.code(), "not possible now, try again later") }
+        let message = match error {
+            StoreError::Sealed => error.to_string(),
+            _ => "not possible now, try again later".to_owned(),
+        };
+        VoucherRefusal::new(503, error.code(), message).after(Millis::from_secs(5))
     }
 }
