@@ -137,9 +137,13 @@
     asking = ask(location.pathname + location.search, 'document', function (page) {
       asking = null;
       var fresh = page && page.getElementById && page.getElementById('main');
-      if (fresh && !leaving) takeOver(page, fresh);
+      // What answers a form stands at no address, and the offer is found in its place: the reason and what was typed stay.
+      var isNews = location.pathname === '/' || isOffer(main()) || !isOffer(fresh);
+      if (fresh && !leaving && isNews) takeOver(page, fresh);
     });
   }
+
+  function isOffer(page) { return page && /^(choose|ended)$/.test(page.getAttribute('data-state')); }
 
   /* Tells `then` what was answered, null if nothing was. */
   function ask(address, type, then) {

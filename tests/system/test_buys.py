@@ -57,7 +57,8 @@ def exchange(lab, mint, make_daemon):
         sells = sections(lab, sim.url) | {"auth": {"domain": NAME}, "rate": RATE, "fiat": FIAT}
         made = Exchange(lab, make_daemon(Mint(mint.url), sections=sells), sim, mint)
         yield made
-        assert made.books("KES").get("mpesa_utility", 0) == sim.paid_in
+        paid = lambda: made.books("KES").get("mpesa_utility", 0) == sim.paid_in
+        wait_for(paid, PATIENCE, "the books have what the customers paid")
         assert "712345678" not in made.daemon.log()
 
 

@@ -73,7 +73,9 @@ def test_a_pasted_link_pays_and_the_page_gets_online_by_itself(lab, bank, phone,
     expect(page.locator("main.pay")).to_contain_text("Waiting for the card’s bank")
     expect(page.locator("h1")).to_have_text("Pay 10 sat")
     expect(page.locator("#way-card")).to_have_count(0)
-    looks_well(page, str(tmp_path / "waiting"))
+    # Without script it loads itself anew, in the midst of a picture.
+    if script:
+        looks_well(page, str(tmp_path / "waiting"))
     bank.pay(bank.given[-1][1])
     expect(page.locator("main.online")).to_be_visible(timeout=60_000)
     assert lab.guest.online()

@@ -186,6 +186,16 @@ def test_every_refusal_has_its_reason_and_leaves_the_token_in_its_field(
     assert not stranger.online() and allotment(stranger) == -1
 
 
+def test_a_refusal_and_what_was_typed_stay_when_the_guest_comes_back_to_the_page(till, phone, stranger):
+    page = phone()
+    paste(page, "lnbc1nothing")
+    expect(page.locator(".notice")).to_be_visible()
+    with page.expect_request_finished(lambda request: request.resource_type == "xhr"):
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page.locator("#token")).to_have_value("lnbc1nothing")
+    expect(page.locator(".notice")).to_be_visible()
+
+
 def test_what_cannot_be_paid_now_is_not_taken_and_the_same_button_works_later(
     lab, mint, fault_proxy, till, token, phone, stranger
 ):
