@@ -66,21 +66,26 @@ impl Store {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            let opened = door.execute(
-                "UPDATE fundings SET state = 'open', changed_at = $3
-                 WHERE tenant = $1 AND batch = $2 AND state = 'expired'",
-                &[batch.as_str().into(), at.into()],
-            )?;
-            if opened != 1 {
-                return Ok(false);
-            }
-            for row in rows(&door, "batch = $2 AND state = 'failed'", &batch)? {
-                set_state(&door, &row.id, LockedState::Awaiting, at)?;
-                note_voucher(&door, &row.id, &["failed"], "awaiting_payment", None, at)?;
-            }
-            Ok(true)
+            reopen(&door, &batch, at)
         })
     }
+}
+
+/// What was given up as not paid may be paid after all.
+pub(super) fn reopen(door: &Door<'_>, batch: &str, at: UnixSeconds) -> Result<bool, StoreError> {
+    let opened = door.execute(
+        "UPDATE fundings SET state = 'open', changed_at = $3
+         WHERE tenant = $1 AND batch = $2 AND state = 'expired'",
+        &[batch.into(), at.into()],
+    )?;
+    if opened != 1 {
+        return Ok(false);
+    }
+    for row in rows(door, "batch = $2 AND state = 'failed'", batch)? {
+        set_state(door, &row.id, LockedState::Awaiting, at)?;
+        note_voucher(door, &row.id, &["failed"], "awaiting_payment", None, at)?;
+    }
+    Ok(true)
 }
 
 fn behind(door: &Door<'_>, id: String) -> Result<Option<BehindRow>, StoreError> {

@@ -1,6 +1,7 @@
 //! Batches of vouchers that somebody else pays for, by one invoice each: the quote and its key are written down before the
 //! invoice is shown, and the outputs before it is claimed.
 
+use super::behind::reopen;
 use super::counters::VOUCHERS;
 use super::door::Door;
 use super::locked::{
@@ -28,11 +29,18 @@ pub struct FundingRow {
 }
 
 impl Store {
-    /// Notes an invoice before it is shown; where the batch has one already, that one.
+    /// Notes an invoice before it is shown; where the batch has one already, that one. `Gone` where its vouchers have failed
+    /// meanwhile: nobody is to pay for them.
     pub fn funding_begin(&self, new: FundingRow) -> StoreAnswer<FundingRow> {
         let at = self.wall();
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &new.tenant);
+            if let Some(known) = funding(&door, &new.tenant, &new.batch)? {
+                return Ok(known);
+            }
+            if rows(&door, "batch = $2 AND state = 'awaiting'", &new.batch)?.is_empty() {
+                return Err(StoreError::Gone);
+            }
             let values = [
                 new.batch.as_str().into(),
                 new.mint.as_str().into(),
@@ -45,7 +53,7 @@ impl Store {
             ];
             door.execute(
                 "INSERT INTO fundings (tenant, batch, mint, sats, lock, quote, invoice, expires_at, state, changed_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9) ON CONFLICT (tenant, batch) DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9)",
                 &values,
             )?;
             funding(&door, &new.tenant, &new.batch)?.ok_or(StoreError::Gone)
@@ -96,12 +104,33 @@ impl Store {
         let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
+            reopen(&door, &batch, at)?;
             add_locked_proofs(&door, &proofs)?;
             for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
                 become_ready(&door, &row.id, at)?;
             }
             close(&door, &batch, "done", at)
         })
+    }
+
+    /// No invoice could be had: its vouchers have failed, unless the same order that came twice has one. That one then.
+    pub async fn funding_refused(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: &'static str,
+    ) -> Result<Option<FundingRow>, StoreError> {
+        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let failing = self.write(move |tx| {
+            let door = Door::for_tenant(tx, &tenant);
+            match funding(&door, &tenant, &name)? {
+                Some(known) => Ok((0, Some(known))),
+                None => Ok((fail_batch(&door, (&name, LockedState::Awaiting), why, at)?, None)),
+            }
+        });
+        let (failed, known) = failing.await?;
+        report_failed(batch, failed, why);
+        Ok(known)
     }
 
     /// Nobody has paid in time.
@@ -114,6 +143,9 @@ impl Store {
         let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
         let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
+            if !funding(&door, &tenant, &name)?.is_some_and(|funding| funding.is_open) {
+                return Ok(0);
+            }
             let failed = fail_batch(&door, (&name, LockedState::Awaiting), why, at)?;
             close(&door, &name, "expired", at)?;
             Ok(failed)

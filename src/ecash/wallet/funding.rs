@@ -54,8 +54,7 @@ impl Wallet {
             None => match self.new_funding(tenant, batch, mint, vouchers).await {
                 Ok(funding) => funding,
                 Err(error) => {
-                    self.0.store.funding_expired(tenant, batch, error.code()).await?;
-                    return Err(error);
+                    self.0.store.funding_refused(tenant, batch, error.code()).await?.ok_or(error)?
                 }
             },
         };
@@ -79,6 +78,10 @@ impl Wallet {
             return Err(BackError::Refused("these are too many for one invoice".to_owned()));
         }
         self.plan(tenant, batch, Some(mint.clone()), vouchers, LockedState::Awaiting).await?;
+        let planned = self.0.store.locked_of_batch(tenant, batch).await?;
+        if let Some(failed) = planned.iter().find(|row| row.state == LockedState::Failed) {
+            return Err(BackError::Refused(failed.error.clone().unwrap_or_default()));
+        }
         let lock = self.0.store.quote_key().await?;
         let key = self.lock_secret(lock).await.map_err(|_| BackError::Store("KEY_MISSING"))?;
         let at = self.0.mints.get(mint);

@@ -1,8 +1,8 @@
 //! What stood behind vouchers is forgotten when nothing can come of it any more, and not before.
 
 use super::*;
-use crate::config::Tenant;
-use crate::store::{forget_backing, note_step, ChangedState};
+use crate::config::{MintUrl, Tenant};
+use crate::store::{forget_backing, note_step, ChangedState, FundingRow, LockedProof};
 
 const DAY: u64 = 86_400;
 /// Now, and since when what is over is kept.
@@ -95,4 +95,73 @@ async fn a_change_is_told_to_who_is_named_and_to_the_configured_address_and_to_n
     assert_eq!((&work["id"], &work["status"]), (&id[0].as_str().into(), &"failed".into()));
     assert_eq!((&work["code"], &work["amount"]), (&"mint_refused".into(), &7.into()));
     assert_eq!(texts(&store, "SELECT voucher FROM voucher_history").await.len(), 6);
+}
+
+const AWAITED: &str =
+    "INSERT INTO vouchers VALUES ('main', 'v', 'b', 0, 'h', NULL, 1, 'v', '', '', 'sats', 8, 8, 'invoice',
+         'awaiting_payment', '', '', '', '', 0, 0, 1800009999, NULL, NULL, NULL);
+     INSERT INTO locked VALUES
+         ('main', 'v', 'b', 'v', 'https://m.example', 8, 1, 2, 1800009999, 0, '', 0, 'awaiting', 5, NULL);";
+
+fn invoice(quote: &str) -> FundingRow {
+    FundingRow {
+        tenant: Tenant::main(),
+        batch: "b".to_owned(),
+        mint: MintUrl::parse("https://m.example").unwrap(),
+        amount: Sats(8),
+        lock: 1,
+        quote: quote.to_owned(),
+        invoice: quote.to_owned(),
+        expires_at: UnixSeconds(NOW),
+        is_open: true,
+    }
+}
+
+/// The states of the voucher, its ecash and its invoice.
+async fn states(store: &Store) -> Vec<String> {
+    let all = "SELECT v.state || ' ' || l.state || ' ' || COALESCE(f.state, '') FROM vouchers v
+               JOIN locked l ON l.id = v.id LEFT JOIN fundings f ON f.batch = v.batch";
+    texts(store, all).await
+}
+
+#[tokio::test]
+async fn an_invoice_of_an_order_that_came_twice_stays_good_when_the_other_one_fails() {
+    let (_scratch, store) = with_rows(AWAITED).await;
+    assert_eq!(store.funding_begin(invoice("q1")).await.unwrap().quote, "q1");
+    let known = store.funding_refused(&Tenant::main(), "b", "mint_unavailable").await.unwrap();
+    assert_eq!(known.map(|known| known.quote).as_deref(), Some("q1"));
+    assert_eq!(store.funding_begin(invoice("q2")).await.unwrap().quote, "q1", "a batch has one only");
+    assert_eq!(states(&store).await, ["awaiting_payment awaiting open"]);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_to_pay_for_vouchers_that_have_failed() {
+    let (_scratch, store) = with_rows(AWAITED).await;
+    let refused = store.funding_refused(&Tenant::main(), "b", "mint_unavailable").await.unwrap();
+    assert!(refused.is_none());
+    assert!(matches!(store.funding_begin(invoice("q1")).await, Err(StoreError::Gone)));
+    assert_eq!(states(&store).await, ["failed failed "]);
+}
+
+#[tokio::test]
+async fn a_payment_that_comes_while_its_invoice_is_closed_is_not_lost() {
+    let (_scratch, store) = with_rows(AWAITED).await;
+    store.funding_begin(invoice("q1")).await.unwrap();
+    store.funding_expired(&Tenant::main(), "b", "invoice_expired").await.unwrap();
+    assert_eq!(states(&store).await, ["failed failed expired"]);
+    let text = |text: &str| text.to_owned();
+    let proof = LockedProof {
+        y: text("y"),
+        voucher: text("v"),
+        keyset: text("k"),
+        counter: 1,
+        amount: Sats(8),
+        c: text("c"),
+        dleq: String::new(),
+        is_taken: false,
+    };
+    store.funding_done(&Tenant::main(), "b", vec![proof]).await.unwrap();
+    assert_eq!(states(&store).await, ["ready ready done"]);
+    store.funding_expired(&Tenant::main(), "b", "invoice_expired").await.unwrap();
+    assert_eq!(states(&store).await, ["ready ready done"], "what was paid for does not expire");
 }
