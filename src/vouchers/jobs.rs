@@ -73,6 +73,22 @@ pub fn again(door: &Door, id: &str, due: Millis, why: &str, at: UnixSeconds) -> 
     .map(drop)
 }
 
+/// What is due of a kind for this place, as [`place_of`] names it, waits until then; that is no try.
+pub fn put_off(door: &Door, kind: &str, place: &str, now: Millis, due: Millis) -> Result<usize, StoreError> {
+    door.execute(
+        "UPDATE voucher_jobs SET due_ms = $4 WHERE tenant = $1 AND kind = $2 AND state = 'open' AND due_ms <= $3
+         AND (target = $5 OR ($5 != '' AND substr(target, 1, length($5)) = $5))",
+        &[kind.into(), now.0.into(), due.0.into(), place.into()],
+    )
+}
+
+/// What of an address all have in common that one receiver serves: all before its path.
+pub fn place_of(target: &str) -> &str {
+    let host = target.find("://").map_or(0, |at| at.saturating_add(3));
+    let length = target.get(host..).and_then(|rest| rest.find(['/', '?', '#']));
+    length.and_then(|length| target.get(..host.saturating_add(length))).unwrap_or(target)
+}
+
 /// It is tried no more, and kept for a while to be seen.
 pub fn give_up(door: &Door, id: &str, why: &str, at: UnixSeconds) -> Result<(), StoreError> {
     door.execute(

@@ -19,7 +19,7 @@ use http_body_util::Full;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -141,16 +141,19 @@ impl Outbox {
         let mut places: Vec<(String, Vec<VoucherJob>)> = Vec::new();
         for job in due {
             let is_full = places.len() >= PLACES;
-            match places.iter_mut().find(|(target, _)| *target == job.target) {
+            // Where the operator's own address may lead, one that a ticket names may not.
+            let is_operators = config.notify_url.as_ref().is_some_and(|url| url.to_string() == job.target);
+            let place = if is_operators { "" } else { jobs::place_of(&job.target) };
+            match places.iter_mut().find(|(known, _)| known == place) {
                 Some((_, jobs)) => jobs.push(job),
                 None if is_full => {}
-                None => places.push((job.target.clone(), vec![job])),
+                None => places.push((place.to_owned(), vec![job])),
             }
         }
         let mut telling = Vec::new();
-        for (target, jobs) in places {
+        for (place, jobs) in places {
             let (outbox, rows, config) = (self.clone(), rows.clone(), config.clone());
-            telling.push(task::start(async move { outbox.tell_all(&rows, &target, jobs, &config).await }));
+            telling.push(task::start(async move { outbox.tell_all(&rows, &place, jobs, &config).await }));
         }
         for told in telling {
             if let Ok(Err(err)) = told.await {
@@ -160,37 +163,51 @@ impl Outbox {
         Ok(())
     }
 
-    /// Tells one place all that is due for it. One that cannot be reached at all is asked once for all of them.
+    /// Tells one place what is due for it. One that cannot be reached at all is asked once for all of them; one that is slow
+    /// has what is left put off, so that the next round is not all its own.
     async fn tell_all(
         &self,
         rows: &TenantStore,
-        target: &str,
+        place: &str,
         jobs: Vec<VoucherJob>,
         config: &VoucherConfig,
     ) -> Result<(), StoreError> {
-        if target.is_empty() && config.notify_url.is_none() {
+        if place.is_empty() && config.notify_url.is_none() {
             // Nobody wants to know any more.
             let ids: Vec<String> = jobs.into_iter().map(|job| job.id).collect();
             return rows.write(move |door| ids.iter().try_for_each(|id| jobs::done(door, id))).await;
         }
-        let receiver = self.receiver(target, config);
-        let mut gone: Option<String> = receiver.as_ref().err().map(|why| (*why).to_owned());
+        let until = Instant::now() + TIMEOUT;
+        let mut gone: Option<String> = None;
         for job in jobs {
-            let why = match (&gone, &receiver) {
-                (None, Ok(receiver)) => match self.tell(receiver, &job.work).await {
-                    Ok(200..=299) => None,
-                    Ok(status) => Some(format!("http_{status}")),
-                    Err(none) => {
-                        log::info!("notices: {}: {}", receiver.to.url().host(), none.cause());
-                        gone = Some("unreachable".to_owned());
-                        gone.clone()
-                    }
-                },
-                (gone, _) => gone.clone(),
-            };
+            if gone.is_none() && Instant::now() >= until {
+                let (place, now) = (place.to_owned(), self.book.store().now());
+                let due = now.saturating_add(FIRST_PAUSE);
+                return rows.write(move |door| jobs::put_off(door, KIND, &place, now, due)).await.map(drop);
+            }
+            let mut why = gone.clone();
+            if gone.is_none() {
+                (why, gone) = self.told(&job, config).await;
+            }
             self.ended(rows, job, why).await?;
         }
         Ok(())
+    }
+
+    /// Why one was not taken, and why no other of its place needs to be tried.
+    async fn told(&self, job: &VoucherJob, config: &VoucherConfig) -> (Option<String>, Option<String>) {
+        let why = match self.receiver(&job.target, config) {
+            Ok(receiver) => match self.tell(&receiver, &job.work).await {
+                Ok(200..=299) => return (None, None),
+                Ok(status) => return (Some(format!("http_{status}")), None),
+                Err(none) => {
+                    log::info!("notices: {}: {}", receiver.to.url().host(), none.cause());
+                    "unreachable"
+                }
+            },
+            Err(why) => why,
+        };
+        (Some(why.to_owned()), Some(why.to_owned()))
     }
 
     async fn ended(

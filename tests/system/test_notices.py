@@ -143,6 +143,20 @@ def test_one_dead_receiver_keeps_no_other_waiting(lab, office, receiver):
         receiver.wait(lambda told: told["ticketId"] == one["id"], 40)
 
 
+def test_one_that_is_slow_to_refuse_keeps_no_other_waiting(lab, office, receiver):
+    with Receiver(lab.internet) as slow:
+
+        def refuse(request):
+            threading.Event().wait(4)
+            request.answer(500, b"")
+
+        slow.handle = refuse
+        office.batch(*[ticket(notify=f"{slow.url}/hook") for _ in range(20)])
+        one = ticket(notify=receiver.url)
+        office.batch(one)
+        receiver.wait(lambda told: told["ticketId"] == one["id"], 40)
+
+
 def test_a_ticket_names_no_address_of_the_router_and_none_that_others_can_read(lab, make_office):
     office = make_office(voucher={"notify_secret_file": secret_file(lab)})
     refused = office.batch(ticket(notify="http://shop.example/hook"))
