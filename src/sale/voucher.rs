@@ -244,7 +244,7 @@ impl VoucherEngine {
         let backings: Vec<Backing> = vouchers.iter().map(backing).collect();
         let funded = self.fund(&tenant, id, order.funding, &venue, backings).await;
         if funded.is_err() {
-            book.give_back(&tenant, id, who, reserved, request.mark.map(|mark| mark.place)).await?;
+            book.give_back(&tenant, id, who).await?;
         }
         let (tokens, invoice) = funded?;
         let worth = order.worth;

@@ -1,7 +1,7 @@
 //! The book of vouchers: the store as a tenant has it, with the key of the codes.
 
 use super::approvals::{self, Approval};
-use super::idempotency::{end_key, return_once, KeyPlace, WorkRequest};
+use super::idempotency::{end_key, WorkRequest};
 use super::limits::{self, OverLimit};
 use super::minting::{sealed, waits};
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
@@ -133,24 +133,19 @@ impl VoucherBook {
         adding.await
     }
 
-    /// Gives back what the vouchers of an order have taken of a limit that have failed; once under a key.
-    pub async fn give_back(
-        &self,
-        tenant: &Tenant,
-        batch: BatchId,
-        who: String,
-        reserved: Millis,
-        place: Option<KeyPlace>,
-    ) -> Result<(), StoreError> {
-        let own = self.of(tenant);
-        let giving = own.write(move |door| {
-            if !place.map_or(Ok(true), |place| return_once(door, &place))? {
-                return Ok(());
-            }
+    /// Gives back what the vouchers of an order have taken of a limit that have failed; once, however often it is asked.
+    pub async fn give_back(&self, tenant: &Tenant, batch: BatchId, who: String) -> Result<(), StoreError> {
+        let (now, wall) = (self.store.now(), self.store.wall());
+        let giving = self.of(tenant).write(move |door| {
+            let returned = door.execute(
+                "UPDATE voucher_batches SET state = 'returned' WHERE tenant = $1 AND id = $2 AND state != 'returned'",
+                &[batch.into()],
+            )?;
             let rows = rows::of_batch(door, batch)?;
+            let (Some(first), 1) = (rows.first(), returned) else { return Ok(()) };
             let failed = rows.iter().filter(|row| row.state == VoucherState::Failed);
             let sats = failed.fold(0u64, |sum, row| sum.saturating_add(row.face.0));
-            limits::give_back(door, &who, sats, reserved)
+            limits::give_back(door, &who, sats, limits::reserved_at(now, wall, first.created_at))
         });
         giving.await
     }

@@ -182,16 +182,6 @@ pub fn begin_key(
     Ok(())
 }
 
-/// Takes back what a key's work has reserved: true once, whatever cuts it short.
-pub fn return_once(door: &Door, place: &KeyPlace) -> Result<bool, StoreError> {
-    let returned = door.execute(
-        "UPDATE idempotency_keys SET step = 'returned'
-         WHERE tenant = $1 AND principal = $2 AND method = $3 AND path = $4 AND name = $5 AND step = 'begun'",
-        &key(place),
-    )?;
-    Ok(returned == 1)
-}
-
 /// Keeps the answer of a key; the one before it goes.
 pub fn end_key(door: &Door, place: &KeyPlace, answer: &KeptAnswer) -> Result<(), StoreError> {
     let mut values = key(place).to_vec();

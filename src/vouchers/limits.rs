@@ -3,7 +3,7 @@
 
 use crate::config::{Config, LimitConfig};
 use crate::store::{Door, StoreError};
-use crate::units::Millis;
+use crate::units::{Millis, UnixSeconds};
 
 /// The windows that are counted, and their length (seconds).
 const WINDOWS: [(&str, u64); 2] = [("hour", 3600), ("day", 86_400)];
@@ -141,6 +141,12 @@ pub fn reserve(
         }
     }
     Ok(None)
+}
+
+/// The service time at which that was reserved which was made at `made`: an hour that is over gets nothing back, and the one
+/// that runs has not counted it.
+pub fn reserved_at(now: Millis, wall: UnixSeconds, made: UnixSeconds) -> Millis {
+    Millis(now.0.saturating_sub(wall.0.saturating_sub(made.0).saturating_mul(1000)))
 }
 
 /// Gives back what has certainly not become of a reservation.

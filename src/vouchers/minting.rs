@@ -218,9 +218,11 @@ impl MintDesk {
         };
         let funded = self.fund(&order, &terms, &own).await?;
         let answer = rows.write(move |door| {
-            let failed = failed_of(door, order.id, &reserved)?;
-            if failed > 0 {
-                limits::give_back(door, &order.principal, failed, service)?;
+            let rows = rows::of_batch(door, order.id)?;
+            let failed = failed_of(&rows, &reserved);
+            if let (Some(first), true) = (rows.first(), failed > 0) {
+                let when = limits::reserved_at(service, now, first.created_at);
+                limits::give_back(door, &order.principal, failed, when)?;
             }
             let answer = match &funded {
                 Funded::AwaitsPayment(answer) => answer.clone(),
@@ -336,10 +338,9 @@ fn unsettled(error: &BackError) -> VoucherRefusal {
 }
 
 /// What those of these tickets are worth (sat) that have failed.
-fn failed_of(door: &Door, batch: BatchId, tickets: &[TicketId]) -> Result<u64, StoreError> {
-    let rows = rows::of_batch(door, batch)?;
+fn failed_of(rows: &[VoucherRow], tickets: &[TicketId]) -> u64 {
     let failed = rows.iter().filter(|row| row.state == VoucherState::Failed && tickets.contains(&row.id));
-    Ok(failed.fold(0, |sum: u64, row| sum.saturating_add(row.face.0)))
+    failed.fold(0, |sum: u64, row| sum.saturating_add(row.face.0))
 }
 
 pub(super) fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {

@@ -1,13 +1,16 @@
 //! Work that goes on by itself, and what is forgotten of orders, on a real store.
 
 use super::jobs::{self, VoucherJob};
-use super::rows;
+use super::limits::{self, EVERYBODY};
+use super::rows::{self, NewBatch, NewTicket};
+use super::{BatchId, Funding, TicketId, VoucherBook, VoucherCode, VoucherState};
 use crate::clock::Clock;
-use crate::config::Tenant;
+use crate::config::{Config, Tenant};
 use crate::folder::fresh_folder;
-use crate::store::{add_voucher_job, Datum, Store, TenantStore};
-use crate::units::{Millis, UnixSeconds};
+use crate::store::{add_voucher_job, CodeWorth, Datum, Store, TenantStore};
+use crate::units::{Millis, Sats, UnixSeconds};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const NOW: u64 = 1_800_000_000;
 const OLD: UnixSeconds = UnixSeconds(NOW - 90 * 86_400);
@@ -60,6 +63,73 @@ async fn a_notice_is_due_until_it_is_taken_and_tried_later_each_time() {
     rows.write(|door| jobs::done(door, "one")).await.unwrap();
     assert!(due(&rows, u64::MAX).await.is_empty());
     assert!(rows.read(|door| jobs::about(door, "order", "v")).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_slow_receiver_is_told_waits_behind_what_others_are() {
+    let (_folder, rows) = rows_of_a_tenant();
+    let targets = ["https://slow:8443/a", "https://slow:8443/b", "https://other/a", ""];
+    let fill = rows.write(move |door| {
+        targets.iter().try_for_each(|target| {
+            let id = format!("job {target}");
+            add_voucher_job(door, (&id, "notice"), ("v", target), "{}", UnixSeconds(NOW))
+        })
+    });
+    fill.await.unwrap();
+    let place = jobs::place_of(targets[0]);
+    assert_eq!((place, jobs::place_of("")), ("https://slow:8443", ""));
+    let off = rows.write(move |door| jobs::put_off(door, "notice", place, Millis(10), Millis(50)));
+    assert_eq!(off.await.unwrap(), 2);
+    let left: Vec<String> = due(&rows, 49).await.into_iter().map(|job| job.target).collect();
+    assert_eq!(left, ["", "https://other/a"]);
+    let off = rows.write(|door| jobs::put_off(door, "notice", "", Millis(10), Millis(50)));
+    assert_eq!(off.await.unwrap(), 1, "the configured address alone");
+    assert!(due(&rows, 50).await.iter().all(|job| job.tries == 0));
+}
+
+#[tokio::test]
+async fn what_a_failed_order_has_reserved_comes_back_once_and_to_no_later_hour() {
+    let folder = Folder(fresh_folder());
+    let clock = Clock::manual("boot-1", Millis::from_secs(7200), UnixSeconds(NOW));
+    let store = Store::open(&folder.0, &clock).unwrap();
+    let (book, tenant) = (VoucherBook::new(store.clone()), Tenant::main());
+    let config = Arc::new(Config::from_uci("config venue 'guest'\n\tlist device 'br-guest'\n").unwrap().0);
+    let make = async || {
+        let batch = NewBatch {
+            id: BatchId::random().unwrap(),
+            venue: "guest".to_owned(),
+            product: String::new(),
+            owner: String::new(),
+            worth: CodeWorth::Sats(10),
+            face: Sats(10),
+            funding: Funding::Treasury,
+            state: VoucherState::Failed,
+            note: String::new(),
+            created_by: "anna".to_owned(),
+            expires_at: UnixSeconds(NOW + 999),
+        };
+        let (label, notify) = Default::default();
+        let code = VoucherCode::random().unwrap();
+        let ticket = NewTicket { id: TicketId::random().unwrap(), code, label, notify };
+        let id = batch.id;
+        let added = book.add((&tenant, config.clone()), batch, vec![ticket], store.now(), None);
+        assert!(added.await.unwrap().is_ok());
+        id
+    };
+    let spent = async |window: &'static str| {
+        let (rows, now) = (book.of(&tenant), store.now());
+        rows.read(move |door| limits::spent(door, EVERYBODY, window, now)).await.unwrap()
+    };
+    let (first, _) = (make().await, make().await);
+    for _ in 0..2 {
+        book.give_back(&tenant, first, "anna".to_owned()).await.unwrap();
+        assert_eq!(spent("hour").await, 10, "what the other order has reserved stays");
+    }
+    let second = make().await;
+    clock.advance(Millis::from_secs(3600));
+    make().await;
+    book.give_back(&tenant, second, "anna".to_owned()).await.unwrap();
+    assert_eq!((spent("hour").await, spent("day").await), (10, 20));
 }
 
 #[tokio::test]
