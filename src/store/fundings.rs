@@ -38,7 +38,9 @@ impl Store {
             if let Some(known) = funding(&door, &new.tenant, &new.batch)? {
                 return Ok(known);
             }
-            if rows(&door, "batch = $2 AND state = 'awaiting'", &new.batch)?.is_empty() {
+            let waiting =
+                "SELECT id FROM vouchers WHERE tenant = $1 AND batch = $2 AND state = 'awaiting_payment' LIMIT 1";
+            if door.query(waiting, &[new.batch.as_str().into()])?.is_empty() {
                 return Err(StoreError::Gone);
             }
             let values = [

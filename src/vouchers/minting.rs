@@ -261,7 +261,13 @@ impl MintDesk {
         own: &[TicketId],
     ) -> Result<Funded, VoucherRefusal> {
         let (wallet, tenant, name) = (&self.wallet, &terms.tenant, order.id.to_string());
-        let items = order.items.iter().filter(|item| own.contains(&item.id));
+        let id = order.id;
+        let rows = self.book.of(tenant).read(move |door| rows::of_batch(door, id)).await?;
+        // What has failed stays so, whatever could be had by now.
+        let can_be = |id: TicketId| {
+            own.contains(&id) && rows.iter().any(|row| row.id == id && row.state != VoucherState::Failed)
+        };
+        let items = order.items.iter().filter(|item| can_be(item.id));
         let backings: Vec<Backing> = items
             .map(|item| Backing {
                 id: item.id.to_string(),

@@ -78,10 +78,6 @@ impl Wallet {
             return Err(BackError::Refused("these are too many for one invoice".to_owned()));
         }
         self.plan(tenant, batch, Some(mint.clone()), vouchers, LockedState::Awaiting).await?;
-        let planned = self.0.store.locked_of_batch(tenant, batch).await?;
-        if let Some(failed) = planned.iter().find(|row| row.state == LockedState::Failed) {
-            return Err(BackError::Refused(failed.error.clone().unwrap_or_default()));
-        }
         let lock = self.0.store.quote_key().await?;
         let key = self.lock_secret(lock).await.map_err(|_| BackError::Store("KEY_MISSING"))?;
         let at = self.0.mints.get(mint);
