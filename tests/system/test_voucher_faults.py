@@ -202,6 +202,24 @@ def webhook(office, body):
     return office.raw("POST", "/webhook/payment-completed", sent, {"x-webhook-signature": f"t={at},v1={v1}"})
 
 
+def test_a_repeated_order_asks_nobody_to_pay_for_vouchers_that_have_failed(fault_mint, make_office):
+    late = {"id": "late", "venue": "guest", "sat": 10, "funding": "invoice"}
+    office = make_office(Mint(fault_mint.url), product__late=late)
+    body = {"id": "evt-1", "orderId": "o-1", "tickets": [{"id": new_id()}], "eventId": "late", "userId": "u-1"}
+    body |= {"amount": 10, "currency": "SAT"}
+    fault_mint.misbehave("unprocessable", on="quote")
+    first = webhook(office, body)
+    assert first.status == 200 and "invoice" not in first.json(), first
+    fault_mint.behave()
+
+    def other():
+        return {**body, "id": new_id(), "orderId": new_id(), "tickets": [{"id": new_id()}]}
+
+    wait_for(lambda: webhook(office, other()).json().get("invoice"), 20, "the mint is back")
+    again = webhook(office, {**body, "id": "evt-2"})
+    assert again.status == 200 and "invoice" not in again.json(), again
+
+
 def test_one_event_that_comes_many_times_at_once_is_carried_out_once(office):
     tickets = [{"id": new_id()} for _ in range(5)]
     body = {"id": "evt-9", "orderId": "o-9", "tickets": tickets, "eventId": PRODUCT, "userId": "u"}
