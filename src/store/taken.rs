@@ -139,6 +139,8 @@ pub(super) fn take_done(tx: &Transaction<'_>, op: i64) -> Result<(), StoreError>
     Ok(())
 }
 
+const TO_COLLECT: &str = "op = 0 AND (state = 'taken' OR (state = 'ready' AND locktime < ?1))";
+
 impl Store {
     /// A receipt did not take place. What it took may be taken again, unless it is `lost`: spent by somebody else.
     pub fn op_refused(&self, op: i64, is_lost: bool) -> StoreAnswer<Option<Loss>> {
@@ -183,15 +185,24 @@ impl Store {
         })
     }
 
-    /// Locked ecash that is to be put back into the takings: taken by its voucher's code, or not redeemed in time.
-    pub fn locked_to_collect(&self, most: u32) -> StoreAnswer<Vec<(Tenant, LockedRow)>> {
+    /// The mints of locked ecash that is to be put back into the takings.
+    pub fn mints_to_collect(&self) -> StoreAnswer<Vec<String>> {
         let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
-            let mut found = tx.prepare(
-                "SELECT tenant, id FROM locked WHERE op = 0 AND (state = 'taken' OR (state = 'ready' AND locktime < ?1))
-                 LIMIT ?2",
-            )?;
-            let names = found.query_map(params![at, most], |row| {
+            let mut found = tx.prepare(&format!("SELECT DISTINCT mint FROM locked WHERE {TO_COLLECT}"))?;
+            let mints = found.query_map([at], |row| row.get(0))?;
+            Ok(mints.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Some of it, of one mint: taken by its voucher's code, or not redeemed in time.
+    pub fn locked_to_collect(&self, mint: String, most: u32) -> StoreAnswer<Vec<(Tenant, LockedRow)>> {
+        let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
+        self.read(move |tx| {
+            let mut found = tx.prepare(&format!(
+                "SELECT tenant, id FROM locked WHERE {TO_COLLECT} AND mint = ?2 LIMIT ?3"
+            ))?;
+            let names = found.query_map(params![at, mint, most], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
             })?;
             let mut all = Vec::new();

@@ -75,8 +75,16 @@ impl Wallet {
                 }
             }
         }
+        // Each by itself: one that is gone for good keeps no other's ecash out of the takings.
+        for mint in self.0.store.mints_to_collect().await? {
+            self.collect_at(mint).await?;
+        }
+        Ok(())
+    }
+
+    async fn collect_at(&self, mint: String) -> Result<(), StoreError> {
         loop {
-            let some = self.0.store.locked_to_collect(AT_ONCE).await?;
+            let some = self.0.store.locked_to_collect(mint.clone(), AT_ONCE).await?;
             let (mut came, count) = (0usize, some.len());
             for (tenant, row) in some {
                 if self.collect_one(&tenant, row).await? {

@@ -165,3 +165,24 @@ async fn a_payment_that_comes_while_its_invoice_is_closed_is_not_lost() {
     store.funding_expired(&Tenant::main(), "b", "invoice_expired").await.unwrap();
     assert_eq!(states(&store).await, ["ready ready done"], "what was paid for does not expire");
 }
+
+#[tokio::test]
+async fn the_ecash_of_a_mint_that_is_gone_hides_no_other() {
+    let (_scratch, store) = with_rows(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+         INSERT INTO locked SELECT 'main', 'a' || i, 'b', 'v', 'https://gone.example', 1, 1, 2, 1800009999, 0, '', 0,
+             'taken', 5, NULL FROM n;
+         INSERT INTO locked VALUES
+             ('main', 'z1', 'b', 'v', 'https://m.example', 1, 1, 2, 1800009999, 0, '', 0, 'taken', 5, NULL),
+             ('main', 'z2', 'b', 'v', 'https://m.example', 1, 1, 2, 5, 0, '', 0, 'ready', 5, NULL),
+             ('main', 'z3', 'b', 'v', 'https://m.example', 1, 1, 2, 1800009999, 0, '', 0, 'ready', 5, NULL);",
+    )
+    .await;
+    let mut mints = store.mints_to_collect().await.unwrap();
+    mints.sort();
+    assert_eq!(mints, ["https://gone.example", "https://m.example"]);
+    let some = store.locked_to_collect(mints.remove(1), 16).await.unwrap();
+    let mut ids: Vec<String> = some.into_iter().map(|(_, row)| row.id).collect();
+    ids.sort();
+    assert_eq!(ids, ["z1", "z2"]);
+}
