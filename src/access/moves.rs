@@ -145,9 +145,9 @@ impl Access {
     }
 
     /// Detaches a device from the account that this stands for. What is left stays with the account: time runs on, bytes
-    /// wait.
-    pub async fn detach(&self, key: &AccountKey, mac: MacAddr) -> Result<(), TicketError> {
-        self.may_show(mac)?;
+    /// wait. It counts among what the caller has shown, not the device.
+    pub async fn detach(&self, caller: MacAddr, key: &AccountKey, mac: MacAddr) -> Result<(), TicketError> {
+        self.may_show(caller)?;
         let _moving = self.tickets.moving.lock().await;
         // Without this look, a refusal would write the meter down.
         let account = self.store.account(key, mac).await?;

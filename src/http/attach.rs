@@ -93,7 +93,7 @@ async fn detached(edge: &Edge, visit: &Visit, sent: Sent) -> Result<Answer, Refu
         }
     };
     let access = shop.access.clone();
-    let detaching = task::start(async move { access.detach(&key, mac).await });
+    let detaching = task::start(async move { access.detach(caller, &key, mac).await });
     detaching.await.unwrap_or(Err(TicketError::Store(crate::store::StoreError::Closed)))?;
     Ok(answer::json(StatusCode::OK, &json!({"mac": mac.to_string(), "detached": macs(&[mac])})))
 }

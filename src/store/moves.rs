@@ -132,6 +132,12 @@ impl AccountRow {
     pub fn has_something(&self, now: Millis) -> bool {
         self.sessions.iter().any(|row| row.remaining(now) > Allotment::ZERO)
     }
+
+    /// What is left of it, of one metric, at all venues.
+    pub fn left(&self, metric: Metric, now: Millis) -> Allotment {
+        let of_it = self.sessions.iter().filter(|row| row.metric == metric);
+        of_it.fold(Allotment::ZERO, |sum, row| sum.saturating_add(row.remaining(now)))
+    }
 }
 
 impl Store {

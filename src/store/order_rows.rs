@@ -8,7 +8,7 @@ use super::orders::ORDER_JOB;
 use super::values::{kes, mac_of, millis, number, seconds};
 use super::{Store, StoreAnswer, StoreError};
 use crate::mac::MacAddr;
-use crate::units::{Kes, Millis, UnixSeconds};
+use crate::units::{Allotment, Kes, Millis, UnixSeconds};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderState {
@@ -154,6 +154,22 @@ impl Store {
                 Ok(OrderStep { state, code, at: seconds(row.number(2)?) })
             };
             Door::of(tx).query(steps, &[id.as_str().into()])?.iter().map(step).collect()
+        })
+    }
+
+    /// What the account of a paid order was granted for this and all other orders that the same phone has paid.
+    pub fn bought_by_its_phone(&self, id: String) -> StoreAnswer<Allotment> {
+        self.read(move |tx| {
+            let bought = Door::of(tx).query(
+                "SELECT COALESCE(SUM(g.allotment), 0) FROM orders mine
+                 JOIN grants paid ON paid.reference = 'mpesa:' || mine.id
+                 JOIN orders o ON o.tenant = $1 AND o.phone_hash = mine.phone_hash
+                 JOIN grants g ON g.reference = 'mpesa:' || o.id AND g.account = paid.account
+                     AND g.metric = paid.metric
+                 WHERE mine.tenant = $1 AND mine.id = $2",
+                &[id.as_str().into()],
+            )?;
+            Ok(Allotment(bought.first().ok_or(StoreError::Gone)?.count(0)?))
         })
     }
 

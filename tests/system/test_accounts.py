@@ -1,5 +1,6 @@
 """What was paid belongs to an account: tickets, cards and logins attach devices to it, and nobody has more for it."""
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -499,6 +500,34 @@ def test_no_more_bytes_pass_than_were_paid_whichever_device_has_them(make_daemon
     place.daemon.restart()
     wait_for(lambda: place.open() == {devices[0].mac}, PATIENCE, "it goes on")
     assert session()["used_bytes"] > passed and session()["allotment_bytes"] == paid * MB
+
+
+def test_accounts_that_become_one_keep_what_either_has_used(make_daemon, mint, stranger, other_stranger):
+    venue = {"metric": "bytes", "step_size": MB, "max_steps": 100}
+    place = Place(make_daemon, mint, venue, max_devices="1", move_cooldown="0")
+    session = lambda: place.daemon.data("sessions")[0]
+    card = own_card(place.daemon)
+    place.buy(other_stranger, 8)
+    ask(other_stranger, "link", {"card": card.tap()})
+    for _ in range(4):
+        assert len(other_stranger.get(f"http://{HOST4}/bytes/{MB}", timeout=PATIENCE).body) == MB
+    place.buy(stranger, 2)
+    ask(stranger, "link", {"card": card.tap()})
+    assert place.open() == {stranger.mac}
+    assert session()["allotment_bytes"] == 10 * MB and session()["used_bytes"] > 4 * MB
+    with contextlib.suppress(OSError):
+        stranger.get(f"http://{HOST4}/bytes/{6 * MB}", timeout=5)
+    wait_for(lambda: place.open() == set(), PATIENCE, "all that was bought is used")
+
+
+def test_whom_a_stranger_names_to_be_detached_is_not_kept_from_it(at_once, stranger, other_stranger):
+    token = LoginBrowser(other_stranger).log_in(LoginWallet(507))
+    at_once.buy(stranger)
+    for _ in range(70):
+        named = ask(other_stranger, "detach", {"mac": stranger.mac}, **{"x-jwt": token})
+        assert named.status in (404, 429)
+    assert named.status == 429
+    assert ask(stranger, "detach").status == 200
 
 
 # kill -9

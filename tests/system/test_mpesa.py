@@ -493,6 +493,17 @@ def test_a_receipt_and_its_phone_take_what_is_left_to_another_device(direct, lab
     assert answers == [404] * 10 + [429]
 
 
+def test_a_receipt_takes_nothing_that_another_phone_has_paid_for_the_same_device(direct, lab):
+    lent = direct.ordered(lab.guest)
+    direct.becomes(lab.guest, lent, "granted")
+    receipt = direct.row(lent)["receipt"]
+    own = direct.ordered(lab.guest, phone=OTHER_TYPED)
+    direct.becomes(lab.guest, own, "granted")
+    taken = lab.guests[1].post(f"{MPESA}/claim", {"receipt": receipt, "phone": TYPED})
+    assert error(taken) == (404, "nothing_to_move")
+    assert lab.guest.online() and not lab.guests[1].online()
+
+
 # Power cuts.
 
 

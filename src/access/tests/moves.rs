@@ -30,7 +30,7 @@ async fn attach(
 }
 
 async fn detach(access: &Access, last: u8) -> Result<(), TicketError> {
-    access.detach(&AccountKey::Device(guest(last).mac), guest(last).mac).await
+    access.detach(guest(last).mac, &AccountKey::Device(guest(last).mac), guest(last).mac).await
 }
 
 async fn left(access: &Access, claim: Claim) -> Belongings {

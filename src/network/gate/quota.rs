@@ -212,8 +212,9 @@ impl Quotas {
         };
         let name = Name::of(station, quota.session);
         let count = self.counts.get(&name);
-        // One that is used up also counts what it drops, and none of that shall be charged later.
-        let kept = count.is_some_and(|count| !count.is_used_up())
+        // One that is used up also counts what it drops, and none of that shall be charged later. One that has counted less
+        // than its session has used is not that session's alone any more: another account was added to it.
+        let kept = count.is_some_and(|count| !count.is_used_up() && self.used(&name, count) >= quota.used.0)
             && places.iter().all(|place| self.guests.get(place) == Some(&name));
         let headers = if kept { self.headers_of(&name) } else { 0 };
         let limit = quota.allotment.0.saturating_add(headers);

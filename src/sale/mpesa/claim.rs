@@ -7,9 +7,13 @@ use crate::config::Venue;
 use crate::fiat::{receipt_of, Phone};
 use crate::network::neighbours::Caller;
 use crate::sale::invoice::Shown;
-use crate::store::{OrderRow, OrderState, Reference, Settled, StoreError, BUY};
+use crate::store::{AccountKey, OrderRow, OrderState, Reference, Settled, StoreError, BUY};
 use crate::task;
+use crate::units::Allotment;
 use std::sync::PoisonError;
+
+/// A reboot may put the clock of sessions back by a minute.
+const SET_BACK: Allotment = Allotment(60_000);
 
 impl MpesaEngine {
     /// Moves what is left of a paid order to the caller: its last device goes first. A caller that stops waiting does not
@@ -56,6 +60,9 @@ impl MpesaEngine {
                 return Ok(self.0.terms.access.session(caller.mac, &venue.id));
             }
         }
+        if !self.is_its_own(&row, caller).await? {
+            return Err(MpesaError::Move(TicketError::NothingLeft));
+        }
         let paid = Shown::Payment(Reference::Mpesa(row.id.clone()));
         let taken = self.0.invoices.attach(caller, venue, paid).await.map_err(|error| match error {
             TicketError::Store(error) => error.into(),
@@ -63,5 +70,16 @@ impl MpesaEngine {
         })?;
         log::info!("{} goes on with what order {} has paid", caller.mac, row.id);
         Ok(taken.session)
+    }
+
+    /// Whether what would move was paid by the order's phone. For the same device others may have paid as well, before or
+    /// after, and a receipt is not theirs.
+    async fn is_its_own(&self, row: &OrderRow, caller: &Caller) -> Result<bool, StoreError> {
+        let store = &self.0.terms.store;
+        let key = AccountKey::Payment(Reference::Mpesa(row.id.clone()));
+        let Some(account) = store.account(&key, caller.mac).await? else { return Ok(true) };
+        let bought = store.bought_by_its_phone(row.id.clone()).await?.saturating_add(SET_BACK);
+        let is_there = account.devices.contains(&caller.mac);
+        Ok(is_there || account.left(row.access.metric, store.now()) <= bought)
     }
 }

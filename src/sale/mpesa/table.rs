@@ -9,6 +9,8 @@ use litemap::LiteMap;
 
 /// Calls that are under way at a time.
 const MOST_AT_ONCE: usize = 8;
+/// So long an order may be late before it goes first like a new one.
+const PATIENCE: Millis = Millis::from_secs(5);
 /// Guests whose last order is remembered.
 const MOST_GUESTS: usize = 1024;
 
@@ -71,8 +73,10 @@ impl OrderTable {
             return Turn::Wait(longest);
         }
         let waiting = self.orders.iter().filter(|(_, one)| !one.is_under_way);
+        // A new prompt goes first, because a guest looks at the page; but crowds of them keep nobody waiting who has paid.
+        let is_first = |one: &Followed| one.is_new || one.due.saturating_add(pace.of(PATIENCE)) <= now;
         let first = waiting
-            .min_by_key(|(_, one)| (one.due > now, !one.is_new, one.due))
+            .min_by_key(|(_, one)| (one.due > now, !is_first(one), one.due))
             .map(|(id, one)| (id.clone(), one.due));
         let Some((id, due)) = first else { return Turn::Wait(longest) };
         let at = due.max(self.next_call);
@@ -156,6 +160,24 @@ mod tests {
         assert_eq!(turn(&mut table, 2005), Turn::Wait(Millis(6995)));
         table.done("old", None, Millis(2005));
         assert_eq!(turn(&mut table, 99_000), Turn::Wait(LONGEST));
+    }
+
+    #[test]
+    fn a_crowd_of_new_prompts_keeps_nobody_waiting_who_is_to_be_asked_about() {
+        let mut table = OrderTable::default();
+        table.follow("paid", Millis(0), false);
+        let mut turns = Vec::new();
+        for second in 0..8u64 {
+            table.follow(&format!("new{second}"), Millis(second * 1000), true);
+            turns.push(turn(&mut table, second * 1000));
+            turns.iter().for_each(|turn| {
+                if let Turn::Order(id) = turn {
+                    table.done(id, None, Millis(second * 1000))
+                }
+            });
+        }
+        let at = turns.iter().position(|turn| *turn == Turn::Order("paid".to_owned()));
+        assert_eq!(at, Some(5), "{turns:?}");
     }
 
     #[test]
