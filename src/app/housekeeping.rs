@@ -24,6 +24,8 @@ const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 /// How long orders are kept that nobody has paid (longer than Daraja reports late payments), and orders that never reached a
 /// phone.
 const KEEP_ORDERS: (Millis, Millis) = (Millis::from_secs(3 * 86_400), EVERY);
+/// Of orders that nobody has paid so many are kept: about 5 MB.
+const MOST_UNPAID_ORDERS: u32 = 4096;
 
 /// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.
 pub struct Housekeeping {
@@ -72,7 +74,8 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.wall());
     let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.0 / 1000));
     let before = |age| shop.store.now().saturating_sub(age);
-    let orders = OrdersSince { closed: old, unpaid: before(KEEP_ORDERS.0), unsent: before(KEEP_ORDERS.1) };
+    let (unpaid, unsent) = (before(KEEP_ORDERS.0), before(KEEP_ORDERS.1));
+    let orders = OrdersSince { closed: old, unpaid, unsent, most_unpaid: MOST_UNPAID_ORDERS };
     shop.store.forget_orders(orders, old_wall).await?;
     shop.store.forget_balance_moves(old_wall).await?;
     shop.store.forget_topups(old_wall).await?;

@@ -4,14 +4,13 @@
   'use strict';
 
   var words = JSON.parse(document.body.getAttribute('data-words'));
-  // One and many, from the longest to the shortest.
   var UNITS = [[words.day_one, words.days], [words.hour_one, words.hours], [words.minute_one, words.minutes],
     [words.second_one, words.seconds]];
   var DATA_UNITS = [words.kilobytes, words.megabytes, words.gigabytes];
   var BEAT = 1000, REQUEST_TIMEOUT = 5000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
-  // Seconds before the end of a session at which the guest is warned, and milliseconds by which that may be late.
+  // Seconds before a session's end at which the guest is warned; milliseconds that this may be late.
   var WARNINGS = [300, 60], WARNING_DELAY = 1500;
-  // Looks in a row after which a router that does not answer is said to be away.
+  // Looks without an answer after which the router is said to be away.
   var MISSES = 2;
 
   var clocks = [];          // [{at: element, ends: reading of now()}]
@@ -33,7 +32,7 @@
   function setText(element, text) { if (element && element.textContent !== text) element.textContent = text; }
   function say(text) { setText(document.getElementById('say'), text); }
 
-  // Numbers, amounts, durations: as the server writes them.
+  // Amounts and durations, as the server writes them.
 
   function number(n) {
     var digits = '' + n, grouped = '';
@@ -58,7 +57,6 @@
     return parts.length ? parts.join(' ') + words.last_join + last : last;
   }
 
-  /* Bytes in the largest of kB, MB and GB. */
   function bytes(n) {
     var unit = n < 1e6 ? 0 : n < 1e9 ? 1 : 2, size = Math.pow(1000, unit + 1), digits = Math.pow(10, unit);
     var rest = (digits + Math.floor(n % size * digits / size) + '').substr(1).replace(/0+$/, '');
@@ -82,7 +80,7 @@
     return hours > 0 ? hours + ':' + rest : rest.replace(/^0/, '');
   }
 
-  // Countdowns. They run on the monotonic clock and are set right by every look at the server.
+  // Countdowns run on the monotonic clock and are set right by every look at the server.
 
   function startClocks() {
     clocks = [];
@@ -93,7 +91,7 @@
     sayEnd();
   }
 
-  /* True when one has just run out. They stand still while the router is away: it may count otherwise. */
+  /* Whether one has run out. They stand still while the router is away: it may count otherwise. */
   function paintClocks() {
     var over = false;
     if (isAway()) return over;
@@ -115,7 +113,6 @@
     return over;
   }
 
-  /* When the session ends, on the phone's own clock. */
   function sayEnd() {
     var line = main().querySelector('[data-ends]');
     if (!line || !clocks.length) return;
@@ -137,13 +134,13 @@
     asking = ask(location.pathname + location.search, 'document', function (page) {
       asking = null;
       var fresh = page && page.getElementById && page.getElementById('main');
-      // What answers a form stands at no address, and the offer is found in its place: the reason and what was typed stay.
-      var isNews = location.pathname === '/' || isOffer(main()) || !isOffer(fresh);
-      if (fresh && !leaving && isNews) takeOver(page, fresh);
+      // A form's answer has no address: an offer found there is no news.
+      var isNews = location.pathname === '/' || isOffer(main());
+      if (fresh && !leaving && (isNews || !isOffer(fresh))) takeOver(page, fresh);
     });
   }
 
-  function isOffer(page) { return page && /^(choose|ended)$/.test(page.getAttribute('data-state')); }
+  function isOffer(at) { return /choose|ended/.test(at.className); }
 
   /* Tells `then` what was answered, null if nothing was. */
   function ask(address, type, then) {
@@ -170,7 +167,7 @@
     say(isAway() ? line.textContent : data('say'));
   }
 
-  /* Where the script of a page with this head comes from, in which language. */
+  /* Which script a page has, in which language. */
   function edition(page) {
     return page.documentElement.lang + page.querySelector('script[src]').getAttribute('src');
   }
@@ -291,7 +288,7 @@
     });
   }
 
-  /* The next round number of steps up or down. */
+  /* To the next round number. */
   function turn(direction) {
     var field = offer().querySelector('#steps'), steps = within(Number(field.value));
     var at = direction < 0 ? steps - 1 : steps;

@@ -92,6 +92,8 @@ pub struct OrdersSince {
     pub unpaid: Millis,
     /// and those that were never sent.
     pub unsent: Millis,
+    /// So many of those that nobody has paid, the newest: anybody may order.
+    pub most_unpaid: u32,
 }
 
 impl Store {
@@ -356,7 +358,11 @@ impl Store {
                     "SELECT id FROM orders WHERE tenant = $1 AND state NOT IN ('late_paid', 'refund_due')
                            AND (changed_ms < $2
                                 OR (changed_ms < $5 AND state IN ('failed', 'unknown') AND heard_code != '0')
-                                OR (changed_ms < $6 AND state = 'failed' AND prompted_ms = 0))
+                                OR (changed_ms < $6 AND state = 'failed' AND prompted_ms = 0)
+                                OR (created_ms < (SELECT created_ms FROM orders WHERE tenant = $1
+                                        AND state IN ('failed', 'unknown') AND heard_code != '0'
+                                        ORDER BY created_ms DESC LIMIT 1 OFFSET $7)
+                                    AND state IN ('failed', 'unknown') AND heard_code != '0'))
                            AND id NOT IN (SELECT subject FROM jobs WHERE tenant = $1 AND kind = $3) LIMIT $4";
                 let values = [
                     number(since.closed.0)?.into(),
@@ -364,6 +370,7 @@ impl Store {
                     AT_ONCE.into(),
                     number(since.unpaid.0)?.into(),
                     number(since.unsent.0)?.into(),
+                    i64::from(since.most_unpaid).saturating_sub(1).into(),
                 ];
                 let old = door.query(old, &values)?;
                 for row in &old {

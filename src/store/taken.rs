@@ -189,9 +189,12 @@ impl Store {
     pub fn mints_to_collect(&self) -> StoreAnswer<Vec<String>> {
         let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
-            let mut found = tx.prepare(&format!("SELECT DISTINCT mint FROM locked WHERE {TO_COLLECT}"))?;
-            let mints = found.query_map([at], |row| row.get(0))?;
-            Ok(mints.collect::<Result<_, _>>()?)
+            let statement =
+                format!("SELECT DISTINCT tenant, mint FROM locked WHERE {TO_COLLECT} ORDER BY mint");
+            let mut found = tx.prepare(&statement)?;
+            let mut mints = found.query_map([at], |row| row.get(1))?.collect::<Result<Vec<_>, _>>()?;
+            mints.dedup();
+            Ok(mints)
         })
     }
 

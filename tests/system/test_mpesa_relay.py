@@ -83,6 +83,18 @@ def test_a_forged_call_at_the_relay_pays_for_nothing(lab, make_daemon, sim, rela
     assert state(lab.guest, number) == "pending" and lab.guest.get(f"{PORTAL}/usage").text.startswith("-1")
 
 
+def test_calls_of_strangers_at_the_relay_cost_the_router_no_writes(lab, make_daemon, sim, relay):
+    daemon = make_router(make_daemon, lab, sim, relay)
+    commits = lambda: daemon.status()["data"]["store"]["commits"]
+    before = commits()
+    for number in range(40):
+        assert relay.call("r1", f"{number:032x}", {"Body": {}}) == 200
+    sim.script(None, {"scenario": "ok", "delay": 10})
+    number = order(lab.guest)
+    wait_for(lambda: state(lab.guest, number) == "granted", PATIENCE, "what is an order's is heard behind them")
+    assert commits() - before < 30, "those of a sale"
+
+
 def test_two_routers_share_one_token_and_a_killed_one_is_replaced_once(lab, make_daemon, sim, relay):
     daemon = make_router(make_daemon, lab, sim, relay, pace=10)
     assert relay.token("r2").status == 200

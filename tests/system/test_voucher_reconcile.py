@@ -205,7 +205,8 @@ def test_redeemed_not_swapped_is_swapped_once(desk, lab):
     assert desk.found(report) == {used["id"]: "redeemed_not_swapped"}
     assert report["discrepancies"][0]["mintState"] == "UNSPENT"
     desk.mint.behave()
-    assert desk.outcomes(report) <= {"fixed", "waits"}
+    # The wallet may have swapped it by itself by then.
+    assert desk.outcomes(report) <= {"fixed", "waits", "consistent"}
     desk.in_order()
     assert desk.takings() == FILLED - 10 and desk.locked("swapped") == 5
 

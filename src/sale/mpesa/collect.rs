@@ -1,7 +1,7 @@
 //! What a relay keeps for this router, collected: each call is written down as if Daraja had called here, and is a reason to
 //! ask. Where the relay is away, orders are asked about by themselves, as in mode `poll`.
 
-use super::MpesaEngine;
+use super::{Heard, MpesaEngine};
 use crate::config::MpesaMode;
 use crate::fiat::RelayLine;
 use crate::store::StoreError;
@@ -18,6 +18,7 @@ impl MpesaEngine {
     pub(super) async fn collect(self) {
         let mut settings = self.0.terms.settings();
         let mut later = LATER[0];
+        let mut reached = None;
         loop {
             settings.mark_unchanged();
             let config = settings.borrow().clone();
@@ -39,7 +40,7 @@ impl MpesaEngine {
             let url = mpesa.relay_url.as_ref().map_or("", |url| url.as_str());
             let collected = async {
                 let line = line?;
-                self.collect_once(&line, url).await
+                self.collect_once(&line, url, &mut reached).await
             };
             let done = tokio::select! {
                 done = collected => done,
@@ -67,18 +68,30 @@ impl MpesaEngine {
         }
     }
 
-    async fn collect_once(&self, line: &RelayLine, url: &str) -> Result<(), String> {
+    /// `reached`: how far this was heard since the start, at which relay.
+    async fn collect_once(
+        &self,
+        line: &RelayLine,
+        url: &str,
+        reached: &mut Option<(String, i64)>,
+    ) -> Result<(), String> {
         let stored = |err: StoreError| format!("{}: {err}", err.code());
         let store = &self.0.terms.store;
-        let after = store.relay_cursor(url).await.map_err(stored)?;
+        let after = match reached {
+            Some((of, after)) if of == url => *after,
+            _ => store.relay_cursor(url).await.map_err(stored)?,
+        };
         let came = line.calls(after).await?;
+        let mut is_ours = false;
         for call in &came.calls {
-            self.heard(&call.token, call.body.as_bytes()).await.map_err(stored)?;
+            is_ours |= self.heard(&call.token, call.body.as_bytes()).await.map_err(stored)? == Heard::Known;
         }
-        // Only now they count as collected: what is heard twice is heard once.
-        if came.next != after {
+        // Only now they count as collected: what is heard twice is heard once. Anybody may call the relay, and what is no
+        // order's is not worth a write to the flash.
+        if is_ours {
             store.set_relay_cursor(url, came.next).await.map_err(stored)?;
         }
+        *reached = Some((url.to_owned(), came.next));
         Ok(())
     }
 }

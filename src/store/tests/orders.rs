@@ -258,11 +258,35 @@ async fn orders_that_nobody_has_paid_are_forgotten_soon() {
     for (hours, left) in [(0, 3), (2, 2), (71, 1)] {
         clock.advance(Millis::from_secs(3600 * hours));
         let before = |hours: u64| store.now().saturating_sub(Millis::from_secs(3600 * hours));
-        let since = OrdersSince { closed: before(90 * 24), unpaid: before(72), unsent: before(1) };
+        let (closed, unpaid, unsent) = (before(90 * 24), before(72), before(1));
+        let since = OrdersSince { closed, unpaid, unsent, most_unpaid: 9 };
         store.forget_orders(since, UnixSeconds(0)).await.unwrap();
         assert_eq!(ids().await.len(), left, "{:?}", ids().await);
     }
     assert_eq!(ids().await, ["TG3"], "what is open stays");
+}
+
+#[tokio::test]
+async fn of_orders_that_nobody_has_paid_only_so_many_are_kept() {
+    let (_scratch, clock, store) = opened();
+    for number in 1..=5u16 {
+        let id = format!("TG{number}");
+        store.open_order(order(&id, number, &format!("p{number}"), 20), RULES).await.unwrap();
+        store.order_sending(id.clone(), format!("token{number}")).await.unwrap();
+        store.order_lost(id.clone()).await.unwrap();
+        if number == 1 {
+            store.settle_order(id, None, false).await.map(drop).unwrap();
+        } else {
+            store.order_failed(id.clone(), "1032".to_owned()).await.unwrap();
+            store.order_given_up(id).await.unwrap();
+        }
+        clock.advance(Millis::from_secs(60));
+    }
+    let since =
+        OrdersSince { closed: Millis::ZERO, unpaid: Millis::ZERO, unsent: Millis::ZERO, most_unpaid: 2 };
+    store.forget_orders(since, UnixSeconds(0)).await.unwrap();
+    let kept: Vec<String> = store.orders(10).await.unwrap().into_iter().map(|row| row.id).collect();
+    assert_eq!(kept, ["TG5", "TG4", "TG1"], "and the one that was paid");
 }
 
 #[tokio::test]
