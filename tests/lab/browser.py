@@ -142,7 +142,8 @@ class Browser:
         width, height, grey = blank.evaluate(GREY, png)
         blank.close()
         image = memoryview(base64.b64decode(grey)).cast("B", (height, width))
-        return [code.text for code in zxingcpp.read_barcodes(image)]
+        # In the dots of a large code a reader of all kinds may find a bar code as well.
+        return [code.text for code in zxingcpp.read_barcodes(image, formats=zxingcpp.BarcodeFormat.QRCode)]
 
     def sheet(self, pictures: list[str], path: str, *, columns: int = 9, width: int = 120) -> None:
         """Pictures (files) side by side in one small file."""
