@@ -24,7 +24,7 @@ const KEEP_UNPAID: Millis = Millis::from_secs(2 * 86_400);
 /// How long orders are kept that nobody has paid (longer than Daraja reports late payments), and orders that never reached a
 /// phone.
 const KEEP_ORDERS: (Millis, Millis) = (Millis::from_secs(3 * 86_400), EVERY);
-/// Of orders that nobody has paid so many are kept: about 5 MB.
+/// How many orders that nobody has paid are kept: about 5 MB.
 const MOST_UNPAID_ORDERS: u32 = 4096;
 
 /// When each part was done last, on the monotonic clock. What is forgotten is looked for at the start, too.

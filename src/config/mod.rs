@@ -180,7 +180,7 @@ impl Config {
         owner.map_or_else(Tenant::main, |owner| owner.tenant.clone())
     }
 
-    /// The tenant that an operator works for; `None` if that is none of the configured ones.
+    /// The tenant that an operator works for, if it is configured.
     pub fn tenant_of_operator(&self, name: &str) -> Option<Tenant> {
         if self.tenants.is_empty() {
             return Some(Tenant::main());
@@ -189,7 +189,7 @@ impl Config {
         employer.map(|tenant| tenant.tenant.clone())
     }
 
-    /// The tenant of this name; `None`: there is none.
+    /// The tenant of this name, if there is one.
     pub fn tenant_named(&self, name: &str) -> Option<Tenant> {
         self.all_tenants().into_iter().find(|tenant| tenant.as_str() == name)
     }

@@ -175,8 +175,7 @@ impl Daraja {
         match self.call(Method::POST, QUERY, &body).await {
             Ok(reply) => reply.verdict(checkout),
             Err(Failure::Refused(DarajaRefusal { why: Why::Busy, .. })) => PromptVerdict::Busy,
-            Err(Failure::Refused(refused)) => PromptVerdict::Unclear(refused.code),
-            Err(Failure::Lost(cause)) => PromptVerdict::Unclear(cause),
+            Err(failure) => PromptVerdict::Unclear(failure.told()),
         }
     }
 
@@ -204,8 +203,7 @@ impl Daraja {
         match self.call(Method::GET, &format!("{PULL}?{}", query.join("&")), &body).await {
             Ok(reply) if reply.status == 200 => Ok(rows(&reply)),
             Ok(reply) => Err(format!("HTTP {} {}", reply.status, told(&reply.text("errorCode")))),
-            Err(Failure::Refused(refused)) => Err(refused.code),
-            Err(Failure::Lost(cause)) => Err(cause),
+            Err(failure) => Err(failure.told()),
         }
     }
 
@@ -220,10 +218,9 @@ impl Daraja {
         match self.call(Method::POST, PULL_REGISTER, &body).await {
             Ok(reply) => match (reply.status, reply.text("ResponseStatus").as_str()) {
                 (200, "1000" | "1001") => Ok(()),
-                (status, code) => Err(format!("HTTP {status} {}", super::answers::told(code))),
+                (status, code) => Err(format!("HTTP {status} {}", told(code))),
             },
-            Err(Failure::Refused(refused)) => Err(refused.code),
-            Err(Failure::Lost(cause)) => Err(cause),
+            Err(failure) => Err(failure.told()),
         }
     }
 
@@ -277,6 +274,16 @@ pub(super) enum Failure {
     /// Certainly not carried out.
     Refused(DarajaRefusal),
     Lost(String),
+}
+
+impl Failure {
+    /// Where it makes no difference which of them it is.
+    fn told(self) -> String {
+        match self {
+            Failure::Refused(refused) => refused.code,
+            Failure::Lost(cause) => cause,
+        }
+    }
 }
 
 impl From<NoAnswer> for Failure {

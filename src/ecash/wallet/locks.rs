@@ -38,7 +38,7 @@ impl Wallet {
         Ok(key)
     }
 
-    /// The number of the current key of a class, which is made where there is none.
+    /// The number of a class's current key; the key is made if there is none.
     pub(super) async fn lock_number(
         &self,
         tenant: &Tenant,
