@@ -8,9 +8,9 @@ use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Soc
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, MoneyPath, Needs, Route, Verb};
 use super::{
-    admin, anybody, approvals, attach, balances, cards, ecash, health, invites, login, login_socket,
-    mint_requests, mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers,
-    wallet_api, wallets, ways, websocket,
+    admin, anybody, approvals, attach, cards, ecash, health, invites, login, login_socket, mint_requests,
+    mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets,
+    ways, websocket,
 };
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;
@@ -109,7 +109,7 @@ pub const ROUTES: &[Route] = &[
         "/api/wallet/**",
         Account,
         TOKEN_FORM,
-        At(balances::wallet),
+        At(wallet_api::wallet),
     )),
     moves(only(
         Needs::Auth,
@@ -118,9 +118,17 @@ pub const ROUTES: &[Route] = &[
         "/api/payments/**",
         Account,
         MESSAGE,
-        At(balances::wallet),
+        At(wallet_api::wallet),
     )),
-    moves(only(Needs::Auth, GUEST_OR_PUBLIC, Any, "/api/bitcoin/**", Account, MESSAGE, At(balances::wallet))),
+    moves(only(
+        Needs::Auth,
+        GUEST_OR_PUBLIC,
+        Any,
+        "/api/bitcoin/**",
+        Account,
+        MESSAGE,
+        At(wallet_api::wallet),
+    )),
     only(Needs::Sphinx, GUEST, Get, "/ask", OwnPage, NO_BODY, At(sphinx::ask)),
     only(Needs::Sphinx, GUEST_OR_PUBLIC, Post, "/verify/**", Anyone, MESSAGE, At(sphinx::verify)),
     only(Needs::Sphinx, GUEST, Get, "/poll/**", OwnPage, NO_BODY, At(sphinx::poll)),

@@ -1,9 +1,11 @@
 //! Paying out of a balance, or of what is brought: shillings to a phone, airtime, a bill. The caller is known by then.
 
-use super::balances::{self, either, invalid, must_be_fresh};
-use super::sent::Sent;
-use super::wallet_api::{body, refusal, shop, waiting, AccountHolder, ApiRefusal, ApiTold};
-use super::Edge;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::asked::{self, body, either};
+use super::balances;
+use super::holder::{must_be_fresh, shop, AccountHolder};
+use super::told::{invalid, refusal, waiting, ApiRefusal, ApiTold};
 use crate::config::Config;
 use crate::json::json;
 use crate::sale::mpesa::payout::{PayoutError, PayoutWish, PROVIDERS};
@@ -26,7 +28,7 @@ pub fn kind_of(path: &str) -> Option<PayoutKind> {
 pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent: Sent) -> ApiTold {
     let (shop, config) = (shop(edge)?, edge.site.config());
     shop.mpesa.may_pay_out(&config, kind).map_err(refused)?;
-    let key = balances::key(&sent)?;
+    let key = asked::key(&sent)?;
     let fields = body(sent).await?;
     let text = |name, other| either(&fields, name, other).as_str().unwrap_or_default().trim();
     let number = |name, other| {

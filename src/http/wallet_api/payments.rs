@@ -1,10 +1,12 @@
-//! The wallet API of apps: payments from a balance that an app knows by ids of its own. What is asked again under an id is never
+//! Payments from a balance that an app knows by ids of its own. What is asked again under an id is never
 //! paid again, and is answered with what became of it; an id that comes with something else is refused.
 
-use super::balances::{balances, either, invalid, must_be_fresh, refused};
-use super::sent::Sent;
-use super::wallet_api::{body, refusal, AccountHolder, ApiTold};
-use super::Edge;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::asked::{body, either};
+use super::balances::{balances, refused};
+use super::holder::{must_be_fresh, AccountHolder};
+use super::told::{invalid, refusal, ApiTold};
 use crate::bolt11::Invoice;
 use crate::json::json;
 use crate::pasted;

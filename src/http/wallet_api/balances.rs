@@ -1,89 +1,37 @@
-//! The part of the apps' wallet API that is about balances: what an account has, an invoice that adds to it, and spending
-//! it. The protocol's fields are taken in both spellings that such apps have.
+//! What is about balances: what an account has, an invoice that adds to it, and spending it.
 
-use super::entrance::Entrance;
-use super::route::Answering;
-use super::sent::Sent;
-use super::wallet_api::{
-    body, created, enveloped, holder, nothing_there, refusal, shop, AccountHolder, ApiRefusal, ApiTold,
-};
-use super::{bitcoin, payments, payouts, Edge};
-use crate::config::WalletConfig;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::asked::{body, either, key, sats};
+use super::holder::{must_be_fresh, shop, AccountHolder};
+use super::told::{invalid, refusal, ApiRefusal, ApiTold};
 use crate::form::pairs;
 use crate::json::json;
 use crate::sale::balance::{amount_of, BalanceError, Balances};
-use crate::store::{BalanceMove, MoveState, PayoutKind};
-use crate::units::{Sats, UnixSeconds};
+use crate::store::{BalanceMove, MoveState};
+use crate::units::Sats;
 use hyper::StatusCode;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Rows of a page of changes.
 const MOST: u32 = 100;
 const USUAL: u32 = 50;
-/// The age (seconds) at which a signature is not fresh any more.
-const FRESH: u64 = 60;
-const LONGEST_KEY: usize = 255;
-
-/// `/api/wallet/**`, and the other paths of such wallets.
-pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
-    Box::pin(async move {
-        let holder = match holder(&edge, &at, &sent).await {
-            Ok(holder) => holder,
-            Err(refusal) => return enveloped(Err(refusal)),
-        };
-        let path = sent.path().trim_end_matches('/').to_owned();
-        let path = path.strip_prefix("/api/").unwrap_or_default();
-        let parts: Vec<&str> = path.split('/').collect();
-        match (sent.method().as_str(), parts.as_slice()) {
-            ("GET", ["wallet", "balance"] | ["wallet" | "bitcoin", "balance", _]) => {
-                enveloped(balance(&edge, &holder).await)
-            }
-            ("GET", ["wallet", "transactions"] | ["bitcoin", "transactions", _]) => {
-                enveloped(transactions(&edge, &holder, sent.query()).await)
-            }
-            ("POST", ["wallet", "create"]) => created(wallet_of(&holder, sent).await),
-            ("POST", ["wallet", "invoice"] | ["wallet", "invoice", "new"]) => {
-                created(invoice(&edge, &holder, sent).await)
-            }
-            ("POST", ["wallet", "send"] | ["wallet", "payment", "send"]) => {
-                enveloped(send(&edge, &holder, sent).await)
-            }
-            ("POST", ["wallet", "receive"]) => enveloped(receive(&edge, &holder, sent).await),
-            ("POST", ["wallet", "airtime", "buy"] | ["bitcoin", "purchase-airtime"]) => {
-                enveloped(payouts::pay_out(&edge, &holder, PayoutKind::Airtime, sent).await)
-            }
-            ("POST", ["payments", "process"]) => created(payments::process(&edge, &holder, sent).await),
-            ("GET", ["payments", id, "status"]) => enveloped(payments::status(&edge, &holder, id).await),
-            // Only an operator gives anything away.
-            ("POST", ["payments", _, "refund"] | ["bitcoin", "credit"]) => enveloped(Err(operators())),
-            ("GET", ["bitcoin", "status" | "exchange-rate"]) => enveloped(bitcoin::rate(&edge).await),
-            ("POST", ["bitcoin", "convert", "kes-to-sats"]) => enveloped(bitcoin::bought(&edge, sent).await),
-            ("POST", ["bitcoin", "convert", "sats-to-kes"]) => enveloped(bitcoin::sold(&edge, sent).await),
-            _ => enveloped(Err(nothing_there())),
-        }
-    })
-}
-
-fn operators() -> ApiRefusal {
-    refusal(StatusCode::FORBIDDEN, "forbidden", "this is the operator's to do, and no account's")
-}
 
 /// `{"node_id","address"}` of the account's wallet, which is there since it has logged in. Words of another one are refused, so
 /// that nobody believes that they restore this one.
-async fn wallet_of(holder: &AccountHolder, sent: Sent) -> ApiTold {
+pub(super) async fn wallet_of(holder: &AccountHolder, sent: Sent) -> ApiTold {
     match &body(sent).await?["mnemonic"] {
         Value::Null => Ok(json!({"node_id": holder.account, "address": holder.account})),
         _ => Err(invalid("the router takes no words: the wallet that has logged in is the account's")),
     }
 }
 
-async fn balance(edge: &Edge, holder: &AccountHolder) -> ApiTold {
+pub(super) async fn balance(edge: &Edge, holder: &AccountHolder) -> ApiTold {
     let (free, held) = balances(edge)?.of(&holder.account).await.map_err(refused)?;
     Ok(json!({"sats": free.0 / 1000, "pending_sats": held.0.div_ceil(1000)}))
 }
 
-async fn invoice(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+pub(super) async fn invoice(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     let fields = body(sent).await?;
     let amount = sats(&fields)?;
     let memo = match &fields["memo"] {
@@ -95,7 +43,7 @@ async fn invoice(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     Ok(json!({"invoice": invoice, "payment_hash": row.payment_hash, "expires_at": expires_at}))
 }
 
-async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+pub(super) async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     let key = key(&sent)?;
     let fields = body(sent).await?;
     let balances = balances(edge)?;
@@ -119,7 +67,7 @@ async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
 }
 
 /// `{"token"}`: ecash that is brought.
-async fn receive(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
+pub(super) async fn receive(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     let fields = body(sent).await?;
     let token = either(&fields, "token", "cashuToken").as_str().ok_or_else(|| invalid("token is a text"))?;
     let balances = balances(edge)?;
@@ -128,7 +76,7 @@ async fn receive(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
     Ok(json!({"amount_sats": added.0 / 1000}))
 }
 
-async fn transactions(edge: &Edge, holder: &AccountHolder, query: &str) -> ApiTold {
+pub(super) async fn transactions(edge: &Edge, holder: &AccountHolder, query: &str) -> ApiTold {
     let (mut most, mut before) = (USUAL, i64::MAX);
     for (name, value) in pairs(query) {
         match &*name {
@@ -185,42 +133,6 @@ fn transaction(row: &BalanceMove, token: Option<String>) -> Value {
 
 pub(super) fn balances(edge: &Edge) -> Result<&Balances, ApiRefusal> {
     Ok(&shop(edge)?.balances)
-}
-
-/// Moving a large amount needs a fresh signature, as it does for an operator.
-pub(super) fn must_be_fresh(edge: &Edge, holder: &AccountHolder, amount: Sats) -> Result<(), ApiRefusal> {
-    let WalletConfig { sign_above, .. } = edge.site.config().wallet;
-    let now = edge.site.shop.as_ref().map_or(UnixSeconds(u64::MAX), |shop| shop.store.wall());
-    if amount <= sign_above || now.0.saturating_sub(holder.signed.0) <= FRESH {
-        return Ok(());
-    }
-    let message = "this needs a signature that is not older than a minute: log in again";
-    Err(refusal(StatusCode::FORBIDDEN, "fresh_signature_needed", message))
-}
-
-/// A field by either of its names.
-pub(super) fn either<'a>(fields: &'a Value, name: &str, other: &str) -> &'a Value {
-    match &fields[name] {
-        Value::Null => &fields[other],
-        value => value,
-    }
-}
-
-fn sats(fields: &Value) -> Result<Sats, ApiRefusal> {
-    let amount = either(fields, "amount_sats", "amountSats").as_u64().filter(|amount| *amount > 0);
-    amount.map(Sats).ok_or_else(|| invalid("amount_sats is a whole number of satoshis"))
-}
-
-pub(super) fn key(sent: &Sent) -> Result<Option<String>, ApiRefusal> {
-    let Some(value) = sent.headers().get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
-    let message = "Idempotency-Key is a text of 1 to 255 characters";
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| refusal(StatusCode::BAD_REQUEST, "idempotency_key_invalid", message))
-}
-
-pub(super) fn invalid(message: &str) -> ApiRefusal {
-    refusal(StatusCode::BAD_REQUEST, "invalid_input", message)
 }
 
 pub(super) fn refused(error: BalanceError) -> ApiRefusal {

@@ -1,11 +1,12 @@
-//! The wallet API of apps, what is about the rate: what a bitcoin is in shillings, and what an amount of the one is in the other
+//! What is about the rate: what a bitcoin is in shillings, and what an amount of the one is in the other
 //! to who buys or sells it here. Refused: to tell anything without a rate that counts.
 
-use super::balances::either;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::asked::{body, either};
 use super::buys::refused;
-use super::sent::Sent;
-use super::wallet_api::{body, refusal, shop, ApiRefusal, ApiTold};
-use super::Edge;
+use super::holder::shop;
+use super::told::{refusal, ApiRefusal, ApiTold};
 use crate::config::RateSource;
 use crate::fiat::RateStale;
 use crate::json::json;

@@ -1,11 +1,12 @@
-//! The wallet API of apps: shillings into a balance, and what became of an order.
+//! Shillings into a balance, and what became of an order.
 
-use super::balances::{either, invalid};
-use super::mpesa;
+use super::super::mpesa;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::asked::{self, body, either};
+use super::holder::{shop, AccountHolder};
 use super::payouts::told;
-use super::sent::Sent;
-use super::wallet_api::{body, refusal, shop, waiting, AccountHolder, ApiRefusal, ApiTold};
-use super::Edge;
+use super::told::{invalid, refusal, waiting, ApiRefusal, ApiTold};
 use crate::json::json;
 use crate::sale::mpesa::MpesaError;
 use crate::store::OrderState;
@@ -14,7 +15,7 @@ use hyper::StatusCode;
 
 /// `POST /api/fiat/mpesa/buy` of `{"phoneNumber","amount"}`: `{"id","state","amount_msat"}`.
 pub(super) async fn buy(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiTold {
-    let key = super::balances::key(&sent)?;
+    let key = asked::key(&sent)?;
     let fields = body(sent).await?;
     let phone = either(&fields, "phoneNumber", "phone_number");
     let phone = phone.as_str().ok_or_else(|| invalid("phoneNumber is a text"))?;
