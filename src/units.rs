@@ -6,6 +6,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// More satoshis there will never be.
+pub const ALL_SATS: u64 = 2_100_000_000_000_000;
+pub const ALL_MSATS: u64 = ALL_SATS * 1000;
+
 /// Satoshis (bitcoin / 10^8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sats(pub u64);

@@ -12,7 +12,7 @@ use crate::hex;
 use crate::lightning::Backend;
 use crate::pasted;
 use crate::store::{NewPayment, ReserveResult, TapRow, TapState};
-use crate::units::{Millis, Msats};
+use crate::units::{Millis, Msats, ALL_MSATS};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,8 +26,6 @@ const MARGIN: Millis = Millis::from_secs(20);
 const MAX_FINAL_CLTV: u64 = 2016;
 /// Between looks at a payment that is neither open nor ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// 21 million bitcoin.
-const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
 
 /// What a callback asks for.
 enum Wish {

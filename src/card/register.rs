@@ -11,15 +11,13 @@ use crate::json::json;
 use crate::store::{
     CardRow, HistoryRow, KeysOwner, KeysRow, NewCard, NewKeys, StoreError, TakenKeys, TapState,
 };
-use crate::units::{Millis, Sats};
+use crate::units::{Millis, Sats, ALL_SATS};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// How long a one-time code can be used.
 const CODE_LIFE: Millis = Millis::from_secs(86_400);
 const MAX_NAME: usize = 64;
-/// 21 million bitcoin.
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 /// Lines of a history.
 const HISTORY: u32 = 200;
 

@@ -11,7 +11,7 @@ use crate::sale::invite::InviteError;
 use crate::sale::SaleError;
 use crate::shop::Shop;
 use crate::store::{CodeWorth, InviteRow, NewInvites, RequestId, Store};
-use crate::units::{Millis, Msats};
+use crate::units::{Millis, Msats, ALL_SATS};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
@@ -20,7 +20,6 @@ const MOST: u64 = 500;
 /// As much as the operator grants at once: a year, a petabyte, all bitcoin.
 const LONGEST: u64 = 366 * 86_400;
 const LARGEST: u64 = 1_000_000_000_000_000;
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 const MOST_USES: u64 = 1_000_000;
 /// Ten years.
 const LAST_EXPIRY: u64 = 3650 * 86_400;

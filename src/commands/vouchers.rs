@@ -12,7 +12,7 @@ use crate::sale::voucher::{VoucherBatch, VoucherError, VoucherOrder};
 use crate::sale::SaleError;
 use crate::shop::Shop;
 use crate::store::{CodeWorth, StoreError, TenantStore};
-use crate::units::{data_text, parse_size, parse_time, time_text, Millis, UnixSeconds};
+use crate::units::{data_text, parse_size, parse_time, time_text, Millis, UnixSeconds, ALL_SATS};
 use crate::uuid::Uuid;
 use crate::vouchers::sheet::{self, Sheet};
 use crate::vouchers::{
@@ -28,7 +28,6 @@ const MOST: u64 = 500;
 /// As much as the operator grants at once: a year, a petabyte, all bitcoin.
 const LONGEST: u64 = 366 * 86_400;
 const LARGEST: u64 = 1_000_000_000_000_000;
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 /// Ten years.
 const LAST_EXPIRY: Millis = Millis::from_secs(3650 * 86_400);
 const LONGEST_NOTE: usize = 200;

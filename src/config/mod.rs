@@ -71,8 +71,6 @@ pub const DEFAULT_PATH: &str = "/etc/config/tollgate";
 pub const DEFAULT_RUN_DIR: &str = "/var/run/tollgate";
 
 const MAX_VENUES: usize = 32;
-/// 21 million bitcoin.
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

@@ -7,15 +7,13 @@ use super::uci::{Section, UciFile};
 use super::values;
 use crate::bolt11::Network;
 use crate::hex;
-use crate::units::{Millis, Msats};
+use crate::units::{Millis, Msats, ALL_MSATS};
 use crate::url::Url;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The link on a card must fit its NDEF file with some room for the card's number (bytes).
 const MAX_DOMAIN: usize = 150;
-/// All bitcoin there will ever be.
-const ALL_MSATS: u64 = 2_100_000_000_000_000_000;
 /// Sections that say what pays invoices.
 const MOST_LIGHTNING: usize = 8;
 const NO_EFFECT: &str =

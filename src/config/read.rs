@@ -11,8 +11,9 @@ use super::uci::{Section, UciFile};
 use super::{
     airtime, auth, fiat, grpc, keys, main, mint, operators, payments, portals, ports, rate, relay, services,
     tenant, tls, values, venue, vouchers, wallet, Config, MintConfig, PriceConfig, ProductConfig,
-    TenantConfig, Venue, ALL_SATS, MAX_VENUES,
+    TenantConfig, Venue, MAX_VENUES,
 };
+use crate::units::ALL_SATS;
 use litemap::LiteMap;
 use std::path::PathBuf;
 

@@ -1,11 +1,12 @@
 //! What other programs may ask of the shop, and how much at a time: `hmac_key`, `webhook`, `limit`, `approval`.
 
 use super::fields::Fields;
+use super::operator_name;
 use super::problem::{shown, Problems};
 use super::schema::{APPROVAL, HMAC_KEY, LIMIT, WEBHOOK};
 use super::uci::Section;
 use super::values::{self, Parsed};
-use super::{operator_name, ALL_SATS};
+use crate::units::ALL_SATS;
 use std::path::PathBuf;
 use std::str::FromStr;
 

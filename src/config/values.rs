@@ -3,7 +3,7 @@
 use super::problem::shown;
 use super::MintUrl;
 use crate::mac::MacAddr;
-use crate::units::{parse_size, parse_time, Allotment, Millis, Sats, Unit};
+use crate::units::{parse_size, parse_time, Allotment, Millis, Sats, Unit, ALL_SATS};
 use crate::url::Url;
 use crate::uuid::Uuid;
 use std::net::{IpAddr, SocketAddr};
@@ -60,7 +60,7 @@ pub fn count(text: &str, most: u64) -> Parsed<usize> {
 }
 
 pub fn sats(text: &str) -> Parsed<Sats> {
-    number(text, 1..=super::ALL_SATS).map(Sats)
+    number(text, 1..=ALL_SATS).map(Sats)
 }
 
 /// The least number of steps of one purchase, at least 1.
@@ -103,7 +103,7 @@ pub fn data(text: &str) -> Parsed<Allotment> {
 
 /// Satoshis, or none.
 pub fn sats_or_none(text: &str) -> Parsed<Sats> {
-    number(text, 0..=super::ALL_SATS).map(Sats)
+    number(text, 0..=ALL_SATS).map(Sats)
 }
 
 pub fn run_dir(text: &str) -> Parsed<PathBuf> {

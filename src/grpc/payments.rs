@@ -18,7 +18,7 @@ use crate::sale::balance::BalanceError;
 use crate::shop::Shop;
 use crate::store::{BookAccount, GrpcBegun, GrpcOrder, GrpcPayment, GrpcState, NewMove, Store, StoreError};
 use crate::task;
-use crate::units::{Msats, Sats, UnixSeconds};
+use crate::units::{Msats, Sats, UnixSeconds, ALL_SATS};
 use futures_util::stream::{self, StreamExt};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -41,8 +41,6 @@ const FIRST: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(30);
 /// Changes that a listener may be behind.
 const BEHIND: usize = 256;
-/// 21 million bitcoin.
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 
 /// The payments of this router; clones share everything.
 #[derive(Clone)]

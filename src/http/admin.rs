@@ -3,9 +3,9 @@
 
 use super::answer::{self, Answer};
 use super::entrance::Entrance;
-use super::error_body::{no_such_path, other_method, ErrorBody};
+use super::error_body::{body_of, no_such_path, other_method, refused, ErrorBody};
 use super::keyed::{self, fresh, KeyedWork};
-use super::orders::{place, shop, tenant_of};
+use super::minting::caller::{place, shop, tenant_of};
 use super::refusals;
 use super::route::Answering;
 use super::sent::Sent;
@@ -53,7 +53,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
         };
         if command.name.starts_with("voucher ") && method == Method::POST {
             let done = asked_once(&edge, command, named, operator, sent).await;
-            return done.unwrap_or_else(|refusal| keyed::refused(&refusal));
+            return done.unwrap_or_else(|refusal| refused(&refusal));
         }
         match carried_out(&edge, command, named, operator, sent).await {
             Ok(value) => answer::json(done(command), &value),
@@ -125,7 +125,7 @@ async fn asked_once(
             let answer = match &done {
                 Ok(told) if told["status"] == "pending_approval" => return Ok(fresh(202, told)),
                 Ok(told) => fresh(200, told),
-                Err(refusal) => fresh(refusal.status, &keyed::body_of(refusal)),
+                Err(refusal) => fresh(refusal.status, &body_of(refusal)),
             };
             if let Some(mark) = mark.filter(|_| answer.status < 500) {
                 let (rows, now, is_done) = (shop.minting.book.of(&owner), shop.store.wall().0, done.is_ok());

@@ -5,7 +5,9 @@
 use super::answer::{self, Answer};
 use crate::correlation;
 use crate::json::json;
-use hyper::{header, StatusCode};
+use crate::vouchers::VoucherRefusal;
+use hyper::header::{self, HeaderValue};
+use hyper::StatusCode;
 use serde_json::Value;
 
 pub struct ErrorBody<'a> {
@@ -38,6 +40,22 @@ impl ErrorBody<'_> {
         }
         json!({ "error": error })
     }
+}
+
+/// A refusal of the rooms of vouchers in this body.
+pub fn body_of(refusal: &VoucherRefusal) -> Value {
+    let details: Vec<FieldError<'_>> =
+        refusal.details.iter().map(|(field, message)| FieldError { field, message }).collect();
+    ErrorBody { code: refusal.code, message: &refusal.message, details: &details }.to_json()
+}
+
+pub fn refused(refusal: &VoucherRefusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = answer::json(status, &body_of(refusal));
+    if let Some(wait) = refusal.wait {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil().max(1)));
+    }
+    answer
 }
 
 /// The answer at a path that takes other methods, which `named` lists.

@@ -3,13 +3,12 @@
 
 use super::answer::{self, Answer};
 use super::bodies::{ReadBody, Unread};
-use super::error_body::{ErrorBody, FieldError};
 use super::sent::Sent;
 use crate::config::Tenant;
 use crate::json::json;
 use crate::task;
 use crate::vouchers::{key_of, KeptAnswer, KeyPlace, KeyTurn, MintDesk, RunningRequest, VoucherRefusal};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::StatusCode;
 use serde_json::Value;
 use std::future::Future;
@@ -18,22 +17,6 @@ use std::pin::Pin;
 pub type KeyedDoing = Pin<Box<dyn Future<Output = Result<KeptAnswer, VoucherRefusal>> + Send>>;
 /// What is done where it is this request's turn; it gets the key, if there is one.
 pub type KeyedWork = Box<dyn FnOnce(Option<RunningRequest>) -> KeyedDoing + Send>;
-
-/// The refusal in the one body of errors.
-pub fn body_of(refusal: &VoucherRefusal) -> Value {
-    let details: Vec<FieldError<'_>> =
-        refusal.details.iter().map(|(field, message)| FieldError { field, message }).collect();
-    ErrorBody { code: refusal.code, message: &refusal.message, details: &details }.to_json()
-}
-
-pub fn refused(refusal: &VoucherRefusal) -> Answer {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = answer::json(status, &body_of(refusal));
-    if let Some(wait) = refusal.wait {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_ceil().max(1)));
-    }
-    answer
-}
 
 /// The body as it came, in UTF-8.
 pub async fn text(sent: Sent) -> Result<String, VoucherRefusal> {

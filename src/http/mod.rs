@@ -5,7 +5,6 @@
 
 mod admin;
 mod answer;
-mod approvals;
 mod anybody;
 mod asker;
 mod attach;
@@ -30,14 +29,11 @@ mod login_socket;
 mod listeners;
 mod listening;
 mod mint_requests;
+mod minting;
 mod mpesa;
-mod notices;
 mod offers;
-mod office;
-mod orders;
 mod origin;
 mod pages;
-mod reconcile;
 mod refusals;
 mod relay;
 mod route;
@@ -56,10 +52,10 @@ mod websocket;
 mod wire;
 
 pub use admin::{borne, is_token, make_token};
-pub use approvals::go_on;
 #[cfg(test)]
 pub(crate) use line::fuzz_head;
 pub use listeners::{bind, Listeners};
+pub use minting::approvals::go_on;
 #[cfg(test)]
 pub(crate) use origin::host_of;
 pub use relay::RelayListener;

@@ -1,7 +1,7 @@
 //! What is answered where nothing else can be: unknown paths and methods, pages of others, a closed shop.
 
 use super::answer::{self, Answer};
-use super::keyed;
+use super::error_body::refused;
 use crate::json::json;
 use crate::mint_proxy::{Code, ProxyError};
 use crate::sale::SaleError;
@@ -30,7 +30,7 @@ pub fn not_found() -> Answer {
 
 /// The answer to what moves money, while the key files are sealed.
 pub fn sealed() -> Answer {
-    keyed::refused(&StoreError::Sealed.into())
+    refused(&StoreError::Sealed.into())
 }
 
 /// The answer to a page that is not the router's own. `what`: what it wants to do, `ask` or `connect`.

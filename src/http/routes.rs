@@ -3,14 +3,14 @@
 //! the same to those who write clients, and a test compares the two.
 
 use super::entrance::Audience;
+use super::minting::{approvals, notices, office, orders, reconcile};
 use super::route::Guard::{Account, Anyone, Bearer, Operator, Origin, OwnPage, Signature, TrustedPage};
 use super::route::Handler::{Anonymous, At, Client, Page, PageOrClient, Same, Socket, TollGate};
 use super::route::Verb::{Any, Connect, Delete, Get, Options, Post, Put};
 use super::route::{Guard, Handler, MoneyPath, Needs, Route, Verb};
 use super::{
-    admin, anybody, approvals, attach, cards, ecash, health, invites, login, login_socket, mint_requests,
-    mpesa, notices, office, orders, pages, reconcile, sphinx, till, tollgate, vouchers, wallet_api, wallets,
-    ways, websocket,
+    admin, anybody, attach, cards, ecash, health, invites, login, login_socket, mint_requests, mpesa, pages,
+    sphinx, till, tollgate, vouchers, wallet_api, wallets, ways, websocket,
 };
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::mint_proxy::MAX_MESSAGE;

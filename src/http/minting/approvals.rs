@@ -1,24 +1,24 @@
 //! What several operators decide together: limits that are raised, and orders above what one may do alone. Refused: a vote of
 //! one's own order, a second one, and one for another request than was asked.
 
-use super::admin::of_command;
-use super::answer::Answer;
-use super::keyed::{self, fresh, refused, KeyedWork};
-use super::office::{asked, ALL_SATS, TENANT};
-use super::orders::{
-    audit, batch_order, batch_shape, new_id, nowhere, place, row, shop, signed_in, tenant_of, tickets_order,
-    tickets_shape,
-};
-use super::route::Answering;
-use super::sent::Sent;
-use super::Edge;
+use super::super::admin::of_command;
+use super::super::answer::Answer;
+use super::super::error_body::{body_of, refused};
+use super::super::keyed::{self, fresh, KeyedWork};
+use super::super::route::Answering;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::caller::{audit, new_id, nowhere, place, row, shop, signed_in, tenant_of};
+use super::office::{asked, TENANT};
+use super::orders::{batch_order, tickets_order};
+use super::shapes::{batch_shape, tickets_shape};
 use crate::commands::make_agreed;
 use crate::config::{Config, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
 use crate::store::with_change;
 use crate::task;
-use crate::units::Millis;
+use crate::units::{Millis, ALL_SATS};
 use crate::uuid::Uuid;
 use crate::vouchers::approvals::{self, Approval};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
@@ -298,7 +298,7 @@ async fn agreed_vouchers(
     let answer = match made {
         Ok(told) => fresh(200, &told),
         // Nothing could be put behind them, and nothing will be.
-        Err(refusal) if refusal.status == 409 => fresh(409, &keyed::body_of(&refusal)),
+        Err(refusal) if refusal.status == 409 => fresh(409, &body_of(&refusal)),
         Err(refusal) => return Err(refusal),
     };
     match place {

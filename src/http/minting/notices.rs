@@ -1,19 +1,19 @@
 //! What shops and buyers ask about vouchers: the notice that an order was paid, and what became of a ticket.
 
-use super::answer::{self, Answer};
-use super::entrance::Entrance;
-use super::keyed::{self, refused};
-use super::orders::{
-    not_believed, nowhere, product_of, product_order, service, shop, target, tenant_of_key, webhook_order,
-};
-use super::route::Answering;
-use super::sent::Sent;
-use super::Edge;
+use super::super::answer::{self, Answer};
+use super::super::entrance::Entrance;
+use super::super::error_body::refused;
+use super::super::keyed;
+use super::super::route::Answering;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::caller::{new_id, not_believed, nowhere, service, shop, target, tenant_of_key};
+use super::orders::{product_of, product_order, webhook_order};
 use crate::config::Config;
 use crate::hex;
 use crate::json::json;
 use crate::store::{Datum, Door, StoreError, TenantStore};
-use crate::units::UnixSeconds;
+use crate::units::{UnixSeconds, ALL_SATS};
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
 use crate::vouchers::{rows, KeptAnswer, OrderTerms, VoucherRefusal};
@@ -23,7 +23,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 const PAID_TICKET: &[Field] = &[needed("id", Kind::Uuid)];
 const PAID: &[Field] = &[
     needed("id", Kind::Name),
@@ -149,7 +148,7 @@ struct NamedOrder {
 
 /// The batch of an order, the same whenever it is told of.
 async fn order_of(rows: &TenantStore, order: NamedOrder, now: UnixSeconds) -> Result<Uuid, VoucherRefusal> {
-    let id = super::orders::new_id()?;
+    let id = new_id()?;
     let known = rows.write(move |door| {
         let found = door.query(
             "SELECT fingerprint, batch FROM voucher_orders WHERE tenant = $1 AND id = $2",

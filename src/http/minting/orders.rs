@@ -1,37 +1,34 @@
 //! Orders of vouchers over HTTP: `POST /admin/batch-mint` and its estimate, `POST /internal/mint-tickets`, and the notice of a
 //! payment. What was sent becomes an [`Order`]: checked, priced, and of a venue and a product of the sender's own.
 
-use super::answer::Answer;
-use super::entrance::{field, Entrance};
-use super::keyed::{self, refused, KeyedWork};
-use super::route::Answering;
-use super::sent::Sent;
-use super::Edge;
-use crate::auth::{ServiceRefusal, ServiceRequest};
-use crate::commands::{Operator, BEGUN};
+use super::super::answer::Answer;
+use super::super::entrance::Entrance;
+use super::super::error_body::refused;
+use super::super::keyed::{self, KeyedWork};
+use super::super::route::Answering;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::caller::{
+    audit, new_id, other_tenant, place, row, service, shop, signed_in, target, tenant_of, venue_of,
+};
+use super::shapes::{batch_shape, queued_shape, tickets_shape};
+use crate::commands::BEGUN;
 use crate::config::{Config, Funding, MintUrl, ProductConfig, ProductWorth, Tenant, Venue};
 use crate::correlation;
-use crate::form::pairs;
 use crate::hex;
-use crate::json::json;
 use crate::sale::{buys, price_of};
 use crate::shop::Shop;
-use crate::store::{with_change, CodeWorth, NewAuditRow};
-use crate::units::{Millis, Sats, UnixSeconds};
+use crate::store::{with_change, CodeWorth};
+use crate::units::{Sats, UnixSeconds, ALL_SATS};
 use crate::url::Url;
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
-use crate::vouchers::{
-    may_be_told, KeyPlace, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketResult,
-    VoucherRefusal,
-};
-use hyper::header::HeaderMap;
+use crate::vouchers::{may_be_told, KeyPlace, MintDesk, Order, OrderItem, OrderTerms, Shape, VoucherRefusal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 const MOST_TICKETS: usize = 100;
-const ALL_SATS: u64 = 2_100_000_000_000_000;
 const LONGEST_LABEL: usize = 100;
 /// The year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -189,52 +186,6 @@ fn order(
     }
 }
 
-/// The body of a batch's answer.
-pub fn batch_shape(order: &Order, outcome: &OrderOutcome, _: UnixSeconds) -> Value {
-    let (mut successful, mut failed) = (Vec::new(), Vec::new());
-    for result in &outcome.results {
-        let id = result.id.to_string();
-        match (&result.made, &result.fault) {
-            (Some(made), _) => {
-                let backing = made.backing.as_ref();
-                successful.push(json!({
-                    "ticketId": id,
-                    "code": made.code,
-                    "signature": backing.map(|backing| backing.signature.as_str()),
-                    "metadataUri": backing.map(|backing| backing.token.as_str()),
-                    "keysetId": backing.map(|backing| backing.keyset.as_str()),
-                    "proofCount": backing.map_or(0, |backing| backing.proofs),
-                    "lockedTo": backing.map(|backing| backing.locked_to.as_str()),
-                    "expiresAt": made.expires_at,
-                }));
-            }
-            (None, fault) => failed.push(json!({
-                "ticketId": id,
-                "error": fault.as_ref().map(|fault| fault.code.as_str()),
-                "retryable": fault.as_ref().is_some_and(|fault| fault.retryable),
-            })),
-        }
-    }
-    let total = outcome.results.len();
-    let seconds = |millis: u128| u32::try_from(millis).map_or(0.0, |millis| f64::from(millis) / 1000.0);
-    let took = outcome.took.as_millis();
-    let average = took.checked_div(u128::try_from(total).unwrap_or(1)).unwrap_or(0);
-    let summary = json!({
-        "total": total,
-        "succeeded": successful.len(),
-        "failed": failed.len(),
-        "totalDuration": seconds(took),
-        "avgDuration": seconds(average),
-    });
-    json!({
-        "batchId": order.id.to_string(),
-        "venueId": order.venue_id,
-        "successful": successful,
-        "failed": failed,
-        "summary": summary,
-    })
-}
-
 /// `POST /internal/mint-tickets`
 pub fn mint_tickets(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
     Box::pin(async move { internal(&edge, &at, sent).await.unwrap_or_else(|refusal| refused(&refusal)) })
@@ -337,134 +288,8 @@ pub fn product_order<'c>(
     Ok((venue, product.funding, ids.iter().map(one).collect()))
 }
 
-pub fn tickets_shape(order: &Order, outcome: &OrderOutcome, now: UnixSeconds) -> Value {
-    let one = |result: &TicketResult| {
-        let mut told = json!({"ticketId": result.id.to_string(), "success": result.made.is_some()});
-        if let Some(made) = &result.made {
-            told["mintAddress"] = json!(made.backing.as_ref().map(|backing| backing.keyset.as_str()));
-            told["code"] = json!(made.code);
-            told["expiresAt"] = json!(made.expires_at);
-            if made.already {
-                told["alreadyMinted"] = json!(true);
-            }
-        }
-        if let Some(fault) = &result.fault {
-            told["error"] = json!(fault.code);
-        }
-        told
-    };
-    let total = outcome.results.len();
-    let made = outcome.results.iter().filter(|result| result.made.is_some()).count();
-    json!({
-        "success": made == total,
-        "results": outcome.results.iter().map(one).collect::<Value>(),
-        "summary": json!({"total": total, "successful": made, "failed": total.saturating_sub(made)}),
-        "batchId": order.id.to_string(),
-        "mintedBy": order.principal,
-        "timestamp": now.0,
-    })
-}
-
-fn queued_shape(order: &Order, _: &OrderOutcome, _: UnixSeconds) -> Value {
-    json!({"success": true, "jobId": order.id.to_string()})
-}
-
-/// The service that has signed, and its tenant.
-pub async fn service(
-    edge: &Edge,
-    at: &Entrance,
-    (headers, method, target): (&HeaderMap, &str, &str),
-    body: &[u8],
-) -> Result<(String, Tenant), VoucherRefusal> {
-    let shop = shop(edge)?;
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let request = ServiceRequest {
-        service: header("x-internal-service"),
-        key_id: header("x-internal-key-id"),
-        timestamp: header("x-internal-timestamp"),
-        nonce: header("x-internal-nonce"),
-        signature: header("x-internal-signature"),
-        body_hash: header("x-internal-body-hash"),
-        method,
-        target,
-        body,
-    };
-    let service = shop.auth.service(request).await;
-    let service = service.map_err(|refusal| not_believed(shop, at, &refusal))?;
-    let tenant = tenant_of_key(&edge.site.config(), service.tenant.as_deref())?;
-    if header("x-tenant-id").is_some_and(|named| named != tenant.as_str()) {
-        return Err(other_tenant());
-    }
-    Ok((service.id, tenant))
-}
-
-pub fn not_believed(shop: &Shop, at: &Entrance, refusal: &ServiceRefusal) -> VoucherRefusal {
-    if !refusal.is_ours() {
-        shop.audit.refused(NewAuditRow::of_stranger("a signed request", at.peer, refusal.code()));
-    }
-    let refused = |status| VoucherRefusal::new(status, refusal.code(), refusal.to_string());
-    match refusal.is_ours() {
-        true => refused(503).after(Millis::from_secs(5)),
-        false => refused(401),
-    }
-}
-
-/// The tenant of a credential that names it.
-pub fn tenant_of_key(config: &Config, named: Option<&str>) -> Result<Tenant, VoucherRefusal> {
-    match named {
-        None if config.tenants.is_empty() => Ok(Tenant::main()),
-        None => Err(no_tenant()),
-        Some(name) => config.tenant_named(name).ok_or_else(no_tenant),
-    }
-}
-
-/// The tenant that an operator works for. The bearer of the file is the platform's owner, and names it.
-pub fn tenant_of(config: &Config, operator: &Operator, query: &str) -> Result<Tenant, VoucherRefusal> {
-    let query = pairs(query);
-    let named = field(&query, "tenant_id");
-    if config.tenants.is_empty() {
-        return match named {
-            Some(name) if name != Tenant::main().as_str() => Err(nowhere()),
-            _ => Ok(Tenant::main()),
-        };
-    }
-    match operator.is_token() {
-        true => config.tenant_named(named.ok_or_else(no_tenant)?).ok_or_else(nowhere),
-        false => match (config.tenant_of_operator(&operator.name), named) {
-            (None, _) => Err(no_tenant()),
-            (Some(own), Some(named)) if own.as_str() != named => Err(nowhere()),
-            (Some(own), _) => Ok(own),
-        },
-    }
-}
-
-fn no_tenant() -> VoucherRefusal {
-    VoucherRefusal::new(401, "no_tenant", "this credential belongs to no tenant")
-}
-
-fn other_tenant() -> VoucherRefusal {
-    VoucherRefusal::new(403, "other_tenant", "the request names another tenant than its key")
-}
-
-pub fn nowhere() -> VoucherRefusal {
-    VoucherRefusal::nowhere()
-}
-
 fn no_product() -> VoucherRefusal {
     VoucherRefusal::new(404, "product_unknown", "there is no such product")
-}
-
-/// A venue of this tenant, by its id or its section's name.
-pub fn venue_of<'c>(
-    shop: &Shop,
-    config: &'c Config,
-    tenant: &Tenant,
-    named: &str,
-) -> Result<&'c Venue, VoucherRefusal> {
-    let id = named.parse::<Uuid>().ok();
-    let own = config.venues.iter().filter(|venue| config.tenant_of_venue(&venue.id) == *tenant);
-    let mut own = own.filter(|venue| venue.id == named || id == Some(shop.venue_id(venue)));
-    own.next().ok_or_else(|| VoucherRefusal::new(404, "venue_unknown", "there is no such venue"))
 }
 
 fn mint_of(config: &Config, venue: &Venue, named: Option<&str>) -> Result<Option<MintUrl>, VoucherRefusal> {
@@ -499,42 +324,6 @@ fn owned(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-pub fn new_id() -> Result<Uuid, VoucherRefusal> {
-    Uuid::random().ok_or_else(|| VoucherRefusal::new(503, "no_randomness", "the router has no randomness"))
-}
-
-pub fn shop(edge: &Edge) -> Result<&Shop, VoucherRefusal> {
-    edge.site.shop.as_ref().map_err(|closed| VoucherRefusal::new(503, closed.code, closed.cause.clone()))
-}
-
 fn edge_desk(edge: &Edge) -> Result<MintDesk, VoucherRefusal> {
     shop(edge).map(|shop| shop.minting.clone())
-}
-
-/// Who has signed in; the guard has seen to it.
-pub fn signed_in(sent: &mut Sent) -> Result<Operator, VoucherRefusal> {
-    sent.operator.take().ok_or_else(|| VoucherRefusal::new(401, "unauthorized", "a bearer token is needed"))
-}
-
-pub fn place(principal: &str, sent: &Sent, name: String) -> KeyPlace {
-    let (method, path) = (sent.method().to_string(), sent.path().to_owned());
-    KeyPlace { principal: principal.to_owned(), method, path, name }
-}
-
-/// The path as it was asked, with its query.
-pub fn target(sent: &Sent) -> String {
-    match sent.query() {
-        "" => sent.path().to_owned(),
-        query => format!("{}?{query}", sent.path()),
-    }
-}
-
-pub async fn audit(edge: &Edge, operator: &Operator, what: &str, target: &str, result: &str) {
-    if let Ok(shop) = &edge.site.shop {
-        shop.audit.done(row(operator, what, target, result)).await;
-    }
-}
-
-pub fn row(operator: &Operator, what: &str, target: &str, result: &str) -> NewAuditRow {
-    NewAuditRow::new(&operator.name, operator.role.as_str(), what, target, result)
 }

@@ -1,13 +1,14 @@
 //! Vouchers compared with what stands behind them, and a repair of what is not as it should be. A repair asks again what became
 //! of an exchange; nothing here has anything made a second time.
 
-use super::answer::Answer;
-use super::keyed::{self, fresh, refused, KeyedWork};
+use super::super::answer::Answer;
+use super::super::error_body::refused;
+use super::super::keyed::{self, fresh, KeyedWork};
+use super::super::route::Answering;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::caller::{audit, new_id, place, shop, signed_in, tenant_of, venue_of};
 use super::office::{asked, TENANT};
-use super::orders::{audit, new_id, place, shop, signed_in, tenant_of, venue_of};
-use super::route::Answering;
-use super::sent::Sent;
-use super::Edge;
 use crate::commands::Operator;
 use crate::config::Tenant;
 use crate::json::json;

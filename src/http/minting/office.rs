@@ -1,18 +1,18 @@
 //! What the operator sees of vouchers: dashboard, lists, counts, and what an order would take.
 
-use super::answer;
-use super::keyed::refused;
-use super::orders::{audit, shop, signed_in, tenant_of, venue_of};
-use super::route::Answering;
-use super::sent::Sent;
-use super::Edge;
+use super::super::answer;
+use super::super::error_body::refused;
+use super::super::route::Answering;
+use super::super::sent::Sent;
+use super::super::Edge;
+use super::caller::{audit, shop, signed_in, tenant_of, venue_of};
 use crate::commands::Operator;
 use crate::config::{Config, Tenant};
 use crate::ecash::wallet::Estimate;
 use crate::form::pairs;
 use crate::json::json;
 use crate::shop::Shop;
-use crate::units::{Sats, UnixSeconds};
+use crate::units::{Sats, UnixSeconds, ALL_SATS};
 use crate::uuid::Uuid;
 use crate::vouchers::approvals;
 use crate::vouchers::counts::{self, Wanted};
@@ -25,7 +25,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub const ALL_SATS: u64 = 2_100_000_000_000_000;
 const LAST_SECOND: u64 = 253_402_300_799;
 /// Vouchers of one request, for an estimate.
 const BATCH: u64 = 100;
