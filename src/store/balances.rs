@@ -68,6 +68,8 @@ pub struct BalanceMove {
     pub cost: Msats,
     pub detail: String,
     pub at: UnixSeconds,
+    /// What its account has asked for it by, if it has.
+    pub asked: Option<String>,
 }
 
 /// What came of a reservation.
@@ -82,7 +84,7 @@ pub enum Reserved {
     DayLimit,
 }
 
-const COLUMNS: &str = "reference, seq, account, kind, is_debit, state, msat, cost, detail, at";
+const COLUMNS: &str = "reference, seq, account, kind, is_debit, state, msat, cost, detail, at, asked";
 
 impl Store {
     /// What an account may spend, and what is reserved.
@@ -106,8 +108,18 @@ impl Store {
         let wall = self.wall();
         self.write(move |tx| {
             let door = Door::of(tx);
-            let known = asked.map_or(Ok(None), |asked| payment_asked(&door, &new.account, &asked))?;
-            known.map_or_else(|| reserve(&door, &new, day_max, wall), |known| Ok(Reserved::Known(known)))
+            let Some(asked) = asked else { return reserve(&door, &new, day_max, wall) };
+            if let Some(known) = payment_asked(&door, &new.account, &asked)? {
+                return Ok(Reserved::Known(known));
+            }
+            let reserved = reserve(&door, &new, day_max, wall)?;
+            if let Reserved::New(row) = &reserved {
+                door.execute(
+                    "UPDATE balance_moves SET asked = $3 WHERE tenant = $1 AND reference = $2",
+                    &[row.reference.as_str().into(), asked.as_str().into()],
+                )?;
+            }
+            Ok(reserved)
         })
         .await
     }
@@ -315,12 +327,9 @@ pub(super) fn balance_move(door: &Door, reference: &str) -> Result<Option<Balanc
 }
 
 fn payment_asked(door: &Door, account: &str, asked: &str) -> Result<Option<BalanceMove>, StoreError> {
-    let statement = format!(
-        "SELECT {COLUMNS} FROM balance_moves
-         WHERE tenant = $1 AND account = $2 AND kind = 'send' AND instr(detail, $3) > 0"
-    );
-    let named = format!("\"asked\":\"{asked}\"");
-    door.query(&statement, &[account.into(), named.as_str().into()])?.first().map(row_of).transpose()
+    let statement =
+        format!("SELECT {COLUMNS} FROM balance_moves WHERE tenant = $1 AND account = $2 AND asked = $3");
+    door.query(&statement, &[account.into(), asked.into()])?.first().map(row_of).transpose()
 }
 
 fn balance_of(door: &Door, account: &str) -> Result<(Msats, Msats), StoreError> {
@@ -425,5 +434,6 @@ fn row_of(row: &DoorRow) -> Result<BalanceMove, StoreError> {
         cost: Msats(row.count(7)?),
         detail: row.text(8)?.to_owned(),
         at: UnixSeconds(row.count(9)?),
+        asked: row.filled(10).map(|_| row.text(10).map(str::to_owned)).transpose()?,
     })
 }

@@ -119,7 +119,6 @@ impl Balances {
         let most = offer.amount.checked_add(offer.fee_limit).and_then(Sats::to_msats);
         let mut detail = json!({"payment_hash": hash, "sats": offer.amount.0});
         if let Some(name) = &name {
-            detail["asked"] = name.asked.as_str().into();
             detail["said"] = name.said.as_str().into();
         }
         let new = NewMove {
@@ -379,7 +378,7 @@ fn known_to(
     let detail = detail_of(known);
     match name {
         _ if known.account != account => Err(BalanceError::InvoiceTaken),
-        Some(name) if detail["asked"] != name.asked => Err(BalanceError::InvoiceTaken),
+        Some(name) if known.asked.as_ref() != Some(&name.asked) => Err(BalanceError::InvoiceTaken),
         Some(name) if detail["said"] != name.said => Err(BalanceError::OtherQuestion),
         _ => Ok(paid(known)),
     }

@@ -41,6 +41,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0025_purses.sql"),
         include_str!("0026_payouts.sql"),
         include_str!("0027_grpc.sql"),
+        include_str!("0028_asked.sql"),
     ],
 };
 

@@ -158,7 +158,7 @@ async fn what_an_account_asks_for_under_one_name_is_one_payment_of_fifty_at_once
     credit(&store, "a", "in:1", 10_000).await;
     credit(&store, "b", "in:2", 10_000).await;
     let asked = |account: &str, number: usize| {
-        let detail = r#"{"asked":"aa","sats":1}"#.to_owned();
+        let detail = r#"{"sats":1}"#.to_owned();
         let new = NewMove { detail, ..of(account, &format!("send:{account}{number}"), 100) };
         store.reserve_balance(new, Some("aa".to_owned()), None)
     };
@@ -175,6 +175,26 @@ async fn what_an_account_asks_for_under_one_name_is_one_payment_of_fifty_at_once
         matches!(asked("a", 50).await.unwrap(), Reserved::Known(row) if row.state == MoveState::Returned)
     );
     assert!(store.payment_asked("a".to_owned(), "ab".to_owned()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_payments_name_is_known_from_before_it_had_a_column() {
+    let scratch = Scratch::new();
+    let before = Schema { steps: SCHEMA.steps.split_at(27).0 };
+    let store = Store::open_with(scratch.path(), &clock(), &before).unwrap();
+    let name = "5".repeat(64);
+    let sql = format!(
+        r#"INSERT INTO balance_moves VALUES
+             ('local', 'send:1', 1, 'a', 'send', 1, 'done', 5, 5, '{{"payment_hash":"1","asked":"{name}","said":"2"}}', 9),
+             ('local', 'send:2', 2, 'a', 'send', 1, 'done', 5, 5, '{{"payment_hash":"2"}}', 9)"#,
+    );
+    store.write(move |tx| Ok(tx.execute_batch(&sql)?)).await.unwrap();
+    store.close().await;
+
+    let store = Store::open(scratch.path(), &clock()).unwrap();
+    let known = store.payment_asked("a".to_owned(), name.clone()).await.unwrap().unwrap();
+    assert_eq!((known.reference.as_str(), known.asked), ("send:1", Some(name)));
+    assert_eq!(store.balance_move("send:2".to_owned()).await.unwrap().unwrap().asked, None);
 }
 
 #[tokio::test]
