@@ -48,7 +48,7 @@ async fn live(path: &Path, mut config: RelayConfig) -> Result<(), String> {
     let store = Store::open(&config.main.state_dir, &Clock::machine())
         .map_err(|err| format!("{}: {err}", config.main.state_dir.display()))?;
     let tls = Tls::with_file(config.main.ca_file.as_deref())?;
-    let relay = Arc::new(Relay::new(store.clone(), tls, &config)?);
+    let relay = Arc::new(Relay::new(store.clone(), tls, &config).await?);
     let open = |config: &RelayConfig| {
         RelayListener::open(config.listen, relay.clone())
             .map_err(|err| format!("cannot listen on {}: {err}", config.listen))

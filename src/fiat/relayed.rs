@@ -1,11 +1,12 @@
 //! A relay, as its router asks it: for what Daraja called, and for the token that several routers share. Nothing that
 //! it says is believed, except the token, and whether that is one is for Daraja to say.
 
+use super::answers::id_of;
 use super::credentials::{read_secret, CredentialError};
 use crate::calls::{in_time, request, Connection, Destination, NoAnswer, Tls};
 use crate::config::{MpesaConfig, MpesaMode};
 use crate::form::query_value;
-use crate::store::Secret;
+use crate::store::{RelayPlace, Secret};
 use http_body_util::Full;
 use hyper::header::{HeaderValue, AUTHORIZATION};
 use serde_json::Value;
@@ -34,8 +35,8 @@ pub struct RelayedCall {
 /// One answer.
 pub struct RelayedCalls {
     pub calls: Vec<RelayedCall>,
-    /// The number behind which to ask the next time.
-    pub next: i64,
+    /// Behind which to ask the next time.
+    pub next: RelayPlace,
 }
 
 impl RelayLine {
@@ -55,9 +56,10 @@ impl RelayLine {
         Ok(Some(RelayLine { to: Destination::new(url.clone(), tls.clone()), bearer }))
     }
 
-    /// What was called behind number `after`. Returns when there is something, or after a while.
-    pub async fn calls(&self, after: i64) -> Result<RelayedCalls, String> {
-        let path = format!("/v1/events?after={after}&wait={WAIT}");
+    /// What was called behind this place; a relay with another store begins with its first. Returns when there is something, or
+    /// after a while.
+    pub async fn calls(&self, after: &RelayPlace) -> Result<RelayedCalls, String> {
+        let path = format!("/v1/events?after={}&of={}&wait={WAIT}", after.seq, query_value(&after.id));
         let answer = self.ask(&path, TIMEOUT, MAX_ANSWER).await?;
         read_calls(&answer, after).ok_or_else(|| "its answer cannot be read".to_owned())
     }
@@ -93,16 +95,17 @@ impl RelayLine {
     }
 }
 
-fn read_calls(answer: &Value, after: i64) -> Option<RelayedCalls> {
+fn read_calls(answer: &Value, after: &RelayPlace) -> Option<RelayedCalls> {
     let text = |event: &Value, name: &str| event[name].as_str().map(str::to_owned);
     let call = |event: &Value| {
         Some(RelayedCall { token: text(event, "token")?, body: text(event, "body").unwrap_or_default() })
     };
     let calls = answer["events"].as_array()?.iter().filter_map(call).collect();
     let next = answer["next"].as_i64()?;
-    // A relay that was made anew counts from the beginning: all that it has is asked for.
-    let is_anew = answer["newest"].as_i64().is_some_and(|newest| newest < after);
-    Some(RelayedCalls { calls, next: if is_anew { 0 } else { next.max(0) } })
+    let id = id_of(&text(answer, "relay").unwrap_or_default()).unwrap_or_default();
+    // One with an older copy of its store, or that has no id, counts again: all that it has is asked for.
+    let is_older = id == after.id && answer["newest"].as_i64().is_some_and(|newest| newest < after.seq);
+    Some(RelayedCalls { calls, next: RelayPlace { id, seq: if is_older { 0 } else { next.max(0) } } })
 }
 
 #[cfg(test)]
@@ -112,18 +115,23 @@ mod tests {
 
     #[test]
     fn a_relay_that_was_made_anew_is_asked_for_all_that_it_has() {
+        let place = |id: &str, seq| RelayPlace { id: id.to_owned(), seq };
         let read = |next: i64, newest: Value, after: i64| {
-            let answer = json!({"events": [], "next": next, "newest": newest});
-            read_calls(&answer, after).map(|came| came.next)
+            let answer = json!({"relay": "x", "events": [], "next": next, "newest": newest});
+            read_calls(&answer, &place("x", after)).map(|came| came.next.seq)
         };
         assert_eq!(read(100, json!(3), 100), Some(0));
         assert_eq!(read(100, json!(100), 100), Some(100));
         assert_eq!(read(103, json!(200), 100), Some(103));
         assert_eq!(read(-1, Value::Null, 100), Some(0));
-        assert!(read_calls(&json!({"next": 1}), 0).is_none());
+        let other = json!({"relay": "y", "events": [], "next": 2, "newest": 2});
+        assert_eq!(read_calls(&other, &place("x", 100)).unwrap().next, place("y", 2));
+        let odd = json!({"relay": "a b", "events": [], "next": 2, "newest": 2});
+        assert_eq!(read_calls(&odd, &place("", 1)).unwrap().next, place("", 2));
+        assert!(read_calls(&json!({"next": 1}), &place("", 0)).is_none());
         let answer =
             json!({"events": [{"token": "t", "body": "b"}, {"body": "nobody's"}], "next": 2, "newest": 2});
-        let came = read_calls(&answer, 0).unwrap();
+        let came = read_calls(&answer, &place("", 0)).unwrap();
         assert!(
             matches!(came.calls.as_slice(), [one] if (one.token.as_str(), one.body.as_str()) == ("t", "b"))
         );

@@ -136,6 +136,8 @@ async fn events(relay: &Relay, sent: &Sent) -> Answer {
         let message = "after and wait are whole numbers";
         return ErrorBody { code: "invalid_input", message, details: &[] }.answer(StatusCode::BAD_REQUEST);
     };
+    let of = query.iter().find(|(own, _)| own == "of");
+    let after = if of.is_some_and(|(_, of)| of != relay.id()) { 0 } else { after };
     let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
     let asked = async {
         let events = relay.events(&router, after, wait).await?;
@@ -145,7 +147,8 @@ async fn events(relay: &Relay, sent: &Sent) -> Answer {
         Ok((events, newest)) => {
             let next = events.last().map_or(after, |event| event.seq);
             let events: Value = events.iter().map(as_json).collect();
-            answer::json(StatusCode::OK, &json!({"events": events, "next": next, "newest": newest}))
+            let told = json!({"relay": relay.id(), "events": events, "next": next, "newest": newest});
+            answer::json(StatusCode::OK, &told)
         }
         Err(err) => unavailable(&err),
     }

@@ -39,6 +39,7 @@ pub enum NotTaken {
 
 pub struct Relay {
     store: Store,
+    id: String,
     tls: Tls,
     setup: Mutex<Arc<Setup>>,
     /// Changes with every event that is kept.
@@ -52,9 +53,15 @@ struct Setup {
 
 impl Relay {
     /// Errors: a file of a key or of a credential cannot be used, as a sentence with its name.
-    pub fn new(store: Store, tls: Tls, config: &RelayConfig) -> Result<Relay, String> {
+    pub async fn new(store: Store, tls: Tls, config: &RelayConfig) -> Result<Relay, String> {
         let setup = Mutex::new(Arc::new(Setup::read(config, &tls)?));
-        Ok(Relay { store, tls, setup, news: watch::Sender::new(()) })
+        let id = store.relay_id().await.map_err(|err| format!("{}: {err}", err.code()))?;
+        Ok(Relay { store, id, tls, setup, news: watch::Sender::new(()) })
+    }
+
+    /// Of its store: numbers of events that are of another one mean nothing here.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Takes a configuration over, and its files as they are now; one that cannot be used changes nothing.

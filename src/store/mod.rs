@@ -110,7 +110,7 @@ pub use payout_rows::{NewPayout, PaidBy, PayoutKind, PayoutRow, PayoutState};
 pub use payouts::{OpenedPayout, PayoutEnd, PayoutRules, PAYOUT_JOB};
 pub use proofs::{Balance, NewProofs, ProofKey, ProofRow, PurseName};
 pub use reference::Reference;
-pub use relay::RelayedEvent;
+pub use relay::{RelayPlace, RelayedEvent};
 pub use requests::{NewRequest, Owner, RequestId, RequestRow, TokenForm};
 pub use session_rows::SessionRow;
 pub use taken::{forget_backing, take_backing, LockedTaking, Loss, OfflineLimits};

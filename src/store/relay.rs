@@ -4,6 +4,7 @@
 //! collects go after a week.
 
 use super::{Store, StoreAnswer, StoreError};
+use crate::hex;
 use crate::units::{Millis, UnixSeconds};
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -27,6 +28,15 @@ pub struct RelayedEvent {
     pub token: String,
     pub at: UnixSeconds,
     pub body: String,
+}
+
+/// How far a router has heard a relay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayPlace {
+    /// Of the relay's store; empty: it is not known.
+    pub id: String,
+    /// The number of the last event.
+    pub seq: i64,
 }
 
 impl Store {
@@ -93,21 +103,39 @@ impl Store {
         })
     }
 
+    /// What tells this relay's store from another one, which gives the same numbers to other events. Made once.
+    pub async fn relay_id(&self) -> Result<String, StoreError> {
+        let mut fresh = [0u8; 8];
+        getrandom::fill(&mut fresh).map_err(|_| StoreError::NoRandomness)?;
+        let fresh = hex::encode(&fresh);
+        self.write(move |tx| {
+            tx.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('relay', ?1)", [fresh.as_bytes()])?;
+            let known: Vec<u8> =
+                tx.query_row("SELECT value FROM meta WHERE key = 'relay'", [], |row| row.get(0))?;
+            String::from_utf8(known).map_err(|_| StoreError::unreadable("relay"))
+        })
+        .await
+    }
+
     /// Up to where this router has collected from a relay.
-    pub fn relay_cursor(&self, relay: &str) -> StoreAnswer<i64> {
+    pub fn relay_cursor(&self, relay: &str) -> StoreAnswer<RelayPlace> {
         let relay = relay.to_owned();
         self.read(move |tx| {
-            let seq = "SELECT seq FROM relay_cursor WHERE relay = ?1";
-            Ok(tx.query_row(seq, [relay], |row| row.get(0)).optional()?.unwrap_or(0))
+            let kept = tx.query_row("SELECT relay, seq FROM relay_cursor", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?))
+            });
+            let Some((of, seq)) = kept.optional()? else { return Ok(RelayPlace::default()) };
+            let place = of.split_once(' ').filter(|(url, _)| *url == relay);
+            Ok(place.map(|(_, id)| RelayPlace { id: id.to_owned(), seq }).unwrap_or_default())
         })
     }
 
     /// Keeps one row: of the relay that is asked now.
-    pub fn set_relay_cursor(&self, relay: &str, seq: i64) -> StoreAnswer<()> {
-        let relay = relay.to_owned();
+    pub fn set_relay_cursor(&self, relay: &str, place: &RelayPlace) -> StoreAnswer<()> {
+        let (of, seq) = (format!("{relay} {}", place.id), place.seq);
         self.write(move |tx| {
-            tx.execute("DELETE FROM relay_cursor WHERE relay != ?1", [&relay])?;
-            tx.execute("INSERT OR REPLACE INTO relay_cursor (relay, seq) VALUES (?1, ?2)", (&relay, seq))?;
+            tx.execute("DELETE FROM relay_cursor", [])?;
+            tx.execute("INSERT INTO relay_cursor (relay, seq) VALUES (?1, ?2)", (of, seq))?;
             Ok(())
         })
     }

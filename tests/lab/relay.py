@@ -16,9 +16,9 @@ from .place import HOST, PATIENCE, Place, free_ports, wait_for
 class Relay:
     def __init__(self, dir: str, base_url: str, *, routers: list[str], place: Place = HOST, port: int = 0) -> None:
         self.dir, self.base_url, self.place = dir, base_url, place
-        os.makedirs(os.path.join(dir, "state"), exist_ok=True)
         self.port = port or free_ports(1)[0]
         self.routers = routers
+        os.makedirs(dir, exist_ok=True)
         self.file = os.path.join(dir, "relay.conf")
         self.log = os.path.join(dir, "relay.log")
         self.process = None
@@ -62,6 +62,7 @@ class Relay:
         os.chmod(self.file, 0o600)
 
     def start(self) -> "Relay":
+        os.makedirs(os.path.join(self.dir, "state"), exist_ok=True)
         self.write()
         self.process = self.place.spawn([binary(), "relay", "-c", self.file], log=self.log)
         wait_for(self._answers, PATIENCE, "the relay answers", every=0.02)

@@ -2,6 +2,8 @@
 is away guests buy all the same.
 """
 
+import shutil
+
 import pytest
 
 from lab.darajasim import DarajaSim
@@ -123,3 +125,20 @@ def test_without_the_relay_guests_buy_and_what_it_kept_is_collected_later(lab, m
     wait_for(lambda: relay.events("r1"), PATIENCE, "kept")
     wait_for(lambda: daemon.data("fiat", "order", number)["receipt"], PATIENCE, "the receipt is known now")
     assert utility(daemon) == sim.paid_in == 20 and sim.count("processrequest") == 1
+
+
+def test_a_relay_that_has_lost_its_store_is_asked_for_all_that_it_has_now(lab, make_daemon, sim, relay):
+    daemon = make_router(make_daemon, lab, sim, relay)
+    sim.script(None, {"scenario": "ok", "delay": 10}, {"scenario": "drop_response_after_accept", "delay": 30})
+    first = order(lab.guest)
+    wait_for(lambda: state(lab.guest, first) == "granted", 7, "the guest is online")
+    second = lab.guests[1].post(f"{PORTAL}/mpesa", {"price": "1h", "phone": "254712345679"}).json()["order"]
+    wait_for(lambda: state(lab.guests[1], second) == "unknown", PATIENCE, "only a call can tell of it")
+    daemon.kill()
+    relay.kill()
+    shutil.rmtree(f"{relay.dir}/state")
+    relay.start()
+    wait_for(lambda: relay.events("r1"), PATIENCE, "its first call, with a number that the router has heard before")
+    daemon.start()
+    wait_for(lambda: state(lab.guests[1], second) == "granted", PATIENCE, "online")
+    assert utility(daemon) == sim.paid_in == 40

@@ -4,7 +4,7 @@
 use super::{Heard, MpesaEngine};
 use crate::config::MpesaMode;
 use crate::fiat::RelayLine;
-use crate::store::StoreError;
+use crate::store::{RelayPlace, StoreError};
 use std::time::Duration;
 
 /// After one answer without anything, and after a fault.
@@ -73,15 +73,15 @@ impl MpesaEngine {
         &self,
         line: &RelayLine,
         url: &str,
-        reached: &mut Option<(String, i64)>,
+        reached: &mut Option<(String, RelayPlace)>,
     ) -> Result<(), String> {
         let stored = |err: StoreError| format!("{}: {err}", err.code());
         let store = &self.0.terms.store;
         let after = match reached {
-            Some((of, after)) if of == url => *after,
+            Some((of, after)) if of == url => after.clone(),
             _ => store.relay_cursor(url).await.map_err(stored)?,
         };
-        let came = line.calls(after).await?;
+        let came = line.calls(&after).await?;
         let mut is_ours = false;
         for call in &came.calls {
             is_ours |= self.heard(&call.token, call.body.as_bytes()).await.map_err(stored)? == Heard::Known;
@@ -89,7 +89,7 @@ impl MpesaEngine {
         // Only now they count as collected: what is heard twice is heard once. Anybody may call the relay, and what is no
         // order's is not worth a write to the flash.
         if is_ours {
-            store.set_relay_cursor(url, came.next).await.map_err(stored)?;
+            store.set_relay_cursor(url, &came.next).await.map_err(stored)?;
         }
         *reached = Some((url.to_owned(), came.next));
         Ok(())

@@ -1,6 +1,7 @@
 //! What a relay was called with: each router's own, in order, within bounds, until it is collected.
 
 use super::*;
+use crate::store::RelayPlace;
 
 fn opened() -> (Scratch, Clock, Store) {
     let scratch = Scratch::new();
@@ -62,10 +63,22 @@ async fn what_is_collected_makes_room_and_goes_after_two_days_and_what_is_not_af
 #[tokio::test]
 async fn a_router_keeps_its_place_at_the_relay_that_it_asks() {
     let (_scratch, _, store) = opened();
-    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), 0);
-    store.set_relay_cursor("https://a.example", 7).await.unwrap();
-    store.set_relay_cursor("https://a.example", 9).await.unwrap();
-    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), 9);
-    store.set_relay_cursor("https://b.example", 1).await.unwrap();
-    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), 0);
+    let place = |id: &str, seq| RelayPlace { id: id.to_owned(), seq };
+    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), RelayPlace::default());
+    store.set_relay_cursor("https://a.example", &place("x", 7)).await.unwrap();
+    store.set_relay_cursor("https://a.example", &place("y", 9)).await.unwrap();
+    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), place("y", 9));
+    store.set_relay_cursor("https://b.example", &place("x", 1)).await.unwrap();
+    assert_eq!(store.relay_cursor("https://a.example").await.unwrap(), RelayPlace::default());
+}
+
+#[tokio::test]
+async fn a_relay_has_one_id_for_good_and_another_one_has_another() {
+    let (scratch, clock, store) = opened();
+    let id = store.relay_id().await.unwrap();
+    assert_eq!(store.relay_id().await.unwrap(), id);
+    store.close().await;
+    assert_eq!(Store::open(scratch.path(), &clock).unwrap().relay_id().await.unwrap(), id);
+    let (_other, _, store) = opened();
+    assert_ne!(store.relay_id().await.unwrap(), id);
 }
