@@ -69,23 +69,26 @@ impl DarajaReply {
             || self.message().contains("access token")
     }
 
+    /// Whether what was asked may have been done beside: Daraja also says that it is busy after it has taken something.
+    pub fn is_overloaded(&self) -> bool {
+        self.text("errorCode").starts_with("500.003.") || self.message().contains("system is busy")
+    }
+
     /// The refusal, if it is a sure one.
     pub fn refused(&self) -> Option<DarajaRefusal> {
         let (code, message) = (self.text("errorCode"), self.message());
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        let why = if code.is_empty() {
-            match self.status {
-                429 => Why::Busy,
-                _ => return None,
-            }
-        } else if says(&["being processed", "under processing"]) {
+        let why = if says(&["being processed", "under processing"]) {
+            return None;
+        } else if self.status == 429 || says(&["spike arrest", "quota"]) {
+            // Said at the door, before anything is looked at.
+            Why::Busy
+        } else if code.is_empty() || self.is_overloaded() {
             return None;
         } else if says(&["unable to lock subscriber"]) {
             Why::PhoneBusy
         } else if says(&["wrong credentials", "invalid authentication", "invalid credentials"]) {
             Why::Credentials
-        } else if says(&["spike arrest", "system is busy", "quota"]) || code.starts_with("500.003.") {
-            Why::Busy
         } else if says(&["does not exist", "bad request", "invalid"]) || (400..500).contains(&self.status) {
             Why::Request
         } else {
@@ -101,11 +104,11 @@ impl DarajaReply {
         if is_pending(&message) {
             return PromptVerdict::Pending;
         }
-        if let Some(refused) = self.refused() {
-            return match refused.why {
-                Why::Busy => PromptVerdict::Busy,
-                _ => PromptVerdict::Unclear(refused.code),
-            };
+        match self.refused() {
+            Some(DarajaRefusal { why: Why::Busy, .. }) => return PromptVerdict::Busy,
+            Some(refused) => return PromptVerdict::Unclear(refused.code),
+            None if self.is_overloaded() => return PromptVerdict::Busy,
+            None => {}
         }
         if self.status != 200 || self.body.is_none() {
             return PromptVerdict::Unclear(format!("HTTP {}", self.status));
@@ -214,6 +217,15 @@ mod tests {
         let spike = error(500, "500.003.02", "Error Occurred: Spike Arrest Violation");
         assert_eq!(spike.refused().map(|refused| refused.why), Some(Why::Busy));
         assert_eq!(spike.verdict("x"), PromptVerdict::Busy);
+        let quota = error(500, "500.003.03", "Quota Violation");
+        assert_eq!(quota.refused().map(|refused| refused.why), Some(Why::Busy));
+        assert_eq!(error(429, "1", "Too many").refused().map(|refused| refused.why), Some(Why::Busy));
+        let busy = error(500, "500.003.02", "System is busy. Please try again in few minutes.");
+        assert_eq!(
+            (busy.refused(), busy.verdict("x")),
+            (None, PromptVerdict::Busy),
+            "it may have been taken"
+        );
         assert_eq!(
             error(400, "400.002.02", "Bad Request - Invalid Amount").refused().unwrap().why,
             Why::Request

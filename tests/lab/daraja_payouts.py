@@ -100,7 +100,7 @@ class Payouts:
             raise Oops(500, "500.002.1001", "Duplicate OriginatorConversationID.")
         result_url, timeout_url = self._url(body, "ResultURL"), self._url(body, "QueueTimeOutURL")
         how = self._plan(to)
-        if how.answer == "error":
+        if how.answer == "error" and not how.accepted:
             raise Oops(*how.error)
         conversation = f"AG_{self._stamp()}_{next(self._numbers):018}"
         made = Payout(ours, conversation, to, amount, kind, result_url, timeout_url, how)
@@ -158,7 +158,7 @@ class Payouts:
                 return known["answer"], None
         how = self._plan(phone[1:])
         if how.answer == "error":
-            return (how.error[0], {"errorMessage": how.error[2]}), how
+            return (how.error[0], {"errorMessage": how.error[2]}), None
         sent = how.sent
         ours = f"ATQid_{os.urandom(8).hex()}"
         why = "None" if sent else "Insufficient Credit"

@@ -92,6 +92,7 @@ SCENARIOS = {
     "nested": _plain(answer="nested"),
     "error": _plain(answer="error", accepted=False),
     "string_numbers": _plain(damage="string_numbers"),
+    "busy_after_accept": _plain(answer="error"),
     "balance_without_value": _plain(damage="balance_without_value"),
     "items_reversed": _plain(damage="items_reversed"),
     "object_for_array": _plain(damage="object_for_array"),

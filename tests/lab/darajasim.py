@@ -234,8 +234,7 @@ class DarajaSim(Payouts, Server):
                 answer, how = handler(self, request, query)
         except Oops as oops:
             seen.status = oops.status
-            body = {"requestId": f"sim-{next(self._numbers)}", "errorCode": oops.code, "errorMessage": oops.message}
-            request.answer(oops.status, body)
+            self._refuse(request, oops)
             return
         seen.status = 200
         self._answer(request, answer, how)
@@ -245,6 +244,9 @@ class DarajaSim(Payouts, Server):
         if kind == "drop":
             raise Cut
         if kind == "slow":
+        if kind == "error":
+            self._refuse(request, Oops(*how.error))
+            return
             time.sleep(how.seconds / self.speed)
         if kind == "html":
             request.answer(502, "<html><body><h1>502 Bad Gateway</h1></body></html>", "text/html")
@@ -260,6 +262,10 @@ class DarajaSim(Payouts, Server):
             request.answer(200, answer)
 
     def token(self, request: Request, query: dict) -> tuple:
+    def _refuse(self, request: Request, oops: Oops) -> None:
+        body = {"requestId": f"sim-{next(self._numbers)}", "errorCode": oops.code, "errorMessage": oops.message}
+        request.answer(oops.status, body)
+
         ours = f"{self.settings.consumer_key}:{self.settings.consumer_secret}".encode()
         if request.method != "GET":
             raise Oops(405, "405.001", "Method Not Allowed")
@@ -296,7 +302,7 @@ class DarajaSim(Payouts, Server):
             message = "Unable to lock subscriber, a transaction is already in process for the current subscriber"
             raise Oops(500, "500.001.1001", f"[MpesaCB - ]{message}")
         how = self._plan(msisdn)
-        if how.answer == "error":
+        if how.answer == "error" and not how.accepted:
             raise Oops(*how.error)
         if how.accepted:
             self._busy[msisdn] = (now, amount)

@@ -292,7 +292,10 @@ def test_a_phone_is_asked_so_often_a_day_also_after_a_restart(make_till, lab):
 # Answers that are lost, and other bad luck.
 
 
-@pytest.mark.parametrize("scenario", ["drop_response_after_accept", "html_502", "truncated_json", "nested", "huge"])
+LOST = ["drop_response_after_accept", "busy_after_accept", "html_502", "truncated_json", "nested", "huge"]
+
+
+@pytest.mark.parametrize("scenario", LOST)
 def test_a_lost_answer_is_found_by_its_callback_and_never_sent_again(direct, lab, scenario):
     direct.sim.script(PHONE, scenario)
     order = direct.ordered(lab.guest)

@@ -308,9 +308,10 @@ def test_codes_that_are_the_operators_stop_payouts_until_a_reload(desk, code):
 
 
 LOST = ["drop_response_after_accept", "html_502", "truncated_json", "nested"]
+BUSY = "busy_after_accept"
 
 
-@pytest.mark.parametrize("scenario", LOST)
+@pytest.mark.parametrize("scenario", [*LOST, BUSY])
 def test_a_lost_answer_is_no_new_payout(desk, scenario):
     desk.sim.script(PHONE, {"scenario": scenario, "delay": 60})
     payout = desk.sold()
@@ -578,7 +579,7 @@ def test_a_bill_is_paid(desk):
     assert (row["kind"], row["phone"], row["state"]) == ("bill", None, "paid") and row["receipt"]
 
 
-@pytest.mark.parametrize("scenario", LOST)
+@pytest.mark.parametrize("scenario", [*LOST, BUSY])
 def test_a_bill_whose_answer_was_lost_is_never_sent_again(desk, scenario):
     desk.sim.script(PAYBILL, {"scenario": scenario, "delay": 30})
     payout = data(desk.bill())["id"]

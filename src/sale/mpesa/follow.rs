@@ -156,6 +156,8 @@ impl MpesaEngine {
             Pushed::Unknown(cause) => {
                 log::warn!("order {}: it is not known whether {phone} is asked: {cause}", row.id);
                 self.line().last_error = Some(cause);
+                // Another guest's prompt would fare no better at once.
+                self.table().slow_down(store.now(), pace);
                 store.order_lost(id()).await?;
                 // A callback may have told its id meanwhile.
                 let is_told = store.order(id()).await?.is_some_and(|row| row.checkout.is_some());
