@@ -14,13 +14,14 @@ use crate::config::{DarajaAccount, MpesaConfig};
 use crate::form::query_value;
 use crate::json::json;
 use crate::store::Secret;
-use crate::units::{Kes, UnixSeconds};
+use crate::units::{Kes, Millis, UnixSeconds};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderValue, AUTHORIZATION, CONTENT_TYPE};
 use hyper::Method;
 use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -30,6 +31,8 @@ const MAX_ANSWER: usize = 256 * 1024;
 const BEFORE_END: Duration = Duration::from_secs(60);
 /// Tokens that are tried for one request.
 const TOKENS: usize = 3;
+/// Between two calls, whatever they are for: Daraja counts those of a consumer key together.
+pub const BUCKET: Millis = Millis::from_secs(1);
 
 const TOKEN: &str = "/oauth/v1/generate?grant_type=client_credentials";
 const PUSH: &str = "/mpesa/stkpush/v1/processrequest";
@@ -69,6 +72,9 @@ pub struct Daraja {
     /// Who holds the token, where it is shared.
     relay: Option<RelayLine>,
     token: tokio::sync::Mutex<Option<Token>>,
+    between: Duration,
+    /// Before this nothing is asked.
+    next: Mutex<Instant>,
 }
 
 #[derive(Clone)]
@@ -125,6 +131,8 @@ impl Daraja {
             utc_offset: config.utc_offset,
             relay: RelayLine::of(config, tls)?,
             token: tokio::sync::Mutex::default(),
+            between: Millis(BUCKET.0.checked_div(config.account.pace).unwrap_or(BUCKET.0)).as_duration(),
+            next: Mutex::new(Instant::now()),
         })
     }
 
@@ -236,6 +244,7 @@ impl Daraja {
             let mut value = Zeroizing::new(String::from("Bearer "));
             value.push_str(&token);
             let sent = Zeroizing::new(body.to_string());
+            self.turn().await;
             let reply = ask(&self.to, method.clone(), path, &value, Some(sent.as_bytes())).await;
             match reply.map_err(Failure::from)? {
                 // The request was refused before it was carried out.
@@ -244,6 +253,17 @@ impl Daraja {
             }
         }
         Err(Failure::Refused(DarajaRefusal { why: Why::Busy, code: "token".to_owned() }))
+    }
+
+    /// Returns when the next call may be made. Who comes at once waits one behind the other.
+    async fn turn(&self) {
+        let at = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at + self.between;
+            at
+        };
+        tokio::time::sleep_until(at.into()).await;
     }
 
     /// The token, unless it is the dead one.
@@ -261,7 +281,10 @@ impl Daraja {
         // If the relay is away, the router fetches a token itself, and the others have to fetch theirs anew.
         let (text, life) = match shared {
             Some(shared) => shared,
-            None => fresh_token(&self.to, &self.basic).await?,
+            None => {
+                self.turn().await;
+                fresh_token(&self.to, &self.basic).await?
+            }
         };
         let life = Duration::from_secs(life.min(86_400));
         let ends = Instant::now() + life.checked_sub(BEFORE_END).unwrap_or(life / 2);

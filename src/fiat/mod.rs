@@ -21,7 +21,7 @@ pub use airtime::{AirtimeSeller, AirtimeVerdict};
 pub use answers::{DarajaRefusal, PromptVerdict, Why};
 pub use callback::{receipt_of, StkCallback};
 pub use credentials::{read_secret, CredentialError};
-pub use daraja::{basic_of, fresh_token, Daraja, Prompt, Pushed};
+pub use daraja::{basic_of, fresh_token, Daraja, Prompt, Pushed, BUCKET};
 pub use payout::{Initiator, PaidOut, Payee, Payment};
 pub use phone::{masked, Phone};
 pub use pull::PulledRow;

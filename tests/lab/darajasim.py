@@ -63,6 +63,8 @@ class Settings:
     lock: float = 60
     same_amount_lock: float = 120
     spike: int = 5
+    pull_page: int = 100
+    """Rows of one answer."""
     """Requests a second, of real time."""
     pull: bool = True
     """The short code is registered for the list of payments."""
@@ -369,7 +371,8 @@ class DarajaSim(Payouts, Server):
             raise bad("ShortCode")
         skip = int(body.get("OffSetValue") or 0)
         since = self.now() - 48 * 3600
-        rows = [row for row in self.rows if row["account"] == "utility" and row["at"] >= since][skip : skip + 100]
+        rows = [row for row in self.rows if row["account"] == "utility" and row["at"] >= since]
+        rows = rows[skip : skip + self.settings.pull_page]
         found = [
             {
                 "transactionId": row["receipt"],

@@ -265,6 +265,7 @@ def test_the_same_question_is_one_order(till, lab):
         refused = till.order(lab.guest, headers={"Idempotency-Key": bad})
         assert error(refused) == (400, "idempotency_key_invalid")
     assert error(till.order(lab.guest, price="day")) == (409, "order_open")
+    wait_for(till.pushes, 5, "the phone is asked")
     assert error(till.order(lab.guests[1])) == (429, "phone_busy")
     till.becomes(lab.guest, order, "pending")
     assert till.pushes() == 1
@@ -337,6 +338,20 @@ def test_without_a_number_the_list_is_registered_by_nobody(make_till, lab):
     assert {seen.status for seen in asked()} == {400} and not [seen for seen in asked() if "register" in seen.path]
     till.sim.settings.pull = True
     till.becomes(lab.guest, order, "granted")
+
+
+def test_the_list_of_payments_is_asked_for_no_faster_than_all_else(make_till, lab):
+    till = make_till(pull=1)
+    till.sim.settings.pull_page = 3
+    till.sim.script(None, *["drop_response_after_accept"] * 2)
+    orders = [till.ordered(lab.guest), till.ordered(lab.guests[1], OTHER_TYPED)]
+    for number in range(27):
+        till.sim.pay(OTHER, 10 + number, "nobody")
+    for guest, order in zip(lab.guests, orders, strict=False):
+        till.becomes(guest, order, "granted")
+    asked = [seen for seen in till.sim.requests if "pulltransactions/v1/query" in seen.path]
+    assert len(asked) > 8 and asked[-1].at - asked[0].at > (len(asked) - 2) / PACE, "one a second of this time"
+    assert sum(seen.body["OffSetValue"] == "0" for seen in asked) <= 2, "each order has it asked for once at most"
 
 
 def test_money_without_an_order_is_put_aside(make_till, lab):

@@ -324,7 +324,11 @@ impl MpesaEngine {
         if first > store.now() {
             return Ok(Some(first));
         }
-        if mpesa.pull {
+        let now = store.now();
+        // One that another order has asked for tells of this one as well.
+        let is_fresh = |last: Millis| last >= first && last.saturating_add(pace.of(PULL_AGAIN)) > now;
+        let is_asked = self.line().last_pull.is_some_and(is_fresh);
+        if mpesa.pull && !is_asked {
             if let Ok(daraja) = self.daraja() {
                 self.pull(&daraja, pace).await?;
             }

@@ -10,8 +10,6 @@ pub const UNSENT: Millis = Millis::from_secs(300);
 pub const SENDING: Millis = Millis::from_secs(60);
 /// Wrong credentials are tried again after it.
 pub const CREDENTIALS: Millis = Millis::from_secs(120);
-/// Between two calls.
-pub const BUCKET: Millis = Millis::from_secs(1);
 pub const LONGEST_BACKOFF: Millis = Millis::from_secs(60);
 /// The list of payments is asked for this long after an answer was lost, then this often,
 pub const PULL_FIRST: Millis = Millis::from_secs(30);

@@ -2,7 +2,8 @@
 //!
 //! One bucket for all calls: a new prompt goes before what is only asked about, and after a refusal for too many calls all wait.
 
-use super::plan::{OrderPace, BUCKET};
+use super::plan::OrderPace;
+use crate::fiat::BUCKET;
 use crate::mac::MacAddr;
 use crate::units::Millis;
 use litemap::LiteMap;
