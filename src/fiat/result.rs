@@ -19,8 +19,10 @@ pub struct PayoutResult {
     pub code: String,
     pub receipt: Option<String>,
     pub amount: Option<Kes>,
-    /// What is left at the short code.
+    /// What was left at the short code when it was done.
     pub funds: Option<Kes>,
+    /// When that was, by their clock: a greater number is later.
+    pub completed: Option<u64>,
     /// Of the payment, where its state was asked for: `Completed`, ...
     pub status: String,
 }
@@ -57,8 +59,22 @@ impl PayoutResult {
             receipt: receipt.or_else(|| receipt_of(&text_of(&result["TransactionID"]))),
             amount: named(&["TransactionAmount", "Amount"]).and_then(|text| whole(&text)),
             funds,
+            completed: named(&["TransactionCompletedDateTime", "TransCompletedTime", "FinalisedTime"])
+                .and_then(|text| moment(&text)),
             status: named(&["TransactionStatus"]).map(|text| text.to_ascii_lowercase()).unwrap_or_default(),
         })
+    }
+}
+
+/// Of `06.07.2024 22:48:52`, or of the same as 14 digits, the year first.
+fn moment(text: &str) -> Option<u64> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    if digits.len() != 14 {
+        return None;
+    }
+    match text.split(' ').next()?.split('.').collect::<Vec<_>>().as_slice() {
+        [day, month, year] => format!("{year}{month}{day}{}", digits.get(8..)?).parse().ok(),
+        _ => digits.parse().ok(),
     }
 }
 
@@ -97,6 +113,18 @@ mod tests {
         let read = result("0", parameters).unwrap();
         assert_eq!((read.originator.as_str(), read.status.as_str()), ("tg-2", "completed"));
         assert_eq!((read.amount, read.receipt.as_deref()), (Some(Kes(127)), Some("SX632NMUAB")));
+    }
+
+    #[test]
+    fn later_results_have_greater_moments() {
+        assert_eq!(moment("06.07.2024 22:48:52"), Some(20_240_706_224_852));
+        assert_eq!(moment("20240706224852"), moment("06.07.2024 22:48:52"));
+        assert!(moment("01.08.2024 00:00:00") > moment("31.07.2024 23:59:59"));
+        for odd in ["", "06.07.2024", "06.07.2024 22:48", "6.7.2024 2:48:52", "123456789012345"] {
+            assert_eq!(moment(odd), None, "{odd}");
+        }
+        let read = result("0", r#"{"Key":"TransactionCompletedDateTime","Value":"06.07.2024 22:48:52"}"#);
+        assert_eq!(read.unwrap().completed, Some(20_240_706_224_852));
     }
 
     #[test]

@@ -5,12 +5,14 @@ with the looks at a request's fields that all of it shares.
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from .daraja_plans import Plan, result, timeout_notice
 from .http_server import Request
 
+EAT = 3 * 3600
 MSISDN = re.compile(r"254[17][0-9]{8}")
 
 
@@ -34,6 +36,7 @@ class Payout:
     code: str = ""
     receipt: str = ""
     left: int = 0
+    ended: time.struct_time = time.gmtime(0)
 
 
 def bad(name: str) -> Oops:
@@ -127,6 +130,7 @@ class Payouts:
                 "ResultParameter": [
                     {"Key": "ReceiptNo", "Value": found.receipt},
                     {"Key": "TransactionStatus", "Value": "Completed" if found.code == "0" else "Failed"},
+                    {"Key": "FinalisedTime", "Value": int(time.strftime("%Y%m%d%H%M%S", found.ended))},
                     {"Key": "Amount", "Value": found.amount},
                     {"Key": "OriginatorConversationID", "Value": found.ours},
                 ]
@@ -194,5 +198,7 @@ class Payouts:
                 self.settings.b2c_funds -= payout.amount
                 self._row(payout.receipt, "b2c", -payout.amount, payout.msisdn, payout.ours)
             payout.left = self.settings.b2c_funds
+            payout.ended = time.gmtime(self._wall() + EAT)
         for _ in range(payout.plan.callbacks):
-            self.tell(payout.result_url, result(payout, code, payout.plan.damage))
+            told = lambda: self.tell(payout.result_url, result(payout, code, payout.plan.damage))
+            self._at(payout.plan.callback_delay, told)

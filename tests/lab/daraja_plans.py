@@ -4,6 +4,7 @@ A scenario is a `Plan`: what comes of the payment and when, who is told, and wha
 """
 
 import copy
+import time
 from dataclasses import dataclass, field
 
 TEXTS = {
@@ -91,8 +92,8 @@ SCENARIOS = {
     "huge": _plain(answer="huge"),
     "nested": _plain(answer="nested"),
     "error": _plain(answer="error", accepted=False),
-    "string_numbers": _plain(damage="string_numbers"),
     "busy_after_accept": _plain(answer="error"),
+    "string_numbers": _plain(damage="string_numbers"),
     "balance_without_value": _plain(damage="balance_without_value"),
     "items_reversed": _plain(damage="items_reversed"),
     "object_for_array": _plain(damage="object_for_array"),
@@ -165,7 +166,7 @@ def result(payout, code: str, damage: str = "") -> dict:
             {"Key": "TransactionAmount", "Value": payout.amount},
             {"Key": "TransactionReceipt", "Value": payout.receipt},
             {"Key": "ReceiverPartyPublicName", "Value": f"{payout.msisdn} - NAME"},
-            {"Key": "TransactionCompletedDateTime", "Value": "06.07.2024 22:48:52"},
+            {"Key": "TransactionCompletedDateTime", "Value": time.strftime("%d.%m.%Y %H:%M:%S", payout.ended)},
             {"Key": "B2CUtilityAccountAvailableFunds", "Value": float(payout.left)},
             {"Key": "B2CRecipientIsRegisteredCustomer", "Value": "Y"},
         ]

@@ -33,13 +33,12 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from . import http_client
-from .daraja_payouts import Oops, Payout, Payouts, bad, phone_number, short_text, whole_number
+from .daraja_payouts import EAT, Oops, Payout, Payouts, bad, phone_number, short_text, whole_number
 from .daraja_plans import PROCESSING, STILL, TEXTS, Plan, plan, stk_callback
 from .http_server import Cut, Request, Server
 from .place import HOST, Place
 
 FORBIDDEN = re.compile(r"mpesa|safaricom|exe|exec|cmd|sql|query", re.I)
-EAT = 3 * 3600
 
 
 @dataclass
@@ -63,9 +62,9 @@ class Settings:
     lock: float = 60
     same_amount_lock: float = 120
     spike: int = 5
+    """Requests a second, of real time."""
     pull_page: int = 100
     """Rows of one answer."""
-    """Requests a second, of real time."""
     pull: bool = True
     """The short code is registered for the list of payments."""
     airtime_username: str = "sandbox"
@@ -245,10 +244,10 @@ class DarajaSim(Payouts, Server):
         kind = how.answer if how else "normal"
         if kind == "drop":
             raise Cut
-        if kind == "slow":
         if kind == "error":
             self._refuse(request, Oops(*how.error))
             return
+        if kind == "slow":
             time.sleep(how.seconds / self.speed)
         if kind == "html":
             request.answer(502, "<html><body><h1>502 Bad Gateway</h1></body></html>", "text/html")
@@ -263,11 +262,11 @@ class DarajaSim(Payouts, Server):
         else:
             request.answer(200, answer)
 
-    def token(self, request: Request, query: dict) -> tuple:
     def _refuse(self, request: Request, oops: Oops) -> None:
         body = {"requestId": f"sim-{next(self._numbers)}", "errorCode": oops.code, "errorMessage": oops.message}
         request.answer(oops.status, body)
 
+    def token(self, request: Request, query: dict) -> tuple:
         ours = f"{self.settings.consumer_key}:{self.settings.consumer_secret}".encode()
         if request.method != "GET":
             raise Oops(405, "405.001", "Method Not Allowed")

@@ -414,6 +414,18 @@ def test_no_more_goes_out_than_in_a_day_and_than_there_is(make_desk):
     assert desk.balance() == 8000
 
 
+def test_of_results_out_of_order_the_newest_says_what_is_at_the_short_code(make_desk):
+    desk = make_desk(funds=20_000, b2c=700)
+    desk.sim.script(PHONE, {"scenario": "ok", "callback_delay": 40}, "ok")
+    first = desk.sold()
+    wait_for(lambda: desk.sim.paid_out == 127, PATIENCE, "it is paid, and not told yet")
+    desk.becomes(desk.sold(sats=4000), "paid")
+    desk.becomes(first, "paid")
+    # 700 - 127 - 509 are left; the result that came last says 573.
+    assert error(desk.sell()) == (503, "float_too_small")
+    desk.becomes(desk.sold(sats=500), "paid")
+
+
 def test_a_short_code_without_money_refunds(make_desk):
     desk = make_desk(funds=10_000, b2c=100)
     desk.becomes(desk.sold(), "refunded")

@@ -33,8 +33,9 @@ use crate::store::{
     Secret, Settled, StoreError, BUY,
 };
 use crate::task;
-use crate::units::{Allotment, Kes, Millis, Sats};
+use crate::units::{Allotment, Millis, Sats};
 use hmac::{Hmac, KeyInit, Mac};
+use payout::ToldFunds;
 use plan::{OrderPace, CREDENTIALS, LIFE};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,8 +102,8 @@ struct Line {
     relay_trouble: Option<String>,
     /// Why nothing is paid out.
     paused: Option<String>,
-    /// What is at the short code that pays out, and when that was told.
-    funds: Option<(Kes, Millis)>,
+    /// What is at the short code that pays out.
+    funds: Option<ToldFunds>,
 }
 
 impl MpesaEngine {

@@ -5,7 +5,8 @@ use super::{MpesaEngine, PayoutEnd};
 use crate::fiat::PayoutResult;
 use crate::sale::mpesa::Heard;
 use crate::store::{PayoutKind, PayoutRow, StoreError};
-use crate::units::Kes;
+use crate::units::{Kes, Millis};
+use std::cmp::Ordering;
 
 /// What is called at a path.
 pub const RESULT: &str = "result";
@@ -80,19 +81,16 @@ impl MpesaEngine {
             return Ok(());
         }
         if !row.state.is_over() {
-            self.note_funds(row, told.funds);
+            self.note_funds(row, told);
         }
         self.end_payout(row, PayoutEnd::Paid { receipt: told.receipt.clone() }).await.map(drop)
     }
 
     /// What is at the short code now that this is paid: noted before it ends, so that it is counted twice rather than not at all.
-    fn note_funds(&self, row: &PayoutRow, told: Option<Kes>) {
+    fn note_funds(&self, row: &PayoutRow, told: &PayoutResult) {
         let now = self.0.terms.store.now();
         let mut line = self.line();
-        line.funds = match (told, line.funds) {
-            (Some(funds), _) => Some((funds, now)),
-            (None, known) => known.map(|(funds, at)| (Kes(funds.0.saturating_sub(row.amount.0)), at)),
-        };
+        line.funds = ToldFunds::after(line.funds, told, row.amount, now);
     }
 
     /// Ends a payout. False: it was over before.
@@ -118,7 +116,69 @@ impl MpesaEngine {
     }
 }
 
+/// What was at the short code, as a result has told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldFunds {
+    pub funds: Kes,
+    /// When we heard it.
+    pub at: Millis,
+    /// When it was so, by Daraja's clock.
+    as_of: Option<u64>,
+}
+
+impl ToldFunds {
+    /// What is known after the result of a payment of `paid`. Results come in any order: the one that was completed last counts,
+    /// and of two that cannot be told apart the one that says less.
+    fn after(known: Option<ToldFunds>, told: &PayoutResult, paid: Kes, now: Millis) -> Option<ToldFunds> {
+        let said = told.funds.map(|funds| ToldFunds { funds, at: now, as_of: told.completed });
+        let Some(known) = known else { return said };
+        let order = match (told.completed, known.as_of) {
+            (Some(completed), Some(as_of)) => completed.cmp(&as_of),
+            _ => Ordering::Equal,
+        };
+        Some(match (order, said) {
+            (Ordering::Less, _) => known,
+            (Ordering::Greater, Some(said)) => said,
+            (Ordering::Equal, Some(said)) if said.funds < known.funds => said,
+            (Ordering::Equal, Some(_)) => known,
+            (_, None) => ToldFunds { funds: Kes(known.funds.0.saturating_sub(paid.0)), ..known },
+        })
+    }
+}
+
 /// Bills have an id of Daraja's own, which is not promised to be ours.
 fn is_of(told: &PayoutResult, row: &PayoutRow) -> bool {
     row.kind == PayoutKind::Bill || told.originator.is_empty() || told.originator == row.originator
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_results_out_of_order_the_one_that_was_completed_last_counts() {
+        let told = |funds: Option<u64>, completed| PayoutResult {
+            originator: String::new(),
+            code: "0".to_owned(),
+            receipt: None,
+            amount: None,
+            funds: funds.map(Kes),
+            completed,
+            status: String::new(),
+        };
+        let after = |known, told: &PayoutResult| ToldFunds::after(known, told, Kes(100), Millis(7));
+        let funds = |known: Option<ToldFunds>| known.map(|known| known.funds.0);
+        assert_eq!(after(None, &told(None, Some(1))), None);
+        let second = after(None, &told(Some(700), Some(2)));
+        assert_eq!(funds(second), Some(700));
+        assert_eq!(after(second, &told(Some(900), Some(1))), second, "it was before");
+        assert_eq!(after(second, &told(None, Some(1))), second);
+        assert_eq!(funds(after(second, &told(Some(900), Some(3)))), Some(900), "the operator has added some");
+        for unclear in [Some(2), None] {
+            assert_eq!(funds(after(second, &told(Some(900), unclear))), Some(700));
+            assert_eq!(funds(after(second, &told(Some(600), unclear))), Some(600));
+        }
+        assert_eq!(funds(after(second, &told(None, None))), Some(600));
+        assert_eq!(funds(after(second, &told(None, Some(3)))), Some(600));
+    }
 }

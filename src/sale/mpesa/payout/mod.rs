@@ -12,6 +12,7 @@ mod sold;
 mod times;
 
 pub use error::PayoutError;
+pub(super) use heard::ToldFunds;
 
 use super::plan::OrderPace;
 use super::{digits, pace_of, MpesaEngine};
@@ -205,7 +206,7 @@ impl MpesaEngine {
         let now = self.0.terms.store.now();
         let life = self.payout_pace().of(times::FUNDS_LIFE);
         let known = self.line().funds;
-        known.filter(|(_, at)| at.saturating_add(life) > now).map(|(funds, _)| funds)
+        known.filter(|known| known.at.saturating_add(life) > now).map(|known| known.funds)
     }
 
     fn payout_pace(&self) -> OrderPace {
