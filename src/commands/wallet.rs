@@ -238,6 +238,7 @@ fn refused(error: WalletError) -> CommandError {
     let message = error.to_string();
     match error {
         WalletError::Insufficient(_) => CommandError::Refused("insufficient", message),
+        WalletError::Promised(_) => CommandError::Refused("promised", message),
         WalletError::NotFound => CommandError::Missing("not_found", message),
         WalletError::Refused(refusal) | WalletError::NotSent(refusal) if refusal.may_pass() => {
             CommandError::Refused("try_again", message)

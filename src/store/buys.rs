@@ -89,22 +89,48 @@ pub(super) fn may_buy(
     Ok((!covers(tx, new.amount, new.margin)?).then_some(NoBuy::FloatTooSmall))
 }
 
-/// Whether the takings hold this at one mint, beside what balances lack already and what open orders have promised.
+/// Refuses what leaves less than was promised, but for what is on its way to the balances already.
+pub(super) fn keep_promises(tx: &Transaction, margin: Sats) -> Result<(), StoreError> {
+    let on_its_way: i64 = tx.query_row(
+        "SELECT COALESCE(SUM(amount), 0) FROM wallet_ops WHERE purse = 'house' AND kind = 'send' AND state = 'open'
+             AND reference LIKE 'balance:backing:%'",
+        [],
+        |row| row.get(0),
+    )?;
+    let promised = promised_with(tx, Msats(0))?.0;
+    let promised = Sats(promised.saturating_sub(u64::try_from(on_its_way).unwrap_or(0)));
+    match promised == Sats(0) || number(promised.0.saturating_add(margin.0))? <= float(tx)? {
+        true => Ok(()),
+        false => Err(StoreError::Promised(promised)),
+    }
+}
+
+/// Whether the takings hold this at one mint, beside what was promised.
 fn covers(tx: &Transaction, amount: Msats, margin: Sats) -> Result<bool, StoreError> {
+    let needed = promised_with(tx, amount)?.0.saturating_add(margin.0);
+    Ok(number(needed)? <= float(tx)?)
+}
+
+/// This, what balances lack already, and what open orders have promised.
+fn promised_with(tx: &Transaction, amount: Msats) -> Result<Sats, StoreError> {
     let promised = Door::of(tx).query(
         "SELECT COALESCE(SUM(b.msat), 0) FROM buys b JOIN orders o ON o.tenant = $1 AND o.id = b.order_id
          WHERE b.tenant = $1 AND o.state IN ('created', 'sending', 'pending', 'unknown')",
         &[],
     )?;
     let promised = promised.first().ok_or(StoreError::Gone)?.count(0)?.saturating_add(amount.0);
-    let needed = promised.div_ceil(1000).saturating_add(missing_backing(tx)?.0).saturating_add(margin.0);
-    let float: i64 = tx.query_row(
+    Ok(Sats(promised.div_ceil(1000).saturating_add(missing_backing(tx)?.0)))
+}
+
+/// What the takings have at the mint that holds most.
+fn float(tx: &Transaction) -> Result<i64, StoreError> {
+    let float = tx.query_row(
         "SELECT COALESCE(MAX(sum), 0) FROM (SELECT SUM(p.amount) AS sum FROM proofs p
              JOIN wallet_keysets k ON k.id = p.keyset WHERE k.purse = 'house' AND p.op IS NULL GROUP BY k.mint)",
         [],
         |row| row.get(0),
-    )?;
-    Ok(number(needed)? <= float)
+    );
+    Ok(float?)
 }
 
 pub(super) fn note_buy(door: &Door, order: &str, new: &NewBuy) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! Why the store could not do it.
 
 use super::values::UnitNotKnown;
+use crate::units::Sats;
 use rusqlite::ErrorCode;
 
 /// Every error of this room. The texts name files, tables and columns, never a value from a row.
@@ -41,6 +42,9 @@ pub enum StoreError {
     /// A row that must exist does not: the caller's state and the store's have parted.
     #[error("the record is not there or not in the state it should be in")]
     Gone,
+    /// The takings would not have it any more. Nothing was taken.
+    #[error("{0} sat of the takings are promised to accounts and open orders, which would not be there")]
+    Promised(Sats),
     #[error("the counters of a keyset are used up")]
     CounterExhausted,
     #[error("the system has no randomness")]
@@ -80,6 +84,7 @@ impl StoreError {
             StoreError::KeyMissing(_) => "KEY_MISSING",
             StoreError::Sealed => "SEALED",
             StoreError::Closed => "STORE_CLOSED",
+            StoreError::Promised(_) => "promised",
             StoreError::Gone
             | StoreError::CounterExhausted
             | StoreError::NoRandomness

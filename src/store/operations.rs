@@ -5,6 +5,7 @@
 //! an operation spends are held by it from its beginning, so no two operations send the same one.
 
 use super::balances::{credit, settle, NewMove};
+use super::buys::keep_promises;
 use super::counters::new_operation_number;
 use super::door::Door;
 use super::grants::{add_grant, known_grant, NewGrant};
@@ -59,6 +60,8 @@ pub struct NewOp {
     pub token: Option<String>,
     /// Proofs of ours that it spends.
     pub spends: Vec<ProofKey>,
+    /// What was promised of the takings stays there, and this much for moving it.
+    pub keeps: Option<Sats>,
     /// Keyset and amounts of the outputs that it asks for.
     pub outputs: Option<(String, Vec<u64>)>,
     pub quote: Option<String>,
@@ -82,6 +85,7 @@ impl NewOp {
             amount,
             token: None,
             spends: Vec::new(),
+            keeps: None,
             outputs: None,
             quote: None,
             grant: None,
@@ -128,7 +132,7 @@ pub enum Begun {
 
 impl Store {
     /// Journals an operation: its counters are taken and its proofs held for good. `Gone` where a proof that it
-    /// would spend is not free.
+    /// would spend is not free, `Promised` where what it leaves is not enough.
     pub async fn op_begin(&self, op: NewOp) -> Result<Begun, StoreError> {
         let (now, at, vault) = (self.now(), self.wall(), self.vault().await?);
         self.write(move |tx| {
@@ -314,6 +318,9 @@ pub(super) fn begin_op(tx: &Transaction, vault: &Vault, now: Millis, op: NewOp) 
         if held != 1 {
             return Err(StoreError::Gone);
         }
+    }
+    if let Some(margin) = op.keeps {
+        keep_promises(tx, margin)?;
     }
     Ok(Begun::New(op_by_id(tx, vault, id)?.ok_or(StoreError::Gone)?))
 }

@@ -89,6 +89,20 @@ def test_no_more_is_promised_than_the_router_holds(exchange):
     data(ask(other, "0110345678", 30))
 
 
+def test_what_open_orders_were_promised_stays_in_the_takings(exchange):
+    exchange.take(2000)
+    app = exchange.app()
+    exchange.sim.script(None, {"scenario": "ok", "delay": 60})
+    told = data(app.post(BUY, {"phoneNumber": PHONE, "amount": 100}))
+    send = lambda sats: exchange.daemon.command("wallet", "send", str(sats), check=False)
+    refused = send(1300)
+    assert refused.code == 1 and "754 sat" in refused.out and exchange.takings() == 2000
+    assert send(1200).code == 0
+    exchange.becomes(app, told["id"], "paid")
+    wait_for(lambda: exchange.takings() == 800 - 754, PATIENCE, "it is backed")
+    assert send(46).code == 0, "what nobody was promised is the operator's"
+
+
 def test_what_was_paid_before_a_kill_is_credited_and_backed_once_after_the_start(exchange):
     exchange.take(2000)
     app = exchange.app()

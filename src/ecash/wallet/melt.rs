@@ -193,6 +193,7 @@ impl Wallet {
             .op_begin(NewOp {
                 reference: Some(reference(name)),
                 spends: rows.iter().map(|row| row.key).collect(),
+                keeps: self.kept(&offer.mint).await?,
                 outputs: (blanks > 0).then(|| (keyset.id().to_string(), vec![0; blanks])),
                 quote: Some(offer.quote.as_str().to_owned()),
                 ..NewOp::new(OpKind::Melt, self.0.purse, offer.mint.clone(), offer.amount)

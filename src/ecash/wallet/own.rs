@@ -12,12 +12,14 @@ use crate::ecash::mint::{Mint, Urgency};
 use crate::ecash::outputs::Proof;
 use crate::ecash::wire::{KeysetInfo, ProofState};
 use crate::ecash::{curve::PublicKey, retry};
-use crate::store::{Begun, LockedRow, NewOp, OpKind, OpRow, ProofKey, ProofRow, StoreError};
+use crate::store::{Begun, LockedRow, NewOp, OpKind, OpRow, ProofKey, ProofRow, PurseName, StoreError};
 use crate::task;
 use crate::units::Sats;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+/// Inputs whose fee is reserved.
+const INPUTS: u64 = 16;
 /// Inputs of one request; mints take a thousand at most.
 pub(super) const MOST_INPUTS: usize = 200;
 
@@ -26,6 +28,9 @@ pub(super) const MOST_INPUTS: usize = 200;
 pub enum WalletError {
     #[error("no mint holds that much; {0} sat can be spent at one")]
     Insufficient(Sats),
+    /// It is not the operator's to spend.
+    #[error("{}; nothing was sent", StoreError::Promised(*.0))]
+    Promised(Sats),
     #[error("there is no such token; 'tollgated wallet sent' lists those that nobody has spent")]
     NotFound,
     #[error("{0}")]
@@ -52,6 +57,9 @@ pub enum WalletError {
 
 impl From<StoreError> for WalletError {
     fn from(error: StoreError) -> WalletError {
+        if let StoreError::Promised(promised) = error {
+            return WalletError::Promised(promised);
+        }
         log::error!("wallet: {error}");
         WalletError::Store(error.code())
     }
@@ -167,6 +175,21 @@ impl Purse {
 }
 
 impl Wallet {
+    /// What a mint takes at most for the proofs of one payment.
+    pub async fn spending_fee(&self, mint: &MintUrl) -> Result<Sats, EcashError> {
+        let keysets = self.0.mints.get(mint).keysets(Urgency::Guest).await?;
+        let most = keysets.iter().map(|keyset| keyset.terms.input_fee_ppk).max().unwrap_or_default();
+        Ok(Sats(most.saturating_mul(INPUTS).div_ceil(1000)))
+    }
+
+    /// What stays in the takings, beside what was promised of them, whatever is spent.
+    pub(super) async fn kept(&self, mint: &MintUrl) -> Result<Option<Sats>, EcashError> {
+        match self.0.purse {
+            PurseName::House => self.spending_fee(mint).await.map(Some),
+            PurseName::Balances => Ok(None),
+        }
+    }
+
     pub(super) async fn purse(&self, mint: &MintUrl) -> Result<Purse, WalletError> {
         let rows = self.0.store.free_proofs(self.0.purse, mint).await?;
         let mint = self.0.mints.get(mint);

@@ -91,12 +91,15 @@ impl Wallet {
         in_order(&mut rows);
         // What can fail without the store comes first: once it is journaled, it is sent.
         let proofs = self.derive(&rows).await?;
+        // What has a name of ours goes to the balances, which were promised it.
+        let keeps = if named.is_none() { self.kept(mint).await? } else { None };
         let begun = self
             .0
             .store
             .op_begin(NewOp {
                 reference: named.map(|(name, _)| Reference::Balance(name.to_owned())),
                 spends: rows.iter().map(|row| row.key).collect(),
+                keeps,
                 settles: named.and_then(|(name, cost)| Some((name.to_owned(), cost?))),
                 ..NewOp::new(OpKind::Send, self.0.purse, mint.clone(), amount)
             })

@@ -16,15 +16,13 @@ pub use spend::{amount_of, PaidInvoice, PaidState};
 use super::Terms;
 use crate::config::MintUrl;
 use crate::ecash::wallet::{self, Wallet};
-use crate::ecash::{MintEvent, Mints, Urgency};
+use crate::ecash::{MintEvent, Mints};
 use crate::store::{BalanceMove, BookAccount, NewMove, PurseName, StoreError, TopupRow};
 use crate::task;
 use crate::units::{Millis, Msats, Sats};
 use std::sync::Arc;
 use tokio::sync::{mpsc, OnceCell};
 
-/// Inputs whose fee is reserved.
-const INPUTS: u64 = 16;
 /// How long after its end an invoice is still looked at.
 const GRACE: Millis = Millis::from_secs(3600);
 /// The longest memo of an invoice (bytes).
@@ -156,9 +154,7 @@ impl Balances {
 
     /// What a mint takes at most for the proofs of one payment.
     async fn spending_fee(&self, mint: &MintUrl) -> Result<Sats, BalanceError> {
-        let keysets = self.0.mints.get(mint).keysets(Urgency::Guest).await;
-        let keysets = keysets.map_err(|error| BalanceError::NotNow(error.to_string()))?;
-        let most = keysets.iter().map(|keyset| keyset.terms.input_fee_ppk).max().unwrap_or_default();
-        Ok(Sats(most.saturating_mul(INPUTS).div_ceil(1000)))
+        let fee = self.0.takings.spending_fee(mint).await;
+        fee.map_err(|error| BalanceError::NotNow(error.to_string()))
     }
 }
