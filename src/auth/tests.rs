@@ -258,6 +258,26 @@ async fn a_guest_goes_on_without_a_clock_and_ends_by_time_that_has_passed() {
 }
 
 #[tokio::test]
+async fn a_signature_is_fresh_for_a_minute_and_no_clock_makes_it_younger() {
+    let place = Place::new();
+    let token = place.token(5).await;
+    let is_fresh = || async { place.auth.signer(&token, Client).await.unwrap().1 };
+    place.clock.set_wall(UnixSeconds(NOW + 61));
+    assert!(!is_fresh().await, "the router may have been without power");
+    place.clock.set_wall(UnixSeconds(NOW));
+    place.clock.advance(Millis::from_secs(60));
+    assert!(is_fresh().await);
+    place.clock.advance(Millis::from_secs(1));
+    for wall in [NOW + 61, NOW, 30] {
+        place.clock.set_wall(UnixSeconds(wall));
+        assert!(!is_fresh().await, "{wall}");
+    }
+    place.clock.set_wall(UnixSeconds(30));
+    let renewed = place.auth.refresh(&token, Client).await.unwrap();
+    assert!(!place.auth.signer(&renewed.token, Client).await.unwrap().1, "another token is no signature");
+}
+
+#[tokio::test]
 async fn what_was_logged_out_stays_so_after_a_restart() {
     let place = Place::new();
     let (one, two, three) = (place.token(5).await, place.token(5).await, place.token(6).await);

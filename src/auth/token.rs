@@ -15,6 +15,8 @@ const ADMIN_IDLE: Millis = Millis::from_secs(3600);
 const ADMIN_LIFE: Millis = Millis::from_secs(12 * 3600);
 /// The same as at a token's own end.
 const GRACE: Millis = Millis::from_secs(60);
+/// How old a signature may be where a fresh one is needed.
+const FRESH: Millis = Millis::from_secs(60);
 const CLIENT: &str = "client";
 
 /// A token, and what it says.
@@ -36,6 +38,16 @@ impl Auth {
     /// Who bears this token. `NoClock`: operators' tokens count only where the time is known.
     pub async fn identify(&self, token: &str, audience: LoginAudience) -> Result<Claims, AuthError> {
         Ok(self.look_up(token, audience).await?.0)
+    }
+
+    /// The same, and whether the wallet has signed within the last minute: by the wall clock, which also counts the time
+    /// without power, and by service time, which nobody sets back.
+    pub async fn signer(&self, token: &str, audience: LoginAudience) -> Result<(Claims, bool), AuthError> {
+        let (claims, row) = self.look_up(token, audience).await?;
+        let store = &self.0.store;
+        let wall = Millis::from_secs(store.wall().0.saturating_sub(claims.auth_time.0));
+        let is_fresh = wall <= FRESH && store.now().saturating_sub(row.began) <= FRESH;
+        Ok((claims, is_fresh))
     }
 
     async fn look_up(&self, token: &str, audience: LoginAudience) -> Result<(Claims, LoginRow), AuthError> {

@@ -33,9 +33,6 @@ use zeroize::Zeroizing;
 /// The shortest token that is taken (bytes).
 const SHORTEST: usize = 16;
 
-/// How long after a wallet has signed what moves money, or shows a secret, is done for it (seconds).
-const FRESH: u64 = 60;
-
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
@@ -283,16 +280,15 @@ pub async fn signed_in(
 async fn logged_in(edge: &Edge, headers: &HeaderMap) -> Option<Result<Operator, AuthError>> {
     let token = login::token(headers).filter(|token| token.split('.').count() == 3)?;
     let shop = edge.site.shop.as_ref().ok()?;
-    let claims = match shop.auth.identify(token, LoginAudience::Admin).await {
-        Ok(claims) => claims,
+    let (claims, may_sign) = match shop.auth.signer(token, LoginAudience::Admin).await {
+        Ok(signer) => signer,
         Err(AuthError::Off) => return None,
         Err(error) => return Some(Err(error)),
     };
     let config = edge.site.config();
     // Taken off the list at this moment.
     let operator = config.operator(&claims.key.to_bytes())?;
-    let age = shop.store.wall().0.saturating_sub(claims.auth_time.0);
-    Some(Ok(Operator { name: operator.name.clone(), role: operator.role, may_sign: age <= FRESH }))
+    Some(Ok(Operator { name: operator.name.clone(), role: operator.role, may_sign }))
 }
 
 /// Why a caller is not let in by the token.

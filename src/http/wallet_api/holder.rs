@@ -1,4 +1,4 @@
-//! Whose wallet it is: the bearer's token, which is asked for before anything else, and how long ago the wallet has signed.
+//! Whose wallet it is: the bearer's token, which is asked for before anything else, and whether the wallet has signed just now.
 
 use super::super::entrance::{Audience, Entrance};
 use super::super::login::token;
@@ -9,27 +9,25 @@ use crate::auth::{Auth, AuthError};
 use crate::config::WalletConfig;
 use crate::shop::Shop;
 use crate::store::LoginAudience;
-use crate::units::{Sats, UnixSeconds};
+use crate::units::Sats;
 use hyper::{Method, StatusCode};
 
-/// The age (seconds) at which a signature is not fresh any more.
-const FRESH: u64 = 60;
-
-/// Who has logged in: whose balance it is, and when the wallet has signed.
+/// Who has logged in: whose balance it is.
 pub(super) struct AccountHolder {
     /// The wallet's key, in hex.
     pub account: String,
-    pub signed: UnixSeconds,
+    /// The wallet has signed within the last minute.
+    pub may_sign: bool,
 }
 
 /// Refuses a caller who is not logged in, and while the key files are sealed what moves money.
 pub(super) async fn holder(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<AccountHolder, ApiRefusal> {
     let (auth, token) = bearer(edge, at, sent)?;
-    let claims = auth.identify(token, LoginAudience::Client).await.map_err(of_auth)?;
+    let (claims, may_sign) = auth.signer(token, LoginAudience::Client).await.map_err(of_auth)?;
     if moves_money(sent) && edge.site.is_sealed() {
         return Err(sealed());
     }
-    Ok(AccountHolder { account: claims.key.to_string(), signed: claims.auth_time })
+    Ok(AccountHolder { account: claims.key.to_string(), may_sign })
 }
 
 /// What is sent moves some, but for what only tells something.
@@ -42,8 +40,7 @@ fn moves_money(sent: &Sent) -> bool {
 /// Moving a large amount needs a fresh signature, as it does for an operator.
 pub(super) fn must_be_fresh(edge: &Edge, holder: &AccountHolder, amount: Sats) -> Result<(), ApiRefusal> {
     let WalletConfig { sign_above, .. } = edge.site.config().wallet;
-    let now = edge.site.shop.as_ref().map_or(UnixSeconds(u64::MAX), |shop| shop.store.wall());
-    if amount <= sign_above || now.0.saturating_sub(holder.signed.0) <= FRESH {
+    if amount <= sign_above || holder.may_sign {
         return Ok(());
     }
     let message = "this needs a signature that is not older than a minute: log in again";
