@@ -1,6 +1,7 @@
-//! What goes into the audit log. A stranger can cause refusals for free, and each row wears the flash: from the eleventh
-//! refusal in a minute on, they are counted, and written as one row a minute. Once refusals have made 60 rows in an hour, there
-//! is one row for ten minutes, until the hour is over. A reader of the log also sees what is still counted; reading writes nothing.
+//! What goes into the audit log. What changes something is a row of its own. What changes nothing, as a refusal, can be
+//! repeated for free, by strangers too, and each row wears the flash and pushes an older one out: from the eleventh in a minute
+//! on, refusals are counted, and written as one row a minute. Once they have made 60 rows in an hour, there is one row for ten
+//! minutes, until the hour is over. A reader of the log also sees what is still counted; reading writes nothing.
 
 use crate::store::{AuditRow, AuditVerdict, NewAuditRow, Store, StoreError};
 use crate::units::{Millis, UnixSeconds};
@@ -33,6 +34,14 @@ impl AuditLog {
     pub async fn done(&self, row: NewAuditRow) {
         if let Err(err) = self.store.audit(row).await {
             log::error!("the audit log lacks a row: {err}");
+        }
+    }
+
+    /// How a call ended. If it `changed` nothing, it may be counted with others.
+    pub async fn ended(&self, row: NewAuditRow, changed: bool) {
+        match changed {
+            true => self.done(row).await,
+            false => self.refused(row),
         }
     }
 

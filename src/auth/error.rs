@@ -18,7 +18,7 @@ pub enum AuthError {
     /// The key is not an operator's.
     #[error("the key is not allowed here")]
     NotAllowed,
-    /// Too many challenges, or new tokens of a key; wait this long.
+    /// Too many challenges, or tokens of a key; wait this long.
     #[error("too many logins, try again later")]
     TooMany(Millis),
     /// The page's socket is not there.
@@ -68,6 +68,7 @@ impl From<AuthError> for LoginRefusal {
     fn from(error: AuthError) -> LoginRefusal {
         match error {
             AuthError::NotAllowed => LoginRefusal::NotAllowed,
+            AuthError::TooMany(wait) => LoginRefusal::TooMany(wait),
             AuthError::NotLinked(TicketError::Store(cause)) => LoginRefusal::Closed(cause.into()),
             AuthError::NotLinked(cause) => LoginRefusal::NotLinked(cause),
             error => LoginRefusal::Closed(error),

@@ -53,6 +53,8 @@ const CHALLENGES: Rate<LoginStation> = Rate::new(60, Millis::from_secs(1));
 const CALLBACKS: Rate<LoginStation> = Rate::new(60, Millis(500));
 /// New tokens of a key in the place of older ones: each is a write, and a page needs one a day.
 const RENEWALS: Rate<OperatorKey> = Rate::new(10, Millis::from_secs(60));
+/// Logins of an operator: each is a row of the audit log, and so is its end, and a signature is fresh for a minute.
+const LOGINS: Rate<OperatorKey> = Rate::new(20, Millis::from_secs(60));
 /// Signatures that are looked at side by side: other arithmetic goes on besides.
 const LOOKING: usize = 2;
 
@@ -70,6 +72,7 @@ struct Shared {
     asking: Mutex<Rate<LoginStation>>,
     calling: Mutex<Rate<LoginStation>>,
     renewing: Mutex<Rate<OperatorKey>>,
+    entering: Mutex<Rate<OperatorKey>>,
     /// The operators' keys whose logins were left alone when the logins of all others were last ended.
     operators: Mutex<Option<Vec<OperatorKey>>>,
     /// What wallets are linked under, as it was when it was last looked at.
@@ -94,6 +97,7 @@ impl Auth {
             asking: Mutex::new(CHALLENGES),
             calling: Mutex::new(CALLBACKS),
             renewing: Mutex::new(RENEWALS),
+            entering: Mutex::new(LOGINS),
             operators: Mutex::default(),
             noted: Mutex::default(),
             looking: Semaphore::new(LOOKING),

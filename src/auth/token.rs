@@ -72,7 +72,7 @@ impl Auth {
         Ok((claims, row))
     }
 
-    /// A token for a key that has just signed. `NotAllowed`: it is no operator's.
+    /// A token for a key that has just signed. `NotAllowed`: it is no operator's. `TooMany`: this operator logs in too often.
     /// `replaces`: the key's other tokens of this audience count no more.
     pub(super) async fn issue(
         &self,
@@ -83,6 +83,9 @@ impl Auth {
         let config = self.config();
         let (auth, role) = (section(&config)?, self.role(&key, audience)?);
         let (ring, now) = (self.ring().await?, self.0.store.now());
+        if audience == LoginAudience::Admin {
+            lock(&self.0.entering).admit(key.to_bytes(), now).map_err(AuthError::TooMany)?;
+        }
         let (row, issued) = self.made(auth, &ring, (key, audience, role), (now, self.0.store.wall()))?;
         self.0.store.begin_login(row, replaces).await?;
         Ok(issued)

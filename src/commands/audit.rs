@@ -110,7 +110,6 @@ pub async fn noted(log: Option<&AuditLog>, given: &Given, doing: Doing<'_>) -> R
         true => with_change(row(if is_one_change { "ok" } else { BEGUN }), doing).await,
         false => (doing.await, false),
     };
-    let is_refused = matches!(done, Err(CommandError::Forbidden(..)));
     let result = match &done {
         Ok(_) => "ok",
         // There was nothing to be done, and what was said may be anything.
@@ -119,10 +118,11 @@ pub async fn noted(log: Option<&AuditLog>, given: &Given, doing: Doing<'_>) -> R
         }
         Err(error) => error.code(),
     };
-    if is_refused {
-        log.refused(row(result));
-    } else if command.audited && !(is_one_change && is_written && done.is_ok()) {
-        log.done(row(result)).await;
+    match &done {
+        Err(CommandError::Forbidden(..)) => log.refused(row(result)),
+        Ok(_) if is_one_change && is_written => {}
+        _ if command.audited => log.ended(row(result), is_written || done.is_ok()).await,
+        _ => {}
     }
     done
 }

@@ -80,10 +80,8 @@ impl Office {
         let result = made.as_ref().map_or_else(|status| status.code.noted(), |_| Some("ok"));
         if let Some(result) = result {
             let hash = made.as_ref().map_or("", |made| &made.payment_hash);
-            self.shop()?
-                .audit
-                .done(row("NewInvoice", format!("{} sat {hash}", amount.0).trim(), result))
-                .await;
+            let row = row("NewInvoice", format!("{} sat {hash}", amount.0).trim(), result);
+            self.shop()?.audit.ended(row, made.is_ok()).await;
         }
         made
     }
@@ -112,11 +110,11 @@ impl Office {
         doing: impl Future<Output = Result<T, Status>> + Send,
     ) -> Result<T, Status> {
         let shop = self.shop()?;
-        let (done, _) = with_change(row(what, target, first), Box::pin(doing)).await;
+        let (done, is_begun) = with_change(row(what, target, first), Box::pin(doing)).await;
         let end =
             done.as_ref().map_or_else(|status| status.code.noted(), |_| (first == BEGUN).then_some("ok"));
         if let Some(end) = end {
-            shop.audit.done(row(what, target, end)).await;
+            shop.audit.ended(row(what, target, end), is_begun || done.is_ok()).await;
         }
         done
     }

@@ -61,14 +61,18 @@ impl Drop for CarryingOut {
     }
 }
 
-/// Lets a request wait. `None`: too many do.
+/// Lets a request wait. `None`: too many do, and nothing is changed.
 pub fn ask(
     door: &Door,
+    id: Uuid,
     (kind, principal): (&str, &str),
     (request_hash, work): (&str, &str),
     required: u64,
     now: u64,
 ) -> Result<Option<Approval>, StoreError> {
+    if pending(door, now)? >= MOST {
+        return Ok(None);
+    }
     door.execute(
         "DELETE FROM approvals WHERE tenant = $1 AND expires_at < $2
          AND NOT EXISTS (SELECT 1 FROM voucher_jobs WHERE tenant = $1 AND about = approvals.id)",
@@ -79,10 +83,6 @@ pub fn ask(
          AND approval NOT IN (SELECT id FROM approvals WHERE tenant = $1)",
         &[],
     )?;
-    if pending(door, now)? >= MOST {
-        return Ok(None);
-    }
-    let id = Uuid::random().ok_or(StoreError::NoRandomness)?;
     let expires_at = now.saturating_add(LIFE);
     door.execute(
         "INSERT INTO approvals
@@ -176,7 +176,7 @@ pub fn vote(
     }
     door.execute(
         "INSERT INTO approval_votes (tenant, approval, voter, vote, at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (tenant, approval, voter) DO UPDATE SET vote = $4, at = $5",
+         ON CONFLICT (tenant, approval, voter) DO UPDATE SET vote = $4, at = $5 WHERE vote <> $4",
         &[id.into(), voter.into(), vote.into(), now.into()],
     )?;
     let counted = find(door, id)?.ok_or(StoreError::Gone)?;

@@ -11,6 +11,7 @@ use crate::hex;
 use crate::json::json;
 use crate::store::{forget_backing, Door, Store, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
+use crate::uuid::Uuid;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -201,7 +202,8 @@ fn waits_for_others(
     });
     let work = json!({"order": batch.id.to_string(), "request": request.text, "key": named}).to_string();
     let hash = hex::encode(&Sha256::digest(&request.text));
-    let asked = approvals::ask(door, (VOUCHERS, who), (&hash, &work), asks.required, now.0)?;
+    let id = Uuid::random().ok_or(StoreError::NoRandomness)?;
+    let asked = approvals::ask(door, id, (VOUCHERS, who), (&hash, &work), asks.required, now.0)?;
     let Some(approval) = asked else { return Ok(Some(NotAdded::Crowded)) };
     if let Some(mark) = &request.mark {
         mark.begin(door, now.0)?;

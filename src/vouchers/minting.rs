@@ -13,6 +13,7 @@ use crate::ecash::wallet::{BackError, Backed, Backing, Wallet};
 use crate::json::json;
 use crate::store::{CodeWorth, Door, StoreError, TenantStore};
 use crate::units::{Millis, Sats, UnixSeconds};
+use crate::uuid::Uuid;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -413,7 +414,8 @@ fn begin(
                 (Some(asks), limit) if is_much || limit.is_some() => {
                     let who = (order.kind, order.principal.as_str());
                     let what = (order.request_hash.as_str(), order_text(order, terms));
-                    let asked = approvals::ask(door, who, (what.0, &what.1), asks.required, now.0)?;
+                    let id = Uuid::random().ok_or(StoreError::NoRandomness)?;
+                    let asked = approvals::ask(door, id, who, (what.0, &what.1), asks.required, now.0)?;
                     let too_many =
                         || VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already");
                     return Ok(asked.map_or_else(|| Begun::Refused(too_many()), Begun::Waits));

@@ -20,6 +20,7 @@ STRANGER = LoginWallet(300)
 AUTH = {"domain": DOMAIN, "url": f"https://{DOMAIN}"}
 CARD = {"domain": "cards.example.com"}
 FRESH = 60
+LOGINS = 20
 
 
 def operators(*roles) -> dict[str, dict]:
@@ -181,6 +182,22 @@ def test_the_token_is_switched_off_where_there_is_an_owner(lab, start):
     assert refused.code == 1 and "would let nobody in as owner" in refused.out
     time.sleep(3)
     assert Operator(lab, WALLETS["owner"]).sign_in().ask("GET", "/admin/status").status == 200, "a broken file"
+
+
+def test_who_logs_in_and_out_again_and_again_turns_no_audit_log_over(lab, start):
+    daemon = start("viewer", "owner")
+    for _ in range(LOGINS):
+        viewer = Operator(lab, WALLETS["viewer"]).sign_in()
+        assert viewer.ask("POST", "/logout").status == 204
+    asked = viewer.browser.ask("?aud=admin")["k1"]
+    code = viewer.wallet.answer_through_tunnel(lab.router, asked).json()["message"].removeprefix("Code ")
+    refused = viewer.browser.confirm(asked, code)
+    assert (refused.status, code_of(refused)) == (429, "too_many")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert viewer.browser.status(asked) == {"status": "expired"}
+    assert Operator(lab, WALLETS["owner"]).sign_in().ask("GET", "/admin/status").status == 200
+    rows = [row["what"] for row in daemon.data("audit")]
+    assert rows == ["login", "logout"] * LOGINS + ["login"]
 
 
 def test_what_an_operator_does_is_written_under_its_name(lab, start):

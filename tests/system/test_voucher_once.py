@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lab.daemon import Mint
-from lab.office import Office, error, new_id
+from lab.office import Office, error, new_id, ticket
 from lab.place import wait_for
 from lab.treasury import Treasury
 from lab.voters import signed_in, voters
@@ -153,6 +153,29 @@ def test_an_initiator_has_no_vote_and_a_rejection_is_final(shared):
     assert error(signed_in(shared, 2).ask("POST", f"{path}/approve", vote, new_id())) == (409, "already_decided")
     assert error(manager.ask("POST", VOUCHERS, order, key)) == (403, "approval_rejected")
     assert shared.ask("GET", VOUCHERS).json()["total"] == 0
+
+
+def test_what_is_refused_again_and_again_is_counted_in_the_audit_log(shared):
+    manager = signed_in(shared, 1)
+    waits = manager.ask("POST", VOUCHERS, {"sat": 60}, new_id()).json()
+    path, vote = f"/admin/approvals/{waits['approvalId']}/approve", {"requestHash": waits["requestHash"]}
+    for _ in range(30):
+        assert error(manager.ask("POST", path, vote, new_id())) == (403, "initiator_cannot_vote")
+    other = signed_in(shared, 2)
+    for _ in range(30):
+        assert other.ask("POST", path, vote, new_id()).status == 200
+    rows = [row for row in shared.daemon.data("audit") if row["what"] in ("approve", "several")]
+    assert sum(row["count"] for row in rows) == 60 and len(rows) <= 12
+    assert [row["who"] for row in rows if row["result"] == "ok"] == ["w2"], "one vote, one row"
+
+
+def test_orders_above_a_limit_that_nobody_can_raise_are_counted_in_the_audit_log(make_office):
+    office = make_office(limit={"day": 100})
+    for _ in range(15):
+        assert error(office.batch(ticket(101))) == (403, "limit_exceeded")
+        assert error(office.ask("POST", VOUCHERS, {"sat": 101}, new_id())) == (403, "limit_exceeded")
+    rows = [row for row in office.daemon.data("audit") if row["result"] == "limit_exceeded"]
+    assert sum(row["count"] for row in rows) == 30 and len(rows) <= 12
 
 
 def test_many_small_orders_wait_as_well_once_the_day_is_over_its_limit(shared):

@@ -8,7 +8,7 @@ use super::super::keyed::{self, fresh, KeyedWork};
 use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
-use super::caller::{audit, new_id, nowhere, place, row, shop, signed_in, tenant_of};
+use super::caller::{audit, audit_row, new_id, nowhere, place, shop, signed_in, tenant_of};
 use super::office::{asked, TENANT};
 use super::orders::{batch_order, tickets_order};
 use super::shapes::{batch_shape, tickets_shape};
@@ -16,7 +16,7 @@ use crate::commands::make_agreed;
 use crate::config::{Config, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::with_change;
+use crate::store::{with_change, Door};
 use crate::task;
 use crate::units::{Millis, ALL_SATS};
 use crate::uuid::Uuid;
@@ -76,12 +76,16 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
     let (now, hash) = (shop.store.wall().0, crate::hex::encode(&sha2::Sha256::digest(&text)));
     let (name, work) = (operator.name.clone(), json!({"request": text, "who": who}).to_string());
     let rows = shop.minting.book.of(&tenant);
-    let asked =
-        rows.write(move |door| approvals::ask(door, ("limits", &name), (&hash, &work), required, now));
-    let asked = asked.await?;
+    let id = new_id()?;
+    let asking = Box::pin(async {
+        let ask =
+            move |door: &Door| approvals::ask(door, id, ("limits", &name), (&hash, &work), required, now);
+        rows.write(ask).await
+    });
+    let noted = audit_row(&operator, "limits", &id.to_string(), "pending_approval");
+    let asked = with_change(noted, asking).await.0?;
     let asked = asked
         .ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))?;
-    audit(edge, &operator, "limits", &asked.id.to_string(), "pending_approval").await;
     Ok(keyed::kept_answer(waits(&asked)))
 }
 
@@ -145,11 +149,11 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
             let voting = Box::pin(async {
                 rows.write(move |door| approvals::vote(door, (id, &hash), (&voter, approves), now)).await
             });
-            let (voted, is_noted) = with_change(row(&operator, what, &target, "ok"), voting).await;
+            let (voted, is_noted) = with_change(audit_row(&operator, what, &target, "ok"), voting).await;
             let voted = voted?;
             if !is_noted {
                 let result = voted.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-                audit(&edge, &operator, what, &target, result).await;
+                audit(&edge, audit_row(&operator, what, &target, result), false).await;
             }
             voted?;
             drive((&shop, &config), &owner, (id, 0)).await?;

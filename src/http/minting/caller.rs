@@ -134,12 +134,13 @@ pub fn target(sent: &Sent) -> String {
     }
 }
 
-pub async fn audit(edge: &Edge, operator: &Operator, what: &str, target: &str, result: &str) {
+/// How a call ended, in the audit log.
+pub async fn audit(edge: &Edge, row: NewAuditRow, changed: bool) {
     if let Ok(shop) = &edge.site.shop {
-        shop.audit.done(row(operator, what, target, result)).await;
+        shop.audit.ended(row, changed).await;
     }
 }
 
-pub fn row(operator: &Operator, what: &str, target: &str, result: &str) -> NewAuditRow {
+pub fn audit_row(operator: &Operator, what: &str, target: &str, result: &str) -> NewAuditRow {
     NewAuditRow::new(&operator.name, operator.role.as_str(), what, target, result)
 }

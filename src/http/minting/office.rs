@@ -5,7 +5,7 @@ use super::super::error_body::refused;
 use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
-use super::caller::{audit, shop, signed_in, tenant_of, venue_of};
+use super::caller::{audit, audit_row, shop, signed_in, tenant_of, venue_of};
 use crate::commands::Operator;
 use crate::config::{Config, Tenant};
 use crate::ecash::wallet::Estimate;
@@ -250,7 +250,8 @@ pub fn mint(edge: Arc<Edge>, sent: Sent) -> Answering {
                         true => "ok",
                         false => "fresh_signature_needed",
                     };
-                audit(&asked.edge, &asked.operator, "reveal a voucher", &id.to_string(), result).await;
+                let noted = audit_row(&asked.operator, "reveal a voucher", &id.to_string(), result);
+                audit(&asked.edge, noted, result == "ok").await;
                 if result != "ok" {
                     let message = "this needs a cashier's signature that is not older than a minute";
                     return Err(VoucherRefusal::new(403, result, message));
@@ -419,7 +420,7 @@ pub fn cache_clear(edge: Arc<Edge>, sent: Sent) -> Answering {
                     "only the platform's owner clears what all have",
                 ));
             }
-            audit(&asked.edge, &asked.operator, "cache clear", "", "ok").await;
+            audit(&asked.edge, audit_row(&asked.operator, "cache clear", "", "ok"), false).await;
             Ok(json!({"message": "All cache cleared", "removed": 0}))
         })
     })
@@ -431,7 +432,8 @@ pub fn cache_forget(edge: Arc<Edge>, sent: Sent) -> Answering {
         Box::pin(async move {
             let id: Uuid =
                 asked.rest.parse().map_err(|()| VoucherRefusal::field("ticketId", "is no UUID"))?;
-            audit(&asked.edge, &asked.operator, "cache forget", &id.to_string(), "ok").await;
+            let noted = audit_row(&asked.operator, "cache forget", &id.to_string(), "ok");
+            audit(&asked.edge, noted, false).await;
             Ok(json!({"message": "Cache invalidated", "ticketId": id.to_string(), "removed": 0}))
         })
     })

@@ -9,7 +9,7 @@ use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
 use super::caller::{
-    audit, new_id, other_tenant, place, row, service, shop, signed_in, target, tenant_of, venue_of,
+    audit, audit_row, new_id, other_tenant, place, service, shop, signed_in, target, tenant_of, venue_of,
 };
 use super::shapes::{batch_shape, queued_shape, tickets_shape};
 use crate::commands::BEGUN;
@@ -86,9 +86,9 @@ async fn batch(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
                 OrderTerms { config, tenant: owner, shape: batch_shape, status: 200, approval: None, place };
             let (what, target) = ("batch-mint", format!("{count} tickets {id}"));
             let making = Box::pin(shop.minting.carry_out(order, terms, running.as_ref()));
-            let (done, _) = with_change(row(&operator, what, &target, BEGUN), making).await;
+            let (done, is_begun) = with_change(audit_row(&operator, what, &target, BEGUN), making).await;
             let result = done.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&own, &operator, what, &target, result).await;
+            audit(&own, audit_row(&operator, what, &target, result), is_begun || done.is_ok()).await;
             done
         })
     });

@@ -7,13 +7,13 @@ use super::super::keyed::{self, fresh, KeyedWork};
 use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
-use super::caller::{audit, new_id, place, shop, signed_in, tenant_of, venue_of};
+use super::caller::{audit, audit_row, new_id, place, shop, signed_in, tenant_of, venue_of};
 use super::office::{asked, TENANT};
-use crate::commands::Operator;
+use crate::commands::{Operator, BEGUN};
 use crate::config::Tenant;
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::{Door, TenantStore};
+use crate::store::{with_change, Door, NewAuditRow, TenantStore};
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
 use crate::vouchers::reconcile::{self, RepairStep};
@@ -75,21 +75,35 @@ async fn once(edge: &Arc<Edge>, mut sent: Sent, fixes: bool) -> Result<Answer, V
             };
             let _held = held.ok_or_else(running_already)?;
             let mark = running.as_ref().map(RunningRequest::mark);
-            let done = match (fixes, mark) {
-                (false, mark) => compare(&at, mark).await,
-                (true, Some(mark)) => repair(&edge, &operator, &at, &body, mark).await,
-                (true, None) => Err(VoucherRefusal::new(400, "idempotency_key_missing", "a key is needed")),
-            };
             let what = if fixes { "reconcile fix" } else { "reconcile" };
-            let result = done.as_ref().map_or_else(|refusal| refusal.code, |_| "ok");
-            audit(&edge, &operator, what, &at.venue, result).await;
+            let noted = |result| audit_row(&operator, what, &at.venue, result);
+            let (done, is_begun) = match (fixes, mark) {
+                (false, mark) => (compare(&at, mark, noted("ok")).await, false),
+                (true, Some(mark)) => {
+                    let repairing = Box::pin(repair(&edge, &operator, &at, &body, mark));
+                    with_change(noted(BEGUN), repairing).await
+                }
+                (true, None) => {
+                    (Err(VoucherRefusal::new(400, "idempotency_key_missing", "a key is needed")), false)
+                }
+            };
+            match &done {
+                Ok(_) if !fixes => {}
+                Ok(_) => audit(&edge, noted("ok"), true).await,
+                Err(refusal) => audit(&edge, noted(refusal.code), is_begun).await,
+            }
             done
         })
     });
     keyed::once(&desk, &tenant, place, &text, work).await
 }
 
-async fn compare(at: &Place, mark: Option<KeyMark>) -> Result<KeptAnswer, VoucherRefusal> {
+/// Looks at a venue's vouchers and keeps the report; `noted` is written with it.
+async fn compare(
+    at: &Place,
+    mark: Option<KeyMark>,
+    noted: NewAuditRow,
+) -> Result<KeptAnswer, VoucherRefusal> {
     let now = at.shop.store.wall();
     let venue = at.venue.clone();
     let found = at.own.read(move |door| reconcile::of_venue(door, &venue, now)).await?;
@@ -99,11 +113,14 @@ async fn compare(at: &Place, mark: Option<KeyMark>) -> Result<KeptAnswer, Vouche
     let (told, classes) = reconcile::report(id, &found, &compared, now);
     let answer = fresh(200, &told);
     let (venue, kept, key) = (at.venue.clone(), answer.clone(), at.shop.minting.book.key().await?);
-    let keeping = at.own.write(move |door| {
-        let under = (mark.as_ref(), key.as_ref(), &kept);
-        reconcile::keep_report(door, &venue, (&told, &classes), under, now)
-    });
-    keeping.await?;
+    let keeping = async {
+        let kept = at.own.write(move |door| {
+            let under = (mark.as_ref(), key.as_ref(), &kept);
+            reconcile::keep_report(door, &venue, (&told, &classes), under, now)
+        });
+        kept.await
+    };
+    with_change(noted, Box::pin(keeping)).await.0?;
     Ok(answer)
 }
 
@@ -140,7 +157,7 @@ async fn repair(
                 let Some(class) = compared.found else { continue };
                 let repaired = at.shop.wallet.repair(&at.tenant, &name, class, until).await?;
                 if repaired.is_of_concern() {
-                    audit(edge, operator, class.as_str(), &name, repaired.as_str()).await;
+                    audit(edge, audit_row(operator, class.as_str(), &name, repaired.as_str()), true).await;
                 }
                 (name, class.as_str().to_owned(), class.action().to_owned(), repaired.as_str().to_owned())
             }
