@@ -11,11 +11,13 @@ use crate::auth::{SphinxRefusal, Standing};
 use crate::clock::timestamp;
 use crate::form::pairs;
 use crate::json::{self, json};
-use crate::store::NewAuditRow;
+use crate::store::{with_change, NewAuditRow, Store, StoreError, UnusedCode};
 use hyper::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
 
+/// The path of codes, as the audit log names it.
+const CODES: &str = "connectioncodes";
 /// What `/poll` has beside the key and the token: profiles are not ours.
 const PROFILE: [&str; 10] = [
     "id",
@@ -121,14 +123,12 @@ pub fn code(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
                 return *error(StatusCode::SERVICE_UNAVAILABLE, closed.code, "nothing works here now")
             }
         };
-        let what = "connectioncodes";
         if !is_it {
-            shop.audit.refused(NewAuditRow::of_stranger(what, at.peer, "unauthorized"));
+            shop.audit.refused(NewAuditRow::of_stranger(CODES, at.peer, "unauthorized"));
             return *error(StatusCode::UNAUTHORIZED, "unauthorized", "the connection token is needed");
         }
-        match shop.store.take_unused_code().await {
+        match taken(&shop.store).await {
             Ok(Some(unused)) => {
-                shop.audit.done(NewAuditRow::new("connection token", "-", what, &unused.id, "ok")).await;
                 let made = timestamp(unused.made.0);
                 answer::json(StatusCode::OK, &json!({"connection_string": unused.code, "date_created": made}))
             }
@@ -136,4 +136,16 @@ pub fn code(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             Err(why) => *refused(&why.into()),
         }
     })
+}
+
+/// Takes a code out, and writes it down in the same commit. Others may take it at the same time: then the next one.
+async fn taken(store: &Store) -> Result<Option<UnusedCode>, StoreError> {
+    while let Some(id) = store.unused_code().await? {
+        let row = NewAuditRow::new("connection token", "-", CODES, &id, "ok");
+        let taken = with_change(row, Box::pin(store.take_unused_code(id))).await.0?;
+        if taken.is_some() {
+            return Ok(taken);
+        }
+    }
+    Ok(None)
 }

@@ -6,7 +6,7 @@
 use super::door::{random_id, Door};
 use super::{Store, StoreAnswer, StoreError};
 use crate::hex;
-use crate::units::UnixSeconds;
+use crate::units::{Millis, UnixSeconds};
 
 /// Invites of the bot that wait for somebody.
 const MOST_OF_BOT: i64 = 1000;
@@ -39,30 +39,45 @@ impl Store {
         self.read(|tx| has_room(&Door::of(tx)))
     }
 
-    /// Takes the oldest one out: no other caller gets it.
-    pub async fn take_unused_code(&self) -> Result<Option<UnusedCode>, StoreError> {
+    /// The id of the oldest one.
+    pub fn unused_code(&self) -> StoreAnswer<Option<String>> {
+        let now = self.now();
+        self.read(move |tx| oldest(&Door::of(tx), now))
+    }
+
+    /// Takes the oldest one out: no other caller gets it. `None`: that one has another id by now.
+    pub async fn take_unused_code(&self, id: String) -> Result<Option<UnusedCode>, StoreError> {
         let (vault, now) = (self.vault().await?, self.now());
         self.write(move |tx| {
-            let taken = Door::of(tx).query(
-                "DELETE FROM unused_codes WHERE tenant = $1 AND id =
-                     (SELECT c.id FROM unused_codes c
-                      LEFT JOIN invites i ON i.tenant = c.tenant AND i.id = c.id
-                      WHERE c.tenant = $1 AND (c.is_bots = 1 OR (i.used = 0 AND i.uses_left > 0 AND i.ends_ms > $2))
-                      ORDER BY c.made_at, c.id LIMIT 1)
-                 RETURNING id, sealed, made_at",
-                &[i64::try_from(now.0).unwrap_or(i64::MAX).into()],
+            let door = Door::of(tx);
+            if oldest(&door, now)?.as_ref() != Some(&id) {
+                return Ok(None);
+            }
+            let taken = door.query(
+                "DELETE FROM unused_codes WHERE tenant = $1 AND id = $2 RETURNING sealed, made_at",
+                &[id.as_str().into()],
             )?;
             let Some(row) = taken.first() else { return Ok(None) };
             let unreadable = || StoreError::unreadable("of unused codes");
-            let id = row.text(0)?.to_owned();
-            let sealed = hex::bytes(row.text(1)?).ok_or_else(unreadable)?;
+            let sealed = hex::bytes(row.text(0)?).ok_or_else(unreadable)?;
             let code = vault.unseal(&owner(&id), &sealed)?;
             let code = String::from_utf8(code.expose().to_vec()).map_err(|_| unreadable())?;
-            let made = UnixSeconds(u64::try_from(row.number(2)?).map_err(|_| unreadable())?);
+            let made = UnixSeconds(u64::try_from(row.number(1)?).map_err(|_| unreadable())?);
             Ok(Some(UnusedCode { id, code, made }))
         })
         .await
     }
+}
+
+/// The id of the oldest code that is worth something.
+fn oldest(door: &Door, now: Millis) -> Result<Option<String>, StoreError> {
+    let found = door.query(
+        "SELECT c.id FROM unused_codes c LEFT JOIN invites i ON i.tenant = c.tenant AND i.id = c.id
+         WHERE c.tenant = $1 AND (c.is_bots = 1 OR (i.used = 0 AND i.uses_left > 0 AND i.ends_ms > $2))
+         ORDER BY c.made_at, c.id LIMIT 1",
+        &[i64::try_from(now.0).unwrap_or(i64::MAX).into()],
+    )?;
+    found.first().map(|row| row.text(0).map(str::to_owned)).transpose()
 }
 
 /// Keeps the sealed text of a code under its id.

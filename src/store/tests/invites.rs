@@ -115,8 +115,13 @@ async fn each_unused_code_is_handed_out_once_and_none_that_is_worth_nothing() {
     drop(store.use_invite([1; 32], minute(1)).await.unwrap());
     assert!(store.keep_bots_invite("five".to_owned()).await.unwrap().is_some());
     clock.advance(Millis::from_secs(2));
-    let taken = futures_util::future::join_all((0..20).map(|_| store.take_unused_code())).await;
-    let mut taken: Vec<_> = taken.into_iter().filter_map(|taken| taken.unwrap()).collect();
+    let mut taken = Vec::new();
+    while let Some(id) = store.unused_code().await.unwrap() {
+        let all = futures_util::future::join_all((0..20).map(|_| store.take_unused_code(id.clone()))).await;
+        let mut all = all.into_iter().filter_map(|taken| taken.unwrap());
+        taken.extend(all.next());
+        assert!(all.next().is_none(), "only one caller gets it");
+    }
     taken.sort_by(|one, other| one.code.cmp(&other.code));
     assert_eq!(taken.iter().map(|taken| taken.code.as_str()).collect::<Vec<_>>(), ["five", "two"]);
     assert_eq!(taken[1].id, ids[1].as_str());
