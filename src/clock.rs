@@ -158,6 +158,12 @@ pub fn timestamp(unix: u64) -> String {
     format!("{} {:>2} {hour:02}:{minute:02}:{second:02}", month.unwrap_or(&"Jan"), date.day)
 }
 
+/// `2026-11-09 08:05 UTC`
+pub fn minute(time: UnixSeconds) -> String {
+    let (date, hour, minute) = (date_of(time.0 / 86_400), time.0 / 3600 % 24, time.0 / 60 % 60);
+    format!("{}-{:02}-{:02} {hour:02}:{minute:02} UTC", date.year, date.month, date.day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

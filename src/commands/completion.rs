@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn commands_are_completed_word_by_word() {
-        assert!(after("tollgated ").starts_with("status reload clients "));
+        assert!(after("tollgated ").starts_with("status reload clock clients "));
         assert_eq!(after("tollgated s"), "status sessions setup");
         assert_eq!(after("tollgated wallet se"), "send sent seed");
         assert_eq!(after("tollgated gate"), "gate");

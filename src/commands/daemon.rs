@@ -1,11 +1,12 @@
-//! `tollgated status` and `reload`: what the daemon tells of itself (guests, sales, mints, gate, store, clock, and what is
-//! missing), and its configuration read again.
+//! `tollgated status`, `reload` and `clock accept`: what the daemon tells of itself (guests, sales, mints, gate, store, clock,
+//! and what is missing), its configuration read again, and its clock taken for right.
 
 use super::error::INVALID_CONFIG;
-use super::Reach::Http;
+use super::Reach::{Http, Socket};
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, MOMENT};
-use crate::config::Role::{Manager, Viewer};
+use crate::clock::minute;
+use crate::config::Role::{Manager, Owner, Viewer};
 use crate::config::{Config, Venue};
 use crate::ecash::Mint;
 use crate::json::json;
@@ -43,6 +44,17 @@ pub static COMMANDS: &[Command] = &[
         shows: Facts,
         summary: "make the running daemon read its configuration again; a broken file changes nothing",
     },
+    Command {
+        name: "clock accept",
+        args: "",
+        role: Owner,
+        audited: true,
+        moves_money: false,
+        reach: Socket(MOMENT, |desk, given| Box::pin(accept_clock(desk, given))),
+        shows: Facts,
+        summary: "the router's clock was ahead for a while and is right now: forget the later time, so that M-Pesa, operators' logins \
+                  and cards go on",
+    },
 ];
 
 async fn reload(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
@@ -53,6 +65,13 @@ async fn reload(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
         Ok(warnings) => Ok(json!({"reloaded": true, "warnings": warnings})),
         Err(problems) => Err(CommandError::Refused(INVALID_CONFIG, problems.join("\n"))),
     }
+}
+
+async fn accept_clock(desk: &Desk, _: &Given) -> Result<Value, CommandError> {
+    let accepted = desk.site.shop.as_ref()?.store.accept_wall().await;
+    let accepted = accepted.map_err(|error| CommandError::Closed(error.code(), error.to_string()))?;
+    let wall = accepted.map_err(|fault| CommandError::Refused("clock_not_set", fault.to_string()))?;
+    Ok(json!({"wall": wall.0, "time": minute(wall)}))
 }
 
 /// The whole state as one JSON object.
@@ -289,6 +308,7 @@ fn clock(site: &Site) -> Value {
     json!({
         "wall": shop.store.wall().0,
         "plausible": shop.store.wall_is_plausible(),
+        "trouble": shop.store.wall_fault().map(|fault| fault.to_string()),
         "service_seconds": Millis::as_secs_ceil(shop.store.now()),
     })
 }

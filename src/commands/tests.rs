@@ -66,7 +66,8 @@ fn what_moves_money_or_shows_a_key_is_not_for_who_has_only_signed_in() {
 /// What changes something and moves no money. A new command has to be thought of: it is here, or it moves some.
 #[test]
 fn what_changes_something_moves_money_or_is_known_to_move_none() {
-    const RESTS: [&str; 18] = [
+    const RESTS: [&str; 19] = [
+        "clock accept",
         "auth rotate",
         "card create",
         "card enable",
@@ -119,7 +120,7 @@ fn an_unknown_line_is_told_what_there_is() {
         .unwrap()
         .contains("\n       card tap LINK --mac MAC [--amount SAT | --steps N]"));
     assert_eq!(usages_of(&["fly"]), None);
-    assert!(unknown().starts_with("unknown command; try status, reload, clients, "), "{}", unknown());
+    assert!(unknown().starts_with("unknown command; try status, reload, clock, clients, "), "{}", unknown());
     assert!(!unknown().contains("setup"));
 }
 

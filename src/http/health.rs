@@ -102,9 +102,8 @@ pub fn full(edge: Arc<Edge>, _: Sent) -> Answering {
                     Ok(read) => read.unwrap_or_default(),
                     Err(_) => Some("the store does not answer".to_owned()),
                 };
-                let unset = || "the clock was never set".to_owned();
                 let short = || "less than 1 MiB free for the store".to_owned();
-                let clock = (!shop.store.wall_is_plausible()).then(unset);
+                let clock = shop.store.wall_fault().map(|fault| fault.to_string());
                 (fault, clock, (!shop.store.room_for_sales()).then(short))
             }
         };

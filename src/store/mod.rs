@@ -119,6 +119,7 @@ pub use taps::{
 };
 pub use ticket::Ticket;
 pub use tidy::RecordsSince;
+pub use time::WallFault;
 pub use topups::TopupRow;
 pub use unused_codes::UnusedCode;
 pub use usage::UsageRow;

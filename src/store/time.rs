@@ -10,11 +10,12 @@
 //! The wall clock is never shown below the highest one noted, nor below the time this program was written,
 //! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward counts only
 //! once it has lasted from one note to the next: a clock that was wrong for a moment does not stay wrong
-//! for ever.
+//! for ever. One that was ahead for longer does, until the operator says that the earlier time is right:
+//! of two times that a router was told, it cannot know itself which one is wrong.
 
 use super::usage::{note_usage, UsageRow};
 use super::{Store, StoreError};
-use crate::clock::{BootId, Clock};
+use crate::clock::{minute, BootId, Clock};
 use crate::units::{Millis, UnixSeconds};
 use rusqlite::{Connection, Transaction};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,6 +48,19 @@ struct State {
     previous: (Millis, UnixSeconds),
 }
 
+/// Why the machine's wall clock is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WallFault {
+    #[error("the clock was never set")]
+    NeverSet,
+    #[error(
+        "the clock shows {} and was at {} before; if it is right now: tollgated clock accept",
+        minute(*.shown),
+        minute(*.noted)
+    )]
+    SetBack { shown: UnixSeconds, noted: UnixSeconds },
+}
+
 pub(super) struct Moment {
     boot: BootId,
     monotonic: Millis,
@@ -68,8 +82,33 @@ impl Store {
 
     /// Whether the machine's wall clock shows a time that can be true.
     pub fn wall_is_plausible(&self) -> bool {
+        self.wall_fault().is_none()
+    }
+
+    /// Why it cannot.
+    pub fn wall_fault(&self) -> Option<WallFault> {
         let time = &self.0.time;
-        time.clock.wall() >= time.state().floor
+        let (shown, noted) = (time.clock.wall(), time.state().floor);
+        match shown {
+            _ if shown < WRITTEN => Some(WallFault::NeverSet),
+            _ if shown < noted => Some(WallFault::SetBack { shown, noted }),
+            _ => None,
+        }
+    }
+
+    /// Takes what the machine's wall clock shows now for right, though a later time was noted before. Service time goes on,
+    /// and so does all that was sold. The new wall time; `Err(NeverSet)`: it cannot be right.
+    pub async fn accept_wall(&self) -> Result<Result<UnixSeconds, WallFault>, StoreError> {
+        let time = &self.0.time;
+        let noted = match self.wall_fault() {
+            Some(WallFault::SetBack { shown, .. }) => shown,
+            Some(fault) => return Ok(Err(fault)),
+            None => return Ok(Ok(self.wall())),
+        };
+        // First here, so that a note that is written behind this has it, too.
+        time.state().floor = noted;
+        self.write(move |tx| Ok(tx.execute("UPDATE moment SET wall_floor = ?1", [noted]).map(drop)?)).await?;
+        Ok(Ok(self.wall()))
     }
 
     /// Notes how far service time has come and what sessions by bytes have `used`, if the last note is 60 s old

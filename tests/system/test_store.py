@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import sys
 import time
 
@@ -26,6 +27,7 @@ BROWSER = {"Accept": "text/html"}
 MIGRATIONS = os.path.join(os.path.dirname(__file__), "..", "..", "src", "store", "migrations")
 AWAY = f"http://{MINT4}:9"
 """A mint that nobody reaches."""
+AHEAD = 4_000_000_000
 
 
 def contents(directory) -> dict[str, bytes]:
@@ -438,6 +440,30 @@ def test_revoked_session_does_not_come_back_with_a_reboot(lab, make_daemon):
     lab.clean_router()
     daemon.start(through=other_boot(lab))
     assert daemon.ask("sessions")["data"] == [] and not lab.guest.online(timeout=0.5)
+
+
+def test_a_clock_that_was_ahead_is_right_again_once_the_operator_says_so(lab, make_daemon):
+    daemon = make_daemon(AWAY)
+    daemon.command("grant", lab.guest.mac, "10m")
+    daemon.stop()
+    with sqlite3.connect(os.path.join(daemon.state_dir, "store.db")) as db:
+        db.execute("UPDATE moment SET wall_floor = ?", (AHEAD,))
+    db.close()
+    daemon.start()
+    clock = daemon.status()["data"]["clock"]
+    assert (clock["plausible"], clock["wall"]) == (False, AHEAD)
+    assert "was at 2096-10-02 07:06 UTC before; if it is right now: tollgated clock accept" in clock["trouble"]
+    accepted = daemon.data("clock", "accept")
+    assert abs(accepted["wall"] - time.time()) < 30
+    clock = daemon.status()["data"]["clock"]
+    assert (clock["plausible"], clock["trouble"]) == (True, None)
+    daemon.kill()
+    daemon.start()
+    assert daemon.status()["data"]["clock"]["plausible"] is True
+    (session,) = daemon.ask("sessions")["data"]
+    assert 540 < session["remaining_seconds"] <= 600, "what is sold runs by another clock"
+    done = [(row["what"], row["result"]) for row in daemon.data("audit")][1:]
+    assert done == [("clock accept", "begun"), ("clock accept", "ok")]
 
 
 @needs_faketime

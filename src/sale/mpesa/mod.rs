@@ -344,8 +344,8 @@ impl MpesaEngine {
 
     /// Why nothing can be sold for M-Pesa at the moment.
     pub fn trouble(&self) -> Option<String> {
-        if !self.0.terms.store.wall_is_plausible() {
-            return Some("the clock is not set".to_owned());
+        if let Some(fault) = self.0.terms.store.wall_fault() {
+            return Some(fault.to_string());
         }
         // A file that is missing is told before the first guest asks.
         let is_used = self.0.terms.config().mpesa.is_some();

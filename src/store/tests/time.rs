@@ -1,6 +1,7 @@
 use super::*;
 use crate::store::NewGrant;
 use crate::store::Reference;
+use crate::store::WallFault;
 
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -158,6 +159,36 @@ async fn a_short_jump_of_the_wall_clock_is_not_remembered() {
         store.checkpoint(true, &[]);
     }
     assert_eq!(store.wall(), UnixSeconds(START.0 + 62 + 3 * 61));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_is_believed_again_once_somebody_says_that_it_is_right() {
+    const AHEAD: UnixSeconds = UnixSeconds(START.0 + 200_000_000);
+    let dir = Scratch::new();
+    let clock = Clock::manual("boot-1", Millis::ZERO, AHEAD);
+    let store = boot(dir.path(), &clock);
+    for _ in 0..2 {
+        clock.advance(Millis::from_secs(61));
+        store.checkpoint(true, &[]);
+    }
+    let (noted, before) = (UnixSeconds(AHEAD.0 + 122), store.now());
+    clock.set_wall(START);
+    assert_eq!(store.wall_fault(), Some(WallFault::SetBack { shown: START, noted }));
+    clock.set_wall(UnixSeconds(60));
+    assert_eq!(store.accept_wall().await.unwrap(), Err(WallFault::NeverSet));
+    assert_eq!(store.wall(), noted);
+    clock.set_wall(START);
+    assert_eq!(store.accept_wall().await.unwrap(), Ok(START));
+    assert_eq!((store.wall_fault(), store.now()), (None, before));
+    let commits = store.commits();
+    assert_eq!(store.accept_wall().await.unwrap(), Ok(START));
+    assert_eq!(store.commits(), commits, "there was nothing to accept");
+    clock.advance(Millis::from_secs(61));
+    store.checkpoint(true, &[]);
+    store.close().await;
+    let store = boot(dir.path(), &Clock::manual("boot-2", Millis::ZERO, UnixSeconds(60)));
+    let noted = store.wall();
+    assert!((START.0..START.0 + 62).contains(&noted.0), "{noted:?}");
 }
 
 #[tokio::test]
