@@ -2,7 +2,7 @@
 
 use super::Reach::AuditLog as OfLog;
 use super::Shows::Rows;
-use super::{amounts, Command, CommandError, Doing, Given, Reach, OTHERS};
+use super::{amounts, Command, CommandError, Doing, Given, Reach, Whose, OTHERS};
 use crate::auth::AuditLog;
 use crate::clock::{days_before, Date};
 use crate::config::Metric;
@@ -21,6 +21,7 @@ pub static COMMANDS: &[Command] = &[Command {
     role: Manager,
     audited: false,
     moves_money: false,
+    whose: Whose::Platform,
     reach: OfLog(&["GET /admin/audit"], OTHERS, |log, given| Box::pin(audit(log, given))),
     shows: Rows("rows"),
     summary: "who did what, when, with which result: the newest 1000 rows, or the first 1000 since a time; --verify: whether \

@@ -2,7 +2,7 @@
 
 use super::Reach::Socket;
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::auth::AuthError;
 use crate::config::Role::Owner;
 use crate::json::json;
@@ -14,6 +14,7 @@ pub static COMMANDS: &[Command] = &[Command {
     role: Owner,
     audited: true,
     moves_money: false,
+    whose: Whose::Platform,
     reach: Socket(MOMENT, |desk, given| Box::pin(rotate(desk, given))),
     shows: Facts,
     summary:

@@ -2,7 +2,7 @@
 
 use super::Reach::{Http, Signed, Socket};
 use super::Shows::{Code, Facts, Rows};
-use super::{Command, CommandError, Desk, Given, MOMENT, OTHERS};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT, OTHERS};
 use crate::card::{CardError, Cards};
 use crate::config::Role::{Cashier, Manager, Owner, Viewer};
 use crate::json::json;
@@ -26,6 +26,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Signed(&["POST /admin/cards", "POST /api/createboltcard"], MOMENT, |desk, given| {
             Box::pin(create(desk, given))
         }),
@@ -38,6 +39,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /admin/cards"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Rows("cards"),
         summary: "the cards, their limits and what they spent",
@@ -48,6 +50,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /admin/cards/ID"], MOMENT, |desk, given| Box::pin(show(desk, given))),
         shows: Facts,
         summary: "one card",
@@ -58,6 +61,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /admin/cards/ID/history"], MOMENT, |desk, given| Box::pin(history(desk, given))),
         shows: Rows("taps"),
         summary: "what a card was tapped for: pending, paid or failed, and the fee",
@@ -68,6 +72,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["POST /admin/cards/ID/enable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, true))
         }),
@@ -80,6 +85,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["POST /admin/cards/ID/disable"], MOMENT, |desk, given| {
             Box::pin(enable(desk, given, false))
         }),
@@ -92,6 +98,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["POST /admin/cards/ID/limits"], MOMENT, |desk, given| Box::pin(limits(desk, given))),
         shows: Facts,
         summary: "change what a card may pay at once and in any 24 hours",
@@ -102,6 +109,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Signed(&["POST /admin/cards/ID/wipe"], MOMENT, |desk, given| Box::pin(wipe(desk, given))),
         shows: Code,
         summary: "end a card; shows what the app needs to make the chip blank",
@@ -112,6 +120,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Signed(&["POST /admin/cards/ID/reprogram"], MOMENT, |desk, given| {
             Box::pin(reprogram(desk, given))
         }),
@@ -124,6 +133,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Socket(OTHERS, |desk, given| Box::pin(tap(desk, given))),
         shows: Facts,
         summary:

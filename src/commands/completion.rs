@@ -3,7 +3,7 @@
 
 use super::Reach::Shell as InShell;
 use super::Shows::Own;
-use super::{all, expected, find, Arg, Command, CommandError, Ended, Given, Shell, Told};
+use super::{all, expected, find, Arg, Command, CommandError, Ended, Given, Shell, Told, Whose};
 use crate::config::Config;
 use crate::config::Role::Owner;
 use crate::json::json;
@@ -21,6 +21,7 @@ pub static COMMANDS: &[Command] = &[Command {
     role: Owner,
     audited: false,
     moves_money: false,
+    whose: Whose::Platform,
     reach: InShell(completed),
     shows: Own,
     summary: "what has bash complete these commands: eval \"$(tollgated completion)\"; the package does it at login",

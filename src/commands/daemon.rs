@@ -4,7 +4,7 @@
 use super::error::INVALID_CONFIG;
 use super::Reach::{Http, Socket};
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::clock::minute;
 use crate::config::Role::{Manager, Owner, Viewer};
 use crate::config::{Config, Venue};
@@ -29,6 +29,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /admin/status"], MOMENT, |desk, given| Box::pin(status(desk, given))),
         shows: Facts,
         summary: "whether anything can be sold, and why not; guests, today's sales, takings, mints and why one is away, both \
@@ -40,6 +41,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["POST /admin/reload"], MOMENT, |desk, given| Box::pin(reload(desk, given))),
         shows: Facts,
         summary: "make the running daemon read its configuration again; a broken file changes nothing",
@@ -50,6 +52,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, given| Box::pin(accept_clock(desk, given))),
         shows: Facts,
         summary: "the router's clock was ahead for a while and is right now: forget the later time, so that M-Pesa, operators' logins \

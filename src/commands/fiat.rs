@@ -2,7 +2,7 @@
 
 use super::Reach::Socket;
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::config::Role::Manager;
 use crate::fiat::masked;
 use crate::json::json;
@@ -19,6 +19,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, _| Box::pin(orders(desk))),
         shows: Facts,
         summary: "what was ordered for shillings, and what is paid out; the newest first",
@@ -29,6 +30,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, given| Box::pin(order(desk, given))),
         shows: Facts,
         summary: "one order, with every state that it was in",
@@ -39,6 +41,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, _| Box::pin(ledger(desk))),
         shows: Facts,
         summary: "the books: what is in every account, what we own positive, and the newest entries",
@@ -49,6 +52,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, _| Box::pin(suspense(desk))),
         shows: Facts,
         summary: "money that came in and belongs to no order, or not as it was ordered",

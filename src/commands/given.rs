@@ -265,7 +265,7 @@ fn excludes(arg: &Arg, expected: &[Arg], given: &Given) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::{Reach, Shows, MOMENT};
+    use crate::commands::{Reach, Shows, Whose, MOMENT};
     use crate::config::Role;
     use serde_json::json;
 
@@ -275,6 +275,7 @@ mod tests {
         role: Role::Cashier,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Reach::Socket(MOMENT, |_, _| Box::pin(std::future::ready(Ok(Value::Null)))),
         shows: Shows::Facts,
         summary: "",

@@ -4,7 +4,7 @@ use super::amounts::{self, Named};
 use super::place::seen;
 use super::Reach::Http;
 use super::Shows::{Facts, Rows};
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::access::Session;
 use crate::config::Role::{Cashier, Manager, Viewer};
 use crate::config::{Config, Metric, Venue};
@@ -17,6 +17,7 @@ use crate::units::Millis;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const DAY: Millis = Millis::from_secs(86_400);
@@ -30,6 +31,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Venues,
         reach: Http(&["GET /admin/clients"], MOMENT, |desk, given| Box::pin(clients(desk, given))),
         shows: Rows("clients"),
         summary: "the guests' devices, one a row: name, addresses, what is left, and what it paid for that or in the last \
@@ -41,6 +43,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Venues,
         reach: Http(&["GET /admin/sessions"], MOMENT, |desk, given| Box::pin(sessions(desk, given))),
         shows: Rows("sessions"),
         summary: "running sessions: whose, where, what is left of them, and what was paid for them",
@@ -51,6 +54,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: false,
+        whose: Whose::Venues,
         reach: Http(&["POST /admin/grant"], MOMENT, |desk, given| Box::pin(grant(desk, given))),
         shows: Facts,
         summary: "let a device through unpaid (30m, 1h30m, 1d, 1w, 500MB; adds to what it has), at the venue where it \
@@ -62,6 +66,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: false,
+        whose: Whose::Venues,
         reach: Http(&["POST /admin/revoke"], MOMENT, |desk, given| Box::pin(revoke(desk, given))),
         shows: Facts,
         summary: "end a device's sessions now, paid or granted; everywhere if no venue is named; MAC may be its address",
@@ -70,9 +75,9 @@ pub static COMMANDS: &[Command] = &[
 
 /// The devices that are there, and those that have something left without being there: a row each.
 async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (config, at) = (desk.site.config(), given.text("--venue"));
+    let (config, at) = (known_to(desk, given), given.text("--venue"));
     at.map(|name| known_venue(&config, name)).transpose()?;
-    let around = Around::look(desk, &config, at).await?;
+    let around = Around::look(desk, &config, given).await?;
     let there = around.devices.iter().map(|device| (device.mac, device.venue.id.as_str(), Some(device)));
     let is_away = |session: &&Session| around.device(session.mac).is_none();
     let away = around.running.iter().filter(is_away).filter(|one| at.is_none_or(|at| at == one.venue));
@@ -106,8 +111,8 @@ async fn clients(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 }
 
 async fn sessions(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (config, at) = (desk.site.config(), given.text("--venue"));
-    let around = Around::look(desk, &config, at).await?;
+    let (config, at) = (known_to(desk, given), given.text("--venue"));
+    let around = Around::look(desk, &config, given).await?;
     let rows = around.running.iter().filter(|session| at.is_none_or(|venue| venue == session.venue));
     Ok(rows
         .map(|session| {
@@ -151,19 +156,22 @@ struct Device<'a> {
 }
 
 impl<'a> Around<'a> {
-    /// `at`: at this venue only.
-    async fn look(desk: &Desk, config: &'a Config, at: Option<&str>) -> Result<Around<'a>, CommandError> {
+    async fn look(desk: &Desk, config: &'a Config, given: &Given) -> Result<Around<'a>, CommandError> {
+        let is_known = |venue: &str| given.tenant().is_none() || config.venue(venue).is_some();
         let shop = desk.site.shop.as_ref().ok();
-        let running = shop.map(|shop| shop.access.running()).unwrap_or_default();
+        let mut running = shop.map(|shop| shop.access.running()).unwrap_or_default();
+        running.retain(|session| is_known(&session.venue));
         let day_ago = shop.map(|shop| shop.store.now().saturating_sub(DAY)).unwrap_or_default();
         let since = running.iter().map(|session| session.started).fold(day_ago, Millis::min);
         let payments = match shop {
             Some(shop) => shop.store.payments_since(since).await,
             None => Ok(Vec::new()),
         };
-        let payments = payments.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
+        let mut payments = payments.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
+        payments.retain(|(_, paid)| is_known(&paid.venue));
         let leases = leases::known(desk.file.parent().unwrap_or(Path::new("/")));
-        Ok(Around { devices: devices(config, at), running, leases, payments, day_ago })
+        let devices = devices(config, given.text("--venue"));
+        Ok(Around { devices, running, leases, payments, day_ago })
     }
 
     fn device(&self, mac: MacAddr) -> Option<&Device<'a>> {
@@ -230,17 +238,16 @@ fn tell_left(object: &mut Value, session: &Session) {
 
 /// At the venue that is named, or else where the MAC is, or else at the first.
 async fn grant(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (mac, said) = (mac(desk, given)?, given.need("AMOUNT")?);
+    let config = known_to(desk, given);
+    let (mac, said) = (mac(desk, &config, given)?, given.need("AMOUNT")?);
     let (metric, allotment) = amounts::amount(said)?;
-    let site = &desk.site;
-    let shop = site.shop.as_ref()?;
-    let config = site.config();
+    let shop = desk.site.shop.as_ref()?;
+    let here = || seen(&config, mac).map(|(venue, _)| venue).or(config.venues.first());
     let venue = match given.text("--venue") {
         Some(name) => known_venue(&config, name)?,
-        None => {
-            let here = seen(&config, mac).map(|(venue, _)| venue).or(config.venues.first());
-            here.map(|venue| venue.id.as_str()).unwrap_or_default()
-        }
+        None => here()
+            .map(|venue| venue.id.as_str())
+            .ok_or_else(|| CommandError::Missing("unknown_venue", "there is no venue here".to_owned()))?,
     };
     let granting = shop.access.grant(mac, venue, metric, allotment);
     let session = match tokio::time::timeout(OPENING_TIMEOUT, granting).await {
@@ -258,11 +265,17 @@ async fn grant(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 
 /// At the venue that is named, or else everywhere: a device that is to go must not go on next door.
 async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
-    let (mac, at) = (mac(desk, given)?, given.text("--venue"));
-    at.map(|name| known_venue(&desk.site.config(), name).map(drop)).transpose()?;
+    let config = known_to(desk, given);
+    let (mac, at) = (mac(desk, &config, given)?, given.text("--venue"));
+    at.map(|name| known_venue(&config, name).map(drop)).transpose()?;
     let shop = desk.site.shop.as_ref()?;
-    let venues =
-        shop.access.revoke(mac, at).await.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?;
+    let own = || config.venues.iter().map(|venue| Some(venue.id.as_str())).collect();
+    let places: Vec<Option<&str>> = if at.is_some() || given.tenant().is_none() { vec![at] } else { own() };
+    let mut venues = Vec::new();
+    for place in places {
+        let ended = shop.access.revoke(mac, place).await;
+        venues.extend(ended.map_err(|err| CommandError::Closed(err.code(), err.to_string()))?);
+    }
     if venues.is_empty() {
         let place = at.map(|venue| format!(" at {venue}")).unwrap_or_default();
         return Err(CommandError::Missing("no_session", format!("{mac} has no running session{place}")));
@@ -272,14 +285,17 @@ async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
 }
 
 /// The device that is meant; one that is named by its address must be there, or have a lease.
-fn mac(desk: &Desk, given: &Given) -> Result<MacAddr, CommandError> {
+fn mac(desk: &Desk, config: &Config, given: &Given) -> Result<MacAddr, CommandError> {
     let address = match amounts::device(given.need("MAC")?)? {
         Named::Mac(mac) => return Ok(mac),
         Named::Address(address) => address,
     };
-    let config = desk.site.config();
-    let there = devices(&config, None).into_iter().find(|device| device.addresses.contains(&address));
+    let there = devices(config, None).into_iter().find(|device| device.addresses.contains(&address));
     let leased = || {
+        // A lease does not say at whose venue.
+        if given.tenant().is_some() {
+            return None;
+        }
         let mut leases = leases::known(desk.file.parent().unwrap_or(Path::new("/"))).into_iter();
         leases.find(|lease| lease.address == address).map(|lease| lease.mac)
     };
@@ -287,6 +303,15 @@ fn mac(desk: &Desk, given: &Given) -> Result<MacAddr, CommandError> {
         let message = "is no device on a guest network now; 'tollgated clients' lists who is there";
         CommandError::Missing("unknown_device", format!("{address} {message}"))
     })
+}
+
+/// The configuration as the caller knows it: for an operator of a tenant there are no venues but its own.
+fn known_to(desk: &Desk, given: &Given) -> Arc<Config> {
+    let config = desk.site.config();
+    let Some(tenant) = given.tenant() else { return config };
+    let mut own = Config::clone(&config);
+    own.venues.retain(|venue| config.tenant_of_venue(&venue.id) == *tenant);
+    Arc::new(own)
 }
 
 fn known_venue<'a>(config: &'a Config, name: &str) -> Result<&'a str, CommandError> {

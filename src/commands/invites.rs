@@ -2,7 +2,7 @@
 
 use super::Reach::Http;
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::config::Config;
 use crate::config::Role::{Cashier, Owner, Viewer};
 use crate::json::json;
@@ -37,6 +37,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["POST /connectioncodes"], MOMENT, |desk, given| Box::pin(create(desk, given))),
         shows: Facts,
         summary: "codes that let guests in, for time, data or what so many sats buy; they are shown only now",
@@ -47,6 +48,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /connectioncodes/list"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Facts,
         summary: "the codes that were made: what each is worth, how often it can be used yet, until when; newest first",
@@ -57,6 +59,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["DELETE /connectioncodes/ID"], MOMENT, |desk, given| Box::pin(delete(desk, given))),
         shows: Facts,
         summary: "a code lets nobody in any more; who is in stays",

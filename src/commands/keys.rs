@@ -3,7 +3,7 @@
 
 use super::Reach::Socket;
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT, OTHERS};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT, OTHERS};
 use crate::config::Role::{Owner, Viewer};
 use crate::json::json;
 use crate::kms::KeeperError;
@@ -17,6 +17,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Facts,
         summary: "the keys of vouchers and logins by class, which of them are still needed, and whether they are sealed",
@@ -27,6 +28,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(OTHERS, |desk, given| Box::pin(rotate(desk, given))),
         shows: Facts,
         summary: "a new key of the class venue, refund, voucher, data or login; old ones are kept while something needs them",
@@ -37,6 +39,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(OTHERS, |desk, given| Box::pin(rewrap(desk, given))),
         shows: Facts,
         summary: "has the Vault wrap the data key anew, with the newest version of its own",

@@ -2,7 +2,7 @@
 
 use super::Reach::Errand;
 use super::Shows::Own;
-use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, OTHERS};
+use super::{Command, CommandError, Desk, Ended, Given, Shell, Told, Whose, OTHERS};
 use crate::config::{Config, LightningConfig, Role::Manager};
 use crate::json::json;
 use crate::lightning::{trial, Kind, Report};
@@ -14,6 +14,7 @@ pub static COMMANDS: &[Command] = &[Command {
     role: Manager,
     audited: false,
     moves_money: false,
+    whose: Whose::Platform,
     reach: Errand(test, OTHERS, |desk, given| Box::pin(test_ecash(desk, given))),
     shows: Own,
     summary: "whether what pays invoices answers, may pay and may look payments up; pays nothing",

@@ -89,11 +89,23 @@ pub struct Command {
     pub audited: bool,
     /// Whether it moves money, or makes or ends what is worth some: not while the key files are sealed.
     pub moves_money: bool,
+    pub whose: Whose,
     pub reach: Reach,
     /// How its answer is printed for people.
     pub shows: Shows,
     /// What it does and how it is told, for the help.
     pub summary: &'static str,
+}
+
+/// What an operator of a tenant may do with a command, where several tenants share the router. There is no default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Nothing: it is about the whole router.
+    Platform,
+    /// What it does at the tenant's own venues. For who belongs to no tenant it is about all venues.
+    Venues,
+    /// What it does with the tenant's own rows. Who belongs to no tenant has to name one.
+    Tenant,
 }
 
 /// From where a command can be called, and what is called then. There is no default.
@@ -274,6 +286,11 @@ pub async fn by_http(desk: &Desk, given: &Given) -> Result<Value, CommandError> 
         }
         _ if caller.role < command.role => {
             let message = format!("'{}' needs the role {}", command.name, command.role.as_str());
+            refused(CommandError::Forbidden("forbidden", message))
+        }
+        _ if command.whose == Whose::Platform && given.tenant().is_some() => {
+            let message =
+                format!("'{}' is for the whole router, and not for a tenant's operators", command.name);
             refused(CommandError::Forbidden("forbidden", message))
         }
         Reach::Signed(..) if !caller.may_sign => {

@@ -4,7 +4,7 @@ use super::audit::BEGUN;
 use super::Reach::Http;
 use super::Reach::Socket;
 use super::Shows::{Code, Rows};
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::auth::AuthError;
 use crate::config::Role::{self, Owner, Viewer};
 use crate::config::{self, operator_name, Config, OperatorConfig};
@@ -25,6 +25,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Http(&["GET /admin/operators"], MOMENT, |desk, given| Box::pin(list(desk, given))),
         shows: Rows("operators"),
         summary: "who may sign in, by which wallet's key and in which role",
@@ -35,6 +36,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Socket(MOMENT, |desk, given| Box::pin(enroll(desk, given))),
         shows: Code,
         summary: "a link, good for ten minutes: the wallet that signs it is an operator from then on, an owner if not \

@@ -2,7 +2,7 @@
 
 use super::Reach::Socket;
 use super::Shows::Facts;
-use super::{Command, CommandError, Desk, Given, MOMENT};
+use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
 use crate::config::fiat::MOST_KES;
 use crate::config::Role::Viewer;
 use crate::fiat::{Quote, RateStale, Rates};
@@ -16,6 +16,7 @@ pub static COMMANDS: &[Command] = &[Command {
     role: Viewer,
     audited: false,
     moves_money: false,
+    whose: Whose::Platform,
     reach: Socket(MOMENT, |desk, given| Box::pin(quote(desk, given))),
     shows: Facts,
     summary: "what so many shillings buy now, or so many satoshis are sold for (config rate)",

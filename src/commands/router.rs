@@ -4,7 +4,7 @@
 use super::error::INVALID_CONFIG;
 use super::Reach::Shell as InShell;
 use super::Shows::Own;
-use super::{Command, CommandError, Ended, Given, Shell, Told};
+use super::{Command, CommandError, Ended, Given, Shell, Told, Whose};
 use crate::config::check::{self, Verdict};
 use crate::config::Role::Owner;
 use crate::config::{Config, RelayConfig};
@@ -22,6 +22,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(set_up),
         shows: Own,
         summary: "make this router ready to sell; asks first (--usage: what may be said beforehand)",
@@ -32,6 +33,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(checked),
         shows: Own,
         summary: "say what is wrong with the configuration, with line numbers; --system: with this router, and the \
@@ -43,6 +45,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(run),
         shows: Own,
         summary: "run the daemon in the foreground (procd does this)",
@@ -53,6 +56,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(relay),
         shows: Own,
         summary: "run a relay in the foreground, on a server: it takes Daraja's calls for routers that nobody can call \
@@ -64,6 +68,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(release),
         shows: Own,
         summary: "take the locks away, the daemon being stopped: guests pass as the firewall says. For removal only; \
@@ -75,6 +80,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: InShell(wiring),
         shows: Own,
         summary: "what the init script tells procd, one 'name value' a line",

@@ -3,7 +3,7 @@
 
 use super::Reach::{Http, Signed};
 use super::Shows::{Facts, Page};
-use super::{at_path, Command, CommandError, Desk, Given, Operator, MOMENT};
+use super::{at_path, Command, CommandError, Desk, Given, Operator, Whose, MOMENT};
 use crate::config::Role::{Cashier, Manager, Viewer};
 use crate::config::{uci, Config, Tenant, Venue};
 use crate::json::json;
@@ -42,6 +42,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: true,
+        whose: Whose::Tenant,
         reach: Http(&["POST /admin/vouchers"], MOMENT, |desk, given| {
             Box::pin(create(desk, given))
         }),
@@ -55,6 +56,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Tenant,
         reach: Http(&["GET /admin/vouchers"], MOMENT, |desk, given| {
             Box::pin(list(desk, given))
         }),
@@ -67,6 +69,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Tenant,
         reach: Http(&["GET /admin/vouchers/ID"], MOMENT, |desk, given| {
             Box::pin(show(desk, given))
         }),
@@ -79,6 +82,7 @@ pub static COMMANDS: &[Command] = &[
         role: Manager,
         audited: true,
         moves_money: true,
+        whose: Whose::Tenant,
         reach: Http(
             &["POST /admin/vouchers/ID/revoke"],
             MOMENT,
@@ -93,6 +97,7 @@ pub static COMMANDS: &[Command] = &[
         role: Viewer,
         audited: false,
         moves_money: false,
+        whose: Whose::Tenant,
         reach: Http(
             &["GET /admin/vouchers/ID/history"],
             MOMENT,
@@ -107,6 +112,7 @@ pub static COMMANDS: &[Command] = &[
         role: Cashier,
         audited: true,
         moves_money: false,
+        whose: Whose::Tenant,
         reach: Signed(
             &["GET /admin/vouchers/BATCH/sheet"],
             MOMENT,

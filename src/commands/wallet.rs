@@ -3,7 +3,8 @@
 use super::Reach::{self, Errand};
 use super::Shows::{Facts, Own, Rows, Token};
 use super::{
-    takings, Command, CommandError, Desk, Ended, Given, OnTakings, Shell, Takings, Told, MOMENT, OTHERS,
+    takings, Command, CommandError, Desk, Ended, Given, OnTakings, Shell, Takings, Told, Whose, MOMENT,
+    OTHERS,
 };
 use crate::config::MintUrl;
 use crate::config::Role::Owner;
@@ -26,6 +27,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Reach::Takings(&["GET /admin/wallet"], OTHERS, |takings, given| Box::pin(balance(takings, given))),
         shows: Facts,
         summary: "what the takings are, per mint",
@@ -36,6 +38,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: false,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Reach::Takings(&["GET /admin/wallet/info"], OTHERS, |takings, given| Box::pin(info(takings, given))),
         shows: Facts,
         summary: "more of the same: what is held, keysets, fees, what is under way",
@@ -46,6 +49,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(receive(takings, given))),
         shows: Facts,
         summary: "take a token in ('-': from standard input)",
@@ -56,6 +60,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(send(takings, given))),
         shows: Token,
         summary: "print a token over that many sat; --v3 in the older form",
@@ -66,6 +71,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(sent(takings, given))),
         shows: Rows("sent tokens"),
         summary: "tokens that were printed and not spent by anybody yet",
@@ -76,6 +82,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Reach::Takings(&[], OTHERS, |takings, given| Box::pin(reclaim(takings, given))),
         shows: Facts,
         summary: "take one of them back",
@@ -86,6 +93,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: true,
+        whose: Whose::Platform,
         reach: Errand(restored, RESTORE_TIMEOUT, |desk, given| Box::pin(restore_in_daemon(desk, given))),
         shows: Facts,
         summary: "look for ecash of the wallet's own words, or of others ('-': from standard input), which become the \
@@ -97,6 +105,7 @@ pub static COMMANDS: &[Command] = &[
         role: Owner,
         audited: true,
         moves_money: false,
+        whose: Whose::Platform,
         reach: Errand(seed, MOMENT, |desk, given| Box::pin(seed_is_shown(desk, given))),
         shows: Own,
         summary: "print the twelve words that the takings are made from; to a terminal only",

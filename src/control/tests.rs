@@ -6,7 +6,7 @@ use crate::calls::Tls;
 use crate::card::Cards;
 use crate::clock::Clock;
 use crate::commands::{all, by_http, Command, Given, Operator, Reach};
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Tenant};
 use crate::ecash::wallet::Wallet;
 use crate::ecash::{Mints, Seed};
 use crate::folder::fresh_folder;
@@ -40,10 +40,16 @@ impl Drop for Office {
 
 /// `open`: with a store of its own; otherwise the shop is closed for a damaged one.
 async fn desk(open: bool) -> Office {
+    desk_with(open, "").await
+}
+
+/// The same, with these sections besides.
+async fn desk_with(open: bool, sections: &str) -> Office {
     let dir = fresh_folder();
     let clock = Clock::manual("boot", Millis::from_secs(100), UnixSeconds(1_800_000_000));
     let file = include_str!("../../tests/vectors/tollgate.uci");
-    let (config, _) = Config::from_uci(&format!("{file}\nconfig card\noption domain 'c.example'\n")).unwrap();
+    let text = format!("{file}\nconfig card\noption domain 'c.example'\n{sections}");
+    let (config, _) = Config::from_uci(&text).unwrap();
     // The sender may go: the configuration stays readable.
     let (_, config) = watch::channel(Arc::new(config));
     let mints = Mints::new(Tls::new(None).unwrap(), clock.clone(), mpsc::channel(1).0);
@@ -234,6 +240,70 @@ async fn what_is_not_for_http_or_not_for_the_caller_is_refused_there() {
             assert_eq!(by_viewer == "forbidden", command.role > Role::Viewer, "{}", command.name);
         }
     }
+}
+
+const TWO_TENANTS: &str = "
+config venue 'hall'
+	list device 'br-hall'
+config tenant 'hotel'
+	list venue 'guest'
+config tenant 'club'
+	list venue 'hall'
+config tenant 'bare'
+";
+
+#[tokio::test]
+async fn a_tenants_operator_calls_what_is_of_its_venues_and_nothing_of_the_whole_router() {
+    let desk = desk_with(true, TWO_TENANTS).await;
+    for command in all().filter(|command| !command.paths().is_empty()) {
+        let ask = async |tenant: Option<&str>| {
+            let given = Given::from_members(command, &[], json!({})).unwrap();
+            let operator = Operator { name: "alice".to_owned(), role: Role::Owner, may_sign: true };
+            let given = given.by(operator).of(tenant.map(Tenant::of_test));
+            let done = by_http(&desk.desk, &given).await;
+            done.err().map_or_else(String::new, |error| error.code().to_owned())
+        };
+        let own = ["clients", "sessions", "grant", "revoke"].contains(&command.name)
+            || command.name.starts_with("voucher ");
+        assert_eq!(ask(Some("hotel")).await == "forbidden", !own, "{}", command.name);
+        // No task answers a reload.
+        if command.name != "reload" {
+            assert_ne!(ask(None).await, "forbidden", "{}", command.name);
+        }
+    }
+    let refused = desk.order("audit", &[]).await;
+    let row = |name: &str| refused.as_array().unwrap().iter().any(|row| row["what"] == name);
+    assert!(row("wallet balance") && !row("clients"));
+}
+
+#[tokio::test]
+async fn a_tenants_operator_reaches_its_own_venues_only() {
+    let desk = desk_with(true, TWO_TENANTS).await;
+    let ask = async |tenant: &str, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (command, args) = crate::commands::find(&words).unwrap();
+        let operator = Operator { name: tenant.to_owned(), role: Role::Owner, may_sign: false };
+        let given = Given::from_words(command, args).unwrap().by(operator).of(Some(Tenant::of_test(tenant)));
+        by_http(&desk.desk, &given).await.unwrap_or_else(|error| json!(error.code()))
+    };
+    let places = |rows: Value| -> Vec<String> {
+        rows.as_array().unwrap().iter().map(|row| row["venue"].as_str().unwrap().to_owned()).collect()
+    };
+    let grant = format!("grant {MAC} 1h");
+    assert_eq!(ask("club", &format!("{grant} --venue guest")).await, "unknown_venue");
+    assert_eq!(ask("bare", &grant).await, "unknown_venue");
+    assert_eq!(places(desk.order("sessions", &[]).await), [""; 0]);
+    assert_eq!(ask("hotel", &grant).await["venue"], "guest");
+    assert_eq!(ask("club", &grant).await["venue"], "hall");
+    for list in ["sessions", "clients"] {
+        assert_eq!(places(ask("hotel", list).await), ["guest"], "{list}");
+        assert_eq!(places(ask("club", list).await), ["hall"], "{list}");
+        assert_eq!(places(ask("bare", list).await), [""; 0], "{list}");
+    }
+    assert_eq!(ask("bare", &format!("revoke {MAC}")).await, "no_session");
+    assert_eq!(ask("hotel", &format!("revoke {MAC} --venue hall")).await, "unknown_venue");
+    assert_eq!(ask("hotel", &format!("revoke {MAC}")).await["venues"], json!(["guest"]));
+    assert_eq!(places(desk.order("sessions", &[]).await), ["hall"]);
 }
 
 #[tokio::test]

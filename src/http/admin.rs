@@ -11,8 +11,8 @@ use super::route::Answering;
 use super::sent::Sent;
 use super::{login, Edge};
 use crate::auth::{secret, AuthError};
-use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator};
-use crate::config::Role;
+use crate::commands::{at_path, by_http, Command, CommandError, Given, Operator, Whose};
+use crate::config::{Config, Role, Tenant};
 use crate::form::pairs;
 use crate::hex;
 use crate::json::{self, json};
@@ -48,7 +48,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
             let message = "there is nothing here, or it takes another method";
             return error(StatusCode::NOT_FOUND, "not_found", message);
         };
-        if command.name.starts_with("voucher ") && method == Method::POST {
+        if command.whose == Whose::Tenant && method == Method::POST {
             let done = asked_once(&edge, command, named, operator, sent).await;
             return done.unwrap_or_else(|refusal| refused(&refusal));
         }
@@ -168,14 +168,12 @@ async fn carried_out(
     operator: Operator,
     sent: Sent,
 ) -> Result<Value, Refusal> {
-    let tenant = match command.name.starts_with("voucher ") {
-        true => Some(tenant_of(&edge.site.config(), &operator, sent.query()).map_err(|refusal| Refusal {
+    let tenant =
+        limited_to(&edge.site.config(), command, &operator, sent.query()).map_err(|refusal| Refusal {
             status: StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN),
             code: refusal.code.to_owned(),
             message: refusal.message.clone(),
-        })?),
-        false => None,
-    };
+        })?;
     let body = match *sent.method() == Method::POST && command.takes_more_than(&named) {
         true => json_body(sent).await?,
         false => {
@@ -198,6 +196,20 @@ async fn carried_out(
         code: error.code().to_owned(),
         message: error.to_string(),
     })
+}
+
+/// The tenant that the call is limited to. `None`: the operator belongs to none, and the command needs none.
+fn limited_to(
+    config: &Config,
+    command: &Command,
+    operator: &Operator,
+    query: &str,
+) -> Result<Option<Tenant>, VoucherRefusal> {
+    let is_tenants = !config.tenants.is_empty() && config.tenant_of_operator(&operator.name).is_some();
+    match is_tenants || command.whose == Whose::Tenant {
+        true => tenant_of(config, operator, query).map(Some),
+        false => Ok(None),
+    }
 }
 
 async fn json_body(sent: Sent) -> Result<Value, Refusal> {

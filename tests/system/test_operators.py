@@ -94,6 +94,38 @@ def test_each_role_may_what_those_before_it_may(lab, start):
             assert may or code_of(answer) == "forbidden"
 
 
+def test_a_tenants_operator_has_the_guests_of_its_venues_and_nothing_of_the_router(lab, start):
+    hall = {"name": "Hall", "device": ["br-hall"], "metric": "milliseconds", "step_size": 60_000}
+    club = {"venue": ["hall"], "operator": ["a-owner"]}
+    daemon = start("owner", "manager", **{"venue hall": hall, "tenant club": club})
+    operator = Operator(lab, WALLETS["owner"]).sign_in()
+    mac = lab.guest.mac
+    for path in ("status", "operators", "audit", "cards", "wallet", "wallet/info"):
+        answer = operator.ask("GET", f"/admin/{path}")
+        assert (answer.status, code_of(answer)) == (403, "forbidden"), path
+    for path, body in (
+        ("/admin/reload", None),
+        ("/connectioncodes", {"seconds": 60}),
+        ("/api/createboltcard", {"card_name": "A", "tx_max": 1, "day_max": 1}),
+    ):
+        answer = operator.ask("POST", path, body)
+        assert (answer.status, code_of(answer)) == (403, "forbidden"), path
+    refused = operator.ask("POST", "/admin/grant", {"mac": mac, "amount": "1h", "venue": "guest"})
+    assert (refused.status, code_of(refused)) == (404, "unknown_venue")
+    daemon.command("grant", mac, "1h", "--venue", "guest")
+    assert operator.ask("GET", "/admin/sessions").json() == []
+    assert operator.ask("GET", "/admin/clients").json() == []
+    assert code_of(operator.ask("POST", "/admin/revoke", {"mac": mac})) == "no_session"
+    assert code_of(operator.ask("GET", "/admin/sessions?tenant_id=main")) == "not_found"
+    granted = operator.ask("POST", "/admin/grant", {"mac": mac, "amount": "1h"})
+    assert (granted.status, granted.json()["venue"]) == (200, "hall")
+    assert [row["venue"] for row in operator.ask("GET", "/admin/sessions").json()] == ["hall"]
+    # Who is in no tenant's section works for the platform.
+    manager = Operator(lab, WALLETS["manager"]).sign_in()
+    assert manager.ask("GET", "/admin/status").status == 200
+    assert manager.ask("POST", "/admin/revoke", {"mac": mac}).json()["venues"] == ["guest", "hall"]
+
+
 def test_without_a_section_nobody_is_an_operator(lab, start):
     daemon = start()
     operator = Operator(lab, STRANGER)
